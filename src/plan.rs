@@ -1,0 +1,165 @@
+//! What will be done: one run, with every choice made. A [`Plan`] is resolved from a [`crate::spec::Spec`]; after
+//! that nothing is decided any more, only carried out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::api::Dialect;
+
+/// One run, fully decided.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub target: Target,
+    pub dialect: Dialect,
+    /// Ask for SSE.
+    pub stream: bool,
+    pub load: Load,
+    /// Requests measured; `None` when only the duration ends the run.
+    pub requests: Option<u64>,
+    /// Stop offering after this long, nanoseconds.
+    pub duration_ns: Option<u64>,
+    /// How long requests in flight may go on after the duration, nanoseconds.
+    pub drain_ns: u64,
+    /// Requests sent before the measured ones, in the same load shape; never in the figures.
+    pub warmup_requests: u64,
+    /// Length of the linear rise of rate or concurrency from the start, nanoseconds.
+    pub ramp_ns: u64,
+    /// Seeds everything drawn here.
+    pub seed: u64,
+    pub timeouts: Timeouts,
+    /// One pinned thread each; the core numbers to pin to. At least one.
+    pub cores: Vec<usize>,
+    /// Busy polling.
+    pub spin: bool,
+    /// Do not open connections ahead of a closed loop.
+    pub cold: bool,
+    /// Local addresses to connect from; empty: the kernel chooses.
+    pub source_addresses: Vec<IpAddr>,
+    /// Use the receive path without io_uring though it is there.
+    pub force_fallback: bool,
+    /// Send one request before the run, which must succeed.
+    pub test_connection: bool,
+    pub save: Save,
+    pub report: Reporting,
+}
+
+/// Where requests go.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The URL as a person reads it, with the endpoint's path.
+    pub url: String,
+    pub transport: Transport,
+    /// Value of the `Host` header; the name for SNI when TLS is used.
+    pub authority: String,
+    pub host: String,
+    /// Path and query of the endpoint.
+    pub path: String,
+    pub tls: Option<TlsPlan>,
+}
+
+/// How bytes reach the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// One or more resolved addresses, tried in order.
+    Tcp(Vec<SocketAddr>),
+    Unix(PathBuf),
+}
+
+/// How TLS is verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsPlan {
+    /// PEM file of roots to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Accept any certificate.
+    pub insecure: bool,
+}
+
+/// How load is offered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Load {
+    /// `parallel` requests in flight at all times.
+    Closed { parallel: u32 },
+    /// Requests at their places in a schedule, but never more than `parallel` in flight.
+    Paced { parallel: u32, schedule: Schedule },
+    /// Requests at their places in a schedule, whatever comes back.
+    Open { schedule: Schedule },
+}
+
+impl Load {
+    /// The cap on requests in flight; `None` in an open loop.
+    pub fn parallel(&self) -> Option<u32> {
+        match self {
+            Load::Closed { parallel } | Load::Paced { parallel, .. } => Some(*parallel),
+            Load::Open { .. } => None,
+        }
+    }
+
+    /// The schedule, where there is one.
+    pub fn schedule(&self) -> Option<&Schedule> {
+        match self {
+            Load::Closed { .. } => None,
+            Load::Paced { schedule, .. } | Load::Open { schedule } => Some(schedule),
+        }
+    }
+}
+
+/// How arrivals are drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    pub rate_per_s: f64,
+    pub arrival: Arrival,
+}
+
+/// The law of the gaps between arrivals.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Arrival {
+    /// Exponential gaps.
+    Poisson,
+    /// Equal gaps.
+    Constant,
+    /// Gamma gaps with this coefficient of variation.
+    Gamma { cv: f64 },
+    /// All at the start.
+    Burst,
+}
+
+/// Limits on waiting, nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until a connection (and TLS) is ready.
+    pub connect_ns: u64,
+    /// Longest silence on the socket while a response is awaited.
+    pub read_ns: u64,
+    /// The whole request, from its due instant on the wire.
+    pub total_ns: u64,
+}
+
+/// What of prompts and answers the database keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Save {
+    /// Prompts, answer text and reasoning text.
+    #[default]
+    Text,
+    /// Every event's bytes as well.
+    Full,
+    /// Neither prompts nor answers.
+    Metrics,
+}
+
+/// Names, files and the screen.
+#[derive(Clone, Debug, Default)]
+pub struct Reporting {
+    pub model: String,
+    /// `--name`, or the last part of the model's name, made safe for a folder.
+    pub name: String,
+    pub dataset: String,
+    pub api: String,
+    /// Folder of this run.
+    pub folder: PathBuf,
+    /// A line in the log every so many requests; 0 never.
+    pub log_every: u64,
+    pub debug: bool,
+    pub quiet: bool,
+    /// The arguments as JSON, secrets masked.
+    pub arguments_json: String,
+}
