@@ -1,7 +1,9 @@
 //! A load generator for LLM inference servers.
 
 pub mod api;
+pub mod engine;
 pub mod plan;
 pub mod record;
+pub mod rig;
 pub mod time;
 pub mod workload;

@@ -1,0 +1,203 @@
+//! One request and its response: a connection, the write, the wait, the record.
+
+use std::future::poll_fn;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use super::core::{Core, Job, Wait, Worker};
+use super::pool::State;
+use super::transport::{NotOpened, open, send_all};
+use crate::record::{Failure, Outcome, RequestRecord, TokenSource};
+use crate::time::Tick;
+
+/// The instants of one exchange, as far as it got.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    picked: Tick,
+    connected: Option<Tick>,
+    tls_handshake_ns: Option<u64>,
+    write_start: Option<Tick>,
+    write_end: Option<Tick>,
+    reused: bool,
+    retried: bool,
+}
+
+/// Carries one request out and keeps its record. `wire` is the lane's buffer for the request's bytes. Returns when the
+/// response ended and whether a connection could be had.
+pub async fn exchange(worker: &Worker, lane: u32, job: Job, wire: &mut Vec<u8>) -> (Tick, bool) {
+    wire.clear();
+    worker.setup.workload.write_request(job.phase, job.index, wire);
+    let mut times = Times { picked: worker.now(), ..Times::default() };
+    worker.core.borrow_mut().telemetry.request_started();
+    worker.setup.in_flight.fetch_add(1, Ordering::Relaxed);
+    let end = loop {
+        let slot = match connection(worker, lane, &mut times).await {
+            Ok(slot) => slot,
+            Err(error) => break (keep_unconnected(worker, lane, job, times, &error), false),
+        };
+        respond(worker, lane, slot, job, &mut times, wire).await;
+        if times.reused && !times.retried && died_unanswered(worker, slot) {
+            // The server closed the connection while it was idle: it never saw this request.
+            worker.core.borrow_mut().pool.note_dead_reuse();
+            worker.close(slot);
+            times.retried = true;
+            continue;
+        }
+        break (keep(worker, lane, slot, job, times), true);
+    };
+    worker.core.borrow_mut().telemetry.request_ended();
+    worker.setup.in_flight.fetch_sub(1, Ordering::Relaxed);
+    end
+}
+
+/// An idle connection, else a fresh one; always a fresh one on the second try.
+async fn connection(worker: &Worker, lane: u32, times: &mut Times) -> Result<u32, NotOpened> {
+    if !times.retried
+        && let Some(slot) = worker.core.borrow_mut().pool.take_idle()
+    {
+        times.reused = worker.core.borrow().pool.slots[slot as usize].requests > 0;
+        times.connected = Some(times.picked);
+        return Ok(slot);
+    }
+    times.reused = false;
+    let opened = open(worker, lane).await?;
+    times.connected = Some(opened.at);
+    times.tls_handshake_ns = opened.tls_handshake_ns;
+    Ok(opened.slot)
+}
+
+/// Writes the request and waits until the response is over, one way or another.
+async fn respond(worker: &Worker, lane: u32, slot: u32, job: Job, times: &mut Times, wire: &[u8]) {
+    let plan = &worker.setup.plan;
+    let now = worker.now();
+    times.write_start = Some(now);
+    let encrypted = {
+        let core = &mut *worker.core.borrow_mut();
+        let connection = &mut core.pool.slots[slot as usize];
+        connection.begin(lane, now);
+        connection.first_output_suffices = job.phase == crate::record::Phase::Preflight;
+        let encrypted = connection.tls.as_mut().map(|tls| tls.encrypt(wire));
+        let total = job.due.max(times.picked).plus_ns(plan.timeouts.total_ns);
+        core.wait(lane, Wait::Response { connection: slot, total }, plan.timeouts.read_ns, now);
+        encrypted
+    };
+    let sent = match encrypted {
+        None => send_all(worker, lane, slot, wire).await,
+        Some(Ok(bytes)) => send_all(worker, lane, slot, &bytes).await,
+        Some(Err(text)) => Err(std::io::Error::other(text)),
+    };
+    let written = worker.now();
+    match sent {
+        Ok(true) => times.write_end = Some(written),
+        Ok(false) => {}
+        Err(error) => {
+            let connection = &mut worker.core.borrow_mut().pool.slots[slot as usize];
+            if !matches!(connection.state, State::Finished { .. }) {
+                connection.abort(Failure::Write, &error.to_string(), written);
+            }
+        }
+    }
+    response_over(worker, lane, slot).await;
+    worker.wait(lane, Wait::Nothing);
+}
+
+async fn response_over(worker: &Worker, lane: u32, slot: u32) {
+    poll_fn(|context| {
+        let core = &mut *worker.core.borrow_mut();
+        if matches!(core.pool.slots[slot as usize].state, State::Finished { .. }) {
+            return Poll::Ready(());
+        }
+        core.lanes[lane as usize].waker = Some(context.waker().clone());
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Whether the connection broke before any byte of a response came.
+fn died_unanswered(worker: &Worker, slot: u32) -> bool {
+    let core = worker.core.borrow();
+    let answer = &core.pool.slots[slot as usize].answer;
+    let broken = matches!(
+        answer.outcome(),
+        Outcome::Failed(Failure::ClosedEarly | Failure::Reset | Failure::Write | Failure::Truncated)
+    );
+    broken && answer.seen.received_bytes == 0
+}
+
+/// Writes the record of a request that was sent, and puts its connection back or closes it. Returns its end.
+fn keep(worker: &Worker, lane: u32, slot: u32, job: Job, times: Times) -> Tick {
+    let core = &mut *worker.core.borrow_mut();
+    let Core { pool, outbox, telemetry, inbox, .. } = core;
+    let connection = &mut pool.slots[slot as usize];
+    let end = connection.ended;
+    let seen = &connection.answer.seen;
+    let usage = seen.usage;
+    let block = &mut outbox.block;
+    let record = RequestRecord {
+        connected: times.connected,
+        tls_handshake_ns: times.tls_handshake_ns,
+        write_start: times.write_start,
+        write_end: times.write_end,
+        reused: times.reused,
+        retried: times.retried,
+        first_byte: seen.first_byte,
+        first_token: seen.first_token,
+        last_token: seen.last_token,
+        end,
+        outcome: connection.answer.outcome(),
+        streamed: seen.streamed,
+        status: seen.status,
+        input_tokens: usage.input_tokens,
+        output_tokens: usage.output_tokens,
+        cached_tokens: usage.cached_tokens,
+        reasoning_tokens: usage.reasoning_tokens,
+        token_source: if usage.output_tokens.is_some() { TokenSource::Server } else { TokenSource::Unknown },
+        finish: seen.finish,
+        events: seen.events,
+        coalesced: seen.coalesced,
+        coalesced_reads: seen.coalesced_reads,
+        reads: connection.receipts.reads,
+        stamped_reads: connection.receipts.stamped,
+        receive_lag_sum_ns: connection.receipts.lag_sum_ns,
+        receive_lag_max_ns: connection.receipts.lag_max_ns,
+        received_bytes: seen.received_bytes,
+        arrivals: block.keep_arrivals(&seen.arrivals),
+        text: block.keep_bytes(&seen.text),
+        reasoning: block.keep_bytes(&seen.reasoning),
+        error: block.keep_bytes(seen.error.as_bytes()),
+        raw: block.keep_bytes(&seen.raw),
+        ..begun(worker, lane, job, times)
+    };
+    outbox.keep(record, telemetry);
+    let reuse = connection.state == State::Finished { reuse: true };
+    if reuse {
+        pool.put_back(slot);
+    } else if let Err(error) = pool.close(slot, inbox) {
+        core.trouble = Some(error);
+    }
+    end
+}
+
+/// Writes the record of a request for which no connection could be had. Returns its end.
+fn keep_unconnected(worker: &Worker, lane: u32, job: Job, times: Times, error: &NotOpened) -> Tick {
+    let core = &mut *worker.core.borrow_mut();
+    let end = core.clock.now();
+    let outcome = if core.phase.killed { Outcome::Unfinished } else { Outcome::Failed(error.failure) };
+    let error = core.outbox.block.keep_bytes(error.text.as_bytes());
+    let record = RequestRecord { end, outcome, error, retried: times.retried, ..begun(worker, lane, job, times) };
+    core.outbox.keep(record, &mut core.telemetry);
+    end
+}
+
+fn begun(worker: &Worker, lane: u32, job: Job, times: Times) -> RequestRecord {
+    RequestRecord {
+        index: job.index,
+        phase: job.phase,
+        worker: worker.number,
+        lane,
+        due: job.due,
+        picked: Some(times.picked),
+        previous_end: job.previous_end,
+        ..RequestRecord::default()
+    }
+}

@@ -1,0 +1,61 @@
+//! The way of records out of a worker: appended to a block, which travels whole. A worker never waits for it.
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::telemetry::Telemetry;
+use crate::record::{Block, Parcel, RequestRecord};
+use crate::time::{MS, Tick};
+
+/// A worker's open block and its two channels.
+pub struct Outbox {
+    pub block: Block,
+    parcels: Sender<Parcel>,
+    empties: Receiver<Block>,
+    flushed: Tick,
+}
+
+/// A block with records in it travels after this long though it is not full, so that progress is seen.
+const FLUSH_NS: u64 = 100 * MS;
+
+impl Outbox {
+    pub fn new(worker: u16, parcels: Sender<Parcel>, empties: Receiver<Block>) -> Outbox {
+        Outbox { block: Block::new(worker), parcels, empties, flushed: Tick(0) }
+    }
+
+    /// Sends to another collector from now on.
+    pub fn redirect(&mut self, parcels: Sender<Parcel>) {
+        self.parcels = parcels;
+    }
+
+    /// Appends a record whose spans point into [`Outbox::block`].
+    pub fn keep(&mut self, record: RequestRecord, telemetry: &mut Telemetry) {
+        self.block.records.push(record);
+        if self.block.is_full() {
+            self.flush(telemetry);
+        }
+    }
+
+    /// Sends what has been waiting too long.
+    pub fn flush_if_old(&mut self, now: Tick, telemetry: &mut Telemetry) {
+        if now.ns_since(self.flushed) >= FLUSH_NS as i64 {
+            self.flushed = now;
+            self.flush(telemetry);
+        }
+    }
+
+    /// Sends the block, if there is anything in it, and takes an empty one: a returned one, else a new one.
+    pub fn flush(&mut self, telemetry: &mut Telemetry) {
+        if self.block.records.is_empty() {
+            return;
+        }
+        let worker = self.block.worker;
+        let mut empty = self.empties.try_recv().unwrap_or_else(|_| {
+            telemetry.extra_blocks += 1;
+            Block::new(worker)
+        });
+        empty.worker = worker;
+        let full = std::mem::replace(&mut self.block, empty);
+        // Without a collector there is nobody to tell: the run is over.
+        let _ = self.parcels.send(Parcel::Block(full));
+    }
+}

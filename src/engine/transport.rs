@@ -1,0 +1,221 @@
+//! Getting a connection and getting bytes into it.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use monoio::net::UnixStream;
+
+use super::core::{Setup, Wait, Worker};
+use super::inbox::socket::{Connecting, connect_tcp, connect_unix, send, take_error};
+use super::pool::State;
+use super::tls::Tls;
+use crate::plan::Transport;
+use crate::record::Failure;
+use crate::time::{S, Tick};
+
+/// A fresh connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    pub slot: u32,
+    /// When it was ready, TLS included.
+    pub at: Tick,
+    pub tls_handshake_ns: Option<u64>,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug)]
+pub struct NotOpened {
+    pub failure: Failure,
+    pub text: String,
+}
+
+/// Connections from one source address to one destination before the next address is used: half of the default
+/// ephemeral range, past which the kernel's search for a free port slows tenfold.
+const PER_SOURCE: u64 = 12_000;
+
+/// Opens a connection for `lane`; the addresses of the target are tried in order.
+pub async fn open(worker: &Worker, lane: u32) -> Result<Opened, NotOpened> {
+    let plan = &worker.setup.plan;
+    let deadline = worker.now().plus_ns(plan.timeouts.connect_ns);
+    worker.wait(lane, Wait::Connect(deadline));
+    let socket = match &plan.target.transport {
+        Transport::Tcp(addresses) => connect_any(worker, lane, addresses).await?,
+        Transport::Unix(path) => match connect_unix(path) {
+            Ok(connecting) => finish_connecting(worker, lane, connecting).await?,
+            Err(error) => return Err(refused(&error, &path.display().to_string())),
+        },
+    };
+    let connected = worker.now();
+    let opened = add(worker, lane, socket, connected).await;
+    worker.wait(lane, Wait::Nothing);
+    opened
+}
+
+async fn connect_any(worker: &Worker, lane: u32, addresses: &[SocketAddr]) -> Result<OwnedFd, NotOpened> {
+    let mut last = NotOpened { failure: Failure::Connect, text: "the target has no address".to_string() };
+    for address in addresses {
+        let source = source_address(&worker.setup, *address);
+        let made = match connect_tcp(*address, source) {
+            Ok(connecting) => finish_connecting(worker, lane, connecting).await,
+            Err(error) => Err(refused(&error, &address.to_string())),
+        };
+        match made {
+            Ok(socket) => return Ok(socket),
+            Err(error) if error.failure == Failure::ConnectTimeout => return Err(error),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// The local address for the next connection: one given with `--source-address`, in turn; on loopback 127.0.0.x by
+/// itself once one address has used half of its ports.
+fn source_address(setup: &Setup, to: SocketAddr) -> Option<IpAddr> {
+    let number = setup.connections.fetch_add(1, Ordering::Relaxed);
+    let given = &setup.plan.source_addresses;
+    if !given.is_empty() {
+        return Some(given[(number / PER_SOURCE) as usize % given.len()]);
+    }
+    let turn = number / PER_SOURCE % 200;
+    let on_loopback = to.is_ipv4() && to.ip().is_loopback();
+    (on_loopback && turn > 0).then(|| IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1 + turn as u8)))
+}
+
+async fn finish_connecting(worker: &Worker, lane: u32, connecting: Connecting) -> Result<OwnedFd, NotOpened> {
+    if connecting.pending && !writable_in_time(worker, lane, &connecting.fd).await {
+        let seconds = worker.setup.plan.timeouts.connect_ns as f64 / S as f64;
+        let text = format!("no connection after {seconds} s (--connect-timeout)");
+        return Err(NotOpened { failure: Failure::ConnectTimeout, text });
+    }
+    match take_error(&connecting.fd) {
+        Ok(()) => Ok(connecting.fd),
+        Err(error) => Err(refused(&error, &worker.setup.plan.target.authority)),
+    }
+}
+
+fn refused(error: &io::Error, to: &str) -> NotOpened {
+    let hint = match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => " (raise the limit on open files: ulimit -n)",
+        Some(libc::EADDRNOTAVAIL) => " (no free local port: give more addresses with --source-address)",
+        _ => "",
+    };
+    NotOpened { failure: Failure::Connect, text: format!("{to}: {error}{hint}") }
+}
+
+/// Puts the socket into the pool, and through the TLS handshake where the plan asks for TLS.
+async fn add(worker: &Worker, lane: u32, socket: OwnedFd, connected: Tick) -> Result<Opened, NotOpened> {
+    let failed = |failure: Failure, text: String| NotOpened { failure, text };
+    let Some(config) = worker.setup.tls.clone() else {
+        let core = &mut *worker.core.borrow_mut();
+        let slot = core
+            .pool
+            .add(socket, State::Idle, &mut core.inbox)
+            .map_err(|error| failed(Failure::Connect, error.to_string()))?;
+        return Ok(Opened { slot, at: connected, tls_handshake_ns: None });
+    };
+    let mut tls = Tls::new(config, &worker.setup.plan.target.host).map_err(|text| failed(Failure::Tls, text))?;
+    let hello = tls.encrypt(&[]).map_err(|text| failed(Failure::Tls, text))?;
+    let slot = {
+        let core = &mut *worker.core.borrow_mut();
+        let added = core.pool.add(socket, State::Handshake { lane }, &mut core.inbox);
+        let slot = added.map_err(|error| failed(Failure::Connect, error.to_string()))?;
+        let connection = &mut core.pool.slots[slot as usize];
+        connection.answer.start();
+        connection.tls = Some(Box::new(tls));
+        slot
+    };
+    let sent = send_all(worker, lane, slot, &hello).await.map_err(|error| error.to_string());
+    let outcome = match sent {
+        Ok(_) => handshake(worker, lane, slot).await,
+        Err(text) => Err(failed(Failure::Tls, text)),
+    };
+    if let Err(error) = outcome {
+        worker.close(slot);
+        return Err(error);
+    }
+    let at = worker.now();
+    Ok(Opened { slot, at, tls_handshake_ns: Some(at.0 - connected.0) })
+}
+
+async fn handshake(worker: &Worker, lane: u32, slot: u32) -> Result<(), NotOpened> {
+    poll_fn(|context| {
+        let core = &mut *worker.core.borrow_mut();
+        let connection = &core.pool.slots[slot as usize];
+        if matches!(connection.state, State::Finished { .. }) {
+            let text = connection.answer.seen.error.clone();
+            return Poll::Ready(Err(NotOpened { failure: Failure::Tls, text }));
+        }
+        if connection.tls.as_ref().is_some_and(|tls| !tls.is_handshaking()) {
+            return Poll::Ready(Ok(()));
+        }
+        let state = &mut core.lanes[lane as usize];
+        if state.expired {
+            let text = "the TLS handshake did not end in time (--connect-timeout)".to_string();
+            return Poll::Ready(Err(NotOpened { failure: Failure::ConnectTimeout, text }));
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    })
+    .await
+}
+
+/// Hands all of `bytes` to the kernel. Stops early, without error, when the response has ended meanwhile: a server may
+/// refuse a request before it has read it. Returns whether all was written.
+pub async fn send_all(worker: &Worker, lane: u32, slot: u32, mut bytes: &[u8]) -> io::Result<bool> {
+    loop {
+        let fd = worker.core.borrow().pool.slots[slot as usize].fd();
+        match send(fd, bytes) {
+            Ok(sent) if sent == bytes.len() => return Ok(true),
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if !room_in_time(worker, lane, slot).await? {
+                    return Ok(false);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits until the socket takes more bytes; false when its response ended first.
+async fn room_in_time(worker: &Worker, lane: u32, slot: u32) -> io::Result<bool> {
+    let copy = worker.core.borrow().pool.slots[slot as usize].copy_fd();
+    let Some(socket) = copy.transpose()? else { return Ok(false) };
+    let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))?;
+    let mut writable = pin!(stream.writable(false));
+    poll_fn(|context| {
+        let core = &mut *worker.core.borrow_mut();
+        if matches!(core.pool.slots[slot as usize].state, State::Finished { .. }) {
+            return Poll::Ready(Ok(false));
+        }
+        core.lanes[lane as usize].waker = Some(context.waker().clone());
+        writable.as_mut().poll(context).map(|result| result.map(|()| true))
+    })
+    .await
+}
+
+/// Waits until the socket is connected (or has failed); false when the lane's deadline came first.
+async fn writable_in_time(worker: &Worker, lane: u32, socket: &OwnedFd) -> bool {
+    let Ok(copy) = socket.as_fd().try_clone_to_owned() else { return false };
+    // monoio awaits any descriptor through a stream type; nothing but its readiness is used.
+    let Ok(stream) = UnixStream::from_std(std::os::unix::net::UnixStream::from(copy)) else { return false };
+    let mut writable = pin!(stream.writable(false));
+    poll_fn(|context| {
+        if writable.as_mut().poll(context).is_ready() {
+            return Poll::Ready(true);
+        }
+        let state = &mut worker.core.borrow_mut().lanes[lane as usize];
+        if state.expired {
+            return Poll::Ready(false);
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    })
+    .await
+}

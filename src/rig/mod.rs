@@ -1,0 +1,2 @@
+//! Facts of this machine.
+pub mod usage;
