@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod plan;
+pub mod protocol;
 pub mod record;
 pub mod time;
 pub mod workload;
