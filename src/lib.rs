@@ -3,6 +3,7 @@
 pub mod api;
 pub mod engine;
 pub mod plan;
+pub mod protocol;
 pub mod record;
 pub mod rig;
 pub mod time;

@@ -1,1 +1,152 @@
+//! `/v1/chat/completions`: deltas of a stream and the message of a whole answer.
 
+use super::openai::{add_piece, add_reasoning, add_text, read_finish};
+use super::{Meaning, Place};
+use crate::protocol::json::{self, Step, Value};
+
+/// Where the pieces that come once per token stand in an event.
+const CONTENT: Place = place(&[Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("content")], false);
+const REASONING: Place = place(&[Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("reasoning")], true);
+const REASONING_CONTENT: Place =
+    place(&[Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("reasoning_content")], true);
+
+const fn place(path: &'static [Step<'static>], reasoning: bool) -> Place {
+    Place { path, reasoning }
+}
+
+/// Reads one event, or a whole body.
+///
+/// Output is text, a refusal, reasoning under either of its names, and the name or the arguments of a tool call or of
+/// a function call of the old form. A role alone, empty strings and `null` are not.
+pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
+    super::openai::read(value, read_choice)
+}
+
+fn read_choice<'a>(choice: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
+    for (key, member) in json::entries(choice) {
+        match key {
+            "delta" | "message" => read_message(member, meaning),
+            "finish_reason" => read_finish(member, meaning),
+            _ => {}
+        }
+    }
+}
+
+fn read_message<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
+    let mut reasoned = false;
+    for (key, member) in json::entries(message) {
+        match (key, json::text(member)) {
+            ("content", Some(text)) => add_text(text, Some(CONTENT), meaning),
+            ("content", None) => read_parts(member, meaning),
+            ("refusal", Some(text)) => add_text(text, None, meaning),
+            ("reasoning" | "reasoning_content", Some(text)) if !text.is_empty() => {
+                let place = if key == "reasoning" { REASONING } else { REASONING_CONTENT };
+                // vLLM says the same words under both names while it renames one to the other.
+                if reasoned {
+                    add_piece(None, meaning);
+                } else {
+                    add_reasoning(text, Some(place), meaning);
+                }
+                reasoned = true;
+            }
+            ("tool_calls", _) => {
+                for call in json::elements(member) {
+                    json::entries(call)
+                        .filter(|(key, _)| *key == "function")
+                        .for_each(|(_, call)| read_call(call, meaning));
+                }
+            }
+            ("function_call", _) => read_call(member, meaning),
+            _ => {}
+        }
+    }
+}
+
+/// Content as a list of parts, as some servers send it: `[{"type":"text","text":"..."}]`.
+fn read_parts<'a>(parts: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
+    for part in json::elements(parts) {
+        for (key, member) in json::entries(part) {
+            if let ("text", Some(text)) = (key, json::text(member)) {
+                add_text(text, None, meaning);
+            }
+        }
+    }
+}
+
+fn read_call(call: Value<'_, '_>, meaning: &mut Meaning<'_>) {
+    for (key, member) in json::entries(call) {
+        if matches!(key, "name" | "arguments") && json::text(member).is_some_and(|text| !text.is_empty()) {
+            add_piece(None, meaning);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Usage;
+    use crate::record::Finish;
+
+    /// Output, text, reasoning, pieces of one event.
+    fn output(choices: &str) -> (bool, String, String, u32) {
+        let event = format!(r#"{{"id":"x","choices":[{choices}]}}"#);
+        json::with_value(event.as_bytes(), |value| {
+            let meaning = read(value);
+            (meaning.output, meaning.text.into_owned(), meaning.reasoning.into_owned(), meaning.pieces)
+        })
+        .unwrap()
+    }
+
+    fn nothing() -> (bool, String, String, u32) {
+        (false, String::new(), String::new(), 0)
+    }
+
+    #[test]
+    fn roles_and_empty_strings_are_not_output() {
+        assert_eq!(output(r#"{"delta":{"role":"assistant","content":""}}"#), nothing());
+        assert_eq!(output(r#"{"delta":{"role":"assistant","content":null,"tool_calls":[]}}"#), nothing());
+        assert_eq!(output(r#"{"delta":{"reasoning_content":"","tool_calls":null,"refusal":null}}"#), nothing());
+        assert_eq!(output(r#"{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"arguments":""}}]}}"#), nothing());
+        assert_eq!(output(r#"{"delta":{},"finish_reason":"stop"}"#), nothing());
+        assert_eq!(output(""), nothing());
+    }
+
+    #[test]
+    fn text_reasoning_refusals_and_calls_are_output() {
+        assert_eq!(output(r#"{"delta":{"role":"assistant","content":"a\n"}}"#), (true, "a\n".into(), "".into(), 1));
+        assert_eq!(output(r#"{"delta":{"reasoning":"r"}}"#), (true, "".into(), "r".into(), 1));
+        assert_eq!(output(r#"{"delta":{"reasoning":"r","reasoning_content":"r"}}"#), (true, "".into(), "r".into(), 2));
+        assert_eq!(output(r#"{"delta":{"refusal":"no"}}"#), (true, "no".into(), "".into(), 1));
+        assert_eq!(output(r#"{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{"}}]}}"#).3, 2);
+        assert!(output(r#"{"delta":{"function_call":{"arguments":"{"}}}"#).0);
+        assert_eq!(output(r#"{"delta":{"content":[{"type":"text","text":"t"}]}}"#).1, "t");
+        assert_eq!(output(r#"{"index":1,"delta":{"content":"a"}},{"index":0,"delta":{"content":"b"}}"#).1, "ab");
+    }
+
+    #[test]
+    fn usage_finish_and_errors_are_read_wherever_they_stand() {
+        let event = br#"{"choices":[{"delta":{"content":"x"},"finish_reason":"length"}],"error":null,
+            "usage":{"prompt_tokens":3,"completion_tokens":4.0,"prompt_tokens_details":{"cached_tokens":2},
+            "completion_tokens_details":{"reasoning_tokens":1}}}"#;
+        json::with_value(event, |value| {
+            let meaning = read(value);
+            let usage = Usage {
+                input_tokens: Some(3),
+                output_tokens: Some(4),
+                cached_tokens: Some(2),
+                reasoning_tokens: Some(1),
+            };
+            assert_eq!(
+                (meaning.usage, meaning.finish, meaning.error.is_some()),
+                (Some(usage), Some(Finish::Length), false)
+            );
+        })
+        .unwrap();
+        let error = |text: &str| json::with_value(text.as_bytes(), |value| read(value).error).unwrap();
+        assert_eq!(error(r#"{"error":{"message":"out of memory","code":500}}"#).as_deref(), Some("out of memory"));
+        assert_eq!(error(r#"{"error":"overloaded"}"#).as_deref(), Some("overloaded"));
+        assert_eq!(error(r#"{"object":"error","message":"dead","code":500}"#).as_deref(), Some("dead"));
+        assert_eq!(error(r#"{"error":{"code":7}}"#).as_deref(), Some(r#"{"code":7}"#));
+        assert_eq!(error(r#"{"error":false}"#), None);
+    }
+}

@@ -1,1 +1,43 @@
+//! `/v1/completions`: plain text continued.
 
+use super::openai::{add_text, read_finish};
+use super::{Meaning, Place};
+use crate::protocol::json::{self, Step, Value};
+
+/// Where the text of a token stands in an event.
+const TEXT: Place = Place { path: &[Step::Key("choices"), Step::First, Step::Key("text")], reasoning: false };
+
+/// Reads one event, or a whole body. Output is non-empty `text` of any choice.
+pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
+    super::openai::read(value, read_choice)
+}
+
+fn read_choice<'a>(choice: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
+    for (key, member) in json::entries(choice) {
+        match (key, json::text(member)) {
+            ("text", Some(text)) => add_text(text, Some(TEXT), meaning),
+            ("finish_reason", _) => read_finish(member, meaning),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Finish;
+
+    #[test]
+    fn text_usage_and_finish_of_every_choice() {
+        let body =
+            br#"{"choices":[{"index":0,"text":"a","finish_reason":null},{"index":1,"text":"b","finish_reason":"stop"},
+            {"index":2,"text":"","finish_reason":""}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+        json::with_value(body, |value| {
+            let meaning = read(value);
+            assert_eq!((meaning.text.as_ref(), meaning.pieces, meaning.choices), ("ab", 2, 3));
+            assert_eq!(meaning.finish, Some(Finish::Stop));
+            assert_eq!(meaning.usage.and_then(|usage| usage.output_tokens), Some(2));
+        })
+        .unwrap();
+    }
+}

@@ -1,10 +1,14 @@
 //! Dialects: how a request is written and what an event of the response means, one dialect a file.
 
+use crate::protocol::json::{Step, Value};
 use crate::record::Finish;
 
 pub mod answer;
 pub mod chat;
 pub mod completions;
+pub mod openai;
+pub mod template;
+pub mod words;
 
 /// The wire language of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,6 +17,16 @@ pub enum Dialect {
     Chat,
     /// `/v1/completions`
     Completions,
+}
+
+impl Dialect {
+    /// Reads one event, or one whole body.
+    pub fn read<'a>(self, value: Value<'_, 'a>) -> Meaning<'a> {
+        match self {
+            Dialect::Chat => chat::read(value),
+            Dialect::Completions => completions::read(value),
+        }
+    }
 }
 
 /// What one event (or one whole JSON body) says. An event can say several things at once: usage may stand beside
@@ -28,10 +42,22 @@ pub struct Meaning<'a> {
     pub usage: Option<Usage>,
     /// The finish reason, when one stands in it.
     pub finish: Option<Finish>,
-    /// The end marker (`[DONE]`).
-    pub done: bool,
     /// An error the server reported inside the response, in its own words.
     pub error: Option<String>,
+    /// Choices in it, with or without output.
+    pub choices: u32,
+    /// Non-empty strings of output in it: texts, reasoning, refusals, names and arguments of tool calls.
+    pub pieces: u32,
+    /// Where the last of those stands when it is text or reasoning of the first choice; see [`template`].
+    pub place: Option<Place>,
+}
+
+/// Where a piece of text stands in an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub path: &'static [Step<'static>],
+    /// It is reasoning, not answer text.
+    pub reasoning: bool,
 }
 
 /// Token counts as a server reports them; what it left out is `None`.

@@ -1,0 +1,103 @@
+//! What the OpenAI dialects share: the envelope around choices, usage, finish reasons and errors.
+
+use std::borrow::Cow;
+
+use super::{Meaning, Place, Usage, words};
+use crate::protocol::json::{self, Value};
+use crate::record::Finish;
+
+/// Reads the envelope of an event or a whole body; `read_choice` reads one of its choices.
+pub fn read<'a>(value: Value<'_, 'a>, read_choice: impl Fn(Value<'_, 'a>, &mut Meaning<'a>)) -> Meaning<'a> {
+    let mut meaning = Meaning::default();
+    for (key, member) in json::entries(value) {
+        match key {
+            "choices" => {
+                for choice in json::elements(member) {
+                    meaning.choices += 1;
+                    read_choice(choice, &mut meaning);
+                }
+            }
+            "usage" if !json::is_null(member) => meaning.usage = Some(read_usage(member)),
+            "error" if is_error(member) => meaning.error = Some(words::of_error(member)),
+            "object" if json::text(member) == Some("error") => {
+                meaning.error.get_or_insert_with(|| words::of_error(value));
+            }
+            _ => {}
+        }
+    }
+    meaning
+}
+
+/// `"error": null`, `""` and `false` stand in good answers of some servers.
+fn is_error(value: Value<'_, '_>) -> bool {
+    !json::is_null(value) && json::text(value) != Some("") && json::encode(value) != "false"
+}
+
+/// Token counts under the names of chat and completions, or those of the responses API.
+fn read_usage(value: Value<'_, '_>) -> Usage {
+    let mut usage = Usage::default();
+    for (key, member) in json::entries(value) {
+        match key {
+            "prompt_tokens" | "input_tokens" => usage.input_tokens = json::count(member),
+            "completion_tokens" | "output_tokens" => usage.output_tokens = json::count(member),
+            "prompt_tokens_details" | "input_tokens_details" => usage.cached_tokens = detail(member, "cached_tokens"),
+            "completion_tokens_details" | "output_tokens_details" => {
+                usage.reasoning_tokens = detail(member, "reasoning_tokens");
+            }
+            _ => {}
+        }
+    }
+    usage
+}
+
+fn detail(details: Value<'_, '_>, name: &str) -> Option<u32> {
+    json::entries(details).find(|(key, _)| *key == name).and_then(|(_, member)| json::count(member))
+}
+
+/// Reads a finish reason into the meaning; `null` and the empty string are none.
+pub fn read_finish(value: Value<'_, '_>, meaning: &mut Meaning<'_>) {
+    if let Some(reason) = json::text(value).filter(|reason| !reason.is_empty()) {
+        meaning.finish = Some(finish(reason));
+    }
+}
+
+fn finish(reason: &str) -> Finish {
+    match reason {
+        "stop" | "eos" | "eos_token" | "stop_sequence" | "end_turn" => Finish::Stop,
+        "length" | "max_tokens" => Finish::Length,
+        "tool_calls" | "function_call" | "tool_use" => Finish::ToolCalls,
+        "content_filter" => Finish::ContentFilter,
+        _ => Finish::Other,
+    }
+}
+
+/// Adds a piece of answer text. Empty text is not output.
+pub fn add_text<'a>(text: &'a str, place: Option<Place>, meaning: &mut Meaning<'a>) {
+    if !text.is_empty() {
+        append(&mut meaning.text, text);
+        add_piece(place, meaning);
+    }
+}
+
+/// Adds a piece of reasoning.
+pub fn add_reasoning<'a>(text: &'a str, place: Option<Place>, meaning: &mut Meaning<'a>) {
+    if !text.is_empty() {
+        append(&mut meaning.reasoning, text);
+        add_piece(place, meaning);
+    }
+}
+
+/// Counts a piece of output whose text is not kept, or is kept already.
+pub fn add_piece(place: Option<Place>, meaning: &mut Meaning<'_>) {
+    meaning.output = true;
+    meaning.pieces += 1;
+    meaning.place = place;
+}
+
+fn append<'a>(all: &mut Cow<'a, str>, text: &'a str) {
+    if all.is_empty() {
+        *all = Cow::Borrowed(text);
+    } else {
+        all.to_mut().push_str(text);
+    }
+}

@@ -1,0 +1,152 @@
+//! The constant shape of a server's events.
+//!
+//! Within one response nearly all events differ in one string only, the text of a token. From an event that was parsed
+//! in full we remember the bytes before and behind that string. An event that has the same bytes around a good string
+//! body means the same, with this other text: JSON's grammar leaves no other reading. Everything else is parsed in full.
+
+use super::{Meaning, Place};
+use crate::protocol::json;
+
+/// Shapes learned in a row without being met again, after which a response is not worth learning from.
+const MAX_IDLE_LESSONS: u8 = 8;
+/// Longest shape worth keeping per stream, bytes.
+const MAX_BYTES: usize = 2048;
+
+/// What was learned; empty at first.
+#[derive(Debug, Default)]
+pub struct Template {
+    prefix: Vec<u8>,
+    suffix: Vec<u8>,
+    reasoning: bool,
+    idle_lessons: u8,
+}
+
+/// An event of the known shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Match<'a> {
+    /// The body of the string, still escaped; checked to be good.
+    pub body: &'a [u8],
+    pub reasoning: bool,
+}
+
+impl Template {
+    /// A new response begins: ids have changed, so learning is worth a try again.
+    pub fn start(&mut self) {
+        self.idle_lessons = 0;
+    }
+
+    /// Reads an event if it has the known shape.
+    pub fn read<'a>(&mut self, event: &'a [u8]) -> Option<Match<'a>> {
+        if self.suffix.is_empty() {
+            return None;
+        }
+        let body = event.strip_prefix(self.prefix.as_slice())?.strip_suffix(self.suffix.as_slice())?;
+        if !json::is_string_body(body) {
+            return None;
+        }
+        self.idle_lessons = 0;
+        Some(Match { body, reasoning: self.reasoning })
+    }
+
+    /// Remembers the shape of an event that was parsed in full, if it says nothing but one piece of text.
+    pub fn learn(&mut self, event: &[u8], meaning: &Meaning<'_>) {
+        if self.idle_lessons >= MAX_IDLE_LESSONS {
+            return;
+        }
+        let Some((place, body)) = locate(event, meaning) else { return };
+        self.idle_lessons += 1;
+        self.prefix.clear();
+        self.prefix.extend_from_slice(&event[..body.start]);
+        self.suffix.clear();
+        self.suffix.extend_from_slice(&event[body.end..]);
+        self.reasoning = place.reasoning;
+    }
+}
+
+/// Where in the event its only piece of text stands.
+fn locate(event: &[u8], meaning: &Meaning<'_>) -> Option<(Place, std::ops::Range<usize>)> {
+    let only_text = meaning.pieces == 1
+        && meaning.choices == 1
+        && meaning.usage.is_none()
+        && meaning.finish.is_none()
+        && meaning.error.is_none()
+        && event.len() <= MAX_BYTES;
+    let place = meaning.place.filter(|_| only_text)?;
+    let body = json::find_string(event, place.path)?;
+    let text = if place.reasoning { &meaning.reasoning } else { &meaning.text };
+    (json::unescape(&event[body.clone()])?.as_ref() == text.as_ref()).then_some((place, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::chat;
+    use proptest::prelude::*;
+
+    fn learned(event: &str) -> Template {
+        let mut template = Template::default();
+        json::with_value(event.as_bytes(), |value| template.learn(event.as_bytes(), &chat::read(value))).unwrap();
+        template
+    }
+
+    /// Output and text by the template, and by the full parse.
+    fn both(template: &mut Template, event: &[u8]) -> (Option<String>, Option<(String, u32)>) {
+        let fast = template.read(event).map(|found| json::unescape(found.body).unwrap().into_owned());
+        let full = json::with_value(event, |value| {
+            let meaning = chat::read(value);
+            (format!("{}{}", meaning.text, meaning.reasoning), meaning.pieces)
+        });
+        (fast, full.ok())
+    }
+
+    #[test]
+    fn only_events_that_say_one_text_are_learned() {
+        let event = r#"{"id":"1","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}"#;
+        assert_eq!(learned(event).read(event.as_bytes()).unwrap().body, b"a");
+        for event in [
+            r#"{"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}"#,
+            r#"{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":1}}"#,
+            r#"{"choices":[{"delta":{"content":""}}]}"#,
+            r#"{"choices":[{"delta":{"content":"a","reasoning":"b"}}]}"#,
+            r#"{"choices":[{"delta":{"content":"a"}},{"delta":{"content":""}}]}"#,
+            r#"{"choices":[{"delta":{"c\u006fntent":"a"}}]}"#,
+            r#"{"choices":[{"message":{"content":"a"}}]}"#,
+        ] {
+            assert_eq!(learned(event).read(event.as_bytes()), None, "{event}");
+        }
+    }
+
+    #[test]
+    fn reasoning_is_told_from_text() {
+        let event = br#"{"choices":[{"delta":{"reasoning_content":"a"}}]}"#;
+        let found = learned(std::str::from_utf8(event).unwrap()).read(event).map(|found| found.reasoning);
+        assert_eq!(found, Some(true));
+    }
+
+    #[test]
+    fn a_response_that_never_repeats_itself_is_given_up() {
+        let mut template = Template::default();
+        let mut lessons = 0;
+        for number in 0..50 {
+            let event = format!(r#"{{"n":{number},"choices":[{{"delta":{{"content":"a"}}}}]}}"#);
+            json::with_value(event.as_bytes(), |value| template.learn(event.as_bytes(), &chat::read(value))).unwrap();
+            lessons += u32::from(template.prefix.starts_with(format!("{{\"n\":{number},").as_bytes()));
+        }
+        assert_eq!(lessons, u32::from(MAX_IDLE_LESSONS));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_template_reads_the_full_parse_reads_alike(
+            middle in r#"(\\["\\/bfnrtux]|\\u[0-9a-fd]{4}|[a-z"é語🦀\n{}:,]|"\},"x":\{"content":"){0,10}"#,
+        ) {
+            let (before, behind) = (r#"{"id":"\"","choices":[{"delta":{"content":""#, r#""},"finish_reason":null}]}"#);
+            let mut template = learned(&format!("{before}text{behind}"));
+            let event = format!("{before}{middle}{behind}");
+            if let (Some(fast), full) = both(&mut template, event.as_bytes()) {
+                let pieces = u32::from(!fast.is_empty());
+                prop_assert_eq!(Some((fast, pieces)), full);
+            }
+        }
+    }
+}

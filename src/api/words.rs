@@ -1,0 +1,137 @@
+//! What a server says about an error, found in whatever it sends and made fit for one line.
+
+use crate::protocol::json::{self, Value};
+
+/// Longest text kept, bytes. The first sentence says it; a whole stack trace helps nobody in a table.
+const MAX_BYTES: usize = 2048;
+
+/// The words of an error object: its message, its detail, the text itself, or else all of it as JSON.
+pub fn of_error(value: Value<'_, '_>) -> String {
+    tidy(&message(value).unwrap_or_else(|| json::encode(value)))
+}
+
+/// The words of the body of an error status: of its JSON, its page, or its text. Empty when it has none.
+pub fn of_body(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim().trim_start_matches('\u{feff}');
+    let event_data = text.lines().find_map(|line| line.strip_prefix("data:")).map(str::trim);
+    let document =
+        if text.starts_with("data:") || text.starts_with("event:") { event_data.unwrap_or(text) } else { text };
+    match json::with_value(document.as_bytes(), message) {
+        Ok(Some(message)) => tidy(&message),
+        _ if text.starts_with('<') => tidy(&without_tags(text)),
+        _ => tidy(document),
+    }
+}
+
+fn message(value: Value<'_, '_>) -> Option<String> {
+    if let Some(text) = json::text(value) {
+        return Some(text.to_string()).filter(|text| !text.trim().is_empty());
+    }
+    let member = |name: &str| json::entries(value).find(|(key, _)| *key == name).map(|(_, member)| member);
+    let spoken = |name: &str| member(name).filter(|member| !json::is_null(*member));
+    spoken("error")
+        .and_then(message)
+        .or_else(|| spoken("message").and_then(message))
+        .or_else(|| spoken("detail").and_then(|detail| message(detail).or_else(|| validation(detail))))
+        .or_else(|| spoken("msg").and_then(message))
+}
+
+/// The list of what is wrong with a request that FastAPI servers send with status 422.
+fn validation(detail: Value<'_, '_>) -> Option<String> {
+    let mut lines = Vec::new();
+    for problem in json::elements(detail) {
+        let text = json::entries(problem).find(|(key, _)| *key == "msg").and_then(|(_, text)| json::text(text))?;
+        let place = json::entries(problem).find(|(key, _)| *key == "loc").map(|(_, place)| place);
+        let steps: Vec<String> = place.into_iter().flat_map(json::elements).map(plain).collect();
+        lines.push(if steps.is_empty() { text.to_string() } else { format!("{}: {text}", steps.join(".")) });
+    }
+    (!lines.is_empty()).then(|| lines.join("; "))
+}
+
+fn plain(value: Value<'_, '_>) -> String {
+    json::text(value).map_or_else(|| json::encode(value), str::to_string)
+}
+
+/// The text of an HTML page, without its head.
+fn without_tags(page: &str) -> String {
+    let body = page.find("</head>").map_or(page, |end| &page[end..]);
+    let mut text = String::new();
+    let mut within = false;
+    for character in body.chars() {
+        match character {
+            '<' => within = true,
+            '>' => {
+                within = false;
+                text.push(' ');
+            }
+            _ if !within => text.push(character),
+            _ => {}
+        }
+    }
+    text
+}
+
+/// One line of at most [`MAX_BYTES`]: runs of blanks, line ends and control characters become one blank.
+pub fn tidy(text: &str) -> String {
+    let mut line = String::new();
+    for word in text.split(|character: char| character.is_whitespace() || character.is_control()) {
+        if word.is_empty() {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+        if line.len() > MAX_BYTES {
+            line.truncate(line.floor_char_boundary(MAX_BYTES));
+            line.push_str("...");
+            break;
+        }
+    }
+    line
+}
+
+/// The beginning of bytes that are not what they should be, for an error text.
+pub fn excerpt(bytes: &[u8]) -> String {
+    const SHOWN_CHARACTERS: usize = 120;
+    let text = tidy(&String::from_utf8_lossy(&bytes[..bytes.len().min(4 * SHOWN_CHARACTERS)]));
+    match text.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_is_found_in_every_common_shape() {
+        let cases = [
+            (r#"{"error":{"message":"a\n  b","type":"t","code":400}}"#, "a b"),
+            (r#"{"error":"busy","error_type":"overloaded"}"#, "busy"),
+            (r#"{"object":"error","message":"no such model"}"#, "no such model"),
+            (r#"{"detail":"Not Found"}"#, "Not Found"),
+            (r#"{"detail":[{"loc":["body",0,"x"],"msg":"extra field"},{"msg":"b"}]}"#, "body.0.x: extra field; b"),
+            (r#"{"error":null,"code":3}"#, r#"{"error":null,"code":3}"#),
+            ("event: error\ndata: {\"error\":{\"message\":\"m\"}}\n\n", "m"),
+            ("plain  words\r\n", "plain words"),
+            (
+                "<html><head><title>T</title></head><body><h1>502 Bad Gateway</h1><hr>nginx</body></html>",
+                "502 Bad Gateway nginx",
+            ),
+            ("", ""),
+        ];
+        for (body, words) in cases {
+            assert_eq!(of_body(body.as_bytes()), words, "{body}");
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let words = of_body("語".repeat(5000).as_bytes());
+        assert!(words.len() <= MAX_BYTES + 3 && words.ends_with("語..."));
+        assert!(excerpt("語 ".repeat(5000).as_bytes()).chars().count() <= 123);
+    }
+}

@@ -1,0 +1,363 @@
+//! JSON in two ways: a full, validating parse in buffers that are used again and again, and scanning helpers that find
+//! and check one string without looking at the rest.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+
+use memchr::memchr2;
+use simd_json::prelude::{TypedScalarValue, ValueAsScalar, ValueIntoString, Writable};
+pub use simd_json::tape::Value;
+use simd_json::{Buffers, INPUT_PADDING, Tape};
+
+/// Buffers above this size are given back after use, bytes.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// Buffers of the full parse. One set per thread serves all streams: they stay in the cache, and an idle stream holds
+/// none.
+struct Scratch {
+    input: Vec<u8>,
+    buffers: Buffers,
+    tape: Tape<'static>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+/// Parses `json` in full and gives its value to `read`. The error says what is wrong, not where.
+pub fn with_value<R>(json: &[u8], read: impl FnOnce(Value<'_, '_>) -> R) -> Result<R, String> {
+    let mut scratch = SCRATCH.take().unwrap_or_else(|| {
+        Box::new(Scratch { input: Vec::new(), buffers: Buffers::new(1024), tape: Tape(Vec::new()) })
+    });
+    let Scratch { input, buffers, tape } = &mut *scratch;
+    input.clear();
+    input.extend_from_slice(json);
+    input.resize(json.len() + INPUT_PADDING, 0);
+    let mut filled = std::mem::replace(tape, Tape(Vec::new())).reset();
+    let result = simd_json::fill_tape_padded(input, json.len(), buffers, &mut filled)
+        // Its offsets mean nothing to a reader of a load test's log.
+        .map_err(|error| format!("{:?}", error.error()))
+        .map(|()| read(filled.as_value()));
+    *tape = filled.reset();
+    if scratch.input.capacity() <= KEPT_BYTES {
+        SCRATCH.set(Some(scratch));
+    }
+    result
+}
+
+/// The keys and values of an object in their order; nothing for other values.
+pub fn entries<'t, 'i>(value: Value<'t, 'i>) -> impl Iterator<Item = (&'i str, Value<'t, 'i>)> {
+    value.as_object().into_iter().flat_map(|object| object.iter())
+}
+
+/// The elements of an array; nothing for other values.
+pub fn elements<'t, 'i>(value: Value<'t, 'i>) -> impl Iterator<Item = Value<'t, 'i>> {
+    value.as_array().into_iter().flat_map(|array| array.iter())
+}
+
+/// The text of a string.
+pub fn text<'i>(value: Value<'_, 'i>) -> Option<&'i str> {
+    value.into_string()
+}
+
+/// A count: an integer, or a float that is one (some servers write `12.0`).
+pub fn count(value: Value<'_, '_>) -> Option<u32> {
+    let float = || value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0).map(|number| number as u64);
+    value.as_u64().or_else(float).and_then(|number| u32::try_from(number).ok())
+}
+
+/// Whether the value is `null`.
+pub fn is_null(value: Value<'_, '_>) -> bool {
+    value.is_null()
+}
+
+/// The value as JSON text.
+pub fn encode(value: Value<'_, '_>) -> String {
+    value.encode()
+}
+
+/// Reads decimal digits; `None` for anything else, and past 64 bits.
+pub fn parse_u64(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |value, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        value.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// One step into a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// Into the value of this key of an object.
+    Key(&'a str),
+    /// Into the first element of an array.
+    First,
+}
+
+/// Where the body of the string at `path` stands in `json`, quotes excluded. Keys with escapes are not recognised; of
+/// equal keys the first counts. Meant for documents that [`with_value`] accepted: on others it may find nothing or
+/// something odd, but does not panic.
+pub fn find_string(json: &[u8], path: &[Step<'_>]) -> Option<std::ops::Range<usize>> {
+    let mut at = skip_blanks(json, 0);
+    for step in path {
+        at = match step {
+            Step::Key(key) => find_key(json, at, key.as_bytes())?,
+            Step::First => {
+                let element = (json.get(at) == Some(&b'[')).then(|| skip_blanks(json, at + 1))?;
+                (json.get(element) != Some(&b']')).then_some(element)?
+            }
+        };
+    }
+    let end = skip_string(json, at)?;
+    Some(at + 1..end - 1)
+}
+
+/// The value of `key` in the object that begins at `at`.
+fn find_key(json: &[u8], at: usize, key: &[u8]) -> Option<usize> {
+    if json.get(at) != Some(&b'{') {
+        return None;
+    }
+    let mut at = skip_blanks(json, at + 1);
+    loop {
+        let key_end = skip_string(json, at)?;
+        let found = &json[at + 1..key_end - 1] == key;
+        let colon = skip_blanks(json, key_end);
+        let value = (json.get(colon) == Some(&b':')).then(|| skip_blanks(json, colon + 1))?;
+        if found {
+            return Some(value);
+        }
+        let comma = skip_blanks(json, skip_value(json, value)?);
+        at = (json.get(comma) == Some(&b',')).then(|| skip_blanks(json, comma + 1))?;
+    }
+}
+
+fn skip_blanks(json: &[u8], at: usize) -> usize {
+    let blanks = json[at.min(json.len())..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
+    at + blanks.count()
+}
+
+/// The offset just after the closing quote of the string that begins at `at`.
+fn skip_string(json: &[u8], at: usize) -> Option<usize> {
+    if json.get(at) != Some(&b'"') {
+        return None;
+    }
+    let mut from = at + 1;
+    loop {
+        let found = from + memchr2(b'"', b'\\', json.get(from..)?)?;
+        if json[found] == b'"' {
+            return Some(found + 1);
+        }
+        from = found + 2;
+    }
+}
+
+/// The offset just after the value that begins at `at`.
+fn skip_value(json: &[u8], at: usize) -> Option<usize> {
+    match json.get(at)? {
+        b'"' => skip_string(json, at),
+        b'{' | b'[' => skip_nested(json, at),
+        _ => {
+            let scalar = json[at..].iter().take_while(|byte| !matches!(byte, b',' | b'}' | b']'));
+            Some(at + scalar.count())
+        }
+    }
+}
+
+fn skip_nested(json: &[u8], mut at: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    loop {
+        match json.get(at)? {
+            b'"' => {
+                at = skip_string(json, at)?;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+}
+
+/// Whether `body` may stand between the quotes of a JSON string: UTF-8, no bare quote or control character, only good
+/// escapes.
+pub fn is_string_body(body: &[u8]) -> bool {
+    let mut rest = body;
+    let mut ascii = true;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        match byte {
+            b'\\' => match escape(tail) {
+                Some((_, length)) => rest = &tail[length..],
+                None => return false,
+            },
+            b'"' | 0..0x20 => return false,
+            _ => ascii &= byte < 0x80,
+        }
+    }
+    ascii || std::str::from_utf8(body).is_ok()
+}
+
+/// Undoes the escapes of a string body; `None` when it is not a good one.
+pub fn unescape(body: &[u8]) -> Option<Cow<'_, str>> {
+    if !body.iter().any(|&byte| byte == b'\\' || byte == b'"' || byte < 0x20) {
+        return std::str::from_utf8(body).ok().map(Cow::Borrowed);
+    }
+    let mut text = Vec::with_capacity(body.len());
+    unescape_into(body, &mut text).then_some(())?;
+    String::from_utf8(text).ok().map(Cow::Owned)
+}
+
+/// Appends the unescaped text of a good string body (see [`is_string_body`]) to `text`. `false`: the body was not
+/// good, and `text` is as it was.
+pub fn unescape_into(body: &[u8], text: &mut Vec<u8>) -> bool {
+    let before = text.len();
+    let mut rest = body;
+    let good = loop {
+        let plain = rest.iter().position(|&byte| byte == b'\\' || byte == b'"' || byte < 0x20);
+        text.extend_from_slice(&rest[..plain.unwrap_or(rest.len())]);
+        let Some(plain) = plain else { break true };
+        let tail = &rest[plain + 1..];
+        let Some((character, length)) = escape(tail).filter(|_| rest[plain] == b'\\') else { break false };
+        text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        rest = &tail[length..];
+    };
+    let good = good && std::str::from_utf8(&text[before..]).is_ok();
+    if !good {
+        text.truncate(before);
+    }
+    good
+}
+
+/// The character of an escape and the length of what follows its backslash.
+fn escape(tail: &[u8]) -> Option<(char, usize)> {
+    let simple = match tail.first()? {
+        b'"' => '"',
+        b'\\' => '\\',
+        b'/' => '/',
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'u' => return unicode_escape(tail),
+        _ => return None,
+    };
+    Some((simple, 1))
+}
+
+/// `uXXXX`, or two of them that form a surrogate pair. A lone surrogate is no character.
+fn unicode_escape(tail: &[u8]) -> Option<(char, usize)> {
+    let first = hex4(tail.get(1..5)?)?;
+    if let Some(character) = char::from_u32(first) {
+        return Some((character, 5));
+    }
+    let second = tail.get(5..11)?.strip_prefix(b"\\u").and_then(hex4)?;
+    if !(0xD800..0xDC00).contains(&first) || !(0xDC00..0xE000).contains(&second) {
+        return None;
+    }
+    let character = char::from_u32(0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00))?;
+    Some((character, 11))
+}
+
+fn hex4(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |value, &byte| Some(value << 4 | char::from(byte).to_digit(16)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What a widely used parser makes of the same string body.
+    fn twin(body: &[u8]) -> Option<String> {
+        serde_json::from_slice(&[b"\"", body, b"\""].concat()).ok()
+    }
+
+    fn check(body: &[u8]) {
+        let expected = twin(body);
+        assert_eq!(unescape(body).map(Cow::into_owned), expected, "{}", body.escape_ascii());
+        assert_eq!(is_string_body(body), expected.is_some(), "{}", body.escape_ascii());
+        let mut text = b"before".to_vec();
+        assert_eq!(unescape_into(body, &mut text), expected.is_some());
+        assert_eq!(text, [b"before", expected.clone().unwrap_or_default().as_bytes()].concat());
+        if expected.is_some() {
+            let json = [b"\"", body, b"\""].concat();
+            let full = with_value(&json, |value| value.as_str().map(str::to_string)).unwrap();
+            assert_eq!(full, expected, "{}", body.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn escapes_read_like_the_twin() {
+        let bodies: [&[u8]; 16] = [
+            b"",
+            b"plain",
+            "naïve 語 🦀".as_bytes(),
+            br#"\n\t\r\b\f\/\\\""#,
+            br"\u0041\u00e9\u8a9e",
+            br"\ud83e\udd80!",
+            br"\uD83E",
+            br"\udd80",
+            br"\ud83e\u0041",
+            br"\ud83e\n",
+            br"\u12",
+            br"\x",
+            b"\\",
+            b"a\"b",
+            b"a\nb",
+            b"\xff\xfe",
+        ];
+        bodies.into_iter().for_each(check);
+    }
+
+    #[test]
+    fn strings_are_found_by_path() {
+        let json = br#" {"a":{"text":"no"},"s":"\"text\":\"x","choices":[ {"n":-1.5e3,"l":[1,[2,{"k":"]"}]],"delta" : {"role":null,"content": "a\"b"}}]}"#;
+        let path = [Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("content")];
+        let found = find_string(json, &path).unwrap();
+        assert_eq!(&json[found], br#"a\"b"#);
+        assert_eq!(find_string(json, &[Step::Key("choices"), Step::Key("delta")]), None);
+        assert_eq!(find_string(json, &[Step::Key("missing")]), None);
+        assert_eq!(find_string(br#"{"a":[]}"#, &[Step::Key("a"), Step::First]), None);
+        for cut in 0..json.len() {
+            let _ = find_string(&json[..cut], &path);
+        }
+    }
+
+    #[test]
+    fn integers_have_limits() {
+        assert_eq!(parse_u64(b"18446744073709551615"), Some(u64::MAX));
+        assert_eq!(parse_u64(b"18446744073709551616"), None);
+        assert_eq!(parse_u64(b""), None);
+        assert_eq!(parse_u64(b"+1"), None);
+    }
+
+    #[test]
+    fn the_full_parse_refuses_what_is_not_json() {
+        for bad in ["", "{", "{\"a\":1}x", "nul", "{\"a\":\"\u{1}\"}", "data"] {
+            assert!(with_value(bad.as_bytes(), |_| ()).is_err(), "{bad}");
+        }
+        assert!(with_value(b"null", |_| ()).is_ok());
+        assert!(with_value(b"{\"a\":\"\xff\"}", |_| ()).is_err());
+        let nested = with_value(b"1", |_| with_value(b"2", |value| value.as_u64()));
+        assert_eq!(nested, Ok(Ok(Some(2))));
+    }
+
+    proptest! {
+        #[test]
+        fn any_string_body_reads_like_the_twin(body in r#"(\\["\\/bfnrtux]|\\u[dD][89abcdefC-F][0-9a-f]{2}|\\u[0-9a-f]{4}|[a-z"é語🦀\n]){0,12}"#) {
+            check(body.as_bytes());
+        }
+
+        #[test]
+        fn any_bytes_read_like_the_twin(body in prop::collection::vec(any::<u8>(), 0..12)) {
+            check(&body);
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! One HTTP response as it arrives: head, framing and events glued together. It says where the response ends; what an
+//! event means is not its business.
+
+use super::WireError;
+use super::chunked::{Decoded, Decoder};
+use super::http1::{Framing, Head, HeadReader, Media};
+use super::sse::{Event, Framer};
+
+/// Interim responses (1xx) accepted before the real one.
+const MAX_INTERIM: u32 = 16;
+
+/// Something a read brought.
+#[derive(Debug)]
+pub enum Piece<'a> {
+    /// An interim response (100 Continue, 103 Early Hints) ended; the real one is still to come.
+    Interim,
+    Head(&'a Head),
+    /// Bytes of the body as the server wrote them, chunked coding undone. Comes before what they mean.
+    Raw(&'a [u8]),
+    /// An event of a streamed body.
+    Event(Event<'a>),
+    /// Bytes of a body that is not a stream of events.
+    Body(&'a [u8]),
+}
+
+/// How far the response has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    More,
+    /// The response is complete; so many bytes at the end of the input do not belong to it.
+    Complete {
+        left_over: usize,
+    },
+}
+
+/// What the end of the connection means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eof {
+    /// The end of the connection was the end of the body.
+    Complete,
+    BeforeHead,
+    WithinHead,
+    WithinBody,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Head,
+    Body,
+    Complete,
+}
+
+/// How the body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// Not a byte of it has come.
+    Unknown,
+    Events,
+    Plain,
+}
+
+/// The state of one response; used again for the next one on the same connection.
+#[derive(Debug)]
+pub struct Response {
+    /// SSE was asked for: a body of unclear type that looks like events is read as such.
+    pub expect_stream: bool,
+    stage: Stage,
+    shape: Shape,
+    reader: HeadReader,
+    head: Head,
+    decoder: Decoder,
+    framer: Framer,
+    /// Bytes still to come of a body with a length.
+    remaining: u64,
+    interim: u32,
+}
+
+impl Response {
+    /// A response of which nothing has come.
+    pub fn new(expect_stream: bool, max_event_bytes: usize) -> Response {
+        Response {
+            expect_stream,
+            stage: Stage::Head,
+            shape: Shape::Unknown,
+            reader: HeadReader::default(),
+            head: Head::default(),
+            decoder: Decoder::default(),
+            framer: Framer::new(max_event_bytes),
+            remaining: 0,
+            interim: 0,
+        }
+    }
+
+    /// Makes ready for the next response, giving back large buffers.
+    pub fn reset(&mut self) {
+        self.stage = Stage::Head;
+        self.shape = Shape::Unknown;
+        self.reader.reset();
+        self.head = Head::default();
+        self.decoder = Decoder::default();
+        self.framer.reset();
+        self.remaining = 0;
+        self.interim = 0;
+    }
+
+    /// Longest event accepted, bytes.
+    pub fn set_max_event_bytes(&mut self, bytes: usize) {
+        self.framer.max_event_bytes = bytes;
+    }
+
+    /// The head; empty before it has come.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The body is read as a stream of events.
+    pub fn is_events(&self) -> bool {
+        self.shape == Shape::Events
+    }
+
+    /// Part of a head has come.
+    pub fn is_within_head(&self) -> bool {
+        self.stage == Stage::Head && self.reader.is_within()
+    }
+
+    /// Takes the bytes of one read.
+    pub fn push(&mut self, bytes: &[u8], sink: &mut impl FnMut(Piece<'_>)) -> Result<Progress, WireError> {
+        let mut input = bytes;
+        while self.stage == Stage::Head {
+            if input.is_empty() {
+                return Ok(Progress::More);
+            }
+            if let Some(head) = self.reader.read(&mut input)? {
+                self.enter_body(head, sink)?;
+            }
+        }
+        if self.stage == Stage::Body {
+            self.read_body(&mut input, sink)?;
+        }
+        match self.stage {
+            Stage::Complete => Ok(Progress::Complete { left_over: input.len() }),
+            _ => Ok(Progress::More),
+        }
+    }
+
+    /// The peer closed its side.
+    pub fn push_eof(&mut self, sink: &mut impl FnMut(Piece<'_>)) -> Eof {
+        match self.stage {
+            Stage::Head if self.reader.is_within() || self.interim > 0 => Eof::WithinHead,
+            Stage::Head => Eof::BeforeHead,
+            Stage::Body if self.head.framing == Framing::UntilClose => {
+                self.complete(sink);
+                Eof::Complete
+            }
+            Stage::Body => Eof::WithinBody,
+            Stage::Complete => Eof::Complete,
+        }
+    }
+
+    fn enter_body(&mut self, head: Head, sink: &mut impl FnMut(Piece<'_>)) -> Result<(), WireError> {
+        if (100..200).contains(&head.status) {
+            self.interim += 1;
+            if head.status == 101 || self.interim > MAX_INTERIM {
+                return Err(WireError::Head(format!("status {} was not asked for", head.status)));
+            }
+            sink(Piece::Interim);
+            return Ok(());
+        }
+        self.head = head;
+        sink(Piece::Head(&self.head));
+        self.stage = Stage::Body;
+        if let Framing::Length(length) = self.head.framing {
+            self.remaining = length;
+            if length == 0 {
+                self.complete(sink);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_body(&mut self, input: &mut &[u8], sink: &mut impl FnMut(Piece<'_>)) -> Result<(), WireError> {
+        match self.head.framing {
+            Framing::Length(_) => {
+                let taken = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len());
+                let (body, rest) = input.split_at(taken);
+                *input = rest;
+                self.remaining -= taken as u64;
+                self.take_body(body, sink)?;
+                if self.remaining == 0 {
+                    self.complete(sink);
+                }
+            }
+            Framing::Chunked => loop {
+                match self.decoder.decode(input)? {
+                    Decoded::Data(data) => self.take_body(data, sink)?,
+                    Decoded::More => break,
+                    Decoded::End => {
+                        self.complete(sink);
+                        break;
+                    }
+                }
+            },
+            Framing::UntilClose => self.take_body(std::mem::take(input), sink)?,
+        }
+        Ok(())
+    }
+
+    fn take_body(&mut self, body: &[u8], sink: &mut impl FnMut(Piece<'_>)) -> Result<(), WireError> {
+        if body.is_empty() {
+            return Ok(());
+        }
+        sink(Piece::Raw(body));
+        let mut body = body;
+        if self.shape == Shape::Unknown {
+            // Blank lines before the first event or before a document mean nothing.
+            let blank = body.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            body = &body[blank..];
+            let Some(&first) = body.first() else { return Ok(()) };
+            self.shape = self.recognise(first);
+        }
+        match self.shape {
+            Shape::Events => self.framer.push(body, &mut |event| sink(Piece::Event(event))),
+            _ => {
+                sink(Piece::Body(body));
+                Ok(())
+            }
+        }
+    }
+
+    /// Servers mislabel both ways, so the first byte has a say: a document begins with a bracket, an event never does.
+    fn recognise(&self, first: u8) -> Shape {
+        match (first, self.head.media) {
+            _ if self.head.status != 200 || self.head.content_coding.is_some() => Shape::Plain,
+            (b'{' | b'[', _) => Shape::Plain,
+            (_, Media::EventStream) => Shape::Events,
+            (b'd' | b':', Media::Json | Media::Other) if self.expect_stream => Shape::Events,
+            (b'e' | 0xEF, Media::Other) if self.expect_stream => Shape::Events,
+            _ => Shape::Plain,
+        }
+    }
+
+    fn complete(&mut self, sink: &mut impl FnMut(Piece<'_>)) {
+        if self.shape == Shape::Events {
+            self.framer.finish(&mut |event| sink(Piece::Event(event)));
+        }
+        self.stage = Stage::Complete;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pushes the pieces and writes down what comes out; joins plain body bytes.
+    fn transcript(pieces: &[&[u8]]) -> (String, Vec<u8>) {
+        let mut response = Response::new(true, 1 << 20);
+        let (mut log, mut body) = (String::new(), Vec::new());
+        let mut left_over = 0;
+        let mut complete = false;
+        for piece in pieces {
+            if complete {
+                left_over += piece.len();
+                continue;
+            }
+            let progress = response.push(piece, &mut |piece| match piece {
+                Piece::Interim => log.push_str("interim "),
+                Piece::Head(head) => log.push_str(&format!("{} ", head.status)),
+                Piece::Raw(_) => {}
+                Piece::Event(event) => log.push_str(&format!("<{}> ", String::from_utf8_lossy(event.data))),
+                Piece::Body(bytes) => body.extend_from_slice(bytes),
+            });
+            match progress {
+                Ok(Progress::More) => {}
+                Ok(Progress::Complete { left_over: more }) => {
+                    complete = true;
+                    left_over += more;
+                }
+                Err(error) => return (format!("{log}error {}", error.to_string().len().min(1)), body),
+            }
+        }
+        log.push_str(if complete { "complete" } else { "more" });
+        if left_over > 0 {
+            log.push_str(&format!(" +{left_over}"));
+        }
+        (log, body)
+    }
+
+    fn check(bytes: &[u8], expected: &str, expected_body: &[u8]) {
+        let whole = transcript(&[bytes]);
+        assert_eq!((whole.0.as_str(), whole.1.as_slice()), (expected, expected_body));
+        for cut in 0..=bytes.len() {
+            let (first, second) = bytes.split_at(cut);
+            assert_eq!(transcript(&[first, second]), whole, "cut at {cut}");
+        }
+        assert_eq!(transcript(&bytes.chunks(1).collect::<Vec<_>>()), whole);
+    }
+
+    #[test]
+    fn bodies_of_every_framing_at_every_split() {
+        check(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 E\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "interim interim 200 complete", b"{}");
+        check(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/event-stream\r\n\r\n8\r\ndata: a\n\r\n9;x\r\n\ndata: b\n\r\n1\r\n\n\r\n0\r\nT: v\r\n\r\nHTTP", "200 <a> <b> complete +4", b"");
+        check(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: a\r\n\r\ndata: b\r\n\r\n",
+            "200 <a> <b> more",
+            b"",
+        );
+        check(b"HTTP/1.1 204 No Content\r\n\r\n", "204 complete", b"");
+        check(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "200 complete", b"");
+        check(
+            b"HTTP/1.1 500 Oh\r\nContent-Type: text/event-stream\r\nContent-Length: 9\r\n\r\ndata: no\n",
+            "500 complete",
+            b"data: no\n",
+        );
+        check(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZ\r\n", "200 error 1", b"");
+        check(b"HTTP/1.1 101 Switching\r\n\r\n", "error 1", b"");
+    }
+
+    #[test]
+    fn documents_and_streams_are_told_apart_by_type_and_first_byte() {
+        check(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 4\r\n\r\n\n\n{}",
+            "200 complete",
+            b"{}",
+        );
+        check(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\ndata: x\n\n",
+            "200 <x> complete",
+            b"",
+        );
+        check(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
+            "200 complete",
+            b"<html>",
+        );
+        check(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ndata: x", "200 <x> complete", b"");
+    }
+
+    #[test]
+    fn the_end_of_the_connection_means_what_the_framing_says() {
+        let eof_after = |bytes: &[u8]| {
+            let mut response = Response::new(true, 1 << 20);
+            response.push(bytes, &mut |_| {}).unwrap();
+            response.push_eof(&mut |_| {})
+        };
+        assert_eq!(eof_after(b""), Eof::BeforeHead);
+        assert_eq!(eof_after(b"HTTP/1.1 2"), Eof::WithinHead);
+        assert_eq!(eof_after(b"HTTP/1.1 100 C\r\n\r\n"), Eof::WithinHead);
+        assert_eq!(eof_after(b"HTTP/1.1 200 OK\r\n\r\nx"), Eof::Complete);
+        assert_eq!(eof_after(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nx"), Eof::WithinBody);
+        assert_eq!(eof_after(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"), Eof::WithinBody);
+    }
+}

@@ -1,0 +1,37 @@
+//! An answer is judged the same whole and in two pieces, by the learned shape and by the full parse.
+#![no_main]
+
+use ringmark::api::Dialect;
+use ringmark::api::answer::{Answer, AnswerOptions, Step};
+use ringmark::record::{Failure, Outcome};
+use ringmark::time::Tick;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let Some((&cut, bytes)) = data.split_first() else { return };
+    let (first, second) = bytes.split_at(usize::from(cut).min(bytes.len()));
+    let expected = read(&[bytes], false);
+    assert_eq!(read(&[first, second], false), expected);
+    assert_eq!(read(&[bytes], true), expected);
+});
+
+/// Outcome, events, outputs, text and error.
+fn read(pieces: &[&[u8]], in_full: bool) -> (Outcome, u32, usize, Vec<u8>, String) {
+    let dialect = Dialect::Chat;
+    let mut answer = Answer::new(AnswerOptions {
+        dialect,
+        stream: true,
+        keep_text: true,
+        keep_raw: false,
+        max_event_bytes: 1 << 20,
+    });
+    if in_full {
+        answer.always_parse_in_full();
+    }
+    if pieces.iter().all(|piece| answer.push(piece, Tick(1)) == Step::More) {
+        assert_ne!(answer.push_eof(Tick(2)), Step::More);
+    }
+    let seen = &answer.seen;
+    let broken = answer.outcome() == Outcome::Failed(Failure::Protocol);
+    let error = if broken { String::new() } else { seen.error.clone() };
+    (answer.outcome(), seen.events, seen.arrivals.len(), seen.text.clone(), error)
+}
