@@ -3,5 +3,7 @@
 pub mod api;
 pub mod plan;
 pub mod record;
+pub mod report;
+pub mod stats;
 pub mod time;
 pub mod workload;
