@@ -158,8 +158,7 @@ impl Reader {
             .prepare_cached("SELECT low_ns, count FROM lag WHERE worker = ?1 AND phase = ?2 AND kind = ?3")?;
         let mut rows = statement.query(rusqlite::params![worker, phase.name(), kind])?;
         while let Some(row) = rows.next()? {
-            // Cannot be refused: the histogram grows by itself.
-            histogram.saturating_record_n(count(row, 0)?, count(row, 1)?);
+            histogram.record_n(count(row, 0)?, count(row, 1)?).map_err(|_| strange(0, "low_ns"))?;
         }
         Ok(histogram)
     }
