@@ -189,12 +189,7 @@ fn the_view_reads_every_kind_of_gap() {
         arrivals.push(Tick(arrivals[arrivals.len() - 1].0.wrapping_add(*gap as u64)));
     }
     let span = block.keep_arrivals(&arrivals);
-    block.records.push(RequestRecord {
-        due: at(0),
-        outcome: Outcome::Ok,
-        arrivals: span,
-        ..RequestRecord::default()
-    });
+    block.records.push(RequestRecord { due: at(0), outcome: Outcome::Ok, arrivals: span, ..RequestRecord::default() });
     block.records.push(RequestRecord { outcome: Outcome::Ok, ..RequestRecord::default() });
     collect(&path, start(closed(2, 1), Save::Metrics), vec![Parcel::Block(block)]);
     let sql = rusqlite::Connection::open(&path).unwrap();

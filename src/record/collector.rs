@@ -240,11 +240,6 @@ impl Keeper {
         let end = RunEnd { peak_backlog, rows_lost: self.rows_lost, ..end };
         // Tried even after a failure: a disk that was full may have room again for these few rows.
         let closed = self.writer.add_findings(findings).and_then(|()| self.writer.close(&end));
-        CollectorEnd {
-            rows: self.rows,
-            rows_lost: self.rows_lost,
-            error: self.error.or(closed.err()),
-            peak_backlog,
-        }
+        CollectorEnd { rows: self.rows, rows_lost: self.rows_lost, error: self.error.or(closed.err()), peak_backlog }
     }
 }

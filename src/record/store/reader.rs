@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use hdrhistogram::Histogram;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
-use super::schema::{APPLICATION_ID, REQUEST_COLUMNS, VERSION};
 use super::StoreError;
+use super::schema::{APPLICATION_ID, REQUEST_COLUMNS, VERSION};
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
@@ -79,12 +79,7 @@ impl Reader {
 
     /// Hands all requests of a phase to `take`, in the order in which they were written, a block at a time. The same
     /// block is used again for the next ones.
-    pub fn each_block(
-        &self,
-        phase: Phase,
-        detail: Detail,
-        mut take: impl FnMut(&Block),
-    ) -> Result<(), StoreError> {
+    pub fn each_block(&self, phase: Phase, detail: Detail, mut take: impl FnMut(&Block)) -> Result<(), StoreError> {
         let mut block = Block::new(0);
         let sql = format!("SELECT {} FROM request WHERE phase = ?1 ORDER BY id", select_columns(detail));
         let mut statement = self.connection.prepare(&sql).map_err(|e| self.fail(e))?;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{CachedStatement, Connection, OpenFlags, params};
 
-use super::schema::{APPLICATION_ID, REQUEST_COLUMNS, RESULT_VIEW, TABLES, VERSION};
 use super::StoreError;
+use super::schema::{APPLICATION_ID, REQUEST_COLUMNS, RESULT_VIEW, TABLES, VERSION};
 use crate::plan::Save;
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, RunEnd, RunFacts};
@@ -56,16 +56,10 @@ impl Writer {
             }
             Err(e) => return Err(fail(e.to_string())),
         }
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
-            .map_err(|e| fail(e.to_string()))?;
+        let connection =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| fail(e.to_string()))?;
         prepare(&connection, start).map_err(|e| fail(e.to_string()))?;
-        Ok(Writer {
-            connection,
-            path: path.to_path_buf(),
-            save: start.save,
-            bodies: HashMap::new(),
-            coded: Vec::new(),
-        })
+        Ok(Writer { connection, path: path.to_path_buf(), save: start.save, bodies: HashMap::new(), coded: Vec::new() })
     }
 
     /// Opens a transaction; everything until [`Writer::commit`] appears at once or not at all.
