@@ -5,6 +5,8 @@ pub mod engine;
 pub mod plan;
 pub mod protocol;
 pub mod record;
+pub mod report;
 pub mod rig;
+pub mod stats;
 pub mod time;
 pub mod workload;

@@ -2,6 +2,14 @@
 
 use crate::time::Tick;
 
+pub mod arrivals;
+pub mod collector;
+pub mod facts;
+pub mod finding;
+pub mod live;
+mod names;
+pub mod store;
+
 /// Everything measured about one request. Instants that were not reached are `None`.
 ///
 /// Variable parts (arrivals, answer, error text) stand in the arenas of the [`Block`] that holds the record; the

@@ -1,0 +1,167 @@
+//! The figures so far, while a run goes on: for progress bars and log lines, never for the final tables.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use hdrhistogram::Histogram;
+
+use super::{Outcome, Phase, RequestRecord};
+use crate::time::Tick;
+
+/// Counts and quantiles that any thread may read at any time. Only the collector writes.
+#[derive(Debug, Default)]
+pub struct Live {
+    /// Warm-up requests that have ended, however they ended.
+    pub warmup_done: AtomicU64,
+    /// Measured requests that have ended: the sum of the next three.
+    pub done: AtomicU64,
+    pub ok: AtomicU64,
+    pub failed: AtomicU64,
+    pub unfinished: AtomicU64,
+    pub input_tokens: AtomicU64,
+    pub output_tokens: AtomicU64,
+    /// First due instant and last end so far, tick nanoseconds; 0 before the first.
+    pub first_due_ns: AtomicU64,
+    pub last_end_ns: AtomicU64,
+    /// Quantiles of the succeeded requests, nanoseconds; 0 while there is none. Refreshed a few times a second.
+    pub ttft_p50_ns: AtomicU64,
+    pub ttft_p99_ns: AtomicU64,
+    pub itl_p50_ns: AtomicU64,
+    pub itl_p99_ns: AtomicU64,
+    pub latency_p50_ns: AtomicU64,
+    pub latency_p99_ns: AtomicU64,
+    /// Parcels that wait for the collector now, and the most there ever were.
+    pub backlog: AtomicU64,
+    pub peak_backlog: AtomicU64,
+    /// The database can no longer be written; see the collector's notice.
+    pub store_failed: AtomicBool,
+}
+
+/// One reading of [`Live`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    pub warmup_done: u64,
+    pub done: u64,
+    pub ok: u64,
+    pub failed: u64,
+    pub unfinished: u64,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    /// First due to last end so far, seconds.
+    pub elapsed_s: f64,
+    pub ttft_p50_ns: Option<u64>,
+    pub ttft_p99_ns: Option<u64>,
+    pub itl_p50_ns: Option<u64>,
+    pub itl_p99_ns: Option<u64>,
+    pub latency_p50_ns: Option<u64>,
+    pub latency_p99_ns: Option<u64>,
+    pub backlog: u64,
+}
+
+impl Live {
+    /// The figures of this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        let known = |cell: &AtomicU64| Some(cell.load(Relaxed)).filter(|&ns| ns > 0);
+        let span_ns = self.last_end_ns.load(Relaxed).saturating_sub(self.first_due_ns.load(Relaxed));
+        Snapshot {
+            warmup_done: self.warmup_done.load(Relaxed),
+            done: self.done.load(Relaxed),
+            ok: self.ok.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            unfinished: self.unfinished.load(Relaxed),
+            input_tokens: self.input_tokens.load(Relaxed),
+            output_tokens: self.output_tokens.load(Relaxed),
+            elapsed_s: span_ns as f64 / 1e9,
+            ttft_p50_ns: known(&self.ttft_p50_ns),
+            ttft_p99_ns: known(&self.ttft_p99_ns),
+            itl_p50_ns: known(&self.itl_p50_ns),
+            itl_p99_ns: known(&self.itl_p99_ns),
+            latency_p50_ns: known(&self.latency_p50_ns),
+            latency_p99_ns: known(&self.latency_p99_ns),
+            backlog: self.backlog.load(Relaxed),
+        }
+    }
+}
+
+impl Snapshot {
+    /// Succeeded requests per second so far; `None` before the first.
+    pub fn requests_per_s(&self) -> Option<f64> {
+        (self.elapsed_s > 0.0).then(|| self.ok as f64 / self.elapsed_s)
+    }
+
+    /// Output tokens per second so far; `None` before the first.
+    pub fn output_tokens_per_s(&self) -> Option<f64> {
+        (self.elapsed_s > 0.0).then(|| self.output_tokens as f64 / self.elapsed_s)
+    }
+}
+
+/// The collector's side of [`Live`]: its histograms.
+pub struct Meter {
+    ttft_ns: Histogram<u64>,
+    itl_ns: Histogram<u64>,
+    latency_ns: Histogram<u64>,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        // A microsecond to an hour at two digits: 20 KiB each, and quantiles that take microseconds.
+        let histogram =
+            || Histogram::new_with_bounds(1_000, 3_600_000_000_000, 2).expect("the bounds are valid constants");
+        Meter { ttft_ns: histogram(), itl_ns: histogram(), latency_ns: histogram() }
+    }
+}
+
+impl Meter {
+    /// Counts one request.
+    pub fn count(&mut self, record: &RequestRecord, arrivals: &[Tick], live: &Live) {
+        match record.phase {
+            Phase::Preflight => return,
+            Phase::Warmup => {
+                live.warmup_done.fetch_add(1, Relaxed);
+                return;
+            }
+            Phase::Measured => {}
+        }
+        match record.outcome {
+            Outcome::Ok => {
+                live.ok.fetch_add(1, Relaxed);
+                self.count_success(record, arrivals);
+            }
+            Outcome::Failed(_) => drop(live.failed.fetch_add(1, Relaxed)),
+            Outcome::Unfinished => drop(live.unfinished.fetch_add(1, Relaxed)),
+        }
+        if record.outcome == Outcome::Ok {
+            live.input_tokens.fetch_add(u64::from(record.input_tokens.unwrap_or(0)), Relaxed);
+            live.output_tokens.fetch_add(u64::from(record.output_tokens.unwrap_or(0)), Relaxed);
+        }
+        let first_due = live.first_due_ns.load(Relaxed);
+        if first_due == 0 || record.due.0 < first_due {
+            live.first_due_ns.store(record.due.0, Relaxed);
+        }
+        live.last_end_ns.fetch_max(record.end.0, Relaxed);
+        // Last, so that a reader who sees the count sees what belongs to it.
+        live.done.fetch_add(1, Relaxed);
+    }
+
+    fn count_success(&mut self, record: &RequestRecord, arrivals: &[Tick]) {
+        let since_due = |instant: Tick| instant.ns_since(record.due).max(0) as u64;
+        self.latency_ns.saturating_record(since_due(record.end));
+        let first = if record.streamed { record.first_token.unwrap_or(record.end) } else { record.end };
+        self.ttft_ns.saturating_record(since_due(first));
+        for pair in arrivals.windows(2) {
+            self.itl_ns.saturating_record(pair[1].ns_since(pair[0]).max(0) as u64);
+        }
+    }
+
+    /// Writes the quantiles into `live`.
+    pub fn refresh(&self, live: &Live) {
+        let publish = |histogram: &Histogram<u64>, p50: &AtomicU64, p99: &AtomicU64| {
+            if !histogram.is_empty() {
+                p50.store(histogram.value_at_quantile(0.5).max(1), Relaxed);
+                p99.store(histogram.value_at_quantile(0.99).max(1), Relaxed);
+            }
+        };
+        publish(&self.ttft_ns, &live.ttft_p50_ns, &live.ttft_p99_ns);
+        publish(&self.itl_ns, &live.itl_p50_ns, &live.itl_p99_ns);
+        publish(&self.latency_ns, &live.latency_p50_ns, &live.latency_p99_ns);
+    }
+}

@@ -1,0 +1,297 @@
+//! Writing a run's database.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{CachedStatement, Connection, OpenFlags, params};
+
+use super::StoreError;
+use super::schema::{APPLICATION_ID, REQUEST_COLUMNS, RESULT_VIEW, TABLES, VERSION};
+use crate::plan::Save;
+use crate::record::arrivals;
+use crate::record::facts::{ClockPair, RunEnd, RunFacts};
+use crate::record::finding::{Finding, Severity};
+use crate::record::{Block, Outcome, Phase, RequestRecord, Span, WorkerReport};
+use crate::time::Tick;
+
+/// What is written before the first request.
+#[derive(Clone, Debug, Default)]
+pub struct RunStart {
+    pub facts: RunFacts,
+    /// The clock at the start of the run.
+    pub clock: ClockPair,
+    pub save: Save,
+    /// The arguments as JSON, secrets masked.
+    pub arguments_json: String,
+    /// What is known of this machine, as JSON.
+    pub rig_json: String,
+    /// What the set-up had to say.
+    pub findings: Vec<Finding>,
+}
+
+/// An open database that takes blocks of records.
+pub struct Writer {
+    connection: Connection,
+    path: PathBuf,
+    save: Save,
+    bodies: HashMap<BodyKey, i64>,
+    /// Reused for each record's coded arrivals.
+    coded: Vec<u8>,
+}
+
+/// Two bodies of one length and one 64-bit hash are taken for the same: among a million distinct bodies of equal
+/// length that happens once in forty million runs, and it would only show the wrong prompt beside a right figure.
+type BodyKey = (u64, usize);
+
+impl Writer {
+    /// Makes the file, which must not exist, with all tables and everything known before the run.
+    pub fn create(path: &Path, start: &RunStart) -> Result<Writer, StoreError> {
+        let fail = |reason: String| StoreError::Create { path: path.to_path_buf(), reason };
+        // Made by ourselves first: SQLite would silently open a file that is there.
+        match std::fs::OpenOptions::new().write(true).create_new(true).open(path) {
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(StoreError::Exists(path.to_path_buf()));
+            }
+            Err(e) => return Err(fail(e.to_string())),
+        }
+        let connection =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| fail(e.to_string()))?;
+        prepare(&connection, start).map_err(|e| fail(e.to_string()))?;
+        Ok(Writer { connection, path: path.to_path_buf(), save: start.save, bodies: HashMap::new(), coded: Vec::new() })
+    }
+
+    /// Opens a transaction; everything until [`Writer::commit`] appears at once or not at all.
+    pub fn begin(&mut self) -> Result<(), StoreError> {
+        self.execute("BEGIN IMMEDIATE")
+    }
+
+    /// Makes everything since [`Writer::begin`] permanent.
+    pub fn commit(&mut self) -> Result<(), StoreError> {
+        self.execute("COMMIT")
+    }
+
+    /// Forgets everything since [`Writer::begin`]; used after a failure, when there may be nothing left to forget.
+    pub fn roll_back(&mut self) {
+        if !self.connection.is_autocommit() {
+            // A failure here changes nothing: the transaction ends with the connection.
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+    }
+
+    fn execute(&self, sql: &str) -> Result<(), StoreError> {
+        self.connection.execute_batch(sql).map_err(|e| StoreError::write(&self.path, e))
+    }
+
+    /// Appends the requests of a block. `body` gives the JSON body of a request.
+    pub fn add_block<'w>(
+        &mut self,
+        block: &Block,
+        body: impl Fn(&RequestRecord) -> &'w [u8],
+    ) -> Result<(), StoreError> {
+        let mut insert =
+            self.connection.prepare_cached(&insert_request()).map_err(|e| StoreError::write(&self.path, e))?;
+        for record in &block.records {
+            let body_id = match self.save {
+                Save::Metrics => None,
+                Save::Text | Save::Full => Some(
+                    body_id(&self.connection, &mut self.bodies, body(record))
+                        .map_err(|e| StoreError::write(&self.path, e))?,
+                ),
+            };
+            self.coded.clear();
+            arrivals::encode(record.due, record.arrivals.of(&block.arrivals), &mut self.coded);
+            add_request(&mut insert, record, block, &self.coded, body_id, self.save)
+                .map_err(|e| StoreError::write(&self.path, e))?;
+        }
+        Ok(())
+    }
+
+    /// Appends a worker's account of itself; a second one of the same phase replaces the first.
+    pub fn add_worker(&mut self, report: &WorkerReport) -> Result<(), StoreError> {
+        add_worker(&self.connection, report).map_err(|e| StoreError::write(&self.path, e))
+    }
+
+    /// Appends findings of the run itself.
+    pub fn add_findings(&mut self, findings: &[Finding]) -> Result<(), StoreError> {
+        add_findings(&self.connection, findings).map_err(|e| StoreError::write(&self.path, e))
+    }
+
+    /// Writes what is known only now and leaves one single file.
+    pub fn close(self, end: &RunEnd) -> Result<(), StoreError> {
+        let fail = |e: rusqlite::Error| StoreError::write(&self.path, e);
+        put(&self.connection, "end", to_json(end)).map_err(fail)?;
+        // Both fail when somebody reads the file at this moment; it is then as good with its -wal neighbour.
+        let _ = self.connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()));
+        self.connection.close().map_err(|(_, e)| StoreError::write(&self.path, e))
+    }
+}
+
+fn prepare(connection: &Connection, start: &RunStart) -> rusqlite::Result<()> {
+    // Write-ahead: commits append, readers may look during the run, kill -9 loses only the open transaction. On a
+    // file system that cannot share memory SQLite stays with its rollback journal, which keeps the same promise.
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    // Commits wait for the disk only at checkpoints: a crash of the machine may lose the last ones, never tear them.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", VERSION)?;
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    connection.execute_batch(TABLES)?;
+    connection.execute_batch(RESULT_VIEW)?;
+    put(connection, "facts", to_json(&start.facts))?;
+    put(connection, "arguments", start.arguments_json.as_str())?;
+    put(connection, "rig", start.rig_json.as_str())?;
+    put(connection, "clock", to_json(&start.clock))?;
+    put(connection, "wall_offset_ns", start.clock.offset_ns())?;
+    put(connection, "request_id_prefix", start.facts.request_id_prefix.as_str())?;
+    add_findings(connection, &start.findings)?;
+    connection.execute_batch("COMMIT")
+}
+
+fn to_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("plain structs with text keys always serialise")
+}
+
+fn put(connection: &Connection, key: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
+    connection.execute("INSERT OR REPLACE INTO run (key, value) VALUES (?1, ?2)", params![key, value])?;
+    Ok(())
+}
+
+fn insert_request() -> String {
+    let marks = vec!["?"; REQUEST_COLUMNS.len()].join(",");
+    format!("INSERT INTO request ({}) VALUES ({marks})", REQUEST_COLUMNS.join(","))
+}
+
+/// The number of a body, which is stored when it is new.
+fn body_id(connection: &Connection, bodies: &mut HashMap<BodyKey, i64>, body: &[u8]) -> rusqlite::Result<i64> {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(body);
+    let key = (hasher.finish(), body.len());
+    if let Some(&id) = bodies.get(&key) {
+        return Ok(id);
+    }
+    let mut insert = connection.prepare_cached("INSERT INTO body (json) VALUES (?1)")?;
+    let id = insert.insert([String::from_utf8_lossy(body)])?;
+    bodies.insert(key, id);
+    Ok(id)
+}
+
+fn add_request(
+    insert: &mut CachedStatement<'_>,
+    record: &RequestRecord,
+    block: &Block,
+    coded: &[u8],
+    body_id: Option<i64>,
+    save: Save,
+) -> rusqlite::Result<()> {
+    let keeps_text = save != Save::Metrics;
+    let text_of = |span: Span| (span.len > 0).then(|| String::from_utf8_lossy(span.of(&block.bytes)));
+    insert.execute(params![
+        record.index as i64,
+        record.phase.name(),
+        record.worker,
+        record.lane,
+        record.turn,
+        record.reused,
+        record.retried,
+        record.due.0 as i64,
+        instant(record.picked),
+        instant(record.connected),
+        record.tls_handshake_ns.map(|ns| ns as i64),
+        instant(record.write_start),
+        instant(record.write_end),
+        instant(record.first_byte),
+        instant(record.first_token),
+        instant(record.last_token),
+        record.end.0 as i64,
+        instant(record.previous_end),
+        record.outcome.name(),
+        record.streamed,
+        record.status,
+        record.input_tokens,
+        record.output_tokens,
+        record.cached_tokens,
+        record.reasoning_tokens,
+        record.token_source.name(),
+        record.finish.name(),
+        record.events,
+        record.coalesced,
+        record.reads,
+        record.coalesced_reads,
+        record.stamped_reads,
+        record.receive_lag_sum_ns as i64,
+        record.receive_lag_max_ns as i64,
+        record.received_bytes as i64,
+        text_of(record.error),
+        (!coded.is_empty()).then_some(coded),
+        body_id,
+        if keeps_text { text_of(record.text) } else { None },
+        if keeps_text { text_of(record.reasoning) } else { None },
+        (save == Save::Full && record.raw.len > 0).then(|| record.raw.of(&block.bytes)),
+        record.arrivals.len,
+        record.outcome == Outcome::Ok,
+    ])?;
+    Ok(())
+}
+
+fn instant(tick: Option<Tick>) -> Option<i64> {
+    tick.map(|tick| tick.0 as i64)
+}
+
+fn add_worker(connection: &Connection, report: &WorkerReport) -> rusqlite::Result<()> {
+    let phase = report.phase.name();
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO worker VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)")?
+        .execute(params![
+            report.worker,
+            phase,
+            report.core,
+            report.cpu_user_ns as i64,
+            report.cpu_system_ns as i64,
+            report.wall_ns as i64,
+            report.voluntary_switches as i64,
+            report.involuntary_switches as i64,
+            report.reads as i64,
+            report.buffer_shortages as i64,
+            report.connections_opened as i64,
+            report.peak_in_flight as i64,
+            report.extra_blocks as i64,
+            report.unsent as i64,
+        ])?;
+    connection.execute("DELETE FROM lag WHERE worker = ?1 AND phase = ?2", params![report.worker, phase])?;
+    add_lag(connection, report.worker, report.phase, "receive_lag", &report.receive_lag_ns)?;
+    add_lag(connection, report.worker, report.phase, "loop_gap", &report.loop_gap_ns)
+}
+
+fn add_lag(
+    connection: &Connection,
+    worker: u16,
+    phase: Phase,
+    kind: &str,
+    histogram: &hdrhistogram::Histogram<u64>,
+) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached("INSERT INTO lag VALUES (?1,?2,?3,?4,?5)")?;
+    for bucket in histogram.iter_recorded() {
+        let low_ns = histogram.lowest_equivalent(bucket.value_iterated_to());
+        insert.execute(params![worker, phase.name(), kind, low_ns as i64, bucket.count_at_value() as i64])?;
+    }
+    Ok(())
+}
+
+fn add_findings(connection: &Connection, findings: &[Finding]) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached("INSERT INTO finding VALUES (?1,?2,?3)")?;
+    for finding in findings {
+        insert.execute(params![severity_name(finding.severity), finding.code, finding.text])?;
+    }
+    Ok(())
+}
+
+fn severity_name(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Note => "note",
+        Severity::Caution => "caution",
+        Severity::Void => "void",
+    }
+}

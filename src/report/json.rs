@@ -1,0 +1,132 @@
+//! The figures for programs: names as in the tables, full precision, null where a figure is unknown.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::rows::{self, Value};
+use super::screen::percentile_columns;
+use crate::stats::Summary;
+use crate::stats::quantile::{LEVELS, Quantile, Series};
+use crate::stats::summary::Lag;
+
+/// The content of `benchmark_summary.json`.
+pub fn summary(s: &Summary) -> Json {
+    let mut out = Map::new();
+    for row in rows::summary(s) {
+        out.insert(row.key.to_string(), value(&row.value));
+    }
+    out.insert("Unfinished requests".to_string(), json!(s.counts.unfinished));
+    out.insert("Unsent requests".to_string(), json!(s.counts.unsent));
+    out.insert("Failures".to_string(), failures(s));
+    out.insert("Confidence intervals (95%)".to_string(), intervals(s));
+    out.insert("Steady part".to_string(), steady(s));
+    out.insert("Client".to_string(), client(s));
+    out.insert("Findings".to_string(), json!(s.findings));
+    Json::Object(out)
+}
+
+/// The content of `benchmark_percentile.json`: a list with an object for each row of the table.
+pub fn percentiles(s: &Summary) -> Json {
+    let columns = percentile_columns(s);
+    let row = |index: usize| {
+        let quantiles = columns.iter().map(|(name, series)| (name.to_string(), series.quantiles.get(index)));
+        let mut out = Map::new();
+        out.insert("Percentiles".to_string(), json!(LEVELS[index].name));
+        let mut few = Vec::new();
+        for (name, quantile) in quantiles {
+            out.insert(name.clone(), finite(quantile.map(|quantile| quantile.value)));
+            if quantile.is_some_and(|quantile| quantile.few) {
+                few.push(name);
+            }
+        }
+        out.insert("Too few samples beyond".to_string(), json!(few));
+        Json::Object(out)
+    };
+    Json::Array((0..LEVELS.len()).map(row).collect())
+}
+
+fn value(value: &Value) -> Json {
+    match value {
+        Value::Number(number) => finite(Some(*number)),
+        Value::Count(count) => json!(count),
+        Value::Unknown => Json::Null,
+    }
+}
+
+/// A number, or null: JSON has no NaN.
+fn finite(value: Option<f64>) -> Json {
+    value.and_then(serde_json::Number::from_f64).map_or(Json::Null, Json::Number)
+}
+
+fn failures(s: &Summary) -> Json {
+    let one = |failure: &crate::stats::summary::FailureCount| {
+        let texts: Vec<Json> =
+            failure.texts.iter().map(|(text, count)| json!({"text": text, "count": count})).collect();
+        json!({"class": failure.failure.name(), "count": failure.count, "texts": texts})
+    };
+    Json::Array(s.failures.iter().map(one).collect())
+}
+
+fn intervals(s: &Summary) -> Json {
+    let mut out = Map::new();
+    for (name, series) in &percentile_columns(s)[..4] {
+        let mut of_levels = Map::new();
+        for (level, quantile) in LEVELS.iter().zip(&series.quantiles) {
+            if let Quantile { interval: Some(interval), .. } = quantile {
+                of_levels.insert(level.name.to_string(), json!([finite(interval.low), finite(interval.high)]));
+            }
+        }
+        out.insert(name.to_string(), Json::Object(of_levels));
+    }
+    Json::Object(out)
+}
+
+fn steady(s: &Summary) -> Json {
+    let Some(steady) = &s.steady else { return Json::Null };
+    json!({
+        "Requests": steady.requests,
+        "TTFT (s)": figures(&steady.ttft_s),
+        "Service TTFT (s)": figures(&steady.service_ttft_s),
+        "ITL (s)": figures(&steady.itl_s),
+    })
+}
+
+fn figures(series: &Series) -> Json {
+    let at = |per_mille| finite(series.value(per_mille));
+    json!({"mean": finite(series.mean), "50%": at(500), "90%": at(900), "99%": at(990), "max": finite(series.max)})
+}
+
+fn client(s: &Summary) -> Json {
+    let c = &s.client;
+    json!({
+        "Receive lag (ns)": lag(c.receive_lag),
+        "Send lag (ns)": lag(c.send_lag),
+        "Own send lag (ns)": lag(c.own_send_lag),
+        "Turnaround (ns)": lag(c.turnaround),
+        "Connect time (ns)": lag(c.connect),
+        "TLS handshake (ns)": lag(c.tls_handshake),
+        "Loop gap (ns)": lag(c.loop_gap),
+        "Service TTFT (s)": figures(&s.series.service_ttft_s),
+        "Service latency (s)": figures(&s.series.service_latency_s),
+        "Coalesced reads (share)": finite(c.coalesced_reads),
+        "Coalesced events (share)": finite(c.coalesced_events),
+        "Stamped reads (share)": finite(c.stamped_reads),
+        "Mean concurrency while sending": finite(s.concurrency.mean_while_sending),
+        "Retried requests": c.retried,
+        "Workers": c.workers,
+        "Worker CPU mean (share)": finite(c.cpu_mean),
+        "Worker CPU max (share)": finite(c.cpu_max),
+        "CPU per output event (ns)": finite(c.cpu_per_event_ns),
+        "Voluntary context switches": c.voluntary_switches,
+        "Involuntary context switches": c.involuntary_switches,
+        "Receive buffer shortages": c.buffer_shortages,
+        "Extra blocks": c.extra_blocks,
+        "Connections opened": c.connections_opened,
+    })
+}
+
+fn lag(lag: Lag) -> Json {
+    if lag.count == 0 {
+        return Json::Null;
+    }
+    json!({"count": lag.count, "50%": lag.p50, "99%": lag.p99, "max": lag.max})
+}

@@ -1,0 +1,98 @@
+//! The rows of the summary under the names that people and programs know: table and JSON show the same.
+
+use crate::record::facts::Mode;
+use crate::stats::Summary;
+
+/// A figure with its name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub key: &'static str,
+    pub value: Value,
+    /// Shown in the table even when it is unknown.
+    pub always: bool,
+}
+
+/// A figure as stored; formats round, this does not.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Number(f64),
+    Count(u64),
+    Unknown,
+}
+
+impl From<Option<f64>> for Value {
+    fn from(value: Option<f64>) -> Value {
+        value.filter(|value| value.is_finite()).map_or(Value::Unknown, Value::Number)
+    }
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Value {
+        Value::Count(value)
+    }
+}
+
+/// A row that stands in every table; "-" when unknown.
+fn row(key: &'static str, value: impl Into<Value>) -> Row {
+    Row { key, value: value.into(), always: true }
+}
+
+/// A row that stands in the table only when it has something to say.
+fn maybe(key: &'static str, value: impl Into<Value>) -> Row {
+    Row { key, value: value.into(), always: false }
+}
+
+/// The rows of "Benchmarking summary:". The first thirteen are those of evalscope's documentation, in its order.
+pub fn summary(s: &Summary) -> Vec<Row> {
+    let series = &s.series;
+    let nothing_if_0 = |count: u64| if count == 0 { Value::Unknown } else { Value::Count(count) };
+    let mut rows = vec![
+        row("Time taken for tests (s)", s.time_s),
+        row("Number of concurrency", s.facts.parallel.map_or(Value::Unknown, |p| Value::Count(p.into()))),
+        row("Total requests", s.counts.scheduled),
+        row("Succeed requests", s.counts.ok),
+        row("Failed requests", s.counts.failed),
+        maybe("Unfinished requests", nothing_if_0(s.counts.unfinished)),
+        maybe("Unsent requests", nothing_if_0(s.counts.unsent)),
+        row("Output token throughput (tok/s)", s.throughput.output_tokens_per_s),
+        row("Total token throughput (tok/s)", s.throughput.total_tokens_per_s),
+        row("Request throughput (req/s)", s.throughput.requests_per_s),
+        row("Average latency (s)", series.latency_s.mean),
+        row("Average time to first token (s)", series.ttft_s.mean),
+        row("Average time per output token (s)", series.tpot_s.mean),
+        row("Average input tokens per request", series.input_tokens.mean),
+        row("Average output tokens per request", series.output_tokens.mean),
+        row("Request throughput (req/min)", s.throughput.requests_per_s.map(|rate| rate * 60.0)),
+        row("Average inter-token latency (s)", series.itl_s.mean),
+        row("Average package per request", s.packages_per_request),
+        row("Average package latency (s)", s.package_latency_s),
+        row("First token latency min (s)", series.first_token_s.min),
+        row("First token latency max (s)", series.first_token_s.max),
+        row("First token latency ave (s)", series.first_token_s.mean),
+    ];
+    if s.facts.mode != Mode::Closed {
+        rows.push(row("Planned request rate (req/s)", s.facts.rate_per_s));
+        rows.push(row("Offered request rate (req/s)", s.rates.offered_per_s));
+    }
+    rows.extend([
+        row("Sent request rate (req/s)", s.rates.sent_per_s),
+        row("Achieved request rate (req/s)", s.rates.achieved_per_s),
+        row("Peak concurrency", u64::from(s.concurrency.peak)),
+        row("Mean concurrency", s.concurrency.mean),
+    ]);
+    rows
+}
+
+/// The rows of the steady part, beside those of the whole run.
+pub fn steady(s: &Summary) -> Vec<(&'static str, Option<f64>, Option<f64>)> {
+    let Some(steady) = &s.steady else { return Vec::new() };
+    let whole = &s.series;
+    vec![
+        ("Average TTFT (s)", whole.ttft_s.mean, steady.ttft_s.mean),
+        ("P50 TTFT (s)", whole.ttft_s.value(500), steady.ttft_s.value(500)),
+        ("P99 TTFT (s)", whole.ttft_s.value(990), steady.ttft_s.value(990)),
+        ("Average ITL (s)", whole.itl_s.mean, steady.itl_s.mean),
+        ("P50 ITL (s)", whole.itl_s.value(500), steady.itl_s.value(500)),
+        ("P99 ITL (s)", whole.itl_s.value(990), steady.itl_s.value(990)),
+    ]
+}

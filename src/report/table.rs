@@ -1,0 +1,193 @@
+//! Tables in `+---+` frames, measured in columns of the screen: a Chinese character takes two.
+
+use unicode_width::UnicodeWidthStr;
+
+/// Where the text of a column stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    Left,
+    Right,
+    Center,
+    /// Numbers stand with their decimal points under each other, the widest at the right edge.
+    Decimal,
+}
+
+/// A table with a head, ready to be written.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub head: Vec<String>,
+    pub aligns: Vec<Align>,
+    pub rows: Vec<Vec<String>>,
+    /// A line between all rows and a double one under the head.
+    pub grid: bool,
+}
+
+impl Table {
+    /// The table as lines, each ended by a newline.
+    pub fn render(&self) -> String {
+        let columns: Vec<Vec<String>> = (0..self.head.len()).map(|column| self.column(column)).collect();
+        let widths: Vec<usize> =
+            columns.iter().map(|cells| cells.iter().map(|cell| cell.width()).max().unwrap_or(0)).collect();
+        let line = |fill: &str| {
+            let dashes: Vec<String> = widths.iter().map(|width| fill.repeat(width + 2)).collect();
+            format!("+{}+\n", dashes.join("+"))
+        };
+        let row = |index: usize| {
+            let cells: Vec<String> = columns
+                .iter()
+                .zip(&widths)
+                .zip(&self.aligns)
+                .map(|((cells, &width), &align)| {
+                    pad(&cells[index], width, if index == 0 { head_align(align) } else { align })
+                })
+                .collect();
+            format!("| {} |\n", cells.join(" | "))
+        };
+        let mut out = line("-") + &row(0) + &line(if self.grid { "=" } else { "-" });
+        for index in 1..=self.rows.len() {
+            out.push_str(&row(index));
+            if self.grid || index == self.rows.len() {
+                out.push_str(&line("-"));
+            }
+        }
+        out
+    }
+
+    /// Columns of the screen that a line of the table takes.
+    pub fn width(&self) -> usize {
+        self.render().lines().next().map_or(0, UnicodeWidthStr::width)
+    }
+
+    /// Head and cells of a column; decimal cells get their spaces behind the point.
+    fn column(&self, column: usize) -> Vec<String> {
+        let cells: Vec<&str> = self.rows.iter().map(|row| row[column].as_str()).collect();
+        let behind = |cell: &str| cell.find('.').map_or(0, |point| cell.len() - point);
+        let most = match self.aligns[column] {
+            Align::Decimal => cells.iter().copied().filter(|cell| is_number(cell)).map(behind).max().unwrap_or(0),
+            Align::Left | Align::Right | Align::Center => 0,
+        };
+        let fitted = cells.into_iter().map(|cell| {
+            let fill = if most > 0 && is_number(cell) { most - behind(cell) } else { 0 };
+            format!("{cell}{}", " ".repeat(fill))
+        });
+        std::iter::once(self.head[column].clone()).chain(fitted).collect()
+    }
+}
+
+fn is_number(cell: &str) -> bool {
+    cell.parse::<f64>().is_ok()
+}
+
+fn head_align(align: Align) -> Align {
+    if align == Align::Decimal { Align::Right } else { align }
+}
+
+/// The text with spaces up to `width` columns.
+fn pad(text: &str, width: usize, align: Align) -> String {
+    let missing = width.saturating_sub(text.width());
+    let left = match align {
+        Align::Left => 0,
+        Align::Right | Align::Decimal => missing,
+        Align::Center => missing / 2,
+    };
+    format!("{}{text}{}", " ".repeat(left), " ".repeat(missing - left))
+}
+
+/// The text cut to `width` columns, with `...` where something is missing. Control characters become spaces, so that
+/// a server's words can neither break a table nor command a terminal.
+pub fn cut(text: &str, width: usize) -> String {
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if clean.width() <= width {
+        return clean;
+    }
+    let mut out = String::new();
+    for c in clean.chars() {
+        if out.width() + c.to_string().width() + 3 > width {
+            break;
+        }
+        out.push(c);
+    }
+    out + "..."
+}
+
+/// The text in lines of at most `width` columns, the first after `first`, the others after as many spaces.
+pub fn wrap(first: &str, text: &str, width: usize) -> String {
+    let indent = first.width();
+    let (mut out, mut used) = (first.to_string(), indent);
+    for word in text.split_whitespace() {
+        let wide = word.width();
+        if used > indent && used + 1 + wide > width {
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            used = indent;
+        }
+        if used > indent {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += wide;
+    }
+    out.push('\n');
+    out
+}
+
+/// A number with at most four decimals, without zeros at its end.
+pub fn number(value: f64) -> String {
+    let text = format!("{value:.4}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" { "0".to_string() } else { text.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(align: Align, cells: &[&str]) -> String {
+        Table {
+            head: vec!["Key".into(), "Value".into()],
+            aligns: vec![Align::Left, align],
+            rows: cells.iter().map(|cell| vec!["k".into(), cell.to_string()]).collect(),
+            grid: false,
+        }
+        .render()
+    }
+
+    #[test]
+    fn decimal_points_stand_under_each_other() {
+        let expected = "\
++-----+------------+
+| Key |      Value |
++-----+------------+
+| k   |    62.9998 |
+| k   | 13379.1    |
+| k   |   400      |
+| k   |          - |
++-----+------------+
+";
+        assert_eq!(table(Align::Decimal, &["62.9998", "13379.1", "400", "-"]), expected);
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns() {
+        let text = table(Align::Center, &["通义千问", "abc"]);
+        let widths: Vec<usize> = text.lines().map(UnicodeWidthStr::width).collect();
+        assert!(widths.iter().all(|&width| width == widths[0]), "{text}");
+        assert_eq!(cut("通义千问模型", 9), "通义千...");
+        assert_eq!(cut("a\nb\u{1b}c", 9), "a b c");
+    }
+
+    #[test]
+    fn numbers_have_four_decimals_at_most() {
+        assert_eq!(
+            [0.0290, 1024.0, 1.0 / 3.0, 0.00001, -0.00001, 100.0].map(number),
+            ["0.029", "1024", "0.3333", "0", "0", "100"]
+        );
+    }
+
+    #[test]
+    fn long_text_is_wrapped_under_its_beginning() {
+        assert_eq!(wrap("- ", "one two three", 9), "- one two\n  three\n");
+        assert_eq!(wrap("- ", "extraordinarily", 5), "- extraordinarily\n");
+    }
+}

@@ -1,0 +1,92 @@
+//! Requests in flight, event by event: from the first byte written to the end.
+
+/// How many requests were in flight at every instant. Times are tick nanoseconds.
+#[derive(Clone, Debug, Default)]
+pub struct InFlight {
+    /// At this time the number became this.
+    steps: Vec<(u64, u32)>,
+}
+
+impl InFlight {
+    /// From the `(start, end)` of every request that reached the wire. A request that ends when another starts is
+    /// gone before it: a lane of a closed loop never counts twice.
+    pub fn of(requests: impl Iterator<Item = (u64, u64)> + Clone) -> InFlight {
+        let mut starts: Vec<u64> = requests.clone().map(|(start, _)| start).collect();
+        let mut ends: Vec<u64> = requests.map(|(start, end)| end.max(start)).collect();
+        starts.sort_unstable();
+        ends.sort_unstable();
+        let mut steps: Vec<(u64, u32)> = Vec::with_capacity(starts.len() * 2);
+        let (mut started, mut ended) = (0, 0);
+        while ended < ends.len() {
+            // `started > ended` holds back the end of a request without length until it has started.
+            let at = match starts.get(started) {
+                Some(&start) if start < ends[ended] || started == ended => {
+                    started += 1;
+                    start
+                }
+                _ => {
+                    ended += 1;
+                    ends[ended - 1]
+                }
+            };
+            steps.push((at, (started - ended) as u32));
+        }
+        InFlight { steps }
+    }
+
+    /// The most that ever were in flight together.
+    pub fn peak(&self) -> u32 {
+        self.steps.iter().map(|step| step.1).max().unwrap_or(0)
+    }
+
+    /// The mean between two instants; `None` when there is no time between them.
+    pub fn mean(&self, from: u64, to: u64) -> Option<f64> {
+        if to <= from {
+            return None;
+        }
+        let mut area = 0u128;
+        for (i, &(at, level)) in self.steps.iter().enumerate() {
+            let until = self.steps.get(i + 1).map_or(at, |next| next.0);
+            let (begin, stop) = (at.max(from), until.min(to));
+            if stop > begin {
+                area += u128::from(stop - begin) * u128::from(level);
+            }
+        }
+        Some(area as f64 / (to - from) as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_lane_that_goes_on_at_once_counts_once() {
+        let in_flight = InFlight::of([(0, 10), (10, 20), (20, 30)].into_iter());
+        assert_eq!(in_flight.peak(), 1);
+        assert_eq!(in_flight.mean(0, 30), Some(1.0));
+    }
+
+    #[test]
+    fn the_mean_is_the_area_over_the_time() {
+        let in_flight = InFlight::of([(0, 10), (5, 15), (6, 7)].into_iter());
+        assert_eq!(in_flight.peak(), 3);
+        assert_eq!(in_flight.mean(0, 15), Some(21.0 / 15.0));
+        assert_eq!(in_flight.mean(5, 10), Some(11.0 / 5.0));
+        assert_eq!(in_flight.mean(20, 30), Some(0.0));
+        assert_eq!(in_flight.mean(3, 3), None);
+        assert_eq!(InFlight::of([(4, 4)].into_iter()).peak(), 1);
+        assert_eq!(InFlight::of(std::iter::empty()).peak(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_area_is_the_sum_of_the_lengths(spans in proptest::collection::vec((0u64..100, 0u64..50), 1..40)) {
+            let spans: Vec<(u64, u64)> = spans.into_iter().map(|(start, length)| (start, start + length)).collect();
+            let total: u64 = spans.iter().map(|(start, end)| end - start).sum();
+            let mean = InFlight::of(spans.iter().copied()).mean(0, 200).unwrap();
+            prop_assert!((mean * 200.0 - total as f64).abs() < 1e-6);
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! How far the figures can be trusted: what was seen, how much it weighs, and what to do about it.
+
+use super::summary::Summary;
+use crate::record::WorkerReport;
+use crate::record::facts::Mode;
+use crate::record::finding::Finding;
+use crate::time::{MS, US, format_ns};
+
+/// p99 of our own send lag above this many nanoseconds, and above [`SEND_LAG_OF_TTFT`] of the median TTFT, is told.
+const SEND_LAG_NS: f64 = 100.0 * US as f64;
+const SEND_LAG_OF_TTFT: f64 = 0.01;
+/// The send lag makes the figures ours rather than the server's above this part of the median TTFT. Only where there
+/// is enough of it to be no matter of a single page fault.
+const SEND_LAG_OF_TTFT_VOID: f64 = 0.5;
+const SEND_LAG_VOID_NS: f64 = 10.0 * MS as f64;
+/// Sent or answered differs from scheduled by more than this.
+const RATE_TOLERANCE: f64 = 0.01;
+/// A worker busier than this has no room left for bursts.
+const WORKER_CPU: f64 = 0.70;
+/// p99 of the receive lag above this part of the median ITL.
+const RECEIVE_LAG_OF_ITL: f64 = 0.05;
+/// More than this part of the reads carried two or more events.
+const COALESCED_READS: f64 = 0.05;
+/// Reads without a kernel stamp above this part.
+const UNSTAMPED_READS: f64 = 0.001;
+/// Difference between mean in flight and rate times latency.
+const LITTLE_TOLERANCE: f64 = 0.005;
+/// Failures above this part of the requests.
+const FAILED: f64 = 0.05;
+/// In flight at the end of an open loop, against its beginning.
+const GROWTH: f64 = 1.5;
+/// Involuntary context switches of a worker per second.
+const SWITCHES_PER_S: f64 = 50.0;
+/// Below this part of `--parallel` a closed loop did not offer what was asked.
+const OFFERED_CONCURRENCY: f64 = 0.95;
+
+/// Every finding about the figures of a run.
+pub fn of(summary: &Summary, workers: &[&WorkerReport]) -> Vec<Finding> {
+    let checks: [fn(&Summary) -> Option<Finding>; 16] = [
+        totals,
+        rows_lost,
+        little,
+        cap_exceeded,
+        ended,
+        failures,
+        send_lag,
+        rate_kept,
+        growth,
+        offered_concurrency,
+        receive_lag,
+        unstamped,
+        coalesced,
+        unknown_tokens,
+        switches,
+        retries,
+    ];
+    let mut found: Vec<Finding> = checks.iter().filter_map(|check| check(summary)).collect();
+    found.extend(worker_cpu(summary, workers));
+    found.extend(resources(summary));
+    found
+}
+
+fn totals(s: &Summary) -> Option<Finding> {
+    let c = s.counts;
+    let accounted = c.ok + c.failed + c.unfinished + c.unsent;
+    (accounted != c.scheduled).then(|| {
+        Finding::void(
+            "totals",
+            format!(
+                "{} requests were scheduled but {accounted} are accounted for: records were lost. Run again; if it \
+                 happens again, report it as a bug.",
+                c.scheduled
+            ),
+        )
+    })
+}
+
+fn rows_lost(s: &Summary) -> Option<Finding> {
+    let lost = s.end.as_ref().map_or(0, |end| end.rows_lost);
+    (lost > 0).then(|| {
+        Finding::void(
+            "store",
+            format!("{lost} requests could not be written to the database. Make room on its disk and run again."),
+        )
+    })
+}
+
+fn little(s: &Summary) -> Option<Finding> {
+    let sent = s.counts.scheduled.saturating_sub(s.counts.unsent) as f64;
+    let mean = s.concurrency.mean?;
+    let expected = sent / s.time_s? * s.concurrency.mean_stay_s?;
+    let apart = (mean - expected).abs() / expected.max(f64::MIN_POSITIVE);
+    (expected > 0.0 && apart > LITTLE_TOLERANCE).then(|| {
+        Finding::void(
+            "little",
+            format!(
+                "Little's law does not hold: {mean:.2} requests were in flight on average, rate times latency gives \
+                 {expected:.2}. Records were lost or instants are wrong; run again and report it as a bug."
+            ),
+        )
+    })
+}
+
+fn cap_exceeded(s: &Summary) -> Option<Finding> {
+    let cap = s.facts.parallel?;
+    (s.concurrency.peak > cap).then(|| {
+        Finding::void(
+            "cap",
+            format!(
+                "{} requests were in flight at once, --parallel allows {cap}. Report it as a bug.",
+                s.concurrency.peak
+            ),
+        )
+    })
+}
+
+fn ended(s: &Summary) -> Option<Finding> {
+    match &s.end {
+        None => Some(Finding::caution(
+            "killed",
+            "The run was killed before it ended: these are the requests that were stored by then, and nothing is \
+             known of the client's own error.",
+        )),
+        Some(end) if end.interrupted => Some(Finding::note(
+            "interrupted",
+            format!("The run was interrupted: {} requests were not sent.", s.counts.unsent),
+        )),
+        Some(_) => None,
+    }
+}
+
+fn failures(s: &Summary) -> Option<Finding> {
+    let c = s.counts;
+    if c.ok == 0 && c.failed > 0 {
+        return Some(Finding::caution("failures", "Every request failed; the table of failures says why."));
+    }
+    let share = c.failed as f64 / (c.ok + c.failed).max(1) as f64;
+    (share > FAILED).then(|| {
+        Finding::caution(
+            "failures",
+            format!(
+                "{} of the requests failed. Latencies are those of the others only, which may have had an easier \
+                 time for it; see the table of failures.",
+                percent(share)
+            ),
+        )
+    })
+}
+
+fn send_lag(s: &Summary) -> Option<Finding> {
+    let lag = s.client.own_send_lag;
+    let ttft_ns = s.series.ttft_s.value(500)? * 1e9;
+    let p99 = lag.p99 as f64;
+    if p99 <= SEND_LAG_NS.max(SEND_LAG_OF_TTFT * ttft_ns) {
+        return None;
+    }
+    let text = format!(
+        "1 % of the requests left us more than {} late (median time to first token {}). It is part of TTFT and \
+         latency. Give more --workers or cores, lower the rate, or use --spin.",
+        format_ns(lag.p99),
+        format_ns(ttft_ns as u64)
+    );
+    let own = p99 > SEND_LAG_VOID_NS.max(SEND_LAG_OF_TTFT_VOID * ttft_ns);
+    Some(if own { Finding::void("send_lag", text) } else { Finding::caution("send_lag", text) })
+}
+
+fn rate_kept(s: &Summary) -> Option<Finding> {
+    if s.facts.mode != Mode::Open {
+        return None;
+    }
+    let (offered, sent) = (s.rates.offered_per_s?, s.rates.sent_per_s?);
+    ((sent - offered).abs() > RATE_TOLERANCE * offered).then(|| {
+        Finding::caution(
+            "rate",
+            format!(
+                "The schedule offered {offered:.2} requests/s, {sent:.2} went onto the wire. Give more --workers or \
+                 cores, or lower the rate."
+            ),
+        )
+    })
+}
+
+fn growth(s: &Summary) -> Option<Finding> {
+    if s.facts.mode != Mode::Open || s.facts.ramp_ns > 0 {
+        return None;
+    }
+    // The first part is left out: it fills an empty server. Random arrivals scatter by about the square root.
+    let [_, early, b, c, late] = s.concurrency.parts?;
+    let grows =
+        early <= b && b <= c && c <= late && late > GROWTH * early && late - early > 3.0 * early.sqrt().max(1.0);
+    grows.then(|| {
+        Finding::caution(
+            "growth",
+            format!(
+                "Requests in flight grew through the run, from {early:.1} to {late:.1}: the arrival rate exceeds \
+                 capacity, and the figures depend on how long the run was. Lower --rate."
+            ),
+        )
+    })
+}
+
+fn offered_concurrency(s: &Summary) -> Option<Finding> {
+    let cap = f64::from(s.facts.parallel?);
+    // With few waves the time between the first and the last request sent is mostly their beginning.
+    let enough = s.facts.mode == Mode::Closed && s.facts.ramp_ns == 0 && s.counts.ok as f64 >= 4.0 * cap;
+    let mean = s.concurrency.mean_while_sending?;
+    (enough && mean < OFFERED_CONCURRENCY * cap).then(|| {
+        Finding::caution(
+            "concurrency",
+            format!(
+                "On average {mean:.1} requests were in flight while --parallel asked for {cap}: between two requests \
+                 a lane stood idle (turnaround below). Give more --workers or cores."
+            ),
+        )
+    })
+}
+
+fn receive_lag(s: &Summary) -> Option<Finding> {
+    let itl_ns = s.series.itl_s.value(500)? * 1e9;
+    let lag = s.client.receive_lag;
+    if lag.count == 0 || lag.p99 as f64 <= RECEIVE_LAG_OF_ITL * itl_ns {
+        return None;
+    }
+    let seen = format!(
+        "1 % of the reads were looked at more than {} after they had arrived (median ITL {}).",
+        format_ns(lag.p99),
+        format_ns(itl_ns as u64)
+    );
+    let unstamped = 1.0 - s.client.stamped_reads.unwrap_or(0.0);
+    Some(if unstamped <= UNSTAMPED_READS {
+        Finding::note(
+            "receive_lag",
+            format!(
+                "{seen} Arrivals are the kernel's stamps, so the figures stand; only our next sends are later for it."
+            ),
+        )
+    } else {
+        Finding::caution(
+            "receive_lag",
+            format!(
+                "{seen} {} of the reads have no kernel stamp and carry this error. Give more --workers or cores.",
+                percent(unstamped)
+            ),
+        )
+    })
+}
+
+fn unstamped(s: &Summary) -> Option<Finding> {
+    let unstamped = 1.0 - s.client.stamped_reads?;
+    (unstamped > UNSTAMPED_READS).then(|| {
+        Finding::note(
+            "stamps",
+            format!(
+                "{} of the reads came without the kernel's receive stamp (Unix sockets never have one): their \
+                 arrival is the instant we saw them, late by the receive lag.",
+                percent(unstamped)
+            ),
+        )
+    })
+}
+
+fn coalesced(s: &Summary) -> Option<Finding> {
+    let share = s.client.coalesced_reads?;
+    (share > COALESCED_READS).then(|| {
+        Finding::caution(
+            "coalesced",
+            format!(
+                "{} of the reads carried two or more output events: the server, or a proxy before it, sends them \
+                 together, or they queued up on the way. Events of one read share one instant, so low ITL \
+                 percentiles are 0; TPOT and latency are not touched.",
+                percent(share)
+            ),
+        )
+    })
+}
+
+fn unknown_tokens(s: &Summary) -> Option<Finding> {
+    let unknown = s.counts.unknown_tokens;
+    if unknown == 0 {
+        return None;
+    }
+    Some(if unknown == s.counts.ok {
+        Finding::note("tokens", "The server sent no token counts; figures that need them are shown as '-'.")
+    } else {
+        Finding::caution(
+            "tokens",
+            format!(
+                "{unknown} of {} answers came without token counts: token throughput is a lower bound, and figures \
+                 per request are those of the others.",
+                s.counts.ok
+            ),
+        )
+    })
+}
+
+fn switches(s: &Summary) -> Option<Finding> {
+    if s.client.wall_ns == 0 {
+        return None;
+    }
+    let per_s = s.client.involuntary_switches as f64 * 1e9 / s.client.wall_ns as f64;
+    (per_s > SWITCHES_PER_S).then(|| {
+        Finding::caution(
+            "switches",
+            format!(
+                "The workers were pushed off their cores {per_s:.0} times a second each: something else runs there. \
+                 Stop it, or choose quiet --cores."
+            ),
+        )
+    })
+}
+
+fn retries(s: &Summary) -> Option<Finding> {
+    (s.client.retried > 0).then(|| {
+        Finding::note(
+            "retried",
+            format!(
+                "{} requests were sent again on a fresh connection, because the server had closed the reused one \
+                 without a word.",
+                s.client.retried
+            ),
+        )
+    })
+}
+
+fn worker_cpu(s: &Summary, workers: &[&WorkerReport]) -> Option<Finding> {
+    // A worker that polls is always busy; its lags tell whether it keeps up.
+    if s.facts.spin {
+        return None;
+    }
+    let busy = workers
+        .iter()
+        .filter(|w| w.wall_ns >= 100 * MS && (w.cpu_user_ns + w.cpu_system_ns) as f64 > WORKER_CPU * w.wall_ns as f64)
+        .count();
+    let max = s.client.cpu_max?;
+    (busy > 0).then(|| {
+        Finding::caution(
+            "worker_cpu",
+            format!(
+                "{busy} of {} workers used more than {} of their core (the busiest {}): they may hold the server up. \
+                 Give more --workers or cores.",
+                workers.len(),
+                percent(WORKER_CPU),
+                percent(max)
+            ),
+        )
+    })
+}
+
+fn resources(s: &Summary) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if s.client.unpinned_workers > 0 {
+        found.push(Finding::note(
+            "pinning",
+            format!("{} workers could not be pinned to a core; choose --cores that exist.", s.client.unpinned_workers),
+        ));
+    }
+    if s.client.buffer_shortages > 0 {
+        found.push(Finding::note(
+            "buffers",
+            format!(
+                "The receive ring ran out of buffers {} times: bytes waited in the kernel, stamps are not touched.",
+                s.client.buffer_shortages
+            ),
+        ));
+    }
+    found
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}

@@ -1,0 +1,175 @@
+//! One pass over the stored requests: what the summary needs of each, in little memory.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::metric;
+use crate::record::{Block, Failure, Outcome, RequestRecord};
+
+/// What is kept of one request. Lengths are nanoseconds.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    pub index: u64,
+    pub due: u64,
+    pub write_start: Option<u64>,
+    pub end: u64,
+    pub ok: bool,
+    pub streamed: bool,
+    pub ttft: Option<u64>,
+    pub service_ttft: Option<u64>,
+    pub latency: u64,
+    pub service_latency: Option<u64>,
+    pub tpot: Option<f64>,
+    pub package_latency: Option<f64>,
+    pub input_tokens: Option<u32>,
+    pub output_tokens: Option<u32>,
+    pub output_rate: Option<f64>,
+    pub total_rate: Option<f64>,
+    pub events: u32,
+    pub send_lag: Option<u64>,
+    pub connect: Option<u64>,
+    pub turnaround: Option<u64>,
+    /// Waiting between `due` and `picked`: for a free lane, or for a late client.
+    pub pick_lag: Option<u64>,
+    /// Its gaps stand in [`Gathered::gaps`] from here.
+    gap_start: usize,
+    gap_count: usize,
+}
+
+/// A gap between two arrivals.
+#[derive(Clone, Copy, Debug)]
+pub struct Gap {
+    /// The arrival that ends it, tick nanoseconds.
+    pub at: u64,
+    pub ns: u64,
+}
+
+/// Everything gathered so far. Records of every kind of end are counted; gaps are those of successes.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    pub samples: Vec<Sample>,
+    gaps: Vec<Gap>,
+    pub ok: u64,
+    pub unfinished: u64,
+    pub failures: BTreeMap<Failure, FailureTexts>,
+    pub reads: u64,
+    pub coalesced_reads: u64,
+    pub stamped_reads: u64,
+    pub output_events: u64,
+    pub coalesced_events: u64,
+    pub retried: u64,
+    pub tls_handshakes_ns: Vec<f64>,
+    pub unknown_tokens: u64,
+}
+
+/// The failures of one class.
+#[derive(Clone, Debug, Default)]
+pub struct FailureTexts {
+    pub count: u64,
+    texts: HashMap<String, u64>,
+}
+
+/// Distinct error texts kept for each class: a server that puts a request id into its words must not fill the memory.
+const DISTINCT_TEXTS: usize = 1000;
+
+impl FailureTexts {
+    fn add(&mut self, text: &str) {
+        self.count += 1;
+        if let Some(count) = self.texts.get_mut(text) {
+            *count += 1;
+        } else if self.texts.len() < DISTINCT_TEXTS && !text.is_empty() {
+            self.texts.insert(text.to_string(), 1);
+        }
+    }
+
+    /// The most frequent texts with their counts, the most frequent first, ties in alphabetical order.
+    pub fn most_frequent(&self, limit: usize) -> Vec<(String, u64)> {
+        let mut texts: Vec<(String, u64)> = self.texts.iter().map(|(text, count)| (text.clone(), *count)).collect();
+        texts.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        texts.truncate(limit);
+        texts
+    }
+}
+
+impl Gathered {
+    /// Takes all records of a block, which are of the measured phase.
+    pub fn add(&mut self, block: &Block) {
+        for record in &block.records {
+            self.count(record, block);
+            let gap_start = self.gaps.len();
+            if record.outcome == Outcome::Ok {
+                let arrivals = record.arrivals.of(&block.arrivals);
+                self.gaps.extend(metric::gaps_ns(arrivals).map(|(at, ns)| Gap { at: at.0, ns }));
+            }
+            self.samples.push(sample(record, gap_start, self.gaps.len() - gap_start));
+        }
+    }
+
+    fn count(&mut self, record: &RequestRecord, block: &Block) {
+        match record.outcome {
+            Outcome::Ok => {
+                self.ok += 1;
+                self.unknown_tokens += u64::from(record.output_tokens.is_none() || record.input_tokens.is_none());
+            }
+            Outcome::Unfinished => self.unfinished += 1,
+            Outcome::Failed(failure) => {
+                let text = String::from_utf8_lossy(record.error.of(&block.bytes));
+                self.failures.entry(failure).or_default().add(&text);
+            }
+        }
+        self.reads += u64::from(record.reads);
+        self.coalesced_reads += u64::from(record.coalesced_reads);
+        self.stamped_reads += u64::from(record.stamped_reads);
+        self.output_events += u64::from(record.arrivals.len);
+        self.coalesced_events += u64::from(record.coalesced);
+        self.retried += u64::from(record.retried);
+        self.tls_handshakes_ns.extend(record.tls_handshake_ns.map(|ns| ns as f64));
+    }
+
+    /// Puts the samples into the order in which they were due, which is the order of time that intervals need.
+    pub fn sort(&mut self) {
+        self.samples.sort_unstable_by_key(|sample| (sample.due, sample.index));
+    }
+
+    /// Requests that failed, of every class.
+    pub fn failed(&self) -> u64 {
+        self.failures.values().map(|failure| failure.count).sum()
+    }
+
+    /// The gaps of these samples, in the order of their arrival, nanoseconds.
+    pub fn gaps_in_time_order<'a>(&self, samples: impl Iterator<Item = &'a Sample>) -> Vec<f64> {
+        let mut gaps: Vec<Gap> = Vec::new();
+        for sample in samples {
+            gaps.extend_from_slice(&self.gaps[sample.gap_start..][..sample.gap_count]);
+        }
+        gaps.sort_unstable_by_key(|gap| (gap.at, gap.ns));
+        gaps.into_iter().map(|gap| gap.ns as f64).collect()
+    }
+}
+
+fn sample(record: &RequestRecord, gap_start: usize, gap_count: usize) -> Sample {
+    Sample {
+        index: record.index,
+        due: record.due.0,
+        write_start: record.write_start.map(|tick| tick.0),
+        end: record.end.0,
+        ok: record.outcome == Outcome::Ok,
+        streamed: record.streamed,
+        ttft: metric::ttft_ns(record),
+        service_ttft: metric::service_ttft_ns(record),
+        latency: metric::latency_ns(record),
+        service_latency: metric::service_latency_ns(record),
+        tpot: metric::tpot_ns(record),
+        package_latency: metric::package_latency_ns(record),
+        input_tokens: record.input_tokens,
+        output_tokens: record.output_tokens,
+        output_rate: metric::output_rate_per_s(record),
+        total_rate: metric::total_rate_per_s(record),
+        events: record.events,
+        send_lag: metric::send_lag_ns(record),
+        connect: metric::connect_ns(record),
+        turnaround: metric::turnaround_ns(record),
+        pick_lag: record.picked.map(|picked| picked.ns_since(record.due).max(0) as u64),
+        gap_start,
+        gap_count,
+    }
+}

@@ -1,0 +1,140 @@
+//! The definitions of the figures of one request. All lengths of time are nanoseconds; `None` means that the figure
+//! is not defined for this request, which is never the same as 0.
+
+use crate::record::RequestRecord;
+use crate::time::Tick;
+
+/// `end − due`: what a user who wanted the request at `due` waited for the whole answer.
+pub fn latency_ns(record: &RequestRecord) -> u64 {
+    length_ns(record.due, record.end)
+}
+
+/// `first_token − due`; not streaming: the latency.
+pub fn ttft_ns(record: &RequestRecord) -> Option<u64> {
+    first_output(record).map(|first| length_ns(record.due, first))
+}
+
+/// The time to first token from the first byte on the wire.
+pub fn service_ttft_ns(record: &RequestRecord) -> Option<u64> {
+    Some(length_ns(record.write_start?, first_output(record)?))
+}
+
+/// The latency from the first byte on the wire.
+pub fn service_latency_ns(record: &RequestRecord) -> Option<u64> {
+    Some(length_ns(record.write_start?, record.end))
+}
+
+/// `connected − picked` of a connection opened for this request; `None` on a reused one.
+pub fn connect_ns(record: &RequestRecord) -> Option<u64> {
+    let length = length_ns(record.picked?, record.connected?);
+    (!record.reused && length > 0).then_some(length)
+}
+
+/// `write_start − previous_end`: how long the lane of a closed loop stood idle by our doing.
+pub fn turnaround_ns(record: &RequestRecord) -> Option<u64> {
+    Some(length_ns(record.previous_end?, record.write_start?))
+}
+
+/// `write_start − due`: how late the request went out, for whatever reason.
+pub fn send_lag_ns(record: &RequestRecord) -> Option<u64> {
+    Some(length_ns(record.due, record.write_start?))
+}
+
+/// The gaps between consecutive arrivals, with the arrival that ends each.
+pub fn gaps_ns(arrivals: &[Tick]) -> impl Iterator<Item = (Tick, u64)> + '_ {
+    arrivals.windows(2).map(|pair| (pair[1], length_ns(pair[0], pair[1])))
+}
+
+/// `(last_token − first_token) / (output_tokens − 1)`; undefined for fewer than two tokens and without a stream.
+pub fn tpot_ns(record: &RequestRecord) -> Option<f64> {
+    let tokens = record.output_tokens.filter(|&tokens| tokens >= 2)?;
+    if !record.streamed {
+        return None;
+    }
+    let length = length_ns(record.first_token?, record.last_token?);
+    Some(length as f64 / f64::from(tokens - 1))
+}
+
+/// Output tokens per second of latency.
+pub fn output_rate_per_s(record: &RequestRecord) -> Option<f64> {
+    per_second(f64::from(record.output_tokens?), latency_ns(record))
+}
+
+/// Input and output tokens per second of latency.
+pub fn total_rate_per_s(record: &RequestRecord) -> Option<f64> {
+    per_second(f64::from(record.input_tokens?) + f64::from(record.output_tokens?), latency_ns(record))
+}
+
+/// Latency per SSE event of a streamed answer.
+pub fn package_latency_ns(record: &RequestRecord) -> Option<f64> {
+    (record.streamed && record.events > 0).then(|| latency_ns(record) as f64 / f64::from(record.events))
+}
+
+/// An answer that was not streamed shows its first output when it is complete.
+fn first_output(record: &RequestRecord) -> Option<Tick> {
+    if record.streamed { record.first_token } else { Some(record.end) }
+}
+
+/// Two stamps mapped by different samples of the clock can stand nanoseconds out of order; no length is negative.
+fn length_ns(from: Tick, to: Tick) -> u64 {
+    to.ns_since(from).max(0) as u64
+}
+
+fn per_second(amount: f64, length_ns: u64) -> Option<f64> {
+    (length_ns > 0).then(|| amount * 1e9 / length_ns as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> RequestRecord {
+        RequestRecord {
+            due: Tick(1_000),
+            picked: Some(Tick(1_100)),
+            connected: Some(Tick(1_400)),
+            write_start: Some(Tick(1_500)),
+            first_token: Some(Tick(3_000)),
+            last_token: Some(Tick(9_000)),
+            end: Tick(11_000),
+            previous_end: Some(Tick(900)),
+            streamed: true,
+            input_tokens: Some(6),
+            output_tokens: Some(4),
+            events: 5,
+            ..RequestRecord::default()
+        }
+    }
+
+    #[test]
+    fn figures_are_those_of_the_definitions() {
+        let r = record();
+        assert_eq!(latency_ns(&r), 10_000);
+        assert_eq!(ttft_ns(&r), Some(2_000));
+        assert_eq!(service_ttft_ns(&r), Some(1_500));
+        assert_eq!(service_latency_ns(&r), Some(9_500));
+        assert_eq!(connect_ns(&r), Some(300));
+        assert_eq!(turnaround_ns(&r), Some(600));
+        assert_eq!(send_lag_ns(&r), Some(500));
+        assert_eq!(tpot_ns(&r), Some(2_000.0));
+        assert_eq!(output_rate_per_s(&r), Some(400_000.0));
+        assert_eq!(total_rate_per_s(&r), Some(1_000_000.0));
+        assert_eq!(package_latency_ns(&r), Some(2_000.0));
+        let gaps: Vec<u64> = gaps_ns(&[Tick(5), Tick(9), Tick(9), Tick(8)]).map(|(_, gap)| gap).collect();
+        assert_eq!(gaps, [4, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_not_defined_is_not_zero() {
+        let one_token = RequestRecord { output_tokens: Some(1), ..record() };
+        assert_eq!(tpot_ns(&one_token), None);
+        let unknown = RequestRecord { output_tokens: None, ..record() };
+        assert_eq!((tpot_ns(&unknown), output_rate_per_s(&unknown), total_rate_per_s(&unknown)), (None, None, None));
+        let whole = RequestRecord { streamed: false, first_token: None, ..record() };
+        assert_eq!((ttft_ns(&whole), tpot_ns(&whole), package_latency_ns(&whole)), (Some(10_000), None, None));
+        let reused = RequestRecord { reused: true, ..record() };
+        assert_eq!(connect_ns(&reused), None);
+        let unsent = RequestRecord { write_start: None, ..record() };
+        assert_eq!((send_lag_ns(&unsent), turnaround_ns(&unsent)), (None, None));
+    }
+}

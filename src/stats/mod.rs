@@ -1,0 +1,15 @@
+//! Every number, as a pure function of the stored records.
+//!
+//! [`metric`] defines the figures of one request, [`gather`] collects them over a run, [`summary`] makes of them what
+//! the tables show, and [`findings`] says how far to trust it.
+
+pub mod concurrency;
+pub mod findings;
+pub mod gather;
+pub mod interval;
+pub mod metric;
+pub mod quantile;
+pub mod summary;
+
+pub use crate::record::finding::{Finding, Severity};
+pub use summary::Summary;

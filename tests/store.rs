@@ -1,0 +1,329 @@
+//! Records go into the database and come back as they were, and SQL users find what they expect.
+
+mod records;
+
+use std::path::PathBuf;
+
+use records::{ORIGIN, at, closed, collect, push_failed, push_ok, report, start};
+use ringmark::plan::Save;
+use ringmark::record::collector::{Collector, CollectorSettings, Notice};
+use ringmark::record::facts::RunEnd;
+use ringmark::record::finding::{Finding, Severity};
+use ringmark::record::store::reader::Detail;
+use ringmark::record::store::{Reader, StoreError, Writer};
+use ringmark::record::{Block, Failure, Finish, Outcome, Parcel, Phase, RequestRecord, TokenSource};
+use ringmark::time::Tick;
+
+fn database() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("benchmark_data.db");
+    (folder, path)
+}
+
+/// A record in which every field has a value of its own.
+fn full_record(block: &mut Block) -> RequestRecord {
+    let mut n = ORIGIN;
+    let mut next = || {
+        n += 1_234_567;
+        Tick(n)
+    };
+    RequestRecord {
+        index: u64::from(u32::MAX) + 7,
+        phase: Phase::Measured,
+        worker: 3,
+        lane: 70_000,
+        turn: 2,
+        reused: true,
+        retried: true,
+        due: next(),
+        picked: Some(next()),
+        connected: Some(next()),
+        tls_handshake_ns: Some(99),
+        write_start: Some(next()),
+        write_end: Some(next()),
+        first_byte: Some(next()),
+        first_token: Some(next()),
+        last_token: Some(next()),
+        end: next(),
+        previous_end: Some(next()),
+        outcome: Outcome::Failed(Failure::InStream),
+        streamed: true,
+        status: 200,
+        input_tokens: Some(1),
+        output_tokens: Some(2),
+        cached_tokens: Some(3),
+        reasoning_tokens: Some(4),
+        token_source: TokenSource::Tokenizer,
+        finish: Finish::ToolCalls,
+        events: 5,
+        coalesced: 6,
+        reads: 7,
+        coalesced_reads: 8,
+        stamped_reads: 9,
+        receive_lag_sum_ns: 10,
+        receive_lag_max_ns: 11,
+        received_bytes: 12,
+        // One arrival out of order: two stamps mapped by different samples of the clock.
+        arrivals: block.keep_arrivals(&[at(5), at(4), at(2000)]),
+        text: block.keep_bytes("日本語".as_bytes()),
+        reasoning: block.keep_bytes(b"because"),
+        error: block.keep_bytes(b"engine died"),
+        raw: block.keep_bytes(b"data: \xff\n\n"),
+    }
+}
+
+/// A record with its spans' contents, comparable across blocks.
+fn spelled_out(record: &RequestRecord, block: &Block) -> String {
+    let bare = RequestRecord {
+        arrivals: Default::default(),
+        text: Default::default(),
+        reasoning: Default::default(),
+        error: Default::default(),
+        raw: Default::default(),
+        ..record.clone()
+    };
+    let bytes = [record.text, record.reasoning, record.error, record.raw].map(|span| span.of(&block.bytes));
+    format!("{bare:?} {:?} {bytes:?}", record.arrivals.of(&block.arrivals))
+}
+
+#[test]
+fn records_come_back_as_they_were() {
+    let (_folder, path) = database();
+    let mut block = Block::new(0);
+    let full = full_record(&mut block);
+    block.records.push(full);
+    block.records.push(RequestRecord { index: 1, ..RequestRecord::default() });
+    push_ok(&mut block, 2, 10, &[50, 60, 70]);
+    let expected: Vec<String> = block.records.iter().map(|r| spelled_out(r, &block)).collect();
+
+    let end = collect(&path, start(closed(3, 1), Save::Full), vec![Parcel::Block(block)]);
+    assert!(end.error.is_none(), "{:?}", end.error);
+    assert_eq!((end.rows, end.rows_lost), (3, 0));
+
+    let mut found = Vec::new();
+    let reader = Reader::open(&path).unwrap();
+    reader
+        .each_block(Phase::Measured, Detail::Everything, |block| {
+            found.extend(block.records.iter().map(|r| spelled_out(r, block)));
+        })
+        .unwrap();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_run_comes_back_as_it_was() {
+    let (_folder, path) = database();
+    let mut worker = report(Phase::Measured);
+    for ns in [800, 1_500, 1_500, 2_000_000] {
+        worker.receive_lag_ns.record(ns).unwrap();
+    }
+    let mut begin = start(closed(3, 2), Save::Text);
+    begin.findings.push(Finding::note("fallback", "io_uring is not there"));
+    let facts = begin.facts.clone();
+    collect(&path, begin, vec![Parcel::Worker(Box::new(worker.clone()))]);
+
+    let run = Reader::open(&path).unwrap().run().unwrap();
+    assert_eq!(run.facts, facts);
+    assert_eq!(run.findings.len(), 1);
+    assert_eq!(run.findings[0].severity, Severity::Note);
+    assert!(run.end.is_some_and(|end| !end.interrupted));
+    assert_eq!(run.workers.len(), 1);
+    assert!(run.workers[0].receive_lag_ns == worker.receive_lag_ns, "the histogram has changed");
+    assert_eq!(run.workers[0].cpu_user_ns, worker.cpu_user_ns);
+}
+
+#[test]
+fn sql_from_the_documentation_answers() {
+    let (folder, path) = database();
+    let mut block = Block::new(0);
+    push_ok(&mut block, 0, 0, &[50, 60, 72]);
+    push_failed(&mut block, 1, 3, Outcome::Failed(Failure::Status), "overloaded");
+    block.records.push(RequestRecord { index: 0, phase: Phase::Warmup, ..RequestRecord::default() });
+    collect(&path, start(closed(2, 2), Save::Text), vec![Parcel::Block(block)]);
+
+    let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(files, ["benchmark_data.db"], "a run that ends in order leaves one single file");
+
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    let row: (String, String, u32, u32) = sql
+        .query_row(
+            "SELECT request, response_messages, prompt_tokens, completion_tokens FROM result WHERE success='1'",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+        )
+        .unwrap();
+    assert_eq!((row.0.as_str(), row.2, row.3), ("{\"prompt\":0}", 10, 3));
+    let messages: serde_json::Value = serde_json::from_str(&row.1).unwrap();
+    assert_eq!(messages[0]["content"], "你好");
+
+    let row: (String, f64, f64, f64, String) = sql
+        .query_row(
+            "SELECT request_id, latency, first_chunk_latency, time_per_output_token, inter_token_latencies
+             FROM result WHERE success = 1",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
+        )
+        .unwrap();
+    assert_eq!((row.0.as_str(), row.1, row.2, row.3), ("id-m0", 0.073, 0.05, 0.011));
+    assert_eq!(serde_json::from_str::<Vec<f64>>(&row.4).unwrap(), [0.01, 0.012]);
+
+    let failed: (u32, Option<f64>, String, String) = sql
+        .query_row("SELECT success, latency, outcome, error FROM result WHERE success = 0", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })
+        .unwrap();
+    assert_eq!(failed, (0, None, "status".to_string(), "overloaded".to_string()));
+    let rows: u32 = sql.query_row("SELECT count(*) FROM result", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 2, "warm-up requests are stored but are no results");
+    let unix: f64 = sql.query_row("SELECT min(start_time) FROM result", [], |row| row.get(0)).unwrap();
+    assert_eq!(unix, records::UNIX as f64 / 1e9);
+}
+
+#[test]
+fn the_view_reads_every_kind_of_gap() {
+    let (_folder, path) = database();
+    let mut block = Block::new(0);
+    let gaps_ns: Vec<i64> = vec![0, 1, 63, 64, -1, -64, 127, 128, 8_191, 8_192, -300, 5_000_000_000, 123_456_789];
+    let mut arrivals = vec![at(1)];
+    for gap in &gaps_ns {
+        arrivals.push(Tick(arrivals[arrivals.len() - 1].0.wrapping_add(*gap as u64)));
+    }
+    let span = block.keep_arrivals(&arrivals);
+    block.records.push(RequestRecord { due: at(0), outcome: Outcome::Ok, arrivals: span, ..RequestRecord::default() });
+    block.records.push(RequestRecord { outcome: Outcome::Ok, ..RequestRecord::default() });
+    collect(&path, start(closed(2, 1), Save::Metrics), vec![Parcel::Block(block)]);
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    let mut statement = sql.prepare("SELECT request, inter_token_latencies FROM result").unwrap();
+    let rows: Vec<(Option<String>, String)> =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
+    let found: Vec<i64> =
+        serde_json::from_str::<Vec<f64>>(&rows[0].1).unwrap().iter().map(|s| (s * 1e9).round() as i64).collect();
+    assert_eq!(found, gaps_ns);
+    assert_eq!(rows[1], (None, "[]".to_string()), "no prompts with --save metrics, and no gaps without tokens");
+}
+
+#[test]
+fn a_database_that_exists_or_is_not_ours_is_refused() {
+    let (folder, path) = database();
+    std::fs::write(&path, "hello, this is no database, just a text file that stands here").unwrap();
+    let error = Writer::create(&path, &start(closed(1, 1), Save::Text)).err().unwrap();
+    assert!(matches!(error, StoreError::Exists(_)), "{error}");
+    let error = Reader::open(&path).err().unwrap();
+    assert!(error.to_string().contains("is not a ringmark database"), "{error}");
+    let error = Reader::open(&folder.path().join("nowhere.db")).err().unwrap();
+    assert!(error.to_string().contains("nowhere.db"), "{error}");
+    let error = Writer::create(&folder.path().join("no/such/x.db"), &start(closed(1, 1), Save::Text)).err().unwrap();
+    assert!(error.to_string().starts_with("cannot make"), "{error}");
+}
+
+#[test]
+fn a_database_without_an_end_is_read() {
+    let (_folder, path) = database();
+    let mut writer = Writer::create(&path, &start(closed(1, 1), Save::Text)).unwrap();
+    let mut block = Block::new(0);
+    push_ok(&mut block, 0, 0, &[50]);
+    writer.begin().unwrap();
+    writer.add_block(&block, |_| b"{}").unwrap();
+    writer.commit().unwrap();
+    // Somebody looks while the run goes on.
+    let reader = Reader::open(&path).unwrap();
+    let mut rows = 0;
+    reader.each_block(Phase::Measured, Detail::Figures, |block| rows += block.records.len()).unwrap();
+    assert_eq!(rows, 1);
+    assert!(reader.run().unwrap().end.is_none());
+}
+
+#[test]
+fn blocks_come_back_empty_and_progress_is_told() {
+    let (_folder, path) = database();
+    let (to_collector, parcels) = crossbeam_channel::unbounded();
+    let (to_worker, empties) = crossbeam_channel::unbounded();
+    let (say, said) = crossbeam_channel::unbounded();
+    let settings = CollectorSettings {
+        database: path,
+        start: start(closed(25, 1), Save::Text),
+        log_every: 10,
+        notify: Box::new(move |notice| {
+            if let Notice::Progress(snapshot) = notice {
+                say.send((snapshot.done, snapshot.ok, snapshot.failed, snapshot.ttft_p50_ns.is_some())).unwrap();
+            }
+        }),
+    };
+    let collector = Collector::start(settings, parcels, to_worker, records::workload()).unwrap();
+    let live = collector.live().clone();
+    let mut block = Block::new(0);
+    block.records.push(RequestRecord { phase: Phase::Warmup, ..RequestRecord::default() });
+    push_failed(&mut block, 0, 0, Outcome::Failed(Failure::Reset), "reset");
+    for index in 1..25 {
+        push_ok(&mut block, index, index, &[50, 60]);
+    }
+    to_collector.send(Parcel::Block(block)).unwrap();
+    let back = empties.recv().unwrap();
+    assert!(back.records.is_empty() && back.arrivals.is_empty() && back.records.capacity() >= Block::CAPACITY);
+    drop(to_collector);
+    assert!(collector.finish(RunEnd::default(), &[]).error.is_none());
+    let lines: Vec<_> = said.try_iter().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!((lines[0].0, lines[1].0), (10, 20));
+    assert_eq!((lines[1].1, lines[1].2), (19, 1));
+    let last = live.snapshot();
+    assert_eq!((last.warmup_done, last.done, last.ok, last.output_tokens), (1, 25, 24, 48));
+    assert!(last.itl_p50_ns.is_some_and(|ns| (9_900_000..=10_100_000).contains(&ns)), "{last:?}");
+}
+
+#[test]
+fn a_database_that_fails_midway_is_told_once_and_counted() {
+    let (_folder, path) = database();
+    let (to_collector, parcels) = crossbeam_channel::unbounded();
+    let (to_worker, empties) = crossbeam_channel::unbounded();
+    let (say, said) = crossbeam_channel::unbounded();
+    let settings = CollectorSettings {
+        database: path.clone(),
+        start: start(closed(4, 1), Save::Text),
+        log_every: 0,
+        notify: Box::new(move |notice| {
+            if let Notice::StoreFailed(error) = notice {
+                say.send(error.to_string()).unwrap();
+            }
+        }),
+    };
+    let collector = Collector::start(settings, parcels, to_worker, records::workload()).unwrap();
+    // Stands for a full disk: from now on no row fits.
+    rusqlite::Connection::open(&path).unwrap().execute_batch("ALTER TABLE request RENAME TO gone").unwrap();
+    for index in 0..4 {
+        let mut block = Block::new(0);
+        push_ok(&mut block, index, index, &[50]);
+        to_collector.send(Parcel::Block(block)).unwrap();
+        empties.recv().unwrap();
+    }
+    assert_eq!(collector.live().snapshot().done, 4, "counting goes on");
+    drop(to_collector);
+    let end = collector.finish(RunEnd::default(), &[]);
+    assert_eq!((end.rows, end.rows_lost), (0, 4));
+    assert!(end.error.is_some());
+    assert_eq!(said.try_iter().count(), 1);
+    assert_eq!(Reader::open(&path).unwrap().run().unwrap().end.map(|end| end.rows_lost), Some(4));
+}
+
+/// Prints how fast records go in; run by hand with `cargo test --release --test store -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, not a check"]
+fn rate_of_the_collector() {
+    let (_folder, path) = database();
+    let (blocks, gaps) = (400, 100u64);
+    let tokens: Vec<u64> = (1..=gaps).map(|n| 50 + n * 10).collect();
+    let mut parcels = Vec::new();
+    for b in 0..blocks {
+        let mut block = Block::new(0);
+        for i in 0..Block::CAPACITY as u64 {
+            push_ok(&mut block, b * Block::CAPACITY as u64 + i, i, &tokens);
+            let text = block.keep_bytes(&[b'x'; 400]);
+            block.records[i as usize].text = text;
+        }
+        parcels.push(Parcel::Block(block));
+    }
+    let began = std::time::Instant::now();
+    let end = collect(&path, start(closed(1, 1), Save::Text), parcels);
+    let rate = end.rows as f64 / began.elapsed().as_secs_f64();
+    println!("{rate:.0} records/s with {gaps} arrivals each, {} bytes", std::fs::metadata(&path).unwrap().len());
+}
