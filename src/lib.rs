@@ -3,5 +3,6 @@
 pub mod api;
 pub mod plan;
 pub mod record;
+pub mod spec;
 pub mod time;
 pub mod workload;

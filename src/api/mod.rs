@@ -5,6 +5,7 @@ use crate::record::Finish;
 pub mod answer;
 pub mod chat;
 pub mod completions;
+pub mod render;
 
 /// The wire language of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
