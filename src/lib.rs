@@ -7,6 +7,7 @@ pub mod protocol;
 pub mod record;
 pub mod report;
 pub mod rig;
+pub mod spec;
 pub mod stats;
 pub mod time;
 pub mod workload;

@@ -4,7 +4,24 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use crate::api::Dialect;
+use crate::workload::Recipe;
+pub use crate::workload::arrivals::{Arrival, Schedule};
+
+mod error;
+mod folder;
+mod request;
+mod resolve;
+mod spell;
+mod url;
+mod workers;
+
+pub use error::PlanError;
+pub use folder::root_folder;
+pub use resolve::{RigFacts, resolve};
+pub use url::{Endpoint, endpoint};
 
 /// One run, fully decided.
 #[derive(Clone, Debug)]
@@ -39,8 +56,14 @@ pub struct Plan {
     pub force_fallback: bool,
     /// Send one request before the run, which must succeed.
     pub test_connection: bool,
+    /// Pause before this run when it is not the first of its sweep, nanoseconds.
+    pub sleep_interval_ns: u64,
+    /// What the requests are made of.
+    pub workload: Recipe,
     pub save: Save,
     pub report: Reporting,
+    /// What was decided in the user's place and should be said once before the run.
+    pub notes: Vec<String>,
 }
 
 /// Where requests go.
@@ -52,15 +75,31 @@ pub struct Target {
     /// Value of the `Host` header; the name for SNI when TLS is used.
     pub authority: String,
     pub host: String,
+    /// TCP port; 0 with a Unix socket.
+    pub port: u16,
     /// Path and query of the endpoint.
     pub path: String,
     pub tls: Option<TlsPlan>,
+    /// The built-in server is to be started with these parameters (the query of a `mock:` URL) before anything else;
+    /// then [`Target::mock_listens_at`] completes the target.
+    pub mock: Option<String>,
+}
+
+impl Target {
+    /// Sets the address of the built-in server once it listens.
+    pub fn mock_listens_at(&mut self, address: SocketAddr) {
+        self.authority = address.to_string();
+        self.host = address.ip().to_string();
+        self.port = address.port();
+        self.url = format!("http://{address}{}", self.path);
+        self.transport = Transport::Tcp(vec![address]);
+    }
 }
 
 /// How bytes reach the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// One or more resolved addresses, tried in order.
+    /// One or more resolved addresses, tried in order. A plan holds none: looking up names is not its work.
     Tcp(Vec<SocketAddr>),
     Unix(PathBuf),
 }
@@ -103,26 +142,6 @@ impl Load {
     }
 }
 
-/// How arrivals are drawn.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Schedule {
-    pub rate_per_s: f64,
-    pub arrival: Arrival,
-}
-
-/// The law of the gaps between arrivals.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Arrival {
-    /// Exponential gaps.
-    Poisson,
-    /// Equal gaps.
-    Constant,
-    /// Gamma gaps with this coefficient of variation.
-    Gamma { cv: f64 },
-    /// All at the start.
-    Burst,
-}
-
 /// Limits on waiting, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -135,7 +154,8 @@ pub struct Timeouts {
 }
 
 /// What of prompts and answers the database keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Save {
     /// Prompts, answer text and reasoning text.
     #[default]
@@ -149,12 +169,15 @@ pub enum Save {
 /// Names, files and the screen.
 #[derive(Clone, Debug, Default)]
 pub struct Reporting {
+    /// The model's name. Empty when none was given: ask the server, put the answer into the spec, resolve again.
     pub model: String,
     /// `--name`, or the last part of the model's name, made safe for a folder.
     pub name: String,
     pub dataset: String,
     pub api: String,
-    /// Folder of this run.
+    /// Folder of the whole call: log, summary and HTML report.
+    pub root: PathBuf,
+    /// Folder of this run, within `root`.
     pub folder: PathBuf,
     /// A line in the log every so many requests; 0 never.
     pub log_every: u64,

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod chat;
 pub mod completions;
 pub mod openai;
+pub mod render;
 pub mod template;
 pub mod words;
 

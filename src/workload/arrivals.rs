@@ -1,1 +1,217 @@
+//! Arrival schedules: absolute, seeded, endless, and the same for every worker count.
+//!
+//! A schedule is drawn in units of the mean gap ("operational time"): arrival `k` stands at `s_k`, the sum of gaps of
+//! mean 1. A rate turns it into seconds. Without a ramp that is `t = s / λ`. With a ramp of length `R` the rate rises
+//! linearly, `λ(t) = λ·t/R` for `t < R`, so the expected number of arrivals until `t` is `Λ(t) = λt²/(2R)`, then
+//! `λ(t − R/2)`. The arrival stands where `Λ(t) = s`:
+//!
+//! ```text
+//! s ≤ λR/2:  t = sqrt(2Rs/λ)        else:  t = s/λ + R/2
+//! ```
+//!
+//! This is the time change of a point process, exact for Poisson arrivals. A schedule is never rescaled to end at
+//! n/λ: that would make the gaps depend on n and take the variance out of the load.
 
+use rand_chacha::ChaCha12Rng;
+use rand_distr::{Distribution, Exp1, Gamma};
+
+use super::draw::{self, Purpose};
+
+/// How arrivals are drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    /// Requests per second; not used by [`Arrival::Burst`].
+    pub rate_per_s: f64,
+    pub arrival: Arrival,
+}
+
+/// The law of the gaps between arrivals.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Arrival {
+    /// Exponential gaps.
+    Poisson,
+    /// Equal gaps; the first arrival stands at the start.
+    Constant,
+    /// Gamma gaps with this coefficient of variation: 1 is Poisson, more is burstier, less is more even.
+    Gamma { cv: f64 },
+    /// All at the start.
+    Burst,
+}
+
+impl Arrival {
+    /// Reads `poisson`, `constant`, `gamma:CV` or `burst`.
+    pub fn scan(text: &str) -> Result<Arrival, String> {
+        match text.split_once(':') {
+            None if text == "poisson" => Ok(Arrival::Poisson),
+            None if text == "constant" => Ok(Arrival::Constant),
+            None if text == "burst" => Ok(Arrival::Burst),
+            None if text == "gamma" => Err("gamma needs a coefficient of variation, for example gamma:2".to_string()),
+            Some(("gamma", cv)) => match cv.parse::<f64>() {
+                Ok(cv) if (0.01..=100.0).contains(&cv) => Ok(Arrival::Gamma { cv }),
+                _ => Err(format!("'{cv}' is not a coefficient of variation between 0.01 and 100")),
+            },
+            _ => Err(format!("unknown arrival '{text}' (known: poisson, constant, gamma:CV, burst)")),
+        }
+    }
+}
+
+/// The offsets of a schedule from its start, nanoseconds, never decreasing and without end. `ramp_ns` is the length of
+/// the linear rise of the rate, 0 for none.
+pub fn offsets(schedule: &Schedule, seed: u64, ramp_ns: u64) -> Offsets {
+    let gaps = match schedule.arrival {
+        Arrival::Poisson => Gaps::Exponential,
+        Arrival::Constant => Gaps::Equal,
+        // Shape 1/cv² and scale cv² give mean 1. Checked by `Arrival::scan`; an impossible value falls back to equal gaps.
+        Arrival::Gamma { cv } => Gamma::new(1.0 / (cv * cv), cv * cv).map_or(Gaps::Equal, Gaps::Gamma),
+        Arrival::Burst => Gaps::None,
+    };
+    let rate_per_ns = schedule.rate_per_s / 1e9;
+    Offsets { gaps, rng: draw::stream(seed, Purpose::Arrivals), rate_per_ns, ramp_ns: ramp_ns as f64, index: 0, sum: 0.0 }
+}
+
+/// See [`offsets`].
+#[derive(Clone, Debug)]
+pub struct Offsets {
+    gaps: Gaps,
+    rng: ChaCha12Rng,
+    rate_per_ns: f64,
+    ramp_ns: f64,
+    index: u64,
+    /// Sum of the gaps so far, in mean gaps.
+    sum: f64,
+}
+
+#[derive(Clone, Debug)]
+enum Gaps {
+    Exponential,
+    Equal,
+    Gamma(Gamma<f64>),
+    None,
+}
+
+impl Iterator for Offsets {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        let place = match &self.gaps {
+            Gaps::None => return Some(0),
+            // From the index, not summed up: no rounding error grows.
+            Gaps::Equal => self.index as f64,
+            Gaps::Exponential => {
+                let gap: f64 = Exp1.sample(&mut self.rng);
+                self.sum + gap
+            }
+            Gaps::Gamma(law) => self.sum + law.sample(&mut self.rng),
+        };
+        self.sum = place;
+        self.index += 1;
+        Some(self.time_of(place).round() as u64)
+    }
+}
+
+impl Offsets {
+    /// Nanoseconds at which the expected number of arrivals reaches `place`.
+    fn time_of(&self, place: f64) -> f64 {
+        if place <= self.rate_per_ns * self.ramp_ns / 2.0 {
+            (2.0 * self.ramp_ns * place / self.rate_per_ns).sqrt()
+        } else {
+            place / self.rate_per_ns + self.ramp_ns / 2.0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::S;
+
+    fn gaps(arrival: Arrival, n: usize) -> Vec<f64> {
+        let schedule = Schedule { rate_per_s: 1000.0, arrival };
+        let times: Vec<u64> = offsets(&schedule, 42, 0).take(n + 1).collect();
+        times.windows(2).map(|pair| (pair[1] - pair[0]) as f64 / 1e6).collect()
+    }
+
+    fn mean_and_cv(values: &[f64]) -> (f64, f64) {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        (mean, variance.sqrt() / mean)
+    }
+
+    #[test]
+    fn poisson_gaps_are_exponential() {
+        let mut gaps = gaps(Arrival::Poisson, 100_000);
+        let (mean, cv) = mean_and_cv(&gaps);
+        assert!((mean - 1.0).abs() < 0.015, "mean {mean} of 1 ms expected");
+        assert!((cv - 1.0).abs() < 0.02, "cv {cv}");
+        // Kolmogorov-Smirnov distance to 1 − exp(−x); 1.95/sqrt(n) is the bound at 0.1 %.
+        gaps.sort_by(f64::total_cmp);
+        let n = gaps.len() as f64;
+        let distance = gaps
+            .iter()
+            .enumerate()
+            .map(|(i, x)| ((1.0 - (-x).exp()) - i as f64 / n).abs())
+            .fold(0.0, f64::max);
+        assert!(distance < 1.95 / n.sqrt(), "distance {distance}");
+    }
+
+    #[test]
+    fn neighbouring_poisson_gaps_are_independent() {
+        let gaps = gaps(Arrival::Poisson, 100_000);
+        let (mean, cv) = mean_and_cv(&gaps);
+        let variance = (mean * cv).powi(2);
+        let covariance = gaps.windows(2).map(|p| (p[0] - mean) * (p[1] - mean)).sum::<f64>() / gaps.len() as f64;
+        assert!((covariance / variance).abs() < 0.015);
+    }
+
+    #[test]
+    fn gamma_gaps_have_the_asked_variation() {
+        for asked in [0.25, 0.5, 1.0, 2.0, 4.0] {
+            let (mean, cv) = mean_and_cv(&gaps(Arrival::Gamma { cv: asked }, 200_000));
+            assert!((mean - 1.0).abs() < 0.04, "cv {asked}: mean {mean}");
+            assert!((cv / asked - 1.0).abs() < 0.05, "cv {asked}: {cv}");
+        }
+    }
+
+    #[test]
+    fn constant_gaps_do_not_drift() {
+        let schedule = Schedule { rate_per_s: 3.0, arrival: Arrival::Constant };
+        let times: Vec<u64> = offsets(&schedule, 1, 0).take(3_000_001).collect();
+        assert_eq!(&times[..4], &[0, 333_333_333, 666_666_667, 1_000_000_000]);
+        assert_eq!(times[3_000_000], 1_000_000 * S);
+    }
+
+    #[test]
+    fn a_burst_is_all_at_the_start() {
+        let schedule = Schedule { rate_per_s: 0.0, arrival: Arrival::Burst };
+        assert!(offsets(&schedule, 1, 0).take(1000).all(|offset| offset == 0));
+    }
+
+    #[test]
+    fn a_ramp_halves_the_arrivals_of_its_span_and_shifts_the_rest() {
+        let schedule = Schedule { rate_per_s: 100.0, arrival: Arrival::Constant };
+        let times: Vec<u64> = offsets(&schedule, 1, 10 * S).take(1000).collect();
+        assert_eq!(times.iter().filter(|t| **t < 10 * S).count(), 500, "λR/2");
+        assert_eq!(times.iter().filter(|t| **t < 5 * S).count(), 125, "λ(R/2)²/2R");
+        assert_eq!(times[600] - times[500], S, "the full rate after the ramp");
+        assert!(times.windows(2).all(|pair| pair[0] <= pair[1]));
+    }
+
+    #[test]
+    fn a_seed_gives_one_schedule_and_a_longer_run_only_goes_on() {
+        let schedule = Schedule { rate_per_s: 10.0, arrival: Arrival::Poisson };
+        let short: Vec<u64> = offsets(&schedule, 5, 0).take(10).collect();
+        let long: Vec<u64> = offsets(&schedule, 5, 0).take(1000).collect();
+        assert_eq!(short, long[..10]);
+        assert_ne!(short, offsets(&schedule, 6, 0).take(10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn arrivals_are_read_from_text() {
+        assert_eq!(Arrival::scan("gamma:0.5"), Ok(Arrival::Gamma { cv: 0.5 }));
+        assert_eq!(Arrival::scan("burst"), Ok(Arrival::Burst));
+        for bad in ["gamma", "gamma:", "gamma:0", "gamma:-1", "gamma:nan", "uniform", "", "poisson:2"] {
+            assert!(Arrival::scan(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What the requests are made of: prompts, parameters, headers.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use super::{PlanError, spell};
+use crate::api::Dialect;
+use crate::api::render::{MaxTokens, Options, Sampling};
+use crate::spec::Spec;
+use crate::time::S;
+use crate::workload::head::Header;
+use crate::workload::{Lengths, Recipe, Source};
+
+const DATASETS: [&str; 2] = ["builtin", "line_by_line"];
+const DEFAULT_MAX_TOKENS: u32 = 2048;
+/// Thirty years: longer is a slip, and nanoseconds would overflow.
+const MAX_SECONDS: f64 = 1e9;
+
+/// The recipe of the requests, without what differs between the runs of a sweep.
+pub fn recipe(spec: &Spec, dialect: Dialect, model: &str, notes: &mut Vec<String>) -> Result<Recipe, PlanError> {
+    if spec.max_prompt_length.is_some_and(|max| max < spec.min_prompt_length) {
+        return Err(PlanError::conflict(format!(
+            "--min-prompt-length {} is above --max-prompt-length {}",
+            spec.min_prompt_length,
+            spec.max_prompt_length.unwrap_or_default()
+        )));
+    }
+    Ok(Recipe {
+        source: source(spec, notes)?,
+        lengths: Lengths { min_chars: spec.min_prompt_length, max_chars: spec.max_prompt_length },
+        offset: spec.dataset_offset,
+        needed: None,
+        options: Options {
+            dialect,
+            model: model.to_string(),
+            stream: spec.stream,
+            sampling: sampling(spec)?,
+            extra: extra(spec.extra_args.as_deref())?,
+        },
+        headers: headers(spec)?,
+        seed: spec.seed.unwrap_or(0),
+        id_prefix: String::new(),
+    })
+}
+
+/// Seconds of a flag as nanoseconds.
+pub fn seconds_ns(flag: &'static str, seconds: f64, zero_is_fine: bool) -> Result<u64, PlanError> {
+    if zero_is_fine && seconds == 0.0 {
+        return Ok(0);
+    }
+    if !seconds.is_finite() || seconds <= 0.0 || seconds > MAX_SECONDS {
+        let least = if zero_is_fine { "0 or more" } else { "above 0" };
+        return Err(PlanError::value(flag, format!("must be {least} seconds and at most {MAX_SECONDS:.0}, not {seconds}")));
+    }
+    Ok((seconds * S as f64).round() as u64)
+}
+
+fn source(spec: &Spec, notes: &mut Vec<String>) -> Result<Source, PlanError> {
+    if let Some(name) = spec.dataset.as_deref().filter(|name| !DATASETS.contains(name)) {
+        let (given, suggested) = (name.to_string(), spell::nearest(name, &DATASETS));
+        return Err(PlanError::Unknown { flag: "--dataset", kind: "dataset", given, suggested, known: &DATASETS });
+    }
+    if let Some(prompt) = &spec.prompt {
+        if spec.dataset.is_some() || spec.dataset_path.is_some() || spec.dataset_offset > 0 {
+            notes.push("--prompt is given: the dataset is not read".to_string());
+        }
+        return match prompt.strip_prefix('@') {
+            Some("") => Err(PlanError::value("--prompt", "@ needs a file name behind it, as @prompt.txt")),
+            Some(file) => Ok(Source::PromptFile(PathBuf::from(file))),
+            None if prompt.is_empty() => Err(PlanError::value("--prompt", "is empty; give a text or @FILE")),
+            None => Ok(Source::Prompt(prompt.clone())),
+        };
+    }
+    match (spec.dataset.as_deref(), &spec.dataset_path) {
+        (Some("line_by_line"), Some(path)) => Ok(Source::LineByLine(path.clone())),
+        (Some("line_by_line"), None) => {
+            Err(PlanError::conflict("--dataset line_by_line needs its file: add --dataset-path FILE"))
+        }
+        (_, Some(path)) => Err(PlanError::conflict(format!(
+            "--dataset-path belongs to a dataset read from a file: add --dataset line_by_line to read {}",
+            path.display()
+        ))),
+        (_, None) => Ok(Source::Builtin),
+    }
+}
+
+fn sampling(spec: &Spec) -> Result<Sampling, PlanError> {
+    let finite = [
+        ("--temperature", spec.temperature, 0.0, f64::MAX),
+        ("--top-p", spec.top_p, 0.0, 1.0),
+        ("--frequency-penalty", spec.frequency_penalty, f64::MIN, f64::MAX),
+        ("--repetition-penalty", spec.repetition_penalty, 0.0, f64::MAX),
+    ];
+    for (flag, value, low, high) in finite {
+        if let Some(value) = value.filter(|value| !value.is_finite() || !(low..=high).contains(value)) {
+            let range = if high == 1.0 { "between 0 and 1" } else { "a finite number of 0 or more" };
+            return Err(PlanError::value(flag, format!("must be {range}, not {value}")));
+        }
+    }
+    if spec.n_choices == Some(0) {
+        return Err(PlanError::value("--n-choices", "must be at least 1"));
+    }
+    let max_tokens = max_tokens(&spec.max_tokens)?;
+    let least = match max_tokens {
+        MaxTokens::Fixed(limit) => limit,
+        MaxTokens::Drawn { low, .. } => low,
+    };
+    if let Some(min) = spec.min_tokens.filter(|min| *min > least) {
+        return Err(PlanError::conflict(format!("--min-tokens {min} is above --max-tokens {least}")));
+    }
+    Ok(Sampling {
+        max_tokens: Some(max_tokens),
+        min_tokens: spec.min_tokens,
+        temperature: Some(spec.temperature.unwrap_or(0.0)),
+        top_p: spec.top_p,
+        top_k: spec.top_k,
+        frequency_penalty: spec.frequency_penalty,
+        repetition_penalty: spec.repetition_penalty,
+        logprobs: spec.logprobs,
+        n_choices: spec.n_choices,
+        seed: spec.seed,
+        stop: spec.stop.clone(),
+        stop_token_ids: spec.stop_token_ids.clone(),
+    })
+}
+
+fn max_tokens(values: &[u32]) -> Result<MaxTokens, PlanError> {
+    const FLAG: &str = "--max-tokens";
+    match *values {
+        [] => Ok(MaxTokens::Fixed(DEFAULT_MAX_TOKENS)),
+        _ if values.contains(&0) => Err(PlanError::value(FLAG, "must be at least 1")),
+        [limit] => Ok(MaxTokens::Fixed(limit)),
+        [low, high] if low > high => {
+            Err(PlanError::value(FLAG, format!("is a range from least to most, but {low} is above {high}")))
+        }
+        [low, high] if low == high => Ok(MaxTokens::Fixed(low)),
+        [low, high] => Ok(MaxTokens::Drawn { low, high }),
+        _ => Err(PlanError::value(FLAG, format!("takes one limit, or the two ends of a range, not {} values", values.len()))),
+    }
+}
+
+fn extra(text: Option<&str>) -> Result<Map<String, Value>, PlanError> {
+    const FLAG: &str = "--extra-args";
+    match text.map(serde_json::from_str) {
+        None => Ok(Map::new()),
+        Some(Ok(Value::Object(fields))) => Ok(fields),
+        Some(Ok(_)) => Err(PlanError::value(FLAG, "must be a JSON object, for example '{\"ignore_eos\": true}'")),
+        Some(Err(error)) => Err(PlanError::value(
+            FLAG,
+            format!("is not valid JSON ({error}); for example '{{\"ignore_eos\": true}}', in single quotes"),
+        )),
+    }
+}
+
+/// The user's headers, with the key as one of them.
+fn headers(spec: &Spec) -> Result<Vec<Header>, PlanError> {
+    let mut headers = Vec::with_capacity(spec.headers.len() + 1);
+    for text in &spec.headers {
+        headers.push(Header::scan(text).map_err(|what| PlanError::value("--headers", format!("cannot be used: {what}")))?);
+    }
+    for (place, header) in headers.iter().enumerate() {
+        if headers[..place].iter().any(|earlier| earlier.name.eq_ignore_ascii_case(&header.name)) {
+            return Err(PlanError::value("--headers", format!("names {} twice; keep one", header.name)));
+        }
+    }
+    let Some(key) = &spec.api_key else { return Ok(headers) };
+    if headers.iter().any(|header| header.name.eq_ignore_ascii_case("authorization")) {
+        return Err(PlanError::conflict("--api-key and an Authorization header in --headers are both given; keep one"));
+    }
+    if key.trim().is_empty() || key.chars().any(char::is_control) {
+        return Err(PlanError::value("--api-key", "is empty or holds a control character such as a line end"));
+    }
+    headers.push(Header { name: "Authorization".to_string(), value: format!("Bearer {key}") });
+    Ok(headers)
+}

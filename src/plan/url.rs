@@ -1,0 +1,310 @@
+//! `--url`: where requests go, and in which dialect.
+
+use std::path::PathBuf;
+
+use super::{PlanError, Target, TlsPlan, Transport};
+use crate::api::Dialect;
+
+/// What a URL means.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub target: Target,
+    pub dialect: Dialect,
+    /// Said when the path was completed.
+    pub note: Option<String>,
+}
+
+/// A path of `sun_path` and its end must fit into 108 bytes.
+const MAX_SOCKET_PATH_BYTES: usize = 107;
+
+/// Endpoints of other APIs: a request for chat sent there can only fail.
+const FOREIGN: [&str; 6] = ["/embeddings", "/responses", "/rerank", "/reranks", "/messages", "/models"];
+
+/// Reads `http://`, `https://`, `unix:/socket:/path` and `mock:?parameters`. `tls` is used for `https`.
+pub fn endpoint(url: &str, tls: TlsPlan) -> Result<Endpoint, PlanError> {
+    let wrong = |what: &str| PlanError::Url { url: url.to_string(), what: what.to_string() };
+    if url.trim() != url || url.is_empty() {
+        return Err(wrong("is empty or has spaces around it"));
+    }
+    if url.chars().any(char::is_control) {
+        return Err(PlanError::Url { url: url.escape_debug().to_string(), what: "has a control character".to_string() });
+    }
+    let (target, added) = match url.split_once(':') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => tcp(rest, None).map_err(|e| wrong(&e))?,
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => tcp(rest, Some(tls)).map_err(|e| wrong(&e))?,
+        Some(("unix", rest)) => unix(rest).map_err(|e| wrong(&e))?,
+        Some(("mock", rest)) => mock(rest).map_err(|e| wrong(&e))?,
+        Some((scheme, rest)) if rest.starts_with("//") => {
+            return Err(wrong(&format!("unknown scheme '{scheme}' (known: http, https, unix, mock)")));
+        }
+        _ if url == "mock" => return Err(wrong("the built-in server is written mock: with a colon")),
+        _ => return Err(wrong(&format!("has no scheme; write http://{url}"))),
+    };
+    let dialect = dialect_of(&target.path);
+    let note = (added && target.mock.is_none()).then(|| {
+        let path = path_alone(&target.path);
+        format!("--url has no known endpoint; using {path}: requests go to {}", target.url)
+    });
+    Ok(Endpoint { target, dialect, note })
+}
+
+/// The part behind `http:` or `https:`. Says whether the endpoint was added.
+fn tcp(rest: &str, tls: Option<TlsPlan>) -> Result<(Target, bool), String> {
+    let rest = rest.strip_prefix("//").ok_or("has no // behind its scheme")?;
+    let rest = rest.split('#').next().unwrap_or(rest);
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (host, port) = host_and_port(authority)?;
+    let (scheme, default_port) = if tls.is_some() { ("https", 443) } else { ("http", 80) };
+    let (path, added) = complete(&encode(path))?;
+    let written_host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let authority = match port {
+        Some(port) if port != default_port => format!("{written_host}:{port}"),
+        _ => written_host,
+    };
+    let target = Target {
+        url: format!("{scheme}://{authority}{path}"),
+        transport: Transport::Tcp(Vec::new()),
+        authority,
+        host,
+        port: port.unwrap_or(default_port),
+        path,
+        tls,
+        mock: None,
+    };
+    Ok((target, added))
+}
+
+fn host_and_port(authority: &str) -> Result<(String, Option<u16>), String> {
+    if authority.contains('@') {
+        return Err("holds a user name; give it as --headers 'Authorization=Basic ...' instead".to_string());
+    }
+    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']').ok_or("has an IPv6 address without its ]")?;
+        if host.parse::<std::net::Ipv6Addr>().is_err() {
+            return Err(format!("'{host}' is not an IPv6 address"));
+        }
+        match rest.strip_prefix(':') {
+            None if !rest.is_empty() => return Err(format!("has '{rest}' behind the IPv6 address")),
+            port => (host, port),
+        }
+    } else {
+        match authority.split_once(':') {
+            Some((_, port)) if port.contains(':') => {
+                return Err("has several colons in its host; write an IPv6 address in brackets, as [::1]".to_string());
+            }
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        }
+    };
+    if host.is_empty() {
+        return Err("has no host".to_string());
+    }
+    if !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b)) {
+        return Err(format!("'{host}' is not a host name (write names in other scripts in their xn-- form)"));
+    }
+    let port = match port {
+        None | Some("") => None,
+        Some(text) => match text.parse::<u16>() {
+            Ok(port) if port > 0 => Some(port),
+            _ => return Err(format!("'{text}' is not a port between 1 and 65535")),
+        },
+    };
+    Ok((host.to_ascii_lowercase(), port))
+}
+
+/// The part behind `unix:`, `/socket` or `/socket:/path`.
+fn unix(rest: &str) -> Result<(Target, bool), String> {
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    let (socket, path) = rest.split_once(":/").unwrap_or((rest, ""));
+    if !socket.starts_with('/') {
+        return Err("write the socket's full path, as unix:/run/server.sock:/v1/chat/completions".to_string());
+    }
+    if socket.len() > MAX_SOCKET_PATH_BYTES {
+        return Err(format!("the socket's path is longer than {MAX_SOCKET_PATH_BYTES} bytes"));
+    }
+    let path = if path.is_empty() { String::new() } else { format!("/{path}") };
+    let (path, added) = complete(&encode(&path))?;
+    let target = Target {
+        url: format!("unix:{socket}:{path}"),
+        transport: Transport::Unix(PathBuf::from(socket)),
+        authority: "localhost".to_string(),
+        host: "localhost".to_string(),
+        port: 0,
+        path,
+        tls: None,
+        mock: None,
+    };
+    Ok((target, added))
+}
+
+/// The part behind `mock:`, a path (or none) and the server's parameters as a query.
+fn mock(rest: &str) -> Result<(Target, bool), String> {
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if !path.is_empty() && !path.starts_with('/') {
+        return Err("write mock: or mock:?ttft=50ms&itl=10ms&tokens=100".to_string());
+    }
+    let (path, added) = complete(path)?;
+    let target = Target {
+        url: format!("mock:{rest}"),
+        transport: Transport::Tcp(Vec::new()),
+        authority: "127.0.0.1".to_string(),
+        host: "127.0.0.1".to_string(),
+        port: 0,
+        path,
+        tls: None,
+        mock: Some(query.to_string()),
+    };
+    Ok((target, added))
+}
+
+/// A path with its endpoint, and whether it was added: `/v1` becomes `/v1/chat/completions`, no path as well.
+fn complete(path_and_query: &str) -> Result<(String, bool), String> {
+    let (path, query) = match path_and_query.split_once('?') {
+        Some((path, query)) => (path, format!("?{query}")),
+        None => (path_and_query, String::new()),
+    };
+    let path = path.trim_end_matches('/');
+    if path.ends_with("/completions") {
+        return Ok((format!("{path}{query}"), false));
+    }
+    if let Some(other) = FOREIGN.iter().find(|other| path.ends_with(*other)) {
+        return Err(format!(
+            "{other} is not an endpoint of --api openai; use /v1/chat/completions or /v1/completions"
+        ));
+    }
+    let path = match path {
+        "" => "/v1/chat/completions".to_string(),
+        path if path.ends_with("/chat") => format!("{path}/completions"),
+        path => format!("{path}/chat/completions"),
+    };
+    Ok((format!("{path}{query}"), true))
+}
+
+fn dialect_of(path: &str) -> Dialect {
+    if path_alone(path).ends_with("/chat/completions") { Dialect::Chat } else { Dialect::Completions }
+}
+
+fn path_alone(path: &str) -> &str {
+    path.split('?').next().unwrap_or(path)
+}
+
+/// Percent-encodes what cannot stand in a request line.
+fn encode(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'!'..=b'~' if !b"\"<>\\^`{|}".contains(&byte) => out.push(byte as char),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str) -> Endpoint {
+        endpoint(url, TlsPlan::default()).unwrap()
+    }
+
+    fn error(url: &str) -> String {
+        endpoint(url, TlsPlan::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_whole_url_is_taken_as_it_is() {
+        let found = read("http://127.0.0.1:8801/v1/chat/completions?x=1");
+        assert_eq!(found.target.url, "http://127.0.0.1:8801/v1/chat/completions?x=1");
+        assert_eq!(found.target.authority, "127.0.0.1:8801");
+        assert_eq!((found.target.host.as_str(), found.target.port), ("127.0.0.1", 8801));
+        assert_eq!(found.target.path, "/v1/chat/completions?x=1");
+        assert_eq!((found.dialect, found.note), (Dialect::Chat, None));
+        assert_eq!(read("http://h/v1/completions").dialect, Dialect::Completions);
+        assert_eq!(read("HTTP://Host.Example/completions/").target.url, "http://host.example/completions");
+    }
+
+    #[test]
+    fn a_path_without_endpoint_is_completed_with_a_note() {
+        for (url, path) in [
+            ("http://h", "/v1/chat/completions"),
+            ("http://h/", "/v1/chat/completions"),
+            ("http://h/v1", "/v1/chat/completions"),
+            ("http://h/v1/chat", "/v1/chat/completions"),
+            ("http://h/compatible-mode/v1/", "/compatible-mode/v1/chat/completions"),
+            ("http://h?key=1", "/v1/chat/completions?key=1"),
+        ] {
+            let found = read(url);
+            assert_eq!(found.target.path, path, "{url}");
+            assert!(found.note.unwrap().contains("/chat/completions"));
+        }
+    }
+
+    #[test]
+    fn https_ipv6_and_ports() {
+        let found = read("https://[::1]/v1/completions");
+        assert_eq!((found.target.host.as_str(), found.target.authority.as_str()), ("::1", "[::1]"));
+        assert_eq!((found.target.port, found.target.tls.is_some()), (443, true));
+        assert_eq!(read("https://h:443/v1").target.authority, "h");
+        assert_eq!(read("http://[fe80::1]:80/v1").target.authority, "[fe80::1]");
+    }
+
+    #[test]
+    fn unix_sockets() {
+        let found = read("unix:/run/vllm.sock:/v1/completions");
+        assert_eq!(found.target.transport, Transport::Unix(PathBuf::from("/run/vllm.sock")));
+        assert_eq!((found.target.path.as_str(), found.target.authority.as_str()), ("/v1/completions", "localhost"));
+        assert_eq!(read("unix:/run/vllm.sock").target.path, "/v1/chat/completions");
+        assert!(error("unix:vllm.sock").contains("full path"));
+        assert!(error(&format!("unix:/{}", "x".repeat(120))).contains("107"));
+    }
+
+    #[test]
+    fn the_mock_keeps_its_parameters_and_learns_its_address() {
+        let mut found = read("mock:?ttft=50ms&itl=10ms");
+        assert_eq!(found.target.mock.as_deref(), Some("ttft=50ms&itl=10ms"));
+        assert_eq!((found.target.path.as_str(), found.note), ("/v1/chat/completions", None));
+        assert_eq!(read("mock:").target.mock.as_deref(), Some(""));
+        assert_eq!(read("mock:/v1/completions?x=1").dialect, Dialect::Completions);
+        found.target.mock_listens_at("127.0.0.1:4000".parse().unwrap());
+        assert_eq!(found.target.authority, "127.0.0.1:4000");
+        assert_eq!(found.target.url, "http://127.0.0.1:4000/v1/chat/completions");
+    }
+
+    #[test]
+    fn odd_characters_are_encoded() {
+        assert_eq!(read("http://h/a b/ü/v1").target.path, "/a%20b/%C3%BC/v1/chat/completions");
+        assert_eq!(read("http://h/v1#part").target.path, "/v1/chat/completions");
+    }
+
+    #[test]
+    fn wrong_urls_say_what_is_wrong() {
+        for (url, what) in [
+            ("", "empty"),
+            (" http://h", "spaces"),
+            ("127.0.0.1:8000/v1", "write http://127.0.0.1:8000/v1"),
+            ("localhost:8000", "write http://localhost:8000"),
+            ("ftp://h/v1", "unknown scheme 'ftp'"),
+            ("http:/h", "no //"),
+            ("http://", "no host"),
+            ("http://:80", "no host"),
+            ("http://h:0/v1", "port"),
+            ("http://h:99999/v1", "port"),
+            ("http://h:80a/v1", "port"),
+            ("http://::1/v1", "brackets"),
+            ("http://[::1/v1", "]"),
+            ("http://[zz]/v1", "IPv6"),
+            ("http://[::1]x/v1", "behind"),
+            ("http://a b/v1", "host name"),
+            ("http://u:p@h/v1", "Authorization"),
+            ("http://h/v1/embeddings", "/embeddings"),
+            ("http://h/v1/\r\nX: y", "control"),
+            ("mock", "mock:"),
+            ("mock:ttft=5", "mock:?"),
+        ] {
+            let text = error(url);
+            assert!(text.contains(what), "{url}: {text}");
+            assert!(text.starts_with("--url") && !text.contains('\n'), "{text}");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What was asked: one plain field for each flag, nothing checked yet. [`crate::plan::resolve`] decides what it means.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Serialize, Serializer};
+
+use crate::plan::Save;
+use crate::workload::head;
+
+/// One call of `ringmark perf`. Serialised, it has the key names of `benchmark_args.json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Spec {
+    pub model: Option<String>,
+    pub url: Option<String>,
+    pub api: String,
+    pub api_key: Option<String>,
+    /// Extra headers, each `name=value`.
+    #[serde(serialize_with = "headers_as_object")]
+    pub headers: Vec<String>,
+    #[serde(rename = "connect_timeout")]
+    pub connect_timeout_s: f64,
+    #[serde(rename = "read_timeout")]
+    pub read_timeout_s: f64,
+    #[serde(rename = "total_timeout")]
+    pub total_timeout_s: f64,
+    pub no_test_connection: bool,
+    pub cacert: Option<PathBuf>,
+    pub insecure: bool,
+
+    /// Requests of each run; empty: 1000, or as many as the duration lets through.
+    pub number: Vec<u64>,
+    /// Requests in flight of each run; empty: 1.
+    pub parallel: Vec<u32>,
+    /// Requests per second of each run; empty or -1: no schedule.
+    pub rate: Vec<f64>,
+    pub arrival: Option<String>,
+    pub open_loop: bool,
+    #[serde(rename = "ramp")]
+    pub ramp_s: f64,
+    #[serde(rename = "duration")]
+    pub duration_s: Option<f64>,
+    #[serde(rename = "drain")]
+    pub drain_s: Option<f64>,
+    /// A count from 1 on, or a share of the requests below 1.
+    pub warmup_num: f64,
+    #[serde(rename = "sleep_interval")]
+    pub sleep_interval_s: f64,
+    pub log_every_n_query: u64,
+
+    pub dataset: Option<String>,
+    pub dataset_path: Option<PathBuf>,
+    pub dataset_offset: u64,
+    /// A text, or `@` and a file.
+    pub prompt: Option<String>,
+    pub min_prompt_length: u64,
+    pub max_prompt_length: Option<u64>,
+
+    pub stream: bool,
+    /// One limit, or the two ends of a range; empty: 2048.
+    pub max_tokens: Vec<u32>,
+    pub min_tokens: Option<u32>,
+    pub temperature: Option<f64>,
+    pub top_p: Option<f64>,
+    pub top_k: Option<i64>,
+    pub frequency_penalty: Option<f64>,
+    pub repetition_penalty: Option<f64>,
+    pub logprobs: bool,
+    pub n_choices: Option<u32>,
+    pub seed: Option<u64>,
+    pub stop: Vec<String>,
+    pub stop_token_ids: Vec<u32>,
+    /// A JSON object as text.
+    #[serde(serialize_with = "json_text_as_value")]
+    pub extra_args: Option<String>,
+
+    pub name: Option<String>,
+    pub outputs_dir: PathBuf,
+    pub no_timestamp: bool,
+    pub save: Save,
+    pub debug: bool,
+    pub log_level: LogLevel,
+    pub quiet: bool,
+
+    pub workers: Option<usize>,
+    /// Core numbers, or empty.
+    pub cores: Vec<usize>,
+    pub spin: bool,
+    pub cold: bool,
+    pub source_address: Vec<IpAddr>,
+    #[serde(skip)]
+    pub force_fallback: bool,
+}
+
+/// How much the log says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warning,
+    #[default]
+    Info,
+    Debug,
+}
+
+impl Default for Spec {
+    /// What holds when a flag is not given.
+    fn default() -> Spec {
+        Spec {
+            model: None,
+            url: None,
+            api: "openai".to_string(),
+            api_key: None,
+            headers: Vec::new(),
+            connect_timeout_s: 120.0,
+            read_timeout_s: 120.0,
+            total_timeout_s: 21_600.0,
+            no_test_connection: false,
+            cacert: None,
+            insecure: false,
+            number: Vec::new(),
+            parallel: Vec::new(),
+            rate: Vec::new(),
+            arrival: None,
+            open_loop: false,
+            ramp_s: 0.0,
+            duration_s: None,
+            drain_s: None,
+            warmup_num: 0.0,
+            sleep_interval_s: 5.0,
+            log_every_n_query: 100,
+            dataset: None,
+            dataset_path: None,
+            dataset_offset: 0,
+            prompt: None,
+            min_prompt_length: 0,
+            max_prompt_length: None,
+            stream: true,
+            max_tokens: Vec::new(),
+            min_tokens: None,
+            temperature: None,
+            top_p: None,
+            top_k: None,
+            frequency_penalty: None,
+            repetition_penalty: None,
+            logprobs: false,
+            n_choices: None,
+            seed: None,
+            stop: Vec::new(),
+            stop_token_ids: Vec::new(),
+            extra_args: None,
+            name: None,
+            outputs_dir: PathBuf::from("outputs"),
+            no_timestamp: false,
+            save: Save::Text,
+            debug: false,
+            log_level: LogLevel::Info,
+            quiet: false,
+            workers: None,
+            cores: Vec::new(),
+            spin: false,
+            cold: false,
+            source_address: Vec::new(),
+            force_fallback: false,
+        }
+    }
+}
+
+/// What stands where a secret was.
+pub const MASK: &str = "****";
+
+impl Spec {
+    /// Every text of this call that must not be shown or stored.
+    pub fn secrets(&self) -> Vec<String> {
+        let mut secrets: Vec<String> = self.api_key.iter().cloned().collect();
+        for (name, value) in self.headers.iter().filter_map(|header| header.split_once('=')) {
+            if head::is_secret(name) {
+                secrets.push(value.trim().to_string());
+                // The key of `Bearer KEY` may stand alone elsewhere.
+                secrets.extend(value.split_whitespace().skip(1).map(str::to_string));
+            }
+        }
+        secrets.extend(url_secrets(self.url.as_deref().unwrap_or_default()));
+        secrets.retain(|secret| !secret.is_empty());
+        // Longest first, so that no part of a longer one stays behind.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.dedup();
+        secrets
+    }
+
+    /// The same call without its secrets.
+    pub fn masked(&self) -> Spec {
+        let secrets = self.secrets();
+        let mut masked = self.clone();
+        masked.api_key = self.api_key.as_ref().map(|_| MASK.to_string());
+        masked.url = self.url.as_ref().map(|url| mask(url, &secrets));
+        for header in &mut masked.headers {
+            if let Some((name, _)) = header.split_once('=').filter(|(name, _)| head::is_secret(name)) {
+                *header = format!("{name}={MASK}");
+            }
+        }
+        masked.extra_args = self.extra_args.as_ref().map(|text| mask(text, &secrets));
+        masked
+    }
+}
+
+/// `text` with every secret in it replaced.
+pub fn mask(text: &str, secrets: &[String]) -> String {
+    secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret.as_str(), MASK))
+}
+
+/// Values of query parameters with telling names.
+fn url_secrets(url: &str) -> Vec<String> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    // The mock's `tokens=100` is a count.
+    pairs.filter(|(name, _)| head::is_secret(name) && !url.starts_with("mock:")).map(|(_, v)| v.to_string()).collect()
+}
+
+fn headers_as_object<S: Serializer>(headers: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    let pairs = headers.iter().filter_map(|header| header.split_once('='));
+    serializer.collect_map(pairs.collect::<BTreeMap<_, _>>())
+}
+
+fn json_text_as_value<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    let value = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    value.unwrap_or_else(|| serde_json::json!({})).serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_left_in_what_is_stored() {
+        let spec = Spec {
+            api_key: Some("sk-key".to_string()),
+            url: Some("http://h/v1?api_key=urlsecret&x=1".to_string()),
+            headers: vec!["Authorization=Bearer abc123".to_string(), "X-Tenant=a".to_string()],
+            extra_args: Some(r#"{"user":"sk-key"}"#.to_string()),
+            ..Spec::default()
+        };
+        let json = serde_json::to_string(&spec.masked()).unwrap();
+        for secret in ["sk-key", "urlsecret", "abc123"] {
+            assert!(!json.contains(secret), "{json}");
+        }
+        assert!(json.contains(r#""X-Tenant":"a""#) && json.contains("x=1"), "{json}");
+    }
+
+    #[test]
+    fn the_mock_has_no_secrets() {
+        let spec = Spec { url: Some("mock:?tokens=100&ttft=1ms".to_string()), ..Spec::default() };
+        assert!(spec.secrets().is_empty());
+    }
+}

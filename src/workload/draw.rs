@@ -1,0 +1,55 @@
+//! Randomness with a purpose. Every kind of draw has a stream of its own, so that adding one kind of draw never
+//! changes another, and a draw at an index does not depend on the draws before it.
+
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+/// What is drawn. The number is part of the results' reproducibility: never reuse or reorder one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Gaps between arrivals.
+    Arrivals = 1,
+    /// The output limit of one request.
+    MaxTokens = 2,
+}
+
+/// A generator for draws in sequence.
+pub fn stream(seed: u64, purpose: Purpose) -> ChaCha12Rng {
+    let mut rng = ChaCha12Rng::seed_from_u64(seed);
+    rng.set_stream(purpose as u64);
+    rng
+}
+
+/// A uniform integer of `low..=high` for request `index`, without any state: the output function of SplitMix64
+/// (Steele, Lea and Flood 2014) over seed, purpose and index, mapped to the range by multiplication.
+pub fn uniform_at(seed: u64, purpose: Purpose, index: u64, low: u32, high: u32) -> u32 {
+    debug_assert!(low <= high);
+    let state = mix(seed ^ mix(purpose as u64)).wrapping_add(index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let width = u64::from(high - low) + 1;
+    low + ((u128::from(mix(state)) * u128::from(width)) >> 64) as u32
+}
+
+fn mix(x: u64) -> u64 {
+    let mut z = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_cover_the_range_evenly_and_repeat() {
+        let mut counts = [0u32; 5];
+        for index in 0..50_000 {
+            counts[(uniform_at(7, Purpose::MaxTokens, index, 10, 14) - 10) as usize] += 1;
+        }
+        // 10,000 expected each, standard deviation 89.
+        assert!(counts.iter().all(|count| count.abs_diff(10_000) < 450), "{counts:?}");
+        assert_eq!(uniform_at(7, Purpose::MaxTokens, 3, 0, 99), uniform_at(7, Purpose::MaxTokens, 3, 0, 99));
+        assert_eq!(uniform_at(1, Purpose::MaxTokens, 9, 5, 5), 5);
+        assert!((0..1000).all(|index| uniform_at(1, Purpose::MaxTokens, index, 0, u32::MAX) < u32::MAX));
+    }
+}

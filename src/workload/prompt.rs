@@ -1,0 +1,35 @@
+//! `--prompt`: one text for every request.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::WorkloadError;
+use crate::api::render::Prompt;
+
+const FLAG: &str = "--prompt";
+
+/// The text itself.
+pub fn from_text(text: &str) -> Result<Prompt, WorkloadError> {
+    if text.is_empty() {
+        return Err(WorkloadError::Prompt("--prompt is empty; give a text or @FILE".to_string()));
+    }
+    Ok(Prompt::Text(text.to_string()))
+}
+
+/// A file as one prompt, without the line end that editors put at its end.
+pub fn from_file(path: &Path) -> Result<Prompt, WorkloadError> {
+    let text = fs::read_to_string(path).map_err(|cause| match cause.kind() {
+        io::ErrorKind::InvalidData => {
+            WorkloadError::File { flag: FLAG, path: path.to_path_buf(), what: "is not UTF-8 text".to_string() }
+        }
+        _ => WorkloadError::Unreadable { flag: FLAG, path: path.to_path_buf(), cause },
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.trim().is_empty() {
+        return Err(WorkloadError::Empty { flag: FLAG, path: path.to_path_buf() });
+    }
+    Ok(Prompt::Text(text.to_string()))
+}
