@@ -12,14 +12,19 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt};
 
-use super::asked;
+use super::asked::Asked;
 use super::clock::now;
 use super::connection::{Connection, Read, Request, Sent};
 use super::exchange::{Arrived, Ending, Exchange, Next};
-use super::http::{self, Route};
+use super::http;
 use super::shared::{LoopShare, Shared, lock};
-use super::truth::{self, End};
+use super::truth::End;
 use crate::time::{MS, S, Tick};
+
+mod books;
+mod route;
+
+use books::account;
 
 /// Steps carried out between two looks at the sockets: a request that has arrived waits for no more than these.
 const STEPS_PER_TURN: usize = 32;
@@ -293,72 +298,13 @@ impl EventLoop {
         Verdict::Keep
     }
 
-    fn begin(&mut self, connection: &mut Connection, place: Place, request: Request) -> Verdict {
-        let keep = request.head.keep_alive;
-        let json = "application/json";
-        match &request.head.route {
-            Route::Generate(endpoint) => match asked::read(*endpoint, &request.body) {
-                Ok(asked) => return self.begin_exchange(connection, place, &request, asked),
-                Err(message) => {
-                    let body = http::error_json(400, &message);
-                    return self.refuse(connection, http::whole(400, json, &body, !keep), keep);
-                }
-            },
-            Route::Models => {
-                let model = serde_json::json!({
-                    "id": self.shared.config.model, "object": "model", "created": self.shared.created_s,
-                    "owned_by": "ringmark", "max_model_len": 1 << 20,
-                });
-                let body = serde_json::json!({"object": "list", "data": [model]}).to_string();
-                self.reply(connection, http::whole(200, json, body.as_bytes(), !keep), keep)
-            }
-            Route::Health => self.reply(connection, http::whole(200, json, b"", !keep), keep),
-            Route::Metrics => {
-                let page = self.shared.metrics();
-                let kind = "text/plain; version=0.0.4; charset=utf-8";
-                self.reply(connection, http::whole(200, kind, &page, !keep), keep)
-            }
-            Route::Truth => {
-                let page = truth::page(&self.shared.stats(), &self.shared.truths());
-                self.reply(connection, http::whole(200, json, &page, !keep), keep)
-            }
-            Route::TruthReset => {
-                self.shared.reset();
-                self.reply(connection, http::whole(200, json, b"{}", !keep), keep)
-            }
-            Route::WrongMethod => {
-                let body = http::error_json(405, "Method Not Allowed");
-                self.refuse(connection, http::whole(405, json, &body, !keep), keep)
-            }
-            Route::Unknown(path) => {
-                let body = http::error_json(404, &format!("no such path: {path}"));
-                self.refuse(connection, http::whole(404, json, &body, !keep), keep)
-            }
-        }
-    }
-
-    fn refuse(&mut self, connection: &mut Connection, response: Vec<u8>, keep: bool) -> Verdict {
-        self.share().tally.refused.add(1);
-        self.reply(connection, response, keep)
-    }
-
-    /// Sends a whole response at once.
-    fn reply(&mut self, connection: &mut Connection, response: Vec<u8>, keep: bool) -> Verdict {
-        connection.ending = Some(if keep { Ending::Keep } else { Ending::Close });
-        match connection.send(&response) {
-            Sent::Gone => Verdict::Close,
-            Sent::Blocked => Verdict::Keep,
-            Sent::All => self.end_if_sent(connection),
-        }
-    }
-
     /// Takes up a request to a generating endpoint: its script begins now, or when a slot is free.
     fn begin_exchange(
         &mut self,
         connection: &mut Connection,
         place: Place,
         request: &Request,
-        asked: asked::Asked,
+        asked: Asked,
     ) -> Verdict {
         let ordinal = self.shared.request_begins();
         let arrived = Arrived {
@@ -489,86 +435,4 @@ impl EventLoop {
             Ending::Reset => Verdict::Reset,
         }
     }
-
-    /// Ends the response of a connection that goes away, if one was on its way.
-    fn abandon(&mut self, connection: &mut Connection, end: End) {
-        let Some(exchange) = connection.exchange.take() else { return };
-        if exchange.needs_slot() && exchange.truth.started.is_none() {
-            self.shared.slots.unqueue();
-        }
-        // A fault that waits for the client to give up has ended as it was meant to.
-        let end = if exchange.truth.end == End::Fault { End::Fault } else { end };
-        self.record(exchange, end);
-    }
-
-    /// Books a response that has ended, and frees its slot.
-    fn record(&mut self, exchange: Box<Exchange>, end: End) {
-        let Exchange { mut truth, finish, .. } = *exchange;
-        truth.end = end;
-        let share = self.share();
-        let lie_ns = self.shared.config.lie_ns;
-        match (end, finish) {
-            (End::Complete, "length") => share.tally.length.add(1),
-            (End::Complete, _) => share.tally.stop.add(1),
-            (End::Fault, _) => share.tally.error.add(1),
-            (End::ClientGone | End::Stopped, _) => share.tally.abort.add(1),
-        }
-        if let (End::Complete, Some(last)) = (end, truth.sends.last()) {
-            share.tally.e2e.observe(shifted(last.ns_since(truth.received_last), lie_ns));
-        }
-        let held_slot = truth.started.is_some();
-        let mut kept = lock(&share.kept);
-        if kept.truths.len() < self.shared.config.keep {
-            kept.truths.push(truth);
-        } else {
-            kept.dropped += 1;
-        }
-        drop(kept);
-        self.shared.request_ends();
-        if held_slot {
-            self.shared.slots.give_back();
-            if self.shared.slots.anyone_waits() {
-                // This loop's own queue is served through its bell as well: nothing here runs inside itself.
-                self.shared.loops.iter().for_each(LoopShare::ring);
-            }
-        }
-    }
-
-    fn record_unfinished(&mut self) {
-        for mut connection in std::mem::take(&mut self.connections).into_iter().flatten() {
-            self.abandon(&mut connection, End::Stopped);
-        }
-        self.cpu_time_again = Tick(0);
-        self.publish_cpu_time();
-    }
-}
-
-/// Books the output events of one write.
-fn account(exchange: &mut Exchange, share: &LoopShare, stamp: Tick, due_ns: u64, outputs: u32, lie_ns: i64) {
-    lock(&share.lateness_ns).saturating_record(stamp.0.saturating_sub(due_ns));
-    let truth = &mut exchange.truth;
-    for _ in 0..outputs {
-        match truth.sends.last() {
-            None => {
-                share.tally.ttft.observe(shifted(stamp.ns_since(truth.received_last), lie_ns));
-                share.tally.prompt_tokens.add(u64::from(truth.prompt_tokens));
-            }
-            Some(last) => share.tally.itl.observe(shifted(stamp.ns_since(*last), lie_ns)),
-        }
-        truth.sends.push(stamp);
-    }
-    share.tally.events.add(u64::from(outputs));
-    let tokens = if truth.streamed {
-        outputs
-    } else if outputs > 0 {
-        truth.output_tokens
-    } else {
-        0
-    };
-    share.tally.generation_tokens.add(u64::from(tokens));
-}
-
-/// A latency as `/metrics` states it.
-fn shifted(ns: i64, lie_ns: i64) -> u64 {
-    ns.saturating_add(lie_ns).max(0) as u64
 }

@@ -9,6 +9,8 @@ use super::render::{Last, Shape, usage_json};
 use super::truth::{End, Truth};
 use crate::time::Tick;
 
+mod trouble;
+
 /// A response on its way.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -195,29 +197,6 @@ impl Exchange {
         }
     }
 
-    fn immediate(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
-        let mut next = Next::End(Ending::Close);
-        let mut head = false;
-        match self.fault {
-            Some(FaultKind::Status { code, retry_after_s }) => {
-                let body = http::error_json(code, "the mock was told to fail this request");
-                let framing = BodyFraming::Length(body.len());
-                let announce_close = !self.keep || config.close == CloseStyle::Announce;
-                let options = HeadOptions { framing, announce_close, promise_keep_alive: false, retry_after_s };
-                http::write_head(out, code, "application/json", options);
-                out.extend_from_slice(&body);
-                self.truth.status = code;
-                head = true;
-                next = Next::End(if announce_close { Ending::Close } else { Ending::Keep });
-            }
-            Some(FaultKind::Garbage) => {
-                out.extend_from_slice(b"\x16\x03\x01\x02\x00 this is not HTTP\r\n\r\n\x00\xff\xfe")
-            }
-            _ => {}
-        }
-        Step { outputs: 0, head, next }
-    }
-
     /// One byte of the head; the last one begins the prefill.
     fn slow_head(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
         if self.slow_head.is_empty() {
@@ -362,39 +341,6 @@ impl Exchange {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// The fault's turn, in the middle of a stream.
-    fn midway(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
-        let next = match self.fault {
-            Some(FaultKind::Reset) => Next::End(Ending::Reset),
-            Some(FaultKind::Hang) => Next::Silence,
-            Some(FaultKind::CleanTruncate) => {
-                http::write_end(out, self.framing);
-                Next::End(self.ending(config))
-            }
-            Some(FaultKind::InStreamError) => {
-                let error = http::error_json(500, "the engine died: the mock was told so");
-                self.piece(out, |_, event| {
-                    event.extend_from_slice(b"data: ");
-                    event.extend_from_slice(&error);
-                    event.extend_from_slice(b"\n\n");
-                });
-                self.done(config, out);
-                http::write_end(out, self.framing);
-                Next::End(self.ending(config))
-            }
-            Some(FaultKind::MalformedEvent) => {
-                self.piece(out, |this, event| this.shape.malformed(event));
-                Next::Step
-            }
-            Some(FaultKind::HugeEvent { bytes }) => {
-                self.piece(out, |this, event| this.shape.huge(event, this.asked.endpoint, bytes));
-                Next::Step
-            }
-            _ => Next::End(Ending::Close),
-        };
-        Step { outputs: 0, head: false, next }
-    }
-
     /// A JSON answer, whole or in half.
     fn body(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
         let choices = text_choices(&self.asked);
@@ -428,15 +374,6 @@ impl Exchange {
         Step { outputs: 1, head: true, next: Next::End(self.ending(config)) }
     }
 
-    fn broken_end(&self, config: &Config) -> Next {
-        match self.fault {
-            Some(FaultKind::Reset) => Next::End(Ending::Reset),
-            Some(FaultKind::Truncate) => Next::End(Ending::Close),
-            Some(FaultKind::Hang) => Next::Silence,
-            _ => Next::End(self.ending(config)),
-        }
-    }
-
     /// What becomes of the connection after a response that ended as HTTP wants it.
     fn ending(&self, config: &Config) -> Ending {
         let silent = config.close == CloseStyle::SilentAfterStream && self.asked.stream;
@@ -445,28 +382,6 @@ impl Exchange {
             true => Ending::Close,
             false => Ending::Keep,
         }
-    }
-}
-
-impl FaultKind {
-    /// Whether it comes in the middle of a stream.
-    fn is_midway(self) -> bool {
-        !matches!(
-            self,
-            FaultKind::Status { .. }
-                | FaultKind::Garbage
-                | FaultKind::Empty
-                | FaultKind::CloseBeforeResponse
-                | FaultKind::SlowHead { .. }
-        )
-    }
-
-    /// Whether the response still reaches its regular end.
-    fn is_survivable(self) -> bool {
-        matches!(
-            self,
-            FaultKind::SlowHead { .. } | FaultKind::MalformedEvent | FaultKind::HugeEvent { .. } | FaultKind::Empty
-        )
     }
 }
 

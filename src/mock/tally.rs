@@ -109,6 +109,9 @@ impl Default for Tally {
     }
 }
 
+/// Finds a counter or a histogram in a tally.
+type Of<T> = fn(&Tally) -> &T;
+
 /// The sum of a counter over the loops.
 pub(super) fn sum(tallies: &[&Tally], of: impl Fn(&Tally) -> &Counter) -> u64 {
     tallies.iter().map(|tally| of(tally).value()).sum()
@@ -120,7 +123,7 @@ pub(super) fn page(tallies: &[&Tally], model: &str, running: u64, waiting: u64) 
     let mut page = Page { out: String::with_capacity(8 << 10), labels: format!("engine=\"0\",model_name=\"{model}\"") };
     page.single("vllm:num_requests_running", "gauge", "Number of requests in model execution batches.", running);
     page.single("vllm:num_requests_waiting", "gauge", "Number of requests waiting to be processed.", waiting);
-    let total = |of: fn(&Tally) -> &Counter| sum(tallies, of);
+    let total = |of: Of<Counter>| sum(tallies, of);
     page.single(
         "vllm:prompt_tokens_total",
         "counter",
@@ -134,12 +137,12 @@ pub(super) fn page(tallies: &[&Tally], model: &str, running: u64, waiting: u64) 
         total(|t| &t.generation_tokens),
     );
     page.describe("vllm:request_success_total", "counter", "Count of successfully processed requests.");
-    let reasons: [(&str, fn(&Tally) -> &Counter); 4] =
+    let reasons: [(&str, Of<Counter>); 4] =
         [("stop", |t| &t.stop), ("length", |t| &t.length), ("abort", |t| &t.abort), ("error", |t| &t.error)];
     for (reason, of) in reasons {
         page.line("vllm:request_success_total", &format!(",finished_reason=\"{reason}\""), total(of));
     }
-    let histograms: [(&str, &str, fn(&Tally) -> &Buckets); 4] = [
+    let histograms: [(&str, &str, Of<Buckets>); 4] = [
         ("vllm:time_to_first_token_seconds", "Histogram of time to first token in seconds.", |t| &t.ttft),
         ("vllm:inter_token_latency_seconds", "Histogram of inter-token latency in seconds.", |t| &t.itl),
         ("vllm:e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.", |t| &t.e2e),
