@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod engine;
+pub mod mock;
 pub mod plan;
 pub mod protocol;
 pub mod record;

@@ -1,0 +1,217 @@
+//! What a request's JSON body asks for.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The endpoints that answer with generated content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    Chat,
+    Completions,
+    Responses,
+    Embeddings,
+    Rerank,
+}
+
+impl Endpoint {
+    /// Its path.
+    pub fn path(self) -> &'static str {
+        match self {
+            Endpoint::Chat => "/v1/chat/completions",
+            Endpoint::Completions => "/v1/completions",
+            Endpoint::Responses => "/v1/responses",
+            Endpoint::Embeddings => "/v1/embeddings",
+            Endpoint::Rerank => "/v1/rerank",
+        }
+    }
+
+    /// Whether the answer is text, token by token.
+    pub(super) fn is_text(self) -> bool {
+        matches!(self, Endpoint::Chat | Endpoint::Completions | Endpoint::Responses)
+    }
+}
+
+/// A request, understood.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Asked {
+    pub(super) endpoint: Endpoint,
+    pub(super) model: String,
+    pub(super) stream: bool,
+    pub(super) include_usage: bool,
+    pub(super) max_tokens: Option<u32>,
+    pub(super) min_tokens: u32,
+    /// Answers side by side: prompts × `n`; embeddings and rerank: inputs.
+    pub(super) choices: u32,
+    pub(super) prompt_tokens: u32,
+    /// Length of an embedding.
+    pub(super) dimensions: u32,
+}
+
+/// The fields that matter here; everything else (`ignore_eos`, sampling, ...) is accepted and has no effect.
+#[derive(Deserialize)]
+struct Body {
+    model: Option<String>,
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    max_tokens: Option<i64>,
+    max_completion_tokens: Option<i64>,
+    max_output_tokens: Option<i64>,
+    min_tokens: Option<i64>,
+    n: Option<i64>,
+    dimensions: Option<i64>,
+    messages: Option<Vec<Value>>,
+    prompt: Option<Value>,
+    input: Option<Value>,
+    query: Option<Value>,
+    documents: Option<Vec<Value>>,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+/// Most answers side by side.
+const MAX_CHOICES: usize = 4096;
+
+/// Reads the body of a request; the error is the message of a 400.
+pub(super) fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, String> {
+    let body: Body = serde_json::from_slice(body).map_err(|error| format!("JSON decode error: {error}"))?;
+    let (inputs, prompt_tokens) = body.inputs(endpoint)?;
+    let n = positive("n", body.n)?.unwrap_or(1) as usize;
+    let choices = inputs.saturating_mul(if matches!(endpoint, Endpoint::Chat | Endpoint::Completions) { n } else { 1 });
+    if choices > MAX_CHOICES {
+        return Err(format!("{choices} answers in one request; at most {MAX_CHOICES} are served"));
+    }
+    let max_tokens = match endpoint {
+        Endpoint::Responses => positive("max_output_tokens", body.max_output_tokens)?,
+        _ => match positive("max_completion_tokens", body.max_completion_tokens)? {
+            None => positive("max_tokens", body.max_tokens)?,
+            some => some,
+        },
+    };
+    let min_tokens =
+        u32::try_from(body.min_tokens.unwrap_or(0)).map_err(|_| "min_tokens must be 0 or more".to_string())?;
+    if max_tokens.is_some_and(|max| min_tokens > max) {
+        return Err("min_tokens must be less than or equal to max_tokens".to_string());
+    }
+    Ok(Asked {
+        endpoint,
+        stream: endpoint.is_text() && body.stream.unwrap_or(false),
+        include_usage: body.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false),
+        max_tokens,
+        min_tokens,
+        choices: choices as u32,
+        prompt_tokens,
+        dimensions: positive("dimensions", body.dimensions)?.unwrap_or(16).min(8192),
+        model: body.model.unwrap_or_default(),
+    })
+}
+
+impl Body {
+    /// Number of inputs and tokens in all of them.
+    fn inputs(&self, endpoint: Endpoint) -> Result<(usize, u32), String> {
+        let missing = |field: &str| format!("Field required: {field}");
+        match endpoint {
+            Endpoint::Chat => {
+                let messages = self.messages.as_ref().ok_or_else(|| missing("messages"))?;
+                if messages.is_empty() {
+                    return Err("messages must not be empty".to_string());
+                }
+                Ok((1, 1 + messages.iter().map(|message| words(&message["content"])).sum::<u32>()))
+            }
+            Endpoint::Completions => prompts("prompt", self.prompt.as_ref().ok_or_else(|| missing("prompt"))?),
+            Endpoint::Embeddings => prompts("input", self.input.as_ref().ok_or_else(|| missing("input"))?),
+            Endpoint::Responses => Ok((1, 1 + words(self.input.as_ref().ok_or_else(|| missing("input"))?))),
+            Endpoint::Rerank => {
+                let query = self.query.as_ref().ok_or_else(|| missing("query"))?;
+                let documents = self.documents.as_ref().ok_or_else(|| missing("documents"))?;
+                if documents.is_empty() {
+                    return Err("documents must not be empty".to_string());
+                }
+                let each = 1 + words(query);
+                Ok((documents.len(), documents.iter().map(|document| each + words(document)).sum()))
+            }
+        }
+    }
+}
+
+/// A text, texts, ids, or lists of ids: how many prompts, how many tokens. Ids are counted exactly, words nearly.
+fn prompts(field: &str, value: &Value) -> Result<(usize, u32), String> {
+    match value {
+        Value::String(text) => Ok((1, 1 + count_words(text))),
+        Value::Array(items) if items.is_empty() => Err(format!("{field} must not be empty")),
+        Value::Array(items) if items.iter().all(Value::is_u64) => Ok((1, items.len() as u32)),
+        Value::Array(items) if items.iter().all(|item| item.is_string() || item.is_array()) => {
+            let mut tokens = 0;
+            for item in items {
+                tokens += prompts(field, item)?.1;
+            }
+            Ok((items.len(), tokens))
+        }
+        _ => Err(format!("{field} must be a string, a list of strings, or lists of token ids")),
+    }
+}
+
+/// Words in all texts inside a value; messages and parts of messages are searched under their usual names.
+fn words(value: &Value) -> u32 {
+    match value {
+        Value::String(text) => count_words(text),
+        Value::Array(items) => items.iter().map(words).sum(),
+        Value::Object(fields) => {
+            ["content", "text", "input_text"].iter().filter_map(|name| fields.get(*name)).map(words).sum()
+        }
+        _ => 0,
+    }
+}
+
+fn count_words(text: &str) -> u32 {
+    text.split_whitespace().count() as u32
+}
+
+fn positive(name: &str, value: Option<i64>) -> Result<Option<u32>, String> {
+    match value {
+        None => Ok(None),
+        Some(number) => match u32::try_from(number) {
+            Ok(number) if number > 0 => Ok(Some(number)),
+            _ => Err(format!("{name} must be at least 1, got {number}")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chat_request_is_understood() {
+        let body = br#"{"model":"m","messages":[{"role":"user","content":"one two"},{"role":"user","content":[{"type":"text","text":"three"}]}],
+            "stream":true,"stream_options":{"include_usage":true},"max_completion_tokens":7,"max_tokens":9,"n":2,"ignore_eos":true}"#;
+        let asked = read(Endpoint::Chat, body).unwrap();
+        assert!(asked.stream && asked.include_usage);
+        assert_eq!((asked.max_tokens, asked.choices, asked.prompt_tokens), (Some(7), 2, 4));
+    }
+
+    #[test]
+    fn prompts_are_counted_in_every_form() {
+        let count = |prompt: &str| {
+            let asked = read(Endpoint::Completions, format!("{{\"prompt\":{prompt}}}").as_bytes()).unwrap();
+            (asked.choices, asked.prompt_tokens)
+        };
+        assert_eq!(count("\"a b c\""), (1, 4));
+        assert_eq!(count("[\"a b\",\"c\"]"), (2, 5));
+        assert_eq!(count("[5,6,7]"), (1, 3));
+        assert_eq!(count("[[5,6,7],[8]]"), (2, 4));
+    }
+
+    #[test]
+    fn bad_bodies_are_refused_with_a_reason() {
+        let error = |endpoint, body: &str| read(endpoint, body.as_bytes()).unwrap_err();
+        assert!(error(Endpoint::Chat, "{").contains("JSON"));
+        assert!(error(Endpoint::Chat, "{}").contains("messages"));
+        assert!(error(Endpoint::Completions, "{\"prompt\":3}").contains("prompt"));
+        assert!(error(Endpoint::Completions, "{\"prompt\":\"a\",\"max_tokens\":0}").contains("max_tokens"));
+        assert!(error(Endpoint::Completions, "{\"prompt\":\"a\",\"n\":5000}").contains("5000"));
+        assert!(error(Endpoint::Rerank, "{\"query\":\"a\",\"documents\":[]}").contains("documents"));
+    }
+}

@@ -1,0 +1,438 @@
+//! One thread's event loop: due steps are carried out, requests are read, and in between it waits.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with, sockopt};
+
+use super::asked::Asked;
+use super::clock::now;
+use super::connection::{Connection, Read, Request, Sent};
+use super::exchange::{Arrived, Ending, Exchange, Next};
+use super::http;
+use super::shared::{LoopShare, Shared, lock};
+use super::truth::End;
+use crate::time::{MS, S, Tick};
+
+mod books;
+mod route;
+
+use books::account;
+
+/// Steps carried out between two looks at the sockets: a request that has arrived waits for no more than these.
+const STEPS_PER_TURN: usize = 32;
+/// Connections accepted between two looks at the timers.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Marks of the listener and the bell among the events; connections have their place and generation there.
+const LISTENER: u64 = u64::MAX;
+const BELL: u64 = u64::MAX - 1;
+
+/// One event loop.
+pub(super) struct EventLoop {
+    shared: Arc<Shared>,
+    me: usize,
+    epoll: OwnedFd,
+    /// The first loop accepts for all.
+    listener: Option<TcpListener>,
+    /// Connections were left in the listener's queue; accept again at this instant.
+    accept_again: Option<Tick>,
+    next_loop: usize,
+    connections: Vec<Option<Box<Connection>>>,
+    free: Vec<u32>,
+    generation: u32,
+    timers: BinaryHeap<Reverse<(u64, Place)>>,
+    waiting: VecDeque<Place>,
+    now: Tick,
+    cpu_time_again: Tick,
+    read_buffer: Vec<u8>,
+    out: Vec<u8>,
+}
+
+/// A connection's place in the table, and its generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    index: u32,
+    generation: u32,
+}
+
+impl Place {
+    fn mark(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    fn of_mark(mark: u64) -> Place {
+        Place { index: mark as u32, generation: (mark >> 32) as u32 }
+    }
+}
+
+/// What becomes of a connection after something happened to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Keep,
+    Close,
+    Reset,
+}
+
+impl EventLoop {
+    pub(super) fn new(shared: Arc<Shared>, me: usize, listener: Option<TcpListener>) -> std::io::Result<EventLoop> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &shared.loops[me].bell, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN)?;
+        if let Some(listener) = &listener {
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            epoll::add(&epoll, listener, epoll::EventData::new_u64(LISTENER), flags)?;
+        }
+        Ok(EventLoop {
+            shared,
+            me,
+            epoll,
+            listener,
+            accept_again: None,
+            next_loop: 0,
+            connections: Vec::new(),
+            free: Vec::new(),
+            generation: 0,
+            timers: BinaryHeap::new(),
+            waiting: VecDeque::new(),
+            now: now(),
+            cpu_time_again: Tick(0),
+            read_buffer: vec![0; 64 << 10],
+            out: Vec::with_capacity(4 << 10),
+        })
+    }
+
+    /// Serves until the shared flag says to stop.
+    pub(super) fn run(mut self) -> std::io::Result<()> {
+        let mut events = Vec::with_capacity(256);
+        while !self.shared.stopping.load(Relaxed) {
+            self.carry_out_due();
+            let wait = self.wait_time();
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), wait.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            for event in events.drain(..) {
+                self.on_event(event.data.u64(), event.flags);
+            }
+            if self.accept_again.is_some_and(|at| at <= self.now) {
+                self.accept();
+            }
+        }
+        self.record_unfinished();
+        Ok(())
+    }
+
+    fn share(&self) -> &LoopShare {
+        &self.shared.loops[self.me]
+    }
+
+    /// Carries out the steps that are due, up to a limit.
+    fn carry_out_due(&mut self) {
+        self.now = now();
+        for _ in 0..STEPS_PER_TURN {
+            match self.timers.peek() {
+                Some(Reverse((due_ns, _))) if *due_ns <= self.now.0 => {}
+                _ => return,
+            }
+            if let Some(Reverse((_, place))) = self.timers.pop() {
+                self.visit(place, |this, connection| this.advance(connection, place));
+            }
+        }
+    }
+
+    /// How long to wait for events; `None`: until one comes.
+    fn wait_time(&mut self) -> Option<Timespec> {
+        const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        self.publish_cpu_time();
+        if self.shared.config.spin {
+            return Some(AT_ONCE);
+        }
+        let next_due = self.timers.peek().map(|Reverse((due_ns, _))| Tick(*due_ns));
+        let next = [next_due, self.accept_again].into_iter().flatten().min()?;
+        if next <= self.now {
+            return Some(AT_ONCE);
+        }
+        self.now = now();
+        let wait_ns = next.ns_since(self.now).max(0) as u64;
+        Some(Timespec { tv_sec: (wait_ns / S) as i64, tv_nsec: (wait_ns % S) as i64 })
+    }
+
+    /// Reads the thread's CPU time, which is a system call: not more often than it is worth.
+    fn publish_cpu_time(&mut self) {
+        if self.now < self.cpu_time_again {
+            return;
+        }
+        self.cpu_time_again = self.now.plus_ns(10 * MS);
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        self.share().tally.cpu_ns.set(time.tv_sec as u64 * S + time.tv_nsec as u64);
+    }
+
+    fn on_event(&mut self, mark: u64, flags: epoll::EventFlags) {
+        match mark {
+            LISTENER => self.accept(),
+            BELL => self.on_bell(),
+            _ => {
+                let place = Place::of_mark(mark);
+                self.visit(place, |this, connection| this.on_socket(connection, flags));
+            }
+        }
+    }
+
+    /// Lends out the connection at `place`, unless it is another one by now, and does what the visitor decides.
+    fn visit(&mut self, place: Place, visitor: impl FnOnce(&mut EventLoop, &mut Connection) -> Verdict) {
+        let slot = &mut self.connections[place.index as usize];
+        let Some(mut connection) = slot.take_if(|connection| connection.generation == place.generation) else { return };
+        let mut verdict = visitor(self, &mut connection);
+        if verdict == Verdict::Keep && !connection.is_busy() {
+            verdict = self.serve_next(&mut connection, place);
+        }
+        match verdict {
+            Verdict::Keep => self.connections[place.index as usize] = Some(connection),
+            Verdict::Close | Verdict::Reset => {
+                self.abandon(&mut connection, End::ClientGone);
+                self.share().tally.open_connections.subtract(1);
+                self.free.push(place.index);
+                if verdict == Verdict::Reset {
+                    connection.reset();
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        self.accept_again = None;
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(listener) = &self.listener else { return };
+            match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(fd) => {
+                    let chosen = self.next_loop;
+                    self.next_loop = (chosen + 1) % self.shared.loops.len();
+                    if chosen == self.me {
+                        self.adopt(fd);
+                    } else {
+                        lock(&self.shared.loops[chosen].inbox).push(fd);
+                        self.shared.loops[chosen].ring();
+                    }
+                }
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(_) => {
+                    // Out of descriptors, most likely: the connection stays in the queue until one is free.
+                    self.accept_again = Some(now().plus_ns(10 * MS));
+                    return;
+                }
+            }
+        }
+        self.accept_again = Some(self.now);
+    }
+
+    /// Takes a connection into the table.
+    fn adopt(&mut self, fd: OwnedFd) {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() as u32 - 1
+        });
+        self.generation = (self.generation + 1) % (u32::MAX - 1);
+        let place = Place { index, generation: self.generation };
+        // Without it the worst is a delay, and then the socket is broken anyway.
+        let _ = sockopt::set_tcp_nodelay(&fd, true);
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        if epoll::add(&self.epoll, &fd, epoll::EventData::new_u64(place.mark()), flags).is_err() {
+            self.free.push(index);
+            return;
+        }
+        self.share().tally.open_connections.add(1);
+        let number = self.shared.connection_number();
+        self.connections[index as usize] = Some(Box::new(Connection::new(fd, number, place.generation)));
+    }
+
+    /// New connections, a free slot, or the order to stop.
+    fn on_bell(&mut self) {
+        // Only resets the counter; nothing to read means that it has been reset.
+        let _ = rustix::io::read(&self.share().bell, &mut [0u8; 8]);
+        let fds = std::mem::take(&mut *lock(&self.share().inbox));
+        for fd in fds {
+            self.adopt(fd);
+        }
+        self.admit();
+    }
+
+    fn on_socket(&mut self, connection: &mut Connection, flags: epoll::EventFlags) -> Verdict {
+        if flags.intersects(
+            epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR,
+        ) {
+            let read = connection.read(&mut self.read_buffer);
+            // A request and the end of the input may come together; it is not answered, as nobody would read it.
+            if read == Read::Gone {
+                return Verdict::Close;
+            }
+        }
+        match connection.flush() {
+            Sent::Gone => Verdict::Close,
+            Sent::Blocked => Verdict::Keep,
+            Sent::All => self.end_if_sent(connection),
+        }
+    }
+
+    /// Serves the complete requests that were read, until one takes its time.
+    fn serve_next(&mut self, connection: &mut Connection, place: Place) -> Verdict {
+        while !connection.is_busy() {
+            let verdict = match connection.next_request() {
+                None => return Verdict::Keep,
+                Some(Ok(request)) => self.begin(connection, place, request),
+                Some(Err(refusal)) => {
+                    let body = http::error_json(refusal.status, &refusal.message);
+                    self.refuse(connection, http::whole(refusal.status, "application/json", &body, true), false)
+                }
+            };
+            if verdict != Verdict::Keep {
+                return verdict;
+            }
+        }
+        Verdict::Keep
+    }
+
+    /// Takes up a request to a generating endpoint: its script begins now, or when a slot is free.
+    fn begin_exchange(
+        &mut self,
+        connection: &mut Connection,
+        place: Place,
+        request: &Request,
+        asked: Asked,
+    ) -> Verdict {
+        let ordinal = self.shared.request_begins();
+        let arrived = Arrived {
+            ordinal,
+            connection: connection.number,
+            first: request.first,
+            last: request.last,
+            created_s: self.shared.created_s,
+        };
+        self.share().tally.requests.add(1);
+        let mut exchange = Box::new(Exchange::new(&self.shared.config, asked, &request.head, arrived));
+        if !exchange.needs_slot() {
+            connection.exchange = Some(exchange);
+            return self.advance(connection, place);
+        }
+        if self.waiting.is_empty() && self.shared.slots.take() {
+            // The delays run from the arrival, however long reading and rendering took.
+            self.admit_exchange(&mut exchange, request.last);
+            let due_ns = exchange.due_ns;
+            connection.exchange = Some(exchange);
+            if due_ns <= self.now.0.max(request.last.0) {
+                return self.advance(connection, place);
+            }
+            self.timers.push(Reverse((due_ns, place)));
+            return Verdict::Keep;
+        }
+        connection.exchange = Some(exchange);
+        self.waiting.push_back(place);
+        self.shared.slots.queue();
+        // A slot may have been given back by another loop before it could see this one waiting.
+        self.share().ring();
+        Verdict::Keep
+    }
+
+    fn admit_exchange(&self, exchange: &mut Exchange, at: Tick) {
+        exchange.start(&self.shared.config, at);
+        let tally = &self.share().tally;
+        tally.queue.observe(at.ns_since(exchange.truth.received_last).max(0) as u64);
+    }
+
+    /// Gives free slots to those who wait.
+    fn admit(&mut self) {
+        while let Some(&place) = self.waiting.front() {
+            let slot = &mut self.connections[place.index as usize];
+            let Some(connection) = slot.as_mut().filter(|connection| connection.generation == place.generation) else {
+                // Gone; it left the queue's count when it went.
+                self.waiting.pop_front();
+                continue;
+            };
+            let Some(mut exchange) = connection.exchange.take() else {
+                self.waiting.pop_front();
+                continue;
+            };
+            let admitted = self.shared.slots.take();
+            if admitted {
+                self.shared.slots.unqueue();
+                self.admit_exchange(&mut exchange, now());
+                self.timers.push(Reverse((exchange.due_ns, place)));
+                self.waiting.pop_front();
+            }
+            if let Some(connection) = self.connections[place.index as usize].as_mut() {
+                connection.exchange = Some(exchange);
+            }
+            if !admitted {
+                return;
+            }
+        }
+    }
+
+    /// Carries out the next step of a connection's script.
+    fn advance(&mut self, connection: &mut Connection, place: Place) -> Verdict {
+        let Some(exchange) = connection.exchange.as_mut() else { return Verdict::Keep };
+        self.out.clear();
+        let due_ns = exchange.due_ns;
+        let step = exchange.step(&self.shared.config, &mut self.out);
+        let next_due_ns = exchange.due_ns;
+        let share = &self.shared.loops[self.me];
+        let stamp = now();
+        self.now = stamp;
+        let mut sent = Sent::All;
+        if !self.out.is_empty() {
+            sent = connection.send(&self.out);
+        }
+        // The books are kept after the send, so that they do not delay it.
+        if let Some(exchange) = connection.exchange.as_mut() {
+            account(exchange, share, stamp, due_ns, step.outputs, self.shared.config.lie_ns);
+            if step.head {
+                exchange.truth.head_sent = Some(stamp);
+            }
+            if !self.out.is_empty() {
+                exchange.truth.last_byte = Some(stamp);
+            }
+            if sent == Sent::Blocked {
+                exchange.truth.blocked_writes += 1;
+                share.tally.blocked_writes.add(1);
+            }
+        }
+        if sent == Sent::Gone {
+            return Verdict::Close;
+        }
+        match step.next {
+            Next::Step => self.timers.push(Reverse((next_due_ns, place))),
+            Next::Silence => {}
+            Next::End(ending) => {
+                connection.ending = Some(ending);
+                return self.end_if_sent(connection);
+            }
+        }
+        Verdict::Keep
+    }
+
+    /// Ends the response if it is over and its bytes have left.
+    fn end_if_sent(&mut self, connection: &mut Connection) -> Verdict {
+        if connection.has_unsent() {
+            return Verdict::Keep;
+        }
+        let Some(ending) = connection.ending.take() else { return Verdict::Keep };
+        if let Some(mut exchange) = connection.exchange.take() {
+            if exchange.truth.blocked_writes > 0 {
+                exchange.truth.last_byte = Some(now());
+            }
+            let end = exchange.truth.end;
+            self.record(exchange, end);
+        }
+        match ending {
+            Ending::Keep => Verdict::Keep,
+            Ending::Close => Verdict::Close,
+            Ending::Reset => Verdict::Reset,
+        }
+    }
+}

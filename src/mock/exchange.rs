@@ -1,0 +1,434 @@
+//! One response as a timed script: what bytes are due when. No I/O and no clock; the event loop carries it out.
+
+use super::asked::{Asked, Endpoint};
+use super::config::{CloseStyle, Config, FinishStyle, HeadStyle, RoleStyle, UsageStyle};
+use super::draw::Draw;
+use super::fault::{FaultKind, choose};
+use super::http::{self, BodyFraming, Head, HeadOptions};
+use super::render::{Last, Shape, usage_json};
+use super::truth::{End, Truth};
+use crate::time::Tick;
+
+mod trouble;
+
+/// A response on its way.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) truth: Truth,
+    /// When the next step is due, nanoseconds.
+    pub(super) due_ns: u64,
+    /// `length`, `stop` or `tool_calls`.
+    pub(super) finish: &'static str,
+    asked: Asked,
+    shape: Shape,
+    draw: Draw,
+    stage: Stage,
+    fault: Option<FaultKind>,
+    /// Output event before which the fault comes.
+    fault_at: Option<u32>,
+    framing: BodyFraming,
+    /// The connection lives on after a complete response.
+    keep: bool,
+    http10: bool,
+    /// Output events in all, and those rendered.
+    total: u32,
+    sent: u32,
+    /// Head bytes that go out one by one, and how many are gone.
+    slow_head: Vec<u8>,
+    slow_sent: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// A fault that needs no slot.
+    Immediate,
+    SlowHead,
+    Head,
+    /// The head goes with the first event.
+    HeldHead,
+    Events,
+    Body,
+    /// Half of a JSON answer is out, and the fault's end is due.
+    BrokenBody,
+}
+
+/// What a step brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    /// Output events among the bytes.
+    pub(super) outputs: u32,
+    /// The bytes begin with the response head.
+    pub(super) head: bool,
+    pub(super) next: Next,
+}
+
+/// What comes after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another step at `due_ns`.
+    Step,
+    /// Nothing: the client will have to give up.
+    Silence,
+    End(Ending),
+}
+
+/// What becomes of the connection at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Keep,
+    Close,
+    Reset,
+}
+
+/// What is known of a request when it has been read.
+pub(super) struct Arrived {
+    pub(super) ordinal: u64,
+    pub(super) connection: u64,
+    pub(super) first: Tick,
+    pub(super) last: Tick,
+    pub(super) created_s: u64,
+}
+
+impl Exchange {
+    /// Decides everything about the response to a request.
+    pub(super) fn new(config: &Config, asked: Asked, head: &Head, arrived: Arrived) -> Exchange {
+        let mut draw = Draw::new(config.seed, arrived.ordinal);
+        let fault = choose(&config.faults, arrived.ordinal, &mut draw);
+        let wanted = config.tokens.draw(&mut draw).max(asked.min_tokens);
+        let tokens = asked.max_tokens.map_or(wanted, |max| wanted.min(max));
+        let finish = match asked.max_tokens {
+            _ if config.tool_calls && asked.endpoint == Endpoint::Chat && tokens > config.reasoning_tokens => {
+                "tool_calls"
+            }
+            Some(max) if wanted >= max => "length",
+            _ => "stop",
+        };
+        let total = if fault == Some(FaultKind::Empty) || !asked.endpoint.is_text() {
+            0
+        } else {
+            tokens.saturating_mul(text_choices(&asked))
+        };
+        let stage = match fault {
+            Some(FaultKind::Status { .. } | FaultKind::Garbage | FaultKind::CloseBeforeResponse) => Stage::Immediate,
+            Some(FaultKind::SlowHead { .. }) if asked.stream => Stage::SlowHead,
+            _ if !asked.stream => Stage::Body,
+            _ if config.head == HeadStyle::WithFirst && config.role != RoleStyle::Separate => Stage::HeldHead,
+            _ => Stage::Head,
+        };
+        let mut exchange = Exchange {
+            truth: Truth::arrived(&asked, head, &arrived, fault),
+            due_ns: arrived.last.0,
+            finish,
+            shape: Shape::new(config, &asked, arrived.ordinal, arrived.created_s, tokens),
+            draw,
+            stage,
+            fault,
+            fault_at: fault.filter(|fault| fault.is_midway()).map(|_| total / 2),
+            framing: BodyFraming::of_stream(config.framing, head.http10),
+            keep: head.keep_alive,
+            http10: head.http10,
+            total,
+            sent: 0,
+            slow_head: Vec::new(),
+            slow_sent: 0,
+            asked,
+        };
+        exchange.truth.sends.reserve_exact(if exchange.asked.stream { total.min(1 << 16) as usize } else { 1 });
+        exchange
+    }
+
+    /// Whether the response has to wait for a free slot.
+    pub(super) fn needs_slot(&self) -> bool {
+        self.stage != Stage::Immediate
+    }
+
+    /// The prefill begins; the first step is due as `due_ns` then says.
+    pub(super) fn start(&mut self, config: &Config, at: Tick) {
+        self.truth.started = Some(at);
+        self.due_ns = match self.stage {
+            Stage::HeldHead => self.first_token_ns(config, at.0),
+            Stage::Body => self.whole_answer_ns(config, at.0),
+            _ => at.0,
+        };
+    }
+
+    /// Appends the bytes that are due at `due_ns` and moves on.
+    pub(super) fn step(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
+        match self.stage {
+            Stage::Immediate => self.immediate(config, out),
+            Stage::SlowHead => self.slow_head(config, out),
+            Stage::Head => {
+                self.write_head(config, out);
+                self.preface(config, out, HeadStyle::Now);
+                self.due_ns = self.first_token_ns(config, self.due_ns);
+                self.stage = Stage::Events;
+                Step { outputs: 0, head: true, next: Next::Step }
+            }
+            Stage::HeldHead => {
+                self.write_head(config, out);
+                self.preface(config, out, HeadStyle::WithFirst);
+                self.stage = Stage::Events;
+                Step { head: true, ..self.events(config, out) }
+            }
+            Stage::Events => self.events(config, out),
+            Stage::Body => self.body(config, out),
+            Stage::BrokenBody => Step { outputs: 0, head: false, next: self.broken_end(config) },
+        }
+    }
+
+    fn first_token_ns(&mut self, config: &Config, start_ns: u64) -> u64 {
+        let ready = start_ns + config.ttft.draw_ns(&mut self.draw);
+        on_beat(config, ready)
+    }
+
+    /// A JSON answer comes when its last token would have.
+    fn whole_answer_ns(&mut self, config: &Config, start_ns: u64) -> u64 {
+        let mut ready = self.first_token_ns(config, start_ns);
+        for _ in 1..self.total.div_ceil(text_choices(&self.asked)) {
+            ready = self.next_token_ns(config, ready);
+        }
+        ready
+    }
+
+    fn next_token_ns(&mut self, config: &Config, last_ns: u64) -> u64 {
+        match config.burst_ns {
+            0 => last_ns + config.itl.draw_ns(&mut self.draw),
+            period => last_ns + period,
+        }
+    }
+
+    /// One byte of the head; the last one begins the prefill.
+    fn slow_head(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
+        if self.slow_head.is_empty() {
+            let mut head = Vec::new();
+            self.write_head(config, &mut head);
+            self.slow_head = head;
+        }
+        out.push(self.slow_head[self.slow_sent]);
+        self.slow_sent += 1;
+        let first = self.slow_sent == 1;
+        if self.slow_sent == self.slow_head.len() {
+            self.preface(config, out, HeadStyle::Now);
+            self.due_ns = self.first_token_ns(config, self.due_ns);
+            self.stage = Stage::Events;
+        } else if let Some(FaultKind::SlowHead { ns }) = self.fault {
+            self.due_ns += ns / self.slow_head.len() as u64;
+        }
+        Step { outputs: 0, head: first, next: Next::Step }
+    }
+
+    fn write_head(&mut self, config: &Config, out: &mut Vec<u8>) {
+        let options = HeadOptions {
+            framing: self.framing,
+            announce_close: !self.keep || config.close == CloseStyle::Announce,
+            promise_keep_alive: config.close == CloseStyle::SilentAfterStream,
+            retry_after_s: None,
+        };
+        self.truth.status = 200;
+        http::write_head(out, 200, "text/event-stream; charset=utf-8", options);
+    }
+
+    /// What goes with the head: the role, where it comes before the prefill, and the opening events of responses.
+    fn preface(&self, config: &Config, out: &mut Vec<u8>, head: HeadStyle) {
+        match self.asked.endpoint {
+            Endpoint::Responses => self.piece(out, |this, event| this.shape.response_preface(event)),
+            Endpoint::Chat if config.role == RoleStyle::Separate && head == HeadStyle::Now => self.roles(out),
+            _ => {}
+        }
+    }
+
+    fn roles(&self, out: &mut Vec<u8>) {
+        for choice in 0..self.asked.choices {
+            self.piece(out, |this, event| this.shape.role(event, choice));
+        }
+    }
+
+    /// The output events that are due, and the tail with the last of them.
+    fn events(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
+        if self.fault_at == Some(self.sent) {
+            self.fault_at = None;
+            return self.midway(config, out);
+        }
+        if self.sent == 0 && config.role == RoleStyle::WithFirst && self.asked.endpoint == Endpoint::Chat {
+            self.roles(out);
+        }
+        let mut until = self.total.min(self.sent + config.coalesce);
+        if let Some(at) = self.fault_at.filter(|&at| at > self.sent) {
+            until = until.min(at);
+        }
+        let choices = text_choices(&self.asked);
+        let outputs = until - self.sent;
+        let (step_before, step_after) = (self.sent / choices, until / choices);
+        while self.sent < until {
+            let (token, choice) = (self.sent / choices, self.sent % choices);
+            self.sent += 1;
+            let last = self.last_of(config, self.sent + choices > self.total, self.sent == self.total);
+            self.piece(out, |this, event| this.shape.token(event, config, this.asked.endpoint, choice, token, &last));
+        }
+        self.truth.output_tokens = self.sent;
+        if self.sent == self.total {
+            self.tail(config, out);
+            return Step { outputs, head: false, next: Next::End(self.ending(config)) };
+        }
+        for _ in step_before..step_after {
+            self.due_ns = self.next_token_ns(config, self.due_ns);
+        }
+        Step { outputs, head: false, next: Next::Step }
+    }
+
+    /// What a choice's last chunk carries: `ends_choice` its finish reason, `ends_all` the usage.
+    fn last_of(&self, config: &Config, ends_choice: bool, ends_all: bool) -> Last {
+        if config.finish == FinishStyle::Own || !ends_choice {
+            return Last::default();
+        }
+        let usage =
+            (ends_all && config.usage == UsageStyle::WithLast).then(|| usage_json(config, &self.asked, self.total));
+        Last { finish: Some(self.finish), usage }
+    }
+
+    /// Finish chunks, usage, `[DONE]` and the end of the framing.
+    fn tail(&mut self, config: &Config, out: &mut Vec<u8>) {
+        let with_last = config.usage == UsageStyle::WithLast;
+        let own =
+            config.usage == UsageStyle::Always || (config.usage == UsageStyle::OnRequest && self.asked.include_usage);
+        let usage = usage_json(config, &self.asked, self.sent);
+        self.truth.usage_sent = with_last || own;
+        if self.asked.endpoint == Endpoint::Responses {
+            // The usage is part of the last event; there is neither a chunk for it nor `[DONE]`.
+            self.truth.usage_sent = config.usage != UsageStyle::Never;
+            let usage = self.truth.usage_sent.then_some(usage);
+            self.piece(out, |this, event| this.shape.response_tail(event, config, this.sent, usage.as_deref()));
+        } else {
+            if config.finish == FinishStyle::Own || self.total == 0 {
+                self.finish_chunks(out, with_last.then(|| usage.clone()));
+            }
+            if own {
+                self.piece(out, |this, event| this.shape.usage(event, &usage));
+            }
+            self.done(config, out);
+        }
+        http::write_end(out, self.framing);
+    }
+
+    fn finish_chunks(&self, out: &mut Vec<u8>, usage: Option<String>) {
+        for choice in 0..self.asked.choices {
+            let last =
+                Last { finish: Some(self.finish), usage: usage.clone().filter(|_| choice + 1 == self.asked.choices) };
+            self.piece(out, |this, event| this.shape.finish(event, this.asked.endpoint, choice, &last));
+        }
+    }
+
+    fn done(&self, config: &Config, out: &mut Vec<u8>) {
+        if config.done {
+            self.piece(out, |_, event| event.extend_from_slice(b"data: [DONE]\n\n"));
+        }
+    }
+
+    /// Appends what `write` writes as one piece of the body.
+    fn piece(&self, out: &mut Vec<u8>, write: impl FnOnce(&Exchange, &mut Vec<u8>)) {
+        if self.framing != BodyFraming::Chunked {
+            return write(self, out);
+        }
+        // The size line is written before the event, whose length is not known yet: room is left for two digits,
+        // which is what most events need.
+        let start = out.len();
+        out.extend_from_slice(b"\0\0\r\n");
+        write(self, out);
+        let length = out.len() - start - 4;
+        let size = format_size(length);
+        let digits = size.iter().position(|&digit| digit != b'0').unwrap_or(size.len() - 1);
+        out.splice(start..start + 2, size[digits..].iter().copied());
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// A JSON answer, whole or in half.
+    fn body(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
+        let choices = text_choices(&self.asked);
+        let tokens = if self.asked.endpoint.is_text() { self.total / choices } else { 0 };
+        let usage = usage_json(config, &self.asked, self.total);
+        let mut body = self.shape.body(config, &self.asked, tokens, self.finish, &usage);
+        match self.fault {
+            Some(FaultKind::CleanTruncate | FaultKind::MalformedEvent) => body.truncate(body.len() / 2),
+            Some(FaultKind::InStreamError) => body = http::error_json(500, "the engine died: the mock was told so"),
+            Some(FaultKind::Empty) if !self.asked.endpoint.is_text() => body = b"{}".to_vec(),
+            Some(FaultKind::HugeEvent { bytes }) => body.resize(body.len() + bytes, b' '),
+            _ => {}
+        }
+        let framing = BodyFraming::of_body(config.framing, self.http10, body.len());
+        let announce_close = !self.keep || config.close == CloseStyle::Announce;
+        let options = HeadOptions { framing, announce_close, promise_keep_alive: false, retry_after_s: None };
+        http::write_head(out, 200, "application/json", options);
+        let head_end = out.len();
+        http::write_piece(out, framing, &body);
+        http::write_end(out, framing);
+        self.framing = framing;
+        self.truth.status = 200;
+        self.truth.usage_sent = self.fault.is_none();
+        if let Some(FaultKind::Reset | FaultKind::Truncate | FaultKind::Hang) = self.fault {
+            out.truncate(head_end + (out.len() - head_end) / 2);
+            self.stage = Stage::BrokenBody;
+            return Step { outputs: 0, head: true, next: Next::Step };
+        }
+        self.sent = self.total;
+        self.truth.output_tokens = self.total;
+        Step { outputs: 1, head: true, next: Next::End(self.ending(config)) }
+    }
+
+    /// What becomes of the connection after a response that ended as HTTP wants it.
+    fn ending(&self, config: &Config) -> Ending {
+        let silent = config.close == CloseStyle::SilentAfterStream && self.asked.stream;
+        let announced = !self.keep || config.close == CloseStyle::Announce;
+        match silent || announced || self.framing == BodyFraming::UntilClose {
+            true => Ending::Close,
+            false => Ending::Keep,
+        }
+    }
+}
+
+impl Truth {
+    fn arrived(asked: &Asked, head: &Head, arrived: &Arrived, fault: Option<FaultKind>) -> Truth {
+        Truth {
+            ordinal: arrived.ordinal,
+            request_id: head.request_id.clone(),
+            endpoint: asked.endpoint,
+            streamed: asked.stream,
+            connection: arrived.connection,
+            received_first: arrived.first,
+            received_last: arrived.last,
+            started: None,
+            head_sent: None,
+            sends: Vec::new(),
+            last_byte: None,
+            status: 0,
+            prompt_tokens: asked.prompt_tokens,
+            output_tokens: 0,
+            usage_sent: false,
+            fault: fault.map(FaultKind::name),
+            blocked_writes: 0,
+            end: if fault.is_some_and(|fault| !fault.is_survivable()) { End::Fault } else { End::Complete },
+        }
+    }
+}
+
+/// Token streams side by side in one response; `/v1/responses` has one.
+fn text_choices(asked: &Asked) -> u32 {
+    asked.choices.max(1)
+}
+
+/// The next common instant at or after `ready_ns`, where all streams keep one beat.
+fn on_beat(config: &Config, ready_ns: u64) -> u64 {
+    match config.burst_ns {
+        0 => ready_ns,
+        period => ready_ns.next_multiple_of(period),
+    }
+}
+
+/// A chunk size in eight hexadecimal digits.
+fn format_size(mut length: usize) -> [u8; 8] {
+    let mut digits = [b'0'; 8];
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[length % 16];
+        length /= 16;
+    }
+    digits
+}

@@ -1,0 +1,97 @@
+//! The part of a script in which something goes wrong.
+
+use super::{Ending, Exchange, Next, Step};
+use crate::mock::config::{CloseStyle, Config};
+use crate::mock::fault::FaultKind;
+use crate::mock::http::{self, BodyFraming, HeadOptions};
+
+impl Exchange {
+    /// A fault that takes the place of the response.
+    pub(super) fn immediate(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
+        let mut next = Next::End(Ending::Close);
+        let mut head = false;
+        match self.fault {
+            Some(FaultKind::Status { code, retry_after_s }) => {
+                let body = http::error_json(code, "the mock was told to fail this request");
+                let framing = BodyFraming::Length(body.len());
+                let announce_close = !self.keep || config.close == CloseStyle::Announce;
+                let options = HeadOptions { framing, announce_close, promise_keep_alive: false, retry_after_s };
+                http::write_head(out, code, "application/json", options);
+                out.extend_from_slice(&body);
+                self.truth.status = code;
+                head = true;
+                next = Next::End(if announce_close { Ending::Close } else { Ending::Keep });
+            }
+            Some(FaultKind::Garbage) => {
+                out.extend_from_slice(b"\x16\x03\x01\x02\x00 this is not HTTP\r\n\r\n\x00\xff\xfe")
+            }
+            _ => {}
+        }
+        Step { outputs: 0, head, next }
+    }
+
+    /// The fault's turn, in the middle of a stream.
+    pub(super) fn midway(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
+        let next = match self.fault {
+            Some(FaultKind::Reset) => Next::End(Ending::Reset),
+            Some(FaultKind::Hang) => Next::Silence,
+            Some(FaultKind::CleanTruncate) => {
+                http::write_end(out, self.framing);
+                Next::End(self.ending(config))
+            }
+            Some(FaultKind::InStreamError) => {
+                let error = http::error_json(500, "the engine died: the mock was told so");
+                self.piece(out, |_, event| {
+                    event.extend_from_slice(b"data: ");
+                    event.extend_from_slice(&error);
+                    event.extend_from_slice(b"\n\n");
+                });
+                self.done(config, out);
+                http::write_end(out, self.framing);
+                Next::End(self.ending(config))
+            }
+            Some(FaultKind::MalformedEvent) => {
+                self.piece(out, |this, event| this.shape.malformed(event));
+                Next::Step
+            }
+            Some(FaultKind::HugeEvent { bytes }) => {
+                self.piece(out, |this, event| this.shape.huge(event, this.asked.endpoint, bytes));
+                Next::Step
+            }
+            _ => Next::End(Ending::Close),
+        };
+        Step { outputs: 0, head: false, next }
+    }
+
+    /// What comes after half of a JSON answer.
+    pub(super) fn broken_end(&self, config: &Config) -> Next {
+        match self.fault {
+            Some(FaultKind::Reset) => Next::End(Ending::Reset),
+            Some(FaultKind::Truncate) => Next::End(Ending::Close),
+            Some(FaultKind::Hang) => Next::Silence,
+            _ => Next::End(self.ending(config)),
+        }
+    }
+}
+
+impl FaultKind {
+    /// Whether it comes in the middle of a stream.
+    pub(super) fn is_midway(self) -> bool {
+        !matches!(
+            self,
+            FaultKind::Status { .. }
+                | FaultKind::Garbage
+                | FaultKind::Empty
+                | FaultKind::CloseBeforeResponse
+                | FaultKind::SlowHead { .. }
+        )
+    }
+
+    /// Whether the response still reaches its regular end.
+    pub(super) fn is_survivable(self) -> bool {
+        matches!(
+            self,
+            FaultKind::SlowHead { .. } | FaultKind::MalformedEvent | FaultKind::HugeEvent { .. } | FaultKind::Empty
+        )
+    }
+}

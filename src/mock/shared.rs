@@ -1,0 +1,181 @@
+//! What the event loops and the handle share. Touched at requests' beginnings and ends, not per event.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hdrhistogram::Histogram;
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::config::Config;
+use super::tally::{self, Tally};
+use super::truth::{Stats, Truth};
+
+/// State of a running mock.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) loops: Vec<LoopShare>,
+    pub(super) stopping: AtomicBool,
+    pub(super) slots: Slots,
+    pub(super) created_s: u64,
+    next_ordinal: AtomicU64,
+    next_connection: AtomicU64,
+    in_flight: AtomicU64,
+    peak_in_flight: AtomicU64,
+}
+
+/// One event loop's part of it.
+pub(super) struct LoopShare {
+    pub(super) tally: Tally,
+    pub(super) kept: Mutex<Kept>,
+    pub(super) lateness_ns: Mutex<Histogram<u64>>,
+    /// Connections accepted elsewhere that this loop shall serve.
+    pub(super) inbox: Mutex<Vec<OwnedFd>>,
+    /// Eventfd that ends this loop's wait.
+    pub(super) bell: OwnedFd,
+}
+
+/// Truth that is kept.
+#[derive(Default)]
+pub(super) struct Kept {
+    pub(super) truths: Vec<Truth>,
+    pub(super) dropped: u64,
+}
+
+/// A lock that does not care whether another thread panicked while holding it: what is inside stays readable.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LoopShare {
+    fn new() -> std::io::Result<LoopShare> {
+        let lateness_ns =
+            Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("1 to 60 s with two digits are valid bounds");
+        Ok(LoopShare {
+            tally: Tally::default(),
+            kept: Mutex::default(),
+            lateness_ns: Mutex::new(lateness_ns),
+            inbox: Mutex::default(),
+            bell: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+        })
+    }
+
+    /// Ends the loop's wait.
+    pub(super) fn ring(&self) {
+        // The only failure is a counter that is full, and then the bell rings already.
+        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    }
+}
+
+impl Shared {
+    pub(super) fn new(config: Config, loops: usize, created_s: u64) -> std::io::Result<Shared> {
+        let limit = if config.max_running == 0 { u64::MAX } else { u64::from(config.max_running) };
+        Ok(Shared {
+            config,
+            loops: (0..loops).map(|_| LoopShare::new()).collect::<std::io::Result<_>>()?,
+            stopping: AtomicBool::new(false),
+            slots: Slots { limit, running: AtomicU64::new(0), waiting: AtomicU64::new(0) },
+            created_s,
+            next_ordinal: AtomicU64::new(0),
+            next_connection: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            peak_in_flight: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn connection_number(&self) -> u64 {
+        self.next_connection.fetch_add(1, Relaxed)
+    }
+
+    /// A request has been read: its ordinal, and one more in flight.
+    pub(super) fn request_begins(&self) -> u64 {
+        let in_flight = self.in_flight.fetch_add(1, SeqCst) + 1;
+        self.peak_in_flight.fetch_max(in_flight, SeqCst);
+        self.next_ordinal.fetch_add(1, Relaxed)
+    }
+
+    pub(super) fn request_ends(&self) {
+        self.in_flight.fetch_sub(1, SeqCst);
+    }
+
+    /// All truth that is kept, in the order of arrival.
+    pub(super) fn truths(&self) -> Vec<Truth> {
+        let mut all: Vec<Truth> = Vec::new();
+        for share in &self.loops {
+            all.extend_from_slice(&lock(&share.kept).truths);
+        }
+        all.sort_by_key(|truth| truth.ordinal);
+        all
+    }
+
+    /// Forgets truth, lateness and peak; counters go on.
+    pub(super) fn reset(&self) {
+        for share in &self.loops {
+            *lock(&share.kept) = Kept::default();
+            lock(&share.lateness_ns).reset();
+        }
+        self.peak_in_flight.store(self.in_flight.load(SeqCst), SeqCst);
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let tallies: Vec<&Tally> = self.loops.iter().map(|share| &share.tally).collect();
+        let mut lateness_ns = lock(&self.loops[0].lateness_ns).clone();
+        for share in &self.loops[1..] {
+            lateness_ns.add(&*lock(&share.lateness_ns)).expect("all loops have the same bounds");
+        }
+        let mut stats = Stats {
+            requests: tally::sum(&tallies, |t| &t.requests),
+            events: tally::sum(&tallies, |t| &t.events),
+            in_flight: self.in_flight.load(SeqCst),
+            peak_in_flight: self.peak_in_flight.load(SeqCst),
+            connections: self.next_connection.load(Relaxed),
+            open_connections: tally::sum(&tallies, |t| &t.open_connections),
+            refused: tally::sum(&tallies, |t| &t.refused),
+            blocked_writes: tally::sum(&tallies, |t| &t.blocked_writes),
+            truth_dropped: self.loops.iter().map(|share| lock(&share.kept).dropped).sum(),
+            cpu_ns: tally::sum(&tallies, |t| &t.cpu_ns),
+            ..Stats::default()
+        };
+        stats.set_lateness(&lateness_ns);
+        stats
+    }
+
+    /// The page `/metrics`.
+    pub(super) fn metrics(&self) -> Vec<u8> {
+        let tallies: Vec<&Tally> = self.loops.iter().map(|share| &share.tally).collect();
+        let (running, waiting) = (self.slots.running.load(SeqCst), self.slots.waiting.load(SeqCst));
+        tally::page(&tallies, &self.config.model, running, waiting)
+    }
+}
+
+/// The places in the running batch, common to all loops.
+pub(super) struct Slots {
+    limit: u64,
+    running: AtomicU64,
+    waiting: AtomicU64,
+}
+
+impl Slots {
+    /// Takes a slot if one is free.
+    pub(super) fn take(&self) -> bool {
+        self.running.fetch_update(SeqCst, SeqCst, |running| (running < self.limit).then_some(running + 1)).is_ok()
+    }
+
+    pub(super) fn give_back(&self) {
+        self.running.fetch_sub(1, SeqCst);
+    }
+
+    /// A request queues up. Its loop must try [`Slots::take`] again after this, or it could miss a slot that another
+    /// loop gave back in between.
+    pub(super) fn queue(&self) {
+        self.waiting.fetch_add(1, SeqCst);
+    }
+
+    pub(super) fn unqueue(&self) {
+        self.waiting.fetch_sub(1, SeqCst);
+    }
+
+    pub(super) fn anyone_waits(&self) -> bool {
+        self.waiting.load(SeqCst) > 0
+    }
+}

@@ -1,0 +1,165 @@
+//! What really happened: the instants and counts that a client's records are compared with.
+
+use std::fmt::Write;
+
+use hdrhistogram::Histogram;
+
+use super::asked::Endpoint;
+use crate::time::Tick;
+
+/// The truth about one request to a generating endpoint. Send instants are taken just before the system call.
+#[derive(Clone, Debug)]
+pub struct Truth {
+    /// Number of the request at this server, from 0, in the order of arrival.
+    pub ordinal: u64,
+    /// `X-Request-Id`; empty when there was none.
+    pub request_id: String,
+    pub endpoint: Endpoint,
+    pub streamed: bool,
+    /// Number of the connection at this server, from 0.
+    pub connection: u64,
+    /// The first and the last bytes of the request were read.
+    pub received_first: Tick,
+    pub received_last: Tick,
+    /// A slot was free and the prefill began; `None` when none became free or a fault came first.
+    pub started: Option<Tick>,
+    pub head_sent: Option<Tick>,
+    /// Of every output event (one token each), in order; a JSON answer is one. Trouble events are not among them.
+    pub sends: Vec<Tick>,
+    /// The last bytes of the response were sent, whole or broken off.
+    pub last_byte: Option<Tick>,
+    /// 0 when no HTTP response was sent.
+    pub status: u16,
+    pub prompt_tokens: u32,
+    /// Tokens of all choices that were sent.
+    pub output_tokens: u32,
+    /// The response stated its token counts.
+    pub usage_sent: bool,
+    /// The fault applied, by name.
+    pub fault: Option<&'static str>,
+    /// Writes of this response that the socket did not take at once; their instants are too early.
+    pub blocked_writes: u32,
+    pub end: End,
+}
+
+/// How a request ended at the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The response was sent to its end.
+    Complete,
+    /// Broken off or replaced by a fault.
+    Fault,
+    /// The client closed the connection first.
+    ClientGone,
+    /// The server was stopped first.
+    Stopped,
+}
+
+impl End {
+    /// The word in `/truth`.
+    pub fn name(self) -> &'static str {
+        match self {
+            End::Complete => "complete",
+            End::Fault => "fault",
+            End::ClientGone => "client_gone",
+            End::Stopped => "stopped",
+        }
+    }
+}
+
+/// The mock's account of itself, since its start (peak and lateness: since the last reset).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Requests to generating endpoints, valid ones.
+    pub requests: u64,
+    /// Output events sent.
+    pub events: u64,
+    /// Requests received whose responses have not ended, and their highest number.
+    pub in_flight: u64,
+    pub peak_in_flight: u64,
+    /// Connections accepted, and those open.
+    pub connections: u64,
+    pub open_connections: u64,
+    /// Requests and responses that were refused: not HTTP, bad JSON, unknown path.
+    pub refused: u64,
+    /// Writes that the socket did not take at once.
+    pub blocked_writes: u64,
+    /// How late writes were, against their due instants, nanoseconds.
+    pub lateness_p50_ns: u64,
+    pub lateness_p99_ns: u64,
+    pub lateness_p999_ns: u64,
+    pub lateness_max_ns: u64,
+    /// Requests whose truth was not kept because the limit was reached.
+    pub truth_dropped: u64,
+    /// CPU time of the event loops, nanoseconds.
+    pub cpu_ns: u64,
+}
+
+impl Stats {
+    pub(super) fn set_lateness(&mut self, lateness_ns: &Histogram<u64>) {
+        self.lateness_p50_ns = lateness_ns.value_at_quantile(0.5);
+        self.lateness_p99_ns = lateness_ns.value_at_quantile(0.99);
+        self.lateness_p999_ns = lateness_ns.value_at_quantile(0.999);
+        self.lateness_max_ns = lateness_ns.max();
+    }
+
+    fn json(&self) -> String {
+        serde_json::json!({
+            "requests": self.requests, "events": self.events,
+            "in_flight": self.in_flight, "peak_in_flight": self.peak_in_flight,
+            "connections": self.connections, "open_connections": self.open_connections,
+            "refused": self.refused, "blocked_writes": self.blocked_writes,
+            "lateness_ns": {
+                "p50": self.lateness_p50_ns, "p99": self.lateness_p99_ns,
+                "p999": self.lateness_p999_ns, "max": self.lateness_max_ns,
+            },
+            "truth_dropped": self.truth_dropped, "cpu_ns": self.cpu_ns,
+        })
+        .to_string()
+    }
+}
+
+/// The page `/truth`: `{"clock":..., "stats":{...}, "requests":[{...}]}`, instants in nanoseconds of
+/// `CLOCK_MONOTONIC`, `null` where not reached.
+pub(super) fn page(stats: &Stats, truths: &[Truth]) -> Vec<u8> {
+    let mut out = format!("{{\"clock\":\"CLOCK_MONOTONIC ns\",\"stats\":{},\"requests\":[", stats.json());
+    for (place, truth) in truths.iter().enumerate() {
+        out.push_str(if place > 0 { ",\n" } else { "\n" });
+        truth.write_json(&mut out);
+    }
+    out.push_str("\n]}\n");
+    out.into_bytes()
+}
+
+impl Truth {
+    fn write_json(&self, out: &mut String) {
+        let optional = |tick: Option<Tick>| tick.map_or("null".to_string(), |tick| tick.0.to_string());
+        write!(
+            out,
+            "{{\"ordinal\":{},\"request_id\":{},\"path\":\"{}\",\"streamed\":{},\"connection\":{},\"received_first\":{},\"received_last\":{},\"started\":{},\"head_sent\":{},\"last_byte\":{},\"status\":{},\"prompt_tokens\":{},\"output_tokens\":{},\"usage_sent\":{},\"fault\":{},\"blocked_writes\":{},\"end\":\"{}\",\"sends\":[",
+            self.ordinal,
+            serde_json::Value::from(self.request_id.as_str()),
+            self.endpoint.path(),
+            self.streamed,
+            self.connection,
+            self.received_first.0,
+            self.received_last.0,
+            optional(self.started),
+            optional(self.head_sent),
+            optional(self.last_byte),
+            self.status,
+            self.prompt_tokens,
+            self.output_tokens,
+            self.usage_sent,
+            self.fault.map_or("null".to_string(), |name| format!("\"{name}\"")),
+            self.blocked_writes,
+            self.end.name(),
+        )
+        .expect("writing to a String cannot fail");
+        for (place, send) in self.sends.iter().enumerate() {
+            let comma = if place > 0 { "," } else { "" };
+            write!(out, "{comma}{}", send.0).expect("writing to a String cannot fail");
+        }
+        out.push_str("]}");
+    }
+}

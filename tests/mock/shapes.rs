@@ -1,0 +1,253 @@
+//! What answers look like.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use ringmark::mock::End;
+use serde_json::Value;
+
+use super::client::{CHAT, STREAM, ask, chat, connect, is_output, receive, send, start, stream_of, truth_of};
+
+#[test]
+fn a_stream_has_the_shape_of_vllm() {
+    let reply = stream_of("");
+    assert_eq!(reply.status, 200);
+    assert!(reply.head.contains("content-type: text/event-stream"));
+    assert!(reply.complete && reply.is_done());
+    let events = reply.events();
+    assert_eq!(events.len(), 6);
+    assert_eq!(events[0]["choices"][0]["delta"]["role"], "assistant");
+    assert!(events[1..5].iter().all(is_output) && !is_output(&events[0]));
+    assert_eq!(events[4]["choices"][0]["finish_reason"], "stop");
+    assert_eq!(events[5]["choices"], serde_json::json!([]));
+    assert_eq!(events[5]["usage"], serde_json::json!({"prompt_tokens": 4, "total_tokens": 8, "completion_tokens": 4}));
+    assert!(events.iter().all(|event| event["model"] == "tiny" && event["id"] == events[0]["id"]));
+}
+
+#[test]
+fn role_styles() {
+    assert_eq!(stream_of("role=none").events().len(), 5);
+    let separate = stream_of("role=separate").events();
+    assert_eq!((separate.len(), is_output(&separate[0]), is_output(&separate[1])), (6, false, true));
+    // Before the prefill: a client that reads now sees the role, and no output for a second.
+    let mock = start("role=separate&ttft=60s");
+    let mut stream = connect(&mock);
+    send(&mut stream, "POST", CHAT, &chat(STREAM));
+    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let reply = receive(&mut stream);
+    assert!(!reply.complete && reply.events().len() == 1, "{reply:?}");
+}
+
+#[test]
+fn usage_and_finish_styles() {
+    assert_eq!(stream_of("usage=never").events().len(), 5);
+    let with_last = stream_of("usage=with_last").events();
+    assert_eq!(with_last.len(), 5);
+    assert_eq!(with_last[4]["usage"]["completion_tokens"], 4);
+    let own = stream_of("usage=with_last&finish=own").events();
+    assert_eq!(own.len(), 6);
+    assert_eq!(own[5]["choices"][0]["finish_reason"], "stop");
+    assert_eq!(own[5]["usage"]["completion_tokens"], 4);
+    assert!(own[4]["choices"][0]["finish_reason"].is_null());
+
+    let mock = start("ttft=1ms&itl=0ms&tokens=4");
+    assert_eq!(ask(&mock, CHAT, &chat(",\"stream\":true")).events().len(), 5);
+    let mock = start("ttft=1ms&itl=0ms&tokens=4&usage=always&done=off");
+    let reply = ask(&mock, CHAT, &chat(",\"stream\":true"));
+    assert!(reply.complete && !reply.is_done());
+    assert_eq!(reply.events()[5]["usage"]["completion_tokens"], 4);
+}
+
+#[test]
+fn max_tokens_cut_the_answer_and_name_the_reason() {
+    let mock = start("ttft=0ms&itl=0ms&tokens=9");
+    let events = ask(&mock, CHAT, &chat(&format!("{STREAM},\"max_tokens\":3,\"ignore_eos\":true"))).events();
+    assert_eq!(events.iter().filter(|event| is_output(event)).count(), 3);
+    assert_eq!(events[3]["choices"][0]["finish_reason"], "length");
+    let events = ask(&mock, CHAT, &chat(&format!("{STREAM},\"min_tokens\":12"))).events();
+    assert_eq!(events.iter().filter(|event| is_output(event)).count(), 12);
+}
+
+#[test]
+fn n_choices_are_interleaved_and_counted() {
+    let mock = start("ttft=1ms&itl=1ms&tokens=3");
+    let reply = ask(&mock, CHAT, &chat(&format!("{STREAM},\"n\":2")));
+    let events = reply.events();
+    let output: Vec<u64> = events
+        .iter()
+        .filter(|event| is_output(event))
+        .map(|event| event["choices"][0]["index"].as_u64().unwrap())
+        .collect();
+    assert_eq!(output, [0, 1, 0, 1, 0, 1]);
+    assert_eq!(events.iter().filter(|event| event["choices"][0]["finish_reason"] == "stop").count(), 2);
+    assert_eq!(events.last().unwrap()["usage"]["completion_tokens"], 6);
+    let truth = &truth_of(&mock, 1)[0];
+    assert_eq!((truth.sends.len(), truth.output_tokens), (6, 6));
+
+    let prompts = "{\"prompt\":[\"a b\",[1,2]],\"n\":2,\"max_tokens\":2}";
+    let json = ask(&mock, "/v1/completions", prompts).json();
+    assert_eq!(json["choices"].as_array().unwrap().len(), 4);
+    assert_eq!(json["usage"]["completion_tokens"], 8);
+    assert_eq!(json["usage"]["prompt_tokens"], 5);
+}
+
+#[test]
+fn reasoning_tools_and_mixed_text_are_valid_json() {
+    let events = stream_of("reasoning=2&text=mixed&tokens=40").events();
+    let delta = |i: usize| events[i]["choices"][0]["delta"].clone();
+    assert!(delta(1)["reasoning_content"].is_string() && delta(2)["reasoning_content"].is_string());
+    assert!(delta(3)["content"].is_string() && delta(3)["reasoning_content"].is_null());
+    assert_eq!(events.last().unwrap()["usage"]["completion_tokens_details"]["reasoning_tokens"], 2);
+
+    for tokens in [1, 2, 40] {
+        let reply = stream_of(&format!("tool_calls=on&text=mixed&tokens={tokens}"));
+        let arguments: String = reply
+            .events()
+            .iter()
+            .filter_map(|event| {
+                event["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"].as_str().map(String::from)
+            })
+            .collect();
+        assert!(serde_json::from_str::<Value>(&arguments).unwrap()["q"].is_string(), "{arguments}");
+        assert!(reply.body.contains("\"finish_reason\":\"tool_calls\""));
+    }
+    let json = ask(&start("ttft=0&itl=0&tokens=30&tool_calls&text=mixed&reasoning=3"), CHAT, &chat("")).json();
+    let message = &json["choices"][0]["message"];
+    let arguments = message["tool_calls"][0]["function"]["arguments"].as_str().unwrap();
+    assert!(serde_json::from_str::<Value>(arguments).is_ok());
+    assert!(message["reasoning_content"].is_string());
+}
+
+#[test]
+fn events_are_padded_to_their_size() {
+    for pad in [255, 260, 261, 262, 263, 300, 4101, 4102, 4103, 4104, 70_000] {
+        let mock = start(&format!("ttft=0&itl=1ms&tokens=3&role=none&pad={pad}"));
+        let reply = ask(&mock, CHAT, &chat(",\"stream\":true"));
+        let body = &reply.raw[reply.raw.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4..];
+        // A size that cannot be met exactly, because the chunk size would gain a digit, is missed by one byte.
+        let sizes = chunk_sizes(body);
+        assert!(sizes[..2].iter().all(|&bytes| bytes == pad || bytes + 1 == pad), "{pad}: {sizes:?}");
+    }
+}
+
+/// The bytes of each chunk, framing included.
+fn chunk_sizes(mut rest: &[u8]) -> Vec<usize> {
+    let mut sizes = Vec::new();
+    while let Some(line) = rest.windows(2).position(|two| two == b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
+        sizes.push(line + size + 4);
+        rest = &rest[line + size + 4..];
+    }
+    sizes
+}
+
+#[test]
+fn answers_without_streaming() {
+    let mock = start("ttft=1ms&itl=0ms&tokens=3");
+    let reply = ask(&mock, CHAT, &chat(""));
+    let json = reply.json();
+    assert!(reply.head.contains("content-length: "));
+    assert!(json["choices"][0]["message"]["content"].as_str().unwrap().split(' ').count() == 3);
+    assert_eq!(json["usage"]["completion_tokens"], 3);
+    let json = ask(&mock, "/v1/completions", "{\"prompt\":[1,2,3]}").json();
+    assert_eq!(json["usage"], serde_json::json!({"prompt_tokens": 3, "total_tokens": 6, "completion_tokens": 3}));
+    let json = ask(&mock, "/v1/embeddings", "{\"input\":[\"a\",\"b c\"],\"dimensions\":8}").json();
+    assert_eq!(json["data"][1]["embedding"].as_array().unwrap().len(), 8);
+    assert_eq!(json["usage"]["prompt_tokens"], 5);
+    for path in ["/v1/rerank", "/v1/reranks", "/rerank"] {
+        let json = ask(&mock, path, "{\"query\":\"q\",\"documents\":[\"a\",\"b\"]}").json();
+        assert_eq!(json["results"].as_array().unwrap().len(), 2);
+    }
+    let truth = truth_of(&mock, 6);
+    assert!(
+        truth.iter().all(|truth| truth.sends.len() == 1 && truth.end == End::Complete && truth.request_id == "t-1")
+    );
+}
+
+#[test]
+fn completions_and_responses_stream() {
+    let mock = start("ttft=1ms&itl=0ms&tokens=3");
+    let reply =
+        ask(&mock, "/v1/completions", "{\"prompt\":\"a\",\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
+    let events = reply.events();
+    assert!(reply.is_done() && events.len() == 4);
+    assert!(events[..3].iter().all(|event| event["choices"][0]["text"].is_string()));
+
+    let reply = ask(&mock, "/v1/responses", "{\"input\":\"a b\",\"stream\":true,\"max_output_tokens\":2}");
+    let events = reply.events();
+    let kinds: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "response.created",
+            "response.in_progress",
+            "response.output_text.delta",
+            "response.output_text.delta",
+            "response.output_text.done",
+            "response.completed"
+        ]
+    );
+    assert_eq!(events[5]["response"]["usage"]["output_tokens"], 2);
+    assert!(reply.complete && !reply.body.contains("[DONE]"));
+    assert_eq!(ask(&mock, "/v1/responses", "{\"input\":\"a\"}").json()["usage"]["output_tokens"], 3);
+}
+
+#[test]
+fn connections_end_as_configured() {
+    let twice = |query: &str, more: &str| {
+        let mock = start(&format!("ttft=0&itl=0&tokens=2&{query}"));
+        let mut stream = connect(&mock);
+        send(&mut stream, "POST", CHAT, &chat(more));
+        let first = receive(&mut stream);
+        assert!(first.complete, "{first:?}");
+        // Where the mock has closed, this is answered by an end of file or a reset.
+        let again = stream.write_all(b"GET /health HTTP/1.1\r\n\r\n").map(|()| receive(&mut stream).status);
+        (first.head, again.unwrap_or(0))
+    };
+    assert_eq!(twice("", STREAM).1, 200);
+    let (head, status) = twice("close=silent", STREAM);
+    assert!(head.contains("keep-alive: timeout") && !head.contains("connection: close") && status == 0);
+    assert_eq!(twice("close=silent", "").1, 200);
+    let (head, status) = twice("close=announce", STREAM);
+    assert!(head.contains("connection: close") && status == 0);
+    let (head, status) = twice("framing=close", STREAM);
+    assert!(!head.contains("chunked") && head.contains("connection: close") && status == 0);
+    assert!(twice("framing=chunked", "").0.contains("chunked"));
+    assert_eq!(twice("head=with_first", STREAM).1, 200);
+}
+
+#[test]
+fn an_http10_client_gets_neither_chunks_nor_keep_alive() {
+    let mock = start("ttft=0&itl=0&tokens=2");
+    let mut stream = connect(&mock);
+    let body = chat(STREAM);
+    write!(stream, "POST {CHAT} HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let reply = receive(&mut stream);
+    assert!(reply.closed && reply.is_done() && !reply.head.contains("chunked"), "{reply:?}");
+}
+
+#[test]
+fn large_bodies_and_expect_continue_are_served() {
+    let mock = start("ttft=0&itl=0&tokens=2");
+    let body = chat(&format!(",\"padding\":\"{}\"", "x".repeat(3 << 20)));
+    let mut stream = connect(&mock);
+    write!(stream, "POST {CHAT} HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();
+    let mut answer = [0; 25];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).unwrap();
+    assert_eq!(receive(&mut stream).status, 200);
+}
+
+#[test]
+fn several_requests_in_one_write_are_answered_in_order() {
+    let mock = start("ttft=2ms&itl=0&tokens=2");
+    let mut stream = connect(&mock);
+    let body = chat("");
+    let one = format!("POST {CHAT} HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(format!("{one}GET /health HTTP/1.1\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut all = String::new();
+    stream.read_to_string(&mut all).unwrap();
+    let (chat_at, health_at) = (all.find("chat.completion").unwrap(), all.find("content-length: 0").unwrap());
+    assert!(chat_at < health_at);
+}
