@@ -304,26 +304,3 @@ fn a_database_that_fails_midway_is_told_once_and_counted() {
     assert_eq!(said.try_iter().count(), 1);
     assert_eq!(Reader::open(&path).unwrap().run().unwrap().end.map(|end| end.rows_lost), Some(4));
 }
-
-/// Prints how fast records go in; run by hand with `cargo test --release --test store -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, not a check"]
-fn rate_of_the_collector() {
-    let (_folder, path) = database();
-    let (blocks, gaps) = (400, 100u64);
-    let tokens: Vec<u64> = (1..=gaps).map(|n| 50 + n * 10).collect();
-    let mut parcels = Vec::new();
-    for b in 0..blocks {
-        let mut block = Block::new(0);
-        for i in 0..Block::CAPACITY as u64 {
-            push_ok(&mut block, b * Block::CAPACITY as u64 + i, i, &tokens);
-            let text = block.keep_bytes(&[b'x'; 400]);
-            block.records[i as usize].text = text;
-        }
-        parcels.push(Parcel::Block(block));
-    }
-    let began = std::time::Instant::now();
-    let end = collect(&path, start(closed(1, 1), Save::Text), parcels);
-    let rate = end.rows as f64 / began.elapsed().as_secs_f64();
-    println!("{rate:.0} records/s with {gaps} arrivals each, {} bytes", std::fs::metadata(&path).unwrap().len());
-}

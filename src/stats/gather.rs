@@ -136,14 +136,24 @@ impl Gathered {
     }
 
     /// The gaps of these samples, in the order of their arrival, nanoseconds.
-    pub fn gaps_in_time_order<'a>(&self, samples: impl Iterator<Item = &'a Sample>) -> Vec<f64> {
-        let mut gaps: Vec<Gap> = Vec::new();
-        for sample in samples {
-            gaps.extend_from_slice(&self.gaps[sample.gap_start..][..sample.gap_count]);
-        }
-        gaps.sort_unstable_by_key(|gap| (gap.at, gap.ns));
-        gaps.into_iter().map(|gap| gap.ns as f64).collect()
+    pub fn gaps_of<'a>(&self, samples: impl Iterator<Item = &'a Sample>) -> Vec<f64> {
+        let spans = samples.map(|sample| &self.gaps[sample.gap_start..][..sample.gap_count]);
+        in_time_order(spans.flatten().copied().collect())
     }
+
+    /// All gaps, in the order of their arrival, nanoseconds. They are gone afterwards: there may be many millions.
+    pub fn take_gaps(&mut self) -> Vec<f64> {
+        let gaps = std::mem::take(&mut self.gaps);
+        for sample in &mut self.samples {
+            (sample.gap_start, sample.gap_count) = (0, 0);
+        }
+        in_time_order(gaps)
+    }
+}
+
+fn in_time_order(mut gaps: Vec<Gap>) -> Vec<f64> {
+    gaps.sort_unstable_by_key(|gap| (gap.at, gap.ns));
+    gaps.into_iter().map(|gap| gap.ns as f64).collect()
 }
 
 fn sample(record: &RequestRecord, gap_start: usize, gap_count: usize) -> Sample {

@@ -164,6 +164,9 @@ impl Summary {
     /// The summary of a run and its measured requests.
     pub fn of(run: &StoredRun, mut gathered: Gathered) -> Summary {
         gathered.sort();
+        // In this order, because the gaps of the whole run are taken out of what was gathered.
+        let steady = steady(&run.facts, &gathered);
+        let gaps_ns = gathered.take_gaps();
         let ok: Vec<&Sample> = gathered.samples.iter().filter(|sample| sample.ok).collect();
         let workers: Vec<&WorkerReport> = run.workers.iter().filter(|w| w.phase == Phase::Measured).collect();
         let span = span(&gathered.samples);
@@ -176,12 +179,12 @@ impl Summary {
             failures: failures(&gathered),
             time_s,
             throughput: throughput(&ok, time_s),
-            series: all_series(&gathered, &ok),
+            series: all_series(gaps_ns, &ok),
             packages_per_request: mean(streamed().map(|sample| f64::from(sample.events))),
             package_latency_s: mean(ok.iter().filter_map(|sample| sample.package_latency)).map(|ns| ns / 1e9),
             rates: rates(&gathered.samples, run.facts.rate_per_s.is_some()),
             concurrency: concurrency(&gathered.samples, span),
-            steady: steady(&run.facts, &gathered),
+            steady,
             client: client(&run.facts, &gathered, &workers),
             findings: Vec::new(),
         };
@@ -249,11 +252,11 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / count as f64)
 }
 
-fn all_series(gathered: &Gathered, ok: &[&Sample]) -> AllSeries {
+fn all_series(gaps_ns: Vec<f64>, ok: &[&Sample]) -> AllSeries {
     AllSeries {
         ttft_s: seconds(ok.iter().filter_map(|s| s.ttft).map(|ns| ns as f64)),
         first_token_s: seconds(ok.iter().filter(|s| s.streamed).filter_map(|s| s.ttft).map(|ns| ns as f64)),
-        itl_s: seconds(gathered.gaps_in_time_order(gathered.samples.iter()).into_iter()),
+        itl_s: seconds(gaps_ns.into_iter()),
         tpot_s: seconds(ok.iter().filter_map(|s| s.tpot)),
         latency_s: seconds(ok.iter().map(|s| s.latency as f64)),
         input_tokens: series(ok.iter().filter_map(|s| s.input_tokens).map(f64::from)),
@@ -326,7 +329,7 @@ fn steady(facts: &RunFacts, gathered: &Gathered) -> Option<Steady> {
         requests: after.len(),
         ttft_s: seconds(after.iter().filter_map(|s| s.ttft).map(|ns| ns as f64)),
         service_ttft_s: seconds(after.iter().filter_map(|s| s.service_ttft).map(|ns| ns as f64)),
-        itl_s: seconds(gathered.gaps_in_time_order(after.iter().copied()).into_iter()),
+        itl_s: seconds(gathered.gaps_of(after.iter().copied()).into_iter()),
     })
 }
 
