@@ -1,2 +1,4 @@
 //! Facts of this machine.
+
+pub mod limits;
 pub mod usage;

@@ -1,5 +1,6 @@
 //! Writing a run's database.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
@@ -88,7 +89,7 @@ impl Writer {
     pub fn add_block<'w>(
         &mut self,
         block: &Block,
-        body: impl Fn(&RequestRecord) -> &'w [u8],
+        body: impl Fn(&RequestRecord) -> Cow<'w, [u8]>,
     ) -> Result<(), StoreError> {
         let mut insert =
             self.connection.prepare_cached(&insert_request()).map_err(|e| StoreError::write(&self.path, e))?;
@@ -96,7 +97,7 @@ impl Writer {
             let body_id = match self.save {
                 Save::Metrics => None,
                 Save::Text | Save::Full => Some(
-                    body_id(&self.connection, &mut self.bodies, body(record))
+                    body_id(&self.connection, &mut self.bodies, &body(record))
                         .map_err(|e| StoreError::write(&self.path, e))?,
                 ),
             };

@@ -1,0 +1,104 @@
+//! One blocking GET to the server under test, over whatever transport the load uses. Never used while measuring.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use crate::plan::{Target, Transport};
+use crate::protocol::response::{Eof, Piece, Progress, Response};
+
+/// A reply: its status and its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub status: u16,
+    pub body: Vec<u8>,
+}
+
+/// Longest body read.
+const MAX_BODY: usize = 64 << 20;
+
+/// Asks `target`'s server for `path`. `headers` are whole lines, each ended by CRLF; `tls` is needed where the target
+/// has TLS. Waits at most `timeout` for each step.
+pub fn get(
+    target: &Target,
+    path: &str,
+    headers: &str,
+    tls: Option<Arc<ClientConfig>>,
+    timeout: Duration,
+) -> Result<Reply, String> {
+    let mut stream = connect(target, tls, timeout)?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: ringmark/{}\r\nAccept: */*\r\nConnection: close\r\n{headers}\r\n",
+        target.authority,
+        env!("CARGO_PKG_VERSION")
+    );
+    stream.write_all(request.as_bytes()).and_then(|()| stream.flush()).map_err(|error| error.to_string())?;
+    receive(&mut stream)
+}
+
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+fn connect(target: &Target, tls: Option<Arc<ClientConfig>>, timeout: Duration) -> Result<Box<dyn Stream>, String> {
+    let addresses = match &target.transport {
+        Transport::Tcp(addresses) => addresses,
+        Transport::Unix(path) => {
+            let stream = UnixStream::connect(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            stream.set_read_timeout(Some(timeout)).map_err(|error| error.to_string())?;
+            return Ok(Box::new(stream));
+        }
+    };
+    let mut last = "the target has no address".to_string();
+    for address in addresses {
+        match TcpStream::connect_timeout(address, timeout) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(timeout)).map_err(|error| error.to_string())?;
+                let Some(config) = tls else { return Ok(Box::new(stream)) };
+                let name = ServerName::try_from(target.host.clone()).map_err(|error| error.to_string())?;
+                let session = ClientConnection::new(config, name).map_err(|error| error.to_string())?;
+                return Ok(Box::new(StreamOwned::new(session, stream)));
+            }
+            Err(error) => last = format!("{address}: {error}"),
+        }
+    }
+    Err(last)
+}
+
+fn receive(stream: &mut dyn Stream) -> Result<Reply, String> {
+    let mut response = Response::new(false, MAX_BODY);
+    let mut body = Vec::new();
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let length = match stream.read(&mut buffer) {
+            Ok(length) => length,
+            // Many servers end a TLS connection without saying goodbye; the framing tells whether all is there.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error.to_string()),
+        };
+        let mut keep = |piece: Piece<'_>| {
+            if let Piece::Body(bytes) = piece {
+                body.extend_from_slice(bytes);
+            }
+        };
+        let complete = match length {
+            0 if response.push_eof(&mut keep) != Eof::Complete => return Err("the reply was cut short".to_string()),
+            0 => true,
+            _ => {
+                let progress = response.push(&buffer[..length], &mut keep).map_err(|error| error.to_string())?;
+                matches!(progress, Progress::Complete { .. })
+            }
+        };
+        if complete {
+            return Ok(Reply { status: response.head().status, body });
+        }
+        if body.len() > MAX_BODY {
+            return Err("the reply is too long".to_string());
+        }
+    }
+}
