@@ -1,6 +1,8 @@
 //! A load generator for LLM inference servers.
 
 pub mod api;
+pub mod cli;
+pub mod log;
 pub mod plan;
 pub mod record;
 pub mod spec;

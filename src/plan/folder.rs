@@ -18,7 +18,8 @@ pub fn root_folder(outputs: &Path, started: Option<&str>, name: &str) -> PathBuf
 
 /// `--name` as a folder's name.
 pub fn name_of_run(name: &str) -> String {
-    let safe: String = name.chars().map(|c| if "<>:\"|?*\\/".contains(c) || c.is_control() { '_' } else { c }).collect();
+    let safe: String =
+        name.chars().map(|c| if "<>:\"|?*\\/".contains(c) || c.is_control() { '_' } else { c }).collect();
     let mut end = safe.len().min(MAX_NAME_BYTES);
     while !safe.is_char_boundary(end) {
         end -= 1;

@@ -37,7 +37,10 @@ pub fn cores(
             cores = allowed[allowed.len() - workers..].to_vec();
         }
         if workers > cores.len() {
-            notes.push(format!("{workers} workers share {} cores: expect receive lag; prefer fewer --workers", cores.len()));
+            notes.push(format!(
+                "{workers} workers share {} cores: expect receive lag; prefer fewer --workers",
+                cores.len()
+            ));
         }
         cores = cores.iter().copied().cycle().take(workers).collect();
     }
@@ -45,7 +48,10 @@ pub fn cores(
     // A worker without a lane would only poll.
     if let Some(parallel) = parallel.map(|parallel| parallel as usize).filter(|parallel| *parallel < cores.len()) {
         if spec.workers.is_some() || !spec.cores.is_empty() {
-            notes.push(format!("--parallel {parallel} keeps only {parallel} of {} workers busy; the others are left out", cores.len()));
+            notes.push(format!(
+                "--parallel {parallel} keeps only {parallel} of {} workers busy; the others are left out",
+                cores.len()
+            ));
         }
         cores.truncate(parallel);
     }
@@ -85,7 +91,8 @@ mod tests {
     #[test]
     fn impossible_workers_and_cores_are_refused() {
         let mut notes = Vec::new();
-        let error = |spec: &Spec, notes: &mut Vec<String>| cores(spec, &[0, 1], None, false, notes).unwrap_err().to_string();
+        let error =
+            |spec: &Spec, notes: &mut Vec<String>| cores(spec, &[0, 1], None, false, notes).unwrap_err().to_string();
         assert!(error(&Spec { cores: vec![9], ..Spec::default() }, &mut notes).contains("allowed: 0,1"));
         assert!(error(&Spec { workers: Some(0), ..Spec::default() }, &mut notes).contains("--workers"));
     }
