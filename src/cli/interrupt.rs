@@ -43,3 +43,19 @@ pub fn watch(
     })?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn the_first_signal_asks_for_an_orderly_end() {
+        let stop = Arc::new(AtomicU8::new(GO_ON));
+        let (told, hears) = mpsc::channel();
+        watch(stop.clone(), move || told.send(()).unwrap(), || ()).unwrap();
+        signal_hook::low_level::raise(SIGTERM).unwrap();
+        hears.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_eq!(stop.load(Ordering::SeqCst), STOP);
+    }
+}

@@ -56,6 +56,23 @@ pub struct Early {
     pub status: u8,
 }
 
+impl Early {
+    /// A mistake that ends the program: one line, which names what is wrong and what to do.
+    pub fn mistake(text: &str) -> Early {
+        Early { text: format!("error: {text}\n"), to_stdout: false, status: status::UNABLE }
+    }
+
+    /// Writes it where it belongs; gives the exit status.
+    pub fn show(&self) -> u8 {
+        if self.to_stdout {
+            print!("{}", self.text);
+        } else {
+            eprint!("{}", self.text);
+        }
+        self.status
+    }
+}
+
 /// Reads the command line.
 pub fn parse<I: IntoIterator<Item = T>, T: Into<OsString>>(arguments: I) -> Result<Command, Early> {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
@@ -94,6 +111,7 @@ fn shorten(text: &str, help: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{RigFacts, resolve};
     use crate::spec::Spec;
 
     fn spec(line: &str) -> Spec {
@@ -123,13 +141,32 @@ mod tests {
     fn lists_and_negative_numbers_are_read() {
         let spec = spec(
             "--parallel 1 10 50 -n 10 20 100 --rate -1 --max-tokens 10 20 --headers A=b C=d --stop x y \
-             --stop-token-ids 7 8 --top-k -1 --frequency-penalty -0.5 --cores 0,2-3",
+             --stop-token-ids 7 8 --top-k -1 --frequency-penalty -0.5 --cores 0,2-3 5",
         );
         assert_eq!((spec.parallel, spec.number), (vec![1, 10, 50], vec![10, 20, 100]));
         assert_eq!((spec.rate, spec.max_tokens), (vec![-1.0], vec![10, 20]));
         assert_eq!((spec.headers, spec.stop), (vec!["A=b".into(), "C=d".into()], vec!["x".into(), "y".into()]));
         assert_eq!((spec.stop_token_ids, spec.top_k, spec.frequency_penalty), (vec![7, 8], Some(-1), Some(-0.5)));
-        assert_eq!(spec.cores, vec![0, 2, 3]);
+        assert_eq!(spec.cores, vec![0, 2, 3, 5]);
+    }
+
+    #[test]
+    fn documented_calls_are_understood() {
+        for line in [
+            "--url http://127.0.0.1:8000/v1/chat/completions --parallel 1 --model qwen2.5 --number 15 --api openai --stream",
+            "--url http://127.0.0.1:8000/v1/chat/completions --parallel 2 --model qwen2.5 --log-every-n-query 10 \
+             --read-timeout 120 --connect-timeout 120 --number 20 --max-prompt-length 128000 --min-prompt-length 128 \
+             --api openai --temperature 0.7 --max-tokens 1024 --stop <|im_end|>",
+            "--url http://h/v1/completions --parallel 2 --model qwen2.5 --number 20 --temperature 0.9 --prompt @prompt.txt",
+            "--parallel 1 10 50 100 200 --number 10 20 100 200 400 --model Qwen2.5-0.5B-Instruct --max-tokens 1024 \
+             --min-tokens 1024 --url http://127.0.0.1:8801/v1/chat/completions --extra-args {\"ignore_eos\":true}",
+            "--url http://h/v1/chat/completions --model m --open-loop --rate 5 10 20 --number 500 1000 2000 --stream",
+            "--url http://h/v1/chat/completions --parallel 10 --model m --number 100 --warmup-num 0.1 --stream",
+        ] {
+            let facts = RigFacts { allowed_cores: vec![0, 1], ..RigFacts::default() };
+            let plans = resolve(&spec(line), &facts).unwrap();
+            assert!(plans.iter().all(|plan| plan.notes.is_empty()), "{line}: {:?}", plans[0].notes);
+        }
     }
 
     #[test]

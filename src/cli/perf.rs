@@ -54,13 +54,15 @@ pub struct PerfArgs {
     #[arg(long, help_heading = TARGET)]
     insecure: bool,
 
-    /// Requests of each run; one value for all runs of a sweep, or one for each. Default: 1000, or no limit with --duration
+    /// Requests of each run; one value for all runs of a sweep, or one for each. Default: 1000, or with --duration as
+    /// many as it lets through
     #[arg(short = 'n', long, value_name = "N", num_args = 1.., value_parser = values::count::<u64>, help_heading = LOAD)]
     number: Vec<u64>,
     /// Requests in flight at all times; several values: one run after the other [default: 1]
     #[arg(long, visible_alias = "concurrency", value_name = "N", num_args = 1.., value_parser = values::count::<u32>, help_heading = LOAD)]
     parallel: Vec<u32>,
-    /// Requests per second; -1: as fast as --parallel lets them. Several values sweep, with --open-loop [default: -1]
+    /// Requests per second; -1: as fast as --parallel lets them. With --open-loop several values: one run after the
+    /// other [default: -1]
     #[arg(long, value_name = "R", num_args = 1.., value_parser = values::number, help_heading = LOAD)]
     rate: Vec<f64>,
     /// How requests at a rate are spaced: poisson, constant, gamma:CV, burst [default: poisson]
@@ -179,8 +181,8 @@ pub struct PerfArgs {
     #[arg(long, value_name = "N", value_parser = values::count::<usize>, help_heading = CLIENT)]
     workers: Option<usize>,
     /// Cores for the workers, for example 2,3 or 4-7
-    #[arg(long, value_name = "LIST", value_parser = values::cores, help_heading = CLIENT)]
-    cores: Option<values::Cores>,
+    #[arg(long, value_name = "LIST", num_args = 1.., value_parser = values::cores, help_heading = CLIENT)]
+    cores: Vec<values::Cores>,
     /// Busy polling: sends closer to schedule for a whole core of each worker
     #[arg(long, help_heading = CLIENT)]
     spin: bool,
@@ -255,7 +257,7 @@ impl From<PerfArgs> for Spec {
             log_level: args.log_level,
             quiet: args.quiet,
             workers: args.workers,
-            cores: args.cores.map_or(Vec::new(), |cores| cores.0),
+            cores: args.cores.into_iter().flat_map(|cores| cores.0).collect(),
             spin: args.spin,
             cold: args.cold,
             source_address: args.source_address,

@@ -37,8 +37,8 @@ pub fn name_of_model(model: &str) -> String {
     name_of_run(last)
 }
 
-/// The folder of one run: `parallel_8_number_100`, `rate_20.0_number_100`, `burst_number_100`, or with `duration_30s` at
-/// the end where only the duration ends the run.
+/// The folder of one run: `parallel_8_number_100`, `rate_20.0_number_100`, `burst_number_100`, or with `duration_30s`
+/// at the end where only the duration ends the run.
 pub fn name_of_load(load: &Load, number: Option<u64>, duration_s: Option<f64>) -> String {
     let what = match load {
         Load::Closed { parallel } | Load::Paced { parallel, .. } => format!("parallel_{parallel}"),

@@ -5,7 +5,7 @@ use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
 use super::{endpoint, folder, root_folder, spell};
-use crate::spec::{Spec, mask};
+use crate::spec::{Spec, mask, masked_url};
 use crate::workload::Recipe;
 
 /// Requests of a run for which neither `--number` nor `--duration` is given.
@@ -46,7 +46,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let Endpoint { mut target, dialect, note } = target(spec)?;
     notes.extend(note);
     let secrets = spec.secrets();
-    target.url = mask(&target.url, &secrets);
+    target.url = masked_url(&target.url);
     for note in &mut notes {
         *note = mask(note, &secrets);
     }

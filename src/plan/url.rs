@@ -221,6 +221,8 @@ mod tests {
         assert_eq!((found.target.host.as_str(), found.target.port), ("127.0.0.1", 8801));
         assert_eq!(found.target.path, "/v1/chat/completions?x=1");
         assert_eq!((found.dialect, found.note), (Dialect::Chat, None));
+        assert_eq!(found.target.models_path(), "/v1/models?x=1");
+        assert_eq!(read("http://h/v1/completions").target.models_path(), "/v1/models");
         assert_eq!(read("http://h/v1/completions").dialect, Dialect::Completions);
         assert_eq!(read("HTTP://Host.Example/completions/").target.url, "http://host.example/completions");
     }

@@ -7,7 +7,7 @@ use crate::spec::Spec;
 const MAX_WORKERS: usize = 1024;
 
 /// One core number for each worker. By default all allowed cores but the first one, which is left to the kernel's
-/// housekeeping and to our collector; with the built-in server as target, half of them, so that it is not the bottleneck.
+/// housekeeping and to our collector; with the built-in server as target, half of them, so that it keeps up.
 pub fn cores(
     spec: &Spec,
     allowed: &[usize],

@@ -61,7 +61,7 @@ pub fn offsets(schedule: &Schedule, seed: u64, ramp_ns: u64) -> Offsets {
     let gaps = match schedule.arrival {
         Arrival::Poisson => Gaps::Exponential,
         Arrival::Constant => Gaps::Equal,
-        // Shape 1/cv² and scale cv² give mean 1. Checked by `Arrival::scan`; an impossible value falls back to equal gaps.
+        // Shape 1/cv² and scale cv² give mean 1. `Arrival::scan` lets no impossible value through.
         Arrival::Gamma { cv } => Gamma::new(1.0 / (cv * cv), cv * cv).map_or(Gaps::Equal, Gaps::Gamma),
         Arrival::Burst => Gaps::None,
     };
