@@ -86,6 +86,16 @@ pub struct Target {
 }
 
 impl Target {
+    /// Path and query that list the server's models: `/v1/models` beside `/v1/chat/completions`.
+    pub fn models_path(&self) -> String {
+        let (path, query) = match self.path.split_once('?') {
+            Some((path, query)) => (path, format!("?{query}")),
+            None => (self.path.as_str(), String::new()),
+        };
+        let base = path.strip_suffix("/completions").unwrap_or(path);
+        format!("{}/models{query}", base.strip_suffix("/chat").unwrap_or(base))
+    }
+
     /// Sets the address of the built-in server once it listens.
     pub fn mock_listens_at(&mut self, address: SocketAddr) {
         self.authority = address.to_string();

@@ -171,7 +171,13 @@ impl Default for Spec {
 pub const MASK: &str = "****";
 
 impl Spec {
-    /// Every text of this call that must not be shown or stored.
+    /// The least important level that the log takes.
+    pub fn level(&self) -> LogLevel {
+        if self.debug { LogLevel::Debug } else { self.log_level }
+    }
+
+    /// Every text of this call that must not be shown or stored, wherever it stands. Shorter ones than four characters
+    /// are not among them: they would blacken innocent text, and the places where they belong are masked by name.
     pub fn secrets(&self) -> Vec<String> {
         let mut secrets: Vec<String> = self.api_key.iter().cloned().collect();
         for (name, value) in self.headers.iter().filter_map(|header| header.split_once('=')) {
@@ -182,7 +188,7 @@ impl Spec {
             }
         }
         secrets.extend(url_secrets(self.url.as_deref().unwrap_or_default()));
-        secrets.retain(|secret| !secret.is_empty());
+        secrets.retain(|secret| secret.len() >= 4);
         // Longest first, so that no part of a longer one stays behind.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
@@ -194,7 +200,7 @@ impl Spec {
         let secrets = self.secrets();
         let mut masked = self.clone();
         masked.api_key = self.api_key.as_ref().map(|_| MASK.to_string());
-        masked.url = self.url.as_ref().map(|url| mask(url, &secrets));
+        masked.url = self.url.as_ref().map(|url| mask(&masked_url(url), &secrets));
         for header in &mut masked.headers {
             if let Some((name, _)) = header.split_once('=').filter(|(name, _)| head::is_secret(name)) {
                 *header = format!("{name}={MASK}");
@@ -210,12 +216,25 @@ pub fn mask(text: &str, secrets: &[String]) -> String {
     secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret.as_str(), MASK))
 }
 
-/// Values of query parameters with telling names.
+/// A URL without the values of query parameters with telling names.
+pub fn masked_url(url: &str) -> String {
+    let Some((path, query)) = url.split_once('?').filter(|_| !is_mock(url)) else { return url.to_string() };
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if head::is_secret(name) => format!("{name}={MASK}"),
+        _ => pair.to_string(),
+    });
+    format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
 fn url_secrets(url: &str) -> Vec<String> {
-    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let query = url.split_once('?').filter(|_| !is_mock(url)).map_or("", |(_, query)| query);
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    // The mock's `tokens=100` is a count.
-    pairs.filter(|(name, _)| head::is_secret(name) && !url.starts_with("mock:")).map(|(_, v)| v.to_string()).collect()
+    pairs.filter(|(name, _)| head::is_secret(name)).map(|(_, value)| value.to_string()).collect()
+}
+
+/// The built-in server has no secrets: its `tokens=100` is a count.
+fn is_mock(url: &str) -> bool {
+    url.starts_with("mock:")
 }
 
 fn headers_as_object<S: Serializer>(headers: &[String], serializer: S) -> Result<S::Ok, S::Error> {
@@ -236,13 +255,13 @@ mod tests {
     fn no_secret_is_left_in_what_is_stored() {
         let spec = Spec {
             api_key: Some("sk-key".to_string()),
-            url: Some("http://h/v1?api_key=urlsecret&x=1".to_string()),
+            url: Some("http://h/v1?api_key=urlsecret&x=1&key=pin".to_string()),
             headers: vec!["Authorization=Bearer abc123".to_string(), "X-Tenant=a".to_string()],
             extra_args: Some(r#"{"user":"sk-key"}"#.to_string()),
             ..Spec::default()
         };
         let json = serde_json::to_string(&spec.masked()).unwrap();
-        for secret in ["sk-key", "urlsecret", "abc123"] {
+        for secret in ["sk-key", "urlsecret", "abc123", "=pin"] {
             assert!(!json.contains(secret), "{json}");
         }
         assert!(json.contains(r#""X-Tenant":"a""#) && json.contains("x=1"), "{json}");
@@ -252,5 +271,6 @@ mod tests {
     fn the_mock_has_no_secrets() {
         let spec = Spec { url: Some("mock:?tokens=100&ttft=1ms".to_string()), ..Spec::default() };
         assert!(spec.secrets().is_empty());
+        assert_eq!(spec.masked(), spec);
     }
 }

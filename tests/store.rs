@@ -223,7 +223,7 @@ fn a_database_without_an_end_is_read() {
     let mut block = Block::new(0);
     push_ok(&mut block, 0, 0, &[50]);
     writer.begin().unwrap();
-    writer.add_block(&block, |_| b"{}").unwrap();
+    writer.add_block(&block, |_| std::borrow::Cow::Borrowed(b"{}")).unwrap();
     writer.commit().unwrap();
     // Somebody looks while the run goes on.
     let reader = Reader::open(&path).unwrap();

@@ -169,7 +169,8 @@ mod tests {
     use super::*;
 
     fn options(dialect: Dialect) -> Options {
-        let sampling = Sampling { max_tokens: Some(MaxTokens::Fixed(16)), temperature: Some(0.0), ..Sampling::default() };
+        let sampling =
+            Sampling { max_tokens: Some(MaxTokens::Fixed(16)), temperature: Some(0.0), ..Sampling::default() };
         Options { dialect, model: "m".to_string(), stream: true, sampling, extra: Map::new() }
     }
 

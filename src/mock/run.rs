@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::{Config, Mock, Stats};
 
-/// Starts a mock, tells `ready` its address, serves until `stop` is set, and gives its account of itself.
+/// Starts a mock, tells `ready` its address, serves until `stop` is not 0, and gives its account of itself.
 ///
 /// # Errors
 /// Those of [`Mock::start`] and [`Mock::stop`].
@@ -15,12 +15,12 @@ pub fn serve_until(
     config: &Config,
     cores: &[usize],
     bind: SocketAddr,
-    stop: &AtomicBool,
+    stop: &AtomicU8,
     ready: impl FnOnce(SocketAddr),
 ) -> io::Result<Stats> {
     let mut mock = Mock::start(config, cores, bind)?;
     ready(mock.addr());
-    while !stop.load(Relaxed) {
+    while stop.load(Relaxed) == 0 {
         std::thread::sleep(Duration::from_millis(50));
     }
     mock.stop()?;

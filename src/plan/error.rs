@@ -3,7 +3,9 @@
 /// A mistake in what was asked, found before anything is sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    #[error("no server to measure: give --url http://HOST:PORT/v1/chat/completions, or --url mock: for the built-in one")]
+    #[error(
+        "no server to measure: give --url http://HOST:PORT/v1/chat/completions, or --url mock: for the built-in one"
+    )]
     NoUrl,
     #[error("--url '{url}': {what}")]
     Url { url: String, what: String },

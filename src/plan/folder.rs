@@ -18,7 +18,8 @@ pub fn root_folder(outputs: &Path, started: Option<&str>, name: &str) -> PathBuf
 
 /// `--name` as a folder's name.
 pub fn name_of_run(name: &str) -> String {
-    let safe: String = name.chars().map(|c| if "<>:\"|?*\\/".contains(c) || c.is_control() { '_' } else { c }).collect();
+    let safe: String =
+        name.chars().map(|c| if "<>:\"|?*\\/".contains(c) || c.is_control() { '_' } else { c }).collect();
     let mut end = safe.len().min(MAX_NAME_BYTES);
     while !safe.is_char_boundary(end) {
         end -= 1;
@@ -36,8 +37,8 @@ pub fn name_of_model(model: &str) -> String {
     name_of_run(last)
 }
 
-/// The folder of one run: `parallel_8_number_100`, `rate_20.0_number_100`, `burst_number_100`, or with `duration_30s` at
-/// the end where only the duration ends the run.
+/// The folder of one run: `parallel_8_number_100`, `rate_20.0_number_100`, `burst_number_100`, or with `duration_30s`
+/// at the end where only the duration ends the run.
 pub fn name_of_load(load: &Load, number: Option<u64>, duration_s: Option<f64>) -> String {
     let what = match load {
         Load::Closed { parallel } | Load::Paced { parallel, .. } => format!("parallel_{parallel}"),

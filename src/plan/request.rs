@@ -51,7 +51,10 @@ pub fn seconds_ns(flag: &'static str, seconds: f64, zero_is_fine: bool) -> Resul
     }
     if !seconds.is_finite() || seconds <= 0.0 || seconds > MAX_SECONDS {
         let least = if zero_is_fine { "0 or more" } else { "above 0" };
-        return Err(PlanError::value(flag, format!("must be {least} seconds and at most {MAX_SECONDS:.0}, not {seconds}")));
+        return Err(PlanError::value(
+            flag,
+            format!("must be {least} seconds and at most {MAX_SECONDS:.0}, not {seconds:?}"),
+        ));
     }
     Ok((seconds * S as f64).round() as u64)
 }
@@ -95,7 +98,7 @@ fn sampling(spec: &Spec) -> Result<Sampling, PlanError> {
     for (flag, value, low, high) in finite {
         if let Some(value) = value.filter(|value| !value.is_finite() || !(low..=high).contains(value)) {
             let range = if high == 1.0 { "between 0 and 1" } else { "a finite number of 0 or more" };
-            return Err(PlanError::value(flag, format!("must be {range}, not {value}")));
+            return Err(PlanError::value(flag, format!("must be {range}, not {value:?}")));
         }
     }
     if spec.n_choices == Some(0) {
@@ -136,7 +139,10 @@ fn max_tokens(values: &[u32]) -> Result<MaxTokens, PlanError> {
         }
         [low, high] if low == high => Ok(MaxTokens::Fixed(low)),
         [low, high] => Ok(MaxTokens::Drawn { low, high }),
-        _ => Err(PlanError::value(FLAG, format!("takes one limit, or the two ends of a range, not {} values", values.len()))),
+        _ => Err(PlanError::value(
+            FLAG,
+            format!("takes one limit, or the two ends of a range, not {} values", values.len()),
+        )),
     }
 }
 
@@ -157,7 +163,8 @@ fn extra(text: Option<&str>) -> Result<Map<String, Value>, PlanError> {
 fn headers(spec: &Spec) -> Result<Vec<Header>, PlanError> {
     let mut headers = Vec::with_capacity(spec.headers.len() + 1);
     for text in &spec.headers {
-        headers.push(Header::scan(text).map_err(|what| PlanError::value("--headers", format!("cannot be used: {what}")))?);
+        headers
+            .push(Header::scan(text).map_err(|what| PlanError::value("--headers", format!("cannot be used: {what}")))?);
     }
     for (place, header) in headers.iter().enumerate() {
         if headers[..place].iter().any(|earlier| earlier.name.eq_ignore_ascii_case(&header.name)) {

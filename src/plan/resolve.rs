@@ -5,7 +5,7 @@ use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
 use super::{endpoint, folder, root_folder, spell};
-use crate::spec::{Spec, mask};
+use crate::spec::{Spec, mask, masked_url};
 use crate::workload::Recipe;
 
 /// Requests of a run for which neither `--number` nor `--duration` is given.
@@ -32,7 +32,13 @@ pub struct RigFacts {
 pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     if !APIS.contains(&spec.api.as_str()) {
         let suggested = spell::nearest(&spec.api, &APIS);
-        return Err(PlanError::Unknown { flag: "--api", kind: "API", given: spec.api.clone(), suggested, known: &APIS });
+        return Err(PlanError::Unknown {
+            flag: "--api",
+            kind: "API",
+            given: spec.api.clone(),
+            suggested,
+            known: &APIS,
+        });
     }
     let mut notes = Vec::new();
     let loads = loads(spec, &mut notes)?;
@@ -40,7 +46,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let Endpoint { mut target, dialect, note } = target(spec)?;
     notes.extend(note);
     let secrets = spec.secrets();
-    target.url = mask(&target.url, &secrets);
+    target.url = masked_url(&target.url);
     for note in &mut notes {
         *note = mask(note, &secrets);
     }
@@ -87,7 +93,9 @@ impl Base<'_> {
             return Err(PlanError::conflict("--cold is about a closed loop: an open loop opens no connection ahead"));
         }
         let drain_ns = match (spec.drain_s, spec.duration_s) {
-            (Some(_), None) => return Err(PlanError::conflict("--drain needs --duration: only that leaves requests in flight")),
+            (Some(_), None) => {
+                return Err(PlanError::conflict("--drain needs --duration: only that leaves requests in flight"));
+            }
             (drain, _) => seconds_ns("--drain", drain.unwrap_or(DEFAULT_DRAIN_S), true)?,
         };
         Ok(Plan {
@@ -162,7 +170,9 @@ impl Base<'_> {
 fn target(spec: &Spec) -> Result<Endpoint, PlanError> {
     let url = spec.url.as_deref().ok_or(PlanError::NoUrl)?;
     if spec.insecure && spec.cacert.is_some() {
-        return Err(PlanError::conflict("--insecure checks no certificate, so --cacert has no use beside it; keep one"));
+        return Err(PlanError::conflict(
+            "--insecure checks no certificate, so --cacert has no use beside it; keep one",
+        ));
     }
     let tls = TlsPlan { ca_file: spec.cacert.clone(), insecure: spec.insecure };
     let mut found = endpoint(url, tls).map_err(|error| match error {
@@ -190,7 +200,9 @@ fn target(spec: &Spec) -> Result<Endpoint, PlanError> {
 
 fn model(spec: &Spec, target: &Target) -> Result<String, PlanError> {
     match &spec.model {
-        Some(model) if model.trim().is_empty() => Err(PlanError::value("--model", "is empty; leave it out to ask the server")),
+        Some(model) if model.trim().is_empty() => {
+            Err(PlanError::value("--model", "is empty; leave it out to ask the server"))
+        }
         Some(model) => Ok(model.clone()),
         None if target.mock.is_some() => Ok("mock".to_string()),
         None => Ok(String::new()),
@@ -211,7 +223,9 @@ fn loads(spec: &Spec, notes: &mut Vec<String>) -> Result<Vec<Load>, PlanError> {
         )));
     }
     if arrival == Arrival::Burst && spec.ramp_s > 0.0 {
-        return Err(PlanError::conflict("--arrival burst sends everything at the start, so --ramp cannot stand beside it"));
+        return Err(PlanError::conflict(
+            "--arrival burst sends everything at the start, so --ramp cannot stand beside it",
+        ));
     }
     let schedules = rates.into_iter().map(|rate_per_s| Schedule { rate_per_s, arrival: arrival.clone() });
     if spec.open_loop {
@@ -247,11 +261,14 @@ fn open_loads(spec: &Spec, schedules: Vec<Schedule>, notes: &mut Vec<String>) ->
 /// The rates asked for; empty without a schedule. A burst counts as one rate of 0.
 fn rates(spec: &Spec, arrival: &Arrival) -> Result<Vec<f64>, PlanError> {
     if let Some(wrong) = spec.rate.iter().find(|rate| !rate.is_finite() || (**rate <= 0.0 && **rate != -1.0)) {
-        return Err(PlanError::value("--rate", format!("must be above 0, or -1 for no pacing, not {wrong}")));
+        return Err(PlanError::value("--rate", format!("must be above 0, or -1 for no pacing, not {wrong:?}")));
     }
     // Offsets are nanoseconds: a rate past this puts several requests on each, one below it stands still.
     if let Some(wrong) = spec.rate.iter().find(|rate| **rate > 0.0 && !(1e-6..=1e8).contains(*rate)) {
-        return Err(PlanError::value("--rate", format!("must be between 0.000001 and 100000000 per second, not {wrong}")));
+        return Err(PlanError::value(
+            "--rate",
+            format!("must be between 0.000001 and 100000000 per second, not {wrong}"),
+        ));
     }
     let unpaced = spec.rate.contains(&-1.0);
     if unpaced && (spec.open_loop || spec.rate.len() > 1) {
@@ -290,15 +307,16 @@ fn warmup(spec: &Spec, number: Option<u64>) -> Result<u64, PlanError> {
     const FLAG: &str = "--warmup-num";
     let asked = spec.warmup_num;
     match number {
-        _ if !asked.is_finite() || !(0.0..=1e15).contains(&asked) => {
-            Err(PlanError::value(FLAG, format!("must be 0, a share between 0 and 1, or a count from 1 on, not {asked}")))
-        }
+        _ if !asked.is_finite() || !(0.0..=1e15).contains(&asked) => Err(PlanError::value(
+            FLAG,
+            format!("must be 0, a share between 0 and 1, or a count from 1 on, not {asked:?}"),
+        )),
         _ if asked == 0.0 => Ok(0),
         Some(number) if asked < 1.0 => Ok(((asked * number as f64) as u64).max(1)),
         None if asked < 1.0 => {
             Err(PlanError::conflict("--warmup-num is a share of --number here: give --number, or a count from 1 on"))
         }
-        _ if asked.fract() != 0.0 => Err(PlanError::value(FLAG, format!("must be whole from 1 on, not {asked}"))),
+        _ if asked.fract() != 0.0 => Err(PlanError::value(FLAG, format!("must be whole from 1 on, not {asked:?}"))),
         _ => Ok(asked as u64),
     }
 }

@@ -27,7 +27,10 @@ pub fn endpoint(url: &str, tls: TlsPlan) -> Result<Endpoint, PlanError> {
         return Err(wrong("is empty or has spaces around it"));
     }
     if url.chars().any(char::is_control) {
-        return Err(PlanError::Url { url: url.escape_debug().to_string(), what: "has a control character".to_string() });
+        return Err(PlanError::Url {
+            url: url.escape_debug().to_string(),
+            what: "has a control character".to_string(),
+        });
     }
     let (target, added) = match url.split_once(':') {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => tcp(rest, None).map_err(|e| wrong(&e))?,
@@ -168,9 +171,7 @@ fn complete(path_and_query: &str) -> Result<(String, bool), String> {
         return Ok((format!("{path}{query}"), false));
     }
     if let Some(other) = FOREIGN.iter().find(|other| path.ends_with(*other)) {
-        return Err(format!(
-            "{other} is not an endpoint of --api openai; use /v1/chat/completions or /v1/completions"
-        ));
+        return Err(format!("{other} is not an endpoint of --api openai; use /v1/chat/completions or /v1/completions"));
     }
     let path = match path {
         "" => "/v1/chat/completions".to_string(),
@@ -220,6 +221,8 @@ mod tests {
         assert_eq!((found.target.host.as_str(), found.target.port), ("127.0.0.1", 8801));
         assert_eq!(found.target.path, "/v1/chat/completions?x=1");
         assert_eq!((found.dialect, found.note), (Dialect::Chat, None));
+        assert_eq!(found.target.models_path(), "/v1/models?x=1");
+        assert_eq!(read("http://h/v1/completions").target.models_path(), "/v1/models");
         assert_eq!(read("http://h/v1/completions").dialect, Dialect::Completions);
         assert_eq!(read("HTTP://Host.Example/completions/").target.url, "http://host.example/completions");
     }

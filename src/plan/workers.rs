@@ -7,7 +7,7 @@ use crate::spec::Spec;
 const MAX_WORKERS: usize = 1024;
 
 /// One core number for each worker. By default all allowed cores but the first one, which is left to the kernel's
-/// housekeeping and to our collector; with the built-in server as target, half of them, so that it is not the bottleneck.
+/// housekeeping and to our collector; with the built-in server as target, half of them, so that it keeps up.
 pub fn cores(
     spec: &Spec,
     allowed: &[usize],
@@ -37,7 +37,10 @@ pub fn cores(
             cores = allowed[allowed.len() - workers..].to_vec();
         }
         if workers > cores.len() {
-            notes.push(format!("{workers} workers share {} cores: expect receive lag; prefer fewer --workers", cores.len()));
+            notes.push(format!(
+                "{workers} workers share {} cores: expect receive lag; prefer fewer --workers",
+                cores.len()
+            ));
         }
         cores = cores.iter().copied().cycle().take(workers).collect();
     }
@@ -45,7 +48,10 @@ pub fn cores(
     // A worker without a lane would only poll.
     if let Some(parallel) = parallel.map(|parallel| parallel as usize).filter(|parallel| *parallel < cores.len()) {
         if spec.workers.is_some() || !spec.cores.is_empty() {
-            notes.push(format!("--parallel {parallel} keeps only {parallel} of {} workers busy; the others are left out", cores.len()));
+            notes.push(format!(
+                "--parallel {parallel} keeps only {parallel} of {} workers busy; the others are left out",
+                cores.len()
+            ));
         }
         cores.truncate(parallel);
     }
@@ -85,7 +91,8 @@ mod tests {
     #[test]
     fn impossible_workers_and_cores_are_refused() {
         let mut notes = Vec::new();
-        let error = |spec: &Spec, notes: &mut Vec<String>| cores(spec, &[0, 1], None, false, notes).unwrap_err().to_string();
+        let error =
+            |spec: &Spec, notes: &mut Vec<String>| cores(spec, &[0, 1], None, false, notes).unwrap_err().to_string();
         assert!(error(&Spec { cores: vec![9], ..Spec::default() }, &mut notes).contains("allowed: 0,1"));
         assert!(error(&Spec { workers: Some(0), ..Spec::default() }, &mut notes).contains("--workers"));
     }

@@ -1,4 +1,5 @@
 //! Facts of this machine.
 
+pub mod facts;
 pub mod limits;
 pub mod usage;

@@ -59,8 +59,7 @@ pub fn names_request_id(headers: &[Header]) -> bool {
 pub fn write(recipe: &Recipe, authority: &str, path: &str) -> Vec<u8> {
     let accept = if recipe.options.stream { "text/event-stream" } else { "application/json" };
     let agent = concat!("ringmark/", env!("CARGO_PKG_VERSION"));
-    let ours =
-        [("Host", authority), ("User-Agent", agent), ("Accept", accept), ("Content-Type", "application/json")];
+    let ours = [("Host", authority), ("User-Agent", agent), ("Accept", accept), ("Content-Type", "application/json")];
     let mut out = Vec::with_capacity(256);
     let mut line = |name: &str, value: &str| {
         write!(out, "{name}: {value}\r\n").expect("writing to a Vec cannot fail");

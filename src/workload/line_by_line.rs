@@ -60,7 +60,10 @@ fn parse(line: &str) -> Result<Prompt, String> {
 fn check_messages(messages: Vec<Value>) -> Result<Prompt, String> {
     for (place, message) in messages.iter().enumerate() {
         if !message.get("role").is_some_and(Value::is_string) {
-            return Err(format!("message {} has no field \"role\"; a chat is [{{\"role\", \"content\"}}, ...]", place + 1));
+            return Err(format!(
+                "message {} has no field \"role\"; a chat is [{{\"role\", \"content\"}}, ...]",
+                place + 1
+            ));
         }
         if message.get("content").is_none() && message.get("tool_calls").is_none() {
             return Err(format!("message {} has no field \"content\"", place + 1));

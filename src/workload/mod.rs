@@ -222,7 +222,8 @@ impl Item {
 /// The prompts the run uses: those of the asked length, from the offset on, no more than it can send.
 fn read(recipe: &Recipe) -> Result<Vec<Item>, WorkloadError> {
     let wanted = recipe.needed.map_or(u64::MAX, |needed| needed.max(1).saturating_add(recipe.offset));
-    let mut sieve = Sieve { lengths: recipe.lengths, wanted, kept: Vec::new(), read: 0, shortest: u64::MAX, longest: 0 };
+    let mut sieve =
+        Sieve { lengths: recipe.lengths, wanted, kept: Vec::new(), read: 0, shortest: u64::MAX, longest: 0 };
     match &recipe.source {
         Source::Prompt(text) => {
             sieve.take(Item { prompt: prompt::from_text(text)?, line: 0 });

@@ -113,11 +113,8 @@ pub fn report(phase: Phase) -> WorkerReport {
 
 /// Two bodies in turn.
 pub fn workload() -> Arc<Workload> {
-    Arc::new(Workload {
-        head: Vec::new(),
-        bodies: vec![b"{\"prompt\":0}".to_vec().into(), b"{\"prompt\":1}".to_vec().into()],
-        id_prefix: "id".to_string(),
-    })
+    let bodies = vec![b"{\"prompt\":0}".to_vec().into(), b"{\"prompt\":1}".to_vec().into()];
+    Arc::new(Workload::fixed(Vec::new(), bodies, "id"))
 }
 
 /// Runs parcels through a collector into `database`.

@@ -1,0 +1,132 @@
+//! `ringmark perf`, carried out: from the spec to the exit status.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
+use super::progress::Bars;
+use super::{Early, interrupt, status};
+use crate::engine::tls;
+use crate::log::Log;
+use crate::mock::Mock;
+use crate::plan::{Plan, RigFacts, resolve};
+use crate::report::screen;
+use crate::run::{Finished, RunError, Watch};
+use crate::server::models::first_model;
+use crate::spec::{LogLevel, Spec, mask};
+use crate::sweep;
+
+/// Width of tables in files, and on a standard output that is no terminal, columns.
+const FILE_WIDTH: usize = 140;
+/// How long a server may take to list its models.
+const MODELS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Carries out one call; gives the exit status.
+pub fn perf(spec: &Spec) -> Result<u8, Early> {
+    let mistake = |text: String| Early::mistake(&mask(&text, &spec.secrets()));
+    let facts = facts();
+    let (plans, mock) = decide(spec, &facts).map_err(mistake)?;
+    let root = plans[0].report.root.clone();
+    let bars = Bars::new(spec.quiet);
+    let log = open_log(spec, &root, &bars).map_err(mistake)?;
+    for note in &plans[0].notes {
+        log.warning(note);
+    }
+    let stop = Arc::new(AtomicU8::new(0));
+    watch_signals(&stop, &log).map_err(mistake)?;
+    let follow =
+        |read: Box<dyn Fn() -> crate::run::Reading + Send>| -> Box<dyn std::any::Any> { Box::new(bars.follow(read)) };
+    let watch = Watch { log: log.clone(), stop, follow: &follow };
+    let mut ended = |_: &Plan, finished: &Finished| show(spec, finished, &root);
+    let finished = sweep::run_all(plans, &watch, &mut ended);
+    drop(mock);
+    if let Err(error) = &finished {
+        log.error(&error.to_string());
+    }
+    let finished = finished.map_err(|error| mistake(error.to_string()))?;
+    println!("Results: {}", root.display());
+    Ok(exit_status(&finished))
+}
+
+/// Everything is decided, the built-in server runs if it is asked for, and the target's addresses are known.
+fn decide(spec: &Spec, facts: &RigFacts) -> Result<(Vec<Plan>, Option<Mock>), String> {
+    let mut plans = resolve(spec, facts).map_err(|error| error.to_string())?;
+    let mut target = plans[0].target.clone();
+    let mock = sweep::reach(&mut target, &plans[0].cores, &facts.allowed_cores)?;
+    if plans[0].report.model.is_empty() {
+        let config = target.tls.as_ref().map(tls::config).transpose()?;
+        let headers: String =
+            plans[0].workload.headers.iter().map(|header| format!("{}: {}\r\n", header.name, header.value)).collect();
+        let model = first_model(&target, &target.models_path(), &headers, config, MODELS_TIMEOUT)
+            .map_err(|error| format!("no --model was given, and asking the server for one failed: {error}"))?;
+        let named = Spec { model: Some(model), ..spec.clone() };
+        plans = resolve(&named, facts).map_err(|error| error.to_string())?;
+    }
+    for plan in &mut plans {
+        plan.target = target.clone();
+    }
+    Ok((plans, mock))
+}
+
+fn facts() -> RigFacts {
+    let now = Zoned::now();
+    RigFacts {
+        allowed_cores: core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect(),
+        started: now.strftime("%Y%m%d_%H%M%S").to_string(),
+        nonce: now.timestamp().subsec_nanosecond() as u32 ^ std::process::id().rotate_left(16),
+    }
+}
+
+fn open_log(spec: &Spec, root: &Path, bars: &Bars) -> Result<Arc<Log>, String> {
+    let log = Log::new(Timestamp::now, TimeZone::system(), spec.secrets());
+    let path = root.join("benchmark.log");
+    let file = std::fs::create_dir_all(root).and_then(|()| File::options().create(true).append(true).open(&path));
+    log.add(spec.level(), Box::new(file.map_err(|error| format!("cannot write {}: {error}", path.display()))?));
+    log.add(if spec.quiet { LogLevel::Error } else { spec.level() }, Box::new(bars.stderr()));
+    Ok(Arc::new(log))
+}
+
+fn watch_signals(stop: &Arc<AtomicU8>, log: &Arc<Log>) -> Result<(), String> {
+    let log = log.clone();
+    let on_first =
+        move || log.warning("interrupted: nothing more is sent, and what is in flight has 5 s; once more ends at once");
+    interrupt::watch(stop.clone(), on_first, || {}).map_err(|error| format!("cannot watch for Ctrl-C: {error}"))
+}
+
+/// Prints a run's tables and appends them to the files of the call.
+fn show(spec: &Spec, finished: &Finished, root: &Path) -> Result<(), RunError> {
+    let text = screen::render(&finished.summary, FILE_WIDTH);
+    for name in ["performance_summary.txt", "benchmark.log"] {
+        let path = root.join(name);
+        let opened = File::options().create(true).append(true).open(&path);
+        let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|cause| RunError::File { path, cause })?;
+    }
+    if !spec.quiet {
+        print!("{}", screen::render(&finished.summary, screen_width()));
+    }
+    Ok(())
+}
+
+/// Columns of the terminal that standard output is; [`FILE_WIDTH`] where it is none.
+pub fn screen_width() -> usize {
+    rustix::termios::tcgetwinsize(std::io::stdout()).map_or(FILE_WIDTH, |size| usize::from(size.ws_col).max(1))
+}
+
+fn exit_status(finished: &[Finished]) -> u8 {
+    if finished.iter().any(|run| run.interrupted) {
+        status::INTERRUPTED
+    } else if finished.iter().any(|run| run.summary.is_void()) {
+        status::VOID
+    } else if finished.iter().any(|run| run.summary.all_failed()) {
+        status::MISSED
+    } else {
+        status::DONE
+    }
+}

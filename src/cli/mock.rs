@@ -1,0 +1,70 @@
+//! `ringmark mock`: run the built-in server.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+
+use clap::Args;
+
+use super::{Early, interrupt, status, values};
+use crate::mock::run::{keys_help, serve_until};
+use crate::mock::{Config, Stats};
+use crate::rig::limits::raise_open_files;
+use crate::time::format_ns;
+
+/// Flags of `ringmark mock`.
+#[derive(Args, Debug)]
+#[command(after_help = format!("Parameters:\n{}", keys_help()))]
+pub struct MockArgs {
+    /// Address to listen on
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+    /// Port to listen on; 0: any free one
+    #[arg(long, value_name = "PORT", default_value = "8000")]
+    port: u16,
+    /// Cores to pin one serving thread each to, such as 1 or 2-5; without: one thread that is not pinned
+    #[arg(long, value_name = "LIST", value_parser = values::cores)]
+    cores: Option<values::Cores>,
+    /// How it behaves: the parameters of a mock: URL, for example ttft=50ms itl=10ms tokens=100
+    #[arg(value_name = "KEY=VALUE")]
+    parameters: Vec<String>,
+}
+
+impl MockArgs {
+    /// Where to listen.
+    pub fn listen(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port)
+    }
+
+    /// The parameters as the query of a `mock:` URL.
+    pub fn query(&self) -> String {
+        self.parameters.join("&")
+    }
+}
+
+/// The mock's account of itself, in a line.
+fn account(stats: &Stats) -> String {
+    format!(
+        "{} requests, {} output events, at most {} in flight on {} connections; writes late by p50 {}, p99 {}",
+        stats.requests,
+        stats.events,
+        stats.peak_in_flight,
+        stats.connections,
+        format_ns(stats.lateness_p50_ns),
+        format_ns(stats.lateness_p99_ns)
+    )
+}
+
+/// Serves until a signal comes, then says what was served.
+pub fn serve(args: &MockArgs) -> Result<u8, Early> {
+    let config = Config::from_query(&args.query()).map_err(|error| Early::mistake(&error))?;
+    let stop = Arc::new(AtomicU8::new(interrupt::GO_ON));
+    raise_open_files();
+    let cores = args.cores.as_ref().map_or(&[][..], |cores| &cores.0);
+    let unable = |error: std::io::Error| Early::mistake(&format!("cannot serve on {}: {error}", args.listen()));
+    interrupt::watch(stop.clone(), || {}, || {}).map_err(unable)?;
+    let ready = |address: SocketAddr| println!("listening on http://{address}/v1/chat/completions");
+    let stats = serve_until(&config, cores, args.listen(), &stop, ready).map_err(unable)?;
+    println!("{}", account(&stats));
+    Ok(status::DONE)
+}

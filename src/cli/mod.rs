@@ -1,0 +1,204 @@
+//! The command line: what was typed becomes a [`crate::spec::Spec`] or a subcommand's few choices. Nothing is decided
+//! here but how mistakes are shown.
+
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub mod interrupt;
+pub mod measure;
+pub mod mock;
+pub mod perf;
+pub mod progress;
+pub mod report;
+pub mod rig;
+mod values;
+
+/// Exit statuses.
+pub mod status {
+    pub const DONE: u8 = 0;
+    /// A given SLO was missed, or every request failed.
+    pub const MISSED: u8 = 1;
+    /// It could not run.
+    pub const UNABLE: u8 = 2;
+    /// The run is void.
+    pub const VOID: u8 = 3;
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// A load generator for LLM inference servers that stamps every token in the kernel and measures its own error.
+#[derive(Parser, Debug)]
+#[command(name = "ringmark", version, max_term_width = 120, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Measure a server
+    Perf(Box<perf::PerfArgs>),
+    /// Run the built-in server that knows the truth
+    Mock(mock::MockArgs),
+    /// Show the tables of stored runs again
+    Report(report::ReportArgs),
+    /// Say what this machine can measure, and how well
+    Rig(rig::RigArgs),
+}
+
+/// The end of a program that did not get to work: what to write where, and the exit status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Early {
+    pub text: String,
+    /// Help and version go to standard output, mistakes to standard error.
+    pub to_stdout: bool,
+    pub status: u8,
+}
+
+impl Early {
+    /// A mistake that ends the program: one line, which names what is wrong and what to do.
+    pub fn mistake(text: &str) -> Early {
+        Early { text: format!("error: {text}\n"), to_stdout: false, status: status::UNABLE }
+    }
+
+    /// Writes it where it belongs; gives the exit status.
+    pub fn show(&self) -> u8 {
+        if self.to_stdout {
+            print!("{}", self.text);
+        } else {
+            eprint!("{}", self.text);
+        }
+        self.status
+    }
+}
+
+/// Reads the command line.
+pub fn parse<I: IntoIterator<Item = T>, T: Into<OsString>>(arguments: I) -> Result<Command, Early> {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let help = help_for(arguments.get(1));
+    Cli::try_parse_from(arguments).map(|cli| cli.command).map_err(|error| early(&error, &help))
+}
+
+/// The call that explains what was tried.
+fn help_for(first: Option<&OsString>) -> String {
+    let first = first.and_then(|word| word.to_str());
+    match first.filter(|word| Cli::command().find_subcommand(word).is_some()) {
+        Some(command) => format!("ringmark {command} --help"),
+        None => "ringmark --help".to_string(),
+    }
+}
+
+fn early(error: &clap::Error, help: &str) -> Early {
+    let text = error.render().to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Early { text, to_stdout: true, status: status::DONE },
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Early { text, to_stdout: false, status: status::UNABLE },
+        _ => Early { text: shorten(&text, help), to_stdout: false, status: status::UNABLE },
+    }
+}
+
+/// clap writes a mistake over several paragraphs; people need the first, and a tip where there is one.
+fn shorten(text: &str, help: &str) -> String {
+    let mut paragraphs = text.split("\n\n");
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mistake = one_line(paragraphs.next().unwrap_or(text));
+    let tip = paragraphs.find_map(|paragraph| paragraph.trim().strip_prefix("tip: ")).map(one_line);
+    let hint = tip.unwrap_or_else(|| format!("see '{help}'"));
+    format!("{mistake}\nhint: {hint}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{RigFacts, resolve};
+    use crate::spec::Spec;
+
+    fn spec(line: &str) -> Spec {
+        let words = ["ringmark", "perf"].into_iter().chain(line.split_whitespace());
+        match parse(words) {
+            Ok(Command::Perf(args)) => Spec::from(*args),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_flag_is_explained() {
+        Cli::command().debug_assert();
+        for command in Cli::command().get_subcommands() {
+            for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn no_flag_means_the_defaults_of_a_spec() {
+        assert_eq!(spec(""), Spec::default());
+    }
+
+    #[test]
+    fn lists_and_negative_numbers_are_read() {
+        let spec = spec(
+            "--parallel 1 10 50 -n 10 20 100 --rate -1 --max-tokens 10 20 --headers A=b C=d --stop x y \
+             --stop-token-ids 7 8 --top-k -1 --frequency-penalty -0.5 --cores 0,2-3 5",
+        );
+        assert_eq!((spec.parallel, spec.number), (vec![1, 10, 50], vec![10, 20, 100]));
+        assert_eq!((spec.rate, spec.max_tokens), (vec![-1.0], vec![10, 20]));
+        assert_eq!((spec.headers, spec.stop), (vec!["A=b".into(), "C=d".into()], vec!["x".into(), "y".into()]));
+        assert_eq!((spec.stop_token_ids, spec.top_k, spec.frequency_penalty), (vec![7, 8], Some(-1), Some(-0.5)));
+        assert_eq!(spec.cores, vec![0, 2, 3, 5]);
+    }
+
+    #[test]
+    fn documented_calls_are_understood() {
+        for line in [
+            "--url http://127.0.0.1:8000/v1/chat/completions --parallel 1 --model qwen2.5 --number 15 --api openai --stream",
+            "--url http://127.0.0.1:8000/v1/chat/completions --parallel 2 --model qwen2.5 --log-every-n-query 10 \
+             --read-timeout 120 --connect-timeout 120 --number 20 --max-prompt-length 128000 --min-prompt-length 128 \
+             --api openai --temperature 0.7 --max-tokens 1024 --stop <|im_end|>",
+            "--url http://h/v1/completions --parallel 2 --model qwen2.5 --number 20 --temperature 0.9 --prompt @prompt.txt",
+            "--parallel 1 10 50 100 200 --number 10 20 100 200 400 --model Qwen2.5-0.5B-Instruct --max-tokens 1024 \
+             --min-tokens 1024 --url http://127.0.0.1:8801/v1/chat/completions --extra-args {\"ignore_eos\":true}",
+            "--url http://h/v1/chat/completions --model m --open-loop --rate 5 10 20 --number 500 1000 2000 --stream",
+            "--url http://h/v1/chat/completions --parallel 10 --model m --number 100 --warmup-num 0.1 --stream",
+        ] {
+            let facts = RigFacts { allowed_cores: vec![0, 1], ..RigFacts::default() };
+            let plans = resolve(&spec(line), &facts).unwrap();
+            assert!(plans.iter().all(|plan| plan.notes.is_empty()), "{line}: {:?}", plans[0].notes);
+        }
+    }
+
+    #[test]
+    fn streaming_can_be_turned_off_and_on() {
+        assert!(spec("--stream").stream);
+        assert!(!spec("--no-stream").stream);
+        assert!(spec("--no-stream --stream").stream);
+        assert!(!spec("--stream --no-stream").stream);
+    }
+
+    #[test]
+    fn the_other_name_of_parallel_is_known() {
+        assert_eq!(spec("--concurrency 4").parallel, vec![4]);
+    }
+
+    #[test]
+    fn mistakes_become_one_line_and_a_hint() {
+        for (line, mistake, hint) in [
+            ("perf --paralel 2", "'--paralel'", "--parallel"),
+            ("perf --parallel 0", "--parallel", "perf --help"),
+            ("perf --parallel -3", "at least 1", "perf --help"),
+            ("perf --number", "--number", "perf --help"),
+            ("perf --save everything", "text, full, metrics", "perf --help"),
+            ("report", "<FILE>", "report --help"),
+            ("prof", "'prof'", "perf"),
+        ] {
+            let early = parse(["ringmark"].into_iter().chain(line.split_whitespace())).unwrap_err();
+            let lines: Vec<&str> = early.text.lines().collect();
+            assert_eq!((lines.len(), early.status), (2, 2), "{line}: {}", early.text);
+            assert!(lines[0].starts_with("error: ") && lines[0].contains(mistake), "{line}: {}", early.text);
+            assert!(lines[1].starts_with("hint: ") && lines[1].contains(hint), "{line}: {}", early.text);
+        }
+    }
+}

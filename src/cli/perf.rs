@@ -1,0 +1,267 @@
+//! `ringmark perf`: measure a server.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, Args};
+
+use super::values;
+use crate::plan::Save;
+use crate::spec::{LogLevel, Spec};
+
+const TARGET: &str = "Server";
+const LOAD: &str = "Load";
+const DATA: &str = "Prompts";
+const GENERATION: &str = "Generation";
+const RESULTS: &str = "Results";
+const CLIENT: &str = "Client";
+
+/// Flags of `ringmark perf`.
+#[derive(Args, Debug)]
+#[command(mut_args(negative_numbers_are_values))]
+pub struct PerfArgs {
+    /// Model name sent with every request. Default: asked of the server's /v1/models
+    #[arg(long, value_name = "NAME", help_heading = TARGET)]
+    model: Option<String>,
+    /// Server: http://, https://, unix:/path.sock:/v1/..., or mock:?ttft=50ms&itl=10ms&tokens=100 for the built-in one
+    #[arg(long, value_name = "URL", help_heading = TARGET)]
+    url: Option<String>,
+    /// API of the server: openai. The path decides between chat and completions
+    #[arg(long, value_name = "API", default_value = "openai", help_heading = TARGET)]
+    api: String,
+    /// Key, sent as "Authorization: Bearer KEY"; masked wherever it would be printed or stored
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, help_heading = TARGET)]
+    api_key: Option<String>,
+    /// Extra headers; they replace ours of the same name
+    #[arg(long, value_name = "NAME=VALUE", num_args = 1.., help_heading = TARGET)]
+    headers: Vec<String>,
+    /// Longest wait for a connection, TLS included, seconds
+    #[arg(long, value_name = "S", default_value = "120", value_parser = values::seconds, help_heading = TARGET)]
+    connect_timeout: f64,
+    /// Longest silence on the socket while a response is awaited, seconds
+    #[arg(long, value_name = "S", default_value = "120", value_parser = values::seconds, help_heading = TARGET)]
+    read_timeout: f64,
+    /// Longest time for a whole request, seconds
+    #[arg(long, value_name = "S", default_value = "21600", value_parser = values::seconds, help_heading = TARGET)]
+    total_timeout: f64,
+    /// Skip the one request before the run that must succeed
+    #[arg(long, help_heading = TARGET)]
+    no_test_connection: bool,
+    /// PEM file of certificates to trust instead of the system's
+    #[arg(long, value_name = "FILE", help_heading = TARGET)]
+    cacert: Option<PathBuf>,
+    /// Accept any certificate
+    #[arg(long, help_heading = TARGET)]
+    insecure: bool,
+
+    /// Requests of each run; one value for all runs of a sweep, or one for each. Default: 1000, or with --duration as
+    /// many as it lets through
+    #[arg(short = 'n', long, value_name = "N", num_args = 1.., value_parser = values::count::<u64>, help_heading = LOAD)]
+    number: Vec<u64>,
+    /// Requests in flight at all times; several values: one run after the other [default: 1]
+    #[arg(long, visible_alias = "concurrency", value_name = "N", num_args = 1.., value_parser = values::count::<u32>, help_heading = LOAD)]
+    parallel: Vec<u32>,
+    /// Requests per second; -1: as fast as --parallel lets them. With --open-loop several values: one run after the
+    /// other [default: -1]
+    #[arg(long, value_name = "R", num_args = 1.., value_parser = values::number, help_heading = LOAD)]
+    rate: Vec<f64>,
+    /// How requests at a rate are spaced: poisson, constant, gamma:CV, burst [default: poisson]
+    #[arg(long, value_name = "LAW", help_heading = LOAD)]
+    arrival: Option<String>,
+    /// Send on schedule whatever comes back, without a cap; needs --rate
+    #[arg(long, help_heading = LOAD)]
+    open_loop: bool,
+    /// Raise rate or concurrency linearly from the start for so long, seconds
+    #[arg(long, value_name = "S", default_value = "0", value_parser = values::seconds, help_heading = LOAD)]
+    ramp: f64,
+    /// Stop offering requests after so long, seconds
+    #[arg(long, value_name = "S", value_parser = values::seconds, help_heading = LOAD)]
+    duration: Option<f64>,
+    /// How long requests in flight may go on after --duration, seconds; then they count as unfinished [default: 30]
+    #[arg(long, value_name = "S", value_parser = values::seconds, help_heading = LOAD)]
+    drain: Option<f64>,
+    /// Requests before the run, never in the figures: a count, or a share of --number below 1
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::number, help_heading = LOAD)]
+    warmup_num: f64,
+    /// Pause between the runs of a sweep, seconds
+    #[arg(long, value_name = "S", default_value = "5", value_parser = values::seconds, help_heading = LOAD)]
+    sleep_interval: f64,
+    /// A line in the log with the figures so far every N requests; 0: never
+    #[arg(long, value_name = "N", default_value = "100", value_parser = values::count_or_zero::<u64>, help_heading = LOAD)]
+    log_every_n_query: u64,
+
+    /// Prompts: builtin (a hundred questions in several languages) or line_by_line [default: builtin]
+    #[arg(long, value_name = "NAME", help_heading = DATA)]
+    dataset: Option<String>,
+    /// File of the dataset. line_by_line: each line a text, a JSON list of messages, or a JSON object (a whole body)
+    #[arg(long, value_name = "FILE", help_heading = DATA)]
+    dataset_path: Option<PathBuf>,
+    /// Prompts to leave out at the start of the dataset; in a sweep each run goes on where the one before ended
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = DATA)]
+    dataset_offset: u64,
+    /// One prompt for every request: a text, or @FILE; beats the dataset
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = DATA)]
+    prompt: Option<String>,
+    /// Shortest prompt used, characters
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = DATA)]
+    min_prompt_length: u64,
+    /// Longest prompt used, characters [default: no limit]
+    #[arg(long, value_name = "N", value_parser = values::count::<u64>, help_heading = DATA)]
+    max_prompt_length: Option<u64>,
+
+    /// Stream the answers (SSE); the default
+    #[arg(long, overrides_with = "no_stream", help_heading = GENERATION)]
+    stream: bool,
+    /// Ask for whole answers instead of a stream
+    #[arg(long, overrides_with = "stream", help_heading = GENERATION)]
+    no_stream: bool,
+    /// Most tokens of an answer; two values: drawn uniformly for each request [default: 2048]
+    #[arg(long, value_name = "N", num_args = 1..=2, value_parser = values::count::<u32>, help_heading = GENERATION)]
+    max_tokens: Vec<u32>,
+    /// Fewest tokens of an answer
+    #[arg(long, value_name = "N", value_parser = values::count_or_zero::<u32>, help_heading = GENERATION)]
+    min_tokens: Option<u32>,
+    /// Sampling temperature; always sent [default: 0]
+    #[arg(long, value_name = "T", value_parser = values::number, help_heading = GENERATION)]
+    temperature: Option<f64>,
+    /// Nucleus sampling, 0 to 1
+    #[arg(long, value_name = "P", value_parser = values::number, help_heading = GENERATION)]
+    top_p: Option<f64>,
+    /// Sample among the K likeliest tokens
+    #[arg(long, value_name = "K", help_heading = GENERATION)]
+    top_k: Option<i64>,
+    /// frequency_penalty of the request
+    #[arg(long, value_name = "X", value_parser = values::number, help_heading = GENERATION)]
+    frequency_penalty: Option<f64>,
+    /// repetition_penalty of the request
+    #[arg(long, value_name = "X", value_parser = values::number, help_heading = GENERATION)]
+    repetition_penalty: Option<f64>,
+    /// Ask for log probabilities
+    #[arg(long, help_heading = GENERATION)]
+    logprobs: bool,
+    /// Answers to each request (n)
+    #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = GENERATION)]
+    n_choices: Option<u32>,
+    /// Sent with every request; also seeds schedules and everything else drawn here (with 0 when not given)
+    #[arg(long, value_name = "N", value_parser = values::count_or_zero::<u64>, help_heading = GENERATION)]
+    seed: Option<u64>,
+    /// Texts that end an answer
+    #[arg(long, value_name = "TEXT", num_args = 1.., help_heading = GENERATION)]
+    stop: Vec<String>,
+    /// Token ids that end an answer
+    #[arg(long, value_name = "ID", num_args = 1.., value_parser = values::count_or_zero::<u32>, help_heading = GENERATION)]
+    stop_token_ids: Vec<u32>,
+    /// JSON object merged last into every body, for example '{"ignore_eos": true}'
+    #[arg(long, value_name = "JSON", help_heading = GENERATION)]
+    extra_args: Option<String>,
+
+    /// Name of the results' folder. Default: the model's name
+    #[arg(long, value_name = "NAME", help_heading = RESULTS)]
+    name: Option<String>,
+    /// Folder for all results
+    #[arg(long, value_name = "DIR", default_value = "outputs", help_heading = RESULTS)]
+    outputs_dir: PathBuf,
+    /// Leave the time out of the results' path
+    #[arg(long, help_heading = RESULTS)]
+    no_timestamp: bool,
+    /// What the database keeps: text (prompts and answers), full (every byte as well), metrics (neither)
+    #[arg(long, value_name = "WHAT", default_value = "text", value_parser = values::save(), help_heading = RESULTS)]
+    save: Save,
+    /// Show requests and responses as they pass, secrets masked
+    #[arg(long, help_heading = RESULTS)]
+    debug: bool,
+    /// How much the log says: error, warning, info, debug
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = values::log_level(), ignore_case = true, help_heading = RESULTS)]
+    log_level: LogLevel,
+    /// Neither progress nor log on the screen: only the results
+    #[arg(long, help_heading = RESULTS)]
+    quiet: bool,
+
+    /// Worker threads, one pinned to each core. Default: all cores but one, never more than --parallel
+    #[arg(long, value_name = "N", value_parser = values::count::<usize>, help_heading = CLIENT)]
+    workers: Option<usize>,
+    /// Cores for the workers, for example 2,3 or 4-7
+    #[arg(long, value_name = "LIST", num_args = 1.., value_parser = values::cores, help_heading = CLIENT)]
+    cores: Vec<values::Cores>,
+    /// Busy polling: sends closer to schedule for a whole core of each worker
+    #[arg(long, help_heading = CLIENT)]
+    spin: bool,
+    /// Local addresses to connect from [default: the kernel's choice; on loopback as many as needed]
+    #[arg(long, value_name = "IP", num_args = 1.., help_heading = CLIENT)]
+    source_address: Vec<IpAddr>,
+    /// Open no connections ahead of a closed loop, so that the first requests pay for them
+    #[arg(long, help_heading = CLIENT)]
+    cold: bool,
+    /// Receive without io_uring though it is there
+    #[arg(long, hide = true, action = ArgAction::SetTrue)]
+    force_fallback: bool,
+}
+
+/// `--rate -1` is a value, and `--parallel -1` is a wrong value rather than an unknown flag.
+fn negative_numbers_are_values(argument: Arg) -> Arg {
+    let takes_values = argument.get_action().takes_values();
+    argument.allow_negative_numbers(takes_values)
+}
+
+impl From<PerfArgs> for Spec {
+    fn from(args: PerfArgs) -> Spec {
+        Spec {
+            model: args.model,
+            url: args.url,
+            api: args.api,
+            api_key: args.api_key,
+            headers: args.headers,
+            connect_timeout_s: args.connect_timeout,
+            read_timeout_s: args.read_timeout,
+            total_timeout_s: args.total_timeout,
+            no_test_connection: args.no_test_connection,
+            cacert: args.cacert,
+            insecure: args.insecure,
+            number: args.number,
+            parallel: args.parallel,
+            rate: args.rate,
+            arrival: args.arrival,
+            open_loop: args.open_loop,
+            ramp_s: args.ramp,
+            duration_s: args.duration,
+            drain_s: args.drain,
+            warmup_num: args.warmup_num,
+            sleep_interval_s: args.sleep_interval,
+            log_every_n_query: args.log_every_n_query,
+            dataset: args.dataset,
+            dataset_path: args.dataset_path,
+            dataset_offset: args.dataset_offset,
+            prompt: args.prompt,
+            min_prompt_length: args.min_prompt_length,
+            max_prompt_length: args.max_prompt_length,
+            // Of --stream and --no-stream the later one is left.
+            stream: args.stream || !args.no_stream,
+            max_tokens: args.max_tokens,
+            min_tokens: args.min_tokens,
+            temperature: args.temperature,
+            top_p: args.top_p,
+            top_k: args.top_k,
+            frequency_penalty: args.frequency_penalty,
+            repetition_penalty: args.repetition_penalty,
+            logprobs: args.logprobs,
+            n_choices: args.n_choices,
+            seed: args.seed,
+            stop: args.stop,
+            stop_token_ids: args.stop_token_ids,
+            extra_args: args.extra_args,
+            name: args.name,
+            outputs_dir: args.outputs_dir,
+            no_timestamp: args.no_timestamp,
+            save: args.save,
+            debug: args.debug,
+            log_level: args.log_level,
+            quiet: args.quiet,
+            workers: args.workers,
+            cores: args.cores.into_iter().flat_map(|cores| cores.0).collect(),
+            spin: args.spin,
+            cold: args.cold,
+            source_address: args.source_address,
+            force_fallback: args.force_fallback,
+        }
+    }
+}

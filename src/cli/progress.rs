@@ -1,0 +1,196 @@
+//! The progress bars: one for the warm-up, one for the run.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::record::Phase;
+use crate::run::Reading;
+
+/// How often the bars are drawn.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// The screen's bars, shared by all runs of a call. Lines written through [`Bars::stderr`] appear above them.
+#[derive(Clone, Debug)]
+pub struct Bars {
+    multi: MultiProgress,
+}
+
+impl Bars {
+    /// Bars on standard error; none when it is not a terminal, or with `quiet`.
+    pub fn new(quiet: bool) -> Bars {
+        let target = if quiet || !io::stderr().is_terminal() {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr_with_hz(10)
+        };
+        Bars { multi: MultiProgress::with_draw_target(target) }
+    }
+
+    /// A writer to standard error that does not tear the bars.
+    pub fn stderr(&self) -> BesideBars {
+        BesideBars { multi: self.multi.clone() }
+    }
+
+    /// Shows what `read` says, ten times a second, until the result is dropped.
+    pub fn follow(&self, read: impl Fn() -> Reading + Send + 'static) -> Following {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (multi, stopped) = (self.multi.clone(), stop.clone());
+        let thread = thread::Builder::new().name("progress".to_string()).spawn(move || {
+            let mut shown = Shown { multi, bar: None };
+            while !stopped.load(Ordering::Acquire) {
+                shown.show(read());
+                thread::park_timeout(PERIOD);
+            }
+            shown.show(read());
+            shown.end();
+        });
+        // Without a thread there are no bars, and nothing else is lost.
+        Following { stop, thread: thread.ok() }
+    }
+}
+
+/// Bars that move; they end with this.
+#[derive(Debug)]
+pub struct Following {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // A bar that panicked has nothing to say about the run.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Standard error, with the bars out of the way while a line is written.
+#[derive(Clone, Debug)]
+pub struct BesideBars {
+    multi: MultiProgress,
+}
+
+impl Write for BesideBars {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.multi.suspend(|| io::stderr().write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// The bar on the screen and the phase it belongs to.
+struct Shown {
+    multi: MultiProgress,
+    bar: Option<(Phase, ProgressBar)>,
+}
+
+impl Shown {
+    fn show(&mut self, reading: Reading) {
+        let Some(label) = label(reading.phase) else { return };
+        if self.bar.as_ref().is_none_or(|(phase, _)| *phase != reading.phase) {
+            self.end();
+            let bar = self.multi.add(ProgressBar::no_length());
+            bar.set_style(style(&reading));
+            bar.set_prefix(label);
+            self.bar = Some((reading.phase, bar));
+        }
+        if let Some((_, bar)) = &self.bar {
+            let (length, position) = extent(&reading);
+            if let Some(length) = length {
+                bar.set_length(length);
+            }
+            bar.set_position(position);
+            bar.set_message(message(&reading));
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some((_, bar)) = self.bar.take() {
+            bar.abandon();
+        }
+    }
+}
+
+fn label(phase: Phase) -> Option<&'static str> {
+    match phase {
+        Phase::Preflight => None,
+        Phase::Warmup => Some("Warmup"),
+        Phase::Measured => Some("Processing"),
+    }
+}
+
+/// Length and position of the bar: requests, or milliseconds where only time ends the phase.
+fn extent(reading: &Reading) -> (Option<u64>, u64) {
+    match (reading.total, reading.duration_s) {
+        (Some(total), _) => (Some(total), reading.done),
+        (None, Some(duration_s)) => {
+            let length = (duration_s * 1e3) as u64;
+            (Some(length), ((reading.elapsed_s * 1e3) as u64).min(length))
+        }
+        (None, None) => (None, reading.done),
+    }
+}
+
+fn message(reading: &Reading) -> String {
+    let mut text = format!("{} ok", reading.ok);
+    if reading.failed > 0 {
+        text.push_str(&format!(", {} failed", reading.failed));
+    }
+    if reading.elapsed_s > 0.0 && reading.done > 0 {
+        text.push_str(&format!(", {:.1} req/s", reading.done as f64 / reading.elapsed_s));
+    }
+    text
+}
+
+fn style(reading: &Reading) -> ProgressStyle {
+    let template = match (reading.total, reading.duration_s) {
+        (Some(_), _) => "{prefix}[{bar:40}] {pos}/{len} [{elapsed_precise}<{eta_precise}] {msg}",
+        (None, Some(_)) => "{prefix}[{bar:40}] {percent}% [{elapsed_precise}<{eta_precise}] {msg}",
+        (None, None) => "{prefix} {pos} [{elapsed_precise}] {msg}",
+    };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bar(shown: &Shown) -> &ProgressBar {
+        &shown.bar.as_ref().unwrap().1
+    }
+
+    #[test]
+    fn warm_up_and_run_have_bars_of_their_own() {
+        let mut shown = Shown { multi: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()), bar: None };
+        shown.show(Reading { phase: Phase::Preflight, ..Reading::default() });
+        assert!(shown.bar.is_none());
+
+        shown.show(Reading { phase: Phase::Warmup, done: 4, total: Some(5), ok: 4, ..Reading::default() });
+        let warmup = bar(&shown).clone();
+        assert_eq!((warmup.prefix().as_str(), warmup.position(), warmup.length()), ("Warmup", 4, Some(5)));
+
+        shown.show(Reading { done: 3, total: Some(10), ok: 2, failed: 1, elapsed_s: 1.5, ..Reading::default() });
+        assert!(warmup.is_finished());
+        let run = bar(&shown);
+        assert_eq!((run.prefix().as_str(), run.position(), run.length()), ("Processing", 3, Some(10)));
+        assert_eq!(run.message(), "2 ok, 1 failed, 2.0 req/s");
+    }
+
+    #[test]
+    fn time_moves_the_bar_where_only_time_ends_the_run() {
+        let reading = Reading { done: 9, elapsed_s: 12.0, duration_s: Some(10.0), ..Reading::default() };
+        assert_eq!(extent(&reading), (Some(10_000), 10_000));
+        assert_eq!(extent(&Reading { done: 9, ..Reading::default() }), (None, 9));
+    }
+}

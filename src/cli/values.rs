@@ -1,0 +1,114 @@
+//! Values of flags: text in, numbers out, or what the text should have been.
+
+use std::str::FromStr;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use crate::plan::Save;
+use crate::spec::LogLevel;
+use crate::time::{S, scan_duration_ns};
+
+/// Cores of `--cores`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cores(pub Vec<usize>);
+
+/// Core numbers past this are a slip.
+const MAX_CORE: usize = 4095;
+
+/// A whole number of at least 1.
+pub fn count<T: FromStr + PartialOrd + Default>(text: &str) -> Result<T, String> {
+    match text.parse::<T>() {
+        Ok(number) if number > T::default() => Ok(number),
+        _ => Err(too_large(text).unwrap_or_else(|| "must be a whole number of at least 1".to_string())),
+    }
+}
+
+/// A whole number, 0 included.
+pub fn count_or_zero<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| too_large(text).unwrap_or_else(|| "must be a whole number of 0 or more".to_string()))
+}
+
+fn too_large(text: &str) -> Option<String> {
+    let all_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (all_digits && text.bytes().any(|byte| byte != b'0')).then(|| "is too large".to_string())
+}
+
+/// A number that is neither infinite nor NaN.
+pub fn number(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(|| "must be a number".to_string())
+}
+
+/// Seconds: a bare number, or a length of time with its unit (500ms, 2m).
+pub fn seconds(text: &str) -> Result<f64, String> {
+    if text.starts_with('-') {
+        return Err("must not be negative".to_string());
+    }
+    scan_duration_ns(text, S).map(|ns| ns as f64 / S as f64)
+}
+
+/// Core numbers: `2`, `2,3`, `4-7`, `0,2-3`.
+pub fn cores(text: &str) -> Result<Cores, String> {
+    let number = |part: &str| match part.trim().parse::<usize>() {
+        Ok(core) if core <= MAX_CORE => Ok(core),
+        _ => Err(format!("'{part}' is not a core number; write for example 2,3 or 4-7")),
+    };
+    let mut cores = Vec::new();
+    for part in text.split(',') {
+        match part.split_once('-') {
+            None => cores.push(number(part)?),
+            Some((first, last)) => {
+                let (first, last) = (number(first)?, number(last)?);
+                if first > last {
+                    return Err(format!("the range {part} runs backwards"));
+                }
+                cores.extend(first..=last);
+            }
+        }
+    }
+    Ok(Cores(cores))
+}
+
+/// `--save`
+pub fn save() -> impl TypedValueParser<Value = Save> {
+    PossibleValuesParser::new(["text", "full", "metrics"]).map(|word| match word.as_str() {
+        "full" => Save::Full,
+        "metrics" => Save::Metrics,
+        _ => Save::Text,
+    })
+}
+
+/// `--log-level`
+pub fn log_level() -> impl TypedValueParser<Value = LogLevel> {
+    PossibleValuesParser::new(["error", "warning", "info", "debug"]).map(|word| match word.to_lowercase().as_str() {
+        "error" => LogLevel::Error,
+        "warning" => LogLevel::Warning,
+        "debug" => LogLevel::Debug,
+        _ => LogLevel::Info,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_or_refused() {
+        assert_eq!(count::<u32>("7"), Ok(7));
+        for bad in ["0", "-5", "1.5", "", "x", "1,2"] {
+            assert!(count::<u32>(bad).unwrap_err().contains("at least 1"), "{bad}");
+        }
+        assert!(count::<u32>("99999999999").unwrap_err().contains("too large"));
+        assert_eq!(count_or_zero::<u64>("0"), Ok(0));
+        assert!(number("nan").is_err() && number("inf").is_err());
+        assert_eq!(seconds("500ms"), Ok(0.5));
+        assert!(seconds("-1").unwrap_err().contains("negative"));
+    }
+
+    #[test]
+    fn core_lists_are_read() {
+        assert_eq!(cores("0,2-4"), Ok(Cores(vec![0, 2, 3, 4])));
+        for bad in ["", "a", "3-1", "1-", "99999", "1,,2"] {
+            assert!(cores(bad).is_err(), "{bad}");
+        }
+    }
+}

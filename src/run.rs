@@ -1,0 +1,274 @@
+//! One run, from the connection test over the warm-up to its files: top-down.
+
+use std::any::Any;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::engine::clock::Clock;
+use crate::engine::{Engine, EngineError, PhaseEnd, PhaseRequest};
+use crate::log::Log;
+use crate::plan::{Load, Plan};
+use crate::record::collector::{Collector, CollectorSettings, Notice};
+use crate::record::facts::{ClockPair, RunEnd, RunFacts};
+use crate::record::finding::Finding;
+use crate::record::live::Live;
+use crate::record::store::{RunStart, StoreError};
+use crate::record::{Block, Outcome, Parcel, Phase};
+use crate::stats::summary::Summary;
+use crate::workload::{Workload, WorkloadError};
+use crate::{report, rig};
+
+/// Why a run could not be carried out. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("{0}")]
+    Workload(#[from] WorkloadError),
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("cannot write {}: {cause}", path.display())]
+    File { path: PathBuf, cause: std::io::Error },
+    #[error("the connection test failed: {0}\nhint: --no-test-connection skips this test")]
+    ConnectionTest(String),
+    #[error(
+        "--parallel {parallel} needs {needed} open files, and this process may have {limit}: raise 'ulimit -n'{hint}"
+    )]
+    OpenFiles { parallel: u32, needed: u64, limit: u64, hint: &'static str },
+}
+
+/// What the run tells, and is told, while it goes on.
+pub struct Watch<'a> {
+    pub log: Arc<Log>,
+    /// Raised by the user's interrupt; see [`crate::engine::core::STOP_OFFERING`].
+    pub stop: Arc<AtomicU8>,
+    /// Shows the progress of a phase until the result is dropped.
+    pub follow: &'a dyn Fn(Box<dyn Fn() -> Reading + Send>) -> Box<dyn Any>,
+}
+
+/// How far a phase has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reading {
+    pub phase: Phase,
+    /// Requests of this phase that have ended.
+    pub done: u64,
+    /// Requests of this phase; `None` when only time ends it.
+    pub total: Option<u64>,
+    pub ok: u64,
+    pub failed: u64,
+    /// Seconds since the phase began, and after which it ends, where time ends it.
+    pub elapsed_s: f64,
+    pub duration_s: Option<f64>,
+}
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Finished {
+    pub summary: Summary,
+    pub database: PathBuf,
+    pub interrupted: bool,
+}
+
+/// Descriptors a process needs beside its connections.
+const OTHER_FILES: u64 = 64;
+/// Blocks each worker has to turn over before it has to allocate.
+const BLOCKS_PER_WORKER: usize = 4;
+
+/// Carries a plan out: its target has an address by now. What was measured is in the database even when this fails
+/// midway.
+pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
+    check_limits(plan)?;
+    let workload = Arc::new(Workload::build(&plan.workload, &plan.target.authority, &plan.target.path)?);
+    let (empties, returned) = unbounded();
+    for worker in 0..plan.cores.len() as u16 {
+        (0..BLOCKS_PER_WORKER).for_each(|_| drop(empties.send(Block::new(worker))));
+    }
+    let mut engine = Engine::start(plan.clone(), workload.clone(), watch.stop.clone(), &returned)?;
+    if plan.test_connection {
+        test_connection(&mut engine, plan)?;
+    }
+    let (parcels, collected) = unbounded();
+    let collector = start_collector(plan, &workload, watch, collected, empties)?;
+    let outcome = run_phases(&mut engine, plan, watch, collector.live(), &parcels);
+    let notes: Vec<Finding> = engine.notes.iter().map(|note| Finding::note("engine", note.clone())).collect();
+    // The collector ends when the last sender is gone.
+    drop((engine, parcels));
+    let interrupted = watch.stop.load(Ordering::Relaxed) != 0;
+    let end = RunEnd { clock: clock_pair(), interrupted, ..RunEnd::default() };
+    let stored = collector.finish(end, &notes);
+    outcome?;
+    if let Some(error) = stored.error {
+        watch.log.error(&format!("{error}; {} requests are missing in the database", stored.rows_lost));
+    }
+    let database = database_path(plan);
+    let summary = report::from_database(&database)?;
+    write_results(plan, &summary)?;
+    Ok(Finished { summary, database, interrupted })
+}
+
+/// Where a plan's records go.
+pub fn database_path(plan: &Plan) -> PathBuf {
+    plan.report.folder.join("benchmark_data.db")
+}
+
+fn check_limits(plan: &Plan) -> Result<(), RunError> {
+    let limit = rig::limits::raise_open_files();
+    let Some(parallel) = plan.load.parallel() else { return Ok(()) };
+    // The built-in server holds the other end of every connection in this process.
+    let (ends, hint) = match plan.target.mock {
+        Some(_) => (2, ", or run 'ringmark mock' in a terminal of its own"),
+        None => (1, ", or lower --parallel"),
+    };
+    let needed = u64::from(parallel) * ends + OTHER_FILES;
+    if needed > limit { Err(RunError::OpenFiles { parallel, needed, limit, hint }) } else { Ok(()) }
+}
+
+/// Sends one request whose first output is enough, and turns a failure into words.
+fn test_connection(engine: &mut Engine, plan: &Plan) -> Result<(), RunError> {
+    let (parcels, received) = unbounded();
+    engine.run(PhaseRequest {
+        phase: Phase::Preflight,
+        load: Load::Closed { parallel: 1 },
+        requests: Some(1),
+        duration_ns: None,
+        ramp_ns: 0,
+        parcels,
+    })?;
+    let block = received.try_iter().find_map(|parcel| match parcel {
+        Parcel::Block(block) if !block.records.is_empty() => Some(block),
+        _ => None,
+    });
+    let Some(block) = block else {
+        return Err(RunError::ConnectionTest("it was interrupted".to_string()));
+    };
+    let record = &block.records[0];
+    let words = String::from_utf8_lossy(record.error.of(&block.bytes));
+    match record.outcome {
+        Outcome::Ok => Ok(()),
+        Outcome::Unfinished if record.first_token.is_some() => Ok(()),
+        Outcome::Unfinished => Err(RunError::ConnectionTest("it was interrupted".to_string())),
+        Outcome::Failed(failure) => {
+            let status = if record.status > 0 { format!("status {}, ", record.status) } else { String::new() };
+            let class = failure.name();
+            Err(RunError::ConnectionTest(format!(
+                "{} did not answer as it should ({status}{class}): {words}",
+                plan.target.url
+            )))
+        }
+    }
+}
+
+fn start_collector(
+    plan: &Plan,
+    workload: &Arc<Workload>,
+    watch: &Watch<'_>,
+    parcels: Receiver<Parcel>,
+    empties: Sender<Block>,
+) -> Result<Collector, RunError> {
+    let folder = &plan.report.folder;
+    std::fs::create_dir_all(folder).map_err(|cause| RunError::File { path: folder.clone(), cause })?;
+    write_file(plan, "benchmark_args.json", &plan.report.arguments_json)?;
+    let log = watch.log.clone();
+    let start = RunStart {
+        facts: RunFacts::of(plan, &workload.id_prefix),
+        clock: clock_pair(),
+        save: plan.save,
+        arguments_json: plan.report.arguments_json.clone(),
+        rig_json: rig::facts::Facts::look().to_json(),
+        findings: plan.notes.iter().map(|note| Finding::note("plan", note.clone())).collect(),
+    };
+    let settings = CollectorSettings {
+        database: database_path(plan),
+        start,
+        log_every: plan.report.log_every,
+        notify: Box::new(move |notice| match notice {
+            Notice::Progress(so_far) => log.info(&report::progress_line(so_far)),
+            Notice::StoreFailed(error) => log.error(&format!("{error}; the run goes on without being stored")),
+        }),
+    };
+    Ok(Collector::start(settings, parcels, empties, workload.clone())?)
+}
+
+fn run_phases(
+    engine: &mut Engine,
+    plan: &Plan,
+    watch: &Watch<'_>,
+    live: &Arc<Live>,
+    parcels: &Sender<Parcel>,
+) -> Result<(), RunError> {
+    if plan.warmup_requests > 0 {
+        let request = PhaseRequest {
+            phase: Phase::Warmup,
+            load: plan.load.clone(),
+            requests: Some(plan.warmup_requests),
+            duration_ns: None,
+            ramp_ns: 0,
+            parcels: parcels.clone(),
+        };
+        run_phase(engine, request, watch, live, parcels)?;
+    }
+    if watch.stop.load(Ordering::Relaxed) != 0 {
+        return Ok(());
+    }
+    let request = PhaseRequest {
+        phase: Phase::Measured,
+        load: plan.load.clone(),
+        requests: plan.requests,
+        duration_ns: plan.duration_ns,
+        ramp_ns: plan.ramp_ns,
+        parcels: parcels.clone(),
+    };
+    run_phase(engine, request, watch, live, parcels)
+}
+
+fn run_phase(
+    engine: &mut Engine,
+    request: PhaseRequest,
+    watch: &Watch<'_>,
+    live: &Arc<Live>,
+    parcels: &Sender<Parcel>,
+) -> Result<(), RunError> {
+    let (phase, total, duration_ns) = (request.phase, request.requests, request.duration_ns);
+    let (live, clock) = (live.clone(), Clock::new());
+    let began = clock.now();
+    let read = move || {
+        let so_far = live.snapshot();
+        let measured = phase == Phase::Measured;
+        Reading {
+            phase,
+            done: if measured { so_far.done } else { so_far.warmup_done },
+            total,
+            ok: if measured { so_far.ok } else { so_far.warmup_done },
+            failed: if measured { so_far.failed } else { 0 },
+            elapsed_s: clock.now().seconds_since(began),
+            duration_s: duration_ns.map(|ns| ns as f64 / 1e9),
+        }
+    };
+    let shown = (watch.follow)(Box::new(read));
+    let PhaseEnd { reports, .. } = engine.run(request)?;
+    for report in reports {
+        // The collector outlives the phases.
+        let _ = parcels.send(Parcel::Worker(Box::new(report)));
+    }
+    drop(shown);
+    Ok(())
+}
+
+fn clock_pair() -> ClockPair {
+    let clock = Clock::new();
+    let now = clock.now();
+    ClockPair { tick_ns: now.0, unix_ns: now.0 as i64 + clock.wall_offset_ns() }
+}
+
+fn write_results(plan: &Plan, summary: &Summary) -> Result<(), RunError> {
+    write_file(plan, "benchmark_summary.json", &format!("{:#}\n", report::json::summary(summary)))?;
+    write_file(plan, "benchmark_percentile.json", &format!("{:#}\n", report::json::percentiles(summary)))
+}
+
+fn write_file(plan: &Plan, name: &str, text: &str) -> Result<(), RunError> {
+    let path = plan.report.folder.join(name);
+    std::fs::write(&path, text).map_err(|cause| RunError::File { path, cause })
+}

@@ -1,0 +1,106 @@
+//! The binary as a person meets it: help, and one clear line for every mistake.
+
+use std::process::{Command, Output};
+
+fn ringmark(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ringmark")).args(arguments).output().expect("the binary was built for this test")
+}
+
+/// The line that a call which cannot run must print, and its hint.
+fn mistake(line: &str) -> (String, Option<String>) {
+    let arguments: Vec<&str> = line.split_whitespace().collect();
+    let output = ringmark(&arguments);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{line}: {text}");
+    assert!(output.stdout.is_empty(), "{line}");
+    let mut lines = text.lines().map(str::to_string);
+    let first = lines.next().unwrap_or_default();
+    let hint = lines.next();
+    assert_eq!(lines.next(), None, "{line}: {text}");
+    assert!(first.starts_with("error: "), "{line}: {text}");
+    assert!(hint.as_ref().is_none_or(|hint| hint.starts_with("hint: ")), "{line}: {text}");
+    (first, hint)
+}
+
+#[test]
+fn help_and_version_are_shown() {
+    for (arguments, what) in [
+        (&["--help"][..], "perf"),
+        (&["perf", "--help"][..], "--max-prompt-length"),
+        (&["perf", "-h"][..], "--concurrency"),
+        (&["mock", "--help"][..], "--port"),
+        (&["report", "--help"][..], "FILE"),
+        (&["rig", "--help"][..], "--no-roofline"),
+        (&["--version"][..], env!("CARGO_PKG_VERSION")),
+    ] {
+        let output = ringmark(arguments);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text.contains(what), "{arguments:?}: {text}");
+    }
+    let output = ringmark(&[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("Usage: ringmark"));
+}
+
+#[test]
+fn unknown_flags_and_commands_get_a_suggestion() {
+    for (line, flag, suggestion) in [
+        ("perf --paralel 2", "--paralel", "--parallel"),
+        ("perf --dataste builtin", "--dataste", "--dataset"),
+        ("perff", "perff", "perf"),
+    ] {
+        let (first, hint) = mistake(line);
+        assert!(first.contains(flag) && hint.unwrap().contains(suggestion), "{line}: {first}");
+    }
+}
+
+#[test]
+fn impossible_values_are_one_line_that_names_the_flag() {
+    for (line, what) in [
+        ("perf", "--url"),
+        ("perf --url", "--url"),
+        ("perf --url localhost:8000", "--url"),
+        ("perf --url mock: --api nonsense", "--api"),
+        ("perf --url mock: --dataset nonsense", "--dataset"),
+        ("perf --url mock: --parallel 0", "--parallel"),
+        ("perf --url mock: --parallel -1", "--parallel"),
+        ("perf --url mock: --parallel 1 x", "--parallel"),
+        ("perf --url mock: --concurrency 0", "--parallel"),
+        ("perf --url mock: -n 0", "--number"),
+        ("perf --url mock: -n 1.5", "--number"),
+        ("perf --url mock: -n 99999999999999999999999", "too large"),
+        ("perf --url mock: --parallel 1 2 3 --number 1 2", "--number"),
+        ("perf --url mock: --rate 0", "--rate"),
+        ("perf --url mock: --rate nan", "--rate"),
+        ("perf --url mock: --rate 1 2", "--open-loop"),
+        ("perf --url mock: --open-loop", "--rate"),
+        ("perf --url mock: --open-loop --rate -1", "--rate"),
+        ("perf --url mock: --duration 0", "--duration"),
+        ("perf --url mock: --duration -5", "--duration"),
+        ("perf --url mock: --duration soon", "--duration"),
+        ("perf --url mock: --warmup-num -1", "--warmup-num"),
+        ("perf --url mock: --max-tokens 20 10", "--max-tokens"),
+        ("perf --url mock: --max-tokens 0", "--max-tokens"),
+        ("perf --url mock: --connect-timeout 0", "--connect-timeout"),
+        ("perf --url mock: --headers nonsense", "--headers"),
+        ("perf --url mock: --extra-args {", "--extra-args"),
+        ("perf --url mock: --save all", "--save"),
+        ("perf --url mock: --log-level loud", "--log-level"),
+        ("perf --url mock: --cores a", "--cores"),
+        ("perf --url mock: --workers 0", "--workers"),
+        ("perf --url mock: --source-address nowhere", "--source-address"),
+        ("perf --url mock: --dataset line_by_line", "--dataset-path"),
+        ("report", "<FILE>"),
+        ("mock --port 99999", "--port"),
+    ] {
+        let (first, _) = mistake(line);
+        assert!(first.contains(what), "{line}: {first}");
+    }
+}
+
+#[test]
+fn secrets_do_not_show_in_mistakes() {
+    let (first, _) = mistake("perf --url ftp://h/v1?api_key=hidden1 --api-key hidden2 --headers hidden3");
+    assert!(!first.contains("hidden"), "{first}");
+}

@@ -1,0 +1,216 @@
+//! The requests of a run, byte for byte.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ringmark::plan::{Plan, RigFacts, resolve};
+use ringmark::record::Phase::{self, Measured, Preflight, Warmup};
+use ringmark::spec::Spec;
+use ringmark::workload::{Workload, arrivals};
+use serde_json::{Value, json};
+
+fn spec() -> Spec {
+    Spec {
+        url: Some("http://127.0.0.1:8000/v1/chat/completions".to_string()),
+        model: Some("m".to_string()),
+        ..Spec::default()
+    }
+}
+
+fn plan(spec: &Spec) -> Plan {
+    resolve(spec, &RigFacts { allowed_cores: vec![0, 1, 2, 3], nonce: 1, ..RigFacts::default() }).unwrap().remove(0)
+}
+
+fn workload(spec: &Spec) -> Result<Workload, String> {
+    let plan = plan(spec);
+    Workload::build(&plan.workload, &plan.target.authority, &plan.target.path).map_err(|error| error.to_string())
+}
+
+fn request(workload: &Workload, phase: Phase, index: u64) -> String {
+    let mut bytes = Vec::new();
+    workload.write_request(phase, index, &mut bytes);
+    String::from_utf8(bytes).unwrap()
+}
+
+fn body(workload: &Workload, phase: Phase, index: u64) -> Value {
+    serde_json::from_slice(&workload.body(phase, index)).unwrap()
+}
+
+fn file(folder: &Path, text: impl AsRef<[u8]>) -> PathBuf {
+    let path = folder.join("prompts.txt");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+/// A call that reads `text` line by line.
+fn lines(folder: &Path, text: impl AsRef<[u8]>) -> Spec {
+    Spec { dataset: Some("line_by_line".to_string()), dataset_path: Some(file(folder, text)), ..spec() }
+}
+
+#[test]
+fn a_request_is_written_whole() {
+    let asked = Spec {
+        prompt: Some("hi".to_string()),
+        max_tokens: vec![16],
+        api_key: Some("sk-1".to_string()),
+        headers: vec!["X-Tenant=a b".to_string(), "user-agent=me/1".to_string()],
+        ..spec()
+    };
+    let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":16,"temperature":0.0,"stream":true,"stream_options":{"include_usage":true}}"#;
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nAccept: text/event-stream\r\n\
+         Content-Type: application/json\r\nX-Tenant: a b\r\nuser-agent: me/1\r\nAuthorization: Bearer sk-1\r\n\
+         X-Request-Id: rm-00000001-m7\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    assert_eq!(request(&workload(&asked).unwrap(), Measured, 7), head + body);
+}
+
+#[test]
+fn whole_answers_are_asked_for_as_json() {
+    let text = request(&workload(&Spec { stream: false, ..spec() }).unwrap(), Warmup, 0);
+    assert!(text.contains("Accept: application/json\r\n") && text.contains("-w0\r\n"), "{text}");
+    assert!(text.contains(concat!("User-Agent: ringmark/", env!("CARGO_PKG_VERSION"), "\r\n")));
+}
+
+#[test]
+fn the_users_request_id_replaces_ours() {
+    let text =
+        request(&workload(&Spec { headers: vec!["x-request-id=mine".to_string()], ..spec() }).unwrap(), Measured, 0);
+    assert_eq!(text.to_lowercase().matches("x-request-id").count(), 1);
+}
+
+#[test]
+fn drawn_limits_depend_on_seed_and_index_only() {
+    let asked = Spec { max_tokens: vec![5, 1500], seed: Some(3), ..spec() };
+    let first = workload(&asked).unwrap();
+    let again = workload(&asked).unwrap();
+    let other = workload(&Spec { seed: Some(4), ..asked.clone() }).unwrap();
+    let limits = |workload: &Workload, phase| -> Vec<u64> {
+        (0..300).map(|index| body(workload, phase, index)["max_tokens"].as_u64().unwrap()).collect()
+    };
+    let drawn = limits(&first, Measured);
+    assert!(drawn.iter().all(|limit| (5..=1500).contains(limit)));
+    assert!(drawn.iter().any(|limit| *limit < 100) && drawn.iter().any(|limit| *limit > 1000));
+    assert_eq!(drawn, limits(&again, Measured));
+    assert_ne!(drawn, limits(&other, Measured));
+    assert_ne!(drawn, limits(&first, Warmup));
+    for index in 0..300 {
+        let text = request(&first, Measured, index);
+        let (head, sent) = text.split_once("\r\n\r\n").unwrap();
+        assert_eq!(sent.as_bytes(), &*first.body(Measured, index));
+        assert!(head.ends_with(&format!("Content-Length: {}", sent.len())));
+    }
+}
+
+#[test]
+fn workers_share_one_sequence_of_requests_and_arrivals() {
+    let asked = Spec { max_tokens: vec![1, 99], rate: vec![100.0], parallel: vec![8], number: vec![40], ..spec() };
+    let (one, four) =
+        (plan(&Spec { workers: Some(1), ..asked.clone() }), plan(&Spec { workers: Some(4), ..asked.clone() }));
+    assert_eq!((one.cores.len(), four.cores.len()), (1, 4));
+    assert_eq!(one.workload, four.workload);
+    let (all, shared) = (workload(&asked).unwrap(), workload(&asked).unwrap());
+    let places = |plan: &Plan, every: usize, from: usize| -> Vec<u64> {
+        let schedule = plan.load.schedule().unwrap();
+        arrivals::offsets(schedule, plan.seed, plan.ramp_ns).take(40).skip(from).step_by(every).collect()
+    };
+    let whole = places(&one, 1, 0);
+    for worker in 0..4 {
+        let mine = places(&four, 4, worker);
+        for (turn, place) in mine.iter().enumerate() {
+            let index = (turn * 4 + worker) as u64;
+            assert_eq!(*place, whole[index as usize]);
+            assert_eq!(request(&shared, Measured, index), request(&all, Measured, index));
+        }
+    }
+}
+
+#[test]
+fn data_cycles_and_the_warm_up_comes_from_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = lines(folder.path(), "a\nb\n\n  \nc\nd\n");
+    let content = |workload: &Workload, phase, index| body(workload, phase, index)["messages"][0]["content"].clone();
+    let all = workload(&Spec { duration_s: Some(1.0), ..asked.clone() }).unwrap();
+    assert_eq!((0..6).map(|i| content(&all, Measured, i)).collect::<Vec<_>>(), ["a", "b", "c", "d", "a", "b"]);
+    assert_eq!((0..5).map(|i| content(&all, Warmup, i)).collect::<Vec<_>>(), ["d", "c", "b", "a", "d"]);
+
+    let few = workload(&Spec { number: vec![2], warmup_num: 1.0, ..asked.clone() }).unwrap();
+    assert_eq!(few.bodies.len(), 3, "no more is read than the run can send");
+    assert_eq!((content(&few, Measured, 1), content(&few, Warmup, 0)), (json!("b"), json!("c")));
+
+    let later = workload(&Spec { number: vec![2], dataset_offset: 1, ..asked.clone() }).unwrap();
+    assert_eq!((content(&later, Measured, 0), later.bodies.len()), (json!("b"), 2));
+    let round = workload(&Spec { number: vec![2], dataset_offset: 7, ..asked }).unwrap();
+    assert_eq!((content(&round, Measured, 0), content(&round, Measured, 1)), (json!("d"), json!("a")));
+}
+
+#[test]
+fn lines_are_texts_messages_or_bodies() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = concat!(
+        "\u{feff}first\r\n",
+        r#"[{"role":"system","content":"s"},{"role":"user","content":"u"}]"#,
+        "\n",
+        r#"{"messages":[],"model":"lora-1","max_tokens":3}"#
+    );
+    let workload = workload(&lines(folder.path(), text)).unwrap();
+    assert_eq!(body(&workload, Measured, 0)["messages"], json!([{"role": "user", "content": "first"}]));
+    assert_eq!(body(&workload, Measured, 1)["messages"][0]["role"], "system");
+    let row = body(&workload, Measured, 2);
+    assert_eq!((&row["model"], &row["max_tokens"], &row["temperature"]), (&json!("lora-1"), &json!(3), &json!(0.0)));
+}
+
+#[test]
+fn prompts_of_the_wrong_length_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let text =
+        "一\n四个汉字\nlonger than that\n[{\"role\":\"user\",\"content\":\"four\"}]\n{\"prompt\":\"never measured\"}\n";
+    let asked = Spec { min_prompt_length: 4, max_prompt_length: Some(4), ..lines(folder.path(), text) };
+    assert_eq!(workload(&asked).unwrap().bodies.len(), 3);
+    let none = Spec { min_prompt_length: 99, prompt: Some("short".to_string()), ..spec() };
+    let error = workload(&none).unwrap_err();
+    assert!(error.contains("--min-prompt-length 99") && error.contains("longest 5"), "{error}");
+}
+
+#[test]
+fn a_prompt_comes_from_a_file_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), "two\nlines\n");
+    let asked = Spec { prompt: Some(format!("@{}", path.display())), ..spec() };
+    let workload = workload(&asked).unwrap();
+    assert_eq!(body(&workload, Measured, 99)["messages"][0]["content"], "two\nlines");
+    assert_eq!(workload.bodies.len(), 1);
+}
+
+#[test]
+fn the_connection_test_asks_for_a_short_answer() {
+    let workload = workload(&Spec { min_tokens: Some(100), max_tokens: vec![100, 200], ..spec() }).unwrap();
+    let body = body(&workload, Preflight, 0);
+    assert_eq!((&body["max_tokens"], &body["min_tokens"]), (&json!(16), &json!(16)));
+}
+
+#[test]
+fn trouble_with_files_names_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let completions = Some("http://h/v1/completions".to_string());
+    for (text, what) in [
+        (&b""[..], "is empty"),
+        (&b"\n  \n"[..], "is empty"),
+        (&b"fine\n{\"prompt\": \n"[..], "prompts.txt, line 2: is not valid JSON"),
+        (&b"fine\n\n\xff\xfe\n"[..], "prompts.txt, line 3: is not UTF-8"),
+        (&b"[{\"content\":\"x\"}]\n"[..], "line 1: message 1 has no field \"role\""),
+    ] {
+        let error = workload(&lines(folder.path(), text)).unwrap_err();
+        assert!(error.contains(what) && !error.contains('\n'), "{error}");
+    }
+    let messages = lines(folder.path(), "x\n[{\"role\":\"user\",\"content\":\"x\"}]\n");
+    let error = workload(&Spec { url: completions, ..messages }).unwrap_err();
+    assert!(error.contains("line 2") && error.contains("/chat/completions"), "{error}");
+
+    let missing = Spec { prompt: Some("@/nowhere/p.txt".to_string()), ..spec() };
+    assert!(workload(&missing).unwrap_err().starts_with("--prompt: cannot read /nowhere/p.txt: No such file"));
+    let path = file(folder.path(), [0xff, 0xfe]);
+    let binary = Spec { prompt: Some(format!("@{}", path.display())), ..spec() };
+    assert!(workload(&binary).unwrap_err().contains("UTF-8"));
+}
