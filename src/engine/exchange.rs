@@ -52,12 +52,13 @@ pub async fn exchange(worker: &Worker, lane: u32, job: Job, wire: &mut Vec<u8>) 
 
 /// An idle connection, else a fresh one; always a fresh one on the second try.
 async fn connection(worker: &Worker, lane: u32, times: &mut Times) -> Result<u32, NotOpened> {
-    if !times.retried
-        && let Some(slot) = worker.core.borrow_mut().pool.take_idle()
-    {
-        times.reused = worker.core.borrow().pool.slots[slot as usize].requests > 0;
-        times.connected = Some(times.picked);
-        return Ok(slot);
+    if !times.retried {
+        let pool = &mut worker.core.borrow_mut().pool;
+        if let Some(slot) = pool.take_idle() {
+            times.reused = pool.slots[slot as usize].requests > 0;
+            times.connected = Some(times.picked);
+            return Ok(slot);
+        }
     }
     times.reused = false;
     let opened = open(worker, lane).await?;
