@@ -245,50 +245,16 @@ impl Config {
             "tokens" => self.tokens = Count::scan(value).map_err(named)?,
             "seed" => self.seed = integer(name, value, 0, u64::MAX)?,
             "model" => self.model = value.to_string(),
-            "role" => {
-                self.role = one_of(
-                    name,
-                    value,
-                    &[
-                        ("none", RoleStyle::None),
-                        ("separate", RoleStyle::Separate),
-                        ("with_first", RoleStyle::WithFirst),
-                    ],
-                )?
-            }
+            "role" => self.role = one_of(name, value, ROLE_STYLES)?,
             "usage" => self.usage = one_of(name, value, USAGE_STYLES)?,
-            "head" => {
-                self.head = one_of(name, value, &[("now", HeadStyle::Now), ("with_first", HeadStyle::WithFirst)])?
-            }
-            "finish" => {
-                self.finish = one_of(name, value, &[("with_last", FinishStyle::WithLast), ("own", FinishStyle::Own)])?
-            }
+            "head" => self.head = one_of(name, value, HEAD_STYLES)?,
+            "finish" => self.finish = one_of(name, value, FINISH_STYLES)?,
             "coalesce" => self.coalesce = integer(name, value, 1, 1_000_000)? as u32,
             "pad" => self.pad = integer(name, value, 0, 16 << 20)? as usize,
             "done" => self.done = switch(name, value)?,
-            "close" => {
-                self.close = one_of(
-                    name,
-                    value,
-                    &[
-                        ("keep", CloseStyle::KeepAlive),
-                        ("silent", CloseStyle::SilentAfterStream),
-                        ("announce", CloseStyle::Announce),
-                    ],
-                )?
-            }
-            "framing" => {
-                self.framing = one_of(
-                    name,
-                    value,
-                    &[
-                        ("length", Framing::ContentLength),
-                        ("chunked", Framing::Chunked),
-                        ("close", Framing::UntilClose),
-                    ],
-                )?
-            }
-            "text" => self.text = one_of(name, value, &[("plain", TextStyle::Plain), ("mixed", TextStyle::Mixed)])?,
+            "close" => self.close = one_of(name, value, CLOSE_STYLES)?,
+            "framing" => self.framing = one_of(name, value, FRAMINGS)?,
+            "text" => self.text = one_of(name, value, TEXT_STYLES)?,
             "reasoning" => self.reasoning_tokens = integer(name, value, 0, 10_000_000)? as u32,
             "tool_calls" => self.tool_calls = switch(name, value)?,
             "max_running" => self.max_running = integer(name, value, 0, u64::from(u32::MAX))? as u32,
@@ -302,6 +268,15 @@ impl Config {
     }
 }
 
+const ROLE_STYLES: &[(&str, RoleStyle)] =
+    &[("none", RoleStyle::None), ("separate", RoleStyle::Separate), ("with_first", RoleStyle::WithFirst)];
+const HEAD_STYLES: &[(&str, HeadStyle)] = &[("now", HeadStyle::Now), ("with_first", HeadStyle::WithFirst)];
+const FINISH_STYLES: &[(&str, FinishStyle)] = &[("with_last", FinishStyle::WithLast), ("own", FinishStyle::Own)];
+const CLOSE_STYLES: &[(&str, CloseStyle)] =
+    &[("keep", CloseStyle::KeepAlive), ("silent", CloseStyle::SilentAfterStream), ("announce", CloseStyle::Announce)];
+const FRAMINGS: &[(&str, Framing)] =
+    &[("length", Framing::ContentLength), ("chunked", Framing::Chunked), ("close", Framing::UntilClose)];
+const TEXT_STYLES: &[(&str, TextStyle)] = &[("plain", TextStyle::Plain), ("mixed", TextStyle::Mixed)];
 const USAGE_STYLES: &[(&str, UsageStyle)] = &[
     ("on_request", UsageStyle::OnRequest),
     ("always", UsageStyle::Always),
