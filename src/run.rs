@@ -81,6 +81,8 @@ const BLOCKS_PER_WORKER: usize = 4;
 /// midway.
 pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     check_limits(plan)?;
+    // The collector and everything else that starts from here must not push a worker off its core.
+    let _kept = rig::affinity::keep_off(&plan.cores);
     let workload = Arc::new(Workload::build(&plan.workload, &plan.target.authority, &plan.target.path)?);
     let (empties, returned) = unbounded();
     for worker in 0..plan.cores.len() as u16 {

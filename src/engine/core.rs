@@ -9,7 +9,7 @@ use std::task::Waker;
 use rustls::ClientConfig;
 
 use super::clock::Clock;
-use super::inbox::Inbox;
+use super::inbox::{Event, Inbox};
 use super::outbox::Outbox;
 use super::pacer::{Deadlines, OpenSchedule, Places};
 use super::pool::{Delivered, Pool, State};
@@ -88,6 +88,8 @@ pub struct LaneState {
     pub wait: Wait,
     /// The deadline of the present wait has passed.
     pub expired: bool,
+    /// The socket it waits to write to is ready.
+    pub writable: bool,
     pub job: Option<Job>,
     /// The earliest entry of this lane in the heap of deadlines: later ones need no entry of their own.
     entry: Option<Tick>,
@@ -123,8 +125,10 @@ pub struct Core {
     pub phase: PhaseState,
     /// Jobs for which a lane has still to be made.
     pub unserved: Vec<Job>,
-    /// Wakes the pump when the last lane has ended.
+    /// Wakes the pump when the lanes have run, or the last one has ended.
     pub pump_waker: Option<Waker>,
+    /// Wakes the relay, which runs after the lanes that were woken before it.
+    pub relay_waker: Option<Waker>,
     /// What went wrong outside of the pump, which ends the worker.
     pub trouble: Option<io::Error>,
     housekeeping_at: Tick,
@@ -151,14 +155,15 @@ impl Core {
             phase,
             unserved: Vec::new(),
             pump_waker: None,
+            relay_waker: None,
             trouble: None,
             housekeeping_at: now,
             dead: Vec::new(),
         }
     }
 
-    /// One turn of the pump: takes in what arrived, fires deadlines, offers what is due, and tells the inbox when to
-    /// wake up. `waited` says whether the worker had slept before. Returns whether any lane was woken.
+    /// One turn of the pump: takes in what arrived, fires deadlines and offers what is due. `waited` says whether the
+    /// worker had slept before. Returns whether any lane was woken.
     pub fn turn(&mut self, setup: &Setup, waited: bool) -> io::Result<bool> {
         let now = self.clock.now();
         self.telemetry.look(now, waited);
@@ -170,24 +175,34 @@ impl Core {
             self.housekeeping_at = now.plus_ns(HOUSEKEEPING_NS);
             woken |= self.keep_house(setup, now);
         }
-        let schedule = self.phase.open.as_ref().and_then(OpenSchedule::next_due);
-        let next = [Some(self.housekeeping_at), self.deadlines.next(), schedule].into_iter().flatten().min();
-        if let Some(next) = next {
-            self.inbox.wake_at(next)?;
-        }
         Ok(woken)
+    }
+
+    /// When the pump has to look again though nothing arrives.
+    pub fn next_deadline(&self) -> Tick {
+        let schedule = self.phase.open.as_ref().and_then(OpenSchedule::next_due);
+        [self.deadlines.next(), schedule].into_iter().flatten().fold(self.housekeeping_at, Tick::min)
     }
 
     fn reap(&mut self) -> io::Result<bool> {
         let Core { inbox, pool, clock, telemetry, lanes, dead, .. } = self;
         let mut woken = false;
-        inbox.reap(&mut |source, delivery| match pool.deliver(source, delivery, clock, telemetry) {
-            Delivered::Nothing => {}
-            Delivered::Wake(lane) => {
-                lanes[lane as usize].wake();
-                woken = true;
+        inbox.reap(&mut |event| {
+            let delivered = match event {
+                Event::Delivery(source, delivery) => pool.deliver(source, delivery, clock, telemetry),
+                Event::Writable { lane } => {
+                    lanes[lane as usize].writable = true;
+                    Delivered::Wake(lane)
+                }
+            };
+            match delivered {
+                Delivered::Nothing => {}
+                Delivered::Wake(lane) => {
+                    lanes[lane as usize].wake();
+                    woken = true;
+                }
+                Delivered::Dead(slot) => dead.push(slot),
             }
-            Delivered::Dead(slot) => dead.push(slot),
         })?;
         while let Some(slot) = self.dead.pop() {
             self.pool.close(slot, &mut self.inbox)?;
@@ -250,14 +265,6 @@ impl Core {
         if state.entry.is_none_or(|entry| at < entry) {
             state.entry = Some(at);
             self.deadlines.push(at, lane);
-        }
-    }
-
-    /// Tells the inbox of a deadline set outside a turn of the pump.
-    pub fn announce_deadline(&mut self) -> io::Result<()> {
-        match self.deadlines.next() {
-            Some(next) => self.inbox.wake_at(next),
-            None => Ok(()),
         }
     }
 

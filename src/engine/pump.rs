@@ -1,9 +1,8 @@
-//! The pump: a worker's main task. It turns the inbox and the deadlines, and sleeps on the inbox's descriptor through
-//! monoio, which runs the woken lanes meanwhile.
+//! The pump: a worker's main task. It turns the inbox and the deadlines, lets monoio run the lanes it woke, and sleeps
+//! when there is nothing to do: in the receive ring, or on the epoll set through monoio.
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -11,14 +10,13 @@ use std::task::Poll;
 use monoio::net::UnixStream;
 
 use super::core::{Core, Job, Wait, Worker};
+use super::inbox::Inbox;
 use super::{lane, transport};
 use crate::plan::Load;
 use crate::time::Tick;
 
 /// Connections that are being opened at the same time, ahead of a closed loop.
 const OPENERS: u32 = 32;
-/// Turns of a busy-polling pump between two turns of monoio.
-const SPINS: u32 = 64;
 
 /// Opens connections until `wanted` stand idle. One that cannot be opened is left to its lane, which will record why.
 pub async fn open_ahead(worker: Rc<Worker>, wanted: u32) -> io::Result<()> {
@@ -71,11 +69,12 @@ pub async fn run_lanes(worker: Rc<Worker>, start: Tick) -> io::Result<()> {
 
 /// Pumps until the phase is over and every lane has ended. `serve` makes lanes for jobs that found none idle.
 async fn pump(worker: &Rc<Worker>, serve: &mut impl FnMut(&mut Vec<Job>)) -> io::Result<()> {
-    let spin = worker.setup.plan.spin;
-    let readiness = Readiness::new(worker, spin)?;
+    let rest = Rest::new(worker)?;
+    let relay = monoio::spawn(relay(worker.clone()));
+    // The lanes made before the pump run first: they are what there will be something to wait for.
+    lanes_have_run(worker).await;
     let mut unserved = Vec::new();
     let mut waited = true;
-    let mut spins = 0;
     loop {
         let woken = {
             let core = &mut *worker.core.borrow_mut();
@@ -86,59 +85,120 @@ async fn pump(worker: &Rc<Worker>, serve: &mut impl FnMut(&mut Vec<Job>)) -> io:
             }
             woken
         };
+        let made = !unserved.is_empty();
         serve(&mut unserved);
-        {
+        let over = {
             let core = &mut *worker.core.borrow_mut();
             if core.is_over() {
                 core.dismiss_lanes();
             }
-            if core.phase.live_lanes == 0 && core.is_over() {
-                return Ok(());
+            core.phase.live_lanes == 0 && core.is_over()
+        };
+        if over {
+            worker.core.borrow_mut().phase.over = true;
+            worker.core.borrow_mut().wake_relay();
+            relay.await;
+            return Ok(());
+        }
+        waited = rest.rest(worker, woken || made).await?;
+    }
+}
+
+/// How the pump spends the time between two turns.
+enum Rest {
+    /// In the ring.
+    Ring,
+    /// Not at all: busy polling.
+    Spin,
+    /// Awaiting the epoll set. monoio awaits any descriptor through a stream type; only its readiness is used.
+    Epoll(UnixStream),
+}
+
+impl Rest {
+    fn new(worker: &Worker) -> io::Result<Rest> {
+        match &worker.core.borrow().inbox {
+            Inbox::Ring(_) if worker.setup.plan.spin => Ok(Rest::Spin),
+            Inbox::Ring(_) => Ok(Rest::Ring),
+            Inbox::Epoll(epoll) => {
+                let copy = epoll.wait_fd().try_clone_to_owned()?;
+                Ok(Rest::Epoll(UnixStream::from_std(std::os::unix::net::UnixStream::from(copy))?))
             }
         }
-        spins += 1;
-        if spin && !woken && spins % SPINS != 0 {
-            waited = false;
-            continue;
-        }
-        readiness.wait(worker).await?;
-        waited = !spin;
-    }
-}
-
-/// What the pump sleeps on.
-struct Readiness {
-    stream: UnixStream,
-}
-
-impl Readiness {
-    /// The inbox's descriptor; when busy polling, one that is always ready, so that a sleep is one turn of monoio.
-    fn new(worker: &Worker, spin: bool) -> io::Result<Readiness> {
-        let copy = if spin { always_ready()? } else { worker.core.borrow().inbox.wait_fd().try_clone_to_owned()? };
-        // monoio awaits any descriptor through a stream type; nothing but its readiness is used.
-        Ok(Readiness { stream: UnixStream::from_std(std::os::unix::net::UnixStream::from(copy))? })
     }
 
-    /// Until the descriptor is readable, or the last lane has ended.
-    async fn wait(&self, worker: &Worker) -> io::Result<()> {
-        let mut readable = pin!(self.stream.readable(false));
-        poll_fn(|context| {
-            let core = &mut *worker.core.borrow_mut();
-            if core.phase.live_lanes == 0 && core.is_over() {
-                return Poll::Ready(Ok(()));
+    /// Lets woken lanes run; without any, sleeps until there is something to do. Says whether it slept.
+    async fn rest(&self, worker: &Worker, woken: bool) -> io::Result<bool> {
+        match self {
+            Rest::Epoll(stream) => {
+                let next = worker.core.borrow().next_deadline();
+                if let Inbox::Epoll(epoll) = &mut worker.core.borrow_mut().inbox {
+                    epoll.wake_at(next)?;
+                }
+                readable(worker, stream).await?;
+                Ok(true)
             }
-            core.pump_waker = Some(context.waker().clone());
-            readable.as_mut().poll(context)
-        })
-        .await
+            Rest::Ring | Rest::Spin if woken => {
+                lanes_have_run(worker).await;
+                Ok(false)
+            }
+            Rest::Spin => Ok(false),
+            Rest::Ring => {
+                let core = &mut *worker.core.borrow_mut();
+                let (now, next) = (core.clock.now(), core.next_deadline());
+                if let Inbox::Ring(ring) = &mut core.inbox {
+                    ring.sleep(now, next)?;
+                }
+                Ok(true)
+            }
+        }
     }
 }
 
-/// A descriptor that is always readable: the read end of a pipe whose other end is closed.
-fn always_ready() -> io::Result<OwnedFd> {
-    let (reader, writer) = io::pipe()?;
-    drop(writer);
-    Ok(reader.into())
+/// Until the epoll set is readable, or the last lane has ended.
+async fn readable(worker: &Worker, stream: &UnixStream) -> io::Result<()> {
+    let mut readable = pin!(stream.readable(false));
+    poll_fn(|context| {
+        let core = &mut *worker.core.borrow_mut();
+        if core.phase.live_lanes == 0 && core.is_over() {
+            return Poll::Ready(Ok(()));
+        }
+        core.pump_waker = Some(context.waker().clone());
+        readable.as_mut().poll(context)
+    })
+    .await
+}
+
+/// Lets every task that has been woken run once. monoio polls a main task that wakes itself before all others, so the
+/// relay, queued behind the woken lanes, wakes it instead.
+async fn lanes_have_run(worker: &Worker) {
+    let mut asked = false;
+    poll_fn(|context| {
+        if asked {
+            return Poll::Ready(());
+        }
+        asked = true;
+        let core = &mut *worker.core.borrow_mut();
+        core.pump_waker = Some(context.waker().clone());
+        core.wake_relay();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Wakes the pump whenever it is woken itself, until the phase is over.
+async fn relay(worker: Rc<Worker>) {
+    poll_fn(|context| {
+        let core = &mut *worker.core.borrow_mut();
+        if let Some(waker) = core.pump_waker.take() {
+            waker.wake();
+        }
+        if core.phase.over && core.phase.live_lanes == 0 {
+            return Poll::Ready(());
+        }
+        core.relay_waker = Some(context.waker().clone());
+        Poll::Pending
+    })
+    .await;
 }
 
 impl Worker {
@@ -154,12 +214,15 @@ impl Worker {
         all / count + u32::from(number < all % count)
     }
 
-    /// Starts a wait of `lane`, and makes sure that the inbox wakes the pump for its deadline.
+    /// Starts a wait of `lane`, and makes sure that the pump wakes for its deadline.
     pub fn wait(&self, lane: u32, wait: Wait) {
         let core = &mut *self.core.borrow_mut();
         let now = core.clock.now();
         core.wait(lane, wait, self.setup.plan.timeouts.read_ns, now);
-        if let Err(error) = core.announce_deadline() {
+        // The pump may be asleep on the set already; the ring's sleep begins only after every lane has run.
+        if let (Inbox::Epoll(epoll), Some(next)) = (&mut core.inbox, core.deadlines.next())
+            && let Err(error) = epoll.wake_at(next)
+        {
             core.trouble = Some(error);
         }
     }
@@ -205,6 +268,12 @@ impl Worker {
 }
 
 impl Core {
+    fn wake_relay(&mut self) {
+        if let Some(waker) = self.relay_waker.take() {
+            waker.wake();
+        }
+    }
+
     /// Lets the idle lanes of an open loop end.
     fn dismiss_lanes(&mut self) {
         self.phase.over = true;

@@ -3,14 +3,15 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use monoio::net::UnixStream;
 
-use super::core::{Setup, Wait, Worker};
+use super::core::{Core, Setup, Wait, Worker};
+use super::inbox::Inbox;
 use super::inbox::socket::{Connecting, connect_tcp, connect_unix, send, take_error};
 use super::pool::State;
 use super::tls::Tls;
@@ -187,34 +188,58 @@ pub async fn send_all(worker: &Worker, lane: u32, slot: u32, mut bytes: &[u8]) -
 async fn room_in_time(worker: &Worker, lane: u32, slot: u32) -> io::Result<bool> {
     let copy = worker.core.borrow().pool.slots[slot as usize].copy_fd();
     let Some(socket) = copy.transpose()? else { return Ok(false) };
-    let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))?;
-    let mut writable = pin!(stream.writable(false));
-    poll_fn(|context| {
-        let core = &mut *worker.core.borrow_mut();
-        if matches!(core.pool.slots[slot as usize].state, State::Finished { .. }) {
-            return Poll::Ready(Ok(false));
-        }
-        core.lanes[lane as usize].waker = Some(context.waker().clone());
-        writable.as_mut().poll(context).map(|result| result.map(|()| true))
-    })
-    .await
+    let over = |core: &Core| matches!(core.pool.slots[slot as usize].state, State::Finished { .. });
+    writable_unless(worker, lane, &socket, over).await
 }
 
 /// Waits until the socket is connected (or has failed); false when the lane's deadline came first.
 async fn writable_in_time(worker: &Worker, lane: u32, socket: &OwnedFd) -> bool {
-    let Ok(copy) = socket.as_fd().try_clone_to_owned() else { return false };
-    // monoio awaits any descriptor through a stream type; nothing but its readiness is used.
-    let Ok(stream) = UnixStream::from_std(std::os::unix::net::UnixStream::from(copy)) else { return false };
-    let mut writable = pin!(stream.writable(false));
+    writable_unless(worker, lane, socket, |core| core.lanes[lane as usize].expired).await.unwrap_or(false)
+}
+
+/// Waits until the socket is writable; false when `given_up` came first, which is asked whenever the lane is woken.
+async fn writable_unless(
+    worker: &Worker,
+    lane: u32,
+    socket: &OwnedFd,
+    given_up: impl Fn(&Core) -> bool,
+) -> io::Result<bool> {
+    let legacy = {
+        let core = &mut *worker.core.borrow_mut();
+        core.lanes[lane as usize].writable = false;
+        match &mut core.inbox {
+            Inbox::Ring(ring) => {
+                ring.await_writable(lane, socket.as_raw_fd())?;
+                None
+            }
+            // monoio awaits any descriptor through a stream type; nothing but its readiness is used.
+            Inbox::Epoll(_) => {
+                let copy = std::os::unix::net::UnixStream::from(socket.as_fd().try_clone_to_owned()?);
+                Some(UnixStream::from_std(copy)?)
+            }
+        }
+    };
+    let mut ready = pin!(async {
+        match &legacy {
+            Some(stream) => stream.writable(false).await,
+            None => std::future::pending().await,
+        }
+    });
     poll_fn(|context| {
-        if writable.as_mut().poll(context).is_ready() {
-            return Poll::Ready(true);
+        if let Poll::Ready(result) = ready.as_mut().poll(context) {
+            return Poll::Ready(result.map(|()| true));
         }
-        let state = &mut worker.core.borrow_mut().lanes[lane as usize];
-        if state.expired {
-            return Poll::Ready(false);
+        let core = &mut *worker.core.borrow_mut();
+        if core.lanes[lane as usize].writable {
+            return Poll::Ready(Ok(true));
         }
-        state.waker = Some(context.waker().clone());
+        if given_up(core) {
+            if let Inbox::Ring(ring) = &mut core.inbox {
+                ring.forget_writable(lane)?;
+            }
+            return Poll::Ready(Ok(false));
+        }
+        core.lanes[lane as usize].waker = Some(context.waker().clone());
         Poll::Pending
     })
     .await

@@ -101,7 +101,7 @@ impl Host {
     fn open(setup: Arc<Setup>, number: u16, count: u16, links: &Links) -> io::Result<Host> {
         let plan = &setup.plan;
         let connections = plan.load.parallel().map_or(OPEN_LOOP_STREAMS, |all| (all as usize).div_ceil(count.into()));
-        let inbox_plan = InboxPlan { connections, spin: plan.spin };
+        let inbox_plan = InboxPlan { connections };
         let (inbox, mut reason) = Inbox::open(inbox_plan, plan.force_fallback)?;
         let (runtime, inbox) = match inbox {
             Inbox::Ring(_) => match ring_runtime() {

@@ -1,5 +1,6 @@
 //! Facts of this machine.
 
+pub mod affinity;
 pub mod facts;
 pub mod limits;
 pub mod usage;

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::socket::receive;
-use super::{Delivery, Source};
+use super::{Delivery, Event, Source};
 use crate::time::{S, Tick};
 
 const EVENTS: usize = 256;
@@ -75,7 +75,8 @@ impl Epoll {
         })
     }
 
-    pub fn reap(&mut self, deliver: &mut impl FnMut(Source, Delivery<'_>)) -> io::Result<usize> {
+    pub fn reap(&mut self, deliver: &mut impl FnMut(Event<'_>)) -> io::Result<usize> {
+        let deliver = &mut |source: Source, delivery: Delivery<'_>| deliver(Event::Delivery(source, delivery));
         let mut reads = 0;
         loop {
             let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];

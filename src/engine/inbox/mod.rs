@@ -1,8 +1,8 @@
 //! Bytes and their arrival instants, below the task layer: one inbox a worker drains every connection of that worker.
 //!
 //! Two ways of the same surface: [`ring`] (io_uring multishot receives into one shared buffer ring) and [`epoll`] (for
-//! kernels and containers that forbid io_uring). Both hand out the kernel's receive stamp with the bytes, and both have
-//! one descriptor that becomes readable when there is something to reap, which the worker's monoio task awaits.
+//! kernels and containers that forbid io_uring). Both hand out the kernel's receive stamp with the bytes. The pump sleeps
+//! in the ring itself; the epoll set has a descriptor that it awaits through monoio.
 
 pub mod epoll;
 pub mod ring;
@@ -10,9 +10,7 @@ pub mod socket;
 pub mod stamp;
 
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
-
-use crate::time::Tick;
+use std::os::fd::RawFd;
 
 /// A connection as the inbox knows it: the slot in the worker's pool, and which of the slot's successive connections.
 /// What arrives for an earlier generation is dropped.
@@ -39,6 +37,14 @@ pub enum Delivery<'a> {
     Error(i32),
 }
 
+/// One thing that was reaped.
+#[derive(Debug)]
+pub enum Event<'a> {
+    Delivery(Source, Delivery<'a>),
+    /// The socket that this lane waits to write to is ready, or has failed.
+    Writable { lane: u32 },
+}
+
 /// The receiving half of all connections of a worker.
 pub enum Inbox {
     Ring(Box<ring::Ring>),
@@ -50,8 +56,6 @@ pub enum Inbox {
 pub struct InboxPlan {
     /// Connections at the same time.
     pub connections: usize,
-    /// The ring's completions are polled, never awaited.
-    pub spin: bool,
 }
 
 impl Inbox {
@@ -66,14 +70,6 @@ impl Inbox {
             }
         };
         Ok((Inbox::Epoll(Box::new(epoll::Epoll::open()?)), Some(reason)))
-    }
-
-    /// The descriptor that is readable when there is something to reap.
-    pub fn wait_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Inbox::Ring(ring) => ring.wait_fd(),
-            Inbox::Epoll(epoll) => epoll.wait_fd(),
-        }
     }
 
     /// Begins to receive on a connected socket.
@@ -92,16 +88,8 @@ impl Inbox {
         }
     }
 
-    /// Makes the inbox readable at `tick` at the latest.
-    pub fn wake_at(&mut self, tick: Tick) -> io::Result<()> {
-        match self {
-            Inbox::Ring(ring) => ring.wake_at(tick),
-            Inbox::Epoll(epoll) => epoll.wake_at(tick),
-        }
-    }
-
     /// Hands out everything that has arrived, in order, and returns how many reads that were.
-    pub fn reap(&mut self, deliver: &mut impl FnMut(Source, Delivery<'_>)) -> io::Result<usize> {
+    pub fn reap(&mut self, deliver: &mut impl FnMut(Event<'_>)) -> io::Result<usize> {
         match self {
             Inbox::Ring(ring) => ring.reap(deliver),
             Inbox::Epoll(epoll) => epoll.reap(deliver),

@@ -2,19 +2,23 @@
 //!
 //! It stands beside monoio's own ring because monoio reads with one submission and one wake-up per chunk, which
 //! collapses at 100,000 events a second over 10,000 streams. Here a chunk costs no submission, no waker and no copy.
+//!
+//! The worker sleeps in this ring too. A sleep first gathers for [`GATHER_US`]: since the kernel stamps every arrival,
+//! being late to look at it costs no accuracy, and one wake-up for several events costs less, here and at the sender,
+//! whose kernel has to wake us.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use io_uring::types::{BufRingEntry, Fd, RecvMsgOut, TimeoutFlags, Timespec};
+use io_uring::types::{BufRingEntry, Fd, RecvMsgOut, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::stamp::{CONTROL_LEN, receive_stamp_ns};
-use super::{Delivery, InboxPlan, Source};
-use crate::time::{S, Tick};
+use super::{Delivery, Event, InboxPlan, Source};
+use crate::time::{S, Tick, US};
 
 /// One buffer takes the kernel's message header (16), the stamp (64) and up to 4,016 bytes of stream.
 const BUFFER_LEN: usize = 4096;
@@ -23,8 +27,15 @@ const SUBMISSIONS: u32 = 1024;
 /// Buffers are given back to the kernel in batches of this many, so that a long reap never starves it.
 const RECYCLE_EVERY: u16 = 64;
 
-const TAG_TIMER: u64 = 1 << 63;
+const TAG_WRITABLE: u64 = 1 << 63;
 const TAG_CANCEL: u64 = 1 << 62;
+
+/// How long a sleep gathers events before the first one ends it, microseconds.
+const GATHER_US: u32 = 50;
+/// So many events end the gathering early.
+const GATHER_EVENTS: u32 = 64;
+/// The kernel can gather (Linux 6.12).
+const FEATURE_MIN_TIMEOUT: u32 = 1 << 15;
 
 /// An io_uring that only receives.
 pub struct Ring {
@@ -32,15 +43,21 @@ pub struct Ring {
     buffers: BufferRing,
     /// Tells the kernel how much room for control data each buffer reserves; it must not move while receives are armed.
     message: Box<libc::msghdr>,
-    /// Deadlines of timeouts in flight, by slot; the kernel reads a timespec when the entry is submitted.
-    deadline: Box<Timespec>,
-    armed: Option<Tick>,
     /// Receives that ended while their connection lives on, and must be armed again.
     rearm: Vec<Source>,
     /// By slot: the generation that is being received, and its descriptor; -1 when there is none.
     watched: Vec<(u32, RawFd)>,
-    spin: bool,
+    gathers: bool,
     pub shortages: u64,
+}
+
+/// `struct io_uring_getevents_arg` of Linux 6.12 and later.
+#[repr(C)]
+struct WaitArguments {
+    sigmask: u64,
+    sigmask_len: u32,
+    min_wait_us: u32,
+    timespec: u64,
 }
 
 impl Ring {
@@ -50,13 +67,9 @@ impl Ring {
         let completions = (plan.connections * 2).next_power_of_two().clamp(4096, 65_536) as u32;
         let mut builder = IoUring::builder();
         builder.setup_cqsize(completions).setup_clamp().setup_submit_all();
-        if plan.spin {
-            builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
-        } else {
-            // A ring with deferred task work never becomes readable by its own descriptor; this one does.
-            builder.setup_coop_taskrun().setup_single_issuer();
-        }
+        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         let ring = builder.build(SUBMISSIONS)?;
+        let gathers = features(&ring) & FEATURE_MIN_TIMEOUT != 0;
         let count = plan.connections.next_power_of_two().clamp(256, 4096) as u16;
         let buffers = BufferRing::new(count);
         // SAFETY: the buffer ring lives as long as the `IoUring` (both fields of this struct, the ring dropped first).
@@ -68,18 +81,11 @@ impl Ring {
             ring,
             buffers,
             message,
-            deadline: Box::new(Timespec::new()),
-            armed: None,
             rearm: Vec::new(),
             watched: Vec::new(),
-            spin: plan.spin,
+            gathers,
             shortages: 0,
         })
-    }
-
-    pub fn wait_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor lives as long as the ring, which `self` borrows.
-        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
     }
 
     pub fn watch(&mut self, source: Source, fd: RawFd) -> io::Result<()> {
@@ -99,28 +105,60 @@ impl Ring {
         self.submit()
     }
 
-    pub fn wake_at(&mut self, tick: Tick) -> io::Result<()> {
-        if self.spin || self.armed.is_some_and(|armed| armed <= tick) {
-            return Ok(());
-        }
-        self.armed = Some(tick);
-        *self.deadline = Timespec::new().sec(tick.0 / S).nsec((tick.0 % S) as u32);
-        let timeout = opcode::Timeout::new(&*self.deadline).flags(TimeoutFlags::ABS).build().user_data(TAG_TIMER);
-        self.push(&timeout)?;
-        // The kernel has copied the timespec when submitting returns, so the box can be written again.
+    /// Asks for a [`Event::Writable`] for `lane` when the socket is connected, has room again, or has failed.
+    pub fn await_writable(&mut self, lane: u32, fd: RawFd) -> io::Result<()> {
+        let poll = opcode::PollAdd::new(Fd(fd), libc::POLLOUT as u32).build();
+        self.push(&poll.user_data(TAG_WRITABLE | u64::from(lane)))?;
         self.submit()
     }
 
-    pub fn reap(&mut self, deliver: &mut impl FnMut(Source, Delivery<'_>)) -> io::Result<usize> {
+    /// Gives up waiting for [`Event::Writable`].
+    pub fn forget_writable(&mut self, lane: u32) -> io::Result<()> {
+        let cancel = opcode::AsyncCancel::new(TAG_WRITABLE | u64::from(lane)).build().user_data(TAG_CANCEL);
+        self.push(&cancel)?;
+        self.submit()
+    }
+
+    /// Sleeps until something has arrived, but not past `until`.
+    pub fn sleep(&mut self, now: Tick, until: Tick) -> io::Result<()> {
+        let left_ns = until.0.saturating_sub(now.0);
+        if left_ns == 0 {
+            return Ok(());
+        }
+        let timespec = Timespec::new().sec(left_ns / S).nsec((left_ns % S) as u32);
+        let gather = self.gathers && left_ns > u64::from(GATHER_US) * US;
+        let arguments = WaitArguments {
+            sigmask: 0,
+            sigmask_len: 0,
+            min_wait_us: if gather { GATHER_US } else { 0 },
+            timespec: (&raw const timespec) as u64,
+        };
+        let wanted = if gather { GATHER_EVENTS } else { 1 };
+        const GETEVENTS: u32 = 1;
+        const EXT_ARG: u32 = 1 << 3;
+        // SAFETY: `arguments` has the layout that EXT_ARG announces, and the timespec it names outlives the call.
+        let waited = unsafe { self.ring.submitter().enter(0, wanted, GETEVENTS | EXT_ARG, Some(&arguments)) };
+        match waited {
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
+            other => ignore_interrupt(other),
+        }
+    }
+
+    pub fn reap(&mut self, deliver: &mut impl FnMut(Event<'_>)) -> io::Result<usize> {
         self.run_kernel_work()?;
         let mut reads = 0;
-        let mut timer_fired = false;
         // SAFETY: `completion_shared` is used by this thread only, and no other completion queue handle is alive.
         let queue = unsafe { self.ring.completion_shared() };
         for entry in queue {
             let data = entry.user_data();
-            if data & (TAG_TIMER | TAG_CANCEL) != 0 {
-                timer_fired |= data & TAG_TIMER != 0;
+            if data & TAG_CANCEL != 0 {
+                continue;
+            }
+            if data & TAG_WRITABLE != 0 {
+                if entry.result() == -libc::ECANCELED {
+                    continue;
+                }
+                deliver(Event::Writable { lane: data as u32 });
                 continue;
             }
             reads += 1;
@@ -134,9 +172,6 @@ impl Ring {
             }
         }
         self.buffers.publish();
-        if timer_fired {
-            self.armed = None;
-        }
         self.arm_again()?;
         Ok(reads)
     }
@@ -145,7 +180,7 @@ impl Ring {
     fn run_kernel_work(&mut self) -> io::Result<()> {
         // SAFETY: only this thread touches the submission queue.
         let queue = unsafe { self.ring.submission_shared() };
-        let wanted = queue.cq_overflow() || (self.spin && queue.taskrun());
+        let wanted = queue.cq_overflow() || queue.taskrun();
         drop(queue);
         if !wanted {
             return Ok(());
@@ -216,8 +251,9 @@ fn take(
     source: Source,
     buffers: &mut BufferRing,
     message: &libc::msghdr,
-    deliver: &mut impl FnMut(Source, Delivery<'_>),
+    deliver: &mut impl FnMut(Event<'_>),
 ) -> Receive {
+    let mut deliver = |source, delivery| deliver(Event::Delivery(source, delivery));
     if entry.result() < 0 {
         return match -entry.result() {
             libc::ENOBUFS => Receive::OutOfBuffers,
@@ -244,6 +280,12 @@ fn take(
     }
     buffers.give_back(buffer);
     if over { Receive::Over } else { Receive::Delivered }
+}
+
+/// The features the kernel stated for a ring. The binding names only older ones.
+fn features(ring: &IoUring) -> u32 {
+    // SAFETY: `Parameters` is a transparent wrapper of `struct io_uring_params`, whose sixth word holds the features.
+    unsafe { *(ring.params() as *const io_uring::Parameters).cast::<u32>().add(5) }
 }
 
 fn user_data(source: Source) -> u64 {

@@ -1,0 +1,53 @@
+//! One closed-loop load, the same for every client.
+
+/// `streams` in flight until `requests` have been answered, each with so many tokens as the server was told.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    pub streams: usize,
+    pub requests: usize,
+    pub tokens: usize,
+}
+
+/// What a client cost and saw.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// CPU time of the client's threads, nanoseconds.
+    pub cpu_ns: u64,
+    /// Output events received.
+    pub events: u64,
+    /// Service TTFT of each request and every gap, seconds; empty where the client does not look.
+    pub ttft_s: Vec<f64>,
+    pub itl_s: Vec<f64>,
+}
+
+impl Seen {
+    /// CPU per event, microseconds.
+    pub fn cpu_per_event_us(&self) -> f64 {
+        self.cpu_ns as f64 / self.events.max(1) as f64 / 1e3
+    }
+}
+
+/// The request every client of ours here sends; `{"stream":true}` with usage, as a user would.
+pub fn request(address: std::net::SocketAddr) -> Vec<u8> {
+    let body = r#"{"model":"mock","messages":[{"role":"user","content":"Why is the sky blue?"}],"max_tokens":2048,"stream":true,"stream_options":{"include_usage":true}}"#;
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// The `share`-quantile by nearest rank; sorts.
+pub fn quantile(values: &mut [f64], share: f64) -> f64 {
+    if values.is_empty() {
+        return f64::NAN;
+    }
+    values.sort_unstable_by(f64::total_cmp);
+    let rank = (share * values.len() as f64).ceil() as usize;
+    values[rank.clamp(1, values.len()) - 1]
+}
+
+/// The arithmetic mean.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}

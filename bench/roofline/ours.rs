@@ -1,0 +1,87 @@
+//! ringmark itself, through its library: the whole path with the collector and the database.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use ringmark::log::Log;
+use ringmark::plan::{Plan, RigFacts, Save, resolve};
+use ringmark::record::store::Reader;
+use ringmark::record::store::reader::Detail;
+use ringmark::record::{Block, Phase, WorkerReport};
+use ringmark::run::{Watch, run};
+use ringmark::spec::Spec;
+use ringmark::stats::Summary;
+use ringmark::sweep::reach;
+
+/// A finished run of ours.
+pub struct Ours {
+    pub summary: Summary,
+    pub worker: WorkerReport,
+    pub records: Vec<Block>,
+    _folder: tempfile::TempDir,
+}
+
+impl Ours {
+    /// CPU of the worker per output event, microseconds.
+    pub fn cpu_per_event_us(&self) -> f64 {
+        let events: usize = self.records.iter().map(|block| block.arrivals.len()).sum();
+        (self.worker.cpu_user_ns + self.worker.cpu_system_ns) as f64 / events.max(1) as f64 / 1e3
+    }
+}
+
+/// The spec of a run on core 0 against `url`; tune the rest.
+pub fn spec(url: &str) -> Spec {
+    Spec {
+        url: Some(url.to_string()),
+        model: Some("mock".to_string()),
+        cores: vec![0],
+        prompt: Some("Why is the sky blue?".to_string()),
+        no_test_connection: true,
+        save: Save::Metrics,
+        no_timestamp: true,
+        ..Spec::default()
+    }
+}
+
+/// Carries it out.
+pub fn measure(mut spec: Spec) -> Ours {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    spec.outputs_dir = folder.path().to_path_buf();
+    let plan = plan(&spec);
+    let watch = Watch {
+        log: Arc::new(Log::new(Timestamp::now, TimeZone::UTC, Vec::new())),
+        stop: Arc::new(AtomicU8::new(0)),
+        follow: &|_| Box::new(()),
+    };
+    let finished = run(&plan, &watch).expect("the run can be made");
+    let (worker, records) = read(&finished.database);
+    Ours { summary: finished.summary, worker, records, _folder: folder }
+}
+
+fn plan(spec: &Spec) -> Arc<Plan> {
+    let facts = RigFacts { allowed_cores: vec![0, 1], started: "bench".to_string(), nonce: 7 };
+    let mut plan = resolve(spec, &facts).expect("the spec is sound").remove(0);
+    let nothing = reach(&mut plan.target, &[0], &[0, 1]).expect("an address needs no look-up");
+    assert!(nothing.is_none());
+    Arc::new(plan)
+}
+
+fn read(database: &Path) -> (WorkerReport, Vec<Block>) {
+    let reader = Reader::open(database).expect("the run left its database");
+    let stored = reader.run().expect("it is whole");
+    let worker = stored.workers.into_iter().find(|report| report.phase == Phase::Measured).expect("one worker ran");
+    let mut blocks = Vec::new();
+    let mut keep = |block: &Block| {
+        blocks.push(Block {
+            worker: block.worker,
+            records: block.records.clone(),
+            arrivals: block.arrivals.clone(),
+            bytes: Vec::new(),
+        });
+    };
+    reader.each_block(Phase::Measured, Detail::Figures, &mut keep).expect("it is whole");
+    (worker, blocks)
+}

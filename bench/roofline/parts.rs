@@ -1,0 +1,250 @@
+//! The parts of the bench: what is loaded, who is measured, what is printed.
+
+use crate::load::{Load, Seen, mean, quantile};
+use crate::ours::{Ours, measure, spec};
+use crate::server::Server;
+use crate::truth::{Compared, compare};
+use crate::{bare, floor, peers};
+
+/// A part: runs in full, or in a smoke size.
+type Part = fn(bool);
+
+/// Every part by its name.
+pub const ALL: &[(&str, Part)] = &[
+    ("paced", paced),
+    ("burst", burst),
+    ("small", small),
+    ("middle", middle),
+    ("send_lag", send_lag),
+    ("memory", memory),
+];
+
+/// Rounds of a full run; `ROUNDS` in the environment says otherwise.
+fn rounds(full: bool) -> usize {
+    let asked = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok());
+    if full { asked.unwrap_or(3) } else { 1 }
+}
+
+/// The median of what each round gave.
+fn median(mut values: Vec<f64>) -> f64 {
+    quantile(&mut values, 0.5)
+}
+
+/// 10,000 streams, each a token every 100 ms, not in step: 100,000 events a second on one worker.
+fn paced(full: bool) {
+    let load = if full {
+        Load { streams: 10_000, requests: 10_000, tokens: 60 }
+    } else {
+        Load { streams: 50, requests: 50, tokens: 10 }
+    };
+    let server = Server::start(&format!("ttft=uniform(200ms,300ms)&itl=100ms&tokens={}&seed=1", load.tokens));
+    let (mut floors, mut ours, mut p50, mut p99, mut p999) = (vec![], vec![], vec![], vec![], vec![]);
+    for _ in 0..rounds(full) {
+        server.reset();
+        let floor = on_a_thread(|| floor::run(server.address, load));
+        println!("    floor: {} reads, CPU {:.2} us each", floor.events, floor.cpu_per_event_us());
+        floors.push(floor.cpu_per_event_us());
+        server.reset();
+        let run = closed(&server, load);
+        ours.push(run.cpu_per_event_us());
+        let mut compared = compare(&run, &server.truth(), 0);
+        p50.push(compared.behind_us(0.5));
+        p99.push(compared.behind_us(0.99));
+        p999.push(compared.behind_us(0.999));
+        say_ours(&run, &compared);
+    }
+    let (floor, ours) = (median(floors), median(ours));
+    println!("CPU per event: floor {floor:.2} us, ringmark {ours:.2} us, ratio {:.2} (at most 1.25 wanted)", ours / floor);
+    println!(
+        "arrival stamp behind the send: p50 {:.1} us, p99 {:.1} us, p99.9 {:.1} us (4 and 10 wanted)",
+        median(p50),
+        median(p99),
+        median(p999)
+    );
+}
+
+/// The same streams in step: every token of all of them at one instant.
+fn burst(full: bool) {
+    let load = if full {
+        Load { streams: 10_000, requests: 10_000, tokens: 12 }
+    } else {
+        Load { streams: 50, requests: 50, tokens: 5 }
+    };
+    let server = Server::start(&format!("ttft=200ms&itl=500ms&burst=on&tokens={}", load.tokens));
+    for _ in 0..rounds(full) {
+        server.reset();
+        let run = closed(&server, load);
+        let mut compared = compare(&run, &server.truth(), 0);
+        let lag = run.worker.receive_lag_ns.value_at_quantile(0.5) as f64 / 1e6;
+        println!(
+            "stamp behind the send: p50 {:.1} us, p99 {:.1} us, p99.9 {:.1} us (p99 15 wanted); user space behind: p50 {lag:.1} ms",
+            compared.behind_us(0.5),
+            compared.behind_us(0.99),
+            compared.behind_us(0.999)
+        );
+        say_errors("ringmark", &mut compared);
+        say_ours(&run, &compared);
+    }
+}
+
+/// 500 streams of 100 tokens, TTFT 50 ms, ITL 10 ms.
+fn small(full: bool) {
+    let load = if full {
+        Load { streams: 500, requests: 3000, tokens: 100 }
+    } else {
+        Load { streams: 10, requests: 20, tokens: 10 }
+    };
+    side_by_side("ttft=uniform(45ms,55ms)&itl=10ms", load, full);
+}
+
+/// 2,000 streams of 50 tokens, ITL 40 ms.
+fn middle(full: bool) {
+    let load = if full {
+        Load { streams: 2000, requests: 8000, tokens: 50 }
+    } else {
+        Load { streams: 20, requests: 40, tokens: 5 }
+    };
+    side_by_side("ttft=uniform(45ms,55ms)&itl=40ms", load, full);
+}
+
+/// ringmark, the bare client and the peers on one load, interleaved.
+fn side_by_side(shape: &str, load: Load, full: bool) {
+    let server = Server::start(&format!("{shape}&tokens={}&seed=2", load.tokens));
+    for round in 0..rounds(full) {
+        println!("round {round}:");
+        server.reset();
+        let seen = on_a_thread(|| bare::run(server.address, load));
+        say_other("bare epoll client", seen, &server, load);
+        server.reset();
+        let run = closed(&server, load);
+        let truth = server.truth();
+        let cpu = run.cpu_per_event_us();
+        println!("  ringmark: CPU {cpu:.2} us an event");
+        say_errors("  ringmark, whole run", &mut compare(&run, &truth, 0));
+        let mut steady = compare(&run, &truth, load.streams as u64);
+        say_errors("  ringmark, steady part", &mut steady);
+        let turnaround = |share| quantile(&mut steady.turnaround_s.clone(), share) * 1e6;
+        println!(
+            "  ringmark: turnaround to the server p50 {:.0} us, p99 {:.0} us (100 and 1000 wanted at 500 streams)",
+            turnaround(0.5),
+            turnaround(0.99)
+        );
+        say_ours(&run, &steady);
+        for (name, seen) in peers::all(&server, load) {
+            println!("  {name}: CPU {:.2} us an event, ringmark {:.2} of that", seen.cpu_per_event_us(), cpu / seen.cpu_per_event_us());
+            say_other(&name, seen, &server, load);
+        }
+    }
+}
+
+/// Open loop, 10,000 requests a second of one token each.
+fn send_lag(full: bool) {
+    let (rate, requests) = if full { (10_000.0, 60_000) } else { (200.0, 100) };
+    let server = Server::start("ttft=5ms&tokens=1");
+    for arrival in ["poisson", "constant"] {
+        let mut spec = spec(&server.url());
+        spec.open_loop = true;
+        spec.rate = vec![rate];
+        spec.arrival = Some(arrival.to_string());
+        spec.number = vec![requests];
+        let run = measure(spec);
+        let mut lags: Vec<f64> = records(&run).filter_map(|record| Some((record.write_start?.0 - record.due.0) as f64 / 1e3)).collect();
+        let (p50, p99) = (quantile(&mut lags, 0.5), quantile(&mut lags, 0.99));
+        let rates = &run.summary.rates;
+        println!(
+            "{arrival}: send lag p50 {p50:.0} us, p99 {p99:.0} us (80 and 500 wanted); offered {:?}, sent {:?} req/s",
+            rates.offered_per_s, rates.sent_per_s
+        );
+    }
+}
+
+/// What an idle stream costs, and how long ten thousand connections take.
+fn memory(full: bool) {
+    let streams: usize = if full { 10_000 } else { 50 };
+    let server = Server::start("ttft=3s&tokens=2&itl=10ms");
+    let before = resident_bytes();
+    let load = Load { streams, requests: streams, tokens: 2 };
+    let watcher = std::thread::spawn(move || peak_resident(std::time::Duration::from_secs(if full { 8 } else { 4 })));
+    let run = closed(&server, load);
+    let peak = watcher.join().expect("the watcher does not panic");
+    let compared = compare(&run, &server.truth(), 0);
+    let each = peak.saturating_sub(before) as f64 / streams as f64 / 1024.0;
+    println!("{each:.1} KiB a stream (16 wanted), peak in flight {} of {streams}", compared.peak_in_flight);
+    say_ours(&run, &compared);
+}
+
+fn closed(server: &Server, load: Load) -> Ours {
+    let mut spec = spec(&server.url());
+    spec.parallel = vec![load.streams as u32];
+    spec.number = vec![load.requests as u64];
+    measure(spec)
+}
+
+fn records(run: &Ours) -> impl Iterator<Item = &ringmark::record::RequestRecord> {
+    run.records.iter().flat_map(|block| &block.records)
+}
+
+fn on_a_thread(client: impl FnOnce() -> Seen + Send) -> Seen {
+    std::thread::scope(|scope| scope.spawn(client).join().expect("the client does not panic"))
+}
+
+fn say_errors(who: &str, compared: &mut Compared) {
+    let (mean_ttft, p99_itl, p99_ttft) = compared.errors_ms();
+    println!("{who}: error of mean TTFT {mean_ttft:+.4} ms, p99 TTFT {p99_ttft:+.4} ms, p99 ITL {p99_itl:+.4} ms");
+}
+
+/// What another client said, beside what the server knows of the same requests.
+fn say_other(name: &str, mut seen: Seen, server: &Server, load: Load) {
+    let truth = server.truth();
+    let (mut ttft, mut itl) = (Vec::new(), Vec::new());
+    for request in truth["requests"].as_array().into_iter().flatten() {
+        let sends: Vec<f64> =
+            request["sends"].as_array().into_iter().flatten().filter_map(|send| Some(send.as_f64()? / 1e9)).collect();
+        if let (Some(received), Some(first)) = (request["received_first"].as_f64(), sends.first()) {
+            ttft.push(first - received / 1e9);
+        }
+        itl.extend(sends.windows(2).map(|pair| pair[1] - pair[0]));
+    }
+    let error = |said: f64, known: f64| (said - known) * 1e3;
+    let whole = error(mean(&seen.ttft_s), mean(&ttft));
+    let steady = seen.ttft_s.get(load.streams..).map_or(f64::NAN, mean) - ttft.get(load.streams..).map_or(f64::NAN, mean);
+    let p99_itl = error(quantile(&mut seen.itl_s, 0.99), quantile(&mut itl, 0.99));
+    let p99_ttft = error(quantile(&mut seen.ttft_s, 0.99), quantile(&mut ttft, 0.99));
+    println!(
+        "  {name}: CPU {:.2} us an event; against the server's receipt: mean TTFT {whole:+.4} ms (steady {:+.4}), p99 TTFT {p99_ttft:+.4} ms, p99 ITL {p99_itl:+.4} ms",
+        seen.cpu_per_event_us(),
+        steady * 1e3
+    );
+}
+
+fn say_ours(run: &Ours, compared: &Compared) {
+    let worker = &run.worker;
+    println!(
+        "    lost {}, peak in flight {}, mean in flight {:?}, mock late p99 {:.0} us, blocked writes {}, receive lag p50 {:.0} us p99 {:.0} us, out of buffers {}, worker CPU {:.0} %",
+        compared.lost,
+        compared.peak_in_flight,
+        run.summary.concurrency.mean_while_sending,
+        compared.mock_late_p99_us,
+        compared.blocked_writes,
+        worker.receive_lag_ns.value_at_quantile(0.5) as f64 / 1e3,
+        worker.receive_lag_ns.value_at_quantile(0.99) as f64 / 1e3,
+        worker.buffer_shortages,
+        (worker.cpu_user_ns + worker.cpu_system_ns) as f64 / worker.wall_ns as f64 * 100.0
+    );
+}
+
+fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
+    let pages: u64 = text.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("its second word is a number");
+    pages * 4096
+}
+
+fn peak_resident(time: std::time::Duration) -> u64 {
+    let end = std::time::Instant::now() + time;
+    let mut peak = 0;
+    while std::time::Instant::now() < end {
+        peak = peak.max(resident_bytes());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    peak
+}

@@ -1,0 +1,60 @@
+//! Other clients, where they are installed.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::load::{Load, Seen};
+use crate::server::Server;
+
+/// Runs every peer that is there: `vllm-rs bench serve`, whose binary the environment variable `VLLM_RS` names, with
+/// its default threads and with one.
+pub fn all(server: &Server, load: Load) -> Vec<(String, Seen)> {
+    let Some(program) = std::env::var_os("VLLM_RS").map(PathBuf::from) else { return Vec::new() };
+    [("vllm-rs", None), ("vllm-rs, one thread", Some("1"))]
+        .into_iter()
+        .filter_map(|(name, threads)| {
+            server.reset();
+            vllm_rs(&program, server, load, threads).map(|seen| (name.to_string(), seen))
+        })
+        .collect()
+}
+
+fn vllm_rs(program: &PathBuf, server: &Server, load: Load, threads: Option<&str>) -> Option<Seen> {
+    let folder = tempfile::tempdir().ok()?;
+    let file = folder.path().join("result.json");
+    let mut command = Command::new("taskset");
+    command.args(["-c", "0"]).arg(program).args(["bench", "serve", "--backend", "openai-chat", "--model", "mock"]);
+    command.args(["--base-url", &format!("http://{}", server.address), "--endpoint", "/v1/chat/completions"]);
+    command.args(["--dataset-name", "random", "--random-input-len", "16", "--skip-tokenizer-init"]);
+    command.args(["--random-output-len", &load.tokens.to_string()]);
+    command.args(["--num-prompts", &load.requests.to_string(), "--max-concurrency", &load.streams.to_string()]);
+    command.args(["--save-result", "--save-detailed", "--result-dir"]).arg(folder.path());
+    command.args(["--result-filename", "result.json"]);
+    if let Some(threads) = threads {
+        command.env("TOKIO_WORKER_THREADS", threads);
+    }
+    let before = children_cpu_ns();
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?;
+    let cpu_ns = children_cpu_ns() - before;
+    if !status.success() {
+        println!("  vllm-rs ended with {status}");
+        return None;
+    }
+    let result: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    let list = |key: &str| result[key].as_array().cloned().unwrap_or_default();
+    let ttft_s: Vec<f64> = list("ttfts").iter().filter_map(serde_json::Value::as_f64).collect();
+    let itl_s: Vec<f64> =
+        list("itls").iter().flat_map(|one| one.as_array().cloned().unwrap_or_default()).filter_map(|gap| gap.as_f64()).collect();
+    let events = (load.requests * load.tokens) as u64;
+    Some(Seen { cpu_ns, events, ttft_s, itl_s })
+}
+
+/// CPU time of all children that have ended, nanoseconds. The mock goes on, so it is not among them.
+fn children_cpu_ns() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let words: Vec<&str> = after_name.split_whitespace().collect();
+    let ticks = |place: usize| words.get(place).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+    // cutime and cstime, fields 16 and 17 of proc_pid_stat(5), in hundredths of a second.
+    (ticks(13) + ticks(14)) * 10_000_000
+}

@@ -1,0 +1,94 @@
+//! Our records beside what the server knows.
+
+use std::collections::HashMap;
+
+use ringmark::record::{Outcome, RequestRecord};
+use serde_json::Value;
+
+use crate::load::{mean, quantile};
+use crate::ours::Ours;
+
+/// What is true and what was said, request by request, seconds.
+#[derive(Default)]
+pub struct Compared {
+    /// Arrival minus send instant of every output event.
+    pub behind_s: Vec<f64>,
+    pub said_ttft_s: Vec<f64>,
+    /// From our write to the server's send of the first token.
+    pub true_ttft_s: Vec<f64>,
+    pub said_itl_s: Vec<f64>,
+    pub true_itl_s: Vec<f64>,
+    /// From the last byte's arrival to the next request's first byte at the server.
+    pub turnaround_s: Vec<f64>,
+    pub lost: usize,
+    pub peak_in_flight: u64,
+    pub mock_late_p99_us: f64,
+    pub blocked_writes: u64,
+}
+
+/// Joins records and truth by request id. With `steady`, requests of the first wave (`streams` of them) are left out.
+pub fn compare(ours: &Ours, truth: &Value, skip: u64) -> Compared {
+    let mut compared = Compared::default();
+    let stats = &truth["stats"];
+    compared.peak_in_flight = stats["peak_in_flight"].as_u64().unwrap_or(0);
+    compared.mock_late_p99_us = stats["lateness_ns"]["p99"].as_f64().unwrap_or(f64::NAN) / 1e3;
+    compared.blocked_writes = stats["blocked_writes"].as_u64().unwrap_or(0);
+    let requests = truth["requests"].as_array().expect("the truth lists requests");
+    let by_index: HashMap<u64, &Value> = requests.iter().filter_map(|one| Some((index(one)?, one))).collect();
+    for block in &ours.records {
+        for record in &block.records {
+            let known = by_index.get(&record.index);
+            match known {
+                Some(known) if record.outcome == Outcome::Ok => {
+                    if record.index >= skip {
+                        compared.add(record, record.arrivals.of(&block.arrivals).iter().map(|tick| tick.0), known);
+                    }
+                }
+                _ => compared.lost += 1,
+            }
+        }
+    }
+    compared
+}
+
+fn index(request: &Value) -> Option<u64> {
+    request["request_id"].as_str()?.rsplit_once("-m")?.1.parse().ok()
+}
+
+fn seconds(from: u64, to: u64) -> f64 {
+    to.wrapping_sub(from) as i64 as f64 / 1e9
+}
+
+impl Compared {
+    fn add(&mut self, record: &RequestRecord, arrivals: impl Iterator<Item = u64>, known: &Value) {
+        let arrivals: Vec<u64> = arrivals.collect();
+        let sends: Vec<u64> = known["sends"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+        if arrivals.len() != sends.len() {
+            self.lost += 1;
+            return;
+        }
+        self.behind_s.extend(arrivals.iter().zip(&sends).map(|(arrived, sent)| seconds(*sent, *arrived)));
+        self.said_itl_s.extend(arrivals.windows(2).map(|pair| seconds(pair[0], pair[1])));
+        self.true_itl_s.extend(sends.windows(2).map(|pair| seconds(pair[0], pair[1])));
+        if let (Some(write), Some(first), Some(sent)) = (record.write_start, arrivals.first(), sends.first()) {
+            self.said_ttft_s.push(seconds(write.0, *first));
+            self.true_ttft_s.push(seconds(write.0, *sent));
+        }
+        if let (Some(previous), Some(received)) = (record.previous_end, known["received_first"].as_u64()) {
+            self.turnaround_s.push(seconds(previous.0, received));
+        }
+    }
+
+    /// `behind` at a quantile, microseconds.
+    pub fn behind_us(&mut self, share: f64) -> f64 {
+        quantile(&mut self.behind_s, share) * 1e6
+    }
+
+    /// Error of the mean service TTFT and of a quantile of ITL and of TTFT, milliseconds.
+    pub fn errors_ms(&mut self) -> (f64, f64, f64) {
+        let mean_ttft = mean(&self.said_ttft_s) - mean(&self.true_ttft_s);
+        let p99_itl = quantile(&mut self.said_itl_s, 0.99) - quantile(&mut self.true_itl_s, 0.99);
+        let p99_ttft = quantile(&mut self.said_ttft_s, 0.99) - quantile(&mut self.true_ttft_s, 0.99);
+        (mean_ttft * 1e3, p99_itl * 1e3, p99_ttft * 1e3)
+    }
+}
