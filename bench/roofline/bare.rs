@@ -73,7 +73,9 @@ fn send(stream: &mut Stream, request: &[u8], clock: &Clock) {
 
 /// Notes the events of one read; true when the response has ended.
 fn take(stream: &mut Stream, bytes: &[u8], now: u64, seen: &mut Seen) -> bool {
-    for _ in memchr::memmem::find_iter(bytes, br#""content":" "#) {
+    const TEXT: &[u8] = br#""content":""#;
+    // The role chunk's empty text is no output.
+    for _ in memchr::memmem::find_iter(bytes, TEXT).filter(|at| bytes.get(at + TEXT.len()) != Some(&b'"')) {
         seen.events += 1;
         match stream.last.replace(now) {
             None => seen.ttft_s.push((now - stream.sent) as f64 / 1e9),

@@ -16,7 +16,8 @@ mod truth;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let full = arguments.iter().any(|argument| argument == "--bench");
-    let named: Vec<&str> = arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with("--")).collect();
+    let named: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with("--")).collect();
     ringmark::rig::limits::raise_open_files();
     for (name, part) in parts::ALL {
         if named.is_empty() || named.contains(name) {

@@ -15,6 +15,7 @@ pub const ALL: &[(&str, Part)] = &[
     ("burst", burst),
     ("small", small),
     ("middle", middle),
+    ("turnaround", turnaround),
     ("send_lag", send_lag),
     ("memory", memory),
 ];
@@ -54,7 +55,10 @@ fn paced(full: bool) {
         say_ours(&run, &compared);
     }
     let (floor, ours) = (median(floors), median(ours));
-    println!("CPU per event: floor {floor:.2} us, ringmark {ours:.2} us, ratio {:.2} (at most 1.25 wanted)", ours / floor);
+    println!(
+        "CPU per event: floor {floor:.2} us, ringmark {ours:.2} us, ratio {:.2} (at most 1.25 wanted)",
+        ours / floor
+    );
     println!(
         "arrival stamp behind the send: p50 {:.1} us, p99 {:.1} us, p99.9 {:.1} us (4 and 10 wanted)",
         median(p50),
@@ -125,15 +129,43 @@ fn side_by_side(shape: &str, load: Load, full: bool) {
         say_errors("  ringmark, steady part", &mut steady);
         let turnaround = |share| quantile(&mut steady.turnaround_s.clone(), share) * 1e6;
         println!(
-            "  ringmark: turnaround to the server p50 {:.0} us, p99 {:.0} us (100 and 1000 wanted at 500 streams)",
+            "  ringmark: turnaround to the server p50 {:.0} us, p99 {:.0} us (ends of one wave come together)",
             turnaround(0.5),
             turnaround(0.99)
         );
         say_ours(&run, &steady);
         for (name, seen) in peers::all(&server, load) {
-            println!("  {name}: CPU {:.2} us an event, ringmark {:.2} of that", seen.cpu_per_event_us(), cpu / seen.cpu_per_event_us());
+            println!(
+                "  {name}: CPU {:.2} us an event, ringmark {:.2} of that",
+                seen.cpu_per_event_us(),
+                cpu / seen.cpu_per_event_us()
+            );
             say_other(&name, seen, &server, load);
         }
+    }
+}
+
+/// 500 streams whose ends are spread over time: how soon the next request follows an end.
+fn turnaround(full: bool) {
+    let (streams, requests) = if full { (500, 4000) } else { (10, 30) };
+    let tokens = if full { "uniform(50,150)" } else { "uniform(2,8)" };
+    let server = Server::start(&format!("ttft=50ms&itl=10ms&tokens={tokens}&seed=3"));
+    for _ in 0..rounds(full) {
+        server.reset();
+        let run = closed(&server, Load { streams, requests, tokens: 100 });
+        let mut compared = compare(&run, &server.truth(), streams as u64);
+        let own = |share| {
+            let turns =
+                records(&run).filter_map(|record| Some(record.write_start?.0 as f64 - record.previous_end?.0 as f64));
+            quantile(&mut turns.collect::<Vec<_>>(), share) / 1e3
+        };
+        println!("to our write: p50 {:.0} us, p99 {:.0} us", own(0.5), own(0.99));
+        println!(
+            "to the server's first byte: p50 {:.0} us, p99 {:.0} us (100 and 1000 wanted)",
+            quantile(&mut compared.turnaround_s, 0.5) * 1e6,
+            quantile(&mut compared.turnaround_s, 0.99) * 1e6
+        );
+        say_ours(&run, &compared);
     }
 }
 
@@ -148,7 +180,8 @@ fn send_lag(full: bool) {
         spec.arrival = Some(arrival.to_string());
         spec.number = vec![requests];
         let run = measure(spec);
-        let mut lags: Vec<f64> = records(&run).filter_map(|record| Some((record.write_start?.0 - record.due.0) as f64 / 1e3)).collect();
+        let mut lags: Vec<f64> =
+            records(&run).filter_map(|record| Some((record.write_start?.0 - record.due.0) as f64 / 1e3)).collect();
         let (p50, p99) = (quantile(&mut lags, 0.5), quantile(&mut lags, 0.99));
         let rates = &run.summary.rates;
         println!(
@@ -207,7 +240,8 @@ fn say_other(name: &str, mut seen: Seen, server: &Server, load: Load) {
     }
     let error = |said: f64, known: f64| (said - known) * 1e3;
     let whole = error(mean(&seen.ttft_s), mean(&ttft));
-    let steady = seen.ttft_s.get(load.streams..).map_or(f64::NAN, mean) - ttft.get(load.streams..).map_or(f64::NAN, mean);
+    let steady =
+        seen.ttft_s.get(load.streams..).map_or(f64::NAN, mean) - ttft.get(load.streams..).map_or(f64::NAN, mean);
     let p99_itl = error(quantile(&mut seen.itl_s, 0.99), quantile(&mut itl, 0.99));
     let p99_ttft = error(quantile(&mut seen.ttft_s, 0.99), quantile(&mut ttft, 0.99));
     println!(

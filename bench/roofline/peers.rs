@@ -43,8 +43,11 @@ fn vllm_rs(program: &PathBuf, server: &Server, load: Load, threads: Option<&str>
     let result: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
     let list = |key: &str| result[key].as_array().cloned().unwrap_or_default();
     let ttft_s: Vec<f64> = list("ttfts").iter().filter_map(serde_json::Value::as_f64).collect();
-    let itl_s: Vec<f64> =
-        list("itls").iter().flat_map(|one| one.as_array().cloned().unwrap_or_default()).filter_map(|gap| gap.as_f64()).collect();
+    let itl_s: Vec<f64> = list("itls")
+        .iter()
+        .flat_map(|one| one.as_array().cloned().unwrap_or_default())
+        .filter_map(|gap| gap.as_f64())
+        .collect();
     let events = (load.requests * load.tokens) as u64;
     Some(Seen { cpu_ns, events, ttft_s, itl_s })
 }

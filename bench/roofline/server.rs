@@ -44,7 +44,8 @@ impl Server {
 
     fn ask(&self, method: &str, path: &str) -> Vec<u8> {
         let mut stream = TcpStream::connect(self.address).expect("the mock listens");
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: mock\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: mock\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("the mock reads");
         let mut reply = Vec::new();
         stream.read_to_end(&mut reply).expect("the mock answers");

@@ -87,20 +87,13 @@ async fn pump(worker: &Rc<Worker>, serve: &mut impl FnMut(&mut Vec<Job>)) -> io:
         };
         let made = !unserved.is_empty();
         serve(&mut unserved);
-        let over = {
-            let core = &mut *worker.core.borrow_mut();
-            if core.is_over() {
-                core.dismiss_lanes();
-            }
-            core.phase.live_lanes == 0 && core.is_over()
-        };
-        if over {
-            worker.core.borrow_mut().phase.over = true;
+        let dismissed = worker.core.borrow_mut().dismiss_lanes();
+        if dismissed && worker.core.borrow().phase.live_lanes == 0 {
             worker.core.borrow_mut().wake_relay();
             relay.await;
             return Ok(());
         }
-        waited = rest.rest(worker, woken || made).await?;
+        waited = rest.rest(worker, woken || made || dismissed).await?;
     }
 }
 
@@ -159,7 +152,7 @@ async fn readable(worker: &Worker, stream: &UnixStream) -> io::Result<()> {
     let mut readable = pin!(stream.readable(false));
     poll_fn(|context| {
         let core = &mut *worker.core.borrow_mut();
-        if core.phase.live_lanes == 0 && core.is_over() {
+        if core.phase.live_lanes == 0 {
             return Poll::Ready(Ok(()));
         }
         core.pump_waker = Some(context.waker().clone());
@@ -274,11 +267,14 @@ impl Core {
         }
     }
 
-    /// Lets the idle lanes of an open loop end.
-    fn dismiss_lanes(&mut self) {
-        self.phase.over = true;
-        for lane in std::mem::take(&mut self.idle_lanes) {
-            self.lanes[lane as usize].wake();
+    /// Lets the idle lanes of an open loop end when nothing is left to do; says whether that is so.
+    fn dismiss_lanes(&mut self) -> bool {
+        self.phase.over |= self.is_over();
+        if self.phase.over {
+            for lane in std::mem::take(&mut self.idle_lanes) {
+                self.lanes[lane as usize].wake();
+            }
         }
+        self.phase.over
     }
 }

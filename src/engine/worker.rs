@@ -19,6 +19,7 @@ use super::telemetry::Telemetry;
 use crate::api::answer::AnswerOptions;
 use crate::plan::{Load, Save};
 use crate::record::{Block, WorkerReport};
+use crate::rig;
 use crate::time::Tick;
 
 /// What a worker is told.
@@ -52,6 +53,8 @@ const OPEN_LOOP_STREAMS: usize = 4096;
 /// A worker thread's whole life: pinned to `core`, it carries out commands until their channel closes.
 pub fn run(setup: Arc<Setup>, number: u16, count: u16, core: usize, links: &Links) {
     let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: core });
+    // Granted or not, the run's own figures say what came of it.
+    rig::priority::prefer();
     let mut host = match Host::open(setup, number, count, links) {
         Ok(host) => host,
         Err(error) => return drop(links.replies.send(Reply::Failed(format!("worker {number} cannot start: {error}")))),

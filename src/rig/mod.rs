@@ -3,4 +3,5 @@
 pub mod affinity;
 pub mod facts;
 pub mod limits;
+pub mod priority;
 pub mod usage;

@@ -42,7 +42,9 @@ pub enum Delivery<'a> {
 pub enum Event<'a> {
     Delivery(Source, Delivery<'a>),
     /// The socket that this lane waits to write to is ready, or has failed.
-    Writable { lane: u32 },
+    Writable {
+        lane: u32,
+    },
 }
 
 /// The receiving half of all connections of a worker.

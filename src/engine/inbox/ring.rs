@@ -77,15 +77,7 @@ impl Ring {
         // SAFETY: all zeros is a valid msghdr.
         let mut message: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
         message.msg_controllen = CONTROL_LEN;
-        Ok(Ring {
-            ring,
-            buffers,
-            message,
-            rearm: Vec::new(),
-            watched: Vec::new(),
-            gathers,
-            shortages: 0,
-        })
+        Ok(Ring { ring, buffers, message, rearm: Vec::new(), watched: Vec::new(), gathers, shortages: 0 })
     }
 
     pub fn watch(&mut self, source: Source, fd: RawFd) -> io::Result<()> {
