@@ -1,13 +1,11 @@
 //! The records against the truth: what the mock sent, and when, must be what was measured.
 
-mod harness;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use harness::{Kept, Ran, mock, perf, perf_until, spec};
+use super::harness::{Kept, Ran, mock, perf, perf_until, spec};
 use ringmark::mock::{Mock, Truth};
 use ringmark::plan::Save;
 use ringmark::record::{Finish, Outcome, TokenSource};
