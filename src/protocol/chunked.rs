@@ -63,9 +63,37 @@ impl Decoder {
             if self.state == State::End {
                 return Ok(Decoded::End);
             }
+            if self.skip_plain_framing(input) {
+                continue;
+            }
             let Some((&byte, rest)) = input.split_first() else { return Ok(Decoded::More) };
             *input = rest;
             self.step(byte)?;
+        }
+    }
+
+    /// The framing that nearly every chunk has, in one go: the end of the last chunk's data, or a plain size line.
+    /// `false`: not this; nothing was taken.
+    fn skip_plain_framing(&mut self, input: &mut &[u8]) -> bool {
+        match self.state {
+            State::DataCr if input.starts_with(b"\r\n") => {
+                *input = &input[2..];
+                self.state = State::SizeStart;
+                true
+            }
+            State::SizeStart => {
+                let digits = input.iter().take(8).take_while(|byte| hex_digit(**byte).is_some()).count();
+                let size =
+                    input[..digits].iter().fold(0, |size, &byte| size << 4 | u64::from(hex_digit(byte).unwrap_or(0)));
+                let plain = size > 0 && input[digits..].starts_with(b"\r\n");
+                if plain {
+                    *input = &input[digits + 2..];
+                    self.remaining = size;
+                    self.state = State::Data;
+                }
+                plain
+            }
+            _ => false,
         }
     }
 
