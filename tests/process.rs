@@ -193,3 +193,18 @@ fn a_mock_of_its_own_serves_until_it_is_told_to_stop() {
     assert!(account.contains("31 requests"), "{account}");
     assert_eq!(mock.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn the_machine_describes_itself() {
+    let output = ringmark(&["rig", "--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(all["facts"]["cores"].as_u64().unwrap() > 0);
+    assert!(all["checks"].as_array().unwrap().len() > 10);
+    for load in ["flat_out", "paced"] {
+        assert!(all["roofline"][load]["events"].as_u64().unwrap() > 0, "{load}: {all}");
+    }
+    let output = ringmark(&["rig", "--no-roofline"]).output().unwrap();
+    let text = stdout(&output);
+    assert!(text.contains("This machine") && !text.contains("Events/s"), "{text}");
+}
