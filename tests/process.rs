@@ -208,3 +208,11 @@ fn the_machine_describes_itself() {
     let text = stdout(&output);
     assert!(text.contains("This machine") && !text.contains("Events/s"), "{text}");
 }
+
+#[test]
+fn a_closed_pipe_is_no_panic() {
+    let mut child = ringmark(&["mock", "--help"]).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+}
