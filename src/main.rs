@@ -6,6 +6,7 @@ use ringmark::cli::{self, Command, Early};
 use ringmark::spec::Spec;
 
 fn main() -> ExitCode {
+    end_quietly_on_closed_pipe();
     let ended = cli::parse(std::env::args_os()).and_then(carry_out);
     ExitCode::from(ended.unwrap_or_else(|early| early.show()))
 }
@@ -18,4 +19,17 @@ fn carry_out(command: Command) -> Result<u8, Early> {
         Command::Report(args) => cli::report::show(&args),
         Command::Rig(args) => cli::rig::show(&args),
     }
+}
+
+/// `ringmark report FILE.db | head` closes our output before we have written it all, which is no mistake: `print!` would
+/// turn it into a panic. The status is that of a program ended by SIGPIPE.
+fn end_quietly_on_closed_pipe() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let words = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if words.starts_with("failed printing to stdout") && words.contains("Broken pipe") {
+            std::process::exit(141);
+        }
+        usual(panic);
+    }));
 }

@@ -1,9 +1,15 @@
 //! `ringmark rig`: what this machine can measure, and how well.
 
 use clap::Args;
+use serde_json::json;
 
+use super::measure::screen_width;
 use super::{Early, status};
+use crate::report::table::{Align, Table, cut, number, wrap};
+use crate::rig::checks::{self, Check};
 use crate::rig::facts::Facts;
+use crate::rig::roofline::{self, Measured, RingSupport, Roofline};
+use crate::time::format_ns;
 
 /// Flags of `ringmark rig`.
 #[derive(Args, Debug)]
@@ -11,11 +17,108 @@ pub struct RigArgs {
     /// Only look at the machine: leave out the one-second measurement against the built-in server
     #[arg(long)]
     pub no_roofline: bool,
+    /// Everything as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
-/// Prints what is known of this machine.
+/// Columns that a value may take in the table.
+const VALUE_WIDTH: usize = 60;
+
+/// Looks, measures, and prints what was found.
 pub fn show(args: &RigArgs) -> Result<u8, Early> {
-    let _ = args.no_roofline;
-    println!("{}", Facts::look().to_json());
+    let facts = Facts::look();
+    let support = roofline::probe();
+    let mut checks = checks::of(&facts);
+    checks.extend(ring_checks(&support));
+    let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    let roofline = if args.no_roofline { None } else { Some(roofline::measure(&cores)) };
+    let roofline = roofline.transpose().map_err(|error| Early::mistake(&error))?;
+    if args.json {
+        let all = json!({ "facts": facts, "io_uring": support, "checks": checks, "roofline": roofline });
+        println!("{all:#}");
+    } else {
+        print!("{}", text(&checks, roofline.as_ref(), screen_width()));
+    }
     Ok(status::DONE)
+}
+
+fn ring_checks(support: &RingSupport) -> Vec<Check> {
+    let check = |name, tried: &Result<(), String>, advice: &str| Check {
+        name,
+        value: tried.as_ref().map_or_else(|error| error.clone(), |()| "available".to_string()),
+        advice: tried.is_err().then(|| advice.to_string()),
+    };
+    let epoll = "receiving with epoll instead: the stamps are as exact, the CPU time for each event is higher";
+    vec![
+        check("Receive ring (multishot, buffer ring)", &support.receive, epoll),
+        check("Deferred task work (for --spin)", &support.deferred, "--spin receives with epoll here"),
+    ]
+}
+
+fn text(checks: &[Check], roofline: Option<&Roofline>, width: usize) -> String {
+    let row = |check: &Check| {
+        let verdict = if check.advice.is_some() { "note" } else { "ok" };
+        vec![check.name.to_string(), cut(&check.value, VALUE_WIDTH), verdict.to_string()]
+    };
+    let table = Table {
+        head: ["This machine", "Found", "Verdict"].map(str::to_string).to_vec(),
+        aligns: vec![Align::Left; 3],
+        rows: checks.iter().map(row).collect(),
+        grid: false,
+    };
+    let mut out = table.render();
+    let noted = checks.iter().filter_map(|check| Some((check.name, check.advice.as_ref()?)));
+    for (name, advice) in noted {
+        out.push_str(&wrap(&format!("{name}: "), advice, width));
+    }
+    if let Some(roofline) = roofline {
+        out.push('\n');
+        out.push_str(&roofline_text(roofline, width));
+    }
+    out
+}
+
+fn roofline_text(roofline: &Roofline, width: usize) -> String {
+    let row = |name: &str, value: &dyn Fn(&Measured) -> String| {
+        vec![name.to_string(), value(&roofline.flat_out), value(&roofline.paced)]
+    };
+    let optional = |value: Option<String>| value.unwrap_or_else(|| "-".to_string());
+    let pair = |p50: u64, p99: u64| format!("{} / {}", format_ns(p50), format_ns(p99));
+    let stamps = |m: &Measured| optional(m.stamp_lag_p50_ns.zip(m.stamp_lag_p99_ns).map(|(p50, p99)| pair(p50, p99)));
+    let rows = vec![
+        row("Streams", &|m| m.streams.to_string()),
+        row("Events/s", &|m| optional(m.events_per_s.map(|rate| number(rate.round())))),
+        row("CPU per event", &|m| optional(m.cpu_per_event_ns.map(|ns| format_ns(ns as u64)))),
+        row("Stamp behind the send p50 / p99", &stamps),
+        row("Receive lag p50 / p99", &|m| pair(m.receive_lag_p50_ns, m.receive_lag_p99_ns)),
+        row("Events that share a read", &|m| optional(m.coalesced.map(|share| format!("{:.2} %", share * 100.0)))),
+    ];
+    let head = ["The engine here, against the mock", "Flat out", "Paced"].map(str::to_string).to_vec();
+    let mut out = Table { head, aligns: vec![Align::Left, Align::Right, Align::Right], rows, grid: false }.render();
+    let server = match roofline.server_core {
+        Some(core) => format!("server on core {core}"),
+        None => "server on the same core: these are figures of both together".to_string(),
+    };
+    out.push_str(&wrap("", &format!("Worker on core {}, {server}.", roofline.worker_core), width));
+    for note in &roofline.notes {
+        out.push_str(&wrap("Note: ", note, width));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_note_says_what_to_do() {
+        let checks = vec![
+            Check { name: "Cores", value: "2".to_string(), advice: None },
+            Check { name: "Load", value: "9".to_string(), advice: Some("stop it".to_string()) },
+        ];
+        let text = text(&checks, Some(&Roofline::default()), 80);
+        assert!(text.contains("| Cores        | 2     | ok      |"), "{text}");
+        assert!(text.contains("Load: stop it\n") && text.contains("same core"), "{text}");
+    }
 }

@@ -52,7 +52,9 @@ const OPEN_LOOP_STREAMS: usize = 4096;
 
 /// A worker thread's whole life: pinned to `core`, it carries out commands until their channel closes.
 pub fn run(setup: Arc<Setup>, number: u16, count: u16, core: usize, links: &Links) {
-    let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: core });
+    // A set of cores has room for this many, and `core_affinity` aborts the process beyond.
+    const CORES: usize = 1024;
+    let pinned = core < CORES && core_affinity::set_for_current(core_affinity::CoreId { id: core });
     // Granted or not, the run's own figures say what came of it.
     rig::priority::prefer();
     let mut host = match Host::open(setup, number, count, links) {

@@ -1,7 +1,9 @@
-//! Facts of this machine.
+//! This machine: its facts, what they mean for a measurement, its limits, and how fast the engine is on it.
 
 pub mod affinity;
+pub mod checks;
 pub mod facts;
 pub mod limits;
 pub mod priority;
+pub mod roofline;
 pub mod usage;

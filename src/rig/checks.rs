@@ -1,0 +1,228 @@
+//! What the facts of a machine mean for a measurement, and what to do where they are in its way.
+
+use serde::Serialize;
+
+use super::facts::Facts;
+
+/// One fact, judged.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Check {
+    pub name: &'static str,
+    /// What was found, as text; "-" when it cannot be read.
+    pub value: String,
+    /// What to do; `None` when all is well.
+    pub advice: Option<String>,
+}
+
+/// Open files below this are too few for the ten thousand streams the engine is built for.
+const ENOUGH_FILES: u64 = 10_000;
+/// Waiting connections that a burst of new ones may need.
+const ENOUGH_BACKLOG: u64 = 4096;
+/// Ports that ten thousand connections from one address leave room for.
+const ENOUGH_PORTS: u32 = 20_000;
+/// Steal past this share is felt in the tail.
+const MUCH_STEAL: f64 = 0.005;
+
+/// Every fact that bears on a measurement, judged.
+pub fn of(facts: &Facts) -> Vec<Check> {
+    [machine(facts), cores(facts), clock(facts), limits(facts), present(facts)].concat()
+}
+
+fn check(name: &'static str, value: Option<String>, advice: Option<&str>) -> Check {
+    Check { name, value: value.unwrap_or_else(|| "-".to_string()), advice: advice.map(str::to_string) }
+}
+
+fn machine(facts: &Facts) -> Vec<Check> {
+    let virtualised = !facts.virtualisation.is_empty();
+    let kind = if virtualised { facts.virtualisation.join(", ") } else { "none seen".to_string() };
+    let shared = "the host may take the CPU away at any time: look at steal, and prefer a machine of your own for figures \
+                  you publish";
+    vec![
+        check("Kernel", facts.kernel.clone(), kernel_advice(facts.kernel.as_deref())),
+        check("CPU", facts.cpu_model.clone(), None),
+        check("Virtualisation", Some(kind), virtualised.then_some(shared)),
+        check("Mitigations", Some(format!("{} in force", facts.mitigations.len())), None),
+    ]
+}
+
+/// The receive ring needs what came with 6.0.
+fn kernel_advice(release: Option<&str>) -> Option<&'static str> {
+    let mut parts = release?.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let version = (parts.next()?, parts.next().unwrap_or(0));
+    (version < (6, 0)).then_some("io_uring has what the receive ring needs from 6.0 on: receiving with epoll instead")
+}
+
+fn cores(facts: &Facts) -> Vec<Check> {
+    let few =
+        (facts.cores < 2).then_some("one core for everything: server or collector will take time from the worker");
+    let isolated = facts.isolated.is_none().then_some(
+        "none: other tasks may run on a worker's core; for steady tails boot with isolcpus= and nohz_full= and give those \
+         cores with --cores",
+    );
+    let shared = (!facts.smt_siblings.is_empty()).then_some(
+        "two hardware threads share one core: give --cores only one of each pair, and keep the server off the other",
+    );
+    let slow = facts.governors.iter().any(|governor| governor != "performance");
+    let numa = (facts.numa_nodes.len() > 1).then_some("keep --cores and the network card on one node");
+    let list = |lists: &[String]| (!lists.is_empty()).then(|| lists.join(" "));
+    vec![
+        check("Cores", Some(cores_text(facts)), few),
+        check("Isolated cores", Some(facts.isolated.clone().unwrap_or_else(|| "none".to_string())), isolated),
+        check("Tickless cores (nohz_full)", Some(facts.nohz_full.clone().unwrap_or_else(|| "none".to_string())), None),
+        check("SMT siblings", Some(list(&facts.smt_siblings).unwrap_or_else(|| "none".to_string())), shared),
+        check("NUMA nodes", Some(facts.numa_nodes.len().max(1).to_string()), numa),
+        check(
+            "Frequency governor",
+            Some(list(&facts.governors).unwrap_or_else(|| "not ours to choose".to_string())),
+            slow.then_some("cores clock down while they wait: cpupower frequency-set -g performance"),
+        ),
+    ]
+}
+
+fn cores_text(facts: &Facts) -> String {
+    let allowed = facts.allowed_cores.as_ref().map_or(String::new(), |list| format!(" ({list})"));
+    format!("{}{allowed}", facts.cores)
+}
+
+fn clock(facts: &Facts) -> Vec<Check> {
+    let invariant = facts.constant_tsc && facts.nonstop_tsc;
+    let flags: Vec<&str> = [("constant_tsc", facts.constant_tsc), ("nonstop_tsc", facts.nonstop_tsc)]
+        .iter()
+        .filter(|(_, present)| *present)
+        .map(|(name, _)| *name)
+        .collect();
+    let flags = if flags.is_empty() { "none".to_string() } else { flags.join(" ") };
+    let source = facts.clocksource.as_deref();
+    let read_fast = matches!(source, Some("tsc" | "kvm-clock"));
+    vec![
+        check(
+            "TSC flags",
+            Some(flags),
+            (!invariant).then_some("not invariant: CLOCK_MONOTONIC is read instead, 12 ns dearer each time"),
+        ),
+        check(
+            "Clock source",
+            facts.clocksource.clone(),
+            (!read_fast).then_some("the TSC is not trusted here: every reading of the time is a slower one"),
+        ),
+    ]
+}
+
+fn limits(facts: &Facts) -> Vec<Check> {
+    let uring = match facts.io_uring_disabled {
+        Some(0) => ("allowed", None),
+        Some(1) => ("for one group only", Some("sysctl kernel.io_uring_disabled=0, or join kernel.io_uring_group")),
+        Some(_) => {
+            ("forbidden", Some("receiving with epoll instead: sysctl kernel.io_uring_disabled=0 allows the ring"))
+        }
+        None => ("-", None),
+    };
+    let files = |limit: Option<u64>| limit.map_or("unlimited".to_string(), |limit| limit.to_string());
+    let few_files = facts.open_files_hard.is_some_and(|hard| hard < ENOUGH_FILES);
+    let ports = facts.local_ports.map(|(first, last)| format!("{first} to {last}"));
+    let few_ports = facts.port_count().is_some_and(|count| count < ENOUGH_PORTS);
+    vec![
+        check("io_uring", Some(uring.0.to_string()), uring.1),
+        check(
+            "Open files (soft, hard)",
+            Some(format!("{}, {}", files(facts.open_files_soft), files(facts.open_files_hard))),
+            few_files.then_some("each request in flight needs one: raise the hard limit (ulimit -Hn, limits.conf)"),
+        ),
+        check(
+            "Local ports",
+            ports,
+            few_ports.then_some("few: sysctl net.ipv4.ip_local_port_range='10000 65535', or more --source-address"),
+        ),
+        check(
+            "Accept queue (somaxconn)",
+            facts.somaxconn.map(|count| count.to_string()),
+            facts.somaxconn.is_some_and(|count| count < ENOUGH_BACKLOG).then_some(
+                "a server on this machine drops connections of a burst beyond it: sysctl net.core.somaxconn=16384",
+            ),
+        ),
+        check("TCP receive buffer (bytes)", facts.tcp_rmem.clone(), None),
+        check("Transparent huge pages", facts.transparent_hugepages.clone(), None),
+    ]
+}
+
+fn present(facts: &Facts) -> Vec<Check> {
+    let busy = facts.load_1_min.is_some_and(|load| load > facts.cores as f64 * 0.5);
+    let stolen = facts.steal_share.is_some_and(|share| share > MUCH_STEAL);
+    vec![
+        check(
+            "Load, last minute",
+            facts.load_1_min.map(|load| format!("{load:.2}")),
+            busy.then_some("other work is running: stop it, or expect receive lag"),
+        ),
+        check(
+            "Steal since boot",
+            facts.steal_share.map(|share| format!("{:.2} %", share * 100.0)),
+            stolen.then_some("the host gave our CPU time to others: tails measured here are partly the host's"),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advice(facts: &Facts) -> Vec<&'static str> {
+        of(facts).into_iter().filter(|check| check.advice.is_some()).map(|check| check.name).collect()
+    }
+
+    fn good() -> Facts {
+        Facts {
+            kernel: Some("6.12.1-generic".to_string()),
+            cores: 8,
+            isolated: Some("2-7".to_string()),
+            constant_tsc: true,
+            nonstop_tsc: true,
+            clocksource: Some("tsc".to_string()),
+            governors: vec!["performance".to_string()],
+            io_uring_disabled: Some(0),
+            open_files_soft: Some(1024),
+            open_files_hard: Some(1 << 20),
+            local_ports: Some((10_000, 65_535)),
+            somaxconn: Some(16_384),
+            load_1_min: Some(0.1),
+            steal_share: Some(0.0),
+            ..Facts::default()
+        }
+    }
+
+    #[test]
+    fn a_good_machine_gets_no_advice() {
+        assert_eq!(advice(&good()), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn whatever_stands_in_the_way_is_named() {
+        let bad = Facts {
+            kernel: Some("5.10.0".to_string()),
+            virtualisation: vec!["container".to_string()],
+            cores: 1,
+            isolated: None,
+            smt_siblings: vec!["0,1".to_string()],
+            numa_nodes: vec!["0".to_string(), "1".to_string()],
+            governors: vec!["powersave".to_string()],
+            nonstop_tsc: false,
+            clocksource: Some("hpet".to_string()),
+            io_uring_disabled: Some(2),
+            open_files_hard: Some(1024),
+            local_ports: Some((32_768, 40_000)),
+            somaxconn: Some(128),
+            load_1_min: Some(3.0),
+            steal_share: Some(0.1),
+            ..good()
+        };
+        let named = advice(&bad);
+        assert_eq!(named.len(), 15, "{named:?}");
+        assert_eq!(kernel_advice(Some("6.0.0-rc1")), None);
+        assert_eq!(kernel_advice(Some("unreadable")), None);
+    }
+
+    #[test]
+    fn nothing_known_is_no_reason_to_panic() {
+        assert!(of(&Facts::default()).iter().all(|check| !check.value.is_empty()));
+    }
+}

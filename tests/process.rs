@@ -1,0 +1,218 @@
+//! The program as a process: signals, a kill midway, exit statuses, and the files that are left.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ringmark::record::store::Reader;
+use ringmark::record::store::reader::Detail;
+use ringmark::record::{Outcome, Phase};
+use rustix::process::{Pid, Signal, kill_process};
+
+fn ringmark(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringmark"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A call of `perf` whose results go into `folder`, without the time in their path.
+fn perf(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = ringmark(&["perf", "--no-timestamp", "--outputs-dir"]);
+    command.arg(folder).args(arguments);
+    command
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_child(child)
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).to_string()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).to_string()
+}
+
+/// Waits until `found` gives something, half a minute at most.
+fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = found() {
+            return value;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn database(folder: &Path) -> Option<PathBuf> {
+    let run = fs::read_dir(folder.join("mock")).ok()?.flatten().map(|entry| entry.path()).find(|path| path.is_dir())?;
+    Some(run.join("benchmark_data.db")).filter(|path| path.is_file())
+}
+
+fn rows(database: &Path) -> Option<u64> {
+    let mut rows = 0;
+    let count = |block: &ringmark::record::Block| {
+        rows += block.records.iter().filter(|record| record.outcome == Outcome::Ok).count() as u64;
+    };
+    Reader::open(database).ok()?.each_block(Phase::Measured, Detail::Figures, count).ok()?;
+    Some(rows)
+}
+
+const ENDLESS: [&str; 6] = ["--url", "mock:?ttft=5ms&itl=1ms&tokens=5", "--number", "10000000", "--parallel", "4"];
+
+#[test]
+fn a_killed_run_keeps_what_was_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = perf(folder.path(), &ENDLESS).spawn().unwrap();
+    let path = wait_for("the database", || database(folder.path()));
+    wait_for("rows", || rows(&path).filter(|&rows| rows >= 50));
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let left = rows(&path).expect("the database opens");
+    assert!(left >= 50, "{left}");
+    let reader = Reader::open(&path).unwrap();
+    assert!(reader.run().unwrap().end.is_none(), "nobody wrote an end");
+    drop(reader);
+    let report = ringmark(&["report"]).arg(&path).output().unwrap();
+    let text = stdout(&report);
+    assert!(
+        text.contains("Benchmarking summary:") && text.contains("Percentile results:"),
+        "{text}{}",
+        stderr(&report)
+    );
+    assert!(text.contains("killed"), "{text}");
+}
+
+#[test]
+fn one_interrupt_drains_and_writes_everything() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let folder = tempfile::tempdir().unwrap();
+        let child = perf(folder.path(), &ENDLESS).spawn().unwrap();
+        let path = wait_for("the database", || database(folder.path()));
+        wait_for("rows", || rows(&path).filter(|&rows| rows >= 20));
+        kill_process(pid(&child), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+        let text = stdout(&output);
+        assert!(text.contains("Benchmarking summary:") && text.contains("Results: "), "{text}");
+        assert!(stderr(&output).contains("interrupted"), "{}", stderr(&output));
+        let run = Reader::open(&path).unwrap().run().unwrap();
+        assert!(run.end.unwrap().interrupted);
+        for name in ["benchmark_args.json", "benchmark_summary.json", "benchmark_percentile.json"] {
+            let json = fs::read_to_string(path.with_file_name(name)).unwrap();
+            serde_json::from_str::<serde_json::Value>(&json).expect(name);
+        }
+        let again = ringmark(&["report"]).arg(&path).output().unwrap();
+        assert!(
+            text.contains(stdout(&again).trim_end()),
+            "report says something else:\n{text}\n---\n{}",
+            stdout(&again)
+        );
+    }
+}
+
+#[test]
+fn a_second_interrupt_ends_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let hanging = ["--url", "mock:?ttft=60s&tokens=5", "--number", "8", "--parallel", "4", "--no-test-connection"];
+    let child = perf(folder.path(), &hanging).spawn().unwrap();
+    wait_for("the database", || database(folder.path()));
+    // The requests are on their way by now, and will not end by themselves.
+    thread::sleep(Duration::from_millis(300));
+    let start = Instant::now();
+    kill_process(pid(&child), Signal::INT).unwrap();
+    thread::sleep(Duration::from_millis(100));
+    kill_process(pid(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    // The drain alone would take five seconds.
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+#[test]
+fn the_end_says_how_it_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = |arguments: &[&str]| {
+        let output = perf(folder.path(), arguments).output().unwrap();
+        (output.status.code(), stdout(&output), stderr(&output))
+    };
+    let quick = "mock:?ttft=1ms&itl=1ms&tokens=3";
+    let (code, text, _) = status(&["--url", quick, "--number", "20", "--parallel", "2", "--name", "good"]);
+    assert!(code == Some(0) && text.contains("Percentile results:"), "{code:?}\n{text}");
+
+    let failing = "mock:?fault=status(500)";
+    let (code, text, _) =
+        status(&["--url", failing, "--number", "10", "--parallel", "2", "--no-test-connection", "--name", "bad"]);
+    assert!(code == Some(1) && text.contains("the mock was told to fail"), "{code:?}\n{text}");
+
+    let (code, text, words) = status(&["--url", failing, "--number", "10", "--name", "unable"]);
+    assert!(code == Some(2) && text.is_empty(), "{code:?}\n{text}");
+    assert!(words.contains("error: the connection test failed"), "{words}");
+
+    let (code, _, words) = status(&["--url", quick, "--number", "5", "--prompt", "@no/such/file", "--name", "nofile"]);
+    assert!(code == Some(2) && words.contains("no/such/file"), "{code:?} {words}");
+}
+
+#[test]
+fn a_sweep_leaves_a_folder_for_each_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = "mock:?ttft=1ms&itl=1ms&tokens=3";
+    let sweep = ["--url", url, "--parallel", "1", "2", "--number", "6", "8", "--sleep-interval", "0", "--name", "s"];
+    let output = perf(folder.path(), &sweep).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for run in ["parallel_1_number_6", "parallel_2_number_8"] {
+        let run = folder.path().join("s").join(run);
+        for name in ["benchmark_args.json", "benchmark_summary.json", "benchmark_percentile.json", "benchmark_data.db"]
+        {
+            assert!(run.join(name).is_file(), "{name} is missing in {}", run.display());
+        }
+    }
+    for name in ["benchmark.log", "performance_summary.txt"] {
+        assert!(folder.path().join("s").join(name).is_file(), "{name}");
+    }
+}
+
+#[test]
+fn a_mock_of_its_own_serves_until_it_is_told_to_stop() {
+    let parameters = ["mock", "--port", "0", "ttft=1ms", "itl=1ms", "tokens=3"];
+    let mut mock = ringmark(&parameters).spawn().unwrap();
+    let mut lines = BufReader::new(mock.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    let url = first.split_whitespace().last().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let output = perf(folder.path(), &["--url", &url, "--number", "30", "--parallel", "3"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    kill_process(pid(&mock), Signal::TERM).unwrap();
+    let account = lines.next().unwrap().unwrap();
+    assert!(account.contains("31 requests"), "{account}");
+    assert_eq!(mock.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn the_machine_describes_itself() {
+    let output = ringmark(&["rig", "--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(all["facts"]["cores"].as_u64().unwrap() > 0);
+    assert!(all["checks"].as_array().unwrap().len() > 10);
+    for load in ["flat_out", "paced"] {
+        assert!(all["roofline"][load]["events"].as_u64().unwrap() > 0, "{load}: {all}");
+    }
+    let output = ringmark(&["rig", "--no-roofline"]).output().unwrap();
+    let text = stdout(&output);
+    assert!(text.contains("This machine") && !text.contains("Events/s"), "{text}");
+}
+
+#[test]
+fn a_closed_pipe_is_no_panic() {
+    let mut child = ringmark(&["mock", "--help"]).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+}

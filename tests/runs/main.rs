@@ -1,0 +1,5 @@
+//! Whole runs in this process, against a mock that knows the truth or a server that fails.
+
+mod faults;
+mod harness;
+mod truth;
