@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::openai::{add_piece, add_reasoning, add_text, read_finish};
+use super::openai::{add_piece, add_reasoning, add_text, is_error, read_finish};
 use super::render::{Prompt, content_text};
 use super::{Meaning, Place, Usage, member, member_text, words};
 use crate::protocol::json::{self, Step, Value};
@@ -43,6 +43,8 @@ pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
         b"message_stop" => meaning.ended = true,
         b"error" => meaning.error = Some(words::of_error(value)),
         b"message" => read_whole(value, &mut meaning),
+        // What stands between us and the server may put an error of its own into the stream.
+        _ if member(value, "error").is_some_and(is_error) => meaning.error = Some(words::of_error(value)),
         _ => {}
     }
     meaning
@@ -108,7 +110,7 @@ pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
         }
         Prompt::Messages(messages) => {
             let is_system = |message: &&Json| matches!(message["role"].as_str(), Some("system" | "developer"));
-            let system: Vec<String> = messages.iter().filter(is_system).map(|m| content_text(m)).collect();
+            let system: Vec<String> = messages.iter().filter(is_system).map(content_text).collect();
             if !system.is_empty() {
                 fields.insert("system".to_string(), json!(system.join("\n\n")));
             }

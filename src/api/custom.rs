@@ -6,8 +6,9 @@ use std::hash::{Hash, Hasher};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
+use super::flags::flags;
 use super::openai::{add_piece, add_reasoning, add_text, finish, is_error};
-use super::render::{Options, Prompt, flags};
+use super::render::{Options, Prompt};
 use super::{Meaning, Usage, placeholder, words};
 use crate::protocol::json::{self, Value};
 use crate::record::Finish;

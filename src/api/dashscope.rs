@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::chat::read_message;
-use super::openai::{add_text, finish, read_usage};
+use super::openai::{add_text, finish, is_error, read_usage};
 use super::render::Prompt;
 use super::{Meaning, member, member_text, words};
 use crate::protocol::json::{self, Value};
@@ -25,7 +25,8 @@ pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
             _ => {}
         }
     }
-    if !answered && member_text(value, "code").is_some_and(|code| !code.is_empty()) {
+    let coded = member_text(value, "code").is_some_and(|code| !code.is_empty());
+    if !answered && (coded || member(value, "error").is_some_and(is_error)) {
         meaning.error = Some(words::of_error(value));
     }
     meaning

@@ -11,6 +11,7 @@ pub mod custom;
 pub mod dashscope;
 pub mod embeddings;
 pub mod endpoint;
+pub mod flags;
 pub mod openai;
 pub mod placeholder;
 pub mod query_template;

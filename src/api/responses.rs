@@ -41,7 +41,7 @@ pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
             meaning.error = Some(error.map_or_else(|| words::of_error(value), words::of_error));
         }
         "error" => meaning.error = Some(words::of_error(value)),
-        // A refused request may be answered with a bare error object.
+        // What stands between us and the server may put an error of its own into the stream.
         "" if member(value, "error").is_some_and(is_error) => meaning.error = Some(words::of_error(value)),
         _ => {}
     }

@@ -84,7 +84,8 @@ pub fn tidy(text: &str) -> String {
         }
         line.push_str(word);
         if line.len() > MAX_BYTES {
-            line.truncate(line.floor_char_boundary(MAX_BYTES));
+            let end = (0..=MAX_BYTES).rev().find(|&end| line.is_char_boundary(end)).unwrap_or(0);
+            line.truncate(end);
             line.push_str("...");
             break;
         }

@@ -6,8 +6,9 @@ use super::{PlanError, spell};
 use crate::api::Dialect;
 use crate::api::custom::CustomApi;
 use crate::api::endpoint::{Api, NAMES};
+use crate::api::flags::{field_of, flags};
 use crate::api::query_template::{Given, QueryTemplate};
-use crate::api::render::{Options, field_of, flags};
+use crate::api::render::Options;
 use crate::spec::Spec;
 use crate::workload::head::Header;
 
