@@ -4,3 +4,5 @@ mod call;
 mod custom;
 mod dialects;
 mod documented;
+mod tls;
+mod tls_server;
