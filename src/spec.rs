@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
+use crate::api::custom;
 use crate::plan::Save;
 use crate::workload::head;
 
@@ -200,6 +201,10 @@ impl Spec {
                 secrets.extend(value.split_whitespace().skip(1).map(str::to_string));
             }
         }
+        let described = self.api_description.iter().flat_map(|text| custom::headers_in(text));
+        // What stands for the key is no secret itself.
+        let described = described.filter(|(name, value)| head::is_secret(name) && !value.contains("%k"));
+        secrets.extend(described.map(|(_, value)| value));
         secrets.extend(url_secrets(self.url.as_deref().unwrap_or_default()));
         secrets.retain(|secret| secret.len() >= 4);
         // Longest first, so that no part of a longer one stays behind.
@@ -284,6 +289,14 @@ mod tests {
             assert!(!json.contains(secret), "{json}");
         }
         assert!(json.contains(r#""X-Tenant":"a""#) && json.contains("x=1"), "{json}");
+    }
+
+    #[test]
+    fn secrets_of_a_description_are_known() {
+        let text = "[headers]\nX-Api-Key = 'abc123'\nAuthorization = 'Bearer %k'\nX-Tenant = 'tenant'\n";
+        let spec = |text: &str| Spec { api_description: Some(text.to_string()), ..Spec::default() };
+        assert_eq!(spec(text).secrets(), ["abc123"]);
+        assert!(spec("headers = 3").secrets().is_empty());
     }
 
     #[test]

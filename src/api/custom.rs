@@ -123,6 +123,9 @@ impl CustomApi {
         if !file.path.is_empty() && !file.path.starts_with('/') {
             return Err(format!("path '{}' must begin with /", file.path));
         }
+        if file.path.contains(['?', '#']) {
+            return Err(format!("path '{}' must be a path alone; a query belongs into --url", file.path));
+        }
         let body = match file.body {
             Json::Object(fields) => fields,
             Json::String(text) => {
@@ -236,6 +239,13 @@ impl CustomApi {
         meaning.finish = first(value, &api.finish).and_then(read_finish);
         meaning
     }
+}
+
+/// The headers of a description that may be wrong elsewhere.
+pub fn headers_in(text: &str) -> Vec<(String, String)> {
+    let headers = toml::from_str::<toml::Table>(text).ok().and_then(|mut file| file.remove("headers"));
+    let Some(toml::Value::Table(headers)) = headers else { return Vec::new() };
+    headers.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_string()))).collect()
 }
 
 /// A reason, or a switch that says "over".
@@ -418,6 +428,7 @@ error = "/error"
         for (toml, what) in [
             ("path = ".to_string(), "line 1"),
             (format!("colour = 1\n{}", minimal("{}", "'/t'")), "colour"),
+            (format!("path = '/a?b=c'\n{}", minimal("{}", "'/t'")), "--url"),
             (format!("path = 'generate'\n{}", minimal("{}", "'/t'")), "must begin with /"),
             (minimal("{ a = '%{max_new}' }", "'/t'"), "%{max_new}"),
             (minimal("'{'", "'/t'"), "JSON"),
