@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
+use crate::api::custom;
 use crate::plan::Save;
 use crate::workload::head;
 
@@ -14,7 +15,11 @@ use crate::workload::head;
 pub struct Spec {
     pub model: Option<String>,
     pub url: Option<String>,
+    /// A name, or the file of a custom API.
     pub api: String,
+    /// What stands in that file.
+    #[serde(skip)]
+    pub api_description: Option<String>,
     pub api_key: Option<String>,
     /// Extra headers, each `name=value`.
     #[serde(serialize_with = "headers_as_object")]
@@ -54,10 +59,16 @@ pub struct Spec {
     pub dataset_offset: u64,
     /// A text, or `@` and a file.
     pub prompt: Option<String>,
+    /// JSON as text, `%m` and `%p` in it.
+    #[serde(serialize_with = "json_text_or_nothing")]
+    pub query_template: Option<String>,
     pub min_prompt_length: u64,
     pub max_prompt_length: Option<u64>,
 
     pub stream: bool,
+    /// `stream` was said on the command line.
+    #[serde(skip)]
+    pub stream_given: bool,
     /// One limit, or the two ends of a range; empty: 2048.
     pub max_tokens: Vec<u32>,
     pub min_tokens: Option<u32>,
@@ -111,6 +122,7 @@ impl Default for Spec {
             model: None,
             url: None,
             api: "openai".to_string(),
+            api_description: None,
             api_key: None,
             headers: Vec::new(),
             connect_timeout_s: 120.0,
@@ -134,9 +146,11 @@ impl Default for Spec {
             dataset_path: None,
             dataset_offset: 0,
             prompt: None,
+            query_template: None,
             min_prompt_length: 0,
             max_prompt_length: None,
             stream: true,
+            stream_given: false,
             max_tokens: Vec::new(),
             min_tokens: None,
             temperature: None,
@@ -187,6 +201,10 @@ impl Spec {
                 secrets.extend(value.split_whitespace().skip(1).map(str::to_string));
             }
         }
+        let described = self.api_description.iter().flat_map(|text| custom::headers_in(text));
+        // What stands for the key is no secret itself.
+        let described = described.filter(|(name, value)| head::is_secret(name) && !value.contains("%k"));
+        secrets.extend(described.map(|(_, value)| value));
         secrets.extend(url_secrets(self.url.as_deref().unwrap_or_default()));
         secrets.retain(|secret| secret.len() >= 4);
         // Longest first, so that no part of a longer one stays behind.
@@ -206,6 +224,7 @@ impl Spec {
                 *header = format!("{name}={MASK}");
             }
         }
+        masked.query_template = self.query_template.as_ref().map(|text| mask(text, &secrets));
         masked.extra_args = self.extra_args.as_ref().map(|text| mask(text, &secrets));
         masked
     }
@@ -247,6 +266,11 @@ fn json_text_as_value<S: Serializer>(text: &Option<String>, serializer: S) -> Re
     value.unwrap_or_else(|| serde_json::json!({})).serialize(serializer)
 }
 
+fn json_text_or_nothing<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    let value: Option<serde_json::Value> = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    value.serialize(serializer)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,6 +289,14 @@ mod tests {
             assert!(!json.contains(secret), "{json}");
         }
         assert!(json.contains(r#""X-Tenant":"a""#) && json.contains("x=1"), "{json}");
+    }
+
+    #[test]
+    fn secrets_of_a_description_are_known() {
+        let text = "[headers]\nX-Api-Key = 'abc123'\nAuthorization = 'Bearer %k'\nX-Tenant = 'tenant'\n";
+        let spec = |text: &str| Spec { api_description: Some(text.to_string()), ..Spec::default() };
+        assert_eq!(spec(text).secrets(), ["abc123"]);
+        assert!(spec("headers = 3").secrets().is_empty());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::inbox::socket::send;
 use crate::api::answer::{Answer, Step};
@@ -190,12 +190,19 @@ impl Tls {
     }
 }
 
-/// rustls' error, with a hint where a plain-text server is the likely reason.
+/// rustls' error, with a hint where the reason can be told.
 fn plain_words(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidMessage(_) => {
             format!("{error}: the server does not speak TLS on this port; use http:// instead of https://")
         }
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            format!("{error}: give the certificate of its authority with --cacert FILE (--insecure accepts any)")
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => format!("{error}: use a name in --url that the certificate has (--insecure accepts any)"),
+        rustls::Error::InvalidCertificate(_) => format!("{error} (--insecure accepts any)"),
         other => other.to_string(),
     }
 }

@@ -11,6 +11,10 @@ pub enum Endpoint {
     Responses,
     Embeddings,
     Rerank,
+    /// DashScope's text generation.
+    DashScope,
+    /// Anthropic's messages.
+    Messages,
 }
 
 impl Endpoint {
@@ -22,12 +26,14 @@ impl Endpoint {
             Endpoint::Responses => "/v1/responses",
             Endpoint::Embeddings => "/v1/embeddings",
             Endpoint::Rerank => "/v1/rerank",
+            Endpoint::DashScope => "/api/v1/services/aigc/text-generation/generation",
+            Endpoint::Messages => "/v1/messages",
         }
     }
 
     /// Whether the answer is text, token by token.
     pub(super) fn is_text(self) -> bool {
-        matches!(self, Endpoint::Chat | Endpoint::Completions | Endpoint::Responses)
+        !matches!(self, Endpoint::Embeddings | Endpoint::Rerank)
     }
 }
 
@@ -64,6 +70,15 @@ struct Body {
     input: Option<Value>,
     query: Option<Value>,
     documents: Option<Vec<Value>>,
+    system: Option<Value>,
+    parameters: Option<Parameters>,
+}
+
+/// Where DashScope has its options.
+#[derive(Default, Deserialize)]
+struct Parameters {
+    max_tokens: Option<i64>,
+    incremental_output: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -74,8 +89,9 @@ struct StreamOptions {
 /// Most answers side by side.
 const MAX_CHOICES: usize = 4096;
 
-/// Reads the body of a request; the error is the message of a 400.
-pub(super) fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, String> {
+/// Reads the body of a request; the error is the message of a 400. `sse_header`: the head asks for a stream in
+/// DashScope's way.
+pub(super) fn read(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result<Asked, String> {
     let body: Body = serde_json::from_slice(body).map_err(|error| format!("JSON decode error: {error}"))?;
     let (inputs, prompt_tokens) = body.inputs(endpoint)?;
     let n = positive("n", body.n)?.unwrap_or(1) as usize;
@@ -85,6 +101,10 @@ pub(super) fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, String> {
     }
     let max_tokens = match endpoint {
         Endpoint::Responses => positive("max_output_tokens", body.max_output_tokens)?,
+        Endpoint::DashScope => {
+            positive("parameters.max_tokens", body.parameters.as_ref().and_then(|asked| asked.max_tokens))?
+        }
+        Endpoint::Messages if body.max_tokens.is_none() => return Err("max_tokens: Field required".to_string()),
         _ => match positive("max_completion_tokens", body.max_completion_tokens)? {
             None => positive("max_tokens", body.max_tokens)?,
             some => some,
@@ -95,9 +115,13 @@ pub(super) fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, String> {
     if max_tokens.is_some_and(|max| min_tokens > max) {
         return Err("min_tokens must be less than or equal to max_tokens".to_string());
     }
+    let asks_sse = if endpoint == Endpoint::DashScope { sse_header } else { body.stream.unwrap_or(false) };
+    if asks_sse && endpoint == Endpoint::DashScope && !body.is_incremental() {
+        return Err("parameters.incremental_output must be true: the mock does not repeat what it has said".to_string());
+    }
     Ok(Asked {
         endpoint,
-        stream: endpoint.is_text() && body.stream.unwrap_or(false),
+        stream: endpoint.is_text() && asks_sse,
         include_usage: body.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false),
         max_tokens,
         min_tokens,
@@ -109,16 +133,29 @@ pub(super) fn read(endpoint: Endpoint, body: &[u8]) -> Result<Asked, String> {
 }
 
 impl Body {
+    fn is_incremental(&self) -> bool {
+        self.parameters.as_ref().and_then(|asked| asked.incremental_output).unwrap_or(false)
+    }
+
     /// Number of inputs and tokens in all of them.
     fn inputs(&self, endpoint: Endpoint) -> Result<(usize, u32), String> {
         let missing = |field: &str| format!("Field required: {field}");
         match endpoint {
-            Endpoint::Chat => {
+            Endpoint::Chat => Ok((1, 1 + spoken(self.messages.as_ref().ok_or_else(|| missing("messages"))?)?)),
+            Endpoint::Messages => {
                 let messages = self.messages.as_ref().ok_or_else(|| missing("messages"))?;
-                if messages.is_empty() {
-                    return Err("messages must not be empty".to_string());
+                if messages.iter().any(|message| message["role"] == "system") {
+                    return Err("messages: roles are user and assistant; the system has a field of its own".to_string());
                 }
-                Ok((1, 1 + messages.iter().map(|message| words(&message["content"])).sum::<u32>()))
+                Ok((1, 1 + spoken(messages)? + self.system.as_ref().map_or(0, words)))
+            }
+            Endpoint::DashScope => {
+                let input = self.input.as_ref().ok_or_else(|| missing("input"))?;
+                match (input["messages"].as_array(), &input["prompt"]) {
+                    (Some(messages), _) => Ok((1, 1 + spoken(messages)?)),
+                    (None, Value::String(prompt)) => Ok((1, 1 + count_words(prompt))),
+                    _ => Err(missing("input.messages or input.prompt")),
+                }
             }
             Endpoint::Completions => prompts("prompt", self.prompt.as_ref().ok_or_else(|| missing("prompt"))?),
             Endpoint::Embeddings => prompts("input", self.input.as_ref().ok_or_else(|| missing("input"))?),
@@ -134,6 +171,14 @@ impl Body {
             }
         }
     }
+}
+
+/// Words of all messages.
+fn spoken(messages: &[Value]) -> Result<u32, String> {
+    if messages.is_empty() {
+        return Err("messages must not be empty".to_string());
+    }
+    Ok(messages.iter().map(|message| words(&message["content"])).sum())
 }
 
 /// A text, texts, ids, or lists of ids: how many prompts, how many tokens. Ids are counted exactly, words nearly.
@@ -187,7 +232,7 @@ mod tests {
     fn a_chat_request_is_understood() {
         let body = br#"{"model":"m","messages":[{"role":"user","content":"one two"},{"role":"user","content":[{"type":"text","text":"three"}]}],
             "stream":true,"stream_options":{"include_usage":true},"max_completion_tokens":7,"max_tokens":9,"n":2,"ignore_eos":true}"#;
-        let asked = read(Endpoint::Chat, body).unwrap();
+        let asked = read(Endpoint::Chat, body, false).unwrap();
         assert!(asked.stream && asked.include_usage);
         assert_eq!((asked.max_tokens, asked.choices, asked.prompt_tokens), (Some(7), 2, 4));
     }
@@ -195,7 +240,7 @@ mod tests {
     #[test]
     fn prompts_are_counted_in_every_form() {
         let count = |prompt: &str| {
-            let asked = read(Endpoint::Completions, format!("{{\"prompt\":{prompt}}}").as_bytes()).unwrap();
+            let asked = read(Endpoint::Completions, format!("{{\"prompt\":{prompt}}}").as_bytes(), false).unwrap();
             (asked.choices, asked.prompt_tokens)
         };
         assert_eq!(count("\"a b c\""), (1, 4));
@@ -206,12 +251,33 @@ mod tests {
 
     #[test]
     fn bad_bodies_are_refused_with_a_reason() {
-        let error = |endpoint, body: &str| read(endpoint, body.as_bytes()).unwrap_err();
+        let error = |endpoint, body: &str| read(endpoint, body.as_bytes(), false).unwrap_err();
         assert!(error(Endpoint::Chat, "{").contains("JSON"));
         assert!(error(Endpoint::Chat, "{}").contains("messages"));
         assert!(error(Endpoint::Completions, "{\"prompt\":3}").contains("prompt"));
         assert!(error(Endpoint::Completions, "{\"prompt\":\"a\",\"max_tokens\":0}").contains("max_tokens"));
         assert!(error(Endpoint::Completions, "{\"prompt\":\"a\",\"n\":5000}").contains("5000"));
         assert!(error(Endpoint::Rerank, "{\"query\":\"a\",\"documents\":[]}").contains("documents"));
+    }
+
+    #[test]
+    fn dashscope_and_messages_are_understood() {
+        let body = br#"{"model":"m","input":{"messages":[{"role":"user","content":"one two"}]},"parameters":{"max_tokens":5,"incremental_output":true}}"#;
+        let asked = read(Endpoint::DashScope, body, true).unwrap();
+        assert_eq!((asked.stream, asked.max_tokens, asked.prompt_tokens), (true, Some(5), 3));
+        assert!(!read(Endpoint::DashScope, body, false).unwrap().stream);
+        assert_eq!(read(Endpoint::DashScope, br#"{"input":{"prompt":"a b"}}"#, false).unwrap().prompt_tokens, 3);
+        let error = |endpoint, body: &str, sse| read(endpoint, body.as_bytes(), sse).unwrap_err();
+        assert!(error(Endpoint::DashScope, r#"{"input":{"prompt":"a"}}"#, true).contains("incremental_output"));
+        assert!(error(Endpoint::DashScope, r#"{"input":{}}"#, false).contains("input.messages"));
+
+        let body =
+            br#"{"max_tokens":7,"stream":true,"system":"be brief","messages":[{"role":"user","content":"one"}]}"#;
+        let asked = read(Endpoint::Messages, body, false).unwrap();
+        assert_eq!((asked.stream, asked.max_tokens, asked.prompt_tokens), (true, Some(7), 4));
+        let user = r#""messages":[{"role":"user","content":"a"}]"#;
+        assert!(error(Endpoint::Messages, &format!("{{{user}}}"), false).contains("max_tokens"));
+        let system = r#"{"max_tokens":1,"messages":[{"role":"system","content":"a"}]}"#;
+        assert!(error(Endpoint::Messages, system, false).contains("system"));
     }
 }

@@ -232,6 +232,7 @@ impl Exchange {
     fn preface(&self, config: &Config, out: &mut Vec<u8>, head: HeadStyle) {
         match self.asked.endpoint {
             Endpoint::Responses => self.piece(out, |this, event| this.shape.response_preface(event)),
+            Endpoint::Messages => self.piece(out, |this, event| this.shape.message_preface(event, config)),
             Endpoint::Chat if config.role == RoleStyle::Separate && head == HeadStyle::Now => self.roles(out),
             _ => {}
         }
@@ -292,20 +293,29 @@ impl Exchange {
         let own =
             config.usage == UsageStyle::Always || (config.usage == UsageStyle::OnRequest && self.asked.include_usage);
         let usage = usage_json(config, &self.asked, self.sent);
-        self.truth.usage_sent = with_last || own;
-        if self.asked.endpoint == Endpoint::Responses {
-            // The usage is part of the last event; there is neither a chunk for it nor `[DONE]`.
-            self.truth.usage_sent = config.usage != UsageStyle::Never;
-            let usage = self.truth.usage_sent.then_some(usage);
-            self.piece(out, |this, event| this.shape.response_tail(event, config, this.sent, usage.as_deref()));
-        } else {
-            if config.finish == FinishStyle::Own || self.total == 0 {
-                self.finish_chunks(out, with_last.then(|| usage.clone()));
+        let named = !matches!(self.asked.endpoint, Endpoint::Chat | Endpoint::Completions);
+        self.truth.usage_sent = if named { config.usage != UsageStyle::Never } else { with_last || own };
+        let in_last = (config.usage != UsageStyle::Never).then_some(usage.as_str());
+        match self.asked.endpoint {
+            // The usage is part of the last events; there is neither a chunk for it nor `[DONE]`.
+            Endpoint::Responses => {
+                self.piece(out, |this, event| this.shape.response_tail(event, config, this.sent, in_last));
             }
-            if own {
-                self.piece(out, |this, event| this.shape.usage(event, &usage));
+            Endpoint::Messages => {
+                self.piece(out, |this, event| this.shape.message_tail(event, config, this.finish, in_last));
             }
-            self.done(config, out);
+            Endpoint::DashScope => {
+                self.piece(out, |this, event| this.shape.dashscope(event, config, None, this.sent, this.finish));
+            }
+            _ => {
+                if config.finish == FinishStyle::Own || self.total == 0 {
+                    self.finish_chunks(out, with_last.then(|| usage.clone()));
+                }
+                if own {
+                    self.piece(out, |this, event| this.shape.usage(event, &usage));
+                }
+                self.done(config, out);
+            }
         }
         http::write_end(out, self.framing);
     }

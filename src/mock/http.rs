@@ -24,6 +24,8 @@ pub(super) struct Head {
     pub(super) expects_continue: bool,
     /// `X-Request-Id`; empty when there was none.
     pub(super) request_id: String,
+    /// `X-DashScope-SSE: enable`.
+    pub(super) sse: bool,
 }
 
 /// Where a request goes.
@@ -72,6 +74,7 @@ pub(super) fn read_head(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
         http10,
         expects_continue: false,
         request_id: String::new(),
+        sse: false,
     };
     for header in request.headers.iter() {
         head.read_header(header.name, String::from_utf8_lossy(header.value).trim())?;
@@ -101,6 +104,8 @@ impl Head {
             self.expects_continue = value.eq_ignore_ascii_case("100-continue");
         } else if name.eq_ignore_ascii_case("x-request-id") {
             self.request_id = value.chars().take(200).collect();
+        } else if name.eq_ignore_ascii_case("x-dashscope-sse") {
+            self.sse = value.eq_ignore_ascii_case("enable");
         }
         Ok(())
     }
@@ -114,6 +119,8 @@ fn route(method: &str, target: &str) -> Route {
         "/v1/responses" => ("POST", Route::Generate(Endpoint::Responses)),
         "/v1/embeddings" => ("POST", Route::Generate(Endpoint::Embeddings)),
         "/v1/rerank" | "/v1/reranks" | "/rerank" => ("POST", Route::Generate(Endpoint::Rerank)),
+        "/api/v1/services/aigc/text-generation/generation" => ("POST", Route::Generate(Endpoint::DashScope)),
+        "/v1/messages" => ("POST", Route::Generate(Endpoint::Messages)),
         "/v1/models" => ("GET", Route::Models),
         "/health" => ("GET", Route::Health),
         "/metrics" => ("GET", Route::Metrics),

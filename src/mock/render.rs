@@ -5,6 +5,8 @@ use std::io::Write;
 use super::asked::{Asked, Endpoint};
 use super::config::{Config, TextStyle};
 
+mod named;
+
 /// Token texts as they stand inside a JSON string. The first token of an answer loses its leading space.
 const PLAIN: &[&str] = &[
     " the", " quick", " stream", " of", " tokens", " arrives", " in", " order", " and", " every", " one", " is",
@@ -53,6 +55,7 @@ pub(super) struct Shape {
     model: String,
     created_s: u64,
     tokens: u32,
+    input_tokens: u32,
 }
 
 impl Shape {
@@ -67,12 +70,14 @@ impl Shape {
             Endpoint::Responses => ("resp", "response"),
             Endpoint::Embeddings => ("embd", "list"),
             Endpoint::Rerank => ("score", "list"),
+            Endpoint::DashScope => ("ds", "result"),
+            Endpoint::Messages => ("msg", "message"),
         };
         let id = format!("{kind}-{number:016x}");
         let prefix = format!(
             "data: {{\"id\":\"{id}\",\"object\":\"{object}\",\"created\":{created_s},\"model\":{model},\"choices\":["
         );
-        Shape { ordinal, prefix: prefix.into_bytes(), id, model, created_s, tokens }
+        Shape { ordinal, prefix: prefix.into_bytes(), id, model, created_s, tokens, input_tokens: asked.prompt_tokens }
     }
 
     /// The role chunk of a chat choice.
@@ -99,6 +104,9 @@ impl Shape {
         let start = out.len();
         if endpoint == Endpoint::Responses {
             return self.response_delta(out, config, token);
+        }
+        if self.named_token(out, config, endpoint, token) {
+            return;
         }
         out.extend_from_slice(&self.prefix);
         let mut digits = itoa(choice);
@@ -194,10 +202,18 @@ impl Shape {
                 b"event: response.output_text.delta\ndata: {\"delta\":\"",
                 b"\",\"type\":\"response.output_text.delta\"}\n\n",
             ),
+            Endpoint::Messages => (
+                b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"",
+                b"\"}}\n\n",
+            ),
+            Endpoint::DashScope => (
+                b"event:result\ndata:{\"output\":{\"choices\":[{\"message\":{\"content\":\"",
+                b"\"},\"finish_reason\":\"null\"}]}}\n\n",
+            ),
             Endpoint::Completions => (b"{\"index\":0,\"text\":\"", b"\",\"finish_reason\":null}]}\n\n"),
             _ => (b"{\"index\":0,\"delta\":{\"content\":\"", b"\"},\"finish_reason\":null}]}\n\n"),
         };
-        if endpoint != Endpoint::Responses {
+        if matches!(endpoint, Endpoint::Chat | Endpoint::Completions) {
             out.extend_from_slice(&self.prefix);
         }
         out.extend_from_slice(open);
@@ -282,6 +298,8 @@ impl Shape {
         match asked.endpoint {
             Endpoint::Embeddings => self.embeddings(asked, usage),
             Endpoint::Rerank => self.ranking(asked, usage),
+            Endpoint::Messages => self.message_body(config, tokens, finish, usage),
+            Endpoint::DashScope => self.dashscope_body(config, tokens, finish, usage),
             Endpoint::Responses => {
                 let text = self.answer_text(config, 0, config.reasoning_tokens.min(tokens), tokens);
                 let output = if tokens == 0 { "[]".to_string() } else { self.response_output(&text) };
@@ -388,6 +406,10 @@ pub(super) fn usage_json(config: &Config, asked: &Asked, output_tokens: u32) -> 
         Endpoint::Responses => format!(
             "{{\"input_tokens\":{input},\"input_tokens_details\":{{\"cached_tokens\":0}},\"output_tokens\":{output_tokens},\"output_tokens_details\":{{\"reasoning_tokens\":{thought}}},\"total_tokens\":{total}}}"
         ),
+        Endpoint::Messages => format!("{{\"input_tokens\":{input},\"output_tokens\":{output_tokens}}}"),
+        Endpoint::DashScope => {
+            format!("{{\"total_tokens\":{total},\"input_tokens\":{input},\"output_tokens\":{output_tokens}}}")
+        }
         Endpoint::Embeddings | Endpoint::Rerank => format!("{{\"prompt_tokens\":{input},\"total_tokens\":{input}}}"),
         Endpoint::Chat | Endpoint::Completions if thought == 0 => {
             format!("{{\"prompt_tokens\":{input},\"total_tokens\":{total},\"completion_tokens\":{output_tokens}}}")

@@ -303,6 +303,10 @@ fn length_in_chars(prompt: &Prompt) -> Option<u64> {
         Prompt::Messages(messages) => {
             Some(messages.iter().filter_map(|message| message.get("content")?.as_str()).map(chars).sum())
         }
+        Prompt::Embedding(texts) => Some(texts.iter().map(|text| chars(text)).sum()),
+        Prompt::Rerank { query, documents } => {
+            Some(chars(query) + documents.iter().map(|document| chars(document)).sum::<u64>())
+        }
         Prompt::Body(_) => None,
     }
 }

@@ -251,3 +251,52 @@ fn several_requests_in_one_write_are_answered_in_order() {
     let (chat_at, health_at) = (all.find("chat.completion").unwrap(), all.find("content-length: 0").unwrap());
     assert!(chat_at < health_at);
 }
+
+#[test]
+fn messages_have_the_shape_of_anthropic() {
+    let mock = start("ttft=1ms&itl=0ms&tokens=4&reasoning=2");
+    let body = "{\"model\":\"tiny\",\"max_tokens\":9,\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"one two three\"}]}";
+    let reply = ask(&mock, "/v1/messages", body);
+    assert!(reply.complete && !reply.is_done());
+    let events = reply.events();
+    let kinds: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    let expected = "message_start content_block_start ping content_block_delta content_block_delta content_block_stop \
+                    content_block_start content_block_delta content_block_delta content_block_stop message_delta message_stop";
+    assert_eq!(kinds, expected.split_whitespace().collect::<Vec<_>>());
+    // As Anthropic does, each event says its type twice.
+    let names = reply.body.lines().filter_map(|line| line.strip_prefix("event: "));
+    assert_eq!(names.collect::<Vec<_>>(), kinds);
+    assert_eq!(events[0]["message"]["usage"]["input_tokens"], 4);
+    assert_eq!(events[10]["usage"]["output_tokens"], 4);
+    assert_eq!(events[10]["delta"]["stop_reason"], "end_turn");
+    assert_eq!((events[3]["index"].as_u64(), events[7]["index"].as_u64()), (Some(0), Some(1)));
+    let json = ask(&mock, "/v1/messages", &body.replace("true", "false")).json();
+    assert_eq!((&json["content"][0]["type"], &json["content"][1]["type"]), (&"thinking".into(), &"text".into()));
+    let truth = truth_of(&mock, 2);
+    assert!(truth.iter().all(|truth| truth.output_tokens == 4 && truth.usage_sent));
+    assert_eq!(truth[0].sends.len(), 4);
+}
+
+#[test]
+fn dashscope_streams_when_its_header_says_so() {
+    let mock = start("ttft=1ms&itl=0ms&tokens=3");
+    let path = "/api/v1/services/aigc/text-generation/generation";
+    let body = "{\"model\":\"q\",\"input\":{\"prompt\":\"one two\"},\"parameters\":{\"incremental_output\":true,\"max_tokens\":3}}";
+    let json = ask(&mock, path, body).json();
+    assert_eq!(json["output"]["choices"][0]["finish_reason"], "length");
+    assert_eq!(json["usage"], serde_json::json!({"total_tokens": 6, "input_tokens": 3, "output_tokens": 3}));
+
+    let mut stream = connect(&mock);
+    let head = format!("POST {path} HTTP/1.1\r\nHost: m\r\nX-DashScope-SSE: enable\r\nContent-Length: {}", body.len());
+    stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+    let reply = receive(&mut stream);
+    let data = reply.body.lines().filter_map(|line| line.strip_prefix("data:"));
+    let events: Vec<Value> = data.map(|data| serde_json::from_str(data).unwrap()).collect();
+    let said = |n: usize| events[n]["output"]["choices"][0].clone();
+    assert_eq!(events.len(), 4);
+    assert!((0..3).all(|n| said(n)["finish_reason"] == "null" && said(n)["message"]["content"] != ""));
+    assert!(said(3)["finish_reason"] == "length" && said(3)["message"]["content"] == "");
+    let counts: Vec<u64> = events.iter().map(|event| event["usage"]["output_tokens"].as_u64().unwrap()).collect();
+    assert_eq!(counts, [1, 2, 3, 3]);
+    assert!(reply.body.starts_with("id:1\nevent:result\n:HTTP_STATUS/200\ndata:"));
+}

@@ -13,7 +13,7 @@ impl EventLoop {
         let keep = request.head.keep_alive;
         let json = "application/json";
         match &request.head.route {
-            Route::Generate(endpoint) => match asked::read(*endpoint, &request.body) {
+            Route::Generate(endpoint) => match asked::read(*endpoint, &request.body, request.head.sse) {
                 Ok(asked) => self.begin_exchange(connection, place, &request, asked),
                 Err(message) => {
                     let body = http::error_json(400, &message);

@@ -1,6 +1,7 @@
 //! The part of a script in which something goes wrong.
 
 use super::{Ending, Exchange, Next, Step};
+use crate::mock::asked::Endpoint;
 use crate::mock::config::{CloseStyle, Config};
 use crate::mock::fault::FaultKind;
 use crate::mock::http::{self, BodyFraming, HeadOptions};
@@ -41,7 +42,10 @@ impl Exchange {
             }
             Some(FaultKind::InStreamError) => {
                 let error = http::error_json(500, "the engine died: the mock was told so");
-                self.piece(out, |_, event| {
+                self.piece(out, |this, event| {
+                    if matches!(this.asked.endpoint, Endpoint::Messages | Endpoint::DashScope) {
+                        event.extend_from_slice(b"event: error\n");
+                    }
                     event.extend_from_slice(b"data: ");
                     event.extend_from_slice(&error);
                     event.extend_from_slice(b"\n\n");

@@ -1,0 +1,110 @@
+//! One call of the binary against a mock, and what came of it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rusqlite::Connection;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A finished call.
+pub struct Call {
+    pub status: i32,
+    pub stderr: String,
+    folder: TempDir,
+}
+
+/// Splits a command line as a shell does: quotes, and backslashes at line ends.
+pub fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for character in line.replace("\\\n", " ").chars() {
+        match (quote, character) {
+            (Some(open), _) if character == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(character);
+                word.get_or_insert_default();
+            }
+            (None, _) if character.is_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(character),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// Runs `ringmark perf` with these arguments in a fresh folder that holds `files`.
+pub fn perf(arguments: &[String], files: &[(&str, &str)]) -> Call {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_ringmark"))
+        .arg("perf")
+        .args(arguments)
+        .args(["--outputs-dir", "out", "--no-timestamp", "--quiet"])
+        .current_dir(folder.path())
+        .env_remove("HTTP_PROXY")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    Call { status: output.status.code().unwrap_or(-1), stderr, folder }
+}
+
+/// The same for a command line.
+pub fn line(text: &str, files: &[(&str, &str)]) -> Call {
+    perf(&words(text), files)
+}
+
+impl Call {
+    /// The folder of the first run.
+    fn run(&self) -> PathBuf {
+        let named = only_folder(&self.folder.path().join("out"));
+        only_folder(&named)
+    }
+
+    pub fn summary(&self) -> Value {
+        let text = std::fs::read_to_string(self.run().join("benchmark_summary.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    pub fn number(&self, key: &str) -> f64 {
+        self.summary()[key].as_f64().unwrap_or_else(|| panic!("{key}: {:#}", self.summary()))
+    }
+
+    fn column(&self, sql: &str) -> Vec<String> {
+        let database = Connection::open(self.run().join("benchmark_data.db")).unwrap();
+        let mut statement = database.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get::<_, Option<String>>(0)).unwrap();
+        rows.map(|row| row.unwrap().unwrap_or_default()).collect()
+    }
+
+    /// The distinct bodies that were sent.
+    pub fn bodies(&self) -> Vec<Value> {
+        self.column("SELECT json FROM body").iter().map(|text| serde_json::from_str(text).unwrap()).collect()
+    }
+
+    /// A column of the measured requests as text.
+    pub fn requests(&self, column: &str) -> Vec<String> {
+        self.column(&format!("SELECT CAST({column} AS TEXT) FROM request WHERE phase = 'measured' ORDER BY idx"))
+    }
+
+    /// The texts of what the run had to say.
+    pub fn findings(&self) -> Vec<String> {
+        self.column("SELECT text FROM finding")
+    }
+
+    /// All requests succeeded. On a busy machine the figures may be void for it (status 3); that is no matter here.
+    #[track_caller]
+    pub fn check(&self, number: f64) {
+        assert!(matches!(self.status, 0 | 3), "{}: {}", self.status, self.stderr);
+        let succeeded = self.number("Succeed requests");
+        assert_eq!((succeeded, self.number("Failed requests")), (number, 0.0), "{:?}", self.requests("error"));
+    }
+}
+
+fn only_folder(folder: &Path) -> PathBuf {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    entries.map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap()
+}

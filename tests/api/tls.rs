@@ -1,0 +1,169 @@
+//! TLS in front of the mock: what is trusted, what is refused, how long it takes; and Unix sockets.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use ringmark::mock::{Config, Mock};
+
+use super::call::{Call, line};
+use super::tls_server::{TlsServer, authority};
+
+fn mock(query: &str) -> Mock {
+    let config = Config::from_query(query).unwrap();
+    Mock::start(&config, &[], "127.0.0.1:0".parse().unwrap()).unwrap()
+}
+
+const QUICK: &str = "ttft=2ms&itl=1ms&tokens=5";
+
+/// A call over TLS; `ca.pem` is the server's authority, `other.pem` another one.
+fn over_tls(server: &TlsServer, flags: &str) -> Call {
+    let url = format!("https://{}/v1/chat/completions", server.addr);
+    let other = authority().pem();
+    let files = [("ca.pem", server.authority.as_str()), ("other.pem", other.as_str()), ("empty.pem", "nothing\n")];
+    line(&format!("--url {url} --model m --prompt 'one two' {flags}"), &files)
+}
+
+/// The error line of a call that cannot run.
+#[track_caller]
+fn mistake(call: &Call) -> String {
+    assert_eq!(call.status, 2, "{}", call.stderr);
+    let lines: Vec<&str> = call.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(lines.len(), 1, "{}", call.stderr);
+    lines[0].to_string()
+}
+
+#[test]
+fn a_server_is_trusted_through_its_authority() {
+    let backend = mock(QUICK);
+    let server = TlsServer::start(backend.addr());
+    for (flags, streamed) in [("", "1"), ("--no-stream", "0"), ("--force-fallback", "1")] {
+        let call = over_tls(&server, &format!("--cacert ca.pem -n 8 --parallel 4 --cold {flags}"));
+        call.check(8.0);
+        assert_eq!(call.requests("streamed"), vec![streamed; 8], "{flags}");
+        assert_eq!(call.number("Average output tokens per request"), 5.0);
+        // Connections that were opened for a request show what the handshake took; the others do not.
+        let handshakes = call.requests("tls_handshake_ns");
+        let opened = call.requests("reused").iter().filter(|reused| *reused == "0").count();
+        assert!(opened > 0 && handshakes.iter().filter(|ns| !ns.is_empty()).count() == opened, "{handshakes:?}");
+        assert!(handshakes.iter().filter_map(|ns| ns.parse::<u64>().ok()).all(|ns| ns > 10_000), "{handshakes:?}");
+    }
+}
+
+#[test]
+fn a_name_is_checked() {
+    let backend = mock(QUICK);
+    let server = TlsServer::named(backend.addr(), &["localhost"]);
+    let call = |host: &str| {
+        let url = format!("https://{host}:{}/v1/chat/completions", server.addr.port());
+        let files = [("ca.pem", server.authority.as_str())];
+        line(&format!("--url {url} --model m --prompt p -n 2 --cacert ca.pem"), &files)
+    };
+    call("localhost").check(2.0);
+    let error = mistake(&call("127.0.0.1"));
+    assert!(error.contains("a name in --url that the certificate has"), "{error}");
+}
+
+#[test]
+fn what_is_not_trusted_is_one_clear_line() {
+    let backend = mock(QUICK);
+    let server = TlsServer::start(backend.addr());
+    for (flags, what) in [
+        ("", "--cacert"),
+        ("--cacert other.pem", "--cacert"),
+        ("--cacert none.pem", "none.pem"),
+        ("--cacert empty.pem", "no certificate in this file"),
+    ] {
+        let error = mistake(&over_tls(&server, &format!("-n 2 {flags}")));
+        assert!(error.contains(what), "{flags}: {error}");
+    }
+}
+
+#[test]
+fn insecure_works_and_says_so() {
+    let backend = mock(QUICK);
+    let server = TlsServer::start(backend.addr());
+    let call = over_tls(&server, "--insecure -n 2");
+    call.check(2.0);
+    assert!(call.findings().iter().any(|text| text.contains("NOT verified")), "{:?}", call.findings());
+    // Loud: on the screen too, where that is not silenced.
+    let url = format!("https://{}/v1/chat/completions", server.addr);
+    let loud = std::process::Command::new(env!("CARGO_BIN_EXE_ringmark"))
+        .args(["perf", "--url", &url, "--model", "m", "--prompt", "p", "-n", "1", "--insecure", "--outputs-dir"])
+        .arg(tempfile::tempdir().unwrap().path())
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&loud.stderr).contains("NOT verified"));
+}
+
+#[test]
+fn a_plain_port_is_named() {
+    let backend = mock(QUICK);
+    let call =
+        line(&format!("--url https://{}/v1/completions --model m --prompt p -n 1 --insecure", backend.addr()), &[]);
+    let error = mistake(&call);
+    assert!(error.contains("use http:// instead of https://"), "{error}");
+}
+
+#[test]
+fn sessions_are_resumed_when_a_server_closes() {
+    let backend = mock(&format!("{QUICK}&close=silent"));
+    let server = TlsServer::start(backend.addr());
+    let call = over_tls(&server, "--cacert ca.pem -n 12 --parallel 1 --no-test-connection");
+    call.check(12.0);
+    let (full, resumed) = server.handshakes();
+    assert!(full <= 2 && resumed >= 8, "{full} full, {resumed} resumed");
+}
+
+#[test]
+fn the_model_is_asked_for_over_tls() {
+    let backend = mock(&format!("{QUICK}&model=asked"));
+    let server = TlsServer::start(backend.addr());
+    let files = [("ca.pem", server.authority.as_str())];
+    let call = line(&format!("--url https://{}/v1 --prompt p -n 1 --cacert ca.pem", server.addr), &files);
+    call.check(1.0);
+    assert_eq!(call.bodies()[0]["model"], "asked");
+}
+
+#[test]
+fn a_unix_socket_carries_requests() {
+    let backend = mock(QUICK);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("llm.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let to = backend.addr();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            std::thread::spawn(move || join(client, to));
+        }
+    });
+    let url = format!("unix:{}:/v1/completions", path.display());
+    for flags in ["", "--force-fallback", "--no-stream"] {
+        let call = line(&format!("--url {url} --prompt p -n 6 --parallel 2 {flags}"), &[]);
+        call.check(6.0);
+        assert_eq!(call.number("Average output tokens per request"), 5.0);
+    }
+    let call = line("--url unix:/nowhere/at/all.sock --model m --prompt p -n 1", &[]);
+    assert!(mistake(&call).contains("/nowhere/at/all.sock"), "{}", call.stderr);
+}
+
+/// Hands bytes on between a Unix and a TCP socket.
+fn join(mut client: UnixStream, to: SocketAddr) {
+    let mut upstream = TcpStream::connect(to).unwrap();
+    let (mut from, mut back) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
+    std::thread::spawn(move || {
+        hand_on(&mut from, &mut back);
+        let _ = back.shutdown(Shutdown::Both);
+    });
+    hand_on(&mut client, &mut upstream);
+    let _ = upstream.shutdown(Shutdown::Both);
+}
+
+fn hand_on(from: &mut impl Read, to: &mut impl Write) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..length]).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! A TLS server in front of another: it decrypts, hands on, and encrypts what comes back.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection};
+
+/// A running server; its threads end with the process.
+pub struct TlsServer {
+    pub addr: SocketAddr,
+    /// The certificate of the authority that it is to be trusted through, PEM.
+    pub authority: String,
+    handshakes: Arc<[AtomicU32; 2]>,
+}
+
+impl TlsServer {
+    /// Serves `backend` under a fresh certificate for 127.0.0.1 and localhost.
+    pub fn start(backend: SocketAddr) -> TlsServer {
+        TlsServer::named(backend, &["localhost", "127.0.0.1"])
+    }
+
+    /// The same for other names.
+    pub fn named(backend: SocketAddr, names: &[&str]) -> TlsServer {
+        let authority = authority();
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let handshakes = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+        let server = TlsServer {
+            addr: listener.local_addr().unwrap(),
+            authority: authority.pem(),
+            handshakes: handshakes.clone(),
+        };
+        let config = Arc::new(config);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let (config, handshakes) = (config.clone(), handshakes.clone());
+                std::thread::spawn(move || forward(client, backend, config, &handshakes));
+            }
+        });
+        server
+    }
+
+    /// Handshakes in full, and those that resumed a session.
+    pub fn handshakes(&self) -> (u32, u32) {
+        (self.handshakes[0].load(Ordering::Relaxed), self.handshakes[1].load(Ordering::Relaxed))
+    }
+}
+
+/// A certificate authority of its own.
+pub fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// Hands bytes on in both directions until one side ends.
+fn forward(mut client: TcpStream, backend: SocketAddr, config: Arc<ServerConfig>, handshakes: &[AtomicU32; 2]) {
+    let session = Arc::new(Mutex::new(ServerConnection::new(config).unwrap()));
+    let Ok(mut upstream) = TcpStream::connect(backend) else { return };
+    let back = {
+        let (session, upstream, client) = (session.clone(), upstream.try_clone().unwrap(), client.try_clone().unwrap());
+        std::thread::spawn(move || send_back(&session, upstream, client))
+    };
+    let mut buffer = [0; 16 * 1024];
+    let mut plain = Vec::new();
+    let mut counted = false;
+    while let Ok(length @ 1..) = client.read(&mut buffer) {
+        let mut session = session.lock().unwrap();
+        let mut rest = &buffer[..length];
+        while !rest.is_empty() {
+            session.read_tls(&mut rest).unwrap();
+            let processed = session.process_new_packets();
+            write_pending(&mut session, &mut client);
+            if processed.is_err() {
+                let _ = client.shutdown(Shutdown::Both);
+                let _ = upstream.shutdown(Shutdown::Both);
+                return;
+            }
+            plain.clear();
+            let _ = session.reader().read_to_end(&mut plain);
+            let _ = upstream.write_all(&plain);
+        }
+        if !counted && !session.is_handshaking() {
+            counted = true;
+            let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+            handshakes[usize::from(resumed)].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let _ = upstream.shutdown(Shutdown::Both);
+    let _ = back.join();
+}
+
+fn send_back(session: &Mutex<ServerConnection>, mut upstream: TcpStream, mut client: TcpStream) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(length @ 1..) = upstream.read(&mut buffer) {
+        let mut session = session.lock().unwrap();
+        session.writer().write_all(&buffer[..length]).unwrap();
+        write_pending(&mut session, &mut client);
+    }
+    let mut session = session.lock().unwrap();
+    session.send_close_notify();
+    write_pending(&mut session, &mut client);
+    let _ = client.shutdown(Shutdown::Both);
+}
+
+fn write_pending(session: &mut ServerConnection, client: &mut TcpStream) {
+    while session.wants_write() && session.write_tls(client).is_ok_and(|written| written > 0) {}
+}
