@@ -52,7 +52,11 @@ fn ring_checks(support: &RingSupport) -> Vec<Check> {
     let epoll = "receiving with epoll instead: the stamps are as exact, the CPU time for each event is higher";
     vec![
         check("Receive ring (multishot, buffer ring)", &support.receive, epoll),
-        check("Deferred task work (for --spin)", &support.deferred, "--spin receives with epoll here"),
+        Check {
+            name: "Gathering sleeps",
+            value: if support.gathers { "yes" } else { "no" }.to_string(),
+            advice: (!support.gathers).then(|| "Linux 6.12 has them: fewer wake-ups, less CPU".to_string()),
+        },
     ]
 }
 

@@ -45,11 +45,11 @@ fn machine(facts: &Facts) -> Vec<Check> {
     ]
 }
 
-/// The receive ring needs what came with 6.0.
+/// The receive ring needs what came with 6.1.
 fn kernel_advice(release: Option<&str>) -> Option<&'static str> {
     let mut parts = release?.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     let version = (parts.next()?, parts.next().unwrap_or(0));
-    (version < (6, 0)).then_some("io_uring has what the receive ring needs from 6.0 on: receiving with epoll instead")
+    (version < (6, 1)).then_some("io_uring has what the receive ring needs from 6.1 on: receiving with epoll instead")
 }
 
 fn cores(facts: &Facts) -> Vec<Check> {

@@ -80,6 +80,11 @@ impl Ring {
         Ok(Ring { ring, buffers, message, rearm: Vec::new(), watched: Vec::new(), gathers, shortages: 0 })
     }
 
+    /// Whether a sleep gathers several arrivals.
+    pub fn gathers(&self) -> bool {
+        self.gathers
+    }
+
     pub fn watch(&mut self, source: Source, fd: RawFd) -> io::Result<()> {
         let slot = source.slot as usize;
         if self.watched.len() <= slot {
