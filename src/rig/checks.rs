@@ -217,7 +217,7 @@ mod tests {
         };
         let named = advice(&bad);
         assert_eq!(named.len(), 15, "{named:?}");
-        assert_eq!(kernel_advice(Some("6.0.0-rc1")), None);
+        assert_eq!(kernel_advice(Some("6.1.0-rc1")), None);
         assert_eq!(kernel_advice(Some("unreadable")), None);
     }
 
