@@ -10,6 +10,7 @@ use crate::api::Dialect;
 use crate::workload::Recipe;
 pub use crate::workload::arrivals::{Arrival, Schedule};
 
+mod data;
 mod error;
 mod folder;
 mod request;

@@ -49,6 +49,11 @@ pub struct Spec {
     pub sleep_interval_s: f64,
     pub log_every_n_query: u64,
 
+    pub tokenizer_path: Option<String>,
+    /// `None`: where the endpoint is chat.
+    pub apply_chat_template: Option<bool>,
+    pub tokenize_prompt: bool,
+    pub prefix_length: u64,
     pub dataset: Option<String>,
     pub dataset_path: Option<PathBuf>,
     pub dataset_offset: u64,
@@ -130,6 +135,10 @@ impl Default for Spec {
             warmup_num: 0.0,
             sleep_interval_s: 5.0,
             log_every_n_query: 100,
+            tokenizer_path: None,
+            apply_chat_template: None,
+            tokenize_prompt: false,
+            prefix_length: 0,
             dataset: None,
             dataset_path: None,
             dataset_offset: 0,

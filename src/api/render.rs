@@ -51,6 +51,8 @@ pub enum Prompt {
     Text(String),
     /// Chat messages, sent as they are.
     Messages(Vec<Value>),
+    /// Token ids instead of text.
+    Tokens(Vec<u32>),
     /// A whole body: its fields win, the options only fill what it leaves out.
     Body(Map<String, Value>),
 }
@@ -98,6 +100,12 @@ fn prompt_fields(options: &Options, prompt: &Prompt) -> Result<Map<String, Value
         }
         (Prompt::Messages(_), Dialect::Completions) => {
             return Err("a list of messages needs an endpoint that ends in /chat/completions".to_string());
+        }
+        (Prompt::Tokens(ids), Dialect::Completions) => {
+            fields.insert("prompt".to_string(), json!(ids));
+        }
+        (Prompt::Tokens(_), Dialect::Chat) => {
+            return Err("token ids need an endpoint that ends in /v1/completions".to_string());
         }
         (Prompt::Body(row), _) => fields.extend(row.clone()),
     }

@@ -1,34 +1,25 @@
 //! What the requests are made of: prompts, parameters, headers.
 
-use std::path::PathBuf;
-
 use serde_json::{Map, Value};
 
-use super::{PlanError, spell};
+use super::{PlanError, data};
 use crate::api::Dialect;
 use crate::api::render::{MaxTokens, Options, Sampling};
 use crate::spec::Spec;
 use crate::time::S;
+use crate::workload::Recipe;
 use crate::workload::head::Header;
-use crate::workload::{Lengths, Recipe, Source};
 
-const DATASETS: [&str; 2] = ["builtin", "line_by_line"];
 const DEFAULT_MAX_TOKENS: u32 = 2048;
 /// Thirty years: longer is a slip, and nanoseconds would overflow.
 const MAX_SECONDS: f64 = 1e9;
 
 /// The recipe of the requests, without what differs between the runs of a sweep.
 pub fn recipe(spec: &Spec, dialect: Dialect, model: &str, notes: &mut Vec<String>) -> Result<Recipe, PlanError> {
-    if spec.max_prompt_length.is_some_and(|max| max < spec.min_prompt_length) {
-        return Err(PlanError::conflict(format!(
-            "--min-prompt-length {} is above --max-prompt-length {}",
-            spec.min_prompt_length,
-            spec.max_prompt_length.unwrap_or_default()
-        )));
-    }
     Ok(Recipe {
-        source: source(spec, notes)?,
-        lengths: Lengths { min_chars: spec.min_prompt_length, max_chars: spec.max_prompt_length },
+        source: data::source(spec, notes)?,
+        lengths: data::lengths(spec)?,
+        tokens: data::tokens(spec)?,
         offset: spec.dataset_offset,
         needed: None,
         options: Options {
@@ -57,35 +48,6 @@ pub fn seconds_ns(flag: &'static str, seconds: f64, zero_is_fine: bool) -> Resul
         ));
     }
     Ok((seconds * S as f64).round() as u64)
-}
-
-fn source(spec: &Spec, notes: &mut Vec<String>) -> Result<Source, PlanError> {
-    if let Some(name) = spec.dataset.as_deref().filter(|name| !DATASETS.contains(name)) {
-        let (given, suggested) = (name.to_string(), spell::nearest(name, &DATASETS));
-        return Err(PlanError::Unknown { flag: "--dataset", kind: "dataset", given, suggested, known: &DATASETS });
-    }
-    if let Some(prompt) = &spec.prompt {
-        if spec.dataset.is_some() || spec.dataset_path.is_some() || spec.dataset_offset > 0 {
-            notes.push("--prompt is given: the dataset is not read".to_string());
-        }
-        return match prompt.strip_prefix('@') {
-            Some("") => Err(PlanError::value("--prompt", "@ needs a file name behind it, as @prompt.txt")),
-            Some(file) => Ok(Source::PromptFile(PathBuf::from(file))),
-            None if prompt.is_empty() => Err(PlanError::value("--prompt", "is empty; give a text or @FILE")),
-            None => Ok(Source::Prompt(prompt.clone())),
-        };
-    }
-    match (spec.dataset.as_deref(), &spec.dataset_path) {
-        (Some("line_by_line"), Some(path)) => Ok(Source::LineByLine(path.clone())),
-        (Some("line_by_line"), None) => {
-            Err(PlanError::conflict("--dataset line_by_line needs its file: add --dataset-path FILE"))
-        }
-        (_, Some(path)) => Err(PlanError::conflict(format!(
-            "--dataset-path belongs to a dataset read from a file: add --dataset line_by_line to read {}",
-            path.display()
-        ))),
-        (_, None) => Ok(Source::Builtin),
-    }
 }
 
 fn sampling(spec: &Spec) -> Result<Sampling, PlanError> {

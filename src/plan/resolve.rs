@@ -4,7 +4,7 @@ use super::request::{self, seconds_ns};
 use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
-use super::{endpoint, folder, root_folder, spell};
+use super::{data, endpoint, folder, root_folder, spell};
 use crate::spec::{Spec, mask, masked_url};
 use crate::workload::Recipe;
 
@@ -181,6 +181,7 @@ fn target(spec: &Spec) -> Result<Endpoint, PlanError> {
         }
         other => other,
     })?;
+    data::redirect(spec, &mut found);
     if found.target.tls.is_none() {
         for (given, flag) in [(spec.insecure, "--insecure"), (spec.cacert.is_some(), "--cacert")] {
             if given {
