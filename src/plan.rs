@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::api::Dialect;
+use crate::api::endpoint::models_path;
 use crate::workload::Recipe;
 pub use crate::workload::arrivals::{Arrival, Schedule};
 
+mod api;
 mod data;
 mod error;
 mod folder;
@@ -89,12 +91,10 @@ pub struct Target {
 impl Target {
     /// Path and query that list the server's models: `/v1/models` beside `/v1/chat/completions`.
     pub fn models_path(&self) -> String {
-        let (path, query) = match self.path.split_once('?') {
-            Some((path, query)) => (path, format!("?{query}")),
-            None => (self.path.as_str(), String::new()),
-        };
-        let base = path.strip_suffix("/completions").unwrap_or(path);
-        format!("{}/models{query}", base.strip_suffix("/chat").unwrap_or(base))
+        match self.path.split_once('?') {
+            Some((path, query)) => format!("{}?{query}", models_path(path)),
+            None => models_path(&self.path),
+        }
     }
 
     /// Sets the address of the built-in server once it listens.

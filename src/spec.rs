@@ -14,7 +14,11 @@ use crate::workload::head;
 pub struct Spec {
     pub model: Option<String>,
     pub url: Option<String>,
+    /// A name, or the file of a custom API.
     pub api: String,
+    /// What stands in that file.
+    #[serde(skip)]
+    pub api_description: Option<String>,
     pub api_key: Option<String>,
     /// Extra headers, each `name=value`.
     #[serde(serialize_with = "headers_as_object")]
@@ -59,10 +63,16 @@ pub struct Spec {
     pub dataset_offset: u64,
     /// A text, or `@` and a file.
     pub prompt: Option<String>,
+    /// JSON as text, `%m` and `%p` in it.
+    #[serde(serialize_with = "json_text_or_nothing")]
+    pub query_template: Option<String>,
     pub min_prompt_length: u64,
     pub max_prompt_length: Option<u64>,
 
     pub stream: bool,
+    /// `stream` was said on the command line.
+    #[serde(skip)]
+    pub stream_given: bool,
     /// One limit, or the two ends of a range; empty: 2048.
     pub max_tokens: Vec<u32>,
     pub min_tokens: Option<u32>,
@@ -116,6 +126,7 @@ impl Default for Spec {
             model: None,
             url: None,
             api: "openai".to_string(),
+            api_description: None,
             api_key: None,
             headers: Vec::new(),
             connect_timeout_s: 120.0,
@@ -143,9 +154,11 @@ impl Default for Spec {
             dataset_path: None,
             dataset_offset: 0,
             prompt: None,
+            query_template: None,
             min_prompt_length: 0,
             max_prompt_length: None,
             stream: true,
+            stream_given: false,
             max_tokens: Vec::new(),
             min_tokens: None,
             temperature: None,
@@ -215,6 +228,7 @@ impl Spec {
                 *header = format!("{name}={MASK}");
             }
         }
+        masked.query_template = self.query_template.as_ref().map(|text| mask(text, &secrets));
         masked.extra_args = self.extra_args.as_ref().map(|text| mask(text, &secrets));
         masked
     }
@@ -254,6 +268,11 @@ fn headers_as_object<S: Serializer>(headers: &[String], serializer: S) -> Result
 fn json_text_as_value<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
     let value = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
     value.unwrap_or_else(|| serde_json::json!({})).serialize(serializer)
+}
+
+fn json_text_or_nothing<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    let value: Option<serde_json::Value> = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    value.serialize(serializer)
 }
 
 #[cfg(test)]

@@ -17,6 +17,10 @@ struct Way {
 
 const CHAT: Way = Way { dialect: Dialect::Chat, stream: true, keep_text: true, in_full: false };
 const COMPLETIONS: Way = Way { dialect: Dialect::Completions, ..CHAT };
+const RESPONSES: Way = Way { dialect: Dialect::Responses, ..CHAT };
+const ANTHROPIC: Way = Way { dialect: Dialect::Anthropic, ..CHAT };
+const DASHSCOPE: Way = Way { dialect: Dialect::DashScope, ..CHAT };
+const EMBEDDINGS: Way = Way { dialect: Dialect::Embeddings, stream: false, ..CHAT };
 
 /// What must not depend on the splits.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,7 +189,7 @@ const fn refused(name: &'static str, status: u16) -> Capture {
 const WHOLE_CHAT: Way = Way { stream: false, ..CHAT };
 const WHOLE_COMPLETIONS: Way = Way { stream: false, ..COMPLETIONS };
 
-const CAPTURES: [Capture; 34] = [
+const CAPTURES: [Capture; 36] = [
     ok("haproxy-chat-usage", CHAT, 20, 16, Some((1, 16)), 64),
     ok("haproxy-nodelay", CHAT, 20, 16, Some((1, 16)), 64),
     ok("nginx-buffered", CHAT, 20, 16, Some((1, 16)), 64),
@@ -213,6 +217,9 @@ const CAPTURES: [Capture; 34] = [
     ok("vllm-cmpl-2prompts", COMPLETIONS, 8, 6, Some((4, 6)), 25),
     ok("vllm-cmpl-nonstream", WHOLE_COMPLETIONS, 0, 1, Some((2, 8)), 44),
     ok("vllm-cmpl-usage", COMPLETIONS, 10, 8, Some((2, 8)), 65),
+    // Four tokens in three deltas, and four in four: the words of the responses API wait for whole characters.
+    ok("vllm-responses", RESPONSES, 11, 3, Some((30, 4)), 32),
+    ok("vllm-messages", ANTHROPIC, 9, 4, Some((30, 4)), 44),
     refused("haproxy-deny429", 429),
     refused("nginx-429", 429),
     refused("nginx-502", 502),
@@ -360,6 +367,66 @@ fn errors_within_a_stream() {
     let seen = read_every_way("not json", &chunked(&[A, "data: {\"choices\":[{]}\n\n", A, STOP, DONE]), CHAT);
     assert_eq!((seen.outcome, seen.outputs), (Outcome::Failed(Failure::Body), 1));
     assert!(seen.error.contains("{\"choices\":[{]}"), "{}", seen.error);
+}
+
+/// Outcome, error and text of a stream of these events, read in every way.
+fn told(way: Way, pieces: &[&str]) -> (Outcome, String, String) {
+    let seen = read_every_way("told", &chunked(pieces), way);
+    (seen.outcome, seen.error, seen.text)
+}
+
+#[test]
+fn streams_of_other_apis_end_well_or_not() {
+    let delta =
+        "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"a\"}\n\n";
+    let completed = "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\"}}\n\n";
+    let failed =
+        "event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"error\":{\"message\":\"m\"}}}\n\n";
+    assert_eq!(told(RESPONSES, &[delta, delta, completed]), (Outcome::Ok, String::new(), "aa".to_string()));
+    assert_eq!(told(RESPONSES, &[delta, failed]).1, "m");
+    assert_eq!(told(RESPONSES, &[delta]).0, Outcome::Failed(Failure::Truncated));
+    assert_eq!(
+        told(RESPONSES, &[delta, "event: response.output_text.delta\ndata: {\n\n"]).0,
+        Outcome::Failed(Failure::Body)
+    );
+
+    let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":3,\"output_tokens\":1}}}\n\n";
+    let text = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"b\"}}\n\n";
+    let ping = "event: ping\ndata: {\"type\": \"ping\"}\n\n";
+    let stop = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    let error = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
+    assert_eq!(told(ANTHROPIC, &[start, ping, text, text, stop]), (Outcome::Ok, String::new(), "bb".to_string()));
+    // The input's count at the start does not say that a stream is over.
+    assert_eq!(told(ANTHROPIC, &[start, text]).0, Outcome::Failed(Failure::Truncated));
+    assert_eq!(
+        told(ANTHROPIC, &[start, text, error]),
+        (Outcome::Failed(Failure::InStream), "Overloaded".to_string(), "b".to_string())
+    );
+
+    let part = |text: &str, reason: &str| {
+        format!(
+            "id:1\nevent:result\n:HTTP_STATUS/200\ndata:{{\"output\":{{\"choices\":[{{\"message\":{{\"content\":\"{text}\"}},\"finish_reason\":\"{reason}\"}}]}},\"usage\":{{\"input_tokens\":2,\"output_tokens\":1}}}}\n\n"
+        )
+    };
+    let (first, last) = (part("c", "null"), part("", "stop"));
+    assert_eq!(told(DASHSCOPE, &[&first, &first, &last]), (Outcome::Ok, String::new(), "cc".to_string()));
+    // Nor do counts that run along with the text.
+    assert_eq!(told(DASHSCOPE, &[&first, &first]).0, Outcome::Failed(Failure::Truncated));
+    let error = "id:2\nevent:error\n:HTTP_STATUS/400\ndata:{\"code\":\"InvalidParameter\",\"message\":\"bad\"}\n\n";
+    assert_eq!(
+        told(DASHSCOPE, &[&first, error]),
+        (Outcome::Failed(Failure::InStream), "bad".to_string(), "c".to_string())
+    );
+}
+
+#[test]
+fn vectors_are_an_answer_without_text() {
+    let json = "200 OK\r\nContent-Type: application/json";
+    let body = "{\"data\":[{\"embedding\":[0.5,1]}],\"usage\":{\"total_tokens\":5}}";
+    let seen = read_every_way("vectors", &with_length(json, body), EMBEDDINGS);
+    assert_eq!((seen.outcome, seen.outputs, seen.tokens, seen.text.as_str()), (Outcome::Ok, 1, (Some(5), Some(0)), ""));
+    let seen = read_every_way("no vectors", &with_length(json, "{\"data\":[]}"), EMBEDDINGS);
+    assert_eq!(seen.outcome, Outcome::Failed(Failure::Empty));
 }
 
 #[test]

@@ -94,6 +94,23 @@ fn random_prompts_have_exactly_the_asked_lengths() {
 }
 
 #[test]
+fn long_random_prompts_are_exact_though_only_their_ends_are_looked_at() {
+    for (name, base) in [("deepseek", completions()), ("qwen2_5", chat())] {
+        let tokenizer = open(name);
+        let (min, max) = (500, Some(500));
+        let asked =
+            Spec { prefix_length: 70, min_prompt_length: min, max_prompt_length: max, number: vec![24], ..random(base, name) };
+        for body in bodies(&workload(&asked).unwrap(), 24) {
+            let count = match body["prompt"].as_str() {
+                Some(text) => tokenizer.count(text),
+                None => tokenizer.count(&tokenizer.chat_of(content(&body)).unwrap()),
+            };
+            assert_eq!(count.unwrap(), 570, "{name}");
+        }
+    }
+}
+
+#[test]
 fn the_chat_template_counts_in_random_prompts() {
     let qwen = open("qwen2_5");
     let asked = Spec { min_prompt_length: 100, max_prompt_length: Some(100), ..random(chat(), "qwen2_5") };

@@ -257,7 +257,7 @@ impl Answer {
     fn conclude(&mut self, at: Tick) {
         if self.reading.failure.is_none() {
             if self.response.is_events() {
-                self.reading.judge_stream(&mut self.seen);
+                self.reading.judge_stream(&mut self.seen, &self.options);
             } else {
                 self.reading.judge_document(&mut self.seen, &self.options, at);
             }
@@ -295,7 +295,7 @@ struct Reading {
     failure: Option<Failure>,
     /// Bytes read since then.
     drained: usize,
-    /// The stream said that it is over: a finish reason, a usage that closes it, or `[DONE]`.
+    /// The stream said that it is over: a finish reason, a usage that closes it, a last event, or `[DONE]`.
     ended: bool,
     /// Usage stood beside a choice: it closes the stream unless more output follows, for then it is a running count.
     usage_beside_choice: bool,
@@ -369,11 +369,10 @@ impl Reading {
         }
         seen.events += 1;
         if !self.always_in_full
-            && event.name.is_empty()
-            && let Some(found) = self.template.read(data)
+            && let Some(found) = self.template.read(event.name, data)
         {
             self.take_match(found, seen, options, at);
-        } else if data == b"[DONE]" {
+        } else if options.dialect.is_end_marker(data) {
             self.ended = true;
         } else {
             self.take_in_full(event, data, seen, options, at);
@@ -395,12 +394,12 @@ impl Reading {
     fn take_in_full(&mut self, event: Event<'_>, data: &[u8], seen: &mut Seen, options: &AnswerOptions, at: Tick) {
         let named_error = event.name == b"error";
         let read = json::with_value(data, |value| {
-            let mut meaning = options.dialect.read(value);
+            let mut meaning = options.dialect.read(event.name, value);
             if named_error {
                 meaning.error.get_or_insert_with(|| words::of_error(value));
             }
-            if !self.always_in_full && event.name.is_empty() {
-                self.template.learn(data, &meaning);
+            if !self.always_in_full {
+                self.template.learn(event.name, data, &meaning);
             }
             self.take_meaning(&meaning, seen, options, at);
         });
@@ -409,8 +408,10 @@ impl Reading {
             self.fail(seen, Failure::InStream, || words::of_body(data));
         } else if !event.complete {
             self.fail(seen, Failure::Truncated, || "the stream ended within an event".to_string());
-        } else if matches!(event.name, b"" | b"message") {
-            // Events of other names (`ping`) may carry what they like.
+        } else if matches!(event.name, b"" | b"message")
+            || (options.dialect.names_its_events() && event.name != b"ping")
+        {
+            // Events of names that the dialect does not know may carry what they like.
             self.fail(seen, Failure::Body, || format!("an event is not JSON ({error}): {}", words::excerpt(data)));
         }
     }
@@ -426,9 +427,12 @@ impl Reading {
         }
         if let Some(usage) = meaning.usage {
             seen.note_usage(usage);
-            self.ended |= meaning.choices == 0;
-            self.usage_beside_choice = true;
+            if options.dialect.usage_ends_stream() {
+                self.ended |= meaning.choices == 0;
+                self.usage_beside_choice = true;
+            }
         }
+        self.ended |= meaning.ended;
         if let Some(finish) = meaning.finish {
             seen.finish = finish;
             self.ended = true;
@@ -439,8 +443,8 @@ impl Reading {
     }
 
     /// A stream whose framing is complete.
-    fn judge_stream(&mut self, seen: &mut Seen) {
-        let ended = self.ended || self.usage_beside_choice;
+    fn judge_stream(&mut self, seen: &mut Seen, options: &AnswerOptions) {
+        let ended = self.ended || self.usage_beside_choice || !options.dialect.tells_its_end();
         if !ended && seen.events > 0 {
             self.fail(seen, Failure::Truncated, || {
                 "the stream broke off: neither finish reason, usage nor [DONE] came".to_string()
@@ -458,7 +462,7 @@ impl Reading {
             self.fail(seen, Failure::Empty, || "the answer has no body".to_string());
         } else {
             let read = json::with_value(document, |value| {
-                let meaning = options.dialect.read(value);
+                let meaning = options.dialect.read(b"", value);
                 self.take_meaning(&meaning, seen, options, at);
                 meaning.choices
             });

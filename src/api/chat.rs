@@ -32,7 +32,8 @@ fn read_choice<'a>(choice: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
     }
 }
 
-fn read_message<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
+/// Reads a message, or the delta of one.
+pub fn read_message<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
     let mut reasoned = false;
     for (key, member) in json::entries(message) {
         match (key, json::text(member)) {

@@ -1,15 +1,26 @@
 //! Dialects: how a request is written and what an event of the response means, one dialect a file.
 
-use crate::protocol::json::{Step, Value};
+use crate::protocol::json::{self, Step, Value};
 use crate::record::Finish;
 
 pub mod answer;
+pub mod anthropic;
 pub mod chat;
 pub mod completions;
+pub mod custom;
+pub mod dashscope;
+pub mod embeddings;
+pub mod endpoint;
 pub mod openai;
+pub mod placeholder;
+pub mod query_template;
 pub mod render;
+pub mod rerank;
+pub mod responses;
 pub mod template;
 pub mod words;
+
+use custom::CustomApi;
 
 /// The wire language of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,23 +29,85 @@ pub enum Dialect {
     Chat,
     /// `/v1/completions`
     Completions,
+    /// `/v1/responses`
+    Responses,
+    /// `/v1/embeddings`
+    Embeddings,
+    /// `/v1/rerank`
+    Rerank,
+    /// DashScope's own text generation.
+    DashScope,
+    /// `/v1/messages`
+    Anthropic,
+    /// Described by a file of the user.
+    Custom(CustomApi),
 }
 
 impl Dialect {
-    /// Reads one event, or one whole body.
-    pub fn read<'a>(self, value: Value<'_, 'a>) -> Meaning<'a> {
+    /// Reads one event, or one whole body. `name` is the `event:` field, empty where there is none.
+    pub fn read<'a>(self, name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
         match self {
             Dialect::Chat => chat::read(value),
             Dialect::Completions => completions::read(value),
+            Dialect::Responses => responses::read(name, value),
+            Dialect::Embeddings => embeddings::read(value),
+            Dialect::Rerank => rerank::read(value),
+            Dialect::DashScope => dashscope::read(value),
+            Dialect::Anthropic => anthropic::read(name, value),
+            Dialect::Custom(api) => api.read(value),
         }
     }
+
+    /// Whether usage that stands alone, or that no output follows, says that the stream is over. Other dialects send
+    /// running counts, or send the input's count first.
+    pub fn usage_ends_stream(self) -> bool {
+        match self {
+            Dialect::Chat | Dialect::Completions => true,
+            Dialect::Custom(api) => api.usage_ends_stream(),
+            _ => false,
+        }
+    }
+
+    /// Whether something in a stream says that it is over. Where nothing does, the end of the body has to do.
+    pub fn tells_its_end(self) -> bool {
+        !matches!(self, Dialect::Custom(api) if !api.tells_its_end())
+    }
+
+    /// Whether its events have names of their own, so that a broken event is one under any name.
+    pub fn names_its_events(self) -> bool {
+        matches!(self, Dialect::Responses | Dialect::Anthropic | Dialect::DashScope)
+    }
+
+    /// Whether `data` is the marker of the stream's end, which is not JSON.
+    pub fn is_end_marker(self, data: &[u8]) -> bool {
+        data == b"[DONE]" || matches!(self, Dialect::Custom(api) if api.is_end_marker(data))
+    }
+
+    /// Whether answers can be streamed at all.
+    pub fn streams(self) -> bool {
+        match self {
+            Dialect::Embeddings | Dialect::Rerank => false,
+            Dialect::Custom(api) => api.streams(),
+            _ => true,
+        }
+    }
+}
+
+/// The member `name` of an object.
+pub(crate) fn member<'t, 'i>(value: Value<'t, 'i>, name: &str) -> Option<Value<'t, 'i>> {
+    json::entries(value).find(|(key, _)| *key == name).map(|(_, member)| member)
+}
+
+/// The text of the member `name` of an object.
+pub(crate) fn member_text<'i>(value: Value<'_, 'i>, name: &str) -> Option<&'i str> {
+    member(value, name).and_then(json::text)
 }
 
 /// What one event (or one whole JSON body) says. An event can say several things at once: usage may stand beside
 /// output, a finish reason beside the last text.
 #[derive(Debug, Default)]
 pub struct Meaning<'a> {
-    /// It carries output: text, reasoning text or tool-call arguments, of any choice.
+    /// It carries output: text, reasoning text or tool-call arguments of any choice; embeddings or a ranking.
     pub output: bool,
     /// Answer text, unescaped; the pieces of all choices in order.
     pub text: std::borrow::Cow<'a, str>,
@@ -43,6 +116,8 @@ pub struct Meaning<'a> {
     pub usage: Option<Usage>,
     /// The finish reason, when one stands in it.
     pub finish: Option<Finish>,
+    /// It says that the stream is over.
+    pub ended: bool,
     /// An error the server reported inside the response, in its own words.
     pub error: Option<String>,
     /// Choices in it, with or without output.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Meaning, Place, Usage, words};
+use super::{Meaning, Place, Usage, member, words};
 use crate::protocol::json::{self, Value};
 use crate::record::Finish;
 
@@ -29,12 +29,12 @@ pub fn read<'a>(value: Value<'_, 'a>, read_choice: impl Fn(Value<'_, 'a>, &mut M
 }
 
 /// `"error": null`, `""` and `false` stand in good answers of some servers.
-fn is_error(value: Value<'_, '_>) -> bool {
+pub fn is_error(value: Value<'_, '_>) -> bool {
     !json::is_null(value) && json::text(value) != Some("") && json::encode(value) != "false"
 }
 
 /// Token counts under the names of chat and completions, or those of the responses API.
-fn read_usage(value: Value<'_, '_>) -> Usage {
+pub fn read_usage(value: Value<'_, '_>) -> Usage {
     let mut usage = Usage::default();
     for (key, member) in json::entries(value) {
         match key {
@@ -50,6 +50,24 @@ fn read_usage(value: Value<'_, '_>) -> Usage {
     usage
 }
 
+/// Reads an answer that is no text: a list under one of `names`, whose elements count as output, and usage, in which
+/// `total_tokens` will do for the input.
+pub fn read_whole<'a>(value: Value<'_, 'a>, names: &[&str]) -> Meaning<'a> {
+    let mut meaning = read(value, |_, _| {});
+    let list = names.iter().find_map(|name| member(value, name).filter(|list| json::elements(*list).next().is_some()));
+    for _ in list.into_iter().flat_map(json::elements) {
+        meaning.choices += 1;
+        add_piece(None, &mut meaning);
+    }
+    if let (Some(usage), Some(total)) = (&mut meaning.usage, member(value, "usage")) {
+        let total = member(total, "total_tokens").and_then(json::count);
+        usage.input_tokens = usage.input_tokens.or(total);
+        // Nothing is generated.
+        usage.output_tokens = Some(0);
+    }
+    meaning
+}
+
 fn detail(details: Value<'_, '_>, name: &str) -> Option<u32> {
     json::entries(details).find(|(key, _)| *key == name).and_then(|(_, member)| json::count(member))
 }
@@ -61,12 +79,13 @@ pub fn read_finish(value: Value<'_, '_>, meaning: &mut Meaning<'_>) {
     }
 }
 
-fn finish(reason: &str) -> Finish {
+/// What a finish reason means, under the names of all dialects.
+pub fn finish(reason: &str) -> Finish {
     match reason {
         "stop" | "eos" | "eos_token" | "stop_sequence" | "end_turn" => Finish::Stop,
         "length" | "max_tokens" => Finish::Length,
         "tool_calls" | "function_call" | "tool_use" => Finish::ToolCalls,
-        "content_filter" => Finish::ContentFilter,
+        "content_filter" | "refusal" => Finish::ContentFilter,
         _ => Finish::Other,
     }
 }

@@ -1,8 +1,15 @@
 //! Request bodies: a prompt and the options of a run in, JSON bytes out.
+//!
+//! Who wins where two set the same field, the strongest first: `--extra-args`; a whole body of the data; a flag given
+//! on the command line; `--query-template`; the default of a flag.
 
+use std::sync::Arc;
+
+use memchr::memmem;
 use serde_json::{Map, Value, json};
 
-use super::Dialect;
+use super::query_template::QueryTemplate;
+use super::{Dialect, anthropic, dashscope, embeddings, rerank, responses};
 
 /// The constant part of every request's body.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +19,7 @@ pub struct Options {
     /// Ask for SSE, and for usage with it.
     pub stream: bool,
     pub sampling: Sampling,
+    pub template: Option<Arc<QueryTemplate>>,
     /// Merged last, over everything else, key by key.
     pub extra: Map<String, Value>,
 }
@@ -55,6 +63,13 @@ pub enum Prompt {
     Tokens(Vec<u32>),
     /// A whole body: its fields win, the options only fill what it leaves out.
     Body(Map<String, Value>),
+    /// Texts for one request of embeddings.
+    Embedding(Vec<String>),
+    /// A query and the documents to rank for it.
+    Rerank {
+        query: String,
+        documents: Vec<String>,
+    },
 }
 
 /// A rendered body.
@@ -65,83 +80,231 @@ pub struct Body {
     pub max_tokens_at: Option<u32>,
 }
 
+/// Stands in a body for a limit that is drawn for each request. No prompt has NUL characters around these words.
+const GAP: &str = "\0max_tokens\0";
+
 /// Renders a prompt. Fails when the dialect has no form for it, with a text that says which one has.
 pub fn body(options: &Options, prompt: &Prompt) -> Result<Body, String> {
-    let mut fields = prompt_fields(options, prompt)?;
-    let mut drawn = false;
-    for (name, value) in option_fields(options) {
-        if fields.contains_key(name) || (name == "max_tokens" && sets_limit(&fields, &options.extra)) {
-            continue;
-        }
-        drawn |= value.is_null();
-        fields.insert(name.to_string(), value);
-    }
+    let mut fields = match options.dialect {
+        Dialect::Custom(api) => api.fields(options, prompt),
+        _ => composed(options, prompt)?,
+    };
     for (name, value) in &options.extra {
-        drawn &= name != "max_tokens";
-        fields.insert(name.clone(), value.clone());
+        match (fields.get_mut(name), value) {
+            // Its parameters are what other APIs have at the top.
+            (Some(Value::Object(there)), Value::Object(more)) if options.dialect == Dialect::DashScope => {
+                there.extend(more.clone());
+            }
+            _ => drop(fields.insert(name.clone(), value.clone())),
+        }
     }
-    add_stream_options(&mut fields);
-    Ok(write(&fields, drawn))
+    if matches!(options.dialect, Dialect::Chat | Dialect::Completions) {
+        add_stream_options(&mut fields);
+    }
+    write(&fields)
 }
 
-/// The fields that carry the prompt, `model` first: that is the order people read.
-fn prompt_fields(options: &Options, prompt: &Prompt) -> Result<Map<String, Value>, String> {
-    let mut fields = Map::new();
-    fields.insert("model".to_string(), Value::from(options.model.as_str()));
-    match (prompt, options.dialect) {
-        (Prompt::Text(text), Dialect::Chat) => {
-            fields.insert("messages".to_string(), json!([{"role": "user", "content": text}]));
+/// The text of a message: its content, or the texts among the parts of it.
+pub fn content_text(message: &Value) -> String {
+    match &message["content"] {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => {
+            let texts: Vec<&str> = parts.iter().filter_map(|part| part["text"].as_str()).collect();
+            texts.join("\n")
         }
-        (Prompt::Text(text), Dialect::Completions) => {
-            fields.insert("prompt".to_string(), Value::from(text.as_str()));
+        _ => String::new(),
+    }
+}
+
+fn composed(options: &Options, prompt: &Prompt) -> Result<Map<String, Value>, String> {
+    let template = options.template.as_deref();
+    let row = match prompt {
+        Prompt::Body(row) => Some(row),
+        _ => None,
+    };
+    let mut fields = match (row, template) {
+        (Some(row), _) => with_row(options, row),
+        (None, None) => with_prompt(options, prompt)?,
+        (None, Some(template)) => with_template(options, template, prompt)?,
+    };
+    if options.dialect == Dialect::DashScope {
+        let parameters = fields.entry("parameters").or_insert_with(|| json!({}));
+        if let Value::Object(parameters) = parameters {
+            let row = row.and_then(|row| row.get("parameters"));
+            let set = template.and_then(|template| template.get("parameters"));
+            add_options(options, parameters, row.and_then(Value::as_object), |name| {
+                set.is_some_and(|set| set.get(name).is_some())
+            });
         }
-        (Prompt::Messages(messages), Dialect::Chat) => {
-            fields.insert("messages".to_string(), Value::from(messages.clone()));
-        }
-        (Prompt::Messages(_), Dialect::Completions) => {
-            return Err("a list of messages needs an endpoint that ends in /chat/completions".to_string());
-        }
-        (Prompt::Tokens(ids), Dialect::Completions) => {
-            fields.insert("prompt".to_string(), json!(ids));
-        }
-        (Prompt::Tokens(_), Dialect::Chat) => {
-            return Err("token ids need an endpoint that ends in /v1/completions".to_string());
-        }
-        (Prompt::Body(row), _) => fields.extend(row.clone()),
+    } else {
+        let set = |name: &str| template.is_some_and(|template| template.get(name).is_some());
+        add_options(options, &mut fields, row, set);
     }
     Ok(fields)
 }
 
-/// The parameters in the order they are sent. A null stands for a limit that is drawn for each request.
-fn option_fields(options: &Options) -> Vec<(&'static str, Value)> {
-    let sampling = &options.sampling;
-    // vLLM and OpenAI read a count on /v1/completions, a switch on /v1/chat/completions.
-    let logprobs = if options.dialect == Dialect::Completions { json!(1) } else { json!(true) };
-    let max_tokens = sampling.max_tokens.map(|limit| match limit {
-        MaxTokens::Fixed(limit) => json!(limit),
-        MaxTokens::Drawn { .. } => Value::Null,
-    });
-    let fields = [
-        ("max_tokens", max_tokens),
-        ("min_tokens", sampling.min_tokens.map(Value::from)),
-        ("temperature", sampling.temperature.map(Value::from)),
-        ("top_p", sampling.top_p.map(Value::from)),
-        ("top_k", sampling.top_k.map(Value::from)),
-        ("frequency_penalty", sampling.frequency_penalty.map(Value::from)),
-        ("repetition_penalty", sampling.repetition_penalty.map(Value::from)),
-        ("logprobs", sampling.logprobs.then_some(logprobs)),
-        ("n", sampling.n_choices.map(Value::from)),
-        ("seed", sampling.seed.map(Value::from)),
-        ("stop", (!sampling.stop.is_empty()).then(|| json!(sampling.stop))),
-        ("stop_token_ids", (!sampling.stop_token_ids.is_empty()).then(|| json!(sampling.stop_token_ids))),
-        ("stream", Some(Value::from(options.stream))),
-    ];
-    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+/// The fields that carry the prompt, `model` first: that is the order people read.
+fn with_prompt(options: &Options, prompt: &Prompt) -> Result<Map<String, Value>, String> {
+    let mut fields = Map::from_iter([("model".to_string(), Value::from(options.model.as_str()))]);
+    fields.extend(prompt_fields(options.dialect, prompt)?);
+    Ok(fields)
 }
 
-/// Whether a row or `--extra-args` limits the output under the newer name; servers refuse both names together.
-fn sets_limit(fields: &Map<String, Value>, extra: &Map<String, Value>) -> bool {
-    fields.contains_key("max_completion_tokens") || extra.contains_key("max_completion_tokens")
+fn with_row(options: &Options, row: &Map<String, Value>) -> Map<String, Value> {
+    let mut fields = Map::from_iter([("model".to_string(), Value::from(options.model.as_str()))]);
+    fields.extend(row.clone());
+    for (name, value) in options.template.iter().flat_map(|template| template.fill_beside_body(&options.model)) {
+        fields.entry(name).or_insert(value);
+    }
+    fields
+}
+
+fn with_template(options: &Options, template: &QueryTemplate, prompt: &Prompt) -> Result<Map<String, Value>, String> {
+    let mut fields = template.fill(&options.model, prompt);
+    // A model that the template does not name, or names against the flag.
+    let named = template.get("model").and_then(Value::as_str);
+    if named.is_none_or(|name| !name.contains(super::placeholder::MODEL)) && template.model().is_none() {
+        fields.insert("model".to_string(), Value::from(options.model.as_str()));
+    }
+    let mut rest = Map::new();
+    if !template.names_prompt() {
+        rest = prompt_fields(options.dialect, prompt)?;
+    } else if let (Dialect::Rerank, Prompt::Rerank { .. }) = (options.dialect, prompt) {
+        rest = rerank::prompt_fields(prompt)?;
+    }
+    for (name, value) in rest {
+        fields.entry(name).or_insert(value);
+    }
+    Ok(fields)
+}
+
+/// The fields of the body that carry a prompt, or which dialect has a form for it.
+fn prompt_fields(dialect: Dialect, prompt: &Prompt) -> Result<Map<String, Value>, String> {
+    let (name, value) = match (dialect, prompt) {
+        (Dialect::Responses, _) => return responses::prompt_fields(prompt),
+        (Dialect::Embeddings, _) => return embeddings::prompt_fields(prompt),
+        (Dialect::Rerank, _) => return rerank::prompt_fields(prompt),
+        (Dialect::DashScope, _) => return dashscope::prompt_fields(prompt),
+        (Dialect::Anthropic, _) => return anthropic::prompt_fields(prompt),
+        (_, Prompt::Embedding(_)) => return Err("texts for embeddings need --api openai_embedding".to_string()),
+        (_, Prompt::Rerank { .. }) => return Err("a query with documents needs --api openai_rerank".to_string()),
+        (Dialect::Completions, Prompt::Messages(_)) => {
+            return Err("a list of messages needs an endpoint that ends in /chat/completions".to_string());
+        }
+        (Dialect::Completions, Prompt::Text(text)) => ("prompt", json!(text)),
+        (Dialect::Completions, Prompt::Tokens(ids)) => ("prompt", json!(ids)),
+        (_, Prompt::Tokens(_)) => return Err("token ids need an endpoint that ends in /v1/completions".to_string()),
+        (_, Prompt::Text(text)) => ("messages", json!([{"role": "user", "content": text}])),
+        (_, Prompt::Messages(messages)) => ("messages", json!(messages)),
+        (_, Prompt::Body(row)) => return Ok(row.clone()),
+    };
+    Ok(Map::from_iter([(name.to_string(), value)]))
+}
+
+/// Adds the options that neither the row nor, against flags that were not given, the template sets.
+fn add_options(
+    options: &Options,
+    fields: &mut Map<String, Value>,
+    row: Option<&Map<String, Value>>,
+    template_sets: impl Fn(&str) -> bool,
+) {
+    let in_row = |name: &str| row.is_some_and(|row| row.contains_key(name));
+    for (name, value) in option_fields(options) {
+        // Servers refuse a limit under both of its names together.
+        const NEWER: &str = "max_completion_tokens";
+        let is_limit = name == "max_tokens";
+        if is_limit && (in_row(NEWER) || options.extra.contains_key(NEWER)) {
+            continue;
+        }
+        let name = if is_limit && template_sets(NEWER) { NEWER } else { name };
+        let given = options.template.as_ref().is_none_or(|template| template.is_given(name));
+        if !in_row(name) && (given || !template_sets(name)) {
+            fields.insert(name.to_string(), value);
+        }
+    }
+}
+
+/// The generation flags with their values, in the order they are sent.
+pub fn flags(sampling: &Sampling) -> Vec<(&'static str, Value)> {
+    let max_tokens = sampling.max_tokens.map(|limit| match limit {
+        MaxTokens::Fixed(limit) => json!(limit),
+        MaxTokens::Drawn { .. } => json!(GAP),
+    });
+    let flags = [
+        ("--max-tokens", max_tokens),
+        ("--min-tokens", sampling.min_tokens.map(Value::from)),
+        ("--temperature", sampling.temperature.map(Value::from)),
+        ("--top-p", sampling.top_p.map(Value::from)),
+        ("--top-k", sampling.top_k.map(Value::from)),
+        ("--frequency-penalty", sampling.frequency_penalty.map(Value::from)),
+        ("--repetition-penalty", sampling.repetition_penalty.map(Value::from)),
+        ("--logprobs", sampling.logprobs.then_some(Value::Bool(true))),
+        ("--n-choices", sampling.n_choices.map(Value::from)),
+        ("--seed", sampling.seed.map(Value::from)),
+        ("--stop", (!sampling.stop.is_empty()).then(|| json!(sampling.stop))),
+        ("--stop-token-ids", (!sampling.stop_token_ids.is_empty()).then(|| json!(sampling.stop_token_ids))),
+    ];
+    flags.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect()
+}
+
+/// The field of the body for a generation flag; `None` where the API has none.
+pub fn field_of(dialect: Dialect, flag: &str) -> Option<&'static str> {
+    match (dialect, flag) {
+        (Dialect::Embeddings | Dialect::Rerank, _) => None,
+        (Dialect::Custom(api), _) => api.places(flag),
+        (Dialect::Anthropic, "--stop") => Some("stop_sequences"),
+        (Dialect::Anthropic, "--max-tokens") => Some("max_tokens"),
+        (Dialect::Anthropic, "--temperature") => Some("temperature"),
+        (Dialect::Anthropic, "--top-p") => Some("top_p"),
+        (Dialect::Anthropic, "--top-k") => Some("top_k"),
+        (Dialect::Anthropic, _) => None,
+        (Dialect::Responses, "--max-tokens") => Some("max_output_tokens"),
+        (Dialect::Responses, "--logprobs") => Some("top_logprobs"),
+        (_, "--max-tokens") => Some("max_tokens"),
+        (_, "--min-tokens") => Some("min_tokens"),
+        (_, "--temperature") => Some("temperature"),
+        (_, "--top-p") => Some("top_p"),
+        (_, "--top-k") => Some("top_k"),
+        (_, "--frequency-penalty") => Some("frequency_penalty"),
+        (_, "--repetition-penalty") => Some("repetition_penalty"),
+        (_, "--logprobs") => Some("logprobs"),
+        (_, "--n-choices") => Some("n"),
+        (_, "--seed") => Some("seed"),
+        (_, "--stop") => Some("stop"),
+        (_, "--stop-token-ids") => Some("stop_token_ids"),
+        _ => None,
+    }
+}
+
+/// The parameters under the names of the dialect.
+fn option_fields(options: &Options) -> Vec<(&'static str, Value)> {
+    let dialect = options.dialect;
+    let mut fields = Vec::new();
+    for (flag, value) in flags(&options.sampling) {
+        let Some(name) = field_of(dialect, flag) else { continue };
+        match (dialect, flag) {
+            // vLLM and OpenAI read a count on /v1/completions, a switch on /v1/chat/completions.
+            (Dialect::Completions, "--logprobs") => fields.push((name, json!(1))),
+            (Dialect::Responses, "--logprobs") => {
+                fields.push((name, json!(1)));
+                fields.push(("include", json!(["message.output_text.logprobs"])));
+            }
+            _ => fields.push((name, value)),
+        }
+    }
+    match dialect {
+        Dialect::Chat | Dialect::Completions | Dialect::Responses | Dialect::Anthropic => {
+            fields.push(("stream", Value::from(options.stream)));
+        }
+        Dialect::DashScope => {
+            fields.push(("result_format", json!("message")));
+            if options.stream {
+                fields.push(("incremental_output", json!(true)));
+            }
+        }
+        Dialect::Embeddings | Dialect::Rerank | Dialect::Custom(_) => {}
+    }
+    fields
 }
 
 /// Asks for usage when the body streams. Servers refuse `stream_options` in a body that does not.
@@ -151,35 +314,30 @@ fn add_stream_options(fields: &mut Map<String, Value>) {
     }
 }
 
-/// Writes the object, leaving out the digits of a `max_tokens` that is drawn.
-fn write(fields: &Map<String, Value>, drawn: bool) -> Body {
-    let mut bytes = Vec::with_capacity(256);
-    let mut max_tokens_at = None;
-    bytes.push(b'{');
-    for (place, (name, value)) in fields.iter().enumerate() {
-        if place > 0 {
-            bytes.push(b',');
+/// Writes the object, leaving out the digits of a limit that is drawn.
+fn write(fields: &Map<String, Value>) -> Result<Body, String> {
+    let bytes = serde_json::to_vec(fields).expect("a JSON value can be written");
+    let gap = Value::from(GAP).to_string();
+    let gaps: Vec<usize> = memmem::find_iter(&bytes, &gap).collect();
+    match gaps[..] {
+        [] => Ok(Body { bytes: bytes.into_boxed_slice(), max_tokens_at: None }),
+        [at] => {
+            let bytes = [&bytes[..at], &bytes[at + gap.len()..]].concat().into_boxed_slice();
+            Ok(Body { bytes, max_tokens_at: u32::try_from(at).ok() })
         }
-        bytes.extend_from_slice(Value::from(name.as_str()).to_string().as_bytes());
-        bytes.push(b':');
-        if drawn && name == "max_tokens" {
-            max_tokens_at = u32::try_from(bytes.len()).ok();
-        } else {
-            bytes.extend_from_slice(value.to_string().as_bytes());
-        }
+        _ => Err("a drawn --max-tokens can stand in one place of the body only".to_string()),
     }
-    bytes.push(b'}');
-    Body { bytes: bytes.into_boxed_slice(), max_tokens_at }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::query_template::Given;
 
     fn options(dialect: Dialect) -> Options {
         let sampling =
             Sampling { max_tokens: Some(MaxTokens::Fixed(16)), temperature: Some(0.0), ..Sampling::default() };
-        Options { dialect, model: "m".to_string(), stream: true, sampling, extra: Map::new() }
+        Options { dialect, model: "m".to_string(), stream: true, sampling, template: None, extra: Map::new() }
     }
 
     fn object(text: &str) -> Map<String, Value> {
@@ -283,5 +441,89 @@ mod tests {
         let row = object(r#"{"max_tokens":null}"#);
         let rendered = text(&options(Dialect::Chat), &Prompt::Body(row));
         assert!(rendered.contains(r#""max_tokens":null"#), "{rendered}");
+    }
+
+    fn templated(given: Given, template: &str) -> Options {
+        let template = QueryTemplate::scan(template, given).unwrap();
+        Options { template: Some(Arc::new(template)), ..options(Dialect::Chat) }
+    }
+
+    const TEMPLATE: &str = r#"{"model":"%m","messages":[{"role":"system","content":"s"},{"role":"user","content":"%p"}],"stream":true,"skip_special_tokens":false,"temperature":0.7,"max_tokens":1024}"#;
+
+    #[test]
+    fn a_template_wins_over_defaults_and_loses_to_flags() {
+        let prompt = Prompt::Text("a \"b\"".to_string());
+        assert_eq!(
+            text(&templated(Given::default(), TEMPLATE), &prompt),
+            r#"{"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":"a \"b\""}],"stream":true,"skip_special_tokens":false,"temperature":0.7,"max_tokens":1024,"stream_options":{"include_usage":true}}"#
+        );
+        let given = Given { max_tokens: true, ..Given::default() };
+        let rendered = text(&templated(given, TEMPLATE), &prompt);
+        assert!(rendered.contains(r#""temperature":0.7,"max_tokens":16,"#), "{rendered}");
+        let newer = TEMPLATE.replace("max_tokens", "max_completion_tokens");
+        let rendered = text(&templated(given, &newer), &prompt);
+        assert!(rendered.contains(r#""max_completion_tokens":16"#) && !rendered.contains("\"max_tokens"), "{rendered}");
+    }
+
+    #[test]
+    fn a_template_without_a_prompt_gets_one() {
+        let rendered = text(&templated(Given::default(), r#"{"x":1}"#), &Prompt::Text("p".to_string()));
+        assert!(rendered.starts_with(r#"{"x":1,"model":"m","messages":[{"role":"user","content":"p"}]"#), "{rendered}");
+    }
+
+    #[test]
+    fn a_row_wins_over_the_template() {
+        let row = Prompt::Body(object(r#"{"messages":[1],"temperature":1}"#));
+        let given = Given { max_tokens: true, ..Given::default() };
+        let rendered = text(&templated(given, TEMPLATE), &row);
+        assert_eq!(
+            rendered,
+            r#"{"model":"m","messages":[1],"temperature":1,"stream":true,"skip_special_tokens":false,"max_tokens":16,"stream_options":{"include_usage":true}}"#
+        );
+    }
+
+    #[test]
+    fn a_drawn_limit_leaves_its_gap_in_the_template() {
+        let mut options = templated(Given { max_tokens: true, ..Given::default() }, TEMPLATE);
+        options.sampling.max_tokens = Some(MaxTokens::Drawn { low: 1, high: 2 });
+        let open = body(&options, &Prompt::Text("p".to_string())).unwrap();
+        let at = open.max_tokens_at.unwrap() as usize;
+        assert!(open.bytes[..at].ends_with(br#""max_tokens":"#) && open.bytes[at..].starts_with(b",\"stream_options"));
+    }
+
+    #[test]
+    fn each_api_has_its_own_body() {
+        let prompt = Prompt::Text("p".to_string());
+        let rendered = |dialect| {
+            let mut options = options(dialect);
+            options.sampling.stop = vec!["x".to_string()];
+            options.sampling.seed = Some(1);
+            text(&options, &prompt)
+        };
+        assert_eq!(
+            rendered(Dialect::Responses),
+            r#"{"model":"m","input":"p","max_output_tokens":16,"temperature":0.0,"seed":1,"stop":["x"],"stream":true}"#
+        );
+        assert_eq!(rendered(Dialect::Embeddings), r#"{"model":"m","input":"p"}"#);
+        assert_eq!(
+            rendered(Dialect::DashScope),
+            r#"{"model":"m","input":{"messages":[{"role":"user","content":"p"}]},"parameters":{"max_tokens":16,"temperature":0.0,"seed":1,"stop":["x"],"result_format":"message","incremental_output":true}}"#
+        );
+        assert_eq!(
+            rendered(Dialect::Anthropic),
+            r#"{"model":"m","messages":[{"role":"user","content":"p"}],"max_tokens":16,"temperature":0.0,"stop_sequences":["x"],"stream":true}"#
+        );
+        let mut options = options(Dialect::DashScope);
+        options.extra = object(r#"{"parameters":{"enable_thinking":false,"max_tokens":3}}"#);
+        let rendered = text(&options, &prompt);
+        assert!(rendered.contains(r#""max_tokens":3"#) && rendered.contains("enable_thinking"), "{rendered}");
+    }
+
+    #[test]
+    fn prompts_without_a_form_name_the_api_that_has_one() {
+        let texts = Prompt::Embedding(vec!["a".to_string()]);
+        assert!(body(&options(Dialect::Chat), &texts).unwrap_err().contains("openai_embedding"));
+        let rerank = Prompt::Rerank { query: "q".to_string(), documents: vec![] };
+        assert!(body(&options(Dialect::Completions), &rerank).unwrap_err().contains("openai_rerank"));
     }
 }

@@ -15,6 +15,8 @@ const MAX_BYTES: usize = 2048;
 /// What was learned; empty at first.
 #[derive(Debug, Default)]
 pub struct Template {
+    /// The `event:` field: without a `type` in the data, the meaning hangs on it.
+    name: Vec<u8>,
     prefix: Vec<u8>,
     suffix: Vec<u8>,
     reasoning: bool,
@@ -36,8 +38,8 @@ impl Template {
     }
 
     /// Reads an event if it has the known shape.
-    pub fn read<'a>(&mut self, event: &'a [u8]) -> Option<Match<'a>> {
-        if self.suffix.is_empty() {
+    pub fn read<'a>(&mut self, name: &[u8], event: &'a [u8]) -> Option<Match<'a>> {
+        if self.suffix.is_empty() || name != self.name {
             return None;
         }
         let body = event.strip_prefix(self.prefix.as_slice())?.strip_suffix(self.suffix.as_slice())?;
@@ -49,12 +51,14 @@ impl Template {
     }
 
     /// Remembers the shape of an event that was parsed in full, if it says nothing but one piece of text.
-    pub fn learn(&mut self, event: &[u8], meaning: &Meaning<'_>) {
+    pub fn learn(&mut self, name: &[u8], event: &[u8], meaning: &Meaning<'_>) {
         if self.idle_lessons >= MAX_IDLE_LESSONS {
             return;
         }
         let Some((place, body)) = locate(event, meaning) else { return };
         self.idle_lessons += 1;
+        self.name.clear();
+        self.name.extend_from_slice(name);
         self.prefix.clear();
         self.prefix.extend_from_slice(&event[..body.start]);
         self.suffix.clear();
@@ -85,13 +89,13 @@ mod tests {
 
     fn learned(event: &str) -> Template {
         let mut template = Template::default();
-        json::with_value(event.as_bytes(), |value| template.learn(event.as_bytes(), &chat::read(value))).unwrap();
+        json::with_value(event.as_bytes(), |value| template.learn(b"", event.as_bytes(), &chat::read(value))).unwrap();
         template
     }
 
     /// Output and text by the template, and by the full parse.
     fn both(template: &mut Template, event: &[u8]) -> (Option<String>, Option<(String, u32)>) {
-        let fast = template.read(event).map(|found| json::unescape(found.body).unwrap().into_owned());
+        let fast = template.read(b"", event).map(|found| json::unescape(found.body).unwrap().into_owned());
         let full = json::with_value(event, |value| {
             let meaning = chat::read(value);
             (format!("{}{}", meaning.text, meaning.reasoning), meaning.pieces)
@@ -102,7 +106,7 @@ mod tests {
     #[test]
     fn only_events_that_say_one_text_are_learned() {
         let event = r#"{"id":"1","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}"#;
-        assert_eq!(learned(event).read(event.as_bytes()).unwrap().body, b"a");
+        assert_eq!(learned(event).read(b"", event.as_bytes()).unwrap().body, b"a");
         for event in [
             r#"{"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}"#,
             r#"{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":1}}"#,
@@ -112,14 +116,14 @@ mod tests {
             r#"{"choices":[{"delta":{"c\u006fntent":"a"}}]}"#,
             r#"{"choices":[{"message":{"content":"a"}}]}"#,
         ] {
-            assert_eq!(learned(event).read(event.as_bytes()), None, "{event}");
+            assert_eq!(learned(event).read(b"", event.as_bytes()), None, "{event}");
         }
     }
 
     #[test]
     fn reasoning_is_told_from_text() {
         let event = br#"{"choices":[{"delta":{"reasoning_content":"a"}}]}"#;
-        let found = learned(std::str::from_utf8(event).unwrap()).read(event).map(|found| found.reasoning);
+        let found = learned(std::str::from_utf8(event).unwrap()).read(b"", event).map(|found| found.reasoning);
         assert_eq!(found, Some(true));
     }
 
@@ -129,7 +133,8 @@ mod tests {
         let mut lessons = 0;
         for number in 0..50 {
             let event = format!(r#"{{"n":{number},"choices":[{{"delta":{{"content":"a"}}}}]}}"#);
-            json::with_value(event.as_bytes(), |value| template.learn(event.as_bytes(), &chat::read(value))).unwrap();
+            json::with_value(event.as_bytes(), |value| template.learn(b"", event.as_bytes(), &chat::read(value)))
+                .unwrap();
             lessons += u32::from(template.prefix.starts_with(format!("{{\"n\":{number},").as_bytes()));
         }
         assert_eq!(lessons, u32::from(MAX_IDLE_LESSONS));

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::progress::Bars;
-use super::{Early, interrupt, status};
+use super::{Early, files, interrupt, status};
 use crate::engine::tls;
 use crate::log::Log;
 use crate::mock::Mock;
@@ -30,8 +30,10 @@ const MODELS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Carries out one call; gives the exit status.
 pub fn perf(spec: &Spec) -> Result<u8, Early> {
     let mistake = |text: String| Early::mistake(&mask(&text, &spec.secrets()));
+    let spec = &files::read(spec).map_err(mistake)?;
     let facts = facts();
-    let (plans, mock) = decide(spec, &facts).map_err(mistake)?;
+    let (mut plans, mock) = decide(spec, &facts).map_err(mistake)?;
+    plans[0].notes.extend(proxy_note(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())));
     let root = plans[0].report.root.clone();
     let bars = Bars::new(spec.quiet);
     let log = open_log(spec, &root, &bars).map_err(mistake)?;
@@ -73,6 +75,13 @@ fn decide(spec: &Spec, facts: &RigFacts) -> Result<(Vec<Plan>, Option<Mock>), St
         plan.target = target.clone();
     }
     Ok((plans, mock))
+}
+
+/// A load generator behind a proxy measures the proxy: what the environment says is not followed, and that is said.
+fn proxy_note(is_set: impl Fn(&str) -> bool) -> Option<String> {
+    const NAMES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let set: Vec<&str> = NAMES.into_iter().filter(|name| is_set(name)).collect();
+    (!set.is_empty()).then(|| format!("{} is set, and not used: requests go straight to the server", set.join(", ")))
 }
 
 fn facts() -> RigFacts {
@@ -129,5 +138,16 @@ fn exit_status(finished: &[Finished]) -> u8 {
         status::MISSED
     } else {
         status::DONE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_in_the_environment_is_named() {
+        assert_eq!(proxy_note(|_| false), None);
+        assert!(proxy_note(|name| name == "HTTPS_PROXY").unwrap().starts_with("HTTPS_PROXY is set, and not used"));
     }
 }

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod files;
 pub mod interrupt;
 pub mod measure;
 pub mod mock;

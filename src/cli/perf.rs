@@ -26,7 +26,8 @@ pub struct PerfArgs {
     /// Server: http://, https://, unix:/path.sock:/v1/..., or mock:?ttft=50ms&itl=10ms&tokens=100 for the built-in one
     #[arg(long, value_name = "URL", help_heading = TARGET)]
     url: Option<String>,
-    /// API of the server: openai. The path decides between chat and completions
+    /// API of the server: openai (the path decides between chat and completions), openai_responses, openai_embedding,
+    /// openai_rerank, dashscope, anthropic, or a .toml file that describes another one
     #[arg(long, value_name = "API", default_value = "openai", help_heading = TARGET)]
     api: String,
     /// Key, sent as "Authorization: Bearer KEY"; masked wherever it would be printed or stored
@@ -119,6 +120,10 @@ pub struct PerfArgs {
     /// One prompt for every request: a text, or @FILE; beats the dataset
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = DATA)]
     prompt: Option<String>,
+    /// Body of every request: JSON, or @FILE. %m and %p in its strings become the model and the prompt; %p alone as a
+    /// message's content also takes a whole list of messages. What it sets wins over flags that are not given
+    #[arg(long, value_name = "JSON", help_heading = DATA)]
+    query_template: Option<String>,
     /// Shortest prompt used: tokens with --tokenizer-path, else characters. random: the range that lengths are drawn from
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = DATA)]
     min_prompt_length: u64,
@@ -226,6 +231,7 @@ impl From<PerfArgs> for Spec {
             model: args.model,
             url: args.url,
             api: args.api,
+            api_description: None,
             api_key: args.api_key,
             headers: args.headers,
             connect_timeout_s: args.connect_timeout,
@@ -257,10 +263,12 @@ impl From<PerfArgs> for Spec {
             dataset_path: args.dataset_path,
             dataset_offset: args.dataset_offset,
             prompt: args.prompt,
+            query_template: args.query_template,
             min_prompt_length: args.min_prompt_length,
             max_prompt_length: args.max_prompt_length,
             // Of --stream and --no-stream the later one is left.
             stream: args.stream || !args.no_stream,
+            stream_given: args.stream || args.no_stream,
             max_tokens: args.max_tokens,
             min_tokens: args.min_tokens,
             temperature: args.temperature,

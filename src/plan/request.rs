@@ -1,35 +1,47 @@
 //! What the requests are made of: prompts, parameters, headers.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
-use super::{PlanError, data};
+use super::{PlanError, api, data};
 use crate::api::Dialect;
+use crate::api::query_template::QueryTemplate;
 use crate::api::render::{MaxTokens, Options, Sampling};
 use crate::spec::Spec;
 use crate::time::S;
 use crate::workload::Recipe;
-use crate::workload::head::Header;
 
 const DEFAULT_MAX_TOKENS: u32 = 2048;
 /// Thirty years: longer is a slip, and nanoseconds would overflow.
 const MAX_SECONDS: f64 = 1e9;
 
 /// The recipe of the requests, without what differs between the runs of a sweep.
-pub fn recipe(spec: &Spec, dialect: Dialect, model: &str, notes: &mut Vec<String>) -> Result<Recipe, PlanError> {
+pub fn recipe(
+    spec: &Spec,
+    dialect: Dialect,
+    template: Option<Arc<QueryTemplate>>,
+    model: &str,
+    notes: &mut Vec<String>,
+) -> Result<Recipe, PlanError> {
+    let mut options = Options {
+        dialect,
+        model: model.to_string(),
+        stream: spec.stream,
+        sampling: sampling(spec)?,
+        template,
+        extra: extra(spec.extra_args.as_deref())?,
+    };
+    options.stream = api::stream(spec, &options);
+    notes.extend(api::notes(spec, &options));
     Ok(Recipe {
         source: data::source(spec, notes)?,
         lengths: data::lengths(spec)?,
         tokens: data::tokens(spec)?,
         offset: spec.dataset_offset,
         needed: None,
-        options: Options {
-            dialect,
-            model: model.to_string(),
-            stream: spec.stream,
-            sampling: sampling(spec)?,
-            extra: extra(spec.extra_args.as_deref())?,
-        },
-        headers: headers(spec)?,
+        headers: api::headers(spec, dialect, options.stream)?,
+        options,
         seed: spec.seed.unwrap_or(0),
         id_prefix: String::new(),
     })
@@ -119,27 +131,4 @@ fn extra(text: Option<&str>) -> Result<Map<String, Value>, PlanError> {
             format!("is not valid JSON ({error}); for example '{{\"ignore_eos\": true}}', in single quotes"),
         )),
     }
-}
-
-/// The user's headers, with the key as one of them.
-fn headers(spec: &Spec) -> Result<Vec<Header>, PlanError> {
-    let mut headers = Vec::with_capacity(spec.headers.len() + 1);
-    for text in &spec.headers {
-        headers
-            .push(Header::scan(text).map_err(|what| PlanError::value("--headers", format!("cannot be used: {what}")))?);
-    }
-    for (place, header) in headers.iter().enumerate() {
-        if headers[..place].iter().any(|earlier| earlier.name.eq_ignore_ascii_case(&header.name)) {
-            return Err(PlanError::value("--headers", format!("names {} twice; keep one", header.name)));
-        }
-    }
-    let Some(key) = &spec.api_key else { return Ok(headers) };
-    if headers.iter().any(|header| header.name.eq_ignore_ascii_case("authorization")) {
-        return Err(PlanError::conflict("--api-key and an Authorization header in --headers are both given; keep one"));
-    }
-    if key.trim().is_empty() || key.chars().any(char::is_control) {
-        return Err(PlanError::value("--api-key", "is empty or holds a control character such as a line end"));
-    }
-    headers.push(Header { name: "Authorization".to_string(), value: format!("Bearer {key}") });
-    Ok(headers)
 }

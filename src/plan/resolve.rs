@@ -4,7 +4,9 @@ use super::request::{self, seconds_ns};
 use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
-use super::{data, endpoint, folder, root_folder, spell};
+use super::{api, data, endpoint, folder, root_folder};
+use crate::api::endpoint::Api;
+use crate::api::query_template::QueryTemplate;
 use crate::spec::{Spec, mask, masked_url};
 use crate::workload::Recipe;
 
@@ -12,7 +14,6 @@ use crate::workload::Recipe;
 const DEFAULT_NUMBER: u64 = 1000;
 /// Seconds that requests in flight may go on after `--duration`.
 const DEFAULT_DRAIN_S: f64 = 30.0;
-const APIS: [&str; 1] = ["openai"];
 
 /// What a plan has to know about this machine and this moment.
 #[derive(Clone, Debug, Default)]
@@ -30,28 +31,20 @@ pub struct RigFacts {
 /// Nothing is looked up: the target has no addresses yet, and without `--model` the plans carry an empty model name
 /// (ask the server, put the answer into the spec, and resolve again).
 pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
-    if !APIS.contains(&spec.api.as_str()) {
-        let suggested = spell::nearest(&spec.api, &APIS);
-        return Err(PlanError::Unknown {
-            flag: "--api",
-            kind: "API",
-            given: spec.api.clone(),
-            suggested,
-            known: &APIS,
-        });
-    }
+    let api = api::api(spec)?;
     let mut notes = Vec::new();
     let loads = loads(spec, &mut notes)?;
     let numbers = numbers(spec, &loads)?;
-    let Endpoint { mut target, dialect, note } = target(spec)?;
+    let Endpoint { mut target, dialect, note } = target(spec, api)?;
     notes.extend(note);
     let secrets = spec.secrets();
     target.url = masked_url(&target.url);
     for note in &mut notes {
         *note = mask(note, &secrets);
     }
-    let model = model(spec, &target)?;
-    let mut workload = request::recipe(spec, dialect, &model, &mut notes)?;
+    let template = api::template(spec, api)?;
+    let model = model(spec, template.as_deref(), &target)?;
+    let mut workload = request::recipe(spec, dialect, template, &model, &mut notes)?;
     workload.id_prefix = format!("rm-{:08x}", facts.nonce);
     let base = Base { spec, facts, target, workload, model };
 
@@ -101,7 +94,7 @@ impl Base<'_> {
         Ok(Plan {
             target: self.target.clone(),
             dialect: workload.options.dialect,
-            stream: spec.stream,
+            stream: workload.options.stream,
             requests: number,
             duration_ns: spec.duration_s.map(|s| seconds_ns("--duration", s, false)).transpose()?,
             drain_ns,
@@ -167,7 +160,7 @@ impl Base<'_> {
 }
 
 /// The server, and how its certificate is checked.
-fn target(spec: &Spec) -> Result<Endpoint, PlanError> {
+fn target(spec: &Spec, api: Api) -> Result<Endpoint, PlanError> {
     let url = spec.url.as_deref().ok_or(PlanError::NoUrl)?;
     if spec.insecure && spec.cacert.is_some() {
         return Err(PlanError::conflict(
@@ -175,7 +168,7 @@ fn target(spec: &Spec) -> Result<Endpoint, PlanError> {
         ));
     }
     let tls = TlsPlan { ca_file: spec.cacert.clone(), insecure: spec.insecure };
-    let mut found = endpoint(url, tls).map_err(|error| match error {
+    let mut found = endpoint(url, api, tls).map_err(|error| match error {
         PlanError::Url { url, what } => {
             PlanError::Url { url: mask(&url, &spec.secrets()), what: mask(&what, &spec.secrets()) }
         }
@@ -199,12 +192,15 @@ fn target(spec: &Spec) -> Result<Endpoint, PlanError> {
     Ok(found)
 }
 
-fn model(spec: &Spec, target: &Target) -> Result<String, PlanError> {
+fn model(spec: &Spec, template: Option<&QueryTemplate>, target: &Target) -> Result<String, PlanError> {
     match &spec.model {
         Some(model) if model.trim().is_empty() => {
             Err(PlanError::value("--model", "is empty; leave it out to ask the server"))
         }
         Some(model) => Ok(model.clone()),
+        None if template.is_some_and(|template| template.model().is_some()) => {
+            Ok(template.and_then(QueryTemplate::model).unwrap_or_default().to_string())
+        }
         None if target.mock.is_some() => Ok("mock".to_string()),
         None => Ok(String::new()),
     }

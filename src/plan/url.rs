@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{PlanError, Target, TlsPlan, Transport};
 use crate::api::Dialect;
+use crate::api::endpoint::{Api, Completed};
 
 /// What a URL means.
 #[derive(Clone, Debug)]
@@ -17,11 +18,9 @@ pub struct Endpoint {
 /// A path of `sun_path` and its end must fit into 108 bytes.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
 
-/// Endpoints of other APIs: a request for chat sent there can only fail.
-const FOREIGN: [&str; 6] = ["/embeddings", "/responses", "/rerank", "/reranks", "/messages", "/models"];
-
-/// Reads `http://`, `https://`, `unix:/socket:/path` and `mock:?parameters`. `tls` is used for `https`.
-pub fn endpoint(url: &str, tls: TlsPlan) -> Result<Endpoint, PlanError> {
+/// Reads `http://`, `https://`, `unix:/socket:/path` and `mock:?parameters`. `tls` is used for `https`; `api`
+/// completes the path.
+pub fn endpoint(url: &str, api: Api, tls: TlsPlan) -> Result<Endpoint, PlanError> {
     let wrong = |what: &str| PlanError::Url { url: url.to_string(), what: what.to_string() };
     if url.trim() != url || url.is_empty() {
         return Err(wrong("is empty or has spaces around it"));
@@ -32,33 +31,34 @@ pub fn endpoint(url: &str, tls: TlsPlan) -> Result<Endpoint, PlanError> {
             what: "has a control character".to_string(),
         });
     }
-    let (target, added) = match url.split_once(':') {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => tcp(rest, None).map_err(|e| wrong(&e))?,
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => tcp(rest, Some(tls)).map_err(|e| wrong(&e))?,
-        Some(("unix", rest)) => unix(rest).map_err(|e| wrong(&e))?,
-        Some(("mock", rest)) => mock(rest).map_err(|e| wrong(&e))?,
+    let (target, dialect, added) = match url.split_once(':') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => tcp(rest, None, api).map_err(|e| wrong(&e))?,
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => {
+            tcp(rest, Some(tls), api).map_err(|e| wrong(&e))?
+        }
+        Some(("unix", rest)) => unix(rest, api).map_err(|e| wrong(&e))?,
+        Some(("mock", rest)) => mock(rest, api).map_err(|e| wrong(&e))?,
         Some((scheme, rest)) if rest.starts_with("//") => {
             return Err(wrong(&format!("unknown scheme '{scheme}' (known: http, https, unix, mock)")));
         }
         _ if url == "mock" => return Err(wrong("the built-in server is written mock: with a colon")),
         _ => return Err(wrong(&format!("has no scheme; write http://{url}"))),
     };
-    let dialect = dialect_of(&target.path);
     let note = (added && target.mock.is_none()).then(|| {
         let path = path_alone(&target.path);
-        format!("--url has no known endpoint; using {path}: requests go to {}", target.url)
+        format!("--url does not end in an endpoint of this API; using {path}: requests go to {}", target.url)
     });
     Ok(Endpoint { target, dialect, note })
 }
 
 /// The part behind `http:` or `https:`. Says whether the endpoint was added.
-fn tcp(rest: &str, tls: Option<TlsPlan>) -> Result<(Target, bool), String> {
+fn tcp(rest: &str, tls: Option<TlsPlan>, api: Api) -> Result<(Target, Dialect, bool), String> {
     let rest = rest.strip_prefix("//").ok_or("has no // behind its scheme")?;
     let rest = rest.split('#').next().unwrap_or(rest);
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let (host, port) = host_and_port(authority)?;
     let (scheme, default_port) = if tls.is_some() { ("https", 443) } else { ("http", 80) };
-    let (path, added) = complete(&encode(path))?;
+    let (path, dialect, added) = complete(&encode(path), api)?;
     let written_host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let authority = match port {
         Some(port) if port != default_port => format!("{written_host}:{port}"),
@@ -74,7 +74,7 @@ fn tcp(rest: &str, tls: Option<TlsPlan>) -> Result<(Target, bool), String> {
         tls,
         mock: None,
     };
-    Ok((target, added))
+    Ok((target, dialect, added))
 }
 
 fn host_and_port(authority: &str) -> Result<(String, Option<u16>), String> {
@@ -116,7 +116,7 @@ fn host_and_port(authority: &str) -> Result<(String, Option<u16>), String> {
 }
 
 /// The part behind `unix:`, `/socket` or `/socket:/path`.
-fn unix(rest: &str) -> Result<(Target, bool), String> {
+fn unix(rest: &str, api: Api) -> Result<(Target, Dialect, bool), String> {
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (socket, path) = rest.split_once(":/").unwrap_or((rest, ""));
     if !socket.starts_with('/') {
@@ -126,7 +126,7 @@ fn unix(rest: &str) -> Result<(Target, bool), String> {
         return Err(format!("the socket's path is longer than {MAX_SOCKET_PATH_BYTES} bytes"));
     }
     let path = if path.is_empty() { String::new() } else { format!("/{path}") };
-    let (path, added) = complete(&encode(&path))?;
+    let (path, dialect, added) = complete(&encode(&path), api)?;
     let target = Target {
         url: format!("unix:{socket}:{path}"),
         transport: Transport::Unix(PathBuf::from(socket)),
@@ -137,16 +137,16 @@ fn unix(rest: &str) -> Result<(Target, bool), String> {
         tls: None,
         mock: None,
     };
-    Ok((target, added))
+    Ok((target, dialect, added))
 }
 
 /// The part behind `mock:`, a path (or none) and the server's parameters as a query.
-fn mock(rest: &str) -> Result<(Target, bool), String> {
+fn mock(rest: &str, api: Api) -> Result<(Target, Dialect, bool), String> {
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     if !path.is_empty() && !path.starts_with('/') {
         return Err("write mock: or mock:?ttft=50ms&itl=10ms&tokens=100".to_string());
     }
-    let (path, added) = complete(path)?;
+    let (path, dialect, added) = complete(path, api)?;
     let target = Target {
         url: format!("mock:{rest}"),
         transport: Transport::Tcp(Vec::new()),
@@ -157,32 +157,17 @@ fn mock(rest: &str) -> Result<(Target, bool), String> {
         tls: None,
         mock: Some(query.to_string()),
     };
-    Ok((target, added))
+    Ok((target, dialect, added))
 }
 
-/// A path with its endpoint, and whether it was added: `/v1` becomes `/v1/chat/completions`, no path as well.
-fn complete(path_and_query: &str) -> Result<(String, bool), String> {
+/// A path with its endpoint, the dialect spoken there, and whether the endpoint was added.
+fn complete(path_and_query: &str, api: Api) -> Result<(String, Dialect, bool), String> {
     let (path, query) = match path_and_query.split_once('?') {
         Some((path, query)) => (path, format!("?{query}")),
         None => (path_and_query, String::new()),
     };
-    let path = path.trim_end_matches('/');
-    if path.ends_with("/completions") {
-        return Ok((format!("{path}{query}"), false));
-    }
-    if let Some(other) = FOREIGN.iter().find(|other| path.ends_with(*other)) {
-        return Err(format!("{other} is not an endpoint of --api openai; use /v1/chat/completions or /v1/completions"));
-    }
-    let path = match path {
-        "" => "/v1/chat/completions".to_string(),
-        path if path.ends_with("/chat") => format!("{path}/completions"),
-        path => format!("{path}/chat/completions"),
-    };
-    Ok((format!("{path}{query}"), true))
-}
-
-fn dialect_of(path: &str) -> Dialect {
-    if path_alone(path).ends_with("/chat/completions") { Dialect::Chat } else { Dialect::Completions }
+    let Completed { path, dialect, changed } = api.complete(path)?;
+    Ok((format!("{path}{query}"), dialect, changed))
 }
 
 fn path_alone(path: &str) -> &str {
@@ -206,11 +191,11 @@ mod tests {
     use super::*;
 
     fn read(url: &str) -> Endpoint {
-        endpoint(url, TlsPlan::default()).unwrap()
+        endpoint(url, Api::OpenAi, TlsPlan::default()).unwrap()
     }
 
     fn error(url: &str) -> String {
-        endpoint(url, TlsPlan::default()).unwrap_err().to_string()
+        endpoint(url, Api::OpenAi, TlsPlan::default()).unwrap_err().to_string()
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Prompt `i` is the shared prefix and a run of consecutive ids from a drawn place on, as evalscope makes them. Ids
 //! become text, and text does not always become the same ids again: two neighbours may join into one token. Where text
 //! is sent, the runs are therefore cut from the vocabulary's own text, encoded once: inside such a run nothing joins.
-//! At its ends something may, so every prompt is encoded again, cut or filled up, and looked at once more, until its
-//! count is exact. What is left after [`ROUNDS`] is reported, never hidden.
+//! At its ends something may, so these are encoded again, and where they changed (or the prompt is short) the whole
+//! prompt is: cut or filled up, and looked at once more, until its count is exact. What is left after [`ROUNDS`] is reported, never hidden.
 
 use super::making::Making;
 use super::read::{ENDLESS, Item};
@@ -15,6 +15,9 @@ use draw::Purpose;
 
 /// Corrections of one prompt before its remaining error is reported. Two are enough for nearly all.
 const ROUNDS: usize = 10;
+
+/// Tokens looked at around each cut.
+const WINDOW: usize = 64;
 
 /// Lengths of random prompts, tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +56,7 @@ pub fn read(
     notes: &mut Vec<String>,
 ) -> Result<Vec<Item>, WorkloadError> {
     let text = RandomText::new(tokens, recipe.seed)?;
-    let prefix = text.prefix(lengths.prefix);
+    let prefix = text.prefix(lengths.prefix)?;
     let frame = text.frame()?;
     let count = recipe.needed.unwrap_or(ENDLESS).max(1);
     making.begin("Making prompts", count);
@@ -95,9 +98,13 @@ impl<'a> RandomText<'a> {
         Ok(RandomText { tokens, plain, line, seed })
     }
 
-    /// The ids all prompts begin with.
-    pub fn prefix(&self, length: u32) -> Vec<u32> {
-        (0..u64::from(length)).map(|place| self.drawn(Purpose::SharedPrefix, place)).collect()
+    /// The ids all prompts begin with; where text is sent, ids that their text becomes again.
+    pub fn prefix(&self, length: u32) -> Result<Vec<u32>, WorkloadError> {
+        let drawn: Vec<u32> = (0..u64::from(length)).map(|place| self.drawn(Purpose::SharedPrefix, place)).collect();
+        match self.as_text(u64::MAX >> 1, drawn.clone(), 0)?.prompt {
+            Prompt::Text(text) if !self.tokens.ids && length > 0 => self.tokens.tokenizer.encode(&text),
+            _ => Ok(drawn),
+        }
     }
 
     /// Tokens that the chat template puts around a text; 0 without one.
@@ -124,7 +131,34 @@ impl<'a> RandomText<'a> {
         if self.tokens.ids {
             return Ok(Made { prompt: Prompt::Tokens(ids), off_by: 0 });
         }
+        if ids.len() > 4 * WINDOW && self.ends_hold(&ids, prefix.len(), frame)? {
+            return Ok(Made { prompt: Prompt::Text(self.tokens.tokenizer.decode(&ids)?), off_by: 0 });
+        }
         self.as_text(index, ids, frame)
+    }
+
+    /// Whether the text of `ids` becomes the same ids again where it was cut: at both ends and behind the prefix.
+    /// Everywhere else it was encoded as it stands. Tokenizers cut text into words first, so what a cut does to them
+    /// ends far within a window.
+    fn ends_hold(&self, ids: &[u32], prefix: usize, frame: u64) -> Result<bool, WorkloadError> {
+        let tokenizer = &self.tokens.tokenizer;
+        let (start, end) = (&ids[..WINDOW], &ids[ids.len() - WINDOW..]);
+        let join = &ids[prefix.saturating_sub(WINDOW / 2)..(prefix + WINDOW / 2).min(ids.len())];
+        let windows = [start, end, join];
+        for window in &windows[..if prefix > 0 { 3 } else { 2 }] {
+            if tokenizer.encode(&tokenizer.decode(window)?)? != **window {
+                return Ok(false);
+            }
+        }
+        if frame > 0 {
+            for window in [start, end] {
+                let counted = tokenizer.count(&tokenizer.chat_of(&tokenizer.decode(window)?)?)?;
+                if counted != frame + WINDOW as u64 {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Text that counts as many tokens as `ids` (and `frame` more in chat).

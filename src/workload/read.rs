@@ -221,6 +221,10 @@ fn length(prompt: &Prompt, tokens: Option<&Tokens>) -> Result<Option<u64>, Workl
             Some(messages.iter().filter_map(|message| message.get("content")?.as_str()).map(chars).sum())
         }
         Prompt::Tokens(ids) => Some(ids.len() as u64),
+        Prompt::Embedding(texts) => Some(texts.iter().map(|text| chars(text)).sum()),
+        Prompt::Rerank { query, documents } => {
+            Some(chars(query) + documents.iter().map(|document| chars(document)).sum::<u64>())
+        }
         Prompt::Body(_) => None,
     })
 }

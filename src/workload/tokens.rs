@@ -57,8 +57,14 @@ impl Tokens {
                 Some(counts?.into_iter().sum())
             }
             Prompt::Tokens(ids) => Some(ids.len() as u64),
+            Prompt::Embedding(texts) => Some(self.sum(texts)?),
+            Prompt::Rerank { query, documents } => Some(self.tokenizer.count_prompt(query)? + self.sum(documents)?),
             Prompt::Body(_) => None,
         })
+    }
+
+    fn sum(&self, texts: &[String]) -> Result<u64, WorkloadError> {
+        texts.iter().map(|text| self.tokenizer.count_prompt(text)).sum()
     }
 
     /// Whether prompts go out in another form than they were read in.
@@ -75,7 +81,9 @@ impl Tokens {
             // Messages can become one prompt only so.
             Prompt::Messages(messages) => (self.tokenizer.chat(messages)?, true),
             Prompt::Text(text) => (text.clone(), false),
-            Prompt::Tokens(_) | Prompt::Body(_) => return Ok(prompt.clone()),
+            Prompt::Tokens(_) | Prompt::Body(_) | Prompt::Embedding(_) | Prompt::Rerank { .. } => {
+                return Ok(prompt.clone());
+            }
         };
         match (self.ids, through_template) {
             (false, _) => Ok(Prompt::Text(text)),

@@ -1,0 +1,204 @@
+//! `/v1/messages`: content blocks of a stream and of a whole answer.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::openai::{add_piece, add_reasoning, add_text, read_finish};
+use super::render::{Prompt, content_text};
+use super::{Meaning, Place, Usage, member, member_text, words};
+use crate::protocol::json::{self, Step, Value};
+
+/// The version of the API that requests ask for.
+pub const VERSION: &str = "2023-06-01";
+
+/// Where the pieces that come once per token stand in an event.
+const TEXT: Place = Place { path: &[Step::Key("delta"), Step::Key("text")], reasoning: false };
+const THINKING: Place = Place { path: &[Step::Key("delta"), Step::Key("thinking")], reasoning: true };
+
+/// Reads one event, or a whole body. What an event is stands in its `type`; `name`, the `event:` field, stands in where
+/// that is missing.
+///
+/// Output is text, thinking, and the name and the input of a tool call. A block that begins empty, signatures and
+/// pings are not.
+pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
+    let mut meaning = Meaning::default();
+    let kind = member_text(value, "type").map_or(name, str::as_bytes);
+    match kind {
+        b"content_block_delta" => {
+            meaning.choices = 1;
+            member(value, "delta").into_iter().for_each(|delta| read_delta(delta, &mut meaning));
+        }
+        b"content_block_start" => {
+            meaning.choices = 1;
+            member(value, "content_block").into_iter().for_each(|block| read_block(block, false, &mut meaning));
+        }
+        b"message_start" => {
+            let usage = member(value, "message").and_then(|message| member(message, "usage"));
+            meaning.usage = usage.map(read_usage);
+        }
+        b"message_delta" => {
+            let reason = member(value, "delta").and_then(|delta| member(delta, "stop_reason"));
+            reason.into_iter().for_each(|reason| read_finish(reason, &mut meaning));
+            meaning.usage = member(value, "usage").map(read_usage);
+        }
+        b"message_stop" => meaning.ended = true,
+        b"error" => meaning.error = Some(words::of_error(value)),
+        b"message" => read_whole(value, &mut meaning),
+        _ => {}
+    }
+    meaning
+}
+
+fn read_delta<'a>(delta: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
+    for (key, part) in json::entries(delta) {
+        match (key, json::text(part)) {
+            ("text", Some(text)) => add_text(text, Some(TEXT), meaning),
+            ("thinking", Some(text)) => add_reasoning(text, Some(THINKING), meaning),
+            ("partial_json", Some(text)) if !text.is_empty() => add_piece(None, meaning),
+            _ => {}
+        }
+    }
+}
+
+/// A block of content. In a stream its input is `{}` at first and follows in deltas (`whole` is false).
+fn read_block<'a>(block: Value<'_, 'a>, whole: bool, meaning: &mut Meaning<'a>) {
+    let is_call = member_text(block, "type").is_some_and(|kind| kind.ends_with("tool_use"));
+    for (key, part) in json::entries(block) {
+        match (key, json::text(part)) {
+            ("text", Some(text)) => add_text(text, None, meaning),
+            ("thinking", Some(text)) => add_reasoning(text, None, meaning),
+            ("name", Some(name)) if is_call && !name.is_empty() => add_piece(None, meaning),
+            ("input", _) if is_call && whole => add_piece(None, meaning),
+            _ => {}
+        }
+    }
+}
+
+fn read_whole<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
+    for (key, part) in json::entries(message) {
+        match key {
+            "content" => {
+                for block in json::elements(part) {
+                    meaning.choices += 1;
+                    read_block(block, true, meaning);
+                }
+            }
+            "stop_reason" => read_finish(part, meaning),
+            "usage" if !json::is_null(part) => meaning.usage = Some(read_usage(part)),
+            _ => {}
+        }
+    }
+}
+
+/// Token counts. Input read from the cache or written to it is counted apart from `input_tokens` here and within the
+/// input everywhere else; it is input, so it is added.
+fn read_usage(value: Value<'_, '_>) -> Usage {
+    let count = |name: &str| member(value, name).and_then(json::count);
+    let cached = count("cache_read_input_tokens");
+    let written = count("cache_creation_input_tokens").unwrap_or(0);
+    let input = count("input_tokens").map(|tokens| tokens.saturating_add(cached.unwrap_or(0)).saturating_add(written));
+    Usage { input_tokens: input, output_tokens: count("output_tokens"), cached_tokens: cached, reasoning_tokens: None }
+}
+
+/// The fields that carry a prompt: what is said by the system stands apart from the messages.
+pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
+    let mut fields = Map::new();
+    match prompt {
+        Prompt::Text(text) => {
+            fields.insert("messages".to_string(), json!([{"role": "user", "content": text}]));
+        }
+        Prompt::Messages(messages) => {
+            let is_system = |message: &&Json| matches!(message["role"].as_str(), Some("system" | "developer"));
+            let system: Vec<String> = messages.iter().filter(is_system).map(|m| content_text(m)).collect();
+            if !system.is_empty() {
+                fields.insert("system".to_string(), json!(system.join("\n\n")));
+            }
+            let others = messages.iter().filter(|message| !is_system(message)).map(input_message);
+            fields.insert("messages".to_string(), others.collect());
+        }
+        _ => return Err("--api anthropic takes texts and lists of messages".to_string()),
+    }
+    Ok(fields)
+}
+
+/// A chat message with its images in the form of this API.
+fn input_message(message: &Json) -> Json {
+    let mut message = message.clone();
+    if let Some(Json::Array(parts)) = message.get_mut("content") {
+        for part in parts.iter_mut().filter(|part| part["type"] == "image_url") {
+            let url = part["image_url"]["url"].as_str().unwrap_or_default();
+            let source = match url.strip_prefix("data:").and_then(|data| data.split_once(";base64,")) {
+                Some((media_type, data)) => json!({"type": "base64", "media_type": media_type, "data": data}),
+                None => json!({"type": "url", "url": url}),
+            };
+            *part = json!({"type": "image", "source": source});
+        }
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Finish;
+
+    fn seen<R>(event: &str, look: impl FnOnce(Meaning<'_>) -> R) -> R {
+        json::with_value(event.as_bytes(), |value| look(read(b"", value))).unwrap()
+    }
+
+    #[test]
+    fn deltas_are_output_and_frames_are_not() {
+        let delta = |delta: &str| {
+            let event = format!(r#"{{"type":"content_block_delta","index":0,"delta":{delta}}}"#);
+            seen(&event, |meaning| (meaning.pieces, meaning.text.into_owned(), meaning.reasoning.into_owned()))
+        };
+        assert_eq!(delta(r#"{"type":"text_delta","text":"a"}"#), (1, "a".into(), "".into()));
+        assert_eq!(delta(r#"{"type":"thinking_delta","thinking":"t"}"#), (1, "".into(), "t".into()));
+        assert_eq!(delta(r#"{"type":"input_json_delta","partial_json":"{"}"#).0, 1);
+        assert_eq!(delta(r#"{"type":"input_json_delta","partial_json":""}"#).0, 0);
+        assert_eq!(delta(r#"{"type":"signature_delta","signature":"x"}"#).0, 0);
+        for frame in [
+            r#"{"type":"content_block_start","content_block":{"type":"text","text":""}}"#,
+            r#"{"type":"content_block_stop","index":0}"#,
+            r#"{"type":"ping"}"#,
+        ] {
+            assert!(seen(frame, |meaning| !meaning.output && !meaning.ended), "{frame}");
+        }
+        let call = r#"{"type":"content_block_start","content_block":{"type":"tool_use","name":"f","input":{}}}"#;
+        assert_eq!(seen(call, |meaning| meaning.pieces), 1);
+    }
+
+    #[test]
+    fn usage_comes_in_two_events_and_the_cache_counts_as_input() {
+        let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":3,"cache_read_input_tokens":10,"cache_creation_input_tokens":2,"output_tokens":1}}}"#;
+        let usage = seen(start, |meaning| meaning.usage.unwrap());
+        assert_eq!((usage.input_tokens, usage.cached_tokens), (Some(15), Some(10)));
+        let end = r#"{"type":"message_delta","delta":{"stop_reason":"max_tokens"},"usage":{"output_tokens":4}}"#;
+        let (usage, finish) = seen(end, |meaning| (meaning.usage.unwrap(), meaning.finish));
+        assert_eq!((usage.input_tokens, usage.output_tokens, finish), (None, Some(4), Some(Finish::Length)));
+        assert!(seen(r#"{"type":"message_stop"}"#, |meaning| meaning.ended));
+        let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+        assert_eq!(seen(error, |meaning| meaning.error).as_deref(), Some("Overloaded"));
+    }
+
+    #[test]
+    fn a_whole_answer_is_read() {
+        let body = r#"{"type":"message","content":[{"type":"thinking","thinking":"t"},{"type":"text","text":"a"},
+            {"type":"tool_use","name":"f","input":{"q":1}}],"stop_reason":"tool_use","usage":{"input_tokens":1,"output_tokens":2}}"#;
+        let read = seen(body, |meaning| (meaning.text.into_owned(), meaning.pieces, meaning.finish));
+        assert_eq!(read, ("a".to_string(), 4, Some(Finish::ToolCalls)));
+    }
+
+    #[test]
+    fn the_system_stands_apart_and_images_are_sources() {
+        let prompt = Prompt::Messages(vec![
+            json!({"role": "system", "content": "be brief"}),
+            json!({"role": "user", "content": [{"type": "text", "text": "t"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}]}),
+        ]);
+        let fields = prompt_fields(&prompt).unwrap();
+        assert_eq!(fields["system"], json!("be brief"));
+        assert_eq!(fields["messages"].as_array().unwrap().len(), 1);
+        let source = json!({"type": "base64", "media_type": "image/png", "data": "QUJD"});
+        assert_eq!(fields["messages"][0]["content"][1], json!({"type": "image", "source": source}));
+    }
+}

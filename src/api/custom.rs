@@ -1,0 +1,432 @@
+//! A custom API, described by a TOML file: how a body is built, and where in an answer its parts stand.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+
+use super::openai::{add_piece, add_reasoning, add_text, finish, is_error};
+use super::render::{Options, Prompt, flags};
+use super::{Meaning, Usage, placeholder, words};
+use crate::protocol::json::{self, Value};
+use crate::record::Finish;
+
+/// A description, read once and kept until the process ends: so it can be passed around like the dialects that are
+/// built in, at no cost for an event.
+#[derive(Clone, Copy, Debug)]
+pub struct CustomApi(&'static Custom);
+
+impl PartialEq for CustomApi {
+    fn eq(&self, other: &CustomApi) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for CustomApi {}
+
+impl Hash for CustomApi {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::ptr::hash(self.0, state);
+    }
+}
+
+#[derive(Debug)]
+struct Custom {
+    path: String,
+    stream: bool,
+    headers: Vec<(String, String)>,
+    body: Map<String, Json>,
+    text: Vec<Pointer>,
+    reasoning: Vec<Pointer>,
+    input_tokens: Vec<Pointer>,
+    output_tokens: Vec<Pointer>,
+    error: Vec<Pointer>,
+    finish: Vec<Pointer>,
+    end: Option<String>,
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    path: String,
+    #[serde(default = "yes")]
+    stream: bool,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    /// A table, or JSON as text.
+    body: Json,
+    response: Response,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Response {
+    text: Places,
+    #[serde(default)]
+    reasoning: Places,
+    #[serde(default)]
+    input_tokens: Places,
+    #[serde(default)]
+    output_tokens: Places,
+    #[serde(default)]
+    error: Places,
+    #[serde(default)]
+    finish: Places,
+    end: Option<String>,
+}
+
+/// One pointer or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Places {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Default for Places {
+    fn default() -> Places {
+        Places::Several(Vec::new())
+    }
+}
+
+/// The keys on the way to a value (RFC 6901); an index stands for an element of an array.
+type Pointer = Vec<String>;
+
+/// Flags and the names that stand for them in a body.
+const PLACES: [(&str, &str); 12] = [
+    ("--max-tokens", "max_tokens"),
+    ("--min-tokens", "min_tokens"),
+    ("--temperature", "temperature"),
+    ("--top-p", "top_p"),
+    ("--top-k", "top_k"),
+    ("--frequency-penalty", "frequency_penalty"),
+    ("--repetition-penalty", "repetition_penalty"),
+    ("--logprobs", "logprobs"),
+    ("--n-choices", "n"),
+    ("--seed", "seed"),
+    ("--stop", "stop"),
+    ("--stop-token-ids", "stop_token_ids"),
+];
+
+impl CustomApi {
+    /// Reads a description. The error says what is wrong with it, in one line.
+    pub fn scan(text: &str) -> Result<CustomApi, String> {
+        let file: File = toml::from_str(text).map_err(|error| one_line(text, &error))?;
+        if !file.path.is_empty() && !file.path.starts_with('/') {
+            return Err(format!("path '{}' must begin with /", file.path));
+        }
+        let body = match file.body {
+            Json::Object(fields) => fields,
+            Json::String(text) => {
+                serde_json::from_str(&text).map_err(|error| format!("body is not a JSON object ({error})"))?
+            }
+            _ => return Err("body must be a table, or a JSON object as text".to_string()),
+        };
+        check_names(&Json::Object(body.clone()))?;
+        let response = file.response;
+        let custom = Custom {
+            path: file.path.trim_end_matches('/').to_string(),
+            stream: file.stream,
+            headers: file.headers.into_iter().collect(),
+            body,
+            text: pointers("text", response.text)?,
+            reasoning: pointers("reasoning", response.reasoning)?,
+            input_tokens: pointers("input_tokens", response.input_tokens)?,
+            output_tokens: pointers("output_tokens", response.output_tokens)?,
+            error: pointers("error", response.error)?,
+            finish: pointers("finish", response.finish)?,
+            end: response.end,
+        };
+        if custom.text.is_empty() {
+            return Err("response.text names no place of the answer's text".to_string());
+        }
+        Ok(CustomApi(Box::leak(Box::new(custom))))
+    }
+
+    /// The endpoint's path; empty when the URL has it.
+    pub fn path(self) -> &'static str {
+        &self.0.path
+    }
+
+    /// Headers of every request; `%k` in a value stands for `--api-key`.
+    pub fn headers(self) -> &'static [(String, String)] {
+        &self.0.headers
+    }
+
+    /// The server can stream (SSE).
+    pub fn streams(self) -> bool {
+        self.0.stream
+    }
+
+    /// Nothing but usage is there to end a stream.
+    pub fn usage_ends_stream(self) -> bool {
+        self.0.finish.is_empty() && self.0.end.is_none() && !self.0.output_tokens.is_empty()
+    }
+
+    /// Something in a stream says that it is over; without that the end of the body has to do.
+    pub fn tells_its_end(self) -> bool {
+        !self.0.finish.is_empty() || self.0.end.is_some() || !self.0.output_tokens.is_empty()
+    }
+
+    /// Whether this is the data of the event that ends a stream.
+    pub fn is_end_marker(self, data: &[u8]) -> bool {
+        self.0.end.as_ref().is_some_and(|end| end.trim().as_bytes() == data)
+    }
+
+    /// The name under which the body asks for the value of a flag; `None` when it does not.
+    pub fn places(self, flag: &str) -> Option<&'static str> {
+        let (_, name) = PLACES.into_iter().find(|(known, _)| *known == flag)?;
+        holds(&Json::Object(self.0.body.clone()), &format!("%{{{name}}}")).then_some(name)
+    }
+
+    /// The body of a request, but for `--extra-args`.
+    ///
+    /// `%m` and `%p` are replaced as in a query template. A string that is `%{max_tokens}` (or another flag's name in
+    /// the spelling of the OpenAI API) becomes that value, and its field is left out where there is none;
+    /// `%{messages}` becomes the prompt as a list of messages, `%{stream}` a switch.
+    pub fn fields(self, options: &Options, prompt: &Prompt) -> Map<String, Json> {
+        if let Prompt::Body(row) = prompt {
+            return row.clone();
+        }
+        let values: BTreeMap<&str, Json> = flags(&options.sampling)
+            .into_iter()
+            .filter_map(|(flag, value)| Some((PLACES.iter().find(|(known, _)| *known == flag)?.1, value)))
+            .chain([("stream", json!(options.stream)), ("messages", messages(prompt))])
+            .collect();
+        match substitute(&Json::Object(self.0.body.clone()), &values) {
+            Some(body) => match placeholder::fill(&body, &options.model, prompt) {
+                Json::Object(fields) => fields,
+                _ => Map::new(),
+            },
+            None => Map::new(),
+        }
+    }
+
+    /// Reads one event, or a whole body. Output is every non-empty text at the described places; what is there but is
+    /// not a text (a vector, an object) counts as output without text.
+    pub fn read<'a>(self, value: Value<'_, 'a>) -> Meaning<'a> {
+        let api = self.0;
+        let mut meaning = Meaning { choices: 1, ..Meaning::default() };
+        for (places, reasoning) in [(&api.reasoning, true), (&api.text, false)] {
+            for found in places.iter().filter_map(|place| at(value, place)) {
+                match json::text(found) {
+                    Some(text) if reasoning => add_reasoning(text, None, &mut meaning),
+                    Some(text) => add_text(text, None, &mut meaning),
+                    None if is_something(found) => add_piece(None, &mut meaning),
+                    None => {}
+                }
+            }
+        }
+        let count = |places: &[Pointer]| places.iter().filter_map(|place| at(value, place)).find_map(json::count);
+        let usage = Usage {
+            input_tokens: count(&api.input_tokens),
+            output_tokens: count(&api.output_tokens),
+            ..Usage::default()
+        };
+        meaning.usage = (usage != Usage::default()).then_some(usage);
+        meaning.error = first(value, &api.error).filter(|error| is_error(*error)).map(words::of_error);
+        meaning.finish = first(value, &api.finish).and_then(read_finish);
+        meaning
+    }
+}
+
+/// A reason, or a switch that says "over".
+fn read_finish(value: Value<'_, '_>) -> Option<Finish> {
+    match json::text(value) {
+        Some(reason) if !matches!(reason, "" | "null") => Some(finish(reason)),
+        Some(_) => None,
+        None => (json::encode(value) == "true").then_some(Finish::Stop),
+    }
+}
+
+fn first<'t, 'i>(value: Value<'t, 'i>, places: &[Pointer]) -> Option<Value<'t, 'i>> {
+    places.iter().find_map(|place| at(value, place))
+}
+
+/// The value at a pointer.
+fn at<'t, 'i>(value: Value<'t, 'i>, pointer: &Pointer) -> Option<Value<'t, 'i>> {
+    pointer.iter().try_fold(value, |value, key| {
+        super::member(value, key).or_else(|| json::elements(value).nth(key.parse().ok()?))
+    })
+}
+
+fn is_something(value: Value<'_, '_>) -> bool {
+    json::elements(value).next().is_some() || json::entries(value).next().is_some()
+}
+
+fn messages(prompt: &Prompt) -> Json {
+    match prompt {
+        Prompt::Messages(messages) => json!(messages),
+        other => {
+            let content = placeholder::fill(&json!(placeholder::PROMPT), "", other);
+            json!([{"role": "user", "content": content}])
+        }
+    }
+}
+
+/// The value with the names of flags replaced; `None` for a name without a value.
+fn substitute(value: &Json, values: &BTreeMap<&str, Json>) -> Option<Json> {
+    match value {
+        Json::String(text) => match name_in(text) {
+            Some(name) => values.get(name).cloned(),
+            None => Some(value.clone()),
+        },
+        Json::Array(items) => Some(items.iter().filter_map(|item| substitute(item, values)).collect()),
+        Json::Object(fields) => {
+            Some(fields.iter().filter_map(|(name, value)| Some((name.clone(), substitute(value, values)?))).collect())
+        }
+        other => Some(other.clone()),
+    }
+}
+
+fn name_in(text: &str) -> Option<&str> {
+    text.strip_prefix("%{")?.strip_suffix('}')
+}
+
+fn holds(value: &Json, text: &str) -> bool {
+    match value {
+        Json::String(held) => held == text,
+        Json::Array(items) => items.iter().any(|item| holds(item, text)),
+        Json::Object(fields) => fields.values().any(|value| holds(value, text)),
+        _ => false,
+    }
+}
+
+/// Every `%{name}` is one that is known.
+fn check_names(value: &Json) -> Result<(), String> {
+    match value {
+        Json::String(text) => match name_in(text) {
+            Some(name) if name != "messages" && name != "stream" && PLACES.iter().all(|(_, known)| *known != name) => {
+                let known: Vec<&str> = PLACES.iter().map(|(_, known)| *known).collect();
+                Err(format!("body: unknown %{{{name}}} (known: messages, stream, {})", known.join(", ")))
+            }
+            _ => Ok(()),
+        },
+        Json::Array(items) => items.iter().try_for_each(check_names),
+        Json::Object(fields) => fields.values().try_for_each(check_names),
+        _ => Ok(()),
+    }
+}
+
+fn pointers(name: &str, places: Places) -> Result<Vec<Pointer>, String> {
+    let texts = match places {
+        Places::One(text) => vec![text],
+        Places::Several(texts) => texts,
+    };
+    texts.iter().map(|text| pointer(text).map_err(|what| format!("response.{name}: '{text}' {what}"))).collect()
+}
+
+fn pointer(text: &str) -> Result<Pointer, String> {
+    let Some(path) = text.strip_prefix('/') else {
+        return Err("is not a JSON pointer; write for example /choices/0/text".to_string());
+    };
+    Ok(path.split('/').map(|key| key.replace("~1", "/").replace("~0", "~")).collect())
+}
+
+/// What is wrong with the TOML, and in which line.
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+    let what = words::tidy(error.message());
+    line.map_or(what.clone(), |line| format!("line {line}: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Dialect;
+    use crate::api::render::{MaxTokens, Sampling, body};
+
+    const TGI: &str = r#"
+path = "/generate_stream"
+[headers]
+X-Tenant = "a"
+[body]
+inputs = "%p"
+[body.parameters]
+max_new_tokens = "%{max_tokens}"
+top_p = "%{top_p}"
+details = true
+[response]
+text = ["/token/text", "/generated~1text"]
+output_tokens = "/details/generated_tokens"
+finish = "/details/finish_reason"
+error = "/error"
+"#;
+
+    fn options(api: CustomApi) -> Options {
+        Options {
+            dialect: Dialect::Custom(api),
+            model: "m".to_string(),
+            stream: true,
+            sampling: Sampling { max_tokens: Some(MaxTokens::Fixed(5)), ..Sampling::default() },
+            template: None,
+            extra: Map::new(),
+        }
+    }
+
+    #[test]
+    fn bodies_are_built_from_values_that_are_there() {
+        let api = CustomApi::scan(TGI).unwrap();
+        let rendered = body(&options(api), &Prompt::Text("a \"b\"".to_string())).unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&rendered.bytes),
+            r#"{"inputs":"a \"b\"","parameters":{"details":true,"max_new_tokens":5}}"#
+        );
+        assert_eq!((api.places("--max-tokens"), api.places("--stop")), (Some("max_tokens"), None));
+    }
+
+    #[test]
+    fn a_drawn_limit_leaves_its_gap_here_too() {
+        let mut options = options(CustomApi::scan(TGI).unwrap());
+        options.sampling.max_tokens = Some(MaxTokens::Drawn { low: 1, high: 9 });
+        let open = body(&options, &Prompt::Text("p".to_string())).unwrap();
+        let at = open.max_tokens_at.unwrap() as usize;
+        assert!(open.bytes[..at].ends_with(br#""max_new_tokens":"#));
+    }
+
+    #[test]
+    fn answers_are_read_at_their_places() {
+        let api = CustomApi::scan(TGI).unwrap();
+        let read = |event: &str| {
+            json::with_value(event.as_bytes(), |value| {
+                let meaning = api.read(value);
+                let tokens = meaning.usage.and_then(|usage| usage.output_tokens);
+                (meaning.text.into_owned(), meaning.output, tokens, meaning.finish, meaning.error)
+            })
+            .unwrap()
+        };
+        assert_eq!(read(r#"{"token":{"text":"x"},"details":null}"#), ("x".into(), true, None, None, None));
+        assert_eq!(
+            read(r#"{"token":{"text":""},"details":{"generated_tokens":4,"finish_reason":"length"}}"#),
+            (String::new(), false, Some(4), Some(Finish::Length), None)
+        );
+        assert_eq!(read(r#"{"generated/text":"y"}"#).0, "y");
+        assert_eq!(read(r#"{"error":"overloaded"}"#).4.as_deref(), Some("overloaded"));
+    }
+
+    #[test]
+    fn mistakes_are_one_line() {
+        let minimal = |body: &str, text: &str| format!("body = {body}\n[response]\ntext = {text}\n");
+        for (toml, what) in [
+            ("path = ".to_string(), "line 1"),
+            (format!("colour = 1\n{}", minimal("{}", "'/t'")), "colour"),
+            (format!("path = 'generate'\n{}", minimal("{}", "'/t'")), "must begin with /"),
+            (minimal("{ a = '%{max_new}' }", "'/t'"), "%{max_new}"),
+            (minimal("'{'", "'/t'"), "JSON"),
+            (minimal("3", "'/t'"), "table"),
+            (minimal("{}", "'text'"), "response.text"),
+            (minimal("{}", "[]"), "response.text"),
+            ("body = {}\n".to_string(), "response"),
+        ] {
+            let text = CustomApi::scan(&toml).unwrap_err();
+            assert!(text.contains(what) && !text.contains('\n'), "{toml}: {text}");
+        }
+    }
+}

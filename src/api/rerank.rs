@@ -1,0 +1,48 @@
+//! `/v1/rerank`: documents in the order of their relevance to a query, in one JSON answer.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::Meaning;
+use super::openai::read_whole;
+use super::render::Prompt;
+use crate::protocol::json::Value;
+
+/// Reads a whole body. Each result counts as a piece of output without text.
+pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
+    read_whole(value, &["results", "data"])
+}
+
+/// The fields that carry a prompt.
+pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
+    let Prompt::Rerank { query, documents } = prompt else {
+        return Err("--api openai_rerank takes a query with its documents: use --dataset random_rerank or rerank, or \
+                    line_by_line with whole bodies"
+            .to_string());
+    };
+    Ok(Map::from_iter([("query".to_string(), json!(query)), ("documents".to_string(), json!(documents))]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::json;
+
+    #[test]
+    fn results_are_output_and_total_tokens_will_do() {
+        let body = br#"{"results":[{"index":0,"relevance_score":0.5}],"usage":{"total_tokens":9}}"#;
+        json::with_value(body, |value| {
+            let meaning = read(value);
+            assert_eq!((meaning.output, meaning.pieces), (true, 1));
+            assert_eq!(meaning.usage.and_then(|usage| usage.input_tokens), Some(9));
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_query_comes_with_documents() {
+        let prompt = Prompt::Rerank { query: "q".to_string(), documents: vec!["a".to_string(), "b".to_string()] };
+        let fields = prompt_fields(&prompt).unwrap();
+        assert_eq!(Json::Object(fields), json!({"query": "q", "documents": ["a", "b"]}));
+        assert!(prompt_fields(&Prompt::Text("q".to_string())).unwrap_err().contains("random_rerank"));
+    }
+}

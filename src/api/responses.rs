@@ -1,0 +1,237 @@
+//! `/v1/responses`: named events of a stream and the object of a whole answer.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::openai::{add_piece, add_reasoning, add_text, is_error, read_usage};
+use super::render::Prompt;
+use super::{Meaning, Place, member, member_text, words};
+use crate::protocol::json::{self, Step, Value};
+use crate::record::Finish;
+
+/// Where the text of a delta stands in its event.
+const DELTA: Place = Place { path: &[Step::Key("delta")], reasoning: false };
+const REASONING_DELTA: Place = Place { path: &[Step::Key("delta")], reasoning: true };
+
+/// Reads one event, or a whole body. What an event is stands in its `type`; `name`, the `event:` field, stands in where
+/// that is missing.
+///
+/// Output is the deltas of text, of a refusal, of reasoning and of its summary, and of the arguments of calls. The
+/// `done` events repeat what the deltas said.
+pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
+    let mut meaning = Meaning::default();
+    let kind = member_text(value, "type").unwrap_or_else(|| match member_text(value, "object") {
+        Some("response") => "response",
+        _ => std::str::from_utf8(name).map_or("", |name| known(name)),
+    });
+    if let Some(delta) = member_text(value, "delta") {
+        meaning.choices = 1;
+        read_delta(kind, delta, &mut meaning);
+        return meaning;
+    }
+    match kind {
+        "response" => read_response(value, true, &mut meaning),
+        "response.completed" | "response.incomplete" | "response.done" => {
+            meaning.ended = true;
+            if let Some(response) = member(value, "response") {
+                read_response(response, false, &mut meaning);
+            }
+        }
+        "response.failed" => {
+            let error = member(value, "response").and_then(|response| member(response, "error"));
+            meaning.error = Some(error.map_or_else(|| words::of_error(value), words::of_error));
+        }
+        "error" => meaning.error = Some(words::of_error(value)),
+        // A refused request may be answered with a bare error object.
+        "" if member(value, "error").is_some_and(is_error) => meaning.error = Some(words::of_error(value)),
+        _ => {}
+    }
+    meaning
+}
+
+/// The same name with a life of its own.
+fn known(name: &str) -> &'static str {
+    const NAMES: [&str; 11] = [
+        "response.output_text.delta",
+        "response.refusal.delta",
+        "response.reasoning_text.delta",
+        "response.reasoning_summary_text.delta",
+        "response.function_call_arguments.delta",
+        "response.custom_tool_call_input.delta",
+        "response.completed",
+        "response.incomplete",
+        "response.done",
+        "response.failed",
+        "error",
+    ];
+    NAMES.into_iter().find(|known| *known == name).unwrap_or("")
+}
+
+fn read_delta<'a>(kind: &str, delta: &'a str, meaning: &mut Meaning<'a>) {
+    match kind {
+        "response.output_text.delta" | "response.refusal.delta" => add_text(delta, Some(DELTA), meaning),
+        "response.reasoning_text.delta" | "response.reasoning_summary_text.delta" => {
+            add_reasoning(delta, Some(REASONING_DELTA), meaning);
+        }
+        "response.function_call_arguments.delta"
+        | "response.mcp_call_arguments.delta"
+        | "response.custom_tool_call_input.delta"
+        | "response.code_interpreter_call_code.delta"
+            if !delta.is_empty() =>
+        {
+            add_piece(None, meaning);
+        }
+        _ => {}
+    }
+}
+
+/// The object of a whole answer. At the end of a stream its text has already come (`with_output` is false).
+fn read_response<'a>(response: Value<'_, 'a>, with_output: bool, meaning: &mut Meaning<'a>) {
+    for (key, value) in json::entries(response) {
+        match key {
+            "output" if with_output => json::elements(value).for_each(|item| read_item(item, meaning)),
+            "usage" if !json::is_null(value) => meaning.usage = Some(read_usage(value)),
+            "error" if is_error(value) => meaning.error = Some(words::of_error(value)),
+            _ => {}
+        }
+    }
+    let reason = member(response, "incomplete_details").and_then(|details| member_text(details, "reason"));
+    meaning.finish = match (member_text(response, "status"), reason) {
+        // vLLM ends a cut answer with `response.completed` too; the status tells.
+        (_, Some("max_output_tokens")) => Some(Finish::Length),
+        (_, Some("content_filter")) => Some(Finish::ContentFilter),
+        (Some("completed"), _) => Some(Finish::Stop),
+        (Some("incomplete"), _) => Some(Finish::Other),
+        _ => None,
+    };
+}
+
+fn read_item<'a>(item: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
+    meaning.choices += 1;
+    let kind = member_text(item, "type").unwrap_or_default();
+    for (key, value) in json::entries(item) {
+        match (kind, key) {
+            ("reasoning", "content" | "summary") => {
+                for part in json::elements(value) {
+                    add_reasoning(member_text(part, "text").unwrap_or_default(), None, meaning);
+                }
+            }
+            ("message", "content") => {
+                for part in json::elements(value) {
+                    let text = member_text(part, "text").or_else(|| member_text(part, "refusal"));
+                    add_text(text.unwrap_or_default(), None, meaning);
+                }
+            }
+            (_, "arguments" | "input") if json::text(value).is_some_and(|text| !text.is_empty()) => {
+                add_piece(None, meaning);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The fields that carry a prompt.
+pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
+    let input = match prompt {
+        Prompt::Text(text) => json!(text),
+        Prompt::Messages(messages) => messages.iter().map(input_message).collect(),
+        _ => return Err("--api openai_responses takes texts and lists of messages".to_string()),
+    };
+    Ok(Map::from_iter([("input".to_string(), input)]))
+}
+
+/// A chat message with its parts under the names of this API.
+fn input_message(message: &Json) -> Json {
+    let mut message = message.clone();
+    let text_type = if message["role"] == "assistant" { "output_text" } else { "input_text" };
+    if let Some(Json::Array(parts)) = message.get_mut("content") {
+        for part in parts {
+            match part["type"].as_str() {
+                Some("text") => part["type"] = json!(text_type),
+                Some("image_url") => *part = json!({"type": "input_image", "image_url": part["image_url"]["url"]}),
+                _ => {}
+            }
+        }
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Output, text, reasoning, finish, error of one event.
+    fn seen(name: &str, event: &str) -> (bool, String, String, Option<Finish>, Option<String>) {
+        json::with_value(event.as_bytes(), |value| {
+            let meaning = read(name.as_bytes(), value);
+            (meaning.output, meaning.text.into(), meaning.reasoning.into(), meaning.finish, meaning.error)
+        })
+        .unwrap()
+    }
+
+    fn said(text: &str) -> (bool, String, String, Option<Finish>, Option<String>) {
+        (true, text.to_string(), String::new(), None, None)
+    }
+
+    #[test]
+    fn deltas_of_every_kind_are_output() {
+        assert_eq!(seen("", r#"{"type":"response.output_text.delta","delta":"a"}"#), said("a"));
+        assert_eq!(seen("", r#"{"type":"response.refusal.delta","delta":"no"}"#), said("no"));
+        assert_eq!(seen("", r#"{"type":"response.reasoning_text.delta","delta":"r"}"#).2, "r");
+        assert_eq!(seen("", r#"{"type":"response.reasoning_summary_text.delta","delta":"s"}"#).2, "s");
+        assert!(seen("", r#"{"type":"response.function_call_arguments.delta","delta":"{"}"#).0);
+        assert_eq!(seen("response.output_text.delta", r#"{"delta":"by name"}"#), said("by name"));
+    }
+
+    #[test]
+    fn empty_deltas_and_repetitions_are_not() {
+        for event in [
+            r#"{"type":"response.output_text.delta","delta":""}"#,
+            r#"{"type":"response.output_text.done","text":"all"}"#,
+            r#"{"type":"response.output_item.done","item":{"type":"message","content":[{"text":"all"}]}}"#,
+            r#"{"type":"response.created","response":{"output":[],"usage":null,"status":"in_progress"}}"#,
+        ] {
+            assert_eq!(seen("", event), (false, String::new(), String::new(), None, None), "{event}");
+        }
+    }
+
+    #[test]
+    fn the_last_event_has_usage_and_reason() {
+        let event = r#"{"type":"response.incomplete","response":{"status":"incomplete","error":null,
+            "incomplete_details":{"reason":"max_output_tokens"},"output":[{"type":"message","content":[{"text":"all"}]}],
+            "usage":{"input_tokens":3,"output_tokens":4,"output_tokens_details":{"reasoning_tokens":1}}}}"#;
+        json::with_value(event.as_bytes(), |value| {
+            let meaning = read(b"", value);
+            let usage = meaning.usage.unwrap();
+            assert_eq!((usage.input_tokens, usage.output_tokens, usage.reasoning_tokens), (Some(3), Some(4), Some(1)));
+            assert_eq!((meaning.finish, meaning.ended, meaning.output), (Some(Finish::Length), true, false));
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn errors_are_told() {
+        let failed = r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"x","message":"m"}}}"#;
+        assert_eq!(seen("", failed).4.as_deref(), Some("m"));
+        assert_eq!(seen("", r#"{"type":"error","code":"c","message":"overloaded"}"#).4.as_deref(), Some("overloaded"));
+        assert_eq!(seen("", r#"{"error":{"message":"bare"}}"#).4.as_deref(), Some("bare"));
+    }
+
+    #[test]
+    fn a_whole_answer_is_read() {
+        let body = r#"{"object":"response","status":"completed","error":null,"output":[
+            {"type":"reasoning","summary":[{"text":"s"}],"content":[{"text":"r"}]},
+            {"type":"message","content":[{"type":"output_text","text":"a"},{"type":"refusal","refusal":"b"}]},
+            {"type":"function_call","arguments":"{}"}]}"#;
+        let (output, text, reasoning, finish, error) = seen("", body);
+        assert_eq!((output, text.as_str(), reasoning.as_str()), (true, "ab", "sr"));
+        assert_eq!((finish, error), (Some(Finish::Stop), None));
+    }
+
+    #[test]
+    fn messages_get_the_names_of_this_api() {
+        let parts = json!([{"type": "text", "text": "t"}, {"type": "image_url", "image_url": {"url": "data:x"}}]);
+        let fields = prompt_fields(&Prompt::Messages(vec![json!({"role": "user", "content": parts})])).unwrap();
+        let expected = json!([{"type": "input_text", "text": "t"}, {"type": "input_image", "image_url": "data:x"}]);
+        assert_eq!(fields["input"][0]["content"], expected);
+    }
+}

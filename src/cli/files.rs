@@ -1,0 +1,54 @@
+//! Files that flags name and that have to be read before anything can be decided.
+
+use std::fs;
+use std::path::Path;
+
+use crate::spec::Spec;
+
+/// The same call with the texts of `--query-template @FILE` and of the file of `--api` in it. The error is one line
+/// that names the flag and the file.
+pub fn read(spec: &Spec) -> Result<Spec, String> {
+    let mut spec = spec.clone();
+    if let Some(file) = spec.query_template.as_deref().and_then(|text| text.strip_prefix('@')) {
+        let flag = format!("--query-template @{file}");
+        let text = text_of(&flag, Path::new(file))?;
+        // Checked here, where the file's name is known.
+        serde_json::from_str::<serde_json::Value>(&text)
+            .map_err(|error| format!("{flag} is not valid JSON ({error}); %m and %p stand within quotes"))?;
+        spec.query_template = Some(text);
+    }
+    if Path::new(&spec.api).extension().is_some_and(|extension| extension == "toml") {
+        spec.api_description = Some(text_of(&format!("--api {}", spec.api), Path::new(&spec.api))?);
+    }
+    Ok(spec)
+}
+
+fn text_of(flag: &str, path: &Path) -> Result<String, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{flag}: cannot read the file: {error}"))?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_and_mistakes_name_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+        fs::write(path("good.json"), "{\"x\": \"%p\"}").unwrap();
+        fs::write(path("bad.json"), "{\n\"x\": %p}").unwrap();
+        fs::write(path("api.toml"), "body = {}").unwrap();
+        let asked = |template: &str, api: &str| {
+            let query_template = Some(format!("@{}", path(template)));
+            read(&Spec { query_template, api: api.to_string(), ..Spec::default() })
+        };
+        let spec = asked("good.json", &path("api.toml")).unwrap();
+        assert_eq!(spec.query_template.as_deref(), Some("{\"x\": \"%p\"}"));
+        assert_eq!(spec.api_description.as_deref(), Some("body = {}"));
+        let error = asked("bad.json", "openai").unwrap_err();
+        assert!(error.contains("bad.json") && error.contains("line 2"), "{error}");
+        assert!(asked("none.json", "openai").unwrap_err().contains("none.json: cannot read"));
+        assert!(asked("good.json", "none.toml").unwrap_err().starts_with("--api none.toml: cannot read"));
+    }
+}
