@@ -60,6 +60,7 @@ pub struct Spec {
     pub prefix_length: u64,
     pub dataset: Option<String>,
     pub dataset_path: Option<PathBuf>,
+    pub sharegpt_output_len: bool,
     pub dataset_offset: u64,
     /// A text, or `@` and a file.
     pub prompt: Option<String>,
@@ -152,6 +153,7 @@ impl Default for Spec {
             prefix_length: 0,
             dataset: None,
             dataset_path: None,
+            sharegpt_output_len: false,
             dataset_offset: 0,
             prompt: None,
             query_template: None,

@@ -98,8 +98,13 @@ fn long_random_prompts_are_exact_though_only_their_ends_are_looked_at() {
     for (name, base) in [("deepseek", completions()), ("qwen2_5", chat())] {
         let tokenizer = open(name);
         let (min, max) = (500, Some(500));
-        let asked =
-            Spec { prefix_length: 70, min_prompt_length: min, max_prompt_length: max, number: vec![24], ..random(base, name) };
+        let asked = Spec {
+            prefix_length: 70,
+            min_prompt_length: min,
+            max_prompt_length: max,
+            number: vec![24],
+            ..random(base, name)
+        };
         for body in bodies(&workload(&asked).unwrap(), 24) {
             let count = match body["prompt"].as_str() {
                 Some(text) => tokenizer.count(text),

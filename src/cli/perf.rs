@@ -107,13 +107,19 @@ pub struct PerfArgs {
     /// random: tokens that all prompts begin with, besides those of --min/--max-prompt-length
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = DATA)]
     prefix_length: u64,
-    /// Prompts: builtin (a hundred questions in several languages), line_by_line (a file), random (made in exact
-    /// lengths; needs --tokenizer-path and --max-prompt-length) [default: builtin]
+    /// Prompts: builtin (a hundred questions in several languages); from a file: line_by_line, openqa, longalpaca,
+    /// sharegpt, embedding, rerank; made in exact lengths, with --tokenizer-path and --max-prompt-length: random,
+    /// random_embedding, random_rerank; speed_benchmark, speed_benchmark_long; or a program that prints one JSON per
+    /// line, as ./my_prompts.py [default: builtin]
     #[arg(long, value_name = "NAME", help_heading = DATA)]
     dataset: Option<String>,
-    /// File of the dataset. line_by_line: each line a text, a JSON list of messages, or a JSON object (a whole body)
+    /// File of the dataset. line_by_line: each line a text, a JSON list of messages, or a JSON object (a whole body);
+    /// the others: JSON Lines or one JSON array
     #[arg(long, value_name = "FILE", help_heading = DATA)]
     dataset_path: Option<PathBuf>,
+    /// sharegpt: make each answer as long as the conversation's was, with max_tokens and ignore_eos
+    #[arg(long, help_heading = DATA)]
+    sharegpt_output_len: bool,
     /// Prompts to leave out at the start of the dataset; in a sweep each run goes on where the one before ended
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = DATA)]
     dataset_offset: u64,
@@ -261,6 +267,7 @@ impl From<PerfArgs> for Spec {
             prefix_length: args.prefix_length,
             dataset: args.dataset,
             dataset_path: args.dataset_path,
+            sharegpt_output_len: args.sharegpt_output_len,
             dataset_offset: args.dataset_offset,
             prompt: args.prompt,
             query_template: args.query_template,

@@ -2,21 +2,42 @@
 
 use std::path::PathBuf;
 
+use serde_json::{Map, Value};
+
 use super::{Endpoint, PlanError, spell};
 use crate::api::Dialect;
 use crate::spec::Spec;
+use crate::workload::files::Shape;
 use crate::workload::random::RandomLengths;
+use crate::workload::random_texts::Texts;
 use crate::workload::tokens::TokenUse;
-use crate::workload::{Lengths, Source};
+use crate::workload::{Lengths, Source, speed};
 
-const DATASETS: [&str; 3] = ["builtin", "line_by_line", "random"];
+const DATASETS: [&str; 12] = [
+    "builtin",
+    "line_by_line",
+    "openqa",
+    "longalpaca",
+    "sharegpt",
+    "random",
+    "random_embedding",
+    "random_rerank",
+    "embedding",
+    "rerank",
+    "speed_benchmark",
+    "speed_benchmark_long",
+];
+/// Datasets that are made in lengths of their own, so that nothing is left out by its length.
+const MADE: [&str; 5] = ["random", "random_embedding", "random_rerank", "speed_benchmark", "speed_benchmark_long"];
+/// Requests of a run for which neither `--number` nor `--duration` is given.
+const DEFAULT_NUMBER: u64 = 1000;
 /// Tokens of a random prompt: more is a slip.
 const MAX_RANDOM_TOKENS: u64 = 10_000_000;
 
-/// The prompts of the call.
-pub fn source(spec: &Spec, notes: &mut Vec<String>) -> Result<Source, PlanError> {
+/// The prompts of the call. What of `extra` belongs to the dataset is taken out of it.
+pub fn source(spec: &Spec, extra: &mut Map<String, Value>, notes: &mut Vec<String>) -> Result<Source, PlanError> {
     let name = spec.dataset.as_deref();
-    if let Some(name) = name.filter(|name| !DATASETS.contains(name)) {
+    if let Some(name) = name.filter(|name| !DATASETS.contains(name) && !is_program(name)) {
         let (given, suggested) = (name.to_string(), spell::nearest(name, &DATASETS));
         return Err(PlanError::Unknown { flag: "--dataset", kind: "dataset", given, suggested, known: &DATASETS });
     }
@@ -27,21 +48,88 @@ pub fn source(spec: &Spec, notes: &mut Vec<String>) -> Result<Source, PlanError>
         }
         return prompt_source(prompt);
     }
-    match (name, &spec.dataset_path) {
-        (Some("line_by_line"), Some(path)) => Ok(Source::LineByLine(path.clone())),
-        (Some("line_by_line"), None) => {
-            Err(PlanError::conflict("--dataset line_by_line needs its file: add --dataset-path FILE"))
-        }
-        (Some("random"), None) => random(spec),
-        (Some(name), Some(_)) => {
-            Err(PlanError::conflict(format!("--dataset {name} reads no file: leave --dataset-path out")))
-        }
-        (None, Some(path)) => Err(PlanError::conflict(format!(
-            "--dataset-path belongs to a dataset read from a file: add --dataset line_by_line to read {}",
-            path.display()
-        ))),
-        (_, None) => Ok(Source::Builtin),
+    let Some(name) = name else {
+        return match &spec.dataset_path {
+            None => Ok(Source::Builtin),
+            Some(path) => Err(PlanError::conflict(format!(
+                "--dataset-path belongs to a dataset read from a file: add --dataset line_by_line to read {}",
+                path.display()
+            ))),
+        };
+    };
+    if let Some(source) = file_source(name, spec)? {
+        return Ok(source);
     }
+    if spec.dataset_path.is_some() {
+        return Err(PlanError::conflict(format!("--dataset {name} reads no file: leave --dataset-path out")));
+    }
+    let texts = |texts: Result<Texts, String>| texts.map_err(|what| PlanError::value("--extra-args", what));
+    Ok(match name {
+        "random" => Source::Random(random_lengths(name, spec)?),
+        "random_embedding" => Source::RandomTexts(random_lengths(name, spec)?, texts(Texts::embedding(extra))?),
+        "random_rerank" => Source::RandomTexts(random_lengths(name, spec)?, texts(Texts::rerank(extra))?),
+        "speed_benchmark" => Source::Speed { long: false },
+        "speed_benchmark_long" => Source::Speed { long: true },
+        "builtin" => Source::Builtin,
+        program => Source::Program(PathBuf::from(program)),
+    })
+}
+
+/// Whether a dataset is named as a file is: every program is, no dataset of ours.
+fn is_program(name: &str) -> bool {
+    name.contains(['/', '.'])
+}
+
+/// Datasets that are read from a file.
+fn file_source(name: &str, spec: &Spec) -> Result<Option<Source>, PlanError> {
+    let make: fn(&Spec, PathBuf) -> Source = match name {
+        "line_by_line" => |_, path| Source::LineByLine(path),
+        "openqa" => |_, path| Source::File(path, Shape::OpenQa),
+        "longalpaca" => |_, path| Source::File(path, Shape::LongAlpaca),
+        "embedding" => |_, path| Source::File(path, Shape::Embedding),
+        "rerank" => |_, path| Source::File(path, Shape::Rerank),
+        "sharegpt" => |spec, path| Source::ShareGpt { path, output_len: spec.sharegpt_output_len },
+        _ => return Ok(None),
+    };
+    if name == "sharegpt" && spec.tokenizer_path.is_none() {
+        return Err(PlanError::conflict("--dataset sharegpt is sampled by lengths in tokens: add --tokenizer-path"));
+    }
+    let Some(path) = &spec.dataset_path else {
+        return Err(PlanError::conflict(format!(
+            "--dataset {name} needs its file: add --dataset-path FILE{}",
+            origin(name)
+        )));
+    };
+    Ok(Some(make(spec, path.clone())))
+}
+
+/// Where people get the file of a dataset.
+fn origin(name: &str) -> &'static str {
+    match name {
+        "openqa" => " (open_qa.jsonl of HC3-Chinese)",
+        "longalpaca" => " (LongAlpaca-12k.json)",
+        "sharegpt" => " (ShareGPT_V3_unfiltered_cleaned_split.json)",
+        _ => "",
+    }
+}
+
+/// Requests of a run when neither `--number` nor `--duration` says.
+pub fn default_number(spec: &Spec) -> u64 {
+    match spec.dataset.as_deref().filter(|_| spec.prompt.is_none()) {
+        Some("speed_benchmark") => speed::size(false),
+        Some("speed_benchmark_long") => speed::size(true),
+        _ => DEFAULT_NUMBER,
+    }
+}
+
+/// Whether answers are to be as long as they may: the speed tables are about full answers.
+pub fn full_answers(spec: &Spec) -> bool {
+    is_speed(spec) && spec.min_tokens.is_none()
+}
+
+fn is_speed(spec: &Spec) -> bool {
+    let name = spec.dataset.as_deref().filter(|_| spec.prompt.is_none());
+    matches!(name, Some("speed_benchmark" | "speed_benchmark_long"))
 }
 
 fn prompt_source(prompt: &str) -> Result<Source, PlanError> {
@@ -59,6 +147,9 @@ fn check_belonging(spec: &Spec) -> Result<(), PlanError> {
     if spec.prefix_length > 0 && !random {
         return Err(PlanError::conflict("--prefix-length belongs to --dataset random"));
     }
+    if spec.sharegpt_output_len && (spec.prompt.is_some() || spec.dataset.as_deref() != Some("sharegpt")) {
+        return Err(PlanError::conflict("--sharegpt-output-len belongs to --dataset sharegpt"));
+    }
     if spec.tokenizer_path.is_none() {
         let needing = [
             (spec.tokenize_prompt, "--tokenize-prompt"),
@@ -71,14 +162,16 @@ fn check_belonging(spec: &Spec) -> Result<(), PlanError> {
     Ok(())
 }
 
-fn random(spec: &Spec) -> Result<Source, PlanError> {
+fn random_lengths(name: &str, spec: &Spec) -> Result<RandomLengths, PlanError> {
     if spec.tokenizer_path.is_none() {
-        return Err(PlanError::conflict("--dataset random makes prompts of exact token counts: add --tokenizer-path"));
+        return Err(PlanError::conflict(format!(
+            "--dataset {name} makes prompts of exact token counts: add --tokenizer-path"
+        )));
     }
     let Some(max) = spec.max_prompt_length else {
-        return Err(PlanError::conflict(
-            "--dataset random needs the length of its prompts: add --max-prompt-length (and --min-prompt-length), tokens",
-        ));
+        return Err(PlanError::conflict(format!(
+            "--dataset {name} needs the length of its prompts: add --max-prompt-length (and --min-prompt-length), tokens"
+        )));
     };
     let least = if spec.prefix_length > 0 { 0 } else { 1 };
     for (flag, value) in [("--max-prompt-length", max), ("--prefix-length", spec.prefix_length)] {
@@ -89,11 +182,11 @@ fn random(spec: &Spec) -> Result<Source, PlanError> {
             ));
         }
     }
-    Ok(Source::Random(RandomLengths {
+    Ok(RandomLengths {
         min: spec.min_prompt_length.max(least).min(max) as u32,
         max: max as u32,
         prefix: spec.prefix_length as u32,
-    }))
+    })
 }
 
 /// The lengths kept. Random prompts are made in their lengths, so nothing is left out of them.
@@ -104,7 +197,7 @@ pub fn lengths(spec: &Spec) -> Result<Lengths, PlanError> {
             spec.min_prompt_length
         )));
     }
-    let made = spec.prompt.is_none() && spec.dataset.as_deref() == Some("random");
+    let made = spec.prompt.is_none() && spec.dataset.as_deref().is_some_and(|name| MADE.contains(&name));
     if made { Ok(Lengths::default()) } else { Ok(Lengths { min: spec.min_prompt_length, max: spec.max_prompt_length }) }
 }
 
@@ -127,7 +220,8 @@ pub fn tokens(spec: &Spec) -> Result<Option<TokenUse>, PlanError> {
 pub fn redirect(spec: &Spec, found: &mut Endpoint) {
     const CHAT: &str = "/chat/completions";
     let reason = match spec.dataset.as_deref() {
-        _ if spec.tokenize_prompt => "--tokenize-prompt sends token ids",
+        _ if spec.tokenize_prompt => "--tokenize-prompt sends token ids, which /chat/completions does not take",
+        Some(name) if is_speed(spec) => &format!("--dataset {name} is about bare prompts"),
         _ => return,
     };
     if found.dialect != Dialect::Chat {
@@ -136,7 +230,7 @@ pub fn redirect(spec: &Spec, found: &mut Endpoint) {
     found.target.path = found.target.path.replacen(CHAT, "/completions", 1);
     found.target.url = found.target.url.replacen(CHAT, "/completions", 1);
     found.dialect = Dialect::Completions;
-    let note = format!("{reason}, which /chat/completions does not take: requests go to {}", found.target.url);
+    let note = format!("{reason}: requests go to {}", found.target.url);
     found.note = Some(match found.note.take() {
         Some(earlier) => format!("{earlier}; {note}"),
         None => note,

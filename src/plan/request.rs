@@ -32,10 +32,11 @@ pub fn recipe(
         template,
         extra: extra(spec.extra_args.as_deref())?,
     };
+    let source = data::source(spec, &mut options.extra, notes)?;
     options.stream = api::stream(spec, &options);
     notes.extend(api::notes(spec, &options));
     Ok(Recipe {
-        source: data::source(spec, notes)?,
+        source,
         lengths: data::lengths(spec)?,
         tokens: data::tokens(spec)?,
         offset: spec.dataset_offset,
@@ -88,7 +89,7 @@ fn sampling(spec: &Spec) -> Result<Sampling, PlanError> {
     }
     Ok(Sampling {
         max_tokens: Some(max_tokens),
-        min_tokens: spec.min_tokens,
+        min_tokens: spec.min_tokens.or(data::full_answers(spec).then_some(least)),
         temperature: Some(spec.temperature.unwrap_or(0.0)),
         top_p: spec.top_p,
         top_k: spec.top_k,

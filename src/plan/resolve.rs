@@ -10,8 +10,6 @@ use crate::api::query_template::QueryTemplate;
 use crate::spec::{Spec, mask, masked_url};
 use crate::workload::Recipe;
 
-/// Requests of a run for which neither `--number` nor `--duration` is given.
-const DEFAULT_NUMBER: u64 = 1000;
 /// Seconds that requests in flight may go on after `--duration`.
 const DEFAULT_DRAIN_S: f64 = 30.0;
 
@@ -287,9 +285,9 @@ fn numbers(spec: &Spec, loads: &[Load]) -> Result<Vec<Option<u64>>, PlanError> {
     let endless = |load: &Load| load.schedule().is_none_or(|schedule| schedule.arrival != Arrival::Burst);
     match spec.number.as_slice() {
         [] if spec.duration_s.is_some() => {
-            Ok(loads.iter().map(|load| (!endless(load)).then_some(DEFAULT_NUMBER)).collect())
+            Ok(loads.iter().map(|load| (!endless(load)).then_some(data::default_number(spec))).collect())
         }
-        [] => Ok(vec![Some(DEFAULT_NUMBER); loads.len()]),
+        [] => Ok(vec![Some(data::default_number(spec)); loads.len()]),
         [number] => Ok(vec![Some(*number); loads.len()]),
         numbers if numbers.len() == loads.len() => Ok(numbers.iter().copied().map(Some).collect()),
         numbers => {

@@ -19,6 +19,8 @@ pub enum Purpose {
     RandomText = 5,
     /// Tokens that fill a random prompt up to its length.
     Filling = 6,
+    /// The order in which a data set is sampled.
+    Sample = 7,
 }
 
 /// A generator for draws in sequence.

@@ -12,20 +12,27 @@ pub mod arrivals;
 mod builtin;
 mod chat_template;
 pub mod draw;
+pub mod files;
 pub mod head;
 mod line_by_line;
 pub mod making;
 pub mod parallel;
+mod program;
 mod prompt;
 pub mod random;
+pub mod random_texts;
 mod read;
+mod share_gpt;
+pub mod speed;
 pub mod tokenizer;
 pub mod tokens;
 
 use draw::Purpose;
+use files::Shape;
 use head::Header;
 use making::Making;
 use random::RandomLengths;
+use random_texts::Texts;
 use read::Item;
 use tokenizer::Tokenizer;
 use tokens::{TokenUse, Tokens};
@@ -57,7 +64,7 @@ pub struct Recipe {
 }
 
 /// Where prompts come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// `--prompt TEXT`
     Prompt(String),
@@ -69,14 +76,26 @@ pub enum Source {
     LineByLine(PathBuf),
     /// Random text of exact lengths.
     Random(RandomLengths),
+    /// Random texts for embedding or ranking.
+    RandomTexts(RandomLengths, Texts),
+    /// One field of each entry of a file.
+    File(PathBuf, Shape),
+    /// A sample of conversations; with `output_len` each answer is made as long as the conversation's was.
+    ShareGpt { path: PathBuf, output_len: bool },
+    /// The lengths of Qwen's speed tables; `long`: the longest of them.
+    Speed { long: bool },
+    /// What a program prints.
+    Program(PathBuf),
 }
 
 impl Source {
     /// The file whose lines can be wrong.
     fn path(&self) -> Option<&Path> {
         match self {
-            Source::PromptFile(path) | Source::LineByLine(path) => Some(path),
-            Source::Prompt(_) | Source::Builtin | Source::Random(_) => None,
+            Source::PromptFile(path) | Source::LineByLine(path) | Source::File(path, _) => Some(path),
+            Source::Program(path) => Some(path),
+            Source::Prompt(_) | Source::Builtin | Source::Random(_) | Source::RandomTexts(..) => None,
+            Source::ShareGpt { .. } | Source::Speed { .. } => None,
         }
     }
 }
@@ -86,6 +105,13 @@ impl Source {
 pub struct Lengths {
     pub min: u64,
     pub max: Option<u64>,
+}
+
+impl Lengths {
+    /// Whether a prompt of this length is kept.
+    pub fn holds(self, length: u64) -> bool {
+        length >= self.min && self.max.is_none_or(|max| length <= max)
+    }
 }
 
 /// Why there are no requests to send. Each text says where and what to do.
@@ -151,18 +177,20 @@ impl Workload {
     ) -> Result<Workload, WorkloadError> {
         let tokens = recipe.tokens.as_ref().map(|asked| open_tokens(asked, recipe)).transpose()?;
         let read::Found { items, notes } = read::read(recipe, tokens.as_ref(), making)?;
-        let last = items.last().expect("read gives at least one prompt");
-        let preflight = render_item(&preflight_options(&recipe.options), &Item::at(last.prompt.clone(), last.line), recipe)?;
+        let last = items.last().expect("read gives at least one prompt").clone();
         // Each prompt goes as its bytes come, so that the two never stand in memory together.
         let bodies: Result<Vec<Body>, WorkloadError> =
             items.into_iter().map(|item| render_item(&recipe.options, &item, recipe)).collect();
+        let bodies = bodies?;
+        let preflight =
+            render_item(&preflight_options(&recipe.options), &Item { output_tokens: None, ..last }, recipe)?;
         let max_tokens = match recipe.options.sampling.max_tokens {
             Some(MaxTokens::Drawn { low, high }) => (low, high),
             _ => (0, 0),
         };
         Ok(Workload {
             head: head::write(recipe, authority, path),
-            bodies: bodies?,
+            bodies,
             preflight,
             max_tokens,
             seed: recipe.seed,
@@ -247,7 +275,7 @@ fn preflight_options(options: &Options) -> Options {
 
 fn open_tokens(asked: &TokenUse, recipe: &Recipe) -> Result<Tokens, WorkloadError> {
     let mut tokenizer = Tokenizer::open(Path::new(&asked.tokenizer))?;
-    if matches!(recipe.source, Source::Random(_)) {
+    if matches!(recipe.source, Source::Random(_) | Source::RandomTexts(..)) {
         tokenizer.remember_words(RANDOM_WORDS);
     }
     Tokens::new(asked, tokenizer, recipe.options.dialect)

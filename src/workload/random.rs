@@ -101,10 +101,10 @@ impl<'a> RandomText<'a> {
     /// The ids all prompts begin with; where text is sent, ids that their text becomes again.
     pub fn prefix(&self, length: u32) -> Result<Vec<u32>, WorkloadError> {
         let drawn: Vec<u32> = (0..u64::from(length)).map(|place| self.drawn(Purpose::SharedPrefix, place)).collect();
-        match self.as_text(u64::MAX >> 1, drawn.clone(), 0)?.prompt {
-            Prompt::Text(text) if !self.tokens.ids && length > 0 => self.tokens.tokenizer.encode(&text),
-            _ => Ok(drawn),
+        if self.tokens.ids || length == 0 {
+            return Ok(drawn);
         }
+        self.tokens.tokenizer.encode(&self.as_text(u64::MAX, drawn, 0)?.0)
     }
 
     /// Tokens that the chat template puts around a text; 0 without one.
@@ -125,6 +125,12 @@ impl<'a> RandomText<'a> {
         (0..inner).map(move |step| self.line[start.wrapping_add(step) % self.line.len()])
     }
 
+    /// A text of `length` tokens drawn each by itself.
+    pub fn independent(&self, index: u64, length: usize) -> Result<String, WorkloadError> {
+        let ids = (0..length as u64).map(|place| self.drawn(Purpose::RandomText, (index << 24) ^ place)).collect();
+        Ok(self.as_text(index, ids, 0)?.0)
+    }
+
     /// A prompt of prefix and `inner` tokens, with `frame` more around them in chat.
     pub fn make(&self, index: u64, prefix: &[u32], inner: usize, frame: u64) -> Result<Made, WorkloadError> {
         let ids: Vec<u32> = prefix.iter().copied().chain(self.consecutive(index, inner)).collect();
@@ -134,7 +140,8 @@ impl<'a> RandomText<'a> {
         if ids.len() > 4 * WINDOW && self.ends_hold(&ids, prefix.len(), frame)? {
             return Ok(Made { prompt: Prompt::Text(self.tokens.tokenizer.decode(&ids)?), off_by: 0 });
         }
-        self.as_text(index, ids, frame)
+        let (text, off_by) = self.as_text(index, ids, frame)?;
+        Ok(Made { prompt: Prompt::Text(text), off_by })
     }
 
     /// Whether the text of `ids` becomes the same ids again where it was cut: at both ends and behind the prefix.
@@ -161,8 +168,8 @@ impl<'a> RandomText<'a> {
         Ok(true)
     }
 
-    /// Text that counts as many tokens as `ids` (and `frame` more in chat).
-    pub fn as_text(&self, index: u64, mut ids: Vec<u32>, frame: u64) -> Result<Made, WorkloadError> {
+    /// Text that counts as many tokens as `ids` (and `frame` more in chat), and how many tokens it is off.
+    fn as_text(&self, index: u64, mut ids: Vec<u32>, frame: u64) -> Result<(String, i64), WorkloadError> {
         let tokenizer = &self.tokens.tokenizer;
         let wanted = ids.len();
         // What the text itself has to count; differs from `wanted` where the template joins with it.
@@ -188,8 +195,7 @@ impl<'a> RandomText<'a> {
             let missing = have as u64..(goal as u64).max(have as u64);
             ids.extend(missing.map(|place| self.drawn(Purpose::Filling, index ^ (round << 56) ^ (place << 24))));
         }
-        let (text, off_by) = best.unwrap_or_default();
-        Ok(Made { prompt: Prompt::Text(text), off_by })
+        Ok(best.unwrap_or_default())
     }
 
     fn drawn(&self, purpose: Purpose, place: u64) -> u32 {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::making::Making;
 use super::tokens::Tokens;
 use super::{Lengths, Recipe, Source, WorkloadError};
-use super::{builtin, line_by_line, parallel, prompt, random};
+use super::{builtin, files, line_by_line, parallel, program, prompt, random, random_texts, share_gpt, speed};
 use crate::api::render::Prompt;
 
 /// Prompts made or kept when only the duration ends the run; then they are used again.
@@ -55,38 +55,62 @@ pub struct Found {
 /// The prompts the run uses, in the form in which they are sent.
 pub fn read(recipe: &Recipe, tokens: Option<&Tokens>, making: &Making) -> Result<Found, WorkloadError> {
     let mut notes = Vec::new();
-    if let Source::Random(lengths) = &recipe.source {
-        let tokens = need(tokens, "--dataset random")?;
-        let mut items = random::read(lengths, recipe, tokens, making, &mut notes)?;
-        if tokens.changes_prompts() {
-            send_as(tokens, recipe, &mut items)?;
-        }
-        return Ok(Found { items, notes });
-    }
     let wanted = recipe.needed.map_or(u64::MAX, |needed| needed.max(1).saturating_add(recipe.offset));
-    let mut sieve = Sieve::new(recipe, tokens, wanted);
-    match &recipe.source {
-        Source::Prompt(text) => {
-            sieve.take(Item::new(prompt::from_text(text)?));
+    let mut items = match &recipe.source {
+        Source::Random(lengths) => {
+            random::read(lengths, recipe, need(tokens, "--dataset random")?, making, &mut notes)?
         }
-        Source::PromptFile(path) => {
-            sieve.take(Item::new(prompt::from_file(path)?));
+        Source::RandomTexts(lengths, texts) => {
+            random_texts::read(lengths, *texts, recipe, need(tokens, "this dataset")?, making)?
         }
-        Source::Builtin => {
-            for text in builtin::prompts() {
-                if !sieve.take(Item::new(Prompt::Text(text.to_string()))) {
-                    break;
-                }
-            }
+        Source::ShareGpt { path, output_len } => {
+            let enough = if wanted == u64::MAX { ENDLESS.saturating_add(recipe.offset) } else { wanted };
+            let tokens = need(tokens, "--dataset sharegpt")?;
+            from_offset(share_gpt::read(path, *output_len, recipe, tokens, enough, making)?, enough, recipe.offset)
         }
-        Source::LineByLine(path) => line_by_line::read(path, |prompt, line| sieve.take(Item::at(prompt, line)))?,
-        Source::Random(_) => {}
-    }
-    let mut items = sieve.finish(recipe.offset)?;
+        // Its prompts have lengths of their own.
+        Source::Speed { long } => from_offset(speed::read(*long, tokens)?, u64::MAX, recipe.offset),
+        _ => sieved(recipe, tokens, wanted)?,
+    };
     if let Some(tokens) = tokens.filter(|tokens| tokens.changes_prompts()) {
         send_as(tokens, recipe, &mut items)?;
     }
     Ok(Found { items, notes })
+}
+
+/// Prompts that are read, and kept by their length.
+fn sieved(recipe: &Recipe, tokens: Option<&Tokens>, wanted: u64) -> Result<Vec<Item>, WorkloadError> {
+    let mut sieve = Sieve::new(recipe, tokens, wanted);
+    let mut take = |prompt, line| sieve.take(Item::at(prompt, line));
+    match &recipe.source {
+        Source::Prompt(text) => drop(take(prompt::from_text(text)?, 0)),
+        Source::PromptFile(path) => drop(take(prompt::from_file(path)?, 0)),
+        Source::LineByLine(path) => line_by_line::read(path, take)?,
+        Source::File(path, shape) => files::read(path, *shape, take)?,
+        Source::Program(path) => program::read(path, recipe, take)?,
+        // The others do not come here.
+        _ => {
+            for text in builtin::prompts() {
+                if !take(Prompt::Text(text.to_string()), 0) {
+                    break;
+                }
+            }
+        }
+    }
+    sieve.finish(recipe.offset)
+}
+
+/// Drops the offset. One that reaches past the data goes round, as a sweep's later runs do. `wanted` counts from the
+/// start of the data. `items` must not be empty.
+fn from_offset(mut items: Vec<Item>, wanted: u64, offset: u64) -> Vec<Item> {
+    let count = items.len() as u64;
+    if count < wanted {
+        // Everything was read: the run cycles through it, starting at the offset.
+        items.rotate_left((offset % count) as usize);
+    } else {
+        items.drain(..offset.min(count - 1) as usize);
+    }
+    items
 }
 
 /// The tokenizer, which this data cannot do without.
@@ -179,10 +203,10 @@ impl<'a> Sieve<'a> {
         let Some(length) = length else { return true };
         self.shortest = self.shortest.min(length);
         self.longest = self.longest.max(length);
-        length >= self.lengths.min && self.lengths.max.is_none_or(|max| length <= max)
+        self.lengths.holds(length)
     }
 
-    /// Drops the offset. One that reaches past the data goes round, as a sweep's later runs do.
+    /// What was kept, from the offset on.
     fn finish(mut self, offset: u64) -> Result<Vec<Item>, WorkloadError> {
         self.measure();
         if let Some(error) = self.error {
@@ -198,14 +222,7 @@ impl<'a> Sieve<'a> {
                 unit: if self.tokens.is_some() { "tokens" } else { "characters" },
             });
         }
-        let count = self.kept.len() as u64;
-        if count < self.wanted {
-            // Everything was read: the run cycles through it, starting at the offset.
-            self.kept.rotate_left((offset % count) as usize);
-        } else {
-            self.kept.drain(..offset.min(count - 1) as usize);
-        }
-        Ok(self.kept)
+        Ok(from_offset(self.kept, self.wanted, offset))
     }
 }
 
