@@ -12,6 +12,7 @@ use crate::workload::Recipe;
 pub use crate::workload::arrivals::{Arrival, Schedule};
 
 mod api;
+mod data;
 mod error;
 mod folder;
 mod request;

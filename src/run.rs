@@ -18,6 +18,7 @@ use crate::record::live::Live;
 use crate::record::store::{RunStart, StoreError};
 use crate::record::{Block, Outcome, Parcel, Phase};
 use crate::stats::summary::Summary;
+use crate::workload::making::Making;
 use crate::workload::{Workload, WorkloadError};
 use crate::{report, rig};
 
@@ -47,6 +48,8 @@ pub struct Watch<'a> {
     pub stop: Arc<AtomicU8>,
     /// Shows the progress of a phase until the result is dropped.
     pub follow: &'a dyn Fn(Box<dyn Fn() -> Reading + Send>) -> Box<dyn Any>,
+    /// Shows the making of requests until the result is dropped.
+    pub follow_making: &'a dyn Fn(Arc<Making>) -> Box<dyn Any>,
 }
 
 /// How far a phase has come.
@@ -81,9 +84,9 @@ const BLOCKS_PER_WORKER: usize = 4;
 /// midway.
 pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     check_limits(plan)?;
-    // The collector and everything else that starts from here must not push a worker off its core.
+    // Every core helps to make the requests; after that, whatever starts from here must not push a worker off its core.
+    let workload = Arc::new(make_requests(plan, watch)?);
     let _kept = rig::affinity::keep_off(&plan.cores);
-    let workload = Arc::new(Workload::build(&plan.workload, &plan.target.authority, &plan.target.path)?);
     let (empties, returned) = unbounded();
     for worker in 0..plan.cores.len() as u16 {
         (0..BLOCKS_PER_WORKER).for_each(|_| drop(empties.send(Block::new(worker))));
@@ -109,6 +112,17 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     let summary = report::from_database(&database)?;
     write_results(plan, &summary)?;
     Ok(Finished { summary, database, interrupted })
+}
+
+fn make_requests(plan: &Plan, watch: &Watch<'_>) -> Result<Workload, RunError> {
+    let making = Arc::new(Making::default());
+    let shown = (watch.follow_making)(making.clone());
+    let made = Workload::build_watched(&plan.workload, &plan.target.authority, &plan.target.path, &making)?;
+    drop(shown);
+    for note in &made.notes {
+        watch.log.warning(note);
+    }
+    Ok(made)
 }
 
 /// Where a plan's records go.
@@ -180,7 +194,7 @@ fn start_collector(
         save: plan.save,
         arguments_json: plan.report.arguments_json.clone(),
         rig_json: rig::facts::Facts::look().to_json(),
-        findings: plan.notes.iter().map(|note| Finding::note("plan", note.clone())).collect(),
+        findings: plan.notes.iter().chain(&workload.notes).map(|note| Finding::note("plan", note.clone())).collect(),
     };
     let settings = CollectorSettings {
         database: database_path(plan),

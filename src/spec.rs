@@ -54,8 +54,14 @@ pub struct Spec {
     pub sleep_interval_s: f64,
     pub log_every_n_query: u64,
 
+    pub tokenizer_path: Option<String>,
+    /// `None`: where the endpoint is chat.
+    pub apply_chat_template: Option<bool>,
+    pub tokenize_prompt: bool,
+    pub prefix_length: u64,
     pub dataset: Option<String>,
     pub dataset_path: Option<PathBuf>,
+    pub sharegpt_output_len: bool,
     pub dataset_offset: u64,
     /// A text, or `@` and a file.
     pub prompt: Option<String>,
@@ -142,8 +148,13 @@ impl Default for Spec {
             warmup_num: 0.0,
             sleep_interval_s: 5.0,
             log_every_n_query: 100,
+            tokenizer_path: None,
+            apply_chat_template: None,
+            tokenize_prompt: false,
+            prefix_length: 0,
             dataset: None,
             dataset_path: None,
+            sharegpt_output_len: false,
             dataset_offset: 0,
             prompt: None,
             query_template: None,

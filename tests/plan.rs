@@ -156,7 +156,7 @@ fn impossible_calls_are_refused_in_one_line_that_names_the_flag() {
         (Spec { url: some("localhost:80"), ..spec() }, "--url"),
         (Spec { api: "opneai".into(), ..spec() }, "did you mean 'openai'?"),
         (Spec { dataset: some("line_by_lin"), ..spec() }, "did you mean 'line_by_line'?"),
-        (Spec { dataset: some("nonsense"), ..spec() }, "(known: builtin, line_by_line)"),
+        (Spec { dataset: some("nonsense"), ..spec() }, "(known: builtin, "),
         (Spec { dataset: some("line_by_line"), ..spec() }, "--dataset-path"),
         (Spec { dataset_path: Some("p.txt".into()), ..spec() }, "--dataset line_by_line"),
         (Spec { prompt: some(""), ..spec() }, "--prompt"),

@@ -69,6 +69,7 @@ fn fill_text(text: &str, model: &str, prompt: &str) -> String {
 /// The prompt in its natural form.
 fn whole(prompt: &Prompt) -> Value {
     match prompt {
+        Prompt::Tokens(ids) => json!(ids),
         Prompt::Embedding(texts) if texts.len() > 1 => json!(texts),
         other => Value::from(text_of(other)),
     }
@@ -84,7 +85,8 @@ fn text_of(prompt: &Prompt) -> String {
         }
         Prompt::Embedding(texts) => texts.join("\n"),
         Prompt::Rerank { query, .. } => query.clone(),
-        Prompt::Body(_) => String::new(),
+        // Ids inside a longer text have no form.
+        Prompt::Tokens(_) | Prompt::Body(_) => String::new(),
     }
 }
 

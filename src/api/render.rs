@@ -60,6 +60,8 @@ pub enum Prompt {
     Text(String),
     /// Chat messages, sent as they are.
     Messages(Vec<Value>),
+    /// Token ids instead of text.
+    Tokens(Vec<u32>),
     /// A whole body: its fields win, the options only fill what it leaves out.
     Body(Map<String, Value>),
     /// Texts for one request of embeddings.
@@ -191,6 +193,8 @@ fn prompt_fields(dialect: Dialect, prompt: &Prompt) -> Result<Map<String, Value>
             return Err("a list of messages needs an endpoint that ends in /chat/completions".to_string());
         }
         (Dialect::Completions, Prompt::Text(text)) => ("prompt", json!(text)),
+        (Dialect::Completions, Prompt::Tokens(ids)) => ("prompt", json!(ids)),
+        (_, Prompt::Tokens(_)) => return Err("token ids need an endpoint that ends in /v1/completions".to_string()),
         (_, Prompt::Text(text)) => ("messages", json!([{"role": "user", "content": text}])),
         (_, Prompt::Messages(messages)) => ("messages", json!(messages)),
         (_, Prompt::Body(row)) => return Ok(row.clone()),

@@ -44,7 +44,8 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     watch_signals(&stop, &log).map_err(mistake)?;
     let follow =
         |read: Box<dyn Fn() -> crate::run::Reading + Send>| -> Box<dyn std::any::Any> { Box::new(bars.follow(read)) };
-    let watch = Watch { log: log.clone(), stop, follow: &follow };
+    let follow_making = |making| -> Box<dyn std::any::Any> { Box::new(bars.follow_making(making)) };
+    let watch = Watch { log: log.clone(), stop, follow: &follow, follow_making: &follow_making };
     let mut ended = |_: &Plan, finished: &Finished| show(spec, finished, &root);
     let finished = sweep::run_all(plans, &watch, &mut ended);
     drop(mock);

@@ -91,12 +91,35 @@ pub struct PerfArgs {
     #[arg(long, value_name = "N", default_value = "100", value_parser = values::count_or_zero::<u64>, help_heading = LOAD)]
     log_every_n_query: u64,
 
-    /// Prompts: builtin (a hundred questions in several languages) or line_by_line [default: builtin]
+    /// Tokenizer: a folder with tokenizer.json (and the chat template), or that file
+    #[arg(long, value_name = "PATH", help_heading = DATA)]
+    tokenizer_path: Option<String>,
+    /// Count prompts as they are after the tokenizer's chat template; on /v1/completions also send them so. Default:
+    /// where the endpoint is chat
+    #[arg(long, overrides_with = "no_apply_chat_template", help_heading = DATA)]
+    apply_chat_template: bool,
+    /// Count prompts as bare text
+    #[arg(long, overrides_with = "apply_chat_template", help_heading = DATA)]
+    no_apply_chat_template: bool,
+    /// Send token ids as "prompt" to /v1/completions
+    #[arg(long, help_heading = DATA)]
+    tokenize_prompt: bool,
+    /// random: tokens that all prompts begin with, besides those of --min/--max-prompt-length
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = DATA)]
+    prefix_length: u64,
+    /// Prompts: builtin (a hundred questions in several languages); from a file: line_by_line, openqa, longalpaca,
+    /// sharegpt, embedding, rerank; made in exact lengths, with --tokenizer-path and --max-prompt-length: random,
+    /// random_embedding, random_rerank; speed_benchmark, speed_benchmark_long; or a program that prints one JSON per
+    /// line, as ./my_prompts.py [default: builtin]
     #[arg(long, value_name = "NAME", help_heading = DATA)]
     dataset: Option<String>,
-    /// File of the dataset. line_by_line: each line a text, a JSON list of messages, or a JSON object (a whole body)
+    /// File of the dataset. line_by_line: each line a text, a JSON list of messages, or a JSON object (a whole body);
+    /// the others: JSON Lines or one JSON array
     #[arg(long, value_name = "FILE", help_heading = DATA)]
     dataset_path: Option<PathBuf>,
+    /// sharegpt: make each answer as long as the conversation's was, with max_tokens and ignore_eos
+    #[arg(long, help_heading = DATA)]
+    sharegpt_output_len: bool,
     /// Prompts to leave out at the start of the dataset; in a sweep each run goes on where the one before ended
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = DATA)]
     dataset_offset: u64,
@@ -107,10 +130,10 @@ pub struct PerfArgs {
     /// message's content also takes a whole list of messages. What it sets wins over flags that are not given
     #[arg(long, value_name = "JSON", help_heading = DATA)]
     query_template: Option<String>,
-    /// Shortest prompt used, characters
+    /// Shortest prompt used: tokens with --tokenizer-path, else characters. random: the range that lengths are drawn from
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = DATA)]
     min_prompt_length: u64,
-    /// Longest prompt used, characters [default: no limit]
+    /// Longest prompt used: tokens with --tokenizer-path, else characters [default: no limit]
     #[arg(long, value_name = "N", value_parser = values::count::<u64>, help_heading = DATA)]
     max_prompt_length: Option<u64>,
 
@@ -234,8 +257,17 @@ impl From<PerfArgs> for Spec {
             warmup_num: args.warmup_num,
             sleep_interval_s: args.sleep_interval,
             log_every_n_query: args.log_every_n_query,
+            tokenizer_path: args.tokenizer_path,
+            apply_chat_template: match (args.apply_chat_template, args.no_apply_chat_template) {
+                (true, _) => Some(true),
+                (false, true) => Some(false),
+                (false, false) => None,
+            },
+            tokenize_prompt: args.tokenize_prompt,
+            prefix_length: args.prefix_length,
             dataset: args.dataset,
             dataset_path: args.dataset_path,
+            sharegpt_output_len: args.sharegpt_output_len,
             dataset_offset: args.dataset_offset,
             prompt: args.prompt,
             query_template: args.query_template,

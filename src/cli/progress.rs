@@ -10,6 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::record::Phase;
 use crate::run::Reading;
+use crate::workload::making::Making;
 
 /// How often the bars are drawn.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -38,20 +39,53 @@ impl Bars {
 
     /// Shows what `read` says, ten times a second, until the result is dropped.
     pub fn follow(&self, read: impl Fn() -> Reading + Send + 'static) -> Following {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (multi, stopped) = (self.multi.clone(), stop.clone());
-        let thread = thread::Builder::new().name("progress".to_string()).spawn(move || {
-            let mut shown = Shown { multi, bar: None };
-            while !stopped.load(Ordering::Acquire) {
-                shown.show(read());
-                thread::park_timeout(PERIOD);
-            }
+        let mut shown = Shown { multi: self.multi.clone(), bar: None };
+        Following::start(move |last| {
             shown.show(read());
-            shown.end();
-        });
-        // Without a thread there are no bars, and nothing else is lost.
-        Following { stop, thread: thread.ok() }
+            if last {
+                shown.end();
+            }
+        })
     }
+
+    /// Shows the making of requests until the result is dropped, with a bar for each step.
+    pub fn follow_making(&self, making: Arc<Making>) -> Following {
+        let (multi, mut shown) = (self.multi.clone(), None);
+        Following::start(move |last| {
+            show_making(&multi, &mut shown, &making);
+            if let Some((_, bar)) = shown.take_if(|_| last) {
+                bar.abandon();
+            }
+        })
+    }
+}
+
+/// The step that is shown, and its bar.
+type MakingBar = Option<(&'static str, ProgressBar)>;
+
+fn show_making(multi: &MultiProgress, shown: &mut MakingBar, making: &Making) {
+    let reading = making.reading();
+    if reading.what.is_empty() {
+        return;
+    }
+    if let Some((_, bar)) = shown.take_if(|(what, _)| *what != reading.what) {
+        bar.abandon();
+    }
+    let (_, bar) = shown.get_or_insert_with(|| {
+        let bar = multi.add(ProgressBar::no_length());
+        let template = match reading.total {
+            0 => "{prefix} {pos} [{elapsed_precise}]",
+            _ => "{prefix}[{bar:40}] {pos}/{len} [{elapsed_precise}<{eta_precise}]",
+        };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style.progress_chars("=> "));
+        bar.set_prefix(reading.what);
+        (reading.what, bar)
+    });
+    if reading.total > 0 {
+        bar.set_length(reading.total);
+    }
+    bar.set_position(reading.done);
 }
 
 /// Bars that move; they end with this.
@@ -59,6 +93,23 @@ impl Bars {
 pub struct Following {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+impl Following {
+    /// Calls `show` ten times a second, and with `true` at the end.
+    fn start(mut show: impl FnMut(bool) + Send + 'static) -> Following {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = thread::Builder::new().name("progress".to_string()).spawn(move || {
+            while !stopped.load(Ordering::Acquire) {
+                show(false);
+                thread::park_timeout(PERIOD);
+            }
+            show(true);
+        });
+        // Without a thread there are no bars, and nothing else is lost.
+        Following { stop, thread: thread.ok() }
+    }
 }
 
 impl Drop for Following {
@@ -185,6 +236,23 @@ mod tests {
         let run = bar(&shown);
         assert_eq!((run.prefix().as_str(), run.position(), run.length()), ("Processing", 3, Some(10)));
         assert_eq!(run.message(), "2 ok, 1 failed, 2.0 req/s");
+    }
+
+    #[test]
+    fn each_step_of_the_making_has_a_bar() {
+        let multi = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        let (making, mut shown) = (Making::default(), None);
+        show_making(&multi, &mut shown, &making);
+        assert!(shown.is_none());
+        making.begin("Making prompts", 7);
+        making.add(3);
+        show_making(&multi, &mut shown, &making);
+        let (_, first) = shown.clone().unwrap();
+        assert_eq!((first.position(), first.length()), (3, Some(7)));
+        making.begin("Counting tokens", 0);
+        show_making(&multi, &mut shown, &making);
+        assert!(first.is_finished());
+        assert_eq!(shown.unwrap().1.prefix(), "Counting tokens");
     }
 
     #[test]

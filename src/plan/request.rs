@@ -1,19 +1,17 @@
 //! What the requests are made of: prompts, parameters, headers.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{PlanError, api, spell};
+use super::{PlanError, api, data};
 use crate::api::Dialect;
 use crate::api::query_template::QueryTemplate;
 use crate::api::render::{MaxTokens, Options, Sampling};
 use crate::spec::Spec;
 use crate::time::S;
-use crate::workload::{Lengths, Recipe, Source};
+use crate::workload::Recipe;
 
-const DATASETS: [&str; 2] = ["builtin", "line_by_line"];
 const DEFAULT_MAX_TOKENS: u32 = 2048;
 /// Thirty years: longer is a slip, and nanoseconds would overflow.
 const MAX_SECONDS: f64 = 1e9;
@@ -26,13 +24,6 @@ pub fn recipe(
     model: &str,
     notes: &mut Vec<String>,
 ) -> Result<Recipe, PlanError> {
-    if spec.max_prompt_length.is_some_and(|max| max < spec.min_prompt_length) {
-        return Err(PlanError::conflict(format!(
-            "--min-prompt-length {} is above --max-prompt-length {}",
-            spec.min_prompt_length,
-            spec.max_prompt_length.unwrap_or_default()
-        )));
-    }
     let mut options = Options {
         dialect,
         model: model.to_string(),
@@ -41,11 +32,13 @@ pub fn recipe(
         template,
         extra: extra(spec.extra_args.as_deref())?,
     };
+    let source = data::source(spec, &mut options.extra, notes)?;
     options.stream = api::stream(spec, &options);
     notes.extend(api::notes(spec, &options));
     Ok(Recipe {
-        source: source(spec, notes)?,
-        lengths: Lengths { min_chars: spec.min_prompt_length, max_chars: spec.max_prompt_length },
+        source,
+        lengths: data::lengths(spec)?,
+        tokens: data::tokens(spec)?,
         offset: spec.dataset_offset,
         needed: None,
         headers: api::headers(spec, dialect, options.stream)?,
@@ -68,35 +61,6 @@ pub fn seconds_ns(flag: &'static str, seconds: f64, zero_is_fine: bool) -> Resul
         ));
     }
     Ok((seconds * S as f64).round() as u64)
-}
-
-fn source(spec: &Spec, notes: &mut Vec<String>) -> Result<Source, PlanError> {
-    if let Some(name) = spec.dataset.as_deref().filter(|name| !DATASETS.contains(name)) {
-        let (given, suggested) = (name.to_string(), spell::nearest(name, &DATASETS));
-        return Err(PlanError::Unknown { flag: "--dataset", kind: "dataset", given, suggested, known: &DATASETS });
-    }
-    if let Some(prompt) = &spec.prompt {
-        if spec.dataset.is_some() || spec.dataset_path.is_some() || spec.dataset_offset > 0 {
-            notes.push("--prompt is given: the dataset is not read".to_string());
-        }
-        return match prompt.strip_prefix('@') {
-            Some("") => Err(PlanError::value("--prompt", "@ needs a file name behind it, as @prompt.txt")),
-            Some(file) => Ok(Source::PromptFile(PathBuf::from(file))),
-            None if prompt.is_empty() => Err(PlanError::value("--prompt", "is empty; give a text or @FILE")),
-            None => Ok(Source::Prompt(prompt.clone())),
-        };
-    }
-    match (spec.dataset.as_deref(), &spec.dataset_path) {
-        (Some("line_by_line"), Some(path)) => Ok(Source::LineByLine(path.clone())),
-        (Some("line_by_line"), None) => {
-            Err(PlanError::conflict("--dataset line_by_line needs its file: add --dataset-path FILE"))
-        }
-        (_, Some(path)) => Err(PlanError::conflict(format!(
-            "--dataset-path belongs to a dataset read from a file: add --dataset line_by_line to read {}",
-            path.display()
-        ))),
-        (_, None) => Ok(Source::Builtin),
-    }
 }
 
 fn sampling(spec: &Spec) -> Result<Sampling, PlanError> {
@@ -125,7 +89,7 @@ fn sampling(spec: &Spec) -> Result<Sampling, PlanError> {
     }
     Ok(Sampling {
         max_tokens: Some(max_tokens),
-        min_tokens: spec.min_tokens,
+        min_tokens: spec.min_tokens.or(data::full_answers(spec).then_some(least)),
         temperature: Some(spec.temperature.unwrap_or(0.0)),
         top_p: spec.top_p,
         top_k: spec.top_k,

@@ -4,14 +4,12 @@ use super::request::{self, seconds_ns};
 use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
-use super::{api, endpoint, folder, root_folder};
+use super::{api, data, endpoint, folder, root_folder};
 use crate::api::endpoint::Api;
 use crate::api::query_template::QueryTemplate;
 use crate::spec::{Spec, mask, masked_url};
 use crate::workload::Recipe;
 
-/// Requests of a run for which neither `--number` nor `--duration` is given.
-const DEFAULT_NUMBER: u64 = 1000;
 /// Seconds that requests in flight may go on after `--duration`.
 const DEFAULT_DRAIN_S: f64 = 30.0;
 
@@ -174,6 +172,7 @@ fn target(spec: &Spec, api: Api) -> Result<Endpoint, PlanError> {
         }
         other => other,
     })?;
+    data::redirect(spec, &mut found);
     if found.target.tls.is_none() {
         for (given, flag) in [(spec.insecure, "--insecure"), (spec.cacert.is_some(), "--cacert")] {
             if given {
@@ -286,9 +285,9 @@ fn numbers(spec: &Spec, loads: &[Load]) -> Result<Vec<Option<u64>>, PlanError> {
     let endless = |load: &Load| load.schedule().is_none_or(|schedule| schedule.arrival != Arrival::Burst);
     match spec.number.as_slice() {
         [] if spec.duration_s.is_some() => {
-            Ok(loads.iter().map(|load| (!endless(load)).then_some(DEFAULT_NUMBER)).collect())
+            Ok(loads.iter().map(|load| (!endless(load)).then_some(data::default_number(spec))).collect())
         }
-        [] => Ok(vec![Some(DEFAULT_NUMBER); loads.len()]),
+        [] => Ok(vec![Some(data::default_number(spec)); loads.len()]),
         [number] => Ok(vec![Some(*number); loads.len()]),
         numbers if numbers.len() == loads.len() => Ok(numbers.iter().copied().map(Some).collect()),
         numbers => {

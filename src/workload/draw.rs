@@ -11,6 +11,16 @@ pub enum Purpose {
     Arrivals = 1,
     /// The output limit of one request.
     MaxTokens = 2,
+    /// The length of a random prompt.
+    PromptLength = 3,
+    /// The tokens all random prompts begin with.
+    SharedPrefix = 4,
+    /// Where a random prompt's text begins in the vocabulary.
+    RandomText = 5,
+    /// Tokens that fill a random prompt up to its length.
+    Filling = 6,
+    /// The order in which a data set is sampled.
+    Sample = 7,
 }
 
 /// A generator for draws in sequence.

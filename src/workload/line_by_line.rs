@@ -57,7 +57,8 @@ fn parse(line: &str) -> Result<Prompt, String> {
     }
 }
 
-fn check_messages(messages: Vec<Value>) -> Result<Prompt, String> {
+/// A list of messages, or which of them cannot be one.
+pub fn check_messages(messages: Vec<Value>) -> Result<Prompt, String> {
     for (place, message) in messages.iter().enumerate() {
         if !message.get("role").is_some_and(Value::is_string) {
             return Err(format!(

@@ -3,29 +3,53 @@
 
 use std::borrow::Cow;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::api::render::{self, Body, MaxTokens, Options, Prompt};
+use crate::api::render::{self, Body, MaxTokens, Options};
 use crate::record::Phase;
 
 pub mod arrivals;
 mod builtin;
+mod chat_template;
 pub mod draw;
+pub mod files;
 pub mod head;
 mod line_by_line;
+pub mod making;
+pub mod parallel;
+mod program;
 mod prompt;
+pub mod random;
+pub mod random_texts;
+mod read;
+mod share_gpt;
+pub mod speed;
+pub mod tokenizer;
+pub mod tokens;
 
 use draw::Purpose;
+use files::Shape;
 use head::Header;
+use making::Making;
+use random::RandomLengths;
+use random_texts::Texts;
+use read::Item;
+use tokenizer::Tokenizer;
+use tokens::{TokenUse, Tokens};
 
 /// The longest output the connection test asks for: enough for a first token from any model, soon over.
 const PREFLIGHT_MAX_TOKENS: u32 = 16;
+
+/// Words of random text worth remembering: more than any vocabulary makes.
+const RANDOM_WORDS: usize = 1 << 18;
 
 /// Everything that decides the requests of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     pub source: Source,
     pub lengths: Lengths,
+    /// The tokenizer and what it is used for, where one is given.
+    pub tokens: Option<TokenUse>,
     /// Prompts of the data to leave out at its start.
     pub offset: u64,
     /// Prompts the run can use at most, warm-up included; `None` when only its duration ends it. Files are not read
@@ -40,7 +64,7 @@ pub struct Recipe {
 }
 
 /// Where prompts come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// `--prompt TEXT`
     Prompt(String),
@@ -50,13 +74,44 @@ pub enum Source {
     Builtin,
     /// One prompt a line: text, a JSON list of messages, or a JSON object that is a whole body.
     LineByLine(PathBuf),
+    /// Random text of exact lengths.
+    Random(RandomLengths),
+    /// Random texts for embedding or ranking.
+    RandomTexts(RandomLengths, Texts),
+    /// One field of each entry of a file.
+    File(PathBuf, Shape),
+    /// A sample of conversations; with `output_len` each answer is made as long as the conversation's was.
+    ShareGpt { path: PathBuf, output_len: bool },
+    /// The lengths of Qwen's speed tables; `long`: the longest of them.
+    Speed { long: bool },
+    /// What a program prints.
+    Program(PathBuf),
 }
 
-/// Prompt lengths kept, in characters, both ends included. Whole bodies are not measured.
+impl Source {
+    /// The file whose lines can be wrong.
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Source::PromptFile(path) | Source::LineByLine(path) | Source::File(path, _) => Some(path),
+            Source::Program(path) => Some(path),
+            Source::Prompt(_) | Source::Builtin | Source::Random(_) | Source::RandomTexts(..) => None,
+            Source::ShareGpt { .. } | Source::Speed { .. } => None,
+        }
+    }
+}
+
+/// Prompt lengths kept, both ends included: tokens with a tokenizer, else characters. Whole bodies are not measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lengths {
-    pub min_chars: u64,
-    pub max_chars: Option<u64>,
+    pub min: u64,
+    pub max: Option<u64>,
+}
+
+impl Lengths {
+    /// Whether a prompt of this length is kept.
+    pub fn holds(self, length: u64) -> bool {
+        length >= self.min && self.max.is_none_or(|max| length <= max)
+    }
 }
 
 /// Why there are no requests to send. Each text says where and what to do.
@@ -71,12 +126,12 @@ pub enum WorkloadError {
     #[error("{flag}: {} {what}", path.display())]
     File { flag: &'static str, path: PathBuf, what: String },
     #[error("{0}")]
-    Prompt(String),
+    Data(String),
     #[error(
         "none of the {read} prompts has a length between --min-prompt-length {min} and --max-prompt-length {max} \
-         characters; the shortest has {shortest}, the longest {longest}"
+         {unit}; the shortest has {shortest}, the longest {longest}"
     )]
-    NothingLeft { read: u64, min: u64, max: String, shortest: u64, longest: u64 },
+    NothingLeft { read: u64, min: u64, max: String, shortest: u64, longest: u64, unit: &'static str },
 }
 
 /// Every request of a run, rendered. Memory grows with the distinct bytes only: `--number` past the data cycles.
@@ -95,6 +150,8 @@ pub struct Workload {
     /// Prefix of the `X-Request-Id` header, which is `<id_prefix>-<phase letter><index>`. Empty: no such header,
     /// because the user gave one.
     pub id_prefix: String,
+    /// What the reader of the figures should know about how the prompts were made.
+    pub notes: Vec<String>,
 }
 
 impl Workload {
@@ -102,19 +159,31 @@ impl Workload {
     pub fn fixed(head: Vec<u8>, bodies: Vec<Box<[u8]>>, id_prefix: &str) -> Workload {
         let bodies: Vec<Body> = bodies.into_iter().map(|bytes| Body { bytes, max_tokens_at: None }).collect();
         let preflight = bodies[0].clone();
-        Workload { head, bodies, preflight, max_tokens: (0, 0), seed: 0, id_prefix: id_prefix.to_string() }
+        let id_prefix = id_prefix.to_string();
+        Workload { head, bodies, preflight, max_tokens: (0, 0), seed: 0, id_prefix, notes: Vec::new() }
     }
 
     /// Reads the data and renders every request of it, for a server at `authority` (the `Host` header) and `path`.
     pub fn build(recipe: &Recipe, authority: &str, path: &str) -> Result<Workload, WorkloadError> {
-        let prompts = read(recipe)?;
-        let mut bodies = Vec::with_capacity(prompts.len());
-        for item in &prompts {
-            bodies.push(render::body(&recipe.options, &item.prompt).map_err(|what| item.error(recipe, what))?);
-        }
-        let last = prompts.last().expect("read gives at least one prompt");
+        Workload::build_watched(recipe, authority, path, &Making::default())
+    }
+
+    /// [`Workload::build`], which may take a while: `making` says how far it is.
+    pub fn build_watched(
+        recipe: &Recipe,
+        authority: &str,
+        path: &str,
+        making: &Making,
+    ) -> Result<Workload, WorkloadError> {
+        let tokens = recipe.tokens.as_ref().map(|asked| open_tokens(asked, recipe)).transpose()?;
+        let read::Found { items, notes } = read::read(recipe, tokens.as_ref(), making)?;
+        let last = items.last().expect("read gives at least one prompt").clone();
+        // Each prompt goes as its bytes come, so that the two never stand in memory together.
+        let bodies: Result<Vec<Body>, WorkloadError> =
+            items.into_iter().map(|item| render_item(&recipe.options, &item, recipe)).collect();
+        let bodies = bodies?;
         let preflight =
-            render::body(&preflight_options(&recipe.options), &last.prompt).map_err(|what| last.error(recipe, what))?;
+            render_item(&preflight_options(&recipe.options), &Item { output_tokens: None, ..last }, recipe)?;
         let max_tokens = match recipe.options.sampling.max_tokens {
             Some(MaxTokens::Drawn { low, high }) => (low, high),
             _ => (0, 0),
@@ -126,6 +195,7 @@ impl Workload {
             max_tokens,
             seed: recipe.seed,
             id_prefix: if head::names_request_id(&recipe.headers) { String::new() } else { recipe.id_prefix.clone() },
+            notes,
         })
     }
 
@@ -203,110 +273,28 @@ fn preflight_options(options: &Options) -> Options {
     short
 }
 
-/// A prompt and the place it came from.
-struct Item {
-    prompt: Prompt,
-    /// Line of the file, from 1; 0 when it did not come from a line.
-    line: u64,
+fn open_tokens(asked: &TokenUse, recipe: &Recipe) -> Result<Tokens, WorkloadError> {
+    let mut tokenizer = Tokenizer::open(Path::new(&asked.tokenizer))?;
+    if matches!(recipe.source, Source::Random(_) | Source::RandomTexts(..)) {
+        tokenizer.remember_words(RANDOM_WORDS);
+    }
+    Tokens::new(asked, tokenizer, recipe.options.dialect)
 }
 
-impl Item {
-    fn error(&self, recipe: &Recipe, what: String) -> WorkloadError {
-        match &recipe.source {
-            Source::LineByLine(path) => WorkloadError::Line { path: path.clone(), line: self.line, what },
-            _ => WorkloadError::Prompt(what),
-        }
-    }
+/// The body of one prompt.
+fn render_item(options: &Options, item: &Item, recipe: &Recipe) -> Result<Body, WorkloadError> {
+    let rendered = match item.output_tokens {
+        None => render::body(options, &item.prompt),
+        Some(count) => render::body(&exact_output(options, count), &item.prompt),
+    };
+    rendered.map_err(|what| item.error(recipe, what))
 }
 
-/// The prompts the run uses: those of the asked length, from the offset on, no more than it can send.
-fn read(recipe: &Recipe) -> Result<Vec<Item>, WorkloadError> {
-    let wanted = recipe.needed.map_or(u64::MAX, |needed| needed.max(1).saturating_add(recipe.offset));
-    let mut sieve =
-        Sieve { lengths: recipe.lengths, wanted, kept: Vec::new(), read: 0, shortest: u64::MAX, longest: 0 };
-    match &recipe.source {
-        Source::Prompt(text) => {
-            sieve.take(Item { prompt: prompt::from_text(text)?, line: 0 });
-        }
-        Source::PromptFile(path) => {
-            sieve.take(Item { prompt: prompt::from_file(path)?, line: 0 });
-        }
-        Source::Builtin => {
-            for text in builtin::prompts() {
-                if !sieve.take(Item { prompt: Prompt::Text(text.to_string()), line: 0 }) {
-                    break;
-                }
-            }
-        }
-        Source::LineByLine(path) => line_by_line::read(path, |prompt, line| sieve.take(Item { prompt, line }))?,
-    }
-    sieve.finish(recipe.offset)
-}
-
-/// Keeps prompts of the asked length until there are enough.
-struct Sieve {
-    lengths: Lengths,
-    wanted: u64,
-    kept: Vec<Item>,
-    read: u64,
-    shortest: u64,
-    longest: u64,
-}
-
-impl Sieve {
-    /// Looks at one prompt; says whether more are wanted.
-    fn take(&mut self, item: Item) -> bool {
-        self.read += 1;
-        let fits = match length_in_chars(&item.prompt) {
-            None => true,
-            Some(chars) => {
-                self.shortest = self.shortest.min(chars);
-                self.longest = self.longest.max(chars);
-                chars >= self.lengths.min_chars && self.lengths.max_chars.is_none_or(|max| chars <= max)
-            }
-        };
-        if fits {
-            self.kept.push(item);
-        }
-        (self.kept.len() as u64) < self.wanted
-    }
-
-    /// Drops the offset. One that reaches past the data goes round, as a sweep's later runs do.
-    fn finish(mut self, offset: u64) -> Result<Vec<Item>, WorkloadError> {
-        if self.kept.is_empty() {
-            let max = self.lengths.max_chars.map_or("none".to_string(), |max| max.to_string());
-            let (shortest, longest) = (self.shortest, self.longest);
-            return Err(WorkloadError::NothingLeft {
-                read: self.read,
-                min: self.lengths.min_chars,
-                max,
-                shortest,
-                longest,
-            });
-        }
-        let count = self.kept.len() as u64;
-        if count < self.wanted {
-            // Everything was read: the run cycles through it, starting at the offset.
-            self.kept.rotate_left((offset % count) as usize);
-        } else {
-            self.kept.drain(..offset.min(count - 1) as usize);
-        }
-        Ok(self.kept)
-    }
-}
-
-/// Characters of a prompt; `None` for a whole body.
-fn length_in_chars(prompt: &Prompt) -> Option<u64> {
-    let chars = |text: &str| text.chars().count() as u64;
-    match prompt {
-        Prompt::Text(text) => Some(chars(text)),
-        Prompt::Messages(messages) => {
-            Some(messages.iter().filter_map(|message| message.get("content")?.as_str()).map(chars).sum())
-        }
-        Prompt::Embedding(texts) => Some(texts.iter().map(|text| chars(text)).sum()),
-        Prompt::Rerank { query, documents } => {
-            Some(chars(query) + documents.iter().map(|document| chars(document)).sum::<u64>())
-        }
-        Prompt::Body(_) => None,
-    }
+/// Options that make the answer `count` tokens long.
+fn exact_output(options: &Options, count: u32) -> Options {
+    let mut exact = options.clone();
+    exact.sampling.max_tokens = Some(MaxTokens::Fixed(count));
+    exact.sampling.min_tokens = None;
+    exact.extra.entry("ignore_eos").or_insert(true.into());
+    exact
 }

@@ -12,7 +12,7 @@ const FLAG: &str = "--prompt";
 /// The text itself.
 pub fn from_text(text: &str) -> Result<Prompt, WorkloadError> {
     if text.is_empty() {
-        return Err(WorkloadError::Prompt("--prompt is empty; give a text or @FILE".to_string()));
+        return Err(WorkloadError::Data("--prompt is empty; give a text or @FILE".to_string()));
     }
     Ok(Prompt::Text(text.to_string()))
 }

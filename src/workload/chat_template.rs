@@ -1,0 +1,137 @@
+//! Chat templates: the Jinja text with which a model turns messages into one prompt.
+
+use std::fs;
+use std::path::Path;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, Error, ErrorKind, context};
+use serde_json::{Map, Value, json};
+
+const NAME: &str = "chat";
+/// What templates get for today: counts must not depend on the day of the run.
+const DAY: &str = "26 Jul 2025";
+
+/// A compiled chat template with the model's special tokens.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    /// `bos_token`, `eos_token` and the like, by name.
+    special: Map<String, Value>,
+}
+
+impl ChatTemplate {
+    /// Looks for a template beside a tokenizer: `chat_template.jinja`, `chat_template.json`, or in
+    /// `tokenizer_config.json`. `None` when there is none.
+    pub fn beside(folder: &Path) -> Result<Option<ChatTemplate>, String> {
+        let config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
+        let source = match fs::read_to_string(folder.join("chat_template.jinja")) {
+            Ok(text) => Some(text),
+            Err(_) => match read_json(&folder.join("chat_template.json"))? {
+                Some(file) => template_of(&file),
+                None => template_of(&config),
+            },
+        };
+        source.map(|source| ChatTemplate::compile(&source, special_tokens(&config))).transpose()
+    }
+
+    /// Compiles a template's text.
+    pub fn compile(source: &str, special: Map<String, Value>) -> Result<ChatTemplate, String> {
+        let mut environment = Environment::new();
+        // As transformers sets Jinja up.
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|error| error.to_string())?);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |text: String| -> Result<String, Error> {
+            Err(Error::new(ErrorKind::InvalidOperation, text))
+        });
+        environment.add_function("strftime_now", |_format: String| DAY.to_string());
+        environment
+            .add_template_owned(NAME, source.to_string())
+            .map_err(|error| format!("has a chat template that cannot be read: {error}"))?;
+        Ok(ChatTemplate { environment, special })
+    }
+
+    /// The prompt of these messages, with the opening of the answer behind it.
+    pub fn render(&self, messages: &[Value]) -> Result<String, String> {
+        self.render_once(messages).or_else(|first| {
+            // Templates of text models take only text; image parts are counted elsewhere.
+            let texts: Vec<Value> = messages.iter().map(text_only).collect();
+            self.render_once(&texts).map_err(|_| format!("the chat template refuses the messages: {first}"))
+        })
+    }
+
+    fn render_once(&self, messages: &[Value]) -> Result<String, Error> {
+        let template = self.environment.get_template(NAME)?;
+        let messages = minijinja::Value::from(Serde(messages));
+        let special = minijinja::Value::from(Serde(&self.special));
+        template.render(context! { messages, add_generation_prompt => true, tools => (), ..special })
+    }
+}
+
+/// A message whose content is one text.
+fn text_only(message: &Value) -> Value {
+    let mut message = message.clone();
+    if let Some(Value::Array(parts)) = message.get("content") {
+        let texts: Vec<&str> = parts.iter().filter_map(|part| part.get("text")?.as_str()).collect();
+        message["content"] = json!(texts.join("\n"));
+    }
+    message
+}
+
+fn read_json(path: &Path) -> Result<Option<Value>, String> {
+    let Ok(text) = fs::read_to_string(path) else { return Ok(None) };
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| format!("has a {} that is not valid JSON: {error}", name(path)))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The field `chat_template`: a text, or named ones, of which the one called `default` is meant.
+fn template_of(config: &Value) -> Option<String> {
+    match config.get("chat_template")? {
+        Value::String(source) => Some(source.clone()),
+        Value::Array(named) => {
+            let default = named.iter().find(|entry| entry["name"] == "default").or(named.first())?;
+            Some(default["template"].as_str()?.to_string())
+        }
+        _ => None,
+    }
+}
+
+/// Tokens by name; each stands as a text or as an object with the text in `content`.
+fn special_tokens(config: &Value) -> Map<String, Value> {
+    let Value::Object(fields) = config else { return Map::new() };
+    let token = |value: &Value| Some(json!(value.as_str().or_else(|| value.get("content")?.as_str())?));
+    let named = fields.iter().filter(|(name, _)| name.ends_with("_token"));
+    named.filter_map(|(name, value)| Some((name.clone(), token(value)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(source: &str, messages: Value) -> Result<String, String> {
+        let special = special_tokens(&json!({"bos_token": {"content": "<s>"}, "eos_token": "</s>", "unk_token": null}));
+        ChatTemplate::compile(source, special).unwrap().render(messages.as_array().unwrap())
+    }
+
+    #[test]
+    fn templates_are_rendered_as_transformers_does() {
+        let source = "{{ bos_token }}{%- for m in messages %}\n    {% if m['role'] == 'user' %}\n[{{ m['content'].strip() }}]\n    {% endif %}\n{%- endfor %}{% if add_generation_prompt %}A:{% endif %}{{ eos_token if tools else '' }}";
+        assert_eq!(render(source, json!([{"role": "user", "content": " hi "}])).unwrap(), "<s>[hi]\nA:");
+    }
+
+    #[test]
+    fn refusals_are_told_and_parts_become_text() {
+        let refuse = "{{ raise_exception('roles must alternate') }}";
+        assert!(render(refuse, json!([])).unwrap_err().contains("roles must alternate"));
+        let source = "{{ messages[0].content + '!' }}{{ strftime_now('%Y') }}";
+        let parts = json!([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}]);
+        assert_eq!(render(source, parts).unwrap(), format!("a!{DAY}"));
+        assert!(ChatTemplate::compile("{% if %}", Map::new()).unwrap_err().contains("cannot be read"));
+    }
+}

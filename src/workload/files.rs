@@ -1,0 +1,138 @@
+//! Datasets that are one field of each entry of a file: openqa, longalpaca, embedding, rerank. A file is JSON Lines or
+//! one JSON array, whatever its name says.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::WorkloadError;
+use crate::api::render::Prompt;
+
+const FLAG: &str = "--dataset-path";
+
+/// What an entry of a file is read as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// HC3's `open_qa.jsonl`: the field `question`.
+    OpenQa,
+    /// LongAlpaca: the field `instruction`.
+    LongAlpaca,
+    /// A text for embedding: `text`, `input`, `sentence` or `content`, or a line of text.
+    Embedding,
+    /// `query` with `documents`, `passages` or `texts`.
+    Rerank,
+}
+
+/// Reads prompts with their places (lines of JSON Lines, else numbers of entries) until `take` wants no more.
+pub fn read(path: &Path, shape: Shape, mut take: impl FnMut(Prompt, u64) -> bool) -> Result<(), WorkloadError> {
+    let mut found = false;
+    entries(path, shape == Shape::Embedding, |entry, place| {
+        let prompt = prompt_of(shape, entry)?;
+        let Some(prompt) = prompt else { return Ok(true) };
+        found = true;
+        Ok(take(prompt, place))
+    })?;
+    if found { Ok(()) } else { Err(WorkloadError::Empty { flag: FLAG, path: path.to_path_buf() }) }
+}
+
+/// Every entry of a file with its place, from 1, until `take` wants no more. With `text_lines`, a line that does not
+/// begin as JSON is a text.
+pub fn entries(
+    path: &Path,
+    text_lines: bool,
+    mut take: impl FnMut(Value, u64) -> Result<bool, String>,
+) -> Result<(), WorkloadError> {
+    let unreadable = |cause| WorkloadError::Unreadable { flag: FLAG, path: path.to_path_buf(), cause };
+    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
+    if begins_an_array(&mut file).map_err(unreadable)? {
+        return array_entries(path, file, take);
+    }
+    let wrong = |line, what| WorkloadError::Line { path: path.to_path_buf(), line, what };
+    let mut bytes = Vec::new();
+    for line in 1.. {
+        bytes.clear();
+        if file.read_until(b'\n', &mut bytes).map_err(unreadable)? == 0 {
+            break;
+        }
+        let text = str::from_utf8(&bytes).map_err(|_| wrong(line, "is not UTF-8 text".to_string()))?;
+        let text = text.trim_start_matches('\u{feff}').trim();
+        if text.is_empty() {
+            continue;
+        }
+        let entry = match serde_json::from_str(text) {
+            Ok(entry) => entry,
+            Err(_) if text_lines && !text.starts_with('{') => Value::from(text),
+            Err(error) => {
+                let text = error.to_string();
+                let what = text.split(" at line ").next().unwrap_or_default();
+                return Err(wrong(line, format!("is not valid JSON: {what} at column {}", error.column())));
+            }
+        };
+        if !take(entry, line).map_err(|what| wrong(line, what))? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the first sign of the file is that of a JSON array of objects, without moving on in the file.
+fn begins_an_array(file: &mut BufReader<File>) -> std::io::Result<bool> {
+    let start = file.fill_buf()?;
+    let mut signs = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).iter().filter(|b| !b.is_ascii_whitespace());
+    Ok(signs.next() == Some(&b'[') && matches!(signs.next(), Some(b'{' | b']' | b'"') | None))
+}
+
+fn array_entries(
+    path: &Path,
+    mut file: BufReader<File>,
+    mut take: impl FnMut(Value, u64) -> Result<bool, String>,
+) -> Result<(), WorkloadError> {
+    let wrong = |what: String| WorkloadError::File { flag: FLAG, path: path.to_path_buf(), what };
+    let mut text = String::new();
+    let read = file.read_to_string(&mut text);
+    read.map_err(|cause| WorkloadError::Unreadable { flag: FLAG, path: path.to_path_buf(), cause })?;
+    let all: Vec<Value> = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .map_err(|error| wrong(format!("is not valid JSON: {error}")))?;
+    for (place, entry) in all.into_iter().enumerate() {
+        let number = place as u64 + 1;
+        if !take(entry, number).map_err(|what| wrong(format!("is wrong in entry {number}, which {what}")))? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The prompt of one entry; `None` when its text is empty.
+fn prompt_of(shape: Shape, entry: Value) -> Result<Option<Prompt>, String> {
+    let text = |names: &[&str]| -> Result<Option<String>, String> {
+        let found = names.iter().find_map(|name| entry.get(name)?.as_str()).ok_or_else(|| match names {
+            [name] => format!("has no text in a field \"{name}\""),
+            names => format!("has no text in any of the fields {}", names.join(", ")),
+        })?;
+        Ok(Some(found.trim().to_string()).filter(|text| !text.is_empty()))
+    };
+    match shape {
+        Shape::OpenQa => Ok(text(&["question"])?.map(Prompt::Text)),
+        Shape::LongAlpaca => Ok(text(&["instruction"])?.map(Prompt::Text)),
+        Shape::Embedding => match &entry {
+            Value::String(text) => Ok(Some(Prompt::Embedding(vec![text.clone()])).filter(|_| !text.trim().is_empty())),
+            _ => Ok(text(&["text", "input", "sentence", "content"])?.map(|text| Prompt::Embedding(vec![text]))),
+        },
+        Shape::Rerank => {
+            let query = text(&["query"])?.ok_or("has an empty \"query\"")?;
+            let documents = ["documents", "passages", "texts"].iter().find_map(|name| entry.get(name)?.as_array());
+            let documents = documents.ok_or("has no list in any of the fields documents, passages, texts")?;
+            let texts: Option<Vec<String>> = documents.iter().map(document).collect();
+            let documents = texts.filter(|texts| !texts.is_empty()).ok_or("has a document that is no text, or none")?;
+            Ok(Some(Prompt::Rerank { query, documents }))
+        }
+    }
+}
+
+/// A document is a text, or an object with one.
+fn document(value: &Value) -> Option<String> {
+    let text = value.as_str().or_else(|| value.get("text")?.as_str());
+    text.map(str::to_string)
+}

@@ -1,0 +1,93 @@
+//! `--dataset sharegpt`: conversations people had with ChatGPT, sampled by the rules of LMDeploy's (and vLLM's)
+//! benchmark scripts, so that figures can stand beside theirs.
+
+use std::path::Path;
+
+use rand::RngExt;
+use serde_json::Value;
+
+use super::draw::{self, Purpose};
+use super::making::Making;
+use super::read::Item;
+use super::tokens::Tokens;
+use super::{Recipe, WorkloadError, files, parallel};
+use crate::api::render::Prompt;
+
+/// Shortest prompt and answer kept, tokens.
+const LEAST: u64 = 4;
+/// Longest prompt kept, tokens.
+const LONGEST_PROMPT: u64 = 1024;
+/// Longest prompt and answer together, tokens.
+const LONGEST: u64 = 2048;
+/// Conversations counted at a time.
+const BATCH: usize = 256;
+
+/// The prompts of a seeded sample of `wanted` conversations, in the order of the sample; all, when there are fewer.
+/// With `output_len` each answer is made as long as the conversation's was.
+pub fn read(
+    path: &Path,
+    output_len: bool,
+    recipe: &Recipe,
+    tokens: &Tokens,
+    wanted: u64,
+    making: &Making,
+) -> Result<Vec<Item>, WorkloadError> {
+    let mut all = conversations(path)?;
+    shuffle(&mut all, recipe.seed);
+    let mut kept: Vec<Item> = Vec::new();
+    making.begin("Counting tokens", wanted.min(all.len() as u64));
+    for batch in all.chunks(BATCH) {
+        if kept.len() as u64 >= wanted {
+            break;
+        }
+        let items = parallel::map(batch.len(), |place| {
+            let (prompt, answer) = &batch[place];
+            let (asked, answered) = (tokens.tokenizer.count_prompt(prompt)?, tokens.tokenizer.count_prompt(answer)?);
+            making.add(1);
+            let fits = asked >= LEAST && answered >= LEAST && asked <= LONGEST_PROMPT && asked + answered <= LONGEST;
+            let output_tokens = output_len.then_some(answered as u32);
+            let item = Item { prompt: Prompt::Text(prompt.clone()), line: 0, output_tokens };
+            let fits = fits && recipe.lengths.holds(asked);
+            Ok::<_, WorkloadError>(fits.then_some(item))
+        })?;
+        kept.extend(items.into_iter().flatten());
+    }
+    kept.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+    if kept.is_empty() {
+        return Err(WorkloadError::Data(format!(
+            "{}: none of its {} conversations has a prompt of {LEAST} to {LONGEST_PROMPT} tokens and an answer that \
+             fits beside it",
+            path.display(),
+            all.len()
+        )));
+    }
+    Ok(kept)
+}
+
+/// First and second value of every conversation that has two.
+fn conversations(path: &Path) -> Result<Vec<(String, String)>, WorkloadError> {
+    let mut all = Vec::new();
+    files::entries(path, false, |entry, _| {
+        let turns = entry.get("conversations").or_else(|| entry.get("conversation")).and_then(Value::as_array);
+        let turns = turns.ok_or(
+            "has no list \"conversations\"; ShareGPT is [{\"conversations\": [{\"from\", \"value\"}, ...]}, ...]",
+        )?;
+        let value = |place: usize| turns.get(place).and_then(|turn| turn.get("value")?.as_str());
+        if let (Some(prompt), Some(answer)) = (value(0), value(1)) {
+            all.push((prompt.to_string(), answer.to_string()));
+        }
+        Ok(true)
+    })?;
+    if all.is_empty() {
+        return Err(WorkloadError::Data(format!("{}: no conversation in it has two turns", path.display())));
+    }
+    Ok(all)
+}
+
+/// Fisher and Yates.
+fn shuffle<T>(all: &mut [T], seed: u64) {
+    let mut rng = draw::stream(seed, Purpose::Sample);
+    for last in (1..all.len()).rev() {
+        all.swap(last, rng.random_range(0..=last));
+    }
+}

@@ -1,0 +1,135 @@
+//! Tokenizers: from text to the ids a model sees, and back.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::WorkloadError;
+use super::chat_template::ChatTemplate;
+
+const FLAG: &str = "--tokenizer-path";
+const FILE: &str = "tokenizer.json";
+
+/// A Hugging Face tokenizer, and the chat template that stands beside it.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    template: Option<ChatTemplate>,
+    path: PathBuf,
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Tokenizer {
+    /// Opens a folder with a `tokenizer.json`, or that file itself.
+    pub fn open(given: &Path) -> Result<Tokenizer, WorkloadError> {
+        let wrong = |path: &Path, what: String| WorkloadError::File { flag: FLAG, path: path.to_path_buf(), what };
+        let path = if given.is_dir() { given.join(FILE) } else { given.to_path_buf() };
+        if !path.is_file() {
+            let what = if given.is_dir() {
+                format!(
+                    "has no {FILE}; save it there with transformers: AutoTokenizer.from_pretrained(MODEL).save_pretrained(DIR)"
+                )
+            } else {
+                format!("does not exist; give a folder that holds {FILE}, or that file")
+            };
+            return Err(wrong(given, what));
+        }
+        let bytes = std::fs::read(&path).map_err(|cause| WorkloadError::Unreadable {
+            flag: FLAG,
+            path: path.clone(),
+            cause,
+        })?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| {
+            wrong(&path, format!("is not a tokenizer of Hugging Face's kind: {}", one_line(&error.to_string())))
+        })?;
+        // Both belong to training and would falsify counts: a padded "hi" has 128 tokens.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|error| wrong(&path, format!("cannot be used: {error}")))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let template = ChatTemplate::beside(folder).map_err(|what| wrong(folder, what))?;
+        Ok(Tokenizer { inner, template, path })
+    }
+
+    /// Makes room to remember the tokens of this many words instead of ten thousand: for random text, which takes its
+    /// words from all over the vocabulary again and again.
+    pub fn remember_words(&mut self, words: usize) {
+        let mut model = self.inner.get_model().clone();
+        model.resize_cache(words);
+        self.inner.with_model(model);
+    }
+
+    /// Whether a chat template came with it.
+    pub fn has_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// The ids of a text as it stands; nothing is added.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, WorkloadError> {
+        self.encoded(text, false).map(|encoding| encoding.get_ids().to_vec())
+    }
+
+    /// The ids of a bare prompt, with what the model wants around every text (such as a beginning mark).
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, WorkloadError> {
+        self.encoded(text, true).map(|encoding| encoding.get_ids().to_vec())
+    }
+
+    /// Tokens of a text as it stands.
+    pub fn count(&self, text: &str) -> Result<u64, WorkloadError> {
+        self.encoded(text, false).map(|encoding| encoding.len() as u64)
+    }
+
+    /// Tokens of a bare prompt.
+    pub fn count_prompt(&self, text: &str) -> Result<u64, WorkloadError> {
+        self.encoded(text, true).map(|encoding| encoding.len() as u64)
+    }
+
+    fn encoded(&self, text: &str, special: bool) -> Result<tokenizers::Encoding, WorkloadError> {
+        self.inner.encode_fast(text, special).map_err(|error| self.wrong(format!("cannot encode a prompt: {error}")))
+    }
+
+    /// The text of ids.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, WorkloadError> {
+        self.inner.decode(ids, false).map_err(|error| self.wrong(format!("cannot decode ids: {error}")))
+    }
+
+    /// The text the model sees for these messages.
+    pub fn chat(&self, messages: &[Value]) -> Result<String, WorkloadError> {
+        let Some(template) = &self.template else {
+            return Err(self.wrong("has no chat template; put chat_template.jinja beside it".to_string()));
+        };
+        template.render(messages).map_err(WorkloadError::Data)
+    }
+
+    /// The text the model sees for one user message.
+    pub fn chat_of(&self, text: &str) -> Result<String, WorkloadError> {
+        self.chat(&[json!({"role": "user", "content": text})])
+    }
+
+    /// Ids that random text is made of, ascending: neither special nor single bytes, and text by themselves. A piece
+    /// of a character would come back from the text as other ids.
+    pub fn plain_ids(&self) -> Vec<u32> {
+        let special = self.inner.get_added_tokens_decoder();
+        let plain = |id: &u32| {
+            let Some(token) = self.inner.id_to_token(*id) else { return false };
+            let byte = token.len() == 6 && token.starts_with("<0x") && token.ends_with('>');
+            !byte
+                && !special.contains_key(id)
+                && self.inner.decode(&[*id], false).is_ok_and(|text| !text.is_empty() && !text.contains('\u{fffd}'))
+        };
+        let end = self.inner.get_vocab(false).into_values().max().map_or(0, |last| last + 1);
+        (0..end).filter(plain).collect()
+    }
+
+    fn wrong(&self, what: String) -> WorkloadError {
+        WorkloadError::File { flag: FLAG, path: self.path.clone(), what }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

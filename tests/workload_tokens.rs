@@ -1,0 +1,167 @@
+//! Lengths and prompts in tokens, with real tokenizers.
+
+mod data_support;
+
+use std::fs;
+
+use data_support::{bodies, chat, completions, content, plans, tokenizer, workload};
+use ringmark::spec::Spec;
+use ringmark::workload::tokenizer::Tokenizer;
+use serde_json::json;
+
+fn open(name: &str) -> Tokenizer {
+    Tokenizer::open(tokenizer(name).as_ref()).unwrap()
+}
+
+fn random(base: Spec, name: &str) -> Spec {
+    Spec {
+        dataset: Some("random".to_string()),
+        tokenizer_path: Some(tokenizer(name)),
+        min_prompt_length: 60,
+        max_prompt_length: Some(90),
+        number: vec![40],
+        ..base
+    }
+}
+
+#[test]
+fn counts_are_those_of_the_models() {
+    let (deepseek, qwen) = (open("deepseek"), open("qwen2_5"));
+    assert_eq!(qwen.encode("Hello, world!").unwrap(), [9707, 11, 1879, 0]);
+    assert_eq!(deepseek.count("Hello, world!").unwrap(), 4);
+    assert_eq!(qwen.decode(&[9707, 11, 1879, 0]).unwrap(), "Hello, world!");
+    assert!(!deepseek.has_template() && qwen.has_template());
+    assert_eq!(
+        qwen.chat_of("hi").unwrap(),
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n\
+         <|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    );
+    assert_eq!(qwen.count(&qwen.chat_of("hi").unwrap()).unwrap(), 30);
+}
+
+#[test]
+fn a_tokenizer_is_a_folder_or_its_file() {
+    let file = format!("{}/tokenizer.json", tokenizer("deepseek"));
+    assert_eq!(Tokenizer::open(file.as_ref()).unwrap().count("hi").unwrap(), 1);
+    let folder = tempfile::tempdir().unwrap();
+    let error = Tokenizer::open(folder.path()).unwrap_err().to_string();
+    assert!(error.starts_with("--tokenizer-path: ") && error.contains("has no tokenizer.json"), "{error}");
+    fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
+    let error = Tokenizer::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json is not a tokenizer") && !error.contains('\n'), "{error}");
+    fs::copy(file, folder.path().join("tokenizer.json")).unwrap();
+    fs::write(folder.path().join("tokenizer_config.json"), "{").unwrap();
+    let error = Tokenizer::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("tokenizer_config.json that is not valid JSON"), "{error}");
+}
+
+#[test]
+fn lengths_are_tokens_with_a_tokenizer() {
+    let asked = |template, min, max| Spec {
+        tokenizer_path: Some(tokenizer("qwen2_5")),
+        apply_chat_template: template,
+        min_prompt_length: min,
+        max_prompt_length: Some(max),
+        prompt: Some("hi".to_string()),
+        ..chat()
+    };
+    workload(&asked(None, 30, 30)).expect("a chat counts with its template");
+    workload(&asked(Some(false), 1, 1)).expect("bare text counts alone");
+    let error = workload(&asked(None, 1, 29)).unwrap_err();
+    assert!(error.contains("29 tokens; the shortest has 30, the longest 30"), "{error}");
+    let bare = Spec { tokenizer_path: Some(tokenizer("deepseek")), ..asked(None, 1, 1) };
+    workload(&bare).expect("without a template there is none to count");
+    let error = workload(&Spec { apply_chat_template: Some(true), ..bare }).unwrap_err();
+    assert!(error.contains("--apply-chat-template") && error.contains("has no chat template"), "{error}");
+}
+
+#[test]
+fn random_prompts_have_exactly_the_asked_lengths() {
+    for name in ["deepseek", "qwen2_5"] {
+        let tokenizer = open(name);
+        let asked = Spec { prefix_length: 25, ..random(completions(), name) };
+        let made = workload(&asked).unwrap();
+        assert!(made.notes.is_empty(), "{name}: {:?}", made.notes);
+        let texts: Vec<String> =
+            bodies(&made, 40).iter().map(|body| body["prompt"].as_str().unwrap().to_string()).collect();
+        let counts: Vec<u64> = texts.iter().map(|text| tokenizer.count(text).unwrap()).collect();
+        assert!(counts.iter().all(|count| (85..=115).contains(count)), "{name}: {counts:?}");
+        assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() > 15, "{name}: lengths differ");
+        let shared = tokenizer.encode(&texts[0]).unwrap()[..20].to_vec();
+        assert!(texts.iter().all(|text| tokenizer.encode(text).unwrap()[..20] == shared), "{name}: one prefix");
+        assert!(texts.iter().all(|text| !text.contains('\u{fffd}')), "{name}: whole characters");
+    }
+}
+
+#[test]
+fn long_random_prompts_are_exact_though_only_their_ends_are_looked_at() {
+    for (name, base) in [("deepseek", completions()), ("qwen2_5", chat())] {
+        let tokenizer = open(name);
+        let (min, max) = (500, Some(500));
+        let asked = Spec {
+            prefix_length: 70,
+            min_prompt_length: min,
+            max_prompt_length: max,
+            number: vec![24],
+            ..random(base, name)
+        };
+        for body in bodies(&workload(&asked).unwrap(), 24) {
+            let count = match body["prompt"].as_str() {
+                Some(text) => tokenizer.count(text),
+                None => tokenizer.count(&tokenizer.chat_of(content(&body)).unwrap()),
+            };
+            assert_eq!(count.unwrap(), 570, "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_chat_template_counts_in_random_prompts() {
+    let qwen = open("qwen2_5");
+    let asked = Spec { min_prompt_length: 100, max_prompt_length: Some(100), ..random(chat(), "qwen2_5") };
+    for body in bodies(&workload(&asked).unwrap(), 40) {
+        assert_eq!(qwen.count(&qwen.chat_of(content(&body)).unwrap()).unwrap(), 100);
+    }
+}
+
+#[test]
+fn random_prompts_depend_on_seed_and_index_alone() {
+    let asked = random(completions(), "deepseek");
+    let all = bodies(&workload(&asked).unwrap(), 40);
+    let later = bodies(&workload(&Spec { dataset_offset: 7, ..asked.clone() }).unwrap(), 30);
+    assert_eq!(all[7..37], later[..]);
+    let other = bodies(&workload(&Spec { seed: Some(1), ..asked.clone() }).unwrap(), 40);
+    assert_ne!(all, other);
+    let few = workload(&Spec { number: vec![3], warmup_num: 1.0, ..asked }).unwrap();
+    assert_eq!(few.bodies.len(), 4, "no more is made than can be sent");
+    assert_eq!(bodies(&few, 3)[..], all[..3]);
+}
+
+#[test]
+fn ids_are_sent_as_they_are() {
+    let asked = Spec { tokenize_prompt: true, prefix_length: 10, ..random(chat(), "deepseek") };
+    let plan = plans(&asked).unwrap().remove(0);
+    assert!(plan.notes.iter().any(|note| note.contains("requests go to http://127.0.0.1:8000/v1/completions")));
+    let made = bodies(&workload(&asked).unwrap(), 40);
+    assert!(made.iter().all(|body| (70..=100).contains(&body["prompt"].as_array().unwrap().len())));
+    let first: Vec<_> = made.iter().map(|body| body["prompt"].as_array().unwrap()[..10].to_vec()).collect();
+    assert!(first.iter().all(|ids| *ids == first[0]), "one prefix");
+
+    let text = Spec { tokenizer_path: Some(tokenizer("qwen2_5")), tokenize_prompt: true, ..completions() };
+    let body = bodies(&workload(&Spec { prompt: Some("Hello, world!".to_string()), ..text.clone() }).unwrap(), 1);
+    assert_eq!(body[0]["prompt"], json!([9707, 11, 1879, 0]));
+    let templated = Spec { apply_chat_template: Some(true), prompt: Some("hi".to_string()), ..text };
+    assert_eq!(bodies(&workload(&templated).unwrap(), 1)[0]["prompt"].as_array().unwrap().len(), 30);
+    let sent_as_text = bodies(&workload(&Spec { tokenize_prompt: false, ..templated }).unwrap(), 1);
+    assert!(sent_as_text[0]["prompt"].as_str().unwrap().ends_with("hi<|im_end|>\n<|im_start|>assistant\n"));
+}
+
+#[test]
+fn what_tokens_need_is_said() {
+    let error = |spec: Spec| workload(&spec).unwrap_err();
+    assert!(error(Spec { tokenize_prompt: true, ..chat() }).contains("--tokenizer-path"));
+    assert!(error(Spec { dataset: Some("random".to_string()), ..chat() }).contains("--tokenizer-path"));
+    assert!(error(Spec { max_prompt_length: None, ..random(chat(), "deepseek") }).contains("--max-prompt-length"));
+    assert!(error(Spec { prefix_length: 5, ..chat() }).contains("--dataset random"));
+    assert!(error(Spec { tokenizer_path: Some("/nowhere".to_string()), ..chat() }).contains("/nowhere does not exist"));
+}
