@@ -193,6 +193,8 @@ pub struct Reporting {
     pub log_every: u64,
     pub debug: bool,
     pub quiet: bool,
+    /// Objectives of each run, checked; empty without. See [`crate::stats::slo`].
+    pub slo: String,
     /// The arguments as JSON, secrets masked.
     pub arguments_json: String,
 }

@@ -82,6 +82,8 @@ pub struct Spec {
     pub debug: bool,
     pub log_level: LogLevel,
     pub quiet: bool,
+    /// Criteria such as `p99_ttft<=2`.
+    pub slo: Vec<String>,
 
     pub workers: Option<usize>,
     /// Core numbers, or empty.
@@ -157,6 +159,7 @@ impl Default for Spec {
             debug: false,
             log_level: LogLevel::Info,
             quiet: false,
+            slo: Vec::new(),
             workers: None,
             cores: Vec::new(),
             spin: false,

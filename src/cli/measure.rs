@@ -1,7 +1,7 @@
 //! `ringmark perf`, carried out: from the spec to the exit status.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
@@ -16,10 +16,11 @@ use crate::engine::tls;
 use crate::log::Log;
 use crate::mock::Mock;
 use crate::plan::{Plan, RigFacts, resolve};
-use crate::report::screen;
+use crate::report::{overview, screen};
 use crate::run::{Finished, RunError, Watch};
 use crate::server::models::first_model;
 use crate::spec::{LogLevel, Spec, mask};
+use crate::stats::Summary;
 use crate::sweep;
 
 /// Width of tables in files, and on a standard output that is no terminal, columns.
@@ -43,13 +44,22 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     let follow =
         |read: Box<dyn Fn() -> crate::run::Reading + Send>| -> Box<dyn std::any::Any> { Box::new(bars.follow(read)) };
     let watch = Watch { log: log.clone(), stop, follow: &follow };
-    let mut ended = |_: &Plan, finished: &Finished| show(spec, finished, &root);
+    let count = plans.len();
+    let mut ended = |_: &Plan, finished: &Finished| {
+        if count > 1 {
+            log.info(&overview::one_line(&finished.summary));
+        }
+        show(spec, finished, &root)
+    };
     let finished = sweep::run_all(plans, &watch, &mut ended);
     drop(mock);
     if let Err(error) = &finished {
         log.error(&error.to_string());
     }
     let finished = finished.map_err(|error| mistake(error.to_string()))?;
+    if finished.len() > 1 {
+        show_overview(spec, &finished, &root).map_err(|error| mistake(error.to_string()))?;
+    }
     println!("Results: {}", root.display());
     Ok(exit_status(&finished))
 }
@@ -101,17 +111,37 @@ fn watch_signals(stop: &Arc<AtomicU8>, log: &Arc<Log>) -> Result<(), String> {
 
 /// Prints a run's tables and appends them to the files of the call.
 fn show(spec: &Spec, finished: &Finished, root: &Path) -> Result<(), RunError> {
-    let text = screen::render(&finished.summary, FILE_WIDTH);
+    append(&screen::render(&finished.summary, FILE_WIDTH), root)?;
+    if !spec.quiet {
+        print!("{}", screen::render(&finished.summary, screen_width()));
+    }
+    Ok(())
+}
+
+/// Prints the combined report of a sweep and appends it to the files of the call.
+fn show_overview(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), RunError> {
+    let runs: Vec<&Summary> = finished.iter().map(|run| &run.summary).collect();
+    let place = root.display().to_string();
+    append(&overview::render(&runs, Some(&place), FILE_WIDTH, false), root)?;
+    if !spec.quiet {
+        print!("{}", overview::render(&runs, Some(&place), screen_width(), screen_has_colours()));
+    }
+    Ok(())
+}
+
+fn append(text: &str, root: &Path) -> Result<(), RunError> {
     for name in ["performance_summary.txt", "benchmark.log"] {
         let path = root.join(name);
         let opened = File::options().create(true).append(true).open(&path);
         let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
         written.map_err(|cause| RunError::File { path, cause })?;
     }
-    if !spec.quiet {
-        print!("{}", screen::render(&finished.summary, screen_width()));
-    }
     Ok(())
+}
+
+/// Standard output is a terminal, and nobody asked for none.
+pub fn screen_has_colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Columns of the terminal that standard output is; [`FILE_WIDTH`] where it is none.
@@ -124,7 +154,7 @@ fn exit_status(finished: &[Finished]) -> u8 {
         status::INTERRUPTED
     } else if finished.iter().any(|run| run.summary.is_void()) {
         status::VOID
-    } else if finished.iter().any(|run| run.summary.all_failed()) {
+    } else if finished.iter().any(|run| run.summary.all_failed() || run.summary.missed_slo()) {
         status::MISSED
     } else {
         status::DONE

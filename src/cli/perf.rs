@@ -176,6 +176,9 @@ pub struct PerfArgs {
     /// Neither progress nor log on the screen: only the results
     #[arg(long, help_heading = RESULTS)]
     quiet: bool,
+    /// Objectives of each run, for example 'p99_ttft<=2 p99_tpot<=50ms': goodput, and exit status 1 when one is missed
+    #[arg(long, value_name = "CRITERION", num_args = 1.., help_heading = RESULTS)]
+    slo: Vec<String>,
 
     /// Worker threads, one pinned to each core. Default: all cores but one, never more than --parallel
     #[arg(long, value_name = "N", value_parser = values::count::<usize>, help_heading = CLIENT)]
@@ -256,6 +259,7 @@ impl From<PerfArgs> for Spec {
             debug: args.debug,
             log_level: args.log_level,
             quiet: args.quiet,
+            slo: args.slo,
             workers: args.workers,
             cores: args.cores.into_iter().flat_map(|cores| cores.0).collect(),
             spin: args.spin,

@@ -6,6 +6,7 @@ use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
 use super::{endpoint, folder, root_folder, spell};
 use crate::spec::{Spec, mask, masked_url};
+use crate::stats::slo;
 use crate::workload::Recipe;
 
 /// Requests of a run for which neither `--number` nor `--duration` is given.
@@ -147,6 +148,7 @@ impl Base<'_> {
             log_every: spec.log_every_n_query,
             debug: spec.debug,
             quiet: spec.quiet,
+            slo: self::slo(spec)?,
             arguments_json: self.arguments(load, number),
         })
     }
@@ -207,6 +209,15 @@ fn model(spec: &Spec, target: &Target) -> Result<String, PlanError> {
         None if target.mock.is_some() => Ok("mock".to_string()),
         None => Ok(String::new()),
     }
+}
+
+/// The objectives as one text, when they can be read.
+fn slo(spec: &Spec) -> Result<String, PlanError> {
+    let text = spec.slo.join(" ");
+    if !spec.slo.is_empty() {
+        slo::scan_all(&text).map_err(|what| PlanError::value("--slo", what))?;
+    }
+    Ok(text)
 }
 
 /// The loads of the sweep, in order.

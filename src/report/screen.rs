@@ -5,6 +5,8 @@ use super::table::{Align, Table, cut, number, wrap};
 use crate::record::finding::{Finding, Severity};
 use crate::stats::Summary;
 use crate::stats::quantile::{LEVELS, Quantile, SAMPLES_BEYOND, Series};
+use crate::stats::slo::Criterion;
+use crate::stats::speed::SpeedRow;
 use crate::stats::summary::Lag;
 use crate::time::format_ns;
 
@@ -18,6 +20,8 @@ pub fn render(s: &Summary, width: usize) -> String {
     out.push_str(&findings(s, width, "VOID: do not use these figures.", |severity| severity == Severity::Void));
     out.push_str("Benchmarking summary:\n");
     out.push_str(&summary_table(s).render());
+    out.push_str(&slo(s));
+    out.push_str(&speed(s));
     out.push_str(&failures(s, width));
     out.push_str(&percentiles(s, width));
     out.push_str(&intervals(s));
@@ -48,6 +52,35 @@ fn value_text(value: &Value) -> String {
 
 fn optional(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_string(), number)
+}
+
+fn slo(s: &Summary) -> String {
+    let Some(verdict) = &s.slo else { return String::new() };
+    let row = |(criterion, value, met): &(Criterion, Option<f64>, bool)| {
+        vec![criterion.text.clone(), optional(*value), if *met { "met" } else { "MISSED" }.to_string()]
+    };
+    let table = Table {
+        head: ["Objective", "Measured", "Verdict"].map(str::to_string).to_vec(),
+        aligns: vec![Align::Left, Align::Right, Align::Left],
+        rows: verdict.criteria.iter().map(row).collect(),
+        grid: false,
+    };
+    format!("\nService level objectives:\n{}", table.render())
+}
+
+fn speed(s: &Summary) -> String {
+    if s.speed.is_empty() {
+        return String::new();
+    }
+    let memory = s.gpu_memory_gb.map_or_else(|| "-".to_string(), |gb| format!("{gb:.2}"));
+    let row = |row: &SpeedRow| vec![row.prompt_tokens.to_string(), format!("{:.2}", row.tokens_per_s), memory.clone()];
+    let table = Table {
+        head: ["Prompt Tokens", "Speed(tokens/s)", "GPU Memory(GB)"].map(str::to_string).to_vec(),
+        aligns: vec![Align::Center; 3],
+        rows: s.speed.iter().map(row).collect(),
+        grid: false,
+    };
+    format!("\nSpeed Benchmark Results:\n{}", table.render())
 }
 
 fn failures(s: &Summary, width: usize) -> String {

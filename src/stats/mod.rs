@@ -9,6 +9,8 @@ pub mod gather;
 pub mod interval;
 pub mod metric;
 pub mod quantile;
+pub mod slo;
+pub mod speed;
 pub mod summary;
 
 pub use crate::record::finding::{Finding, Severity};
