@@ -14,6 +14,7 @@ mod error;
 mod folder;
 mod request;
 mod resolve;
+pub mod slo;
 mod spell;
 mod url;
 mod workers;
@@ -193,7 +194,7 @@ pub struct Reporting {
     pub log_every: u64,
     pub debug: bool,
     pub quiet: bool,
-    /// Objectives of each run, checked; empty without. See [`crate::stats::slo`].
+    /// Objectives of each run, checked; empty without. See [`slo`].
     pub slo: String,
     /// The arguments as JSON, secrets masked.
     pub arguments_json: String,

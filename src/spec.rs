@@ -84,6 +84,7 @@ pub struct Spec {
     pub quiet: bool,
     /// Criteria such as `p99_ttft<=2`.
     pub slo: Vec<String>,
+    pub language: Language,
 
     pub workers: Option<usize>,
     /// Core numbers, or empty.
@@ -93,6 +94,15 @@ pub struct Spec {
     pub source_address: Vec<IpAddr>,
     #[serde(skip)]
     pub force_fallback: bool,
+}
+
+/// The language of the HTML report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    #[default]
+    En,
+    Zh,
 }
 
 /// How much the log says.
@@ -160,6 +170,7 @@ impl Default for Spec {
             log_level: LogLevel::Info,
             quiet: false,
             slo: Vec::new(),
+            language: Language::En,
             workers: None,
             cores: Vec::new(),
             spin: false,

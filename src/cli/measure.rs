@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::engine::tls;
 use crate::log::Log;
 use crate::mock::Mock;
 use crate::plan::{Plan, RigFacts, resolve};
-use crate::report::{overview, screen};
+use crate::report::{html, overview, screen};
 use crate::run::{Finished, RunError, Watch};
 use crate::server::models::first_model;
 use crate::spec::{LogLevel, Spec, mask};
@@ -60,6 +60,7 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     if finished.len() > 1 {
         show_overview(spec, &finished, &root).map_err(|error| mistake(error.to_string()))?;
     }
+    write_html(spec, &finished, &root).map_err(|error| mistake(error.to_string()))?;
     println!("Results: {}", root.display());
     Ok(exit_status(&finished))
 }
@@ -127,6 +128,17 @@ fn show_overview(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), 
         print!("{}", overview::render(&runs, Some(&place), screen_width(), screen_has_colours()));
     }
     Ok(())
+}
+
+/// Writes the HTML report over all runs of the call.
+fn write_html(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), RunError> {
+    let databases: Vec<PathBuf> = finished.iter().map(|run| run.database.clone()).collect();
+    if databases.is_empty() {
+        return Ok(());
+    }
+    let path = root.join("perf_report.html");
+    let page = html::from_databases(&databases, spec.language)?;
+    std::fs::write(&path, page).map_err(|cause| RunError::File { path, cause })
 }
 
 fn append(text: &str, root: &Path) -> Result<(), RunError> {

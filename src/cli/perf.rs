@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, Args};
 
 use super::values;
 use crate::plan::Save;
-use crate::spec::{LogLevel, Spec};
+use crate::spec::{Language, LogLevel, Spec};
 
 const TARGET: &str = "Server";
 const LOAD: &str = "Load";
@@ -179,6 +179,9 @@ pub struct PerfArgs {
     /// Objectives of each run, for example 'p99_ttft<=2 p99_tpot<=50ms': goodput, and exit status 1 when one is missed
     #[arg(long, value_name = "CRITERION", num_args = 1.., help_heading = RESULTS)]
     slo: Vec<String>,
+    /// Language of the HTML report: en, zh
+    #[arg(long, value_name = "LANGUAGE", default_value = "en", value_parser = values::language(), help_heading = RESULTS)]
+    language: Language,
 
     /// Worker threads, one pinned to each core. Default: all cores but one, never more than --parallel
     #[arg(long, value_name = "N", value_parser = values::count::<usize>, help_heading = CLIENT)]
@@ -260,6 +263,7 @@ impl From<PerfArgs> for Spec {
             log_level: args.log_level,
             quiet: args.quiet,
             slo: args.slo,
+            language: args.language,
             workers: args.workers,
             cores: args.cores.into_iter().flat_map(|cores| cores.0).collect(),
             spin: args.spin,

@@ -1,12 +1,14 @@
-//! `ringmark report`: the tables again, from stored runs.
+//! `ringmark report`: the tables again, and the HTML report, from stored runs.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::measure::screen_width;
-use super::{Early, status};
-use crate::report::{from_database, screen};
+use super::measure::{screen_has_colours, screen_width};
+use super::{Early, status, values};
+use crate::report::{from_database, html, overview, screen};
+use crate::spec::Language;
+use crate::stats::Summary;
 
 /// Flags of `ringmark report`.
 #[derive(Args, Debug)]
@@ -14,18 +16,34 @@ pub struct ReportArgs {
     /// Databases of runs (benchmark_data.db)
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
+    /// Write the HTML report over all of them to this file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Language of the HTML report: en, zh
+    #[arg(long, value_name = "LANGUAGE", default_value = "en", value_parser = values::language())]
+    pub language: Language,
 }
 
-/// Prints the tables of each file.
+/// Prints the tables of each file, and of several the combined report.
 pub fn show(args: &ReportArgs) -> Result<u8, Early> {
-    let mut void = false;
+    let mistake = |text: String| Early::mistake(&text);
+    let mut summaries: Vec<Summary> = Vec::with_capacity(args.files.len());
     for file in &args.files {
-        let summary = from_database(file).map_err(|error| Early::mistake(&error.to_string()))?;
-        void |= summary.is_void();
+        let summary = from_database(file).map_err(|error| mistake(error.to_string()))?;
         if args.files.len() > 1 {
             println!("{}", file.display());
         }
         print!("{}", screen::render(&summary, screen_width()));
+        summaries.push(summary);
     }
-    Ok(if void { status::VOID } else { status::DONE })
+    let runs: Vec<&Summary> = summaries.iter().collect();
+    if runs.len() > 1 {
+        print!("{}", overview::render(&runs, None, screen_width(), screen_has_colours()));
+    }
+    if let Some(path) = &args.html {
+        let page = html::from_databases(&args.files, args.language).map_err(|error| mistake(error.to_string()))?;
+        std::fs::write(path, page).map_err(|error| mistake(format!("cannot write {}: {error}", path.display())))?;
+        println!("HTML report: {}", path.display());
+    }
+    Ok(if runs.iter().any(|run| run.is_void()) { status::VOID } else { status::DONE })
 }

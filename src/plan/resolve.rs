@@ -1,12 +1,12 @@
 //! From what was asked to what will be done: every cross-check of the command line.
 
 use super::request::{self, seconds_ns};
+use super::slo;
 use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
 use super::{endpoint, folder, root_folder, spell};
 use crate::spec::{Spec, mask, masked_url};
-use crate::stats::slo;
 use crate::workload::Recipe;
 
 /// Requests of a run for which neither `--number` nor `--duration` is given.

@@ -4,9 +4,9 @@ use serde_json::{Map, Value as Json, json};
 
 use super::rows::{self, Value};
 use super::screen::percentile_columns;
+use crate::plan::slo::Criterion;
 use crate::stats::Summary;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
-use crate::stats::slo::Criterion;
 use crate::stats::speed::SpeedRow;
 use crate::stats::summary::Lag;
 

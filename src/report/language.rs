@@ -1,12 +1,6 @@
 //! The languages of reports.
 
-/// The language in which a report is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Language {
-    #[default]
-    En,
-    Zh,
-}
+pub use crate::spec::Language;
 
 impl Language {
     /// The text in this language.

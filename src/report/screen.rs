@@ -2,10 +2,10 @@
 
 use super::rows::{self, Value};
 use super::table::{Align, Table, cut, number, wrap};
+use crate::plan::slo::Criterion;
 use crate::record::finding::{Finding, Severity};
 use crate::stats::Summary;
 use crate::stats::quantile::{LEVELS, Quantile, SAMPLES_BEYOND, Series};
-use crate::stats::slo::Criterion;
 use crate::stats::speed::SpeedRow;
 use crate::stats::summary::Lag;
 use crate::time::format_ns;
@@ -193,9 +193,19 @@ fn steady(s: &Summary) -> String {
 }
 
 fn client_table(s: &Summary) -> Table {
+    Table {
+        head: vec!["Key".to_string(), "Value".to_string()],
+        aligns: vec![Align::Left, Align::Right],
+        rows: client_rows(s).into_iter().map(|(key, value)| vec![key.to_string(), value]).collect(),
+        grid: false,
+    }
+}
+
+/// The client's own figures, each a name and a value.
+pub fn client_rows(s: &Summary) -> Vec<(&'static str, String)> {
     let c = &s.client;
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    let mut row = |key: &str, value: String| rows.push(vec![key.to_string(), value]);
+    let mut rows: Vec<(&'static str, String)> = Vec::new();
+    let mut row = |key: &'static str, value: String| rows.push((key, value));
     row("Receive lag p50 / p99 / max", lag_text(c.receive_lag));
     row("Send lag p50 / p99 / max", lag_text(c.send_lag));
     row("Turnaround p50 / p99 / max", lag_text(c.turnaround));
@@ -219,12 +229,7 @@ fn client_table(s: &Summary) -> Table {
     let known = |text: String| if workers { text } else { "-".to_string() };
     row("Context switches own / forced", known(format!("{} / {}", c.voluntary_switches, c.involuntary_switches)));
     row("Connections opened", known(c.connections_opened.to_string()));
-    Table {
-        head: vec!["Key".to_string(), "Value".to_string()],
-        aligns: vec![Align::Left, Align::Right],
-        rows,
-        grid: false,
-    }
+    rows
 }
 
 fn lag_text(lag: Lag) -> String {
