@@ -11,6 +11,7 @@ use crate::workload::Recipe;
 pub use crate::workload::arrivals::{Arrival, Schedule};
 
 mod error;
+pub mod export;
 mod folder;
 mod request;
 mod resolve;
@@ -196,6 +197,8 @@ pub struct Reporting {
     pub quiet: bool,
     /// Objectives of each run, checked; empty without. See [`slo`].
     pub slo: String,
+    /// Files for other tools, written when all runs are over.
+    pub exports: Vec<export::Export>,
     /// The arguments as JSON, secrets masked.
     pub arguments_json: String,
 }

@@ -85,6 +85,9 @@ pub struct Spec {
     /// Criteria such as `p99_ttft<=2`.
     pub slo: Vec<String>,
     pub language: Language,
+    pub csv: Option<PathBuf>,
+    /// Each `format=file`.
+    pub export: Vec<String>,
 
     pub workers: Option<usize>,
     /// Core numbers, or empty.
@@ -171,6 +174,8 @@ impl Default for Spec {
             quiet: false,
             slo: Vec::new(),
             language: Language::En,
+            csv: None,
+            export: Vec::new(),
             workers: None,
             cores: Vec::new(),
             spin: false,

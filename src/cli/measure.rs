@@ -16,6 +16,7 @@ use crate::engine::tls;
 use crate::log::Log;
 use crate::mock::Mock;
 use crate::plan::{Plan, RigFacts, resolve};
+use crate::report::export::write_all;
 use crate::report::{html, overview, screen};
 use crate::run::{Finished, RunError, Watch};
 use crate::server::models::first_model;
@@ -34,6 +35,7 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     let facts = facts();
     let (plans, mock) = decide(spec, &facts).map_err(mistake)?;
     let root = plans[0].report.root.clone();
+    let exports = plans[0].report.exports.clone();
     let bars = Bars::new(spec.quiet);
     let log = open_log(spec, &root, &bars).map_err(mistake)?;
     for note in &plans[0].notes {
@@ -61,6 +63,8 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
         show_overview(spec, &finished, &root).map_err(|error| mistake(error.to_string()))?;
     }
     write_html(spec, &finished, &root).map_err(|error| mistake(error.to_string()))?;
+    let written = write_all(&exports, &databases(&finished)).map_err(|error| mistake(error.to_string()))?;
+    written.iter().for_each(|path| println!("Written: {}", path.display()));
     println!("Results: {}", root.display());
     Ok(exit_status(&finished))
 }
@@ -132,13 +136,17 @@ fn show_overview(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), 
 
 /// Writes the HTML report over all runs of the call.
 fn write_html(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), RunError> {
-    let databases: Vec<PathBuf> = finished.iter().map(|run| run.database.clone()).collect();
+    let databases = databases(finished);
     if databases.is_empty() {
         return Ok(());
     }
     let path = root.join("perf_report.html");
     let page = html::from_databases(&databases, spec.language)?;
     std::fs::write(&path, page).map_err(|cause| RunError::File { path, cause })
+}
+
+fn databases(finished: &[Finished]) -> Vec<PathBuf> {
+    finished.iter().map(|run| run.database.clone()).collect()
 }
 
 fn append(text: &str, root: &Path) -> Result<(), RunError> {

@@ -182,6 +182,13 @@ pub struct PerfArgs {
     /// Language of the HTML report: en, zh
     #[arg(long, value_name = "LANGUAGE", default_value = "en", value_parser = values::language(), help_heading = RESULTS)]
     language: Language,
+    /// Write a row for each run in the columns of LMDeploy's throughput profiling
+    #[arg(long, value_name = "FILE", help_heading = RESULTS)]
+    csv: Option<PathBuf>,
+    /// Write a file for another tool: vllm, aiperf, llmd, or evalscope-db (needs --save full). Several runs: several
+    /// files, with the run's name before the extension
+    #[arg(long, value_name = "FORMAT=FILE", num_args = 1.., help_heading = RESULTS)]
+    export: Vec<String>,
 
     /// Worker threads, one pinned to each core. Default: all cores but one, never more than --parallel
     #[arg(long, value_name = "N", value_parser = values::count::<usize>, help_heading = CLIENT)]
@@ -264,6 +271,8 @@ impl From<PerfArgs> for Spec {
             quiet: args.quiet,
             slo: args.slo,
             language: args.language,
+            csv: args.csv,
+            export: args.export,
             workers: args.workers,
             cores: args.cores.into_iter().flat_map(|cores| cores.0).collect(),
             spin: args.spin,

@@ -5,7 +5,7 @@ use super::slo;
 use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
-use super::{endpoint, folder, root_folder, spell};
+use super::{endpoint, export, folder, root_folder, spell};
 use crate::spec::{Spec, mask, masked_url};
 use crate::workload::Recipe;
 
@@ -149,6 +149,7 @@ impl Base<'_> {
             debug: spec.debug,
             quiet: spec.quiet,
             slo: self::slo(spec)?,
+            exports: export::scan(spec.csv.as_deref(), &spec.export, Some(spec.save))?,
             arguments_json: self.arguments(load, number),
         })
     }

@@ -59,7 +59,7 @@ fn value(value: &Value) -> Json {
 }
 
 /// A number, or null: JSON has no NaN.
-fn finite(value: Option<f64>) -> Json {
+pub fn finite(value: Option<f64>) -> Json {
     value.and_then(serde_json::Number::from_f64).map_or(Json::Null, Json::Number)
 }
 

@@ -1,6 +1,7 @@
 //! What people and programs read: tables and JSON, made from a run's database and nothing else.
 
 pub mod advice;
+pub mod export;
 pub mod html;
 pub mod json;
 pub mod language;

@@ -100,6 +100,11 @@ impl Reader {
         Ok(())
     }
 
+    /// For the modules of this folder that read in a way of their own.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     fn fail(&self, reason: impl ToString) -> StoreError {
         StoreError::read(&self.path, reason)
     }
