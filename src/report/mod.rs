@@ -1,6 +1,7 @@
 //! What people and programs read: tables and JSON, made from a run's database and nothing else.
 
 pub mod advice;
+pub mod compare;
 pub mod export;
 pub mod html;
 pub mod json;
@@ -9,6 +10,7 @@ pub mod overview;
 pub mod rows;
 pub mod screen;
 pub mod table;
+pub mod workload;
 
 use std::path::Path;
 

@@ -4,6 +4,7 @@
 //! the tables show, and [`findings`] says how far to trust it.
 
 pub mod concurrency;
+pub mod difference;
 pub mod findings;
 pub mod gather;
 pub mod interval;

@@ -9,6 +9,7 @@ mod words;
 use std::path::{Path, PathBuf};
 
 pub use chart::escape;
+pub use parts::table as numbers_table;
 
 use super::Measured;
 use super::language::Language;
