@@ -153,3 +153,46 @@ fn different_workloads_are_named() {
     let b = timed(folder.path(), "b.db", 0, r#"{"parallel":[8],"max_tokens":[64],"save":"full"}"#);
     assert_eq!(ringmark::report::workload::differences(&a, &b), ["parallel 1 / 8"]);
 }
+
+#[test]
+fn shards_are_read_as_one_run() {
+    use ringmark::record::facts::ClockPair;
+    use ringmark::report::{html, measured, merge};
+    let folder = tempfile::tempdir().unwrap();
+    // The same ten seconds on two machines whose clocks count from different instants.
+    let shard = |name: &str, seed: u64, later_ns: u64| {
+        let mut block = Block::new(0);
+        for index in 0..100 {
+            push_ok(&mut block, index, index * 100, &[20 + seed, 99]);
+        }
+        for record in &mut block.records {
+            for tick in [&mut record.due, &mut record.end] {
+                tick.0 += later_ns;
+            }
+            for tick in [&mut record.picked, &mut record.write_start, &mut record.first_token, &mut record.last_token] {
+                *tick = tick.map(|tick| tick.plus_ns(later_ns));
+            }
+        }
+        block.arrivals.iter_mut().for_each(|tick| tick.0 += later_ns);
+        let path = folder.path().join(name);
+        let mut start = start(closed(100, 1), Save::Text);
+        start.arguments_json = format!(r#"{{"parallel":[1],"seed":{seed}}}"#);
+        start.clock = ClockPair { tick_ns: records::ORIGIN + later_ns, unix_ns: records::UNIX };
+        collect(&path, start, vec![Parcel::Block(block), Parcel::Worker(Box::new(report(Phase::Measured)))]);
+        path
+    };
+    let paths = [shard("a.db", 1, 0), shard("b.db", 2, 5_000_000_000_000)];
+    let runs = paths.each_ref().map(|path| measured(path).unwrap());
+    assert!(merge::are_shards(&runs));
+    let merged = merge::measured(&paths).unwrap();
+    let s = &merged.summary;
+    assert_eq!((s.counts.scheduled, s.counts.ok, s.concurrency.peak, s.client.workers), (200, 200, 2, 2));
+    assert_eq!(s.facts.parallel, Some(2));
+    assert!((s.time_s.unwrap() - 10.0).abs() < 1e-9, "{:?}", s.time_s);
+    assert!((s.throughput.requests_per_s.unwrap() - 20.0).abs() < 1e-6);
+    assert_eq!(s.series.ttft_s.value(500).map(|s| (s * 1e3).round()), Some(21.0));
+    assert!(!s.is_void(), "{:?}", s.findings);
+    assert!(html::page(&[html::Run::read_shards(&paths).unwrap()], ringmark::spec::Language::En).contains("200"));
+    let later = shard("c.db", 3, 0);
+    assert!(!merge::are_shards(&[measured(&later).unwrap()]), "one run is none");
+}

@@ -1,6 +1,6 @@
 //! `ringmark report`: the tables again, and the HTML report, from stored runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -8,7 +8,7 @@ use super::measure::{screen_has_colours, screen_width};
 use super::{Early, status, values};
 use crate::plan::export;
 use crate::report::export::write_all;
-use crate::report::{from_database, html, overview, screen};
+use crate::report::{Measured, html, measured, merge, overview, screen};
 use crate::spec::Language;
 use crate::stats::Summary;
 
@@ -32,29 +32,54 @@ pub struct ReportArgs {
     pub export: Vec<String>,
 }
 
-/// Prints the tables of each file, and of several the combined report.
+/// Prints the tables of each file, and of several the combined report; shards of one load are shown as one run.
 pub fn show(args: &ReportArgs) -> Result<u8, Early> {
     let mistake = |text: String| Early::mistake(&text);
     let exports = export::scan(args.csv.as_deref(), &args.export, None).map_err(|error| mistake(error.to_string()))?;
-    let mut summaries: Vec<Summary> = Vec::with_capacity(args.files.len());
-    for file in &args.files {
-        let summary = from_database(file).map_err(|error| mistake(error.to_string()))?;
-        if args.files.len() > 1 {
+    let read = |path: &PathBuf| measured(path).map_err(|error| mistake(error.to_string()));
+    let runs: Vec<Measured> = args.files.iter().map(read).collect::<Result<_, _>>()?;
+    if merge::are_shards(&runs) {
+        if !exports.is_empty() {
+            return Err(mistake("--csv and --export write single runs, not merged shards: give one file".to_string()));
+        }
+        return show_shards(args);
+    }
+    for (run, file) in runs.iter().zip(&args.files) {
+        if runs.len() > 1 {
             println!("{}", file.display());
         }
-        print!("{}", screen::render(&summary, screen_width()));
-        summaries.push(summary);
+        print!("{}", screen::render(&run.summary, screen_width()));
     }
-    let runs: Vec<&Summary> = summaries.iter().collect();
-    if runs.len() > 1 {
-        print!("{}", overview::render(&runs, None, screen_width(), screen_has_colours()));
+    let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
+    if summaries.len() > 1 {
+        print!("{}", overview::render(&summaries, None, screen_width(), screen_has_colours()));
     }
     if let Some(path) = &args.html {
         let page = html::from_databases(&args.files, args.language).map_err(|error| mistake(error.to_string()))?;
-        std::fs::write(path, page).map_err(|error| mistake(format!("cannot write {}: {error}", path.display())))?;
-        println!("HTML report: {}", path.display());
+        write_page(path, &page)?;
     }
     let written = write_all(&exports, &args.files).map_err(|error| mistake(error.to_string()))?;
     written.iter().for_each(|path| println!("Written: {}", path.display()));
-    Ok(if runs.iter().any(|run| run.is_void()) { status::VOID } else { status::DONE })
+    Ok(status_of(summaries.iter().any(|run| run.is_void())))
+}
+
+fn show_shards(args: &ReportArgs) -> Result<u8, Early> {
+    let shards = html::Run::read_shards(&args.files).map_err(|error| Early::mistake(&error.to_string()))?;
+    println!("{} shards of one load, merged:", args.files.len());
+    print!("{}", screen::render(&shards.summary, screen_width()));
+    let void = shards.summary.is_void();
+    if let Some(path) = &args.html {
+        write_page(path, &html::page(&[shards], args.language))?;
+    }
+    Ok(status_of(void))
+}
+
+fn write_page(path: &Path, page: &str) -> Result<(), Early> {
+    std::fs::write(path, page).map_err(|error| Early::mistake(&format!("cannot write {}: {error}", path.display())))?;
+    println!("HTML report: {}", path.display());
+    Ok(())
+}
+
+fn status_of(void: bool) -> u8 {
+    if void { status::VOID } else { status::DONE }
 }

@@ -39,7 +39,7 @@ impl Row {
     /// What the interval says, in a word.
     fn verdict(&self, language: Language) -> &'static str {
         match self.difference {
-            None => language.pick("too few samples", "样本太少"),
+            None => language.pick("not known", "未知"),
             Some(difference) if !difference.is_sure() => language.pick("no sure difference", "无显著差异"),
             Some(difference) if (difference.value > 0.0) == self.more_is_better => language.pick("better", "更好"),
             Some(_) => language.pick("worse", "更差"),

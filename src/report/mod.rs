@@ -6,6 +6,7 @@ pub mod export;
 pub mod html;
 pub mod json;
 pub mod language;
+pub mod merge;
 pub mod overview;
 pub mod rows;
 pub mod screen;

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 pub use chart::escape;
 pub use parts::table as numbers_table;
 
-use super::Measured;
 use super::language::Language;
+use super::{Measured, merge};
 use crate::record::Phase;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError, StoredRun};
@@ -38,6 +38,15 @@ impl Run {
         let Measured { run, summary, samples } = super::measured(path)?;
         let mut timeline = Timeline::new(&samples);
         Reader::open(path)?.each_block(Phase::Measured, Detail::Figures, |block| timeline.add(block))?;
+        timeline.finish();
+        Ok(Run { run, summary, samples, timeline })
+    }
+
+    /// Reads shards as one run.
+    pub fn read_shards(paths: &[PathBuf]) -> Result<Run, StoreError> {
+        let Measured { run, summary, samples } = merge::measured(paths)?;
+        let mut timeline = Timeline::new(&samples);
+        merge::each_block(paths, |block| timeline.add(block))?;
         timeline.finish();
         Ok(Run { run, summary, samples, timeline })
     }
