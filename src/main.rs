@@ -17,6 +17,7 @@ fn carry_out(command: Command) -> Result<u8, Early> {
         Command::Perf(args) => cli::measure::perf(&Spec::from(*args)),
         Command::Mock(args) => cli::mock::serve(&args),
         Command::Report(args) => cli::report::show(&args),
+        Command::Compare(args) => cli::compare::show(&args),
         Command::Rig(args) => cli::rig::show(&args),
     }
 }

@@ -14,9 +14,11 @@ pub use crate::workload::arrivals::{Arrival, Schedule};
 mod api;
 mod data;
 mod error;
+pub mod export;
 mod folder;
 mod request;
 mod resolve;
+pub mod slo;
 mod spell;
 mod url;
 mod workers;
@@ -194,6 +196,10 @@ pub struct Reporting {
     pub log_every: u64,
     pub debug: bool,
     pub quiet: bool,
+    /// Objectives of each run, checked; empty without. See [`slo`].
+    pub slo: String,
+    /// Files for other tools, written when all runs are over.
+    pub exports: Vec<export::Export>,
     /// The arguments as JSON, secrets masked.
     pub arguments_json: String,
 }

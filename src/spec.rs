@@ -99,6 +99,12 @@ pub struct Spec {
     pub debug: bool,
     pub log_level: LogLevel,
     pub quiet: bool,
+    /// Criteria such as `p99_ttft<=2`.
+    pub slo: Vec<String>,
+    pub language: Language,
+    pub csv: Option<PathBuf>,
+    /// Each `format=file`.
+    pub export: Vec<String>,
 
     pub workers: Option<usize>,
     /// Core numbers, or empty.
@@ -108,6 +114,15 @@ pub struct Spec {
     pub source_address: Vec<IpAddr>,
     #[serde(skip)]
     pub force_fallback: bool,
+}
+
+/// The language of the HTML report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    #[default]
+    En,
+    Zh,
 }
 
 /// How much the log says.
@@ -182,6 +197,10 @@ impl Default for Spec {
             debug: false,
             log_level: LogLevel::Info,
             quiet: false,
+            slo: Vec::new(),
+            language: Language::En,
+            csv: None,
+            export: Vec::new(),
             workers: None,
             cores: Vec::new(),
             spin: false,

@@ -55,6 +55,7 @@ pub fn measure(mut spec: Spec) -> Ours {
         log: Arc::new(Log::new(Timestamp::now, TimeZone::UTC, Vec::new())),
         stop: Arc::new(AtomicU8::new(0)),
         follow: &|_| Box::new(()),
+        follow_making: &|_| Box::new(()),
     };
     let finished = run(&plan, &watch).expect("the run can be made");
     let (worker, records) = read(&finished.database);

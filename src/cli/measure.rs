@@ -1,8 +1,8 @@
 //! `ringmark perf`, carried out: from the spec to the exit status.
 
 use std::fs::File;
-use std::io::Write;
-use std::path::Path;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::time::Duration;
@@ -16,10 +16,12 @@ use crate::engine::tls;
 use crate::log::Log;
 use crate::mock::Mock;
 use crate::plan::{Plan, RigFacts, resolve};
-use crate::report::screen;
+use crate::report::export::write_all;
+use crate::report::{html, overview, screen};
 use crate::run::{Finished, RunError, Watch};
 use crate::server::models::first_model;
 use crate::spec::{LogLevel, Spec, mask};
+use crate::stats::Summary;
 use crate::sweep;
 
 /// Width of tables in files, and on a standard output that is no terminal, columns.
@@ -35,6 +37,7 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     let (mut plans, mock) = decide(spec, &facts).map_err(mistake)?;
     plans[0].notes.extend(proxy_note(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())));
     let root = plans[0].report.root.clone();
+    let exports = plans[0].report.exports.clone();
     let bars = Bars::new(spec.quiet);
     let log = open_log(spec, &root, &bars).map_err(mistake)?;
     for note in &plans[0].notes {
@@ -46,13 +49,25 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
         |read: Box<dyn Fn() -> crate::run::Reading + Send>| -> Box<dyn std::any::Any> { Box::new(bars.follow(read)) };
     let follow_making = |making| -> Box<dyn std::any::Any> { Box::new(bars.follow_making(making)) };
     let watch = Watch { log: log.clone(), stop, follow: &follow, follow_making: &follow_making };
-    let mut ended = |_: &Plan, finished: &Finished| show(spec, finished, &root);
+    let count = plans.len();
+    let mut ended = |_: &Plan, finished: &Finished| {
+        if count > 1 {
+            log.info(&overview::one_line(&finished.summary));
+        }
+        show(spec, finished, &root)
+    };
     let finished = sweep::run_all(plans, &watch, &mut ended);
     drop(mock);
     if let Err(error) = &finished {
         log.error(&error.to_string());
     }
     let finished = finished.map_err(|error| mistake(error.to_string()))?;
+    if finished.len() > 1 {
+        show_overview(spec, &finished, &root).map_err(|error| mistake(error.to_string()))?;
+    }
+    write_html(spec, &finished, &root).map_err(|error| mistake(error.to_string()))?;
+    let written = write_all(&exports, &databases(&finished)).map_err(|error| mistake(error.to_string()))?;
+    written.iter().for_each(|path| println!("Written: {}", path.display()));
     println!("Results: {}", root.display());
     Ok(exit_status(&finished))
 }
@@ -111,17 +126,52 @@ fn watch_signals(stop: &Arc<AtomicU8>, log: &Arc<Log>) -> Result<(), String> {
 
 /// Prints a run's tables and appends them to the files of the call.
 fn show(spec: &Spec, finished: &Finished, root: &Path) -> Result<(), RunError> {
-    let text = screen::render(&finished.summary, FILE_WIDTH);
+    append(&screen::render(&finished.summary, FILE_WIDTH), root)?;
+    if !spec.quiet {
+        print!("{}", screen::render(&finished.summary, screen_width()));
+    }
+    Ok(())
+}
+
+/// Prints the combined report of a sweep and appends it to the files of the call.
+fn show_overview(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), RunError> {
+    let runs: Vec<&Summary> = finished.iter().map(|run| &run.summary).collect();
+    let place = root.display().to_string();
+    append(&overview::render(&runs, Some(&place), FILE_WIDTH, false), root)?;
+    if !spec.quiet {
+        print!("{}", overview::render(&runs, Some(&place), screen_width(), screen_has_colours()));
+    }
+    Ok(())
+}
+
+/// Writes the HTML report over all runs of the call.
+fn write_html(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), RunError> {
+    let databases = databases(finished);
+    if databases.is_empty() {
+        return Ok(());
+    }
+    let path = root.join("perf_report.html");
+    let page = html::from_databases(&databases, spec.language)?;
+    std::fs::write(&path, page).map_err(|cause| RunError::File { path, cause })
+}
+
+fn databases(finished: &[Finished]) -> Vec<PathBuf> {
+    finished.iter().map(|run| run.database.clone()).collect()
+}
+
+fn append(text: &str, root: &Path) -> Result<(), RunError> {
     for name in ["performance_summary.txt", "benchmark.log"] {
         let path = root.join(name);
         let opened = File::options().create(true).append(true).open(&path);
         let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
         written.map_err(|cause| RunError::File { path, cause })?;
     }
-    if !spec.quiet {
-        print!("{}", screen::render(&finished.summary, screen_width()));
-    }
     Ok(())
+}
+
+/// Standard output is a terminal, and nobody asked for none.
+pub fn screen_has_colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Columns of the terminal that standard output is; [`FILE_WIDTH`] where it is none.
@@ -134,7 +184,7 @@ fn exit_status(finished: &[Finished]) -> u8 {
         status::INTERRUPTED
     } else if finished.iter().any(|run| run.summary.is_void()) {
         status::VOID
-    } else if finished.iter().any(|run| run.summary.all_failed()) {
+    } else if finished.iter().any(|run| run.summary.all_failed() || run.summary.missed_slo()) {
         status::MISSED
     } else {
         status::DONE

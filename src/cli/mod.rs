@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub mod compare;
 mod files;
 pub mod interrupt;
 pub mod measure;
@@ -45,6 +46,8 @@ pub enum Command {
     Mock(mock::MockArgs),
     /// Show the tables of stored runs again
     Report(report::ReportArgs),
+    /// Compare stored runs, with how sure each difference is
+    Compare(compare::CompareArgs),
     /// Say what this machine can measure, and how well
     Rig(rig::RigArgs),
 }

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, Args};
 
 use super::values;
 use crate::plan::Save;
-use crate::spec::{LogLevel, Spec};
+use crate::spec::{Language, LogLevel, Spec};
 
 const TARGET: &str = "Server";
 const LOAD: &str = "Load";
@@ -204,6 +204,19 @@ pub struct PerfArgs {
     /// Neither progress nor log on the screen: only the results
     #[arg(long, help_heading = RESULTS)]
     quiet: bool,
+    /// Objectives of each run, for example 'p99_ttft<=2 p99_tpot<=50ms': goodput, and exit status 1 when one is missed
+    #[arg(long, value_name = "CRITERION", num_args = 1.., help_heading = RESULTS)]
+    slo: Vec<String>,
+    /// Language of the HTML report: en, zh
+    #[arg(long, value_name = "LANGUAGE", default_value = "en", value_parser = values::language(), help_heading = RESULTS)]
+    language: Language,
+    /// Write a row for each run in the columns of LMDeploy's throughput profiling
+    #[arg(long, value_name = "FILE", help_heading = RESULTS)]
+    csv: Option<PathBuf>,
+    /// Write a file for another tool: vllm, aiperf, llmd, or evalscope-db (needs --save full). Several runs: several
+    /// files, with the run's name before the extension
+    #[arg(long, value_name = "FORMAT=FILE", num_args = 1.., help_heading = RESULTS)]
+    export: Vec<String>,
 
     /// Worker threads, one pinned to each core. Default: all cores but one, never more than --parallel
     #[arg(long, value_name = "N", value_parser = values::count::<usize>, help_heading = CLIENT)]
@@ -296,6 +309,10 @@ impl From<PerfArgs> for Spec {
             debug: args.debug,
             log_level: args.log_level,
             quiet: args.quiet,
+            slo: args.slo,
+            language: args.language,
+            csv: args.csv,
+            export: args.export,
             workers: args.workers,
             cores: args.cores.into_iter().flat_map(|cores| cores.0).collect(),
             spin: args.spin,

@@ -1,12 +1,16 @@
-//! `ringmark report`: the tables again, from stored runs.
+//! `ringmark report`: the tables again, and the HTML report, from stored runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::measure::screen_width;
-use super::{Early, status};
-use crate::report::{from_database, screen};
+use super::measure::{screen_has_colours, screen_width};
+use super::{Early, status, values};
+use crate::plan::export;
+use crate::report::export::write_all;
+use crate::report::{Measured, html, measured, merge, overview, screen};
+use crate::spec::Language;
+use crate::stats::Summary;
 
 /// Flags of `ringmark report`.
 #[derive(Args, Debug)]
@@ -14,18 +18,68 @@ pub struct ReportArgs {
     /// Databases of runs (benchmark_data.db)
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
+    /// Write the HTML report over all of them to this file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Language of the HTML report: en, zh
+    #[arg(long, value_name = "LANGUAGE", default_value = "en", value_parser = values::language())]
+    pub language: Language,
+    /// Write a row for each run in the columns of LMDeploy's throughput profiling
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write a file for another tool: vllm, aiperf, llmd, or evalscope-db
+    #[arg(long, value_name = "FORMAT=FILE", num_args = 1)]
+    pub export: Vec<String>,
 }
 
-/// Prints the tables of each file.
+/// Prints the tables of each file, and of several the combined report; shards of one load are shown as one run.
 pub fn show(args: &ReportArgs) -> Result<u8, Early> {
-    let mut void = false;
-    for file in &args.files {
-        let summary = from_database(file).map_err(|error| Early::mistake(&error.to_string()))?;
-        void |= summary.is_void();
-        if args.files.len() > 1 {
+    let mistake = |text: String| Early::mistake(&text);
+    let exports = export::scan(args.csv.as_deref(), &args.export, None).map_err(|error| mistake(error.to_string()))?;
+    let read = |path: &PathBuf| measured(path).map_err(|error| mistake(error.to_string()));
+    let runs: Vec<Measured> = args.files.iter().map(read).collect::<Result<_, _>>()?;
+    if merge::are_shards(&runs) {
+        if !exports.is_empty() {
+            return Err(mistake("--csv and --export write single runs, not merged shards: give one file".to_string()));
+        }
+        return show_shards(args);
+    }
+    for (run, file) in runs.iter().zip(&args.files) {
+        if runs.len() > 1 {
             println!("{}", file.display());
         }
-        print!("{}", screen::render(&summary, screen_width()));
+        print!("{}", screen::render(&run.summary, screen_width()));
     }
-    Ok(if void { status::VOID } else { status::DONE })
+    let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
+    if summaries.len() > 1 {
+        print!("{}", overview::render(&summaries, None, screen_width(), screen_has_colours()));
+    }
+    if let Some(path) = &args.html {
+        let page = html::from_databases(&args.files, args.language).map_err(|error| mistake(error.to_string()))?;
+        write_page(path, &page)?;
+    }
+    let written = write_all(&exports, &args.files).map_err(|error| mistake(error.to_string()))?;
+    written.iter().for_each(|path| println!("Written: {}", path.display()));
+    Ok(status_of(summaries.iter().any(|run| run.is_void())))
+}
+
+fn show_shards(args: &ReportArgs) -> Result<u8, Early> {
+    let shards = html::Run::read_shards(&args.files).map_err(|error| Early::mistake(&error.to_string()))?;
+    println!("{} shards of one load, merged:", args.files.len());
+    print!("{}", screen::render(&shards.summary, screen_width()));
+    let void = shards.summary.is_void();
+    if let Some(path) = &args.html {
+        write_page(path, &html::page(&[shards], args.language))?;
+    }
+    Ok(status_of(void))
+}
+
+fn write_page(path: &Path, page: &str) -> Result<(), Early> {
+    std::fs::write(path, page).map_err(|error| Early::mistake(&format!("cannot write {}: {error}", path.display())))?;
+    println!("HTML report: {}", path.display());
+    Ok(())
+}
+
+fn status_of(void: bool) -> u8 {
+    if void { status::VOID } else { status::DONE }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::plan::Save;
-use crate::spec::LogLevel;
+use crate::spec::{Language, LogLevel};
 use crate::time::{S, scan_duration_ns};
 
 /// Cores of `--cores`.
@@ -74,6 +74,14 @@ pub fn save() -> impl TypedValueParser<Value = Save> {
         "full" => Save::Full,
         "metrics" => Save::Metrics,
         _ => Save::Text,
+    })
+}
+
+/// `--language`
+pub fn language() -> impl TypedValueParser<Value = Language> {
+    PossibleValuesParser::new(["en", "zh"]).map(|word| match word.as_str() {
+        "zh" => Language::Zh,
+        _ => Language::En,
     })
 }
 

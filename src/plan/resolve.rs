@@ -1,10 +1,11 @@
 //! From what was asked to what will be done: every cross-check of the command line.
 
 use super::request::{self, seconds_ns};
+use super::slo;
 use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
-use super::{api, data, endpoint, folder, root_folder};
+use super::{api, data, endpoint, export, folder, root_folder};
 use crate::api::endpoint::Api;
 use crate::api::query_template::QueryTemplate;
 use crate::spec::{Spec, mask, masked_url};
@@ -138,6 +139,8 @@ impl Base<'_> {
             log_every: spec.log_every_n_query,
             debug: spec.debug,
             quiet: spec.quiet,
+            slo: self::slo(spec)?,
+            exports: export::scan(spec.csv.as_deref(), &spec.export, Some(spec.save))?,
             arguments_json: self.arguments(load, number),
         })
     }
@@ -202,6 +205,15 @@ fn model(spec: &Spec, template: Option<&QueryTemplate>, target: &Target) -> Resu
         None if target.mock.is_some() => Ok("mock".to_string()),
         None => Ok(String::new()),
     }
+}
+
+/// The objectives as one text, when they can be read.
+fn slo(spec: &Spec) -> Result<String, PlanError> {
+    let text = spec.slo.join(" ");
+    if !spec.slo.is_empty() {
+        slo::scan_all(&text).map_err(|what| PlanError::value("--slo", what))?;
+    }
+    Ok(text)
 }
 
 /// The loads of the sweep, in order.

@@ -35,6 +35,9 @@ pub struct RunFacts {
     pub cold: bool,
     /// Request ids are `<prefix>-<phase letter><index>`.
     pub request_id_prefix: String,
+    /// Objectives as typed after `--slo`; empty without.
+    #[serde(default)]
+    pub slo: String,
 }
 
 /// How load is offered; see [`Load`].
@@ -77,6 +80,7 @@ impl RunFacts {
             spin: plan.spin,
             cold: plan.cold,
             request_id_prefix: request_id_prefix.to_string(),
+            slo: plan.report.slo.clone(),
         }
     }
 }

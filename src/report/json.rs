@@ -4,8 +4,10 @@ use serde_json::{Map, Value as Json, json};
 
 use super::rows::{self, Value};
 use super::screen::percentile_columns;
+use crate::plan::slo::Criterion;
 use crate::stats::Summary;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
+use crate::stats::speed::SpeedRow;
 use crate::stats::summary::Lag;
 
 /// The content of `benchmark_summary.json`.
@@ -20,6 +22,10 @@ pub fn summary(s: &Summary) -> Json {
     out.insert("Confidence intervals (95%)".to_string(), intervals(s));
     out.insert("Steady part".to_string(), steady(s));
     out.insert("Client".to_string(), client(s));
+    out.insert("SLO".to_string(), slo(s));
+    if !s.speed.is_empty() {
+        out.insert("Speed benchmark".to_string(), speed(s));
+    }
     out.insert("Findings".to_string(), json!(s.findings));
     Json::Object(out)
 }
@@ -53,7 +59,7 @@ fn value(value: &Value) -> Json {
 }
 
 /// A number, or null: JSON has no NaN.
-fn finite(value: Option<f64>) -> Json {
+pub fn finite(value: Option<f64>) -> Json {
     value.and_then(serde_json::Number::from_f64).map_or(Json::Null, Json::Number)
 }
 
@@ -64,6 +70,20 @@ fn failures(s: &Summary) -> Json {
         json!({"class": failure.failure.name(), "count": failure.count, "texts": texts})
     };
     Json::Array(s.failures.iter().map(one).collect())
+}
+
+fn slo(s: &Summary) -> Json {
+    let Some(verdict) = &s.slo else { return Json::Null };
+    let criterion = |(criterion, value, met): &(Criterion, Option<f64>, bool)| json!({"criterion": criterion.text, "value": finite(*value), "met": met});
+    json!({"met": verdict.is_met(), "criteria": verdict.criteria.iter().map(criterion).collect::<Vec<_>>()})
+}
+
+fn speed(s: &Summary) -> Json {
+    let row = |row: &SpeedRow| {
+        json!({"Prompt Tokens": row.prompt_tokens, "Speed(tokens/s)": finite(Some(row.tokens_per_s)),
+               "Requests": row.requests, "GPU Memory(GB)": finite(s.gpu_memory_gb)})
+    };
+    Json::Array(s.speed.iter().map(row).collect())
 }
 
 fn intervals(s: &Summary) -> Json {

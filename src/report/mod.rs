@@ -1,27 +1,50 @@
 //! What people and programs read: tables and JSON, made from a run's database and nothing else.
 
+pub mod advice;
+pub mod compare;
+pub mod export;
+pub mod html;
 pub mod json;
+pub mod language;
+pub mod merge;
+pub mod overview;
 pub mod rows;
 pub mod screen;
 pub mod table;
+pub mod workload;
 
 use std::path::Path;
 
 use crate::record::Phase;
 use crate::record::live::Snapshot;
 use crate::record::store::reader::Detail;
-use crate::record::store::{Reader, StoreError};
+use crate::record::store::{Reader, StoreError, StoredRun};
 use crate::stats::Summary;
-use crate::stats::gather::Gathered;
+use crate::stats::gather::{Gathered, Sample};
 use crate::time::format_ns;
 
-/// The summary of a stored run. The end of a run goes through here too, so that `ringmark report` says the same.
-pub fn from_database(path: &Path) -> Result<Summary, StoreError> {
+/// A stored run with all its figures.
+#[derive(Debug)]
+pub struct Measured {
+    pub run: StoredRun,
+    pub summary: Summary,
+    /// The measured requests, in the order in which they were due.
+    pub samples: Vec<Sample>,
+}
+
+/// Everything about a stored run.
+pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     let reader = Reader::open(path)?;
     let run = reader.run()?;
     let mut gathered = Gathered::default();
     reader.each_block(Phase::Measured, Detail::Figures, |block| gathered.add(block))?;
-    Ok(Summary::of(&run, gathered))
+    let (summary, samples) = Summary::with_samples(&run, gathered);
+    Ok(Measured { run, summary, samples })
+}
+
+/// The summary of a stored run. The end of a run goes through here too, so that `ringmark report` says the same.
+pub fn from_database(path: &Path) -> Result<Summary, StoreError> {
+    measured(path).map(|measured| measured.summary)
 }
 
 /// One line with the figures so far, for the log and the progress bar.

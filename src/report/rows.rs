@@ -70,6 +70,10 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         row("First token latency max (s)", series.first_token_s.max),
         row("First token latency ave (s)", series.first_token_s.mean),
     ];
+    if let Some(verdict) = &s.slo {
+        rows.push(row("Goodput (req/s)", verdict.goodput_per_s));
+        rows.push(row("Requests within SLO (%)", verdict.good_share.map(|share| share * 100.0)));
+    }
     if s.facts.mode != Mode::Closed {
         rows.push(row("Planned request rate (req/s)", s.facts.rate_per_s));
         rows.push(row("Offered request rate (req/s)", s.rates.offered_per_s));

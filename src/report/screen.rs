@@ -2,9 +2,11 @@
 
 use super::rows::{self, Value};
 use super::table::{Align, Table, cut, number, wrap};
+use crate::plan::slo::Criterion;
 use crate::record::finding::{Finding, Severity};
 use crate::stats::Summary;
 use crate::stats::quantile::{LEVELS, Quantile, SAMPLES_BEYOND, Series};
+use crate::stats::speed::SpeedRow;
 use crate::stats::summary::Lag;
 use crate::time::format_ns;
 
@@ -18,6 +20,8 @@ pub fn render(s: &Summary, width: usize) -> String {
     out.push_str(&findings(s, width, "VOID: do not use these figures.", |severity| severity == Severity::Void));
     out.push_str("Benchmarking summary:\n");
     out.push_str(&summary_table(s).render());
+    out.push_str(&slo(s));
+    out.push_str(&speed(s));
     out.push_str(&failures(s, width));
     out.push_str(&percentiles(s, width));
     out.push_str(&intervals(s));
@@ -48,6 +52,35 @@ fn value_text(value: &Value) -> String {
 
 fn optional(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_string(), number)
+}
+
+fn slo(s: &Summary) -> String {
+    let Some(verdict) = &s.slo else { return String::new() };
+    let row = |(criterion, value, met): &(Criterion, Option<f64>, bool)| {
+        vec![criterion.text.clone(), optional(*value), if *met { "met" } else { "MISSED" }.to_string()]
+    };
+    let table = Table {
+        head: ["Objective", "Measured", "Verdict"].map(str::to_string).to_vec(),
+        aligns: vec![Align::Left, Align::Right, Align::Left],
+        rows: verdict.criteria.iter().map(row).collect(),
+        grid: false,
+    };
+    format!("\nService level objectives:\n{}", table.render())
+}
+
+fn speed(s: &Summary) -> String {
+    if s.speed.is_empty() {
+        return String::new();
+    }
+    let memory = s.gpu_memory_gb.map_or_else(|| "-".to_string(), |gb| format!("{gb:.2}"));
+    let row = |row: &SpeedRow| vec![row.prompt_tokens.to_string(), format!("{:.2}", row.tokens_per_s), memory.clone()];
+    let table = Table {
+        head: ["Prompt Tokens", "Speed(tokens/s)", "GPU Memory(GB)"].map(str::to_string).to_vec(),
+        aligns: vec![Align::Center; 3],
+        rows: s.speed.iter().map(row).collect(),
+        grid: false,
+    };
+    format!("\nSpeed Benchmark Results:\n{}", table.render())
 }
 
 fn failures(s: &Summary, width: usize) -> String {
@@ -160,9 +193,19 @@ fn steady(s: &Summary) -> String {
 }
 
 fn client_table(s: &Summary) -> Table {
+    Table {
+        head: vec!["Key".to_string(), "Value".to_string()],
+        aligns: vec![Align::Left, Align::Right],
+        rows: client_rows(s).into_iter().map(|(key, value)| vec![key.to_string(), value]).collect(),
+        grid: false,
+    }
+}
+
+/// The client's own figures, each a name and a value.
+pub fn client_rows(s: &Summary) -> Vec<(&'static str, String)> {
     let c = &s.client;
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    let mut row = |key: &str, value: String| rows.push(vec![key.to_string(), value]);
+    let mut rows: Vec<(&'static str, String)> = Vec::new();
+    let mut row = |key: &'static str, value: String| rows.push((key, value));
     row("Receive lag p50 / p99 / max", lag_text(c.receive_lag));
     row("Send lag p50 / p99 / max", lag_text(c.send_lag));
     row("Turnaround p50 / p99 / max", lag_text(c.turnaround));
@@ -186,12 +229,7 @@ fn client_table(s: &Summary) -> Table {
     let known = |text: String| if workers { text } else { "-".to_string() };
     row("Context switches own / forced", known(format!("{} / {}", c.voluntary_switches, c.involuntary_switches)));
     row("Connections opened", known(c.connections_opened.to_string()));
-    Table {
-        head: vec!["Key".to_string(), "Value".to_string()],
-        aligns: vec![Align::Left, Align::Right],
-        rows,
-        grid: false,
-    }
+    rows
 }
 
 fn lag_text(lag: Lag) -> String {

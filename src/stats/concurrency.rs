@@ -39,6 +39,30 @@ impl InFlight {
         self.steps.iter().map(|step| step.1).max().unwrap_or(0)
     }
 
+    /// Mean and most in flight in each of `count` equal intervals between two instants, in one pass.
+    pub fn bins(&self, from: u64, to: u64, count: usize) -> Vec<(f64, u32)> {
+        let mut bins = vec![(0.0, 0); count];
+        if count == 0 || to <= from {
+            return bins;
+        }
+        let length = (to - from) as f64 / count as f64;
+        let bin_of = |at: u64| (((at - from) as f64 / length) as usize).min(count - 1);
+        for (i, &(at, level)) in self.steps.iter().enumerate() {
+            let until = self.steps.get(i + 1).map_or(at, |next| next.0);
+            let (begin, stop) = (at.max(from), until.min(to));
+            if stop <= begin {
+                continue;
+            }
+            for (bin, slot) in bins.iter_mut().enumerate().take(bin_of(stop - 1) + 1).skip(bin_of(begin)) {
+                let (low, high) = (bin as f64 * length, (bin + 1) as f64 * length);
+                let inside = ((stop - from) as f64).min(high) - ((begin - from) as f64).max(low);
+                slot.0 += inside.max(0.0) / length * f64::from(level);
+                slot.1 = slot.1.max(level);
+            }
+        }
+        bins
+    }
+
     /// The mean between two instants; `None` when there is no time between them.
     pub fn mean(&self, from: u64, to: u64) -> Option<f64> {
         if to <= from {
@@ -78,6 +102,16 @@ mod tests {
         assert_eq!(in_flight.mean(3, 3), None);
         assert_eq!(InFlight::of([(4, 4)].into_iter()).peak(), 1);
         assert_eq!(InFlight::of(std::iter::empty()).peak(), 0);
+    }
+
+    #[test]
+    fn intervals_have_their_mean_and_most() {
+        let in_flight = InFlight::of([(0, 10), (5, 15), (6, 7)].into_iter());
+        let bins = in_flight.bins(0, 20, 4);
+        let means: Vec<f64> = bins.iter().map(|bin| bin.0).collect();
+        assert_eq!(means, [1.0, 11.0 / 5.0, 1.0, 0.0]);
+        assert_eq!(bins.iter().map(|bin| bin.1).collect::<Vec<_>>(), [1, 3, 1, 0]);
+        assert_eq!(in_flight.bins(3, 3, 2), [(0.0, 0); 2]);
     }
 
     proptest! {

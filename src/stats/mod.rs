@@ -4,11 +4,14 @@
 //! the tables show, and [`findings`] says how far to trust it.
 
 pub mod concurrency;
+pub mod difference;
 pub mod findings;
 pub mod gather;
 pub mod interval;
 pub mod metric;
 pub mod quantile;
+pub mod slo;
+pub mod speed;
 pub mod summary;
 
 pub use crate::record::finding::{Finding, Severity};

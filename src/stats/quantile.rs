@@ -56,6 +56,8 @@ pub struct Quantile {
 pub struct Series {
     pub count: usize,
     pub mean: Option<f64>,
+    /// Standard deviation of the samples themselves (over n).
+    pub deviation: Option<f64>,
     pub min: Option<f64>,
     pub max: Option<f64>,
     /// One for each of [`LEVELS`]; empty without samples.
@@ -78,9 +80,13 @@ impl Series {
                 interval: if is_max { None } else { interval::of(in_time_order, &sorted, value, level.share()) },
             }
         };
+        let n = sorted.len() as f64;
+        let mean = in_time_order.iter().sum::<f64>() / n;
+        let variance = in_time_order.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
         Series {
             count: sorted.len(),
-            mean: Some(in_time_order.iter().sum::<f64>() / sorted.len() as f64),
+            mean: Some(mean),
+            deviation: Some(variance.sqrt()),
             min: Some(min),
             max: Some(max),
             quantiles: LEVELS.into_iter().map(quantile).collect(),

@@ -4,6 +4,9 @@ use super::concurrency::InFlight;
 use super::findings;
 use super::gather::{Gathered, Sample};
 use super::quantile::{LEVELS, Series};
+use super::slo::Verdict;
+use super::speed::{self, SpeedRow};
+use crate::plan::slo;
 use crate::record::facts::{RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
 use crate::record::store::StoredRun;
@@ -30,6 +33,12 @@ pub struct Summary {
     /// A closed loop's requests after its first wave; `None` when there are none.
     pub steady: Option<Steady>,
     pub client: Client,
+    /// Rows of the speed benchmark; empty for other datasets.
+    pub speed: Vec<SpeedRow>,
+    /// Most GPU memory the server held, GiB, where it is on this machine and was watched.
+    pub gpu_memory_gb: Option<f64>,
+    /// How the run stands against its objectives; `None` when none were given.
+    pub slo: Option<Verdict>,
     /// The heaviest first.
     pub findings: Vec<Finding>,
 }
@@ -162,7 +171,12 @@ pub struct Lag {
 
 impl Summary {
     /// The summary of a run and its measured requests.
-    pub fn of(run: &StoredRun, mut gathered: Gathered) -> Summary {
+    pub fn of(run: &StoredRun, gathered: Gathered) -> Summary {
+        Summary::with_samples(run, gathered).0
+    }
+
+    /// The summary, and the requests it was made of in the order in which they were due.
+    pub fn with_samples(run: &StoredRun, mut gathered: Gathered) -> (Summary, Vec<Sample>) {
         gathered.sort();
         // In this order, because the gaps of the whole run are taken out of what was gathered.
         let steady = steady(&run.facts, &gathered);
@@ -186,17 +200,33 @@ impl Summary {
             concurrency: concurrency(&gathered.samples, span),
             steady,
             client: client(&run.facts, &gathered, &workers),
+            speed: if speed::is_speed_benchmark(&run.facts.dataset) {
+                speed::rows(&gathered.samples)
+            } else {
+                Vec::new()
+            },
+            gpu_memory_gb: run.gpu_memory_peak_bytes.map(|bytes| bytes / f64::from(1 << 30)),
+            slo: None,
             findings: Vec::new(),
         };
+        // Criteria that this version cannot read were checked by the one that ran.
+        if let Ok(criteria) = slo::scan_all(&run.facts.slo) {
+            summary.slo = Some(Verdict::of(&criteria, &summary, &gathered.samples));
+        }
         summary.findings = run.findings.clone();
         summary.findings.extend(findings::of(&summary, &workers));
         summary.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-        summary
+        (summary, gathered.samples)
     }
 
     /// The figures must not be used: exit status 3.
     pub fn is_void(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Void)
+    }
+
+    /// A given objective was missed: exit status 1.
+    pub fn missed_slo(&self) -> bool {
+        self.slo.as_ref().is_some_and(|verdict| !verdict.is_met())
     }
 
     /// Nothing succeeded: exit status 1.

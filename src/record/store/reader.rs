@@ -22,6 +22,8 @@ pub struct StoredRun {
     pub end: Option<RunEnd>,
     pub arguments_json: String,
     pub rig_json: String,
+    /// Most GPU memory the server held, where it was watched.
+    pub gpu_memory_peak_bytes: Option<f64>,
     pub workers: Vec<WorkerReport>,
     pub findings: Vec<Finding>,
 }
@@ -72,6 +74,7 @@ impl Reader {
             end: self.parsed("end")?,
             arguments_json: self.value("arguments")?.unwrap_or_default(),
             rig_json: self.value("rig")?.unwrap_or_default(),
+            gpu_memory_peak_bytes: self.number("gpu_memory_peak_bytes")?,
             workers: self.workers().map_err(|e| self.fail(e))?,
             findings: self.findings().map_err(|e| self.fail(e))?,
         })
@@ -97,6 +100,11 @@ impl Reader {
         Ok(())
     }
 
+    /// For the modules of this folder that read in a way of their own.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     fn fail(&self, reason: impl ToString) -> StoreError {
         StoreError::read(&self.path, reason)
     }
@@ -104,6 +112,13 @@ impl Reader {
     fn value(&self, key: &str) -> Result<Option<String>, StoreError> {
         self.connection
             .query_row("SELECT value FROM run WHERE key = ?1", [key], |row| row.get(0))
+            .optional()
+            .map_err(|e| self.fail(e))
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>, StoreError> {
+        self.connection
+            .query_row("SELECT CAST(value AS REAL) FROM run WHERE key = ?1", [key], |row| row.get(0))
             .optional()
             .map_err(|e| self.fail(e))
     }

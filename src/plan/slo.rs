@@ -1,0 +1,179 @@
+//! Service level objectives as they are written: `p99_ttft<=2 p99_tpot<=50ms`. How a run stands against them is
+//! [`crate::stats::slo`]'s to say.
+
+use std::fmt;
+
+use crate::time::{S, scan_duration_ns};
+
+/// One condition on a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Criterion {
+    pub figure: Figure,
+    pub comparison: Comparison,
+    /// Seconds for times, requests or tokens per second for rates.
+    pub bound: f64,
+    /// As it was written.
+    pub text: String,
+}
+
+/// A figure of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Figure {
+    Of(Statistic, Quantity),
+    RequestsPerS,
+    OutputTokensPerS,
+}
+
+/// Which value of a distribution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistic {
+    Mean,
+    /// One of [`PERCENTILES`], in thousandths; 1000 is the maximum.
+    PerMille(u32),
+}
+
+/// What a request took, seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantity {
+    Ttft,
+    Tpot,
+    Itl,
+    Latency,
+}
+
+/// How figure and bound are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    AtMost,
+    Below,
+    AtLeast,
+    Above,
+}
+
+impl Comparison {
+    /// Whether `value` holds against `bound`.
+    pub fn holds(self, value: f64, bound: f64) -> bool {
+        match self {
+            Comparison::AtMost => value <= bound,
+            Comparison::Below => value < bound,
+            Comparison::AtLeast => value >= bound,
+            Comparison::Above => value > bound,
+        }
+    }
+}
+
+/// The percentiles that a criterion can name, with their thousandths: those of the percentile table.
+pub const PERCENTILES: [(&str, u32); 12] = [
+    ("p10", 100),
+    ("p25", 250),
+    ("p50", 500),
+    ("p66", 660),
+    ("p75", 750),
+    ("p80", 800),
+    ("p90", 900),
+    ("p95", 950),
+    ("p98", 980),
+    ("p99", 990),
+    ("p99.9", 999),
+    ("max", 1000),
+];
+
+const NAMES: &str = "avg_ttft, p50_ttft, p90_ttft, p95_ttft, p99_ttft, max_ttft, the same of tpot, itl and latency, \
+                     rps, tps";
+
+/// Reads criteria separated by spaces or commas.
+pub fn scan_all(text: &str) -> Result<Vec<Criterion>, String> {
+    let words = text.split([' ', ',', '\t', '\n']).filter(|word| !word.is_empty());
+    let criteria: Vec<Criterion> = words.map(scan).collect::<Result<_, _>>()?;
+    if criteria.is_empty() { Err("is empty; write for example p99_ttft<=2".to_string()) } else { Ok(criteria) }
+}
+
+/// Reads one criterion: a figure, a comparison, a bound in seconds or with its unit.
+pub fn scan(text: &str) -> Result<Criterion, String> {
+    let normal = text.replace(['≤', '≦'], "<=").replace(['≥', '≧'], ">=");
+    let at =
+        normal.find(['<', '>']).ok_or_else(|| format!("'{text}' has no <= or >=; write for example p99_ttft<=2"))?;
+    let (name, rest) = normal.split_at(at);
+    let (comparison, bound) = match rest.strip_prefix("<=").or(rest.strip_prefix(">=")) {
+        Some(bound) if rest.starts_with('<') => (Comparison::AtMost, bound),
+        Some(bound) => (Comparison::AtLeast, bound),
+        None if rest.starts_with('<') => (Comparison::Below, &rest[1..]),
+        None => (Comparison::Above, &rest[1..]),
+    };
+    let figure = Figure::scan(name.trim()).ok_or_else(|| format!("'{}' is not known; known: {NAMES}", name.trim()))?;
+    Ok(Criterion { figure, comparison, bound: figure.scan_bound(bound.trim())?, text: text.to_string() })
+}
+
+impl Figure {
+    /// Reads a name such as `p99_ttft`, `avg_latency` or `rps`. A bare quantity means its maximum: every request.
+    pub fn scan(name: &str) -> Option<Figure> {
+        let name = name.to_lowercase();
+        match name.as_str() {
+            "rps" => return Some(Figure::RequestsPerS),
+            "tps" => return Some(Figure::OutputTokensPerS),
+            _ => {}
+        }
+        let (statistic, quantity) = name.split_once('_').unwrap_or(("max", &name));
+        let quantity = match quantity {
+            "ttft" => Quantity::Ttft,
+            "tpot" => Quantity::Tpot,
+            "itl" => Quantity::Itl,
+            "latency" => Quantity::Latency,
+            _ => return None,
+        };
+        let statistic = match statistic {
+            "avg" | "mean" => Statistic::Mean,
+            percentile => Statistic::PerMille(PERCENTILES.iter().find(|known| known.0 == percentile)?.1),
+        };
+        Some(Figure::Of(statistic, quantity))
+    }
+
+    /// Reads a bound on this figure: a number, for times seconds or with a unit.
+    pub fn scan_bound(self, text: &str) -> Result<f64, String> {
+        let bound = match self {
+            Figure::Of(..) => scan_duration_ns(text, S).map(|ns| ns as f64 / S as f64),
+            Figure::RequestsPerS | Figure::OutputTokensPerS => {
+                text.parse::<f64>().map_err(|_| format!("'{text}' is not a number"))
+            }
+        }?;
+        if bound.is_finite() && bound >= 0.0 { Ok(bound) } else { Err(format!("'{text}' must be 0 or more")) }
+    }
+}
+
+impl fmt::Display for Criterion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn criteria_are_read_with_units() {
+        let found = scan_all("p99_ttft<=2 p99_tpot<=50ms, rps>=3.5 avg_latency<1 max_itl≤1s ttft<=1").unwrap();
+        let short: Vec<(Figure, Comparison, f64)> = found.iter().map(|c| (c.figure, c.comparison, c.bound)).collect();
+        let of = |per_mille, quantity| Figure::Of(Statistic::PerMille(per_mille), quantity);
+        assert_eq!(
+            short,
+            [
+                (of(990, Quantity::Ttft), Comparison::AtMost, 2.0),
+                (of(990, Quantity::Tpot), Comparison::AtMost, 0.05),
+                (Figure::RequestsPerS, Comparison::AtLeast, 3.5),
+                (Figure::Of(Statistic::Mean, Quantity::Latency), Comparison::Below, 1.0),
+                (of(1000, Quantity::Itl), Comparison::AtMost, 1.0),
+                (of(1000, Quantity::Ttft), Comparison::AtMost, 1.0),
+            ]
+        );
+    }
+
+    #[test]
+    fn mistakes_say_what_is_known() {
+        for (bad, what) in
+            [("p99_ttft", "<="), ("p97_ttft<=1", "known"), ("x<=1", "known"), ("rps>=fast", "number"), ("", "empty")]
+        {
+            assert!(scan_all(bad).unwrap_err().contains(what), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Files for other tools, made from the databases of a call.
+
+mod aiperf;
+mod csv;
+mod llmd;
+mod vllm;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::{Measured, measured};
+use crate::plan::export::{Export, Format};
+use crate::record::store::{StoreError, evalscope};
+
+/// Why a file for another tool was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("cannot write {}: {cause}", path.display())]
+    File { path: PathBuf, cause: std::io::Error },
+}
+
+/// Writes every file that was asked for. The CSV has a row for each run; the other formats hold one run, so that with
+/// several each gets a file of its own, whose name has the run's folder before the extension. Gives the paths.
+pub fn write_all(exports: &[Export], databases: &[PathBuf]) -> Result<Vec<PathBuf>, ExportError> {
+    let mut written = Vec::new();
+    for export in exports {
+        if export.format == Format::LmdeployCsv {
+            let summaries = databases.iter().map(|path| super::from_database(path)).collect::<Result<Vec<_>, _>>()?;
+            write(&export.path, csv::lmdeploy(&summaries).as_bytes())?;
+            written.push(export.path.clone());
+            continue;
+        }
+        for (number, database) in databases.iter().enumerate() {
+            let path = path_of_run(&export.path, database, number, databases.len());
+            write_one(export.format, database, &path)?;
+            written.push(path);
+        }
+    }
+    Ok(written)
+}
+
+fn write_one(format: Format, database: &Path, path: &Path) -> Result<(), ExportError> {
+    let text = match format {
+        Format::LmdeployCsv => csv::lmdeploy(&[super::from_database(database)?]),
+        Format::Vllm => vllm::json(database, &measured(database)?)?,
+        Format::Aiperf => aiperf::lines(database, &measured(database)?)?,
+        Format::Llmd => llmd::json(&measured(database)?),
+        Format::EvalscopeDb => {
+            make_folder(path)?;
+            return Ok(evalscope::export(database, path)?);
+        }
+    };
+    write(path, text.as_bytes())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
+    make_folder(path)?;
+    std::fs::write(path, bytes).map_err(|cause| ExportError::File { path: path.to_path_buf(), cause })
+}
+
+fn make_folder(path: &Path) -> Result<(), ExportError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let made = folder.map_or(Ok(()), std::fs::create_dir_all);
+    made.map_err(|cause| ExportError::File { path: path.to_path_buf(), cause })
+}
+
+/// `out.json` of the run in `parallel_8_number_100` becomes `out.parallel_8_number_100.json`.
+fn path_of_run(path: &Path, database: &Path, number: usize, count: usize) -> PathBuf {
+    if count == 1 {
+        return path.to_path_buf();
+    }
+    let run = database.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let mut name = path.file_stem().map_or_else(OsString::new, OsString::from);
+    name.push(format!(".{}", run.unwrap_or_else(|| format!("run_{}", number + 1))));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
+}
+
+/// Unix time of a tick, nanoseconds.
+fn unix_ns(run: &Measured, tick_ns: u64) -> i64 {
+    (tick_ns as i64).wrapping_add(run.run.clock.offset_ns())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_runs_get_several_files() {
+        let database = Path::new("o/parallel_8_number_9/benchmark_data.db");
+        assert_eq!(path_of_run(Path::new("a/x.json"), database, 0, 2), Path::new("a/x.parallel_8_number_9.json"));
+        assert_eq!(path_of_run(Path::new("a/x.json"), database, 0, 1), Path::new("a/x.json"));
+        assert_eq!(path_of_run(Path::new("x"), Path::new("a.db"), 1, 2), Path::new("x.run_2"));
+    }
+}

@@ -1,0 +1,330 @@
+//! The parts of the page that are words and tables.
+
+use std::fmt::Write;
+
+use super::chart::{Chart, escape};
+use super::words::{DEFINITIONS, row_name};
+use super::{Run, plots};
+use crate::record::finding::{Finding, Severity};
+use crate::report::advice::{Grade, best, load_name, recommendations, success_rate};
+use crate::report::language::Language;
+use crate::report::rows::{self, Value};
+use crate::report::screen::{client_rows, percentile_columns};
+use crate::report::table::number;
+use crate::stats::Summary;
+use crate::stats::quantile::LEVELS;
+use crate::time::format_ns;
+
+/// The page's title.
+pub fn title(model: &str, language: Language) -> String {
+    format!("{} · {model}", language.pick("Performance report", "性能压测报告"))
+}
+
+/// The heading and what was measured.
+pub fn head(runs: &[Run], language: Language) -> String {
+    let Some(first) = runs.first() else { return String::new() };
+    let facts = &first.run.facts;
+    let mut out = format!("<h1>{}</h1>", escape(&title(&facts.model, language)));
+    let parts = [
+        format!("{} {}", language.pick("Server", "服务"), facts.url),
+        format!("{} {}", language.pick("API", "接口"), facts.api),
+        format!("{} {}", language.pick("dataset", "数据集"), facts.dataset),
+        format!("{} {}", language.pick("seed", "随机种子"), facts.seed),
+        language.pick("streaming", "流式").to_string() + if facts.stream { " ✓" } else { " ✗" },
+        format!("{} {}", language.pick("started", "开始于"), started(first)),
+    ];
+    let _ = write!(out, "<p class=\"sub\">{}</p>", escape(&parts.join(" · ")));
+    if runs.iter().any(|run| run.summary.is_void()) {
+        let text = language.pick(
+            "VOID: at least one run must not be used; its findings say why.",
+            "无效：至少有一次测试不可使用，原因见其结论。",
+        );
+        let _ = write!(out, "<p class=\"banner\">{text}</p>");
+    }
+    out
+}
+
+/// When the run started, in universal time.
+fn started(run: &Run) -> String {
+    let at = jiff::Timestamp::from_nanosecond(i128::from(run.run.clock.unix_ns));
+    at.map_or_else(|_| "-".to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+}
+
+/// What a sweep says: a row for each load, the best ones, what to try next.
+pub fn overview(runs: &[&Summary], language: Language) -> String {
+    let mut out = format!("<h2>{}</h2>", language.pick("Loads", "各档负载"));
+    let head = [
+        language.pick("Load", "负载"),
+        "RPS",
+        language.pick("Output tok/s", "输出 tok/s"),
+        language.pick("Avg latency (s)", "平均延迟 (s)"),
+        language.pick("P99 latency (s)", "P99 延迟 (s)"),
+        language.pick("Avg TTFT (s)", "平均 TTFT (s)"),
+        "P99 TTFT (s)",
+        language.pick("Avg TPOT (s)", "平均 TPOT (s)"),
+        "P99 TPOT (s)",
+        language.pick("Success", "成功率"),
+    ];
+    let rows: Vec<(&str, Vec<String>)> = runs.iter().map(|run| load_row(run, language)).collect();
+    out.push_str(&table(&head.map(str::to_string), &rows));
+    let (fastest, shortest) = best(runs);
+    let mut lines = Vec::new();
+    if let Some(run) = fastest {
+        let name = language.pick("Highest RPS", "最高 RPS");
+        lines.push(format!(
+            "{name}: {} ({} req/s)",
+            load_name(&run.facts, language),
+            fixed(run.throughput.requests_per_s, 2)
+        ));
+    }
+    if let Some(run) = shortest {
+        let name = language.pick("Lowest latency", "最低延迟");
+        lines.push(format!("{name}: {} ({} s)", load_name(&run.facts, language), fixed(run.series.latency_s.mean, 3)));
+    }
+    let _ = write!(
+        out,
+        "<div class=\"two\"><div><h3>{}</h3>{}</div><div><h3>{}</h3>{}</div></div><h2>{}</h2>",
+        language.pick("Best configurations", "最佳配置"),
+        list(&lines),
+        language.pick("Recommendations", "压测建议"),
+        list(&recommendations(runs, language)),
+        language.pick("Load curves", "负载曲线"),
+    );
+    out
+}
+
+fn load_row(run: &Summary, language: Language) -> (&'static str, Vec<String>) {
+    let class = match Grade::of(success_rate(run)) {
+        Grade::Good => "good",
+        Grade::Passable => "passable",
+        Grade::Bad => "bad",
+    };
+    let series = &run.series;
+    let mut cells = vec![load_name(&run.facts, language)];
+    cells.extend(
+        [
+            (run.throughput.requests_per_s, 2),
+            (run.throughput.output_tokens_per_s, 1),
+            (series.latency_s.mean, 3),
+            (series.latency_s.value(990), 3),
+            (series.ttft_s.mean, 4),
+            (series.ttft_s.value(990), 4),
+            (series.tpot_s.mean, 4),
+            (series.tpot_s.value(990), 4),
+        ]
+        .map(|(value, decimals)| fixed(value, decimals)),
+    );
+    cells.push(success_rate(run).map_or_else(|| "-".to_string(), |share| format!("{:.1} %", share * 100.0)));
+    (class, cells)
+}
+
+/// Everything about one run; folded up where there are several.
+pub fn run(run: &Run, folded: bool, most_dots: usize, language: Language) -> String {
+    let s = &run.summary;
+    let name = format!("{}: {}", language.pick("Run", "测试"), load_name(&s.facts, language));
+    let mut body = cards(s, language);
+    body.push_str(&findings(&s.findings, language));
+    body.push_str(&charts(&plots::of_run(run, most_dots, language), language));
+    let _ = write!(body, "<h3>{}</h3>{}", language.pick("Percentiles", "百分位"), percentiles(s, language));
+    let _ = write!(
+        body,
+        "<div class=\"two\"><div><h3>{}</h3>{}</div><div><h3>{}</h3>{}</div></div>",
+        language.pick("Summary", "汇总"),
+        summary_table(s, language),
+        language.pick("The client's own figures", "客户端自身指标"),
+        client_table(s, language),
+    );
+    body.push_str(&failures(s, language));
+    if folded {
+        format!("<details><summary>{}</summary>{body}</details>", escape(&name))
+    } else {
+        format!("<h2>{}</h2>{body}", escape(&name))
+    }
+}
+
+fn cards(s: &Summary, language: Language) -> String {
+    let series = &s.series;
+    let ms = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |s| format_ns((s * 1e9) as u64));
+    let pair =
+        |series: &crate::stats::quantile::Series| (ms(series.value(500)), format!("p99 {}", ms(series.value(990))));
+    let of_all = format!("{} {}", language.pick("of", "共"), s.counts.scheduled);
+    let mut cards = vec![
+        (language.pick("Succeeded requests", "成功请求"), (s.counts.ok.to_string(), of_all)),
+        (
+            language.pick("Requests per second", "每秒请求数"),
+            (fixed(s.throughput.requests_per_s, 2), "req/s".to_string()),
+        ),
+        (
+            language.pick("Output throughput", "输出吞吐量"),
+            (fixed(s.throughput.output_tokens_per_s, 2), "tok/s".to_string()),
+        ),
+        (language.pick("TTFT, median", "TTFT 中位数"), pair(&series.ttft_s)),
+        (language.pick("ITL, median", "ITL 中位数"), pair(&series.itl_s)),
+        (language.pick("TPOT, median", "TPOT 中位数"), pair(&series.tpot_s)),
+        (language.pick("Latency, median", "延迟中位数"), pair(&series.latency_s)),
+        (
+            language.pick("Peak in flight", "峰值并发"),
+            (
+                s.concurrency.peak.to_string(),
+                format!("{} {}", language.pick("mean", "平均"), fixed(s.concurrency.mean, 2)),
+            ),
+        ),
+    ];
+    if let Some(verdict) = &s.slo {
+        let met = if verdict.is_met() {
+            language.pick("SLO met", "达标")
+        } else {
+            language.pick("SLO missed", "未达标")
+        };
+        cards.push((
+            language.pick("Goodput", "有效吞吐量"),
+            (fixed(verdict.goodput_per_s, 2), format!("req/s · {met}")),
+        ));
+    }
+    let lag = s.client.receive_lag;
+    if lag.count > 0 {
+        let median = format!("p50 {}", format_ns(lag.p50));
+        cards.push((language.pick("Receive lag p99 (ours)", "接收滞后 p99（客户端）"), (format_ns(lag.p99), median)));
+    }
+    let card = |(name, (value, detail)): &(&str, (String, String))| {
+        format!(
+            "<div class=\"card\"><span>{name}</span><b>{}</b><small>{}</small></div>",
+            escape(value),
+            escape(detail)
+        )
+    };
+    format!("<div class=\"cards\">{}</div>", cards.iter().map(card).collect::<String>())
+}
+
+/// The charts side by side where there is room.
+pub fn charts(charts: &[Chart], language: Language) -> String {
+    let nothing = language.pick("No data.", "无数据。");
+    let drawn: String = charts.iter().map(|chart| chart.render(nothing)).collect();
+    format!("<div class=\"charts\">{drawn}</div>")
+}
+
+fn findings(findings: &[Finding], language: Language) -> String {
+    let one = |finding: &Finding| {
+        let (class, name) = match finding.severity {
+            Severity::Note => ("plain", language.pick("Note", "提示")),
+            Severity::Caution => ("caution", language.pick("Caution", "注意")),
+            Severity::Void => ("void", language.pick("Void", "无效")),
+        };
+        format!("<div class=\"finding {class}\"><b>{name}</b>{}</div>", escape(&finding.text))
+    };
+    let all: String = findings.iter().map(one).collect();
+    if all.is_empty() { all } else { format!("<h3>{}</h3>{all}", language.pick("Findings", "结论")) }
+}
+
+fn percentiles(s: &Summary, language: Language) -> String {
+    let columns = percentile_columns(s);
+    let head: Vec<String> = std::iter::once(language.pick("Percentiles", "百分位").to_string())
+        .chain(columns.iter().map(|column| column.0.to_string()))
+        .collect();
+    let cell = |series: &crate::stats::quantile::Series, row: usize| match series.quantiles.get(row) {
+        Some(quantile) => format!("{}{}", number(quantile.value), if quantile.few { "*" } else { "" }),
+        None => "-".to_string(),
+    };
+    let row = |(row, level): (usize, &crate::stats::quantile::Level)| {
+        let cells = columns.iter().map(|column| cell(column.1, row));
+        ("", std::iter::once(level.name.to_string()).chain(cells).collect())
+    };
+    let mut rows: Vec<(&str, Vec<String>)> = LEVELS.iter().enumerate().map(row).collect();
+    for (name, per_mille) in [("50% · 95 % CI", 500), ("99% · 95 % CI", 990)] {
+        let interval = |column: &(&str, &crate::stats::quantile::Series)| {
+            let interval = column.1.at(per_mille).and_then(|quantile| quantile.interval);
+            interval.map_or_else(|| "-".to_string(), |i| format!("{} … {}", optional(i.low), optional(i.high)))
+        };
+        rows.push(("ci", std::iter::once(name.to_string()).chain(columns.iter().map(interval)).collect()));
+    }
+    let note = language.pick(
+        "* fewer than 10 samples lie beyond: another run may differ much.",
+        "* 其外样本少于 10 个：再次测试可能差别很大。",
+    );
+    format!("{}<p class=\"note\">{note}</p>", table(&head, &rows))
+}
+
+fn summary_table(s: &Summary, language: Language) -> String {
+    let shown = rows::summary(s).into_iter().filter(|row| row.always || row.value != Value::Unknown);
+    let cell = |value: &Value| match value {
+        Value::Number(value) => number(*value),
+        Value::Count(count) => count.to_string(),
+        Value::Unknown => "-".to_string(),
+    };
+    let rows: Vec<(&str, Vec<String>)> =
+        shown.map(|row| ("", vec![row_name(row.key, language).to_string(), cell(&row.value)])).collect();
+    table(&[language.pick("Key", "指标").to_string(), language.pick("Value", "数值").to_string()], &rows)
+}
+
+fn client_table(s: &Summary, language: Language) -> String {
+    let row = |(key, value): (&'static str, String)| ("", vec![row_name(key, language).to_string(), value]);
+    let rows: Vec<(&str, Vec<String>)> = client_rows(s).into_iter().map(row).collect();
+    table(&[language.pick("Key", "指标").to_string(), language.pick("Value", "数值").to_string()], &rows)
+}
+
+fn failures(s: &Summary, language: Language) -> String {
+    if s.failures.is_empty() {
+        return String::new();
+    }
+    let mut out = format!(
+        "<h3>{}</h3><div class=\"scroll\"><table class=\"words\"><tr><th>{}</th><th>{}</th><th>{}</th></tr>",
+        language.pick("Failures", "失败"),
+        language.pick("Class", "类别"),
+        language.pick("Requests", "请求数"),
+        language.pick("In the server's words", "服务端信息"),
+    );
+    for failure in &s.failures {
+        let texts: Vec<String> =
+            failure.texts.iter().map(|(text, count)| format!("{count} × {}", escape(text))).collect();
+        let (name, count) = (failure.failure.name(), failure.count);
+        let _ = write!(out, "<tr><td>{name}</td><td>{count}</td><td>{}</td></tr>", texts.join("<br/>"));
+    }
+    out.push_str("</table></div>");
+    out
+}
+
+/// What every figure means.
+pub fn definitions(language: Language) -> String {
+    let row = |definition: &super::words::Definition| {
+        let text = language.pick(definition.en, definition.zh);
+        format!(
+            "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
+            escape(definition.name),
+            escape(definition.formula),
+            escape(text)
+        )
+    };
+    format!(
+        "<h2>{}</h2><div class=\"scroll\"><table class=\"words\"><tr><th>{}</th><th>{}</th><th>{}</th></tr>{}</table></div>",
+        language.pick("Definitions", "指标定义"),
+        language.pick("Figure", "指标"),
+        language.pick("Formula", "公式"),
+        language.pick("Meaning", "说明"),
+        DEFINITIONS.iter().map(row).collect::<String>()
+    )
+}
+
+/// A table of numbers; each row with its class.
+pub fn table(head: &[String], rows: &[(&str, Vec<String>)]) -> String {
+    let cells = |tag: &str, cells: &[String]| {
+        cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect::<String>()
+    };
+    let row = |(class, row): &(&str, Vec<String>)| match *class {
+        "" => format!("<tr>{}</tr>", cells("td", row)),
+        class => format!("<tr class=\"{class}\">{}</tr>", cells("td", row)),
+    };
+    let body: String = rows.iter().map(row).collect();
+    format!("<div class=\"scroll\"><table><tr>{}</tr>{body}</table></div>", cells("th", head))
+}
+
+fn list(lines: &[String]) -> String {
+    format!("<ul>{}</ul>", lines.iter().map(|line| format!("<li>{}</li>", escape(line))).collect::<String>())
+}
+
+fn fixed(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| "-".to_string(), |value| format!("{value:.decimals$}"))
+}
+
+fn optional(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_string(), number)
+}

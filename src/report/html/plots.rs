@@ -1,0 +1,327 @@
+//! The charts of a run and of a sweep.
+
+use hdrhistogram::Histogram;
+
+use super::Run;
+use super::chart::{Chart, Line, Scale};
+use super::timeline::{cumulative, percentile_curve, thin};
+use crate::record::Phase;
+use crate::report::language::Language;
+use crate::stats::Summary;
+use crate::stats::gather::Sample;
+
+/// Points of a cumulative curve.
+const CURVE_POINTS: usize = 400;
+
+/// A name and the figure of a run that it shows.
+type Curve<'a> = (&'a str, fn(&Summary) -> Option<f64>);
+type Points = Vec<(f64, Option<f64>)>;
+
+/// The charts of one run. At most about `most_dots` requests are drawn one by one.
+pub fn of_run(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
+    vec![
+        cdf(run, language),
+        percentiles(run, language),
+        ttft_over_time(run, language),
+        itl_over_time(run, language),
+        in_flight(run, language),
+        tokens_over_time(run, language),
+        scatter(run, most_dots, language),
+        client_error(run, language),
+    ]
+}
+
+/// A unit that makes the largest of these seconds a handy number: its name, and how many of it a second has.
+fn unit(most_s: f64) -> (&'static str, f64) {
+    match most_s {
+        s if s >= 2.0 => ("s", 1.0),
+        s if s >= 0.002 => ("ms", 1e3),
+        _ => ("µs", 1e6),
+    }
+}
+
+fn most(lines: &[Points]) -> f64 {
+    lines.iter().flatten().filter_map(|point| point.1).fold(0.0, f64::max)
+}
+
+fn scaled(points: Points, factor: f64) -> Points {
+    points.into_iter().map(|(x, y)| (x, y.map(|y| y * factor))).collect()
+}
+
+fn sorted_s(run: &Run, value: fn(&Sample) -> Option<f64>) -> Vec<f32> {
+    let mut values: Vec<f32> =
+        run.samples.iter().filter(|sample| sample.ok).filter_map(value).map(|ns| (ns / 1e9) as f32).collect();
+    values.sort_unstable_by(f32::total_cmp);
+    values
+}
+
+fn ttft(sample: &Sample) -> Option<f64> {
+    sample.ttft.map(|ns| ns as f64)
+}
+
+fn latency(sample: &Sample) -> Option<f64> {
+    Some(sample.latency as f64)
+}
+
+fn cdf(run: &Run, language: Language) -> Chart {
+    let curves = [("TTFT", sorted_s(run, ttft)), (language.pick("Latency", "延迟"), sorted_s(run, latency))];
+    let largest = curves.iter().filter_map(|curve| curve.1.last()).fold(0.0f32, |a, &b| a.max(b));
+    let (name, factor) = unit(f64::from(largest));
+    let line = |(title, values): &(&str, Vec<f32>)| {
+        let points = cumulative(values, CURVE_POINTS).into_iter().map(|(x, y)| (x * factor, y)).collect();
+        Line::new(*title, points)
+    };
+    Chart {
+        title: language.pick("Latency distribution (CDF)", "延迟分布 (CDF)").to_string(),
+        x_label: name.to_string(),
+        y_label: language.pick("requests at or below, %", "不超过该值的请求 %").to_string(),
+        x_scale: Scale::Linear,
+        y_scale: Scale::Linear,
+        y_at_least: Some(100.0),
+        lines: curves.iter().map(line).collect(),
+        note: String::new(),
+    }
+}
+
+fn percentiles(run: &Run, language: Language) -> Chart {
+    let curves: [(&str, Points); 4] = [
+        ("TTFT", percentile_curve(&sorted_s(run, ttft))),
+        ("ITL", percentile_curve(run.timeline.gaps_s())),
+        ("TPOT", percentile_curve(&sorted_s(run, |sample| sample.tpot))),
+        (language.pick("Latency", "延迟"), percentile_curve(&sorted_s(run, latency))),
+    ];
+    Chart {
+        title: language.pick("Percentile curves", "百分位曲线").to_string(),
+        x_label: language.pick("percentile", "百分位").to_string(),
+        y_label: "ms".to_string(),
+        x_scale: Scale::Tail,
+        y_scale: Scale::Log,
+        y_at_least: None,
+        lines: curves.into_iter().map(|(name, points)| Line::new(name, scaled(points, 1e3))).collect(),
+        note: language
+            .pick(
+                "Each further nine is as wide as the one before; every curve ends at its largest sample.",
+                "横轴每多一个 9 等宽；各曲线止于其最大样本。",
+            )
+            .to_string(),
+    }
+}
+
+/// A chart of times over the time of the run.
+fn over_time(run: &Run, title: &str, curves: Vec<(&str, Points)>, language: Language) -> Chart {
+    let lines: Vec<Points> = curves.iter().map(|curve| curve.1.clone()).collect();
+    let (name, factor) = unit(most(&lines));
+    Chart {
+        title: title.to_string(),
+        x_label: language.pick("seconds since the start", "开始后的秒数").to_string(),
+        y_label: name.to_string(),
+        x_scale: Scale::Linear,
+        y_scale: Scale::Linear,
+        y_at_least: None,
+        lines: curves.into_iter().map(|(name, points)| Line::new(name, scaled(points, factor))).collect(),
+        note: interval_note(run.timeline.interval_s(), language),
+    }
+}
+
+fn ttft_over_time(run: &Run, language: Language) -> Chart {
+    let ([p50, p99], interval_s) = run.timeline.due_quantiles(&run.samples, |sample| sample.ttft, [500, 990]);
+    let title = language.pick("TTFT over time", "TTFT 随时间变化");
+    Chart {
+        note: interval_note(interval_s, language),
+        ..over_time(run, title, vec![("p50", p50), ("p99", p99)], language)
+    }
+}
+
+fn interval_note(interval_s: f64, language: Language) -> String {
+    let interval = super::chart::short(interval_s);
+    match language {
+        Language::En => format!("Over intervals of {interval} s."),
+        Language::Zh => format!("每 {interval} 秒一个区间。"),
+    }
+}
+
+fn itl_over_time(run: &Run, language: Language) -> Chart {
+    let at = |per_mille| run.timeline.gap_quantile(per_mille);
+    let title = language.pick("ITL over time", "ITL 随时间变化");
+    over_time(run, title, vec![("p50", at(500)), ("p99", at(990))], language)
+}
+
+fn in_flight(run: &Run, language: Language) -> Chart {
+    let (mean, most) = run.timeline.in_flight(&run.samples);
+    let curves = vec![(language.pick("mean", "平均"), mean), (language.pick("most", "最多"), most)];
+    let mut chart = over_time(run, language.pick("Requests in flight", "在途请求数"), Vec::new(), language);
+    chart.lines = curves.into_iter().map(|(name, points)| Line::new(name, points)).collect();
+    chart.y_label = language.pick("requests", "请求").to_string();
+    chart
+}
+
+fn tokens_over_time(run: &Run, language: Language) -> Chart {
+    let title = language.pick("Output tokens per second, by arrival", "每秒输出 token（按到达时刻）");
+    let mut chart = over_time(run, title, Vec::new(), language);
+    chart.lines = vec![Line::new("tok/s", run.timeline.tokens_per_s())];
+    chart.y_label = "tok/s".to_string();
+    chart
+}
+
+fn scatter(run: &Run, most_dots: usize, language: Language) -> Chart {
+    let (name, factor) = unit(run.samples.iter().map(|sample| sample.latency).max().unwrap_or(0) as f64 / 1e9);
+    let dots = |value: &dyn Fn(&Sample) -> Option<u64>| {
+        let points = run
+            .samples
+            .iter()
+            .filter_map(|sample| Some((run.timeline.seconds(sample.due), value(sample)? as f64 / 1e9 * factor)));
+        thin(points.collect(), most_dots / 2)
+    };
+    let (latencies, thinned) = dots(&|sample| sample.ok.then_some(sample.latency));
+    let (ttfts, _) = dots(&|sample| sample.ttft.filter(|_| sample.ok && sample.streamed));
+    let (failed, failed_thinned) = dots(&|sample| (!sample.ok).then_some(sample.latency));
+    let mut lines =
+        vec![Line::dots(language.pick("Latency", "延迟"), latencies, false), Line::dots("TTFT", ttfts, false)];
+    if !failed.is_empty() {
+        lines.push(Line::dots(language.pick("failed", "失败"), failed, true));
+    }
+    let note = match (thinned || failed_thinned, language) {
+        (false, _) => language.pick("Every request.", "每个请求一个点。"),
+        (true, Language::En) => {
+            "Too many requests to draw: of each group of neighbours the shortest and the longest are shown."
+        }
+        (true, Language::Zh) => "请求过多：每组相邻请求只画最短与最长的。",
+    };
+    Chart {
+        title: language.pick("Each request", "逐个请求").to_string(),
+        x_label: language.pick("due, seconds since the start", "计划发送时刻（秒）").to_string(),
+        y_label: name.to_string(),
+        x_scale: Scale::Linear,
+        y_scale: Scale::Linear,
+        y_at_least: None,
+        lines,
+        note: note.to_string(),
+    }
+}
+
+fn client_error(run: &Run, language: Language) -> Chart {
+    let of_samples = |value: fn(&Sample) -> Option<u64>| {
+        let mut values: Vec<f32> = run.samples.iter().filter_map(value).map(|ns| ns as f32 / 1e3).collect();
+        values.sort_unstable_by(f32::total_cmp);
+        percentile_curve(&values)
+    };
+    let lines = vec![
+        Line::new(language.pick("receive lag", "接收滞后"), receive_lag(run)),
+        Line::new(language.pick("send lag", "发送滞后"), of_samples(|sample| sample.send_lag)),
+        Line::new(language.pick("turnaround", "周转"), of_samples(|sample| sample.turnaround)),
+    ];
+    Chart {
+        title: language.pick("The client's own error", "客户端自身误差").to_string(),
+        x_label: language.pick("percentile", "百分位").to_string(),
+        y_label: "µs".to_string(),
+        x_scale: Scale::Tail,
+        y_scale: Scale::Log,
+        y_at_least: None,
+        lines,
+        note: String::new(),
+    }
+}
+
+/// Quantiles of the workers' histograms together, microseconds.
+fn receive_lag(run: &Run) -> Points {
+    let mut merged = Histogram::<u64>::new(3).expect("three digits are valid");
+    for worker in run.run.workers.iter().filter(|worker| worker.phase == Phase::Measured) {
+        // Cannot be refused: the sum grows by itself.
+        merged += &worker.receive_lag_ns;
+    }
+    if merged.is_empty() {
+        return Vec::new();
+    }
+    let nines = (merged.len() as f64).log10();
+    let percents = (0..=(nines * 24.0) as usize).map(|i| (1.0 - 10f64.powf(-(i as f64) / 24.0)) * 100.0);
+    percents.map(|percent| (percent, Some(merged.value_at_quantile(percent / 100.0) as f64 / 1e3))).collect()
+}
+
+/// Load curves over the runs of a sweep, which are those with a load of the same kind.
+pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
+    let by_rate = runs.iter().all(|run| run.facts.parallel.is_none());
+    let load = move |s: &Summary| if by_rate { s.facts.rate_per_s } else { s.facts.parallel.map(f64::from) };
+    let mut ordered: Vec<(f64, &Summary)> = runs.iter().filter_map(|run| Some((load(run)?, *run))).collect();
+    ordered.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let spread = ordered.last().map_or(1.0, |last| last.0) / ordered.first().map_or(1.0, |first| first.0);
+    let x_scale = if spread > 8.0 { Scale::Log } else { Scale::Linear };
+    let x_label = if by_rate {
+        language.pick("request rate, req/s", "请求速率 (req/s)")
+    } else {
+        language.pick("concurrency", "并发数")
+    };
+    let chart = |title: &str, y_label: &str, curves: &[Curve]| Chart {
+        title: title.to_string(),
+        x_label: x_label.to_string(),
+        y_label: y_label.to_string(),
+        x_scale,
+        y_scale: Scale::Linear,
+        y_at_least: None,
+        lines: curves
+            .iter()
+            .map(|(name, of)| Line::new(*name, ordered.iter().map(|(load, run)| (*load, of(run))).collect()))
+            .collect(),
+        note: String::new(),
+    };
+    let mut charts = vec![
+        chart(language.pick("Requests per second", "每秒请求数"), "req/s", &[("RPS", |s| s.throughput.requests_per_s)]),
+        chart(
+            language.pick("Tokens per second", "每秒 token 数"),
+            "tok/s",
+            &[
+                (language.pick("output", "输出"), |s| s.throughput.output_tokens_per_s),
+                (language.pick("total", "总计"), |s| s.throughput.total_tokens_per_s),
+            ],
+        ),
+        chart(
+            language.pick("TTFT over load", "TTFT 随负载变化"),
+            "s",
+            &[
+                ("avg", |s| s.series.ttft_s.mean),
+                ("p50", |s| s.series.ttft_s.value(500)),
+                ("p99", |s| s.series.ttft_s.value(990)),
+            ],
+        ),
+        chart(
+            language.pick("TPOT and ITL over load", "TPOT 与 ITL 随负载变化"),
+            "ms",
+            &[
+                ("TPOT avg", |s| s.series.tpot_s.mean.map(|s| s * 1e3)),
+                ("TPOT p99", |s| s.series.tpot_s.value(990).map(|s| s * 1e3)),
+                ("ITL p50", |s| s.series.itl_s.value(500).map(|s| s * 1e3)),
+                ("ITL p99", |s| s.series.itl_s.value(990).map(|s| s * 1e3)),
+            ],
+        ),
+        chart(
+            language.pick("Latency over load", "延迟随负载变化"),
+            "s",
+            &[
+                ("avg", |s| s.series.latency_s.mean),
+                ("p50", |s| s.series.latency_s.value(500)),
+                ("p99", |s| s.series.latency_s.value(990)),
+            ],
+        ),
+    ];
+    charts.push(trade_off(&ordered, language));
+    charts
+}
+
+/// Latency against throughput, the loads joined in their order.
+fn trade_off(ordered: &[(f64, &Summary)], language: Language) -> Chart {
+    let line = |per_mille: u32| {
+        let point = |(_, run): &(f64, &Summary)| {
+            Some((run.throughput.output_tokens_per_s?, run.series.ttft_s.value(per_mille)))
+        };
+        ordered.iter().filter_map(point).collect()
+    };
+    Chart {
+        title: language.pick("TTFT against throughput", "TTFT 与吞吐量").to_string(),
+        x_label: "tok/s".to_string(),
+        y_label: "s".to_string(),
+        x_scale: Scale::Linear,
+        y_scale: Scale::Linear,
+        y_at_least: None,
+        lines: vec![Line::new("TTFT p50", line(500)), Line::new("TTFT p99", line(990))],
+        note: String::new(),
+    }
+}

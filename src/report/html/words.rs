@@ -1,0 +1,158 @@
+//! The words of the HTML report: names of figures in Chinese, and the definitions in both languages.
+
+use crate::report::language::Language;
+
+/// The Chinese names of the summary's rows.
+const ROWS: [(&str, &str); 45] = [
+    ("Time taken for tests (s)", "测试总时长 (s)"),
+    ("Number of concurrency", "并发数"),
+    ("Total requests", "总请求数"),
+    ("Succeed requests", "成功请求数"),
+    ("Failed requests", "失败请求数"),
+    ("Unfinished requests", "未完成请求数"),
+    ("Unsent requests", "未发送请求数"),
+    ("Output token throughput (tok/s)", "输出吞吐量 (tok/s)"),
+    ("Total token throughput (tok/s)", "总吞吐量 (tok/s)"),
+    ("Request throughput (req/s)", "请求吞吐量 (req/s)"),
+    ("Average latency (s)", "平均延迟 (s)"),
+    ("Average time to first token (s)", "平均首token时间 (s)"),
+    ("Average time per output token (s)", "平均每输出token时间 (s)"),
+    ("Average input tokens per request", "平均输入token数"),
+    ("Average output tokens per request", "平均输出token数"),
+    ("Request throughput (req/min)", "请求吞吐量 (req/min)"),
+    ("Average inter-token latency (s)", "平均输出token间时延 (s)"),
+    ("Average package per request", "每个请求的平均包数"),
+    ("Average package latency (s)", "每个包的平均延迟 (s)"),
+    ("First token latency min (s)", "首token延时最小值 (s)"),
+    ("First token latency max (s)", "首token延时最大值 (s)"),
+    ("First token latency ave (s)", "首token延时平均值 (s)"),
+    ("Planned request rate (req/s)", "计划请求速率 (req/s)"),
+    ("Offered request rate (req/s)", "提供的请求速率 (req/s)"),
+    ("Sent request rate (req/s)", "发送速率 (req/s)"),
+    ("Achieved request rate (req/s)", "完成速率 (req/s)"),
+    ("Peak concurrency", "峰值并发"),
+    ("Mean concurrency", "平均并发"),
+    ("Goodput (req/s)", "有效吞吐量 (req/s)"),
+    ("Requests within SLO (%)", "满足 SLO 的请求 (%)"),
+    ("Receive lag p50 / p99 / max", "接收滞后 p50 / p99 / 最大"),
+    ("Send lag p50 / p99 / max", "发送滞后 p50 / p99 / 最大"),
+    ("Turnaround p50 / p99 / max", "周转 p50 / p99 / 最大"),
+    ("Connect time p50 / p99 / max", "建连时间 p50 / p99 / 最大"),
+    ("TLS handshake p50 / p99 / max", "TLS 握手 p50 / p99 / 最大"),
+    ("Loop gap p50 / p99 / max", "循环间隔 p50 / p99 / 最大"),
+    ("TTFT from the wire avg / p50 / p99 (s)", "自发出起的 TTFT 平均 / p50 / p99 (s)"),
+    ("Reads with two or more events", "含多个事件的读取"),
+    ("Events that share a read", "共享一次读取的事件"),
+    ("Reads with the kernel's stamp", "带内核时间戳的读取"),
+    ("Mean concurrency while sending", "发送期间的平均并发"),
+    ("Worker CPU avg / max", "工作线程 CPU 平均 / 最大"),
+    ("CPU per output event", "每个输出事件的 CPU 时间"),
+    ("Context switches own / forced", "上下文切换 主动 / 被动"),
+    ("Connections opened", "打开的连接数"),
+];
+
+/// A row's name in a language; a row without a translation keeps its own.
+pub fn row_name(key: &'static str, language: Language) -> &'static str {
+    match language {
+        Language::En => key,
+        Language::Zh => ROWS.iter().find(|row| row.0 == key).map_or(key, |row| row.1),
+    }
+}
+
+/// A figure, its formula, and what it means in English and Chinese.
+pub struct Definition {
+    pub name: &'static str,
+    pub formula: &'static str,
+    pub en: &'static str,
+    pub zh: &'static str,
+}
+
+const fn define(name: &'static str, formula: &'static str, en: &'static str, zh: &'static str) -> Definition {
+    Definition { name, formula, en, zh }
+}
+
+/// Every figure that the report shows.
+pub const DEFINITIONS: [Definition; 16] = [
+    define(
+        "due",
+        "",
+        "When the plan wanted the request on the wire: its place in the schedule, or, in a closed loop, the moment its \
+         lane took it up. Waiting for a free lane or a late client counts.",
+        "计划发出请求的时刻：开环为调度表中的时刻，闭环为通道取出请求的时刻。等待通道或客户端迟发都计入。",
+    ),
+    define(
+        "arrival",
+        "",
+        "The kernel's receive time of the data where it stamps it, else the moment the read completed, before any \
+         parsing.",
+        "数据到达的内核接收时间戳；没有时间戳时为读取完成的时刻（解析之前）。",
+    ),
+    define("Latency (E2E)", "end − due", "The whole answer, last byte included.", "端到端延迟，含最后一个字节。"),
+    define(
+        "TTFT",
+        "first_token − due",
+        "Until the first event with output: text, reasoning or tool call. Events with only a role are none. Not \
+         streaming: the latency.",
+        "到首个含输出（文本、推理或工具调用）的事件为止；仅含 role 的事件不算。非流式时等于延迟。",
+    ),
+    define(
+        "ITL",
+        "arrival[i+1] − arrival[i]",
+        "Gaps between consecutive output events of one answer, pooled over all requests. Events of one read share an \
+         instant.",
+        "同一回答中相邻输出事件的间隔，汇总所有请求。同一次读取到的事件时刻相同。",
+    ),
+    define(
+        "TPOT",
+        "(last_token − first_token) / (output_tokens − 1)",
+        "Undefined, not 0, for fewer than two tokens.",
+        "少于两个token时无定义（不是 0）。",
+    ),
+    define("Output tok/s", "output_tokens / latency", "Of one request.", "单个请求的输出速度。"),
+    define("Time taken", "last end − first due", "Over the measured requests.", "所有被测请求。"),
+    define(
+        "Request throughput",
+        "succeeded / time",
+        "Failed requests do not count, but the time they took does.",
+        "失败请求不计数，但其时间计入。",
+    ),
+    define("Output throughput", "Σ output_tokens / time", "Of the succeeded requests.", "成功请求的输出token。"),
+    define(
+        "Total throughput",
+        "(Σ input + Σ output tokens) / time",
+        "Of the succeeded requests.",
+        "成功请求的全部token。",
+    ),
+    define(
+        "tok/s over time",
+        "Σ tokens arrived / interval",
+        "By the instant at which each token arrived, failed requests included; an event counts as its share of the \
+         answer's tokens.",
+        "按每个token的到达时刻统计（含失败请求）；一个事件按其占回答token数的份额计。",
+    ),
+    define(
+        "Percentile",
+        "nearest rank",
+        "The smallest value with at least p·n values at or below it, from every record. * marks percentiles with fewer \
+         than 10 samples beyond.",
+        "最近秩法：至少 p·n 个样本不大于它的最小值，由全部记录得出。* 表示其外样本少于 10 个。",
+    ),
+    define(
+        "Confidence interval",
+        "order statistics with n / deff",
+        "95 %; the design effect is estimated from 30 batches in time order, because answers of one batch are alike.",
+        "95 %；设计效应由按时间排列的 30 批样本估计，因为同批回答彼此相似。",
+    ),
+    define(
+        "Goodput",
+        "requests within every SLO / time",
+        "Requests that succeeded and kept each bound of --slo themselves.",
+        "成功且自身满足每个 --slo 界限的请求。",
+    ),
+    define(
+        "Receive lag, send lag",
+        "reaped − arrived; write_start − due",
+        "Our own error: how late we looked at data, and how late requests left. Reported, never subtracted.",
+        "客户端自身误差：读取数据的滞后与发送请求的滞后。只报告，从不扣除。",
+    ),
+];

@@ -1,0 +1,118 @@
+//! Shards: one load that several processes or hosts offered together, read as one run. Every figure comes from all
+//! records; nothing is averaged.
+
+use std::path::PathBuf;
+
+use super::{Measured, workload};
+use crate::record::finding::Finding;
+use crate::record::store::reader::Detail;
+use crate::record::store::{Reader, StoreError, StoredRun};
+use crate::record::{Block, Phase, RequestRecord};
+use crate::stats::Summary;
+use crate::stats::gather::Gathered;
+use crate::time::Tick;
+
+/// Arguments in which the shards of one load may differ, so that they do not send the same prompts.
+const OF_EACH_SHARD: [&str; 2] = ["seed", "dataset_offset"];
+
+/// Whether these runs offered one workload at the same time.
+pub fn are_shards(runs: &[Measured]) -> bool {
+    let Some((first, others)) = runs.split_first().filter(|(_, others)| !others.is_empty()) else { return false };
+    let same = |other: &Measured| {
+        let differences = workload::differences(first, other);
+        differences.iter().all(|line| OF_EACH_SHARD.iter().any(|name| line.split(' ').next() == Some(name)))
+    };
+    let spans: Vec<(i64, i64)> = runs.iter().filter_map(span_unix_ns).collect();
+    let last_start = spans.iter().map(|span| span.0).max().unwrap_or(i64::MAX);
+    let first_end = spans.iter().map(|span| span.1).min().unwrap_or(i64::MIN);
+    spans.len() == runs.len() && last_start < first_end && others.iter().all(same)
+}
+
+fn span_unix_ns(run: &Measured) -> Option<(i64, i64)> {
+    let offset = run.run.clock.offset_ns();
+    let start = run.samples.first()?.due as i64;
+    let end = run.samples.iter().map(|sample| sample.end).max()? as i64;
+    Some((start.wrapping_add(offset), end.wrapping_add(offset)))
+}
+
+/// The shards in these databases as one run.
+pub fn measured(paths: &[PathBuf]) -> Result<Measured, StoreError> {
+    let mut gathered = Gathered::default();
+    let run = each_block(paths, |block| gathered.add(block))?;
+    let (summary, samples) = Summary::with_samples(&run, gathered);
+    Ok(Measured { run, summary, samples })
+}
+
+/// Hands all measured requests of the shards to `take`, their instants on the clock of the first.
+pub fn each_block(paths: &[PathBuf], mut take: impl FnMut(&Block)) -> Result<StoredRun, StoreError> {
+    let mut merged: Option<StoredRun> = None;
+    for path in paths {
+        let reader = Reader::open(path)?;
+        let shard = reader.run()?;
+        let shift_ns = match &merged {
+            Some(first) => shard.clock.offset_ns().wrapping_sub(first.clock.offset_ns()),
+            None => 0,
+        };
+        reader.each_block(Phase::Measured, Detail::Figures, |block| match shift_ns {
+            0 => take(block),
+            _ => take(&shifted(block, shift_ns)),
+        })?;
+        merged = Some(match merged {
+            Some(first) => join(first, shard),
+            None => shard,
+        });
+    }
+    let count = paths.len();
+    let mut run =
+        merged.ok_or_else(|| StoreError::Open { path: PathBuf::new(), reason: "no file given".to_string() })?;
+    run.findings.push(Finding::note(
+        "shards",
+        format!(
+            "{count} shards were merged. Their instants are joined by each machine's wall clock, so figures over \
+             several hosts, such as concurrency, are as exact as these agree; figures of single requests are not touched."
+        ),
+    ));
+    Ok(run)
+}
+
+fn join(mut first: StoredRun, mut shard: StoredRun) -> StoredRun {
+    let workers = first.workers.iter().map(|worker| worker.worker + 1).max().unwrap_or(0);
+    shard.workers.iter_mut().for_each(|worker| worker.worker = worker.worker.saturating_add(workers));
+    first.workers.append(&mut shard.workers);
+    first.findings.append(&mut shard.findings);
+    let (facts, other) = (&mut first.facts, &shard.facts);
+    facts.parallel = facts.parallel.zip(other.parallel).map(|(a, b)| a.saturating_add(b));
+    facts.rate_per_s = facts.rate_per_s.zip(other.rate_per_s).map(|(a, b)| a + b);
+    facts.requests = facts.requests.zip(other.requests).map(|(a, b)| a.saturating_add(b));
+    facts.workers = facts.workers.saturating_add(other.workers);
+    first.end = first.end.zip(shard.end).map(|(mut a, b)| {
+        a.interrupted |= b.interrupted;
+        a.rows_lost += b.rows_lost;
+        a.peak_backlog = a.peak_backlog.max(b.peak_backlog);
+        a
+    });
+    first
+}
+
+fn shifted(block: &Block, ns: i64) -> Block {
+    let shift = |tick: Tick| Tick(tick.0.wrapping_add_signed(ns));
+    let record = |record: &RequestRecord| RequestRecord {
+        due: shift(record.due),
+        picked: record.picked.map(shift),
+        connected: record.connected.map(shift),
+        write_start: record.write_start.map(shift),
+        write_end: record.write_end.map(shift),
+        first_byte: record.first_byte.map(shift),
+        first_token: record.first_token.map(shift),
+        last_token: record.last_token.map(shift),
+        end: shift(record.end),
+        previous_end: record.previous_end.map(shift),
+        ..record.clone()
+    };
+    Block {
+        worker: block.worker,
+        records: block.records.iter().map(record).collect(),
+        arrivals: block.arrivals.iter().map(|&tick| shift(tick)).collect(),
+        bytes: block.bytes.clone(),
+    }
+}

@@ -1,0 +1,171 @@
+//! The combined report of a sweep, as text: what was run, a row for each load, the best loads, what to try next.
+
+use super::advice::{Grade, best, load_name, recommendations, success_rate};
+use super::language::Language;
+use super::table::{Align, Table, cut, number, wrap};
+use crate::stats::Summary;
+
+/// Narrower screens get lines of this length all the same.
+const NARROWEST: usize = 60;
+
+/// The report over the runs of a call, in their order. `output` is shown as the place of the files. Rows are coloured
+/// by success rate with `colour`.
+pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: bool) -> String {
+    let width = width.max(NARROWEST);
+    let Some(first) = runs.first() else { return String::new() };
+    let mut out = format!("\nPerformance report: {}\n", cut(&first.facts.model, width.saturating_sub(20)));
+    out.push_str(&basic_information(runs, output, width));
+    out.push_str("\nDetailed performance metrics:\n");
+    for table in load_tables(runs, width) {
+        out.push_str(&coloured(&table, runs, colour));
+    }
+    out.push_str(&best_loads(runs));
+    let advice = recommendations(runs, Language::En);
+    if !advice.is_empty() {
+        out.push_str("\nPerformance recommendations:\n");
+        advice.iter().for_each(|line| out.push_str(&wrap("- ", line, width)));
+    }
+    out
+}
+
+/// One line about a run of a sweep, for the moment it has ended.
+pub fn one_line(s: &Summary) -> String {
+    let value = |value: Option<f64>, decimals: usize| fixed(value, decimals);
+    format!(
+        "{}: {} req/s, {} tok/s, latency avg {} s p99 {} s, TTFT avg {} s p99 {} s, TPOT avg {} s, {} ok",
+        load_name(&s.facts, Language::En),
+        value(s.throughput.requests_per_s, 2),
+        value(s.throughput.output_tokens_per_s, 1),
+        value(s.series.latency_s.mean, 3),
+        value(s.series.latency_s.value(990), 3),
+        value(s.series.ttft_s.mean, 3),
+        value(s.series.ttft_s.value(990), 3),
+        value(s.series.tpot_s.mean, 4),
+        percent(success_rate(s)),
+    )
+}
+
+fn basic_information(runs: &[&Summary], output: Option<&str>, width: usize) -> String {
+    let facts = &runs[0].facts;
+    let total = |of: fn(&Summary) -> Option<f64>| runs.iter().filter_map(|run| of(run)).sum::<f64>();
+    let time = total(|s| s.time_s);
+    let generated = total(|s| Some(s.series.output_tokens.mean? * s.series.output_tokens.count as f64));
+    let rate = if time > 0.0 { format!("{:.2} tok/s", generated / time) } else { "-".to_string() };
+    let mut rows = vec![
+        ("Model", facts.model.clone()),
+        ("Dataset", facts.dataset.clone()),
+        ("API", facts.api.clone()),
+        ("URL", facts.url.clone()),
+        ("Total generated", format!("{generated:.0} tokens")),
+        ("Total test time", format!("{time:.2} s")),
+        ("Average output rate", rate),
+    ];
+    rows.extend(output.map(|output| ("Output path", output.to_string())));
+    let name_width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let table = Table {
+        head: vec!["Basic information".to_string(), String::new()],
+        aligns: vec![Align::Left, Align::Left],
+        rows: rows
+            .into_iter()
+            .map(|(name, value)| vec![name.to_string(), cut(&value, width.saturating_sub(name_width.max(17) + 7))])
+            .collect(),
+        grid: false,
+    };
+    table.render()
+}
+
+type Column = (&'static str, fn(&Summary) -> String);
+
+const LOADS: [Column; 9] = [
+    ("RPS", |s| fixed(s.throughput.requests_per_s, 2)),
+    ("Avg Lat.(s)", |s| fixed(s.series.latency_s.mean, 3)),
+    ("P99 Lat.(s)", |s| fixed(s.series.latency_s.value(990), 3)),
+    ("Gen. toks/s", |s| fixed(s.throughput.output_tokens_per_s, 2)),
+    ("Avg TTFT(s)", |s| fixed(s.series.ttft_s.mean, 3)),
+    ("P99 TTFT(s)", |s| fixed(s.series.ttft_s.value(990), 3)),
+    ("Avg TPOT(s)", |s| fixed(s.series.tpot_s.mean, 4)),
+    ("P99 TPOT(s)", |s| fixed(s.series.tpot_s.value(990), 4)),
+    ("Success Rate", |s| percent(success_rate(s))),
+];
+
+/// One table where it fits, else three that repeat the load.
+fn load_tables(runs: &[&Summary], width: usize) -> Vec<Table> {
+    let whole = load_table(runs, &LOADS);
+    if whole.width() <= width {
+        return vec![whole];
+    }
+    let parts: [&[usize]; 3] = [&[0, 3, 8], &[1, 2], &[4, 5, 6, 7]];
+    let pick = |part: &[usize]| part.iter().map(|&column| LOADS[column]).collect::<Vec<Column>>();
+    parts.iter().map(|part| load_table(runs, &pick(part))).collect()
+}
+
+fn load_table(runs: &[&Summary], columns: &[Column]) -> Table {
+    let by_parallel = runs.iter().any(|run| run.facts.parallel.is_some());
+    let by_rate = runs.iter().any(|run| run.facts.rate_per_s.is_some());
+    let mut head: Vec<String> = Vec::new();
+    head.extend(by_parallel.then(|| "Conc.".to_string()));
+    head.extend(by_rate.then(|| "Rate".to_string()));
+    head.extend(columns.iter().map(|column| column.0.to_string()));
+    let row = |run: &&Summary| {
+        let mut cells = Vec::with_capacity(head.len());
+        if by_parallel {
+            cells.push(run.facts.parallel.map_or_else(|| "-".to_string(), |parallel| parallel.to_string()));
+        }
+        if by_rate {
+            cells.push(run.facts.rate_per_s.map_or_else(|| "-".to_string(), number));
+        }
+        cells.extend(columns.iter().map(|column| (column.1)(run)));
+        cells
+    };
+    let rows = runs.iter().map(row).collect();
+    Table { aligns: vec![Align::Right; head.len()], head, rows, grid: false }
+}
+
+/// The table's text with each run's line in the colour of its success rate.
+fn coloured(table: &Table, runs: &[&Summary], colour: bool) -> String {
+    /// Lines before the first row: frame, head, frame.
+    const HEAD: usize = 3;
+    let text = table.render();
+    if !colour {
+        return text;
+    }
+    let line = |(index, line): (usize, &str)| match index.checked_sub(HEAD).and_then(|row| runs.get(row)) {
+        Some(run) => {
+            let code = match Grade::of(success_rate(run)) {
+                Grade::Good => 32,
+                Grade::Passable => 33,
+                Grade::Bad => 31,
+            };
+            format!("\u{1b}[{code}m{line}\u{1b}[0m\n")
+        }
+        None => format!("{line}\n"),
+    };
+    text.lines().enumerate().map(line).collect()
+}
+
+fn best_loads(runs: &[&Summary]) -> String {
+    let (fastest, shortest) = best(runs);
+    let mut rows = Vec::new();
+    if let Some(run) = fastest {
+        let value = format!("{} req/s", fixed(run.throughput.requests_per_s, 2));
+        rows.push(vec!["Highest RPS".to_string(), load_name(&run.facts, Language::En), value]);
+    }
+    if let Some(run) = shortest {
+        let value = format!("{} s", fixed(run.series.latency_s.mean, 3));
+        rows.push(vec!["Lowest latency".to_string(), load_name(&run.facts, Language::En), value]);
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let head = ["Best", "Load", "Value"].map(str::to_string).to_vec();
+    let table = Table { head, aligns: vec![Align::Left, Align::Left, Align::Right], rows, grid: false };
+    format!("\nBest performance configuration:\n{}", table.render())
+}
+
+fn fixed(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| "-".to_string(), |value| format!("{value:.decimals$}"))
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_string(), |share| format!("{:.1}%", share * 100.0))
+}

@@ -1,0 +1,37 @@
+//! The speed benchmark: how fast a single request is answered, by the length of its prompt.
+
+use std::collections::BTreeMap;
+
+use super::gather::Sample;
+
+/// A row of "Speed Benchmark Results:".
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpeedRow {
+    pub prompt_tokens: u32,
+    pub requests: usize,
+    /// Mean of output tokens over latency.
+    pub tokens_per_s: f64,
+}
+
+/// Datasets whose runs are shown as a speed benchmark.
+pub fn is_speed_benchmark(dataset: &str) -> bool {
+    dataset.starts_with("speed_benchmark")
+}
+
+/// The succeeded requests by the number of their input tokens, ascending. Requests without token counts have no row.
+pub fn rows(samples: &[Sample]) -> Vec<SpeedRow> {
+    let mut groups: BTreeMap<u32, (usize, f64)> = BTreeMap::new();
+    for sample in samples.iter().filter(|sample| sample.ok) {
+        if let (Some(input), Some(rate)) = (sample.input_tokens, sample.output_rate) {
+            let (requests, sum) = groups.entry(input).or_default();
+            *requests += 1;
+            *sum += rate;
+        }
+    }
+    let row = |(prompt_tokens, (requests, sum)): (u32, (usize, f64))| SpeedRow {
+        prompt_tokens,
+        requests,
+        tokens_per_s: sum / requests as f64,
+    };
+    groups.into_iter().map(row).collect()
+}

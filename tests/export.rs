@@ -1,0 +1,246 @@
+//! Files for other tools and for programs, from a run of the binary against its built-in server.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The script with `pickle` in evalscope's documentation, its database given as an argument.
+const EVALSCOPE_SCRIPT: &str = r#"
+import sqlite3, base64, pickle, json, sys
+con = sqlite3.connect(sys.argv[1])
+query_sql = "SELECT request, response_messages, prompt_tokens, completion_tokens \
+                FROM result WHERE success='1'"
+with con:
+    rows = con.execute(query_sql).fetchall()
+    for row in rows:
+        request = pickle.loads(base64.b64decode(row[0]))
+        responses = pickle.loads(base64.b64decode(row[1]))
+        response_content = ''
+        for response in responses:
+            response = json.loads(response)
+            if not response['choices']:
+                continue
+            response_content += response['choices'][0]['delta']['content']
+        print('prompt: %s, tokens: %s, completion: %s, tokens: %s' %
+              (request['messages'][0]['content'], row[2], response_content, row[3]))
+"#;
+
+/// Runs `ringmark perf` against the built-in server into `folder`.
+fn perf(folder: &Path, arguments: &[&str]) {
+    let outputs = folder.join("outputs");
+    let output = Command::new(env!("CARGO_BIN_EXE_ringmark"))
+        .current_dir(folder)
+        .args([
+            "perf",
+            "--url",
+            "mock:?ttft=2ms&itl=1ms&tokens=6",
+            "--quiet",
+            "--no-timestamp",
+            "--sleep-interval",
+            "0",
+        ])
+        .args(["--workers", "1", "--prompt", "你好, \"world\"", "--outputs-dir"])
+        .arg(outputs)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{text}");
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// As much of JSON Schema as our schemas use; gives the places that do not fit.
+fn misfits(value: &Value, schema: &Value, at: &str, found: &mut Vec<String>) {
+    let types = match &schema["type"] {
+        Value::String(name) => vec![name.as_str()],
+        Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let is = |name: &str| match name {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("the schema at {at} has the type {other}"),
+    };
+    if !types.is_empty() && !types.into_iter().any(is) {
+        found.push(format!("{at}: {value} is not {}", schema["type"]));
+    }
+    if let Some(known) = schema["enum"].as_array().filter(|known| !known.contains(value)) {
+        found.push(format!("{at}: {value} is none of {known:?}"));
+    }
+    if schema["minimum"].as_f64().zip(value.as_f64()).is_some_and(|(least, value)| value < least) {
+        found.push(format!("{at}: {value} is too small"));
+    }
+    if let Some(items) = value.as_array() {
+        let count = items.len() as u64;
+        let (least, most) = (schema["minItems"].as_u64(), schema["maxItems"].as_u64());
+        if least.is_some_and(|least| count < least) || most.is_some_and(|most| count > most) {
+            found.push(format!("{at}: {count} items"));
+        }
+        items.iter().enumerate().for_each(|(i, item)| misfits(item, &schema["items"], &format!("{at}/{i}"), found));
+    }
+    let Some(map) = value.as_object() else { return };
+    for key in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if !map.contains_key(key) {
+            found.push(format!("{at}: {key} is missing"));
+        }
+    }
+    for (key, item) in map {
+        let (known, others) = (&schema["properties"][key], &schema["additionalProperties"]);
+        if !known.is_null() || others.is_object() {
+            misfits(item, if known.is_null() { others } else { known }, &format!("{at}/{key}"), found);
+        } else if others == &Value::Bool(false) {
+            found.push(format!("{at}: {key} is not known"));
+        }
+    }
+}
+
+#[test]
+fn the_json_files_fit_their_schemas() {
+    let folder = tempfile::tempdir().unwrap();
+    perf(folder.path(), &["-n", "20", "--parallel", "2", "--slo", "p99_ttft<=10s"]);
+    perf(folder.path(), &["-n", "20", "--open-loop", "--rate", "200", "--no-stream"]);
+    for run in ["parallel_2_number_20", "rate_200.0_number_20"] {
+        for name in ["benchmark_summary", "benchmark_percentile", "benchmark_args"] {
+            let value = json(&folder.path().join("outputs/mock").join(run).join(format!("{name}.json")));
+            let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/schema").join(format!("{name}.schema.json"));
+            let mut found = Vec::new();
+            misfits(&value, &json(&schema), name, &mut found);
+            assert!(found.is_empty(), "{run}: {found:#?}");
+        }
+    }
+}
+
+#[test]
+fn every_format_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    perf(
+        folder.path(),
+        &[
+            "-n",
+            "10",
+            "--parallel",
+            "2",
+            "--csv",
+            "sub/lm.csv",
+            "--export",
+            "vllm=v.json",
+            "aiperf=a.jsonl",
+            "llmd=l.json",
+        ],
+    );
+    let csv = std::fs::read_to_string(folder.path().join("sub/lm.csv")).unwrap();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(
+        lines[0],
+        "batch,num_promts,RPS,RPM,FTL(ave)(s),FTL(min)(s),FTL(max)(s),50%(s),75%(s),95%(s),99%(s),\
+         throughput(out tok/s),throughput(total tok/s)"
+    );
+    assert!(lines.len() == 2 && lines[1].starts_with("2,10,") && lines[1].split(',').count() == 13, "{csv}");
+    vllm(&json(&folder.path().join("v.json")));
+    aiperf(&std::fs::read_to_string(folder.path().join("a.jsonl")).unwrap());
+    llmd(&json(&folder.path().join("l.json")));
+}
+
+fn vllm(file: &Value) {
+    let keys = "date endpoint_type backend label model_id tokenizer_id num_prompts request_rate burstiness \
+        max_concurrency duration completed failed total_input_tokens total_output_tokens request_throughput \
+        request_goodput output_throughput total_token_throughput input_lens output_lens ttfts itls start_times \
+        generated_texts errors max_output_tokens_per_s max_concurrent_requests rtfx \
+        mean_ttft_ms median_ttft_ms std_ttft_ms p99_ttft_ms mean_tpot_ms median_tpot_ms std_tpot_ms p99_tpot_ms \
+        mean_itl_ms median_itl_ms std_itl_ms p99_itl_ms mean_e2el_ms median_e2el_ms std_e2el_ms p99_e2el_ms";
+    let found: std::collections::BTreeSet<&str> = file.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(found, keys.split_whitespace().collect());
+    assert_eq!((&file["completed"], &file["total_output_tokens"]), (&Value::from(10), &Value::from(60)));
+    assert_eq!(file["request_rate"], "inf");
+    for list in ["input_lens", "output_lens", "ttfts", "itls", "start_times", "generated_texts", "errors"] {
+        assert_eq!(file[list].as_array().unwrap().len(), 10, "{list}");
+    }
+    assert_eq!(file["itls"][0].as_array().unwrap().len(), 5);
+    let mean = file["ttfts"].as_array().unwrap().iter().filter_map(Value::as_f64).sum::<f64>() / 10.0;
+    assert!((mean * 1e3 - file["mean_ttft_ms"].as_f64().unwrap()).abs() < 1e-9);
+}
+
+fn aiperf(lines: &str) {
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 10);
+    for line in lines {
+        let meta = &line["metadata"];
+        assert!(meta["request_start_ns"].as_i64() < meta["request_ack_ns"].as_i64(), "{line}");
+        assert!(meta["request_ack_ns"].as_i64() < meta["request_end_ns"].as_i64(), "{line}");
+        assert_eq!(line["metrics"]["inter_chunk_latency"]["value"].as_array().unwrap().len(), 5);
+        assert_eq!(line["metrics"]["time_to_first_token"]["unit"], "ms");
+        assert_eq!((&line["error"], &meta["was_cancelled"]), (&Value::Null, &Value::Bool(false)));
+    }
+}
+
+fn llmd(report: &Value) {
+    assert_eq!(report["version"], "0.2");
+    assert_eq!(report["scenario"]["load"]["standardized"]["concurrency"], 2);
+    let aggregate = &report["results"]["request_performance"]["aggregate"];
+    assert_eq!(aggregate["requests"]["total"], 10);
+    assert_eq!(aggregate["latency"]["time_to_first_token"]["units"], "s");
+    assert_eq!(aggregate["latency"]["time_per_output_token"]["units"], "s/token");
+    assert!(aggregate["throughput"]["requests_rate"]["mean"].as_f64().unwrap() > 0.0);
+    assert!(!aggregate.to_string().contains("null"));
+}
+
+#[test]
+fn the_script_of_evalscopes_documentation_reads_its_database() {
+    let folder = tempfile::tempdir().unwrap();
+    perf(folder.path(), &["-n", "4", "--save", "full", "--export", "evalscope-db=e.db"]);
+    let python = Command::new("python3").current_dir(folder.path()).args(["-c", EVALSCOPE_SCRIPT, "e.db"]).output();
+    let Ok(output) = python else {
+        eprintln!("skipped: no python3 on this machine");
+        return;
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text.lines().count(), 4, "{text}");
+    for line in text.lines() {
+        let completion = line.split("completion: ").nth(1).and_then(|rest| rest.split(", tokens: 6").next());
+        assert!(line.starts_with("prompt: 你好, \"world\", tokens: "), "{line}");
+        assert_eq!(completion.unwrap().split_whitespace().count(), 6, "{line}");
+    }
+}
+
+#[test]
+fn a_sweep_writes_a_file_for_each_run_and_report_writes_them_again() {
+    let folder = tempfile::tempdir().unwrap();
+    perf(folder.path(), &["-n", "4", "--parallel", "1", "2", "--csv", "x.csv", "--export", "vllm=v.json"]);
+    assert_eq!(std::fs::read_to_string(folder.path().join("x.csv")).unwrap().lines().count(), 3);
+    let first = std::fs::read(folder.path().join("v.parallel_1_number_4.json")).unwrap();
+    assert!(folder.path().join("v.parallel_2_number_4.json").exists());
+    let database = "outputs/mock/parallel_1_number_4/benchmark_data.db";
+    let output = Command::new(env!("CARGO_BIN_EXE_ringmark"))
+        .current_dir(folder.path())
+        .args(["report", database, "--export", "vllm=again.json"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(std::fs::read(folder.path().join("again.json")).unwrap(), first);
+}
+
+#[test]
+fn mistakes_in_exports_are_told_before_the_run() {
+    for (arguments, what) in [
+        (&["--export", "vlm=x.json"][..], "did you mean 'vllm'"),
+        (&["--export", "vllm"][..], "FORMAT=FILE"),
+        (&["--export", "evalscope-db=x.db"][..], "--save full"),
+        (&["--slo", "p99_ttft"][..], "--slo"),
+    ] {
+        let call =
+            Command::new(env!("CARGO_BIN_EXE_ringmark")).args(["perf", "--url", "mock:"]).args(arguments).output();
+        let output = call.unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && text.contains(what), "{text}");
+    }
+}

@@ -1,0 +1,198 @@
+//! The combined report of a sweep, the speed benchmark and objectives, from records that went through databases.
+
+mod records;
+
+use std::path::{Path, PathBuf};
+
+use records::{closed, collect, push_failed, push_ok, report, start};
+use ringmark::plan::Save;
+use ringmark::record::facts::RunFacts;
+use ringmark::record::{Block, Failure, Outcome, Parcel, Phase};
+use ringmark::report::{from_database, json, overview, screen};
+use ringmark::stats::Summary;
+use unicode_width::UnicodeWidthStr;
+
+/// A run of one lane after the other: `ok` answers of 50 ms and `failed` failures in `folder`.
+fn run(folder: &Path, name: &str, facts: RunFacts, ok: u64, failed: u64) -> PathBuf {
+    let mut block = Block::new(0);
+    for index in 0..ok {
+        push_ok(&mut block, index, index * 60, &[20, 30, 40, 49]);
+    }
+    for index in ok..ok + failed {
+        push_failed(&mut block, index, index * 60, Outcome::Failed(Failure::Status), "503 busy");
+    }
+    let path = folder.join(name);
+    collect(
+        &path,
+        start(facts, Save::Text),
+        vec![Parcel::Block(block), Parcel::Worker(Box::new(report(Phase::Measured)))],
+    );
+    path
+}
+
+fn sweep() -> Vec<Summary> {
+    let folder = tempfile::tempdir().unwrap();
+    let loads = [(1, 20, 0), (10, 19, 1), (100, 17, 3), (200, 5, 15)];
+    let summary = |(parallel, ok, failed): (u32, u64, u64)| {
+        let facts = closed(ok + failed, parallel);
+        from_database(&run(folder.path(), &format!("{parallel}.db"), facts, ok, failed)).unwrap()
+    };
+    loads.into_iter().map(summary).collect()
+}
+
+#[test]
+fn a_sweep_has_a_row_for_each_load_at_every_width() {
+    let runs = sweep();
+    let runs: Vec<&Summary> = runs.iter().collect();
+    for width in [80, 200] {
+        let text = overview::render(&runs, Some("outputs/x"), width, false);
+        assert!(text.lines().all(|line| line.width() <= width), "{text}");
+        for what in ["通义千问-2.5", "Conc.", "Avg TTFT(s)", "Success Rate", "95.0%", "Highest RPS", "outputs/x"] {
+            assert!(text.contains(what), "{what}: {text}");
+        }
+        assert!(!text.contains('\u{1b}'), "no colours unless asked for");
+    }
+    let wide = overview::render(&runs, None, 200, false);
+    assert!(wide.contains("| Conc. |   RPS | Avg Lat.(s) | P99 Lat.(s) | Gen. toks/s | Avg TTFT(s) |"), "{wide}");
+}
+
+#[test]
+fn rows_have_the_colour_of_their_success() {
+    let runs = sweep();
+    let runs: Vec<&Summary> = runs.iter().collect();
+    let text = overview::render(&runs, None, 200, true);
+    let colours: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("\u{1b}[")).map(|l| &l[..2]).collect();
+    assert_eq!(colours, ["32", "32", "33", "31"]);
+}
+
+#[test]
+fn advice_follows_where_the_best_load_stands() {
+    let runs = sweep();
+    let all: Vec<&Summary> = runs.iter().collect();
+    assert!(overview::render(&all, None, 80, false).contains("Consider lowering"));
+    let rising: Vec<&Summary> = runs.iter().rev().collect();
+    assert!(overview::render(&rising, None, 200, false).contains("has not reached its bottleneck"));
+    let middle = [&runs[1], &runs[0], &runs[3]];
+    let text = overview::render(&middle, None, 200, false);
+    assert!(text.contains("The optimum is around Concurrency 1:"), "{text}");
+    assert!(text.contains("Only 25.0 % of the requests succeeded at the last load"), "{text}");
+}
+
+#[test]
+fn the_speed_benchmark_has_its_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let facts = RunFacts { dataset: "speed_benchmark".to_string(), ..closed(2, 1) };
+    let summary = from_database(&run(folder.path(), "a.db", facts, 2, 0)).unwrap();
+    let text = screen::render(&summary, 80);
+    let expected = "\
+Speed Benchmark Results:
++---------------+-----------------+----------------+
+| Prompt Tokens | Speed(tokens/s) | GPU Memory(GB) |
++---------------+-----------------+----------------+
+|      10       |      80.00      |       -        |
++---------------+-----------------+----------------+
+";
+    assert!(text.contains(expected), "{text}");
+    assert!(json::summary(&summary)["Speed benchmark"][0]["Speed(tokens/s)"].as_f64().unwrap() > 79.9);
+}
+
+#[test]
+fn objectives_are_judged_with_goodput() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |slo: &str| RunFacts { slo: slo.to_string(), ..closed(5, 1) };
+    let met = from_database(&run(folder.path(), "a.db", with("p99_ttft<=20ms max_itl<=10ms rps>=1"), 4, 1)).unwrap();
+    assert!(!met.missed_slo());
+    let verdict = met.slo.as_ref().unwrap();
+    assert_eq!((verdict.good_requests, verdict.good_share), (4, Some(0.8)));
+    assert!(screen::render(&met, 80).contains("| Goodput (req/s)"));
+    let missed = from_database(&run(folder.path(), "b.db", with("p99_ttft<=19ms"), 5, 0)).unwrap();
+    assert!(missed.missed_slo() && missed.slo.as_ref().unwrap().good_requests == 0);
+    let text = screen::render(&missed, 80);
+    assert!(text.contains("| p99_ttft<=19ms | ") && text.contains("MISSED"), "{text}");
+    assert_eq!(json::summary(&missed)["SLO"]["met"], false);
+}
+
+/// A run of `count` requests whose tokens come `slower_ms` later.
+fn timed(folder: &Path, name: &str, slower_ms: u64, arguments: &str) -> ringmark::report::Measured {
+    let mut block = Block::new(0);
+    for index in 0..600 {
+        let wobble = index * 7 % 11;
+        push_ok(&mut block, index, index * 100, &[20 + wobble + slower_ms, 40 + wobble + slower_ms]);
+    }
+    let path = folder.join(name);
+    let mut start = start(closed(600, 1), Save::Text);
+    start.arguments_json = arguments.to_string();
+    collect(&path, start, vec![Parcel::Block(block), Parcel::Worker(Box::new(report(Phase::Measured)))]);
+    ringmark::report::measured(&path).unwrap()
+}
+
+#[test]
+fn a_comparison_says_what_surely_differs() {
+    use ringmark::report::compare::{Named, html, render};
+    let folder = tempfile::tempdir().unwrap();
+    let a = timed(folder.path(), "a.db", 0, r#"{"parallel":[1],"url":"http://a"}"#);
+    let b = timed(folder.path(), "b.db", 15, r#"{"parallel":[1],"url":"http://b"}"#);
+    assert!(ringmark::report::workload::differences(&a, &b).is_empty(), "the server may differ");
+    let runs = [Named { name: "a.db".to_string(), run: &a }, Named { name: "通义/b.db".to_string(), run: &b }];
+    for width in [80, 200] {
+        let text = render(&runs, width);
+        assert!(text.lines().all(|line| line.width() <= width), "{text}");
+        let row = |name: &str| text.lines().find(|line| line.contains(name)).unwrap().to_string();
+        assert!(row("P50 TTFT (s)").contains("worse") && row("P50 TTFT (s)").contains("+60.0"), "{text}");
+        assert!(row("P99 TPOT (s)").contains("no sure difference"), "{text}");
+    }
+    for language in [ringmark::spec::Language::En, ringmark::spec::Language::Zh] {
+        assert!(html(&runs, language).contains("class=\"bad\""));
+    }
+}
+
+#[test]
+fn different_workloads_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = timed(folder.path(), "a.db", 0, r#"{"parallel":[1],"max_tokens":[64],"save":"text"}"#);
+    let b = timed(folder.path(), "b.db", 0, r#"{"parallel":[8],"max_tokens":[64],"save":"full"}"#);
+    assert_eq!(ringmark::report::workload::differences(&a, &b), ["parallel 1 / 8"]);
+}
+
+#[test]
+fn shards_are_read_as_one_run() {
+    use ringmark::record::facts::ClockPair;
+    use ringmark::report::{html, measured, merge};
+    let folder = tempfile::tempdir().unwrap();
+    // The same ten seconds on two machines whose clocks count from different instants.
+    let shard = |name: &str, seed: u64, later_ns: u64| {
+        let mut block = Block::new(0);
+        for index in 0..100 {
+            push_ok(&mut block, index, index * 100, &[20 + seed, 99]);
+        }
+        for record in &mut block.records {
+            for tick in [&mut record.due, &mut record.end] {
+                tick.0 += later_ns;
+            }
+            for tick in [&mut record.picked, &mut record.write_start, &mut record.first_token, &mut record.last_token] {
+                *tick = tick.map(|tick| tick.plus_ns(later_ns));
+            }
+        }
+        block.arrivals.iter_mut().for_each(|tick| tick.0 += later_ns);
+        let path = folder.path().join(name);
+        let mut start = start(closed(100, 1), Save::Text);
+        start.arguments_json = format!(r#"{{"parallel":[1],"seed":{seed}}}"#);
+        start.clock = ClockPair { tick_ns: records::ORIGIN + later_ns, unix_ns: records::UNIX };
+        collect(&path, start, vec![Parcel::Block(block), Parcel::Worker(Box::new(report(Phase::Measured)))]);
+        path
+    };
+    let paths = [shard("a.db", 1, 0), shard("b.db", 2, 5_000_000_000_000)];
+    let runs = paths.each_ref().map(|path| measured(path).unwrap());
+    assert!(merge::are_shards(&runs));
+    let merged = merge::measured(&paths).unwrap();
+    let s = &merged.summary;
+    assert_eq!((s.counts.scheduled, s.counts.ok, s.concurrency.peak, s.client.workers), (200, 200, 2, 2));
+    assert_eq!(s.facts.parallel, Some(2));
+    assert!((s.time_s.unwrap() - 10.0).abs() < 1e-9, "{:?}", s.time_s);
+    assert!((s.throughput.requests_per_s.unwrap() - 20.0).abs() < 1e-6);
+    assert_eq!(s.series.ttft_s.value(500).map(|s| (s * 1e3).round()), Some(21.0));
+    assert!(!s.is_void(), "{:?}", s.findings);
+    assert!(html::page(&[html::Run::read_shards(&paths).unwrap()], ringmark::spec::Language::En).contains("200"));
+    let later = shard("c.db", 3, 0);
+    assert!(!merge::are_shards(&[measured(&later).unwrap()]), "one run is none");
+}

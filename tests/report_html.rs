@@ -1,0 +1,102 @@
+//! The HTML report: well formed, in itself, of bounded size, at one request and at many.
+
+mod records;
+
+use std::path::{Path, PathBuf};
+
+use records::{closed, collect, push_failed, push_ok, report, start};
+use ringmark::plan::Save;
+use ringmark::record::facts::RunFacts;
+use ringmark::record::{Block, Failure, Outcome, Parcel, Phase};
+use ringmark::report::html::from_databases;
+use ringmark::spec::Language;
+
+/// A database of `count` answers of three tokens with ever other times, every tenth failed where there are many.
+fn database(folder: &Path, count: u64, parallel: u32) -> PathBuf {
+    let mut block = Block::new(0);
+    for index in 0..count {
+        let due = index / u64::from(parallel) * 100;
+        match index % 10 {
+            9 => push_failed(&mut block, index, due, Outcome::Failed(Failure::Status), "<503> & \"busy\""),
+            _ => push_ok(&mut block, index, due, &[20 + index % 17, 40 + index % 19, 60 + index % 23]),
+        }
+    }
+    let path = folder.join(format!("{count}_{parallel}.db"));
+    let facts = RunFacts { model: "<通义>&千问".to_string(), ..closed(count, parallel) };
+    let parcels = vec![Parcel::Block(block), Parcel::Worker(Box::new(report(Phase::Measured)))];
+    collect(&path, start(facts, Save::Text), parcels);
+    path
+}
+
+/// Every element is closed in the right order, and every attribute quoted: what XML asks for.
+fn assert_well_formed(page: &str) {
+    let script = page.find("<script>").unwrap()..page.find("</script>").unwrap() + "</script>".len();
+    let page = page.replacen(&page[script], "", 1);
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = page.strip_prefix("<!DOCTYPE html>\n").expect("a page starts with its type");
+    while let Some(begin) = rest.find('<') {
+        assert!(!rest[..begin].contains('>'), "a stray > before {:.80}", &rest[begin..]);
+        let end = begin + rest[begin..].find('>').expect("every tag ends");
+        let tag = &rest[begin + 1..end];
+        assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+        if let Some(name) = tag.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(name));
+        } else if !tag.ends_with('/') {
+            open.push(tag.split_whitespace().next().expect("a tag has a name"));
+        }
+        rest = &rest[end + 1..];
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+fn assert_stands_alone(page: &str) {
+    for outside in ["src=", "href=", "@import", "url(", "fetch(", "NaN", "undefined"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn one_request_makes_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    for language in [Language::En, Language::Zh] {
+        let page = from_databases(&[database(folder.path(), 1, 1)], language).unwrap();
+        assert_well_formed(&page);
+        assert_stands_alone(&page);
+        assert_eq!(page.matches("<svg").count(), 8);
+        assert!(page.contains("&lt;通义&gt;&amp;千问"));
+        std::fs::remove_file(folder.path().join("1_1.db")).unwrap();
+    }
+}
+
+#[test]
+fn a_run_without_any_success_makes_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("failed.db");
+    let mut block = Block::new(0);
+    push_failed(&mut block, 0, 0, Outcome::Failed(Failure::Connect), "refused");
+    collect(&path, start(closed(1, 1), Save::Text), vec![Parcel::Block(block)]);
+    let page = from_databases(&[path], Language::En).unwrap();
+    assert_well_formed(&page);
+    assert!(page.contains("No data.") && page.contains("refused"));
+}
+
+#[test]
+fn many_requests_make_a_page_that_says_what_it_leaves_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = from_databases(&[database(folder.path(), 20_000, 50)], Language::En).unwrap();
+    assert_well_formed(&page);
+    assert!(page.len() < 1 << 20, "{} bytes", page.len());
+    assert!(page.contains("the shortest and the longest are shown"));
+    assert!(page.contains("1 × &lt;503&gt;") || page.contains("2000 × &lt;503&gt;"));
+}
+
+#[test]
+fn a_sweep_has_load_curves_and_every_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths: Vec<PathBuf> = [1, 4, 16].map(|parallel| database(folder.path(), 200, parallel)).to_vec();
+    let page = from_databases(&paths, Language::En).unwrap();
+    assert_well_formed(&page);
+    assert_eq!(page.matches("<details>").count(), 3);
+    assert_eq!(page.matches("<svg").count(), 6 + 3 * 8);
+    assert!(page.contains("Recommendations") && page.contains("class=\"passable\""));
+}
