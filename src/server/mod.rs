@@ -1,4 +1,6 @@
 //! The server under test, beside the load: asking it things.
 
+pub mod exposition;
 pub mod get;
 pub mod models;
+pub mod names;
