@@ -12,6 +12,7 @@ pub use crate::workload::arrivals::{Arrival, Schedule};
 
 mod error;
 mod folder;
+mod metrics;
 mod request;
 mod resolve;
 mod spell;
@@ -20,6 +21,7 @@ mod workers;
 
 pub use error::PlanError;
 pub use folder::root_folder;
+pub use metrics::MetricsPage;
 pub use resolve::{RigFacts, resolve};
 pub use url::{Endpoint, endpoint};
 
@@ -61,6 +63,8 @@ pub struct Plan {
     /// What the requests are made of.
     pub workload: Recipe,
     pub save: Save,
+    /// Scrape the server's own metrics while the run goes on.
+    pub server_metrics: Option<MetricsPage>,
     pub report: Reporting,
     /// What was decided in the user's place and should be said once before the run.
     pub notes: Vec<String>,

@@ -17,6 +17,7 @@ use crate::record::finding::Finding;
 use crate::record::live::Live;
 use crate::record::store::{RunStart, StoreError};
 use crate::record::{Block, Outcome, Parcel, Phase};
+use crate::server::metrics::{Page, Scraper};
 use crate::stats::summary::Summary;
 use crate::workload::{Workload, WorkloadError};
 use crate::{report, rig};
@@ -92,8 +93,9 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     }
     let (parcels, collected) = unbounded();
     let collector = start_collector(plan, &workload, watch, collected, empties)?;
-    let outcome = run_phases(&mut engine, plan, watch, collector.live(), &parcels);
-    let notes: Vec<Finding> = engine.notes.iter().map(|note| Finding::note("engine", note.clone())).collect();
+    let mut notes: Vec<Finding> = Vec::new();
+    let outcome = run_phases(&mut engine, plan, watch, collector.live(), &parcels, &mut notes);
+    notes.extend(engine.notes.iter().map(|note| Finding::note("engine", note.clone())));
     // The collector ends when the last sender is gone.
     drop((engine, parcels));
     let interrupted = watch.stop.load(Ordering::Relaxed) != 0;
@@ -198,6 +200,7 @@ fn run_phases(
     watch: &Watch<'_>,
     live: &Arc<Live>,
     parcels: &Sender<Parcel>,
+    notes: &mut Vec<Finding>,
 ) -> Result<(), RunError> {
     if plan.warmup_requests > 0 {
         let request = PhaseRequest {
@@ -221,7 +224,24 @@ fn run_phases(
         ramp_ns: plan.ramp_ns,
         parcels: parcels.clone(),
     };
-    run_phase(engine, request, watch, live, parcels)
+    let scraper = start_scraper(plan, parcels, notes);
+    let outcome = run_phase(engine, request, watch, live, parcels);
+    notes.extend(scraper.into_iter().flat_map(Scraper::finish));
+    outcome
+}
+
+/// Starts to look at the server's own metrics, where the plan asks for it; trouble with that is only a note.
+fn start_scraper(plan: &Plan, parcels: &Sender<Parcel>, notes: &mut Vec<Finding>) -> Option<Scraper> {
+    let parcels = parcels.clone();
+    // The collector outlives the phases.
+    let take = Box::new(move |samples| drop(parcels.send(Parcel::Server(samples))));
+    match Page::of(plan)?.and_then(|page| Scraper::start(page, take).map_err(|error| error.to_string())) {
+        Ok(scraper) => Some(scraper),
+        Err(reason) => {
+            notes.push(Finding::note("server_metrics", format!("The server's metrics cannot be scraped: {reason}.")));
+            None
+        }
+    }
 }
 
 fn run_phase(

@@ -28,6 +28,8 @@ pub struct Spec {
     pub no_test_connection: bool,
     pub cacert: Option<PathBuf>,
     pub insecure: bool,
+    /// A URL or a path; empty: the target's own page.
+    pub server_metrics: Option<String>,
 
     /// Requests of each run; empty: 1000, or as many as the duration lets through.
     pub number: Vec<u64>,
@@ -119,6 +121,7 @@ impl Default for Spec {
             no_test_connection: false,
             cacert: None,
             insecure: false,
+            server_metrics: None,
             number: Vec::new(),
             parallel: Vec::new(),
             rate: Vec::new(),
@@ -200,6 +203,7 @@ impl Spec {
         let secrets = self.secrets();
         let mut masked = self.clone();
         masked.api_key = self.api_key.as_ref().map(|_| MASK.to_string());
+        masked.server_metrics = self.server_metrics.as_ref().map(|url| mask(&masked_url(url), &secrets));
         masked.url = self.url.as_ref().map(|url| mask(&masked_url(url), &secrets));
         for header in &mut masked.headers {
             if let Some((name, _)) = header.split_once('=').filter(|(name, _)| head::is_secret(name)) {

@@ -53,6 +53,10 @@ pub struct PerfArgs {
     /// Accept any certificate
     #[arg(long, help_heading = TARGET)]
     insecure: bool,
+    /// Scrape the server's own metrics (Prometheus text) beside the run and compare: a URL, or a path of the server
+    /// itself [default without a value: /metrics]
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", help_heading = TARGET)]
+    server_metrics: Option<String>,
 
     /// Requests of each run; one value for all runs of a sweep, or one for each. Default: 1000, or with --duration as
     /// many as it lets through
@@ -217,6 +221,7 @@ impl From<PerfArgs> for Spec {
             no_test_connection: args.no_test_connection,
             cacert: args.cacert,
             insecure: args.insecure,
+            server_metrics: args.server_metrics,
             number: args.number,
             parallel: args.parallel,
             rate: args.rate,

@@ -4,7 +4,7 @@ use super::request::{self, seconds_ns};
 use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
-use super::{endpoint, folder, root_folder, spell};
+use super::{endpoint, folder, metrics, root_folder, spell};
 use crate::spec::{Spec, mask, masked_url};
 use crate::workload::Recipe;
 
@@ -117,6 +117,7 @@ impl Base<'_> {
             test_connection: !spec.no_test_connection,
             sleep_interval_ns: seconds_ns("--sleep-interval", spec.sleep_interval_s, true)?,
             save: spec.save,
+            server_metrics: metrics::page(spec)?,
             report: self.reporting(&load, number)?,
             workload,
             load,

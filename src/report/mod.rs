@@ -3,6 +3,7 @@
 pub mod json;
 pub mod rows;
 pub mod screen;
+pub mod server;
 pub mod table;
 
 use std::path::Path;
@@ -11,8 +12,10 @@ use crate::record::Phase;
 use crate::record::live::Snapshot;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError};
+use crate::server::{metrics, names};
 use crate::stats::Summary;
 use crate::stats::gather::Gathered;
+use crate::stats::reconcile::Totals;
 use crate::time::format_ns;
 
 /// The summary of a stored run. The end of a run goes through here too, so that `ringmark report` says the same.
@@ -21,7 +24,13 @@ pub fn from_database(path: &Path) -> Result<Summary, StoreError> {
     let run = reader.run()?;
     let mut gathered = Gathered::default();
     reader.each_block(Phase::Measured, Detail::Figures, |block| gathered.add(block))?;
-    Ok(Summary::of(&run, gathered))
+    let scrapes = metrics::scrapes(&reader.server_samples()?);
+    let totals = Totals::of(&gathered);
+    let summary = Summary::of(&run, gathered);
+    Ok(match names::window(&scrapes, &run.facts.model) {
+        Some(window) => summary.beside(&totals, &window),
+        None => summary,
+    })
 }
 
 /// One line with the figures so far, for the log and the progress bar.

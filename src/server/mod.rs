@@ -2,5 +2,6 @@
 
 pub mod exposition;
 pub mod get;
+pub mod metrics;
 pub mod models;
 pub mod names;

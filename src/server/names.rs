@@ -251,7 +251,7 @@ fn resets(scrapes: &[Scrape]) -> Vec<bool> {
         let forms = ENTRIES.iter().filter(|entry| part_of(entry, &sample.name).is_some()).map(|entry| entry.form);
         forms.into_iter().any(|form| form != Form::Gauge) && !sample.name.ends_with("_sum")
     };
-    let totals = |scrape: &Scrape| -> BTreeMap<(String, Vec<(String, String)>), f64> {
+    let totals = |scrape: &Scrape| -> BTreeMap<(String, Labels), f64> {
         let kept = scrape.samples.iter().filter(monotone);
         kept.map(|sample| ((sample.name.clone(), sample.labels.clone()), sample.value)).collect()
     };
@@ -268,14 +268,19 @@ fn resets(scrapes: &[Scrape]) -> Vec<bool> {
     found
 }
 
+/// Names and values.
+type Labels = Vec<(String, String)>;
+/// The values of one series, one for each scrape.
+type Row = Vec<Option<f64>>;
+
 /// The series of one entry: a row for each part and set of labels, a column for each scrape.
 struct Series {
-    rows: BTreeMap<(&'static str, Vec<(String, String)>), Vec<Option<f64>>>,
+    rows: BTreeMap<(&'static str, Labels), Row>,
 }
 
 impl Series {
     fn of(entry: &Entry, scrapes: &[Scrape], model: &str) -> Series {
-        let mut rows: BTreeMap<_, Vec<Option<f64>>> = BTreeMap::new();
+        let mut rows: BTreeMap<_, Row> = BTreeMap::new();
         let of_ours = scrapes
             .iter()
             .flat_map(|scrape| &scrape.samples)
@@ -321,7 +326,7 @@ impl Series {
 
     /// The increases by bucket over all series, at the bounds that every series has.
     fn buckets(&self, resets: &[bool]) -> Option<Vec<(f64, u64)>> {
-        let mut below: BTreeMap<Vec<(String, String)>, Vec<(f64, f64)>> = BTreeMap::new();
+        let mut below: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
         for ((_, labels), row) in self.rows.iter().filter(|((part, _), _)| *part == "_bucket") {
             let bound = labels.iter().find(|(name, _)| name == "le").map(|(_, value)| super::exposition::number(value));
             let Some(Ok(bound)) = bound else { continue };

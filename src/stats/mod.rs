@@ -9,6 +9,7 @@ pub mod gather;
 pub mod interval;
 pub mod metric;
 pub mod quantile;
+pub mod reconcile;
 pub mod summary;
 
 pub use crate::record::finding::{Finding, Severity};

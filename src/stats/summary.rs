@@ -4,10 +4,12 @@ use super::concurrency::InFlight;
 use super::findings;
 use super::gather::{Gathered, Sample};
 use super::quantile::{LEVELS, Series};
+use super::reconcile::{self, Reconciliation, Totals};
 use crate::record::facts::{RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
 use crate::record::store::StoredRun;
 use crate::record::{Failure, Phase, WorkerReport};
+use crate::server::names::Window;
 
 /// The figures of one run.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct Summary {
     /// A closed loop's requests after its first wave; `None` when there are none.
     pub steady: Option<Steady>,
     pub client: Client,
+    /// The server's own figures beside ours; `None` when it was not asked or said nothing that we know.
+    pub server: Option<Reconciliation>,
     /// The heaviest first.
     pub findings: Vec<Finding>,
 }
@@ -186,12 +190,22 @@ impl Summary {
             concurrency: concurrency(&gathered.samples, span),
             steady,
             client: client(&run.facts, &gathered, &workers),
+            server: None,
             findings: Vec::new(),
         };
         summary.findings = run.findings.clone();
         summary.findings.extend(findings::of(&summary, &workers));
         summary.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         summary
+    }
+
+    /// The same summary beside what the server said of itself in the meantime.
+    pub fn beside(mut self, totals: &Totals, window: &Window) -> Summary {
+        let compared = reconcile::of(&self, totals, window);
+        self.findings.extend(reconcile::findings(&compared));
+        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        self.server = Some(compared);
+        self
     }
 
     /// The figures must not be used: exit status 3.

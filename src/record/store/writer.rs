@@ -13,7 +13,7 @@ use crate::plan::Save;
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
-use crate::record::{Block, Outcome, Phase, RequestRecord, Span, WorkerReport};
+use crate::record::{Block, Outcome, Phase, RequestRecord, ServerSample, Span, WorkerReport};
 use crate::time::Tick;
 
 /// What is written before the first request.
@@ -112,6 +112,19 @@ impl Writer {
     /// Appends a worker's account of itself; a second one of the same phase replaces the first.
     pub fn add_worker(&mut self, report: &WorkerReport) -> Result<(), StoreError> {
         add_worker(&self.connection, report).map_err(|e| StoreError::write(&self.path, e))
+    }
+
+    /// Appends what a look at the server showed. Values that are no number say nothing and are left out.
+    pub fn add_server_samples(&mut self, samples: &[ServerSample]) -> Result<(), StoreError> {
+        let fail = |e: rusqlite::Error| StoreError::write(&self.path, e);
+        let mut insert =
+            self.connection.prepare_cached("INSERT INTO server_sample VALUES (?1,?2,?3,?4)").map_err(fail)?;
+        for sample in samples.iter().filter(|sample| !sample.value.is_nan()) {
+            insert
+                .execute(params![sample.at.0 as i64, sample.name, sample.labels, sample.value])
+                .map_err(|e| StoreError::write(&self.path, e))?;
+        }
+        Ok(())
     }
 
     /// Appends findings of the run itself.
