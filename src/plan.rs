@@ -12,6 +12,7 @@ pub use crate::workload::arrivals::{Arrival, Schedule};
 
 mod error;
 mod folder;
+mod local;
 mod metrics;
 mod request;
 mod resolve;
@@ -21,6 +22,7 @@ mod workers;
 
 pub use error::PlanError;
 pub use folder::root_folder;
+pub use local::{LocalKind, LocalPlan};
 pub use metrics::MetricsPage;
 pub use resolve::{RigFacts, resolve};
 pub use url::{Endpoint, endpoint};
@@ -63,6 +65,8 @@ pub struct Plan {
     /// What the requests are made of.
     pub workload: Recipe,
     pub save: Save,
+    /// The server is to be started here; then it is the target.
+    pub local: Option<LocalPlan>,
     /// Scrape the server's own metrics while the run goes on.
     pub server_metrics: Option<MetricsPage>,
     pub report: Reporting,

@@ -17,6 +17,7 @@ use crate::record::finding::Finding;
 use crate::record::live::Live;
 use crate::record::store::{RunStart, StoreError};
 use crate::record::{Block, Outcome, Parcel, Phase};
+use crate::server::local::Local;
 use crate::server::metrics::{Page, Scraper};
 use crate::stats::summary::Summary;
 use crate::workload::{Workload, WorkloadError};
@@ -46,6 +47,8 @@ pub struct Watch<'a> {
     pub log: Arc<Log>,
     /// Raised by the user's interrupt; see [`crate::engine::core::STOP_OFFERING`].
     pub stop: Arc<AtomicU8>,
+    /// The server of our own that is measured.
+    pub local: Option<&'a Local>,
     /// Shows the progress of a phase until the result is dropped.
     pub follow: &'a dyn Fn(Box<dyn Fn() -> Reading + Send>) -> Box<dyn Any>,
 }
@@ -96,6 +99,9 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     let mut notes: Vec<Finding> = Vec::new();
     let outcome = run_phases(&mut engine, plan, watch, collector.live(), &parcels, &mut notes);
     notes.extend(engine.notes.iter().map(|note| Finding::note("engine", note.clone())));
+    if let Some(text) = watch.local.and_then(Local::died) {
+        notes.push(Finding::caution("server_died", format!("The server ended during the run. {text}")));
+    }
     // The collector ends when the last sender is gone.
     drop((engine, parcels));
     let interrupted = watch.stop.load(Ordering::Relaxed) != 0;

@@ -30,6 +30,12 @@ pub struct Spec {
     pub insecure: bool,
     /// A URL or a path; empty: the target's own page.
     pub server_metrics: Option<String>,
+    /// Of servers that are started here.
+    pub port: Option<u16>,
+    pub tp: Option<u32>,
+    pub attn_implementation: Option<String>,
+    pub python: Option<PathBuf>,
+    pub server_args: Vec<String>,
 
     /// Requests of each run; empty: 1000, or as many as the duration lets through.
     pub number: Vec<u64>,
@@ -122,6 +128,11 @@ impl Default for Spec {
             cacert: None,
             insecure: false,
             server_metrics: None,
+            port: None,
+            tp: None,
+            attn_implementation: None,
+            python: None,
+            server_args: Vec::new(),
             number: Vec::new(),
             parallel: Vec::new(),
             rate: Vec::new(),
@@ -210,6 +221,7 @@ impl Spec {
                 *header = format!("{name}={MASK}");
             }
         }
+        masked.server_args = self.server_args.iter().map(|text| mask(text, &secrets)).collect();
         masked.extra_args = self.extra_args.as_ref().map(|text| mask(text, &secrets));
         masked
     }

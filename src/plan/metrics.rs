@@ -1,6 +1,6 @@
 //! `--server-metrics`: where the server shows its own figures.
 
-use super::{PlanError, Target, TlsPlan, endpoint};
+use super::{LocalPlan, PlanError, Target, TlsPlan, endpoint};
 use crate::spec::{Spec, masked_url};
 
 /// Where servers show their metrics when nothing else is said.
@@ -15,9 +15,10 @@ pub struct MetricsPage {
     pub path: String,
 }
 
-/// What the flag asks for: nothing, the target's own page, a path on the target, or a URL.
-pub(super) fn page(spec: &Spec) -> Result<Option<MetricsPage>, PlanError> {
-    let Some(given) = spec.server_metrics.as_deref() else { return Ok(None) };
+/// What the flag asks for, or a server of our own that has some: nothing, the target's own page, a path on the target, or a URL.
+pub(super) fn page(spec: &Spec, local: Option<&LocalPlan>) -> Result<Option<MetricsPage>, PlanError> {
+    let of_local = local.filter(|local| local.kind.has_metrics()).map(|_| "");
+    let Some(given) = spec.server_metrics.as_deref().or(of_local) else { return Ok(None) };
     if given.is_empty() || given.starts_with('/') {
         let path = if given.is_empty() { PATH } else { given };
         if path.contains(|c: char| c.is_whitespace() || c.is_control()) {
@@ -62,12 +63,12 @@ mod tests {
 
     fn asked(given: &str) -> Result<Option<MetricsPage>, String> {
         let spec = Spec { server_metrics: Some(given.to_string()), ..Spec::default() };
-        page(&spec).map_err(|error| error.to_string())
+        page(&spec, None).map_err(|error| error.to_string())
     }
 
     #[test]
     fn without_a_value_it_is_the_usual_page_of_the_target() {
-        assert!(page(&Spec::default()).unwrap().is_none());
+        assert!(page(&Spec::default(), None).unwrap().is_none());
         let usual = asked("").unwrap().unwrap();
         assert!(usual.elsewhere.is_none() && usual.path == "/metrics");
         assert_eq!(asked("/prometheus/metrics").unwrap().unwrap().path, "/prometheus/metrics");

@@ -4,7 +4,7 @@ use super::request::{self, seconds_ns};
 use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
-use super::{endpoint, folder, metrics, root_folder, spell};
+use super::{LocalPlan, endpoint, folder, local, metrics, root_folder, spell};
 use crate::spec::{Spec, mask, masked_url};
 use crate::workload::Recipe;
 
@@ -12,7 +12,7 @@ use crate::workload::Recipe;
 const DEFAULT_NUMBER: u64 = 1000;
 /// Seconds that requests in flight may go on after `--duration`.
 const DEFAULT_DRAIN_S: f64 = 30.0;
-const APIS: [&str; 1] = ["openai"];
+const APIS: [&str; 6] = ["openai", "local", "local_vllm", "local_llamacpp", "local_sglang", "local_lmdeploy"];
 
 /// What a plan has to know about this machine and this moment.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +40,8 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
             known: &APIS,
         });
     }
+    let local = local::plan(spec)?;
+    let spec = &Spec { url: local.as_ref().map(LocalPlan::url).or_else(|| spec.url.clone()), ..spec.clone() };
     let mut notes = Vec::new();
     let loads = loads(spec, &mut notes)?;
     let numbers = numbers(spec, &loads)?;
@@ -53,7 +55,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let model = model(spec, &target)?;
     let mut workload = request::recipe(spec, dialect, &model, &mut notes)?;
     workload.id_prefix = format!("rm-{:08x}", facts.nonce);
-    let base = Base { spec, facts, target, workload, model };
+    let base = Base { spec, facts, target, local, workload, model };
 
     let mut plans: Vec<Plan> = Vec::with_capacity(loads.len());
     for (load, number) in loads.into_iter().zip(numbers) {
@@ -78,6 +80,7 @@ struct Base<'a> {
     spec: &'a Spec,
     facts: &'a RigFacts,
     target: Target,
+    local: Option<LocalPlan>,
     workload: Recipe,
     model: String,
 }
@@ -117,7 +120,8 @@ impl Base<'_> {
             test_connection: !spec.no_test_connection,
             sleep_interval_ns: seconds_ns("--sleep-interval", spec.sleep_interval_s, true)?,
             save: spec.save,
-            server_metrics: metrics::page(spec)?,
+            local: self.local.clone(),
+            server_metrics: metrics::page(spec, self.local.as_ref())?,
             report: self.reporting(&load, number)?,
             workload,
             load,
