@@ -18,7 +18,7 @@ use crate::record::live::Live;
 use crate::record::store::{RunStart, StoreError};
 use crate::record::{Block, Outcome, Parcel, Phase};
 use crate::server::local::Local;
-use crate::server::metrics::{Page, Scraper};
+use crate::server::metrics::{Page, Scraper, Sources};
 use crate::stats::summary::Summary;
 use crate::workload::{Workload, WorkloadError};
 use crate::{report, rig};
@@ -100,7 +100,7 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     let outcome = run_phases(&mut engine, plan, watch, collector.live(), &parcels, &mut notes);
     notes.extend(engine.notes.iter().map(|note| Finding::note("engine", note.clone())));
     if let Some(text) = watch.local.and_then(Local::died) {
-        notes.push(Finding::caution("server_died", format!("The server ended during the run. {text}")));
+        notes.push(Finding::caution("server_died", format!("The server ended during the run: {text}")));
     }
     // The collector ends when the last sender is gone.
     drop((engine, parcels));
@@ -230,24 +230,31 @@ fn run_phases(
         ramp_ns: plan.ramp_ns,
         parcels: parcels.clone(),
     };
-    let scraper = start_scraper(plan, parcels, notes);
+    let scraper = start_scraper(plan, watch, parcels, notes);
     let outcome = run_phase(engine, request, watch, live, parcels);
     notes.extend(scraper.into_iter().flat_map(Scraper::finish));
     outcome
 }
 
-/// Starts to look at the server's own metrics, where the plan asks for it; trouble with that is only a note.
-fn start_scraper(plan: &Plan, parcels: &Sender<Parcel>, notes: &mut Vec<Finding>) -> Option<Scraper> {
+/// Starts to look at the server, where there is something to see; trouble with that is only a note.
+fn start_scraper(
+    plan: &Plan,
+    watch: &Watch<'_>,
+    parcels: &Sender<Parcel>,
+    notes: &mut Vec<Finding>,
+) -> Option<Scraper> {
+    let mut trouble = |reason: String| {
+        notes.push(Finding::note("server_metrics", format!("The server's metrics cannot be scraped: {reason}.")));
+    };
+    let page = Page::of(plan).and_then(|page| page.map_err(&mut trouble).ok());
+    let sources = Sources { page, processes: watch.local.map(Local::processes) };
+    if sources.page.is_none() && sources.processes.is_none() {
+        return None;
+    }
     let parcels = parcels.clone();
     // The collector outlives the phases.
     let take = Box::new(move |samples| drop(parcels.send(Parcel::Server(samples))));
-    match Page::of(plan)?.and_then(|page| Scraper::start(page, take).map_err(|error| error.to_string())) {
-        Ok(scraper) => Some(scraper),
-        Err(reason) => {
-            notes.push(Finding::note("server_metrics", format!("The server's metrics cannot be scraped: {reason}.")));
-            None
-        }
-    }
+    Scraper::start(sources, take).map_err(|error| trouble(error.to_string())).ok()
 }
 
 fn run_phase(

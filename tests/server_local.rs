@@ -63,7 +63,7 @@ impl Stage {
         let pids = self.pids();
         assert!(pids.len() >= at_least, "{pids:?}");
         let left: Vec<u32> = pids.into_iter().filter(|pid| is_alive(*pid)).collect();
-        assert_eq!(left, [], "still there");
+        assert!(left.is_empty(), "still there: {left:?}");
     }
 }
 
@@ -102,6 +102,10 @@ fn a_server_is_started_measured_and_stopped_with_all_its_children() {
     assert!(err.contains("local_vllm is ready after"), "{err}");
     // Its metrics are scraped without being asked for.
     assert!(out.contains("The server's own figures (vLLM"), "{out}");
+    assert!(out.contains("Cores busy on average"), "{out}");
+    let summary = std::fs::read(stage.file("out/run/parallel_1_number_5/benchmark_summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
+    assert!(summary["server_use"]["peak_rss_bytes"].as_f64().unwrap() > 1e6, "{summary:#}");
     assert!(said(&stage.file("out/run/server.log"), "loading"));
     stage.assert_all_gone(3);
     assert!(TcpListener::bind(("127.0.0.1", stage.port)).is_ok(), "the port is free again");
@@ -176,5 +180,5 @@ fn a_port_that_is_taken_is_said_before_anything_starts() {
     let err = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
     assert!(err.contains("is in use: give another with --port"), "{err}");
-    assert_eq!(stage.pids(), []);
+    assert!(stage.pids().is_empty());
 }

@@ -3,6 +3,11 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use ringmark::record::ServerSample;
+use ringmark::record::facts::RunEnd;
+use ringmark::record::store::{Reader, RunStart, Writer};
+use ringmark::server::usage::GPU_BYTES;
+use ringmark::time::Tick;
 use serde_json::Value;
 
 fn perf(folder: &Path, mock: &str, more: &[&str]) -> Output {
@@ -75,7 +80,10 @@ fn the_parts_of_the_first_token_add_up() {
 fn a_page_that_is_not_there_is_a_note_and_no_more() {
     let (server, text) = run("", &["--server-metrics", "/nowhere"]);
     assert_eq!(server, Value::Null);
-    assert!(text.contains("looks at the server's metrics") && text.contains("404"), "{text}");
+    assert!(
+        text.contains("looks at the server's metrics") && text.contains("404") && text.contains("/nowhere)"),
+        "{text}"
+    );
     let (server, text) = run("", &["--server-metrics", "http://127.0.0.1:1/metrics"]);
     assert_eq!(server, Value::Null);
     assert!(text.contains("http://127.0.0.1:1/metrics"), "{text}");
@@ -97,4 +105,36 @@ fn the_report_of_the_database_says_the_same() {
         text[start..].split("\nFindings:").next().unwrap().split("\nResults:").next().unwrap().trim().to_string()
     };
     assert_eq!(part(&again), part(&first));
+}
+
+#[test]
+fn samples_come_back_from_the_database_and_the_gpu_peak_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("benchmark_data.db");
+    let sample = |at, name: &str, labels: &str, value| ServerSample {
+        at: Tick(at),
+        name: name.to_string(),
+        labels: labels.to_string(),
+        value,
+    };
+    let samples = vec![
+        sample(5, GPU_BYTES, "gpu=\"0\"", 3e9),
+        sample(5, GPU_BYTES, "gpu=\"1\"", 1e9),
+        sample(6, GPU_BYTES, "gpu=\"0\"", 3.5e9),
+        sample(7, "m_bucket", "le=\"+Inf\"", f64::INFINITY),
+    ];
+    let mut writer = Writer::create(&path, &RunStart::default()).unwrap();
+    writer.begin().unwrap();
+    writer.add_server_samples(&samples).unwrap();
+    // What is no number has nothing to say, and no place in the table.
+    writer.add_server_samples(&[sample(8, "m", "", f64::NAN)]).unwrap();
+    writer.commit().unwrap();
+    writer.close(&RunEnd::default()).unwrap();
+    assert_eq!(Reader::open(&path).unwrap().server_samples().unwrap(), samples);
+    let peak = rusqlite::Connection::open(&path).unwrap().query_row(
+        "SELECT value FROM run WHERE key = 'gpu_memory_peak_bytes'",
+        [],
+        |row| row.get::<_, f64>(0),
+    );
+    assert_eq!(peak, Ok(4e9));
 }

@@ -89,3 +89,13 @@ fn definitions_that_differ_say_so() {
     assert!(matches!(seen("any", tgi.2).histograms[&Quantity::Tpot].meaning, Meaning::Other(_)));
     assert_eq!(seen("any", llamacpp.2).counters[&Quantity::PromptTokens].meaning, Meaning::WithoutCached);
 }
+
+#[test]
+fn a_page_of_a_running_llamacpp_has_every_quantity_that_it_tells() {
+    let seen = seen("any", include_str!("metrics/llamacpp-captured.txt"));
+    assert_eq!(seen.server, "llama.cpp");
+    let counters = [Quantity::PromptTokens, Quantity::OutputTokens, Quantity::OutputSeconds];
+    assert_eq!(seen.counters.keys().copied().collect::<Vec<_>>(), counters);
+    assert_eq!(seen.gauges.keys().copied().collect::<Vec<_>>(), [Quantity::Running, Quantity::Waiting]);
+    assert_eq!(seen.gauges[&Quantity::Running].max, 2.0);
+}

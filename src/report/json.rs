@@ -21,6 +21,7 @@ pub fn summary(s: &Summary) -> Json {
     out.insert("Steady part".to_string(), steady(s));
     out.insert("Client".to_string(), client(s));
     out.insert("server".to_string(), super::server::json(s));
+    out.insert("server_use".to_string(), super::server::use_json(s));
     out.insert("Findings".to_string(), json!(s.findings));
     Json::Object(out)
 }

@@ -12,7 +12,7 @@ use crate::record::Phase;
 use crate::record::live::Snapshot;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError};
-use crate::server::{metrics, names};
+use crate::server::{metrics, names, usage};
 use crate::stats::Summary;
 use crate::stats::gather::Gathered;
 use crate::stats::reconcile::Totals;
@@ -24,9 +24,11 @@ pub fn from_database(path: &Path) -> Result<Summary, StoreError> {
     let run = reader.run()?;
     let mut gathered = Gathered::default();
     reader.each_block(Phase::Measured, Detail::Figures, |block| gathered.add(block))?;
-    let scrapes = metrics::scrapes(&reader.server_samples()?);
+    let samples = reader.server_samples()?;
+    let scrapes = metrics::scrapes(&samples);
     let totals = Totals::of(&gathered);
-    let summary = Summary::of(&run, gathered);
+    let mut summary = Summary::of(&run, gathered);
+    summary.server_use = usage::of(&samples);
     Ok(match names::window(&scrapes, &run.facts.model) {
         Some(window) => summary.beside(&totals, &window),
         None => summary,

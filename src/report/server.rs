@@ -9,24 +9,49 @@ use crate::stats::quantile::Quantile;
 use crate::stats::reconcile::{Bounds, Compared, Counted, LEVELS, Reconciliation, Split, Verdict};
 use crate::time::format_ns;
 
+/// Bytes.
+const GIB: f64 = 1_073_741_824.0;
+
 /// The tables; empty when the server was not asked or said nothing.
 pub fn text(s: &Summary, width: usize) -> String {
-    let Some(server) = &s.server else { return String::new() };
+    let Some(server) = &s.server else { return used(s) };
     let (looks, window) = (server.looks, number(server.window_s));
     let mut out = format!("\nThe server's own figures ({}, {looks} looks over {window} s):\n", server.server);
     if !server.times.is_empty() {
-        let table = times(server);
-        out.push_str(&table.render());
-        out.push_str(&wrap(
-            "",
-            "Server quantiles lie between the edges of its buckets. TTFT and latency count from the wire here.",
-            width,
-        ));
+        out.push_str(&times(server).render());
+    }
+    if server.times.iter().any(|time| !time.levels.is_empty()) {
+        let note = "Server quantiles lie between the edges of its buckets. TTFT and latency count from the wire here.";
+        out.push_str(&wrap("", note, width));
     }
     out.push_str(&split(server));
     out.push_str(&counts(server));
     out.push_str(&state(s, server));
-    out
+    out + &used(s)
+}
+
+/// What a server of our own used.
+fn used(s: &Summary) -> String {
+    let Some(used) = &s.server_use else { return String::new() };
+    let gib = |bytes: Option<f64>| optional(bytes.map(|bytes| bytes / GIB));
+    let row = |name: &str, value: String| vec![name.to_string(), value];
+    let table = Table {
+        head: ["Used by the server", "Value"].map(String::from).to_vec(),
+        aligns: vec![Align::Left, Align::Decimal],
+        rows: vec![
+            row("Cores busy on average", optional(used.cores)),
+            row("Peak memory (GiB)", gib(used.peak_rss_bytes)),
+            row("Peak GPU memory (GiB)", gib(used.peak_gpu_bytes)),
+        ],
+        grid: false,
+    };
+    format!("\nThe server, started here:\n{}", table.render())
+}
+
+/// The same for programs; null for a server of others.
+pub fn use_json(s: &Summary) -> Json {
+    let Some(used) = &s.server_use else { return Json::Null };
+    json!({"cores": used.cores, "peak_rss_bytes": used.peak_rss_bytes, "peak_gpu_bytes": used.peak_gpu_bytes})
 }
 
 fn times(server: &Reconciliation) -> Table {

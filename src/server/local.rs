@@ -104,14 +104,25 @@ impl Local {
         Ok(local)
     }
 
-    /// How the server ended, with its last words, when it did so by itself.
+    /// How the server ended and where its last words are, when it did so by itself.
     pub fn died(&self) -> Option<String> {
         lock(&self.shared.died).clone()
     }
 
-    /// Its processes, children included, at the last look.
-    pub fn family(&self) -> Vec<Process> {
-        process::family(self.shared.leader, &lock(&self.shared.family))
+    /// A handle that looks at its processes, as long as anybody wants.
+    pub fn processes(&self) -> Processes {
+        Processes(self.shared.clone())
+    }
+}
+
+/// The processes of a server, for a thread that looks at them.
+#[derive(Clone)]
+pub struct Processes(Arc<Shared>);
+
+impl Processes {
+    /// Those of this moment, children included.
+    pub fn now(&self) -> Vec<Process> {
+        process::family(self.0.leader, &lock(&self.0.family))
     }
 }
 
@@ -173,9 +184,9 @@ impl Shared {
         let mut looked = Instant::now();
         while !self.stopping.load(Ordering::SeqCst) {
             if let Some(status) = self.ended() {
-                let text = format!("{} died ({status})\n{}", self.name, self.last_words());
-                log.error(&text);
-                *lock(&self.died) = Some(text);
+                let end = format!("{} died ({status})", self.name);
+                log.error(&format!("{end}\n{}", self.last_words()));
+                *lock(&self.died) = Some(format!("{end}; its last words are in {}.", self.log_file.display()));
                 return;
             }
             if looked.elapsed() >= FAMILY {

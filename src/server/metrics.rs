@@ -14,7 +14,9 @@ use rustls::ClientConfig;
 
 use super::exposition::{self, write_labels};
 use super::get::get;
+use super::local::Processes;
 use super::names::{Scrape, is_known};
+use super::usage::{self, Gpus};
 use crate::engine::clock::Clock;
 use crate::engine::tls;
 use crate::plan::{Plan, Target, Transport};
@@ -50,9 +52,17 @@ pub struct Scraper {
     thread: JoinHandle<Watcher>,
 }
 
+/// What there is to look at. With neither there is nothing to do.
+pub struct Sources {
+    pub page: Option<Page>,
+    /// Of a server of our own.
+    pub processes: Option<Processes>,
+}
+
 /// What is looked at, and what came of it.
 struct Watcher {
-    page: Page,
+    sources: Sources,
+    gpus: Gpus,
     clock: Clock,
     take: Take,
     asked: u64,
@@ -72,7 +82,9 @@ impl Page {
             None => {
                 let lines = plan.workload.headers.iter();
                 let headers = lines.map(|header| format!("{}: {}\r\n", header.name, header.value)).collect();
-                let target = Target { path: asked.path.clone(), ..plan.target.clone() };
+                let server = plan.target.url.strip_suffix(&plan.target.path).unwrap_or(&plan.target.url);
+                let url = format!("{server}{}", asked.path);
+                let target = Target { url, path: asked.path.clone(), ..plan.target.clone() };
                 Page::at(target, headers)
             }
             Some(target) => Page::at(target.clone(), String::new()),
@@ -139,9 +151,10 @@ fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 impl Scraper {
     /// Looks once, which the caller waits for, and then every second on a thread. `take` gets the samples of each
     /// look: all of the first and the last page, only those of known names in between.
-    pub fn start(page: Page, take: Take) -> io::Result<Scraper> {
-        let clock = Clock::new();
-        let mut watcher = Watcher { page, clock, take, asked: 0, failed: 0, why: String::new(), unknown: false };
+    pub fn start(sources: Sources, take: Take) -> io::Result<Scraper> {
+        let (clock, gpus) = (Clock::new(), Gpus::look());
+        let mut watcher =
+            Watcher { sources, gpus, clock, take, asked: 0, failed: 0, why: String::new(), unknown: false };
         watcher.look_at_rest();
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new().name("server-metrics".to_string()).spawn(move || {
@@ -176,7 +189,7 @@ impl Watcher {
             if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
-            let samples = self.page.read();
+            let samples = self.sources.page.as_ref().map(Page::read);
             self.keep(samples, false);
             // Seconds that a slow page has eaten are left out.
             turn = (began.elapsed().as_secs() as u32).max(turn) + 1;
@@ -184,11 +197,15 @@ impl Watcher {
     }
 
     fn look_at_rest(&mut self) {
-        let samples = self.page.read_at_rest();
+        let samples = self.sources.page.as_ref().map(Page::read_at_rest);
         self.keep(samples, true);
     }
 
-    fn keep(&mut self, samples: Result<Vec<exposition::Sample>, String>, whole: bool) {
+    fn keep(&mut self, samples: Option<Result<Vec<exposition::Sample>, String>>, whole: bool) {
+        if let Some(processes) = &self.sources.processes {
+            (self.take)(usage::samples(self.clock.now(), &processes.now(), &self.gpus));
+        }
+        let Some(samples) = samples else { return };
         self.asked += 1;
         match samples {
             Ok(samples) => {
@@ -207,7 +224,7 @@ impl Watcher {
     }
 
     fn findings(&self) -> Vec<Finding> {
-        let url = &self.page.target.url;
+        let url = self.sources.page.as_ref().map_or("", |page| page.target.url.as_str());
         let mut found = Vec::new();
         if self.failed > 0 {
             let (failed, asked, why) = (self.failed, self.asked, &self.why);

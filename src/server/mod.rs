@@ -8,3 +8,4 @@ pub mod metrics;
 pub mod models;
 pub mod names;
 pub mod process;
+pub mod usage;

@@ -10,6 +10,7 @@ use crate::record::finding::{Finding, Severity};
 use crate::record::store::StoredRun;
 use crate::record::{Failure, Phase, WorkerReport};
 use crate::server::names::Window;
+use crate::server::usage::Use;
 
 /// The figures of one run.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct Summary {
     pub client: Client,
     /// The server's own figures beside ours; `None` when it was not asked or said nothing that we know.
     pub server: Option<Reconciliation>,
+    /// What a server of our own used; `None` for any other.
+    pub server_use: Option<Use>,
     /// The heaviest first.
     pub findings: Vec<Finding>,
 }
@@ -191,6 +194,7 @@ impl Summary {
             steady,
             client: client(&run.facts, &gathered, &workers),
             server: None,
+            server_use: None,
             findings: Vec::new(),
         };
         summary.findings = run.findings.clone();

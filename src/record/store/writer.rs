@@ -31,6 +31,15 @@ pub struct RunStart {
     pub findings: Vec<Finding>,
 }
 
+/// The peak that the view `result` shows; without a GPU there are no such samples and no such row.
+const PUT_GPU_PEAK: &str = "
+INSERT OR REPLACE INTO run (key, value)
+SELECT 'gpu_memory_peak_bytes', peak FROM (
+  SELECT max(used) AS peak FROM (
+    SELECT sum(value) AS used FROM server_sample WHERE name = 'ringmark:gpu_memory_used_bytes' GROUP BY at_ns
+  )
+) WHERE peak IS NOT NULL";
+
 /// An open database that takes blocks of records.
 pub struct Writer {
     connection: Connection,
@@ -136,6 +145,7 @@ impl Writer {
     pub fn close(self, end: &RunEnd) -> Result<(), StoreError> {
         let fail = |e: rusqlite::Error| StoreError::write(&self.path, e);
         put(&self.connection, "end", to_json(end)).map_err(fail)?;
+        self.connection.execute_batch(PUT_GPU_PEAK).map_err(fail)?;
         // Both fail when somebody reads the file at this moment; it is then as good with its -wal neighbour.
         let _ = self.connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()));
         self.connection.close().map_err(|(_, e)| StoreError::write(&self.path, e))
