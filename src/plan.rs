@@ -16,6 +16,8 @@ mod data;
 mod error;
 pub mod export;
 mod folder;
+mod local;
+mod metrics;
 mod request;
 mod resolve;
 pub mod slo;
@@ -25,6 +27,8 @@ mod workers;
 
 pub use error::PlanError;
 pub use folder::root_folder;
+pub use local::{LocalKind, LocalPlan};
+pub use metrics::MetricsPage;
 pub use resolve::{RigFacts, resolve};
 pub use url::{Endpoint, endpoint};
 
@@ -66,6 +70,10 @@ pub struct Plan {
     /// What the requests are made of.
     pub workload: Recipe,
     pub save: Save,
+    /// The server is to be started here; then it is the target.
+    pub local: Option<LocalPlan>,
+    /// Scrape the server's own metrics while the run goes on.
+    pub server_metrics: Option<MetricsPage>,
     pub report: Reporting,
     /// What was decided in the user's place and should be said once before the run.
     pub notes: Vec<String>,

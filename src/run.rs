@@ -17,6 +17,8 @@ use crate::record::finding::Finding;
 use crate::record::live::Live;
 use crate::record::store::{RunStart, StoreError};
 use crate::record::{Block, Outcome, Parcel, Phase};
+use crate::server::local::Local;
+use crate::server::metrics::{Page, Scraper, Sources};
 use crate::stats::summary::Summary;
 use crate::workload::making::Making;
 use crate::workload::{Workload, WorkloadError};
@@ -46,6 +48,8 @@ pub struct Watch<'a> {
     pub log: Arc<Log>,
     /// Raised by the user's interrupt; see [`crate::engine::core::STOP_OFFERING`].
     pub stop: Arc<AtomicU8>,
+    /// The server of our own that is measured.
+    pub local: Option<&'a Local>,
     /// Shows the progress of a phase until the result is dropped.
     pub follow: &'a dyn Fn(Box<dyn Fn() -> Reading + Send>) -> Box<dyn Any>,
     /// Shows the making of requests until the result is dropped.
@@ -97,8 +101,12 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     }
     let (parcels, collected) = unbounded();
     let collector = start_collector(plan, &workload, watch, collected, empties)?;
-    let outcome = run_phases(&mut engine, plan, watch, collector.live(), &parcels);
-    let notes: Vec<Finding> = engine.notes.iter().map(|note| Finding::note("engine", note.clone())).collect();
+    let mut notes: Vec<Finding> = Vec::new();
+    let outcome = run_phases(&mut engine, plan, watch, collector.live(), &parcels, &mut notes);
+    notes.extend(engine.notes.iter().map(|note| Finding::note("engine", note.clone())));
+    if let Some(text) = watch.local.and_then(Local::died) {
+        notes.push(Finding::caution("server_died", format!("The server ended during the run: {text}")));
+    }
     // The collector ends when the last sender is gone.
     drop((engine, parcels));
     let interrupted = watch.stop.load(Ordering::Relaxed) != 0;
@@ -214,6 +222,7 @@ fn run_phases(
     watch: &Watch<'_>,
     live: &Arc<Live>,
     parcels: &Sender<Parcel>,
+    notes: &mut Vec<Finding>,
 ) -> Result<(), RunError> {
     if plan.warmup_requests > 0 {
         let request = PhaseRequest {
@@ -237,7 +246,31 @@ fn run_phases(
         ramp_ns: plan.ramp_ns,
         parcels: parcels.clone(),
     };
-    run_phase(engine, request, watch, live, parcels)
+    let scraper = start_scraper(plan, watch, parcels, notes);
+    let outcome = run_phase(engine, request, watch, live, parcels);
+    notes.extend(scraper.into_iter().flat_map(Scraper::finish));
+    outcome
+}
+
+/// Starts to look at the server, where there is something to see; trouble with that is only a note.
+fn start_scraper(
+    plan: &Plan,
+    watch: &Watch<'_>,
+    parcels: &Sender<Parcel>,
+    notes: &mut Vec<Finding>,
+) -> Option<Scraper> {
+    let mut trouble = |reason: String| {
+        notes.push(Finding::note("server_metrics", format!("The server's metrics cannot be scraped: {reason}.")));
+    };
+    let page = Page::of(plan).and_then(|page| page.map_err(&mut trouble).ok());
+    let sources = Sources { page, processes: watch.local.map(Local::processes) };
+    if sources.page.is_none() && sources.processes.is_none() {
+        return None;
+    }
+    let parcels = parcels.clone();
+    // The collector outlives the phases.
+    let take = Box::new(move |samples| drop(parcels.send(Parcel::Server(samples))));
+    Scraper::start(sources, take).map_err(|error| trouble(error.to_string())).ok()
 }
 
 fn run_phase(

@@ -33,6 +33,14 @@ pub struct Spec {
     pub no_test_connection: bool,
     pub cacert: Option<PathBuf>,
     pub insecure: bool,
+    /// A URL or a path; empty: the target's own page.
+    pub server_metrics: Option<String>,
+    /// Of servers that are started here.
+    pub port: Option<u16>,
+    pub tp: Option<u32>,
+    pub attn_implementation: Option<String>,
+    pub python: Option<PathBuf>,
+    pub server_args: Vec<String>,
 
     /// Requests of each run; empty: 1000, or as many as the duration lets through.
     pub number: Vec<u64>,
@@ -152,6 +160,12 @@ impl Default for Spec {
             no_test_connection: false,
             cacert: None,
             insecure: false,
+            server_metrics: None,
+            port: None,
+            tp: None,
+            attn_implementation: None,
+            python: None,
+            server_args: Vec::new(),
             number: Vec::new(),
             parallel: Vec::new(),
             rate: Vec::new(),
@@ -248,6 +262,7 @@ impl Spec {
         let secrets = self.secrets();
         let mut masked = self.clone();
         masked.api_key = self.api_key.as_ref().map(|_| MASK.to_string());
+        masked.server_metrics = self.server_metrics.as_ref().map(|url| mask(&masked_url(url), &secrets));
         masked.url = self.url.as_ref().map(|url| mask(&masked_url(url), &secrets));
         for header in &mut masked.headers {
             if let Some((name, _)) = header.split_once('=').filter(|(name, _)| head::is_secret(name)) {
@@ -255,6 +270,7 @@ impl Spec {
             }
         }
         masked.query_template = self.query_template.as_ref().map(|text| mask(text, &secrets));
+        masked.server_args = self.server_args.iter().map(|text| mask(text, &secrets)).collect();
         masked.extra_args = self.extra_args.as_ref().map(|text| mask(text, &secrets));
         masked
     }

@@ -54,6 +54,7 @@ pub fn measure(mut spec: Spec) -> Ours {
     let watch = Watch {
         log: Arc::new(Log::new(Timestamp::now, TimeZone::UTC, Vec::new())),
         stop: Arc::new(AtomicU8::new(0)),
+        local: None,
         follow: &|_| Box::new(()),
         follow_making: &|_| Box::new(()),
     };

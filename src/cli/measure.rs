@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -19,6 +19,7 @@ use crate::plan::{Plan, RigFacts, resolve};
 use crate::report::export::write_all;
 use crate::report::{html, overview, screen};
 use crate::run::{Finished, RunError, Watch};
+use crate::server::local::{self, Local};
 use crate::server::models::first_model;
 use crate::spec::{LogLevel, Spec, mask};
 use crate::stats::Summary;
@@ -45,10 +46,17 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     }
     let stop = Arc::new(AtomicU8::new(0));
     watch_signals(&stop, &log).map_err(mistake)?;
+    let local = match start_local(&plans[0], &root, &log, &stop) {
+        Err(text) if stop.load(Ordering::Relaxed) != 0 => {
+            log.warning(&text);
+            return Ok(status::INTERRUPTED);
+        }
+        started => started.map_err(mistake)?,
+    };
     let follow =
         |read: Box<dyn Fn() -> crate::run::Reading + Send>| -> Box<dyn std::any::Any> { Box::new(bars.follow(read)) };
     let follow_making = |making| -> Box<dyn std::any::Any> { Box::new(bars.follow_making(making)) };
-    let watch = Watch { log: log.clone(), stop, follow: &follow, follow_making: &follow_making };
+    let watch = Watch { log: log.clone(), stop, local: local.as_ref(), follow: &follow, follow_making: &follow_making };
     let count = plans.len();
     let mut ended = |_: &Plan, finished: &Finished| {
         if count > 1 {
@@ -57,7 +65,7 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
         show(spec, finished, &root)
     };
     let finished = sweep::run_all(plans, &watch, &mut ended);
-    drop(mock);
+    drop((mock, local));
     if let Err(error) = &finished {
         log.error(&error.to_string());
     }
@@ -117,11 +125,18 @@ fn open_log(spec: &Spec, root: &Path, bars: &Bars) -> Result<Arc<Log>, String> {
     Ok(Arc::new(log))
 }
 
+/// Starts the server of our own, where that is what is measured.
+fn start_local(plan: &Plan, root: &Path, log: &Arc<Log>, stop: &AtomicU8) -> Result<Option<Local>, String> {
+    let Some(local) = &plan.local else { return Ok(None) };
+    Local::start(local, &plan.report.api, &plan.target, root, log, stop).map(Some)
+}
+
 fn watch_signals(stop: &Arc<AtomicU8>, log: &Arc<Log>) -> Result<(), String> {
     let log = log.clone();
     let on_first =
         move || log.warning("interrupted: nothing more is sent, and what is in flight has 5 s; once more ends at once");
-    interrupt::watch(stop.clone(), on_first, || {}).map_err(|error| format!("cannot watch for Ctrl-C: {error}"))
+    interrupt::watch(stop.clone(), on_first, local::kill_all)
+        .map_err(|error| format!("cannot watch for Ctrl-C: {error}"))
 }
 
 /// Prints a run's tables and appends them to the files of the call.

@@ -10,6 +10,7 @@ use crate::plan::Save;
 use crate::spec::{Language, LogLevel, Spec};
 
 const TARGET: &str = "Server";
+const LOCAL: &str = "Server started here";
 const LOAD: &str = "Load";
 const DATA: &str = "Prompts";
 const GENERATION: &str = "Generation";
@@ -27,7 +28,8 @@ pub struct PerfArgs {
     #[arg(long, value_name = "URL", help_heading = TARGET)]
     url: Option<String>,
     /// API of the server: openai (the path decides between chat and completions), openai_responses, openai_embedding,
-    /// openai_rerank, dashscope, anthropic, or a .toml file that describes another one
+    /// openai_rerank, dashscope, anthropic, or a .toml file that describes another one. Or a server that is started here
+    /// and stopped afterwards: local (transformers serve), local_vllm, local_llamacpp, local_sglang, local_lmdeploy
     #[arg(long, value_name = "API", default_value = "openai", help_heading = TARGET)]
     api: String,
     /// Key, sent as "Authorization: Bearer KEY"; masked wherever it would be printed or stored
@@ -54,6 +56,26 @@ pub struct PerfArgs {
     /// Accept any certificate
     #[arg(long, help_heading = TARGET)]
     insecure: bool,
+    /// Scrape the server's own metrics (Prometheus text) beside the run and compare: a URL, or a path of the server
+    /// itself [default without a value: /metrics]
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", help_heading = TARGET)]
+    server_metrics: Option<String>,
+
+    /// Port of the server that is started here [default: 8877]
+    #[arg(long, value_name = "N", help_heading = LOCAL)]
+    port: Option<u16>,
+    /// GPUs that share the model (tensor parallel)
+    #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = LOCAL)]
+    tp: Option<u32>,
+    /// Attention of transformers serve, for example sdpa or flash_attention_2
+    #[arg(long, value_name = "NAME", help_heading = LOCAL)]
+    attn_implementation: Option<String>,
+    /// Python in whose environment the server is installed [default: what is on PATH]
+    #[arg(long, value_name = "FILE", help_heading = LOCAL)]
+    python: Option<PathBuf>,
+    /// Everything behind this flag goes to the server as it is, so it comes last
+    #[arg(long, value_name = "ARG", num_args = 1.., allow_hyphen_values = true, help_heading = LOCAL)]
+    server_args: Vec<String>,
 
     /// Requests of each run; one value for all runs of a sweep, or one for each. Default: 1000, or with --duration as
     /// many as it lets through
@@ -259,6 +281,12 @@ impl From<PerfArgs> for Spec {
             no_test_connection: args.no_test_connection,
             cacert: args.cacert,
             insecure: args.insecure,
+            server_metrics: args.server_metrics,
+            port: args.port,
+            tp: args.tp,
+            attn_implementation: args.attn_implementation,
+            python: args.python,
+            server_args: args.server_args,
             number: args.number,
             parallel: args.parallel,
             rate: args.rate,

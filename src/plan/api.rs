@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::local::LocalKind;
 use super::{PlanError, spell};
 use crate::api::Dialect;
 use crate::api::custom::CustomApi;
@@ -11,6 +12,17 @@ use crate::api::query_template::{Given, QueryTemplate};
 use crate::api::render::Options;
 use crate::spec::Spec;
 use crate::workload::head::Header;
+
+/// Everything that `--api` may name.
+const KNOWN: [&str; NAMES.len() + LocalKind::ALL.len()] = {
+    let mut known = [""; NAMES.len() + LocalKind::ALL.len()];
+    let mut at = 0;
+    while at < known.len() {
+        known[at] = if at < NAMES.len() { NAMES[at] } else { LocalKind::ALL[at - NAMES.len()].0 };
+        at += 1;
+    }
+    known
+};
 
 /// What `--api` names: one that is built in, or a description in a file.
 pub fn api(spec: &Spec) -> Result<Api, PlanError> {
@@ -22,8 +34,8 @@ pub fn api(spec: &Spec) -> Result<Api, PlanError> {
         flag: "--api",
         kind: "API",
         given: spec.api.clone(),
-        suggested: spell::nearest(&spec.api, &NAMES),
-        known: &NAMES,
+        suggested: spell::nearest(&spec.api, &KNOWN),
+        known: &KNOWN,
     })
 }
 

@@ -5,7 +5,7 @@ use super::slo;
 use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
-use super::{api, data, endpoint, export, folder, root_folder};
+use super::{LocalPlan, api, data, endpoint, export, folder, local, metrics, root_folder};
 use crate::api::endpoint::Api;
 use crate::api::query_template::QueryTemplate;
 use crate::spec::{Spec, mask, masked_url};
@@ -30,7 +30,9 @@ pub struct RigFacts {
 /// Nothing is looked up: the target has no addresses yet, and without `--model` the plans carry an empty model name
 /// (ask the server, put the answer into the spec, and resolve again).
 pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
-    let api = api::api(spec)?;
+    let local = local::plan(spec)?;
+    let api = if local.is_some() { Api::OpenAi } else { api::api(spec)? };
+    let spec = &Spec { url: local.as_ref().map(LocalPlan::url).or_else(|| spec.url.clone()), ..spec.clone() };
     let mut notes = Vec::new();
     let loads = loads(spec, &mut notes)?;
     let numbers = numbers(spec, &loads)?;
@@ -45,7 +47,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let model = model(spec, template.as_deref(), &target)?;
     let mut workload = request::recipe(spec, dialect, template, &model, &mut notes)?;
     workload.id_prefix = format!("rm-{:08x}", facts.nonce);
-    let base = Base { spec, facts, target, workload, model };
+    let base = Base { spec, facts, target, local, workload, model };
 
     let mut plans: Vec<Plan> = Vec::with_capacity(loads.len());
     for (load, number) in loads.into_iter().zip(numbers) {
@@ -70,6 +72,7 @@ struct Base<'a> {
     spec: &'a Spec,
     facts: &'a RigFacts,
     target: Target,
+    local: Option<LocalPlan>,
     workload: Recipe,
     model: String,
 }
@@ -109,6 +112,8 @@ impl Base<'_> {
             test_connection: !spec.no_test_connection,
             sleep_interval_ns: seconds_ns("--sleep-interval", spec.sleep_interval_s, true)?,
             save: spec.save,
+            local: self.local.clone(),
+            server_metrics: metrics::page(spec, self.local.as_ref())?,
             report: self.reporting(&load, number)?,
             workload,
             load,

@@ -163,6 +163,7 @@ impl Keeper {
                 let _ = empties.try_send(block);
             }
             Parcel::Worker(report) => self.attempt(0, |writer| writer.add_worker(&report)),
+            Parcel::Server(samples) => self.attempt(0, |writer| writer.add_server_samples(&samples)),
         }
     }
 

@@ -270,6 +270,18 @@ pub enum Parcel {
     Block(Block),
     /// A worker's account of itself at the end of a phase.
     Worker(Box<WorkerReport>),
+    /// What a look at the server showed.
+    Server(Vec<ServerSample>),
+}
+
+/// One value of the server's own metrics at one instant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerSample {
+    pub at: Tick,
+    pub name: String,
+    /// As they stand between the braces of a page of metrics.
+    pub labels: String,
+    pub value: f64,
 }
 
 /// One worker's account of itself over one phase: our own error, measured.

@@ -26,6 +26,8 @@ pub fn summary(s: &Summary) -> Json {
     if !s.speed.is_empty() {
         out.insert("Speed benchmark".to_string(), speed(s));
     }
+    out.insert("server".to_string(), super::server::json(s));
+    out.insert("server_use".to_string(), super::server::use_json(s));
     out.insert("Findings".to_string(), json!(s.findings));
     Json::Object(out)
 }

@@ -10,6 +10,7 @@ pub mod merge;
 pub mod overview;
 pub mod rows;
 pub mod screen;
+pub mod server;
 pub mod table;
 pub mod workload;
 
@@ -19,8 +20,10 @@ use crate::record::Phase;
 use crate::record::live::Snapshot;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError, StoredRun};
+use crate::server::{metrics, names, usage};
 use crate::stats::Summary;
 use crate::stats::gather::{Gathered, Sample};
+use crate::stats::reconcile::Totals;
 use crate::time::format_ns;
 
 /// A stored run with all its figures.
@@ -38,7 +41,14 @@ pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     let run = reader.run()?;
     let mut gathered = Gathered::default();
     reader.each_block(Phase::Measured, Detail::Figures, |block| gathered.add(block))?;
-    let (summary, samples) = Summary::with_samples(&run, gathered);
+    let looks = reader.server_samples()?;
+    let scrapes = metrics::scrapes(&looks);
+    let totals = Totals::of(&gathered);
+    let (mut summary, samples) = Summary::with_samples(&run, gathered);
+    summary.server_use = usage::of(&looks);
+    if let Some(window) = names::window(&scrapes, &run.facts.model) {
+        summary = summary.beside(&totals, &window);
+    }
     Ok(Measured { run, summary, samples })
 }
 

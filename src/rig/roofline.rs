@@ -147,7 +147,7 @@ fn carry_out(plan: &Arc<Plan>, notes: &mut Vec<String>) -> Result<(Vec<Block>, W
     notes.append(&mut engine.notes);
     let blocks = received.try_iter().filter_map(|parcel| match parcel {
         Parcel::Block(block) => Some(block),
-        Parcel::Worker(_) => None,
+        Parcel::Worker(_) | Parcel::Server(_) => None,
     });
     Ok((blocks.collect(), report))
 }

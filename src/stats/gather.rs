@@ -59,6 +59,8 @@ pub struct Gathered {
     pub retried: u64,
     pub tls_handshakes_ns: Vec<f64>,
     pub unknown_tokens: u64,
+    /// Input tokens of successes that the server took from its cache.
+    pub cached_tokens: u64,
 }
 
 /// The failures of one class.
@@ -109,6 +111,7 @@ impl Gathered {
             Outcome::Ok => {
                 self.ok += 1;
                 self.unknown_tokens += u64::from(record.output_tokens.is_none() || record.input_tokens.is_none());
+                self.cached_tokens += u64::from(record.cached_tokens.unwrap_or(0));
             }
             Outcome::Unfinished => self.unfinished += 1,
             Outcome::Failed(failure) => {

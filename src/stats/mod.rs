@@ -10,6 +10,7 @@ pub mod gather;
 pub mod interval;
 pub mod metric;
 pub mod quantile;
+pub mod reconcile;
 pub mod slo;
 pub mod speed;
 pub mod summary;

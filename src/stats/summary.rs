@@ -4,6 +4,7 @@ use super::concurrency::InFlight;
 use super::findings;
 use super::gather::{Gathered, Sample};
 use super::quantile::{LEVELS, Series};
+use super::reconcile::{self, Reconciliation, Totals};
 use super::slo::Verdict;
 use super::speed::{self, SpeedRow};
 use crate::plan::slo;
@@ -11,6 +12,8 @@ use crate::record::facts::{RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
 use crate::record::store::StoredRun;
 use crate::record::{Failure, Phase, WorkerReport};
+use crate::server::names::Window;
+use crate::server::usage::Use;
 
 /// The figures of one run.
 #[derive(Clone, Debug)]
@@ -39,6 +42,10 @@ pub struct Summary {
     pub gpu_memory_gb: Option<f64>,
     /// How the run stands against its objectives; `None` when none were given.
     pub slo: Option<Verdict>,
+    /// The server's own figures beside ours; `None` when it was not asked or said nothing that we know.
+    pub server: Option<Reconciliation>,
+    /// What a server of our own used; `None` for any other.
+    pub server_use: Option<Use>,
     /// The heaviest first.
     pub findings: Vec<Finding>,
 }
@@ -207,6 +214,8 @@ impl Summary {
             },
             gpu_memory_gb: run.gpu_memory_peak_bytes.map(|bytes| bytes / f64::from(1 << 30)),
             slo: None,
+            server: None,
+            server_use: None,
             findings: Vec::new(),
         };
         // Criteria that this version cannot read were checked by the one that ran.
@@ -217,6 +226,15 @@ impl Summary {
         summary.findings.extend(findings::of(&summary, &workers));
         summary.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         (summary, gathered.samples)
+    }
+
+    /// The same summary beside what the server said of itself in the meantime.
+    pub fn beside(mut self, totals: &Totals, window: &Window) -> Summary {
+        let compared = reconcile::of(&self, totals, window);
+        self.findings.extend(reconcile::findings(&compared));
+        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        self.server = Some(compared);
+        self
     }
 
     /// The figures must not be used: exit status 3.

@@ -10,7 +10,7 @@ use super::schema::{APPLICATION_ID, REQUEST_COLUMNS, VERSION};
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
-use crate::record::{Block, Finish, Outcome, Phase, RequestRecord, Span, TokenSource, WorkerReport};
+use crate::record::{Block, Finish, Outcome, Phase, RequestRecord, ServerSample, Span, TokenSource, WorkerReport};
 use crate::time::Tick;
 
 /// Everything stored of a run but its requests.
@@ -103,6 +103,21 @@ impl Reader {
     /// For the modules of this folder that read in a way of their own.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// What every look at the server showed, in the order of time.
+    pub fn server_samples(&self) -> Result<Vec<ServerSample>, StoreError> {
+        let read = || -> rusqlite::Result<Vec<ServerSample>> {
+            let mut statement = self
+                .connection
+                .prepare("SELECT at_ns, name, labels, value FROM server_sample ORDER BY at_ns, rowid")?;
+            let rows = statement.query_map([], |row| {
+                let at = Tick(count(row, 0)?);
+                Ok(ServerSample { at, name: row.get(1)?, labels: row.get(2)?, value: row.get(3)? })
+            })?;
+            rows.collect()
+        };
+        read().map_err(|e| self.fail(e))
     }
 
     fn fail(&self, reason: impl ToString) -> StoreError {

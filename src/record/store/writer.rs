@@ -13,7 +13,7 @@ use crate::plan::Save;
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
-use crate::record::{Block, Outcome, Phase, RequestRecord, Span, WorkerReport};
+use crate::record::{Block, Outcome, Phase, RequestRecord, ServerSample, Span, WorkerReport};
 use crate::time::Tick;
 
 /// What is written before the first request.
@@ -30,6 +30,15 @@ pub struct RunStart {
     /// What the set-up had to say.
     pub findings: Vec<Finding>,
 }
+
+/// The peak that the view `result` shows; without a GPU there are no such samples and no such row.
+const PUT_GPU_PEAK: &str = "
+INSERT OR REPLACE INTO run (key, value)
+SELECT 'gpu_memory_peak_bytes', peak FROM (
+  SELECT max(used) AS peak FROM (
+    SELECT sum(value) AS used FROM server_sample WHERE name = 'ringmark:gpu_memory_used_bytes' GROUP BY at_ns
+  )
+) WHERE peak IS NOT NULL";
 
 /// An open database that takes blocks of records.
 pub struct Writer {
@@ -114,6 +123,19 @@ impl Writer {
         add_worker(&self.connection, report).map_err(|e| StoreError::write(&self.path, e))
     }
 
+    /// Appends what a look at the server showed. Values that are no number say nothing and are left out.
+    pub fn add_server_samples(&mut self, samples: &[ServerSample]) -> Result<(), StoreError> {
+        let fail = |e: rusqlite::Error| StoreError::write(&self.path, e);
+        let mut insert =
+            self.connection.prepare_cached("INSERT INTO server_sample VALUES (?1,?2,?3,?4)").map_err(fail)?;
+        for sample in samples.iter().filter(|sample| !sample.value.is_nan()) {
+            insert
+                .execute(params![sample.at.0 as i64, sample.name, sample.labels, sample.value])
+                .map_err(|e| StoreError::write(&self.path, e))?;
+        }
+        Ok(())
+    }
+
     /// Appends findings of the run itself.
     pub fn add_findings(&mut self, findings: &[Finding]) -> Result<(), StoreError> {
         add_findings(&self.connection, findings).map_err(|e| StoreError::write(&self.path, e))
@@ -123,6 +145,7 @@ impl Writer {
     pub fn close(self, end: &RunEnd) -> Result<(), StoreError> {
         let fail = |e: rusqlite::Error| StoreError::write(&self.path, e);
         put(&self.connection, "end", to_json(end)).map_err(fail)?;
+        self.connection.execute_batch(PUT_GPU_PEAK).map_err(fail)?;
         // Both fail when somebody reads the file at this moment; it is then as good with its -wal neighbour.
         let _ = self.connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()));
         self.connection.close().map_err(|(_, e)| StoreError::write(&self.path, e))

@@ -1,0 +1,263 @@
+//! The server's own figures beside the client's, as tables and as JSON.
+
+use serde_json::{Value as Json, json};
+
+use super::table::{Align, Table, number, wrap};
+use crate::server::names::Gauge;
+use crate::stats::Summary;
+use crate::stats::quantile::Quantile;
+use crate::stats::reconcile::{Bounds, Compared, Counted, LEVELS, Reconciliation, Split, Verdict};
+use crate::time::format_ns;
+
+/// Bytes.
+const GIB: f64 = 1_073_741_824.0;
+
+/// The tables; empty when the server was not asked or said nothing.
+pub fn text(s: &Summary, width: usize) -> String {
+    let Some(server) = &s.server else { return used(s) };
+    let (looks, window) = (server.looks, number(server.window_s));
+    let mut out = format!("\nThe server's own figures ({}, {looks} looks over {window} s):\n", server.server);
+    if !server.times.is_empty() {
+        out.push_str(&times(server).render());
+    }
+    if server.times.iter().any(|time| !time.levels.is_empty()) {
+        let note = "Server quantiles lie between the edges of its buckets. TTFT and latency count from the wire here.";
+        out.push_str(&wrap("", note, width));
+    }
+    out.push_str(&split(server));
+    out.push_str(&counts(server));
+    out.push_str(&state(s, server));
+    out + &used(s)
+}
+
+/// What a server of our own used.
+fn used(s: &Summary) -> String {
+    let Some(used) = &s.server_use else { return String::new() };
+    let gib = |bytes: Option<f64>| optional(bytes.map(|bytes| bytes / GIB));
+    let row = |name: &str, value: String| vec![name.to_string(), value];
+    let table = Table {
+        head: ["Used by the server", "Value"].map(String::from).to_vec(),
+        aligns: vec![Align::Left, Align::Decimal],
+        rows: vec![
+            row("Cores busy on average", optional(used.cores)),
+            row("Peak memory (GiB)", gib(used.peak_rss_bytes)),
+            row("Peak GPU memory (GiB)", gib(used.peak_gpu_bytes)),
+        ],
+        grid: false,
+    };
+    format!("\nThe server, started here:\n{}", table.render())
+}
+
+/// The same for programs; null for a server of others.
+pub fn use_json(s: &Summary) -> Json {
+    let Some(used) = &s.server_use else { return Json::Null };
+    json!({"cores": used.cores, "peak_rss_bytes": used.peak_rss_bytes, "peak_gpu_bytes": used.peak_gpu_bytes})
+}
+
+fn times(server: &Reconciliation) -> Table {
+    let mut rows = Vec::new();
+    for time in &server.times {
+        let quantile = |level: usize| time.levels.get(level).map_or("-".to_string(), |(client, _)| client_text(client));
+        let interval = |level: usize| time.levels.get(level).map_or("-".to_string(), |(_, server)| bounds_text(server));
+        let mut row = vec![format!("{} here", time.name), optional(time.client_mean_s)];
+        row.extend((0..LEVELS.len()).map(quantile));
+        row.push(verdict_text(&time.verdict));
+        rows.push(row);
+        let mut row = vec![format!("{} there", time.name), optional(time.server_mean_s)];
+        row.extend((0..LEVELS.len()).map(interval));
+        row.push(String::new());
+        rows.push(row);
+    }
+    if let Some((mean, levels)) = &server.queue {
+        let mut row = vec!["Queue there".to_string(), optional(*mean)];
+        row.extend((0..LEVELS.len()).map(|level| levels.get(level).map_or("-".to_string(), bounds_text)));
+        row.push(String::new());
+        rows.push(row);
+    }
+    let head = ["Seconds", "Mean", "50%", "90%", "99%", "Verdict"];
+    Table {
+        head: head.map(String::from).to_vec(),
+        aligns: vec![Align::Left, Align::Right, Align::Center, Align::Center, Align::Center, Align::Left],
+        rows,
+        grid: false,
+    }
+}
+
+fn optional(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_string(), number)
+}
+
+/// The value with its confidence interval.
+fn client_text(quantile: &Quantile) -> String {
+    let value = number(quantile.value);
+    match quantile.interval {
+        Some(interval) => format!("{value} ({} .. {})", optional(interval.low), optional(interval.high)),
+        None => value,
+    }
+}
+
+fn bounds_text(bounds: &Bounds) -> String {
+    match bounds.high {
+        Some(high) => format!("{} .. {}", number(bounds.low), number(high)),
+        None => format!("above {}", number(bounds.low)),
+    }
+}
+
+fn verdict_text(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Consistent => "consistent".to_string(),
+        Verdict::Apart { by_s } => {
+            let side = if *by_s > 0.0 { "longer here" } else { "longer there" };
+            format!("apart: {} {side}", format_ns((by_s.abs() * 1e9) as u64))
+        }
+        Verdict::NotJudged(why) => format!("not judged: {why}"),
+    }
+}
+
+fn split(server: &Reconciliation) -> String {
+    let Some(split) = &server.split else { return String::new() };
+    let rows = parts(split).map(|(name, seconds)| vec![name.to_string(), signed_time(seconds)]).to_vec();
+    let table = Table {
+        head: vec!["Where the mean TTFT went".to_string(), "Time".to_string()],
+        aligns: vec![Align::Left, Align::Right],
+        rows,
+        grid: false,
+    };
+    table.render()
+}
+
+fn parts(split: &Split) -> [(&'static str, f64); 6] {
+    [
+        ("TTFT from due", split.whole_s),
+        ("Connecting", split.connect_s),
+        ("Send lag", split.send_lag_s),
+        ("Network and server frontend", split.between_s),
+        ("The server's own TTFT", split.server_s),
+        ("Receive lag (unstamped reads)", split.receive_lag_s),
+    ]
+}
+
+fn signed_time(seconds: f64) -> String {
+    let text = format_ns((seconds.abs() * 1e9).round() as u64);
+    if seconds < 0.0 { format!("-{text}") } else { text }
+}
+
+fn counts(server: &Reconciliation) -> String {
+    if server.counts.is_empty() {
+        return String::new();
+    }
+    let row = |count: &Counted| {
+        let client = count.client.map_or_else(|| "-".to_string(), |client| client.to_string());
+        vec![count.name.to_string(), client, count.server.to_string(), equality(count)]
+    };
+    let table = Table {
+        head: ["Counts", "Here", "There", "Verdict"].map(String::from).to_vec(),
+        aligns: vec![Align::Left, Align::Right, Align::Right, Align::Left],
+        rows: server.counts.iter().map(row).collect(),
+        grid: false,
+    };
+    table.render()
+}
+
+fn equality(count: &Counted) -> String {
+    let word = match count.equal {
+        Some(true) => "equal",
+        Some(false) => "apart",
+        None => "not judged",
+    };
+    count.note.as_ref().map_or_else(|| word.to_string(), |note| format!("{word}: {note}"))
+}
+
+/// The server's gauges, beside what the client knows of the same.
+fn state(s: &Summary, server: &Reconciliation) -> String {
+    let mut rows = Vec::new();
+    let mut row = |name: &str, gauge: Option<Gauge>| {
+        if let Some(gauge) = gauge {
+            rows.push(vec![name.to_string(), optional(gauge.mean), number(gauge.max)]);
+        }
+    };
+    row("Running there", server.running);
+    row("Waiting there", server.waiting);
+    row("Cache in use there (share)", server.cache_use);
+    if rows.is_empty() {
+        return String::new();
+    }
+    rows.push(vec!["In flight here".to_string(), optional(s.concurrency.mean), s.concurrency.peak.to_string()]);
+    if let Some(preemptions) = server.preemptions {
+        rows.push(vec!["Preemptions there".to_string(), "-".to_string(), preemptions.to_string()]);
+    }
+    let table = Table {
+        head: ["State", "Mean of the looks", "Most"].map(String::from).to_vec(),
+        aligns: vec![Align::Left, Align::Decimal, Align::Decimal],
+        rows,
+        grid: false,
+    };
+    table.render()
+}
+
+/// The same numbers for programs; null when there are none.
+pub fn json(s: &Summary) -> Json {
+    let Some(server) = &s.server else { return Json::Null };
+    let gauge = |gauge: Option<Gauge>| gauge.map_or(Json::Null, |gauge| json!({"mean": gauge.mean, "max": gauge.max}));
+    let queue = server.queue.as_ref().map(|(mean, levels)| {
+        let of_levels = LEVELS.iter().zip(levels).map(|(level, bounds)| (level_name(*level), bounds_json(bounds)));
+        json!({"mean_s": mean, "quantiles_s": Json::Object(of_levels.collect())})
+    });
+    json!({
+        "server": server.server,
+        "window_s": server.window_s,
+        "looks": server.looks,
+        "restarts": server.resets,
+        "times": server.times.iter().map(time_json).collect::<Vec<_>>(),
+        "counts": server.counts.iter().map(count_json).collect::<Vec<_>>(),
+        "ttft_split_s": server.split.as_ref().map(|split| {
+            Json::Object(parts(split).into_iter().map(|(name, seconds)| (name.to_string(), json!(seconds))).collect())
+        }),
+        "queue": queue,
+        "running": gauge(server.running),
+        "waiting": gauge(server.waiting),
+        "cache_use": gauge(server.cache_use),
+        "preemptions": server.preemptions,
+    })
+}
+
+fn level_name(per_mille: u32) -> String {
+    format!("{}%", f64::from(per_mille) / 10.0)
+}
+
+fn bounds_json(bounds: &Bounds) -> Json {
+    json!([bounds.low, bounds.high])
+}
+
+fn time_json(time: &Compared) -> Json {
+    let (verdict, apart_s, why) = match &time.verdict {
+        Verdict::Consistent => ("consistent", None, None),
+        Verdict::Apart { by_s } => ("apart", Some(*by_s), None),
+        Verdict::NotJudged(why) => ("not judged", None, Some(why)),
+    };
+    let of_levels = LEVELS.iter().zip(&time.levels).map(|(level, (client, server))| {
+        let interval = client.interval.map(|interval| json!([interval.low, interval.high]));
+        let both = json!({"client_s": client.value, "client_interval_s": interval, "server_s": bounds_json(server)});
+        (level_name(*level), both)
+    });
+    json!({
+        "name": time.name,
+        "metric": time.metric,
+        "client_count": time.client_count,
+        "server_count": time.server_count,
+        "client_mean_s": time.client_mean_s,
+        "server_mean_s": time.server_mean_s,
+        "quantiles": Json::Object(of_levels.collect()),
+        "own_error_s": time.own_error_s,
+        "verdict": verdict,
+        "apart_s": apart_s,
+        "why": why,
+    })
+}
+
+fn count_json(count: &Counted) -> Json {
+    json!({
+        "name": count.name, "metric": count.metric, "client": count.client, "server": count.server,
+        "equal": count.equal, "note": count.note,
+    })
+}

@@ -1,0 +1,112 @@
+//! What a local server uses: processor, memory, and the memory of the GPUs of this machine.
+
+use nvml_wrapper::Nvml;
+
+use super::exposition::write_labels;
+use super::process::Process;
+use crate::record::ServerSample;
+use crate::time::Tick;
+
+/// Processor time of all its processes, seconds: user and system, since each began.
+pub const CPU_SECONDS: &str = "ringmark:server_cpu_seconds_total";
+/// Memory of all its processes that is not swapped out, bytes. Pages that they share count for each.
+pub const RSS_BYTES: &str = "ringmark:server_rss_bytes";
+/// Memory in use of one GPU, bytes, by whoever uses it.
+pub const GPU_BYTES: &str = "ringmark:gpu_memory_used_bytes";
+
+/// The GPUs of this machine; none where there is no driver.
+pub struct Gpus(Option<Nvml>);
+
+impl Gpus {
+    /// Loads the driver's library, where there is one.
+    pub fn look() -> Gpus {
+        Gpus(Nvml::init().ok())
+    }
+
+    /// Memory in use, bytes, of every GPU that tells.
+    fn used_bytes(&self) -> Vec<(u32, u64)> {
+        let Some(nvml) = &self.0 else { return Vec::new() };
+        let count = nvml.device_count().unwrap_or(0);
+        let used = |index| Some((index, nvml.device_by_index(index).ok()?.memory_info().ok()?.used));
+        (0..count).filter_map(used).collect()
+    }
+}
+
+/// What is used at this instant.
+pub fn samples(at: Tick, family: &[Process], gpus: &Gpus) -> Vec<ServerSample> {
+    let sample = |name: &str, labels: String, value: f64| ServerSample { at, name: name.to_string(), labels, value };
+    let ticks: u64 = family.iter().map(|process| process.cpu_ticks).sum();
+    let pages: u64 = family.iter().map(|process| process.rss_pages).sum();
+    let cpu_s = ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
+    let rss = pages as f64 * rustix::param::page_size() as f64;
+    let mut samples = vec![sample(CPU_SECONDS, String::new(), cpu_s), sample(RSS_BYTES, String::new(), rss)];
+    for (index, bytes) in gpus.used_bytes() {
+        let labels = write_labels(&[("gpu".to_string(), index.to_string())]);
+        samples.push(sample(GPU_BYTES, labels, bytes as f64));
+    }
+    samples
+}
+
+/// What a server used over a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Use {
+    /// Cores busy on average.
+    pub cores: Option<f64>,
+    pub peak_rss_bytes: Option<f64>,
+    /// Over all GPUs together; `None` without one.
+    pub peak_gpu_bytes: Option<f64>,
+}
+
+/// The use that the samples of a run tell; `None` when they tell of none.
+pub fn of(samples: &[ServerSample]) -> Option<Use> {
+    let of_name = |name: &'static str| samples.iter().filter(move |sample| sample.name == name);
+    let first = of_name(CPU_SECONDS).next()?;
+    let last = of_name(CPU_SECONDS).next_back()?;
+    let elapsed_s = last.at.seconds_since(first.at);
+    // Processes that ended in between took their time with them.
+    let cores = (elapsed_s > 0.0 && last.value >= first.value).then(|| (last.value - first.value) / elapsed_s);
+    let mut gpu: Vec<(Tick, f64)> = Vec::new();
+    for sample in of_name(GPU_BYTES) {
+        match gpu.last_mut() {
+            Some((at, sum)) if *at == sample.at => *sum += sample.value,
+            _ => gpu.push((sample.at, sample.value)),
+        }
+    }
+    Some(Use {
+        cores,
+        peak_rss_bytes: of_name(RSS_BYTES).map(|sample| sample.value).reduce(f64::max),
+        peak_gpu_bytes: gpu.into_iter().map(|(_, sum)| sum).reduce(f64::max),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(at_s: u64, name: &str, value: f64) -> ServerSample {
+        ServerSample { at: Tick(at_s * 1_000_000_000), name: name.to_string(), labels: String::new(), value }
+    }
+
+    #[test]
+    fn peaks_are_over_time_and_sums_over_gpus() {
+        let samples = [
+            sample(1, CPU_SECONDS, 10.0),
+            sample(1, RSS_BYTES, 5.0),
+            sample(1, GPU_BYTES, 1.0),
+            sample(1, GPU_BYTES, 2.0),
+            sample(3, CPU_SECONDS, 13.0),
+            sample(3, RSS_BYTES, 4.0),
+            sample(3, GPU_BYTES, 2.5),
+        ];
+        let expected = Use { cores: Some(1.5), peak_rss_bytes: Some(5.0), peak_gpu_bytes: Some(3.0) };
+        assert_eq!(of(&samples), Some(expected));
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn our_own_use_is_more_than_nothing() {
+        let me = super::super::process::family(std::process::id(), &[]);
+        let seen = samples(Tick(7), &me, &Gpus(None));
+        assert!(seen.iter().any(|sample| sample.name == RSS_BYTES && sample.value > 1e5), "{seen:?}");
+    }
+}

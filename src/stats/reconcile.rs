@@ -1,0 +1,421 @@
+//! The client's figures beside the server's own: where they agree, and where they are further apart than the width of
+//! the server's buckets and our own error can explain.
+//!
+//! A server's histogram knows a quantile only as an interval, from one bucket's edge to the next, but its sum gives
+//! the mean of the same observations exactly. So both are held against the client: a quantile must meet its interval,
+//! a mean must meet the mean.
+
+use super::gather::{Gathered, Sample};
+use super::quantile::{Quantile, Series, nearest_rank};
+use super::summary::Summary;
+use crate::record::finding::Finding;
+use crate::server::names::{Delta, Gauge, Histogram, Meaning, Quantity, Window};
+
+/// The levels compared.
+pub const LEVELS: [u32; 3] = [500, 900, 990];
+
+/// A kernel's receive stamp stands this far behind the send at most, seconds (p99.9 of what was measured; see the
+/// notes on the receive path).
+const STAMP_ERROR_S: f64 = 20e-6;
+/// What the way to a server's own clock may take beside the network: it reads and parses the request, and hands its
+/// tokens to the socket.
+const FRONTEND_S: f64 = 1e-3;
+/// Gaps between tokens see none of that but its jitter.
+const JITTER_S: f64 = 100e-6;
+/// The same as a part of the server's figure: a busy machine is late in proportion to what it does.
+const SLACK: f64 = 0.1;
+/// Numbers of observations further apart than this are of different things.
+const COUNT_TOLERANCE: f64 = 0.01;
+/// Reads without a kernel stamp above this part carry the receive lag.
+const UNSTAMPED: f64 = 0.001;
+/// With more of the events sharing a read than this, the quantiles of gaps are not those of the server's tokens.
+const COALESCED: f64 = 0.01;
+
+/// Everything compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reconciliation {
+    /// The server's name.
+    pub server: &'static str,
+    /// From the first to the last look, seconds.
+    pub window_s: f64,
+    pub looks: usize,
+    /// Times the server's counters began again.
+    pub resets: usize,
+    pub times: Vec<Compared>,
+    pub counts: Vec<Counted>,
+    /// Where the mean time to first token went; `None` unless the server tells its own.
+    pub split: Option<Split>,
+    /// The server's time in its queue: (mean, intervals at [`LEVELS`]).
+    pub queue: Option<(Option<f64>, Vec<Bounds>)>,
+    pub running: Option<Gauge>,
+    pub waiting: Option<Gauge>,
+    /// Part of the cache in use, 0 to 1.
+    pub cache_use: Option<Gauge>,
+    pub preemptions: Option<u64>,
+}
+
+/// A time that both sides know, seconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compared {
+    pub name: &'static str,
+    /// The server's metric.
+    pub metric: &'static str,
+    pub client_count: u64,
+    pub server_count: u64,
+    pub client_mean_s: Option<f64>,
+    pub server_mean_s: Option<f64>,
+    /// One for each of [`LEVELS`]; empty when the server has no histogram or the client no sample.
+    pub levels: Vec<(Quantile, Bounds)>,
+    /// The client's own error in this figure.
+    pub own_error_s: f64,
+    pub verdict: Verdict,
+}
+
+/// Between which a quantile of the server lies, seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    pub low: f64,
+    /// `None` in the last bucket.
+    pub high: Option<f64>,
+}
+
+/// How two figures stand to each other.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    Consistent,
+    /// Seconds beyond bucket width and allowances; positive when the client's is the longer one.
+    Apart {
+        by_s: f64,
+    },
+    /// They are not the same thing, and why.
+    NotJudged(String),
+}
+
+/// A number that both sides count.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Counted {
+    pub name: &'static str,
+    pub metric: &'static str,
+    pub client: Option<u64>,
+    pub server: u64,
+    /// Whether they are equal; `None` where that is not to be expected.
+    pub equal: Option<bool>,
+    pub note: Option<String>,
+}
+
+/// The parts of the mean time to first token, seconds: they add up to the whole.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Split {
+    pub whole_s: f64,
+    /// Waiting for a connection that was opened for the request.
+    pub connect_s: f64,
+    /// From due to the wire, without that.
+    pub send_lag_s: f64,
+    /// From arrival to our look, in the figure only where the kernel gave no stamp.
+    pub receive_lag_s: f64,
+    /// What the server itself states.
+    pub server_s: f64,
+    /// What is left: the network both ways and the server's frontend before and behind its own clock.
+    pub between_s: f64,
+}
+
+/// Sums over the succeeded requests that no series holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    ok: u64,
+    /// Failed, or cut off by the end of the run: the server may count them.
+    others: u64,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cached_tokens: u64,
+    mean_send_lag_s: Option<f64>,
+    mean_connect_s: f64,
+}
+
+impl Totals {
+    /// The totals of what was gathered.
+    pub fn of(gathered: &Gathered) -> Totals {
+        let ok = || gathered.samples.iter().filter(|sample| sample.ok);
+        let sum = |of: fn(&Sample) -> Option<u32>| ok().map(|sample| of(sample).map(u64::from)).sum::<Option<u64>>();
+        let first = || ok().filter(|sample| sample.ttft.is_some());
+        let count = first().count() as f64;
+        let lags: Option<u64> = first().map(|sample| sample.send_lag).sum();
+        let connects: u64 = first().filter_map(|sample| sample.connect).sum();
+        Totals {
+            ok: gathered.ok,
+            others: gathered.samples.len() as u64 - gathered.ok,
+            input_tokens: sum(|sample| sample.input_tokens),
+            output_tokens: sum(|sample| sample.output_tokens),
+            cached_tokens: gathered.cached_tokens,
+            mean_send_lag_s: lags.filter(|_| count > 0.0).map(|ns| ns as f64 / count / 1e9),
+            mean_connect_s: if count > 0.0 { connects as f64 / count / 1e9 } else { 0.0 },
+        }
+    }
+}
+
+/// Holds a run against what its server said of itself in the same time.
+pub fn of(s: &Summary, totals: &Totals, window: &Window) -> Reconciliation {
+    let histogram = |quantity| window.histograms.get(&quantity);
+    let gauge = |quantity| window.gauges.get(&quantity).copied();
+    let times = [
+        (Quantity::Ttft, "TTFT", &s.series.service_ttft_s),
+        (Quantity::Itl, "ITL", &s.series.itl_s),
+        (Quantity::Tpot, "TPOT", &s.series.tpot_s),
+        (Quantity::Latency, "Latency", &s.series.service_latency_s),
+    ];
+    let mut compared: Vec<Compared> = times
+        .into_iter()
+        .filter_map(|(quantity, name, series)| Some(compare(s, quantity, name, series, histogram(quantity)?)))
+        .collect();
+    compared.extend(time_per_token(s, window));
+    Reconciliation {
+        server: window.server,
+        window_s: window.to.seconds_since(window.from),
+        looks: window.scrapes,
+        resets: window.resets,
+        times: compared,
+        counts: counts(totals, window),
+        split: histogram(Quantity::Ttft).and_then(|ttft| split(s, totals, &ttft.value)),
+        queue: histogram(Quantity::Queue).map(|queue| {
+            (queue.value.mean(), LEVELS.iter().filter_map(|level| bounds(&queue.value, *level)).collect())
+        }),
+        running: gauge(Quantity::Running),
+        waiting: gauge(Quantity::Waiting),
+        cache_use: gauge(Quantity::CacheUse),
+        preemptions: window.counters.get(&Quantity::Preemptions).map(|delta| delta.value.round() as u64),
+    }
+}
+
+/// What a reader should know beside the table.
+pub fn findings(of: &Reconciliation) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for time in &of.times {
+        let Verdict::Apart { by_s } = time.verdict else { continue };
+        let (side, hint) = if by_s > 0.0 {
+            ("longer", "The network, a proxy or the server's frontend takes it; see where the TTFT went.")
+        } else {
+            (
+                "shorter",
+                "No part of the way can explain that: the server's figure is not of these requests alone, or wrong.",
+            )
+        };
+        let text = format!(
+            "{} seen here is {} {side} than {} says, beyond the width of its buckets and our own error. {hint}",
+            time.name,
+            crate::time::format_ns((by_s.abs() * 1e9) as u64),
+            of.server,
+        );
+        found.push(Finding::caution("server_apart", text));
+    }
+    let unequal: Vec<String> = of
+        .counts
+        .iter()
+        .filter(|count| count.equal == Some(false))
+        .filter_map(|count| Some(format!("{} {} here, {} there", count.name, count.client?, count.server)))
+        .collect();
+    if !unequal.is_empty() {
+        let text = format!("{} counted otherwise than we did: {}.", of.server, unequal.join("; "));
+        found.push(Finding::caution("server_counts", text));
+    }
+    if of.resets > 0 {
+        let text = format!("The counters of {} began again during the run: it was restarted.", of.server);
+        found.push(Finding::caution("server_restarted", text));
+    }
+    found
+}
+
+fn compare(s: &Summary, quantity: Quantity, name: &'static str, series: &Series, delta: &Delta<Histogram>) -> Compared {
+    let histogram = &delta.value;
+    let at = |level: u32| Some((*series.at(level)?, bounds(histogram, level)?));
+    let mut compared = Compared {
+        name,
+        metric: delta.name,
+        client_count: series.count as u64,
+        server_count: histogram.count(),
+        client_mean_s: series.mean,
+        server_mean_s: histogram.mean(),
+        levels: LEVELS.into_iter().filter_map(at).collect(),
+        own_error_s: own_error_s(s),
+        verdict: Verdict::Consistent,
+    };
+    compared.verdict = judge(s, quantity, &compared, delta.meaning);
+    compared
+}
+
+/// How wrong an arrival can be.
+fn own_error_s(s: &Summary) -> f64 {
+    let unstamped = 1.0 - s.client.stamped_reads.unwrap_or(0.0);
+    if unstamped > UNSTAMPED { (s.client.receive_lag.p99 as f64 / 1e9).max(STAMP_ERROR_S) } else { STAMP_ERROR_S }
+}
+
+fn judge(s: &Summary, quantity: Quantity, c: &Compared, meaning: Meaning) -> Verdict {
+    if let Some(why) = not_judged(s, quantity, c, meaning) {
+        return Verdict::NotJudged(why);
+    }
+    let between_tokens = matches!(quantity, Quantity::Itl | Quantity::Tpot);
+    // A round trip is what connecting takes, and the request makes one as well.
+    let round_trip_s = if s.client.connect.count > 0 { s.client.connect.p50 as f64 / 1e9 } else { 0.0 };
+    let jitter_s = if between_tokens { JITTER_S } else { 0.0 };
+    let below = c.own_error_s + jitter_s;
+    let way = |of: f64| if between_tokens { jitter_s } else { FRONTEND_S.max(SLACK * of) + round_trip_s };
+    let mean = match (c.client_mean_s, c.server_mean_s) {
+        (Some(client), Some(server)) => {
+            beyond(client, client, server - below, Some(server + c.own_error_s + way(server)))
+        }
+        _ => 0.0,
+    };
+    // Jitter evens out in a mean; in a tail it does not.
+    let slack = if between_tokens { SLACK } else { 0.0 };
+    let merged = quantity == Quantity::Itl && s.client.coalesced_events.unwrap_or(0.0) > COALESCED;
+    let levels = c.levels.iter().filter(|_| !merged).map(|(client, server)| {
+        let (low, high) = client.interval.map_or((None, None), |interval| (interval.low, interval.high));
+        let (low, high) = (low.unwrap_or(client.value), high.unwrap_or(client.value));
+        let reach = |edge: f64| edge * (1.0 + slack) + c.own_error_s + way(edge);
+        beyond(low, high, server.low * (1.0 - slack) - below, server.high.map(reach))
+    });
+    let by_s = levels.fold(mean, |most: f64, by| if by.abs() > most.abs() { by } else { most });
+    if by_s == 0.0 { Verdict::Consistent } else { Verdict::Apart { by_s } }
+}
+
+fn not_judged(s: &Summary, quantity: Quantity, c: &Compared, meaning: Meaning) -> Option<String> {
+    if let Meaning::Other(what) = meaning {
+        return Some(what.to_string());
+    }
+    if s.end.is_none() {
+        return Some("the run was killed before the last look".to_string());
+    }
+    if c.server_count == 0 || c.client_count == 0 {
+        return Some("nothing was observed".to_string());
+    }
+    let (client, server) = (c.client_count as f64, c.server_count as f64);
+    if (client - server).abs() <= COUNT_TOLERANCE * client.max(server) {
+        return None;
+    }
+    let counts = format!("{} here, {} there", c.client_count, c.server_count);
+    Some(match quantity {
+        Quantity::Itl => format!("{counts}: the events are not the server's tokens"),
+        _ => format!("{counts}: they are not the same requests"),
+    })
+}
+
+/// How far `[low, high]` lies outside of another interval: above it positive, below it negative, 0 when they meet.
+fn beyond(low: f64, high: f64, other_low: f64, other_high: Option<f64>) -> f64 {
+    match other_high {
+        Some(other_high) if low > other_high => low - other_high,
+        _ if high < other_low => high - other_low,
+        _ => 0.0,
+    }
+}
+
+/// The edges between which the server's quantile lies: those of the bucket that its rank falls into.
+fn bounds(histogram: &Histogram, per_mille: u32) -> Option<Bounds> {
+    let count = histogram.count();
+    let rank = nearest_rank(usize::try_from(count).ok().filter(|&count| count > 0)?, per_mille) as u64;
+    let (mut low, mut seen) = (0.0, 0);
+    for &(bound, observations) in &histogram.buckets {
+        seen += observations;
+        if seen >= rank {
+            return Some(Bounds { low, high: Some(bound).filter(|bound| bound.is_finite()) });
+        }
+        low = bound;
+    }
+    None
+}
+
+/// A server without histograms may still know its time for each output token.
+fn time_per_token(s: &Summary, window: &Window) -> Option<Compared> {
+    let seconds = window.counters.get(&Quantity::OutputSeconds)?;
+    let tokens = window.counters.get(&Quantity::OutputTokens)?;
+    let series = &s.series.tpot_s;
+    Some(Compared {
+        name: "TPOT",
+        metric: seconds.name,
+        client_count: series.count as u64,
+        server_count: tokens.value.round() as u64,
+        client_mean_s: series.mean,
+        server_mean_s: (tokens.value > 0.0).then(|| seconds.value / tokens.value),
+        levels: Vec::new(),
+        own_error_s: own_error_s(s),
+        verdict: Verdict::NotJudged("the server's mean over all tokens".to_string()),
+    })
+}
+
+fn counts(totals: &Totals, window: &Window) -> Vec<Counted> {
+    let uncached = totals.input_tokens.map(|tokens| tokens.saturating_sub(totals.cached_tokens));
+    let rows = [
+        (Quantity::Requests, "Requests", Some(totals.ok), Some(totals.ok)),
+        (Quantity::PromptTokens, "Prompt tokens", totals.input_tokens, uncached),
+        (Quantity::OutputTokens, "Output tokens", totals.output_tokens, totals.output_tokens),
+    ];
+    let row = |(quantity, name, client, uncached): (Quantity, &'static str, Option<u64>, Option<u64>)| {
+        let delta = window.counters.get(&quantity)?;
+        let without_cached = delta.meaning == Meaning::WithoutCached;
+        let client = if without_cached { uncached } else { client };
+        let server = delta.value.round() as u64;
+        let (equal, note) = match client {
+            None => (None, Some("the answers came without token counts".to_string())),
+            Some(_) if totals.others > 0 => {
+                (None, Some(format!("{} requests did not succeed; the server may count them", totals.others)))
+            }
+            Some(client) => (Some(client == server), without_cached.then(|| "without those in its cache".to_string())),
+        };
+        Some(Counted { name, metric: delta.name, client, server, equal, note })
+    };
+    rows.into_iter().filter_map(row).collect()
+}
+
+fn split(s: &Summary, totals: &Totals, ttft: &Histogram) -> Option<Split> {
+    let (whole_s, server_s) = (s.series.ttft_s.mean?, ttft.mean()?);
+    let connect_s = totals.mean_connect_s;
+    let send_lag_s = totals.mean_send_lag_s? - connect_s;
+    // Reads without a stamp are placed at the look that found them; how long they lay there nobody knows better than
+    // by the lag of the others.
+    let unstamped = 1.0 - s.client.stamped_reads.unwrap_or(1.0);
+    let receive_lag_s = unstamped * s.client.receive_lag.p50 as f64 / 1e9;
+    let between_s = whole_s - connect_s - send_lag_s - receive_lag_s - server_s;
+    Some(Split { whole_s, connect_s, send_lag_s, receive_lag_s, server_s, between_s })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn histogram(buckets: &[(f64, u64)]) -> Histogram {
+        Histogram { buckets: buckets.to_vec(), sum: None }
+    }
+
+    #[test]
+    fn a_quantile_lies_between_the_edges_of_the_bucket_of_its_rank() {
+        let of = histogram(&[(0.01, 50), (0.02, 40), (0.04, 9), (f64::INFINITY, 1)]);
+        assert_eq!(bounds(&of, 500), Some(Bounds { low: 0.0, high: Some(0.01) }));
+        assert_eq!(bounds(&of, 900), Some(Bounds { low: 0.01, high: Some(0.02) }));
+        assert_eq!(bounds(&of, 990), Some(Bounds { low: 0.02, high: Some(0.04) }));
+        assert_eq!(bounds(&of, 1000), Some(Bounds { low: 0.04, high: None }));
+        assert_eq!(bounds(&histogram(&[(f64::INFINITY, 0)]), 500), None);
+    }
+
+    #[test]
+    fn intervals_that_meet_are_not_apart() {
+        assert_eq!(beyond(1.0, 3.0, 2.0, Some(4.0)), 0.0);
+        assert_eq!(beyond(5.0, 6.0, 2.0, Some(4.0)), 1.0);
+        assert_eq!(beyond(0.5, 1.0, 2.0, None), -1.0);
+        assert_eq!(beyond(9.0, 9.0, 2.0, None), 0.0);
+    }
+
+    #[test]
+    fn counts_are_compared_exactly_and_only_where_they_must_be_equal() {
+        let mut window = Window::default();
+        let mut put = |quantity, meaning, value| {
+            window.counters.insert(quantity, Delta { name: "any", meaning, value });
+        };
+        put(Quantity::Requests, Meaning::Same, 10.0);
+        put(Quantity::PromptTokens, Meaning::WithoutCached, 70.0);
+        put(Quantity::OutputTokens, Meaning::Same, 41.0);
+        let totals =
+            Totals { ok: 10, input_tokens: Some(100), output_tokens: Some(40), cached_tokens: 30, ..Totals::default() };
+        let equal = |totals: &Totals| counts(totals, &window).iter().map(|count| count.equal).collect::<Vec<_>>();
+        assert_eq!(equal(&totals), [Some(true), Some(true), Some(false)]);
+        assert_eq!(equal(&Totals { others: 1, ..totals }), [None, None, None]);
+        assert_eq!(equal(&Totals { output_tokens: None, ..totals })[2], None);
+    }
+}
