@@ -12,6 +12,7 @@ pub mod metric;
 pub mod quantile;
 pub mod slo;
 pub mod speed;
+pub mod steady;
 pub mod summary;
 
 pub use crate::record::finding::{Finding, Severity};
