@@ -46,7 +46,8 @@ fn perf(folder: &Path, arguments: &[&str]) {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(matches!(output.status.code(), Some(0 | 1)), "{text}");
+    // 3: on a machine that is busy with other things the run may be void; its files are written all the same.
+    assert!(matches!(output.status.code(), Some(0 | 1 | 3)), "{text}");
 }
 
 fn json(path: &Path) -> Value {
@@ -225,7 +226,7 @@ fn a_sweep_writes_a_file_for_each_run_and_report_writes_them_again() {
         .args(["report", database, "--export", "vllm=again.json"])
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(std::fs::read(folder.path().join("again.json")).unwrap(), first);
 }
 

@@ -54,13 +54,15 @@ pub fn show(args: &ReportArgs) -> Result<u8, Early> {
     if summaries.len() > 1 {
         print!("{}", overview::render(&summaries, None, screen_width(), screen_has_colours()));
     }
+    let void = summaries.iter().any(|run| run.is_void());
     if let Some(path) = &args.html {
-        let page = html::from_databases(&args.files, args.language).map_err(|error| mistake(error.to_string()))?;
-        write_page(path, &page)?;
+        let drawn = runs.into_iter().zip(&args.files).map(|(run, file)| html::Run::of(file, run));
+        let drawn: Vec<html::Run> = drawn.collect::<Result<_, _>>().map_err(|error| mistake(error.to_string()))?;
+        write_page(path, &html::page(&drawn, args.language))?;
     }
     let written = write_all(&exports, &args.files).map_err(|error| mistake(error.to_string()))?;
     written.iter().for_each(|path| println!("Written: {}", path.display()));
-    Ok(status_of(summaries.iter().any(|run| run.is_void())))
+    Ok(status_of(void))
 }
 
 fn show_shards(args: &ReportArgs) -> Result<u8, Early> {

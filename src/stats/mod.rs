@@ -13,6 +13,7 @@ pub mod quantile;
 pub mod reconcile;
 pub mod slo;
 pub mod speed;
+pub mod steady;
 pub mod summary;
 
 pub use crate::record::finding::{Finding, Severity};

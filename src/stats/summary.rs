@@ -224,6 +224,7 @@ impl Summary {
         }
         summary.findings = run.findings.clone();
         summary.findings.extend(findings::of(&summary, &workers));
+        summary.findings.extend(super::steady::findings(&run.facts, &gathered.samples));
         summary.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         (summary, gathered.samples)
     }

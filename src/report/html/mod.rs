@@ -35,7 +35,12 @@ pub struct Run {
 impl Run {
     /// Reads a database.
     pub fn read(path: &Path) -> Result<Run, StoreError> {
-        let Measured { run, summary, samples } = super::measured(path)?;
+        Run::of(path, super::measured(path)?)
+    }
+
+    /// Completes what was already read of a database.
+    pub fn of(path: &Path, measured: Measured) -> Result<Run, StoreError> {
+        let Measured { run, summary, samples } = measured;
         let mut timeline = Timeline::new(&samples);
         Reader::open(path)?.each_block(Phase::Measured, Detail::Figures, |block| timeline.add(block))?;
         timeline.finish();

@@ -1,0 +1,148 @@
+//! Whether a run was in a steady state: where its warm-up ends (MSER-5, White 1997), and whether the rest drifts.
+//! Both are hints. Nothing is cut from the figures by itself.
+
+use super::gather::Sample;
+use crate::record::facts::{Mode, RunFacts};
+use crate::record::finding::Finding;
+
+/// MSER-5 looks at means of five.
+const BATCH: usize = 5;
+/// Fewer samples than this say nothing about a beginning or a drift.
+const FEWEST: usize = 150;
+/// A beginning that changes the mean by less is not worth a word.
+const WORTH_TELLING: f64 = 0.05;
+/// Batches for the drift, and the rank correlation with time that chance exceeds in 1 % of runs: 2.576 / √29.
+const TREND_BATCHES: usize = 30;
+const TREND_CORRELATION: f64 = 0.478;
+/// A drift of less than this part is not worth a word.
+const DRIFT_WORTH_TELLING: f64 = 0.10;
+
+/// What the latencies of a run's successes, in the order in which they were due, say about its steadiness.
+pub fn findings(facts: &RunFacts, samples: &[Sample]) -> Vec<Finding> {
+    let latencies: Vec<f64> = samples.iter().filter(|s| s.ok).map(|s| s.latency as f64 / 1e9).collect();
+    // A ramp changes the load on purpose, and prompts of different lengths follow each other in a speed benchmark.
+    if facts.ramp_ns > 0 || super::speed::is_speed_benchmark(&facts.dataset) || latencies.len() < FEWEST {
+        return Vec::new();
+    }
+    let cut = warm_up_end(&latencies).unwrap_or(0);
+    let hint = (cut > 0).then(|| warm_up_hint(&latencies, cut)).flatten();
+    hint.into_iter().chain(drift(facts, &latencies[cut..])).collect()
+}
+
+fn warm_up_hint(latencies: &[f64], cut: usize) -> Option<Finding> {
+    let (all, rest) = (mean(latencies), mean(&latencies[cut..]));
+    ((all - rest).abs() > WORTH_TELLING * rest).then(|| {
+        Finding::note(
+            "warm_up",
+            format!(
+                "The first {cut} requests look like a warm-up (MSER-5): the average latency is {all:.3} s with them \
+                 and {rest:.3} s without. Add --warmup-num {cut} if only the steady state matters."
+            ),
+        )
+    })
+}
+
+fn drift(facts: &RunFacts, latencies: &[f64]) -> Option<Finding> {
+    let (correlation, from, to) = trend(latencies)?;
+    let part = (to - from) / from;
+    if correlation.abs() < TREND_CORRELATION || part.abs() < DRIFT_WORTH_TELLING {
+        return None;
+    }
+    let way = if part > 0.0 { "rose" } else { "fell" };
+    let advice = match facts.mode {
+        Mode::Open if part > 0.0 => "Lower --rate, or measure for longer.",
+        _ => "Measure for longer, or with more --warmup-num.",
+    };
+    Some(Finding::caution(
+        "drift",
+        format!(
+            "The average latency {way} through the run, from {from:.3} s to {to:.3} s: it was not in a steady state, \
+             and its figures depend on how long it was. {advice}"
+        ),
+    ))
+}
+
+/// Where the warm-up ends by MSER-5: the cut that makes the standard error of the mean of the rest smallest. `None`
+/// when that lies in the second half, which means that the samples are too few to tell.
+pub fn warm_up_end(samples: &[f64]) -> Option<usize> {
+    let means: Vec<f64> = samples.chunks_exact(BATCH).map(mean).collect();
+    let n = means.len();
+    let (mut sum, mut squares) = (0.0, 0.0);
+    let mut best: Option<(f64, usize)> = None;
+    // From the back, so that each cut adds one mean to the sums of the rest. The last few rests are too short to have
+    // a variance worth the name.
+    for cut in (0..n).rev() {
+        sum += means[cut];
+        squares += means[cut] * means[cut];
+        let left = (n - cut) as f64;
+        if left < 5.0 {
+            continue;
+        }
+        let error = (squares - sum * sum / left).max(0.0) / (left * left);
+        if best.is_none_or(|(least, _)| error <= least) {
+            best = Some((error, cut));
+        }
+    }
+    best.map(|(_, cut)| cut).filter(|cut| cut * 2 <= n).map(|cut| cut * BATCH)
+}
+
+/// Spearman's correlation of batch means with time, and the means of the first and the last fifth.
+fn trend(samples: &[f64]) -> Option<(f64, f64, f64)> {
+    let size = samples.len() / TREND_BATCHES;
+    if size < BATCH {
+        return None;
+    }
+    let means: Vec<f64> = samples[..size * TREND_BATCHES].chunks_exact(size).map(mean).collect();
+    let mut order: Vec<usize> = (0..TREND_BATCHES).collect();
+    order.sort_by(|&a, &b| means[a].total_cmp(&means[b]));
+    let apart: f64 = order.iter().enumerate().map(|(rank, &place)| (rank as f64 - place as f64).powi(2)).sum();
+    let n = TREND_BATCHES as f64;
+    let fifth = TREND_BATCHES / 5;
+    let (from, to) = (mean(&means[..fifth]), mean(&means[TREND_BATCHES - fifth..]));
+    (from > 0.0).then(|| (1.0 - 6.0 * apart / (n * (n * n - 1.0)), from, to))
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use rand_distr::{Distribution, StandardNormal};
+
+    fn noise(count: usize, seed: u64, mean_at: impl Fn(usize) -> f64) -> Vec<f64> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut draw = || <StandardNormal as Distribution<f64>>::sample(&StandardNormal, &mut rng);
+        (0..count).map(|i| mean_at(i) + 0.1 * draw()).collect()
+    }
+
+    #[test]
+    fn a_slow_beginning_is_found() {
+        let samples = noise(1000, 1, |i| if i < 100 { 3.0 } else { 1.0 });
+        let cut = warm_up_end(&samples).unwrap();
+        assert!((100..=130).contains(&cut), "{cut}");
+        let hint = warm_up_hint(&samples, cut).unwrap();
+        assert!(hint.text.contains("--warmup-num"), "{}", hint.text);
+    }
+
+    #[test]
+    fn a_steady_run_gets_no_word() {
+        let told = (0..200).filter(|&seed| {
+            let samples = noise(600, seed, |_| 1.0);
+            let cut = warm_up_end(&samples).unwrap_or(0);
+            warm_up_hint(&samples, cut).is_some() || drift(&RunFacts::default(), &samples[cut..]).is_some()
+        });
+        assert_eq!(told.count(), 0);
+    }
+
+    #[test]
+    fn a_drift_is_told() {
+        let rising = noise(600, 3, |i| 1.0 + i as f64 / 600.0);
+        let finding = drift(&RunFacts::default(), &rising).unwrap();
+        assert!(finding.text.contains("rose"), "{}", finding.text);
+        assert!(drift(&RunFacts::default(), &rising[..100]).is_none(), "too few to tell");
+    }
+}
