@@ -5,6 +5,7 @@
 //! one single file.
 
 pub mod reader;
+pub mod recount;
 pub mod schema;
 pub mod writer;
 
