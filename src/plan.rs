@@ -21,6 +21,7 @@ mod spell;
 mod url;
 mod workers;
 
+pub use data::trace_file;
 pub use error::PlanError;
 pub use folder::root_folder;
 pub use resolve::{RigFacts, resolve};
