@@ -8,6 +8,7 @@ pub mod mock;
 pub mod plan;
 pub mod protocol;
 pub mod record;
+pub mod recount;
 pub mod report;
 pub mod rig;
 pub mod run;

@@ -25,6 +25,7 @@ mod spell;
 mod url;
 mod workers;
 
+pub use data::trace_file;
 pub use error::PlanError;
 pub use folder::root_folder;
 pub use local::{LocalKind, LocalPlan};

@@ -1,7 +1,7 @@
 //! One run, from the connection test over the warm-up to its files: top-down.
 
 use std::any::Any;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -17,6 +17,7 @@ use crate::record::finding::Finding;
 use crate::record::live::Live;
 use crate::record::store::{RunStart, StoreError};
 use crate::record::{Block, Outcome, Parcel, Phase};
+use crate::recount::recount;
 use crate::server::local::Local;
 use crate::server::metrics::{Page, Scraper, Sources};
 use crate::stats::summary::Summary;
@@ -117,6 +118,7 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
         watch.log.error(&format!("{error}; {} requests are missing in the database", stored.rows_lost));
     }
     let database = database_path(plan);
+    count_missing_tokens(plan, &database, watch)?;
     let summary = report::from_database(&database)?;
     write_results(plan, &summary)?;
     Ok(Finished { summary, database, interrupted })
@@ -131,6 +133,26 @@ fn make_requests(plan: &Plan, watch: &Watch<'_>) -> Result<Workload, RunError> {
         watch.log.warning(note);
     }
     Ok(made)
+}
+
+/// Counts with the tokenizer, where there is one, what the server did not.
+fn count_missing_tokens(plan: &Plan, database: &Path, watch: &Watch<'_>) -> Result<(), RunError> {
+    let Some(asked) = &plan.workload.tokens else { return Ok(()) };
+    let making = Arc::new(Making::default());
+    let shown = (watch.follow_making)(making.clone());
+    let (missing, left) = recount(database, asked, plan.dialect, &making)?;
+    drop(shown);
+    if missing > 0 {
+        watch
+            .log
+            .info(&format!("the server sent no token counts for {missing} requests: counted with --tokenizer-path"));
+    }
+    if left > 0 {
+        watch
+            .log
+            .warning(&format!("{left} requests could not be counted: the database keeps neither prompt nor answer"));
+    }
+    Ok(())
 }
 
 /// Where a plan's records go.

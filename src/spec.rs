@@ -49,6 +49,8 @@ pub struct Spec {
     /// Requests per second of each run; empty or -1: no schedule.
     pub rate: Vec<f64>,
     pub arrival: Option<String>,
+    /// Recorded arrivals come so many times as fast.
+    pub trace_speed: Option<f64>,
     pub open_loop: bool,
     #[serde(rename = "ramp")]
     pub ramp_s: f64,
@@ -170,6 +172,7 @@ impl Default for Spec {
             parallel: Vec::new(),
             rate: Vec::new(),
             arrival: None,
+            trace_speed: None,
             open_loop: false,
             ramp_s: 0.0,
             duration_s: None,

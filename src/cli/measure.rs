@@ -15,7 +15,7 @@ use super::{Early, files, interrupt, status};
 use crate::engine::tls;
 use crate::log::Log;
 use crate::mock::Mock;
-use crate::plan::{Plan, RigFacts, resolve};
+use crate::plan::{Plan, RigFacts, resolve, trace_file};
 use crate::report::export::write_all;
 use crate::report::{html, overview, screen};
 use crate::run::{Finished, RunError, Watch};
@@ -24,6 +24,7 @@ use crate::server::models::first_model;
 use crate::spec::{LogLevel, Spec, mask};
 use crate::stats::Summary;
 use crate::sweep;
+use crate::workload::trace;
 
 /// Width of tables in files, and on a standard output that is no terminal, columns.
 const FILE_WIDTH: usize = 140;
@@ -34,7 +35,9 @@ const MODELS_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn perf(spec: &Spec) -> Result<u8, Early> {
     let mistake = |text: String| Early::mistake(&mask(&text, &spec.secrets()));
     let spec = &files::read(spec).map_err(mistake)?;
-    let facts = facts();
+    let mut facts = facts();
+    let trace = trace_file(spec).map(|(path, flag)| trace::read(path, flag)).transpose();
+    facts.trace = trace.map_err(|error| mistake(error.to_string()))?.map(Arc::new);
     let (mut plans, mock) = decide(spec, &facts).map_err(mistake)?;
     plans[0].notes.extend(proxy_note(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())));
     let root = plans[0].report.root.clone();
@@ -113,6 +116,7 @@ fn facts() -> RigFacts {
         allowed_cores: core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect(),
         started: now.strftime("%Y%m%d_%H%M%S").to_string(),
         nonce: now.timestamp().subsec_nanosecond() as u32 ^ std::process::id().rotate_left(16),
+        trace: None,
     }
 }
 

@@ -88,9 +88,13 @@ pub struct PerfArgs {
     /// other [default: -1]
     #[arg(long, value_name = "R", num_args = 1.., value_parser = values::number, help_heading = LOAD)]
     rate: Vec<f64>,
-    /// How requests at a rate are spaced: poisson, constant, gamma:CV, burst [default: poisson]
+    /// How requests at a rate are spaced: poisson, constant, gamma:CV; without a rate: burst, or trace:FILE (recorded
+    /// times) [default: poisson]
     #[arg(long, value_name = "LAW", help_heading = LOAD)]
     arrival: Option<String>,
+    /// Let recorded times come so many times as fast [default: 1]
+    #[arg(long, value_name = "X", value_parser = values::number, help_heading = LOAD)]
+    trace_speed: Option<f64>,
     /// Send on schedule whatever comes back, without a cap; needs --rate
     #[arg(long, help_heading = LOAD)]
     open_loop: bool,
@@ -131,7 +135,8 @@ pub struct PerfArgs {
     prefix_length: u64,
     /// Prompts: builtin (a hundred questions in several languages); from a file: line_by_line, openqa, longalpaca,
     /// sharegpt, embedding, rerank; made in exact lengths, with --tokenizer-path and --max-prompt-length: random,
-    /// random_embedding, random_rerank; speed_benchmark, speed_benchmark_long; or a program that prints one JSON per
+    /// random_embedding, random_rerank; speed_benchmark, speed_benchmark_long; trace (a file of
+    /// recorded requests: their times, lengths and shared prefixes; open loop); or a program that prints one JSON per
     /// line, as ./my_prompts.py [default: builtin]
     #[arg(long, value_name = "NAME", help_heading = DATA)]
     dataset: Option<String>,
@@ -291,6 +296,7 @@ impl From<PerfArgs> for Spec {
             parallel: args.parallel,
             rate: args.rate,
             arrival: args.arrival,
+            trace_speed: args.trace_speed,
             open_loop: args.open_loop,
             ramp_s: args.ramp,
             duration_s: args.duration,

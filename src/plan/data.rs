@@ -1,19 +1,21 @@
 //! Where prompts come from, and what the tokenizer does with them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Endpoint, PlanError, spell};
+use super::{Arrival, Endpoint, PlanError, Schedule, spell};
 use crate::api::Dialect;
 use crate::spec::Spec;
 use crate::workload::files::Shape;
 use crate::workload::random::RandomLengths;
 use crate::workload::random_texts::Texts;
 use crate::workload::tokens::TokenUse;
+use crate::workload::trace::Trace;
 use crate::workload::{Lengths, Source, speed};
 
-const DATASETS: [&str; 12] = [
+const DATASETS: [&str; 13] = [
     "builtin",
     "line_by_line",
     "openqa",
@@ -26,16 +28,25 @@ const DATASETS: [&str; 12] = [
     "rerank",
     "speed_benchmark",
     "speed_benchmark_long",
+    "trace",
 ];
 /// Datasets that are made in lengths of their own, so that nothing is left out by its length.
-const MADE: [&str; 5] = ["random", "random_embedding", "random_rerank", "speed_benchmark", "speed_benchmark_long"];
+const MADE: [&str; 6] =
+    ["trace", "random", "random_embedding", "random_rerank", "speed_benchmark", "speed_benchmark_long"];
 /// Requests of a run for which neither `--number` nor `--duration` is given.
 const DEFAULT_NUMBER: u64 = 1000;
+/// The dataset whose times are the schedule.
+const TRACE: &str = "trace";
 /// Tokens of a random prompt: more is a slip.
 const MAX_RANDOM_TOKENS: u64 = 10_000_000;
 
 /// The prompts of the call. What of `extra` belongs to the dataset is taken out of it.
-pub fn source(spec: &Spec, extra: &mut Map<String, Value>, notes: &mut Vec<String>) -> Result<Source, PlanError> {
+pub fn source(
+    spec: &Spec,
+    trace: Option<&Arc<Trace>>,
+    extra: &mut Map<String, Value>,
+    notes: &mut Vec<String>,
+) -> Result<Source, PlanError> {
     let name = spec.dataset.as_deref();
     if let Some(name) = name.filter(|name| !DATASETS.contains(name) && !is_program(name)) {
         let (given, suggested) = (name.to_string(), spell::nearest(name, &DATASETS));
@@ -57,6 +68,15 @@ pub fn source(spec: &Spec, extra: &mut Map<String, Value>, notes: &mut Vec<Strin
             ))),
         };
     };
+    if name == TRACE {
+        let trace = trace.ok_or(PlanError::conflict("--dataset trace needs its file: add --dataset-path FILE"))?;
+        if trace.needs_tokenizer() && spec.tokenizer_path.is_none() {
+            return Err(PlanError::conflict(
+                "--dataset trace has lengths but no prompts: add --tokenizer-path to make them",
+            ));
+        }
+        return Ok(Source::Trace(trace.clone()));
+    }
     if let Some(source) = file_source(name, spec)? {
         return Ok(source);
     }
@@ -113,8 +133,56 @@ fn origin(name: &str) -> &'static str {
     }
 }
 
+/// The file of recorded times, where one is asked for, and the flag that names it. Whoever plans reads it first.
+pub fn trace_file(spec: &Spec) -> Option<(&Path, &'static str)> {
+    match (&spec.dataset_path, spec.arrival.as_deref().and_then(|text| text.strip_prefix("trace:"))) {
+        (_, Some(file)) => Some((Path::new(file), "--arrival")),
+        (Some(path), None) if is_trace(spec) => Some((path, "--dataset-path")),
+        _ => None,
+    }
+}
+
+/// Whether the data is a trace, whose times are the schedule.
+pub fn is_trace(spec: &Spec) -> bool {
+    spec.prompt.is_none() && spec.dataset.as_deref() == Some(TRACE)
+}
+
+/// The schedule of recorded times, where one is asked for.
+pub fn trace_schedule(spec: &Spec, trace: Option<&Arc<Trace>>) -> Result<Option<Schedule>, PlanError> {
+    let by_arrival = spec.arrival.as_deref().is_some_and(|text| text.starts_with("trace:"));
+    if !is_trace(spec) && !by_arrival {
+        if spec.trace_speed.is_some() {
+            return Err(PlanError::conflict(
+                "--trace-speed is about recorded times: add --dataset trace or --arrival trace:FILE",
+            ));
+        }
+        return Ok(None);
+    }
+    if is_trace(spec) && spec.arrival.is_some() {
+        return Err(PlanError::conflict("--dataset trace has its own times: leave --arrival out"));
+    }
+    if spec.rate.iter().any(|rate| *rate != -1.0) {
+        return Err(PlanError::conflict("recorded times are the rate: leave --rate out (--trace-speed scales them)"));
+    }
+    if spec.ramp_s > 0.0 {
+        return Err(PlanError::conflict("recorded times have no ramp: leave --ramp out"));
+    }
+    let speed = spec.trace_speed.unwrap_or(1.0);
+    if !(1e-6..=1e6).contains(&speed) {
+        return Err(PlanError::value("--trace-speed", format!("must be between 0.000001 and 1000000, not {speed}")));
+    }
+    let trace = trace.ok_or(PlanError::conflict("--dataset trace needs its file: add --dataset-path FILE"))?;
+    let times = trace.arrivals(speed);
+    let span_s = times.last().copied().unwrap_or(0) as f64 / 1e9;
+    let rate_per_s = if span_s > 0.0 { (times.len() - 1) as f64 / span_s } else { times.len() as f64 };
+    Ok(Some(Schedule { rate_per_s, arrival: Arrival::Trace(times.into()) }))
+}
+
 /// Requests of a run when neither `--number` nor `--duration` says.
-pub fn default_number(spec: &Spec) -> u64 {
+pub fn default_number(spec: &Spec, trace: Option<&Arc<Trace>>) -> u64 {
+    if let Some(trace) = trace {
+        return trace.rows.len() as u64;
+    }
     match spec.dataset.as_deref().filter(|_| spec.prompt.is_none()) {
         Some("speed_benchmark") => speed::size(false),
         Some("speed_benchmark_long") => speed::size(true),

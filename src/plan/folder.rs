@@ -43,6 +43,7 @@ pub fn name_of_load(load: &Load, number: Option<u64>, duration_s: Option<f64>) -
     let what = match load {
         Load::Closed { parallel } | Load::Paced { parallel, .. } => format!("parallel_{parallel}"),
         Load::Open { schedule } if schedule.arrival == Arrival::Burst => "burst".to_string(),
+        Load::Open { schedule } if matches!(schedule.arrival, Arrival::Trace(_)) => "trace".to_string(),
         // With a decimal point always, as `rate_20.0`: the form that scripts for evalscope's results look for.
         Load::Open { schedule } => format!("rate_{:?}", schedule.rate_per_s),
     };

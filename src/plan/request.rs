@@ -11,6 +11,7 @@ use crate::api::render::{MaxTokens, Options, Sampling};
 use crate::spec::Spec;
 use crate::time::S;
 use crate::workload::Recipe;
+use crate::workload::trace::Trace;
 
 const DEFAULT_MAX_TOKENS: u32 = 2048;
 /// Thirty years: longer is a slip, and nanoseconds would overflow.
@@ -21,6 +22,7 @@ pub fn recipe(
     spec: &Spec,
     dialect: Dialect,
     template: Option<Arc<QueryTemplate>>,
+    trace: Option<&Arc<Trace>>,
     model: &str,
     notes: &mut Vec<String>,
 ) -> Result<Recipe, PlanError> {
@@ -32,7 +34,7 @@ pub fn recipe(
         template,
         extra: extra(spec.extra_args.as_deref())?,
     };
-    let source = data::source(spec, &mut options.extra, notes)?;
+    let source = data::source(spec, trace, &mut options.extra, notes)?;
     options.stream = api::stream(spec, &options);
     notes.extend(api::notes(spec, &options));
     Ok(Recipe {

@@ -1,5 +1,7 @@
 //! From what was asked to what will be done: every cross-check of the command line.
 
+use std::sync::Arc;
+
 use super::request::{self, seconds_ns};
 use super::slo;
 use super::url::Endpoint;
@@ -10,6 +12,7 @@ use crate::api::endpoint::Api;
 use crate::api::query_template::QueryTemplate;
 use crate::spec::{Spec, mask, masked_url};
 use crate::workload::Recipe;
+use crate::workload::trace::Trace;
 
 /// Seconds that requests in flight may go on after `--duration`.
 const DEFAULT_DRAIN_S: f64 = 30.0;
@@ -23,6 +26,8 @@ pub struct RigFacts {
     pub started: String,
     /// Any number that differs between calls. It keeps request ids apart on a server that several calls load.
     pub nonce: u32,
+    /// What the file of [`trace_file`] holds, where there is one.
+    pub trace: Option<Arc<Trace>>,
 }
 
 /// Decides everything about a call: one plan for each run of the sweep, in order.
@@ -34,8 +39,9 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let api = if local.is_some() { Api::OpenAi } else { api::api(spec)? };
     let spec = &Spec { url: local.as_ref().map(LocalPlan::url).or_else(|| spec.url.clone()), ..spec.clone() };
     let mut notes = Vec::new();
-    let loads = loads(spec, &mut notes)?;
-    let numbers = numbers(spec, &loads)?;
+    let trace = facts.trace.as_ref();
+    let loads = loads(spec, trace, &mut notes)?;
+    let numbers = numbers(spec, trace, &loads)?;
     let Endpoint { mut target, dialect, note } = target(spec, api)?;
     notes.extend(note);
     let secrets = spec.secrets();
@@ -45,7 +51,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     }
     let template = api::template(spec, api)?;
     let model = model(spec, template.as_deref(), &target)?;
-    let mut workload = request::recipe(spec, dialect, template, &model, &mut notes)?;
+    let mut workload = request::recipe(spec, dialect, template, trace, &model, &mut notes)?;
     workload.id_prefix = format!("rm-{:08x}", facts.nonce);
     let base = Base { spec, facts, target, local, workload, model };
 
@@ -158,7 +164,7 @@ impl Base<'_> {
         shown.number = number.into_iter().collect();
         shown.parallel = load.parallel().into_iter().collect();
         shown.rate = vec![match load.schedule() {
-            Some(Schedule { arrival: Arrival::Burst, .. }) | None => -1.0,
+            Some(Schedule { arrival: Arrival::Burst | Arrival::Trace(_), .. }) | None => -1.0,
             Some(schedule) => schedule.rate_per_s,
         }];
         serde_json::to_string_pretty(&shown).expect("a spec holds only strings, numbers and lists")
@@ -222,7 +228,13 @@ fn slo(spec: &Spec) -> Result<String, PlanError> {
 }
 
 /// The loads of the sweep, in order.
-fn loads(spec: &Spec, notes: &mut Vec<String>) -> Result<Vec<Load>, PlanError> {
+fn loads(spec: &Spec, trace: Option<&Arc<Trace>>, notes: &mut Vec<String>) -> Result<Vec<Load>, PlanError> {
+    if let Some(schedule) = data::trace_schedule(spec, trace)? {
+        if spec.open_loop || data::is_trace(spec) {
+            return open_loads(spec, vec![schedule], notes);
+        }
+        return paced_loads(spec, &[schedule]);
+    }
     let arrival = match &spec.arrival {
         None => Arrival::Poisson,
         Some(text) => Arrival::scan(text).map_err(|what| PlanError::value("--arrival", format!("'{text}': {what}")))?,
@@ -249,6 +261,11 @@ fn loads(spec: &Spec, notes: &mut Vec<String>) -> Result<Vec<Load>, PlanError> {
             "--rate has several values: add --open-loop to run one after the other, or give one rate",
         ));
     }
+    paced_loads(spec, &schedules)
+}
+
+/// Loads with a cap, at the places of the schedule where there is one.
+fn paced_loads(spec: &Spec, schedules: &[Schedule]) -> Result<Vec<Load>, PlanError> {
     if spec.parallel.contains(&0) {
         return Err(PlanError::value("--parallel", "must be at least 1"));
     }
@@ -295,16 +312,16 @@ fn rates(spec: &Spec, arrival: &Arrival) -> Result<Vec<f64>, PlanError> {
 }
 
 /// Requests of each run; `None` where only the duration ends it.
-fn numbers(spec: &Spec, loads: &[Load]) -> Result<Vec<Option<u64>>, PlanError> {
+fn numbers(spec: &Spec, trace: Option<&Arc<Trace>>, loads: &[Load]) -> Result<Vec<Option<u64>>, PlanError> {
     if spec.number.contains(&0) {
         return Err(PlanError::value("--number", "must be at least 1"));
     }
     let endless = |load: &Load| load.schedule().is_none_or(|schedule| schedule.arrival != Arrival::Burst);
     match spec.number.as_slice() {
         [] if spec.duration_s.is_some() => {
-            Ok(loads.iter().map(|load| (!endless(load)).then_some(data::default_number(spec))).collect())
+            Ok(loads.iter().map(|load| (!endless(load)).then_some(data::default_number(spec, trace))).collect())
         }
-        [] => Ok(vec![Some(data::default_number(spec)); loads.len()]),
+        [] => Ok(vec![Some(data::default_number(spec, trace)); loads.len()]),
         [number] => Ok(vec![Some(*number); loads.len()]),
         numbers if numbers.len() == loads.len() => Ok(numbers.iter().copied().map(Some).collect()),
         numbers => {

@@ -91,6 +91,7 @@ fn arrival_name(arrival: &Arrival) -> String {
         Arrival::Constant => "constant".to_string(),
         Arrival::Gamma { cv } => format!("gamma:{cv}"),
         Arrival::Burst => "burst".to_string(),
+        Arrival::Trace(_) => "trace".to_string(),
     }
 }
 

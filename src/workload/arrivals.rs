@@ -12,6 +12,8 @@
 //! This is the time change of a point process, exact for Poisson arrivals. A schedule is never rescaled to end at
 //! n/λ: that would make the gaps depend on n and take the variance out of the load.
 
+use std::sync::Arc;
+
 use rand_chacha::ChaCha12Rng;
 use rand_distr::{Distribution, Exp1, Gamma};
 
@@ -20,7 +22,7 @@ use super::draw::{self, Purpose};
 /// How arrivals are drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
-    /// Requests per second; not used by [`Arrival::Burst`].
+    /// Requests per second; not used by [`Arrival::Burst`], the mean of the record with [`Arrival::Trace`].
     pub rate_per_s: f64,
     pub arrival: Arrival,
 }
@@ -36,10 +38,13 @@ pub enum Arrival {
     Gamma { cv: f64 },
     /// All at the start.
     Burst,
+    /// At recorded times: nanoseconds from the start, ascending, at least one. When they are used up they come again,
+    /// one mean gap after the last.
+    Trace(Arc<[u64]>),
 }
 
 impl Arrival {
-    /// Reads `poisson`, `constant`, `gamma:CV` or `burst`.
+    /// Reads `poisson`, `constant`, `gamma:CV` or `burst`. `trace:FILE` is read where files are.
     pub fn scan(text: &str) -> Result<Arrival, String> {
         match text.split_once(':') {
             None if text == "poisson" => Ok(Arrival::Poisson),
@@ -50,7 +55,7 @@ impl Arrival {
                 Ok(cv) if (0.01..=100.0).contains(&cv) => Ok(Arrival::Gamma { cv }),
                 _ => Err(format!("'{cv}' is not a coefficient of variation between 0.01 and 100")),
             },
-            _ => Err(format!("unknown arrival '{text}' (known: poisson, constant, gamma:CV, burst)")),
+            _ => Err(format!("unknown arrival '{text}' (known: poisson, constant, gamma:CV, burst, trace:FILE)")),
         }
     }
 }
@@ -58,12 +63,13 @@ impl Arrival {
 /// The offsets of a schedule from its start, nanoseconds, never decreasing and without end. `ramp_ns` is the length of
 /// the linear rise of the rate, 0 for none.
 pub fn offsets(schedule: &Schedule, seed: u64, ramp_ns: u64) -> Offsets {
-    let gaps = match schedule.arrival {
+    let gaps = match &schedule.arrival {
         Arrival::Poisson => Gaps::Exponential,
         Arrival::Constant => Gaps::Equal,
         // Shape 1/cv² and scale cv² give mean 1. `Arrival::scan` lets no impossible value through.
         Arrival::Gamma { cv } => Gamma::new(1.0 / (cv * cv), cv * cv).map_or(Gaps::Equal, Gaps::Gamma),
         Arrival::Burst => Gaps::None,
+        Arrival::Trace(times) => Gaps::Recorded(times.clone()),
     };
     let rate_per_ns = schedule.rate_per_s / 1e9;
     Offsets {
@@ -94,6 +100,7 @@ enum Gaps {
     Equal,
     Gamma(Gamma<f64>),
     None,
+    Recorded(Arc<[u64]>),
 }
 
 impl Iterator for Offsets {
@@ -102,6 +109,10 @@ impl Iterator for Offsets {
     fn next(&mut self) -> Option<u64> {
         let place = match &self.gaps {
             Gaps::None => return Some(0),
+            Gaps::Recorded(times) => {
+                self.index += 1;
+                return recorded(times, self.index - 1);
+            }
             // From the index, not summed up: no rounding error grows.
             Gaps::Equal => self.index as f64,
             Gaps::Exponential => {
@@ -114,6 +125,14 @@ impl Iterator for Offsets {
         self.index += 1;
         Some(self.time_of(place).round() as u64)
     }
+}
+
+/// The arrival of this index when the record goes round.
+fn recorded(times: &[u64], index: u64) -> Option<u64> {
+    let count = times.len() as u64;
+    let last = *times.last()?;
+    let mean_gap = last / count.saturating_sub(1).max(1);
+    Some((index / count).saturating_mul(last + mean_gap).saturating_add(times[(index % count) as usize]))
 }
 
 impl Offsets {
@@ -208,6 +227,12 @@ mod tests {
         let long: Vec<u64> = offsets(&schedule, 5, 0).take(1000).collect();
         assert_eq!(short, long[..10]);
         assert_ne!(short, offsets(&schedule, 6, 0).take(10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn recorded_times_stand_as_they_are_and_go_round() {
+        let schedule = Schedule { rate_per_s: 1.0, arrival: Arrival::Trace(Arc::from([0, 5, 20])) };
+        assert_eq!(offsets(&schedule, 9, 0).take(7).collect::<Vec<_>>(), [0, 5, 20, 30, 35, 50, 60]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::api::render::{self, Body, MaxTokens, Options};
 use crate::record::Phase;
@@ -26,6 +27,7 @@ mod share_gpt;
 pub mod speed;
 pub mod tokenizer;
 pub mod tokens;
+pub mod trace;
 
 use draw::Purpose;
 use files::Shape;
@@ -36,6 +38,7 @@ use random_texts::Texts;
 use read::Item;
 use tokenizer::Tokenizer;
 use tokens::{TokenUse, Tokens};
+use trace::Trace;
 
 /// The longest output the connection test asks for: enough for a first token from any model, soon over.
 const PREFLIGHT_MAX_TOKENS: u32 = 16;
@@ -84,6 +87,8 @@ pub enum Source {
     ShareGpt { path: PathBuf, output_len: bool },
     /// The lengths of Qwen's speed tables; `long`: the longest of them.
     Speed { long: bool },
+    /// Recorded requests.
+    Trace(Arc<Trace>),
     /// What a program prints.
     Program(PathBuf),
 }
@@ -96,6 +101,7 @@ impl Source {
             Source::Program(path) => Some(path),
             Source::Prompt(_) | Source::Builtin | Source::Random(_) | Source::RandomTexts(..) => None,
             Source::ShareGpt { .. } | Source::Speed { .. } => None,
+            Source::Trace(trace) => Some(&trace.path),
         }
     }
 }
@@ -275,7 +281,7 @@ fn preflight_options(options: &Options) -> Options {
 
 fn open_tokens(asked: &TokenUse, recipe: &Recipe) -> Result<Tokens, WorkloadError> {
     let mut tokenizer = Tokenizer::open(Path::new(&asked.tokenizer))?;
-    if matches!(recipe.source, Source::Random(_) | Source::RandomTexts(..)) {
+    if matches!(recipe.source, Source::Random(_) | Source::RandomTexts(..) | Source::Trace(_)) {
         tokenizer.remember_words(RANDOM_WORDS);
     }
     Tokens::new(asked, tokenizer, recipe.options.dialect)

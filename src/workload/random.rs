@@ -9,6 +9,7 @@
 use super::making::Making;
 use super::read::{ENDLESS, Item};
 use super::tokens::Tokens;
+use super::trace::BLOCK;
 use super::{Recipe, WorkloadError, draw, parallel};
 use crate::api::render::Prompt;
 use draw::Purpose;
@@ -129,6 +130,19 @@ impl<'a> RandomText<'a> {
     pub fn independent(&self, index: u64, length: usize) -> Result<String, WorkloadError> {
         let ids = (0..length as u64).map(|place| self.drawn(Purpose::RandomText, (index << 24) ^ place)).collect();
         Ok(self.as_text(index, ids, 0)?.0)
+    }
+
+    /// A prompt of `length` tokens (and `frame` more in chat) made of blocks: equal ids are equal blocks, wherever they
+    /// stand. Without ids all of it is one run.
+    pub fn blocks(&self, index: u64, blocks: &[u64], length: usize, frame: u64) -> Result<Made, WorkloadError> {
+        let known = blocks.iter().flat_map(|id| self.consecutive(id.wrapping_mul(0x9E37_79B9), BLOCK as usize));
+        let mut ids: Vec<u32> = known.take(length).collect();
+        ids.extend(self.consecutive(!index, length - ids.len()));
+        if self.tokens.ids {
+            return Ok(Made { prompt: Prompt::Tokens(ids), off_by: 0 });
+        }
+        let (text, off_by) = self.as_text(index, ids, frame)?;
+        Ok(Made { prompt: Prompt::Text(text), off_by })
     }
 
     /// A prompt of prefix and `inner` tokens, with `frame` more around them in chat.

@@ -68,6 +68,7 @@ pub fn read(recipe: &Recipe, tokens: Option<&Tokens>, making: &Making) -> Result
             let tokens = need(tokens, "--dataset sharegpt")?;
             from_offset(share_gpt::read(path, *output_len, recipe, tokens, enough, making)?, enough, recipe.offset)
         }
+        Source::Trace(trace) => trace.items(recipe, tokens, making)?,
         // Its prompts have lengths of their own.
         Source::Speed { long } => from_offset(speed::read(*long, tokens)?, u64::MAX, recipe.offset),
         _ => sieved(recipe, tokens, wanted)?,

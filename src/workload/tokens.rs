@@ -1,5 +1,7 @@
 //! What the tokenizer is used for: lengths in tokens, prompts through the chat template, prompts as ids.
 
+use std::path::Path;
+
 use super::WorkloadError;
 use super::read::user_message;
 use super::tokenizer::Tokenizer;
@@ -30,6 +32,11 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// Opens the tokenizer and checks what was asked of it.
+    pub fn open(asked: &TokenUse, dialect: Dialect) -> Result<Tokens, WorkloadError> {
+        Tokens::new(asked, Tokenizer::open(Path::new(&asked.tokenizer))?, dialect)
+    }
+
     /// Checks what was asked against what the tokenizer can do.
     pub fn new(asked: &TokenUse, tokenizer: Tokenizer, dialect: Dialect) -> Result<Tokens, WorkloadError> {
         let chat = dialect == Dialect::Chat;

@@ -4,12 +4,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use ringmark::plan::{Plan, RigFacts, resolve};
+use ringmark::plan::{Plan, RigFacts, resolve, trace_file};
 use ringmark::record::Phase;
 use ringmark::spec::Spec;
-use ringmark::workload::Workload;
+use ringmark::workload::{Workload, trace};
 use serde_json::Value;
 
 /// A call to a chat endpoint.
@@ -27,7 +27,9 @@ pub fn completions() -> Spec {
 }
 
 pub fn plans(spec: &Spec) -> Result<Vec<Plan>, String> {
-    let facts = RigFacts { allowed_cores: vec![0, 1], nonce: 1, ..RigFacts::default() };
+    let trace = trace_file(spec).map(|(path, flag)| trace::read(path, flag)).transpose();
+    let trace = trace.map_err(|error| error.to_string())?.map(Arc::new);
+    let facts = RigFacts { allowed_cores: vec![0, 1], nonce: 1, trace, ..RigFacts::default() };
     resolve(spec, &facts).map_err(|error| error.to_string())
 }
 

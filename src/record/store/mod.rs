@@ -7,6 +7,7 @@
 pub mod evalscope;
 mod pickle;
 pub mod reader;
+pub mod recount;
 pub mod schema;
 pub mod writer;
 

@@ -1,0 +1,88 @@
+//! Tokens counted here, after the run, for requests whose server sent no usage.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::api::Dialect;
+use crate::api::render::Prompt;
+use crate::record::store::recount::{Counted, Recount, Uncounted};
+use crate::run::RunError;
+use crate::workload::making::Making;
+use crate::workload::tokens::{TokenUse, Tokens};
+use crate::workload::{WorkloadError, parallel};
+
+/// Completes the counts of a run's database, on all cores. Says how many requests lacked one, and for how many there
+/// was nothing to count (`--save metrics` keeps no answers).
+pub fn recount(database: &Path, asked: &TokenUse, dialect: Dialect, making: &Making) -> Result<(u64, u64), RunError> {
+    let mut rows = Recount::open(database)?;
+    let missing = rows.missing()?;
+    if missing == 0 {
+        return Ok((0, 0));
+    }
+    let tokens = Tokens::open(asked, dialect)?;
+    making.begin("Counting tokens", missing);
+    let mut left = 0;
+    loop {
+        let page = rows.next_page()?;
+        if page.is_empty() {
+            return Ok((missing, left));
+        }
+        let counts = parallel::map(page.len(), |place| {
+            let counted = count(&page[place], &tokens);
+            making.add(1);
+            counted
+        })?;
+        left += counts.iter().filter(|c| c.input_tokens.is_none() && c.output_tokens.is_none()).count() as u64;
+        rows.store(&counts)?;
+    }
+}
+
+fn count(row: &Uncounted, tokens: &Tokens) -> Result<Counted, WorkloadError> {
+    let output_tokens = match &row.answer {
+        Some((text, reasoning)) => Some(tokens.tokenizer.count(text)? + tokens.tokenizer.count(reasoning)?),
+        None => None,
+    };
+    let prompt = row.body.as_deref().and_then(prompt_of);
+    let input_tokens = match prompt {
+        Some(prompt) => tokens.length(&prompt)?,
+        None => None,
+    };
+    Ok(Counted { id: row.id, input_tokens, output_tokens })
+}
+
+/// The prompt in a body that was sent, where it stands in one of the usual fields.
+fn prompt_of(body: &str) -> Option<Prompt> {
+    let body: Value = serde_json::from_str(body).ok()?;
+    if let Some(Value::Array(messages)) = body.get("messages") {
+        return Some(Prompt::Messages(messages.clone()));
+    }
+    match body.get("prompt").or_else(|| body.get("input"))? {
+        Value::String(text) => Some(Prompt::Text(text.clone())),
+        Value::Array(ids) if ids.iter().all(Value::is_u64) => {
+            Some(Prompt::Tokens(ids.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect()))
+        }
+        Value::Array(texts) if texts.iter().all(Value::is_string) => {
+            Some(Prompt::Embedding(texts.iter().filter_map(|text| Some(text.as_str()?.to_string())).collect()))
+        }
+        Value::Array(messages) => Some(Prompt::Messages(messages.clone())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bodys_prompt_is_found_where_apis_have_it() {
+        assert_eq!(prompt_of(r#"{"prompt":"a"}"#), Some(Prompt::Text("a".to_string())));
+        assert_eq!(prompt_of(r#"{"prompt":[1,2]}"#), Some(Prompt::Tokens(vec![1, 2])));
+        assert_eq!(
+            prompt_of(r#"{"input":["a","b"]}"#),
+            Some(Prompt::Embedding(vec!["a".to_string(), "b".to_string()]))
+        );
+        assert!(matches!(prompt_of(r#"{"messages":[{"role":"user"}]}"#), Some(Prompt::Messages(m)) if m.len() == 1));
+        assert_eq!((prompt_of("{}"), prompt_of("no")), (None, None));
+    }
+}

@@ -1,0 +1,60 @@
+//! Tokens counted here when the server sends no usage.
+
+mod data_support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use data_support::tokenizer;
+use ringmark::record::store::Reader;
+use ringmark::record::store::reader::Detail;
+use ringmark::record::{Phase, TokenSource};
+use ringmark::workload::tokenizer::Tokenizer;
+
+/// Runs against the built-in server with these arguments; gives the database and what was written to the screen.
+fn run(folder: &Path, arguments: &[&str]) -> (PathBuf, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ringmark"))
+        .args(["perf", "--url", "mock:?usage=never&tokens=12&ttft=1ms&itl=0ms", "--number", "20", "--parallel", "4"])
+        .args(["--no-timestamp", "--name", "x", "--prompt", "Hello, world!", "--outputs-dir"])
+        .arg(folder)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let screen = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{screen}");
+    (folder.join("x/parallel_4_number_20/benchmark_data.db"), screen)
+}
+
+#[test]
+fn counts_are_completed_and_marked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, _) = run(folder.path(), &["--tokenizer-path", &tokenizer("qwen2_5")]);
+    let tokens = Tokenizer::open(tokenizer("qwen2_5").as_ref()).unwrap();
+    let asked = tokens.count(&tokens.chat_of("Hello, world!").unwrap()).unwrap() as u32;
+    let mut seen = 0;
+    let reader = Reader::open(&database).unwrap();
+    reader
+        .each_block(Phase::Measured, Detail::Everything, |block| {
+            for record in &block.records {
+                let text = str::from_utf8(record.text.of(&block.bytes)).unwrap();
+                assert_eq!(record.token_source, TokenSource::Tokenizer);
+                assert_eq!(record.output_tokens, Some(tokens.count(text).unwrap() as u32), "{text}");
+                assert_eq!(record.input_tokens, Some(asked));
+                seen += 1;
+            }
+        })
+        .unwrap();
+    assert_eq!(seen, 20);
+    let summary = std::fs::read_to_string(database.with_file_name("benchmark_summary.json")).unwrap();
+    assert!(
+        summary.contains("Output token throughput (tok/s)") && !summary.contains("throughput (tok/s)\": null"),
+        "{summary}"
+    );
+}
+
+#[test]
+fn answers_that_were_not_kept_cannot_be_counted_and_that_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, screen) = run(folder.path(), &["--tokenizer-path", &tokenizer("qwen2_5"), "--save", "metrics"]);
+    assert!(screen.contains("20 requests could not be counted"), "{screen}");
+}

@@ -1,0 +1,73 @@
+//! Recorded requests: their times, lengths and shared prefixes.
+
+mod data_support;
+
+use data_support::{bodies, chat, completions, content, data, plans, tokenizer, workload};
+use ringmark::plan::Load;
+use ringmark::spec::Spec;
+use ringmark::workload::arrivals;
+use ringmark::workload::tokenizer::Tokenizer;
+use serde_json::json;
+
+fn trace(base: Spec, file: &str) -> Spec {
+    Spec {
+        dataset: Some("trace".to_string()),
+        dataset_path: Some(data(file)),
+        tokenizer_path: Some(tokenizer("deepseek")),
+        ..base
+    }
+}
+
+/// Milliseconds of the first arrivals of a call.
+fn arrivals_ms(spec: &Spec, count: usize) -> Vec<u64> {
+    let plan = plans(spec).unwrap().remove(0);
+    arrivals::offsets(plan.load.schedule().unwrap(), 0, 0).take(count).map(|ns| ns / 1_000_000).collect()
+}
+
+#[test]
+fn a_trace_is_an_open_loop_at_its_times() {
+    let asked = trace(completions(), "mooncake.jsonl");
+    let plan = plans(&asked).unwrap().remove(0);
+    assert!(matches!(plan.load, Load::Open { .. }));
+    assert_eq!(plan.requests, Some(4));
+    assert!(plan.report.folder.ends_with("trace_number_4"), "{:?}", plan.report.folder);
+    assert_eq!(arrivals_ms(&asked, 4), [0, 120, 400, 1000]);
+    assert_eq!(arrivals_ms(&Spec { trace_speed: Some(4.0), ..asked }, 4), [0, 30, 100, 250]);
+    let times_alone =
+        Spec { arrival: Some(format!("trace:{}", data("burstgpt.csv").display())), parallel: vec![2], ..chat() };
+    assert_eq!(arrivals_ms(&times_alone, 2), [0, 2500]);
+    assert_eq!(plans(&times_alone).unwrap()[0].load.parallel(), Some(2));
+}
+
+#[test]
+fn prompts_have_the_recorded_lengths_and_share_their_blocks() {
+    let tokens = Tokenizer::open(tokenizer("deepseek").as_ref()).unwrap();
+    let made = bodies(&workload(&trace(completions(), "mooncake.jsonl")).unwrap(), 4);
+    let ids: Vec<Vec<u32>> = made.iter().map(|body| tokens.encode(body["prompt"].as_str().unwrap()).unwrap()).collect();
+    assert_eq!(ids.iter().map(Vec::len).collect::<Vec<_>>(), [1300, 1100, 600, 40]);
+    // The join of a shared block and the next one may differ by a token.
+    assert_eq!(ids[0][..1020], ids[1][..1020]);
+    assert_ne!(ids[0][1030..1100], ids[1][1030..1100]);
+    assert_eq!(ids[0][..508], ids[2][..508]);
+    assert_ne!(ids[0][520..590], ids[2][520..590]);
+    assert_eq!((&made[0]["max_tokens"], &made[0]["ignore_eos"]), (&json!(5), &json!(true)));
+
+    let burst = bodies(&workload(&trace(chat(), "burstgpt.csv")).unwrap(), 2);
+    assert_eq!(tokens.count(content(&burst[1])).unwrap(), 41);
+    assert_eq!(burst[1]["max_tokens"], 27);
+}
+
+#[test]
+fn what_a_trace_needs_is_said() {
+    let asked = trace(chat(), "burstgpt.csv");
+    let error = |spec: Spec| workload(&spec).unwrap_err();
+    assert!(error(Spec { tokenizer_path: None, ..asked.clone() }).contains("--tokenizer-path"));
+    assert!(error(Spec { dataset_path: None, ..asked.clone() }).contains("--dataset-path"));
+    assert!(error(Spec { rate: vec![3.0], ..asked.clone() }).contains("--rate"));
+    assert!(error(Spec { ramp_s: 3.0, ..asked.clone() }).contains("--ramp"));
+    assert!(error(Spec { trace_speed: Some(0.0), ..asked.clone() }).contains("--trace-speed"));
+    assert!(error(Spec { arrival: Some("poisson".to_string()), ..asked }).contains("--arrival"));
+    assert!(error(Spec { trace_speed: Some(2.0), ..chat() }).contains("--trace-speed"));
+    assert!(error(trace(chat(), "nowhere.jsonl")).contains("cannot read"));
+    assert!(error(Spec { arrival: Some("trace:".to_string()), ..chat() }).contains("--arrival"));
+}
