@@ -11,6 +11,8 @@ use crate::spec::{LogLevel, mask};
 /// A sink with the least important level it takes.
 pub struct Sink {
     pub level: LogLevel,
+    /// Takes the figures so far; a screen with a progress bar does not need them.
+    pub progress: bool,
     pub to: Box<dyn Write + Send>,
 }
 
@@ -31,7 +33,17 @@ impl Log {
 
     /// Sends lines of `level` and above also to `to`.
     pub fn add(&self, level: LogLevel, to: Box<dyn Write + Send>) {
-        self.lock().push(Sink { level, to });
+        self.lock().push(Sink { level, progress: true, to });
+    }
+
+    /// The same, but without the figures so far.
+    pub fn add_beside_bars(&self, level: LogLevel, to: Box<dyn Write + Send>) {
+        self.lock().push(Sink { level, progress: false, to });
+    }
+
+    /// The figures so far.
+    pub fn progress(&self, text: &str) {
+        self.write_where(LogLevel::Info, text, |sink| sink.progress);
     }
 
     /// Whether a line of this level would be written anywhere: asked before a costly text is made.
@@ -60,14 +72,19 @@ impl Log {
     }
 
     fn write(&self, level: LogLevel, text: &str) {
+        self.write_where(level, text, |_| true);
+    }
+
+    fn write_where(&self, level: LogLevel, text: &str, wanted: impl Fn(&Sink) -> bool) {
         let mut sinks = self.lock();
-        if !sinks.iter().any(|sink| level <= sink.level) {
+        let takes = |sink: &Sink| level <= sink.level && wanted(sink);
+        if !sinks.iter().any(takes) {
             return;
         }
         let stamp = (self.now)().to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S,%3f").to_string();
         let mut line = format!("{stamp} - ringmark - {} - {}", name(level), mask(text, &self.secrets));
         line.push('\n');
-        for sink in sinks.iter_mut().filter(|sink| level <= sink.level) {
+        for sink in sinks.iter_mut().filter(|sink| takes(sink)) {
             // A full disk or a closed terminal must not end a measurement.
             let _ = sink.to.write_all(line.as_bytes()).and_then(|()| sink.to.flush());
         }

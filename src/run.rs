@@ -91,7 +91,7 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     check_limits(plan)?;
     // Every core helps to make the requests; after that, whatever starts from here must not push a worker off its core.
     let workload = Arc::new(make_requests(plan, watch)?);
-    let _kept = rig::affinity::keep_off(&plan.cores);
+    let kept = rig::affinity::keep_off(&plan.cores);
     let (empties, returned) = unbounded();
     for worker in 0..plan.cores.len() as u16 {
         (0..BLOCKS_PER_WORKER).for_each(|_| drop(empties.send(Block::new(worker))));
@@ -109,7 +109,7 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
         notes.push(Finding::caution("server_died", format!("The server ended during the run: {text}")));
     }
     // The collector ends when the last sender is gone.
-    drop((engine, parcels));
+    drop((engine, parcels, kept));
     let interrupted = watch.stop.load(Ordering::Relaxed) != 0;
     let end = RunEnd { clock: clock_pair(), interrupted, ..RunEnd::default() };
     let stored = collector.finish(end, &notes);
@@ -230,8 +230,10 @@ fn start_collector(
         database: database_path(plan),
         start,
         log_every: plan.report.log_every,
+        trace: plan.report.debug,
         notify: Box::new(move |notice| match notice {
-            Notice::Progress(so_far) => log.info(&report::progress_line(so_far)),
+            Notice::Trace(line) => log.debug(line),
+            Notice::Progress(so_far) => log.progress(&report::progress_line(so_far)),
             Notice::StoreFailed(error) => log.error(&format!("{error}; the run goes on without being stored")),
         }),
     };

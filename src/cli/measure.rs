@@ -125,7 +125,12 @@ fn open_log(spec: &Spec, root: &Path, bars: &Bars) -> Result<Arc<Log>, String> {
     let path = root.join("benchmark.log");
     let file = std::fs::create_dir_all(root).and_then(|()| File::options().create(true).append(true).open(&path));
     log.add(spec.level(), Box::new(file.map_err(|error| format!("cannot write {}: {error}", path.display()))?));
-    log.add(if spec.quiet { LogLevel::Error } else { spec.level() }, Box::new(bars.stderr()));
+    let level = if spec.quiet { LogLevel::Error } else { spec.level() };
+    if std::io::stderr().is_terminal() {
+        log.add_beside_bars(level, Box::new(bars.stderr()));
+    } else {
+        log.add(level, Box::new(bars.stderr()));
+    }
     Ok(Arc::new(log))
 }
 

@@ -130,9 +130,7 @@ impl Engine {
                 reports.push(*report);
             }
         }
-        if let (Some(report), Some(requests)) = (reports.first_mut(), plan.requests)
-            && self.setup.stop.load(Ordering::Relaxed) != 0
-        {
+        if let (Some(report), Some(requests)) = (reports.first_mut(), plan.requests) {
             report.unsent = requests.saturating_sub(next.load(Ordering::Relaxed));
         }
         Ok(PhaseEnd { started, reports })

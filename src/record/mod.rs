@@ -9,6 +9,7 @@ pub mod finding;
 pub mod live;
 mod names;
 pub mod store;
+pub mod trace;
 
 /// Everything measured about one request. Instants that were not reached are `None`.
 ///
