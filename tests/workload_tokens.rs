@@ -165,3 +165,30 @@ fn what_tokens_need_is_said() {
     assert!(error(Spec { prefix_length: 5, ..chat() }).contains("--dataset random"));
     assert!(error(Spec { tokenizer_path: Some("/nowhere".to_string()), ..chat() }).contains("/nowhere does not exist"));
 }
+
+#[test]
+fn pictures_stand_beside_random_text() {
+    let asked = Spec {
+        dataset: Some("random_vl".to_string()),
+        image_num: Some(2),
+        image_width: Some(32),
+        image_format: Some("JPEG".to_string()),
+        min_prompt_length: 60,
+        max_prompt_length: Some(60),
+        number: vec![3],
+        ..random(chat(), "qwen2_5")
+    };
+    let qwen = open("qwen2_5");
+    for body in bodies(&workload(&asked).unwrap(), 3) {
+        let parts = body["messages"][0]["content"].as_array().unwrap();
+        assert_eq!(parts.len(), 3);
+        let text = parts[0]["text"].as_str().unwrap();
+        assert_eq!(qwen.count(&qwen.chat_of(text).unwrap()).unwrap(), 60);
+        assert_ne!(parts[1], parts[2]);
+        assert!(parts[1]["image_url"]["url"].as_str().unwrap().starts_with("data:image/jpeg;base64,/9j/"));
+    }
+    let error = |spec: Spec| workload(&spec).unwrap_err();
+    assert!(error(Spec { image_format: Some("GIF".to_string()), ..asked.clone() }).contains("--image-format"));
+    assert!(error(Spec { image_num: Some(9999), ..asked }).contains("--image-num"));
+    assert!(error(Spec { image_width: Some(9), ..chat() }).contains("--dataset random_vl"));
+}

@@ -135,7 +135,7 @@ pub struct PerfArgs {
     prefix_length: u64,
     /// Prompts: builtin (a hundred questions in several languages); from a file: line_by_line, openqa, longalpaca,
     /// sharegpt, embedding, rerank; made in exact lengths, with --tokenizer-path and --max-prompt-length: random,
-    /// random_embedding, random_rerank; speed_benchmark, speed_benchmark_long; trace (a file of
+    /// random_embedding, random_rerank, random_vl (with pictures); speed_benchmark, speed_benchmark_long; trace (a file of
     /// recorded requests: their times, lengths and shared prefixes; open loop); or a program that prints one JSON per
     /// line, as ./my_prompts.py [default: builtin]
     #[arg(long, value_name = "NAME", help_heading = DATA)]
@@ -147,6 +147,18 @@ pub struct PerfArgs {
     /// sharegpt: make each answer as long as the conversation's was, with max_tokens and ignore_eos
     #[arg(long, help_heading = DATA)]
     sharegpt_output_len: bool,
+    /// random_vl: width of each picture, pixels [default: 224]
+    #[arg(long, value_name = "N", value_parser = values::count::<u16>, help_heading = DATA)]
+    image_width: Option<u16>,
+    /// random_vl: height of each picture, pixels [default: 224]
+    #[arg(long, value_name = "N", value_parser = values::count::<u16>, help_heading = DATA)]
+    image_height: Option<u16>,
+    /// random_vl: RGB, RGBA, L (grey), all as PNG, or JPEG [default: RGB]
+    #[arg(long, value_name = "FORMAT", help_heading = DATA)]
+    image_format: Option<String>,
+    /// random_vl: pictures in each request [default: 1]
+    #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = DATA)]
+    image_num: Option<u32>,
     /// Prompts to leave out at the start of the dataset; in a sweep each run goes on where the one before ended
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = DATA)]
     dataset_offset: u64,
@@ -315,6 +327,10 @@ impl From<PerfArgs> for Spec {
             dataset: args.dataset,
             dataset_path: args.dataset_path,
             sharegpt_output_len: args.sharegpt_output_len,
+            image_width: args.image_width,
+            image_height: args.image_height,
+            image_format: args.image_format,
+            image_num: args.image_num,
             dataset_offset: args.dataset_offset,
             prompt: args.prompt,
             query_template: args.query_template,

@@ -11,11 +11,12 @@ use crate::spec::Spec;
 use crate::workload::files::Shape;
 use crate::workload::random::RandomLengths;
 use crate::workload::random_texts::Texts;
+use crate::workload::random_vl::{Format, Pictures};
 use crate::workload::tokens::TokenUse;
 use crate::workload::trace::Trace;
 use crate::workload::{Lengths, Source, speed};
 
-const DATASETS: [&str; 13] = [
+const DATASETS: [&str; 14] = [
     "builtin",
     "line_by_line",
     "openqa",
@@ -24,6 +25,7 @@ const DATASETS: [&str; 13] = [
     "random",
     "random_embedding",
     "random_rerank",
+    "random_vl",
     "embedding",
     "rerank",
     "speed_benchmark",
@@ -31,12 +33,15 @@ const DATASETS: [&str; 13] = [
     "trace",
 ];
 /// Datasets that are made in lengths of their own, so that nothing is left out by its length.
-const MADE: [&str; 6] =
-    ["trace", "random", "random_embedding", "random_rerank", "speed_benchmark", "speed_benchmark_long"];
+const MADE: [&str; 7] =
+    ["trace", "random_vl", "random", "random_embedding", "random_rerank", "speed_benchmark", "speed_benchmark_long"];
 /// Requests of a run for which neither `--number` nor `--duration` is given.
 const DEFAULT_NUMBER: u64 = 1000;
 /// The dataset whose times are the schedule.
 const TRACE: &str = "trace";
+/// Largest side of a picture, pixels, and most pictures in one request: more is a slip.
+const MAX_SIDE: u16 = 16_384;
+const MAX_PICTURES: u32 = 1000;
 /// Tokens of a random prompt: more is a slip.
 const MAX_RANDOM_TOKENS: u64 = 10_000_000;
 
@@ -88,11 +93,30 @@ pub fn source(
         "random" => Source::Random(random_lengths(name, spec)?),
         "random_embedding" => Source::RandomTexts(random_lengths(name, spec)?, texts(Texts::embedding(extra))?),
         "random_rerank" => Source::RandomTexts(random_lengths(name, spec)?, texts(Texts::rerank(extra))?),
+        "random_vl" => Source::RandomVl(random_lengths(name, spec)?, pictures(spec)?),
         "speed_benchmark" => Source::Speed { long: false },
         "speed_benchmark_long" => Source::Speed { long: true },
         "builtin" => Source::Builtin,
         program => Source::Program(PathBuf::from(program)),
     })
+}
+
+/// The pictures of `random_vl`.
+fn pictures(spec: &Spec) -> Result<Pictures, PlanError> {
+    const SIDE: u16 = 224;
+    let (width, height) = (spec.image_width.unwrap_or(SIDE), spec.image_height.unwrap_or(SIDE));
+    for (flag, side) in [("--image-width", width), ("--image-height", height)] {
+        if !(1..=MAX_SIDE).contains(&side) {
+            return Err(PlanError::value(flag, format!("must be from 1 to {MAX_SIDE}, not {side}")));
+        }
+    }
+    let count = spec.image_num.unwrap_or(1);
+    if !(1..=MAX_PICTURES).contains(&count) {
+        return Err(PlanError::value("--image-num", format!("must be from 1 to {MAX_PICTURES}, not {count}")));
+    }
+    let format = Format::scan(spec.image_format.as_deref().unwrap_or("RGB"));
+    let format = format.map_err(|what| PlanError::value("--image-format", what))?;
+    Ok(Pictures { width, height, format, count })
 }
 
 /// Whether a dataset is named as a file is: every program is, no dataset of ours.
@@ -214,6 +238,16 @@ fn check_belonging(spec: &Spec) -> Result<(), PlanError> {
     let random = spec.prompt.is_none() && spec.dataset.as_deref() == Some("random");
     if spec.prefix_length > 0 && !random {
         return Err(PlanError::conflict("--prefix-length belongs to --dataset random"));
+    }
+    let images = [
+        (spec.image_width.is_some(), "--image-width"),
+        (spec.image_height.is_some(), "--image-height"),
+        (spec.image_format.is_some(), "--image-format"),
+        (spec.image_num.is_some(), "--image-num"),
+    ];
+    let vl = spec.prompt.is_none() && spec.dataset.as_deref() == Some("random_vl");
+    if let Some((_, flag)) = images.into_iter().find(|(given, _)| *given && !vl) {
+        return Err(PlanError::conflict(format!("{flag} belongs to --dataset random_vl")));
     }
     if spec.sharegpt_output_len && (spec.prompt.is_some() || spec.dataset.as_deref() != Some("sharegpt")) {
         return Err(PlanError::conflict("--sharegpt-output-len belongs to --dataset sharegpt"));

@@ -21,6 +21,8 @@ pub enum Purpose {
     Filling = 6,
     /// The order in which a data set is sampled.
     Sample = 7,
+    /// Pictures.
+    Picture = 8,
 }
 
 /// A generator for draws in sequence.

@@ -22,6 +22,7 @@ mod program;
 mod prompt;
 pub mod random;
 pub mod random_texts;
+pub mod random_vl;
 mod read;
 mod share_gpt;
 pub mod speed;
@@ -35,6 +36,7 @@ use head::Header;
 use making::Making;
 use random::RandomLengths;
 use random_texts::Texts;
+use random_vl::Pictures;
 use read::Item;
 use tokenizer::Tokenizer;
 use tokens::{TokenUse, Tokens};
@@ -81,6 +83,8 @@ pub enum Source {
     Random(RandomLengths),
     /// Random texts for embedding or ranking.
     RandomTexts(RandomLengths, Texts),
+    /// Random text with pictures.
+    RandomVl(RandomLengths, Pictures),
     /// One field of each entry of a file.
     File(PathBuf, Shape),
     /// A sample of conversations; with `output_len` each answer is made as long as the conversation's was.
@@ -100,6 +104,7 @@ impl Source {
             Source::PromptFile(path) | Source::LineByLine(path) | Source::File(path, _) => Some(path),
             Source::Program(path) => Some(path),
             Source::Prompt(_) | Source::Builtin | Source::Random(_) | Source::RandomTexts(..) => None,
+            Source::RandomVl(..) => None,
             Source::ShareGpt { .. } | Source::Speed { .. } => None,
             Source::Trace(trace) => Some(&trace.path),
         }
@@ -281,7 +286,7 @@ fn preflight_options(options: &Options) -> Options {
 
 fn open_tokens(asked: &TokenUse, recipe: &Recipe) -> Result<Tokens, WorkloadError> {
     let mut tokenizer = Tokenizer::open(Path::new(&asked.tokenizer))?;
-    if matches!(recipe.source, Source::Random(_) | Source::RandomTexts(..) | Source::Trace(_)) {
+    if matches!(recipe.source, Source::Random(_) | Source::RandomTexts(..) | Source::RandomVl(..) | Source::Trace(_)) {
         tokenizer.remember_words(RANDOM_WORDS);
     }
     Tokens::new(asked, tokenizer, recipe.options.dialect)

@@ -126,6 +126,11 @@ impl<'a> RandomText<'a> {
         (0..inner).map(move |step| self.line[start.wrapping_add(step) % self.line.len()])
     }
 
+    /// A text of `length` consecutive tokens, and `frame` more in chat.
+    pub fn text(&self, index: u64, length: usize, frame: u64) -> Result<String, WorkloadError> {
+        Ok(self.as_text(index, self.consecutive(index, length).collect(), frame)?.0)
+    }
+
     /// A text of `length` tokens drawn each by itself.
     pub fn independent(&self, index: u64, length: usize) -> Result<String, WorkloadError> {
         let ids = (0..length as u64).map(|place| self.drawn(Purpose::RandomText, (index << 24) ^ place)).collect();

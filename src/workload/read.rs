@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use super::making::Making;
 use super::tokens::Tokens;
 use super::{Lengths, Recipe, Source, WorkloadError};
-use super::{builtin, files, line_by_line, parallel, program, prompt, random, random_texts, share_gpt, speed};
+use super::{
+    builtin, files, line_by_line, parallel, program, prompt, random, random_texts, random_vl, share_gpt, speed,
+};
 use crate::api::render::Prompt;
 
 /// Prompts made or kept when only the duration ends the run; then they are used again.
@@ -62,6 +64,9 @@ pub fn read(recipe: &Recipe, tokens: Option<&Tokens>, making: &Making) -> Result
         }
         Source::RandomTexts(lengths, texts) => {
             random_texts::read(lengths, *texts, recipe, need(tokens, "this dataset")?, making)?
+        }
+        Source::RandomVl(lengths, pictures) => {
+            random_vl::read(lengths, pictures, recipe, need(tokens, "--dataset random_vl")?, making)?
         }
         Source::ShareGpt { path, output_len } => {
             let enough = if wanted == u64::MAX { ENDLESS.saturating_add(recipe.offset) } else { wanted };
