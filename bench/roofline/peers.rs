@@ -7,7 +7,7 @@ use crate::load::{Load, Seen};
 use crate::server::Server;
 
 /// Runs every peer that is there: `vllm-rs bench serve`, whose binary the environment variable `VLLM_RS` names, with
-/// its default threads and with one.
+/// its default threads and with one. It wants a tokenizer: `VLLM_RS_TOKENIZER` names the folder of one.
 pub fn all(server: &Server, load: Load) -> Vec<(String, Seen)> {
     let Some(program) = std::env::var_os("VLLM_RS").map(PathBuf::from) else { return Vec::new() };
     [("vllm-rs", None), ("vllm-rs, one thread", Some("1"))]
@@ -25,7 +25,8 @@ fn vllm_rs(program: &PathBuf, server: &Server, load: Load, threads: Option<&str>
     let mut command = Command::new("taskset");
     command.args(["-c", "0"]).arg(program).args(["bench", "serve", "--backend", "openai-chat", "--model", "mock"]);
     command.args(["--base-url", &format!("http://{}", server.address), "--endpoint", "/v1/chat/completions"]);
-    command.args(["--dataset-name", "random", "--random-input-len", "16", "--skip-tokenizer-init"]);
+    command.args(["--dataset-name", "random", "--random-input-len", "16"]);
+    command.arg("--tokenizer").arg(std::env::var_os("VLLM_RS_TOKENIZER")?);
     command.args(["--random-output-len", &load.tokens.to_string()]);
     command.args(["--num-prompts", &load.requests.to_string(), "--max-concurrency", &load.streams.to_string()]);
     command.args(["--save-result", "--save-detailed", "--result-dir"]).arg(folder.path());
