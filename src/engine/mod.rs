@@ -126,10 +126,14 @@ impl Engine {
         self.tell(|| Command::Go(started))?;
         let mut reports = Vec::new();
         for reply in self.replies()? {
-            if let Reply::Done(report) = reply {
+            if let Reply::Done(report, notes) = reply {
                 reports.push(*report);
+                self.notes.extend(notes);
             }
         }
+        // Every worker, in every phase, notes the same of one server.
+        self.notes.sort();
+        self.notes.dedup();
         if let (Some(report), Some(requests)) = (reports.first_mut(), plan.requests) {
             report.unsent = requests.saturating_sub(next.load(Ordering::Relaxed));
         }

@@ -34,7 +34,8 @@ pub enum Command {
 pub enum Reply {
     /// Ready for [`Command::Go`], with what its set-up had to make do with.
     Ready(Vec<String>),
-    Done(Box<WorkerReport>),
+    /// The phase is over, with what became known of the server.
+    Done(Box<WorkerReport>, Vec<String>),
     Failed(String),
 }
 
@@ -161,7 +162,13 @@ impl Host {
         let mut report = telemetry.report(worker.number, core.phase.plan.phase, self.core_number, now);
         report.connections_opened = opened - std::mem::replace(&mut self.opened_before, opened);
         report.buffer_shortages = shortages - std::mem::replace(&mut self.shortages_before, shortages);
-        Ok(Reply::Done(Box::new(report)))
+        if core.pool.server_closes_silently() {
+            self.notes.push(
+                "the server closes its connections after each answer without saying so: every request gets a new one"
+                    .to_string(),
+            );
+        }
+        Ok(Reply::Done(Box::new(report), std::mem::take(&mut self.notes)))
     }
 }
 
