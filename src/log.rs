@@ -13,6 +13,8 @@ pub struct Sink {
     pub level: LogLevel,
     /// Takes the figures so far; a screen with a progress bar does not need them.
     pub progress: bool,
+    /// People look at it, and see the error that ends the call anyway.
+    pub screen: bool,
     pub to: Box<dyn Write + Send>,
 }
 
@@ -33,12 +35,17 @@ impl Log {
 
     /// Sends lines of `level` and above also to `to`.
     pub fn add(&self, level: LogLevel, to: Box<dyn Write + Send>) {
-        self.lock().push(Sink { level, progress: true, to });
+        self.lock().push(Sink { level, progress: true, screen: false, to });
     }
 
-    /// The same, but without the figures so far.
-    pub fn add_beside_bars(&self, level: LogLevel, to: Box<dyn Write + Send>) {
-        self.lock().push(Sink { level, progress: false, to });
+    /// The same for a screen, with the figures so far when no bar shows them.
+    pub fn add_screen(&self, level: LogLevel, progress: bool, to: Box<dyn Write + Send>) {
+        self.lock().push(Sink { level, progress, screen: true, to });
+    }
+
+    /// The error that ends the call: for the file, since the screen is told it last of all.
+    pub fn last_words(&self, text: &str) {
+        self.write_where(LogLevel::Error, text, |sink| !sink.screen);
     }
 
     /// The figures so far.

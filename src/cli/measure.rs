@@ -70,7 +70,7 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     let finished = sweep::run_all(plans, &watch, &mut ended);
     drop((mock, local));
     if let Err(error) = &finished {
-        log.error(&error.to_string());
+        log.last_words(&error.to_string());
     }
     let finished = finished.map_err(|error| mistake(error.to_string()))?;
     if finished.len() > 1 {
@@ -126,11 +126,7 @@ fn open_log(spec: &Spec, root: &Path, bars: &Bars) -> Result<Arc<Log>, String> {
     let file = std::fs::create_dir_all(root).and_then(|()| File::options().create(true).append(true).open(&path));
     log.add(spec.level(), Box::new(file.map_err(|error| format!("cannot write {}: {error}", path.display()))?));
     let level = if spec.quiet { LogLevel::Error } else { spec.level() };
-    if std::io::stderr().is_terminal() {
-        log.add_beside_bars(level, Box::new(bars.stderr()));
-    } else {
-        log.add(level, Box::new(bars.stderr()));
-    }
+    log.add_screen(level, !std::io::stderr().is_terminal(), Box::new(bars.stderr()));
     Ok(Arc::new(log))
 }
 

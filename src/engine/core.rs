@@ -27,8 +27,6 @@ pub struct Setup {
     pub stop: Arc<AtomicU8>,
     /// Connections opened so far, which decides the source address of the next.
     pub connections: AtomicU64,
-    /// Requests in flight over all workers, for the progress line.
-    pub in_flight: AtomicU64,
 }
 
 /// Values of [`Setup::stop`].

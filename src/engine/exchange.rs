@@ -1,7 +1,6 @@
 //! One request and its response: a connection, the write, the wait, the record.
 
 use std::future::poll_fn;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use super::core::{Core, Job, Wait, Worker};
@@ -29,7 +28,6 @@ pub async fn exchange(worker: &Worker, lane: u32, job: Job, wire: &mut Vec<u8>) 
     worker.setup.workload.write_request(job.phase, job.index, wire);
     let mut times = Times { picked: worker.now(), ..Times::default() };
     worker.core.borrow_mut().telemetry.request_started();
-    worker.setup.in_flight.fetch_add(1, Ordering::Relaxed);
     let end = loop {
         let slot = match connection(worker, lane, &mut times).await {
             Ok(slot) => slot,
@@ -46,7 +44,6 @@ pub async fn exchange(worker: &Worker, lane: u32, job: Job, wire: &mut Vec<u8>) 
         break (keep(worker, lane, slot, job, times), true);
     };
     worker.core.borrow_mut().telemetry.request_ended();
-    worker.setup.in_flight.fetch_sub(1, Ordering::Relaxed);
     end
 }
 

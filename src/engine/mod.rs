@@ -68,7 +68,6 @@ pub struct PhaseEnd {
 
 /// Running workers, idle between phases; connections live across phases.
 pub struct Engine {
-    setup: Arc<Setup>,
     workers: Vec<Handle>,
     clock: Clock,
     /// What the workers had to make do with.
@@ -95,13 +94,13 @@ impl Engine {
     ) -> Result<Engine, EngineError> {
         let tls = plan.target.tls.as_ref().map(tls::config).transpose().map_err(EngineError::Tls)?;
         let cores = plan.cores.clone();
-        let (connections, in_flight) = (AtomicU64::new(0), AtomicU64::new(0));
-        let setup = Arc::new(Setup { plan, workload, tls, stop, connections, in_flight });
+        let connections = AtomicU64::new(0);
+        let setup = Arc::new(Setup { plan, workload, tls, stop, connections });
         let count = cores.len() as u16;
         let start =
             |(number, core): (usize, &usize)| start_worker(setup.clone(), number as u16, count, *core, empties.clone());
         let workers = cores.iter().enumerate().map(start).collect::<Result<_, _>>().map_err(EngineError::Thread)?;
-        Ok(Engine { setup, workers, clock: Clock::new(), notes: Vec::new() })
+        Ok(Engine { workers, clock: Clock::new(), notes: Vec::new() })
     }
 
     /// Runs one phase to its end.
@@ -138,17 +137,6 @@ impl Engine {
             report.unsent = requests.saturating_sub(next.load(Ordering::Relaxed));
         }
         Ok(PhaseEnd { started, reports })
-    }
-
-    /// Requests in flight now, over all workers.
-    pub fn in_flight(&self) -> impl Fn() -> u64 + Send + 'static {
-        let setup = self.setup.clone();
-        move || setup.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// `CLOCK_REALTIME − CLOCK_MONOTONIC`, nanoseconds.
-    pub fn wall_offset_ns(&self) -> i64 {
-        self.clock.wall_offset_ns()
     }
 
     fn tell(&self, command: impl Fn() -> Command) -> Result<(), EngineError> {
