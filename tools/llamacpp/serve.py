@@ -24,8 +24,8 @@ def main():
     told = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: told.set())
-    server = xllamacpp.Server(params)
-    print(f"listening on {server.listening_address}", flush=True)
+    # Held until the end: the server stops with the last reference to it.
+    server = xllamacpp.Server(params)  # noqa: F841
     told.wait()
 
 
