@@ -1,5 +1,7 @@
 //! The parts of the bench: what is loaded, who is measured, what is printed.
 
+use ringmark::spec::Spec;
+
 use crate::load::{Load, Seen, mean, quantile};
 use crate::ours::{Ours, measure, spec};
 use crate::server::Server;
@@ -18,6 +20,7 @@ pub const ALL: &[(&str, Part)] = &[
     ("turnaround", turnaround),
     ("send_lag", send_lag),
     ("memory", memory),
+    ("connect", connect),
 ];
 
 /// Rounds of a full run; `ROUNDS` in the environment says otherwise.
@@ -169,29 +172,34 @@ fn turnaround(full: bool) {
     }
 }
 
-/// Open loop, 10,000 requests a second of one token each.
+/// Open loop, 10,000 requests a second of one token each, sleeping and spinning.
 fn send_lag(full: bool) {
     let (rate, requests) = if full { (10_000.0, 60_000) } else { (200.0, 100) };
     let server = Server::start("ttft=5ms&tokens=1");
-    for arrival in ["poisson", "constant"] {
-        let mut spec = spec(&server.url());
-        spec.open_loop = true;
-        spec.rate = vec![rate];
-        spec.arrival = Some(arrival.to_string());
-        spec.number = vec![requests];
-        let run = measure(spec);
-        let mut lags: Vec<f64> =
-            records(&run).filter_map(|record| Some((record.write_start?.0 - record.due.0) as f64 / 1e3)).collect();
-        let (p50, p99) = (quantile(&mut lags, 0.5), quantile(&mut lags, 0.99));
-        let rates = &run.summary.rates;
-        println!(
-            "{arrival}: send lag p50 {p50:.0} us, p99 {p99:.0} us (80 and 500 wanted); offered {:?}, sent {:?} req/s",
-            rates.offered_per_s, rates.sent_per_s
-        );
+    for _ in 0..rounds(full) {
+        for (arrival, spin) in [("poisson", false), ("constant", false), ("poisson", true)] {
+            let mut spec = spec(&server.url());
+            spec.open_loop = true;
+            spec.rate = vec![rate];
+            spec.arrival = Some(arrival.to_string());
+            spec.number = vec![requests];
+            spec.spin = spin;
+            let run = measure(spec);
+            let mut lags: Vec<f64> =
+                records(&run).filter_map(|record| Some((record.write_start?.0 - record.due.0) as f64 / 1e3)).collect();
+            let (p50, p99) = (quantile(&mut lags, 0.5), quantile(&mut lags, 0.99));
+            let rates = &run.summary.rates;
+            println!(
+                "{arrival}{}: send lag p50 {p50:.1} us, p99 {p99:.1} us (80 and 500 wanted); offered {:?}, sent {:?} req/s",
+                if spin { ", spinning" } else { "" },
+                rates.offered_per_s,
+                rates.sent_per_s
+            );
+        }
     }
 }
 
-/// What an idle stream costs, and how long ten thousand connections take.
+/// What an idle stream costs.
 fn memory(full: bool) {
     let streams: usize = if full { 10_000 } else { 50 };
     let server = Server::start("ttft=3s&tokens=2&itl=10ms");
@@ -206,11 +214,31 @@ fn memory(full: bool) {
     say_ours(&run, &compared);
 }
 
+/// How long ten thousand connections take when all are wanted at once.
+fn connect(full: bool) {
+    let streams = if full { 10_000 } else { 50 };
+    let server = Server::start("ttft=3s&tokens=2&itl=10ms");
+    for _ in 0..rounds(full) {
+        let mut spec = closed_spec(&server, Load { streams, requests: streams, tokens: 2 });
+        spec.cold = true;
+        let run = measure(spec);
+        let picked = records(&run).filter_map(|record| record.picked).min();
+        let connected = records(&run).filter_map(|record| record.connected).max();
+        let (picked, connected) = picked.zip(connected).expect("a run has connections");
+        let opened = run.worker.connections_opened;
+        println!("{opened} connections open within {:.2} s (2 wanted)", (connected.0 - picked.0) as f64 / 1e9);
+    }
+}
+
 fn closed(server: &Server, load: Load) -> Ours {
+    measure(closed_spec(server, load))
+}
+
+fn closed_spec(server: &Server, load: Load) -> Spec {
     let mut spec = spec(&server.url());
     spec.parallel = vec![load.streams as u32];
     spec.number = vec![load.requests as u64];
-    measure(spec)
+    spec
 }
 
 fn records(run: &Ours) -> impl Iterator<Item = &ringmark::record::RequestRecord> {

@@ -11,10 +11,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on core 1 with these parameters.
+    /// Starts it on core 1, where there is one, with these parameters.
     pub fn start(parameters: &str) -> Server {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut child = Command::new(env!("CARGO_BIN_EXE_ringmark"))
-            .args(["mock", "--port", "0", "--cores", "1"])
+            .args(["mock", "--port", "0", "--cores", if cores > 1 { "1" } else { "0" }])
             .args(parameters.split('&'))
             .stdout(Stdio::piped())
             .spawn()

@@ -31,7 +31,7 @@ const TAG_WRITABLE: u64 = 1 << 63;
 const TAG_CANCEL: u64 = 1 << 62;
 
 /// How long a sleep gathers events before the first one ends it, microseconds.
-const GATHER_US: u32 = 50;
+const GATHER_US: u32 = 30;
 /// So many events end the gathering early.
 const GATHER_EVENTS: u32 = 64;
 /// The kernel can gather (Linux 6.12).
