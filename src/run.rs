@@ -16,7 +16,7 @@ use crate::record::facts::{ClockPair, RunEnd, RunFacts};
 use crate::record::finding::Finding;
 use crate::record::live::Live;
 use crate::record::store::{RunStart, StoreError};
-use crate::record::{Block, Outcome, Parcel, Phase};
+use crate::record::{Block, Failure, Outcome, Parcel, Phase};
 use crate::recount::recount;
 use crate::server::local::Local;
 use crate::server::metrics::{Page, Scraper, Sources};
@@ -197,12 +197,11 @@ fn test_connection(engine: &mut Engine, plan: &Plan) -> Result<(), RunError> {
         Outcome::Unfinished if record.first_token.is_some() => Ok(()),
         Outcome::Unfinished => Err(RunError::ConnectionTest("it was interrupted".to_string())),
         Outcome::Failed(failure) => {
-            let status = if record.status > 0 { format!("status {}, ", record.status) } else { String::new() };
-            let class = failure.name();
-            Err(RunError::ConnectionTest(format!(
-                "{} did not answer as it should ({status}{class}): {words}",
-                plan.target.url
-            )))
+            let class = match failure {
+                Failure::Status => format!("status {}", record.status),
+                other => other.name().to_string(),
+            };
+            Err(RunError::ConnectionTest(format!("{} did not answer as it should ({class}): {words}", plan.target.url)))
         }
     }
 }

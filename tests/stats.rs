@@ -38,7 +38,7 @@ fn summary_of(facts: RunFacts, block: Block, worker: WorkerReport) -> Summary {
 fn four_requests() -> Block {
     let mut block = Block::new(0);
     push_ok(&mut block, 1, 0, &[40, 60]);
-    push_failed(&mut block, 2, 61, Outcome::Failed(Failure::Status), "429 slow down");
+    push_failed(&mut block, 2, 61, Outcome::Failed(Failure::Status), "slow down");
     push_ok(&mut block, 0, 0, &[50, 60, 70]);
     push_ok(&mut block, 3, 71, &[20, 30, 40, 50]);
     block.records.push(RequestRecord { index: 9, phase: Phase::Warmup, ..RequestRecord::default() });
@@ -77,7 +77,7 @@ fn figures_are_those_computed_by_hand() {
     let steady = s.steady.as_ref().unwrap();
     assert_eq!(steady.requests, 1, "request 3 is the only success after the first wave");
     assert!(close(steady.ttft_s.mean, 0.020));
-    assert_eq!(s.failures[0].texts, [("429 slow down".to_string(), 1)]);
+    assert_eq!(s.failures[0].texts, [("429: slow down".to_string(), 1)]);
     assert!(close(s.client.cpu_max, 0.15));
     assert!(!s.is_void(), "{:?}", s.findings);
 }
@@ -99,7 +99,7 @@ Benchmarking summary:
 ";
     assert!(text.starts_with(head), "{text}");
     assert!(text.contains("| Percentiles | TTFT (s) | ITL (s) | TPOT (s) | Latency (s) | Input tokens |"), "{text}");
-    assert!(text.contains("429 slow down") && text.contains("Client's own figures:"), "{text}");
+    assert!(text.contains("429: slow down") && text.contains("Client's own figures:"), "{text}");
     let narrow = screen::render(&s, 80);
     assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
     assert!(narrow.contains("Total (tok/s)"), "{narrow}");

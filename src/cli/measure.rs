@@ -35,7 +35,7 @@ const MODELS_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn perf(spec: &Spec) -> Result<u8, Early> {
     let mistake = |text: String| Early::mistake(&mask(&text, &spec.secrets()));
     let spec = &files::read(spec).map_err(mistake)?;
-    let mut facts = facts();
+    let mut facts = facts(&spec.outputs_dir);
     let trace = trace_file(spec).map(|(path, flag)| trace::read(path, flag)).transpose();
     facts.trace = trace.map_err(|error| mistake(error.to_string()))?.map(Arc::new);
     let (mut plans, mock) = decide(spec, &facts).map_err(mistake)?;
@@ -110,14 +110,21 @@ fn proxy_note(is_set: impl Fn(&str) -> bool) -> Option<String> {
     (!set.is_empty()).then(|| format!("{} is set, and not used: requests go straight to the server", set.join(", ")))
 }
 
-fn facts() -> RigFacts {
+fn facts(outputs: &Path) -> RigFacts {
     let now = Zoned::now();
     RigFacts {
         allowed_cores: core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect(),
-        started: now.strftime("%Y%m%d_%H%M%S").to_string(),
+        started: free_name(outputs, &now.strftime("%Y%m%d_%H%M%S").to_string()),
         nonce: now.timestamp().subsec_nanosecond() as u32 ^ std::process::id().rotate_left(16),
         trace: None,
     }
+}
+
+/// The name for a folder within `outputs`: calls that start in one second get `_2` and so on at its end.
+fn free_name(outputs: &Path, name: &str) -> String {
+    let numbered = (2..).map(|number| format!("{name}_{number}"));
+    let mut names = std::iter::once(name.to_string()).chain(numbered);
+    names.find(|name| !outputs.join(name).exists()).expect("there is always a next number")
 }
 
 fn open_log(spec: &Spec, root: &Path, bars: &Bars) -> Result<Arc<Log>, String> {

@@ -1,5 +1,6 @@
 //! One pass over the stored requests: what the summary needs of each, in little memory.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use super::metric;
@@ -115,7 +116,11 @@ impl Gathered {
             }
             Outcome::Unfinished => self.unfinished += 1,
             Outcome::Failed(failure) => {
-                let text = String::from_utf8_lossy(record.error.of(&block.bytes));
+                let words = String::from_utf8_lossy(record.error.of(&block.bytes));
+                let text = match failure {
+                    Failure::Status => Cow::Owned(format!("{}: {words}", record.status)),
+                    _ => words,
+                };
                 self.failures.entry(failure).or_default().add(&text);
             }
         }

@@ -7,7 +7,7 @@ use ringmark::plan::Save;
 use ringmark::record::collector::{Collector, CollectorEnd, CollectorSettings};
 use ringmark::record::facts::{ClockPair, Mode, RunEnd, RunFacts};
 use ringmark::record::store::RunStart;
-use ringmark::record::{Block, Finish, Outcome, Parcel, Phase, RequestRecord, TokenSource, WorkerReport};
+use ringmark::record::{Block, Failure, Finish, Outcome, Parcel, Phase, RequestRecord, TokenSource, WorkerReport};
 use ringmark::time::{MS, Tick};
 use ringmark::workload::Workload;
 
@@ -83,6 +83,7 @@ pub fn push_failed(block: &mut Block, index: u64, due_ms: u64, outcome: Outcome,
         write_start: Some(at(due_ms)),
         end: at(due_ms + 5),
         outcome,
+        status: if outcome == Outcome::Failed(Failure::Status) { 429 } else { 0 },
         error,
         ..RequestRecord::default()
     });
