@@ -66,7 +66,7 @@ impl Feed {
     /// The part of a run: its figures are a series of their own.
     pub fn series(&self, plan: &Plan) -> Series {
         let name = if self.single { String::new() } else { message::load_name(plan) };
-        Series { feed: self.clone(), name: name.into() }
+        Series { feed: self.clone(), name: name.into(), last_step: Arc::default() }
     }
 
     /// Queues a message that must not be lost.
@@ -103,6 +103,8 @@ impl Feed {
 pub struct Series {
     feed: Feed,
     name: Arc<str>,
+    /// Requests at the last point that was queued.
+    last_step: Arc<AtomicU64>,
 }
 
 impl Series {
@@ -119,12 +121,15 @@ impl Series {
             return;
         }
         shared.waiting.fetch_add(1, Ordering::Relaxed);
+        self.last_step.store(so_far.done, Ordering::Relaxed);
         self.feed.put(Message::Figures(self.name.clone(), Box::new(*so_far)));
     }
 
-    /// Queues the last figures of the run, which are kept.
+    /// Queues the last figures of the run, which are kept, unless they are there already.
     pub fn last_figures(&self, so_far: &Snapshot) {
-        self.send(message::figures(&self.name, so_far));
+        if self.last_step.swap(so_far.done, Ordering::Relaxed) != so_far.done {
+            self.send(message::figures(&self.name, so_far));
+        }
     }
 
     pub(super) fn send(&self, message: Json) {
@@ -180,11 +185,14 @@ mod tests {
     #[test]
     fn figures_that_nobody_takes_are_dropped_and_counted() {
         let (feed, outlet) = feed("wandb", true);
-        let series = Series { feed: feed.clone(), name: "".into() };
-        for _ in 0..WAITING + 7 {
-            series.figures(&Snapshot::default());
+        let series = Series { feed: feed.clone(), name: "".into(), last_step: Arc::default() };
+        let at = |done: usize| Snapshot { done: done as u64, ..Snapshot::default() };
+        for done in 1..=WAITING + 7 {
+            series.figures(&at(done));
         }
-        series.last_figures(&Snapshot::default());
+        series.last_figures(&at(WAITING));
+        assert_eq!(outlet.queue.len(), WAITING, "it is queued already");
+        series.last_figures(&at(WAITING + 7));
         assert_eq!(outlet.queue.len(), WAITING + 1);
         assert!(feed.note().is_some_and(|note| note.starts_with("7 points")));
         assert_eq!(feed.note(), None);

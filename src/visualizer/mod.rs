@@ -87,7 +87,9 @@ impl Visualizer {
                     self.log.info(&format!("{name} takes the figures{place}"));
                     return Ok(self);
                 }
-                Some(Answer::Failed { text, hint: true }) => break format!("{text}; {}", way_in(self.service)),
+                Some(Answer::Failed { text, hint: true }) => {
+                    break format!("{}; {}", text.trim_end_matches('.'), way_in(self.service));
+                }
                 Some(Answer::Failed { text, hint: false }) => break text,
                 Some(Answer::Gone(last)) => break format!("its helper ended before it was ready: {last}"),
                 Some(Answer::Ended) | None => {}
