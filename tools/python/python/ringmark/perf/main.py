@@ -108,6 +108,9 @@ def _run(command: List[str], lines: List[str]) -> int:
             child.terminate()
         for reader in readers:
             reader.join()
+        for pipe, _ in pipes:
+            if pipe is not None:
+                pipe.close()
 
 
 def _show(pipe: Any, to: Any, lines: List[str]) -> None:

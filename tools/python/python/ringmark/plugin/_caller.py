@@ -5,7 +5,6 @@
 
 import json
 import os
-import shutil
 import socket
 import sys
 import threading
@@ -36,9 +35,14 @@ def main() -> None:
 
 def pass_on(connection: socket.socket) -> None:
     """Brings standard input to the other side, to its end."""
-    with connection.makefile("wb") as other_side:
-        shutil.copyfileobj(sys.stdin.buffer, other_side)
-    connection.shutdown(socket.SHUT_WR)
+    # Not through sys.stdin: Python cannot end while a thread holds its lock.
+    try:
+        while part := os.read(0, 65536):
+            connection.sendall(part)
+        connection.shutdown(socket.SHUT_WR)
+    except OSError:
+        # The other side has failed, and says so in its answer.
+        pass
 
 
 if __name__ == "__main__":
