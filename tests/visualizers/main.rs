@@ -89,14 +89,17 @@ fn text(output: &Output) -> String {
 #[test]
 fn each_load_of_a_sweep_is_a_series_of_its_own() {
     let stage = Stage::new("behaves");
-    let output = stage.ringmark(
-        "--parallel 1 2 --number 20 35 --log-every-n-query 10 --wandb-api-key hidden-one --api-key hidden-two",
-    );
+    let cores: Vec<usize> = core_affinity::get_core_ids().unwrap().iter().map(|core| core.id).collect();
+    let output = stage.ringmark(&format!(
+        "--cores {} --parallel 1 2 --number 20 35 --log-every-n-query 10 --wandb-api-key hidden-one --api-key hidden-two",
+        cores[0]
+    ));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let init = &stage.notes("init")[0];
     assert_eq!((&init["wanted"]["project"], &init["wanted"]["name"]), (&json!("perf_benchmark"), &json!("my: run")));
     assert_eq!(init["key"], "hidden-one");
     assert!(!init["arguments"].as_str().unwrap().contains("hidden"), "a key on a command line");
+    assert!(cores.len() == 1 || !init["cores"].as_array().unwrap().contains(&json!(cores[0])), "on a worker's core");
     let config = &init["wanted"]["config"];
     assert_eq!((&config["parallel"], &config["number"]), (&json!([1, 2]), &json!([20, 35])));
     assert_eq!((&config["api_key"], &config["wandb_api_key"]), (&json!("****"), &json!("****")));
@@ -153,6 +156,20 @@ fn one_run_needs_no_name_of_its_load() {
     assert_eq!((&points[0]["step"], &points[0]["values"]["ok"]), (&json!(25), &json!(25)));
     assert_eq!(stage.notes("results")[0]["values"]["results/Succeed requests"], 25);
     assert_eq!(stage.notes("finish").len(), 1);
+}
+
+#[test]
+fn a_slow_sdk_gets_fewer_points_and_all_results() {
+    let stage = Stage::new("dawdles");
+    let output = stage.ringmark("--number 2000 --parallel 4 --log-every-n-query 1 --visualizer wandb --quiet");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let points = stage.notes("log").iter().filter(|note| note["values"].get("ok").is_some()).count();
+    assert!((2..2000).contains(&points), "{points}");
+    assert!(stage.log().contains("points of the curves did not reach wandb"), "{}", stage.log());
+    let finish = &stage.notes("finish")[0];
+    assert_eq!((&finish["exit_code"], &finish["summary"]["Succeed requests"]), (&json!(0), &json!(2000)));
+    let last = stage.notes("log").pop().unwrap();
+    assert_eq!(last["values"]["tables/summary"]["data"][0][0], "parallel_4_number_2000");
 }
 
 #[test]

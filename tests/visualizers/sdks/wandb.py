@@ -33,6 +33,8 @@ class Run:
         self.logged += 1
         if MANNER == "sleeps":
             time.sleep(3600)
+        if MANNER == "dawdles":
+            time.sleep(0.02)
         if MANNER == "dies" and self.logged == 3:
             os._exit(7)
         note("log", values={name: getattr(value, "content", value) for name, value in values.items()})

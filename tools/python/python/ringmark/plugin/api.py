@@ -18,14 +18,18 @@ class ApiPluginBase:
     read in a way that suits most servers; ``tools/examples/api/README.md`` of ringmark describes it.
     """
 
+    #: A prompt that is a text comes as a list with one user message. ``False``, or ``apply_chat_template=False`` in the
+    #: arguments: it comes as it is.
+    chat: bool = True
+
     def __init__(self, param: Optional[Arguments] = None) -> None:
         self.param = param
 
     def build_request(self, messages: Any, param: Arguments) -> Dict[str, Any]:
         """The body of one request.
 
-        ``messages`` is what the data set gave: a list of messages, a text, token ids, a whole body, texts to embed, or a
-        dictionary with ``query`` and ``documents``. ``param`` has the arguments of the call with ``model``, ``stream``
+        ``messages`` is what the data set gave: a list of messages (see :attr:`chat`), token ids, a whole body, texts to
+        embed, or a dictionary with ``query`` and ``documents``. ``param`` has the arguments of the call with ``model``, ``stream``
         and what is asked of this very request, such as the ``max_tokens`` that were drawn for it.
         """
         raise NotImplementedError(f"{type(self).__name__} has no build_request")
@@ -60,6 +64,8 @@ class ApiPluginBase:
         prompt = next((asked[name] for name in PROMPTS if name in asked), None)
         if prompt is None:
             prompt = {name: asked[name] for name in ("query", "documents")}
+        if isinstance(prompt, str) and self.chat and param.apply_chat_template is not False:
+            prompt = [{"role": "user", "content": prompt}]
         return self.build_request(prompt, own)
 
     def _parse(self, answer: Mapping[str, Any]) -> Dict[str, Any]:
