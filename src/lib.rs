@@ -17,4 +17,5 @@ pub mod spec;
 pub mod stats;
 pub mod sweep;
 pub mod time;
+pub mod visualizer;
 pub mod workload;

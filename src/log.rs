@@ -48,6 +48,11 @@ impl Log {
         self.write_where(LogLevel::Error, text, |sink| !sink.screen);
     }
 
+    /// Words of another program: for the file only.
+    pub fn aside(&self, text: &str) {
+        self.write_where(LogLevel::Info, text, |sink| !sink.screen);
+    }
+
     /// The figures so far.
     pub fn progress(&self, text: &str) {
         self.write_where(LogLevel::Info, text, |sink| sink.progress);

@@ -23,6 +23,7 @@ mod resolve;
 pub mod slo;
 mod spell;
 mod url;
+mod visual;
 mod workers;
 
 pub use data::trace_file;
@@ -32,6 +33,7 @@ pub use local::{LocalKind, LocalPlan};
 pub use metrics::MetricsPage;
 pub use resolve::{RigFacts, resolve};
 pub use url::{Endpoint, endpoint};
+pub use visual::{LOCAL, Service, VisualPlan, service};
 
 /// One run, fully decided.
 #[derive(Clone, Debug)]
@@ -209,6 +211,8 @@ pub struct Reporting {
     pub slo: String,
     /// Files for other tools, written when all runs are over.
     pub exports: Vec<export::Export>,
+    /// Figures go to this service as well.
+    pub visualizer: Option<VisualPlan>,
     /// The arguments as JSON, secrets masked.
     pub arguments_json: String,
 }

@@ -21,6 +21,7 @@ use crate::recount::recount;
 use crate::server::local::Local;
 use crate::server::metrics::{Page, Scraper, Sources};
 use crate::stats::summary::Summary;
+use crate::visualizer::{Feed, Series};
 use crate::workload::making::Making;
 use crate::workload::{Workload, WorkloadError};
 use crate::{report, rig};
@@ -55,6 +56,8 @@ pub struct Watch<'a> {
     pub follow: &'a dyn Fn(Box<dyn Fn() -> Reading + Send>) -> Box<dyn Any>,
     /// Shows the making of requests until the result is dropped.
     pub follow_making: &'a dyn Fn(Arc<Making>) -> Box<dyn Any>,
+    /// Takes the figures so far for another program.
+    pub visualizer: Option<Feed>,
 }
 
 /// How far a phase has come.
@@ -101,18 +104,24 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
         test_connection(&mut engine, plan)?;
     }
     let (parcels, collected) = unbounded();
-    let collector = start_collector(plan, &workload, watch, collected, empties)?;
+    let series = watch.visualizer.as_ref().map(|feed| feed.series(plan));
+    let collector = start_collector(plan, &workload, watch, series.clone(), collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
     let outcome = run_phases(&mut engine, plan, watch, collector.live(), &parcels, &mut notes);
     notes.extend(engine.notes.iter().map(|note| Finding::note("engine", note.clone())));
     if let Some(text) = watch.local.and_then(Local::died) {
         notes.push(Finding::caution("server_died", format!("The server ended during the run: {text}")));
     }
+    notes.extend(watch.visualizer.iter().filter_map(Feed::note).map(|note| Finding::note("visualizer", note)));
+    let live = collector.live().clone();
     // The collector ends when the last sender is gone.
     drop((engine, parcels, kept));
     let interrupted = watch.stop.load(Ordering::Relaxed) != 0;
     let end = RunEnd { clock: clock_pair(), interrupted, ..RunEnd::default() };
     let stored = collector.finish(end, &notes);
+    if let Some(series) = series {
+        series.last_figures(&live.snapshot());
+    }
     outcome?;
     if let Some(error) = stored.error {
         watch.log.error(&format!("{error}; {} requests are missing in the database", stored.rows_lost));
@@ -210,6 +219,7 @@ fn start_collector(
     plan: &Plan,
     workload: &Arc<Workload>,
     watch: &Watch<'_>,
+    series: Option<Series>,
     parcels: Receiver<Parcel>,
     empties: Sender<Block>,
 ) -> Result<Collector, RunError> {
@@ -232,7 +242,10 @@ fn start_collector(
         trace: plan.report.debug,
         notify: Box::new(move |notice| match notice {
             Notice::Trace(line) => log.debug(line),
-            Notice::Progress(so_far) => log.progress(&report::progress_line(so_far)),
+            Notice::Progress(so_far) => {
+                log.progress(&report::progress_line(so_far));
+                series.iter().for_each(|series| series.figures(so_far));
+            }
             Notice::StoreFailed(error) => log.error(&format!("{error}; the run goes on without being stored")),
         }),
     };

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Serialize, Serializer};
 
 use crate::api::custom;
-use crate::plan::Save;
+use crate::plan::{LOCAL, Save, Service};
 use crate::workload::head;
 
 /// One call of `ringmark perf`. Serialised, it has the key names of `benchmark_args.json`.
@@ -113,6 +113,9 @@ pub struct Spec {
     pub debug: bool,
     pub log_level: LogLevel,
     pub quiet: bool,
+    pub visualizer: Option<Service>,
+    pub wandb_api_key: Option<String>,
+    pub swanlab_api_key: Option<String>,
     /// Criteria such as `p99_ttft<=2`.
     pub slo: Vec<String>,
     pub language: Language,
@@ -222,6 +225,9 @@ impl Default for Spec {
             debug: false,
             log_level: LogLevel::Info,
             quiet: false,
+            visualizer: None,
+            wandb_api_key: None,
+            swanlab_api_key: None,
             slo: Vec::new(),
             language: Language::En,
             csv: None,
@@ -248,7 +254,14 @@ impl Spec {
     /// Every text of this call that must not be shown or stored, wherever it stands. Shorter ones than four characters
     /// are not among them: they would blacken innocent text, and the places where they belong are masked by name.
     pub fn secrets(&self) -> Vec<String> {
-        let mut secrets: Vec<String> = self.api_key.iter().cloned().collect();
+        let swanlab_key = self.swanlab_api_key.iter().filter(|key| key.trim() != LOCAL);
+        let mut secrets: Vec<String> = self
+            .api_key
+            .iter()
+            .chain(&self.wandb_api_key)
+            .chain(swanlab_key)
+            .map(|key| key.trim().to_string())
+            .collect();
         for (name, value) in self.headers.iter().filter_map(|header| header.split_once('=')) {
             if head::is_secret(name) {
                 secrets.push(value.trim().to_string());
@@ -273,6 +286,8 @@ impl Spec {
         let secrets = self.secrets();
         let mut masked = self.clone();
         masked.api_key = self.api_key.as_ref().map(|_| MASK.to_string());
+        masked.wandb_api_key = self.wandb_api_key.as_ref().map(|_| MASK.to_string());
+        masked.swanlab_api_key = self.swanlab_api_key.as_ref().map(|_| MASK.to_string());
         masked.server_metrics = self.server_metrics.as_ref().map(|url| mask(&masked_url(url), &secrets));
         masked.url = self.url.as_ref().map(|url| mask(&masked_url(url), &secrets));
         for header in &mut masked.headers {

@@ -57,6 +57,7 @@ pub fn measure(mut spec: Spec) -> Ours {
         local: None,
         follow: &|_| Box::new(()),
         follow_making: &|_| Box::new(()),
+        visualizer: None,
     };
     let finished = run(&plan, &watch).expect("the run can be made");
     let (worker, records) = read(&finished.database);

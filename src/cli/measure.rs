@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::progress::Bars;
-use super::{Early, files, interrupt, status};
+use super::{Early, files, interrupt, status, visual};
 use crate::engine::tls;
 use crate::log::Log;
 use crate::mock::Mock;
@@ -24,6 +24,7 @@ use crate::server::models::first_model;
 use crate::spec::{LogLevel, Spec, mask};
 use crate::stats::Summary;
 use crate::sweep;
+use crate::visualizer::Visualizer;
 use crate::workload::trace;
 
 /// Width of tables in files, and on a standard output that is no terminal, columns.
@@ -49,19 +50,26 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     }
     let stop = Arc::new(AtomicU8::new(0));
     watch_signals(&stop, &log).map_err(mistake)?;
-    let local = match start_local(&plans[0], &root, &log, &stop) {
-        Err(text) if stop.load(Ordering::Relaxed) != 0 => {
-            log.warning(&text);
-            return Ok(status::INTERRUPTED);
-        }
-        started => started.map_err(mistake)?,
+    let not_started = |text: String| match stop.load(Ordering::Relaxed) {
+        interrupt::GO_ON => mistake(text),
+        _ => interrupted(&text, &log),
     };
+    let mut visualizer = visual::start(spec, &plans, &log, &stop).map_err(not_started)?;
+    let local = start_local(&plans[0], &root, &log, &stop).map_err(not_started)?;
     let follow =
         |read: Box<dyn Fn() -> crate::run::Reading + Send>| -> Box<dyn std::any::Any> { Box::new(bars.follow(read)) };
     let follow_making = |making| -> Box<dyn std::any::Any> { Box::new(bars.follow_making(making)) };
-    let watch = Watch { log: log.clone(), stop, local: local.as_ref(), follow: &follow, follow_making: &follow_making };
+    let watch = Watch {
+        log: log.clone(),
+        stop: stop.clone(),
+        local: local.as_ref(),
+        follow: &follow,
+        follow_making: &follow_making,
+        visualizer: visualizer.as_ref().map(Visualizer::feed),
+    };
     let count = plans.len();
-    let mut ended = |_: &Plan, finished: &Finished| {
+    let mut ended = |plan: &Plan, finished: &Finished| {
+        visual::run_ended(visualizer.as_mut(), plan, &finished.summary);
         if count > 1 {
             log.info(&overview::one_line(&finished.summary));
         }
@@ -69,6 +77,9 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     };
     let finished = sweep::run_all(plans, &watch, &mut ended);
     drop((mock, local));
+    if let Some(visualizer) = visualizer {
+        visualizer.finish(finished.is_ok());
+    }
     if let Err(error) = &finished {
         log.last_words(&error.to_string());
     }
@@ -141,6 +152,12 @@ fn open_log(spec: &Spec, root: &Path, bars: &Bars) -> Result<Arc<Log>, String> {
 fn start_local(plan: &Plan, root: &Path, log: &Arc<Log>, stop: &AtomicU8) -> Result<Option<Local>, String> {
     let Some(local) = &plan.local else { return Ok(None) };
     Local::start(local, &plan.report.api, &plan.target, root, log, stop).map(Some)
+}
+
+/// An end before the first run, which somebody asked for.
+fn interrupted(text: &str, log: &Log) -> Early {
+    log.warning(text);
+    Early { text: String::new(), to_stdout: false, status: status::INTERRUPTED }
 }
 
 fn watch_signals(stop: &Arc<AtomicU8>, log: &Arc<Log>) -> Result<(), String> {

@@ -16,6 +16,7 @@ pub mod progress;
 pub mod report;
 pub mod rig;
 mod values;
+mod visual;
 
 /// Exit statuses.
 pub mod status {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, Args};
 
 use super::values;
-use crate::plan::Save;
+use crate::plan::{Save, Service};
 use crate::spec::{Language, LogLevel, Spec};
 
 const TARGET: &str = "Server";
@@ -70,7 +70,7 @@ pub struct PerfArgs {
     /// Attention of transformers serve, for example sdpa or flash_attention_2
     #[arg(long, value_name = "NAME", help_heading = LOCAL)]
     attn_implementation: Option<String>,
-    /// Python in whose environment the server is installed [default: what is on PATH]
+    /// Python in whose environment the server, or the SDK of --visualizer, is installed [default: what is on PATH]
     #[arg(long, value_name = "FILE", help_heading = LOCAL)]
     python: Option<PathBuf>,
     /// Everything behind this flag goes to the server as it is, so it comes last
@@ -243,6 +243,16 @@ pub struct PerfArgs {
     /// Neither progress nor log on the screen: only the results
     #[arg(long, help_heading = RESULTS)]
     quiet: bool,
+    /// Show the figures with this service too, through its own Python SDK: wandb, swanlab, clearml. Its environment
+    /// variables hold; a point every --log-every-n-query requests
+    #[arg(long, value_name = "SERVICE", value_parser = values::service(), ignore_case = true, help_heading = RESULTS)]
+    visualizer: Option<Service>,
+    /// Key of wandb; implies --visualizer wandb. Better in the environment, as WANDB_API_KEY
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, help_heading = RESULTS)]
+    wandb_api_key: Option<String>,
+    /// Key of SwanLab, or "local" to keep everything on this machine; implies --visualizer swanlab
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, help_heading = RESULTS)]
+    swanlab_api_key: Option<String>,
     /// Objectives of each run, for example 'p99_ttft<=2 p99_tpot<=50ms': goodput, and exit status 1 when one is missed
     #[arg(long, value_name = "CRITERION", num_args = 1.., help_heading = RESULTS)]
     slo: Vec<String>,
@@ -359,6 +369,9 @@ impl From<PerfArgs> for Spec {
             debug: args.debug,
             log_level: args.log_level,
             quiet: args.quiet,
+            visualizer: args.visualizer,
+            wandb_api_key: args.wandb_api_key,
+            swanlab_api_key: args.swanlab_api_key,
             slo: args.slo,
             language: args.language,
             csv: args.csv,

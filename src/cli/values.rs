@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::plan::Save;
+use crate::plan::{Save, Service};
 use crate::spec::{Language, LogLevel};
 use crate::time::{S, scan_duration_ns};
 
@@ -82,6 +82,15 @@ pub fn language() -> impl TypedValueParser<Value = Language> {
     PossibleValuesParser::new(["en", "zh"]).map(|word| match word.as_str() {
         "zh" => Language::Zh,
         _ => Language::En,
+    })
+}
+
+/// `--visualizer`
+pub fn service() -> impl TypedValueParser<Value = Service> {
+    PossibleValuesParser::new(["wandb", "swanlab", "clearml"]).map(|word| match word.to_lowercase().as_str() {
+        "swanlab" => Service::Swanlab,
+        "clearml" => Service::Clearml,
+        _ => Service::Wandb,
     })
 }
 

@@ -108,7 +108,7 @@ fn no_local(spec: &Spec) -> Result<(), PlanError> {
         ("--port", spec.port.is_some()),
         ("--tp", spec.tp.is_some()),
         ("--attn-implementation", spec.attn_implementation.is_some()),
-        ("--python", spec.python.is_some()),
+        ("--python", spec.python.is_some() && super::service(spec).is_none()),
         ("--server-args", !spec.server_args.is_empty()),
     ];
     match given.into_iter().find(|(_, given)| *given) {

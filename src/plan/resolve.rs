@@ -7,7 +7,7 @@ use super::slo;
 use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
-use super::{LocalPlan, api, data, endpoint, export, folder, local, metrics, root_folder};
+use super::{LocalPlan, api, data, endpoint, export, folder, local, metrics, root_folder, visual};
 use crate::api::endpoint::Api;
 use crate::api::query_template::QueryTemplate;
 use crate::spec::{Spec, mask, masked_url};
@@ -152,6 +152,7 @@ impl Base<'_> {
             quiet: spec.quiet,
             slo: self::slo(spec)?,
             exports: export::scan(spec.csv.as_deref(), &spec.export, Some(spec.save))?,
+            visualizer: visual::plan(spec, &self.model, &self.facts.started)?,
             arguments_json: self.arguments(load, number),
         })
     }

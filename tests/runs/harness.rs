@@ -107,7 +107,10 @@ pub fn perf_until(spec: &Spec, stop: Arc<AtomicU8>) -> Result<Ran, RunError> {
     let plan = Arc::new(plan);
     let follow = |_: Box<dyn Fn() -> Reading + Send>| -> Box<dyn Any> { Box::new(()) };
     let log = Arc::new(Log::new(Timestamp::now, TimeZone::UTC, Vec::new()));
-    let finished = run(&plan, &Watch { log, stop, local: None, follow: &follow, follow_making: &|_| Box::new(()) })?;
+    let finished = run(
+        &plan,
+        &Watch { log, stop, local: None, follow: &follow, follow_making: &|_| Box::new(()), visualizer: None },
+    )?;
     let reader = Reader::open(&finished.database).unwrap();
     let stored = reader.run().unwrap();
     Ok(Ran {

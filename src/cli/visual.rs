@@ -1,0 +1,31 @@
+//! `--visualizer`, carried out beside the runs.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+
+use crate::log::Log;
+use crate::plan::Plan;
+use crate::report::json;
+use crate::spec::Spec;
+use crate::stats::Summary;
+use crate::visualizer::{Limits, Visualizer};
+
+/// Starts what takes the figures of the call, if it is asked for. The error is one line.
+pub fn start(spec: &Spec, plans: &[Plan], log: &Arc<Log>, stop: &AtomicU8) -> Result<Option<Visualizer>, String> {
+    let Some((first, asked)) = plans.first().and_then(|plan| Some((plan, plan.report.visualizer.as_ref()?))) else {
+        return Ok(None);
+    };
+    // The call as a whole, where each run's own arguments have only its load.
+    let mut call = spec.masked();
+    call.url = Some(first.target.url.clone());
+    call.model = Some(first.report.model.clone());
+    let config = serde_json::to_string(&call).map_err(|error| format!("the arguments cannot be written: {error}"))?;
+    Visualizer::start(asked, plans, &config, Limits::default(), log, stop).map(Some)
+}
+
+/// Hands on the results of a run.
+pub fn run_ended(visualizer: Option<&mut Visualizer>, plan: &Plan, summary: &Summary) {
+    if let Some(visualizer) = visualizer {
+        visualizer.run_ended(plan, &json::summary(summary), &json::percentiles(summary));
+    }
+}

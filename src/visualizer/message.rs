@@ -1,0 +1,127 @@
+//! What is said to the helper: one JSON object a line.
+
+use std::path::Path;
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::plan::{Plan, VisualPlan};
+use crate::record::live::Snapshot;
+
+/// A table's first column says which load a row is about.
+const LOAD: &str = "Load";
+
+/// The first message: who we are and what is measured. It carries the key, so it is shown to nobody.
+pub fn start(asked: &VisualPlan, folder: &Path, config: &str) -> Json {
+    let config: Json = serde_json::from_str(config).unwrap_or(Json::Null);
+    json!({
+        "do": "start",
+        "service": asked.service.name(),
+        "name": asked.name,
+        "default_name": asked.default_name,
+        "folder": folder.display().to_string(),
+        "key": asked.key,
+        "local": asked.local,
+        "config": config,
+    })
+}
+
+/// The figures so far of a run. Those that are not known yet are left out.
+pub fn figures(series: &str, so_far: &Snapshot) -> Json {
+    let mut values = Map::new();
+    let counts = [
+        ("ok", so_far.ok),
+        ("failed", so_far.failed),
+        ("unfinished", so_far.unfinished),
+        ("input_tokens", so_far.input_tokens),
+        ("output_tokens", so_far.output_tokens),
+    ];
+    values.extend(counts.map(|(name, count)| (name.to_string(), json!(count))));
+    let seconds = |ns: Option<u64>| ns.map(|ns| ns as f64 / 1e9);
+    let measures = [
+        ("elapsed_s", Some(so_far.elapsed_s)),
+        ("requests_per_s", so_far.requests_per_s()),
+        ("output_tokens_per_s", so_far.output_tokens_per_s()),
+        ("ttft_p50_s", seconds(so_far.ttft_p50_ns)),
+        ("ttft_p99_s", seconds(so_far.ttft_p99_ns)),
+        ("itl_p50_s", seconds(so_far.itl_p50_ns)),
+        ("itl_p99_s", seconds(so_far.itl_p99_ns)),
+        ("latency_p50_s", seconds(so_far.latency_p50_ns)),
+        ("latency_p99_s", seconds(so_far.latency_p99_ns)),
+    ];
+    let known = measures.into_iter().filter_map(|(name, value)| Some((name.to_string(), json!(value?))));
+    values.extend(known);
+    json!({"do": "figures", "series": series, "step": so_far.done, "values": values})
+}
+
+/// The folder of a run says its load: `parallel_8_number_100`.
+pub fn load_name(plan: &Plan) -> String {
+    plan.report.folder.file_name().unwrap_or_default().to_string_lossy().to_string()
+}
+
+/// The numbers among the members of an object.
+pub fn numbers(object: &Json) -> Map<String, Json> {
+    let members = object.as_object().into_iter().flatten();
+    members.filter(|(_, value)| value.is_number()).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Rows as objects, without what is no cell of a table.
+pub fn percentile_rows(percentiles: &Json) -> Vec<Map<String, Json>> {
+    let rows = percentiles.as_array().into_iter().flatten().filter_map(Json::as_object);
+    let cells = |row: &Map<String, Json>| {
+        let plain = row.iter().filter(|(_, value)| !value.is_array() && !value.is_object());
+        plain.map(|(name, value)| (name.clone(), value.clone())).collect()
+    };
+    rows.map(cells).collect()
+}
+
+/// A row for each run, its load first.
+pub fn result_rows(results: &[(String, Map<String, Json>)]) -> Vec<Map<String, Json>> {
+    let row = |(load, values): &(String, Map<String, Json>)| {
+        let mut row = Map::new();
+        row.insert(LOAD.to_string(), json!(load));
+        row.extend(values.clone());
+        row
+    };
+    results.iter().map(row).collect()
+}
+
+/// A table whose columns are the names in its rows, in the order in which they come up; a cell without value is null.
+pub fn table(title: &str, series: &str, rows: &[Map<String, Json>]) -> Json {
+    let mut columns: Vec<&String> = Vec::new();
+    for name in rows.iter().flat_map(Map::keys) {
+        if !columns.contains(&name) {
+            columns.push(name);
+        }
+    }
+    let cells = |row: &Map<String, Json>| -> Vec<Json> {
+        columns.iter().map(|column| row.get(*column).cloned().unwrap_or(Json::Null)).collect()
+    };
+    let rows: Vec<Vec<Json>> = rows.iter().map(cells).collect();
+    json!({"do": "table", "title": title, "series": series, "columns": columns, "rows": rows})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_figures_are_left_out() {
+        let so_far = Snapshot { done: 20, ok: 19, failed: 1, ttft_p50_ns: Some(50_000_000), ..Snapshot::default() };
+        let message = figures("parallel_8", &so_far);
+        assert_eq!((&message["step"], &message["series"]), (&json!(20), &json!("parallel_8")));
+        assert_eq!((&message["values"]["ok"], &message["values"]["ttft_p50_s"]), (&json!(19), &json!(0.05)));
+        assert!(message["values"].get("itl_p50_s").is_none() && message["values"].get("requests_per_s").is_none());
+    }
+
+    #[test]
+    fn tables_have_all_columns_of_their_rows() {
+        let rows = [("a", json!({"x": 1, "gone": "text"})), ("b", json!({"x": 2.5, "y": 3}))];
+        let rows: Vec<_> = rows.iter().map(|(load, object)| (load.to_string(), numbers(object))).collect();
+        let table = table("summary", "", &result_rows(&rows));
+        assert_eq!(table["columns"], json!(["Load", "x", "y"]));
+        assert_eq!(table["rows"], json!([["a", 1, null], ["b", 2.5, 3]]));
+        let percentiles = json!([{"Percentiles": "50%", "TTFT (s)": null, "Too few samples beyond": ["x"]}]);
+        let columns = &super::table("percentiles", "", &percentile_rows(&percentiles))["columns"];
+        assert_eq!(columns, &json!(["Percentiles", "TTFT (s)"]));
+    }
+}

@@ -1,0 +1,12 @@
+"""ringmark from Python: run a measurement, get its figures as dictionaries, write data sets and APIs as classes.
+
+>>> from ringmark.perf import Arguments, run_perf_benchmark
+>>> results = run_perf_benchmark(Arguments(url="mock:", parallel=[1, 8], number=[20, 100]))
+>>> results["parallel_8_number_100"]["metrics"]["Request throughput (req/s)"]
+"""
+
+from ringmark._binary import RingmarkError, binary, version
+from ringmark.perf.arguments import Arguments
+from ringmark.perf.main import Results, run_perf_benchmark
+
+__all__ = ["Arguments", "Results", "RingmarkError", "binary", "run_perf_benchmark", "version"]

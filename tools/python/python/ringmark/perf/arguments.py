@@ -1,0 +1,164 @@
+"""The flags of `ringmark perf` as an object."""
+
+import difflib
+import json
+import sys
+from argparse import Namespace
+from typing import Any, Dict, List, Mapping, Optional, Union
+
+from ringmark._binary import flags
+
+#: What plug-ins read where a flag was not given. The command line gets only what was.
+DEFAULTS: Dict[str, Any] = {
+    "api": "openai",
+    "dataset_offset": 0,
+    "max_prompt_length": sys.maxsize,
+    "max_tokens": 2048,
+    "min_prompt_length": 0,
+    "number": 1000,
+    "parallel": 1,
+    "prefix_length": 0,
+    "rate": -1,
+    "stream": True,
+    "temperature": 0.0,
+    "warmup_num": 0,
+}
+#: Everything behind it belongs to it, so it stands last.
+LAST = "server_args"
+
+
+class Arguments:
+    """Everything that can be asked of `ringmark perf`, one keyword for each flag.
+
+    The name of a keyword is the flag's with underscores: ``max_tokens=64`` is ``--max-tokens 64``. ``True`` gives the flag
+    itself, ``False`` its opposite ``--no-...`` where there is one, a list its several values, a dictionary JSON (for
+    ``headers`` and ``export``: ``name=value`` each), and ``None`` nothing. ``ringmark perf --help`` explains all flags;
+    :meth:`names` lists the keywords. A name that is none raises ``TypeError``.
+
+    >>> Arguments(url="mock:", parallel=[1, 8], stream=False, extra_args={"ignore_eos": True}).command_line()
+    ['--url=mock:', '--parallel=1', '--parallel=8', '--no-stream', '--extra-args={"ignore_eos": true}']
+    """
+
+    url: Optional[str]
+    model: Optional[str]
+    api: str
+    api_key: Optional[str]
+    headers: Optional[Dict[str, str]]
+    dataset: Optional[str]
+    dataset_path: Optional[str]
+    dataset_offset: int
+    prompt: Optional[str]
+    query_template: Union[None, str, Dict[str, Any]]
+    tokenizer_path: Optional[str]
+    number: Union[int, List[int]]
+    parallel: Union[int, List[int]]
+    rate: Union[float, List[float]]
+    open_loop: Optional[bool]
+    duration: Optional[float]
+    warmup_num: float
+    stream: bool
+    max_tokens: Union[int, List[int]]
+    min_tokens: Optional[int]
+    min_prompt_length: int
+    max_prompt_length: int
+    prefix_length: int
+    temperature: float
+    top_p: Optional[float]
+    top_k: Optional[int]
+    seed: Optional[int]
+    stop: Optional[List[str]]
+    extra_args: Optional[Dict[str, Any]]
+    name: Optional[str]
+    outputs_dir: Optional[str]
+    visualizer: Optional[str]
+
+    def __init__(self, **given: Any) -> None:
+        for name in given:
+            self._check(name)
+        self.__dict__.update(given)
+
+    @staticmethod
+    def names() -> List[str]:
+        """All keywords."""
+        return sorted(flags())
+
+    @classmethod
+    def of(cls, what: Union["Arguments", Mapping[str, Any], Namespace]) -> "Arguments":
+        """The same arguments from an object, a dictionary or a namespace of argparse."""
+        if isinstance(what, Arguments):
+            return cls(**what.given())
+        if isinstance(what, Namespace):
+            return cls(**vars(what))
+        if isinstance(what, Mapping):
+            return cls(**what)
+        raise TypeError(f"arguments are an Arguments, a dictionary or a Namespace, not {type(what).__name__}")
+
+    def given(self) -> Dict[str, Any]:
+        """What was given, without what is ``None``."""
+        return {name: value for name, value in self.__dict__.items() if value is not None}
+
+    def command_line(self) -> List[str]:
+        """The words after `ringmark perf`."""
+        given = self.given()
+        words: List[str] = []
+        for name, value in given.items():
+            if name != LAST:
+                words += self._words(name, value)
+        if LAST in given:
+            words += [f"--{LAST.replace('_', '-')}", *map(str, _list(given[LAST]))]
+        return words
+
+    @staticmethod
+    def _words(name: str, value: Any) -> List[str]:
+        flag = flags()[name]
+        word = f"--{flag.name}"
+        if isinstance(value, bool):
+            if flag.takes_value and not (value and flag.value_is_optional):
+                raise TypeError(f"{name} wants a value, not {value}")
+            if value:
+                return [word]
+            return [f"--no-{flag.name}"] if f"no_{name}" in flags() else []
+        if not flag.takes_value:
+            raise TypeError(f"{name} is True or False, not {value!r}")
+        if isinstance(value, Mapping) and flag.several:
+            value = [f"{key}={one}" for key, one in value.items()]
+        separate = flag.several and not any(_is_json(one) for one in _list(value))
+        return [f"{word}={_text(one)}" for one in (_list(value) if separate else [value])]
+
+    @staticmethod
+    def _check(name: str) -> None:
+        if name in flags():
+            return
+        near = difflib.get_close_matches(name, flags(), 1)
+        hint = f", did you mean '{near[0]}'?" if near else "; Arguments.names() lists all of them"
+        raise TypeError(f"'{name}' is no argument of ringmark perf{hint}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._check(name)
+        self.__dict__[name] = value
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only for what was not given.
+        if name.startswith("_") or name not in flags():
+            raise AttributeError(f"'{name}' is no argument of ringmark perf")
+        return DEFAULTS.get(name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Arguments) and self.given() == other.given()
+
+    def __repr__(self) -> str:
+        secret = {name for name in self.given() if name.endswith("api_key") or name == "headers"}
+        shown = (f"{name}={'****' if name in secret else repr(value)}" for name, value in self.given().items())
+        return f"Arguments({', '.join(shown)})"
+
+
+def _list(value: Any) -> List[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _is_json(value: Any) -> bool:
+    return isinstance(value, (Mapping, list, tuple))
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if _is_json(value) else str(value)

@@ -1,0 +1,99 @@
+"""Lets the program call classes that live in this process, wherever they were written.
+
+The program starts a small program of ours in the place of the data set or API, which passes everything on to here.
+"""
+
+import json
+import pathlib
+import shlex
+import socket
+import sys
+import tempfile
+import threading
+import traceback
+from typing import Any, Callable, Dict, Iterable, Iterator
+
+from ringmark.perf.arguments import Arguments
+from ringmark.plugin import _caller, registry
+
+#: Verb, environment and standard input of a call; gives the lines to print.
+Handler = Callable[[str, Dict[str, str], Iterable[str]], Iterator[str]]
+
+
+class Bridge:
+    """``arguments`` are the same with programs in the place of registered classes, while the bridge is open."""
+
+    def __init__(self, arguments: Arguments) -> None:
+        self.arguments = arguments
+        handlers: Dict[str, Handler] = {}
+        given = arguments.given()
+        dataset, api = registry.DATASETS.get(given.get("dataset", "")), registry.APIS.get(given.get("api", ""))
+        if dataset is not None:
+            handlers["dataset"] = lambda verb, environment, lines: dataset.lines(arguments, environment)
+            # The class has read them.
+            for name in ("dataset_path", "min_prompt_length", "max_prompt_length"):
+                given.pop(name, None)
+        if api is not None:
+            handlers["api"] = lambda verb, environment, lines: api.answers(arguments, verb, lines)
+        self._handlers = handlers
+        self._given = given
+
+    def __enter__(self) -> "Bridge":
+        if not self._handlers:
+            return self
+        self._folder = tempfile.TemporaryDirectory(prefix="ringmark-")
+        folder = pathlib.Path(self._folder.name)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(folder / "bridge"))
+        self._listener.listen()
+        for kind in self._handlers:
+            # Named as the class was registered, for messages that name it.
+            launcher = folder / kind / str(self._given[kind]).replace("/", "_")
+            launcher.parent.mkdir()
+            words = [sys.executable, _caller.__file__, str(folder / "bridge"), kind]
+            launcher.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', encoding="utf-8")
+            launcher.chmod(0o700)
+            self._given[kind] = str(launcher)
+        self.arguments = Arguments(**self._given)
+        threading.Thread(target=self._listen, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._handlers:
+            self._listener.close()
+            self._folder.cleanup()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        # Two files: one for both directions would forget what it has read ahead when it writes.
+        reader = connection.makefile("r", encoding="utf-8", newline="\n")
+        writer = connection.makefile("w", encoding="utf-8", newline="\n")
+        with connection, reader, writer:
+            try:
+                asked = json.loads(reader.readline())
+                for line in self._handlers[asked["kind"]](asked["verb"], asked["environment"], reader):
+                    writer.write(f"{_caller.LINE}{line}\n")
+                writer.write(f"{_caller.END}\n")
+                writer.flush()
+            except (BrokenPipeError, ConnectionResetError):
+                # Nobody wants more.
+                pass
+            except Exception as error:
+                traceback.print_exc()
+                text = " ".join(f"{type(error).__name__}: {error}".split())
+                self._fail(writer, text)
+
+    @staticmethod
+    def _fail(stream: Any, text: str) -> None:
+        try:
+            stream.write(f"{_caller.FAILED}{text}\n")
+            stream.flush()
+        except OSError:
+            pass

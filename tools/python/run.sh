@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Builds the wheel, installs it into a fresh virtual environment and runs the package's tests there.
+#
+#   tools/python/run.sh FOLDER [PROFILE]
+#
+# FOLDER keeps the environment that builds, and the wheel. With the profile `release`, which is the default, what
+# `cargo build --release` has made is taken as it is. Needs python3 with venv, and Rust.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+folder=${1:?"usage: tools/python/run.sh FOLDER [PROFILE]"}
+mkdir -p "$folder"
+folder=$(cd "$folder" && pwd)
+profile=${2:-release}
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+if ! "$folder/build/bin/maturin" --version >/dev/null 2>&1; then
+    rm -rf "$folder/build"
+    python3 -m venv "$folder/build"
+    "$folder/build/bin/python" -m pip install --quiet --disable-pip-version-check 'maturin>=1.7,<2'
+fi
+rm -rf "$folder/wheels"
+start=$SECONDS
+(cd "$here" && "$folder/build/bin/maturin" build --profile "$profile" --out "$folder/wheels")
+echo "python: the wheel took $((SECONDS - start)) s"
+
+python3 -m venv "$scratch/venv"
+"$scratch/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-index "$folder"/wheels/ringmark-*.whl
+cd "$scratch"
+unset RINGMARK PYTHONPATH
+PYTHONDONTWRITEBYTECODE=1 "$scratch/venv/bin/python" -m unittest discover -s "$here/tests"
+echo "python: done"
