@@ -51,13 +51,7 @@ pub async fn carry(worker: &Worker, lane: u32, job: Job, scratch: &mut Scratch) 
 }
 
 /// All turns of conversation `job.index`, of which the first is due when the job is.
-async fn converse(
-    worker: &Worker,
-    lane: u32,
-    job: Job,
-    conversations: &Conversations,
-    scratch: &mut Scratch,
-) -> Ended {
+async fn converse(worker: &Worker, lane: u32, job: Job, conversations: &Conversations, scratch: &mut Scratch) -> Ended {
     let Scratch { wire, history } = scratch;
     let Job { phase, index: number, .. } = job;
     let (turns, first) = (conversations.turns(phase, number), conversations.requests_before(phase, number));

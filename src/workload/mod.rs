@@ -218,9 +218,7 @@ impl Workload {
         let read::Found { items, notes } = read::read(recipe, tokens.as_ref(), making)?;
         let last = items.last().expect("read gives at least one prompt").clone();
         let (bodies, conversations) = match &recipe.source {
-            Source::MultiTurn(asked) => {
-                (Vec::new(), Some(Conversations::render(&items, asked.think_us, recipe)?))
-            }
+            Source::MultiTurn(asked) => (Vec::new(), Some(Conversations::render(&items, asked.think_us, recipe)?)),
             // Each prompt goes as its bytes come, so that the two never stand in memory together.
             _ => {
                 let bodies = items.into_iter().map(|item| render_item(&recipe.options, &item, recipe));

@@ -68,7 +68,7 @@ pub fn read(
     let path = asked.data.path().expect("only random conversations have no file");
     let mut sieve = Sieve::new(recipe, tokens, wanted);
     let mut found = 0u64;
-    files::entries(path, false, |entry, line| {
+    let take = |entry: Value, line: u64| {
         let mut turns = scan(entry)?;
         found += 1;
         if turns.len() < asked.min_turns as usize {
@@ -76,7 +76,11 @@ pub fn read(
         }
         turns.truncate(asked.max_turns as usize);
         Ok(sieve.take(conversation(turns, line)))
-    })?;
+    };
+    match asked.data {
+        TurnData::Custom(_) => files::lists(path, take)?,
+        _ => files::entries(path, false, take)?,
+    }
     let wrong = |what: String| WorkloadError::File { flag: "--dataset-path", path: path.to_path_buf(), what };
     match found {
         0 => Err(wrong("holds no conversation".to_string())),

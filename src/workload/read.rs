@@ -7,7 +7,8 @@ use super::making::Making;
 use super::tokens::Tokens;
 use super::{Lengths, Recipe, Source, WorkloadError};
 use super::{
-    builtin, files, line_by_line, multi_turn, parallel, program, prompt, random, random_texts, random_vl, share_gpt, speed,
+    builtin, files, line_by_line, multi_turn, parallel, program, prompt, random, random_texts, random_vl, share_gpt,
+    speed,
 };
 use crate::api::render::Prompt;
 
