@@ -25,12 +25,14 @@ pub struct Conversations {
     seed: u64,
 }
 
+/// What each turn adds to the history: one message or several, as JSON between commas.
+type TurnBytes = Box<[Box<[u8]>]>;
+
 #[derive(Clone, Debug)]
 struct Conversation {
     /// Its place in [`Conversations::frames`].
     frame: u32,
-    /// What each turn adds to the history: one message or several, as JSON.
-    turns: Box<[Box<[u8]>]>,
+    turns: TurnBytes,
 }
 
 /// What stands before and behind the history in a body.
@@ -124,7 +126,7 @@ impl Conversations {
 
 /// Renders a body with all turns between seams and cuts it there. So every API and every template decides itself where
 /// messages stand and what they look like.
-fn cut(options: &Options, turns: &[Vec<Value>]) -> Result<(Frame, Box<[Box<[u8]>]>), String> {
+fn cut(options: &Options, turns: &[Vec<Value>]) -> Result<(Frame, TurnBytes), String> {
     let seam = user_message(SEAM);
     let mut messages = vec![seam.clone()];
     for turn in turns {
@@ -153,7 +155,7 @@ fn cut(options: &Options, turns: &[Vec<Value>]) -> Result<(Frame, Box<[Box<[u8]>
         let between = &body.bytes[pair[0] + seam.len()..pair[1]];
         between.get(1..between.len() - 1).unwrap_or_default().into()
     };
-    let parts: Box<[Box<[u8]>]> = seams.windows(2).map(part).collect();
+    let parts: TurnBytes = seams.windows(2).map(part).collect();
     if parts.iter().any(|part| part.is_empty()) {
         return Err("a turn of this conversation has nothing that this API takes as a message".to_string());
     }

@@ -155,15 +155,8 @@ fn custom(entry: Value) -> Result<Vec<Vec<Value>>, String> {
         return Ok(entries.into_iter().map(|text| vec![user_message(text)]).collect());
     }
     let Prompt::Messages(messages) = check_messages(entries)? else { return Err(format!("is wrong; {SHAPE}")) };
-    let mut turns = vec![Vec::new()];
-    for message in messages {
-        if message["role"] != "assistant" {
-            turns.last_mut().expect("never empty").push(message);
-        } else if turns.last().is_some_and(|turn| !turn.is_empty()) {
-            turns.push(Vec::new());
-        }
-    }
-    turns.retain(|turn| !turn.is_empty());
+    let parts = messages.split(|message| message["role"] == "assistant");
+    let turns: Vec<Vec<Value>> = parts.filter(|part| !part.is_empty()).map(<[Value]>::to_vec).collect();
     if !turns.iter().flatten().any(|message| message["role"] == "user") {
         return Err(format!("has no message of a user; {SHAPE}"));
     }

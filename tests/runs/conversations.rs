@@ -181,15 +181,15 @@ fn a_failed_turn_ends_its_conversation() {
     histories_are_true(&ran, false);
 }
 
-/// What the user said and the limits, by request: all that does not depend on the answers.
-fn plan_of(ran: &Ran) -> Vec<(u64, Option<u64>, u32, Vec<Value>, Value)> {
+/// What the user said and the limits, by request, conversation and turn: all that does not depend on the answers.
+fn plan_of(ran: &Ran) -> Vec<Value> {
     let bodies = bodies(ran);
     let of = |kept: &Kept| {
-        let body = &bodies[&kept.record.index];
-        let messages = body["messages"].as_array().unwrap().iter();
-        let users = messages.filter(|message| message["role"] == "user").cloned().collect();
         let record = &kept.record;
-        (record.index, record.conversation, record.turn, users, body["max_tokens"].clone())
+        let body = &bodies[&record.index];
+        let messages = body["messages"].as_array().unwrap().iter();
+        let users: Vec<&Value> = messages.filter(|message| message["role"] == "user").collect();
+        json!([record.index, record.conversation, record.turn, users, body["max_tokens"]])
     };
     ran.measured.iter().map(of).collect()
 }
