@@ -22,6 +22,7 @@ mod request;
 mod resolve;
 pub mod slo;
 mod spell;
+mod turns;
 mod url;
 mod visual;
 mod workers;
@@ -43,13 +44,13 @@ pub struct Plan {
     /// Ask for SSE.
     pub stream: bool,
     pub load: Load,
-    /// Requests measured; `None` when only the duration ends the run.
+    /// Requests measured (conversations, where the workload has them); `None` when only the duration ends the run.
     pub requests: Option<u64>,
     /// Stop offering after this long, nanoseconds.
     pub duration_ns: Option<u64>,
     /// How long requests in flight may go on after the duration, nanoseconds.
     pub drain_ns: u64,
-    /// Requests sent before the measured ones, in the same load shape; never in the figures.
+    /// Requests (or conversations) before the measured ones, in the same load shape; never in the figures.
     pub warmup_requests: u64,
     /// Length of the linear rise of rate or concurrency from the start, nanoseconds.
     pub ramp_ns: u64,
@@ -137,7 +138,8 @@ pub struct TlsPlan {
     pub insecure: bool,
 }
 
-/// How load is offered.
+/// How load is offered. Where the workload has conversations, these are what is started: `parallel` of them go on at a
+/// time, each with one request in flight, and the places of a schedule are those of their first turns.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Load {
     /// `parallel` requests in flight at all times.

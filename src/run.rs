@@ -12,7 +12,7 @@ use crate::engine::{Engine, EngineError, PhaseEnd, PhaseRequest};
 use crate::log::Log;
 use crate::plan::{Load, Plan};
 use crate::record::collector::{Collector, CollectorSettings, Notice};
-use crate::record::facts::{ClockPair, RunEnd, RunFacts};
+use crate::record::facts::{ClockPair, ConversationFacts, RunEnd, RunFacts};
 use crate::record::finding::Finding;
 use crate::record::live::Live;
 use crate::record::store::{RunStart, StoreError};
@@ -107,7 +107,7 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     let series = watch.visualizer.as_ref().map(|feed| feed.series(plan));
     let collector = start_collector(plan, &workload, watch, series.clone(), collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
-    let outcome = run_phases(&mut engine, plan, watch, collector.live(), &parcels, &mut notes);
+    let outcome = run_phases(&mut engine, plan, &workload, watch, collector.live(), &parcels, &mut notes);
     notes.extend(engine.notes.iter().map(|note| Finding::note("engine", note.clone())));
     if let Some(text) = watch.local.and_then(Local::died) {
         notes.push(Finding::caution("server_died", format!("The server ended during the run: {text}")));
@@ -228,7 +228,7 @@ fn start_collector(
     write_file(plan, "benchmark_args.json", &plan.report.arguments_json)?;
     let log = watch.log.clone();
     let start = RunStart {
-        facts: RunFacts::of(plan, &workload.id_prefix),
+        facts: facts(plan, workload),
         clock: clock_pair(),
         save: plan.save,
         arguments_json: plan.report.arguments_json.clone(),
@@ -252,9 +252,21 @@ fn start_collector(
     Ok(Collector::start(settings, parcels, empties, workload.clone())?)
 }
 
+/// The facts of a run; of conversations, every turn is a request.
+fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
+    let mut facts = RunFacts::of(plan, &workload.id_prefix);
+    if let Some(conversations) = &workload.conversations {
+        facts.conversations = Some(ConversationFacts { planned: plan.requests, thinks: conversations.thinks() });
+        facts.requests = plan.requests.map(|number| workload.requests_of(Phase::Measured, number));
+        facts.warmup_requests = workload.requests_of(Phase::Warmup, plan.warmup_requests);
+    }
+    facts
+}
+
 fn run_phases(
     engine: &mut Engine,
     plan: &Plan,
+    workload: &Workload,
     watch: &Watch<'_>,
     live: &Arc<Live>,
     parcels: &Sender<Parcel>,
@@ -269,7 +281,7 @@ fn run_phases(
             ramp_ns: 0,
             parcels: parcels.clone(),
         };
-        run_phase(engine, request, watch, live, parcels)?;
+        run_phase(engine, request, workload, watch, live, parcels)?;
     }
     if watch.stop.load(Ordering::Relaxed) != 0 {
         return Ok(());
@@ -283,7 +295,7 @@ fn run_phases(
         parcels: parcels.clone(),
     };
     let scraper = start_scraper(plan, watch, parcels, notes);
-    let outcome = run_phase(engine, request, watch, live, parcels);
+    let outcome = run_phase(engine, request, workload, watch, live, parcels);
     notes.extend(scraper.into_iter().flat_map(Scraper::finish));
     outcome
 }
@@ -312,11 +324,13 @@ fn start_scraper(
 fn run_phase(
     engine: &mut Engine,
     request: PhaseRequest,
+    workload: &Workload,
     watch: &Watch<'_>,
     live: &Arc<Live>,
     parcels: &Sender<Parcel>,
 ) -> Result<(), RunError> {
-    let (phase, total, duration_ns) = (request.phase, request.requests, request.duration_ns);
+    let (phase, duration_ns) = (request.phase, request.duration_ns);
+    let total = request.requests.map(|number| workload.requests_of(phase, number));
     let (live, clock) = (live.clone(), Clock::new());
     let began = clock.now();
     let read = move || {

@@ -77,6 +77,13 @@ pub struct Spec {
     pub image_format: Option<String>,
     pub image_num: Option<u32>,
     pub dataset_offset: u64,
+    /// The requests are turns of conversations; the datasets that have them need no flag to say so.
+    pub multi_turn: bool,
+    pub min_turns: Option<u32>,
+    pub max_turns: Option<u32>,
+    /// One length, or the two ends of a range; empty: none.
+    #[serde(rename = "think_time")]
+    pub think_time_s: Vec<f64>,
     /// A text, or `@` and a file.
     pub prompt: Option<String>,
     /// JSON as text, `%m` and `%p` in it.
@@ -199,6 +206,10 @@ impl Default for Spec {
             image_format: None,
             image_num: None,
             dataset_offset: 0,
+            multi_turn: false,
+            min_turns: None,
+            max_turns: None,
+            think_time_s: Vec::new(),
             prompt: None,
             query_template: None,
             min_prompt_length: 0,

@@ -26,8 +26,13 @@ with con:
               (request['messages'][0]['content'], row[2], response_content, row[3]))
 "#;
 
-/// Runs `ringmark perf` against the built-in server into `folder`.
+/// Runs `ringmark perf` against the built-in server with one prompt into `folder`.
 fn perf(folder: &Path, arguments: &[&str]) {
+    perf_of(folder, &[&["--prompt", "你好, \"world\""], arguments].concat());
+}
+
+/// The same without the prompt.
+fn perf_of(folder: &Path, arguments: &[&str]) {
     let outputs = folder.join("outputs");
     let output = Command::new(env!("CARGO_BIN_EXE_ringmark"))
         .current_dir(folder)
@@ -40,7 +45,7 @@ fn perf(folder: &Path, arguments: &[&str]) {
             "--sleep-interval",
             "0",
         ])
-        .args(["--workers", "1", "--prompt", "你好, \"world\"", "--outputs-dir"])
+        .args(["--workers", "1", "--outputs-dir"])
         .arg(outputs)
         .args(arguments)
         .output()
@@ -109,7 +114,11 @@ fn the_json_files_fit_their_schemas() {
     let folder = tempfile::tempdir().unwrap();
     perf(folder.path(), &["-n", "20", "--parallel", "2", "--slo", "p99_ttft<=10s"]);
     perf(folder.path(), &["-n", "20", "--open-loop", "--rate", "200", "--no-stream"]);
-    for run in ["parallel_2_number_20", "rate_200.0_number_20"] {
+    let talk = folder.path().join("talk.jsonl");
+    std::fs::write(&talk, "[\"a\", \"b\"]\n").unwrap();
+    let conversations = ["--multi-turn", "--dataset", "custom_multi_turn", "--dataset-path", talk.to_str().unwrap()];
+    perf_of(folder.path(), &[&["-n", "3", "--think-time", "0.001"][..], &conversations].concat());
+    for run in ["parallel_2_number_20", "rate_200.0_number_20", "parallel_1_number_3"] {
         for name in ["benchmark_summary", "benchmark_percentile", "benchmark_args"] {
             let value = json(&folder.path().join("outputs/mock").join(run).join(format!("{name}.json")));
             let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/schema").join(format!("{name}.schema.json"));

@@ -2,7 +2,7 @@
 
 mod records;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use records::{ORIGIN, at, closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
@@ -32,6 +32,7 @@ fn full_record(block: &mut Block) -> RequestRecord {
         phase: Phase::Measured,
         worker: 3,
         lane: 70_000,
+        conversation: Some(u64::from(u32::MAX) + 9),
         turn: 2,
         reused: true,
         retried: true,
@@ -69,6 +70,8 @@ fn full_record(block: &mut Block) -> RequestRecord {
         reasoning: block.keep_bytes(b"because"),
         error: block.keep_bytes(b"engine died"),
         raw: block.keep_bytes(b"data: \xff\n\n"),
+        // Goes into a table of its own.
+        body: Default::default(),
     }
 }
 
@@ -79,6 +82,7 @@ fn spelled_out(record: &RequestRecord, block: &Block) -> String {
         text: Default::default(),
         reasoning: Default::default(),
         error: Default::default(),
+        body: Default::default(),
         raw: Default::default(),
         ..record.clone()
     };
@@ -108,6 +112,27 @@ fn records_come_back_as_they_were() {
         })
         .unwrap();
     assert_eq!(found, expected);
+}
+
+#[test]
+fn files_from_before_conversations_are_read() {
+    let (_folder, path) = database();
+    let mut block = Block::new(0);
+    push_ok(&mut block, 2, 10, &[50, 60, 70]);
+    collect(&path, start(closed(1, 1), Save::Text), vec![Parcel::Block(block)]);
+    let old = rusqlite::Connection::open(&path).unwrap();
+    let of_then = "DROP VIEW result; ALTER TABLE request DROP COLUMN conversation; PRAGMA user_version = 1";
+    old.execute_batch(of_then).unwrap();
+    let found = |path: &Path| {
+        let mut found = Vec::new();
+        let take = |block: &Block| found.extend(block.records.iter().map(|record| (record.index, record.conversation)));
+        Reader::open(path).unwrap().each_block(Phase::Measured, Detail::Everything, take).unwrap();
+        found
+    };
+    assert_eq!(found(&path), [(2, None)]);
+    old.execute_batch("PRAGMA user_version = 3").unwrap();
+    let error = Reader::open(&path).err().unwrap().to_string();
+    assert!(error.contains("has schema 3, this ringmark reads 2"), "{error}");
 }
 
 #[test]

@@ -135,7 +135,8 @@ pub struct PerfArgs {
     prefix_length: u64,
     /// Prompts: builtin (a hundred questions in several languages); from a file: line_by_line, openqa, longalpaca,
     /// sharegpt, embedding, rerank; made in exact lengths, with --tokenizer-path and --max-prompt-length: random,
-    /// random_embedding, random_rerank, random_vl (with pictures); speed_benchmark, speed_benchmark_long; trace (a file of
+    /// random_embedding, random_rerank, random_vl (with pictures); speed_benchmark, speed_benchmark_long; conversations:
+    /// random_multi_turn, share_gpt_multi_turn, custom_multi_turn (each line a list of messages or texts); trace (a file of
     /// recorded requests: their times, lengths and shared prefixes; open loop); or a program that prints one JSON per
     /// line, as ./my_prompts.py [default: builtin]
     #[arg(long, value_name = "NAME", help_heading = DATA)]
@@ -162,6 +163,20 @@ pub struct PerfArgs {
     /// Prompts to leave out at the start of the dataset; in a sweep each run goes on where the one before ended
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = DATA)]
     dataset_offset: u64,
+    /// Requests are turns of conversations: each sends what was said before, the model's own answers among it. Implied
+    /// by the datasets that have them. --number and --warmup-num then count conversations, --parallel those that go on
+    /// at a time, and --rate those that begin per second; a failed turn ends its conversation
+    #[arg(long, help_heading = DATA)]
+    multi_turn: bool,
+    /// Fewest turns of a conversation: random_multi_turn draws from here, of a file shorter ones are left out [default: 1]
+    #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = DATA)]
+    min_turns: Option<u32>,
+    /// Most turns of a conversation: random_multi_turn draws up to here, of a file longer ones are cut [default: no limit]
+    #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = DATA)]
+    max_turns: Option<u32>,
+    /// Pause between an answer and the next turn, seconds; two values: drawn uniformly for each turn [default: 0]
+    #[arg(long, value_name = "S", num_args = 1..=2, value_parser = values::seconds, help_heading = DATA)]
+    think_time: Vec<f64>,
     /// One prompt for every request: a text, or @FILE; beats the dataset
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = DATA)]
     prompt: Option<String>,
@@ -342,6 +357,10 @@ impl From<PerfArgs> for Spec {
             image_format: args.image_format,
             image_num: args.image_num,
             dataset_offset: args.dataset_offset,
+            multi_turn: args.multi_turn,
+            min_turns: args.min_turns,
+            max_turns: args.max_turns,
+            think_time_s: args.think_time,
             prompt: args.prompt,
             query_template: args.query_template,
             min_prompt_length: args.min_prompt_length,

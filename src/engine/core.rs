@@ -41,7 +41,7 @@ pub struct PhasePlan {
     pub requests: Option<u64>,
     pub duration_ns: Option<u64>,
     pub ramp_ns: u64,
-    /// The number of the next request nobody has taken.
+    /// The number of the next request (or conversation) nobody has taken.
     pub next: Arc<AtomicU64>,
     /// Where the records go.
     pub parcels: crossbeam_channel::Sender<crate::record::Parcel>,
@@ -55,11 +55,14 @@ pub struct Worker {
     pub count: u16,
 }
 
-/// A request to be sent.
+/// A request, or a conversation, to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Job {
     pub phase: Phase,
+    /// Of the request; as a lane is given it, of the conversation where there are such.
     pub index: u64,
+    pub conversation: Option<u64>,
+    pub turn: u32,
     pub due: Tick,
     pub previous_end: Option<Tick>,
 }
@@ -274,7 +277,7 @@ impl Core {
         while let Some((index, due)) = open.pop_due(now) {
             offered = true;
             self.phase.plan.next.fetch_add(1, Ordering::Relaxed);
-            let job = Job { phase: self.phase.plan.phase, index, due, previous_end: None };
+            let job = Job::new(self.phase.plan.phase, index, due);
             match self.idle_lanes.pop() {
                 Some(lane) => {
                     let state = &mut self.lanes[lane as usize];
@@ -364,6 +367,13 @@ impl Core {
         let idle = self.idle_lanes.len() as u32 == self.phase.live_lanes;
         let offering = self.phase.open.as_ref().is_some_and(|open| open.next_due().is_some());
         idle && !offering && self.unserved.is_empty()
+    }
+}
+
+impl Job {
+    /// A job that follows no other one.
+    pub fn new(phase: Phase, index: u64, due: Tick) -> Job {
+        Job { phase, index, conversation: None, turn: 0, due, previous_end: None }
     }
 }
 

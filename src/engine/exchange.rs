@@ -3,10 +3,12 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use super::conversation::Turn;
 use super::core::{Core, Job, Wait, Worker};
 use super::pool::State;
 use super::transport::{NotOpened, open, send_all};
-use crate::record::{Failure, Outcome, RequestRecord, TokenSource};
+use crate::plan::Save;
+use crate::record::{Block, Failure, Outcome, RequestRecord, Span, TokenSource};
 use crate::time::Tick;
 
 /// The instants of one exchange, as far as it got.
@@ -21,17 +23,24 @@ struct Times {
     retried: bool,
 }
 
-/// Carries one request out and keeps its record. `wire` is the lane's buffer for the request's bytes. Returns when the
-/// response ended and whether a connection could be had.
-pub async fn exchange(worker: &Worker, lane: u32, job: Job, wire: &mut Vec<u8>) -> (Tick, bool) {
-    wire.clear();
-    worker.setup.workload.write_request(job.phase, job.index, wire);
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    pub at: Tick,
+    /// A connection could be had.
+    pub connected: bool,
+    pub ok: bool,
+}
+
+/// Carries one request out and keeps its record. `wire` are the request's bytes; `turn` is told where it is one of a
+/// conversation, and takes the answer up.
+pub async fn exchange(worker: &Worker, lane: u32, job: Job, wire: &[u8], turn: Option<Turn<'_>>) -> Ended {
     let mut times = Times { picked: worker.now(), ..Times::default() };
     worker.core.borrow_mut().telemetry.request_started();
     let end = loop {
         let slot = match connection(worker, lane, &mut times).await {
             Ok(slot) => slot,
-            Err(error) => break (keep_unconnected(worker, lane, job, times, &error), false),
+            Err(error) => break keep_unconnected(worker, lane, job, times, &error, turn),
         };
         respond(worker, lane, slot, job, &mut times, wire).await;
         if times.reused && !times.retried && died_unanswered(worker, slot) {
@@ -41,7 +50,7 @@ pub async fn exchange(worker: &Worker, lane: u32, job: Job, wire: &mut Vec<u8>) 
             times.retried = true;
             continue;
         }
-        break (keep(worker, lane, slot, job, times), true);
+        break keep(worker, lane, slot, job, times, turn);
     };
     worker.core.borrow_mut().telemetry.request_ended();
     end
@@ -122,15 +131,20 @@ fn died_unanswered(worker: &Worker, slot: u32) -> bool {
     broken && answer.seen.received_bytes == 0
 }
 
-/// Writes the record of a request that was sent, and puts its connection back or closes it. Returns its end.
-fn keep(worker: &Worker, lane: u32, slot: u32, job: Job, times: Times) -> Tick {
+/// Writes the record of a request that was sent, and puts its connection back or closes it.
+fn keep(worker: &Worker, lane: u32, slot: u32, job: Job, times: Times, turn: Option<Turn<'_>>) -> Ended {
     let core = &mut *worker.core.borrow_mut();
     let Core { pool, outbox, telemetry, inbox, .. } = core;
     let connection = &mut pool.slots[slot as usize];
     let end = connection.ended;
     let seen = &connection.answer.seen;
     let usage = seen.usage;
+    let outcome = connection.answer.outcome();
     let block = &mut outbox.block;
+    let body = keep_body(worker, block, turn.as_ref());
+    if let Some(mut turn) = turn.filter(|_| outcome == Outcome::Ok) {
+        turn.add_answer(&seen.text);
+    }
     let record = RequestRecord {
         connected: times.connected,
         tls_handshake_ns: times.tls_handshake_ns,
@@ -142,7 +156,7 @@ fn keep(worker: &Worker, lane: u32, slot: u32, job: Job, times: Times) -> Tick {
         first_token: seen.first_token,
         last_token: seen.last_token,
         end,
-        outcome: connection.answer.outcome(),
+        outcome,
         streamed: seen.streamed,
         status: seen.status,
         input_tokens: usage.input_tokens,
@@ -163,6 +177,7 @@ fn keep(worker: &Worker, lane: u32, slot: u32, job: Job, times: Times) -> Tick {
         text: block.keep_bytes(&seen.text),
         reasoning: block.keep_bytes(&seen.reasoning),
         error: block.keep_bytes(seen.error.as_bytes()),
+        body,
         raw: block.keep_bytes(&seen.raw),
         ..begun(worker, lane, job, times)
     };
@@ -173,24 +188,41 @@ fn keep(worker: &Worker, lane: u32, slot: u32, job: Job, times: Times) -> Tick {
     } else if let Err(error) = pool.close(slot, inbox) {
         core.trouble = Some(error);
     }
-    end
+    Ended { at: end, connected: true, ok: outcome == Outcome::Ok }
 }
 
-/// Writes the record of a request for which no connection could be had. Returns its end.
-fn keep_unconnected(worker: &Worker, lane: u32, job: Job, times: Times, error: &NotOpened) -> Tick {
+/// Writes the record of a request for which no connection could be had.
+fn keep_unconnected(
+    worker: &Worker,
+    lane: u32,
+    job: Job,
+    times: Times,
+    error: &NotOpened,
+    turn: Option<Turn<'_>>,
+) -> Ended {
     let core = &mut *worker.core.borrow_mut();
     let end = core.clock.now();
     let outcome = if core.phase.killed { Outcome::Unfinished } else { Outcome::Failed(error.failure) };
     let error = core.outbox.block.keep_bytes(error.text.as_bytes());
-    let record = RequestRecord { end, outcome, error, retried: times.retried, ..begun(worker, lane, job, times) };
+    let body = keep_body(worker, &mut core.outbox.block, turn.as_ref());
+    let record = RequestRecord { end, outcome, error, body, retried: times.retried, ..begun(worker, lane, job, times) };
     core.outbox.keep(record, &mut core.telemetry);
-    end
+    Ended { at: end, connected: false, ok: false }
+}
+
+/// The body of a turn travels with its record where anybody will ask for it: nobody else knows the answers in it.
+fn keep_body(worker: &Worker, block: &mut Block, turn: Option<&Turn<'_>>) -> Span {
+    let plan = &worker.setup.plan;
+    let wanted = plan.save != Save::Metrics || plan.report.debug;
+    turn.filter(|_| wanted).map_or(Span::default(), |turn| block.keep_bytes(turn.body))
 }
 
 fn begun(worker: &Worker, lane: u32, job: Job, times: Times) -> RequestRecord {
     RequestRecord {
         index: job.index,
         phase: job.phase,
+        conversation: job.conversation,
+        turn: job.turn,
         worker: worker.number,
         lane,
         due: job.due,

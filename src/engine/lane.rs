@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
+use super::conversation::{Scratch, carry};
 use super::core::{Job, Wait, Worker};
-use super::exchange::exchange;
 use crate::time::{MS, Tick};
 
 /// After a connection was refused a lane pauses this long: a dead server is not hammered.
@@ -16,12 +16,12 @@ const REFUSED_PAUSE_NS: u64 = 10 * MS;
 /// A lane of a closed loop, from its place in the ramp until no request is left.
 pub async fn closed(worker: Rc<Worker>, lane: u32, starts_at: Tick) {
     worker.sleep_until(lane, starts_at).await;
-    let mut wire = Vec::new();
+    let mut scratch = Scratch::default();
     let mut previous_end = None;
     while let Some(job) = next_job(&worker, lane, previous_end).await {
-        let (end, connected) = exchange(&worker, lane, job, &mut wire).await;
-        previous_end = Some(end);
-        if !connected {
+        let ended = carry(&worker, lane, job, &mut scratch).await;
+        previous_end = Some(ended.at);
+        if !ended.connected {
             worker.sleep_until(lane, worker.now().plus_ns(REFUSED_PAUSE_NS)).await;
         }
     }
@@ -43,8 +43,7 @@ async fn next_job(worker: &Worker, lane: u32, previous_end: Option<Tick>) -> Opt
         Some(due) => {
             worker.sleep_until(lane, due).await;
             if worker.core.borrow().phase.is_stopping(due.max(worker.now())) {
-                // Taken but never sent: it counts as unsent.
-                worker.core.borrow().phase.plan.next.fetch_sub(1, Ordering::Relaxed);
+                give_back(worker, index);
                 return None;
             }
             due
@@ -52,15 +51,30 @@ async fn next_job(worker: &Worker, lane: u32, previous_end: Option<Tick>) -> Opt
         None => worker.now(),
     };
     let phase = worker.core.borrow().phase.plan.phase;
-    Some(Job { phase, index, due, previous_end })
+    Some(Job { previous_end, ..Job::new(phase, index, due) })
+}
+
+/// What was taken but never sent counts as unsent.
+fn give_back(worker: &Worker, index: u64) {
+    let core = &mut *worker.core.borrow_mut();
+    let plan = &core.phase.plan;
+    match &worker.setup.workload.conversations {
+        None => drop(plan.next.fetch_sub(1, Ordering::Relaxed)),
+        // Conversations differ in turns, and a later one may have been sent: this one's are counted by themselves.
+        Some(conversations) if plan.requests.is_some() => {
+            core.telemetry.unsent += u64::from(conversations.turns(plan.phase, index));
+        }
+        // Without a number nothing was scheduled that was not sent.
+        Some(_) => {}
+    }
 }
 
 /// A lane of an open loop: carries `first`, then whatever it is given until the phase is over.
 pub async fn open(worker: Rc<Worker>, lane: u32, first: Job) {
-    let mut wire = Vec::new();
+    let mut scratch = Scratch::default();
     let mut next = Some(first);
     while let Some(job) = next {
-        exchange(&worker, lane, job, &mut wire).await;
+        carry(&worker, lane, job, &mut scratch).await;
         next = given_job(&worker, lane).await;
     }
     worker.lane_ended();

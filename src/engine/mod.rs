@@ -6,6 +6,7 @@
 //! ```
 
 pub mod clock;
+pub mod conversation;
 pub mod core;
 pub mod exchange;
 pub mod inbox;
@@ -69,6 +70,7 @@ pub struct PhaseEnd {
 /// Running workers, idle between phases; connections live across phases.
 pub struct Engine {
     workers: Vec<Handle>,
+    workload: Arc<Workload>,
     clock: Clock,
     /// What the workers had to make do with.
     pub notes: Vec<String>,
@@ -95,12 +97,12 @@ impl Engine {
         let tls = plan.target.tls.as_ref().map(tls::config).transpose().map_err(EngineError::Tls)?;
         let cores = plan.cores.clone();
         let connections = AtomicU64::new(0);
-        let setup = Arc::new(Setup { plan, workload, tls, stop, connections });
+        let setup = Arc::new(Setup { plan, workload: workload.clone(), tls, stop, connections });
         let count = cores.len() as u16;
         let start =
             |(number, core): (usize, &usize)| start_worker(setup.clone(), number as u16, count, *core, empties.clone());
         let workers = cores.iter().enumerate().map(start).collect::<Result<_, _>>().map_err(EngineError::Thread)?;
-        Ok(Engine { workers, clock: Clock::new(), notes: Vec::new() })
+        Ok(Engine { workers, workload, clock: Clock::new(), notes: Vec::new() })
     }
 
     /// Runs one phase to its end.
@@ -134,7 +136,9 @@ impl Engine {
         self.notes.sort();
         self.notes.dedup();
         if let (Some(report), Some(requests)) = (reports.first_mut(), plan.requests) {
-            report.unsent = requests.saturating_sub(next.load(Ordering::Relaxed));
+            let all = self.workload.requests_of(request.phase, requests);
+            let begun = self.workload.requests_of(request.phase, next.load(Ordering::Relaxed).min(requests));
+            report.unsent += all - begun;
         }
         Ok(PhaseEnd { started, reports })
     }

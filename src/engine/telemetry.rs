@@ -17,6 +17,8 @@ pub struct Telemetry {
     pub in_flight: u64,
     pub peak_in_flight: u64,
     pub extra_blocks: u64,
+    /// Turns of conversations that ended early.
+    pub unsent: u64,
 }
 
 /// Lags are kept with two significant digits, up to this.
@@ -34,6 +36,7 @@ impl Telemetry {
             in_flight: 0,
             peak_in_flight: 0,
             extra_blocks: 0,
+            unsent: 0,
         }
     }
 
@@ -86,7 +89,7 @@ impl Telemetry {
             connections_opened: 0,
             peak_in_flight: self.peak_in_flight,
             extra_blocks: self.extra_blocks,
-            unsent: 0,
+            unsent: self.unsent,
         }
     }
 }

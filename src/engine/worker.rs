@@ -194,7 +194,8 @@ fn answer_options(setup: &Setup) -> AnswerOptions {
     AnswerOptions {
         dialect: setup.plan.dialect,
         stream: setup.plan.stream,
-        keep_text: setup.plan.save != Save::Metrics,
+        // The next turn of a conversation says the answer again, kept or not.
+        keep_text: setup.plan.save != Save::Metrics || setup.workload.conversations.is_some(),
         keep_raw: setup.plan.save == Save::Full || setup.plan.report.debug,
         max_event_bytes: MAX_EVENT_BYTES,
     }

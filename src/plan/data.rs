@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Arrival, Endpoint, PlanError, Schedule, spell};
+use super::{Arrival, Endpoint, PlanError, Schedule, spell, turns};
 use crate::api::Dialect;
 use crate::spec::Spec;
 use crate::workload::files::Shape;
@@ -16,7 +16,7 @@ use crate::workload::tokens::TokenUse;
 use crate::workload::trace::Trace;
 use crate::workload::{Lengths, Source, speed};
 
-const DATASETS: [&str; 14] = [
+const DATASETS: [&str; 19] = [
     "builtin",
     "line_by_line",
     "openqa",
@@ -30,11 +30,24 @@ const DATASETS: [&str; 14] = [
     "rerank",
     "speed_benchmark",
     "speed_benchmark_long",
+    "random_multi_turn",
+    "share_gpt_multi_turn",
+    "share_gpt_zh_multi_turn",
+    "share_gpt_en_multi_turn",
+    "custom_multi_turn",
     "trace",
 ];
 /// Datasets that are made in lengths of their own, so that nothing is left out by its length.
-const MADE: [&str; 7] =
-    ["trace", "random_vl", "random", "random_embedding", "random_rerank", "speed_benchmark", "speed_benchmark_long"];
+const MADE: [&str; 8] = [
+    "trace",
+    "random_vl",
+    "random",
+    "random_embedding",
+    "random_rerank",
+    "random_multi_turn",
+    "speed_benchmark",
+    "speed_benchmark_long",
+];
 /// Requests of a run for which neither `--number` nor `--duration` is given.
 const DEFAULT_NUMBER: u64 = 1000;
 /// The dataset whose times are the schedule.
@@ -58,6 +71,9 @@ pub fn source(
         return Err(PlanError::Unknown { flag: "--dataset", kind: "dataset", given, suggested, known: &DATASETS });
     }
     check_belonging(spec)?;
+    if let Some(conversations) = turns::source(spec)? {
+        return Ok(conversations);
+    }
     if let Some(prompt) = &spec.prompt {
         if spec.dataset.is_some() || spec.dataset_path.is_some() || spec.dataset_offset > 0 {
             notes.push("--prompt is given: the dataset is not read".to_string());
@@ -264,7 +280,8 @@ fn check_belonging(spec: &Spec) -> Result<(), PlanError> {
     Ok(())
 }
 
-fn random_lengths(name: &str, spec: &Spec) -> Result<RandomLengths, PlanError> {
+/// The range of lengths that random texts are drawn from.
+pub fn random_lengths(name: &str, spec: &Spec) -> Result<RandomLengths, PlanError> {
     if spec.tokenizer_path.is_none() {
         return Err(PlanError::conflict(format!(
             "--dataset {name} makes prompts of exact token counts: add --tokenizer-path"

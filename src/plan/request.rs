@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{PlanError, api, data};
+use super::{PlanError, api, data, turns};
 use crate::api::Dialect;
 use crate::api::query_template::QueryTemplate;
 use crate::api::render::{MaxTokens, Options, Sampling};
@@ -35,6 +35,7 @@ pub fn recipe(
         extra: extra(spec.extra_args.as_deref())?,
     };
     let source = data::source(spec, trace, &mut options.extra, notes)?;
+    turns::check_dialect(&source, dialect)?;
     options.stream = api::stream(spec, &options);
     notes.extend(api::notes(spec, &options));
     Ok(Recipe {

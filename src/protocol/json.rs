@@ -234,6 +234,27 @@ pub fn unescape_into(body: &[u8], text: &mut Vec<u8>) -> bool {
     good
 }
 
+/// Appends `text` as it stands between the quotes of a JSON string.
+pub fn escape_into(text: &str, json: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut rest = text.as_bytes();
+    while let Some(plain) = rest.iter().position(|&byte| byte == b'\\' || byte == b'"' || byte < 0x20) {
+        json.extend_from_slice(&rest[..plain]);
+        match rest[plain] {
+            b'\n' => json.extend_from_slice(b"\\n"),
+            b'\r' => json.extend_from_slice(b"\\r"),
+            b'\t' => json.extend_from_slice(b"\\t"),
+            byte @ (b'"' | b'\\') => json.extend_from_slice(&[b'\\', byte]),
+            byte => {
+                json.extend_from_slice(b"\\u00");
+                json.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
+        }
+        rest = &rest[plain + 1..];
+    }
+    json.extend_from_slice(rest);
+}
+
 /// The character of an escape and the length of what follows its backslash.
 fn escape(tail: &[u8]) -> Option<(char, usize)> {
     let simple = match tail.first()? {

@@ -4,6 +4,7 @@
 //! that can no longer be written does not end the run: counting goes on, the failure is told once, and the end says
 //! how many requests are missing.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +17,7 @@ use super::facts::RunEnd;
 use super::finding::Finding;
 use super::live::{Live, Meter, Snapshot};
 use super::store::{RunStart, StoreError, Writer};
-use super::{Block, Parcel, Phase, trace};
+use super::{Block, Parcel, Phase, RequestRecord, trace};
 use crate::workload::Workload;
 
 /// Time between two commits at most, and between two refreshes of the live quantiles.
@@ -196,7 +197,7 @@ impl Keeper {
 
     fn tell(&mut self, block: &Block) {
         for record in &block.records {
-            let body = self.workload.body(record.phase, record.index);
+            let body = body_of(&self.workload, block, record);
             for line in trace::lines(record, block, &body) {
                 (self.notify)(Notice::Trace(&line));
             }
@@ -206,7 +207,7 @@ impl Keeper {
     fn store_block(&mut self, block: &Block) {
         let rows = block.records.len() as u64;
         let workload = self.workload.clone();
-        self.attempt(rows, |writer| writer.add_block(block, |record| workload.body(record.phase, record.index)));
+        self.attempt(rows, |writer| writer.add_block(block, |record| body_of(&workload, block, record)));
         if self.rows_open >= ROWS_PER_COMMIT {
             self.commit();
         }
@@ -260,5 +261,13 @@ impl Keeper {
         // Tried even after a failure: a disk that was full may have room again for these few rows.
         let closed = self.writer.add_findings(findings).and_then(|()| self.writer.close(&end));
         CollectorEnd { rows: self.rows, rows_lost: self.rows_lost, error: self.error.or(closed.err()), peak_backlog }
+    }
+}
+
+/// The JSON body of a request: its own, where it brought one, else that of the workload.
+fn body_of<'a>(workload: &'a Workload, block: &'a Block, record: &RequestRecord) -> Cow<'a, [u8]> {
+    match record.body.len {
+        0 => workload.body(record.phase, record.index),
+        _ => Cow::Borrowed(record.body.of(&block.bytes)),
     }
 }

@@ -23,8 +23,11 @@ pub struct RunFacts {
     pub rate_per_s: Option<f64>,
     /// How the schedule is drawn, as typed on the command line.
     pub arrival: Option<String>,
-    /// Requests measured; `None` when only the duration ends the run.
+    /// Requests measured, every turn of every conversation among them; `None` when only the duration ends the run.
     pub requests: Option<u64>,
+    /// What is special about conversations; `None` for single requests.
+    #[serde(default)]
+    pub conversations: Option<ConversationFacts>,
     pub duration_ns: Option<u64>,
     pub drain_ns: u64,
     pub warmup_requests: u64,
@@ -38,6 +41,15 @@ pub struct RunFacts {
     /// Objectives as typed after `--slo`; empty without.
     #[serde(default)]
     pub slo: String,
+}
+
+/// A load of conversations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConversationFacts {
+    /// Conversations measured; `None` when only the duration ends the run.
+    pub planned: Option<u64>,
+    /// There is a pause between two turns.
+    pub thinks: bool,
 }
 
 /// How load is offered; see [`Load`].
@@ -71,6 +83,7 @@ impl RunFacts {
             rate_per_s: schedule.map(|s| s.rate_per_s),
             arrival: schedule.map(|s| arrival_name(&s.arrival)),
             requests: plan.requests,
+            conversations: None,
             duration_ns: plan.duration_ns,
             drain_ns: plan.drain_ns,
             warmup_requests: plan.warmup_requests,

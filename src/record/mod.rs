@@ -23,6 +23,8 @@ pub struct RequestRecord {
     pub worker: u16,
     /// Worker-local number of the lane that carried it.
     pub lane: u32,
+    /// The number of its conversation in its phase, from 0; `None` for single requests.
+    pub conversation: Option<u64>,
     /// The turn of its conversation, from 0; 0 for single requests.
     pub turn: u32,
     /// The connection had carried an earlier request.
@@ -86,6 +88,9 @@ pub struct RequestRecord {
     pub text: Span,
     pub reasoning: Span,
     pub error: Span,
+    /// The request's JSON body, where the workload alone cannot give it: what a turn of a conversation sends depends on
+    /// the answers before it. In [`Block::bytes`].
+    pub body: Span,
     /// The raw response body, kept with `--save full`, in [`Block::bytes`].
     pub raw: Span,
 }

@@ -26,6 +26,9 @@ pub fn summary(s: &Summary) -> Json {
     if !s.speed.is_empty() {
         out.insert("Speed benchmark".to_string(), speed(s));
     }
+    if s.turns.is_some() {
+        out.insert("Multi-turn".to_string(), super::turns::json(s));
+    }
     out.insert("server".to_string(), super::server::json(s));
     out.insert("server_use".to_string(), super::server::use_json(s));
     out.insert("Findings".to_string(), json!(s.findings));

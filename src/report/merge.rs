@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::{Measured, workload};
+use crate::record::facts::ConversationFacts;
 use crate::record::finding::Finding;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError, StoredRun};
@@ -84,6 +85,10 @@ fn join(mut first: StoredRun, mut shard: StoredRun) -> StoredRun {
     facts.parallel = facts.parallel.zip(other.parallel).map(|(a, b)| a.saturating_add(b));
     facts.rate_per_s = facts.rate_per_s.zip(other.rate_per_s).map(|(a, b)| a + b);
     facts.requests = facts.requests.zip(other.requests).map(|(a, b)| a.saturating_add(b));
+    facts.conversations = facts.conversations.zip(other.conversations).map(|(a, b)| ConversationFacts {
+        planned: a.planned.zip(b.planned).map(|(a, b)| a.saturating_add(b)),
+        thinks: a.thinks || b.thinks,
+    });
     facts.workers = facts.workers.saturating_add(other.workers);
     first.end = first.end.zip(shard.end).map(|(mut a, b)| {
         a.interrupted |= b.interrupted;

@@ -12,6 +12,7 @@ pub mod rows;
 pub mod screen;
 pub mod server;
 pub mod table;
+pub mod turns;
 pub mod workload;
 
 use std::path::Path;

@@ -3,6 +3,7 @@
 use super::rows::{self, Value};
 use super::server;
 use super::table::{Align, Table, cut, number, wrap};
+use super::turns;
 use crate::plan::slo::Criterion;
 use crate::record::finding::{Finding, Severity};
 use crate::stats::Summary;
@@ -25,6 +26,7 @@ pub fn render(s: &Summary, width: usize) -> String {
     out.push_str(&speed(s));
     out.push_str(&failures(s, width));
     out.push_str(&percentiles(s, width));
+    out.push_str(&turns::text(s));
     out.push_str(&intervals(s));
     out.push_str(&steady(s));
     out.push_str("\nClient's own figures:\n");

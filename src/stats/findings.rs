@@ -36,13 +36,14 @@ const OFFERED_CONCURRENCY: f64 = 0.95;
 
 /// Every finding about the figures of a run.
 pub fn of(summary: &Summary, workers: &[&WorkerReport]) -> Vec<Finding> {
-    let checks: [fn(&Summary) -> Option<Finding>; 16] = [
+    let checks: [fn(&Summary) -> Option<Finding>; 17] = [
         totals,
         rows_lost,
         little,
         cap_exceeded,
         ended,
         failures,
+        broken_conversations,
         send_lag,
         rate_kept,
         growth,
@@ -147,6 +148,17 @@ fn failures(s: &Summary) -> Option<Finding> {
     })
 }
 
+fn broken_conversations(s: &Summary) -> Option<Finding> {
+    let turns = s.turns.as_ref().filter(|turns| turns.broken > 0)?;
+    Some(Finding::note(
+        "conversations",
+        format!(
+            "{} of {} conversations ended with a failed turn: what was to come after it counts as unsent.",
+            turns.broken, turns.begun
+        ),
+    ))
+}
+
 fn send_lag(s: &Summary) -> Option<Finding> {
     let lag = s.client.own_send_lag;
     let ttft_ns = s.series.ttft_s.value(500)? * 1e9;
@@ -202,7 +214,8 @@ fn growth(s: &Summary) -> Option<Finding> {
 fn offered_concurrency(s: &Summary) -> Option<Finding> {
     let cap = f64::from(s.facts.parallel?);
     // With few waves the time between the first and the last request sent is mostly their beginning.
-    let enough = s.facts.mode == Mode::Closed && s.facts.ramp_ns == 0 && s.counts.ok as f64 >= 4.0 * cap;
+    let steady = s.facts.ramp_ns == 0 && !s.facts.conversations.is_some_and(|conversations| conversations.thinks);
+    let enough = s.facts.mode == Mode::Closed && steady && s.counts.ok as f64 >= 4.0 * cap;
     let mean = s.concurrency.mean_while_sending?;
     (enough && mean < OFFERED_CONCURRENCY * cap).then(|| {
         Finding::caution(

@@ -10,10 +10,14 @@ use crate::record::{Block, Failure, Outcome, RequestRecord};
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub index: u64,
+    /// Of the conversation it is a turn of.
+    pub conversation: Option<u64>,
+    pub turn: u32,
     pub due: u64,
     pub write_start: Option<u64>,
     pub end: u64,
     pub ok: bool,
+    pub failed: bool,
     pub streamed: bool,
     pub ttft: Option<u64>,
     pub service_ttft: Option<u64>,
@@ -23,6 +27,7 @@ pub struct Sample {
     pub package_latency: Option<f64>,
     pub input_tokens: Option<u32>,
     pub output_tokens: Option<u32>,
+    pub cached_tokens: Option<u32>,
     pub output_rate: Option<f64>,
     pub total_rate: Option<f64>,
     pub events: u32,
@@ -167,10 +172,13 @@ fn in_time_order(mut gaps: Vec<Gap>) -> Vec<f64> {
 fn sample(record: &RequestRecord, gap_start: usize, gap_count: usize) -> Sample {
     Sample {
         index: record.index,
+        conversation: record.conversation,
+        turn: record.turn,
         due: record.due.0,
         write_start: record.write_start.map(|tick| tick.0),
         end: record.end.0,
         ok: record.outcome == Outcome::Ok,
+        failed: matches!(record.outcome, Outcome::Failed(_)),
         streamed: record.streamed,
         ttft: metric::ttft_ns(record),
         service_ttft: metric::service_ttft_ns(record),
@@ -180,6 +188,7 @@ fn sample(record: &RequestRecord, gap_start: usize, gap_count: usize) -> Sample 
         package_latency: metric::package_latency_ns(record),
         input_tokens: record.input_tokens,
         output_tokens: record.output_tokens,
+        cached_tokens: record.cached_tokens,
         output_rate: metric::output_rate_per_s(record),
         total_rate: metric::total_rate_per_s(record),
         events: record.events,

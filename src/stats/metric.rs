@@ -30,9 +30,11 @@ pub fn connect_ns(record: &RequestRecord) -> Option<u64> {
     (!record.reused && length > 0).then_some(length)
 }
 
-/// `write_start − previous_end`: how long the lane of a closed loop stood idle by our doing.
+/// `write_start − previous_end`: how long the lane of a closed loop stood idle by our doing. The pause before a later
+/// turn of a conversation is none of it.
 pub fn turnaround_ns(record: &RequestRecord) -> Option<u64> {
-    Some(length_ns(record.previous_end?, record.write_start?))
+    let free = if record.turn > 0 { record.due } else { record.previous_end? };
+    Some(length_ns(free, record.write_start?))
 }
 
 /// `write_start − due`: how late the request went out, for whatever reason.

@@ -15,6 +15,7 @@ pub mod slo;
 pub mod speed;
 pub mod steady;
 pub mod summary;
+pub mod turns;
 
 pub use crate::record::finding::{Finding, Severity};
 pub use summary::Summary;

@@ -7,6 +7,7 @@ use super::quantile::{LEVELS, Series};
 use super::reconcile::{self, Reconciliation, Totals};
 use super::slo::Verdict;
 use super::speed::{self, SpeedRow};
+use super::turns::{self, Turns};
 use crate::plan::slo;
 use crate::record::facts::{RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
@@ -38,6 +39,8 @@ pub struct Summary {
     pub client: Client,
     /// Rows of the speed benchmark; empty for other datasets.
     pub speed: Vec<SpeedRow>,
+    /// Conversations turn by turn; `None` for single requests.
+    pub turns: Option<Turns>,
     /// Most GPU memory the server held, GiB, where it is on this machine and was watched.
     pub gpu_memory_gb: Option<f64>,
     /// How the run stands against its objectives; `None` when none were given.
@@ -212,6 +215,7 @@ impl Summary {
             } else {
                 Vec::new()
             },
+            turns: turns::of(&run.facts, &gathered.samples),
             gpu_memory_gb: run.gpu_memory_peak_bytes.map(|bytes| bytes / f64::from(1 << 30)),
             slo: None,
             server: None,

@@ -23,6 +23,10 @@ pub enum Purpose {
     Sample = 7,
     /// Pictures.
     Picture = 8,
+    /// The number of turns of a conversation.
+    Turns = 20,
+    /// The pause before a turn.
+    ThinkTime = 21,
 }
 
 /// A generator for draws in sequence.

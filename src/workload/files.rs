@@ -42,11 +42,26 @@ pub fn read(path: &Path, shape: Shape, mut take: impl FnMut(Prompt, u64) -> bool
 pub fn entries(
     path: &Path,
     text_lines: bool,
+    take: impl FnMut(Value, u64) -> Result<bool, String>,
+) -> Result<(), WorkloadError> {
+    entries_that_begin(path, text_lines, b"{\"]", take)
+}
+
+/// [`entries`] where each is a list itself.
+pub fn lists(path: &Path, take: impl FnMut(Value, u64) -> Result<bool, String>) -> Result<(), WorkloadError> {
+    entries_that_begin(path, false, b"[", take)
+}
+
+/// `signs`: what may follow the bracket of a file that is one array.
+fn entries_that_begin(
+    path: &Path,
+    text_lines: bool,
+    signs: &[u8],
     mut take: impl FnMut(Value, u64) -> Result<bool, String>,
 ) -> Result<(), WorkloadError> {
     let unreadable = |cause| WorkloadError::Unreadable { flag: FLAG, path: path.to_path_buf(), cause };
     let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
-    if begins_an_array(&mut file).map_err(unreadable)? {
+    if begins_an_array(&mut file, signs).map_err(unreadable)? {
         return array_entries(path, file, take);
     }
     let wrong = |line, what| WorkloadError::Line { path: path.to_path_buf(), line, what };
@@ -77,11 +92,12 @@ pub fn entries(
     Ok(())
 }
 
-/// Whether the first sign of the file is that of a JSON array of objects, without moving on in the file.
-fn begins_an_array(file: &mut BufReader<File>) -> std::io::Result<bool> {
+/// Whether the first sign of the file is that of a JSON array, and the second one of `inner`, without moving on in the
+/// file.
+fn begins_an_array(file: &mut BufReader<File>, inner: &[u8]) -> std::io::Result<bool> {
     let start = file.fill_buf()?;
     let mut signs = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).iter().filter(|b| !b.is_ascii_whitespace());
-    Ok(signs.next() == Some(&b'[') && matches!(signs.next(), Some(b'{' | b']' | b'"') | None))
+    Ok(signs.next() == Some(&b'[') && signs.next().is_none_or(|sign| inner.contains(sign)))
 }
 
 fn array_entries(

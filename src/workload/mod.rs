@@ -6,17 +6,19 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::api::render::{self, Body, MaxTokens, Options};
+use crate::api::render::{self, Body, MaxTokens, Options, Prompt};
 use crate::record::Phase;
 
 pub mod arrivals;
 mod builtin;
 mod chat_template;
+pub mod conversation;
 pub mod draw;
 pub mod files;
 pub mod head;
 mod line_by_line;
 pub mod making;
+pub mod multi_turn;
 pub mod parallel;
 mod program;
 mod prompt;
@@ -30,10 +32,12 @@ pub mod tokenizer;
 pub mod tokens;
 pub mod trace;
 
+use conversation::{Conversations, Gap};
 use draw::Purpose;
 use files::Shape;
 use head::Header;
 use making::Making;
+use multi_turn::{MultiTurn, TurnData};
 use random::RandomLengths;
 use random_texts::Texts;
 use random_vl::Pictures;
@@ -91,6 +95,8 @@ pub enum Source {
     ShareGpt { path: PathBuf, output_len: bool },
     /// The lengths of Qwen's speed tables; `long`: the longest of them.
     Speed { long: bool },
+    /// Conversations of several turns.
+    MultiTurn(MultiTurn),
     /// Recorded requests.
     Trace(Arc<Trace>),
     /// What a program prints.
@@ -106,6 +112,7 @@ impl Source {
             Source::Prompt(_) | Source::Builtin | Source::Random(_) | Source::RandomTexts(..) => None,
             Source::RandomVl(..) => None,
             Source::ShareGpt { .. } | Source::Speed { .. } => None,
+            Source::MultiTurn(asked) => asked.data.path(),
             Source::Trace(trace) => Some(&trace.path),
         }
     }
@@ -153,6 +160,8 @@ pub struct Workload {
     /// Distinct bodies. Measured requests take them from the first on, warm-up requests from the last one backwards,
     /// so that the measured requests do not depend on the warm-up and meet no cache that it filled for them.
     pub bodies: Vec<Body>,
+    /// Where requests are turns of conversations, these stand in the place of the bodies, of which there are none.
+    pub conversations: Option<Conversations>,
     /// The body of the connection test.
     pub preflight: Body,
     /// Range from which a `max_tokens` left open in a body is drawn.
@@ -165,13 +174,32 @@ pub struct Workload {
     pub notes: Vec<String>,
 }
 
+/// Which turn is to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct TurnOf<'a> {
+    pub conversations: &'a Conversations,
+    /// Of the conversation.
+    pub number: u64,
+    /// Of the request.
+    pub index: u64,
+}
+
 impl Workload {
     /// A workload of given bytes, as tests and calibrations use it. `bodies` must not be empty.
     pub fn fixed(head: Vec<u8>, bodies: Vec<Box<[u8]>>, id_prefix: &str) -> Workload {
         let bodies: Vec<Body> = bodies.into_iter().map(|bytes| Body { bytes, max_tokens_at: None }).collect();
         let preflight = bodies[0].clone();
         let id_prefix = id_prefix.to_string();
-        Workload { head, bodies, preflight, max_tokens: (0, 0), seed: 0, id_prefix, notes: Vec::new() }
+        Workload {
+            head,
+            bodies,
+            conversations: None,
+            preflight,
+            max_tokens: (0, 0),
+            seed: 0,
+            id_prefix,
+            notes: Vec::new(),
+        }
     }
 
     /// Reads the data and renders every request of it, for a server at `authority` (the `Host` header) and `path`.
@@ -189,12 +217,17 @@ impl Workload {
         let tokens = recipe.tokens.as_ref().map(|asked| open_tokens(asked, recipe)).transpose()?;
         let read::Found { items, notes } = read::read(recipe, tokens.as_ref(), making)?;
         let last = items.last().expect("read gives at least one prompt").clone();
-        // Each prompt goes as its bytes come, so that the two never stand in memory together.
-        let bodies: Result<Vec<Body>, WorkloadError> =
-            items.into_iter().map(|item| render_item(&recipe.options, &item, recipe)).collect();
-        let bodies = bodies?;
+        let (bodies, conversations) = match &recipe.source {
+            Source::MultiTurn(asked) => (Vec::new(), Some(Conversations::render(&items, asked.think_us, recipe)?)),
+            // Each prompt goes as its bytes come, so that the two never stand in memory together.
+            _ => {
+                let bodies = items.into_iter().map(|item| render_item(&recipe.options, &item, recipe));
+                (bodies.collect::<Result<Vec<Body>, WorkloadError>>()?, None)
+            }
+        };
+        let prompt = last.turns.first().cloned().map_or(last.prompt.clone(), Prompt::Messages);
         let preflight =
-            render_item(&preflight_options(&recipe.options), &Item { output_tokens: None, ..last }, recipe)?;
+            render_item(&preflight_options(&recipe.options), &Item { output_tokens: None, prompt, ..last }, recipe)?;
         let max_tokens = match recipe.options.sampling.max_tokens {
             Some(MaxTokens::Drawn { low, high }) => (low, high),
             _ => (0, 0),
@@ -202,6 +235,7 @@ impl Workload {
         Ok(Workload {
             head: head::write(recipe, authority, path),
             bodies,
+            conversations,
             preflight,
             max_tokens,
             seed: recipe.seed,
@@ -210,8 +244,19 @@ impl Workload {
         })
     }
 
-    /// The JSON body of request `index`.
+    /// Requests that `number` of what `--number` counts come to: as many, or every turn of so many conversations.
+    pub fn requests_of(&self, phase: Phase, number: u64) -> u64 {
+        match &self.conversations {
+            Some(conversations) => conversations.requests_before(phase, number),
+            None => number,
+        }
+    }
+
+    /// The JSON body of request `index`; empty for a turn of a conversation, which is known only when it is sent.
     pub fn body(&self, phase: Phase, index: u64) -> Cow<'_, [u8]> {
+        if self.conversations.is_some() && phase != Phase::Preflight {
+            return Cow::Borrowed(&[]);
+        }
         let body = self.template(phase, index);
         match body.max_tokens_at {
             None => Cow::Borrowed(&body.bytes),
@@ -223,26 +268,50 @@ impl Workload {
         }
     }
 
-    /// Appends the whole HTTP/1.1 request `index` of `phase` to `out`.
+    /// Appends the whole HTTP/1.1 request `index` of `phase`, no turn of a conversation, to `out`.
     pub fn write_request(&self, phase: Phase, index: u64, out: &mut Vec<u8>) {
-        const VEC: &str = "writing to a Vec cannot fail";
         let body = self.template(phase, index);
+        match body.max_tokens_at {
+            None => self.write_parts(phase, index, [&body.bytes], out),
+            Some(at) => {
+                let (before, after) = body.bytes.split_at(at as usize);
+                let limit = self.max_tokens_of(phase, index).to_string();
+                self.write_parts(phase, index, [before, limit.as_bytes(), after], out)
+            }
+        };
+    }
+
+    /// Appends request `index`, a turn of a conversation, to `out`, and says where in it the body begins. `history` are
+    /// the messages so far, this turn's at the end, as JSON between commas.
+    pub fn write_turn(&self, phase: Phase, turn: TurnOf<'_>, history: &[u8], out: &mut Vec<u8>) -> usize {
+        let TurnOf { conversations, number, index } = turn;
+        let frame = conversations.frame(phase, number);
+        let (before, after) = (&frame.before[..], &frame.after[..]);
+        let limit = self.max_tokens_of(phase, index).to_string();
+        let limit = limit.as_bytes();
+        match frame.max_tokens_at {
+            None => self.write_parts(phase, index, [before, history, after], out),
+            Some(Gap::Before(at)) => {
+                self.write_parts(phase, index, [&before[..at], limit, &before[at..], history, after], out)
+            }
+            Some(Gap::After(at)) => {
+                self.write_parts(phase, index, [before, history, &after[..at], limit, &after[at..]], out)
+            }
+        }
+    }
+
+    /// Appends a request with a body of these parts, and says where the body begins.
+    fn write_parts<const N: usize>(&self, phase: Phase, index: u64, parts: [&[u8]; N], out: &mut Vec<u8>) -> usize {
+        const VEC: &str = "writing to a Vec cannot fail";
         out.extend_from_slice(&self.head);
         if !self.id_prefix.is_empty() {
             write!(out, "X-Request-Id: {}-{}{index}\r\n", self.id_prefix, letter(phase)).expect(VEC);
         }
-        let Some(at) = body.max_tokens_at else {
-            write!(out, "Content-Length: {}\r\n\r\n", body.bytes.len()).expect(VEC);
-            out.extend_from_slice(&body.bytes);
-            return;
-        };
-        let limit = self.max_tokens_of(phase, index);
-        let digits = limit.checked_ilog10().unwrap_or(0) as usize + 1;
-        write!(out, "Content-Length: {}\r\n\r\n", body.bytes.len() + digits).expect(VEC);
-        let (before, after) = body.bytes.split_at(at as usize);
-        out.extend_from_slice(before);
-        write!(out, "{limit}").expect(VEC);
-        out.extend_from_slice(after);
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        write!(out, "Content-Length: {length}\r\n\r\n").expect(VEC);
+        let start = out.len();
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+        start
     }
 
     fn template(&self, phase: Phase, index: u64) -> &Body {
@@ -286,7 +355,12 @@ fn preflight_options(options: &Options) -> Options {
 
 fn open_tokens(asked: &TokenUse, recipe: &Recipe) -> Result<Tokens, WorkloadError> {
     let mut tokenizer = Tokenizer::open(Path::new(&asked.tokenizer))?;
-    if matches!(recipe.source, Source::Random(_) | Source::RandomTexts(..) | Source::RandomVl(..) | Source::Trace(_)) {
+    let makes_text = match &recipe.source {
+        Source::Random(_) | Source::RandomTexts(..) | Source::RandomVl(..) | Source::Trace(_) => true,
+        Source::MultiTurn(asked) => matches!(asked.data, TurnData::Random(_)),
+        _ => false,
+    };
+    if makes_text {
         tokenizer.remember_words(RANDOM_WORDS);
     }
     Tokens::new(asked, tokenizer, recipe.options.dialect)

@@ -7,7 +7,8 @@ use super::making::Making;
 use super::tokens::Tokens;
 use super::{Lengths, Recipe, Source, WorkloadError};
 use super::{
-    builtin, files, line_by_line, parallel, program, prompt, random, random_texts, random_vl, share_gpt, speed,
+    builtin, files, line_by_line, multi_turn, parallel, program, prompt, random, random_texts, random_vl, share_gpt,
+    speed,
 };
 use crate::api::render::Prompt;
 
@@ -24,6 +25,8 @@ pub struct Item {
     pub line: u64,
     /// The answer is to have so many tokens, whatever the options say.
     pub output_tokens: Option<u32>,
+    /// Of a conversation: the messages that each turn adds. Empty for single requests.
+    pub turns: Vec<Vec<Value>>,
 }
 
 impl Item {
@@ -34,7 +37,7 @@ impl Item {
 
     /// A prompt of a line.
     pub fn at(prompt: Prompt, line: u64) -> Item {
-        Item { prompt, line, output_tokens: None }
+        Item { prompt, line, output_tokens: None, turns: Vec::new() }
     }
 
     /// A mistake in this prompt, with its place.
@@ -73,6 +76,7 @@ pub fn read(recipe: &Recipe, tokens: Option<&Tokens>, making: &Making) -> Result
             let tokens = need(tokens, "--dataset sharegpt")?;
             from_offset(share_gpt::read(path, *output_len, recipe, tokens, enough, making)?, enough, recipe.offset)
         }
+        Source::MultiTurn(asked) => multi_turn::read(asked, recipe, tokens, wanted, making)?,
         Source::Trace(trace) => trace.items(recipe, tokens, making)?,
         // Its prompts have lengths of their own.
         Source::Speed { long } => from_offset(speed::read(*long, tokens)?, u64::MAX, recipe.offset),
@@ -120,7 +124,7 @@ fn from_offset(mut items: Vec<Item>, wanted: u64, offset: u64) -> Vec<Item> {
 }
 
 /// The tokenizer, which this data cannot do without.
-fn need<'a>(tokens: Option<&'a Tokens>, what: &str) -> Result<&'a Tokens, WorkloadError> {
+pub fn need<'a>(tokens: Option<&'a Tokens>, what: &str) -> Result<&'a Tokens, WorkloadError> {
     tokens.ok_or_else(|| WorkloadError::Data(format!("{what} needs --tokenizer-path")))
 }
 
@@ -137,7 +141,7 @@ fn send_as(tokens: &Tokens, recipe: &Recipe, items: &mut [Item]) -> Result<(), W
 }
 
 /// Keeps prompts of the asked length until there are enough.
-struct Sieve<'a> {
+pub struct Sieve<'a> {
     recipe: &'a Recipe,
     tokens: Option<&'a Tokens>,
     lengths: Lengths,
@@ -153,7 +157,8 @@ struct Sieve<'a> {
 }
 
 impl<'a> Sieve<'a> {
-    fn new(recipe: &'a Recipe, tokens: Option<&'a Tokens>, wanted: u64) -> Sieve<'a> {
+    /// Nothing is kept yet; `wanted` prompts are enough.
+    pub fn new(recipe: &'a Recipe, tokens: Option<&'a Tokens>, wanted: u64) -> Sieve<'a> {
         Sieve {
             recipe,
             tokens,
@@ -169,7 +174,7 @@ impl<'a> Sieve<'a> {
     }
 
     /// Looks at one prompt; says whether more are wanted.
-    fn take(&mut self, item: Item) -> bool {
+    pub fn take(&mut self, item: Item) -> bool {
         self.read += 1;
         if self.lengths == Lengths::default() {
             // Nothing is asked of the length, so nothing is measured.
@@ -212,8 +217,13 @@ impl<'a> Sieve<'a> {
         self.lengths.holds(length)
     }
 
+    /// No prompt has come here.
+    pub fn has_seen_none(&self) -> bool {
+        self.read == 0
+    }
+
     /// What was kept, from the offset on.
-    fn finish(mut self, offset: u64) -> Result<Vec<Item>, WorkloadError> {
+    pub fn finish(mut self, offset: u64) -> Result<Vec<Item>, WorkloadError> {
         self.measure();
         if let Some(error) = self.error {
             return Err(error);

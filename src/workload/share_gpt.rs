@@ -46,7 +46,7 @@ pub fn read(
             making.add(1);
             let fits = asked >= LEAST && answered >= LEAST && asked <= LONGEST_PROMPT && asked + answered <= LONGEST;
             let output_tokens = output_len.then_some(answered as u32);
-            let item = Item { prompt: Prompt::Text(prompt.clone()), line: 0, output_tokens };
+            let item = Item { output_tokens, ..Item::new(Prompt::Text(prompt.clone())) };
             let fits = fits && recipe.lengths.holds(asked);
             Ok::<_, WorkloadError>(fits.then_some(item))
         })?;

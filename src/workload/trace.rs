@@ -178,7 +178,7 @@ fn item(row: &Row, random: Option<&RandomText<'_>>, frame: u64) -> Result<Item, 
         (Asked::Lengths { input, output, blocks }, Some(random)) => {
             let length = u64::from(*input).saturating_sub(frame).max(1) as usize;
             let Made { prompt, .. } = random.blocks(row.line, blocks, length, frame)?;
-            Ok(Item { prompt, line: row.line, output_tokens: Some(*output) })
+            Ok(Item { output_tokens: Some(*output), ..Item::at(prompt, row.line) })
         }
         (Asked::Lengths { .. }, None) => Err(WorkloadError::Data(
             "this trace has lengths but no prompts: add --tokenizer-path to make them".to_string(),

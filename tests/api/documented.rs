@@ -85,6 +85,26 @@ const WARM_UP: &str = "evalscope perf \
   --dataset openqa \
   --stream";
 
+/// The warm-up of the documentation with conversations, as its note describes it.
+const MULTI_TURN: &str = "evalscope perf \
+  --url 'http://127.0.0.1:8000/v1/chat/completions' \
+  --parallel 5 \
+  --model 'qwen2.5' \
+  --number 20 \
+  --warmup-num 0.1 \
+  --api openai \
+  --dataset share_gpt_zh_multi_turn \
+  --multi-turn \
+  --min-turns 2 \
+  --max-turns 3 \
+  --max-tokens 1024 \
+  --stream";
+
+const CONVERSATIONS: &str = r#"{"conversation": [{"human": "一", "assistant": "x"}, {"human": "二", "assistant": "x"}, {"human": "三"}, {"human": "四"}]}
+{"conversation": [{"human": "only one", "assistant": "x"}]}
+{"conversation": [{"human": "a", "assistant": "x"}, {"human": "b", "assistant": "x"}]}
+"#;
+
 const EMBEDDING: &str = "evalscope perf \
  --parallel 2 \
  --number 10 \
@@ -118,12 +138,18 @@ fn run(command: &str) -> Call {
             url if url.ends_with("/embeddings") => &["mock:/v1/embeddings"],
             url if url.ends_with("/reranks") => &["mock:/v1/reranks"],
             "openqa" | "random_embedding" => &["line_by_line", "--dataset-path", "questions.txt"],
+            "share_gpt_zh_multi_turn" => &["share_gpt_zh_multi_turn", "--dataset-path", "conversations.jsonl"],
             "random_rerank" => &["line_by_line", "--dataset-path", "rerank.jsonl"],
             other => &[other],
         };
         arguments.extend(replaced.iter().map(ToString::to_string));
     }
-    let files = [("template.json", TEMPLATE), ("questions.txt", &questions()), ("rerank.jsonl", rerank)];
+    let files = [
+        ("template.json", TEMPLATE),
+        ("questions.txt", &questions()),
+        ("rerank.jsonl", rerank),
+        ("conversations.jsonl", CONVERSATIONS),
+    ];
     perf(&arguments, &files)
 }
 
@@ -170,6 +196,20 @@ fn open_loop_and_warm_up() {
     assert!(matches!(call.status, 0 | 3), "{}", call.stderr);
     assert!(call.requests("outcome").iter().all(|outcome| outcome == "ok"));
     run(WARM_UP).check(100.0);
+}
+
+#[test]
+fn conversations() {
+    let call = run(MULTI_TURN);
+    // Three turns and two, in turn.
+    call.check(50.0);
+    let lengths = call.bodies().iter().map(|body| body["messages"].as_array().unwrap().len()).collect::<Vec<_>>();
+    assert!(lengths.contains(&5) && lengths.iter().all(|length| matches!(length, 1 | 3 | 5)), "{lengths:?}");
+    let told = &call.summary()["Multi-turn"];
+    assert_eq!(
+        (&told["Conversations"], &told["Begun"], &told["Turns"][2]["Requests"]),
+        (&json!(20), &json!(20), &json!(10))
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
@@ -46,6 +47,7 @@ pub struct Ran {
     pub warmup: Vec<Kept>,
     /// Prefix of all request ids.
     pub id_prefix: String,
+    pub database: PathBuf,
     _folder: tempfile::TempDir,
 }
 
@@ -118,6 +120,7 @@ pub fn perf_until(spec: &Spec, stop: Arc<AtomicU8>) -> Result<Ran, RunError> {
         warmup: kept(&reader, Phase::Warmup),
         id_prefix: stored.facts.request_id_prefix.clone(),
         summary: finished.summary,
+        database: finished.database,
         stored,
         plan,
         _folder: folder,

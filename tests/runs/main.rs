@@ -1,5 +1,6 @@
 //! Whole runs in this process, against a mock that knows the truth or a server that fails.
 
+mod conversations;
 mod faults;
 mod harness;
 mod truth;

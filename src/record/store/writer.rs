@@ -256,6 +256,7 @@ fn add_request(
         (save == Save::Full && record.raw.len > 0).then(|| record.raw.of(&block.bytes)),
         record.arrivals.len,
         record.outcome == Outcome::Ok,
+        record.conversation.map(|number| number as i64),
     ])?;
     Ok(())
 }

@@ -24,15 +24,17 @@ pub fn lines(database: &Path, measured: &Measured) -> Result<String, StoreError>
 }
 
 fn line(record: &RequestRecord, block: &Block, measured: &Measured) -> Json {
-    let id = format!("{}-m{}", measured.summary.facts.request_id_prefix, record.index);
+    let prefix = &measured.summary.facts.request_id_prefix;
+    let id = format!("{prefix}-m{}", record.index);
+    let conversation = record.conversation.map_or_else(|| id.clone(), |number| format!("{prefix}-c{number}"));
     let at = |tick: crate::time::Tick| unix_ns(measured, tick.0);
     let unfinished = record.outcome == Outcome::Unfinished;
     json!({
         "metadata": {
-            "session_num": record.index,
+            "session_num": record.conversation.unwrap_or(record.index),
             "x_request_id": id,
-            "x_correlation_id": id,
-            "conversation_id": id,
+            "x_correlation_id": conversation,
+            "conversation_id": conversation,
             "turn_index": record.turn,
             "request_start_ns": at(record.due),
             "request_ack_ns": record.first_byte.map(at),

@@ -11,6 +11,7 @@ use crate::report::language::Language;
 use crate::report::rows::{self, Value};
 use crate::report::screen::{client_rows, percentile_columns};
 use crate::report::table::number;
+use crate::report::turns;
 use crate::stats::Summary;
 use crate::stats::quantile::LEVELS;
 use crate::time::format_ns;
@@ -126,6 +127,11 @@ pub fn run(run: &Run, folded: bool, most_dots: usize, language: Language) -> Str
     body.push_str(&findings(&s.findings, language));
     body.push_str(&charts(&plots::of_run(run, most_dots, language), language));
     let _ = write!(body, "<h3>{}</h3>{}", language.pick("Percentiles", "百分位"), percentiles(s, language));
+    if let Some((heads, rows)) = turns::cells(s) {
+        let heads: Vec<String> = heads.into_iter().map(|head| row_name(head, language).to_string()).collect();
+        let rows: Vec<(&str, Vec<String>)> = rows.into_iter().map(|cells| ("", cells)).collect();
+        let _ = write!(body, "<h3>{}</h3>{}", language.pick("Turns", "各轮对话"), table(&heads, &rows));
+    }
     let _ = write!(
         body,
         "<div class=\"two\"><div><h3>{}</h3>{}</div><div><h3>{}</h3>{}</div></div>",

@@ -3,7 +3,7 @@
 use crate::report::language::Language;
 
 /// The Chinese names of the summary's rows.
-const ROWS: [(&str, &str); 45] = [
+const ROWS: [(&str, &str); 57] = [
     ("Time taken for tests (s)", "测试总时长 (s)"),
     ("Number of concurrency", "并发数"),
     ("Total requests", "总请求数"),
@@ -49,6 +49,18 @@ const ROWS: [(&str, &str); 45] = [
     ("CPU per output event", "每个输出事件的 CPU 时间"),
     ("Context switches own / forced", "上下文切换 主动 / 被动"),
     ("Connections opened", "打开的连接数"),
+    ("Turn", "轮次"),
+    ("Requests", "请求数"),
+    ("Succeeded", "成功"),
+    ("TTFT avg (s)", "TTFT 平均 (s)"),
+    ("TTFT p99 (s)", "TTFT p99 (s)"),
+    ("Latency avg (s)", "延迟 平均 (s)"),
+    ("Latency p99 (s)", "延迟 p99 (s)"),
+    ("Input tokens", "输入token数"),
+    ("Output tokens", "输出token数"),
+    ("Said before (%)", "已有上文 (%)"),
+    ("Cached tokens", "缓存token数"),
+    ("Cached (%)", "缓存 (%)"),
 ];
 
 /// A row's name in a language; a row without a translation keeps its own.

@@ -1,0 +1,103 @@
+//! The table of a run's turns, on the screen and for programs.
+
+use serde_json::{Value as Json, json};
+
+use super::json::finite;
+use super::table::{Align, Table, number};
+use crate::stats::Summary;
+use crate::stats::turns::TurnRow;
+
+/// Rows shown on the screen and on the page; programs get all.
+const SHOWN: usize = 40;
+
+/// Heads and cells of the table; `None` where no conversation has a second turn.
+pub fn cells(s: &Summary) -> Option<(Vec<&'static str>, Vec<Vec<String>>)> {
+    let rows = &s.turns.as_ref().filter(|turns| turns.rows.len() > 1)?.rows;
+    let cached = rows.iter().any(|row| row.cached_tokens.is_some());
+    let optional = |value: Option<f64>| value.map_or_else(|| "-".to_string(), number);
+    let percent = |share: Option<f64>| share.map_or_else(|| "-".to_string(), |share| format!("{:.1}", share * 100.0));
+    let mut heads = vec![
+        "Turn",
+        "Requests",
+        "Succeeded",
+        "TTFT avg (s)",
+        "TTFT p99 (s)",
+        "Latency avg (s)",
+        "Latency p99 (s)",
+        "Input tokens",
+        "Output tokens",
+        "Said before (%)",
+    ];
+    if cached {
+        heads.extend(["Cached tokens", "Cached (%)"]);
+    }
+    let row = |row: &TurnRow| {
+        let mut cells = vec![row.turn.to_string(), row.requests.to_string(), row.ok.to_string()];
+        let figures = [
+            row.ttft_s.mean,
+            row.ttft_s.value(990),
+            row.latency_s.mean,
+            row.latency_s.value(990),
+            row.input_tokens,
+            row.output_tokens,
+        ];
+        cells.extend(figures.map(optional));
+        cells.push(percent(row.said_before_share));
+        if cached {
+            cells.extend([optional(row.cached_tokens), percent(row.cached_share)]);
+        }
+        cells
+    };
+    Some((heads, rows.iter().take(SHOWN).map(row).collect()))
+}
+
+/// The table as text; empty for single requests.
+pub fn text(s: &Summary) -> String {
+    let (Some((heads, rows)), Some(turns)) = (cells(s), &s.turns) else { return String::new() };
+    let planned = turns.planned.map_or_else(String::new, |planned| format!(" of {planned}"));
+    let more = match turns.rows.len().saturating_sub(rows.len()) {
+        0 => String::new(),
+        more => format!("{more} more turns are in benchmark_summary.json\n"),
+    };
+    let table = Table {
+        aligns: vec![Align::Decimal; heads.len()],
+        head: heads.into_iter().map(String::from).collect(),
+        rows,
+        grid: false,
+    };
+    format!(
+        "\nTurns ({}{planned} conversations begun, {} ended by a failed turn):\n{}{more}",
+        turns.begun,
+        turns.broken,
+        table.render()
+    )
+}
+
+/// All rows for programs; null for single requests.
+pub fn json(s: &Summary) -> Json {
+    let Some(turns) = &s.turns else { return Json::Null };
+    let row = |row: &TurnRow| {
+        json!({
+            "Turn": row.turn,
+            "Requests": row.requests,
+            "Succeeded": row.ok,
+            "Average TTFT (s)": finite(row.ttft_s.mean),
+            "P50 TTFT (s)": finite(row.ttft_s.value(500)),
+            "P99 TTFT (s)": finite(row.ttft_s.value(990)),
+            "Average latency (s)": finite(row.latency_s.mean),
+            "P50 latency (s)": finite(row.latency_s.value(500)),
+            "P99 latency (s)": finite(row.latency_s.value(990)),
+            "Average input tokens": finite(row.input_tokens),
+            "Average output tokens": finite(row.output_tokens),
+            "Average cached tokens": finite(row.cached_tokens),
+            "Cached (share)": finite(row.cached_share),
+            "Said before (share)": finite(row.said_before_share),
+        })
+    };
+    json!({
+        "Conversations": turns.planned,
+        "Begun": turns.begun,
+        "Ended by a failed turn": turns.broken,
+        "Turns": turns.rows.iter().map(row).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,95 @@
+//! Conversations turn by turn: how latency grows with what was said before, and how much of that a server had kept.
+
+use std::collections::BTreeMap;
+
+use super::gather::Sample;
+use super::quantile::Series;
+use crate::record::facts::RunFacts;
+
+/// What a run of conversations says beyond its requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turns {
+    /// Conversations of the plan; `None` when only the duration ended the run.
+    pub planned: Option<u64>,
+    /// Conversations of which a turn was sent.
+    pub begun: u64,
+    /// Conversations that a failed turn ended.
+    pub broken: u64,
+    /// The first turns, the second ones, and so on.
+    pub rows: Vec<TurnRow>,
+}
+
+/// The requests of one turn. Figures are those of the succeeded ones; means are `None` where a count is unknown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TurnRow {
+    /// From 1.
+    pub turn: u32,
+    pub requests: u64,
+    pub ok: u64,
+    pub ttft_s: Series,
+    pub latency_s: Series,
+    pub input_tokens: Option<f64>,
+    pub output_tokens: Option<f64>,
+    /// What the server took from its cache, per request and as a share of all input, from 0 to 1.
+    pub cached_tokens: Option<f64>,
+    pub cached_share: Option<f64>,
+    /// Input and output of the turn before as a share of all input, from 0 to 1: no more than this can come from what a
+    /// cache keeps of the conversation itself.
+    pub said_before_share: Option<f64>,
+}
+
+/// The turns of a run, whose samples are in the order in which they were due; `None` for single requests.
+pub fn of(facts: &RunFacts, samples: &[Sample]) -> Option<Turns> {
+    let mut by_turn: BTreeMap<u32, Vec<&Sample>> = BTreeMap::new();
+    for sample in samples.iter().filter(|sample| sample.conversation.is_some()) {
+        by_turn.entry(sample.turn).or_default().push(sample);
+    }
+    let first = by_turn.values().next()?;
+    let planned = facts.conversations.and_then(|conversations| conversations.planned);
+    let (begun, broken) = (first.len() as u64, samples.iter().filter(|sample| sample.failed).count() as u64);
+    let mut rows = Vec::with_capacity(by_turn.len());
+    // Input and output of the last turn, by conversation.
+    let mut before: BTreeMap<u64, Option<u64>> = BTreeMap::new();
+    for (&turn, samples) in &by_turn {
+        rows.push(row(turn, samples, &before));
+        before.clear();
+        for sample in samples {
+            // Shards number theirs alike: of which one a next turn is cannot be told.
+            let of = before.entry(sample.conversation.unwrap_or_default());
+            of.and_modify(|said| *said = None).or_insert_with(|| said(sample));
+        }
+    }
+    Some(Turns { planned, begun, broken, rows })
+}
+
+fn said(sample: &Sample) -> Option<u64> {
+    Some(u64::from(sample.input_tokens?) + u64::from(sample.output_tokens?))
+}
+
+fn row(turn: u32, samples: &[&Sample], before: &BTreeMap<u64, Option<u64>>) -> TurnRow {
+    let ok: Vec<&Sample> = samples.iter().copied().filter(|sample| sample.ok).collect();
+    let seconds = |ns: Vec<u64>| Series::of(&ns.into_iter().map(|ns| ns as f64 / 1e9).collect::<Vec<f64>>());
+    let sum = |of: &dyn Fn(&Sample) -> Option<u64>| ok.iter().map(|sample| of(sample)).sum::<Option<u64>>();
+    let input = sum(&|sample| sample.input_tokens.map(u64::from));
+    // A server that never counts cached tokens says nothing; one that counts them sometimes means 0 otherwise.
+    let counts_cached = ok.iter().any(|sample| sample.cached_tokens.is_some());
+    let cached = sum(&|sample| Some(u64::from(sample.cached_tokens.unwrap_or(0)))).filter(|_| counts_cached);
+    let said_before = sum(&|sample| match turn {
+        0 => Some(0),
+        _ => *before.get(&sample.conversation?)?,
+    });
+    let mean = |sum: Option<u64>| sum.filter(|_| !ok.is_empty()).map(|sum| sum as f64 / ok.len() as f64);
+    let share = |part: Option<u64>| Some(part? as f64 / input.filter(|&input| input > 0)? as f64);
+    TurnRow {
+        turn: turn + 1,
+        requests: samples.len() as u64,
+        ok: ok.len() as u64,
+        ttft_s: seconds(ok.iter().filter_map(|sample| sample.ttft).collect()),
+        latency_s: seconds(ok.iter().map(|sample| sample.latency).collect()),
+        input_tokens: mean(input),
+        output_tokens: mean(sum(&|sample| sample.output_tokens.map(u64::from))),
+        cached_tokens: mean(cached),
+        cached_share: share(cached),
+        said_before_share: share(said_before),
+    }
+}

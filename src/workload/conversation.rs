@@ -1,0 +1,215 @@
+//! Conversations as the engine needs them: everything that can be said before the run as bytes, with places for the
+//! answers. Conversation `i` is a pure function of the seed and `i`; what its later turns send depends on the answers too.
+//!
+//! The body of a turn is the conversation's frame around its history: the messages so far, the model's own answers
+//! among them, separated by commas.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::draw::{self, Purpose};
+use super::read::{Item, user_message};
+use super::{Recipe, WorkloadError};
+use crate::api::render::{self, Options, Prompt};
+use crate::record::Phase;
+
+/// Every conversation of a run. `--number` past the data cycles.
+#[derive(Clone, Debug)]
+pub struct Conversations {
+    all: Vec<Conversation>,
+    frames: Vec<Frame>,
+    /// Requests before each conversation of the data, and of all of them at the end.
+    before: Vec<u64>,
+    think_us: (u32, u32),
+    seed: u64,
+}
+
+/// What each turn adds to the history: one message or several, as JSON between commas.
+type TurnBytes = Box<[Box<[u8]>]>;
+
+#[derive(Clone, Debug)]
+struct Conversation {
+    /// Its place in [`Conversations::frames`].
+    frame: u32,
+    turns: TurnBytes,
+}
+
+/// What stands before and behind the history in a body.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Frame {
+    pub before: Box<[u8]>,
+    pub after: Box<[u8]>,
+    /// Where the digits of a drawn `max_tokens` belong.
+    pub max_tokens_at: Option<Gap>,
+}
+
+/// A place in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Gap {
+    /// So many bytes into [`Frame::before`].
+    Before(usize),
+    /// So many bytes into [`Frame::after`].
+    After(usize),
+}
+
+/// The content of a message that stands between two turns while a body is rendered. No text has NUL characters around
+/// this word.
+const SEAM: &str = "\0turn\0";
+
+impl Conversations {
+    /// Renders conversations that were read; there is at least one.
+    pub fn render(items: &[Item], think_us: (u32, u32), recipe: &Recipe) -> Result<Conversations, WorkloadError> {
+        let mut made =
+            Conversations { all: Vec::new(), frames: Vec::new(), before: vec![0], think_us, seed: recipe.seed };
+        let mut known: HashMap<Frame, u32> = HashMap::new();
+        let mut requests = 0;
+        for item in items {
+            let (frame, turns) = cut(&recipe.options, &item.turns).map_err(|what| item.error(recipe, what))?;
+            // Frames differ only where an API has a place of its own for what the system says.
+            let frame = *known.entry(frame).or_insert_with_key(|frame| {
+                made.frames.push(frame.clone());
+                made.frames.len() as u32 - 1
+            });
+            requests += turns.len() as u64;
+            made.before.push(requests);
+            made.all.push(Conversation { frame, turns });
+        }
+        Ok(made)
+    }
+
+    /// Turns of a conversation; at least one.
+    pub fn turns(&self, phase: Phase, number: u64) -> u32 {
+        self.all[self.place(phase, number)].turns.len() as u32
+    }
+
+    /// Requests of all conversations of `phase` before `number`: the first request of that one has this number.
+    pub fn requests_before(&self, phase: Phase, number: u64) -> u64 {
+        let (count, all) = (self.all.len() as u64, self.before[self.all.len()]);
+        let (rounds, rest) = (number / count, (number % count) as usize);
+        let of_this_round = match phase {
+            // Warm-up takes the data from its end; see [`super::Workload::bodies`].
+            Phase::Warmup => all - self.before[self.all.len() - rest],
+            _ => self.before[rest],
+        };
+        rounds.saturating_mul(all).saturating_add(of_this_round)
+    }
+
+    /// What a turn adds to the history.
+    pub fn messages(&self, phase: Phase, number: u64, turn: u32) -> &[u8] {
+        &self.all[self.place(phase, number)].turns[turn as usize]
+    }
+
+    /// What stands around the history.
+    pub fn frame(&self, phase: Phase, number: u64) -> &Frame {
+        &self.frames[self.all[self.place(phase, number)].frame as usize]
+    }
+
+    /// The pause before request `index`, nanoseconds.
+    pub fn think_ns(&self, phase: Phase, index: u64) -> u64 {
+        let (low, high) = self.think_us;
+        let seed = if phase == Phase::Measured { self.seed } else { !self.seed };
+        u64::from(draw::uniform_at(seed, Purpose::ThinkTime, index, low, high)) * 1000
+    }
+
+    /// There is a pause between two turns.
+    pub fn thinks(&self) -> bool {
+        self.think_us.1 > 0
+    }
+
+    fn place(&self, phase: Phase, number: u64) -> usize {
+        let count = self.all.len() as u64;
+        let place = if phase == Phase::Warmup { count - 1 - number % count } else { number % count };
+        place as usize
+    }
+}
+
+/// Renders a body with all turns between seams and cuts it there. So every API and every template decides itself where
+/// messages stand and what they look like.
+fn cut(options: &Options, turns: &[Vec<Value>]) -> Result<(Frame, TurnBytes), String> {
+    let seam = user_message(SEAM);
+    let mut messages = vec![seam.clone()];
+    for turn in turns {
+        messages.extend(turn.iter().cloned());
+        messages.push(seam.clone());
+    }
+    let body = render::body(options, &Prompt::Messages(messages))?;
+    let seam = seam.to_string();
+    let seams: Vec<usize> = memchr::memmem::find_iter(&body.bytes, &seam).collect();
+    if seams.len() != turns.len() + 1 {
+        return Err("a conversation needs a place for a list of messages: in a template, %p alone as the content of \
+                    one message, or as \"messages\""
+            .to_string());
+    }
+    let end = seams[turns.len()] + seam.len();
+    let frame = Frame {
+        before: body.bytes[..seams[0]].into(),
+        after: body.bytes[end..].into(),
+        max_tokens_at: body.max_tokens_at.map(|at| match (at as usize).checked_sub(end) {
+            None => Gap::Before(at as usize),
+            Some(at) => Gap::After(at),
+        }),
+    };
+    let part = |pair: &[usize]| {
+        // A comma on both sides; nothing between them where an API keeps what the system says elsewhere.
+        let between = &body.bytes[pair[0] + seam.len()..pair[1]];
+        between.get(1..between.len() - 1).unwrap_or_default().into()
+    };
+    let parts: TurnBytes = seams.windows(2).map(part).collect();
+    if parts.iter().any(|part| part.is_empty()) {
+        return Err("a turn of this conversation has nothing that this API takes as a message".to_string());
+    }
+    Ok((frame, parts))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::*;
+    use crate::api::Dialect;
+    use crate::api::render::{MaxTokens, Sampling};
+
+    fn options(dialect: Dialect, max_tokens: MaxTokens) -> Options {
+        let sampling = Sampling { max_tokens: Some(max_tokens), ..Sampling::default() };
+        Options { dialect, model: "m".to_string(), stream: false, sampling, template: None, extra: Map::new() }
+    }
+
+    fn turns() -> Vec<Vec<Value>> {
+        let system = json!({"role": "system", "content": "be brief"});
+        vec![vec![system, user_message("a \"b\"")], vec![user_message("c")]]
+    }
+
+    fn text(bytes: &[u8]) -> &str {
+        std::str::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_body_is_cut_between_its_turns() {
+        let (frame, parts) = cut(&options(Dialect::Chat, MaxTokens::Fixed(7)), &turns()).unwrap();
+        assert_eq!(text(&frame.before), r#"{"model":"m","messages":["#);
+        assert_eq!(text(&frame.after), r#"],"max_tokens":7,"stream":false}"#);
+        assert_eq!(text(&parts[0]), r#"{"role":"system","content":"be brief"},{"role":"user","content":"a \"b\""}"#);
+        assert_eq!(text(&parts[1]), r#"{"role":"user","content":"c"}"#);
+    }
+
+    #[test]
+    fn a_drawn_limit_and_a_system_text_stay_in_their_places() {
+        let (frame, parts) = cut(&options(Dialect::Anthropic, MaxTokens::Drawn { low: 1, high: 9 }), &turns()).unwrap();
+        assert!(text(&frame.before).contains(r#""system":"be brief""#), "{}", text(&frame.before));
+        assert_eq!(text(&parts[0]), r#"{"role":"user","content":"a \"b\""}"#);
+        let Some(Gap::After(at)) = frame.max_tokens_at else { panic!("{:?}", frame.max_tokens_at) };
+        assert!(text(&frame.after[..at]).ends_with(r#""max_tokens":"#), "{}", text(&frame.after));
+    }
+
+    #[test]
+    fn warm_up_takes_the_data_from_its_end() {
+        let conversation = |turns: usize| Conversation { frame: 0, turns: vec![Box::default(); turns].into() };
+        let all = vec![conversation(1), conversation(3), conversation(2)];
+        let made = Conversations { all, frames: Vec::new(), before: vec![0, 1, 4, 6], think_us: (0, 0), seed: 0 };
+        let of = |phase| (0..7).map(|n| made.requests_before(phase, n)).collect::<Vec<_>>();
+        assert_eq!(of(Phase::Measured), [0, 1, 4, 6, 7, 10, 12]);
+        assert_eq!(of(Phase::Warmup), [0, 2, 5, 6, 8, 11, 12]);
+        assert_eq!((made.turns(Phase::Warmup, 0), made.turns(Phase::Measured, 4)), (2, 3));
+    }
+}
