@@ -195,7 +195,7 @@ fn answer_options(setup: &Setup) -> AnswerOptions {
         dialect: setup.plan.dialect,
         stream: setup.plan.stream,
         keep_text: setup.plan.save != Save::Metrics,
-        keep_raw: setup.plan.save == Save::Full || setup.plan.report.debug,
+        keep_raw: setup.plan.keeps_raw() || setup.plan.report.debug,
         max_event_bytes: MAX_EVENT_BYTES,
     }
 }
