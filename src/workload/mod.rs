@@ -32,6 +32,7 @@ pub mod speed;
 pub mod tokenizer;
 pub mod tokens;
 pub mod trace;
+mod words;
 
 use draw::Purpose;
 use files::Shape;

@@ -14,6 +14,7 @@ use super::making::Making;
 use super::read::{ENDLESS, Item};
 use super::tokens::Tokens;
 use super::trace::BLOCK;
+use super::words::Words;
 use super::{Recipe, WorkloadError, draw, parallel};
 use crate::api::render::Prompt;
 use draw::Purpose;
@@ -77,6 +78,7 @@ impl Residuals {
 #[derive(Clone, Debug, Default)]
 pub struct Prefix {
     pub ids: Vec<u32>,
+    text: String,
     /// So many of its last tokens stand for it where it meets what follows; `None`: the whole prompt has to be looked at.
     tail: Option<usize>,
 }
@@ -89,8 +91,8 @@ pub struct RandomText<'a> {
     plain: Vec<u32>,
     /// What runs are cut from: `plain` where ids are sent, else the ids of its text.
     line: Vec<u32>,
-    /// Places of the line at which a word begins, by place; empty where they are too few to be of use.
-    words: Vec<bool>,
+    /// Where words begin in the line; `None` where that cannot be told.
+    words: Option<Words>,
     seed: u64,
 }
 
@@ -131,7 +133,7 @@ impl<'a> RandomText<'a> {
             true => plain.clone(),
             false => tokens.tokenizer.encode(&tokens.tokenizer.decode(&plain)?)?,
         };
-        let words = if tokens.ids { Vec::new() } else { beginnings_of_words(tokens, &line)? };
+        let words = if tokens.ids { None } else { Words::of(tokens, &line)? };
         Ok(RandomText { tokens, plain, line, words, seed })
     }
 
@@ -139,21 +141,22 @@ impl<'a> RandomText<'a> {
     pub fn prefix(&self, length: u32, frame: u64) -> Result<Prefix, WorkloadError> {
         let drawn: Vec<u32> = (0..u64::from(length)).map(|place| self.drawn(Purpose::SharedPrefix, place)).collect();
         if self.tokens.ids || length == 0 {
-            return Ok(Prefix { ids: drawn, tail: Some(0) });
+            return Ok(Prefix { ids: drawn, tail: Some(0), ..Prefix::default() });
         }
         let tokenizer = &self.tokens.tokenizer;
         let (text, _) = self.as_text(u64::MAX, drawn, 0)?;
         let ids = tokenizer.encode(&text)?;
         let mut tail = None;
-        if self.holds(&ids, frame)? {
+        if self.holds(&ids, &text, frame)? {
             for length in WINDOW.min(ids.len())..=SHORT.min(ids.len()) {
-                if self.holds(&ids[ids.len() - length..], 0)? {
+                let last = &ids[ids.len() - length..];
+                if self.holds(last, &tokenizer.decode(last)?, 0)? {
                     tail = Some(length);
                     break;
                 }
             }
         }
-        Ok(Prefix { ids, tail })
+        Ok(Prefix { ids, text, tail })
     }
 
     /// Tokens that the chat template puts around a text; 0 without one.
@@ -183,7 +186,7 @@ impl<'a> RandomText<'a> {
 
     /// Whether a word begins at a place of the line.
     fn begins_word(&self, place: usize) -> bool {
-        self.words.is_empty() || self.words[place % self.words.len()]
+        self.words.as_ref().is_none_or(|words| words.begins(place))
     }
 
     /// The first place from `start` on from which a run of `length` begins and ends where words do.
@@ -192,9 +195,17 @@ impl<'a> RandomText<'a> {
         (start..start + REACH).find(fits).map(|place| place % self.line.len())
     }
 
+    /// The text of a run.
+    fn text_of(&self, start: usize, length: usize) -> Result<String, WorkloadError> {
+        match self.words.as_ref().and_then(|words| words.text(start, start + length)) {
+            Some(text) => Ok(text),
+            None => self.tokens.tokenizer.decode(&self.run(start, length).collect::<Vec<_>>()),
+        }
+    }
+
     /// A text of `length` consecutive tokens, and `frame` more in chat, and how many tokens it is off.
     pub fn text(&self, index: u64, length: usize, frame: u64) -> Result<(String, i64), WorkloadError> {
-        self.text_behind(index, &Prefix { ids: Vec::new(), tail: Some(0) }, length, frame)
+        self.text_behind(index, &Prefix { tail: Some(0), ..Prefix::default() }, length, frame)
     }
 
     fn text_behind(
@@ -206,17 +217,17 @@ impl<'a> RandomText<'a> {
     ) -> Result<(String, i64), WorkloadError> {
         let drawn = self.place(index);
         let mut start = self.word_from(drawn, inner);
-        let all = |start: usize| prefix.ids.iter().copied().chain(self.run(start, inner)).collect::<Vec<u32>>();
-        if let Some(tail) = prefix.tail.filter(|_| inner > SHORT) {
+        if let Some(tail) = prefix.tail.filter(|_| inner > SHORT && self.line.len() > SHORT) {
             for _ in 0..PLACES {
                 let Some(place) = start else { break };
                 if self.cuts_hold(place, prefix, tail, inner, frame)? {
-                    return Ok((self.tokens.tokenizer.decode(&all(place))?, 0));
+                    return Ok((format!("{}{}", prefix.text, self.text_of(place, inner)?), 0));
                 }
                 start = self.word_from(place + 1, inner);
             }
         }
-        self.as_text(index, all(start.unwrap_or(drawn)), frame)
+        let run = self.run(start.unwrap_or(drawn), inner);
+        self.as_text(index, prefix.ids.iter().copied().chain(run).collect(), frame)
     }
 
     /// A text of `length` tokens drawn each by itself, and how many tokens it is off.
@@ -270,31 +281,38 @@ impl<'a> RandomText<'a> {
         let head = (WINDOW..2 * WINDOW).find(|step| self.begins_word(start + step)).unwrap_or(WINDOW);
         let rest = (WINDOW..2 * WINDOW).find(|step| self.begins_word(end - step)).unwrap_or(WINDOW);
         let before = &prefix.ids[prefix.ids.len() - tail..];
+        let last: Vec<u32> = self.run(end - rest, rest).collect();
+        let last_text = self.text_of(end - rest, rest)?;
         let around: Vec<u32> =
-            before.iter().copied().chain(self.run(start, head)).chain(self.run(end - rest, rest)).collect();
+            before.iter().copied().chain(self.run(start, head)).chain(last.iter().copied()).collect();
+        let mut text = self.tokens.tokenizer.decode(before)?;
+        text.push_str(&self.text_of(start, head)?);
+        text.push_str(&last_text);
         // Beyond the end of the line its beginning follows, which was not encoded behind it.
-        let wraps = end > self.line.len();
-        if wraps && self.line.len() < WINDOW {
-            return Ok(false);
-        }
-        if wraps && !self.holds(&self.run(self.line.len() - WINDOW, 2 * WINDOW).collect::<Vec<_>>(), 0)? {
+        if end > self.line.len() && !self.seam_holds()? {
             return Ok(false);
         }
         if prefix.ids.is_empty() || frame == 0 {
-            return self.holds(&around, frame);
+            return self.holds(&around, &text, frame);
         }
         // The prefix was looked at within the template before.
-        Ok(self.holds(&around, 0)? && self.holds(&around[around.len() - rest..], frame)?)
+        Ok(self.holds(&around, &text, 0)? && self.holds(&last, &last_text, frame)?)
     }
 
-    /// Whether the text of `ids` becomes the same ids again, and within a template of `frame` tokens as many.
-    fn holds(&self, ids: &[u32], frame: u64) -> Result<bool, WorkloadError> {
+    /// Whether nothing joins where the line's end meets its beginning.
+    fn seam_holds(&self) -> Result<bool, WorkloadError> {
+        let seam: Vec<u32> = self.run(self.line.len() - WINDOW, 2 * WINDOW).collect();
+        self.holds(&seam, &self.tokens.tokenizer.decode(&seam)?, 0)
+    }
+
+    /// Whether a text becomes these ids: alone, or among the `frame` tokens of a template.
+    fn holds(&self, ids: &[u32], text: &str, frame: u64) -> Result<bool, WorkloadError> {
         let tokenizer = &self.tokens.tokenizer;
-        let text = tokenizer.decode(ids)?;
-        if tokenizer.encode(&text)? != ids {
-            return Ok(false);
+        if frame == 0 {
+            return Ok(tokenizer.encode(text)? == ids);
         }
-        Ok(frame == 0 || tokenizer.count(&tokenizer.chat_of(&text)?)? == frame + ids.len() as u64)
+        let framed = tokenizer.encode(&tokenizer.chat_of(text)?)?;
+        Ok(framed.len() as u64 == frame + ids.len() as u64 && framed.windows(ids.len()).any(|part| part == ids))
     }
 
     /// Text that counts as many tokens as `ids` (and `frame` more in chat), and how many tokens it is off.
@@ -331,18 +349,4 @@ impl<'a> RandomText<'a> {
         let last = self.plain.len() as u32 - 1;
         self.plain[draw::uniform_at(self.seed, purpose, place, 0, last) as usize]
     }
-}
-
-/// At which places of the line a word begins: a blank and a letter behind something that is no blank. Tokenizers cut
-/// there, whatever stands around it. Empty where the vocabulary does not show its blanks.
-fn beginnings_of_words(tokens: &Tokens, line: &[u32]) -> Result<Vec<bool>, WorkloadError> {
-    let texts = parallel::map(line.len(), |place| tokens.tokenizer.decode(&line[place..=place]))?;
-    let after_word = |place: usize| {
-        let before = if place == 0 { texts.last() } else { texts.get(place - 1) };
-        before.and_then(|text| text.chars().next_back()).is_some_and(|last| !last.is_whitespace())
-    };
-    let begins = |text: &str| text.strip_prefix(' ').is_some_and(|rest| rest.starts_with(char::is_alphabetic));
-    let words: Vec<bool> = (0..texts.len()).map(|place| begins(&texts[place]) && after_word(place)).collect();
-    let count = words.iter().filter(|begins| **begins).count();
-    Ok(if count * 20 < words.len() { Vec::new() } else { words })
 }
