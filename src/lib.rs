@@ -9,6 +9,7 @@ pub mod plan;
 pub mod protocol;
 pub mod record;
 pub mod recount;
+pub mod reparse;
 pub mod report;
 pub mod rig;
 pub mod run;

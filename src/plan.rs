@@ -27,7 +27,7 @@ mod url;
 mod visual;
 mod workers;
 
-pub use data::trace_file;
+pub use data::{is_program, trace_file};
 pub use error::PlanError;
 pub use folder::root_folder;
 pub use local::{LocalKind, LocalPlan};
@@ -81,6 +81,13 @@ pub struct Plan {
     pub report: Reporting,
     /// What was decided in the user's place and should be said once before the run.
     pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Whether the bodies of answers are stored as they came: asked for, or wanted by the program that reads them.
+    pub fn keeps_raw(&self) -> bool {
+        self.save == Save::Full || matches!(self.dialect, Dialect::Program(_))
+    }
 }
 
 /// Where requests go.

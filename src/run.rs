@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use crate::api::Dialect;
 use crate::engine::clock::Clock;
 use crate::engine::{Engine, EngineError, PhaseEnd, PhaseRequest};
 use crate::log::Log;
-use crate::plan::{Load, Plan};
+use crate::plan::{Load, Plan, Save};
 use crate::record::collector::{Collector, CollectorSettings, Notice};
 use crate::record::facts::{ClockPair, ConversationFacts, RunEnd, RunFacts};
 use crate::record::finding::Finding;
@@ -18,6 +19,7 @@ use crate::record::live::Live;
 use crate::record::store::{RunStart, StoreError};
 use crate::record::{Block, Failure, Outcome, Parcel, Phase};
 use crate::recount::recount;
+use crate::reparse::reparse;
 use crate::server::local::Local;
 use crate::server::metrics::{Page, Scraper, Sources};
 use crate::stats::summary::Summary;
@@ -127,6 +129,7 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
         watch.log.error(&format!("{error}; {} requests are missing in the database", stored.rows_lost));
     }
     let database = database_path(plan);
+    parse_answers(plan, &database, watch)?;
     count_missing_tokens(plan, &database, watch)?;
     let summary = report::from_database(&database)?;
     write_results(plan, &summary)?;
@@ -142,6 +145,19 @@ fn make_requests(plan: &Plan, watch: &Watch<'_>) -> Result<Workload, RunError> {
         watch.log.warning(note);
     }
     Ok(made)
+}
+
+/// Lets the program of `--api` read the answers, where it is one. What it cannot do costs its figures, not the run's.
+fn parse_answers(plan: &Plan, database: &Path, watch: &Watch<'_>) -> Result<(), RunError> {
+    let Dialect::Program(program) = plan.dialect else { return Ok(()) };
+    let making = Arc::new(Making::default());
+    let shown = (watch.follow_making)(making.clone());
+    let parsed = reparse(database, program, plan.save, &making)?;
+    drop(shown);
+    if let Err(caution) = parsed {
+        watch.log.warning(&caution.text);
+    }
+    Ok(())
 }
 
 /// Counts with the tokenizer, where there is one, what the server did not.
@@ -230,7 +246,7 @@ fn start_collector(
     let start = RunStart {
         facts: facts(plan, workload),
         clock: clock_pair(),
-        save: plan.save,
+        save: if plan.keeps_raw() { Save::Full } else { plan.save },
         arguments_json: plan.report.arguments_json.clone(),
         rig_json: rig::facts::Facts::look().to_json(),
         findings: plan.notes.iter().chain(&workload.notes).map(|note| Finding::note("plan", note.clone())).collect(),

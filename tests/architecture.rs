@@ -263,6 +263,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("report", 7),
     ("visualizer", 7),
     ("recount", 8),
+    ("reparse", 8),
     ("run", 8),
     ("sweep", 8),
     ("search", 8),
@@ -282,6 +283,7 @@ const PAIRS: &[(&str, &str)] = &[
     ("workload", "api"),
     ("run", "sweep"),
     ("recount", "run"),
+    ("reparse", "run"),
     ("run", "search"),
     ("sweep", "search"),
 ];

@@ -94,23 +94,26 @@ fn random_prompts_have_exactly_the_asked_lengths() {
 }
 
 #[test]
-fn long_random_prompts_are_exact_though_only_their_ends_are_looked_at() {
+fn long_random_prompts_are_exact_though_only_their_cuts_are_looked_at() {
     for (name, base) in [("deepseek", completions()), ("qwen2_5", chat())] {
         let tokenizer = open(name);
-        let (min, max) = (500, Some(500));
-        let asked = Spec {
-            prefix_length: 70,
-            min_prompt_length: min,
-            max_prompt_length: max,
-            number: vec![24],
-            ..random(base, name)
-        };
-        for body in bodies(&workload(&asked).unwrap(), 24) {
-            let count = match body["prompt"].as_str() {
-                Some(text) => tokenizer.count(text),
-                None => tokenizer.count(&tokenizer.chat_of(content(&body)).unwrap()),
+        for (length, prefix) in [(1024, 0), (500, 300)] {
+            let asked = Spec {
+                prefix_length: prefix,
+                min_prompt_length: length,
+                max_prompt_length: Some(length),
+                number: vec![40],
+                ..random(base.clone(), name)
             };
-            assert_eq!(count.unwrap(), 570, "{name}");
+            let made = workload(&asked).unwrap();
+            assert!(made.notes.is_empty(), "{name}: {:?}", made.notes);
+            for body in bodies(&made, 40) {
+                let count = match body["prompt"].as_str() {
+                    Some(text) => tokenizer.count(text),
+                    None => tokenizer.count(&tokenizer.chat_of(content(&body)).unwrap()),
+                };
+                assert_eq!(count.unwrap(), length + prefix, "{name}, prefix {prefix}");
+            }
         }
     }
 }

@@ -408,6 +408,8 @@ impl Reading {
             self.fail(seen, Failure::InStream, || words::of_body(data));
         } else if !event.complete {
             self.fail(seen, Failure::Truncated, || "the stream ended within an event".to_string());
+        } else if options.dialect.takes_plain_text() {
+            take_plain_text(data, seen, options, at);
         } else if matches!(event.name, b"" | b"message")
             || (options.dialect.names_its_events() && event.name != b"ping")
         {
@@ -471,12 +473,21 @@ impl Reading {
                 Ok(0) => self
                     .fail(seen, Failure::Empty, || format!("the answer has no choices: {}", words::excerpt(document))),
                 Ok(_) => self.fail(seen, Failure::Empty, || "the answer carried no output".to_string()),
+                Err(_) if options.dialect.takes_plain_text() => take_plain_text(document, seen, options, at),
                 Err(error) => self.fail(seen, Failure::Body, || {
                     format!("the answer is neither JSON ({error}) nor an event stream: {}", words::excerpt(document))
                 }),
             }
         }
         self.body = body;
+    }
+}
+
+/// Output that is not JSON, of a server that only the user's program knows.
+fn take_plain_text(text: &[u8], seen: &mut Seen, options: &AnswerOptions, at: Tick) {
+    seen.note_output(at);
+    if options.keep_text {
+        seen.text.extend_from_slice(String::from_utf8_lossy(text).as_bytes());
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Dialect;
 use super::anthropic::VERSION;
 use super::custom::CustomApi;
+use super::program::ProgramApi;
 
 /// What `--api` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,7 @@ pub enum Api {
     DashScope,
     Anthropic,
     Custom(CustomApi),
+    Program(ProgramApi),
 }
 
 /// The names of all APIs that need no file; aliases are not shown.
@@ -57,7 +59,7 @@ impl Api {
             Api::Rerank => "openai_rerank",
             Api::DashScope => "dashscope",
             Api::Anthropic => "anthropic",
-            Api::Custom(_) => "a file",
+            Api::Custom(_) | Api::Program(_) => "a file",
         }
     }
 
@@ -72,6 +74,7 @@ impl Api {
             Api::DashScope => Dialect::DashScope,
             Api::Anthropic => Dialect::Anthropic,
             Api::Custom(api) => Dialect::Custom(api),
+            Api::Program(program) => Dialect::Program(program),
         }
     }
 
@@ -85,7 +88,7 @@ impl Api {
             // `completion` is the endpoint of applications made there.
             Api::DashScope => &["/generation", "/completion"],
             Api::Anthropic => &["/messages"],
-            Api::Custom(_) => &[],
+            Api::Custom(_) | Api::Program(_) => &[],
         }
     }
 
@@ -96,6 +99,9 @@ impl Api {
             let dialect = self.dialect(&path);
             Ok(Completed { path, dialect, changed })
         };
+        if let Api::Program(_) = self {
+            return done(root(path), false);
+        }
         if let Api::Custom(api) = self {
             let own = api.path();
             let complete = own.is_empty() || path.ends_with(own);

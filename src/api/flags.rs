@@ -83,7 +83,7 @@ pub fn option_fields(options: &Options) -> Vec<(&'static str, Value)> {
                 fields.push(("incremental_output", json!(true)));
             }
         }
-        Dialect::Embeddings | Dialect::Rerank | Dialect::Custom(_) => {}
+        Dialect::Embeddings | Dialect::Rerank | Dialect::Custom(_) | Dialect::Program(_) => {}
     }
     fields
 }

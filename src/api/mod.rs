@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod flags;
 pub mod openai;
 pub mod placeholder;
+pub mod program;
 pub mod query_template;
 pub mod render;
 pub mod rerank;
@@ -22,6 +23,7 @@ pub mod template;
 pub mod words;
 
 use custom::CustomApi;
+use program::ProgramApi;
 
 /// The wire language of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +44,8 @@ pub enum Dialect {
     Anthropic,
     /// Described by a file of the user.
     Custom(CustomApi),
+    /// Spoken by a program of the user.
+    Program(ProgramApi),
 }
 
 impl Dialect {
@@ -56,6 +60,7 @@ impl Dialect {
             Dialect::DashScope => dashscope::read(value),
             Dialect::Anthropic => anthropic::read(name, value),
             Dialect::Custom(api) => api.read(value),
+            Dialect::Program(_) => program::read(value),
         }
     }
 
@@ -71,7 +76,16 @@ impl Dialect {
 
     /// Whether something in a stream says that it is over. Where nothing does, the end of the body has to do.
     pub fn tells_its_end(self) -> bool {
-        !matches!(self, Dialect::Custom(api) if !api.tells_its_end())
+        match self {
+            Dialect::Custom(api) => api.tells_its_end(),
+            Dialect::Program(_) => false,
+            _ => true,
+        }
+    }
+
+    /// Whether events and bodies need not be JSON: what is not counts as text.
+    pub fn takes_plain_text(self) -> bool {
+        matches!(self, Dialect::Program(_))
     }
 
     /// Whether its events have names of their own, so that a broken event is one under any name.

@@ -86,10 +86,15 @@ pub const GAP: &str = "\0max_tokens\0";
 
 /// Renders a prompt. Fails when the dialect has no form for it, with a text that says which one has.
 pub fn body(options: &Options, prompt: &Prompt) -> Result<Body, String> {
-    let mut fields = match options.dialect {
+    let fields = match options.dialect {
         Dialect::Custom(api) => api.fields(options, prompt),
         _ => composed(options, prompt)?,
     };
+    finished(options, fields)
+}
+
+/// Bytes of a body that is complete but for `--extra-args`.
+pub fn finished(options: &Options, mut fields: Map<String, Value>) -> Result<Body, String> {
     for (name, value) in &options.extra {
         match (fields.get_mut(name), value) {
             // Its parameters are what other APIs have at the top.

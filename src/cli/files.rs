@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use crate::plan::is_program;
 use crate::spec::Spec;
+use crate::workload::child;
 
-/// The same call with the texts of `--query-template @FILE` and of the file of `--api` in it. The error is one line
-/// that names the flag and the file.
+/// The same call with the texts of `--query-template @FILE` and of the file of `--api` in it; where that is a program, it
+/// has to be there. The error is one line that names the flag and the file.
 pub fn read(spec: &Spec) -> Result<Spec, String> {
     let mut spec = spec.clone();
     if let Some(file) = spec.query_template.as_deref().and_then(|text| text.strip_prefix('@')) {
@@ -19,6 +21,9 @@ pub fn read(spec: &Spec) -> Result<Spec, String> {
     }
     if Path::new(&spec.api).extension().is_some_and(|extension| extension == "toml") {
         spec.api_description = Some(text_of(&format!("--api {}", spec.api), Path::new(&spec.api))?);
+    }
+    if is_program(&spec.api) && spec.api_description.is_none() {
+        child::check(Path::new(&spec.api)).map_err(|what| format!("--api {}: {what}", spec.api))?;
     }
     Ok(spec)
 }

@@ -28,7 +28,8 @@ pub struct PerfArgs {
     #[arg(long, value_name = "URL", help_heading = TARGET)]
     url: Option<String>,
     /// API of the server: openai (the path decides between chat and completions), openai_responses, openai_embedding,
-    /// openai_rerank, dashscope, anthropic, or a .toml file that describes another one. Or a server that is started here
+    /// openai_rerank, dashscope, anthropic, or a .toml file or a program (./my_api.py)
+    /// that speaks another one (tools/examples/api). Or a server that is started here
     /// and stopped afterwards: local (transformers serve), local_vllm, local_llamacpp, local_sglang, local_lmdeploy
     #[arg(long, value_name = "API", default_value = "openai", help_heading = TARGET)]
     api: String,

@@ -6,7 +6,7 @@ use std::task::Poll;
 use super::conversation::Turn;
 use super::core::{Core, Job, Wait, Worker};
 use super::pool::State;
-use super::transport::{NotOpened, open, send_all};
+use super::transport::{NotOpened, flush_tls, open, send_all};
 use crate::plan::Save;
 use crate::record::{Block, Failure, Outcome, RequestRecord, Span, TokenSource};
 use crate::time::Tick;
@@ -90,7 +90,7 @@ async fn respond(worker: &Worker, lane: u32, slot: u32, job: Job, times: &mut Ti
     };
     let sent = match encrypted {
         None => send_all(worker, lane, slot, wire).await,
-        Some(Ok(bytes)) => send_all(worker, lane, slot, &bytes).await,
+        Some(Ok(())) => flush_tls(worker, lane, slot).await,
         Some(Err(text)) => Err(std::io::Error::other(text)),
     };
     let written = worker.now();

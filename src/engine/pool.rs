@@ -258,7 +258,9 @@ impl Connection {
                 match &mut self.tls {
                     None => self.answer.push(bytes, at),
                     Some(tls) => match tls.receive(bytes, &mut self.answer, at, self.fd.as_ref()) {
-                        Ok(step) if handshaking && step == Step::More => return !tls.is_handshaking(),
+                        Ok(step) if handshaking && step == Step::More => {
+                            return !tls.is_handshaking() || tls.has_outgoing();
+                        }
                         Ok(step) => step,
                         Err(text) => {
                             self.answer.fail(Failure::Tls, &text);

@@ -1,8 +1,8 @@
 //! TLS over the inbox: rustls between the bytes of a read and the answer, so that the kernel's stamp of the TCP data
 //! stays the arrival of what it decrypts to.
 
-use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +21,9 @@ use crate::time::Tick;
 pub struct Tls {
     session: ClientConnection,
     plain: Vec<u8>,
+    /// Encrypted bytes the socket has not taken yet. Requests and replies go through this one queue: a reply that
+    /// overtook the rest of a request would stand in the middle of a record.
+    outgoing: Vec<u8>,
 }
 
 /// The client configuration of a plan: the system's roots, those of `--cacert`, or no verification at all. Sessions are
@@ -113,35 +116,56 @@ impl Tls {
         let name = ServerName::try_from(host.to_string())
             .map_err(|_| format!("'{host}' is no name that a certificate can be checked against"))?;
         let session = ClientConnection::new(config, name).map_err(|error| error.to_string())?;
-        Ok(Tls { session, plain: Vec::new() })
+        Ok(Tls { session, plain: Vec::new(), outgoing: Vec::new() })
     }
 
     pub fn is_handshaking(&self) -> bool {
         self.session.is_handshaking()
     }
 
-    /// The encrypted form of `request`, with whatever else the session has to send before it.
-    pub fn encrypt(&mut self, request: &[u8]) -> Result<Vec<u8>, String> {
-        let mut wire = Vec::with_capacity(request.len() + 512);
+    /// Whether bytes wait for room in the socket; see [`Tls::flush`].
+    pub fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Queues the encrypted form of `request`, with whatever else the session has to send before it.
+    pub fn encrypt(&mut self, request: &[u8]) -> Result<(), String> {
         let mut rest = request;
         while !rest.is_empty() {
             let taken = self.session.writer().write(rest).map_err(|error| error.to_string())?;
             rest = &rest[taken..];
-            self.pending_into(&mut wire)?;
+            self.queue_pending()?;
         }
-        self.pending_into(&mut wire)?;
-        Ok(wire)
+        self.queue_pending()
     }
 
-    fn pending_into(&mut self, wire: &mut Vec<u8>) -> Result<(), String> {
+    fn queue_pending(&mut self) -> Result<(), String> {
         while self.session.wants_write() {
-            self.session.write_tls(wire).map_err(|error| error.to_string())?;
+            self.session.write_tls(&mut self.outgoing).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
 
+    /// Hands what is queued to the kernel; false when the socket's buffer is full before all of it is.
+    pub fn flush(&mut self, fd: RawFd) -> io::Result<bool> {
+        let mut taken = 0;
+        let flushed = loop {
+            if taken == self.outgoing.len() {
+                break Ok(true);
+            }
+            match send(fd, &self.outgoing[taken..]) {
+                Ok(sent) => taken += sent,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(false),
+                Err(error) => break Err(error),
+            }
+        };
+        self.outgoing.drain(..taken);
+        flushed
+    }
+
     /// Takes one read's encrypted bytes and hands what they decrypt to on to the answer. Handshake and alert replies
-    /// go out at once through `fd`.
+    /// go out at once through `fd`; where it has no room for them, they stay queued for the lane.
     pub fn receive(
         &mut self,
         mut bytes: &[u8],
@@ -177,15 +201,12 @@ impl Tls {
         step
     }
 
-    /// Handshake replies are a few hundred bytes on a fresh connection: the socket's buffer has room for them. Where it
-    /// has not, the handshake does not end and the connect timeout says so.
+    /// An error is no news here: the next read, or the next write, meets it too and is heard.
     fn reply(&mut self, fd: Option<&OwnedFd>) {
-        let mut wire = Vec::new();
-        if self.pending_into(&mut wire).is_ok()
-            && !wire.is_empty()
+        if self.queue_pending().is_ok()
             && let Some(fd) = fd
         {
-            let _ = send(fd.as_raw_fd(), &wire);
+            let _ = self.flush(fd.as_raw_fd());
         }
     }
 }
@@ -204,5 +225,87 @@ fn plain_words(error: &rustls::Error) -> String {
         ) => format!("{error}: use a name in --url that the certificate has (--insecure accepts any)"),
         rustls::Error::InvalidCertificate(_) => format!("{error} (--insecure accepts any)"),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    use crate::api::Dialect;
+    use crate::api::answer::AnswerOptions;
+
+    /// Both ends of a handshake in memory: our session and a server for the name `localhost`.
+    fn ends() -> (Tls, rustls::ServerConnection) {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+        let key = made.signing_key.serialize_der().try_into().unwrap();
+        let server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let client = config(&TlsPlan { ca_file: None, insecure: true }).unwrap();
+        (Tls::new(client, "localhost").unwrap(), rustls::ServerConnection::new(Arc::new(server)).unwrap())
+    }
+
+    /// Fills the socket, and says with how many bytes.
+    fn fill(socket: &OwnedFd) -> usize {
+        let mut filled = 0;
+        while let Ok(sent) = send(socket.as_raw_fd(), &[0; 4096]) {
+            filled += sent;
+        }
+        filled
+    }
+
+    /// Reads what filled the socket, so that there is room again, then what the session sends into it.
+    fn make_room_and_flush(tls: &mut Tls, ours: &OwnedFd, theirs: &mut UnixStream, filled: usize) -> Vec<u8> {
+        theirs.read_exact(&mut vec![0; filled]).unwrap();
+        assert!(tls.flush(ours.as_raw_fd()).unwrap() && !tls.has_outgoing());
+        let mut sent = vec![0; 64 * 1024];
+        let length = theirs.read(&mut sent).unwrap();
+        sent.truncate(length);
+        sent
+    }
+
+    #[test]
+    fn nothing_is_lost_when_the_socket_is_full() {
+        let (mut tls, mut server) = ends();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let ours = OwnedFd::from(ours);
+        let options = AnswerOptions {
+            dialect: Dialect::Chat,
+            stream: true,
+            keep_text: false,
+            keep_raw: false,
+            max_event_bytes: 1 << 20,
+        };
+        let mut answer = Answer::new(options);
+
+        let filled = fill(&ours);
+        tls.encrypt(&[]).unwrap();
+        assert!(!tls.flush(ours.as_raw_fd()).unwrap() && tls.has_outgoing());
+        let hello = make_room_and_flush(&mut tls, &ours, &mut theirs, filled);
+        server.read_tls(&mut &hello[..]).unwrap();
+        server.process_new_packets().unwrap();
+        let mut flight = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut flight).unwrap();
+        }
+
+        // Our reply, and a request behind it, meet a full socket.
+        let filled = fill(&ours);
+        assert_eq!(tls.receive(&flight, &mut answer, Tick(1), Some(&ours)), Ok(Step::More));
+        assert!(!tls.is_handshaking() && tls.has_outgoing());
+        tls.encrypt(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let rest = make_room_and_flush(&mut tls, &ours, &mut theirs, filled);
+        server.read_tls(&mut &rest[..]).unwrap();
+        server.process_new_packets().unwrap();
+        assert!(!server.is_handshaking());
+        let mut request = [0; 64];
+        let length = server.reader().read(&mut request).unwrap();
+        assert_eq!(&request[..length], b"GET / HTTP/1.1\r\n\r\n");
     }
 }

@@ -120,7 +120,7 @@ async fn add(worker: &Worker, lane: u32, socket: OwnedFd, connected: Tick) -> Re
         return Ok(Opened { slot, at: connected, tls_handshake_ns: None });
     };
     let mut tls = Tls::new(config, &worker.setup.plan.target.host).map_err(|text| failed(Failure::Tls, text))?;
-    let hello = tls.encrypt(&[]).map_err(|text| failed(Failure::Tls, text))?;
+    tls.encrypt(&[]).map_err(|text| failed(Failure::Tls, text))?;
     let slot = {
         let core = &mut *worker.core.borrow_mut();
         let added = core.pool.add(socket, State::Handshake { lane }, &mut core.inbox);
@@ -130,12 +130,7 @@ async fn add(worker: &Worker, lane: u32, socket: OwnedFd, connected: Tick) -> Re
         connection.tls = Some(Box::new(tls));
         slot
     };
-    let sent = send_all(worker, lane, slot, &hello).await.map_err(|error| error.to_string());
-    let outcome = match sent {
-        Ok(_) => handshake(worker, lane, slot).await,
-        Err(text) => Err(failed(Failure::Tls, text)),
-    };
-    if let Err(error) = outcome {
+    if let Err(error) = handshake(worker, lane, slot).await {
         worker.close(slot);
         return Err(error);
     }
@@ -143,7 +138,19 @@ async fn add(worker: &Worker, lane: u32, socket: OwnedFd, connected: Tick) -> Re
     Ok(Opened { slot, at, tls_handshake_ns: Some(at.0 - connected.0) })
 }
 
+/// Sends what the handshake has to say and waits for the rest, until it is over.
 async fn handshake(worker: &Worker, lane: u32, slot: u32) -> Result<(), NotOpened> {
+    loop {
+        let sent = flush_tls(worker, lane, slot).await;
+        sent.map_err(|error| NotOpened { failure: Failure::Tls, text: error.to_string() })?;
+        if shaken(worker, lane, slot).await? {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits for the end of the handshake; false when there is first more to send.
+async fn shaken(worker: &Worker, lane: u32, slot: u32) -> Result<bool, NotOpened> {
     poll_fn(|context| {
         let core = &mut *worker.core.borrow_mut();
         let connection = &core.pool.slots[slot as usize];
@@ -151,13 +158,18 @@ async fn handshake(worker: &Worker, lane: u32, slot: u32) -> Result<(), NotOpene
             let text = connection.answer.seen.error.clone();
             return Poll::Ready(Err(NotOpened { failure: Failure::Tls, text }));
         }
-        if connection.tls.as_ref().is_some_and(|tls| !tls.is_handshaking()) {
-            return Poll::Ready(Ok(()));
+        let (over, more) =
+            connection.tls.as_ref().map_or((true, false), |tls| (!tls.is_handshaking(), tls.has_outgoing()));
+        if over && !more {
+            return Poll::Ready(Ok(true));
         }
         let state = &mut core.lanes[lane as usize];
         if state.expired {
             let text = "the TLS handshake did not end in time (--connect-timeout)".to_string();
             return Poll::Ready(Err(NotOpened { failure: Failure::ConnectTimeout, text }));
+        }
+        if more {
+            return Poll::Ready(Ok(false));
         }
         state.waker = Some(context.waker().clone());
         Poll::Pending
@@ -184,11 +196,31 @@ pub async fn send_all(worker: &Worker, lane: u32, slot: u32, mut bytes: &[u8]) -
     }
 }
 
-/// Waits until the socket takes more bytes; false when its response ended first.
+/// The same for what a connection's TLS session has queued.
+pub async fn flush_tls(worker: &Worker, lane: u32, slot: u32) -> io::Result<bool> {
+    loop {
+        {
+            let connection = &mut worker.core.borrow_mut().pool.slots[slot as usize];
+            let fd = connection.fd();
+            if connection.tls.as_mut().map_or(Ok(true), |tls| tls.flush(fd))? {
+                return Ok(true);
+            }
+        }
+        if !room_in_time(worker, lane, slot).await? {
+            return Ok(false);
+        }
+    }
+}
+
+/// Waits until the socket takes more bytes; false when its response, or the time for its handshake, ended first.
 async fn room_in_time(worker: &Worker, lane: u32, slot: u32) -> io::Result<bool> {
     let copy = worker.core.borrow().pool.slots[slot as usize].copy_fd();
     let Some(socket) = copy.transpose()? else { return Ok(false) };
-    let over = |core: &Core| matches!(core.pool.slots[slot as usize].state, State::Finished { .. });
+    let over = |core: &Core| match core.pool.slots[slot as usize].state {
+        State::Finished { .. } => true,
+        State::Handshake { .. } => core.lanes[lane as usize].expired,
+        _ => false,
+    };
     writable_unless(worker, lane, &socket, over).await
 }
 

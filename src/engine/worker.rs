@@ -196,7 +196,7 @@ fn answer_options(setup: &Setup) -> AnswerOptions {
         stream: setup.plan.stream,
         // The next turn of a conversation says the answer again, kept or not.
         keep_text: setup.plan.save != Save::Metrics || setup.workload.conversations.is_some(),
-        keep_raw: setup.plan.save == Save::Full || setup.plan.report.debug,
+        keep_raw: setup.plan.keeps_raw() || setup.plan.report.debug,
         max_event_bytes: MAX_EVENT_BYTES,
     }
 }

@@ -1,13 +1,15 @@
 //! Which API is spoken, and what of a request depends on it: template, streaming, headers.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::local::LocalKind;
-use super::{PlanError, spell};
+use super::{PlanError, data, spell};
 use crate::api::Dialect;
 use crate::api::custom::CustomApi;
 use crate::api::endpoint::{Api, NAMES};
 use crate::api::flags::{field_of, flags};
+use crate::api::program::ProgramApi;
 use crate::api::query_template::{Given, QueryTemplate};
 use crate::api::render::Options;
 use crate::spec::Spec;
@@ -30,6 +32,9 @@ pub fn api(spec: &Spec) -> Result<Api, PlanError> {
         let api = CustomApi::scan(text).map_err(|what| PlanError::value("--api", format!("{}: {what}", spec.api)))?;
         return Ok(Api::Custom(api));
     }
+    if data::is_program(&spec.api) {
+        return Ok(Api::Program(ProgramApi::new(Path::new(&spec.api))));
+    }
     Api::named(&spec.api).ok_or_else(|| PlanError::Unknown {
         flag: "--api",
         kind: "API",
@@ -43,8 +48,8 @@ pub fn api(spec: &Spec) -> Result<Api, PlanError> {
 pub fn template(spec: &Spec, api: Api) -> Result<Option<Arc<QueryTemplate>>, PlanError> {
     const FLAG: &str = "--query-template";
     let Some(text) = &spec.query_template else { return Ok(None) };
-    if let Api::Custom(_) = api {
-        return Err(PlanError::conflict(format!("{FLAG} has no use beside the body that {} describes", spec.api)));
+    if let Api::Custom(_) | Api::Program(_) = api {
+        return Err(PlanError::conflict(format!("{FLAG} has no use beside the body that {} makes", spec.api)));
     }
     let given = Given {
         model: spec.model.is_some(),

@@ -135,8 +135,8 @@ fn pictures(spec: &Spec) -> Result<Pictures, PlanError> {
     Ok(Pictures { width, height, format, count })
 }
 
-/// Whether a dataset is named as a file is: every program is, no dataset of ours.
-fn is_program(name: &str) -> bool {
+/// Whether a dataset or an API is named as a file is: every program is, nothing of ours.
+pub fn is_program(name: &str) -> bool {
     name.contains(['/', '.'])
 }
 

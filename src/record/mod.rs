@@ -127,6 +127,8 @@ pub enum TokenSource {
     Server,
     /// Counted here with the tokenizer, after the run.
     Tokenizer,
+    /// Found by the user's program, after the run.
+    Program,
 }
 
 /// The finish reason a server gave.

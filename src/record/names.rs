@@ -19,18 +19,22 @@ impl Phase {
 }
 
 impl TokenSource {
+    const ALL: [TokenSource; 4] =
+        [TokenSource::Unknown, TokenSource::Server, TokenSource::Tokenizer, TokenSource::Program];
+
     /// The name in the database.
     pub fn name(self) -> &'static str {
         match self {
             TokenSource::Unknown => "unknown",
             TokenSource::Server => "server",
             TokenSource::Tokenizer => "tokenizer",
+            TokenSource::Program => "program",
         }
     }
 
     /// The source of that name.
     pub fn from_name(name: &str) -> Option<TokenSource> {
-        [TokenSource::Unknown, TokenSource::Server, TokenSource::Tokenizer].into_iter().find(|s| s.name() == name)
+        TokenSource::ALL.into_iter().find(|source| source.name() == name)
     }
 }
 
@@ -102,7 +106,7 @@ mod tests {
         for phase in [Phase::Preflight, Phase::Warmup, Phase::Measured] {
             assert_eq!(Phase::from_name(phase.name()), Some(phase));
         }
-        for source in [TokenSource::Unknown, TokenSource::Server, TokenSource::Tokenizer] {
+        for source in TokenSource::ALL {
             assert_eq!(TokenSource::from_name(source.name()), Some(source));
         }
         assert_eq!(Outcome::from_name("sunny"), None);

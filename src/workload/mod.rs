@@ -6,12 +6,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::api::Dialect;
 use crate::api::render::{self, Body, MaxTokens, Options, Prompt};
 use crate::record::Phase;
 
+pub mod api_program;
 pub mod arrivals;
 mod builtin;
 mod chat_template;
+pub mod child;
 pub mod conversation;
 pub mod draw;
 pub mod files;
@@ -31,6 +34,7 @@ pub mod speed;
 pub mod tokenizer;
 pub mod tokens;
 pub mod trace;
+mod words;
 
 use conversation::{Conversations, Gap};
 use draw::Purpose;
@@ -216,18 +220,7 @@ impl Workload {
     ) -> Result<Workload, WorkloadError> {
         let tokens = recipe.tokens.as_ref().map(|asked| open_tokens(asked, recipe)).transpose()?;
         let read::Found { items, notes } = read::read(recipe, tokens.as_ref(), making)?;
-        let last = items.last().expect("read gives at least one prompt").clone();
-        let (bodies, conversations) = match &recipe.source {
-            Source::MultiTurn(asked) => (Vec::new(), Some(Conversations::render(&items, asked.think_us, recipe)?)),
-            // Each prompt goes as its bytes come, so that the two never stand in memory together.
-            _ => {
-                let bodies = items.into_iter().map(|item| render_item(&recipe.options, &item, recipe));
-                (bodies.collect::<Result<Vec<Body>, WorkloadError>>()?, None)
-            }
-        };
-        let prompt = last.turns.first().cloned().map_or(last.prompt.clone(), Prompt::Messages);
-        let preflight =
-            render_item(&preflight_options(&recipe.options), &Item { output_tokens: None, prompt, ..last }, recipe)?;
+        let (bodies, conversations, preflight) = render_all(recipe, items, making)?;
         let max_tokens = match recipe.options.sampling.max_tokens {
             Some(MaxTokens::Drawn { low, high }) => (low, high),
             _ => (0, 0),
@@ -366,13 +359,40 @@ fn open_tokens(asked: &TokenUse, recipe: &Recipe) -> Result<Tokens, WorkloadErro
     Tokens::new(asked, tokenizer, recipe.options.dialect)
 }
 
+/// The bodies of all prompts, and that of the connection test, which asks what the last one asks.
+fn render_all(
+    recipe: &Recipe,
+    items: Vec<Item>,
+    making: &Making,
+) -> Result<(Vec<Body>, Option<Conversations>, Body), WorkloadError> {
+    if let Dialect::Program(program) = recipe.options.dialect {
+        let mut bodies = api_program::bodies(program, recipe, &items, making)?;
+        let preflight = bodies.pop().expect("the last body is that of the connection test");
+        return Ok((bodies, None, preflight));
+    }
+    let last = items.last().expect("read gives at least one prompt").clone();
+    let (bodies, conversations) = match &recipe.source {
+        Source::MultiTurn(asked) => (Vec::new(), Some(Conversations::render(&items, asked.think_us, recipe)?)),
+        // Each prompt goes as its bytes come, so that the two never stand in memory together.
+        _ => {
+            let bodies = items.into_iter().map(|item| render_item(&recipe.options, &item, recipe));
+            (bodies.collect::<Result<Vec<Body>, WorkloadError>>()?, None)
+        }
+    };
+    let prompt = last.turns.first().cloned().map_or(last.prompt.clone(), Prompt::Messages);
+    let preflight =
+        render_item(&preflight_options(&recipe.options), &Item { output_tokens: None, prompt, ..last }, recipe)?;
+    Ok((bodies, conversations, preflight))
+}
+
 /// The body of one prompt.
 fn render_item(options: &Options, item: &Item, recipe: &Recipe) -> Result<Body, WorkloadError> {
-    let rendered = match item.output_tokens {
-        None => render::body(options, &item.prompt),
-        Some(count) => render::body(&exact_output(options, count), &item.prompt),
-    };
-    rendered.map_err(|what| item.error(recipe, what))
+    render::body(&item_options(options, item), &item.prompt).map_err(|what| item.error(recipe, what))
+}
+
+/// The options of one prompt, which may say itself how long its answer is to be.
+fn item_options<'a>(options: &'a Options, item: &Item) -> Cow<'a, Options> {
+    item.output_tokens.map_or(Cow::Borrowed(options), |count| Cow::Owned(exact_output(options, count)))
 }
 
 /// Options that make the answer `count` tokens long.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::line_by_line::check_messages;
 use super::making::Making;
-use super::random::{RandomLengths, RandomText};
+use super::random::{RandomLengths, RandomText, Residuals};
 use super::read::{ENDLESS, Item, Sieve, need, user_message};
 use super::tokens::Tokens;
 use super::{Recipe, WorkloadError, draw, files, parallel};
@@ -57,10 +57,11 @@ pub fn read(
     tokens: Option<&Tokens>,
     wanted: u64,
     making: &Making,
+    notes: &mut Vec<String>,
 ) -> Result<Vec<Item>, WorkloadError> {
     let scan: fn(Value) -> Result<Vec<Vec<Value>>, String> = match &asked.data {
         TurnData::Random(lengths) => {
-            return random(lengths, asked, recipe, need(tokens, "--dataset random_multi_turn")?, making);
+            return random(lengths, asked, recipe, need(tokens, "--dataset random_multi_turn")?, making, notes);
         }
         TurnData::ShareGpt(_) => share_gpt,
         TurnData::Custom(_) => custom,
@@ -105,22 +106,26 @@ fn random(
     recipe: &Recipe,
     tokens: &Tokens,
     making: &Making,
+    notes: &mut Vec<String>,
 ) -> Result<Vec<Item>, WorkloadError> {
+    let residuals = Residuals::default();
     let text = RandomText::new(tokens, recipe.seed)?;
     let count = recipe.needed.unwrap_or(ENDLESS).max(1);
     making.begin("Making conversations", count);
-    parallel::map(count as usize, |place| {
+    let made = parallel::map(count as usize, |place| {
         let index = recipe.offset.wrapping_add(place as u64);
         let turns = draw::uniform_at(recipe.seed, Purpose::Turns, index, asked.min_turns, asked.max_turns);
         let said = |turn: u32| {
             let nth = index.wrapping_mul(u64::from(MAX_TURNS)).wrapping_add(u64::from(turn));
             let length = draw::uniform_at(recipe.seed, Purpose::PromptLength, nth, lengths.min, lengths.max);
-            Ok(vec![user_message(text.text(nth, length as usize, 0)?)])
+            Ok(vec![user_message(residuals.note(text.text(nth, length as usize, 0)?))])
         };
         let turns = (0..turns).map(said).collect::<Result<_, WorkloadError>>()?;
         making.add(1);
         Ok(conversation(turns, 0))
-    })
+    });
+    residuals.report(notes);
+    made
 }
 
 /// What the users of a ShareGPT conversation said. Two shapes are in use: `conversations` of `from` and `value`, and

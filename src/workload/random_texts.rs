@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::making::Making;
-use super::random::{RandomLengths, RandomText};
+use super::random::{RandomLengths, RandomText, Residuals};
 use super::read::{ENDLESS, Item};
 use super::tokens::Tokens;
 use super::{Purpose, Recipe, WorkloadError, draw, parallel};
@@ -57,15 +57,20 @@ pub fn read(
     recipe: &Recipe,
     tokens: &Tokens,
     making: &Making,
+    notes: &mut Vec<String>,
 ) -> Result<Vec<Item>, WorkloadError> {
+    let residuals = Residuals::default();
     let random = RandomText::new(tokens, recipe.seed)?;
     let requests = recipe.needed.unwrap_or(ENDLESS).max(1);
     making.begin("Making prompts", requests);
-    parallel::map(requests as usize, |place| {
+    let made = parallel::map(requests as usize, |place| {
         let index = recipe.offset.wrapping_add(place as u64);
         let length = draw::uniform_at(recipe.seed, Purpose::PromptLength, index, lengths.min, lengths.max) as usize;
         // Each text has a number of its own; the first is the query's.
-        let text = |nth: u64, length: usize| random.independent(index.wrapping_mul(MAX_TEXTS + 1) + nth, length);
+        let text = |nth: u64, length: usize| {
+            let made = random.independent(index.wrapping_mul(MAX_TEXTS + 1) + nth, length);
+            made.map(|made| residuals.note(made))
+        };
         let prompt = match texts {
             Texts::Embedding { batch } => {
                 let all: Result<_, _> = (0..u64::from(batch)).map(|nth| text(nth, length)).collect();
@@ -79,5 +84,7 @@ pub fn read(
         };
         making.add(1);
         Ok(Item::new(prompt))
-    })
+    });
+    residuals.report(notes);
+    made
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::draw::{self, Purpose};
 use super::making::Making;
-use super::random::{RandomLengths, RandomText};
+use super::random::{RandomLengths, RandomText, Residuals};
 use super::read::{ENDLESS, Item, user_message};
 use super::tokens::Tokens;
 use super::{Recipe, WorkloadError, parallel};
@@ -71,23 +71,28 @@ pub fn read(
     recipe: &Recipe,
     tokens: &Tokens,
     making: &Making,
+    notes: &mut Vec<String>,
 ) -> Result<Vec<Item>, WorkloadError> {
+    let residuals = Residuals::default();
     let random = RandomText::new(tokens, recipe.seed)?;
     let frame = random.frame()?;
     let count = recipe.needed.unwrap_or(ENDLESS).max(1);
     making.begin("Making prompts", count);
-    parallel::map(count as usize, |place| {
+    let made = parallel::map(count as usize, |place| {
         let index = recipe.offset.wrapping_add(place as u64);
         let length = draw::uniform_at(recipe.seed, Purpose::PromptLength, index, lengths.min, lengths.max);
         let inner = u64::from(length).saturating_sub(frame).max(1) as usize;
-        let mut parts = vec![json!({"type": "text", "text": random.text(index, inner, frame)?})];
+        let text = residuals.note(random.text(index, inner, frame)?);
+        let mut parts = vec![json!({"type": "text", "text": text})];
         for nth in 0..pictures.count {
             let url = data_uri(pictures, recipe.seed, index, nth).map_err(WorkloadError::Data)?;
             parts.push(json!({"type": "image_url", "image_url": {"url": url}}));
         }
         making.add(1);
         Ok(Item::new(Prompt::Messages(vec![user_message(Value::from(parts))])))
-    })
+    });
+    residuals.report(notes);
+    made
 }
 
 /// A picture as a `data:` URI; the same for the same seed, index and number.

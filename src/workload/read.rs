@@ -66,18 +66,18 @@ pub fn read(recipe: &Recipe, tokens: Option<&Tokens>, making: &Making) -> Result
             random::read(lengths, recipe, need(tokens, "--dataset random")?, making, &mut notes)?
         }
         Source::RandomTexts(lengths, texts) => {
-            random_texts::read(lengths, *texts, recipe, need(tokens, "this dataset")?, making)?
+            random_texts::read(lengths, *texts, recipe, need(tokens, "this dataset")?, making, &mut notes)?
         }
         Source::RandomVl(lengths, pictures) => {
-            random_vl::read(lengths, pictures, recipe, need(tokens, "--dataset random_vl")?, making)?
+            random_vl::read(lengths, pictures, recipe, need(tokens, "--dataset random_vl")?, making, &mut notes)?
         }
         Source::ShareGpt { path, output_len } => {
             let enough = if wanted == u64::MAX { ENDLESS.saturating_add(recipe.offset) } else { wanted };
             let tokens = need(tokens, "--dataset sharegpt")?;
             from_offset(share_gpt::read(path, *output_len, recipe, tokens, enough, making)?, enough, recipe.offset)
         }
-        Source::MultiTurn(asked) => multi_turn::read(asked, recipe, tokens, wanted, making)?,
-        Source::Trace(trace) => trace.items(recipe, tokens, making)?,
+        Source::MultiTurn(asked) => multi_turn::read(asked, recipe, tokens, wanted, making, &mut notes)?,
+        Source::Trace(trace) => trace.items(recipe, tokens, making, &mut notes)?,
         // Its prompts have lengths of their own.
         Source::Speed { long } => from_offset(speed::read(*long, tokens)?, u64::MAX, recipe.offset),
         _ => sieved(recipe, tokens, wanted)?,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::making::Making;
-use super::random::{Made, RandomText};
+use super::random::{RandomText, Residuals};
 use super::read::Item;
 use super::tokens::Tokens;
 use super::{Recipe, WorkloadError, parallel};
@@ -157,27 +157,36 @@ impl Trace {
     }
 
     /// One item for each row the run can use, from the offset on.
-    pub fn items(&self, recipe: &Recipe, tokens: Option<&Tokens>, making: &Making) -> Result<Vec<Item>, WorkloadError> {
+    pub fn items(
+        &self,
+        recipe: &Recipe,
+        tokens: Option<&Tokens>,
+        making: &Making,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Item>, WorkloadError> {
+        let residuals = Residuals::default();
         let random = tokens.filter(|_| self.needs_tokenizer()).map(|t| RandomText::new(t, recipe.seed)).transpose()?;
         let frame = random.as_ref().map_or(Ok(0), RandomText::frame)?;
         let rows = self.rows.len();
         let count = recipe.needed.map_or(rows, |needed| (needed.max(1) as usize).min(rows));
         making.begin("Making prompts", count as u64);
-        parallel::map(count, |place| {
+        let made = parallel::map(count, |place| {
             let row = &self.rows[(place + recipe.offset as usize % rows) % rows];
-            let item = item(row, random.as_ref(), frame);
+            let item = item(row, random.as_ref(), frame, &residuals);
             making.add(1);
             item
-        })
+        });
+        residuals.report(notes);
+        made
     }
 }
 
-fn item(row: &Row, random: Option<&RandomText<'_>>, frame: u64) -> Result<Item, WorkloadError> {
+fn item(row: &Row, random: Option<&RandomText<'_>>, frame: u64, residuals: &Residuals) -> Result<Item, WorkloadError> {
     match (&row.asked, random) {
         (Asked::Body(body), _) => Ok(Item::at(Prompt::Body(body.clone()), row.line)),
         (Asked::Lengths { input, output, blocks }, Some(random)) => {
             let length = u64::from(*input).saturating_sub(frame).max(1) as usize;
-            let Made { prompt, .. } = random.blocks(row.line, blocks, length, frame)?;
+            let prompt = residuals.note(random.blocks(row.line, blocks, length, frame)?);
             Ok(Item { output_tokens: Some(*output), ..Item::at(prompt, row.line) })
         }
         (Asked::Lengths { .. }, None) => Err(WorkloadError::Data(

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use super::call::{Call, perf};
 use serde_json::{Value, json};
 
-fn example(name: &str) -> String {
+pub fn example(name: &str) -> String {
     format!("{}/tools/examples/api/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -18,7 +18,7 @@ fn run(url: &str, api: &str, more: &[&str]) -> Call {
 }
 
 /// A server that answers every request on its connections with `answer`, and tells what it was sent.
-fn server(answer: &'static str) -> (String, Receiver<(String, Value)>) {
+pub fn server(answer: &'static str) -> (String, Receiver<(String, Value)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (tell, told) = channel();

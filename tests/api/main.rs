@@ -4,5 +4,6 @@ mod call;
 mod custom;
 mod dialects;
 mod documented;
+mod program;
 mod tls;
 mod tls_server;

@@ -4,6 +4,7 @@
 //! `kill -9` the file and its `-wal` neighbour hold every batch that was committed. A run that ends in order leaves
 //! one single file.
 
+pub mod answers;
 pub mod evalscope;
 mod pickle;
 pub mod reader;

@@ -305,7 +305,7 @@ fn add_lag(
     Ok(())
 }
 
-fn add_findings(connection: &Connection, findings: &[Finding]) -> rusqlite::Result<()> {
+pub(super) fn add_findings(connection: &Connection, findings: &[Finding]) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached("INSERT INTO finding VALUES (?1,?2,?3)")?;
     for finding in findings {
         insert.execute(params![severity_name(finding.severity), finding.code, finding.text])?;

@@ -1,0 +1,65 @@
+//! Where words begin in a long text whose tokens are known, so that parts of it can be cut out without decoding them.
+
+use super::tokens::Tokens;
+use super::{WorkloadError, parallel};
+
+/// Of a hundred tokens at least so many must begin a word; with fewer the search for one takes too long.
+const LEAST_PERCENT: usize = 5;
+
+/// The words of a line of tokens.
+#[derive(Debug)]
+pub struct Words {
+    text: String,
+    /// By token: where in the text the word begins that begins with it, bytes.
+    at: Vec<Option<u32>>,
+}
+
+impl Words {
+    /// Looks for the words of a line: a blank and a letter behind something that is no blank. Tokenizers cut there,
+    /// whatever stands around it. `None` where the tokens do not show their blanks, or do not make up the text by
+    /// standing side by side.
+    pub fn of(tokens: &Tokens, line: &[u32]) -> Result<Option<Words>, WorkloadError> {
+        let single = parallel::map(line.len(), |place| tokens.tokenizer.decode(&line[place..=place]))?;
+        let behind_a_word = |place: usize| {
+            let before = if place == 0 { single.last() } else { single.get(place - 1) };
+            before.and_then(|text| text.chars().next_back()).is_some_and(|last| !last.is_whitespace())
+        };
+        let begins = |text: &str| text.strip_prefix(' ').is_some_and(|rest| rest.starts_with(char::is_alphabetic));
+        let found: Vec<usize> =
+            (0..line.len()).filter(|place| begins(&single[*place]) && behind_a_word(*place)).collect();
+        if found.len() * 100 < line.len() * LEAST_PERCENT {
+            return Ok(None);
+        }
+        let mut at = vec![None; line.len()];
+        let mut text = tokens.tokenizer.decode(&line[..found[0]])?;
+        let ends = found.iter().skip(1).copied().chain([line.len()]);
+        for (start, end) in found.iter().copied().zip(ends) {
+            at[start] = u32::try_from(text.len()).ok();
+            // Characters may be split between tokens within a word, so the word is decoded as one.
+            text.push_str(&tokens.tokenizer.decode(&line[start..end])?);
+        }
+        let whole = tokens.tokenizer.decode(line)? == text;
+        Ok(whole.then_some(Words { text, at }))
+    }
+
+    /// Whether a word begins with the token at this place; behind the end the line begins again.
+    pub fn begins(&self, place: usize) -> bool {
+        self.at[place % self.at.len()].is_some()
+    }
+
+    /// The text between two places where words begin; `None` for other places, and for more than a whole line.
+    pub fn text(&self, start: usize, end: usize) -> Option<String> {
+        let count = self.at.len();
+        let (start, end) = (start % count, end - start / count * count);
+        if end - start >= count {
+            return None;
+        }
+        let from = self.at[start]? as usize;
+        let to = self.at[end % count]? as usize;
+        if end < count {
+            Some(self.text[from..to].to_string())
+        } else {
+            Some(format!("{}{}", &self.text[from..], &self.text[..to]))
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! APIs spoken by a program: the example that comes with the project, what it is told, and programs in trouble.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::call::{Call, perf};
+use super::custom::{example, server};
+
+const STREAM: &str = concat!(
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "2e\r\ndata: {\"content\":\"Deep\",\"stop\":false,\"id\":7}\n\n\r\n",
+    "2e\r\ndata: {\"content\":\" sea\",\"stop\":false,\"id\":7}\n\n\r\n",
+    "4c\r\ndata: {\"content\":\"\",\"stop\":true,\"tokens_evaluated\":9,\"tokens_predicted\":5}\n\n\r\n",
+    "0\r\n\r\n",
+);
+
+/// A shell script that is a program for `--api`, in a file of its own.
+fn script(folder: &Path, text: &str) -> String {
+    let file = folder.join("api.sh");
+    std::fs::write(&file, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    file.display().to_string()
+}
+
+fn run(url: &str, api: &str, more: &[&str]) -> Call {
+    let mut arguments = vec!["--url", url, "--api", api, "--model", "m", "--prompt", "one \"two\"", "-n", "3"];
+    arguments.extend(more);
+    perf(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>(), &[])
+}
+
+#[test]
+fn the_example_builds_and_parses() {
+    let (url, told) = server(STREAM);
+    let url = format!("{url}/completion");
+    let call = run(&url, &example("llamacpp_native.py"), &["--max-tokens", "5", "--extra-args", "{\"cache\":false}"]);
+    call.check(3.0);
+    let (head, body) = told.recv().unwrap();
+    assert!(head.starts_with("POST /completion HTTP/1.1\r\n"), "{head}");
+    assert_eq!(
+        body,
+        json!({"prompt": "one \"two\"", "stream": true, "n_predict": 5, "temperature": 0.0, "cache": false})
+    );
+    assert_eq!(call.requests("text"), ["Deep sea"; 3]);
+    assert_eq!(call.requests("output_events"), ["2"; 3]);
+    assert_eq!(call.requests("output_tokens"), ["5"; 3]);
+    assert_eq!(call.requests("token_source"), ["program"; 3]);
+    assert_eq!(call.number("Average input tokens per request"), 9.0);
+    // They were kept for the program alone.
+    assert_eq!(call.requests("raw"), [""; 3]);
+}
+
+#[test]
+fn what_is_kept_is_what_was_asked() {
+    let (url, _told) = server(STREAM);
+    let api = example("llamacpp_native.py");
+    let full = run(&url, &api, &["--save", "full"]);
+    full.check(3.0);
+    assert!(full.requests("raw").iter().all(|raw| raw.contains("tokens_predicted")));
+    let metrics = run(&url, &api, &["--save", "metrics"]);
+    metrics.check(3.0);
+    assert_eq!((metrics.requests("raw"), metrics.requests("text")), (vec![String::new(); 3], vec![String::new(); 3]));
+    assert!(metrics.bodies().is_empty() && metrics.requests("output_tokens") == ["5"; 3]);
+}
+
+#[test]
+fn a_whole_answer_and_text_that_is_no_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let echo = script(
+        folder.path(),
+        r#"case $1 in build) sed 's/.*/{"q":1}/' ;; parse) cat >"${0%/*}/told"; sed 's/.*/{"output_tokens":2}/' "${0%/*}/told" ;; esac"#,
+    );
+    let (url, _told) = server("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n\r\nplain words");
+    let call = run(&url, &echo, &["--no-stream"]);
+    call.check(3.0);
+    assert_eq!(
+        (call.requests("text"), call.requests("output_tokens")),
+        (vec!["plain words".into(); 3], vec!["2".into(); 3])
+    );
+    let told = std::fs::read_to_string(folder.path().join("told")).unwrap();
+    let line: Value = serde_json::from_str(told.lines().next().unwrap()).unwrap();
+    assert_eq!(line, json!({"request": {"q": 1}, "status": 200, "stream": false, "responses": ["plain words"]}));
+}
+
+#[test]
+fn a_drawn_limit_is_a_number_for_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let api = script(folder.path(), r#"case $1 in build) tee "${0%/*}/asked" ;; parse) sed 's/.*/{}/' ;; esac"#);
+    let (url, _told) = server(STREAM);
+    let numbers: Vec<String> = (0..8).map(|n| format!("question {n}")).collect();
+    let arguments = ["--url", &url, "--api", &api, "--model", "m", "-n", "8", "--max-tokens", "3", "900"];
+    let arguments = arguments.into_iter().chain(["--dataset", "line_by_line", "--dataset-path", "q.txt"]);
+    let call = perf(&arguments.map(String::from).collect::<Vec<_>>(), &[("q.txt", &numbers.join("\n"))]);
+    call.check(8.0);
+    let asked = std::fs::read_to_string(folder.path().join("asked")).unwrap();
+    let lines: Vec<Value> = asked.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let limits: Vec<u64> = lines.iter().map(|line| line["parameters"]["max_tokens"].as_u64().unwrap()).collect();
+    assert!(lines.len() == 9 && limits[..8].iter().all(|limit| (3..=900).contains(limit)), "{limits:?}");
+    assert!(limits[..8].iter().any(|limit| *limit != limits[0]) && limits[8] == 16, "{limits:?}");
+}
+
+#[test]
+fn trouble_before_the_run_is_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for (text, what) in [
+        ("cat >/dev/null; echo one >&2; echo two >&2; exit 3", "build: the program failed (exit status: 3): two"),
+        ("exit 1", "nothing to standard error"),
+        ("sed 's/.*/[]/'", "line 1 of its output is not a JSON object"),
+        ("echo nonsense", "line 1 of its output is not JSON"),
+        ("cat >/dev/null; echo {}", "printed 1 bodies for 2 prompts"),
+        ("cat >/dev/null; echo {}; echo {}; echo {}", "line 3 of its output is one more"),
+    ] {
+        let call = run("mock:/v1/completions", &script(folder.path(), text), &[]);
+        let errors: Vec<&str> = call.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert!(call.status == 2 && errors.len() == 1, "{text}: {}", call.stderr);
+        assert!(errors[0].contains(what) && errors[0].contains("--api"), "{text}: {}", errors[0]);
+    }
+    let missing = run("mock:", "./nowhere.py", &[]);
+    assert!(missing.status == 2 && missing.stderr.contains("--api ./nowhere.py: there is no such program"));
+    let template = run("mock:", &script(folder.path(), "true"), &["--query-template", "{}"]);
+    assert!(template.status == 2 && template.stderr.contains("--query-template has no use"), "{}", template.stderr);
+}
+
+#[test]
+fn trouble_after_the_run_costs_nothing_that_was_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, _told) = server(STREAM);
+    for (parse, what) in [
+        ("cat >/dev/null; echo '{\"output_tokens\":1}'; echo lost my mind >&2; exit 7", "lost my mind"),
+        ("sed 's/.*/{\"tokens\":1}/'", "unknown field \"tokens\""),
+        ("cat >/dev/null", "printed 0 lines for 3 answers"),
+    ] {
+        let api =
+            script(folder.path(), &format!("case $1 in build) sed 's/.*/{{\"q\":1}}/' ;; parse) {parse} ;; esac"));
+        let call = run(&url, &api, &[]);
+        call.check(3.0);
+        let findings = call.findings().join("\n");
+        assert!(findings.contains(what) && findings.contains("parse:"), "{parse}: {findings}");
+        assert_eq!(
+            (call.requests("text"), call.requests("output_tokens")),
+            (vec!["Deep sea".into(); 3], vec![String::new(); 3])
+        );
+        assert!(call.requests("raw").iter().all(|raw| raw.contains("Deep")), "the answers are still there");
+    }
+}
