@@ -71,6 +71,7 @@ pub struct Spec {
     pub prefix_length: u64,
     pub dataset: Option<String>,
     pub dataset_path: Option<PathBuf>,
+    pub data_source: DataSource,
     pub sharegpt_output_len: bool,
     pub image_width: Option<u16>,
     pub image_height: Option<u16>,
@@ -139,6 +140,17 @@ pub enum Language {
     Zh,
 }
 
+/// Where data sets and tokenizers come from that are not on this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataSource {
+    #[default]
+    Modelscope,
+    Huggingface,
+    /// Nowhere: only what is here.
+    Local,
+}
+
 /// How much the log says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -190,6 +202,7 @@ impl Default for Spec {
             prefix_length: 0,
             dataset: None,
             dataset_path: None,
+            data_source: DataSource::Modelscope,
             sharegpt_output_len: false,
             image_width: None,
             image_height: None,

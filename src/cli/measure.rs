@@ -11,11 +11,11 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::progress::Bars;
-use super::{Early, files, interrupt, status};
+use super::{Early, fetch, files, interrupt, status};
 use crate::engine::tls;
 use crate::log::Log;
 use crate::mock::Mock;
-use crate::plan::{Plan, RigFacts, resolve, trace_file};
+use crate::plan::{HubFiles, Plan, RigFacts, resolve, trace_file};
 use crate::report::export::write_all;
 use crate::report::{html, overview, screen};
 use crate::run::{Finished, RunError, Watch};
@@ -38,15 +38,17 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     let mut facts = facts();
     let trace = trace_file(spec).map(|(path, flag)| trace::read(path, flag)).transpose();
     facts.trace = trace.map_err(|error| mistake(error.to_string()))?.map(Arc::new);
+    let bars = Bars::new(spec.quiet);
+    let found = fetch::hub_files(spec, &mut facts, &bars).map_err(mistake)?;
     let (mut plans, mock) = decide(spec, &facts).map_err(mistake)?;
     plans[0].notes.extend(proxy_note(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())));
     let root = plans[0].report.root.clone();
     let exports = plans[0].report.exports.clone();
-    let bars = Bars::new(spec.quiet);
     let log = open_log(spec, &root, &bars).map_err(mistake)?;
     for note in &plans[0].notes {
         log.warning(note);
     }
+    found.iter().for_each(|line| log.info(line));
     let stop = Arc::new(AtomicU8::new(0));
     watch_signals(&stop, &log).map_err(mistake)?;
     let local = match start_local(&plans[0], &root, &log, &stop) {
@@ -117,6 +119,7 @@ fn facts() -> RigFacts {
         started: now.strftime("%Y%m%d_%H%M%S").to_string(),
         nonce: now.timestamp().subsec_nanosecond() as u32 ^ std::process::id().rotate_left(16),
         trace: None,
+        hub: HubFiles::default(),
     }
 }
 

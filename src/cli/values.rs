@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::plan::Save;
-use crate::spec::{Language, LogLevel};
+use crate::spec::{DataSource, Language, LogLevel};
 use crate::time::{S, scan_duration_ns};
 
 /// Cores of `--cores`.
@@ -82,6 +82,15 @@ pub fn language() -> impl TypedValueParser<Value = Language> {
     PossibleValuesParser::new(["en", "zh"]).map(|word| match word.as_str() {
         "zh" => Language::Zh,
         _ => Language::En,
+    })
+}
+
+/// `--data-source`
+pub fn data_source() -> impl TypedValueParser<Value = DataSource> {
+    PossibleValuesParser::new(["modelscope", "huggingface", "local"]).map(|word| match word.as_str() {
+        "huggingface" => DataSource::Huggingface,
+        "local" => DataSource::Local,
+        _ => DataSource::Modelscope,
     })
 }
 

@@ -7,7 +7,7 @@ use super::slo;
 use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
-use super::{LocalPlan, api, data, endpoint, export, folder, local, metrics, root_folder};
+use super::{HubFiles, LocalPlan, api, data, endpoint, export, folder, local, metrics, root_folder};
 use crate::api::endpoint::Api;
 use crate::api::query_template::QueryTemplate;
 use crate::spec::{Spec, mask, masked_url};
@@ -28,6 +28,8 @@ pub struct RigFacts {
     pub nonce: u32,
     /// What the file of [`trace_file`] holds, where there is one.
     pub trace: Option<Arc<Trace>>,
+    /// Where the files are that a hub has.
+    pub hub: HubFiles,
 }
 
 /// Decides everything about a call: one plan for each run of the sweep, in order.
@@ -51,7 +53,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     }
     let template = api::template(spec, api)?;
     let model = model(spec, template.as_deref(), &target)?;
-    let mut workload = request::recipe(spec, dialect, template, trace, &model, &mut notes)?;
+    let mut workload = request::recipe(&facts.hub.named_in(spec), dialect, template, trace, &model, &mut notes)?;
     workload.id_prefix = format!("rm-{:08x}", facts.nonce);
     let base = Base { spec, facts, target, local, workload, model };
 
