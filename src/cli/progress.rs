@@ -75,7 +75,9 @@ fn show_making(multi: &MultiProgress, shown: &mut MakingBar, making: &Making) {
     let (_, bar) = shown.get_or_insert_with(|| {
         let bar = multi.add(ProgressBar::no_length());
         let template = match reading.total {
-            _ if reading.bytes => "{prefix}[{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} [{elapsed_precise}<{eta_precise}]",
+            _ if reading.bytes => {
+                "{prefix}[{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} [{elapsed_precise}<{eta_precise}]"
+            }
             0 => "{prefix} {pos} [{elapsed_precise}]",
             _ => "{prefix}[{bar:40}] {pos}/{len} [{elapsed_precise}<{eta_precise}]",
         };

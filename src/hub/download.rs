@@ -180,7 +180,7 @@ fn agent(url: &Url) -> Result<Agent, String> {
     if url.secure {
         let found = rustls_native_certs::load_native_certs();
         if found.certs.is_empty() {
-            return Err("this system has no certificates to trust (SSL_CERT_FILE names a file of them)".to_string());
+            return Err("this system has no certificates to trust".to_string());
         }
         let roots: Vec<Certificate<'static>> =
             found.certs.iter().map(|root| Certificate::from_der(root).to_owned()).collect();

@@ -29,13 +29,15 @@ pub fn fetch(
     if let Some(path) = settings.sites().into_iter().find_map(cached) {
         return Ok(Fetched { path, from_cache: true });
     }
-    let failed = |what: String| format!("{}: {what}; {}", wanted.flag(), wanted.by_hand());
+    let failed = |what: String| format!("{}: {what}; or {}", wanted.flag(), wanted.by_hand());
     if let Some(offline) = settings.offline {
         let file = if let Wanted::Dataset(_) = wanted { wanted.name() } else { TOKENIZER };
         let [first, second] = settings.sites().map(|site| site.cache.display().to_string());
-        return Err(failed(format!(
-            "{file} is not in the caches {first} and {second}, and {offline} forbids to fetch it"
-        )));
+        return Err(format!(
+            "{}: {file} is not in the caches {first} and {second}, and {offline} forbids to fetch it; {}",
+            wanted.flag(),
+            wanted.by_hand()
+        ));
     }
     let site = &settings.site;
     let repository = wanted.repository(site.hub);
@@ -62,8 +64,8 @@ fn in_cache(wanted: &Wanted, site: &Site, offline: bool) -> Option<PathBuf> {
             let tokenizer = cache::find(site, &repository, TOKENIZER)?;
             let folder = tokenizer.parent()?.to_path_buf();
             // The file alone is what some tools fetch; then the chat template is still to come.
-            let complete = folder.join(TOKENIZER_CONFIG).is_file()
-                || cache::is_known_absent(site, &repository, TOKENIZER_CONFIG);
+            let complete =
+                folder.join(TOKENIZER_CONFIG).is_file() || cache::is_known_absent(site, &repository, TOKENIZER_CONFIG);
             (offline || complete).then_some(folder)
         }
     }
@@ -122,8 +124,7 @@ impl Source<'_> {
         say(format!("fetching {}{done}", self.page(file)));
         self.making.begin_bytes(format!("Fetching {file}"));
         let own_headers = self.headers();
-        let request =
-            Request { url, own_headers: &own_headers, pause: self.settings.pause, making: self.making };
+        let request = Request { url, own_headers: &own_headers, pause: self.settings.pause, making: self.making };
         let identity = download(&request, &partial)?;
         let host = &self.site.endpoint.authority;
         if !cache::can_store(self.site, &identity) {
@@ -193,6 +194,9 @@ impl Source<'_> {
                 "{failure}: {home} is not open to everybody; accept the {kind}'s terms on that page and set {variable}"
             ),
             Failure::Cut { .. } => format!("{failure}; what has come is kept, and the next call goes on from there"),
+            Failure::Unreachable { cause, .. } if cause.contains("certificate") => {
+                format!("{failure}; if it is one of your own, name a file of its authority with SSL_CERT_FILE")
+            }
             Failure::Unreachable { .. } | Failure::Status { .. } | Failure::Wrong { .. } => format!(
                 "{failure}; try --data-source {}, or a mirror with {}",
                 hub.other().flag_value(),
@@ -209,7 +213,11 @@ impl Source<'_> {
             None => format!(", and a private one needs {}", hub.token_variable()),
         };
         let here = if self.repository.dataset { "" } else { "is no folder here, and " };
-        format!("{here}{hub} has no {kind} {} with {} in it{private}; try --data-source {other}", self.repository.id, self.main_file())
+        format!(
+            "{here}{hub} has no {kind} {} with {} in it{private}; try --data-source {other}",
+            self.repository.id,
+            self.main_file()
+        )
     }
 
     fn main_file(&self) -> &'static str {

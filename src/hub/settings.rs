@@ -167,10 +167,7 @@ mod tests {
             settings.sites().map(|site| site.cache.display().to_string())
         };
         assert_eq!(cache(&[("HOME", "/h")]), ["/h/.cache/modelscope/hub", "/h/.cache/huggingface/hub"]);
-        assert_eq!(
-            cache(&[("HOME", "/h"), ("HF_HOME", "/x"), ("MODELSCOPE_CACHE", "~/m")]),
-            ["/h/m", "/x/hub"]
-        );
+        assert_eq!(cache(&[("HOME", "/h"), ("HF_HOME", "/x"), ("MODELSCOPE_CACHE", "~/m")]), ["/h/m", "/x/hub"]);
         assert_eq!(cache(&[("HOME", "/h"), ("HF_HUB_CACHE", "/y")])[1], "/y");
         assert_eq!(cache(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/c")])[1], "/c/huggingface/hub");
     }
