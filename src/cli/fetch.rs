@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::progress::Bars;
 use crate::hub::{self, Settings};
+use crate::plan::proxy::ProxyChoice;
 use crate::plan::{RigFacts, resolve};
 use crate::spec::Spec;
 use crate::workload::making::Making;
@@ -19,7 +20,8 @@ pub fn hub_files(spec: &Spec, facts: &mut RigFacts, bars: &Bars) -> Result<Vec<S
     // A slip in another flag is said before anybody waits for a download.
     facts.hub = hub::promised(&wanted);
     resolve(spec, facts).map_err(|error| error.to_string())?;
-    let settings = Settings::new(spec.data_source, &|name| std::env::var(name).ok())?;
+    let proxy = ProxyChoice::of(spec, &facts.proxy_variables).map_err(|error| error.to_string())?;
+    let settings = Settings { proxy, ..Settings::new(spec.data_source, &|name| std::env::var(name).ok())? };
     let making = Arc::new(Making::default());
     let bar = bars.follow_making(making.clone());
     let mut say = |line: String| {

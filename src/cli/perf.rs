@@ -56,6 +56,11 @@ pub struct PerfArgs {
     /// Accept any certificate
     #[arg(long, help_heading = TARGET)]
     insecure: bool,
+    /// HTTP proxy between here and the server, also for what is fetched from a hub: http://[USER:PASSWORD@]HOST:PORT
+    /// (https servers through a CONNECT tunnel), or env: what http_proxy, https_proxy, all_proxy and no_proxy say
+    /// [default: none, whatever the environment says]
+    #[arg(long, value_name = "URL", help_heading = TARGET)]
+    proxy: Option<String>,
     /// Scrape the server's own metrics (Prometheus text) beside the run and compare: a URL, or a path of the server
     /// itself [default without a value: /metrics]
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", help_heading = TARGET)]
@@ -305,6 +310,7 @@ impl From<PerfArgs> for Spec {
             no_test_connection: args.no_test_connection,
             cacert: args.cacert,
             insecure: args.insecure,
+            proxy: args.proxy,
             server_metrics: args.server_metrics,
             port: args.port,
             tp: args.tp,

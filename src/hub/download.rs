@@ -11,6 +11,7 @@ use ureq::{Agent, Body};
 use super::cache::{Identity, bare_etag};
 use super::partial::Partial;
 use super::url::Url;
+use crate::plan::proxy::{Proxy, ProxyChoice};
 use crate::workload::making::Making;
 
 /// More redirects lead in a circle.
@@ -54,6 +55,7 @@ pub struct Request<'a> {
     pub url: Url,
     /// Headers for the hub itself, never sent to another server that it leads to.
     pub own_headers: &'a [(&'static str, String)],
+    pub proxy: &'a ProxyChoice,
     pub pause: Duration,
     pub making: &'a Making,
 }
@@ -148,7 +150,9 @@ impl Told {
 
 fn ask(request: &Request<'_>, url: &Url, told: &Told, partial: &Partial) -> Result<Response<Body>, Failure> {
     let unreachable = |cause: String| Failure::Unreachable { host: url.authority.clone(), cause };
-    let agent = agent(url).map_err(unreachable)?;
+    let proxy = request.proxy.for_server(url.secure, url.host(), url.port());
+    let proxy = proxy.map_err(|error| unreachable(error.to_string()))?;
+    let agent = agent(url, proxy.as_ref()).map_err(unreachable)?;
     // Lengths are of the bytes as they are.
     let mut call = agent.get(url.to_string()).header("Accept-Encoding", "identity");
     if url.same_server(&request.url) {
@@ -163,17 +167,20 @@ fn ask(request: &Request<'_>, url: &Url, told: &Told, partial: &Partial) -> Resu
             call = call.header("If-Range", begun.etag);
         }
     }
-    call.call().map_err(|error| unreachable(reason(&error)))
+    call.call().map_err(|error| {
+        let way = proxy.map_or(String::new(), |proxy| format!(" (through the proxy {})", proxy.authority()));
+        unreachable(format!("{}{way}", reason(&error)))
+    })
 }
 
-fn agent(url: &Url) -> Result<Agent, String> {
+fn agent(url: &Url, proxy: Option<&Proxy>) -> Result<Agent, String> {
     let mut config = Agent::config_builder()
         .http_status_as_error(false)
         // Followed here, where it is known who may see the token.
         .max_redirects(0)
         .max_redirects_will_error(false)
-        // Never by itself from the environment.
-        .proxy(None)
+        // Without this it would be taken from the environment unasked.
+        .proxy(proxy.map(through).transpose()?)
         .timeout_connect(Some(CONNECT))
         .timeout_per_read(Some(SILENCE))
         .user_agent(concat!("ringmark/", env!("CARGO_PKG_VERSION")));
@@ -189,6 +196,15 @@ fn agent(url: &Url) -> Result<Agent, String> {
     Ok(config.build().new_agent())
 }
 
+fn through(proxy: &Proxy) -> Result<ureq::Proxy, String> {
+    let host = if proxy.host.contains(':') { format!("[{}]", proxy.host) } else { proxy.host.clone() };
+    let mut builder = ureq::Proxy::builder(ureq::ProxyProtocol::Http).host(&host).port(proxy.port);
+    if let Some((user, password)) = &proxy.credentials {
+        builder = builder.username(user).password(password);
+    }
+    builder.build().map_err(|error| format!("the proxy {}: {error}", proxy.authority()))
+}
+
 /// The error without ureq's own words around it.
 fn reason(error: &ureq::Error) -> String {
     match error {
@@ -196,6 +212,7 @@ fn reason(error: &ureq::Error) -> String {
         ureq::Error::ConnectionFailed => "no connection".to_string(),
         ureq::Error::Timeout(_) => "it does not answer".to_string(),
         ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::ConnectProxyFailed(reason) => reason.clone(),
         other => other.to_string(),
     }
 }

@@ -124,7 +124,8 @@ impl Source<'_> {
         say(format!("fetching {}{done}", self.page(file)));
         self.making.begin_bytes(format!("Fetching {file}"));
         let own_headers = self.headers();
-        let request = Request { url, own_headers: &own_headers, pause: self.settings.pause, making: self.making };
+        let Settings { proxy, pause, .. } = self.settings;
+        let request = Request { url, own_headers: &own_headers, proxy, pause: *pause, making: self.making };
         let identity = download(&request, &partial)?;
         let host = &self.site.endpoint.authority;
         if !cache::can_store(self.site, &identity) {

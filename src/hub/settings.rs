@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::url::Url;
+use crate::plan::proxy::{ProxyChoice, ProxyVariables};
 use crate::spec::DataSource;
 
 /// A hub of models and data sets.
@@ -85,12 +86,14 @@ pub struct Settings {
     pub other: Site,
     /// What forbids to ask, where something does.
     pub offline: Option<&'static str>,
+    /// How hubs, and servers they lead to, are reached.
+    pub proxy: ProxyChoice,
     /// Pause before the first retry; doubled for each further one.
     pub pause: Duration,
 }
 
 impl Settings {
-    /// Reads the environment through `variable`. The error is one line that names the variable.
+    /// Reads the environment through `variable`; no proxy. The error is one line that names the variable.
     pub fn new(source: DataSource, variable: &dyn Fn(&str) -> Option<String>) -> Result<Settings, String> {
         let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let first = |names: &[&str]| names.iter().find_map(|name| set(name));
@@ -124,7 +127,8 @@ impl Settings {
             DataSource::Huggingface => (huggingface, modelscope),
             DataSource::Modelscope | DataSource::Local => (modelscope, huggingface),
         };
-        Ok(Settings { site, other, offline, pause: Duration::from_secs(1) })
+        let proxy = ProxyChoice::Straight(ProxyVariables::default());
+        Ok(Settings { site, other, offline, proxy, pause: Duration::from_secs(1) })
     }
 
     /// Both hubs, the one that is asked first.

@@ -53,6 +53,21 @@ impl Url {
         Url::read(&format!("{scheme}://{}{path}", self.authority))
     }
 
+    /// The host, an IPv6 address without its brackets.
+    pub fn host(&self) -> &str {
+        match self.authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, _)) => host,
+            None => self.authority.split(':').next().unwrap_or_default(),
+        }
+    }
+
+    /// The port, where none is written that of the scheme.
+    pub fn port(&self) -> u16 {
+        let behind = self.authority.rsplit(']').next().unwrap_or_default();
+        let written = behind.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        written.unwrap_or(if self.secure { 443 } else { 80 })
+    }
+
     /// Whether both lead to one server, so that one may see what the other does.
     pub fn same_server(&self, other: &Url) -> bool {
         (self.secure, &self.authority) == (other.secure, &other.authority)
@@ -86,6 +101,12 @@ mod tests {
         assert!(from.same_server(&from.follow("/x").unwrap()));
         assert!(!from.same_server(&from.follow("http://hub.example:444/").unwrap()));
         assert_eq!(from.without_query(), "https://hub.example:444/a/b");
+        for (text, host, port) in
+            [("http://h/x", "h", 80), ("https://[::1]:4/", "::1", 4), ("https://[::1]", "::1", 443)]
+        {
+            let url = Url::read(text).unwrap();
+            assert_eq!((url.host(), url.port()), (host, port));
+        }
         for bad in ["ftp://x/", "http://", "http://u:p@h/", "http://h/a b"] {
             assert!(Url::read(bad).is_err(), "{bad}");
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::proxy::{ProxyChoice, ProxyVariables};
 use super::request::{self, seconds_ns};
 use super::slo;
 use super::url::Endpoint;
@@ -30,6 +31,8 @@ pub struct RigFacts {
     pub trace: Option<Arc<Trace>>,
     /// Where the files are that a hub has.
     pub hub: HubFiles,
+    /// What the environment says of proxies.
+    pub proxy_variables: ProxyVariables,
 }
 
 /// Decides everything about a call: one plan for each run of the sweep, in order.
@@ -46,6 +49,8 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let numbers = numbers(spec, trace, &loads)?;
     let Endpoint { mut target, dialect, note } = target(spec, api)?;
     notes.extend(note);
+    let proxies = ProxyChoice::of(spec, &facts.proxy_variables)?;
+    notes.extend(proxies.apply(&mut target, local.is_some())?);
     let secrets = spec.secrets();
     target.url = masked_url(&target.url);
     for note in &mut notes {
@@ -121,7 +126,7 @@ impl Base<'_> {
             sleep_interval_ns: seconds_ns("--sleep-interval", spec.sleep_interval_s, true)?,
             save: spec.save,
             local: self.local.clone(),
-            server_metrics: metrics::page(spec, self.local.as_ref())?,
+            server_metrics: metrics::page(spec, self.local.as_ref(), &self.facts.proxy_variables)?,
             report: self.reporting(&load, number)?,
             workload,
             load,
