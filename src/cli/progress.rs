@@ -256,7 +256,12 @@ mod tests {
         making.begin("Counting tokens", 0);
         show_making(&multi, &mut shown, &making);
         assert!(first.is_finished());
-        assert_eq!(shown.unwrap().1.prefix(), "Counting tokens");
+        assert_eq!(shown.clone().unwrap().1.prefix(), "Counting tokens");
+        making.begin_bytes("Fetching a.json".to_string());
+        making.go_to(1000, 4000);
+        show_making(&multi, &mut shown, &making);
+        let (_, bytes) = shown.unwrap();
+        assert_eq!((bytes.prefix().as_str(), bytes.position(), bytes.length()), ("Fetching a.json", 1000, Some(4000)));
     }
 
     #[test]

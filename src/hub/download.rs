@@ -211,7 +211,12 @@ fn reason(error: &ureq::Error) -> String {
         ureq::Error::HostNotFound => "its name cannot be looked up".to_string(),
         ureq::Error::ConnectionFailed => "no connection".to_string(),
         ureq::Error::Timeout(_) => "it does not answer".to_string(),
-        ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(rustls::Error::InvalidMessage(_)) => {
+                "it does not speak TLS; write http:// before its name".to_string()
+            }
+            _ => error.to_string(),
+        },
         ureq::Error::ConnectProxyFailed(reason) => reason.clone(),
         other => other.to_string(),
     }

@@ -104,6 +104,9 @@ fn a_hub_speaks_tls_under_the_systems_certificates() {
     fs::write(home.path().join("other.pem"), &stranger.authority).unwrap();
     let refused = call(&home.path().join("other.pem"));
     assert!(stderr(&refused).contains("SSL_CERT_FILE"), "{}", stderr(&refused));
+    let plain = format!("https://{}", hub.addr);
+    let output = command(home.path(), &plain, &arguments).env("SSL_CERT_FILE", &roots).output().unwrap();
+    assert!(stderr(&output).contains("it does not speak TLS; write http://"), "{}", stderr(&output));
     let output = call(&roots);
     assert!(output.status.success(), "{}", stderr(&output));
 }

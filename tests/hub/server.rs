@@ -95,7 +95,10 @@ impl Server {
 
 fn serve(stream: TcpStream, all: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> Reply) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-    let Some(Ok(first)) = lines.next() else { return };
+    let Some(Ok(first)) = lines.next() else {
+        let _ = (&stream).write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        return;
+    };
     let path = first.split(' ').nth(1).unwrap_or_default().to_string();
     let head = lines.map_while(Result::ok).take_while(|line| !line.is_empty());
     let pair = |line: String| line.split_once(": ").map(|(name, value)| (name.to_string(), value.to_string()));
