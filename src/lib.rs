@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cli;
 pub mod engine;
+pub mod hub;
 pub mod log;
 pub mod mock;
 pub mod plan;

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use self::proxy::Proxy;
 use crate::api::Dialect;
 use crate::api::endpoint::models_path;
+use crate::protocol::tunnel::connect_request;
 use crate::workload::Recipe;
 pub use crate::workload::arrivals::{Arrival, Schedule};
 
@@ -16,8 +18,10 @@ mod data;
 mod error;
 pub mod export;
 mod folder;
+mod hub;
 mod local;
 mod metrics;
+pub mod proxy;
 mod request;
 mod resolve;
 pub mod slo;
@@ -30,6 +34,7 @@ mod workers;
 pub use data::{is_program, trace_file};
 pub use error::PlanError;
 pub use folder::root_folder;
+pub use hub::HubFiles;
 pub use local::{LocalKind, LocalPlan};
 pub use metrics::MetricsPage;
 pub use resolve::{RigFacts, resolve};
@@ -104,6 +109,8 @@ pub struct Target {
     /// Path and query of the endpoint.
     pub path: String,
     pub tls: Option<TlsPlan>,
+    /// What stands between here and there: then the addresses of the transport are the proxy's.
+    pub proxy: Option<Proxy>,
     /// The built-in server is to be started with these parameters (the query of a `mock:` URL) before anything else;
     /// then [`Target::mock_listens_at`] completes the target.
     pub mock: Option<String>,
@@ -116,6 +123,34 @@ impl Target {
             Some((path, query)) => format!("{}?{query}", models_path(path)),
             None => models_path(&self.path),
         }
+    }
+
+    /// Host and port that a connection is opened to.
+    pub fn peer(&self) -> (&str, u16) {
+        self.proxy.as_ref().map_or((&self.host, self.port), |proxy| (&proxy.host, proxy.port))
+    }
+
+    /// What stands in a request line for `path`: a proxy without a tunnel has to be told the server as well.
+    pub fn in_request_line(&self, path: &str) -> String {
+        if self.is_told_to_proxy() { format!("http://{}{path}", self.authority) } else { path.to_string() }
+    }
+
+    /// The header line with which requests get past a proxy without a tunnel; empty where none is needed.
+    pub fn proxy_header(&self) -> String {
+        let proxy = self.proxy.as_ref().filter(|_| self.is_told_to_proxy());
+        let authorization = proxy.and_then(Proxy::authorization);
+        authorization.map_or(String::new(), |value| format!("Proxy-Authorization: {value}\r\n"))
+    }
+
+    /// The request for a tunnel through the proxy; `None` where none is needed.
+    pub fn tunnel_request(&self) -> Option<String> {
+        let proxy = self.proxy.as_ref().filter(|_| self.tls.is_some())?;
+        let authority = proxy::with_port(&self.host, self.port);
+        Some(connect_request(&authority, proxy.authorization().as_deref()))
+    }
+
+    fn is_told_to_proxy(&self) -> bool {
+        self.proxy.is_some() && self.tls.is_none()
     }
 
     /// Sets the address of the built-in server once it listens.

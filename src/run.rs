@@ -139,7 +139,10 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
 fn make_requests(plan: &Plan, watch: &Watch<'_>) -> Result<Workload, RunError> {
     let making = Arc::new(Making::default());
     let shown = (watch.follow_making)(making.clone());
-    let made = Workload::build_watched(&plan.workload, &plan.target.authority, &plan.target.path, &making)?;
+    let target = &plan.target;
+    let line = target.in_request_line(&target.path);
+    let mut made = Workload::build_watched(&plan.workload, &target.authority, &line, &making)?;
+    made.head.extend_from_slice(target.proxy_header().as_bytes());
     drop(shown);
     for note in &made.notes {
         watch.log.warning(note);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Serialize, Serializer};
 
 use crate::api::custom;
+use crate::plan::proxy::Proxy;
 use crate::plan::{LOCAL, Save, Service};
 use crate::workload::head;
 
@@ -33,6 +34,8 @@ pub struct Spec {
     pub no_test_connection: bool,
     pub cacert: Option<PathBuf>,
     pub insecure: bool,
+    /// A proxy's URL, or `env`.
+    pub proxy: Option<String>,
     /// A URL or a path; empty: the target's own page.
     pub server_metrics: Option<String>,
     /// Of servers that are started here.
@@ -71,6 +74,7 @@ pub struct Spec {
     pub prefix_length: u64,
     pub dataset: Option<String>,
     pub dataset_path: Option<PathBuf>,
+    pub data_source: DataSource,
     pub sharegpt_output_len: bool,
     pub image_width: Option<u16>,
     pub image_height: Option<u16>,
@@ -149,6 +153,17 @@ pub enum Language {
     Zh,
 }
 
+/// Where data sets and tokenizers come from that are not on this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataSource {
+    #[default]
+    Modelscope,
+    Huggingface,
+    /// Nowhere: only what is here.
+    Local,
+}
+
 /// How much the log says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -176,6 +191,7 @@ impl Default for Spec {
             no_test_connection: false,
             cacert: None,
             insecure: false,
+            proxy: None,
             server_metrics: None,
             port: None,
             tp: None,
@@ -200,6 +216,7 @@ impl Default for Spec {
             prefix_length: 0,
             dataset: None,
             dataset_path: None,
+            data_source: DataSource::Modelscope,
             sharegpt_output_len: false,
             image_width: None,
             image_height: None,
@@ -285,6 +302,8 @@ impl Spec {
         let described = described.filter(|(name, value)| head::is_secret(name) && !value.contains("%k"));
         secrets.extend(described.map(|(_, value)| value));
         secrets.extend(url_secrets(self.url.as_deref().unwrap_or_default()));
+        let proxy = self.proxy.as_deref().and_then(|text| Proxy::scan(text).ok());
+        secrets.extend(proxy.iter().flat_map(Proxy::secrets));
         secrets.retain(|secret| secret.len() >= 4);
         // Longest first, so that no part of a longer one stays behind.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -301,6 +320,7 @@ impl Spec {
         masked.swanlab_api_key = self.swanlab_api_key.as_ref().map(|_| MASK.to_string());
         masked.server_metrics = self.server_metrics.as_ref().map(|url| mask(&masked_url(url), &secrets));
         masked.url = self.url.as_ref().map(|url| mask(&masked_url(url), &secrets));
+        masked.proxy = self.proxy.as_deref().map(masked_proxy);
         for header in &mut masked.headers {
             if let Some((name, _)) = header.split_once('=').filter(|(name, _)| head::is_secret(name)) {
                 *header = format!("{name}={MASK}");
@@ -326,6 +346,15 @@ pub fn masked_url(url: &str) -> String {
         _ => pair.to_string(),
     });
     format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
+/// A proxy's URL without its user and password.
+fn masked_proxy(text: &str) -> String {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    match text.rfind('@').filter(|at| *at >= start) {
+        Some(at) => format!("{}{MASK}{}", &text[..start], &text[at..]),
+        None => text.to_string(),
+    }
 }
 
 fn url_secrets(url: &str) -> Vec<String> {
@@ -365,10 +394,11 @@ mod tests {
             url: Some("http://h/v1?api_key=urlsecret&x=1&key=pin".to_string()),
             headers: vec!["Authorization=Bearer abc123".to_string(), "X-Tenant=a".to_string()],
             extra_args: Some(r#"{"user":"sk-key"}"#.to_string()),
+            proxy: Some("http://me:hidden@h:3128".to_string()),
             ..Spec::default()
         };
         let json = serde_json::to_string(&spec.masked()).unwrap();
-        for secret in ["sk-key", "urlsecret", "abc123", "=pin"] {
+        for secret in ["sk-key", "urlsecret", "abc123", "=pin", "hidden"] {
             assert!(!json.contains(secret), "{json}");
         }
         assert!(json.contains(r#""X-Tenant":"a""#) && json.contains("x=1"), "{json}");

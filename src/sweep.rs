@@ -57,9 +57,12 @@ pub fn reach(target: &mut Target, worker_cores: &[usize], all_cores: &[usize]) -
         target.mock_listens_at(mock.addr());
         return Ok(Some(mock));
     }
+    let peer = (target.peer().0.to_string(), target.peer().1);
     if let Transport::Tcp(addresses) = &mut target.transport {
-        *addresses = look_up(&target.host, target.port)
-            .map_err(|error| format!("--url: the name '{}' cannot be looked up: {error}", target.host))?;
+        let flag = if target.proxy.is_some() { "--proxy" } else { "--url" };
+        let (host, port) = peer;
+        *addresses =
+            look_up(&host, port).map_err(|error| format!("{flag}: the name '{host}' cannot be looked up: {error}"))?;
     }
     Ok(None)
 }

@@ -256,6 +256,8 @@ const LEVELS: &[(&str, u8)] = &[
     ("plan", 3),
     ("log", 4),
     ("engine", 4),
+    // It fills the plan's wants before a plan is made.
+    ("hub", 4),
     // It speaks to the server with the engine's clock and TLS, and tells the log how it fares.
     ("server", 5),
     // Figures are a function of what is stored.

@@ -8,7 +8,12 @@ use ringmark::time::S;
 use ringmark::workload::Source;
 
 fn facts() -> RigFacts {
-    RigFacts { allowed_cores: vec![0, 1, 2, 3], started: "20260516_113633".to_string(), nonce: 0xab, trace: None }
+    RigFacts {
+        allowed_cores: vec![0, 1, 2, 3],
+        started: "20260516_113633".to_string(),
+        nonce: 0xab,
+        ..RigFacts::default()
+    }
 }
 
 /// A call that works, to be changed by each test.

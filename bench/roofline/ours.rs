@@ -65,7 +65,7 @@ pub fn measure(mut spec: Spec) -> Ours {
 }
 
 fn plan(spec: &Spec) -> Arc<Plan> {
-    let facts = RigFacts { allowed_cores: vec![0, 1], started: "bench".to_string(), nonce: 7, trace: None };
+    let facts = RigFacts { allowed_cores: vec![0, 1], started: "bench".to_string(), nonce: 7, ..RigFacts::default() };
     let mut plan = resolve(spec, &facts).expect("the spec is sound").remove(0);
     let nothing = reach(&mut plan.target, &[0], &[0, 1]).expect("an address needs no look-up");
     assert!(nothing.is_none());

@@ -11,11 +11,12 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::progress::Bars;
-use super::{Early, files, interrupt, status, visual};
+use super::{Early, fetch, files, interrupt, status, visual};
 use crate::engine::tls;
 use crate::log::Log;
 use crate::mock::Mock;
-use crate::plan::{Plan, RigFacts, resolve, trace_file};
+use crate::plan::proxy::ProxyVariables;
+use crate::plan::{HubFiles, Plan, RigFacts, resolve, trace_file};
 use crate::report::export::write_all;
 use crate::report::{html, overview, screen};
 use crate::run::{Finished, RunError, Watch};
@@ -39,15 +40,16 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     let mut facts = facts(&spec.outputs_dir);
     let trace = trace_file(spec).map(|(path, flag)| trace::read(path, flag)).transpose();
     facts.trace = trace.map_err(|error| mistake(error.to_string()))?.map(Arc::new);
-    let (mut plans, mock) = decide(spec, &facts).map_err(mistake)?;
-    plans[0].notes.extend(proxy_note(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())));
+    let bars = Bars::new(spec.quiet);
+    let found = fetch::hub_files(spec, &mut facts, &bars).map_err(mistake)?;
+    let (plans, mock) = decide(spec, &facts).map_err(mistake)?;
     let root = plans[0].report.root.clone();
     let exports = plans[0].report.exports.clone();
-    let bars = Bars::new(spec.quiet);
     let log = open_log(spec, &root, &bars).map_err(mistake)?;
     for note in &plans[0].notes {
         log.warning(note);
     }
+    found.iter().for_each(|line| log.info(line));
     let stop = Arc::new(AtomicU8::new(0));
     watch_signals(&stop, &log).map_err(mistake)?;
     let not_started = |text: String| match stop.load(Ordering::Relaxed) {
@@ -114,13 +116,6 @@ fn decide(spec: &Spec, facts: &RigFacts) -> Result<(Vec<Plan>, Option<Mock>), St
     Ok((plans, mock))
 }
 
-/// A load generator behind a proxy measures the proxy: what the environment says is not followed, and that is said.
-fn proxy_note(is_set: impl Fn(&str) -> bool) -> Option<String> {
-    const NAMES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-    let set: Vec<&str> = NAMES.into_iter().filter(|name| is_set(name)).collect();
-    (!set.is_empty()).then(|| format!("{} is set, and not used: requests go straight to the server", set.join(", ")))
-}
-
 fn facts(outputs: &Path) -> RigFacts {
     let now = Zoned::now();
     RigFacts {
@@ -128,6 +123,8 @@ fn facts(outputs: &Path) -> RigFacts {
         started: free_name(outputs, &now.strftime("%Y%m%d_%H%M%S").to_string()),
         nonce: now.timestamp().subsec_nanosecond() as u32 ^ std::process::id().rotate_left(16),
         trace: None,
+        hub: HubFiles::default(),
+        proxy_variables: ProxyVariables::read(&|name| std::env::var(name).ok()),
     }
 }
 
@@ -232,16 +229,5 @@ fn exit_status(finished: &[Finished]) -> u8 {
         status::MISSED
     } else {
         status::DONE
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_proxy_in_the_environment_is_named() {
-        assert_eq!(proxy_note(|_| false), None);
-        assert!(proxy_note(|name| name == "HTTPS_PROXY").unwrap().starts_with("HTTPS_PROXY is set, and not used"));
     }
 }

@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod compare;
+mod fetch;
 mod files;
 pub mod interrupt;
 pub mod measure;

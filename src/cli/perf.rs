@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, Args};
 
 use super::values;
 use crate::plan::{Save, Service};
-use crate::spec::{Language, LogLevel, Spec};
+use crate::spec::{DataSource, Language, LogLevel, Spec};
 
 const TARGET: &str = "Server";
 const LOCAL: &str = "Server started here";
@@ -57,6 +57,11 @@ pub struct PerfArgs {
     /// Accept any certificate
     #[arg(long, help_heading = TARGET)]
     insecure: bool,
+    /// HTTP proxy between here and the server, also for what is fetched from a hub: http://[USER:PASSWORD@]HOST:PORT
+    /// (https servers through a CONNECT tunnel), or env: what http_proxy, https_proxy, all_proxy and no_proxy say
+    /// [default: none, whatever the environment says]
+    #[arg(long, value_name = "URL", help_heading = TARGET)]
+    proxy: Option<String>,
     /// Scrape the server's own metrics (Prometheus text) beside the run and compare: a URL, or a path of the server
     /// itself [default without a value: /metrics]
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", help_heading = TARGET)]
@@ -118,7 +123,8 @@ pub struct PerfArgs {
     #[arg(long, value_name = "N", default_value = "100", value_parser = values::count_or_zero::<u64>, help_heading = LOAD)]
     log_every_n_query: u64,
 
-    /// Tokenizer: a folder with tokenizer.json (and the chat template), or that file
+    /// Tokenizer: a folder with tokenizer.json (and the chat template), that file, or a model's id as
+    /// Qwen/Qwen2.5-0.5B-Instruct, whose tokenizer is fetched once (see --data-source)
     #[arg(long, value_name = "PATH", help_heading = DATA)]
     tokenizer_path: Option<String>,
     /// Count prompts as they are after the tokenizer's chat template; on /v1/completions also send them so. Default:
@@ -143,9 +149,15 @@ pub struct PerfArgs {
     #[arg(long, value_name = "NAME", help_heading = DATA)]
     dataset: Option<String>,
     /// File of the dataset. line_by_line: each line a text, a JSON list of messages, or a JSON object (a whole body);
-    /// the others: JSON Lines or one JSON array
+    /// the others: JSON Lines or one JSON array. openqa, longalpaca and sharegpt are fetched once where it is not given
     #[arg(long, value_name = "FILE", help_heading = DATA)]
     dataset_path: Option<PathBuf>,
+    /// Hub that data sets and tokenizers are fetched from: modelscope, huggingface, or local (none). The caches of both
+    /// hubs' own tools are looked at first and filled; there is no fallback to the other hub. Environment:
+    /// MODELSCOPE_ENDPOINT, MODELSCOPE_CACHE, MODELSCOPE_API_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN,
+    /// HF_HUB_OFFLINE
+    #[arg(long, value_name = "HUB", default_value = "modelscope", value_parser = values::data_source(), help_heading = DATA)]
+    data_source: DataSource,
     /// sharegpt: make each answer as long as the conversation's was, with max_tokens and ignore_eos
     #[arg(long, help_heading = DATA)]
     sharegpt_output_len: bool,
@@ -324,6 +336,7 @@ impl From<PerfArgs> for Spec {
             no_test_connection: args.no_test_connection,
             cacert: args.cacert,
             insecure: args.insecure,
+            proxy: args.proxy,
             server_metrics: args.server_metrics,
             port: args.port,
             tp: args.tp,
@@ -352,6 +365,7 @@ impl From<PerfArgs> for Spec {
             prefix_length: args.prefix_length,
             dataset: args.dataset,
             dataset_path: args.dataset_path,
+            data_source: args.data_source,
             sharegpt_output_len: args.sharegpt_output_len,
             image_width: args.image_width,
             image_height: args.image_height,

@@ -1,5 +1,6 @@
 //! The progress bars: one for the warm-up, one for the run.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,7 +62,7 @@ impl Bars {
 }
 
 /// The step that is shown, and its bar.
-type MakingBar = Option<(&'static str, ProgressBar)>;
+type MakingBar = Option<(Cow<'static, str>, ProgressBar)>;
 
 fn show_making(multi: &MultiProgress, shown: &mut MakingBar, making: &Making) {
     let reading = making.reading();
@@ -74,13 +75,16 @@ fn show_making(multi: &MultiProgress, shown: &mut MakingBar, making: &Making) {
     let (_, bar) = shown.get_or_insert_with(|| {
         let bar = multi.add(ProgressBar::no_length());
         let template = match reading.total {
+            _ if reading.bytes => {
+                "{prefix}[{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} [{elapsed_precise}<{eta_precise}]"
+            }
             0 => "{prefix} {pos} [{elapsed_precise}]",
             _ => "{prefix}[{bar:40}] {pos}/{len} [{elapsed_precise}<{eta_precise}]",
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("=> "));
-        bar.set_prefix(reading.what);
-        (reading.what, bar)
+        bar.set_prefix(reading.what.to_string());
+        (reading.what.clone(), bar)
     });
     if reading.total > 0 {
         bar.set_length(reading.total);
@@ -252,7 +256,12 @@ mod tests {
         making.begin("Counting tokens", 0);
         show_making(&multi, &mut shown, &making);
         assert!(first.is_finished());
-        assert_eq!(shown.unwrap().1.prefix(), "Counting tokens");
+        assert_eq!(shown.clone().unwrap().1.prefix(), "Counting tokens");
+        making.begin_bytes("Fetching a.json".to_string());
+        making.go_to(1000, 4000);
+        show_making(&multi, &mut shown, &making);
+        let (_, bytes) = shown.unwrap();
+        assert_eq!((bytes.prefix().as_str(), bytes.position(), bytes.length()), ("Fetching a.json", 1000, Some(4000)));
     }
 
     #[test]

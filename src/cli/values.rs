@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::plan::{Save, Service};
-use crate::spec::{Language, LogLevel};
+use crate::spec::{DataSource, Language, LogLevel};
 use crate::time::{S, scan_duration_ns};
 
 /// Cores of `--cores`.
@@ -91,6 +91,15 @@ pub fn service() -> impl TypedValueParser<Value = Service> {
         "swanlab" => Service::Swanlab,
         "clearml" => Service::Clearml,
         _ => Service::Wandb,
+    })
+}
+
+/// `--data-source`
+pub fn data_source() -> impl TypedValueParser<Value = DataSource> {
+    PossibleValuesParser::new(["modelscope", "huggingface", "local"]).map(|word| match word.as_str() {
+        "huggingface" => DataSource::Huggingface,
+        "local" => DataSource::Local,
+        _ => DataSource::Modelscope,
     })
 }
 

@@ -63,6 +63,11 @@ impl Connection {
         self.fd.as_ref().map(OwnedFd::try_clone)
     }
 
+    /// Whether a proxy has still to open the way to the server.
+    pub fn awaits_tunnel(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.awaits_tunnel())
+    }
+
     /// Makes ready for the response of a request of `lane`.
     pub fn begin(&mut self, lane: u32, now: Tick) {
         self.state = State::Busy { lane };
@@ -263,11 +268,16 @@ impl Connection {
                         }
                         Ok(step) => step,
                         Err(text) => {
-                            self.answer.fail(Failure::Tls, &text);
+                            let failure = if tls.awaits_tunnel() { Failure::Connect } else { Failure::Tls };
+                            self.answer.fail(failure, &text);
                             Step::Done { reuse: false }
                         }
                     },
                 }
+            }
+            Delivery::Eof if handshaking && self.awaits_tunnel() => {
+                self.answer.fail(Failure::Connect, "the proxy closed the connection without an answer to CONNECT");
+                Step::Done { reuse: false }
             }
             Delivery::Eof if handshaking => {
                 self.answer.fail(Failure::Tls, "the server closed the connection during the TLS handshake");

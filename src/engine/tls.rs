@@ -15,15 +15,20 @@ use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedSt
 use super::inbox::socket::send;
 use crate::api::answer::{Answer, Step};
 use crate::plan::TlsPlan;
+use crate::protocol::tunnel::TunnelAnswer;
 use crate::time::Tick;
 
 /// One connection's TLS session.
 pub struct Tls {
     session: ClientConnection,
     plain: Vec<u8>,
-    /// Encrypted bytes the socket has not taken yet. Requests and replies go through this one queue: a reply that
-    /// overtook the rest of a request would stand in the middle of a record.
+    /// Bytes the socket has not taken yet. Requests and replies go through this one queue: a reply that overtook the
+    /// rest of a request would stand in the middle of a record.
     outgoing: Vec<u8>,
+    /// The proxy has not yet answered CONNECT: what comes is its answer.
+    tunnel: Option<TunnelAnswer>,
+    /// When it did.
+    tunnel_open: Option<Tick>,
 }
 
 /// The client configuration of a plan: the system's roots, those of `--cacert`, or no verification at all. Sessions are
@@ -116,7 +121,22 @@ impl Tls {
         let name = ServerName::try_from(host.to_string())
             .map_err(|_| format!("'{host}' is no name that a certificate can be checked against"))?;
         let session = ClientConnection::new(config, name).map_err(|error| error.to_string())?;
-        Ok(Tls { session, plain: Vec::new(), outgoing: Vec::new() })
+        Ok(Tls { session, plain: Vec::new(), outgoing: Vec::new(), tunnel: None, tunnel_open: None })
+    }
+
+    /// A session whose hello waits until a proxy has answered `request`, a CONNECT.
+    pub fn behind_proxy(self, request: String) -> Tls {
+        Tls { tunnel: Some(TunnelAnswer::default()), outgoing: request.into_bytes(), ..self }
+    }
+
+    /// Whether the proxy has still to answer.
+    pub fn awaits_tunnel(&self) -> bool {
+        self.tunnel.is_some()
+    }
+
+    /// When the proxy opened the tunnel, where there is one.
+    pub fn tunnel_open(&self) -> Option<Tick> {
+        self.tunnel_open
     }
 
     pub fn is_handshaking(&self) -> bool {
@@ -165,7 +185,8 @@ impl Tls {
     }
 
     /// Takes one read's encrypted bytes and hands what they decrypt to on to the answer. Handshake and alert replies
-    /// go out at once through `fd`; where it has no room for them, they stay queued for the lane.
+    /// go out at once through `fd`, the hello too where a tunnel has just opened; where the socket has no room for them,
+    /// they stay queued for the lane.
     pub fn receive(
         &mut self,
         mut bytes: &[u8],
@@ -173,6 +194,14 @@ impl Tls {
         at: Tick,
         fd: Option<&OwnedFd>,
     ) -> Result<Step, String> {
+        if let Some(tunnel) = &mut self.tunnel {
+            if tunnel.push(bytes)? {
+                self.tunnel = None;
+                self.tunnel_open = Some(at);
+                self.reply(fd);
+            }
+            return Ok(Step::More);
+        }
         self.plain.resize(PLAIN_LEN, 0);
         while !bytes.is_empty() {
             self.session.read_tls(&mut bytes).map_err(|error| error.to_string())?;

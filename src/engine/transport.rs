@@ -15,7 +15,7 @@ use super::inbox::Inbox;
 use super::inbox::socket::{Connecting, connect_tcp, connect_unix, send, take_error};
 use super::pool::State;
 use super::tls::Tls;
-use crate::plan::Transport;
+use crate::plan::{Target, Transport};
 use crate::record::Failure;
 use crate::time::{S, Tick};
 
@@ -95,7 +95,15 @@ async fn finish_connecting(worker: &Worker, lane: u32, connecting: Connecting) -
     }
     match take_error(&connecting.fd) {
         Ok(()) => Ok(connecting.fd),
-        Err(error) => Err(refused(&error, &worker.setup.plan.target.authority)),
+        Err(error) => Err(refused(&error, &peer(&worker.setup.plan.target))),
+    }
+}
+
+/// Who refuses, in the words of a person.
+fn peer(target: &Target) -> String {
+    match &target.proxy {
+        Some(proxy) => format!("the proxy {}", proxy.authority()),
+        None => target.authority.clone(),
     }
 }
 
@@ -120,7 +128,10 @@ async fn add(worker: &Worker, lane: u32, socket: OwnedFd, connected: Tick) -> Re
         return Ok(Opened { slot, at: connected, tls_handshake_ns: None });
     };
     let mut tls = Tls::new(config, &worker.setup.plan.target.host).map_err(|text| failed(Failure::Tls, text))?;
-    tls.encrypt(&[]).map_err(|text| failed(Failure::Tls, text))?;
+    match worker.setup.plan.target.tunnel_request() {
+        Some(request) => tls = tls.behind_proxy(request),
+        None => tls.encrypt(&[]).map_err(|text| failed(Failure::Tls, text))?,
+    }
     let slot = {
         let core = &mut *worker.core.borrow_mut();
         let added = core.pool.add(socket, State::Handshake { lane }, &mut core.inbox);
@@ -135,7 +146,10 @@ async fn add(worker: &Worker, lane: u32, socket: OwnedFd, connected: Tick) -> Re
         return Err(error);
     }
     let at = worker.now();
-    Ok(Opened { slot, at, tls_handshake_ns: Some(at.0 - connected.0) })
+    let tls = &worker.core.borrow().pool.slots[slot as usize].tls;
+    // The way through a proxy is a part of connecting, not of the handshake.
+    let began = tls.as_ref().and_then(|tls| tls.tunnel_open()).unwrap_or(connected);
+    Ok(Opened { slot, at, tls_handshake_ns: Some((at.ns_since(began)).max(0) as u64) })
 }
 
 /// Sends what the handshake has to say and waits for the rest, until it is over.
@@ -156,7 +170,8 @@ async fn shaken(worker: &Worker, lane: u32, slot: u32) -> Result<bool, NotOpened
         let connection = &core.pool.slots[slot as usize];
         if matches!(connection.state, State::Finished { .. }) {
             let text = connection.answer.seen.error.clone();
-            return Poll::Ready(Err(NotOpened { failure: Failure::Tls, text }));
+            let failure = if connection.awaits_tunnel() { Failure::Connect } else { Failure::Tls };
+            return Poll::Ready(Err(NotOpened { failure, text }));
         }
         let (over, more) =
             connection.tls.as_ref().map_or((true, false), |tls| (!tls.is_handshaking(), tls.has_outgoing()));
@@ -165,7 +180,11 @@ async fn shaken(worker: &Worker, lane: u32, slot: u32) -> Result<bool, NotOpened
         }
         let state = &mut core.lanes[lane as usize];
         if state.expired {
-            let text = "the TLS handshake did not end in time (--connect-timeout)".to_string();
+            let what = match core.pool.slots[slot as usize].awaits_tunnel() {
+                true => "the proxy did not answer CONNECT in time",
+                false => "the TLS handshake did not end in time",
+            };
+            let text = format!("{what} (--connect-timeout)");
             return Poll::Ready(Err(NotOpened { failure: Failure::ConnectTimeout, text }));
         }
         if more {

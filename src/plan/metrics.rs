@@ -1,5 +1,6 @@
 //! `--server-metrics`: where the server shows its own figures.
 
+use super::proxy::{ProxyChoice, ProxyVariables};
 use super::{LocalPlan, PlanError, Target, TlsPlan, endpoint};
 use crate::api::endpoint::Api;
 use crate::spec::{Spec, masked_url};
@@ -17,7 +18,11 @@ pub struct MetricsPage {
 }
 
 /// What the flag asks for, or a server of our own that has some: nothing, the target's own page, a path on the target, or a URL.
-pub(super) fn page(spec: &Spec, local: Option<&LocalPlan>) -> Result<Option<MetricsPage>, PlanError> {
+pub(super) fn page(
+    spec: &Spec,
+    local: Option<&LocalPlan>,
+    variables: &ProxyVariables,
+) -> Result<Option<MetricsPage>, PlanError> {
     let of_local = local.filter(|local| local.kind.has_metrics()).map(|_| "");
     let Some(given) = spec.server_metrics.as_deref().or(of_local) else { return Ok(None) };
     if given.is_empty() || given.starts_with('/') {
@@ -27,7 +32,9 @@ pub(super) fn page(spec: &Spec, local: Option<&LocalPlan>) -> Result<Option<Metr
         }
         return Ok(Some(MetricsPage { elsewhere: None, path: path.to_string() }));
     }
-    let target = target(given, spec)?;
+    let mut target = target(given, spec)?;
+    // What is to be said of the proxy is said of the server itself.
+    ProxyChoice::of(spec, variables)?.apply(&mut target, false)?;
     Ok(Some(MetricsPage { path: target.path.clone(), elsewhere: Some(target) }))
 }
 
@@ -64,12 +71,12 @@ mod tests {
 
     fn asked(given: &str) -> Result<Option<MetricsPage>, String> {
         let spec = Spec { server_metrics: Some(given.to_string()), ..Spec::default() };
-        page(&spec, None).map_err(|error| error.to_string())
+        page(&spec, None, &ProxyVariables::default()).map_err(|error| error.to_string())
     }
 
     #[test]
     fn without_a_value_it_is_the_usual_page_of_the_target() {
-        assert!(page(&Spec::default(), None).unwrap().is_none());
+        assert!(page(&Spec::default(), None, &ProxyVariables::default()).unwrap().is_none());
         let usual = asked("").unwrap().unwrap();
         assert!(usual.elsewhere.is_none() && usual.path == "/metrics");
         assert_eq!(asked("/prometheus/metrics").unwrap().unwrap().path, "/prometheus/metrics");

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::proxy::{ProxyChoice, ProxyVariables};
 use super::request::{self, seconds_ns};
 use super::slo;
 use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
-use super::{LocalPlan, api, data, endpoint, export, folder, local, metrics, root_folder, visual};
+use super::{HubFiles, LocalPlan, api, data, endpoint, export, folder, local, metrics, root_folder, visual};
 use crate::api::endpoint::Api;
 use crate::api::query_template::QueryTemplate;
 use crate::spec::{Spec, mask, masked_url};
@@ -28,6 +29,10 @@ pub struct RigFacts {
     pub nonce: u32,
     /// What the file of [`trace_file`] holds, where there is one.
     pub trace: Option<Arc<Trace>>,
+    /// Where the files are that a hub has.
+    pub hub: HubFiles,
+    /// What the environment says of proxies.
+    pub proxy_variables: ProxyVariables,
 }
 
 /// Decides everything about a call: one plan for each run of the sweep, in order.
@@ -44,6 +49,8 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let numbers = numbers(spec, trace, &loads)?;
     let Endpoint { mut target, dialect, note } = target(spec, api)?;
     notes.extend(note);
+    let proxies = ProxyChoice::of(spec, &facts.proxy_variables)?;
+    notes.extend(proxies.apply(&mut target, local.is_some())?);
     let secrets = spec.secrets();
     target.url = masked_url(&target.url);
     for note in &mut notes {
@@ -51,7 +58,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     }
     let template = api::template(spec, api)?;
     let model = model(spec, template.as_deref(), &target)?;
-    let mut workload = request::recipe(spec, dialect, template, trace, &model, &mut notes)?;
+    let mut workload = request::recipe(&facts.hub.named_in(spec), dialect, template, trace, &model, &mut notes)?;
     workload.id_prefix = format!("rm-{:08x}", facts.nonce);
     let base = Base { spec, facts, target, local, workload, model };
 
@@ -119,7 +126,7 @@ impl Base<'_> {
             sleep_interval_ns: seconds_ns("--sleep-interval", spec.sleep_interval_s, true)?,
             save: spec.save,
             local: self.local.clone(),
-            server_metrics: metrics::page(spec, self.local.as_ref())?,
+            server_metrics: metrics::page(spec, self.local.as_ref(), &self.facts.proxy_variables)?,
             report: self.reporting(&load, number)?,
             workload,
             load,

@@ -72,6 +72,7 @@ fn tcp(rest: &str, tls: Option<TlsPlan>, api: Api) -> Result<(Target, Dialect, b
         port: port.unwrap_or(default_port),
         path,
         tls,
+        proxy: None,
         mock: None,
     };
     Ok((target, dialect, added))
@@ -135,6 +136,7 @@ fn unix(rest: &str, api: Api) -> Result<(Target, Dialect, bool), String> {
         port: 0,
         path,
         tls: None,
+        proxy: None,
         mock: None,
     };
     Ok((target, dialect, added))
@@ -155,6 +157,7 @@ fn mock(rest: &str, api: Api) -> Result<(Target, Dialect, bool), String> {
         port: 0,
         path,
         tls: None,
+        proxy: None,
         mock: Some(query.to_string()),
     };
     Ok((target, dialect, added))

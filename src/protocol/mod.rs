@@ -6,6 +6,7 @@ pub mod http1;
 pub mod json;
 pub mod response;
 pub mod sse;
+pub mod tunnel;
 
 /// What is wrong with the bytes of a response. After any of these the connection cannot be used again, because nobody
 /// knows where the next response would begin.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json};
 use super::Measured;
 
 /// Arguments that do not change what is asked of a server: where it is, who asks, what is kept, how it is shown.
-const BESIDE_THE_WORKLOAD: [&str; 43] = [
+const BESIDE_THE_WORKLOAD: [&str; 44] = [
     "model",
     "url",
     "api_key",
@@ -43,6 +43,7 @@ const BESIDE_THE_WORKLOAD: [&str; 43] = [
     "tp",
     "attn_implementation",
     "tokenizer_path",
+    "data_source",
     "warmup_num",
     "cold",
     "server_metrics",

@@ -11,6 +11,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::plan::{Target, Transport};
 use crate::protocol::response::{Eof, Piece, Progress, Response};
+use crate::protocol::tunnel::TunnelAnswer;
 
 /// A reply: its status and its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,9 +34,11 @@ pub fn get(
 ) -> Result<Reply, String> {
     let mut stream = connect(target, tls, timeout)?;
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: ringmark/{}\r\nAccept: */*\r\nConnection: close\r\n{headers}\r\n",
+        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: ringmark/{}\r\nAccept: */*\r\nConnection: close\r\n{headers}{}\r\n",
+        target.in_request_line(path),
         target.authority,
-        env!("CARGO_PKG_VERSION")
+        env!("CARGO_PKG_VERSION"),
+        target.proxy_header()
     );
     stream.write_all(request.as_bytes()).and_then(|()| stream.flush()).map_err(|error| error.to_string())?;
     receive(&mut stream)
@@ -56,9 +59,12 @@ fn connect(target: &Target, tls: Option<Arc<ClientConfig>>, timeout: Duration) -
     let mut last = "the target has no address".to_string();
     for address in addresses {
         match TcpStream::connect_timeout(address, timeout) {
-            Ok(stream) => {
+            Ok(mut stream) => {
                 stream.set_read_timeout(Some(timeout)).map_err(|error| error.to_string())?;
                 let Some(config) = tls else { return Ok(Box::new(stream)) };
+                if let Some(request) = target.tunnel_request() {
+                    open_tunnel(&mut stream, &request)?;
+                }
                 let name = ServerName::try_from(target.host.clone()).map_err(|error| error.to_string())?;
                 let session = ClientConnection::new(config, name).map_err(|error| error.to_string())?;
                 return Ok(Box::new(StreamOwned::new(session, stream)));
@@ -67,6 +73,23 @@ fn connect(target: &Target, tls: Option<Arc<ClientConfig>>, timeout: Duration) -
         }
     }
     Err(last)
+}
+
+/// Asks the proxy at the other end for a tunnel, and waits for it.
+fn open_tunnel(stream: &mut TcpStream, request: &str) -> Result<(), String> {
+    let trouble = |error: io::Error| format!("the proxy: {error}");
+    stream.write_all(request.as_bytes()).map_err(trouble)?;
+    let mut answer = TunnelAnswer::default();
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Err("the proxy closed the connection without an answer to CONNECT".to_string()),
+            Ok(length) if answer.push(&buffer[..length])? => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(trouble(error)),
+        }
+    }
 }
 
 fn receive(stream: &mut dyn Stream) -> Result<Reply, String> {

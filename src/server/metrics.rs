@@ -92,11 +92,13 @@ impl Page {
     }
 
     fn at(mut target: Target, headers: String) -> Result<Page, String> {
+        let peer = (target.peer().0.to_string(), target.peer().1);
         if let Transport::Tcp(addresses) = &mut target.transport
             && addresses.is_empty()
         {
-            *addresses = look_up(&target.host, target.port)
-                .map_err(|error| format!("the name '{}' cannot be looked up: {error}", target.host))?;
+            let (host, port) = &peer;
+            *addresses =
+                look_up(host, *port).map_err(|error| format!("the name '{host}' cannot be looked up: {error}"))?;
         }
         let tls = target.tls.as_ref().map(tls::config).transpose()?;
         Ok(Page { target, headers, tls })

@@ -101,7 +101,7 @@ pub fn perf_until(spec: &Spec, stop: Arc<AtomicU8>) -> Result<Ran, RunError> {
     let folder = tempfile::tempdir().unwrap();
     let spec = Spec { outputs_dir: folder.path().to_path_buf(), ..spec.clone() };
     let allowed_cores = core_affinity::get_core_ids().unwrap().iter().map(|core| core.id).collect();
-    let facts = RigFacts { allowed_cores, started: "20260101_000000".to_string(), nonce: 7, trace: None };
+    let facts = RigFacts { allowed_cores, started: "20260101_000000".to_string(), nonce: 7, ..RigFacts::default() };
     let mut plan = resolve(&spec, &facts).unwrap().remove(0);
     let mut target = plan.target.clone();
     sweep::reach(&mut target, &plan.cores, &facts.allowed_cores).unwrap();

@@ -222,7 +222,7 @@ fn an_sdk_that_sleeps_holds_nobody_up() {
         outputs_dir: stage.path("out"),
         ..Spec::default()
     };
-    let facts = RigFacts { allowed_cores: vec![0, 1], started: "20260101_000000".to_string(), nonce: 7, trace: None };
+    let facts = RigFacts { allowed_cores: vec![0, 1], started: "20260101_000000".to_string(), ..RigFacts::default() };
     let plans: Vec<Plan> = resolve(&spec, &facts).unwrap();
     let page = Page::default();
     let log = Log::new(Timestamp::now, TimeZone::UTC, Vec::new());

@@ -1,0 +1,187 @@
+//! The caches of the hubs' own tools: where a file is in them, and how one is added so that they find it too.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::partial::Partial;
+use super::{Hub, Repository, Site};
+
+/// The revision whose files are used where no other is known.
+const MAIN: &str = "main";
+
+/// What a hub said of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The `ETag` as it was sent; empty where there was none.
+    pub etag: String,
+    /// The commit that the file is of. Hugging Face only.
+    pub commit: String,
+}
+
+/// The folder that holds the files of `repository`, where there is one.
+pub fn folders(site: &Site, repository: &Repository) -> Vec<PathBuf> {
+    match site.hub {
+        Hub::HuggingFace => {
+            let root = huggingface_root(site, repository);
+            let commit = fs::read_to_string(root.join("refs").join(MAIN)).unwrap_or_default();
+            let commit = Some(commit.trim()).filter(|commit| is_plain(commit));
+            commit.map(|commit| root.join("snapshots").join(commit)).into_iter().collect()
+        }
+        Hub::ModelScope => {
+            let (owner, name) = repository.parts();
+            let kind = if repository.dataset { "datasets" } else { "models" };
+            let mut folders = Vec::new();
+            // Dots are written as three underscores, but not by all versions; older ones had no folder for models.
+            for owner in [site.cache.join(kind).join(owner), site.cache.join(owner)] {
+                folders.extend([owner.join(name.replace('.', "___")), owner.join(name)]);
+            }
+            folders
+        }
+    }
+}
+
+/// A file that is there.
+pub fn find(site: &Site, repository: &Repository, file: &str) -> Option<PathBuf> {
+    folders(site, repository).into_iter().map(|folder| folder.join(file)).find(|path| path.is_file())
+}
+
+/// Whether the hub has said that there is no such file.
+pub fn is_known_absent(site: &Site, repository: &Repository, file: &str) -> bool {
+    let root = huggingface_root(site, repository);
+    site.hub == Hub::HuggingFace && root.join(".no_exist").join(revision(site, repository)).join(file).is_file()
+}
+
+/// Remembers that there is no such file.
+pub fn note_absent(site: &Site, repository: &Repository, file: &str, identity: &Identity) {
+    let known = revision(site, repository);
+    let commit = if identity.commit.is_empty() { &known } else { &identity.commit };
+    if site.hub != Hub::HuggingFace || !is_plain(commit) || commit == MAIN {
+        return;
+    }
+    let folder = huggingface_root(site, repository).join(".no_exist").join(commit);
+    // It only saves a question next time.
+    let _ = fs::create_dir_all(&folder).and_then(|()| File::create(folder.join(file)));
+}
+
+/// The revision to ask for: files of one model are of one commit.
+pub fn revision(site: &Site, repository: &Repository) -> String {
+    let folder = match site.hub {
+        Hub::HuggingFace => folders(site, repository).into_iter().next(),
+        Hub::ModelScope => return "master".to_string(),
+    };
+    let commit = folder.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().to_string());
+    commit.unwrap_or_else(|| MAIN.to_string())
+}
+
+/// Where the bytes of a file gather while they come.
+pub fn partial(site: &Site, repository: &Repository, file: &str) -> Partial {
+    Partial::new(match site.hub {
+        Hub::HuggingFace => huggingface_root(site, repository).join("blobs").join(format!("{file}.incomplete")),
+        Hub::ModelScope => modelscope_temporary(site, repository).join(format!("{file}.incomplete")),
+    })
+}
+
+/// The file whose lock keeps two downloads of one repository apart.
+pub fn lock_file(site: &Site, repository: &Repository) -> PathBuf {
+    match site.hub {
+        Hub::HuggingFace => {
+            let name = huggingface_name(repository);
+            site.cache.join(".locks").join(name).join("ringmark.lock")
+        }
+        Hub::ModelScope => modelscope_temporary(site, repository).join("ringmark.lock"),
+    }
+}
+
+/// Puts a whole file to its place.
+pub fn store(
+    site: &Site,
+    repository: &Repository,
+    file: &str,
+    identity: &Identity,
+    partial: &Partial,
+) -> io::Result<PathBuf> {
+    match site.hub {
+        Hub::HuggingFace => store_huggingface(&huggingface_root(site, repository), file, identity, partial),
+        Hub::ModelScope => {
+            let (owner, name) = repository.parts();
+            let kind = if repository.dataset { "datasets" } else { "models" };
+            let path = site.cache.join(kind).join(owner).join(name.replace('.', "___")).join(file);
+            partial.finish(&path)?;
+            Ok(path)
+        }
+    }
+}
+
+/// A blob under its ETag, a link to it in the snapshot of its commit, and the commit as that of the main branch.
+fn store_huggingface(root: &Path, file: &str, identity: &Identity, partial: &Partial) -> io::Result<PathBuf> {
+    let etag = bare_etag(&identity.etag);
+    let blob = root.join("blobs").join(etag);
+    let snapshot = root.join("snapshots").join(&identity.commit);
+    let link = snapshot.join(file);
+    fs::create_dir_all(&snapshot)?;
+    partial.finish(&blob)?;
+    // A link that another process has just made leads to the same blob.
+    let linked = std::os::unix::fs::symlink(Path::new("../../blobs").join(etag), &link);
+    if linked.is_err() && !link.exists() {
+        // No links on this file system: then the snapshot holds the file itself.
+        let _ = fs::remove_file(&link);
+        fs::rename(&blob, &link)?;
+    }
+    let reference = root.join("refs").join(MAIN);
+    if !reference.exists() {
+        fs::create_dir_all(root.join("refs"))?;
+        let new = root.join("refs").join(format!(".{MAIN}.{}", std::process::id()));
+        fs::write(&new, &identity.commit)?;
+        fs::rename(&new, &reference)?;
+    }
+    Ok(link)
+}
+
+/// Whether a file can be put into the cache under what the hub said of it.
+pub fn can_store(site: &Site, identity: &Identity) -> bool {
+    site.hub == Hub::ModelScope || (is_plain(bare_etag(&identity.etag)) && is_plain(&identity.commit))
+}
+
+/// An ETag without its quotes.
+pub fn bare_etag(etag: &str) -> &str {
+    etag.trim_start_matches("W/").trim_matches('"')
+}
+
+/// Names that hubs make up become names of files: they must not lead elsewhere.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 128 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+fn huggingface_name(repository: &Repository) -> String {
+    let kind = if repository.dataset { "datasets" } else { "models" };
+    format!("{kind}--{}", repository.id.replace('/', "--"))
+}
+
+fn huggingface_root(site: &Site, repository: &Repository) -> PathBuf {
+    site.cache.join(huggingface_name(repository))
+}
+
+fn modelscope_temporary(site: &Site, repository: &Repository) -> PathBuf {
+    let kind = if repository.dataset { "datasets" } else { "models" };
+    let (owner, name) = repository.parts();
+    site.cache.join(kind).join("._____temp").join(owner).join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Settings;
+    use crate::spec::DataSource;
+
+    #[test]
+    fn names_that_lead_elsewhere_are_not_stored() {
+        let settings = Settings::new(DataSource::Huggingface, &|_| None).unwrap();
+        assert!(!can_store(&settings.site, &Identity::default()));
+        assert!(can_store(&settings.other, &Identity::default()));
+        let odd = Identity { etag: "\"../../x\"".to_string(), commit: "abc".to_string() };
+        assert!(!can_store(&settings.site, &odd));
+        let plain = Identity { etag: "W/\"1f-2\"".to_string(), commit: "abc".to_string() };
+        assert!(can_store(&settings.site, &plain));
+    }
+}

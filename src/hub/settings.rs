@@ -1,0 +1,208 @@
+//! Which hub, where its cache is, and what may be asked of it: the flags and the hubs' own environment variables.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::url::Url;
+use crate::plan::proxy::{ProxyChoice, ProxyVariables};
+use crate::spec::DataSource;
+
+/// A hub of models and data sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hub {
+    ModelScope,
+    HuggingFace,
+}
+
+impl Hub {
+    /// The environment variable that holds a person's token.
+    pub fn token_variable(self) -> &'static str {
+        match self {
+            Hub::ModelScope => "MODELSCOPE_API_TOKEN",
+            Hub::HuggingFace => "HF_TOKEN",
+        }
+    }
+
+    /// The environment variable that names a mirror.
+    pub fn endpoint_variable(self) -> &'static str {
+        match self {
+            Hub::ModelScope => "MODELSCOPE_ENDPOINT",
+            Hub::HuggingFace => "HF_ENDPOINT",
+        }
+    }
+
+    /// The value of `--data-source`.
+    pub fn flag_value(self) -> &'static str {
+        match self {
+            Hub::ModelScope => "modelscope",
+            Hub::HuggingFace => "huggingface",
+        }
+    }
+
+    /// The other one.
+    pub fn other(self) -> Hub {
+        match self {
+            Hub::ModelScope => Hub::HuggingFace,
+            Hub::HuggingFace => Hub::ModelScope,
+        }
+    }
+}
+
+impl fmt::Display for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Hub::ModelScope => "ModelScope",
+            Hub::HuggingFace => "Hugging Face",
+        })
+    }
+}
+
+/// One hub as this machine sees it.
+#[derive(Clone)]
+pub struct Site {
+    pub hub: Hub,
+    pub endpoint: Url,
+    /// Sent to the endpoint's host only.
+    pub token: Option<String>,
+    /// The root of the cache: `hub` of Hugging Face's tools, `hub` of ModelScope's.
+    pub cache: PathBuf,
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Site");
+        shown.field("hub", &self.hub).field("endpoint", &self.endpoint).field("cache", &self.cache);
+        shown.finish_non_exhaustive()
+    }
+}
+
+/// How files are found and fetched.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The hub that is asked.
+    pub site: Site,
+    /// The other one, of which only the cache is looked at.
+    pub other: Site,
+    /// What forbids to ask, where something does.
+    pub offline: Option<&'static str>,
+    /// How hubs, and servers they lead to, are reached.
+    pub proxy: ProxyChoice,
+    /// Pause before the first retry; doubled for each further one.
+    pub pause: Duration,
+}
+
+impl Settings {
+    /// Reads the environment through `variable`; no proxy. The error is one line that names the variable.
+    pub fn new(source: DataSource, variable: &dyn Fn(&str) -> Option<String>) -> Result<Settings, String> {
+        let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        let first = |names: &[&str]| names.iter().find_map(|name| set(name));
+        let home = first(&["HOME"]).map_or_else(|| PathBuf::from("."), PathBuf::from);
+        let at_home = |path: String| match path.strip_prefix("~/") {
+            Some(rest) => home.join(rest),
+            None => PathBuf::from(path),
+        };
+        let caches = first(&["XDG_CACHE_HOME"]).map_or_else(|| home.join(".cache"), at_home);
+        let hf_home = first(&["HF_HOME"]).map_or_else(|| caches.join("huggingface"), at_home);
+        let huggingface = Site {
+            hub: Hub::HuggingFace,
+            endpoint: endpoint(Hub::HuggingFace, &["HF_ENDPOINT"], "https://huggingface.co", &set)?,
+            token: first(&["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]),
+            cache: first(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]).map_or_else(|| hf_home.join("hub"), at_home),
+        };
+        let names = ["MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN"];
+        let modelscope = Site {
+            hub: Hub::ModelScope,
+            endpoint: endpoint(Hub::ModelScope, &names, "https://www.modelscope.cn", &set)?,
+            token: first(&["MODELSCOPE_API_TOKEN"]),
+            // ModelScope's tools do not know XDG_CACHE_HOME.
+            cache: first(&["MODELSCOPE_CACHE"]).map_or_else(|| home.join(".cache/modelscope/hub"), at_home),
+        };
+        let forbids = |name: &&str| set(name).is_some_and(|value| is_true(&value));
+        let offline = match source {
+            DataSource::Local => Some("--data-source local"),
+            _ => ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find(forbids),
+        };
+        let (site, other) = match source {
+            DataSource::Huggingface => (huggingface, modelscope),
+            DataSource::Modelscope | DataSource::Local => (modelscope, huggingface),
+        };
+        let proxy = ProxyChoice::Straight(ProxyVariables::default());
+        Ok(Settings { site, other, offline, proxy, pause: Duration::from_secs(1) })
+    }
+
+    /// Both hubs, the one that is asked first.
+    pub fn sites(&self) -> [&Site; 2] {
+        [&self.site, &self.other]
+    }
+}
+
+/// What Hugging Face's tools take for yes.
+fn is_true(value: &str) -> bool {
+    ["1", "on", "yes", "true"].contains(&value.trim().to_ascii_lowercase().as_str())
+}
+
+fn endpoint(
+    hub: Hub,
+    names: &[&'static str],
+    default: &str,
+    set: &dyn Fn(&str) -> Option<String>,
+) -> Result<Url, String> {
+    let given = names.iter().find_map(|name| Some((*name, set(name)?)));
+    let (name, text) = given.unwrap_or((hub.endpoint_variable(), default.to_string()));
+    let text = text.trim().trim_end_matches('/');
+    let whole = if text.contains("://") { text.to_string() } else { format!("https://{text}") };
+    Url::read(&whole).map_err(|what| format!("{name}='{text}' {what}; write for example {name}={default}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(source: DataSource, variables: &[(&str, &str)]) -> Result<Settings, String> {
+        let look = |name: &str| variables.iter().find(|(given, _)| *given == name).map(|(_, value)| value.to_string());
+        Settings::new(source, &look)
+    }
+
+    #[test]
+    fn caches_are_where_the_hubs_tools_have_them() {
+        let cache = |variables: &[(&str, &str)]| {
+            let settings = settings(DataSource::Modelscope, variables).unwrap();
+            settings.sites().map(|site| site.cache.display().to_string())
+        };
+        assert_eq!(cache(&[("HOME", "/h")]), ["/h/.cache/modelscope/hub", "/h/.cache/huggingface/hub"]);
+        assert_eq!(cache(&[("HOME", "/h"), ("HF_HOME", "/x"), ("MODELSCOPE_CACHE", "~/m")]), ["/h/m", "/x/hub"]);
+        assert_eq!(cache(&[("HOME", "/h"), ("HF_HUB_CACHE", "/y")])[1], "/y");
+        assert_eq!(cache(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/c")])[1], "/c/huggingface/hub");
+    }
+
+    #[test]
+    fn endpoints_are_read_with_and_without_scheme() {
+        let endpoint = |value: &str| {
+            settings(DataSource::Huggingface, &[("HF_ENDPOINT", value)]).map(|all| all.site.endpoint.to_string())
+        };
+        assert_eq!(endpoint("https://hf-mirror.com/").unwrap(), "https://hf-mirror.com");
+        assert_eq!(endpoint("hf-mirror.com").unwrap(), "https://hf-mirror.com");
+        assert_eq!(endpoint("http://127.0.0.1:80/sub/").unwrap(), "http://127.0.0.1:80/sub");
+        assert_eq!(endpoint(" ").unwrap(), "https://huggingface.co");
+        assert!(endpoint("ftp://x").unwrap_err().starts_with("HF_ENDPOINT='ftp://x'"));
+        let domain = settings(DataSource::Modelscope, &[("MODELSCOPE_DOMAIN", "www.modelscope.ai")]).unwrap();
+        assert_eq!(domain.site.endpoint.to_string(), "https://www.modelscope.ai");
+    }
+
+    #[test]
+    fn what_forbids_to_ask_is_named() {
+        let offline = |source, value| settings(source, &[("HF_HUB_OFFLINE", value)]).unwrap().offline;
+        assert_eq!(offline(DataSource::Modelscope, "1"), Some("HF_HUB_OFFLINE"));
+        assert_eq!(offline(DataSource::Huggingface, "TRUE"), Some("HF_HUB_OFFLINE"));
+        assert_eq!(offline(DataSource::Huggingface, "0"), None);
+        assert_eq!(offline(DataSource::Local, "0"), Some("--data-source local"));
+    }
+
+    #[test]
+    fn tokens_are_never_shown() {
+        let settings = settings(DataSource::Huggingface, &[("HF_TOKEN", "hf_secret")]).unwrap();
+        assert_eq!(settings.site.token.as_deref(), Some("hf_secret"));
+        assert!(!format!("{settings:?}").contains("hf_secret"));
+    }
+}
