@@ -19,7 +19,7 @@ pub struct Identity {
     pub commit: String,
 }
 
-/// The folder that holds the files of `repository`, where there is one.
+/// The folders that may hold the files of `repository`.
 pub fn folders(site: &Site, repository: &Repository) -> Vec<PathBuf> {
     match site.hub {
         Hub::HuggingFace => {
@@ -28,17 +28,31 @@ pub fn folders(site: &Site, repository: &Repository) -> Vec<PathBuf> {
             let commit = Some(commit.trim()).filter(|commit| is_plain(commit));
             commit.map(|commit| root.join("snapshots").join(commit)).into_iter().collect()
         }
-        Hub::ModelScope => {
-            let (owner, name) = repository.parts();
-            let kind = if repository.dataset { "datasets" } else { "models" };
-            let mut folders = Vec::new();
-            // Dots are written as three underscores, but not by all versions; older ones had no folder for models.
-            for owner in [site.cache.join(kind).join(owner), site.cache.join(owner)] {
-                folders.extend([owner.join(name.replace('.', "___")), owner.join(name)]);
-            }
-            folders
-        }
+        Hub::ModelScope => modelscope_folders(site, repository),
     }
+}
+
+/// The newest tools have snapshots by revision, in the folder above `hub` where the cache is not chosen. Those before
+/// write dots as three underscores, but not in all versions; the oldest had no folder for models. What is stored here
+/// has the middle form, which old and new tools look for.
+fn modelscope_folders(site: &Site, repository: &Repository) -> Vec<PathBuf> {
+    let (owner, name) = repository.parts();
+    let kind = kind(repository);
+    let mut folders = Vec::new();
+    for owner in [site.cache.join(kind).join(owner), site.cache.join(owner)] {
+        folders.extend([owner.join(name.replace('.', "___")), owner.join(name)]);
+    }
+    let above = site.cache.parent().filter(|_| site.cache.ends_with("hub"));
+    for base in [Some(site.cache.as_path()), above].into_iter().flatten() {
+        let snapshots = base.join(kind).join(format!("{owner}--{name}")).join("snapshots");
+        folders.extend(["master", MAIN].map(|revision| snapshots.join(revision)));
+    }
+    folders
+}
+
+/// The word for a repository's kind in the names of folders.
+fn kind(repository: &Repository) -> &'static str {
+    if repository.dataset { "datasets" } else { "models" }
 }
 
 /// A file that is there.
@@ -105,8 +119,7 @@ pub fn store(
         Hub::HuggingFace => store_huggingface(&huggingface_root(site, repository), file, identity, partial),
         Hub::ModelScope => {
             let (owner, name) = repository.parts();
-            let kind = if repository.dataset { "datasets" } else { "models" };
-            let path = site.cache.join(kind).join(owner).join(name.replace('.', "___")).join(file);
+            let path = site.cache.join(kind(repository)).join(owner).join(name.replace('.', "___")).join(file);
             partial.finish(&path)?;
             Ok(path)
         }
@@ -154,8 +167,7 @@ fn is_plain(name: &str) -> bool {
 }
 
 fn huggingface_name(repository: &Repository) -> String {
-    let kind = if repository.dataset { "datasets" } else { "models" };
-    format!("{kind}--{}", repository.id.replace('/', "--"))
+    format!("{}--{}", kind(repository), repository.id.replace('/', "--"))
 }
 
 fn huggingface_root(site: &Site, repository: &Repository) -> PathBuf {
@@ -163,9 +175,8 @@ fn huggingface_root(site: &Site, repository: &Repository) -> PathBuf {
 }
 
 fn modelscope_temporary(site: &Site, repository: &Repository) -> PathBuf {
-    let kind = if repository.dataset { "datasets" } else { "models" };
     let (owner, name) = repository.parts();
-    site.cache.join(kind).join("._____temp").join(owner).join(name)
+    site.cache.join(kind(repository)).join("._____temp").join(owner).join(name)
 }
 
 #[cfg(test)]

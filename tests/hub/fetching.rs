@@ -132,6 +132,10 @@ fn what_the_hubs_tools_have_fetched_is_found_whichever_hub_is_asked() {
     // An older ModelScope, without a folder for models.
     put("modelscope/hub/Qwen/Qwen2___5-7B/tokenizer.json");
     put("modelscope/hub/Qwen/Qwen2___5-7B/tokenizer_config.json");
+    // The newest one.
+    put("modelscope/datasets/AI-ModelScope--HC3-Chinese/snapshots/master/open_qa.jsonl");
+    let found = machine.fetch(&dataset("openqa")).unwrap();
+    assert!(found.from_cache && found.path.ends_with("snapshots/master/open_qa.jsonl"));
     let root = "huggingface/hub/datasets--Yukang--LongAlpaca-12k";
     put(&format!("{root}/refs/main"));
     put(&format!("{root}/snapshots/main-commit/LongAlpaca-12k.json"));
