@@ -377,6 +377,13 @@ mod tests {
         }
 
         #[test]
+        fn what_is_escaped_reads_as_it_was(text in r#"[\x00-\x1f"\\/a-zé語🦀\x7f]{0,12}"#) {
+            let mut body = Vec::new();
+            escape_into(&text, &mut body);
+            prop_assert_eq!(twin(&body), Some(text));
+        }
+
+        #[test]
         fn any_bytes_read_like_the_twin(body in prop::collection::vec(any::<u8>(), 0..12)) {
             check(&body);
         }

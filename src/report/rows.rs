@@ -75,7 +75,12 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         rows.push(row("Requests within SLO (%)", verdict.good_share.map(|share| share * 100.0)));
     }
     if s.facts.mode != Mode::Closed {
-        rows.push(row("Planned request rate (req/s)", s.facts.rate_per_s));
+        // The schedule of conversations is that of their first turns.
+        let planned = match s.facts.conversations {
+            Some(_) => "Planned conversation rate (1/s)",
+            None => "Planned request rate (req/s)",
+        };
+        rows.push(row(planned, s.facts.rate_per_s));
         rows.push(row("Offered request rate (req/s)", s.rates.offered_per_s));
     }
     rows.extend([

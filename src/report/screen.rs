@@ -26,7 +26,7 @@ pub fn render(s: &Summary, width: usize) -> String {
     out.push_str(&speed(s));
     out.push_str(&failures(s, width));
     out.push_str(&percentiles(s, width));
-    out.push_str(&turns::text(s));
+    out.push_str(&turns::text(s, width));
     out.push_str(&intervals(s));
     out.push_str(&steady(s));
     out.push_str("\nClient's own figures:\n");

@@ -9,6 +9,8 @@ use crate::stats::turns::TurnRow;
 
 /// Rows shown on the screen and on the page; programs get all.
 const SHOWN: usize = 40;
+/// The columns before this one are counts and times, those from here on tokens.
+const TIMES_END: usize = 7;
 
 /// Heads and cells of the table; `None` where no conversation has a second turn.
 pub fn cells(s: &Summary) -> Option<(Vec<&'static str>, Vec<Vec<String>>)> {
@@ -51,25 +53,30 @@ pub fn cells(s: &Summary) -> Option<(Vec<&'static str>, Vec<Vec<String>>)> {
     Some((heads, rows.iter().take(SHOWN).map(row).collect()))
 }
 
-/// The table as text; empty for single requests.
-pub fn text(s: &Summary) -> String {
+/// The table as text, in two where one is wider than the screen; empty for single requests.
+pub fn text(s: &Summary, width: usize) -> String {
     let (Some((heads, rows)), Some(turns)) = (cells(s), &s.turns) else { return String::new() };
     let planned = turns.planned.map_or_else(String::new, |planned| format!(" of {planned}"));
     let more = match turns.rows.len().saturating_sub(rows.len()) {
         0 => String::new(),
         more => format!("{more} more turns are in benchmark_summary.json\n"),
     };
-    let table = Table {
-        aligns: vec![Align::Decimal; heads.len()],
-        head: heads.into_iter().map(String::from).collect(),
-        rows,
+    let of = |columns: &[usize]| Table {
+        aligns: vec![Align::Decimal; columns.len()],
+        head: columns.iter().map(|&column| heads[column].to_string()).collect(),
+        rows: rows.iter().map(|row| columns.iter().map(|&column| row[column].clone()).collect()).collect(),
         grid: false,
     };
+    let all: Vec<usize> = (0..heads.len()).collect();
+    let whole = of(&all);
+    let body = if whole.width() <= width {
+        whole.render()
+    } else {
+        of(&all[..TIMES_END]).render() + &of(&[&all[..1], &all[TIMES_END..]].concat()).render()
+    };
     format!(
-        "\nTurns ({}{planned} conversations begun, {} ended by a failed turn):\n{}{more}",
-        turns.begun,
-        turns.broken,
-        table.render()
+        "\nTurns ({}{planned} conversations begun, {} ended by a failed turn):\n{body}{more}",
+        turns.begun, turns.broken
     )
 }
 

@@ -86,7 +86,8 @@ fn histories_are_true(ran: &Ran, system_apart: bool) {
         for (turn, kept) in requests.iter().enumerate() {
             expected.push(json!({"role": "user", "content": said(place, turn)}));
             let body = &bodies[&kept.record.index];
-            let messages = body.get("messages").or_else(|| body.get("input")).unwrap();
+            let places = ["/messages", "/input/messages", "/input"];
+            let messages = places.into_iter().find_map(|place| body.pointer(place)).unwrap();
             assert_eq!(messages, &Value::from(expected.clone()), "conversation {number}, turn {turn}");
             if system_apart {
                 assert_eq!(body["system"], format!("system {place}"));
@@ -133,14 +134,19 @@ fn reasoning_is_not_said_again_and_whole_answers_are() {
 fn every_api_of_messages_carries_conversations() {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock("ttft=1ms&itl=1ms&tokens=5&text=mixed");
-    for (api, path) in [("openai_responses", "/v1/responses"), ("anthropic", "/v1/messages")] {
+    for (api, path) in [
+        ("openai_responses", "/v1/responses"),
+        ("anthropic", "/v1/messages"),
+        ("dashscope", "/api/v1/services/aigc/text-generation/generation"),
+    ] {
         let url = Some(format!("http://{}{path}", mock.addr()));
         let asked = Spec { api: api.to_string(), url, max_tokens: vec![3, 6], ..talk(folder.path(), &mock) };
         let ran = perf(&asked);
         ran.all_ok();
         histories_are_true(&ran, api == "anthropic");
-        let limit = |body: &Value| body.get("max_tokens").or_else(|| body.get("max_output_tokens")).unwrap().as_u64();
-        let limits: Vec<u64> = bodies(&ran).values().filter_map(limit).collect();
+        let places = ["/max_tokens", "/max_output_tokens", "/parameters/max_tokens"];
+        let limit = |body: &Value| places.into_iter().find_map(|place| body.pointer(place)?.as_u64()).unwrap();
+        let limits: Vec<u64> = bodies(&ran).values().map(limit).collect();
         assert!(limits.len() == 12 && limits.iter().all(|limit| (3..=6).contains(limit)), "{limits:?}");
         assert!(limits.iter().any(|limit| *limit != limits[0]), "one limit for all turns: {limits:?}");
     }
@@ -222,6 +228,8 @@ fn a_rate_is_that_of_conversations() {
         let expected: Vec<i64> = (0..10).map(|n| n * 5 * MS as i64).collect();
         assert_eq!(starts, expected);
         histories_are_true(&ran, false);
+        let text = report::screen::render(&ran.summary, 90);
+        assert!(text.contains("Planned conversation rate (1/s)") && text.contains("| Turn | Input tokens"), "{text}");
     }
 }
 
@@ -246,9 +254,9 @@ fn the_end_comes_in_the_middle_of_conversations() {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock("ttft=15ms&itl=1ms&tokens=5");
     let base = Spec {
-        duration_s: Some(0.25),
+        duration_s: Some(0.5),
         drain_s: Some(0.0),
-        think_time_s: vec![0.03],
+        think_time_s: vec![0.1],
         workers: Some(2),
         ..talk(folder.path(), &mock)
     };
@@ -274,14 +282,16 @@ fn an_interrupt_ends_conversations_too() {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock("ttft=5ms&itl=1ms&tokens=5");
     let stop = Arc::new(AtomicU8::new(0));
-    let raised = stop.clone();
-    let raiser = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(200));
-        raised.store(1, Ordering::Relaxed);
-    });
     let asked = Spec { number: vec![100_000], think_time_s: vec![0.02], ..talk(folder.path(), &mock) };
-    let ran = perf_until(&asked, stop).unwrap();
-    raiser.join().unwrap();
+    let ran = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while mock.stats().requests < 20 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            stop.store(1, Ordering::Relaxed);
+        });
+        perf_until(&asked, stop.clone()).unwrap()
+    });
     ran.totals_add_up();
     assert_eq!(ran.summary.counts.scheduled, 20_000 * 12);
     assert!(ran.summary.counts.unsent > 0 && ran.summary.counts.ok > 0);

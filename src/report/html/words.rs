@@ -3,7 +3,7 @@
 use crate::report::language::Language;
 
 /// The Chinese names of the summary's rows.
-const ROWS: [(&str, &str); 57] = [
+const ROWS: [(&str, &str); 58] = [
     ("Time taken for tests (s)", "测试总时长 (s)"),
     ("Number of concurrency", "并发数"),
     ("Total requests", "总请求数"),
@@ -27,6 +27,7 @@ const ROWS: [(&str, &str); 57] = [
     ("First token latency max (s)", "首token延时最大值 (s)"),
     ("First token latency ave (s)", "首token延时平均值 (s)"),
     ("Planned request rate (req/s)", "计划请求速率 (req/s)"),
+    ("Planned conversation rate (1/s)", "计划对话速率 (1/s)"),
     ("Offered request rate (req/s)", "提供的请求速率 (req/s)"),
     ("Sent request rate (req/s)", "发送速率 (req/s)"),
     ("Achieved request rate (req/s)", "完成速率 (req/s)"),
