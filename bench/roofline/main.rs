@@ -11,6 +11,7 @@ mod ours;
 mod parts;
 mod peers;
 mod server;
+mod tls;
 mod truth;
 
 fn main() {

@@ -6,7 +6,7 @@ use crate::load::{Load, Seen, mean, quantile};
 use crate::ours::{Ours, measure, spec};
 use crate::server::Server;
 use crate::truth::{Compared, compare};
-use crate::{bare, floor, peers};
+use crate::{bare, floor, peers, tls};
 
 /// A part: runs in full, or in a smoke size.
 type Part = fn(bool);
@@ -21,16 +21,17 @@ pub const ALL: &[(&str, Part)] = &[
     ("send_lag", send_lag),
     ("memory", memory),
     ("connect", connect),
+    ("tls", tls::tls),
 ];
 
 /// Rounds of a full run; `ROUNDS` in the environment says otherwise.
-fn rounds(full: bool) -> usize {
+pub fn rounds(full: bool) -> usize {
     let asked = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok());
     if full { asked.unwrap_or(3) } else { 1 }
 }
 
 /// The median of what each round gave.
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     quantile(&mut values, 0.5)
 }
 

@@ -1,9 +1,11 @@
 //! The commands of evalscope's documentation, with the first words replaced, against the built-in server.
 //!
-//! The server's address gives way to the mock's, and a data set of a hub to a file of the same shape: everything else
-//! stands as it is printed there.
+//! The server's address gives way to the mock's, and what a hub has to a file of the same shape or a tokenizer that is
+//! here. Rates, pauses and numbers that would only cost time are changed; everything else stands as it is printed there.
 
 use super::call::{Call, perf, words};
+use super::data_support::tokenizer;
+use ringmark::workload::tokenizer::Tokenizer;
 use serde_json::json;
 
 const TEMPLATE: &str = r#"{
@@ -104,53 +106,138 @@ const CONVERSATIONS: &str = r#"{"conversation": [{"human": "一", "assistant": "
 {"conversation": [{"human": "only one", "assistant": "x"}]}
 {"conversation": [{"human": "a", "assistant": "x"}, {"human": "b", "assistant": "x"}]}
 "#;
+const FIRST: &str = r#"evalscope perf \
+    --url "http://127.0.0.1:8000/v1/chat/completions" \
+    --parallel 1 \
+    --model qwen2.5 \
+    --number 15 \
+    --api openai \
+    --dataset openqa \
+    --stream"#;
+
+const SWEEP: &str = "evalscope perf \
+  --parallel 1 10 50 100 200 \
+  --number 2 4 10 20 40 \
+  --model Qwen2.5-0.5B-Instruct \
+  --url http://127.0.0.1:8801/v1/chat/completions \
+  --api openai \
+  --dataset random \
+  --max-tokens 1024 \
+  --min-tokens 1024 \
+  --prefix-length 0 \
+  --min-prompt-length 1024 \
+  --max-prompt-length 1024 \
+  --tokenizer-path Qwen/Qwen2.5-0.5B-Instruct \
+  --sleep-interval 0 \
+  --extra-args '{\"ignore_eos\": true}'";
+
+const RANDOM: &str = "evalscope perf \
+  --parallel 20 \
+  --model Qwen2.5-0.5B-Instruct \
+  --url http://127.0.0.1:8801/v1/chat/completions \
+  --api openai \
+  --dataset random \
+  --min-tokens 128 \
+  --max-tokens 128 \
+  --prefix-length 64 \
+  --min-prompt-length 1024 \
+  --max-prompt-length 2048 \
+  --number 100 \
+  --tokenizer-path Qwen/Qwen2.5-0.5B-Instruct \
+  --debug";
+
+const RANDOM_VL: &str = "evalscope perf \
+  --parallel 20 \
+  --model Qwen2.5-VL-3B-Instruct \
+  --url http://127.0.0.1:8801/v1/chat/completions \
+  --api openai \
+  --dataset random_vl \
+  --min-tokens 128 \
+  --max-tokens 128 \
+  --prefix-length 0 \
+  --min-prompt-length 100 \
+  --max-prompt-length 100 \
+  --image-width 512 \
+  --image-height 512 \
+  --image-format RGB \
+  --image-num 1 \
+  --number 10 \
+  --tokenizer-path Qwen/Qwen2.5-VL-3B-Instruct \
+  --debug";
 
 const EMBEDDING: &str = "evalscope perf \
  --parallel 2 \
  --number 10 \
  --model 'text-embedding-v4' \
  --url 'https://dashscope.aliyuncs.com/compatible-mode/v1/embeddings' \
- --api-key sk-test \
+ --api-key ${DASHSCOPE_API_KEY} \
  --api openai_embedding \
- --dataset random_embedding";
+ --dataset random_embedding \
+ --min-prompt-length 256 \
+ --max-prompt-length 256 \
+ --tokenizer-path 'Qwen/Qwen3-Embedding-0.6B'";
 
-const RERANK: &str = "evalscope perf \
+const RERANK: &str = r#"evalscope perf \
  --parallel 2 \
  --number 10 \
  --model 'qwen3-rerank' \
  --url 'https://dashscope.aliyuncs.com/compatible-api/v1/reranks' \
- --api-key sk-test \
+ --api-key ${DASHSCOPE_API_KEY} \
  --api openai_rerank \
- --dataset random_rerank";
+ --dataset random_rerank \
+ --min-prompt-length 256 \
+ --max-prompt-length 256 \
+ --tokenizer-path 'Qwen/Qwen3-Embedding-0.6B' \
+ --extra-args '{"num_documents": 5, "document_length_ratio": 3}'"#;
 
-/// Lines of at least 128 characters, as `--min-prompt-length` asks.
-fn questions() -> String {
-    (0..5).map(|n| format!("Question {n}: {}\n", "why is \"this\" so, and 为什么? ".repeat(6))).collect()
+const SPEED: &str = "evalscope perf \
+ --parallel 1 \
+ --url http://127.0.0.1:8000/v1/completions \
+ --model qwen2.5 \
+ --log-every-n-query 5 \
+ --connect-timeout 6000 \
+ --read-timeout 6000 \
+ --max-tokens 2048 \
+ --min-tokens 2048 \
+ --api openai \
+ --dataset speed_benchmark \
+ --debug";
+
+/// Questions of at least 128 characters, as `--min-prompt-length` asks.
+fn questions() -> Vec<String> {
+    (0..5).map(|n| format!("Question {n}:{}", " why is \"this\" so, and 为什么?".repeat(6))).collect()
 }
 
 /// Runs a documented command against the mock.
 fn run(command: &str) -> Call {
-    let rerank = r#"{"query": "q one", "documents": ["d one", "d two", "d three"]}"#;
     let mut arguments = Vec::new();
     for word in words(command.strip_prefix("evalscope perf").unwrap()) {
-        let replaced: &[&str] = match word.as_str() {
-            "http://127.0.0.1:8000/v1/chat/completions" => &["mock:/v1/chat/completions?ttft=1ms&itl=0ms&tokens=8"],
-            url if url.ends_with("/embeddings") => &["mock:/v1/embeddings"],
-            url if url.ends_with("/reranks") => &["mock:/v1/reranks"],
-            "openqa" | "random_embedding" => &["line_by_line", "--dataset-path", "questions.txt"],
-            "share_gpt_zh_multi_turn" => &["share_gpt_zh_multi_turn", "--dataset-path", "conversations.jsonl"],
-            "random_rerank" => &["line_by_line", "--dataset-path", "rerank.jsonl"],
-            other => &[other],
-        };
-        arguments.extend(replaced.iter().map(ToString::to_string));
+        match word.as_str() {
+            url if url.starts_with("http") => {
+                let path = &url[url.find("/v1/").or_else(|| url.find("/compatible")).unwrap()..];
+                arguments.push(format!("mock:{path}?ttft=1ms&itl=0ms&tokens=8"));
+            }
+            "openqa" => arguments.extend(["openqa", "--dataset-path", "open_qa.jsonl"].map(String::from)),
+            "share_gpt_zh_multi_turn" => {
+                arguments.extend([word.as_str(), "--dataset-path", "conversations.jsonl"].map(String::from));
+            }
+            id if id.starts_with("Qwen/") => arguments.push(tokenizer("qwen2_5")),
+            "${DASHSCOPE_API_KEY}" => arguments.push("sk-test".to_string()),
+            other => arguments.push(other.to_string()),
+        }
     }
+    let rows: String = questions().iter().map(|question| format!("{}\n", json!({"question": question}))).collect();
     let files = [
         ("template.json", TEMPLATE),
-        ("questions.txt", &questions()),
-        ("rerank.jsonl", rerank),
+        ("open_qa.jsonl", &rows),
+        ("prompt.txt", "写一个科幻小说"),
         ("conversations.jsonl", CONVERSATIONS),
     ];
     perf(&arguments, &files)
+}
+
+fn qwen() -> Tokenizer {
+    Tokenizer::open(tokenizer("qwen2_5").as_ref()).unwrap()
 }
 
 #[test]
@@ -159,6 +246,12 @@ fn a_prompt() {
     call.check(20.0);
     let expected = json!([{"role": "user", "content": "写一个科幻小说,请开始你的表演"}]);
     assert_eq!((&call.bodies()[0]["messages"], &call.bodies()[0]["temperature"]), (&expected, &json!(0.9)));
+    let from_file = run(&PROMPT.replace("'写一个科幻小说,请开始你的表演'", "@prompt.txt"));
+    from_file.check(20.0);
+    assert_eq!(from_file.bodies()[0]["messages"][0]["content"], "写一个科幻小说");
+    // The older documentation gives a rate where the newer one has --parallel.
+    run(&PROMPT.replace("--parallel 2", "--rate 200")).check(20.0);
+    run(FIRST).check(15.0);
 }
 
 #[test]
@@ -185,7 +278,7 @@ fn templates_inline_and_from_a_file() {
         assert_eq!(body["skip_special_tokens"], json!(false));
         let asked: Vec<String> =
             call.bodies().iter().filter_map(|body| body["messages"][0]["content"].as_str().map(String::from)).collect();
-        assert!(asked.len() == 5 && questions().lines().all(|question| asked.iter().any(|asked| asked == question)));
+        assert!(asked.len() == 5 && questions().iter().all(|question| asked.contains(question)));
         assert_eq!(call.number("Average output tokens per request"), 8.0);
     }
 }
@@ -213,11 +306,55 @@ fn conversations() {
 }
 
 #[test]
+fn random_prompts() {
+    let qwen = qwen();
+    let call = run(RANDOM);
+    call.check(100.0);
+    let texts: Vec<String> =
+        call.bodies().iter().map(|body| body["messages"][0]["content"].as_str().unwrap().to_string()).collect();
+    assert_eq!(texts.len(), 100);
+    for text in &texts[..20] {
+        let count = qwen.count(&qwen.chat_of(text).unwrap()).unwrap();
+        assert!((64 + 1024..=64 + 2048).contains(&count), "{count}");
+    }
+    assert_eq!((&call.bodies()[0]["min_tokens"], &call.bodies()[0]["max_tokens"]), (&json!(128), &json!(128)));
+}
+
+#[test]
+fn a_sweep_of_random_prompts() {
+    let call = run(SWEEP);
+    assert!(matches!(call.status, 0 | 3), "{}", call.stderr);
+    assert!(call.requests("outcome").iter().all(|outcome| outcome == "ok"));
+    let body = call.bodies().remove(0);
+    assert_eq!((&body["ignore_eos"], &body["min_tokens"]), (&json!(true), &json!(1024)));
+    let qwen = qwen();
+    let text = body["messages"][0]["content"].as_str().unwrap();
+    assert_eq!(qwen.count(&qwen.chat_of(text).unwrap()).unwrap(), 1024);
+}
+
+#[test]
+fn random_prompts_with_pictures() {
+    let call = run(RANDOM_VL);
+    call.check(10.0);
+    let parts = call.bodies()[0]["messages"][0]["content"].clone();
+    assert!(parts[1]["image_url"]["url"].as_str().unwrap().starts_with("data:image/png;base64,"));
+}
+
+#[test]
+fn the_speed_benchmark() {
+    let call = run(SPEED);
+    call.check(8.0);
+    assert_eq!(call.bodies().len(), 4);
+}
+
+#[test]
 fn embeddings() {
     let call = run(EMBEDDING);
     call.check(10.0);
     let body = &call.bodies()[0];
     assert_eq!(body.as_object().unwrap().keys().collect::<Vec<_>>(), ["model", "input"]);
+    let text = body["input"].as_str().or_else(|| body["input"][0].as_str()).unwrap();
+    assert_eq!(qwen().count(text).unwrap(), 256);
     assert!(call.number("Average input tokens per request") > 10.0);
     assert_eq!(call.number("Average output tokens per request"), 0.0);
     assert_eq!(call.number("Average time to first token (s)"), call.number("Average latency (s)"));
@@ -227,6 +364,11 @@ fn embeddings() {
 fn rerank() {
     let call = run(RERANK);
     call.check(10.0);
-    assert_eq!(call.bodies()[0]["documents"].as_array().unwrap().len(), 3);
+    let body = call.bodies().remove(0);
+    assert!(body.get("num_documents").is_none() && body.get("document_length_ratio").is_none(), "{body}");
+    let documents = body["documents"].as_array().unwrap();
+    let qwen = qwen();
+    let counts: Vec<u64> = documents.iter().map(|text| qwen.count(text.as_str().unwrap()).unwrap()).collect();
+    assert_eq!((qwen.count(body["query"].as_str().unwrap()).unwrap(), counts), (256, vec![768; 5]));
     assert!(call.number("Average input tokens per request") > 5.0);
 }

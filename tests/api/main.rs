@@ -2,6 +2,8 @@
 
 mod call;
 mod custom;
+#[path = "../data_support/mod.rs"]
+mod data_support;
 mod dialects;
 mod documented;
 mod program;

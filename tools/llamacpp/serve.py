@@ -1,6 +1,6 @@
 """Serves a model with llama.cpp's own server, until it is told to stop.
 
-    serve.py MODEL.gguf PORT [SLOTS]
+    serve.py MODEL.gguf PORT [SLOTS [generate | embed | rank]]
 """
 
 import signal
@@ -11,16 +11,23 @@ import xllamacpp
 
 
 def main():
-    if len(sys.argv) not in (3, 4):
-        sys.exit("usage: serve.py MODEL.gguf PORT [SLOTS]")
+    work = sys.argv[4] if len(sys.argv) == 5 else "generate"
+    if len(sys.argv) not in (3, 4, 5) or work not in ("generate", "embed", "rank"):
+        sys.exit("usage: serve.py MODEL.gguf PORT [SLOTS [generate | embed | rank]]")
     params = xllamacpp.CommonParams()
     params.model.path = sys.argv[1]
     params.port = int(sys.argv[2])
     params.hostnames = ["127.0.0.1"]
-    params.n_parallel = int(sys.argv[3]) if len(sys.argv) == 4 else 8
-    params.n_ctx = 2048 * params.n_parallel
+    params.n_parallel = int(sys.argv[3]) if len(sys.argv) > 3 else 8
+    params.n_ctx = 4096 * params.n_parallel
     params.endpoint_metrics = True
     params.warmup = False
+    if work != "generate":
+        kinds = xllamacpp.llama_pooling_type
+        params.embedding = True
+        params.pooling_type = kinds.LLAMA_POOLING_TYPE_MEAN if work == "embed" else kinds.LLAMA_POOLING_TYPE_RANK
+        # A text has to fit into one batch.
+        params.n_batch = params.n_ubatch = 2048
     told = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: told.set())

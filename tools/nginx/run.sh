@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs ringmark through nginx, in front of the built-in server: plain, over TLS with a certificate authority of its own,
-# and with answers in one piece. Fails unless every request succeeds.
+# with answers in one piece, and with a thousand TLS streams at a time. Fails unless every request succeeds.
 #
 #   tools/nginx/run.sh [RINGMARK]
 #
@@ -79,10 +79,18 @@ await() {
     fail "$what did not start within 10 s"
 }
 
-start_servers() {
-    "$ringmark" mock --port "$backend" ttft=10ms itl=2ms tokens=20 >"$scratch/mock.log" &
+# Starts the mock behind nginx with these parameters, in place of the one that is there.
+start_mock() {
+    if [ -n "$mock" ]; then
+        kill "$mock"
+        wait "$mock" 2>/dev/null || true
+    fi
+    "$ringmark" mock --port "$backend" "$@" >"$scratch/mock.log" &
     mock=$!
     await "the mock" grep -q '^listening' "$scratch/mock.log"
+}
+
+start_nginx() {
     sed -e "s|FOLDER|$scratch|g; s|PLAIN|$plain|; s|TLS|$tls|; s|BACKEND|$backend|" \
         "$here/nginx.conf.template" >"$scratch/nginx.conf"
     nginx -p "$scratch" -c "$scratch/nginx.conf" -e "$scratch/error.log" &
@@ -92,10 +100,12 @@ start_servers() {
 
 # Runs ringmark with these arguments and checks its own summary.
 measure() {
-    local name=$1
+    local name=$1 status=0
     shift
     "$ringmark" perf --model mock --number "$requests" --parallel "$parallel" --quiet \
-        --outputs-dir "$scratch/out" --no-timestamp --name "$name" "$@" || fail "$name: ringmark ended with status $?"
+        --outputs-dir "$scratch/out" --no-timestamp --name "$name" "$@" || status=$?
+    # On a busy machine the figures may be void (3), which is no matter here.
+    [ "$status" = 0 ] || [ "$status" = 3 ] || fail "$name: ringmark ended with status $status"
     python3 - "$scratch/out/$name" "$requests" "$name" <<'CHECK' || fail "$name: not all requests succeeded"
 import json, pathlib, sys
 found = next(pathlib.Path(sys.argv[1]).glob("*/benchmark_summary.json"))
@@ -109,7 +119,8 @@ CHECK
 find_nginx
 read -r plain tls backend <<<"$(free_ports 3)"
 make_certificates
-start_servers
+start_mock ttft=10ms itl=2ms tokens=20
+start_nginx
 measure plain --url "http://127.0.0.1:$plain/v1/chat/completions"
 measure tls --url "https://localhost:$tls/v1/chat/completions" --cacert "$scratch/ca.pem"
 measure tls_by_address --url "https://127.0.0.1:$tls/v1/chat/completions" --cacert "$scratch/ca.pem"
@@ -121,4 +132,9 @@ if "$ringmark" perf --model mock --number 2 --quiet --outputs-dir "$scratch/out"
     fail "a certificate of an unknown authority was accepted"
 fi
 grep -qi certificate "$scratch/refused.log" || fail "an unknown authority is not named: $(cat "$scratch/refused.log")"
+# A thousand handshakes, then a thousand streams at a time; no request may get lost.
+[ "$(ulimit -n)" -ge 4096 ] || ulimit -n 4096 || fail "a thousand streams need ulimit -n 4096"
+start_mock ttft=200ms itl=50ms tokens=20
+requests=3000 parallel=1000 measure tls_thousand --url "https://localhost:$tls/v1/chat/completions" \
+    --cacert "$scratch/ca.pem"
 echo "nginx: done"
