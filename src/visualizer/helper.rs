@@ -53,7 +53,8 @@ pub struct Helper {
     child: Child,
     answers: Receiver<Answer>,
     last_line: Arc<Mutex<String>>,
-    threads: Vec<JoinHandle<()>>,
+    /// Of its two streams.
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Helper {
@@ -64,22 +65,18 @@ impl Helper {
         let (told, answers) = unbounded();
         let (done, is_done) = unbounded();
         let last_line = Arc::new(Mutex::new(String::new()));
-        let mut threads = Vec::new();
-        let mut beside = |work: Box<dyn FnOnce() + Send>| {
-            let thread = thread::Builder::new().name("visualizer".to_string()).spawn(work);
-            thread.map(|thread| threads.push(thread)).map_err(|error| format!("no thread for --visualizer: {error}"))
-        };
+        let mut readers = Vec::new();
         let words = Words { log: log.clone(), secrets: secrets(), name: asked.service.name() };
         if let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         {
             let start = start.clone();
-            beside(Box::new(move || outlet.write(&start, stdin, &is_done)))?;
+            beside(move || outlet.write(&start, stdin, &is_done))?;
             let (last, other) = (last_line.clone(), words.clone());
-            beside(Box::new(move || other.keep(stderr, &last)))?;
-            beside(Box::new(move || words.listen(stdout, &told, &done)))?;
+            readers.push(beside(move || other.keep(stderr, &last))?);
+            readers.push(beside(move || words.listen(stdout, &told, &done))?);
         }
-        Ok((Helper { child, answers, last_line, threads }, feed))
+        Ok((Helper { child, answers, last_line, readers }, feed))
     }
 
     /// The next answer to the first message, if one comes soon.
@@ -87,7 +84,10 @@ impl Helper {
         match self.answers.recv_timeout(patience) {
             Ok(answer) => Some(answer),
             Err(error) if error.is_timeout() => None,
-            Err(_) => Some(Answer::Gone(self.last_words())),
+            Err(_) => {
+                self.read_out();
+                Some(Answer::Gone(self.last_words()))
+            }
         }
     }
 
@@ -106,12 +106,17 @@ impl Helper {
         };
         // What an SDK leaves running must not keep our streams open.
         self.kill();
-        let patience = Instant::now() + READ_OUT;
-        while self.threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < patience {
-            thread::sleep(STEP);
-        }
+        self.read_out();
         let said_so = self.answers.try_iter().any(|answer| matches!(answer, Answer::Ended));
         if said_so { Ok(()) } else { Err(NotEnded::Died(format!("{status}: {}", self.last_words()))) }
+    }
+
+    /// Waits for what an ended helper has written.
+    fn read_out(&self) {
+        let patience = Instant::now() + READ_OUT;
+        while self.readers.iter().any(|thread| !thread.is_finished()) && Instant::now() < patience {
+            thread::sleep(STEP);
+        }
     }
 
     /// Ends the process and all it started, at once.
@@ -126,6 +131,11 @@ impl Helper {
         let words = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
         if words.is_empty() { "it said nothing".to_string() } else { words.clone() }
     }
+}
+
+fn beside(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
+    let thread = thread::Builder::new().name("visualizer".to_string()).spawn(work);
+    thread.map_err(|error| format!("no thread for --visualizer: {error}"))
 }
 
 fn spawn(asked: &VisualPlan) -> Result<Child, String> {

@@ -60,6 +60,7 @@ impl Visualizer {
         log: &Arc<Log>,
         stop: &AtomicU8,
     ) -> Result<Visualizer, String> {
+        log.info(&format!("{}: starting its SDK (--visualizer)", asked.service.name()));
         let cores: Vec<usize> = plans.iter().flat_map(|plan| plan.cores.clone()).collect();
         let kept = affinity::keep_off(&cores);
         let folder = plans.first().map_or(Path::new("."), |plan| &plan.report.root);

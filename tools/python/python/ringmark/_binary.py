@@ -27,7 +27,7 @@ def binary() -> str:
             return path
     found = shutil.which("ringmark")
     if found is None:
-        raise RingmarkError("the program ringmark is not installed: run pip install ringmark, or set RINGMARK to its path")
+        raise RingmarkError("the program ringmark is not there: install this package again, or set RINGMARK to its path")
     return found
 
 

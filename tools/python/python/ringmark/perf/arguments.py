@@ -30,9 +30,9 @@ LAST = "server_args"
 class Arguments:
     """Everything that can be asked of `ringmark perf`, one keyword for each flag.
 
-    The name of a keyword is the flag's with underscores: ``max_tokens=64`` is ``--max-tokens 64``. ``True`` gives the flag
-    itself, ``False`` its opposite ``--no-...`` where there is one, a list its several values, a dictionary JSON (for
-    ``headers`` and ``export``: ``name=value`` each), and ``None`` nothing. ``ringmark perf --help`` explains all flags;
+    The name of a keyword is the flag's with underscores: ``max_tokens=64`` is ``--max-tokens 64``. ``True`` gives the
+    flag itself, ``False`` its opposite ``--no-...`` where there is one, a list its several values, a dictionary JSON
+    (for ``headers`` and ``export``: ``name=value`` each), and ``None`` nothing. ``ringmark perf --help`` explains all flags;
     :meth:`names` lists the keywords. A name that is none raises ``TypeError``.
 
     >>> Arguments(url="mock:", parallel=[1, 8], stream=False, extra_args={"ignore_eos": True}).command_line()

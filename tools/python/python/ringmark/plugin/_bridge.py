@@ -50,7 +50,7 @@ class Bridge:
             # Named as the class was registered, for messages that name it.
             launcher = folder / kind / str(self._given[kind]).replace("/", "_")
             launcher.parent.mkdir()
-            words = [sys.executable, _caller.__file__, str(folder / "bridge"), kind]
+            words = [sys.executable, "-I", _caller.__file__, str(folder / "bridge"), kind]
             launcher.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', encoding="utf-8")
             launcher.chmod(0o700)
             self._given[kind] = str(launcher)

@@ -11,15 +11,15 @@ PROMPTS = ("messages", "prompt", "tokens", "body", "texts")
 
 
 class ApiPluginBase:
-    """How requests look and what answers mean. Derive from it and write ``build_request``, and ``parse_responses`` where
-    the server's answers do not tell their token counts in a usual way.
+    """How requests look and what answers mean. Derive from it and write ``build_request``, and ``parse_responses``
+    where the server's answers do not tell their token counts in a usual way.
 
     The address is that of ``url``, headers are those of ``headers`` and ``api_key``. While the run goes on answers are
     read in a way that suits most servers; ``tools/examples/api/README.md`` of ringmark describes it.
     """
 
-    #: A prompt that is a text comes as a list with one user message. ``False``, or ``apply_chat_template=False`` in the
-    #: arguments: it comes as it is.
+    #: A prompt that is a text comes as a list with one user message. ``False``, or ``apply_chat_template=False`` in
+    #: the arguments: it comes as it is.
     chat: bool = True
 
     def __init__(self, param: Optional[Arguments] = None) -> None:
@@ -40,8 +40,8 @@ class ApiPluginBase:
         """Tokens of the prompt and of the answer; ``None`` keeps what was read while the answer arrived.
 
         ``responses`` are the data of the events in order, without ``[DONE]``; without streaming one element, the whole
-        body. ``request`` is the body that was sent. ``kwargs`` has ``status`` and ``stream``. Instead of two numbers it may
-        return a dictionary with any of ``input_tokens``, ``output_tokens``, ``text`` and ``reasoning``.
+        body. ``request`` is the body that was sent. ``kwargs`` has ``status`` and ``stream``. Instead of two numbers it
+        may return a dictionary with any of ``input_tokens``, ``output_tokens``, ``text`` and ``reasoning``.
         """
         return None
 

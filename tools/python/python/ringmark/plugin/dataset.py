@@ -15,8 +15,8 @@ Prompt = Union[str, List[Dict[str, Any]], Dict[str, Any]]
 class DatasetPluginBase:
     """Prompts. Derive from it and write ``build_messages``.
 
-    ``self.query_parameters`` holds the arguments of the call. In a program (see :meth:`main`) it holds ``model``, ``seed``,
-    ``number`` and ``dataset_offset``; the rest of the command line is not told to programs.
+    ``self.query_parameters`` holds the arguments of the call. In a program (see :meth:`main`) it holds ``model``,
+    ``seed``, ``number`` and ``dataset_offset``; the rest of the command line is not told to programs.
     """
 
     def __init__(self, query_parameters: Arguments) -> None:
@@ -37,7 +37,8 @@ class DatasetPluginBase:
     def dataset_json_list(dataset: str) -> List[Dict[str, Any]]:
         """The content of a file that is one JSON array."""
         with open(dataset, encoding="utf-8") as file:
-            return json.load(file)
+            items: List[Dict[str, Any]] = json.load(file)
+        return items
 
     @classmethod
     def lines(cls, query_parameters: Arguments, environment: Mapping[str, str]) -> Iterator[str]:
