@@ -149,7 +149,8 @@ pub struct PerfArgs {
     #[arg(long, value_name = "NAME", help_heading = DATA)]
     dataset: Option<String>,
     /// File of the dataset. line_by_line: each line a text, a JSON list of messages, or a JSON object (a whole body);
-    /// the others: JSON Lines or one JSON array. openqa, longalpaca and sharegpt are fetched once where it is not given
+    /// the others: JSON Lines or one JSON array. openqa, longalpaca, sharegpt and share_gpt_*_multi_turn are fetched once where
+    /// it is not given
     #[arg(long, value_name = "FILE", help_heading = DATA)]
     dataset_path: Option<PathBuf>,
     /// Hub that data sets and tokenizers are fetched from: modelscope, huggingface, or local (none). The caches of both

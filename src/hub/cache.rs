@@ -90,9 +90,10 @@ pub fn revision(site: &Site, repository: &Repository) -> String {
 
 /// Where the bytes of a file gather while they come.
 pub fn partial(site: &Site, repository: &Repository, file: &str) -> Partial {
+    let name = format!("{}.incomplete", file.replace('/', "--"));
     Partial::new(match site.hub {
-        Hub::HuggingFace => huggingface_root(site, repository).join("blobs").join(format!("{file}.incomplete")),
-        Hub::ModelScope => modelscope_temporary(site, repository).join(format!("{file}.incomplete")),
+        Hub::HuggingFace => huggingface_root(site, repository).join("blobs").join(name),
+        Hub::ModelScope => modelscope_temporary(site, repository).join(name),
     })
 }
 
@@ -130,12 +131,12 @@ pub fn store(
 fn store_huggingface(root: &Path, file: &str, identity: &Identity, partial: &Partial) -> io::Result<PathBuf> {
     let etag = bare_etag(&identity.etag);
     let blob = root.join("blobs").join(etag);
-    let snapshot = root.join("snapshots").join(&identity.commit);
-    let link = snapshot.join(file);
-    fs::create_dir_all(&snapshot)?;
+    let link = root.join("snapshots").join(&identity.commit).join(file);
+    fs::create_dir_all(link.parent().unwrap_or(root))?;
     partial.finish(&blob)?;
     // A link that another process has just made leads to the same blob.
-    let linked = std::os::unix::fs::symlink(Path::new("../../blobs").join(etag), &link);
+    let up = "../".repeat(2 + file.matches('/').count());
+    let linked = std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(etag), &link);
     if linked.is_err() && !link.exists() {
         // No links on this file system: then the snapshot holds the file itself.
         let _ = fs::remove_file(&link);

@@ -48,7 +48,7 @@ pub fn fetch(
     }
     let from = Source { site, repository: &repository, settings, making };
     let path = match wanted {
-        Wanted::Dataset(published) => from.file(published.file, say),
+        Wanted::Dataset(published) => from.file(published.file(site.hub), say),
         Wanted::Tokenizer(_) => from.tokenizer(say),
     };
     drop(lock);
@@ -59,7 +59,7 @@ pub fn fetch(
 fn in_cache(wanted: &Wanted, site: &Site, offline: bool) -> Option<PathBuf> {
     let repository = wanted.repository(site.hub);
     match wanted {
-        Wanted::Dataset(published) => cache::find(site, &repository, published.file),
+        Wanted::Dataset(published) => cache::find(site, &repository, published.file(site.hub)),
         Wanted::Tokenizer(_) => {
             let tokenizer = cache::find(site, &repository, TOKENIZER)?;
             let folder = tokenizer.parent()?.to_path_buf();

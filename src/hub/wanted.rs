@@ -10,31 +10,64 @@ use crate::spec::Spec;
 pub struct Published {
     /// `--dataset`
     pub name: &'static str,
-    pub file: &'static str,
-    modelscope: &'static str,
-    huggingface: &'static str,
+    modelscope: Place,
+    huggingface: Place,
 }
 
-const PUBLISHED: [Published; 3] = [
+/// A repository, and the path of the file in it.
+type Place = (&'static str, &'static str);
+
+const SHARE_GPT_ZH: Published = Published {
+    name: "share_gpt_zh_multi_turn",
+    modelscope: ("swift/sharegpt", "common_zh_70k.jsonl"),
+    huggingface: ("shareAI/ShareGPT-Chinese-English-90k", "sharegpt_jsonl/common_zh_70k.jsonl"),
+};
+
+const SHARE_GPT_EN: Published = Published {
+    name: "share_gpt_en_multi_turn",
+    modelscope: ("swift/sharegpt", "common_en_70k.jsonl"),
+    huggingface: ("shareAI/ShareGPT-Chinese-English-90k", "sharegpt_jsonl/common_en_70k.jsonl"),
+};
+
+const PUBLISHED: [Published; 6] = [
     Published {
         name: "openqa",
-        file: "open_qa.jsonl",
-        modelscope: "AI-ModelScope/HC3-Chinese",
-        huggingface: "Hello-SimpleAI/HC3-Chinese",
+        modelscope: ("AI-ModelScope/HC3-Chinese", "open_qa.jsonl"),
+        huggingface: ("Hello-SimpleAI/HC3-Chinese", "open_qa.jsonl"),
     },
     Published {
         name: "longalpaca",
-        file: "LongAlpaca-12k.json",
-        modelscope: "AI-ModelScope/LongAlpaca-12k",
-        huggingface: "Yukang/LongAlpaca-12k",
+        modelscope: ("AI-ModelScope/LongAlpaca-12k", "LongAlpaca-12k.json"),
+        huggingface: ("Yukang/LongAlpaca-12k", "LongAlpaca-12k.json"),
     },
     Published {
         name: "sharegpt",
-        file: "ShareGPT_V3_unfiltered_cleaned_split.json",
-        modelscope: "gliang1001/ShareGPT_V3_unfiltered_cleaned_split",
-        huggingface: "anon8231489123/ShareGPT_Vicuna_unfiltered",
+        modelscope: ("gliang1001/ShareGPT_V3_unfiltered_cleaned_split", "ShareGPT_V3_unfiltered_cleaned_split.json"),
+        huggingface: ("anon8231489123/ShareGPT_Vicuna_unfiltered", "ShareGPT_V3_unfiltered_cleaned_split.json"),
     },
+    SHARE_GPT_ZH,
+    SHARE_GPT_EN,
+    Published { name: "share_gpt_multi_turn", ..SHARE_GPT_EN },
 ];
+
+impl Published {
+    fn place(&self, hub: Hub) -> Place {
+        match hub {
+            Hub::ModelScope => self.modelscope,
+            Hub::HuggingFace => self.huggingface,
+        }
+    }
+
+    /// The path of the file in its repository.
+    pub fn file(&self, hub: Hub) -> &'static str {
+        self.place(hub).1
+    }
+
+    /// The name of the file, wherever it stands.
+    pub fn file_name(&self) -> &'static str {
+        self.modelscope.1
+    }
+}
 
 /// The one file that a tokenizer cannot be without.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -78,7 +111,7 @@ impl Wanted {
     /// The file, or the id of the model.
     pub fn name(&self) -> &str {
         match self {
-            Wanted::Dataset(published) => published.file,
+            Wanted::Dataset(published) => published.file_name(),
             Wanted::Tokenizer(id) => id,
         }
     }
@@ -87,10 +120,7 @@ impl Wanted {
     pub fn repository(&self, hub: Hub) -> Repository {
         match self {
             Wanted::Dataset(published) => {
-                let id = match hub {
-                    Hub::ModelScope => published.modelscope,
-                    Hub::HuggingFace => published.huggingface,
-                };
+                let (id, _) = published.place(hub);
                 Repository { dataset: true, id: id.to_string() }
             }
             Wanted::Tokenizer(id) => Repository { dataset: false, id: id.clone() },
@@ -100,7 +130,7 @@ impl Wanted {
     /// What to do where no hub can be asked.
     pub fn by_hand(&self) -> String {
         match self {
-            Wanted::Dataset(published) => format!("give {} with --dataset-path FILE", published.file),
+            Wanted::Dataset(published) => format!("give {} with --dataset-path FILE", published.file_name()),
             Wanted::Tokenizer(id) => format!(
                 "put {TOKENIZER} and {TOKENIZER_CONFIG} of the model into a folder and give it with --tokenizer-path \
                  (a folder ./{id} is found by itself)"

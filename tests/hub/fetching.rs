@@ -100,6 +100,18 @@ fn hugging_faces_cache_is_filled_as_its_tools_do_and_used_again() {
 }
 
 #[test]
+fn a_file_within_a_folder_of_its_repository() {
+    let place = "/datasets/shareAI/ShareGPT-Chinese-English-90k/sharegpt_jsonl/common_zh_70k.jsonl";
+    let server = Server::start(hugging_face(vec![(place, OPENQA.into())]));
+    let machine = machine(DataSource::Huggingface, &server.url(), &[]);
+    let found = machine.fetch(&dataset("share_gpt_zh_multi_turn")).unwrap();
+    let root = "huggingface/hub/datasets--shareAI--ShareGPT-Chinese-English-90k";
+    assert_eq!(found.path, machine.at(&format!("{root}/snapshots/{COMMIT}/sharegpt_jsonl/common_zh_70k.jsonl")));
+    assert_eq!(fs::read(&found.path).unwrap(), OPENQA);
+    assert!(machine.fetch(&dataset("share_gpt_zh_multi_turn")).unwrap().from_cache);
+}
+
+#[test]
 fn modelscopes_cache_too() {
     let files = vec![
         ("/datasets/AI-ModelScope/HC3-Chinese/open_qa.jsonl", OPENQA.into()),
