@@ -12,6 +12,7 @@ pub mod recount;
 pub mod report;
 pub mod rig;
 pub mod run;
+pub mod search;
 pub mod server;
 pub mod spec;
 pub mod stats;

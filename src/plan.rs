@@ -20,6 +20,7 @@ mod local;
 mod metrics;
 mod request;
 mod resolve;
+pub mod sla;
 pub mod slo;
 mod spell;
 mod url;
@@ -27,7 +28,7 @@ mod workers;
 
 pub use data::trace_file;
 pub use error::PlanError;
-pub use folder::root_folder;
+pub use folder::{root_folder, suffix_of_run};
 pub use local::{LocalKind, LocalPlan};
 pub use metrics::MetricsPage;
 pub use resolve::{RigFacts, resolve};

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::engine::clock::Clock;
 use crate::engine::{Engine, EngineError, PhaseEnd, PhaseRequest};
 use crate::log::Log;
-use crate::plan::{Load, Plan};
+use crate::plan::{Load, Plan, PlanError};
 use crate::record::collector::{Collector, CollectorSettings, Notice};
 use crate::record::facts::{ClockPair, RunEnd, RunFacts};
 use crate::record::finding::Finding;
@@ -28,6 +28,8 @@ use crate::{report, rig};
 /// Why a run could not be carried out. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    #[error("{0}")]
+    Plan(#[from] PlanError),
     #[error("{0}")]
     Workload(#[from] WorkloadError),
     #[error("{0}")]

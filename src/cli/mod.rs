@@ -15,6 +15,8 @@ pub mod perf;
 pub mod progress;
 pub mod report;
 pub mod rig;
+mod search;
+mod sla;
 mod values;
 
 /// Exit statuses.

@@ -10,6 +10,7 @@ pub mod merge;
 pub mod overview;
 pub mod rows;
 pub mod screen;
+pub mod search;
 pub mod server;
 pub mod table;
 pub mod workload;
