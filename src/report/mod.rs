@@ -8,6 +8,7 @@ pub mod json;
 pub mod language;
 pub mod merge;
 pub mod overview;
+pub mod repeats;
 pub mod rows;
 pub mod screen;
 pub mod search;

@@ -12,7 +12,7 @@ pub use chart::escape;
 pub use parts::table as numbers_table;
 
 use super::language::Language;
-use super::{Measured, merge};
+use super::{Measured, merge, repeats};
 use crate::record::Phase;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError, StoredRun};
@@ -66,6 +66,8 @@ pub fn from_databases(paths: &[PathBuf], language: Language) -> Result<String, S
 /// The page over these runs.
 pub fn page(runs: &[Run], language: Language) -> String {
     let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
+    // The runs of one load stand together.
+    let summaries = repeats::groups(&summaries).concat();
     let mut body = parts::head(runs, language);
     let most_dots = (MOST_DOTS / runs.len().max(1)).max(300);
     if runs.len() > 1 {

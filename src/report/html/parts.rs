@@ -8,6 +8,7 @@ use super::{Run, plots};
 use crate::record::finding::{Finding, Severity};
 use crate::report::advice::{Grade, best, load_name, recommendations, success_rate};
 use crate::report::language::Language;
+use crate::report::repeats;
 use crate::report::rows::{self, Value};
 use crate::report::screen::{client_rows, percentile_columns};
 use crate::report::table::number;
@@ -67,19 +68,20 @@ pub fn overview(runs: &[&Summary], language: Language) -> String {
     ];
     let rows: Vec<(&str, Vec<String>)> = runs.iter().map(|run| load_row(run, language)).collect();
     out.push_str(&table(&head.map(str::to_string), &rows));
+    if let Some(spread) = repeats::table(runs, language) {
+        let rows: Vec<(&str, Vec<String>)> = spread.rows.into_iter().map(|row| ("", row)).collect();
+        let title = language.pick("From run to run", "多次测试之间的波动");
+        let _ = write!(out, "<h3>{title}</h3>{}", table(&spread.head, &rows));
+    }
     let (fastest, shortest) = best(runs);
     let mut lines = Vec::new();
-    if let Some(run) = fastest {
+    if let Some(best) = fastest {
         let name = language.pick("Highest RPS", "最高 RPS");
-        lines.push(format!(
-            "{name}: {} ({} req/s)",
-            load_name(&run.facts, language),
-            fixed(run.throughput.requests_per_s, 2)
-        ));
+        lines.push(format!("{name}: {} ({:.2} req/s)", load_name(&best.run.facts, language), best.value));
     }
-    if let Some(run) = shortest {
+    if let Some(best) = shortest {
         let name = language.pick("Lowest latency", "最低延迟");
-        lines.push(format!("{name}: {} ({} s)", load_name(&run.facts, language), fixed(run.series.latency_s.mean, 3)));
+        lines.push(format!("{name}: {} ({:.3} s)", load_name(&best.run.facts, language), best.value));
     }
     let _ = write!(
         out,

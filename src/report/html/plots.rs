@@ -7,6 +7,7 @@ use super::chart::{Chart, Line, Scale};
 use super::timeline::{cumulative, percentile_curve, thin};
 use crate::record::Phase;
 use crate::report::language::Language;
+use crate::report::repeats::Spread;
 use crate::stats::Summary;
 use crate::stats::gather::Sample;
 
@@ -257,10 +258,7 @@ pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
         x_scale,
         y_scale: Scale::Linear,
         y_at_least: None,
-        lines: curves
-            .iter()
-            .map(|(name, of)| Line::new(*name, ordered.iter().map(|(load, run)| (*load, of(run))).collect()))
-            .collect(),
+        lines: curves.iter().map(|(name, of)| Line::new(*name, over_loads(&ordered, *of))).collect(),
         note: String::new(),
     };
     let mut charts = vec![
@@ -304,6 +302,15 @@ pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
     ];
     charts.push(trade_off(&ordered, language));
     charts
+}
+
+/// A figure at each load, the mean of its runs.
+fn over_loads(ordered: &[(f64, &Summary)], of: fn(&Summary) -> Option<f64>) -> Points {
+    let of_load = |runs: &[(f64, &Summary)]| {
+        let runs_at = runs.iter().map(|(_, run)| *run).collect::<Vec<_>>();
+        (runs[0].0, Spread::of(&runs_at, of).map(|spread| spread.mean))
+    };
+    ordered.chunk_by(|a, b| a.0 == b.0).map(of_load).collect()
 }
 
 /// Latency against throughput, the loads joined in their order.
