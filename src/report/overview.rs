@@ -22,8 +22,8 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
     for table in load_tables(runs, width) {
         out.push_str(&coloured(&table, runs, colour));
     }
-    if let Some(table) = repeats::table(runs, Language::En) {
-        out.push_str(&format!("\nFrom run to run:\n{}", table.render()));
+    for (name, table) in repeats::tables(runs, Language::En) {
+        out.push_str(&format!("\nFrom run to run: {name}\n{}", table.render()));
     }
     out.push_str(&best_loads(runs));
     let advice = recommendations(runs, Language::En);

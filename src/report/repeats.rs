@@ -61,37 +61,34 @@ pub fn groups<'a>(runs: &[&'a Summary]) -> Vec<Vec<&'a Summary>> {
     groups
 }
 
-/// For each load with several runs: mean, lowest and highest of its figures. `None` when nothing was repeated.
-pub fn table(runs: &[&Summary], language: Language) -> Option<Table> {
+/// For each load with several runs its name, and a table with mean, lowest and highest of its figures.
+pub fn tables(runs: &[&Summary], language: Language) -> Vec<(String, Table)> {
     let groups = groups(runs);
-    let mut rows = Vec::new();
-    for group in groups.iter().filter(|group| group.len() > 1) {
-        for (name, figure) in FIGURES {
-            let Some(spread) = Spread::of(group, figure) else { continue };
-            let percent = spread.percent().map_or_else(|| "-".to_string(), |percent| format!("{percent:.1} %"));
-            let runs = group.len().to_string();
-            let (low, high) = (number(spread.low), number(spread.high));
-            rows.push(vec![
-                load_name(&group[0].facts, language),
-                runs,
-                name.to_string(),
-                number(spread.mean),
-                low,
-                high,
-                percent,
-            ]);
-        }
-    }
+    let of_group = |group: &Vec<&Summary>| {
+        let count = format!("{} {}", group.len(), language.pick("runs", "次测试"));
+        (format!("{}, {count}", load_name(&group[0].facts, language)), table(group, language))
+    };
+    groups.iter().filter(|group| group.len() > 1).map(of_group).collect()
+}
+
+fn table(group: &[&Summary], language: Language) -> Table {
+    let row = |(name, figure): (&str, fn(&Summary) -> Option<f64>)| {
+        let spread = Spread::of(group, figure)?;
+        let percent = spread.percent().map_or_else(|| "-".to_string(), |percent| format!("{percent:.1} %"));
+        let figures = [spread.mean, spread.low, spread.high].map(number);
+        Some([&[name.to_string()], &figures[..], &[percent]].concat())
+    };
     let head = [
-        language.pick("Load", "负载"),
-        language.pick("Runs", "次数"),
         language.pick("Figure", "指标"),
         language.pick("Mean", "平均"),
         language.pick("Lowest", "最低"),
         language.pick("Highest", "最高"),
         language.pick("Spread", "波动"),
     ];
-    let aligns = [Align::Left, Align::Right, Align::Left, Align::Right, Align::Right, Align::Right, Align::Right];
-    let head = head.map(str::to_string).to_vec();
-    (!rows.is_empty()).then(|| Table { head, aligns: aligns.to_vec(), rows, grid: false })
+    Table {
+        head: head.map(str::to_string).to_vec(),
+        aligns: [vec![Align::Left], vec![Align::Right; 4]].concat(),
+        rows: FIGURES.into_iter().filter_map(row).collect(),
+        grid: false,
+    }
 }

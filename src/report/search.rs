@@ -128,27 +128,33 @@ fn selection_table(plan: &SearchPlan, selections: &[Selection], width: usize) ->
 /// The same for programs: `sla_summary.json`, with evalscope's names for what it has too.
 pub fn json(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], complete: bool) -> Json {
     let space = &plan.space;
+    let load = |value: f64| load_json(plan, value);
     json!({
         "variable": plan.variable.name(),
-        "lower_bound": space.lower,
-        "upper_bound": space.upper,
-        "start": space.start,
+        "lower_bound": load(space.lower),
+        "upper_bound": load(space.upper),
+        "start": load(space.start),
         "precision": space.precision,
         "runs_per_value": plan.runs,
         "complete": complete,
-        "probes": probes.iter().map(probe_json).collect::<Vec<_>>(),
-        "selections": plan.aims.iter().zip(selections).map(|(aim, found)| selection_json(aim, found, probes)).collect::<Vec<_>>(),
+        "probes": probes.iter().map(|probe| probe_json(plan, probe)).collect::<Vec<_>>(),
+        "selections": plan.aims.iter().zip(selections).map(|(aim, found)| selection_json(plan, aim, found, probes)).collect::<Vec<_>>(),
     })
 }
 
-fn probe_json(probe: &Probe) -> Json {
+/// A number of requests in flight is whole.
+fn load_json(plan: &SearchPlan, value: f64) -> Json {
+    if plan.space.whole { json!(value as u64) } else { json!(value) }
+}
+
+fn probe_json(plan: &SearchPlan, probe: &Probe) -> Json {
     let by_name = |of: fn(&Observed) -> Json| -> Json {
         Json::Object(probe.observed.iter().map(|observed| (observed.name.clone(), of(observed))).collect())
     };
     let groups = probe.judged.iter().enumerate();
     let groups: Map<String, Json> = groups.map(|(index, j)| ((index + 1).to_string(), json!(j.holds))).collect();
     json!({
-        "value": probe.value,
+        "value": load_json(plan, probe.value),
         "runs": probe.runs,
         "total_requests": probe.total,
         "succeeded_requests": probe.succeeded,
@@ -160,7 +166,7 @@ fn probe_json(probe: &Probe) -> Json {
     })
 }
 
-fn selection_json(aim: &Aim, found: &Selection, probes: &[Probe]) -> Json {
+fn selection_json(plan: &SearchPlan, aim: &Aim, found: &Selection, probes: &[Probe]) -> Json {
     let (mode, figure) = match aim {
         Aim::Hold(_) => ("constraint", None),
         Aim::Best { name, most, .. } => (if *most { "max" } else { "min" }, Some(name)),
@@ -170,7 +176,7 @@ fn selection_json(aim: &Aim, found: &Selection, probes: &[Probe]) -> Json {
     json!({
         "criteria": found.aim,
         "mode": mode,
-        "selected_value": found.value,
+        "selected_value": found.value.map(|value| load_json(plan, value)),
         "observed_metric": figure.and_then(metric),
         "status": if found.value.is_some() { "best_observed" } else { "none" },
         "reason": found.reason,

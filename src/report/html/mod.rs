@@ -3,6 +3,8 @@
 mod chart;
 mod parts;
 mod plots;
+mod said;
+mod server;
 mod timeline;
 mod words;
 
@@ -16,6 +18,8 @@ use super::{Measured, merge, repeats};
 use crate::record::Phase;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError, StoredRun};
+use crate::server::metrics;
+use crate::server::names::Scrape;
 use crate::stats::Summary;
 use crate::stats::gather::Sample;
 use timeline::Timeline;
@@ -29,6 +33,8 @@ pub struct Run {
     pub run: StoredRun,
     pub summary: Summary,
     pub samples: Vec<Sample>,
+    /// What the server's page of metrics said, look by look.
+    looks: Vec<Scrape>,
     timeline: Timeline,
 }
 
@@ -42,9 +48,10 @@ impl Run {
     pub fn of(path: &Path, measured: Measured) -> Result<Run, StoreError> {
         let Measured { run, summary, samples } = measured;
         let mut timeline = Timeline::new(&samples);
-        Reader::open(path)?.each_block(Phase::Measured, Detail::Figures, |block| timeline.add(block))?;
+        let reader = Reader::open(path)?;
+        reader.each_block(Phase::Measured, Detail::Figures, |block| timeline.add(block))?;
         timeline.finish();
-        Ok(Run { run, summary, samples, timeline })
+        Ok(Run { run, summary, samples, looks: metrics::scrapes(&reader.server_samples()?), timeline })
     }
 
     /// Reads shards as one run.
@@ -53,7 +60,7 @@ impl Run {
         let mut timeline = Timeline::new(&samples);
         merge::each_block(paths, |block| timeline.add(block))?;
         timeline.finish();
-        Ok(Run { run, summary, samples, timeline })
+        Ok(Run { run, summary, samples, looks: Vec::new(), timeline })
     }
 }
 

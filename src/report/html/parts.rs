@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::chart::{Chart, escape};
 use super::words::{DEFINITIONS, row_name};
-use super::{Run, plots};
+use super::{Run, plots, said, server};
 use crate::record::finding::{Finding, Severity};
 use crate::report::advice::{Grade, best, load_name, recommendations, success_rate};
 use crate::report::language::Language;
@@ -68,10 +68,10 @@ pub fn overview(runs: &[&Summary], language: Language) -> String {
     ];
     let rows: Vec<(&str, Vec<String>)> = runs.iter().map(|run| load_row(run, language)).collect();
     out.push_str(&table(&head.map(str::to_string), &rows));
-    if let Some(spread) = repeats::table(runs, language) {
+    for (name, spread) in repeats::tables(runs, language) {
         let rows: Vec<(&str, Vec<String>)> = spread.rows.into_iter().map(|row| ("", row)).collect();
         let title = language.pick("From run to run", "多次测试之间的波动");
-        let _ = write!(out, "<h3>{title}</h3>{}", table(&spread.head, &rows));
+        let _ = write!(out, "<h3>{title}: {}</h3>{}", escape(&name), table(&spread.head, &rows));
     }
     let (fastest, shortest) = best(runs);
     let mut lines = Vec::new();
@@ -136,6 +136,7 @@ pub fn run(run: &Run, folded: bool, most_dots: usize, language: Language) -> Str
         language.pick("The client's own figures", "客户端自身指标"),
         client_table(s, language),
     );
+    body.push_str(&server::section(s, language));
     body.push_str(&failures(s, language));
     if folded {
         format!("<details><summary>{}</summary>{body}</details>", escape(&name))
@@ -212,7 +213,7 @@ fn findings(findings: &[Finding], language: Language) -> String {
             Severity::Caution => ("caution", language.pick("Caution", "注意")),
             Severity::Void => ("void", language.pick("Void", "无效")),
         };
-        format!("<div class=\"finding {class}\"><b>{name}</b>{}</div>", escape(&finding.text))
+        format!("<div class=\"finding {class}\"><b>{name}</b>{}</div>", escape(&said::text(finding, language)))
     };
     let all: String = findings.iter().map(one).collect();
     if all.is_empty() { all } else { format!("<h3>{}</h3>{all}", language.pick("Findings", "结论")) }

@@ -2,9 +2,9 @@
 
 use hdrhistogram::Histogram;
 
-use super::Run;
 use super::chart::{Chart, Line, Scale};
 use super::timeline::{cumulative, percentile_curve, thin};
+use super::{Run, server};
 use crate::record::Phase;
 use crate::report::language::Language;
 use crate::report::repeats::Spread;
@@ -16,11 +16,11 @@ const CURVE_POINTS: usize = 400;
 
 /// A name and the figure of a run that it shows.
 type Curve<'a> = (&'a str, fn(&Summary) -> Option<f64>);
-type Points = Vec<(f64, Option<f64>)>;
+pub type Points = Vec<(f64, Option<f64>)>;
 
 /// The charts of one run. At most about `most_dots` requests are drawn one by one.
 pub fn of_run(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
-    vec![
+    let mut charts = vec![
         cdf(run, language),
         percentiles(run, language),
         ttft_over_time(run, language),
@@ -29,7 +29,9 @@ pub fn of_run(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
         tokens_over_time(run, language),
         scatter(run, most_dots, language),
         client_error(run, language),
-    ]
+    ];
+    charts.extend(server::charts(run, language));
+    charts
 }
 
 /// A unit that makes the largest of these seconds a handy number: its name, and how many of it a second has.
@@ -109,7 +111,7 @@ fn percentiles(run: &Run, language: Language) -> Chart {
 }
 
 /// A chart of times over the time of the run.
-fn over_time(run: &Run, title: &str, curves: Vec<(&str, Points)>, language: Language) -> Chart {
+pub fn over_time(run: &Run, title: &str, curves: Vec<(&str, Points)>, language: Language) -> Chart {
     let lines: Vec<Points> = curves.iter().map(|curve| curve.1.clone()).collect();
     let (name, factor) = unit(most(&lines));
     Chart {
