@@ -2,7 +2,7 @@
 
 use super::Measured;
 use super::advice::load_name;
-use super::html::{escape, numbers_table, wrap as page};
+use super::html::{escape, numbers_table, word, wrap as page};
 use super::language::Language;
 use super::table::{Align, Table, cut, number, wrap};
 use crate::stats::Summary;
@@ -229,7 +229,7 @@ fn cells(row: &Row, language: Language) -> Vec<String> {
         |difference| format!("{} .. {}", optional(difference.low), optional(difference.high)),
     );
     vec![
-        row.figure.to_string(),
+        word(row.figure, language).to_string(),
         optional(row.a),
         optional(row.b),
         optional(row.a.zip(row.b).map(|(a, b)| b - a)),

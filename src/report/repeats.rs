@@ -1,6 +1,7 @@
 //! Runs that measured one load several times, and how much they differ.
 
 use super::advice::load_name;
+use super::html::word;
 use super::language::Language;
 use super::table::{Align, Table, number};
 use crate::stats::Summary;
@@ -76,7 +77,7 @@ fn table(group: &[&Summary], language: Language) -> Table {
         let spread = Spread::of(group, figure)?;
         let percent = spread.percent().map_or_else(|| "-".to_string(), |percent| format!("{percent:.1} %"));
         let figures = [spread.mean, spread.low, spread.high].map(number);
-        Some([&[name.to_string()], &figures[..], &[percent]].concat())
+        Some([&[word(name, language).to_string()], &figures[..], &[percent]].concat())
     };
     let head = [
         language.pick("Figure", "指标"),

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub use chart::escape;
 pub use parts::table as numbers_table;
+pub use words::word;
 
 use super::language::Language;
 use super::{Measured, merge, repeats};

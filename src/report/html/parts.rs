@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::chart::{Chart, escape};
-use super::words::{DEFINITIONS, row_name};
+use super::words::{DEFINITIONS, row_name, word};
 use super::{Run, plots, said, server};
 use crate::record::finding::{Finding, Severity};
 use crate::report::advice::{Grade, best, load_name, recommendations, success_rate};
@@ -222,7 +222,7 @@ fn findings(findings: &[Finding], language: Language) -> String {
 fn percentiles(s: &Summary, language: Language) -> String {
     let columns = percentile_columns(s);
     let head: Vec<String> = std::iter::once(language.pick("Percentiles", "百分位").to_string())
-        .chain(columns.iter().map(|column| column.0.to_string()))
+        .chain(columns.iter().map(|column| word(column.0, language).to_string()))
         .collect();
     let cell = |series: &crate::stats::quantile::Series, row: usize| match series.quantiles.get(row) {
         Some(quantile) => format!("{}{}", number(quantile.value), if quantile.few { "*" } else { "" }),

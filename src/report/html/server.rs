@@ -38,9 +38,22 @@ pub fn section(s: &Summary, language: Language) -> String {
 }
 
 fn in_words(shown: &Table, language: Language) -> String {
-    let words = |cells: &[String]| cells.iter().map(|cell| word(cell, language).to_string()).collect::<Vec<_>>();
+    let words = |cells: &[String]| cells.iter().map(|cell| cell_in_words(cell, language)).collect::<Vec<_>>();
     let rows: Vec<(&str, Vec<String>)> = shown.rows.iter().map(|row| ("", words(row))).collect();
     table(&words(&shown.head), &rows)
+}
+
+/// A cell; a verdict says behind a colon by how much, on which side, or why.
+fn cell_in_words(cell: &str, language: Language) -> String {
+    let Some((verdict, why)) = cell.split_once(": ").filter(|_| language == Language::Zh) else {
+        return word(cell, language).to_string();
+    };
+    let sides = ["longer here", "longer there"];
+    let why = match sides.into_iter().find_map(|side| Some((why.strip_suffix(side)?, side))) {
+        Some((time, side)) => format!("{} {}", word(side, language), time.trim()),
+        None => word(why, language).to_string(),
+    };
+    format!("{}：{why}", word(verdict, language))
 }
 
 /// Requests that the server ran and held back, and how full its cache was, look by look.

@@ -59,8 +59,24 @@ pub fn row_name(key: &'static str, language: Language) -> &'static str {
     }
 }
 
-/// Words of the server's tables, and those that stand within findings.
-const WORDS: [(&str, &str); 53] = [
+/// Words of tables, and those that stand within findings.
+const WORDS: [(&str, &str); 69] = [
+    ("Latency (s)", "延迟 (s)"),
+    ("Input tokens", "输入 token"),
+    ("Output (tok/s)", "输出 (tok/s)"),
+    ("Total (tok/s)", "总计 (tok/s)"),
+    ("Requests/s", "每秒请求数"),
+    ("Output tok/s", "输出 tok/s"),
+    ("Average TTFT (s)", "平均 TTFT (s)"),
+    ("Average ITL (s)", "平均 ITL (s)"),
+    ("Average TPOT (s)", "平均 TPOT (s)"),
+    ("Average latency (s)", "平均延迟 (s)"),
+    ("P50 latency (s)", "P50 延迟 (s)"),
+    ("P90 latency (s)", "P90 延迟 (s)"),
+    ("P99 latency (s)", "P99 延迟 (s)"),
+    ("Avg TTFT (s)", "平均 TTFT (s)"),
+    ("Avg TPOT (s)", "平均 TPOT (s)"),
+    ("Avg latency (s)", "平均延迟 (s)"),
     ("rose", "上升"),
     ("fell", "下降"),
     ("longer", "长"),
