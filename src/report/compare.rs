@@ -143,6 +143,7 @@ pub fn render(sides: &[Side<'_>], width: usize) -> String {
     let mut out = "Runs:\n".to_string();
     for (number, side) in sides.iter().enumerate() {
         out.push_str(&format!("  {} {}\n", letter(number), cut(&about(side, Language::En), width - 5)));
+        out.push_str(&format!("    {}\n", cut_front(&side.name, width - 5)));
     }
     let Some((first, others)) = sides.split_first() else { return out };
     for (number, other) in others.iter().enumerate() {
@@ -158,7 +159,13 @@ pub fn render(sides: &[Side<'_>], width: usize) -> String {
     out + &wrap("", note(sides, Language::En), width)
 }
 
-/// The line that introduces a side: what was measured, then where it lies, which may be long.
+/// The end of a path that is longer than `width` columns: there runs differ.
+fn cut_front(path: &str, width: usize) -> String {
+    let backwards = |text: &str| text.chars().rev().collect::<String>();
+    backwards(&cut(&backwards(path), width))
+}
+
+/// The line that introduces a side.
 fn about(side: &Side<'_>, language: Language) -> String {
     let facts = &side.runs[0].summary.facts;
     let count = match (side.runs.len(), language) {
@@ -166,7 +173,7 @@ fn about(side: &Side<'_>, language: Language) -> String {
         (count, Language::En) => format!(", {count} runs"),
         (count, Language::Zh) => format!("，{count} 次测试"),
     };
-    format!("{}{count}, {}: {}", load_name(facts, language), facts.model, side.name)
+    format!("{}{count}, {}", load_name(facts, language), facts.model)
 }
 
 /// What the intervals are intervals of.
@@ -244,7 +251,7 @@ pub fn html(sides: &[Side<'_>], language: Language) -> String {
     let title = language.pick("Comparison of runs", "测试对比");
     let mut body = format!("<h1>{title}</h1><ul>");
     for (number, side) in sides.iter().enumerate() {
-        let line = format!("{}: {}", letter(number), about(side, language));
+        let line = format!("{}: {} ({})", letter(number), about(side, language), side.name);
         body.push_str(&format!("<li>{}</li>", escape(&line)));
     }
     body.push_str("</ul>");

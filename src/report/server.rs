@@ -44,7 +44,8 @@ pub fn tables(s: &Summary) -> Vec<Table> {
     [times, split(server), counts(server), state(s, server)].into_iter().flatten().collect()
 }
 
-/// The table; where it is too wide, its last column, which holds sentences, as lines below it.
+/// The table; where it is too wide, its last column, which holds sentences, as lines below it, and then values without
+/// the intervals in brackets behind them.
 fn fitting(table: &Table, width: usize) -> String {
     if table.width() <= width || table.head.last().is_none_or(|head| head != "Verdict") {
         return table.render();
@@ -57,6 +58,11 @@ fn fitting(table: &Table, width: usize) -> String {
         let verdict = row.pop().unwrap_or_default();
         if !verdict.is_empty() {
             lines.push_str(&wrap(&format!("{}: ", row[0]), &verdict, width));
+        }
+    }
+    if short.width() > width {
+        for cell in short.rows.iter_mut().flat_map(|row| row.iter_mut().skip(1)) {
+            cell.truncate(cell.find(" (").unwrap_or(cell.len()));
         }
     }
     short.render() + &lines

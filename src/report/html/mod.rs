@@ -82,8 +82,10 @@ pub fn page(runs: &[Run], language: Language) -> String {
         body.push_str(&parts::overview(&summaries, language));
         body.push_str(&parts::charts(&plots::of_sweep(&summaries, language), language));
     }
-    for run in runs {
-        body.push_str(&parts::run(run, runs.len() > 1, most_dots, language));
+    for (index, run) in runs.iter().enumerate() {
+        let repeats = |others: &[Run]| others.iter().filter(|o| repeats::are_repeats(&o.summary, &run.summary)).count();
+        let number = (repeats(runs) > 1).then(|| repeats(&runs[..index]) + 1);
+        body.push_str(&parts::run(run, number, runs.len() > 1, most_dots, language));
     }
     body.push_str(&parts::definitions(language));
     let model = summaries.first().map_or("", |run| run.facts.model.as_str());

@@ -120,10 +120,14 @@ fn load_row(run: &Summary, language: Language) -> (&'static str, Vec<String>) {
     (class, cells)
 }
 
-/// Everything about one run; folded up where there are several.
-pub fn run(run: &Run, folded: bool, most_dots: usize, language: Language) -> String {
+/// Everything about one run, with its number among those of its load where there are several; folded up where there are
+/// other runs.
+pub fn run(run: &Run, number: Option<usize>, folded: bool, most_dots: usize, language: Language) -> String {
     let s = &run.summary;
-    let name = format!("{}: {}", language.pick("Run", "测试"), load_name(&s.facts, language));
+    let mut name = format!("{}: {}", language.pick("Run", "测试"), load_name(&s.facts, language));
+    if let Some(number) = number {
+        let _ = write!(name, " · {} {number}", language.pick("run", "次数"));
+    }
     let mut body = cards(s, language);
     body.push_str(&findings(&s.findings, language));
     body.push_str(&charts(&plots::of_run(run, most_dots, language), language));

@@ -317,11 +317,10 @@ fn over_loads(ordered: &[(f64, &Summary)], of: fn(&Summary) -> Option<f64>) -> P
 
 /// Latency against throughput, the loads joined in their order.
 fn trade_off(ordered: &[(f64, &Summary)], language: Language) -> Chart {
-    let line = |per_mille: u32| {
-        let point = |(_, run): &(f64, &Summary)| {
-            Some((run.throughput.output_tokens_per_s?, run.series.ttft_s.value(per_mille)))
-        };
-        ordered.iter().filter_map(point).collect()
+    let throughput = over_loads(ordered, |s| s.throughput.output_tokens_per_s);
+    let line = |of: fn(&Summary) -> Option<f64>| {
+        let pairs = throughput.iter().zip(over_loads(ordered, of));
+        pairs.filter_map(|((_, rate), (_, value))| Some(((*rate)?, value))).collect()
     };
     Chart {
         title: language.pick("TTFT against throughput", "TTFT 与吞吐量").to_string(),
@@ -330,7 +329,10 @@ fn trade_off(ordered: &[(f64, &Summary)], language: Language) -> Chart {
         x_scale: Scale::Linear,
         y_scale: Scale::Linear,
         y_at_least: None,
-        lines: vec![Line::new("TTFT p50", line(500)), Line::new("TTFT p99", line(990))],
+        lines: vec![
+            Line::new("TTFT p50", line(|s| s.series.ttft_s.value(500))),
+            Line::new("TTFT p99", line(|s| s.series.ttft_s.value(990))),
+        ],
         note: String::new(),
     }
 }
