@@ -6,8 +6,11 @@ use super::language::Language;
 use super::table::{Align, Table, number};
 use crate::stats::Summary;
 
+/// A figure of a run by its name.
+type Figure = (&'static str, fn(&Summary) -> Option<f64>);
+
 /// The figures whose spread is shown.
-const FIGURES: [(&str, fn(&Summary) -> Option<f64>); 8] = [
+const FIGURES: [Figure; 8] = [
     ("RPS", |s| s.throughput.requests_per_s),
     ("Output tok/s", |s| s.throughput.output_tokens_per_s),
     ("Avg TTFT (s)", |s| s.series.ttft_s.mean),
@@ -73,7 +76,7 @@ pub fn tables(runs: &[&Summary], language: Language) -> Vec<(String, Table)> {
 }
 
 fn table(group: &[&Summary], language: Language) -> Table {
-    let row = |(name, figure): (&str, fn(&Summary) -> Option<f64>)| {
+    let row = |(name, figure): Figure| {
         let spread = Spread::of(group, figure)?;
         let percent = spread.percent().map_or_else(|| "-".to_string(), |percent| format!("{percent:.1} %"));
         let figures = [spread.mean, spread.low, spread.high].map(number);

@@ -22,7 +22,7 @@ pub fn section(s: &Summary, language: Language) -> String {
             Language::En => format!("{} looks over {} s", server.looks, number(server.window_s)),
             Language::Zh => format!("{} 秒内查看 {} 次", number(server.window_s), server.looks),
         };
-        let _ = write!(out, "<h3>{title}</h3><p class=\"note\">{} · {looks}</p>", escape(&server.server));
+        let _ = write!(out, "<h3>{title}</h3><p class=\"note\">{} · {looks}</p>", escape(server.server));
     }
     for (index, one) in tables(s).iter().enumerate() {
         out.push_str(&in_words(one, language));
