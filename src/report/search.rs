@@ -15,7 +15,8 @@ pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], wid
     let mut ordered: Vec<&Probe> = probes.iter().collect();
     ordered.sort_by(|a, b| a.value.total_cmp(&b.value));
     let bounds = format!("{} to {}", plan.space.lower, plan.space.upper);
-    let mut out = format!("\nSearch for {} ({bounds}), {} runs at each load:\n", plan.variable.name(), plan.runs);
+    let runs = if plan.runs == 1 { "1 run".to_string() } else { format!("{} runs", plan.runs) };
+    let mut out = format!("\nSearch for {} ({bounds}), {runs} at each load:\n", plan.variable.name());
     if !ordered.is_empty() {
         out.push_str(&probe_tables(plan, &ordered, width));
     }
