@@ -14,6 +14,7 @@ pub mod reparse;
 pub mod report;
 pub mod rig;
 pub mod run;
+pub mod search;
 pub mod server;
 pub mod spec;
 pub mod stats;

@@ -24,6 +24,7 @@ mod metrics;
 pub mod proxy;
 mod request;
 mod resolve;
+pub mod sla;
 pub mod slo;
 mod spell;
 mod turns;
@@ -33,7 +34,7 @@ mod workers;
 
 pub use data::{is_program, trace_file};
 pub use error::PlanError;
-pub use folder::root_folder;
+pub use folder::{root_folder, suffix_of_run};
 pub use hub::HubFiles;
 pub use local::{LocalKind, LocalPlan};
 pub use metrics::MetricsPage;

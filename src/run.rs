@@ -11,7 +11,7 @@ use crate::api::Dialect;
 use crate::engine::clock::Clock;
 use crate::engine::{Engine, EngineError, PhaseEnd, PhaseRequest};
 use crate::log::Log;
-use crate::plan::{Load, Plan, Save};
+use crate::plan::{Load, Plan, PlanError, Save};
 use crate::record::collector::{Collector, CollectorSettings, Notice};
 use crate::record::facts::{ClockPair, ConversationFacts, RunEnd, RunFacts};
 use crate::record::finding::Finding;
@@ -31,6 +31,8 @@ use crate::{report, rig};
 /// Why a run could not be carried out. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    #[error("{0}")]
+    Plan(#[from] PlanError),
     #[error("{0}")]
     Workload(#[from] WorkloadError),
     #[error("{0}")]

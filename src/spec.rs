@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::api::custom;
 use crate::plan::proxy::Proxy;
+use crate::plan::sla::Sla;
 use crate::plan::{LOCAL, Save, Service};
 use crate::workload::head;
 
@@ -66,6 +67,10 @@ pub struct Spec {
     #[serde(rename = "sleep_interval")]
     pub sleep_interval_s: f64,
     pub log_every_n_query: u64,
+    /// Runs of each load.
+    pub repeat: u32,
+    #[serde(flatten)]
+    pub sla: Sla,
 
     pub tokenizer_path: Option<String>,
     /// `None`: where the endpoint is chat.
@@ -210,6 +215,8 @@ impl Default for Spec {
             warmup_num: 0.0,
             sleep_interval_s: 5.0,
             log_every_n_query: 100,
+            repeat: 1,
+            sla: Sla::default(),
             tokenizer_path: None,
             apply_chat_template: None,
             tokenize_prompt: false,

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use crate::mock::{Config, Mock};
 
-use crate::plan::{Plan, Target, Transport};
+use crate::plan::sla::SearchPlan;
+use crate::plan::{Plan, PlanError, Target, Transport};
 use crate::run::{Finished, RunError, Watch, run};
+use crate::search::{Probe, Selection, Step, so_far, step};
+use crate::stats::Summary;
 
 /// Carries the plans out in order. `ended` is called after each run, so that nothing waits for the last one; an
 /// interrupt ends the sweep after the run it met.
@@ -33,6 +36,91 @@ pub fn run_all(
         all.push(finished);
     }
     Ok(all)
+}
+
+/// A search, as far as it came.
+#[derive(Debug)]
+pub struct Searched {
+    /// In the order in which they ran.
+    pub runs: Vec<Finished>,
+    pub probes: Vec<Probe>,
+    pub selections: Vec<Selection>,
+    /// Why it ended early, where it did: the last load has fewer runs then, and is no probe.
+    pub cut_short: Option<Short>,
+}
+
+/// Why a search ended early.
+#[derive(Debug)]
+pub enum Short {
+    Interrupted,
+    Failed(RunError),
+}
+
+/// Searches for a load. `plan_at` makes the plan of a load's run with this number; what was measured is kept whatever
+/// ends the search.
+pub fn search(
+    search: &SearchPlan,
+    plan_at: &mut dyn FnMut(f64, u32) -> Result<Plan, RunError>,
+    watch: &Watch<'_>,
+    ended: &mut dyn FnMut(&Plan, &Finished) -> Result<(), RunError>,
+) -> Searched {
+    let mut all = Searched { runs: Vec::new(), probes: Vec::new(), selections: Vec::new(), cut_short: None };
+    loop {
+        let value = match step(search, &all.probes) {
+            Step::Probe(value) => value,
+            Step::Done(selections) => return Searched { selections, ..all },
+        };
+        match probe(search, value, plan_at, watch, ended, &mut all.runs) {
+            Ok(probe) => all.probes.push(probe),
+            Err(short) => {
+                all.selections = so_far(search, &all.probes);
+                all.cut_short = Some(short);
+                return all;
+            }
+        }
+    }
+}
+
+/// Measures one load, as often as asked for; runs behind one with failed requests are left out.
+fn probe(
+    search: &SearchPlan,
+    value: f64,
+    plan_at: &mut dyn FnMut(f64, u32) -> Result<Plan, RunError>,
+    watch: &Watch<'_>,
+    ended: &mut dyn FnMut(&Plan, &Finished) -> Result<(), RunError>,
+    runs: &mut Vec<Finished>,
+) -> Result<Probe, Short> {
+    let first = runs.len();
+    for number in 1..=search.runs {
+        let plan = Arc::new(plan_at(value, number).map_err(Short::Failed)?);
+        if !runs.is_empty() {
+            pause(plan.sleep_interval_ns, watch);
+        }
+        if watch.stop.load(Ordering::Relaxed) != 0 {
+            return Err(Short::Interrupted);
+        }
+        let finished = match run(&plan, watch) {
+            Ok(finished) => finished,
+            Err(error @ RunError::OpenFiles { .. }) => {
+                watch.log.warning(&format!("{} {value} is not tried: {error}", search.variable.name()));
+                return Ok(Probe::refused(search, value, error.to_string()));
+            }
+            Err(error) => return Err(Short::Failed(error)),
+        };
+        let interrupted = finished.interrupted;
+        let shown = ended(&plan, &finished);
+        runs.push(finished);
+        shown.map_err(Short::Failed)?;
+        if interrupted {
+            return Err(Short::Interrupted);
+        }
+        let so_far: Vec<&Summary> = runs[first..].iter().map(|run| &run.summary).collect();
+        let probe = Probe::of(search, value, &so_far);
+        if number == search.runs || !probe.trouble.is_empty() {
+            return Ok(probe);
+        }
+    }
+    Err(Short::Failed(RunError::Plan(PlanError::value("--sla-num-runs", "must be at least 1"))))
 }
 
 /// Sleeps, but not past an interrupt.

@@ -268,7 +268,8 @@ const LEVELS: &[(&str, u8)] = &[
     ("reparse", 8),
     ("run", 8),
     ("sweep", 8),
-    ("search", 8),
+    // Pure: from summaries to the next load. Reports show what it found.
+    ("search", 6),
     ("cli", 9),
     ("main", 10),
     ("lib", 10),
@@ -286,8 +287,7 @@ const PAIRS: &[(&str, &str)] = &[
     ("run", "sweep"),
     ("recount", "run"),
     ("reparse", "run"),
-    ("run", "search"),
-    ("sweep", "search"),
+    ("stats", "search"),
 ];
 
 fn imports_point_down(source: &Source) -> Vec<String> {

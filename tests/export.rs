@@ -130,6 +130,20 @@ fn the_json_files_fit_their_schemas() {
 }
 
 #[test]
+fn the_summary_of_a_search_fits_its_schema() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, params) in [("a", "p99_ttft<=1ms | rps>=0.001"), ("b", r#"{"tps": "max"}"#)] {
+        let bounds = ["--sla-upper-bound", "2", "--sla-num-runs", "2", "--name", name];
+        perf(folder.path(), &[&["--sla-auto-tune", "--sla-params", params], &bounds[..]].concat());
+        let value = json(&folder.path().join("outputs").join(name).join("sla_summary.json"));
+        let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/schema/sla_summary.schema.json");
+        let mut found = Vec::new();
+        misfits(&value, &json(&schema), name, &mut found);
+        assert!(found.is_empty(), "{found:#?}");
+    }
+}
+
+#[test]
 fn every_format_is_written() {
     let folder = tempfile::tempdir().unwrap();
     perf(
@@ -160,18 +174,28 @@ fn every_format_is_written() {
     llmd(&json(&folder.path().join("l.json")));
 }
 
+/// The lines of a list of keys, without its comments.
+fn facts(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.starts_with('#'))
+}
+
 fn vllm(file: &Value) {
-    let keys = "date endpoint_type backend label model_id tokenizer_id num_prompts request_rate burstiness \
-        max_concurrency duration completed failed total_input_tokens total_output_tokens request_throughput \
-        request_goodput output_throughput total_token_throughput input_lens output_lens ttfts itls start_times \
-        generated_texts errors max_output_tokens_per_s max_concurrent_requests rtfx \
-        mean_ttft_ms median_ttft_ms std_ttft_ms p99_ttft_ms mean_tpot_ms median_tpot_ms std_tpot_ms p99_tpot_ms \
-        mean_itl_ms median_itl_ms std_itl_ms p99_itl_ms mean_e2el_ms median_e2el_ms std_e2el_ms p99_e2el_ms";
+    let keys = facts(include_str!("exports/vllm.txt")).collect::<Vec<_>>().join(" ");
     let found: std::collections::BTreeSet<&str> = file.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(found, keys.split_whitespace().collect());
     assert_eq!((&file["completed"], &file["total_output_tokens"]), (&Value::from(10), &Value::from(60)));
     assert_eq!(file["request_rate"], "inf");
-    for list in ["input_lens", "output_lens", "ttfts", "itls", "start_times", "generated_texts", "errors"] {
+    for list in [
+        "input_lens",
+        "output_lens",
+        "ttfts",
+        "itls",
+        "latencies",
+        "start_times",
+        "queue_times",
+        "generated_texts",
+        "errors",
+    ] {
         assert_eq!(file[list].as_array().unwrap().len(), 10, "{list}");
     }
     assert_eq!(file["itls"][0].as_array().unwrap().len(), 5);
@@ -183,23 +207,74 @@ fn aiperf(lines: &str) {
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 10);
     for line in lines {
+        aiperf_fields(&line);
         let meta = &line["metadata"];
         assert!(meta["request_start_ns"].as_i64() < meta["request_ack_ns"].as_i64(), "{line}");
         assert!(meta["request_ack_ns"].as_i64() < meta["request_end_ns"].as_i64(), "{line}");
         assert_eq!(line["metrics"]["inter_chunk_latency"]["value"].as_array().unwrap().len(), 5);
-        assert_eq!(line["metrics"]["time_to_first_token"]["unit"], "ms");
         assert_eq!((&line["error"], &meta["was_cancelled"]), (&Value::Null, &Value::Bool(false)));
     }
 }
 
+/// Every key is one that aiperf has too, with its unit, and those that it must have are there.
+fn aiperf_fields(line: &Value) {
+    for fact in facts(include_str!("exports/aiperf.txt")) {
+        let mut words = fact.split(' ');
+        let (object, fields) = match words.next().unwrap() {
+            "line" => (line, words.collect::<Vec<_>>()),
+            "unit" => {
+                let (tag, unit) = (words.next().unwrap(), words.next().unwrap());
+                assert!(line["metrics"].get(tag).is_none_or(|metric| metric["unit"] == unit), "{tag}: {line}");
+                continue;
+            }
+            name => (&line[name], words.collect()),
+        };
+        for field in fields.iter().filter_map(|field| field.strip_suffix('!')).filter(|_| object.is_object()) {
+            assert!(object.get(field).is_some(), "{field} is missing: {line}");
+        }
+        let known = |key: &&String| fields.iter().any(|field| field.trim_end_matches('!') == key.as_str());
+        let others = object.as_object().into_iter().flatten().map(|(key, _)| key).filter(|key| !known(key));
+        assert_eq!(others.count(), 0, "{line}");
+    }
+    let tags: Vec<&str> =
+        facts(include_str!("exports/aiperf.txt")).filter_map(|fact| fact.strip_prefix("unit ")).collect();
+    for tag in line["metrics"].as_object().unwrap().keys() {
+        assert!(tags.iter().any(|known| known.split(' ').next() == Some(tag)), "{tag}");
+    }
+}
+
+/// Every object has the keys that it must have, and none that is not permitted.
+fn llmd_fields(report: &Value) {
+    for fact in facts(include_str!("exports/llmd.txt")) {
+        let parts: Vec<&str> = fact.split('|').map(str::trim).collect();
+        let mut objects = vec![report];
+        for step in parts[0].split('/').filter(|step| !step.is_empty()) {
+            let maps = objects.into_iter().filter_map(Value::as_object).flatten();
+            let steps = maps.filter(|(key, value)| *key == step || (step == "*" && value.is_object()));
+            objects = steps.map(|(_, value)| value).collect();
+        }
+        let keys = |part: usize| parts[part].split_whitespace();
+        for object in objects {
+            let found: Vec<&String> = object.as_object().unwrap().keys().collect();
+            assert!(keys(1).all(|key| found.iter().any(|found| *found == key)), "{}: {object}", parts[0]);
+            assert!(
+                found.iter().all(|found| keys(1).chain(keys(2)).any(|key| key == *found)),
+                "{}: {object}",
+                parts[0]
+            );
+        }
+    }
+}
+
 fn llmd(report: &Value) {
+    llmd_fields(report);
     assert_eq!(report["version"], "0.2");
     assert_eq!(report["scenario"]["load"]["standardized"]["concurrency"], 2);
     let aggregate = &report["results"]["request_performance"]["aggregate"];
     assert_eq!(aggregate["requests"]["total"], 10);
     assert_eq!(aggregate["latency"]["time_to_first_token"]["units"], "s");
     assert_eq!(aggregate["latency"]["time_per_output_token"]["units"], "s/token");
-    assert!(aggregate["throughput"]["requests_rate"]["mean"].as_f64().unwrap() > 0.0);
+    assert!(aggregate["throughput"]["request_rate"]["mean"].as_f64().unwrap() > 0.0);
     assert!(!aggregate.to_string().contains("null"));
 }
 

@@ -66,6 +66,28 @@ fn rows_have_the_colour_of_their_success() {
 }
 
 #[test]
+fn repeated_loads_show_their_spread() {
+    let folder = tempfile::tempdir().unwrap();
+    let summary = |name: &str, parallel: u32, ok: u64, failed: u64| {
+        from_database(&run(folder.path(), name, closed(20, parallel), ok, failed)).unwrap()
+    };
+    let all = [summary("a", 1, 20, 0), summary("b", 4, 20, 0), summary("c", 1, 10, 10), summary("d", 4, 20, 0)];
+    let runs: Vec<&Summary> = all.iter().collect();
+    for width in [80, 200] {
+        let text = overview::render(&runs, None, width, false);
+        assert!(text.lines().all(|line| line.width() <= width), "{text}");
+        let of_load = text.split("From run to run: Concurrency 1, 2 runs\n").nth(1).unwrap();
+        let spread = of_load.lines().find(|line| line.contains("| RPS")).unwrap();
+        let figures: Vec<f64> = spread.split('|').filter_map(|cell| cell.trim().parse().ok()).collect();
+        let rps = |run: &Summary| run.throughput.requests_per_s.unwrap();
+        assert!((figures[0] - (rps(&all[0]) + rps(&all[2])) / 2.0).abs() < 1e-3, "{spread}");
+        assert!((figures[1] - rps(&all[2])).abs() < 1e-3 && (figures[2] - rps(&all[0])).abs() < 1e-3, "{spread}");
+        assert!(text.contains("Highest RPS    | Concurrency 4 |"), "the mean of both runs counts: {text}");
+        assert!(text.contains("has not reached its"), "{text}");
+    }
+}
+
+#[test]
 fn advice_follows_where_the_best_load_stands() {
     let runs = sweep();
     let all: Vec<&Summary> = runs.iter().collect();
@@ -128,19 +150,26 @@ fn timed(folder: &Path, name: &str, slower_ms: u64, arguments: &str) -> ringmark
 
 #[test]
 fn a_comparison_says_what_surely_differs() {
-    use ringmark::report::compare::{Named, html, render};
+    use ringmark::report::compare::{Side, html, render};
     let folder = tempfile::tempdir().unwrap();
     let a = timed(folder.path(), "a.db", 0, r#"{"parallel":[1],"url":"http://a"}"#);
     let b = timed(folder.path(), "b.db", 15, r#"{"parallel":[1],"url":"http://b"}"#);
     assert!(ringmark::report::workload::differences(&a, &b).is_empty(), "the server may differ");
-    let runs = [Named { name: "a.db".to_string(), run: &a }, Named { name: "通义/b.db".to_string(), run: &b }];
+    let side = |name: &str, runs| Side { name: name.to_string(), runs };
+    let runs = [side("a.db", vec![&a]), side("通义/b.db", vec![&b])];
     for width in [80, 200] {
         let text = render(&runs, width);
         assert!(text.lines().all(|line| line.width() <= width), "{text}");
         let row = |name: &str| text.lines().find(|line| line.contains(name)).unwrap().to_string();
         assert!(row("P50 TTFT (s)").contains("worse") && row("P50 TTFT (s)").contains("+60.0"), "{text}");
         assert!(row("P99 TPOT (s)").contains("no sure difference"), "{text}");
+        assert!(row("Average ITL (s)").contains("no sure difference"), "{text}");
     }
+    let repeated = [side("a.db", vec![&a, &a]), side("b.db", vec![&b, &b])];
+    let text = render(&repeated, 120);
+    let row = text.lines().find(|line| line.contains("P50 TTFT (s)")).unwrap();
+    assert!(row.contains("0.015 .. 0.015") && row.contains("worse"), "two equal runs vary by nothing: {text}");
+    assert!(text.contains("Concurrency 1, 2 runs, ") && text.contains("Welch"), "{text}");
     for language in [ringmark::spec::Language::En, ringmark::spec::Language::Zh] {
         assert!(html(&runs, language).contains("class=\"bad\""));
     }

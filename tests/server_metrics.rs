@@ -138,3 +138,15 @@ fn samples_come_back_from_the_database_and_the_gpu_peak_is_kept() {
     );
     assert_eq!(peak, Ok(4e9));
 }
+
+#[test]
+fn the_page_shows_what_the_server_said() {
+    let folder = tempfile::tempdir().unwrap();
+    perf(folder.path(), "&max_running=1", &["--server-metrics", "--language", "zh"]);
+    let page = std::fs::read_to_string(folder.path().join("run/perf_report.html")).unwrap();
+    for what in ["服务端自身指标", "服务端请求数", "TTFT（服务端）", "等待中（服务端）", "平均 TTFT 的构成"]
+    {
+        assert!(page.contains(what), "{what}");
+    }
+    assert!(!page.contains("there<") && !page.contains("looks over"), "the server's part is in Chinese");
+}

@@ -11,11 +11,13 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::progress::Bars;
-use super::{Early, fetch, files, interrupt, status, visual};
+use super::{Early, fetch, files, interrupt, search, status, visual};
 use crate::engine::tls;
 use crate::log::Log;
 use crate::mock::Mock;
+use crate::plan::export::Export;
 use crate::plan::proxy::ProxyVariables;
+use crate::plan::sla::SearchPlan;
 use crate::plan::{HubFiles, Plan, RigFacts, resolve, trace_file};
 use crate::report::export::write_all;
 use crate::report::{html, overview, screen};
@@ -24,12 +26,12 @@ use crate::server::local::{self, Local};
 use crate::server::models::first_model;
 use crate::spec::{LogLevel, Spec, mask};
 use crate::stats::Summary;
-use crate::sweep;
+use crate::sweep::{self, Short};
 use crate::visualizer::Visualizer;
 use crate::workload::trace;
 
 /// Width of tables in files, and on a standard output that is no terminal, columns.
-const FILE_WIDTH: usize = 140;
+pub const FILE_WIDTH: usize = 140;
 /// How long a server may take to list its models.
 const MODELS_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -40,9 +42,11 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     let mut facts = facts(&spec.outputs_dir);
     let trace = trace_file(spec).map(|(path, flag)| trace::read(path, flag)).transpose();
     facts.trace = trace.map_err(|error| mistake(error.to_string()))?.map(Arc::new);
+    let search = SearchPlan::of(spec).map_err(|error| mistake(error.to_string()))?;
+    let first = search.as_ref().map_or_else(|| spec.clone(), |search| search.spec_at(spec, search.space.start));
     let bars = Bars::new(spec.quiet);
-    let found = fetch::hub_files(spec, &mut facts, &bars).map_err(mistake)?;
-    let (plans, mock) = decide(spec, &facts).map_err(mistake)?;
+    let found = fetch::hub_files(&first, &mut facts, &bars).map_err(mistake)?;
+    let (plans, mock) = decide(&first, &facts).map_err(mistake)?;
     let root = plans[0].report.root.clone();
     let exports = plans[0].report.exports.clone();
     let log = open_log(spec, &root, &bars).map_err(mistake)?;
@@ -69,6 +73,21 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
         follow_making: &follow_making,
         visualizer: visualizer.as_ref().map(Visualizer::feed),
     };
+    if let Some(search) = &search {
+        let searched = search::carry_out((spec, search, &facts), &plans[0], &watch, visualizer.as_mut());
+        drop((mock, local));
+        if let Some(visualizer) = visualizer {
+            visualizer.finish(searched.is_ok());
+        }
+        let searched = searched.map_err(|error| mistake(error.to_string()))?;
+        if let Some(Short::Failed(error)) = &searched.cut_short {
+            log.last_words(&error.to_string());
+            return Err(mistake(error.to_string()));
+        }
+        write_exports(&exports, &searched.runs).map_err(mistake)?;
+        println!("Results: {}", root.display());
+        return Ok(search::exit_status(&searched));
+    }
     let count = plans.len();
     let mut ended = |plan: &Plan, finished: &Finished| {
         visual::run_ended(visualizer.as_mut(), plan, &finished.summary);
@@ -90,8 +109,7 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
         show_overview(spec, &finished, &root).map_err(|error| mistake(error.to_string()))?;
     }
     write_html(spec, &finished, &root).map_err(|error| mistake(error.to_string()))?;
-    let written = write_all(&exports, &databases(&finished)).map_err(|error| mistake(error.to_string()))?;
-    written.iter().for_each(|path| println!("Written: {}", path.display()));
+    write_exports(&exports, &finished).map_err(mistake)?;
     println!("Results: {}", root.display());
     Ok(exit_status(&finished))
 }
@@ -186,7 +204,7 @@ fn show_overview(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), 
 }
 
 /// Writes the HTML report over all runs of the call.
-fn write_html(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), RunError> {
+pub fn write_html(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), RunError> {
     let databases = databases(finished);
     if databases.is_empty() {
         return Ok(());
@@ -196,11 +214,18 @@ fn write_html(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), Run
     std::fs::write(&path, page).map_err(|cause| RunError::File { path, cause })
 }
 
+fn write_exports(exports: &[Export], finished: &[Finished]) -> Result<(), String> {
+    let written = write_all(exports, &databases(finished)).map_err(|error| error.to_string())?;
+    written.iter().for_each(|path| println!("Written: {}", path.display()));
+    Ok(())
+}
+
 fn databases(finished: &[Finished]) -> Vec<PathBuf> {
     finished.iter().map(|run| run.database.clone()).collect()
 }
 
-fn append(text: &str, root: &Path) -> Result<(), RunError> {
+/// Appends to the text files of the call.
+pub fn append(text: &str, root: &Path) -> Result<(), RunError> {
     for name in ["performance_summary.txt", "benchmark.log"] {
         let path = root.join(name);
         let opened = File::options().create(true).append(true).open(&path);

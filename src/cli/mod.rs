@@ -16,6 +16,8 @@ pub mod perf;
 pub mod progress;
 pub mod report;
 pub mod rig;
+mod search;
+mod sla;
 mod values;
 mod visual;
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args};
 
+use super::sla::SlaArgs;
 use super::values;
 use crate::plan::{Save, Service};
 use crate::spec::{DataSource, Language, LogLevel, Spec};
@@ -122,6 +123,11 @@ pub struct PerfArgs {
     /// A line in the log with the figures so far every N requests; 0: never
     #[arg(long, value_name = "N", default_value = "100", value_parser = values::count_or_zero::<u64>, help_heading = LOAD)]
     log_every_n_query: u64,
+    /// Measure each load so many times, to see what changes from run to run
+    #[arg(long, value_name = "K", default_value = "1", value_parser = values::count::<u32>, help_heading = LOAD)]
+    repeat: u32,
+    #[command(flatten)]
+    sla: SlaArgs,
 
     /// Tokenizer: a folder with tokenizer.json (and the chat template), that file, or a model's id as
     /// Qwen/Qwen2.5-0.5B-Instruct, whose tokenizer is fetched once (see --data-source)
@@ -356,6 +362,8 @@ impl From<PerfArgs> for Spec {
             warmup_num: args.warmup_num,
             sleep_interval_s: args.sleep_interval,
             log_every_n_query: args.log_every_n_query,
+            repeat: args.repeat,
+            sla: args.sla.into(),
             tokenizer_path: args.tokenizer_path,
             apply_chat_template: match (args.apply_chat_template, args.no_apply_chat_template) {
                 (true, _) => Some(true),

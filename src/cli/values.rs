@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use crate::plan::sla::Variable;
 use crate::plan::{Save, Service};
 use crate::spec::{DataSource, Language, LogLevel};
 use crate::time::{S, scan_duration_ns};
@@ -74,6 +75,14 @@ pub fn save() -> impl TypedValueParser<Value = Save> {
         "full" => Save::Full,
         "metrics" => Save::Metrics,
         _ => Save::Text,
+    })
+}
+
+/// `--sla-variable`
+pub fn variable() -> impl TypedValueParser<Value = Variable> {
+    PossibleValuesParser::new(["parallel", "rate"]).map(|word| match word.as_str() {
+        "rate" => Variable::Rate,
+        _ => Variable::Parallel,
     })
 }
 

@@ -20,7 +20,8 @@ pub fn start(spec: &Spec, plans: &[Plan], log: &Arc<Log>, stop: &AtomicU8) -> Re
     call.url = Some(first.target.url.clone());
     call.model = Some(first.report.model.clone());
     let config = serde_json::to_string(&call).map_err(|error| format!("the arguments cannot be written: {error}"))?;
-    Visualizer::start(asked, plans, &config, Limits::default(), log, stop).map(Some)
+    let single = plans.len() < 2 && !spec.sla.sla_auto_tune;
+    Visualizer::start(asked, plans, single, &config, Limits::default(), log, stop).map(Some)
 }
 
 /// Hands on the results of a run.

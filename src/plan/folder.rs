@@ -54,6 +54,11 @@ pub fn name_of_load(load: &Load, number: Option<u64>, duration_s: Option<f64>) -
     }
 }
 
+/// What a load's folder has at its end when the load runs several times.
+pub fn suffix_of_run(run: u32) -> String {
+    format!("_run_{run}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,8 @@ use super::slo;
 use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
-use super::{HubFiles, LocalPlan, api, data, endpoint, export, folder, local, metrics, root_folder, visual};
+use super::{HubFiles, LocalPlan, api, data, endpoint, export, folder, local, metrics, visual};
+use super::{root_folder, suffix_of_run};
 use crate::api::endpoint::Api;
 use crate::api::query_template::QueryTemplate;
 use crate::spec::{Spec, mask, masked_url};
@@ -62,18 +63,29 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     workload.id_prefix = format!("rm-{:08x}", facts.nonce);
     let base = Base { spec, facts, target, local, workload, model };
 
-    let mut plans: Vec<Plan> = Vec::with_capacity(loads.len());
-    for (load, number) in loads.into_iter().zip(numbers) {
-        let mut plan = base.plan(load, number, &mut notes)?;
-        // Two equal loads of one sweep keep apart.
-        let repeats = plans.iter().filter(|earlier| earlier.load == plan.load && earlier.requests == number).count();
-        if repeats > 0 {
-            plan.report.folder.as_mut_os_string().push(format!("_{}", repeats + 1));
+    let mut plans: Vec<Plan> = Vec::new();
+    // All loads once, then all again: what drifts in the meantime is not taken for a difference between loads.
+    for run in 1..=spec.repeat.max(1) {
+        let before_this_run = plans.len();
+        for (load, number) in loads.iter().zip(&numbers) {
+            // Every run would say the same again.
+            let mut again = Vec::new();
+            let mut plan = base.plan(load.clone(), *number, if run == 1 { &mut notes } else { &mut again })?;
+            let folder = plan.report.folder.as_mut_os_string();
+            // Two equal loads of one sweep keep apart.
+            let earlier = &plans[before_this_run..];
+            let equal = earlier.iter().filter(|e| e.load == plan.load && e.requests == *number).count();
+            if equal > 0 {
+                folder.push(format!("_{}", equal + 1));
+            }
+            if spec.repeat > 1 {
+                folder.push(suffix_of_run(run));
+            }
+            // As in evalscope, the runs of a sweep do not send the same prompts again: the server has them in its cache.
+            let before: u64 = plans.iter().filter_map(|earlier| earlier.requests).sum();
+            plan.workload.offset = spec.dataset_offset.saturating_add(before);
+            plans.push(plan);
         }
-        // As in evalscope, the runs of a sweep do not send the same prompts again: the server has them in its cache.
-        let before: u64 = plans.iter().filter_map(|earlier| earlier.requests).sum();
-        plan.workload.offset = spec.dataset_offset.saturating_add(before);
-        plans.push(plan);
     }
     notes.dedup();
     plans[0].notes = notes;

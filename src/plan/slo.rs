@@ -100,7 +100,7 @@ pub fn scan(text: &str) -> Result<Criterion, String> {
         None if rest.starts_with('<') => (Comparison::Below, &rest[1..]),
         None => (Comparison::Above, &rest[1..]),
     };
-    let figure = Figure::scan(name.trim()).ok_or_else(|| format!("'{}' is not known; known: {NAMES}", name.trim()))?;
+    let figure = Figure::scan(name.trim()).ok_or_else(|| Figure::unknown(name.trim()))?;
     Ok(Criterion { figure, comparison, bound: figure.scan_bound(bound.trim())?, text: text.to_string() })
 }
 
@@ -128,6 +128,11 @@ impl Figure {
         Some(Figure::Of(statistic, quantity))
     }
 
+    /// What to say of a name that [`Figure::scan`] does not know.
+    pub fn unknown(name: &str) -> String {
+        format!("'{name}' is not known; known: {NAMES}")
+    }
+
     /// Reads a bound on this figure: a number, for times seconds or with a unit.
     pub fn scan_bound(self, text: &str) -> Result<f64, String> {
         let bound = match self {
@@ -137,6 +142,14 @@ impl Figure {
             }
         }?;
         if bound.is_finite() && bound >= 0.0 { Ok(bound) } else { Err(format!("'{text}' must be 0 or more")) }
+    }
+}
+
+impl Criterion {
+    /// As it was written, with the unit of a bound that was given without one.
+    pub fn with_unit(&self) -> String {
+        let bare = self.text.ends_with(|last: char| last.is_ascii_digit() || last == '.');
+        if bare && matches!(self.figure, Figure::Of(..)) { format!("{} s", self.text) } else { self.text.clone() }
     }
 }
 

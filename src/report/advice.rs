@@ -2,6 +2,7 @@
 //! they are shown.
 
 use super::language::Language;
+use super::repeats;
 use crate::record::facts::{Mode, RunFacts};
 use crate::stats::Summary;
 
@@ -47,31 +48,43 @@ pub fn load_name(facts: &RunFacts, language: Language) -> String {
     }
 }
 
-/// The run with the most requests per second, and the one with the shortest average latency.
-pub fn best<'a>(runs: &[&'a Summary]) -> (Option<&'a Summary>, Option<&'a Summary>) {
-    let known = |of: fn(&Summary) -> Option<f64>| {
-        move |run: &&&'a Summary| of(run).is_some_and(f64::is_finite) && run.counts.ok > 0
+/// A load that stands out, and by which value: the mean of its runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Best<'a> {
+    /// One of its runs.
+    pub run: &'a Summary,
+    pub value: f64,
+}
+
+/// The load with the most requests per second, and the one with the shortest average latency.
+pub fn best<'a>(runs: &[&'a Summary]) -> (Option<Best<'a>>, Option<Best<'a>>) {
+    let groups = repeats::groups(runs);
+    let all = |of: fn(&Summary) -> Option<f64>| -> Vec<Best<'a>> {
+        let value = |group: &Vec<&'a Summary>| {
+            let run = *group.iter().find(|run| run.counts.ok > 0)?;
+            let value = repeats::Spread::of(group, of)?.mean;
+            value.is_finite().then_some(Best { run, value })
+        };
+        groups.iter().filter_map(value).collect()
     };
-    let by = |of: fn(&Summary) -> Option<f64>| {
-        move |a: &&&Summary, b: &&&Summary| of(a).unwrap_or(0.0).total_cmp(&of(b).unwrap_or(0.0))
-    };
-    let rps: fn(&Summary) -> Option<f64> = |s| s.throughput.requests_per_s;
-    let latency: fn(&Summary) -> Option<f64> = |s| s.series.latency_s.mean;
-    let fastest = runs.iter().filter(known(rps)).max_by(by(rps)).copied();
-    let shortest = runs.iter().filter(known(latency)).min_by(by(latency)).copied();
+    let fastest = all(|s| s.throughput.requests_per_s).into_iter().max_by(|a, b| a.value.total_cmp(&b.value));
+    let shortest = all(|s| s.series.latency_s.mean).into_iter().min_by(|a, b| a.value.total_cmp(&b.value));
     (fastest, shortest)
 }
 
 /// What a sweep advises, each a sentence.
 pub fn recommendations(runs: &[&Summary], language: Language) -> Vec<String> {
     let mut out = Vec::new();
+    let groups = repeats::groups(runs);
     let (fastest, _) = best(runs);
-    if let (Some(fastest), true) = (fastest, runs.len() > 1) {
-        out.push(about_load(runs, fastest, language));
+    if let (Some(fastest), true) = (fastest, groups.len() > 1) {
+        out.push(about_load(&groups, fastest.run, language));
     }
-    let last = runs.last().and_then(|run| success_rate(run));
-    if Grade::of(last) != Grade::Good && !runs.is_empty() {
-        out.push(about_failures(last, language));
+    // The worst run of the last load.
+    let rates = groups.last().into_iter().flatten().map(|run| success_rate(run));
+    let last = rates.min_by(|a, b| a.unwrap_or(0.0).total_cmp(&b.unwrap_or(0.0)));
+    if let Some(rate) = last.filter(|rate| Grade::of(*rate) != Grade::Good) {
+        out.push(about_failures(rate, language));
     }
     if runs.iter().any(|run| run.is_void()) {
         out.push(
@@ -86,10 +99,10 @@ pub fn recommendations(runs: &[&Summary], language: Language) -> Vec<String> {
     out
 }
 
-fn about_load(runs: &[&Summary], fastest: &Summary, language: Language) -> String {
-    let is = |run: Option<&&Summary>| run.is_some_and(|run| std::ptr::eq(*run, fastest));
+fn about_load(groups: &[Vec<&Summary>], fastest: &Summary, language: Language) -> String {
+    let is = |group: Option<&Vec<&Summary>>| group.into_iter().flatten().any(|run| std::ptr::eq(*run, fastest));
     let load = load_name(&fastest.facts, language);
-    if is(runs.last()) {
+    if is(groups.last()) {
         match (fastest.facts.mode, language) {
             (Mode::Open, Language::En) => {
                 "The highest rate gave the most requests/s: the server has not reached its bottleneck. Try higher rates."
@@ -101,7 +114,7 @@ fn about_load(runs: &[&Summary], fastest: &Summary, language: Language) -> Strin
             (_, Language::Zh) => "最高负载下吞吐量仍在上升：系统尚未达到性能瓶颈，可尝试更高的负载。",
         }
         .to_string()
-    } else if is(runs.first()) {
+    } else if is(groups.first()) {
         language.pick(
             "The lowest load gave the most requests/s: every higher one is past the bottleneck. Consider lowering the \
              load.",

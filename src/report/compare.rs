@@ -2,9 +2,10 @@
 
 use super::Measured;
 use super::advice::load_name;
-use super::html::{escape, numbers_table, wrap as page};
+use super::html::{escape, numbers_table, word, wrap as page};
 use super::language::Language;
 use super::table::{Align, Table, cut, number, wrap};
+use crate::stats::Summary;
 use crate::stats::difference::{self, Difference};
 use crate::stats::gather::Sample;
 use crate::stats::quantile::Series;
@@ -12,26 +13,27 @@ use crate::stats::quantile::Series;
 /// Narrower screens get lines of this length all the same.
 const NARROWEST: usize = 80;
 
-/// A run with the name under which it is shown.
-pub struct Named<'a> {
+/// One side of a comparison: a run, or several of one load.
+pub struct Side<'a> {
     pub name: String,
-    pub run: &'a Measured,
+    /// At least one.
+    pub runs: Vec<&'a Measured>,
 }
 
-/// One figure of two runs.
+/// One figure of two sides; of repeated runs it is the mean.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub figure: &'static str,
     pub a: Option<f64>,
     pub b: Option<f64>,
-    /// `None` where either run has too few samples to say how sure it is.
+    /// `None` where either side has too few samples to say how sure it is.
     pub difference: Option<Difference>,
     /// More is better.
     pub more_is_better: bool,
 }
 
 impl Row {
-    /// The change in percent of the first run's value.
+    /// The change in percent of the first side's value.
     pub fn percent(&self) -> Option<f64> {
         self.a.zip(self.b).filter(|(a, _)| *a != 0.0).map(|(a, b)| (b - a) / a * 100.0)
     }
@@ -48,98 +50,148 @@ impl Row {
 }
 
 /// Every figure of `b` against `a`.
-pub fn rows(a: &Measured, b: &Measured) -> Vec<Row> {
-    let rate = |figure, of: fn(&Measured) -> Option<f64>, amount: fn(&Sample) -> f64| Row {
-        figure,
-        a: of(a),
-        b: of(b),
-        difference: difference::of_means(
-            &difference::rates(&a.samples, amount),
-            &difference::rates(&b.samples, amount),
-        ),
-        more_is_better: true,
+pub fn rows(a: &Side<'_>, b: &Side<'_>) -> Vec<Row> {
+    let single = |side: &Side<'_>| side.runs.len() == 1;
+    // What the runs say of themselves counts only where there is nothing that says how they vary.
+    let repeated = !(single(a) && single(b));
+    let row = |figure: &'static str, of: &dyn Fn(&Summary) -> Option<f64>, within: &dyn Fn() -> Option<Difference>| {
+        let values = |side: &Side<'_>| -> Vec<f64> { side.runs.iter().filter_map(|run| of(&run.summary)).collect() };
+        let (va, vb) = (values(a), values(b));
+        let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+        let difference = if repeated { difference::of_runs(&va, &vb) } else { within() };
+        Row { figure, a: mean(&va), b: mean(&vb), difference, more_is_better: false }
+    };
+    let (run_a, run_b) = (a.runs[0], b.runs[0]);
+    let rate = |figure, of: &dyn Fn(&Summary) -> Option<f64>, amount: fn(&Sample) -> f64| {
+        let rates = |run: &Measured| difference::rates(&run.samples, amount);
+        Row { more_is_better: true, ..row(figure, of, &|| difference::of_means(&rates(run_a), &rates(run_b))) }
     };
     let mut rows = vec![
-        rate("Requests/s", |run| run.summary.throughput.requests_per_s, |_| 1.0),
-        rate(
-            "Output tok/s",
-            |run| run.summary.throughput.output_tokens_per_s,
-            |sample| f64::from(sample.output_tokens.unwrap_or(0)),
-        ),
+        rate("Requests/s", &|s| s.throughput.requests_per_s, |_| 1.0),
+        rate("Output tok/s", &|s| s.throughput.output_tokens_per_s, |s| f64::from(s.output_tokens.unwrap_or(0))),
     ];
-    type Times = (&'static str, [&'static str; 3], fn(&Measured) -> &Series, Option<fn(&Sample) -> Option<f64>>);
-    let times: [Times; 4] = [
-        (
-            "Average TTFT (s)",
-            ["P50 TTFT (s)", "P90 TTFT (s)", "P99 TTFT (s)"],
-            |run| &run.summary.series.ttft_s,
-            Some(|sample| sample.ttft.map(|ns| ns as f64 / 1e9)),
-        ),
-        ("Average ITL (s)", ["P50 ITL (s)", "P90 ITL (s)", "P99 ITL (s)"], |run| &run.summary.series.itl_s, None),
-        (
-            "Average TPOT (s)",
-            ["P50 TPOT (s)", "P90 TPOT (s)", "P99 TPOT (s)"],
-            |run| &run.summary.series.tpot_s,
-            Some(|sample| sample.tpot.map(|ns| ns / 1e9)),
-        ),
-        (
-            "Average latency (s)",
-            ["P50 latency (s)", "P90 latency (s)", "P99 latency (s)"],
-            |run| &run.summary.series.latency_s,
-            Some(|sample| Some(sample.latency as f64 / 1e9)),
-        ),
-    ];
-    for (mean_name, names, series, value) in times {
-        let samples = |run: &Measured, value: fn(&Sample) -> Option<f64>| {
-            run.samples.iter().filter(|sample| sample.ok).filter_map(value).collect::<Vec<f64>>()
-        };
-        rows.push(Row {
-            figure: mean_name,
-            a: series(a).mean,
-            b: series(b).mean,
-            difference: value.and_then(|value| difference::of_means(&samples(a, value), &samples(b, value))),
-            more_is_better: false,
-        });
-        for (figure, per_mille) in names.into_iter().zip([500, 900, 990]) {
-            rows.push(quantile_row(figure, series(a), series(b), per_mille));
+    for time in &TIMES {
+        let series = |run: &Measured| (time.series)(&run.summary).clone();
+        let within = || (time.mean_difference)(&run_a.samples, &run_b.samples);
+        rows.push(row(time.mean, &|s| (time.series)(s).mean, &within));
+        for (figure, per_mille) in time.quantiles.into_iter().zip([500, 900, 990]) {
+            let within = || quantile_difference(&series(run_a), &series(run_b), per_mille);
+            rows.push(row(figure, &|s| (time.series)(s).value(per_mille), &within));
         }
     }
     rows
 }
 
-fn quantile_row(figure: &'static str, a: &Series, b: &Series, per_mille: u32) -> Row {
-    let pair = a.at(per_mille).zip(b.at(per_mille));
-    let known = pair.filter(|(a, b)| a.interval.is_some() && b.interval.is_some());
-    let difference = known.map(|(a, b)| difference::of_quantiles(a, b));
-    Row { figure, a: a.value(per_mille), b: b.value(per_mille), difference, more_is_better: false }
+/// A time with its figures.
+struct Time {
+    mean: &'static str,
+    quantiles: [&'static str; 3],
+    series: fn(&Summary) -> &Series,
+    mean_difference: fn(&[Sample], &[Sample]) -> Option<Difference>,
 }
 
-/// The tables as text: the first run against each other one.
-pub fn render(runs: &[Named<'_>], width: usize) -> String {
+const TIMES: [Time; 4] = [
+    Time {
+        mean: "Average TTFT (s)",
+        quantiles: ["P50 TTFT (s)", "P90 TTFT (s)", "P99 TTFT (s)"],
+        series: |s| &s.series.ttft_s,
+        mean_difference: |a, b| of_means(a, b, |sample| sample.ttft.map(|ns| ns as f64)),
+    },
+    Time {
+        mean: "Average ITL (s)",
+        quantiles: ["P50 ITL (s)", "P90 ITL (s)", "P99 ITL (s)"],
+        series: |s| &s.series.itl_s,
+        mean_difference: |a, b| difference::of_ratios(&gaps(a), &gaps(b)),
+    },
+    Time {
+        mean: "Average TPOT (s)",
+        quantiles: ["P50 TPOT (s)", "P90 TPOT (s)", "P99 TPOT (s)"],
+        series: |s| &s.series.tpot_s,
+        mean_difference: |a, b| of_means(a, b, |sample| sample.tpot),
+    },
+    Time {
+        mean: "Average latency (s)",
+        quantiles: ["P50 latency (s)", "P90 latency (s)", "P99 latency (s)"],
+        series: |s| &s.series.latency_s,
+        mean_difference: |a, b| of_means(a, b, |sample| Some(sample.latency as f64)),
+    },
+];
+
+/// Of a time in nanoseconds over the succeeded requests; the difference is in seconds.
+fn of_means(a: &[Sample], b: &[Sample], ns: fn(&Sample) -> Option<f64>) -> Option<Difference> {
+    let seconds = |samples: &[Sample]| -> Vec<f64> {
+        samples.iter().filter(|sample| sample.ok).filter_map(ns).map(|ns| ns / 1e9).collect()
+    };
+    difference::of_means(&seconds(a), &seconds(b))
+}
+
+/// The gaps of each request: their sum in seconds, and their number.
+fn gaps(samples: &[Sample]) -> Vec<(f64, f64)> {
+    let with_gaps = samples.iter().filter(|sample| sample.ok && sample.gaps > 0);
+    with_gaps.map(|sample| (sample.gaps_ns as f64 / 1e9, f64::from(sample.gaps))).collect()
+}
+
+fn quantile_difference(a: &Series, b: &Series, per_mille: u32) -> Option<Difference> {
+    let pair = a.at(per_mille).zip(b.at(per_mille));
+    let (a, b) = pair.filter(|(a, b)| a.interval.is_some() && b.interval.is_some())?;
+    Some(difference::of_quantiles(a, b))
+}
+
+/// The tables as text: the first side against each other one.
+pub fn render(sides: &[Side<'_>], width: usize) -> String {
     let width = width.max(NARROWEST);
     let mut out = "Runs:\n".to_string();
-    for (number, named) in runs.iter().enumerate() {
-        let facts = &named.run.summary.facts;
-        let line = format!("{} ({}, {})", named.name, facts.model, load_name(facts, Language::En));
-        out.push_str(&format!("  {} {}\n", letter(number), cut(&line, width - 5)));
+    for (number, side) in sides.iter().enumerate() {
+        out.push_str(&format!("  {} {}\n", letter(number), cut(&about(side, Language::En), width - 5)));
+        out.push_str(&format!("    {}\n", cut_front(&side.name, width - 5)));
     }
-    let Some((first, others)) = runs.split_first() else { return out };
+    let Some((first, others)) = sides.split_first() else { return out };
     for (number, other) in others.iter().enumerate() {
         let name = letter(number + 1);
         let table = Table {
             head: heads(&name, Language::En),
             aligns: [vec![Align::Left], vec![Align::Right; 5], vec![Align::Left]].concat(),
-            rows: rows(first.run, other.run).iter().map(|row| cells(row, Language::En)).collect(),
+            rows: rows(first, other).iter().map(|row| cells(row, Language::En)).collect(),
             grid: false,
         };
         out.push_str(&format!("\n{name} against A:\n{}", fitting(table, width)));
     }
-    out + &wrap("", NOTE_EN, width)
+    out + &wrap("", note(sides, Language::En), width)
 }
 
-const NOTE_EN: &str = "Intervals are of these very runs. What differs from one run to the next by itself they do not \
-                       know: repeat runs before trusting a small difference.";
-const NOTE_ZH: &str = "区间只针对这几次测试；测试之间自身的波动不在其内。差异较小时请重复测试。";
+/// The end of a path that is longer than `width` columns: there runs differ.
+fn cut_front(path: &str, width: usize) -> String {
+    let backwards = |text: &str| text.chars().rev().collect::<String>();
+    backwards(&cut(&backwards(path), width))
+}
+
+/// The line that introduces a side.
+fn about(side: &Side<'_>, language: Language) -> String {
+    let facts = &side.runs[0].summary.facts;
+    let count = match (side.runs.len(), language) {
+        (1, _) => String::new(),
+        (count, Language::En) => format!(", {count} runs"),
+        (count, Language::Zh) => format!("，{count} 次测试"),
+    };
+    format!("{}{count}, {}", load_name(facts, language), facts.model)
+}
+
+/// What the intervals are intervals of.
+fn note(sides: &[Side<'_>], language: Language) -> &'static str {
+    if sides.iter().any(|side| side.runs.len() > 1) {
+        language.pick(
+            "Values are means over the runs of a load, and so are percentiles. Intervals are from run to run (Welch's t); \
+             a single run is taken to vary like the repeated ones.",
+            "数值为同一负载各次测试的平均（百分位亦然）；区间为测试之间的差异（Welch t）。只测一次的一方按另一方的波动计。",
+        )
+    } else {
+        language.pick(
+            "Intervals are of these very runs. What differs from one run to the next by itself they do not know: use \
+             --repeat before trusting a small difference.",
+            "区间只针对这几次测试；测试之间自身的波动不在其内。差异较小时请用 --repeat 重复测试。",
+        )
+    }
+}
 
 /// Leaves out the interval, then the difference, where the table would not fit; percent and verdict stay.
 fn fitting(mut table: Table, width: usize) -> String {
@@ -184,7 +236,7 @@ fn cells(row: &Row, language: Language) -> Vec<String> {
         |difference| format!("{} .. {}", optional(difference.low), optional(difference.high)),
     );
     vec![
-        row.figure.to_string(),
+        word(row.figure, language).to_string(),
         optional(row.a),
         optional(row.b),
         optional(row.a.zip(row.b).map(|(a, b)| b - a)),
@@ -195,16 +247,15 @@ fn cells(row: &Row, language: Language) -> Vec<String> {
 }
 
 /// The same as a page.
-pub fn html(runs: &[Named<'_>], language: Language) -> String {
+pub fn html(sides: &[Side<'_>], language: Language) -> String {
     let title = language.pick("Comparison of runs", "测试对比");
     let mut body = format!("<h1>{title}</h1><ul>");
-    for (number, named) in runs.iter().enumerate() {
-        let facts = &named.run.summary.facts;
-        let line = format!("{}: {} ({}, {})", letter(number), named.name, facts.model, load_name(facts, language));
+    for (number, side) in sides.iter().enumerate() {
+        let line = format!("{}: {} ({})", letter(number), about(side, language), side.name);
         body.push_str(&format!("<li>{}</li>", escape(&line)));
     }
     body.push_str("</ul>");
-    if let Some((first, others)) = runs.split_first() {
+    if let Some((first, others)) = sides.split_first() {
         for (number, other) in others.iter().enumerate() {
             let name = letter(number + 1);
             let class = |row: &Row| match row.difference.filter(Difference::is_sure) {
@@ -212,12 +263,12 @@ pub fn html(runs: &[Named<'_>], language: Language) -> String {
                 Some(_) => "bad",
                 None => "",
             };
-            let rows = rows(first.run, other.run);
+            let rows = rows(first, other);
             let rows: Vec<(&str, Vec<String>)> = rows.iter().map(|row| (class(row), cells(row, language))).collect();
             let against = language.pick("against", "对比");
             body.push_str(&format!("<h2>{name} {against} A</h2>{}", numbers_table(&heads(&name, language), &rows)));
         }
     }
-    body.push_str(&format!("<p class=\"note\">{}</p>", language.pick(NOTE_EN, NOTE_ZH)));
+    body.push_str(&format!("<p class=\"note\">{}</p>", note(sides, language)));
     page(title, &body, language)
 }

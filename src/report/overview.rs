@@ -2,6 +2,7 @@
 
 use super::advice::{Grade, best, load_name, recommendations, success_rate};
 use super::language::Language;
+use super::repeats;
 use super::table::{Align, Table, cut, number, wrap};
 use crate::stats::Summary;
 
@@ -12,12 +13,17 @@ const NARROWEST: usize = 60;
 /// by success rate with `colour`.
 pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: bool) -> String {
     let width = width.max(NARROWEST);
+    // The runs of one load stand together.
+    let runs = &repeats::groups(runs).concat()[..];
     let Some(first) = runs.first() else { return String::new() };
     let mut out = format!("\nPerformance report: {}\n", cut(&first.facts.model, width.saturating_sub(20)));
     out.push_str(&basic_information(runs, output, width));
     out.push_str("\nDetailed performance metrics:\n");
     for table in load_tables(runs, width) {
         out.push_str(&coloured(&table, runs, colour));
+    }
+    for (name, table) in repeats::tables(runs, Language::En) {
+        out.push_str(&format!("\nFrom run to run: {name}\n{}", table.render()));
     }
     out.push_str(&best_loads(runs));
     let advice = recommendations(runs, Language::En);
@@ -146,13 +152,13 @@ fn coloured(table: &Table, runs: &[&Summary], colour: bool) -> String {
 fn best_loads(runs: &[&Summary]) -> String {
     let (fastest, shortest) = best(runs);
     let mut rows = Vec::new();
-    if let Some(run) = fastest {
-        let value = format!("{} req/s", fixed(run.throughput.requests_per_s, 2));
-        rows.push(vec!["Highest RPS".to_string(), load_name(&run.facts, Language::En), value]);
+    if let Some(best) = fastest {
+        let value = format!("{:.2} req/s", best.value);
+        rows.push(vec!["Highest RPS".to_string(), load_name(&best.run.facts, Language::En), value]);
     }
-    if let Some(run) = shortest {
-        let value = format!("{} s", fixed(run.series.latency_s.mean, 3));
-        rows.push(vec!["Lowest latency".to_string(), load_name(&run.facts, Language::En), value]);
+    if let Some(best) = shortest {
+        let value = format!("{:.3} s", best.value);
+        rows.push(vec!["Lowest latency".to_string(), load_name(&best.run.facts, Language::En), value]);
     }
     if rows.is_empty() {
         return String::new();

@@ -14,28 +14,66 @@ const GIB: f64 = 1_073_741_824.0;
 
 /// The tables; empty when the server was not asked or said nothing.
 pub fn text(s: &Summary, width: usize) -> String {
-    let Some(server) = &s.server else { return used(s) };
-    let (looks, window) = (server.looks, number(server.window_s));
-    let mut out = format!("\nThe server's own figures ({}, {looks} looks over {window} s):\n", server.server);
-    if !server.times.is_empty() {
-        out.push_str(&times(server).render());
+    let mut out = String::new();
+    if let Some(server) = &s.server {
+        let (looks, window) = (server.looks, number(server.window_s));
+        out.push_str(&format!("\nThe server's own figures ({}, {looks} looks over {window} s):\n", server.server));
     }
-    if server.times.iter().any(|time| !time.levels.is_empty()) {
-        let note = "Server quantiles lie between the edges of its buckets. TTFT and latency count from the wire here.";
-        out.push_str(&wrap("", note, width));
+    for (index, table) in tables(s).iter().enumerate() {
+        out.push_str(&fitting(table, width));
+        if index == 0 && s.server.as_ref().is_some_and(has_levels) {
+            out.push_str(&wrap("", BUCKETS_NOTE, width));
+        }
     }
-    out.push_str(&split(server));
-    out.push_str(&counts(server));
-    out.push_str(&state(s, server));
-    out + &used(s)
+    out + &used(s).map_or_else(String::new, |table| format!("\nThe server, started here:\n{}", table.render()))
+}
+
+/// How the server's quantiles are to be read.
+pub const BUCKETS_NOTE: &str =
+    "Server quantiles lie between the edges of its buckets. TTFT and latency count from the wire here.";
+
+/// Whether quantiles of the server are shown.
+pub fn has_levels(server: &Reconciliation) -> bool {
+    server.times.iter().any(|time| !time.levels.is_empty())
+}
+
+/// The server's figures beside ours, without those of a server's process.
+pub fn tables(s: &Summary) -> Vec<Table> {
+    let Some(server) = &s.server else { return Vec::new() };
+    let times = (!server.times.is_empty()).then(|| times(server));
+    [times, split(server), counts(server), state(s, server)].into_iter().flatten().collect()
+}
+
+/// The table; where it is too wide, its last column, which holds sentences, as lines below it, and then values without
+/// the intervals in brackets behind them.
+fn fitting(table: &Table, width: usize) -> String {
+    if table.width() <= width || table.head.last().is_none_or(|head| head != "Verdict") {
+        return table.render();
+    }
+    let mut short = table.clone();
+    short.head.pop();
+    short.aligns.pop();
+    let mut lines = String::new();
+    for row in &mut short.rows {
+        let verdict = row.pop().unwrap_or_default();
+        if !verdict.is_empty() {
+            lines.push_str(&wrap(&format!("{}: ", row[0]), &verdict, width));
+        }
+    }
+    if short.width() > width {
+        for cell in short.rows.iter_mut().flat_map(|row| row.iter_mut().skip(1)) {
+            cell.truncate(cell.find(" (").unwrap_or(cell.len()));
+        }
+    }
+    short.render() + &lines
 }
 
 /// What a server of our own used.
-fn used(s: &Summary) -> String {
-    let Some(used) = &s.server_use else { return String::new() };
+pub fn used(s: &Summary) -> Option<Table> {
+    let used = s.server_use.as_ref()?;
     let gib = |bytes: Option<f64>| optional(bytes.map(|bytes| bytes / GIB));
     let row = |name: &str, value: String| vec![name.to_string(), value];
-    let table = Table {
+    Some(Table {
         head: ["Used by the server", "Value"].map(String::from).to_vec(),
         aligns: vec![Align::Left, Align::Decimal],
         rows: vec![
@@ -44,8 +82,7 @@ fn used(s: &Summary) -> String {
             row("Peak GPU memory (GiB)", gib(used.peak_gpu_bytes)),
         ],
         grid: false,
-    };
-    format!("\nThe server, started here:\n{}", table.render())
+    })
 }
 
 /// The same for programs; null for a server of others.
@@ -114,16 +151,15 @@ fn verdict_text(verdict: &Verdict) -> String {
     }
 }
 
-fn split(server: &Reconciliation) -> String {
-    let Some(split) = &server.split else { return String::new() };
+fn split(server: &Reconciliation) -> Option<Table> {
+    let split = server.split.as_ref()?;
     let rows = parts(split).map(|(name, seconds)| vec![name.to_string(), signed_time(seconds)]).to_vec();
-    let table = Table {
+    Some(Table {
         head: vec!["Where the mean TTFT went".to_string(), "Time".to_string()],
         aligns: vec![Align::Left, Align::Right],
         rows,
         grid: false,
-    };
-    table.render()
+    })
 }
 
 fn parts(split: &Split) -> [(&'static str, f64); 6] {
@@ -142,21 +178,20 @@ fn signed_time(seconds: f64) -> String {
     if seconds < 0.0 { format!("-{text}") } else { text }
 }
 
-fn counts(server: &Reconciliation) -> String {
+fn counts(server: &Reconciliation) -> Option<Table> {
     if server.counts.is_empty() {
-        return String::new();
+        return None;
     }
     let row = |count: &Counted| {
         let client = count.client.map_or_else(|| "-".to_string(), |client| client.to_string());
         vec![count.name.to_string(), client, count.server.to_string(), equality(count)]
     };
-    let table = Table {
+    Some(Table {
         head: ["Counts", "Here", "There", "Verdict"].map(String::from).to_vec(),
         aligns: vec![Align::Left, Align::Right, Align::Right, Align::Left],
         rows: server.counts.iter().map(row).collect(),
         grid: false,
-    };
-    table.render()
+    })
 }
 
 fn equality(count: &Counted) -> String {
@@ -169,7 +204,7 @@ fn equality(count: &Counted) -> String {
 }
 
 /// The server's gauges, beside what the client knows of the same.
-fn state(s: &Summary, server: &Reconciliation) -> String {
+fn state(s: &Summary, server: &Reconciliation) -> Option<Table> {
     let mut rows = Vec::new();
     let mut row = |name: &str, gauge: Option<Gauge>| {
         if let Some(gauge) = gauge {
@@ -180,19 +215,18 @@ fn state(s: &Summary, server: &Reconciliation) -> String {
     row("Waiting there", server.waiting);
     row("Cache in use there (share)", server.cache_use);
     if rows.is_empty() {
-        return String::new();
+        return None;
     }
     rows.push(vec!["In flight here".to_string(), optional(s.concurrency.mean), s.concurrency.peak.to_string()]);
     if let Some(preemptions) = server.preemptions {
         rows.push(vec!["Preemptions there".to_string(), "-".to_string(), preemptions.to_string()]);
     }
-    let table = Table {
+    Some(Table {
         head: ["State", "Mean of the looks", "Most"].map(String::from).to_vec(),
         aligns: vec![Align::Left, Align::Decimal, Align::Decimal],
         rows,
         grid: false,
-    };
-    table.render()
+    })
 }
 
 /// The same numbers for programs; null when there are none.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json};
 use super::Measured;
 
 /// Arguments that do not change what is asked of a server: where it is, who asks, what is kept, how it is shown.
-const BESIDE_THE_WORKLOAD: [&str; 44] = [
+const BESIDE_THE_WORKLOAD: [&str; 53] = [
     "model",
     "url",
     "api_key",
@@ -50,6 +50,15 @@ const BESIDE_THE_WORKLOAD: [&str; 44] = [
     "drain",
     "hf_endpoint",
     "repeat",
+    "sla_auto_tune",
+    "sla_variable",
+    "sla_params",
+    "sla_num_runs",
+    "sla_upper_bound",
+    "sla_lower_bound",
+    "sla_fixed_parallel",
+    "sla_number_multiplier",
+    "sla_precision",
 ];
 
 /// The arguments in which the workloads of two runs differ, each with both values.

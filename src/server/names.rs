@@ -244,6 +244,15 @@ pub fn window(scrapes: &[Scrape], model: &str) -> Option<Window> {
     (!window.server.is_empty()).then_some(window)
 }
 
+/// What a gauge said at each scrape; empty where the server does not have it.
+pub fn over_time(scrapes: &[Scrape], model: &str, quantity: Quantity) -> Vec<(Tick, Option<f64>)> {
+    let of_quantity = ENTRIES.iter().filter(|entry| entry.quantity == quantity && entry.form == Form::Gauge);
+    let known = of_quantity.map(|entry| Series::of(entry, scrapes, model)).find(|series| !series.rows.is_empty());
+    let Some(series) = known else { return Vec::new() };
+    let looks = scrapes.iter().enumerate();
+    looks.map(|(column, scrape)| (scrape.at, series.gauge_at(quantity, column))).collect()
+}
+
 /// Whether the counters began again between a scrape and the one before it. One that falls stands for all: a bucket
 /// may have grown past its old value since the restart.
 fn resets(scrapes: &[Scrape]) -> Vec<bool> {
@@ -347,13 +356,15 @@ impl Series {
         buckets.last().is_some_and(|(bound, _)| bound.is_infinite()).then_some(buckets)
     }
 
-    /// Sums over series, but the fullest of several caches.
+    /// What a gauge says in one scrape: a sum over series, but the fullest of several caches.
+    fn gauge_at(&self, quantity: Quantity, column: usize) -> Option<f64> {
+        let values = self.rows.values().filter_map(|row| row[column]);
+        values.reduce(|a, b| if quantity == Quantity::CacheUse { f64::max(a, b) } else { a + b })
+    }
+
     fn gauge(&self, quantity: Quantity) -> Gauge {
         let columns = self.rows.values().next().map_or(0, Vec::len);
-        let at = |column: usize| {
-            let values = self.rows.values().filter_map(move |row| row[column]);
-            if quantity == Quantity::CacheUse { values.fold(0.0, f64::max) } else { values.sum() }
-        };
+        let at = |column: usize| self.gauge_at(quantity, column).unwrap_or(0.0);
         let inner: Vec<f64> = (1..columns.saturating_sub(1)).map(at).collect();
         Gauge {
             max: (0..columns).map(at).fold(0.0, f64::max),
@@ -422,6 +433,9 @@ vllm:kv_cache_usage_perc{model_name=\"m\",engine=\"1\"} 0.25
         assert_eq!(seen.counters[&Quantity::Requests].value, 3.0);
         assert_eq!(seen.gauges[&Quantity::Running], Gauge { max: 7.0, mean: Some(7.0) });
         assert_eq!(seen.gauges[&Quantity::CacheUse].max, 0.5);
+        let looks = [scrape(5, ""), scrape(6, page)];
+        assert_eq!(over_time(&looks, "m", Quantity::Running), [(Tick(5), None), (Tick(6), Some(7.0))]);
+        assert!(over_time(&looks, "m", Quantity::Waiting).is_empty());
     }
 
     #[test]

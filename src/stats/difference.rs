@@ -4,6 +4,11 @@
 //! alike. Quantiles are compared by the intervals that each run has of itself (MOVER: Zou and Donner 2008), which
 //! need nothing of their distribution. Both say how sure the difference of these two runs is; what changes from run
 //! to run by itself (a warm cache, another tenant) no single pair of runs can say.
+//!
+//! Where runs were repeated, the figures of whole runs are compared, each run one sample (Welch 1947): the interval is
+//! `mean(b) − mean(a) ± t·√(s²a/ka + s²b/kb)` with the degrees of freedom of Welch and Satterthwaite, as Georges,
+//! Buytaert and Eeckhout (2007) advise for benchmarks. A side with a single run is taken to vary like the other one:
+//! `t` with `k − 1` degrees of freedom, and `s·√(1 + 1/k)`.
 
 use super::gather::Sample;
 use super::quantile::Quantile;
@@ -34,6 +39,69 @@ pub fn of_means(a: &[f64], b: &[f64]) -> Option<Difference> {
     let (mean_b, error_b) = batched(b)?;
     let (value, half) = (mean_b - mean_a, T * (error_a + error_b).sqrt());
     Some(Difference { value, low: Some(value - half), high: Some(value + half) })
+}
+
+/// `mean(b) − mean(a)` of figures that are a sum over a number in each request, such as gaps between tokens: each
+/// sample is that pair. The error is that of a ratio, from batches in time order. `None` for fewer samples than batches
+/// on either side, or without anything to divide by.
+pub fn of_ratios(a: &[(f64, f64)], b: &[(f64, f64)]) -> Option<Difference> {
+    let (ratio_a, error_a) = batched_ratio(a)?;
+    let (ratio_b, error_b) = batched_ratio(b)?;
+    let (value, half) = (ratio_b - ratio_a, T * (error_a + error_b).sqrt());
+    Some(Difference { value, low: Some(value - half), high: Some(value + half) })
+}
+
+/// Ratio of the sums, and its squared standard error: the variance of `y − ratio·x` over the batches, by the square of
+/// the mean `x`.
+fn batched_ratio(samples: &[(f64, f64)]) -> Option<(f64, f64)> {
+    let size = samples.len() / BATCHES;
+    let sums = |part: &[(f64, f64)]| part.iter().fold((0.0, 0.0), |(y, x), sample| (y + sample.0, x + sample.1));
+    let (y, x) = sums(samples);
+    if size == 0 || x == 0.0 {
+        return None;
+    }
+    let ratio = y / x;
+    let batches: Vec<(f64, f64)> = samples[..size * BATCHES].chunks_exact(size).map(sums).collect();
+    let mean_x = batches.iter().map(|batch| batch.1).sum::<f64>() / BATCHES as f64;
+    let variance = batches.iter().map(|(y, x)| (y - ratio * x).powi(2)).sum::<f64>() / (BATCHES - 1) as f64;
+    (mean_x > 0.0).then(|| (ratio, variance / BATCHES as f64 / mean_x.powi(2)))
+}
+
+/// `mean(b) − mean(a)` of a figure of whole runs, a value for each repeated run. `None` when neither side has repeats,
+/// or one has no run.
+pub fn of_runs(a: &[f64], b: &[f64]) -> Option<Difference> {
+    let (mean_a, variance_a) = mean_and_variance(a)?;
+    let (mean_b, variance_b) = mean_and_variance(b)?;
+    let (ka, kb) = (a.len() as f64, b.len() as f64);
+    let (error, freedom) = match (variance_a, variance_b) {
+        (Some(va), Some(vb)) => {
+            let (ea, eb) = (va / ka, vb / kb);
+            let freedom = (ea + eb).powi(2) / (ea.powi(2) / (ka - 1.0) + eb.powi(2) / (kb - 1.0));
+            (ea + eb, if freedom.is_finite() { freedom } else { ka + kb - 2.0 })
+        }
+        (Some(v), None) => (v * (1.0 / ka + 1.0), ka - 1.0),
+        (None, Some(v)) => (v * (1.0 / kb + 1.0), kb - 1.0),
+        (None, None) => return None,
+    };
+    let (value, half) = (mean_b - mean_a, student_t(freedom) * error.sqrt());
+    Some(Difference { value, low: Some(value - half), high: Some(value + half) })
+}
+
+/// Mean, and the sample variance where there are two values.
+fn mean_and_variance(values: &[f64]) -> Option<(f64, Option<f64>)> {
+    let k = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / k;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (k - 1.0);
+    (!values.is_empty()).then(|| (mean, (values.len() > 1).then_some(variance)))
+}
+
+/// Student's t for 97.5 %, of the next lower whole degrees of freedom: an interval may be too wide, never too narrow.
+fn student_t(freedom: f64) -> f64 {
+    const OF: [f64; 30] = [
+        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+        2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+    ];
+    OF[(freedom.floor().max(1.0) as usize).min(OF.len()) - 1]
 }
 
 /// Mean of all, and the squared standard error by batch means.
@@ -102,6 +170,46 @@ mod tests {
             medians += u32::from(covers(of_quantiles(a.at(500).unwrap(), b.at(500).unwrap())));
         }
         assert!(means >= 180 && medians >= 180, "{means} and {medians} of 200");
+    }
+
+    #[test]
+    fn intervals_between_repeated_runs_cover_the_true_difference() {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        for (ka, kb) in [(2, 2), (3, 3), (5, 3), (1, 4)] {
+            let mut covered = 0;
+            for _ in 0..400 {
+                let (a, b) = (normal(&mut rng, ka, 0.0), normal(&mut rng, kb, 0.5));
+                let d = of_runs(&a, &b).unwrap();
+                covered += u32::from(d.low.unwrap() <= 0.5 && 0.5 <= d.high.unwrap());
+            }
+            assert!(covered >= 372, "{ka} and {kb} runs: {covered} of 400");
+        }
+        assert_eq!((of_runs(&[1.0], &[2.0]), of_runs(&[], &[2.0, 3.0])), (None, None));
+        assert_eq!(of_runs(&[1.0, 1.0], &[2.0, 2.0]).unwrap().low, Some(1.0));
+        // Student's own numbers: 2 and 3 runs with variances 2 and 1, 1.5 apart.
+        let d = of_runs(&[0.0, 2.0], &[1.5, 2.5, 3.5]).unwrap();
+        let half = 4.303 * (1.0 + 1.0 / 3.0f64).sqrt();
+        assert!((d.value - 1.5).abs() < 1e-9 && d.low.unwrap() <= 1.5 - half + 1e-9, "{d:?}");
+    }
+
+    #[test]
+    fn intervals_of_ratios_cover_the_true_difference() {
+        let mut rng = ChaCha8Rng::seed_from_u64(8);
+        let mut requests = |mean: f64| -> Vec<(f64, f64)> {
+            let noise = normal(&mut rng, 900, 0.0);
+            let gaps = |(i, noise): (usize, f64)| {
+                let gaps = (5 + i * 7 % 90) as f64;
+                (gaps * mean + noise * gaps.sqrt(), gaps)
+            };
+            noise.into_iter().enumerate().map(gaps).collect()
+        };
+        let mut covered = 0;
+        for _ in 0..200 {
+            let d = of_ratios(&requests(10.0), &requests(10.2)).unwrap();
+            covered += u32::from((d.low.unwrap()..=d.high.unwrap()).contains(&0.2));
+        }
+        assert!(covered >= 180, "{covered} of 200");
+        assert_eq!(of_ratios(&[(0.0, 0.0); 90], &[(1.0, 1.0); 90]), None);
     }
 
     #[test]

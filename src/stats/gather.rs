@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use super::metric;
 use crate::record::{Block, Failure, Outcome, RequestRecord};
@@ -36,6 +37,9 @@ pub struct Sample {
     pub turnaround: Option<u64>,
     /// Waiting between `due` and `picked`: for a free lane, or for a late client.
     pub pick_lag: Option<u64>,
+    /// Its gaps between arrivals, all together, and their number.
+    pub gaps_ns: u64,
+    pub gaps: u32,
     /// Its gaps stand in [`Gathered::gaps`] from here.
     gap_start: usize,
     gap_count: usize,
@@ -108,7 +112,8 @@ impl Gathered {
                 let arrivals = record.arrivals.of(&block.arrivals);
                 self.gaps.extend(metric::gaps_ns(arrivals).map(|(at, ns)| Gap { at: at.0, ns }));
             }
-            self.samples.push(sample(record, gap_start, self.gaps.len() - gap_start));
+            let gaps = gap_start..self.gaps.len();
+            self.samples.push(sample(record, &self.gaps[gaps.clone()], gaps));
         }
     }
 
@@ -169,7 +174,7 @@ fn in_time_order(mut gaps: Vec<Gap>) -> Vec<f64> {
     gaps.into_iter().map(|gap| gap.ns as f64).collect()
 }
 
-fn sample(record: &RequestRecord, gap_start: usize, gap_count: usize) -> Sample {
+fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
     Sample {
         index: record.index,
         conversation: record.conversation,
@@ -196,7 +201,9 @@ fn sample(record: &RequestRecord, gap_start: usize, gap_count: usize) -> Sample 
         connect: metric::connect_ns(record),
         turnaround: metric::turnaround_ns(record),
         pick_lag: record.picked.map(|picked| picked.ns_since(record.due).max(0) as u64),
-        gap_start,
-        gap_count,
+        gaps_ns: gaps.iter().map(|gap| gap.ns).sum(),
+        gaps: gaps.len() as u32,
+        gap_start: place.start,
+        gap_count: place.len(),
     }
 }

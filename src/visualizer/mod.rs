@@ -51,10 +51,12 @@ pub struct Visualizer {
 
 impl Visualizer {
     /// Starts the helper off the cores of all `plans` and waits until the service has taken `config` (JSON without
-    /// secrets). The error is one line that says what to do.
+    /// secrets). `single`: there will be one run, whose figures need no name before them. The error is one line that
+    /// says what to do.
     pub fn start(
         asked: &VisualPlan,
         plans: &[Plan],
+        single: bool,
         config: &str,
         limits: Limits,
         log: &Arc<Log>,
@@ -65,7 +67,7 @@ impl Visualizer {
         let kept = affinity::keep_off(&cores);
         let folder = plans.first().map_or(Path::new("."), |plan| &plan.report.root);
         let start = message::start(asked, folder, config);
-        let (helper, feed) = Helper::start(asked, plans.len() < 2, &start, log)?;
+        let (helper, feed) = Helper::start(asked, single, &start, log)?;
         drop(kept);
         let service = asked.service;
         let visualizer = Visualizer { service, limits, log: log.clone(), feed, helper, results: Vec::new() };

@@ -229,7 +229,7 @@ fn an_sdk_that_sleeps_holds_nobody_up() {
     log.add(LogLevel::Info, Box::new(page.clone()));
     let limits = Limits { start: Duration::from_secs(120), finish: Duration::from_millis(300) };
     let asked = plans[0].report.visualizer.as_ref().unwrap();
-    let visualizer = Visualizer::start(asked, &plans, "{}", limits, &Arc::new(log), &AtomicU8::new(0)).unwrap();
+    let visualizer = Visualizer::start(asked, &plans, true, "{}", limits, &Arc::new(log), &AtomicU8::new(0)).unwrap();
     let series = visualizer.feed().series(&plans[0]);
     // Were there anything to wait for, this would take an hour for each.
     for done in 1..=1000 {

@@ -97,7 +97,7 @@ fn throughput(s: &Summary) -> Json {
         "input_token_rate": mean(input, "tokens/s"),
         "output_token_rate": mean(tokens.output_tokens_per_s, "tokens/s"),
         "total_token_rate": mean(tokens.total_tokens_per_s, "tokens/s"),
-        "requests_rate": mean(tokens.requests_per_s, "queries/s"),
+        "request_rate": mean(tokens.requests_per_s, "queries/s"),
     }))
 }
 

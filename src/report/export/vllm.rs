@@ -22,6 +22,7 @@ struct Details {
     output_lens: Vec<u32>,
     ttfts: Vec<f64>,
     itls: Vec<Vec<f64>>,
+    latencies: Vec<f64>,
     start_times: Vec<f64>,
     generated_texts: Vec<String>,
     errors: Vec<String>,
@@ -61,6 +62,9 @@ pub fn json(database: &Path, measured: &Measured) -> Result<String, StoreError> 
         "output_lens": details.output_lens,
         "ttfts": details.ttfts,
         "itls": details.itls,
+        "latencies": details.latencies,
+        // Waiting for a free lane is part of TTFT and latency here, which count from when a request was due.
+        "queue_times": vec![0.0; details.start_times.len()],
         "start_times": details.start_times,
         "generated_texts": details.generated_texts,
         "errors": details.errors,
@@ -116,6 +120,7 @@ fn details(database: &Path, measured: &Measured) -> Result<Details, StoreError> 
         details.output_lens.push(row.output);
         details.ttfts.push(row.ttft_s);
         details.itls.push(row.gaps_s);
+        details.latencies.push(row.latency_s);
         details.start_times.push(row.start_s);
         details.generated_texts.push(row.text);
         details.errors.push(row.error);
@@ -128,6 +133,7 @@ struct Row {
     output: u32,
     ttft_s: f64,
     gaps_s: Vec<f64>,
+    latency_s: f64,
     start_s: f64,
     text: String,
     error: String,
@@ -148,6 +154,7 @@ fn row(record: &crate::record::RequestRecord, block: &Block, measured: &Measured
         output: if ok { record.output_tokens.unwrap_or(0) } else { 0 },
         ttft_s: if ok { metric::ttft_ns(record).unwrap_or(0) as f64 / 1e9 } else { 0.0 },
         gaps_s: if ok { gaps.collect() } else { Vec::new() },
+        latency_s: if ok { metric::latency_ns(record) as f64 / 1e9 } else { 0.0 },
         start_s: unix_ns(measured, record.due.0) as f64 / 1e9,
         text: text(record.reasoning) + &text(record.text),
         error,

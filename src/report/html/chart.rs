@@ -11,7 +11,7 @@ const RIGHT: f64 = 16.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 46.0;
 
-/// Lines with no more points than this have them marked.
+/// Lines with no more points than this have them marked, and single points are drawn larger.
 const FEW_POINTS: usize = 25;
 
 /// How values become positions along an axis.
@@ -198,7 +198,11 @@ fn class(line: &Line, index: usize) -> String {
 }
 
 fn draw(line: &Line, index: usize, x: &Axis, y: &Axis, out: &mut String) {
-    let kind = if line.dots { "dots" } else { "line" };
+    let kind = match (line.dots, line.points.len() <= FEW_POINTS) {
+        (false, _) => "line",
+        (true, true) => "dots mark",
+        (true, false) => "dots",
+    };
     let _ = write!(out, "<path class=\"{kind} {}\" data-name=\"{}\" d=\"", class(line, index), escape(&line.name));
     let mut pen_down = false;
     for (i, &(at, value)) in line.points.iter().enumerate() {

@@ -3,6 +3,8 @@
 mod chart;
 mod parts;
 mod plots;
+mod said;
+mod server;
 mod timeline;
 mod words;
 
@@ -10,12 +12,15 @@ use std::path::{Path, PathBuf};
 
 pub use chart::escape;
 pub use parts::table as numbers_table;
+pub use words::word;
 
 use super::language::Language;
-use super::{Measured, merge};
+use super::{Measured, merge, repeats};
 use crate::record::Phase;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError, StoredRun};
+use crate::server::metrics;
+use crate::server::names::Scrape;
 use crate::stats::Summary;
 use crate::stats::gather::Sample;
 use timeline::Timeline;
@@ -29,6 +34,8 @@ pub struct Run {
     pub run: StoredRun,
     pub summary: Summary,
     pub samples: Vec<Sample>,
+    /// What the server's page of metrics said, look by look.
+    looks: Vec<Scrape>,
     timeline: Timeline,
 }
 
@@ -42,9 +49,10 @@ impl Run {
     pub fn of(path: &Path, measured: Measured) -> Result<Run, StoreError> {
         let Measured { run, summary, samples } = measured;
         let mut timeline = Timeline::new(&samples);
-        Reader::open(path)?.each_block(Phase::Measured, Detail::Figures, |block| timeline.add(block))?;
+        let reader = Reader::open(path)?;
+        reader.each_block(Phase::Measured, Detail::Figures, |block| timeline.add(block))?;
         timeline.finish();
-        Ok(Run { run, summary, samples, timeline })
+        Ok(Run { run, summary, samples, looks: metrics::scrapes(&reader.server_samples()?), timeline })
     }
 
     /// Reads shards as one run.
@@ -53,7 +61,7 @@ impl Run {
         let mut timeline = Timeline::new(&samples);
         merge::each_block(paths, |block| timeline.add(block))?;
         timeline.finish();
-        Ok(Run { run, summary, samples, timeline })
+        Ok(Run { run, summary, samples, looks: Vec::new(), timeline })
     }
 }
 
@@ -66,14 +74,18 @@ pub fn from_databases(paths: &[PathBuf], language: Language) -> Result<String, S
 /// The page over these runs.
 pub fn page(runs: &[Run], language: Language) -> String {
     let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
+    // The runs of one load stand together.
+    let summaries = repeats::groups(&summaries).concat();
     let mut body = parts::head(runs, language);
     let most_dots = (MOST_DOTS / runs.len().max(1)).max(300);
     if runs.len() > 1 {
         body.push_str(&parts::overview(&summaries, language));
         body.push_str(&parts::charts(&plots::of_sweep(&summaries, language), language));
     }
-    for run in runs {
-        body.push_str(&parts::run(run, runs.len() > 1, most_dots, language));
+    for (index, run) in runs.iter().enumerate() {
+        let repeats = |others: &[Run]| others.iter().filter(|o| repeats::are_repeats(&o.summary, &run.summary)).count();
+        let number = (repeats(runs) > 1).then(|| repeats(&runs[..index]) + 1);
+        body.push_str(&parts::run(run, number, runs.len() > 1, most_dots, language));
     }
     body.push_str(&parts::definitions(language));
     let model = summaries.first().map_or("", |run| run.facts.model.as_str());

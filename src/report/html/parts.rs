@@ -3,11 +3,12 @@
 use std::fmt::Write;
 
 use super::chart::{Chart, escape};
-use super::words::{DEFINITIONS, row_name};
-use super::{Run, plots};
+use super::words::{DEFINITIONS, row_name, word};
+use super::{Run, plots, said, server};
 use crate::record::finding::{Finding, Severity};
 use crate::report::advice::{Grade, best, load_name, recommendations, success_rate};
 use crate::report::language::Language;
+use crate::report::repeats;
 use crate::report::rows::{self, Value};
 use crate::report::screen::{client_rows, percentile_columns};
 use crate::report::table::number;
@@ -68,19 +69,20 @@ pub fn overview(runs: &[&Summary], language: Language) -> String {
     ];
     let rows: Vec<(&str, Vec<String>)> = runs.iter().map(|run| load_row(run, language)).collect();
     out.push_str(&table(&head.map(str::to_string), &rows));
+    for (name, spread) in repeats::tables(runs, language) {
+        let rows: Vec<(&str, Vec<String>)> = spread.rows.into_iter().map(|row| ("", row)).collect();
+        let title = language.pick("From run to run", "多次测试之间的波动");
+        let _ = write!(out, "<h3>{title}: {}</h3>{}", escape(&name), table(&spread.head, &rows));
+    }
     let (fastest, shortest) = best(runs);
     let mut lines = Vec::new();
-    if let Some(run) = fastest {
+    if let Some(best) = fastest {
         let name = language.pick("Highest RPS", "最高 RPS");
-        lines.push(format!(
-            "{name}: {} ({} req/s)",
-            load_name(&run.facts, language),
-            fixed(run.throughput.requests_per_s, 2)
-        ));
+        lines.push(format!("{name}: {} ({:.2} req/s)", load_name(&best.run.facts, language), best.value));
     }
-    if let Some(run) = shortest {
+    if let Some(best) = shortest {
         let name = language.pick("Lowest latency", "最低延迟");
-        lines.push(format!("{name}: {} ({} s)", load_name(&run.facts, language), fixed(run.series.latency_s.mean, 3)));
+        lines.push(format!("{name}: {} ({:.3} s)", load_name(&best.run.facts, language), best.value));
     }
     let _ = write!(
         out,
@@ -119,10 +121,14 @@ fn load_row(run: &Summary, language: Language) -> (&'static str, Vec<String>) {
     (class, cells)
 }
 
-/// Everything about one run; folded up where there are several.
-pub fn run(run: &Run, folded: bool, most_dots: usize, language: Language) -> String {
+/// Everything about one run, with its number among those of its load where there are several; folded up where there are
+/// other runs.
+pub fn run(run: &Run, number: Option<usize>, folded: bool, most_dots: usize, language: Language) -> String {
     let s = &run.summary;
-    let name = format!("{}: {}", language.pick("Run", "测试"), load_name(&s.facts, language));
+    let mut name = format!("{}: {}", language.pick("Run", "测试"), load_name(&s.facts, language));
+    if let Some(number) = number {
+        let _ = write!(name, " · {} {number}", language.pick("run", "次数"));
+    }
     let mut body = cards(s, language);
     body.push_str(&findings(&s.findings, language));
     body.push_str(&charts(&plots::of_run(run, most_dots, language), language));
@@ -140,6 +146,7 @@ pub fn run(run: &Run, folded: bool, most_dots: usize, language: Language) -> Str
         language.pick("The client's own figures", "客户端自身指标"),
         client_table(s, language),
     );
+    body.push_str(&server::section(s, language));
     body.push_str(&failures(s, language));
     if folded {
         format!("<details><summary>{}</summary>{body}</details>", escape(&name))
@@ -216,7 +223,7 @@ fn findings(findings: &[Finding], language: Language) -> String {
             Severity::Caution => ("caution", language.pick("Caution", "注意")),
             Severity::Void => ("void", language.pick("Void", "无效")),
         };
-        format!("<div class=\"finding {class}\"><b>{name}</b>{}</div>", escape(&finding.text))
+        format!("<div class=\"finding {class}\"><b>{name}</b>{}</div>", escape(&said::text(finding, language)))
     };
     let all: String = findings.iter().map(one).collect();
     if all.is_empty() { all } else { format!("<h3>{}</h3>{all}", language.pick("Findings", "结论")) }
@@ -225,7 +232,7 @@ fn findings(findings: &[Finding], language: Language) -> String {
 fn percentiles(s: &Summary, language: Language) -> String {
     let columns = percentile_columns(s);
     let head: Vec<String> = std::iter::once(language.pick("Percentiles", "百分位").to_string())
-        .chain(columns.iter().map(|column| column.0.to_string()))
+        .chain(columns.iter().map(|column| word(column.0, language).to_string()))
         .collect();
     let cell = |series: &crate::stats::quantile::Series, row: usize| match series.quantiles.get(row) {
         Some(quantile) => format!("{}{}", number(quantile.value), if quantile.few { "*" } else { "" }),

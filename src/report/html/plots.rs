@@ -2,11 +2,12 @@
 
 use hdrhistogram::Histogram;
 
-use super::Run;
 use super::chart::{Chart, Line, Scale};
 use super::timeline::{cumulative, percentile_curve, thin};
+use super::{Run, server};
 use crate::record::Phase;
 use crate::report::language::Language;
+use crate::report::repeats::Spread;
 use crate::stats::Summary;
 use crate::stats::gather::Sample;
 
@@ -15,11 +16,11 @@ const CURVE_POINTS: usize = 400;
 
 /// A name and the figure of a run that it shows.
 type Curve<'a> = (&'a str, fn(&Summary) -> Option<f64>);
-type Points = Vec<(f64, Option<f64>)>;
+pub type Points = Vec<(f64, Option<f64>)>;
 
 /// The charts of one run. At most about `most_dots` requests are drawn one by one.
 pub fn of_run(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
-    vec![
+    let mut charts = vec![
         cdf(run, language),
         percentiles(run, language),
         ttft_over_time(run, language),
@@ -28,7 +29,9 @@ pub fn of_run(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
         tokens_over_time(run, language),
         scatter(run, most_dots, language),
         client_error(run, language),
-    ]
+    ];
+    charts.extend(server::charts(run, language));
+    charts
 }
 
 /// A unit that makes the largest of these seconds a handy number: its name, and how many of it a second has.
@@ -108,7 +111,7 @@ fn percentiles(run: &Run, language: Language) -> Chart {
 }
 
 /// A chart of times over the time of the run.
-fn over_time(run: &Run, title: &str, curves: Vec<(&str, Points)>, language: Language) -> Chart {
+pub fn over_time(run: &Run, title: &str, curves: Vec<(&str, Points)>, language: Language) -> Chart {
     let lines: Vec<Points> = curves.iter().map(|curve| curve.1.clone()).collect();
     let (name, factor) = unit(most(&lines));
     Chart {
@@ -257,10 +260,7 @@ pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
         x_scale,
         y_scale: Scale::Linear,
         y_at_least: None,
-        lines: curves
-            .iter()
-            .map(|(name, of)| Line::new(*name, ordered.iter().map(|(load, run)| (*load, of(run))).collect()))
-            .collect(),
+        lines: curves.iter().map(|(name, of)| Line::new(*name, over_loads(&ordered, *of))).collect(),
         note: String::new(),
     };
     let mut charts = vec![
@@ -306,13 +306,21 @@ pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
     charts
 }
 
+/// A figure at each load, the mean of its runs.
+fn over_loads(ordered: &[(f64, &Summary)], of: fn(&Summary) -> Option<f64>) -> Points {
+    let of_load = |runs: &[(f64, &Summary)]| {
+        let runs_at = runs.iter().map(|(_, run)| *run).collect::<Vec<_>>();
+        (runs[0].0, Spread::of(&runs_at, of).map(|spread| spread.mean))
+    };
+    ordered.chunk_by(|a, b| a.0 == b.0).map(of_load).collect()
+}
+
 /// Latency against throughput, the loads joined in their order.
 fn trade_off(ordered: &[(f64, &Summary)], language: Language) -> Chart {
-    let line = |per_mille: u32| {
-        let point = |(_, run): &(f64, &Summary)| {
-            Some((run.throughput.output_tokens_per_s?, run.series.ttft_s.value(per_mille)))
-        };
-        ordered.iter().filter_map(point).collect()
+    let throughput = over_loads(ordered, |s| s.throughput.output_tokens_per_s);
+    let line = |of: fn(&Summary) -> Option<f64>| {
+        let pairs = throughput.iter().zip(over_loads(ordered, of));
+        pairs.filter_map(|((_, rate), (_, value))| Some(((*rate)?, value))).collect()
     };
     Chart {
         title: language.pick("TTFT against throughput", "TTFT 与吞吐量").to_string(),
@@ -321,7 +329,10 @@ fn trade_off(ordered: &[(f64, &Summary)], language: Language) -> Chart {
         x_scale: Scale::Linear,
         y_scale: Scale::Linear,
         y_at_least: None,
-        lines: vec![Line::new("TTFT p50", line(500)), Line::new("TTFT p99", line(990))],
+        lines: vec![
+            Line::new("TTFT p50", line(|s| s.series.ttft_s.value(500))),
+            Line::new("TTFT p99", line(|s| s.series.ttft_s.value(990))),
+        ],
         note: String::new(),
     }
 }

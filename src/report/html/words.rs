@@ -72,6 +72,88 @@ pub fn row_name(key: &'static str, language: Language) -> &'static str {
     }
 }
 
+/// Words of tables, and those that stand within findings.
+const WORDS: [(&str, &str); 69] = [
+    ("Latency (s)", "延迟 (s)"),
+    ("Input tokens", "输入 token"),
+    ("Output (tok/s)", "输出 (tok/s)"),
+    ("Total (tok/s)", "总计 (tok/s)"),
+    ("Requests/s", "每秒请求数"),
+    ("Output tok/s", "输出 tok/s"),
+    ("Average TTFT (s)", "平均 TTFT (s)"),
+    ("Average ITL (s)", "平均 ITL (s)"),
+    ("Average TPOT (s)", "平均 TPOT (s)"),
+    ("Average latency (s)", "平均延迟 (s)"),
+    ("P50 latency (s)", "P50 延迟 (s)"),
+    ("P90 latency (s)", "P90 延迟 (s)"),
+    ("P99 latency (s)", "P99 延迟 (s)"),
+    ("Avg TTFT (s)", "平均 TTFT (s)"),
+    ("Avg TPOT (s)", "平均 TPOT (s)"),
+    ("Avg latency (s)", "平均延迟 (s)"),
+    ("rose", "上升"),
+    ("fell", "下降"),
+    ("longer", "长"),
+    ("shorter", "短"),
+    ("Seconds", "秒"),
+    ("Mean", "平均"),
+    ("Verdict", "结论"),
+    ("TTFT here", "TTFT（客户端）"),
+    ("TTFT there", "TTFT（服务端）"),
+    ("ITL here", "ITL（客户端）"),
+    ("ITL there", "ITL（服务端）"),
+    ("TPOT here", "TPOT（客户端）"),
+    ("TPOT there", "TPOT（服务端）"),
+    ("Latency", "延迟"),
+    ("Latency here", "延迟（客户端）"),
+    ("Latency there", "延迟（服务端）"),
+    ("Queue there", "排队（服务端）"),
+    ("consistent", "一致"),
+    ("equal", "相等"),
+    ("apart", "不一致"),
+    ("not judged", "未判定"),
+    ("longer here", "客户端更长"),
+    ("longer there", "服务端更长"),
+    ("nothing was observed", "没有观测"),
+    ("the run was killed before the last look", "测试在最后一次查看前被终止"),
+    ("Where the mean TTFT went", "平均 TTFT 的构成"),
+    ("Time", "时间"),
+    ("TTFT from due", "自计划时刻起的 TTFT"),
+    ("Connecting", "建连"),
+    ("Send lag", "发送滞后"),
+    ("Network and server frontend", "网络与服务端前端"),
+    ("The server's own TTFT", "服务端自身 TTFT"),
+    ("Receive lag (unstamped reads)", "接收滞后（无时间戳的读取）"),
+    ("Counts", "计数"),
+    ("Here", "客户端"),
+    ("There", "服务端"),
+    ("Requests", "请求"),
+    ("Prompt tokens", "输入 token"),
+    ("Output tokens", "输出 token"),
+    ("State", "状态"),
+    ("Mean of the looks", "各次查看的平均"),
+    ("Most", "最大"),
+    ("Running there", "运行中（服务端）"),
+    ("Waiting there", "等待中（服务端）"),
+    ("Cache in use there (share)", "缓存使用率（服务端）"),
+    ("In flight here", "在途（客户端）"),
+    ("Preemptions there", "抢占次数（服务端）"),
+    ("Used by the server", "服务占用"),
+    ("Value", "数值"),
+    ("Cores busy on average", "平均占用核心数"),
+    ("Peak memory (GiB)", "内存峰值 (GiB)"),
+    ("Peak GPU memory (GiB)", "显存峰值 (GiB)"),
+    (crate::report::server::BUCKETS_NOTE, "服务端百分位只知道落在哪个分桶之内。此处 TTFT 与延迟自请求发出起计。"),
+];
+
+/// A word of these tables in a language; what is none of them stays as it is.
+pub fn word(text: &str, language: Language) -> &str {
+    let known = || WORDS.iter().find(|word| word.0 == text);
+    match language {
+        Language::En => text,
+        Language::Zh => known().map_or(text, |word| word.1),
+    }
+}
+
 /// A figure, its formula, and what it means in English and Chinese.
 pub struct Definition {
     pub name: &'static str,

@@ -1,0 +1,87 @@
+//! The search for a load, carried out: from the first plan to the exit status.
+
+use std::path::Path;
+
+use super::measure::{FILE_WIDTH, append, screen_width, write_html};
+use super::{status, visual};
+use crate::plan::sla::SearchPlan;
+use crate::plan::{Plan, PlanError, RigFacts, resolve, suffix_of_run};
+use crate::report::{overview, screen, search as report};
+use crate::run::{Finished, RunError, Watch};
+use crate::spec::Spec;
+use crate::sweep::{self, Searched, Short};
+use crate::visualizer::Visualizer;
+
+/// Searches, shows and stores what was found.
+pub fn carry_out(
+    (spec, search, facts): (&Spec, &SearchPlan, &RigFacts),
+    first: &Plan,
+    watch: &Watch<'_>,
+    mut visualizer: Option<&mut Visualizer>,
+) -> Result<Searched, RunError> {
+    let root = &first.report.root;
+    let mut offset = spec.dataset_offset;
+    let mut plan_at = |value: f64, run: u32| {
+        let mut plan = plan_of((spec, search, facts), first, value)?;
+        if search.runs > 1 {
+            plan.report.folder.as_mut_os_string().push(suffix_of_run(run));
+        }
+        // No run sends the prompts of one before: the server has them in its cache.
+        plan.workload.offset = offset;
+        offset = offset.saturating_add(plan.requests.unwrap_or(0));
+        Ok(plan)
+    };
+    let mut ended = |plan: &Plan, finished: &Finished| {
+        visual::run_ended(visualizer.as_deref_mut(), plan, &finished.summary);
+        watch.log.info(&overview::one_line(&finished.summary));
+        append(&screen::render(&finished.summary, FILE_WIDTH), root)
+    };
+    let searched = sweep::search(search, &mut plan_at, watch, &mut ended);
+    if !searched.runs.is_empty() {
+        show(spec, search, &searched, root)?;
+        write_html(spec, &searched.runs, root)?;
+    }
+    Ok(searched)
+}
+
+/// The plan of one load, for the server and the model of the first one.
+fn plan_of(
+    (spec, search, facts): (&Spec, &SearchPlan, &RigFacts),
+    first: &Plan,
+    value: f64,
+) -> Result<Plan, PlanError> {
+    let mut at = search.spec_at(spec, value);
+    let mut plan = resolve(&at, facts)?.remove(0);
+    if plan.report.model.is_empty() {
+        at.model = Some(first.report.model.clone());
+        plan = resolve(&at, facts)?.remove(0);
+    }
+    plan.target = first.target.clone();
+    plan.notes = if value == search.space.start { first.notes.clone() } else { Vec::new() };
+    Ok(plan)
+}
+
+fn show(spec: &Spec, search: &SearchPlan, searched: &Searched, root: &Path) -> Result<(), RunError> {
+    let text = |width| report::render(search, &searched.probes, &searched.selections, width);
+    append(&text(FILE_WIDTH), root)?;
+    if !spec.quiet {
+        print!("{}", text(screen_width()));
+    }
+    let json = report::json(search, &searched.probes, &searched.selections, searched.cut_short.is_none());
+    let path = root.join("sla_summary.json");
+    std::fs::write(&path, format!("{json:#}\n")).map_err(|cause| RunError::File { path, cause })
+}
+
+/// The exit status of a search that no error ended.
+pub fn exit_status(searched: &Searched) -> u8 {
+    let found = searched.selections.iter().any(|selection| selection.value.is_some());
+    if matches!(searched.cut_short, Some(Short::Interrupted)) {
+        status::INTERRUPTED
+    } else if found {
+        status::DONE
+    } else if searched.runs.iter().any(|run| run.summary.is_void()) {
+        status::VOID
+    } else {
+        status::MISSED
+    }
+}

@@ -1,0 +1,179 @@
+//! The search for a load and repeated loads, from the command line against the built-in server.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Sixteen requests are served at a time, so that a client with more of them waits.
+const URL: &str = "mock:?ttft=10ms&itl=2ms&tokens=6&max_running=16";
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringmark"));
+    command.current_dir(folder).args(["perf", "--url", URL, "--no-timestamp", "--sleep-interval", "0"]);
+    command.args(["--workers", "1", "--no-test-connection"]).args(arguments);
+    command
+}
+
+fn perf(folder: &Path, arguments: &[&str]) -> Output {
+    command(folder, arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).to_string()
+}
+
+fn summary(folder: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(folder.join("outputs/mock/sla_summary.json")).unwrap()).unwrap()
+}
+
+/// The folders of runs, by name.
+fn runs(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder.join("outputs/mock")).unwrap().flatten();
+    let mut names: Vec<String> =
+        entries.filter(|e| e.path().is_dir()).map(|e| e.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_parallel_is_found_and_every_run_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    // Loose enough for a machine that is busy with other things: what is found stands in the unit tests.
+    let output = perf(
+        folder.path(),
+        &[
+            "--sla-auto-tune",
+            "--sla-params",
+            r#"[{"p99_ttft": "<=30s"}, {"max_latency": "<=1us"}]"#,
+            "--sla-upper-bound",
+            "4",
+            "--sla-num-runs",
+            "2",
+            "--sla-number-multiplier",
+            "3",
+        ],
+    );
+    let screen = text(&output.stdout);
+    let json = summary(folder.path());
+    let valid = json["probes"].as_array().unwrap().iter().all(|probe| probe["valid"] == true);
+    if valid {
+        assert_eq!(output.status.code(), Some(0), "one of two aims is enough: {screen}");
+        assert_eq!(json["selections"][0]["selected_value"], 4);
+        assert!(screen.contains("holds up to the upper bound"), "{screen}");
+        assert_eq!(
+            runs(folder.path()),
+            [
+                "parallel_1_number_3_run_1",
+                "parallel_1_number_3_run_2",
+                "parallel_2_number_6_run_1",
+                "parallel_2_number_6_run_2",
+                "parallel_4_number_12_run_1",
+                "parallel_4_number_12_run_2",
+            ]
+        );
+    }
+    assert_eq!(json["selections"][1]["selected_value"], Value::Null);
+    assert!(screen.contains("Search for parallel (1 to 4), 2 runs at each load"), "{screen}");
+    let stored = fs::read_to_string(folder.path().join("outputs/mock/performance_summary.txt")).unwrap();
+    assert!(stored.contains("Selected:") && stored.contains("Benchmarking summary:"), "{stored}");
+    assert!(folder.path().join("outputs/mock/perf_report.html").is_file());
+}
+
+#[test]
+fn a_rate_is_searched_in_an_open_loop() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = "--sla-auto-tune --sla-variable rate --rate 12.5 --sla-params avg_ttft<=30 --sla-upper-bound 20 \
+                     --sla-num-runs 1 -n 8 --arrival constant";
+    let output = perf(folder.path(), &arguments.split_whitespace().collect::<Vec<_>>());
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", text(&output.stderr));
+    let found = runs(folder.path());
+    assert!(found.contains(&"rate_12.5_number_8".to_string()), "{found:?}");
+    let arguments = fs::read_to_string(folder.path().join("outputs/mock/rate_12.5_number_8/benchmark_args.json"));
+    let arguments: Value = serde_json::from_str(&arguments.unwrap()).unwrap();
+    assert_eq!((&arguments["open_loop"], &arguments["sla_variable"]), (&Value::Bool(true), &Value::from("rate")));
+}
+
+#[test]
+fn nothing_that_satisfies_is_exit_status_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = perf(folder.path(), &["--sla-auto-tune", "--sla-params", "p99_ttft<=1ns", "--sla-num-runs", "1"]);
+    assert!(matches!(output.status.code(), Some(1 | 3)), "{}", text(&output.stderr));
+    let screen = text(&output.stdout);
+    assert!(screen.contains("none") && screen.contains("fails even at the lower bound, 1"), "{screen}");
+    assert_eq!(summary(folder.path())["selections"][0]["status"], "none");
+}
+
+#[test]
+fn an_interrupt_keeps_what_was_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--sla-auto-tune", "--sla-params", "p99_ttft<=30", "--sla-num-runs", "1", "--duration", "1"];
+    let child = command(folder.path(), &arguments)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let second: PathBuf = folder.path().join("outputs/mock/parallel_2_duration_1s/benchmark_data.db");
+    let start = Instant::now();
+    while !second.exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "the second load never ran");
+        thread::sleep(Duration::from_millis(10));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let json = summary(folder.path());
+    assert_eq!((&json["complete"], &json["probes"][0]["value"]), (&Value::Bool(false), &Value::from(1)));
+    assert!(text(&output.stdout).contains("interrupted: the best load so far"), "{}", text(&output.stdout));
+    assert!(second.is_file() && folder.path().join("outputs/mock/perf_report.html").is_file());
+}
+
+#[test]
+fn mistakes_are_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, what) in [
+        ("--sla-auto-tune", "--sla-params says what has to hold"),
+        ("--sla-params p99_ttft<=1", "--sla-params is about the search: add --sla-auto-tune"),
+        ("--sla-auto-tune --sla-params p99<=1", "--sla-params 'p99' is not known"),
+        ("--sla-auto-tune --sla-params tps=max --sla-lower-bound 9 --sla-upper-bound 3", "nothing lies between"),
+        ("--sla-auto-tune --sla-params tps=max --repeat 3", "--sla-num-runs"),
+        ("--sla-auto-tune --sla-params tps=max --sla-variable sideways", "parallel, rate"),
+    ] {
+        let output = perf(folder.path(), &arguments.split_whitespace().collect::<Vec<_>>());
+        let error = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && error.contains(what), "{arguments}: {error}");
+    }
+    assert!(!folder.path().join("outputs").exists());
+}
+
+#[test]
+fn repeated_loads_lie_beside_each_other_and_compare_reads_them_together() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["old", "new"] {
+        let output = perf(folder.path(), &["--parallel", "1", "2", "-n", "4", "--repeat", "2", "--name", name]);
+        assert!(matches!(output.status.code(), Some(0 | 3)), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("From run to run:"), "{}", text(&output.stdout));
+    }
+    let side = |name: &str, parallel: u32| {
+        let run = |run: u32| format!("outputs/{name}/parallel_{parallel}_number_4_run_{run}/benchmark_data.db");
+        [run(1), run(2)]
+    };
+    let compare = |files: &[String]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmark"));
+        command.current_dir(folder.path()).arg("compare").args(files).output().unwrap()
+    };
+    let output = compare(&[side("old", 2), side("new", 2)].concat());
+    let screen = text(&output.stdout);
+    assert!(screen.matches("Concurrency 2, 2 runs").count() == 2 && screen.contains("Welch"), "{screen}");
+    assert!(!screen.contains("not known"), "{screen}");
+    let output = compare(&["outputs/old".to_string()]);
+    assert!(text(&output.stderr).contains("parallel 1 / 2"), "{}", text(&output.stderr));
+    let output = compare(&side("old", 1));
+    assert!(text(&output.stdout).contains("B against A"), "two runs of one load alone: {}", text(&output.stdout));
+    let output = compare(&["outputs/old/parallel_1_number_4_run_1".to_string()]);
+    assert!(text(&output.stderr).contains("only one run"), "{}", text(&output.stderr));
+}
