@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::api::Dialect;
 use crate::api::endpoint::models_path;
+use crate::rig::calibration::Calibration;
 use crate::workload::Recipe;
 pub use crate::workload::arrivals::{Arrival, Schedule};
 
@@ -75,6 +76,8 @@ pub struct Plan {
     pub local: Option<LocalPlan>,
     /// Scrape the server's own metrics while the run goes on.
     pub server_metrics: Option<MetricsPage>,
+    /// What is known of this machine's own error at such a load; found by the caller, who knows the machine.
+    pub calibration: Option<Calibration>,
     pub report: Reporting,
     /// What was decided in the user's place and should be said once before the run.
     pub notes: Vec<String>,

@@ -224,6 +224,7 @@ fn start_collector(
         save: plan.save,
         arguments_json: plan.report.arguments_json.clone(),
         rig_json: rig::facts::Facts::look().to_json(),
+        calibration: plan.calibration.clone(),
         findings: plan.notes.iter().chain(&workload.notes).map(|note| Finding::note("plan", note.clone())).collect(),
     };
     let settings = CollectorSettings {

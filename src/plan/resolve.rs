@@ -120,6 +120,7 @@ impl Base<'_> {
             save: spec.save,
             local: self.local.clone(),
             server_metrics: metrics::page(spec, self.local.as_ref())?,
+            calibration: None,
             report: self.reporting(&load, number)?,
             workload,
             load,

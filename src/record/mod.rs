@@ -64,6 +64,8 @@ pub struct RequestRecord {
     pub cached_tokens: Option<u32>,
     pub reasoning_tokens: Option<u32>,
     pub token_source: TokenSource,
+    /// What the server itself states of this request's time.
+    pub server_times: Option<ServerTimes>,
     pub finish: Finish,
     /// SSE events with data, `[DONE]` included ("packages").
     pub events: u32,
@@ -122,6 +124,20 @@ pub enum TokenSource {
     Server,
     /// Counted here with the tokenizer, after the run.
     Tokenizer,
+}
+
+/// What a server states, inside its answer, of the time it took for one request. Lengths are nanoseconds of its own
+/// clock; what it leaves out is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerTimes {
+    /// Waiting before any work on it began. llama.cpp does not tell.
+    pub queue_ns: Option<u64>,
+    /// From the begin of the work to the first output token.
+    pub prefill_ns: Option<u64>,
+    /// From the first to the last output token.
+    pub decode_ns: Option<u64>,
+    /// Output tokens as the server counts them beside its times.
+    pub tokens: Option<u32>,
 }
 
 /// The finish reason a server gave.

@@ -5,13 +5,13 @@
 //! `inter_token_latencies` answers whatever `--save` kept and no gap is stored twice.
 
 /// Raised whenever a reader of the old tables would misread the new ones.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// Marks the file as ours in its header: "RMRK".
 pub const APPLICATION_ID: i64 = 0x524d_524b;
 
 /// The columns of `request` that hold a record, in the order in which writer and reader bind them.
-pub const REQUEST_COLUMNS: [&str; 43] = [
+pub const REQUEST_COLUMNS: [&str; 47] = [
     "idx",
     "phase",
     "worker",
@@ -55,6 +55,10 @@ pub const REQUEST_COLUMNS: [&str; 43] = [
     "raw",
     "output_events",
     "success",
+    "server_queue_ns",
+    "server_prefill_ns",
+    "server_decode_ns",
+    "server_tokens",
 ];
 
 /// Every table.
@@ -78,7 +82,9 @@ CREATE TABLE request (
   stamped_reads INTEGER NOT NULL, receive_lag_sum_ns INTEGER NOT NULL, receive_lag_max_ns INTEGER NOT NULL,
   received_bytes INTEGER NOT NULL,
   error TEXT, arrivals BLOB, body_id INTEGER REFERENCES body(id), text TEXT, reasoning TEXT, raw BLOB,
-  output_events INTEGER NOT NULL, success INTEGER NOT NULL
+  output_events INTEGER NOT NULL, success INTEGER NOT NULL,
+  -- What the server stated of its own time inside the answer.
+  server_queue_ns INTEGER, server_prefill_ns INTEGER, server_decode_ns INTEGER, server_tokens INTEGER
 );
 
 -- A worker's account of itself over one phase.
