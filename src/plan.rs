@@ -24,6 +24,7 @@ mod resolve;
 pub mod slo;
 mod spell;
 mod url;
+mod witness;
 mod workers;
 
 pub use data::trace_file;
@@ -33,6 +34,7 @@ pub use local::{LocalKind, LocalPlan};
 pub use metrics::MetricsPage;
 pub use resolve::{RigFacts, resolve};
 pub use url::{Endpoint, endpoint};
+pub use witness::WitnessPlan;
 
 /// One run, fully decided.
 #[derive(Clone, Debug)]
@@ -76,6 +78,8 @@ pub struct Plan {
     pub local: Option<LocalPlan>,
     /// Scrape the server's own metrics while the run goes on.
     pub server_metrics: Option<MetricsPage>,
+    /// A quiet thread that asks the server beside the load.
+    pub witness: Option<WitnessPlan>,
     /// What is known of this machine's own error at such a load; found by the caller, who knows the machine.
     pub calibration: Option<Calibration>,
     pub report: Reporting,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::engine::clock::Clock;
+use crate::engine::witness::Witness;
 use crate::engine::{Engine, EngineError, PhaseEnd, PhaseRequest};
 use crate::log::Log;
 use crate::plan::{Load, Plan};
@@ -103,7 +104,7 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     let (parcels, collected) = unbounded();
     let collector = start_collector(plan, &workload, watch, collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
-    let outcome = run_phases(&mut engine, plan, watch, collector.live(), &parcels, &mut notes);
+    let outcome = run_phases(&mut engine, (plan, &workload), watch, collector.live(), &parcels, &mut notes);
     notes.extend(engine.notes.iter().map(|note| Finding::note("engine", note.clone())));
     if let Some(text) = watch.local.and_then(Local::died) {
         notes.push(Finding::caution("server_died", format!("The server ended during the run: {text}")));
@@ -243,7 +244,7 @@ fn start_collector(
 
 fn run_phases(
     engine: &mut Engine,
-    plan: &Plan,
+    (plan, workload): (&Arc<Plan>, &Arc<Workload>),
     watch: &Watch<'_>,
     live: &Arc<Live>,
     parcels: &Sender<Parcel>,
@@ -272,9 +273,22 @@ fn run_phases(
         parcels: parcels.clone(),
     };
     let scraper = start_scraper(plan, watch, parcels, notes);
+    let witness = start_witness(plan, workload, parcels, notes);
     let outcome = run_phase(engine, request, watch, live, parcels);
+    witness.into_iter().for_each(Witness::finish);
     notes.extend(scraper.into_iter().flat_map(Scraper::finish));
     outcome
+}
+
+/// Starts the witness, where one was asked for; without it the run is as good.
+fn start_witness(
+    plan: &Arc<Plan>,
+    workload: &Arc<Workload>,
+    parcels: &Sender<Parcel>,
+    notes: &mut Vec<Finding>,
+) -> Option<Witness> {
+    let started = Witness::start(plan.witness?, plan.clone(), workload.clone(), parcels.clone());
+    started.map_err(|error| notes.push(Finding::note("witness", format!("There is no witness: {error}.")))).ok()
 }
 
 /// Starts to look at the server, where there is something to see; trouble with that is only a note.

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::progress::Bars;
-use super::{Early, files, interrupt, status};
+use super::{Early, calibration, files, interrupt, status};
 use crate::engine::tls;
 use crate::log::Log;
 use crate::mock::Mock;
@@ -39,6 +39,7 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     let trace = trace_file(spec).map(|(path, flag)| trace::read(path, flag)).transpose();
     facts.trace = trace.map_err(|error| mistake(error.to_string()))?.map(Arc::new);
     let (mut plans, mock) = decide(spec, &facts).map_err(mistake)?;
+    calibration::attach(spec, &mut plans).map_err(mistake)?;
     plans[0].notes.extend(proxy_note(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())));
     let root = plans[0].report.root.clone();
     let exports = plans[0].report.exports.clone();

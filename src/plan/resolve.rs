@@ -7,7 +7,7 @@ use super::slo;
 use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
-use super::{LocalPlan, api, data, endpoint, export, folder, local, metrics, root_folder};
+use super::{LocalPlan, api, data, endpoint, export, folder, local, metrics, root_folder, witness};
 use crate::api::endpoint::Api;
 use crate::api::query_template::QueryTemplate;
 use crate::spec::{Spec, mask, masked_url};
@@ -88,6 +88,7 @@ impl Base<'_> {
         let spec = self.spec;
         let warmup_requests = warmup(spec, number)?;
         let cores = cores(spec, &self.facts.allowed_cores, load.parallel(), self.target.mock.is_some(), notes)?;
+        let witness = witness::plan(spec, &self.facts.allowed_cores, &cores, load.parallel(), notes)?;
         let mut workload = self.workload.clone();
         workload.needed = number.map(|number| number.saturating_add(warmup_requests));
         if spec.cold && load.parallel().is_none() {
@@ -120,6 +121,7 @@ impl Base<'_> {
             save: spec.save,
             local: self.local.clone(),
             server_metrics: metrics::page(spec, self.local.as_ref())?,
+            witness,
             calibration: None,
             report: self.reporting(&load, number)?,
             workload,

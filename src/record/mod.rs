@@ -113,6 +113,8 @@ pub enum Phase {
     Warmup,
     #[default]
     Measured,
+    /// Beside the measured requests; see [`crate::engine::witness`].
+    Witness,
 }
 
 /// Where token counts come from.

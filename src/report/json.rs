@@ -23,6 +23,7 @@ pub fn summary(s: &Summary) -> Json {
     out.insert("Steady part".to_string(), steady(s));
     out.insert("Client".to_string(), client(s));
     out.insert("Own error".to_string(), super::own_error::json(s));
+    out.insert("Witness".to_string(), super::witness::json(s));
     out.insert("SLO".to_string(), slo(s));
     if !s.speed.is_empty() {
         out.insert("Speed benchmark".to_string(), speed(s));

@@ -7,6 +7,7 @@ pub mod html;
 pub mod join;
 pub mod json;
 pub mod language;
+pub mod load_shape;
 pub mod merge;
 pub mod overview;
 pub mod own_error;
@@ -14,6 +15,7 @@ pub mod rows;
 pub mod screen;
 pub mod server;
 pub mod table;
+pub mod witness;
 pub mod workload;
 
 use std::path::Path;
@@ -48,6 +50,11 @@ pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     let totals = Totals::of(&gathered);
     let (mut summary, samples) = Summary::with_samples(&run, gathered);
     summary.server_use = usage::of(&looks);
+    if run.facts.witness > 0 {
+        let mut seen = Gathered::default();
+        reader.each_block(Phase::Witness, Detail::Figures, |block| seen.add(block))?;
+        summary = summary.witnessed(&samples, seen);
+    }
     if let Some(window) = names::window(&scrapes, &run.facts.model) {
         summary = summary.beside(&totals, &window);
     }

@@ -2,7 +2,7 @@
 
 use super::rows::{self, Value};
 use super::table::{Align, Table, cut, number, wrap};
-use super::{join, own_error, server};
+use super::{join, own_error, server, witness};
 use crate::plan::slo::Criterion;
 use crate::record::finding::{Finding, Severity};
 use crate::stats::Summary;
@@ -30,6 +30,7 @@ pub fn render(s: &Summary, width: usize) -> String {
     out.push_str("\nClient's own figures:\n");
     out.push_str(&client_table(s).render());
     out.push_str(&own_error::text(s, width));
+    out.push_str(&witness::text(s, width));
     out.push_str(&server::text(s, width));
     out.push_str(&join::text(s, width));
     out.push_str(&findings(s, width, "\nFindings:", |severity| severity != Severity::Void));

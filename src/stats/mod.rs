@@ -17,6 +17,7 @@ pub mod slo;
 pub mod speed;
 pub mod steady;
 pub mod summary;
+pub mod witness;
 
 pub use crate::record::finding::{Finding, Severity};
 pub use summary::Summary;

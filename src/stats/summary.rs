@@ -9,6 +9,7 @@ use super::quantile::{LEVELS, Series};
 use super::reconcile::{self, Reconciliation, Totals};
 use super::slo::Verdict;
 use super::speed::{self, SpeedRow};
+use super::witness::{self, Witness};
 use crate::plan::slo;
 use crate::record::facts::{RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
@@ -42,6 +43,8 @@ pub struct Summary {
     pub own_error: OwnError,
     /// Each request beside the server's own times for it; `None` when it told none.
     pub join: Option<Join>,
+    /// The load beside the witness; `None` without one.
+    pub witness: Option<Witness>,
     /// Rows of the speed benchmark; empty for other datasets.
     pub speed: Vec<SpeedRow>,
     /// Most GPU memory the server held, GiB, where it is on this machine and was watched.
@@ -217,6 +220,7 @@ impl Summary {
             client: client(&run.facts, &gathered, &workers),
             own_error: own_error::of(&run.facts, stamp, &workers, &ok, &gaps),
             join: None,
+            witness: None,
             speed: if speed::is_speed_benchmark(&run.facts.dataset) {
                 speed::rows(&gathered.samples)
             } else {
@@ -248,6 +252,15 @@ impl Summary {
         self.findings.extend(reconcile::findings(&compared));
         self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         self.server = Some(compared);
+        self
+    }
+
+    /// The same summary beside what a witness saw; `load` are the measured requests.
+    pub fn witnessed(mut self, load: &[Sample], seen: Gathered) -> Summary {
+        let witness = witness::of(&self, load, seen);
+        self.findings.extend(witness::findings(&witness));
+        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        self.witness = Some(witness);
         self
     }
 

@@ -249,7 +249,8 @@ impl Workload {
         let count = self.bodies.len() as u64;
         let place = match phase {
             Phase::Preflight => return &self.preflight,
-            Phase::Warmup => count - 1 - index % count,
+            // From the end: the prompts that the measured requests come to last, so that no cache of theirs helps.
+            Phase::Warmup | Phase::Witness => count - 1 - index % count,
             Phase::Measured => index % count,
         };
         &self.bodies[place as usize]
@@ -268,6 +269,7 @@ fn letter(phase: Phase) -> char {
         Phase::Preflight => 'p',
         Phase::Warmup => 'w',
         Phase::Measured => 'm',
+        Phase::Witness => 'x',
     }
 }
 

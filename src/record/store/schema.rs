@@ -107,6 +107,9 @@ CREATE TABLE finding (severity TEXT NOT NULL, code TEXT NOT NULL, text TEXT NOT 
 
 -- The server's own metrics over time.
 CREATE TABLE server_sample (at_ns INTEGER NOT NULL, name TEXT NOT NULL, labels TEXT NOT NULL, value REAL NOT NULL);
+
+-- The requests of the witness, which are in no figure of the run.
+CREATE VIEW witness AS SELECT * FROM request WHERE phase = 'witness';
 ";
 
 /// The measured requests in evalscope's column names: seconds, Unix times, `success` 1 or 0, JSON where a list is
