@@ -35,7 +35,7 @@ pub struct CalibrateArgs {
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, requires = "calibrate", help_heading = CALIBRATION)]
     parallel: Option<u32>,
     /// Requests per second
-    #[arg(long, value_name = "R", value_parser = values::number, requires = "calibrate", help_heading = CALIBRATION)]
+    #[arg(long, value_name = "R", allow_negative_numbers = true, value_parser = values::number, requires = "calibrate", help_heading = CALIBRATION)]
     rate: Option<f64>,
     /// Bytes of an event on the wire [default: as the built-in server writes them, about 190]
     #[arg(long, value_name = "BYTES", value_parser = values::count::<u32>, requires = "calibrate", help_heading = CALIBRATION)]

@@ -221,7 +221,7 @@ fn end(shared: &Shared, line: &mut Line, at: Tick, reuse: bool) {
 fn spread(ns: u64, index: u64) -> u64 {
     // The golden ratio's multiples fill the interval as evenly as any do.
     let place = index.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-    ns / 2 + (u128::from(ns) * u128::from(place) >> 32) as u64
+    ns / 2 + ((u128::from(ns) * u128::from(place)) >> 32) as u64
 }
 
 fn keep(shared: &Shared, line: &Line, end: Tick) {
