@@ -69,3 +69,17 @@ fn trouble_of_the_witness_is_a_note_and_none_of_the_run() {
     let notes = found["Findings"].to_string();
     assert!(found["Witness"]["failed"] == 0 || notes.contains("of the witness failed"), "{notes}");
 }
+
+#[test]
+fn the_servers_counts_have_its_requests_in_them() {
+    if !has_spare_core() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    perf(folder.path(), "", &["-n", "100", "--witness", "1", "--server-metrics"]);
+    let found = summary(folder.path(), "parallel_4_number_100");
+    let counts = found["server"]["counts"].as_array().unwrap();
+    // One that was on its way at the end may be counted or not.
+    assert!(counts.len() == 3 && counts.iter().all(|count| count["equal"] != false), "{counts:#?}");
+    assert!(counts[0]["client"].as_u64().unwrap() > 100, "{counts:#?}");
+}

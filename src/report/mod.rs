@@ -47,12 +47,13 @@ pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     reader.each_block(Phase::Measured, Detail::Figures, |block| gathered.add(block))?;
     let looks = reader.server_samples()?;
     let scrapes = metrics::scrapes(&looks);
-    let totals = Totals::of(&gathered);
+    let mut totals = Totals::of(&gathered);
     let (mut summary, samples) = Summary::with_samples(&run, gathered);
     summary.server_use = usage::of(&looks);
     if run.facts.witness > 0 {
         let mut seen = Gathered::default();
         reader.each_block(Phase::Witness, Detail::Figures, |block| seen.add(block))?;
+        totals = totals.with_witness(&seen);
         summary = summary.witnessed(&samples, seen);
     }
     if let Some(window) = names::window(&scrapes, &run.facts.model) {

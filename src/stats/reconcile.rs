@@ -150,6 +150,20 @@ impl Totals {
     }
 }
 
+impl Totals {
+    /// Counts the requests of a witness as well, which the server cannot tell from the others.
+    pub fn with_witness(mut self, witness: &Gathered) -> Totals {
+        let more = Totals::of(witness);
+        let sum = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
+        self.ok += more.ok;
+        self.others += more.others;
+        self.input_tokens = sum(self.input_tokens, more.input_tokens);
+        self.output_tokens = sum(self.output_tokens, more.output_tokens);
+        self.cached_tokens += more.cached_tokens;
+        self
+    }
+}
+
 /// Holds a run against what its server said of itself in the same time.
 pub fn of(s: &Summary, totals: &Totals, window: &Window) -> Reconciliation {
     let histogram = |quantity| window.histograms.get(&quantity);
@@ -293,7 +307,8 @@ fn not_judged(s: &Summary, quantity: Quantity, c: &Compared, meaning: Meaning) -
     if (client - server).abs() <= COUNT_TOLERANCE * client.max(server) {
         return None;
     }
-    let counts = format!("{} here, {} there", c.client_count, c.server_count);
+    let beside = if s.facts.witness > 0 { ", the witness's among them" } else { "" };
+    let counts = format!("{} here, {} there{beside}", c.client_count, c.server_count);
     Some(match quantity {
         Quantity::Itl => format!("{counts}: the events are not the server's tokens"),
         _ => format!("{counts}: they are not the same requests"),
