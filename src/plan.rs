@@ -10,6 +10,7 @@ use self::proxy::Proxy;
 use crate::api::Dialect;
 use crate::api::endpoint::models_path;
 use crate::protocol::tunnel::connect_request;
+use crate::rig::calibration::Calibration;
 use crate::workload::Recipe;
 pub use crate::workload::arrivals::{Arrival, Schedule};
 
@@ -30,6 +31,7 @@ mod spell;
 mod turns;
 mod url;
 mod visual;
+mod witness;
 mod workers;
 
 pub use data::{is_program, trace_file};
@@ -41,6 +43,7 @@ pub use metrics::MetricsPage;
 pub use resolve::{RigFacts, resolve};
 pub use url::{Endpoint, endpoint};
 pub use visual::{LOCAL, Service, VisualPlan, service};
+pub use witness::WitnessPlan;
 
 /// One run, fully decided.
 #[derive(Clone, Debug)]
@@ -84,6 +87,10 @@ pub struct Plan {
     pub local: Option<LocalPlan>,
     /// Scrape the server's own metrics while the run goes on.
     pub server_metrics: Option<MetricsPage>,
+    /// A quiet thread that asks the server beside the load.
+    pub witness: Option<WitnessPlan>,
+    /// What is known of this machine's own error at such a load; found by the caller, who knows the machine.
+    pub calibration: Option<Calibration>,
     pub report: Reporting,
     /// What was decided in the user's place and should be said once before the run.
     pub notes: Vec<String>,

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::api::Dialect;
 use crate::engine::clock::Clock;
+use crate::engine::witness::Witness;
 use crate::engine::{Engine, EngineError, PhaseEnd, PhaseRequest};
 use crate::log::Log;
 use crate::plan::{Load, Plan, PlanError, Save};
@@ -111,7 +112,7 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     let series = watch.visualizer.as_ref().map(|feed| feed.series(plan));
     let collector = start_collector(plan, &workload, watch, series.clone(), collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
-    let outcome = run_phases(&mut engine, plan, &workload, watch, collector.live(), &parcels, &mut notes);
+    let outcome = run_phases(&mut engine, (plan, &workload), watch, collector.live(), &parcels, &mut notes);
     notes.extend(engine.notes.iter().map(|note| Finding::note("engine", note.clone())));
     if let Some(text) = watch.local.and_then(Local::died) {
         notes.push(Finding::caution("server_died", format!("The server ended during the run: {text}")));
@@ -254,6 +255,7 @@ fn start_collector(
         save: if plan.keeps_raw() { Save::Full } else { plan.save },
         arguments_json: plan.report.arguments_json.clone(),
         rig_json: rig::facts::Facts::look().to_json(),
+        calibration: plan.calibration.clone(),
         findings: plan.notes.iter().chain(&workload.notes).map(|note| Finding::note("plan", note.clone())).collect(),
     };
     let settings = CollectorSettings {
@@ -286,8 +288,7 @@ fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
 
 fn run_phases(
     engine: &mut Engine,
-    plan: &Plan,
-    workload: &Workload,
+    (plan, workload): (&Arc<Plan>, &Arc<Workload>),
     watch: &Watch<'_>,
     live: &Arc<Live>,
     parcels: &Sender<Parcel>,
@@ -316,9 +317,22 @@ fn run_phases(
         parcels: parcels.clone(),
     };
     let scraper = start_scraper(plan, watch, parcels, notes);
+    let witness = start_witness(plan, workload, parcels, notes);
     let outcome = run_phase(engine, request, workload, watch, live, parcels);
+    witness.into_iter().for_each(Witness::finish);
     notes.extend(scraper.into_iter().flat_map(Scraper::finish));
     outcome
+}
+
+/// Starts the witness, where one was asked for; without it the run is as good.
+fn start_witness(
+    plan: &Arc<Plan>,
+    workload: &Arc<Workload>,
+    parcels: &Sender<Parcel>,
+    notes: &mut Vec<Finding>,
+) -> Option<Witness> {
+    let started = Witness::start(plan.witness?, plan.clone(), workload.clone(), parcels.clone());
+    started.map_err(|error| notes.push(Finding::note("witness", format!("There is no witness: {error}.")))).ok()
 }
 
 /// Starts to look at the server, where there is something to see; trouble with that is only a note.

@@ -143,6 +143,10 @@ pub struct Spec {
     /// Core numbers, or empty.
     pub cores: Vec<usize>,
     pub spin: bool,
+    /// The file of calibrations, or `none`; not given: the one in the user's cache.
+    pub calibration: Option<PathBuf>,
+    /// Connections of the witness; 0: none.
+    pub witness: u32,
     pub cold: bool,
     pub source_address: Vec<IpAddr>,
     #[serde(skip)]
@@ -270,6 +274,8 @@ impl Default for Spec {
             workers: None,
             cores: Vec::new(),
             spin: false,
+            calibration: None,
+            witness: 0,
             cold: false,
             source_address: Vec::new(),
             force_fallback: false,

@@ -150,3 +150,47 @@ fn the_page_shows_what_the_server_said() {
     }
     assert!(!page.contains("there<") && !page.contains("looks over"), "the server's part is in Chinese");
 }
+
+/// What the summary says of the requests beside the server's own times.
+fn joined(mock: &str) -> (Value, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = perf(folder.path(), mock, &[]);
+    let path = folder.path().join("run/parallel_2_number_40/benchmark_summary.json");
+    let summary: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    (summary["server_requests"].clone(), String::from_utf8(output.stdout).unwrap())
+}
+
+fn verdict<'a>(joined: &'a Value, name: &str) -> &'a Value {
+    &joined["times"].as_array().unwrap().iter().find(|time| time["name"] == name).unwrap()["verdict"]
+}
+
+#[test]
+fn honest_times_in_the_answers_are_consistent_request_by_request() {
+    for (form, with_queue) in [("&timings=vllm", true), ("&timings=llamacpp&finish=own", false)] {
+        let consistent = (0..5).any(|_| {
+            let (joined, text) = joined(form);
+            assert_eq!(joined["requests"], 40, "{joined:#}");
+            assert_eq!(joined["with_queue"], with_queue);
+            assert!(text.contains("Request by request"), "{text}");
+            // The server's time lies within ours.
+            assert!(joined["times"][0]["difference_s"]["min"].as_f64().unwrap() > -20e-6, "{joined:#}");
+            verdict(&joined, "TTFT") == "consistent" && verdict(&joined, "TPOT") == "consistent"
+        });
+        assert!(consistent, "{form}");
+    }
+    assert_eq!(joined("").0, Value::Null);
+}
+
+#[test]
+fn a_lie_in_the_answers_is_found_request_by_request() {
+    let (longer, text) = joined("&timings=vllm&lie=5ms");
+    assert_eq!((verdict(&longer, "TTFT"), verdict(&longer, "TPOT")), (&"apart".into(), &"apart".into()), "{longer:#}");
+    assert!(text.contains("longer there"), "{text}");
+    let (shorter, text) = joined("&timings=vllm&lie=-5ms");
+    assert_eq!(
+        (verdict(&shorter, "TTFT"), verdict(&shorter, "TPOT")),
+        (&"apart".into(), &"apart".into()),
+        "{shorter:#}"
+    );
+    assert!(text.contains("longer here"), "{text}");
+}

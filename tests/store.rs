@@ -54,6 +54,12 @@ fn full_record(block: &mut Block) -> RequestRecord {
         output_tokens: Some(2),
         cached_tokens: Some(3),
         reasoning_tokens: Some(4),
+        server_times: Some(ringmark::record::ServerTimes {
+            queue_ns: Some(0),
+            prefill_ns: Some(7_000_000),
+            decode_ns: None,
+            tokens: Some(3),
+        }),
         token_source: TokenSource::Tokenizer,
         finish: Finish::ToolCalls,
         events: 5,

@@ -6,7 +6,7 @@ use crate::protocol::http1::Head;
 use crate::protocol::response::{Eof, Piece, Progress, Response};
 use crate::protocol::sse::Event;
 use crate::protocol::{WireError, json};
-use crate::record::{Failure, Finish, Outcome};
+use crate::record::{Failure, Finish, Outcome, ServerTimes};
 use crate::time::Tick;
 
 /// Of the body of an error status, so much is kept to find the server's words in, bytes.
@@ -51,6 +51,8 @@ pub struct Seen {
     /// Bytes of the response, head and framing included.
     pub received_bytes: u64,
     pub usage: Usage,
+    /// What the server states of its own time for the one answer there is.
+    pub times: Option<ServerTimes>,
     pub finish: Finish,
     /// Answer text (UTF-8) of all choices in order of arrival; refusals too, tool calls not.
     pub text: Vec<u8>,
@@ -297,6 +299,8 @@ struct Reading {
     drained: usize,
     /// The stream said that it is over: a finish reason, a usage that closes it, a last event, or `[DONE]`.
     ended: bool,
+    /// Times have been stated at the end of a choice.
+    timed: bool,
     /// Usage stood beside a choice: it closes the stream unless more output follows, for then it is a running count.
     usage_beside_choice: bool,
 }
@@ -309,6 +313,7 @@ impl Reading {
         self.failure = None;
         self.drained = 0;
         self.ended = false;
+        self.timed = false;
         self.usage_beside_choice = false;
     }
 
@@ -432,6 +437,13 @@ impl Reading {
             if options.dialect.usage_ends_stream() {
                 self.ended |= meaning.choices == 0;
                 self.usage_beside_choice = true;
+            }
+        }
+        if let Some(times) = meaning.times {
+            // Of several answers to one request each states its own; running times beside a token are not the whole.
+            if meaning.finish.is_some() || meaning.choices == 0 {
+                seen.times = if self.timed { None } else { Some(times) };
+                self.timed = true;
             }
         }
         self.ended |= meaning.ended;

@@ -1,7 +1,7 @@
 //! Dialects: how a request is written and what an event of the response means, one dialect a file.
 
 use crate::protocol::json::{self, Step, Value};
-use crate::record::Finish;
+use crate::record::{Finish, ServerTimes};
 
 pub mod answer;
 pub mod anthropic;
@@ -20,6 +20,7 @@ pub mod render;
 pub mod rerank;
 pub mod responses;
 pub mod template;
+pub mod times;
 pub mod words;
 
 use custom::CustomApi;
@@ -129,6 +130,8 @@ pub struct Meaning<'a> {
     /// Reasoning text, unescaped.
     pub reasoning: std::borrow::Cow<'a, str>,
     pub usage: Option<Usage>,
+    /// What the server states of its own time.
+    pub times: Option<ServerTimes>,
     /// The finish reason, when one stands in it.
     pub finish: Option<Finish>,
     /// It says that the stream is over.

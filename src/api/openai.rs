@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::times::{read_metrics, read_timings};
 use super::{Meaning, Place, Usage, member, words};
 use crate::protocol::json::{self, Value};
 use crate::record::Finish;
@@ -18,6 +19,8 @@ pub fn read<'a>(value: Value<'_, 'a>, read_choice: impl Fn(Value<'_, 'a>, &mut M
                 }
             }
             "usage" if !json::is_null(member) => meaning.usage = Some(read_usage(member)),
+            "metrics" => meaning.times = read_metrics(member),
+            "timings" => meaning.times = read_timings(member),
             "error" if is_error(member) => meaning.error = Some(words::of_error(member)),
             "object" if json::text(member) == Some("error") => {
                 meaning.error.get_or_insert_with(|| words::of_error(value));

@@ -90,6 +90,7 @@ fn read_response<'a>(response: Value<'_, 'a>, with_output: bool, meaning: &mut M
         match key {
             "output" if with_output => json::elements(value).for_each(|item| read_item(item, meaning)),
             "usage" if !json::is_null(value) => meaning.usage = Some(read_usage(value)),
+            "metrics" => meaning.times = super::times::read_metrics(value),
             "error" if is_error(value) => meaning.error = Some(words::of_error(value)),
             _ => {}
         }

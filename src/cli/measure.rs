@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::progress::Bars;
-use super::{Early, fetch, files, interrupt, search, status, visual};
+use super::{Early, calibration, fetch, files, interrupt, search, status, visual};
 use crate::engine::tls;
 use crate::log::Log;
 use crate::mock::Mock;
@@ -46,7 +46,8 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     let first = search.as_ref().map_or_else(|| spec.clone(), |search| search.spec_at(spec, search.space.start));
     let bars = Bars::new(spec.quiet);
     let found = fetch::hub_files(&first, &mut facts, &bars).map_err(mistake)?;
-    let (plans, mock) = decide(&first, &facts).map_err(mistake)?;
+    let (mut plans, mock) = decide(&first, &facts).map_err(mistake)?;
+    calibration::attach(spec, &mut plans).map_err(mistake)?;
     let root = plans[0].report.root.clone();
     let exports = plans[0].report.exports.clone();
     let log = open_log(spec, &root, &bars).map_err(mistake)?;

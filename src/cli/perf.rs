@@ -311,6 +311,13 @@ pub struct PerfArgs {
     /// Busy polling: sends closer to schedule for a whole core of each worker
     #[arg(long, help_heading = CLIENT)]
     spin: bool,
+    /// File of calibrations made by 'ringmark rig --calibrate'; none: use none [default: the one in the user's cache]
+    #[arg(long, value_name = "FILE", help_heading = CLIENT)]
+    calibration: Option<PathBuf>,
+    /// Watch from outside: a quiet thread on a core without workers, with N connections of its own, whose figures are
+    /// compared with those of the load and enter none of them
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u32>, help_heading = CLIENT)]
+    witness: u32,
     /// Local addresses to connect from [default: the kernel's choice; on loopback as many as needed]
     #[arg(long, value_name = "IP", num_args = 1.., help_heading = CLIENT)]
     source_address: Vec<IpAddr>,
@@ -422,6 +429,8 @@ impl From<PerfArgs> for Spec {
             workers: args.workers,
             cores: args.cores.into_iter().flat_map(|cores| cores.0).collect(),
             spin: args.spin,
+            calibration: args.calibration,
+            witness: args.witness,
             cold: args.cold,
             source_address: args.source_address,
             force_fallback: args.force_fallback,

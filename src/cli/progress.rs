@@ -179,7 +179,7 @@ impl Shown {
 
 fn label(phase: Phase) -> Option<&'static str> {
     match phase {
-        Phase::Preflight => None,
+        Phase::Preflight | Phase::Witness => None,
         Phase::Warmup => Some("Warmup"),
         Phase::Measured => Some("Processing"),
     }

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::calibration::{self, CalibrateArgs};
 use super::measure::screen_width;
 use super::{Early, status};
 use crate::report::table::{Align, Table, cut, number, wrap};
@@ -15,11 +16,13 @@ use crate::time::format_ns;
 #[derive(Args, Debug)]
 pub struct RigArgs {
     /// Only look at the machine: leave out the one-second measurement against the built-in server
-    #[arg(long)]
+    #[arg(long, conflicts_with = "calibrate")]
     pub no_roofline: bool,
     /// Everything as JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub calibrate: CalibrateArgs,
 }
 
 /// Columns that a value may take in the table.
@@ -27,6 +30,9 @@ const VALUE_WIDTH: usize = 60;
 
 /// Looks, measures, and prints what was found.
 pub fn show(args: &RigArgs) -> Result<u8, Early> {
+    if args.calibrate.calibrate {
+        return calibration::run(&args.calibrate, args.json);
+    }
     let facts = Facts::look();
     let support = roofline::probe();
     let mut checks = checks::of(&facts);

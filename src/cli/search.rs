@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::measure::{FILE_WIDTH, append, screen_width, write_html};
-use super::{status, visual};
+use super::{calibration, status, visual};
 use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError, RigFacts, resolve, suffix_of_run};
 use crate::report::{overview, screen, search as report};
@@ -57,6 +57,8 @@ fn plan_of(
         plan = resolve(&at, facts)?.remove(0);
     }
     plan.target = first.target.clone();
+    // A calibration fits a load. Trouble with the file was said of the first plan.
+    let _ = calibration::attach(&at, std::slice::from_mut(&mut plan));
     plan.notes = if value == search.space.start { first.notes.clone() } else { Vec::new() };
     Ok(plan)
 }

@@ -164,6 +164,7 @@ fn keep(worker: &Worker, lane: u32, slot: u32, job: Job, times: Times, turn: Opt
         cached_tokens: usage.cached_tokens,
         reasoning_tokens: usage.reasoning_tokens,
         token_source: if usage.output_tokens.is_some() { TokenSource::Server } else { TokenSource::Unknown },
+        server_times: seen.times,
         finish: seen.finish,
         events: seen.events,
         coalesced: seen.coalesced,

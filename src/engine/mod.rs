@@ -18,6 +18,7 @@ pub mod pump;
 pub mod telemetry;
 pub mod tls;
 pub mod transport;
+pub mod witness;
 pub mod worker;
 
 use std::sync::Arc;

@@ -5,12 +5,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::pin::pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use monoio::net::UnixStream;
 
-use super::core::{Core, Setup, Wait, Worker};
+use super::core::{Core, Wait, Worker};
 use super::inbox::Inbox;
 use super::inbox::socket::{Connecting, connect_tcp, connect_unix, send, take_error};
 use super::pool::State;
@@ -60,7 +60,7 @@ pub async fn open(worker: &Worker, lane: u32) -> Result<Opened, NotOpened> {
 async fn connect_any(worker: &Worker, lane: u32, addresses: &[SocketAddr]) -> Result<OwnedFd, NotOpened> {
     let mut last = NotOpened { failure: Failure::Connect, text: "the target has no address".to_string() };
     for address in addresses {
-        let source = source_address(&worker.setup, *address);
+        let source = source_address(&worker.setup.plan.source_addresses, &worker.setup.connections, *address);
         let made = match connect_tcp(*address, source) {
             Ok(connecting) => finish_connecting(worker, lane, connecting).await,
             Err(error) => Err(refused(&error, &address.to_string())),
@@ -76,9 +76,8 @@ async fn connect_any(worker: &Worker, lane: u32, addresses: &[SocketAddr]) -> Re
 
 /// The local address for the next connection: one given with `--source-address`, in turn; on loopback 127.0.0.x by
 /// itself once one address has used half of its ports.
-fn source_address(setup: &Setup, to: SocketAddr) -> Option<IpAddr> {
-    let number = setup.connections.fetch_add(1, Ordering::Relaxed);
-    let given = &setup.plan.source_addresses;
+pub(super) fn source_address(given: &[IpAddr], opened: &AtomicU64, to: SocketAddr) -> Option<IpAddr> {
+    let number = opened.fetch_add(1, Ordering::Relaxed);
     if !given.is_empty() {
         return Some(given[(number / PER_SOURCE) as usize % given.len()]);
     }

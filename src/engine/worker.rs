@@ -17,7 +17,7 @@ use super::pool::Pool;
 use super::pump::{open_ahead, run_lanes};
 use super::telemetry::Telemetry;
 use crate::api::answer::AnswerOptions;
-use crate::plan::{Load, Save};
+use crate::plan::{Load, Plan, Save};
 use crate::record::{Block, WorkerReport};
 use crate::rig;
 use crate::time::Tick;
@@ -124,7 +124,7 @@ impl Host {
         let (nowhere, _) = crossbeam_channel::unbounded();
         let idle = PhaseState::new(PhasePlan::none(nowhere.clone()), &setup, Tick(0), number, count);
         let outbox = Outbox::new(number, nowhere, links.empties.clone());
-        let pool = Pool::new(answer_options(&setup));
+        let pool = Pool::new(answer_options(&setup.plan));
         let core = RefCell::new(Core::new(Clock::new(), inbox, pool, outbox, idle));
         let worker = Rc::new(Worker { core, setup, number, count });
         Ok(Host { runtime, worker, core_number: None, notes, opened_before: 0, shortages_before: 0 })
@@ -190,13 +190,14 @@ fn legacy_runtime() -> io::Result<AnyRuntime> {
     Ok(AnyRuntime::Legacy(Box::new(RuntimeBuilder::<LegacyDriver>::new().build()?)))
 }
 
-fn answer_options(setup: &Setup) -> AnswerOptions {
+/// How answers of a plan are read.
+pub(super) fn answer_options(plan: &Plan) -> AnswerOptions {
     AnswerOptions {
-        dialect: setup.plan.dialect,
-        stream: setup.plan.stream,
+        dialect: plan.dialect,
+        stream: plan.stream,
         // The next turn of a conversation says the answer again, kept or not.
-        keep_text: setup.plan.save != Save::Metrics || setup.workload.conversations.is_some(),
-        keep_raw: setup.plan.keeps_raw() || setup.plan.report.debug,
+        keep_text: plan.save != Save::Metrics || plan.workload.source.is_conversations(),
+        keep_raw: plan.keeps_raw() || plan.report.debug,
         max_event_bytes: MAX_EVENT_BYTES,
     }
 }

@@ -38,7 +38,9 @@ pub struct Config {
     /// Requests served at once, the others wait; 0: no limit.
     pub max_running: u32,
     pub faults: Vec<Fault>,
-    /// `/metrics` states its latencies longer by this, nanoseconds (shorter when negative).
+    /// The times of each request that a stream states beside its usage.
+    pub timings: TimingsStyle,
+    /// `/metrics` and those times state latencies longer by this, nanoseconds (shorter when negative).
     pub lie_ns: i64,
     /// Busy polling, for exact send instants.
     pub spin: bool,
@@ -69,6 +71,7 @@ impl Default for Config {
             tool_calls: false,
             max_running: 0,
             faults: Vec::new(),
+            timings: TimingsStyle::Off,
             lie_ns: 0,
             spin: false,
             keep: 200_000,
@@ -97,6 +100,16 @@ pub enum UsageStyle {
     Never,
     /// In the chunk with the finish reason, always (transformers).
     WithLast,
+}
+
+/// Whose form the times of a request have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimingsStyle {
+    Off,
+    /// `metrics`
+    Vllm,
+    /// `timings`
+    LlamaCpp,
 }
 
 /// When the response head is sent.
@@ -207,7 +220,8 @@ pub const KEYS: &[Key] = &[
         "",
         "trouble for all, some, or every K-th request; may be repeated",
     ),
-    key("lie", "TIME", "0", "/metrics states latencies longer by this; may be negative"),
+    key("timings", "off, vllm, llamacpp", "off", "the times of each request, stated in a stream beside its usage"),
+    key("lie", "TIME", "0", "/metrics and timings state latencies longer by this; may be negative"),
     key("spin", "on, off", "off", "busy polling, for exact send instants"),
     key("keep", "INT", "200000", "requests whose truth is kept"),
 ];
@@ -259,6 +273,7 @@ impl Config {
             "tool_calls" => self.tool_calls = switch(name, value)?,
             "max_running" => self.max_running = integer(name, value, 0, u64::from(u32::MAX))? as u32,
             "fault" => self.faults.push(Fault::scan(value)?),
+            "timings" => self.timings = one_of(name, value, TIMINGS_STYLES)?,
             "lie" => self.lie_ns = signed_ns(value).map_err(named)?,
             "spin" => self.spin = switch(name, value)?,
             "keep" => self.keep = integer(name, value, 0, u64::from(u32::MAX))? as usize,
@@ -283,6 +298,9 @@ const USAGE_STYLES: &[(&str, UsageStyle)] = &[
     ("never", UsageStyle::Never),
     ("with_last", UsageStyle::WithLast),
 ];
+
+const TIMINGS_STYLES: &[(&str, TimingsStyle)] =
+    &[("off", TimingsStyle::Off), ("vllm", TimingsStyle::Vllm), ("llamacpp", TimingsStyle::LlamaCpp)];
 
 fn known_keys() -> String {
     KEYS.iter().map(|key| key.name).collect::<Vec<_>>().join(", ")

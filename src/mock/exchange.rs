@@ -9,6 +9,7 @@ use super::render::{Last, Shape, usage_json};
 use super::truth::{End, Truth};
 use crate::time::Tick;
 
+mod times;
 mod trouble;
 
 /// A response on its way.
@@ -283,7 +284,7 @@ impl Exchange {
             return Last::default();
         }
         let usage =
-            (ends_all && config.usage == UsageStyle::WithLast).then(|| usage_json(config, &self.asked, self.total));
+            (ends_all && config.usage == UsageStyle::WithLast).then(|| self.usage_and_times(config, self.total));
         Last { finish: Some(self.finish), usage }
     }
 
@@ -292,7 +293,7 @@ impl Exchange {
         let with_last = config.usage == UsageStyle::WithLast;
         let own =
             config.usage == UsageStyle::Always || (config.usage == UsageStyle::OnRequest && self.asked.include_usage);
-        let usage = usage_json(config, &self.asked, self.sent);
+        let usage = self.usage_and_times(config, self.sent);
         let named = !matches!(self.asked.endpoint, Endpoint::Chat | Endpoint::Completions);
         self.truth.usage_sent = if named { config.usage != UsageStyle::Never } else { with_last || own };
         let in_last = (config.usage != UsageStyle::Never).then_some(usage.as_str());
@@ -318,6 +319,15 @@ impl Exchange {
             }
         }
         http::write_end(out, self.framing);
+    }
+
+    /// The value of `usage`, and what follows it in the same object.
+    fn usage_and_times(&self, config: &Config, tokens: u32) -> String {
+        let times = match self.asked.endpoint {
+            Endpoint::Chat | Endpoint::Completions => self.stated_times(config),
+            _ => String::new(),
+        };
+        usage_json(config, &self.asked, tokens) + &times
     }
 
     fn finish_chunks(&self, out: &mut Vec<u8>, usage: Option<String>) {

@@ -34,7 +34,9 @@ mod tally;
 mod truth;
 
 pub use asked::Endpoint;
-pub use config::{CloseStyle, Config, FinishStyle, Framing, HeadStyle, KEYS, Key, RoleStyle, TextStyle, UsageStyle};
+pub use config::{
+    CloseStyle, Config, FinishStyle, Framing, HeadStyle, KEYS, Key, RoleStyle, TextStyle, TimingsStyle, UsageStyle,
+};
 pub use draw::{Count, Delay, Law};
 pub use fault::{FAULTS, Fault, FaultKind, When};
 pub use truth::{End, Stats, Truth};

@@ -8,7 +8,7 @@ use super::slo;
 use super::url::Endpoint;
 use super::workers::cores;
 use super::{Arrival, Load, Plan, PlanError, Reporting, Schedule, Target, Timeouts, TlsPlan, Transport};
-use super::{HubFiles, LocalPlan, api, data, endpoint, export, folder, local, metrics, visual};
+use super::{HubFiles, LocalPlan, api, data, endpoint, export, folder, local, metrics, visual, witness};
 use super::{root_folder, suffix_of_run};
 use crate::api::endpoint::Api;
 use crate::api::query_template::QueryTemplate;
@@ -107,6 +107,10 @@ impl Base<'_> {
         let spec = self.spec;
         let warmup_requests = warmup(spec, number)?;
         let cores = cores(spec, &self.facts.allowed_cores, load.parallel(), self.target.mock.is_some(), notes)?;
+        let witness = witness::plan(spec, &self.facts.allowed_cores, &cores, load.parallel(), notes)?;
+        if witness.is_some() {
+            witness::check(&self.workload.source, self.target.proxy.is_some())?;
+        }
         let mut workload = self.workload.clone();
         workload.needed = number.map(|number| number.saturating_add(warmup_requests));
         if spec.cold && load.parallel().is_none() {
@@ -139,6 +143,8 @@ impl Base<'_> {
             save: spec.save,
             local: self.local.clone(),
             server_metrics: metrics::page(spec, self.local.as_ref(), &self.facts.proxy_variables)?,
+            witness,
+            calibration: None,
             report: self.reporting(&load, number)?,
             workload,
             load,

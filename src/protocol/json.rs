@@ -66,6 +66,11 @@ pub fn count(value: Value<'_, '_>) -> Option<u32> {
     value.as_u64().or_else(float).and_then(|number| u32::try_from(number).ok())
 }
 
+/// A number of milliseconds, in nanoseconds; `None` for anything else, and below 0.
+pub fn milliseconds(value: Value<'_, '_>) -> Option<u64> {
+    value.cast_f64().filter(|ms| ms.is_finite() && *ms >= 0.0).map(|ms| (ms * 1e6).round() as u64)
+}
+
 /// Whether the value is `null`.
 pub fn is_null(value: Value<'_, '_>) -> bool {
     value.is_null()

@@ -41,6 +41,9 @@ pub struct RunFacts {
     /// Objectives as typed after `--slo`; empty without.
     #[serde(default)]
     pub slo: String,
+    /// Connections of the witness; 0 without one.
+    #[serde(default)]
+    pub witness: u32,
 }
 
 /// A load of conversations.
@@ -94,6 +97,7 @@ impl RunFacts {
             cold: plan.cold,
             request_id_prefix: request_id_prefix.to_string(),
             slo: plan.report.slo.clone(),
+            witness: plan.witness.map_or(0, |witness| witness.connections),
         }
     }
 }

@@ -114,7 +114,7 @@ impl Meter {
     /// Counts one request.
     pub fn count(&mut self, record: &RequestRecord, arrivals: &[Tick], live: &Live) {
         match record.phase {
-            Phase::Preflight => return,
+            Phase::Preflight | Phase::Witness => return,
             Phase::Warmup => {
                 live.warmup_done.fetch_add(1, Relaxed);
                 return;

@@ -66,6 +66,8 @@ pub struct RequestRecord {
     pub cached_tokens: Option<u32>,
     pub reasoning_tokens: Option<u32>,
     pub token_source: TokenSource,
+    /// What the server itself states of this request's time.
+    pub server_times: Option<ServerTimes>,
     pub finish: Finish,
     /// SSE events with data, `[DONE]` included ("packages").
     pub events: u32,
@@ -116,6 +118,8 @@ pub enum Phase {
     Warmup,
     #[default]
     Measured,
+    /// Beside the measured requests; see [`crate::engine::witness`].
+    Witness,
 }
 
 /// Where token counts come from.
@@ -129,6 +133,20 @@ pub enum TokenSource {
     Tokenizer,
     /// Found by the user's program, after the run.
     Program,
+}
+
+/// What a server states, inside its answer, of the time it took for one request. Lengths are nanoseconds of its own
+/// clock; what it leaves out is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerTimes {
+    /// Waiting before any work on it began. llama.cpp does not tell.
+    pub queue_ns: Option<u64>,
+    /// From the begin of the work to the first output token.
+    pub prefill_ns: Option<u64>,
+    /// From the first to the last output token.
+    pub decode_ns: Option<u64>,
+    /// Output tokens as the server counts them beside its times.
+    pub tokens: Option<u32>,
 }
 
 /// The finish reason a server gave.

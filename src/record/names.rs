@@ -9,12 +9,14 @@ impl Phase {
             Phase::Preflight => "preflight",
             Phase::Warmup => "warmup",
             Phase::Measured => "measured",
+            Phase::Witness => "witness",
         }
     }
 
     /// The phase of that name.
     pub fn from_name(name: &str) -> Option<Phase> {
-        [Phase::Preflight, Phase::Warmup, Phase::Measured].into_iter().find(|phase| phase.name() == name)
+        let all = [Phase::Preflight, Phase::Warmup, Phase::Measured, Phase::Witness];
+        all.into_iter().find(|phase| phase.name() == name)
     }
 }
 

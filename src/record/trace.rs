@@ -11,6 +11,7 @@ pub fn lines(record: &RequestRecord, block: &Block, body: &[u8]) -> Vec<String> 
         Phase::Preflight => "connection test",
         Phase::Warmup => "warm-up",
         Phase::Measured => "request",
+        Phase::Witness => "witness",
     };
     let name = format!("{phase} {}", record.index);
     let mut lines = vec![format!("{name} sent: {}", shown(body))];

@@ -22,6 +22,8 @@ pub fn summary(s: &Summary) -> Json {
     out.insert("Confidence intervals (95%)".to_string(), intervals(s));
     out.insert("Steady part".to_string(), steady(s));
     out.insert("Client".to_string(), client(s));
+    out.insert("Own error".to_string(), super::own_error::json(s));
+    out.insert("Witness".to_string(), super::witness::json(s));
     out.insert("SLO".to_string(), slo(s));
     if !s.speed.is_empty() {
         out.insert("Speed benchmark".to_string(), speed(s));
@@ -30,6 +32,7 @@ pub fn summary(s: &Summary) -> Json {
         out.insert("Multi-turn".to_string(), super::turns::json(s));
     }
     out.insert("server".to_string(), super::server::json(s));
+    out.insert("server_requests".to_string(), super::join::json(s));
     out.insert("server_use".to_string(), super::server::use_json(s));
     out.insert("Findings".to_string(), json!(s.findings));
     Json::Object(out)

@@ -81,6 +81,8 @@ fn join(mut first: StoredRun, mut shard: StoredRun) -> StoredRun {
     shard.workers.iter_mut().for_each(|worker| worker.worker = worker.worker.saturating_add(workers));
     first.workers.append(&mut shard.workers);
     first.findings.append(&mut shard.findings);
+    // Shards of different machines have no calibration in common.
+    first.calibration = first.calibration.take().filter(|calibration| shard.calibration.as_ref() == Some(calibration));
     let (facts, other) = (&mut first.facts, &shard.facts);
     facts.parallel = facts.parallel.zip(other.parallel).map(|(a, b)| a.saturating_add(b));
     facts.rate_per_s = facts.rate_per_s.zip(other.rate_per_s).map(|(a, b)| a + b);

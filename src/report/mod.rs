@@ -4,10 +4,13 @@ pub mod advice;
 pub mod compare;
 pub mod export;
 pub mod html;
+pub mod join;
 pub mod json;
 pub mod language;
+pub mod load_shape;
 pub mod merge;
 pub mod overview;
+pub mod own_error;
 pub mod repeats;
 pub mod rows;
 pub mod screen;
@@ -15,6 +18,7 @@ pub mod search;
 pub mod server;
 pub mod table;
 pub mod turns;
+pub mod witness;
 pub mod workload;
 
 use std::path::Path;
@@ -46,9 +50,15 @@ pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     reader.each_block(Phase::Measured, Detail::Figures, |block| gathered.add(block))?;
     let looks = reader.server_samples()?;
     let scrapes = metrics::scrapes(&looks);
-    let totals = Totals::of(&gathered);
+    let mut totals = Totals::of(&gathered);
     let (mut summary, samples) = Summary::with_samples(&run, gathered);
     summary.server_use = usage::of(&looks);
+    if run.facts.witness > 0 {
+        let mut seen = Gathered::default();
+        reader.each_block(Phase::Witness, Detail::Figures, |block| seen.add(block))?;
+        totals = totals.with_witness(&seen);
+        summary = summary.witnessed(&samples, seen);
+    }
     if let Some(window) = names::window(&scrapes, &run.facts.model) {
         summary = summary.beside(&totals, &window);
     }

@@ -1,9 +1,8 @@
 //! A run's tables as text, for a screen of a given width.
 
 use super::rows::{self, Value};
-use super::server;
 use super::table::{Align, Table, cut, number, wrap};
-use super::turns;
+use super::{join, own_error, server, turns, witness};
 use crate::plan::slo::Criterion;
 use crate::record::finding::{Finding, Severity};
 use crate::stats::Summary;
@@ -31,7 +30,10 @@ pub fn render(s: &Summary, width: usize) -> String {
     out.push_str(&steady(s));
     out.push_str("\nClient's own figures:\n");
     out.push_str(&client_table(s).render());
+    out.push_str(&own_error::text(s, width));
+    out.push_str(&witness::text(s, width));
     out.push_str(&server::text(s, width));
+    out.push_str(&join::text(s, width));
     out.push_str(&findings(s, width, "\nFindings:", |severity| severity != Severity::Void));
     out
 }

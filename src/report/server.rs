@@ -120,7 +120,7 @@ fn times(server: &Reconciliation) -> Table {
     }
 }
 
-fn optional(value: Option<f64>) -> String {
+pub(super) fn optional(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_string(), number)
 }
 
@@ -140,7 +140,7 @@ fn bounds_text(bounds: &Bounds) -> String {
     }
 }
 
-fn verdict_text(verdict: &Verdict) -> String {
+pub(super) fn verdict_text(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Consistent => "consistent".to_string(),
         Verdict::Apart { by_s } => {
@@ -173,7 +173,7 @@ fn parts(split: &Split) -> [(&'static str, f64); 6] {
     ]
 }
 
-fn signed_time(seconds: f64) -> String {
+pub(super) fn signed_time(seconds: f64) -> String {
     let text = format_ns((seconds.abs() * 1e9).round() as u64);
     if seconds < 0.0 { format!("-{text}") } else { text }
 }
@@ -263,12 +263,17 @@ fn bounds_json(bounds: &Bounds) -> Json {
     json!([bounds.low, bounds.high])
 }
 
-fn time_json(time: &Compared) -> Json {
-    let (verdict, apart_s, why) = match &time.verdict {
+/// A verdict's word, by how many seconds it is apart, and why it was not judged.
+pub(super) fn verdict_json(verdict: &Verdict) -> (&'static str, Option<f64>, Option<&str>) {
+    match verdict {
         Verdict::Consistent => ("consistent", None, None),
         Verdict::Apart { by_s } => ("apart", Some(*by_s), None),
         Verdict::NotJudged(why) => ("not judged", None, Some(why)),
-    };
+    }
+}
+
+fn time_json(time: &Compared) -> Json {
+    let (verdict, apart_s, why) = verdict_json(&time.verdict);
     let of_levels = LEVELS.iter().zip(&time.levels).map(|(level, (client, server))| {
         let interval = client.interval.map(|interval| json!([interval.low, interval.high]));
         let both = json!({"client_s": client.value, "client_interval_s": interval, "server_s": bounds_json(server)});

@@ -1,6 +1,8 @@
 //! This machine: its facts, what they mean for a measurement, its limits, and how fast the engine is on it.
 
 pub mod affinity;
+pub mod calibration;
+pub mod calibrations;
 pub mod checks;
 pub mod facts;
 pub mod limits;

@@ -18,6 +18,8 @@ use crate::spec::Spec;
 use crate::time::Tick;
 use crate::workload::Workload;
 
+pub mod planned;
+
 /// What the engine reached. `None` where nothing was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Roofline {
@@ -105,9 +107,10 @@ fn one_load(
     let mut mock = Mock::start(&config, &cores, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
         .map_err(|error| format!("cannot start the built-in server: {error}"))?;
     let plan = Arc::new(decide(streams, worker_core, mock.addr())?);
-    let (blocks, report) = carry_out(&plan, notes)?;
+    let (blocks, mut reports) = carry_out(&plan, notes)?;
     mock.stop().map_err(|error| error.to_string())?;
-    Ok(figures(streams, &blocks, &report, &sends(&mock)))
+    let report = reports.pop().ok_or("the worker sent no report")?;
+    Ok(figures(streams, &Seen::of(&blocks, &sends(&mock)), &report))
 }
 
 /// A closed loop that lasts half a second.
@@ -128,7 +131,7 @@ fn decide(streams: u32, worker_core: usize, server: SocketAddr) -> Result<Plan, 
     Ok(plan)
 }
 
-fn carry_out(plan: &Arc<Plan>, notes: &mut Vec<String>) -> Result<(Vec<Block>, WorkerReport), String> {
+fn carry_out(plan: &Arc<Plan>, notes: &mut Vec<String>) -> Result<(Vec<Block>, Vec<WorkerReport>), String> {
     let workload = Workload::build(&plan.workload, &plan.target.authority, &plan.target.path);
     let workload = Arc::new(workload.map_err(|error| error.to_string())?);
     let (_keep, empties) = unbounded();
@@ -143,13 +146,13 @@ fn carry_out(plan: &Arc<Plan>, notes: &mut Vec<String>) -> Result<(Vec<Block>, W
         ramp_ns: 0,
         parcels,
     });
-    let report = ended.map_err(|error| error.to_string())?.reports.pop().ok_or("the worker sent no report")?;
+    let reports = ended.map_err(|error| error.to_string())?.reports;
     notes.append(&mut engine.notes);
     let blocks = received.try_iter().filter_map(|parcel| match parcel {
         Parcel::Block(block) => Some(block),
         Parcel::Worker(_) | Parcel::Server(_) => None,
     });
-    Ok((blocks.collect(), report))
+    Ok((blocks.collect(), reports))
 }
 
 /// When the server sent each event, by the number of the request.
@@ -158,35 +161,56 @@ fn sends(mock: &Mock) -> HashMap<u64, Vec<Tick>> {
     mock.truth().into_iter().filter_map(|truth| Some((number(&truth.request_id)?, truth.sends))).collect()
 }
 
-fn figures(streams: u32, blocks: &[Block], report: &WorkerReport, sends: &HashMap<u64, Vec<Tick>>) -> Measured {
-    let (mut first, mut last) = (Tick(u64::MAX), Tick(0));
-    let (mut events, mut coalesced, mut lags) = (0, 0, Vec::new());
-    for block in blocks {
-        for record in &block.records {
-            let arrivals = record.arrivals.of(&block.arrivals);
-            events += arrivals.len() as u64;
-            coalesced += u64::from(record.coalesced);
-            first = arrivals.first().map_or(first, |at| first.min(*at));
-            last = arrivals.last().map_or(last, |at| last.max(*at));
-            let Some(sent) = sends.get(&record.index) else { continue };
-            let alone = |place: usize| arrivals.get(place + 1) != Some(&arrivals[place]);
-            let pairs = arrivals.iter().zip(sent).enumerate().filter(|(place, _)| alone(*place));
-            lags.extend(pairs.map(|(_, (arrival, send))| arrival.ns_since(*send).max(0) as u64));
+/// What came of a load, beside what the server knows of it.
+struct Seen {
+    events: u64,
+    /// Events that shared a read with a later one.
+    coalesced: u64,
+    /// From the first to the last event, seconds.
+    span_s: f64,
+    /// From the server's send to the arrival as recorded, of events that came alone in their read, ascending,
+    /// nanoseconds.
+    lags_ns: Vec<u64>,
+}
+
+impl Seen {
+    fn of(blocks: &[Block], sends: &HashMap<u64, Vec<Tick>>) -> Seen {
+        let (mut first, mut last) = (Tick(u64::MAX), Tick(0));
+        let (mut events, mut coalesced, mut lags_ns) = (0, 0, Vec::new());
+        for block in blocks {
+            for record in &block.records {
+                let arrivals = record.arrivals.of(&block.arrivals);
+                events += arrivals.len() as u64;
+                coalesced += u64::from(record.coalesced);
+                first = arrivals.first().map_or(first, |at| first.min(*at));
+                last = arrivals.last().map_or(last, |at| last.max(*at));
+                let Some(sent) = sends.get(&record.index) else { continue };
+                let alone = |place: usize| arrivals.get(place + 1) != Some(&arrivals[place]);
+                let pairs = arrivals.iter().zip(sent).enumerate().filter(|(place, _)| alone(*place));
+                lags_ns.extend(pairs.map(|(_, (arrival, send))| arrival.ns_since(*send).max(0) as u64));
+            }
         }
+        lags_ns.sort_unstable();
+        Seen { events, coalesced, span_s: last.seconds_since(first), lags_ns }
     }
-    lags.sort_unstable();
-    let at = |share: f64| lags.get((lags.len() as f64 * share) as usize).copied();
-    let per_event = |amount: f64| (events > 0).then(|| amount / events as f64);
-    let span_s = last.seconds_since(first);
+
+    fn events_per_s(&self) -> Option<f64> {
+        (self.events > 1 && self.span_s > 0.0).then(|| self.events as f64 / self.span_s)
+    }
+}
+
+fn figures(streams: u32, seen: &Seen, report: &WorkerReport) -> Measured {
+    let at = |share: f64| seen.lags_ns.get((seen.lags_ns.len() as f64 * share) as usize).copied();
+    let per_event = |amount: f64| (seen.events > 0).then(|| amount / seen.events as f64);
     Measured {
         streams,
-        events,
-        events_per_s: (events > 1 && span_s > 0.0).then(|| events as f64 / span_s),
+        events: seen.events,
+        events_per_s: seen.events_per_s(),
         cpu_per_event_ns: per_event((report.cpu_user_ns + report.cpu_system_ns) as f64),
         receive_lag_p50_ns: report.receive_lag_ns.value_at_quantile(0.5),
         receive_lag_p99_ns: report.receive_lag_ns.value_at_quantile(0.99),
         stamp_lag_p50_ns: at(0.5),
         stamp_lag_p99_ns: at(0.99),
-        coalesced: per_event(coalesced as f64),
+        coalesced: per_event(seen.coalesced as f64),
     }
 }

@@ -36,7 +36,7 @@ const OFFERED_CONCURRENCY: f64 = 0.95;
 
 /// Every finding about the figures of a run.
 pub fn of(summary: &Summary, workers: &[&WorkerReport]) -> Vec<Finding> {
-    let checks: [fn(&Summary) -> Option<Finding>; 17] = [
+    let checks: [fn(&Summary) -> Option<Finding>; 18] = [
         totals,
         rows_lost,
         little,
@@ -51,6 +51,7 @@ pub fn of(summary: &Summary, workers: &[&WorkerReport]) -> Vec<Finding> {
         receive_lag,
         unstamped,
         coalesced,
+        at_once,
         unknown_tokens,
         switches,
         retries,
@@ -283,6 +284,17 @@ fn coalesced(s: &Summary) -> Option<Finding> {
                  percentiles are 0; TPOT and latency are not touched.",
                 percent(share)
             ),
+        )
+    })
+}
+
+fn at_once(s: &Summary) -> Option<Finding> {
+    (s.series.tpot_s.value(500) == Some(0.0)).then(|| {
+        Finding::caution(
+            "at_once",
+            "At least half of the answers came all at once, though they have several tokens: TPOT is 0 because nothing \
+             was seen of the time between them, and TTFT is the whole latency. The server, or a proxy before it, holds \
+             text back.",
         )
     })
 }

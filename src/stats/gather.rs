@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
+use super::join::Joined;
 use super::metric;
 use crate::record::{Block, Failure, Outcome, RequestRecord};
+use crate::time::Tick;
 
 /// What is kept of one request. Lengths are nanoseconds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Sample {
     pub index: u64,
     /// Of the conversation it is a turn of.
@@ -40,9 +42,17 @@ pub struct Sample {
     /// Its gaps between arrivals, all together, and their number.
     pub gaps_ns: u64,
     pub gaps: u32,
+    /// From the first to the last byte of the request handed to the kernel.
+    pub write_ns: u64,
+    /// A read came without the kernel's stamp.
+    pub unstamped: bool,
+    /// By how much the first and the last output event may have arrived earlier than recorded; see
+    /// [`super::own_error`].
+    pub early_first_ns: u32,
+    pub early_last_ns: u32,
     /// Its gaps stand in [`Gathered::gaps`] from here.
-    gap_start: usize,
-    gap_count: usize,
+    pub(super) gap_start: usize,
+    pub(super) gap_count: usize,
 }
 
 /// A gap between two arrivals.
@@ -51,6 +61,17 @@ pub struct Gap {
     /// The arrival that ends it, tick nanoseconds.
     pub at: u64,
     pub ns: u64,
+    /// By how much the arrivals that begin and end it may have been earlier than recorded; see [`super::own_error`].
+    pub early_begin_ns: u32,
+    pub early_end_ns: u32,
+}
+
+impl Sample {
+    /// Send lag without the time that connecting took and, with a cap on a schedule, without the wait for a free lane.
+    pub fn own_send_lag(&self, capped_schedule: bool) -> Option<u64> {
+        let waited = if capped_schedule { self.pick_lag.unwrap_or(0) } else { 0 };
+        Some(self.send_lag?.saturating_sub(self.connect.unwrap_or(0) + waited))
+    }
 }
 
 /// Everything gathered so far. Records of every kind of end are counted; gaps are those of successes.
@@ -68,6 +89,8 @@ pub struct Gathered {
     pub coalesced_events: u64,
     pub retried: u64,
     pub tls_handshakes_ns: Vec<f64>,
+    /// Succeeded requests whose answer told the server's own times.
+    pub joined: Vec<Joined>,
     pub unknown_tokens: u64,
     /// Input tokens of successes that the server took from its cache.
     pub cached_tokens: u64,
@@ -108,12 +131,25 @@ impl Gathered {
         for record in &block.records {
             self.count(record, block);
             let gap_start = self.gaps.len();
+            let arrivals = record.arrivals.of(&block.arrivals);
+            let early: Vec<u32> = metric::early_ns(record, arrivals).collect();
             if record.outcome == Outcome::Ok {
-                let arrivals = record.arrivals.of(&block.arrivals);
-                self.gaps.extend(metric::gaps_ns(arrivals).map(|(at, ns)| Gap { at: at.0, ns }));
+                let gap = |((at, ns), early): ((Tick, u64), &[u32])| Gap {
+                    at: at.0,
+                    ns,
+                    early_begin_ns: early[0],
+                    early_end_ns: early[1],
+                };
+                self.gaps.extend(metric::gaps_ns(arrivals).zip(early.windows(2)).map(gap));
+                self.joined.extend(Joined::of(record));
             }
             let gaps = gap_start..self.gaps.len();
-            self.samples.push(sample(record, &self.gaps[gaps.clone()], gaps));
+            let sample = sample(record, &self.gaps[gaps.clone()], gaps);
+            self.samples.push(Sample {
+                early_first_ns: early.first().copied().unwrap_or(0),
+                early_last_ns: early.last().copied().unwrap_or(0),
+                ..sample
+            });
         }
     }
 
@@ -146,6 +182,7 @@ impl Gathered {
     /// Puts the samples into the order in which they were due, which is the order of time that intervals need.
     pub fn sort(&mut self) {
         self.samples.sort_unstable_by_key(|sample| (sample.due, sample.index));
+        self.joined.sort_unstable_by_key(|joined| joined.due);
     }
 
     /// Requests that failed, of every class.
@@ -156,11 +193,11 @@ impl Gathered {
     /// The gaps of these samples, in the order of their arrival, nanoseconds.
     pub fn gaps_of<'a>(&self, samples: impl Iterator<Item = &'a Sample>) -> Vec<f64> {
         let spans = samples.map(|sample| &self.gaps[sample.gap_start..][..sample.gap_count]);
-        in_time_order(spans.flatten().copied().collect())
+        in_time_order(spans.flatten().copied().collect()).into_iter().map(|gap| gap.ns as f64).collect()
     }
 
-    /// All gaps, in the order of their arrival, nanoseconds. They are gone afterwards: there may be many millions.
-    pub fn take_gaps(&mut self) -> Vec<f64> {
+    /// All gaps, in the order of their arrival. They are gone afterwards: there may be many millions.
+    pub fn take_gaps(&mut self) -> Vec<Gap> {
         let gaps = std::mem::take(&mut self.gaps);
         for sample in &mut self.samples {
             (sample.gap_start, sample.gap_count) = (0, 0);
@@ -169,9 +206,9 @@ impl Gathered {
     }
 }
 
-fn in_time_order(mut gaps: Vec<Gap>) -> Vec<f64> {
+fn in_time_order(mut gaps: Vec<Gap>) -> Vec<Gap> {
     gaps.sort_unstable_by_key(|gap| (gap.at, gap.ns));
-    gaps.into_iter().map(|gap| gap.ns as f64).collect()
+    gaps
 }
 
 fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
@@ -203,6 +240,10 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         pick_lag: record.picked.map(|picked| picked.ns_since(record.due).max(0) as u64),
         gaps_ns: gaps.iter().map(|gap| gap.ns).sum(),
         gaps: gaps.len() as u32,
+        write_ns: record.write_start.zip(record.write_end).map_or(0, |(from, to)| to.ns_since(from).max(0) as u64),
+        unstamped: record.stamped_reads < record.reads,
+        early_first_ns: 0,
+        early_last_ns: 0,
         gap_start: place.start,
         gap_count: place.len(),
     }

@@ -47,6 +47,21 @@ pub fn gaps_ns(arrivals: &[Tick]) -> impl Iterator<Item = (Tick, u64)> + '_ {
     arrivals.windows(2).map(|pair| (pair[1], length_ns(pair[0], pair[1])))
 }
 
+/// By how much each arrival may have been earlier than recorded, because its read brought later bytes as well or has
+/// no stamp: back to the arrival before it, or to the first byte of the request; 0 for one that is exact.
+pub fn early_ns<'a>(record: &'a RequestRecord, arrivals: &'a [Tick]) -> impl Iterator<Item = u32> + 'a {
+    let unstamped = record.stamped_reads < record.reads;
+    let mut before = record.write_start.unwrap_or(record.due);
+    arrivals.iter().enumerate().map(move |(place, &at)| {
+        if place > 0 && arrivals[place - 1] < at {
+            before = arrivals[place - 1];
+        }
+        // Behind the last event come usage, end marker and framing.
+        let next = arrivals.get(place + 1).copied().unwrap_or(record.end);
+        if unstamped || next == at { u32::try_from(length_ns(before, at)).unwrap_or(u32::MAX) } else { 0 }
+    })
+}
+
 /// `(last_token − first_token) / (output_tokens − 1)`; undefined for fewer than two tokens and without a stream.
 pub fn tpot_ns(record: &RequestRecord) -> Option<f64> {
     let tokens = record.output_tokens.filter(|&tokens| tokens >= 2)?;
@@ -124,6 +139,20 @@ mod tests {
         assert_eq!(package_latency_ns(&r), Some(2_000.0));
         let gaps: Vec<u64> = gaps_ns(&[Tick(5), Tick(9), Tick(9), Tick(8)]).map(|(_, gap)| gap).collect();
         assert_eq!(gaps, [4, 0, 0]);
+    }
+
+    #[test]
+    fn only_what_shared_a_read_may_have_been_earlier() {
+        let r = RequestRecord { write_start: Some(Tick(10)), end: Tick(70), ..RequestRecord::default() };
+        let early = |r: &RequestRecord, arrivals: &[u64]| {
+            let arrivals: Vec<Tick> = arrivals.iter().map(|&ns| Tick(ns)).collect();
+            early_ns(r, &arrivals).collect::<Vec<u32>>()
+        };
+        assert_eq!(early(&r, &[20, 30, 50]), [0, 0, 0]);
+        assert_eq!(early(&r, &[20, 30, 30, 50]), [0, 10, 0, 0]);
+        assert_eq!(early(&r, &[20, 20, 70]), [10, 0, 50]);
+        let unstamped = RequestRecord { reads: 3, stamped_reads: 2, ..r };
+        assert_eq!(early(&unstamped, &[20, 30, 30]), [10, 10, 10]);
     }
 
     #[test]

@@ -8,7 +8,9 @@ pub mod difference;
 pub mod findings;
 pub mod gather;
 pub mod interval;
+pub mod join;
 pub mod metric;
+pub mod own_error;
 pub mod quantile;
 pub mod reconcile;
 pub mod slo;
@@ -16,6 +18,7 @@ pub mod speed;
 pub mod steady;
 pub mod summary;
 pub mod turns;
+pub mod witness;
 
 pub use crate::record::finding::{Finding, Severity};
 pub use summary::Summary;

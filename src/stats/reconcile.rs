@@ -14,16 +14,13 @@ use crate::server::names::{Delta, Gauge, Histogram, Meaning, Quantity, Window};
 /// The levels compared.
 pub const LEVELS: [u32; 3] = [500, 900, 990];
 
-/// A kernel's receive stamp stands this far behind the send at most, seconds (p99.9 of what was measured; see the
-/// notes on the receive path).
-const STAMP_ERROR_S: f64 = 20e-6;
 /// What the way to a server's own clock may take beside the network: it reads and parses the request, and hands its
 /// tokens to the socket.
-const FRONTEND_S: f64 = 1e-3;
+pub(super) const FRONTEND_S: f64 = 1e-3;
 /// Gaps between tokens see none of that but its jitter.
-const JITTER_S: f64 = 100e-6;
+pub(super) const JITTER_S: f64 = 100e-6;
 /// The same as a part of the server's figure: a busy machine is late in proportion to what it does.
-const SLACK: f64 = 0.1;
+pub(super) const SLACK: f64 = 0.1;
 /// Numbers of observations further apart than this are of different things.
 const COUNT_TOLERANCE: f64 = 0.01;
 /// Reads without a kernel stamp above this part carry the receive lag.
@@ -153,6 +150,20 @@ impl Totals {
     }
 }
 
+impl Totals {
+    /// Counts the requests of a witness as well, which the server cannot tell from the others.
+    pub fn with_witness(mut self, witness: &Gathered) -> Totals {
+        let more = Totals::of(witness);
+        let sum = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
+        self.ok += more.ok;
+        self.others += more.others;
+        self.input_tokens = sum(self.input_tokens, more.input_tokens);
+        self.output_tokens = sum(self.output_tokens, more.output_tokens);
+        self.cached_tokens += more.cached_tokens;
+        self
+    }
+}
+
 /// Holds a run against what its server said of itself in the same time.
 pub fn of(s: &Summary, totals: &Totals, window: &Window) -> Reconciliation {
     let histogram = |quantity| window.histograms.get(&quantity);
@@ -243,9 +254,10 @@ fn compare(s: &Summary, quantity: Quantity, name: &'static str, series: &Series,
 }
 
 /// How wrong an arrival can be.
-fn own_error_s(s: &Summary) -> f64 {
+pub(super) fn own_error_s(s: &Summary) -> f64 {
     let unstamped = 1.0 - s.client.stamped_reads.unwrap_or(0.0);
-    if unstamped > UNSTAMPED { (s.client.receive_lag.p99 as f64 / 1e9).max(STAMP_ERROR_S) } else { STAMP_ERROR_S }
+    let stamp_s = s.own_error.stamp.ns as f64 / 1e9;
+    if unstamped > UNSTAMPED { (s.client.receive_lag.p99 as f64 / 1e9).max(stamp_s) } else { stamp_s }
 }
 
 fn judge(s: &Summary, quantity: Quantity, c: &Compared, meaning: Meaning) -> Verdict {
@@ -253,8 +265,7 @@ fn judge(s: &Summary, quantity: Quantity, c: &Compared, meaning: Meaning) -> Ver
         return Verdict::NotJudged(why);
     }
     let between_tokens = matches!(quantity, Quantity::Itl | Quantity::Tpot);
-    // A round trip is what connecting takes, and the request makes one as well.
-    let round_trip_s = if s.client.connect.count > 0 { s.client.connect.p50 as f64 / 1e9 } else { 0.0 };
+    let round_trip_s = round_trip_s(s);
     let jitter_s = if between_tokens { JITTER_S } else { 0.0 };
     let below = c.own_error_s + jitter_s;
     let way = |of: f64| if between_tokens { jitter_s } else { FRONTEND_S.max(SLACK * of) + round_trip_s };
@@ -277,6 +288,11 @@ fn judge(s: &Summary, quantity: Quantity, c: &Compared, meaning: Meaning) -> Ver
     if by_s == 0.0 { Verdict::Consistent } else { Verdict::Apart { by_s } }
 }
 
+/// A round trip is what connecting takes, and the request makes one as well.
+pub(super) fn round_trip_s(s: &Summary) -> f64 {
+    if s.client.connect.count > 0 { s.client.connect.p50 as f64 / 1e9 } else { 0.0 }
+}
+
 fn not_judged(s: &Summary, quantity: Quantity, c: &Compared, meaning: Meaning) -> Option<String> {
     if let Meaning::Other(what) = meaning {
         return Some(what.to_string());
@@ -291,7 +307,8 @@ fn not_judged(s: &Summary, quantity: Quantity, c: &Compared, meaning: Meaning) -
     if (client - server).abs() <= COUNT_TOLERANCE * client.max(server) {
         return None;
     }
-    let counts = format!("{} here, {} there", c.client_count, c.server_count);
+    let beside = if s.facts.witness > 0 { ", the witness's among them" } else { "" };
+    let counts = format!("{} here, {} there{beside}", c.client_count, c.server_count);
     Some(match quantity {
         Quantity::Itl => format!("{counts}: the events are not the server's tokens"),
         _ => format!("{counts}: they are not the same requests"),
@@ -299,7 +316,7 @@ fn not_judged(s: &Summary, quantity: Quantity, c: &Compared, meaning: Meaning) -
 }
 
 /// How far `[low, high]` lies outside of another interval: above it positive, below it negative, 0 when they meet.
-fn beyond(low: f64, high: f64, other_low: f64, other_high: Option<f64>) -> f64 {
+pub(super) fn beyond(low: f64, high: f64, other_low: f64, other_high: Option<f64>) -> f64 {
     match other_high {
         Some(other_high) if low > other_high => low - other_high,
         _ if high < other_low => high - other_low,

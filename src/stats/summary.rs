@@ -3,11 +3,14 @@
 use super::concurrency::InFlight;
 use super::findings;
 use super::gather::{Gathered, Sample};
+use super::join::{self, Join};
+use super::own_error::{self, OwnError};
 use super::quantile::{LEVELS, Series};
 use super::reconcile::{self, Reconciliation, Totals};
 use super::slo::Verdict;
 use super::speed::{self, SpeedRow};
 use super::turns::{self, Turns};
+use super::witness::{self, Witness};
 use crate::plan::slo;
 use crate::record::facts::{RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
@@ -37,6 +40,12 @@ pub struct Summary {
     /// A closed loop's requests after its first wave; `None` when there are none.
     pub steady: Option<Steady>,
     pub client: Client,
+    /// What our own error can have done to the figures.
+    pub own_error: OwnError,
+    /// Each request beside the server's own times for it; `None` when it told none.
+    pub join: Option<Join>,
+    /// The load beside the witness; `None` without one.
+    pub witness: Option<Witness>,
     /// Rows of the speed benchmark; empty for other datasets.
     pub speed: Vec<SpeedRow>,
     /// Conversations turn by turn; `None` for single requests.
@@ -190,12 +199,14 @@ impl Summary {
         gathered.sort();
         // In this order, because the gaps of the whole run are taken out of what was gathered.
         let steady = steady(&run.facts, &gathered);
-        let gaps_ns = gathered.take_gaps();
+        let gaps = gathered.take_gaps();
         let ok: Vec<&Sample> = gathered.samples.iter().filter(|sample| sample.ok).collect();
         let workers: Vec<&WorkerReport> = run.workers.iter().filter(|w| w.phase == Phase::Measured).collect();
         let span = span(&gathered.samples);
         let time_s = span.map(|(from, to)| (to - from) as f64 / 1e9).filter(|&s| s > 0.0);
         let streamed = || ok.iter().filter(|sample| sample.streamed);
+        let events_per_s = time_s.map_or(0.0, |s| gathered.output_events as f64 / s);
+        let stamp = own_error::stamp_error(run.calibration.as_ref(), &run.facts, events_per_s);
         let mut summary = Summary {
             facts: run.facts.clone(),
             end: run.end.clone(),
@@ -203,13 +214,16 @@ impl Summary {
             failures: failures(&gathered),
             time_s,
             throughput: throughput(&ok, time_s),
-            series: all_series(gaps_ns, &ok),
+            series: all_series(gaps.iter().map(|gap| gap.ns as f64), &ok),
             packages_per_request: mean(streamed().map(|sample| f64::from(sample.events))),
             package_latency_s: mean(ok.iter().filter_map(|sample| sample.package_latency)).map(|ns| ns / 1e9),
             rates: rates(&gathered.samples, run.facts.rate_per_s.is_some()),
             concurrency: concurrency(&gathered.samples, span),
             steady,
             client: client(&run.facts, &gathered, &workers),
+            own_error: own_error::of(&run.facts, stamp, &workers, &ok, &gaps),
+            join: None,
+            witness: None,
             speed: if speed::is_speed_benchmark(&run.facts.dataset) {
                 speed::rows(&gathered.samples)
             } else {
@@ -229,6 +243,9 @@ impl Summary {
         summary.findings = run.findings.clone();
         summary.findings.extend(findings::of(&summary, &workers));
         summary.findings.extend(super::steady::findings(&run.facts, &gathered.samples));
+        summary.findings.extend(own_error::findings(&summary));
+        summary.join = join::of(&summary, &gathered.joined);
+        summary.findings.extend(summary.join.iter().flat_map(join::findings));
         summary.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         (summary, gathered.samples)
     }
@@ -239,6 +256,15 @@ impl Summary {
         self.findings.extend(reconcile::findings(&compared));
         self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         self.server = Some(compared);
+        self
+    }
+
+    /// The same summary beside what a witness saw; `load` are the measured requests.
+    pub fn witnessed(mut self, load: &[Sample], seen: Gathered) -> Summary {
+        let witness = witness::of(&self, load, seen);
+        self.findings.extend(witness::findings(&witness));
+        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        self.witness = Some(witness);
         self
     }
 
@@ -305,11 +331,11 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / count as f64)
 }
 
-fn all_series(gaps_ns: Vec<f64>, ok: &[&Sample]) -> AllSeries {
+fn all_series(gaps_ns: impl Iterator<Item = f64>, ok: &[&Sample]) -> AllSeries {
     AllSeries {
         ttft_s: seconds(ok.iter().filter_map(|s| s.ttft).map(|ns| ns as f64)),
         first_token_s: seconds(ok.iter().filter(|s| s.streamed).filter_map(|s| s.ttft).map(|ns| ns as f64)),
-        itl_s: seconds(gaps_ns.into_iter()),
+        itl_s: seconds(gaps_ns),
         tpot_s: seconds(ok.iter().filter_map(|s| s.tpot)),
         latency_s: seconds(ok.iter().map(|s| s.latency as f64)),
         input_tokens: series(ok.iter().filter_map(|s| s.input_tokens).map(f64::from)),
@@ -389,10 +415,6 @@ fn steady(facts: &RunFacts, gathered: &Gathered) -> Option<Steady> {
 fn client(facts: &RunFacts, gathered: &Gathered, workers: &[&WorkerReport]) -> Client {
     let samples = &gathered.samples;
     let capped_schedule = facts.parallel.is_some() && facts.rate_per_s.is_some();
-    let own = |sample: &Sample| {
-        let not_ours = sample.connect.unwrap_or(0) + if capped_schedule { sample.pick_lag.unwrap_or(0) } else { 0 };
-        Some(sample.send_lag?.saturating_sub(not_ours))
-    };
     let shares: Vec<f64> =
         workers.iter().filter(|w| w.wall_ns > 0).map(|w| cpu_ns(w) as f64 / w.wall_ns as f64).collect();
     let cpu: u64 = workers.iter().map(|worker| cpu_ns(worker)).sum();
@@ -402,7 +424,7 @@ fn client(facts: &RunFacts, gathered: &Gathered, workers: &[&WorkerReport]) -> C
         receive_lag: merged_lag(workers.iter().map(|worker| &worker.receive_lag_ns)),
         loop_gap: merged_lag(workers.iter().map(|worker| &worker.loop_gap_ns)),
         send_lag: lag(samples.iter().filter_map(|sample| sample.send_lag)),
-        own_send_lag: lag(samples.iter().filter_map(own)),
+        own_send_lag: lag(samples.iter().filter_map(|sample| sample.own_send_lag(capped_schedule))),
         turnaround: lag(samples.iter().filter_map(|sample| sample.turnaround)),
         connect: lag(samples.iter().filter_map(|sample| sample.connect)),
         tls_handshake: lag(gathered.tls_handshakes_ns.iter().map(|&ns| ns as u64)),

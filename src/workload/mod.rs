@@ -108,6 +108,11 @@ pub enum Source {
 }
 
 impl Source {
+    /// Whether requests are turns of conversations.
+    pub fn is_conversations(&self) -> bool {
+        matches!(self, Source::MultiTurn(_))
+    }
+
     /// The file whose lines can be wrong.
     fn path(&self) -> Option<&Path> {
         match self {
@@ -311,7 +316,8 @@ impl Workload {
         let count = self.bodies.len() as u64;
         let place = match phase {
             Phase::Preflight => return &self.preflight,
-            Phase::Warmup => count - 1 - index % count,
+            // From the end: the prompts that the measured requests come to last, so that no cache of theirs helps.
+            Phase::Warmup | Phase::Witness => count - 1 - index % count,
             Phase::Measured => index % count,
         };
         &self.bodies[place as usize]
@@ -330,6 +336,7 @@ fn letter(phase: Phase) -> char {
         Phase::Preflight => 'p',
         Phase::Warmup => 'w',
         Phase::Measured => 'm',
+        Phase::Witness => 'x',
     }
 }
 

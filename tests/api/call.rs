@@ -102,6 +102,14 @@ impl Call {
         let succeeded = self.number("Succeed requests");
         assert_eq!((succeeded, self.number("Failed requests")), (number, 0.0), "{:?}", self.requests("error"));
     }
+
+    /// The witness had answers, and nothing but answers.
+    #[track_caller]
+    pub fn witnessed(&self) {
+        assert!(matches!(self.status, 0 | 3), "{}: {}", self.status, self.stderr);
+        let witness = &self.summary()["Witness"];
+        assert!(witness["counted"].as_u64().unwrap() > 2 && witness["failed"] == 0, "{witness:#}");
+    }
 }
 
 fn only_folder(folder: &Path) -> PathBuf {

@@ -55,6 +55,18 @@ fn a_server_is_trusted_through_its_authority() {
 }
 
 #[test]
+fn a_witness_speaks_tls() {
+    // It needs a core without workers.
+    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() < 2) {
+        return;
+    }
+    let backend = mock(QUICK);
+    let server = TlsServer::start(backend.addr());
+    let call = over_tls(&server, "--cacert ca.pem --duration 1 --parallel 2 --witness 2");
+    call.witnessed();
+}
+
+#[test]
 fn a_name_is_checked() {
     let backend = mock(QUICK);
     let server = TlsServer::named(backend.addr(), &["localhost"]);
@@ -159,6 +171,9 @@ fn a_unix_socket_carries_requests() {
         let call = line(&format!("--url {url} --prompt p -n 6 --parallel 2 {flags}"), &[]);
         call.check(6.0);
         assert_eq!(call.number("Average output tokens per request"), 5.0);
+    }
+    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
+        line(&format!("--url {url} --prompt p --duration 1 --parallel 2 --witness 2"), &[]).witnessed();
     }
     let call = line("--url unix:/nowhere/at/all.sock --model m --prompt p -n 1", &[]);
     assert!(mistake(&call).contains("/nowhere/at/all.sock"), "{}", call.stderr);

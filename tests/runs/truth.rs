@@ -73,6 +73,37 @@ fn every_event_is_counted_once_and_stamped_after_it_was_sent() {
     assert!(stamped > 0, "no read had the kernel's stamp");
 }
 
+/// The median of lengths in nanoseconds, by nearest rank, seconds.
+fn median_s(mut lengths_ns: Vec<i64>) -> f64 {
+    lengths_ns.sort_unstable();
+    lengths_ns[lengths_ns.len().div_ceil(2) - 1] as f64 / 1e9
+}
+
+#[test]
+fn the_bounds_of_our_own_error_hold_the_truth() {
+    for query in ["ttft=uniform(1ms,8ms)&itl=exp(2ms)&tokens=uniform(3,40)", "ttft=2ms&itl=1ms&tokens=9&coalesce=3"] {
+        let mock = mock(query);
+        let ran = perf(&Spec { parallel: vec![8], number: vec![80], ..spec(&mock) });
+        ran.all_ok();
+        let truths = truths(&mock, ran.measured.len());
+        let (mut gaps, mut per_token, mut first) = (Vec::new(), Vec::new(), Vec::new());
+        for (kept, truth) in joined(&ran, &truths) {
+            let sends = &truth.sends;
+            gaps.extend(sends.windows(2).map(|pair| pair[1].ns_since(pair[0])));
+            per_token.push(sends[sends.len() - 1].ns_since(sends[0]) / (sends.len() as i64 - 1));
+            first.push(sends[0].ns_since(kept.record.due));
+        }
+        let own = &ran.summary.own_error;
+        // The row of the median.
+        let figures = [("ITL", gaps, own.itl_s[2]), ("TPOT", per_token, own.tpot_s[2]), ("TTFT", first, own.ttft_s[2])];
+        for (name, truth, bound) in figures {
+            let (truth, slack) = (median_s(truth), CLOCKS_NS as f64 / 1e9);
+            let holds = bound.low - slack <= truth && truth <= bound.high + slack;
+            assert!(holds, "{query}: {name} {truth} is not in {bound:?}");
+        }
+    }
+}
+
 #[test]
 fn the_first_token_is_never_the_role_chunk() {
     for style in ["role=none", "role=separate", "role=with_first", "role=separate&finish=own&usage=with_last"] {

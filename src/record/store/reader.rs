@@ -10,7 +10,10 @@ use super::schema::{APPLICATION_ID, REQUEST_COLUMNS, VERSION};
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
-use crate::record::{Block, Finish, Outcome, Phase, RequestRecord, ServerSample, Span, TokenSource, WorkerReport};
+use crate::record::{
+    Block, Finish, Outcome, Phase, RequestRecord, ServerSample, ServerTimes, Span, TokenSource, WorkerReport,
+};
+use crate::rig::calibration::Calibration;
 use crate::time::Tick;
 
 /// Everything stored of a run but its requests.
@@ -22,6 +25,8 @@ pub struct StoredRun {
     pub end: Option<RunEnd>,
     pub arguments_json: String,
     pub rig_json: String,
+    /// The calibration of the machine that the run took along.
+    pub calibration: Option<Calibration>,
     /// Most GPU memory the server held, where it was watched.
     pub gpu_memory_peak_bytes: Option<f64>,
     pub workers: Vec<WorkerReport>,
@@ -75,6 +80,7 @@ impl Reader {
             end: self.parsed("end")?,
             arguments_json: self.value("arguments")?.unwrap_or_default(),
             rig_json: self.value("rig")?.unwrap_or_default(),
+            calibration: self.parsed("calibration")?,
             gpu_memory_peak_bytes: self.number("gpu_memory_peak_bytes")?,
             workers: self.workers().map_err(|e| self.fail(e))?,
             findings: self.findings().map_err(|e| self.fail(e))?,
@@ -205,7 +211,7 @@ impl Reader {
 
 fn select_columns(detail: Detail, version: i64) -> String {
     let heavy = |column: &str| detail == Detail::Figures && matches!(column, "text" | "reasoning" | "raw");
-    let missing = |column: &str| version < 2 && column == "conversation";
+    let missing = |column: &str| version < 2 && (column == "conversation" || column.starts_with("server_"));
     let columns = REQUEST_COLUMNS.map(|c| if heavy(c) || missing(c) { "NULL" } else { c });
     columns.join(",")
 }
@@ -244,6 +250,7 @@ fn read_request(row: &Row<'_>, block: &mut Block) -> rusqlite::Result<()> {
         output_tokens: row.get(22)?,
         cached_tokens: row.get(23)?,
         reasoning_tokens: row.get(24)?,
+        server_times: server_times(row)?,
         token_source: name(row, 25, TokenSource::from_name)?,
         finish: name(row, 26, Finish::from_name)?,
         events: row.get(27)?,
@@ -262,6 +269,13 @@ fn read_request(row: &Row<'_>, block: &mut Block) -> rusqlite::Result<()> {
         raw,
     });
     Ok(())
+}
+
+fn server_times(row: &Row<'_>) -> rusqlite::Result<Option<ServerTimes>> {
+    let length = |column| Ok::<_, rusqlite::Error>(instant(row, column)?.map(|tick| tick.0));
+    let times =
+        ServerTimes { queue_ns: length(44)?, prefill_ns: length(45)?, decode_ns: length(46)?, tokens: row.get(47)? };
+    Ok((times != ServerTimes::default()).then_some(times))
 }
 
 fn read_arrivals(row: &Row<'_>, column: usize, due: Tick, block: &mut Block) -> rusqlite::Result<Span> {

@@ -6,14 +6,15 @@
 
 /// Raised whenever a reader of the old tables would misread the new ones.
 ///
-/// 2: `request.conversation`. Files of version 1 are read as well: their requests belong to no conversation.
+/// 2: `request.conversation`, and what the server stated of its times. Files of version 1 are read as well: they have
+/// neither.
 pub const VERSION: i64 = 2;
 
 /// Marks the file as ours in its header: "RMRK".
 pub const APPLICATION_ID: i64 = 0x524d_524b;
 
 /// The columns of `request` that hold a record, in the order in which writer and reader bind them.
-pub const REQUEST_COLUMNS: [&str; 44] = [
+pub const REQUEST_COLUMNS: [&str; 48] = [
     "idx",
     "phase",
     "worker",
@@ -58,6 +59,10 @@ pub const REQUEST_COLUMNS: [&str; 44] = [
     "output_events",
     "success",
     "conversation",
+    "server_queue_ns",
+    "server_prefill_ns",
+    "server_decode_ns",
+    "server_tokens",
 ];
 
 /// Every table.
@@ -83,7 +88,9 @@ CREATE TABLE request (
   error TEXT, arrivals BLOB, body_id INTEGER REFERENCES body(id), text TEXT, reasoning TEXT, raw BLOB,
   output_events INTEGER NOT NULL, success INTEGER NOT NULL,
   -- Number of the conversation, from 0, that request.turn (from 0) belongs to; NULL for single requests.
-  conversation INTEGER
+  conversation INTEGER,
+  -- What the server stated of its own time inside the answer.
+  server_queue_ns INTEGER, server_prefill_ns INTEGER, server_decode_ns INTEGER, server_tokens INTEGER
 );
 
 -- A worker's account of itself over one phase.
@@ -106,6 +113,9 @@ CREATE TABLE finding (severity TEXT NOT NULL, code TEXT NOT NULL, text TEXT NOT 
 
 -- The server's own metrics over time.
 CREATE TABLE server_sample (at_ns INTEGER NOT NULL, name TEXT NOT NULL, labels TEXT NOT NULL, value REAL NOT NULL);
+
+-- The requests of the witness, which are in no figure of the run.
+CREATE VIEW witness AS SELECT * FROM request WHERE phase = 'witness';
 ";
 
 /// The measured requests in evalscope's column names: seconds, Unix times, `success` 1 or 0, JSON where a list is

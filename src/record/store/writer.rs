@@ -14,6 +14,7 @@ use crate::record::arrivals;
 use crate::record::facts::{ClockPair, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
 use crate::record::{Block, Outcome, Phase, RequestRecord, ServerSample, Span, WorkerReport};
+use crate::rig::calibration::Calibration;
 use crate::time::Tick;
 
 /// What is written before the first request.
@@ -27,6 +28,8 @@ pub struct RunStart {
     pub arguments_json: String,
     /// What is known of this machine, as JSON.
     pub rig_json: String,
+    /// The calibration of this machine that fits it.
+    pub calibration: Option<Calibration>,
     /// What the set-up had to say.
     pub findings: Vec<Finding>,
 }
@@ -167,6 +170,9 @@ fn prepare(connection: &Connection, start: &RunStart) -> rusqlite::Result<()> {
     put(connection, "facts", to_json(&start.facts))?;
     put(connection, "arguments", start.arguments_json.as_str())?;
     put(connection, "rig", start.rig_json.as_str())?;
+    if let Some(calibration) = &start.calibration {
+        put(connection, "calibration", to_json(calibration))?;
+    }
     put(connection, "clock", to_json(&start.clock))?;
     put(connection, "wall_offset_ns", start.clock.offset_ns())?;
     put(connection, "request_id_prefix", start.facts.request_id_prefix.as_str())?;
@@ -211,6 +217,7 @@ fn add_request(
     save: Save,
 ) -> rusqlite::Result<()> {
     let keeps_text = save != Save::Metrics;
+    let times = record.server_times.unwrap_or_default();
     let text_of = |span: Span| (span.len > 0).then(|| String::from_utf8_lossy(span.of(&block.bytes)));
     insert.execute(params![
         record.index as i64,
@@ -257,6 +264,10 @@ fn add_request(
         record.arrivals.len,
         record.outcome == Outcome::Ok,
         record.conversation.map(|number| number as i64),
+        times.queue_ns.map(|ns| ns as i64),
+        times.prefill_ns.map(|ns| ns as i64),
+        times.decode_ns.map(|ns| ns as i64),
+        times.tokens,
     ])?;
     Ok(())
 }

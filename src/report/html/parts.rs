@@ -250,11 +250,28 @@ fn percentiles(s: &Summary, language: Language) -> String {
         };
         rows.push(("ci", std::iter::once(name.to_string()).chain(columns.iter().map(interval)).collect()));
     }
+    rows.extend(own_error_rows(s, columns.len(), language));
     let note = language.pick(
         "* fewer than 10 samples lie beyond: another run may differ much.",
         "* 其外样本少于 10 个：再次测试可能差别很大。",
     );
     format!("{}<p class=\"note\">{note}</p>", table(&head, &rows))
+}
+
+/// Between which median and p99 lie, given our own error; only the times have such bounds.
+fn own_error_rows(s: &Summary, columns: usize, language: Language) -> Vec<(&'static str, Vec<String>)> {
+    let own = &s.own_error;
+    let times = [&own.ttft_s, &own.itl_s, &own.tpot_s, &own.latency_s];
+    let row = |(name, level): (&str, usize)| {
+        let bound = |bounds: &&Vec<crate::stats::own_error::Bound>| {
+            bounds.get(level).map_or_else(|| "-".to_string(), |b| format!("{} … {}", number(b.low), number(b.high)))
+        };
+        let name = format!("{name} · {}", language.pick("own error", "自身误差"));
+        let rest = std::iter::repeat_n("-".to_string(), columns.saturating_sub(times.len()));
+        ("ci", std::iter::once(name).chain(times.iter().map(bound)).chain(rest).collect())
+    };
+    let levels = LEVELS.iter().enumerate().filter(|(_, level)| matches!(level.per_mille, 500 | 990));
+    levels.map(|(place, level)| row((level.name, place))).collect()
 }
 
 fn summary_table(s: &Summary, language: Language) -> String {

@@ -1,0 +1,75 @@
+//! Requests beside the server's own times for each of them, as a table and as JSON.
+
+use serde_json::{Value as Json, json};
+
+use super::json::finite;
+use super::server::{optional, signed_time, verdict_json, verdict_text};
+use super::table::{Align, Table, wrap};
+use crate::stats::Summary;
+use crate::stats::join::{Join, JoinedTime};
+use crate::stats::quantile::Series;
+
+/// The table; empty when no answer told the server's times.
+pub fn text(s: &Summary, width: usize) -> String {
+    let Some(join) = &s.join else { return String::new() };
+    let row = |time: &JoinedTime| {
+        let of = &time.difference;
+        let difference =
+            [of.min, of.value(500), of.value(990), of.max].map(|value| value.map_or("-".into(), signed_time));
+        [time.name.to_string(), optional(time.client.value(500)), optional(time.server.value(500))]
+            .into_iter()
+            .chain(difference)
+            .chain([verdict_text(&time.verdict)])
+            .collect()
+    };
+    let head = ["Per request", "Here 50% (s)", "There 50% (s)", "Diff min", "50%", "99%", "max", "Verdict"];
+    let table = Table {
+        head: head.map(String::from).to_vec(),
+        aligns: head
+            .map(|name| if matches!(name, "Per request" | "Verdict") { Align::Left } else { Align::Right })
+            .to_vec(),
+        rows: join.times.iter().map(row).collect(),
+        grid: false,
+    };
+    let requests = join.requests;
+    let mut out =
+        format!("\nRequest by request, beside the server's own times ({requests} requests):\n{}", table.render());
+    out.push_str(&wrap("", words(join), width));
+    out
+}
+
+fn words(join: &Join) -> &'static str {
+    if join.with_queue {
+        "TTFT counts from the wire here, from the server's queue there: what differs is the network, the server's \
+         frontend, and our own error."
+    } else {
+        "TTFT counts from the wire here, from the begin of the prefill there: what differs is the wait for a slot, \
+         which this server does not tell, the network, the server's frontend, and our own error."
+    }
+}
+
+/// The same for programs; null when there is none.
+pub fn json(s: &Summary) -> Json {
+    let Some(join) = &s.join else { return Json::Null };
+    let series = |of: &Series| {
+        let at = |per_mille| finite(of.value(per_mille));
+        json!({"mean": finite(of.mean), "min": finite(of.min), "50%": at(500), "99%": at(990), "max": finite(of.max)})
+    };
+    let time = |time: &JoinedTime| {
+        let (verdict, apart_s, _) = verdict_json(&time.verdict);
+        json!({
+            "name": time.name,
+            "count": time.difference.count,
+            "client_s": series(&time.client),
+            "server_s": series(&time.server),
+            "difference_s": series(&time.difference),
+            "verdict": verdict,
+            "apart_s": apart_s,
+        })
+    };
+    json!({
+        "requests": join.requests,
+        "with_queue": join.with_queue,
+        "times": join.times.iter().map(time).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,181 @@
+//! Our own error: its share of the figures, and the bounds of every percentile that follow from it.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::json::finite;
+use super::table::{Align, Table, number, wrap};
+use crate::rig::calibration::{Calibration, Spread};
+use crate::stats::Summary;
+use crate::stats::own_error::{Bound, StampSource};
+use crate::stats::quantile::{LEVELS, Series};
+use crate::time::format_ns;
+
+/// Rows of the table of bounds; files have all of them.
+const SHOWN: [u32; 5] = [500, 900, 990, 999, 1000];
+
+/// Both tables; empty when nothing succeeded.
+pub fn text(s: &Summary, width: usize) -> String {
+    if s.own_error.latency_s.is_empty() {
+        return String::new();
+    }
+    let mut out = format!("\nOur own error, as a share of the medians:\n{}", shares(s).render());
+    out.push_str(&format!("\nBounds from our own error (the true figure lies between):\n{}", bounds(s, width)));
+    out.push_str(&wrap("", &ground(s), width));
+    out
+}
+
+/// The four figures with their bounds.
+fn figures(s: &Summary) -> [(&'static str, &Series, &[Bound]); 4] {
+    let own = &s.own_error;
+    [
+        ("TTFT (s)", &s.series.ttft_s, &own.ttft_s),
+        ("ITL (s)", &s.series.itl_s, &own.itl_s),
+        ("TPOT (s)", &s.series.tpot_s, &own.tpot_s),
+        ("Latency (s)", &s.series.latency_s, &own.latency_s),
+    ]
+}
+
+fn shares(s: &Summary) -> Table {
+    let c = &s.client;
+    let medians = [s.series.ttft_s.value(500), s.series.itl_s.value(500)];
+    let row = |name: &str, ns: [Option<u64>; 2]| {
+        let length = ns.map(|ns| ns.map_or_else(|| "-".to_string(), format_ns));
+        let shares = medians.map(|median| match (ns[1], median) {
+            (Some(ns), Some(median)) if median > 0.0 => format!("{:.2} %", ns as f64 / 1e7 / median),
+            _ => "-".to_string(),
+        });
+        [name.to_string()].into_iter().chain(length).chain(shares).collect()
+    };
+    let lag = |lag: crate::stats::summary::Lag| {
+        if lag.count > 0 { [Some(lag.p50), Some(lag.p99)] } else { [None, None] }
+    };
+    Table {
+        head: ["Own error", "50%", "99%", "99% of TTFT", "of ITL"].map(String::from).to_vec(),
+        aligns: vec![Align::Left, Align::Right, Align::Right, Align::Right, Align::Right],
+        rows: vec![
+            row("Send lag, ours", lag(c.own_send_lag)),
+            row("Receive lag", lag(c.receive_lag)),
+            row("Loop stalls", lag(c.loop_gap)),
+            row("Kernel stamps (99.9%)", [None, Some(s.own_error.stamp.ns)]),
+        ],
+        grid: false,
+    }
+}
+
+/// One table where it fits, else two.
+fn bounds(s: &Summary, width: usize) -> String {
+    let figures = figures(s);
+    let whole = bounds_table(&figures);
+    if whole.width() <= width {
+        return whole.render();
+    }
+    bounds_table(&figures[..2]).render() + &bounds_table(&figures[2..]).render()
+}
+
+fn bounds_table(figures: &[(&'static str, &Series, &[Bound])]) -> Table {
+    let cell = |series: &Series, bounds: &[Bound], row: usize| match (series.quantiles.get(row), bounds.get(row)) {
+        (Some(quantile), Some(bound)) => {
+            let by = |seconds: f64| format_ns((seconds.max(0.0) * 1e9).round() as u64);
+            format!(
+                "{} -{} +{}",
+                number(quantile.value),
+                by(quantile.value - bound.low),
+                by(bound.high - quantile.value)
+            )
+        }
+        _ => "-".to_string(),
+    };
+    let rows = LEVELS.iter().enumerate().filter(|(_, level)| SHOWN.contains(&level.per_mille)).map(|(row, level)| {
+        let cells = figures.iter().map(|(_, series, bounds)| cell(series, bounds, row));
+        std::iter::once(level.name.to_string()).chain(cells).collect()
+    });
+    Table {
+        head: std::iter::once("Percentiles").chain(figures.iter().map(|figure| figure.0)).map(String::from).collect(),
+        aligns: vec![Align::Center; figures.len() + 1],
+        rows: rows.collect(),
+        grid: false,
+    }
+}
+
+/// What the bounds rest on.
+fn ground(s: &Summary) -> String {
+    let own = &s.own_error;
+    let stamp = match &own.stamp.source {
+        StampSource::Calibrated => "calibrated on this machine at such a load",
+        StampSource::Default => "by default; 'ringmark rig --calibrate' measures this machine",
+        StampSource::Unfit(_) => "by default, because the calibration does not fit",
+    };
+    let stall = own.stall_ns.map_or_else(|| "-".to_string(), format_ns);
+    format!(
+        "Stamps good to {} ({stamp}); longest stall of a worker {stall}. Receive lag and stalls are in the figures only \
+         where events shared a read or came without a stamp.",
+        format_ns(own.stamp.ns)
+    )
+}
+
+/// The same for programs, every percentile.
+pub fn json(s: &Summary) -> Json {
+    let own = &s.own_error;
+    let (source, why) = match &own.stamp.source {
+        StampSource::Default => ("default", None),
+        StampSource::Calibrated => ("calibration", None),
+        StampSource::Unfit(why) => ("default", Some(why)),
+    };
+    let of_levels = |bounds: &[Bound]| {
+        let pair = |bound: &Bound| json!([finite(Some(bound.low)), finite(Some(bound.high))]);
+        Json::Object(LEVELS.iter().zip(bounds).map(|(level, bound)| (level.name.to_string(), pair(bound))).collect())
+    };
+    let bounds: Map<String, Json> =
+        figures(s).into_iter().map(|(name, _, bounds)| (name.to_string(), of_levels(bounds))).collect();
+    json!({
+        "Stamp error (ns)": own.stamp.ns,
+        "Stamp error from": source,
+        "Calibration does not fit because": why,
+        "Longest stall (ns)": own.stall_ns,
+        "Bounds": bounds,
+    })
+}
+
+/// A calibration as two columns, for the screen.
+pub fn calibration_text(c: &Calibration, width: usize) -> String {
+    let optional = |value: Option<String>| value.unwrap_or_else(|| "-".to_string());
+    let rate = |value: Option<f64>| optional(value.map(|rate| number(rate.round())));
+    let share = |value: Option<f64>| optional(value.map(|share| format!("{:.2} %", share * 100.0)));
+    let row = |name: &str, value: String| vec![name.to_string(), value];
+    let load = &c.load;
+    let shape = [
+        load.parallel.map(|parallel| format!("parallel {parallel}")),
+        load.rate_per_s.map(|rate| format!("{rate} requests/s")),
+    ];
+    let table = Table {
+        head: ["Calibration against the mock", "Value"].map(String::from).to_vec(),
+        aligns: vec![Align::Left, Align::Right],
+        rows: vec![
+            row("Load", shape.into_iter().flatten().collect::<Vec<_>>().join(", ")),
+            row(
+                "TTFT / ITL / tokens",
+                format!("{} / {} / {}", format_ns(load.ttft_ns), format_ns(load.itl_ns), load.tokens),
+            ),
+            row("Workers", load.workers.to_string()),
+            row("Requests / events", format!("{} / {}", c.requests, c.events)),
+            row("Events/s at this load", rate(c.events_per_s)),
+            row("Events/s flat out", rate(c.sustained_events_per_s)),
+            row("CPU per event", optional(c.cpu_per_event_ns.map(|ns| format_ns(ns as u64)))),
+            row("Stamp behind the send p50 / p99 / p99.9 / max", spread(c.stamp_error)),
+            row("Receive lag p50 / p99 / p99.9 / max", spread(c.receive_lag)),
+            row("Send lag p50 / p99 / p99.9 / max", spread(c.send_lag)),
+            row("Events that share a read", share(c.coalesced)),
+            row("Reads with the kernel's stamp", share(c.stamped)),
+        ],
+        grid: false,
+    };
+    let notes: String = c.notes.iter().map(|note| wrap("Note: ", note, width)).collect();
+    table.render() + &notes
+}
+
+fn spread(spread: Spread) -> String {
+    if spread.count == 0 {
+        return "-".to_string();
+    }
+    [spread.p50, spread.p99, spread.p999, spread.max].map(format_ns).join(" / ")
+}

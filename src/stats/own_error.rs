@@ -1,0 +1,320 @@
+//! What our own error can have done to the figures: for every percentile of TTFT, ITL, TPOT and latency an interval
+//! in which the true one lies.
+//!
+//! The true figure is what a perfect client on the same wire would have recorded: one that sends at the due instant
+//! and knows when the bytes of each event reached this machine. Against it we err in these ways:
+//!
+//! - **Stamps.** The kernel stamps a segment in its receive path, after it arrived: by at most [`StampError::ns`]
+//!   (p99.9 of what a calibration found at this load, else [`DEFAULT_STAMP_NS`]). What a network card adds by
+//!   gathering interrupts lies before that and is not in it.
+//! - **Clocks.** Mapping a stamp to the run's clock, and reading that clock, errs by [`CLOCK_NS`] either way.
+//! - **Shared reads.** Bytes that lie together in a socket carry the stamp of the last segment. An event that shares
+//!   its read with a later one, or the last event when the end of the answer came in the same read, may have arrived
+//!   earlier: not before the read before it, and not by more than a worker ever left its sockets alone
+//!   ([`OwnError::stall_ns`]: the largest loop gap or receive lag of the run), since what lay there at the look
+//!   before would have been read then. An event that ends in a read which also brought the beginning of the next
+//!   one counts as alone: servers write whole events.
+//! - **Reads without a stamp.** Their arrival is the look that found them, so the same holds of every event.
+//! - **Sending.** The request left later than it was due. What connecting took belongs to the network, and with a cap
+//!   the wait for a lane belongs to the plan; the rest, up to the last byte handed to the kernel, is ours. Sent in
+//!   time, the answer would have come earlier by at most that much: by all of it from a server that answers in the
+//!   same time whenever it is asked, by nothing from one that was busy until then.
+//!
+//! An arrival recorded as `a` was therefore at some instant of `[a − early − stamp − clock, a + clock]`, and with it
+//!
+//! | figure | from | to |
+//! |---|---|---|
+//! | TTFT | TTFT − own send lag − write − early − stamp − clock | TTFT + clock |
+//! | latency | latency − own send lag − write − early − stamp − clock | latency + clock |
+//! | a gap | gap − early of its end − stamp − 2 clock | gap + early of its begin + stamp + 2 clock |
+//! | TPOT | (span − early of the last − stamp − 2 clock) / (tokens − 1) | (span + early of the first + stamp + 2 clock) / (tokens − 1) |
+//!
+//! and never below 0. For each request (each gap) that is exact, whatever the others do. Order statistics are
+//! monotone: when every value lies between its own bounds, so does the p-quantile of the values between the
+//! p-quantiles of the bounds. Nothing is averaged and nothing is assumed of how the errors are spread.
+
+use super::gather::{Gap, Sample};
+use super::quantile::{LEVELS, Quantile, Series, nearest_rank};
+use super::summary::Summary;
+use crate::record::WorkerReport;
+use crate::record::facts::RunFacts;
+use crate::record::finding::{Finding, Severity};
+use crate::rig::calibration::Calibration;
+use crate::time::{MS, US, format_ns};
+
+/// A kernel's receive stamp stands this far behind the send at most where no calibration says better, nanoseconds
+/// (p99.9 of what was measured is 16 us; see the notes on the receive path).
+pub const DEFAULT_STAMP_NS: u64 = 20 * US;
+/// Error of a reading of the run's clock and of the map from the kernel's stamps to it: both are renewed every second
+/// from brackets of some 20 to 40 ns.
+pub const CLOCK_NS: u64 = 100;
+/// Without stamps nothing tells how late a sleeping worker wakes up; so late at least.
+const WAKE_UP_NS: u64 = MS;
+
+/// A bound further from its figure than this, and than [`WIDE_SHARE`] of it, is told.
+const WIDE_S: f64 = 100e-6;
+const WIDE_SHARE: f64 = 0.10;
+/// A median first token or latency that our own error may have moved by this much, and by [`VOID_SHARE`], is ours.
+const VOID_S: f64 = 10e-3;
+const VOID_SHARE: f64 = 0.5;
+
+/// Our own error in a run, and what follows from it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OwnError {
+    pub stamp: StampError,
+    /// The longest that a worker left its sockets alone, nanoseconds; `None` when no worker could tell.
+    pub stall_ns: Option<u64>,
+    pub ttft_s: Vec<Bound>,
+    pub itl_s: Vec<Bound>,
+    pub tpot_s: Vec<Bound>,
+    pub latency_s: Vec<Bound>,
+}
+
+/// How far a stamp stands behind the arrival at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StampError {
+    pub ns: u64,
+    pub source: StampSource,
+}
+
+impl Default for StampError {
+    fn default() -> StampError {
+        StampError { ns: DEFAULT_STAMP_NS, source: StampSource::Default }
+    }
+}
+
+/// Where the error of the stamps is known from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StampSource {
+    /// There was no calibration.
+    Default,
+    Calibrated,
+    /// There was one, but it does not fit this run, and why.
+    Unfit(String),
+}
+
+/// Between which a percentile lies, seconds. One for each of [`LEVELS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bound {
+    pub low: f64,
+    pub high: f64,
+}
+
+/// What single errors are limited by, nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    stamp: f64,
+    stall: u64,
+    /// Waiting for a free lane is the plan's, not ours.
+    capped_schedule: bool,
+}
+
+/// The error of the stamps in this run: the calibration's where there is one that fits.
+pub fn stamp_error(calibration: Option<&Calibration>, facts: &RunFacts, events_per_s: f64) -> StampError {
+    let Some(calibration) = calibration else { return StampError::default() };
+    let fits = calibration.fits_load(facts.parallel, facts.rate_per_s, events_per_s);
+    match fits {
+        Ok(()) if calibration.stamp_error.count > 0 => {
+            StampError { ns: calibration.stamp_error.p999, source: StampSource::Calibrated }
+        }
+        Ok(()) => StampError { source: StampSource::Unfit("it has no stamps".to_string()), ..StampError::default() },
+        Err(why) => StampError { source: StampSource::Unfit(why), ..StampError::default() },
+    }
+}
+
+/// The bounds over succeeded requests and their gaps.
+pub fn of(facts: &RunFacts, stamp: StampError, workers: &[&WorkerReport], ok: &[&Sample], gaps: &[Gap]) -> OwnError {
+    let unstamped = ok.iter().any(|sample| sample.unstamped);
+    let longest = workers.iter().map(|worker| worker.receive_lag_ns.max().max(worker.loop_gap_ns.max())).max();
+    let stall_ns = longest.map(|ns| if unstamped { ns.max(WAKE_UP_NS) } else { ns });
+    let limits = Limits {
+        stamp: stamp.ns as f64,
+        stall: stall_ns.unwrap_or(u64::MAX),
+        capped_schedule: facts.parallel.is_some() && facts.rate_per_s.is_some(),
+    };
+    OwnError {
+        ttft_s: bounds(ok.iter().filter_map(|sample| ttft(sample, limits))),
+        itl_s: bounds(gaps.iter().map(|gap| between(gap.ns as f64, gap.early_begin_ns, gap.early_end_ns, limits))),
+        tpot_s: bounds(ok.iter().filter_map(|sample| tpot(sample, limits))),
+        latency_s: bounds(ok.iter().map(|sample| latency(sample, limits))),
+        stamp,
+        stall_ns,
+    }
+}
+
+fn ttft(sample: &Sample, limits: Limits) -> Option<(f64, f64)> {
+    if !sample.streamed {
+        return Some(latency(sample, limits));
+    }
+    Some(from_due(sample, sample.ttft?, sample.early_first_ns, limits))
+}
+
+fn latency(sample: &Sample, limits: Limits) -> (f64, f64) {
+    let early = if sample.unstamped { u32::MAX } else { 0 };
+    from_due(sample, sample.latency, early, limits)
+}
+
+/// A length that counts from the due instant to an arrival which may have been earlier.
+fn from_due(sample: &Sample, length_ns: u64, early_ns: u32, limits: Limits) -> (f64, f64) {
+    let late = sample.own_send_lag(limits.capped_schedule).unwrap_or(0).saturating_add(sample.write_ns);
+    let early = u64::from(early_ns).min(limits.stall);
+    let (length, clock) = (length_ns as f64, CLOCK_NS as f64);
+    ((length - late as f64 - early as f64 - limits.stamp - clock).max(0.0), length + clock)
+}
+
+/// A length between two arrivals.
+fn between(length_ns: f64, early_begin_ns: u32, early_end_ns: u32, limits: Limits) -> (f64, f64) {
+    let early = |ns: u32| u64::from(ns).min(limits.stall) as f64;
+    let either = limits.stamp + 2.0 * CLOCK_NS as f64;
+    ((length_ns - early(early_end_ns) - either).max(0.0), length_ns + early(early_begin_ns) + either)
+}
+
+fn tpot(sample: &Sample, limits: Limits) -> Option<(f64, f64)> {
+    let gaps = f64::from(sample.output_tokens?.checked_sub(1)?);
+    let span = sample.tpot? * gaps;
+    let (low, high) = between(span, sample.early_first_ns, sample.early_last_ns, limits);
+    Some((low / gaps, high / gaps))
+}
+
+/// The quantiles of the lower and of the upper ends, nanoseconds in, seconds out.
+fn bounds(ends: impl Iterator<Item = (f64, f64)>) -> Vec<Bound> {
+    let (mut lows, mut highs): (Vec<f64>, Vec<f64>) = ends.unzip();
+    let (lows, highs) = (quantiles(&mut lows), quantiles(&mut highs));
+    lows.into_iter().zip(highs).map(|(low, high)| Bound { low: low / 1e9, high: high / 1e9 }).collect()
+}
+
+/// The values at the ranks of [`LEVELS`]; each level looks only at what lies above the one before.
+fn quantiles(values: &mut [f64]) -> Vec<f64> {
+    let count = values.len();
+    if count == 0 {
+        return Vec::new();
+    }
+    let mut from = 0;
+    let mut at = |per_mille: u32| {
+        let place = nearest_rank(count, per_mille) - 1;
+        let value = *values[from..].select_nth_unstable_by(place - from, f64::total_cmp).1;
+        from = place;
+        value
+    };
+    LEVELS.iter().map(|level| at(level.per_mille)).collect()
+}
+
+/// What the bounds mean for a reader of the figures.
+pub fn findings(s: &Summary) -> Vec<Finding> {
+    let own = &s.own_error;
+    let mut found = Vec::new();
+    if let StampSource::Unfit(why) = &own.stamp.source {
+        let text = format!(
+            "The calibration of this machine does not fit this run: {why}. Stamps are taken to be good to {}; \
+             'ringmark rig --calibrate' with this load says better.",
+            format_ns(own.stamp.ns)
+        );
+        found.push(Finding::note("calibration", text));
+    }
+    // A late send is told by its own finding, with what to do about it.
+    let late = s.findings.iter().any(|finding| finding.code == "send_lag" && finding.severity > Severity::Note);
+    let figures = [
+        ("TTFT", &s.series.ttft_s, &own.ttft_s, true),
+        ("ITL", &s.series.itl_s, &own.itl_s, false),
+        ("TPOT", &s.series.tpot_s, &own.tpot_s, false),
+        ("latency", &s.series.latency_s, &own.latency_s, true),
+    ];
+    let kept = figures.into_iter().filter(|(.., counts_from_due)| !(late && *counts_from_due));
+    found.extend(kept.filter_map(|(name, series, bounds, from_due)| wide(name, series, bounds, from_due)));
+    found
+}
+
+fn wide(name: &str, series: &Series, bounds: &[Bound], from_due: bool) -> Option<Finding> {
+    let reach = |row: usize| {
+        let (quantile, bound): (&Quantile, &Bound) = (series.quantiles.get(row)?, bounds.get(row)?);
+        let by = (quantile.value - bound.low).max(bound.high - quantile.value);
+        Some((LEVELS[row].name, quantile.value, by, quantile.few))
+    };
+    // One stall reaches many gaps of a tail that are no worse for it: of gaps only the median is judged.
+    let judged: &[u32] = if from_due { &[500, 990] } else { &[500] };
+    let rows = judged.iter().filter_map(|at| LEVELS.iter().position(|level| level.per_mille == *at));
+    let is_wide = |by: f64, value: f64| value > 0.0 && by > WIDE_S.max(WIDE_SHARE * value);
+    let told = rows.filter_map(reach).find(|(_, value, by, few)| !few && is_wide(*by, *value));
+    let (level, value, by, _) = told?;
+    let text = format!(
+        "Our own error may have moved the {level} of {name} by {} (it is {}): see the bounds. Give more --workers or \
+         cores, a quieter machine, or a lower load.",
+        format_ns((by * 1e9) as u64),
+        format_ns((value * 1e9) as u64),
+    );
+    let void = from_due && level == "50%" && by > VOID_S.max(VOID_SHARE * value);
+    Some(if void { Finding::void("own_error", text) } else { Finding::caution("own_error", text) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    const LIMITS: Limits = Limits { stamp: 20_000.0, stall: 500_000, capped_schedule: false };
+
+    #[test]
+    fn a_gap_reaches_as_far_as_its_events_may_have_moved() {
+        assert_eq!(between(1e6, 0, 0, LIMITS), (979_800.0, 1_020_200.0));
+        // An end that shared its read may have come half a millisecond earlier, not a whole one: nobody slept so long.
+        assert_eq!(between(1e6, 0, 1_000_000, LIMITS), (479_800.0, 1_020_200.0));
+        assert_eq!(between(0.0, 300_000, 300_000, LIMITS), (0.0, 320_200.0));
+    }
+
+    #[test]
+    fn what_left_late_may_have_come_early_by_as_much() {
+        let sample = Sample {
+            ok: true,
+            streamed: true,
+            ttft: Some(50_000_000),
+            latency: 90_000_000,
+            send_lag: Some(2_000_000),
+            connect: Some(1_500_000),
+            write_ns: 10_000,
+            ..Sample::default()
+        };
+        let (low, high) = ttft(&sample, LIMITS).unwrap();
+        assert_eq!((low, high), (50e6 - 500e3 - 10e3 - 20e3 - 100.0, 50e6 + 100.0));
+        let whole = Sample { streamed: false, ..sample.clone() };
+        assert_eq!(ttft(&whole, LIMITS), Some(latency(&sample, LIMITS)));
+        let unstamped = Sample { unstamped: true, ..sample };
+        assert_eq!(latency(&unstamped, LIMITS).0, 90e6 - 500e3 - 10e3 - 500e3 - 20e3 - 100.0);
+    }
+
+    #[test]
+    fn the_quantile_of_the_truth_lies_between_the_quantiles_of_its_bounds() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        for _ in 0..50 {
+            let truth: Vec<f64> = (0..997).map(|_| rng.random_range(0.0..1e9)).collect();
+            let ends = truth.iter().map(|t| (t - rng.random_range(0.0..1e8), t + rng.random_range(0.0..1e8)));
+            let bounds = bounds(ends.collect::<Vec<_>>().into_iter());
+            let mut truth = truth.clone();
+            for (bound, value) in bounds.iter().zip(quantiles(&mut truth)) {
+                assert!(bound.low <= value / 1e9 && value / 1e9 <= bound.high);
+            }
+        }
+    }
+
+    #[test]
+    fn ranks_are_those_of_the_table() {
+        let mut values: Vec<f64> = (1..=1000).rev().map(f64::from).collect();
+        let found = quantiles(&mut values);
+        assert_eq!((found[0], found[2], found[9], found[11]), (100.0, 500.0, 990.0, 1000.0));
+        assert_eq!(quantiles(&mut []), Vec::<f64>::new());
+        assert_eq!(quantiles(&mut [7.0]), vec![7.0; LEVELS.len()]);
+    }
+
+    #[test]
+    fn a_calibration_counts_only_where_it_fits() {
+        let facts = RunFacts { parallel: Some(4), ..RunFacts::default() };
+        let mut calibration = Calibration { events_per_s: Some(1_000.0), ..Calibration::default() };
+        assert_eq!(stamp_error(None, &facts, 5.0), StampError::default());
+        assert!(matches!(stamp_error(Some(&calibration), &facts, 5.0).source, StampSource::Unfit(_)));
+        calibration.stamp_error.count = 9;
+        calibration.stamp_error.p999 = 7_000;
+        let fits = StampError { ns: 7_000, source: StampSource::Calibrated };
+        assert_eq!(stamp_error(Some(&calibration), &facts, 900.0), fits);
+        assert!(matches!(stamp_error(Some(&calibration), &facts, 9_000.0).source, StampSource::Unfit(_)));
+    }
+}
