@@ -23,7 +23,8 @@ fn over_tls(server: &TlsServer, flags: &str) -> Call {
     let files = [("ca.pem", server.authority.as_str()), ("other.pem", other.as_str()), ("empty.pem", "nothing\n")];
     let broken = server.authority.replace("-----END CERTIFICATE-----", "");
     let key = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
-    let files: Vec<(&str, &str)> = files.into_iter().chain([("broken.pem", broken.as_str()), ("key.pem", key)]).collect();
+    let files: Vec<(&str, &str)> =
+        files.into_iter().chain([("broken.pem", broken.as_str()), ("key.pem", key)]).collect();
     line(&format!("--url {url} --model m --prompt 'one two' {flags}"), &files)
 }
 
