@@ -301,8 +301,10 @@ fn render_all(recipe: &Recipe, items: Vec<Item>, making: &Making) -> Result<(Vec
     // Each prompt goes as its bytes come, so that the two never stand in memory together.
     let bodies: Result<Vec<Body>, WorkloadError> =
         items.into_iter().map(|item| render_item(&recipe.options, &item, recipe)).collect();
+    // The first wrong line is the one to name.
+    let bodies = bodies?;
     let preflight = render_item(&preflight_options(&recipe.options), &Item { output_tokens: None, ..last }, recipe)?;
-    Ok((bodies?, preflight))
+    Ok((bodies, preflight))
 }
 
 /// The body of one prompt.
