@@ -43,14 +43,12 @@ pub fn tls(full: bool) {
             let run = load(&format!("{url}/v1/chat/completions"), place == 1, streams);
             cpu[place] = run.cpu_per_event_us();
             let mut compared = compare(&run, &server.truth(), 0);
-            let behind = [0.5, 0.99].map(|share| compared.behind_us(share));
+            let (p50, p99) = (compared.behind_us(0.5), compared.behind_us(0.99));
             println!(
-                "round {round}, {}: CPU {:.2} us an event, lost {}, arrival behind the mock's send p50 {:.0} us, p99 {:.0} us",
+                "round {round}, {}: CPU {:.2} us an event, lost {}, arrival behind the mock's send p50 {p50:.0} us, p99 {p99:.0} us",
                 ["plain", "TLS"][place],
                 cpu[place],
-                compared.lost,
-                behind[0],
-                behind[1]
+                compared.lost
             );
         }
         plain.push(cpu[0]);

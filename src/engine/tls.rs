@@ -252,6 +252,13 @@ fn plain_words(error: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => format!("{error}: use a name in --url that the certificate has (--insecure accepts any)"),
+        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "the server's certificate has expired: renew it, or set this machine's clock (--insecure accepts any)"
+                .to_string()
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => "the server's certificate is not valid yet: set this machine's clock (--insecure accepts any)".to_string(),
         rustls::Error::InvalidCertificate(_) => format!("{error} (--insecure accepts any)"),
         other => other.to_string(),
     }

@@ -9,6 +9,9 @@ use super::line_by_line::check_messages;
 use super::{Recipe, WorkloadError};
 use crate::api::render::Prompt;
 
+/// The feeder of a program that reads nothing.
+type NoInput = fn(&mut Feed) -> Result<(), String>;
+
 /// Runs the program and reads prompts with their line numbers. All lines are read and checked, also past what `take`
 /// wants: a program that fails at its end has failed. It finds in its environment what the run wants:
 /// `RINGMARK_NUMBER` (requests, warm-up included; not set when only time ends the run), `RINGMARK_OFFSET`,
@@ -22,8 +25,7 @@ pub fn read(path: &Path, recipe: &Recipe, mut take: impl FnMut(Prompt, u64) -> b
     ];
     environment.extend(recipe.needed.map(|needed| ("RINGMARK_NUMBER", needed.to_string())));
     let (mut more, mut found) = (true, false);
-    let no_input: Option<fn(&mut Feed) -> Result<(), String>> = None;
-    let read = child::run(&Call { path, verb: None, environment }, no_input, |line, number| {
+    let read = child::run(&Call { path, verb: None, environment }, None::<NoInput>, |line, number| {
         let prompt = parse(line)?;
         found = true;
         if more {

@@ -135,20 +135,20 @@ DATA
 documented() {
     local chat=http://127.0.0.1:$1/v1/chat/completions
     local openqa=(--dataset openqa --dataset-path open_qa.jsonl)
-    local asked=(--url "$chat" --parallel 2 --model qwen2.5 --log-every-n-query 10 --number 20 --api openai)
+    local asked=(--url "$chat" --parallel 2 --model qwen2.5 --log-every-n-query 10 --number 10 --api openai)
     local lengths=(--read-timeout 120 --connect-timeout 120 --max-prompt-length 128000 --min-prompt-length 128)
-    run prompt 20 "${asked[@]}" --temperature 0.9 --max-tokens 12 --prompt '写一个科幻小说,请开始你的表演'
-    run complex 20 "${asked[@]}" "${lengths[@]}" --temperature 0.7 --max-tokens 12 --stop '<|im_end|>' "${openqa[@]}" --stream
-    run template 20 "${asked[@]}" "${lengths[@]}" "${openqa[@]}" --query-template \
+    run prompt 10 "${asked[@]}" --temperature 0.9 --max-tokens 12 --prompt '写一个科幻小说,请开始你的表演'
+    run complex 10 "${asked[@]}" "${lengths[@]}" --temperature 0.7 --max-tokens 12 --stop '<|im_end|>' "${openqa[@]}" --stream
+    run template 10 "${asked[@]}" "${lengths[@]}" "${openqa[@]}" --query-template \
         '{"model": "%m", "messages": [{"role": "user","content": "%p"}], "stream": true, "skip_special_tokens": false, "stop": ["<|im_end|>"], "temperature": 0.7, "max_tokens": 12}'
-    run template_file 20 "${asked[@]}" "${lengths[@]}" "${openqa[@]}" --query-template @template.json
-    run open_loop 30 --url "$chat" --model qwen2.5 --api openai "${openqa[@]}" --open-loop --rate 5 10 --number 10 20 \
+    run template_file 10 "${asked[@]}" "${lengths[@]}" "${openqa[@]}" --query-template @template.json
+    run open_loop 15 --url "$chat" --model qwen2.5 --api openai "${openqa[@]}" --open-loop --rate 5 10 --number 5 10 \
         --sleep-interval 0 --max-tokens 12 --stream
-    run warm_up 40 --url "$chat" --parallel 10 --model qwen2.5 --number 40 --warmup-num 0.1 --api openai \
+    run warm_up 20 --url "$chat" --parallel 10 --model qwen2.5 --number 20 --warmup-num 0.1 --api openai \
         "${openqa[@]}" --max-tokens 12 --stream
-    run random 10 --parallel 5 --model Qwen2.5-0.5B-Instruct --url "$chat" --api openai --dataset random \
+    run random 5 --parallel 5 --model Qwen2.5-0.5B-Instruct --url "$chat" --api openai --dataset random \
         --min-tokens 12 --max-tokens 12 --prefix-length 64 --min-prompt-length 1024 --max-prompt-length 2048 \
-        --number 10 --tokenizer-path "$tokenizer" --debug
+        --number 5 --tokenizer-path "$tokenizer" --debug
 }
 
 # Random prompts whose length the server is to confirm: as token ids, and as text without a template.
@@ -171,13 +171,15 @@ conversations() {
 }
 
 other_apis() {
-    local lengths=(--min-prompt-length 256 --max-prompt-length 256 --tokenizer-path "$tokenizer" --api-key none)
+    local made=(--tokenizer-path "$tokenizer" --api-key none)
     start_server embed
     run embeddings 10 --parallel 2 --number 10 --model text-embedding-v4 --url "http://127.0.0.1:$port/v1/embeddings" \
-        --api openai_embedding --dataset random_embedding "${lengths[@]}"
+        --api openai_embedding --dataset random_embedding "${made[@]}" \
+        --min-prompt-length 256 --max-prompt-length 256
     start_server rank
-    run rerank 10 --parallel 2 --number 10 --model qwen3-rerank --url "http://127.0.0.1:$port/v1/rerank" \
-        --api openai_rerank --dataset random_rerank "${lengths[@]}" \
+    # Shorter than documented: this server computes every token's output, which takes it most of a second for a text.
+    run rerank 4 --parallel 2 --number 4 --model qwen3-rerank --url "http://127.0.0.1:$port/v1/rerank" \
+        --api openai_rerank --dataset random_rerank "${made[@]}" --min-prompt-length 64 --max-prompt-length 64 \
         --extra-args '{"num_documents": 5, "document_length_ratio": 3}'
 }
 
