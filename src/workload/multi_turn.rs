@@ -157,6 +157,9 @@ fn custom(entry: Value) -> Result<Vec<Vec<Value>>, String> {
         _ => return Err(format!("is no list; {SHAPE}")),
     };
     if !entries.is_empty() && entries.iter().all(Value::is_string) {
+        if let Some(place) = entries.iter().position(|text| text.as_str().is_none_or(|text| text.trim().is_empty())) {
+            return Err(format!("has nothing in its text {}", place + 1));
+        }
         return Ok(entries.into_iter().map(|text| vec![user_message(text)]).collect());
     }
     let Prompt::Messages(messages) = check_messages(entries)? else { return Err(format!("is wrong; {SHAPE}")) };
@@ -188,6 +191,7 @@ mod tests {
             (json!({"x": 1}), "\"messages\""),
             (json!([answer]), "no message of a user"),
             (json!([]), "no message of a user"),
+            (json!(["a", " "]), "nothing in its text 2"),
             (json!([{"content": "x"}]), "\"role\""),
             (json!(["a", {"role": "user", "content": "b"}]), "message 1"),
         ] {

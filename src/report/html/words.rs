@@ -172,8 +172,10 @@ pub const DEFINITIONS: [Definition; 16] = [
         "due",
         "",
         "When the plan wanted the request on the wire: its place in the schedule, or, in a closed loop, the moment its \
-         lane took it up. Waiting for a free lane or a late client counts.",
-        "计划发出请求的时刻：开环为调度表中的时刻，闭环为通道取出请求的时刻。等待通道或客户端迟发都计入。",
+         lane took it up; a later turn of a conversation: the end of the answer before it and its think time. Waiting \
+         for a free lane or a late client counts.",
+        "计划发出请求的时刻：开环为调度表中的时刻，闭环为通道取出请求的时刻，对话的后续轮次为上一回答结束加思考时间。\
+         等待通道或客户端迟发都计入。",
     ),
     define(
         "arrival",
