@@ -26,7 +26,7 @@ use crate::server::local::{self, Local};
 use crate::server::models::first_model;
 use crate::spec::{LogLevel, Spec, mask};
 use crate::stats::Summary;
-use crate::sweep::{self, Short};
+use crate::sweep;
 use crate::visualizer::Visualizer;
 use crate::workload::trace;
 
@@ -74,45 +74,46 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
         follow_making: &follow_making,
         visualizer: visualizer.as_ref().map(Visualizer::feed),
     };
-    if let Some(search) = &search {
-        let searched = search::carry_out((spec, search, &facts), &plans[0], &watch, visualizer.as_mut());
-        drop((mock, local));
-        if let Some(visualizer) = visualizer {
-            visualizer.finish(searched.is_ok());
-        }
-        let searched = searched.map_err(|error| mistake(error.to_string()))?;
-        if let Some(Short::Failed(error)) = &searched.cut_short {
-            log.last_words(&error.to_string());
-            return Err(mistake(error.to_string()));
-        }
-        write_exports(&exports, &searched.runs).map_err(mistake)?;
-        println!("Results: {}", root.display());
-        return Ok(search::exit_status(&searched));
+    let measured = match &search {
+        Some(search) => search::carry_out((spec, search, &facts), &plans[0], &watch, visualizer.as_mut()),
+        None => carry_out(spec, plans, &watch, visualizer.as_mut()),
+    };
+    drop((mock, local));
+    if let Some(visualizer) = visualizer {
+        visualizer.finish(measured.is_ok());
     }
+    if let Err(error) = &measured {
+        log.last_words(&error.to_string());
+    }
+    let (runs, status) = measured.map_err(|error| mistake(error.to_string()))?;
+    write_exports(&exports, &runs).map_err(mistake)?;
+    println!("Results: {}", root.display());
+    Ok(status)
+}
+
+/// Carries the plans out and shows what they came to. Gives the runs and the exit status.
+fn carry_out(
+    spec: &Spec,
+    plans: Vec<Plan>,
+    watch: &Watch<'_>,
+    mut visualizer: Option<&mut Visualizer>,
+) -> Result<(Vec<Finished>, u8), RunError> {
+    let root = plans[0].report.root.clone();
     let count = plans.len();
     let mut ended = |plan: &Plan, finished: &Finished| {
-        visual::run_ended(visualizer.as_mut(), plan, &finished.summary);
+        visual::run_ended(visualizer.as_deref_mut(), plan, &finished.summary);
         if count > 1 {
-            log.info(&overview::one_line(&finished.summary));
+            watch.log.info(&overview::one_line(&finished.summary));
         }
         show(spec, finished, &root)
     };
-    let finished = sweep::run_all(plans, &watch, &mut ended);
-    drop((mock, local));
-    if let Some(visualizer) = visualizer {
-        visualizer.finish(finished.is_ok());
-    }
-    if let Err(error) = &finished {
-        log.last_words(&error.to_string());
-    }
-    let finished = finished.map_err(|error| mistake(error.to_string()))?;
+    let finished = sweep::run_all(plans, watch, &mut ended)?;
     if finished.len() > 1 {
-        show_overview(spec, &finished, &root).map_err(|error| mistake(error.to_string()))?;
+        show_overview(spec, &finished, &root)?;
     }
-    write_html(spec, &finished, &root).map_err(|error| mistake(error.to_string()))?;
-    write_exports(&exports, &finished).map_err(mistake)?;
-    println!("Results: {}", root.display());
-    Ok(exit_status(&finished))
+    write_html(spec, &finished, &root)?;
+    let status = exit_status(&finished);
+    Ok((finished, status))
 }
 
 /// Everything is decided, the built-in server runs if it is asked for, and the target's addresses are known.

@@ -12,13 +12,13 @@ use crate::spec::Spec;
 use crate::sweep::{self, Searched, Short};
 use crate::visualizer::Visualizer;
 
-/// Searches, shows and stores what was found.
+/// Searches, shows and stores what was found, whatever ended the search. Gives the runs and the exit status.
 pub fn carry_out(
     (spec, search, facts): (&Spec, &SearchPlan, &RigFacts),
     first: &Plan,
     watch: &Watch<'_>,
     mut visualizer: Option<&mut Visualizer>,
-) -> Result<Searched, RunError> {
+) -> Result<(Vec<Finished>, u8), RunError> {
     let root = &first.report.root;
     let mut offset = spec.dataset_offset;
     let mut plan_at = |value: f64, run: u32| {
@@ -41,7 +41,11 @@ pub fn carry_out(
         show(spec, search, &searched, root)?;
         write_html(spec, &searched.runs, root)?;
     }
-    Ok(searched)
+    let status = exit_status(&searched);
+    match searched.cut_short {
+        Some(Short::Failed(error)) => Err(error),
+        _ => Ok((searched.runs, status)),
+    }
 }
 
 /// The plan of one load, for the server and the model of the first one.
@@ -75,7 +79,7 @@ fn show(spec: &Spec, search: &SearchPlan, searched: &Searched, root: &Path) -> R
 }
 
 /// The exit status of a search that no error ended.
-pub fn exit_status(searched: &Searched) -> u8 {
+fn exit_status(searched: &Searched) -> u8 {
     let found = searched.selections.iter().any(|selection| selection.value.is_some());
     if matches!(searched.cut_short, Some(Short::Interrupted)) {
         status::INTERRUPTED

@@ -51,7 +51,7 @@ fn translated<'a>(template: &Template, text: &'a str) -> Option<(String, &'a str
 }
 
 /// Every sentence, the longer one first where one begins like another.
-pub const TEMPLATES: [Template; 43] = [
+pub const TEMPLATES: [Template; 54] = [
     said(
         "totals",
         "{} requests were scheduled but {} are accounted for: records were lost. Run again; if it happens again, report \
@@ -232,6 +232,59 @@ pub const TEMPLATES: [Template; 43] = [
          such as concurrency, are as exact as these agree; figures of single requests are not touched.",
         "合并了 {0} 个分片。各机器时刻以其系统时钟对齐，跨主机指标（如并发）的精度取决于时钟一致性；单个请求的指标不受影响。",
     ),
+    said(
+        "conversations",
+        "{} of {} conversations ended with a failed turn: what was to come after it counts as unsent.",
+        "{1} 个对话中有 {0} 个因某一轮失败而结束：其后各轮计为未发送。",
+    ),
+    said(
+        "at_once",
+        "At least half of the answers came all at once, though they have several tokens: TPOT is 0 because nothing was \
+         seen of the time between them, and TTFT is the whole latency. The server, or a proxy before it, holds text back.",
+        "至少一半的回答虽有多个 token 却一次到达：看不到 token 之间的时间，故 TPOT 为 0，TTFT 即整个延迟。服务端或其代理积压了输出。",
+    ),
+    said(
+        "own_error",
+        "Our own error may have moved the {} of {} by {} (it is {}): see the bounds. Give more --workers or cores, a \
+         quieter machine, or a lower load.",
+        "客户端自身误差可能使 {1} 的 {0} 偏移 {2}（其值为 {3}）：见误差界。请增加 --workers 或核心、换更安静的机器，或降低负载。",
+    ),
+    said(
+        "calibration",
+        "The calibration of this machine does not fit this run: {}. Stamps are taken to be good to {}; 'ringmark rig \
+         --calibrate' with this load says better.",
+        "本机校准与此次测试不符：{0}。时间戳误差按 {1} 计；以此负载运行 'ringmark rig --calibrate' 可得更准的值。",
+    ),
+    said(
+        "witness",
+        "The witness has too few samples of {} to compare ({} requests within the load): let the run last longer, or give \
+         --witness more connections.",
+        "旁证的 {0} 样本太少，无法比较（负载期间 {1} 个请求）：请延长测试，或增加 --witness 的连接数。",
+    ),
+    said("witness", "{} of the {} requests of the witness failed.", "旁证的 {1} 个请求中有 {0} 个失败。"),
+    said(
+        "witness",
+        "The witness saw another {} than the load: {}. Either the server treats the load's requests differently (their \
+         order, their number on a connection, a cache), or this client is in their way: see its own figures.",
+        "旁证测得的 {0} 与负载不同：{1}。要么服务端对负载请求的处理不同（顺序、连接上的请求数、缓存），要么受客户端影响：见客户端自身指标。",
+    ),
+    said(
+        "server_times_apart",
+        "Request by request, {} is longer here than the server says, by {} beyond what network, frontend and our own \
+         error should take: look at a proxy, the network, or the server's frontend.",
+        "逐请求对比，此处的 {0} 比服务端自报的长，超出网络、前端与客户端误差应有部分 {1}：请检查代理、网络或服务端前端。",
+    ),
+    said(
+        "server_times_apart",
+        "Request by request, the server says a longer {} than passed here, by {} beyond our own error. Its time lies \
+         within ours, so its figure is wrong, or of something else.",
+        "逐请求对比，服务端自报的 {0} 比此处经过的时间更长，超出客户端误差 {1}。其时间应在客户端时间之内，故其指标有误或另有所指。",
+    ),
+    said(
+        "visualizer",
+        "{} points of the curves did not reach {}, which could not follow; the results are complete",
+        "{0} 个曲线点未送达 {1}（跟不上）；最终结果完整",
+    ),
     said("engine", "worker {} could not be pinned to core {}", "工作线程 {0} 无法绑定到核心 {1}"),
     said(
         "engine",
@@ -250,8 +303,13 @@ pub const TEMPLATES: [Template; 43] = [
     ),
     said(
         "plan",
-        "{} is set, and not used: requests go straight to the server",
-        "已设置 {0} 但未使用：请求直接发往服务端",
+        "{} is set, and not used: requests go straight to the server (--proxy env follows it)",
+        "已设置 {0} 但未使用：请求直接发往服务端（--proxy env 可使用它）",
+    ),
+    said(
+        "plan",
+        "requests go through the proxy {}: it is part of what is measured",
+        "请求经过代理 {0}：它是被测对象的一部分",
     ),
 ];
 
@@ -259,8 +317,12 @@ pub const TEMPLATES: [Template; 43] = [
 mod tests {
     use super::*;
 
-    const SOURCES: [&str; 4] = [
+    const SOURCES: [&str; 8] = [
         include_str!("../../stats/findings.rs"),
+        include_str!("../../stats/join.rs"),
+        include_str!("../../stats/own_error.rs"),
+        include_str!("../../stats/witness.rs"),
+        include_str!("../../visualizer/feed.rs"),
         include_str!("../../stats/steady.rs"),
         include_str!("../../stats/reconcile.rs"),
         include_str!("../merge.rs"),
