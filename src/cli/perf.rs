@@ -275,7 +275,7 @@ pub struct PerfArgs {
     /// How much the log says: error, warning, info, debug
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = values::log_level(), ignore_case = true, help_heading = RESULTS)]
     log_level: LogLevel,
-    /// Neither progress nor log on the screen: only the results
+    /// Nothing on the screen but errors and the last line, which says where the results are
     #[arg(long, help_heading = RESULTS)]
     quiet: bool,
     /// Show the figures with this service too, through its own Python SDK: wandb, swanlab, clearml. Its environment

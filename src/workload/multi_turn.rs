@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::line_by_line::check_messages;
 use super::making::Making;
-use super::random::{RandomLengths, RandomText, Residuals};
-use super::read::{ENDLESS, Item, Sieve, need, user_message};
+use super::random::{RandomLengths, RandomText, make_each};
+use super::read::{Item, Sieve, need, user_message};
 use super::tokens::Tokens;
-use super::{Recipe, WorkloadError, draw, files, parallel};
+use super::{Recipe, WorkloadError, draw, files};
 use crate::api::render::{Prompt, content_text};
 use draw::Purpose;
 
@@ -108,12 +108,8 @@ fn random(
     making: &Making,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Item>, WorkloadError> {
-    let residuals = Residuals::default();
     let text = RandomText::new(tokens, recipe.seed)?;
-    let count = recipe.needed.unwrap_or(ENDLESS).max(1);
-    making.begin("Making conversations", count);
-    let made = parallel::map(count as usize, |place| {
-        let index = recipe.offset.wrapping_add(place as u64);
+    make_each("Making conversations", recipe, making, notes, |index, residuals| {
         let turns = draw::uniform_at(recipe.seed, Purpose::Turns, index, asked.min_turns, asked.max_turns);
         let said = |turn: u32| {
             let nth = index.wrapping_mul(u64::from(MAX_TURNS)).wrapping_add(u64::from(turn));
@@ -121,11 +117,8 @@ fn random(
             Ok(vec![user_message(residuals.note(text.text(nth, length as usize, 0)?))])
         };
         let turns = (0..turns).map(said).collect::<Result<_, WorkloadError>>()?;
-        making.add(1);
         Ok(conversation(turns, 0))
-    });
-    residuals.report(notes);
-    made
+    })
 }
 
 /// What the users of a ShareGPT conversation said. Two shapes are in use: `conversations` of `from` and `value`, and

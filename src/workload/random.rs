@@ -107,19 +107,32 @@ pub fn read(
     let text = RandomText::new(tokens, recipe.seed)?;
     let frame = text.frame()?;
     let prefix = text.prefix(lengths.prefix, frame)?;
-    let residuals = Residuals::default();
-    let count = recipe.needed.unwrap_or(ENDLESS).max(1);
-    making.begin("Making prompts", count);
-    let made = parallel::map(count as usize, |place| {
-        let index = recipe.offset.wrapping_add(place as u64);
+    make_each("Making prompts", recipe, making, notes, |index, residuals| {
         let length = draw::uniform_at(recipe.seed, Purpose::PromptLength, index, lengths.min, lengths.max);
         let inner = u64::from(length).saturating_sub(frame).max(u64::from(lengths.prefix == 0)) as usize;
-        let prompt = residuals.note(text.make(index, &prefix, inner, frame)?);
+        Ok(Item::new(residuals.note(text.make(index, &prefix, inner, frame)?)))
+    })
+}
+
+/// What `make` gives for the number of each prompt of the run, on all cores, with `what` on the progress bar. `notes` is
+/// told of the texts whose length is off.
+pub fn make_each(
+    what: &'static str,
+    recipe: &Recipe,
+    making: &Making,
+    notes: &mut Vec<String>,
+    make: impl Fn(u64, &Residuals) -> Result<Item, WorkloadError> + Sync,
+) -> Result<Vec<Item>, WorkloadError> {
+    let residuals = Residuals::default();
+    let count = recipe.needed.unwrap_or(ENDLESS).max(1);
+    making.begin(what, count);
+    let made = parallel::map(count as usize, |place| {
+        let item = make(recipe.offset.wrapping_add(place as u64), &residuals)?;
         making.add(1);
-        Ok::<_, WorkloadError>(Item::new(prompt))
-    })?;
+        Ok(item)
+    });
     residuals.report(notes);
-    Ok(made)
+    made
 }
 
 impl<'a> RandomText<'a> {

@@ -3,10 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::making::Making;
-use super::random::{RandomLengths, RandomText, Residuals};
-use super::read::{ENDLESS, Item};
+use super::random::{RandomLengths, RandomText, make_each};
+use super::read::Item;
 use super::tokens::Tokens;
-use super::{Purpose, Recipe, WorkloadError, draw, parallel};
+use super::{Purpose, Recipe, WorkloadError, draw};
 use crate::api::render::Prompt;
 
 /// Most texts in one request: more is a slip.
@@ -59,12 +59,8 @@ pub fn read(
     making: &Making,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Item>, WorkloadError> {
-    let residuals = Residuals::default();
     let random = RandomText::new(tokens, recipe.seed)?;
-    let requests = recipe.needed.unwrap_or(ENDLESS).max(1);
-    making.begin("Making prompts", requests);
-    let made = parallel::map(requests as usize, |place| {
-        let index = recipe.offset.wrapping_add(place as u64);
+    make_each("Making prompts", recipe, making, notes, |index, residuals| {
         let length = draw::uniform_at(recipe.seed, Purpose::PromptLength, index, lengths.min, lengths.max) as usize;
         // Each text has a number of its own; the first is the query's.
         let text = |nth: u64, length: usize| {
@@ -82,9 +78,6 @@ pub fn read(
                 Prompt::Rerank { query: text(0, length)?, documents: documents? }
             }
         };
-        making.add(1);
         Ok(Item::new(prompt))
-    });
-    residuals.report(notes);
-    made
+    })
 }

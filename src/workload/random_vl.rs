@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::draw::{self, Purpose};
 use super::making::Making;
-use super::random::{RandomLengths, RandomText, Residuals};
-use super::read::{ENDLESS, Item, user_message};
+use super::random::{RandomLengths, RandomText, make_each};
+use super::read::{Item, user_message};
 use super::tokens::Tokens;
-use super::{Recipe, WorkloadError, parallel};
+use super::{Recipe, WorkloadError};
 use crate::api::render::Prompt;
 
 /// Shapes on one picture, at most.
@@ -73,13 +73,9 @@ pub fn read(
     making: &Making,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Item>, WorkloadError> {
-    let residuals = Residuals::default();
     let random = RandomText::new(tokens, recipe.seed)?;
     let frame = random.frame()?;
-    let count = recipe.needed.unwrap_or(ENDLESS).max(1);
-    making.begin("Making prompts", count);
-    let made = parallel::map(count as usize, |place| {
-        let index = recipe.offset.wrapping_add(place as u64);
+    make_each("Making prompts", recipe, making, notes, |index, residuals| {
         let length = draw::uniform_at(recipe.seed, Purpose::PromptLength, index, lengths.min, lengths.max);
         let inner = u64::from(length).saturating_sub(frame).max(1) as usize;
         let text = residuals.note(random.text(index, inner, frame)?);
@@ -88,11 +84,8 @@ pub fn read(
             let url = data_uri(pictures, recipe.seed, index, nth).map_err(WorkloadError::Data)?;
             parts.push(json!({"type": "image_url", "image_url": {"url": url}}));
         }
-        making.add(1);
         Ok(Item::new(Prompt::Messages(vec![user_message(Value::from(parts))])))
-    });
-    residuals.report(notes);
-    made
+    })
 }
 
 /// A picture as a `data:` URI; the same for the same seed, index and number.
