@@ -77,16 +77,24 @@ pub fn of(s: &Summary, joined: &[Joined]) -> Option<Join> {
     }
     let with_queue = joined.iter().all(|joined| joined.with_queue);
     let own_s = own_error_s(s) + ROUNDING_S;
-    let ttft = time("TTFT", joined.iter().filter_map(|joined| joined.ttft), |server| {
-        // Without the queue there is no telling how long the wait may have been.
-        let above = with_queue.then(|| own_s + FRONTEND_S.max(SLACK * server) + round_trip_s(s));
-        (own_s, above)
-    });
     let per_token = time("TPOT", joined.iter().filter_map(|joined| joined.per_token), |server| {
         let either = own_s + JITTER_S + PER_TOKEN_SLACK * server;
         (either, Some(either))
     });
+    let step_s = per_token.as_ref().and_then(step_s).unwrap_or(0.0);
+    let ttft = time("TTFT", joined.iter().filter_map(|joined| joined.ttft), |server| {
+        // Without the queue there is no telling how long the wait may have been.
+        let above = with_queue.then(|| own_s + FRONTEND_S.max(SLACK * server) + round_trip_s(s) + step_s);
+        (own_s, above)
+    });
     Some(Join { requests: joined.len(), with_queue, times: ttft.into_iter().chain(per_token).collect() })
+}
+
+/// How long an engine is at one step, by the server's own time per output token. vLLM's queue begins between steps, so a
+/// request that comes during one waits for its end first, in no time of the server's. Under steady load that is
+/// mostly a whole step: an answer ends with one, and the request that follows it finds the next begun.
+fn step_s(per_token: &JoinedTime) -> Option<f64> {
+    per_token.server.value(500)
 }
 
 /// `reach` gives, for the server's median, how far the median difference may lie below and above 0.
@@ -114,8 +122,9 @@ pub fn findings(of: &Join) -> Vec<Finding> {
         let name = time.name;
         let text = if by_s > 0.0 {
             format!(
-                "Request by request, {name} is longer here than the server says, by {by} beyond what network, frontend \
-                 and our own error should take: look at a proxy, the network, or the server's frontend."
+                "Request by request, {name} is longer here than the server says, by {by} beyond what network, frontend, \
+                 a step of the engine and our own error should take: look at a proxy, the network, or the server's \
+                 frontend."
             )
         } else {
             format!(
