@@ -7,7 +7,7 @@
 
 use super::metric;
 use super::quantile::Series;
-use super::reconcile::{FRONTEND_S, JITTER_S, SLACK, Verdict, beyond, own_error_s, round_trip_s};
+use super::reconcile::{FRONTEND_S, JITTER_S, PER_TOKEN_SLACK, SLACK, Verdict, beyond, own_error_s, round_trip_s};
 use super::summary::Summary;
 use crate::record::finding::Finding;
 use crate::record::{RequestRecord, ServerTimes};
@@ -16,8 +16,6 @@ use crate::time::format_ns;
 /// Two clocks that agree on an instant may round it to different sides, and servers print thousandths of a
 /// millisecond.
 const ROUNDING_S: f64 = 10e-6;
-/// Per-token times may differ by this part: some servers count a token more or less into the same time.
-const PER_TOKEN_SLACK: f64 = 0.02;
 
 /// One request's times on both sides, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
