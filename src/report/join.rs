@@ -41,7 +41,7 @@ pub fn text(s: &Summary, width: usize) -> String {
 fn words(join: &Join) -> &'static str {
     if join.with_queue {
         "TTFT counts from the wire here, from the server's queue there: what differs is the network, the server's \
-         frontend, and our own error."
+         frontend, the end of the step that its engine is at before the request can be queued, and our own error."
     } else {
         "TTFT counts from the wire here, from the begin of the prefill there: what differs is the wait for a slot, \
          which this server does not tell, the network, the server's frontend, and our own error."

@@ -42,6 +42,8 @@ pub struct Local {
 struct Shared {
     name: String,
     log_file: PathBuf,
+    /// Where its own words begin in there, behind those of an earlier run.
+    log_begin: u64,
     leader: u32,
     /// What its processes carry in their environment.
     mark: String,
@@ -74,6 +76,7 @@ impl Local {
         let log_file = folder.join("server.log");
         let unwritable = |error: std::io::Error| format!("cannot write {}: {error}", log_file.display());
         let out = File::options().create(true).append(true).open(&log_file).map_err(unwritable)?;
+        let log_begin = out.metadata().map_err(unwritable)?.len();
         let error_out = out.try_clone().map_err(unwritable)?;
         // A group of its own: Ctrl-C reaches us alone, and the server is stopped in order.
         command.stdin(Stdio::null()).stdout(out).stderr(error_out).process_group(0).env("PYTHONUNBUFFERED", "1");
@@ -84,6 +87,7 @@ impl Local {
         let shared = Arc::new(Shared {
             name: name.to_string(),
             log_file,
+            log_begin,
             leader: child.id(),
             mark,
             child: Mutex::new(child),
@@ -171,8 +175,9 @@ impl Shared {
             }
             if told.elapsed() >= TELL {
                 told = Instant::now();
-                let word = last_lines(&self.log_file, 1);
-                log.info(&format!("{} is starting, {:.0} s: {word}", self.name, began.elapsed().as_secs_f64()));
+                let word = last_lines(&self.log_file, self.log_begin, 1);
+                let colon = if word.is_empty() { "" } else { ": " };
+                log.info(&format!("{} is starting, {:.0} s{colon}{word}", self.name, began.elapsed().as_secs_f64()));
             }
             if began.elapsed() > LONGEST_LOADING {
                 return Err(format!("{} did not become ready in an hour\n{}", self.name, self.last_words()));
@@ -209,7 +214,7 @@ impl Shared {
     }
 
     fn last_words(&self) -> String {
-        let words = last_lines(&self.log_file, LAST_LINES);
+        let words = last_lines(&self.log_file, self.log_begin, LAST_LINES);
         if words.is_empty() { "it said nothing".to_string() } else { format!("its last words:\n{words}") }
     }
 }
@@ -224,12 +229,12 @@ fn is_ready(target: &Target) -> bool {
     }
 }
 
-/// The last lines of a file that hold anything.
-fn last_lines(path: &Path, count: usize) -> String {
+/// The last lines of a file from `begin` on that hold anything.
+fn last_lines(path: &Path, begin: u64, count: usize) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         let length = file.seek(SeekFrom::End(0))?;
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES).max(begin)))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         Ok(bytes)
@@ -238,4 +243,25 @@ fn last_lines(path: &Path, count: usize) -> String {
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_those_of_this_server_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.log");
+        let earlier = "an earlier server's\n";
+        std::fs::write(&path, earlier).unwrap();
+        let begin = earlier.len() as u64;
+        assert_eq!(
+            (last_lines(&path, begin, 2), last_lines(&path, 0, 2)),
+            (String::new(), "an earlier server's".into())
+        );
+        std::fs::write(&path, format!("{earlier}one\n\ntwo\n")).unwrap();
+        assert_eq!((last_lines(&path, begin, 1), last_lines(&path, begin, 9)), ("two".into(), "one\ntwo".into()));
+        assert_eq!(last_lines(&folder.path().join("gone"), 0, 1), "");
+    }
 }

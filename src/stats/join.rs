@@ -7,7 +7,7 @@
 
 use super::metric;
 use super::quantile::Series;
-use super::reconcile::{FRONTEND_S, JITTER_S, SLACK, Verdict, beyond, own_error_s, round_trip_s};
+use super::reconcile::{FRONTEND_S, JITTER_S, PER_TOKEN_SLACK, SLACK, Verdict, beyond, own_error_s, round_trip_s};
 use super::summary::Summary;
 use crate::record::finding::Finding;
 use crate::record::{RequestRecord, ServerTimes};
@@ -16,8 +16,6 @@ use crate::time::format_ns;
 /// Two clocks that agree on an instant may round it to different sides, and servers print thousandths of a
 /// millisecond.
 const ROUNDING_S: f64 = 10e-6;
-/// Per-token times may differ by this part: some servers count a token more or less into the same time.
-const PER_TOKEN_SLACK: f64 = 0.02;
 
 /// One request's times on both sides, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,16 +75,24 @@ pub fn of(s: &Summary, joined: &[Joined]) -> Option<Join> {
     }
     let with_queue = joined.iter().all(|joined| joined.with_queue);
     let own_s = own_error_s(s) + ROUNDING_S;
-    let ttft = time("TTFT", joined.iter().filter_map(|joined| joined.ttft), |server| {
-        // Without the queue there is no telling how long the wait may have been.
-        let above = with_queue.then(|| own_s + FRONTEND_S.max(SLACK * server) + round_trip_s(s));
-        (own_s, above)
-    });
     let per_token = time("TPOT", joined.iter().filter_map(|joined| joined.per_token), |server| {
         let either = own_s + JITTER_S + PER_TOKEN_SLACK * server;
         (either, Some(either))
     });
+    let step_s = per_token.as_ref().and_then(step_s).unwrap_or(0.0);
+    let ttft = time("TTFT", joined.iter().filter_map(|joined| joined.ttft), |server| {
+        // Without the queue there is no telling how long the wait may have been.
+        let above = with_queue.then(|| own_s + FRONTEND_S.max(SLACK * server) + round_trip_s(s) + step_s);
+        (own_s, above)
+    });
     Some(Join { requests: joined.len(), with_queue, times: ttft.into_iter().chain(per_token).collect() })
+}
+
+/// How long an engine is at one step, by the server's own time per output token. vLLM's queue begins between steps, so a
+/// request that comes during one waits for its end first, in no time of the server's. Under steady load that is
+/// mostly a whole step: an answer ends with one, and the request that follows it finds the next begun.
+fn step_s(per_token: &JoinedTime) -> Option<f64> {
+    per_token.server.value(500)
 }
 
 /// `reach` gives, for the server's median, how far the median difference may lie below and above 0.
@@ -114,8 +120,9 @@ pub fn findings(of: &Join) -> Vec<Finding> {
         let name = time.name;
         let text = if by_s > 0.0 {
             format!(
-                "Request by request, {name} is longer here than the server says, by {by} beyond what network, frontend \
-                 and our own error should take: look at a proxy, the network, or the server's frontend."
+                "Request by request, {name} is longer here than the server says, by {by} beyond what network, frontend, \
+                 a step of the engine and our own error should take: look at a proxy, the network, or the server's \
+                 frontend."
             )
         } else {
             format!(

@@ -21,6 +21,9 @@ pub(super) const FRONTEND_S: f64 = 1e-3;
 pub(super) const JITTER_S: f64 = 100e-6;
 /// The same as a part of the server's figure: a busy machine is late in proportion to what it does.
 pub(super) const SLACK: f64 = 0.1;
+/// Means of gaps may differ by this part as well: a frontend at work is longer with the first token, which opens the
+/// answer, than with the last, and some servers count a token more or less into the same time.
+pub(super) const PER_TOKEN_SLACK: f64 = 0.02;
 /// Numbers of observations further apart than this are of different things.
 const COUNT_TOLERANCE: f64 = 0.01;
 /// Reads without a kernel stamp above this part carry the receive lag.
@@ -271,7 +274,8 @@ fn judge(s: &Summary, quantity: Quantity, c: &Compared, meaning: Meaning) -> Ver
     let way = |of: f64| if between_tokens { jitter_s } else { FRONTEND_S.max(SLACK * of) + round_trip_s };
     let mean = match (c.client_mean_s, c.server_mean_s) {
         (Some(client), Some(server)) => {
-            beyond(client, client, server - below, Some(server + c.own_error_s + way(server)))
+            let part = if between_tokens { PER_TOKEN_SLACK * server } else { 0.0 };
+            beyond(client, client, server - below - part, Some(server + c.own_error_s + way(server) + part))
         }
         _ => 0.0,
     };

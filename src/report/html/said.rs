@@ -270,9 +270,9 @@ pub const TEMPLATES: [Template; 54] = [
     ),
     said(
         "server_times_apart",
-        "Request by request, {} is longer here than the server says, by {} beyond what network, frontend and our own \
-         error should take: look at a proxy, the network, or the server's frontend.",
-        "逐请求对比，此处的 {0} 比服务端自报的长，超出网络、前端与客户端误差应有部分 {1}：请检查代理、网络或服务端前端。",
+        "Request by request, {} is longer here than the server says, by {} beyond what network, frontend, a step of the \
+         engine and our own error should take: look at a proxy, the network, or the server's frontend.",
+        "逐请求对比，此处的 {0} 比服务端自报的长，超出网络、前端、引擎一步与客户端误差应有部分 {1}：请检查代理、网络或服务端前端。",
     ),
     said(
         "server_times_apart",
