@@ -170,6 +170,15 @@ conversations() {
         --think-time 0.01 0.05
 }
 
+# A server that ringmark starts, watches and stops itself.
+local_server() {
+    run local_server 20 --api local_llamacpp --python "$python" --model "$folder/tiny.gguf" --server-metrics \
+        --number 20 --parallel 2 --max-tokens 12
+    if pgrep -f "$folder/tiny.gguf.*--port" >/dev/null; then
+        fail "the server that ringmark started has not been stopped"
+    fi
+}
+
 other_apis() {
     local made=(--tokenizer-path "$tokenizer" --api-key none)
     start_server embed
@@ -194,5 +203,6 @@ measure program 10 --url "http://127.0.0.1:$generate/completion" --api "$here/..
 documented "$generate"
 counted "$generate"
 conversations "$generate"
+local_server
 other_apis
 echo "llamacpp: done"
