@@ -6,6 +6,8 @@ mod custom;
 mod data_support;
 mod dialects;
 mod documented;
+mod hub;
 mod program;
+mod proxy;
 mod tls;
 mod tls_server;

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use super::data_support;
 use super::server::{Reply, Server, hugging_face, modelscope};
-use super::tls_server::TlsServer;
+use crate::data_support;
+use crate::tls_server::TlsServer;
 
 /// `ringmark perf` against the built-in server, in `home`, which holds the caches as well.
 fn perf(home: &Path, endpoint: &str, arguments: &[&str]) -> Output {

@@ -6,10 +6,10 @@ use std::process::{Command, Output};
 use ringmark::mock::{Config, Mock};
 use tempfile::TempDir;
 
-use super::call::{Call, line};
 use super::relay::{Mood, Relay};
-use super::server::{Server, modelscope};
-use super::tls_server::TlsServer;
+use crate::call::{Call, line};
+use crate::hub::server::{Server, modelscope};
+use crate::tls_server::TlsServer;
 
 /// `Basic` of `me:hidden`.
 const CREDENTIALS: &str = "Proxy-Authorization: Basic bWU6aGlkZGVu";
