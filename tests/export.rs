@@ -1,5 +1,6 @@
 //! Files for other tools and for programs, from a run of the binary against its built-in server.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -180,9 +181,17 @@ fn facts(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn vllm(file: &Value) {
-    let keys = facts(include_str!("exports/vllm.txt")).collect::<Vec<_>>().join(" ");
-    let found: std::collections::BTreeSet<&str> = file.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(found, keys.split_whitespace().collect());
+    let expected = |list: &'static str| facts(list).flat_map(str::split_whitespace).map(String::from);
+    let found = |object: &Value, of: &str| -> BTreeSet<String> {
+        object.as_object().unwrap().keys().map(|key| format!("{of}{key}")).collect()
+    };
+    assert_eq!(found(file, ""), expected(include_str!("exports/vllm.txt")).collect());
+    let steady = &file["steady_state"];
+    let mut of_steady = found(steady, "");
+    of_steady.append(&mut found(&steady["window"], "window/"));
+    assert_eq!(of_steady, expected(include_str!("exports/vllm_steady.txt")).collect());
+    assert_eq!((&steady["window"]["observed_peak"], &steady["window"]["requests_total"]), (&2.into(), &10.into()));
+    assert!(steady["output_throughput"].as_f64() > Some(0.0), "{steady}");
     assert_eq!((&file["completed"], &file["total_output_tokens"]), (&Value::from(10), &Value::from(60)));
     assert_eq!(file["request_rate"], "inf");
     for list in [

@@ -39,6 +39,14 @@ impl InFlight {
         self.steps.iter().map(|step| step.1).max().unwrap_or(0)
     }
 
+    /// When at least `level` were in flight for the first time, and until when for the last; `None` when never.
+    pub fn at_least(&self, level: u32) -> Option<(u64, u64)> {
+        let first = self.steps.iter().position(|step| step.1 >= level)?;
+        let last = self.steps.iter().rposition(|step| step.1 >= level)?;
+        let until = self.steps.get(last + 1).unwrap_or(&self.steps[last]);
+        Some((self.steps[first].0, until.0))
+    }
+
     /// Mean and most in flight in each of `count` equal intervals between two instants, in one pass.
     pub fn bins(&self, from: u64, to: u64, count: usize) -> Vec<(f64, u32)> {
         let mut bins = vec![(0.0, 0); count];
@@ -102,6 +110,14 @@ mod tests {
         assert_eq!(in_flight.mean(3, 3), None);
         assert_eq!(InFlight::of([(4, 4)].into_iter()).peak(), 1);
         assert_eq!(InFlight::of(std::iter::empty()).peak(), 0);
+    }
+
+    #[test]
+    fn a_level_has_its_first_and_last_instant() {
+        let in_flight = InFlight::of([(0, 10), (5, 15), (16, 20), (17, 19)].into_iter());
+        assert_eq!(in_flight.at_least(1), Some((0, 20)));
+        assert_eq!(in_flight.at_least(2), Some((5, 19)));
+        assert_eq!(in_flight.at_least(3), None);
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! The result file of `vllm bench serve --save-result --save-detailed`.
+//! The result file of `vllm bench serve --save-result --save-detailed`, as the Python tool and as `vllm-rs` write it.
+
+mod steady;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,14 +30,18 @@ struct Details {
     errors: Vec<String>,
     /// Output events of successes in each second since the first request.
     events_of_second: BTreeMap<u64, u64>,
+    /// Output tokens of successes that arrived while the load was at its level.
+    steady_tokens: f64,
 }
 
 /// The file's content. Percentiles are nearest ranks, times are milliseconds where the key says so, else seconds.
 pub fn json(database: &Path, measured: &Measured) -> Result<String, StoreError> {
     let s = &measured.summary;
     let facts = &s.facts;
-    let details = details(database, measured)?;
+    let steady = steady::window(facts, &measured.samples);
+    let details = details(database, measured, steady.as_ref())?;
     let total = |series: &Series| series.mean.map_or(0, |mean| (mean * series.count as f64).round() as u64);
+    let input_tokens = total(&s.series.input_tokens);
     let date = jiff::Timestamp::from_nanosecond(i128::from(measured.run.clock.unix_ns))
         .map_or_else(|_| String::new(), |at| at.strftime("%Y%m%d-%H%M%S").to_string());
     let mut out = json!({
@@ -46,16 +52,19 @@ pub fn json(database: &Path, measured: &Measured) -> Result<String, StoreError> 
         "model_id": facts.model,
         "tokenizer_id": facts.model,
         "num_prompts": s.counts.scheduled,
+        // A limit by which that tool picks its prompts.
+        "max_model_len": Json::Null,
         "request_rate": facts.rate_per_s.filter(|&rate| rate > 0.0).map_or_else(|| json!("inf"), |rate| json!(rate)),
         "burstiness": burstiness(facts.arrival.as_deref()),
         "max_concurrency": facts.parallel,
         "duration": finite(s.time_s),
         "completed": s.counts.ok,
         "failed": s.counts.failed,
-        "total_input_tokens": total(&s.series.input_tokens),
+        "total_input_tokens": input_tokens,
         "total_output_tokens": total(&s.series.output_tokens),
         "request_throughput": finite(s.throughput.requests_per_s),
         "request_goodput": finite(s.slo.as_ref().and_then(|verdict| verdict.goodput_per_s)),
+        "input_throughput": finite(s.time_s.map(|time_s| input_tokens as f64 / time_s)),
         "output_throughput": finite(s.throughput.output_tokens_per_s),
         "total_token_throughput": finite(s.throughput.total_tokens_per_s),
         "input_lens": details.input_lens,
@@ -71,6 +80,7 @@ pub fn json(database: &Path, measured: &Measured) -> Result<String, StoreError> 
         "max_output_tokens_per_s": details.events_of_second.values().max().copied().unwrap_or(0) as f64,
         "max_concurrent_requests": s.concurrency.peak,
         "rtfx": 0.0,
+        "steady_state": steady.map(|window| steady::json(&window, &measured.samples, s.time_s, details.steady_tokens)),
     });
     if let Json::Object(map) = &mut out {
         let series = &s.series;
@@ -96,17 +106,21 @@ fn add_statistics(map: &mut Map<String, Json>, name: &str, series: &Series) {
     map.insert(format!("mean_{name}_ms"), ms(series.mean));
     map.insert(format!("median_{name}_ms"), ms(series.value(500)));
     map.insert(format!("std_{name}_ms"), ms(series.deviation));
+    map.insert(format!("p90_{name}_ms"), ms(series.value(900)));
     map.insert(format!("p99_{name}_ms"), ms(series.value(990)));
 }
 
-fn details(database: &Path, measured: &Measured) -> Result<Details, StoreError> {
+fn details(database: &Path, measured: &Measured, steady: Option<&steady::Window>) -> Result<Details, StoreError> {
     let mut rows: Vec<(u64, Row)> = Vec::with_capacity(measured.samples.len());
     let from = measured.samples.first().map_or(0, |sample| sample.due);
     let mut events_of_second = BTreeMap::new();
+    let mut steady_tokens = 0.0;
     Reader::open(database)?.each_block(Phase::Measured, Detail::Everything, |block| {
         for record in &block.records {
             if record.outcome == Outcome::Ok {
-                for arrival in record.arrivals.of(&block.arrivals) {
+                let arrivals = record.arrivals.of(&block.arrivals);
+                steady_tokens += steady.map_or(0.0, |window| window.tokens(record.output_tokens, arrivals));
+                for arrival in arrivals {
                     *events_of_second.entry(arrival.0.saturating_sub(from) / S).or_insert(0) += 1;
                 }
             }
@@ -114,7 +128,7 @@ fn details(database: &Path, measured: &Measured) -> Result<Details, StoreError> 
         }
     })?;
     rows.sort_by_key(|row| row.0);
-    let mut details = Details { events_of_second, ..Details::default() };
+    let mut details = Details { events_of_second, steady_tokens, ..Details::default() };
     for (_, row) in rows {
         details.input_lens.push(row.input);
         details.output_lens.push(row.output);
