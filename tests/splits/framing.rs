@@ -1,0 +1,158 @@
+//! SSE and HTTP in all their forms, and what is neither.
+
+use ringmark::api::answer::Step;
+use ringmark::record::{Failure, Outcome};
+use ringmark::time::Tick;
+
+use super::cases::{A, B, DONE, ROLE, STOP, THOUGHT, USAGE, chunked, good, judged, with_length};
+use super::{CHAT, new_answer, read_every_way, read_with};
+
+#[test]
+fn sse_in_all_its_forms() {
+    let bare = |text: &str| text.replace("data: ", "data:");
+    let check = |name: &str, body: String| assert_eq!(judged(name, &chunked(&[&body])), good(3, 2, "a語\n"), "{name}");
+    let body = [A, B, DONE].concat();
+    check("CRLF", body.replace('\n', "\r\n"));
+    check("CR", body.replace('\n', "\r"));
+    check("no blank behind the colon", bare(&body));
+    check("comments, ids, retries, fields without colon", body.replace("data: {", ":c\nid: 1\nretry: 5\nfoo\ndata: {"));
+    check("a byte order mark", format!("\u{feff}{body}"));
+    check("blank lines first", format!("\n\r\n\n{body}\n\n\n"));
+    check("data on several lines", body.replace("{\"choices\"", "{\ndata: \"choices\"\ndata:"));
+    check("named message", body.replace("data: {", "event: message\ndata: {"));
+}
+
+#[test]
+fn every_framing_of_the_body() {
+    let stream = [A, B, STOP].concat();
+    let json = "{\"choices\":[{\"message\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}";
+    let read = |name: &str, bytes: &[u8]| {
+        let seen = read_every_way(name, bytes, CHAT);
+        (seen.outcome, seen.streamed, seen.outputs, seen.reuse)
+    };
+    let sse = "Content-Type: text/event-stream";
+    let expected = (Outcome::Ok, true, 2, true);
+    assert_eq!(read("length", &with_length(&format!("200 OK\r\n{sse}"), &stream)), expected);
+    let interim =
+        [b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: </x>\r\n\r\n".to_vec(), chunked(&[&stream])]
+            .concat();
+    assert_eq!(read("interim", &interim), expected);
+    let closing = (Outcome::Ok, true, 2, false);
+    assert_eq!(read("until close", format!("HTTP/1.1 200 OK\r\n{sse}\r\n\r\n{stream}").as_bytes()), closing);
+    assert_eq!(read("HTTP/1.0", format!("HTTP/1.0 200 OK\r\n{sse}\r\n\r\n{stream}").as_bytes()), closing);
+    assert_eq!(read("announced", &with_length(&format!("200 OK\r\nconnection: CLOSE\r\n{sse}"), &stream)), closing);
+    assert_eq!(read("left over", &[chunked(&[&stream]), b"HTTP/1.1 200 OK\r\n".to_vec()].concat()), closing);
+    let whole = (Outcome::Ok, false, 1, true);
+    assert_eq!(read("json", &with_length("200 OK\r\nContent-Type: application/json", json)), whole);
+    assert_eq!(read("json said to be a stream", &with_length(&format!("200 OK\r\n{sse}"), json)), whole);
+    assert_eq!(
+        read("json with a mark", &with_length("200 OK\r\nContent-Type: application/json", &format!("\u{feff}{json}"))),
+        whole
+    );
+    assert_eq!(
+        read("stream said to be json", &with_length("200 OK\r\nContent-Type: application/json", &stream)),
+        expected
+    );
+}
+
+#[test]
+fn connections_that_end_too_early() {
+    let whole = chunked(&[ROLE, A, B, STOP, USAGE, DONE]);
+    let early = |end: usize| read_every_way("cut short", &whole[..end], CHAT).outcome;
+    assert_eq!(early(0), Outcome::Failed(Failure::ClosedEarly));
+    for end in [1, 20, 100, 200, whole.len() - 30, whole.len() - 1] {
+        assert_eq!(early(end), Outcome::Failed(Failure::Truncated), "closed after {end} bytes");
+    }
+    let short = &with_length("200 OK\r\nContent-Type: application/json", "{\"choices\":[]}")[..80];
+    assert_eq!(judged("half a document", short).0, Outcome::Failed(Failure::Truncated));
+}
+
+#[test]
+fn answers_that_are_none() {
+    let outcome = |name: &str, bytes: &[u8]| judged(name, bytes).0;
+    let json = "200 OK\r\nContent-Type: application/json";
+    assert_eq!(outcome("foreign", b"220 mail.example ESMTP\r\n"), Outcome::Failed(Failure::Protocol));
+    assert_eq!(
+        outcome("no chunk size", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\noops\r\n"),
+        Outcome::Failed(Failure::Protocol)
+    );
+    assert_eq!(
+        outcome("two lengths", b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\ncontent-length: 2\r\n\r\n{}"),
+        Outcome::Failed(Failure::Protocol)
+    );
+    assert_eq!(
+        outcome("page", &with_length("200 OK\r\nContent-Type: text/html", "<html>hi</html>")),
+        Outcome::Failed(Failure::Body)
+    );
+    assert_eq!(outcome("half json", &with_length(json, "{\"choices\":[")), Outcome::Failed(Failure::Body));
+    assert_eq!(outcome("no body", &with_length(json, "")), Outcome::Failed(Failure::Empty));
+    assert_eq!(outcome("no choices", &with_length(json, "{\"status\":\"ok\"}")), Outcome::Failed(Failure::Empty));
+    assert_eq!(outcome("error document", &with_length(json, "{\"error\":\"no\"}")), Outcome::Failed(Failure::InStream));
+    assert_eq!(
+        outcome("compressed", &with_length(&format!("{json}\r\ncontent-encoding: gzip"), "\u{1f}zip")),
+        Outcome::Failed(Failure::Body)
+    );
+    assert_eq!(outcome("no content", b"HTTP/1.1 204 No Content\r\n\r\n"), Outcome::Failed(Failure::Status));
+    let redirect = read_every_way("redirect", &with_length("308 Moved\r\nLocation: https://x/v1", ""), CHAT);
+    assert!(redirect.error.contains("https://x/v1"), "{}", redirect.error);
+    let silent = read_every_way("no words", &with_length("503 Service Unavailable", ""), CHAT);
+    assert_eq!((silent.error.as_str(), silent.reuse), ("Service Unavailable", true));
+}
+
+#[test]
+fn events_past_the_limit_fail_clearly() {
+    let mut answer = new_answer(CHAT);
+    answer.options.max_event_bytes = 1000;
+    let long = A.replace("\"a\"", &format!("\"{}\"", "x".repeat(2000)));
+    for cuts in [vec![], vec![500], (1..1500).collect()] {
+        let seen = read_with(&mut answer, &chunked(&[A, &long, STOP]), &cuts);
+        assert_eq!((seen.outcome, seen.outputs), (Outcome::Failed(Failure::Protocol), 1));
+    }
+    assert!(answer.seen.error.contains("1000 bytes"), "{}", answer.seen.error);
+    answer.options.max_event_bytes = 1 << 20;
+    assert_eq!(read_with(&mut answer, &chunked(&[A, &long, STOP]), &[]).outcome, Outcome::Ok);
+}
+
+#[test]
+fn instants_belong_to_the_read_that_completed_the_event() {
+    let mut answer = new_answer(CHAT);
+    let head = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+    let reads = [&head[..30], &head[30..], ROLE, &A[..30], &A[30..], &[A, A, A].concat(), THOUGHT, DONE];
+    for (number, bytes) in reads.iter().enumerate() {
+        assert_eq!(answer.push(bytes.as_bytes(), Tick(10 * number as u64)), Step::More);
+    }
+    assert_eq!(answer.push_eof(Tick(99)), Step::Done { reuse: false });
+    let seen = &answer.seen;
+    assert_eq!((seen.first_byte, seen.first_token, seen.last_token), (Some(Tick(0)), Some(Tick(40)), Some(Tick(60))));
+    assert_eq!(seen.arrivals, [40, 50, 50, 50, 60].map(Tick));
+    assert_eq!((seen.coalesced, seen.coalesced_reads, seen.reasoning.as_slice()), (2, 1, b"hm".as_slice()));
+}
+
+#[test]
+fn a_failure_of_the_transport_ends_the_answer_once() {
+    let mut answer = new_answer(CHAT);
+    answer.push(&chunked(&[A, B])[..200], Tick(1));
+    answer.fail(Failure::ReadTimeout, "silent for 5 s");
+    assert_eq!(
+        (answer.outcome(), answer.seen.error.as_str()),
+        (Outcome::Failed(Failure::ReadTimeout), "silent for 5 s")
+    );
+    answer.fail(Failure::Reset, "reset");
+    assert_eq!(answer.outcome(), Outcome::Failed(Failure::ReadTimeout));
+    assert_eq!(answer.push(b"x", Tick(2)), Step::Done { reuse: false });
+    // What the server said before the line broke says more than the break.
+    answer.start();
+    answer.push(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\nqueue is full", Tick(3));
+    answer.fail(Failure::Reset, "reset");
+    assert_eq!((answer.outcome(), answer.seen.error.as_str()), (Outcome::Failed(Failure::Status), "queue is full"));
+}
+
+#[test]
+fn the_rest_of_a_failed_response_is_read_but_not_for_ever() {
+    let mut answer = new_answer(CHAT);
+    let head = b"HTTP/1.1 500 Oh\r\nContent-Length: 99999999999\r\n\r\n".to_vec();
+    assert_eq!(answer.push(&head, Tick(1)), Step::More);
+    let reads = (0..100).position(|_| answer.push(&[b'x'; 65_536], Tick(2)) != Step::More);
+    assert!(reads.is_some_and(|reads| (10..=20).contains(&reads)), "{reads:?}");
+    assert_eq!(answer.outcome(), Outcome::Failed(Failure::Status));
+}
