@@ -128,7 +128,7 @@ fn an_interrupt_keeps_what_was_found() {
     assert_eq!(output.status.code(), Some(130));
     let json = summary(folder.path());
     assert_eq!((&json["complete"], &json["probes"][0]["value"]), (&Value::Bool(false), &Value::from(1)));
-    assert!(text(&output.stdout).contains("interrupted: the best load so far"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("not decided: the best load so far"), "{}", text(&output.stdout));
     assert!(second.is_file() && folder.path().join("outputs/mock/perf_report.html").is_file());
 }
 

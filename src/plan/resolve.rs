@@ -176,6 +176,7 @@ impl Base<'_> {
             debug: spec.debug,
             quiet: spec.quiet,
             slo: self::slo(spec)?,
+            search: None,
             exports: export::scan(spec.csv.as_deref(), &spec.export, Some(spec.save))?,
             visualizer: visual::plan(spec, &self.model, &self.facts.started)?,
             arguments_json: self.arguments(load, number),

@@ -2,6 +2,7 @@
 //! the reader's pointer, so nothing is stored twice.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 /// Width and height of the drawing, and of the margins around the plot.
 const WIDTH: f64 = 560.0;
@@ -50,18 +51,26 @@ pub struct Line {
     pub dots: bool,
     /// Drawn in the colour of trouble.
     pub alarm: bool,
+    /// A bound rather than something measured: dashed, without marks.
+    pub level: bool,
 }
 
 impl Line {
     /// A line through all points.
     pub fn new(name: impl Into<String>, points: Vec<(f64, Option<f64>)>) -> Line {
-        Line { name: name.into(), points, dots: false, alarm: false }
+        Line { name: name.into(), points, dots: false, alarm: false, level: false }
     }
 
     /// Single points.
     pub fn dots(name: impl Into<String>, points: Vec<(f64, f64)>, alarm: bool) -> Line {
         let points = points.into_iter().map(|(x, y)| (x, Some(y))).collect();
-        Line { name: name.into(), points, dots: true, alarm }
+        Line { name: name.into(), points, dots: true, alarm, level: false }
+    }
+
+    /// A bound at `y` from one end of the loads to the other.
+    pub fn level(name: impl Into<String>, y: f64, ends: &Range<f64>) -> Line {
+        let points = vec![(ends.start, Some(y)), (ends.end, Some(y))];
+        Line { name: name.into(), points, dots: false, alarm: true, level: true }
     }
 }
 
@@ -199,6 +208,7 @@ fn class(line: &Line, index: usize) -> String {
 
 fn draw(line: &Line, index: usize, x: &Axis, y: &Axis, out: &mut String) {
     let kind = match (line.dots, line.points.len() <= FEW_POINTS) {
+        (false, _) if line.level => "line level",
         (false, _) => "line",
         (true, true) => "dots mark",
         (true, false) => "dots",
@@ -221,7 +231,7 @@ fn draw(line: &Line, index: usize, x: &Axis, y: &Axis, out: &mut String) {
         }
     }
     out.push_str("\"/>");
-    if !line.dots && line.points.len() <= FEW_POINTS {
+    if !line.dots && !line.level && line.points.len() <= FEW_POINTS {
         mark(line, index, x, y, out);
     }
 }

@@ -2,6 +2,9 @@
 //! figures in it, so the figures are taken out of it and put into the same sentence in Chinese. What is no such sentence,
 //! such as a server's own words, stays as it is.
 
+mod plan;
+mod search;
+
 use super::words::word;
 use crate::record::finding::Finding;
 use crate::report::language::Language;
@@ -19,22 +22,31 @@ const fn said(code: &'static str, en: &'static str, zh: &'static str) -> Templat
 
 /// The text of a finding.
 pub fn text(finding: &Finding, language: Language) -> String {
+    sentence(&finding.code, &finding.text, language)
+}
+
+/// A text that is said under this code.
+pub fn sentence(code: &str, text: &str, language: Language) -> String {
     if language == Language::En {
-        return finding.text.clone();
+        return text.to_string();
     }
-    let mut rest = finding.text.as_str();
+    let mut rest = text;
     let mut out = String::new();
     while !rest.is_empty() {
-        let of_code = TEMPLATES.iter().filter(|template| template.code == finding.code);
+        let of_code = all().filter(|template| template.code == code);
         match of_code.filter_map(|template| translated(template, rest)).next() {
             Some((zh, left)) => {
                 out.push_str(&zh);
                 rest = left.trim_start();
             }
-            None => return finding.text.clone(),
+            None => return text.to_string(),
         }
     }
     out
+}
+
+fn all() -> impl Iterator<Item = &'static Template> {
+    TEMPLATES.iter().chain(plan::TEMPLATES).chain(search::TEMPLATES)
 }
 
 /// The beginning of `text` in Chinese, and what is left of it.
@@ -50,8 +62,8 @@ fn translated<'a>(template: &Template, text: &'a str) -> Option<(String, &'a str
     Some((zh, rest))
 }
 
-/// Every sentence, the longer one first where one begins like another.
-pub const TEMPLATES: [Template; 54] = [
+/// Every sentence of a finding, the longer one first where one begins like another.
+pub const TEMPLATES: &[Template] = &[
     said(
         "totals",
         "{} requests were scheduled but {} are accounted for: records were lost. Run again; if it happens again, report \
@@ -284,32 +296,6 @@ pub const TEMPLATES: [Template; 54] = [
         "visualizer",
         "{} points of the curves did not reach {}, which could not follow; the results are complete",
         "{0} 个曲线点未送达 {1}（跟不上）；最终结果完整",
-    ),
-    said("engine", "worker {} could not be pinned to core {}", "工作线程 {0} 无法绑定到核心 {1}"),
-    said(
-        "engine",
-        "the server closes its connections after each answer without saying so: every request gets a new one",
-        "服务端在每个回答后不加通知地关闭连接：每个请求使用新连接",
-    ),
-    said(
-        "plan",
-        "--open-loop has no cap on requests in flight: --parallel is not used",
-        "--open-loop 不限制在途请求数：--parallel 未使用",
-    ),
-    said(
-        "plan",
-        "--insecure: the server's certificate is NOT verified, anybody on the way can read and answer",
-        "--insecure：未验证服务端证书，途中任何人都可读取和应答",
-    ),
-    said(
-        "plan",
-        "{} is set, and not used: requests go straight to the server (--proxy env follows it)",
-        "已设置 {0} 但未使用：请求直接发往服务端（--proxy env 可使用它）",
-    ),
-    said(
-        "plan",
-        "requests go through the proxy {}: it is part of what is measured",
-        "请求经过代理 {0}：它是被测对象的一部分",
     ),
 ];
 
