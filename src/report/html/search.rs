@@ -127,7 +127,8 @@ fn curve(told: &Told, probes: &[&Probe], name: &str, figure: Figure, language: L
         .filter_map(|load| Some((load, mean(probes.iter().find(|probe| probe.value == load)?)? * factor)))
         .collect();
     if !selected.is_empty() {
-        lines.push(Line::dots(language.pick("selected", "选定"), selected, false));
+        let selected = Line::dots(language.pick("selected", "选定"), selected, false);
+        lines.push(Line { guide: true, ..selected });
     }
     lines.extend(bounds.into_iter().map(|(text, bound)| Line::level(text, bound * factor, &ends)));
     Chart {
