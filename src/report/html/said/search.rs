@@ -39,3 +39,33 @@ pub const TEMPLATES: &[Template] = &[
         "--parallel {0} 需要 {1} 个打开的文件，而本进程最多 {2} 个：请提高 'ulimit -n'，或降低 --parallel",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::html::said::plan::tests::filled;
+    use crate::report::html::said::sentence;
+    use crate::report::html::said::tests::joined;
+    use crate::report::language::Language;
+
+    #[test]
+    fn every_reason_has_its_sentence_and_every_sentence_its_reason() {
+        let search = joined(include_str!("../../../search.rs"));
+        let code = search.split("#[cfg(test)]").next().unwrap_or_default();
+        let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let reasons: Vec<&str> = code.split('"').skip(1).step_by(2).filter(|literal| literal.contains(' ')).collect();
+        assert!(reasons.len() >= 8, "{reasons:?}");
+        for reason in reasons {
+            let en = filled(reason);
+            assert_ne!(sentence(CODE, &en, Language::Zh), en, "no Chinese text for this reason");
+        }
+        let said = [search, joined(include_str!("../../search.rs")), joined(include_str!("../../../run.rs"))];
+        for template in TEMPLATES {
+            // Where the variable is named, a hint follows, or both.
+            let pieces = template.en.split("{}").flat_map(|piece| piece.split("-n'")).map(str::trim);
+            for piece in pieces.filter(|piece| piece.len() > 3) {
+                assert!(said.iter().any(|text| text.contains(piece)), "'{piece}' is not said");
+            }
+        }
+    }
+}
