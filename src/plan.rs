@@ -261,6 +261,8 @@ pub struct Reporting {
     pub quiet: bool,
     /// Objectives of each run, checked; empty without. See [`slo`].
     pub slo: String,
+    /// The search that this run belongs to.
+    pub search: Option<sla::SearchPlan>,
     /// Files for other tools, written when all runs are over.
     pub exports: Vec<export::Export>,
     /// Figures go to this service as well.

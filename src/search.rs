@@ -6,6 +6,10 @@
 //! holds and one that fails are known, and their distance is halved from there. For the most or the least of a figure
 //! the load is doubled in the direction in which it gets better, and what lies around the best one is narrowed down.
 
+mod stored;
+
+pub use stored::{Stored, Told, told};
+
 use crate::plan::sla::{Aim, SearchPlan, Space};
 use crate::plan::slo::{Criterion, Figure};
 use crate::stats::Summary;
@@ -85,7 +89,7 @@ pub fn step(plan: &SearchPlan, probes: &[Probe]) -> Step {
     Step::Done(found)
 }
 
-/// What is known for each aim before the search has ended, for one that was interrupted.
+/// What is known for each aim before the search has ended: it was interrupted, or not all of its runs are at hand.
 pub fn so_far(plan: &SearchPlan, probes: &[Probe]) -> Vec<Selection> {
     let of_aim = |(index, aim): (usize, &Aim)| {
         let judged = |probe: &&Probe| probe.judged.get(index).is_some_and(|judged| judged.holds);
@@ -94,7 +98,7 @@ pub fn so_far(plan: &SearchPlan, probes: &[Probe]) -> Vec<Selection> {
             Aim::Hold(_) => good.map(|probe| probe.value).reduce(f64::max),
             Aim::Best { .. } => best_of(Seen { probes, aim: index }),
         };
-        Selection { aim: aim.to_string(), value, reason: "interrupted: the best load so far".to_string() }
+        Selection { aim: aim.to_string(), value, reason: "not decided: the best load so far".to_string() }
     };
     plan.aims.iter().enumerate().map(of_aim).collect()
 }
@@ -297,15 +301,15 @@ fn trouble(number: usize, run: &Summary) -> Option<String> {
 }
 
 /// The figures that an aim needs, each with its name.
-fn figures(aim: &Aim) -> Vec<(String, Figure)> {
+pub fn figures(aim: &Aim) -> Vec<(String, Figure)> {
     match aim {
         Aim::Hold(criteria) => criteria.iter().map(|c| (name_of(c), c.figure)).collect(),
         Aim::Best { figure, name, .. } => vec![(name.clone(), *figure)],
     }
 }
 
-/// The criterion's text up to its comparison.
-fn name_of(criterion: &Criterion) -> String {
+/// The criterion's text up to its comparison: the name under which its figure is observed.
+pub fn name_of(criterion: &Criterion) -> String {
     let end = criterion.text.find(['<', '>', '≤', '≥', '≦', '≧']).unwrap_or(criterion.text.len());
     criterion.text[..end].trim().to_string()
 }

@@ -145,6 +145,45 @@ fn the_summary_of_a_search_fits_its_schema() {
 }
 
 #[test]
+fn the_summary_of_repeats_fits_its_schema() {
+    let folder = tempfile::tempdir().unwrap();
+    perf(folder.path(), &["-n", "6", "--parallel", "1", "2", "--repeat", "3"]);
+    let root = folder.path().join("outputs/mock");
+    let value = json(&root.join("repeats_summary.json"));
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/schema/repeats_summary.schema.json");
+    let mut found = Vec::new();
+    misfits(&value, &json(&schema), "repeats", &mut found);
+    assert!(found.is_empty(), "{found:#?}");
+    let loads = value["loads"].as_array().unwrap();
+    assert_eq!((&value["complete"], loads.len()), (&Value::Bool(true), 2));
+    for load in loads {
+        let number = |value: &Value| value.as_f64().unwrap();
+        let rps = &load["figures"]["rps"];
+        let values: Vec<f64> = rps["values"].as_array().unwrap().iter().map(number).collect();
+        let mean = values.iter().sum::<f64>() / 3.0;
+        let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 2.0).sqrt();
+        let half = 4.303 * deviation / 3f64.sqrt();
+        for (key, expected) in [
+            ("mean", mean),
+            ("standard_deviation", deviation),
+            ("coefficient_of_variation", deviation / mean),
+            ("ci95_low", mean - half),
+            ("ci95_high", mean + half),
+        ] {
+            assert!((number(&rps[key]) - expected).abs() <= 1e-9 * mean, "{key}: {rps}");
+        }
+        // A value is what the run's own file says.
+        for (run, value) in load["runs"].as_array().unwrap().iter().zip(values) {
+            assert!(root.join(run["database"].as_str().unwrap()).is_file(), "{run}");
+            let own = json(&root.join(run["folder"].as_str().unwrap()).join("benchmark_summary.json"));
+            assert!((number(&own["Request throughput (req/s)"]) - value).abs() < 0.001, "{run}: {own}");
+        }
+    }
+    perf(folder.path(), &["-n", "2", "--parallel", "1", "2", "--name", "single"]);
+    assert!(!folder.path().join("outputs/single/repeats_summary.json").exists());
+}
+
+#[test]
 fn every_format_is_written() {
     let folder = tempfile::tempdir().unwrap();
     perf(

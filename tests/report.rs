@@ -81,7 +81,9 @@ fn repeated_loads_show_their_spread() {
         let figures: Vec<f64> = spread.split('|').filter_map(|cell| cell.trim().parse().ok()).collect();
         let rps = |run: &Summary| run.throughput.requests_per_s.unwrap();
         assert!((figures[0] - (rps(&all[0]) + rps(&all[2])) / 2.0).abs() < 1e-3, "{spread}");
-        assert!((figures[1] - rps(&all[2])).abs() < 1e-3 && (figures[2] - rps(&all[0])).abs() < 1e-3, "{spread}");
+        // Two values: their distance times Student's t over 2.
+        assert!((figures[1] - 12.706 * (rps(&all[0]) - rps(&all[2])) / 2.0).abs() < 1e-3, "{spread}");
+        assert!((figures[3] - rps(&all[2])).abs() < 1e-3 && (figures[4] - rps(&all[0])).abs() < 1e-3, "{spread}");
         assert!(text.contains("Highest RPS    | Concurrency 4 |"), "the mean of both runs counts: {text}");
         assert!(text.contains("has not reached its"), "{text}");
     }

@@ -6,13 +6,21 @@ use std::path::{Path, PathBuf};
 
 use records::{closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
-use ringmark::record::facts::RunFacts;
+use ringmark::plan::sla::{SearchPlan, Sla};
+use ringmark::record::facts::{Refusal, RunFacts};
+use ringmark::record::store::writer::add_refusals;
 use ringmark::record::{Block, Failure, Outcome, Parcel, Phase};
 use ringmark::report::html::from_databases;
-use ringmark::spec::Language;
+use ringmark::spec::{Language, Spec};
 
 /// A database of `count` answers of three tokens with ever other times, every tenth failed where there are many.
 fn database(folder: &Path, count: u64, parallel: u32) -> PathBuf {
+    database_of(folder, RunFacts { model: "<通义>&千问".to_string(), ..closed(count, parallel) })
+}
+
+/// The same with these facts.
+fn database_of(folder: &Path, facts: RunFacts) -> PathBuf {
+    let (count, parallel) = (facts.requests.unwrap(), facts.parallel.unwrap());
     let mut block = Block::new(0);
     for index in 0..count {
         let due = index / u64::from(parallel) * 100;
@@ -22,7 +30,6 @@ fn database(folder: &Path, count: u64, parallel: u32) -> PathBuf {
         }
     }
     let path = folder.join(format!("{count}_{parallel}.db"));
-    let facts = RunFacts { model: "<通义>&千问".to_string(), ..closed(count, parallel) };
     let parcels = vec![Parcel::Block(block), Parcel::Worker(Box::new(report(Phase::Measured)))];
     collect(&path, start(facts, Save::Text), parcels);
     path
@@ -99,4 +106,56 @@ fn a_sweep_has_load_curves_and_every_run() {
     assert_eq!(page.matches("<details>").count(), 3);
     assert_eq!(page.matches("<svg").count(), 6 + 3 * 8);
     assert!(page.contains("Recommendations") && page.contains("class=\"passable\""));
+}
+
+fn search(params: &str) -> SearchPlan {
+    let params = vec![params.to_string()];
+    let sla = Sla {
+        sla_auto_tune: true,
+        sla_params: params,
+        sla_num_runs: Some(1),
+        sla_upper_bound: Some(8.0),
+        ..Sla::default()
+    };
+    SearchPlan::of(&Spec { sla, ..Spec::default() }).unwrap().unwrap()
+}
+
+#[test]
+fn a_search_shows_its_loads_and_what_it_selected() {
+    let folder = tempfile::tempdir().unwrap();
+    // Below ten requests none fails.
+    let plan = search("p99_ttft<=1 | max_latency<=10ms");
+    let run = |parallel| database_of(folder.path(), RunFacts { search: Some(plan.clone()), ..closed(9, parallel) });
+    let paths = [run(1), run(2), run(4)];
+    for (language, words) in [
+        (Language::En, ["Search for parallel (1 to 8), 1 run at each load", "not decided", "goes on at parallel 8"]),
+        (Language::Zh, ["搜索 parallel（1 至 8），每档测试 1 次", "尚未确定", "下一档为 parallel 8"]),
+    ] {
+        let page = from_databases(&paths, language).unwrap();
+        assert_well_formed(&page);
+        assert_stands_alone(&page);
+        words.iter().for_each(|words| assert!(page.contains(words), "{words}"));
+        // A figure of each aim, with its bound.
+        assert_eq!((page.matches("<svg").count(), page.matches("line guide").count()), (2 + 6 + 3 * 8, 2));
+    }
+    add_refusals(&paths[2], &[Refusal { load: 8.0, why: "--parallel 8 is <too much>".to_string() }]).unwrap();
+    let page = from_databases(&paths, Language::En).unwrap();
+    assert_well_formed(&page);
+    for words in ["parallel 8: --parallel 8 is &lt;too much&gt;", "goes on at parallel 6"] {
+        assert!(page.contains(words), "{words}");
+    }
+}
+
+#[test]
+fn runs_of_two_searches_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, params: &str, parallel: u32| {
+        let folder = folder.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let search = Some(search(params));
+        database_of(&folder, RunFacts { search, request_id_prefix: name.to_string(), ..closed(9, parallel) })
+    };
+    let paths = [run("a", "tps=max", 1), run("b", "tps=max", 1), run("b", "rps=min", 2), database(folder.path(), 9, 3)];
+    let page = from_databases(&paths, Language::En).unwrap();
+    assert_eq!(page.matches("Search for parallel").count(), 3);
 }

@@ -40,6 +40,19 @@ fn runs(folder: &Path) -> Vec<String> {
     names
 }
 
+/// `ringmark report` over all databases of a search.
+fn report(folder: &Path, arguments: &[&str]) -> Output {
+    let files = runs(folder).into_iter().map(|run| format!("outputs/mock/{run}/benchmark_data.db"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringmark"));
+    command.current_dir(folder).arg("report").args(files).args(arguments).output().unwrap()
+}
+
+/// What the call itself said of its search.
+fn said(folder: &Path) -> String {
+    let stored = fs::read_to_string(folder.join("outputs/mock/performance_summary.txt")).unwrap();
+    stored[stored.rfind("\nSearch for").unwrap()..].to_string()
+}
+
 #[test]
 fn a_parallel_is_found_and_every_run_is_kept() {
     let folder = tempfile::tempdir().unwrap();
@@ -81,7 +94,13 @@ fn a_parallel_is_found_and_every_run_is_kept() {
     assert!(screen.contains("Search for parallel (1 to 4), 2 runs at each load"), "{screen}");
     let stored = fs::read_to_string(folder.path().join("outputs/mock/performance_summary.txt")).unwrap();
     assert!(stored.contains("Selected:") && stored.contains("Benchmarking summary:"), "{stored}");
-    assert!(folder.path().join("outputs/mock/perf_report.html").is_file());
+    let page = fs::read_to_string(folder.path().join("outputs/mock/perf_report.html")).unwrap();
+    assert!(page.contains("Search for parallel (1 to 4), 2 runs at each load"));
+    assert!(page.contains("fails even at the lower bound, 1") && page.contains("p99_ttft (s)"));
+    let told = report(folder.path(), &["--html", "again.html", "--language", "zh"]);
+    assert!(text(&told.stdout).contains(&said(folder.path())), "{}", text(&told.stdout));
+    let again = fs::read_to_string(folder.path().join("again.html")).unwrap();
+    assert!(again.contains("搜索 parallel（1 至 4），每档测试 2 次") && again.contains("在下限 1 处也不满足"));
 }
 
 #[test]
@@ -128,8 +147,10 @@ fn an_interrupt_keeps_what_was_found() {
     assert_eq!(output.status.code(), Some(130));
     let json = summary(folder.path());
     assert_eq!((&json["complete"], &json["probes"][0]["value"]), (&Value::Bool(false), &Value::from(1)));
-    assert!(text(&output.stdout).contains("interrupted: the best load so far"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("not decided: the best load so far"), "{}", text(&output.stdout));
     assert!(second.is_file() && folder.path().join("outputs/mock/perf_report.html").is_file());
+    let told = text(&report(folder.path(), &[]).stdout);
+    assert!(told.contains(&said(folder.path())) && told.contains("goes on at parallel"), "{told}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ use crate::plan::proxy::ProxyVariables;
 use crate::plan::sla::SearchPlan;
 use crate::plan::{HubFiles, Plan, RigFacts, resolve, trace_file};
 use crate::report::export::write_all;
+use crate::report::repeats::{self, Repeat};
 use crate::report::{html, overview, screen};
 use crate::run::{Finished, RunError, Watch};
 use crate::server::local::{self, Local};
@@ -110,6 +111,7 @@ fn carry_out(
     let finished = sweep::run_all(plans, watch, &mut ended)?;
     if finished.len() > 1 {
         show_overview(spec, &finished, &root)?;
+        write_repeats(&finished, &root, finished.len() == count)?;
     }
     write_html(spec, &finished, &root)?;
     let status = exit_status(&finished);
@@ -203,6 +205,19 @@ fn show_overview(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), 
         print!("{}", overview::render(&runs, Some(&place), screen_width(), screen_has_colours()));
     }
     Ok(())
+}
+
+/// Writes what differs from run to run, where a load has several.
+fn write_repeats(finished: &[Finished], root: &Path, complete: bool) -> Result<(), RunError> {
+    let runs: Vec<&Summary> = finished.iter().map(|run| &run.summary).collect();
+    if repeats::groups(&runs).len() == runs.len() {
+        return Ok(());
+    }
+    let repeats: Vec<Repeat<'_>> =
+        finished.iter().map(|run| Repeat { summary: &run.summary, database: &run.database }).collect();
+    let path = root.join("repeats_summary.json");
+    let json = repeats::json(&repeats, root, complete);
+    std::fs::write(&path, format!("{json:#}\n")).map_err(|cause| RunError::File { path, cause })
 }
 
 /// Writes the HTML report over all runs of the call.

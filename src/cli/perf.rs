@@ -123,7 +123,7 @@ pub struct PerfArgs {
     /// A line in the log with the figures so far every N requests; 0: never
     #[arg(long, value_name = "N", default_value = "100", value_parser = values::count_or_zero::<u64>, help_heading = LOAD)]
     log_every_n_query: u64,
-    /// Measure each load so many times, to see what changes from run to run
+    /// Measure each load so many times, to see what changes from run to run; also in repeats_summary.json
     #[arg(long, value_name = "K", default_value = "1", value_parser = values::count::<u32>, help_heading = LOAD)]
     repeat: u32,
     #[command(flatten)]

@@ -8,7 +8,8 @@ use super::measure::{screen_has_colours, screen_width};
 use super::{Early, status, values};
 use crate::plan::export;
 use crate::report::export::write_all;
-use crate::report::{Measured, html, measured, merge, overview, screen};
+use crate::report::{Measured, html, measured, merge, overview, screen, search};
+use crate::search::{Stored, told};
 use crate::spec::Language;
 use crate::stats::Summary;
 
@@ -54,6 +55,8 @@ pub fn show(args: &ReportArgs) -> Result<u8, Early> {
     if summaries.len() > 1 {
         print!("{}", overview::render(&summaries, None, screen_width(), screen_has_colours()));
     }
+    let stored = runs.iter().map(|run| Stored { summary: &run.summary, refusals: &run.run.refusals });
+    print!("{}", search::render_told(&told(&stored.collect::<Vec<_>>()), screen_width()));
     let void = summaries.iter().any(|run| run.is_void());
     if let Some(path) = &args.html {
         let drawn = runs.into_iter().zip(&args.files).map(|(run, file)| html::Run::of(file, run));

@@ -6,6 +6,8 @@ use super::measure::{FILE_WIDTH, append, screen_width, write_html};
 use super::{calibration, status, visual};
 use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError, RigFacts, resolve, suffix_of_run};
+use crate::record::facts::Refusal;
+use crate::record::store::writer::add_refusals;
 use crate::report::{overview, screen, search as report};
 use crate::run::{Finished, RunError, Watch};
 use crate::spec::Spec;
@@ -38,6 +40,7 @@ pub fn carry_out(
     };
     let searched = sweep::search(search, &mut plan_at, watch, &mut ended);
     if !searched.runs.is_empty() {
+        keep_refusals(&searched)?;
         show(spec, search, &searched, root)?;
         write_html(spec, &searched.runs, root)?;
     }
@@ -61,10 +64,22 @@ fn plan_of(
         plan = resolve(&at, facts)?.remove(0);
     }
     plan.target = first.target.clone();
+    plan.report.search = Some(search.clone());
     // A calibration fits a load. Trouble with the file was said of the first plan.
     let _ = calibration::attach(&at, std::slice::from_mut(&mut plan));
     plan.notes = if value == search.space.start { first.notes.clone() } else { Vec::new() };
     Ok(plan)
+}
+
+/// Stores the loads without a run beside the last run, so that the databases alone tell the whole search.
+fn keep_refusals(searched: &Searched) -> Result<(), RunError> {
+    let refused = searched.probes.iter().filter(|probe| probe.runs == 0);
+    let refusals: Vec<Refusal> =
+        refused.map(|probe| Refusal { load: probe.value, why: probe.trouble.join("; ") }).collect();
+    match searched.runs.last() {
+        Some(last) if !refusals.is_empty() => Ok(add_refusals(&last.database, &refusals)?),
+        _ => Ok(()),
+    }
 }
 
 fn show(spec: &Spec, search: &SearchPlan, searched: &Searched, root: &Path) -> Result<(), RunError> {

@@ -119,7 +119,10 @@ impl Host {
             },
             Inbox::Epoll(_) => (legacy_runtime()?, inbox),
         };
-        let notes = reason.map(|reason| format!("{reason}: receiving with epoll instead")).into_iter().collect();
+        let mut notes = Vec::new();
+        if let Some(reason) = reason {
+            notes.push(format!("{reason}: receiving with epoll instead"));
+        }
         // A phase that is never run stands in until the first is prepared.
         let (nowhere, _) = crossbeam_channel::unbounded();
         let idle = PhaseState::new(PhasePlan::none(nowhere.clone()), &setup, Tick(0), number, count);

@@ -349,9 +349,5 @@ pub fn redirect(spec: &Spec, found: &mut Endpoint) {
     found.target.path = found.target.path.replacen(CHAT, "/completions", 1);
     found.target.url = found.target.url.replacen(CHAT, "/completions", 1);
     found.dialect = Dialect::Completions;
-    let note = format!("{reason}: requests go to {}", found.target.url);
-    found.note = Some(match found.note.take() {
-        Some(earlier) => format!("{earlier}; {note}"),
-        None => note,
-    });
+    found.notes.push(format!("{reason}: requests go to {}", found.target.url));
 }

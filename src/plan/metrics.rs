@@ -34,7 +34,7 @@ pub(super) fn page(
     }
     let mut target = target(given, spec)?;
     // What is to be said of the proxy is said of the server itself.
-    ProxyChoice::of(spec, variables)?.apply(&mut target, false)?;
+    ProxyChoice::of(spec, variables)?.apply(&mut target, false, &mut Vec::new())?;
     Ok(Some(MetricsPage { path: target.path.clone(), elsewhere: Some(target) }))
 }
 

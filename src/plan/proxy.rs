@@ -218,24 +218,30 @@ impl ProxyChoice {
         }
     }
 
-    /// Puts the proxy into a target; gives what should be said about it. A server on this machine that is no TCP
-    /// server of somebody else's, is always reached straight.
-    pub fn apply(&self, target: &mut Target, own: bool) -> Result<Option<String>, PlanError> {
+    /// Puts the proxy into a target, with a note of what should be said about it. A server on this machine that is no
+    /// TCP server of somebody else's, is always reached straight.
+    pub fn apply(&self, target: &mut Target, own: bool, notes: &mut Vec<String>) -> Result<(), PlanError> {
         let straight = own || target.mock.is_some() || matches!(target.transport, Transport::Unix(_));
         if straight {
-            let unused = matches!(self, ProxyChoice::One(_));
-            return Ok(unused.then(|| format!("{FLAG} is not used for {}: it is reached straight", target.url)));
+            if matches!(self, ProxyChoice::One(_)) {
+                notes.push(format!("{FLAG} is not used for {}: it is reached straight", target.url));
+            }
+            return Ok(());
         }
         if let ProxyChoice::Straight(variables) = self {
-            let set = variables.of(target.tls.is_some(), &target.host, target.port);
-            return Ok(set.map(|(name, _)| {
-                format!("{name} is set, and not used: requests go straight to the server ({FLAG} env follows it)")
-            }));
+            if let Some((name, _)) = variables.of(target.tls.is_some(), &target.host, target.port) {
+                notes.push(format!(
+                    "{name} is set, and not used: requests go straight to the server ({FLAG} env follows it)"
+                ));
+            }
+            return Ok(());
         }
         target.proxy = self.for_server(target.tls.is_some(), &target.host, target.port)?;
-        Ok(target.proxy.as_ref().map(|proxy| {
-            format!("requests go through the proxy {}: it is part of what is measured", proxy.authority())
-        }))
+        if let Some(proxy) = &target.proxy {
+            let proxy = proxy.authority();
+            notes.push(format!("requests go through the proxy {proxy}: it is part of what is measured"));
+        }
+        Ok(())
     }
 }
 

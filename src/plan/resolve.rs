@@ -48,10 +48,10 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let trace = facts.trace.as_ref();
     let loads = loads(spec, trace, &mut notes)?;
     let numbers = numbers(spec, trace, &loads)?;
-    let Endpoint { mut target, dialect, note } = target(spec, api)?;
-    notes.extend(note);
+    let Endpoint { mut target, dialect, notes: of_target } = target(spec, api)?;
+    notes.extend(of_target);
     let proxies = ProxyChoice::of(spec, &facts.proxy_variables)?;
-    notes.extend(proxies.apply(&mut target, local.is_some())?);
+    proxies.apply(&mut target, local.is_some(), &mut notes)?;
     let secrets = spec.secrets();
     target.url = masked_url(&target.url);
     for note in &mut notes {
@@ -176,6 +176,7 @@ impl Base<'_> {
             debug: spec.debug,
             quiet: spec.quiet,
             slo: self::slo(spec)?,
+            search: None,
             exports: export::scan(spec.csv.as_deref(), &spec.export, Some(spec.save))?,
             visualizer: visual::plan(spec, &self.model, &self.facts.started)?,
             arguments_json: self.arguments(load, number),
@@ -224,8 +225,9 @@ fn target(spec: &Spec, api: Api) -> Result<Endpoint, PlanError> {
         return Err(PlanError::conflict("--source-address is about TCP, but --url is a unix: socket"));
     }
     if spec.insecure {
-        let loud = "--insecure: the server's certificate is NOT verified, anybody on the way can read and answer";
-        found.note = Some(found.note.map_or(loud.to_string(), |note| format!("{note}; {loud}")));
+        found.notes.push(
+            "--insecure: the server's certificate is NOT verified, anybody on the way can read and answer".to_string(),
+        );
     }
     Ok(found)
 }

@@ -1,7 +1,7 @@
 //! The search for the highest load that keeps service levels, or for the best one: what was asked of it, and what that
 //! means. [`crate::search`] says which load is tried next.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::PlanError;
@@ -24,7 +24,7 @@ pub struct Sla {
 }
 
 /// What is varied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Variable {
     #[default]
@@ -43,7 +43,8 @@ impl Variable {
 }
 
 /// One aim of the search, followed independently of the others.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Aim {
     /// The highest load at which all of these hold.
     Hold(Vec<Criterion>),
@@ -52,7 +53,7 @@ pub enum Aim {
 }
 
 /// The loads that can be tried.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Space {
     pub lower: f64,
     pub upper: f64,
@@ -64,8 +65,8 @@ pub struct Space {
     pub precision: f64,
 }
 
-/// A search, fully decided.
-#[derive(Clone, Debug, PartialEq)]
+/// A search, fully decided. Every run of it stores this, so that its runs together tell what was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchPlan {
     pub variable: Variable,
     pub aims: Vec<Aim>,
@@ -77,7 +78,8 @@ pub struct SearchPlan {
 }
 
 /// How long each run is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum Size {
     Number(u64),
     /// Requests for each unit of the load.

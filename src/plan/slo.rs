@@ -3,10 +3,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::{S, scan_duration_ns};
 
 /// One condition on a run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Criterion {
     pub figure: Figure,
     pub comparison: Comparison,
@@ -17,7 +19,8 @@ pub struct Criterion {
 }
 
 /// A figure of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Figure {
     Of(Statistic, Quantity),
     RequestsPerS,
@@ -25,7 +28,8 @@ pub enum Figure {
 }
 
 /// Which value of a distribution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Statistic {
     Mean,
     /// One of [`PERCENTILES`], in thousandths; 1000 is the maximum.
@@ -33,7 +37,8 @@ pub enum Statistic {
 }
 
 /// What a request took, seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Quantity {
     Ttft,
     Tpot,
@@ -42,7 +47,8 @@ pub enum Quantity {
 }
 
 /// How figure and bound are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Comparison {
     AtMost,
     Below,

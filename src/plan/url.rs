@@ -12,7 +12,7 @@ pub struct Endpoint {
     pub target: Target,
     pub dialect: Dialect,
     /// Said when the path was completed.
-    pub note: Option<String>,
+    pub notes: Vec<String>,
 }
 
 /// A path of `sun_path` and its end must fit into 108 bytes.
@@ -44,11 +44,12 @@ pub fn endpoint(url: &str, api: Api, tls: TlsPlan) -> Result<Endpoint, PlanError
         _ if url == "mock" => return Err(wrong("the built-in server is written mock: with a colon")),
         _ => return Err(wrong(&format!("has no scheme; write http://{url}"))),
     };
-    let note = (added && target.mock.is_none()).then(|| {
-        let path = path_alone(&target.path);
-        format!("--url does not end in an endpoint of this API; using {path}: requests go to {}", target.url)
-    });
-    Ok(Endpoint { target, dialect, note })
+    let mut notes = Vec::new();
+    if added && target.mock.is_none() {
+        let (path, url) = (path_alone(&target.path), &target.url);
+        notes.push(format!("--url does not end in an endpoint of this API; using {path}: requests go to {url}"));
+    }
+    Ok(Endpoint { target, dialect, notes })
 }
 
 /// The part behind `http:` or `https:`. Says whether the endpoint was added.
@@ -208,7 +209,7 @@ mod tests {
         assert_eq!(found.target.authority, "127.0.0.1:8801");
         assert_eq!((found.target.host.as_str(), found.target.port), ("127.0.0.1", 8801));
         assert_eq!(found.target.path, "/v1/chat/completions?x=1");
-        assert_eq!((found.dialect, found.note), (Dialect::Chat, None));
+        assert_eq!((found.dialect, found.notes.len()), (Dialect::Chat, 0));
         assert_eq!(found.target.models_path(), "/v1/models?x=1");
         assert_eq!(read("http://h/v1/completions").target.models_path(), "/v1/models");
         assert_eq!(read("http://h/v1/completions").dialect, Dialect::Completions);
@@ -227,7 +228,7 @@ mod tests {
         ] {
             let found = read(url);
             assert_eq!(found.target.path, path, "{url}");
-            assert!(found.note.unwrap().contains("/chat/completions"));
+            assert!(found.notes[0].contains("/chat/completions"));
         }
     }
 
@@ -254,7 +255,7 @@ mod tests {
     fn the_mock_keeps_its_parameters_and_learns_its_address() {
         let mut found = read("mock:?ttft=50ms&itl=10ms");
         assert_eq!(found.target.mock.as_deref(), Some("ttft=50ms&itl=10ms"));
-        assert_eq!((found.target.path.as_str(), found.note), ("/v1/chat/completions", None));
+        assert_eq!((found.target.path.as_str(), found.notes.len()), ("/v1/chat/completions", 0));
         assert_eq!(read("mock:").target.mock.as_deref(), Some(""));
         assert_eq!(read("mock:/v1/completions?x=1").dialect, Dialect::Completions);
         found.target.mock_listens_at("127.0.0.1:4000".parse().unwrap());

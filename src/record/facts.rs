@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::sla::{SearchPlan, Variable};
 use crate::plan::{Arrival, Load, Plan};
 use crate::time::Tick;
 
@@ -41,6 +42,9 @@ pub struct RunFacts {
     /// Objectives as typed after `--slo`; empty without.
     #[serde(default)]
     pub slo: String,
+    /// The search that asked for this run; `None` without one.
+    #[serde(default)]
+    pub search: Option<SearchPlan>,
     /// Connections of the witness; 0 without one.
     #[serde(default)]
     pub witness: u32,
@@ -97,9 +101,25 @@ impl RunFacts {
             cold: plan.cold,
             request_id_prefix: request_id_prefix.to_string(),
             slo: plan.report.slo.clone(),
+            search: plan.report.search.clone(),
             witness: plan.witness.map_or(0, |witness| witness.connections),
         }
     }
+
+    /// What was varied by a search, at this run.
+    pub fn searched_load(&self, variable: Variable) -> Option<f64> {
+        match variable {
+            Variable::Parallel => self.parallel.map(f64::from),
+            Variable::Rate => self.rate_per_s,
+        }
+    }
+}
+
+/// A load that a search wanted and this machine could not offer: there is no run of it. Stored with another run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub load: f64,
+    pub why: String,
 }
 
 fn arrival_name(arrival: &Arrival) -> String {

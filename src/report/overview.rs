@@ -23,7 +23,7 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
         out.push_str(&coloured(&table, runs, colour));
     }
     for (name, table) in repeats::tables(runs, Language::En) {
-        out.push_str(&format!("\nFrom run to run: {name}\n{}", table.render()));
+        out.push_str(&format!("\nFrom run to run: {name}\n{}", table.fitted(width).render()));
     }
     out.push_str(&best_loads(runs));
     let advice = recommendations(runs, Language::En);

@@ -1,25 +1,36 @@
-//! Runs that measured one load several times, and how much they differ.
+//! Runs that measured one load several times, and how much they differ: as tables, and as JSON.
+
+use std::path::Path;
+
+use serde_json::{Map, Value as Json, json};
 
 use super::advice::load_name;
 use super::html::word;
 use super::language::Language;
 use super::table::{Align, Table, number};
-use crate::stats::Summary;
+use crate::stats::{Summary, difference};
 
-/// A figure of a run by its name.
-type Figure = (&'static str, fn(&Summary) -> Option<f64>);
+/// A figure of a run: its name in tables, its name as `--slo` has it, its unit, and how it is read.
+type Figure = (&'static str, &'static str, &'static str, fn(&Summary) -> Option<f64>);
 
 /// The figures whose spread is shown.
 const FIGURES: [Figure; 8] = [
-    ("RPS", |s| s.throughput.requests_per_s),
-    ("Output tok/s", |s| s.throughput.output_tokens_per_s),
-    ("Avg TTFT (s)", |s| s.series.ttft_s.mean),
-    ("P99 TTFT (s)", |s| s.series.ttft_s.value(990)),
-    ("Avg TPOT (s)", |s| s.series.tpot_s.mean),
-    ("P99 TPOT (s)", |s| s.series.tpot_s.value(990)),
-    ("Avg latency (s)", |s| s.series.latency_s.mean),
-    ("P99 latency (s)", |s| s.series.latency_s.value(990)),
+    ("RPS", "rps", "req/s", |s| s.throughput.requests_per_s),
+    ("Output tok/s", "tps", "tok/s", |s| s.throughput.output_tokens_per_s),
+    ("Avg TTFT (s)", "avg_ttft", "s", |s| s.series.ttft_s.mean),
+    ("P99 TTFT (s)", "p99_ttft", "s", |s| s.series.ttft_s.value(990)),
+    ("Avg TPOT (s)", "avg_tpot", "s", |s| s.series.tpot_s.mean),
+    ("P99 TPOT (s)", "p99_tpot", "s", |s| s.series.tpot_s.value(990)),
+    ("Avg latency (s)", "avg_latency", "s", |s| s.series.latency_s.mean),
+    ("P99 latency (s)", "p99_latency", "s", |s| s.series.latency_s.value(990)),
 ];
+
+/// A run that may be one of several at its load.
+#[derive(Clone, Copy, Debug)]
+pub struct Repeat<'a> {
+    pub summary: &'a Summary,
+    pub database: &'a Path,
+}
 
 /// A figure over the runs of one load that have it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +38,10 @@ pub struct Spread {
     pub mean: f64,
     pub low: f64,
     pub high: f64,
+    /// Sample standard deviation; `None` for a single run.
+    pub deviation: Option<f64>,
+    /// The mean's 95 % interval reaches so far to each side; `None` for a single run.
+    pub half_width: Option<f64>,
 }
 
 impl Spread {
@@ -35,7 +50,13 @@ impl Spread {
         let values: Vec<f64> = runs.iter().filter_map(|run| figure(run)).collect();
         let low = values.iter().copied().reduce(f64::min)?;
         let high = values.iter().copied().reduce(f64::max)?;
-        Some(Spread { mean: values.iter().sum::<f64>() / values.len() as f64, low, high })
+        let (mean, deviation, half_width) = difference::of_repeats(&values)?;
+        Some(Spread { mean, low, high, deviation, half_width })
+    }
+
+    /// Standard deviation over mean.
+    pub fn variation(&self) -> Option<f64> {
+        self.deviation.filter(|_| self.mean != 0.0).map(|deviation| deviation / self.mean.abs())
     }
 
     /// From the lowest to the highest, in percent of the mean.
@@ -55,17 +76,22 @@ pub fn are_repeats(a: &Summary, b: &Summary) -> bool {
 
 /// The runs of each load together, loads in the order in which they first ran.
 pub fn groups<'a>(runs: &[&'a Summary]) -> Vec<Vec<&'a Summary>> {
-    let mut groups: Vec<Vec<&'a Summary>> = Vec::new();
+    grouped(runs, |run| run)
+}
+
+fn grouped<T: Copy>(runs: &[T], summary: fn(&T) -> &Summary) -> Vec<Vec<T>> {
+    let mut groups: Vec<Vec<T>> = Vec::new();
     for run in runs {
-        match groups.iter_mut().find(|group| are_repeats(group[0], run)) {
-            Some(group) => group.push(run),
-            None => groups.push(vec![run]),
+        match groups.iter_mut().find(|group| are_repeats(summary(&group[0]), summary(run))) {
+            Some(group) => group.push(*run),
+            None => groups.push(vec![*run]),
         }
     }
     groups
 }
 
-/// For each load with several runs its name, and a table with mean, lowest and highest of its figures.
+/// For each load with several runs its name, and a table of its figures: the mean with its 95 % interval, the
+/// coefficient of variation, the extremes. Columns that can be left out on a narrow screen stand last.
 pub fn tables(runs: &[&Summary], language: Language) -> Vec<(String, Table)> {
     let groups = groups(runs);
     let of_group = |group: &Vec<&Summary>| {
@@ -76,23 +102,89 @@ pub fn tables(runs: &[&Summary], language: Language) -> Vec<(String, Table)> {
 }
 
 fn table(group: &[&Summary], language: Language) -> Table {
-    let row = |(name, figure): Figure| {
+    let percent = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |value| format!("{value:.1}"));
+    let row = |(name, _, _, figure): Figure| {
         let spread = Spread::of(group, figure)?;
-        let percent = spread.percent().map_or_else(|| "-".to_string(), |percent| format!("{percent:.1} %"));
-        let figures = [spread.mean, spread.low, spread.high].map(number);
-        Some([&[word(name, language).to_string()], &figures[..], &[percent]].concat())
+        Some(vec![
+            word(name, language).to_string(),
+            number(spread.mean),
+            spread.half_width.map_or_else(|| "-".to_string(), number),
+            percent(spread.variation().map(|share| share * 100.0)),
+            number(spread.low),
+            number(spread.high),
+            percent(spread.percent()),
+        ])
     };
     let head = [
         language.pick("Figure", "指标"),
         language.pick("Mean", "平均"),
+        "± 95 % CI",
+        language.pick("CV (%)", "变异系数 (%)"),
         language.pick("Lowest", "最低"),
         language.pick("Highest", "最高"),
-        language.pick("Spread", "波动"),
+        language.pick("Spread (%)", "波动 (%)"),
     ];
     Table {
         head: head.map(str::to_string).to_vec(),
-        aligns: [vec![Align::Left], vec![Align::Right; 4]].concat(),
+        aligns: [vec![Align::Left], vec![Align::Right; 6]].concat(),
         rows: FIGURES.into_iter().filter_map(row).collect(),
         grid: false,
     }
+}
+
+/// The same for programs: `repeats_summary.json`. Files are named as seen from `root`, where it stands; `complete` says
+/// that no run is missing.
+pub fn json(runs: &[Repeat<'_>], root: &Path, complete: bool) -> Json {
+    let loads = grouped(runs, |run| run.summary);
+    json!({
+        "complete": complete,
+        "loads": loads.iter().map(|runs| load_json(runs, root)).collect::<Vec<_>>(),
+    })
+}
+
+fn load_json(runs: &[Repeat<'_>], root: &Path) -> Json {
+    let facts = &runs[0].summary.facts;
+    let summaries: Vec<&Summary> = runs.iter().map(|run| run.summary).collect();
+    let figures: Map<String, Json> =
+        FIGURES.into_iter().map(|figure| (figure.1.to_string(), figure_json(&summaries, figure))).collect();
+    json!({
+        "mode": facts.mode,
+        "parallel": facts.parallel,
+        "rate": facts.rate_per_s,
+        "arrival": facts.arrival,
+        "number": facts.requests,
+        "duration": facts.duration_ns.map(|ns| ns as f64 / 1e9),
+        "runs": runs.iter().map(|run| run_json(run, root)).collect::<Vec<_>>(),
+        "figures": figures,
+    })
+}
+
+fn run_json(run: &Repeat<'_>, root: &Path) -> Json {
+    let database = run.database.strip_prefix(root).unwrap_or(run.database);
+    let counts = &run.summary.counts;
+    json!({
+        "folder": database.parent().map(|folder| folder.to_string_lossy()),
+        "database": database.to_string_lossy(),
+        "total_requests": counts.scheduled,
+        "succeeded_requests": counts.ok,
+        "interrupted": run.summary.end.as_ref().is_none_or(|end| end.interrupted),
+        "void": run.summary.is_void(),
+    })
+}
+
+fn figure_json(runs: &[&Summary], (_, _, unit, figure): Figure) -> Json {
+    let values: Vec<Option<f64>> = runs.iter().map(|run| figure(run)).collect();
+    let spread = Spread::of(runs, figure);
+    let of = |value: fn(&Spread) -> Option<f64>| spread.as_ref().and_then(value);
+    json!({
+        "unit": unit,
+        "values": values,
+        "mean": of(|s| Some(s.mean)),
+        "standard_deviation": of(|s| s.deviation),
+        "coefficient_of_variation": of(Spread::variation),
+        "ci95_low": of(|s| Some(s.mean - s.half_width?)),
+        "ci95_high": of(|s| Some(s.mean + s.half_width?)),
+        "lowest": of(|s| Some(s.low)),
+        "highest": of(|s| Some(s.high)),
+    })
 }

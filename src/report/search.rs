@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::language::Language;
 use super::table::{Align, Table, cut, number, wrap};
 use crate::plan::sla::{Aim, SearchPlan};
-use crate::search::{Observed, Probe, Selection};
+use crate::search::{Observed, Probe, Selection, Told};
 
 /// Narrower screens get lines of this length all the same.
 const NARROWEST: usize = 60;
@@ -12,11 +13,8 @@ const NARROWEST: usize = 60;
 /// The tables: a row for each load, in ascending order, and one for each aim.
 pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], width: usize) -> String {
     let width = width.max(NARROWEST);
-    let mut ordered: Vec<&Probe> = probes.iter().collect();
-    ordered.sort_by(|a, b| a.value.total_cmp(&b.value));
-    let bounds = format!("{} to {}", plan.space.lower, plan.space.upper);
-    let runs = if plan.runs == 1 { "1 run".to_string() } else { format!("{} runs", plan.runs) };
-    let mut out = format!("\nSearch for {} ({bounds}), {runs} at each load:\n", plan.variable.name());
+    let ordered = ordered(probes);
+    let mut out = format!("\n{}:\n", title(plan, Language::En));
     if !ordered.is_empty() {
         out.push_str(&probe_tables(plan, &ordered, width));
     }
@@ -33,20 +31,63 @@ pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], wid
     out
 }
 
-struct Column {
-    head: String,
+/// The searches that runs tell of, as at the end of each; where these runs do not decide one, that is said.
+pub fn render_told(told: &[Told], width: usize) -> String {
+    let of_one = |told: &Told| {
+        let tables = render(&told.plan, &told.probes, &told.selections, width);
+        tables + &undecided(told).map_or_else(String::new, |line| wrap("", &line, width.max(NARROWEST)))
+    };
+    told.iter().map(of_one).collect()
+}
+
+/// What to say of a search that its runs do not decide.
+pub fn undecided(told: &Told) -> Option<String> {
+    let next = told.next?;
+    let variable = told.plan.variable.name();
+    Some(format!(
+        "These runs do not decide the search, which goes on at {variable} {next}: it ended early, or runs of it are missing here."
+    ))
+}
+
+/// What was searched: the variable with its bounds, and the runs at each load.
+pub fn title(plan: &SearchPlan, language: Language) -> String {
+    let (name, space) = (plan.variable.name(), &plan.space);
+    match (language, plan.runs) {
+        (Language::En, 1) => format!("Search for {name} ({} to {}), 1 run at each load", space.lower, space.upper),
+        (Language::En, runs) => {
+            format!("Search for {name} ({} to {}), {runs} runs at each load", space.lower, space.upper)
+        }
+        (Language::Zh, runs) => format!("搜索 {name}（{} 至 {}），每档测试 {runs} 次", space.lower, space.upper),
+    }
+}
+
+/// The probes in the order of their loads.
+pub fn ordered(probes: &[Probe]) -> Vec<&Probe> {
+    let mut ordered: Vec<&Probe> = probes.iter().collect();
+    ordered.sort_by(|a, b| a.value.total_cmp(&b.value));
+    ordered
+}
+
+/// A column of the table of probes.
+pub struct Column {
+    pub head: String,
     /// A cell for each probe.
-    cells: Vec<String>,
+    pub cells: Vec<String>,
+}
+
+/// All columns for these probes, each figure with its spread over the runs.
+pub fn columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> Vec<Column> {
+    let mut columns = fixed_columns(plan, probes, language);
+    columns.extend(figure_columns(probes, true));
+    columns.extend(verdict_columns(plan, probes, language));
+    columns
 }
 
 /// One table where it fits; else figures without their spread, and then as many tables as it takes.
 fn probe_tables(plan: &SearchPlan, probes: &[&Probe], width: usize) -> String {
-    let fixed = fixed_columns(plan, probes);
-    let verdicts = verdict_columns(plan, probes);
-    let figures = |spread: bool| -> Vec<Column> {
-        let names = probes[0].observed.iter().enumerate();
-        names.map(|(index, observed)| figure_column(probes, index, &observed.name, spread)).collect()
-    };
+    let fixed = fixed_columns(plan, probes, Language::En);
+    let verdicts = verdict_columns(plan, probes, Language::En);
+    let figures = |spread: bool| figure_columns(probes, spread);
     let whole = |spread| table(fixed.iter().chain(&figures(spread)).chain(&verdicts).collect::<Vec<_>>().as_slice());
     if let Some(fits) = [true, false].into_iter().map(whole).find(|table| table.width() <= width) {
         return fits.render();
@@ -75,16 +116,22 @@ fn table(columns: &[&Column]) -> Table {
     }
 }
 
-fn fixed_columns(plan: &SearchPlan, probes: &[&Probe]) -> Vec<Column> {
+fn fixed_columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> Vec<Column> {
     let column = |head: &str, cell: &dyn Fn(&Probe) -> String| Column {
         head: head.to_string(),
         cells: probes.iter().map(|probe| cell(probe)).collect(),
     };
     vec![
         column(plan.variable.name(), &|probe| probe.value.to_string()),
-        column("Runs", &|probe| probe.runs.to_string()),
-        column("Succeeded", &|probe| format!("{}/{}", probe.succeeded, probe.total)),
+        column(language.pick("Runs", "测试次数"), &|probe| probe.runs.to_string()),
+        column(language.pick("Succeeded", "成功请求"), &|probe| format!("{}/{}", probe.succeeded, probe.total)),
     ]
+}
+
+/// The figures that every probe has, by their names.
+fn figure_columns(probes: &[&Probe], spread: bool) -> Vec<Column> {
+    let names = probes.first().into_iter().flat_map(|probe| &probe.observed).enumerate();
+    names.map(|(index, observed)| figure_column(probes, index, &observed.name, spread)).collect()
 }
 
 fn figure_column(probes: &[&Probe], index: usize, name: &str, spread: bool) -> Column {
@@ -102,10 +149,14 @@ fn figure_column(probes: &[&Probe], index: usize, name: &str, spread: bool) -> C
 }
 
 /// Whether each group of conditions holds; a figure that is to be at its best needs no column.
-fn verdict_columns(plan: &SearchPlan, probes: &[&Probe]) -> Vec<Column> {
+fn verdict_columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> Vec<Column> {
     let conditions = plan.aims.iter().enumerate().filter(|(_, aim)| matches!(aim, Aim::Hold(_)));
-    let head = |index: usize| if plan.aims.len() > 1 { format!("{}. holds", index + 1) } else { "Holds".to_string() };
-    let cell = |probe: &Probe, index: usize| if probe.judged[index].holds { "yes" } else { "NO" }.to_string();
+    let head = |index: usize| match plan.aims.len() {
+        1 => language.pick("Holds", "满足").to_string(),
+        _ => format!("{}. {}", index + 1, language.pick("holds", "满足")),
+    };
+    let (yes, no) = (language.pick("yes", "是"), language.pick("NO", "否"));
+    let cell = |probe: &Probe, index: usize| if probe.judged[index].holds { yes } else { no }.to_string();
     let column = |index| Column { head: head(index), cells: probes.iter().map(|probe| cell(probe, index)).collect() };
     conditions.map(|(index, _)| column(index)).collect()
 }

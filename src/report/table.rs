@@ -53,6 +53,16 @@ impl Table {
         out
     }
 
+    /// The table with as many of its columns as fit, the first at least.
+    pub fn fitted(mut self, width: usize) -> Table {
+        while self.head.len() > 1 && self.width() > width {
+            self.head.pop();
+            self.aligns.pop();
+            self.rows.iter_mut().for_each(|row| drop(row.pop()));
+        }
+        self
+    }
+
     /// Columns of the screen that a line of the table takes.
     pub fn width(&self) -> usize {
         self.render().lines().next().map_or(0, UnicodeWidthStr::width)

@@ -87,6 +87,14 @@ pub fn of_runs(a: &[f64], b: &[f64]) -> Option<Difference> {
     Some(Difference { value, low: Some(value - half), high: Some(value + half) })
 }
 
+/// The mean of a figure over repeated runs, its sample standard deviation, and half the width of the mean's 95 %
+/// interval by Student's t; the last two are `None` for a single run, and all for none.
+pub fn of_repeats(values: &[f64]) -> Option<(f64, Option<f64>, Option<f64>)> {
+    let (mean, variance) = mean_and_variance(values)?;
+    let k = values.len() as f64;
+    Some((mean, variance.map(f64::sqrt), variance.map(|variance| student_t(k - 1.0) * (variance / k).sqrt())))
+}
+
 /// Mean, and the sample variance where there are two values.
 fn mean_and_variance(values: &[f64]) -> Option<(f64, Option<f64>)> {
     let k = values.len() as f64;
@@ -153,6 +161,15 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
     use rand_distr::{Distribution, StandardNormal};
+
+    #[test]
+    fn repeats_have_a_mean_with_its_interval() {
+        assert_eq!(of_repeats(&[]), None);
+        assert_eq!(of_repeats(&[2.0]), Some((2.0, None, None)));
+        let (mean, deviation, half) = of_repeats(&[1.0, 2.0, 3.0]).unwrap();
+        assert_eq!((mean, deviation), (2.0, Some(1.0)));
+        assert!((half.unwrap() - 4.303 / 3f64.sqrt()).abs() < 1e-12, "{half:?}");
+    }
 
     fn normal(rng: &mut ChaCha8Rng, n: usize, mean: f64) -> Vec<f64> {
         (0..n).map(|_| mean + <StandardNormal as Distribution<f64>>::sample(&StandardNormal, rng)).collect()

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 use super::StoreError;
 use super::schema::{APPLICATION_ID, REQUEST_COLUMNS, VERSION};
 use crate::record::arrivals;
-use crate::record::facts::{ClockPair, RunEnd, RunFacts};
+use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
 use crate::record::{
     Block, Finish, Outcome, Phase, RequestRecord, ServerSample, ServerTimes, Span, TokenSource, WorkerReport,
@@ -31,6 +31,8 @@ pub struct StoredRun {
     pub gpu_memory_peak_bytes: Option<f64>,
     pub workers: Vec<WorkerReport>,
     pub findings: Vec<Finding>,
+    /// Loads of its search that could not be offered.
+    pub refusals: Vec<Refusal>,
 }
 
 /// How much of each request is read.
@@ -84,6 +86,7 @@ impl Reader {
             gpu_memory_peak_bytes: self.number("gpu_memory_peak_bytes")?,
             workers: self.workers().map_err(|e| self.fail(e))?,
             findings: self.findings().map_err(|e| self.fail(e))?,
+            refusals: self.parsed("refusals")?.unwrap_or_default(),
         })
     }
 

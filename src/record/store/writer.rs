@@ -11,7 +11,7 @@ use super::StoreError;
 use super::schema::{APPLICATION_ID, REQUEST_COLUMNS, RESULT_VIEW, TABLES, VERSION};
 use crate::plan::Save;
 use crate::record::arrivals;
-use crate::record::facts::{ClockPair, RunEnd, RunFacts};
+use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
 use crate::record::{Block, Outcome, Phase, RequestRecord, ServerSample, Span, WorkerReport};
 use crate::rig::calibration::Calibration;
@@ -178,6 +178,13 @@ fn prepare(connection: &Connection, start: &RunStart) -> rusqlite::Result<()> {
     put(connection, "request_id_prefix", start.facts.request_id_prefix.as_str())?;
     add_findings(connection, &start.findings)?;
     connection.execute_batch("COMMIT")
+}
+
+/// Adds to a run that has ended the loads that its search could not offer: without a run, they have no database.
+pub fn add_refusals(path: &Path, refusals: &[Refusal]) -> Result<(), StoreError> {
+    let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
+    let connection = opened.map_err(|e| StoreError::Open { path: path.to_path_buf(), reason: e.to_string() })?;
+    put(&connection, "refusals", to_json(&refusals)).map_err(|e| StoreError::write(path, e))
 }
 
 fn to_json(value: &impl serde::Serialize) -> String {

@@ -2,6 +2,7 @@
 //! the reader's pointer, so nothing is stored twice.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 /// Width and height of the drawing, and of the margins around the plot.
 const WIDTH: f64 = 560.0;
@@ -50,18 +51,26 @@ pub struct Line {
     pub dots: bool,
     /// Drawn in the colour of trouble.
     pub alarm: bool,
+    /// Stands out from what was measured: a bound (dashed, without marks), or places to look at (large dots).
+    pub guide: bool,
 }
 
 impl Line {
     /// A line through all points.
     pub fn new(name: impl Into<String>, points: Vec<(f64, Option<f64>)>) -> Line {
-        Line { name: name.into(), points, dots: false, alarm: false }
+        Line { name: name.into(), points, dots: false, alarm: false, guide: false }
     }
 
     /// Single points.
     pub fn dots(name: impl Into<String>, points: Vec<(f64, f64)>, alarm: bool) -> Line {
         let points = points.into_iter().map(|(x, y)| (x, Some(y))).collect();
-        Line { name: name.into(), points, dots: true, alarm }
+        Line { name: name.into(), points, dots: true, alarm, guide: false }
+    }
+
+    /// A bound at `y` from one end of the loads to the other.
+    pub fn level(name: impl Into<String>, y: f64, ends: &Range<f64>) -> Line {
+        let points = vec![(ends.start, Some(y)), (ends.end, Some(y))];
+        Line { name: name.into(), points, dots: false, alarm: true, guide: true }
     }
 }
 
@@ -199,6 +208,8 @@ fn class(line: &Line, index: usize) -> String {
 
 fn draw(line: &Line, index: usize, x: &Axis, y: &Axis, out: &mut String) {
     let kind = match (line.dots, line.points.len() <= FEW_POINTS) {
+        (false, _) if line.guide => "line guide",
+        (true, _) if line.guide => "dots guide",
         (false, _) => "line",
         (true, true) => "dots mark",
         (true, false) => "dots",
@@ -221,7 +232,7 @@ fn draw(line: &Line, index: usize, x: &Axis, y: &Axis, out: &mut String) {
         }
     }
     out.push_str("\"/>");
-    if !line.dots && line.points.len() <= FEW_POINTS {
+    if !line.dots && !line.guide && line.points.len() <= FEW_POINTS {
         mark(line, index, x, y, out);
     }
 }

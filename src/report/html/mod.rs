@@ -4,6 +4,7 @@ mod chart;
 mod parts;
 mod plots;
 mod said;
+mod search;
 mod server;
 mod timeline;
 mod words;
@@ -78,6 +79,7 @@ pub fn page(runs: &[Run], language: Language) -> String {
     let summaries = repeats::groups(&summaries).concat();
     let mut body = parts::head(runs, language);
     let most_dots = (MOST_DOTS / runs.len().max(1)).max(300);
+    body.push_str(&search::sections(runs, language));
     if runs.len() > 1 {
         body.push_str(&parts::overview(&summaries, language));
         body.push_str(&parts::charts(&plots::of_sweep(&summaries, language), language));

@@ -347,7 +347,8 @@ pub fn table(head: &[String], rows: &[(&str, Vec<String>)]) -> String {
     format!("<div class=\"scroll\"><table><tr>{}</tr>{body}</table></div>", cells("th", head))
 }
 
-fn list(lines: &[String]) -> String {
+/// Lines as a list.
+pub fn list(lines: &[String]) -> String {
     format!("<ul>{}</ul>", lines.iter().map(|line| format!("<li>{}</li>", escape(line))).collect::<String>())
 }
 

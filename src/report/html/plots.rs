@@ -35,7 +35,7 @@ pub fn of_run(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
 }
 
 /// A unit that makes the largest of these seconds a handy number: its name, and how many of it a second has.
-fn unit(most_s: f64) -> (&'static str, f64) {
+pub fn unit(most_s: f64) -> (&'static str, f64) {
     match most_s {
         s if s >= 2.0 => ("s", 1.0),
         s if s >= 0.002 => ("ms", 1e3),

@@ -1,0 +1,166 @@
+//! A search for a load on the page: what was found and why, every load that was tried, and each figure over the load
+//! with its bound.
+
+use std::fmt::Write;
+
+use super::chart::{Chart, Line, Scale, escape};
+use super::parts::{charts, list, table};
+use super::plots::unit;
+use super::{Run, said};
+use crate::plan::sla::{Aim, SearchPlan};
+use crate::plan::slo::Figure;
+use crate::report::language::Language;
+use crate::report::search::{columns, ordered, title, undecided};
+use crate::search::{Probe, Selection, Stored, Told, figures, name_of, told};
+
+/// The code under which the sentences of a search are found.
+pub const CODE: &str = "search";
+
+/// A figure whose values and bounds lie farther apart than this has a logarithmic axis.
+const WIDE: f64 = 30.0;
+/// As for every load curve.
+const WIDE_LOADS: f64 = 8.0;
+
+/// The searches that asked for these runs; empty without one.
+pub fn sections(runs: &[Run], language: Language) -> String {
+    let stored: Vec<Stored<'_>> =
+        runs.iter().map(|run| Stored { summary: &run.summary, refusals: &run.run.refusals }).collect();
+    told(&stored).iter().map(|told| section(told, language)).collect()
+}
+
+fn section(told: &Told, language: Language) -> String {
+    let probes = ordered(&told.probes);
+    let mut out = format!("<h2>{}</h2>{}", escape(&title(&told.plan, language)), selections(told, language));
+    if let Some(line) = undecided(told) {
+        let _ = write!(out, "<p class=\"note\">{}</p>", escape(&said::sentence(CODE, &line, language)));
+    }
+    if probes.is_empty() {
+        return out;
+    }
+    let _ = write!(out, "<h3>{}</h3>", language.pick("Loads that were tried", "已尝试的负载"));
+    out.push_str(&probe_table(told, &probes, language));
+    let troubles: Vec<String> = probes.iter().flat_map(|probe| troubles(&told.plan, probe, language)).collect();
+    if !troubles.is_empty() {
+        out.push_str(&list(&troubles));
+    }
+    out.push_str(&charts(&curves(told, &probes, language), language));
+    out
+}
+
+/// What was found for each aim.
+fn selections(told: &Told, language: Language) -> String {
+    let row = |(aim, selection): (&Aim, &Selection)| {
+        let value = selection.value.map_or_else(|| language.pick("none", "无").to_string(), |value| value.to_string());
+        let reason = said::sentence(CODE, &selection.reason, language);
+        let cells = [aim_in_words(aim, language), value, reason].map(|cell| format!("<td>{}</td>", escape(&cell)));
+        format!("<tr>{}</tr>", cells.concat())
+    };
+    let rows: String = told.plan.aims.iter().zip(&told.selections).map(row).collect();
+    format!(
+        "<div class=\"scroll\"><table class=\"words\"><tr><th>{}</th><th>{}</th><th>{}</th></tr>{rows}</table></div>",
+        language.pick("Criteria", "条件"),
+        told.plan.variable.name(),
+        language.pick("Reason", "原因"),
+    )
+}
+
+fn aim_in_words(aim: &Aim, language: Language) -> String {
+    match (aim, language) {
+        (Aim::Best { name, most, .. }, Language::Zh) => format!("{name} {}", if *most { "最大" } else { "最小" }),
+        (aim, _) => aim.to_string(),
+    }
+}
+
+/// A row for each load: green where every condition holds, red where none of them is kept.
+fn probe_table(told: &Told, probes: &[&Probe], language: Language) -> String {
+    let columns = columns(&told.plan, probes, language);
+    let with_unit = |name: &String| match figure_of(&told.plan, name) {
+        Some(figure) => format!("{name} ({})", unit_of(figure)),
+        None => name.clone(),
+    };
+    let head: Vec<String> = columns.iter().map(|column| with_unit(&column.head)).collect();
+    let row = |(index, probe): (usize, &&Probe)| {
+        let class = match probe.judged.iter().filter(|judged| judged.holds).count() {
+            0 => "bad",
+            all if all == probe.judged.len() => "good",
+            _ => "passable",
+        };
+        (class, columns.iter().map(|column| column.cells[index].clone()).collect())
+    };
+    table(&head, &probes.iter().enumerate().map(row).collect::<Vec<_>>())
+}
+
+fn troubles(plan: &SearchPlan, probe: &Probe, language: Language) -> Vec<String> {
+    let load = format!("{} {}: ", plan.variable.name(), probe.value);
+    probe.trouble.iter().map(|trouble| load.clone() + &said::sentence(CODE, trouble, language)).collect()
+}
+
+fn figure_of(plan: &SearchPlan, name: &str) -> Option<Figure> {
+    plan.aims.iter().flat_map(figures).find(|(other, _)| other == name).map(|(_, figure)| figure)
+}
+
+fn unit_of(figure: Figure) -> &'static str {
+    match figure {
+        Figure::Of(..) => "s",
+        Figure::RequestsPerS => "req/s",
+        Figure::OutputTokensPerS => "tok/s",
+    }
+}
+
+/// A chart for each figure that was looked at.
+fn curves(told: &Told, probes: &[&Probe], language: Language) -> Vec<Chart> {
+    let names = probes.first().into_iter().flat_map(|probe| &probe.observed).map(|observed| &observed.name);
+    names.filter_map(|name| Some(curve(told, probes, name, figure_of(&told.plan, name)?, language))).collect()
+}
+
+/// A figure over the loads, the loads that were selected for it, and the bounds it has to keep.
+fn curve(told: &Told, probes: &[&Probe], name: &str, figure: Figure, language: Language) -> Chart {
+    let mean = |probe: &Probe| probe.observed.iter().find(|observed| observed.name == name)?.mean;
+    let bounds = bounds(&told.plan, name);
+    let values: Vec<f64> = probes.iter().filter_map(|probe| mean(probe)).chain(bounds.iter().map(|b| b.1)).collect();
+    let most = values.iter().copied().fold(0.0, f64::max);
+    let (unit, factor) = if matches!(figure, Figure::Of(..)) { unit(most) } else { (unit_of(figure), 1.0) };
+    let line = probes.iter().map(|probe| (probe.value, mean(probe).map(|mean| mean * factor))).collect();
+    let ends = probes.first().map_or(0.0, |probe| probe.value)..probes.last().map_or(0.0, |probe| probe.value);
+    let mut lines = vec![Line::new(name, line)];
+    let selected: Vec<(f64, f64)> = selected_for(told, name)
+        .filter_map(|load| Some((load, mean(probes.iter().find(|probe| probe.value == load)?)? * factor)))
+        .collect();
+    if !selected.is_empty() {
+        let selected = Line::dots(language.pick("selected", "选定"), selected, false);
+        lines.push(Line { guide: true, ..selected });
+    }
+    lines.extend(bounds.into_iter().map(|(text, bound)| Line::level(text, bound * factor, &ends)));
+    Chart {
+        title: format!("{name} · {}", language.pick("over load, with its bounds", "随负载变化与界限")),
+        x_label: told.plan.variable.name().to_string(),
+        y_label: unit.to_string(),
+        x_scale: scale(&probes.iter().map(|probe| probe.value).collect::<Vec<_>>(), WIDE_LOADS),
+        y_scale: scale(&values, WIDE),
+        y_at_least: None,
+        lines,
+        note: String::new(),
+    }
+}
+
+/// The bounds that a figure has to keep, as they were written.
+fn bounds(plan: &SearchPlan, name: &str) -> Vec<(String, f64)> {
+    let criteria = plan.aims.iter().flat_map(|aim| match aim {
+        Aim::Hold(criteria) => criteria.as_slice(),
+        Aim::Best { .. } => &[],
+    });
+    criteria.filter(|criterion| name_of(criterion) == name).map(|c| (c.with_unit(), c.bound)).collect()
+}
+
+/// The loads that were selected for aims with this figure.
+fn selected_for<'a>(told: &'a Told, name: &'a str) -> impl Iterator<Item = f64> + 'a {
+    let pairs = told.plan.aims.iter().zip(&told.selections);
+    let of_figure = pairs.filter(move |(aim, _)| figures(aim).iter().any(|(other, _)| other == name));
+    of_figure.filter_map(|(_, selection)| selection.value)
+}
+
+fn scale(values: &[f64], wide: f64) -> Scale {
+    let (low, high) =
+        (values.iter().copied().fold(f64::INFINITY, f64::min), values.iter().copied().fold(0.0, f64::max));
+    if low > 0.0 && low.is_finite() && high / low > wide { Scale::Log } else { Scale::Linear }
+}
