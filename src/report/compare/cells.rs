@@ -36,7 +36,7 @@ pub fn cells(row: &Row, language: Language) -> Vec<String> {
         marked(row.a),
         marked(row.b),
         optional(row.change()),
-        row.percent().map_or_else(|| "-".to_string(), |percent| format!("{percent:+.1}")),
+        row.percent().map_or_else(|| "-".to_string(), |percent| unsigned_zero(format!("{percent:+.1}"))),
         interval,
         verdict(row.verdict, language).to_string(),
     ]
@@ -92,10 +92,14 @@ impl Shown {
         if row.kind == Kind::Count {
             return Shown { factor, decimals: None };
         }
+        // What is smaller than the last digit of the value is an error of rounding.
+        let counts = |part: &f64| part.abs() > value / 10f64.powi(MOST_DIGITS);
         let ends = row.difference.map_or([None, None], |difference| [difference.low, difference.high]);
-        let smallest = ends.into_iter().flatten().map(f64::abs).filter(|end| *end > 0.0).fold(f64::INFINITY, f64::min);
+        let ends = ends.map(|end| end.filter(counts));
+        let smallest = ends.into_iter().flatten().map(f64::abs).fold(f64::INFINITY, f64::min);
+        let change = row.change().filter(counts).map_or(0.0, f64::abs);
         // The nearer end of the interval must not be rounded to 0, which would belie the verdict.
-        let wanted = [(value, DIGITS), (largest(ends), DIGITS), (row.change().map_or(0.0, f64::abs), 2), (smallest, 1)];
+        let wanted = [(value, DIGITS), (largest(ends), DIGITS), (change, 2), (smallest, 1)];
         let wanted = wanted.into_iter().map(|(value, digits)| decimals(value * factor, digits)).max().unwrap_or(0);
         Shown { factor, decimals: Some(wanted.min(decimals(value * factor, MOST_DIGITS))) }
     }
@@ -103,10 +107,14 @@ impl Shown {
     fn text(&self, value: f64) -> String {
         let value = value * self.factor;
         let Some(decimals) = self.decimals else { return number(value) };
-        let text = format!("{value:.decimals$}");
-        let is_zero = !text.contains(|c: char| c.is_ascii_digit() && c != '0');
-        if is_zero { text.trim_start_matches('-').to_string() } else { text }
+        unsigned_zero(format!("{value:.decimals$}"))
     }
+}
+
+/// The number without its sign where it was rounded to 0.
+fn unsigned_zero(number: String) -> String {
+    let is_zero = !number.contains(|c: char| c.is_ascii_digit() && c != '0');
+    if is_zero { number.trim_start_matches(['-', '+']).to_string() } else { number }
 }
 
 /// The decimals that give a number so many significant digits.
@@ -145,7 +153,8 @@ mod tests {
 
     #[test]
     fn large_values_do_not_get_endless_decimals() {
-        let cells = cells(&row(Kind::Rate, 20_000.0, 20_000.000_1, (0.000_05, 0.000_15)), Language::En);
-        assert_eq!(cells[1], "20000.00");
+        let of = |low, high| cells(&row(Kind::Rate, 20_000.0, 20_000.0, (low, high)), Language::En)[5].clone();
+        assert_eq!(of(-0.000_05, 0.000_15), "0 .. 0");
+        assert_eq!(of(0.005, 150.0), "0.01 .. 150.00");
     }
 }
