@@ -47,15 +47,21 @@ fn pair(a: &Entry<'_>, b: &Entry<'_>, width: usize) -> String {
         rows: compared.rows.iter().map(|row| cells(row, Language::En)).collect(),
         grid: false,
     };
-    blocks(&table, width).iter().for_each(|block| out.push_str(&block.render()));
+    blocks(table, width).iter().for_each(|block| out.push_str(&block.render()));
     if compared.rows.iter().any(|row| row.a.few || row.b.few) {
         out.push_str(&wrap("* ", &few_note(Language::En), width));
     }
     out
 }
 
-/// The table in blocks that fit, each with the first column and as many of the others as have room.
-fn blocks(table: &Table, width: usize) -> Vec<Table> {
+/// Where a table that is too wide is divided first: values before, what they mean behind.
+const DIVISION: usize = 5;
+
+/// The table, or blocks of it that fit: each with the first column and as many of the others as have room.
+fn blocks(table: Table, width: usize) -> Vec<Table> {
+    if table.width() <= width {
+        return vec![table];
+    }
     let of = |columns: &[usize]| Table {
         head: columns.iter().map(|&column| table.head[column].clone()).collect(),
         aligns: columns.iter().map(|&column| table.aligns[column]).collect(),
@@ -64,8 +70,9 @@ fn blocks(table: &Table, width: usize) -> Vec<Table> {
     };
     let mut blocks: Vec<Vec<usize>> = Vec::new();
     for column in 1..table.head.len() {
+        let fits = |block: &[usize]| column != DIVISION && of(&[block, &[column]].concat()).width() <= width;
         match blocks.last_mut() {
-            Some(block) if of(&[&block[..], &[column]].concat()).width() <= width => block.push(column),
+            Some(block) if fits(block) => block.push(column),
             _ => blocks.push(vec![0, column]),
         }
     }
