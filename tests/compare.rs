@@ -293,6 +293,7 @@ fn what_was_not_given_is_told_as_its_default() {
     assert_eq!(differences(r#"{"max_tokens":[]}"#, r#"{"max_tokens":[5]}"#), ["max_tokens 2048 / 5"]);
     assert_eq!(differences(r#"{"max_tokens":[],"top_p":null}"#, r#"{"max_tokens":[2048]}"#), [""; 0]);
     assert_eq!(differences(r#"{"stop":[],"rate":[-1.0]}"#, r#"{"stop":["\n"],"rate":[5.0]}"#).len(), 2);
+    assert_eq!(differences(r#"{"server_args":[],"tp":1}"#, r#"{"server_args":["--x"],"tp":2}"#), [""; 0]);
     let differs = differences(r#"{"rate":[-1.0],"extra_args":{}}"#, r#"{"rate":[5.0],"extra_args":{"a":"b"}}"#);
     assert_eq!(differs, [r#"extra_args not set / {"a":"b"}"#, "rate not set / 5.0"]);
 }

@@ -140,7 +140,7 @@ fn about(side: &Side<'_>, language: Language) -> String {
         (loads, Language::En) => format!("{loads} loads"),
         (loads, Language::Zh) => format!("{loads} 档负载"),
     };
-    format!("{load}{runs}, {}", facts.model)
+    format!("{load}{runs}{}{}", language.pick(", ", "，"), facts.model)
 }
 
 /// What the intervals are intervals of.

@@ -12,7 +12,7 @@ use crate::plan::DEFAULT_MAX_TOKENS;
 const WIDEST: usize = 60;
 
 /// Arguments that do not change what is asked of a server: where it is, who asks, what is kept, how it is shown.
-const BESIDE_THE_WORKLOAD: [&str; 53] = [
+const BESIDE_THE_WORKLOAD: [&str; 56] = [
     "model",
     "url",
     "api_key",
@@ -31,6 +31,7 @@ const BESIDE_THE_WORKLOAD: [&str; 53] = [
     "workers",
     "cores",
     "spin",
+    "calibration",
     "source_address",
     "cacert",
     "insecure",
@@ -48,6 +49,8 @@ const BESIDE_THE_WORKLOAD: [&str; 53] = [
     "alias",
     "port",
     "tp",
+    "python",
+    "server_args",
     "attn_implementation",
     "tokenizer_path",
     "data_source",

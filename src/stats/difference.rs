@@ -255,7 +255,7 @@ mod tests {
         let mut run = |share: f64, n: usize, cluster: usize| -> Vec<bool> {
             let mut is = false;
             let mut next = |i: usize| {
-                if i % cluster == 0 {
+                if i.is_multiple_of(cluster) {
                     is = rand::RngExt::random_bool(&mut rng, share);
                 }
                 is
