@@ -195,7 +195,6 @@ fn about_failures(failing: &[String], language: Language) -> String {
 
 /// The lines above the figures about runs that must not be used: each names its load and says why.
 pub fn void_lines(runs: &[&Summary], language: Language) -> Vec<String> {
-    let of_severity = weighty(runs).into_iter().filter(|(_, finding)| finding.severity == Severity::Void);
     let line = |(run, finding): (&Summary, &Finding)| {
         let (name, text) = (load_name(&run.facts, language), super::html::finding_text(finding, language));
         match language {
@@ -203,15 +202,61 @@ pub fn void_lines(runs: &[&Summary], language: Language) -> Vec<String> {
             Language::Zh => format!("{name} 不可使用：{text}"),
         }
     };
-    of_severity.map(line).collect()
+    findings_from(runs, Severity::Void).map(line).collect()
 }
 
-/// The findings of single runs that a reader of the combined figures must know, by load.
-pub fn weighty<'a>(runs: &[&'a Summary]) -> Vec<(&'a Summary, &'a Finding)> {
-    let heavy = |finding: &&Finding| finding.severity >= Severity::Caution;
-    by_load(runs).into_iter().flat_map(|run| run.findings.iter().filter(heavy).map(move |f| (run, f))).collect()
+fn findings_from<'a>(runs: &[&'a Summary], least: Severity) -> impl Iterator<Item = (&'a Summary, &'a Finding)> {
+    let heavy = move |finding: &&Finding| finding.severity >= least;
+    by_load(runs).into_iter().flat_map(move |run| run.findings.iter().filter(heavy).map(move |found| (run, found)))
+}
+
+/// The findings of single runs that a reader of the combined figures must know, the heaviest first, each with the names
+/// of its loads. Those of several runs that say the same but for their figures are one, with the figures of the first.
+pub fn weighty<'a>(runs: &[&'a Summary], language: Language) -> Vec<(String, &'a Finding)> {
+    let mut told: Vec<(Vec<String>, &Finding)> = Vec::new();
+    for (run, finding) in findings_from(runs, Severity::Caution) {
+        let name = load_name(&run.facts, language);
+        let same = |other: &Finding| {
+            (other.severity, &other.code) == (finding.severity, &finding.code)
+                && without_figures(&other.text) == without_figures(&finding.text)
+        };
+        match told.iter_mut().find(|told| same(told.1)) {
+            Some(told) if told.0.contains(&name) => {}
+            Some(told) => told.0.push(name),
+            None => told.push((vec![name], finding)),
+        }
+    }
+    told.sort_by_key(|told| std::cmp::Reverse(told.1.severity));
+    let of_first = language.pick(" (figures of the first)", "（数值取自第一个）");
+    let names = |names: Vec<String>| names.join(", ") + if names.len() > 1 { of_first } else { "" };
+    told.into_iter().map(|(loads, finding)| (names(loads), finding)).collect()
+}
+
+/// The words of a finding, without numbers and the units behind them. A percentile is no figure.
+fn without_figures(text: &str) -> Vec<&str> {
+    let is_figure = |word: &&str| {
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+        let number = bare.starts_with(|c: char| c.is_ascii_digit()) && !word.ends_with('%');
+        number || matches!(bare, "s" | "ms" | "us" | "ns")
+    };
+    text.split_whitespace().filter(|word| !is_figure(word)).collect()
 }
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_that_differ_in_figures_say_the_same() {
+        let moved = |what: &str, by: &str| format!("Our own error may have moved the {what} by {by}): see the bounds.");
+        let same = |a: &str, b: &str| without_figures(a) == without_figures(b);
+        assert!(same(&moved("50% of ITL", "2.48 ms (it is 22.8 ms"), &moved("50% of ITL", "918 us (it is 1.2 s")));
+        assert!(!same(&moved("50% of ITL", "2.48 ms"), &moved("99% of ITL", "2.48 ms")));
+        assert!(!same(&moved("50% of ITL", "2.48 ms"), &moved("50% of TTFT", "2.48 ms")));
+        assert!(same("17.2 % of the requests failed.", "48 % of the requests failed."));
+    }
 }

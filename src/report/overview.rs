@@ -41,11 +41,9 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
 
 /// What the tables of single runs say of their figures, so that nobody has to look for it there.
 fn cautions(runs: &[&Summary], width: usize) -> String {
-    let mut out = String::new();
-    for (run, finding) in weighty(runs).into_iter().filter(|(_, finding)| finding.severity == Severity::Caution) {
-        let line = format!("{}: {}", load_name(&run.facts, Language::En), finding.text);
-        out.push_str(&wrap("Caution: ", &line, width));
-    }
+    let told = weighty(runs, Language::En).into_iter().filter(|(_, finding)| finding.severity == Severity::Caution);
+    let out: String =
+        told.map(|(loads, finding)| wrap("Caution: ", &format!("{loads}: {}", finding.text), width)).collect();
     if out.is_empty() { out } else { format!("\nFindings of single runs:\n{out}") }
 }
 

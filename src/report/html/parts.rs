@@ -241,7 +241,8 @@ fn failures(s: &Summary, language: Language) -> String {
         return String::new();
     }
     let mut out = format!(
-        "<h3>{}</h3><div class=\"scroll\"><table class=\"words\"><tr><th>{}</th><th>{}</th><th>{}</th></tr>",
+        "<h3>{}</h3><div class=\"scroll\"><table class=\"words\"><thead><tr><th>{}</th><th>{}</th><th>{}</th></tr></thead>\
+         <tbody>",
         language.pick("Failures", "失败"),
         language.pick("Class", "类别"),
         language.pick("Requests", "请求数"),
@@ -253,7 +254,7 @@ fn failures(s: &Summary, language: Language) -> String {
         let (name, count) = (failure.failure.name(), failure.count);
         let _ = write!(out, "<tr><td>{name}</td><td>{count}</td><td>{}</td></tr>", texts.join("<br/>"));
     }
-    out.push_str("</table></div>");
+    out.push_str("</tbody></table></div>");
     out
 }
 
@@ -264,7 +265,8 @@ pub fn definitions(language: Language) -> String {
         format!("<tr>{}{}{}</tr>", cell(definition.name), cell(definition.formula), cell(definition.meaning))
     };
     format!(
-        "<h2>{}</h2><div class=\"scroll\"><table class=\"words\"><tr><th>{}</th><th>{}</th><th>{}</th></tr>{}</table></div>",
+        "<h2>{}</h2><div class=\"scroll\"><table class=\"words\"><thead><tr><th>{}</th><th>{}</th><th>{}</th></tr></thead>\
+         <tbody>{}</tbody></table></div>",
         language.pick("Definitions", "指标定义"),
         language.pick("Figure", "指标"),
         language.pick("Formula", "公式"),
