@@ -213,23 +213,34 @@ fn findings_from<'a>(runs: &[&'a Summary], least: Severity) -> impl Iterator<Ite
 /// The findings of single runs that a reader of the combined figures must know, the heaviest first, each with the names
 /// of its loads. Those of several runs that say the same but for their figures are one, with the figures of the first.
 pub fn weighty<'a>(runs: &[&'a Summary], language: Language) -> Vec<(String, &'a Finding)> {
-    let mut told: Vec<(Vec<String>, &Finding)> = Vec::new();
+    let mut told: Vec<Told<'a>> = Vec::new();
     for (run, finding) in findings_from(runs, Severity::Caution) {
         let name = load_name(&run.facts, language);
         let same = |other: &Finding| {
             (other.severity, &other.code) == (finding.severity, &finding.code)
                 && without_figures(&other.text) == without_figures(&finding.text)
         };
-        match told.iter_mut().find(|told| same(told.1)) {
-            Some(told) if told.0.contains(&name) => {}
-            Some(told) => told.0.push(name),
-            None => told.push((vec![name], finding)),
+        match told.iter_mut().find(|told| same(told.first)) {
+            Some(told) => {
+                told.differs |= told.first.text != finding.text;
+                if !told.loads.contains(&name) {
+                    told.loads.push(name);
+                }
+            }
+            None => told.push(Told { loads: vec![name], first: finding, differs: false }),
         }
     }
-    told.sort_by_key(|told| std::cmp::Reverse(told.1.severity));
+    told.sort_by_key(|told| std::cmp::Reverse(told.first.severity));
     let of_first = language.pick(" (figures of the first)", "（数值取自第一个）");
-    let names = |names: Vec<String>| names.join(", ") + if names.len() > 1 { of_first } else { "" };
-    told.into_iter().map(|(loads, finding)| (names(loads), finding)).collect()
+    let names = |told: &Told<'_>| told.loads.join(", ") + if told.differs { of_first } else { "" };
+    told.into_iter().map(|told| (names(&told), told.first)).collect()
+}
+
+/// A finding of several runs, which differ in its figures or not.
+struct Told<'a> {
+    loads: Vec<String>,
+    first: &'a Finding,
+    differs: bool,
 }
 
 /// The words of a finding, without numbers and the units behind them. A percentile is no figure.

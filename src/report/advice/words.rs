@@ -14,6 +14,10 @@ const NONE_SOUND: Said = (
      out why requests fail before you try other loads.",
     "没有任何负载的成功率达到 {0}（最高为 {1}）：这些数据不能说明服务能力。请先查明失败原因，再尝试其他负载。",
 );
+const NONE_SUCCEEDED: Said = (
+    "No request succeeded at any load. Find out why before you try other loads.",
+    "任何负载下都没有成功的请求。请先查明原因，再尝试其他负载。",
+);
 const ONE_SOUND: Said = (
     "Only {0} can be used: the other loads are void or fail too often, so there is nothing to compare it with.",
     "只有 {0} 可用：其余负载无效或失败过多，无法比较。",
@@ -76,6 +80,7 @@ pub fn sentence(verdict: Verdict, loads: &[Load], names: &[String], language: La
     match verdict {
         Verdict::Nothing => None,
         Verdict::AllVoid => say(ALL_VOID, &[]),
+        Verdict::NoneSound { most } if loads[most].success == Some(0.0) => say(NONE_SUCCEEDED, &[]),
         Verdict::NoneSound { most } => say(NONE_SOUND, &[percent(SOUND), name(most)]),
         Verdict::OneSound { only } => say(ONE_SOUND, &[name(only)]),
         Verdict::NotReached { top } if loads[top].rate_per_s.is_some() && loads[top].parallel.is_none() => {
