@@ -151,7 +151,7 @@ pub fn best<'a>(runs: &[&'a Summary]) -> (Option<Best<'a>>, Option<Best<'a>>) {
     let all = |of: fn(&Load) -> Option<f64>| {
         let pairs = kinds.iter().flat_map(|kind| kind.loads.iter().zip(&kind.runs));
         let sound = pairs.filter(|(load, _)| load.is_sound());
-        let best = sound.filter_map(|(load, run)| Some(Best { run: *run, value: of(load)? }));
+        let best = sound.filter_map(|(load, run)| Some(Best { run, value: of(load)? }));
         best.filter(|best| best.value.is_finite()).collect::<Vec<Best<'a>>>()
     };
     let fastest = all(|load| load.requests_per_s).into_iter().rev().max_by(|a, b| a.value.total_cmp(&b.value));
