@@ -23,9 +23,9 @@ const ONE_SOUND: Said = (
     "只有 {0} 可用：其余负载无效或失败过多，无法比较。",
 );
 const RATES_NOT_REACHED: Said = (
-    "Every rate up to {0} was kept (answers came at {1} or more of the offered rate): the server has not reached its \
-     bottleneck. Try higher rates.",
-    "直到 {0} 均能维持（完成速率不低于提供速率的 {1}）：系统尚未达到性能瓶颈，可尝试更高的速率。",
+    "Every rate up to {0} was kept (answers came at {1} or more of the offered rate, long last answers aside): the server \
+     has not reached its bottleneck. Try higher rates.",
+    "直到 {0} 均能维持（完成速率不低于提供速率的 {1}，末尾较长的回答除外）：系统尚未达到性能瓶颈，可尝试更高的速率。",
 );
 const NOT_REACHED: Said = (
     "The highest load, {0}, gave the most requests/s, and no lower one came up to {1} of it: the server has not reached \
