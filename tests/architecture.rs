@@ -16,7 +16,10 @@ struct Source {
 
 impl Source {
     fn new(path: &str, text: &str) -> Source {
-        Source { path: path.to_string(), text: text.to_string(), code: without_tests(&blank(text)) }
+        // A module of unit tests in a file of its own.
+        let tests = path.starts_with("src/") && path.ends_with("/tests.rs");
+        let code = if tests { String::new() } else { without_tests(&blank(text)) };
+        Source { path: path.to_string(), text: text.to_string(), code }
     }
 
     fn is_in(&self, places: &[&str]) -> bool {

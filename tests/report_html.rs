@@ -147,6 +147,35 @@ fn a_search_shows_its_loads_and_what_it_selected() {
 }
 
 #[test]
+fn what_a_sweep_says_stands_before_its_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    // Given from the highest load to the lowest, and a tenth of all requests fails.
+    let paths: Vec<PathBuf> = [16, 4, 1].map(|parallel| database(folder.path(), 200, parallel)).to_vec();
+    for (language, words, load) in [
+        (
+            Language::En,
+            ["At no load did 95 %", "None: no load can be used", "10.0 % of the requests failed"],
+            "Concurrency",
+        ),
+        (Language::Zh, ["没有任何负载的成功率达到 95 %", "无：没有可用的负载", "10.0 % 的请求失败"], "并发"),
+    ] {
+        let page = from_databases(&paths, language).unwrap();
+        assert_well_formed(&page);
+        let top = page.split("<details>").next().unwrap();
+        words.iter().for_each(|words| assert!(top.contains(words), "{words}"));
+        let places: Vec<usize> =
+            [1, 4, 16].iter().map(|n| top.find(&format!("<td>{load} {n}</td>")).unwrap()).collect();
+        assert!(places.is_sorted(), "{places:?}");
+        let runs: Vec<usize> =
+            [1, 4, 16].iter().map(|n| page.find(&format!("{load} {n}</summary>")).unwrap()).collect();
+        assert!(runs.is_sorted(), "{runs:?}");
+        // A p99 of 180 samples has one beyond it: in the table of loads, on the cards, and in the percentiles.
+        assert!(top.contains("*</td>") && page.contains("*</small>"));
+        assert_eq!(page.matches("class=\"note\">* ").count(), 1 + 3 * 2);
+    }
+}
+
+#[test]
 fn runs_of_two_searches_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let run = |name: &str, params: &str, parallel: u32| {
@@ -158,4 +187,37 @@ fn runs_of_two_searches_are_told_apart() {
     let paths = [run("a", "tps=max", 1), run("b", "tps=max", 1), run("b", "rps=min", 2), database(folder.path(), 9, 3)];
     let page = from_databases(&paths, Language::En).unwrap();
     assert_eq!(page.matches("Search for parallel").count(), 3);
+}
+
+#[test]
+fn a_void_run_is_told_above_all_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let lost = folder.path().join("lost.db");
+    let mut block = Block::new(0);
+    push_ok(&mut block, 0, 0, &[20, 40]);
+    let parcels = vec![Parcel::Block(block), Parcel::Worker(Box::new(report(Phase::Measured)))];
+    collect(&lost, start(closed(9, 2), Save::Text), parcels);
+    let paths = [lost, database(folder.path(), 9, 1)];
+    for (language, words) in [
+        (
+            Language::En,
+            ["VOID: Concurrency 2 must not be used: 9 requests were scheduled", "<td>Concurrency 2 (void)</td>"],
+        ),
+        (Language::Zh, ["无效：并发 2 不可使用：计划 9 个请求", "<td>并发 2（无效）</td>"]),
+    ] {
+        let page = from_databases(&paths, language).unwrap();
+        assert!(page.find(words[0]).unwrap() < page.find(words[1]).unwrap());
+    }
+}
+
+#[test]
+fn definitions_have_chinese_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = from_databases(&[database(folder.path(), 9, 1)], Language::Zh).unwrap();
+    let definitions = page.split("指标定义").nth(1).unwrap();
+    for row in definitions.split("<tr>").skip(2) {
+        let name = row.split("</td>").next().unwrap();
+        assert!(name.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c)), "{name}");
+    }
+    assert!(definitions.contains("置信区间"));
 }

@@ -33,6 +33,8 @@ use crate::workload::trace;
 
 /// Width of tables in files, and on a standard output that is no terminal, columns.
 pub const FILE_WIDTH: usize = 140;
+/// The tables of a call, as text.
+const SUMMARY: &str = "performance_summary.txt";
 /// How long a server may take to list its models.
 const MODELS_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -196,11 +198,14 @@ fn show(spec: &Spec, finished: &Finished, root: &Path) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Prints the combined report of a sweep and appends it to the files of the call.
+/// Prints the combined report of a sweep, appends it to the log, and puts it at the beginning of the summary: the tables
+/// of the runs, which stand there since they ended, are many.
 fn show_overview(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), RunError> {
     let runs: Vec<&Summary> = finished.iter().map(|run| &run.summary).collect();
     let place = root.display().to_string();
-    append(&overview::render(&runs, Some(&place), FILE_WIDTH, false), root)?;
+    let text = overview::render(&runs, Some(&place), FILE_WIDTH, false);
+    append_to(&text, root, "benchmark.log")?;
+    prepend_to(&format!("{text}\nThe runs, one after the other:\n"), root, SUMMARY)?;
     if !spec.quiet {
         print!("{}", overview::render(&runs, Some(&place), screen_width(), screen_has_colours()));
     }
@@ -243,13 +248,24 @@ fn databases(finished: &[Finished]) -> Vec<PathBuf> {
 
 /// Appends to the text files of the call.
 pub fn append(text: &str, root: &Path) -> Result<(), RunError> {
-    for name in ["performance_summary.txt", "benchmark.log"] {
-        let path = root.join(name);
-        let opened = File::options().create(true).append(true).open(&path);
-        let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
-        written.map_err(|cause| RunError::File { path, cause })?;
-    }
-    Ok(())
+    append_to(text, root, SUMMARY)?;
+    append_to(text, root, "benchmark.log")
+}
+
+fn append_to(text: &str, root: &Path, name: &str) -> Result<(), RunError> {
+    let path = root.join(name);
+    let opened = File::options().create(true).append(true).open(&path);
+    let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|cause| RunError::File { path, cause })
+}
+
+/// Puts a text before what a file holds. The file is never without its content: a new one takes its place.
+fn prepend_to(text: &str, root: &Path, name: &str) -> Result<(), RunError> {
+    let (path, new) = (root.join(name), root.join(format!("{name}.new")));
+    let written = std::fs::read_to_string(&path)
+        .and_then(|before| std::fs::write(&new, format!("{}{before}", text.trim_start())))
+        .and_then(|()| std::fs::rename(&new, &path));
+    written.map_err(|cause| RunError::File { path, cause })
 }
 
 /// Standard output is a terminal, and nobody asked for none.

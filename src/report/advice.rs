@@ -1,13 +1,18 @@
-//! What a sweep says about the server: its best loads, and what to try next. Facts only; the words are chosen where
-//! they are shown.
+//! What a sweep says about the server: its best loads, and what to try next. `knee` decides, here it gets its loads and
+//! its words.
 
+mod words;
+
+use super::knee::{Load, SOUND, decide};
 use super::language::Language;
-use super::repeats;
-use crate::record::facts::{Mode, RunFacts};
+use super::repeats::{self, Spread};
+use crate::record::facts::RunFacts;
+use crate::record::finding::{Finding, Severity};
 use crate::stats::Summary;
+use crate::stats::quantile::Series;
 
 /// Success rates from here on are good, and from there on passable.
-const GOOD: f64 = 0.95;
+const GOOD: f64 = SOUND;
 const PASSABLE: f64 = 0.80;
 
 /// How a success rate is judged.
@@ -48,6 +53,89 @@ pub fn load_name(facts: &RunFacts, language: Language) -> String {
     }
 }
 
+/// The runs from the lowest load to the highest, those of one load together in the order in which they ran. Closed loops
+/// stand before rates.
+pub fn by_load<'a>(runs: &[&'a Summary]) -> Vec<&'a Summary> {
+    sorted_groups(runs).concat()
+}
+
+/// The places of the runs in the order of [`by_load`].
+pub fn order(runs: &[&Summary]) -> Vec<usize> {
+    let place = |sorted: &&Summary| runs.iter().position(|run| std::ptr::eq(*run, *sorted));
+    by_load(runs).iter().filter_map(place).collect()
+}
+
+fn sorted_groups<'a>(runs: &[&'a Summary]) -> Vec<Vec<&'a Summary>> {
+    let key = |group: &Vec<&Summary>| {
+        let facts = &group[0].facts;
+        (facts.rate_per_s.unwrap_or(-1.0), facts.parallel, facts.requests)
+    };
+    let mut groups = repeats::groups(runs);
+    groups.sort_by(|a, b| {
+        let (a, b) = (key(a), key(b));
+        a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2)))
+    });
+    groups
+}
+
+/// What the runs of one load measured. Void ones are left out unless all are.
+fn load_of(group: &[&Summary]) -> Load {
+    let usable: Vec<&Summary> = group.iter().copied().filter(|run| !run.is_void()).collect();
+    let runs = if usable.is_empty() { group } else { &usable[..] };
+    let mean = |of: fn(&Summary) -> Option<f64>| Spread::of(runs, of).map(|spread| spread.mean);
+    let total = |of: fn(&Summary) -> u64| runs.iter().map(|run| of(run)).sum::<u64>();
+    let ended = total(|s| s.counts.ok + s.counts.failed);
+    Load {
+        parallel: runs[0].facts.parallel,
+        rate_per_s: runs[0].facts.rate_per_s,
+        offered_span_s: mean(|s| span_s(s.counts.ok + s.counts.failed + s.counts.unfinished, s.rates.offered_per_s)),
+        answered_span_s: mean(|s| span_s(s.counts.ok, s.rates.achieved_per_s)),
+        offered_per_s: mean(|s| s.rates.offered_per_s),
+        achieved_per_s: mean(|s| s.rates.achieved_per_s),
+        requests_per_s: mean(|s| s.throughput.requests_per_s),
+        latency_s: mean(|s| s.series.latency_s.mean),
+        latency_spread_s: mean(|s| latency_spread_s(&s.series.latency_s)),
+        success: (ended > 0).then(|| total(|s| s.counts.ok) as f64 / ended as f64),
+        void: usable.is_empty(),
+        overloaded: runs.iter().any(|run| run.findings.iter().any(|finding| finding.code == "growth")),
+    }
+}
+
+/// The time that so many events at this rate span.
+fn span_s(events: u64, per_s: Option<f64>) -> Option<f64> {
+    Some(events.checked_sub(1)? as f64 / per_s?)
+}
+
+fn latency_spread_s(latency: &Series) -> Option<f64> {
+    Some(latency.max? - latency.min?)
+}
+
+/// The loads of one kind, from the lowest to the highest, with a run of each to name it by.
+struct Kind<'a> {
+    loads: Vec<Load>,
+    runs: Vec<&'a Summary>,
+}
+
+/// Loads that can be compared: the same model and data, with a rate or without. In the order in which kinds come.
+fn kinds<'a>(runs: &[&'a Summary]) -> Vec<Kind<'a>> {
+    let alike = |a: &RunFacts, b: &RunFacts| {
+        a.rate_per_s.is_some() == b.rate_per_s.is_some()
+            && (&a.model, &a.dataset, &a.api) == (&b.model, &b.dataset, &b.api)
+    };
+    let mut kinds: Vec<Kind<'a>> = Vec::new();
+    for group in sorted_groups(runs) {
+        let load = load_of(&group);
+        match kinds.iter_mut().find(|kind| alike(&kind.runs[0].facts, &group[0].facts)) {
+            Some(kind) => {
+                kind.loads.push(load);
+                kind.runs.push(group[0]);
+            }
+            None => kinds.push(Kind { loads: vec![load], runs: vec![group[0]] }),
+        }
+    }
+    kinds
+}
+
 /// A load that stands out, and by which value: the mean of its runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Best<'a> {
@@ -56,85 +144,130 @@ pub struct Best<'a> {
     pub value: f64,
 }
 
-/// The load with the most requests per second, and the one with the shortest average latency.
+/// The load with the most requests per second, and the one with the shortest average latency; of equal ones the lowest.
+/// Void ones, and those at which too many requests fail, are none.
 pub fn best<'a>(runs: &[&'a Summary]) -> (Option<Best<'a>>, Option<Best<'a>>) {
-    let groups = repeats::groups(runs);
-    let all = |of: fn(&Summary) -> Option<f64>| -> Vec<Best<'a>> {
-        let value = |group: &Vec<&'a Summary>| {
-            let run = *group.iter().find(|run| run.counts.ok > 0)?;
-            let value = repeats::Spread::of(group, of)?.mean;
-            value.is_finite().then_some(Best { run, value })
-        };
-        groups.iter().filter_map(value).collect()
+    let kinds = kinds(runs);
+    let all = |of: fn(&Load) -> Option<f64>| {
+        let pairs = kinds.iter().flat_map(|kind| kind.loads.iter().zip(&kind.runs));
+        let sound = pairs.filter(|(load, _)| load.is_sound());
+        let best = sound.filter_map(|(load, run)| Some(Best { run, value: of(load)? }));
+        best.filter(|best| best.value.is_finite()).collect::<Vec<Best<'a>>>()
     };
-    let fastest = all(|s| s.throughput.requests_per_s).into_iter().max_by(|a, b| a.value.total_cmp(&b.value));
-    let shortest = all(|s| s.series.latency_s.mean).into_iter().min_by(|a, b| a.value.total_cmp(&b.value));
+    let fastest = all(|load| load.requests_per_s).into_iter().rev().max_by(|a, b| a.value.total_cmp(&b.value));
+    let shortest = all(|load| load.latency_s).into_iter().min_by(|a, b| a.value.total_cmp(&b.value));
     (fastest, shortest)
 }
 
-/// What a sweep advises, each a sentence.
+/// What a sweep advises, each a sentence or two.
 pub fn recommendations(runs: &[&Summary], language: Language) -> Vec<String> {
     let mut out = Vec::new();
-    let groups = repeats::groups(runs);
-    let (fastest, _) = best(runs);
-    if let (Some(fastest), true) = (fastest, groups.len() > 1) {
-        out.push(about_load(&groups, fastest.run, language));
-    }
-    // The worst run of the last load.
-    let rates = groups.last().into_iter().flatten().map(|run| success_rate(run));
-    let last = rates.min_by(|a, b| a.unwrap_or(0.0).total_cmp(&b.unwrap_or(0.0)));
-    if let Some(rate) = last.filter(|rate| Grade::of(*rate) != Grade::Good) {
-        out.push(about_failures(rate, language));
-    }
-    if runs.iter().any(|run| run.is_void()) {
-        out.push(
-            language
-                .pick(
-                    "At least one run is void (see its findings): do not base decisions on it.",
-                    "至少有一次测试无效（见其结论），请勿据此做决定。",
-                )
-                .to_string(),
-        );
+    for kind in kinds(runs) {
+        let names: Vec<String> = kind.runs.iter().map(|run| load_name(&run.facts, language)).collect();
+        out.extend(words::sentence(decide(&kind.loads), &kind.loads, &names, language));
+        let failing = kind.loads.iter().zip(&kind.runs).filter(|(load, _)| load.is_failing());
+        let failing: Vec<String> = failing.map(|(load, run)| share_at(load, run, language)).collect();
+        if !failing.is_empty() {
+            out.push(about_failures(&failing, language));
+        }
     }
     out
 }
 
-fn about_load(groups: &[Vec<&Summary>], fastest: &Summary, language: Language) -> String {
-    let is = |group: Option<&Vec<&Summary>>| group.into_iter().flatten().any(|run| std::ptr::eq(*run, fastest));
-    let load = load_name(&fastest.facts, language);
-    if is(groups.last()) {
-        match (fastest.facts.mode, language) {
-            (Mode::Open, Language::En) => {
-                "The highest rate gave the most requests/s: the server has not reached its bottleneck. Try higher rates."
-            }
-            (_, Language::En) => {
-                "The highest load gave the most requests/s: the server has not reached its bottleneck. Try higher \
-                 concurrency."
-            }
-            (_, Language::Zh) => "最高负载下吞吐量仍在上升：系统尚未达到性能瓶颈，可尝试更高的负载。",
-        }
-        .to_string()
-    } else if is(groups.first()) {
-        language.pick(
-            "The lowest load gave the most requests/s: every higher one is past the bottleneck. Consider lowering the \
-             load.",
-            "最低负载下吞吐量最高：更高的负载均已超过性能瓶颈，建议降低负载。",
-        ).to_string()
-    } else {
-        match language {
-            Language::En => format!("The optimum is around {load}: beyond it requests/s no longer rise."),
-            Language::Zh => format!("最佳负载在 {load} 附近：超过后吞吐量不再上升。"),
-        }
+fn share_at(load: &Load, run: &Summary, language: Language) -> String {
+    let percent = percent(load.success.unwrap_or(0.0));
+    let name = load_name(&run.facts, language);
+    match language {
+        Language::En => format!("{percent} at {name}"),
+        Language::Zh => format!("{name} 为 {percent}"),
     }
 }
 
-fn about_failures(rate: Option<f64>, language: Language) -> String {
-    let percent = rate.map_or_else(|| "0".to_string(), |rate| format!("{:.1}", rate * 100.0));
+fn about_failures(failing: &[String], language: Language) -> String {
     match language {
         Language::En => format!(
-            "Only {percent} % of the requests succeeded at the last load. Look at the failures table and at the \
-             server's resources."
+            "Too few requests succeeded: {}. Look at the failures table and at the server's resources.",
+            failing.join(", ")
         ),
-        Language::Zh => format!("最后一档负载的成功率仅为 {percent} %，请查看失败列表并检查服务端资源。"),
+        Language::Zh => format!("成功率过低：{}。请查看失败列表并检查服务端资源。", failing.join("，")),
+    }
+}
+
+/// The lines above the figures about runs that must not be used: each names its load and says why.
+pub fn void_lines(runs: &[&Summary], language: Language) -> Vec<String> {
+    let line = |(run, finding): (&Summary, &Finding)| {
+        let (name, text) = (load_name(&run.facts, language), super::html::finding_text(finding, language));
+        match language {
+            Language::En => format!("{name} must not be used: {text}"),
+            Language::Zh => format!("{name} 不可使用：{text}"),
+        }
+    };
+    findings_from(runs, Severity::Void).map(line).collect()
+}
+
+fn findings_from<'a>(runs: &[&'a Summary], least: Severity) -> impl Iterator<Item = (&'a Summary, &'a Finding)> {
+    let heavy = move |finding: &&Finding| finding.severity >= least;
+    by_load(runs).into_iter().flat_map(move |run| run.findings.iter().filter(heavy).map(move |found| (run, found)))
+}
+
+/// The findings of single runs that a reader of the combined figures must know, the heaviest first, each with the names
+/// of its loads. Those of several runs that say the same but for their figures are one, with the figures of the first.
+pub fn weighty<'a>(runs: &[&'a Summary], language: Language) -> Vec<(String, &'a Finding)> {
+    let mut told: Vec<Told<'a>> = Vec::new();
+    for (run, finding) in findings_from(runs, Severity::Caution) {
+        let name = load_name(&run.facts, language);
+        let same = |other: &Finding| {
+            (other.severity, &other.code) == (finding.severity, &finding.code)
+                && without_figures(&other.text) == without_figures(&finding.text)
+        };
+        match told.iter_mut().find(|told| same(told.first)) {
+            Some(told) => {
+                told.differs |= told.first.text != finding.text;
+                if !told.loads.contains(&name) {
+                    told.loads.push(name);
+                }
+            }
+            None => told.push(Told { loads: vec![name], first: finding, differs: false }),
+        }
+    }
+    told.sort_by_key(|told| std::cmp::Reverse(told.first.severity));
+    let of_first = language.pick(" (figures of the first)", "（数值取自第一个）");
+    let names = |told: &Told<'_>| told.loads.join(", ") + if told.differs { of_first } else { "" };
+    told.into_iter().map(|told| (names(&told), told.first)).collect()
+}
+
+/// A finding of several runs, which differ in its figures or not.
+struct Told<'a> {
+    loads: Vec<String>,
+    first: &'a Finding,
+    differs: bool,
+}
+
+/// The words of a finding, without numbers and the units behind them. A percentile is no figure.
+fn without_figures(text: &str) -> Vec<&str> {
+    let is_figure = |word: &&str| {
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+        let number = bare.starts_with(|c: char| c.is_ascii_digit()) && !word.ends_with('%');
+        number || matches!(bare, "s" | "ms" | "us" | "ns")
+    };
+    text.split_whitespace().filter(|word| !is_figure(word)).collect()
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_that_differ_in_figures_say_the_same() {
+        let moved = |what: &str, by: &str| format!("Our own error may have moved the {what} by {by}): see the bounds.");
+        let same = |a: &str, b: &str| without_figures(a) == without_figures(b);
+        assert!(same(&moved("50% of ITL", "2.48 ms (it is 22.8 ms"), &moved("50% of ITL", "918 us (it is 1.2 s")));
+        assert!(!same(&moved("50% of ITL", "2.48 ms"), &moved("99% of ITL", "2.48 ms")));
+        assert!(!same(&moved("50% of ITL", "2.48 ms"), &moved("50% of TTFT", "2.48 ms")));
+        assert!(same("17.2 % of the requests failed.", "48 % of the requests failed."));
     }
 }

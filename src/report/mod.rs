@@ -6,6 +6,7 @@ pub mod export;
 pub mod html;
 pub mod join;
 pub mod json;
+pub mod knee;
 pub mod language;
 pub mod load_shape;
 pub mod merge;

@@ -1,27 +1,32 @@
 //! The combined report of a sweep, as text: what was run, a row for each load, the best loads, what to try next.
 
-use super::advice::{Grade, best, load_name, recommendations, success_rate};
+use super::advice::{Grade, best, by_load, load_name, recommendations, success_rate, void_lines, weighty};
 use super::language::Language;
 use super::repeats;
-use super::table::{Align, Table, cut, number, wrap};
+use super::table::{Align, Table, cut, digits, few_note, number, quantile, wrap};
+use crate::record::facts::Mode;
+use crate::record::finding::Severity;
 use crate::stats::Summary;
+use crate::stats::quantile::Series;
 
 /// Narrower screens get lines of this length all the same.
 const NARROWEST: usize = 60;
 
-/// The report over the runs of a call, in their order. `output` is shown as the place of the files. Rows are coloured
+/// The report over the runs of a call, from the lowest load to the highest. `output` is shown as the place of the files. Rows are coloured
 /// by success rate with `colour`.
 pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: bool) -> String {
     let width = width.max(NARROWEST);
-    // The runs of one load stand together.
-    let runs = &repeats::groups(runs).concat()[..];
+    let runs = &by_load(runs)[..];
     let Some(first) = runs.first() else { return String::new() };
     let mut out = format!("\nPerformance report: {}\n", cut(&first.facts.model, width.saturating_sub(20)));
+    let void = void_lines(runs, Language::En);
+    void.iter().for_each(|line| out.push_str(&wrap("VOID: ", line, width)));
     out.push_str(&basic_information(runs, output, width));
     out.push_str("\nDetailed performance metrics:\n");
     for table in load_tables(runs, width) {
         out.push_str(&coloured(&table, runs, colour));
     }
+    out.push_str(&footnote(runs, width));
     for (name, table) in repeats::tables(runs, Language::En) {
         out.push_str(&format!("\nFrom run to run: {name}\n{}", table.fitted(width).render()));
     }
@@ -31,7 +36,26 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
         out.push_str("\nPerformance recommendations:\n");
         advice.iter().for_each(|line| out.push_str(&wrap("- ", line, width)));
     }
-    out
+    out + &cautions(runs, width)
+}
+
+/// What the tables of single runs say of their figures, so that nobody has to look for it there.
+fn cautions(runs: &[&Summary], width: usize) -> String {
+    let told = weighty(runs, Language::En).into_iter().filter(|(_, finding)| finding.severity == Severity::Caution);
+    let out: String =
+        told.map(|(loads, finding)| wrap("Caution: ", &format!("{loads}: {}", finding.text), width)).collect();
+    if out.is_empty() { out } else { format!("\nFindings of single runs:\n{out}") }
+}
+
+/// The p99 series of the table.
+fn p99_series(s: &Summary) -> [&Series; 3] {
+    [&s.series.latency_s, &s.series.ttft_s, &s.series.tpot_s]
+}
+
+fn footnote(runs: &[&Summary], width: usize) -> String {
+    let few = |series: &Series| series.at(990).is_some_and(|quantile| quantile.few);
+    let marked = runs.iter().any(|run| p99_series(run).into_iter().any(few));
+    if marked { wrap("* ", &few_note(Language::En), width) } else { String::new() }
 }
 
 /// One line about a run of a sweep, for the moment it has ended.
@@ -53,18 +77,21 @@ pub fn one_line(s: &Summary) -> String {
 
 fn basic_information(runs: &[&Summary], output: Option<&str>, width: usize) -> String {
     let facts = &runs[0].facts;
-    let total = |of: fn(&Summary) -> Option<f64>| runs.iter().filter_map(|run| of(run)).sum::<f64>();
-    let time = total(|s| s.time_s);
-    let generated = total(|s| Some(s.series.output_tokens.mean? * s.series.output_tokens.count as f64));
-    let rate = if time > 0.0 { format!("{:.2} tok/s", generated / time) } else { "-".to_string() };
+    let time_s = sum(runs.iter().filter_map(|run| run.time_s));
+    let generated = sum(runs.iter().filter_map(|run| generated(run)));
+    let rate = generated.zip(time_s).filter(|pair| pair.1 > 0.0).map(|(tokens, time_s)| tokens / time_s);
+    let known = |value: Option<f64>, decimals: usize, unit: &str| match value {
+        Some(value) => format!("{} {unit}", digits(value, decimals)),
+        None => "-".to_string(),
+    };
     let mut rows = vec![
         ("Model", facts.model.clone()),
         ("Dataset", facts.dataset.clone()),
         ("API", facts.api.clone()),
         ("URL", facts.url.clone()),
-        ("Total generated", format!("{generated:.0} tokens")),
-        ("Total test time", format!("{time:.2} s")),
-        ("Average output rate", rate),
+        ("Total generated", generated.map_or_else(|| "-".to_string(), |tokens| format!("{tokens:.0} tokens"))),
+        ("Total test time", known(time_s, 2, "s")),
+        ("Average output rate", known(rate, 2, "tok/s")),
     ];
     rows.extend(output.map(|output| ("Output path", output.to_string())));
     let name_width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -80,17 +107,28 @@ fn basic_information(runs: &[&Summary], output: Option<&str>, width: usize) -> S
     table.render()
 }
 
+/// The sum of what is known; `None` when nothing is.
+fn sum(values: impl Iterator<Item = f64>) -> Option<f64> {
+    values.reduce(|a, b| a + b)
+}
+
+/// Output tokens of a run: none where nothing succeeded, unknown where no answer's are known.
+fn generated(s: &Summary) -> Option<f64> {
+    let tokens = &s.series.output_tokens;
+    if s.counts.ok == 0 { Some(0.0) } else { Some(tokens.mean? * tokens.count as f64) }
+}
+
 type Column = (&'static str, fn(&Summary) -> String);
 
 const LOADS: [Column; 9] = [
     ("RPS", |s| fixed(s.throughput.requests_per_s, 2)),
     ("Avg Lat.(s)", |s| fixed(s.series.latency_s.mean, 3)),
-    ("P99 Lat.(s)", |s| fixed(s.series.latency_s.value(990), 3)),
+    ("P99 Lat.(s)", |s| quantile(&s.series.latency_s, 990, 3)),
     ("Gen. toks/s", |s| fixed(s.throughput.output_tokens_per_s, 2)),
     ("Avg TTFT(s)", |s| fixed(s.series.ttft_s.mean, 3)),
-    ("P99 TTFT(s)", |s| fixed(s.series.ttft_s.value(990), 3)),
+    ("P99 TTFT(s)", |s| quantile(&s.series.ttft_s, 990, 3)),
     ("Avg TPOT(s)", |s| fixed(s.series.tpot_s.mean, 4)),
-    ("P99 TPOT(s)", |s| fixed(s.series.tpot_s.value(990), 4)),
+    ("P99 TPOT(s)", |s| quantile(&s.series.tpot_s, 990, 4)),
     ("Success Rate", |s| percent(success_rate(s))),
 ];
 
@@ -111,6 +149,9 @@ fn load_table(runs: &[&Summary], columns: &[Column]) -> Table {
     let mut head: Vec<String> = Vec::new();
     head.extend(by_parallel.then(|| "Conc.".to_string()));
     head.extend(by_rate.then(|| "Rate".to_string()));
+    // What the schedule drew can be far from its rate where there are few requests.
+    let scheduled = runs.iter().any(|run| run.facts.mode != Mode::Closed);
+    head.extend(scheduled.then(|| "Offered".to_string()));
     head.extend(columns.iter().map(|column| column.0.to_string()));
     let row = |run: &&Summary| {
         let mut cells = Vec::with_capacity(head.len());
@@ -119,6 +160,9 @@ fn load_table(runs: &[&Summary], columns: &[Column]) -> Table {
         }
         if by_rate {
             cells.push(run.facts.rate_per_s.map_or_else(|| "-".to_string(), number));
+        }
+        if scheduled {
+            cells.push(fixed(run.rates.offered_per_s, 2));
         }
         cells.extend(columns.iter().map(|column| (column.1)(run)));
         cells
@@ -153,11 +197,11 @@ fn best_loads(runs: &[&Summary]) -> String {
     let (fastest, shortest) = best(runs);
     let mut rows = Vec::new();
     if let Some(best) = fastest {
-        let value = format!("{:.2} req/s", best.value);
+        let value = format!("{} req/s", digits(best.value, 2));
         rows.push(vec!["Highest RPS".to_string(), load_name(&best.run.facts, Language::En), value]);
     }
     if let Some(best) = shortest {
-        let value = format!("{:.3} s", best.value);
+        let value = format!("{} s", digits(best.value, 3));
         rows.push(vec!["Lowest latency".to_string(), load_name(&best.run.facts, Language::En), value]);
     }
     if rows.is_empty() {
@@ -169,7 +213,7 @@ fn best_loads(runs: &[&Summary]) -> String {
 }
 
 fn fixed(value: Option<f64>, decimals: usize) -> String {
-    value.map_or_else(|| "-".to_string(), |value| format!("{value:.decimals$}"))
+    value.map_or_else(|| "-".to_string(), |value| digits(value, decimals))
 }
 
 fn percent(share: Option<f64>) -> String {

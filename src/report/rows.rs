@@ -1,9 +1,9 @@
 //! The rows of the summary under the names that people and programs know: table and JSON show the same.
 
-use super::language::Language;
+use super::table::{mark, number};
 use crate::record::facts::Mode;
 use crate::stats::Summary;
-use crate::stats::quantile::SAMPLES_BEYOND;
+use crate::stats::quantile::Series;
 
 /// A figure with its name.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,24 +94,42 @@ pub fn summary(s: &Summary) -> Vec<Row> {
     rows
 }
 
-/// What the mark * at a percentile means.
-pub fn few_note(language: Language) -> String {
-    match language {
-        Language::En => format!("fewer than {SAMPLES_BEYOND} samples lie beyond: another run may differ much"),
-        Language::Zh => format!("其外样本少于 {SAMPLES_BEYOND} 个：再次测试可能差别很大"),
+/// A figure that may be a percentile with too few samples beyond it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figure {
+    pub value: Option<f64>,
+    pub few: bool,
+}
+
+impl Figure {
+    fn mean(series: &Series) -> Figure {
+        Figure { value: series.mean, few: false }
+    }
+
+    fn at(series: &Series, per_mille: u32) -> Figure {
+        let quantile = series.at(per_mille);
+        Figure { value: quantile.map(|quantile| quantile.value), few: quantile.is_some_and(|quantile| quantile.few) }
+    }
+
+    /// The figure with its mark; "-" when unknown.
+    pub fn text(&self) -> String {
+        self.value.map_or_else(|| "-".to_string(), |value| number(value) + mark(self.few))
     }
 }
 
 /// The rows of the steady part, beside those of the whole run.
-pub fn steady(s: &Summary) -> Vec<(&'static str, Option<f64>, Option<f64>)> {
+pub fn steady(s: &Summary) -> Vec<(&'static str, Figure, Figure)> {
     let Some(steady) = &s.steady else { return Vec::new() };
-    let whole = &s.series;
-    vec![
-        ("Average TTFT (s)", whole.ttft_s.mean, steady.ttft_s.mean),
-        ("P50 TTFT (s)", whole.ttft_s.value(500), steady.ttft_s.value(500)),
-        ("P99 TTFT (s)", whole.ttft_s.value(990), steady.ttft_s.value(990)),
-        ("Average ITL (s)", whole.itl_s.mean, steady.itl_s.mean),
-        ("P50 ITL (s)", whole.itl_s.value(500), steady.itl_s.value(500)),
-        ("P99 ITL (s)", whole.itl_s.value(990), steady.itl_s.value(990)),
-    ]
+    let pairs = [
+        (["Average TTFT (s)", "P50 TTFT (s)", "P99 TTFT (s)"], &s.series.ttft_s, &steady.ttft_s),
+        (["Average ITL (s)", "P50 ITL (s)", "P99 ITL (s)"], &s.series.itl_s, &steady.itl_s),
+    ];
+    let rows = pairs.into_iter().flat_map(|([average, median, p99], whole, part)| {
+        [
+            (average, Figure::mean(whole), Figure::mean(part)),
+            (median, Figure::at(whole, 500), Figure::at(part, 500)),
+            (p99, Figure::at(whole, 990), Figure::at(part, 990)),
+        ]
+    });
+    rows.collect()
 }

@@ -2,7 +2,7 @@
 
 use super::language::Language;
 use super::rows::{self, Value};
-use super::table::{Align, Table, cut, number, wrap};
+use super::table::{Align, Table, cut, few_note, mark, number, wrap};
 use super::{join, own_error, server, turns, witness};
 use crate::plan::slo::Criterion;
 use crate::record::finding::{Finding, Severity};
@@ -28,7 +28,7 @@ pub fn render(s: &Summary, width: usize) -> String {
     out.push_str(&percentiles(s, width));
     out.push_str(&turns::text(s, width));
     out.push_str(&intervals(s));
-    out.push_str(&steady(s));
+    out.push_str(&steady(s, width));
     out.push_str("\nClient's own figures:\n");
     out.push_str(&client_table(s).render());
     out.push_str(&own_error::text(s, width));
@@ -138,7 +138,7 @@ fn percentiles(s: &Summary, width: usize) -> String {
         percentile_table(&columns[..4]).render() + &percentile_table(&columns[4..]).render()
     };
     let marked = columns.iter().any(|(_, series)| series.quantiles.iter().any(|quantile| quantile.few));
-    let footnote = if marked { wrap("* ", &rows::few_note(Language::En), width) } else { String::new() };
+    let footnote = if marked { wrap("* ", &few_note(Language::En), width) } else { String::new() };
     format!("\nPercentile results:\n{body}{footnote}")
 }
 
@@ -156,7 +156,7 @@ fn percentile_table(columns: &[(&'static str, &Series)]) -> Table {
 }
 
 fn quantile_text(quantile: &Quantile) -> String {
-    format!("{}{}", number(quantile.value), if quantile.few { "*" } else { "" })
+    number(quantile.value) + mark(quantile.few)
 }
 
 /// The intervals of median and p99, where there are samples enough for them.
@@ -183,16 +183,19 @@ fn intervals(s: &Summary) -> String {
     format!("\nConfidence intervals:\n{}", table.render())
 }
 
-fn steady(s: &Summary) -> String {
+fn steady(s: &Summary, width: usize) -> String {
     let Some(steady) = &s.steady else { return String::new() };
     let rows = rows::steady(s);
     let table = Table {
         head: vec!["Key".to_string(), "Whole run".to_string(), "Steady part".to_string()],
         aligns: vec![Align::Left, Align::Decimal, Align::Decimal],
-        rows: rows.iter().map(|(key, whole, part)| vec![key.to_string(), optional(*whole), optional(*part)]).collect(),
+        rows: rows.iter().map(|(key, whole, part)| vec![key.to_string(), whole.text(), part.text()]).collect(),
         grid: false,
     };
-    format!("\nSteady part ({} requests sent after the first wave):\n{}", steady.requests, table.render())
+    let marked = rows.iter().any(|(_, whole, part)| whole.few || part.few);
+    let footnote = if marked { wrap("* ", &few_note(Language::En), width) } else { String::new() };
+    let heading = format!("Steady part ({} requests sent after the first wave)", steady.requests);
+    format!("\n{heading}:\n{}{footnote}", table.render())
 }
 
 fn client_table(s: &Summary) -> Table {

@@ -2,6 +2,9 @@
 
 use unicode_width::UnicodeWidthStr;
 
+use super::language::Language;
+use crate::stats::quantile::{Quantile, SAMPLES_BEYOND, Series};
+
 /// Where the text of a column stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
@@ -85,7 +88,7 @@ impl Table {
 }
 
 fn is_number(cell: &str) -> bool {
-    cell.parse::<f64>().is_ok()
+    cell.strip_suffix('*').unwrap_or(cell).parse::<f64>().is_ok()
 }
 
 fn head_align(align: Align) -> Align {
@@ -142,11 +145,45 @@ pub fn wrap(first: &str, text: &str, width: usize) -> String {
     out
 }
 
-/// A number with at most four decimals, without zeros at its end.
+/// Decimals that show this many digits of any value.
+const SIGNIFICANT: i32 = 3;
+/// Nothing that we measure in seconds is finer than nanoseconds.
+const MOST_DECIMALS: usize = 9;
+
+/// A number with so many decimals, and with more where it would show fewer than three digits otherwise.
+pub fn digits(value: f64, decimals: usize) -> String {
+    // Rounds to 0 whatever is shown; an empty sum is -0.
+    if value.abs() < 0.5e-9 {
+        return format!("{:.decimals$}", 0.0);
+    }
+    let needed = SIGNIFICANT - 1 - value.abs().log10().floor() as i32;
+    let decimals = decimals.max(usize::try_from(needed).unwrap_or(0).min(MOST_DECIMALS));
+    format!("{value:.decimals$}")
+}
+
+/// A number with four decimals, or with as many as it needs to show three digits, without zeros at its end.
 pub fn number(value: f64) -> String {
-    let text = format!("{value:.4}");
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" { "0".to_string() } else { text.to_string() }
+    let text = digits(value, 4);
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
+/// What the mark of a percentile says, for below its table.
+pub fn few_note(language: Language) -> String {
+    match language {
+        Language::En => format!("fewer than {SAMPLES_BEYOND} samples lie beyond: another run may differ much"),
+        Language::Zh => format!("其外样本少于 {SAMPLES_BEYOND} 个：再次测试可能差别很大"),
+    }
+}
+
+/// The mark of a percentile with too few samples beyond it, for behind its figure.
+pub fn mark(few: bool) -> &'static str {
+    if few { "*" } else { "" }
+}
+
+/// One of the percentiles of a series that has this level, with its mark; "-" without samples.
+pub fn quantile(series: &Series, per_mille: u32, decimals: usize) -> String {
+    let text = |quantile: &Quantile| digits(quantile.value, decimals) + mark(quantile.few);
+    series.at(per_mille).map_or_else(|| "-".to_string(), text)
 }
 
 #[cfg(test)]
@@ -188,11 +225,24 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_four_decimals_at_most() {
+    fn numbers_have_four_decimals_or_three_digits() {
         assert_eq!(
-            [0.0290, 1024.0, 1.0 / 3.0, 0.00001, -0.00001, 100.0].map(number),
-            ["0.029", "1024", "0.3333", "0", "0", "100"]
+            [0.0290, 1024.0, 1.0 / 3.0, 0.00001, -0.000012345, 100.0, 1e-12].map(number),
+            ["0.029", "1024", "0.3333", "0.00001", "-0.0000123", "100", "0"]
         );
+        assert_eq!(
+            [0.0, -0.0, 0.000_004_2, 0.000_999_96, 0.0213, 37.27, 1234.5].map(|value| digits(value, 2)),
+            ["0.00", "0.00", "0.00000420", "0.001000", "0.0213", "37.27", "1234.50"]
+        );
+    }
+
+    #[test]
+    fn few_samples_beyond_are_marked() {
+        let few = Series::of(&[0.5, 0.25]);
+        let many = Series::of(&(0..2000).map(f64::from).collect::<Vec<_>>());
+        assert_eq!((quantile(&few, 990, 3), quantile(&many, 990, 1)), ("0.500*".to_string(), "1979.0".to_string()));
+        assert_eq!(quantile(&Series::default(), 990, 3), "-");
+        assert!(table(Align::Decimal, &["62.5*", "3.75"]).contains("| 62.5* |\n| k   |  3.75 |"));
     }
 
     #[test]

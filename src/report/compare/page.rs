@@ -6,7 +6,7 @@ use super::{Comparison, Entry, Row, Verdict, about, compare, letter, note};
 use crate::record::finding::Severity;
 use crate::report::html::{escape, numbers_table, wrap};
 use crate::report::language::Language;
-use crate::report::rows::few_note;
+use crate::report::table::few_note;
 
 /// The page; nothing stands beside it.
 pub fn html(comparison: &Comparison<'_>, language: Language) -> String {

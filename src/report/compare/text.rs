@@ -5,7 +5,7 @@ use super::warnings::warnings;
 use super::{Comparison, Entry, about, compare, letter, note};
 use crate::record::finding::Severity;
 use crate::report::language::Language;
-use crate::report::rows::few_note;
+use crate::report::table::few_note;
 use crate::report::table::{Align, Table, cut, wrap};
 
 /// Narrower screens get lines of this length all the same.

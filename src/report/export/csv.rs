@@ -7,7 +7,7 @@ const HEAD: &str = "batch,num_promts,RPS,RPM,FTL(ave)(s),FTL(min)(s),FTL(max)(s)
                     throughput(out tok/s),throughput(total tok/s)";
 
 /// A row for each run. The percentiles are those of the time between tokens, the first left out.
-pub fn lmdeploy(runs: &[Summary]) -> String {
+pub fn lmdeploy(runs: &[&Summary]) -> String {
     let mut out = format!("{HEAD}\n");
     for run in runs {
         let series = &run.series;

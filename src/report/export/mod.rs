@@ -21,14 +21,15 @@ pub enum ExportError {
     File { path: PathBuf, cause: std::io::Error },
 }
 
-/// Writes every file that was asked for. The CSV has a row for each run; the other formats hold one run, so that with
+/// Writes every file that was asked for. The CSV has a row for each run, the lowest load first; the other formats hold one run, so that with
 /// several each gets a file of its own, whose name has the run's folder before the extension. Gives the paths.
 pub fn write_all(exports: &[Export], databases: &[PathBuf]) -> Result<Vec<PathBuf>, ExportError> {
     let mut written = Vec::new();
     for export in exports {
         if export.format == Format::LmdeployCsv {
             let summaries = databases.iter().map(|path| super::from_database(path)).collect::<Result<Vec<_>, _>>()?;
-            write(&export.path, csv::lmdeploy(&summaries).as_bytes())?;
+            let by_load = super::advice::by_load(&summaries.iter().collect::<Vec<_>>());
+            write(&export.path, csv::lmdeploy(&by_load).as_bytes())?;
             written.push(export.path.clone());
             continue;
         }
@@ -43,7 +44,7 @@ pub fn write_all(exports: &[Export], databases: &[PathBuf]) -> Result<Vec<PathBu
 
 fn write_one(format: Format, database: &Path, path: &Path) -> Result<(), ExportError> {
     let text = match format {
-        Format::LmdeployCsv => csv::lmdeploy(&[super::from_database(database)?]),
+        Format::LmdeployCsv => csv::lmdeploy(&[&super::from_database(database)?]),
         Format::Vllm => vllm::json(database, &measured(database)?)?,
         Format::Aiperf => aiperf::lines(database, &measured(database)?)?,
         Format::Llmd => llmd::json(&measured(database)?),

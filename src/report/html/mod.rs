@@ -1,6 +1,7 @@
 //! The HTML report: one file that needs nothing beside it, made from the databases of a call alone.
 
 mod chart;
+mod loads;
 mod parts;
 mod plots;
 mod said;
@@ -17,7 +18,7 @@ pub use said::text as finding_text;
 pub use words::{row_name, word};
 
 use super::language::Language;
-use super::{Measured, merge, repeats};
+use super::{Measured, advice, merge, repeats};
 use crate::record::Phase;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError, StoredRun};
@@ -73,21 +74,22 @@ pub fn from_databases(paths: &[PathBuf], language: Language) -> Result<String, S
     Ok(page(&runs, language))
 }
 
-/// The page over these runs.
+/// The page over these runs, from the lowest load to the highest.
 pub fn page(runs: &[Run], language: Language) -> String {
     let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
-    // The runs of one load stand together.
-    let summaries = repeats::groups(&summaries).concat();
+    // From the lowest load to the highest, the runs of one load together.
+    let order = advice::order(&summaries);
+    let summaries: Vec<&Summary> = order.iter().map(|&place| summaries[place]).collect();
     let mut body = parts::head(runs, language);
     let most_dots = (MOST_DOTS / runs.len().max(1)).max(300);
     body.push_str(&search::sections(runs, language));
     if runs.len() > 1 {
-        body.push_str(&parts::overview(&summaries, language));
+        body.push_str(&loads::overview(&summaries, language));
         body.push_str(&parts::charts(&plots::of_sweep(&summaries, language), language));
     }
-    for (index, run) in runs.iter().enumerate() {
-        let repeats = |others: &[Run]| others.iter().filter(|o| repeats::are_repeats(&o.summary, &run.summary)).count();
-        let number = (repeats(runs) > 1).then(|| repeats(&runs[..index]) + 1);
+    for (index, run) in order.iter().map(|&place| &runs[place]).enumerate() {
+        let repeats = |others: &[&Summary]| others.iter().filter(|o| repeats::are_repeats(o, &run.summary)).count();
+        let number = (repeats(&summaries) > 1).then(|| repeats(&summaries[..index]) + 1);
         body.push_str(&parts::run(run, number, runs.len() > 1, most_dots, language));
     }
     body.push_str(&parts::definitions(language));

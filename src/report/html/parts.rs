@@ -6,15 +6,14 @@ use super::chart::{Chart, escape};
 use super::words::{DEFINITIONS, row_name, word};
 use super::{Run, plots, said, server};
 use crate::record::finding::{Finding, Severity};
-use crate::report::advice::{Grade, best, load_name, recommendations, success_rate};
+use crate::report::advice::{load_name, void_lines};
 use crate::report::language::Language;
-use crate::report::repeats;
 use crate::report::rows::{self, Value};
 use crate::report::screen::{client_rows, percentile_columns};
-use crate::report::table::number;
+use crate::report::table::{self, digits, mark, number};
 use crate::report::turns;
 use crate::stats::Summary;
-use crate::stats::quantile::LEVELS;
+use crate::stats::quantile::{LEVELS, Series};
 use crate::time::format_ns;
 
 /// The page's title.
@@ -36,12 +35,9 @@ pub fn head(runs: &[Run], language: Language) -> String {
         format!("{} {}", language.pick("started", "开始于"), started(first)),
     ];
     let _ = write!(out, "<p class=\"sub\">{}</p>", escape(&parts.join(" · ")));
-    if runs.iter().any(|run| run.summary.is_void()) {
-        let text = language.pick(
-            "VOID: at least one run must not be used; its findings say why.",
-            "无效：至少有一次测试不可使用，原因见其结论。",
-        );
-        let _ = write!(out, "<p class=\"banner\">{text}</p>");
+    let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
+    for line in void_lines(&summaries, language) {
+        let _ = write!(out, "<p class=\"banner\">{}{}</p>", language.pick("VOID: ", "无效："), escape(&line));
     }
     out
 }
@@ -50,75 +46,6 @@ pub fn head(runs: &[Run], language: Language) -> String {
 fn started(run: &Run) -> String {
     let at = jiff::Timestamp::from_nanosecond(i128::from(run.run.clock.unix_ns));
     at.map_or_else(|_| "-".to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
-}
-
-/// What a sweep says: a row for each load, the best ones, what to try next.
-pub fn overview(runs: &[&Summary], language: Language) -> String {
-    let mut out = format!("<h2>{}</h2>", language.pick("Loads", "各档负载"));
-    let head = [
-        language.pick("Load", "负载"),
-        "RPS",
-        language.pick("Output tok/s", "输出 tok/s"),
-        language.pick("Avg latency (s)", "平均延迟 (s)"),
-        language.pick("P99 latency (s)", "P99 延迟 (s)"),
-        language.pick("Avg TTFT (s)", "平均 TTFT (s)"),
-        "P99 TTFT (s)",
-        language.pick("Avg TPOT (s)", "平均 TPOT (s)"),
-        "P99 TPOT (s)",
-        language.pick("Success", "成功率"),
-    ];
-    let rows: Vec<(&str, Vec<String>)> = runs.iter().map(|run| load_row(run, language)).collect();
-    out.push_str(&table(&head.map(str::to_string), &rows));
-    for (name, spread) in repeats::tables(runs, language) {
-        let rows: Vec<(&str, Vec<String>)> = spread.rows.into_iter().map(|row| ("", row)).collect();
-        let title = language.pick("From run to run", "多次测试之间的波动");
-        let _ = write!(out, "<h3>{title}: {}</h3>{}", escape(&name), table(&spread.head, &rows));
-    }
-    let (fastest, shortest) = best(runs);
-    let mut lines = Vec::new();
-    if let Some(best) = fastest {
-        let name = language.pick("Highest RPS", "最高 RPS");
-        lines.push(format!("{name}: {} ({:.2} req/s)", load_name(&best.run.facts, language), best.value));
-    }
-    if let Some(best) = shortest {
-        let name = language.pick("Lowest latency", "最低延迟");
-        lines.push(format!("{name}: {} ({:.3} s)", load_name(&best.run.facts, language), best.value));
-    }
-    let _ = write!(
-        out,
-        "<div class=\"two\"><div><h3>{}</h3>{}</div><div><h3>{}</h3>{}</div></div><h2>{}</h2>",
-        language.pick("Best configurations", "最佳配置"),
-        list(&lines),
-        language.pick("Recommendations", "压测建议"),
-        list(&recommendations(runs, language)),
-        language.pick("Load curves", "负载曲线"),
-    );
-    out
-}
-
-fn load_row(run: &Summary, language: Language) -> (&'static str, Vec<String>) {
-    let class = match Grade::of(success_rate(run)) {
-        Grade::Good => "good",
-        Grade::Passable => "passable",
-        Grade::Bad => "bad",
-    };
-    let series = &run.series;
-    let mut cells = vec![load_name(&run.facts, language)];
-    cells.extend(
-        [
-            (run.throughput.requests_per_s, 2),
-            (run.throughput.output_tokens_per_s, 1),
-            (series.latency_s.mean, 3),
-            (series.latency_s.value(990), 3),
-            (series.ttft_s.mean, 4),
-            (series.ttft_s.value(990), 4),
-            (series.tpot_s.mean, 4),
-            (series.tpot_s.value(990), 4),
-        ]
-        .map(|(value, decimals)| fixed(value, decimals)),
-    );
-    cells.push(success_rate(run).map_or_else(|| "-".to_string(), |share| format!("{:.1} %", share * 100.0)));
-    (class, cells)
 }
 
 /// Everything about one run, with its number among those of its load where there are several; folded up where there are
@@ -158,8 +85,8 @@ pub fn run(run: &Run, number: Option<usize>, folded: bool, most_dots: usize, lan
 fn cards(s: &Summary, language: Language) -> String {
     let series = &s.series;
     let ms = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |s| format_ns((s * 1e9) as u64));
-    let pair =
-        |series: &crate::stats::quantile::Series| (ms(series.value(500)), format!("p99 {}", ms(series.value(990))));
+    let few = |series: &Series| series.at(990).is_some_and(|quantile| quantile.few);
+    let pair = |series: &Series| (ms(series.value(500)), format!("p99 {}{}", ms(series.value(990)), mark(few(series))));
     let of_all = format!("{} {}", language.pick("of", "共"), s.counts.scheduled);
     let mut cards = vec![
         (language.pick("Succeeded requests", "成功请求"), (s.counts.ok.to_string(), of_all)),
@@ -206,7 +133,19 @@ fn cards(s: &Summary, language: Language) -> String {
             escape(detail)
         )
     };
-    format!("<div class=\"cards\">{}</div>", cards.iter().map(card).collect::<String>())
+    let series = [&series.ttft_s, &series.itl_s, &series.tpot_s, &series.latency_s];
+    let note = if series.into_iter().any(few) { few_note(language) } else { String::new() };
+    format!("<div class=\"cards\">{}</div>{note}", cards.iter().map(card).collect::<String>())
+}
+
+/// What the mark of percentiles means.
+pub fn few_note(language: Language) -> String {
+    format!("<p class=\"note\">* {}</p>", table::few_note(language))
+}
+
+/// Whether one of these cells is marked.
+pub fn has_marks(cells: &[String]) -> bool {
+    cells.iter().any(|cell| cell.ends_with(mark(true)))
 }
 
 /// The charts side by side where there is room.
@@ -217,16 +156,20 @@ pub fn charts(charts: &[Chart], language: Language) -> String {
 }
 
 fn findings(findings: &[Finding], language: Language) -> String {
-    let one = |finding: &Finding| {
-        let (class, name) = match finding.severity {
-            Severity::Note => ("plain", language.pick("Note", "提示")),
-            Severity::Caution => ("caution", language.pick("Caution", "注意")),
-            Severity::Void => ("void", language.pick("Void", "无效")),
-        };
-        format!("<div class=\"finding {class}\"><b>{name}</b>{}</div>", escape(&said::text(finding, language)))
-    };
-    let all: String = findings.iter().map(one).collect();
+    let all: String = findings.iter().map(|one| finding(one, None, language)).collect();
     if all.is_empty() { all } else { format!("<h3>{}</h3>{all}", language.pick("Findings", "结论")) }
+}
+
+/// One finding, with the load it is about where that is not plain.
+pub fn finding(finding: &Finding, load: Option<&str>, language: Language) -> String {
+    let (class, name) = match finding.severity {
+        Severity::Note => ("plain", language.pick("Note", "提示")),
+        Severity::Caution => ("caution", language.pick("Caution", "注意")),
+        Severity::Void => ("void", language.pick("Void", "无效")),
+    };
+    let load = load.map_or_else(String::new, |load| format!("{load}{}", language.pick(": ", "：")));
+    let text = escape(&said::text(finding, language));
+    format!("<div class=\"finding {class}\"><b>{name}</b>{}{text}</div>", escape(&load))
 }
 
 fn percentiles(s: &Summary, language: Language) -> String {
@@ -234,8 +177,8 @@ fn percentiles(s: &Summary, language: Language) -> String {
     let head: Vec<String> = std::iter::once(language.pick("Percentiles", "百分位").to_string())
         .chain(columns.iter().map(|column| word(column.0, language).to_string()))
         .collect();
-    let cell = |series: &crate::stats::quantile::Series, row: usize| match series.quantiles.get(row) {
-        Some(quantile) => format!("{}{}", number(quantile.value), if quantile.few { "*" } else { "" }),
+    let cell = |series: &Series, row: usize| match series.quantiles.get(row) {
+        Some(quantile) => number(quantile.value) + mark(quantile.few),
         None => "-".to_string(),
     };
     let row = |(row, level): (usize, &crate::stats::quantile::Level)| {
@@ -244,18 +187,15 @@ fn percentiles(s: &Summary, language: Language) -> String {
     };
     let mut rows: Vec<(&str, Vec<String>)> = LEVELS.iter().enumerate().map(row).collect();
     for (name, per_mille) in [("50% · 95 % CI", 500), ("99% · 95 % CI", 990)] {
-        let interval = |column: &(&str, &crate::stats::quantile::Series)| {
+        let interval = |column: &(&str, &Series)| {
             let interval = column.1.at(per_mille).and_then(|quantile| quantile.interval);
             interval.map_or_else(|| "-".to_string(), |i| format!("{} … {}", optional(i.low), optional(i.high)))
         };
         rows.push(("ci", std::iter::once(name.to_string()).chain(columns.iter().map(interval)).collect()));
     }
     rows.extend(own_error_rows(s, columns.len(), language));
-    let note = language.pick(
-        "* fewer than 10 samples lie beyond: another run may differ much.",
-        "* 其外样本少于 10 个：再次测试可能差别很大。",
-    );
-    format!("{}<p class=\"note\">{note}</p>", table(&head, &rows))
+    let note = if rows.iter().any(|row| has_marks(&row.1)) { few_note(language) } else { String::new() };
+    format!("{}{note}", table(&head, &rows))
 }
 
 /// Between which median and p99 lie, given our own error; only the times have such bounds.
@@ -297,7 +237,8 @@ fn failures(s: &Summary, language: Language) -> String {
         return String::new();
     }
     let mut out = format!(
-        "<h3>{}</h3><div class=\"scroll\"><table class=\"words\"><tr><th>{}</th><th>{}</th><th>{}</th></tr>",
+        "<h3>{}</h3><div class=\"scroll\"><table class=\"words\"><thead><tr><th>{}</th><th>{}</th><th>{}</th></tr></thead>\
+         <tbody>",
         language.pick("Failures", "失败"),
         language.pick("Class", "类别"),
         language.pick("Requests", "请求数"),
@@ -309,23 +250,19 @@ fn failures(s: &Summary, language: Language) -> String {
         let (name, count) = (failure.failure.name(), failure.count);
         let _ = write!(out, "<tr><td>{name}</td><td>{count}</td><td>{}</td></tr>", texts.join("<br/>"));
     }
-    out.push_str("</table></div>");
+    out.push_str("</tbody></table></div>");
     out
 }
 
 /// What every figure means.
 pub fn definitions(language: Language) -> String {
+    let cell = |[en, zh]: [&'static str; 2]| format!("<td>{}</td>", escape(language.pick(en, zh)));
     let row = |definition: &super::words::Definition| {
-        let text = language.pick(definition.en, definition.zh);
-        format!(
-            "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
-            escape(definition.name),
-            escape(definition.formula),
-            escape(text)
-        )
+        format!("<tr>{}{}{}</tr>", cell(definition.name), cell(definition.formula), cell(definition.meaning))
     };
     format!(
-        "<h2>{}</h2><div class=\"scroll\"><table class=\"words\"><tr><th>{}</th><th>{}</th><th>{}</th></tr>{}</table></div>",
+        "<h2>{}</h2><div class=\"scroll\"><table class=\"words\"><thead><tr><th>{}</th><th>{}</th><th>{}</th></tr></thead>\
+         <tbody>{}</tbody></table></div>",
         language.pick("Definitions", "指标定义"),
         language.pick("Figure", "指标"),
         language.pick("Formula", "公式"),
@@ -344,7 +281,9 @@ pub fn table(head: &[String], rows: &[(&str, Vec<String>)]) -> String {
         class => format!("<tr class=\"{class}\">{}</tr>", cells("td", row)),
     };
     let body: String = rows.iter().map(row).collect();
-    format!("<div class=\"scroll\"><table><tr>{}</tr>{body}</table></div>", cells("th", head))
+    // A head of its own stands on every page that a printed table goes over.
+    let head = cells("th", head);
+    format!("<div class=\"scroll\"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
 }
 
 /// Lines as a list.
@@ -352,8 +291,9 @@ pub fn list(lines: &[String]) -> String {
     format!("<ul>{}</ul>", lines.iter().map(|line| format!("<li>{}</li>", escape(line))).collect::<String>())
 }
 
-fn fixed(value: Option<f64>, decimals: usize) -> String {
-    value.map_or_else(|| "-".to_string(), |value| format!("{value:.decimals$}"))
+/// A figure with so many decimals at least; "-" when unknown.
+pub fn fixed(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| "-".to_string(), |value| digits(value, decimals))
 }
 
 fn optional(value: Option<f64>) -> String {

@@ -156,21 +156,23 @@ pub fn word(text: &str, language: Language) -> &str {
 
 /// A figure, its formula, and what it means in English and Chinese.
 pub struct Definition {
-    pub name: &'static str,
-    pub formula: &'static str,
-    pub en: &'static str,
-    pub zh: &'static str,
+    pub name: Pair,
+    pub formula: Pair,
+    pub meaning: Pair,
 }
 
-const fn define(name: &'static str, formula: &'static str, en: &'static str, zh: &'static str) -> Definition {
-    Definition { name, formula, en, zh }
+/// A text in English and in Chinese.
+type Pair = [&'static str; 2];
+
+const fn define(name: Pair, formula: Pair, en: &'static str, zh: &'static str) -> Definition {
+    Definition { name, formula, meaning: [en, zh] }
 }
 
 /// Every figure that the report shows.
 pub const DEFINITIONS: [Definition; 16] = [
     define(
-        "due",
-        "",
+        ["due", "计划时刻 (due)"],
+        ["", ""],
         "When the plan wanted the request on the wire: its place in the schedule, or, in a closed loop, the moment its \
          lane took it up; a later turn of a conversation: the end of the answer before it and its think time. Waiting \
          for a free lane or a late client counts.",
@@ -178,77 +180,97 @@ pub const DEFINITIONS: [Definition; 16] = [
          等待通道或客户端迟发都计入。",
     ),
     define(
-        "arrival",
-        "",
+        ["arrival", "到达时刻 (arrival)"],
+        ["", ""],
         "The kernel's receive time of the data where it stamps it, else the moment the read completed, before any \
          parsing.",
         "数据到达的内核接收时间戳；没有时间戳时为读取完成的时刻（解析之前）。",
     ),
-    define("Latency (E2E)", "end − due", "The whole answer, last byte included.", "端到端延迟，含最后一个字节。"),
     define(
-        "TTFT",
-        "first_token − due",
+        ["Latency (E2E)", "延迟（端到端）"],
+        ["end − due", "end − due"],
+        "The whole answer, last byte included.",
+        "端到端延迟，含最后一个字节。",
+    ),
+    define(
+        ["TTFT", "首 token 时间 (TTFT)"],
+        ["first_token − due", "first_token − due"],
         "Until the first event with output: text, reasoning or tool call. Events with only a role are none. Not \
          streaming: the latency.",
         "到首个含输出（文本、推理或工具调用）的事件为止；仅含 role 的事件不算。非流式时等于延迟。",
     ),
     define(
-        "ITL",
-        "arrival[i+1] − arrival[i]",
+        ["ITL", "token 间时延 (ITL)"],
+        ["arrival[i+1] − arrival[i]", "arrival[i+1] − arrival[i]"],
         "Gaps between consecutive output events of one answer, pooled over all requests. Events of one read share an \
          instant.",
         "同一回答中相邻输出事件的间隔，汇总所有请求。同一次读取到的事件时刻相同。",
     ),
     define(
-        "TPOT",
-        "(last_token − first_token) / (output_tokens − 1)",
+        ["TPOT", "每输出 token 时间 (TPOT)"],
+        ["(last_token − first_token) / (output_tokens − 1)", "(last_token − first_token) / (output_tokens − 1)"],
         "Undefined, not 0, for fewer than two tokens.",
         "少于两个token时无定义（不是 0）。",
     ),
-    define("Output tok/s", "output_tokens / latency", "Of one request.", "单个请求的输出速度。"),
-    define("Time taken", "last end − first due", "Over the measured requests.", "所有被测请求。"),
     define(
-        "Request throughput",
-        "succeeded / time",
+        ["Output tok/s", "输出 tok/s"],
+        ["output_tokens / latency", "output_tokens / latency"],
+        "Of one request.",
+        "单个请求的输出速度。",
+    ),
+    define(
+        ["Time taken", "测试时长"],
+        ["last end − first due", "last end − first due"],
+        "Over the measured requests.",
+        "所有被测请求。",
+    ),
+    define(
+        ["Request throughput", "请求吞吐量"],
+        ["succeeded / time", "成功请求数 / 时长"],
         "Failed requests do not count, but the time they took does.",
         "失败请求不计数，但其时间计入。",
     ),
-    define("Output throughput", "Σ output_tokens / time", "Of the succeeded requests.", "成功请求的输出token。"),
     define(
-        "Total throughput",
-        "(Σ input + Σ output tokens) / time",
+        ["Output throughput", "输出吞吐量"],
+        ["Σ output_tokens / time", "Σ output_tokens / 时长"],
+        "Of the succeeded requests.",
+        "成功请求的输出token。",
+    ),
+    define(
+        ["Total throughput", "总吞吐量"],
+        ["(Σ input + Σ output tokens) / time", "(Σ 输入 + Σ 输出 token) / 时长"],
         "Of the succeeded requests.",
         "成功请求的全部token。",
     ),
     define(
-        "tok/s over time",
-        "Σ tokens arrived / interval",
+        ["tok/s over time", "tok/s 随时间变化"],
+        ["Σ tokens arrived / interval", "Σ 到达的 token / 区间长度"],
         "By the instant at which each token arrived, failed requests included; an event counts as its share of the \
          answer's tokens.",
         "按每个token的到达时刻统计（含失败请求）；一个事件按其占回答token数的份额计。",
     ),
     define(
-        "Percentile",
-        "nearest rank",
+        ["Percentile", "百分位"],
+        ["nearest rank", "最近秩"],
         "The smallest value with at least p·n values at or below it, from every record. * marks percentiles with fewer \
          than 10 samples beyond.",
         "最近秩法：至少 p·n 个样本不大于它的最小值，由全部记录得出。* 表示其外样本少于 10 个。",
     ),
     define(
-        "Confidence interval",
-        "order statistics with n / deff",
+        ["Confidence interval", "置信区间"],
+        ["order statistics with n / deff", "次序统计量，样本数取 n / deff"],
         "95 %; the design effect is estimated from 30 batches in time order, because answers of one batch are alike.",
         "95 %；设计效应由按时间排列的 30 批样本估计，因为同批回答彼此相似。",
     ),
     define(
-        "Goodput",
-        "requests within every SLO / time",
+        ["Goodput", "有效吞吐量"],
+        ["requests within every SLO / time", "满足全部 SLO 的请求数 / 时长"],
         "Requests that succeeded and kept each bound of --slo themselves.",
         "成功且自身满足每个 --slo 界限的请求。",
     ),
     define(
-        "Receive lag, send lag",
-        "reaped − arrived; write_start − due",
+        ["Receive lag, send lag", "接收滞后、发送滞后"],
+        ["reaped − arrived; write_start − due", "reaped − arrived; write_start − due"],
         "Our own error: how late we looked at data, and how late requests left. Reported, never subtracted.",
         "客户端自身误差：读取数据的滞后与发送请求的滞后。只报告，从不扣除。",
     ),

@@ -1,0 +1,103 @@
+//! What a sweep says, on the page: a row for each load, the best ones, what to try next.
+
+use std::fmt::Write;
+
+use super::chart::escape;
+use super::parts::{few_note, finding, fixed, has_marks, list, table};
+use crate::record::facts::Mode;
+use crate::report::advice::{Grade, best, load_name, recommendations, success_rate, weighty};
+use crate::report::language::Language;
+use crate::report::repeats;
+use crate::report::table::{digits, quantile};
+use crate::stats::Summary;
+
+/// What a sweep says: a row for each load, the best ones, what to try next.
+pub fn overview(runs: &[&Summary], language: Language) -> String {
+    let mut out = format!("<h2>{}</h2>", language.pick("Loads", "各档负载"));
+    // What the schedule drew can be far from its rate where there are few requests.
+    let scheduled = runs.iter().any(|run| run.facts.mode != Mode::Closed);
+    let mut head = vec![language.pick("Load", "负载")];
+    head.extend(scheduled.then(|| language.pick("Offered req/s", "提供 req/s")));
+    head.extend([
+        "RPS",
+        language.pick("Output tok/s", "输出 tok/s"),
+        language.pick("Avg latency (s)", "平均延迟 (s)"),
+        language.pick("P99 latency (s)", "P99 延迟 (s)"),
+        language.pick("Avg TTFT (s)", "平均 TTFT (s)"),
+        "P99 TTFT (s)",
+        language.pick("Avg TPOT (s)", "平均 TPOT (s)"),
+        "P99 TPOT (s)",
+        language.pick("Success", "成功率"),
+    ]);
+    let head: Vec<String> = head.into_iter().map(str::to_string).collect();
+    let rows: Vec<(&str, Vec<String>)> = runs.iter().map(|run| load_row(run, scheduled, language)).collect();
+    out.push_str(&table(&head, &rows));
+    if rows.iter().any(|row| has_marks(&row.1)) {
+        out.push_str(&few_note(language));
+    }
+    for (name, spread) in repeats::tables(runs, language) {
+        let rows: Vec<(&str, Vec<String>)> = spread.rows.into_iter().map(|row| ("", row)).collect();
+        let title = language.pick("From run to run", "多次测试之间的波动");
+        let _ = write!(out, "<h3>{title}: {}</h3>{}", escape(&name), table(&spread.head, &rows));
+    }
+    let _ = write!(
+        out,
+        "<div class=\"two\"><div><h3>{}</h3>{}</div><div><h3>{}</h3>{}</div></div>{}<h2>{}</h2>",
+        language.pick("Best configurations", "最佳配置"),
+        list(&best_lines(runs, language)),
+        language.pick("Recommendations", "压测建议"),
+        list(&recommendations(runs, language)),
+        findings_of_runs(runs, language),
+        language.pick("Load curves", "负载曲线"),
+    );
+    out
+}
+
+fn best_lines(runs: &[&Summary], language: Language) -> Vec<String> {
+    let (fastest, shortest) = best(runs);
+    let mut lines = Vec::new();
+    if let Some(best) = fastest {
+        let name = language.pick("Highest RPS", "最高 RPS");
+        lines.push(format!("{name}: {} ({} req/s)", load_name(&best.run.facts, language), digits(best.value, 2)));
+    }
+    if let Some(best) = shortest {
+        let name = language.pick("Lowest latency", "最低延迟");
+        lines.push(format!("{name}: {} ({} s)", load_name(&best.run.facts, language), digits(best.value, 3)));
+    }
+    if lines.is_empty() {
+        lines.push(language.pick("None: no load can be used.", "无：没有可用的负载。").to_string());
+    }
+    lines
+}
+
+/// What the runs, which are folded up, say of their figures.
+fn findings_of_runs(runs: &[&Summary], language: Language) -> String {
+    let told = weighty(runs, language);
+    let all: String = told.iter().map(|(loads, found)| finding(found, Some(loads), language)).collect();
+    let title = language.pick("Findings of single runs", "各次测试的结论");
+    if all.is_empty() { all } else { format!("<h3>{title}</h3>{all}") }
+}
+
+fn load_row(run: &Summary, scheduled: bool, language: Language) -> (&'static str, Vec<String>) {
+    let class = match Grade::of(success_rate(run)) {
+        Grade::Good => "good",
+        Grade::Passable => "passable",
+        Grade::Bad => "bad",
+    };
+    let series = &run.series;
+    let void = if run.is_void() { language.pick(" (void)", "（无效）") } else { "" };
+    let mut cells = vec![load_name(&run.facts, language) + void];
+    cells.extend(scheduled.then(|| fixed(run.rates.offered_per_s, 2)));
+    cells.extend([
+        fixed(run.throughput.requests_per_s, 2),
+        fixed(run.throughput.output_tokens_per_s, 1),
+        fixed(series.latency_s.mean, 3),
+        quantile(&series.latency_s, 990, 3),
+        fixed(series.ttft_s.mean, 4),
+        quantile(&series.ttft_s, 990, 4),
+        fixed(series.tpot_s.mean, 4),
+        quantile(&series.tpot_s, 990, 4),
+    ]);
+    cells.push(success_rate(run).map_or_else(|| "-".to_string(), |share| format!("{:.1} %", share * 100.0)));
+    (class, cells)
+}

@@ -1,0 +1,295 @@
+//! Where a server's limit lies among the loads of a sweep: a decision over what each load measured, and nothing else.
+//!
+//! A load is **sound** when its runs are not void and at least [`SOUND`] of its requests succeeded. Only sound loads are
+//! compared; one at which requests fail is never a best one.
+//!
+//! *Closed loops* (and a schedule with a varied cap) are judged by requests per second. The **knee** is the smallest
+//! sound load with at least [`NEAR_BEST`] of the best: one load measured twice differs by some percent, and what lies
+//! beyond the knee buys that little with the latency of a longer queue. Is the knee the highest load, the limit was not
+//! reached; does the highest fall below [`NEAR_BEST`] of the best, it is past the limit; else the curve is flat from the
+//! knee on.
+//!
+//! *Rates* are judged by whether they were **kept**: the answers ended about as fast as the schedule offered the
+//! requests, and nothing says that the queue grew. Both are spans between a first and a last instant, since requests over
+//! the time of the run count the wait for the last answer, which is long against a short run, and a random schedule of few
+//! requests offers less or more than its nominal rate. See [`kept`] for what is allowed.
+
+/// Share of succeeded requests from which on a load counts.
+pub const SOUND: f64 = 0.95;
+/// Part of the best RPS that is as good as the best.
+pub const NEAR_BEST: f64 = 0.95;
+/// Part of the offered rate from which on the rate was kept.
+pub const KEPT: f64 = 0.97;
+
+/// What one load measured, over all its runs that are not void. Times are seconds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Load {
+    /// The cap on requests in flight; `None` in an open loop.
+    pub parallel: Option<u32>,
+    /// The planned rate; `None` in a closed loop.
+    pub rate_per_s: Option<f64>,
+    /// From the first to the last request due by the schedule; `None` in a closed loop and for fewer than two requests.
+    pub offered_span_s: Option<f64>,
+    /// From the end of the first to that of the last succeeded request.
+    pub answered_span_s: Option<f64>,
+    /// The rates that belong to these spans.
+    pub offered_per_s: Option<f64>,
+    pub achieved_per_s: Option<f64>,
+    /// Succeeded requests over the whole time.
+    pub requests_per_s: Option<f64>,
+    pub latency_s: Option<f64>,
+    /// Longest less shortest latency.
+    pub latency_spread_s: Option<f64>,
+    /// Succeeded over ended requests, from 0 to 1.
+    pub success: Option<f64>,
+    /// No run of this load can be used.
+    pub void: bool,
+    /// A finding says that requests in flight grew through the run.
+    pub overloaded: bool,
+}
+
+impl Load {
+    /// Whether its figures say how fast the server is.
+    pub fn is_sound(&self) -> bool {
+        !self.void && self.success.is_some_and(|share| share >= SOUND) && self.rps() > 0.0
+    }
+
+    /// Too many requests failed, in runs that can be used.
+    pub fn is_failing(&self) -> bool {
+        !self.void && self.success.is_some_and(|share| share < SOUND)
+    }
+
+    fn rps(&self) -> f64 {
+        self.requests_per_s.filter(|rate| rate.is_finite()).unwrap_or(0.0)
+    }
+}
+
+/// What the loads tell. The numbers are places in the list of loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Fewer than two different loads, or rates of which nothing can be said.
+    Nothing,
+    AllVoid,
+    /// No load is sound; `most` has the largest share of successes.
+    NoneSound {
+        most: usize,
+    },
+    /// The other loads are void or fail, none above this one fails.
+    OneSound {
+        only: usize,
+    },
+    /// The highest sound load is the best, or all rates were kept.
+    NotReached {
+        top: usize,
+    },
+    /// The same, but at `failing` above it requests fail.
+    FailsAbove {
+        top: usize,
+        failing: usize,
+    },
+    /// From `knee` on RPS is that of the best.
+    Flat {
+        knee: usize,
+        top: usize,
+    },
+    /// The highest load has clearly fewer RPS than the best.
+    Past {
+        knee: usize,
+        top: usize,
+    },
+    /// `knee` keeps the offered rate: a higher cap can give no more.
+    RateLimits {
+        knee: usize,
+    },
+    /// `last` is the highest rate that was kept, `best` the load with the most RPS.
+    Exceeded {
+        last: usize,
+        best: usize,
+    },
+    /// Not even the lowest rate was kept.
+    NoneKept {
+        lowest: usize,
+        best: usize,
+    },
+}
+
+/// Decides over loads of one kind (all with a rate, or all without) sorted from the lowest to the highest.
+pub fn decide(loads: &[Load]) -> Verdict {
+    let differ = |value: fn(&Load) -> Option<f64>| loads.iter().any(|load| value(load) != value(&loads[0]));
+    let by_rate = differ(|load| load.rate_per_s);
+    if !by_rate && !differ(|load| load.parallel.map(f64::from)) {
+        return Verdict::Nothing;
+    }
+    let sound: Vec<usize> = (0..loads.len()).filter(|&place| loads[place].is_sound()).collect();
+    let (Some(&lowest), Some(&top)) = (sound.first(), sound.last()) else { return without_sound(loads) };
+    let failing = (top + 1..loads.len()).find(|&place| loads[place].is_failing());
+    if by_rate {
+        return of_rates(loads, &sound, failing);
+    }
+    let best = best_of(loads, &sound);
+    let near = |place: usize| loads[place].rps() >= NEAR_BEST * loads[best].rps();
+    let knee = sound.iter().copied().find(|&place| near(place)).unwrap_or(best);
+    let enough = sound.len() > 1;
+    if enough && kept(&loads[knee], loads, None) == Some(true) {
+        Verdict::RateLimits { knee }
+    } else if knee < top && near(top) {
+        Verdict::Flat { knee, top }
+    } else if knee < top {
+        Verdict::Past { knee, top }
+    } else if let Some(failing) = failing {
+        Verdict::FailsAbove { top, failing }
+    } else if enough {
+        Verdict::NotReached { top }
+    } else {
+        Verdict::OneSound { only: lowest }
+    }
+}
+
+fn without_sound(loads: &[Load]) -> Verdict {
+    let usable = (0..loads.len()).filter(|&place| !loads[place].void);
+    let share = |place: &usize| loads[*place].success.unwrap_or(0.0);
+    // Of equal ones the lowest.
+    match usable.rev().max_by(|a, b| share(a).total_cmp(&share(b))) {
+        Some(most) => Verdict::NoneSound { most },
+        None => Verdict::AllVoid,
+    }
+}
+
+/// The sound load with the most RPS, of equal ones the lowest.
+fn best_of(loads: &[Load], sound: &[usize]) -> usize {
+    let rps = |place: &usize| loads[*place].rps();
+    sound.iter().rev().copied().max_by(|a, b| rps(a).total_cmp(&rps(b))).unwrap_or(0)
+}
+
+fn of_rates(loads: &[Load], sound: &[usize], failing: Option<usize>) -> Verdict {
+    let usable: Vec<&Load> = sound.iter().map(|&place| &loads[place]).collect();
+    let spread_s = usable.first().filter(|load| kept(load, loads, None) == Some(true));
+    let spread_s = spread_s.and_then(|load| load.latency_spread_s);
+    let judged: Vec<(usize, bool)> =
+        sound.iter().filter_map(|&place| Some((place, kept(&loads[place], loads, spread_s)?))).collect();
+    let Some(&(lowest, _)) = judged.first() else { return Verdict::Nothing };
+    let best = best_of(loads, sound);
+    let Some(&(last, _)) = judged.iter().rev().find(|judged| judged.1) else {
+        return Verdict::NoneKept { lowest, best };
+    };
+    match failing {
+        _ if judged.iter().any(|&(place, _)| place > last) => Verdict::Exceeded { last, best },
+        Some(failing) => Verdict::FailsAbove { top: last, failing },
+        None if sound.len() > 1 => Verdict::NotReached { top: last },
+        None => Verdict::OneSound { only: last },
+    }
+}
+
+/// Whether the server kept up with the rate offered; `None` when that is not known, or the load has no rate.
+///
+/// It did when the answers ended within the span of the schedule over [`KEPT`]; `spread_s` more is allowed, the spread of
+/// latencies at a rate low enough to be kept, because a long last answer is no queue. It also did when the server
+/// answered as fast as that at another of these loads. A queue seen to grow overrules both.
+fn kept(load: &Load, loads: &[Load], spread_s: Option<f64>) -> Option<bool> {
+    let (offered_s, answered_s) = (load.offered_span_s?, load.answered_span_s?);
+    let in_time = answered_s <= offered_s / KEPT + spread_s.unwrap_or(0.0);
+    let faster = |other: &Load| other.is_sound() && other.achieved_per_s >= load.offered_per_s;
+    let elsewhere = load.rate_per_s.is_some() && loads.iter().any(faster);
+    Some(!load.overloaded && (in_time || elsewhere))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A closed load with so many requests a second, of which so many percent succeed.
+    fn closed(parallel: u32, rps: f64, percent: f64) -> Load {
+        Load { parallel: Some(parallel), requests_per_s: Some(rps), success: Some(percent / 100.0), ..Load::default() }
+    }
+
+    /// An open load of 101 requests whose schedule offered `offered` a second and which were answered so fast.
+    fn open(rate: f64, offered: f64, achieved: f64) -> Load {
+        Load {
+            rate_per_s: Some(rate),
+            offered_span_s: Some(100.0 / offered),
+            answered_span_s: Some(100.0 / achieved),
+            offered_per_s: Some(offered),
+            achieved_per_s: Some(achieved),
+            requests_per_s: Some(achieved * 0.97),
+            latency_spread_s: Some(0.001),
+            success: Some(1.0),
+            ..Load::default()
+        }
+    }
+
+    fn closed_loads(rps: &[f64]) -> Vec<Load> {
+        rps.iter().enumerate().map(|(place, &rps)| closed(1 << place, rps, 100.0)).collect()
+    }
+
+    #[test]
+    fn the_knee_of_a_closed_loop() {
+        let of = |rps: &[f64]| decide(&closed_loads(rps));
+        assert_eq!(of(&[33.0]), Verdict::Nothing);
+        assert_eq!(of(&[33.0, 60.0, 100.0]), Verdict::NotReached { top: 2 });
+        assert_eq!(of(&[31.0, 33.0, 33.4, 33.2]), Verdict::Flat { knee: 1, top: 3 });
+        // Not even the last being the best makes it unreached.
+        assert_eq!(of(&[31.0, 33.0, 33.4, 33.5]), Verdict::Flat { knee: 1, top: 3 });
+        assert_eq!(of(&[32.5, 33.0, 33.0, 33.2]), Verdict::Flat { knee: 0, top: 3 });
+        assert_eq!(of(&[10.0, 40.0, 41.0, 30.0]), Verdict::Past { knee: 1, top: 3 });
+        assert_eq!(of(&[41.0, 40.0, 30.0]), Verdict::Past { knee: 0, top: 2 });
+        assert_eq!(decide(&[]), Verdict::Nothing);
+        // The same load twice is none to compare with.
+        assert_eq!(decide(&[closed(4, 10.0, 100.0), closed(4, 20.0, 100.0)]), Verdict::Nothing);
+    }
+
+    #[test]
+    fn loads_that_fail_are_never_the_best() {
+        let rising = [closed(1, 10.0, 100.0), closed(2, 20.0, 96.0), closed(4, 30.0, 60.0)];
+        assert_eq!(decide(&rising), Verdict::FailsAbove { top: 1, failing: 2 });
+        assert_eq!(decide(&[closed(1, 50.0, 40.0), closed(2, 60.0, 50.0)]), Verdict::NoneSound { most: 1 });
+        assert_eq!(decide(&[closed(1, 0.0, 0.0), closed(2, 0.0, 0.0)]), Verdict::NoneSound { most: 0 });
+        assert_eq!(decide(&[closed(1, 50.0, 40.0), closed(2, 20.0, 99.0)]), Verdict::OneSound { only: 1 });
+        let flat = [closed(1, 30.0, 100.0), closed(2, 30.0, 100.0), closed(4, 30.0, 50.0)];
+        assert_eq!(decide(&flat), Verdict::Flat { knee: 0, top: 1 });
+    }
+
+    #[test]
+    fn void_loads_do_not_count() {
+        let void = |load: Load| Load { void: true, ..load };
+        let mut loads = closed_loads(&[10.0, 20.0, 90.0]);
+        loads[2] = void(loads[2].clone());
+        assert_eq!(decide(&loads), Verdict::NotReached { top: 1 });
+        assert_eq!(decide(&loads.into_iter().map(void).collect::<Vec<_>>()), Verdict::AllVoid);
+    }
+
+    #[test]
+    fn rates_are_judged_by_being_kept() {
+        let below = [open(5.0, 4.0, 3.99), open(20.0, 16.5, 16.4)];
+        assert_eq!(decide(&below), Verdict::NotReached { top: 1 }, "a draw that offers less is no overload");
+        let over = [open(5.0, 4.0, 3.99), open(20.0, 16.5, 16.4), open(100.0, 90.0, 68.0), open(200.0, 190.0, 67.0)];
+        assert_eq!(decide(&over), Verdict::Exceeded { last: 1, best: 2 });
+        assert_eq!(decide(&over[2..]), Verdict::NoneKept { lowest: 0, best: 0 });
+        let growing = Load { overloaded: true, ..open(20.0, 20.0, 19.9) };
+        assert_eq!(decide(&[open(5.0, 5.0, 5.0), growing]), Verdict::Exceeded { last: 0, best: 1 });
+        let failing = Load { success: Some(0.5), ..open(50.0, 50.0, 50.0) };
+        assert_eq!(decide(&[below[0].clone(), failing]), Verdict::FailsAbove { top: 0, failing: 1 });
+        // Every request was due at once: nothing was offered over time.
+        let burst = Load { offered_span_s: None, ..open(1.0, 5.0, 5.0) };
+        assert_eq!(decide(&[burst.clone(), Load { rate_per_s: Some(2.0), ..burst }]), Verdict::Nothing);
+    }
+
+    #[test]
+    fn a_long_last_answer_is_no_queue() {
+        let spread = |load: Load, spread_s| Load { latency_spread_s: Some(spread_s), ..load };
+        // 20 s of schedule, answers between 1 and 3 s long: the last one may end 2 s late.
+        let loads = [spread(open(2.0, 2.0, 1.99), 2.0), spread(open(5.0, 5.0, 4.6), 2.5)];
+        assert_eq!(decide(&loads), Verdict::NotReached { top: 1 });
+        let queue = [spread(open(2.0, 2.0, 1.99), 0.2), loads[1].clone()];
+        assert_eq!(decide(&queue), Verdict::Exceeded { last: 0, best: 1 });
+        // What the server answered at a higher rate was not too much for it at a lower one.
+        assert_eq!(decide(&[open(2.0, 2.0, 1.8), open(5.0, 5.0, 4.9)]), Verdict::NotReached { top: 1 });
+    }
+
+    #[test]
+    fn a_cap_over_a_schedule_can_give_no_more_than_the_rate() {
+        let capped = |parallel, achieved| Load { parallel: Some(parallel), ..open(10.0, 10.0, achieved) };
+        let enough = [capped(1, 4.0), capped(2, 8.0), capped(4, 10.0), capped(8, 10.0)];
+        assert_eq!(decide(&enough), Verdict::RateLimits { knee: 2 });
+        assert_eq!(decide(&[capped(1, 3.0), capped(2, 6.0)]), Verdict::NotReached { top: 1 });
+    }
+}

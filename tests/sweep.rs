@@ -1,0 +1,73 @@
+//! Sweeps from the command line to their combined report: on the screen, in the summary, in CSV and HTML.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn sweep(folder: &Path, url: &str, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ringmark"))
+        .args(["perf", "--outputs-dir", folder.to_str().unwrap(), "--no-timestamp", "--name", "s", "--url", url])
+        .args(["--no-test-connection", "--sleep-interval", "0", "--log-every-n-query", "1000"])
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .expect("the binary was built for this test")
+}
+
+fn read(folder: &Path, name: &str) -> String {
+    fs::read_to_string(folder.join("s").join(name)).unwrap()
+}
+
+/// The first cells of the rows of the loads.
+fn loads(text: &str) -> Vec<&str> {
+    let table = text.split("Detailed performance metrics:\n").nth(1).unwrap();
+    let rows = table.lines().skip(3).take_while(|line| line.starts_with('|'));
+    rows.map(|line| line.trim_start_matches('|').split('|').next().unwrap().trim()).collect()
+}
+
+#[test]
+fn the_summary_begins_with_the_combined_report_in_the_order_of_loads() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("rows.csv");
+    let loads_given = ["--parallel", "4", "2", "1", "--number", "30", "--csv", csv.to_str().unwrap()];
+    let output = sweep(folder.path(), "mock:?ttft=1ms&itl=0&tokens=3&fault=error:0.5", &loads_given);
+    let screen = String::from_utf8(output.stdout).unwrap();
+    let summary = read(folder.path(), "performance_summary.txt");
+    assert!(summary.starts_with("Performance report: "), "{summary:.200}");
+    for text in [&screen, &summary] {
+        assert_eq!(loads(text), ["1", "2", "4"]);
+        assert!(text.contains("At no load did 95 % of the requests succeed"), "{text}");
+        assert!(text.contains("Caution: Concurrency 1"), "{text}");
+        assert_eq!(text.matches("Benchmarking summary:").count(), 3);
+    }
+    assert!(summary.find("Performance recommendations:") < summary.find("Benchmarking summary:"));
+    assert!(read(folder.path(), "benchmark.log").contains("Performance recommendations:"));
+    assert!(!folder.path().join("s/performance_summary.txt.new").exists());
+    let rows = fs::read_to_string(csv).unwrap();
+    let batches: Vec<&str> = rows.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
+    assert_eq!(batches, ["1", "2", "4"]);
+    let page = read(folder.path(), "perf_report.html");
+    let top = page.split("<details>").next().unwrap();
+    assert!(top.contains("At no load did 95 %") && top.contains("class=\"finding caution\""));
+}
+
+#[test]
+fn rates_show_what_their_schedule_offered() {
+    let folder = tempfile::tempdir().unwrap();
+    let rates = ["--open-loop", "--rate", "100", "40", "--number", "20", "10"];
+    let output = sweep(folder.path(), "mock:?ttft=1ms&itl=0&tokens=3", &rates);
+    let screen = String::from_utf8(output.stdout).unwrap();
+    assert!(screen.contains("| Rate | Offered |"), "{screen}");
+    assert_eq!(loads(&screen), ["40", "100"]);
+    assert!(read(folder.path(), "perf_report.html").contains("<th>Offered req/s</th>"));
+}
+
+#[test]
+fn a_sweep_without_any_success_generated_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = sweep(folder.path(), "mock:?fault=status(503)", &["--parallel", "1", "2", "--number", "3"]);
+    let screen = String::from_utf8(output.stdout).unwrap();
+    let report = screen.split("Performance report: ").nth(1).unwrap();
+    assert!(report.contains("| 0 tokens ") && report.contains("| 0.00 tok/s "), "{report}");
+    assert!(!report.contains("-0") && report.contains("No request succeeded at any load."), "{report}");
+}
