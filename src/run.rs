@@ -254,6 +254,7 @@ fn start_collector(
         clock: clock_pair(),
         save: if plan.keeps_raw() { Save::Full } else { plan.save },
         arguments_json: plan.report.arguments_json.clone(),
+        secrets: plan.report.secrets.clone(),
         rig_json: rig::facts::Facts::look().to_json(),
         calibration: plan.calibration.clone(),
         findings: plan.notes.iter().chain(&workload.notes).map(|note| Finding::note("plan", note.clone())).collect(),

@@ -88,6 +88,8 @@ fn impossible_values_are_one_line_that_names_the_flag() {
         ("perf --url mock: --save all", "--save"),
         ("perf --url mock: --log-level loud", "--log-level"),
         ("perf --url mock: --cores a", "--cores"),
+        ("perf --url mock: --cores 0,0", "--cores has core 0 twice"),
+        ("perf --url mock: --stream --no-stream", "'--stream' cannot be used with '--no-stream'"),
         ("perf --url mock: --workers 0", "--workers"),
         ("perf --url mock: --source-address nowhere", "--source-address"),
         ("perf --url mock: --dataset line_by_line", "--dataset-path"),
@@ -102,5 +104,11 @@ fn impossible_values_are_one_line_that_names_the_flag() {
 #[test]
 fn secrets_do_not_show_in_mistakes() {
     let (first, _) = mistake("perf --url ftp://h/v1?api_key=hidden1 --api-key hidden2 --headers hidden3");
+    assert!(!first.contains("hidden"), "{first}");
+    let (first, _) = mistake("perf --url http://user:hidden1@h/v1 --server-metrics http://me:hidden2@h/metrics");
+    assert!(!first.contains("hidden") && first.contains("http://****@h/v1"), "{first}");
+    let (first, _) = mistake("perf --url user:hidden1@h/v1");
+    assert!(!first.contains("hidden"), "{first}");
+    let (first, _) = mistake("perf --url mock: --server-metrics http://me:hidden2@h/metrics");
     assert!(!first.contains("hidden"), "{first}");
 }

@@ -408,7 +408,9 @@ impl Reading {
             }
             self.take_meaning(&meaning, seen, options, at);
         });
-        let Err(error) = read else { return };
+        if read.is_ok() {
+            return;
+        }
         if named_error {
             self.fail(seen, Failure::InStream, || words::of_body(data));
         } else if !event.complete {
@@ -419,7 +421,7 @@ impl Reading {
             || (options.dialect.names_its_events() && event.name != b"ping")
         {
             // Events of names that the dialect does not know may carry what they like.
-            self.fail(seen, Failure::Body, || format!("an event is not JSON ({error}): {}", words::excerpt(data)));
+            self.fail(seen, Failure::Body, || format!("an event is not JSON: {}", words::excerpt(data)));
         }
     }
 
@@ -486,8 +488,8 @@ impl Reading {
                     .fail(seen, Failure::Empty, || format!("the answer has no choices: {}", words::excerpt(document))),
                 Ok(_) => self.fail(seen, Failure::Empty, || "the answer carried no output".to_string()),
                 Err(_) if options.dialect.takes_plain_text() => take_plain_text(document, seen, options, at),
-                Err(error) => self.fail(seen, Failure::Body, || {
-                    format!("the answer is neither JSON ({error}) nor an event stream: {}", words::excerpt(document))
+                Err(_) => self.fail(seen, Failure::Body, || {
+                    format!("the answer is neither JSON nor an event stream: {}", words::excerpt(document))
                 }),
             }
         }

@@ -1,7 +1,6 @@
 //! One connection of the witness and the request it carries.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -11,9 +10,9 @@ use rustls::ClientConfig;
 
 use crate::api::answer::{Answer, Step};
 use crate::engine::clock::Clock;
-use crate::engine::inbox::socket::{Connecting, connect_tcp, connect_unix, receive, take_error};
+use crate::engine::inbox::socket::{Connecting, connect_unix, receive, take_error};
 use crate::engine::tls::Tls;
-use crate::engine::transport::source_address;
+use crate::engine::transport::start_tcp;
 use crate::plan::{Plan, Transport};
 use crate::record::{Failure, Phase, RequestRecord};
 use crate::time::{MS, S, Tick};
@@ -158,16 +157,13 @@ fn open(with: &Sockets<'_>) -> Result<OwnedFd, NotSent> {
         Transport::Tcp(addresses) => addresses,
     };
     for &address in addresses {
-        match connect_tcp(address, source(with, address)).map_err(failed).and_then(|socket| finish(socket, with)) {
+        let started = start_tcp(&with.plan.source_addresses, with.opened, address);
+        match started.map_err(failed).and_then(|socket| finish(socket, with)) {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }
     Err(last)
-}
-
-fn source(with: &Sockets<'_>, to: SocketAddr) -> Option<IpAddr> {
-    source_address(&with.plan.source_addresses, with.opened, to)
 }
 
 /// Waits until the socket is connected; from then on its calls wait themselves.
