@@ -10,6 +10,7 @@ use std::task::Poll;
 
 use monoio::net::UnixStream;
 
+use super::awaiting::Awaited;
 use super::core::{Core, Wait, Worker};
 use super::inbox::Inbox;
 use super::inbox::socket::{Connecting, connect_tcp, connect_unix, send, take_error};
@@ -42,8 +43,9 @@ const PER_SOURCE: u64 = 12_000;
 /// Opens a connection for `lane`; the addresses of the target are tried in order.
 pub async fn open(worker: &Worker, lane: u32) -> Result<Opened, NotOpened> {
     let plan = &worker.setup.plan;
-    let deadline = worker.now().plus_ns(plan.timeouts.connect_ns);
-    worker.wait(lane, Wait::Connect(deadline));
+    let began = worker.now();
+    worker.wait(lane, Wait::Connect(began.plus_ns(plan.timeouts.connect_ns)));
+    worker.awaits(Awaited::Connection);
     let socket = match &plan.target.transport {
         Transport::Tcp(addresses) => connect_any(worker, lane, addresses).await?,
         Transport::Unix(path) => match connect_unix(path) {
@@ -54,6 +56,10 @@ pub async fn open(worker: &Worker, lane: u32) -> Result<Opened, NotOpened> {
     let connected = worker.now();
     let opened = add(worker, lane, socket, connected).await;
     worker.wait(lane, Wait::Nothing);
+    if let Ok(opened) = &opened {
+        let connect_ns = connected.ns_since(began).max(0) as u64;
+        worker.core.borrow_mut().pool.slots[opened.slot as usize].connect_ns = connect_ns;
+    }
     opened
 }
 
@@ -140,8 +146,14 @@ async fn add(worker: &Worker, lane: u32, socket: OwnedFd, connected: Tick) -> Re
     };
     let mut tls = Tls::new(config, &worker.setup.plan.target.host).map_err(|text| failed(Failure::Tls, text))?;
     match worker.setup.plan.target.tunnel_request() {
-        Some(request) => tls = tls.behind_proxy(request),
-        None => tls.encrypt(&[]).map_err(|text| failed(Failure::Tls, text))?,
+        Some(request) => {
+            worker.awaits(Awaited::Tunnel);
+            tls = tls.behind_proxy(request);
+        }
+        None => {
+            worker.awaits(Awaited::TlsHandshake);
+            tls.encrypt(&[]).map_err(|text| failed(Failure::Tls, text))?;
+        }
     }
     let slot = {
         let core = &mut *worker.core.borrow_mut();
