@@ -70,15 +70,20 @@ fn walk(value: &mut Value, secret: bool, take: &mut impl FnMut(&mut Value)) {
 
 /// Where user and password stand in a URL, if they do.
 fn user_part(url: &str) -> Option<std::ops::Range<usize>> {
+    if url.starts_with("unix:") || url.starts_with("mock:") {
+        return None;
+    }
     let start = url.find("//").map_or(0, |at| at + 2);
-    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
-    // A password may hold a slash that nobody has encoded: the last @ before a query decides where nothing else does.
-    let at = url[start..end].rfind('@').or_else(|| {
-        let query = url[start..].find(['?', '#']).map_or(url.len(), |at| start + at);
-        let at = url[start..query].rfind('@')?;
-        url[start..start + at].split('/').next()?.contains(':').then_some(at)
+    let rest = &url[start..];
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let length = rest[..end].rfind('@').or_else(|| {
+        // A slash that nobody has encoded may belong to the password: what stands before it is no host and port.
+        let (_, port) = rest[..end].split_once(':')?;
+        let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
+        let before_query = rest.find(['?', '#']).unwrap_or(rest.len());
+        rest[..before_query].rfind('@').filter(|_| !is_port)
     })?;
-    Some(start..start + at)
+    Some(start..start + length)
 }
 
 /// A URL without its user and password.
@@ -133,6 +138,7 @@ mod tests {
             ("http://u:a/b@h/v1?x=a@b", "http://****@h/v1?x=a@b"),
             ("http://h/v1?mail=a@b", "http://h/v1?mail=a@b"),
             ("http://h/@x/v1", "http://h/@x/v1"),
+            ("http://h:80/@x/v1", "http://h:80/@x/v1"),
             ("unix:/run/a@b.sock:/v1", "unix:/run/a@b.sock:/v1"),
             ("mock:?tokens=3", "mock:?tokens=3"),
         ] {
