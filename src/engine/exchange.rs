@@ -9,6 +9,7 @@ use super::core::{Core, Job, Wait, Worker};
 use super::pool::State;
 use super::transport::{NotOpened, flush_tls, open, send_all};
 use super::unasked::is_unasked;
+use crate::api::choices;
 use crate::plan::Save;
 use crate::record::trace::{Excerpt, What};
 use crate::record::{Block, Failure, Outcome, Phase, RequestRecord, Span, TokenSource};
@@ -169,7 +170,7 @@ fn keep(worker: &Worker, lane: u32, slot: u32, job: Job, times: Times, turn: Opt
     let body = keep_body(worker, block, turn.as_ref());
     worker.tell(job, end, || What::Ended { outcome, status: seen.status, error: seen.error.clone() });
     if let Some(mut turn) = turn.filter(|_| outcome == Outcome::Ok) {
-        turn.add_answer(&seen.text);
+        turn.add_answer(choices::first(&seen.text));
     }
     let record = RequestRecord {
         connected: times.connected,
