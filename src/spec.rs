@@ -334,8 +334,8 @@ impl Spec {
     pub fn body_secrets(&self) -> Vec<String> {
         let mut found: Vec<String> =
             self.extra_args.iter().chain(&self.query_template).flat_map(|text| secrets::in_json(text)).collect();
-        // `%k` and its kind stand for something else.
-        found.retain(|secret| secret.len() >= 4 && !secret.contains('%'));
+        // Shorter ones would blacken innocent text.
+        found.retain(|secret| secret.len() >= 4);
         found
     }
 
