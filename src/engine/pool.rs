@@ -53,6 +53,8 @@ pub struct Connection {
     pub suffices_after_ns: Option<u64>,
     /// How long the TCP connection took to open.
     pub connect_ns: u64,
+    /// Something came while it was idle: it is about to be closed.
+    leaving: bool,
     /// When the response before the present one ended.
     idle_since: Tick,
     /// What of the present response has been told.
@@ -144,6 +146,7 @@ impl Pool {
         connection.fd = Some(fd);
         connection.state = state;
         connection.requests = 0;
+        connection.leaving = false;
         self.opened += 1;
         Ok(slot)
     }
@@ -161,6 +164,7 @@ impl Pool {
             requests: 0,
             suffices_after_ns: None,
             connect_ns: 0,
+            leaving: false,
             idle_since: Tick(0),
             reader: Reader::default(),
         });
@@ -254,7 +258,9 @@ impl Pool {
             State::Idle => {
                 // Bytes say something; under TLS they may be no more than its goodbye.
                 let silent = connection.tls.is_some() || !matches!(delivery, Delivery::Bytes { .. });
-                if silent && connection.requests > 0 && connection.is_habit(reaped, connection.ended) {
+                // Its close may be reaped in the same turn as what it said.
+                let first = !std::mem::replace(&mut connection.leaving, true);
+                if first && silent && connection.requests > 0 && connection.is_habit(reaped, connection.ended) {
                     self.silent_closes += 1;
                 }
                 return Delivered::Dead(source.slot);
