@@ -83,6 +83,16 @@ impl Log {
         self.write(LogLevel::Debug, text);
     }
 
+    /// The same of something that happened at this instant, nanoseconds since 1970, which is said to the microsecond:
+    /// the stamp of the line is that of its writing.
+    pub fn debug_at(&self, unix_ns: i64, text: &str) {
+        if !self.takes(LogLevel::Debug) {
+            return;
+        }
+        let at = Timestamp::from_nanosecond(i128::from(unix_ns)).unwrap_or_default().to_zoned(self.zone.clone());
+        self.debug(&format!("{} {text}", at.strftime("%H:%M:%S.%6f")));
+    }
+
     fn write(&self, level: LogLevel, text: &str) {
         self.write_where(level, text, |_| true);
     }
@@ -151,5 +161,7 @@ mod tests {
         );
         assert_eq!(text(&few), "2026-05-16 11:36:33,122 - ringmark - WARNING - late\n");
         assert!(log.takes(LogLevel::Debug));
+        log.debug_at(1_778_931_393_121_456_789, "request 0 sent");
+        assert!(text(&all).ends_with(",122 - ringmark - DEBUG - 11:36:33.121456 request 0 sent\n"), "{}", text(&all));
     }
 }

@@ -11,6 +11,7 @@ use crate::api::Dialect;
 use crate::api::endpoint::models_path;
 use crate::protocol::tunnel::connect_request;
 use crate::rig::calibration::Calibration;
+use crate::spec::secrets::Secrets;
 use crate::workload::Recipe;
 pub use crate::workload::arrivals::{Arrival, Schedule};
 
@@ -270,4 +271,6 @@ pub struct Reporting {
     pub visualizer: Option<VisualPlan>,
     /// The arguments as JSON, secrets masked.
     pub arguments_json: String,
+    /// What is masked in stored requests and in stored errors.
+    pub secrets: Secrets,
 }

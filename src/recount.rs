@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::api::Dialect;
 use crate::api::render::Prompt;
+use crate::record::CHOICES_APART;
 use crate::record::store::recount::{Counted, Recount, Uncounted};
 use crate::run::RunError;
 use crate::workload::making::Making;
@@ -40,7 +41,10 @@ pub fn recount(database: &Path, asked: &TokenUse, dialect: Dialect, making: &Mak
 
 fn count(row: &Uncounted, tokens: &Tokens) -> Result<Counted, WorkloadError> {
     let output_tokens = match &row.answer {
-        Some((text, reasoning)) => Some(tokens.tokenizer.count(text)? + tokens.tokenizer.count(reasoning)?),
+        Some((text, reasoning)) => {
+            let choices = [text, reasoning].into_iter().flat_map(|all| all.split(char::from(CHOICES_APART)));
+            Some(choices.map(|text| tokens.tokenizer.count(text)).sum::<Result<_, _>>()?)
+        }
         None => None,
     };
     let prompt = row.body.as_deref().and_then(prompt_of);

@@ -12,13 +12,14 @@ use crate::engine::clock::Clock;
 use crate::engine::witness::Witness;
 use crate::engine::{Engine, EngineError, PhaseEnd, PhaseRequest};
 use crate::log::Log;
-use crate::plan::{Load, Plan, PlanError, Save};
+use crate::plan::{Plan, PlanError, Save};
 use crate::record::collector::{Collector, CollectorSettings, Notice};
 use crate::record::facts::{ClockPair, ConversationFacts, RunEnd, RunFacts};
 use crate::record::finding::Finding;
 use crate::record::live::Live;
 use crate::record::store::{RunStart, StoreError};
-use crate::record::{Block, Failure, Outcome, Parcel, Phase};
+use crate::record::trace::Trace;
+use crate::record::{Block, Parcel, Phase};
 use crate::recount::recount;
 use crate::reparse::reparse;
 use crate::server::local::Local;
@@ -28,6 +29,11 @@ use crate::visualizer::{Feed, Series};
 use crate::workload::making::Making;
 use crate::workload::{Workload, WorkloadError};
 use crate::{report, rig};
+
+mod preflight;
+mod told;
+
+use preflight::test_connection;
 
 /// Why a run could not be carried out. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -104,15 +110,17 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     for worker in 0..plan.cores.len() as u16 {
         (0..BLOCKS_PER_WORKER).for_each(|_| drop(empties.send(Block::new(worker))));
     }
-    let mut engine = Engine::start(plan.clone(), workload.clone(), watch.stop.clone(), &returned)?;
+    // Ends when nobody can tell anything any more, so it is dropped last.
+    let (teller, trace) = told::start(plan, &watch.log);
+    let mut engine = Engine::start(plan.clone(), workload.clone(), watch.stop.clone(), trace.clone(), &returned)?;
     if plan.test_connection {
-        test_connection(&mut engine, plan)?;
+        test_connection(&mut engine, plan, &watch.log)?;
     }
     let (parcels, collected) = unbounded();
     let series = watch.visualizer.as_ref().map(|feed| feed.series(plan));
     let collector = start_collector(plan, &workload, watch, series.clone(), collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
-    let outcome = run_phases(&mut engine, (plan, &workload), watch, collector.live(), &parcels, &mut notes);
+    let outcome = run_phases(&mut engine, (plan, &workload), watch, (collector.live(), trace), &parcels, &mut notes);
     notes.extend(engine.notes.iter().map(|note| Finding::note("engine", note.clone())));
     if let Some(text) = watch.local.and_then(Local::died) {
         notes.push(Finding::caution("server_died", format!("The server ended during the run: {text}")));
@@ -120,7 +128,7 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     notes.extend(watch.visualizer.iter().filter_map(Feed::note).map(|note| Finding::note("visualizer", note)));
     let live = collector.live().clone();
     // The collector ends when the last sender is gone.
-    drop((engine, parcels, kept));
+    drop((engine, parcels, kept, teller));
     let interrupted = watch.stop.load(Ordering::Relaxed) != 0;
     let end = RunEnd { clock: clock_pair(), interrupted, ..RunEnd::default() };
     let stored = collector.finish(end, &notes);
@@ -203,40 +211,6 @@ fn check_limits(plan: &Plan) -> Result<(), RunError> {
     if needed > limit { Err(RunError::OpenFiles { parallel, needed, limit, hint }) } else { Ok(()) }
 }
 
-/// Sends one request whose first output is enough, and turns a failure into words.
-fn test_connection(engine: &mut Engine, plan: &Plan) -> Result<(), RunError> {
-    let (parcels, received) = unbounded();
-    engine.run(PhaseRequest {
-        phase: Phase::Preflight,
-        load: Load::Closed { parallel: 1 },
-        requests: Some(1),
-        duration_ns: None,
-        ramp_ns: 0,
-        parcels,
-    })?;
-    let block = received.try_iter().find_map(|parcel| match parcel {
-        Parcel::Block(block) if !block.records.is_empty() => Some(block),
-        _ => None,
-    });
-    let Some(block) = block else {
-        return Err(RunError::ConnectionTest("it was interrupted".to_string()));
-    };
-    let record = &block.records[0];
-    let words = String::from_utf8_lossy(record.error.of(&block.bytes));
-    match record.outcome {
-        Outcome::Ok => Ok(()),
-        Outcome::Unfinished if record.first_token.is_some() => Ok(()),
-        Outcome::Unfinished => Err(RunError::ConnectionTest("it was interrupted".to_string())),
-        Outcome::Failed(failure) => {
-            let class = match failure {
-                Failure::Status => format!("status {}", record.status),
-                other => other.name().to_string(),
-            };
-            Err(RunError::ConnectionTest(format!("{} did not answer as it should ({class}): {words}", plan.target.url)))
-        }
-    }
-}
-
 fn start_collector(
     plan: &Plan,
     workload: &Arc<Workload>,
@@ -254,6 +228,7 @@ fn start_collector(
         clock: clock_pair(),
         save: if plan.keeps_raw() { Save::Full } else { plan.save },
         arguments_json: plan.report.arguments_json.clone(),
+        secrets: plan.report.secrets.clone(),
         rig_json: rig::facts::Facts::look().to_json(),
         calibration: plan.calibration.clone(),
         findings: plan.notes.iter().chain(&workload.notes).map(|note| Finding::note("plan", note.clone())).collect(),
@@ -262,9 +237,7 @@ fn start_collector(
         database: database_path(plan),
         start,
         log_every: plan.report.log_every,
-        trace: plan.report.debug,
         notify: Box::new(move |notice| match notice {
-            Notice::Trace(line) => log.debug(line),
             Notice::Progress(so_far) => {
                 log.progress(&report::progress_line(so_far));
                 series.iter().for_each(|series| series.figures(so_far));
@@ -290,7 +263,7 @@ fn run_phases(
     engine: &mut Engine,
     (plan, workload): (&Arc<Plan>, &Arc<Workload>),
     watch: &Watch<'_>,
-    live: &Arc<Live>,
+    (live, trace): (&Arc<Live>, Option<Trace>),
     parcels: &Sender<Parcel>,
     notes: &mut Vec<Finding>,
 ) -> Result<(), RunError> {
@@ -317,7 +290,7 @@ fn run_phases(
         parcels: parcels.clone(),
     };
     let scraper = start_scraper(plan, watch, parcels, notes);
-    let witness = start_witness(plan, workload, parcels, notes);
+    let witness = start_witness((plan, workload), parcels, trace, notes);
     let outcome = run_phase(engine, request, workload, watch, live, parcels);
     witness.into_iter().for_each(Witness::finish);
     notes.extend(scraper.into_iter().flat_map(Scraper::finish));
@@ -326,12 +299,12 @@ fn run_phases(
 
 /// Starts the witness, where one was asked for; without it the run is as good.
 fn start_witness(
-    plan: &Arc<Plan>,
-    workload: &Arc<Workload>,
+    (plan, workload): (&Arc<Plan>, &Arc<Workload>),
     parcels: &Sender<Parcel>,
+    trace: Option<Trace>,
     notes: &mut Vec<Finding>,
 ) -> Option<Witness> {
-    let started = Witness::start(plan.witness?, plan.clone(), workload.clone(), parcels.clone());
+    let started = Witness::start(plan.witness?, plan.clone(), workload.clone(), parcels.clone(), trace);
     started.map_err(|error| notes.push(Finding::note("witness", format!("There is no witness: {error}.")))).ok()
 }
 

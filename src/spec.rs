@@ -12,6 +12,8 @@ use crate::plan::sla::Sla;
 use crate::plan::{LOCAL, Save, Service};
 use crate::workload::head;
 
+pub mod secrets;
+
 /// One call of `ringmark perf`. Serialised, it has the key names of `benchmark_args.json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Spec {
@@ -314,7 +316,11 @@ impl Spec {
         // What stands for the key is no secret itself.
         let described = described.filter(|(name, value)| head::is_secret(name) && !value.contains("%k"));
         secrets.extend(described.map(|(_, value)| value));
-        secrets.extend(url_secrets(self.url.as_deref().unwrap_or_default()));
+        for url in self.url.iter().chain(&self.server_metrics) {
+            secrets.extend(url_secrets(url));
+            secrets.extend(secrets::of_user(url));
+        }
+        secrets.extend(self.body_secrets());
         let proxy = self.proxy.as_deref().and_then(|text| Proxy::scan(text).ok());
         secrets.extend(proxy.iter().flat_map(Proxy::secrets));
         secrets.retain(|secret| secret.len() >= 4);
@@ -322,6 +328,15 @@ impl Spec {
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
         secrets
+    }
+
+    /// The secrets that every request's body carries.
+    pub fn body_secrets(&self) -> Vec<String> {
+        let mut found: Vec<String> =
+            self.extra_args.iter().chain(&self.query_template).flat_map(|text| secrets::in_json(text)).collect();
+        // Shorter ones would blacken innocent text.
+        found.retain(|secret| secret.len() >= 4);
+        found
     }
 
     /// The same call without its secrets.
@@ -339,9 +354,9 @@ impl Spec {
                 *header = format!("{name}={MASK}");
             }
         }
-        masked.query_template = self.query_template.as_ref().map(|text| mask(text, &secrets));
+        masked.query_template = self.query_template.as_ref().map(|text| mask(&secrets::masked_json(text), &secrets));
         masked.server_args = self.server_args.iter().map(|text| mask(text, &secrets)).collect();
-        masked.extra_args = self.extra_args.as_ref().map(|text| mask(text, &secrets));
+        masked.extra_args = self.extra_args.as_ref().map(|text| mask(&secrets::masked_json(text), &secrets));
         masked
     }
 }
@@ -351,8 +366,9 @@ pub fn mask(text: &str, secrets: &[String]) -> String {
     secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret.as_str(), MASK))
 }
 
-/// A URL without the values of query parameters with telling names.
+/// A URL without user and password, and without the values of query parameters with telling names.
 pub fn masked_url(url: &str) -> String {
+    let url = &secrets::without_user(url);
     let Some((path, query)) = url.split_once('?').filter(|_| !is_mock(url)) else { return url.to_string() };
     let pairs = query.split('&').map(|pair| match pair.split_once('=') {
         Some((name, _)) if head::is_secret(name) => format!("{name}={MASK}"),

@@ -88,6 +88,8 @@ fn impossible_values_are_one_line_that_names_the_flag() {
         ("perf --url mock: --save all", "--save"),
         ("perf --url mock: --log-level loud", "--log-level"),
         ("perf --url mock: --cores a", "--cores"),
+        ("perf --url mock: --cores 0,0", "--cores has core 0 twice"),
+        ("perf --url mock: --stream --no-stream", "'--stream' cannot be used with '--no-stream'"),
         ("perf --url mock: --workers 0", "--workers"),
         ("perf --url mock: --source-address nowhere", "--source-address"),
         ("perf --url mock: --dataset line_by_line", "--dataset-path"),
@@ -103,4 +105,38 @@ fn impossible_values_are_one_line_that_names_the_flag() {
 fn secrets_do_not_show_in_mistakes() {
     let (first, _) = mistake("perf --url ftp://h/v1?api_key=hidden1 --api-key hidden2 --headers hidden3");
     assert!(!first.contains("hidden"), "{first}");
+    let (first, _) = mistake("perf --url http://user:hidden1@h/v1 --server-metrics http://me:hidden2@h/metrics");
+    assert!(!first.contains("hidden") && first.contains("http://****@h/v1"), "{first}");
+    let (first, _) = mistake("perf --url user:hidden1@h/v1");
+    assert!(!first.contains("hidden"), "{first}");
+    let (first, _) = mistake("perf --url mock: --server-metrics http://me:hidden2@h/metrics");
+    assert!(!first.contains("hidden"), "{first}");
+}
+
+/// A port that takes connections and never says a word.
+fn silent() -> (std::net::TcpListener, std::net::SocketAddr) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+#[test]
+fn a_silent_server_is_asked_for_its_models_no_longer_than_allowed() {
+    let (_listener, address) = silent();
+    let (first, _) = mistake(&format!("perf --url http://{address}/v1/chat/completions --read-timeout 0.3"));
+    assert!(first.contains("no byte for 0.3 s (--read-timeout)") && first.contains("give --model NAME"), "{first}");
+}
+
+#[test]
+fn a_handshake_that_does_not_come_is_said_while_it_is_waited_for() {
+    let (_listener, address) = silent();
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("https://{address}/v1/chat/completions");
+    let outputs = folder.path().to_str().unwrap();
+    let fixed = ["--insecure", "--model", "m", "--connect-timeout", "3", "--outputs-dir", outputs];
+    let output = ringmark(&[&["perf", "--url", &url][..], &fixed].concat());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    let said = text.find(&format!("connection test: waiting for the TLS handshake with {address}"));
+    assert!(said.is_some() && said < text.find("error: "), "{text}");
 }

@@ -280,7 +280,6 @@ fn blocks_come_back_empty_and_progress_is_told() {
         database: path,
         start: start(closed(25, 1), Save::Text),
         log_every: 10,
-        trace: false,
         notify: Box::new(move |notice| {
             if let Notice::Progress(snapshot) = notice {
                 say.send((snapshot.done, snapshot.ok, snapshot.failed, snapshot.ttft_p50_ns.is_some())).unwrap();
@@ -319,7 +318,6 @@ fn a_database_that_fails_midway_is_told_once_and_counted() {
         database: path.clone(),
         start: start(closed(4, 1), Save::Text),
         log_every: 0,
-        trace: false,
         notify: Box::new(move |notice| {
             if let Notice::StoreFailed(error) = notice {
                 say.send(error.to_string()).unwrap();

@@ -1,5 +1,6 @@
 //! One answer as it arrives: bytes and their arrival instants in, counts, instants and an outcome out.
 
+use super::choices::Others;
 use super::template::{Match, Template};
 use super::{Dialect, Meaning, Usage, words};
 use crate::protocol::http1::Head;
@@ -54,9 +55,12 @@ pub struct Seen {
     /// What the server states of its own time for the one answer there is.
     pub times: Option<ServerTimes>,
     pub finish: Finish,
-    /// Answer text (UTF-8) of all choices in order of arrival; refusals too, tool calls not.
+    /// Answer text (UTF-8); refusals too, tool calls not. When the answer is over, that of all choices, with
+    /// [`crate::record::CHOICES_APART`] between them; the same for the reasoning.
     pub text: Vec<u8>,
     pub reasoning: Vec<u8>,
+    /// Until then, what choices behind the first have said.
+    others: Others,
     /// The body as the server wrote it, chunked coding undone.
     pub raw: Vec<u8>,
     /// The server's words, or ours, about what went wrong.
@@ -81,6 +85,23 @@ impl Seen {
             error: std::mem::take(&mut self.error),
             ..Seen::default()
         };
+    }
+
+    /// Gives text and reasoning of a choice to `add`.
+    #[inline]
+    fn with_texts(&mut self, choice: u32, add: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
+        if choice == 0 {
+            add(&mut self.text, &mut self.reasoning);
+        } else if let Some(other) = self.others.of(choice) {
+            add(&mut other.text, &mut other.reasoning);
+        }
+    }
+
+    fn keep(&mut self, choice: u32, said: &str, thought: &str) {
+        self.with_texts(choice, |text, reasoning| {
+            text.extend_from_slice(said.as_bytes());
+            reasoning.extend_from_slice(thought.as_bytes());
+        });
     }
 
     fn note_output(&mut self, at: Tick) {
@@ -272,6 +293,8 @@ impl Answer {
         if self.reading.failure == Some(Failure::Status) {
             self.seen.error = status_words(&self.reading.body, self.response.head());
         }
+        let Seen { others, text, reasoning, .. } = &mut self.seen;
+        others.join(text, reasoning);
         self.outcome = self.reading.failure.map_or(Outcome::Ok, Outcome::Failed);
     }
 }
@@ -391,8 +414,9 @@ impl Reading {
         self.usage_beside_choice = false;
         seen.note_output(at);
         if options.keep_text {
-            let text = if found.reasoning { &mut seen.reasoning } else { &mut seen.text };
-            json::unescape_into(found.body, text);
+            seen.with_texts(found.choice, |text, reasoning| {
+                json::unescape_into(found.body, if found.reasoning { reasoning } else { text });
+            });
         }
     }
 
@@ -408,7 +432,9 @@ impl Reading {
             }
             self.take_meaning(&meaning, seen, options, at);
         });
-        let Err(error) = read else { return };
+        if read.is_ok() {
+            return;
+        }
         if named_error {
             self.fail(seen, Failure::InStream, || words::of_body(data));
         } else if !event.complete {
@@ -419,7 +445,7 @@ impl Reading {
             || (options.dialect.names_its_events() && event.name != b"ping")
         {
             // Events of names that the dialect does not know may carry what they like.
-            self.fail(seen, Failure::Body, || format!("an event is not JSON ({error}): {}", words::excerpt(data)));
+            self.fail(seen, Failure::Body, || format!("an event is not JSON: {}", words::excerpt(data)));
         }
     }
 
@@ -428,8 +454,8 @@ impl Reading {
             self.usage_beside_choice = false;
             seen.note_output(at);
             if options.keep_text {
-                seen.text.extend_from_slice(meaning.text.as_bytes());
-                seen.reasoning.extend_from_slice(meaning.reasoning.as_bytes());
+                seen.keep(meaning.choice, &meaning.text, &meaning.reasoning);
+                meaning.others.iter().for_each(|other| seen.keep(other.choice, &other.text, &other.reasoning));
             }
         }
         if let Some(usage) = meaning.usage {
@@ -486,8 +512,8 @@ impl Reading {
                     .fail(seen, Failure::Empty, || format!("the answer has no choices: {}", words::excerpt(document))),
                 Ok(_) => self.fail(seen, Failure::Empty, || "the answer carried no output".to_string()),
                 Err(_) if options.dialect.takes_plain_text() => take_plain_text(document, seen, options, at),
-                Err(error) => self.fail(seen, Failure::Body, || {
-                    format!("the answer is neither JSON ({error}) nor an event stream: {}", words::excerpt(document))
+                Err(_) => self.fail(seen, Failure::Body, || {
+                    format!("the answer is neither JSON nor an event stream: {}", words::excerpt(document))
                 }),
             }
         }

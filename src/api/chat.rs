@@ -86,6 +86,7 @@ fn read_call(call: Value<'_, '_>, meaning: &mut Meaning<'_>) {
 mod tests {
     use super::*;
     use crate::api::Usage;
+    use crate::api::choices::Piece;
     use crate::record::Finish;
 
     /// Output, text, reasoning, pieces of one event.
@@ -121,7 +122,20 @@ mod tests {
         assert_eq!(output(r#"{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{"}}]}}"#).3, 2);
         assert!(output(r#"{"delta":{"function_call":{"arguments":"{"}}}"#).0);
         assert_eq!(output(r#"{"delta":{"content":[{"type":"text","text":"t"}]}}"#).1, "t");
-        assert_eq!(output(r#"{"index":1,"delta":{"content":"a"}},{"index":0,"delta":{"content":"b"}}"#).1, "ab");
+        assert_eq!(output(r#"{"index":1,"delta":{"content":"a"}},{"index":0,"delta":{"content":"b"}}"#).3, 2);
+    }
+
+    #[test]
+    fn choices_stand_apart() {
+        let event =
+            br#"{"choices":[{"index":1,"delta":{"content":"a"}},{"index":0,"delta":{"content":"b","reasoning":"r"}}]}"#;
+        json::with_value(event, |value| {
+            let meaning = read(value);
+            assert_eq!((meaning.choice, meaning.text.as_ref(), meaning.reasoning.as_ref()), (1, "a", ""));
+            let other = Piece { choice: 0, text: "b".to_string(), reasoning: "r".to_string() };
+            assert_eq!(meaning.others, [other]);
+        })
+        .unwrap();
     }
 
     #[test]

@@ -34,7 +34,9 @@ mod tests {
             {"index":2,"text":"","finish_reason":""}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
         json::with_value(body, |value| {
             let meaning = read(value);
-            assert_eq!((meaning.text.as_ref(), meaning.pieces, meaning.choices), ("ab", 2, 3));
+            assert_eq!((meaning.text.as_ref(), meaning.pieces, meaning.choices), ("a", 2, 3));
+            let others: Vec<&str> = meaning.others.iter().map(|other| other.text.as_str()).collect();
+            assert_eq!(others, ["b", ""]);
             assert_eq!(meaning.finish, Some(Finish::Stop));
             assert_eq!(meaning.usage.and_then(|usage| usage.output_tokens), Some(2));
         })

@@ -6,6 +6,7 @@ use crate::record::{Finish, ServerTimes};
 pub mod answer;
 pub mod anthropic;
 pub mod chat;
+pub mod choices;
 pub mod completions;
 pub mod custom;
 pub mod dashscope;
@@ -125,7 +126,11 @@ pub(crate) fn member_text<'i>(value: Value<'_, 'i>, name: &str) -> Option<&'i st
 pub struct Meaning<'a> {
     /// It carries output: text, reasoning text or tool-call arguments of any choice; embeddings or a ranking.
     pub output: bool,
-    /// Answer text, unescaped; the pieces of all choices in order.
+    /// The choice that text and reasoning belong to, counted from 0; the first in the event.
+    pub choice: u32,
+    /// What the other choices in the event say.
+    pub others: Vec<choices::Piece>,
+    /// Answer text, unescaped.
     pub text: std::borrow::Cow<'a, str>,
     /// Reasoning text, unescaped.
     pub reasoning: std::borrow::Cow<'a, str>,

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::choices::Piece;
 use super::times::{read_metrics, read_timings};
 use super::{Meaning, Place, Usage, member, words};
 use crate::protocol::json::{self, Value};
@@ -15,7 +16,12 @@ pub fn read<'a>(value: Value<'_, 'a>, read_choice: impl Fn(Value<'_, 'a>, &mut M
             "choices" => {
                 for choice in json::elements(member) {
                     meaning.choices += 1;
-                    read_choice(choice, &mut meaning);
+                    if meaning.choices == 1 {
+                        meaning.choice = index_of(choice).unwrap_or(0);
+                        read_choice(choice, &mut meaning);
+                    } else {
+                        read_other(choice, &mut meaning, &read_choice);
+                    }
                 }
             }
             "usage" if !json::is_null(member) => meaning.usage = Some(read_usage(member)),
@@ -29,6 +35,24 @@ pub fn read<'a>(value: Value<'_, 'a>, read_choice: impl Fn(Value<'_, 'a>, &mut M
         }
     }
     meaning
+}
+
+/// Reads a choice behind the first: what it says stands apart.
+fn read_other<'a>(
+    choice: Value<'_, 'a>,
+    meaning: &mut Meaning<'a>,
+    read_choice: &impl Fn(Value<'_, 'a>, &mut Meaning<'a>),
+) {
+    let first = (std::mem::take(&mut meaning.text), std::mem::take(&mut meaning.reasoning));
+    read_choice(choice, meaning);
+    let text = std::mem::replace(&mut meaning.text, first.0).into_owned();
+    let reasoning = std::mem::replace(&mut meaning.reasoning, first.1).into_owned();
+    let number = index_of(choice).unwrap_or(meaning.choices - 1);
+    meaning.others.push(Piece { choice: number, text, reasoning });
+}
+
+fn index_of(choice: Value<'_, '_>) -> Option<u32> {
+    member(choice, "index").and_then(json::count)
 }
 
 /// `"error": null`, `""` and `false` stand in good answers of some servers.

@@ -19,6 +19,7 @@ pub struct Template {
     name: Vec<u8>,
     prefix: Vec<u8>,
     suffix: Vec<u8>,
+    choice: u32,
     reasoning: bool,
     idle_lessons: u8,
 }
@@ -28,6 +29,7 @@ pub struct Template {
 pub struct Match<'a> {
     /// The body of the string, still escaped; checked to be good.
     pub body: &'a [u8],
+    pub choice: u32,
     pub reasoning: bool,
 }
 
@@ -47,7 +49,7 @@ impl Template {
             return None;
         }
         self.idle_lessons = 0;
-        Some(Match { body, reasoning: self.reasoning })
+        Some(Match { body, choice: self.choice, reasoning: self.reasoning })
     }
 
     /// Remembers the shape of an event that was parsed in full, if it says nothing but one piece of text.
@@ -63,6 +65,7 @@ impl Template {
         self.prefix.extend_from_slice(&event[..body.start]);
         self.suffix.clear();
         self.suffix.extend_from_slice(&event[body.end..]);
+        self.choice = meaning.choice;
         self.reasoning = place.reasoning;
     }
 }

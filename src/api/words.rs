@@ -93,6 +93,15 @@ pub fn tidy(text: &str) -> String {
     line
 }
 
+/// A text that is read on a screen: its first 300 characters say what is wrong.
+pub fn shorten(text: &str) -> String {
+    const SHOWN_CHARACTERS: usize = 300;
+    match text.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_string(),
+    }
+}
+
 /// The beginning of bytes that are not what they should be, for an error text.
 pub fn excerpt(bytes: &[u8]) -> String {
     const SHOWN_CHARACTERS: usize = 120;
@@ -133,6 +142,8 @@ mod tests {
     fn long_texts_are_cut_between_characters() {
         let words = of_body("語".repeat(5000).as_bytes());
         assert!(words.len() <= MAX_BYTES + 3 && words.ends_with("語..."));
+        assert_eq!(shorten(&"語".repeat(5000)).chars().count(), 301);
+        assert_eq!(shorten("short"), "short");
         assert!(excerpt("語 ".repeat(5000).as_bytes()).chars().count() <= 123);
     }
 }

@@ -5,7 +5,6 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -24,7 +23,7 @@ use crate::report::repeats::{self, Repeat};
 use crate::report::{html, overview, screen};
 use crate::run::{Finished, RunError, Watch};
 use crate::server::local::{self, Local};
-use crate::server::models::first_model;
+use crate::server::models::{first_model, waits};
 use crate::spec::{LogLevel, Spec, mask};
 use crate::stats::Summary;
 use crate::sweep;
@@ -35,8 +34,6 @@ use crate::workload::trace;
 pub const FILE_WIDTH: usize = 140;
 /// The tables of a call, as text.
 const SUMMARY: &str = "performance_summary.txt";
-/// How long a server may take to list its models.
-const MODELS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Carries out one call; gives the exit status.
 pub fn perf(spec: &Spec) -> Result<u8, Early> {
@@ -129,8 +126,9 @@ fn decide(spec: &Spec, facts: &RigFacts) -> Result<(Vec<Plan>, Option<Mock>), St
         let config = target.tls.as_ref().map(tls::config).transpose()?;
         let headers: String =
             plans[0].workload.headers.iter().map(|header| format!("{}: {}\r\n", header.name, header.value)).collect();
-        let model = first_model(&target, &target.models_path(), &headers, config, MODELS_TIMEOUT)
-            .map_err(|error| format!("no --model was given, and asking the server for one failed: {error}"))?;
+        let model = first_model(&target, &target.models_path(), &headers, config, waits(plans[0].timeouts)).map_err(
+            |error| format!("no --model was given, and asking the server for one failed: {error}; give --model NAME"),
+        )?;
         let named = Spec { model: Some(model), ..spec.clone() };
         plans = resolve(&named, facts).map_err(|error| error.to_string())?;
     }

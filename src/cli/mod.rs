@@ -183,8 +183,10 @@ mod tests {
     fn streaming_can_be_turned_off_and_on() {
         assert!(spec("--stream").stream);
         assert!(!spec("--no-stream").stream);
-        assert!(spec("--no-stream --stream").stream);
-        assert!(!spec("--stream --no-stream").stream);
+        for both in ["--no-stream --stream", "--apply-chat-template --no-apply-chat-template"] {
+            let early = parse(["ringmark", "perf"].into_iter().chain(both.split_whitespace())).unwrap_err();
+            assert!(both.split_whitespace().all(|flag| early.text.contains(flag)), "{}", early.text);
+        }
     }
 
     #[test]

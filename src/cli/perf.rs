@@ -135,10 +135,10 @@ pub struct PerfArgs {
     tokenizer_path: Option<String>,
     /// Count prompts as they are after the tokenizer's chat template; on /v1/completions also send them so. Default:
     /// where the endpoint is chat
-    #[arg(long, overrides_with = "no_apply_chat_template", help_heading = DATA)]
+    #[arg(long, conflicts_with = "no_apply_chat_template", help_heading = DATA)]
     apply_chat_template: bool,
     /// Count prompts as bare text
-    #[arg(long, overrides_with = "apply_chat_template", help_heading = DATA)]
+    #[arg(long, help_heading = DATA)]
     no_apply_chat_template: bool,
     /// Send token ids as "prompt" to /v1/completions
     #[arg(long, help_heading = DATA)]
@@ -212,10 +212,10 @@ pub struct PerfArgs {
     max_prompt_length: Option<u64>,
 
     /// Stream the answers (SSE); the default
-    #[arg(long, overrides_with = "no_stream", help_heading = GENERATION)]
+    #[arg(long, conflicts_with = "no_stream", help_heading = GENERATION)]
     stream: bool,
     /// Ask for whole answers instead of a stream
-    #[arg(long, overrides_with = "stream", help_heading = GENERATION)]
+    #[arg(long, help_heading = GENERATION)]
     no_stream: bool,
     /// Most tokens of an answer; two values: drawn uniformly for each request [default: 2048]
     #[arg(long, value_name = "N", num_args = 1..=2, value_parser = values::count::<u32>, help_heading = GENERATION)]
@@ -318,7 +318,7 @@ pub struct PerfArgs {
     /// compared with those of the load and enter none of them
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u32>, help_heading = CLIENT)]
     witness: u32,
-    /// Local addresses to connect from [default: the kernel's choice; on loopback as many as needed]
+    /// Local addresses to connect from, in turn [default: the kernel's choice; on loopback as many as needed]
     #[arg(long, value_name = "IP", num_args = 1.., help_heading = CLIENT)]
     source_address: Vec<IpAddr>,
     /// Open no connections ahead of a closed loop, so that the first requests pay for them
@@ -396,8 +396,7 @@ impl From<PerfArgs> for Spec {
             query_template: args.query_template,
             min_prompt_length: args.min_prompt_length,
             max_prompt_length: args.max_prompt_length,
-            // Of --stream and --no-stream the later one is left.
-            stream: args.stream || !args.no_stream,
+            stream: !args.no_stream,
             stream_given: args.stream || args.no_stream,
             max_tokens: args.max_tokens,
             min_tokens: args.min_tokens,

@@ -7,11 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
+
+use self::layout::Counts;
 
 use crate::record::Phase;
 use crate::run::Reading;
 use crate::workload::making::Making;
+
+mod layout;
 
 /// How often the bars are drawn.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -35,12 +39,12 @@ impl Bars {
 
     /// A writer to standard error that does not tear the bars.
     pub fn stderr(&self) -> BesideBars {
-        BesideBars { multi: self.multi.clone() }
+        BesideBars { multi: self.multi.clone(), wraps: io::stderr().is_terminal() }
     }
 
     /// Shows what `read` says, ten times a second, until the result is dropped.
     pub fn follow(&self, read: impl Fn() -> Reading + Send + 'static) -> Following {
-        let mut shown = Shown { multi: self.multi.clone(), bar: None };
+        let mut shown = Shown { multi: self.multi.clone(), bar: None, template: String::new() };
         Following::start(move |last| {
             shown.show(read());
             if last {
@@ -61,6 +65,11 @@ impl Bars {
     }
 }
 
+/// Columns of the terminal that standard error is; 80 where it is none.
+fn screen_width() -> usize {
+    rustix::termios::tcgetwinsize(io::stderr()).map_or(80, |size| usize::from(size.ws_col).max(1))
+}
+
 /// The step that is shown, and its bar.
 type MakingBar = Option<(Cow<'static, str>, ProgressBar)>;
 
@@ -74,16 +83,16 @@ fn show_making(multi: &MultiProgress, shown: &mut MakingBar, making: &Making) {
     }
     let (_, bar) = shown.get_or_insert_with(|| {
         let bar = multi.add(ProgressBar::no_length());
-        let template = match reading.total {
-            _ if reading.bytes => {
-                "{prefix}[{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} [{elapsed_precise}<{eta_precise}]"
-            }
-            0 => "{prefix} {pos} [{elapsed_precise}]",
-            _ => "{prefix}[{bar:40}] {pos}/{len} [{elapsed_precise}<{eta_precise}]",
+        let width = screen_width();
+        let counts = match reading.total {
+            _ if reading.bytes => Counts::Bytes,
+            0 => Counts::Endless(0),
+            total => Counts::Requests(total),
         };
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        bar.set_style(style.progress_chars("=> "));
-        bar.set_prefix(reading.what.to_string());
+        // A file's name may be long; its beginning says which.
+        let label: String = reading.what.chars().take(width / 2).collect();
+        bar.set_style(layout::style(&layout::template(&counts, label.chars().count(), 0, width)));
+        bar.set_prefix(label);
         (reading.what.clone(), bar)
     });
     if reading.total > 0 {
@@ -131,11 +140,19 @@ impl Drop for Following {
 #[derive(Clone, Debug)]
 pub struct BesideBars {
     multi: MultiProgress,
+    /// Lines are broken between words, as a terminal does not by itself.
+    wraps: bool,
 }
 
 impl Write for BesideBars {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.multi.suspend(|| io::stderr().write_all(bytes))?;
+        match std::str::from_utf8(bytes) {
+            Ok(text) if self.wraps => {
+                let text = layout::wrapped(text, screen_width());
+                self.multi.suspend(|| io::stderr().write_all(text.as_bytes()))?;
+            }
+            _ => self.multi.suspend(|| io::stderr().write_all(bytes))?,
+        }
         Ok(bytes.len())
     }
 
@@ -148,6 +165,8 @@ impl Write for BesideBars {
 struct Shown {
     multi: MultiProgress,
     bar: Option<(Phase, ProgressBar)>,
+    /// How the bar is laid out at present.
+    template: String,
 }
 
 impl Shown {
@@ -156,8 +175,8 @@ impl Shown {
         if self.bar.as_ref().is_none_or(|(phase, _)| *phase != reading.phase) {
             self.end();
             let bar = self.multi.add(ProgressBar::no_length());
-            bar.set_style(style(&reading));
             bar.set_prefix(label);
+            self.template.clear();
             self.bar = Some((reading.phase, bar));
         }
         if let Some((_, bar)) = &self.bar {
@@ -166,7 +185,14 @@ impl Shown {
                 bar.set_length(length);
             }
             bar.set_position(position);
-            bar.set_message(message(&reading));
+            let message = message(&reading);
+            // Terminals are made wider and narrower while a run goes on.
+            let template = layout::template(&counts(&reading), label.len(), message.len(), screen_width());
+            if template != self.template {
+                bar.set_style(layout::style(&template));
+                self.template = template;
+            }
+            bar.set_message(message);
         }
     }
 
@@ -208,13 +234,12 @@ fn message(reading: &Reading) -> String {
     text
 }
 
-fn style(reading: &Reading) -> ProgressStyle {
-    let template = match (reading.total, reading.duration_s) {
-        (Some(_), _) => "{prefix}[{bar:40}] {pos}/{len} [{elapsed_precise}<{eta_precise}] {msg}",
-        (None, Some(_)) => "{prefix}[{bar:40}] {percent}% [{elapsed_precise}<{eta_precise}] {msg}",
-        (None, None) => "{prefix} {pos} [{elapsed_precise}] {msg}",
-    };
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+fn counts(reading: &Reading) -> Counts {
+    match (reading.total, reading.duration_s) {
+        (Some(total), _) => Counts::Requests(total),
+        (None, Some(_)) => Counts::Share,
+        (None, None) => Counts::Endless(reading.done),
+    }
 }
 
 #[cfg(test)]
@@ -227,7 +252,11 @@ mod tests {
 
     #[test]
     fn warm_up_and_run_have_bars_of_their_own() {
-        let mut shown = Shown { multi: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()), bar: None };
+        let mut shown = Shown {
+            multi: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
+            bar: None,
+            template: String::new(),
+        };
         shown.show(Reading { phase: Phase::Preflight, ..Reading::default() });
         assert!(shown.bar.is_none());
 

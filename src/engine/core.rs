@@ -8,6 +8,7 @@ use std::task::Waker;
 
 use rustls::ClientConfig;
 
+use super::awaiting::{Awaited, Awaiting};
 use super::clock::Clock;
 use super::inbox::{Event, Inbox};
 use super::outbox::Outbox;
@@ -15,6 +16,7 @@ use super::pacer::{Deadlines, OpenSchedule, Places};
 use super::pool::{Delivered, Pool, State};
 use super::telemetry::Telemetry;
 use crate::plan::{Load, Plan};
+use crate::record::trace::{Trace, What};
 use crate::record::{Failure, Phase};
 use crate::time::{MS, S, Tick};
 use crate::workload::Workload;
@@ -27,6 +29,10 @@ pub struct Setup {
     pub stop: Arc<AtomicU8>,
     /// Connections opened so far, which decides the source address of the next.
     pub connections: AtomicU64,
+    /// What the connection test is waiting for.
+    pub awaited: Arc<Awaiting>,
+    /// Takes what happens to requests, with `--debug`.
+    pub trace: Option<Trace>,
 }
 
 /// Values of [`Setup::stop`].
@@ -53,6 +59,22 @@ pub struct Worker {
     pub setup: Arc<Setup>,
     pub number: u16,
     pub count: u16,
+}
+
+impl Worker {
+    /// Tells what happens to a request of `job`, where anybody listens.
+    pub fn tell(&self, job: Job, at: Tick, what: impl FnOnce() -> What) {
+        if let Some(trace) = &self.setup.trace {
+            trace.tell(at, (job.phase, job.index), what());
+        }
+    }
+
+    /// Says what a request waits for, as far as that is watched: only the connection test is.
+    pub fn awaits(&self, step: Awaited) {
+        if self.core.borrow().phase.plan.phase == Phase::Preflight {
+            self.setup.awaited.set(step);
+        }
+    }
 }
 
 /// A request, or a conversation, to be sent.

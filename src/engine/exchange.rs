@@ -3,13 +3,20 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use super::awaiting::Awaited;
 use super::conversation::Turn;
 use super::core::{Core, Job, Wait, Worker};
 use super::pool::State;
 use super::transport::{NotOpened, flush_tls, open, send_all};
+use super::unasked::is_unasked;
+use crate::api::choices;
 use crate::plan::Save;
-use crate::record::{Block, Failure, Outcome, RequestRecord, Span, TokenSource};
-use crate::time::Tick;
+use crate::record::trace::{Excerpt, What};
+use crate::record::{Block, Failure, Outcome, Phase, RequestRecord, Span, TokenSource};
+use crate::time::{S, Tick};
+
+/// The connection test reads its answer to the end, as a run does, but no longer than this once output comes.
+const TEST_SUFFICES_NS: u64 = 5 * S;
 
 /// The instants of one exchange, as far as it got.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,15 +45,17 @@ pub async fn exchange(worker: &Worker, lane: u32, job: Job, wire: &[u8], turn: O
     let mut times = Times { picked: worker.now(), ..Times::default() };
     worker.core.borrow_mut().telemetry.request_started();
     let end = loop {
-        let slot = match connection(worker, lane, &mut times).await {
+        let slot = match connection(worker, lane, job, &mut times).await {
             Ok(slot) => slot,
             Err(error) => break keep_unconnected(worker, lane, job, times, &error, turn),
         };
         respond(worker, lane, slot, job, &mut times, wire).await;
-        if times.reused && !times.retried && died_unanswered(worker, slot) {
+        if times.reused && !times.retried && died_unanswered(worker, slot, &times) {
             // The server closed the connection while it was idle: it never saw this request.
-            worker.core.borrow_mut().pool.note_dead_reuse();
+            let written = times.write_start.unwrap_or(times.picked);
+            worker.core.borrow_mut().pool.note_dead_reuse(slot, written);
             worker.close(slot);
+            worker.tell(job, worker.now(), || What::Again);
             times.retried = true;
             continue;
         }
@@ -57,7 +66,7 @@ pub async fn exchange(worker: &Worker, lane: u32, job: Job, wire: &[u8], turn: O
 }
 
 /// An idle connection, else a fresh one; always a fresh one on the second try.
-async fn connection(worker: &Worker, lane: u32, times: &mut Times) -> Result<u32, NotOpened> {
+async fn connection(worker: &Worker, lane: u32, job: Job, times: &mut Times) -> Result<u32, NotOpened> {
     if !times.retried {
         let pool = &mut worker.core.borrow_mut().pool;
         if let Some(slot) = pool.take_idle() {
@@ -67,6 +76,7 @@ async fn connection(worker: &Worker, lane: u32, times: &mut Times) -> Result<u32
         }
     }
     times.reused = false;
+    worker.tell(job, worker.now(), || What::Connecting);
     let opened = open(worker, lane).await?;
     times.connected = Some(opened.at);
     times.tls_handshake_ns = opened.tls_handshake_ns;
@@ -76,13 +86,14 @@ async fn connection(worker: &Worker, lane: u32, times: &mut Times) -> Result<u32
 /// Writes the request and waits until the response is over, one way or another.
 async fn respond(worker: &Worker, lane: u32, slot: u32, job: Job, times: &mut Times, wire: &[u8]) {
     let plan = &worker.setup.plan;
+    worker.awaits(Awaited::Answer);
     let now = worker.now();
     times.write_start = Some(now);
     let encrypted = {
         let core = &mut *worker.core.borrow_mut();
         let connection = &mut core.pool.slots[slot as usize];
-        connection.begin(lane, now);
-        connection.first_output_suffices = job.phase == crate::record::Phase::Preflight;
+        connection.begin(lane, (job.phase, job.index), now);
+        connection.suffices_after_ns = (job.phase == Phase::Preflight).then_some(TEST_SUFFICES_NS);
         let encrypted = connection.tls.as_mut().map(|tls| tls.encrypt(wire));
         let total = job.due.max(times.picked).plus_ns(plan.timeouts.total_ns);
         core.wait(lane, Wait::Response { connection: slot, total }, plan.timeouts.read_ns, now);
@@ -95,7 +106,10 @@ async fn respond(worker: &Worker, lane: u32, slot: u32, job: Job, times: &mut Ti
     };
     let written = worker.now();
     match sent {
-        Ok(true) => times.write_end = Some(written),
+        Ok(true) => {
+            times.write_end = Some(written);
+            worker.tell(job, now, || What::Sent(Excerpt::of(body(wire))));
+        }
         Ok(false) => {}
         Err(error) => {
             let connection = &mut worker.core.borrow_mut().pool.slots[slot as usize];
@@ -106,6 +120,11 @@ async fn respond(worker: &Worker, lane: u32, slot: u32, job: Job, times: &mut Ti
     }
     response_over(worker, lane, slot).await;
     worker.wait(lane, Wait::Nothing);
+}
+
+/// What stands behind the head of a request.
+pub(super) fn body(wire: &[u8]) -> &[u8] {
+    memchr::memmem::find(wire, b"\r\n\r\n").map_or(wire, |end| &wire[end + 4..])
 }
 
 async fn response_over(worker: &Worker, lane: u32, slot: u32) {
@@ -120,10 +139,15 @@ async fn response_over(worker: &Worker, lane: u32, slot: u32) {
     .await;
 }
 
-/// Whether the connection broke before any byte of a response came.
-fn died_unanswered(worker: &Worker, slot: u32) -> bool {
+/// Whether the connection broke before any byte of a response came, or brought only bytes that belong to no request.
+fn died_unanswered(worker: &Worker, slot: u32, times: &Times) -> bool {
     let core = worker.core.borrow();
-    let answer = &core.pool.slots[slot as usize].answer;
+    let connection = &core.pool.slots[slot as usize];
+    let answer = &connection.answer;
+    let closes = connection.state != State::Finished { reuse: true };
+    if times.write_start.is_some_and(|written| is_unasked(answer, written, closes, connection.connect_ns)) {
+        return true;
+    }
     let broken = matches!(
         answer.outcome(),
         Outcome::Failed(Failure::ClosedEarly | Failure::Reset | Failure::Write | Failure::Truncated)
@@ -133,8 +157,10 @@ fn died_unanswered(worker: &Worker, slot: u32) -> bool {
 
 /// Writes the record of a request that was sent, and puts its connection back or closes it.
 fn keep(worker: &Worker, lane: u32, slot: u32, job: Job, times: Times, turn: Option<Turn<'_>>) -> Ended {
+    let plan = &worker.setup.plan;
     let core = &mut *worker.core.borrow_mut();
     let Core { pool, outbox, telemetry, inbox, .. } = core;
+    pool.tell_rest(slot);
     let connection = &mut pool.slots[slot as usize];
     let end = connection.ended;
     let seen = &connection.answer.seen;
@@ -142,8 +168,9 @@ fn keep(worker: &Worker, lane: u32, slot: u32, job: Job, times: Times, turn: Opt
     let outcome = connection.answer.outcome();
     let block = &mut outbox.block;
     let body = keep_body(worker, block, turn.as_ref());
+    worker.tell(job, end, || What::Ended { outcome, status: seen.status, error: seen.error.clone() });
     if let Some(mut turn) = turn.filter(|_| outcome == Outcome::Ok) {
-        turn.add_answer(&seen.text);
+        turn.add_answer(choices::first(&seen.text));
     }
     let record = RequestRecord {
         connected: times.connected,
@@ -179,7 +206,7 @@ fn keep(worker: &Worker, lane: u32, slot: u32, job: Job, times: Times, turn: Opt
         reasoning: block.keep_bytes(&seen.reasoning),
         error: block.keep_bytes(seen.error.as_bytes()),
         body,
-        raw: block.keep_bytes(&seen.raw),
+        raw: if plan.keeps_raw() { block.keep_bytes(&seen.raw) } else { Span::default() },
         ..begun(worker, lane, job, times)
     };
     outbox.keep(record, telemetry);
@@ -204,6 +231,7 @@ fn keep_unconnected(
     let core = &mut *worker.core.borrow_mut();
     let end = core.clock.now();
     let outcome = if core.phase.killed { Outcome::Unfinished } else { Outcome::Failed(error.failure) };
+    worker.tell(job, end, || What::Ended { outcome, status: 0, error: error.text.clone() });
     let error = core.outbox.block.keep_bytes(error.text.as_bytes());
     let body = keep_body(worker, &mut core.outbox.block, turn.as_ref());
     let record = RequestRecord { end, outcome, error, body, retried: times.retried, ..begun(worker, lane, job, times) };
@@ -213,8 +241,7 @@ fn keep_unconnected(
 
 /// The body of a turn travels with its record where anybody will ask for it: nobody else knows the answers in it.
 fn keep_body(worker: &Worker, block: &mut Block, turn: Option<&Turn<'_>>) -> Span {
-    let plan = &worker.setup.plan;
-    let wanted = plan.save != Save::Metrics || plan.report.debug;
+    let wanted = worker.setup.plan.save != Save::Metrics;
     turn.filter(|_| wanted).map_or(Span::default(), |turn| block.keep_bytes(turn.body))
 }
 

@@ -5,6 +5,7 @@
 //!        ◄── Reply ──                                    └─► lanes ─► exchange ─► Outbox ─► collector
 //! ```
 
+pub mod awaiting;
 pub mod clock;
 pub mod conversation;
 pub mod core;
@@ -18,6 +19,7 @@ pub mod pump;
 pub mod telemetry;
 pub mod tls;
 pub mod transport;
+mod unasked;
 pub mod witness;
 pub mod worker;
 
@@ -27,10 +29,12 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use self::awaiting::Awaiting;
 use self::clock::Clock;
 use self::core::{PhasePlan, Setup};
 use self::worker::{Command, Links, Reply};
 use crate::plan::{Load, Plan};
+use crate::record::trace::Trace;
 use crate::record::{Block, Parcel, Phase, WorkerReport};
 use crate::time::{MS, Tick};
 use crate::workload::Workload;
@@ -73,6 +77,8 @@ pub struct Engine {
     workers: Vec<Handle>,
     workload: Arc<Workload>,
     clock: Clock,
+    /// What the connection test is waiting for.
+    pub awaited: Arc<Awaiting>,
     /// What the workers had to make do with.
     pub notes: Vec<String>,
 }
@@ -88,22 +94,32 @@ const START_DELAY_NS: u64 = 2 * MS;
 
 impl Engine {
     /// Starts one pinned thread per core of the plan. `empties` brings emptied blocks back from the collector; `stop`
-    /// takes [`core::STOP_OFFERING`] or [`core::STOP_AT_ONCE`].
+    /// takes [`core::STOP_OFFERING`] or [`core::STOP_AT_ONCE`]; `trace` takes what happens to requests.
     pub fn start(
         plan: Arc<Plan>,
         workload: Arc<Workload>,
         stop: Arc<AtomicU8>,
+        trace: Option<Trace>,
         empties: &Receiver<Block>,
     ) -> Result<Engine, EngineError> {
         let tls = plan.target.tls.as_ref().map(tls::config).transpose().map_err(EngineError::Tls)?;
         let cores = plan.cores.clone();
         let connections = AtomicU64::new(0);
-        let setup = Arc::new(Setup { plan, workload: workload.clone(), tls, stop, connections });
+        let awaited = Arc::new(Awaiting::default());
+        let setup = Arc::new(Setup {
+            plan,
+            workload: workload.clone(),
+            tls,
+            stop,
+            connections,
+            awaited: awaited.clone(),
+            trace,
+        });
         let count = cores.len() as u16;
         let start =
             |(number, core): (usize, &usize)| start_worker(setup.clone(), number as u16, count, *core, empties.clone());
         let workers = cores.iter().enumerate().map(start).collect::<Result<_, _>>().map_err(EngineError::Thread)?;
-        Ok(Engine { workers, workload, clock: Clock::new(), notes: Vec::new() })
+        Ok(Engine { workers, workload, clock: Clock::new(), awaited, notes: Vec::new() })
     }
 
     /// Runs one phase to its end.

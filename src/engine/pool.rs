@@ -7,7 +7,8 @@ use super::inbox::{Delivery, Inbox, Source};
 use super::telemetry::Telemetry;
 use super::tls::Tls;
 use crate::api::answer::{Answer, AnswerOptions, Step};
-use crate::record::{Failure, Outcome};
+use crate::record::trace::{Reader, Trace};
+use crate::record::{Failure, Outcome, Phase};
 use crate::time::{MS, Tick};
 
 /// What a connection is doing.
@@ -48,8 +49,16 @@ pub struct Connection {
     pub ended: Tick,
     /// Requests carried.
     pub requests: u64,
-    /// The response counts as over once output has come: enough to know that the server answers.
-    pub first_output_suffices: bool,
+    /// The response counts as over so long after its first output: enough to know that the server answers.
+    pub suffices_after_ns: Option<u64>,
+    /// How long the TCP connection took to open.
+    pub connect_ns: u64,
+    /// Something came while it was idle: it is about to be closed.
+    leaving: bool,
+    /// When the response before the present one ended.
+    idle_since: Tick,
+    /// What of the present response has been told.
+    reader: Reader,
 }
 
 impl Connection {
@@ -68,8 +77,10 @@ impl Connection {
         self.tls.as_ref().is_some_and(|tls| tls.awaits_tunnel())
     }
 
-    /// Makes ready for the response of a request of `lane`.
-    pub fn begin(&mut self, lane: u32, now: Tick) {
+    /// Makes ready for the response of a request of `lane`; `request` names it where it is told of.
+    pub fn begin(&mut self, lane: u32, request: (Phase, u64), now: Tick) {
+        self.reader = Reader::new(request);
+        self.idle_since = self.ended;
         self.state = State::Busy { lane };
         self.answer.start();
         self.receipts = Receipts::default();
@@ -97,8 +108,11 @@ pub struct Pool {
     /// Last in, first out: the most recently used connection is the one least likely to have been closed.
     idle: Vec<u32>,
     options: AnswerOptions,
-    /// Connections whose peer closed them right after their first response without having said so.
+    trace: Option<Trace>,
+    /// Connections whose peer closed them right after a response without having said so.
     silent_closes: u64,
+    /// Responses on connections that had carried one before.
+    answered_again: u64,
     /// Responses that ended with the connection left open, as far as the response said.
     kept_open: u64,
     pub opened: u64,
@@ -108,13 +122,15 @@ pub struct Pool {
 const SILENT_CLOSE_NS: u64 = 100 * MS;
 
 impl Pool {
-    pub fn new(options: AnswerOptions) -> Pool {
+    pub fn new(options: AnswerOptions, trace: Option<Trace>) -> Pool {
         Pool {
             slots: Vec::new(),
             free: Vec::new(),
             idle: Vec::new(),
             options,
+            trace,
             silent_closes: 0,
+            answered_again: 0,
             kept_open: 0,
             opened: 0,
         }
@@ -130,6 +146,7 @@ impl Pool {
         connection.fd = Some(fd);
         connection.state = state;
         connection.requests = 0;
+        connection.leaving = false;
         self.opened += 1;
         Ok(slot)
     }
@@ -145,7 +162,11 @@ impl Pool {
             last_active: Tick(0),
             ended: Tick(0),
             requests: 0,
-            first_output_suffices: false,
+            suffices_after_ns: None,
+            connect_ns: 0,
+            leaving: false,
+            idle_since: Tick(0),
+            reader: Reader::default(),
         });
         self.slots.len() as u32 - 1
     }
@@ -171,6 +192,7 @@ impl Pool {
     /// Keeps a connection for the next request.
     pub fn put_back(&mut self, slot: u32) {
         self.kept_open += 1;
+        self.answered_again += u64::from(self.slots[slot as usize].requests > 1);
         self.add_idle(slot);
     }
 
@@ -180,14 +202,24 @@ impl Pool {
         self.idle.push(slot);
     }
 
-    /// Whether most kept connections were closed by the peer at once (llama.cpp does, while announcing keep-alive).
+    /// Whether most kept connections were closed by the peer at once (llama.cpp does, while announcing keep-alive). One
+    /// that answers again and again on a connection closes it for another reason.
     pub fn server_closes_silently(&self) -> bool {
-        self.silent_closes >= 3 && self.silent_closes * 2 > self.kept_open
+        self.silent_closes >= 3 && self.silent_closes * 2 > self.kept_open && self.silent_closes > self.answered_again
     }
 
-    /// Notes that a reused connection turned out to be dead before any byte of a response came.
-    pub fn note_dead_reuse(&mut self) {
-        self.silent_closes += 1;
+    /// Notes that a reused connection turned out to be dead when a request was written at this instant.
+    pub fn note_dead_reuse(&mut self, slot: u32, written: Tick) {
+        let connection = &self.slots[slot as usize];
+        let silent = connection.answer.seen.received_bytes == 0;
+        self.silent_closes += u64::from(silent && connection.is_habit(written, connection.idle_since));
+    }
+
+    /// Tells what has come of a response that is over and has not been told: half a line.
+    pub fn tell_rest(&mut self, slot: u32) {
+        if let Some(trace) = &self.trace {
+            self.slots[slot as usize].tell(true, trace);
+        }
     }
 
     /// Closes a connection and frees its slot; what still arrives for it is dropped.
@@ -224,7 +256,11 @@ impl Pool {
         let lane = match connection.state {
             State::Busy { lane } | State::Handshake { lane } => lane,
             State::Idle => {
-                if connection.requests > 0 && (reaped.ns_since(connection.ended) as u64) < SILENT_CLOSE_NS {
+                // Bytes say something; under TLS they may be no more than its goodbye.
+                let silent = connection.tls.is_some() || !matches!(delivery, Delivery::Bytes { .. });
+                // Its close may be reaped in the same turn as what it said.
+                let first = !std::mem::replace(&mut connection.leaving, true);
+                if first && silent && connection.requests > 0 && connection.is_habit(reaped, connection.ended) {
                     self.silent_closes += 1;
                 }
                 return Delivered::Dead(source.slot);
@@ -236,7 +272,11 @@ impl Pool {
             }
             State::Free => return Delivered::Nothing,
         };
-        if connection.take(delivery, reaped, clock, telemetry) { Delivered::Wake(lane) } else { Delivered::Nothing }
+        let over = connection.take(delivery, reaped, clock, telemetry);
+        if let Some(trace) = &self.trace {
+            connection.tell(over, trace);
+        }
+        if over { Delivered::Wake(lane) } else { Delivered::Nothing }
     }
 }
 
@@ -291,7 +331,7 @@ impl Connection {
             }
         };
         match step {
-            Step::More if self.first_output_suffices && self.answer.seen.first_token.is_some() => {
+            Step::More if self.has_shown_enough() => {
                 self.finish(false, self.last_active);
                 true
             }
@@ -302,6 +342,24 @@ impl Connection {
                 true
             }
         }
+    }
+
+    fn has_shown_enough(&self) -> bool {
+        let Some((after_ns, first)) = self.suffices_after_ns.zip(self.answer.seen.first_token) else { return false };
+        self.last_active.ns_since(first) >= after_ns as i64
+    }
+
+    /// Tells what a delivery has brought.
+    fn tell(&mut self, over: bool, trace: &Trace) {
+        if matches!(self.state, State::Busy { .. } | State::Finished { .. }) {
+            let seen = &self.answer.seen;
+            self.reader.read(seen.status, &seen.raw, over, self.last_active, trace);
+        }
+    }
+
+    /// Whether a close at `at` comes so soon after the end of a response that it is the server's habit.
+    fn is_habit(&self, at: Tick, ended: Tick) -> bool {
+        (at.ns_since(ended).max(0) as u64) < SILENT_CLOSE_NS
     }
 
     /// The arrival of one read: the kernel's stamp, else the reaping instant; the receive lag is noted.

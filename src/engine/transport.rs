@@ -10,6 +10,7 @@ use std::task::Poll;
 
 use monoio::net::UnixStream;
 
+use super::awaiting::Awaited;
 use super::core::{Core, Wait, Worker};
 use super::inbox::Inbox;
 use super::inbox::socket::{Connecting, connect_tcp, connect_unix, send, take_error};
@@ -42,8 +43,9 @@ const PER_SOURCE: u64 = 12_000;
 /// Opens a connection for `lane`; the addresses of the target are tried in order.
 pub async fn open(worker: &Worker, lane: u32) -> Result<Opened, NotOpened> {
     let plan = &worker.setup.plan;
-    let deadline = worker.now().plus_ns(plan.timeouts.connect_ns);
-    worker.wait(lane, Wait::Connect(deadline));
+    let began = worker.now();
+    worker.wait(lane, Wait::Connect(began.plus_ns(plan.timeouts.connect_ns)));
+    worker.awaits(Awaited::Connection);
     let socket = match &plan.target.transport {
         Transport::Tcp(addresses) => connect_any(worker, lane, addresses).await?,
         Transport::Unix(path) => match connect_unix(path) {
@@ -54,14 +56,17 @@ pub async fn open(worker: &Worker, lane: u32) -> Result<Opened, NotOpened> {
     let connected = worker.now();
     let opened = add(worker, lane, socket, connected).await;
     worker.wait(lane, Wait::Nothing);
+    if let Ok(opened) = &opened {
+        let connect_ns = connected.ns_since(began).max(0) as u64;
+        worker.core.borrow_mut().pool.slots[opened.slot as usize].connect_ns = connect_ns;
+    }
     opened
 }
 
 async fn connect_any(worker: &Worker, lane: u32, addresses: &[SocketAddr]) -> Result<OwnedFd, NotOpened> {
     let mut last = NotOpened { failure: Failure::Connect, text: "the target has no address".to_string() };
     for address in addresses {
-        let source = source_address(&worker.setup.plan.source_addresses, &worker.setup.connections, *address);
-        let made = match connect_tcp(*address, source) {
+        let made = match start_tcp(&worker.setup.plan.source_addresses, &worker.setup.connections, *address) {
             Ok(connecting) => finish_connecting(worker, lane, connecting).await,
             Err(error) => Err(refused(&error, &address.to_string())),
         };
@@ -74,12 +79,25 @@ async fn connect_any(worker: &Worker, lane: u32, addresses: &[SocketAddr]) -> Re
     Err(last)
 }
 
-/// The local address for the next connection: one given with `--source-address`, in turn; on loopback 127.0.0.x by
-/// itself once one address has used half of its ports.
-pub(super) fn source_address(given: &[IpAddr], opened: &AtomicU64, to: SocketAddr) -> Option<IpAddr> {
+/// Starts the next connection from its local address: those given with `--source-address` in turn, and past one that
+/// has no free port.
+pub(super) fn start_tcp(given: &[IpAddr], opened: &AtomicU64, to: SocketAddr) -> io::Result<Connecting> {
     let number = opened.fetch_add(1, Ordering::Relaxed);
+    let mut started = connect_tcp(to, source_address(given, number, to));
+    for next in 1..given.len() as u64 {
+        if !started.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EADDRNOTAVAIL)) {
+            break;
+        }
+        started = connect_tcp(to, source_address(given, number + next, to));
+    }
+    started
+}
+
+/// The local address of the connection with this number: one of those given; on loopback 127.0.0.x by itself once one
+/// address has used half of its ports.
+fn source_address(given: &[IpAddr], number: u64, to: SocketAddr) -> Option<IpAddr> {
     if !given.is_empty() {
-        return Some(given[(number / PER_SOURCE) as usize % given.len()]);
+        return Some(given[(number % given.len() as u64) as usize]);
     }
     let turn = number / PER_SOURCE % 200;
     let on_loopback = to.is_ipv4() && to.ip().is_loopback();
@@ -128,8 +146,14 @@ async fn add(worker: &Worker, lane: u32, socket: OwnedFd, connected: Tick) -> Re
     };
     let mut tls = Tls::new(config, &worker.setup.plan.target.host).map_err(|text| failed(Failure::Tls, text))?;
     match worker.setup.plan.target.tunnel_request() {
-        Some(request) => tls = tls.behind_proxy(request),
-        None => tls.encrypt(&[]).map_err(|text| failed(Failure::Tls, text))?,
+        Some(request) => {
+            worker.awaits(Awaited::Tunnel);
+            tls = tls.behind_proxy(request);
+        }
+        None => {
+            worker.awaits(Awaited::TlsHandshake);
+            tls.encrypt(&[]).map_err(|text| failed(Failure::Tls, text))?;
+        }
     }
     let slot = {
         let core = &mut *worker.core.borrow_mut();
@@ -293,4 +317,34 @@ async fn writable_unless(
         Poll::Pending
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_addresses_are_used_in_turn() {
+        let to = SocketAddr::from(([127, 0, 0, 1], 80));
+        let given: Vec<IpAddr> = ["127.0.0.5", "127.0.0.6"].map(|text| text.parse().unwrap()).to_vec();
+        let used: Vec<IpAddr> = (0..4).filter_map(|number| source_address(&given, number, to)).collect();
+        assert_eq!(used, [given[0], given[1], given[0], given[1]]);
+        assert_eq!(source_address(&[], 5, to), None);
+        assert_eq!(source_address(&[], PER_SOURCE, to), Some(IpAddr::from([127, 0, 0, 2])));
+        assert_eq!(source_address(&[], PER_SOURCE, SocketAddr::from(([10, 0, 0, 1], 80))), None);
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_named() {
+        let to = SocketAddr::from(([127, 0, 0, 1], 80));
+        // Kept for documentation: no machine has it.
+        let foreign = IpAddr::from([192, 0, 2, 1]);
+        let error = start_tcp(&[foreign], &AtomicU64::new(0), to).unwrap_err();
+        let text = refused(&error, "127.0.0.1:80").text;
+        assert!(
+            text.contains("192.0.2.1 is not an address of this machine") && text.contains("--source-address"),
+            "{text}"
+        );
+        assert!(!text.contains("free local port"), "{text}");
+    }
 }

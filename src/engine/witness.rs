@@ -16,12 +16,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::ClientConfig;
 
 use super::clock::Clock;
+use super::exchange::body;
 use super::inbox::socket::receive;
 use super::tls;
+use super::unasked::is_unasked;
 use super::worker::answer_options;
 use crate::api::answer::{Answer, Step};
 use crate::plan::{Plan, WitnessPlan};
-use crate::record::{Block, Failure, Outcome, Parcel, Phase, RequestRecord, TokenSource};
+use crate::record::trace::{Excerpt, Reader, Trace, What};
+use crate::record::{Block, Failure, Outcome, Parcel, Phase, RequestRecord, Span, TokenSource};
 use crate::time::{MS, S, Tick};
 use crate::workload::Workload;
 
@@ -47,12 +50,13 @@ const TURN_NS: u64 = 20 * MS;
 const BUFFER_LEN: usize = 64 * 1024;
 
 impl Witness {
-    /// Starts the thread. Its records go to `parcels`, each as soon as it is complete.
+    /// Starts the thread. Its records go to `parcels`, each as soon as it is complete; `trace` takes what happens to them.
     pub fn start(
         asked: WitnessPlan,
         plan: Arc<Plan>,
         workload: Arc<Workload>,
         parcels: Sender<Parcel>,
+        trace: Option<Trace>,
     ) -> Result<Witness, String> {
         let config = plan.target.tls.as_ref().map(tls::config).transpose()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -63,7 +67,7 @@ impl Witness {
                 core_affinity::set_for_current(core_affinity::CoreId { id: core });
             }
             let clock = Clock::new();
-            let shared = Shared { plan, workload, config, clock, parcels, opened: AtomicU64::new(0) };
+            let shared = Shared { plan, workload, config, clock, parcels, trace, opened: AtomicU64::new(0) };
             watch(&shared, asked.connections, &raised);
         };
         let thread = std::thread::Builder::new().name("witness".to_string()).spawn(run);
@@ -87,7 +91,17 @@ struct Shared {
     config: Option<Arc<ClientConfig>>,
     clock: Clock,
     parcels: Sender<Parcel>,
+    trace: Option<Trace>,
     opened: AtomicU64,
+}
+
+impl Shared {
+    /// Tells what happens to a request, where anybody listens.
+    fn tell(&self, index: u64, at: Tick, what: impl FnOnce() -> What) {
+        if let Some(trace) = &self.trace {
+            trace.tell(at, (Phase::Witness, index), what());
+        }
+    }
 }
 
 fn watch(shared: &Shared, connections: u32, stop: &AtomicBool) {
@@ -154,6 +168,8 @@ fn begin(shared: &Shared, line: &mut Line, index: u64) {
             Ok(()) => {
                 let now = shared.clock.now();
                 (line.record.write_end, line.last_active, line.stage) = (Some(now), now, Stage::Waiting);
+                line.reader = Reader::new((Phase::Witness, index));
+                shared.tell(index, now, || What::Sent(Excerpt::of(body(&line.wire))));
                 return;
             }
             Err(_) if line.may_try_again() => {}
@@ -191,7 +207,15 @@ fn take(shared: &Shared, line: &mut Line, buffer: &mut [u8]) {
             Step::Done { reuse: false }
         }
     };
+    if let Some(trace) = &shared.trace {
+        let seen = &line.answer.seen;
+        line.reader.read(seen.status, &seen.raw, step != Step::More, line.last_active, trace);
+    }
     if let Step::Done { reuse } = step {
+        let written = line.record.write_start.unwrap_or(reaped);
+        if is_unasked(&line.answer, written, !reuse, 0) && line.may_try_again() {
+            return again(shared, line);
+        }
         let ended = if line.answer.outcome() == Outcome::Ok { line.last_active } else { reaped };
         end(shared, line, ended, reuse);
     }
@@ -200,6 +224,7 @@ fn take(shared: &Shared, line: &mut Line, buffer: &mut [u8]) {
 /// The server had closed the connection while it was idle: the same request goes out on a fresh one.
 fn again(shared: &Shared, line: &mut Line) {
     let (index, due) = (line.record.index, line.record.due);
+    shared.tell(index, shared.clock.now(), || What::Again);
     begin(shared, line, index);
     line.record.due = due;
     line.record.retried = true;
@@ -252,9 +277,14 @@ fn keep(shared: &Shared, line: &Line, end: Tick) {
         text: block.keep_bytes(&seen.text),
         reasoning: block.keep_bytes(&seen.reasoning),
         error: block.keep_bytes(seen.error.as_bytes()),
-        raw: block.keep_bytes(&seen.raw),
+        raw: if shared.plan.keeps_raw() { block.keep_bytes(&seen.raw) } else { Span::default() },
         ..line.record.clone()
     };
+    shared.tell(record.index, end, || What::Ended {
+        outcome: record.outcome,
+        status: record.status,
+        error: seen.error.clone(),
+    });
     block.records.push(record);
     // Without a collector there is nobody to tell: the run is over.
     let _ = shared.parcels.send(Parcel::Block(block));

@@ -18,7 +18,7 @@ use super::pump::{open_ahead, run_lanes};
 use super::telemetry::Telemetry;
 use crate::api::answer::AnswerOptions;
 use crate::plan::{Load, Plan, Save};
-use crate::record::{Block, WorkerReport};
+use crate::record::{Block, Phase, WorkerReport};
 use crate::rig;
 use crate::time::Tick;
 
@@ -127,7 +127,7 @@ impl Host {
         let (nowhere, _) = crossbeam_channel::unbounded();
         let idle = PhaseState::new(PhasePlan::none(nowhere.clone()), &setup, Tick(0), number, count);
         let outbox = Outbox::new(number, nowhere, links.empties.clone());
-        let pool = Pool::new(answer_options(&setup.plan));
+        let pool = Pool::new(answer_options(&setup.plan), setup.trace.clone());
         let core = RefCell::new(Core::new(Clock::new(), inbox, pool, outbox, idle));
         let worker = Rc::new(Worker { core, setup, number, count });
         Ok(Host { runtime, worker, core_number: None, notes, opened_before: 0, shortages_before: 0 })
@@ -141,7 +141,11 @@ impl Host {
             core.start_phase(PhaseState::new(plan, &worker.setup, Tick(u64::MAX), worker.number, worker.count));
         }
         let lanes = worker.lane_share();
-        let ahead = !worker.setup.plan.cold && !matches!(worker.core.borrow().phase.plan.load, Load::Open { .. });
+        let ahead = {
+            let phase = &worker.core.borrow().phase.plan;
+            // The connection test's one lane opens its own: a connection that does not come is waited for once.
+            !worker.setup.plan.cold && phase.phase != Phase::Preflight && !matches!(phase.load, Load::Open { .. })
+        };
         if ahead {
             self.runtime.block_on(open_ahead(worker.clone(), lanes))?;
         }

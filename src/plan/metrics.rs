@@ -40,7 +40,7 @@ pub(super) fn page(
 
 /// The target of a URL. The rules of `--url` hold but for the endpoint, which this is none of.
 fn target(url: &str, spec: &Spec) -> Result<Target, PlanError> {
-    let wrong = |what: String| PlanError::value("--server-metrics", format!("'{url}' {what}"));
+    let wrong = |what: String| PlanError::value("--server-metrics", format!("'{}' {what}", masked_url(url)));
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return Err(wrong(
             "is no URL: write http://host:port/metrics, or /path for a page of the server itself".into(),

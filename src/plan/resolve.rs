@@ -12,6 +12,7 @@ use super::{HubFiles, LocalPlan, api, data, endpoint, export, folder, local, met
 use super::{root_folder, suffix_of_run};
 use crate::api::endpoint::Api;
 use crate::api::query_template::QueryTemplate;
+use crate::spec::secrets::Secrets;
 use crate::spec::{Spec, mask, masked_url};
 use crate::workload::Recipe;
 use crate::workload::trace::Trace;
@@ -180,6 +181,7 @@ impl Base<'_> {
             exports: export::scan(spec.csv.as_deref(), &spec.export, Some(spec.save))?,
             visualizer: visual::plan(spec, &self.model, &self.facts.started)?,
             arguments_json: self.arguments(load, number),
+            secrets: Secrets { all: spec.secrets(), bodies: spec.body_secrets() },
         })
     }
 
@@ -209,7 +211,9 @@ fn target(spec: &Spec, api: Api) -> Result<Endpoint, PlanError> {
     let tls = TlsPlan { ca_file: spec.cacert.clone(), insecure: spec.insecure };
     let mut found = endpoint(url, api, tls).map_err(|error| match error {
         PlanError::Url { url, what } => {
-            PlanError::Url { url: mask(&url, &spec.secrets()), what: mask(&what, &spec.secrets()) }
+            // What is wrong may quote the URL, or a part of it.
+            let (shown, secrets) = (masked_url(&url), spec.secrets());
+            PlanError::Url { what: mask(&what.replace(&url, &shown), &secrets), url: mask(&shown, &secrets) }
         }
         other => other,
     })?;

@@ -22,6 +22,9 @@ pub fn cores(
             format!("has core {wrong}, which this process may not use (allowed: {})", list.join(",")),
         ));
     }
+    if let Some(twice) = spec.cores.iter().enumerate().find(|(place, core)| spec.cores[..*place].contains(core)) {
+        return Err(PlanError::value("--cores", format!("has core {} twice; list each core once", twice.1)));
+    }
     if let Some(wrong) = spec.workers.filter(|workers| !(1..=MAX_WORKERS).contains(workers)) {
         return Err(PlanError::value("--workers", format!("must be between 1 and {MAX_WORKERS}, not {wrong}")));
     }
@@ -94,6 +97,7 @@ mod tests {
         let error =
             |spec: &Spec, notes: &mut Vec<String>| cores(spec, &[0, 1], None, false, notes).unwrap_err().to_string();
         assert!(error(&Spec { cores: vec![9], ..Spec::default() }, &mut notes).contains("allowed: 0,1"));
+        assert!(error(&Spec { cores: vec![0, 1, 0], ..Spec::default() }, &mut notes).contains("core 0 twice"));
         assert!(error(&Spec { workers: Some(0), ..Spec::default() }, &mut notes).contains("--workers"));
     }
 }

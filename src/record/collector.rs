@@ -17,7 +17,7 @@ use super::facts::RunEnd;
 use super::finding::Finding;
 use super::live::{Live, Meter, Snapshot};
 use super::store::{RunStart, StoreError, Writer};
-use super::{Block, Parcel, Phase, RequestRecord, trace};
+use super::{Block, Parcel, Phase, RequestRecord};
 use crate::workload::Workload;
 
 /// Time between two commits at most, and between two refreshes of the live quantiles.
@@ -33,8 +33,6 @@ pub struct CollectorSettings {
     pub start: RunStart,
     /// A [`Notice::Progress`] every so many measured requests; 0 never.
     pub log_every: u64,
-    /// Tell every request with all that came back.
-    pub trace: bool,
     /// Takes what the collector has to say, on the collector's thread. It should return soon.
     pub notify: Box<dyn FnMut(Notice<'_>) + Send>,
 }
@@ -42,8 +40,6 @@ pub struct CollectorSettings {
 /// What a collector says while the run goes on.
 #[derive(Debug)]
 pub enum Notice<'a> {
-    /// One line of what was sent and received.
-    Trace(&'a str),
     /// Another `log_every` requests have ended.
     Progress(&'a Snapshot),
     /// The database can no longer be written; said once.
@@ -85,7 +81,6 @@ impl Collector {
             meter: Meter::default(),
             workload,
             log_every: settings.log_every,
-            trace: settings.trace,
             notify: settings.notify,
             error: None,
             rows: 0,
@@ -126,7 +121,6 @@ struct Keeper {
     meter: Meter,
     workload: Arc<Workload>,
     log_every: u64,
-    trace: bool,
     notify: Box<dyn FnMut(Notice<'_>) + Send>,
     error: Option<StoreError>,
     rows: u64,
@@ -164,9 +158,6 @@ impl Keeper {
         match parcel {
             Parcel::Block(mut block) => {
                 self.count(&block);
-                if self.trace {
-                    self.tell(&block);
-                }
                 self.store_block(&block);
                 block.clear();
                 // The worker may have ended already; then the block is simply dropped.
@@ -192,15 +183,6 @@ impl Keeper {
                 fresh = true;
             }
             (self.notify)(Notice::Progress(&self.live.snapshot()));
-        }
-    }
-
-    fn tell(&mut self, block: &Block) {
-        for record in &block.records {
-            let body = body_of(&self.workload, block, record);
-            for line in trace::lines(record, block, &body) {
-                (self.notify)(Notice::Trace(&line));
-            }
         }
     }
 

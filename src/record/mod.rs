@@ -97,6 +97,10 @@ pub struct RequestRecord {
     pub raw: Span,
 }
 
+/// Stands between the answers of one request with several choices, in the stored text and in the stored reasoning: the
+/// record separator of ASCII, which no model writes.
+pub const CHOICES_APART: u8 = 0x1e;
+
 /// A range of one of a block's arenas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {

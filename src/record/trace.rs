@@ -1,39 +1,157 @@
-//! Requests and responses as text, for `--debug`: what was sent, and every line that came back.
+//! Requests and responses as they pass, for `--debug`: told by whoever carries them, written by a thread of its own.
+//!
+//! Telling never waits. When the reader falls behind, what does not fit is dropped and counted.
 
-use super::{Block, Outcome, Phase, RequestRecord};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Longest piece shown of one body or line, bytes.
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::{Outcome, Phase};
+use crate::time::Tick;
+
+/// Longest piece kept of one body or line, bytes.
 const SHOWN_BYTES: usize = 4096;
+/// Most lines that wait for their reader.
+const CAPACITY: usize = 16_384;
 
-/// The lines that tell of one finished request, whose JSON body was `body`.
-pub fn lines(record: &RequestRecord, block: &Block, body: &[u8]) -> Vec<String> {
-    let phase = match record.phase {
+/// Something that happened to a request.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub at: Tick,
+    pub phase: Phase,
+    pub index: u64,
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// No connection stood ready: one is being opened.
+    Connecting,
+    /// The request is with the kernel; its body.
+    Sent(Excerpt),
+    /// The head of the answer, of this status, has come.
+    Answered(u16),
+    /// A line of the answer's body.
+    Received(Excerpt),
+    /// The reused connection was dead: the request is sent again on a fresh one.
+    Again,
+    Ended {
+        outcome: Outcome,
+        status: u16,
+        error: String,
+    },
+}
+
+/// The beginning of a text, and how long all of it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excerpt {
+    beginning: Vec<u8>,
+    bytes: usize,
+}
+
+impl Excerpt {
+    /// Keeps what is shown of `bytes`.
+    pub fn of(bytes: &[u8]) -> Excerpt {
+        Excerpt { beginning: bytes[..bytes.len().min(SHOWN_BYTES)].to_vec(), bytes: bytes.len() }
+    }
+
+    fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.beginning);
+        if self.bytes == self.beginning.len() { text.into_owned() } else { format!("{text}... ({} bytes)", self.bytes) }
+    }
+}
+
+/// Where to tell it.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    lines: Sender<Told>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The other end.
+#[derive(Debug)]
+pub struct Listener {
+    pub lines: Receiver<Told>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// Both ends. The listener's channel closes when the last [`Trace`] is gone.
+pub fn channel() -> (Trace, Listener) {
+    let (sender, lines) = bounded(CAPACITY);
+    let dropped = Arc::new(AtomicU64::new(0));
+    (Trace { lines: sender, dropped: dropped.clone() }, Listener { lines, dropped })
+}
+
+impl Trace {
+    /// Tells what happened to a request.
+    pub fn tell(&self, at: Tick, (phase, index): (Phase, u64), what: What) {
+        if self.lines.try_send(Told { at, phase, index, what }).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Listener {
+    /// Lines that were dropped since the last time this was asked.
+    pub fn take_dropped(&self) -> u64 {
+        self.dropped.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// The line that tells it.
+pub fn text(told: &Told) -> String {
+    let phase = match told.phase {
         Phase::Preflight => "connection test",
         Phase::Warmup => "warm-up",
         Phase::Measured => "request",
         Phase::Witness => "witness",
     };
-    let name = format!("{phase} {}", record.index);
-    let mut lines = vec![format!("{name} sent: {}", shown(body))];
-    let raw = record.raw.of(&block.bytes);
-    let events = raw.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    lines.extend(events.filter(|line| !line.is_empty()).map(|line| format!("{name} received: {}", shown(line))));
-    let error = record.error.of(&block.bytes);
-    lines.push(match record.outcome {
-        Outcome::Ok => format!("{name} ended: status {}, ok", record.status),
-        Outcome::Failed(failure) => {
-            format!("{name} ended: status {}, {}: {}", record.status, failure.name(), shown(error))
+    let what = match &told.what {
+        What::Connecting => "opens a connection".to_string(),
+        What::Sent(body) => format!("sent: {}", body.text()),
+        What::Answered(status) => format!("is answered with status {status}"),
+        What::Received(line) => format!("received: {}", line.text()),
+        What::Again => "met a dead connection, and is sent again on a fresh one".to_string(),
+        What::Ended { outcome: Outcome::Ok, status, .. } => format!("ended: status {status}, ok"),
+        What::Ended { outcome: Outcome::Failed(failure), status, error } => {
+            format!("ended: status {status}, {}: {error}", failure.name())
         }
-        Outcome::Unfinished => format!("{name} ended: unfinished"),
-    });
-    lines
+        What::Ended { outcome: Outcome::Unfinished, .. } => "ended: unfinished".to_string(),
+    };
+    format!("{phase} {} {what}", told.index)
 }
 
-fn shown(bytes: &[u8]) -> String {
-    if bytes.len() <= SHOWN_BYTES {
-        return String::from_utf8_lossy(bytes).into_owned();
+/// How far the lines of one answer have been told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reader {
+    pub request: (Phase, u64),
+    head: bool,
+    bytes: usize,
+}
+
+impl Reader {
+    /// Of the answer to this request nothing has been told.
+    pub fn new(request: (Phase, u64)) -> Reader {
+        Reader { request, ..Reader::default() }
     }
-    format!("{}... ({} bytes)", String::from_utf8_lossy(&bytes[..SHOWN_BYTES]), bytes.len())
+
+    /// Tells what is new of an answer with this status (0: no head yet) and this body so far: whole lines, at its end
+    /// the last one too.
+    pub fn read(&mut self, status: u16, body: &[u8], over: bool, at: Tick, trace: &Trace) {
+        if status != 0 && !self.head {
+            self.head = true;
+            trace.tell(at, self.request, What::Answered(status));
+        }
+        let new = body.get(self.bytes..).unwrap_or_default();
+        let whole = if over { new.len() } else { new.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1) };
+        self.bytes += whole;
+        let lines = new[..whole].split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
+        for line in lines.filter(|line| !line.is_empty()) {
+            trace.tell(at, self.request, What::Received(Excerpt::of(line)));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -41,29 +159,44 @@ mod tests {
     use super::*;
     use crate::record::Failure;
 
+    fn texts(listener: &Listener) -> Vec<String> {
+        listener.lines.try_iter().map(|told| text(&told)).collect()
+    }
+
     #[test]
-    fn what_was_sent_and_every_line_that_came_are_told() {
-        let mut block = Block::new(0);
-        let raw = block.keep_bytes(b"data: {\"a\":1}\r\n\r\ndata: [DONE]\n\n");
-        let record = RequestRecord { index: 3, status: 200, outcome: Outcome::Ok, raw, ..RequestRecord::default() };
-        let told = lines(&record, &block, b"{\"model\":\"m\"}");
-        assert_eq!(
-            told,
-            [
-                "request 3 sent: {\"model\":\"m\"}",
-                "request 3 received: data: {\"a\":1}",
-                "request 3 received: data: [DONE]",
-                "request 3 ended: status 200, ok"
-            ]
-        );
+    fn lines_are_told_as_soon_as_they_are_whole() {
+        let (trace, listener) = channel();
+        let mut reader = Reader::new((Phase::Measured, 3));
+        let body = b"data: {\"a\":1}\r\n\r\ndata: [DONE]\n\nend";
+        reader.read(0, b"", false, Tick(1), &trace);
+        assert!(texts(&listener).is_empty());
+        reader.read(200, &body[..6], false, Tick(2), &trace);
+        assert_eq!(texts(&listener), ["request 3 is answered with status 200"]);
+        reader.read(200, &body[..20], false, Tick(3), &trace);
+        assert_eq!(texts(&listener), ["request 3 received: data: {\"a\":1}"]);
+        reader.read(200, body, true, Tick(4), &trace);
+        assert_eq!(texts(&listener), ["request 3 received: data: [DONE]", "request 3 received: end"]);
     }
 
     #[test]
     fn long_bodies_are_cut_and_failures_named() {
-        let block = Block::new(0);
+        let (trace, listener) = channel();
+        trace.tell(Tick(1), (Phase::Preflight, 0), What::Sent(Excerpt::of(&[b'x'; 5000])));
         let outcome = Outcome::Failed(Failure::Connect);
-        let told = lines(&RequestRecord { outcome, ..RequestRecord::default() }, &block, &[b'x'; 5000]);
-        assert!(told[0].ends_with("x... (5000 bytes)"), "{}", told[0]);
-        assert_eq!(told[1], "request 0 ended: status 0, connect: ");
+        trace.tell(Tick(2), (Phase::Preflight, 0), What::Ended { outcome, status: 0, error: "refused".to_string() });
+        let told = texts(&listener);
+        assert!(told[0].starts_with("connection test 0 sent: xx") && told[0].ends_with("x... (5000 bytes)"));
+        assert_eq!(told[1], "connection test 0 ended: status 0, connect: refused");
+    }
+
+    #[test]
+    fn telling_never_waits() {
+        let (trace, listener) = channel();
+        for _ in 0..CAPACITY + 7 {
+            trace.tell(Tick(1), (Phase::Measured, 0), What::Again);
+        }
+        assert_eq!((listener.take_dropped(), listener.take_dropped()), (7, 0));
+        drop(trace);
+        assert_eq!(listener.lines.iter().count(), CAPACITY);
     }
 }

@@ -135,7 +135,7 @@ fn carry_out(plan: &Arc<Plan>, notes: &mut Vec<String>) -> Result<(Vec<Block>, V
     let workload = Workload::build(&plan.workload, &plan.target.authority, &plan.target.path);
     let workload = Arc::new(workload.map_err(|error| error.to_string())?);
     let (_keep, empties) = unbounded();
-    let mut engine = Engine::start(plan.clone(), workload, Arc::new(AtomicU8::new(0)), &empties)
+    let mut engine = Engine::start(plan.clone(), workload, Arc::new(AtomicU8::new(0)), None, &empties)
         .map_err(|error| error.to_string())?;
     let (parcels, received) = unbounded();
     let ended = engine.run(PhaseRequest {

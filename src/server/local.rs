@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::get::get;
+use super::get::{Waits, get};
 use super::launch::{self, HEALTH};
 use super::process::{self, Process};
 use crate::log::Log;
@@ -221,7 +221,7 @@ impl Shared {
 
 /// Servers without a health page list their models instead.
 fn is_ready(target: &Target) -> bool {
-    let ask = |path: &str| get(target, path, "", None, ANSWER_TIMEOUT).map(|reply| reply.status);
+    let ask = |path: &str| get(target, path, "", None, Waits::of(ANSWER_TIMEOUT)).map(|reply| reply.status);
     match ask(HEALTH) {
         Ok(200) => true,
         Ok(404) => ask(&target.models_path()) == Ok(200),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 
 use super::exposition::{self, write_labels};
-use super::get::get;
+use super::get::{Waits, get};
 use super::local::Processes;
 use super::names::{Scrape, is_known};
 use super::usage::{self, Gpus};
@@ -106,7 +106,7 @@ impl Page {
 
     /// Every sample of the page now.
     fn read(&self) -> Result<Vec<exposition::Sample>, String> {
-        let reply = get(&self.target, &self.target.path, &self.headers, self.tls.clone(), TIMEOUT)?;
+        let reply = get(&self.target, &self.target.path, &self.headers, self.tls.clone(), Waits::of(TIMEOUT))?;
         match reply.status {
             200 => {}
             404 => {

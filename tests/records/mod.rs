@@ -124,13 +124,8 @@ pub fn workload() -> Arc<Workload> {
 pub fn collect(database: &Path, start: RunStart, parcels: Vec<Parcel>) -> CollectorEnd {
     let (to_collector, parcels_in) = crossbeam_channel::unbounded();
     let (to_worker, _empties) = crossbeam_channel::unbounded();
-    let settings = CollectorSettings {
-        database: database.to_path_buf(),
-        start,
-        log_every: 0,
-        trace: false,
-        notify: Box::new(|_| {}),
-    };
+    let settings =
+        CollectorSettings { database: database.to_path_buf(), start, log_every: 0, notify: Box::new(|_| {}) };
     let collector = Collector::start(settings, parcels_in, to_worker, workload()).expect("the folder is writable");
     for parcel in parcels {
         to_collector.send(parcel).expect("the collector listens");

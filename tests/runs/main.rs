@@ -3,4 +3,5 @@
 mod conversations;
 mod faults;
 mod harness;
+mod manners;
 mod truth;

@@ -43,11 +43,12 @@ const CAPTURES: [Capture; 36] = [
     ok("llamacpp-chat-logprobs", CHAT, 7, 4, None, 29),
     ok("llamacpp-chat-long", CHAT, 303, 299, Some((31, 300)), 1904),
     ok("llamacpp-chat-max1", CHAT, 5, 1, Some((31, 1)), 1),
-    ok("llamacpp-chat-n2", CHAT, 15, 8, Some((31, 4)), 40),
+    // Texts of several choices have a separator between them.
+    ok("llamacpp-chat-n2", CHAT, 15, 8, Some((31, 4)), 41),
     ok("llamacpp-chat-nonstream", WHOLE_CHAT, 0, 1, Some((31, 8)), 51),
     ok("llamacpp-chat-nousage", CHAT, 11, 8, None, 39),
     ok("llamacpp-chat-usage", CHAT, 12, 8, Some((31, 8)), 58),
-    ok("llamacpp-cmpl-2prompts", COMPLETIONS, 10, 6, Some((2, 3)), 41),
+    ok("llamacpp-cmpl-2prompts", COMPLETIONS, 10, 6, Some((2, 3)), 42),
     ok("llamacpp-cmpl-nonstream", WHOLE_COMPLETIONS, 0, 1, Some((2, 8)), 36),
     ok("llamacpp-cmpl-usage", COMPLETIONS, 10, 8, Some((2, 8)), 53),
     // llama.cpp serves its only model under any name.
@@ -56,11 +57,11 @@ const CAPTURES: [Capture; 36] = [
     // Four events are empty: their tokens end within a character.
     ok("vllm-chat-long", CHAT, 303, 296, Some((31, 300)), 2081),
     ok("vllm-chat-max1", CHAT, 4, 1, Some((31, 1)), 5),
-    ok("vllm-chat-n2", CHAT, 12, 8, Some((31, 8)), 55),
+    ok("vllm-chat-n2", CHAT, 12, 8, Some((31, 8)), 56),
     ok("vllm-chat-nonstream", WHOLE_CHAT, 0, 1, Some((31, 8)), 56),
     ok("vllm-chat-nousage", CHAT, 10, 8, None, 43),
     ok("vllm-chat-usage", CHAT, 11, 8, Some((31, 8)), 55),
-    ok("vllm-cmpl-2prompts", COMPLETIONS, 8, 6, Some((4, 6)), 25),
+    ok("vllm-cmpl-2prompts", COMPLETIONS, 8, 6, Some((4, 6)), 26),
     ok("vllm-cmpl-nonstream", WHOLE_COMPLETIONS, 0, 1, Some((2, 8)), 44),
     ok("vllm-cmpl-usage", COMPLETIONS, 10, 8, Some((2, 8)), 65),
     // Four tokens in three deltas, and four in four: the words of the responses API wait for whole characters.

@@ -28,11 +28,21 @@ pub fn connect_tcp(to: SocketAddr, source: Option<IpAddr>) -> io::Result<Connect
         set_option(&fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
         let (address, length) = raw_address(SocketAddr::new(source, 0));
         // SAFETY: `address` is an initialised socket address of `length` bytes.
-        check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), length) })?;
+        let bound = check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), length) });
+        bound.map_err(|error| not_bound(error, source))?;
     }
     let (address, length) = raw_address(to);
     // SAFETY: as above.
     start(fd, |raw| unsafe { libc::connect(raw, (&raw const address).cast(), length) })
+}
+
+/// No port is looked for here, so an address that is not available is one that this machine does not have.
+fn not_bound(error: io::Error, source: IpAddr) -> io::Error {
+    let words = match error.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL) => format!("{source} is not an address of this machine"),
+        _ => error.to_string(),
+    };
+    io::Error::new(error.kind(), format!("cannot connect from {source}: {words} (--source-address)"))
 }
 
 /// Starts a connection to a Unix stream socket without blocking.

@@ -1,7 +1,6 @@
 //! One connection of the witness and the request it carries.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -11,10 +10,11 @@ use rustls::ClientConfig;
 
 use crate::api::answer::{Answer, Step};
 use crate::engine::clock::Clock;
-use crate::engine::inbox::socket::{Connecting, connect_tcp, connect_unix, receive, take_error};
+use crate::engine::inbox::socket::{Connecting, connect_unix, receive, take_error};
 use crate::engine::tls::Tls;
-use crate::engine::transport::source_address;
+use crate::engine::transport::start_tcp;
 use crate::plan::{Plan, Transport};
+use crate::record::trace::Reader;
 use crate::record::{Failure, Phase, RequestRecord};
 use crate::time::{MS, S, Tick};
 
@@ -35,6 +35,8 @@ pub(super) struct Line {
     /// As far as it is known; what the answer knows is added at the end.
     pub(super) record: RequestRecord,
     pub(super) wire: Vec<u8>,
+    /// What of the answer has been told.
+    pub(super) reader: Reader,
     /// When bytes last arrived, or the request was sent.
     pub(super) last_active: Tick,
 }
@@ -57,6 +59,7 @@ impl Line {
             answer,
             record: RequestRecord { lane: number, ..RequestRecord::default() },
             wire: Vec::new(),
+            reader: Reader::default(),
             last_active: Tick(0),
         }
     }
@@ -158,16 +161,13 @@ fn open(with: &Sockets<'_>) -> Result<OwnedFd, NotSent> {
         Transport::Tcp(addresses) => addresses,
     };
     for &address in addresses {
-        match connect_tcp(address, source(with, address)).map_err(failed).and_then(|socket| finish(socket, with)) {
+        let started = start_tcp(&with.plan.source_addresses, with.opened, address);
+        match started.map_err(failed).and_then(|socket| finish(socket, with)) {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }
     Err(last)
-}
-
-fn source(with: &Sockets<'_>, to: SocketAddr) -> Option<IpAddr> {
-    source_address(&with.plan.source_addresses, with.opened, to)
 }
 
 /// Waits until the socket is connected; from then on its calls wait themselves.

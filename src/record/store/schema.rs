@@ -152,7 +152,13 @@ SELECT
     FROM walk WHERE value IS NOT NULL AND nth > 1
   ) END AS inter_token_latencies,
   r.success AS success,
-  CASE WHEN r.text IS NOT NULL OR r.reasoning IS NOT NULL THEN
+  CASE WHEN instr(r.text, char(30)) OR instr(r.reasoning, char(30)) THEN
+    (SELECT json_group_array(CASE WHEN r.reasoning IS NULL
+       THEN json_object('role', 'assistant', 'content', choice.value)
+       ELSE json_object('role', 'assistant', 'content', choice.value, 'reasoning_content',
+         json_extract('[' || replace(json_quote(r.reasoning), '\\u001e', '\",\"') || ']', '$[' || choice.key || ']')) END)
+     FROM json_each('[' || replace(json_quote(r.text), '\\u001e', '\",\"') || ']') choice)
+  WHEN r.text IS NOT NULL OR r.reasoning IS NOT NULL THEN
     CASE WHEN r.reasoning IS NULL
       THEN json_array(json_object('role', 'assistant', 'content', r.text))
       ELSE json_array(json_object('role', 'assistant', 'content', r.text, 'reasoning_content', r.reasoning)) END

@@ -15,6 +15,8 @@ use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
 use crate::record::{Block, Outcome, Phase, RequestRecord, ServerSample, Span, WorkerReport};
 use crate::rig::calibration::Calibration;
+use crate::spec::mask;
+use crate::spec::secrets::Secrets;
 use crate::time::Tick;
 
 /// What is written before the first request.
@@ -26,6 +28,8 @@ pub struct RunStart {
     pub save: Save,
     /// The arguments as JSON, secrets masked.
     pub arguments_json: String,
+    /// What is masked in bodies and in errors.
+    pub secrets: Secrets,
     /// What is known of this machine, as JSON.
     pub rig_json: String,
     /// The calibration of this machine that fits it.
@@ -48,6 +52,7 @@ pub struct Writer {
     connection: Connection,
     path: PathBuf,
     save: Save,
+    secrets: Secrets,
     bodies: HashMap<BodyKey, i64>,
     /// Reused for each record's coded arrivals.
     coded: Vec<u8>,
@@ -72,7 +77,14 @@ impl Writer {
         let connection =
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| fail(e.to_string()))?;
         prepare(&connection, start).map_err(|e| fail(e.to_string()))?;
-        Ok(Writer { connection, path: path.to_path_buf(), save: start.save, bodies: HashMap::new(), coded: Vec::new() })
+        Ok(Writer {
+            connection,
+            path: path.to_path_buf(),
+            save: start.save,
+            secrets: start.secrets.clone(),
+            bodies: HashMap::new(),
+            coded: Vec::new(),
+        })
     }
 
     /// Opens a transaction; everything until [`Writer::commit`] appears at once or not at all.
@@ -109,14 +121,16 @@ impl Writer {
             let body_id = match self.save {
                 Save::Metrics => None,
                 Save::Text | Save::Full => Some(
-                    body_id(&self.connection, &mut self.bodies, &body(record))
+                    body_id(&self.connection, &mut self.bodies, &masked(body(record), &self.secrets.bodies))
                         .map_err(|e| StoreError::write(&self.path, e))?,
                 ),
             };
             self.coded.clear();
             arrivals::encode(record.due, record.arrivals.of(&block.arrivals), &mut self.coded);
-            add_request(&mut insert, record, block, &self.coded, body_id, self.save)
-                .map_err(|e| StoreError::write(&self.path, e))?;
+            // Servers quote what they refuse, the key too.
+            let error = masked(Cow::Borrowed(record.error.of(&block.bytes)), &self.secrets.all);
+            let kept = Kept { arrivals: &self.coded, error: &error, body_id, save: self.save };
+            add_request(&mut insert, record, block, &kept).map_err(|e| StoreError::write(&self.path, e))?;
         }
         Ok(())
     }
@@ -215,15 +229,31 @@ fn body_id(connection: &Connection, bodies: &mut HashMap<BodyKey, i64>, body: &[
     Ok(id)
 }
 
+/// `text` without the secrets, which stand in few texts.
+fn masked<'a>(text: Cow<'a, [u8]>, secrets: &[String]) -> Cow<'a, [u8]> {
+    let stands = |secret: &String| memchr::memmem::find(&text, secret.as_bytes()).is_some();
+    match secrets.iter().any(stands) {
+        true => Cow::Owned(mask(&String::from_utf8_lossy(&text), secrets).into_bytes()),
+        false => text,
+    }
+}
+
+/// What is stored of a request beside its record.
+struct Kept<'a> {
+    /// Coded.
+    arrivals: &'a [u8],
+    error: &'a [u8],
+    body_id: Option<i64>,
+    save: Save,
+}
+
 fn add_request(
     insert: &mut CachedStatement<'_>,
     record: &RequestRecord,
     block: &Block,
-    coded: &[u8],
-    body_id: Option<i64>,
-    save: Save,
+    kept: &Kept<'_>,
 ) -> rusqlite::Result<()> {
-    let keeps_text = save != Save::Metrics;
+    let keeps_text = kept.save != Save::Metrics;
     let times = record.server_times.unwrap_or_default();
     let text_of = |span: Span| (span.len > 0).then(|| String::from_utf8_lossy(span.of(&block.bytes)));
     insert.execute(params![
@@ -262,12 +292,12 @@ fn add_request(
         record.receive_lag_sum_ns as i64,
         record.receive_lag_max_ns as i64,
         record.received_bytes as i64,
-        text_of(record.error),
-        (!coded.is_empty()).then_some(coded),
-        body_id,
+        (!kept.error.is_empty()).then(|| String::from_utf8_lossy(kept.error)),
+        (!kept.arrivals.is_empty()).then_some(kept.arrivals),
+        kept.body_id,
         if keeps_text { text_of(record.text) } else { None },
         if keeps_text { text_of(record.reasoning) } else { None },
-        (save == Save::Full && record.raw.len > 0).then(|| record.raw.of(&block.bytes)),
+        (kept.save == Save::Full && record.raw.len > 0).then(|| record.raw.of(&block.bytes)),
         record.arrivals.len,
         record.outcome == Outcome::Ok,
         record.conversation.map(|number| number as i64),

@@ -1,0 +1,75 @@
+//! Several answers to one request (`n` above 1): their texts are kept apart.
+
+use crate::record::CHOICES_APART;
+
+/// More choices than this are not told apart: nobody asks for them, and a number in an answer is not to be trusted.
+const MOST: usize = 128;
+
+/// A piece of one choice's answer.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Piece {
+    pub choice: u32,
+    pub text: String,
+    pub reasoning: String,
+}
+
+/// The texts of one choice, UTF-8.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Texts {
+    pub text: Vec<u8>,
+    pub reasoning: Vec<u8>,
+}
+
+/// The texts of all choices but the first, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Others(Vec<Texts>);
+
+impl Others {
+    /// The texts of a choice, counted from 0; `None` for the first, which stands elsewhere, and for absurd ones.
+    pub fn of(&mut self, choice: u32) -> Option<&mut Texts> {
+        let place = (choice as usize).checked_sub(1).filter(|place| *place < MOST)?;
+        if self.0.len() <= place {
+            self.0.resize_with(place + 1, Texts::default);
+        }
+        self.0.get_mut(place)
+    }
+
+    /// Appends them to those of the first choice, each behind a separator.
+    pub fn join(&mut self, text: &mut Vec<u8>, reasoning: &mut Vec<u8>) {
+        let reasoned = !reasoning.is_empty() || self.0.iter().any(|other| !other.reasoning.is_empty());
+        for other in self.0.drain(..) {
+            text.push(CHOICES_APART);
+            text.extend_from_slice(&other.text);
+            if reasoned {
+                reasoning.push(CHOICES_APART);
+                reasoning.extend_from_slice(&other.reasoning);
+            }
+        }
+    }
+}
+
+/// The text of the first choice.
+pub fn first(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == CHOICES_APART).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_joined_in_their_order() {
+        let mut others = Others::default();
+        assert!(others.of(0).is_none() && others.of(4_000_000_000).is_none());
+        for (choice, piece) in [(2, "c"), (1, "b"), (2, "C")] {
+            others.of(choice).unwrap().text.extend_from_slice(piece.as_bytes());
+        }
+        let (mut text, mut reasoning) = (b"a".to_vec(), Vec::new());
+        others.join(&mut text, &mut reasoning);
+        assert_eq!((text.as_slice(), reasoning.as_slice()), (&b"a\x1eb\x1ecC"[..], &b""[..]));
+        assert_eq!(first(&text), b"a");
+        others.of(1).unwrap().reasoning.push(b'r');
+        others.join(&mut text, &mut reasoning);
+        assert_eq!(reasoning, b"\x1er");
+    }
+}

@@ -1,0 +1,128 @@
+//! What of a bar fits into the terminal's width: a line that is broken leaves its halves behind when it is drawn again.
+
+use indicatif::ProgressStyle;
+
+/// What is counted beside a bar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    /// Of so many.
+    Requests(u64),
+    Bytes,
+    /// Time, of the whole of it.
+    Share,
+    /// So many so far, of nobody knows how many: there is no bar.
+    Endless(u64),
+}
+
+impl Counts {
+    fn template(self) -> &'static str {
+        match self {
+            Counts::Requests(_) => "{pos}/{len}",
+            Counts::Bytes => "{bytes}/{total_bytes} {bytes_per_sec}",
+            Counts::Share => "{percent}%",
+            Counts::Endless(_) => "{pos}",
+        }
+    }
+
+    /// Columns at most.
+    fn width(self) -> usize {
+        let digits = |number: u64| number.to_string().len();
+        match self {
+            Counts::Requests(total) => 2 * digits(total) + 1,
+            // As in 1023.99 MiB/1023.99 MiB 1023.99 MiB/s.
+            Counts::Bytes => 11 + 1 + 11 + 1 + 13,
+            Counts::Share => 4,
+            Counts::Endless(so_far) => digits(so_far),
+        }
+    }
+}
+
+const BAR: usize = 40;
+const SHORTEST_BAR: usize = 8;
+/// As in ` [00:00:12<1d 00:01:00]`.
+const TIMES: usize = 23;
+
+/// How a bar is laid out whose label and message have these lengths: with everything where there is room, else with a
+/// shorter bar, then without times, then without a bar.
+pub fn template(counts: &Counts, label: usize, message: usize, width: usize) -> String {
+    let text = counts.template();
+    let message_width = if message == 0 { 0 } else { message + 1 };
+    let words = label + 1 + counts.width() + message_width;
+    let (endless, message) = (matches!(counts, Counts::Endless(_)), if message == 0 { "" } else { " {msg}" });
+    // The last column stays free: some terminals go on to the next line when it is filled.
+    let has_room_for = |columns: usize| columns < width;
+    if endless {
+        let times = if has_room_for(words + TIMES) { " [{elapsed_precise}]" } else { "" };
+        return format!("{{prefix}} {text}{times}{}", if has_room_for(words) { message } else { "" });
+    }
+    let words = words + 2;
+    if has_room_for(words + BAR + TIMES) {
+        format!("{{prefix}}[{{bar:{BAR}}}] {text} [{{elapsed_precise}}<{{eta_precise}}]{message}")
+    } else if has_room_for(words + SHORTEST_BAR + TIMES) {
+        let bar = width - 1 - words - TIMES;
+        format!("{{prefix}}[{{bar:{bar}}}] {text} [{{elapsed_precise}}<{{eta_precise}}]{message}")
+    } else if has_room_for(words + SHORTEST_BAR) {
+        format!("{{prefix}}[{{bar:{}}}] {text}{message}", width - 1 - words)
+    } else if has_room_for(words) {
+        format!("{{prefix}} {text}{message}")
+    } else {
+        text.to_string()
+    }
+}
+
+/// The style of a template.
+pub fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}
+
+/// Lines broken between words where they are wider than a terminal of `width` columns; what follows stands in a little.
+/// Words that are wider than that are left to the terminal.
+pub fn wrapped(text: &str, width: usize) -> String {
+    const INDENT: usize = 4;
+    let mut out = String::with_capacity(text.len() + 16);
+    for line in text.split_inclusive('\n') {
+        let mut column = 0;
+        for word in line.split_inclusive(' ') {
+            let shown = word.trim_end().chars().count();
+            if column > INDENT && column + shown > width {
+                out.truncate(out.trim_end_matches(' ').len());
+                out.push('\n');
+                out.push_str(&" ".repeat(INDENT));
+                column = INDENT;
+            }
+            out.push_str(word);
+            column += word.chars().count();
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_dropped_as_the_terminal_gets_narrower() {
+        let message = "20 ok, 19.5 req/s".len();
+        let at = |width| template(&Counts::Requests(1000), "Processing".len(), message, width);
+        assert!(at(200).starts_with("{prefix}[{bar:40}] {pos}/{len} [{elapsed_precise}<{eta_precise}] {msg}"));
+        assert_eq!(at(80), "{prefix}[{bar:16}] {pos}/{len} [{elapsed_precise}<{eta_precise}] {msg}");
+        assert_eq!(at(60), "{prefix}[{bar:19}] {pos}/{len} {msg}");
+        assert_eq!(at(45), "{prefix} {pos}/{len} {msg}");
+        assert_eq!(at(20), "{pos}/{len}");
+        assert_eq!(template(&Counts::Endless(12), 10, 5, 80), "{prefix} {pos} [{elapsed_precise}] {msg}");
+        assert_eq!(template(&Counts::Endless(12), 10, 5, 30), "{prefix} {pos} {msg}");
+        assert_eq!(
+            template(&Counts::Share, 10, 0, 80),
+            "{prefix}[{bar:39}] {percent}% [{elapsed_precise}<{eta_precise}]"
+        );
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(wrapped("one two three\nfour\n", 9), "one two\n    three\nfour\n");
+        assert_eq!(wrapped("short\n", 80), "short\n");
+        let long = "x".repeat(30);
+        assert_eq!(wrapped(&format!("a {long} b\n"), 10), format!("a {long}\n    b\n"));
+    }
+}

@@ -1,0 +1,149 @@
+//! What of a call must not be shown, where it stands within something else: in JSON, in the front of a URL.
+
+use serde_json::Value;
+
+use super::MASK;
+
+/// Texts that must not be stored or shown; [`super::mask`] replaces them.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secrets {
+    /// Wherever they stand in what a server says.
+    pub all: Vec<String>,
+    /// Those that stand in the bodies of requests.
+    pub bodies: Vec<String>,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+/// Parts of the names of members whose values are secrets. `token` alone would also be `max_tokens`.
+const TELLING: [&str; 8] =
+    ["api_key", "apikey", "secret", "password", "passwd", "authorization", "credential", "private_key"];
+/// Whole names, and ends of names behind `_`. `eos_token` and its kind are no secrets: see [`is_secret_member`].
+const WHOLE: [&str; 3] = ["token", "auth", "access_key"];
+/// What a `..._token` gives access to, when it is one that does.
+const TOKENS: [&str; 9] = ["access", "api", "auth", "bearer", "hf", "id", "refresh", "session", "user"];
+
+/// Whether the value of a member of this name is a secret.
+pub fn is_secret_member(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    let token_of = name.strip_suffix("_token").map(|owner| owner.rsplit('_').next().unwrap_or(owner).to_string());
+    WHOLE.contains(&name.as_str())
+        || TELLING.iter().any(|part| name.contains(part))
+        || token_of.is_some_and(|owner| TOKENS.contains(&owner.as_str()))
+}
+
+/// The texts of all members with telling names in a JSON text; none when it is not JSON.
+pub fn in_json(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Ok(mut value) = serde_json::from_str(text) {
+        walk(&mut value, false, &mut |secret| found.extend(secret.as_str().map(str::to_string)));
+    }
+    found
+}
+
+/// A JSON text with the values of those members replaced; the text itself when there are none.
+pub fn masked_json(text: &str) -> String {
+    let Ok(mut value) = serde_json::from_str(text) else { return text.to_string() };
+    let mut any = false;
+    walk(&mut value, false, &mut |secret| {
+        *secret = Value::String(MASK.to_string());
+        any = true;
+    });
+    if any { value.to_string() } else { text.to_string() }
+}
+
+/// Hands every text and number that a telling name stands before to `take`.
+fn walk(value: &mut Value, secret: bool, take: &mut impl FnMut(&mut Value)) {
+    match value {
+        Value::Object(members) => {
+            members.iter_mut().for_each(|(name, member)| walk(member, secret || is_secret_member(name), take));
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(|element| walk(element, secret, take)),
+        Value::String(_) | Value::Number(_) if secret => take(value),
+        _ => {}
+    }
+}
+
+/// Where user and password stand in a URL, if they do.
+fn user_part(url: &str) -> Option<std::ops::Range<usize>> {
+    if url.starts_with("unix:") || url.starts_with("mock:") {
+        return None;
+    }
+    let start = url.find("//").map_or(0, |at| at + 2);
+    let rest = &url[start..];
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let length = rest[..end].rfind('@').or_else(|| {
+        // A slash that nobody has encoded may belong to the password: what stands before it is no host and port.
+        let (_, port) = rest[..end].split_once(':')?;
+        let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
+        let before_query = rest.find(['?', '#']).unwrap_or(rest.len());
+        rest[..before_query].rfind('@').filter(|_| !is_port)
+    })?;
+    Some(start..start + length)
+}
+
+/// A URL without its user and password.
+pub fn without_user(url: &str) -> String {
+    match user_part(url) {
+        Some(part) => format!("{}{MASK}{}", &url[..part.start], &url[part.end..]),
+        None => url.to_string(),
+    }
+}
+
+/// User and password of a URL together, and the password alone.
+pub fn of_user(url: &str) -> Vec<String> {
+    let Some(user) = user_part(url).map(|part| &url[part]) else { return Vec::new() };
+    let password = user.split_once(':').map(|(_, password)| password.to_string());
+    std::iter::once(user.to_string()).chain(password).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_secrets_are_told_from_names_of_counts() {
+        for name in
+            ["api_key", "API-Key", "x_api_key", "token", "access_token", "hf-token", "secret", "Password", "auth"]
+        {
+            assert!(is_secret_member(name), "{name}");
+        }
+        for name in ["max_tokens", "eos_token", "stop_token_ids", "tokens", "key", "author", "logprobs"] {
+            assert!(!is_secret_member(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn members_of_json_are_masked_wherever_they_stand() {
+        let text = r#"{"max_tokens":5,"a":[{"api_key":"SECRET"}],"auth":{"user":"me","pin":1234}}"#;
+        assert_eq!(in_json(text), ["SECRET", "me"]);
+        let masked: Value = serde_json::from_str(&masked_json(text)).unwrap();
+        let expected = serde_json::json!({
+            "max_tokens": 5, "a": [{"api_key": MASK}], "auth": {"user": MASK, "pin": MASK}
+        });
+        assert_eq!(masked, expected);
+        assert_eq!(masked_json(r#"{ "x": 1 }"#), r#"{ "x": 1 }"#);
+        assert_eq!(masked_json("{"), "{");
+    }
+
+    #[test]
+    fn users_of_urls_are_masked() {
+        for (url, masked) in [
+            ("http://user:PASSW0RD@h:1/v1", "http://****@h:1/v1"),
+            ("user:pw@h/v1", "****@h/v1"),
+            ("http://u:a/b@h/v1?x=a@b", "http://****@h/v1?x=a@b"),
+            ("http://h/v1?mail=a@b", "http://h/v1?mail=a@b"),
+            ("http://h/@x/v1", "http://h/@x/v1"),
+            ("http://h:80/@x/v1", "http://h:80/@x/v1"),
+            ("unix:/run/a@b.sock:/v1", "unix:/run/a@b.sock:/v1"),
+            ("mock:?tokens=3", "mock:?tokens=3"),
+        ] {
+            assert_eq!(without_user(url), masked);
+        }
+        assert_eq!(of_user("http://user:PASSW0RD@h"), ["user:PASSW0RD", "PASSW0RD"]);
+    }
+}

@@ -1,0 +1,153 @@
+//! Servers with manners of their own: what they send unasked, how they begin well and end badly, several answers at once.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use super::harness::{mock, perf, perf_until, spec};
+use ringmark::spec::Spec;
+
+/// A server on a free port; `serve` has each connection on a thread of its own.
+fn server(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = serve.clone();
+            thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+/// Reads one request; false at the end of the connection, or when nothing comes in time.
+fn request(stream: &mut BufReader<TcpStream>) -> bool {
+    let (mut line, mut length) = (String::new(), 0);
+    loop {
+        line.clear();
+        match stream.read_line(&mut line) {
+            Ok(read) if read > 0 => {}
+            _ => return false,
+        }
+        if let Some(number) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = number.trim().parse().unwrap();
+        }
+        if line == "\r\n" {
+            return stream.read_exact(&mut vec![0; length]).is_ok();
+        }
+    }
+}
+
+fn answer(stream: &mut BufReader<TcpStream>, body: &str) {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {}\r\n\r\n", body.len());
+    let _ = stream.get_mut().write_all(format!("{head}{body}").as_bytes());
+}
+
+const GOOD: &str =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+fn load(address: SocketAddr) -> Spec {
+    let url = Some(format!("http://{address}/v1/chat/completions"));
+    Spec { url, model: Some("m".to_string()), number: vec![40], parallel: vec![1], ..Spec::default() }
+}
+
+#[test]
+fn the_connection_test_judges_as_the_run_does() {
+    for (fault, class, words) in
+        [("error", "in_stream_error", "the engine died"), ("clean_truncate", "truncated", "finish reason")]
+    {
+        let mock = mock(&format!("ttft=2ms&itl=1ms&tokens=6&fault={fault}"));
+        let text = perf_until(&spec(&mock), Default::default()).unwrap_err().to_string();
+        assert!(text.contains(class) && text.contains(words), "{fault}: {text}");
+    }
+}
+
+#[test]
+fn the_connection_test_cuts_what_a_server_says() {
+    let address = server(|stream| {
+        let mut stream = BufReader::new(stream);
+        while request(&mut stream) {
+            let body = "x ".repeat(10_000);
+            let head = format!("HTTP/1.1 400 Bad\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.get_mut().write_all(head.as_bytes());
+        }
+    });
+    let text = perf_until(&load(address), Default::default()).unwrap_err().to_string();
+    assert!(text.contains("status 400") && text.contains('…') && text.chars().count() < 600, "{text}");
+}
+
+#[test]
+fn a_timeout_of_an_idle_connection_is_no_answer() {
+    // Every second request of a connection meets a 408 that says nothing about it.
+    let address = server(|stream| {
+        let mut stream = BufReader::new(stream);
+        if request(&mut stream) {
+            answer(&mut stream, GOOD);
+            if request(&mut stream) {
+                let _ = stream.get_mut().write_all(TIMEOUT);
+            }
+        }
+    });
+    let ran = perf(&load(address));
+    ran.totals_add_up();
+    let counts = ran.summary.counts;
+    let retried = ran.measured.iter().filter(|kept| kept.record.retried).count() as u64;
+    // On a busy machine a few may come so late that they could be answers.
+    assert!(retried > counts.failed && counts.ok > 20, "{retried} {counts:?}");
+    let wrong = ran.measured.iter().filter(|kept| kept.record.outcome != ringmark::record::Outcome::Ok);
+    assert!(wrong.into_iter().all(|kept| kept.record.status == 408));
+}
+
+#[test]
+fn an_answer_on_a_fresh_connection_is_an_answer_even_a_408() {
+    let address = server(|stream| {
+        let mut stream = BufReader::new(stream);
+        if request(&mut stream) {
+            let _ = stream.get_mut().write_all(TIMEOUT);
+        }
+    });
+    let ran = perf(&Spec { number: vec![5], no_test_connection: true, ..load(address) });
+    ran.totals_add_up();
+    assert_eq!(ran.outcomes(), [("status", 5)]);
+    assert!(ran.measured.iter().all(|kept| !kept.record.retried));
+}
+
+#[test]
+fn a_server_that_ends_idle_connections_does_not_close_after_each_answer() {
+    let address = server(|stream| {
+        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let mut stream = BufReader::new(stream);
+        while request(&mut stream) {
+            answer(&mut stream, GOOD);
+        }
+        let _ = stream.get_mut().write_all(TIMEOUT);
+    });
+    let ran = perf(&Spec { rate: vec![40.0], open_loop: true, parallel: Vec::new(), ..load(address) });
+    ran.totals_add_up();
+    let untrue = ran.stored.findings.iter().find(|finding| finding.text.contains("after each answer"));
+    assert!(untrue.is_none(), "{untrue:?}");
+}
+
+#[test]
+fn several_answers_to_one_request_are_kept_apart() {
+    let event = |index: u32, text: &str| {
+        format!("data: {{\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
+    };
+    let end = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let pieces = [event(0, "a"), event(1, "A"), event(0, "b"), event(1, "B"), event(0, "c")];
+    let body = pieces.concat() + end;
+    let address = server(move |stream| {
+        let mut stream = BufReader::new(stream);
+        while request(&mut stream) {
+            answer(&mut stream, &body);
+        }
+    });
+    let ran = perf(&Spec { number: vec![3], n_choices: Some(2), ..load(address) });
+    ran.all_ok();
+    assert!(ran.measured.iter().all(|kept| kept.text == "abc\u{1e}AB" && kept.arrivals.len() == 5));
+    let sql = rusqlite::Connection::open(&ran.database).unwrap();
+    let messages: String = sql.query_row("SELECT response_messages FROM result LIMIT 1", [], |row| row.get(0)).unwrap();
+    assert_eq!(messages, r#"[{"role":"assistant","content":"abc"},{"role":"assistant","content":"AB"}]"#);
+}
