@@ -123,9 +123,8 @@ impl Rest {
     async fn rest(&self, worker: &Worker, woken: bool) -> io::Result<bool> {
         match self {
             Rest::Epoll(stream) => {
-                let core = &mut *worker.core.borrow_mut();
-                let next = core.next_look();
-                if let Inbox::Epoll(epoll) = &mut core.inbox {
+                let next = worker.core.borrow().next_look();
+                if let Inbox::Epoll(epoll) = &mut worker.core.borrow_mut().inbox {
                     epoll.wake_at(next)?;
                 }
                 readable(worker, stream).await?;
