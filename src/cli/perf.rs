@@ -21,6 +21,7 @@ const CLIENT: &str = "Client";
 /// Flags of `ringmark perf`.
 #[derive(Args, Debug)]
 #[command(mut_args(negative_numbers_are_values))]
+#[command(after_help = "What every figure means, with its formula: ringmark report --help")]
 pub struct PerfArgs {
     /// Model name sent with every request. Default: asked of the server's /v1/models
     #[arg(long, value_name = "NAME", help_heading = TARGET)]

@@ -5,6 +5,7 @@
 
 pub mod concurrency;
 pub mod difference;
+pub mod failure_texts;
 pub mod findings;
 pub mod gather;
 pub mod interval;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub use chart::escape;
 pub use parts::table as numbers_table;
-pub use words::word;
+pub use words::{DEFINITIONS, word};
 
 use super::language::Language;
 use super::{Measured, merge, repeats};

@@ -1,0 +1,59 @@
+//! The folders that a call made for its results, so that one which measured nothing leaves nothing behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What was not there before the call.
+pub struct Made {
+    root: PathBuf,
+    /// The innermost first.
+    folders: Vec<PathBuf>,
+}
+
+impl Made {
+    /// What will be new once `root` is made.
+    pub fn before(root: &Path) -> Made {
+        let missing = root.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        Made { root: root.to_path_buf(), folders: missing.map(Path::to_path_buf).collect() }
+    }
+
+    /// Removes the log and the new folders; those that hold anything else stay, and so does an older log.
+    pub fn remove(&self) {
+        if self.folders.is_empty() {
+            return;
+        }
+        let holds_more = fs::read_dir(&self.root).is_ok_and(|mut entries| {
+            entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != super::measure::LOG_FILE))
+        });
+        if !holds_more {
+            // What cannot be removed is only left over.
+            let _ = fs::remove_file(self.root.join(super::measure::LOG_FILE));
+            self.folders.iter().for_each(|folder| drop(fs::remove_dir(folder)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_new_and_empty_goes() {
+        let outputs = tempfile::tempdir().unwrap();
+        let root = outputs.path().join("20260101").join("mock");
+        let write = |name: &str| {
+            fs::create_dir_all(&root).unwrap();
+            fs::write(root.join(name), "x").unwrap();
+        };
+        let made = Made::before(&root);
+        write(super::super::measure::LOG_FILE);
+        Made::before(&root).remove();
+        assert!(root.exists(), "it was there before");
+        write("offline-run");
+        made.remove();
+        assert!(root.join(super::super::measure::LOG_FILE).exists(), "there is something else beside it");
+        fs::remove_file(root.join("offline-run")).unwrap();
+        made.remove();
+        assert!(outputs.path().exists() && !root.parent().unwrap().exists());
+    }
+}
