@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::measure::LOG_FILE;
+
 /// What was not there before the call.
 pub struct Made {
     root: PathBuf,
@@ -19,15 +21,11 @@ impl Made {
 
     /// Removes the log and the new folders; those that hold anything else stay, and so does an older log.
     pub fn remove(&self) {
-        if self.folders.is_empty() {
-            return;
-        }
-        let holds_more = fs::read_dir(&self.root).is_ok_and(|mut entries| {
-            entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != super::measure::LOG_FILE))
-        });
-        if !holds_more {
-            // What cannot be removed is only left over.
-            let _ = fs::remove_file(self.root.join(super::measure::LOG_FILE));
+        let Some(entries) = fs::read_dir(&self.root).ok().filter(|_| !self.folders.is_empty()) else { return };
+        let others = entries.flatten().filter(|entry| entry.file_name() != LOG_FILE);
+        // A folder goes only when it is empty. What cannot be removed stays.
+        if others.fold(true, |gone, entry| fs::remove_dir(entry.path()).is_ok() && gone) {
+            let _ = fs::remove_file(self.root.join(LOG_FILE));
             self.folders.iter().for_each(|folder| drop(fs::remove_dir(folder)));
         }
     }
@@ -46,12 +44,13 @@ mod tests {
             fs::write(root.join(name), "x").unwrap();
         };
         let made = Made::before(&root);
-        write(super::super::measure::LOG_FILE);
+        write(LOG_FILE);
         Made::before(&root).remove();
         assert!(root.exists(), "it was there before");
         write("offline-run");
+        fs::create_dir(root.join("empty")).unwrap();
         made.remove();
-        assert!(root.join(super::super::measure::LOG_FILE).exists(), "there is something else beside it");
+        assert!(root.join(LOG_FILE).exists(), "there is something else beside it");
         fs::remove_file(root.join("offline-run")).unwrap();
         made.remove();
         assert!(outputs.path().exists() && !root.parent().unwrap().exists());

@@ -10,8 +10,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-use super::progress::Bars;
 use super::made::Made;
+use super::progress::Bars;
 use super::{Early, calibration, fetch, files, interrupt, search, status, visual};
 use crate::engine::tls;
 use crate::log::Log;

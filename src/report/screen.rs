@@ -63,7 +63,8 @@ fn optional(value: Option<f64>) -> String {
 fn slo(s: &Summary) -> String {
     let Some(verdict) = &s.slo else { return String::new() };
     let row = |(criterion, value, met): &(Criterion, Option<f64>, bool)| {
-        let measured = value.map_or_else(|| "-".to_string(), |value| format!("{} {}", number(value), criterion.figure.unit()));
+        let measured =
+            value.map_or_else(|| "-".to_string(), |value| format!("{} {}", number(value), criterion.figure.unit()));
         vec![criterion.with_unit(), measured, if *met { "met" } else { "MISSED" }.to_string()]
     };
     let table = Table {
@@ -102,7 +103,8 @@ fn failures(s: &Summary, width: usize) -> String {
         let mut texts = failure.texts.iter().map(words);
         let first = texts.next().unwrap_or_default();
         rows.push(vec![failure.failure.name().to_string(), failure.count.to_string(), first]);
-        let others = (failure.others > 0 && !failure.texts.is_empty()).then(|| format!("and {} others", failure.others));
+        let others =
+            (failure.others > 0 && !failure.texts.is_empty()).then(|| format!("and {} others", failure.others));
         rows.extend(texts.chain(others).map(|text| vec![String::new(), String::new(), text]));
     }
     let table = Table {

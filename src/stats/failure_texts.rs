@@ -112,7 +112,9 @@ mod tests {
         ] {
             assert_eq!(pattern(one), pattern(other));
         }
-        for (one, other) in [("429: busy", "503: busy"), ("bad face", "bad cafe"), ("model a is busy", "model b is busy")] {
+        for (one, other) in
+            [("429: busy", "503: busy"), ("bad face", "bad cafe"), ("model a is busy", "model b is busy")]
+        {
             assert_ne!(pattern(one), pattern(other));
         }
     }
@@ -124,10 +126,8 @@ mod tests {
         texts.add("out of memory");
         texts.add("");
         assert_eq!(texts.count, 302);
-        let expected = [
-            ("request 0 was dropped (ids or numbers differ)".to_string(), 300),
-            ("out of memory".to_string(), 1),
-        ];
+        let expected =
+            [("request 0 was dropped (ids or numbers differ)".to_string(), 300), ("out of memory".to_string(), 1)];
         assert_eq!(texts.most_frequent(3), expected);
     }
 

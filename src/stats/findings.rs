@@ -200,7 +200,9 @@ fn offered_concurrency(s: &Summary) -> Option<Finding> {
     let cap = f64::from(s.facts.parallel?);
     // With few waves the time between the first and the last request sent is mostly their beginning.
     let steady = s.facts.ramp_ns == 0 && !s.facts.conversations.is_some_and(|conversations| conversations.thinks);
-    let enough = s.facts.mode == Mode::Closed && steady && s.counts.ok as f64 >= 4.0 * cap;
+    // Of a run that was killed, what was in flight is missing.
+    let stored = s.end.is_some();
+    let enough = s.facts.mode == Mode::Closed && steady && stored && s.counts.ok as f64 >= 4.0 * cap;
     let mean = s.concurrency.mean_while_sending?;
     (enough && mean < OFFERED_CONCURRENCY * cap).then(|| {
         Finding::caution(
