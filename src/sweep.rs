@@ -38,13 +38,17 @@ impl Swept {
             return None;
         }
         let name = |run: &Finished| load_name(&run.summary.facts, Language::En);
-        let partial: Vec<String> =
-            self.runs.iter().filter(|run| run.interrupted && !is_whole(&run.summary)).map(name).collect();
+        let cut_off = self.runs.iter().filter(|run| run.interrupted && !is_whole(&run.summary));
+        // One that was interrupted in its warm-up sent nothing.
+        let (partial, empty): (Vec<&Finished>, Vec<&Finished>) = cut_off.partition(|run| run.summary.counts.sent() > 0);
+        let partial = partial.into_iter().map(name).collect();
+        let missing = empty.into_iter().map(name).chain(self.left.iter().cloned()).collect();
         let all: Vec<String> = self.runs.iter().map(name).chain(self.left.iter().cloned()).collect();
         let mut out = "The sweep was interrupted.".to_string();
-        for (title, names) in [("Partial", &partial), ("Not measured", &self.left)] {
+        let groups: [(&str, Vec<String>); 2] = [("Partial", partial), ("Not measured", missing)];
+        for (title, names) in groups {
             if !names.is_empty() {
-                out.push_str(&format!(" {title}: {}.", listed(names, &all)));
+                out.push_str(&format!(" {title}: {}.", listed(&names, &all)));
             }
         }
         Some(out)

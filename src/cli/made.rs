@@ -22,9 +22,9 @@ impl Made {
     /// Removes the log and the new folders; those that hold anything else stay, and so does an older log.
     pub fn remove(&self) {
         let Some(entries) = fs::read_dir(&self.root).ok().filter(|_| !self.folders.is_empty()) else { return };
-        let others = entries.flatten().filter(|entry| entry.file_name() != LOG_FILE);
+        let mut others = entries.flatten().filter(|entry| entry.file_name() != LOG_FILE);
         // A folder goes only when it is empty. What cannot be removed stays.
-        if others.fold(true, |gone, entry| fs::remove_dir(entry.path()).is_ok() && gone) {
+        if others.all(|entry| fs::remove_dir(entry.path()).is_ok()) {
             let _ = fs::remove_file(self.root.join(LOG_FILE));
             self.folders.iter().for_each(|folder| drop(fs::remove_dir(folder)));
         }

@@ -39,9 +39,11 @@ const SWITCHES_WITHIN_NS: u64 = 100 * MS;
 /// Below this part of `--parallel` a closed loop did not offer what was asked.
 const OFFERED_CONCURRENCY: f64 = 0.95;
 
+type Check = fn(&Summary) -> Option<Finding>;
+
 /// Every finding about the figures of a run.
 pub fn of(summary: &Summary, workers: &[&WorkerReport]) -> Vec<Finding> {
-    let checks: [fn(&Summary) -> Option<Finding>; 19] = [
+    let checks: [Check; 19] = [
         totals,
         rows_lost,
         little,
@@ -158,17 +160,21 @@ fn rate_kept(s: &Summary) -> Option<Finding> {
     if (sent - offered).abs() <= RATE_TOLERANCE * offered {
         return None;
     }
-    let seen = format!("The schedule offered {offered:.2} requests/s, {sent:.2} went onto the wire");
-    let lost = outcome::never_on_the_wire(s);
     // More cores cannot mend what the server, or a limit of this process, refused.
-    Some(Finding::caution(
-        "rate",
-        if lost > 0 {
-            format!("{seen}: {} left without a connection. The table of failures says why.", outcome::were(lost))
-        } else {
-            format!("{seen}. Give more --workers or cores, or lower the rate.")
-        },
-    ))
+    let lost = outcome::never_on_the_wire(s);
+    let text = if lost > 0 {
+        format!(
+            "The schedule offered {offered:.2} requests/s, {sent:.2} went onto the wire: {} left without a \
+             connection. The table of failures says why.",
+            outcome::were(lost)
+        )
+    } else {
+        format!(
+            "The schedule offered {offered:.2} requests/s, {sent:.2} went onto the wire. Give more --workers or \
+             cores, or lower the rate."
+        )
+    };
+    Some(Finding::caution("rate", text))
 }
 
 fn growth(s: &Summary) -> Option<Finding> {
