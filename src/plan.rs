@@ -40,6 +40,7 @@ pub use folder::{root_folder, suffix_of_run};
 pub use hub::HubFiles;
 pub use local::{LocalKind, LocalPlan};
 pub use metrics::MetricsPage;
+pub use request::DEFAULT_MAX_TOKENS;
 pub use resolve::{RigFacts, resolve};
 pub use url::{Endpoint, endpoint};
 pub use visual::{LOCAL, Service, VisualPlan, service};

@@ -3,15 +3,17 @@
 //! always lead to the same search.
 //!
 //! Conditions are taken to hold up to some load and to fail above it: the load is doubled (or halved) until one that
-//! holds and one that fails are known, and their distance is halved from there. For the most or the least of a figure
-//! the load is doubled in the direction in which it gets better, and what lies around the best one is narrowed down.
+//! holds and one that fails are known, and their distance is halved from there. Where nothing fails but a figure that is
+//! to be at least something (`rps>=100`), and no lower load holds, more load may help: that is no failure yet. For the
+//! most or the least of a figure the load is doubled in the direction in which it gets better, and what lies around the
+//! best one is narrowed down.
 
 mod stored;
 
 pub use stored::{Stored, Told, told};
 
 use crate::plan::sla::{Aim, SearchPlan, Space};
-use crate::plan::slo::{Criterion, Figure};
+use crate::plan::slo::{Comparison, Criterion, Figure};
 use crate::stats::Summary;
 
 /// While doubling, a figure has to get better by this share, or the search has arrived on a plateau.
@@ -37,6 +39,8 @@ pub struct Probe {
     /// Requests of all runs.
     pub total: u64,
     pub succeeded: u64,
+    /// What the schedule came to, mean over the runs, where the load is a rate: short schedules differ from it by chance.
+    pub offered_per_s: Option<f64>,
     /// Why its figures do not count: failed requests, a void run. Empty when they do.
     pub trouble: Vec<String>,
     /// A figure for each of the aims' conditions, in their order, without repetition.
@@ -46,10 +50,12 @@ pub struct Probe {
 }
 
 /// A probe before one aim.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Judged {
     /// Every request succeeded, and every condition holds.
     pub holds: bool,
+    /// It does not, but only for figures that are to be at least something: more load may give them.
+    pub too_little: bool,
     /// The figure that is to be at its best, larger is better; `None` for conditions, and where it does not count.
     pub score: Option<f64>,
 }
@@ -98,7 +104,8 @@ pub fn so_far(plan: &SearchPlan, probes: &[Probe]) -> Vec<Selection> {
             Aim::Hold(_) => good.map(|probe| probe.value).reduce(f64::max),
             Aim::Best { .. } => best_of(Seen { probes, aim: index }),
         };
-        Selection { aim: aim.to_string(), value, reason: "not decided: the best load so far".to_string() }
+        let reason = if value.is_some() { "not decided: the best load so far" } else { "not decided" };
+        Selection { aim: aim.to_string(), value, reason: reason.to_string() }
     };
     plan.aims.iter().enumerate().map(of_aim).collect()
 }
@@ -125,6 +132,13 @@ impl Seen<'_> {
         Ok(self.judged(value)?.holds)
     }
 
+    /// The conditions hold, or lack nothing but more load.
+    fn bears_more(self, value: f64) -> Result<bool, Needed> {
+        let judged = self.judged(value)?;
+        let lower_holds = || self.probes.iter().any(|probe| probe.value < value && probe.judged[self.aim].holds);
+        Ok(judged.holds || (judged.too_little && !lower_holds()))
+    }
+
     /// Larger is better; a load whose figures do not count is worse than every other.
     fn score(self, value: f64) -> Result<f64, Needed> {
         Ok(self.judged(value)?.score.unwrap_or(f64::NEG_INFINITY))
@@ -133,14 +147,14 @@ impl Seen<'_> {
 
 /// The highest load at which the conditions hold.
 fn highest(space: &Space, seen: Seen<'_>) -> Result<Found, Needed> {
-    let (mut low, mut high) = if seen.holds(space.start)? {
+    let (mut low, mut high) = if seen.bears_more(space.start)? {
         let mut low = space.start;
         loop {
             if low >= space.upper {
-                return Ok((Some(low), "holds up to the upper bound".to_string()));
+                return at_the_top(space, seen, low);
             }
             let next = (low * 2.0).min(space.upper);
-            if !seen.holds(next)? {
+            if !seen.bears_more(next)? {
                 break (low, next);
             }
             low = next;
@@ -152,18 +166,21 @@ fn highest(space: &Space, seen: Seen<'_>) -> Result<Found, Needed> {
                 return Ok((None, format!("fails even at the lower bound, {}", space.lower)));
             }
             let next = space.half(high);
-            if seen.holds(next)? {
+            if seen.bears_more(next)? {
                 break (next, high);
             }
             high = next;
         }
     };
     while let Some(middle) = space.between(low, high, (low + high) / 2.0) {
-        if seen.holds(middle)? {
+        if seen.bears_more(middle)? {
             low = middle;
         } else {
             high = middle;
         }
+    }
+    if !seen.holds(low)? {
+        return Ok((None, format!("at {low} too little is reached, at {high} other conditions fail")));
     }
     let above = seen.probes.iter().find(|probe| probe.value > high && probe.judged[seen.aim].holds);
     let reason = match above {
@@ -171,6 +188,21 @@ fn highest(space: &Space, seen: Seen<'_>) -> Result<Found, Needed> {
         None => format!("holds here, fails at {high}"),
     };
     Ok((Some(low), reason))
+}
+
+/// Nothing spoke against more load up to the upper bound.
+fn at_the_top(space: &Space, seen: Seen<'_>, upper: f64) -> Result<Found, Needed> {
+    if seen.holds(upper)? {
+        return Ok((Some(upper), "holds up to the upper bound".to_string()));
+    }
+    // All loads from the start on gave too little: it may have lain past the best one already. One below it that holds
+    // makes a failure of the start, and the search goes on from there.
+    let mut below = space.start;
+    while below > space.lower {
+        below = space.half(below);
+        seen.holds(below)?;
+    }
+    Ok((None, "too little is reached at every load that was tried".to_string()))
 }
 
 /// The load at which the score is highest.
@@ -263,6 +295,7 @@ impl Probe {
             runs: runs.len(),
             total: runs.iter().map(|run| run.counts.scheduled).sum(),
             succeeded: runs.iter().map(|run| run.counts.ok).sum(),
+            offered_per_s: mean(runs.iter().map(|run| run.rates.offered_per_s)),
             trouble: runs.iter().enumerate().flat_map(|(index, run)| trouble(index + 1, run)).collect(),
             observed: Vec::new(),
             judged: Vec::new(),
@@ -270,8 +303,7 @@ impl Probe {
         for (name, figure) in plan.aims.iter().flat_map(figures) {
             if !probe.observed.iter().any(|observed| observed.name == name) {
                 let values: Vec<Option<f64>> = runs.iter().map(|run| figure.of(run)).collect();
-                let known: Option<Vec<f64>> = values.iter().copied().collect();
-                let mean = known.filter(|known| !known.is_empty()).map(|k| k.iter().sum::<f64>() / k.len() as f64);
+                let mean = mean(values.iter().copied());
                 probe.observed.push(Observed { name, values, mean });
             }
         }
@@ -281,13 +313,19 @@ impl Probe {
 
     /// A load that this machine cannot offer.
     pub fn refused(plan: &SearchPlan, value: f64, why: String) -> Probe {
-        let judged = vec![Judged { holds: false, score: None }; plan.aims.len()];
+        let judged = vec![Judged::default(); plan.aims.len()];
         Probe { trouble: vec![why], judged, ..Probe::of(plan, value, &[]) }
     }
 
     fn mean(&self, name: &str) -> Option<f64> {
         self.observed.iter().find(|observed| observed.name == name).and_then(|observed| observed.mean)
     }
+}
+
+/// `None` where a run lacks the figure.
+fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let known: Option<Vec<f64>> = values.collect();
+    known.filter(|known| !known.is_empty()).map(|known| known.iter().sum::<f64>() / known.len() as f64)
 }
 
 /// Why a run's figures do not count.
@@ -319,224 +357,17 @@ fn judge(aim: &Aim, probe: &Probe) -> Judged {
     match aim {
         Aim::Hold(criteria) => {
             let met = |c: &Criterion| probe.mean(&name_of(c)).is_some_and(|mean| c.comparison.holds(mean, c.bound));
-            Judged { holds: counts && criteria.iter().all(met), score: None }
+            let wants_more = |c: &&Criterion| matches!(c.comparison, Comparison::AtLeast | Comparison::Above);
+            let holds = counts && criteria.iter().all(met);
+            let too_little = counts && !holds && criteria.iter().filter(|c| !wants_more(c)).all(met);
+            Judged { holds, too_little, score: None }
         }
         Aim::Best { name, most, .. } => {
             let score = probe.mean(name).filter(|_| counts).map(|mean| if *most { mean } else { -mean });
-            Judged { holds: score.is_some(), score }
+            Judged { holds: score.is_some(), too_little: false, score }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::sla::{Sla, Variable};
-    use crate::spec::Spec;
-    use rand::{RngExt, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
-
-    /// What the server does at a load: every request succeeds, and the figures of the conditions by name.
-    type Server<'a> = &'a mut dyn FnMut(f64) -> (bool, Vec<(&'static str, f64)>);
-
-    struct Ended {
-        probed: Vec<f64>,
-        found: Vec<Selection>,
-    }
-
-    impl Ended {
-        fn values(&self) -> Vec<Option<f64>> {
-            self.found.iter().map(|selection| selection.value).collect()
-        }
-    }
-
-    fn plan(variable: Variable, params: &str, change: impl FnOnce(&mut Spec)) -> SearchPlan {
-        let sla = Sla {
-            sla_auto_tune: true,
-            sla_variable: Some(variable),
-            sla_params: vec![params.to_string()],
-            ..Sla::default()
-        };
-        let mut spec = Spec { sla, ..Spec::default() };
-        change(&mut spec);
-        SearchPlan::of(&spec).unwrap().unwrap()
-    }
-
-    /// Searches to the end. No load may be probed twice.
-    fn search(plan: &SearchPlan, server: Server<'_>) -> Ended {
-        let mut probes: Vec<Probe> = Vec::new();
-        loop {
-            match step(plan, &probes) {
-                Step::Done(found) => {
-                    return Ended { probed: probes.iter().map(|probe| probe.value).collect(), found };
-                }
-                Step::Probe(value) => {
-                    let space = &plan.space;
-                    assert!((space.lower..=space.upper).contains(&value), "{value} is out of bounds");
-                    assert!(probes.iter().all(|probe| probe.value != value), "{value} was probed already");
-                    assert!(probes.len() < 60, "it does not end");
-                    probes.push(probe(plan, value, server(value)));
-                }
-            }
-        }
-    }
-
-    fn probe(plan: &SearchPlan, value: f64, (ok, figures): (bool, Vec<(&str, f64)>)) -> Probe {
-        let observed = |(name, value): (&str, f64)| Observed {
-            name: name.to_string(),
-            values: vec![Some(value)],
-            mean: Some(value),
-        };
-        let trouble = if ok { Vec::new() } else { vec!["run 1: 1 of 2 requests succeeded".to_string()] };
-        let observed = figures.into_iter().map(observed).collect();
-        let mut probe = Probe { value, runs: 1, total: 2, succeeded: 2, trouble, observed, judged: Vec::new() };
-        probe.judged = plan.aims.iter().map(|aim| judge(aim, &probe)).collect();
-        probe
-    }
-
-    #[test]
-    fn the_highest_parallel_that_holds_is_found_exactly() {
-        for capacity in [1.0, 2.0, 3.0, 7.0, 8.0, 9.0, 100.0, 1000.0] {
-            for start in [1, 3, 8, 64, 5000] {
-                let plan = plan(Variable::Parallel, "p99_ttft<=2", |spec| spec.parallel = vec![start]);
-                let ended =
-                    search(&plan, &mut |value| (true, vec![("p99_ttft", if value <= capacity { 1.0 } else { 3.0 })]));
-                assert_eq!(ended.values(), [Some(capacity)], "from {start}: {:?}", ended.probed);
-                assert!(ended.found[0].reason.contains(&format!("fails at {}", capacity + 1.0)), "{:?}", ended.found);
-            }
-        }
-    }
-
-    #[test]
-    fn nothing_and_everything_end_at_the_bounds() {
-        let bounds = |spec: &mut Spec| {
-            (spec.sla.sla_lower_bound, spec.sla.sla_upper_bound) = (Some(3.0), Some(50.0));
-            spec.parallel = vec![10];
-        };
-        let plan = plan(Variable::Parallel, "p99_ttft<=2", bounds);
-        let ended = search(&plan, &mut |_| (true, vec![("p99_ttft", 9.0)]));
-        assert_eq!((ended.values(), ended.probed), (vec![None], vec![10.0, 5.0, 3.0]));
-        assert!(ended.found[0].reason.contains("lower bound, 3"));
-        let ended = search(&plan, &mut |_| (true, vec![("p99_ttft", 1.0)]));
-        assert_eq!((ended.values(), ended.probed), (vec![Some(50.0)], vec![10.0, 20.0, 40.0, 50.0]));
-        assert!(ended.found[0].reason.contains("upper bound"));
-    }
-
-    #[test]
-    fn equal_bounds_take_one_probe() {
-        for (params, ttft, found) in
-            [("p99_ttft<=2", 1.0, Some(8.0)), ("p99_ttft<=2", 3.0, None), ("p99_ttft=min", 3.0, Some(8.0))]
-        {
-            let bounds = |spec: &mut Spec| {
-                (spec.sla.sla_lower_bound, spec.sla.sla_upper_bound) = (Some(8.0), Some(8.0));
-            };
-            let plan = plan(Variable::Parallel, params, bounds);
-            let ended = search(&plan, &mut |_| (true, vec![("p99_ttft", ttft)]));
-            assert_eq!((ended.values(), ended.probed), (vec![found], vec![8.0]));
-        }
-    }
-
-    #[test]
-    fn rates_need_not_be_whole() {
-        for capacity in [0.13, 0.37, 1.0, 2.6, 47.3, 3141.0] {
-            for start in [0.5, 1.0, 10.0] {
-                let plan = plan(Variable::Rate, "p99_latency<=2", |spec| spec.rate = vec![start]);
-                let ended = search(&plan, &mut |value| {
-                    (true, vec![("p99_latency", if value <= capacity { 1.0 } else { 3.0 })])
-                });
-                let found = ended.values()[0].unwrap();
-                assert!(found <= capacity && found >= capacity * 0.97, "{capacity}: {:?}", ended.probed);
-                assert!(ended.probed.iter().all(|value| format!("{value}").len() <= 6), "{:?}", ended.probed);
-            }
-        }
-    }
-
-    #[test]
-    fn failed_requests_are_no_success() {
-        let plan = plan(Variable::Parallel, "p99_ttft<=2", |_| ());
-        let ended = search(&plan, &mut |value| (value <= 12.0, vec![("p99_ttft", 1.0)]));
-        assert_eq!(ended.values(), [Some(12.0)]);
-        let ended = search(&plan, &mut |_| (true, Vec::new()));
-        assert_eq!(ended.values(), [None], "a figure that is missing does not hold");
-    }
-
-    #[test]
-    fn conditions_of_a_group_hold_together_and_groups_are_searched_one_by_one() {
-        let mut server = |value: f64| (true, vec![("p99_ttft", value / 10.0), ("p99_tpot", value / 1000.0)]);
-        let both = plan(Variable::Parallel, r#"[{"p99_ttft": "<=2", "p99_tpot": "<=50ms"}]"#, |_| ());
-        assert_eq!(search(&both, &mut server).values(), [Some(20.0)]);
-        let each = plan(Variable::Parallel, r#"[{"p99_ttft": "<=2"}, {"p99_tpot": "<=50ms"}]"#, |_| ());
-        let ended = search(&each, &mut server);
-        assert_eq!(ended.values(), [Some(20.0), Some(50.0)]);
-        let impossible = plan(Variable::Parallel, "p99_ttft<=2 rps>=5", |_| ());
-        assert_eq!(search(&impossible, &mut server).values(), [None]);
-    }
-
-    #[test]
-    fn noise_moves_the_result_but_never_breaks_the_search() {
-        let mut rng = ChaCha8Rng::seed_from_u64(3);
-        for _ in 0..300 {
-            let plan = plan(Variable::Parallel, "p99_ttft<=2 | avg_ttft<=1.5", |spec| spec.parallel = vec![4]);
-            let mut noise = || rng.random_range(0.9..1.1);
-            let ended = search(&plan, &mut |value| {
-                (true, vec![("p99_ttft", value / 50.0 * noise()), ("avg_ttft", value / 50.0 * noise())])
-            });
-            for (value, around) in ended.values().into_iter().zip([100.0, 75.0]) {
-                let value = value.unwrap();
-                assert!((around * 0.85..around * 1.15).contains(&value), "{value}: {:?}", ended.probed);
-            }
-        }
-        // What makes no sense at all still ends.
-        for _ in 0..300 {
-            for params in ["p99_ttft<=2", "p99_ttft=min"] {
-                let plan = plan(Variable::Rate, params, |_| ());
-                search(&plan, &mut |_| (rng.random_bool(0.8), vec![("p99_ttft", rng.random_range(0.0..4.0))]));
-            }
-        }
-    }
-
-    #[test]
-    fn the_most_of_a_figure_is_found_at_its_peak_or_where_it_stops_to_rise() {
-        for peak in [1.0, 5.0, 24.0, 100.0, 700.0] {
-            for start in [1, 16, 1000] {
-                let plan = plan(Variable::Parallel, "tps=max", |spec| spec.parallel = vec![start]);
-                let ended = search(&plan, &mut |value| (true, vec![("tps", 1000.0 / (value / peak + peak / value))]));
-                let found = ended.values()[0].unwrap();
-                assert!((found / peak - 1.0).abs() <= 0.1, "{peak} from {start}: {found}, {:?}", ended.probed);
-            }
-        }
-        let plateau = plan(Variable::Parallel, r#"[{"tps": "max"}]"#, |_| ());
-        let ended = search(&plateau, &mut |value: f64| (true, vec![("tps", value.min(64.0))]));
-        assert_eq!(ended.values(), [Some(64.0)]);
-        assert!(ended.probed.iter().all(|value| *value <= 256.0), "{:?}", ended.probed);
-    }
-
-    #[test]
-    fn the_most_ends_at_the_bound_and_not_where_requests_fail() {
-        let bounded = plan(Variable::Parallel, "tps=max", |spec| spec.sla.sla_upper_bound = Some(100.0));
-        assert_eq!(search(&bounded, &mut |value| (true, vec![("tps", value)])).values(), [Some(100.0)]);
-        let found = search(&bounded, &mut |value| (value <= 20.0, vec![("tps", value)])).values()[0].unwrap();
-        assert!((18.0..=20.0).contains(&found), "{found}");
-        let from_above = plan(Variable::Parallel, "tps=max", |spec| spec.parallel = vec![512]);
-        let found = search(&from_above, &mut |value| (value <= 20.0, vec![("tps", value)])).values()[0].unwrap();
-        assert!((16.0..=20.0).contains(&found), "{found}");
-        assert_eq!(search(&bounded, &mut |_| (false, vec![("tps", 1.0)])).values(), [None]);
-    }
-
-    #[test]
-    fn the_least_of_a_time_is_at_the_lowest_load() {
-        let plan = plan(Variable::Rate, "avg_latency=min", |spec| spec.rate = vec![4.0]);
-        let ended = search(&plan, &mut |value| (true, vec![("avg_latency", 1.0 + value)]));
-        assert_eq!(ended.values(), [Some(0.1)], "{:?}", ended.probed);
-    }
-
-    #[test]
-    fn an_interrupted_search_says_what_it_knows() {
-        let holds = plan(Variable::Parallel, "p99_ttft<=2", |_| ());
-        let probes: Vec<Probe> = [(1.0, 1.0), (2.0, 1.5), (4.0, 3.0)]
-            .map(|(value, ttft)| probe(&holds, value, (true, vec![("p99_ttft", ttft)])))
-            .to_vec();
-        assert_eq!(so_far(&holds, &probes)[0].value, Some(2.0));
-        assert_eq!(so_far(&holds, &[])[0].value, None);
-    }
-}
+mod tests;

@@ -258,6 +258,7 @@ fn aiperf(lines: &str) {
         aiperf_fields(&line);
         let meta = &line["metadata"];
         assert!(meta["request_start_ns"].as_i64() < meta["request_ack_ns"].as_i64(), "{line}");
+        // On a busy machine all of an answer may come in one read.
         assert!(meta["request_ack_ns"].as_i64() <= meta["request_end_ns"].as_i64(), "{line}");
         assert_eq!(line["metrics"]["inter_chunk_latency"]["value"].as_array().unwrap().len(), 5);
         assert_eq!((&line["error"], &meta["was_cancelled"]), (&Value::Null, &Value::Bool(false)));

@@ -119,6 +119,36 @@ fn one_interrupt_drains_and_writes_everything() {
     }
 }
 
+/// A stopped client does not see what comes when; it must say how far its figures may be off.
+#[test]
+fn a_stopped_client_owns_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = ringmark(&["mock", "--port", "0", "ttft=20ms", "itl=20ms", "tokens=100"]).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let url = line.split_whitespace().last().unwrap();
+    let call = ["--url", url, "--number", "8", "--parallel", "8", "--workers", "1", "--name", "mock"];
+    let child = perf(folder.path(), &call).spawn().unwrap();
+    wait_for("the database", || database(folder.path()));
+    thread::sleep(Duration::from_millis(400));
+    kill_process(pid(&child), Signal::STOP).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    kill_process(pid(&child), Signal::CONT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+
+    let text = stdout(&output);
+    assert!(text.contains("of the gaps between tokens may be off by up to"), "{text}");
+    let path = database(folder.path()).unwrap().with_file_name("benchmark_summary.json");
+    let json: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let own = &json["Own error"];
+    assert!(own["Longest stall (ns)"].as_u64() >= Some(400_000_000), "{own}");
+    // The longest gap that was seen is the stop; the server never paused for longer than 20 ms.
+    let longest = own["Bounds"]["ITL (s)"]["max"][0].as_f64().unwrap();
+    assert!(longest < 0.2, "{own}");
+}
+
 #[test]
 fn a_second_interrupt_ends_at_once() {
     let folder = tempfile::tempdir().unwrap();

@@ -136,55 +136,6 @@ fn objectives_are_judged_with_goodput() {
     assert_eq!(json::summary(&missed)["SLO"]["met"], false);
 }
 
-/// A run of `count` requests whose tokens come `slower_ms` later.
-fn timed(folder: &Path, name: &str, slower_ms: u64, arguments: &str) -> ringmark::report::Measured {
-    let mut block = Block::new(0);
-    for index in 0..600 {
-        let wobble = index * 7 % 11;
-        push_ok(&mut block, index, index * 100, &[20 + wobble + slower_ms, 40 + wobble + slower_ms]);
-    }
-    let path = folder.join(name);
-    let mut start = start(closed(600, 1), Save::Text);
-    start.arguments_json = arguments.to_string();
-    collect(&path, start, vec![Parcel::Block(block), Parcel::Worker(Box::new(report(Phase::Measured)))]);
-    ringmark::report::measured(&path).unwrap()
-}
-
-#[test]
-fn a_comparison_says_what_surely_differs() {
-    use ringmark::report::compare::{Side, html, render};
-    let folder = tempfile::tempdir().unwrap();
-    let a = timed(folder.path(), "a.db", 0, r#"{"parallel":[1],"url":"http://a"}"#);
-    let b = timed(folder.path(), "b.db", 15, r#"{"parallel":[1],"url":"http://b"}"#);
-    assert!(ringmark::report::workload::differences(&a, &b).is_empty(), "the server may differ");
-    let side = |name: &str, runs| Side { name: name.to_string(), runs };
-    let runs = [side("a.db", vec![&a]), side("通义/b.db", vec![&b])];
-    for width in [80, 200] {
-        let text = render(&runs, width);
-        assert!(text.lines().all(|line| line.width() <= width), "{text}");
-        let row = |name: &str| text.lines().find(|line| line.contains(name)).unwrap().to_string();
-        assert!(row("P50 TTFT (s)").contains("worse") && row("P50 TTFT (s)").contains("+60.0"), "{text}");
-        assert!(row("P99 TPOT (s)").contains("no sure difference"), "{text}");
-        assert!(row("Average ITL (s)").contains("no sure difference"), "{text}");
-    }
-    let repeated = [side("a.db", vec![&a, &a]), side("b.db", vec![&b, &b])];
-    let text = render(&repeated, 120);
-    let row = text.lines().find(|line| line.contains("P50 TTFT (s)")).unwrap();
-    assert!(row.contains("0.015 .. 0.015") && row.contains("worse"), "two equal runs vary by nothing: {text}");
-    assert!(text.contains("Concurrency 1, 2 runs, ") && text.contains("Welch"), "{text}");
-    for language in [ringmark::spec::Language::En, ringmark::spec::Language::Zh] {
-        assert!(html(&runs, language).contains("class=\"bad\""));
-    }
-}
-
-#[test]
-fn different_workloads_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let a = timed(folder.path(), "a.db", 0, r#"{"parallel":[1],"max_tokens":[64],"save":"text"}"#);
-    let b = timed(folder.path(), "b.db", 0, r#"{"parallel":[8],"max_tokens":[64],"save":"full"}"#);
-    assert_eq!(ringmark::report::workload::differences(&a, &b), ["parallel 1 / 8"]);
-}
-
 #[test]
 fn shards_are_read_as_one_run() {
     use ringmark::record::facts::ClockPair;

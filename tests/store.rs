@@ -11,7 +11,7 @@ use ringmark::record::facts::RunEnd;
 use ringmark::record::finding::{Finding, Severity};
 use ringmark::record::store::reader::Detail;
 use ringmark::record::store::{Reader, StoreError, Writer};
-use ringmark::record::{Block, Failure, Finish, Outcome, Parcel, Phase, RequestRecord, TokenSource};
+use ringmark::record::{Block, Failure, Finish, Outcome, Parcel, Phase, RequestRecord, Stall, TokenSource};
 use ringmark::time::Tick;
 
 fn database() -> (tempfile::TempDir, PathBuf) {
@@ -125,9 +125,11 @@ fn files_from_before_conversations_are_read() {
     let (_folder, path) = database();
     let mut block = Block::new(0);
     push_ok(&mut block, 2, 10, &[50, 60, 70]);
-    collect(&path, start(closed(1, 1), Save::Text), vec![Parcel::Block(block)]);
+    let worker = Parcel::Worker(Box::new(report(Phase::Measured)));
+    collect(&path, start(closed(1, 1), Save::Text), vec![Parcel::Block(block), worker]);
     let old = rusqlite::Connection::open(&path).unwrap();
-    let of_then = "DROP VIEW result; ALTER TABLE request DROP COLUMN conversation; PRAGMA user_version = 1";
+    let of_then = "DROP VIEW result; ALTER TABLE request DROP COLUMN conversation; DROP TABLE stall;
+                   ALTER TABLE worker DROP COLUMN stalls; PRAGMA user_version = 1";
     old.execute_batch(of_then).unwrap();
     let found = |path: &Path| {
         let mut found = Vec::new();
@@ -136,9 +138,10 @@ fn files_from_before_conversations_are_read() {
         found
     };
     assert_eq!(found(&path), [(2, None)]);
-    old.execute_batch("PRAGMA user_version = 3").unwrap();
+    assert!(Reader::open(&path).unwrap().run().unwrap().workers.iter().all(|worker| worker.stalls.is_none()));
+    old.execute_batch("PRAGMA user_version = 4").unwrap();
     let error = Reader::open(&path).err().unwrap().to_string();
-    assert!(error.contains("has schema 3, this ringmark reads 2"), "{error}");
+    assert!(error.contains("has schema 4, this ringmark reads 3"), "{error}");
 }
 
 #[test]
@@ -148,6 +151,8 @@ fn the_run_comes_back_as_it_was() {
     for ns in [800, 1_500, 1_500, 2_000_000] {
         worker.receive_lag_ns.record(ns).unwrap();
     }
+    worker.sleep_ns.record(900_000).unwrap();
+    worker.stalls = Some(vec![Stall { begin: Tick(1_000), end: Tick(9_000_000) }]);
     let mut begin = start(closed(3, 2), Save::Text);
     begin.findings.push(Finding::note("fallback", "io_uring is not there"));
     let facts = begin.facts.clone();
@@ -161,6 +166,7 @@ fn the_run_comes_back_as_it_was() {
     assert_eq!(run.workers.len(), 1);
     assert!(run.workers[0].receive_lag_ns == worker.receive_lag_ns, "the histogram has changed");
     assert_eq!(run.workers[0].cpu_user_ns, worker.cpu_user_ns);
+    assert_eq!((run.workers[0].sleep_ns.len(), &run.workers[0].stalls), (1, &worker.stalls));
 }
 
 #[test]

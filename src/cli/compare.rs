@@ -6,16 +6,15 @@ use clap::Args;
 
 use super::measure::screen_width;
 use super::{Early, status, values};
-use crate::report::compare::{Side, html, render};
-use crate::report::repeats::are_repeats;
-use crate::report::{Measured, measured, workload};
+use crate::report::compare::{Comparison, Given, comparison, html, render};
+use crate::report::{Measured, measured};
 use crate::spec::Language;
 
 /// Flags of `ringmark compare`.
 #[derive(Args, Debug)]
 pub struct CompareArgs {
     /// Databases of runs (benchmark_data.db), or folders that hold them; each is compared with the first. Runs of one call
-    /// with one load (--repeat) count together
+    /// with one load (--repeat) count together. Folders of sweeps are compared load by load
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
     pub files: Vec<PathBuf>,
     /// Compare runs of different workloads all the same
@@ -32,50 +31,55 @@ pub struct CompareArgs {
 /// Prints the differences.
 pub fn show(args: &CompareArgs) -> Result<u8, Early> {
     let mistake = |text: String| Early::mistake(&text);
-    let mut files = Vec::new();
-    for path in &args.files {
-        files.extend(databases(path).map_err(mistake)?);
-    }
-    if files.len() < 2 {
+    let places: Vec<Vec<PathBuf>> =
+        args.files.iter().map(|path| databases(path)).collect::<Result<_, _>>().map_err(mistake)?;
+    if places.iter().map(Vec::len).sum::<usize>() < 2 {
         return Err(mistake(
             "there is only one run: give two or more databases, or folders that hold them".to_string(),
         ));
     }
     let read = |path: &PathBuf| measured(path).map_err(|error| mistake(error.to_string()));
-    let runs: Vec<Measured> = files.iter().map(read).collect::<Result<_, _>>()?;
-    let sides = sides(&runs, &files);
-    for side in sides.iter().skip(1) {
-        let differences = workload::differences(sides[0].runs[0], side.runs[0]);
-        if !differences.is_empty() && !args.force {
-            let (a, b, what) = (&sides[0].name, &side.name, differences.join("; "));
-            return Err(mistake(format!(
-                "{a} and {b} measured different workloads ({what}): compare runs of one workload, or add --force"
-            )));
-        }
-    }
-    print!("{}", render(&sides, screen_width()));
+    let runs: Vec<Measured> = places.iter().flatten().map(read).collect::<Result<_, _>>()?;
+    let comparison = comparison(&given(args, &places, &runs));
+    check(&comparison, args.force).map_err(mistake)?;
+    print!("{}", render(&comparison, screen_width()));
     if let Some(path) = &args.html {
-        std::fs::write(path, html(&sides, args.language))
+        std::fs::write(path, html(&comparison, args.language))
             .map_err(|error| mistake(format!("cannot write {}: {error}", path.display())))?;
         println!("HTML page: {}", path.display());
     }
     Ok(if runs.iter().any(|run| run.summary.is_void()) { status::VOID } else { status::DONE })
 }
 
-/// The repeats of one load together; where that leaves nothing to compare, every run by itself.
-fn sides<'a>(runs: &'a [Measured], files: &[PathBuf]) -> Vec<Side<'a>> {
-    let mut sides: Vec<Side<'a>> = Vec::new();
-    for (run, file) in runs.iter().zip(files) {
-        match sides.iter_mut().find(|side| are_repeats(&side.runs[0].summary, &run.summary)) {
-            Some(side) => side.runs.push(run),
-            None => sides.push(Side { name: file.display().to_string(), runs: vec![run] }),
-        }
+/// Each argument with its runs, which stand in `runs` one after the other.
+fn given<'a>(args: &CompareArgs, places: &[Vec<PathBuf>], runs: &'a [Measured]) -> Vec<Given<'a>> {
+    let mut runs = runs.iter();
+    let of = |(path, files): (&PathBuf, &Vec<PathBuf>)| Given {
+        runs: files.iter().cloned().zip(runs.by_ref()).collect(),
+        is_folder: path.is_dir(),
+    };
+    args.files.iter().zip(places).map(of).collect()
+}
+
+/// Whether there is anything to compare, and whether it may be compared.
+fn check(comparison: &Comparison<'_>, force: bool) -> Result<(), String> {
+    if comparison.loads.is_empty() {
+        let names: Vec<&str> = comparison.sides.iter().map(|side| side.name.as_str()).collect();
+        return Err(format!(
+            "{} have no load in common: compare runs of the same --parallel or --rate, or name single databases with \
+             --force",
+            names.join(" and ")
+        ));
     }
-    if sides.len() > 1 {
-        return sides;
+    match comparison.first_difference().filter(|_| !force) {
+        None => Ok(()),
+        Some((a, b, what)) => Err(format!(
+            "{} and {} measured different workloads ({}): compare runs of one workload, or add --force",
+            a.name,
+            b.name,
+            what.join("; ")
+        )),
     }
-    let alone = |(run, file): (&'a Measured, &PathBuf)| Side { name: file.display().to_string(), runs: vec![run] };
-    runs.iter().zip(files).map(alone).collect()
 }
 
 /// The file itself, or every database of a run below the folder, by name.

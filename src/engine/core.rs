@@ -138,6 +138,10 @@ pub struct Core {
 
 /// How often a worker looks at the stop flag, its clock and its block.
 const HOUSEKEEPING_NS: u64 = 20 * MS;
+/// A sleep never lasts longer. Bytes that lie together in a socket have one stamp, the last one's, and only a sleep
+/// whose length should have been known shows that they lay there for long: that the process was stopped, or its core
+/// taken away.
+const MOST_SLEEP_NS: u64 = MS;
 /// After an interrupt, requests in flight get this long at most.
 const INTERRUPT_DRAIN_NS: u64 = 5 * S;
 
@@ -180,9 +184,10 @@ impl Core {
     }
 
     /// When the pump has to look again though nothing arrives.
-    pub fn next_deadline(&self) -> Tick {
+    pub fn next_look(&self) -> Tick {
         let schedule = self.phase.open.as_ref().and_then(OpenSchedule::next_due);
-        [self.deadlines.next(), schedule].into_iter().flatten().fold(self.housekeeping_at, Tick::min)
+        let latest = self.clock.now().plus_ns(MOST_SLEEP_NS).min(self.housekeeping_at);
+        [self.deadlines.next(), schedule].into_iter().flatten().fold(latest, Tick::min)
     }
 
     fn reap(&mut self) -> io::Result<bool> {

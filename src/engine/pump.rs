@@ -123,8 +123,9 @@ impl Rest {
     async fn rest(&self, worker: &Worker, woken: bool) -> io::Result<bool> {
         match self {
             Rest::Epoll(stream) => {
-                let next = worker.core.borrow().next_deadline();
-                if let Inbox::Epoll(epoll) = &mut worker.core.borrow_mut().inbox {
+                let core = &mut *worker.core.borrow_mut();
+                let next = core.next_look();
+                if let Inbox::Epoll(epoll) = &mut core.inbox {
                     epoll.wake_at(next)?;
                 }
                 readable(worker, stream).await?;
@@ -137,7 +138,7 @@ impl Rest {
             Rest::Spin => Ok(false),
             Rest::Ring => {
                 let core = &mut *worker.core.borrow_mut();
-                let (now, next) = (core.clock.now(), core.next_deadline());
+                let (now, next) = (core.clock.now(), core.next_look());
                 if let Inbox::Ring(ring) = &mut core.inbox {
                     ring.sleep(now, next)?;
                 }

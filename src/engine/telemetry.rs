@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::record::{Phase, WorkerReport};
+use crate::record::{Phase, STALL_NS, Stall, WorkerReport};
 use crate::rig::usage::{Usage, thread_usage};
 use crate::time::{S, Tick};
 
@@ -10,6 +10,8 @@ use crate::time::{S, Tick};
 pub struct Telemetry {
     receive_lag_ns: Histogram<u64>,
     loop_gap_ns: Histogram<u64>,
+    sleep_ns: Histogram<u64>,
+    stalls: Option<Vec<Stall>>,
     reads: u64,
     started: Tick,
     usage: Usage,
@@ -21,6 +23,8 @@ pub struct Telemetry {
     pub unsent: u64,
 }
 
+/// A loop that stalls more often than this in one phase stalls all the time: its longest stall says enough.
+const MOST_STALLS: usize = 16_384;
 /// Lags are kept with two significant digits, up to this.
 const LARGEST_NS: u64 = 100 * S;
 
@@ -29,6 +33,8 @@ impl Telemetry {
         Telemetry {
             receive_lag_ns: histogram(),
             loop_gap_ns: histogram(),
+            sleep_ns: histogram(),
+            stalls: Some(Vec::new()),
             reads: 0,
             started: now,
             usage: thread_usage(),
@@ -51,14 +57,24 @@ impl Telemetry {
         self.reads += 1;
     }
 
-    /// The loop looks at its completions. `waited` when it had nothing to do before: that gap is no stall.
+    /// The loop looks at its completions. `waited` when it had nothing to do before: that gap is no stall, unless it
+    /// overslept.
     #[inline]
     pub fn look(&mut self, now: Tick, waited: bool) {
-        if let Some(last) = self.last_look.replace(now)
-            && !waited
-        {
-            self.loop_gap_ns.saturating_record(now.0.saturating_sub(last.0));
+        let Some(last) = self.last_look.replace(now) else { return };
+        let gap_ns = now.0.saturating_sub(last.0);
+        let stalled = gap_ns > STALL_NS;
+        let histogram = if waited && !stalled { &mut self.sleep_ns } else { &mut self.loop_gap_ns };
+        histogram.saturating_record(gap_ns);
+        if stalled {
+            self.keep_stall(Stall { begin: last, end: now });
         }
+    }
+
+    #[cold]
+    fn keep_stall(&mut self, stall: Stall) {
+        self.stalls = self.stalls.take().filter(|stalls| stalls.len() < MOST_STALLS);
+        self.stalls.iter_mut().for_each(|stalls| stalls.push(stall));
     }
 
     pub fn request_started(&mut self) {
@@ -79,6 +95,8 @@ impl Telemetry {
             core,
             receive_lag_ns: self.receive_lag_ns,
             loop_gap_ns: self.loop_gap_ns,
+            sleep_ns: self.sleep_ns,
+            stalls: self.stalls,
             cpu_user_ns: usage.user_ns - self.usage.user_ns,
             cpu_system_ns: usage.system_ns - self.usage.system_ns,
             wall_ns: now.0.saturating_sub(self.started.0),
@@ -96,4 +114,23 @@ impl Telemetry {
 
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LARGEST_NS, 2).expect("1 to 100 s with two digits are valid bounds")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::MS;
+
+    #[test]
+    fn a_sleep_is_no_stall_unless_it_lasts() {
+        let mut telemetry = Telemetry::new(Tick(0));
+        for (at_ms, waited) in [(1, true), (2, true), (3, false), (13, false), (14, true), (264, true)] {
+            telemetry.look(Tick(at_ms * MS), waited);
+        }
+        let stall = |begin: u64, end: u64| Stall { begin: Tick(begin * MS), end: Tick(end * MS) };
+        assert_eq!(telemetry.stalls, Some(vec![stall(3, 13), stall(14, 264)]));
+        assert_eq!((telemetry.sleep_ns.len(), telemetry.loop_gap_ns.len()), (2, 3));
+        (0..MOST_STALLS as u64).for_each(|nth| telemetry.look(Tick((300 + 10 * nth) * MS), false));
+        assert_eq!(telemetry.stalls, None);
+    }
 }

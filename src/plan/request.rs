@@ -13,7 +13,8 @@ use crate::time::S;
 use crate::workload::Recipe;
 use crate::workload::trace::Trace;
 
-const DEFAULT_MAX_TOKENS: u32 = 2048;
+/// The limit of an answer, tokens, where none is given.
+pub const DEFAULT_MAX_TOKENS: u32 = 2048;
 /// Thirty years: longer is a slip, and nanoseconds would overflow.
 const MAX_SECONDS: f64 = 1e9;
 

@@ -1,6 +1,6 @@
 //! What is kept of every request, and the blocks in which it travels from a worker to the collector.
 
-use crate::time::Tick;
+use crate::time::{MS, Tick};
 
 pub mod arrivals;
 pub mod collector;
@@ -310,6 +310,16 @@ pub struct ServerSample {
     pub value: f64,
 }
 
+/// A worker that looks at its sockets again only after this long has stalled, nanoseconds.
+pub const STALL_NS: u64 = 2 * MS;
+
+/// A worker left its sockets alone from one look at them to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    pub begin: Tick,
+    pub end: Tick,
+}
+
 /// One worker's account of itself over one phase: our own error, measured.
 #[derive(Clone, Debug)]
 pub struct WorkerReport {
@@ -319,8 +329,13 @@ pub struct WorkerReport {
     pub core: Option<u16>,
     /// Receive lag (reaped − arrived) of every read, nanoseconds.
     pub receive_lag_ns: hdrhistogram::Histogram<u64>,
-    /// Time between two looks of the loop at its completions while it had work, nanoseconds: loop stalls.
+    /// Time between two looks of the loop at its completions while it had work or should have woken up, nanoseconds:
+    /// loop stalls.
     pub loop_gap_ns: hdrhistogram::Histogram<u64>,
+    /// The same where it had nothing to do and slept in between.
+    pub sleep_ns: hdrhistogram::Histogram<u64>,
+    /// When it left its sockets alone for longer than [`STALL_NS`], in order; `None` where that is not known in full.
+    pub stalls: Option<Vec<Stall>>,
     /// CPU time of the worker thread in the phase, user and system, nanoseconds.
     pub cpu_user_ns: u64,
     pub cpu_system_ns: u64,

@@ -8,7 +8,7 @@ use crate::record::facts::ConversationFacts;
 use crate::record::finding::Finding;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError, StoredRun};
-use crate::record::{Block, Phase, RequestRecord};
+use crate::record::{Block, Phase, RequestRecord, Stall};
 use crate::stats::Summary;
 use crate::stats::gather::Gathered;
 use crate::time::Tick;
@@ -38,29 +38,54 @@ fn span_unix_ns(run: &Measured) -> Option<(i64, i64)> {
 
 /// The shards in these databases as one run.
 pub fn measured(paths: &[PathBuf]) -> Result<Measured, StoreError> {
-    let mut gathered = Gathered::default();
-    let run = each_block(paths, |block| gathered.add(block))?;
+    let (run, shards) = open(paths)?;
+    let mut gathered = Gathered::of(&run.workers);
+    shards.iter().try_for_each(|shard| shard.each_block(|block| gathered.add(block)))?;
     let (summary, samples) = Summary::with_samples(&run, gathered);
     Ok(Measured { run, summary, samples })
 }
 
 /// Hands all measured requests of the shards to `take`, their instants on the clock of the first.
-pub fn each_block(paths: &[PathBuf], mut take: impl FnMut(&Block)) -> Result<StoredRun, StoreError> {
+pub fn each_block(paths: &[PathBuf], mut take: impl FnMut(&Block)) -> Result<(), StoreError> {
+    open(paths)?.1.iter().try_for_each(|shard| shard.each_block(&mut take))
+}
+
+/// One database of several.
+struct Shard {
+    reader: Reader,
+    /// What brings its instants onto the clock of the first.
+    shift_ns: i64,
+    /// Workers of the shards before it: its own are numbered from there.
+    first_worker: u16,
+}
+
+impl Shard {
+    fn each_block(&self, mut take: impl FnMut(&Block)) -> Result<(), StoreError> {
+        self.reader.each_block(Phase::Measured, Detail::Figures, |block| match (self.shift_ns, self.first_worker) {
+            (0, 0) => take(block),
+            _ => take(&shifted(block, self.shift_ns, self.first_worker)),
+        })
+    }
+}
+
+/// Everything of the shards but their requests, as one run.
+fn open(paths: &[PathBuf]) -> Result<(StoredRun, Vec<Shard>), StoreError> {
     let mut merged: Option<StoredRun> = None;
+    let mut shards = Vec::with_capacity(paths.len());
     for path in paths {
         let reader = Reader::open(path)?;
-        let shard = reader.run()?;
-        let shift_ns = match &merged {
-            Some(first) => shard.clock.offset_ns().wrapping_sub(first.clock.offset_ns()),
-            None => 0,
+        let run = reader.run()?;
+        let (shift_ns, first_worker) = match &merged {
+            Some(first) => {
+                let workers = first.workers.iter().map(|worker| worker.worker.saturating_add(1)).max().unwrap_or(0);
+                (run.clock.offset_ns().wrapping_sub(first.clock.offset_ns()), workers)
+            }
+            None => (0, 0),
         };
-        reader.each_block(Phase::Measured, Detail::Figures, |block| match shift_ns {
-            0 => take(block),
-            _ => take(&shifted(block, shift_ns)),
-        })?;
+        shards.push(Shard { reader, shift_ns, first_worker });
         merged = Some(match merged {
-            Some(first) => join(first, shard),
-            None => shard,
+            Some(first) => join(first, run, shift_ns, first_worker),
+            None => run,
         });
     }
     let count = paths.len();
@@ -73,12 +98,16 @@ pub fn each_block(paths: &[PathBuf], mut take: impl FnMut(&Block)) -> Result<Sto
              several hosts, such as concurrency, are as exact as these agree; figures of single requests are not touched."
         ),
     ));
-    Ok(run)
+    Ok((run, shards))
 }
 
-fn join(mut first: StoredRun, mut shard: StoredRun) -> StoredRun {
-    let workers = first.workers.iter().map(|worker| worker.worker + 1).max().unwrap_or(0);
-    shard.workers.iter_mut().for_each(|worker| worker.worker = worker.worker.saturating_add(workers));
+fn join(mut first: StoredRun, mut shard: StoredRun, shift_ns: i64, first_worker: u16) -> StoredRun {
+    for worker in &mut shard.workers {
+        worker.worker = worker.worker.saturating_add(first_worker);
+        for stall in worker.stalls.iter_mut().flatten() {
+            *stall = Stall { begin: shift(stall.begin, shift_ns), end: shift(stall.end, shift_ns) };
+        }
+    }
     first.workers.append(&mut shard.workers);
     first.findings.append(&mut shard.findings);
     // Shards of different machines have no calibration in common.
@@ -101,8 +130,12 @@ fn join(mut first: StoredRun, mut shard: StoredRun) -> StoredRun {
     first
 }
 
-fn shifted(block: &Block, ns: i64) -> Block {
-    let shift = |tick: Tick| Tick(tick.0.wrapping_add_signed(ns));
+fn shift(tick: Tick, ns: i64) -> Tick {
+    Tick(tick.0.wrapping_add_signed(ns))
+}
+
+fn shifted(block: &Block, ns: i64, first_worker: u16) -> Block {
+    let shift = |tick: Tick| shift(tick, ns);
     let record = |record: &RequestRecord| RequestRecord {
         due: shift(record.due),
         picked: record.picked.map(shift),
@@ -117,7 +150,7 @@ fn shifted(block: &Block, ns: i64) -> Block {
         ..record.clone()
     };
     Block {
-        worker: block.worker,
+        worker: block.worker.saturating_add(first_worker),
         records: block.records.iter().map(record).collect(),
         arrivals: block.arrivals.iter().map(|&tick| shift(tick)).collect(),
         bytes: block.bytes.clone(),

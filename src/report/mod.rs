@@ -47,7 +47,7 @@ pub struct Measured {
 pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     let reader = Reader::open(path)?;
     let run = reader.run()?;
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered::of(&run.workers);
     reader.each_block(Phase::Measured, Detail::Figures, |block| gathered.add(block))?;
     let looks = reader.server_samples()?;
     let scrapes = metrics::scrapes(&looks);

@@ -132,6 +132,7 @@ pub fn json(s: &Summary) -> Json {
         "Stamp error from": source,
         "Calibration does not fit because": why,
         "Longest stall (ns)": own.stall_ns,
+        "Gaps in doubt (share)": own.doubtful.map_or(0.0, |doubtful| doubtful.share),
         "Bounds": bounds,
     })
 }

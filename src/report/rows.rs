@@ -1,7 +1,9 @@
 //! The rows of the summary under the names that people and programs know: table and JSON show the same.
 
+use super::language::Language;
 use crate::record::facts::Mode;
 use crate::stats::Summary;
+use crate::stats::quantile::SAMPLES_BEYOND;
 
 /// A figure with its name.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +96,14 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         row("Mean concurrency", s.concurrency.mean),
     ]);
     rows
+}
+
+/// What the mark * at a percentile means.
+pub fn few_note(language: Language) -> String {
+    match language {
+        Language::En => format!("fewer than {SAMPLES_BEYOND} samples lie beyond: another run may differ much"),
+        Language::Zh => format!("其外样本少于 {SAMPLES_BEYOND} 个：再次测试可能差别很大"),
+    }
 }
 
 /// The rows of the steady part, beside those of the whole run.

@@ -1,12 +1,13 @@
 //! A run's tables as text, for a screen of a given width.
 
+use super::language::Language;
 use super::rows::{self, Value};
 use super::table::{Align, Table, cut, number, wrap};
 use super::{join, own_error, server, turns, witness};
 use crate::plan::slo::Criterion;
 use crate::record::finding::{Finding, Severity};
 use crate::stats::Summary;
-use crate::stats::quantile::{LEVELS, Quantile, SAMPLES_BEYOND, Series};
+use crate::stats::quantile::{LEVELS, Quantile, Series};
 use crate::stats::speed::SpeedRow;
 use crate::stats::summary::Lag;
 use crate::time::format_ns;
@@ -141,11 +142,7 @@ fn percentiles(s: &Summary, width: usize) -> String {
         percentile_table(&columns[..4]).render() + &percentile_table(&columns[4..]).render()
     };
     let marked = columns.iter().any(|(_, series)| series.quantiles.iter().any(|quantile| quantile.few));
-    let footnote = if marked {
-        wrap("* ", &format!("fewer than {SAMPLES_BEYOND} samples lie beyond: another run may differ much"), width)
-    } else {
-        String::new()
-    };
+    let footnote = if marked { wrap("* ", &rows::few_note(Language::En), width) } else { String::new() };
     format!("\nPercentile results:\n{body}{footnote}")
 }
 

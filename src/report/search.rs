@@ -5,7 +5,8 @@ use serde_json::{Map, Value as Json, json};
 use super::language::Language;
 use super::table::{Align, Table, cut, number, wrap};
 use crate::plan::sla::{Aim, SearchPlan};
-use crate::search::{Observed, Probe, Selection, Told};
+use crate::plan::slo::Figure;
+use crate::search::{Observed, Probe, Selection, Told, figures};
 
 /// Narrower screens get lines of this length all the same.
 const NARROWEST: usize = 60;
@@ -15,8 +16,9 @@ pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], wid
     let width = width.max(NARROWEST);
     let ordered = ordered(probes);
     let mut out = format!("\n{}:\n", title(plan, Language::En));
-    if !ordered.is_empty() {
-        out.push_str(&probe_tables(plan, &ordered, width));
+    match ordered.is_empty() {
+        true => out.push_str("No load was measured to its end.\n"),
+        false => out.push_str(&probe_tables(plan, &ordered, width)),
     }
     for probe in &ordered {
         let name = format!("{} {}: ", plan.variable.name(), probe.value);
@@ -26,7 +28,9 @@ pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], wid
     out.push_str(&selection_table(plan, selections, width));
     for (index, selection) in selections.iter().enumerate() {
         let name = if selections.len() > 1 { format!("{}. ", index + 1) } else { String::new() };
-        out.push_str(&wrap(&name, &selection.reason, width));
+        let whole = cut(&selection.aim, aim_width(width)) == selection.aim;
+        let criteria = if whole { String::new() } else { format!("{}: ", selection.aim) };
+        out.push_str(&wrap(&name, &(criteria + &selection.reason), width));
     }
     out
 }
@@ -78,7 +82,7 @@ pub struct Column {
 /// All columns for these probes, each figure with its spread over the runs.
 pub fn columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> Vec<Column> {
     let mut columns = fixed_columns(plan, probes, language);
-    columns.extend(figure_columns(probes, true));
+    columns.extend(figure_columns(plan, probes, true));
     columns.extend(verdict_columns(plan, probes, language));
     columns
 }
@@ -87,7 +91,7 @@ pub fn columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> Vec<
 fn probe_tables(plan: &SearchPlan, probes: &[&Probe], width: usize) -> String {
     let fixed = fixed_columns(plan, probes, Language::En);
     let verdicts = verdict_columns(plan, probes, Language::En);
-    let figures = |spread: bool| figure_columns(probes, spread);
+    let figures = |spread: bool| figure_columns(plan, probes, spread);
     let whole = |spread| table(fixed.iter().chain(&figures(spread)).chain(&verdicts).collect::<Vec<_>>().as_slice());
     if let Some(fits) = [true, false].into_iter().map(whole).find(|table| table.width() <= width) {
         return fits.render();
@@ -121,20 +125,43 @@ fn fixed_columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> Ve
         head: head.to_string(),
         cells: probes.iter().map(|probe| cell(probe)).collect(),
     };
-    vec![
+    let mut columns = vec![
         column(plan.variable.name(), &|probe| probe.value.to_string()),
         column(language.pick("Runs", "测试次数"), &|probe| probe.runs.to_string()),
         column(language.pick("Succeeded", "成功请求"), &|probe| format!("{}/{}", probe.succeeded, probe.total)),
-    ]
+    ];
+    if probes.iter().any(|probe| probe.offered_per_s.is_some()) {
+        let offered = |probe: &Probe| probe.offered_per_s.map_or_else(|| "-".to_string(), number);
+        columns.insert(1, column(language.pick("Offered (req/s)", "计划速率 (req/s)"), &offered));
+    }
+    columns
 }
 
-/// The figures that every probe has, by their names.
-fn figure_columns(probes: &[&Probe], spread: bool) -> Vec<Column> {
+/// The figures that every probe has, by their names, with their units.
+fn figure_columns(plan: &SearchPlan, probes: &[&Probe], spread: bool) -> Vec<Column> {
     let names = probes.first().into_iter().flat_map(|probe| &probe.observed).enumerate();
-    names.map(|(index, observed)| figure_column(probes, index, &observed.name, spread)).collect()
+    let column = |(index, observed): (usize, &Observed)| {
+        let unit = figure_of(plan, &observed.name).map_or_else(String::new, |figure| format!(" ({})", unit_of(figure)));
+        figure_column(probes, index, format!("{}{unit}", observed.name), spread)
+    };
+    names.map(column).collect()
 }
 
-fn figure_column(probes: &[&Probe], index: usize, name: &str, spread: bool) -> Column {
+/// The figure that the aims call by this name.
+pub fn figure_of(plan: &SearchPlan, name: &str) -> Option<Figure> {
+    plan.aims.iter().flat_map(figures).find(|(other, _)| other == name).map(|(_, figure)| figure)
+}
+
+/// What a figure is counted in.
+pub fn unit_of(figure: Figure) -> &'static str {
+    match figure {
+        Figure::Of(..) => "s",
+        Figure::RequestsPerS => "req/s",
+        Figure::OutputTokensPerS => "tok/s",
+    }
+}
+
+fn figure_column(probes: &[&Probe], index: usize, head: String, spread: bool) -> Column {
     let cell = |observed: &Observed| {
         let Some(mean) = observed.mean else { return "-".to_string() };
         let known = || observed.values.iter().flatten().copied();
@@ -145,7 +172,7 @@ fn figure_column(probes: &[&Probe], index: usize, name: &str, spread: bool) -> C
             _ => number(mean),
         }
     };
-    Column { head: name.to_string(), cells: probes.iter().map(|probe| cell(&probe.observed[index])).collect() }
+    Column { head, cells: probes.iter().map(|probe| cell(&probe.observed[index])).collect() }
 }
 
 /// Whether each group of conditions holds; a figure that is to be at its best needs no column.
@@ -161,12 +188,15 @@ fn verdict_columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> 
     conditions.map(|(index, _)| column(index)).collect()
 }
 
+/// Columns for the criteria: frame, number and value take less than the rest.
+fn aim_width(width: usize) -> usize {
+    width.saturating_sub(26)
+}
+
 fn selection_table(plan: &SearchPlan, selections: &[Selection], width: usize) -> String {
     let value = |selection: &Selection| selection.value.map_or_else(|| "none".to_string(), |value| value.to_string());
-    // Frame, number and value take less than this.
-    let aim_width = width.saturating_sub(26);
     let row = |(index, selection): (usize, &Selection)| {
-        vec![format!("{}.", index + 1), cut(&selection.aim, aim_width), value(selection)]
+        vec![format!("{}.", index + 1), cut(&selection.aim, aim_width(width)), value(selection)]
     };
     Table {
         head: vec!["#".to_string(), "Criteria".to_string(), plan.variable.name().to_string()],
@@ -210,6 +240,7 @@ fn probe_json(plan: &SearchPlan, probe: &Probe) -> Json {
         "runs": probe.runs,
         "total_requests": probe.total,
         "succeeded_requests": probe.succeeded,
+        "offered_rate": probe.offered_per_s,
         "valid": probe.trouble.is_empty(),
         "reasons": probe.trouble,
         "metric_values": by_name(|observed| json!(observed.mean)),

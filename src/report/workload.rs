@@ -1,11 +1,18 @@
 //! Whether two runs measured the same thing.
 
-use serde_json::{Map, Value as Json};
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value as Json, json};
 
 use super::Measured;
+use super::table::cut;
+use crate::plan::DEFAULT_MAX_TOKENS;
+
+/// Columns that a value takes at most.
+const WIDEST: usize = 60;
 
 /// Arguments that do not change what is asked of a server: where it is, who asks, what is kept, how it is shown.
-const BESIDE_THE_WORKLOAD: [&str; 53] = [
+const BESIDE_THE_WORKLOAD: [&str; 56] = [
     "model",
     "url",
     "api_key",
@@ -24,6 +31,7 @@ const BESIDE_THE_WORKLOAD: [&str; 53] = [
     "workers",
     "cores",
     "spin",
+    "calibration",
     "source_address",
     "cacert",
     "insecure",
@@ -41,6 +49,8 @@ const BESIDE_THE_WORKLOAD: [&str; 53] = [
     "alias",
     "port",
     "tp",
+    "python",
+    "server_args",
     "attn_implementation",
     "tokenizer_path",
     "data_source",
@@ -61,13 +71,48 @@ const BESIDE_THE_WORKLOAD: [&str; 53] = [
     "sla_precision",
 ];
 
-/// The arguments in which the workloads of two runs differ, each with both values.
+/// What holds where an argument was not given, as far as it is a value.
+fn default_of(key: &str, arguments: &Map<String, Json>) -> Option<Json> {
+    let is_set = |key: &str| arguments.get(key).is_some_and(|value| !value.is_null());
+    match key {
+        "max_tokens" => Some(json!([DEFAULT_MAX_TOKENS])),
+        "temperature" => Some(json!(0.0)),
+        "dataset" if !is_set("prompt") => Some(json!("builtin")),
+        _ => None,
+    }
+}
+
+/// The arguments in which the workloads of two runs differ, each with both values. What was not given counts as its
+/// default.
 pub fn differences(a: &Measured, b: &Measured) -> Vec<String> {
     let (a, b) = (arguments(a), arguments(b));
-    let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-    let differs = |key: &&&String| !BESIDE_THE_WORKLOAD.contains(&key.as_str()) && a.get(**key) != b.get(**key);
-    let show = |map: &Map<String, Json>, key: &str| map.get(key).map_or_else(|| "-".to_string(), text);
-    keys.iter().filter(differs).map(|key| format!("{key} {} / {}", show(&a, key), show(&b, key))).collect()
+    let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    // A long prompt or one of several lines would hide the rest.
+    let show = |value: Option<Json>| value.map_or_else(|| "not set".to_string(), |value| cut(&text(&value), WIDEST));
+    let difference = |key: &&String| {
+        let (a, b) = (value(&a, key), value(&b, key));
+        let differs = !BESIDE_THE_WORKLOAD.contains(&key.as_str()) && a != b;
+        differs.then(|| format!("{key} {} / {}", show(a), show(b)))
+    };
+    keys.iter().filter_map(difference).collect()
+}
+
+/// An argument's value or its default; `None` when it is not set and has none.
+fn value(arguments: &Map<String, Json>, key: &str) -> Option<Json> {
+    let given = arguments.get(key).filter(|value| match value {
+        Json::Null => false,
+        Json::Array(items) => !items.is_empty(),
+        Json::Object(map) => !map.is_empty(),
+        _ => true,
+    });
+    // A rate of -1 is none.
+    let given = given.filter(|value| key != "rate" || **value != json!([-1.0]));
+    // Two equal ends of a range are one value.
+    let given = given.map(|value| match value {
+        Json::Array(items) if items.len() == 2 && items[0] == items[1] => json!([items[0]]),
+        other => other.clone(),
+    });
+    given.or_else(|| default_of(key, arguments))
 }
 
 fn arguments(run: &Measured) -> Map<String, Json> {
@@ -79,6 +124,7 @@ fn arguments(run: &Measured) -> Map<String, Json> {
 
 fn text(value: &Json) -> String {
     match value {
+        Json::String(text) if text.is_empty() => "\"\"".to_string(),
         Json::String(text) => text.clone(),
         Json::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(" "),
         other => other.to_string(),

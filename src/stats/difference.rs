@@ -5,18 +5,24 @@
 //! need nothing of their distribution. Both say how sure the difference of these two runs is; what changes from run
 //! to run by itself (a warm cache, another tenant) no single pair of runs can say.
 //!
+//! Shares of successes are compared by Newcombe's interval (1998, method 10): the same combination, of Wilson's
+//! intervals, with the effective number of requests, because failures come in clusters.
+//!
 //! Where runs were repeated, the figures of whole runs are compared, each run one sample (Welch 1947): the interval is
 //! `mean(b) − mean(a) ± t·√(s²a/ka + s²b/kb)` with the degrees of freedom of Welch and Satterthwaite, as Georges,
 //! Buytaert and Eeckhout (2007) advise for benchmarks. A side with a single run is taken to vary like the other one:
 //! `t` with `k − 1` degrees of freedom, and `s·√(1 + 1/k)`.
 
 use super::gather::Sample;
+use super::interval::design_effect;
 use super::quantile::Quantile;
 
 /// Batches, as for the design effect of [`super::interval`].
 const BATCHES: usize = 30;
 /// Student's t for 97.5 % and the fewest degrees of freedom that two times [`BATCHES`] batches can have.
 const T: f64 = 2.045;
+/// The normal distribution's 97.5 %.
+const Z: f64 = 1.959_964;
 
 /// A difference with its interval; a side is `None` where the samples do not bound it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +33,11 @@ pub struct Difference {
 }
 
 impl Difference {
+    /// Both ends are bounded.
+    pub fn is_bounded(&self) -> bool {
+        self.low.is_some() && self.high.is_some()
+    }
+
     /// The interval leaves out 0.
     pub fn is_sure(&self) -> bool {
         self.low.is_some_and(|low| low > 0.0) || self.high.is_some_and(|high| high < 0.0)
@@ -135,6 +146,31 @@ pub fn of_quantiles(a: &Quantile, b: &Quantile) -> Difference {
     Difference { value, low: below.map(|half| value - half), high: above.map(|half| value + half) }
 }
 
+/// `share(b) − share(a)` of those that are true, both in time order. `None` where either side is empty.
+pub fn of_shares(a: &[bool], b: &[bool]) -> Option<Difference> {
+    let ((share_a, low_a, high_a), (share_b, low_b, high_b)) = (wilson(a)?, wilson(b)?);
+    let value = share_b - share_a;
+    let below = (share_b - low_b).hypot(high_a - share_a);
+    let above = (high_b - share_b).hypot(share_a - low_a);
+    Some(Difference { value, low: Some(value - below), high: Some(value + above) })
+}
+
+/// The share of those that are true with Wilson's interval. Fewer samples than batches count as independent.
+fn wilson(in_time_order: &[bool]) -> Option<(f64, f64, f64)> {
+    let values: Vec<f64> = in_time_order.iter().map(|&is| f64::from(u8::from(is))).collect();
+    if values.is_empty() {
+        return None;
+    }
+    let n = values.len() as f64;
+    let share = values.iter().sum::<f64>() / n;
+    let varies = share > 0.0 && share < 1.0;
+    let deff = if varies { design_effect(&values, 0.5, 1.0 - share).unwrap_or(1.0) } else { 1.0 };
+    let weight = Z * Z / (n / deff);
+    let middle = (share + weight / 2.0) / (1.0 + weight);
+    let half = (weight * share * (1.0 - share) + weight * weight / 4.0).sqrt() / (1.0 + weight);
+    Some((share, (middle - half).max(0.0), (middle + half).min(1.0)))
+}
+
 /// The amounts per second that succeeded requests brought at their end, in each of [`BATCHES`] equal intervals of the
 /// run: samples of its throughput. Empty for fewer requests than intervals.
 pub fn rates(samples: &[Sample], amount: fn(&Sample) -> f64) -> Vec<f64> {
@@ -227,6 +263,34 @@ mod tests {
         }
         assert!(covered >= 180, "{covered} of 200");
         assert_eq!(of_ratios(&[(0.0, 0.0); 90], &[(1.0, 1.0); 90]), None);
+    }
+
+    #[test]
+    fn intervals_of_shares_cover_the_true_difference() {
+        let mut rng = ChaCha8Rng::seed_from_u64(9);
+        // Successes and failures in clusters of `cluster`.
+        let mut run = |share: f64, n: usize, cluster: usize| -> Vec<bool> {
+            let mut is = false;
+            let mut next = |i: usize| {
+                if i.is_multiple_of(cluster) {
+                    is = rand::RngExt::random_bool(&mut rng, share);
+                }
+                is
+            };
+            (0..n).map(&mut next).collect()
+        };
+        for (a, b, n, cluster) in [(0.99, 0.9, 200, 1), (1.0, 0.5, 25, 1), (0.95, 0.95, 60, 1), (0.9, 0.7, 3000, 10)] {
+            let covers = |d: Difference| d.low.unwrap() <= b - a && b - a <= d.high.unwrap();
+            let covered = (0..400).filter(|_| covers(of_shares(&run(a, n, cluster), &run(b, n, cluster)).unwrap()));
+            let covered = covered.count();
+            assert!(covered >= 366, "{a} and {b} of {n} in clusters of {cluster}: {covered} of 400");
+        }
+        // Newcombe's own example: 56 of 70 against 48 of 80.
+        let of = |successes: usize, n: usize| (0..n).map(|i| i * successes % n < successes).collect::<Vec<bool>>();
+        let d = of_shares(&of(48, 80), &of(56, 70)).unwrap();
+        let near = |x: Option<f64>, y: f64| (x.unwrap() - y).abs() < 5e-5;
+        assert!((d.value - 0.2).abs() < 1e-9 && near(d.low, 0.0524) && near(d.high, 0.3339), "{d:?}");
+        assert_eq!(of_shares(&[], &[true]), None);
     }
 
     #[test]

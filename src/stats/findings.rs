@@ -234,12 +234,14 @@ fn receive_lag(s: &Summary) -> Option<Finding> {
     );
     let unstamped = 1.0 - s.client.stamped_reads.unwrap_or(0.0);
     Some(if unstamped <= UNSTAMPED_READS {
-        Finding::note(
-            "receive_lag",
-            format!(
-                "{seen} Arrivals are the kernel's stamps, so the figures stand; only our next sends are later for it."
-            ),
-        )
+        let stands = match s.own_error.doubtful {
+            None => "Arrivals are the kernel's stamps, so the figures stand; only our next sends are later for it.",
+            Some(_) => {
+                "Arrivals are the kernel's stamps, but tokens that came in one read share the last one's: see the \
+                 bounds of ITL."
+            }
+        };
+        Finding::note("receive_lag", format!("{seen} {stands}"))
     } else {
         Finding::caution(
             "receive_lag",
@@ -388,6 +390,6 @@ fn resources(s: &Summary) -> Vec<Finding> {
     found
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::LazyLock;
 
+use super::attention::Attention;
 use super::failure_texts::FailureTexts;
 use super::join::Joined;
-use super::metric;
-use crate::record::{Block, Failure, Outcome, RequestRecord};
+use super::metric::{self, Early};
+use crate::record::{Block, Failure, Outcome, Phase, RequestRecord, WorkerReport};
 use crate::time::Tick;
 
 /// What is kept of one request. Lengths are nanoseconds.
@@ -45,12 +47,12 @@ pub struct Sample {
     pub gaps: u32,
     /// From the first to the last byte of the request handed to the kernel.
     pub write_ns: u64,
-    /// A read came without the kernel's stamp.
-    pub unstamped: bool,
     /// By how much the first and the last output event may have arrived earlier than recorded; see
     /// [`super::own_error`].
     pub early_first_ns: u32,
     pub early_last_ns: u32,
+    /// The same of the end.
+    pub early_end_ns: u32,
     /// Its gaps stand in [`Gathered::gaps`] from here.
     pub(super) gap_start: usize,
     pub(super) gap_count: usize,
@@ -80,6 +82,8 @@ impl Sample {
 pub struct Gathered {
     pub samples: Vec<Sample>,
     gaps: Vec<Gap>,
+    /// By worker: what bounds the errors of its arrivals.
+    attention: Vec<Attention>,
     pub ok: u64,
     pub unfinished: u64,
     pub failures: BTreeMap<Failure, FailureTexts>,
@@ -98,13 +102,26 @@ pub struct Gathered {
 }
 
 impl Gathered {
+    /// Nothing yet, of a run whose workers gave these accounts.
+    pub fn of(workers: &[WorkerReport]) -> Gathered {
+        let mut attention = Vec::new();
+        for worker in workers.iter().filter(|worker| worker.phase == Phase::Measured) {
+            let place = usize::from(worker.worker);
+            if attention.len() <= place {
+                attention.resize(place + 1, Attention::default());
+            }
+            attention[place] = Attention::of(worker);
+        }
+        Gathered { attention, ..Gathered::default() }
+    }
+
     /// Takes all records of a block, which are of the measured phase.
     pub fn add(&mut self, block: &Block) {
         for record in &block.records {
             self.count(record, block);
             let gap_start = self.gaps.len();
             let arrivals = record.arrivals.of(&block.arrivals);
-            let early: Vec<u32> = metric::early_ns(record, arrivals).collect();
+            let early = self.early_ns(record, block);
             if record.outcome == Outcome::Ok {
                 let gap = |((at, ns), early): ((Tick, u64), &[u32])| Gap {
                     at: at.0,
@@ -120,9 +137,28 @@ impl Gathered {
             self.samples.push(Sample {
                 early_first_ns: early.first().copied().unwrap_or(0),
                 early_last_ns: early.last().copied().unwrap_or(0),
+                early_end_ns: self.early_end_ns(record, block.worker),
                 ..sample
             });
         }
+    }
+
+    /// By how much each arrival may have been earlier than recorded.
+    fn early_ns(&self, record: &RequestRecord, block: &Block) -> Vec<u32> {
+        let arrivals = record.arrivals.of(&block.arrivals);
+        let attention = self.attention_of(block.worker);
+        metric::early(record, arrivals).zip(arrivals).map(|(early, &at)| attention.bound_ns(early, at)).collect()
+    }
+
+    /// The last byte has the stamp of its own read.
+    fn early_end_ns(&self, record: &RequestRecord, worker: u16) -> u32 {
+        let early = if record.stamped_reads < record.reads { Early::Unstamped(u32::MAX) } else { Early::Exact };
+        self.attention_of(worker).bound_ns(early, record.end)
+    }
+
+    fn attention_of(&self, worker: u16) -> &Attention {
+        static UNKNOWN: LazyLock<Attention> = LazyLock::new(Attention::default);
+        self.attention.get(usize::from(worker)).unwrap_or(&UNKNOWN)
     }
 
     fn count(&mut self, record: &RequestRecord, block: &Block) {
@@ -213,9 +249,9 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         gaps_ns: gaps.iter().map(|gap| gap.ns).sum(),
         gaps: gaps.len() as u32,
         write_ns: record.write_start.zip(record.write_end).map_or(0, |(from, to)| to.ns_since(from).max(0) as u64),
-        unstamped: record.stamped_reads < record.reads,
         early_first_ns: 0,
         early_last_ns: 0,
+        early_end_ns: 0,
         gap_start: place.start,
         gap_count: place.len(),
     }

@@ -47,18 +47,33 @@ pub fn gaps_ns(arrivals: &[Tick]) -> impl Iterator<Item = (Tick, u64)> + '_ {
     arrivals.windows(2).map(|pair| (pair[1], length_ns(pair[0], pair[1])))
 }
 
-/// By how much each arrival may have been earlier than recorded, because its read brought later bytes as well or has
-/// no stamp: back to the arrival before it, or to the first byte of the request; 0 for one that is exact.
-pub fn early_ns<'a>(record: &'a RequestRecord, arrivals: &'a [Tick]) -> impl Iterator<Item = u32> + 'a {
+/// By how much an arrival may have been earlier than recorded, nanoseconds, as far as its request tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Early {
+    /// Not at all.
+    Exact,
+    /// Its read brought later bytes as well: back to the arrival before it, or to the first byte of the request.
+    Shared(u32),
+    /// As far for another reason: its read has no stamp.
+    Unstamped(u32),
+}
+
+/// How far each arrival may be off.
+pub fn early<'a>(record: &'a RequestRecord, arrivals: &'a [Tick]) -> impl Iterator<Item = Early> + 'a {
     let unstamped = record.stamped_reads < record.reads;
     let mut before = record.write_start.unwrap_or(record.due);
     arrivals.iter().enumerate().map(move |(place, &at)| {
         if place > 0 && arrivals[place - 1] < at {
             before = arrivals[place - 1];
         }
+        let back_ns = u32::try_from(length_ns(before, at)).unwrap_or(u32::MAX);
         // Behind the last event come usage, end marker and framing.
         let next = arrivals.get(place + 1).copied().unwrap_or(record.end);
-        if unstamped || next == at { u32::try_from(length_ns(before, at)).unwrap_or(u32::MAX) } else { 0 }
+        match (unstamped, next == at) {
+            (true, _) => Early::Unstamped(back_ns),
+            (false, true) => Early::Shared(back_ns),
+            (false, false) => Early::Exact,
+        }
     })
 }
 
@@ -144,15 +159,16 @@ mod tests {
     #[test]
     fn only_what_shared_a_read_may_have_been_earlier() {
         let r = RequestRecord { write_start: Some(Tick(10)), end: Tick(70), ..RequestRecord::default() };
-        let early = |r: &RequestRecord, arrivals: &[u64]| {
+        let of = |r: &RequestRecord, arrivals: &[u64]| {
             let arrivals: Vec<Tick> = arrivals.iter().map(|&ns| Tick(ns)).collect();
-            early_ns(r, &arrivals).collect::<Vec<u32>>()
+            early(r, &arrivals).collect::<Vec<Early>>()
         };
-        assert_eq!(early(&r, &[20, 30, 50]), [0, 0, 0]);
-        assert_eq!(early(&r, &[20, 30, 30, 50]), [0, 10, 0, 0]);
-        assert_eq!(early(&r, &[20, 20, 70]), [10, 0, 50]);
+        let (exact, shared) = (Early::Exact, Early::Shared);
+        assert_eq!(of(&r, &[20, 30, 50]), [exact, exact, exact]);
+        assert_eq!(of(&r, &[20, 30, 30, 50]), [exact, shared(10), exact, exact]);
+        assert_eq!(of(&r, &[20, 20, 70]), [shared(10), exact, shared(50)]);
         let unstamped = RequestRecord { reads: 3, stamped_reads: 2, ..r };
-        assert_eq!(early(&unstamped, &[20, 30, 30]), [10, 10, 10]);
+        assert_eq!(of(&unstamped, &[20, 30, 30]), [10, 10, 10].map(Early::Unstamped));
     }
 
     #[test]

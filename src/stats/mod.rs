@@ -3,6 +3,7 @@
 //! [`metric`] defines the figures of one request, [`gather`] collects them over a run, [`summary`] makes of them what
 //! the tables show, and [`findings`] says how far to trust it.
 
+pub mod attention;
 pub mod concurrency;
 pub mod difference;
 pub mod failure_texts;

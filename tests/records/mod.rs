@@ -98,6 +98,8 @@ pub fn report(phase: Phase) -> WorkerReport {
         core: Some(0),
         receive_lag_ns: histogram(),
         loop_gap_ns: histogram(),
+        sleep_ns: histogram(),
+        stalls: Some(Vec::new()),
         cpu_user_ns: 10 * MS,
         cpu_system_ns: 5 * MS,
         wall_ns: 100 * MS,

@@ -11,7 +11,7 @@ use crate::record::arrivals;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
 use crate::record::{
-    Block, Finish, Outcome, Phase, RequestRecord, ServerSample, ServerTimes, Span, TokenSource, WorkerReport,
+    Block, Finish, Outcome, Phase, RequestRecord, ServerSample, ServerTimes, Span, Stall, TokenSource, WorkerReport,
 };
 use crate::rig::calibration::Calibration;
 use crate::time::Tick;
@@ -154,11 +154,12 @@ impl Reader {
     }
 
     fn workers(&self) -> rusqlite::Result<Vec<WorkerReport>> {
-        let mut statement = self.connection.prepare(
+        let stalls = if self.version < 3 { "NULL" } else { "stalls" };
+        let mut statement = self.connection.prepare(&format!(
             "SELECT worker, phase, core, cpu_user_ns, cpu_system_ns, wall_ns, voluntary_switches,
                     involuntary_switches, reads, buffer_shortages, connections_opened, peak_in_flight, extra_blocks,
-                    unsent FROM worker ORDER BY phase, worker",
-        )?;
+                    unsent, {stalls} FROM worker ORDER BY phase, worker"
+        ))?;
         let mut rows = statement.query([])?;
         let mut workers = Vec::new();
         while let Some(row) = rows.next()? {
@@ -170,6 +171,11 @@ impl Reader {
                 core: row.get(2)?,
                 receive_lag_ns: self.lag(worker, phase, "receive_lag")?,
                 loop_gap_ns: self.lag(worker, phase, "loop_gap")?,
+                sleep_ns: self.lag(worker, phase, "sleep")?,
+                stalls: match row.get::<_, Option<i64>>(14)? {
+                    Some(_) => Some(self.stalls(worker, phase)?),
+                    None => None,
+                },
                 cpu_user_ns: count(row, 3)?,
                 cpu_system_ns: count(row, 4)?,
                 wall_ns: count(row, 5)?,
@@ -184,6 +190,14 @@ impl Reader {
             });
         }
         Ok(workers)
+    }
+
+    fn stalls(&self, worker: u16, phase: Phase) -> rusqlite::Result<Vec<Stall>> {
+        let sql = "SELECT begin_ns, end_ns FROM stall WHERE worker = ?1 AND phase = ?2 ORDER BY begin_ns";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let tick = |row: &rusqlite::Row<'_>, column| row.get::<_, i64>(column).map(|ns| Tick(ns as u64));
+        let stall = |row: &rusqlite::Row<'_>| Ok(Stall { begin: tick(row, 0)?, end: tick(row, 1)? });
+        statement.query_map(rusqlite::params![worker, phase.name()], stall)?.collect()
     }
 
     fn lag(&self, worker: u16, phase: Phase, kind: &str) -> rusqlite::Result<Histogram<u64>> {

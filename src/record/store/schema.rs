@@ -6,9 +6,9 @@
 
 /// Raised whenever a reader of the old tables would misread the new ones.
 ///
-/// 2: `request.conversation`, and what the server stated of its times. Files of version 1 are read as well: they have
-/// neither.
-pub const VERSION: i64 = 2;
+/// 2: `request.conversation`, and what the server stated of its times. 3: the stalls of the workers. Files of earlier
+/// versions are read as well: they lack these.
+pub const VERSION: i64 = 3;
 
 /// Marks the file as ours in its header: "RMRK".
 pub const APPLICATION_ID: i64 = 0x524d_524b;
@@ -100,10 +100,15 @@ CREATE TABLE worker (
   voluntary_switches INTEGER NOT NULL, involuntary_switches INTEGER NOT NULL,
   reads INTEGER NOT NULL, buffer_shortages INTEGER NOT NULL, connections_opened INTEGER NOT NULL,
   peak_in_flight INTEGER NOT NULL, extra_blocks INTEGER NOT NULL, unsent INTEGER NOT NULL,
+  -- Rows of its in the table stall; NULL where they were too many to keep.
+  stalls INTEGER,
   PRIMARY KEY (worker, phase)
 );
 
--- Histograms of our own error: kind is receive_lag or loop_gap.
+-- When a worker left its sockets alone for long, from one look at them to the next.
+CREATE TABLE stall (worker INTEGER NOT NULL, phase TEXT NOT NULL, begin_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL);
+
+-- Histograms of our own error: kind is receive_lag, loop_gap or sleep.
 CREATE TABLE lag (
   worker INTEGER NOT NULL, phase TEXT NOT NULL, kind TEXT NOT NULL, low_ns INTEGER NOT NULL, count INTEGER NOT NULL
 );

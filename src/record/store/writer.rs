@@ -286,7 +286,7 @@ fn instant(tick: Option<Tick>) -> Option<i64> {
 fn add_worker(connection: &Connection, report: &WorkerReport) -> rusqlite::Result<()> {
     let phase = report.phase.name();
     connection
-        .prepare_cached("INSERT OR REPLACE INTO worker VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)")?
+        .prepare_cached("INSERT OR REPLACE INTO worker VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)")?
         .execute(params![
             report.worker,
             phase,
@@ -302,10 +302,19 @@ fn add_worker(connection: &Connection, report: &WorkerReport) -> rusqlite::Resul
             report.peak_in_flight as i64,
             report.extra_blocks as i64,
             report.unsent as i64,
+            report.stalls.as_ref().map(|stalls| stalls.len() as i64),
         ])?;
-    connection.execute("DELETE FROM lag WHERE worker = ?1 AND phase = ?2", params![report.worker, phase])?;
+    for table in ["lag", "stall"] {
+        let sql = format!("DELETE FROM {table} WHERE worker = ?1 AND phase = ?2");
+        connection.execute(&sql, params![report.worker, phase])?;
+    }
+    let mut insert = connection.prepare_cached("INSERT INTO stall VALUES (?1,?2,?3,?4)")?;
+    for stall in report.stalls.iter().flatten() {
+        insert.execute(params![report.worker, phase, stall.begin.0 as i64, stall.end.0 as i64])?;
+    }
     add_lag(connection, report.worker, report.phase, "receive_lag", &report.receive_lag_ns)?;
-    add_lag(connection, report.worker, report.phase, "loop_gap", &report.loop_gap_ns)
+    add_lag(connection, report.worker, report.phase, "loop_gap", &report.loop_gap_ns)?;
+    add_lag(connection, report.worker, report.phase, "sleep", &report.sleep_ns)
 }
 
 fn add_lag(

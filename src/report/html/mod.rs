@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 pub use chart::escape;
 pub use parts::table as numbers_table;
-pub use words::{DEFINITIONS, word};
+pub use said::text as finding_text;
+pub use words::{DEFINITIONS, row_name, word};
 
 use super::language::Language;
 use super::{Measured, merge, repeats};

@@ -173,6 +173,11 @@ pub const TEMPLATES: &[Template] = &[
     ),
     said(
         "receive_lag",
+        "Arrivals are the kernel's stamps, but tokens that came in one read share the last one's: see the bounds of ITL.",
+        "到达时刻取自内核时间戳，但同一次读取的多个 token 共用最后一个的时间戳：见 ITL 的误差界。",
+    ),
+    said(
+        "receive_lag",
         "{} of the reads have no kernel stamp and carry this error. Give more --workers or cores.",
         "{0} 的读取没有内核时间戳，带有此误差。请增加 --workers 或核心。",
     ),
@@ -298,6 +303,14 @@ pub const TEMPLATES: &[Template] = &[
         "Our own error may have moved the {} of {} by {} (it is {}): see the bounds. Give more --workers or cores, a \
          quieter machine, or a lower load.",
         "客户端自身误差可能使 {1} 的 {0} 偏移 {2}（其值为 {3}）：见误差界。请增加 --workers 或核心、换更安静的机器，或降低负载。",
+    ),
+    said(
+        "held_up",
+        "{} of the gaps between tokens may be off by up to {}: a worker left its sockets alone for up to {}, and what came \
+         in meanwhile on one connection shares a stamp, the last one's. ITL has gaps that are too long and zeros behind \
+         them; see the bounds. Give more --workers or cores, or a quieter machine.",
+        "{0} 的 token 间隔可能偏差至 {1}：某个工作线程最长 {2} 未读取套接字，其间同一连接到达的数据共用最后一个的时间戳。\
+         ITL 因此含有过长的间隔及其后的零；见误差界。请增加 --workers 或核心，或换更安静的机器。",
     ),
     said(
         "calibration",

@@ -10,7 +10,7 @@ use super::{Run, said};
 use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
 use crate::report::language::Language;
-use crate::report::search::{columns, ordered, title, undecided};
+use crate::report::search::{columns, figure_of, ordered, title, undecided, unit_of};
 use crate::search::{Probe, Selection, Stored, Told, figures, name_of, told};
 
 /// The code under which the sentences of a search are found.
@@ -74,11 +74,7 @@ fn aim_in_words(aim: &Aim, language: Language) -> String {
 /// A row for each load: green where every condition holds, red where none of them is kept.
 fn probe_table(told: &Told, probes: &[&Probe], language: Language) -> String {
     let columns = columns(&told.plan, probes, language);
-    let with_unit = |name: &String| match figure_of(&told.plan, name) {
-        Some(figure) => format!("{name} ({})", unit_of(figure)),
-        None => name.clone(),
-    };
-    let head: Vec<String> = columns.iter().map(|column| with_unit(&column.head)).collect();
+    let head: Vec<String> = columns.iter().map(|column| column.head.clone()).collect();
     let row = |(index, probe): (usize, &&Probe)| {
         let class = match probe.judged.iter().filter(|judged| judged.holds).count() {
             0 => "bad",
@@ -93,18 +89,6 @@ fn probe_table(told: &Told, probes: &[&Probe], language: Language) -> String {
 fn troubles(plan: &SearchPlan, probe: &Probe, language: Language) -> Vec<String> {
     let load = format!("{} {}: ", plan.variable.name(), probe.value);
     probe.trouble.iter().map(|trouble| load.clone() + &said::sentence(CODE, trouble, language)).collect()
-}
-
-fn figure_of(plan: &SearchPlan, name: &str) -> Option<Figure> {
-    plan.aims.iter().flat_map(figures).find(|(other, _)| other == name).map(|(_, figure)| figure)
-}
-
-fn unit_of(figure: Figure) -> &'static str {
-    match figure {
-        Figure::Of(..) => "s",
-        Figure::RequestsPerS => "req/s",
-        Figure::OutputTokensPerS => "tok/s",
-    }
 }
 
 /// A chart for each figure that was looked at.

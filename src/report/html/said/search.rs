@@ -6,6 +6,12 @@ use crate::report::html::search::CODE;
 /// Every sentence, the longer one first where one begins like another.
 pub const TEMPLATES: &[Template] = &[
     said(CODE, "holds up to the upper bound", "直到上限都满足"),
+    said(CODE, "too little is reached at every load that was tried", "在所有试过的负载下都未达到要求"),
+    said(
+        CODE,
+        "at {} too little is reached, at {} other conditions fail",
+        "在 {0} 处未达到要求，在 {1} 处不满足其他条件",
+    ),
     said(CODE, "fails even at the lower bound, {}", "在下限 {0} 处也不满足"),
     said(
         CODE,
@@ -20,6 +26,7 @@ pub const TEMPLATES: &[Template] = &[
         "没有一档已尝试的负载全部请求成功且有此指标",
     ),
     said(CODE, "not decided: the best load so far", "尚未确定：目前最佳的负载"),
+    said(CODE, "not decided", "尚未确定"),
     said(
         CODE,
         "These runs do not decide the search, which goes on at {} {}: it ended early, or runs of it are missing here.",

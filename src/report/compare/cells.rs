@@ -1,0 +1,160 @@
+//! Rows of a comparison as words and numbers: each row with a unit and decimals of its own, so that small times, and
+//! differences much smaller than the values, can be read.
+
+use super::{Kind, Row, Value, Verdict};
+use crate::report::html::{row_name, word};
+use crate::report::language::Language;
+use crate::report::table::number;
+
+/// The heads of the columns; `name` is the other side's.
+pub fn heads(name: &str, language: Language) -> Vec<String> {
+    vec![
+        language.pick("Figure", "指标").to_string(),
+        "A".to_string(),
+        name.to_string(),
+        format!("{name} − A"),
+        "%".to_string(),
+        language.pick("95 % sure between", "95 % 区间").to_string(),
+        match language {
+            Language::En => format!("{name} is"),
+            Language::Zh => format!("{name} 的结论"),
+        },
+    ]
+}
+
+/// The cells of a row, one for each head.
+pub fn cells(row: &Row, language: Language) -> Vec<String> {
+    let shown = Shown::of(row);
+    let optional = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |value| shown.text(value));
+    let marked = |value: Value| optional(value.value) + if value.few { "*" } else { "" };
+    let interval = row.difference.map_or_else(
+        || "-".to_string(),
+        |difference| format!("{} .. {}", optional(difference.low), optional(difference.high)),
+    );
+    vec![
+        figure(row, &shown, language),
+        marked(row.a),
+        marked(row.b),
+        optional(row.change()),
+        row.percent().map_or_else(|| "-".to_string(), |percent| unsigned_zero(format!("{percent:+.1}"))),
+        interval,
+        verdict(row.verdict, language).to_string(),
+    ]
+}
+
+fn figure(row: &Row, shown: &Shown, language: Language) -> String {
+    let name = match row.kind {
+        Kind::Count => row_name(row.figure, language),
+        Kind::Share => language.pick("Success rate (%)", "成功率 (%)"),
+        Kind::Rate | Kind::Time => word(row.figure, language),
+    };
+    match name.strip_suffix("(s)") {
+        Some(stem) if shown.factor > 1.0 => format!("{stem}(ms)"),
+        _ => name.to_string(),
+    }
+}
+
+fn verdict(verdict: Verdict, language: Language) -> &'static str {
+    match verdict {
+        Verdict::Better => language.pick("better", "更好"),
+        Verdict::Worse => language.pick("worse", "更差"),
+        Verdict::NotSure => language.pick("no sure difference", "无显著差异"),
+        Verdict::TooFew => language.pick("too few samples", "样本太少"),
+        Verdict::Unknown => language.pick("not known", "未知"),
+        Verdict::NotComparable => language.pick("not comparable", "不可比"),
+        Verdict::Void => language.pick("void", "无效"),
+        Verdict::None => "-",
+    }
+}
+
+/// How the numbers of a row are written.
+struct Shown {
+    /// From the stored unit to the shown one.
+    factor: f64,
+    /// `None` for whole numbers.
+    decimals: Option<usize>,
+}
+
+/// Significant digits of the larger value, and of the larger end of the interval.
+const DIGITS: i32 = 3;
+/// Digits of a value at most, however small its difference is.
+const MOST_DIGITS: i32 = 7;
+
+impl Shown {
+    fn of(row: &Row) -> Shown {
+        let largest = |values: [Option<f64>; 2]| values.into_iter().flatten().map(f64::abs).fold(0.0, f64::max);
+        let value = largest([row.a.value, row.b.value]);
+        let factor = match row.kind {
+            Kind::Time if value < 1.0 => 1e3,
+            Kind::Share => 100.0,
+            Kind::Count | Kind::Rate | Kind::Time => 1.0,
+        };
+        if row.kind == Kind::Count {
+            return Shown { factor, decimals: None };
+        }
+        // What is smaller than the last digit of the value is an error of rounding.
+        let counts = |part: &f64| part.abs() > value / 10f64.powi(MOST_DIGITS);
+        let ends = row.difference.map_or([None, None], |difference| [difference.low, difference.high]);
+        let ends = ends.map(|end| end.filter(counts));
+        let smallest = ends.into_iter().flatten().map(f64::abs).fold(f64::INFINITY, f64::min);
+        let change = row.change().filter(counts).map_or(0.0, f64::abs);
+        // The nearer end of the interval must not be rounded to 0, which would belie the verdict.
+        let wanted = [(value, DIGITS), (largest(ends), DIGITS), (change, 2), (smallest, 1)];
+        let wanted = wanted.into_iter().map(|(value, digits)| decimals(value * factor, digits)).max().unwrap_or(0);
+        Shown { factor, decimals: Some(wanted.min(decimals(value * factor, MOST_DIGITS))) }
+    }
+
+    fn text(&self, value: f64) -> String {
+        let value = value * self.factor;
+        let Some(decimals) = self.decimals else { return number(value) };
+        unsigned_zero(format!("{value:.decimals$}"))
+    }
+}
+
+/// The number without its sign where it was rounded to 0.
+fn unsigned_zero(number: String) -> String {
+    let is_zero = !number.contains(|c: char| c.is_ascii_digit() && c != '0');
+    if is_zero { number.trim_start_matches(['-', '+']).to_string() } else { number }
+}
+
+/// The decimals that give a number so many significant digits.
+fn decimals(value: f64, digits: i32) -> usize {
+    if value <= 0.0 || !value.is_finite() {
+        return 0;
+    }
+    usize::try_from(digits - 1 - value.log10().floor() as i32).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::difference::Difference;
+
+    fn row(kind: Kind, a: f64, b: f64, ends: (f64, f64)) -> Row {
+        let value = |value| Value { value: Some(value), few: false };
+        let difference = Some(Difference { value: b - a, low: Some(ends.0), high: Some(ends.1) });
+        Row { figure: "Average ITL (s)", kind, a: value(a), b: value(b), difference, verdict: Verdict::Better }
+    }
+
+    #[test]
+    fn differences_of_small_times_can_be_read() {
+        let cells = cells(&row(Kind::Time, 0.000_973, 0.000_969, (-0.000_005_2, -0.000_002_8)), Language::En);
+        assert_eq!(cells[0], "Average ITL (ms)");
+        assert_eq!(cells[1..4], ["0.97300", "0.96900", "-0.00400"]);
+        assert_eq!(cells[5], "-0.00520 .. -0.00280");
+    }
+
+    #[test]
+    fn long_times_stay_in_seconds_and_equal_ones_have_no_sign() {
+        let cells = cells(&row(Kind::Time, 12.5, 12.5, (-0.0, 0.0)), Language::Zh);
+        assert_eq!(cells[..4], ["平均 ITL (s)", "12.5", "12.5", "0.0"]);
+        assert_eq!(cells[5], "0.0 .. 0.0");
+    }
+
+    #[test]
+    fn large_values_do_not_get_endless_decimals() {
+        let of = |low, high| cells(&row(Kind::Rate, 20_000.0, 20_000.0, (low, high)), Language::En)[5].clone();
+        assert_eq!(of(-0.000_05, 0.000_15), "0 .. 0");
+        assert_eq!(of(0.005, 150.0), "0.01 .. 150.00");
+    }
+}

@@ -1,0 +1,287 @@
+//! The figures of two sides beside each other, and what can be said of each difference.
+
+use crate::report::Measured;
+use crate::report::advice::{Grade, success_rate};
+use crate::stats::Summary;
+use crate::stats::difference::{self, Difference};
+use crate::stats::gather::Sample;
+use crate::stats::quantile::Series;
+
+/// What a figure is of, which decides how it is judged and written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Of requests; never judged.
+    Count,
+    /// From 0 to 1.
+    Share,
+    /// Per second.
+    Rate,
+    /// Seconds.
+    Time,
+}
+
+/// What the difference says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Better,
+    Worse,
+    /// The interval holds 0.
+    NotSure,
+    /// Both sides have the figure, but too few samples bound the difference.
+    TooFew,
+    /// A side does not have the figure.
+    Unknown,
+    /// The sides succeeded in different shares of their requests, so the figure is not of the same work.
+    NotComparable,
+    /// A side is void.
+    Void,
+    /// Nothing to be judged.
+    None,
+}
+
+/// A figure of one side; of repeated runs it is the mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Value {
+    pub value: Option<f64>,
+    /// A percentile with too few samples beyond it, in one of the runs at least.
+    pub few: bool,
+}
+
+/// One figure of two sides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub figure: &'static str,
+    pub kind: Kind,
+    pub a: Value,
+    pub b: Value,
+    /// `None` where either side has too few samples to say how sure it is.
+    pub difference: Option<Difference>,
+    pub verdict: Verdict,
+}
+
+impl Row {
+    /// `b − a`.
+    pub fn change(&self) -> Option<f64> {
+        self.a.value.zip(self.b.value).map(|(a, b)| b - a)
+    }
+
+    /// The change in percent of the first side's value; not of shares and counts, which say it themselves.
+    pub fn percent(&self) -> Option<f64> {
+        let a = self.a.value.filter(|a| *a != 0.0 && matches!(self.kind, Kind::Rate | Kind::Time))?;
+        self.change().map(|change| change / a * 100.0)
+    }
+}
+
+/// Two sides with all their figures.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    pub rows: Vec<Row>,
+    /// Shares of success: surely different, or one too low for its times to be those of the whole work.
+    pub unlike: bool,
+}
+
+/// Every figure of the runs `b` against the runs `a`; each side has at least one.
+pub fn compare(a: &[&Measured], b: &[&Measured]) -> Compared {
+    let sides = Sides { a, b };
+    let mut rows = sides.counts();
+    let success = sides.success();
+    let too_low = |value: &Value| Grade::of(value.value) != Grade::Good;
+    let unlike =
+        too_low(&success.a) || too_low(&success.b) || success.difference.is_some_and(|difference| difference.is_sure());
+    let standing = Standing { void: [a, b].into_iter().flatten().any(|run| run.summary.is_void()), unlike };
+    let change = success.change();
+    rows.push(success);
+    rows.extend(sides.rates());
+    TIMES.iter().for_each(|time| rows.extend(sides.times(time)));
+    for row in &mut rows {
+        row.verdict = standing.verdict(row, change);
+    }
+    Compared { rows, unlike }
+}
+
+/// What holds for all figures of two sides.
+struct Standing {
+    void: bool,
+    unlike: bool,
+}
+
+impl Standing {
+    /// The verdict on a row; `success` is the change of the share of success.
+    fn verdict(&self, row: &Row, success: Option<f64>) -> Verdict {
+        let known = row.a.value.is_some() && row.b.value.is_some();
+        match (row.kind, by_interval(row)) {
+            (Kind::Count, _) => Verdict::None,
+            _ if !known => Verdict::Unknown,
+            _ if self.void => Verdict::Void,
+            (Kind::Time, _) if self.unlike => Verdict::NotComparable,
+            // More successes per second by failing more: shedding load is no speed.
+            (Kind::Rate, Verdict::Better) if self.unlike && success.is_some_and(|change| change < 0.0) => {
+                Verdict::NotComparable
+            }
+            (Kind::Rate, Verdict::Worse) if self.unlike && success.is_some_and(|change| change > 0.0) => {
+                Verdict::NotComparable
+            }
+            (_, verdict) => verdict,
+        }
+    }
+}
+
+fn by_interval(row: &Row) -> Verdict {
+    let more_is_better = row.kind != Kind::Time;
+    match row.difference {
+        Some(difference) if difference.is_sure() => {
+            if (difference.value > 0.0) == more_is_better {
+                Verdict::Better
+            } else {
+                Verdict::Worse
+            }
+        }
+        Some(difference) if difference.is_bounded() => Verdict::NotSure,
+        _ => Verdict::TooFew,
+    }
+}
+
+struct Sides<'a> {
+    a: &'a [&'a Measured],
+    b: &'a [&'a Measured],
+}
+
+impl Sides<'_> {
+    /// A row over all runs. What the runs say of themselves (`within`) counts only where no run was repeated, since
+    /// repeats say how runs vary.
+    fn row(
+        &self,
+        figure: &'static str,
+        kind: Kind,
+        of: impl Fn(&Summary) -> Option<f64>,
+        within: impl Fn(&Measured, &Measured) -> Option<Difference>,
+    ) -> Row {
+        let values = |side: &[&Measured]| -> Vec<f64> { side.iter().filter_map(|run| of(&run.summary)).collect() };
+        let (a, b) = (values(self.a), values(self.b));
+        let mean = |values: &[f64]| Value {
+            value: (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64),
+            few: false,
+        };
+        let difference = match (self.a, self.b) {
+            ([a], [b]) => within(a, b),
+            _ => difference::of_runs(&a, &b),
+        };
+        Row { figure, kind, a: mean(&a), b: mean(&b), difference, verdict: Verdict::None }
+    }
+
+    fn counts(&self) -> Vec<Row> {
+        let count = |figure, of: fn(&Summary) -> u64| Row {
+            difference: None,
+            ..self.row(figure, Kind::Count, |s| Some(of(s) as f64), |_, _| None)
+        };
+        let mut rows = vec![
+            count("Succeed requests", |s| s.counts.ok),
+            count("Failed requests", |s| s.counts.failed),
+            count("Unfinished requests", |s| s.counts.unfinished),
+        ];
+        let unsent = count("Unsent requests", |s| s.counts.unsent);
+        rows.extend(Some(unsent).filter(|row| row.a.value != Some(0.0) || row.b.value != Some(0.0)));
+        rows
+    }
+
+    fn success(&self) -> Row {
+        let ended = |run: &Measured| -> Vec<bool> {
+            run.samples.iter().filter(|sample| sample.ok || sample.failed).map(|sample| sample.ok).collect()
+        };
+        let within = |a: &Measured, b: &Measured| difference::of_shares(&ended(a), &ended(b));
+        let mut row = self.row("Success rate", Kind::Share, success_rate, within);
+        // From run to run a share may seem to vary beyond what a share can be.
+        if let Some(difference) = &mut row.difference {
+            difference.low = difference.low.map(|low| low.max(-1.0));
+            difference.high = difference.high.map(|high| high.min(1.0));
+        }
+        row
+    }
+
+    fn rates(&self) -> [Row; 2] {
+        let within = |amount: fn(&Sample) -> f64| {
+            move |a: &Measured, b: &Measured| {
+                difference::of_means(&difference::rates(&a.samples, amount), &difference::rates(&b.samples, amount))
+            }
+        };
+        let tokens: fn(&Sample) -> f64 = |sample| f64::from(sample.output_tokens.unwrap_or(0));
+        [
+            self.row("Requests/s", Kind::Rate, |s| s.throughput.requests_per_s, within(|_| 1.0)),
+            self.row("Output tok/s", Kind::Rate, |s| s.throughput.output_tokens_per_s, within(tokens)),
+        ]
+    }
+
+    fn times(&self, time: &Time) -> Vec<Row> {
+        let mean = |s: &Summary| (time.series)(s).mean;
+        let of_means = |a: &Measured, b: &Measured| (time.mean_difference)(&a.samples, &b.samples);
+        let mut rows = vec![self.row(time.mean, Kind::Time, mean, of_means)];
+        for (figure, per_mille) in time.quantiles.into_iter().zip([500, 900, 990]) {
+            let value = |s: &Summary| (time.series)(s).value(per_mille);
+            let within = |a: &Measured, b: &Measured| {
+                quantile_difference((time.series)(&a.summary), (time.series)(&b.summary), per_mille)
+            };
+            let few = |side: &[&Measured]| {
+                side.iter().any(|run| (time.series)(&run.summary).at(per_mille).is_some_and(|quantile| quantile.few))
+            };
+            let mut row = self.row(figure, Kind::Time, value, within);
+            (row.a.few, row.b.few) = (few(self.a), few(self.b));
+            rows.push(row);
+        }
+        rows
+    }
+}
+
+/// A time with its figures.
+struct Time {
+    mean: &'static str,
+    quantiles: [&'static str; 3],
+    series: fn(&Summary) -> &Series,
+    mean_difference: fn(&[Sample], &[Sample]) -> Option<Difference>,
+}
+
+const TIMES: [Time; 4] = [
+    Time {
+        mean: "Average TTFT (s)",
+        quantiles: ["P50 TTFT (s)", "P90 TTFT (s)", "P99 TTFT (s)"],
+        series: |s| &s.series.ttft_s,
+        mean_difference: |a, b| of_means(a, b, |sample| sample.ttft.map(|ns| ns as f64)),
+    },
+    Time {
+        mean: "Average ITL (s)",
+        quantiles: ["P50 ITL (s)", "P90 ITL (s)", "P99 ITL (s)"],
+        series: |s| &s.series.itl_s,
+        mean_difference: |a, b| difference::of_ratios(&gaps(a), &gaps(b)),
+    },
+    Time {
+        mean: "Average TPOT (s)",
+        quantiles: ["P50 TPOT (s)", "P90 TPOT (s)", "P99 TPOT (s)"],
+        series: |s| &s.series.tpot_s,
+        mean_difference: |a, b| of_means(a, b, |sample| sample.tpot),
+    },
+    Time {
+        mean: "Average latency (s)",
+        quantiles: ["P50 latency (s)", "P90 latency (s)", "P99 latency (s)"],
+        series: |s| &s.series.latency_s,
+        mean_difference: |a, b| of_means(a, b, |sample| Some(sample.latency as f64)),
+    },
+];
+
+/// Of a time in nanoseconds over the succeeded requests; the difference is in seconds.
+fn of_means(a: &[Sample], b: &[Sample], ns: fn(&Sample) -> Option<f64>) -> Option<Difference> {
+    let seconds = |samples: &[Sample]| -> Vec<f64> {
+        samples.iter().filter(|sample| sample.ok).filter_map(ns).map(|ns| ns / 1e9).collect()
+    };
+    difference::of_means(&seconds(a), &seconds(b))
+}
+
+/// The gaps of each request: their sum in seconds, and their number.
+fn gaps(samples: &[Sample]) -> Vec<(f64, f64)> {
+    let with_gaps = samples.iter().filter(|sample| sample.ok && sample.gaps > 0);
+    with_gaps.map(|sample| (sample.gaps_ns as f64 / 1e9, f64::from(sample.gaps))).collect()
+}
+
+fn quantile_difference(a: &Series, b: &Series, per_mille: u32) -> Option<Difference> {
+    let pair = a.at(per_mille).zip(b.at(per_mille));
+    let (a, b) = pair.filter(|(a, b)| a.interval.is_some() && b.interval.is_some())?;
+    Some(difference::of_quantiles(a, b))
+}

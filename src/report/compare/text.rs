@@ -1,0 +1,86 @@
+//! A comparison on the screen.
+
+use super::cells::{cells, heads};
+use super::warnings::warnings;
+use super::{Comparison, Entry, about, compare, letter, note};
+use crate::record::finding::Severity;
+use crate::report::language::Language;
+use crate::report::rows::few_note;
+use crate::report::table::{Align, Table, cut, wrap};
+
+/// Narrower screens get lines of this length all the same.
+const NARROWEST: usize = 60;
+
+/// The tables as text, in lines of at most `width` columns.
+pub fn render(comparison: &Comparison<'_>, width: usize) -> String {
+    let width = width.max(NARROWEST);
+    let mut out = "Runs:\n".to_string();
+    for (number, side) in comparison.sides.iter().enumerate() {
+        out.push_str(&format!("  {} {}\n", letter(number), cut(&about(side, Language::En), width - 5)));
+        out.push_str(&format!("    {}\n", cut_front(&side.name, width - 5)));
+    }
+    for load in &comparison.loads {
+        let Some((first, others)) = load.entries.split_first() else { continue };
+        let name = load.name.map_or_else(String::new, |name| format!("{}: ", name.text(Language::En)));
+        for other in others {
+            out.push_str(&format!("\n{name}{} against A:\n{}", letter(other.side), pair(first, other, width)));
+        }
+    }
+    if !comparison.missing.is_empty() {
+        out.push('\n');
+    }
+    comparison.missing.iter().for_each(|missing| out.push_str(&wrap("", &missing.text(Language::En), width)));
+    out + "\n" + &wrap("", note(comparison, Language::En), width)
+}
+
+/// Warnings and tables of two entries.
+fn pair(a: &Entry<'_>, b: &Entry<'_>, width: usize) -> String {
+    let compared = compare(&a.runs, &b.runs);
+    let mut out = String::new();
+    for warning in warnings(a, b, &compared, Language::En) {
+        let severity = if warning.severity == Severity::Void { "VOID: " } else { "Caution: " };
+        out.push_str(&wrap(severity, &warning.text, width));
+    }
+    let table = Table {
+        head: heads(&letter(b.side), Language::En),
+        aligns: [vec![Align::Left], vec![Align::Right; 5], vec![Align::Left]].concat(),
+        rows: compared.rows.iter().map(|row| cells(row, Language::En)).collect(),
+        grid: false,
+    };
+    blocks(table, width).iter().for_each(|block| out.push_str(&block.render()));
+    if compared.rows.iter().any(|row| row.a.few || row.b.few) {
+        out.push_str(&wrap("* ", &few_note(Language::En), width));
+    }
+    out
+}
+
+/// Where a table that is too wide is divided first: values before, what they mean behind.
+const DIVISION: usize = 5;
+
+/// The table, or blocks of it that fit: each with the first column and as many of the others as have room.
+fn blocks(table: Table, width: usize) -> Vec<Table> {
+    if table.width() <= width {
+        return vec![table];
+    }
+    let of = |columns: &[usize]| Table {
+        head: columns.iter().map(|&column| table.head[column].clone()).collect(),
+        aligns: columns.iter().map(|&column| table.aligns[column]).collect(),
+        rows: table.rows.iter().map(|row| columns.iter().map(|&column| row[column].clone()).collect()).collect(),
+        grid: table.grid,
+    };
+    let mut blocks: Vec<Vec<usize>> = Vec::new();
+    for column in 1..table.head.len() {
+        let fits = |block: &[usize]| column != DIVISION && of(&[block, &[column]].concat()).width() <= width;
+        match blocks.last_mut() {
+            Some(block) if fits(block) => block.push(column),
+            _ => blocks.push(vec![0, column]),
+        }
+    }
+    blocks.iter().map(|columns| of(columns)).collect()
+}
+
+/// The end of a path that is longer than `width` columns: there runs differ.
+fn cut_front(path: &str, width: usize) -> String {
+    let backwards = |text: &str| text.chars().rev().collect::<String>();
+    backwards(&cut(&backwards(path), width))
+}

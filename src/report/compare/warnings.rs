@@ -1,0 +1,74 @@
+//! What must be read before the figures of two sides: void runs, and failures that make times another work's.
+
+use super::{Compared, Entry, Kind, letter};
+use crate::record::finding::{Finding, Severity};
+use crate::report::html::finding_text;
+use crate::report::language::Language;
+use crate::report::table::number;
+
+/// A line above a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// Void or Caution.
+    pub severity: Severity,
+    pub text: String,
+}
+
+/// The warnings about two entries, the heaviest first.
+pub fn warnings(a: &Entry<'_>, b: &Entry<'_>, compared: &Compared, language: Language) -> Vec<Warning> {
+    let mut out: Vec<Warning> = [a, b].into_iter().flat_map(|entry| void(entry, language)).collect();
+    if compared.unlike {
+        out.push(Warning { severity: Severity::Caution, text: failures(a, b, compared, language) });
+    }
+    out
+}
+
+/// That the entry must not be used, and every reason once.
+fn void(entry: &Entry<'_>, language: Language) -> Vec<Warning> {
+    let void = entry.runs.iter().filter(|run| run.summary.is_void()).count();
+    if void == 0 {
+        return Vec::new();
+    }
+    let (name, runs) = (letter(entry.side), entry.runs.len());
+    let mut texts = vec![match (runs, language) {
+        (1, Language::En) => format!("{name} is void: do not use its figures, nothing here is judged."),
+        (1, Language::Zh) => format!("{name} 无效：请勿使用其数据，此处不下结论。"),
+        (_, Language::En) => {
+            format!("{void} of {name}'s {runs} runs are void: do not use its figures, nothing here is judged.")
+        }
+        (_, Language::Zh) => format!("{name} 的 {runs} 次测试中有 {void} 次无效：请勿使用其数据，此处不下结论。"),
+    }];
+    let findings = entry.runs.iter().flat_map(|run| &run.summary.findings);
+    for finding in findings.filter(|finding: &&Finding| finding.severity == Severity::Void) {
+        let text = format!("{name}: {}", finding_text(finding, language));
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    texts.into_iter().map(|text| Warning { severity: Severity::Void, text }).collect()
+}
+
+fn failures(a: &Entry<'_>, b: &Entry<'_>, compared: &Compared, language: Language) -> String {
+    let (a, b) = (letter(a.side), letter(b.side));
+    let shares = compared.rows.iter().find(|row| row.kind == Kind::Share).map(|row| [row.a.value, row.b.value]);
+    let [share_a, share_b] = shares.unwrap_or_default().map(percent);
+    match language {
+        Language::En => format!(
+            "{share_a} % of {a}'s requests succeeded and {share_b} % of {b}'s. Figures of latency are of the successes \
+             only, so not of the same work: they are not comparable, whichever is shorter."
+        ),
+        Language::Zh => format!(
+            "{a} 的请求成功率为 {share_a} %，{b} 为 {share_b} %。延迟类指标只统计成功的请求，两者完成的并非同样的工作：\
+             无论哪个更短，均不可比。"
+        ),
+    }
+}
+
+/// A share in percent, with more decimals where every failure counts.
+fn percent(share: Option<f64>) -> String {
+    match share.map(|share| share * 100.0) {
+        None => "-".to_string(),
+        Some(percent) if percent > 99.0 => number(percent),
+        Some(percent) => format!("{percent:.1}"),
+    }
+}

@@ -1,0 +1,330 @@
+//! `ringmark compare`: what is said of two runs or sweeps, in the text and on the page.
+
+mod records;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use records::{closed, collect, push_failed, push_ok, report, start};
+use ringmark::plan::Save;
+use ringmark::record::facts::RunFacts;
+use ringmark::record::{Block, Failure, Outcome, Parcel, Phase};
+use ringmark::report::Measured;
+use ringmark::report::compare::{Comparison, Given, Side, comparison, html, render};
+use ringmark::spec::Language;
+use unicode_width::UnicodeWidthStr;
+
+const LANGUAGES: [Language; 2] = [Language::En, Language::Zh];
+
+/// A run to be stored.
+struct Made<'a> {
+    facts: RunFacts,
+    arguments: &'a str,
+    /// Requests whose record exists.
+    records: u64,
+    /// The tokens come so much later.
+    slower_ms: u64,
+    /// Every so many requests one fails; 0: none.
+    fails_every: u64,
+}
+
+impl Default for Made<'_> {
+    fn default() -> Self {
+        Made { facts: closed(600, 1), arguments: "{}", records: 600, slower_ms: 0, fails_every: 0 }
+    }
+}
+
+fn make(path: &Path, made: Made) -> Measured {
+    let mut block = Block::new(0);
+    for index in 0..made.records {
+        let wobble = index * 7 % 11 + made.slower_ms;
+        if made.fails_every > 0 && index % made.fails_every == 0 {
+            push_failed(&mut block, index, index * 100, Outcome::Failed(Failure::Status), "503 busy");
+        } else {
+            push_ok(&mut block, index, index * 100, &[20 + wobble, 40 + wobble]);
+        }
+    }
+    let mut start = start(made.facts, Save::Text);
+    start.arguments_json = made.arguments.to_string();
+    collect(path, start, vec![Parcel::Block(block), Parcel::Worker(Box::new(report(Phase::Measured)))]);
+    ringmark::report::measured(path).unwrap()
+}
+
+fn side<'a>(name: &str, runs: Vec<&'a Measured>) -> Side<'a> {
+    Side { name: name.to_string(), runs }
+}
+
+fn sides<'a>(a: &'a Measured, b: &'a Measured) -> Comparison<'a> {
+    Comparison::of_sides(vec![side("a.db", vec![a]), side("b.db", vec![b])])
+}
+
+/// The lines of a figure, joined over the blocks of the table.
+fn row(text: &str, figure: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(&format!("| {figure} "))).collect();
+    assert!(!lines.is_empty(), "{figure}: {text}");
+    lines.concat()
+}
+
+/// The row of a figure on a page, from its tag on.
+fn page_row(page: &str, figure: &str) -> String {
+    let at = page.find(&format!("<td>{figure}</td>")).unwrap_or_else(|| panic!("{figure}: {page}"));
+    let begin = page[..at].rfind("<tr").unwrap();
+    page[begin..].split("</tr>").next().unwrap().to_string()
+}
+
+#[test]
+fn a_comparison_says_what_surely_differs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let a = make(&path("a.db"), Made { arguments: r#"{"parallel":[1],"url":"http://a"}"#, ..Made::default() });
+    let arguments = r#"{"parallel":[1],"url":"http://b"}"#;
+    let b = make(&path("b.db"), Made { arguments, slower_ms: 15, ..Made::default() });
+    let compared = sides(&a, &b);
+    assert!(compared.first_difference().is_none(), "the server may differ");
+    for width in [60, 80, 200] {
+        let text = render(&compared, width);
+        assert!(text.lines().all(|line| line.width() <= width), "{text}");
+        let heads = row(&text, "Figure");
+        for head in ["A", "B", "B − A", "%", "95 % sure between", "B is"] {
+            assert!(heads.split('|').any(|cell| cell.trim() == head), "{head} at {width}: {text}");
+        }
+        assert!(row(&text, "P50 TTFT (ms)").contains("worse") && row(&text, "P50 TTFT (ms)").contains("+60.0"));
+        assert!(row(&text, "P99 TPOT (ms)").contains("no sure difference"), "{text}");
+        assert!(row(&text, "Average ITL (ms)").contains("no sure difference"), "{text}");
+        assert!(!text.contains("Caution") && !text.contains("VOID"), "{text}");
+    }
+    for language in LANGUAGES {
+        assert!(html(&compared, language).contains("class=\"bad\""));
+    }
+}
+
+#[test]
+fn repeats_are_compared_from_run_to_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = make(&folder.path().join("a.db"), Made::default());
+    let b = make(&folder.path().join("b.db"), Made { slower_ms: 15, ..Made::default() });
+    let text = render(&Comparison::of_sides(vec![side("a.db", vec![&a, &a]), side("b.db", vec![&b, &b])]), 120);
+    let row = row(&text, "P50 TTFT (ms)");
+    assert!(row.contains("15.0 .. 15.0") && row.contains("worse"), "two equal runs vary by nothing: {text}");
+    assert!(text.contains("Concurrency 1, 2 runs, ") && text.contains("Welch"), "{text}");
+}
+
+#[test]
+fn failures_make_times_not_comparable() {
+    let folder = tempfile::tempdir().unwrap();
+    // The failing run is the quicker one.
+    let a = make(&folder.path().join("a.db"), Made { slower_ms: 15, ..Made::default() });
+    let b = make(&folder.path().join("b.db"), Made { fails_every: 2, ..Made::default() });
+    let compared = sides(&a, &b);
+    let text = render(&compared, 200);
+    let caution = text.find("Caution: 100 % of A's requests succeeded and 50.0 % of B's.").unwrap();
+    assert!(caution < text.find("+---").unwrap(), "{text}");
+    for (figure, cells) in [("Succeed requests", "300"), ("Failed requests", "300"), ("Unfinished requests", "0")] {
+        assert!(row(&text, figure).contains(&format!(" {cells} |")), "{text}");
+    }
+    let success = row(&text, "Success rate (%)");
+    assert!(success.contains(" -50.0 |") && success.contains(" .. -4") && success.contains("worse"), "{text}");
+    assert!(row(&text, "Requests/s").contains("worse"), "{text}");
+    assert!(row(&text, "P50 TTFT (ms)").contains("not comparable") && !text.contains("better"), "{text}");
+    for (language, caution, rate, time, verdict) in [
+        (Language::En, "<b>Caution</b>100 % of A", "Success rate (%)", "P50 TTFT (ms)", "not comparable"),
+        (Language::Zh, "<b>注意</b>A 的请求成功率为 100 %", "成功率 (%)", "P50 TTFT (ms)", "不可比"),
+    ] {
+        let page = html(&compared, language);
+        assert!(page.find(caution).unwrap() < page.find("<table").unwrap(), "{page}");
+        assert!(page_row(&page, rate).starts_with("<tr class=\"bad\">"));
+        let time = page_row(&page, time);
+        assert!(time.starts_with("<tr><td>") && time.contains(verdict), "{time}");
+    }
+}
+
+#[test]
+fn a_low_success_rate_on_both_sides_is_told_and_more_success_is_better() {
+    let folder = tempfile::tempdir().unwrap();
+    let low = make(&folder.path().join("a.db"), Made { fails_every: 10, ..Made::default() });
+    let lower = make(&folder.path().join("b.db"), Made { fails_every: 2, ..Made::default() });
+    let text = render(&sides(&low, &low), 120);
+    assert!(text.contains("Caution: 90.0 % of A's") && row(&text, "P50 TTFT (ms)").contains("not comparable"));
+    assert!(row(&text, "Requests/s").contains("no sure difference"), "{text}");
+    let text = render(&sides(&lower, &low), 120);
+    assert!(row(&text, "Success rate (%)").contains("better") && row(&text, "Requests/s").contains("better"), "{text}");
+}
+
+#[test]
+fn a_void_run_is_told_above_and_nothing_is_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = make(&folder.path().join("a.db"), Made { slower_ms: 15, ..Made::default() });
+    // Records were lost.
+    let b = make(&folder.path().join("b.db"), Made { records: 500, ..Made::default() });
+    assert!(b.summary.is_void());
+    let compared = sides(&a, &b);
+    let text = render(&compared, 100);
+    let void = text.find("VOID: B is void: do not use its figures").unwrap();
+    assert!(
+        void < text.find("+---").unwrap() && text.contains("VOID: B: 600 requests were scheduled but 500"),
+        "{text}"
+    );
+    assert!(row(&text, "P50 TTFT (ms)").contains("| void"), "{text}");
+    assert!(["better", "worse", "no sure"].iter().all(|verdict| !text.contains(verdict)), "{text}");
+    for (language, void) in [(Language::En, "<b>VOID</b>B is void"), (Language::Zh, "<b>无效</b>B 无效")] {
+        let page = html(&compared, language);
+        assert!(page.find(void).unwrap() < page.find("<table").unwrap());
+        assert!(!page.contains("<tr class=\"good\">") && !page.contains("<tr class=\"bad\">"), "{page}");
+    }
+    let repeats = Comparison::of_sides(vec![side("b.db", vec![&a, &b]), side("a.db", vec![&a, &a])]);
+    assert!(render(&repeats, 100).contains("VOID: 1 of A's 2 runs are void"), "{}", render(&repeats, 100));
+}
+
+#[test]
+fn too_few_samples_are_no_absence_of_a_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let few = |name: &str, slower_ms| {
+        let made = Made { facts: closed(100, 1), records: 100, slower_ms, ..Made::default() };
+        make(&folder.path().join(name), made)
+    };
+    let (a, b) = (few("a.db", 0), few("b.db", 15));
+    let compared = sides(&a, &b);
+    let text = render(&compared, 120);
+    let p99 = row(&text, "P99 TTFT (ms)");
+    assert!(p99.contains("too few samples") && p99.matches("*").count() == 2, "{text}");
+    assert!(text.contains("\n* fewer than 10 samples lie beyond: another run may differ much\n"), "{text}");
+    assert!(!row(&text, "P50 TTFT (ms)").contains('*'), "{text}");
+    for (language, verdict, note) in [
+        (Language::En, "too few samples", "* fewer than 10 samples lie beyond"),
+        (Language::Zh, "样本太少", "* 其外样本少于 10 个"),
+    ] {
+        let page = html(&compared, language);
+        assert!(page_row(&page, "P99 TTFT (ms)").contains(verdict) && page.contains(note));
+    }
+}
+
+#[test]
+fn long_names_fit_the_screen_and_may_break_on_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = "通义千问-超长模型名称".repeat(20);
+    let facts = RunFacts { model: model.clone(), ..closed(600, 1) };
+    let a = make(&folder.path().join("a.db"), Made { facts, ..Made::default() });
+    let path = format!("{}/benchmark_data.db", "文件夹/folder".repeat(30));
+    let compared = Comparison::of_sides(vec![side(&path, vec![&a]), side("b.db", vec![&a])]);
+    for width in [80, 200] {
+        let text = render(&compared, width);
+        assert!(text.lines().all(|line| line.width() <= width) && text.contains("benchmark_data.db"), "{text}");
+    }
+    let page = html(&compared, Language::Zh);
+    assert!(page.contains("<ul style=\"overflow-wrap:anywhere\">") && page.contains(&path) && page.contains(&model));
+}
+
+/// The facts of a load of the call `call`.
+fn load(call: &str, parallel: u32, requests: u64) -> RunFacts {
+    RunFacts { request_id_prefix: call.to_string(), ..closed(requests, parallel) }
+}
+
+/// The runs of a call with these loads, each in a folder of its own below `place`.
+fn sweep(place: &Path, call: &str, loads: &[(u32, u64)]) -> Vec<(PathBuf, Measured)> {
+    let run = |(number, &(parallel, requests)): (usize, &(u32, u64))| {
+        let path = place.join(format!("{number}_parallel_{parallel}")).join("benchmark_data.db");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let arguments = format!(r#"{{"parallel":[{parallel}],"number":[{requests}]}}"#);
+        let made =
+            Made { facts: load(call, parallel, requests), records: requests, arguments: &arguments, ..Made::default() };
+        let measured = make(&path, made);
+        (path, measured)
+    };
+    loads.iter().enumerate().map(run).collect()
+}
+
+fn given<'a>(runs: &'a [(PathBuf, Measured)], is_folder: bool) -> Given<'a> {
+    Given { runs: runs.iter().map(|(path, run)| (path.clone(), run)).collect(), is_folder }
+}
+
+#[test]
+fn sweeps_are_compared_load_by_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ra, rb, rc) = (folder.path().join("ra"), folder.path().join("rb"), folder.path().join("rc"));
+    let a = sweep(&ra, "a", &[(10, 60), (2, 60), (10, 60), (8, 60)]);
+    let b = sweep(&rb, "b", &[(2, 60), (10, 60), (16, 60)]);
+    let c = sweep(&rc, "c", &[(2, 60)]);
+    let compared = comparison(&[given(&a, true), given(&b, true), given(&c[..1], false)]);
+    let names: Vec<&str> = compared.sides.iter().map(|side| side.name.as_str()).collect();
+    assert_eq!(names, [ra.to_str().unwrap(), rb.to_str().unwrap(), c[0].0.to_str().unwrap()]);
+    assert!(compared.first_difference().is_none());
+    let text = render(&compared, 120);
+    let headings: Vec<&str> = text.lines().filter(|line| line.ends_with(" against A:")).collect();
+    let wanted = ["Concurrency 2: B against A:", "Concurrency 2: C against A:", "Concurrency 10: B against A:"];
+    assert_eq!(headings, wanted, "{text}");
+    assert!(text.contains("  A 3 loads, 4 runs, 通义"), "{text}");
+    for line in [
+        "since A measured it and B did not: Concurrency 8\n",
+        "since B measured it and A did not: Concurrency 16\n",
+        "since A measured it and C did not: Concurrency 8; Concurrency 10\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let page = html(&compared, Language::Zh);
+    assert!(page.contains("<h2>并发 2</h2><h3>B 对比 A</h3>") && page.contains("未对比（B 测了而 A 未测）：并发 16"));
+}
+
+#[test]
+fn loads_of_other_lengths_are_another_workload() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = sweep(&folder.path().join("ra"), "a", &[(2, 60), (4, 60), (4, 90)]);
+    let b = sweep(&folder.path().join("rb"), "b", &[(4, 90), (2, 80)]);
+    let compared = comparison(&[given(&a, true), given(&b, true)]);
+    assert_eq!(compared.first_difference().unwrap().2, ["number 60 / 80"]);
+    let text = render(&compared, 120);
+    assert!(text.contains("\nConcurrency 2: B") && text.contains("\nConcurrency 4, 90 requests: B"), "{text}");
+    assert!(text.contains("since A measured it and B did not: Concurrency 4, 60 requests"), "{text}");
+}
+
+#[test]
+fn what_was_not_given_is_told_as_its_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let differences = |a: &str, b: &str| {
+        let run = |arguments| make(&folder.path().join("a.db"), Made { arguments, records: 1, ..Made::default() });
+        let runs = [a, b].map(|arguments| {
+            let run = run(arguments);
+            std::fs::remove_file(folder.path().join("a.db")).unwrap();
+            run
+        });
+        ringmark::report::workload::differences(&runs[0], &runs[1])
+    };
+    let differs = r#"{"parallel":[8],"max_tokens":[64],"save":"full"}"#;
+    assert_eq!(differences(r#"{"parallel":[1],"max_tokens":[64],"save":"text"}"#, differs), ["parallel 1 / 8"]);
+    assert_eq!(differences(r#"{"max_tokens":[]}"#, r#"{"max_tokens":[5]}"#), ["max_tokens 2048 / 5"]);
+    assert_eq!(differences(r#"{"max_tokens":[],"top_p":null}"#, r#"{"max_tokens":[2048]}"#), [""; 0]);
+    assert_eq!(differences(r#"{"stop":[],"rate":[-1.0]}"#, r#"{"stop":["\n"],"rate":[5.0]}"#).len(), 2);
+    assert_eq!(differences(r#"{"server_args":[],"tp":1}"#, r#"{"server_args":["--x"],"tp":2}"#), [""; 0]);
+    let differs = differences(r#"{"rate":[-1.0],"extra_args":{}}"#, r#"{"rate":[5.0],"extra_args":{"a":"b"}}"#);
+    assert_eq!(differs, [r#"extra_args not set / {"a":"b"}"#, "rate not set / 5.0"]);
+}
+
+fn ringmark(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringmark"));
+    command.current_dir(folder).arg("compare").args(arguments).output().unwrap()
+}
+
+#[test]
+fn folders_of_sweeps_are_read_by_the_program_and_mistakes_are_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    sweep(&place("ra"), "a", &[(2, 60), (4, 60)]);
+    sweep(&place("rb"), "b", &[(2, 60), (4, 60)]);
+    sweep(&place("rc"), "c", &[(3, 60)]);
+    let output = ringmark(folder.path(), &["ra", "rb", "--html", "page.html"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("Concurrency 2: B against A:") && text.contains("Concurrency 4: B against A:"), "{text}");
+    assert!(std::fs::read_to_string(place("page.html")).unwrap().contains("<h2>Concurrency 4</h2>"));
+    std::fs::write(place("broken.db"), "no database").unwrap();
+    std::fs::create_dir(place("empty")).unwrap();
+    for (arguments, what) in [
+        (["ra", "rc"], "ra and rc/0_parallel_3/benchmark_data.db have no load in common"),
+        (["ra", "broken.db"], "broken.db"),
+        (["ra", "missing.db"], "missing.db"),
+        (["ra", "empty"], "empty holds no run"),
+    ] {
+        let output = ringmark(folder.path(), &arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && error.contains(what) && error.lines().count() == 1, "{error}");
+    }
+}
