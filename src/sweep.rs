@@ -10,9 +10,66 @@ use crate::mock::{Config, Mock};
 
 use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError, Target, Transport};
+use crate::record::facts::RunFacts;
+use crate::report::advice::load_name;
+use crate::report::language::Language;
 use crate::run::{Finished, RunError, Watch, run};
 use crate::search::{Probe, Selection, Step, so_far, step};
 use crate::stats::Summary;
+
+/// A sweep, as far as it came.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// In the order in which they ran.
+    pub runs: Vec<Finished>,
+    /// The loads of the runs that an interrupt kept from beginning.
+    pub left: Vec<String>,
+}
+
+impl Swept {
+    /// Somebody ended it early.
+    pub fn is_interrupted(&self) -> bool {
+        !self.left.is_empty() || self.runs.iter().any(|run| run.interrupted)
+    }
+
+    /// What is missing in an interrupted sweep, as one line; `None` of one that came to its end, and of a single run.
+    pub fn interruption(&self) -> Option<String> {
+        if !self.is_interrupted() || self.runs.len() + self.left.len() < 2 {
+            return None;
+        }
+        let name = |run: &Finished| load_name(&run.summary.facts, Language::En);
+        let cut_off = self.runs.iter().filter(|run| run.interrupted && !is_whole(&run.summary));
+        // One that was interrupted in its warm-up sent nothing.
+        let (partial, empty): (Vec<&Finished>, Vec<&Finished>) = cut_off.partition(|run| run.summary.counts.sent() > 0);
+        let partial = partial.into_iter().map(name).collect();
+        let missing = empty.into_iter().map(name).chain(self.left.iter().cloned()).collect();
+        let all: Vec<String> = self.runs.iter().map(name).chain(self.left.iter().cloned()).collect();
+        let mut out = "The sweep was interrupted.".to_string();
+        let groups: [(&str, Vec<String>); 2] = [("Partial", partial), ("Not measured", missing)];
+        for (title, names) in groups {
+            if !names.is_empty() {
+                out.push_str(&format!(" {title}: {}.", listed(&names, &all)));
+            }
+        }
+        Some(out)
+    }
+}
+
+/// Every request that was planned had its answer, or its failure.
+fn is_whole(summary: &Summary) -> bool {
+    summary.facts.requests.is_some() && summary.counts.unsent == 0 && summary.counts.unfinished == 0
+}
+
+/// These names in the order of `all`; those of loads with several runs with the number of runs.
+fn listed(names: &[String], all: &[String]) -> String {
+    let count = |within: &[String], name: &String| within.iter().filter(|other| *other == name).count();
+    let first = |&(place, name): &(usize, &String)| !all[..place].contains(name) && names.contains(name);
+    let shown = |(_, name): (usize, &String)| match count(all, name) {
+        1 => name.clone(),
+        runs => format!("{name} ({} of {runs} runs)", count(names, name)),
+    };
+    all.iter().enumerate().filter(first).map(shown).collect::<Vec<_>>().join("; ")
+}
 
 /// Carries the plans out in order. `ended` is called after each run, so that nothing waits for the last one; an
 /// interrupt ends the sweep after the run it met.
@@ -20,22 +77,37 @@ pub fn run_all(
     plans: Vec<Plan>,
     watch: &Watch<'_>,
     ended: &mut dyn FnMut(&Plan, &Finished) -> Result<(), RunError>,
-) -> Result<Vec<Finished>, RunError> {
-    let mut all: Vec<Finished> = Vec::with_capacity(plans.len());
+) -> Result<Swept, RunError> {
+    let mut swept = Swept::default();
     for plan in plans {
-        if !all.is_empty() {
-            watch.log.info(&format!("pausing {} s (--sleep-interval)", plan.sleep_interval_ns as f64 / 1e9));
+        if !swept.runs.is_empty() {
             pause(plan.sleep_interval_ns, watch);
         }
-        if watch.stop.load(Ordering::Relaxed) != 0 {
-            break;
-        }
         let plan = Arc::new(plan);
-        let finished = run(&plan, watch)?;
-        ended(&plan, &finished)?;
-        all.push(finished);
+        match run_unless_stopped(&plan, watch)? {
+            Some(finished) => {
+                ended(&plan, &finished)?;
+                swept.runs.push(finished);
+            }
+            None => swept.left.push(load_name(&RunFacts::of(&plan, ""), Language::En)),
+        }
     }
-    Ok(all)
+    Ok(swept)
+}
+
+/// A run; `None` when an interrupt came before there was anything to measure.
+fn run_unless_stopped(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Option<Finished>, RunError> {
+    let is_stopped = || watch.stop.load(Ordering::Relaxed) != 0;
+    if is_stopped() {
+        return Ok(None);
+    }
+    match run(plan, watch) {
+        Err(error @ RunError::ConnectionTest(_)) if is_stopped() => {
+            watch.log.warning(error.to_string().lines().next().unwrap_or_default());
+            Ok(None)
+        }
+        outcome => outcome.map(Some),
+    }
 }
 
 /// A search, as far as it came.
@@ -96,11 +168,9 @@ fn probe(
         if !runs.is_empty() {
             pause(plan.sleep_interval_ns, watch);
         }
-        if watch.stop.load(Ordering::Relaxed) != 0 {
-            return Err(Short::Interrupted);
-        }
-        let finished = match run(&plan, watch) {
-            Ok(finished) => finished,
+        let finished = match run_unless_stopped(&plan, watch) {
+            Ok(Some(finished)) => finished,
+            Ok(None) => return Err(Short::Interrupted),
             Err(error @ RunError::OpenFiles { .. }) => {
                 watch.log.warning(&format!("{} {value} is not tried: {error}", search.variable.name()));
                 return Ok(Probe::refused(search, value, error.to_string()));
@@ -126,6 +196,10 @@ fn probe(
 /// Sleeps, but not past an interrupt.
 fn pause(ns: u64, watch: &Watch<'_>) {
     const STEP: Duration = Duration::from_millis(50);
+    if ns == 0 || watch.stop.load(Ordering::Relaxed) != 0 {
+        return;
+    }
+    watch.log.info(&format!("pausing {} s (--sleep-interval)", ns as f64 / 1e9));
     let mut left = Duration::from_nanos(ns);
     while !left.is_zero() && watch.stop.load(Ordering::Relaxed) == 0 {
         let step = left.min(STEP);
@@ -159,4 +233,17 @@ fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
     if addresses.is_empty() { Err(io::Error::other("it has no address")) } else { Ok(addresses) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_once() {
+        let names = |text: &str| text.split(' ').map(str::to_string).collect::<Vec<String>>();
+        assert_eq!(listed(&names("b c"), &names("a b c")), "b; c");
+        assert_eq!(listed(&names("b c a"), &names("a b c a")), "a (1 of 2 runs); b; c");
+        assert_eq!(listed(&names("a a"), &names("a a")), "a (2 of 2 runs)");
+    }
 }

@@ -38,6 +38,11 @@ fn help_and_version_are_shown() {
         assert_eq!(output.status.code(), Some(0));
         assert!(text.contains(what), "{arguments:?}: {text}");
     }
+    let definitions = String::from_utf8(ringmark(&["report", "--help"]).stdout).unwrap();
+    assert!(definitions.contains("TPOT = (last_token − first_token) / (output_tokens − 1)"), "{definitions}");
+    assert!(definitions.lines().all(|line| line.chars().count() <= 100), "{definitions}");
+    let perf = String::from_utf8(ringmark(&["perf", "--help"]).stdout).unwrap();
+    assert!(perf.contains("ringmark report --help"), "{perf}");
     let output = ringmark(&[]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("Usage: ringmark"));

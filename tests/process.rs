@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -86,7 +87,8 @@ fn a_killed_run_keeps_what_was_committed() {
         "{text}{}",
         stderr(&report)
     );
-    assert!(text.contains("killed"), "{text}");
+    assert!(text.contains("killed") && text.contains("Unknown requests (not stored)"), "{text}");
+    assert!(!text.contains("Unsent requests"), "{text}");
 }
 
 #[test]
@@ -185,6 +187,21 @@ fn the_end_says_how_it_went() {
     assert!(code == Some(2) && text.is_empty(), "{code:?}\n{text}");
     assert!(words.contains("error: the connection test failed"), "{words}");
 
+    let (code, text, _) = status(&[
+        "--url",
+        "mock:?ttft=60s",
+        "--duration",
+        "0.2",
+        "--drain",
+        "0",
+        "--parallel",
+        "2",
+        "--no-test-connection",
+        "--name",
+        "unfinished",
+    ]);
+    assert!(code == Some(1) && text.contains("No request ended before the run did (2 were in flight)"), "{text}");
+
     let (code, _, words) = status(&["--url", quick, "--number", "5", "--prompt", "@no/such/file", "--name", "nofile"]);
     assert!(code == Some(2) && words.contains("no/such/file"), "{code:?} {words}");
 }
@@ -206,6 +223,55 @@ fn a_sweep_leaves_a_folder_for_each_run() {
     for name in ["benchmark.log", "performance_summary.txt"] {
         assert!(folder.path().join("s").join(name).is_file(), "{name}");
     }
+}
+
+#[test]
+fn an_interrupt_between_two_runs_is_told() {
+    let url = "mock:?ttft=1ms&itl=1ms&tokens=3";
+    let sweep: &[&str] = &["--parallel", "1", "2", "4", "--number", "6", "--repeat", "2"];
+    let search: &[&str] = &["--sla-auto-tune", "--sla-params", "p99_ttft<=10", "--sla-num-runs", "2", "--number", "6"];
+    for (load, missing) in [
+        (sweep, "Not measured: Concurrency 1 (1 of 2 runs); Concurrency 2 (2 of 2 runs); Concurrency 4 (2 of 2 runs)."),
+        (search, "The search was interrupted: these are the loads that were measured by then."),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let child = perf(folder.path(), load).args(["--url", url, "--sleep-interval", "600"]).spawn().unwrap();
+        let log = folder.path().join("mock").join("benchmark.log");
+        wait_for("the pause", || fs::read_to_string(&log).ok().filter(|text| text.contains("pausing 600 s")));
+        kill_process(pid(&child), Signal::INT).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = stdout(&output);
+        assert_eq!(output.status.code(), Some(130), "{text}{}", stderr(&output));
+        let summary = fs::read_to_string(log.with_file_name("performance_summary.txt")).unwrap();
+        for shown in [&text, &summary] {
+            let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(words.contains(missing), "{words}");
+        }
+        assert_eq!(fs::read_to_string(&log).unwrap().matches("pausing").count(), 1);
+    }
+}
+
+#[test]
+fn an_interrupted_connection_test_is_no_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}/v1/chat/completions", silent.local_addr().unwrap());
+    let child = perf(folder.path(), &["--url", &url, "--model", "m", "--number", "6"]).spawn().unwrap();
+    let _tested = silent.accept().unwrap();
+    kill_process(pid(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}{}", stdout(&output), stderr(&output));
+}
+
+#[test]
+fn a_visualizer_that_does_not_start_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let outputs = folder.path().join("outputs");
+    let call = ["--url", "mock:?ttft=1ms", "--number", "2", "--visualizer", "swanlab"];
+    let output = perf(&outputs, &call).env("PATH", folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--visualizer"), "{}", stderr(&output));
+    assert!(!outputs.exists());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
+use super::made::Made;
 use super::progress::Bars;
 use super::{Early, calibration, fetch, files, interrupt, search, status, visual};
 use crate::engine::tls;
@@ -20,13 +21,14 @@ use crate::plan::sla::SearchPlan;
 use crate::plan::{HubFiles, Plan, RigFacts, resolve, trace_file};
 use crate::report::export::write_all;
 use crate::report::repeats::{self, Repeat};
+use crate::report::table::wrap;
 use crate::report::{html, overview, screen};
 use crate::run::{Finished, RunError, Watch};
 use crate::server::local::{self, Local};
 use crate::server::models::{first_model, waits};
 use crate::spec::{LogLevel, Spec, mask};
 use crate::stats::Summary;
-use crate::sweep;
+use crate::sweep::{self, Swept};
 use crate::visualizer::Visualizer;
 use crate::workload::trace;
 
@@ -34,6 +36,8 @@ use crate::workload::trace;
 pub const FILE_WIDTH: usize = 140;
 /// The tables of a call, as text.
 const SUMMARY: &str = "performance_summary.txt";
+/// The log of a call.
+pub const LOG_FILE: &str = "benchmark.log";
 
 /// Carries out one call; gives the exit status.
 pub fn perf(spec: &Spec) -> Result<u8, Early> {
@@ -50,6 +54,7 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     calibration::attach(spec, &mut plans).map_err(mistake)?;
     let root = plans[0].report.root.clone();
     let exports = plans[0].report.exports.clone();
+    let made = Made::before(&root);
     let log = open_log(spec, &root, &bars).map_err(mistake)?;
     for note in &plans[0].notes {
         log.warning(note);
@@ -61,7 +66,10 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
         interrupt::GO_ON => mistake(text),
         _ => interrupted(&text, &log),
     };
-    let mut visualizer = visual::start(spec, &plans, &log, &stop).map_err(not_started)?;
+    let mut visualizer = visual::start(spec, &plans, &log, &stop).map_err(|text| {
+        made.remove();
+        not_started(text)
+    })?;
     let local = start_local(&plans[0], &root, &log, &stop).map_err(not_started)?;
     let follow =
         |read: Box<dyn Fn() -> crate::run::Reading + Send>| -> Box<dyn std::any::Any> { Box::new(bars.follow(read)) };
@@ -86,7 +94,9 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
         log.last_words(&error.to_string());
     }
     let (runs, status) = measured.map_err(|error| mistake(error.to_string()))?;
-    write_exports(&exports, &runs).map_err(mistake)?;
+    if !runs.is_empty() {
+        write_exports(&exports, &runs).map_err(mistake)?;
+    }
     println!("Results: {}", root.display());
     Ok(status)
 }
@@ -107,14 +117,20 @@ fn carry_out(
         }
         show(spec, finished, &root)
     };
-    let finished = sweep::run_all(plans, watch, &mut ended)?;
+    let swept = sweep::run_all(plans, watch, &mut ended)?;
+    let line = swept.interruption();
+    let interruption =
+        |width: usize| line.as_ref().map_or_else(String::new, |line| format!("\n{}", wrap("", line, width)));
+    let finished = &swept.runs;
     if finished.len() > 1 {
-        show_overview(spec, &finished, &root)?;
-        write_repeats(&finished, &root, finished.len() == count)?;
+        show_overview(spec, finished, &root, &interruption)?;
+        write_repeats(finished, &root, !swept.is_interrupted())?;
+    } else {
+        say(spec, &root, &interruption)?;
     }
-    write_html(spec, &finished, &root)?;
-    let status = exit_status(&finished);
-    Ok((finished, status))
+    write_html(spec, finished, &root)?;
+    let status = exit_status(&swept);
+    Ok((swept.runs, status))
 }
 
 /// Everything is decided, the built-in server runs if it is asked for, and the target's addresses are known.
@@ -159,7 +175,7 @@ fn free_name(outputs: &Path, name: &str) -> String {
 
 fn open_log(spec: &Spec, root: &Path, bars: &Bars) -> Result<Arc<Log>, String> {
     let log = Log::new(Timestamp::now, TimeZone::system(), spec.secrets());
-    let path = root.join("benchmark.log");
+    let path = root.join(LOG_FILE);
     let file = std::fs::create_dir_all(root).and_then(|()| File::options().create(true).append(true).open(&path));
     log.add(spec.level(), Box::new(file.map_err(|error| format!("cannot write {}: {error}", path.display()))?));
     let level = if spec.quiet { LogLevel::Error } else { spec.level() };
@@ -189,23 +205,34 @@ fn watch_signals(stop: &Arc<AtomicU8>, log: &Arc<Log>) -> Result<(), String> {
 
 /// Prints a run's tables and appends them to the files of the call.
 fn show(spec: &Spec, finished: &Finished, root: &Path) -> Result<(), RunError> {
-    append(&screen::render(&finished.summary, FILE_WIDTH), root)?;
+    say(spec, root, &|width| screen::render(&finished.summary, width))
+}
+
+/// Prints a text and appends it to the files of the call, each in its width.
+pub fn say(spec: &Spec, root: &Path, text: &dyn Fn(usize) -> String) -> Result<(), RunError> {
+    append(&text(FILE_WIDTH), root)?;
     if !spec.quiet {
-        print!("{}", screen::render(&finished.summary, screen_width()));
+        print!("{}", text(screen_width()));
     }
     Ok(())
 }
 
-/// Prints the combined report of a sweep, appends it to the log, and puts it at the beginning of the summary: the tables
+/// Prints the combined report of a sweep behind what is to be said before it, appends it to the log, and puts it at the beginning of the summary: the tables
 /// of the runs, which stand there since they ended, are many.
-fn show_overview(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), RunError> {
+fn show_overview(
+    spec: &Spec,
+    finished: &[Finished],
+    root: &Path,
+    before: &dyn Fn(usize) -> String,
+) -> Result<(), RunError> {
     let runs: Vec<&Summary> = finished.iter().map(|run| &run.summary).collect();
     let place = root.display().to_string();
-    let text = overview::render(&runs, Some(&place), FILE_WIDTH, false);
-    append_to(&text, root, "benchmark.log")?;
+    let report = |width, colours| before(width) + &overview::render(&runs, Some(&place), width, colours);
+    let text = report(FILE_WIDTH, false);
+    append_to(&text, root, LOG_FILE)?;
     prepend_to(&format!("{text}\nThe runs, one after the other:\n"), root, SUMMARY)?;
     if !spec.quiet {
-        print!("{}", overview::render(&runs, Some(&place), screen_width(), screen_has_colours()));
+        print!("{}", report(screen_width(), screen_has_colours()));
     }
     Ok(())
 }
@@ -247,7 +274,7 @@ fn databases(finished: &[Finished]) -> Vec<PathBuf> {
 /// Appends to the text files of the call.
 pub fn append(text: &str, root: &Path) -> Result<(), RunError> {
     append_to(text, root, SUMMARY)?;
-    append_to(text, root, "benchmark.log")
+    append_to(text, root, LOG_FILE)
 }
 
 fn append_to(text: &str, root: &Path, name: &str) -> Result<(), RunError> {
@@ -276,8 +303,9 @@ pub fn screen_width() -> usize {
     rustix::termios::tcgetwinsize(std::io::stdout()).map_or(FILE_WIDTH, |size| usize::from(size.ws_col).max(1))
 }
 
-fn exit_status(finished: &[Finished]) -> u8 {
-    if finished.iter().any(|run| run.interrupted) {
+fn exit_status(swept: &Swept) -> u8 {
+    let finished = &swept.runs;
+    if swept.is_interrupted() {
         status::INTERRUPTED
     } else if finished.iter().any(|run| run.summary.is_void()) {
         status::VOID

@@ -11,6 +11,7 @@ pub mod compare;
 mod fetch;
 mod files;
 pub mod interrupt;
+mod made;
 pub mod measure;
 pub mod mock;
 pub mod perf;

@@ -21,6 +21,7 @@ const CLIENT: &str = "Client";
 /// Flags of `ringmark perf`.
 #[derive(Args, Debug)]
 #[command(mut_args(negative_numbers_are_values))]
+#[command(after_help = "What every figure means, with its formula: ringmark report --help")]
 pub struct PerfArgs {
     /// Model name sent with every request. Default: asked of the server's /v1/models
     #[arg(long, value_name = "NAME", help_heading = TARGET)]
@@ -288,7 +289,8 @@ pub struct PerfArgs {
     /// Key of SwanLab, or "local" to keep everything on this machine; implies --visualizer swanlab
     #[arg(long, value_name = "KEY", allow_hyphen_values = true, help_heading = RESULTS)]
     swanlab_api_key: Option<String>,
-    /// Objectives of each run, for example 'p99_ttft<=2 p99_tpot<=50ms': goodput, and exit status 1 when one is missed
+    /// Objectives of each run, for example 'p99_ttft<=2 p99_tpot<=50ms', or the JSON of --sla-params: goodput, and exit
+    /// status 1 when one is missed
     #[arg(long, value_name = "CRITERION", num_args = 1.., help_heading = RESULTS)]
     slo: Vec<String>,
     /// Language of the HTML report: en, zh

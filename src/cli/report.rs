@@ -8,13 +8,14 @@ use super::measure::{screen_has_colours, screen_width};
 use super::{Early, status, values};
 use crate::plan::export;
 use crate::report::export::write_all;
-use crate::report::{Measured, html, measured, merge, overview, screen, search};
+use crate::report::{Measured, definitions, html, measured, merge, overview, screen, search};
 use crate::search::{Stored, told};
 use crate::spec::Language;
 use crate::stats::Summary;
 
 /// Flags of `ringmark report`.
 #[derive(Args, Debug)]
+#[command(after_long_help = definitions::text(80))]
 pub struct ReportArgs {
     /// Databases of runs (benchmark_data.db)
     #[arg(value_name = "FILE", required = true)]

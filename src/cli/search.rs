@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::measure::{FILE_WIDTH, append, screen_width, write_html};
+use super::measure::{FILE_WIDTH, append, say, write_html};
 use super::{calibration, status, visual};
 use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError, RigFacts, resolve, suffix_of_run};
@@ -83,11 +83,12 @@ fn keep_refusals(searched: &Searched) -> Result<(), RunError> {
 }
 
 fn show(spec: &Spec, search: &SearchPlan, searched: &Searched, root: &Path) -> Result<(), RunError> {
-    let text = |width| report::render(search, &searched.probes, &searched.selections, width);
-    append(&text(FILE_WIDTH), root)?;
-    if !spec.quiet {
-        print!("{}", text(screen_width()));
-    }
+    let cut_off = match searched.cut_short {
+        Some(Short::Interrupted) => "\nThe search was interrupted: these are the loads that were measured by then.\n",
+        _ => "",
+    };
+    let text = |width| format!("{cut_off}{}", report::render(search, &searched.probes, &searched.selections, width));
+    say(spec, root, &text)?;
     let json = report::json(search, &searched.probes, &searched.selections, searched.cut_short.is_none());
     let path = root.join("sla_summary.json");
     std::fs::write(&path, format!("{json:#}\n")).map_err(|cause| RunError::File { path, cause })

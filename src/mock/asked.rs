@@ -210,8 +210,16 @@ fn words(value: &Value) -> u32 {
     }
 }
 
+/// ASCII words count one each, and so does every other character: Chinese has no spaces between its words.
 fn count_words(text: &str) -> u32 {
-    text.split_whitespace().count() as u32
+    let mut count = 0;
+    let mut within_word = false;
+    for character in text.chars().map(|character| if character.is_whitespace() { ' ' } else { character }) {
+        let in_word = character.is_ascii() && character != ' ';
+        count += u32::from(!character.is_ascii() || (in_word && !within_word));
+        within_word = in_word;
+    }
+    count
 }
 
 fn positive(name: &str, value: Option<i64>) -> Result<Option<u32>, String> {
@@ -245,6 +253,7 @@ mod tests {
         };
         assert_eq!(count("\"a b c\""), (1, 4));
         assert_eq!(count("[\"a b\",\"c\"]"), (2, 5));
+        assert_eq!(count("\"熵熵熵 two 熵-b　c\""), (1, 8), "a character of another script is a word");
         assert_eq!(count("[5,6,7]"), (1, 3));
         assert_eq!(count("[[5,6,7],[8]]"), (2, 4));
     }

@@ -2,10 +2,9 @@
 //! means. [`crate::search`] says which load is tried next.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
 
 use super::PlanError;
-use super::slo::{Criterion, Figure, scan};
+use super::slo::{Criterion, Figure, groups_of_json, is_json, scan};
 use crate::spec::Spec;
 
 /// The flags of the search, as they were given. Serialised, they have evalscope's key names.
@@ -264,7 +263,7 @@ fn size(spec: &Spec, variable: Variable) -> Result<Size, PlanError> {
 fn aims(params: &[String]) -> Result<Vec<Aim>, String> {
     let text = params.join(" ");
     let text = text.trim();
-    let aims = if text.starts_with(['[', '{']) { from_json(text)? } else { from_words(text)? };
+    let aims = if is_json(text) { from_json(text)? } else { from_words(text)? };
     let bests = aims.iter().filter(|aim| matches!(aim, Aim::Best { .. })).count();
     if bests > 0 && aims.len() > 1 {
         return Err("max and min stand alone: one figure, and no other conditions".to_string());
@@ -273,21 +272,8 @@ fn aims(params: &[String]) -> Result<Vec<Aim>, String> {
 }
 
 fn from_json(text: &str) -> Result<Vec<Aim>, String> {
-    const FORM: &str = "write for example '[{\"p99_ttft\": \"<=2\", \"p99_tpot\": \"<=0.05\"}]'";
-    let json: Json = serde_json::from_str(text).map_err(|error| format!("is not valid JSON ({error}); {FORM}"))?;
-    let groups = match json {
-        Json::Array(groups) => groups,
-        one => vec![one],
-    };
-    let group = |group: &Json| match group.as_object().filter(|map| !map.is_empty()) {
-        Some(map) => aim(map.iter().map(|(name, value)| match value {
-            Json::String(condition) => Ok((name.as_str(), condition.trim())),
-            other => Err(format!("'{name}' has {other} for a condition: a text such as \"<=2\", \"max\" or \"min\"")),
-        })),
-        None => Err(format!("holds {group} where a group of conditions should be; {FORM}")),
-    };
-    let aims: Vec<Aim> = groups.iter().map(group).collect::<Result<_, _>>()?;
-    if aims.is_empty() { Err(format!("is an empty list; {FORM}")) } else { Ok(aims) }
+    let pairs = |group: &Vec<(String, String)>| aim(group.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    groups_of_json(text)?.iter().map(pairs).collect()
 }
 
 fn from_words(text: &str) -> Result<Vec<Aim>, String> {
@@ -301,15 +287,15 @@ fn from_words(text: &str) -> Result<Vec<Aim>, String> {
         }
         aim(words.into_iter().map(|word| {
             let at = word.find(['<', '>', '≤', '≥', '≦', '≧', '=', ':']).unwrap_or(word.len());
-            Ok((&word[..at], word[at..].trim_start_matches([':', '='])))
+            (&word[..at], word[at..].trim_start_matches([':', '=']))
         }))
     };
     text.split('|').map(one).collect()
 }
 
 /// An aim from names and conditions.
-fn aim<'a>(conditions: impl Iterator<Item = Result<(&'a str, &'a str), String>>) -> Result<Aim, String> {
-    let conditions: Vec<(&str, &str)> = conditions.collect::<Result<_, _>>()?;
+fn aim<'a>(conditions: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Aim, String> {
+    let conditions: Vec<(&str, &str)> = conditions.collect();
     let is_extreme = |condition: &str| condition == "max" || condition == "min";
     match conditions.as_slice() {
         [(name, condition)] if is_extreme(condition) => {

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use crate::time::{S, scan_duration_ns};
 
@@ -87,11 +88,45 @@ pub const PERCENTILES: [(&str, u32); 12] = [
 const NAMES: &str = "avg_ttft, p50_ttft, p90_ttft, p95_ttft, p99_ttft, max_ttft, the same of tpot, itl and latency, \
                      rps, tps";
 
-/// Reads criteria separated by spaces or commas.
+/// Reads criteria separated by spaces or commas, or evalscope's JSON with one group of conditions.
 pub fn scan_all(text: &str) -> Result<Vec<Criterion>, String> {
+    if is_json(text) {
+        return match groups_of_json(text)?.as_slice() {
+            [group] => group.iter().map(|(name, condition)| scan(&format!("{name}{condition}"))).collect(),
+            groups => Err(format!(
+                "holds {} groups of conditions, but objectives hold all together: put them into one group",
+                groups.len()
+            )),
+        };
+    }
     let words = text.split([' ', ',', '\t', '\n']).filter(|word| !word.is_empty());
     let criteria: Vec<Criterion> = words.map(scan).collect::<Result<_, _>>()?;
     if criteria.is_empty() { Err("is empty; write for example p99_ttft<=2".to_string()) } else { Ok(criteria) }
+}
+
+/// Whether conditions are written as JSON.
+pub fn is_json(text: &str) -> bool {
+    text.trim_start().starts_with(['[', '{'])
+}
+
+/// Names with their conditions from evalscope's JSON: an object, or a list of them.
+pub fn groups_of_json(text: &str) -> Result<Vec<Vec<(String, String)>>, String> {
+    const FORM: &str = "write for example '[{\"p99_ttft\": \"<=2\", \"p99_tpot\": \"<=0.05\"}]'";
+    let json: Json = serde_json::from_str(text).map_err(|error| format!("is not valid JSON ({error}); {FORM}"))?;
+    let groups = match json {
+        Json::Array(groups) => groups,
+        one => vec![one],
+    };
+    let condition = |(name, value): (&String, &Json)| match value {
+        Json::String(condition) => Ok((name.clone(), condition.trim().to_string())),
+        other => Err(format!("'{name}' has {other} for a condition: a text such as \"<=2\", \"max\" or \"min\"")),
+    };
+    let group = |group: &Json| match group.as_object().filter(|map| !map.is_empty()) {
+        Some(map) => map.iter().map(condition).collect(),
+        None => Err(format!("holds {group} where a group of conditions should be; {FORM}")),
+    };
+    let groups: Vec<_> = groups.iter().map(group).collect::<Result<_, _>>()?;
+    if groups.is_empty() { Err(format!("is an empty list; {FORM}")) } else { Ok(groups) }
 }
 
 /// Reads one criterion: a figure, a comparison, a bound in seconds or with its unit.
@@ -132,6 +167,15 @@ impl Figure {
             percentile => Statistic::PerMille(PERCENTILES.iter().find(|known| known.0 == percentile)?.1),
         };
         Some(Figure::Of(statistic, quantity))
+    }
+
+    /// What its values are measured in.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Figure::Of(..) => "s",
+            Figure::RequestsPerS => "req/s",
+            Figure::OutputTokensPerS => "tok/s",
+        }
     }
 
     /// What to say of a name that [`Figure::scan`] does not know.
@@ -185,6 +229,23 @@ mod tests {
                 (of(1000, Quantity::Ttft), Comparison::AtMost, 1.0),
             ]
         );
+    }
+
+    #[test]
+    fn the_json_of_a_search_means_the_same() {
+        let json = scan_all(r#"[{"p99_ttft": "<=2", "rps": ">=3"}]"#).unwrap();
+        assert_eq!(json, scan_all("p99_ttft<=2 rps>=3").unwrap());
+        assert_eq!(json.iter().map(Criterion::with_unit).collect::<Vec<_>>(), ["p99_ttft<=2 s", "rps>=3"]);
+        assert_eq!(scan_all(r#"{"p99_ttft":"<=2s"}"#).unwrap()[0].with_unit(), "p99_ttft<=2s");
+        for (bad, what) in [
+            (r#"[{"p99_ttft":"<=2"},{"rps":">=3"}]"#, "2 groups"),
+            (r#"[{"p99_ttft":2}]"#, "a text such as"),
+            (r#"[{"p99_ttft":"min"}]"#, "<="),
+            ("[{", "JSON"),
+            ("[]", "empty"),
+        ] {
+            assert!(scan_all(bad).unwrap_err().contains(what), "{bad}: {}", scan_all(bad).unwrap_err());
+        }
     }
 
     #[test]

@@ -17,7 +17,11 @@ pub fn summary(s: &Summary) -> Json {
         out.insert(row.key.to_string(), value(&row.value));
     }
     out.insert("Unfinished requests".to_string(), json!(s.counts.unfinished));
-    out.insert("Unsent requests".to_string(), json!(s.counts.unsent));
+    // Of a run that was killed nobody knows what was sent of that which is not stored.
+    let known = |count: u64, is_known: bool| if is_known { json!(count) } else { Json::Null };
+    out.insert("Unsent requests".to_string(), known(s.counts.unsent, s.end.is_some()));
+    let planned = s.end.is_some() || s.facts.requests.is_some();
+    out.insert("Unknown requests (not stored)".to_string(), known(s.counts.unknown, planned));
     out.insert("Failures".to_string(), failures(s));
     out.insert("Confidence intervals (95%)".to_string(), intervals(s));
     out.insert("Steady part".to_string(), steady(s));
@@ -75,7 +79,7 @@ fn failures(s: &Summary) -> Json {
     let one = |failure: &crate::stats::summary::FailureCount| {
         let texts: Vec<Json> =
             failure.texts.iter().map(|(text, count)| json!({"text": text, "count": count})).collect();
-        json!({"class": failure.failure.name(), "count": failure.count, "texts": texts})
+        json!({"class": failure.failure.name(), "count": failure.count, "texts": texts, "others": failure.others})
     };
     Json::Array(s.failures.iter().map(one).collect())
 }

@@ -2,6 +2,7 @@
 
 pub mod advice;
 pub mod compare;
+pub mod definitions;
 pub mod export;
 pub mod html;
 pub mod join;

@@ -50,7 +50,7 @@ fn shares(s: &Summary) -> Table {
         if lag.count > 0 { [Some(lag.p50), Some(lag.p99)] } else { [None, None] }
     };
     Table {
-        head: ["Own error", "50%", "99%", "99% of TTFT", "of ITL"].map(String::from).to_vec(),
+        head: ["Own error", "50%", "99%", "99% of TTFT", "99% of ITL"].map(String::from).to_vec(),
         aligns: vec![Align::Left, Align::Right, Align::Right, Align::Right, Align::Right],
         rows: vec![
             row("Send lag, ours", lag(c.own_send_lag)),

@@ -55,7 +55,8 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         row("Succeed requests", s.counts.ok),
         row("Failed requests", s.counts.failed),
         maybe("Unfinished requests", nothing_if_0(s.counts.unfinished)),
-        maybe("Unsent requests", nothing_if_0(s.counts.unsent)),
+        maybe("Unsent requests", if s.end.is_some() { nothing_if_0(s.counts.unsent) } else { Value::Unknown }),
+        maybe("Unknown requests (not stored)", nothing_if_0(s.counts.unknown)),
         row("Output token throughput (tok/s)", s.throughput.output_tokens_per_s),
         row("Total token throughput (tok/s)", s.throughput.total_tokens_per_s),
         row("Request throughput (req/s)", s.throughput.requests_per_s),
@@ -82,12 +83,15 @@ pub fn summary(s: &Summary) -> Vec<Row> {
             Some(_) => "Planned conversation rate (1/s)",
             None => "Planned request rate (req/s)",
         };
-        rows.push(row(planned, s.facts.rate_per_s));
+        // A burst has no rate: all requests are due at once.
+        rows.push(row(planned, s.facts.rate_per_s.filter(|&rate| rate > 0.0)));
         rows.push(row("Offered request rate (req/s)", s.rates.offered_per_s));
     }
+    // What a schedule came to; a closed loop has none.
+    let always = s.facts.mode != Mode::Closed;
     rows.extend([
-        row("Sent request rate (req/s)", s.rates.sent_per_s),
-        row("Achieved request rate (req/s)", s.rates.achieved_per_s),
+        Row { always, ..row("Sent request rate (req/s)", s.rates.sent_per_s) },
+        Row { always, ..row("Achieved request rate (req/s)", s.rates.achieved_per_s) },
         row("Peak concurrency", u64::from(s.concurrency.peak)),
         row("Mean concurrency", s.concurrency.mean),
     ]);

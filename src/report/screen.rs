@@ -64,7 +64,9 @@ fn optional(value: Option<f64>) -> String {
 fn slo(s: &Summary) -> String {
     let Some(verdict) = &s.slo else { return String::new() };
     let row = |(criterion, value, met): &(Criterion, Option<f64>, bool)| {
-        vec![criterion.text.clone(), optional(*value), if *met { "met" } else { "MISSED" }.to_string()]
+        let measured =
+            value.map_or_else(|| "-".to_string(), |value| format!("{} {}", number(value), criterion.figure.unit()));
+        vec![criterion.with_unit(), measured, if *met { "met" } else { "MISSED" }.to_string()]
     };
     let table = Table {
         head: ["Objective", "Measured", "Verdict"].map(str::to_string).to_vec(),
@@ -102,10 +104,12 @@ fn failures(s: &Summary, width: usize) -> String {
         let mut texts = failure.texts.iter().map(words);
         let first = texts.next().unwrap_or_default();
         rows.push(vec![failure.failure.name().to_string(), failure.count.to_string(), first]);
-        rows.extend(texts.map(|text| vec![String::new(), String::new(), text]));
+        let others =
+            (failure.others > 0 && !failure.texts.is_empty()).then(|| format!("and {} others", failure.others));
+        rows.extend(texts.chain(others).map(|text| vec![String::new(), String::new(), text]));
     }
     let table = Table {
-        head: vec!["Failure".to_string(), "Requests".to_string(), "In the server's words".to_string()],
+        head: vec!["Failure".to_string(), "Requests".to_string(), "Detail".to_string()],
         aligns: vec![Align::Left, Align::Right, Align::Left],
         rows,
         grid: false,

@@ -1,5 +1,7 @@
 //! How far the figures can be trusted: what was seen, how much it weighs, and what to do about it.
 
+mod outcome;
+
 use super::summary::Summary;
 use crate::record::WorkerReport;
 use crate::record::facts::Mode;
@@ -25,24 +27,30 @@ const COALESCED_READS: f64 = 0.05;
 const UNSTAMPED_READS: f64 = 0.001;
 /// Difference between mean in flight and rate times latency.
 const LITTLE_TOLERANCE: f64 = 0.005;
-/// Failures above this part of the requests.
-const FAILED: f64 = 0.05;
 /// In flight at the end of an open loop, against its beginning.
 const GROWTH: f64 = 1.5;
+/// Growth is told when the requests were due over this many answers: the fifth that fills the server is left out.
+const SPAN_OF_ANSWERS: f64 = 5.0;
 /// Involuntary context switches of a worker per second.
 const SWITCHES_PER_S: f64 = 50.0;
+/// Fewer than this many, or in a shorter time, are chance.
+const SWITCHES: u64 = 20;
+const SWITCHES_WITHIN_NS: u64 = 100 * MS;
 /// Below this part of `--parallel` a closed loop did not offer what was asked.
 const OFFERED_CONCURRENCY: f64 = 0.95;
 
+type Check = fn(&Summary) -> Option<Finding>;
+
 /// Every finding about the figures of a run.
 pub fn of(summary: &Summary, workers: &[&WorkerReport]) -> Vec<Finding> {
-    let checks: [fn(&Summary) -> Option<Finding>; 18] = [
+    let checks: [Check; 19] = [
         totals,
         rows_lost,
         little,
         cap_exceeded,
-        ended,
-        failures,
+        outcome::ended,
+        outcome::failures,
+        outcome::unfinished,
         broken_conversations,
         send_lag,
         rate_kept,
@@ -64,7 +72,7 @@ pub fn of(summary: &Summary, workers: &[&WorkerReport]) -> Vec<Finding> {
 
 fn totals(s: &Summary) -> Option<Finding> {
     let c = s.counts;
-    let accounted = c.ok + c.failed + c.unfinished + c.unsent;
+    let accounted = c.ok + c.failed + c.unfinished + c.unsent + c.unknown;
     (accounted != c.scheduled).then(|| {
         Finding::void(
             "totals",
@@ -88,7 +96,7 @@ fn rows_lost(s: &Summary) -> Option<Finding> {
 }
 
 fn little(s: &Summary) -> Option<Finding> {
-    let sent = s.counts.scheduled.saturating_sub(s.counts.unsent) as f64;
+    let sent = s.counts.sent() as f64;
     let mean = s.concurrency.mean?;
     let expected = sent / s.time_s? * s.concurrency.mean_stay_s?;
     let apart = (mean - expected).abs() / expected.max(f64::MIN_POSITIVE);
@@ -111,39 +119,6 @@ fn cap_exceeded(s: &Summary) -> Option<Finding> {
             format!(
                 "{} requests were in flight at once, --parallel allows {cap}. Report it as a bug.",
                 s.concurrency.peak
-            ),
-        )
-    })
-}
-
-fn ended(s: &Summary) -> Option<Finding> {
-    match &s.end {
-        None => Some(Finding::caution(
-            "killed",
-            "The run was killed before it ended: these are the requests that were stored by then, and nothing is \
-             known of the client's own error.",
-        )),
-        Some(end) if end.interrupted => Some(Finding::note(
-            "interrupted",
-            format!("The run was interrupted: {} requests were not sent.", s.counts.unsent),
-        )),
-        Some(_) => None,
-    }
-}
-
-fn failures(s: &Summary) -> Option<Finding> {
-    let c = s.counts;
-    if c.ok == 0 && c.failed > 0 {
-        return Some(Finding::caution("failures", "Every request failed; the table of failures says why."));
-    }
-    let share = c.failed as f64 / (c.ok + c.failed).max(1) as f64;
-    (share > FAILED).then(|| {
-        Finding::caution(
-            "failures",
-            format!(
-                "{} of the requests failed. Latencies are those of the others only, which may have had an easier \
-                 time for it; see the table of failures.",
-                percent(share)
             ),
         )
     })
@@ -182,19 +157,34 @@ fn rate_kept(s: &Summary) -> Option<Finding> {
         return None;
     }
     let (offered, sent) = (s.rates.offered_per_s?, s.rates.sent_per_s?);
-    ((sent - offered).abs() > RATE_TOLERANCE * offered).then(|| {
-        Finding::caution(
-            "rate",
-            format!(
-                "The schedule offered {offered:.2} requests/s, {sent:.2} went onto the wire. Give more --workers or \
-                 cores, or lower the rate."
-            ),
+    if (sent - offered).abs() <= RATE_TOLERANCE * offered {
+        return None;
+    }
+    // More cores cannot mend what the server, or a limit of this process, refused.
+    let lost = outcome::never_on_the_wire(s);
+    let text = if lost > 0 {
+        format!(
+            "The schedule offered {offered:.2} requests/s, {sent:.2} went onto the wire: {} left without a \
+             connection. The table of failures says why.",
+            outcome::were(lost)
         )
-    })
+    } else {
+        format!(
+            "The schedule offered {offered:.2} requests/s, {sent:.2} went onto the wire. Give more --workers or \
+             cores, or lower the rate."
+        )
+    };
+    Some(Finding::caution("rate", text))
 }
 
 fn growth(s: &Summary) -> Option<Finding> {
-    if s.facts.mode != Mode::Open || s.facts.ramp_ns > 0 {
+    // An open loop that was cut off, or whose requests all came before the first answer had ended, grows by itself. The
+    // shortest answer is taken, because those of a server that cannot follow get longer and longer.
+    let cut_off = s.end.as_ref().is_none_or(|end| end.interrupted);
+    if s.facts.mode != Mode::Open || s.facts.ramp_ns > 0 || cut_off {
+        return None;
+    }
+    if s.concurrency.due_span_s? < SPAN_OF_ANSWERS * s.series.latency_s.min? {
         return None;
     }
     // The first part is left out: it fills an empty server. Random arrivals scatter by about the square root.
@@ -216,7 +206,9 @@ fn offered_concurrency(s: &Summary) -> Option<Finding> {
     let cap = f64::from(s.facts.parallel?);
     // With few waves the time between the first and the last request sent is mostly their beginning.
     let steady = s.facts.ramp_ns == 0 && !s.facts.conversations.is_some_and(|conversations| conversations.thinks);
-    let enough = s.facts.mode == Mode::Closed && steady && s.counts.ok as f64 >= 4.0 * cap;
+    // Of a run that was killed, what was in flight is missing.
+    let stored = s.end.is_some();
+    let enough = s.facts.mode == Mode::Closed && steady && stored && s.counts.ok as f64 >= 4.0 * cap;
     let mean = s.concurrency.mean_while_sending?;
     (enough && mean < OFFERED_CONCURRENCY * cap).then(|| {
         Finding::caution(
@@ -321,7 +313,7 @@ fn unknown_tokens(s: &Summary) -> Option<Finding> {
 }
 
 fn switches(s: &Summary) -> Option<Finding> {
-    if s.client.wall_ns == 0 {
+    if s.client.wall_ns < SWITCHES_WITHIN_NS || s.client.involuntary_switches < SWITCHES {
         return None;
     }
     let per_s = s.client.involuntary_switches as f64 * 1e9 / s.client.wall_ns as f64;
@@ -341,9 +333,8 @@ fn retries(s: &Summary) -> Option<Finding> {
         Finding::note(
             "retried",
             format!(
-                "{} requests were sent again on a fresh connection, because the server had closed the reused one \
-                 without a word.",
-                s.client.retried
+                "{} sent again on a fresh connection, because the server had closed the reused one without a word.",
+                outcome::were(s.client.retried)
             ),
         )
     })
@@ -378,7 +369,13 @@ fn resources(s: &Summary) -> Vec<Finding> {
     if s.client.unpinned_workers > 0 {
         found.push(Finding::note(
             "pinning",
-            format!("{} workers could not be pinned to a core; choose --cores that exist.", s.client.unpinned_workers),
+            format!(
+                "{} could not be pinned to a core; choose --cores that exist.",
+                match s.client.unpinned_workers {
+                    1 => "1 worker".to_string(),
+                    several => format!("{several} workers"),
+                }
+            ),
         ));
     }
     if s.client.buffer_shortages > 0 {

@@ -1,11 +1,12 @@
 //! One pass over the stored requests: what the summary needs of each, in little memory.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::attention::Attention;
+use super::failure_texts::FailureTexts;
 use super::join::Joined;
 use super::metric::{self, Early};
 use crate::record::{Block, Failure, Outcome, Phase, RequestRecord, WorkerReport};
@@ -98,35 +99,6 @@ pub struct Gathered {
     pub unknown_tokens: u64,
     /// Input tokens of successes that the server took from its cache.
     pub cached_tokens: u64,
-}
-
-/// The failures of one class.
-#[derive(Clone, Debug, Default)]
-pub struct FailureTexts {
-    pub count: u64,
-    texts: HashMap<String, u64>,
-}
-
-/// Distinct error texts kept for each class: a server that puts a request id into its words must not fill the memory.
-const DISTINCT_TEXTS: usize = 1000;
-
-impl FailureTexts {
-    fn add(&mut self, text: &str) {
-        self.count += 1;
-        if let Some(count) = self.texts.get_mut(text) {
-            *count += 1;
-        } else if self.texts.len() < DISTINCT_TEXTS && !text.is_empty() {
-            self.texts.insert(text.to_string(), 1);
-        }
-    }
-
-    /// The most frequent texts with their counts, the most frequent first, ties in alphabetical order.
-    pub fn most_frequent(&self, limit: usize) -> Vec<(String, u64)> {
-        let mut texts: Vec<(String, u64)> = self.texts.iter().map(|(text, count)| (text.clone(), *count)).collect();
-        texts.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        texts.truncate(limit);
-        texts
-    }
 }
 
 impl Gathered {

@@ -6,6 +6,7 @@
 pub mod attention;
 pub mod concurrency;
 pub mod difference;
+pub mod failure_texts;
 pub mod findings;
 pub mod gather;
 pub mod interval;

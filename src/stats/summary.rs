@@ -62,7 +62,7 @@ pub struct Summary {
     pub findings: Vec<Finding>,
 }
 
-/// Where every request of the schedule went: `scheduled = ok + failed + unfinished + unsent`.
+/// Where every request of the schedule went: `scheduled = ok + failed + unfinished + unsent + unknown`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub scheduled: u64,
@@ -72,17 +72,28 @@ pub struct Counts {
     pub unfinished: u64,
     /// Never sent, because the run ended first.
     pub unsent: u64,
+    /// Of a run that was killed: not stored, so that nobody knows whether they were sent.
+    pub unknown: u64,
     /// Succeeded, but an input or output token count is unknown.
     pub unknown_tokens: u64,
 }
 
-/// The failures of one class, with the server's own words.
+impl Counts {
+    /// Requests that were taken up, as far as is known.
+    pub fn sent(&self) -> u64 {
+        self.scheduled.saturating_sub(self.unsent + self.unknown)
+    }
+}
+
+/// The failures of one class, in the server's words or ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureCount {
     pub failure: Failure,
     pub count: u64,
-    /// The most frequent texts with their counts.
+    /// The most frequent texts with their counts; one stands for all that differ from it in ids and numbers.
     pub texts: Vec<(String, u64)>,
+    /// Those with a text that is none of these.
+    pub others: u64,
 }
 
 /// Amounts over the time of the run; `None` when the amount is unknown or no time passed.
@@ -112,10 +123,10 @@ pub struct AllSeries {
 
 /// Requests per second: as the schedule wanted them, as they went onto the wire, as they were answered. Each is the
 /// number of intervals between its first and last event over their distance, so that neither the wait for the first
-/// answer nor the drain after the last request dilutes it.
+/// answer nor the drain after the last request dilutes it. A closed loop has none: it has no schedule, and over its
+/// waves such a rate says nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
-    /// `None` in a closed loop.
     pub offered_per_s: Option<f64>,
     pub sent_per_s: Option<f64>,
     pub achieved_per_s: Option<f64>,
@@ -132,7 +143,9 @@ pub struct Concurrency {
     pub mean_stay_s: Option<f64>,
     /// From the first to the last request sent: without the drain at the end.
     pub mean_while_sending: Option<f64>,
-    /// The means over five equal parts of the time in which requests were due.
+    /// From the first to the last request due, seconds.
+    pub due_span_s: Option<f64>,
+    /// The means over five equal parts of that time.
     pub parts: Option<[f64; 5]>,
 }
 
@@ -278,9 +291,9 @@ impl Summary {
         self.slo.as_ref().is_some_and(|verdict| !verdict.is_met())
     }
 
-    /// Nothing succeeded: exit status 1.
+    /// Requests were sent and none succeeded: exit status 1.
     pub fn all_failed(&self) -> bool {
-        self.counts.ok == 0 && self.counts.failed > 0
+        self.counts.ok == 0 && self.counts.failed + self.counts.unfinished > 0
     }
 }
 
@@ -292,19 +305,24 @@ fn span(samples: &[Sample]) -> Option<(u64, u64)> {
 fn counts(run: &StoredRun, gathered: &Gathered, workers: &[&WorkerReport]) -> Counts {
     let (ok, failed, unfinished) = (gathered.ok, gathered.failed(), gathered.unfinished);
     let recorded = ok + failed + unfinished;
-    // A run that was killed has no reports: whatever is missing of its plan was, for all we know, not sent.
-    let unsent = match run.facts.requests {
-        Some(planned) if workers.is_empty() => planned.saturating_sub(recorded),
-        _ => workers.iter().map(|worker| worker.unsent).sum(),
+    let missing = run.facts.requests.map_or(0, |planned| planned.saturating_sub(recorded));
+    let (unsent, unknown) = match run.end {
+        // Killed: what is not stored may have been in flight, on its way to the database, or not sent.
+        None => (0, missing),
+        // Ended before a worker began.
+        Some(_) if workers.is_empty() => (missing, 0),
+        Some(_) => (workers.iter().map(|worker| worker.unsent).sum(), 0),
     };
     let scheduled = run.facts.requests.unwrap_or(recorded + unsent);
-    Counts { scheduled, ok, failed, unfinished, unsent, unknown_tokens: gathered.unknown_tokens }
+    Counts { scheduled, ok, failed, unfinished, unsent, unknown, unknown_tokens: gathered.unknown_tokens }
 }
 
 fn failures(gathered: &Gathered) -> Vec<FailureCount> {
     let of_class = |failure| {
         let texts = gathered.failures.get(&failure)?;
-        Some(FailureCount { failure, count: texts.count, texts: texts.most_frequent(3) })
+        let shown = texts.most_frequent(3);
+        let others = texts.count - shown.iter().map(|(_, count)| count).sum::<u64>();
+        Some(FailureCount { failure, count: texts.count, texts: shown, others })
     };
     Failure::ALL.into_iter().filter_map(of_class).collect()
 }
@@ -356,8 +374,11 @@ fn seconds(ns: impl Iterator<Item = f64>) -> Series {
 }
 
 fn rates(samples: &[Sample], scheduled: bool) -> Rates {
+    if !scheduled {
+        return Rates::default();
+    }
     Rates {
-        offered_per_s: if scheduled { event_rate(samples.iter().map(|sample| sample.due)) } else { None },
+        offered_per_s: event_rate(samples.iter().map(|sample| sample.due)),
         sent_per_s: event_rate(samples.iter().filter_map(|sample| sample.write_start)),
         achieved_per_s: event_rate(samples.iter().filter(|sample| sample.ok).map(|sample| sample.end)),
     }
@@ -382,6 +403,7 @@ fn concurrency(samples: &[Sample], span: Option<(u64, u64)>) -> Concurrency {
         mean: in_flight.mean(from, to),
         mean_stay_s: mean(samples.iter().map(stay_s)),
         mean_while_sending: in_flight.mean(first_sent, last_sent),
+        due_span_s: Some((last_due - from) as f64 / 1e9),
         parts: parts(&in_flight, from, last_due),
     }
 }

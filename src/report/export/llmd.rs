@@ -72,7 +72,7 @@ fn load(measured: &Measured) -> Json {
 
 fn requests(s: &Summary) -> Json {
     without_nulls(json!({
-        "total": s.counts.scheduled - s.counts.unsent,
+        "total": s.counts.sent(),
         "failures": s.counts.failed,
         "incomplete": s.counts.unfinished,
         "input_length": statistics(&s.series.input_tokens, "count"),

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub use chart::escape;
 pub use parts::table as numbers_table;
 pub use said::text as finding_text;
-pub use words::{row_name, word};
+pub use words::{DEFINITIONS, row_name, word};
 
 use super::language::Language;
 use super::{Measured, advice, merge, repeats};

@@ -242,11 +242,15 @@ fn failures(s: &Summary, language: Language) -> String {
         language.pick("Failures", "失败"),
         language.pick("Class", "类别"),
         language.pick("Requests", "请求数"),
-        language.pick("In the server's words", "服务端信息"),
+        language.pick("Detail", "详情"),
     );
     for failure in &s.failures {
-        let texts: Vec<String> =
-            failure.texts.iter().map(|(text, count)| format!("{count} × {}", escape(text))).collect();
+        let texts = failure.texts.iter().map(|(text, count)| format!("{count} × {}", escape(text)));
+        let others = (failure.others > 0 && !failure.texts.is_empty()).then(|| match language {
+            Language::En => format!("and {} others", failure.others),
+            Language::Zh => format!("以及其他 {} 个", failure.others),
+        });
+        let texts: Vec<String> = texts.chain(others).collect();
         let (name, count) = (failure.failure.name(), failure.count);
         let _ = write!(out, "<tr><td>{name}</td><td>{count}</td><td>{}</td></tr>", texts.join("<br/>"));
     }

@@ -96,7 +96,35 @@ pub const TEMPLATES: &[Template] = &[
          the client's own error.",
         "测试在结束前被强制终止：这里是当时已存储的请求，客户端自身误差未知。",
     ),
-    said("interrupted", "The run was interrupted: {} requests were not sent.", "测试被中断：{0} 个请求未发送。"),
+    said(
+        "interrupted",
+        "The run was interrupted: {} request{} not sent, and {} request{} still in flight at its end.",
+        "测试被中断：{0} 个请求未发送，{2} 个请求在结束时仍在途。",
+    ),
+    said("interrupted", "The run was interrupted: {} request{} not sent.", "测试被中断：{0} 个请求未发送。"),
+    said(
+        "interrupted",
+        "The run was interrupted: {} request{} still in flight at its end.",
+        "测试被中断：{0} 个请求在结束时仍在途。",
+    ),
+    said("interrupted", "The run was interrupted.", "测试被中断。"),
+    said(
+        "unfinished",
+        "No request ended before the run did ({} were in flight).",
+        "测试结束前没有一个请求完成（{0} 个在途）。",
+    ),
+    said(
+        "unfinished",
+        "{} of the requests sent ({} of {}) had not ended when the run did. Latencies are those of the others only: the \
+         longest answers are missing.",
+        "已发送的请求中有 {0}（{2} 个中的 {1} 个）在测试结束时尚未完成。延迟只统计其余请求：最长的回答缺失。",
+    ),
+    said("unfinished", "Raise --drain or --duration.", "请增大 --drain 或 --duration。"),
+    said(
+        "failures",
+        "Every request that ended failed; the table of failures says why.",
+        "已结束的请求均失败，原因见失败列表。",
+    ),
     said("failures", "Every request failed; the table of failures says why.", "所有请求均失败，原因见失败列表。"),
     said(
         "failures",
@@ -109,6 +137,12 @@ pub const TEMPLATES: &[Template] = &[
         "1 % of the requests left us more than {} late (median time to first token {}). It is part of TTFT and latency. \
          Give more --workers or cores, lower the rate, or use --spin.",
         "1 % 的请求迟发超过 {0}（首 token 时间中位数 {1}），已计入 TTFT 与延迟。请增加 --workers 或核心、降低速率，或使用 --spin。",
+    ),
+    said(
+        "rate",
+        "The schedule offered {} requests/s, {} went onto the wire: {} request{} left without a connection. The table of \
+         failures says why.",
+        "计划每秒 {0} 个请求，实际发出 {1} 个：{2} 个请求未能建立连接，原因见失败列表。",
     ),
     said(
         "rate",
@@ -179,7 +213,7 @@ pub const TEMPLATES: &[Template] = &[
     ),
     said(
         "retried",
-        "{} requests were sent again on a fresh connection, because the server had closed the reused one without a word.",
+        "{} request{} sent again on a fresh connection, because the server had closed the reused one without a word.",
         "{0} 个请求在新连接上重发，因为服务端不加通知地关闭了复用的连接。",
     ),
     said(
@@ -190,7 +224,7 @@ pub const TEMPLATES: &[Template] = &[
     ),
     said(
         "pinning",
-        "{} workers could not be pinned to a core; choose --cores that exist.",
+        "{} worker{} could not be pinned to a core; choose --cores that exist.",
         "{0} 个工作线程无法绑定核心；请选择存在的 --cores。",
     ),
     said(
@@ -327,11 +361,12 @@ pub const TEMPLATES: &[Template] = &[
 pub mod tests {
     use super::*;
 
-    const SOURCES: [&str; 11] = [
+    const SOURCES: [&str; 12] = [
         include_str!("../../run.rs"),
         include_str!("../../reparse.rs"),
         include_str!("../../server/metrics.rs"),
         include_str!("../../stats/findings.rs"),
+        include_str!("../../stats/findings/outcome.rs"),
         include_str!("../../stats/join.rs"),
         include_str!("../../stats/own_error.rs"),
         include_str!("../../stats/witness.rs"),

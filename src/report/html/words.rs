@@ -3,7 +3,7 @@
 use crate::report::language::Language;
 
 /// The Chinese names of the summary's rows.
-const ROWS: [(&str, &str); 58] = [
+const ROWS: [(&str, &str); 59] = [
     ("Time taken for tests (s)", "测试总时长 (s)"),
     ("Number of concurrency", "并发数"),
     ("Total requests", "总请求数"),
@@ -11,6 +11,7 @@ const ROWS: [(&str, &str); 58] = [
     ("Failed requests", "失败请求数"),
     ("Unfinished requests", "未完成请求数"),
     ("Unsent requests", "未发送请求数"),
+    ("Unknown requests (not stored)", "未知请求数（未存储）"),
     ("Output token throughput (tok/s)", "输出吞吐量 (tok/s)"),
     ("Total token throughput (tok/s)", "总吞吐量 (tok/s)"),
     ("Request throughput (req/s)", "请求吞吐量 (req/s)"),
@@ -169,7 +170,7 @@ const fn define(name: Pair, formula: Pair, en: &'static str, zh: &'static str) -
 }
 
 /// Every figure that the report shows.
-pub const DEFINITIONS: [Definition; 16] = [
+pub const DEFINITIONS: [Definition; 17] = [
     define(
         ["due", "计划时刻 (due)"],
         ["", ""],
@@ -229,6 +230,13 @@ pub const DEFINITIONS: [Definition; 16] = [
         ["succeeded / time", "成功请求数 / 时长"],
         "Failed requests do not count, but the time they took does.",
         "失败请求不计数，但其时间计入。",
+    ),
+    define(
+        ["Offered, sent, achieved rate", "计划、发出、完成速率"],
+        ["(n − 1) / (last − first)", "(n − 1) / (末 − 首)"],
+        "Of the instants at which requests were due, went onto the wire, and were answered. A closed loop has no \
+         schedule, and none of these.",
+        "按计划时刻、发出时刻与完成时刻计算；闭环没有调度表，也没有这些速率。",
     ),
     define(
         ["Output throughput", "输出吞吐量"],

@@ -1,0 +1,58 @@
+//! The folders that a call made for its results, so that one which measured nothing leaves nothing behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::measure::LOG_FILE;
+
+/// What was not there before the call.
+pub struct Made {
+    root: PathBuf,
+    /// The innermost first.
+    folders: Vec<PathBuf>,
+}
+
+impl Made {
+    /// What will be new once `root` is made.
+    pub fn before(root: &Path) -> Made {
+        let missing = root.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        Made { root: root.to_path_buf(), folders: missing.map(Path::to_path_buf).collect() }
+    }
+
+    /// Removes the log and the new folders; those that hold anything else stay, and so does an older log.
+    pub fn remove(&self) {
+        let Some(entries) = fs::read_dir(&self.root).ok().filter(|_| !self.folders.is_empty()) else { return };
+        let mut others = entries.flatten().filter(|entry| entry.file_name() != LOG_FILE);
+        // A folder goes only when it is empty. What cannot be removed stays.
+        if others.all(|entry| fs::remove_dir(entry.path()).is_ok()) {
+            let _ = fs::remove_file(self.root.join(LOG_FILE));
+            self.folders.iter().for_each(|folder| drop(fs::remove_dir(folder)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_new_and_empty_goes() {
+        let outputs = tempfile::tempdir().unwrap();
+        let root = outputs.path().join("20260101").join("mock");
+        let write = |name: &str| {
+            fs::create_dir_all(&root).unwrap();
+            fs::write(root.join(name), "x").unwrap();
+        };
+        let made = Made::before(&root);
+        write(LOG_FILE);
+        Made::before(&root).remove();
+        assert!(root.exists(), "it was there before");
+        write("offline-run");
+        fs::create_dir(root.join("empty")).unwrap();
+        made.remove();
+        assert!(root.join(LOG_FILE).exists(), "there is something else beside it");
+        fs::remove_file(root.join("offline-run")).unwrap();
+        made.remove();
+        assert!(outputs.path().exists() && !root.parent().unwrap().exists());
+    }
+}

@@ -1,0 +1,198 @@
+//! What is said of requests without an answer, of runs that ended early, and of our own trouble.
+
+mod records;
+
+use std::path::Path;
+
+use records::{closed, collect, push_failed, push_ok, report, start};
+use ringmark::plan::Save;
+use ringmark::record::facts::{Mode, RunEnd, RunFacts};
+use ringmark::record::store::{Reader, StoredRun};
+use ringmark::record::{Block, Failure, Outcome, Parcel, Phase, WorkerReport};
+use ringmark::report::{json, screen};
+use ringmark::stats::gather::Gathered;
+use ringmark::stats::{Severity, Summary};
+use ringmark::time::MS;
+
+/// The summary of records that went through a database, the run's own facts changed by `change` after that.
+fn summary_of(facts: RunFacts, block: Block, worker: WorkerReport, change: fn(&mut StoredRun)) -> Summary {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("benchmark_data.db");
+    collect(&path, start(facts, Save::Text), vec![Parcel::Block(block), Parcel::Worker(Box::new(worker))]);
+    let mut gathered = Gathered::default();
+    let reader = Reader::open(Path::new(&path)).unwrap();
+    let figures = ringmark::record::store::reader::Detail::Figures;
+    reader.each_block(Phase::Measured, figures, |block| gathered.add(block)).unwrap();
+    let mut run = reader.run().unwrap();
+    change(&mut run);
+    Summary::of(&run, gathered)
+}
+
+fn unchanged(_: &mut StoredRun) {}
+
+fn interrupted(run: &mut StoredRun) {
+    run.end = Some(RunEnd { interrupted: true, ..RunEnd::default() });
+}
+
+fn killed(run: &mut StoredRun) {
+    run.end = None;
+    run.workers.clear();
+}
+
+fn said(s: &Summary, code: &str) -> Option<(Severity, String)> {
+    s.findings.iter().find(|finding| finding.code == code).map(|finding| (finding.severity, finding.text.clone()))
+}
+
+/// `ok` answers and `unfinished` requests of one lane.
+fn some_unfinished(ok: u64, unfinished: u64) -> Block {
+    let mut block = Block::new(0);
+    (0..ok).for_each(|index| push_ok(&mut block, index, index * 60, &[20, 30]));
+    (ok..ok + unfinished).for_each(|index| push_failed(&mut block, index, index * 60, Outcome::Unfinished, ""));
+    block
+}
+
+#[test]
+fn unfinished_requests_are_told() {
+    let run = |ok, unfinished, change| {
+        summary_of(closed(ok + unfinished, 1), some_unfinished(ok, unfinished), report(Phase::Measured), change)
+    };
+    assert_eq!(said(&run(100, 1, unchanged), "unfinished"), None, "1 % does not reach p99");
+    let (severity, text) = said(&run(8, 2, unchanged), "unfinished").unwrap();
+    assert!(severity == Severity::Caution && text.starts_with("20.0 % of the requests sent (2 of 10)"), "{text}");
+    assert!(text.contains("longest answers are missing") && text.ends_with("--drain or --duration."), "{text}");
+    let none = run(0, 6, unchanged);
+    assert!(none.all_failed());
+    let (_, text) = said(&none, "unfinished").unwrap();
+    assert!(text.contains("6 were in flight") && text.ends_with("--drain or --duration."), "{text}");
+    let by_hand = run(8, 2, interrupted);
+    assert!(!said(&by_hand, "unfinished").unwrap().1.contains("--drain"), "the person ended it");
+    let (severity, text) = said(&by_hand, "interrupted").unwrap();
+    assert_eq!(severity, Severity::Note);
+    assert_eq!(text, "The run was interrupted: 2 requests were still in flight at its end.");
+    let unsent = WorkerReport { unsent: 1, ..report(Phase::Measured) };
+    let text = said(&summary_of(closed(4, 1), some_unfinished(2, 1), unsent, interrupted), "interrupted").unwrap().1;
+    assert_eq!(text, "The run was interrupted: 1 request was not sent, and 1 request was still in flight at its end.");
+}
+
+#[test]
+fn failures_beside_unfinished_requests_are_those_that_ended() {
+    let mut block = some_unfinished(0, 1);
+    push_failed(&mut block, 1, 60, Outcome::Failed(Failure::Reset), "");
+    let s = summary_of(closed(2, 1), block, report(Phase::Measured), unchanged);
+    assert!(said(&s, "failures").unwrap().1.starts_with("Every request that ended failed"));
+}
+
+#[test]
+fn what_a_killed_run_did_not_store_is_unknown() {
+    let s = summary_of(closed(50, 1), some_unfinished(10, 0), report(Phase::Measured), killed);
+    assert_eq!((s.counts.unsent, s.counts.unknown, s.counts.scheduled), (0, 40, 50));
+    assert!(!s.is_void(), "{:?}", s.findings);
+    let text = screen::render(&s, 120);
+    assert!(text.contains("| Unknown requests (not stored)     |   40 ") && !text.contains("Unsent"), "{text}");
+    let summary = json::summary(&s);
+    assert!(summary["Unsent requests"].is_null() && summary["Unknown requests (not stored)"] == 40, "{summary}");
+    let endless = RunFacts { requests: None, ..closed(0, 1) };
+    let s = summary_of(endless, some_unfinished(10, 0), report(Phase::Measured), killed);
+    assert!(json::summary(&s)["Unknown requests (not stored)"].is_null());
+    let whole = summary_of(closed(10, 1), some_unfinished(10, 0), report(Phase::Measured), unchanged);
+    assert_eq!(json::summary(&whole)["Unknown requests (not stored)"], 0);
+}
+
+#[test]
+fn a_few_forced_switches_are_chance() {
+    let run = |involuntary_switches, wall_ns| {
+        let worker = WorkerReport { involuntary_switches, wall_ns, ..report(Phase::Measured) };
+        summary_of(closed(4, 1), some_unfinished(4, 0), worker, unchanged)
+    };
+    assert_eq!(said(&run(1, MS / 2), "switches"), None);
+    assert_eq!(said(&run(19, 100 * MS), "switches"), None);
+    assert_eq!(said(&run(50, 50 * MS), "switches"), None);
+    assert!(said(&run(20, 200 * MS), "switches").is_some());
+}
+
+fn open_loop(requests: u64) -> RunFacts {
+    RunFacts {
+        mode: Mode::Open,
+        parallel: None,
+        rate_per_s: Some(100.0),
+        arrival: Some("constant".to_string()),
+        ..closed(requests, 1)
+    }
+}
+
+#[test]
+fn requests_without_a_connection_do_not_ask_for_cores() {
+    let mut block = Block::new(0);
+    for index in 0..200 {
+        if index % 2 == 0 {
+            push_ok(&mut block, index, index * 10, &[20, 30]);
+        } else {
+            let failed = Outcome::Failed(Failure::Connect);
+            push_failed(&mut block, index, index * 10, failed, "Too many open files (os error 24)");
+            block.records[index as usize].write_start = None;
+        }
+    }
+    let s = summary_of(open_loop(200), block, report(Phase::Measured), unchanged);
+    let text = said(&s, "rate").unwrap().1;
+    assert!(text.contains("100 requests were left without a connection") && !text.contains("workers"), "{text}");
+}
+
+#[test]
+fn growth_needs_a_run_longer_than_its_answers() {
+    let run = |latency_ms: fn(u64) -> u64, change| {
+        let mut block = Block::new(0);
+        (0..200).for_each(|index| push_ok(&mut block, index, index * 10, &[latency_ms(index)]));
+        summary_of(open_loop(200), block, report(Phase::Measured), change)
+    };
+    let overloaded = |index: u64| 100 + index * 10;
+    assert!(said(&run(overloaded, unchanged), "growth").is_some());
+    assert_eq!(said(&run(overloaded, interrupted), "growth"), None, "it was cut off");
+    assert_eq!(said(&run(|_| 15_000, unchanged), "growth"), None, "no answer ended while requests came");
+}
+
+#[test]
+fn a_burst_has_no_rate_and_a_closed_loop_none_of_the_three() {
+    let burst = RunFacts { rate_per_s: Some(0.0), arrival: Some("burst".to_string()), ..open_loop(4) };
+    let s = summary_of(burst, some_unfinished(4, 0), report(Phase::Measured), unchanged);
+    assert!(json::summary(&s)["Planned request rate (req/s)"].is_null());
+    let text = screen::render(&s, 120);
+    let planned = text.lines().find(|line| line.contains("Planned request rate (req/s)")).unwrap();
+    assert_eq!(planned.split('|').nth(2).map(str::trim), Some("-"));
+    let s = summary_of(closed(4, 1), some_unfinished(4, 0), report(Phase::Measured), unchanged);
+    let summary = json::summary(&s);
+    assert!(summary["Sent request rate (req/s)"].is_null() && summary["Achieved request rate (req/s)"].is_null());
+    assert!(!screen::render(&s, 120).contains("request rate"));
+}
+
+#[test]
+fn the_table_of_failures_says_how_many_it_leaves_out() {
+    let mut block = Block::new(0);
+    for (index, word) in ["alpha", "beta", "gamma", "delta", "epsilon", "delta"].iter().enumerate() {
+        push_failed(&mut block, index as u64, index as u64 * 10, Outcome::Failed(Failure::Status), word);
+    }
+    for index in 6..300 {
+        let words = format!("request req-{index:08x} is too much");
+        push_failed(&mut block, index, index * 10, Outcome::Failed(Failure::Status), &words);
+    }
+    block.records[7].retried = true;
+    let s = summary_of(closed(300, 1), block, report(Phase::Measured), unchanged);
+    let text = screen::render(&s, 120);
+    assert!(text.contains("294 x 429: request req-00000006 is too much (ids or numbers differ)"), "{text}");
+    assert!(
+        text.contains("2 x 429: delta") && text.contains("1 x 429: alpha") && text.contains("and 3 others"),
+        "{text}"
+    );
+    assert!(text.contains("| Detail"), "not all of these are the server's words: {text}");
+    let failures = &json::summary(&s)["Failures"][0];
+    assert_eq!((&failures["count"], &failures["others"]), (&300.into(), &3.into()));
+    assert!(said(&s, "retried").unwrap().1.starts_with("1 request was sent again"));
+}
+
+#[test]
+fn objectives_have_units() {
+    let facts = RunFacts { slo: r#"[{"p99_ttft":"<=60ms","rps":">=1"}]"#.to_string(), ..closed(4, 1) };
+    let s = summary_of(facts, some_unfinished(4, 0), report(Phase::Measured), unchanged);
+    let text = screen::render(&s, 120);
+    assert!(text.contains("| p99_ttft<=60ms |") && text.contains(" 0.02 s | met "), "{text}");
+    assert!(text.contains("| rps>=1         |") && text.contains(" req/s | met "), "{text}");
+}
