@@ -57,16 +57,15 @@ impl Telemetry {
         self.reads += 1;
     }
 
-    /// The loop looks at its completions. `waited` when it had nothing to do before: that gap is no stall, unless it
-    /// overslept.
+    /// The loop looks at its completions. `waited` when it had nothing to do before: that gap was a sleep, and a stall
+    /// only if it overslept.
     #[inline]
     pub fn look(&mut self, now: Tick, waited: bool) {
         let Some(last) = self.last_look.replace(now) else { return };
         let gap_ns = now.0.saturating_sub(last.0);
-        let stalled = gap_ns > STALL_NS;
-        let histogram = if waited && !stalled { &mut self.sleep_ns } else { &mut self.loop_gap_ns };
+        let histogram = if waited { &mut self.sleep_ns } else { &mut self.loop_gap_ns };
         histogram.saturating_record(gap_ns);
-        if stalled {
+        if gap_ns > STALL_NS {
             self.keep_stall(Stall { begin: last, end: now });
         }
     }
@@ -129,7 +128,7 @@ mod tests {
         }
         let stall = |begin: u64, end: u64| Stall { begin: Tick(begin * MS), end: Tick(end * MS) };
         assert_eq!(telemetry.stalls, Some(vec![stall(3, 13), stall(14, 264)]));
-        assert_eq!((telemetry.sleep_ns.len(), telemetry.loop_gap_ns.len()), (2, 3));
+        assert_eq!((telemetry.sleep_ns.len(), telemetry.loop_gap_ns.len()), (3, 2));
         (0..MOST_STALLS as u64).for_each(|nth| telemetry.look(Tick((300 + 10 * nth) * MS), false));
         assert_eq!(telemetry.stalls, None);
     }

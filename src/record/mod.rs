@@ -333,12 +333,11 @@ pub struct WorkerReport {
     pub core: Option<u16>,
     /// Receive lag (reaped − arrived) of every read, nanoseconds.
     pub receive_lag_ns: hdrhistogram::Histogram<u64>,
-    /// Time between two looks of the loop at its completions while it had work or should have woken up, nanoseconds:
-    /// loop stalls.
+    /// Time between two looks of the loop at its completions while it had work, nanoseconds: loop stalls.
     pub loop_gap_ns: hdrhistogram::Histogram<u64>,
     /// The same where it had nothing to do and slept in between.
     pub sleep_ns: hdrhistogram::Histogram<u64>,
-    /// When it left its sockets alone for longer than [`STALL_NS`], in order; `None` where that is not known in full.
+    /// When it left its sockets alone for longer than [`STALL_NS`], at work or asleep, in order; `None` where that is not known in full.
     pub stalls: Option<Vec<Stall>>,
     /// CPU time of the worker thread in the phase, user and system, nanoseconds.
     pub cpu_user_ns: u64,
@@ -357,4 +356,13 @@ pub struct WorkerReport {
     pub extra_blocks: u64,
     /// Requests of the schedule that were never sent because the run ended first.
     pub unsent: u64,
+}
+
+impl WorkerReport {
+    /// The longest that it left its sockets alone though it had work, should have woken up, or something lay there,
+    /// nanoseconds.
+    pub fn longest_stall_ns(&self) -> u64 {
+        let asleep_ns = Some(self.sleep_ns.max()).filter(|&ns| ns > STALL_NS);
+        self.loop_gap_ns.max().max(self.receive_lag_ns.max()).max(asleep_ns.unwrap_or(0))
+    }
 }

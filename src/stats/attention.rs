@@ -33,7 +33,7 @@ impl Default for Attention {
 impl Attention {
     pub fn of(worker: &WorkerReport) -> Attention {
         let most_ns = if worker.stalls.is_some() { STALL_NS } else { u64::MAX };
-        let awake_ns = worker.loop_gap_ns.max().max(worker.receive_lag_ns.max());
+        let awake_ns = worker.longest_stall_ns();
         Attention {
             stalls: worker.stalls.clone().unwrap_or_default(),
             shared_ns: awake_ns.max(worker.sleep_ns.max()).min(most_ns),

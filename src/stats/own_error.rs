@@ -141,7 +141,7 @@ pub fn of(facts: &RunFacts, stamp: StampError, workers: &[&WorkerReport], ok: &[
         tpot_s: bounds(ok.iter().filter_map(|sample| tpot(sample, limits))),
         latency_s: bounds(ok.iter().map(|sample| latency(sample, limits))),
         stamp,
-        stall_ns: workers.iter().map(|worker| worker.receive_lag_ns.max().max(worker.loop_gap_ns.max())).max(),
+        stall_ns: workers.iter().map(|worker| worker.longest_stall_ns()).max(),
         doubtful: doubtful(gaps),
     }
 }
