@@ -280,7 +280,7 @@ fn escape(tail: &[u8]) -> Option<(char, usize)> {
     Some((simple, 1))
 }
 
-/// `uXXXX`, or two of them that form a surrogate pair. A lone surrogate is no character.
+/// `u` and four hexadecimal digits, or two such escapes that form a surrogate pair. A lone surrogate is no character.
 fn unicode_escape(tail: &[u8]) -> Option<(char, usize)> {
     let first = hex4(tail.get(1..5)?)?;
     if let Some(character) = char::from_u32(first) {
