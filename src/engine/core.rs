@@ -205,10 +205,10 @@ impl Core {
         Ok(woken)
     }
 
-    /// When the pump has to look again though nothing arrives.
-    pub fn next_look(&self) -> Tick {
+    /// When the pump has to look again though nothing arrives, from `now` on.
+    pub fn next_look(&self, now: Tick) -> Tick {
         let schedule = self.phase.open.as_ref().and_then(OpenSchedule::next_due);
-        let latest = self.clock.now().plus_ns(MOST_SLEEP_NS).min(self.housekeeping_at);
+        let latest = now.plus_ns(MOST_SLEEP_NS).min(self.housekeeping_at);
         [self.deadlines.next(), schedule].into_iter().flatten().fold(latest, Tick::min)
     }
 

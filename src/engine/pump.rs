@@ -123,7 +123,7 @@ impl Rest {
     async fn rest(&self, worker: &Worker, woken: bool) -> io::Result<bool> {
         match self {
             Rest::Epoll(stream) => {
-                let next = worker.core.borrow().next_look();
+                let next = worker.core.borrow().next_look(worker.now());
                 if let Inbox::Epoll(epoll) = &mut worker.core.borrow_mut().inbox {
                     epoll.wake_at(next)?;
                 }
@@ -137,7 +137,8 @@ impl Rest {
             Rest::Spin => Ok(false),
             Rest::Ring => {
                 let core = &mut *worker.core.borrow_mut();
-                let (now, next) = (core.clock.now(), core.next_look());
+                let now = core.clock.now();
+                let next = core.next_look(now);
                 if let Inbox::Ring(ring) = &mut core.inbox {
                     ring.sleep(now, next)?;
                 }
