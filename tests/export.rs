@@ -254,6 +254,9 @@ fn vllm(file: &Value) {
 fn aiperf(lines: &str) {
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 10);
+    let took_time =
+        |line: &Value| line["metadata"]["request_ack_ns"].as_i64() < line["metadata"]["request_end_ns"].as_i64();
+    assert!(lines.iter().any(took_time), "no answer took time: {lines:?}");
     for line in lines {
         aiperf_fields(&line);
         let meta = &line["metadata"];
