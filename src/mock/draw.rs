@@ -1,20 +1,20 @@
-//! Everything drawn by chance: a small generator and the laws of delays and counts.
+//! Random numbers: a small generator, and the distributions of delays and counts.
 
 use crate::time::{MS, scan_duration_ns};
 
-/// SplitMix64: eight bytes of state, so that each of ten thousand streams can carry its own.
+/// SplitMix64. Its state has eight bytes, so that each of ten thousand streams can have its own generator.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Draw(u64);
 
 impl Draw {
-    /// The generator of request `ordinal`: the same for the same seed, independent of all other requests.
+    /// The generator of request `ordinal`. It depends on the seed and the ordinal only.
     pub(super) fn new(seed: u64, ordinal: u64) -> Draw {
         let mut draw = Draw(seed.rotate_left(32) ^ ordinal.wrapping_mul(0xD1B5_4A32_D192_ED03));
         draw.next();
         draw
     }
 
-    /// 64 fresh bits.
+    /// The next 64 random bits.
     pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -35,7 +35,7 @@ impl Draw {
     }
 }
 
-/// A law of numbers, written `5`, `uniform(a,b)`, `exp(mean)`, `normal(mean,sd)` or `lognormal(median,sigma)`.
+/// A probability distribution, written `5`, `uniform(a,b)`, `exp(mean)`, `normal(mean,sd)` or `lognormal(median,sigma)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Law {
     Constant(f64),
@@ -68,17 +68,17 @@ impl Law {
         }
     }
 
-    /// Reads a law whose numbers are read by `number`; `sigma` is always a bare number.
+    /// Parses a distribution. `number` parses its parameters, except `sigma`, which is always a plain number.
     fn scan(text: &str, number: impl Fn(&str) -> Result<f64, String>) -> Result<Law, String> {
         let Some((name, arguments)) = scan_call(text)? else { return Ok(Law::Constant(number(text)?)) };
         let wrong = || {
-            format!("'{text}' is not a law; write uniform(a,b), exp(mean), normal(mean,sd) or lognormal(median,sigma)")
+            format!("'{text}' is not a distribution; write uniform(a,b), exp(mean), normal(mean,sd) or lognormal(median,sigma)")
         };
         match (name, arguments.as_slice()) {
             ("uniform", [low, high]) => {
                 let (low, high) = (number(low)?, number(high)?);
                 if low > high {
-                    return Err(format!("in '{text}' the lower bound is above the upper one"));
+                    return Err(format!("in '{text}' the lower bound is above the upper bound"));
                 }
                 Ok(Law::Uniform { low, high })
             }
@@ -96,11 +96,11 @@ impl Law {
 /// Splits `name(a,b)` into its name and arguments; `None` when there are no parentheses.
 pub(super) fn scan_call(text: &str) -> Result<Option<(&str, Vec<&str>)>, String> {
     let Some((name, rest)) = text.split_once('(') else { return Ok(None) };
-    let inner = rest.strip_suffix(')').ok_or_else(|| format!("'{text}' lacks its closing parenthesis"))?;
+    let inner = rest.strip_suffix(')').ok_or_else(|| format!("'{text}' has no closing parenthesis"))?;
     Ok(Some((name.trim(), inner.split(',').map(str::trim).collect())))
 }
 
-/// A length of time, constant or drawn; the numbers of the law are nanoseconds.
+/// A distribution of durations, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Delay(pub Law);
 
@@ -110,19 +110,19 @@ impl Delay {
         Delay(Law::Constant(ns as f64))
     }
 
-    /// One length, nanoseconds, never negative and at most an hour.
+    /// Draws a duration in nanoseconds, from 0 to one hour.
     pub(super) fn draw_ns(self, draw: &mut Draw) -> u64 {
         self.0.draw(draw).clamp(0.0, 3.6e12) as u64
     }
 
-    /// Reads `50ms`, `uniform(10ms,20ms)` and so on; bare numbers are milliseconds.
+    /// Parses `50ms`, `uniform(10ms,20ms)` and so on. Numbers without a unit are milliseconds.
     pub fn scan(text: &str) -> Result<Delay, String> {
         let number = |text: &str| scan_duration_ns(text, MS).map(|ns| ns as f64);
         Law::scan(text, number).map(Delay)
     }
 }
 
-/// A number of tokens, constant or drawn.
+/// A distribution of token counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Count(pub Law);
 
@@ -132,17 +132,17 @@ impl Count {
         Count(Law::Constant(f64::from(n)))
     }
 
-    /// One count, at least 1.
+    /// Draws a count of at least 1.
     pub(super) fn draw(self, draw: &mut Draw) -> u32 {
         let value = match self.0 {
-            // Both bounds are reached equally often.
+            // Widened by 0.5 so that after rounding the bounds are as frequent as the other values.
             Law::Uniform { low, high } => Law::Uniform { low: low - 0.5, high: high + 0.5 }.draw(draw),
             law => law.draw(draw),
         };
         value.round().clamp(1.0, 1e7) as u32
     }
 
-    /// Reads `100`, `uniform(50,150)` and so on.
+    /// Parses `100`, `uniform(50,150)` and so on.
     pub fn scan(text: &str) -> Result<Count, String> {
         let number = |text: &str| match text.trim().parse::<u32>() {
             Ok(value) if value > 0 => Ok(f64::from(value)),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn laws_have_their_means() {
+    fn distributions_have_the_expected_means() {
         for (text, mean_ms) in
             [("50ms", 50.0), ("uniform(10ms,20ms)", 15.0), ("exp(20ms)", 20.0), ("normal(20,2)", 20.0)]
         {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_reach_both_bounds_and_nothing_else() {
+    fn uniform_counts_include_both_bounds() {
         let mut draw = Draw::new(1, 1);
         let count = Count::scan("uniform(2,4)").unwrap();
         let mut seen = [0u32; 6];
@@ -184,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn the_same_request_draws_the_same() {
+    fn random_numbers_depend_on_seed_and_ordinal_only() {
         assert_eq!(Draw::new(3, 9).next(), Draw::new(3, 9).next());
         assert_ne!(Draw::new(3, 9).next(), Draw::new(3, 10).next());
         assert_ne!(Draw::new(4, 9).next(), Draw::new(3, 9).next());
     }
 
     #[test]
-    fn bad_laws_are_refused() {
+    fn invalid_distributions_are_rejected() {
         for text in ["uniform(2ms)", "uniform(3ms,2ms)", "weird(1)", "exp(2ms", "soon", "lognormal(1ms,x)"] {
             assert!(Delay::scan(text).is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! One thread's event loop: due steps are carried out, requests are read, and in between it waits.
+//! The event loop of one thread: runs due steps, reads requests, and waits for the next of either.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -26,11 +26,11 @@ mod route;
 
 use books::account;
 
-/// Steps carried out between two looks at the sockets: a request that has arrived waits for no more than these.
+/// Maximum number of steps between two polls, so that a request that has arrived is read soon.
 const STEPS_PER_TURN: usize = 32;
-/// Connections accepted between two looks at the timers.
+/// Maximum number of connections accepted between two checks of the timers.
 const ACCEPTS_PER_TURN: usize = 64;
-/// Marks of the listener and the bell among the events; connections have their place and generation there.
+/// Epoll tokens of the listener and of the wake-up eventfd. Tokens of connections are made from their [`ConnectionId`].
 const LISTENER: u64 = u64::MAX;
 const BELL: u64 = u64::MAX - 1;
 
@@ -39,9 +39,9 @@ pub(super) struct EventLoop {
     shared: Arc<Shared>,
     me: usize,
     epoll: OwnedFd,
-    /// The first loop accepts for all.
+    /// The first loop accepts connections for all loops.
     listener: Option<TcpListener>,
-    /// Connections were left in the listener's queue; accept again at this instant.
+    /// When to accept again, if connections may be left in the listener's queue.
     accept_again: Option<Tick>,
     next_loop: usize,
     connections: Vec<Option<Box<Connection>>>,
@@ -55,7 +55,7 @@ pub(super) struct EventLoop {
     out: Vec<u8>,
 }
 
-/// A connection's place in the table, and its generation.
+/// The index of a connection in the table, and its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     index: u32,
@@ -72,7 +72,7 @@ impl Place {
     }
 }
 
-/// What becomes of a connection after something happened to it.
+/// What to do with a connection after an event was handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Keep,
@@ -107,7 +107,7 @@ impl EventLoop {
         })
     }
 
-    /// Serves until the shared flag says to stop.
+    /// Serves until the shared flag `stopping` is set.
     pub(super) fn run(mut self) -> std::io::Result<()> {
         let mut events = Vec::with_capacity(256);
         while !self.shared.stopping.load(Relaxed) {
@@ -132,7 +132,7 @@ impl EventLoop {
         &self.shared.loops[self.me]
     }
 
-    /// Carries out the steps that are due, up to a limit.
+    /// Runs the steps that are due, up to a limit.
     fn carry_out_due(&mut self) {
         self.now = now();
         for _ in 0..STEPS_PER_TURN {
@@ -146,7 +146,7 @@ impl EventLoop {
         }
     }
 
-    /// How long to wait for events; `None`: until one comes.
+    /// How long to wait for events; `None`: without timeout.
     fn wait_time(&mut self) -> Option<Timespec> {
         const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         self.publish_cpu_time();
@@ -163,7 +163,7 @@ impl EventLoop {
         Some(Timespec { tv_sec: (wait_ns / S) as i64, tv_nsec: (wait_ns % S) as i64 })
     }
 
-    /// Reads the thread's CPU time, which is a system call: not more often than it is worth.
+    /// Publishes the thread's CPU time, at most every 10 ms because reading it is a system call.
     fn publish_cpu_time(&mut self) {
         if self.now < self.cpu_time_again {
             return;
@@ -184,7 +184,7 @@ impl EventLoop {
         }
     }
 
-    /// Lends out the connection at `place`, unless it is another one by now, and does what the visitor decides.
+    /// Calls `handler` with connection `id`, if it still exists, and then does what the returned verdict says.
     fn visit(&mut self, place: Place, visitor: impl FnOnce(&mut EventLoop, &mut Connection) -> Verdict) {
         let slot = &mut self.connections[place.index as usize];
         let Some(mut connection) = slot.take_if(|connection| connection.generation == place.generation) else { return };
@@ -223,7 +223,7 @@ impl EventLoop {
                 Err(Errno::AGAIN) => return,
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(_) => {
-                    // Out of descriptors, most likely: the connection stays in the queue until one is free.
+                    // Usually out of descriptors. The connection stays in the queue until one is free.
                     self.accept_again = Some(now().plus_ns(10 * MS));
                     return;
                 }
@@ -232,7 +232,7 @@ impl EventLoop {
         self.accept_again = Some(self.now);
     }
 
-    /// Takes a connection into the table.
+    /// Adds a connection to the table.
     fn adopt(&mut self, fd: OwnedFd) {
         let index = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
@@ -240,7 +240,7 @@ impl EventLoop {
         });
         self.generation = (self.generation + 1) % (u32::MAX - 1);
         let place = Place { index, generation: self.generation };
-        // Without it the worst is a delay, and then the socket is broken anyway.
+        // Fails only if the socket is broken, which the first read reports.
         let _ = sockopt::set_tcp_nodelay(&fd, true);
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         if epoll::add(&self.epoll, &fd, epoll::EventData::new_u64(place.mark()), flags).is_err() {
@@ -252,9 +252,9 @@ impl EventLoop {
         self.connections[index as usize] = Some(Box::new(Connection::new(fd, number, place.generation)));
     }
 
-    /// New connections, a free slot, or the order to stop.
+    /// Handles a wake-up: new connections, a free slot, or a request to stop.
     fn on_bell(&mut self) {
-        // Only resets the counter; nothing to read means that it has been reset.
+        // Resets the counter; an error means that it is already reset.
         let _ = rustix::io::read(&self.share().bell, &mut [0u8; 8]);
         let fds = std::mem::take(&mut *lock(&self.share().inbox));
         for fd in fds {
@@ -268,7 +268,7 @@ impl EventLoop {
             epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR,
         ) {
             let read = connection.read(&mut self.read_buffer);
-            // A request and the end of the input may come together; it is not answered, as nobody would read it.
+            // If a request and the end of the input arrive together, the request is dropped with the connection.
             if read == Read::Gone {
                 return Verdict::Close;
             }
@@ -280,7 +280,7 @@ impl EventLoop {
         }
     }
 
-    /// Serves the complete requests that were read, until one takes its time.
+    /// Serves the complete requests that were read, until one has a response that is not complete at once.
     fn serve_next(&mut self, connection: &mut Connection, place: Place) -> Verdict {
         while !connection.is_busy() {
             let verdict = match connection.next_request() {
@@ -298,7 +298,7 @@ impl EventLoop {
         Verdict::Keep
     }
 
-    /// Takes up a request to a generating endpoint: its script begins now, or when a slot is free.
+    /// Begins a request to a generating endpoint: now, or when a slot is free.
     fn begin_exchange(
         &mut self,
         connection: &mut Connection,
@@ -321,7 +321,7 @@ impl EventLoop {
             return self.advance(connection, place);
         }
         if self.waiting.is_empty() && self.shared.slots.take() {
-            // The delays run from the arrival, however long reading and rendering took.
+            // Delays are counted from the arrival of the request, not from the end of parsing and rendering.
             self.admit_exchange(&mut exchange, request.last);
             let due_ns = exchange.due_ns;
             connection.exchange = Some(exchange);
@@ -334,7 +334,7 @@ impl EventLoop {
         connection.exchange = Some(exchange);
         self.waiting.push_back(place);
         self.shared.slots.queue();
-        // A slot may have been given back by another loop before it could see this one waiting.
+        // Another loop may have released a slot before this request was counted as waiting.
         self.share().ring();
         Verdict::Keep
     }
@@ -345,12 +345,12 @@ impl EventLoop {
         tally.queue.observe(at.ns_since(exchange.truth.received_last).max(0) as u64);
     }
 
-    /// Gives free slots to those who wait.
+    /// Gives free slots to waiting requests.
     fn admit(&mut self) {
         while let Some(&place) = self.waiting.front() {
             let slot = &mut self.connections[place.index as usize];
             let Some(connection) = slot.as_mut().filter(|connection| connection.generation == place.generation) else {
-                // Gone; it left the queue's count when it went.
+                // The connection is closed; the request was removed from the count of waiting requests then.
                 self.waiting.pop_front();
                 continue;
             };
@@ -374,7 +374,7 @@ impl EventLoop {
         }
     }
 
-    /// Carries out the next step of a connection's script.
+    /// Runs the next step of a connection's response.
     fn advance(&mut self, connection: &mut Connection, place: Place) -> Verdict {
         let Some(exchange) = connection.exchange.as_mut() else { return Verdict::Keep };
         self.out.clear();
@@ -388,7 +388,7 @@ impl EventLoop {
         if !self.out.is_empty() {
             sent = connection.send(&self.out);
         }
-        // The books are kept after the send, so that they do not delay it.
+        // Accounting comes after the send, so that it does not delay it.
         if let Some(exchange) = connection.exchange.as_mut() {
             account(exchange, share, stamp, due_ns, step.outputs, self.shared.config.lie_ns);
             if step.head {
@@ -416,7 +416,7 @@ impl EventLoop {
         Verdict::Keep
     }
 
-    /// Ends the response if it is over and its bytes have left.
+    /// Ends the response if its last step has run and all its bytes are sent.
     fn end_if_sent(&mut self, connection: &mut Connection) -> Verdict {
         if connection.has_unsent() {
             return Verdict::Keep;

@@ -1,4 +1,5 @@
-//! One response as a timed script: what bytes are due when. No I/O and no clock; the event loop carries it out.
+//! One response as a sequence of timed steps: which bytes are due when. No I/O and no clock; the event loop runs the
+//! steps.
 
 use super::asked::{Asked, Endpoint};
 use super::config::{CloseStyle, Config, FinishStyle, HeadStyle, RoleStyle, UsageStyle};
@@ -12,11 +13,11 @@ use crate::time::Tick;
 mod times;
 mod trouble;
 
-/// A response on its way.
+/// A response in progress.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) truth: Truth,
-    /// When the next step is due, nanoseconds.
+    /// Due time of the next step, nanoseconds.
     pub(super) due_ns: u64,
     /// `length`, `stop` or `tool_calls`.
     pub(super) finish: &'static str,
@@ -25,16 +26,16 @@ pub(super) struct Exchange {
     draw: Draw,
     stage: Stage,
     fault: Option<FaultKind>,
-    /// Output event before which the fault comes.
+    /// The index of the output event before which the fault is injected.
     fault_at: Option<u32>,
     framing: BodyFraming,
-    /// The connection lives on after a complete response.
+    /// The client allows the connection to be reused.
     keep: bool,
     http10: bool,
-    /// Output events in all, and those rendered.
+    /// Number of output events, and of those rendered so far.
     total: u32,
     sent: u32,
-    /// Head bytes that go out one by one, and how many are gone.
+    /// Head bytes that are sent one by one, and the number of those sent.
     slow_head: Vec<u8>,
     slow_sent: usize,
 }
@@ -45,15 +46,15 @@ enum Stage {
     Immediate,
     SlowHead,
     Head,
-    /// The head goes with the first event.
+    /// The head is sent with the first event.
     HeldHead,
     Events,
     Body,
-    /// Half of a JSON answer is out, and the fault's end is due.
+    /// Half of a JSON response is sent; the fault is due.
     BrokenBody,
 }
 
-/// What a step brought.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     /// Output events among the bytes.
@@ -63,17 +64,17 @@ pub(super) struct Step {
     pub(super) next: Next,
 }
 
-/// What comes after a step.
+/// What follows a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Another step at `due_ns`.
     Step,
-    /// Nothing: the client will have to give up.
+    /// Nothing is sent any more; the connection stays open.
     Silence,
     End(Ending),
 }
 
-/// What becomes of the connection at the end.
+/// What to do with the connection after the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     Keep,
@@ -81,7 +82,7 @@ pub(super) enum Ending {
     Reset,
 }
 
-/// What is known of a request when it has been read.
+/// Number and read times of a request.
 pub(super) struct Arrived {
     pub(super) ordinal: u64,
     pub(super) connection: u64,
@@ -91,7 +92,7 @@ pub(super) struct Arrived {
 }
 
 impl Exchange {
-    /// Decides everything about the response to a request.
+    /// Plans the response to a request: fault, number of tokens, finish reason, framing.
     pub(super) fn new(config: &Config, asked: Asked, head: &Head, arrived: Arrived) -> Exchange {
         let mut draw = Draw::new(config.seed, arrived.ordinal);
         let fault = choose(&config.faults, arrived.ordinal, &mut draw);
@@ -125,7 +126,7 @@ impl Exchange {
             stage,
             fault,
             fault_at: fault.filter(|fault| fault.is_midway()).map(|_| total / 2),
-            framing: BodyFraming::of_stream(config.framing, head.http10),
+            framing: BodyFraming::for_stream(config.framing, head.http10),
             keep: head.keep_alive,
             http10: head.http10,
             total,
@@ -143,7 +144,7 @@ impl Exchange {
         self.stage != Stage::Immediate
     }
 
-    /// The prefill begins; the first step is due as `due_ns` then says.
+    /// Begins the prefill and sets `due_ns` to the due time of the first step.
     pub(super) fn start(&mut self, config: &Config, at: Tick) {
         self.truth.started = Some(at);
         self.due_ns = match self.stage {
@@ -153,7 +154,7 @@ impl Exchange {
         };
     }
 
-    /// Appends the bytes that are due at `due_ns` and moves on.
+    /// Appends the bytes that are due at `due_ns` to `out` and advances to the next step.
     pub(super) fn step(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
         match self.stage {
             Stage::Immediate => self.immediate(config, out),
@@ -182,7 +183,7 @@ impl Exchange {
         on_beat(config, ready)
     }
 
-    /// A JSON answer comes when its last token would have.
+    /// A JSON response is due when its last token is due.
     fn whole_answer_ns(&mut self, config: &Config, start_ns: u64) -> u64 {
         let mut ready = self.first_token_ns(config, start_ns);
         for _ in 1..self.total.div_ceil(text_choices(&self.asked)) {
@@ -198,7 +199,7 @@ impl Exchange {
         }
     }
 
-    /// One byte of the head; the last one begins the prefill.
+    /// Sends one byte of the head. The prefill begins with the last one.
     fn slow_head(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
         if self.slow_head.is_empty() {
             let mut head = Vec::new();
@@ -229,7 +230,8 @@ impl Exchange {
         http::write_head(out, 200, "text/event-stream; charset=utf-8", options);
     }
 
-    /// What goes with the head: the role, where it comes before the prefill, and the opening events of responses.
+    /// Events sent with the head: the role, if it comes before the prefill, and the opening events of
+    /// `/v1/responses` and `/v1/messages`.
     fn preface(&self, config: &Config, out: &mut Vec<u8>, head: HeadStyle) {
         match self.asked.endpoint {
             Endpoint::Responses => self.piece(out, |this, event| this.shape.response_preface(event)),
@@ -245,7 +247,7 @@ impl Exchange {
         }
     }
 
-    /// The output events that are due, and the tail with the last of them.
+    /// Sends the output events that are due, and the tail with the last of them.
     fn events(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
         if self.fault_at == Some(self.sent) {
             self.fault_at = None;
@@ -278,7 +280,8 @@ impl Exchange {
         Step { outputs, head: false, next: Next::Step }
     }
 
-    /// What a choice's last chunk carries: `ends_choice` its finish reason, `ends_all` the usage.
+    /// The finish reason and usage of a token's chunk. `ends_choice`: it is the last chunk of its choice; `ends_all`: it
+    /// is the last chunk of the response.
     fn last_of(&self, config: &Config, ends_choice: bool, ends_all: bool) -> Last {
         if config.finish == FinishStyle::Own || !ends_choice {
             return Last::default();
@@ -298,7 +301,7 @@ impl Exchange {
         self.truth.usage_sent = if named { config.usage != UsageStyle::Never } else { with_last || own };
         let in_last = (config.usage != UsageStyle::Never).then_some(usage.as_str());
         match self.asked.endpoint {
-            // The usage is part of the last events; there is neither a chunk for it nor `[DONE]`.
+            // The usage is part of the last events; there is no usage chunk and no `[DONE]`.
             Endpoint::Responses => {
                 self.piece(out, |this, event| this.shape.response_tail(event, config, this.sent, in_last));
             }
@@ -321,7 +324,7 @@ impl Exchange {
         http::write_end(out, self.framing);
     }
 
-    /// The value of `usage`, and what follows it in the same object.
+    /// The value of `usage`, and the members that follow it in the same object.
     fn usage_and_times(&self, config: &Config, tokens: u32) -> String {
         let times = match self.asked.endpoint {
             Endpoint::Chat | Endpoint::Completions => self.stated_times(config),
@@ -344,13 +347,13 @@ impl Exchange {
         }
     }
 
-    /// Appends what `write` writes as one piece of the body.
+    /// Appends the output of `write` as one piece of the body.
     fn piece(&self, out: &mut Vec<u8>, write: impl FnOnce(&Exchange, &mut Vec<u8>)) {
         if self.framing != BodyFraming::Chunked {
             return write(self, out);
         }
-        // The size line is written before the event, whose length is not known yet: room is left for two digits,
-        // which is what most events need.
+        // The size line precedes the event, whose length is not known yet. Two digits are reserved, which is enough for
+        // most events.
         let start = out.len();
         out.extend_from_slice(b"\0\0\r\n");
         write(self, out);
@@ -361,7 +364,7 @@ impl Exchange {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// A JSON answer, whole or in half.
+    /// Sends a JSON response, or half of it if a fault cuts it off.
     fn body(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
         let choices = text_choices(&self.asked);
         let tokens = if self.asked.endpoint.is_text() { self.total / choices } else { 0 };
@@ -369,12 +372,12 @@ impl Exchange {
         let mut body = self.shape.body(config, &self.asked, tokens, self.finish, &usage);
         match self.fault {
             Some(FaultKind::CleanTruncate | FaultKind::MalformedEvent) => body.truncate(body.len() / 2),
-            Some(FaultKind::InStreamError) => body = http::error_json(500, "the engine died: the mock was told so"),
+            Some(FaultKind::InStreamError) => body = http::error_json(500, "the engine died: this is an injected fault"),
             Some(FaultKind::Empty) if !self.asked.endpoint.is_text() => body = b"{}".to_vec(),
             Some(FaultKind::HugeEvent { bytes }) => body.resize(body.len() + bytes, b' '),
             _ => {}
         }
-        let framing = BodyFraming::of_body(config.framing, self.http10, body.len());
+        let framing = BodyFraming::for_body(config.framing, self.http10, body.len());
         let announce_close = !self.keep || config.close == CloseStyle::Announce;
         let options = HeadOptions { framing, announce_close, promise_keep_alive: false, retry_after_s: None };
         http::write_head(out, 200, "application/json", options);
@@ -394,7 +397,7 @@ impl Exchange {
         Step { outputs: 1, head: true, next: Next::End(self.ending(config)) }
     }
 
-    /// What becomes of the connection after a response that ended as HTTP wants it.
+    /// What to do with the connection after a response with correct framing.
     fn ending(&self, config: &Config) -> Ending {
         let silent = config.close == CloseStyle::SilentAfterStream && self.asked.stream;
         let announced = !self.keep || config.close == CloseStyle::Announce;
@@ -430,12 +433,12 @@ impl Truth {
     }
 }
 
-/// Token streams side by side in one response; `/v1/responses` has one.
+/// The number of token streams in one response, at least 1.
 fn text_choices(asked: &Asked) -> u32 {
     asked.choices.max(1)
 }
 
-/// The next common instant at or after `ready_ns`, where all streams keep one beat.
+/// The next multiple of the burst period at or after `ready_ns`; `ready_ns` itself without bursts.
 fn on_beat(config: &Config, ready_ns: u64) -> u64 {
     match config.burst_ns {
         0 => ready_ns,
@@ -443,7 +446,7 @@ fn on_beat(config: &Config, ready_ns: u64) -> u64 {
     }
 }
 
-/// A chunk size in eight hexadecimal digits.
+/// A chunk size as eight hexadecimal digits.
 fn format_size(mut length: usize) -> [u8; 8] {
     let mut digits = [b'0'; 8];
     for digit in digits.iter_mut().rev() {

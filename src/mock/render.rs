@@ -1,4 +1,4 @@
-//! The bytes of events and of JSON answers.
+//! Renders events and JSON responses.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use super::config::{Config, TextStyle};
 
 mod named;
 
-/// Token texts as they stand inside a JSON string. The first token of an answer loses its leading space.
+/// Token texts, JSON-escaped. The first token of a response has no leading space.
 const PLAIN: &[&str] = &[
     " the", " quick", " stream", " of", " tokens", " arrives", " in", " order", " and", " every", " one", " is",
     " stamped", " before", " it", " leaves",
@@ -44,14 +44,14 @@ fn word(style: TextStyle, ordinal: u64, choice: u32, token: u32) -> &'static str
     if token == 0 { word.trim_start_matches(' ') } else { word }
 }
 
-/// What stays the same over the events of one answer.
+/// The values that are the same in all events of one response.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     pub(super) ordinal: u64,
-    /// `data: {"id":...,"choices":` in the endpoint's form; for responses the item's id.
+    /// The start of every chunk of chat and completions: `data: {"id":...,"choices":[`.
     prefix: Vec<u8>,
     id: String,
-    /// The model's name as a JSON string, with quotes.
+    /// The model name as a JSON string, with quotes.
     model: String,
     created_s: u64,
     tokens: u32,
@@ -59,7 +59,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// The shape of the answer to `asked`, with `tokens` tokens for each choice.
+    /// The shape of the response to `asked`, with `tokens` tokens per choice.
     pub(super) fn new(config: &Config, asked: &Asked, ordinal: u64, created_s: u64, tokens: u32) -> Shape {
         let name = if asked.model.is_empty() { &config.model } else { &asked.model };
         let model = serde_json::Value::from(name.as_str()).to_string();
@@ -91,7 +91,7 @@ impl Shape {
         );
     }
 
-    /// The event of one token. `last` is its finish reason and usage, where it carries them.
+    /// The event of one token. `last` has its finish reason and usage, if it carries them.
     pub(super) fn token(
         &self,
         out: &mut Vec<u8>,
@@ -144,9 +144,9 @@ impl Shape {
         }
     }
 
-    /// Part `part` of the call of one tool: the arguments of all parts make one JSON object.
+    /// Part `part` of a tool call. The arguments of all parts together are one JSON object.
     fn tool_delta(&self, out: &mut Vec<u8>, config: &Config, part: u32, text: &str) {
-        // The arguments are JSON inside a JSON string: what is escaped in the text is escaped once more.
+        // The arguments are JSON inside a JSON string, so the escaped text is escaped again.
         let text = text.replace('\\', "\\\\").replace('"', "\\\"");
         let parts = self.tokens.saturating_sub(config.reasoning_tokens);
         out.extend_from_slice(b",\"delta\":{\"tool_calls\":[{\"index\":0,");
@@ -168,7 +168,7 @@ impl Shape {
         out.extend_from_slice(b"\"}}]}");
     }
 
-    /// A chunk of its own with the finish reason.
+    /// A separate chunk with the finish reason.
     pub(super) fn finish(&self, out: &mut Vec<u8>, endpoint: Endpoint, choice: u32, last: &Last) {
         out.extend_from_slice(&self.prefix);
         let content = if endpoint == Endpoint::Completions { "\"text\":\"\"" } else { "\"delta\":{}" };
@@ -182,7 +182,7 @@ impl Shape {
         out.extend_from_slice(b"}\n\n");
     }
 
-    /// A chunk of its own with the usage.
+    /// A separate chunk with the usage.
     pub(super) fn usage(&self, out: &mut Vec<u8>, usage: &str) {
         out.extend_from_slice(&self.prefix);
         put(out, format_args!("],\"usage\":{usage}}}\n\n"));
@@ -253,7 +253,7 @@ impl Shape {
         out.extend_from_slice(b"}\n\n");
     }
 
-    /// The events of `/v1/responses` after the text. Usage is part of the last one.
+    /// The events of `/v1/responses` after the text. The last one has the usage.
     pub(super) fn response_tail(&self, out: &mut Vec<u8>, config: &Config, tokens: u32, usage: Option<&str>) {
         let text = self.answer_text(config, 0, config.reasoning_tokens.min(tokens), tokens);
         let number = tokens + 2;
@@ -293,7 +293,7 @@ impl Shape {
         (from..to).map(|token| word(config.text, self.ordinal, choice, token)).collect()
     }
 
-    /// The whole JSON answer to a request without streaming. `tokens` is 0 for an answer without output.
+    /// The JSON response to a request without streaming. `tokens` is 0 for a response without output.
     pub(super) fn body(&self, config: &Config, asked: &Asked, tokens: u32, finish: &str, usage: &str) -> Vec<u8> {
         match asked.endpoint {
             Endpoint::Embeddings => self.embeddings(asked, usage),
@@ -391,14 +391,14 @@ impl Shape {
     }
 }
 
-/// What the chunk of the last token carries beside it.
+/// The finish reason and usage that the chunk of the last token carries.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Last {
     pub(super) finish: Option<&'static str>,
     pub(super) usage: Option<String>,
 }
 
-/// Token counts as JSON, in the names of the endpoint.
+/// Token counts as JSON, in the format of the endpoint.
 pub(super) fn usage_json(config: &Config, asked: &Asked, output_tokens: u32) -> String {
     let (input, total) = (asked.prompt_tokens, asked.prompt_tokens.saturating_add(output_tokens));
     let thought = config.reasoning_tokens.saturating_mul(asked.choices).min(output_tokens);
@@ -424,11 +424,12 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("writing to a Vec cannot fail");
 }
 
-/// Pads the event that began at `start` and is about to be closed, so that it and its chunk framing take `wire`
-/// bytes. The field's name is the one that OpenAI uses for the same purpose.
+/// Pads the event that begins at `start`, before its closing brace, so that it and its chunk framing have `wire` bytes.
+/// OpenAI uses a field of the same name for padding.
 fn pad(out: &mut Vec<u8>, start: usize, wire: usize) {
     const FIELD: &[u8] = b",\"obfuscation\":\"";
-    // Digits of the chunk size and two line ends; the size of the chunk is the wire's less just that.
+    // The digits of the chunk size and two line ends. The number of digits depends on the size, which is `wire` less
+    // the framing.
     let framing =
         (1..8).map(|digits| digits + 4).find(|&framing| wire < framing || wire - framing < 1 << (4 * (framing - 4)));
     let framing = framing.unwrap_or(12);
@@ -441,7 +442,7 @@ fn pad(out: &mut Vec<u8>, start: usize, wire: usize) {
     out.push(b'"');
 }
 
-/// A small integer as text, without going through the formatting machinery: this runs for every event.
+/// The digits of an integer. Faster than `format!`; used for every event.
 struct Digits([u8; 10], usize);
 
 impl Digits {

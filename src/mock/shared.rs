@@ -1,4 +1,4 @@
-//! What the event loops and the handle share. Touched at requests' beginnings and ends, not per event.
+//! State shared by the event loops and the handle. It is accessed when requests begin and end, not per event.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -11,7 +11,7 @@ use super::config::Config;
 use super::tally::{self, Tally};
 use super::truth::{Stats, Truth};
 
-/// State of a running mock.
+/// The shared state of a running mock.
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) loops: Vec<LoopShare>,
@@ -24,25 +24,26 @@ pub(super) struct Shared {
     peak_in_flight: AtomicU64,
 }
 
-/// One event loop's part of it.
+/// The shared state of one event loop.
 pub(super) struct LoopShare {
     pub(super) tally: Tally,
     pub(super) kept: Mutex<Kept>,
     pub(super) lateness_ns: Mutex<Histogram<u64>>,
-    /// Connections accepted elsewhere that this loop shall serve.
+    /// Connections that the accepting loop has assigned to this loop.
     pub(super) inbox: Mutex<Vec<OwnedFd>>,
-    /// Eventfd that ends this loop's wait.
+    /// Eventfd that wakes this loop.
     pub(super) bell: OwnedFd,
 }
 
-/// Truth that is kept.
+/// The stored request records of one loop.
 #[derive(Default)]
 pub(super) struct Kept {
     pub(super) truths: Vec<Truth>,
+    /// Requests that were not stored because the limit was reached.
     pub(super) dropped: u64,
 }
 
-/// A lock that does not care whether another thread panicked while holding it: what is inside stays readable.
+/// Locks a mutex and ignores poisoning: the data stays readable after another thread has panicked.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -60,9 +61,9 @@ impl LoopShare {
         })
     }
 
-    /// Ends the loop's wait.
+    /// Wakes the loop.
     pub(super) fn ring(&self) {
-        // The only failure is a counter that is full, and then the bell rings already.
+        // The write fails only if the counter is full, and then the loop is already being woken.
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
 }
@@ -87,7 +88,7 @@ impl Shared {
         self.next_connection.fetch_add(1, Relaxed)
     }
 
-    /// A request has been read: its ordinal, and one more in flight.
+    /// Counts a request that has been read and returns its ordinal.
     pub(super) fn request_begins(&self) -> u64 {
         let in_flight = self.in_flight.fetch_add(1, SeqCst) + 1;
         self.peak_in_flight.fetch_max(in_flight, SeqCst);
@@ -98,7 +99,7 @@ impl Shared {
         self.in_flight.fetch_sub(1, SeqCst);
     }
 
-    /// All truth that is kept, in the order of arrival.
+    /// All stored request records, in order of arrival.
     pub(super) fn truths(&self) -> Vec<Truth> {
         let mut all: Vec<Truth> = Vec::new();
         for share in &self.loops {
@@ -108,7 +109,7 @@ impl Shared {
         all
     }
 
-    /// Forgets truth, lateness and peak; counters go on.
+    /// Clears the request records, the lateness histogram and the peak. Counters are not reset.
     pub(super) fn reset(&self) {
         for share in &self.loops {
             *lock(&share.kept) = Kept::default();
@@ -148,7 +149,7 @@ impl Shared {
     }
 }
 
-/// The places in the running batch, common to all loops.
+/// The slots for running requests (`max_running`), shared by all loops.
 pub(super) struct Slots {
     limit: u64,
     running: AtomicU64,
@@ -156,7 +157,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Takes a slot if one is free.
+    /// Takes a slot if one is free. Returns whether it did.
     pub(super) fn take(&self) -> bool {
         self.running.fetch_update(SeqCst, SeqCst, |running| (running < self.limit).then_some(running + 1)).is_ok()
     }
@@ -165,8 +166,8 @@ impl Slots {
         self.running.fetch_sub(1, SeqCst);
     }
 
-    /// A request queues up. Its loop must try [`Slots::take`] again after this, or it could miss a slot that another
-    /// loop gave back in between.
+    /// Counts a request that waits for a slot. Its loop must try [`Slots::take`] again afterwards, because another loop
+    /// may have released a slot in between.
     pub(super) fn queue(&self) {
         self.waiting.fetch_add(1, SeqCst);
     }

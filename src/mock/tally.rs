@@ -1,6 +1,7 @@
-//! Counters and histograms of one event loop, and the page `/metrics` made of all of them, in vLLM's names.
+//! Counters and histograms of the event loops, and the page `/metrics` with vLLM's metric names.
 //!
-//! One thread writes, any thread reads: a plain load and store, no locked instruction per event.
+//! Each counter has one writing thread and any number of readers, so an update is a relaxed load and store instead of an
+//! atomic read-modify-write.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -26,7 +27,7 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(more), Relaxed);
     }
 
-    /// For gauges.
+    /// Decreases the value; for gauges.
     pub(super) fn subtract(&self, less: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_sub(less), Relaxed);
     }
@@ -45,7 +46,7 @@ impl Counter {
 pub(super) struct Buckets {
     bounds_s: &'static [f64],
     bounds_ns: Vec<u64>,
-    /// One more than there are bounds.
+    /// One per bound, and one for larger values.
     counts: Vec<Counter>,
     sum_ns: Counter,
 }
@@ -57,7 +58,7 @@ impl Buckets {
         Buckets { bounds_s, bounds_ns, counts, sum_ns: Counter::default() }
     }
 
-    /// Counts one value; an upper bound belongs to its bucket.
+    /// Counts one value. A value equal to a bound belongs to the bucket of that bound.
     pub(super) fn observe(&self, ns: u64) {
         let bucket = self.bounds_ns.partition_point(|&bound| bound < ns);
         self.counts[bucket].add(1);
@@ -65,7 +66,7 @@ impl Buckets {
     }
 }
 
-/// Everything one event loop counts.
+/// The counters and histograms of one event loop.
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) ttft: Buckets,
@@ -109,15 +110,15 @@ impl Default for Tally {
     }
 }
 
-/// Finds a counter or a histogram in a tally.
+/// Selects a counter or a histogram.
 type Of<T> = fn(&Tally) -> &T;
 
-/// The sum of a counter over the loops.
+/// The sum of a counter over all loops.
 pub(super) fn sum(tallies: &[&Tally], of: impl Fn(&Tally) -> &Counter) -> u64 {
     tallies.iter().map(|tally| of(tally).value()).sum()
 }
 
-/// The page `/metrics`.
+/// Renders the page `/metrics`.
 pub(super) fn page(tallies: &[&Tally], model: &str, running: u64, waiting: u64) -> Vec<u8> {
     let model = model.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     let mut page = Page { out: String::with_capacity(8 << 10), labels: format!("engine=\"0\",model_name=\"{model}\"") };
@@ -154,7 +155,7 @@ pub(super) fn page(tallies: &[&Tally], model: &str, running: u64, waiting: u64) 
     page.out.into_bytes()
 }
 
-/// A page in the making.
+/// A page under construction.
 struct Page {
     out: String,
     labels: String,
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_adds_up_over_loops() {
+    fn page_sums_over_loops() {
         let tallies = [Tally::default(), Tally::default()];
         tallies[0].ttft.observe(1_000_000);
         tallies[1].ttft.observe(1_000_001);
