@@ -1,6 +1,6 @@
 //! The configuration of the mock and its representation as a URL query.
 
-use super::draw::{Count, Delay, Law};
+use super::distribution::{Count, Delay, Distribution};
 use super::fault::Fault;
 use crate::time::{MS, scan_duration_ns};
 
@@ -194,7 +194,12 @@ pub const KEYS: &[Key] = &[
         "chat role chunk: none, immediately before the prefill, or in the same write as the first token",
     ),
     key("usage", "on_request, always, never, with_last", "on_request", "when a stream reports its token counts"),
-    key("head", "now, with_first", "now", "when to send the response head: now, or in the same write as the first event"),
+    key(
+        "head",
+        "now, with_first",
+        "now",
+        "when to send the response head: now, or in the same write as the first event",
+    ),
     key("finish", "with_last, own", "with_last", "finish reason in the last token's chunk or in a separate chunk"),
     key("coalesce", "INT", "1", "events per write"),
     key("burst", "off, on, TIME", "off", "all streams send at the same times with this period (on: the constant itl)"),
@@ -312,7 +317,7 @@ fn burst_period_ns(value: &str, itl: Delay, itl_given: bool) -> Result<u64, Stri
     match value {
         "off" | "0" => Ok(0),
         "on" | "1" => match itl.0 {
-            Law::Constant(ns) if ns >= 1.0 => Ok(ns as u64),
+            Distribution::Constant(ns) if ns >= 1.0 => Ok(ns as u64),
             _ => Err("needs a constant itl above 0, or a period such as burst=40ms".to_string()),
         },
         _ if itl_given => Err("a period replaces itl; give one of the two, or burst=on".to_string()),
@@ -374,8 +379,8 @@ mod tests {
         let config =
             Config::from_query("?ttft=20ms&itl=exp(5ms)&tokens=uniform%281,9%29&fault=reset:0.5&fault=hang").unwrap();
         assert_eq!(config.ttft, Delay::constant(20 * MS));
-        assert_eq!(config.itl, Delay(Law::Exp { mean: 5e6 }));
-        assert_eq!(config.tokens, Count(Law::Uniform { low: 1.0, high: 9.0 }));
+        assert_eq!(config.itl, Delay(Distribution::Exp { mean: 5e6 }));
+        assert_eq!(config.tokens, Count(Distribution::Uniform { low: 1.0, high: 9.0 }));
         assert_eq!(config.faults.len(), 2);
         assert_eq!(config.faults[1].kind, FaultKind::Hang);
         assert_eq!(Config::from_query("").unwrap(), Config::default());

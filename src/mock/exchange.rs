@@ -1,17 +1,17 @@
 //! One response as a sequence of timed steps: which bytes are due when. No I/O and no clock; the event loop runs the
 //! steps.
 
-use super::asked::{Asked, Endpoint};
 use super::config::{CloseStyle, Config, FinishStyle, HeadStyle, RoleStyle, UsageStyle};
-use super::draw::Draw;
+use super::distribution::Rng;
 use super::fault::{FaultKind, choose};
 use super::http::{self, BodyFraming, Head, HeadOptions};
-use super::render::{Last, Shape, usage_json};
+use super::render::{LastChunk, Shape, usage_json};
+use super::request_body::{Endpoint, RequestParams};
 use super::truth::{End, Truth};
 use crate::time::Tick;
 
+mod faults;
 mod times;
-mod trouble;
 
 /// A response in progress.
 #[derive(Debug)]
@@ -21,9 +21,9 @@ pub(super) struct Exchange {
     pub(super) due_ns: u64,
     /// `length`, `stop` or `tool_calls`.
     pub(super) finish: &'static str,
-    asked: Asked,
+    params: RequestParams,
     shape: Shape,
-    draw: Draw,
+    rng: Rng,
     stage: Stage,
     fault: Option<FaultKind>,
     /// The index of the output event before which the fault is injected.
@@ -83,7 +83,7 @@ pub(super) enum Ending {
 }
 
 /// Number and read times of a request.
-pub(super) struct Arrived {
+pub(super) struct Arrival {
     pub(super) ordinal: u64,
     pub(super) connection: u64,
     pub(super) first: Tick,
@@ -93,36 +93,36 @@ pub(super) struct Arrived {
 
 impl Exchange {
     /// Plans the response to a request: fault, number of tokens, finish reason, framing.
-    pub(super) fn new(config: &Config, asked: Asked, head: &Head, arrived: Arrived) -> Exchange {
-        let mut draw = Draw::new(config.seed, arrived.ordinal);
-        let fault = choose(&config.faults, arrived.ordinal, &mut draw);
-        let wanted = config.tokens.draw(&mut draw).max(asked.min_tokens);
-        let tokens = asked.max_tokens.map_or(wanted, |max| wanted.min(max));
-        let finish = match asked.max_tokens {
-            _ if config.tool_calls && asked.endpoint == Endpoint::Chat && tokens > config.reasoning_tokens => {
+    pub(super) fn new(config: &Config, params: RequestParams, head: &Head, arrival: Arrival) -> Exchange {
+        let mut rng = Rng::new(config.seed, arrival.ordinal);
+        let fault = choose(&config.faults, arrival.ordinal, &mut rng);
+        let wanted = config.tokens.draw(&mut rng).max(params.min_tokens);
+        let tokens = params.max_tokens.map_or(wanted, |max| wanted.min(max));
+        let finish = match params.max_tokens {
+            _ if config.tool_calls && params.endpoint == Endpoint::Chat && tokens > config.reasoning_tokens => {
                 "tool_calls"
             }
             Some(max) if wanted >= max => "length",
             _ => "stop",
         };
-        let total = if fault == Some(FaultKind::Empty) || !asked.endpoint.is_text() {
+        let total = if fault == Some(FaultKind::Empty) || !params.endpoint.is_text() {
             0
         } else {
-            tokens.saturating_mul(text_choices(&asked))
+            tokens.saturating_mul(text_choices(&params))
         };
         let stage = match fault {
             Some(FaultKind::Status { .. } | FaultKind::Garbage | FaultKind::CloseBeforeResponse) => Stage::Immediate,
-            Some(FaultKind::SlowHead { .. }) if asked.stream => Stage::SlowHead,
-            _ if !asked.stream => Stage::Body,
+            Some(FaultKind::SlowHead { .. }) if params.stream => Stage::SlowHead,
+            _ if !params.stream => Stage::Body,
             _ if config.head == HeadStyle::WithFirst && config.role != RoleStyle::Separate => Stage::HeldHead,
             _ => Stage::Head,
         };
         let mut exchange = Exchange {
-            truth: Truth::arrived(&asked, head, &arrived, fault),
-            due_ns: arrived.last.0,
+            truth: Truth::new(&params, head, &arrival, fault),
+            due_ns: arrival.last.0,
             finish,
-            shape: Shape::new(config, &asked, arrived.ordinal, arrived.created_s, tokens),
-            draw,
+            shape: Shape::new(config, &params, arrival.ordinal, arrival.created_s, tokens),
+            rng,
             stage,
             fault,
             fault_at: fault.filter(|fault| fault.is_midway()).map(|_| total / 2),
@@ -133,9 +133,9 @@ impl Exchange {
             sent: 0,
             slow_head: Vec::new(),
             slow_sent: 0,
-            asked,
+            params,
         };
-        exchange.truth.sends.reserve_exact(if exchange.asked.stream { total.min(1 << 16) as usize } else { 1 });
+        exchange.truth.sends.reserve_exact(if exchange.params.stream { total.min(1 << 16) as usize } else { 1 });
         exchange
     }
 
@@ -179,14 +179,14 @@ impl Exchange {
     }
 
     fn first_token_ns(&mut self, config: &Config, start_ns: u64) -> u64 {
-        let ready = start_ns + config.ttft.draw_ns(&mut self.draw);
-        on_beat(config, ready)
+        let ready = start_ns + config.ttft.draw_ns(&mut self.rng);
+        align_to_burst(config, ready)
     }
 
     /// A JSON response is due when its last token is due.
     fn whole_answer_ns(&mut self, config: &Config, start_ns: u64) -> u64 {
         let mut ready = self.first_token_ns(config, start_ns);
-        for _ in 1..self.total.div_ceil(text_choices(&self.asked)) {
+        for _ in 1..self.total.div_ceil(text_choices(&self.params)) {
             ready = self.next_token_ns(config, ready);
         }
         ready
@@ -194,7 +194,7 @@ impl Exchange {
 
     fn next_token_ns(&mut self, config: &Config, last_ns: u64) -> u64 {
         match config.burst_ns {
-            0 => last_ns + config.itl.draw_ns(&mut self.draw),
+            0 => last_ns + config.itl.draw_ns(&mut self.rng),
             period => last_ns + period,
         }
     }
@@ -233,7 +233,7 @@ impl Exchange {
     /// Events sent with the head: the role, if it comes before the prefill, and the opening events of
     /// `/v1/responses` and `/v1/messages`.
     fn preface(&self, config: &Config, out: &mut Vec<u8>, head: HeadStyle) {
-        match self.asked.endpoint {
+        match self.params.endpoint {
             Endpoint::Responses => self.piece(out, |this, event| this.shape.response_preface(event)),
             Endpoint::Messages => self.piece(out, |this, event| this.shape.message_preface(event, config)),
             Endpoint::Chat if config.role == RoleStyle::Separate && head == HeadStyle::Now => self.roles(out),
@@ -242,7 +242,7 @@ impl Exchange {
     }
 
     fn roles(&self, out: &mut Vec<u8>) {
-        for choice in 0..self.asked.choices {
+        for choice in 0..self.params.choices {
             self.piece(out, |this, event| this.shape.role(event, choice));
         }
     }
@@ -253,21 +253,21 @@ impl Exchange {
             self.fault_at = None;
             return self.midway(config, out);
         }
-        if self.sent == 0 && config.role == RoleStyle::WithFirst && self.asked.endpoint == Endpoint::Chat {
+        if self.sent == 0 && config.role == RoleStyle::WithFirst && self.params.endpoint == Endpoint::Chat {
             self.roles(out);
         }
         let mut until = self.total.min(self.sent + config.coalesce);
         if let Some(at) = self.fault_at.filter(|&at| at > self.sent) {
             until = until.min(at);
         }
-        let choices = text_choices(&self.asked);
+        let choices = text_choices(&self.params);
         let outputs = until - self.sent;
         let (step_before, step_after) = (self.sent / choices, until / choices);
         while self.sent < until {
             let (token, choice) = (self.sent / choices, self.sent % choices);
             self.sent += 1;
-            let last = self.last_of(config, self.sent + choices > self.total, self.sent == self.total);
-            self.piece(out, |this, event| this.shape.token(event, config, this.asked.endpoint, choice, token, &last));
+            let last = self.last_chunk(config, self.sent + choices > self.total, self.sent == self.total);
+            self.piece(out, |this, event| this.shape.token(event, config, this.params.endpoint, choice, token, &last));
         }
         self.truth.output_tokens = self.sent;
         if self.sent == self.total {
@@ -282,25 +282,25 @@ impl Exchange {
 
     /// The finish reason and usage of a token's chunk. `ends_choice`: it is the last chunk of its choice; `ends_all`: it
     /// is the last chunk of the response.
-    fn last_of(&self, config: &Config, ends_choice: bool, ends_all: bool) -> Last {
+    fn last_chunk(&self, config: &Config, ends_choice: bool, ends_all: bool) -> LastChunk {
         if config.finish == FinishStyle::Own || !ends_choice {
-            return Last::default();
+            return LastChunk::default();
         }
         let usage =
             (ends_all && config.usage == UsageStyle::WithLast).then(|| self.usage_and_times(config, self.total));
-        Last { finish: Some(self.finish), usage }
+        LastChunk { finish: Some(self.finish), usage }
     }
 
     /// Finish chunks, usage, `[DONE]` and the end of the framing.
     fn tail(&mut self, config: &Config, out: &mut Vec<u8>) {
         let with_last = config.usage == UsageStyle::WithLast;
         let own =
-            config.usage == UsageStyle::Always || (config.usage == UsageStyle::OnRequest && self.asked.include_usage);
+            config.usage == UsageStyle::Always || (config.usage == UsageStyle::OnRequest && self.params.include_usage);
         let usage = self.usage_and_times(config, self.sent);
-        let named = !matches!(self.asked.endpoint, Endpoint::Chat | Endpoint::Completions);
+        let named = !matches!(self.params.endpoint, Endpoint::Chat | Endpoint::Completions);
         self.truth.usage_sent = if named { config.usage != UsageStyle::Never } else { with_last || own };
         let in_last = (config.usage != UsageStyle::Never).then_some(usage.as_str());
-        match self.asked.endpoint {
+        match self.params.endpoint {
             // The usage is part of the last events; there is no usage chunk and no `[DONE]`.
             Endpoint::Responses => {
                 self.piece(out, |this, event| this.shape.response_tail(event, config, this.sent, in_last));
@@ -326,18 +326,20 @@ impl Exchange {
 
     /// The value of `usage`, and the members that follow it in the same object.
     fn usage_and_times(&self, config: &Config, tokens: u32) -> String {
-        let times = match self.asked.endpoint {
+        let times = match self.params.endpoint {
             Endpoint::Chat | Endpoint::Completions => self.stated_times(config),
             _ => String::new(),
         };
-        usage_json(config, &self.asked, tokens) + &times
+        usage_json(config, &self.params, tokens) + &times
     }
 
     fn finish_chunks(&self, out: &mut Vec<u8>, usage: Option<String>) {
-        for choice in 0..self.asked.choices {
-            let last =
-                Last { finish: Some(self.finish), usage: usage.clone().filter(|_| choice + 1 == self.asked.choices) };
-            self.piece(out, |this, event| this.shape.finish(event, this.asked.endpoint, choice, &last));
+        for choice in 0..self.params.choices {
+            let last = LastChunk {
+                finish: Some(self.finish),
+                usage: usage.clone().filter(|_| choice + 1 == self.params.choices),
+            };
+            self.piece(out, |this, event| this.shape.finish(event, this.params.endpoint, choice, &last));
         }
     }
 
@@ -366,14 +368,16 @@ impl Exchange {
 
     /// Sends a JSON response, or half of it if a fault cuts it off.
     fn body(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
-        let choices = text_choices(&self.asked);
-        let tokens = if self.asked.endpoint.is_text() { self.total / choices } else { 0 };
-        let usage = usage_json(config, &self.asked, self.total);
-        let mut body = self.shape.body(config, &self.asked, tokens, self.finish, &usage);
+        let choices = text_choices(&self.params);
+        let tokens = if self.params.endpoint.is_text() { self.total / choices } else { 0 };
+        let usage = usage_json(config, &self.params, self.total);
+        let mut body = self.shape.body(config, &self.params, tokens, self.finish, &usage);
         match self.fault {
             Some(FaultKind::CleanTruncate | FaultKind::MalformedEvent) => body.truncate(body.len() / 2),
-            Some(FaultKind::InStreamError) => body = http::error_json(500, "the engine died: this is an injected fault"),
-            Some(FaultKind::Empty) if !self.asked.endpoint.is_text() => body = b"{}".to_vec(),
+            Some(FaultKind::InStreamError) => {
+                body = http::error_json(500, "the engine died: this is an injected fault")
+            }
+            Some(FaultKind::Empty) if !self.params.endpoint.is_text() => body = b"{}".to_vec(),
             Some(FaultKind::HugeEvent { bytes }) => body.resize(body.len() + bytes, b' '),
             _ => {}
         }
@@ -399,7 +403,7 @@ impl Exchange {
 
     /// What to do with the connection after a response with correct framing.
     fn ending(&self, config: &Config) -> Ending {
-        let silent = config.close == CloseStyle::SilentAfterStream && self.asked.stream;
+        let silent = config.close == CloseStyle::SilentAfterStream && self.params.stream;
         let announced = !self.keep || config.close == CloseStyle::Announce;
         match silent || announced || self.framing == BodyFraming::UntilClose {
             true => Ending::Close,
@@ -409,21 +413,21 @@ impl Exchange {
 }
 
 impl Truth {
-    fn arrived(asked: &Asked, head: &Head, arrived: &Arrived, fault: Option<FaultKind>) -> Truth {
+    fn new(params: &RequestParams, head: &Head, arrival: &Arrival, fault: Option<FaultKind>) -> Truth {
         Truth {
-            ordinal: arrived.ordinal,
+            ordinal: arrival.ordinal,
             request_id: head.request_id.clone(),
-            endpoint: asked.endpoint,
-            streamed: asked.stream,
-            connection: arrived.connection,
-            received_first: arrived.first,
-            received_last: arrived.last,
+            endpoint: params.endpoint,
+            streamed: params.stream,
+            connection: arrival.connection,
+            received_first: arrival.first,
+            received_last: arrival.last,
             started: None,
             head_sent: None,
             sends: Vec::new(),
             last_byte: None,
             status: 0,
-            prompt_tokens: asked.prompt_tokens,
+            prompt_tokens: params.prompt_tokens,
             output_tokens: 0,
             usage_sent: false,
             fault: fault.map(FaultKind::name),
@@ -434,12 +438,12 @@ impl Truth {
 }
 
 /// The number of token streams in one response, at least 1.
-fn text_choices(asked: &Asked) -> u32 {
-    asked.choices.max(1)
+fn text_choices(params: &RequestParams) -> u32 {
+    params.choices.max(1)
 }
 
 /// The next multiple of the burst period at or after `ready_ns`; `ready_ns` itself without bursts.
-fn on_beat(config: &Config, ready_ns: u64) -> u64 {
+fn align_to_burst(config: &Config, ready_ns: u64) -> u64 {
     match config.burst_ns {
         0 => ready_ns,
         period => ready_ns.next_multiple_of(period),

@@ -1,6 +1,6 @@
 //! The faults that the mock can inject.
 
-use super::draw::{Draw, scan_call};
+use super::distribution::{Rng, scan_call};
 use crate::time::{MS, S, scan_duration_ns};
 
 /// A kind of fault. "Midway" means after half of the events of a stream, or half of the bytes of a JSON response.
@@ -141,11 +141,11 @@ impl Fault {
 
 /// The first fault that affects request `ordinal` (from 0). Every probabilistic fault draws one random number, so that a
 /// fault added at the end of the list does not change the requests that the others affect.
-pub(super) fn choose(faults: &[Fault], ordinal: u64, draw: &mut Draw) -> Option<FaultKind> {
+pub(super) fn choose(faults: &[Fault], ordinal: u64, rng: &mut Rng) -> Option<FaultKind> {
     let mut chosen = None;
     for fault in faults {
         let affects = match fault.when {
-            When::Probability(p) => draw.unit() < p,
+            When::Probability(p) => rng.unit() < p,
             When::Every(k) => (ordinal + 1).is_multiple_of(k),
         };
         if affects && chosen.is_none() {
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn every_kth_request_is_affected() {
         let faults = [Fault { kind: FaultKind::Reset, when: When::Every(3) }];
-        let met: Vec<u64> = (0..9).filter(|&i| choose(&faults, i, &mut Draw::new(0, i)).is_some()).collect();
+        let met: Vec<u64> = (0..9).filter(|&i| choose(&faults, i, &mut Rng::new(0, i)).is_some()).collect();
         assert_eq!(met, [2, 5, 8]);
     }
 }

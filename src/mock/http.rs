@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use super::asked::Endpoint;
 use super::config::Framing;
+use super::request_body::Endpoint;
 
 /// Largest request body.
 pub(super) const MAX_BODY_BYTES: usize = 64 << 20;

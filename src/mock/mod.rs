@@ -18,27 +18,29 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 
-mod asked;
+mod accounting;
 mod clock;
 mod config;
 mod connection;
-mod draw;
+mod distribution;
 mod event_loop;
 mod exchange;
 mod fault;
 mod http;
+mod metrics;
 mod render;
+mod reply;
+mod request_body;
 pub mod run;
 mod shared;
-mod tally;
 mod truth;
 
-pub use asked::Endpoint;
 pub use config::{
     CloseStyle, Config, FinishStyle, Framing, HeadStyle, KEYS, Key, RoleStyle, TextStyle, TimingsStyle, UsageStyle,
 };
-pub use draw::{Count, Delay, Law};
+pub use distribution::{Count, Delay, Distribution};
 pub use fault::{FAULTS, Fault, FaultKind, When};
+pub use request_body::Endpoint;
 pub use truth::{End, Stats, Truth};
 
 use event_loop::EventLoop;
@@ -71,9 +73,9 @@ impl Mock {
         let shared = Arc::new(Shared::new(config.clone(), loops, clock::unix_seconds())?);
         let mut mock = Mock { addr, shared, threads: Vec::new() };
         let mut listener = Some(listener);
-        for me in 0..loops {
-            let event_loop = EventLoop::new(Arc::clone(&mock.shared), me, listener.take())?;
-            mock.threads.push(spawn(event_loop, me, cores.get(me).copied())?);
+        for index in 0..loops {
+            let event_loop = EventLoop::new(Arc::clone(&mock.shared), index, listener.take())?;
+            mock.threads.push(spawn(event_loop, index, cores.get(index).copied())?);
         }
         Ok(mock)
     }
@@ -105,7 +107,7 @@ impl Mock {
     /// The error that an event loop failed with.
     pub fn stop(&mut self) -> io::Result<()> {
         self.shared.stopping.store(true, Relaxed);
-        self.shared.loops.iter().for_each(LoopShare::ring);
+        self.shared.loops.iter().for_each(LoopShare::wake);
         let mut result = Ok(());
         for thread in self.threads.drain(..) {
             match thread.join() {
@@ -126,9 +128,9 @@ impl Drop for Mock {
 }
 
 /// Starts the thread of an event loop and waits until it is pinned.
-fn spawn(event_loop: EventLoop, me: usize, core: Option<usize>) -> io::Result<JoinHandle<io::Result<()>>> {
+fn spawn(event_loop: EventLoop, index: usize, core: Option<usize>) -> io::Result<JoinHandle<io::Result<()>>> {
     let (pinned_sender, pinned_receiver) = std::sync::mpsc::channel();
-    let thread = thread::Builder::new().name(format!("mock-{me}")).spawn(move || {
+    let thread = thread::Builder::new().name(format!("mock-{index}")).spawn(move || {
         let pinned = core.is_none_or(pin);
         // The default timer slack delays every timed wait by up to 50 us.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));

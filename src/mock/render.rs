@@ -2,10 +2,10 @@
 
 use std::io::Write;
 
-use super::asked::{Asked, Endpoint};
 use super::config::{Config, TextStyle};
+use super::request_body::{Endpoint, RequestParams};
 
-mod named;
+mod named_events;
 
 /// Token texts, JSON-escaped. The first token of a response has no leading space.
 const PLAIN: &[&str] = &[
@@ -59,12 +59,12 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// The shape of the response to `asked`, with `tokens` tokens per choice.
-    pub(super) fn new(config: &Config, asked: &Asked, ordinal: u64, created_s: u64, tokens: u32) -> Shape {
-        let name = if asked.model.is_empty() { &config.model } else { &asked.model };
+    /// The shape of the response to `params`, with `tokens` tokens per choice.
+    pub(super) fn new(config: &Config, params: &RequestParams, ordinal: u64, created_s: u64, tokens: u32) -> Shape {
+        let name = if params.model.is_empty() { &config.model } else { &params.model };
         let model = serde_json::Value::from(name.as_str()).to_string();
         let number = ordinal.wrapping_add(config.seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ config.seed;
-        let (kind, object) = match asked.endpoint {
+        let (kind, object) = match params.endpoint {
             Endpoint::Chat => ("chatcmpl", "chat.completion.chunk"),
             Endpoint::Completions => ("cmpl", "text_completion"),
             Endpoint::Responses => ("resp", "response"),
@@ -77,7 +77,7 @@ impl Shape {
         let prefix = format!(
             "data: {{\"id\":\"{id}\",\"object\":\"{object}\",\"created\":{created_s},\"model\":{model},\"choices\":["
         );
-        Shape { ordinal, prefix: prefix.into_bytes(), id, model, created_s, tokens, input_tokens: asked.prompt_tokens }
+        Shape { ordinal, prefix: prefix.into_bytes(), id, model, created_s, tokens, input_tokens: params.prompt_tokens }
     }
 
     /// The role chunk of a chat choice.
@@ -99,7 +99,7 @@ impl Shape {
         endpoint: Endpoint,
         choice: u32,
         token: u32,
-        last: &Last,
+        last: &LastChunk,
     ) {
         let start = out.len();
         if endpoint == Endpoint::Responses {
@@ -169,7 +169,7 @@ impl Shape {
     }
 
     /// A separate chunk with the finish reason.
-    pub(super) fn finish(&self, out: &mut Vec<u8>, endpoint: Endpoint, choice: u32, last: &Last) {
+    pub(super) fn finish(&self, out: &mut Vec<u8>, endpoint: Endpoint, choice: u32, last: &LastChunk) {
         out.extend_from_slice(&self.prefix);
         let content = if endpoint == Endpoint::Completions { "\"text\":\"\"" } else { "\"delta\":{}" };
         put(
@@ -294,10 +294,17 @@ impl Shape {
     }
 
     /// The JSON response to a request without streaming. `tokens` is 0 for a response without output.
-    pub(super) fn body(&self, config: &Config, asked: &Asked, tokens: u32, finish: &str, usage: &str) -> Vec<u8> {
-        match asked.endpoint {
-            Endpoint::Embeddings => self.embeddings(asked, usage),
-            Endpoint::Rerank => self.ranking(asked, usage),
+    pub(super) fn body(
+        &self,
+        config: &Config,
+        params: &RequestParams,
+        tokens: u32,
+        finish: &str,
+        usage: &str,
+    ) -> Vec<u8> {
+        match params.endpoint {
+            Endpoint::Embeddings => self.embeddings(params, usage),
+            Endpoint::Rerank => self.ranking(params, usage),
             Endpoint::Messages => self.message_body(config, tokens, finish, usage),
             Endpoint::DashScope => self.dashscope_body(config, tokens, finish, usage),
             Endpoint::Responses => {
@@ -306,10 +313,10 @@ impl Shape {
                 self.response_object("completed", usage, &output).into_bytes()
             }
             Endpoint::Chat | Endpoint::Completions => {
-                let choices: Vec<String> = (0..asked.choices)
-                    .map(|choice| self.choice(config, asked.endpoint, choice, tokens, finish))
+                let choices: Vec<String> = (0..params.choices)
+                    .map(|choice| self.choice(config, params.endpoint, choice, tokens, finish))
                     .collect();
-                let object = if asked.endpoint == Endpoint::Chat { "chat.completion" } else { "text_completion" };
+                let object = if params.endpoint == Endpoint::Chat { "chat.completion" } else { "text_completion" };
                 format!(
                     "{{\"id\":\"{}\",\"object\":\"{object}\",\"created\":{},\"model\":{},\"choices\":[{}],\"usage\":{usage}}}",
                     self.id, self.created_s, self.model, choices.join(",")
@@ -346,7 +353,7 @@ impl Shape {
         )
     }
 
-    fn embeddings(&self, asked: &Asked, usage: &str) -> Vec<u8> {
+    fn embeddings(&self, params: &RequestParams, usage: &str) -> Vec<u8> {
         let mut out = Vec::new();
         put(
             &mut out,
@@ -355,10 +362,10 @@ impl Shape {
                 self.id, self.created_s, self.model
             ),
         );
-        for index in 0..asked.choices {
+        for index in 0..params.choices {
             let comma = if index > 0 { "," } else { "" };
             put(&mut out, format_args!("{comma}{{\"index\":{index},\"object\":\"embedding\",\"embedding\":["));
-            for place in 0..asked.dimensions {
+            for place in 0..params.dimensions {
                 let comma = if place > 0 { "," } else { "" };
                 put(
                     &mut out,
@@ -374,8 +381,8 @@ impl Shape {
         out
     }
 
-    fn ranking(&self, asked: &Asked, usage: &str) -> Vec<u8> {
-        let results: Vec<String> = (0..asked.choices)
+    fn ranking(&self, params: &RequestParams, usage: &str) -> Vec<u8> {
+        let results: Vec<String> = (0..params.choices)
             .map(|place| {
                 let score = 1.0 / f64::from(place + 1);
                 format!("{{\"index\":{place},\"relevance_score\":{score:.6}}}")
@@ -393,16 +400,16 @@ impl Shape {
 
 /// The finish reason and usage that the chunk of the last token carries.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Last {
+pub(super) struct LastChunk {
     pub(super) finish: Option<&'static str>,
     pub(super) usage: Option<String>,
 }
 
 /// Token counts as JSON, in the format of the endpoint.
-pub(super) fn usage_json(config: &Config, asked: &Asked, output_tokens: u32) -> String {
-    let (input, total) = (asked.prompt_tokens, asked.prompt_tokens.saturating_add(output_tokens));
-    let thought = config.reasoning_tokens.saturating_mul(asked.choices).min(output_tokens);
-    match asked.endpoint {
+pub(super) fn usage_json(config: &Config, params: &RequestParams, output_tokens: u32) -> String {
+    let (input, total) = (params.prompt_tokens, params.prompt_tokens.saturating_add(output_tokens));
+    let thought = config.reasoning_tokens.saturating_mul(params.choices).min(output_tokens);
+    match params.endpoint {
         Endpoint::Responses => format!(
             "{{\"input_tokens\":{input},\"input_tokens_details\":{{\"cached_tokens\":0}},\"output_tokens\":{output_tokens},\"output_tokens_details\":{{\"reasoning_tokens\":{thought}}},\"total_tokens\":{total}}}"
         ),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 
-use super::asked::Endpoint;
+use super::request_body::Endpoint;
 use crate::time::Tick;
 
 /// The record of one request to a generating endpoint. Send times are taken just before the system call.

@@ -11,7 +11,7 @@ impl Exchange {
     /// The last token is sent together with these members, so its due time replaces its send time, which is not known
     /// yet.
     pub(super) fn stated_times(&self, config: &Config) -> String {
-        let Some(started) = self.truth.started.filter(|_| self.asked.choices <= 1 && self.sent > 0) else {
+        let Some(started) = self.truth.started.filter(|_| self.params.choices <= 1 && self.sent > 0) else {
             return String::new();
         };
         let last = Tick(self.due_ns);

@@ -1,8 +1,8 @@
 //! The events of the APIs with an `event:` field: Anthropic's messages and DashScope.
 
 use super::{Shape, pad, put, word};
-use crate::mock::asked::Endpoint;
 use crate::mock::config::{Config, UsageStyle};
+use crate::mock::request_body::Endpoint;
 
 impl Shape {
     /// Renders the event of one token. Returns false if the endpoint has no named events.

@@ -1,10 +1,10 @@
 //! The steps that inject faults.
 
 use super::{Ending, Exchange, Next, Step};
-use crate::mock::asked::Endpoint;
 use crate::mock::config::{CloseStyle, Config};
 use crate::mock::fault::FaultKind;
 use crate::mock::http::{self, BodyFraming, HeadOptions};
+use crate::mock::request_body::Endpoint;
 
 impl Exchange {
     /// Injects a fault that replaces the response.
@@ -43,7 +43,7 @@ impl Exchange {
             Some(FaultKind::InStreamError) => {
                 let error = http::error_json(500, "the engine died: this is an injected fault");
                 self.piece(out, |this, event| {
-                    if matches!(this.asked.endpoint, Endpoint::Messages | Endpoint::DashScope) {
+                    if matches!(this.params.endpoint, Endpoint::Messages | Endpoint::DashScope) {
                         event.extend_from_slice(b"event: error\n");
                     }
                     event.extend_from_slice(b"data: ");
@@ -59,7 +59,7 @@ impl Exchange {
                 Next::Step
             }
             Some(FaultKind::HugeEvent { bytes }) => {
-                self.piece(out, |this, event| this.shape.huge(event, this.asked.endpoint, bytes));
+                self.piece(out, |this, event| this.shape.huge(event, this.params.endpoint, bytes));
                 Next::Step
             }
             _ => Next::End(Ending::Close),

@@ -4,14 +4,14 @@ use crate::time::{MS, scan_duration_ns};
 
 /// SplitMix64. Its state has eight bytes, so that each of ten thousand streams can have its own generator.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Draw(u64);
+pub(super) struct Rng(u64);
 
-impl Draw {
+impl Rng {
     /// The generator of request `ordinal`. It depends on the seed and the ordinal only.
-    pub(super) fn new(seed: u64, ordinal: u64) -> Draw {
-        let mut draw = Draw(seed.rotate_left(32) ^ ordinal.wrapping_mul(0xD1B5_4A32_D192_ED03));
-        draw.next();
-        draw
+    pub(super) fn new(seed: u64, ordinal: u64) -> Rng {
+        let mut rng = Rng(seed.rotate_left(32) ^ ordinal.wrapping_mul(0xD1B5_4A32_D192_ED03));
+        rng.next();
+        rng
     }
 
     /// The next 64 random bits.
@@ -37,7 +37,7 @@ impl Draw {
 
 /// A probability distribution, written `5`, `uniform(a,b)`, `exp(mean)`, `normal(mean,sd)` or `lognormal(median,sigma)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Law {
+pub enum Distribution {
     Constant(f64),
     Uniform {
         low: f64,
@@ -57,22 +57,24 @@ pub enum Law {
     },
 }
 
-impl Law {
-    fn draw(self, draw: &mut Draw) -> f64 {
+impl Distribution {
+    fn draw(self, rng: &mut Rng) -> f64 {
         match self {
-            Law::Constant(value) => value,
-            Law::Uniform { low, high } => low + (high - low) * draw.unit(),
-            Law::Exp { mean } => -mean * (1.0 - draw.unit()).ln(),
-            Law::Normal { mean, sd } => mean + sd * draw.normal(),
-            Law::LogNormal { median, sigma } => median * (sigma * draw.normal()).exp(),
+            Distribution::Constant(value) => value,
+            Distribution::Uniform { low, high } => low + (high - low) * rng.unit(),
+            Distribution::Exp { mean } => -mean * (1.0 - rng.unit()).ln(),
+            Distribution::Normal { mean, sd } => mean + sd * rng.normal(),
+            Distribution::LogNormal { median, sigma } => median * (sigma * rng.normal()).exp(),
         }
     }
 
     /// Parses a distribution. `number` parses its parameters, except `sigma`, which is always a plain number.
-    fn scan(text: &str, number: impl Fn(&str) -> Result<f64, String>) -> Result<Law, String> {
-        let Some((name, arguments)) = scan_call(text)? else { return Ok(Law::Constant(number(text)?)) };
+    fn scan(text: &str, number: impl Fn(&str) -> Result<f64, String>) -> Result<Distribution, String> {
+        let Some((name, arguments)) = scan_call(text)? else { return Ok(Distribution::Constant(number(text)?)) };
         let wrong = || {
-            format!("'{text}' is not a distribution; write uniform(a,b), exp(mean), normal(mean,sd) or lognormal(median,sigma)")
+            format!(
+                "'{text}' is not a distribution; write uniform(a,b), exp(mean), normal(mean,sd) or lognormal(median,sigma)"
+            )
         };
         match (name, arguments.as_slice()) {
             ("uniform", [low, high]) => {
@@ -80,12 +82,14 @@ impl Law {
                 if low > high {
                     return Err(format!("in '{text}' the lower bound is above the upper bound"));
                 }
-                Ok(Law::Uniform { low, high })
+                Ok(Distribution::Uniform { low, high })
             }
-            ("exp", [mean]) => Ok(Law::Exp { mean: number(mean)? }),
-            ("normal", [mean, sd]) => Ok(Law::Normal { mean: number(mean)?, sd: number(sd)? }),
+            ("exp", [mean]) => Ok(Distribution::Exp { mean: number(mean)? }),
+            ("normal", [mean, sd]) => Ok(Distribution::Normal { mean: number(mean)?, sd: number(sd)? }),
             ("lognormal", [median, sigma]) => match sigma.parse::<f64>() {
-                Ok(sigma) if sigma.is_finite() && sigma >= 0.0 => Ok(Law::LogNormal { median: number(median)?, sigma }),
+                Ok(sigma) if sigma.is_finite() && sigma >= 0.0 => {
+                    Ok(Distribution::LogNormal { median: number(median)?, sigma })
+                }
                 _ => Err(format!("in '{text}' sigma must be a number such as 0.5")),
             },
             _ => Err(wrong()),
@@ -102,42 +106,42 @@ pub(super) fn scan_call(text: &str) -> Result<Option<(&str, Vec<&str>)>, String>
 
 /// A distribution of durations, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Delay(pub Law);
+pub struct Delay(pub Distribution);
 
 impl Delay {
     /// Always `ns` nanoseconds.
     pub fn constant(ns: u64) -> Delay {
-        Delay(Law::Constant(ns as f64))
+        Delay(Distribution::Constant(ns as f64))
     }
 
     /// Draws a duration in nanoseconds, from 0 to one hour.
-    pub(super) fn draw_ns(self, draw: &mut Draw) -> u64 {
-        self.0.draw(draw).clamp(0.0, 3.6e12) as u64
+    pub(super) fn draw_ns(self, rng: &mut Rng) -> u64 {
+        self.0.draw(rng).clamp(0.0, 3.6e12) as u64
     }
 
     /// Parses `50ms`, `uniform(10ms,20ms)` and so on. Numbers without a unit are milliseconds.
     pub fn scan(text: &str) -> Result<Delay, String> {
         let number = |text: &str| scan_duration_ns(text, MS).map(|ns| ns as f64);
-        Law::scan(text, number).map(Delay)
+        Distribution::scan(text, number).map(Delay)
     }
 }
 
 /// A distribution of token counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Count(pub Law);
+pub struct Count(pub Distribution);
 
 impl Count {
     /// Always `n`.
     pub fn constant(n: u32) -> Count {
-        Count(Law::Constant(f64::from(n)))
+        Count(Distribution::Constant(f64::from(n)))
     }
 
     /// Draws a count of at least 1.
-    pub(super) fn draw(self, draw: &mut Draw) -> u32 {
+    pub(super) fn draw(self, rng: &mut Rng) -> u32 {
         let value = match self.0 {
             // Widened by 0.5 so that after rounding the bounds are as frequent as the other values.
-            Law::Uniform { low, high } => Law::Uniform { low: low - 0.5, high: high + 0.5 }.draw(draw),
-            law => law.draw(draw),
+            Distribution::Uniform { low, high } => Distribution::Uniform { low: low - 0.5, high: high + 0.5 }.draw(rng),
+            law => law.draw(rng),
         };
         value.round().clamp(1.0, 1e7) as u32
     }
@@ -148,7 +152,7 @@ impl Count {
             Ok(value) if value > 0 => Ok(f64::from(value)),
             _ => Err(format!("'{text}' is not a count of 1 or more")),
         };
-        Law::scan(text, number).map(Count)
+        Distribution::scan(text, number).map(Count)
     }
 }
 
@@ -157,8 +161,8 @@ mod tests {
     use super::*;
 
     fn mean_ns(delay: Delay) -> f64 {
-        let mut draw = Draw::new(7, 0);
-        (0..20_000).map(|_| delay.draw_ns(&mut draw) as f64).sum::<f64>() / 20_000.0
+        let mut rng = Rng::new(7, 0);
+        (0..20_000).map(|_| delay.draw_ns(&mut rng) as f64).sum::<f64>() / 20_000.0
     }
 
     #[test]
@@ -175,19 +179,19 @@ mod tests {
 
     #[test]
     fn uniform_counts_include_both_bounds() {
-        let mut draw = Draw::new(1, 1);
+        let mut rng = Rng::new(1, 1);
         let count = Count::scan("uniform(2,4)").unwrap();
         let mut seen = [0u32; 6];
-        (0..3_000).for_each(|_| seen[count.draw(&mut draw) as usize] += 1);
+        (0..3_000).for_each(|_| seen[count.draw(&mut rng) as usize] += 1);
         assert_eq!((seen[0], seen[1], seen[5]), (0, 0, 0));
         assert!(seen[2..5].iter().all(|&n| n > 850), "{seen:?}");
     }
 
     #[test]
     fn random_numbers_depend_on_seed_and_ordinal_only() {
-        assert_eq!(Draw::new(3, 9).next(), Draw::new(3, 9).next());
-        assert_ne!(Draw::new(3, 9).next(), Draw::new(3, 10).next());
-        assert_ne!(Draw::new(4, 9).next(), Draw::new(3, 9).next());
+        assert_eq!(Rng::new(3, 9).next(), Rng::new(3, 9).next());
+        assert_ne!(Rng::new(3, 9).next(), Rng::new(3, 10).next());
+        assert_ne!(Rng::new(4, 9).next(), Rng::new(3, 9).next());
     }
 
     #[test]

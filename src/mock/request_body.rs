@@ -39,7 +39,7 @@ impl Endpoint {
 
 /// The parameters of a request that the mock uses.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Asked {
+pub(super) struct RequestParams {
     pub(super) endpoint: Endpoint,
     pub(super) model: String,
     pub(super) stream: bool,
@@ -93,7 +93,7 @@ const MAX_CHOICES: usize = 4096;
 ///
 /// # Errors
 /// The message of the response with status 400.
-pub(super) fn read(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result<Asked, String> {
+pub(super) fn parse(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result<RequestParams, String> {
     let body: Body = serde_json::from_slice(body).map_err(|error| format!("JSON decode error: {error}"))?;
     let (inputs, prompt_tokens) = body.inputs(endpoint)?;
     let n = positive("n", body.n)?.unwrap_or(1) as usize;
@@ -104,7 +104,7 @@ pub(super) fn read(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result<
     let max_tokens = match endpoint {
         Endpoint::Responses => positive("max_output_tokens", body.max_output_tokens)?,
         Endpoint::DashScope => {
-            positive("parameters.max_tokens", body.parameters.as_ref().and_then(|asked| asked.max_tokens))?
+            positive("parameters.max_tokens", body.parameters.as_ref().and_then(|parameters| parameters.max_tokens))?
         }
         Endpoint::Messages if body.max_tokens.is_none() => return Err("max_tokens: Field required".to_string()),
         _ => match positive("max_completion_tokens", body.max_completion_tokens)? {
@@ -121,7 +121,7 @@ pub(super) fn read(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result<
     if asks_sse && endpoint == Endpoint::DashScope && !body.is_incremental() {
         return Err("parameters.incremental_output must be true: the mock does not send cumulative output".to_string());
     }
-    Ok(Asked {
+    Ok(RequestParams {
         endpoint,
         stream: endpoint.is_text() && asks_sse,
         include_usage: body.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false),
@@ -136,7 +136,7 @@ pub(super) fn read(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result<
 
 impl Body {
     fn is_incremental(&self) -> bool {
-        self.parameters.as_ref().and_then(|asked| asked.incremental_output).unwrap_or(false)
+        self.parameters.as_ref().and_then(|parameters| parameters.incremental_output).unwrap_or(false)
     }
 
     /// The number of inputs and the number of tokens in all of them.
@@ -147,7 +147,8 @@ impl Body {
             Endpoint::Messages => {
                 let messages = self.messages.as_ref().ok_or_else(|| missing("messages"))?;
                 if messages.iter().any(|message| message["role"] == "system") {
-                    return Err("messages: roles are user and assistant; put the system prompt into the field system".to_string());
+                    return Err("messages: roles are user and assistant; put the system prompt into the field system"
+                        .to_string());
                 }
                 Ok((1, 1 + spoken(messages)? + self.system.as_ref().map_or(0, words)))
             }
@@ -244,16 +245,16 @@ mod tests {
     fn chat_request_is_parsed() {
         let body = br#"{"model":"m","messages":[{"role":"user","content":"one two"},{"role":"user","content":[{"type":"text","text":"three"}]}],
             "stream":true,"stream_options":{"include_usage":true},"max_completion_tokens":7,"max_tokens":9,"n":2,"ignore_eos":true}"#;
-        let asked = read(Endpoint::Chat, body, false).unwrap();
-        assert!(asked.stream && asked.include_usage);
-        assert_eq!((asked.max_tokens, asked.choices, asked.prompt_tokens), (Some(7), 2, 4));
+        let params = parse(Endpoint::Chat, body, false).unwrap();
+        assert!(params.stream && params.include_usage);
+        assert_eq!((params.max_tokens, params.choices, params.prompt_tokens), (Some(7), 2, 4));
     }
 
     #[test]
     fn prompt_tokens_are_counted_for_every_prompt_type() {
         let count = |prompt: &str| {
-            let asked = read(Endpoint::Completions, format!("{{\"prompt\":{prompt}}}").as_bytes(), false).unwrap();
-            (asked.choices, asked.prompt_tokens)
+            let params = parse(Endpoint::Completions, format!("{{\"prompt\":{prompt}}}").as_bytes(), false).unwrap();
+            (params.choices, params.prompt_tokens)
         };
         assert_eq!(count("\"a b c\""), (1, 4));
         assert_eq!(count("[\"a b\",\"c\"]"), (2, 5));
@@ -264,7 +265,7 @@ mod tests {
 
     #[test]
     fn invalid_bodies_are_rejected_with_a_reason() {
-        let error = |endpoint, body: &str| read(endpoint, body.as_bytes(), false).unwrap_err();
+        let error = |endpoint, body: &str| parse(endpoint, body.as_bytes(), false).unwrap_err();
         assert!(error(Endpoint::Chat, "{").contains("JSON"));
         assert!(error(Endpoint::Chat, "{}").contains("messages"));
         assert!(error(Endpoint::Completions, "{\"prompt\":3}").contains("prompt"));
@@ -276,18 +277,18 @@ mod tests {
     #[test]
     fn dashscope_and_messages_requests_are_parsed() {
         let body = br#"{"model":"m","input":{"messages":[{"role":"user","content":"one two"}]},"parameters":{"max_tokens":5,"incremental_output":true}}"#;
-        let asked = read(Endpoint::DashScope, body, true).unwrap();
-        assert_eq!((asked.stream, asked.max_tokens, asked.prompt_tokens), (true, Some(5), 3));
-        assert!(!read(Endpoint::DashScope, body, false).unwrap().stream);
-        assert_eq!(read(Endpoint::DashScope, br#"{"input":{"prompt":"a b"}}"#, false).unwrap().prompt_tokens, 3);
-        let error = |endpoint, body: &str, sse| read(endpoint, body.as_bytes(), sse).unwrap_err();
+        let params = parse(Endpoint::DashScope, body, true).unwrap();
+        assert_eq!((params.stream, params.max_tokens, params.prompt_tokens), (true, Some(5), 3));
+        assert!(!parse(Endpoint::DashScope, body, false).unwrap().stream);
+        assert_eq!(parse(Endpoint::DashScope, br#"{"input":{"prompt":"a b"}}"#, false).unwrap().prompt_tokens, 3);
+        let error = |endpoint, body: &str, sse| parse(endpoint, body.as_bytes(), sse).unwrap_err();
         assert!(error(Endpoint::DashScope, r#"{"input":{"prompt":"a"}}"#, true).contains("incremental_output"));
         assert!(error(Endpoint::DashScope, r#"{"input":{}}"#, false).contains("input.messages"));
 
         let body =
             br#"{"max_tokens":7,"stream":true,"system":"be brief","messages":[{"role":"user","content":"one"}]}"#;
-        let asked = read(Endpoint::Messages, body, false).unwrap();
-        assert_eq!((asked.stream, asked.max_tokens, asked.prompt_tokens), (true, Some(7), 4));
+        let params = parse(Endpoint::Messages, body, false).unwrap();
+        assert_eq!((params.stream, params.max_tokens, params.prompt_tokens), (true, Some(7), 4));
         let user = r#""messages":[{"role":"user","content":"a"}]"#;
         assert!(error(Endpoint::Messages, &format!("{{{user}}}"), false).contains("max_tokens"));
         let system = r#"{"max_tokens":1,"messages":[{"role":"system","content":"a"}]}"#;

@@ -68,7 +68,7 @@ impl Buckets {
 
 /// The counters and histograms of one event loop.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct LoopMetrics {
     pub(super) ttft: Buckets,
     pub(super) itl: Buckets,
     pub(super) e2e: Buckets,
@@ -87,9 +87,9 @@ pub(super) struct Tally {
     pub(super) cpu_ns: Counter,
 }
 
-impl Default for Tally {
-    fn default() -> Tally {
-        Tally {
+impl Default for LoopMetrics {
+    fn default() -> LoopMetrics {
+        LoopMetrics {
             ttft: Buckets::new(TTFT_S),
             itl: Buckets::new(ITL_S),
             e2e: Buckets::new(REQUEST_S),
@@ -111,20 +111,20 @@ impl Default for Tally {
 }
 
 /// Selects a counter or a histogram.
-type Of<T> = fn(&Tally) -> &T;
+type Of<T> = fn(&LoopMetrics) -> &T;
 
 /// The sum of a counter over all loops.
-pub(super) fn sum(tallies: &[&Tally], of: impl Fn(&Tally) -> &Counter) -> u64 {
-    tallies.iter().map(|tally| of(tally).value()).sum()
+pub(super) fn sum(loops: &[&LoopMetrics], of: impl Fn(&LoopMetrics) -> &Counter) -> u64 {
+    loops.iter().map(|metrics| of(metrics).value()).sum()
 }
 
 /// Renders the page `/metrics`.
-pub(super) fn page(tallies: &[&Tally], model: &str, running: u64, waiting: u64) -> Vec<u8> {
+pub(super) fn page(loops: &[&LoopMetrics], model: &str, running: u64, waiting: u64) -> Vec<u8> {
     let model = model.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     let mut page = Page { out: String::with_capacity(8 << 10), labels: format!("engine=\"0\",model_name=\"{model}\"") };
     page.single("vllm:num_requests_running", "gauge", "Number of requests in model execution batches.", running);
     page.single("vllm:num_requests_waiting", "gauge", "Number of requests waiting to be processed.", waiting);
-    let total = |of: Of<Counter>| sum(tallies, of);
+    let total = |of: Of<Counter>| sum(loops, of);
     page.single(
         "vllm:prompt_tokens_total",
         "counter",
@@ -150,7 +150,7 @@ pub(super) fn page(tallies: &[&Tally], model: &str, running: u64, waiting: u64) 
         ("vllm:request_queue_time_seconds", "Histogram of time spent in WAITING phase for request.", |t| &t.queue),
     ];
     for (name, help, of) in histograms {
-        page.histogram(name, help, &tallies.iter().map(|tally| of(tally)).collect::<Vec<_>>());
+        page.histogram(name, help, &loops.iter().map(|metrics| of(metrics)).collect::<Vec<_>>());
     }
     page.out.into_bytes()
 }
@@ -196,13 +196,13 @@ mod tests {
 
     #[test]
     fn page_sums_over_loops() {
-        let tallies = [Tally::default(), Tally::default()];
-        tallies[0].ttft.observe(1_000_000);
-        tallies[1].ttft.observe(1_000_001);
-        tallies[1].ttft.observe(9_000_000_000_000);
-        tallies[0].prompt_tokens.add(3);
-        tallies[1].prompt_tokens.add(4);
-        let page = String::from_utf8(page(&[&tallies[0], &tallies[1]], "a\"b", 2, 1)).unwrap();
+        let loops = [LoopMetrics::default(), LoopMetrics::default()];
+        loops[0].ttft.observe(1_000_000);
+        loops[1].ttft.observe(1_000_001);
+        loops[1].ttft.observe(9_000_000_000_000);
+        loops[0].prompt_tokens.add(3);
+        loops[1].prompt_tokens.add(4);
+        let page = String::from_utf8(page(&[&loops[0], &loops[1]], "a\"b", 2, 1)).unwrap();
         let has = |line: &str| assert!(page.lines().any(|l| l == line), "{line}\n{page}");
         has("vllm:prompt_tokens_total{engine=\"0\",model_name=\"a\\\"b\"} 7.0");
         has("vllm:num_requests_running{engine=\"0\",model_name=\"a\\\"b\"} 2.0");
