@@ -132,7 +132,7 @@ fn open_tunnel(stream: &mut TcpStream, request: &str, waits: Waits) -> Result<()
     let mut buffer = [0; 4096];
     loop {
         match stream.read(&mut buffer) {
-            Ok(0) => return Err("the proxy closed the connection without an answer to CONNECT".to_string().into()),
+            Ok(0) => return Err("the proxy closed the connection without a response to CONNECT".to_string().into()),
             Ok(length) if answer.push(&buffer[..length])? => return Ok(()),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
