@@ -1,10 +1,10 @@
 //! A page of metrics never panics the reader, and what it reads it can write and read again.
 #![no_main]
 
-use ringmark::server::exposition::{page, read_labels, write_labels};
+use ringmark::server::exposition::{parse_page, read_labels, write_labels};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    for sample in page(data).samples {
+    for sample in parse_page(data).samples {
         if sample.labels.iter().all(|(name, _)| is_plain(name)) {
             assert_eq!(read_labels(&write_labels(&sample.labels)), Some(sample.labels));
         }
