@@ -3,5 +3,5 @@
 mod conversations;
 mod faults;
 mod harness;
-mod manners;
+mod odd_servers;
 mod truth;
