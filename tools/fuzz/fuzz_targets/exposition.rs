@@ -1,4 +1,4 @@
-//! A page of metrics never panics the reader, and what it reads it can write and read again.
+//! The parser of metrics pages does not panic, and labels round-trip.
 #![no_main]
 
 use ringmark::server::exposition::{parse_page, read_labels, write_labels};
@@ -11,7 +11,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// A label name that is written without quotes.
+/// Whether a label name is written without quotes.
 fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
