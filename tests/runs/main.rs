@@ -1,4 +1,4 @@
-//! Whole runs in this process, against a mock that knows the truth or a server that fails.
+//! Complete runs in this process, against a mock or against a server that misbehaves.
 
 mod conversations;
 mod faults;
