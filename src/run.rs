@@ -23,7 +23,7 @@ use crate::record::{Block, Parcel, Phase};
 use crate::recount::recount;
 use crate::reparse::reparse;
 use crate::server::local::Local;
-use crate::server::metrics::{Page, Scraper, Sources};
+use crate::server::metrics::{MetricsPage, Scraper, Sources};
 use crate::stats::summary::Summary;
 use crate::visualizer::{Feed, Series};
 use crate::workload::making::Making;
@@ -318,7 +318,7 @@ fn start_scraper(
     let mut trouble = |reason: String| {
         notes.push(Finding::note("server_metrics", format!("The server's metrics cannot be scraped: {reason}.")));
     };
-    let page = Page::of(plan).and_then(|page| page.map_err(&mut trouble).ok());
+    let page = MetricsPage::from_plan(plan).and_then(|page| page.map_err(&mut trouble).ok());
     let sources = Sources { page, processes: watch.local.map(Local::processes) };
     if sources.page.is_none() && sources.processes.is_none() {
         return None;

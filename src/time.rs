@@ -1,13 +1,13 @@
-//! Instants and lengths of time, as numbers and as text. No clock is read here: `engine::clock` reads it.
+//! Timestamps and durations, and their text formats. This module does not read the clock.
 
 use std::fmt::Write;
 
-/// An instant: nanoseconds on the time scale of `CLOCK_MONOTONIC`, usually read through the TSC.
+/// A timestamp: nanoseconds on the time scale of `CLOCK_MONOTONIC`, usually read through the TSC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tick(pub u64);
 
 impl Tick {
-    /// Nanoseconds from `earlier` to `self`; negative when `self` is the earlier one.
+    /// Nanoseconds from `earlier` to `self`; negative if `self` is before `earlier`.
     pub fn ns_since(self, earlier: Tick) -> i64 {
         self.0.wrapping_sub(earlier.0) as i64
     }
@@ -17,7 +17,7 @@ impl Tick {
         self.ns_since(earlier) as f64 / 1e9
     }
 
-    /// The instant `ns` nanoseconds later.
+    /// The timestamp `ns` nanoseconds later.
     pub fn plus_ns(self, ns: u64) -> Tick {
         Tick(self.0.saturating_add(ns))
     }
@@ -28,7 +28,8 @@ pub const US: u64 = 1_000;
 pub const MS: u64 = 1_000_000;
 pub const S: u64 = 1_000_000_000;
 
-/// Reads a length of time such as `50ms`, `1.5s`, `200us`, `3m`, `1h` or a bare number of `default_unit_ns`.
+/// Parses a duration such as `50ms`, `1.5s`, `200us`, `3m` or `1h`, or a number without unit, which counts
+/// `default_unit_ns`. Returns nanoseconds.
 pub fn scan_duration_ns(text: &str, default_unit_ns: u64) -> Result<u64, String> {
     let trimmed = text.trim();
     let digits = trimmed.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(trimmed.len());
@@ -43,11 +44,11 @@ pub fn scan_duration_ns(text: &str, default_unit_ns: u64) -> Result<u64, String>
         "h" => 3600 * S,
         other => return Err(format!("unknown unit '{other}' in '{text}' (use ns, us, ms, s, m or h)")),
     };
-    let value: f64 = number.parse().map_err(|_| format!("'{text}' is not a length of time such as 50ms or 1.5s"))?;
+    let value: f64 = number.parse().map_err(|_| format!("'{text}' is not a duration such as 50ms or 1.5s"))?;
     Ok((value * unit_ns as f64).round() as u64)
 }
 
-/// Writes nanoseconds with three significant digits and a fitting unit: `850 ns`, `12.3 us`, `4.56 ms`, `7.89 s`.
+/// Formats nanoseconds with three significant digits and a suitable unit: `850 ns`, `12.3 us`, `4.56 ms`, `7.89 s`.
 pub fn format_ns(ns: u64) -> String {
     let (value, unit) = match ns {
         0..US => return format!("{ns} ns"),
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_read_with_and_without_unit() {
+    fn durations_are_parsed_with_and_without_unit() {
         assert_eq!(scan_duration_ns("50ms", S), Ok(50 * MS));
         assert_eq!(scan_duration_ns("1.5", S), Ok(1_500 * MS));
         assert_eq!(scan_duration_ns("200us", S), Ok(200 * US));
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn nanoseconds_are_written_with_three_digits() {
+    fn nanoseconds_are_formatted_with_three_digits() {
         assert_eq!(format_ns(850), "850 ns");
         assert_eq!(format_ns(12_345), "12.3 us");
         assert_eq!(format_ns(4_560_000), "4.56 ms");

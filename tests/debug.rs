@@ -1,4 +1,4 @@
-//! `--debug` of the binary: what passes is told while it does, without secrets.
+//! `--debug` of the binary: requests and responses are logged as they happen, without secrets.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn log(folder: &Path) -> String {
 }
 
 #[test]
-fn a_server_that_hangs_is_seen_hanging() {
+fn events_before_a_hang_are_logged() {
     let folder = tempfile::tempdir().unwrap();
     let url = "mock:?ttft=5ms&itl=1ms&tokens=6&fault=hang";
     let mut child = perf(folder.path(), &["--url", url, "--no-test-connection", "-n", "1", "--read-timeout", "100"]);
@@ -42,7 +42,7 @@ fn a_server_that_hangs_is_seen_hanging() {
 }
 
 #[test]
-fn every_line_has_the_instant_of_its_event_and_no_secret() {
+fn lines_have_the_time_of_the_event_and_no_secrets() {
     let folder = tempfile::tempdir().unwrap();
     let secret = r#"{"api_key":"hidden-1"}"#;
     let arguments =
@@ -57,9 +57,9 @@ fn every_line_has_the_instant_of_its_event_and_no_secret() {
         .filter_map(|line| line.split(" - DEBUG - ").nth(1)?.split(' ').next())
         .collect();
     assert!(instants.len() >= 3 && instants.iter().all(|at| at.len() == "12:34:56.123456".len()), "{log}");
-    // The tokens come 20 ms apart; all with one time would mean that they were told at the end.
+    // The tokens arrive 20 ms apart. Equal times would mean that they were logged at the end.
     assert!(instants.windows(2).filter(|pair| pair[0] != pair[1]).count() >= 2, "{instants:?}");
-    let end = log.find("request 0 ended: status 200, ok").expect("the end is told");
+    let end = log.find("request 0 ended: status 200, ok").expect("the end is logged");
     assert!(log.rfind("request 0 received").is_some_and(|last| last < end), "{log}");
     for file in walk(folder.path()) {
         let bytes = fs::read(&file).unwrap();

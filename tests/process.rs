@@ -181,7 +181,7 @@ fn the_end_says_how_it_went() {
     let failing = "mock:?fault=status(500)";
     let (code, text, _) =
         status(&["--url", failing, "--number", "10", "--parallel", "2", "--no-test-connection", "--name", "bad"]);
-    assert!(code == Some(1) && text.contains("the mock was told to fail"), "{code:?}\n{text}");
+    assert!(code == Some(1) && text.contains("because of an injected fault"), "{code:?}\n{text}");
 
     let (code, text, words) = status(&["--url", failing, "--number", "10", "--name", "unable"]);
     assert!(code == Some(2) && text.is_empty(), "{code:?}\n{text}");

@@ -1,5 +1,5 @@
-//! Servers that are started here: with a program named `vllm` that is a script around the built-in server, so that
-//! nothing has to be installed.
+//! Local servers, tested with a program named `vllm` that is a script around the mock, so that nothing has to be
+//! installed.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// An environment with a `python` and a `vllm` of our making.
+/// An environment with stub programs `python` and `vllm`.
 struct Stage {
     folder: tempfile::TempDir,
     port: u16,
 }
 
-/// Called as `vllm serve MODEL --host HOST --port PORT`: two children, one of which leaves the group, then a server.
+/// Called as `vllm serve MODEL --host HOST --port PORT`. Starts two children, one of which leaves the process group, and
+/// then a server.
 const SERVES: &str = "sleep 1000 & echo $! >>pids\nsetsid sleep 1000 & sleep 0.2\nps -o pid= --ppid $$ >>pids\n\
     echo $$ >>pids\necho loading\nexec \"$RINGMARK\" mock --port \"$6\"\n";
 
@@ -50,7 +51,7 @@ impl Stage {
         self.folder.path().join(name)
     }
 
-    /// The processes that the script has noted.
+    /// The processes that the script has recorded.
     fn pids(&self) -> Vec<u32> {
         let text = std::fs::read_to_string(self.file("pids")).unwrap_or_default();
         let mut pids: Vec<u32> = text.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
@@ -63,11 +64,11 @@ impl Stage {
         let pids = self.pids();
         assert!(pids.len() >= at_least, "{pids:?}");
         let left: Vec<u32> = pids.into_iter().filter(|pid| is_alive(*pid)).collect();
-        assert!(left.is_empty(), "still there: {left:?}");
+        assert!(left.is_empty(), "still running: {left:?}");
     }
 }
 
-/// A zombie that waits for its parent to look is gone for our purposes.
+/// Whether a process runs. A zombie counts as ended.
 fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
@@ -85,7 +86,7 @@ fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
     }
 }
 
-fn said(path: &Path, what: &str) -> bool {
+fn contains(path: &Path, what: &str) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| text.contains(what))
 }
 
@@ -94,35 +95,35 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_server_is_started_measured_and_stopped_with_all_its_children() {
+fn server_is_started_measured_and_stopped_with_its_children() {
     let stage = Stage::new(SERVES);
     let output = stage.run(&["-n", "5", "--max-tokens", "3"]);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
     assert!(err.contains("local_vllm is ready after"), "{err}");
-    // Its metrics are scraped without being asked for.
+    // The metrics of a local server are scraped by default.
     assert!(out.contains("The server's own figures (vLLM"), "{out}");
     assert!(out.contains("Cores busy on average"), "{out}");
     let summary = std::fs::read(stage.file("out/run/parallel_1_number_5/benchmark_summary.json")).unwrap();
     let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
     assert!(summary["server_use"]["peak_rss_bytes"].as_f64().unwrap() > 1e6, "{summary:#}");
-    assert!(said(&stage.file("out/run/server.log"), "loading"));
+    assert!(contains(&stage.file("out/run/server.log"), "loading"));
     stage.assert_all_gone(3);
-    assert!(TcpListener::bind(("127.0.0.1", stage.port)).is_ok(), "the port is free again");
+    assert!(TcpListener::bind(("127.0.0.1", stage.port)).is_ok(), "the port is still in use");
 }
 
 #[test]
-fn a_server_that_dies_while_it_starts_is_shown_with_its_last_words() {
+fn server_that_dies_while_starting_is_reported_with_its_output() {
     let stage = Stage::new("sleep 1000 & echo $! >pids\necho CUDA out of memory >&2\nexit 3\n");
     let output = stage.run(&["-n", "5"]);
     let err = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{err}");
-    assert!(err.contains("local_vllm died while it started") && err.contains("CUDA out of memory"), "{err}");
+    assert!(err.contains("local_vllm died while starting") && err.contains("CUDA out of memory"), "{err}");
     stage.assert_all_gone(1);
 }
 
 #[test]
-fn an_interrupt_while_it_starts_leaves_nothing_behind() {
+fn interrupt_while_starting_leaves_no_processes() {
     let stage = Stage::new("sleep 1000 & echo $! >pids\necho $$ >>pids\nsleep 1000\n");
     let child = stage.spawn(&["-n", "5"]);
     wait_for("the start", || stage.pids().len() == 2);
@@ -133,7 +134,7 @@ fn an_interrupt_while_it_starts_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_terminated_run_stops_its_server() {
+fn terminated_run_stops_its_server() {
     let stage = Stage::new(SERVES);
     let child = stage.spawn(&["-n", "100000", "--max-tokens", "3"]);
     wait_for("the run", || stage.file("out/run/parallel_1_number_100000/benchmark_data.db").exists());
@@ -145,7 +146,7 @@ fn a_terminated_run_stops_its_server() {
 }
 
 #[test]
-fn two_signals_end_at_once_and_still_leave_nothing_behind() {
+fn two_signals_leave_no_processes() {
     let stage = Stage::new(SERVES);
     let child = stage.spawn(&["-n", "100000", "--max-tokens", "3"]);
     wait_for("the run", || stage.file("out/run/parallel_1_number_100000/benchmark_data.db").exists());
@@ -157,13 +158,13 @@ fn two_signals_end_at_once_and_still_leave_nothing_behind() {
 }
 
 #[test]
-fn a_server_killed_midway_leaves_classed_records_and_a_report() {
+fn server_killed_during_the_run_gives_classified_failures_and_a_report() {
     let stage = Stage::new(SERVES);
     let child = stage.spawn(&["-n", "60", "--max-tokens", "3"]);
     wait_for("the run", || stage.file("out/run/parallel_1_number_60/benchmark_data.db").exists());
     std::thread::sleep(Duration::from_millis(300));
     let leader =
-        *stage.pids().iter().find(|pid| said(&PathBuf::from(format!("/proc/{pid}/comm")), "ringmark")).unwrap();
+        *stage.pids().iter().find(|pid| contains(&PathBuf::from(format!("/proc/{pid}/comm")), "ringmark")).unwrap();
     signal(leader, "-KILL");
     let output = child.wait_with_output().unwrap();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -173,7 +174,7 @@ fn a_server_killed_midway_leaves_classed_records_and_a_report() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_said_before_anything_starts() {
+fn port_in_use_is_reported_before_the_start() {
     let stage = Stage::new(SERVES);
     let _taken = TcpListener::bind(("127.0.0.1", stage.port)).unwrap();
     let output = stage.run(&["-n", "5"]);

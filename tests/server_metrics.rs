@@ -1,4 +1,4 @@
-//! The server's own metrics beside a run, with the built-in server, which knows the truth.
+//! The server's own metrics during a run, tested with the mock.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use ringmark::record::ServerSample;
 use ringmark::record::facts::RunEnd;
 use ringmark::record::store::{Reader, RunStart, Writer};
-use ringmark::server::usage::GPU_BYTES;
+use ringmark::server::resource_usage::GPU_BYTES;
 use ringmark::time::Tick;
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ fn perf(folder: &Path, mock: &str, more: &[&str]) -> Output {
         .expect("the binary was built for this test")
 }
 
-/// What the summary says of the server.
+/// The summary's part about the server's metrics.
 fn server(folder: &Path) -> Value {
     let path = folder.join("run/parallel_2_number_40/benchmark_summary.json");
     let summary: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
@@ -39,9 +39,8 @@ fn time<'a>(server: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn an_honest_server_is_consistent_and_its_counts_are_ours() {
-    // A machine that is busy with other things can hold the server up between its read and its clock; that is true
-    // then, but not what is tested here.
+fn correct_metrics_are_consistent_and_counts_are_equal() {
+    // On a busy machine the server may be delayed between its read and its timestamp, so several attempts are allowed.
     let consistent = (0..5).any(|_| {
         let (server, text) = run("", &["--server-metrics", "--warmup-num", "3"]);
         for count in server["counts"].as_array().unwrap() {
@@ -58,7 +57,7 @@ fn an_honest_server_is_consistent_and_its_counts_are_ours() {
 }
 
 #[test]
-fn a_server_that_claims_more_than_passed_is_apart_by_that() {
+fn too_large_metrics_are_apart_by_the_error() {
     let (server, text) = run("&lie=5ms", &["--server-metrics"]);
     let itl = time(&server, "ITL");
     assert_eq!(itl["verdict"], "apart", "{server:#}");
@@ -68,7 +67,7 @@ fn a_server_that_claims_more_than_passed_is_apart_by_that() {
 }
 
 #[test]
-fn the_parts_of_the_first_token_add_up() {
+fn parts_of_ttft_add_up() {
     let (server, _) = run("", &["--server-metrics"]);
     let split = server["ttft_split_s"].as_object().unwrap();
     let whole = split["TTFT from due"].as_f64().unwrap();
@@ -77,7 +76,7 @@ fn the_parts_of_the_first_token_add_up() {
 }
 
 #[test]
-fn a_page_that_is_not_there_is_a_note_and_no_more() {
+fn missing_page_is_a_note() {
     let (server, text) = run("", &["--server-metrics", "/nowhere"]);
     assert_eq!(server, Value::Null);
     assert!(
@@ -91,7 +90,7 @@ fn a_page_that_is_not_there_is_a_note_and_no_more() {
 }
 
 #[test]
-fn the_report_of_the_database_says_the_same() {
+fn report_from_the_database_is_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let first = String::from_utf8(perf(folder.path(), "", &["--server-metrics"]).stdout).unwrap();
     let again = Command::new(env!("CARGO_BIN_EXE_ringmark"))
@@ -108,7 +107,7 @@ fn the_report_of_the_database_says_the_same() {
 }
 
 #[test]
-fn samples_come_back_from_the_database_and_the_gpu_peak_is_kept() {
+fn samples_and_gpu_peak_are_stored_in_the_database() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("benchmark_data.db");
     let sample = |at, name: &str, labels: &str, value| ServerSample {
@@ -126,7 +125,7 @@ fn samples_come_back_from_the_database_and_the_gpu_peak_is_kept() {
     let mut writer = Writer::create(&path, &RunStart::default()).unwrap();
     writer.begin().unwrap();
     writer.add_server_samples(&samples).unwrap();
-    // What is no number has nothing to say, and no place in the table.
+    // NaN is not stored.
     writer.add_server_samples(&[sample(8, "m", "", f64::NAN)]).unwrap();
     writer.commit().unwrap();
     writer.close(&RunEnd::default()).unwrap();
@@ -140,7 +139,7 @@ fn samples_come_back_from_the_database_and_the_gpu_peak_is_kept() {
 }
 
 #[test]
-fn the_page_shows_what_the_server_said() {
+fn html_report_shows_the_servers_metrics() {
     let folder = tempfile::tempdir().unwrap();
     perf(folder.path(), "&max_running=1", &["--server-metrics", "--language", "zh"]);
     let page = std::fs::read_to_string(folder.path().join("run/perf_report.html")).unwrap();
@@ -151,7 +150,7 @@ fn the_page_shows_what_the_server_said() {
     assert!(!page.contains("there<") && !page.contains("looks over"), "the server's part is in Chinese");
 }
 
-/// What the summary says of the requests beside the server's own times.
+/// The summary's part about the server's times per request.
 fn joined(mock: &str) -> (Value, String) {
     let folder = tempfile::tempdir().unwrap();
     let output = perf(folder.path(), mock, &[]);
@@ -165,14 +164,14 @@ fn verdict<'a>(joined: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn honest_times_in_the_answers_are_consistent_request_by_request() {
+fn correct_times_in_responses_are_consistent() {
     for (form, with_queue) in [("&timings=vllm", true), ("&timings=llamacpp&finish=own", false)] {
         let consistent = (0..5).any(|_| {
             let (joined, text) = joined(form);
             assert_eq!(joined["requests"], 40, "{joined:#}");
             assert_eq!(joined["with_queue"], with_queue);
             assert!(text.contains("Request by request"), "{text}");
-            // The server's time lies within ours.
+            // The server's time is not longer than the client's.
             assert!(joined["times"][0]["difference_s"]["min"].as_f64().unwrap() > -20e-6, "{joined:#}");
             verdict(&joined, "TTFT") == "consistent" && verdict(&joined, "TPOT") == "consistent"
         });
@@ -182,7 +181,7 @@ fn honest_times_in_the_answers_are_consistent_request_by_request() {
 }
 
 #[test]
-fn a_lie_in_the_answers_is_found_request_by_request() {
+fn wrong_times_in_responses_are_detected() {
     let (longer, text) = joined("&timings=vllm&lie=5ms");
     assert_eq!((verdict(&longer, "TTFT"), verdict(&longer, "TPOT")), (&"apart".into(), &"apart".into()), "{longer:#}");
     assert!(text.contains("longer there"), "{text}");
@@ -196,8 +195,8 @@ fn a_lie_in_the_answers_is_found_request_by_request() {
 }
 
 #[test]
-fn a_wait_for_the_step_that_the_engine_is_at_is_no_disagreement() {
-    // 3 ms that no time of the server's tells, beside steps of 5 ms in its own words.
+fn wait_shorter_than_an_engine_step_is_consistent() {
+    // 3 ms are missing in the server's times, which is less than its reported step time of 5 ms.
     let seen = (0..5).any(|_| {
         let (joined, _) = joined("&timings=vllm&lie=-3ms");
         verdict(&joined, "TTFT") == "consistent" && verdict(&joined, "TPOT") == "apart"

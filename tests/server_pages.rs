@@ -1,9 +1,9 @@
-//! Every named server's page of metrics comes to the same set of quantities.
+//! The metrics pages of all supported servers map to the same quantities.
 
 use std::collections::BTreeMap;
 
 use ringmark::server::exposition::{self, Page};
-use ringmark::server::names::{Meaning, Quantity, Scrape, Window, window};
+use ringmark::server::metric_catalog::{Meaning, Quantity, Scrape, Window, window};
 use ringmark::time::Tick;
 
 const PAGES: [(&str, &str, &str); 5] = [
@@ -15,19 +15,19 @@ const PAGES: [(&str, &str, &str); 5] = [
 ];
 
 fn page(text: &str) -> Page {
-    let page = exposition::page(text.as_bytes());
-    assert_eq!(page.wrong, []);
+    let page = exposition::parse_page(text.as_bytes());
+    assert_eq!(page.invalid_lines, []);
     page
 }
 
-/// From a server that has just started to the page.
+/// The changes from a server that has just started to the page.
 fn seen(model: &str, text: &str) -> Window {
     let scrape = |at, samples| Scrape { at: Tick(at), samples };
     window(&[scrape(0, Vec::new()), scrape(5, page(text).samples), scrape(9, page(text).samples)], model).unwrap()
 }
 
 #[test]
-fn every_line_of_every_page_is_read() {
+fn every_line_of_every_page_is_parsed() {
     for (server, _, text) in PAGES {
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count();
         assert_eq!(page(text).samples.len(), lines, "{server}");
@@ -36,14 +36,14 @@ fn every_line_of_every_page_is_read() {
 }
 
 #[test]
-fn the_server_is_known_by_its_names() {
+fn server_is_derived_from_metric_names() {
     for (server, model, text) in PAGES {
         assert_eq!(seen(model, text).server, server);
     }
 }
 
 #[test]
-fn counts_and_gauges_are_the_same_under_every_name() {
+fn counts_and_gauges_are_equal_for_all_servers() {
     for (server, model, text) in PAGES {
         let seen = seen(model, text);
         assert_eq!(seen.counters[&Quantity::PromptTokens].value, 120.0, "{server}");
@@ -84,14 +84,14 @@ fn histograms_are_in_seconds_with_their_buckets() {
 }
 
 #[test]
-fn definitions_that_differ_say_so() {
+fn different_definitions_are_marked() {
     let [.., tgi, _, llamacpp] = PAGES;
     assert!(matches!(seen("any", tgi.2).histograms[&Quantity::Tpot].meaning, Meaning::Other(_)));
     assert_eq!(seen("any", llamacpp.2).counters[&Quantity::PromptTokens].meaning, Meaning::WithoutCached);
 }
 
 #[test]
-fn a_page_of_a_running_llamacpp_has_every_quantity_that_it_tells() {
+fn captured_llamacpp_page_has_all_its_quantities() {
     let seen = seen("any", include_str!("metrics/llamacpp-captured.txt"));
     assert_eq!(seen.server, "llama.cpp");
     let counters = [Quantity::PromptTokens, Quantity::OutputTokens, Quantity::OutputSeconds];

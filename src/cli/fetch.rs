@@ -13,12 +13,12 @@ use crate::workload::making::Making;
 /// Puts the places of what the call wants from a hub into `facts`, fetching what no cache has. Gives a line for the log
 /// on each. The error is one line that says what to do.
 pub fn hub_files(spec: &Spec, facts: &mut RigFacts, bars: &Bars) -> Result<Vec<String>, String> {
-    let wanted = hub::wanted(spec);
+    let wanted = hub::required_items(spec);
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
     // A slip in another flag is said before anybody waits for a download.
-    facts.hub = hub::promised(&wanted);
+    facts.hub = hub::placeholders(&wanted);
     resolve(spec, facts).map_err(|error| error.to_string())?;
     let proxy = ProxyChoice::of(spec, &facts.proxy_variables).map_err(|error| error.to_string())?;
     let settings = Settings { proxy, ..Settings::new(spec.data_source, &|name| std::env::var(name).ok())? };

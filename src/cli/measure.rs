@@ -25,7 +25,7 @@ use crate::report::table::wrap;
 use crate::report::{html, overview, screen};
 use crate::run::{Finished, RunError, Watch};
 use crate::server::local::{self, Local};
-use crate::server::models::{first_model, waits};
+use crate::server::models::{first_model, list_timeouts};
 use crate::spec::{LogLevel, Spec, mask};
 use crate::stats::Summary;
 use crate::sweep::{self, Swept};
@@ -91,7 +91,7 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
         visualizer.finish(measured.is_ok());
     }
     if let Err(error) = &measured {
-        log.last_words(&error.to_string());
+        log.final_error(&error.to_string());
     }
     let (runs, status) = measured.map_err(|error| mistake(error.to_string()))?;
     if !runs.is_empty() {
@@ -142,9 +142,10 @@ fn decide(spec: &Spec, facts: &RigFacts) -> Result<(Vec<Plan>, Option<Mock>), St
         let config = target.tls.as_ref().map(tls::config).transpose()?;
         let headers: String =
             plans[0].workload.headers.iter().map(|header| format!("{}: {}\r\n", header.name, header.value)).collect();
-        let model = first_model(&target, &target.models_path(), &headers, config, waits(plans[0].timeouts)).map_err(
-            |error| format!("no --model was given, and asking the server for one failed: {error}; give --model NAME"),
-        )?;
+        let model = first_model(&target, &target.models_path(), &headers, config, list_timeouts(plans[0].timeouts))
+            .map_err(|error| {
+                format!("no --model was given, and asking the server for one failed: {error}; give --model NAME")
+            })?;
         let named = Spec { model: Some(model), ..spec.clone() };
         plans = resolve(&named, facts).map_err(|error| error.to_string())?;
     }

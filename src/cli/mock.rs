@@ -1,4 +1,4 @@
-//! `ringmark mock`: run the built-in server.
+//! `ringmark mock`: runs the mock server.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,19 +19,19 @@ pub struct MockArgs {
     /// Address to listen on
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
-    /// Port to listen on; 0: any free one
+    /// Port to listen on; 0: any free port
     #[arg(long, value_name = "PORT", default_value = "8000")]
     port: u16,
-    /// Cores to pin one serving thread each to, such as 1 or 2-5; without: one thread that is not pinned
+    /// Cores for the server threads, such as 1 or 2-5: one thread is pinned to each; default: one unpinned thread
     #[arg(long, value_name = "LIST", value_parser = values::cores)]
     cores: Option<values::Cores>,
-    /// How it behaves: the parameters of a mock: URL, for example ttft=50ms itl=10ms tokens=100
+    /// Parameters, the same as in a mock: URL, for example ttft=50ms itl=10ms tokens=100
     #[arg(value_name = "KEY=VALUE")]
     parameters: Vec<String>,
 }
 
 impl MockArgs {
-    /// Where to listen.
+    /// The address to listen on.
     pub fn listen(&self) -> SocketAddr {
         SocketAddr::new(self.host, self.port)
     }
@@ -42,10 +42,10 @@ impl MockArgs {
     }
 }
 
-/// The mock's account of itself, in a line.
-fn account(stats: &Stats) -> String {
+/// The counters of the mock in one line.
+fn summary(stats: &Stats) -> String {
     format!(
-        "{} requests, {} output events, at most {} in flight on {} connections; writes late by p50 {}, p99 {}",
+        "{} requests, {} output events, at most {} in flight on {} connections; write delay p50 {}, p99 {}",
         stats.requests,
         stats.events,
         stats.peak_in_flight,
@@ -55,7 +55,7 @@ fn account(stats: &Stats) -> String {
     )
 }
 
-/// Serves until a signal comes, then says what was served.
+/// Serves until a signal arrives, then prints the counters.
 pub fn serve(args: &MockArgs) -> Result<u8, Early> {
     let config = Config::from_query(&args.query()).map_err(|error| Early::mistake(&error))?;
     let stop = Arc::new(AtomicU8::new(interrupt::GO_ON));
@@ -65,6 +65,6 @@ pub fn serve(args: &MockArgs) -> Result<u8, Early> {
     interrupt::watch(stop.clone(), || {}, || {}).map_err(unable)?;
     let ready = |address: SocketAddr| println!("listening on http://{address}/v1/chat/completions");
     let stats = serve_until(&config, cores, args.listen(), &stop, ready).map_err(unable)?;
-    println!("{}", account(&stats));
+    println!("{}", summary(&stats));
     Ok(status::DONE)
 }

@@ -48,7 +48,7 @@ pub struct Cli {
 pub enum Command {
     /// Measure a server
     Perf(Box<perf::PerfArgs>),
-    /// Run the built-in server that knows the truth
+    /// Run the built-in mock server, which records the exact send time of every event
     Mock(mock::MockArgs),
     /// Show the tables of stored runs again
     Report(report::ReportArgs),

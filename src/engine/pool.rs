@@ -316,7 +316,7 @@ impl Connection {
                 }
             }
             Delivery::Eof if handshaking && self.awaits_tunnel() => {
-                self.answer.fail(Failure::Connect, "the proxy closed the connection without an answer to CONNECT");
+                self.answer.fail(Failure::Connect, "the proxy closed the connection without a response to CONNECT");
                 Step::Done { reuse: false }
             }
             Delivery::Eof if handshaking => {

@@ -1,21 +1,22 @@
-//! The caches of the hubs' own tools: where a file is in them, and how one is added so that they find it too.
+//! The caches of the hubs' own tools: looks up files, and adds files so that these tools find them.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::partial::Partial;
-use super::{Hub, Repository, Site};
+use super::catalog::Repository;
+use super::resumable_file::ResumableFile;
+use super::settings::{Hub, Site};
 
-/// The revision whose files are used where no other is known.
+/// The default revision.
 const MAIN: &str = "main";
 
-/// What a hub said of a file.
+/// The identity of a file as reported by a hub.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// The `ETag` as it was sent; empty where there was none.
+    /// The `ETag` as it was sent; empty if absent.
     pub etag: String,
-    /// The commit that the file is of. Hugging Face only.
+    /// The commit that the file belongs to. Hugging Face only.
     pub commit: String,
 }
 
@@ -32,9 +33,9 @@ pub fn folders(site: &Site, repository: &Repository) -> Vec<PathBuf> {
     }
 }
 
-/// The newest tools have snapshots by revision, in the folder above `hub` where the cache is not chosen. Those before
-/// write dots as three underscores, but not in all versions; the oldest had no folder for models. What is stored here
-/// has the middle form, which old and new tools look for.
+/// The layouts of all versions of ModelScope's tools. The newest versions have snapshots by revision, in the folder above
+/// `hub` if MODELSCOPE_CACHE is not set. Earlier versions replace dots by three underscores (not all of them), and the
+/// oldest have no folder for models. Files are stored in the middle layout, which old and new tools find.
 fn modelscope_folders(site: &Site, repository: &Repository) -> Vec<PathBuf> {
     let (owner, name) = repository.parts();
     let kind = kind(repository);
@@ -50,23 +51,23 @@ fn modelscope_folders(site: &Site, repository: &Repository) -> Vec<PathBuf> {
     folders
 }
 
-/// The word for a repository's kind in the names of folders.
+/// The folder name for a repository's kind.
 fn kind(repository: &Repository) -> &'static str {
     if repository.dataset { "datasets" } else { "models" }
 }
 
-/// A file that is there.
+/// The path of a cached file.
 pub fn find(site: &Site, repository: &Repository, file: &str) -> Option<PathBuf> {
     folders(site, repository).into_iter().map(|folder| folder.join(file)).find(|path| path.is_file())
 }
 
-/// Whether the hub has said that there is no such file.
+/// Whether the cache has an entry that the repository has no such file.
 pub fn is_known_absent(site: &Site, repository: &Repository, file: &str) -> bool {
     let root = huggingface_root(site, repository);
     site.hub == Hub::HuggingFace && root.join(".no_exist").join(revision(site, repository)).join(file).is_file()
 }
 
-/// Remembers that there is no such file.
+/// Stores in the cache that the repository has no such file.
 pub fn note_absent(site: &Site, repository: &Repository, file: &str, identity: &Identity) {
     let known = revision(site, repository);
     let commit = if identity.commit.is_empty() { &known } else { &identity.commit };
@@ -74,11 +75,11 @@ pub fn note_absent(site: &Site, repository: &Repository, file: &str, identity: &
         return;
     }
     let folder = huggingface_root(site, repository).join(".no_exist").join(commit);
-    // It only saves a question next time.
+    // A failure costs one request at the next call.
     let _ = fs::create_dir_all(&folder).and_then(|()| File::create(folder.join(file)));
 }
 
-/// The revision to ask for: files of one model are of one commit.
+/// The revision to request: the commit of the files that are cached, so that all files of a model are of one commit.
 pub fn revision(site: &Site, repository: &Repository) -> String {
     let folder = match site.hub {
         Hub::HuggingFace => folders(site, repository).into_iter().next(),
@@ -88,16 +89,16 @@ pub fn revision(site: &Site, repository: &Repository) -> String {
     commit.unwrap_or_else(|| MAIN.to_string())
 }
 
-/// Where the bytes of a file gather while they come.
-pub fn partial(site: &Site, repository: &Repository, file: &str) -> Partial {
+/// The file into which a download is written.
+pub fn resumable_file(site: &Site, repository: &Repository, file: &str) -> ResumableFile {
     let name = format!("{}.incomplete", file.replace('/', "--"));
-    Partial::new(match site.hub {
+    ResumableFile::new(match site.hub {
         Hub::HuggingFace => huggingface_root(site, repository).join("blobs").join(name),
         Hub::ModelScope => modelscope_temporary(site, repository).join(name),
     })
 }
 
-/// The file whose lock keeps two downloads of one repository apart.
+/// The lock file that prevents concurrent downloads from one repository.
 pub fn lock_file(site: &Site, repository: &Repository) -> PathBuf {
     match site.hub {
         Hub::HuggingFace => {
@@ -108,13 +109,13 @@ pub fn lock_file(site: &Site, repository: &Repository) -> PathBuf {
     }
 }
 
-/// Puts a whole file to its place.
+/// Moves a completely downloaded file to its place in the cache. Returns its path.
 pub fn store(
     site: &Site,
     repository: &Repository,
     file: &str,
     identity: &Identity,
-    partial: &Partial,
+    partial: &ResumableFile,
 ) -> io::Result<PathBuf> {
     match site.hub {
         Hub::HuggingFace => store_huggingface(&huggingface_root(site, repository), file, identity, partial),
@@ -127,18 +128,18 @@ pub fn store(
     }
 }
 
-/// A blob under its ETag, a link to it in the snapshot of its commit, and the commit as that of the main branch.
-fn store_huggingface(root: &Path, file: &str, identity: &Identity, partial: &Partial) -> io::Result<PathBuf> {
+/// Stores a blob named by its ETag, a link to it in the snapshot of its commit, and the commit as that of the main branch.
+fn store_huggingface(root: &Path, file: &str, identity: &Identity, partial: &ResumableFile) -> io::Result<PathBuf> {
     let etag = bare_etag(&identity.etag);
     let blob = root.join("blobs").join(etag);
     let link = root.join("snapshots").join(&identity.commit).join(file);
     fs::create_dir_all(link.parent().unwrap_or(root))?;
     partial.finish(&blob)?;
-    // A link that another process has just made leads to the same blob.
+    // A link that another process has just created points to the same blob.
     let up = "../".repeat(2 + file.matches('/').count());
     let linked = std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(etag), &link);
     if linked.is_err() && !link.exists() {
-        // No links on this file system: then the snapshot holds the file itself.
+        // The file system does not support links: store the file itself in the snapshot.
         let _ = fs::remove_file(&link);
         fs::rename(&blob, &link)?;
     }
@@ -152,17 +153,17 @@ fn store_huggingface(root: &Path, file: &str, identity: &Identity, partial: &Par
     Ok(link)
 }
 
-/// Whether a file can be put into the cache under what the hub said of it.
+/// Whether the hub reported an identity under which the file can be cached.
 pub fn can_store(site: &Site, identity: &Identity) -> bool {
     site.hub == Hub::ModelScope || (is_plain(bare_etag(&identity.etag)) && is_plain(&identity.commit))
 }
 
-/// An ETag without its quotes.
+/// An ETag without quotes and weakness prefix.
 pub fn bare_etag(etag: &str) -> &str {
     etag.trim_start_matches("W/").trim_matches('"')
 }
 
-/// Names that hubs make up become names of files: they must not lead elsewhere.
+/// Whether a name sent by a hub is safe as a file name.
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.len() <= 128 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
@@ -182,12 +183,12 @@ fn modelscope_temporary(site: &Site, repository: &Repository) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::Settings;
     use super::*;
-    use crate::hub::Settings;
     use crate::spec::DataSource;
 
     #[test]
-    fn names_that_lead_elsewhere_are_not_stored() {
+    fn unsafe_names_are_not_stored() {
         let settings = Settings::new(DataSource::Huggingface, &|_| None).unwrap();
         assert!(!can_store(&settings.site, &Identity::default()));
         assert!(can_store(&settings.other, &Identity::default()));

@@ -1,4 +1,4 @@
-//! One file over HTTP: redirects, going on where an earlier attempt ended, and what is wrong in words.
+//! Downloads one file over HTTP: redirects, retries, resumption, and error messages.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -9,32 +9,32 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::cache::{Identity, bare_etag};
-use super::partial::Partial;
+use super::resumable_file::ResumableFile;
 use super::url::Url;
 use crate::plan::proxy::{Proxy, ProxyChoice};
 use crate::workload::making::Making;
 
-/// More redirects lead in a circle.
-const MAX_HOPS: usize = 8;
-/// Attempts in a row that bring nothing, after one that did or a server's "later".
+/// Maximum number of redirects.
+const MAX_REDIRECTS: usize = 8;
+/// Maximum number of consecutive retries without progress.
 const RETRIES: u32 = 4;
-/// Longest silence of a hub.
+/// Read timeout.
 const SILENCE: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(20);
 const CHUNK: usize = 128 * 1024;
 
-/// Why a file did not come.
+/// Why a download failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// No answer at all.
+    /// No response.
     #[error("{host} cannot be reached: {cause}")]
     Unreachable { host: String, cause: String },
-    /// An answer that is not the file.
-    #[error("{host} answers {status}{}", said(code))]
+    /// A response that is not the file. `code` is the hub's error code, possibly empty.
+    #[error("{host} responded with status {status}{}", in_parentheses(code))]
     Status { host: String, status: u16, code: String, identity: Identity },
-    #[error("the connection to {host} broke off after {got} bytes{} ({cause})", of(*size))]
+    #[error("the connection to {host} was lost after {got} bytes{} ({cause})", of_size(*size))]
     Cut { host: String, got: u64, size: Option<u64>, cause: String },
-    #[error("{host} sent {got} bytes where {expected} were announced")]
+    #[error("{host} sent {got} bytes instead of the announced {expected}")]
     Size { host: String, got: u64, expected: u64 },
     #[error("{host} {what}")]
     Wrong { host: String, what: String },
@@ -42,26 +42,27 @@ pub enum Failure {
     Disk { path: String, cause: io::Error },
 }
 
-fn said(code: &str) -> String {
+fn in_parentheses(code: &str) -> String {
     if code.is_empty() { String::new() } else { format!(" ({code})") }
 }
 
-fn of(size: Option<u64>) -> String {
+fn of_size(size: Option<u64>) -> String {
     size.map_or(String::new(), |size| format!(" of {size}"))
 }
 
-/// What is fetched, and with what.
+/// A file to download, and how to download it.
 pub struct Request<'a> {
     pub url: Url,
-    /// Headers for the hub itself, never sent to another server that it leads to.
+    /// Headers for the hub itself, never sent to another server after a redirect.
     pub own_headers: &'a [(&'static str, String)],
     pub proxy: &'a ProxyChoice,
+    /// Pause before the first retry.
     pub pause: Duration,
     pub making: &'a Making,
 }
 
-/// Fetches a file into `partial`, going on where that ends. Tries again while that helps.
-pub fn download(request: &Request<'_>, partial: &Partial) -> Result<Identity, Failure> {
+/// Downloads a file into `partial`, resuming after the bytes that it has. Retries while a retry may succeed.
+pub fn download(request: &Request<'_>, partial: &ResumableFile) -> Result<Identity, Failure> {
     let mut fruitless = 0;
     loop {
         let before = partial.length();
@@ -70,16 +71,15 @@ pub fn download(request: &Request<'_>, partial: &Partial) -> Result<Identity, Fa
             Err(failure) => failure,
         };
         fruitless = if partial.length() > before { 0 } else { fruitless + 1 };
-        if !may_pass(&failure) || fruitless > RETRIES {
+        if !is_transient(&failure) || fruitless > RETRIES {
             return Err(failure);
         }
         std::thread::sleep(request.pause * 2u32.pow(fruitless.min(5)) / 2);
     }
 }
 
-/// Whether the same question may have a better answer in a moment. A host that cannot be reached is not asked again:
-/// mostly this machine has no way out.
-fn may_pass(failure: &Failure) -> bool {
+/// Whether a retry may succeed. An unreachable host is not retried, because usually this machine has no network access.
+fn is_transient(failure: &Failure) -> bool {
     match failure {
         Failure::Cut { .. } => true,
         Failure::Status { status, .. } => matches!(status, 416 | 429 | 500 | 502 | 503 | 504),
@@ -87,42 +87,43 @@ fn may_pass(failure: &Failure) -> bool {
     }
 }
 
-fn attempt(request: &Request<'_>, partial: &Partial) -> Result<Identity, Failure> {
+fn attempt(request: &Request<'_>, partial: &ResumableFile) -> Result<Identity, Failure> {
     let mut url = request.url.clone();
-    let mut told = Told::default();
-    for _ in 0..MAX_HOPS {
-        let response = ask(request, &url, &told, partial)?;
-        told.hear(response.headers(), url.same_server(&request.url));
+    let mut metadata = FileMetadata::default();
+    for _ in 0..MAX_REDIRECTS {
+        let response = send_request(request, &url, &metadata, partial)?;
+        metadata.update(response.headers(), url.same_server(&request.url));
         let status = response.status().as_u16();
         if !matches!(status, 301 | 302 | 303 | 307 | 308) {
-            return receive(request, &url, &told, response, partial);
+            return receive(request, &url, &metadata, response, partial);
         }
-        if told.contradicts(partial) {
-            partial.forget();
+        if metadata.contradicts(partial) {
+            partial.discard();
         }
         let wrong = |what: &str| Failure::Wrong { host: url.authority.clone(), what: what.to_string() };
         let location = response.headers().get("location").and_then(|value| value.to_str().ok());
-        let next = url.follow(location.unwrap_or_default()).map_err(|_| wrong("leads to nowhere (Location)"))?;
+        let next =
+            url.follow(location.unwrap_or_default()).map_err(|_| wrong("sent a redirect with an invalid Location"))?;
         if url.secure && !next.secure {
-            return Err(wrong("leads from https to http, which is not followed"));
+            return Err(wrong("redirects from https to http, which is not allowed"));
         }
         url = next;
     }
-    Err(Failure::Wrong { host: url.authority, what: "leads in a circle".to_string() })
+    Err(Failure::Wrong { host: url.authority, what: format!("redirected more than {MAX_REDIRECTS} times") })
 }
 
-/// What the hub has told on the way to the file.
+/// The metadata of the file, from the headers of the hub's responses.
 #[derive(Debug, Default)]
-struct Told {
+struct FileMetadata {
     identity: Identity,
-    /// Bytes of the file.
+    /// Size of the file, bytes.
     size: Option<u64>,
-    /// The hub itself vouches for the file behind its redirect.
+    /// The hub has sent the ETag of the file that its redirect points to (`X-Linked-ETag`).
     linked: bool,
 }
 
-impl Told {
-    fn hear(&mut self, headers: &HeaderMap, from_hub: bool) {
+impl FileMetadata {
+    fn update(&mut self, headers: &HeaderMap, from_hub: bool) {
         if !from_hub {
             return;
         }
@@ -140,30 +141,35 @@ impl Told {
         }
     }
 
-    /// Whether what was begun is a part of another file.
-    fn contradicts(&self, partial: &Partial) -> bool {
-        let Some(begun) = partial.begun() else { return false };
+    /// Whether the partial download belongs to another version of the file.
+    fn contradicts(&self, partial: &ResumableFile) -> bool {
+        let Some(begun) = partial.resume_state() else { return false };
         let other_etag = self.linked && bare_etag(&begun.etag) != bare_etag(&self.identity.etag);
         other_etag || self.size.is_some_and(|size| begun.size.is_some_and(|begun| begun != size))
     }
 }
 
-fn ask(request: &Request<'_>, url: &Url, told: &Told, partial: &Partial) -> Result<Response<Body>, Failure> {
+fn send_request(
+    request: &Request<'_>,
+    url: &Url,
+    metadata: &FileMetadata,
+    partial: &ResumableFile,
+) -> Result<Response<Body>, Failure> {
     let unreachable = |cause: String| Failure::Unreachable { host: url.authority.clone(), cause };
     let proxy = request.proxy.for_server(url.secure, url.host(), url.port());
     let proxy = proxy.map_err(|error| unreachable(error.to_string()))?;
     let agent = agent(url, proxy.as_ref()).map_err(unreachable)?;
-    // Lengths are of the bytes as they are.
+    // Compression would change the lengths.
     let mut call = agent.get(url.to_string()).header("Accept-Encoding", "identity");
     if url.same_server(&request.url) {
         for (name, value) in request.own_headers {
             call = call.header(*name, value);
         }
     }
-    if let Some(begun) = partial.begun() {
+    if let Some(begun) = partial.resume_state() {
         call = call.header("Range", format!("bytes={}-", begun.length));
-        // Another server than the hub has another ETag for the file; there the hub's word has to do.
-        if begun.etag.starts_with('"') && !told.linked {
+        // A server other than the hub has another ETag for the file, so only the hub's metadata are compared then.
+        if begun.etag.starts_with('"') && !metadata.linked {
             call = call.header("If-Range", begun.etag);
         }
     }
@@ -176,18 +182,18 @@ fn ask(request: &Request<'_>, url: &Url, told: &Told, partial: &Partial) -> Resu
 fn agent(url: &Url, proxy: Option<&Proxy>) -> Result<Agent, String> {
     let mut config = Agent::config_builder()
         .http_status_as_error(false)
-        // Followed here, where it is known who may see the token.
+        // Redirects are followed by `attempt`, which sends the token to the hub only.
         .max_redirects(0)
         .max_redirects_will_error(false)
-        // Without this it would be taken from the environment unasked.
-        .proxy(proxy.map(through).transpose()?)
+        // Set explicitly, because by default ureq reads the environment.
+        .proxy(proxy.map(ureq_proxy).transpose()?)
         .timeout_connect(Some(CONNECT))
         .timeout_per_read(Some(SILENCE))
         .user_agent(concat!("ringmark/", env!("CARGO_PKG_VERSION")));
     if url.secure {
         let found = rustls_native_certs::load_native_certs();
         if found.certs.is_empty() {
-            return Err("this system has no certificates to trust".to_string());
+            return Err("this system has no trusted root certificates".to_string());
         }
         let roots: Vec<Certificate<'static>> =
             found.certs.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
@@ -196,7 +202,7 @@ fn agent(url: &Url, proxy: Option<&Proxy>) -> Result<Agent, String> {
     Ok(config.build().new_agent())
 }
 
-fn through(proxy: &Proxy) -> Result<ureq::Proxy, String> {
+fn ureq_proxy(proxy: &Proxy) -> Result<ureq::Proxy, String> {
     let host = if proxy.host.contains(':') { format!("[{}]", proxy.host) } else { proxy.host.clone() };
     let mut builder = ureq::Proxy::builder(ureq::ProxyProtocol::Http).host(&host).port(proxy.port);
     if let Some((user, password)) = &proxy.credentials {
@@ -205,12 +211,12 @@ fn through(proxy: &Proxy) -> Result<ureq::Proxy, String> {
     builder.build().map_err(|error| format!("the proxy {}: {error}", proxy.authority()))
 }
 
-/// The error without ureq's own words around it.
+/// The cause of an error, without ureq's own prefix.
 fn reason(error: &ureq::Error) -> String {
     match error {
-        ureq::Error::HostNotFound => "its name cannot be looked up".to_string(),
+        ureq::Error::HostNotFound => "its name cannot be resolved".to_string(),
         ureq::Error::ConnectionFailed => "no connection".to_string(),
-        ureq::Error::Timeout(_) => "it does not answer".to_string(),
+        ureq::Error::Timeout(_) => "it does not respond".to_string(),
         ureq::Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
             Some(rustls::Error::InvalidMessage(_)) => {
                 "it does not speak TLS; write http:// before its name".to_string()
@@ -222,13 +228,13 @@ fn reason(error: &ureq::Error) -> String {
     }
 }
 
-/// Takes the file, or the rest of it, or says why this answer is neither.
+/// Receives the file or the rest of it.
 fn receive(
     request: &Request<'_>,
     url: &Url,
-    told: &Told,
+    metadata: &FileMetadata,
     mut response: Response<Body>,
-    partial: &Partial,
+    partial: &ResumableFile,
 ) -> Result<Identity, Failure> {
     let host = url.authority.clone();
     let number = |name: &str| response.headers().get(name)?.to_str().ok()?.parse::<u64>().ok();
@@ -236,76 +242,77 @@ fn receive(
     let status = response.status().as_u16();
     let (mut file, size) = match status {
         200 => {
-            let size = number("content-length").or(told.size);
-            (partial.begin(&told.identity.etag, size).map_err(disk)?, size)
+            let size = number("content-length").or(metadata.size);
+            (partial.begin(&metadata.identity.etag, size).map_err(disk)?, size)
         }
         206 => {
-            let Some(whole) = rest_of(response.headers(), told, partial) else {
-                partial.forget();
+            let Some(whole) = whole_size(response.headers(), metadata, partial) else {
+                partial.discard();
                 return Err(Failure::Cut { host, got: 0, size: None, cause: "the file has changed".to_string() });
             };
-            (partial.go_on().map_err(disk)?, Some(whole))
+            (partial.resume().map_err(disk)?, Some(whole))
         }
         _ => {
             if status == 416 {
-                partial.forget();
+                partial.discard();
             }
             let code = response.headers().get("x-error-code").and_then(|value| value.to_str().ok());
             let code = code.unwrap_or_default().to_string();
-            return Err(Failure::Status { host, status, code, identity: told.identity.clone() });
+            return Err(Failure::Status { host, status, code, identity: metadata.identity.clone() });
         }
     };
-    if let (Some(got), Some(expected)) = (size, told.size.filter(|told| Some(*told) != size)) {
-        partial.forget();
+    if let (Some(got), Some(expected)) = (size, metadata.size.filter(|announced| Some(*announced) != size)) {
+        partial.discard();
         return Err(Failure::Size { host, got, expected });
     }
     request.making.go_to(partial.length(), size.unwrap_or(0));
     let ended = copy(&mut response.body_mut().as_reader(), &mut file, request.making);
     let got = partial.length();
     match ended {
-        Err(Copying::Write(cause)) => Err(disk(cause)),
-        Err(Copying::Read(cause)) => Err(Failure::Cut { host, got, size, cause: cause.to_string() }),
+        Err(CopyError::Write(cause)) => Err(disk(cause)),
+        Err(CopyError::Read(cause)) => Err(Failure::Cut { host, got, size, cause: cause.to_string() }),
         Ok(()) if size.is_some_and(|size| got < size) => {
-            Err(Failure::Cut { host, got, size, cause: "the server closed it".to_string() })
+            Err(Failure::Cut { host, got, size, cause: "the server closed the connection".to_string() })
         }
         Ok(()) => match size.filter(|size| got != *size) {
             Some(expected) => {
-                partial.forget();
+                partial.discard();
                 Err(Failure::Size { host, got, expected })
             }
-            None => file.sync_all().map_err(disk).map(|()| told.identity.clone()),
+            None => file.sync_all().map_err(disk).map(|()| metadata.identity.clone()),
         },
     }
 }
 
-/// The size of the whole file, when a 206 goes on exactly where `partial` ends and with the same file.
-fn rest_of(headers: &HeaderMap, told: &Told, partial: &Partial) -> Option<u64> {
-    let begun = partial.begun()?;
+/// The size of the whole file, if a response with status 206 continues exactly where `partial` ends, with the same file.
+fn whole_size(headers: &HeaderMap, metadata: &FileMetadata, partial: &ResumableFile) -> Option<u64> {
+    let begun = partial.resume_state()?;
     let range = headers.get("content-range")?.to_str().ok()?.strip_prefix("bytes ")?;
     let (range, whole) = range.split_once('/')?;
     let start: u64 = range.split_once('-')?.0.parse().ok()?;
     let whole: u64 = whole.parse().ok()?;
     let same_size = begun.size.is_none_or(|size| size == whole);
-    let same_etag = told.identity.etag.is_empty() || bare_etag(&told.identity.etag) == bare_etag(&begun.etag);
+    let etag = &metadata.identity.etag;
+    let same_etag = etag.is_empty() || bare_etag(etag) == bare_etag(&begun.etag);
     (start == begun.length && same_size && same_etag).then_some(whole)
 }
 
-enum Copying {
+enum CopyError {
     Read(io::Error),
     Write(io::Error),
 }
 
-fn copy(from: &mut impl Read, to: &mut impl Write, making: &Making) -> Result<(), Copying> {
+fn copy(from: &mut impl Read, to: &mut impl Write, making: &Making) -> Result<(), CopyError> {
     let mut buffer = vec![0; CHUNK];
     loop {
         match from.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(length) => {
-                to.write_all(&buffer[..length]).map_err(Copying::Write)?;
+                to.write_all(&buffer[..length]).map_err(CopyError::Write)?;
                 making.add(length as u64);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Copying::Read(error)),
+            Err(error) => return Err(CopyError::Read(error)),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Files of the model hubs, ModelScope and Hugging Face: found in the caches their own tools keep, else fetched once.
+//! Files of the model hubs ModelScope and Hugging Face. Files are looked up in the caches of the hubs' own tools; missing
+//! files are downloaded into them once.
 
 use std::path::PathBuf;
 
@@ -6,46 +7,48 @@ use crate::plan::HubFiles;
 use crate::workload::making::Making;
 
 mod cache;
+mod catalog;
 mod download;
 mod fetch;
-mod partial;
+mod resumable_file;
 mod settings;
 mod url;
-mod wanted;
 
+pub use catalog::{HubItem, Repository, required_items};
 pub use fetch::{Fetched, fetch};
 pub use settings::{Hub, Settings, Site};
-pub use wanted::{Repository, Wanted, wanted};
 
-/// The files as far as a plan cares: named, though none is there yet. With them a call can be checked before anything
-/// is fetched for it.
-pub fn promised(wanted: &[Wanted]) -> HubFiles {
+/// Placeholder paths of files that are not fetched yet, with which a plan can be checked before any download.
+pub fn placeholders(items: &[HubItem]) -> HubFiles {
     let mut files = HubFiles::default();
-    wanted.iter().for_each(|wanted| put(&mut files, wanted, PathBuf::from(wanted.name())));
+    items.iter().for_each(|item| put(&mut files, item, PathBuf::from(item.name())));
     files
 }
 
-/// Finds or fetches everything, and gives a line on where each thing is; `say` gets a line before each download. The
-/// error is one line that names the flag and what to do.
+/// Finds or fetches all files. Returns their paths, and one line per file that describes where it is. `notify` is called
+/// with one line before each download.
+///
+/// # Errors
+/// One line with the flag, the cause and what to do.
 pub fn fetch_all(
-    wanted: &[Wanted],
+    items: &[HubItem],
     settings: &Settings,
     making: &Making,
-    say: &mut dyn FnMut(String),
+    notify: &mut dyn FnMut(String),
 ) -> Result<(HubFiles, Vec<String>), String> {
     let (mut files, mut lines) = (HubFiles::default(), Vec::new());
-    for wanted in wanted {
-        let found = fetch(wanted, settings, making, say)?;
+    for item in items {
+        let found = fetch(item, settings, making, notify)?;
         let origin = if found.from_cache { " (from the cache)" } else { "" };
-        lines.push(format!("{}: {}{origin}", wanted.flag(), found.path.display()));
-        put(&mut files, wanted, found.path);
+        lines.push(format!("{}: {}{origin}", item.flag(), found.path.display()));
+        put(&mut files, item, found.path);
     }
     Ok((files, lines))
 }
 
-fn put(files: &mut HubFiles, wanted: &Wanted, path: PathBuf) {
-    match wanted {
-        Wanted::Dataset(_) => files.dataset = Some(path),
-        Wanted::Tokenizer(_) => files.tokenizer = Some(path),
+fn put(files: &mut HubFiles, item: &HubItem, path: PathBuf) {
+    match item {
+        HubItem::Dataset(_) => files.dataset = Some(path),
+        HubItem::Tokenizer(_) => files.tokenizer = Some(path),
     }
 }

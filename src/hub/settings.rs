@@ -1,4 +1,4 @@
-//! Which hub, where its cache is, and what may be asked of it: the flags and the hubs' own environment variables.
+//! The settings of the hubs, from the flags and the hubs' own environment variables: endpoint, token, cache, offline mode.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use super::url::Url;
 use crate::plan::proxy::{ProxyChoice, ProxyVariables};
 use crate::spec::DataSource;
 
-/// A hub of models and data sets.
+/// A hub of models and datasets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hub {
     ModelScope,
@@ -16,7 +16,7 @@ pub enum Hub {
 }
 
 impl Hub {
-    /// The environment variable that holds a person's token.
+    /// The environment variable with the user's token.
     pub fn token_variable(self) -> &'static str {
         match self {
             Hub::ModelScope => "MODELSCOPE_API_TOKEN",
@@ -24,7 +24,7 @@ impl Hub {
         }
     }
 
-    /// The environment variable that names a mirror.
+    /// The environment variable with the endpoint, for example of a mirror.
     pub fn endpoint_variable(self) -> &'static str {
         match self {
             Hub::ModelScope => "MODELSCOPE_ENDPOINT",
@@ -40,7 +40,7 @@ impl Hub {
         }
     }
 
-    /// The other one.
+    /// The other hub.
     pub fn other(self) -> Hub {
         match self {
             Hub::ModelScope => Hub::HuggingFace,
@@ -58,14 +58,14 @@ impl fmt::Display for Hub {
     }
 }
 
-/// One hub as this machine sees it.
+/// The settings of one hub.
 #[derive(Clone)]
 pub struct Site {
     pub hub: Hub,
     pub endpoint: Url,
-    /// Sent to the endpoint's host only.
+    /// The token; sent to the endpoint's host only.
     pub token: Option<String>,
-    /// The root of the cache: `hub` of Hugging Face's tools, `hub` of ModelScope's.
+    /// The root of the cache: the folder `hub` of the hub's own tools.
     pub cache: PathBuf,
 }
 
@@ -77,23 +77,26 @@ impl fmt::Debug for Site {
     }
 }
 
-/// How files are found and fetched.
+/// The settings of both hubs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The hub that is asked.
+    /// The hub to download from.
     pub site: Site,
-    /// The other one, of which only the cache is looked at.
+    /// The other hub, of which only the cache is used.
     pub other: Site,
-    /// What forbids to ask, where something does.
+    /// The flag or variable that disables downloads, if any.
     pub offline: Option<&'static str>,
-    /// How hubs, and servers they lead to, are reached.
+    /// The proxy for hubs and for the servers that they redirect to.
     pub proxy: ProxyChoice,
     /// Pause before the first retry; doubled for each further one.
     pub pause: Duration,
 }
 
 impl Settings {
-    /// Reads the environment through `variable`; no proxy. The error is one line that names the variable.
+    /// Settings from the environment, which is read through `variable`, without a proxy.
+    ///
+    /// # Errors
+    /// One line with the name of the invalid variable.
     pub fn new(source: DataSource, variable: &dyn Fn(&str) -> Option<String>) -> Result<Settings, String> {
         let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let first = |names: &[&str]| names.iter().find_map(|name| set(name));
@@ -115,13 +118,13 @@ impl Settings {
             hub: Hub::ModelScope,
             endpoint: endpoint(Hub::ModelScope, &names, "https://www.modelscope.cn", &set)?,
             token: first(&["MODELSCOPE_API_TOKEN"]),
-            // ModelScope's tools do not know XDG_CACHE_HOME.
+            // ModelScope's tools ignore XDG_CACHE_HOME.
             cache: first(&["MODELSCOPE_CACHE"]).map_or_else(|| home.join(".cache/modelscope/hub"), at_home),
         };
-        let forbids = |name: &&str| set(name).is_some_and(|value| is_true(&value));
+        let disables = |name: &&str| set(name).is_some_and(|value| is_true(&value));
         let offline = match source {
             DataSource::Local => Some("--data-source local"),
-            _ => ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find(forbids),
+            _ => ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find(disables),
         };
         let (site, other) = match source {
             DataSource::Huggingface => (huggingface, modelscope),
@@ -131,13 +134,13 @@ impl Settings {
         Ok(Settings { site, other, offline, proxy, pause: Duration::from_secs(1) })
     }
 
-    /// Both hubs, the one that is asked first.
+    /// Both hubs, the one to download from first.
     pub fn sites(&self) -> [&Site; 2] {
         [&self.site, &self.other]
     }
 }
 
-/// What Hugging Face's tools take for yes.
+/// Whether Hugging Face's tools interpret the value as true.
 fn is_true(value: &str) -> bool {
     ["1", "on", "yes", "true"].contains(&value.trim().to_ascii_lowercase().as_str())
 }
@@ -152,7 +155,7 @@ fn endpoint(
     let (name, text) = given.unwrap_or((hub.endpoint_variable(), default.to_string()));
     let text = text.trim().trim_end_matches('/');
     let whole = if text.contains("://") { text.to_string() } else { format!("https://{text}") };
-    Url::read(&whole).map_err(|what| format!("{name}='{text}' {what}; write for example {name}={default}"))
+    Url::parse(&whole).map_err(|what| format!("{name}='{text}' {what}; write for example {name}={default}"))
 }
 
 #[cfg(test)]
@@ -160,12 +163,13 @@ mod tests {
     use super::*;
 
     fn settings(source: DataSource, variables: &[(&str, &str)]) -> Result<Settings, String> {
-        let look = |name: &str| variables.iter().find(|(given, _)| *given == name).map(|(_, value)| value.to_string());
-        Settings::new(source, &look)
+        let lookup =
+            |name: &str| variables.iter().find(|(given, _)| *given == name).map(|(_, value)| value.to_string());
+        Settings::new(source, &lookup)
     }
 
     #[test]
-    fn caches_are_where_the_hubs_tools_have_them() {
+    fn cache_folders_match_the_hubs_tools() {
         let cache = |variables: &[(&str, &str)]| {
             let settings = settings(DataSource::Modelscope, variables).unwrap();
             settings.sites().map(|site| site.cache.display().to_string())
@@ -177,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_read_with_and_without_scheme() {
+    fn endpoints_are_parsed_with_and_without_scheme() {
         let endpoint = |value: &str| {
             settings(DataSource::Huggingface, &[("HF_ENDPOINT", value)]).map(|all| all.site.endpoint.to_string())
         };
@@ -191,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_forbids_to_ask_is_named() {
+    fn offline_has_the_name_of_its_cause() {
         let offline = |source, value| settings(source, &[("HF_HUB_OFFLINE", value)]).unwrap().offline;
         assert_eq!(offline(DataSource::Modelscope, "1"), Some("HF_HUB_OFFLINE"));
         assert_eq!(offline(DataSource::Huggingface, "TRUE"), Some("HF_HUB_OFFLINE"));

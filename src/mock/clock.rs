@@ -1,16 +1,16 @@
-//! The mock's clock. One function, so that it stands on the same time scale as the client's.
+//! The mock's clock, on the same time scale as the client's clock.
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::time::{S, Tick};
 
-/// This instant. Reads `CLOCK_MONOTONIC` through the vDSO, without a system call.
+/// The current time. Reads `CLOCK_MONOTONIC` through the vDSO, without a system call.
 pub(super) fn now() -> Tick {
     let time = clock_gettime(ClockId::Monotonic);
     Tick(time.tv_sec as u64 * S + time.tv_nsec as u64)
 }
 
-/// Seconds since 1970, for the `created` field of answers.
+/// Seconds since 1970, for the `created` field of responses.
 pub(super) fn unix_seconds() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

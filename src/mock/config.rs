@@ -1,50 +1,52 @@
-//! What the mock does, and how that is written in a URL.
+//! The configuration of the mock and its representation as a URL query.
 
-use super::draw::{Count, Delay, Law};
+use super::distribution::{Count, Delay, Distribution};
 use super::fault::Fault;
 use crate::time::{MS, scan_duration_ns};
 
-/// Everything that can be chosen. Same configuration, same requests in the same order: same answers.
+/// The configuration of a mock. Responses are deterministic: the same configuration and the same requests in the same
+/// order give the same responses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// From the last byte of the request (or from the slot, where requests wait for one) to the first token.
+    /// Time from the last byte of the request, or from admission if the request waits for `max_running`, to the first
+    /// token.
     pub ttft: Delay,
-    /// Between tokens.
+    /// Time between tokens.
     pub itl: Delay,
-    /// Tokens of each answer; the request's `max_tokens` may cut them.
+    /// Tokens of each response, capped by the request's `max_tokens`.
     pub tokens: Count,
     pub seed: u64,
-    /// Name in `/v1/models` and in `/metrics`; any name is served.
+    /// Name in `/v1/models` and in `/metrics`. Requests for any model name are served.
     pub model: String,
     pub role: RoleStyle,
     pub usage: UsageStyle,
     pub head: HeadStyle,
     pub finish: FinishStyle,
-    /// Events of one write; a write takes `coalesce` inter-token latencies.
+    /// Events per write; writes are `coalesce` inter-token latencies apart.
     pub coalesce: u32,
-    /// All streams send at the common multiples of this period, nanoseconds; 0: each by its own clock.
+    /// If not 0, all streams send at the multiples of this period, nanoseconds.
     pub burst_ns: u64,
-    /// Pad output events to this many bytes on the wire; 0: as they are (about 190).
+    /// Pads output events to this many bytes on the wire; 0: no padding (about 190 bytes).
     pub pad: usize,
-    /// Send `[DONE]`.
+    /// Sends `[DONE]` at the end of a stream.
     pub done: bool,
     pub close: CloseStyle,
     pub framing: Framing,
     pub text: TextStyle,
-    /// So many tokens of each answer come first, as `reasoning_content`.
+    /// The number of tokens at the start of each response that are sent as `reasoning_content`.
     pub reasoning_tokens: u32,
-    /// The answer is a tool call whose arguments are streamed.
+    /// Responses are tool calls whose arguments are streamed.
     pub tool_calls: bool,
-    /// Requests served at once, the others wait; 0: no limit.
+    /// Requests served at the same time, the others queue; 0: no limit.
     pub max_running: u32,
     pub faults: Vec<Fault>,
-    /// The times of each request that a stream states beside its usage.
+    /// The format of the server-side times that a stream reports with its usage.
     pub timings: TimingsStyle,
-    /// `/metrics` and those times state latencies longer by this, nanoseconds (shorter when negative).
+    /// Added to the latencies reported in `/metrics` and in those times, nanoseconds; may be negative.
     pub lie_ns: i64,
-    /// Busy polling, for exact send instants.
+    /// Busy polling, for precise send times.
     pub spin: bool,
-    /// Requests whose truth is kept, per thread; later ones are only counted.
+    /// Maximum number of request records kept per thread; later requests are only counted.
     pub keep: usize,
 }
 
@@ -79,21 +81,21 @@ impl Default for Config {
     }
 }
 
-/// How the chat role is announced.
+/// When the chat role is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoleStyle {
-    /// Not at all.
+    /// Never.
     None,
-    /// In a chunk at once, before the prefill (transformers).
+    /// In a chunk of its own, immediately, before the prefill (transformers).
     Separate,
-    /// In a chunk of the same write as the first token (vLLM, llama.cpp).
+    /// In a chunk of its own in the same write as the first token (vLLM, llama.cpp).
     WithFirst,
 }
 
-/// When a stream states its usage.
+/// When a stream reports its usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UsageStyle {
-    /// In a chunk of its own, when `stream_options.include_usage` asks for it.
+    /// In a chunk of its own, if `stream_options.include_usage` is set.
     OnRequest,
     /// In a chunk of its own, always.
     Always,
@@ -102,7 +104,7 @@ pub enum UsageStyle {
     WithLast,
 }
 
-/// Whose form the times of a request have.
+/// The format of the server-side times of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimingsStyle {
     Off,
@@ -115,26 +117,26 @@ pub enum TimingsStyle {
 /// When the response head is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadStyle {
-    /// At once.
+    /// Immediately.
     Now,
-    /// In the write of the first byte of the body.
+    /// In the same write as the first byte of the body.
     WithFirst,
 }
 
-/// Where the finish reason stands in a stream.
+/// Which chunk of a stream has the finish reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishStyle {
-    /// In the chunk of the last token (vLLM).
+    /// The chunk of the last token (vLLM).
     WithLast,
-    /// In a chunk of its own without content (llama.cpp).
+    /// A separate chunk without content (llama.cpp).
     Own,
 }
 
-/// What becomes of a connection after a response.
+/// Whether the connection is closed after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseStyle {
     KeepAlive,
-    /// Closed after every stream though keep-alive was announced (llama.cpp).
+    /// Closed after every stream although keep-alive was announced (llama.cpp).
     SilentAfterStream,
     /// Closed after every response, with `Connection: close`.
     Announce,
@@ -143,20 +145,20 @@ pub enum CloseStyle {
 /// How bodies are delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// Streams and JSON answers chunked.
+    /// Streams and JSON responses are chunked.
     Chunked,
     /// Bodies end with the connection.
     UntilClose,
-    /// JSON answers by `Content-Length`, streams chunked.
+    /// JSON responses have a `Content-Length`, streams are chunked.
     ContentLength,
 }
 
-/// What the words are.
+/// The text of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextStyle {
     /// Short English words.
     Plain,
-    /// Also Chinese, emoji, and everything that JSON escapes.
+    /// English, Chinese, emoji, and characters that JSON escapes.
     Mixed,
 }
 
@@ -177,58 +179,63 @@ const fn key(name: &'static str, values: &'static str, default: &'static str, me
 pub const KEYS: &[Key] = &[
     key(
         "ttft",
-        "TIME or LAW",
+        "TIME or DIST",
         "50ms",
-        "from the request's last byte to the first token; a LAW is uniform(a,b), exp(mean), normal(mean,sd) or lognormal(median,sigma)",
+        "time from the last byte of the request to the first token; DIST is uniform(a,b), exp(mean), normal(mean,sd) or lognormal(median,sigma)",
     ),
-    key("itl", "TIME or LAW", "10ms", "between tokens"),
-    key("tokens", "COUNT or LAW", "100", "tokens of each answer; max_tokens may cut them"),
-    key("seed", "INT", "0", "seeds everything drawn"),
-    key("model", "NAME", "mock", "name in /v1/models and /metrics; any model asked for is served"),
+    key("itl", "TIME or DIST", "10ms", "time between tokens"),
+    key("tokens", "COUNT or DIST", "100", "tokens per response, capped by the request's max_tokens"),
+    key("seed", "INT", "0", "seed of all random numbers"),
+    key("model", "NAME", "mock", "name in /v1/models and /metrics; requests for any model are served"),
     key(
         "role",
         "none, separate, with_first",
         "with_first",
-        "the chat role chunk: none, at once before the prefill, or in the write of the first token",
+        "chat role chunk: none, immediately before the prefill, or in the same write as the first token",
     ),
-    key("usage", "on_request, always, never, with_last", "on_request", "when a stream states its token counts"),
-    key("head", "now, with_first", "now", "when the response head is sent"),
-    key("finish", "with_last, own", "with_last", "finish reason in the last token's chunk or in a chunk of its own"),
-    key("coalesce", "INT", "1", "events in one write"),
-    key("burst", "off, on, TIME", "off", "all streams send at common instants with this period (on: the constant itl)"),
+    key("usage", "on_request, always, never, with_last", "on_request", "when a stream reports its token counts"),
+    key(
+        "head",
+        "now, with_first",
+        "now",
+        "when to send the response head: now, or in the same write as the first event",
+    ),
+    key("finish", "with_last, own", "with_last", "finish reason in the last token's chunk or in a separate chunk"),
+    key("coalesce", "INT", "1", "events per write"),
+    key("burst", "off, on, TIME", "off", "all streams send at the same times with this period (on: the constant itl)"),
     key("pad", "BYTES", "0", "pad output events to this size on the wire"),
     key("done", "on, off", "on", "send [DONE]"),
     key(
         "close",
         "keep, silent, announce",
         "keep",
-        "connections: kept, closed after every stream without a word, or closed with Connection: close",
+        "connections: kept open, closed after every stream without notice, or closed with Connection: close",
     ),
     key(
         "framing",
         "length, chunked, close",
         "length",
-        "JSON answers by Content-Length and streams chunked, both chunked, or both until close",
+        "JSON responses with Content-Length and streams chunked, both chunked, or both ended by closing",
     ),
-    key("text", "plain, mixed", "plain", "English words, or also Chinese, emoji and escaped characters"),
-    key("reasoning", "COUNT", "0", "so many tokens come first as reasoning_content"),
-    key("tool_calls", "on, off", "off", "the answer is a tool call"),
-    key("max_running", "INT", "0", "requests served at once, the others wait; 0: no limit"),
+    key("text", "plain, mixed", "plain", "English words only, or also Chinese, emoji and escaped characters"),
+    key("reasoning", "COUNT", "0", "number of tokens sent first as reasoning_content"),
+    key("tool_calls", "on, off", "off", "respond with a tool call"),
+    key("max_running", "INT", "0", "requests served at the same time, the others queue; 0: no limit"),
     key(
         "fault",
         "KIND, KIND:PROBABILITY, KIND:1/K",
         "",
-        "trouble for all, some, or every K-th request; may be repeated",
+        "fault for all requests, a random share, or every K-th request; may be repeated",
     ),
-    key("timings", "off, vllm, llamacpp", "off", "the times of each request, stated in a stream beside its usage"),
-    key("lie", "TIME", "0", "/metrics and timings state latencies longer by this; may be negative"),
-    key("spin", "on, off", "off", "busy polling, for exact send instants"),
-    key("keep", "INT", "200000", "requests whose truth is kept"),
+    key("timings", "off, vllm, llamacpp", "off", "report server-side times of each request with the usage of a stream"),
+    key("lie", "TIME", "0", "added to the latencies in /metrics and timings; may be negative"),
+    key("spin", "on, off", "off", "busy polling, for precise send times"),
+    key("keep", "INT", "200000", "maximum number of request records kept per thread"),
 ];
 
 impl Config {
     /// Reads `ttft=50ms&itl=10ms&tokens=100&fault=reset:0.01`; a leading `?` and percent-encoding are accepted.
-    /// The error is one line that names the key.
+    /// The error is one line with the name of the key.
     pub fn from_query(query: &str) -> Result<Config, String> {
         let mut config = Config::default();
         let (mut itl_given, mut burst) = (false, None);
@@ -250,7 +257,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Sets one key but `burst`, which depends on others.
+    /// Sets one key. `burst` is handled by the caller because it depends on other keys.
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let named = |why: String| format!("{name}: {why}");
         match name {
@@ -310,7 +317,7 @@ fn burst_period_ns(value: &str, itl: Delay, itl_given: bool) -> Result<u64, Stri
     match value {
         "off" | "0" => Ok(0),
         "on" | "1" => match itl.0 {
-            Law::Constant(ns) if ns >= 1.0 => Ok(ns as u64),
+            Distribution::Constant(ns) if ns >= 1.0 => Ok(ns as u64),
             _ => Err("needs a constant itl above 0, or a period such as burst=40ms".to_string()),
         },
         _ if itl_given => Err("a period replaces itl; give one of the two, or burst=on".to_string()),
@@ -344,7 +351,7 @@ fn signed_ns(value: &str) -> Result<i64, String> {
     Ok(sign * scan_duration_ns(length, MS)?.min(i64::MAX as u64) as i64)
 }
 
-/// Undoes `%28` and its like.
+/// Decodes percent-encoding such as `%28`.
 fn percent_decode(text: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -368,12 +375,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_is_read() {
+    fn query_is_parsed() {
         let config =
             Config::from_query("?ttft=20ms&itl=exp(5ms)&tokens=uniform%281,9%29&fault=reset:0.5&fault=hang").unwrap();
         assert_eq!(config.ttft, Delay::constant(20 * MS));
-        assert_eq!(config.itl, Delay(Law::Exp { mean: 5e6 }));
-        assert_eq!(config.tokens, Count(Law::Uniform { low: 1.0, high: 9.0 }));
+        assert_eq!(config.itl, Delay(Distribution::Exp { mean: 5e6 }));
+        assert_eq!(config.tokens, Count(Distribution::Uniform { low: 1.0, high: 9.0 }));
         assert_eq!(config.faults.len(), 2);
         assert_eq!(config.faults[1].kind, FaultKind::Hang);
         assert_eq!(Config::from_query("").unwrap(), Config::default());
@@ -382,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn burst_takes_its_period_from_itl_or_names_it() {
+    fn burst_period_comes_from_itl_or_from_its_value() {
         assert_eq!(Config::from_query("burst=on&itl=30ms").unwrap().burst_ns, 30 * MS);
         assert_eq!(Config::from_query("burst=40ms").unwrap().burst_ns, 40 * MS);
         assert!(Config::from_query("burst=on&itl=exp(3ms)").is_err());
@@ -390,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_key_and_what_is_possible() {
+    fn errors_contain_the_key_and_the_valid_values() {
         let error = |query| Config::from_query(query).unwrap_err();
         assert!(error("tff=1ms").contains("'tff'") && error("tff=1ms").contains("max_running"));
         assert!(error("role=maybe").contains("with_first"));
@@ -400,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn every_documented_key_is_known_and_its_default_is_the_default() {
+    fn documented_defaults_equal_the_default_config() {
         for key in KEYS {
             if key.default.is_empty() {
                 continue;

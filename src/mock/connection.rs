@@ -1,4 +1,4 @@
-//! One connection: bytes read and not yet understood, bytes rendered and not yet accepted by the socket.
+//! One connection: input that is not parsed yet, and output that the socket has not accepted yet.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -11,28 +11,28 @@ use super::exchange::{Ending, Exchange};
 use super::http::{self, Head, Refusal};
 use crate::time::Tick;
 
-/// Buffers larger than this are given back after a request.
+/// Buffers larger than this are freed after a request, bytes.
 const KEPT_BYTES: usize = 16 << 10;
 
-/// State of a connection.
+/// The state of a connection.
 pub(super) struct Connection {
     fd: OwnedFd,
     pub(super) number: u64,
-    /// Tells timers and events of an earlier connection in the same place from this one's.
+    /// Distinguishes this connection's timers and events from those of earlier connections with the same index.
     pub(super) generation: u32,
     pub(super) exchange: Option<Box<Exchange>>,
-    /// What comes when the last bytes have left.
+    /// What to do with the connection after the last bytes of the response are sent.
     pub(super) ending: Option<Ending>,
     input: Vec<u8>,
     head: Option<Head>,
-    /// The first byte of the next request, and the last read.
+    /// When the first byte of the next request was read, and the time of the last read.
     first_read: Tick,
     last_read: Tick,
     unsent: Vec<u8>,
     unsent_from: usize,
 }
 
-/// What reading brought.
+/// The result of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read {
     Open,
@@ -40,16 +40,16 @@ pub(super) enum Read {
     Gone,
 }
 
-/// What became of bytes to be sent.
+/// The result of sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     All,
-    /// The socket is full; the rest goes out when it has room.
+    /// The socket is full; the rest is queued until it is writable.
     Blocked,
     Gone,
 }
 
-/// A request, complete.
+/// A complete request.
 pub(super) struct Request {
     pub(super) head: Head,
     pub(super) body: Vec<u8>,
@@ -74,12 +74,12 @@ impl Connection {
         }
     }
 
-    /// Whether a response is on its way.
+    /// Whether a response is in progress.
     pub(super) fn is_busy(&self) -> bool {
         self.exchange.is_some() || self.ending.is_some()
     }
 
-    /// Reads what there is. `scratch` is the loop's read buffer.
+    /// Reads until the socket is empty. `scratch` is the loop's read buffer.
     pub(super) fn read(&mut self, scratch: &mut [u8]) -> Read {
         loop {
             match recv(&self.fd, &mut *scratch, RecvFlags::empty()) {
@@ -90,7 +90,7 @@ impl Connection {
                         self.first_read = self.last_read;
                     }
                     self.input.extend_from_slice(&scratch[..bytes]);
-                    // Pipelined requests wait their turn, but not without limit.
+                    // Limits the memory of pipelined requests.
                     if self.input.len() > 2 * http::MAX_BODY_BYTES {
                         return Read::Gone;
                     }
@@ -102,7 +102,7 @@ impl Connection {
         }
     }
 
-    /// The next complete request, if one has been read.
+    /// The next complete request, if there is one.
     pub(super) fn next_request(&mut self) -> Option<Result<Request, Refusal>> {
         if self.head.is_none() && !self.input.is_empty() {
             match http::read_head(&self.input) {
@@ -129,7 +129,7 @@ impl Connection {
         Some(Ok(request))
     }
 
-    /// Sends, or queues behind what is queued.
+    /// Sends bytes, or queues them behind bytes that are already queued.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Sent {
         if self.has_unsent() {
             self.unsent.extend_from_slice(bytes);
@@ -145,7 +145,7 @@ impl Connection {
         }
     }
 
-    /// Sends what is queued.
+    /// Sends the queued bytes.
     pub(super) fn flush(&mut self) -> Sent {
         if !self.has_unsent() {
             return Sent::All;
@@ -171,13 +171,13 @@ impl Connection {
 
     /// Closes with RST instead of FIN.
     pub(super) fn reset(self) {
-        // Where this fails the connection is gone already.
+        // Fails only if the connection is already closed.
         let _ = sockopt::set_socket_linger(&self.fd, Some(Duration::ZERO));
     }
 }
 
-/// Writes until everything is gone or the socket is full. The last write of an edge-triggered socket must see EAGAIN,
-/// or no event would say that there is room again.
+/// Writes until all bytes are sent or the socket is full. With edge-triggered polling, a writable event follows only
+/// after a write has returned EAGAIN.
 fn push(fd: &OwnedFd, bytes: &[u8]) -> Result<usize, Errno> {
     let mut sent = 0;
     while sent < bytes.len() {

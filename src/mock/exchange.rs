@@ -1,40 +1,41 @@
-//! One response as a timed script: what bytes are due when. No I/O and no clock; the event loop carries it out.
+//! One response as a sequence of timed steps: which bytes are due when. No I/O and no clock; the event loop runs the
+//! steps.
 
-use super::asked::{Asked, Endpoint};
 use super::config::{CloseStyle, Config, FinishStyle, HeadStyle, RoleStyle, UsageStyle};
-use super::draw::Draw;
+use super::distribution::Rng;
 use super::fault::{FaultKind, choose};
 use super::http::{self, BodyFraming, Head, HeadOptions};
-use super::render::{Last, Shape, usage_json};
+use super::render::{LastChunk, Shape, usage_json};
+use super::request_body::{Endpoint, RequestParams};
 use super::truth::{End, Truth};
 use crate::time::Tick;
 
+mod faults;
 mod times;
-mod trouble;
 
-/// A response on its way.
+/// A response in progress.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) truth: Truth,
-    /// When the next step is due, nanoseconds.
+    /// Due time of the next step, nanoseconds.
     pub(super) due_ns: u64,
     /// `length`, `stop` or `tool_calls`.
     pub(super) finish: &'static str,
-    asked: Asked,
+    params: RequestParams,
     shape: Shape,
-    draw: Draw,
+    rng: Rng,
     stage: Stage,
     fault: Option<FaultKind>,
-    /// Output event before which the fault comes.
+    /// The index of the output event before which the fault is injected.
     fault_at: Option<u32>,
     framing: BodyFraming,
-    /// The connection lives on after a complete response.
+    /// The client allows the connection to be reused.
     keep: bool,
     http10: bool,
-    /// Output events in all, and those rendered.
+    /// Number of output events, and of those rendered so far.
     total: u32,
     sent: u32,
-    /// Head bytes that go out one by one, and how many are gone.
+    /// Head bytes that are sent one by one, and the number of those sent.
     slow_head: Vec<u8>,
     slow_sent: usize,
 }
@@ -45,15 +46,15 @@ enum Stage {
     Immediate,
     SlowHead,
     Head,
-    /// The head goes with the first event.
+    /// The head is sent with the first event.
     HeldHead,
     Events,
     Body,
-    /// Half of a JSON answer is out, and the fault's end is due.
+    /// Half of a JSON response is sent; the fault is due.
     BrokenBody,
 }
 
-/// What a step brought.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     /// Output events among the bytes.
@@ -63,17 +64,17 @@ pub(super) struct Step {
     pub(super) next: Next,
 }
 
-/// What comes after a step.
+/// What follows a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Another step at `due_ns`.
     Step,
-    /// Nothing: the client will have to give up.
+    /// Nothing is sent any more; the connection stays open.
     Silence,
     End(Ending),
 }
 
-/// What becomes of the connection at the end.
+/// What to do with the connection after the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     Keep,
@@ -81,8 +82,8 @@ pub(super) enum Ending {
     Reset,
 }
 
-/// What is known of a request when it has been read.
-pub(super) struct Arrived {
+/// Number and read times of a request.
+pub(super) struct Arrival {
     pub(super) ordinal: u64,
     pub(super) connection: u64,
     pub(super) first: Tick,
@@ -91,50 +92,50 @@ pub(super) struct Arrived {
 }
 
 impl Exchange {
-    /// Decides everything about the response to a request.
-    pub(super) fn new(config: &Config, asked: Asked, head: &Head, arrived: Arrived) -> Exchange {
-        let mut draw = Draw::new(config.seed, arrived.ordinal);
-        let fault = choose(&config.faults, arrived.ordinal, &mut draw);
-        let wanted = config.tokens.draw(&mut draw).max(asked.min_tokens);
-        let tokens = asked.max_tokens.map_or(wanted, |max| wanted.min(max));
-        let finish = match asked.max_tokens {
-            _ if config.tool_calls && asked.endpoint == Endpoint::Chat && tokens > config.reasoning_tokens => {
+    /// Plans the response to a request: fault, number of tokens, finish reason, framing.
+    pub(super) fn new(config: &Config, params: RequestParams, head: &Head, arrival: Arrival) -> Exchange {
+        let mut rng = Rng::new(config.seed, arrival.ordinal);
+        let fault = choose(&config.faults, arrival.ordinal, &mut rng);
+        let wanted = config.tokens.draw(&mut rng).max(params.min_tokens);
+        let tokens = params.max_tokens.map_or(wanted, |max| wanted.min(max));
+        let finish = match params.max_tokens {
+            _ if config.tool_calls && params.endpoint == Endpoint::Chat && tokens > config.reasoning_tokens => {
                 "tool_calls"
             }
             Some(max) if wanted >= max => "length",
             _ => "stop",
         };
-        let total = if fault == Some(FaultKind::Empty) || !asked.endpoint.is_text() {
+        let total = if fault == Some(FaultKind::Empty) || !params.endpoint.is_text() {
             0
         } else {
-            tokens.saturating_mul(text_choices(&asked))
+            tokens.saturating_mul(text_choices(&params))
         };
         let stage = match fault {
             Some(FaultKind::Status { .. } | FaultKind::Garbage | FaultKind::CloseBeforeResponse) => Stage::Immediate,
-            Some(FaultKind::SlowHead { .. }) if asked.stream => Stage::SlowHead,
-            _ if !asked.stream => Stage::Body,
+            Some(FaultKind::SlowHead { .. }) if params.stream => Stage::SlowHead,
+            _ if !params.stream => Stage::Body,
             _ if config.head == HeadStyle::WithFirst && config.role != RoleStyle::Separate => Stage::HeldHead,
             _ => Stage::Head,
         };
         let mut exchange = Exchange {
-            truth: Truth::arrived(&asked, head, &arrived, fault),
-            due_ns: arrived.last.0,
+            truth: Truth::new(&params, head, &arrival, fault),
+            due_ns: arrival.last.0,
             finish,
-            shape: Shape::new(config, &asked, arrived.ordinal, arrived.created_s, tokens),
-            draw,
+            shape: Shape::new(config, &params, arrival.ordinal, arrival.created_s, tokens),
+            rng,
             stage,
             fault,
             fault_at: fault.filter(|fault| fault.is_midway()).map(|_| total / 2),
-            framing: BodyFraming::of_stream(config.framing, head.http10),
+            framing: BodyFraming::for_stream(config.framing, head.http10),
             keep: head.keep_alive,
             http10: head.http10,
             total,
             sent: 0,
             slow_head: Vec::new(),
             slow_sent: 0,
-            asked,
+            params,
         };
-        exchange.truth.sends.reserve_exact(if exchange.asked.stream { total.min(1 << 16) as usize } else { 1 });
+        exchange.truth.sends.reserve_exact(if exchange.params.stream { total.min(1 << 16) as usize } else { 1 });
         exchange
     }
 
@@ -143,7 +144,7 @@ impl Exchange {
         self.stage != Stage::Immediate
     }
 
-    /// The prefill begins; the first step is due as `due_ns` then says.
+    /// Begins the prefill and sets `due_ns` to the due time of the first step.
     pub(super) fn start(&mut self, config: &Config, at: Tick) {
         self.truth.started = Some(at);
         self.due_ns = match self.stage {
@@ -153,7 +154,7 @@ impl Exchange {
         };
     }
 
-    /// Appends the bytes that are due at `due_ns` and moves on.
+    /// Appends the bytes that are due at `due_ns` to `out` and advances to the next step.
     pub(super) fn step(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
         match self.stage {
             Stage::Immediate => self.immediate(config, out),
@@ -178,14 +179,14 @@ impl Exchange {
     }
 
     fn first_token_ns(&mut self, config: &Config, start_ns: u64) -> u64 {
-        let ready = start_ns + config.ttft.draw_ns(&mut self.draw);
-        on_beat(config, ready)
+        let ready = start_ns + config.ttft.draw_ns(&mut self.rng);
+        align_to_burst(config, ready)
     }
 
-    /// A JSON answer comes when its last token would have.
+    /// A JSON response is due when its last token is due.
     fn whole_answer_ns(&mut self, config: &Config, start_ns: u64) -> u64 {
         let mut ready = self.first_token_ns(config, start_ns);
-        for _ in 1..self.total.div_ceil(text_choices(&self.asked)) {
+        for _ in 1..self.total.div_ceil(text_choices(&self.params)) {
             ready = self.next_token_ns(config, ready);
         }
         ready
@@ -193,12 +194,12 @@ impl Exchange {
 
     fn next_token_ns(&mut self, config: &Config, last_ns: u64) -> u64 {
         match config.burst_ns {
-            0 => last_ns + config.itl.draw_ns(&mut self.draw),
+            0 => last_ns + config.itl.draw_ns(&mut self.rng),
             period => last_ns + period,
         }
     }
 
-    /// One byte of the head; the last one begins the prefill.
+    /// Sends one byte of the head. The prefill begins with the last one.
     fn slow_head(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
         if self.slow_head.is_empty() {
             let mut head = Vec::new();
@@ -229,9 +230,10 @@ impl Exchange {
         http::write_head(out, 200, "text/event-stream; charset=utf-8", options);
     }
 
-    /// What goes with the head: the role, where it comes before the prefill, and the opening events of responses.
+    /// Events sent with the head: the role, if it comes before the prefill, and the opening events of
+    /// `/v1/responses` and `/v1/messages`.
     fn preface(&self, config: &Config, out: &mut Vec<u8>, head: HeadStyle) {
-        match self.asked.endpoint {
+        match self.params.endpoint {
             Endpoint::Responses => self.piece(out, |this, event| this.shape.response_preface(event)),
             Endpoint::Messages => self.piece(out, |this, event| this.shape.message_preface(event, config)),
             Endpoint::Chat if config.role == RoleStyle::Separate && head == HeadStyle::Now => self.roles(out),
@@ -240,32 +242,32 @@ impl Exchange {
     }
 
     fn roles(&self, out: &mut Vec<u8>) {
-        for choice in 0..self.asked.choices {
+        for choice in 0..self.params.choices {
             self.piece(out, |this, event| this.shape.role(event, choice));
         }
     }
 
-    /// The output events that are due, and the tail with the last of them.
+    /// Sends the output events that are due, and the tail with the last of them.
     fn events(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
         if self.fault_at == Some(self.sent) {
             self.fault_at = None;
             return self.midway(config, out);
         }
-        if self.sent == 0 && config.role == RoleStyle::WithFirst && self.asked.endpoint == Endpoint::Chat {
+        if self.sent == 0 && config.role == RoleStyle::WithFirst && self.params.endpoint == Endpoint::Chat {
             self.roles(out);
         }
         let mut until = self.total.min(self.sent + config.coalesce);
         if let Some(at) = self.fault_at.filter(|&at| at > self.sent) {
             until = until.min(at);
         }
-        let choices = text_choices(&self.asked);
+        let choices = text_choices(&self.params);
         let outputs = until - self.sent;
         let (step_before, step_after) = (self.sent / choices, until / choices);
         while self.sent < until {
             let (token, choice) = (self.sent / choices, self.sent % choices);
             self.sent += 1;
-            let last = self.last_of(config, self.sent + choices > self.total, self.sent == self.total);
-            self.piece(out, |this, event| this.shape.token(event, config, this.asked.endpoint, choice, token, &last));
+            let last = self.last_chunk(config, self.sent + choices > self.total, self.sent == self.total);
+            self.piece(out, |this, event| this.shape.token(event, config, this.params.endpoint, choice, token, &last));
         }
         self.truth.output_tokens = self.sent;
         if self.sent == self.total {
@@ -278,27 +280,28 @@ impl Exchange {
         Step { outputs, head: false, next: Next::Step }
     }
 
-    /// What a choice's last chunk carries: `ends_choice` its finish reason, `ends_all` the usage.
-    fn last_of(&self, config: &Config, ends_choice: bool, ends_all: bool) -> Last {
+    /// The finish reason and usage of a token's chunk. `ends_choice`: it is the last chunk of its choice; `ends_all`: it
+    /// is the last chunk of the response.
+    fn last_chunk(&self, config: &Config, ends_choice: bool, ends_all: bool) -> LastChunk {
         if config.finish == FinishStyle::Own || !ends_choice {
-            return Last::default();
+            return LastChunk::default();
         }
         let usage =
             (ends_all && config.usage == UsageStyle::WithLast).then(|| self.usage_and_times(config, self.total));
-        Last { finish: Some(self.finish), usage }
+        LastChunk { finish: Some(self.finish), usage }
     }
 
     /// Finish chunks, usage, `[DONE]` and the end of the framing.
     fn tail(&mut self, config: &Config, out: &mut Vec<u8>) {
         let with_last = config.usage == UsageStyle::WithLast;
         let own =
-            config.usage == UsageStyle::Always || (config.usage == UsageStyle::OnRequest && self.asked.include_usage);
+            config.usage == UsageStyle::Always || (config.usage == UsageStyle::OnRequest && self.params.include_usage);
         let usage = self.usage_and_times(config, self.sent);
-        let named = !matches!(self.asked.endpoint, Endpoint::Chat | Endpoint::Completions);
+        let named = !matches!(self.params.endpoint, Endpoint::Chat | Endpoint::Completions);
         self.truth.usage_sent = if named { config.usage != UsageStyle::Never } else { with_last || own };
         let in_last = (config.usage != UsageStyle::Never).then_some(usage.as_str());
-        match self.asked.endpoint {
-            // The usage is part of the last events; there is neither a chunk for it nor `[DONE]`.
+        match self.params.endpoint {
+            // The usage is part of the last events; there is no usage chunk and no `[DONE]`.
             Endpoint::Responses => {
                 self.piece(out, |this, event| this.shape.response_tail(event, config, this.sent, in_last));
             }
@@ -321,20 +324,22 @@ impl Exchange {
         http::write_end(out, self.framing);
     }
 
-    /// The value of `usage`, and what follows it in the same object.
+    /// The value of `usage`, and the members that follow it in the same object.
     fn usage_and_times(&self, config: &Config, tokens: u32) -> String {
-        let times = match self.asked.endpoint {
+        let times = match self.params.endpoint {
             Endpoint::Chat | Endpoint::Completions => self.stated_times(config),
             _ => String::new(),
         };
-        usage_json(config, &self.asked, tokens) + &times
+        usage_json(config, &self.params, tokens) + &times
     }
 
     fn finish_chunks(&self, out: &mut Vec<u8>, usage: Option<String>) {
-        for choice in 0..self.asked.choices {
-            let last =
-                Last { finish: Some(self.finish), usage: usage.clone().filter(|_| choice + 1 == self.asked.choices) };
-            self.piece(out, |this, event| this.shape.finish(event, this.asked.endpoint, choice, &last));
+        for choice in 0..self.params.choices {
+            let last = LastChunk {
+                finish: Some(self.finish),
+                usage: usage.clone().filter(|_| choice + 1 == self.params.choices),
+            };
+            self.piece(out, |this, event| this.shape.finish(event, this.params.endpoint, choice, &last));
         }
     }
 
@@ -344,13 +349,13 @@ impl Exchange {
         }
     }
 
-    /// Appends what `write` writes as one piece of the body.
+    /// Appends the output of `write` as one piece of the body.
     fn piece(&self, out: &mut Vec<u8>, write: impl FnOnce(&Exchange, &mut Vec<u8>)) {
         if self.framing != BodyFraming::Chunked {
             return write(self, out);
         }
-        // The size line is written before the event, whose length is not known yet: room is left for two digits,
-        // which is what most events need.
+        // The size line precedes the event, whose length is not known yet. Two digits are reserved, which is enough for
+        // most events.
         let start = out.len();
         out.extend_from_slice(b"\0\0\r\n");
         write(self, out);
@@ -361,20 +366,22 @@ impl Exchange {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// A JSON answer, whole or in half.
+    /// Sends a JSON response, or half of it if a fault cuts it off.
     fn body(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
-        let choices = text_choices(&self.asked);
-        let tokens = if self.asked.endpoint.is_text() { self.total / choices } else { 0 };
-        let usage = usage_json(config, &self.asked, self.total);
-        let mut body = self.shape.body(config, &self.asked, tokens, self.finish, &usage);
+        let choices = text_choices(&self.params);
+        let tokens = if self.params.endpoint.is_text() { self.total / choices } else { 0 };
+        let usage = usage_json(config, &self.params, self.total);
+        let mut body = self.shape.body(config, &self.params, tokens, self.finish, &usage);
         match self.fault {
             Some(FaultKind::CleanTruncate | FaultKind::MalformedEvent) => body.truncate(body.len() / 2),
-            Some(FaultKind::InStreamError) => body = http::error_json(500, "the engine died: the mock was told so"),
-            Some(FaultKind::Empty) if !self.asked.endpoint.is_text() => body = b"{}".to_vec(),
+            Some(FaultKind::InStreamError) => {
+                body = http::error_json(500, "the engine died: this is an injected fault")
+            }
+            Some(FaultKind::Empty) if !self.params.endpoint.is_text() => body = b"{}".to_vec(),
             Some(FaultKind::HugeEvent { bytes }) => body.resize(body.len() + bytes, b' '),
             _ => {}
         }
-        let framing = BodyFraming::of_body(config.framing, self.http10, body.len());
+        let framing = BodyFraming::for_body(config.framing, self.http10, body.len());
         let announce_close = !self.keep || config.close == CloseStyle::Announce;
         let options = HeadOptions { framing, announce_close, promise_keep_alive: false, retry_after_s: None };
         http::write_head(out, 200, "application/json", options);
@@ -394,9 +401,9 @@ impl Exchange {
         Step { outputs: 1, head: true, next: Next::End(self.ending(config)) }
     }
 
-    /// What becomes of the connection after a response that ended as HTTP wants it.
+    /// What to do with the connection after a response with correct framing.
     fn ending(&self, config: &Config) -> Ending {
-        let silent = config.close == CloseStyle::SilentAfterStream && self.asked.stream;
+        let silent = config.close == CloseStyle::SilentAfterStream && self.params.stream;
         let announced = !self.keep || config.close == CloseStyle::Announce;
         match silent || announced || self.framing == BodyFraming::UntilClose {
             true => Ending::Close,
@@ -406,21 +413,21 @@ impl Exchange {
 }
 
 impl Truth {
-    fn arrived(asked: &Asked, head: &Head, arrived: &Arrived, fault: Option<FaultKind>) -> Truth {
+    fn new(params: &RequestParams, head: &Head, arrival: &Arrival, fault: Option<FaultKind>) -> Truth {
         Truth {
-            ordinal: arrived.ordinal,
+            ordinal: arrival.ordinal,
             request_id: head.request_id.clone(),
-            endpoint: asked.endpoint,
-            streamed: asked.stream,
-            connection: arrived.connection,
-            received_first: arrived.first,
-            received_last: arrived.last,
+            endpoint: params.endpoint,
+            streamed: params.stream,
+            connection: arrival.connection,
+            received_first: arrival.first,
+            received_last: arrival.last,
             started: None,
             head_sent: None,
             sends: Vec::new(),
             last_byte: None,
             status: 0,
-            prompt_tokens: asked.prompt_tokens,
+            prompt_tokens: params.prompt_tokens,
             output_tokens: 0,
             usage_sent: false,
             fault: fault.map(FaultKind::name),
@@ -430,20 +437,20 @@ impl Truth {
     }
 }
 
-/// Token streams side by side in one response; `/v1/responses` has one.
-fn text_choices(asked: &Asked) -> u32 {
-    asked.choices.max(1)
+/// The number of token streams in one response, at least 1.
+fn text_choices(params: &RequestParams) -> u32 {
+    params.choices.max(1)
 }
 
-/// The next common instant at or after `ready_ns`, where all streams keep one beat.
-fn on_beat(config: &Config, ready_ns: u64) -> u64 {
+/// The next multiple of the burst period at or after `ready_ns`; `ready_ns` itself without bursts.
+fn align_to_burst(config: &Config, ready_ns: u64) -> u64 {
     match config.burst_ns {
         0 => ready_ns,
         period => ready_ns.next_multiple_of(period),
     }
 }
 
-/// A chunk size in eight hexadecimal digits.
+/// A chunk size as eight hexadecimal digits.
 fn format_size(mut length: usize) -> [u8; 8] {
     let mut digits = [b'0'; 8];
     for digit in digits.iter_mut().rev() {

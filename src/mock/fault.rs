@@ -1,16 +1,16 @@
-//! What can be made to go wrong, and when.
+//! The faults that the mock can inject.
 
-use super::draw::{Draw, scan_call};
+use super::distribution::{Rng, scan_call};
 use crate::time::{MS, S, scan_duration_ns};
 
-/// One kind of trouble. "Midway" is after half of the events of a stream, or half of the bytes of a JSON answer.
+/// A kind of fault. "Midway" means after half of the events of a stream, or half of the bytes of a JSON response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FaultKind {
-    /// An error status before anything else, with `Retry-After` seconds when given.
+    /// An error status instead of the response, with `Retry-After` in seconds if given.
     Status { code: u16, retry_after_s: Option<u32> },
     /// The connection is reset (RST) midway.
     Reset,
-    /// Nothing more is sent from midway on; the connection stays open.
+    /// Nothing is sent after midway; the connection stays open.
     Hang,
     /// The connection is closed midway, without the end of the framing.
     Truncate,
@@ -24,32 +24,32 @@ pub enum FaultKind {
     Empty,
     /// The connection is closed before any byte of the response.
     CloseBeforeResponse,
-    /// An event midway whose JSON is cut off; the stream goes on after it.
+    /// An event midway whose JSON is cut off; the stream then continues.
     MalformedEvent,
-    /// One more event midway whose content has this many bytes; the stream goes on after it.
+    /// An additional event midway whose content has this many bytes; the stream then continues.
     HugeEvent { bytes: usize },
-    /// The head comes byte by byte over this time.
+    /// The head is sent byte by byte over this time.
     SlowHead { ns: u64 },
 }
 
-/// The kinds as they are written, for `--help`.
+/// The syntax and meaning of each kind, for `--help`.
 pub const FAULTS: &[(&str, &str)] = &[
-    ("status(CODE) status(CODE,RETRY_AFTER_S)", "an error status instead of an answer"),
-    ("reset", "RST midway"),
-    ("hang", "silence from midway on"),
-    ("truncate", "the connection closes midway, framing broken"),
+    ("status(CODE) status(CODE,RETRY_AFTER_S)", "an error status instead of a response"),
+    ("reset", "the connection is reset (RST) midway"),
+    ("hang", "nothing is sent after midway; the connection stays open"),
+    ("truncate", "the connection closes midway, without the end of the framing"),
     ("clean_truncate", "the stream ends midway with correct framing, without finish reason and [DONE]"),
-    ("garbage", "bytes that are not HTTP"),
+    ("garbage", "bytes that are not HTTP instead of a response"),
     ("error", "an error event midway in a 200 stream"),
-    ("empty", "a 200 answer without output"),
+    ("empty", "a 200 response without output"),
     ("close", "the connection closes before any byte of the response"),
     ("malformed", "an event midway that is not JSON"),
     ("huge huge(BYTES)", "an event midway of 17 MiB, or of BYTES"),
-    ("slow_head slow_head(TIME)", "the head comes byte by byte over 1 s, or over TIME"),
+    ("slow_head slow_head(TIME)", "the head is sent byte by byte over 1 s, or over TIME"),
 ];
 
 impl FaultKind {
-    /// The word it is written with.
+    /// The name in the fault syntax.
     pub fn name(self) -> &'static str {
         match self {
             FaultKind::Status { .. } => "status",
@@ -99,21 +99,21 @@ impl FaultKind {
     }
 }
 
-/// The kinds in one line.
+/// All kinds in one line.
 fn known() -> String {
     FAULTS.iter().map(|(written, _)| *written).collect::<Vec<_>>().join(", ")
 }
 
-/// Which requests a fault meets.
+/// Which requests a fault affects.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum When {
-    /// Each with this probability.
+    /// Each request with this probability.
     Probability(f64),
     /// Every k-th request: the k-th, the 2k-th, and so on.
     Every(u64),
 }
 
-/// A kind of trouble and the requests it meets.
+/// A kind of fault and the requests it affects.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fault {
     pub kind: FaultKind,
@@ -121,7 +121,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Reads `KIND:0.01`, `KIND:1/100`, or `KIND` for every request.
+    /// Parses `KIND:0.01`, `KIND:1/100`, or `KIND` for every request.
     pub fn scan(text: &str) -> Result<Fault, String> {
         let Some((kind, when)) = text.rsplit_once(':') else {
             return Ok(Fault { kind: FaultKind::scan(text)?, when: When::Every(1) });
@@ -139,16 +139,16 @@ impl Fault {
     }
 }
 
-/// The first fault that meets request `ordinal` (from 0). Every fault draws once, so that adding one at the end of
-/// the list leaves the others where they were.
-pub(super) fn choose(faults: &[Fault], ordinal: u64, draw: &mut Draw) -> Option<FaultKind> {
+/// The first fault that affects request `ordinal` (from 0). Every probabilistic fault draws one random number, so that a
+/// fault added at the end of the list does not change the requests that the others affect.
+pub(super) fn choose(faults: &[Fault], ordinal: u64, rng: &mut Rng) -> Option<FaultKind> {
     let mut chosen = None;
     for fault in faults {
-        let meets = match fault.when {
-            When::Probability(p) => draw.unit() < p,
+        let affects = match fault.when {
+            When::Probability(p) => rng.unit() < p,
             When::Every(k) => (ordinal + 1).is_multiple_of(k),
         };
-        if meets && chosen.is_none() {
+        if affects && chosen.is_none() {
             chosen = Some(fault.kind);
         }
     }
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_are_read() {
+    fn faults_are_parsed() {
         let fault = |text| Fault::scan(text).unwrap();
         assert_eq!(fault("reset:0.01"), Fault { kind: FaultKind::Reset, when: When::Probability(0.01) });
         assert_eq!(fault("hang:1/3").when, When::Every(3));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn every_listed_kind_is_read_under_its_name() {
+    fn every_listed_kind_is_parsed_by_its_name() {
         for (written, _) in FAULTS {
             let name = written.split(['(', ' ']).next().unwrap();
             let text = if name == "status" { "status(500)" } else { name };
@@ -184,9 +184,9 @@ mod tests {
     }
 
     #[test]
-    fn every_kth_request_is_met() {
+    fn every_kth_request_is_affected() {
         let faults = [Fault { kind: FaultKind::Reset, when: When::Every(3) }];
-        let met: Vec<u64> = (0..9).filter(|&i| choose(&faults, i, &mut Draw::new(0, i)).is_some()).collect();
+        let met: Vec<u64> = (0..9).filter(|&i| choose(&faults, i, &mut Rng::new(0, i)).is_some()).collect();
         assert_eq!(met, [2, 5, 8]);
     }
 }

@@ -1,34 +1,34 @@
-//! HTTP/1.1 from the server's side: request heads in, response heads and framing out. No I/O.
+//! HTTP/1.1 on the server side: parses request heads, writes response heads and framing. No I/O.
 
 use std::io::Write;
 
-use super::asked::Endpoint;
 use super::config::Framing;
+use super::request_body::Endpoint;
 
 /// Largest request body.
 pub(super) const MAX_BODY_BYTES: usize = 64 << 20;
 /// Largest request head.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
-/// What a request head says.
+/// A parsed request head.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Head {
     pub(super) head_bytes: usize,
     pub(super) body_bytes: usize,
     pub(super) route: Route,
-    /// The client lets the connection live on.
+    /// The client allows the connection to be reused.
     pub(super) keep_alive: bool,
     /// HTTP/1.0: no chunked coding.
     pub(super) http10: bool,
     /// `Expect: 100-continue`.
     pub(super) expects_continue: bool,
-    /// `X-Request-Id`; empty when there was none.
+    /// `X-Request-Id`; empty if absent.
     pub(super) request_id: String,
     /// `X-DashScope-SSE: enable`.
     pub(super) sse: bool,
 }
 
-/// Where a request goes.
+/// The resource that a request addresses.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Route {
     Generate(Endpoint),
@@ -42,7 +42,7 @@ pub(super) enum Route {
     Unknown(String),
 }
 
-/// A request that cannot be read; the connection closes after the answer.
+/// A request that cannot be parsed. The connection is closed after the response.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Refusal {
     pub(super) status: u16,
@@ -53,7 +53,7 @@ fn refuse<T>(status: u16, message: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { status, message: message.into() })
 }
 
-/// Reads a request head; `None` while it is incomplete.
+/// Parses a request head; `None` while it is incomplete.
 pub(super) fn read_head(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; 96];
     let mut request = httparse::Request::new(&mut headers);
@@ -91,7 +91,7 @@ impl Head {
                 Err(_) => return refuse(400, "Content-Length is not a number"),
             };
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            return refuse(411, "send the request body with Content-Length; chunked requests are not read");
+            return refuse(411, "send the request body with Content-Length; chunked requests are not supported");
         } else if name.eq_ignore_ascii_case("connection") {
             for option in value.split(',').map(str::trim) {
                 if option.eq_ignore_ascii_case("close") {
@@ -113,7 +113,7 @@ impl Head {
 
 fn route(method: &str, target: &str) -> Route {
     let path = target.split('?').next().unwrap_or("");
-    let (wanted, route) = match path {
+    let (allowed, route) = match path {
         "/v1/chat/completions" => ("POST", Route::Generate(Endpoint::Chat)),
         "/v1/completions" => ("POST", Route::Generate(Endpoint::Completions)),
         "/v1/responses" => ("POST", Route::Generate(Endpoint::Responses)),
@@ -128,16 +128,16 @@ fn route(method: &str, target: &str) -> Route {
         "/truth/reset" => ("POST", Route::TruthReset),
         _ => return Route::Unknown(path.to_string()),
     };
-    if method == wanted { route } else { Route::WrongMethod }
+    if method == allowed { route } else { Route::WrongMethod }
 }
 
-/// What a response head has to say beside its status and type.
+/// Header fields of a response besides status and content type.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeadOptions {
     pub(super) framing: BodyFraming,
-    /// Say `Connection: close`.
+    /// Send `Connection: close`.
     pub(super) announce_close: bool,
-    /// Promise `Keep-Alive`, as llama.cpp does though it closes.
+    /// Send `Keep-Alive`, as llama.cpp does although it closes the connection.
     pub(super) promise_keep_alive: bool,
     pub(super) retry_after_s: Option<u32>,
 }
@@ -152,7 +152,7 @@ pub(super) enum BodyFraming {
 
 impl BodyFraming {
     /// The framing of a stream.
-    pub(super) fn of_stream(framing: Framing, http10: bool) -> BodyFraming {
+    pub(super) fn for_stream(framing: Framing, http10: bool) -> BodyFraming {
         match framing {
             Framing::UntilClose => BodyFraming::UntilClose,
             _ if http10 => BodyFraming::UntilClose,
@@ -160,8 +160,8 @@ impl BodyFraming {
         }
     }
 
-    /// The framing of a JSON answer.
-    pub(super) fn of_body(framing: Framing, http10: bool, bytes: usize) -> BodyFraming {
+    /// The framing of a JSON response.
+    pub(super) fn for_body(framing: Framing, http10: bool, bytes: usize) -> BodyFraming {
         match framing {
             Framing::ContentLength => BodyFraming::Length(bytes),
             Framing::Chunked if !http10 => BodyFraming::Chunked,
@@ -191,7 +191,7 @@ pub(super) fn write_head(out: &mut Vec<u8>, status: u16, content_type: &str, opt
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Appends body bytes, as one chunk where the body is chunked.
+/// Appends body bytes, as one chunk if the body is chunked.
 pub(super) fn write_piece(out: &mut Vec<u8>, framing: BodyFraming, bytes: &[u8]) {
     if framing == BodyFraming::Chunked {
         write!(out, "{:x}\r\n", bytes.len()).expect("writing to a Vec cannot fail");
@@ -202,14 +202,14 @@ pub(super) fn write_piece(out: &mut Vec<u8>, framing: BodyFraming, bytes: &[u8])
     }
 }
 
-/// Appends what ends a body.
+/// Appends the last chunk if the body is chunked.
 pub(super) fn write_end(out: &mut Vec<u8>, framing: BodyFraming) {
     if framing == BodyFraming::Chunked {
         out.extend_from_slice(b"0\r\n\r\n");
     }
 }
 
-/// A whole response with a body of known length.
+/// Renders a whole response with a body of known length.
 pub(super) fn whole(status: u16, content_type: &str, body: &[u8], announce_close: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len() + 160);
     let framing = BodyFraming::Length(body.len());
@@ -219,7 +219,7 @@ pub(super) fn whole(status: u16, content_type: &str, body: &[u8], announce_close
     out
 }
 
-/// An error's JSON in the shape that vLLM sends.
+/// An error as JSON, in vLLM's format.
 pub(super) fn error_json(status: u16, message: &str) -> Vec<u8> {
     let kind = match status {
         400 => "BadRequestError",
@@ -265,7 +265,7 @@ mod tests {
         b"POST /v1/chat/completions?x=1 HTTP/1.1\r\nHost: a\r\ncontent-LENGTH: 12\r\nX-Request-Id: r-1\r\n\r\n";
 
     #[test]
-    fn heads_are_read_once_complete() {
+    fn incomplete_heads_give_none() {
         for cut in 0..POST.len() {
             assert_eq!(read_head(&POST[..cut]), Ok(None), "{cut}");
         }
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_has_its_status() {
+    fn invalid_heads_give_the_matching_status() {
         let status = |text: &str| read_head(text.as_bytes()).unwrap_err().status;
         assert_eq!(status("nonsense nonsense\r\n\r\n"), 400);
         assert_eq!(status("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"), 411);
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_live_or_die_as_the_client_says() {
+    fn keep_alive_follows_version_and_connection_header() {
         let keep = |text: &str| read_head(text.as_bytes()).unwrap().unwrap().keep_alive;
         assert!(keep("GET /health HTTP/1.1\r\n\r\n"));
         assert!(!keep("GET /health HTTP/1.1\r\nConnection: close\r\n\r\n"));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn routes_know_their_method() {
+    fn routes_check_the_method() {
         assert_eq!(route("GET", "/v1/chat/completions"), Route::WrongMethod);
         assert_eq!(route("POST", "/rerank"), Route::Generate(Endpoint::Rerank));
         assert_eq!(route("GET", "/nope?x"), Route::Unknown("/nope".to_string()));

@@ -1,5 +1,5 @@
-//! The built-in inference server that knows the truth: a real HTTP server on TCP, whose every send instant is stamped
-//! just before the system call and kept beside what was asked and what went wrong on purpose.
+//! The built-in mock inference server: an HTTP server on TCP that records the ground truth of every request. The record
+//! has the request's parameters, the injected fault and a timestamp taken just before each send system call.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,33 +18,35 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 
-mod asked;
+mod accounting;
 mod clock;
 mod config;
 mod connection;
-mod draw;
+mod distribution;
 mod event_loop;
 mod exchange;
 mod fault;
 mod http;
+mod metrics;
 mod render;
+mod reply;
+mod request_body;
 pub mod run;
 mod shared;
-mod tally;
 mod truth;
 
-pub use asked::Endpoint;
 pub use config::{
     CloseStyle, Config, FinishStyle, Framing, HeadStyle, KEYS, Key, RoleStyle, TextStyle, TimingsStyle, UsageStyle,
 };
-pub use draw::{Count, Delay, Law};
+pub use distribution::{Count, Delay, Distribution};
 pub use fault::{FAULTS, Fault, FaultKind, When};
+pub use request_body::Endpoint;
 pub use truth::{End, Stats, Truth};
 
 use event_loop::EventLoop;
 use shared::{LoopShare, Shared};
 
-/// Connections that may wait to be accepted; the kernel cuts this to `net.core.somaxconn`.
+/// Length of the accept queue; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 16_384;
 
 /// A running server. Dropping it stops it.
@@ -55,57 +57,57 @@ pub struct Mock {
 }
 
 impl Mock {
-    /// Starts to serve on `bind` with one thread pinned to each of `cores`, or one that is not pinned when there are
-    /// none. Raises the limit of open files as far as it may.
+    /// Starts serving on `bind` with one thread pinned to each of `cores`, or one unpinned thread if `cores` is empty.
+    /// Raises the soft limit of open files to the hard limit.
     ///
     /// # Errors
-    /// The address is in use or not ours, a core does not exist, or the system refuses a thread or a descriptor.
+    /// The address cannot be bound, a core does not exist, or the system refuses a thread or a descriptor.
     pub fn start(config: &Config, cores: &[usize], bind: SocketAddr) -> io::Result<Mock> {
         raise_file_limit();
         let listener = TcpListener::bind(bind)?;
         listener.set_nonblocking(true)?;
-        // The standard library's queue of 128 is too short for ten thousand connections at once.
+        // The standard library uses a queue of 128, which is too short for ten thousand simultaneous connections.
         rustix::net::listen(&listener, BACKLOG)?;
         let addr = listener.local_addr()?;
         let loops = cores.len().max(1);
         let shared = Arc::new(Shared::new(config.clone(), loops, clock::unix_seconds())?);
         let mut mock = Mock { addr, shared, threads: Vec::new() };
         let mut listener = Some(listener);
-        for me in 0..loops {
-            let event_loop = EventLoop::new(Arc::clone(&mock.shared), me, listener.take())?;
-            mock.threads.push(spawn(event_loop, me, cores.get(me).copied())?);
+        for index in 0..loops {
+            let event_loop = EventLoop::new(Arc::clone(&mock.shared), index, listener.take())?;
+            mock.threads.push(spawn(event_loop, index, cores.get(index).copied())?);
         }
         Ok(mock)
     }
 
-    /// Where it listens.
+    /// The address the server listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The truth about all requests that have ended, in the order of arrival.
+    /// The records of all requests that have ended, in order of arrival.
     pub fn truth(&self) -> Vec<Truth> {
         self.shared.truths()
     }
 
-    /// Its account of itself.
+    /// The server's counters.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
     }
 
-    /// Forgets truth, lateness and peak, as `POST /truth/reset` does.
+    /// Clears the request records, the lateness histogram and the peak, as `POST /truth/reset` does.
     pub fn reset(&self) {
         self.shared.reset();
     }
 
-    /// Closes all connections and ends the threads; truth and stats stay. Requests on their way are recorded as
-    /// [`End::Stopped`].
+    /// Closes all connections and ends the threads; truth and stats remain available. Requests in flight are recorded
+    /// as [`End::Stopped`].
     ///
     /// # Errors
-    /// What an event loop failed with.
+    /// The error that an event loop failed with.
     pub fn stop(&mut self) -> io::Result<()> {
         self.shared.stopping.store(true, Relaxed);
-        self.shared.loops.iter().for_each(LoopShare::ring);
+        self.shared.loops.iter().for_each(LoopShare::wake);
         let mut result = Ok(());
         for thread in self.threads.drain(..) {
             match thread.join() {
@@ -120,23 +122,23 @@ impl Mock {
 
 impl Drop for Mock {
     fn drop(&mut self) {
-        // Nobody is left to hear of a failure.
+        // An error cannot be returned from `drop`.
         let _ = self.stop();
     }
 }
 
-/// Starts a loop's thread and waits until it is pinned.
-fn spawn(event_loop: EventLoop, me: usize, core: Option<usize>) -> io::Result<JoinHandle<io::Result<()>>> {
-    let (tell, told) = std::sync::mpsc::channel();
-    let thread = thread::Builder::new().name(format!("mock-{me}")).spawn(move || {
+/// Starts the thread of an event loop and waits until it is pinned.
+fn spawn(event_loop: EventLoop, index: usize, core: Option<usize>) -> io::Result<JoinHandle<io::Result<()>>> {
+    let (pinned_sender, pinned_receiver) = std::sync::mpsc::channel();
+    let thread = thread::Builder::new().name(format!("mock-{index}")).spawn(move || {
         let pinned = core.is_none_or(pin);
-        // The default slack of 50 us would make every timed wait that much late.
+        // The default timer slack delays every timed wait by up to 50 us.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-        // The starter waits for this; it cannot be gone.
-        let _ = tell.send(pinned);
+        // The receiver exists until it has received this value.
+        let _ = pinned_sender.send(pinned);
         if pinned { event_loop.run() } else { Ok(()) }
     })?;
-    match told.recv() {
+    match pinned_receiver.recv() {
         Ok(true) => Ok(thread),
         _ => {
             let core = core.map_or(String::new(), |core| format!(" to core {core}"));
@@ -145,14 +147,15 @@ fn spawn(event_loop: EventLoop, me: usize, core: Option<usize>) -> io::Result<Jo
     }
 }
 
-/// Pins this thread to a core; whether that worked.
+/// Pins this thread to a core. Returns whether it succeeded.
 fn pin(id: usize) -> bool {
-    // A set of cores has room for this many, and `core_affinity` aborts the process beyond.
+    // The size of a kernel CPU set; `core_affinity` aborts the process for larger ids.
     const CORES: usize = 1024;
     id < CORES && core_affinity::set_for_current(core_affinity::CoreId { id })
 }
 
-/// Raises the soft limit of open files to the hard one. Where that fails, the limit shows when it is reached.
+/// Raises the soft limit of open files to the hard limit. A failure is ignored: the lower limit then shows up as an
+/// accept error.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

@@ -1,13 +1,13 @@
-//! The bytes of events and of JSON answers.
+//! Renders events and JSON responses.
 
 use std::io::Write;
 
-use super::asked::{Asked, Endpoint};
 use super::config::{Config, TextStyle};
+use super::request_body::{Endpoint, RequestParams};
 
-mod named;
+mod named_events;
 
-/// Token texts as they stand inside a JSON string. The first token of an answer loses its leading space.
+/// Token texts, JSON-escaped. The first token of a response has no leading space.
 const PLAIN: &[&str] = &[
     " the", " quick", " stream", " of", " tokens", " arrives", " in", " order", " and", " every", " one", " is",
     " stamped", " before", " it", " leaves",
@@ -44,14 +44,14 @@ fn word(style: TextStyle, ordinal: u64, choice: u32, token: u32) -> &'static str
     if token == 0 { word.trim_start_matches(' ') } else { word }
 }
 
-/// What stays the same over the events of one answer.
+/// The values that are the same in all events of one response.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     pub(super) ordinal: u64,
-    /// `data: {"id":...,"choices":` in the endpoint's form; for responses the item's id.
+    /// The start of every chunk of chat and completions: `data: {"id":...,"choices":[`.
     prefix: Vec<u8>,
     id: String,
-    /// The model's name as a JSON string, with quotes.
+    /// The model name as a JSON string, with quotes.
     model: String,
     created_s: u64,
     tokens: u32,
@@ -59,12 +59,12 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// The shape of the answer to `asked`, with `tokens` tokens for each choice.
-    pub(super) fn new(config: &Config, asked: &Asked, ordinal: u64, created_s: u64, tokens: u32) -> Shape {
-        let name = if asked.model.is_empty() { &config.model } else { &asked.model };
+    /// The shape of the response to `params`, with `tokens` tokens per choice.
+    pub(super) fn new(config: &Config, params: &RequestParams, ordinal: u64, created_s: u64, tokens: u32) -> Shape {
+        let name = if params.model.is_empty() { &config.model } else { &params.model };
         let model = serde_json::Value::from(name.as_str()).to_string();
         let number = ordinal.wrapping_add(config.seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ config.seed;
-        let (kind, object) = match asked.endpoint {
+        let (kind, object) = match params.endpoint {
             Endpoint::Chat => ("chatcmpl", "chat.completion.chunk"),
             Endpoint::Completions => ("cmpl", "text_completion"),
             Endpoint::Responses => ("resp", "response"),
@@ -77,7 +77,7 @@ impl Shape {
         let prefix = format!(
             "data: {{\"id\":\"{id}\",\"object\":\"{object}\",\"created\":{created_s},\"model\":{model},\"choices\":["
         );
-        Shape { ordinal, prefix: prefix.into_bytes(), id, model, created_s, tokens, input_tokens: asked.prompt_tokens }
+        Shape { ordinal, prefix: prefix.into_bytes(), id, model, created_s, tokens, input_tokens: params.prompt_tokens }
     }
 
     /// The role chunk of a chat choice.
@@ -91,7 +91,7 @@ impl Shape {
         );
     }
 
-    /// The event of one token. `last` is its finish reason and usage, where it carries them.
+    /// The event of one token. `last` has its finish reason and usage, if it carries them.
     pub(super) fn token(
         &self,
         out: &mut Vec<u8>,
@@ -99,7 +99,7 @@ impl Shape {
         endpoint: Endpoint,
         choice: u32,
         token: u32,
-        last: &Last,
+        last: &LastChunk,
     ) {
         let start = out.len();
         if endpoint == Endpoint::Responses {
@@ -144,9 +144,9 @@ impl Shape {
         }
     }
 
-    /// Part `part` of the call of one tool: the arguments of all parts make one JSON object.
+    /// Part `part` of a tool call. The arguments of all parts together are one JSON object.
     fn tool_delta(&self, out: &mut Vec<u8>, config: &Config, part: u32, text: &str) {
-        // The arguments are JSON inside a JSON string: what is escaped in the text is escaped once more.
+        // The arguments are JSON inside a JSON string, so the escaped text is escaped again.
         let text = text.replace('\\', "\\\\").replace('"', "\\\"");
         let parts = self.tokens.saturating_sub(config.reasoning_tokens);
         out.extend_from_slice(b",\"delta\":{\"tool_calls\":[{\"index\":0,");
@@ -168,8 +168,8 @@ impl Shape {
         out.extend_from_slice(b"\"}}]}");
     }
 
-    /// A chunk of its own with the finish reason.
-    pub(super) fn finish(&self, out: &mut Vec<u8>, endpoint: Endpoint, choice: u32, last: &Last) {
+    /// A separate chunk with the finish reason.
+    pub(super) fn finish(&self, out: &mut Vec<u8>, endpoint: Endpoint, choice: u32, last: &LastChunk) {
         out.extend_from_slice(&self.prefix);
         let content = if endpoint == Endpoint::Completions { "\"text\":\"\"" } else { "\"delta\":{}" };
         put(
@@ -182,7 +182,7 @@ impl Shape {
         out.extend_from_slice(b"}\n\n");
     }
 
-    /// A chunk of its own with the usage.
+    /// A separate chunk with the usage.
     pub(super) fn usage(&self, out: &mut Vec<u8>, usage: &str) {
         out.extend_from_slice(&self.prefix);
         put(out, format_args!("],\"usage\":{usage}}}\n\n"));
@@ -253,7 +253,7 @@ impl Shape {
         out.extend_from_slice(b"}\n\n");
     }
 
-    /// The events of `/v1/responses` after the text. Usage is part of the last one.
+    /// The events of `/v1/responses` after the text. The last one has the usage.
     pub(super) fn response_tail(&self, out: &mut Vec<u8>, config: &Config, tokens: u32, usage: Option<&str>) {
         let text = self.answer_text(config, 0, config.reasoning_tokens.min(tokens), tokens);
         let number = tokens + 2;
@@ -293,11 +293,18 @@ impl Shape {
         (from..to).map(|token| word(config.text, self.ordinal, choice, token)).collect()
     }
 
-    /// The whole JSON answer to a request without streaming. `tokens` is 0 for an answer without output.
-    pub(super) fn body(&self, config: &Config, asked: &Asked, tokens: u32, finish: &str, usage: &str) -> Vec<u8> {
-        match asked.endpoint {
-            Endpoint::Embeddings => self.embeddings(asked, usage),
-            Endpoint::Rerank => self.ranking(asked, usage),
+    /// The JSON response to a request without streaming. `tokens` is 0 for a response without output.
+    pub(super) fn body(
+        &self,
+        config: &Config,
+        params: &RequestParams,
+        tokens: u32,
+        finish: &str,
+        usage: &str,
+    ) -> Vec<u8> {
+        match params.endpoint {
+            Endpoint::Embeddings => self.embeddings(params, usage),
+            Endpoint::Rerank => self.ranking(params, usage),
             Endpoint::Messages => self.message_body(config, tokens, finish, usage),
             Endpoint::DashScope => self.dashscope_body(config, tokens, finish, usage),
             Endpoint::Responses => {
@@ -306,10 +313,10 @@ impl Shape {
                 self.response_object("completed", usage, &output).into_bytes()
             }
             Endpoint::Chat | Endpoint::Completions => {
-                let choices: Vec<String> = (0..asked.choices)
-                    .map(|choice| self.choice(config, asked.endpoint, choice, tokens, finish))
+                let choices: Vec<String> = (0..params.choices)
+                    .map(|choice| self.choice(config, params.endpoint, choice, tokens, finish))
                     .collect();
-                let object = if asked.endpoint == Endpoint::Chat { "chat.completion" } else { "text_completion" };
+                let object = if params.endpoint == Endpoint::Chat { "chat.completion" } else { "text_completion" };
                 format!(
                     "{{\"id\":\"{}\",\"object\":\"{object}\",\"created\":{},\"model\":{},\"choices\":[{}],\"usage\":{usage}}}",
                     self.id, self.created_s, self.model, choices.join(",")
@@ -346,7 +353,7 @@ impl Shape {
         )
     }
 
-    fn embeddings(&self, asked: &Asked, usage: &str) -> Vec<u8> {
+    fn embeddings(&self, params: &RequestParams, usage: &str) -> Vec<u8> {
         let mut out = Vec::new();
         put(
             &mut out,
@@ -355,10 +362,10 @@ impl Shape {
                 self.id, self.created_s, self.model
             ),
         );
-        for index in 0..asked.choices {
+        for index in 0..params.choices {
             let comma = if index > 0 { "," } else { "" };
             put(&mut out, format_args!("{comma}{{\"index\":{index},\"object\":\"embedding\",\"embedding\":["));
-            for place in 0..asked.dimensions {
+            for place in 0..params.dimensions {
                 let comma = if place > 0 { "," } else { "" };
                 put(
                     &mut out,
@@ -374,8 +381,8 @@ impl Shape {
         out
     }
 
-    fn ranking(&self, asked: &Asked, usage: &str) -> Vec<u8> {
-        let results: Vec<String> = (0..asked.choices)
+    fn ranking(&self, params: &RequestParams, usage: &str) -> Vec<u8> {
+        let results: Vec<String> = (0..params.choices)
             .map(|place| {
                 let score = 1.0 / f64::from(place + 1);
                 format!("{{\"index\":{place},\"relevance_score\":{score:.6}}}")
@@ -391,18 +398,18 @@ impl Shape {
     }
 }
 
-/// What the chunk of the last token carries beside it.
+/// The finish reason and usage that the chunk of the last token carries.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Last {
+pub(super) struct LastChunk {
     pub(super) finish: Option<&'static str>,
     pub(super) usage: Option<String>,
 }
 
-/// Token counts as JSON, in the names of the endpoint.
-pub(super) fn usage_json(config: &Config, asked: &Asked, output_tokens: u32) -> String {
-    let (input, total) = (asked.prompt_tokens, asked.prompt_tokens.saturating_add(output_tokens));
-    let thought = config.reasoning_tokens.saturating_mul(asked.choices).min(output_tokens);
-    match asked.endpoint {
+/// Token counts as JSON, in the format of the endpoint.
+pub(super) fn usage_json(config: &Config, params: &RequestParams, output_tokens: u32) -> String {
+    let (input, total) = (params.prompt_tokens, params.prompt_tokens.saturating_add(output_tokens));
+    let thought = config.reasoning_tokens.saturating_mul(params.choices).min(output_tokens);
+    match params.endpoint {
         Endpoint::Responses => format!(
             "{{\"input_tokens\":{input},\"input_tokens_details\":{{\"cached_tokens\":0}},\"output_tokens\":{output_tokens},\"output_tokens_details\":{{\"reasoning_tokens\":{thought}}},\"total_tokens\":{total}}}"
         ),
@@ -424,11 +431,12 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("writing to a Vec cannot fail");
 }
 
-/// Pads the event that began at `start` and is about to be closed, so that it and its chunk framing take `wire`
-/// bytes. The field's name is the one that OpenAI uses for the same purpose.
+/// Pads the event that begins at `start`, before its closing brace, so that it and its chunk framing have `wire` bytes.
+/// OpenAI uses a field of the same name for padding.
 fn pad(out: &mut Vec<u8>, start: usize, wire: usize) {
     const FIELD: &[u8] = b",\"obfuscation\":\"";
-    // Digits of the chunk size and two line ends; the size of the chunk is the wire's less just that.
+    // The digits of the chunk size and two line ends. The number of digits depends on the size, which is `wire` less
+    // the framing.
     let framing =
         (1..8).map(|digits| digits + 4).find(|&framing| wire < framing || wire - framing < 1 << (4 * (framing - 4)));
     let framing = framing.unwrap_or(12);
@@ -441,7 +449,7 @@ fn pad(out: &mut Vec<u8>, start: usize, wire: usize) {
     out.push(b'"');
 }
 
-/// A small integer as text, without going through the formatting machinery: this runs for every event.
+/// The digits of an integer. Faster than `format!`; used for every event.
 struct Digits([u8; 10], usize);
 
 impl Digits {

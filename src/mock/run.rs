@@ -1,4 +1,4 @@
-//! The mock as a program of its own: serve until told to stop.
+//! The mock as a stand-alone program.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Config, Mock, Stats};
 
-/// Starts a mock, tells `ready` its address, serves until `stop` is not 0, and gives its account of itself.
+/// Starts a mock, calls `ready` with its address, serves until `stop` is not 0, and returns its counters.
 ///
 /// # Errors
 /// Those of [`Mock::start`] and [`Mock::stop`].
@@ -27,7 +27,7 @@ pub fn serve_until(
     Ok(mock.stats())
 }
 
-/// The keys of `mock:?key=value&...` and the kinds of faults as lines of text, for `--help` and documents.
+/// The keys of `mock:?key=value&...` and the kinds of faults as lines of text, for `--help` and documentation.
 pub fn keys_help() -> String {
     let mut text = String::new();
     for key in super::KEYS {

@@ -1,4 +1,4 @@
-//! What the event loops and the handle share. Touched at requests' beginnings and ends, not per event.
+//! State shared by the event loops and the handle. It is accessed when requests begin and end, not per event.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -8,10 +8,10 @@ use hdrhistogram::Histogram;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::config::Config;
-use super::tally::{self, Tally};
+use super::metrics::{self, LoopMetrics};
 use super::truth::{Stats, Truth};
 
-/// State of a running mock.
+/// The shared state of a running mock.
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) loops: Vec<LoopShare>,
@@ -24,25 +24,26 @@ pub(super) struct Shared {
     peak_in_flight: AtomicU64,
 }
 
-/// One event loop's part of it.
+/// The shared state of one event loop.
 pub(super) struct LoopShare {
-    pub(super) tally: Tally,
-    pub(super) kept: Mutex<Kept>,
+    pub(super) metrics: LoopMetrics,
+    pub(super) truth_store: Mutex<TruthStore>,
     pub(super) lateness_ns: Mutex<Histogram<u64>>,
-    /// Connections accepted elsewhere that this loop shall serve.
+    /// Connections that the accepting loop has assigned to this loop.
     pub(super) inbox: Mutex<Vec<OwnedFd>>,
-    /// Eventfd that ends this loop's wait.
-    pub(super) bell: OwnedFd,
+    /// Eventfd that wakes this loop.
+    pub(super) wake_fd: OwnedFd,
 }
 
-/// Truth that is kept.
+/// The stored request records of one loop.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct TruthStore {
     pub(super) truths: Vec<Truth>,
+    /// Requests that were not stored because the limit was reached.
     pub(super) dropped: u64,
 }
 
-/// A lock that does not care whether another thread panicked while holding it: what is inside stays readable.
+/// Locks a mutex and ignores poisoning: the data stays readable after another thread has panicked.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -52,18 +53,18 @@ impl LoopShare {
         let lateness_ns =
             Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("1 to 60 s with two digits are valid bounds");
         Ok(LoopShare {
-            tally: Tally::default(),
-            kept: Mutex::default(),
+            metrics: LoopMetrics::default(),
+            truth_store: Mutex::default(),
             lateness_ns: Mutex::new(lateness_ns),
             inbox: Mutex::default(),
-            bell: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+            wake_fd: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
         })
     }
 
-    /// Ends the loop's wait.
-    pub(super) fn ring(&self) {
-        // The only failure is a counter that is full, and then the bell rings already.
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    /// Wakes the loop.
+    pub(super) fn wake(&self) {
+        // The write fails only if the counter is full, and then the loop is already being woken.
+        let _ = rustix::io::write(&self.wake_fd, &1u64.to_ne_bytes());
     }
 }
 
@@ -87,7 +88,7 @@ impl Shared {
         self.next_connection.fetch_add(1, Relaxed)
     }
 
-    /// A request has been read: its ordinal, and one more in flight.
+    /// Counts a request that has been read and returns its ordinal.
     pub(super) fn request_begins(&self) -> u64 {
         let in_flight = self.in_flight.fetch_add(1, SeqCst) + 1;
         self.peak_in_flight.fetch_max(in_flight, SeqCst);
@@ -98,42 +99,42 @@ impl Shared {
         self.in_flight.fetch_sub(1, SeqCst);
     }
 
-    /// All truth that is kept, in the order of arrival.
+    /// All stored request records, in order of arrival.
     pub(super) fn truths(&self) -> Vec<Truth> {
         let mut all: Vec<Truth> = Vec::new();
         for share in &self.loops {
-            all.extend_from_slice(&lock(&share.kept).truths);
+            all.extend_from_slice(&lock(&share.truth_store).truths);
         }
         all.sort_by_key(|truth| truth.ordinal);
         all
     }
 
-    /// Forgets truth, lateness and peak; counters go on.
+    /// Clears the request records, the lateness histogram and the peak. Counters are not reset.
     pub(super) fn reset(&self) {
         for share in &self.loops {
-            *lock(&share.kept) = Kept::default();
+            *lock(&share.truth_store) = TruthStore::default();
             lock(&share.lateness_ns).reset();
         }
         self.peak_in_flight.store(self.in_flight.load(SeqCst), SeqCst);
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let tallies: Vec<&Tally> = self.loops.iter().map(|share| &share.tally).collect();
+        let loops: Vec<&LoopMetrics> = self.loops.iter().map(|share| &share.metrics).collect();
         let mut lateness_ns = lock(&self.loops[0].lateness_ns).clone();
         for share in &self.loops[1..] {
             lateness_ns.add(&*lock(&share.lateness_ns)).expect("all loops have the same bounds");
         }
         let mut stats = Stats {
-            requests: tally::sum(&tallies, |t| &t.requests),
-            events: tally::sum(&tallies, |t| &t.events),
+            requests: metrics::sum(&loops, |t| &t.requests),
+            events: metrics::sum(&loops, |t| &t.events),
             in_flight: self.in_flight.load(SeqCst),
             peak_in_flight: self.peak_in_flight.load(SeqCst),
             connections: self.next_connection.load(Relaxed),
-            open_connections: tally::sum(&tallies, |t| &t.open_connections),
-            refused: tally::sum(&tallies, |t| &t.refused),
-            blocked_writes: tally::sum(&tallies, |t| &t.blocked_writes),
-            truth_dropped: self.loops.iter().map(|share| lock(&share.kept).dropped).sum(),
-            cpu_ns: tally::sum(&tallies, |t| &t.cpu_ns),
+            open_connections: metrics::sum(&loops, |t| &t.open_connections),
+            refused: metrics::sum(&loops, |t| &t.refused),
+            blocked_writes: metrics::sum(&loops, |t| &t.blocked_writes),
+            truth_dropped: self.loops.iter().map(|share| lock(&share.truth_store).dropped).sum(),
+            cpu_ns: metrics::sum(&loops, |t| &t.cpu_ns),
             ..Stats::default()
         };
         stats.set_lateness(&lateness_ns);
@@ -141,14 +142,14 @@ impl Shared {
     }
 
     /// The page `/metrics`.
-    pub(super) fn metrics(&self) -> Vec<u8> {
-        let tallies: Vec<&Tally> = self.loops.iter().map(|share| &share.tally).collect();
+    pub(super) fn metrics_page(&self) -> Vec<u8> {
+        let loops: Vec<&LoopMetrics> = self.loops.iter().map(|share| &share.metrics).collect();
         let (running, waiting) = (self.slots.running.load(SeqCst), self.slots.waiting.load(SeqCst));
-        tally::page(&tallies, &self.config.model, running, waiting)
+        metrics::page(&loops, &self.config.model, running, waiting)
     }
 }
 
-/// The places in the running batch, common to all loops.
+/// The slots for running requests (`max_running`), shared by all loops.
 pub(super) struct Slots {
     limit: u64,
     running: AtomicU64,
@@ -156,17 +157,17 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Takes a slot if one is free.
+    /// Takes a slot if one is free. Returns whether it did.
     pub(super) fn take(&self) -> bool {
         self.running.fetch_update(SeqCst, SeqCst, |running| (running < self.limit).then_some(running + 1)).is_ok()
     }
 
-    pub(super) fn give_back(&self) {
+    pub(super) fn release(&self) {
         self.running.fetch_sub(1, SeqCst);
     }
 
-    /// A request queues up. Its loop must try [`Slots::take`] again after this, or it could miss a slot that another
-    /// loop gave back in between.
+    /// Counts a request that waits for a slot. Its loop must try [`Slots::take`] again afterwards, because another loop
+    /// may have released a slot in between.
     pub(super) fn queue(&self) {
         self.waiting.fetch_add(1, SeqCst);
     }
@@ -175,7 +176,7 @@ impl Slots {
         self.waiting.fetch_sub(1, SeqCst);
     }
 
-    pub(super) fn anyone_waits(&self) -> bool {
+    pub(super) fn has_waiting(&self) -> bool {
         self.waiting.load(SeqCst) > 0
     }
 }

@@ -1,43 +1,45 @@
-//! What really happened: the instants and counts that a client's records are compared with.
+//! The ground truth: timestamps and counts of the server, which tests compare with a client's records.
 
 use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 
-use super::asked::Endpoint;
+use super::request_body::Endpoint;
 use crate::time::Tick;
 
-/// The truth about one request to a generating endpoint. Send instants are taken just before the system call.
+/// The record of one request to a generating endpoint. Send times are taken just before the system call.
 #[derive(Clone, Debug)]
 pub struct Truth {
-    /// Number of the request at this server, from 0, in the order of arrival.
+    /// Number of the request at this server, from 0, in order of arrival.
     pub ordinal: u64,
-    /// `X-Request-Id`; empty when there was none.
+    /// `X-Request-Id`; empty if absent.
     pub request_id: String,
     pub endpoint: Endpoint,
     pub streamed: bool,
     /// Number of the connection at this server, from 0.
     pub connection: u64,
-    /// The first and the last bytes of the request were read.
+    /// When the first and the last bytes of the request were read.
     pub received_first: Tick,
     pub received_last: Tick,
-    /// A slot was free and the prefill began; `None` when none became free or a fault came first.
+    /// When the request got a slot and the prefill began; `None` if no slot became free or a fault came first.
     pub started: Option<Tick>,
     pub head_sent: Option<Tick>,
-    /// Of every output event (one token each), in order; a JSON answer is one. Trouble events are not among them.
+    /// Send times of the output events (one token each), in order. A JSON response is one event; events of faults are
+    /// not included.
     pub sends: Vec<Tick>,
-    /// The last bytes of the response were sent, whole or broken off.
+    /// When the last bytes of the response were sent, complete or not.
     pub last_byte: Option<Tick>,
-    /// 0 when no HTTP response was sent.
+    /// 0 if no HTTP response was sent.
     pub status: u16,
     pub prompt_tokens: u32,
-    /// Tokens of all choices that were sent.
+    /// Tokens sent, over all choices.
     pub output_tokens: u32,
-    /// The response stated its token counts.
+    /// Whether the response reported its token counts.
     pub usage_sent: bool,
-    /// The fault applied, by name.
+    /// The name of the injected fault.
     pub fault: Option<&'static str>,
-    /// Writes of this response that the socket did not take at once; their instants are too early.
+    /// Writes of this response that the socket did not accept completely; the recorded send times of these are too
+    /// early.
     pub blocked_writes: u32,
     pub end: End,
 }
@@ -45,9 +47,9 @@ pub struct Truth {
 /// How a request ended at the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The response was sent to its end.
+    /// The response was sent completely.
     Complete,
-    /// Broken off or replaced by a fault.
+    /// A fault cut off or replaced the response.
     Fault,
     /// The client closed the connection first.
     ClientGone,
@@ -67,29 +69,29 @@ impl End {
     }
 }
 
-/// The mock's account of itself, since its start (peak and lateness: since the last reset).
+/// The counters of a mock since its start (peak and lateness: since the last reset).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
-    /// Requests to generating endpoints, valid ones.
+    /// Valid requests to generating endpoints.
     pub requests: u64,
     /// Output events sent.
     pub events: u64,
-    /// Requests received whose responses have not ended, and their highest number.
+    /// Requests received whose responses have not ended, and the peak of this number.
     pub in_flight: u64,
     pub peak_in_flight: u64,
-    /// Connections accepted, and those open.
+    /// Connections accepted, and connections open.
     pub connections: u64,
     pub open_connections: u64,
-    /// Requests and responses that were refused: not HTTP, bad JSON, unknown path.
+    /// Requests that were rejected: not HTTP, invalid JSON, unknown path.
     pub refused: u64,
-    /// Writes that the socket did not take at once.
+    /// Writes that the socket did not accept completely.
     pub blocked_writes: u64,
-    /// How late writes were, against their due instants, nanoseconds.
+    /// Delay of writes after their due times, nanoseconds.
     pub lateness_p50_ns: u64,
     pub lateness_p99_ns: u64,
     pub lateness_p999_ns: u64,
     pub lateness_max_ns: u64,
-    /// Requests whose truth was not kept because the limit was reached.
+    /// Requests whose record was not stored because the limit was reached.
     pub truth_dropped: u64,
     /// CPU time of the event loops, nanoseconds.
     pub cpu_ns: u64,
@@ -119,12 +121,12 @@ impl Stats {
     }
 }
 
-/// The page `/truth`: `{"clock":..., "stats":{...}, "requests":[{...}]}`, instants in nanoseconds of
-/// `CLOCK_MONOTONIC`, `null` where not reached.
+/// Renders the page `/truth`: `{"clock":..., "stats":{...}, "requests":[{...}]}`. Times are nanoseconds of
+/// `CLOCK_MONOTONIC`, or `null` if the event did not happen.
 pub(super) fn page(stats: &Stats, truths: &[Truth]) -> Vec<u8> {
     let mut out = format!("{{\"clock\":\"CLOCK_MONOTONIC ns\",\"stats\":{},\"requests\":[", stats.json());
-    for (place, truth) in truths.iter().enumerate() {
-        out.push_str(if place > 0 { ",\n" } else { "\n" });
+    for (index, truth) in truths.iter().enumerate() {
+        out.push_str(if index > 0 { ",\n" } else { "\n" });
         truth.write_json(&mut out);
     }
     out.push_str("\n]}\n");
@@ -156,8 +158,8 @@ impl Truth {
             self.end.name(),
         )
         .expect("writing to a String cannot fail");
-        for (place, send) in self.sends.iter().enumerate() {
-            let comma = if place > 0 { "," } else { "" };
+        for (index, send) in self.sends.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
             write!(out, "{comma}{}", send.0).expect("writing to a String cannot fail");
         }
         out.push_str("]}");

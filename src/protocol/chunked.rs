@@ -1,11 +1,11 @@
-//! Chunked transfer coding, decoded as it comes. The data are slices of the input; nothing is copied.
+//! Incremental decoder of the chunked transfer coding. The decoded data are slices of the input; nothing is copied.
 
-use super::WireError;
+use super::error::WireError;
 
-/// Extensions and trailers are skipped, but not for ever, bytes.
+/// Maximum total size of the extensions and trailers, which are skipped, bytes.
 const MAX_SKIPPED_BYTES: u32 = 64 * 1024;
 
-/// Where the decoder stands between two bytes.
+/// The state of the decoder between two bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     /// Before the first digit of a size.
@@ -13,7 +13,7 @@ enum State {
     SizeStart,
     /// After at least one digit.
     Size,
-    /// After the size: blanks or an extension, up to the end of the line.
+    /// After the size: whitespace or an extension, up to the end of the line.
     Extension,
     /// After the CR of the size line.
     SizeLf,
@@ -24,7 +24,7 @@ enum State {
     TrailerStart,
     Trailer,
     TrailerLf,
-    /// After the CR of the blank line that ends everything.
+    /// After the CR of the blank line that ends the body.
     EndLf,
     End,
 }
@@ -33,25 +33,28 @@ enum State {
 #[derive(Clone, Debug, Default)]
 pub struct Decoder {
     state: State,
-    /// The size being read, then the bytes of data still to come in this chunk.
+    /// The size being parsed, then the remaining data bytes of this chunk.
     remaining: u64,
     /// Bytes skipped in extensions and trailers.
     skipped: u32,
 }
 
-/// What a call of [`Decoder::decode`] found.
+/// The result of [`Decoder::decode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded<'a> {
     /// Body bytes; call again.
     Data(&'a [u8]),
-    /// The input is used up.
+    /// The input is consumed; more is needed.
     More,
-    /// The body is complete; what is left of the input belongs to something else.
+    /// The body is complete; the rest of the input does not belong to it.
     End,
 }
 
 impl Decoder {
-    /// Takes bytes from the front of `input` up to and including the next piece of data.
+    /// Consumes bytes from the front of `input` up to and including the next piece of data.
+    ///
+    /// # Errors
+    /// The chunked coding is invalid, or its extensions and trailers exceed 64 KiB.
     pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Result<Decoded<'a>, WireError> {
         loop {
             if self.state == State::Data {
@@ -72,8 +75,8 @@ impl Decoder {
         }
     }
 
-    /// The framing that nearly every chunk has, in one go: the end of the last chunk's data, or a plain size line.
-    /// `false`: not this; nothing was taken.
+    /// Fast path for the usual framing: the end of the last chunk's data, or a size line without extension. Returns
+    /// false and consumes nothing for other input.
     fn skip_plain_framing(&mut self, input: &mut &[u8]) -> bool {
         match self.state {
             State::DataCr if input.starts_with(b"\r\n") => {
@@ -108,7 +111,7 @@ impl Decoder {
         data
     }
 
-    /// One byte outside of the data.
+    /// Consumes one byte outside of the data.
     fn step(&mut self, byte: u8) -> Result<(), WireError> {
         self.state = match (self.state, byte) {
             (State::SizeStart, _) => {
@@ -178,7 +181,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Pushes the pieces one after the other; gives body, whether it ended, and the bytes behind its end.
+    /// Decodes the pieces one after the other. Returns the body, whether it ended, and the bytes after its end.
     fn decode(pieces: &[&[u8]]) -> Result<(Vec<u8>, bool, Vec<u8>), WireError> {
         let mut decoder = Decoder::default();
         let (mut body, mut ended, mut rest) = (Vec::new(), false, Vec::new());
@@ -200,13 +203,13 @@ mod tests {
     }
 
     #[test]
-    fn sizes_extensions_and_trailers() {
+    fn sizes_extensions_and_trailers_are_decoded() {
         let coded = b"5\r\nhello\r\n0000A;name=\"v a l\";x\r\n0123456789\r\n1 \t\r\n!\r\n0;last\r\nTrailer: yes\r\nB: c\r\n\r\nHTTP";
         assert_eq!(decode(&[coded]), Ok((b"hello0123456789!".to_vec(), true, b"HTTP".to_vec())));
     }
 
     #[test]
-    fn broken_coding_is_refused() {
+    fn invalid_coding_is_rejected() {
         let cases: [&[u8]; 9] = [
             b"\r\n",
             b"g\r\n",
@@ -227,13 +230,13 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_size_is_accepted_and_the_body_goes_on() {
+    fn largest_size_is_accepted() {
         assert_eq!(decode(&[b"ffffffffffffffff\r\nabc"]), Ok((b"abc".to_vec(), false, Vec::new())));
     }
 
     proptest! {
         #[test]
-        fn any_body_in_any_chunks_at_any_split_comes_back(
+        fn round_trip_with_any_chunks_and_any_split(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..8),
             upper in any::<bool>(),
             cut in any::<prop::sample::Index>(),
@@ -254,7 +257,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_reads_the_same_at_every_split(garbage in "[0-9a-f;\r\n x]{0,60}", cut in any::<prop::sample::Index>()) {
+        fn garbage_decodes_equally_at_every_split(garbage in "[0-9a-f;\r\n x]{0,60}", cut in any::<prop::sample::Index>()) {
             let (first, second) = garbage.as_bytes().split_at(cut.index(garbage.len() + 1).min(garbage.len()));
             prop_assert_eq!(decode(&[garbage.as_bytes()]), decode(&[first, second]));
         }

@@ -1,48 +1,48 @@
-//! The head of an HTTP/1.1 response: status, how the body is framed, and whether the connection lives on.
+//! The head of an HTTP/1.1 response: status, framing of the body, and whether the connection can be reused.
 
 use std::mem::MaybeUninit;
 
 use memchr::memchr_iter;
 
-use super::WireError;
+use super::error::WireError;
 
-/// Longest head accepted, bytes. Proxies limit theirs to 8-32 KiB; more than this is not a head.
+/// Longest head accepted, bytes. Proxies limit heads to 8-32 KiB.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Most header fields accepted.
 const MAX_FIELDS: usize = 128;
-/// Every head starts so. HTTP/1.0 is answered by old proxies.
+/// The start of every head. Old proxies respond with HTTP/1.0.
 const START: &[u8] = b"HTTP/1.";
-/// Longest piece of foreign bytes shown in an error.
+/// Maximum number of unexpected bytes shown in an error.
 const SHOWN_BYTES: usize = 48;
 
-/// What a head says that matters to a load generator.
+/// The fields of a head that matter to a load generator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
     pub status: u16,
     pub framing: Framing,
-    /// The server lets the connection live on after this response.
+    /// The connection can be reused after this response.
     pub keep_alive: bool,
     pub media: Media,
-    /// The reason phrase; kept only when the status is not 200.
+    /// The reason phrase; stored only if the status is not 200.
     pub reason: String,
-    /// `Location`; kept only when the status is not 200.
+    /// `Location`; stored only if the status is not 200.
     pub location: Option<String>,
-    /// `Content-Encoding`, when the body is compressed.
+    /// `Content-Encoding`, if the body is compressed.
     pub content_coding: Option<String>,
 }
 
-/// How the end of the body is found.
+/// How the end of the body is determined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
-    /// So many bytes.
+    /// By its length in bytes.
     Length(u64),
     Chunked,
-    /// The body ends when the connection does.
+    /// By the end of the connection.
     #[default]
     UntilClose,
 }
 
-/// The media type, as far as it decides how the body is read.
+/// The media type, as far as the parsing of the body depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Media {
     EventStream,
@@ -51,25 +51,29 @@ pub enum Media {
     Other,
 }
 
-/// Collects a head that may arrive in pieces. The bytes are copied only when it does.
+/// Parses a head that may arrive in pieces. Bytes are copied only if it does.
 #[derive(Debug, Default)]
 pub struct HeadReader {
     carry: Vec<u8>,
 }
 
 impl HeadReader {
-    /// Forgets a half-read head.
+    /// Discards a partial head.
     pub fn reset(&mut self) {
         self.carry.clear();
         self.carry.shrink_to(4096);
     }
 
-    /// Some bytes of a head have come, but not all.
+    /// Whether a part of a head has arrived.
     pub fn is_within(&self) -> bool {
         !self.carry.is_empty()
     }
 
-    /// Takes bytes from the front of `input` until the head is complete. `None`: all bytes were taken, more are needed.
+    /// Consumes bytes from the front of `input` until the head is complete. `None`: all bytes were consumed, more are
+    /// needed.
+    ///
+    /// # Errors
+    /// The bytes are not an HTTP/1.x response head, or it exceeds [`MAX_HEAD_BYTES`].
     pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<Head>, WireError> {
         if self.carry.is_empty() {
             check_start(input)?;
@@ -87,7 +91,7 @@ impl HeadReader {
         let room = MAX_HEAD_BYTES.saturating_sub(before);
         self.carry.extend_from_slice(&input[..input.len().min(room)]);
         check_start(&self.carry)?;
-        // A blank line begins at most two bytes before the new bytes: "\n\r" may have been the last of the old ones.
+        // The blank line begins at most two bytes before the new bytes: the old bytes may end in "\n\r".
         if let Some(end) = find_end(&self.carry, before.saturating_sub(2)) {
             *input = &input[end.saturating_sub(before)..];
             let head = parse(&self.carry[..end]);
@@ -102,7 +106,7 @@ impl HeadReader {
     }
 }
 
-/// Fails on the first byte that no HTTP/1.x response has there, so that a foreign protocol does not end in a timeout.
+/// Fails on the first byte that differs from an HTTP/1.x response, so that another protocol does not cause a timeout.
 fn check_start(bytes: &[u8]) -> Result<(), WireError> {
     let compared = bytes.len().min(START.len());
     if bytes[..compared] == START[..compared] {
@@ -117,7 +121,7 @@ fn check_start(bytes: &[u8]) -> Result<(), WireError> {
     Err(WireError::NotHttp { start, hint })
 }
 
-/// The offset just after the blank line that ends the head, looking at line ends from `from` on.
+/// The offset just after the blank line that ends the head, searching for line ends from offset `from`.
 fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
     for line_end in memchr_iter(b'\n', &bytes[from..]) {
         match &bytes[from + line_end + 1..] {
@@ -129,7 +133,7 @@ fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// Reads a complete head.
+/// Parses a complete head.
 fn parse(bytes: &[u8]) -> Result<Head, WireError> {
     if bytes.len() > MAX_HEAD_BYTES {
         return Err(WireError::HeadTooLong { limit: MAX_HEAD_BYTES });
@@ -142,7 +146,7 @@ fn parse(bytes: &[u8]) -> Result<Head, WireError> {
         .parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields)
         .map_err(|error| WireError::Head(error.to_string()))?;
     if status != httparse::Status::Complete(bytes.len()) {
-        return Err(WireError::Head("it ends early".to_string()));
+        return Err(WireError::Head("it is incomplete".to_string()));
     }
     let mut head = Head { status: parsed.code.unwrap_or(0), ..Head::default() };
     if head.status != 200 {
@@ -157,7 +161,7 @@ fn parse(bytes: &[u8]) -> Result<Head, WireError> {
     Ok(head)
 }
 
-/// What the fields said about the length of the body.
+/// The header fields that determine framing and connection reuse.
 #[derive(Default)]
 struct Lengths {
     content_length: Option<u64>,
@@ -174,7 +178,8 @@ impl Lengths {
             (_, false, Some(length)) => Framing::Length(length),
             (_, false, None) => Framing::UntilClose,
         };
-        // Both lengths at once is the classic sign of a confused proxy: the chunks are right, the connection is not.
+        // RFC 9112, section 6.3: with both Content-Length and chunked coding, or chunked coding in HTTP/1.0, the chunked
+        // coding applies and the connection is closed.
         let doubtful = self.chunked && (self.content_length.is_some() || !http_1_1);
         head.keep_alive = (http_1_1 || self.keeps) && !self.closes && !doubtful && head.framing != Framing::UntilClose;
     }
@@ -208,7 +213,7 @@ fn read_field(head: &mut Head, lengths: &mut Lengths, field: &httparse::Header<'
     Ok(())
 }
 
-/// A length may be said twice, but only in agreement.
+/// Several values of `Content-Length` must be equal.
 fn read_content_length(lengths: &mut Lengths, value: &[u8]) -> Result<(), WireError> {
     let wrong = |what: &str| WireError::Head(format!("{what} content-length '{}'", value.escape_ascii()));
     let mut any = false;
@@ -234,7 +239,7 @@ fn media(value: &[u8]) -> Media {
     }
 }
 
-/// `application/problem+json` and its like.
+/// Types such as `application/problem+json`.
 fn ends_with_json(kind: &[u8]) -> bool {
     kind.len() > 5 && kind[kind.len() - 5..].eq_ignore_ascii_case(b"+json")
 }
@@ -257,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_read_in_any_order_and_case() {
+    fn fields_are_parsed_in_any_order_and_case() {
         let head = complete(
             "HTTP/1.1 200 OK\r\nCONTENT-TYPE: Text/Event-Stream; charset=utf-8\r\ntransfer-encoding: Chunked\r\n\r\n",
         );
@@ -268,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_connection_lives_on_only_when_both_versions_agree() {
+    fn keep_alive_follows_version_fields_and_framing() {
         assert!(!complete("HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\n").keep_alive);
         assert!(complete("HTTP/1.0 200 OK\r\ncontent-length: 1\r\nconnection: keep-alive\r\n\r\n").keep_alive);
         assert!(!complete("HTTP/1.1 200 OK\r\n\r\n").keep_alive);
@@ -278,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictory_lengths_are_refused() {
+    fn contradictory_lengths_are_rejected() {
         assert!(whole("HTTP/1.1 200 OK\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\n").is_err());
         assert!(whole("HTTP/1.1 200 OK\r\ncontent-length: 4, 5\r\n\r\n").is_err());
         assert!(whole("HTTP/1.1 200 OK\r\ncontent-length: -4\r\n\r\n").is_err());
@@ -291,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_split_anywhere_reads_the_same() {
+    fn head_parses_equally_at_every_split() {
         let text =
             "HTTP/1.1 404 Not Found\r\nServer: x\r\nContent-Length: 3\r\nContent-Type: application/json\r\n\r\nabc";
         let expected = complete(text);
@@ -308,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_protocols_are_named_at_once() {
+    fn other_protocols_are_rejected_at_the_first_byte() {
         let error = whole("SSH-2.0-OpenSSH_9.6\r\n").unwrap_err().to_string();
         assert!(error.contains("SSH-2.0-OpenSSH_9.6"), "{error}");
         let error = HeadReader::default().read(&mut &b"\x15\x03\x01\x00\x02\x02"[..]).unwrap_err().to_string();
@@ -317,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_heads_are_refused_however_they_arrive() {
+    fn too_long_heads_are_rejected_whole_or_in_pieces() {
         let mut text = String::from("HTTP/1.1 200 OK\r\nx: ");
         text.push_str(&"y".repeat(MAX_HEAD_BYTES));
         assert_eq!(whole(&text), Err(WireError::HeadTooLong { limit: MAX_HEAD_BYTES }));

@@ -1,5 +1,5 @@
-//! JSON in two ways: a full, validating parse in buffers that are used again and again, and scanning helpers that find
-//! and check one string without looking at the rest.
+//! JSON parsing in two ways: a full, validating parser with reused buffers, and scanning functions that find and check
+//! one string without parsing the rest.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -9,11 +9,10 @@ use simd_json::prelude::{TypedScalarValue, ValueAsScalar, ValueIntoString, Writa
 pub use simd_json::tape::Value;
 use simd_json::{Buffers, INPUT_PADDING, Tape};
 
-/// Buffers above this size are given back after use, bytes.
+/// Buffers larger than this are freed after use, bytes.
 const KEPT_BYTES: usize = 1 << 20;
 
-/// Buffers of the full parse. One set per thread serves all streams: they stay in the cache, and an idle stream holds
-/// none.
+/// The buffers of the full parser. All streams of a thread share one set, which stays in the CPU cache.
 struct Scratch {
     input: Vec<u8>,
     buffers: Buffers,
@@ -24,11 +23,11 @@ thread_local! {
     static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
 }
 
-/// Bytes that are not JSON. What the parser calls the reason means nothing to a reader of a load test's log.
+/// The bytes are not JSON. The parser's own error is not included because it does not help a user of a load generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotJson;
 
-/// Parses `json` in full and gives its value to `read`.
+/// Parses `json` and calls `read` with its value.
 pub fn with_value<R>(json: &[u8], read: impl FnOnce(Value<'_, '_>) -> R) -> Result<R, NotJson> {
     let mut scratch = SCRATCH.take().unwrap_or_else(|| {
         Box::new(Scratch { input: Vec::new(), buffers: Buffers::new(1024), tape: Tape(Vec::new()) })
@@ -48,28 +47,28 @@ pub fn with_value<R>(json: &[u8], read: impl FnOnce(Value<'_, '_>) -> R) -> Resu
     result
 }
 
-/// The keys and values of an object in their order; nothing for other values.
+/// The keys and values of an object, in order; none for other values.
 pub fn entries<'t, 'i>(value: Value<'t, 'i>) -> impl Iterator<Item = (&'i str, Value<'t, 'i>)> {
     value.as_object().into_iter().flat_map(|object| object.iter())
 }
 
-/// The elements of an array; nothing for other values.
+/// The elements of an array; none for other values.
 pub fn elements<'t, 'i>(value: Value<'t, 'i>) -> impl Iterator<Item = Value<'t, 'i>> {
     value.as_array().into_iter().flat_map(|array| array.iter())
 }
 
-/// The text of a string.
+/// The text of a string; `None` for other values.
 pub fn text<'i>(value: Value<'_, 'i>) -> Option<&'i str> {
     value.into_string()
 }
 
-/// A count: an integer, or a float that is one (some servers write `12.0`).
+/// A count: an integer, or a float with an integral value (some servers write `12.0`).
 pub fn count(value: Value<'_, '_>) -> Option<u32> {
     let float = || value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0).map(|number| number as u64);
     value.as_u64().or_else(float).and_then(|number| u32::try_from(number).ok())
 }
 
-/// A number of milliseconds, in nanoseconds; `None` for anything else, and below 0.
+/// A number of milliseconds, converted to nanoseconds; `None` for other values and for negative numbers.
 pub fn milliseconds(value: Value<'_, '_>) -> Option<u64> {
     value.cast_f64().filter(|ms| ms.is_finite() && *ms >= 0.0).map(|ms| (ms * 1e6).round() as u64)
 }
@@ -84,7 +83,7 @@ pub fn encode(value: Value<'_, '_>) -> String {
     value.encode()
 }
 
-/// Reads decimal digits; `None` for anything else, and past 64 bits.
+/// Parses decimal digits; `None` for other input and for numbers that do not fit into 64 bits.
 pub fn parse_u64(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -104,9 +103,9 @@ pub enum Step<'a> {
     First,
 }
 
-/// Where the body of the string at `path` stands in `json`, quotes excluded. Keys with escapes are not recognised; of
-/// equal keys the first counts. Meant for documents that [`with_value`] accepted: on others it may find nothing or
-/// something odd, but does not panic.
+/// The range of the string at `path` in `json`, without quotes. Keys with escapes are not recognized; of equal keys the
+/// first one is used. The document must be one that [`with_value`] accepts. For other input the result is unspecified,
+/// but the function does not panic.
 pub fn find_string(json: &[u8], path: &[Step<'_>]) -> Option<std::ops::Range<usize>> {
     let mut at = skip_blanks(json, 0);
     for step in path {
@@ -122,7 +121,7 @@ pub fn find_string(json: &[u8], path: &[Step<'_>]) -> Option<std::ops::Range<usi
     Some(at + 1..end - 1)
 }
 
-/// The value of `key` in the object that begins at `at`.
+/// The offset of the value of `key` in the object that begins at `at`.
 fn find_key(json: &[u8], at: usize, key: &[u8]) -> Option<usize> {
     if json.get(at) != Some(&b'{') {
         return None;
@@ -192,7 +191,7 @@ fn skip_nested(json: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Whether `body` may stand between the quotes of a JSON string: UTF-8, no bare quote or control character, only good
+/// Whether `body` is valid between the quotes of a JSON string: UTF-8, no bare quote or control character, only valid
 /// escapes.
 pub fn is_string_body(body: &[u8]) -> bool {
     let mut rest = body;
@@ -211,7 +210,7 @@ pub fn is_string_body(body: &[u8]) -> bool {
     ascii || std::str::from_utf8(body).is_ok()
 }
 
-/// Undoes the escapes of a string body; `None` when it is not a good one.
+/// Unescapes a string body; `None` if it is invalid.
 pub fn unescape(body: &[u8]) -> Option<Cow<'_, str>> {
     if !body.iter().any(|&byte| byte == b'\\' || byte == b'"' || byte < 0x20) {
         return std::str::from_utf8(body).ok().map(Cow::Borrowed);
@@ -221,12 +220,12 @@ pub fn unescape(body: &[u8]) -> Option<Cow<'_, str>> {
     String::from_utf8(text).ok().map(Cow::Owned)
 }
 
-/// Appends the unescaped text of a good string body (see [`is_string_body`]) to `text`. `false`: the body was not
-/// good, and `text` is as it was.
+/// Appends the unescaped text of a string body to `text`. Returns false and leaves `text` unchanged if the body is
+/// invalid (see [`is_string_body`]).
 pub fn unescape_into(body: &[u8], text: &mut Vec<u8>) -> bool {
     let before = text.len();
     let mut rest = body;
-    let good = loop {
+    let valid = loop {
         let plain = rest.iter().position(|&byte| byte == b'\\' || byte == b'"' || byte < 0x20);
         text.extend_from_slice(&rest[..plain.unwrap_or(rest.len())]);
         let Some(plain) = plain else { break true };
@@ -235,14 +234,14 @@ pub fn unescape_into(body: &[u8], text: &mut Vec<u8>) -> bool {
         text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         rest = &tail[length..];
     };
-    let good = good && std::str::from_utf8(&text[before..]).is_ok();
-    if !good {
+    let valid = valid && std::str::from_utf8(&text[before..]).is_ok();
+    if !valid {
         text.truncate(before);
     }
-    good
+    valid
 }
 
-/// Appends `text` as it stands between the quotes of a JSON string.
+/// Appends `text`, escaped for a JSON string, without quotes.
 pub fn escape_into(text: &str, json: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut rest = text.as_bytes();
@@ -263,7 +262,7 @@ pub fn escape_into(text: &str, json: &mut Vec<u8>) {
     json.extend_from_slice(rest);
 }
 
-/// The character of an escape and the length of what follows its backslash.
+/// The character of an escape and the length of the escape without its backslash.
 fn escape(tail: &[u8]) -> Option<(char, usize)> {
     let simple = match tail.first()? {
         b'"' => '"',
@@ -280,7 +279,7 @@ fn escape(tail: &[u8]) -> Option<(char, usize)> {
     Some((simple, 1))
 }
 
-/// `u` and four hexadecimal digits, or two such escapes that form a surrogate pair. A lone surrogate is no character.
+/// `u` and four hexadecimal digits, or two such escapes that form a surrogate pair. A lone surrogate is invalid.
 fn unicode_escape(tail: &[u8]) -> Option<(char, usize)> {
     let first = hex4(tail.get(1..5)?)?;
     if let Some(character) = char::from_u32(first) {
@@ -303,13 +302,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What a widely used parser makes of the same string body.
-    fn twin(body: &[u8]) -> Option<String> {
+    /// The result of serde_json for the same string body.
+    fn reference(body: &[u8]) -> Option<String> {
         serde_json::from_slice(&[b"\"", body, b"\""].concat()).ok()
     }
 
     fn check(body: &[u8]) {
-        let expected = twin(body);
+        let expected = reference(body);
         assert_eq!(unescape(body).map(Cow::into_owned), expected, "{}", body.escape_ascii());
         assert_eq!(is_string_body(body), expected.is_some(), "{}", body.escape_ascii());
         let mut text = b"before".to_vec();
@@ -323,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_read_like_the_twin() {
+    fn escapes_parse_like_the_reference() {
         let bodies: [&[u8]; 16] = [
             b"",
             b"plain",
@@ -368,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn the_full_parse_refuses_what_is_not_json() {
+    fn full_parser_rejects_invalid_json() {
         for bad in ["", "{", "{\"a\":1}x", "nul", "{\"a\":\"\u{1}\"}", "data"] {
             assert!(with_value(bad.as_bytes(), |_| ()).is_err(), "{bad}");
         }
@@ -380,19 +379,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_string_body_reads_like_the_twin(body in r#"(\\["\\/bfnrtux]|\\u[dD][89abcdefC-F][0-9a-f]{2}|\\u[0-9a-f]{4}|[a-z"é語🦀\n]){0,12}"#) {
+        fn string_bodies_parse_like_the_reference(body in r#"(\\["\\/bfnrtux]|\\u[dD][89abcdefC-F][0-9a-f]{2}|\\u[0-9a-f]{4}|[a-z"é語🦀\n]){0,12}"#) {
             check(body.as_bytes());
         }
 
         #[test]
-        fn what_is_escaped_reads_as_it_was(text in r#"[\x00-\x1f"\\/a-zé語🦀\x7f]{0,12}"#) {
+        fn escaped_text_round_trips(text in r#"[\x00-\x1f"\\/a-zé語🦀\x7f]{0,12}"#) {
             let mut body = Vec::new();
             escape_into(&text, &mut body);
-            prop_assert_eq!(twin(&body), Some(text));
+            prop_assert_eq!(reference(&body), Some(text));
         }
 
         #[test]
-        fn any_bytes_read_like_the_twin(body in prop::collection::vec(any::<u8>(), 0..12)) {
+        fn arbitrary_bytes_parse_like_the_reference(body in prop::collection::vec(any::<u8>(), 0..12)) {
             check(&body);
         }
     }

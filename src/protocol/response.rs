@@ -1,21 +1,21 @@
-//! One HTTP response as it arrives: head, framing and events glued together. It says where the response ends; what an
-//! event means is not its business.
+//! Incremental parser of one HTTP response: head, framing and events. It determines where the response ends; it does not
+//! interpret events.
 
-use super::WireError;
 use super::chunked::{Decoded, Decoder};
+use super::error::WireError;
 use super::http1::{Framing, Head, HeadReader, Media};
 use super::sse::{Event, Framer};
 
-/// Interim responses (1xx) accepted before the real one.
+/// Maximum number of interim responses (1xx) before the final one.
 const MAX_INTERIM: u32 = 16;
 
-/// Something a read brought.
+/// A part of a response.
 #[derive(Debug)]
 pub enum Piece<'a> {
-    /// An interim response (100 Continue, 103 Early Hints) ended; the real one is still to come.
+    /// The end of an interim response (100 Continue, 103 Early Hints); the final response follows.
     Interim,
     Head(&'a Head),
-    /// Bytes of the body as the server wrote them, chunked coding undone. Comes before what they mean.
+    /// Bytes of the body as the server wrote them, without chunked coding. Precedes the events or body bytes in them.
     Raw(&'a [u8]),
     /// An event of a streamed body.
     Event(Event<'a>),
@@ -23,20 +23,20 @@ pub enum Piece<'a> {
     Body(&'a [u8]),
 }
 
-/// How far the response has come.
+/// Whether the response is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     More,
-    /// The response is complete; so many bytes at the end of the input do not belong to it.
+    /// The response is complete; the last `left_over` bytes of the input do not belong to it.
     Complete {
         left_over: usize,
     },
 }
 
-/// What the end of the connection means.
+/// Where in the response the connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eof {
-    /// The end of the connection was the end of the body.
+    /// At the end of the body.
     Complete,
     BeforeHead,
     WithinHead,
@@ -50,19 +50,19 @@ enum Stage {
     Complete,
 }
 
-/// How the body is read.
+/// How the body is parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
-    /// Not a byte of it has come.
+    /// No byte of the body has arrived.
     Unknown,
     Events,
     Plain,
 }
 
-/// The state of one response; used again for the next one on the same connection.
+/// The state of one response; reused for the next response on the same connection.
 #[derive(Debug)]
 pub struct Response {
-    /// SSE was asked for: a body of unclear type that looks like events is read as such.
+    /// The request asked for SSE: a body of unclear type that looks like events is parsed as events.
     pub expect_stream: bool,
     stage: Stage,
     shape: Shape,
@@ -70,13 +70,13 @@ pub struct Response {
     head: Head,
     decoder: Decoder,
     framer: Framer,
-    /// Bytes still to come of a body with a length.
+    /// Remaining bytes of a body with a length.
     remaining: u64,
     interim: u32,
 }
 
 impl Response {
-    /// A response of which nothing has come.
+    /// A response of which nothing has arrived. `max_event_bytes`: longest event accepted.
     pub fn new(expect_stream: bool, max_event_bytes: usize) -> Response {
         Response {
             expect_stream,
@@ -91,7 +91,7 @@ impl Response {
         }
     }
 
-    /// Makes ready for the next response, giving back large buffers.
+    /// Resets the state for the next response and frees large buffers.
     pub fn reset(&mut self) {
         self.stage = Stage::Head;
         self.shape = Shape::Unknown;
@@ -103,27 +103,30 @@ impl Response {
         self.interim = 0;
     }
 
-    /// Longest event accepted, bytes.
+    /// Sets the longest event accepted, bytes.
     pub fn set_max_event_bytes(&mut self, bytes: usize) {
         self.framer.max_event_bytes = bytes;
     }
 
-    /// The head; empty before it has come.
+    /// The head; empty before it has arrived.
     pub fn head(&self) -> &Head {
         &self.head
     }
 
-    /// The body is read as a stream of events.
+    /// Whether the body is parsed as a stream of events.
     pub fn is_events(&self) -> bool {
         self.shape == Shape::Events
     }
 
-    /// Part of a head has come.
+    /// Whether a part of a head has arrived.
     pub fn is_within_head(&self) -> bool {
         self.stage == Stage::Head && self.reader.is_within()
     }
 
-    /// Takes the bytes of one read.
+    /// Parses the bytes of one read and passes the parts of the response to `sink`.
+    ///
+    /// # Errors
+    /// The bytes are not valid HTTP/1.1 or SSE within the limits.
     pub fn push(&mut self, bytes: &[u8], sink: &mut impl FnMut(Piece<'_>)) -> Result<Progress, WireError> {
         let mut input = bytes;
         while self.stage == Stage::Head {
@@ -143,7 +146,7 @@ impl Response {
         }
     }
 
-    /// The peer closed its side.
+    /// Handles the end of the connection.
     pub fn push_eof(&mut self, sink: &mut impl FnMut(Piece<'_>)) -> Eof {
         match self.stage {
             Stage::Head if self.reader.is_within() || self.interim > 0 => Eof::WithinHead,
@@ -161,7 +164,7 @@ impl Response {
         if (100..200).contains(&head.status) {
             self.interim += 1;
             if head.status == 101 || self.interim > MAX_INTERIM {
-                return Err(WireError::Head(format!("status {} was not asked for", head.status)));
+                return Err(WireError::Head(format!("unexpected status {}", head.status)));
             }
             sink(Piece::Interim);
             return Ok(());
@@ -212,11 +215,11 @@ impl Response {
         sink(Piece::Raw(body));
         let mut body = body;
         if self.shape == Shape::Unknown {
-            // Blank lines before the first event or before a document mean nothing.
+            // Blank lines before the first event or before a document are ignored.
             let blank = body.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
             body = &body[blank..];
             let Some(&first) = body.first() else { return Ok(()) };
-            self.shape = self.recognise(first);
+            self.shape = self.detect_shape(first);
         }
         match self.shape {
             Shape::Events => self.framer.push(body, &mut |event| sink(Piece::Event(event))),
@@ -227,8 +230,9 @@ impl Response {
         }
     }
 
-    /// Servers mislabel both ways, so the first byte has a say: a document begins with a bracket, an event never does.
-    fn recognise(&self, first: u8) -> Shape {
+    /// Determines how to parse the body. Servers send wrong media types in both directions, so the first byte is used as
+    /// well: a JSON document begins with a bracket, an event never does.
+    fn detect_shape(&self, first: u8) -> Shape {
         match (first, self.head.media) {
             _ if self.head.status != 200 || self.head.content_coding.is_some() => Shape::Plain,
             (b'{' | b'[', _) => Shape::Plain,
@@ -251,7 +255,7 @@ impl Response {
 mod tests {
     use super::*;
 
-    /// Pushes the pieces and writes down what comes out; joins plain body bytes.
+    /// Parses the pieces and returns the parts as text, and the body bytes.
     fn transcript(pieces: &[&[u8]]) -> (String, Vec<u8>) {
         let mut response = Response::new(true, 1 << 20);
         let (mut log, mut body) = (String::new(), Vec::new());
@@ -296,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_of_every_framing_at_every_split() {
+    fn every_framing_parses_equally_at_every_split() {
         check(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 E\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "interim interim 200 complete", b"{}");
         check(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/event-stream\r\n\r\n8\r\ndata: a\n\r\n9;x\r\n\ndata: b\n\r\n1\r\n\n\r\n0\r\nT: v\r\n\r\nHTTP", "200 <a> <b> complete +4", b"");
         check(
@@ -316,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_and_streams_are_told_apart_by_type_and_first_byte() {
+    fn documents_and_streams_are_distinguished_by_type_and_first_byte() {
         check(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 4\r\n\r\n\n\n{}",
             "200 complete",
@@ -336,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_connection_means_what_the_framing_says() {
+    fn end_of_connection_is_classified_by_framing() {
         let eof_after = |bytes: &[u8]| {
             let mut response = Response::new(true, 1 << 20);
             response.push(bytes, &mut |_| {}).unwrap();

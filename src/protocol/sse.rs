@@ -1,46 +1,46 @@
-//! Server-sent events, framed as they come (the event stream of the HTML standard, minus reconnection).
+//! Incremental parser of server-sent events (the event stream of the HTML standard, without reconnection).
 //!
-//! An event that lies whole in one read is handed on as a slice of that read. Only what a read leaves unfinished is
-//! copied, into one buffer that an idle stream does not hold on to.
+//! An event within one read is passed on as a slice of that read. Only an event that spans several reads is copied, into
+//! a buffer that is freed between responses if it is large.
 
 use memchr::{memchr, memchr2};
 
-use super::WireError;
+use super::error::WireError;
 
-/// A carry buffer above this size is given back between responses, bytes.
+/// A buffer larger than this is freed between responses, bytes.
 const KEPT_CARRY_BYTES: usize = 64 * 1024;
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// One event with data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// The `event:` field; empty when there is none.
+    /// The `event:` field; empty if absent.
     pub name: &'a [u8],
     /// The `data:` lines, joined by line feeds.
     pub data: &'a [u8],
-    /// The blank line that ends an event was there. `false`: the body ended first.
+    /// Whether the event was ended by a blank line. `false`: the body ended first.
     pub complete: bool,
 }
 
-/// Cuts a body into events.
+/// Splits a body into events.
 #[derive(Debug)]
 pub struct Framer {
     /// Longest event accepted, bytes.
     pub max_event_bytes: usize,
-    /// The unfinished event at the end of the last read.
+    /// The incomplete event at the end of the last read.
     carry: Vec<u8>,
-    /// Joins `data:` lines when an event has several.
+    /// The joined `data:` lines of an event that has several.
     joined: Vec<u8>,
-    /// Past the byte order mark, or sure that there is none.
+    /// The check for a byte order mark is done.
     started: bool,
-    /// Nothing of the current line has been seen.
+    /// No byte of the current line has been parsed.
     at_line_start: bool,
-    /// The last byte was a CR that ended a line: a line feed that follows belongs to it.
+    /// The last byte was a CR that ended a line; a following line feed belongs to it.
     skip_lf: bool,
 }
 
 impl Framer {
-    /// A framer at the start of a body.
+    /// A framer at the start of a body. `max_event_bytes`: longest event accepted.
     pub fn new(max_event_bytes: usize) -> Framer {
         Framer {
             max_event_bytes,
@@ -52,7 +52,7 @@ impl Framer {
         }
     }
 
-    /// Makes ready for the next body; large buffers are given back.
+    /// Resets the state for the next body and frees large buffers.
     pub fn reset(&mut self) {
         self.carry.clear();
         self.joined.clear();
@@ -67,7 +67,10 @@ impl Framer {
         self.skip_lf = false;
     }
 
-    /// Takes the next bytes of the body and hands every event that they complete to `sink`.
+    /// Parses the next bytes of the body and passes every event that they complete to `sink`.
+    ///
+    /// # Errors
+    /// An event is longer than `max_event_bytes`.
     pub fn push(&mut self, bytes: &[u8], sink: &mut impl FnMut(Event<'_>)) -> Result<(), WireError> {
         let mut input = bytes;
         if !self.started && !self.pass_bom(&mut input) {
@@ -92,7 +95,7 @@ impl Framer {
         Ok(())
     }
 
-    /// The body ended in good order: an event without its blank line counts all the same.
+    /// Handles the regular end of the body: an event without its blank line is passed on as well.
     pub fn finish(&mut self, sink: &mut impl FnMut(Event<'_>)) {
         if !self.carry.is_empty() {
             dispatch(&self.carry, &mut self.joined, false, sink);
@@ -100,13 +103,13 @@ impl Framer {
         }
     }
 
-    /// Drops a byte order mark at the very start, which may come byte by byte. `false`: not decided yet.
+    /// Skips a byte order mark at the start of the body, which may arrive byte by byte. Returns false while undecided.
     fn pass_bom(&mut self, input: &mut &[u8]) -> bool {
         let seen = self.carry.len();
         let compared = input.len().min(BOM.len() - seen);
         if input[..compared] != BOM[seen..seen + compared] {
             self.started = true;
-            // What looked like the beginning of a mark is the beginning of a line.
+            // Bytes that looked like the start of a byte order mark belong to the first line.
             self.at_line_start = seen == 0;
             return true;
         }
@@ -120,7 +123,7 @@ impl Framer {
         true
     }
 
-    /// Takes bytes up to the end of the current block of lines, or all of them when it does not end here.
+    /// Consumes bytes up to the end of the current block of lines, or all bytes if the block does not end in them.
     fn take_block<'a>(&mut self, input: &'a [u8], sink: &mut impl FnMut(Event<'_>)) -> Result<&'a [u8], WireError> {
         let end = self.find_block_end(input);
         let taken = end.map_or(input.len(), |end| end.content);
@@ -141,7 +144,7 @@ impl Framer {
         Ok(&input[end.after..])
     }
 
-    /// Looks for the blank line that ends the current block, remembering across reads where in a line it stands.
+    /// Searches for the blank line that ends the current block. The position within a line is kept across reads.
     fn find_block_end(&mut self, input: &[u8]) -> Option<BlockEnd> {
         let mut line = 0;
         while let Some(offset) = memchr2(b'\n', b'\r', &input[line..]) {
@@ -166,23 +169,23 @@ impl Framer {
     }
 }
 
-/// Where a block ends: its content before the blank line, and the first byte after that line.
+/// The end of a block: the offset of the blank line, and the offset of the first byte after it.
 #[derive(Clone, Copy)]
 struct BlockEnd {
     content: usize,
     after: usize,
 }
 
-/// The shape nearly every event has: one `data:` line, ended by line feeds. Gives the data and what follows the event.
+/// Fast path for the usual event: one `data:` line, ended by line feeds. Returns the data and the input after the event.
 fn simple_event(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let value = input.strip_prefix(b"data:")?;
-    // A carriage return makes it more than this function knows.
+    // Lines that end in a carriage return take the slow path.
     let (line, rest) = value.split_at(memchr2(b'\n', b'\r', value)?);
     let rest = rest.strip_prefix(b"\n\n")?;
     Some((line.strip_prefix(b" ").unwrap_or(line), rest))
 }
 
-/// Reads the lines of one block and hands on its event, if it has data.
+/// Parses the lines of one block and passes on its event, if it has data.
 fn dispatch(block: &[u8], joined: &mut Vec<u8>, complete: bool, sink: &mut impl FnMut(Event<'_>)) {
     let mut name: &[u8] = b"";
     let mut first: Option<&[u8]> = None;
@@ -192,7 +195,7 @@ fn dispatch(block: &[u8], joined: &mut Vec<u8>, complete: bool, sink: &mut impl 
         let (field, value) = split_field(next_line(&mut rest));
         match field {
             b"event" => name = value,
-            // Not of the standard: older llama.cpp servers report errors in a field of this name.
+            // Not in the standard: older llama.cpp servers report errors in a field `error`.
             b"data" | b"error" => {
                 if field == b"error" {
                     name = b"error";
@@ -218,7 +221,7 @@ fn dispatch(block: &[u8], joined: &mut Vec<u8>, complete: bool, sink: &mut impl 
     }
 }
 
-/// Takes one line and its terminator from the front of `rest`.
+/// Consumes one line and its terminator from the front of `rest`. Returns the line.
 fn next_line<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     let Some(end) = memchr2(b'\n', b'\r', rest) else {
         return std::mem::take(rest);
@@ -228,7 +231,7 @@ fn next_line<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     line
 }
 
-/// Field name and value of a line; a comment has an empty name, a line without colon an empty value.
+/// The field name and value of a line. A comment has an empty name, a line without colon an empty value.
 fn split_field(line: &[u8]) -> (&[u8], &[u8]) {
     let Some(colon) = memchr(b':', line) else { return (line, b"") };
     let value = &line[colon + 1..];
@@ -256,8 +259,8 @@ mod tests {
         events
     }
 
-    /// The standard read literally: the whole body at once, line by line.
-    fn naive(body: &[u8]) -> Vec<Owned> {
+    /// A direct implementation of the standard: the whole body at once, line by line.
+    fn reference(body: &[u8]) -> Vec<Owned> {
         let text = String::from_utf8_lossy(body).into_owned();
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n").replace('\r', "\n");
         let (mut events, mut name, mut data) = (Vec::new(), String::new(), None::<String>);
@@ -296,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn line_ends_comments_names_and_joined_data() {
+    fn line_ends_comments_names_and_joined_data_are_parsed() {
         assert_eq!(frame(&[b"data: a\n\ndata:b\r\n\r\ndata:  c\r\r"]), [plain("a"), plain("b"), plain(" c")]);
         assert_eq!(frame(&[b": ping\n\n:\n\ndata: x\n:y\nid: 7\nretry\ndata\ndata: z\n\n"]), [plain("x\n\nz")]);
         assert_eq!(
@@ -307,14 +310,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_event_needs_no_blank_line() {
+    fn last_event_needs_no_blank_line() {
         assert_eq!(frame(&[b"data: a\n\ndata: b"]), [plain("a"), (String::new(), "b".into(), false)]);
         assert_eq!(frame(&[b"data: a\r\n"]), [(String::new(), "a".into(), false)]);
         assert_eq!(frame(&[b"da"]), []);
     }
 
     #[test]
-    fn every_split_reads_like_the_naive_twin() {
+    fn every_split_parses_like_the_reference() {
         let bodies: [&[u8]; 6] = [
             b"\xEF\xBB\xBFdata: a\r\n\r\ndata: b\n\ndata: c\r\rdata: d\r\n\n",
             b"\r\n\r\ndata: a\r\ndata: b\r\n\r\n\r\n\r\nevent: e\rdata: \xe2\x82\xac\r\r",
@@ -324,7 +327,7 @@ mod tests {
             b"",
         ];
         for body in bodies {
-            let expected = naive(body);
+            let expected = reference(body);
             assert_eq!(frame(&[body]), expected, "{}", body.escape_ascii());
             for cut in 0..=body.len() {
                 let (first, second) = body.split_at(cut);
@@ -335,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn events_past_the_limit_are_refused_however_they_arrive() {
+    fn too_long_events_are_rejected_whole_or_in_pieces() {
         let body = [b"data: ".as_slice(), &[b'x'; 200], b"\n\n"].concat();
         let mut framer = Framer::new(100);
         assert_eq!(framer.push(&body, &mut |_| {}), Err(WireError::EventTooLong { limit: 100 }));
@@ -344,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_large_events_is_given_back() {
+    fn memory_of_large_events_is_freed() {
         let mut framer = Framer::new(1 << 20);
         framer.push(&vec![b'x'; 500_000], &mut |_| {}).unwrap();
         framer.reset();
@@ -353,12 +356,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_stream_reads_like_the_naive_twin(
+        fn any_stream_parses_like_the_reference(
             body in r"(data: ?|event:|error:|:|id|\n|\r|\r\n|\n\n|x|é|\u{feff}){0,30}",
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 2),
         ) {
             let bytes = body.as_bytes();
-            let expected = naive(bytes);
+            let expected = reference(bytes);
             prop_assert_eq!(frame(&[bytes]), expected.clone());
             let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
             at.sort();

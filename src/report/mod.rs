@@ -29,7 +29,7 @@ use crate::record::Phase;
 use crate::record::live::Snapshot;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError, StoredRun};
-use crate::server::{metrics, names, usage};
+use crate::server::{metric_catalog, metrics, resource_usage};
 use crate::stats::Summary;
 use crate::stats::gather::{Gathered, Sample};
 use crate::stats::reconcile::Totals;
@@ -54,14 +54,14 @@ pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     let scrapes = metrics::scrapes(&looks);
     let mut totals = Totals::of(&gathered);
     let (mut summary, samples) = Summary::with_samples(&run, gathered);
-    summary.server_use = usage::of(&looks);
+    summary.server_use = resource_usage::compute(&looks);
     if run.facts.witness > 0 {
         let mut seen = Gathered::default();
         reader.each_block(Phase::Witness, Detail::Figures, |block| seen.add(block))?;
         totals = totals.with_witness(&seen);
         summary = summary.witnessed(&samples, seen);
     }
-    if let Some(window) = names::window(&scrapes, &run.facts.model) {
+    if let Some(window) = metric_catalog::window(&scrapes, &run.facts.model) {
         summary = summary.beside(&totals, &window);
     }
     Ok(Measured { run, summary, samples })

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::table::{Align, Table, number, wrap};
-use crate::server::names::Gauge;
+use crate::server::metric_catalog::Gauge;
 use crate::stats::Summary;
 use crate::stats::quantile::Quantile;
 use crate::stats::reconcile::{Bounds, Compared, Counted, LEVELS, Reconciliation, Split, Verdict};

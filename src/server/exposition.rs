@@ -1,7 +1,6 @@
-//! The text in which servers expose their metrics: Prometheus' format 0.0.4, and what OpenMetrics adds to it.
+//! Parser of the text format in which servers expose metrics: Prometheus' format 0.0.4 and OpenMetrics.
 //!
-//! Read a line at a time. A line that cannot be read is kept as a complaint and skipped: a server with one odd label
-//! must not cost us the other six hundred lines.
+//! Lines are parsed independently. An invalid line is reported and skipped, so that it does not affect the others.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +8,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     pub name: String,
-    /// In the order of the page.
+    /// Names and values, in the order of the page.
     pub labels: Vec<(String, String)>,
     /// May be NaN or infinite.
     pub value: f64,
@@ -24,7 +23,7 @@ impl Sample {
     }
 }
 
-/// What a family is.
+/// The type of a metric family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
     Counter,
@@ -35,10 +34,10 @@ pub enum Kind {
     Untyped,
 }
 
-/// What a line says.
+/// A parsed line.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Line {
-    /// Nothing: empty, a comment, `# EOF`, `# UNIT`.
+    /// A line without information: empty, a comment, `# EOF`, `# UNIT`.
     Nothing,
     Help {
         name: String,
@@ -51,47 +50,50 @@ pub enum Line {
     Sample(Sample),
 }
 
-/// A whole page.
+/// A parsed page.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
     pub samples: Vec<Sample>,
     /// Types by family name.
     pub kinds: BTreeMap<String, Kind>,
-    /// Numbers, from 1, of lines that could not be read, with the reason; only the first few.
-    pub wrong: Vec<(usize, String)>,
+    /// The numbers (from 1) of the first invalid lines, with the reason as a predicate.
+    pub invalid_lines: Vec<(usize, String)>,
 }
 
-/// Complaints kept of a page.
-const MOST_WRONG: usize = 8;
+/// Maximum number of invalid lines reported for a page.
+const MAX_INVALID_LINES: usize = 8;
 
-/// Reads a page. Bytes that are not UTF-8 become replacement characters.
-pub fn page(bytes: &[u8]) -> Page {
+/// Parses a page. Bytes that are not UTF-8 become replacement characters.
+pub fn parse_page(bytes: &[u8]) -> Page {
     let text = String::from_utf8_lossy(bytes);
     let mut page = Page::default();
     for (index, text) in text.split('\n').enumerate() {
-        match line(text) {
+        match parse_line(text) {
             Ok(Line::Nothing | Line::Help { .. }) => {}
             Ok(Line::Type { name, kind }) => drop(page.kinds.insert(name, kind)),
             Ok(Line::Sample(sample)) => page.samples.push(sample),
-            Err(_) if page.wrong.len() >= MOST_WRONG => {}
-            Err(reason) => page.wrong.push((index + 1, reason)),
+            Err(_) if page.invalid_lines.len() >= MAX_INVALID_LINES => {}
+            Err(reason) => page.invalid_lines.push((index + 1, reason)),
         }
     }
     page
 }
 
-/// Reads one line, without its newline.
-pub fn line(text: &str) -> Result<Line, String> {
+/// Parses one line, without its newline.
+///
+/// # Errors
+/// The reason as a predicate, such as "has no value".
+pub fn parse_line(text: &str) -> Result<Line, String> {
     let text = text.trim_matches([' ', '\t', '\r']);
     match text.strip_prefix('#') {
         None if text.is_empty() => Ok(Line::Nothing),
         None => sample(text).map(Line::Sample),
-        Some(comment) => Ok(described(comment)),
+        Some(comment) => Ok(parse_comment(comment)),
     }
 }
 
-/// `HELP name text` or `TYPE name kind`; anything else behind a `#` is a comment.
-fn described(comment: &str) -> Line {
+/// Parses `HELP name text` or `TYPE name kind`; other text after a `#` is a comment.
+fn parse_comment(comment: &str) -> Line {
     let (word, rest) = split_word(comment.trim_start());
     let (name, rest) = split_word(rest);
     if name.is_empty() {
@@ -114,7 +116,7 @@ fn kind(word: &str) -> Kind {
     }
 }
 
-/// The first word and what follows it, blanks between them dropped.
+/// The first word and the rest, without the whitespace between them.
 fn split_word(text: &str) -> (&str, &str) {
     match text.find([' ', '\t']) {
         Some(end) => (&text[..end], text[end..].trim_start_matches([' ', '\t'])),
@@ -127,29 +129,29 @@ fn sample(text: &str) -> Result<Sample, String> {
     let (mut name, mut rest) = (text[..end].to_string(), text[end..].trim_start_matches([' ', '\t']));
     let mut labels = Vec::new();
     if rest.starts_with('{') {
-        let (found, quoted_name, behind) = label_set(rest)?;
-        (labels, rest) = (found, behind);
-        // A name outside the old alphabet stands quoted among the labels.
+        let (parsed, quoted_name, after) = label_set(rest)?;
+        (labels, rest) = (parsed, after);
+        // A name with UTF-8 characters is quoted among the labels.
         name = quoted_name.unwrap_or(name);
     }
     if name.is_empty() {
         return Err("has no metric name".to_string());
     }
-    // Behind ` # ` OpenMetrics puts an exemplar, which is none of our business.
+    // In OpenMetrics, ` # ` precedes an exemplar, which is ignored.
     let rest = rest.split('#').next().unwrap_or(rest);
     let mut words = rest.split([' ', '\t']).filter(|word| !word.is_empty());
     let value = number(words.next().ok_or("has no value")?)?;
     let timestamp = words.next().map(number).transpose()?;
     match words.next() {
-        Some(word) => Err(format!("has '{}' behind its timestamp", shortened(word))),
+        Some(word) => Err(format!("has '{}' after its timestamp", shortened(word))),
         None => Ok(Sample { name, labels, value, timestamp }),
     }
 }
 
-/// Labels, a name that stood among them, and the text behind.
+/// Labels, a metric name among them, and the text after the closing brace.
 type LabelSet<'a> = (Vec<(String, String)>, Option<String>, &'a str);
 
-/// Reads `{name="value",...}`; a comma before the brace is allowed.
+/// Parses `{name="value",...}`; a comma before the closing brace is allowed.
 fn label_set(text: &str) -> Result<LabelSet<'_>, String> {
     let (mut labels, mut quoted_name) = (Vec::new(), None);
     let mut rest = text[1..].trim_start_matches([' ', '\t']);
@@ -184,12 +186,12 @@ fn label_set(text: &str) -> Result<LabelSet<'_>, String> {
         if let Some(behind) = rest.strip_prefix(',') {
             rest = behind.trim_start_matches([' ', '\t']);
         } else if !rest.starts_with('}') {
-            return Err("has labels that do not end".to_string());
+            return Err("has labels without closing brace".to_string());
         }
     }
 }
 
-/// The text up to the closing quote, unescaped, and what stands behind the quote.
+/// The text up to the closing quote, unescaped, and the text after the quote.
 fn quoted_text(text: &str) -> Result<(String, &str), String> {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate() {
@@ -200,10 +202,10 @@ fn quoted_text(text: &str) -> Result<(String, &str), String> {
             _ => {}
         }
     }
-    Err("has a label value that does not end".to_string())
+    Err("has a label value without closing quote".to_string())
 }
 
-/// Undoes `\\`, `\"` and `\n`; another character keeps its backslash.
+/// Unescapes `\\`, `\"` and `\n`; before other characters the backslash is kept.
 fn unescape(text: &str) -> String {
     if !text.contains('\\') {
         return text.to_string();
@@ -224,7 +226,7 @@ fn unescape(text: &str) -> String {
     out
 }
 
-/// A number as Go writes it: `1.5e+06`, `NaN`, `+Inf`.
+/// Parses a number in Go's format: `1.5e+06`, `NaN`, `+Inf`.
 pub fn number(word: &str) -> Result<f64, String> {
     match word.to_ascii_lowercase().as_str() {
         "inf" | "+inf" => Ok(f64::INFINITY),
@@ -238,13 +240,13 @@ fn shortened(word: &str) -> String {
     word.chars().take(40).collect()
 }
 
-/// Labels as they are written between the braces.
+/// Formats labels as they are written between the braces.
 pub fn write_labels(labels: &[(String, String)]) -> String {
     let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect::<Vec<_>>().join(",")
 }
 
-/// Labels back from [`write_labels`]; `None` when the text is something else.
+/// Parses the output of [`write_labels`]; `None` if the text is invalid.
 pub fn read_labels(text: &str) -> Option<Vec<(String, String)>> {
     let braced = format!("{{{text}}}");
     let (labels, None, "") = label_set(&braced).ok()? else { return None };
@@ -256,76 +258,76 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn one(text: &str) -> Sample {
-        match line(text) {
+    fn parse_sample(text: &str) -> Sample {
+        match parse_line(text) {
             Ok(Line::Sample(sample)) => sample,
             other => panic!("{text}: {other:?}"),
         }
     }
 
     #[test]
-    fn samples_have_names_labels_values_and_times() {
-        let plain = one("up 1");
+    fn samples_are_parsed() {
+        let plain = parse_sample("up 1");
         assert_eq!((plain.name.as_str(), plain.value, plain.labels.len(), plain.timestamp), ("up", 1.0, 0, None));
-        let full = one("a:b_total{x=\"1\", le = \"+Inf\",} 8.128902e+06 1395066363000");
+        let full = parse_sample("a:b_total{x=\"1\", le = \"+Inf\",} 8.128902e+06 1395066363000");
         assert_eq!((full.label("x"), full.label("le"), full.label("y")), (Some("1"), Some("+Inf"), None));
         assert_eq!((full.value, full.timestamp), (8_128_902.0, Some(1_395_066_363_000.0)));
-        assert_eq!(one("a{} \t -2").value, -2.0);
-        assert_eq!(one("a {b=\"c\"} 3\r").value, 3.0);
-        assert_eq!(one("{\"http.status\",code=\"200\"} 7").name, "http.status");
+        assert_eq!(parse_sample("a{} \t -2").value, -2.0);
+        assert_eq!(parse_sample("a {b=\"c\"} 3\r").value, 3.0);
+        assert_eq!(parse_sample("{\"http.status\",code=\"200\"} 7").name, "http.status");
     }
 
     #[test]
-    fn labels_hold_anything_once_escaped() {
-        let sample = one(r#"m{path="C:\\dir\n\"x\" {,} =# \q"} 1 # {trace="1"} 0.5 1.2"#);
+    fn escaped_labels_are_parsed() {
+        let sample = parse_sample(r#"m{path="C:\\dir\n\"x\" {,} =# \q"} 1 # {trace="1"} 0.5 1.2"#);
         assert_eq!(sample.label("path"), Some("C:\\dir\n\"x\" {,} =# \\q"));
         assert_eq!((sample.value, sample.timestamp), (1.0, None));
     }
 
     #[test]
-    fn numbers_are_those_of_go() {
-        assert!(one("a NaN").value.is_nan());
-        assert_eq!((one("a +Inf").value, one("a -Inf").value), (f64::INFINITY, f64::NEG_INFINITY));
-        assert_eq!(one("a 1e-9").value, 1e-9);
+    fn numbers_are_parsed_in_gos_format() {
+        assert!(parse_sample("a NaN").value.is_nan());
+        assert_eq!((parse_sample("a +Inf").value, parse_sample("a -Inf").value), (f64::INFINITY, f64::NEG_INFINITY));
+        assert_eq!(parse_sample("a 1e-9").value, 1e-9);
     }
 
     #[test]
-    fn comments_say_what_a_family_is() {
-        assert_eq!(line("# TYPE a:b histogram"), Ok(Line::Type { name: "a:b".into(), kind: Kind::Histogram }));
+    fn help_and_type_comments_are_parsed() {
+        assert_eq!(parse_line("# TYPE a:b histogram"), Ok(Line::Type { name: "a:b".into(), kind: Kind::Histogram }));
         assert_eq!(
-            line("#  HELP a two\\nlines \\\\"),
+            parse_line("#  HELP a two\\nlines \\\\"),
             Ok(Line::Help { name: "a".into(), text: "two\nlines \\".into() })
         );
         for nothing in ["", "# EOF", "#", "# a comment {", "# UNIT a seconds", "  "] {
-            assert_eq!(line(nothing), Ok(Line::Nothing), "{nothing}");
+            assert_eq!(parse_line(nothing), Ok(Line::Nothing), "{nothing}");
         }
     }
 
     #[test]
-    fn a_line_that_cannot_be_read_costs_only_itself() {
+    fn invalid_lines_are_skipped() {
         for wrong in ["a", "a x", "a{b} 1", "a{b=c} 1", "a{b=\"c} 1", "a{b=\"c\" 1", "{} 1", "a 1 2 3", "a{=\"c\"} 1"] {
-            assert!(line(wrong).is_err(), "{wrong}");
+            assert!(parse_line(wrong).is_err(), "{wrong}");
         }
-        let page = page(b"a 1\nbroken{\n\xff 2\nb 3");
+        let page = parse_page(b"a 1\nbroken{\n\xff 2\nb 3");
         assert_eq!(page.samples.len(), 3);
-        assert_eq!(page.wrong.len(), 1);
-        assert_eq!(page.wrong[0].0, 2);
+        assert_eq!(page.invalid_lines.len(), 1);
+        assert_eq!(page.invalid_lines[0].0, 2);
     }
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(text in "\\PC{0,80}", bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = line(&text);
-            page(&bytes);
+        fn arbitrary_input_does_not_panic(text in "\\PC{0,80}", bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_line(&text);
+            parse_page(&bytes);
         }
 
         #[test]
-        fn labels_come_back_as_they_were(
+        fn labels_round_trip(
             labels in proptest::collection::vec(("[a-z_]{1,5}", "[a-z\\\\\"{}=, \n#é]{0,12}"), 0..5),
             value in any::<f64>(),
         ) {
             prop_assert_eq!(read_labels(&write_labels(&labels)), Some(labels.clone()));
-            let sample = one(&format!("m{{{}}} {value}", write_labels(&labels)));
+            let sample = parse_sample(&format!("m{{{}}} {value}", write_labels(&labels)));
             prop_assert!(sample.value == value || value.is_nan() && sample.value.is_nan());
             prop_assert_eq!(sample.labels, labels);
         }

@@ -1,4 +1,4 @@
-//! Which program starts a server, and with what arguments.
+//! The program and arguments that start a local server.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -6,17 +6,17 @@ use std::process::Command;
 
 use crate::plan::{LocalKind, LocalPlan};
 
-/// Serves a GGUF file with xllamacpp.
+/// Python script that serves a GGUF file with xllamacpp.
 const LLAMACPP: &str = include_str!("llamacpp.py");
 const HOST: &str = "127.0.0.1";
 
-/// Where to ask whether a server is ready: it answers 200 then, or 404 where it knows no such page.
+/// The health check path. A server that is ready responds with status 200, or with 404 if it has no such page.
 pub const HEALTH: &str = "/health";
 
 /// The command that starts the server of a plan. `path` is the value of PATH.
 ///
 /// # Errors
-/// One line that says what to install.
+/// One line with the missing program or file and what to install.
 pub fn command(plan: &LocalPlan, path: Option<OsString>) -> Result<Command, String> {
     let find = Finder { python: plan.python.clone(), path: path.unwrap_or_default() };
     let port = plan.port.to_string();
@@ -60,11 +60,11 @@ fn tensor_parallel(command: &mut Command, plan: &LocalPlan, flag: &str) {
     }
 }
 
-/// llama-server where there is one, else xllamacpp, which is the same server in a Python package.
+/// Uses llama-server if it is on PATH, else xllamacpp, which is the same server in a Python package.
 fn llamacpp(plan: &LocalPlan, find: &Finder) -> Result<Command, String> {
     let is_file = plan.model.ends_with(".gguf") || Path::new(&plan.model).exists();
     if is_file && !Path::new(&plan.model).is_file() {
-        return Err(format!("--model {}: there is no such file; llama.cpp wants a GGUF file or a hub id", plan.model));
+        return Err(format!("--model {}: no such file; llama.cpp needs a GGUF file or a hub id", plan.model));
     }
     let install = "install llama.cpp (llama-server on PATH), or run: pip install xllamacpp";
     let mut command = match find.llama_server() {
@@ -72,7 +72,7 @@ fn llamacpp(plan: &LocalPlan, find: &Finder) -> Result<Command, String> {
         None => {
             let python = find.python_with("xllamacpp", "xllamacpp").map_err(|why| format!("{why}; {install}"))?;
             if !is_file {
-                return Err(format!("--model {}: with xllamacpp it has to be a GGUF file", plan.model));
+                return Err(format!("--model {}: xllamacpp needs a GGUF file", plan.model));
             }
             let mut command = Command::new(python);
             command.args(["-c", LLAMACPP]);
@@ -84,14 +84,14 @@ fn llamacpp(plan: &LocalPlan, find: &Finder) -> Result<Command, String> {
     Ok(command)
 }
 
-/// Looks for programs: beside the Python that was given, else on PATH.
+/// Finds programs: in the folder of the Python given with `--python`, else on PATH.
 struct Finder {
     python: Option<PathBuf>,
     path: OsString,
 }
 
 impl Finder {
-    /// A program that a Python package brings.
+    /// The path of a program that a Python package installs.
     fn program(&self, name: &str, package: &str) -> Result<PathBuf, String> {
         match &self.python {
             Some(python) => {
@@ -101,19 +101,19 @@ impl Finder {
                     Ok(beside)
                 } else {
                     let python = python.display();
-                    Err(format!("'{name}' is not beside {python}: run {python} -m pip install '{package}'"))
+                    Err(format!("'{name}' is not in the folder of {python}: run {python} -m pip install '{package}'"))
                 }
             }
             None => self.on_path(name).ok_or_else(|| {
                 format!(
-                    "'{name}' is not on PATH: run pip install '{package}', or give the environment where it is with \
+                    "'{name}' is not on PATH: run pip install '{package}', or give the environment that has it with \
                      --python DIR/bin/python"
                 )
             }),
         }
     }
 
-    /// A Python that has a module.
+    /// The path of a Python that has a module.
     fn python_with(&self, module: &str, package: &str) -> Result<PathBuf, String> {
         let python = match &self.python {
             Some(python) => self.given_python(python)?,
@@ -121,17 +121,17 @@ impl Finder {
                 self.on_path("python3").or_else(|| self.on_path("python")).ok_or("no python3 on PATH: give --python")?
             }
         };
-        let ask = format!("import importlib.util as u, sys; sys.exit(u.find_spec({module:?}) is None)");
-        let asked = Command::new(&python).args(["-c", &ask]).output();
+        let script = format!("import importlib.util as u, sys; sys.exit(u.find_spec({module:?}) is None)");
+        let output = Command::new(&python).args(["-c", &script]).output();
         let shown = python.display();
-        match asked {
+        match output {
             Ok(output) if output.status.success() => Ok(python),
             Ok(_) => Err(format!("{shown} has no module {module}: run {shown} -m pip install '{package}'")),
             Err(error) => Err(format!("{shown} cannot be started: {error}")),
         }
     }
 
-    /// llama-server belongs to no environment; one that is given is taken to mean its xllamacpp.
+    /// The path of llama-server; `None` with `--python`, which selects the xllamacpp of that environment.
     fn llama_server(&self) -> Option<PathBuf> {
         if self.python.is_some() { None } else { self.on_path("llama-server") }
     }
@@ -142,7 +142,7 @@ impl Finder {
         } else {
             self.on_path(&python.to_string_lossy())
         };
-        found.ok_or_else(|| format!("--python {}: there is no such program", python.display()))
+        found.ok_or_else(|| format!("--python {}: no such program", python.display()))
     }
 
     fn on_path(&self, name: &str) -> Option<PathBuf> {
@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    /// A folder with programs that succeed at whatever they are asked.
+    /// A folder with programs that exit with status 0.
     fn folder(names: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for name in names {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_is_started_in_its_own_words() {
+    fn each_kind_has_its_command() {
         let all = folder(&["vllm", "transformers", "lmdeploy", "python3", "llama-server"]);
         for (plan, expected) in [
             (
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_with_what_to_install() {
+    fn errors_contain_what_to_install() {
         let empty = folder(&[]);
         for (kind, what) in [
             (LocalKind::Vllm, "pip install 'vllm'"),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_looked_for_beside_the_python_that_was_given() {
+    fn programs_are_found_in_the_folder_of_the_given_python() {
         let (environment, empty) = (folder(&["python", "vllm"]), folder(&[]));
         let python = Some(environment.path().join("python"));
         assert!(line(&LocalPlan { python, ..plan(LocalKind::Vllm) }, &empty).unwrap().starts_with("vllm serve"));

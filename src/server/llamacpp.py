@@ -1,4 +1,4 @@
-"""Serves a GGUF file with xllamacpp, under the names of llama-server's own arguments."""
+"""Serves a GGUF file with xllamacpp. The arguments have the names of llama-server's arguments."""
 
 import argparse
 import signal
@@ -16,28 +16,28 @@ parser.add_argument("-np", "--parallel", type=int)
 parser.add_argument("-t", "--threads", type=int)
 parser.add_argument("-b", "--batch-size", type=int)
 parser.add_argument("-ngl", "--n-gpu-layers", type=int)
-given = parser.parse_args()
+args = parser.parse_args()
 
 import xllamacpp
 
 params = xllamacpp.CommonParams()
-params.model.path = given.model
-params.hostnames = [given.host]
-params.port = given.port
-params.endpoint_metrics = given.metrics
+params.model.path = args.model
+params.hostnames = [args.host]
+params.port = args.port
+params.endpoint_metrics = args.metrics
 params.warmup = False
-if given.alias:
-    params.model_alias = {given.alias}
-if given.ctx_size is not None:
-    params.n_ctx = given.ctx_size
-if given.parallel is not None:
-    params.n_parallel = given.parallel
-if given.threads is not None:
-    params.cpuparams.n_threads = given.threads
-if given.batch_size is not None:
-    params.n_batch = given.batch_size
-if given.n_gpu_layers is not None:
-    params.n_gpu_layers = given.n_gpu_layers
+if args.alias:
+    params.model_alias = {args.alias}
+if args.ctx_size is not None:
+    params.n_ctx = args.ctx_size
+if args.parallel is not None:
+    params.n_parallel = args.parallel
+if args.threads is not None:
+    params.cpuparams.n_threads = args.threads
+if args.batch_size is not None:
+    params.n_batch = args.batch_size
+if args.n_gpu_layers is not None:
+    params.n_gpu_layers = args.n_gpu_layers
 
 server = xllamacpp.Server(params)
 print("serving at", server.listening_address, flush=True)

@@ -1,4 +1,4 @@
-//! A server of our own: started, waited for, watched, and stopped with all its children.
+//! A local server: starts it, timeouts until it is ready, watches it, and stops it with all its child processes.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -11,29 +11,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::get::{Waits, get};
+use super::http_get::{GetTimeouts, get};
 use super::launch::{self, HEALTH};
 use super::process::{self, Process};
 use crate::log::Log;
 use crate::plan::{LocalPlan, Target};
 
-/// Between two looks at a server that is loading, or running.
-const LOOK: Duration = Duration::from_millis(100);
-/// Between two questions whether it is ready.
-const ASK: Duration = Duration::from_millis(300);
-/// Between two lines that say how the loading goes.
-const TELL: Duration = Duration::from_secs(10);
-/// Between two looks at its children.
-const FAMILY: Duration = Duration::from_secs(1);
-/// Loading a large model over a slow network takes long; forever is a server that hangs.
-const LONGEST_LOADING: Duration = Duration::from_secs(3600);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Lines of its log that are shown when it dies.
+/// Period of the checks whether the server still runs.
+const POLL_PERIOD: Duration = Duration::from_millis(100);
+/// Period of the checks whether the server is ready.
+const READY_CHECK_PERIOD: Duration = Duration::from_millis(300);
+/// Period of the log lines about loading.
+const LOG_PERIOD: Duration = Duration::from_secs(10);
+/// Period of the scans for child processes.
+const FAMILY_PERIOD: Duration = Duration::from_secs(1);
+/// Longest loading time; long enough to download a large model over a slow network.
+const LOADING_TIMEOUT: Duration = Duration::from_secs(3600);
+const READY_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Number of lines of the server's log that are shown when it dies.
 const LAST_LINES: usize = 15;
-/// As far back from its end as the log is read for them.
+/// Maximum number of bytes at the end of the log that are searched for these lines.
 const TAIL_BYTES: u64 = 16 << 10;
 
-/// A running server. Dropping it stops it and everything it started.
+/// A running local server. Dropping it stops the server and its child processes.
 pub struct Local {
     shared: Arc<Shared>,
     watcher: Option<JoinHandle<()>>,
@@ -42,25 +42,25 @@ pub struct Local {
 struct Shared {
     name: String,
     log_file: PathBuf,
-    /// Where its own words begin in there, behind those of an earlier run.
+    /// Offset in the log file at which this server's output begins; an earlier run may have written before it.
     log_begin: u64,
     leader: u32,
-    /// What its processes carry in their environment.
+    /// Value of an environment variable that identifies the server's processes.
     mark: String,
     child: Mutex<Child>,
-    /// Its processes at the last look.
+    /// The server's processes at the last scan.
     family: Mutex<Vec<Process>>,
     stopping: AtomicBool,
-    /// How it ended by itself.
+    /// A message about the exit of the server, if it exited by itself.
     died: Mutex<Option<String>>,
 }
 
 impl Local {
-    /// Starts the server of a plan and waits until it answers at `target`. What it says goes to `server.log` in
-    /// `folder`; `stop` above 0 ends the waiting.
+    /// Starts the server of a plan and timeouts until it responds at `target`. Its output goes to `server.log` in `folder`.
+    /// `stop` above 0 cancels the wait.
     ///
     /// # Errors
-    /// One or more lines: what to install, that the port is taken, or the last words of a server that died.
+    /// One or more lines: what to install, that the port is in use, or the last output of a server that died.
     pub fn start(
         plan: &LocalPlan,
         name: &str,
@@ -78,7 +78,7 @@ impl Local {
         let out = File::options().create(true).append(true).open(&log_file).map_err(unwritable)?;
         let log_begin = out.metadata().map_err(unwritable)?.len();
         let error_out = out.try_clone().map_err(unwritable)?;
-        // A group of its own: Ctrl-C reaches us alone, and the server is stopped in order.
+        // A separate process group, so that Ctrl-C reaches ringmark only, which then stops the server.
         command.stdin(Stdio::null()).stdout(out).stderr(error_out).process_group(0).env("PYTHONUNBUFFERED", "1");
         let mark = format!("{}-{}", std::process::id(), plan.port);
         command.env(process::MARK, &mark);
@@ -96,9 +96,9 @@ impl Local {
             died: Mutex::new(None),
         });
         process::register(shared.leader, &shared.mark);
-        // From here on dropping it stops the server, whatever goes wrong.
+        // From here on, an early return drops `local`, which stops the server.
         let mut local = Local { shared: shared.clone(), watcher: None };
-        log.info(&format!("starting {name}: {program}, its words are in {}", shared.log_file.display()));
+        log.info(&format!("starting {name}: {program}, its output goes to {}", shared.log_file.display()));
         let took = shared.wait_until_ready(target, log, stop)?;
         log.info(&format!("{name} is ready after {:.1} s", took.as_secs_f64()));
         let log = log.clone();
@@ -108,23 +108,23 @@ impl Local {
         Ok(local)
     }
 
-    /// How the server ended and where its last words are, when it did so by itself.
+    /// A message with the exit status and the log file, if the server exited by itself.
     pub fn died(&self) -> Option<String> {
         lock(&self.shared.died).clone()
     }
 
-    /// A handle that looks at its processes, as long as anybody wants.
+    /// A handle to the server's processes, which may outlive the server.
     pub fn processes(&self) -> Processes {
         Processes(self.shared.clone())
     }
 }
 
-/// The processes of a server, for a thread that looks at them.
+/// A handle to the processes of a server.
 #[derive(Clone)]
 pub struct Processes(Arc<Shared>);
 
 impl Processes {
-    /// Those of this moment, children included.
+    /// The current processes, including children.
     pub fn now(&self) -> Vec<Process> {
         process::family(self.0.leader, &lock(&self.0.family))
     }
@@ -136,13 +136,13 @@ impl Drop for Local {
         let remembered = lock(&self.shared.family).clone();
         process::stop(&mut lock(&self.shared.child), &self.shared.mark, &remembered);
         if let Some(watcher) = self.watcher.take() {
-            // It only looks and tells; a panic in there has been shown already.
+            // A panic of the watcher has already been printed.
             let _ = watcher.join();
         }
     }
 }
 
-/// Ends every server that was started here, at once: just before the program exits without unwinding.
+/// Kills every server that this process has started. For use before an exit without unwinding.
 pub fn kill_all() {
     process::kill_all();
 }
@@ -154,82 +154,83 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     fn wait_until_ready(&self, target: &Target, log: &Log, stop: &AtomicU8) -> Result<Duration, String> {
         let began = Instant::now();
-        let (mut asked, mut told, mut looked) = (began, began, began);
+        let (mut last_check, mut last_log, mut last_scan) = (began, began, began);
         loop {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_PERIOD);
             if let Some(status) = self.ended() {
-                return Err(format!("{} died while it started ({status})\n{}", self.name, self.last_words()));
+                return Err(format!("{} died while starting ({status})\n{}", self.name, self.last_output()));
             }
             if stop.load(Ordering::Relaxed) != 0 {
                 return Err(format!("interrupted while {} was starting", self.name));
             }
-            if looked.elapsed() >= FAMILY {
-                looked = Instant::now();
-                self.remember();
+            if last_scan.elapsed() >= FAMILY_PERIOD {
+                last_scan = Instant::now();
+                self.update_family();
             }
-            if asked.elapsed() >= ASK {
-                asked = Instant::now();
+            if last_check.elapsed() >= READY_CHECK_PERIOD {
+                last_check = Instant::now();
                 if is_ready(target) {
                     return Ok(began.elapsed());
                 }
             }
-            if told.elapsed() >= TELL {
-                told = Instant::now();
-                let word = last_lines(&self.log_file, self.log_begin, 1);
-                let colon = if word.is_empty() { "" } else { ": " };
-                log.info(&format!("{} is starting, {:.0} s{colon}{word}", self.name, began.elapsed().as_secs_f64()));
+            if last_log.elapsed() >= LOG_PERIOD {
+                last_log = Instant::now();
+                let line = last_lines(&self.log_file, self.log_begin, 1);
+                let colon = if line.is_empty() { "" } else { ": " };
+                log.info(&format!("{} is starting, {:.0} s{colon}{line}", self.name, began.elapsed().as_secs_f64()));
             }
-            if began.elapsed() > LONGEST_LOADING {
-                return Err(format!("{} did not become ready in an hour\n{}", self.name, self.last_words()));
+            if began.elapsed() > LOADING_TIMEOUT {
+                return Err(format!("{} was not ready after one hour\n{}", self.name, self.last_output()));
             }
         }
     }
 
     fn watch(&self, log: &Log) {
-        let mut looked = Instant::now();
+        let mut last_scan = Instant::now();
         while !self.stopping.load(Ordering::SeqCst) {
             if let Some(status) = self.ended() {
                 let end = format!("{} died ({status})", self.name);
-                log.error(&format!("{end}\n{}", self.last_words()));
-                *lock(&self.died) = Some(format!("{end}; its last words are in {}.", self.log_file.display()));
+                log.error(&format!("{end}\n{}", self.last_output()));
+                *lock(&self.died) = Some(format!("{end}; its output is in {}.", self.log_file.display()));
                 return;
             }
-            if looked.elapsed() >= FAMILY {
-                looked = Instant::now();
-                self.remember();
+            if last_scan.elapsed() >= FAMILY_PERIOD {
+                last_scan = Instant::now();
+                self.update_family();
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_PERIOD);
         }
     }
 
     fn ended(&self) -> Option<ExitStatus> {
         let ended = lock(&self.child).try_wait().ok().flatten();
-        // When it is being stopped that is no news.
+        // An exit after a request to stop is expected.
         ended.filter(|_| !self.stopping.load(Ordering::SeqCst))
     }
 
-    fn remember(&self) {
+    fn update_family(&self) {
         let mut family = lock(&self.family);
         *family = process::family(self.leader, &family);
     }
 
-    fn last_words(&self) -> String {
-        let words = last_lines(&self.log_file, self.log_begin, LAST_LINES);
-        if words.is_empty() { "it said nothing".to_string() } else { format!("its last words:\n{words}") }
+    fn last_output(&self) -> String {
+        let lines = last_lines(&self.log_file, self.log_begin, LAST_LINES);
+        if lines.is_empty() { "it wrote no output".to_string() } else { format!("its last output:\n{lines}") }
     }
 }
 
-/// Servers without a health page list their models instead.
+/// Whether the server is ready. Servers without a health page are ready when they list their models.
 fn is_ready(target: &Target) -> bool {
-    let ask = |path: &str| get(target, path, "", None, Waits::of(ANSWER_TIMEOUT)).map(|reply| reply.status);
-    match ask(HEALTH) {
+    let timeouts = GetTimeouts::both(READY_CHECK_TIMEOUT);
+    let status = |path: &str| get(target, path, "", None, timeouts).map(|reply| reply.status);
+    match status(HEALTH) {
         Ok(200) => true,
-        Ok(404) => ask(&target.models_path()) == Ok(200),
+        Ok(404) => status(&target.models_path()) == Ok(200),
         _ => false,
     }
 }
 
-/// The last lines of a file from `begin` on that hold anything.
+/// The last `count` non-blank lines of a file, at or after offset `begin`.
 fn last_lines(path: &Path, begin: u64, count: usize) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
@@ -250,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_lines_are_those_of_this_server_alone() {
+    fn last_lines_do_not_include_those_of_an_earlier_server() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.log");
         let earlier = "an earlier server's\n";

@@ -1,7 +1,7 @@
-//! The server's own metrics, scraped beside the run on a thread of their own: once just before the measured requests,
-//! every second while they go on, and once after, when the counters have come to rest.
+//! Scrapes the server's own metrics on a separate thread: once just before the measured requests, every second during
+//! the run, and once after the run when the counters have stopped changing.
 //!
-//! Trouble here is told as a finding and never ends a run.
+//! A failure is reported as a finding and does not end the run.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 
 use super::exposition::{self, write_labels};
-use super::get::{Waits, get};
+use super::http_get::{GetTimeouts, get};
 use super::local::Processes;
-use super::names::{Scrape, is_known};
-use super::usage::{self, Gpus};
+use super::metric_catalog::{Scrape, is_known};
+use super::resource_usage::{self, Gpus};
 use crate::engine::clock::Clock;
 use crate::engine::tls;
 use crate::plan::{Plan, Target, Transport};
@@ -24,114 +24,117 @@ use crate::record::ServerSample;
 use crate::record::finding::Finding;
 use crate::time::Tick;
 
-/// Between two looks while the run goes on.
+/// Scrape period during the run.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Patience with a page.
+/// Timeout of one request for the page.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Servers book a request a moment after they have sent its last byte. Two equal pages this far apart are taken for
-/// the rest that was waited for.
-const REST: Duration = Duration::from_millis(100);
-/// A server that others use as well never rests: after this long the page is taken as it is.
-const REST_LIMIT: Duration = Duration::from_secs(2);
+/// Servers update their counters shortly after the last byte of a response. The counters count as settled when two
+/// scrapes this far apart are equal.
+const SETTLE_PERIOD: Duration = Duration::from_millis(100);
+/// Longest wait for settled counters; those of a server with other clients never settle.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Takes the samples of a scrape.
-pub type Take = Box<dyn FnMut(Vec<ServerSample>) + Send>;
+/// Receives the samples of a scrape.
+pub type SampleSink = Box<dyn FnMut(Vec<ServerSample>) + Send>;
 
-/// A page of metrics, and how to ask for it.
+/// A page of metrics, and how to request it.
 #[derive(Clone)]
-pub struct Page {
+pub struct MetricsPage {
     target: Target,
-    /// Whole lines, each ended by CRLF.
+    /// Complete lines, each ended by CRLF.
     headers: String,
     tls: Option<Arc<ClientConfig>>,
 }
 
-/// Looking at the server while one run goes on.
+/// Scrapes the server during one run.
 pub struct Scraper {
     stop: Sender<()>,
     thread: JoinHandle<Watcher>,
 }
 
-/// What there is to look at. With neither there is nothing to do.
+/// What to scrape.
 pub struct Sources {
-    pub page: Option<Page>,
-    /// Of a server of our own.
+    pub page: Option<MetricsPage>,
+    /// The processes of a local server.
     pub processes: Option<Processes>,
 }
 
-/// What is looked at, and what came of it.
+/// The state of the scraping thread.
 struct Watcher {
     sources: Sources,
     gpus: Gpus,
     clock: Clock,
-    take: Take,
+    sink: SampleSink,
     asked: u64,
     failed: u64,
-    /// The first reason of a failure.
+    /// The reason of the first failure.
     why: String,
-    /// A page was read that has no metric we know.
+    /// A page had no metric of the catalog.
     unknown: bool,
 }
 
-impl Page {
-    /// The page that a plan asks for; `None` when it asks for none.
-    pub fn of(plan: &Plan) -> Option<Result<Page, String>> {
+impl MetricsPage {
+    /// The page of metrics of a plan; `None` if metrics are not to be scraped.
+    ///
+    /// # Errors
+    /// The host cannot be resolved, or the TLS configuration is invalid.
+    pub fn from_plan(plan: &Plan) -> Option<Result<MetricsPage, String>> {
         let asked = plan.server_metrics.as_ref()?;
         Some(match &asked.elsewhere {
-            // On the server itself it is asked for in the same way as everything else, its key included.
+            // The server under test gets the headers of the load, including its key.
             None => {
                 let lines = plan.workload.headers.iter();
                 let headers = lines.map(|header| format!("{}: {}\r\n", header.name, header.value)).collect();
                 let server = plan.target.url.strip_suffix(&plan.target.path).unwrap_or(&plan.target.url);
                 let url = format!("{server}{}", asked.path);
                 let target = Target { url, path: asked.path.clone(), ..plan.target.clone() };
-                Page::at(target, headers)
+                MetricsPage::new(target, headers)
             }
-            Some(target) => Page::at(target.clone(), String::new()),
+            Some(target) => MetricsPage::new(target.clone(), String::new()),
         })
     }
 
-    fn at(mut target: Target, headers: String) -> Result<Page, String> {
+    fn new(mut target: Target, headers: String) -> Result<MetricsPage, String> {
         let peer = (target.peer().0.to_string(), target.peer().1);
         if let Transport::Tcp(addresses) = &mut target.transport
             && addresses.is_empty()
         {
             let (host, port) = &peer;
             *addresses =
-                look_up(host, *port).map_err(|error| format!("the name '{host}' cannot be looked up: {error}"))?;
+                resolve_host(host, *port).map_err(|error| format!("the name '{host}' cannot be resolved: {error}"))?;
         }
         let tls = target.tls.as_ref().map(tls::config).transpose()?;
-        Ok(Page { target, headers, tls })
+        Ok(MetricsPage { target, headers, tls })
     }
 
-    /// Every sample of the page now.
+    /// Scrapes all samples of the page.
     fn read(&self) -> Result<Vec<exposition::Sample>, String> {
-        let reply = get(&self.target, &self.target.path, &self.headers, self.tls.clone(), Waits::of(TIMEOUT))?;
+        let reply = get(&self.target, &self.target.path, &self.headers, self.tls.clone(), GetTimeouts::both(TIMEOUT))?;
         match reply.status {
             200 => {}
             404 => {
-                return Err(format!("{} is not there (404); some servers show it only when told to", self.target.path));
+                return Err(format!("{} does not exist (404); some servers need a flag to serve it", self.target.path));
             }
-            status => return Err(format!("GET {} was answered with status {status}", self.target.path)),
+            status => return Err(format!("GET {} returned status {status}", self.target.path)),
         }
-        let page = exposition::page(&reply.body);
-        match page.wrong.first() {
+        let page = exposition::parse_page(&reply.body);
+        match page.invalid_lines.first() {
             Some((line, reason)) if page.samples.is_empty() => {
-                Err(format!("it is no page of metrics: line {line} {reason}"))
+                Err(format!("the page is not in Prometheus' format: line {line} {reason}"))
             }
             None if page.samples.is_empty() => Err("the page is empty".to_string()),
             _ => Ok(page.samples),
         }
     }
 
-    /// The page once two looks at its counters agree.
-    fn read_at_rest(&self) -> Result<Vec<exposition::Sample>, String> {
+    /// Scrapes the page until two scrapes of its counters are equal.
+    fn read_settled(&self) -> Result<Vec<exposition::Sample>, String> {
         let began = Instant::now();
         let mut last = self.read()?;
         loop {
-            std::thread::sleep(REST);
+            std::thread::sleep(SETTLE_PERIOD);
             let now = self.read()?;
-            if books(&now).eq(books(&last)) || began.elapsed() > REST_LIMIT {
+            if known_samples(&now).eq(known_samples(&last)) || began.elapsed() > SETTLE_TIMEOUT {
                 return Ok(now);
             }
             last = now;
@@ -139,40 +142,43 @@ impl Page {
     }
 }
 
-/// The samples of known names: what a server does besides (its memory, its garbage) never rests.
-fn books(samples: &[exposition::Sample]) -> impl Iterator<Item = &exposition::Sample> {
+/// The samples of metrics in the catalog; others, such as memory and garbage collection, never settle.
+fn known_samples(samples: &[exposition::Sample]) -> impl Iterator<Item = &exposition::Sample> {
     samples.iter().filter(|sample| is_known(&sample.name))
 }
 
-fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+fn resolve_host(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
     if addresses.is_empty() { Err(io::Error::other("it has no address")) } else { Ok(addresses) }
 }
 
 impl Scraper {
-    /// Looks once, which the caller waits for, and then every second on a thread. `take` gets the samples of each
-    /// look: all of the first and the last page, only those of known names in between.
-    pub fn start(sources: Sources, take: Take) -> io::Result<Scraper> {
-        let (clock, gpus) = (Clock::new(), Gpus::look());
+    /// Scrapes once before it returns, and then every second on a separate thread. `sink` receives the samples of each
+    /// scrape: all samples of the first and the last scrape, and only those of known metrics in between.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start(sources: Sources, sink: SampleSink) -> io::Result<Scraper> {
+        let (clock, gpus) = (Clock::new(), Gpus::detect());
         let mut watcher =
-            Watcher { sources, gpus, clock, take, asked: 0, failed: 0, why: String::new(), unknown: false };
-        watcher.look_at_rest();
+            Watcher { sources, gpus, clock, sink, asked: 0, failed: 0, why: String::new(), unknown: false };
+        watcher.scrape_settled();
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new().name("server-metrics".to_string()).spawn(move || {
-            watcher.go_on(&stopped);
+            watcher.run(&stopped);
             watcher
         })?;
         Ok(Scraper { stop, thread })
     }
 
-    /// Looks a last time and says what went wrong.
+    /// Scrapes a last time and returns the findings about failures.
     pub fn finish(self) -> Vec<Finding> {
-        // The thread is gone only when it panicked, which the join tells.
+        // The thread has ended only if it panicked, which `join` reports.
         let _ = self.stop.send(());
         match self.thread.join() {
             Ok(mut watcher) => {
-                watcher.look_at_rest();
+                watcher.scrape_settled();
                 watcher.findings()
             }
             Err(panic) => std::panic::resume_unwind(panic),
@@ -181,40 +187,40 @@ impl Scraper {
 }
 
 impl Watcher {
-    fn go_on(&mut self, stopped: &Receiver<()>) {
+    fn run(&mut self, stopped: &Receiver<()>) {
         let began = Instant::now();
         let mut turn = 1;
         loop {
-            // Absolute, so that a slow page does not stretch the second.
+            // An absolute time, so that a slow page does not delay later scrapes.
             let due = PERIOD * turn;
             let wait = due.saturating_sub(began.elapsed());
             if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
-            let samples = self.sources.page.as_ref().map(Page::read);
-            self.keep(samples, false);
-            // Seconds that a slow page has eaten are left out.
+            let samples = self.sources.page.as_ref().map(MetricsPage::read);
+            self.store(samples, false);
+            // Scrapes that were due during a slow one are skipped.
             turn = (began.elapsed().as_secs() as u32).max(turn) + 1;
         }
     }
 
-    fn look_at_rest(&mut self) {
-        let samples = self.sources.page.as_ref().map(Page::read_at_rest);
-        self.keep(samples, true);
+    fn scrape_settled(&mut self) {
+        let samples = self.sources.page.as_ref().map(MetricsPage::read_settled);
+        self.store(samples, true);
     }
 
-    fn keep(&mut self, samples: Option<Result<Vec<exposition::Sample>, String>>, whole: bool) {
+    fn store(&mut self, samples: Option<Result<Vec<exposition::Sample>, String>>, whole: bool) {
         if let Some(processes) = &self.sources.processes {
-            (self.take)(usage::samples(self.clock.now(), &processes.now(), &self.gpus));
+            (self.sink)(resource_usage::samples(self.clock.now(), &processes.now(), &self.gpus));
         }
         let Some(samples) = samples else { return };
         self.asked += 1;
         match samples {
             Ok(samples) => {
-                self.unknown |= books(&samples).next().is_none();
+                self.unknown |= known_samples(&samples).next().is_none();
                 let at = self.clock.now();
-                let kept = samples.into_iter().filter(|sample| whole || is_known(&sample.name));
-                (self.take)(kept.map(|sample| stored(at, sample)).collect());
+                let selected = samples.into_iter().filter(|sample| whole || is_known(&sample.name));
+                (self.sink)(selected.map(|sample| to_stored(at, sample)).collect());
             }
             Err(reason) => {
                 self.failed += 1;
@@ -246,11 +252,11 @@ impl Watcher {
     }
 }
 
-fn stored(at: Tick, sample: exposition::Sample) -> ServerSample {
+fn to_stored(at: Tick, sample: exposition::Sample) -> ServerSample {
     ServerSample { at, labels: write_labels(&sample.labels), name: sample.name, value: sample.value }
 }
 
-/// The scrapes of a stored run, with the names that are known.
+/// The scrapes of a stored run, with the samples of known metrics.
 pub fn scrapes(samples: &[ServerSample]) -> Vec<Scrape> {
     let mut scrapes: Vec<Scrape> = Vec::new();
     for sample in samples.iter().filter(|sample| is_known(&sample.name)) {

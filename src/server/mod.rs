@@ -1,11 +1,11 @@
-//! The server under test, beside the load: asking it things, and starting and stopping one of our own.
+//! The server under test, apart from the load: queries for models and metrics, and starting and stopping a local server.
 
 pub mod exposition;
-pub mod get;
+pub mod http_get;
 mod launch;
 pub mod local;
+pub mod metric_catalog;
 pub mod metrics;
 pub mod models;
-pub mod names;
 pub mod process;
-pub mod usage;
+pub mod resource_usage;

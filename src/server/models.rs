@@ -1,4 +1,4 @@
-//! Which model a server has.
+//! Queries the models of a server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,47 +6,49 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use serde_json::Value;
 
-use super::get::{GetError, Waits, get};
+use super::http_get::{GetError, GetTimeouts, get};
 use crate::plan::{Target, Timeouts};
 use crate::spec::Spec;
 
-/// Longest wait of a user who gave no shorter one: a list of models is no work.
-const MOST: Duration = Duration::from_secs(10);
+/// The timeout where the user has not given a shorter one.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a server may take to list its models: as long as the limits for requests allow, which by default is far
-/// too long for this.
-pub fn waits(timeouts: Timeouts) -> Waits {
+/// The timeouts for listing the models: those for requests if the user has shortened them, else 10 s.
+pub fn list_timeouts(timeouts: Timeouts) -> GetTimeouts {
     let default = Spec::default();
-    let wait = |ns: u64, default_s: f64| match Duration::from_nanos(ns) {
+    let timeout = |ns: u64, default_s: f64| match Duration::from_nanos(ns) {
         given if given < Duration::from_secs_f64(default_s) => given,
-        _ => MOST,
+        _ => DEFAULT_TIMEOUT,
     };
-    Waits {
-        connect: wait(timeouts.connect_ns, default.connect_timeout_s),
-        read: wait(timeouts.read_ns, default.read_timeout_s),
+    GetTimeouts {
+        connect: timeout(timeouts.connect_ns, default.connect_timeout_s),
+        read: timeout(timeouts.read_ns, default.read_timeout_s),
     }
 }
 
-/// The name of the first model that the server lists at `path`. `headers` are whole lines, each ended by CRLF.
+/// The name of the first model that the server lists at `path`. `headers` are complete lines, each ended by CRLF.
+///
+/// # Errors
+/// One line with the cause.
 pub fn first_model(
     target: &Target,
     path: &str,
     headers: &str,
     tls: Option<Arc<ClientConfig>>,
-    waits: Waits,
+    timeouts: GetTimeouts,
 ) -> Result<String, String> {
-    let reply = get(target, path, headers, tls, waits).map_err(|error| match error {
+    let reply = get(target, path, headers, tls, timeouts).map_err(|error| match error {
         GetError::NoConnection(_) => format!("GET {path}: {error} (--connect-timeout)"),
-        GetError::Silence(_) => format!("GET {path}: {error} (--read-timeout)"),
+        GetError::ReadTimeout(_) => format!("GET {path}: {error} (--read-timeout)"),
         GetError::Other(text) => text,
     })?;
     if reply.status != 200 {
-        return Err(format!("GET {path} was answered with status {}", reply.status));
+        return Err(format!("GET {path} returned status {}", reply.status));
     }
-    name_in(&reply.body).ok_or_else(|| format!("GET {path} lists no model"))
+    parse_first_name(&reply.body).ok_or_else(|| format!("the response to GET {path} lists no model"))
 }
 
-fn name_in(body: &[u8]) -> Option<String> {
+fn parse_first_name(body: &[u8]) -> Option<String> {
     let list: Value = serde_json::from_slice(body).ok()?;
     list.get("data")?.as_array()?.first()?.get("id")?.as_str().map(str::to_string)
 }
@@ -56,9 +58,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_model_of_a_list_is_taken() {
-        assert_eq!(name_in(br#"{"object":"list","data":[{"id":"qwen2.5"},{"id":"b"}]}"#).as_deref(), Some("qwen2.5"));
-        assert_eq!(name_in(br#"{"data":[]}"#), None);
-        assert_eq!(name_in(b"<html>"), None);
+    fn first_model_of_a_list_is_used() {
+        assert_eq!(
+            parse_first_name(br#"{"object":"list","data":[{"id":"qwen2.5"},{"id":"b"}]}"#).as_deref(),
+            Some("qwen2.5")
+        );
+        assert_eq!(parse_first_name(br#"{"data":[]}"#), None);
+        assert_eq!(parse_first_name(b"<html>"), None);
     }
 }

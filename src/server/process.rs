@@ -1,4 +1,4 @@
-//! The processes of a server that we started: its children as well, wherever they have moved to.
+//! The processes of a local server, including children that have left its process group.
 
 use std::collections::BTreeMap;
 use std::process::Child;
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// How long a server may take to end by itself.
-const PATIENCE: Duration = Duration::from_secs(10);
-const STEP: Duration = Duration::from_millis(20);
+/// Time between SIGTERM and SIGKILL.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_PERIOD: Duration = Duration::from_millis(20);
 
-/// Servers that are to go when this program goes: their leaders and marks.
+/// The running servers, for [`kill_all`]: their leaders and marks.
 static SERVERS: Mutex<Vec<(u32, String)>> = Mutex::new(Vec::new());
 
-/// The variable in whose value a server and all its children carry their mark.
+/// The environment variable with the mark of a server, which all its children inherit.
 pub const MARK: &str = "RINGMARK_SERVER";
 
-/// A line of the process table.
+/// An entry of the process table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Process {
     pub pid: u32,
@@ -25,26 +25,26 @@ pub struct Process {
     pub group: u32,
     /// User and system time, clock ticks of the kernel.
     pub cpu_ticks: u64,
-    /// Ticks since boot: with the number it names a process for ever.
+    /// Start time, clock ticks since boot. With the pid it identifies a process uniquely.
     pub started: u64,
     pub rss_pages: u64,
-    /// Ended, but its parent has not asked.
+    /// Ended, but not waited for by its parent.
     pub zombie: bool,
 }
 
-/// All processes now.
+/// The current process table.
 fn table() -> BTreeMap<u32, Process> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     let stats = pids.filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
-    stats.filter_map(|stat| read(&stat)).map(|process| (process.pid, process)).collect()
+    stats.filter_map(|stat| parse_stat(&stat)).map(|process| (process.pid, process)).collect()
 }
 
-/// Reads a line of `/proc/PID/stat`; the name in it may hold blanks and brackets.
-fn read(stat: &str) -> Option<Process> {
+/// Parses a line of `/proc/PID/stat`. The process name in it may contain spaces and parentheses.
+fn parse_stat(stat: &str) -> Option<Process> {
     let (pid, rest) = stat.split_once(" (")?;
     let fields: Vec<&str> = rest.rsplit_once(") ")?.1.split(' ').collect();
-    // Numbers as in the manual, where the state is the third.
+    // Field numbers as in proc_pid_stat(5), where the state is field 3.
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     Some(Process {
         pid: pid.parse().ok()?,
@@ -57,13 +57,13 @@ fn read(stat: &str) -> Option<Process> {
     })
 }
 
-/// What belongs to a leader: its group, its descendants, and what is remembered of earlier looks, which has lost its
-/// parent since.
+/// The processes that belong to a leader: its group, its descendants, and those processes of earlier scans
+/// (`remembered`) that still run, which may have lost their parent since.
 pub fn family(leader: u32, remembered: &[Process]) -> Vec<Process> {
     let all = table();
     let descends = |process: &Process| {
         let mut at = *process;
-        // A chain of parents is short; the bound is for tables that change while they are read.
+        // Chains of parents are short. The bound prevents an endless loop if the table changed while it was read.
         for _ in 0..64 {
             if at.pid == leader || at.parent == leader {
                 return true;
@@ -81,22 +81,22 @@ pub fn family(leader: u32, remembered: &[Process]) -> Vec<Process> {
     all.values().filter(ours).copied().collect()
 }
 
-/// What carries a mark: a child that has left its group and lost its parent still does.
+/// The processes with a mark. This finds children that have left their group and lost their parent.
 fn marked(mark: &str) -> Vec<Process> {
-    let wanted = format!("{MARK}={mark}");
-    let carries = |pid: &u32| {
+    let expected = format!("{MARK}={mark}");
+    let is_marked = |pid: &u32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+        environment.split(|byte| *byte == 0).any(|variable| variable == expected.as_bytes())
     };
-    table().into_iter().filter(|(pid, _)| carries(pid)).map(|(_, process)| process).collect()
+    table().into_iter().filter(|(pid, _)| is_marked(pid)).map(|(_, process)| process).collect()
 }
 
-/// Notes a server that [`kill_all`] must not leave behind.
+/// Registers a server for [`kill_all`].
 pub fn register(leader: u32, mark: &str) {
     SERVERS.lock().unwrap_or_else(PoisonError::into_inner).push((leader, mark.to_string()));
 }
 
-/// Ends everything registered, at once: for a program that is about to exit without unwinding.
+/// Kills all registered servers. For use before an exit without unwinding.
 pub fn kill_all() {
     let servers = std::mem::take(&mut *SERVERS.lock().unwrap_or_else(PoisonError::into_inner));
     for (leader, mark) in servers {
@@ -104,28 +104,28 @@ pub fn kill_all() {
     }
 }
 
-/// Stops a server and everything that belongs to it: kindly first, then not.
+/// Stops a server and all its processes: with SIGTERM, and after 10 s with SIGKILL.
 pub fn stop(child: &mut Child, mark: &str, remembered: &[Process]) {
     let leader = child.id();
     let mut members = family(leader, &[remembered, &marked(mark)].concat());
     send(leader, &members, Signal::TERM);
     let began = Instant::now();
-    while began.elapsed() < PATIENCE {
-        // Asked first: an ended child stays in the table until then.
+    while began.elapsed() < STOP_TIMEOUT {
+        // Before the scan, because an ended child stays in the table until it has been waited for.
         let ended = !matches!(child.try_wait(), Ok(None));
         members = family(leader, &members);
         if ended && members.iter().all(|member| member.zombie) {
             break;
         }
-        std::thread::sleep(STEP);
+        std::thread::sleep(POLL_PERIOD);
     }
     send(leader, &family(leader, &[members, marked(mark)].concat()), Signal::KILL);
-    // Killed, it ends; a failure here means that it has been waited for.
+    // An error means that the child has already been waited for.
     let _ = child.wait();
     SERVERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _)| *other != leader);
 }
 
-/// Signals the group and those members that have left it. Whoever is gone already needs none.
+/// Signals the process group and the members that have left it. Errors are ignored: the process has already ended.
 fn send(leader: u32, members: &[Process], signal: Signal) {
     let pid = |pid: u32| Pid::from_raw(pid as i32);
     if let Some(group) = pid(leader).filter(|_| members.iter().any(|member| member.group == leader)) {
@@ -143,16 +143,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_with_brackets_do_not_shift_the_fields() {
+    fn parentheses_in_process_names_do_not_shift_the_fields() {
         let stat = "42 (a) b (c) S 7 9 9 0 -1 4194560 100 0 0 0 11 4 0 0 20 0 1 0 5555 1000 321 18446744073709551615 1";
-        let process = read(stat).unwrap();
+        let process = parse_stat(stat).unwrap();
         assert_eq!((process.pid, process.parent, process.group, process.zombie), (42, 7, 9, false));
         assert_eq!((process.cpu_ticks, process.started, process.rss_pages), (15, 5555, 321));
-        assert_eq!(read("nonsense"), None);
+        assert_eq!(parse_stat("nonsense"), None);
     }
 
     #[test]
-    fn we_belong_to_ourselves() {
+    fn family_includes_the_leader() {
         let me = std::process::id();
         assert!(family(me, &[]).iter().any(|process| process.pid == me && process.rss_pages > 0));
     }

@@ -9,7 +9,7 @@ use super::gather::{Gathered, Sample};
 use super::quantile::{Quantile, Series, nearest_rank};
 use super::summary::Summary;
 use crate::record::finding::Finding;
-use crate::server::names::{Delta, Gauge, Histogram, Meaning, Quantity, Window};
+use crate::server::metric_catalog::{Delta, Gauge, Histogram, Meaning, Quantity, Window};
 
 /// The levels compared.
 pub const LEVELS: [u32; 3] = [500, 900, 990];

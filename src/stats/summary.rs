@@ -16,8 +16,8 @@ use crate::record::facts::{RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
 use crate::record::store::StoredRun;
 use crate::record::{Failure, Phase, WorkerReport};
-use crate::server::names::Window;
-use crate::server::usage::Use;
+use crate::server::metric_catalog::Window;
+use crate::server::resource_usage::ResourceUsage;
 
 /// The figures of one run.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub struct Summary {
     /// The server's own figures beside ours; `None` when it was not asked or said nothing that we know.
     pub server: Option<Reconciliation>,
     /// What a server of our own used; `None` for any other.
-    pub server_use: Option<Use>,
+    pub server_use: Option<ResourceUsage>,
     /// The heaviest first.
     pub findings: Vec<Finding>,
 }

@@ -1,4 +1,4 @@
-//! The queue between those who have figures and the helper. Putting something in never waits.
+//! The queue of messages for the helper process. Adding a message never blocks.
 
 use std::io::Write;
 use std::process::ChildStdin;
@@ -12,30 +12,30 @@ use super::message;
 use crate::plan::Plan;
 use crate::record::live::Snapshot;
 
-/// Figures that may wait for the helper. A slow service has points further apart, not later ones.
-const WAITING: usize = 64;
-/// Messages that the helper may have without having said that it is done with them.
-const UNDONE: u32 = 4;
+/// Maximum number of queued data points. With a slow service, points are dropped instead of delayed.
+const MAX_QUEUED: usize = 64;
+/// Maximum number of messages that the helper has received but not acknowledged.
+const MAX_UNACKNOWLEDGED: u32 = 4;
 
-/// Takes figures for the helper, from any thread.
+/// Accepts messages for the helper, from any thread.
 #[derive(Clone, Debug)]
 pub struct Feed {
     queue: Sender<Message>,
     shared: Arc<Shared>,
-    /// The call has one run, whose figures need no name of a load.
+    /// The call has one run, whose data points need no load name.
     single: bool,
-    /// The service.
+    /// The name of the service.
     name: &'static str,
 }
 
-/// What waits.
+/// A queued message.
 #[derive(Debug)]
 enum Message {
-    /// May be dropped.
+    /// A data point of a series. May be dropped.
     Figures(Arc<str>, Box<Snapshot>),
-    /// Comes once in a run, and is kept however long it takes.
-    Sure(Json),
-    /// The last.
+    /// A message that is never dropped.
+    Reliable(Json),
+    /// The last message.
     End(Json),
 }
 
@@ -43,80 +43,78 @@ enum Message {
 struct Shared {
     waiting: AtomicUsize,
     dropped: AtomicU64,
-    /// Of these it has been told.
-    told: AtomicU64,
-    /// Nobody takes figures any more: the helper has gone, or the call is over.
+    /// The number of dropped data points that has been reported.
+    reported: AtomicU64,
+    /// Data points are not accepted any more: the helper has exited, or the call is over.
     closed: AtomicBool,
 }
 
-/// The writer's end of a [`Feed`].
-pub struct Outlet {
+/// The receiving end of a [`Feed`].
+pub struct FeedReceiver {
     queue: Receiver<Message>,
     shared: Arc<Shared>,
 }
 
-/// A feed and its other end.
-pub fn feed(name: &'static str, single: bool) -> (Feed, Outlet) {
-    let (queue, other_end) = unbounded();
+/// Creates a feed and its receiving end.
+pub fn feed(name: &'static str, single: bool) -> (Feed, FeedReceiver) {
+    let (queue, receiver) = unbounded();
     let shared = Arc::new(Shared::default());
-    (Feed { queue, shared: shared.clone(), single, name }, Outlet { queue: other_end, shared })
+    (Feed { queue, shared: shared.clone(), single, name }, FeedReceiver { queue: receiver, shared })
 }
 
 impl Feed {
-    /// The part of a run: its figures are a series of their own.
+    /// The feed of one run, whose data points are a separate series.
     pub fn series(&self, plan: &Plan) -> Series {
         let name = if self.single { String::new() } else { message::load_name(plan) };
         Series { feed: self.clone(), name: name.into(), last_step: Arc::default() }
     }
 
-    /// Queues a message that must not be lost.
+    /// Queues a message that is never dropped.
     pub(super) fn send(&self, message: Json) {
-        self.put(Message::Sure(message));
+        self.put(Message::Reliable(message));
     }
 
-    /// Queues the last message; figures that still wait are dropped, so that the end does not.
+    /// Queues the last message. Queued data points are dropped, so that it is sent soon.
     pub(super) fn end(&self, ok: bool) {
         self.shared.closed.store(true, Ordering::Relaxed);
         self.put(Message::End(json!({"do": "end", "ok": ok})));
     }
 
-    /// What was dropped since the last call, in words.
+    /// A message about the data points dropped since the last call, if any.
     pub fn note(&self) -> Option<String> {
         let dropped = self.shared.dropped.load(Ordering::Relaxed);
-        let news = dropped - self.shared.told.swap(dropped, Ordering::Relaxed);
-        (news > 0).then(|| {
+        let new = dropped - self.shared.reported.swap(dropped, Ordering::Relaxed);
+        (new > 0).then(|| {
             let name = self.name;
-            format!(
-                "{news} points of the curves did not reach {name}, which could not follow; the results are complete"
-            )
+            format!("{new} points of the curves did not reach {name}, which could not follow; the results are complete")
         })
     }
 
     fn put(&self, message: Message) {
-        // The writer has ended when the helper has; then it is lost, and the end of the call says so.
+        // Fails only if the helper has exited, which is reported at the end of the call.
         let _ = self.queue.send(message);
     }
 }
 
-/// Takes the figures of one run.
+/// Accepts the messages of one run.
 #[derive(Clone, Debug)]
 pub struct Series {
     feed: Feed,
     name: Arc<str>,
-    /// Requests at the last point that was queued.
+    /// Number of requests of the last data point that was queued.
     last_step: Arc<AtomicU64>,
 }
 
 impl Series {
-    /// Empty where the call has one run.
+    /// The name of the series; empty if the call has one run.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Queues the figures so far, or drops and counts them when too many wait.
+    /// Queues a data point, or drops and counts it if too many are queued.
     pub fn figures(&self, so_far: &Snapshot) {
         let shared = &self.feed.shared;
-        if shared.closed.load(Ordering::Relaxed) || shared.waiting.load(Ordering::Relaxed) >= WAITING {
+        if shared.closed.load(Ordering::Relaxed) || shared.waiting.load(Ordering::Relaxed) >= MAX_QUEUED {
             shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -125,7 +123,7 @@ impl Series {
         self.feed.put(Message::Figures(self.name.clone(), Box::new(*so_far)));
     }
 
-    /// Queues the last figures of the run, which are kept, unless they are there already.
+    /// Queues the last data point of the run, which is never dropped, unless it is already queued.
     pub fn last_figures(&self, so_far: &Snapshot) {
         if self.last_step.swap(so_far.done, Ordering::Relaxed) != so_far.done {
             self.send(message::figures(&self.name, so_far));
@@ -137,17 +135,17 @@ impl Series {
     }
 }
 
-impl Outlet {
-    /// Writes what is queued until the last message, or until the helper has gone. `done` has a word for each message
-    /// that the helper has dealt with, and is closed when it has gone.
-    pub fn write(self, start: &Json, mut to: ChildStdin, done: &Receiver<()>) {
+impl FeedReceiver {
+    /// Writes the queued messages to the helper until the last message, or until the helper has exited. `acknowledged`
+    /// receives one value for each message that the helper has processed, and is closed when the helper exits.
+    pub fn write(self, start: &Json, mut to: ChildStdin, acknowledged: &Receiver<()>) {
         let mut alive = write_line(&mut to, start);
-        let mut undone = 0;
+        let mut pending = 0;
         while let Ok(message) = self.queue.recv() {
-            undone -= done.try_iter().count().min(undone as usize) as u32;
-            while alive && undone >= UNDONE {
-                alive = done.recv().is_ok();
-                undone -= 1;
+            pending -= acknowledged.try_iter().count().min(pending as usize) as u32;
+            while alive && pending >= MAX_UNACKNOWLEDGED {
+                alive = acknowledged.recv().is_ok();
+                pending -= 1;
             }
             if !alive {
                 self.shared.closed.store(true, Ordering::Relaxed);
@@ -161,11 +159,11 @@ impl Outlet {
                     }
                     (message::figures(&series, &so_far), false)
                 }
-                Message::Sure(message) => (message, false),
+                Message::Reliable(message) => (message, false),
                 Message::End(message) => (message, true),
             };
             alive = alive && write_line(&mut to, &line);
-            undone += 1;
+            pending += 1;
             if is_last {
                 return;
             }
@@ -173,7 +171,7 @@ impl Outlet {
     }
 }
 
-/// Whether somebody still reads.
+/// Writes one line. Returns false if the reader has closed the stream.
 fn write_line(to: &mut ChildStdin, message: &Json) -> bool {
     to.write_all(format!("{message}\n").as_bytes()).and_then(|()| to.flush()).is_ok()
 }
@@ -183,17 +181,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_that_nobody_takes_are_dropped_and_counted() {
-        let (feed, outlet) = feed("wandb", true);
+    fn data_points_beyond_the_limit_are_dropped_and_counted() {
+        let (feed, receiver) = feed("wandb", true);
         let series = Series { feed: feed.clone(), name: "".into(), last_step: Arc::default() };
         let at = |done: usize| Snapshot { done: done as u64, ..Snapshot::default() };
-        for done in 1..=WAITING + 7 {
+        for done in 1..=MAX_QUEUED + 7 {
             series.figures(&at(done));
         }
-        series.last_figures(&at(WAITING));
-        assert_eq!(outlet.queue.len(), WAITING, "it is queued already");
-        series.last_figures(&at(WAITING + 7));
-        assert_eq!(outlet.queue.len(), WAITING + 1);
+        series.last_figures(&at(MAX_QUEUED));
+        assert_eq!(receiver.queue.len(), MAX_QUEUED, "it is queued already");
+        series.last_figures(&at(MAX_QUEUED + 7));
+        assert_eq!(receiver.queue.len(), MAX_QUEUED + 1);
         assert!(feed.note().is_some_and(|note| note.starts_with("7 points")));
         assert_eq!(feed.note(), None);
     }

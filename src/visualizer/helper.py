@@ -1,14 +1,14 @@
-"""Brings ringmark's figures to a visualizer through its own SDK.
+"""Sends ringmark's figures to a visualizer service through its own SDK.
 
-ringmark runs this in a process of its own and writes one JSON object a line to its standard input:
+ringmark runs this script in a separate process and writes one JSON object per line to its standard input:
   {"do": "start", "service", "name", "default_name", "folder", "key", "local", "config"}
-  {"do": "figures", "series", "step", "values"}             while a run goes on; the step counts its requests
-  {"do": "table", "title", "series", "columns", "rows"}     when a run has ended, and once for all runs
+  {"do": "figures", "series", "step", "values"}             during a run; the step is its number of requests so far
+  {"do": "table", "title", "series", "columns", "rows"}     after each run, and once for all runs
   {"do": "results", "series", "values"}                     the final figures of a run
   {"do": "end", "ok"}
-The answers, a JSON object a line on what was standard output: to the first {"ready": WHERE}, or {"failed": TEXT} with
-"hint": false where the text says what to do; to each of the others {"done": true} or {"refused": TEXT}, and to
-the last {"ended": true}. Whatever the SDK prints goes to standard error.
+The script responds with one JSON object per line on its original standard output. To the first message: {"ready": WHERE},
+or {"failed": TEXT, "hint": HINT}, where HINT is false if the text already tells the user what to do. To each further
+message: {"done": true} or {"refused": TEXT}; to the last one: {"ended": true}. Output of the SDK goes to standard error.
 """
 
 import importlib
@@ -20,23 +20,23 @@ NICER = 5
 PROJECT = "perf_benchmark"
 
 
-class Trouble(Exception):
-    """What a person has to know to go on."""
+class SetupError(Exception):
+    """An error whose message tells the user what to do."""
 
 
 def sdk(module, needed, package):
-    """The SDK; a folder of the same name is none."""
+    """Imports the SDK. `needed` is an attribute that distinguishes it from a folder of the same name."""
     try:
-        found = importlib.import_module(module)
+        imported = importlib.import_module(module)
     except ImportError as error:
-        raise Trouble(f"its SDK cannot be imported ({error}): run {sys.executable} -m pip install {package}")
-    if not hasattr(found, needed):
-        raise Trouble(f"its SDK is not installed: run {sys.executable} -m pip install {package}")
-    return found
+        raise SetupError(f"its SDK cannot be imported ({error}): run {sys.executable} -m pip install {package}")
+    if not hasattr(imported, needed):
+        raise SetupError(f"its SDK is not installed: run {sys.executable} -m pip install {package}")
+    return imported
 
 
 def environment(*names):
-    """The first of these variables that is set to something."""
+    """The value of the first of these variables that is set and not empty."""
     return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
@@ -45,7 +45,7 @@ def prefix(series):
 
 
 class Wandb:
-    """One run; each series has its own counter of requests."""
+    """One run. Each series has its own step metric."""
 
     def __init__(self, start):
         self.wandb = sdk("wandb", "init", "wandb")
@@ -82,15 +82,15 @@ class Wandb:
 
 
 class Swanlab:
-    """One experiment; a series has keys of its own, so each has its own steps."""
+    """One experiment. Each series has its own keys and therefore its own steps."""
 
     def __init__(self, start):
         folder = environment("SWANLAB_LOG_DIR", "SWANLAB_LOGDIR") or os.path.join(start["folder"], "swanlog")
-        # Its dashboard looks for the folder here, and nowhere else.
+        # SwanLab's dashboard reads the folder from this variable only.
         os.environ.setdefault("SWANLAB_LOG_DIR", folder)
         os.makedirs(folder, exist_ok=True)
         self.swanlab = sdk("swanlab", "init", "swanlab")
-        wanted = {
+        options = {
             "project": environment("SWANLAB_PROJ_NAME", "SWANLAB_PROJECT") or PROJECT,
             "name": start["name"] or environment("SWANLAB_EXP_NAME") or start["default_name"],
             "workspace": environment("SWANLAB_WORKSPACE"),
@@ -100,18 +100,18 @@ class Swanlab:
         if start["key"]:
             self.swanlab.login(api_key=start["key"], host=environment("SWANLAB_HOST", "SWANLAB_API_HOST"))
         try:
-            self.run = self.begin(folder, {name: value for name, value in wanted.items() if value is not None})
+            self.run = self.begin(folder, {name: value for name, value in options.items() if value is not None})
         except ImportError as error:
             dashboard = f"{sys.executable} -m pip install 'swanlab[dashboard]'"
-            raise Trouble(f"its local mode cannot start ({error}): run {dashboard}, or set SWANLAB_MODE=offline")
-        self.where = folder if wanted["mode"] in ("local", "offline") else None
+            raise SetupError(f"its local mode cannot start ({error}): run {dashboard}, or set SWANLAB_MODE=offline")
+        self.where = folder if options["mode"] in ("local", "offline") else None
 
-    def begin(self, folder, wanted):
+    def begin(self, folder, options):
         try:
-            return self.swanlab.init(log_dir=folder, **wanted)
+            return self.swanlab.init(log_dir=folder, **options)
         except TypeError:
-            # Before its version 0.8 the folder had another name, and "experiment_name" was the name.
-            old = {**wanted, "experiment_name": wanted.pop("name")}
+            # Before version 0.8, the arguments were called "logdir" and "experiment_name".
+            old = {**options, "experiment_name": options.pop("name")}
             return self.swanlab.init(logdir=folder, **{name: old[name] for name in old if name != "name"})
 
     def figures(self, series, step, values):
@@ -129,11 +129,11 @@ class Swanlab:
         if ok:
             self.swanlab.finish()
         else:
-            self.swanlab.finish(state="crashed", error="the call did not end well")
+            self.swanlab.finish(state="crashed", error="the call failed")
 
 
 class Clearml:
-    """One task; a series is a line in the chart of each figure."""
+    """One task. Each series is a line in the chart of each figure."""
 
     def __init__(self, start):
         clearml = sdk("clearml", "Task", "clearml")
@@ -142,7 +142,7 @@ class Clearml:
             task_name=start["name"] or environment("CLEARML_TASK_NAME") or start["default_name"],
             task_type=clearml.Task.TaskTypes.testing,
             reuse_last_task_id=False,
-            # This process has nothing to watch but figures.
+            # Only figures are reported, nothing about this process.
             auto_connect_arg_parser=False,
             auto_connect_frameworks=False,
             auto_connect_streams=False,
@@ -168,7 +168,7 @@ class Clearml:
 
     def end(self, ok):
         if not ok:
-            self.task.mark_failed(status_message="the call did not end well", force=True)
+            self.task.mark_failed(status_message="the call failed", force=True)
         self.task.close()
 
 
@@ -176,23 +176,24 @@ SERVICES = {"wandb": Wandb, "swanlab": Swanlab, "clearml": Clearml}
 
 
 def one_line(error):
-    if isinstance(error, Trouble):
+    if isinstance(error, SetupError):
         return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines) or 'no words'}"
+    return f"{type(error).__name__}: {' '.join(lines) or 'no message'}"
 
 
 def main():
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    responses = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    # What is measured goes first, and a folder beside us is no SDK.
+    # The measurement has priority over this process. The working directory is removed from the search path, so that a
+    # folder in it is not imported as an SDK.
     os.nice(NICER)
     sys.path = [folder for folder in sys.path if folder]
-    # The SDKs look at the arguments of the program, which has none.
+    # The SDKs read the arguments of the program.
     sys.argv = ["ringmark"]
 
-    def answer(**what):
-        print(json.dumps(what), file=answers, flush=True)
+    def respond(**response):
+        print(json.dumps(response), file=responses, flush=True)
 
     messages = (json.loads(line) for line in sys.stdin.buffer)
     start = next(messages, None)
@@ -201,10 +202,10 @@ def main():
     try:
         service = SERVICES[start["service"]](start)
     except BaseException as error:  # An SDK may also call sys.exit.
-        answer(failed=one_line(error), hint=not isinstance(error, Trouble))
+        respond(failed=one_line(error), hint=not isinstance(error, SetupError))
         return
-    answer(ready=service.where)
-    # Without its last message ringmark has died; what it sent is kept all the same.
+    respond(ready=service.where)
+    # If the last message is missing, ringmark has died; the service then marks the run as failed.
     last = {"ok": False}
     for message in messages:
         what = message.pop("do")
@@ -213,11 +214,11 @@ def main():
             break
         try:
             getattr(service, what)(**message)
-            answer(done=True)
+            respond(done=True)
         except Exception as error:
-            answer(refused=f"{what}: {one_line(error)}")
+            respond(refused=f"{what}: {one_line(error)}")
     service.end(last["ok"])
-    answer(ended=True)
+    respond(ended=True)
 
 
 main()

@@ -1,4 +1,4 @@
-//! The helper process: `python3` with a script of ours, spoken to over its standard streams.
+//! The helper process: `python3` with the script `helper.py`, which communicates over its standard streams.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -19,138 +19,145 @@ use crate::spec::mask;
 
 const SCRIPT: &str = include_str!("helper.py");
 
-/// Variables whose values must not get into the log with what an SDK prints.
+/// Variables whose values are masked in the output of SDKs.
 const SECRETS: [&str; 4] = ["WANDB_API_KEY", "SWANLAB_API_KEY", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"];
 
-/// For what an ended helper has written; a process that it has left behind may keep its streams open for ever.
-const READ_OUT: Duration = Duration::from_secs(2);
+/// How long to read the output of a helper that has exited. A process that it has left behind may keep the streams open.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A look at whether it has ended.
-const STEP: Duration = Duration::from_millis(10);
+/// Period of the checks whether the helper has exited.
+const POLL_PERIOD: Duration = Duration::from_millis(10);
 
-/// What the helper says to the first message.
+/// A response of the helper to the first or last message.
 #[derive(Debug)]
-pub enum Answer {
-    /// The service takes figures; where they can be seen.
+pub enum HelperResponse {
+    /// The service is ready; the URL or folder of its results.
     Ready(Option<String>),
-    /// It does not; `hint`: the text is the SDK's and does not say what to do.
+    /// The service could not be started. `hint`: the text is the SDK's and does not tell the user what to do.
     Failed { text: String, hint: bool },
-    /// It has done everything.
+    /// All messages have been processed.
     Ended,
-    /// The process has ended; the last line that it wrote.
-    Gone(String),
+    /// The process has exited; its last line of output.
+    Exited(String),
 }
 
-/// Why the end was not a good one.
+/// Why the helper did not finish regularly.
 #[derive(Debug)]
-pub enum NotEnded {
-    Late,
+pub enum FinishError {
+    Timeout,
+    /// The exit status and the last line of output.
     Died(String),
 }
 
-/// The running process and the threads around it.
+/// The running process and its threads.
 pub struct Helper {
     child: Child,
-    answers: Receiver<Answer>,
+    responses: Receiver<HelperResponse>,
     last_line: Arc<Mutex<String>>,
-    /// Of its two streams.
+    /// The readers of its two output streams.
     readers: Vec<JoinHandle<()>>,
 }
 
 impl Helper {
-    /// Starts the process and sends it `start`. Threads and process inherit the caller's cores.
-    pub fn start(asked: &VisualPlan, single: bool, start: &Json, log: &Arc<Log>) -> Result<(Helper, Feed), String> {
-        let mut child = spawn(asked)?;
-        let (feed, outlet) = feed(asked.service.name(), single);
-        let (told, answers) = unbounded();
-        let (done, is_done) = unbounded();
+    /// Starts the process and sends it `start`. The process and its threads inherit the caller's CPU affinity.
+    ///
+    /// # Errors
+    /// One line with the cause and what to do.
+    pub fn start(plan: &VisualPlan, single: bool, start: &Json, log: &Arc<Log>) -> Result<(Helper, Feed), String> {
+        let mut child = spawn_helper(plan)?;
+        let (feed, receiver) = feed(plan.service.name(), single);
+        let (response_sender, responses) = unbounded();
+        let (acknowledge, acknowledged) = unbounded();
         let last_line = Arc::new(Mutex::new(String::new()));
         let mut readers = Vec::new();
-        let words = Words { log: log.clone(), secrets: secrets(), name: asked.service.name() };
+        let output = OutputReader { log: log.clone(), secrets: secrets(), name: plan.service.name() };
         if let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         {
             let start = start.clone();
-            beside(move || outlet.write(&start, stdin, &is_done))?;
-            let (last, other) = (last_line.clone(), words.clone());
-            readers.push(beside(move || other.keep(stderr, &last))?);
-            readers.push(beside(move || words.listen(stdout, &told, &done))?);
+            spawn_thread(move || receiver.write(&start, stdin, &acknowledged))?;
+            let (last, errors) = (last_line.clone(), output.clone());
+            readers.push(spawn_thread(move || errors.log_errors(stderr, &last))?);
+            readers.push(spawn_thread(move || output.read_responses(stdout, &response_sender, &acknowledge))?);
         }
-        Ok((Helper { child, answers, last_line, readers }, feed))
+        Ok((Helper { child, responses, last_line, readers }, feed))
     }
 
-    /// The next answer to the first message, if one comes soon.
-    pub fn next_answer(&self, patience: Duration) -> Option<Answer> {
-        match self.answers.recv_timeout(patience) {
-            Ok(answer) => Some(answer),
+    /// The next response of the helper; `None` after `timeout`.
+    pub fn next_response(&self, timeout: Duration) -> Option<HelperResponse> {
+        match self.responses.recv_timeout(timeout) {
+            Ok(response) => Some(response),
             Err(error) if error.is_timeout() => None,
             Err(_) => {
-                self.read_out();
-                Some(Answer::Gone(self.last_words()))
+                self.drain_output();
+                Some(HelperResponse::Exited(self.last_output()))
             }
         }
     }
 
-    /// Waits for an end that was asked for; ends the process and all it started when that takes too long.
-    pub fn finish(mut self, limit: Duration) -> Result<(), NotEnded> {
+    /// Waits for the exit of the helper after the last message. Kills it and its children after `limit`.
+    ///
+    /// # Errors
+    /// The helper did not exit in time, or exited before it had processed all messages.
+    pub fn finish(mut self, limit: Duration) -> Result<(), FinishError> {
         let began = Instant::now();
         let status = loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => break status,
-                Ok(None) if began.elapsed() < limit => thread::sleep(STEP),
+                Ok(None) if began.elapsed() < limit => thread::sleep(POLL_PERIOD),
                 Ok(None) | Err(_) => {
                     self.kill();
-                    return Err(NotEnded::Late);
+                    return Err(FinishError::Timeout);
                 }
             }
         };
-        // What an SDK leaves running must not keep our streams open.
+        // Processes that an SDK leaves running would keep the streams open.
         self.kill();
-        self.read_out();
-        let said_so = self.answers.try_iter().any(|answer| matches!(answer, Answer::Ended));
-        if said_so { Ok(()) } else { Err(NotEnded::Died(format!("{status}: {}", self.last_words()))) }
+        self.drain_output();
+        let ended = self.responses.try_iter().any(|response| matches!(response, HelperResponse::Ended));
+        if ended { Ok(()) } else { Err(FinishError::Died(format!("{status}: {}", self.last_output()))) }
     }
 
-    /// Waits for what an ended helper has written.
-    fn read_out(&self) {
-        let patience = Instant::now() + READ_OUT;
-        while self.readers.iter().any(|thread| !thread.is_finished()) && Instant::now() < patience {
-            thread::sleep(STEP);
+    /// Waits until the output of a helper that has exited is read.
+    fn drain_output(&self) {
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        while self.readers.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
+            thread::sleep(POLL_PERIOD);
         }
     }
 
-    /// Ends the process and all it started, at once.
+    /// Kills the process and its children.
     pub fn kill(&self) {
         if let Some(group) = Pid::from_raw(self.child.id() as i32) {
-            // Whoever is gone already needs no signal.
+            // An error means that all processes of the group have exited.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
 
-    fn last_words(&self) -> String {
-        let words = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
-        if words.is_empty() { "it said nothing".to_string() } else { words.clone() }
+    fn last_output(&self) -> String {
+        let line = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
+        if line.is_empty() { "it wrote no output".to_string() } else { line.clone() }
     }
 }
 
-fn beside(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
+fn spawn_thread(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
     let thread = thread::Builder::new().name("visualizer".to_string()).spawn(work);
-    thread.map_err(|error| format!("no thread for --visualizer: {error}"))
+    thread.map_err(|error| format!("cannot start a thread for --visualizer: {error}"))
 }
 
-fn spawn(asked: &VisualPlan) -> Result<Child, String> {
-    let python = asked.python.as_deref().unwrap_or(Path::new("python3"));
-    let service = asked.service.name();
+fn spawn_helper(plan: &VisualPlan) -> Result<Child, String> {
+    let python = plan.python.as_deref().unwrap_or(Path::new("python3"));
+    let service = plan.service.name();
     let spawned = Command::new(python)
-        // The script is no secret; the key goes through standard input.
+        // Arguments are visible to other users, so the key is sent through standard input.
         .args(["-u", "-c", SCRIPT])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Ctrl-C is for us: the helper ends when we say so.
+        // A separate process group, so that Ctrl-C reaches ringmark only, which then ends the helper.
         .process_group(0)
         .spawn();
-    spawned.map_err(|error| match &asked.python {
+    spawned.map_err(|error| match &plan.python {
         Some(python) => format!("--python {} cannot be started: {error}", python.display()),
         None => format!(
             "--visualizer {service} needs python3 on PATH ({error}): install it and run python3 -m pip install \
@@ -164,55 +171,56 @@ fn secrets() -> Vec<String> {
     values.filter(|value| value.len() >= 4 && value != crate::plan::LOCAL).collect()
 }
 
-/// Brings what the helper says where it belongs.
+/// Reads the output of the helper.
 #[derive(Clone)]
-struct Words {
+struct OutputReader {
     log: Arc<Log>,
     secrets: Vec<String>,
     name: &'static str,
 }
 
-impl Words {
-    /// Standard error goes to the log file, line by line.
-    fn keep(&self, stderr: ChildStderr, last: &Mutex<String>) {
+impl OutputReader {
+    /// Writes the lines of standard error to the log file, and the last one to `last`.
+    fn log_errors(&self, stderr: ChildStderr, last: &Mutex<String>) {
         each_line(stderr, |line| {
             let line = mask(line, &self.secrets);
-            self.log.aside(&format!("{}: {line}", self.name));
+            self.log.program_output(&format!("{}: {line}", self.name));
             *last.lock().unwrap_or_else(PoisonError::into_inner) = line;
         });
     }
 
-    /// Answers: to the first message into `told`, a word for each of the others into `done`. Both close at the end.
-    fn listen(&self, stdout: ChildStdout, told: &Sender<Answer>, done: &Sender<()>) {
-        let mut complained = false;
+    /// Reads the helper's responses: those to the first and last message are sent to `responses`; for each other message
+    /// one value is sent to `acknowledge`. Both channels are closed at the end.
+    fn read_responses(&self, stdout: ChildStdout, responses: &Sender<HelperResponse>, acknowledge: &Sender<()>) {
+        let mut warned = false;
         each_line(stdout, |line| {
-            let Ok(answer) = serde_json::from_str::<Json>(line) else { return };
-            let text = |name: &str| answer[name].as_str().map(|text| mask(text, &self.secrets));
-            // Nobody waits for them after a call that has ended.
-            if answer.get("ready").is_some() {
-                let _ = told.send(Answer::Ready(text("ready")));
+            let Ok(response) = serde_json::from_str::<Json>(line) else { return };
+            let text = |name: &str| response[name].as_str().map(|text| mask(text, &self.secrets));
+            // Sending fails only after the end of the call.
+            if response.get("ready").is_some() {
+                let _ = responses.send(HelperResponse::Ready(text("ready")));
             } else if let Some(text) = text("failed") {
-                let _ = told.send(Answer::Failed { text, hint: answer["hint"] == true });
-            } else if answer.get("ended").is_some() {
-                let _ = told.send(Answer::Ended);
+                let _ = responses.send(HelperResponse::Failed { text, hint: response["hint"] == true });
+            } else if response.get("ended").is_some() {
+                let _ = responses.send(HelperResponse::Ended);
             } else {
                 if let Some(text) = text("refused") {
                     let name = self.name;
-                    // Once on the screen is enough.
-                    if complained {
-                        self.log.aside(&text)
+                    // Only the first refusal is shown on the screen.
+                    if warned {
+                        self.log.program_output(&text)
                     } else {
                         self.log.warning(&format!("{name} refused {text}"))
                     }
-                    complained = true;
+                    warned = true;
                 }
-                let _ = done.send(());
+                let _ = acknowledge.send(());
             }
         });
     }
 }
 
-/// Lines without control characters, however long and in whatever encoding, until the end.
+/// Calls `take` with each non-blank line until the end, without control characters. Invalid UTF-8 is replaced.
 fn each_line(from: impl Read, mut take: impl FnMut(&str)) {
     let mut reader = BufReader::new(from);
     let mut line = Vec::new();

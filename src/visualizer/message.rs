@@ -1,4 +1,4 @@
-//! What is said to the helper: one JSON object a line.
+//! The messages to the helper: one JSON object per line.
 
 use std::path::Path;
 
@@ -7,25 +7,25 @@ use serde_json::{Map, Value as Json, json};
 use crate::plan::{Plan, VisualPlan};
 use crate::record::live::Snapshot;
 
-/// A table's first column says which load a row is about.
+/// The first column of a table over runs: the load of the run.
 const LOAD: &str = "Load";
 
-/// The first message: who we are and what is measured. It carries the key, so it is shown to nobody.
-pub fn start(asked: &VisualPlan, folder: &Path, config: &str) -> Json {
+/// The first message: service, names and configuration. It contains the key and must not be logged.
+pub fn start(plan: &VisualPlan, folder: &Path, config: &str) -> Json {
     let config: Json = serde_json::from_str(config).unwrap_or(Json::Null);
     json!({
         "do": "start",
-        "service": asked.service.name(),
-        "name": asked.name,
-        "default_name": asked.default_name,
+        "service": plan.service.name(),
+        "name": plan.name,
+        "default_name": plan.default_name,
         "folder": folder.display().to_string(),
-        "key": asked.key,
-        "local": asked.local,
+        "key": plan.key,
+        "local": plan.local,
         "config": config,
     })
 }
 
-/// The figures so far of a run. Those that are not known yet are left out.
+/// A data point of a run. Figures that are not known yet are omitted.
 pub fn figures(series: &str, so_far: &Snapshot) -> Json {
     let mut values = Map::new();
     let counts = [
@@ -53,18 +53,18 @@ pub fn figures(series: &str, so_far: &Snapshot) -> Json {
     json!({"do": "figures", "series": series, "step": so_far.done, "values": values})
 }
 
-/// The folder of a run says its load: `parallel_8_number_100`.
+/// The load of a run, which is the name of its folder: `parallel_8_number_100`.
 pub fn load_name(plan: &Plan) -> String {
     plan.report.folder.file_name().unwrap_or_default().to_string_lossy().to_string()
 }
 
-/// The numbers among the members of an object.
+/// The members of an object that are numbers.
 pub fn numbers(object: &Json) -> Map<String, Json> {
     let members = object.as_object().into_iter().flatten();
     members.filter(|(_, value)| value.is_number()).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Rows as objects, without what is no cell of a table.
+/// The rows of the percentile table, without members that are arrays or objects.
 pub fn percentile_rows(percentiles: &Json) -> Vec<Map<String, Json>> {
     let rows = percentiles.as_array().into_iter().flatten().filter_map(Json::as_object);
     let cells = |row: &Map<String, Json>| {
@@ -74,7 +74,7 @@ pub fn percentile_rows(percentiles: &Json) -> Vec<Map<String, Json>> {
     rows.map(cells).collect()
 }
 
-/// A row for each run, its load first.
+/// A row for each run, with its load in the first column.
 pub fn result_rows(results: &[(String, Map<String, Json>)]) -> Vec<Map<String, Json>> {
     let row = |(load, values): &(String, Map<String, Json>)| {
         let mut row = Map::new();
@@ -85,7 +85,7 @@ pub fn result_rows(results: &[(String, Map<String, Json>)]) -> Vec<Map<String, J
     results.iter().map(row).collect()
 }
 
-/// A table whose columns are the names in its rows, in the order in which they come up; a cell without value is null.
+/// A table whose columns are the names in its rows, in order of first appearance. A missing cell is null.
 pub fn table(title: &str, series: &str, rows: &[Map<String, Json>]) -> Json {
     let mut columns: Vec<&String> = Vec::new();
     for name in rows.iter().flat_map(Map::keys) {
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_figures_are_left_out() {
+    fn unknown_figures_are_omitted() {
         let so_far = Snapshot { done: 20, ok: 19, failed: 1, ttft_p50_ns: Some(50_000_000), ..Snapshot::default() };
         let message = figures("parallel_8", &so_far);
         assert_eq!((&message["step"], &message["series"]), (&json!(20), &json!("parallel_8")));

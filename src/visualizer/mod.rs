@@ -1,7 +1,7 @@
-//! Figures for wandb, SwanLab and ClearML: a helper process of ours speaks to the service through its own Python SDK.
+//! Sends figures to wandb, SwanLab and ClearML. A helper process communicates with the service through its Python SDK.
 //!
-//! Whatever the SDK does, nobody who measures waits for it: figures go through a short queue to a thread of its own,
-//! off the workers' cores, and where they come faster than the helper takes them they are dropped and counted.
+//! The SDK does not delay the measurement: figures go through a bounded queue to a separate thread that does not run on
+//! the workers' cores. Figures that the helper cannot process in time are dropped and counted.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ mod helper;
 mod message;
 
 pub use feed::{Feed, Series};
-use helper::{Answer, Helper};
+use helper::{FinishError, Helper, HelperResponse};
 
-/// How long the helper may take to begin and to end.
+/// How long the helper may take to start and to finish.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub start: Duration,
@@ -29,32 +29,34 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A little more than the services' own patience with their servers.
+    /// Slightly longer than the SDKs' own timeouts.
     fn default() -> Limits {
         Limits { start: Duration::from_secs(120), finish: Duration::from_secs(60) }
     }
 }
 
-/// A look at an interrupt while the helper begins.
-const STEP: Duration = Duration::from_millis(50);
+/// Period of the checks for an interrupt while the helper starts.
+const POLL_PERIOD: Duration = Duration::from_millis(50);
 
-/// A service that takes figures.
+/// A running helper for one service.
 pub struct Visualizer {
     service: Service,
     limits: Limits,
     log: Arc<Log>,
     feed: Feed,
     helper: Helper,
-    /// The final figures of each run, for the table over all of them.
+    /// The final figures of each run, for the table over all runs.
     results: Vec<(String, Map<String, Json>)>,
 }
 
 impl Visualizer {
-    /// Starts the helper off the cores of all `plans` and waits until the service has taken `config` (JSON without
-    /// secrets). `single`: there will be one run, whose figures need no name before them. The error is one line that
-    /// says what to do.
+    /// Starts the helper outside the cores of all `plans` and waits until the service has accepted `config` (JSON without
+    /// secrets). `single`: there will be one run, whose figures need no prefix.
+    ///
+    /// # Errors
+    /// One line with the cause and what to do.
     pub fn start(
-        asked: &VisualPlan,
+        visual: &VisualPlan,
         plans: &[Plan],
         single: bool,
         config: &str,
@@ -62,14 +64,14 @@ impl Visualizer {
         log: &Arc<Log>,
         stop: &AtomicU8,
     ) -> Result<Visualizer, String> {
-        log.info(&format!("{}: starting its SDK (--visualizer)", asked.service.name()));
+        log.info(&format!("{}: starting its SDK (--visualizer)", visual.service.name()));
         let cores: Vec<usize> = plans.iter().flat_map(|plan| plan.cores.clone()).collect();
-        let kept = affinity::keep_off(&cores);
+        let affinity = affinity::keep_off(&cores);
         let folder = plans.first().map_or(Path::new("."), |plan| &plan.report.root);
-        let start = message::start(asked, folder, config);
-        let (helper, feed) = Helper::start(asked, single, &start, log)?;
-        drop(kept);
-        let service = asked.service;
+        let start = message::start(visual, folder, config);
+        let (helper, feed) = Helper::start(visual, single, &start, log)?;
+        drop(affinity);
+        let service = visual.service;
         let visualizer = Visualizer { service, limits, log: log.clone(), feed, helper, results: Vec::new() };
         visualizer.wait_until_ready(stop)
     }
@@ -77,37 +79,37 @@ impl Visualizer {
     fn wait_until_ready(self, stop: &AtomicU8) -> Result<Visualizer, String> {
         let name = self.service.name();
         let began = Instant::now();
-        let refused = loop {
+        let reason = loop {
             if stop.load(Ordering::Relaxed) != 0 {
                 break "interrupted before it was ready".to_string();
             }
             if began.elapsed() > self.limits.start {
                 break format!("it was not ready within {} s", self.limits.start.as_secs_f64());
             }
-            match self.helper.next_answer(STEP) {
-                Some(Answer::Ready(place)) => {
+            match self.helper.next_response(POLL_PERIOD) {
+                Some(HelperResponse::Ready(place)) => {
                     let place = place.map_or(String::new(), |place| format!(": {place}"));
-                    self.log.info(&format!("{name} takes the figures{place}"));
+                    self.log.info(&format!("{name} is ready{place}"));
                     return Ok(self);
                 }
-                Some(Answer::Failed { text, hint: true }) => {
-                    break format!("{}; {}", text.trim_end_matches('.'), way_in(self.service));
+                Some(HelperResponse::Failed { text, hint: true }) => {
+                    break format!("{}; {}", text.trim_end_matches('.'), login_hint(self.service));
                 }
-                Some(Answer::Failed { text, hint: false }) => break text,
-                Some(Answer::Gone(last)) => break format!("its helper ended before it was ready: {last}"),
-                Some(Answer::Ended) | None => {}
+                Some(HelperResponse::Failed { text, hint: false }) => break text,
+                Some(HelperResponse::Exited(last)) => break format!("its helper exited before it was ready: {last}"),
+                Some(HelperResponse::Ended) | None => {}
             }
         };
         self.helper.kill();
-        Err(format!("--visualizer {name}: {refused}"))
+        Err(format!("--visualizer {name}: {reason}"))
     }
 
-    /// Takes the figures of runs while they go on.
+    /// The queue for figures during runs.
     pub fn feed(&self) -> Feed {
         self.feed.clone()
     }
 
-    /// Takes the final figures of a run: the contents of its `benchmark_summary.json` and `benchmark_percentile.json`.
+    /// Sends the final figures of a run: the contents of its `benchmark_summary.json` and `benchmark_percentile.json`.
     pub fn run_ended(&mut self, plan: &Plan, summary: &Json, percentiles: &Json) {
         let series = self.feed.series(plan);
         let values = message::numbers(summary);
@@ -116,23 +118,23 @@ impl Visualizer {
         self.results.push((message::load_name(plan), values));
     }
 
-    /// Sends the table over all runs and waits, but not for ever, until the service has everything. `ok`: the call
-    /// ended well. What was lost is told as a caution.
+    /// Sends the table over all runs and waits, at most the limit, until the service has all data. `ok`: the call has
+    /// succeeded. Logs a warning if data were lost.
     pub fn finish(self, ok: bool) {
         let name = self.service.name();
         self.feed.send(message::table("summary", "", &message::result_rows(&self.results)));
         self.feed.end(ok);
         let limit = self.limits.finish;
-        self.log.info(&format!("{name}: sending what is left"));
-        let trouble = match self.helper.finish(limit) {
+        self.log.info(&format!("{name}: sending the remaining data"));
+        let problem = match self.helper.finish(limit) {
             Ok(()) => None,
-            Err(helper::NotEnded::Late) => {
-                Some(format!("it did not end within {} s and was stopped", limit.as_secs_f64()))
+            Err(FinishError::Timeout) => {
+                Some(format!("its helper did not exit within {} s and was killed", limit.as_secs_f64()))
             }
-            Err(helper::NotEnded::Died(how)) => Some(format!("its helper ended too early ({how})")),
+            Err(FinishError::Died(how)) => Some(format!("its helper exited too early ({how})")),
         };
-        if let Some(trouble) = trouble {
-            self.log.warning(&format!("Caution: {name} may lack figures of this call: {trouble}; see benchmark.log"));
+        if let Some(problem) = problem {
+            self.log.warning(&format!("Caution: {name} may lack figures of this call: {problem}; see benchmark.log"));
         }
         if let Some(dropped) = self.feed.note() {
             self.log.warning(&format!("Note: {dropped}"));
@@ -140,8 +142,8 @@ impl Visualizer {
     }
 }
 
-/// What lets us in.
-fn way_in(service: Service) -> &'static str {
+/// How to log in to a service, or use it offline.
+fn login_hint(service: Service) -> &'static str {
     match service {
         Service::Wandb => {
             "set WANDB_API_KEY (or give --wandb-api-key), or WANDB_MODE=offline to keep it on this machine"

@@ -14,14 +14,14 @@ pub fn start(query: &str) -> Mock {
     Mock::start(&config, &[], "127.0.0.1:0".parse().unwrap()).unwrap()
 }
 
-/// What came back on one connection for one request.
+/// The response to one request, as received on its connection.
 #[derive(Debug, Default)]
 pub struct Reply {
     pub status: u16,
     pub head: String,
     /// Without its framing.
     pub body: String,
-    /// The framing ended as it should.
+    /// The framing is complete.
     pub complete: bool,
     pub reset: bool,
     pub closed: bool,
@@ -29,7 +29,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The data of the events but `[DONE]`, as JSON.
+    /// The data of the events without `[DONE]`, as JSON.
     pub fn events(&self) -> Vec<Value> {
         let lines = self.body.lines().filter_map(|line| line.strip_prefix("data: "));
         lines.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).expect(data)).collect()
@@ -58,7 +58,7 @@ pub fn send(stream: &mut TcpStream, method: &str, path: &str, body: &str) {
     stream.write_all(request.as_bytes()).unwrap();
 }
 
-/// Reads one response to its end or to whatever ends it.
+/// Reads one response until it is complete, or until the connection ends or times out.
 pub fn receive(stream: &mut TcpStream) -> Reply {
     let mut reply = Reply::default();
     let mut buffer = [0; 65536];
@@ -141,7 +141,7 @@ pub fn get(mock: &Mock, path: &str) -> Reply {
     receive(&mut stream)
 }
 
-/// One streamed chat from a mock so configured.
+/// The response to a streamed chat request from a mock with this configuration.
 pub fn stream_of(query: &str) -> Reply {
     ask(&start(&format!("ttft=1ms&itl=0ms&tokens=4&{query}")), CHAT, &chat(STREAM))
 }
@@ -151,7 +151,7 @@ pub fn is_output(event: &Value) -> bool {
     ["content", "reasoning_content", "tool_calls"].iter().any(|name| !delta[name].is_null() && delta[name] != "")
 }
 
-/// The truth, once `count` requests have ended.
+/// The request records, once `count` requests have ended.
 pub fn truth_of(mock: &Mock, count: usize) -> Vec<Truth> {
     for _ in 0..500 {
         let truth = mock.truth();

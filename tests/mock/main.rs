@@ -1,6 +1,6 @@
-//! The mock seen from a plain blocking socket: shapes, counts, truth, and every kind of trouble.
+//! The mock, tested with a plain blocking socket: response formats, counts, request records, and faults.
 
-mod books;
+mod accounting;
 mod client;
+mod faults;
 mod shapes;
-mod trouble;

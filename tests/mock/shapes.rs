@@ -1,4 +1,4 @@
-//! What answers look like.
+//! The format of responses.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::client::{CHAT, STREAM, ask, chat, connect, is_output, receive, send, start, stream_of, truth_of};
 
 #[test]
-fn a_stream_has_the_shape_of_vllm() {
+fn streams_have_vllms_format() {
     let reply = stream_of("");
     assert_eq!(reply.status, 200);
     assert!(reply.head.contains("content-type: text/event-stream"));
@@ -25,11 +25,11 @@ fn a_stream_has_the_shape_of_vllm() {
 }
 
 #[test]
-fn role_styles() {
+fn role_styles_are_followed() {
     assert_eq!(stream_of("role=none").events().len(), 5);
     let separate = stream_of("role=separate").events();
     assert_eq!((separate.len(), is_output(&separate[0]), is_output(&separate[1])), (6, false, true));
-    // Before the prefill: a client that reads now sees the role, and no output for a second.
+    // The role is sent before the prefill: the client receives the role and no output.
     let mock = start("role=separate&ttft=60s");
     let mut stream = connect(&mock);
     send(&mut stream, "POST", CHAT, &chat(STREAM));
@@ -39,7 +39,7 @@ fn role_styles() {
 }
 
 #[test]
-fn usage_and_finish_styles() {
+fn usage_and_finish_styles_are_followed() {
     assert_eq!(stream_of("usage=never").events().len(), 5);
     let with_last = stream_of("usage=with_last").events();
     assert_eq!(with_last.len(), 5);
@@ -59,7 +59,7 @@ fn usage_and_finish_styles() {
 }
 
 #[test]
-fn max_tokens_cut_the_answer_and_name_the_reason() {
+fn max_tokens_caps_the_response_with_finish_reason_length() {
     let mock = start("ttft=0ms&itl=0ms&tokens=9");
     let events = ask(&mock, CHAT, &chat(&format!("{STREAM},\"max_tokens\":3,\"ignore_eos\":true"))).events();
     assert_eq!(events.iter().filter(|event| is_output(event)).count(), 3);
@@ -124,7 +124,7 @@ fn events_are_padded_to_their_size() {
         let mock = start(&format!("ttft=0&itl=1ms&tokens=3&role=none&pad={pad}"));
         let reply = ask(&mock, CHAT, &chat(",\"stream\":true"));
         let body = &reply.raw[reply.raw.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4..];
-        // A size that cannot be met exactly, because the chunk size would gain a digit, is missed by one byte.
+        // Some sizes are impossible because the chunk size would gain a digit; these are missed by one byte.
         let sizes = chunk_sizes(body);
         assert!(sizes[..2].iter().all(|&bytes| bytes == pad || bytes + 1 == pad), "{pad}: {sizes:?}");
     }
@@ -142,7 +142,7 @@ fn chunk_sizes(mut rest: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn answers_without_streaming() {
+fn responses_without_streaming_are_json() {
     let mock = start("ttft=1ms&itl=0ms&tokens=3");
     let reply = ask(&mock, CHAT, &chat(""));
     let json = reply.json();
@@ -200,7 +200,7 @@ fn connections_end_as_configured() {
         send(&mut stream, "POST", CHAT, &chat(more));
         let first = receive(&mut stream);
         assert!(first.complete, "{first:?}");
-        // Where the mock has closed, this is answered by an end of file or a reset.
+        // If the mock has closed the connection, this results in an end of file or a reset.
         let again = stream.write_all(b"GET /health HTTP/1.1\r\n\r\n").map(|()| receive(&mut stream).status);
         (first.head, again.unwrap_or(0))
     };
@@ -217,7 +217,7 @@ fn connections_end_as_configured() {
 }
 
 #[test]
-fn an_http10_client_gets_neither_chunks_nor_keep_alive() {
+fn http10_clients_get_no_chunks_and_no_keep_alive() {
     let mock = start("ttft=0&itl=0&tokens=2");
     let mut stream = connect(&mock);
     let body = chat(STREAM);
@@ -253,7 +253,7 @@ fn several_requests_in_one_write_are_answered_in_order() {
 }
 
 #[test]
-fn messages_have_the_shape_of_anthropic() {
+fn messages_have_anthropics_format() {
     let mock = start("ttft=1ms&itl=0ms&tokens=4&reasoning=2");
     let body = "{\"model\":\"tiny\",\"max_tokens\":9,\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"one two three\"}]}";
     let reply = ask(&mock, "/v1/messages", body);
@@ -263,7 +263,7 @@ fn messages_have_the_shape_of_anthropic() {
     let expected = "message_start content_block_start ping content_block_delta content_block_delta content_block_stop \
                     content_block_start content_block_delta content_block_delta content_block_stop message_delta message_stop";
     assert_eq!(kinds, expected.split_whitespace().collect::<Vec<_>>());
-    // As Anthropic does, each event says its type twice.
+    // As in Anthropic's API, the event name equals the type in the data.
     let names = reply.body.lines().filter_map(|line| line.strip_prefix("event: "));
     assert_eq!(names.collect::<Vec<_>>(), kinds);
     assert_eq!(events[0]["message"]["usage"]["input_tokens"], 4);
@@ -278,7 +278,7 @@ fn messages_have_the_shape_of_anthropic() {
 }
 
 #[test]
-fn dashscope_streams_when_its_header_says_so() {
+fn dashscope_streams_with_its_header() {
     let mock = start("ttft=1ms&itl=0ms&tokens=3");
     let path = "/api/v1/services/aigc/text-generation/generation";
     let body = "{\"model\":\"q\",\"input\":{\"prompt\":\"one two\"},\"parameters\":{\"incremental_output\":true,\"max_tokens\":3}}";
@@ -292,10 +292,10 @@ fn dashscope_streams_when_its_header_says_so() {
     let reply = receive(&mut stream);
     let data = reply.body.lines().filter_map(|line| line.strip_prefix("data:"));
     let events: Vec<Value> = data.map(|data| serde_json::from_str(data).unwrap()).collect();
-    let said = |n: usize| events[n]["output"]["choices"][0].clone();
+    let choice = |n: usize| events[n]["output"]["choices"][0].clone();
     assert_eq!(events.len(), 4);
-    assert!((0..3).all(|n| said(n)["finish_reason"] == "null" && said(n)["message"]["content"] != ""));
-    assert!(said(3)["finish_reason"] == "length" && said(3)["message"]["content"] == "");
+    assert!((0..3).all(|n| choice(n)["finish_reason"] == "null" && choice(n)["message"]["content"] != ""));
+    assert!(choice(3)["finish_reason"] == "length" && choice(3)["message"]["content"] == "");
     let counts: Vec<u64> = events.iter().map(|event| event["usage"]["output_tokens"].as_u64().unwrap()).collect();
     assert_eq!(counts, [1, 2, 3, 3]);
     assert!(reply.body.starts_with("id:1\nevent:result\n:HTTP_STATUS/200\ndata:"));

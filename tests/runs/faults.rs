@@ -28,9 +28,9 @@ fn same(spec: Spec) -> Spec {
 #[test]
 fn every_fault_has_its_class() {
     for (fault, class, words) in [
-        ("status(404)", "status", "the mock was told to fail"),
-        ("status(429,1)", "status", "the mock was told to fail"),
-        ("status(500)", "status", "the mock was told to fail"),
+        ("status(404)", "status", "because of an injected fault"),
+        ("status(429,1)", "status", "because of an injected fault"),
+        ("status(500)", "status", "because of an injected fault"),
         ("reset", "reset", "reset"),
         ("truncate", "truncated", "within the response"),
         ("clean_truncate", "truncated", ""),
@@ -168,7 +168,7 @@ fn a_refused_connection_is_one_clear_error_or_one_class() {
 fn the_connection_test_shows_the_servers_own_words() {
     let mock = mock("fault=status(404)");
     let text = perf_until(&spec(&mock), Default::default()).unwrap_err().to_string();
-    assert!(text.contains("404") && text.contains("the mock was told to fail"), "{text}");
+    assert!(text.contains("404") && text.contains("because of an injected fault"), "{text}");
     assert!(mock.truth().len() <= 1, "one request, not a whole run");
 }
 

@@ -1,7 +1,7 @@
-//! Whole runs in this process, against a mock that knows the truth or a server that fails.
+//! Complete runs in this process, against a mock or against a server that misbehaves.
 
 mod conversations;
 mod faults;
 mod harness;
-mod manners;
+mod odd_servers;
 mod truth;

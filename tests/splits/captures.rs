@@ -1,13 +1,13 @@
-//! Over exact bytes of real servers.
+//! Captures of real servers.
 
 use ringmark::record::{Failure, Outcome};
 
-use super::{ANTHROPIC, CHAT, COMPLETIONS, RESPONSES, Way, new_answer, read_every_way, read_with};
+use super::{ANTHROPIC, CHAT, COMPLETIONS, ParseOptions, RESPONSES, new_answer, read_every_way, read_with};
 
-/// A capture and what stands in it, counted by hand with another program.
+/// A capture and its contents, counted with another program.
 struct Capture {
     name: &'static str,
-    way: Way,
+    way: ParseOptions,
     status: u16,
     events: u32,
     outputs: usize,
@@ -18,7 +18,7 @@ struct Capture {
 
 const fn ok(
     name: &'static str,
-    way: Way,
+    way: ParseOptions,
     events: u32,
     outputs: usize,
     tokens: Option<(u32, u32)>,
@@ -32,8 +32,8 @@ const fn refused(name: &'static str, status: u16) -> Capture {
     Capture { name, way: CHAT, status, events: 0, outputs: 0, tokens: None, text_bytes: 0, outcome }
 }
 
-const WHOLE_CHAT: Way = Way { stream: false, ..CHAT };
-const WHOLE_COMPLETIONS: Way = Way { stream: false, ..COMPLETIONS };
+const WHOLE_CHAT: ParseOptions = ParseOptions { stream: false, ..CHAT };
+const WHOLE_COMPLETIONS: ParseOptions = ParseOptions { stream: false, ..COMPLETIONS };
 
 const CAPTURES: [Capture; 36] = [
     ok("haproxy-chat-usage", CHAT, 20, 16, Some((1, 16)), 64),
@@ -43,7 +43,7 @@ const CAPTURES: [Capture; 36] = [
     ok("llamacpp-chat-logprobs", CHAT, 7, 4, None, 29),
     ok("llamacpp-chat-long", CHAT, 303, 299, Some((31, 300)), 1904),
     ok("llamacpp-chat-max1", CHAT, 5, 1, Some((31, 1)), 1),
-    // Texts of several choices have a separator between them.
+    // The texts of several choices are joined with a separator.
     ok("llamacpp-chat-n2", CHAT, 15, 8, Some((31, 4)), 41),
     ok("llamacpp-chat-nonstream", WHOLE_CHAT, 0, 1, Some((31, 8)), 51),
     ok("llamacpp-chat-nousage", CHAT, 11, 8, None, 39),
@@ -54,7 +54,7 @@ const CAPTURES: [Capture; 36] = [
     // llama.cpp serves its only model under any name.
     ok("llamacpp-err-badmodel", CHAT, 582, 579, None, 3753),
     ok("vllm-chat-logprobs", CHAT, 6, 4, None, 27),
-    // Four events are empty: their tokens end within a character.
+    // Four events are empty because their tokens end within a character.
     ok("vllm-chat-long", CHAT, 303, 296, Some((31, 300)), 2081),
     ok("vllm-chat-max1", CHAT, 4, 1, Some((31, 1)), 5),
     ok("vllm-chat-n2", CHAT, 12, 8, Some((31, 8)), 56),
@@ -64,7 +64,7 @@ const CAPTURES: [Capture; 36] = [
     ok("vllm-cmpl-2prompts", COMPLETIONS, 8, 6, Some((4, 6)), 26),
     ok("vllm-cmpl-nonstream", WHOLE_COMPLETIONS, 0, 1, Some((2, 8)), 44),
     ok("vllm-cmpl-usage", COMPLETIONS, 10, 8, Some((2, 8)), 65),
-    // Four tokens in three deltas, and four in four: the words of the responses API wait for whole characters.
+    // Four tokens in three deltas, and four in four: the responses API sends complete characters only.
     ok("vllm-responses", RESPONSES, 11, 3, Some((30, 4)), 32),
     ok("vllm-messages", ANTHROPIC, 9, 4, Some((30, 4)), 44),
     refused("haproxy-deny429", 429),
@@ -84,7 +84,7 @@ fn capture(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn captures_of_real_servers() {
+fn captures_of_real_servers_are_parsed() {
     for expected in CAPTURES {
         let bytes = capture(expected.name);
         let seen = read_every_way(expected.name, &bytes, expected.way);
@@ -102,27 +102,27 @@ fn captures_of_real_servers() {
             expected.name
         );
         assert_eq!((seen.text.len(), seen.received), (expected.text_bytes, bytes.len() as u64), "{}", expected.name);
-        // llama.cpp announces the close after an error, but not after a stream.
+        // llama.cpp announces the close of the connection after an error, but not after a stream.
         let announced = String::from_utf8_lossy(&bytes).contains("Connection: close");
         assert_eq!(seen.reuse, !announced, "{}", expected.name);
     }
 }
 
 #[test]
-fn errors_are_told_in_the_words_of_the_server() {
-    let words = |name: &str| read_with(&mut new_answer(CHAT), &capture(name), &[]).error;
-    assert_eq!(words("vllm-err-badmodel"), "The model `nope` does not exist. Valid aliases: tiny-qwen2.");
-    assert!(words("llamacpp-err-toolong").starts_with("request (9001 tokens) exceeds the available context size"));
-    assert_eq!(words("nginx-429"), "slow down");
-    assert_eq!(words("nginx-502"), "502 Bad Gateway nginx/1.22.1");
+fn errors_have_the_servers_message() {
+    let message = |name: &str| read_with(&mut new_answer(CHAT), &capture(name), &[]).error;
+    assert_eq!(message("vllm-err-badmodel"), "The model `nope` does not exist. Valid aliases: tiny-qwen2.");
+    assert!(message("llamacpp-err-toolong").starts_with("request (9001 tokens) exceeds the available context size"));
+    assert_eq!(message("nginx-429"), "slow down");
+    assert_eq!(message("nginx-502"), "502 Bad Gateway nginx/1.22.1");
     assert_eq!(
-        words("haproxy-deny429"),
+        message("haproxy-deny429"),
         "429 Too Many Requests You have sent too many requests in a given amount of time."
     );
 }
 
 #[test]
-fn a_dialect_that_was_not_asked_for_is_no_success() {
+fn responses_of_another_api_are_failures() {
     for name in ["vllm-messages", "vllm-responses"] {
         let seen = read_every_way(name, &capture(name), CHAT);
         assert!(matches!(seen.outcome, Outcome::Failed(Failure::Empty | Failure::Truncated)), "{name}: {seen:?}");

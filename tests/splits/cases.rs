@@ -1,10 +1,10 @@
-//! Pieces that hand-made responses are put together from.
+//! Building blocks of hand-written responses.
 
 use ringmark::record::{Failure, Outcome};
 
 use super::{CHAT, read_every_way};
 
-/// A response with a chunk for each piece.
+/// A chunked response with one chunk per piece.
 pub fn chunked(pieces: &[&str]) -> Vec<u8> {
     let mut response =
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
@@ -34,7 +34,7 @@ pub const RUNNING: &str =
     "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"usage\":{\"completion_tokens\":1}}\n\n";
 pub const DONE: &str = "data: [DONE]\n\n";
 
-/// Outcome, events, outputs, and text of a response read every way.
+/// Outcome, events, outputs, and text of a response, parsed in every way.
 pub fn judged(name: &str, bytes: &[u8]) -> (Outcome, u32, usize, String) {
     let seen = read_every_way(name, bytes, CHAT);
     (seen.outcome, seen.events, seen.outputs, seen.text)

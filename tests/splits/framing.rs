@@ -1,4 +1,4 @@
-//! SSE and HTTP in all their forms, and what is neither.
+//! Variants of SSE and HTTP, and invalid responses.
 
 use ringmark::api::answer::Step;
 use ringmark::record::{Failure, Outcome};
@@ -8,13 +8,13 @@ use super::cases::{A, B, DONE, ROLE, STOP, THOUGHT, USAGE, chunked, good, judged
 use super::{CHAT, new_answer, read_every_way, read_with};
 
 #[test]
-fn sse_in_all_its_forms() {
+fn all_variants_of_sse_are_parsed() {
     let bare = |text: &str| text.replace("data: ", "data:");
     let check = |name: &str, body: String| assert_eq!(judged(name, &chunked(&[&body])), good(3, 2, "a語\n"), "{name}");
     let body = [A, B, DONE].concat();
     check("CRLF", body.replace('\n', "\r\n"));
     check("CR", body.replace('\n', "\r"));
-    check("no blank behind the colon", bare(&body));
+    check("no space after the colon", bare(&body));
     check("comments, ids, retries, fields without colon", body.replace("data: {", ":c\nid: 1\nretry: 5\nfoo\ndata: {"));
     check("a byte order mark", format!("\u{feff}{body}"));
     check("blank lines first", format!("\n\r\n\n{body}\n\n\n"));
@@ -23,7 +23,7 @@ fn sse_in_all_its_forms() {
 }
 
 #[test]
-fn every_framing_of_the_body() {
+fn every_framing_of_the_body_is_parsed() {
     let stream = [A, B, STOP].concat();
     let json = "{\"choices\":[{\"message\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}";
     let read = |name: &str, bytes: &[u8]| {
@@ -44,19 +44,22 @@ fn every_framing_of_the_body() {
     assert_eq!(read("left over", &[chunked(&[&stream]), b"HTTP/1.1 200 OK\r\n".to_vec()].concat()), closing);
     let whole = (Outcome::Ok, false, 1, true);
     assert_eq!(read("json", &with_length("200 OK\r\nContent-Type: application/json", json)), whole);
-    assert_eq!(read("json said to be a stream", &with_length(&format!("200 OK\r\n{sse}"), json)), whole);
+    assert_eq!(read("json labeled as a stream", &with_length(&format!("200 OK\r\n{sse}"), json)), whole);
     assert_eq!(
-        read("json with a mark", &with_length("200 OK\r\nContent-Type: application/json", &format!("\u{feff}{json}"))),
+        read(
+            "json with a byte order mark",
+            &with_length("200 OK\r\nContent-Type: application/json", &format!("\u{feff}{json}"))
+        ),
         whole
     );
     assert_eq!(
-        read("stream said to be json", &with_length("200 OK\r\nContent-Type: application/json", &stream)),
+        read("stream labeled as json", &with_length("200 OK\r\nContent-Type: application/json", &stream)),
         expected
     );
 }
 
 #[test]
-fn connections_that_end_too_early() {
+fn connections_that_end_too_early_are_failures() {
     let whole = chunked(&[ROLE, A, B, STOP, USAGE, DONE]);
     let early = |end: usize| read_every_way("cut short", &whole[..end], CHAT).outcome;
     assert_eq!(early(0), Outcome::Failed(Failure::ClosedEarly));
@@ -68,7 +71,7 @@ fn connections_that_end_too_early() {
 }
 
 #[test]
-fn answers_that_are_none() {
+fn invalid_responses_are_failures() {
     let outcome = |name: &str, bytes: &[u8]| judged(name, bytes).0;
     let json = "200 OK\r\nContent-Type: application/json";
     assert_eq!(outcome("foreign", b"220 mail.example ESMTP\r\n"), Outcome::Failed(Failure::Protocol));
@@ -95,12 +98,12 @@ fn answers_that_are_none() {
     assert_eq!(outcome("no content", b"HTTP/1.1 204 No Content\r\n\r\n"), Outcome::Failed(Failure::Status));
     let redirect = read_every_way("redirect", &with_length("308 Moved\r\nLocation: https://x/v1", ""), CHAT);
     assert!(redirect.error.contains("https://x/v1"), "{}", redirect.error);
-    let silent = read_every_way("no words", &with_length("503 Service Unavailable", ""), CHAT);
+    let silent = read_every_way("no body", &with_length("503 Service Unavailable", ""), CHAT);
     assert_eq!((silent.error.as_str(), silent.reuse), ("Service Unavailable", true));
 }
 
 #[test]
-fn events_past_the_limit_fail_clearly() {
+fn too_long_events_fail_with_the_limit() {
     let mut answer = new_answer(CHAT);
     answer.options.max_event_bytes = 1000;
     let long = A.replace("\"a\"", &format!("\"{}\"", "x".repeat(2000)));
@@ -114,7 +117,7 @@ fn events_past_the_limit_fail_clearly() {
 }
 
 #[test]
-fn instants_belong_to_the_read_that_completed_the_event() {
+fn arrival_times_are_those_of_the_read_that_completed_the_event() {
     let mut answer = new_answer(CHAT);
     let head = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
     let reads = [&head[..30], &head[30..], ROLE, &A[..30], &A[30..], &[A, A, A].concat(), THOUGHT, DONE];
@@ -129,7 +132,7 @@ fn instants_belong_to_the_read_that_completed_the_event() {
 }
 
 #[test]
-fn a_failure_of_the_transport_ends_the_answer_once() {
+fn only_the_first_transport_failure_counts() {
     let mut answer = new_answer(CHAT);
     answer.push(&chunked(&[A, B])[..200], Tick(1));
     answer.fail(Failure::ReadTimeout, "silent for 5 s");
@@ -140,7 +143,7 @@ fn a_failure_of_the_transport_ends_the_answer_once() {
     answer.fail(Failure::Reset, "reset");
     assert_eq!(answer.outcome(), Outcome::Failed(Failure::ReadTimeout));
     assert_eq!(answer.push(b"x", Tick(2)), Step::Done { reuse: false });
-    // What the server said before the line broke says more than the break.
+    // The server's error status and message take precedence over a later reset.
     answer.start();
     answer.push(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\nqueue is full", Tick(3));
     answer.fail(Failure::Reset, "reset");
@@ -148,7 +151,7 @@ fn a_failure_of_the_transport_ends_the_answer_once() {
 }
 
 #[test]
-fn the_rest_of_a_failed_response_is_read_but_not_for_ever() {
+fn rest_of_a_failed_response_is_read_up_to_a_limit() {
     let mut answer = new_answer(CHAT);
     let head = b"HTTP/1.1 500 Oh\r\nContent-Length: 99999999999\r\n\r\n".to_vec();
     assert_eq!(answer.push(&head, Tick(1)), Step::More);

@@ -1,5 +1,5 @@
-//! However the bytes of a response are cut into reads, the same is seen in it. Over exact bytes of real servers
-//! (`tests/captures`) and over hand-made cases of HTTP, SSE and JSON.
+//! The result of parsing a response does not depend on how its bytes are split into reads. Tested with captures of real
+//! servers (`tests/captures`) and with hand-written cases of HTTP, SSE and JSON.
 
 mod captures;
 mod cases;
@@ -11,25 +11,25 @@ use ringmark::api::answer::{Answer, AnswerOptions, Seen, Step};
 use ringmark::record::{Failure, Finish, Outcome};
 use ringmark::time::Tick;
 
-/// How a text is read: through the learned shape of events or in full, keeping text or not.
+/// How a response is parsed: with the fast path for events or always in full, with or without keeping its text.
 #[derive(Clone, Copy)]
-struct Way {
+struct ParseOptions {
     dialect: Dialect,
     stream: bool,
     keep_text: bool,
     in_full: bool,
 }
 
-const CHAT: Way = Way { dialect: Dialect::Chat, stream: true, keep_text: true, in_full: false };
-const COMPLETIONS: Way = Way { dialect: Dialect::Completions, ..CHAT };
-const RESPONSES: Way = Way { dialect: Dialect::Responses, ..CHAT };
-const ANTHROPIC: Way = Way { dialect: Dialect::Anthropic, ..CHAT };
-const DASHSCOPE: Way = Way { dialect: Dialect::DashScope, ..CHAT };
-const EMBEDDINGS: Way = Way { dialect: Dialect::Embeddings, stream: false, ..CHAT };
+const CHAT: ParseOptions = ParseOptions { dialect: Dialect::Chat, stream: true, keep_text: true, in_full: false };
+const COMPLETIONS: ParseOptions = ParseOptions { dialect: Dialect::Completions, ..CHAT };
+const RESPONSES: ParseOptions = ParseOptions { dialect: Dialect::Responses, ..CHAT };
+const ANTHROPIC: ParseOptions = ParseOptions { dialect: Dialect::Anthropic, ..CHAT };
+const DASHSCOPE: ParseOptions = ParseOptions { dialect: Dialect::DashScope, ..CHAT };
+const EMBEDDINGS: ParseOptions = ParseOptions { dialect: Dialect::Embeddings, stream: false, ..CHAT };
 
-/// What must not depend on the splits.
+/// The results that must not depend on the splits.
 #[derive(Clone, Debug, PartialEq)]
-struct Reading {
+struct ParseResult {
     outcome: Outcome,
     reuse: bool,
     status: u16,
@@ -45,7 +45,7 @@ struct Reading {
     error: String,
 }
 
-fn new_answer(way: Way) -> Answer {
+fn new_answer(way: ParseOptions) -> Answer {
     let mut answer = Answer::new(AnswerOptions {
         dialect: way.dialect,
         stream: way.stream,
@@ -59,8 +59,8 @@ fn new_answer(way: Way) -> Answer {
     answer
 }
 
-/// Reads `bytes`, cut at `cuts`, then the end of the connection if the response is not over by then.
-fn read_with(answer: &mut Answer, bytes: &[u8], cuts: &[usize]) -> Reading {
+/// Parses `bytes`, split at `cuts`, and then the end of the connection if the response is not complete.
+fn read_with(answer: &mut Answer, bytes: &[u8], cuts: &[usize]) -> ParseResult {
     answer.start();
     let mut from = 0;
     let mut now = 1;
@@ -81,7 +81,7 @@ fn read_with(answer: &mut Answer, bytes: &[u8], cuts: &[usize]) -> Reading {
     reading(answer.outcome(), reuse, &answer.seen)
 }
 
-/// Instants are in order, and as many as was counted.
+/// Checks that arrival times are in order and consistent with the counts.
 fn check_instants(seen: &Seen, now: u64) {
     assert!(seen.arrivals.is_sorted());
     assert_eq!(seen.arrivals.first().copied(), seen.first_token);
@@ -92,10 +92,10 @@ fn check_instants(seen: &Seen, now: u64) {
     assert!(seen.coalesced_reads <= seen.coalesced);
 }
 
-fn reading(outcome: Outcome, reuse: bool, seen: &Seen) -> Reading {
-    // Where broken bytes are noticed depends on how many came at once, and so does how many are shown.
+fn reading(outcome: Outcome, reuse: bool, seen: &Seen) -> ParseResult {
+    // The position of a protocol error, and the bytes shown in its message, depend on the split.
     let broken = outcome == Outcome::Failed(Failure::Protocol);
-    Reading {
+    ParseResult {
         outcome,
         reuse,
         status: seen.status,
@@ -112,16 +112,16 @@ fn reading(outcome: Outcome, reuse: bool, seen: &Seen) -> Reading {
     }
 }
 
-/// Positions to cut at: all of them, but in the three captures of 70 KB and more a spread with a prime stride. With
-/// `SPLITS=all` in the environment all of them there too: minutes in a release build.
+/// Positions to split at: all of them, or for the three captures of 70 KB and more every 997th. With `SPLITS=all` in the
+/// environment all positions are used for these as well, which takes minutes in a release build.
 fn positions(length: usize) -> impl Iterator<Item = usize> {
     let all = length <= 20_000 || std::env::var_os("SPLITS").is_some_and(|value| value == "all");
     let stride = if all { 1 } else { 997 };
     (0..=length).step_by(stride)
 }
 
-/// Reads in every way and at every split, and gives what all of them agreed on.
-fn read_every_way(name: &str, bytes: &[u8], way: Way) -> Reading {
+/// Parses in every way and at every split, checks that all results are equal, and returns the result.
+fn read_every_way(name: &str, bytes: &[u8], way: ParseOptions) -> ParseResult {
     let mut answer = new_answer(way);
     let expected = read_with(&mut answer, bytes, &[]);
     for cut in positions(bytes.len()) {
@@ -139,19 +139,20 @@ fn read_every_way(name: &str, bytes: &[u8], way: Way) -> Reading {
     expected
 }
 
-/// The full parse sees the same, and without keeping text nothing else changes.
-fn check_other_ways(name: &str, bytes: &[u8], way: Way, expected: &Reading) {
+/// Checks that the full parser gives the same result, and that not keeping text changes nothing else.
+fn check_other_ways(name: &str, bytes: &[u8], way: ParseOptions, expected: &ParseResult) {
     let coarse: Vec<usize> = (0..bytes.len()).step_by(100).collect();
-    let mut in_full = new_answer(Way { in_full: true, ..way });
+    let mut in_full = new_answer(ParseOptions { in_full: true, ..way });
     assert_eq!(&read_with(&mut in_full, bytes, &[]), expected, "{name}, in full");
     assert_eq!(&read_with(&mut in_full, bytes, &coarse), expected, "{name}, in full and in pieces");
-    let mut blind = new_answer(Way { keep_text: false, ..way });
-    let seen = read_with(&mut blind, bytes, &coarse);
-    let without_text = Reading { text: String::new(), reasoning: String::new(), raw: Vec::new(), ..expected.clone() };
-    assert_eq!(seen, without_text, "{name}, without text");
+    let mut without_text = new_answer(ParseOptions { keep_text: false, ..way });
+    let seen = read_with(&mut without_text, bytes, &coarse);
+    let expected_without_text =
+        ParseResult { text: String::new(), reasoning: String::new(), raw: Vec::new(), ..expected.clone() };
+    assert_eq!(seen, expected_without_text, "{name}, without text");
 }
 
-/// A small generator, so that a failure repeats.
+/// A deterministic random number generator, so that failures are reproducible.
 struct Random(u64);
 
 impl Random {

@@ -1,14 +1,14 @@
-//! Streams of every API: what is output in them, and which ends are good.
+//! Streams of every API: which events are output, and which streams are complete.
 
 use ringmark::record::{Failure, Outcome};
 
 use super::cases::{
     A, B, CALL, DONE, LENGTH, ROLE, RUNNING, STOP, THOUGHT, USAGE, chunked, failed, good, judged, with_length,
 };
-use super::{ANTHROPIC, CHAT, DASHSCOPE, EMBEDDINGS, RESPONSES, Way, read_every_way};
+use super::{ANTHROPIC, CHAT, DASHSCOPE, EMBEDDINGS, ParseOptions, RESPONSES, read_every_way};
 
 #[test]
-fn streams_end_well_or_not() {
+fn complete_and_truncated_streams_are_distinguished() {
     let check = |name: &str, pieces: &[&str], expected| assert_eq!(judged(name, &chunked(pieces)), expected, "{name}");
     check("all in order", &[ROLE, A, B, A, STOP, USAGE, DONE], good(7, 3, "a語\na"));
     check("several events in a chunk", &[&[ROLE, A, A, A].concat(), &[A, STOP, DONE].concat()], good(7, 4, "aaaa"));
@@ -20,19 +20,19 @@ fn streams_end_well_or_not() {
     check("reasoning, then text", &[ROLE, THOUGHT, THOUGHT, A, STOP], good(5, 3, "a"));
     check("calls are output", &[ROLE, CALL, CALL, STOP, DONE], good(5, 2, ""));
     check("null events", &["data: null\n\n", A, STOP], good(3, 1, "a"));
-    check("breaks off", &[ROLE, A, A], failed(Failure::Truncated, 3, 2, "aa"));
-    check("breaks off while usage runs", &[RUNNING, RUNNING, A], failed(Failure::Truncated, 3, 3, "aaa"));
-    check("breaks off within an event", &[A, &B[..40]], failed(Failure::Truncated, 2, 1, "a"));
+    check("truncated", &[ROLE, A, A], failed(Failure::Truncated, 3, 2, "aa"));
+    check("truncated with running usage", &[RUNNING, RUNNING, A], failed(Failure::Truncated, 3, 3, "aaa"));
+    check("truncated within an event", &[A, &B[..40]], failed(Failure::Truncated, 2, 1, "a"));
     check("nothing at all", &[], failed(Failure::Empty, 0, 0, ""));
     check("only comments", &[": ping\n\n", ":\n\n"], failed(Failure::Empty, 0, 0, ""));
     check("only the end marker", &[DONE], failed(Failure::Empty, 1, 0, ""));
     check("role and stop", &[ROLE, STOP, USAGE, DONE], failed(Failure::Empty, 4, 0, ""));
     check("stopped within a character", &[ROLE, LENGTH, USAGE, DONE], good(4, 0, ""));
-    check("the last event lacks its blank line", &[A, STOP.trim_end()], good(2, 1, "a"));
+    check("last event without blank line", &[A, STOP.trim_end()], good(2, 1, "a"));
 }
 
 #[test]
-fn errors_within_a_stream() {
+fn errors_within_a_stream_are_failures() {
     let check = |pieces: &[&str], failure, words: &str| {
         let seen = read_every_way(words, &chunked(pieces), CHAT);
         assert_eq!((seen.outcome, seen.error.as_str(), seen.reuse), (Outcome::Failed(failure), words, true));
@@ -52,24 +52,24 @@ fn errors_within_a_stream() {
     assert!(seen.error.contains("{\"choices\":[{]}"), "{}", seen.error);
 }
 
-/// Outcome, error and text of a stream of these events, read in every way.
-fn told(way: Way, pieces: &[&str]) -> (Outcome, String, String) {
-    let seen = read_every_way("told", &chunked(pieces), way);
+/// Outcome, error and text of a stream of these events, parsed in every way.
+fn parse_stream(way: ParseOptions, pieces: &[&str]) -> (Outcome, String, String) {
+    let seen = read_every_way("stream", &chunked(pieces), way);
     (seen.outcome, seen.error, seen.text)
 }
 
 #[test]
-fn streams_of_other_apis_end_well_or_not() {
+fn complete_and_truncated_streams_of_other_apis_are_distinguished() {
     let delta =
         "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"a\"}\n\n";
     let completed = "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\"}}\n\n";
     let failed =
         "event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"error\":{\"message\":\"m\"}}}\n\n";
-    assert_eq!(told(RESPONSES, &[delta, delta, completed]), (Outcome::Ok, String::new(), "aa".to_string()));
-    assert_eq!(told(RESPONSES, &[delta, failed]).1, "m");
-    assert_eq!(told(RESPONSES, &[delta]).0, Outcome::Failed(Failure::Truncated));
+    assert_eq!(parse_stream(RESPONSES, &[delta, delta, completed]), (Outcome::Ok, String::new(), "aa".to_string()));
+    assert_eq!(parse_stream(RESPONSES, &[delta, failed]).1, "m");
+    assert_eq!(parse_stream(RESPONSES, &[delta]).0, Outcome::Failed(Failure::Truncated));
     assert_eq!(
-        told(RESPONSES, &[delta, "event: response.output_text.delta\ndata: {\n\n"]).0,
+        parse_stream(RESPONSES, &[delta, "event: response.output_text.delta\ndata: {\n\n"]).0,
         Outcome::Failed(Failure::Body)
     );
 
@@ -78,11 +78,14 @@ fn streams_of_other_apis_end_well_or_not() {
     let ping = "event: ping\ndata: {\"type\": \"ping\"}\n\n";
     let stop = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
     let error = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
-    assert_eq!(told(ANTHROPIC, &[start, ping, text, text, stop]), (Outcome::Ok, String::new(), "bb".to_string()));
-    // The input's count at the start does not say that a stream is over.
-    assert_eq!(told(ANTHROPIC, &[start, text]).0, Outcome::Failed(Failure::Truncated));
     assert_eq!(
-        told(ANTHROPIC, &[start, text, error]),
+        parse_stream(ANTHROPIC, &[start, ping, text, text, stop]),
+        (Outcome::Ok, String::new(), "bb".to_string())
+    );
+    // The input token count at the start does not mean that the stream is complete.
+    assert_eq!(parse_stream(ANTHROPIC, &[start, text]).0, Outcome::Failed(Failure::Truncated));
+    assert_eq!(
+        parse_stream(ANTHROPIC, &[start, text, error]),
         (Outcome::Failed(Failure::InStream), "Overloaded".to_string(), "b".to_string())
     );
 
@@ -92,18 +95,18 @@ fn streams_of_other_apis_end_well_or_not() {
         )
     };
     let (first, last) = (part("c", "null"), part("", "stop"));
-    assert_eq!(told(DASHSCOPE, &[&first, &first, &last]), (Outcome::Ok, String::new(), "cc".to_string()));
-    // Nor do counts that run along with the text.
-    assert_eq!(told(DASHSCOPE, &[&first, &first]).0, Outcome::Failed(Failure::Truncated));
+    assert_eq!(parse_stream(DASHSCOPE, &[&first, &first, &last]), (Outcome::Ok, String::new(), "cc".to_string()));
+    // Running counts do not mean that the stream is complete either.
+    assert_eq!(parse_stream(DASHSCOPE, &[&first, &first]).0, Outcome::Failed(Failure::Truncated));
     let error = "id:2\nevent:error\n:HTTP_STATUS/400\ndata:{\"code\":\"InvalidParameter\",\"message\":\"bad\"}\n\n";
     assert_eq!(
-        told(DASHSCOPE, &[&first, error]),
+        parse_stream(DASHSCOPE, &[&first, error]),
         (Outcome::Failed(Failure::InStream), "bad".to_string(), "c".to_string())
     );
 }
 
 #[test]
-fn vectors_are_an_answer_without_text() {
+fn embeddings_are_a_response_without_text() {
     let json = "200 OK\r\nContent-Type: application/json";
     let body = "{\"data\":[{\"embedding\":[0.5,1]}],\"usage\":{\"total_tokens\":5}}";
     let seen = read_every_way("vectors", &with_length(json, body), EMBEDDINGS);

@@ -1,5 +1,5 @@
-//! `--visualizer` with SDKs of our own in the place of the real ones: what they are told, and what happens when they do
-//! not follow. `tools/visualizers/run.sh` does the same with the real ones.
+//! `--visualizer` with stub SDKs: the data they receive, and slow, dying and hanging SDKs.
+//! `tools/visualizers/run.sh` tests the real SDKs.
 
 use std::fs;
 use std::io::{self, Write};
@@ -21,19 +21,19 @@ use serde_json::{Value as Json, json};
 
 const FAST_MOCK: &str = "mock:?ttft=1ms&itl=0ms&tokens=2";
 
-/// A folder with a `python3` that finds our SDKs, and with what they wrote down.
+/// A folder with a `python3` that imports the stub SDKs, and with the calls that they have recorded.
 struct Stage {
     folder: tempfile::TempDir,
     python: PathBuf,
 }
 
 impl Stage {
-    fn new(manner: &str) -> Stage {
+    fn new(behavior: &str) -> Stage {
         let folder = tempfile::tempdir().unwrap();
         let sdks = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/visualizers/sdks");
         let notes = folder.path().join("notes.jsonl");
         let script = format!(
-            "#!/bin/sh\nPYTHONDONTWRITEBYTECODE=1 PYTHONPATH='{}' STUB_NOTES='{}' WANDB_STUB={manner} exec python3 \"$@\"\n",
+            "#!/bin/sh\nPYTHONDONTWRITEBYTECODE=1 PYTHONPATH='{}' STUB_NOTES='{}' WANDB_STUB={behavior} exec python3 \"$@\"\n",
             sdks.display(),
             notes.display()
         );
@@ -87,7 +87,7 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
-fn each_load_of_a_sweep_is_a_series_of_its_own() {
+fn each_load_of_a_sweep_is_a_separate_series() {
     let stage = Stage::new("behaves");
     let cores: Vec<usize> = core_affinity::get_core_ids().unwrap().iter().map(|core| core.id).collect();
     let output = stage.ringmark(&format!(
@@ -96,11 +96,11 @@ fn each_load_of_a_sweep_is_a_series_of_its_own() {
     ));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let init = &stage.notes("init")[0];
-    assert_eq!((&init["wanted"]["project"], &init["wanted"]["name"]), (&json!("perf_benchmark"), &json!("my: run")));
+    assert_eq!((&init["options"]["project"], &init["options"]["name"]), (&json!("perf_benchmark"), &json!("my: run")));
     assert_eq!(init["key"], "hidden-one");
     assert!(!init["arguments"].as_str().unwrap().contains("hidden"), "a key on a command line");
     assert!(cores.len() == 1 || !init["cores"].as_array().unwrap().contains(&json!(cores[0])), "on a worker's core");
-    let config = &init["wanted"]["config"];
+    let config = &init["options"]["config"];
     assert_eq!((&config["parallel"], &config["number"]), (&json!([1, 2]), &json!([20, 35])));
     assert_eq!((&config["api_key"], &config["wandb_api_key"]), (&json!("****"), &json!("****")));
     let steps_of = |series: &str| -> Vec<u64> {
@@ -114,11 +114,11 @@ fn each_load_of_a_sweep_is_a_series_of_its_own() {
     let last = stage.notes("log").into_iter().rfind(|note| note["values"]["parallel_2_number_35/ok"] == 35);
     let last = last.expect("the last point of the second load");
     assert!(last["values"]["parallel_2_number_35/ttft_p99_s"].as_f64().unwrap() >= 0.001);
-    the_tables_are_complete(&stage);
-    no_key_is_kept(&stage);
+    check_tables(&stage);
+    check_no_key_is_stored(&stage);
 }
 
-fn the_tables_are_complete(stage: &Stage) {
+fn check_tables(stage: &Stage) {
     let tables: Vec<Json> = stage.notes("log").into_iter().map(|note| note["values"].clone()).collect();
     let table = |name: &str| tables.iter().find_map(|values| values.get(name)).unwrap_or_else(|| panic!("no {name}"));
     let summary = table("tables/summary");
@@ -132,20 +132,20 @@ fn the_tables_are_complete(stage: &Stage) {
     );
 }
 
-fn no_key_is_kept(stage: &Stage) {
+fn check_no_key_is_stored(stage: &Stage) {
     all_files(&stage.path("out"), &mut |path| {
         let text = String::from_utf8_lossy(&fs::read(path).unwrap()).to_string();
         assert!(!text.contains("hidden-"), "a key in {}", path.display());
     });
-    assert!(stage.log().contains("wandb: the key is ****"), "what the SDK prints is in the log");
+    assert!(stage.log().contains("wandb: the key is ****"), "the output of the SDK is not in the log");
 }
 
 #[test]
-fn one_run_needs_no_name_of_its_load() {
+fn figures_of_a_single_run_have_no_load_prefix() {
     let stage = Stage::new("behaves");
     let output = stage.ringmark("--number 25 --log-every-n-query 0 --swanlab-api-key local");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    let wanted = &stage.notes("init")[0]["wanted"];
+    let wanted = &stage.notes("init")[0]["options"];
     assert_eq!(
         (&wanted["mode"], &wanted["project"], &wanted["name"]),
         (&json!("local"), &json!("theirs"), &json!("my: run"))
@@ -159,8 +159,8 @@ fn one_run_needs_no_name_of_its_load() {
 }
 
 #[test]
-fn a_slow_sdk_gets_fewer_points_and_all_results() {
-    let stage = Stage::new("dawdles");
+fn slow_sdks_get_fewer_points_and_all_results() {
+    let stage = Stage::new("is_slow");
     let output = stage.ringmark("--number 600 --parallel 4 --log-every-n-query 1 --visualizer wandb --quiet");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let points = stage.notes("log").iter().filter(|note| note["values"].get("ok").is_some()).count();
@@ -173,7 +173,7 @@ fn a_slow_sdk_gets_fewer_points_and_all_results() {
 }
 
 #[test]
-fn an_sdk_that_dies_costs_no_request() {
+fn dying_sdks_do_not_affect_requests() {
     let stage = Stage::new("dies");
     let output = stage.ringmark("--number 300 --parallel 4 --log-every-n-query 1 --visualizer wandb");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
@@ -184,24 +184,24 @@ fn an_sdk_that_dies_costs_no_request() {
 }
 
 #[test]
-fn a_missing_sdk_is_one_line_that_says_what_to_install() {
+fn missing_sdks_are_reported_in_one_line_with_what_to_install() {
     let stage = Stage::new("behaves");
     program(stage.folder.path(), "#!/bin/sh\nexec python3 -I -S \"$@\"\n");
     for service in ["wandb", "swanlab", "clearml"] {
         let output = stage.ringmark(&format!("--number 2 --visualizer {service} --quiet"));
-        let said = text(&output);
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.lines().count() == 1 && said.contains(&format!("-m pip install {service}")), "{said}");
+        let error = text(&output);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.lines().count() == 1 && error.contains(&format!("-m pip install {service}")), "{error}");
     }
     program(stage.folder.path(), "#!/bin/sh\necho 'no such luck' >&2\nexit 3\n");
-    let said = text(&stage.ringmark("--number 2 --visualizer wandb --quiet"));
-    assert!(said.contains("ended before it was ready: no such luck"), "{said}");
+    let error = text(&stage.ringmark("--number 2 --visualizer wandb --quiet"));
+    assert!(error.contains("exited before it was ready: no such luck"), "{error}");
 }
 
 #[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
+struct Buffer(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Page {
+impl Write for Buffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -213,7 +213,7 @@ impl Write for Page {
 }
 
 #[test]
-fn an_sdk_that_sleeps_holds_nobody_up() {
+fn hanging_sdks_do_not_block() {
     let stage = Stage::new("sleeps");
     let spec = Spec {
         url: Some(FAST_MOCK.to_string()),
@@ -224,14 +224,14 @@ fn an_sdk_that_sleeps_holds_nobody_up() {
     };
     let facts = RigFacts { allowed_cores: vec![0, 1], started: "20260101_000000".to_string(), ..RigFacts::default() };
     let plans: Vec<Plan> = resolve(&spec, &facts).unwrap();
-    let page = Page::default();
+    let buffer = Buffer::default();
     let log = Log::new(Timestamp::now, TimeZone::UTC, Vec::new());
-    log.add(LogLevel::Info, Box::new(page.clone()));
+    log.add(LogLevel::Info, Box::new(buffer.clone()));
     let limits = Limits { start: Duration::from_secs(120), finish: Duration::from_millis(300) };
-    let asked = plans[0].report.visualizer.as_ref().unwrap();
-    let visualizer = Visualizer::start(asked, &plans, true, "{}", limits, &Arc::new(log), &AtomicU8::new(0)).unwrap();
+    let visual = plans[0].report.visualizer.as_ref().unwrap();
+    let visualizer = Visualizer::start(visual, &plans, true, "{}", limits, &Arc::new(log), &AtomicU8::new(0)).unwrap();
     let series = visualizer.feed().series(&plans[0]);
-    // Were there anything to wait for, this would take an hour for each.
+    // If adding a data point blocked, each would take an hour.
     for done in 1..=1000 {
         series.figures(&Snapshot { done, ..Snapshot::default() });
     }
@@ -239,6 +239,9 @@ fn an_sdk_that_sleeps_holds_nobody_up() {
     let dropped: u64 = note.split_whitespace().next().unwrap().parse().unwrap();
     assert!((900..1000).contains(&dropped), "{note}");
     visualizer.finish(true);
-    let log = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
-    assert!(log.contains("Caution: wandb may lack figures of this call: it did not end within 0.3 s"), "{log}");
+    let log = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+    assert!(
+        log.contains("Caution: wandb may lack figures of this call: its helper did not exit within 0.3 s"),
+        "{log}"
+    );
 }

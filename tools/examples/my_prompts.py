@@ -1,32 +1,32 @@
 #!/usr/bin/env python3
-"""A dataset as a program: each line it prints is one request.
+"""A dataset as a program: each output line is one request.
 
     ringmark perf --url http://127.0.0.1:8000/v1/chat/completions --dataset ./my_prompts.py --number 20
 
-Everything is read before the clock starts, so this may take its time. A line is one JSON value:
+The output is read before the measurement starts, so the program may be slow. A line is one JSON value:
   a string               one user message (on /v1/completions: the prompt)
   a list of messages     the chat, as it is sent
   {"messages": [...]}    the same
-  any other object       a whole body; its fields win over the flags of the command line
+  any other object       a complete body; its fields take precedence over the flags of the command line
 
-What the run wants stands in the environment: RINGMARK_NUMBER (requests, warm-up included; missing when only time ends
-the run), RINGMARK_OFFSET (prompts that will be left out at the start), RINGMARK_SEED, RINGMARK_MODEL. A program that
-exits with another status than 0 ends the call, with the last line it wrote to standard error.
+The parameters of the run are in the environment: RINGMARK_NUMBER (number of requests, including warm-up; not set if the run
+is limited by time only), RINGMARK_OFFSET (number of prompts that are skipped at the start), RINGMARK_SEED, RINGMARK_MODEL.
+If the program exits with a status other than 0, the call ends with the last line of its standard error.
 """
 
 import json
 import os
 import random
 
-wanted = int(os.environ.get("RINGMARK_NUMBER", "100")) + int(os.environ.get("RINGMARK_OFFSET", "0"))
-draw = random.Random(int(os.environ.get("RINGMARK_SEED", "0")))
+count = int(os.environ.get("RINGMARK_NUMBER", "100")) + int(os.environ.get("RINGMARK_OFFSET", "0"))
+rng = random.Random(int(os.environ.get("RINGMARK_SEED", "0")))
 
 CITIES = ["Lisbon", "Oslo", "Nairobi", "Lima", "Osaka", "成都"]
 
-for number in range(wanted):
-    city = draw.choice(CITIES)
+for number in range(count):
+    city = rng.choice(CITIES)
     if number % 3 == 0:
-        prompt = f"What should one see in {city} in {draw.randint(1, 5)} days?"
+        prompt = f"What should one see in {city} in {rng.randint(1, 5)} days?"
     elif number % 3 == 1:
         prompt = [
             {"role": "system", "content": "Answer in one sentence."},

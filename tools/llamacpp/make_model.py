@@ -1,7 +1,6 @@
 """Writes a tiny Qwen2 model with random weights and a real Qwen2.5 tokenizer: 2 layers of width 64, about 25 MB.
 
-What it says is nonsense, but the server that speaks it is llama.cpp as people run it: its framing, its role chunk, its
-way of closing connections.
+The output is nonsense, but it is served by a real llama.cpp server with its framing, role chunk and connection handling.
 
     make_model.py TOKENIZER_FOLDER OUT.gguf
 """
@@ -22,11 +21,11 @@ CHAT_TEMPLATE = (
 
 
 def read_tokenizer(folder):
-    """Tokens by id with their kinds, and the merges, from a Hugging Face tokenizer.json."""
-    found = next(iter(sorted(pathlib.Path(folder).rglob("tokenizer.json"))), None)
-    if found is None:
-        sys.exit(f"{folder}: there is no tokenizer.json below it")
-    tokenizer = json.loads(found.read_text(encoding="utf-8"))
+    """The tokens and their types by id, and the merges, from a Hugging Face tokenizer.json."""
+    file = next(iter(sorted(pathlib.Path(folder).rglob("tokenizer.json"))), None)
+    if file is None:
+        sys.exit(f"{folder} has no tokenizer.json")
+    tokenizer = json.loads(file.read_text(encoding="utf-8"))
     tokens = {index: token for token, index in tokenizer["model"]["vocab"].items()}
     kinds = dict.fromkeys(tokens, gguf.TokenType.NORMAL)
     for added in tokenizer["added_tokens"]:
@@ -64,7 +63,7 @@ def write_header(writer, tokens, kinds, merges):
 
 
 def write_weights(writer, vocabulary):
-    # Seeded, so that every model made is the same.
+    # Seeded, so that the model is reproducible.
     random = numpy.random.default_rng(0)
 
     def matrix(name, *shape):

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs ringmark against real llama.cpp servers with a tiny random model, and fails unless every request succeeds: plain
-# runs first, then the commands of evalscope's documentation that llama.cpp can serve (the address and the hub's files
-# replaced; numbers, rates and --max-tokens lowered, which only cost time), and the server's token counts beside ours.
+# Runs ringmark against real llama.cpp servers with a tiny random model, and fails unless every request succeeds: simple
+# runs, the commands of evalscope's documentation that llama.cpp can serve (with the local address and local files, and with
+# lower numbers, rates and --max-tokens to save time), and a comparison of token counts with the server's.
 #
 #   tools/llamacpp/run.sh FOLDER [RINGMARK]
 #
-# FOLDER keeps the Python environment, the tokenizer and the model for the next time. Needs python3 with venv, and npm.
+# FOLDER keeps the Python environment, the tokenizer and the model for later calls. Needs python3 with venv, and npm.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -48,7 +48,7 @@ make_environment() {
     fi
 }
 
-# Starts a server that does this kind of work; its port is in $port then.
+# Starts a server for the given kind of work (generate, embed or rank) and sets $port.
 start_server() {
     local work=$1 server
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
@@ -56,17 +56,17 @@ start_server() {
     server=$!
     servers="$servers $server"
     for _ in $(seq 600); do
-        if answers; then
+        if is_ready; then
             return
         fi
-        kill -0 "$server" 2>/dev/null || fail "the server ended before it answered"
+        kill -0 "$server" 2>/dev/null || fail "the server exited before it was ready"
         sleep 0.1
     done
-    fail "the server did not answer within a minute"
+    fail "the server was not ready within a minute"
 }
 
-# Its log cannot tell: llama.cpp's threads write into the middle of each other's lines.
-answers() {
+# The log cannot be used for this, because llama.cpp's threads interleave their lines.
+is_ready() {
     python3 - "$port" 2>/dev/null <<'ASK'
 import sys, urllib.request
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -74,14 +74,15 @@ sys.exit(opener.open(f"http://127.0.0.1:{sys.argv[1]}/health", timeout=5).status
 ASK
 }
 
-# Runs ringmark with these arguments and checks its own summaries: so many requests in all runs, and all succeeded.
+# Runs ringmark with the given arguments and checks in its summaries that all runs together have the given number of
+# requests, and that all succeeded.
 run() {
     local name=$1 requests=$2 status=0
     shift 2
     (cd "$scratch" && "$ringmark" perf "$@" --outputs-dir "$scratch/out" --no-timestamp --name "$name" --quiet) \
         >"$scratch/run.log" 2>&1 || status=$?
-    # On a busy machine the figures may be void (3), which is no matter here.
-    [ "$status" = 0 ] || [ "$status" = 3 ] || fail "$name: ringmark ended with status $status"
+    # On a busy machine the figures may be void (3), which is accepted.
+    [ "$status" = 0 ] || [ "$status" = 3 ] || fail "$name: ringmark exited with status $status"
     python3 - "$scratch/out/$name" "$requests" "$name" <<'CHECK' || fail "$name: not all requests succeeded"
 import json, pathlib, sys
 ok = failed = 0
@@ -99,10 +100,10 @@ measure() {
     run "$name" "$requests" --model tiny --number "$requests" --parallel "$parallel" --max-tokens 12 "$@"
 }
 
-# Every request of a run has as many input tokens, by the server's own count, as token ids were sent, and as many as
-# were asked for where that is one number.
+# Checks that the server's count of input tokens equals the number of token ids sent, or the requested length for text
+# prompts.
 check_tokens() {
-    python3 - "$scratch/out/$1" "$2" <<'CHECK' || fail "$1: the server counts other tokens than we do"
+    python3 - "$scratch/out/$1" "$2" <<'CHECK' || fail "$1: the server's token counts differ"
 import json, pathlib, sqlite3, sys
 database = next(pathlib.Path(sys.argv[1]).glob("*/benchmark_data.db"))
 rows = sqlite3.connect(database).execute(
@@ -113,12 +114,12 @@ for counted, source, body in rows:
     prompt = json.loads(body).get("prompt")
     ours = len(prompt) if isinstance(prompt, list) else int(sys.argv[2])
     wrong += source != "server" or counted != ours
-print(f"llamacpp: {len(rows)} prompts counted by the server, {wrong} otherwise than here")
+print(f"llamacpp: {len(rows)} prompts counted by the server, {wrong} with a different count")
 sys.exit(0 if rows and not wrong else 1)
 CHECK
 }
 
-# What the documentation's commands name and a hub would give.
+# Creates the files that the documented commands use.
 make_data() {
     python3 - "$scratch" <<'DATA'
 import json, pathlib, sys
@@ -135,13 +136,13 @@ DATA
 documented() {
     local chat=http://127.0.0.1:$1/v1/chat/completions
     local openqa=(--dataset openqa --dataset-path open_qa.jsonl)
-    local asked=(--url "$chat" --parallel 2 --model qwen2.5 --log-every-n-query 10 --number 10 --api openai)
+    local common=(--url "$chat" --parallel 2 --model qwen2.5 --log-every-n-query 10 --number 10 --api openai)
     local lengths=(--read-timeout 120 --connect-timeout 120 --max-prompt-length 128000 --min-prompt-length 128)
-    run prompt 10 "${asked[@]}" --temperature 0.9 --max-tokens 12 --prompt '写一个科幻小说,请开始你的表演'
-    run complex 10 "${asked[@]}" "${lengths[@]}" --temperature 0.7 --max-tokens 12 --stop '<|im_end|>' "${openqa[@]}" --stream
-    run template 10 "${asked[@]}" "${lengths[@]}" "${openqa[@]}" --query-template \
+    run prompt 10 "${common[@]}" --temperature 0.9 --max-tokens 12 --prompt '写一个科幻小说,请开始你的表演'
+    run complex 10 "${common[@]}" "${lengths[@]}" --temperature 0.7 --max-tokens 12 --stop '<|im_end|>' "${openqa[@]}" --stream
+    run template 10 "${common[@]}" "${lengths[@]}" "${openqa[@]}" --query-template \
         '{"model": "%m", "messages": [{"role": "user","content": "%p"}], "stream": true, "skip_special_tokens": false, "stop": ["<|im_end|>"], "temperature": 0.7, "max_tokens": 12}'
-    run template_file 10 "${asked[@]}" "${lengths[@]}" "${openqa[@]}" --query-template @template.json
+    run template_file 10 "${common[@]}" "${lengths[@]}" "${openqa[@]}" --query-template @template.json
     run open_loop 15 --url "$chat" --model qwen2.5 --api openai "${openqa[@]}" --open-loop --rate 5 10 --number 5 10 \
         --sleep-interval 0 --max-tokens 12 --stream
     run warm_up 20 --url "$chat" --parallel 10 --model qwen2.5 --number 20 --warmup-num 0.1 --api openai \
@@ -151,7 +152,7 @@ documented() {
         --number 5 --tokenizer-path "$tokenizer" --debug
 }
 
-# Random prompts whose length the server is to confirm: as token ids, and as text without a template.
+# Random prompts whose length is compared with the server's count: as token ids, and as text without a template.
 counted() {
     local random=(--model tiny --dataset random --tokenizer-path "$tokenizer" --number 20 --parallel 4 --max-tokens 4)
     run tokenized 20 "${random[@]}" --url "http://127.0.0.1:$1/v1/chat/completions" --prefix-length 20 \
@@ -170,7 +171,7 @@ conversations() {
         --think-time 0.01 0.05
 }
 
-# A server that ringmark starts, watches and stops itself.
+# A server that ringmark starts and stops.
 local_server() {
     run local_server 20 --api local_llamacpp --python "$python" --model "$folder/tiny.gguf" --server-metrics \
         --number 20 --parallel 2 --max-tokens 12
@@ -180,15 +181,15 @@ local_server() {
 }
 
 other_apis() {
-    local made=(--tokenizer-path "$tokenizer" --api-key none)
+    local common=(--tokenizer-path "$tokenizer" --api-key none)
     start_server embed
     run embeddings 10 --parallel 2 --number 10 --model text-embedding-v4 --url "http://127.0.0.1:$port/v1/embeddings" \
-        --api openai_embedding --dataset random_embedding "${made[@]}" \
+        --api openai_embedding --dataset random_embedding "${common[@]}" \
         --min-prompt-length 256 --max-prompt-length 256
     start_server rank
-    # Shorter than documented: this server computes every token's output, which takes it most of a second for a text.
+    # Shorter than documented, because this server computes the output of every token, almost a second per text.
     run rerank 4 --parallel 2 --number 4 --model qwen3-rerank --url "http://127.0.0.1:$port/v1/rerank" \
-        --api openai_rerank --dataset random_rerank "${made[@]}" --min-prompt-length 64 --max-prompt-length 64 \
+        --api openai_rerank --dataset random_rerank "${common[@]}" --min-prompt-length 64 --max-prompt-length 64 \
         --extra-args '{"num_documents": 5, "document_length_ratio": 3}'
 }
 

@@ -1,4 +1,4 @@
-"""Serves a model with llama.cpp's own server, until it is told to stop.
+"""Serves a model with llama.cpp's own server until SIGINT or SIGTERM.
 
     serve.py MODEL.gguf PORT [SLOTS [generate | embed | rank]]
 """
@@ -26,14 +26,14 @@ def main():
         kinds = xllamacpp.llama_pooling_type
         params.embedding = True
         params.pooling_type = kinds.LLAMA_POOLING_TYPE_MEAN if work == "embed" else kinds.LLAMA_POOLING_TYPE_RANK
-        # A text has to fit into one batch.
+        # Each text must fit into one batch.
         params.n_batch = params.n_ubatch = 2048
-    told = threading.Event()
+    stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told.set())
-    # Held until the end: the server stops with the last reference to it.
+        signal.signal(number, lambda *_: stop.set())
+    # The reference keeps the server running.
     server = xllamacpp.Server(params)  # noqa: F841
-    told.wait()
+    stop.wait()
 
 
 if __name__ == "__main__":

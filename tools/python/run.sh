@@ -3,8 +3,8 @@
 #
 #   tools/python/run.sh FOLDER [PROFILE]
 #
-# FOLDER keeps the environment that builds, and the wheel. With the profile `release`, which is the default, what
-# `cargo build --release` has made is taken as it is. Needs python3 with venv, and Rust.
+# FOLDER keeps the build environment and the wheel. The default profile is `release`, which uses an existing
+# `cargo build --release`. Needs python3 with venv, and Rust.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

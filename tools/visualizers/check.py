@@ -1,4 +1,4 @@
-"""Looks for the figures of the sweep of run.sh in the files that the SDKs have written.
+"""Checks that the files written by the SDKs contain the figures of the sweep in run.sh.
 
     python check.py OUTPUTS CLEARML_CACHE
 """
@@ -13,14 +13,14 @@ LOADS = {"parallel_1_number_40": [20, 40], "parallel_2_number_60": [20, 40, 60]}
 outputs, cache = map(pathlib.Path, sys.argv[1:])
 
 
-def the_only(folder, pattern):
-    found = sorted(folder.glob(pattern))
-    assert len(found) == 1, f"{folder} has {len(found)} files like {pattern}"
-    return found[0]
+def single_file(folder, pattern):
+    files = sorted(folder.glob(pattern))
+    assert len(files) == 1, f"{folder} has {len(files)} files that match {pattern}"
+    return files[0]
 
 
 def records(data):
-    """The payloads of a LevelDB log, in which wandb keeps a run: blocks of 32 KiB, records in one piece or several."""
+    """The record payloads of a LevelDB log, wandb's run format: blocks of 32 KiB; a record may consist of several parts."""
     at, whole = 7, b""
     while at + 7 <= len(data):
         left = 32768 - at % 32768
@@ -38,7 +38,7 @@ def records(data):
 def wandb():
     from wandb.proto import wandb_internal_pb2 as messages
 
-    file = the_only(outputs / "name_of_wandb_log", "wandb/offline-run-*/run-*.wandb")
+    file = single_file(outputs / "name_of_wandb_log", "wandb/offline-run-*/run-*.wandb")
     points, results, about = [], {}, None
     for payload in records(file.read_bytes()):
         record = messages.Record()
@@ -57,14 +57,14 @@ def wandb():
         assert [point[f"{load}/requests"] for point in series] == steps, series
         assert all(point[f"{load}/ttft_p50_s"] >= 0.002 for point in series), series
         assert results[f"{load}/Succeed requests"] == steps[-1], results
-        the_only(file.parent, f"files/media/table/tables/percentiles_{load}_*.json")
-    table = json.loads(the_only(file.parent, "files/media/table/tables/summary_*.json").read_text())
+        single_file(file.parent, f"files/media/table/tables/percentiles_{load}_*.json")
+    table = json.loads(single_file(file.parent, "files/media/table/tables/summary_*.json").read_text())
     assert [row[0] for row in table["data"]] == list(LOADS), table
 
 
 def swanlab():
     folder = outputs / "name_of_swanlab_log" / "swanlog"
-    run = the_only(folder, "run-*")
+    run = single_file(folder, "run-*")
     with sqlite3.connect(folder / "runs.swanlab") as database:
         assert database.execute("SELECT name FROM project").fetchall() == [("perf_benchmark",)]
         assert database.execute("SELECT name FROM experiment").fetchall() == [("name_of_swanlab_log",)]
@@ -77,8 +77,8 @@ def swanlab():
         assert f"{load}/ok" in names and f"{load}/ttft_p99_s" in names, names
         assert [(step, step) for step in steps] in series.values(), series
     assert "results/parallel_2_number_60/Succeed requests" in (run / "files/config.yaml").read_text()
-    kept = the_only(outputs / "kept_for_later", "swanlog/run-*/run-*.swanlab").read_bytes()
-    assert all(f"{load}/ttft_p99_s".encode() in kept for load in LOADS) and b"tables/summary" in kept
+    stored = single_file(outputs / "kept_for_later", "swanlog/run-*/run-*.swanlab").read_bytes()
+    assert all(f"{load}/ttft_p99_s".encode() in stored for load in LOADS) and b"tables/summary" in stored
 
 
 def clearml():
@@ -97,4 +97,4 @@ def clearml():
 
 for check in (wandb, swanlab, clearml):
     check()
-    print(f"visualizers: {check.__name__} holds the figures")
+    print(f"visualizers: {check.__name__} has all figures")

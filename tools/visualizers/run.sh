@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs the documented commands for wandb, SwanLab and ClearML against the built-in server with the services' own SDKs,
-# which keep everything on this machine, and checks that their files hold the figures.
+# Runs the documented commands for wandb, SwanLab and ClearML against the mock with the services' own SDKs in their
+# offline modes, and checks that the files that they write contain the figures.
 #
 #   tools/visualizers/run.sh FOLDER [RINGMARK]
 #
-# FOLDER keeps the Python environment for the next time. Needs python3 with venv.
+# FOLDER keeps the Python environment for later calls. Needs python3 with venv.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -31,17 +31,17 @@ make_environment() {
     fi
 }
 
-# A sweep of two loads, with these arguments; the points are 20 requests apart.
+# Runs a sweep of two loads with the given arguments; data points are 20 requests apart.
 measure() {
     "$ringmark" perf --url 'mock:?ttft=2ms&itl=1ms&tokens=5' --parallel 1 2 --number 40 60 --sleep-interval 0 \
         --log-every-n-query 20 --no-timestamp --outputs-dir "$scratch/outputs" "$@" >"$scratch/screen.txt" 2>&1 ||
-        { cat "$scratch/screen.txt" >&2; fail "ringmark ended with status $?"; }
+        { cat "$scratch/screen.txt" >&2; fail "ringmark exited with status $?"; }
     if grep -E 'may lack figures|did not reach|refused' "$scratch/screen.txt" >&2; then
         fail "figures were lost"
     fi
 }
 
-# No state of the person who runs this is touched, and no service is asked.
+# The caller's settings are neither used nor changed, and no service is contacted.
 unset "${!WANDB_@}" "${!SWANLAB_@}" "${!CLEARML_@}"
 make_environment
 export HOME=$scratch/home PATH=$folder/venv/bin:$PATH
@@ -52,5 +52,5 @@ WANDB_MODE=offline measure --visualizer wandb --name 'name_of_wandb_log'
 measure --visualizer swanlab --swanlab-api-key local --name 'name_of_swanlab_log'
 SWANLAB_MODE=offline SWANLAB_PROJ_NAME=mine measure --visualizer swanlab --name 'kept_for_later'
 CLEARML_OFFLINE_MODE=1 CLEARML_PROJECT_NAME=mine measure --visualizer clearml --name 'name_of_clearml_task'
-"$python" "$here/check.py" "$scratch/outputs" "$CLEARML_CACHE_DIR" || fail "the services' files do not hold the figures"
+"$python" "$here/check.py" "$scratch/outputs" "$CLEARML_CACHE_DIR" || fail "the services' files do not have all figures"
 echo "visualizers: done"

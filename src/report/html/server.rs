@@ -10,7 +10,7 @@ use super::words::word;
 use crate::report::language::Language;
 use crate::report::server::{BUCKETS_NOTE, has_levels, tables, used};
 use crate::report::table::{Table, number};
-use crate::server::names::{self, Quantity};
+use crate::server::metric_catalog::{self, Quantity};
 use crate::stats::Summary;
 
 /// The tables; empty when the server was not asked or said nothing.
@@ -59,7 +59,7 @@ fn cell_in_words(cell: &str, language: Language) -> String {
 /// Requests that the server ran and held back, and how full its cache was, look by look.
 pub fn charts(run: &Run, language: Language) -> Vec<Chart> {
     let curve = |quantity| -> Points {
-        let looks = names::over_time(&run.looks, &run.summary.facts.model, quantity);
+        let looks = metric_catalog::over_time(&run.looks, &run.summary.facts.model, quantity);
         looks.into_iter().map(|(at, value)| (run.timeline.seconds(at.0), value)).collect()
     };
     let requests = [

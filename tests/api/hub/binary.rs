@@ -1,4 +1,4 @@
-//! Whole calls of the binary that need a hub.
+//! Calls of the binary that need a hub.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use super::server::{Reply, Server, hugging_face, modelscope};
 use crate::data_support;
 use crate::tls_server::TlsServer;
 
-/// `ringmark perf` against the built-in server, in `home`, which holds the caches as well.
+/// Runs `ringmark perf` against the mock in the folder `home`, which also has the caches.
 fn perf(home: &Path, endpoint: &str, arguments: &[&str]) -> Output {
     command(home, endpoint, arguments).output().unwrap()
 }
@@ -22,7 +22,7 @@ fn command(home: &Path, endpoint: &str, arguments: &[&str]) -> Command {
         .env("HOME", home)
         .env("HF_ENDPOINT", endpoint)
         .env("MODELSCOPE_ENDPOINT", endpoint)
-        // Followed only with --proxy: nothing listens there.
+        // Proxy variables are used only with --proxy; nothing listens at this address.
         .env("http_proxy", "http://127.0.0.1:1")
         .env("HTTPS_PROXY", "http://127.0.0.1:1")
         .env_remove("HF_HOME")
@@ -40,7 +40,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn openqa_needs_no_path() {
+fn openqa_is_downloaded_without_a_path() {
     let questions = fs::read(data_support::data("open_qa.jsonl")).unwrap();
     let server = Server::start(modelscope(vec![("/datasets/AI-ModelScope/HC3-Chinese/open_qa.jsonl", questions)]));
     let home = tempfile::tempdir().unwrap();
@@ -49,16 +49,16 @@ fn openqa_needs_no_path() {
     assert!(stderr(&first).contains("fetching http://127.0.0.1"), "{}", stderr(&first));
     let second = perf(home.path(), &server.url(), &["--dataset", "openqa", "--quiet", "--name", "again"]);
     assert!(second.status.success(), "{}", stderr(&second));
-    assert_eq!(server.asked().len(), 1);
+    assert_eq!(server.requests().len(), 1);
     let log = fs::read_to_string(home.path().join("out/again/benchmark.log")).unwrap();
     assert!(log.contains("HC3-Chinese/open_qa.jsonl (from the cache)"), "{log}");
-    // What is stored is what was asked, not where it lay on this machine.
+    // The database stores the arguments as given, not the path in the cache.
     let stored = fs::read_to_string(home.path().join("out/again/parallel_1_number_3/benchmark_args.json")).unwrap();
     assert!(stored.contains("\"dataset_path\": null"), "{stored}");
 }
 
 #[test]
-fn a_tokenizer_by_id_makes_random_prompts() {
+fn tokenizers_are_downloaded_by_id() {
     let folder = data_support::tokenizer("qwen2_5");
     let file = |name: &str| fs::read(Path::new(&folder).join(name)).unwrap();
     let server = Server::start(hugging_face(vec![
@@ -70,8 +70,8 @@ fn a_tokenizer_by_id_makes_random_prompts() {
     let hub = ["--tokenizer-path", "Qwen/Qwen2.5-0.5B-Instruct", "--data-source", "huggingface"];
     let output = perf(home.path(), &server.url(), &[&random[..], &hub[..]].concat());
     assert!(output.status.success(), "{}", stderr(&output));
-    let asked = server.asked().len();
-    // A folder of that name wins, and nothing is asked.
+    let count = server.requests().len();
+    // A folder of that name takes precedence, and nothing is requested.
     let local = home.path().join("Qwen/Qwen2.5-0.5B-Instruct");
     fs::create_dir_all(&local).unwrap();
     fs::write(local.join("tokenizer.json"), "broken").unwrap();
@@ -82,11 +82,11 @@ fn a_tokenizer_by_id_makes_random_prompts() {
         "{}",
         stderr(&output)
     );
-    assert_eq!(server.asked().len(), asked);
+    assert_eq!(server.requests().len(), count);
 }
 
 #[test]
-fn a_hub_speaks_tls_under_the_systems_certificates() {
+fn hub_connections_use_tls_with_the_systems_certificates() {
     let questions = fs::read(data_support::data("open_qa.jsonl")).unwrap();
     let path = "/datasets/Hello-SimpleAI/HC3-Chinese/open_qa.jsonl";
     let hub = Server::start(hugging_face(vec![(path, questions)]));
@@ -100,8 +100,8 @@ fn a_hub_speaks_tls_under_the_systems_certificates() {
     let missing = call(&home.path().join("none.pem"));
     assert_eq!(missing.status.code(), Some(2));
     assert!(stderr(&missing).contains("SSL_CERT_FILE"), "{}", stderr(&missing));
-    let stranger = TlsServer::start(hub.addr);
-    fs::write(home.path().join("other.pem"), &stranger.authority).unwrap();
+    let other = TlsServer::start(hub.addr);
+    fs::write(home.path().join("other.pem"), &other.authority).unwrap();
     let refused = call(&home.path().join("other.pem"));
     assert!(stderr(&refused).contains("SSL_CERT_FILE"), "{}", stderr(&refused));
     let plain = format!("https://{}", hub.addr);
@@ -112,7 +112,7 @@ fn a_hub_speaks_tls_under_the_systems_certificates() {
 }
 
 #[test]
-fn a_slip_elsewhere_is_said_before_anything_is_fetched() {
+fn invalid_arguments_are_reported_before_any_download() {
     let server = Server::start(|_| Reply::status(500));
     let home = tempfile::tempdir().unwrap();
     let output = perf(home.path(), &server.url(), &["--dataset", "openqa", "--top-p", "7"]);
@@ -120,5 +120,5 @@ fn a_slip_elsewhere_is_said_before_anything_is_fetched() {
     assert!(stderr(&output).contains("--top-p"), "{}", stderr(&output));
     let output = perf(home.path(), &server.url(), &["--dataset", "sharegpt"]);
     assert!(stderr(&output).contains("add --tokenizer-path"), "{}", stderr(&output));
-    assert!(server.asked().is_empty());
+    assert!(server.requests().is_empty());
 }

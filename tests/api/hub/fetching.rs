@@ -1,4 +1,4 @@
-//! Fetching into the caches: fresh, from the cache, resumed, and everything that can go wrong.
+//! Downloads into the caches: new, cached and resumed files, and errors.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ringmark::hub::{Fetched, Hub, Settings, Wanted, fetch, wanted};
+use ringmark::hub::{Fetched, Hub, HubItem, Settings, fetch, required_items};
 use ringmark::spec::{DataSource, Spec};
 use ringmark::workload::making::Making;
 use tempfile::TempDir;
@@ -15,7 +15,7 @@ use super::server::{COMMIT, Reply, Server, hugging_face, modelscope};
 
 const OPENQA: &[u8] = b"{\"question\":\"1\"}\n{\"question\":\"2\"}\n";
 
-/// A machine with empty caches that knows one hub.
+/// A machine with empty caches and one hub.
 struct Machine {
     home: TempDir,
     settings: Settings,
@@ -37,8 +37,8 @@ fn machine(source: DataSource, endpoint: &str, more: &[(&str, &str)]) -> Machine
 }
 
 impl Machine {
-    fn fetch(&self, wanted: &Wanted) -> Result<Fetched, String> {
-        let result = fetch(wanted, &self.settings, &Making::default(), &mut |_| {});
+    fn fetch(&self, item: &HubItem) -> Result<Fetched, String> {
+        let result = fetch(item, &self.settings, &Making::default(), &mut |_| {});
         if let Err(text) = &result {
             assert!(!text.contains('\n') && text.starts_with("--"), "{text}");
         }
@@ -72,16 +72,16 @@ fn collect(folder: &Path, into: &mut Vec<String>) {
     }
 }
 
-fn dataset(name: &str) -> Wanted {
-    wanted(&Spec { dataset: Some(name.to_string()), ..Spec::default() }).remove(0)
+fn dataset(name: &str) -> HubItem {
+    required_items(&Spec { dataset: Some(name.to_string()), ..Spec::default() }).remove(0)
 }
 
-fn tokenizer(id: &str) -> Wanted {
-    wanted(&Spec { tokenizer_path: Some(id.to_string()), ..Spec::default() }).remove(0)
+fn tokenizer(id: &str) -> HubItem {
+    required_items(&Spec { tokenizer_path: Some(id.to_string()), ..Spec::default() }).remove(0)
 }
 
 #[test]
-fn hugging_faces_cache_is_filled_as_its_tools_do_and_used_again() {
+fn hugging_faces_cache_has_the_layout_of_its_tools_and_is_reused() {
     let server =
         Server::start(hugging_face(vec![("/datasets/Hello-SimpleAI/HC3-Chinese/open_qa.jsonl", OPENQA.into())]));
     let machine = machine(DataSource::Huggingface, &server.url(), &[]);
@@ -100,7 +100,7 @@ fn hugging_faces_cache_is_filled_as_its_tools_do_and_used_again() {
 }
 
 #[test]
-fn a_file_within_a_folder_of_its_repository() {
+fn files_in_subfolders_of_a_repository_are_cached() {
     let place = "/datasets/shareAI/ShareGPT-Chinese-English-90k/sharegpt_jsonl/common_zh_70k.jsonl";
     let server = Server::start(hugging_face(vec![(place, OPENQA.into())]));
     let machine = machine(DataSource::Huggingface, &server.url(), &[]);
@@ -112,7 +112,7 @@ fn a_file_within_a_folder_of_its_repository() {
 }
 
 #[test]
-fn modelscopes_cache_too() {
+fn modelscopes_cache_has_the_layout_of_its_tools_and_is_reused() {
     let files = vec![
         ("/datasets/AI-ModelScope/HC3-Chinese/open_qa.jsonl", OPENQA.into()),
         ("/models/Qwen/Qwen2.5-0.5B/tokenizer.json", b"{}".into()),
@@ -125,26 +125,26 @@ fn modelscopes_cache_too() {
     let folder = machine.fetch(&tokenizer("Qwen/Qwen2.5-0.5B")).unwrap();
     assert_eq!(folder.path, machine.at("modelscope/hub/models/Qwen/Qwen2___5-0___5B"));
     assert_eq!(machine.files().len(), 3, "{:?}", machine.files());
-    let asked = server.asked();
-    assert!(asked.iter().all(|asked| asked.header("authorization") == Some("Bearer ms-secret")));
-    assert!(asked.iter().all(|asked| asked.header("cookie") == Some("m_session_id=ms-secret")));
+    let requests = server.requests();
+    assert!(requests.iter().all(|request| request.header("authorization") == Some("Bearer ms-secret")));
+    assert!(requests.iter().all(|request| request.header("cookie") == Some("m_session_id=ms-secret")));
     assert!(machine.fetch(&dataset("openqa")).unwrap().from_cache);
     assert!(machine.fetch(&tokenizer("Qwen/Qwen2.5-0.5B")).unwrap().from_cache);
-    assert_eq!(server.asked().len(), asked.len(), "the second time nothing is asked");
+    assert_eq!(server.requests().len(), requests.len(), "cached files are requested again");
 }
 
 #[test]
-fn what_the_hubs_tools_have_fetched_is_found_whichever_hub_is_asked() {
+fn caches_of_both_hubs_tools_are_searched() {
     let machine = machine(DataSource::Modelscope, "http://127.0.0.1:1", &[]);
     let put = |path: &str| {
         let path = machine.at(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, "main-commit").unwrap();
     };
-    // An older ModelScope, without a folder for models.
+    // The layout of older ModelScope versions, without a folder for models.
     put("modelscope/hub/Qwen/Qwen2___5-7B/tokenizer.json");
     put("modelscope/hub/Qwen/Qwen2___5-7B/tokenizer_config.json");
-    // The newest one.
+    // The layout of the newest version.
     put("modelscope/datasets/AI-ModelScope--HC3-Chinese/snapshots/master/open_qa.jsonl");
     let found = machine.fetch(&dataset("openqa")).unwrap();
     assert!(found.from_cache && found.path.ends_with("snapshots/master/open_qa.jsonl"));
@@ -158,7 +158,7 @@ fn what_the_hubs_tools_have_fetched_is_found_whichever_hub_is_asked() {
 }
 
 #[test]
-fn a_tokenizer_is_whole_or_fetched_to_the_end() {
+fn incomplete_tokenizers_are_completed() {
     let files = vec![
         ("/a/b/tokenizer.json", b"{}".to_vec()),
         ("/a/b/tokenizer_config.json", b"{}".to_vec()),
@@ -172,40 +172,40 @@ fn a_tokenizer_is_whole_or_fetched_to_the_end() {
     let mut there: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     there.sort();
     assert_eq!(there, names);
-    // Some tools fetch only this one file.
+    // Some tools download tokenizer.json only.
     fs::remove_file(folder.join("tokenizer_config.json")).unwrap();
     assert!(!machine.fetch(&tokenizer("a/b")).unwrap().from_cache);
     assert!(folder.join("tokenizer_config.json").exists());
-    // A model that has no other is not asked for them each time.
+    // The absence of optional files is cached.
     assert!(!machine.fetch(&tokenizer("a/bare")).unwrap().from_cache);
-    let before = server.asked().len();
+    let before = server.requests().len();
     assert!(machine.fetch(&tokenizer("a/bare")).unwrap().from_cache);
-    assert_eq!(server.asked().len(), before);
-    // Files of one commit: the second is asked of the commit that the first one named.
+    assert_eq!(server.requests().len(), before);
+    // All files are requested from the commit of the first one.
     assert!(server.paths().contains(&format!("/a/b/resolve/{COMMIT}/tokenizer.json")), "{:?}", server.paths());
 }
 
 #[test]
-fn an_interrupted_download_goes_on_where_it_ended() {
+fn interrupted_downloads_are_resumed() {
     let body: Vec<u8> = (0..200_000u32).map(|i| i as u8).collect();
-    for by_itself in [true, false] {
+    for in_one_call in [true, false] {
         let (sent, count) = (body.clone(), Arc::new(AtomicUsize::new(0)));
-        let server = Server::start(move |asked| {
-            let reply = Reply::file(asked, &sent, "\"v1\"").with("X-Repo-Commit", COMMIT);
+        let server = Server::start(move |request| {
+            let reply = Reply::file(request, &sent, "\"v1\"").with("X-Repo-Commit", COMMIT);
             let number = count.fetch_add(1, Ordering::Relaxed);
-            match (number, by_itself) {
+            match (number, in_one_call) {
                 (0, _) => reply.cut_after(70_000),
-                // A server that has had enough for a while; the next call finds it well again.
+                // The server fails until the call gives up; the next call succeeds.
                 (1..=5, false) => Reply::status(503),
                 _ => reply,
             }
         });
         let machine = machine(DataSource::Huggingface, &server.url(), &[]);
         let first = machine.fetch(&dataset("openqa"));
-        assert_eq!(first.is_ok(), by_itself, "{first:?}");
+        assert_eq!(first.is_ok(), in_one_call, "{first:?}");
         let found = machine.fetch(&dataset("openqa")).unwrap();
         assert!(fs::read(&found.path).unwrap() == body);
-        let last = server.asked().pop().unwrap();
+        let last = server.requests().pop().unwrap();
         assert_eq!(last.header("range"), Some("bytes=70000-"));
         assert_eq!(last.header("if-range"), Some("\"v1\""));
         assert_eq!(machine.files().len(), 3, "{:?}", machine.files());
@@ -213,11 +213,11 @@ fn an_interrupted_download_goes_on_where_it_ended() {
 }
 
 #[test]
-fn a_file_that_has_changed_meanwhile_is_fetched_from_its_start() {
+fn changed_files_are_downloaded_from_the_start() {
     let count = AtomicUsize::new(0);
-    let server = Server::start(move |asked| match count.fetch_add(1, Ordering::Relaxed) {
-        0 => Reply::file(asked, b"old bytes, old bytes", "\"v1\"").with("X-Repo-Commit", COMMIT).cut_after(9),
-        _ => Reply::file(asked, OPENQA, "\"v2\"").with("X-Repo-Commit", COMMIT),
+    let server = Server::start(move |request| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Reply::file(request, b"old bytes, old bytes", "\"v1\"").with("X-Repo-Commit", COMMIT).cut_after(9),
+        _ => Reply::file(request, OPENQA, "\"v2\"").with("X-Repo-Commit", COMMIT),
     });
     let machine = machine(DataSource::Huggingface, &server.url(), &[]);
     let found = machine.fetch(&dataset("openqa")).unwrap();
@@ -225,16 +225,16 @@ fn a_file_that_has_changed_meanwhile_is_fetched_from_its_start() {
 }
 
 #[test]
-fn a_redirect_is_followed_without_the_token_and_resumed_there() {
+fn redirects_are_followed_without_the_token_and_resumed() {
     let body: Vec<u8> = (0..100_000u32).map(|i| i as u8).collect();
     let (sent, count) = (body.clone(), AtomicUsize::new(0));
-    let cdn = Server::start(move |asked| {
-        let reply = Reply::file(asked, &sent, "\"of-the-cdn\"");
+    let cdn = Server::start(move |request| {
+        let reply = Reply::file(request, &sent, "\"of-the-cdn\"");
         if count.fetch_add(1, Ordering::Relaxed) == 0 { reply.cut_after(30_000) } else { reply }
     });
     let (location, size) = (format!("{}/blob?signature=s", cdn.url()), body.len());
-    let hub = Server::start(move |asked| {
-        if asked.path.starts_with("/datasets/") {
+    let hub = Server::start(move |request| {
+        if request.path.starts_with("/datasets/") {
             return Reply::status(307).with("Location", "/moved?x");
         }
         Reply::status(302)
@@ -247,35 +247,35 @@ fn a_redirect_is_followed_without_the_token_and_resumed_there() {
     let found = machine.fetch(&dataset("sharegpt")).unwrap();
     assert!(fs::read(&found.path).unwrap() == body);
     assert!(fs::read_link(&found.path).unwrap().ends_with("blobs/ab12"));
-    assert!(hub.asked().iter().all(|asked| asked.header("authorization") == Some("Bearer hf_secret")));
-    let at_cdn = cdn.asked();
-    assert!(at_cdn.iter().all(|asked| asked.header("authorization").is_none()));
+    assert!(hub.requests().iter().all(|request| request.header("authorization") == Some("Bearer hf_secret")));
+    let at_cdn = cdn.requests();
+    assert!(at_cdn.iter().all(|request| request.header("authorization").is_none()));
     assert_eq!(at_cdn.len(), 2);
     assert_eq!((at_cdn[1].header("range"), at_cdn[1].header("if-range")), (Some("bytes=30000-"), None));
 }
 
 #[test]
-fn a_wrong_size_is_not_kept() {
-    let server = Server::start(|asked| {
-        Reply::file(asked, OPENQA, "\"v1\"").with("X-Repo-Commit", COMMIT).with("X-Linked-Size", "99")
+fn files_of_wrong_size_are_discarded() {
+    let server = Server::start(|request| {
+        Reply::file(request, OPENQA, "\"v1\"").with("X-Repo-Commit", COMMIT).with("X-Linked-Size", "99")
     });
     let machine = machine(DataSource::Huggingface, &server.url(), &[]);
     let error = machine.fetch(&dataset("openqa")).unwrap_err();
-    assert!(error.contains("sent 34 bytes where 99 were announced"), "{error}");
+    assert!(error.contains("sent 34 bytes instead of the announced 99"), "{error}");
     assert!(machine.files().is_empty(), "{:?}", machine.files());
 }
 
 #[test]
-fn each_refusal_says_what_to_do() {
-    let error = |source: DataSource, reply: fn() -> Reply, wanted: &Wanted, more: &[(&str, &str)]| {
+fn errors_contain_what_to_do() {
+    let error = |source: DataSource, reply: fn() -> Reply, item: &HubItem, more: &[(&str, &str)]| {
         let server = Server::start(move |_| reply());
-        machine(source, &server.url(), more).fetch(wanted).unwrap_err()
+        machine(source, &server.url(), more).fetch(item).unwrap_err()
     };
     let (hf, ms) = (DataSource::Huggingface, DataSource::Modelscope);
     let model = tokenizer("meta-llama/Llama-3");
     let text = error(ms, || Reply::status(404), &model, &[]);
     assert!(
-        text.starts_with("--tokenizer-path meta-llama/Llama-3: is no folder here, and ModelScope has no model"),
+        text.starts_with("--tokenizer-path meta-llama/Llama-3: no such folder, and ModelScope has no model"),
         "{text}"
     );
     assert!(text.contains("MODELSCOPE_API_TOKEN") && text.contains("--data-source huggingface"), "{text}");
@@ -285,29 +285,29 @@ fn each_refusal_says_what_to_do() {
     assert!(text.contains("401 (GatedRepo)") && text.contains("accept the model's terms"), "{text}");
     assert!(text.contains("and set HF_TOKEN"), "{text}");
     let text = error(hf, || Reply::status(403), &model, &[("HF_TOKEN", "hf_secret")]);
-    assert!(text.contains("the token of HF_TOKEN does not open") && !text.contains("hf_secret"), "{text}");
+    assert!(text.contains("the token in HF_TOKEN has no access to") && !text.contains("hf_secret"), "{text}");
     let text = error(ms, || Reply::status(404), &dataset("openqa"), &[]);
     assert!(text.contains("give open_qa.jsonl with --dataset-path FILE"), "{text}");
-    let text = error(hf, || Reply::file(&asked(), b"<html>", "\"x\""), &dataset("openqa"), &[]);
-    assert!(text.contains("does not answer as Hugging Face does"), "{text}");
+    let text = error(hf, || Reply::file(&empty_request(), b"<html>", "\"x\""), &dataset("openqa"), &[]);
+    assert!(text.contains("did not send the headers X-Repo-Commit and ETag"), "{text}");
     let text = error(hf, || Reply::status(500), &dataset("openqa"), &[]);
-    assert!(text.contains("answers 500") && text.contains("HF_ENDPOINT"), "{text}");
+    assert!(text.contains("responded with status 500") && text.contains("HF_ENDPOINT"), "{text}");
     let text = error(hf, || Reply::status(302).with("Location", "/again"), &dataset("openqa"), &[]);
-    assert!(text.contains("leads in a circle"), "{text}");
+    assert!(text.contains("redirected more than 8 times"), "{text}");
 }
 
 /// A request without headers.
-fn asked() -> super::server::Asked {
+fn empty_request() -> super::server::HubRequest {
     let server = Server::start(|_| Reply::status(200));
     let mut stream = std::net::TcpStream::connect(server.addr).unwrap();
     std::io::Write::write_all(&mut stream, b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     std::io::Read::read_to_end(&mut stream, &mut answer).unwrap();
-    server.asked().remove(0)
+    server.requests().remove(0)
 }
 
 #[test]
-fn offline_the_file_and_its_place_are_named() {
+fn errors_without_network_contain_the_file_and_how_to_give_it() {
     // Nothing listens at port 1 of loopback.
     let unreachable = machine(DataSource::Modelscope, "http://127.0.0.1:1", &[]);
     let text = unreachable.fetch(&dataset("openqa")).unwrap_err();
@@ -315,20 +315,20 @@ fn offline_the_file_and_its_place_are_named() {
     assert!(text.contains("try --data-source huggingface, or a mirror with MODELSCOPE_ENDPOINT"), "{text}");
     assert!(text.ends_with("; or give open_qa.jsonl with --dataset-path FILE"), "{text}");
     for (source, more, what) in [
-        (DataSource::Huggingface, &[("HF_HUB_OFFLINE", "1")][..], "HF_HUB_OFFLINE forbids"),
-        (DataSource::Local, &[][..], "--data-source local forbids"),
+        (DataSource::Huggingface, &[("HF_HUB_OFFLINE", "1")][..], "HF_HUB_OFFLINE disables downloads"),
+        (DataSource::Local, &[][..], "--data-source local disables downloads"),
     ] {
         let server = Server::start(|_| Reply::status(500));
         let offline = machine(source, &server.url(), more);
         let text = offline.fetch(&tokenizer("a/b")).unwrap_err();
         assert!(text.contains("tokenizer.json is not in the caches ") && text.contains(what), "{text}");
-        assert!(text.contains("with --tokenizer-path (a folder ./a/b is found by itself)"), "{text}");
-        assert!(server.asked().is_empty());
+        assert!(text.contains("with --tokenizer-path (a folder ./a/b is used automatically)"), "{text}");
+        assert!(server.requests().is_empty());
     }
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_one_line() {
+fn unwritable_cache_is_reported_in_one_line() {
     let server = Server::start(|_| Reply::status(500));
     let file = tempfile::NamedTempFile::new().unwrap();
     let cache = [("MODELSCOPE_CACHE", file.path().to_str().unwrap())];
@@ -337,10 +337,10 @@ fn a_cache_that_cannot_be_written_is_one_line() {
 }
 
 #[test]
-fn two_at_once_fetch_once() {
-    let server = Server::start(|asked| {
+fn concurrent_calls_download_once() {
+    let server = Server::start(|request| {
         std::thread::sleep(Duration::from_millis(50));
-        modelscope(vec![("/datasets/AI-ModelScope/HC3-Chinese/open_qa.jsonl", OPENQA.into())])(asked)
+        modelscope(vec![("/datasets/AI-ModelScope/HC3-Chinese/open_qa.jsonl", OPENQA.into())])(request)
     });
     let machine = machine(DataSource::Modelscope, &server.url(), &[]);
     let found: Vec<Fetched> = std::thread::scope(|scope| {
@@ -348,7 +348,7 @@ fn two_at_once_fetch_once() {
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
     assert_eq!(found.iter().filter(|found| !found.from_cache).count(), 1);
-    assert_eq!(server.asked().len(), 1);
+    assert_eq!(server.requests().len(), 1);
     assert_eq!(fs::read(&found[0].path).unwrap(), OPENQA);
     assert_eq!(machine.settings.site.hub, Hub::ModelScope);
 }

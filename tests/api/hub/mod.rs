@@ -1,4 +1,4 @@
-//! Files from hubs: a server of our own speaks their URLs, and nothing here reaches further.
+//! Files from hubs, tested with a local server; no network access.
 
 mod binary;
 mod fetching;

@@ -102,14 +102,17 @@ fn a_refusal_is_told_in_the_proxys_words() {
     };
     for fallback in ["", "--force-fallback"] {
         let error = mistake(&call(Mood::Says(REFUSED), fallback));
-        assert!(error.contains("the proxy answers CONNECT with 407 Proxy Authentication Required; give"), "{error}");
+        assert!(
+            error.contains("the proxy answered CONNECT with status 407 Proxy Authentication Required; give"),
+            "{error}"
+        );
     }
     let error = mistake(&call(Mood::Says("HTTP/1.1 502 Bad Gateway\r\n\r\nno route"), ""));
     assert!(error.contains("502 Bad Gateway (no route)"), "{error}");
     let error = mistake(&call(Mood::Says("hello\r\n"), ""));
-    assert!(error.contains("the proxy does not answer as HTTP proxies do"), "{error}");
+    assert!(error.contains("the proxy's response is not HTTP"), "{error}");
     let error = mistake(&call(Mood::Says(""), ""));
-    assert!(error.contains("the proxy closed the connection without an answer to CONNECT"), "{error}");
+    assert!(error.contains("the proxy closed the connection without a response to CONNECT"), "{error}");
     let error = mistake(&call(Mood::Silent, "--connect-timeout 0.2"));
     assert!(error.contains("the proxy did not answer CONNECT in time (--connect-timeout)"), "{error}");
     let error = mistake(&line("--url https://h/v1 --model m --insecure --proxy http://127.0.0.1:1 -n 1", &[]));

@@ -1,4 +1,4 @@
-"""Stands in for SwanLab's SDK: writes down what is asked of it."""
+"""Stub of SwanLab's SDK, which records its calls."""
 
 import json
 import os
@@ -22,8 +22,8 @@ class config:
         note("results", values=values)
 
 
-def init(**wanted):
-    note("init", wanted=wanted)
+def init(**options):
+    note("init", options=options)
 
 
 def log(values, step=None):

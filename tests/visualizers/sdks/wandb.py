@@ -1,11 +1,11 @@
-"""Stands in for wandb's SDK: writes down what is asked of it, and misbehaves as WANDB_STUB says."""
+"""Stub of wandb's SDK, which records its calls. WANDB_STUB selects a misbehavior."""
 
 import json
 import os
 import time
 
 NOTES = os.environ["STUB_NOTES"]
-MANNER = os.environ.get("WANDB_STUB", "")
+BEHAVIOR = os.environ.get("WANDB_STUB", "")
 
 
 def note(what, **details):
@@ -31,11 +31,11 @@ class Run:
 
     def log(self, values):
         self.logged += 1
-        if MANNER == "sleeps":
+        if BEHAVIOR == "sleeps":
             time.sleep(3600)
-        if MANNER == "dawdles":
+        if BEHAVIOR == "is_slow":
             time.sleep(0.02)
-        if MANNER == "dies" and self.logged == 3:
+        if BEHAVIOR == "dies" and self.logged == 3:
             os._exit(7)
         note("log", values={name: getattr(value, "content", value) for name, value in values.items()})
 
@@ -43,10 +43,10 @@ class Run:
         note("finish", exit_code=exit_code, summary=self.summary)
 
 
-def init(**wanted):
+def init(**options):
     print("the key is", os.environ.get("WANDB_API_KEY"))
     with open("/proc/self/cmdline", encoding="utf-8") as file:
         arguments = file.read()
     cores = sorted(os.sched_getaffinity(0))
-    note("init", wanted=wanted, key=os.environ.get("WANDB_API_KEY"), arguments=arguments, cores=cores)
+    note("init", options=options, key=os.environ.get("WANDB_API_KEY"), arguments=arguments, cores=cores)
     return Run()

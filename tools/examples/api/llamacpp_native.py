@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""A custom API as a program: llama.cpp's own endpoint /completion.
+"""A custom API as a program: llama.cpp's native endpoint /completion.
 
     ringmark perf --url http://127.0.0.1:8080/completion --api tools/examples/api/llamacpp_native.py --model m \
         --prompt 'Hello' --max-tokens 32
 
-Called with `build` it reads one prompt a line and prints one body a line, before the run; called with `parse` it reads
-one stored answer a line and prints what it finds there, after the run. README.md beside this file has the fields.
+Before the run it is called with `build`: it reads one prompt per line and prints one request body per line. After the run
+it is called with `parse`: it reads one stored response per line and prints its token counts and text. README.md in this
+folder describes the fields.
 """
 
 import json
 import sys
 
-# How the flags of ringmark are called here.
+# The names of ringmark's parameters in this API.
 NAMES = {
     "max_tokens": "n_predict",
     "temperature": "temperature",
@@ -22,27 +23,27 @@ NAMES = {
 }
 
 
-def build(asked):
+def build(item):
     """The body of one request."""
-    if "prompt" in asked:
-        prompt = asked["prompt"]
-    elif "tokens" in asked:
-        prompt = asked["tokens"]
-    elif "messages" in asked:
-        prompt = "".join(f"{message['role']}: {message['content']}\n" for message in asked["messages"]) + "assistant: "
+    if "prompt" in item:
+        prompt = item["prompt"]
+    elif "tokens" in item:
+        prompt = item["tokens"]
+    elif "messages" in item:
+        prompt = "".join(f"{message['role']}: {message['content']}\n" for message in item["messages"]) + "assistant: "
     else:
-        raise ValueError(f"this endpoint has no form for a prompt of {', '.join(asked)}")
-    body = {"prompt": prompt, "stream": asked["stream"]}
-    for name, value in asked["parameters"].items():
+        raise ValueError(f"this endpoint does not support a prompt with {', '.join(item)}")
+    body = {"prompt": prompt, "stream": item["stream"]}
+    for name, value in item["parameters"].items():
         if name in NAMES:
             body[NAMES[name]] = value
     return body
 
 
-def parse(answer):
-    """Token counts and text of one answer; `responses` has one element for each event, or the whole body."""
+def parse(item):
+    """Token counts and text of one response; `responses` has one element per event, or the body."""
     text, last = "", {}
-    for response in answer["responses"]:
+    for response in item["responses"]:
         last = json.loads(response)
         text += last["content"]
     return {"input_tokens": last.get("tokens_evaluated"), "output_tokens": last.get("tokens_predicted"), "text": text}

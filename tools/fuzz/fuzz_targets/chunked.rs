@@ -1,4 +1,4 @@
-//! A chunked body reads the same whole and in two pieces.
+//! A chunked body is decoded equally in one piece and in two.
 #![no_main]
 
 use ringmark::protocol::chunked::{Decoded, Decoder};
@@ -9,7 +9,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     assert_eq!(decode(&[bytes]), decode(&[first, second]));
 });
 
-/// Body, bytes behind the end, and whether it went well.
+/// The body, the bytes after its end, and whether it is valid.
 fn decode(pieces: &[&[u8]]) -> (Vec<u8>, Vec<u8>, bool) {
     let (mut decoder, mut body, mut rest) = (Decoder::default(), Vec::new(), Vec::new());
     for piece in pieces {

@@ -1,4 +1,4 @@
-//! A head reads the same whole and in two pieces.
+//! A response head is parsed equally in one piece and in two.
 #![no_main]
 
 use ringmark::protocol::http1::HeadReader;

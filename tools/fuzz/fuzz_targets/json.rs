@@ -1,4 +1,4 @@
-//! Strings are unescaped as another parser does it, and documents are searched without panic.
+//! Strings are unescaped as by serde_json, and searching documents does not panic.
 #![no_main]
 
 use ringmark::protocol::json::{self, Step};

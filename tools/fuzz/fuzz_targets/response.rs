@@ -1,4 +1,4 @@
-//! An answer is judged the same whole and in two pieces, by the learned shape and by the full parse.
+//! A response gives the same result in one piece and in two, with the fast path and with the full parser.
 #![no_main]
 
 use ringmark::api::Dialect;

@@ -1,4 +1,4 @@
-//! A stream of events reads the same whole, in two pieces, and byte by byte.
+//! A stream of events is parsed equally in one piece, in two pieces, and byte by byte.
 #![no_main]
 
 use ringmark::protocol::sse::Framer;

@@ -1,8 +1,8 @@
-"""What the documentation of evalscope does from Python, with the installed wheel and `ringmark` for its name.
+"""The Python examples of evalscope's documentation with the installed wheel, and `ringmark` in place of `evalscope`.
 
     python -m unittest discover tools/python/tests
 
-Runs against the built-in server.
+Runs against the mock.
 """
 
 import argparse
@@ -31,12 +31,12 @@ MOCK = "mock:/v1/chat/completions?ttft=2ms&itl=1ms&tokens=5"
 
 class WithFolder(unittest.TestCase):
     def setUp(self) -> None:
-        kept = tempfile.TemporaryDirectory()
-        self.addCleanup(kept.cleanup)
-        self.folder = pathlib.Path(kept.name)
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = pathlib.Path(temporary.name)
 
     def here(self, **given):
-        """The same arguments with a quiet end in our folder."""
+        """The arguments, with output in the test's folder and without progress."""
         return {"outputs_dir": str(self.folder / "outputs"), "quiet": True, "sleep_interval": 0, **given}
 
     def bodies(self, results) -> List[dict]:
@@ -49,7 +49,7 @@ class WithFolder(unittest.TestCase):
 
 
 class Runs(WithFolder):
-    def test_the_dictionary_of_the_documentation(self) -> None:
+    def test_dictionary_of_the_documentation(self) -> None:
         task_cfg = {"url": MOCK,
                     "parallel": 1,
                     "model": "qwen2.5",
@@ -69,8 +69,8 @@ class Runs(WithFolder):
         self.assertTrue((results.folder / "perf_report.html").is_file())
         self.assertIn("Why is 0 odd?", json.dumps(self.bodies(results)))
 
-    def test_the_sweep_of_the_documentation(self) -> None:
-        # As there, but with the prompts that are built in, and at a hundredth of the size.
+    def test_sweep_of_the_documentation(self) -> None:
+        # The documented call with built-in prompts and a hundredth of the size.
         task_cfg = Arguments(
             parallel=[1, 10, 50],
             number=[10, 20, 100],
@@ -86,17 +86,17 @@ class Runs(WithFolder):
         body = self.bodies(results)[0]
         self.assertEqual((body["ignore_eos"], body["min_tokens"], body["model"]), (True, 5, "Qwen2.5-0.5B-Instruct"))
 
-    def test_earlier_runs_in_the_same_folder_are_not_ours(self) -> None:
+    def test_earlier_runs_in_the_same_folder_are_ignored(self) -> None:
         first = self.here(url=MOCK, number=5, no_timestamp=True)
         results = run_perf_benchmark(first)
         old = results["parallel_1_number_5"]["folder"] / "benchmark_summary.json"
         os.utime(old, (1, 1))
         self.assertEqual(list(run_perf_benchmark({**first, "number": 6})), ["parallel_1_number_6"])
 
-    def test_what_cannot_run_says_why(self) -> None:
+    def test_errors_have_the_cause(self) -> None:
         with self.assertRaisesRegex(RingmarkError, "--url"):
             run_perf_benchmark(self.here(number=5))
-        with self.assertRaisesRegex(TypeError, "'paralel' is no argument .* 'parallel'"):
+        with self.assertRaisesRegex(TypeError, "'paralel' is not an argument .* 'parallel'"):
             run_perf_benchmark({"url": MOCK, "paralel": 5})
         with self.assertRaisesRegex(TypeError, "not int"):
             run_perf_benchmark(5)
@@ -105,7 +105,7 @@ class Runs(WithFolder):
         given = self.here(url=MOCK, number=5, slo=["p99_ttft<=1us"], model=None)
         self.assertEqual(run_perf_benchmark(argparse.Namespace(**given)).status, 1)
 
-    def test_an_interrupt_is_passed_on(self) -> None:
+    def test_interrupts_are_forwarded(self) -> None:
         script = textwrap.dedent(
             f"""
             from ringmark.perf import run_perf_benchmark
@@ -124,13 +124,13 @@ class Runs(WithFolder):
             database = next(self.folder.glob("outputs/*/*/*/benchmark_data.db"), None)
         time.sleep(1)
         child.send_signal(signal.SIGINT)
-        said, _ = child.communicate()
-        self.assertIn("ended: interrupted; results: ", said)
-        self.assertIn("was interrupted", said)
+        output, _ = child.communicate()
+        self.assertIn("ended: interrupted; results: ", output)
+        self.assertIn("was interrupted", output)
 
 
 class Commands(unittest.TestCase):
-    def test_each_kind_of_value_has_its_words(self) -> None:
+    def test_values_become_command_line_arguments(self) -> None:
         for given, words in [
             ({"max_tokens": 64}, ["--max-tokens=64"]),
             ({"parallel": [1, 8]}, ["--parallel=1", "--parallel=8"]),
@@ -150,7 +150,7 @@ class Commands(unittest.TestCase):
             ({"server_args": ["--ctx", 5], "port": 1}, ["--port=1", "--server-args", "--ctx", "5"]),
         ]:
             self.assertEqual(Arguments(**given).command_line(), words, given)
-        for given, what in [({"stream": "yes"}, "True or False"), ({"number": True}, "wants a value")]:
+        for given, what in [({"stream": "yes"}, "True or False"), ({"number": True}, "needs a value")]:
             with self.assertRaisesRegex(TypeError, what):
                 Arguments(**given).command_line()
 
@@ -166,7 +166,7 @@ class Commands(unittest.TestCase):
             arguments.nonsense = 1
         self.assertIn("warmup_num", Arguments.names())
 
-    def test_the_program_is_the_installed_one(self) -> None:
+    def test_binary_is_the_installed_one(self) -> None:
         self.assertEqual(pathlib.Path(binary()).parent, pathlib.Path(sys.executable).parent)
         self.assertRegex(version(), r"^\d+\.\d+")
 
@@ -222,24 +222,24 @@ class CarelessApi(ApiPluginBase):
 
 
 class Plugins(WithFolder):
-    def test_the_data_set_of_the_documentation(self) -> None:
+    def test_dataset_of_the_documentation(self) -> None:
         lines = self.folder / "lines.txt"
         lines.write_text("short\na longer line\nthe longest line of all\n")
         given = self.here(url=MOCK, dataset="custom", dataset_path=str(lines), max_prompt_length=20, number=2)
         prompts = {body["messages"][0]["content"] for body in self.bodies(run_perf_benchmark(given))}
         self.assertEqual(prompts, {"short", "a longer line"})
 
-    def test_each_run_of_a_sweep_has_prompts_of_its_own(self) -> None:
+    def test_runs_of_a_sweep_have_different_prompts(self) -> None:
         given = self.here(url=MOCK, dataset="endless", seed=4, parallel=[1, 2], number=[3, 2], warmup_num=1)
         prompts = {body["messages"][0]["content"] for body in self.bodies(run_perf_benchmark(given))}
         self.assertTrue({f"prompt {number} of seed 4" for number in range(1, 4)} <= prompts, prompts)
         self.assertGreaterEqual(len(prompts), 5)
 
-    def test_a_data_set_that_fails_is_named(self) -> None:
+    def test_failing_dataset_is_reported_by_name(self) -> None:
         with self.assertRaisesRegex(RingmarkError, "broken: the program failed .* LookupError: no second one"):
             run_perf_benchmark(self.here(url=MOCK, dataset="broken", number=5))
 
-    def test_an_api_builds_and_parses(self) -> None:
+    def test_api_builds_and_parses(self) -> None:
         given = self.here(url=MOCK, api="custom", number=4, max_tokens=[3, 3], name="me", prompt="Hello")
         results = self.or_skip(lambda: run_perf_benchmark(given))
         metrics = results["parallel_1_number_4"]["metrics"]
@@ -247,7 +247,7 @@ class Plugins(WithFolder):
         body = self.bodies(results)[0]
         self.assertEqual((body["user"], body["max_tokens"]), ("me", 3))
 
-    def test_an_api_that_fails_is_named(self) -> None:
+    def test_failing_api_is_reported_by_name(self) -> None:
         broken = self.here(url=MOCK, api="careless", number=500, prompt="Hello")
         with self.assertRaisesRegex(RingmarkError, "careless build: .* ZeroDivisionError"):
             self.or_skip(lambda: run_perf_benchmark(broken))
@@ -283,7 +283,7 @@ class Plugins(WithFolder):
             return run()
         except RingmarkError as error:
             if "unknown API" in str(error):
-                self.skipTest("this ringmark takes no program as API")
+                self.skipTest("this version of ringmark does not support programs as APIs")
             raise
 
 

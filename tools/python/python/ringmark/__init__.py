@@ -1,4 +1,4 @@
-"""ringmark from Python: run a measurement, get its figures as dictionaries, write data sets and APIs as classes.
+"""ringmark from Python: run measurements, read the results as dictionaries, define datasets and APIs as classes.
 
 >>> from ringmark.perf import Arguments, run_perf_benchmark
 >>> results = run_perf_benchmark(Arguments(url="mock:", parallel=[1, 8], number=[20, 100]))

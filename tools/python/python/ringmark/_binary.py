@@ -1,4 +1,4 @@
-"""The program that the wheel brings, and what it knows of its flags."""
+"""The program installed by the wheel, and its flags."""
 
 import functools
 import os
@@ -12,36 +12,36 @@ from typing import Dict, List
 
 
 class RingmarkError(RuntimeError):
-    """A call that could not run; the text is the program's own line, which says what to do."""
+    """The program could not run. The message is the program's error message."""
 
 
 def binary() -> str:
-    """Path of the program: what the variable RINGMARK names, else the one installed beside this package, else PATH."""
-    named = os.environ.get("RINGMARK")
-    if named:
-        return named
+    """Path of the program: the value of the variable RINGMARK, else the installed program, else the one on PATH."""
+    path = os.environ.get("RINGMARK")
+    if path:
+        return path
     folders = [sysconfig.get_path("scripts"), os.path.dirname(sys.executable)]
     for folder in folders + [os.path.join(os.path.expanduser("~"), ".local", "bin")]:
         path = os.path.join(folder, "ringmark")
         if os.access(path, os.X_OK):
             return path
-    found = shutil.which("ringmark")
-    if found is None:
-        raise RingmarkError("the program ringmark is not there: install this package again, or set RINGMARK to its path")
-    return found
+    on_path = shutil.which("ringmark")
+    if on_path is None:
+        raise RingmarkError("the program ringmark was not found: reinstall this package, or set RINGMARK to its path")
+    return on_path
 
 
-def ask(*arguments: str) -> str:
-    """What the program prints to these arguments."""
+def output(*arguments: str) -> str:
+    """The standard output of the program with these arguments."""
     try:
         return subprocess.run([binary(), *arguments], check=True, capture_output=True, text=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        raise RingmarkError(f"{binary()} does not answer: {error}") from error
+        raise RingmarkError(f"{binary()} cannot be run: {error}") from error
 
 
 def version() -> str:
     """The program's version."""
-    return ask("--version").split()[-1]
+    return output("--version").split()[-1]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Flag:
 
     name: str
     takes_value: bool
-    #: It may also stand without its value.
+    #: The flag may be given without a value.
     value_is_optional: bool
     several: bool
 
@@ -61,10 +61,10 @@ ALIASES = re.compile(r"\[alias(?:es)?:([^\]]+)\]")
 
 @functools.lru_cache(maxsize=None)
 def flags() -> Dict[str, Flag]:
-    """The flags of `ringmark perf` by their names in Python (`max_tokens` for `--max-tokens`), from its own help."""
+    """The flags of `ringmark perf` by keyword (`max_tokens` for `--max-tokens`), parsed from its help."""
     found: Dict[str, Flag] = {}
     last: List[Flag] = []
-    for line in ask("perf", "--help").splitlines():
+    for line in output("perf", "--help").splitlines():
         match = FLAG.match(line)
         if match and match[1] != "help":
             value = match[2] or ""

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Union
 
 from ringmark._binary import flags
 
-#: What plug-ins read where a flag was not given. The command line gets only what was.
+#: Default values for plug-ins. They are not added to the command line.
 DEFAULTS: Dict[str, Any] = {
     "api": "openai",
     "dataset_offset": 0,
@@ -23,17 +23,17 @@ DEFAULTS: Dict[str, Any] = {
     "temperature": 0.0,
     "warmup_num": 0,
 }
-#: Everything behind it belongs to it, so it stands last.
+#: This flag takes all following arguments, so it comes last.
 LAST = "server_args"
 
 
 class Arguments:
-    """Everything that can be asked of `ringmark perf`, one keyword for each flag.
+    """The arguments of `ringmark perf`, one keyword per flag.
 
-    The name of a keyword is the flag's with underscores: ``max_tokens=64`` is ``--max-tokens 64``. ``True`` gives the
-    flag itself, ``False`` its opposite ``--no-...`` where there is one, a list its several values, a dictionary JSON
-    (for ``headers`` and ``export``: ``name=value`` each), and ``None`` nothing. ``ringmark perf --help`` explains all flags;
-    :meth:`names` lists the keywords. A name that is none raises ``TypeError``.
+    A keyword is the flag's name with underscores: ``max_tokens=64`` is ``--max-tokens 64``. ``True`` gives the flag itself,
+    ``False`` its opposite ``--no-...`` if there is one, a list several values, a dictionary JSON (for ``headers`` and
+    ``export``: one ``name=value`` per entry), and ``None`` nothing. ``ringmark perf --help`` explains all flags;
+    :meth:`names` lists the keywords. An unknown keyword raises ``TypeError``.
 
     >>> Arguments(url="mock:", parallel=[1, 8], stream=False, extra_args={"ignore_eos": True}).command_line()
     ['--url=mock:', '--parallel=1', '--parallel=8', '--no-stream', '--extra-args={"ignore_eos": true}']
@@ -84,21 +84,21 @@ class Arguments:
 
     @classmethod
     def of(cls, what: Union["Arguments", Mapping[str, Any], Namespace]) -> "Arguments":
-        """The same arguments from an object, a dictionary or a namespace of argparse."""
+        """Arguments from another object, a dictionary or a namespace of argparse."""
         if isinstance(what, Arguments):
             return cls(**what.given())
         if isinstance(what, Namespace):
             return cls(**vars(what))
         if isinstance(what, Mapping):
             return cls(**what)
-        raise TypeError(f"arguments are an Arguments, a dictionary or a Namespace, not {type(what).__name__}")
+        raise TypeError(f"arguments must be an Arguments, a dictionary or a Namespace, not {type(what).__name__}")
 
     def given(self) -> Dict[str, Any]:
-        """What was given, without what is ``None``."""
+        """The given values that are not ``None``."""
         return {name: value for name, value in self.__dict__.items() if value is not None}
 
     def command_line(self) -> List[str]:
-        """The words after `ringmark perf`."""
+        """The command-line arguments of `ringmark perf`."""
         given = self.given()
         words: List[str] = []
         for name, value in given.items():
@@ -114,12 +114,12 @@ class Arguments:
         word = f"--{flag.name}"
         if isinstance(value, bool):
             if flag.takes_value and not (value and flag.value_is_optional):
-                raise TypeError(f"{name} wants a value, not {value}")
+                raise TypeError(f"{name} needs a value, not {value}")
             if value:
                 return [word]
             return [f"--no-{flag.name}"] if f"no_{name}" in flags() else []
         if not flag.takes_value:
-            raise TypeError(f"{name} is True or False, not {value!r}")
+            raise TypeError(f"{name} must be True or False, not {value!r}")
         if isinstance(value, Mapping) and flag.several:
             value = [f"{key}={one}" for key, one in value.items()]
         separate = flag.several and not any(_is_json(one) for one in _list(value))
@@ -131,16 +131,16 @@ class Arguments:
             return
         near = difflib.get_close_matches(name, flags(), 1)
         hint = f", did you mean '{near[0]}'?" if near else "; Arguments.names() lists all of them"
-        raise TypeError(f"'{name}' is no argument of ringmark perf{hint}")
+        raise TypeError(f"'{name}' is not an argument of ringmark perf{hint}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         self._check(name)
         self.__dict__[name] = value
 
     def __getattr__(self, name: str) -> Any:
-        # Reached only for what was not given.
+        # Called only for values that were not given.
         if name.startswith("_") or name not in flags():
-            raise AttributeError(f"'{name}' is no argument of ringmark perf")
+            raise AttributeError(f"'{name}' is not an argument of ringmark perf")
         return DEFAULTS.get(name)
 
     def __eq__(self, other: object) -> bool:

@@ -1,4 +1,4 @@
-"""Runs `ringmark perf` and hands back its figures."""
+"""Runs `ringmark perf` and returns its results."""
 
 import json
 import pathlib
@@ -17,32 +17,32 @@ from ringmark.plugin import _bridge
 
 #: Exit statuses of the program.
 MISSED, VOID, INTERRUPTED = 1, 3, 130
-#: How the line begins that says where everything is.
+#: The prefix of the line with the folder of the results.
 PLACE = "Results: "
 
 
 class Results(Dict[str, Dict[str, Any]]):
-    """The figures of a call by its runs, as ``parallel_8_number_100`` or ``rate_5.0_number_100``, each with
+    """The results of a call by run, such as ``parallel_8_number_100`` or ``rate_5.0_number_100``. Each run has
 
-    ``metrics``      the summary: the names of the table with their figures, ``None`` where one is unknown
-    ``percentiles``  the names of the columns with their values, as long as ``percentiles["Percentiles"]``
-    ``arguments``    what the run was asked, secrets masked
-    ``folder``       where its files are
+    ``metrics``      the summary: the figures by their names in the table, ``None`` if unknown
+    ``percentiles``  the columns of the percentile table, each with as many values as ``percentiles["Percentiles"]``
+    ``arguments``    the arguments of the run, with secrets masked
+    ``folder``       the folder with its files
     """
 
     def __init__(self, folder: pathlib.Path, status: int) -> None:
         super().__init__()
-        #: Of the whole call: log, summary, HTML report.
+        #: The folder of the call: log, summary, HTML report.
         self.folder = folder
         #: 0; 1: an objective was missed or every request failed; 3: the figures must not be used.
         self.status = status
 
 
 def run_perf_benchmark(args: Union[Arguments, Mapping[str, Any], Namespace]) -> Results:
-    """Measures as ``ringmark perf`` does, with these arguments, and shows what it shows.
+    """Runs ``ringmark perf`` with these arguments and prints its output.
 
-    Ctrl-C ends the run in order, as it does on the command line, and raises ``KeyboardInterrupt`` when everything is
-    written; a second one ends it at once. Raises :class:`ringmark.RingmarkError` where the program could not run.
+    Ctrl-C stops the run, as it does on the command line, and raises ``KeyboardInterrupt`` when all results are written; a
+    second Ctrl-C ends it immediately. Raises :class:`ringmark.RingmarkError` if the program cannot run.
     """
     arguments = Arguments.of(args)
     began_ns = time.time_ns()
@@ -53,7 +53,7 @@ def run_perf_benchmark(args: Union[Arguments, Mapping[str, Any], Namespace]) -> 
     if status == INTERRUPTED:
         raise KeyboardInterrupt(f"interrupted; results: {place}")
     if status not in (0, MISSED, VOID) or place is None:
-        raise RingmarkError(_mistake(lines) or f"ringmark ended with status {status}")
+        raise RingmarkError(_error_message(lines) or f"ringmark exited with status {status}")
     if status == VOID:
         warnings.warn("the run is void: its figures must not be used (see the findings)", stacklevel=2)
     return _read(pathlib.Path(place), status, began_ns)
@@ -62,7 +62,7 @@ def run_perf_benchmark(args: Union[Arguments, Mapping[str, Any], Namespace]) -> 
 def _read(folder: pathlib.Path, status: int, began_ns: int) -> Results:
     results = Results(folder, status)
     written = {path: path.stat().st_mtime_ns for path in folder.glob("*/benchmark_summary.json")}
-    # Without a time in its name the folder may hold runs of earlier calls. File systems have coarse clocks.
+    # With --no-timestamp the folder may contain runs of earlier calls. One second of tolerance for coarse file times.
     ours = [path for path, at_ns in written.items() if at_ns > began_ns - 1_000_000_000]
     for summary in sorted(ours, key=written.__getitem__):
         percentiles = json.loads(summary.with_name("benchmark_percentile.json").read_text(encoding="utf-8"))
@@ -76,28 +76,28 @@ def _read(folder: pathlib.Path, status: int, began_ns: int) -> Results:
     return results
 
 
-def _mistake(lines: List[str]) -> Optional[str]:
-    """The line that says why it could not run."""
+def _error_message(lines: List[str]) -> Optional[str]:
+    """The last error message of the program."""
     return next((line[len("error: ") :] for line in reversed(lines) if line.startswith("error: ")), None)
 
 
 def _run(command: List[str], lines: List[str]) -> int:
-    """Runs the program, shows what it says and keeps it; gives its exit status."""
+    """Runs the program, prints its output and appends it to ``lines``. Returns the exit status."""
     on_terminal = sys.stderr is not None and sys.stderr.isatty()
     child = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
-        # A terminal gets progress bars; everything else gets lines, which are also searched for what went wrong.
+        # On a terminal, the program writes progress bars directly; else its lines are also searched for an error message.
         stderr=None if on_terminal else subprocess.PIPE,
         text=True,
         encoding="utf-8",
         errors="replace",
-        # Ctrl-C comes to us alone, and is passed on.
+        # A separate session, so that Ctrl-C reaches this process only, which forwards it.
         start_new_session=True,
     )
     pipes = [(child.stdout, sys.stdout), (child.stderr, sys.stderr)]
     readers = [threading.Thread(target=_show, args=(pipe, to, lines)) for pipe, to in pipes if pipe is not None]
-    restore = _pass_interrupts_on(child)
+    restore = _forward_interrupts(child)
     try:
         for reader in readers:
             reader.start()
@@ -121,14 +121,14 @@ def _show(pipe: Any, to: Any, lines: List[str]) -> None:
             to.flush()
 
 
-def _pass_interrupts_on(child: "subprocess.Popen[str]") -> Callable[[], None]:
-    """Ctrl-C goes to the child until the result is called."""
+def _forward_interrupts(child: "subprocess.Popen[str]") -> Callable[[], None]:
+    """Forwards Ctrl-C to the child until the returned function is called."""
     if threading.current_thread() is not threading.main_thread():
-        # Signals come to the main thread only, which has its own idea of them.
+        # Signal handlers can be set in the main thread only.
         return lambda: None
-    usual = signal.signal(signal.SIGINT, lambda *_: child.send_signal(signal.SIGINT))
+    previous = signal.signal(signal.SIGINT, lambda *_: child.send_signal(signal.SIGINT))
 
     def restore() -> None:
-        signal.signal(signal.SIGINT, usual)
+        signal.signal(signal.SIGINT, previous)
 
     return restore

@@ -1,13 +1,13 @@
-"""Data sets and APIs of your own, as classes.
+"""Custom datasets and APIs, as classes.
 
-A class is used in one of two ways:
+A class can be used in two ways:
 
-* registered with :func:`register_dataset` or :func:`register_api`, its name can be given to ``run_perf_benchmark`` as
-  ``dataset`` or ``api``;
-* with ``MyClass.main()`` at the end of a file, that file is a program for ``ringmark perf --dataset ./file.py`` or
+* Register it with :func:`register_dataset` or :func:`register_api`, and give its name to ``run_perf_benchmark`` as
+  ``dataset`` or ``api``.
+* Put ``MyClass.main()`` at the end of a file, which is then a program for ``ringmark perf --dataset ./file.py`` or
   ``--api ./file.py``.
 
-Nothing of it runs while requests are measured: prompts and bodies are made before, answers are read after the run.
+This code does not run during the measurement: prompts and bodies are built before it, responses are parsed after it.
 """
 
 from ringmark.plugin.api import ApiPluginBase

@@ -1,6 +1,6 @@
-"""Lets the program call classes that live in this process, wherever they were written.
+"""Lets the program call classes in this process.
 
-The program starts a small program of ours in the place of the data set or API, which passes everything on to here.
+In place of the dataset or API, the program starts the script ``_caller.py``, which forwards the call to this process.
 """
 
 import json
@@ -16,12 +16,12 @@ from typing import Any, Callable, Dict, Iterable, Iterator
 from ringmark.perf.arguments import Arguments
 from ringmark.plugin import _caller, registry
 
-#: Verb, environment and standard input of a call; gives the lines to print.
+#: Takes the verb, the environment and the standard input of a call, and returns the lines to print.
 Handler = Callable[[str, Dict[str, str], Iterable[str]], Iterator[str]]
 
 
 class Bridge:
-    """``arguments`` are the same with programs in the place of registered classes, while the bridge is open."""
+    """While the bridge is open, ``arguments`` are the given arguments with programs in place of registered classes."""
 
     def __init__(self, arguments: Arguments) -> None:
         self.arguments = arguments
@@ -30,7 +30,7 @@ class Bridge:
         dataset, api = registry.DATASETS.get(given.get("dataset", "")), registry.APIS.get(given.get("api", ""))
         if dataset is not None:
             handlers["dataset"] = lambda verb, environment, lines: dataset.lines(arguments, environment)
-            # The class has read them.
+            # These are used by the class.
             for name in ("dataset_path", "min_prompt_length", "max_prompt_length"):
                 given.pop(name, None)
         if api is not None:
@@ -47,7 +47,7 @@ class Bridge:
         self._listener.bind(str(folder / "bridge"))
         self._listener.listen()
         for kind in self._handlers:
-            # Named as the class was registered, for messages that name it.
+            # The program's messages contain the file name, so it is the registered name.
             launcher = folder / kind / str(self._given[kind]).replace("/", "_")
             launcher.parent.mkdir()
             words = [sys.executable, "-I", _caller.__file__, str(folder / "bridge"), kind]
@@ -72,18 +72,18 @@ class Bridge:
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _answer(self, connection: socket.socket) -> None:
-        # Two files: one for both directions would forget what it has read ahead when it writes.
+        # Two files, because a file for both directions discards its read buffer when it writes.
         reader = connection.makefile("r", encoding="utf-8", newline="\n")
         writer = connection.makefile("w", encoding="utf-8", newline="\n")
         with connection, reader, writer:
             try:
-                asked = json.loads(reader.readline())
-                for line in self._handlers[asked["kind"]](asked["verb"], asked["environment"], reader):
+                call = json.loads(reader.readline())
+                for line in self._handlers[call["kind"]](call["verb"], call["environment"], reader):
                     writer.write(f"{_caller.LINE}{line}\n")
                 writer.write(f"{_caller.END}\n")
                 writer.flush()
             except (BrokenPipeError, ConnectionResetError):
-                # Nobody wants more.
+                # The program does not need more lines.
                 pass
             except Exception as error:
                 traceback.print_exc()

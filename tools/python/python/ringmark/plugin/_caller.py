@@ -1,4 +1,4 @@
-"""Stands in for a class that lives in another process: passes a call on to it. Needs nothing but Python itself.
+"""Forwards a call to a class in another process. Needs the standard library only.
 
     python _caller.py SOCKET KIND [VERB]
 """
@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 
-#: How lines of the answer begin.
+#: The first character of each line of the response.
 LINE, END, FAILED = "+", ".", "!"
 
 
@@ -18,11 +18,11 @@ def main() -> None:
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)
     environment = {name: value for name, value in os.environ.items() if name.startswith("RINGMARK_")}
-    asked = {"kind": kind, "verb": "".join(verb), "environment": environment}
-    connection.sendall((json.dumps(asked) + "\n").encode())
-    threading.Thread(target=pass_on, args=(connection,), daemon=True).start()
-    with connection.makefile("r", encoding="utf-8", newline="\n") as answer:
-        for line in answer:
+    call = {"kind": kind, "verb": "".join(verb), "environment": environment}
+    connection.sendall((json.dumps(call) + "\n").encode())
+    threading.Thread(target=forward_input, args=(connection,), daemon=True).start()
+    with connection.makefile("r", encoding="utf-8", newline="\n") as response:
+        for line in response:
             if line[0] == LINE:
                 sys.stdout.write(line[1:])
             elif line[0] == END:
@@ -30,18 +30,18 @@ def main() -> None:
                 return
             else:
                 sys.exit(line[1:].strip())
-    sys.exit("the process that the class lives in has ended")
+    sys.exit("the process with the class has exited")
 
 
-def pass_on(connection: socket.socket) -> None:
-    """Brings standard input to the other side, to its end."""
-    # Not through sys.stdin: Python cannot end while a thread holds its lock.
+def forward_input(connection: socket.socket) -> None:
+    """Sends standard input to the other process, until its end."""
+    # Without sys.stdin, because Python cannot exit while a thread holds its lock.
     try:
         while part := os.read(0, 65536):
             connection.sendall(part)
         connection.shutdown(socket.SHUT_WR)
     except OSError:
-        # The other side has failed, and says so in its answer.
+        # The other process has failed; its response has the error.
         pass
 
 

@@ -6,20 +6,20 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from ringmark.perf.arguments import Arguments
 
-#: The members of a line of `build` that may hold the prompt.
+#: The members of an input line of `build` that may contain the prompt.
 PROMPTS = ("messages", "prompt", "tokens", "body", "texts")
 
 
 class ApiPluginBase:
-    """How requests look and what answers mean. Derive from it and write ``build_request``, and ``parse_responses``
-    where the server's answers do not tell their token counts in a usual way.
+    """Base class of APIs. Derive from it and implement ``build_request``, and ``parse_responses`` if the server does not
+    report token counts in a common format.
 
-    The address is that of ``url``, headers are those of ``headers`` and ``api_key``. While the run goes on answers are
-    read in a way that suits most servers; ``tools/examples/api/README.md`` of ringmark describes it.
+    The address is ``url``; headers come from ``headers`` and ``api_key``. During the run, responses are parsed with rules
+    that suit most servers; see ``tools/examples/api/README.md`` of ringmark.
     """
 
-    #: A prompt that is a text comes as a list with one user message. ``False``, or ``apply_chat_template=False`` in
-    #: the arguments: it comes as it is.
+    #: If true, a prompt that is a string is passed as a list with one user message. If false, or with
+    #: ``apply_chat_template=False`` in the arguments, it is passed unchanged.
     chat: bool = True
 
     def __init__(self, param: Optional[Arguments] = None) -> None:
@@ -28,55 +28,55 @@ class ApiPluginBase:
     def build_request(self, messages: Any, param: Arguments) -> Dict[str, Any]:
         """The body of one request.
 
-        ``messages`` is what the data set gave: a list of messages (see :attr:`chat`), token ids, a whole body, texts to
-        embed, or a dictionary with ``query`` and ``documents``. ``param`` has the arguments of the call with ``model``, ``stream``
-        and what is asked of this very request, such as the ``max_tokens`` that were drawn for it.
+        ``messages`` is the prompt from the dataset: a list of messages (see :attr:`chat`), token ids, a complete body, texts
+        to embed, or a dictionary with ``query`` and ``documents``. ``param`` has the arguments of the call, with ``model``,
+        ``stream`` and the parameters of this request, such as its ``max_tokens``.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no build_request")
+        raise NotImplementedError(f"{type(self).__name__} does not implement build_request")
 
     def parse_responses(
         self, responses: List[str], request: Optional[Dict[str, Any]] = None, **kwargs: Any
     ) -> Union[None, Tuple[Optional[int], Optional[int]], Dict[str, Any]]:
-        """Tokens of the prompt and of the answer; ``None`` keeps what was read while the answer arrived.
+        """The token counts of the prompt and of the output; ``None`` keeps the values parsed during the run.
 
-        ``responses`` are the data of the events in order, without ``[DONE]``; without streaming one element, the whole
-        body. ``request`` is the body that was sent. ``kwargs`` has ``status`` and ``stream``. Instead of two numbers it
+        ``responses`` is the list of the events' data, without ``[DONE]``; without streaming it has one element, the body.
+        ``request`` is the body that was sent. ``kwargs`` has ``status`` and ``stream``. Instead of two numbers, the method
         may return a dictionary with any of ``input_tokens``, ``output_tokens``, ``text`` and ``reasoning``.
         """
         return None
 
     @classmethod
     def answers(cls, param: Arguments, verb: str, lines: Iterable[str]) -> Iterator[str]:
-        """What a program for ``--api`` prints when it is called with ``verb`` and reads ``lines``."""
+        """The output of a program for ``--api`` that is called with ``verb`` and reads ``lines``."""
         if verb not in ("build", "parse"):
-            raise ValueError(f"the verb is build or parse, not '{verb}'")
+            raise ValueError(f"the verb must be build or parse, not '{verb}'")
         plugin = cls(param)
         for line in lines:
-            asked = json.loads(line)
-            answer = plugin._build(param, asked) if verb == "build" else plugin._parse(asked)
-            yield json.dumps(answer, ensure_ascii=False)
+            item = json.loads(line)
+            result = plugin._build(param, item) if verb == "build" else plugin._parse(item)
+            yield json.dumps(result, ensure_ascii=False)
 
-    def _build(self, param: Arguments, asked: Mapping[str, Any]) -> Dict[str, Any]:
-        wanted = dict(asked["parameters"])
-        if "n" in wanted:
-            wanted["n_choices"] = wanted.pop("n")
-        own = Arguments(**{**param.given(), **wanted, "model": asked["model"], "stream": asked["stream"]})
-        prompt = next((asked[name] for name in PROMPTS if name in asked), None)
+    def _build(self, param: Arguments, item: Mapping[str, Any]) -> Dict[str, Any]:
+        parameters = dict(item["parameters"])
+        if "n" in parameters:
+            parameters["n_choices"] = parameters.pop("n")
+        own = Arguments(**{**param.given(), **parameters, "model": item["model"], "stream": item["stream"]})
+        prompt = next((item[name] for name in PROMPTS if name in item), None)
         if prompt is None:
-            prompt = {name: asked[name] for name in ("query", "documents")}
+            prompt = {name: item[name] for name in ("query", "documents")}
         if isinstance(prompt, str) and self.chat and param.apply_chat_template is not False:
             prompt = [{"role": "user", "content": prompt}]
         return self.build_request(prompt, own)
 
-    def _parse(self, answer: Mapping[str, Any]) -> Dict[str, Any]:
-        found = self.parse_responses(
-            answer["responses"], request=answer.get("request"), status=answer["status"], stream=answer["stream"]
+    def _parse(self, item: Mapping[str, Any]) -> Dict[str, Any]:
+        parsed = self.parse_responses(
+            item["responses"], request=item.get("request"), status=item["status"], stream=item["stream"]
         )
-        if found is None:
+        if parsed is None:
             return {}
-        if isinstance(found, Mapping):
-            return dict(found)
-        input_tokens, output_tokens = found
+        if isinstance(parsed, Mapping):
+            return dict(parsed)
+        input_tokens, output_tokens = parsed
         return {"input_tokens": input_tokens, "output_tokens": output_tokens}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The base class of data sets."""
+"""The base class of datasets."""
 
 import itertools
 import json
@@ -8,45 +8,45 @@ from typing import Any, Dict, Iterator, List, Mapping, Union
 
 from ringmark.perf.arguments import Arguments
 
-#: What a data set may yield: a text, a list of messages, or a whole body.
+#: A prompt: a string, a list of messages, or a complete request body.
 Prompt = Union[str, List[Dict[str, Any]], Dict[str, Any]]
 
 
 class DatasetPluginBase:
-    """Prompts. Derive from it and write ``build_messages``.
+    """Base class of datasets. Derive from it and implement ``build_messages``.
 
-    ``self.query_parameters`` holds the arguments of the call. In a program (see :meth:`main`) it holds ``model``,
-    ``seed``, ``number`` and ``dataset_offset``; the rest of the command line is not told to programs.
+    ``self.query_parameters`` has the arguments of the call. In a program (see :meth:`main`) it has ``model``, ``seed``,
+    ``number`` and ``dataset_offset`` only.
     """
 
     def __init__(self, query_parameters: Arguments) -> None:
         self.query_parameters = query_parameters
 
     def build_messages(self) -> Iterator[Prompt]:
-        """Yields prompts, each a text, a list of messages or a whole body; as many as are wanted are taken."""
-        raise NotImplementedError(f"{type(self).__name__} has no build_messages")
+        """Yields prompts, each a string, a list of messages or a complete body. The generator may be endless."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement build_messages")
 
     @staticmethod
     def dataset_line_by_line(dataset: str) -> Iterator[str]:
-        """The lines of a file, without their ends."""
+        """The lines of a file, without line ends."""
         with open(dataset, encoding="utf-8") as file:
             for line in file:
                 yield line.rstrip("\n")
 
     @staticmethod
     def dataset_json_list(dataset: str) -> List[Dict[str, Any]]:
-        """The content of a file that is one JSON array."""
+        """The items of a file with one JSON array."""
         with open(dataset, encoding="utf-8") as file:
             items: List[Dict[str, Any]] = json.load(file)
         return items
 
     @classmethod
     def lines(cls, query_parameters: Arguments, environment: Mapping[str, str]) -> Iterator[str]:
-        """What a program for ``--dataset`` prints, with the wishes of the run in its environment."""
+        """The output of a program for ``--dataset``. ``environment`` has the RINGMARK_ variables of the run."""
         prompts = cls(query_parameters).build_messages()
         if "RINGMARK_NUMBER" in environment:
-            wanted = int(environment["RINGMARK_NUMBER"]) + int(environment.get("RINGMARK_OFFSET", "0"))
-            prompts = itertools.islice(prompts, wanted)
+            count = int(environment["RINGMARK_NUMBER"]) + int(environment.get("RINGMARK_OFFSET", "0"))
+            prompts = itertools.islice(prompts, count)
         for prompt in prompts:
             yield json.dumps(prompt, ensure_ascii=False)
 

@@ -1,4 +1,4 @@
-"""The names of classes that are data sets or APIs."""
+"""The registered datasets and APIs, by name."""
 
 from typing import Callable, Dict, Type, TypeVar
 
@@ -13,11 +13,11 @@ APIS: Dict[str, Type[ApiPluginBase]] = {}
 
 
 def register_dataset(name: str) -> Callable[[Dataset], Dataset]:
-    """Makes a class known as ``dataset=name``; it goes before a data set of that name that is built in."""
+    """Registers a class as ``dataset=name``. It takes precedence over a built-in dataset of that name."""
 
     def register(plugin: Dataset) -> Dataset:
         if not (isinstance(plugin, type) and issubclass(plugin, DatasetPluginBase)):
-            raise TypeError(f"@register_dataset('{name}') wants a class derived from DatasetPluginBase")
+            raise TypeError(f"@register_dataset('{name}') needs a class derived from DatasetPluginBase")
         DATASETS[name] = plugin
         return plugin
 
@@ -25,11 +25,11 @@ def register_dataset(name: str) -> Callable[[Dataset], Dataset]:
 
 
 def register_api(name: str) -> Callable[[Api], Api]:
-    """Makes a class known as ``api=name``; it goes before an API of that name that is built in."""
+    """Registers a class as ``api=name``. It takes precedence over a built-in API of that name."""
 
     def register(plugin: Api) -> Api:
         if not (isinstance(plugin, type) and issubclass(plugin, ApiPluginBase)):
-            raise TypeError(f"@register_api('{name}') wants a class derived from ApiPluginBase")
+            raise TypeError(f"@register_api('{name}') needs a class derived from ApiPluginBase")
         APIS[name] = plugin
         return plugin
 

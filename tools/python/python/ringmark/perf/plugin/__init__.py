@@ -1,4 +1,4 @@
-"""The places that evalscope has for these classes."""
+"""These classes under their import paths in evalscope."""
 
 from ringmark.plugin import ApiPluginBase, DatasetPluginBase, register_api, register_dataset
 

@@ -1,4 +1,4 @@
-//! Everything that goes wrong, on purpose or not.
+//! Invalid requests, lost clients, and injected faults.
 
 use std::io::Write;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::client::{CHAT, Reply, STREAM, ask, chat, connect, get, is_output, receive, send, start, truth_of};
 
 #[test]
-fn wrong_requests_are_refused() {
+fn invalid_requests_are_rejected() {
     let mock = start("");
     assert_eq!(get(&mock, "/nope").status, 404);
     assert_eq!(get(&mock, CHAT).status, 405);
@@ -29,7 +29,7 @@ fn wrong_requests_are_refused() {
 }
 
 #[test]
-fn a_client_that_leaves_is_noticed() {
+fn closed_client_connections_end_the_request() {
     let mock = start("ttft=60s");
     let mut stream = connect(&mock);
     send(&mut stream, "POST", CHAT, &chat(STREAM));
@@ -42,7 +42,7 @@ fn a_client_that_leaves_is_noticed() {
 }
 
 #[test]
-fn stopping_keeps_the_truth() {
+fn records_remain_after_stop() {
     let mut mock = start("ttft=60s");
     let mut stream = connect(&mock);
     send(&mut stream, "POST", CHAT, &chat(STREAM));
@@ -56,7 +56,7 @@ fn stopping_keeps_the_truth() {
 }
 
 #[test]
-fn faults_before_the_response() {
+fn faults_before_the_response_are_injected() {
     let mock = start("fault=status(503,2)");
     let reply = ask(&mock, CHAT, &chat(STREAM));
     assert_eq!(reply.status, 503);
@@ -73,7 +73,7 @@ fn faults_before_the_response() {
 }
 
 #[test]
-fn faults_midway() {
+fn faults_midway_are_injected() {
     let broken = |fault: &str| {
         let mock = start(&format!("ttft=1ms&itl=1ms&tokens=6&fault={fault}"));
         let reply = ask(&mock, CHAT, &chat(STREAM));
@@ -101,7 +101,7 @@ fn faults_midway() {
 }
 
 #[test]
-fn a_hanging_response_ends_with_the_client() {
+fn hanging_responses_end_when_the_client_closes() {
     let mock = start("ttft=1ms&itl=1ms&tokens=6&fault=hang");
     let mut stream = connect(&mock);
     send(&mut stream, "POST", CHAT, &chat(STREAM));
@@ -115,7 +115,7 @@ fn a_hanging_response_ends_with_the_client() {
 }
 
 #[test]
-fn faults_of_answers_without_streaming() {
+fn faults_without_streaming_are_injected() {
     let answer = |fault: &str| ask(&start(&format!("ttft=0&itl=0&tokens=6&fault={fault}")), CHAT, &chat(""));
     assert!(answer("reset").reset);
     let reply = answer("truncate");
@@ -127,7 +127,7 @@ fn faults_of_answers_without_streaming() {
 }
 
 #[test]
-fn a_slow_reader_blocks_only_itself() {
+fn slow_readers_do_not_block_other_connections() {
     let mock = start("ttft=0&itl=0&tokens=3000&pad=4096");
     let mut slow = connect(&mock);
     send(&mut slow, "POST", CHAT, &chat(STREAM));
@@ -143,7 +143,7 @@ fn a_slow_reader_blocks_only_itself() {
 }
 
 #[test]
-fn a_core_that_is_not_there_is_an_error() {
+fn missing_core_is_an_error() {
     let error = Mock::start(&Config::default(), &[9999], "127.0.0.1:0".parse().unwrap()).err().unwrap();
     assert!(error.to_string().contains("9999"));
 }

@@ -1,11 +1,11 @@
-//! The events of the APIs that name theirs: Anthropic's messages and DashScope.
+//! The events of the APIs with an `event:` field: Anthropic's messages and DashScope.
 
 use super::{Shape, pad, put, word};
-use crate::mock::asked::Endpoint;
 use crate::mock::config::{Config, UsageStyle};
+use crate::mock::request_body::Endpoint;
 
 impl Shape {
-    /// The event of one token; false when the endpoint has no names for its events.
+    /// Renders the event of one token. Returns false if the endpoint has no named events.
     pub(super) fn named_token(&self, out: &mut Vec<u8>, config: &Config, endpoint: Endpoint, token: u32) -> bool {
         match endpoint {
             Endpoint::Messages => self.message_delta(out, config, token),
@@ -66,7 +66,7 @@ impl Shape {
         out.extend_from_slice(b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
     }
 
-    /// The whole answer of `/v1/messages`.
+    /// The JSON response of `/v1/messages`.
     pub(super) fn message_body(&self, config: &Config, tokens: u32, finish: &str, usage: &str) -> Vec<u8> {
         let thought = config.reasoning_tokens.min(tokens);
         let mut blocks = Vec::new();
@@ -85,7 +85,7 @@ impl Shape {
         .into_bytes()
     }
 
-    /// An event of DashScope: the text of `token`, none in the last event; `output_tokens` counts up.
+    /// An event of DashScope with the text of `token` (`None` in the last event) and the number of output tokens so far.
     pub(in crate::mock) fn dashscope(
         &self,
         out: &mut Vec<u8>,
@@ -122,7 +122,7 @@ impl Shape {
         out.extend_from_slice(b"}\n\n");
     }
 
-    /// The whole answer of DashScope.
+    /// The JSON response of DashScope.
     pub(super) fn dashscope_body(&self, config: &Config, tokens: u32, finish: &str, usage: &str) -> Vec<u8> {
         let thought = config.reasoning_tokens.min(tokens);
         let reasoning = self.answer_text(config, 0, 0, thought);

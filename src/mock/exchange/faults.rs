@@ -1,19 +1,19 @@
-//! The part of a script in which something goes wrong.
+//! The steps that inject faults.
 
 use super::{Ending, Exchange, Next, Step};
-use crate::mock::asked::Endpoint;
 use crate::mock::config::{CloseStyle, Config};
 use crate::mock::fault::FaultKind;
 use crate::mock::http::{self, BodyFraming, HeadOptions};
+use crate::mock::request_body::Endpoint;
 
 impl Exchange {
-    /// A fault that takes the place of the response.
+    /// Injects a fault that replaces the response.
     pub(super) fn immediate(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
         let mut next = Next::End(Ending::Close);
         let mut head = false;
         match self.fault {
             Some(FaultKind::Status { code, retry_after_s }) => {
-                let body = http::error_json(code, "the mock was told to fail this request");
+                let body = http::error_json(code, "this request failed because of an injected fault");
                 let framing = BodyFraming::Length(body.len());
                 let announce_close = !self.keep || config.close == CloseStyle::Announce;
                 let options = HeadOptions { framing, announce_close, promise_keep_alive: false, retry_after_s };
@@ -31,7 +31,7 @@ impl Exchange {
         Step { outputs: 0, head, next }
     }
 
-    /// The fault's turn, in the middle of a stream.
+    /// Injects the fault in the middle of a stream.
     pub(super) fn midway(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
         let next = match self.fault {
             Some(FaultKind::Reset) => Next::End(Ending::Reset),
@@ -41,9 +41,9 @@ impl Exchange {
                 Next::End(self.ending(config))
             }
             Some(FaultKind::InStreamError) => {
-                let error = http::error_json(500, "the engine died: the mock was told so");
+                let error = http::error_json(500, "the engine died: this is an injected fault");
                 self.piece(out, |this, event| {
-                    if matches!(this.asked.endpoint, Endpoint::Messages | Endpoint::DashScope) {
+                    if matches!(this.params.endpoint, Endpoint::Messages | Endpoint::DashScope) {
                         event.extend_from_slice(b"event: error\n");
                     }
                     event.extend_from_slice(b"data: ");
@@ -59,7 +59,7 @@ impl Exchange {
                 Next::Step
             }
             Some(FaultKind::HugeEvent { bytes }) => {
-                self.piece(out, |this, event| this.shape.huge(event, this.asked.endpoint, bytes));
+                self.piece(out, |this, event| this.shape.huge(event, this.params.endpoint, bytes));
                 Next::Step
             }
             _ => Next::End(Ending::Close),
@@ -67,7 +67,7 @@ impl Exchange {
         Step { outputs: 0, head: false, next }
     }
 
-    /// What comes after half of a JSON answer.
+    /// What follows the first half of a JSON response.
     pub(super) fn broken_end(&self, config: &Config) -> Next {
         match self.fault {
             Some(FaultKind::Reset) => Next::End(Ending::Reset),
@@ -79,7 +79,7 @@ impl Exchange {
 }
 
 impl FaultKind {
-    /// Whether it comes in the middle of a stream.
+    /// Whether the fault is injected in the middle of a stream.
     pub(super) fn is_midway(self) -> bool {
         !matches!(
             self,

@@ -1,78 +1,78 @@
-//! A file that is not all there yet, and what is known of the whole.
+//! A partially downloaded file and the metadata of the complete file.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A download that may have been begun before. Beside its bytes stands a note of what they are a part of.
+/// A download that may have begun in an earlier call. A note beside it has the metadata of the complete file.
 #[derive(Debug)]
-pub struct Partial {
+pub struct ResumableFile {
     path: PathBuf,
     note: PathBuf,
 }
 
-/// What a begun download is a part of.
+/// The state of a download that can be resumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Begun {
-    /// Bytes that are there; more than none.
+pub struct ResumeState {
+    /// Bytes downloaded so far, at least 1.
     pub length: u64,
-    /// The `ETag` of the whole file as the hub gave it; may be empty.
+    /// The `ETag` of the complete file as the hub sent it; may be empty.
     pub etag: String,
-    /// Bytes of the whole file, where known.
+    /// Size of the complete file in bytes, if known.
     pub size: Option<u64>,
 }
 
-impl Partial {
+impl ResumableFile {
     /// A download into `path`, which ends in `.incomplete`.
-    pub fn new(path: PathBuf) -> Partial {
-        Partial { note: path.with_extension("incomplete-note"), path }
+    pub fn new(path: PathBuf) -> ResumableFile {
+        ResumableFile { note: path.with_extension("incomplete-note"), path }
     }
 
-    /// Where the bytes are.
+    /// The path of the partial file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes that are there.
+    /// Bytes downloaded so far.
     pub fn length(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
-    /// What was begun before; `None` where there is nothing that one could go on with.
-    pub fn begun(&self) -> Option<Begun> {
+    /// The state of an earlier download; `None` if there is none that can be resumed.
+    pub fn resume_state(&self) -> Option<ResumeState> {
         let length = self.length();
         let note = fs::read_to_string(&self.note).ok()?;
         let (etag, size) = note.split_once('\n')?;
-        let begun = Begun { length, etag: etag.to_string(), size: size.trim().parse().ok() };
+        let begun = ResumeState { length, etag: etag.to_string(), size: size.trim().parse().ok() };
         let is_known = !begun.etag.is_empty() || begun.size.is_some();
         let may_go_on = begun.size.is_none_or(|size| length < size);
         (length > 0 && is_known && may_go_on).then_some(begun)
     }
 
-    /// Begins anew.
+    /// Starts a new download. Returns the empty file.
     pub fn begin(&self, etag: &str, size: Option<u64>) -> io::Result<File> {
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder)?;
         }
-        // The bytes go first: a note must never speak of other bytes.
+        // The old bytes are truncated before the note is replaced, so that the note never describes other bytes.
         let file = File::create(&self.path)?;
         fs::write(&self.note, format!("{etag}\n{}\n", size.map_or(String::new(), |size| size.to_string())))?;
         Ok(file)
     }
 
-    /// Goes on behind the bytes that are there.
-    pub fn go_on(&self) -> io::Result<File> {
+    /// Opens the file to append to it.
+    pub fn resume(&self) -> io::Result<File> {
         File::options().append(true).open(&self.path)
     }
 
-    /// Forgets what was begun.
-    pub fn forget(&self) {
-        // What is not there cannot be removed, and need not be.
+    /// Deletes the partial file and its note.
+    pub fn discard(&self) {
+        // An error means that the file does not exist.
         let _ = fs::remove_file(&self.path);
         let _ = fs::remove_file(&self.note);
     }
 
-    /// Moves the whole file to its place, at once for everybody who looks there.
+    /// Moves the complete file to `to`, atomically.
     pub fn finish(&self, to: &Path) -> io::Result<()> {
         if let Some(folder) = to.parent() {
             fs::create_dir_all(folder)?;
@@ -89,16 +89,16 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn only_what_is_known_is_gone_on_with() {
+    fn only_downloads_with_metadata_are_resumed() {
         let folder = tempfile::tempdir().unwrap();
-        let partial = Partial::new(folder.path().join("a/x.json.incomplete"));
-        assert_eq!(partial.begun(), None);
+        let partial = ResumableFile::new(folder.path().join("a/x.json.incomplete"));
+        assert_eq!(partial.resume_state(), None);
         partial.begin("\"e\"", Some(10)).unwrap().write_all(b"12345").unwrap();
-        assert_eq!(partial.begun(), Some(Begun { length: 5, etag: "\"e\"".to_string(), size: Some(10) }));
-        partial.go_on().unwrap().write_all(b"67890").unwrap();
-        assert_eq!(partial.begun(), None, "all is there");
+        assert_eq!(partial.resume_state(), Some(ResumeState { length: 5, etag: "\"e\"".to_string(), size: Some(10) }));
+        partial.resume().unwrap().write_all(b"67890").unwrap();
+        assert_eq!(partial.resume_state(), None, "complete");
         partial.begin("", None).unwrap().write_all(b"1").unwrap();
-        assert_eq!(partial.begun(), None, "of what?");
+        assert_eq!(partial.resume_state(), None, "without metadata");
         partial.finish(&folder.path().join("b/x.json")).unwrap();
         assert_eq!(fs::read_dir(folder.path().join("a")).unwrap().count(), 0);
         assert_eq!(fs::read(folder.path().join("b/x.json")).unwrap(), b"1");

@@ -1,4 +1,4 @@
-//! Truth, metrics, timing, slots.
+//! Request records, metrics, timing and slots of the mock.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use ringmark::mock::{Config, End, Mock};
 use super::client::{CHAT, STREAM, ask, chat, connect, get, receive, send, start, truth_of};
 
 #[test]
-fn truth_is_in_order_and_on_time() {
+fn request_records_are_in_order_and_on_time() {
     let mock = start("ttft=20ms&itl=2ms&tokens=10");
     ask(&mock, CHAT, &chat(STREAM));
     let truth = truth_of(&mock, 1).remove(0);
@@ -17,13 +17,13 @@ fn truth_is_in_order_and_on_time() {
     let (started, head) = (truth.started.unwrap(), truth.head_sent.unwrap());
     assert!(truth.received_first <= truth.received_last && truth.received_last <= started && started <= head);
     assert!(head <= truth.sends[0] && truth.sends.is_sorted() && truth.last_byte >= truth.sends.last().copied());
-    // Never early; how late depends on the machine.
+    // Sends are never early. How late they are depends on the machine.
     assert!(truth.sends[0].ns_since(truth.received_last) >= 20_000_000);
     assert!(truth.sends[9].ns_since(truth.received_last) >= 38_000_000);
 }
 
 #[test]
-fn the_same_seed_tells_the_same_story() {
+fn responses_depend_on_the_seed_only() {
     let texts = |seed: u64| {
         let mock = start(&format!("ttft=0&itl=0&tokens=uniform(1,50)&fault=empty:0.3&seed={seed}"));
         (0..8).map(|_| ask(&mock, CHAT, &chat("")).json()["choices"].to_string()).collect::<Vec<_>>()
@@ -33,7 +33,7 @@ fn the_same_seed_tells_the_same_story() {
 }
 
 #[test]
-fn events_share_writes_when_told_to() {
+fn coalesce_sends_several_events_per_write() {
     let mock = start("ttft=1ms&itl=1ms&tokens=10&coalesce=4");
     ask(&mock, CHAT, &chat(STREAM));
     let mut sends = truth_of(&mock, 1).remove(0).sends;
@@ -43,14 +43,14 @@ fn events_share_writes_when_told_to() {
 }
 
 #[test]
-fn bursts_share_their_instants() {
+fn bursts_are_sent_at_multiples_of_the_period() {
     let mock = start("ttft=1ms&burst=40ms&tokens=3");
     let mut streams: Vec<TcpStream> = (0..4).map(|_| connect(&mock)).collect();
     streams.iter_mut().for_each(|stream| send(stream, "POST", CHAT, &chat(STREAM)));
     streams.iter_mut().for_each(|stream| assert!(receive(stream).complete));
     for truth in truth_of(&mock, 4) {
         for send in truth.sends {
-            assert!(send.0 % 40_000_000 < 30_000_000, "sent {} ns after the beat", send.0 % 40_000_000);
+            assert!(send.0 % 40_000_000 < 30_000_000, "sent {} ns after the burst time", send.0 % 40_000_000);
         }
     }
 }
@@ -65,7 +65,7 @@ fn requests_wait_for_a_slot() {
         while mock.stats().requests < 4 {
             std::thread::sleep(Duration::from_millis(1));
         }
-        // One that waits or runs goes away; the others must not suffer.
+        // Closing the connection of one request, waiting or running, must not affect the others.
         drop(streams.pop());
         streams.iter_mut().for_each(|stream| assert!(receive(stream).complete));
         let mut truth = truth_of(&mock, 4);
@@ -73,7 +73,7 @@ fn requests_wait_for_a_slot() {
         truth.retain(|truth| truth.end == End::Complete);
         truth.sort_by_key(|truth| truth.started);
         for pair in truth.windows(2) {
-            assert!(pair[1].started >= pair[0].last_byte, "two ran at once");
+            assert!(pair[1].started >= pair[0].last_byte, "two requests ran at the same time");
         }
         assert_eq!(mock.stats().in_flight, 0);
         assert!(mock.stats().peak_in_flight >= 2);
@@ -81,7 +81,7 @@ fn requests_wait_for_a_slot() {
 }
 
 #[test]
-fn the_metrics_page_equals_the_truth() {
+fn metrics_page_matches_the_request_records() {
     for (lie, lie_s) in [("", 0.0), ("&lie=5ms", 0.005)] {
         let mock = start(&format!("ttft=3ms&itl=2ms&tokens=5&model=m{lie}"));
         for _ in 0..3 {
@@ -111,7 +111,7 @@ fn the_metrics_page_equals_the_truth() {
 }
 
 #[test]
-fn truth_is_served_and_reset() {
+fn truth_page_is_served_and_reset() {
     let mock = start("ttft=1ms&itl=1ms&tokens=3&model=m");
     ask(&mock, CHAT, &chat(STREAM));
     let truth = truth_of(&mock, 1).remove(0);
@@ -127,7 +127,7 @@ fn truth_is_served_and_reset() {
 }
 
 #[test]
-fn two_loops_share_connections_and_truth() {
+fn two_loops_share_connections_and_records() {
     let config = Config::from_query("ttft=5ms&itl=1ms&tokens=5").unwrap();
     let mock = Mock::start(&config, &[0, 0], "127.0.0.1:0".parse().unwrap()).unwrap();
     let mut streams: Vec<TcpStream> = (0..40).map(|_| connect(&mock)).collect();

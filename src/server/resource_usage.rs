@@ -1,4 +1,4 @@
-//! What a local server uses: processor, memory, and the memory of the GPUs of this machine.
+//! Resource usage of a local server: CPU time, memory, and GPU memory of this machine.
 
 use nvml_wrapper::Nvml;
 
@@ -7,23 +7,23 @@ use super::process::Process;
 use crate::record::ServerSample;
 use crate::time::Tick;
 
-/// Processor time of all its processes, seconds: user and system, since each began.
+/// CPU time of all processes of the server, user and system, seconds.
 pub const CPU_SECONDS: &str = "ringmark:server_cpu_seconds_total";
-/// Memory of all its processes that is not swapped out, bytes. Pages that they share count for each.
+/// Resident memory of all processes of the server, bytes. Shared pages are counted once per process.
 pub const RSS_BYTES: &str = "ringmark:server_rss_bytes";
-/// Memory in use of one GPU, bytes, by whoever uses it.
+/// Memory in use of one GPU by all processes, bytes.
 pub const GPU_BYTES: &str = "ringmark:gpu_memory_used_bytes";
 
-/// The GPUs of this machine; none where there is no driver.
+/// The GPUs of this machine; none if no driver is installed.
 pub struct Gpus(Option<Nvml>);
 
 impl Gpus {
-    /// Loads the driver's library, where there is one.
-    pub fn look() -> Gpus {
+    /// Loads the driver's library, if it is installed.
+    pub fn detect() -> Gpus {
         Gpus(Nvml::init().ok())
     }
 
-    /// Memory in use, bytes, of every GPU that tells.
+    /// Index and memory in use, bytes, of every GPU that reports it.
     fn used_bytes(&self) -> Vec<(u32, u64)> {
         let Some(nvml) = &self.0 else { return Vec::new() };
         let count = nvml.device_count().unwrap_or(0);
@@ -32,7 +32,7 @@ impl Gpus {
     }
 }
 
-/// What is used at this instant.
+/// The current usage as samples.
 pub fn samples(at: Tick, family: &[Process], gpus: &Gpus) -> Vec<ServerSample> {
     let sample = |name: &str, labels: String, value: f64| ServerSample { at, name: name.to_string(), labels, value };
     let ticks: u64 = family.iter().map(|process| process.cpu_ticks).sum();
@@ -47,23 +47,23 @@ pub fn samples(at: Tick, family: &[Process], gpus: &Gpus) -> Vec<ServerSample> {
     samples
 }
 
-/// What a server used over a run.
+/// Resource usage of a server during a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Use {
-    /// Cores busy on average.
+pub struct ResourceUsage {
+    /// Average number of busy cores.
     pub cores: Option<f64>,
     pub peak_rss_bytes: Option<f64>,
-    /// Over all GPUs together; `None` without one.
+    /// Sum over all GPUs; `None` without GPUs.
     pub peak_gpu_bytes: Option<f64>,
 }
 
-/// The use that the samples of a run tell; `None` when they tell of none.
-pub fn of(samples: &[ServerSample]) -> Option<Use> {
+/// Computes the usage from the samples of a run; `None` if they have no CPU time.
+pub fn compute(samples: &[ServerSample]) -> Option<ResourceUsage> {
     let of_name = |name: &'static str| samples.iter().filter(move |sample| sample.name == name);
     let first = of_name(CPU_SECONDS).next()?;
     let last = of_name(CPU_SECONDS).next_back()?;
     let elapsed_s = last.at.seconds_since(first.at);
-    // Processes that ended in between took their time with them.
+    // The total decreases if a process has ended in between; then the average is unknown.
     let cores = (elapsed_s > 0.0 && last.value >= first.value).then(|| (last.value - first.value) / elapsed_s);
     let mut gpu: Vec<(Tick, f64)> = Vec::new();
     for sample in of_name(GPU_BYTES) {
@@ -72,7 +72,7 @@ pub fn of(samples: &[ServerSample]) -> Option<Use> {
             _ => gpu.push((sample.at, sample.value)),
         }
     }
-    Some(Use {
+    Some(ResourceUsage {
         cores,
         peak_rss_bytes: of_name(RSS_BYTES).map(|sample| sample.value).reduce(f64::max),
         peak_gpu_bytes: gpu.into_iter().map(|(_, sum)| sum).reduce(f64::max),
@@ -98,13 +98,13 @@ mod tests {
             sample(3, RSS_BYTES, 4.0),
             sample(3, GPU_BYTES, 2.5),
         ];
-        let expected = Use { cores: Some(1.5), peak_rss_bytes: Some(5.0), peak_gpu_bytes: Some(3.0) };
-        assert_eq!(of(&samples), Some(expected));
-        assert_eq!(of(&[]), None);
+        let expected = ResourceUsage { cores: Some(1.5), peak_rss_bytes: Some(5.0), peak_gpu_bytes: Some(3.0) };
+        assert_eq!(compute(&samples), Some(expected));
+        assert_eq!(compute(&[]), None);
     }
 
     #[test]
-    fn our_own_use_is_more_than_nothing() {
+    fn own_process_uses_memory() {
         let me = super::super::process::family(std::process::id(), &[]);
         let seen = samples(Tick(7), &me, &Gpus(None));
         assert!(seen.iter().any(|sample| sample.name == RSS_BYTES && sample.value > 1e5), "{seen:?}");

@@ -1,21 +1,21 @@
-//! What of a call is to be had from a hub.
+//! The files that can be downloaded from a hub, and which of them a call needs.
 
 use std::path::Path;
 
-use super::Hub;
+use super::settings::Hub;
 use crate::spec::Spec;
 
-/// A data set that is published as one file, with its place on each hub.
+/// A dataset that is published as one file, with its location on each hub.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Published {
     /// `--dataset`
     pub name: &'static str,
-    modelscope: Place,
-    huggingface: Place,
+    modelscope: Location,
+    huggingface: Location,
 }
 
 /// A repository, and the path of the file in it.
-type Place = (&'static str, &'static str);
+type Location = (&'static str, &'static str);
 
 const SHARE_GPT_ZH: Published = Published {
     name: "share_gpt_zh_multi_turn",
@@ -51,7 +51,7 @@ const PUBLISHED: [Published; 6] = [
 ];
 
 impl Published {
-    fn place(&self, hub: Hub) -> Place {
+    fn location(&self, hub: Hub) -> Location {
         match hub {
             Hub::ModelScope => self.modelscope,
             Hub::HuggingFace => self.huggingface,
@@ -60,25 +60,26 @@ impl Published {
 
     /// The path of the file in its repository.
     pub fn file(&self, hub: Hub) -> &'static str {
-        self.place(hub).1
+        self.location(hub).1
     }
 
-    /// The name of the file, wherever it stands.
+    /// The name of the file.
     pub fn file_name(&self) -> &'static str {
         self.modelscope.1
     }
 }
 
-/// The one file that a tokenizer cannot be without.
+/// The required file of a tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
-/// Files of a tokenizer that not every model has. They come before [`TOKENIZER`], so that where that one is they are too.
+/// The optional files of a tokenizer. They are downloaded before [`TOKENIZER`], so that its presence means that the
+/// tokenizer is complete.
 pub const TOKENIZER_EXTRAS: [&str; 3] = ["chat_template.jinja", "chat_template.json", TOKENIZER_CONFIG];
-/// Of these the one that nearly all models have.
+/// The optional file that nearly all models have.
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
-/// Something that a hub has.
+/// A file or set of files on a hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum HubItem {
     Dataset(&'static Published),
     /// The tokenizer of a model, by the model's id.
     Tokenizer(String),
@@ -99,61 +100,61 @@ impl Repository {
     }
 }
 
-impl Wanted {
-    /// The flags that ask for it, as they stand on the command line.
+impl HubItem {
+    /// The flag and value that request it.
     pub fn flag(&self) -> String {
         match self {
-            Wanted::Dataset(published) => format!("--dataset {}", published.name),
-            Wanted::Tokenizer(id) => format!("--tokenizer-path {id}"),
+            HubItem::Dataset(published) => format!("--dataset {}", published.name),
+            HubItem::Tokenizer(id) => format!("--tokenizer-path {id}"),
         }
     }
 
-    /// The file, or the id of the model.
+    /// The name of the file, or the id of the model.
     pub fn name(&self) -> &str {
         match self {
-            Wanted::Dataset(published) => published.file_name(),
-            Wanted::Tokenizer(id) => id,
+            HubItem::Dataset(published) => published.file_name(),
+            HubItem::Tokenizer(id) => id,
         }
     }
 
-    /// Where `hub` has it.
+    /// Its repository on `hub`.
     pub fn repository(&self, hub: Hub) -> Repository {
         match self {
-            Wanted::Dataset(published) => {
-                let (id, _) = published.place(hub);
+            HubItem::Dataset(published) => {
+                let (id, _) = published.location(hub);
                 Repository { dataset: true, id: id.to_string() }
             }
-            Wanted::Tokenizer(id) => Repository { dataset: false, id: id.clone() },
+            HubItem::Tokenizer(id) => Repository { dataset: false, id: id.clone() },
         }
     }
 
-    /// What to do where no hub can be asked.
+    /// How to provide it without a download.
     pub fn by_hand(&self) -> String {
         match self {
-            Wanted::Dataset(published) => format!("give {} with --dataset-path FILE", published.file_name()),
-            Wanted::Tokenizer(id) => format!(
+            HubItem::Dataset(published) => format!("give {} with --dataset-path FILE", published.file_name()),
+            HubItem::Tokenizer(id) => format!(
                 "put {TOKENIZER} and {TOKENIZER_CONFIG} of the model into a folder and give it with --tokenizer-path \
-                 (a folder ./{id} is found by itself)"
+                 (a folder ./{id} is used automatically)"
             ),
         }
     }
 }
 
-/// What this call wants from a hub: a published data set without `--dataset-path`, a tokenizer that is named by an id
-/// and is no file or folder here.
-pub fn wanted(spec: &Spec) -> Vec<Wanted> {
+/// The files that a call needs from a hub: a published dataset without `--dataset-path`, and a tokenizer whose path is a
+/// model id and not an existing file or folder.
+pub fn required_items(spec: &Spec) -> Vec<HubItem> {
     let mut all = Vec::new();
     if spec.prompt.is_none() && spec.dataset_path.is_none() {
         let named = PUBLISHED.iter().find(|published| spec.dataset.as_deref() == Some(published.name));
-        all.extend(named.map(Wanted::Dataset));
+        all.extend(named.map(HubItem::Dataset));
     }
     let tokenizer = spec.tokenizer_path.as_deref();
     let id = tokenizer.filter(|text| looks_like_id(text) && !Path::new(text).exists());
-    all.extend(id.map(|id| Wanted::Tokenizer(id.to_string())));
+    all.extend(id.map(|id| HubItem::Tokenizer(id.to_string())));
     all
 }
 
-/// `owner/name`, as hubs write it; anything else is a path.
+/// Whether the text has the form `owner/name` of a model id; other texts are paths.
 fn looks_like_id(text: &str) -> bool {
     let is_part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_told_from_paths() {
+    fn ids_are_distinguished_from_paths() {
         for id in ["Qwen/Qwen2.5-0.5B-Instruct", "01-ai/Yi_6B", "a/b"] {
             assert!(looks_like_id(id), "{id}");
         }
@@ -178,15 +179,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_or_here_is_not_wanted() {
+    fn given_and_existing_files_are_not_required() {
         let openqa = Spec { dataset: Some("openqa".to_string()), ..Spec::default() };
-        assert_eq!(wanted(&openqa)[0].name(), "open_qa.jsonl");
-        assert!(wanted(&Spec { dataset_path: Some("x".into()), ..openqa.clone() }).is_empty());
-        assert!(wanted(&Spec { prompt: Some("x".to_string()), ..openqa }).is_empty());
+        assert_eq!(required_items(&openqa)[0].name(), "open_qa.jsonl");
+        assert!(required_items(&Spec { dataset_path: Some("x".into()), ..openqa.clone() }).is_empty());
+        assert!(required_items(&Spec { prompt: Some("x".to_string()), ..openqa }).is_empty());
         let tokenizer = |text: &str| Spec { tokenizer_path: Some(text.to_string()), ..Spec::default() };
-        assert_eq!(wanted(&tokenizer("Qwen/Qwen2.5-0.5B")).len(), 1);
-        // A folder of this name stands in the folder that tests run in.
-        assert!(wanted(&tokenizer("src/hub")).is_empty());
-        assert!(wanted(&Spec { dataset: Some("line_by_line".to_string()), ..Spec::default() }).is_empty());
+        assert_eq!(required_items(&tokenizer("Qwen/Qwen2.5-0.5B")).len(), 1);
+        // This folder exists in the working directory of tests.
+        assert!(required_items(&tokenizer("src/hub")).is_empty());
+        assert!(required_items(&Spec { dataset: Some("line_by_line".to_string()), ..Spec::default() }).is_empty());
     }
 }

@@ -1,9 +1,9 @@
-//! What a request's JSON body asks for.
+//! Parses the JSON body of a request.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The endpoints that answer with generated content.
+/// The endpoints that respond with generated content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     Chat,
@@ -18,7 +18,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Its path.
+    /// The path of the endpoint.
     pub fn path(self) -> &'static str {
         match self {
             Endpoint::Chat => "/v1/chat/completions",
@@ -31,29 +31,29 @@ impl Endpoint {
         }
     }
 
-    /// Whether the answer is text, token by token.
+    /// Whether the response is text, generated token by token.
     pub(super) fn is_text(self) -> bool {
         !matches!(self, Endpoint::Embeddings | Endpoint::Rerank)
     }
 }
 
-/// A request, understood.
+/// The parameters of a request that the mock uses.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Asked {
+pub(super) struct RequestParams {
     pub(super) endpoint: Endpoint,
     pub(super) model: String,
     pub(super) stream: bool,
     pub(super) include_usage: bool,
     pub(super) max_tokens: Option<u32>,
     pub(super) min_tokens: u32,
-    /// Answers side by side: prompts × `n`; embeddings and rerank: inputs.
+    /// Number of choices in the response: prompts × `n`; embeddings and rerank: inputs.
     pub(super) choices: u32,
     pub(super) prompt_tokens: u32,
     /// Length of an embedding.
     pub(super) dimensions: u32,
 }
 
-/// The fields that matter here; everything else (`ignore_eos`, sampling, ...) is accepted and has no effect.
+/// The fields that the mock uses; all others (`ignore_eos`, sampling, ...) are accepted and ignored.
 #[derive(Deserialize)]
 struct Body {
     model: Option<String>,
@@ -74,7 +74,7 @@ struct Body {
     parameters: Option<Parameters>,
 }
 
-/// Where DashScope has its options.
+/// DashScope's `parameters` object.
 #[derive(Default, Deserialize)]
 struct Parameters {
     max_tokens: Option<i64>,
@@ -86,23 +86,25 @@ struct StreamOptions {
     include_usage: Option<bool>,
 }
 
-/// Most answers side by side.
+/// Maximum number of choices in one response.
 const MAX_CHOICES: usize = 4096;
 
-/// Reads the body of a request; the error is the message of a 400. `sse_header`: the head asks for a stream in
-/// DashScope's way.
-pub(super) fn read(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result<Asked, String> {
+/// Parses the body of a request. `sse_header`: the request has `X-DashScope-SSE: enable`.
+///
+/// # Errors
+/// The message of the response with status 400.
+pub(super) fn parse(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result<RequestParams, String> {
     let body: Body = serde_json::from_slice(body).map_err(|error| format!("JSON decode error: {error}"))?;
     let (inputs, prompt_tokens) = body.inputs(endpoint)?;
     let n = positive("n", body.n)?.unwrap_or(1) as usize;
     let choices = inputs.saturating_mul(if matches!(endpoint, Endpoint::Chat | Endpoint::Completions) { n } else { 1 });
     if choices > MAX_CHOICES {
-        return Err(format!("{choices} answers in one request; at most {MAX_CHOICES} are served"));
+        return Err(format!("{choices} choices in one request exceed the maximum of {MAX_CHOICES}"));
     }
     let max_tokens = match endpoint {
         Endpoint::Responses => positive("max_output_tokens", body.max_output_tokens)?,
         Endpoint::DashScope => {
-            positive("parameters.max_tokens", body.parameters.as_ref().and_then(|asked| asked.max_tokens))?
+            positive("parameters.max_tokens", body.parameters.as_ref().and_then(|parameters| parameters.max_tokens))?
         }
         Endpoint::Messages if body.max_tokens.is_none() => return Err("max_tokens: Field required".to_string()),
         _ => match positive("max_completion_tokens", body.max_completion_tokens)? {
@@ -117,9 +119,9 @@ pub(super) fn read(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result<
     }
     let asks_sse = if endpoint == Endpoint::DashScope { sse_header } else { body.stream.unwrap_or(false) };
     if asks_sse && endpoint == Endpoint::DashScope && !body.is_incremental() {
-        return Err("parameters.incremental_output must be true: the mock does not repeat what it has said".to_string());
+        return Err("parameters.incremental_output must be true: the mock does not send cumulative output".to_string());
     }
-    Ok(Asked {
+    Ok(RequestParams {
         endpoint,
         stream: endpoint.is_text() && asks_sse,
         include_usage: body.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false),
@@ -134,10 +136,10 @@ pub(super) fn read(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result<
 
 impl Body {
     fn is_incremental(&self) -> bool {
-        self.parameters.as_ref().and_then(|asked| asked.incremental_output).unwrap_or(false)
+        self.parameters.as_ref().and_then(|parameters| parameters.incremental_output).unwrap_or(false)
     }
 
-    /// Number of inputs and tokens in all of them.
+    /// The number of inputs and the number of tokens in all of them.
     fn inputs(&self, endpoint: Endpoint) -> Result<(usize, u32), String> {
         let missing = |field: &str| format!("Field required: {field}");
         match endpoint {
@@ -145,7 +147,8 @@ impl Body {
             Endpoint::Messages => {
                 let messages = self.messages.as_ref().ok_or_else(|| missing("messages"))?;
                 if messages.iter().any(|message| message["role"] == "system") {
-                    return Err("messages: roles are user and assistant; the system has a field of its own".to_string());
+                    return Err("messages: roles are user and assistant; put the system prompt into the field system"
+                        .to_string());
                 }
                 Ok((1, 1 + spoken(messages)? + self.system.as_ref().map_or(0, words)))
             }
@@ -173,7 +176,7 @@ impl Body {
     }
 }
 
-/// Words of all messages.
+/// Counts the words of all messages.
 fn spoken(messages: &[Value]) -> Result<u32, String> {
     if messages.is_empty() {
         return Err("messages must not be empty".to_string());
@@ -181,7 +184,8 @@ fn spoken(messages: &[Value]) -> Result<u32, String> {
     Ok(messages.iter().map(|message| words(&message["content"])).sum())
 }
 
-/// A text, texts, ids, or lists of ids: how many prompts, how many tokens. Ids are counted exactly, words nearly.
+/// Counts the prompts and tokens of a string, a list of strings, a list of token ids, or a list of such lists. Token ids
+/// are counted exactly; for text, words approximate tokens.
 fn prompts(field: &str, value: &Value) -> Result<(usize, u32), String> {
     match value {
         Value::String(text) => Ok((1, 1 + count_words(text))),
@@ -198,7 +202,8 @@ fn prompts(field: &str, value: &Value) -> Result<(usize, u32), String> {
     }
 }
 
-/// Words in all texts inside a value; messages and parts of messages are searched under their usual names.
+/// Counts the words of all strings in a value. In objects, only the usual text fields of messages and message parts are
+/// searched.
 fn words(value: &Value) -> u32 {
     match value {
         Value::String(text) => count_words(text),
@@ -210,7 +215,7 @@ fn words(value: &Value) -> u32 {
     }
 }
 
-/// ASCII words count one each, and so does every other character: Chinese has no spaces between its words.
+/// Counts one per ASCII word and one per non-ASCII character, because Chinese has no spaces between words.
 fn count_words(text: &str) -> u32 {
     let mut count = 0;
     let mut within_word = false;
@@ -237,19 +242,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chat_request_is_understood() {
+    fn chat_request_is_parsed() {
         let body = br#"{"model":"m","messages":[{"role":"user","content":"one two"},{"role":"user","content":[{"type":"text","text":"three"}]}],
             "stream":true,"stream_options":{"include_usage":true},"max_completion_tokens":7,"max_tokens":9,"n":2,"ignore_eos":true}"#;
-        let asked = read(Endpoint::Chat, body, false).unwrap();
-        assert!(asked.stream && asked.include_usage);
-        assert_eq!((asked.max_tokens, asked.choices, asked.prompt_tokens), (Some(7), 2, 4));
+        let params = parse(Endpoint::Chat, body, false).unwrap();
+        assert!(params.stream && params.include_usage);
+        assert_eq!((params.max_tokens, params.choices, params.prompt_tokens), (Some(7), 2, 4));
     }
 
     #[test]
-    fn prompts_are_counted_in_every_form() {
+    fn prompt_tokens_are_counted_for_every_prompt_type() {
         let count = |prompt: &str| {
-            let asked = read(Endpoint::Completions, format!("{{\"prompt\":{prompt}}}").as_bytes(), false).unwrap();
-            (asked.choices, asked.prompt_tokens)
+            let params = parse(Endpoint::Completions, format!("{{\"prompt\":{prompt}}}").as_bytes(), false).unwrap();
+            (params.choices, params.prompt_tokens)
         };
         assert_eq!(count("\"a b c\""), (1, 4));
         assert_eq!(count("[\"a b\",\"c\"]"), (2, 5));
@@ -259,8 +264,8 @@ mod tests {
     }
 
     #[test]
-    fn bad_bodies_are_refused_with_a_reason() {
-        let error = |endpoint, body: &str| read(endpoint, body.as_bytes(), false).unwrap_err();
+    fn invalid_bodies_are_rejected_with_a_reason() {
+        let error = |endpoint, body: &str| parse(endpoint, body.as_bytes(), false).unwrap_err();
         assert!(error(Endpoint::Chat, "{").contains("JSON"));
         assert!(error(Endpoint::Chat, "{}").contains("messages"));
         assert!(error(Endpoint::Completions, "{\"prompt\":3}").contains("prompt"));
@@ -270,20 +275,20 @@ mod tests {
     }
 
     #[test]
-    fn dashscope_and_messages_are_understood() {
+    fn dashscope_and_messages_requests_are_parsed() {
         let body = br#"{"model":"m","input":{"messages":[{"role":"user","content":"one two"}]},"parameters":{"max_tokens":5,"incremental_output":true}}"#;
-        let asked = read(Endpoint::DashScope, body, true).unwrap();
-        assert_eq!((asked.stream, asked.max_tokens, asked.prompt_tokens), (true, Some(5), 3));
-        assert!(!read(Endpoint::DashScope, body, false).unwrap().stream);
-        assert_eq!(read(Endpoint::DashScope, br#"{"input":{"prompt":"a b"}}"#, false).unwrap().prompt_tokens, 3);
-        let error = |endpoint, body: &str, sse| read(endpoint, body.as_bytes(), sse).unwrap_err();
+        let params = parse(Endpoint::DashScope, body, true).unwrap();
+        assert_eq!((params.stream, params.max_tokens, params.prompt_tokens), (true, Some(5), 3));
+        assert!(!parse(Endpoint::DashScope, body, false).unwrap().stream);
+        assert_eq!(parse(Endpoint::DashScope, br#"{"input":{"prompt":"a b"}}"#, false).unwrap().prompt_tokens, 3);
+        let error = |endpoint, body: &str, sse| parse(endpoint, body.as_bytes(), sse).unwrap_err();
         assert!(error(Endpoint::DashScope, r#"{"input":{"prompt":"a"}}"#, true).contains("incremental_output"));
         assert!(error(Endpoint::DashScope, r#"{"input":{}}"#, false).contains("input.messages"));
 
         let body =
             br#"{"max_tokens":7,"stream":true,"system":"be brief","messages":[{"role":"user","content":"one"}]}"#;
-        let asked = read(Endpoint::Messages, body, false).unwrap();
-        assert_eq!((asked.stream, asked.max_tokens, asked.prompt_tokens), (true, Some(7), 4));
+        let params = parse(Endpoint::Messages, body, false).unwrap();
+        assert_eq!((params.stream, params.max_tokens, params.prompt_tokens), (true, Some(7), 4));
         let user = r#""messages":[{"role":"user","content":"a"}]"#;
         assert!(error(Endpoint::Messages, &format!("{{{user}}}"), false).contains("max_tokens"));
         let system = r#"{"max_tokens":1,"messages":[{"role":"system","content":"a"}]}"#;

@@ -1,4 +1,4 @@
-//! One blocking GET to the server under test, over whatever transport the load uses. Never used while measuring.
+//! A blocking GET request to the server under test, over the transport of the load. Not used by workers.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,36 +13,35 @@ use crate::plan::{Target, Transport};
 use crate::protocol::response::{Eof, Piece, Progress, Response};
 use crate::protocol::tunnel::TunnelAnswer;
 
-/// A reply: its status and its body.
+/// A response: status and body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,
     pub body: Vec<u8>,
 }
 
-/// How long each step may take.
+/// Connect and read timeouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waits {
-    /// Until there is a connection.
+pub struct GetTimeouts {
     pub connect: Duration,
-    /// Longest silence.
+    /// Longest time without a byte.
     pub read: Duration,
 }
 
-impl Waits {
-    /// The same for both.
-    pub fn of(each: Duration) -> Waits {
-        Waits { connect: each, read: each }
+impl GetTimeouts {
+    /// The same timeout for both.
+    pub fn both(timeout: Duration) -> GetTimeouts {
+        GetTimeouts { connect: timeout, read: timeout }
     }
 }
 
-/// Why there is no reply.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GetError {
     #[error("no connection after {} s", .0.as_secs_f64())]
     NoConnection(Duration),
     #[error("no byte for {} s", .0.as_secs_f64())]
-    Silence(Duration),
+    ReadTimeout(Duration),
     #[error("{0}")]
     Other(String),
 }
@@ -59,19 +58,19 @@ impl From<GetError> for String {
     }
 }
 
-/// Longest body read.
-const MAX_BODY: usize = 64 << 20;
+/// Longest body accepted, bytes.
+const MAX_BODY_BYTES: usize = 64 << 20;
 
-/// Asks `target`'s server for `path`. `headers` are whole lines, each ended by CRLF; `tls` is needed where the target
-/// has TLS.
+/// Requests `path` from `target`'s server. `headers` are complete lines, each ended by CRLF; `tls` is required if the
+/// target uses TLS.
 pub fn get(
     target: &Target,
     path: &str,
     headers: &str,
     tls: Option<Arc<ClientConfig>>,
-    waits: Waits,
+    timeouts: GetTimeouts,
 ) -> Result<Reply, GetError> {
-    let mut stream = connect(target, tls, waits)?;
+    let mut stream = connect(target, tls, timeouts)?;
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: ringmark/{}\r\nAccept: */*\r\nConnection: close\r\n{headers}{}\r\n",
         target.in_request_line(path),
@@ -80,14 +79,14 @@ pub fn get(
         target.proxy_header()
     );
     let sent = stream.write_all(request.as_bytes()).and_then(|()| stream.flush());
-    sent.map_err(|error| trouble(&error, waits))?;
-    receive(&mut stream, waits)
+    sent.map_err(|error| io_error(&error, timeouts))?;
+    receive(&mut stream, timeouts)
 }
 
-/// A socket that stays silent past its limit says so in the words of a socket that would block.
-fn trouble(error: &io::Error, waits: Waits) -> GetError {
+/// Converts an error of reading or writing. After a read timeout, the error kind is `WouldBlock` on Linux.
+fn io_error(error: &io::Error, timeouts: GetTimeouts) -> GetError {
     match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => GetError::Silence(waits.read),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => GetError::ReadTimeout(timeouts.read),
         _ => GetError::Other(error.to_string()),
     }
 }
@@ -95,63 +94,68 @@ fn trouble(error: &io::Error, waits: Waits) -> GetError {
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
-fn connect(target: &Target, tls: Option<Arc<ClientConfig>>, waits: Waits) -> Result<Box<dyn Stream>, GetError> {
+fn connect(
+    target: &Target,
+    tls: Option<Arc<ClientConfig>>,
+    timeouts: GetTimeouts,
+) -> Result<Box<dyn Stream>, GetError> {
     let addresses = match &target.transport {
         Transport::Tcp(addresses) => addresses,
         Transport::Unix(path) => {
             let stream = UnixStream::connect(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            stream.set_read_timeout(Some(waits.read)).map_err(|error| error.to_string())?;
+            stream.set_read_timeout(Some(timeouts.read)).map_err(|error| error.to_string())?;
             return Ok(Box::new(stream));
         }
     };
     let mut last = GetError::Other("the target has no address".to_string());
     for address in addresses {
-        match TcpStream::connect_timeout(address, waits.connect) {
+        match TcpStream::connect_timeout(address, timeouts.connect) {
             Ok(mut stream) => {
-                stream.set_read_timeout(Some(waits.read)).map_err(|error| error.to_string())?;
+                stream.set_read_timeout(Some(timeouts.read)).map_err(|error| error.to_string())?;
                 let Some(config) = tls else { return Ok(Box::new(stream)) };
                 if let Some(request) = target.tunnel_request() {
-                    open_tunnel(&mut stream, &request, waits)?;
+                    open_tunnel(&mut stream, &request, timeouts)?;
                 }
                 let name = ServerName::try_from(target.host.clone()).map_err(|error| error.to_string())?;
                 let session = ClientConnection::new(config, name).map_err(|error| error.to_string())?;
                 return Ok(Box::new(StreamOwned::new(session, stream)));
             }
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => last = GetError::NoConnection(waits.connect),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => last = GetError::NoConnection(timeouts.connect),
             Err(error) => last = GetError::Other(format!("{address}: {error}")),
         }
     }
     Err(last)
 }
 
-/// Asks the proxy at the other end for a tunnel, and waits for it.
-fn open_tunnel(stream: &mut TcpStream, request: &str, waits: Waits) -> Result<(), GetError> {
-    let trouble = |error: io::Error| GetError::Other(format!("the proxy: {}", trouble(&error, waits)));
-    stream.write_all(request.as_bytes()).map_err(trouble)?;
+/// Requests a tunnel from the proxy and timeouts until it is open.
+fn open_tunnel(stream: &mut TcpStream, request: &str, timeouts: GetTimeouts) -> Result<(), GetError> {
+    let proxy_error = |error: io::Error| GetError::Other(format!("the proxy: {}", io_error(&error, timeouts)));
+    stream.write_all(request.as_bytes()).map_err(proxy_error)?;
     let mut answer = TunnelAnswer::default();
     let mut buffer = [0; 4096];
     loop {
         match stream.read(&mut buffer) {
-            Ok(0) => return Err("the proxy closed the connection without an answer to CONNECT".to_string().into()),
+            Ok(0) => return Err("the proxy closed the connection without a response to CONNECT".to_string().into()),
             Ok(length) if answer.push(&buffer[..length])? => return Ok(()),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(trouble(error)),
+            Err(error) => return Err(proxy_error(error)),
         }
     }
 }
 
-fn receive(stream: &mut dyn Stream, waits: Waits) -> Result<Reply, GetError> {
-    let mut response = Response::new(false, MAX_BODY);
+fn receive(stream: &mut dyn Stream, timeouts: GetTimeouts) -> Result<Reply, GetError> {
+    let mut response = Response::new(false, MAX_BODY_BYTES);
     let mut body = Vec::new();
     let mut buffer = [0; 16 * 1024];
     loop {
         let length = match stream.read(&mut buffer) {
             Ok(length) => length,
-            // Many servers end a TLS connection without saying goodbye; the framing tells whether all is there.
+            // Many servers close a TLS connection without close_notify. Whether the response is complete follows from
+            // its framing.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(trouble(&error, waits)),
+            Err(error) => return Err(io_error(&error, timeouts)),
         };
         let mut keep = |piece: Piece<'_>| {
             if let Piece::Body(bytes) = piece {
@@ -160,7 +164,7 @@ fn receive(stream: &mut dyn Stream, waits: Waits) -> Result<Reply, GetError> {
         };
         let complete = match length {
             0 if response.push_eof(&mut keep) != Eof::Complete => {
-                return Err("the reply was cut short".to_string().into());
+                return Err("the connection was closed before the end of the response".to_string().into());
             }
             0 => true,
             _ => {
@@ -171,8 +175,8 @@ fn receive(stream: &mut dyn Stream, waits: Waits) -> Result<Reply, GetError> {
         if complete {
             return Ok(Reply { status: response.head().status, body });
         }
-        if body.len() > MAX_BODY {
-            return Err("the reply is too long".to_string().into());
+        if body.len() > MAX_BODY_BYTES {
+            return Err("the response is longer than 64 MiB".to_string().into());
         }
     }
 }

@@ -1,12 +1,12 @@
-//! One set of quantities for the names that inference servers give their metrics, and what happened to them between
-//! two scrapes.
+//! Maps the metric names of inference servers to a common set of quantities, and computes their changes between two
+//! scrapes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::exposition::Sample;
 use crate::time::Tick;
 
-/// What a server can tell of itself.
+/// A quantity that servers report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Quantity {
     /// Histograms, seconds.
@@ -18,38 +18,38 @@ pub enum Quantity {
     /// Gauges.
     Running,
     Waiting,
-    /// Part of the key-value cache in use, 0 to 1.
+    /// Fraction of the key-value cache in use, 0 to 1.
     CacheUse,
     /// Counters.
     Requests,
     PromptTokens,
     OutputTokens,
     Preemptions,
-    /// Seconds spent on output tokens, summed over requests.
+    /// Time spent on output tokens, summed over requests, seconds.
     OutputSeconds,
 }
 
-/// How a quantity stands on the page.
+/// The form of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Histogram,
-    /// The sum of a histogram is the count we want: tokens for each request.
+    /// A histogram whose sum is the quantity, such as a histogram of tokens per request.
     SumOf,
     Counter,
     Gauge,
 }
 
-/// How near a server's definition comes to ours.
+/// How a server's definition differs from ringmark's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     Same,
-    /// Prompt tokens that came out of the cache are not counted.
+    /// Prompt tokens from the prefix cache are not counted.
     WithoutCached,
-    /// Something else in substance; it is shown, never judged.
+    /// A different definition, which is described. The value is shown but not compared.
     Other(&'static str),
 }
 
-/// A name of a server's metric.
+/// A metric of a server.
 struct Entry {
     server: &'static str,
     name: &'static str,
@@ -72,7 +72,7 @@ const TGI: &str = "TGI";
 const LMDEPLOY: &str = "LMDeploy";
 const LLAMACPP: &str = "llama.cpp";
 
-/// Every name known. Of several for one quantity the first that a page has is taken.
+/// All known metrics. If a page has several metrics for one quantity, the first in this list is used.
 const ENTRIES: &[Entry] = {
     use Form::{Counter, Gauge, Histogram, SumOf};
     use Quantity::{
@@ -82,7 +82,7 @@ const ENTRIES: &[Entry] = {
     &[
         entry(VLLM, "vllm:time_to_first_token_seconds", Ttft, Histogram),
         entry(VLLM, "vllm:inter_token_latency_seconds", Itl, Histogram),
-        // The old name of the same.
+        // The previous name of the same metric.
         entry(VLLM, "vllm:time_per_output_token_seconds", Itl, Histogram),
         entry(VLLM, "vllm:request_time_per_output_token_seconds", Tpot, Histogram),
         entry(VLLM, "vllm:e2e_request_latency_seconds", Latency, Histogram),
@@ -136,30 +136,30 @@ const ENTRIES: &[Entry] = {
     ]
 };
 
-/// One look at the page: samples of known names.
+/// The samples of known metrics in one scrape.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scrape {
-    /// When the answer had arrived.
+    /// When the response had arrived.
     pub at: Tick,
     pub samples: Vec<Sample>,
 }
 
-/// What happened at the server between the first and the last scrape.
+/// The changes at the server between the first and the last scrape.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Window {
-    /// The server's name, by the names of its metrics.
+    /// The server's name, derived from its metric names.
     pub server: &'static str,
     pub from: Tick,
     pub to: Tick,
     pub scrapes: usize,
-    /// Times that counters began again: the server was restarted.
+    /// Number of counter resets, which mean that the server was restarted.
     pub resets: usize,
     pub histograms: BTreeMap<Quantity, Delta<Histogram>>,
     pub counters: BTreeMap<Quantity, Delta<f64>>,
     pub gauges: BTreeMap<Quantity, Gauge>,
 }
 
-/// A change with the name it was read under.
+/// A change, with the name and meaning of its metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delta<T> {
     pub name: &'static str,
@@ -170,7 +170,7 @@ pub struct Delta<T> {
 /// The observations of a window by bucket.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Histogram {
-    /// Upper bounds and the observations at or below each but above the one before; the last bound is infinite.
+    /// Upper bound and count of each bucket; counts are not cumulative. The last bound is infinite.
     pub buckets: Vec<(f64, u64)>,
     pub sum: Option<f64>,
 }
@@ -179,12 +179,12 @@ pub struct Histogram {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Gauge {
     pub max: f64,
-    /// Over the scrapes between the first and the last one, which see an idle server.
+    /// Over the scrapes without the first and the last one, which are taken while the server is idle.
     pub mean: Option<f64>,
 }
 
 impl Histogram {
-    /// Observations.
+    /// The number of observations.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|bucket| bucket.1).sum()
     }
@@ -196,15 +196,16 @@ impl Histogram {
     }
 }
 
-/// Whether a sample belongs to a quantity of ours: its name, or the name of its histogram.
+/// Whether a sample with this name belongs to a known metric.
 pub fn is_known(name: &str) -> bool {
     ENTRIES.iter().any(|entry| part_of(entry, name).is_some())
 }
 
-/// What behind an entry's name says which part of it a sample is: nothing, `_bucket`, `_sum`, `_count`.
+/// The suffix of a sample's name after the name of its metric (empty, `_bucket`, `_sum` or `_count`); `None` if the sample
+/// does not belong to the metric.
 fn part_of(entry: &Entry, name: &str) -> Option<&'static str> {
     if entry.form == Form::Counter {
-        // OpenMetrics tools differ in whether a counter's name ends with it.
+        // OpenMetrics tools differ in whether a counter's name ends with `_total`.
         let bare = entry.name.strip_suffix("_total").unwrap_or(entry.name);
         return (name == entry.name || name == bare).then_some("");
     }
@@ -213,8 +214,8 @@ fn part_of(entry: &Entry, name: &str) -> Option<&'static str> {
     parts.iter().copied().find(|part| *part == rest)
 }
 
-/// The window that scrapes in the order of time span; `None` for fewer than two, or when they hold no known name.
-/// Series of another model than `model` are left out where the labels tell.
+/// Computes the changes between the first and the last of `scrapes`, which are in order of time. `None` for fewer than two
+/// scrapes and for scrapes without known metrics. Series whose labels name a model other than `model` are excluded.
 pub fn window(scrapes: &[Scrape], model: &str) -> Option<Window> {
     let (first, last) = (scrapes.first()?, scrapes.last()?);
     if scrapes.len() < 2 {
@@ -229,7 +230,7 @@ pub fn window(scrapes: &[Scrape], model: &str) -> Option<Window> {
         ..Window::default()
     };
     for entry in ENTRIES {
-        let series = Series::of(entry, scrapes, model);
+        let series = Series::collect(entry, scrapes, model);
         if series.rows.is_empty() {
             continue;
         }
@@ -238,23 +239,23 @@ pub fn window(scrapes: &[Scrape], model: &str) -> Option<Window> {
             || window.counters.contains_key(&entry.quantity)
             || window.gauges.contains_key(&entry.quantity);
         if !known {
-            series.enter(entry, &resets, &mut window);
+            series.add_to(entry, &resets, &mut window);
         }
     }
     (!window.server.is_empty()).then_some(window)
 }
 
-/// What a gauge said at each scrape; empty where the server does not have it.
+/// The value of a gauge in each scrape; empty if the server does not have it.
 pub fn over_time(scrapes: &[Scrape], model: &str, quantity: Quantity) -> Vec<(Tick, Option<f64>)> {
     let of_quantity = ENTRIES.iter().filter(|entry| entry.quantity == quantity && entry.form == Form::Gauge);
-    let known = of_quantity.map(|entry| Series::of(entry, scrapes, model)).find(|series| !series.rows.is_empty());
+    let known = of_quantity.map(|entry| Series::collect(entry, scrapes, model)).find(|series| !series.rows.is_empty());
     let Some(series) = known else { return Vec::new() };
-    let looks = scrapes.iter().enumerate();
-    looks.map(|(column, scrape)| (scrape.at, series.gauge_at(quantity, column))).collect()
+    let columns = scrapes.iter().enumerate();
+    columns.map(|(column, scrape)| (scrape.at, series.gauge_at(quantity, column))).collect()
 }
 
-/// Whether the counters began again between a scrape and the one before it. One that falls stands for all: a bucket
-/// may have grown past its old value since the restart.
+/// Whether the counters were reset between a scrape and the one before it. A decrease of one counter counts as a reset of
+/// all, because others may have grown beyond their old values since the restart.
 fn resets(scrapes: &[Scrape]) -> Vec<bool> {
     let monotone = |sample: &&Sample| {
         let forms = ENTRIES.iter().filter(|entry| part_of(entry, &sample.name).is_some()).map(|entry| entry.form);
@@ -282,22 +283,22 @@ type Labels = Vec<(String, String)>;
 /// The values of one series, one for each scrape.
 type Row = Vec<Option<f64>>;
 
-/// The series of one entry: a row for each part and set of labels, a column for each scrape.
+/// The series of one metric: a row for each part and set of labels, a column for each scrape.
 struct Series {
     rows: BTreeMap<(&'static str, Labels), Row>,
 }
 
 impl Series {
-    fn of(entry: &Entry, scrapes: &[Scrape], model: &str) -> Series {
+    fn collect(entry: &Entry, scrapes: &[Scrape], model: &str) -> Series {
         let mut rows: BTreeMap<_, Row> = BTreeMap::new();
-        let of_ours = scrapes
+        let has_model = scrapes
             .iter()
             .flat_map(|scrape| &scrape.samples)
             .any(|sample| part_of(entry, &sample.name).is_some() && sample.label("model_name") == Some(model));
         for (column, scrape) in scrapes.iter().enumerate() {
             for sample in &scrape.samples {
                 let Some(part) = part_of(entry, &sample.name) else { continue };
-                let foreign = of_ours && sample.label("model_name").is_some_and(|name| name != model);
+                let foreign = has_model && sample.label("model_name").is_some_and(|name| name != model);
                 let failed = matches!(sample.label("finished_reason"), Some("abort" | "error"));
                 if foreign || failed || sample.value.is_nan() {
                     continue;
@@ -309,7 +310,8 @@ impl Series {
         Series { rows }
     }
 
-    fn enter(&self, entry: &Entry, resets: &[bool], window: &mut Window) {
+    /// Adds the changes of the series to `window`.
+    fn add_to(&self, entry: &Entry, resets: &[bool], window: &mut Window) {
         let (name, meaning, quantity) = (entry.name, entry.meaning, entry.quantity);
         let total = |part: &str| {
             let rows: Vec<_> = self.rows.iter().filter(|((of, _), _)| *of == part).collect();
@@ -333,7 +335,7 @@ impl Series {
         }
     }
 
-    /// The increases by bucket over all series, at the bounds that every series has.
+    /// The increase of each bucket, summed over all series, at the bounds that all series have.
     fn buckets(&self, resets: &[bool]) -> Option<Vec<(f64, u64)>> {
         let mut below: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
         for ((_, labels), row) in self.rows.iter().filter(|((part, _), _)| *part == "_bucket") {
@@ -342,7 +344,7 @@ impl Series {
             let others = labels.iter().filter(|(name, _)| name != "le").cloned().collect();
             below.entry(others).or_default().push((bound, increase(row, resets)));
         }
-        // As bit patterns, which sort like the numbers: bounds of durations are not negative.
+        // As bit patterns, which have the order of the numbers because bounds are not negative.
         let sets = below.values().map(|series| series.iter().map(|(bound, _)| bound.to_bits()).collect());
         let common = sets.reduce(|a: BTreeSet<u64>, b| a.intersection(&b).copied().collect())?;
         let mut buckets = Vec::with_capacity(common.len());
@@ -356,7 +358,7 @@ impl Series {
         buckets.last().is_some_and(|(bound, _)| bound.is_infinite()).then_some(buckets)
     }
 
-    /// What a gauge says in one scrape: a sum over series, but the fullest of several caches.
+    /// The value of a gauge in one scrape: the sum over series, or for cache use the maximum.
     fn gauge_at(&self, quantity: Quantity, column: usize) -> Option<f64> {
         let values = self.rows.values().filter_map(|row| row[column]);
         values.reduce(|a, b| if quantity == Quantity::CacheUse { f64::max(a, b) } else { a + b })
@@ -373,7 +375,7 @@ impl Series {
     }
 }
 
-/// How much a counter grew. A series that appears began at 0, and so does every one after a reset.
+/// The increase of a counter. A series that appears later and every series after a reset starts from 0.
 fn increase(row: &[Option<f64>], resets: &[bool]) -> f64 {
     let mut before = row.first().copied().flatten().unwrap_or(0.0);
     let mut grown = 0.0;
@@ -387,11 +389,11 @@ fn increase(row: &[Option<f64>], resets: &[bool]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::exposition::page;
+    use super::super::exposition::parse_page;
     use super::*;
 
     fn scrape(at: u64, text: &str) -> Scrape {
-        Scrape { at: Tick(at), samples: page(text.as_bytes()).samples }
+        Scrape { at: Tick(at), samples: parse_page(text.as_bytes()).samples }
     }
 
     fn counted(texts: &[&str]) -> Window {
@@ -400,14 +402,14 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_loses_nothing_that_was_seen() {
+    fn counts_before_and_after_a_restart_are_summed() {
         let seen =
             counted(&["vllm:prompt_tokens_total 100", "vllm:prompt_tokens_total 130", "vllm:prompt_tokens_total 7"]);
         assert_eq!((seen.counters[&Quantity::PromptTokens].value, seen.resets), (37.0, 1));
     }
 
     #[test]
-    fn after_a_restart_a_bucket_that_passed_its_old_value_counts_whole() {
+    fn after_a_restart_a_larger_bucket_is_counted_from_zero() {
         let page = |low: u64, all: u64| {
             let name = "vllm:time_to_first_token_seconds";
             format!("{name}_bucket{{le=\"1.0\"}} {low}\n{name}_bucket{{le=\"+Inf\"}} {all}\n{name}_sum {all}")
@@ -418,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn series_are_summed_but_those_of_other_models_and_of_failures_are_not() {
+    fn series_are_summed_without_other_models_and_failures() {
         let page = "\
 vllm:request_success_total{model_name=\"m\",finished_reason=\"stop\"} 1
 vllm:request_success_total{model_name=\"m\",finished_reason=\"length\"} 2
@@ -439,7 +441,7 @@ vllm:kv_cache_usage_perc{model_name=\"m\",engine=\"1\"} 0.25
     }
 
     #[test]
-    fn pages_without_known_names_or_without_a_second_look_say_nothing() {
+    fn window_needs_known_metrics_and_two_scrapes() {
         assert_eq!(window(&[scrape(0, "up 1"), scrape(1, "up 1")], "m"), None);
         assert_eq!(window(&[scrape(0, "vllm:prompt_tokens_total 1")], "m"), None);
         assert!(is_known("tgi_request_duration_bucket") && is_known("llamacpp:requests_deferred"));

@@ -1,6 +1,7 @@
-//! Counters and histograms of one event loop, and the page `/metrics` made of all of them, in vLLM's names.
+//! Counters and histograms of the event loops, and the page `/metrics` with vLLM's metric names.
 //!
-//! One thread writes, any thread reads: a plain load and store, no locked instruction per event.
+//! Each counter has one writing thread and any number of readers, so an update is a relaxed load and store instead of an
+//! atomic read-modify-write.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -26,7 +27,7 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(more), Relaxed);
     }
 
-    /// For gauges.
+    /// Decreases the value; for gauges.
     pub(super) fn subtract(&self, less: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_sub(less), Relaxed);
     }
@@ -45,7 +46,7 @@ impl Counter {
 pub(super) struct Buckets {
     bounds_s: &'static [f64],
     bounds_ns: Vec<u64>,
-    /// One more than there are bounds.
+    /// One per bound, and one for larger values.
     counts: Vec<Counter>,
     sum_ns: Counter,
 }
@@ -57,7 +58,7 @@ impl Buckets {
         Buckets { bounds_s, bounds_ns, counts, sum_ns: Counter::default() }
     }
 
-    /// Counts one value; an upper bound belongs to its bucket.
+    /// Counts one value. A value equal to a bound belongs to the bucket of that bound.
     pub(super) fn observe(&self, ns: u64) {
         let bucket = self.bounds_ns.partition_point(|&bound| bound < ns);
         self.counts[bucket].add(1);
@@ -65,9 +66,9 @@ impl Buckets {
     }
 }
 
-/// Everything one event loop counts.
+/// The counters and histograms of one event loop.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct LoopMetrics {
     pub(super) ttft: Buckets,
     pub(super) itl: Buckets,
     pub(super) e2e: Buckets,
@@ -86,9 +87,9 @@ pub(super) struct Tally {
     pub(super) cpu_ns: Counter,
 }
 
-impl Default for Tally {
-    fn default() -> Tally {
-        Tally {
+impl Default for LoopMetrics {
+    fn default() -> LoopMetrics {
+        LoopMetrics {
             ttft: Buckets::new(TTFT_S),
             itl: Buckets::new(ITL_S),
             e2e: Buckets::new(REQUEST_S),
@@ -109,21 +110,21 @@ impl Default for Tally {
     }
 }
 
-/// Finds a counter or a histogram in a tally.
-type Of<T> = fn(&Tally) -> &T;
+/// Selects a counter or a histogram.
+type Of<T> = fn(&LoopMetrics) -> &T;
 
-/// The sum of a counter over the loops.
-pub(super) fn sum(tallies: &[&Tally], of: impl Fn(&Tally) -> &Counter) -> u64 {
-    tallies.iter().map(|tally| of(tally).value()).sum()
+/// The sum of a counter over all loops.
+pub(super) fn sum(loops: &[&LoopMetrics], of: impl Fn(&LoopMetrics) -> &Counter) -> u64 {
+    loops.iter().map(|metrics| of(metrics).value()).sum()
 }
 
-/// The page `/metrics`.
-pub(super) fn page(tallies: &[&Tally], model: &str, running: u64, waiting: u64) -> Vec<u8> {
+/// Renders the page `/metrics`.
+pub(super) fn page(loops: &[&LoopMetrics], model: &str, running: u64, waiting: u64) -> Vec<u8> {
     let model = model.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     let mut page = Page { out: String::with_capacity(8 << 10), labels: format!("engine=\"0\",model_name=\"{model}\"") };
     page.single("vllm:num_requests_running", "gauge", "Number of requests in model execution batches.", running);
     page.single("vllm:num_requests_waiting", "gauge", "Number of requests waiting to be processed.", waiting);
-    let total = |of: Of<Counter>| sum(tallies, of);
+    let total = |of: Of<Counter>| sum(loops, of);
     page.single(
         "vllm:prompt_tokens_total",
         "counter",
@@ -149,12 +150,12 @@ pub(super) fn page(tallies: &[&Tally], model: &str, running: u64, waiting: u64) 
         ("vllm:request_queue_time_seconds", "Histogram of time spent in WAITING phase for request.", |t| &t.queue),
     ];
     for (name, help, of) in histograms {
-        page.histogram(name, help, &tallies.iter().map(|tally| of(tally)).collect::<Vec<_>>());
+        page.histogram(name, help, &loops.iter().map(|metrics| of(metrics)).collect::<Vec<_>>());
     }
     page.out.into_bytes()
 }
 
-/// A page in the making.
+/// A page under construction.
 struct Page {
     out: String,
     labels: String,
@@ -194,14 +195,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_adds_up_over_loops() {
-        let tallies = [Tally::default(), Tally::default()];
-        tallies[0].ttft.observe(1_000_000);
-        tallies[1].ttft.observe(1_000_001);
-        tallies[1].ttft.observe(9_000_000_000_000);
-        tallies[0].prompt_tokens.add(3);
-        tallies[1].prompt_tokens.add(4);
-        let page = String::from_utf8(page(&[&tallies[0], &tallies[1]], "a\"b", 2, 1)).unwrap();
+    fn page_sums_over_loops() {
+        let loops = [LoopMetrics::default(), LoopMetrics::default()];
+        loops[0].ttft.observe(1_000_000);
+        loops[1].ttft.observe(1_000_001);
+        loops[1].ttft.observe(9_000_000_000_000);
+        loops[0].prompt_tokens.add(3);
+        loops[1].prompt_tokens.add(4);
+        let page = String::from_utf8(page(&[&loops[0], &loops[1]], "a\"b", 2, 1)).unwrap();
         let has = |line: &str| assert!(page.lines().any(|l| l == line), "{line}\n{page}");
         has("vllm:prompt_tokens_total{engine=\"0\",model_name=\"a\\\"b\"} 7.0");
         has("vllm:num_requests_running{engine=\"0\",model_name=\"a\\\"b\"} 2.0");

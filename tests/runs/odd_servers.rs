@@ -1,4 +1,4 @@
-//! Servers with manners of their own: what they send unasked, how they begin well and end badly, several answers at once.
+//! Servers with unusual behavior: unsolicited responses, failures in the connection test, interleaved choices.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::harness::{mock, perf, perf_until, spec};
 use ringmark::spec::Spec;
 
-/// A server on a free port; `serve` has each connection on a thread of its own.
+/// A server on a free port; `serve` handles each connection on a separate thread.
 fn server(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -21,7 +21,7 @@ fn server(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAd
     address
 }
 
-/// Reads one request; false at the end of the connection, or when nothing comes in time.
+/// Reads one request. Returns false at the end of the connection or after the read timeout.
 fn request(stream: &mut BufReader<TcpStream>) -> bool {
     let (mut line, mut length) = (String::new(), 0);
     loop {
@@ -54,7 +54,7 @@ fn load(address: SocketAddr) -> Spec {
 }
 
 #[test]
-fn the_connection_test_judges_as_the_run_does() {
+fn connection_test_classifies_failures_like_the_run() {
     for (fault, class, words) in
         [("error", "in_stream_error", "the engine died"), ("clean_truncate", "truncated", "finish reason")]
     {
@@ -65,7 +65,7 @@ fn the_connection_test_judges_as_the_run_does() {
 }
 
 #[test]
-fn the_connection_test_cuts_what_a_server_says() {
+fn connection_test_shortens_server_messages() {
     let address = server(|stream| {
         let mut stream = BufReader::new(stream);
         while request(&mut stream) {
@@ -79,8 +79,8 @@ fn the_connection_test_cuts_what_a_server_says() {
 }
 
 #[test]
-fn a_timeout_of_an_idle_connection_is_no_answer() {
-    // Every second request of a connection meets a 408 that says nothing about it.
+fn unsolicited_408_on_an_idle_connection_is_retried() {
+    // The server sends a 408 for an idle connection while the second request is being sent.
     let address = server(|stream| {
         let mut stream = BufReader::new(stream);
         if request(&mut stream) {
@@ -94,14 +94,14 @@ fn a_timeout_of_an_idle_connection_is_no_answer() {
     ran.totals_add_up();
     let counts = ran.summary.counts;
     let retried = ran.measured.iter().filter(|kept| kept.record.retried).count() as u64;
-    // On a busy machine a few may come so late that they could be answers.
+    // On a busy machine a few arrive so late that they count as responses.
     assert!(retried > counts.failed && counts.ok > 20, "{retried} {counts:?}");
     let wrong = ran.measured.iter().filter(|kept| kept.record.outcome != ringmark::record::Outcome::Ok);
     assert!(wrong.into_iter().all(|kept| kept.record.status == 408));
 }
 
 #[test]
-fn an_answer_on_a_fresh_connection_is_an_answer_even_a_408() {
+fn status_408_on_a_new_connection_is_a_response() {
     let address = server(|stream| {
         let mut stream = BufReader::new(stream);
         if request(&mut stream) {
@@ -115,7 +115,7 @@ fn an_answer_on_a_fresh_connection_is_an_answer_even_a_408() {
 }
 
 #[test]
-fn a_server_that_ends_idle_connections_does_not_close_after_each_answer() {
+fn closing_idle_connections_is_not_reported_as_closing_after_each_response() {
     let address = server(|stream| {
         stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let mut stream = BufReader::new(stream);
@@ -131,7 +131,7 @@ fn a_server_that_ends_idle_connections_does_not_close_after_each_answer() {
 }
 
 #[test]
-fn several_answers_to_one_request_are_kept_apart() {
+fn several_choices_of_one_request_are_separated() {
     let event = |index: u32, text: &str| {
         format!("data: {{\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
     };
