@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::api::program::{Parsed, ProgramApi, answer_line};
 use crate::plan::Save;
 use crate::record::finding::Finding;
-use crate::record::store::answers::{self, Answers, Found};
 use crate::run::RunError;
+use crate::store::answers::{self, Answers, Found};
 use crate::workload::api_program::call;
 use crate::workload::child::{self, Feed};
 use crate::workload::making::Making;
@@ -43,7 +43,7 @@ pub fn reparse(
 }
 
 fn parse(database: &Path, program: ProgramApi, making: &Making) -> Result<(), String> {
-    let in_words = |error: crate::record::store::StoreError| error.to_string();
+    let in_words = |error: crate::store::StoreError| error.to_string();
     let mut pages = Answers::open(database).map_err(in_words)?;
     let ids = pages.ids().map_err(in_words)?;
     if ids.is_empty() {

@@ -117,7 +117,7 @@ struct Ban {
 
 const BANS: &[Ban] = &[
     Ban { words: &["monoio", "io_uring"], places: &["src/engine/", "src/mock/"] },
-    Ban { words: &["rusqlite"], places: &["src/record/store", "src/report/export"] },
+    Ban { words: &["rusqlite"], places: &["src/store/", "src/report/export"] },
     Ban { words: &["clap"], places: &["src/cli/"] },
     Ban { words: &["tokenizers"], places: &["src/workload/"] },
     Ban { words: &["minijinja"], places: &["src/workload/", "src/api/"] },
@@ -247,10 +247,8 @@ const LEVELS: &[(&str, u8)] = &[
     ("rig::roofline", 5),
     ("rig", 1),
     ("mock", 1),
-    ("record::collector", 4),
-    ("record::store", 4),
+    // What is stored of a run holds its plan.
     ("record::facts", 4),
-    ("record::live", 4),
     ("record", 1),
     ("api", 2),
     ("workload", 2),
@@ -259,6 +257,8 @@ const LEVELS: &[(&str, u8)] = &[
     ("plan", 3),
     ("log", 4),
     ("engine", 4),
+    // It stores the plan and the bodies of the workload.
+    ("store", 4),
     // It fills the plan's wants before a plan is made.
     ("hub", 4),
     // It speaks to the server with the engine's clock and TLS, and tells the log how it fares.
@@ -315,7 +315,7 @@ fn imports_point_down(source: &Source) -> Vec<String> {
     breaches
 }
 
-/// `src/record/store/reader.rs` is `record::store::reader`, `src/api/mod.rs` is `api`.
+/// `src/store/reader.rs` is `store::reader`, `src/api/mod.rs` is `api`.
 fn module_of(path: &str) -> String {
     let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
     inner.strip_suffix("/mod").unwrap_or(inner).replace('/', "::")
@@ -447,7 +447,7 @@ fn arrows_point_one_way() {
     assert_eq!(up("src/protocol/a.rs", "use crate::api::Meaning;"), 1);
     assert_eq!(up("src/stats/a.rs", "use crate::{report, time};"), 1);
     assert_eq!(up("src/record/mod.rs", "use crate::plan::Plan;"), 1);
-    assert_eq!(up("src/record/mod.rs", "use crate::record::store::Reader;"), 1);
+    assert_eq!(up("src/record/mod.rs", "use crate::store::Reader;"), 1);
     assert_eq!(up("src/rig/facts.rs", "use crate::engine::Engine;"), 1);
     assert_eq!(up("src/engine/a.rs", "use crate::stats::Summary;"), 1);
     assert_eq!(up("src/engine/a.rs", "use crate::server::models;"), 1, "rooms of one level do not know each other");

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use data_support::tokenizer;
-use ringmark::record::store::Reader;
-use ringmark::record::store::reader::Detail;
 use ringmark::record::{Phase, TokenSource};
+use ringmark::store::Reader;
+use ringmark::store::reader::Detail;
 use ringmark::workload::tokenizer::Tokenizer;
 
 /// Runs against the built-in server with these arguments; gives the database and what was written to the screen.

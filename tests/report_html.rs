@@ -8,10 +8,10 @@ use records::{closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
 use ringmark::plan::sla::{SearchPlan, Sla};
 use ringmark::record::facts::{Refusal, RunFacts};
-use ringmark::record::store::writer::add_refusals;
 use ringmark::record::{Block, Failure, Outcome, Parcel, Phase};
 use ringmark::report::html::from_databases;
 use ringmark::spec::{Language, Spec};
+use ringmark::store::writer::add_refusals;
 
 /// A database of `count` answers of three tokens with ever other times, every tenth failed where there are many.
 fn database(folder: &Path, count: u64, parallel: u32) -> PathBuf {

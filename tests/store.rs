@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use records::{ORIGIN, at, closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
-use ringmark::record::collector::{Collector, CollectorSettings, Notice};
 use ringmark::record::facts::RunEnd;
 use ringmark::record::finding::{Finding, Severity};
-use ringmark::record::store::reader::Detail;
-use ringmark::record::store::{Reader, StoreError, Writer};
 use ringmark::record::{Block, Failure, Finish, Outcome, Parcel, Phase, RequestRecord, Stall, TokenSource};
+use ringmark::store::collector::{Collector, CollectorSettings, Notice};
+use ringmark::store::reader::Detail;
+use ringmark::store::{Reader, StoreError, Writer};
 use ringmark::time::Tick;
 
 fn database() -> (tempfile::TempDir, PathBuf) {

@@ -3,12 +3,9 @@
 use crate::time::{MS, Tick};
 
 pub mod arrivals;
-pub mod collector;
 pub mod facts;
 pub mod finding;
-pub mod live;
 mod names;
-pub mod store;
 pub mod trace;
 
 /// Everything measured about one request. Instants that were not reached are `None`.

@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::message;
 use crate::plan::Plan;
-use crate::record::live::Snapshot;
+use crate::store::live::Snapshot;
 
 /// Figures that may wait for the helper. A slow service has points further apart, not later ones.
 const WAITING: usize = 64;

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value as Json, json};
 
 use crate::plan::{Plan, VisualPlan};
-use crate::record::live::Snapshot;
+use crate::store::live::Snapshot;
 
 /// A table's first column says which load a row is about.
 const LOAD: &str = "Load";

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ringmark::plan::Save;
-use ringmark::record::collector::{Collector, CollectorEnd, CollectorSettings};
 use ringmark::record::facts::{ClockPair, Mode, RunEnd, RunFacts};
-use ringmark::record::store::RunStart;
 use ringmark::record::{Block, Failure, Finish, Outcome, Parcel, Phase, RequestRecord, TokenSource, WorkerReport};
+use ringmark::store::RunStart;
+use ringmark::store::collector::{Collector, CollectorEnd, CollectorSettings};
 use ringmark::time::{MS, Tick};
 use ringmark::workload::Workload;
 

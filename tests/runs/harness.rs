@@ -11,12 +11,12 @@ use jiff::tz::TimeZone;
 use ringmark::log::Log;
 use ringmark::mock::{Config, Mock};
 use ringmark::plan::{Plan, RigFacts, resolve};
-use ringmark::record::store::Reader;
-use ringmark::record::store::reader::{Detail, StoredRun};
 use ringmark::record::{Block, Outcome, Phase, RequestRecord};
 use ringmark::run::{Reading, RunError, Watch, run};
 use ringmark::spec::Spec;
 use ringmark::stats::Summary;
+use ringmark::store::Reader;
+use ringmark::store::reader::{Detail, StoredRun};
 use ringmark::sweep;
 use ringmark::time::Tick;
 

@@ -5,11 +5,11 @@ use std::path::Path;
 use serde_json::{Map, Value as Json, json};
 
 use super::unix_ns;
-use crate::record::store::reader::Detail;
-use crate::record::store::{Reader, StoreError};
 use crate::record::{Block, Outcome, Phase, RequestRecord};
 use crate::report::Measured;
 use crate::stats::metric;
+use crate::store::reader::Detail;
+use crate::store::{Reader, StoreError};
 
 /// The file's content, in the order in which requests ended.
 pub fn lines(database: &Path, measured: &Measured) -> Result<String, StoreError> {

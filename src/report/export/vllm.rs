@@ -8,13 +8,13 @@ use std::path::Path;
 use serde_json::{Map, Value as Json, json};
 
 use super::unix_ns;
-use crate::record::store::reader::Detail;
-use crate::record::store::{Reader, StoreError};
 use crate::record::{Block, Outcome, Phase};
 use crate::report::Measured;
 use crate::report::json::finite;
 use crate::stats::metric;
 use crate::stats::quantile::Series;
+use crate::store::reader::Detail;
+use crate::store::{Reader, StoreError};
 use crate::time::S;
 
 /// What the file holds of each request, in the order of their numbers.

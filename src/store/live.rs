@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use hdrhistogram::Histogram;
 
-use super::{Outcome, Phase, RequestRecord};
+use crate::record::{Outcome, Phase, RequestRecord};
 use crate::time::Tick;
 
 /// Counts and quantiles that any thread may read at any time. Only the collector writes.

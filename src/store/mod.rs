@@ -5,7 +5,9 @@
 //! one single file.
 
 pub mod answers;
+pub mod collector;
 pub mod evalscope;
+pub mod live;
 mod pickle;
 pub mod reader;
 pub mod recount;
