@@ -250,7 +250,7 @@ fn start_collector(
 
 /// The facts of a run; of conversations, every turn is a request.
 fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
-    let mut facts = RunFacts::of(plan, &workload.id_prefix);
+    let mut facts = plan.facts(&workload.id_prefix);
     if let Some(conversations) = &workload.conversations {
         facts.conversations = Some(ConversationFacts { planned: plan.requests, thinks: conversations.thinks() });
         facts.requests = plan.requests.map(|number| workload.requests_of(Phase::Measured, number));

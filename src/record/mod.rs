@@ -6,6 +6,7 @@ pub mod arrivals;
 pub mod facts;
 pub mod finding;
 mod names;
+pub mod search;
 pub mod trace;
 
 /// Everything measured about one request. Instants that were not reached are `None`.
