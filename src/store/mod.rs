@@ -6,18 +6,21 @@
 
 pub mod answers;
 pub mod collector;
+pub mod columns;
 pub mod evalscope;
 pub mod live;
 mod pickle;
 pub mod reader;
-pub mod recount;
 pub mod schema;
+mod values;
 pub mod writer;
 
 pub use reader::{Reader, StoredRun};
 pub use writer::{RunStart, Writer};
 
 use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
 
 /// What can go wrong with a database, with the file named and the next step said.
 #[derive(Debug, thiserror::Error)]
@@ -46,4 +49,9 @@ impl StoreError {
     fn read(path: &Path, reason: impl ToString) -> StoreError {
         StoreError::Read { path: path.to_path_buf(), reason: reason.to_string() }
     }
+}
+
+fn open(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+    Connection::open_with_flags(path, flags)
+        .map_err(|e| StoreError::Open { path: path.to_path_buf(), reason: e.to_string() })
 }

@@ -5,19 +5,19 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{CachedStatement, Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, params};
 
-use super::StoreError;
-use super::schema::{APPLICATION_ID, REQUEST_COLUMNS, RESULT_VIEW, TABLES, VERSION};
+use super::columns::{self, RequestRow};
+use super::schema::{APPLICATION_ID, RESULT_VIEW, VERSION, tables_sql};
+use super::{StoreError, open};
 use crate::plan::Save;
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
-use crate::record::{Block, Outcome, Phase, RequestRecord, ServerSample, Span, WorkerReport};
+use crate::record::{Block, Phase, RequestRecord, ServerSample, WorkerReport};
 use crate::rig::calibration::Calibration;
 use crate::spec::mask;
 use crate::spec::secrets::Secrets;
-use crate::time::Tick;
 
 /// What is written before the first request.
 #[derive(Clone, Debug, Default)]
@@ -116,7 +116,7 @@ impl Writer {
         body: impl Fn(&RequestRecord) -> Cow<'w, [u8]>,
     ) -> Result<(), StoreError> {
         let mut insert =
-            self.connection.prepare_cached(&insert_request()).map_err(|e| StoreError::write(&self.path, e))?;
+            self.connection.prepare_cached(&columns::insert_sql()).map_err(|e| StoreError::write(&self.path, e))?;
         for record in &block.records {
             let body_id = match self.save {
                 Save::Metrics => None,
@@ -129,8 +129,8 @@ impl Writer {
             arrivals::encode(record.due, record.arrivals.of(&block.arrivals), &mut self.coded);
             // Servers quote what they refuse, the key too.
             let error = masked(Cow::Borrowed(record.error.of(&block.bytes)), &self.secrets.all);
-            let kept = Kept { arrivals: &self.coded, error: &error, body_id, save: self.save };
-            add_request(&mut insert, record, block, &kept).map_err(|e| StoreError::write(&self.path, e))?;
+            let row = RequestRow { record, block, arrivals: &self.coded, error: &error, body_id, save: self.save };
+            insert.execute(row.values()).map_err(|e| StoreError::write(&self.path, e))?;
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ fn prepare(connection: &Connection, start: &RunStart) -> rusqlite::Result<()> {
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", VERSION)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    connection.execute_batch(TABLES)?;
+    connection.execute_batch(&tables_sql())?;
     connection.execute_batch(RESULT_VIEW)?;
     put(connection, "facts", to_json(&start.facts))?;
     put(connection, "arguments", start.arguments_json.as_str())?;
@@ -196,8 +196,7 @@ fn prepare(connection: &Connection, start: &RunStart) -> rusqlite::Result<()> {
 
 /// Adds to a run that has ended the loads that its search could not offer: without a run, they have no database.
 pub fn add_refusals(path: &Path, refusals: &[Refusal]) -> Result<(), StoreError> {
-    let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
-    let connection = opened.map_err(|e| StoreError::Open { path: path.to_path_buf(), reason: e.to_string() })?;
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     put(&connection, "refusals", to_json(&refusals)).map_err(|e| StoreError::write(path, e))
 }
 
@@ -208,11 +207,6 @@ fn to_json(value: &impl serde::Serialize) -> String {
 fn put(connection: &Connection, key: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
     connection.execute("INSERT OR REPLACE INTO run (key, value) VALUES (?1, ?2)", params![key, value])?;
     Ok(())
-}
-
-fn insert_request() -> String {
-    let marks = vec!["?"; REQUEST_COLUMNS.len()].join(",");
-    format!("INSERT INTO request ({}) VALUES ({marks})", REQUEST_COLUMNS.join(","))
 }
 
 /// The number of a body, which is stored when it is new.
@@ -236,81 +230,6 @@ fn masked<'a>(text: Cow<'a, [u8]>, secrets: &[String]) -> Cow<'a, [u8]> {
         true => Cow::Owned(mask(&String::from_utf8_lossy(&text), secrets).into_bytes()),
         false => text,
     }
-}
-
-/// What is stored of a request beside its record.
-struct Kept<'a> {
-    /// Coded.
-    arrivals: &'a [u8],
-    error: &'a [u8],
-    body_id: Option<i64>,
-    save: Save,
-}
-
-fn add_request(
-    insert: &mut CachedStatement<'_>,
-    record: &RequestRecord,
-    block: &Block,
-    kept: &Kept<'_>,
-) -> rusqlite::Result<()> {
-    let keeps_text = kept.save != Save::Metrics;
-    let times = record.server_times.unwrap_or_default();
-    let text_of = |span: Span| (span.len > 0).then(|| String::from_utf8_lossy(span.of(&block.bytes)));
-    insert.execute(params![
-        record.index as i64,
-        record.phase.name(),
-        record.worker,
-        record.lane,
-        record.turn,
-        record.reused,
-        record.retried,
-        record.due.0 as i64,
-        instant(record.picked),
-        instant(record.connected),
-        record.tls_handshake_ns.map(|ns| ns as i64),
-        instant(record.write_start),
-        instant(record.write_end),
-        instant(record.first_byte),
-        instant(record.first_token),
-        instant(record.last_token),
-        record.end.0 as i64,
-        instant(record.previous_end),
-        record.outcome.name(),
-        record.streamed,
-        record.status,
-        record.input_tokens,
-        record.output_tokens,
-        record.cached_tokens,
-        record.reasoning_tokens,
-        record.token_source.name(),
-        record.finish.name(),
-        record.events,
-        record.coalesced,
-        record.reads,
-        record.coalesced_reads,
-        record.stamped_reads,
-        record.receive_lag_sum_ns as i64,
-        record.receive_lag_max_ns as i64,
-        record.received_bytes as i64,
-        (!kept.error.is_empty()).then(|| String::from_utf8_lossy(kept.error)),
-        (!kept.arrivals.is_empty()).then_some(kept.arrivals),
-        kept.body_id,
-        if keeps_text { text_of(record.text) } else { None },
-        if keeps_text { text_of(record.reasoning) } else { None },
-        (kept.save == Save::Full && record.raw.len > 0).then(|| record.raw.of(&block.bytes)),
-        record.arrivals.len,
-        record.outcome == Outcome::Ok,
-        record.conversation.map(|number| number as i64),
-        times.queue_ns.map(|ns| ns as i64),
-        times.prefill_ns.map(|ns| ns as i64),
-        times.decode_ns.map(|ns| ns as i64),
-        times.tokens,
-    ])?;
-    Ok(())
-}
-
-fn instant(tick: Option<Tick>) -> Option<i64> {
-    tick.map(|tick| tick.0 as i64)
 }
 
 fn add_worker(connection: &Connection, report: &WorkerReport) -> rusqlite::Result<()> {
