@@ -455,7 +455,7 @@ fn a_database_that_exists_or_is_not_ours_is_refused() {
     let error = Reader::open(&folder.path().join("nowhere.db")).err().unwrap();
     assert!(error.to_string().contains("nowhere.db"), "{error}");
     let error = Writer::create(&folder.path().join("no/such/x.db"), &start(closed(1, 1), Save::Text)).err().unwrap();
-    assert!(error.to_string().starts_with("cannot make"), "{error}");
+    assert!(error.to_string().starts_with("cannot create"), "{error}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! Requests and responses as they pass, for `--debug`: told by whoever carries them, written by a thread of its own.
+//! The events of requests for `--debug`, sent by the threads that carry the requests and logged by a thread of its own.
 //!
-//! Telling never waits. When the reader falls behind, what does not fit is dropped and counted.
+//! Sending never blocks. When the receiver falls behind, events that do not fit into the channel are dropped and
+//! counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,12 +11,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::{Outcome, Phase};
 use crate::time::Tick;
 
-/// Longest piece kept of one body or line, bytes.
+/// The longest excerpt of a body or line, bytes.
 const SHOWN_BYTES: usize = 4096;
-/// Most lines that wait for their reader.
+/// Capacity of the channel, events.
 const CAPACITY: usize = 16_384;
 
-/// Something that happened to a request.
+/// An event of a request.
 #[derive(Clone, Debug)]
 pub struct Told {
     pub at: Tick,
@@ -27,15 +28,15 @@ pub struct Told {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// No connection stood ready: one is being opened.
+    /// No idle connection: a new one is being opened.
     Connecting,
-    /// The request is with the kernel; its body.
+    /// The kernel accepted the request with this body.
     Sent(Excerpt),
-    /// The head of the answer, of this status, has come.
+    /// The response head with this status arrived.
     Answered(u16),
-    /// A line of the answer's body.
+    /// A line of the response body.
     Received(Excerpt),
-    /// The reused connection was dead: the request is sent again on a fresh one.
+    /// The reused connection was closed: the request is sent again on a new one.
     Again,
     Ended {
         outcome: Outcome,
@@ -44,7 +45,7 @@ pub enum What {
     },
 }
 
-/// The beginning of a text, and how long all of it is.
+/// The beginning of a text, and the length of the whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Excerpt {
     beginning: Vec<u8>,
@@ -52,7 +53,7 @@ pub struct Excerpt {
 }
 
 impl Excerpt {
-    /// Keeps what is shown of `bytes`.
+    /// The part of `bytes` that is logged.
     pub fn of(bytes: &[u8]) -> Excerpt {
         Excerpt { beginning: bytes[..bytes.len().min(SHOWN_BYTES)].to_vec(), bytes: bytes.len() }
     }
@@ -63,21 +64,21 @@ impl Excerpt {
     }
 }
 
-/// Where to tell it.
+/// The sender of events.
 #[derive(Clone, Debug)]
 pub struct Trace {
     lines: Sender<Told>,
     dropped: Arc<AtomicU64>,
 }
 
-/// The other end.
+/// The receiver of events.
 #[derive(Debug)]
 pub struct Listener {
     pub lines: Receiver<Told>,
     dropped: Arc<AtomicU64>,
 }
 
-/// Both ends. The listener's channel closes when the last [`Trace`] is gone.
+/// A channel for events. It closes when the last [`Trace`] is dropped.
 pub fn channel() -> (Trace, Listener) {
     let (sender, lines) = bounded(CAPACITY);
     let dropped = Arc::new(AtomicU64::new(0));
@@ -85,7 +86,7 @@ pub fn channel() -> (Trace, Listener) {
 }
 
 impl Trace {
-    /// Tells what happened to a request.
+    /// Sends an event of a request, or drops and counts it when the channel is full.
     pub fn tell(&self, at: Tick, (phase, index): (Phase, u64), what: What) {
         if self.lines.try_send(Told { at, phase, index, what }).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -94,13 +95,13 @@ impl Trace {
 }
 
 impl Listener {
-    /// Lines that were dropped since the last time this was asked.
+    /// The number of events that were dropped since the last call.
     pub fn take_dropped(&self) -> u64 {
         self.dropped.swap(0, Ordering::Relaxed)
     }
 }
 
-/// The line that tells it.
+/// The log line of an event.
 pub fn text(told: &Told) -> String {
     let phase = match told.phase {
         Phase::Preflight => "connection test",
@@ -109,11 +110,11 @@ pub fn text(told: &Told) -> String {
         Phase::Witness => "witness",
     };
     let what = match &told.what {
-        What::Connecting => "opens a connection".to_string(),
+        What::Connecting => "connecting".to_string(),
         What::Sent(body) => format!("sent: {}", body.text()),
-        What::Answered(status) => format!("is answered with status {status}"),
+        What::Answered(status) => format!("got status {status}"),
         What::Received(line) => format!("received: {}", line.text()),
-        What::Again => "met a dead connection, and is sent again on a fresh one".to_string(),
+        What::Again => "sent again on a new connection, because the reused one was closed".to_string(),
         What::Ended { outcome: Outcome::Ok, status, .. } => format!("ended: status {status}, ok"),
         What::Ended { outcome: Outcome::Failed(failure), status, error } => {
             format!("ended: status {status}, {}: {error}", failure.name())
@@ -123,7 +124,7 @@ pub fn text(told: &Told) -> String {
     format!("{phase} {} {what}", told.index)
 }
 
-/// How far the lines of one answer have been told.
+/// Sends the lines of one response as they become complete.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reader {
     pub request: (Phase, u64),
@@ -132,13 +133,13 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Of the answer to this request nothing has been told.
+    /// For the response to this request, of which nothing has been sent.
     pub fn new(request: (Phase, u64)) -> Reader {
         Reader { request, ..Reader::default() }
     }
 
-    /// Tells what is new of an answer with this status (0: no head yet) and this body so far: whole lines, at its end
-    /// the last one too.
+    /// Sends what is new in a response with this status (0: no head yet) and this body so far: complete lines, and the
+    /// last one when the response is `over`.
     pub fn read(&mut self, status: u16, body: &[u8], over: bool, at: Tick, trace: &Trace) {
         if status != 0 && !self.head {
             self.head = true;
@@ -171,7 +172,7 @@ mod tests {
         reader.read(0, b"", false, Tick(1), &trace);
         assert!(texts(&listener).is_empty());
         reader.read(200, &body[..6], false, Tick(2), &trace);
-        assert_eq!(texts(&listener), ["request 3 is answered with status 200"]);
+        assert_eq!(texts(&listener), ["request 3 got status 200"]);
         reader.read(200, &body[..20], false, Tick(3), &trace);
         assert_eq!(texts(&listener), ["request 3 received: data: {\"a\":1}"]);
         reader.read(200, body, true, Tick(4), &trace);

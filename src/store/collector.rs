@@ -1,8 +1,9 @@
-//! The thread that takes full blocks from the workers, writes them to the database and keeps the live figures.
+//! The collector: a thread that receives full blocks from the workers, writes them to the database and updates the live
+//! statistics.
 //!
-//! It never holds a worker up: it only receives, and gives empty blocks back when it is done with them. A database
-//! that can no longer be written does not end the run: counting goes on, the failure is told once, and the end says
-//! how many requests are missing.
+//! Workers never wait for it: its channel is unbounded, and it returns blocks when it has written them. When the
+//! database can no longer be written, the run goes on and requests are still counted; the failure is reported once, and
+//! [`CollectorEnd::rows_lost`] says how many requests are missing.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -20,42 +21,43 @@ use crate::record::finding::Finding;
 use crate::record::{Block, Parcel, Phase, RequestRecord};
 use crate::workload::Workload;
 
-/// Time between two commits at most, and between two refreshes of the live quantiles.
-const TURN: Duration = Duration::from_millis(250);
+/// The longest time between two commits, and the interval at which the live quantiles are updated.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Requests in one transaction at most: enough to spread its cost, few enough that a kill loses a blink.
+/// The most requests in one transaction: enough to amortize its cost, few enough that little is lost when the process
+/// is killed.
 const ROWS_PER_COMMIT: u64 = 4096;
 
-/// What a collector is told before the run.
+/// The settings of a collector.
 pub struct CollectorSettings {
-    /// Where the database is made; it must not exist yet.
+    /// The path of the new database, which must not exist.
     pub database: PathBuf,
     pub start: RunStart,
-    /// A [`Notice::Progress`] every so many measured requests; 0 never.
+    /// Send a [`Notice::Progress`] after this many measured requests; 0: never.
     pub log_every: u64,
-    /// Takes what the collector has to say, on the collector's thread. It should return soon.
+    /// Called with each notice on the collector's thread; it should return quickly.
     pub notify: Box<dyn FnMut(Notice<'_>) + Send>,
 }
 
-/// What a collector says while the run goes on.
+/// A notice during the run.
 #[derive(Debug)]
 pub enum Notice<'a> {
     /// Another `log_every` requests have ended.
     Progress(&'a Snapshot),
-    /// The database can no longer be written; said once.
+    /// The database can no longer be written; sent once.
     StoreFailed(&'a StoreError),
 }
 
-/// What is left when the collector has ended.
+/// The result of a collector.
 #[derive(Debug)]
 pub struct CollectorEnd {
     /// Requests written, of every phase.
     pub rows: u64,
     /// Requests that could not be written.
     pub rows_lost: u64,
-    /// Why not, or why the file could not be closed in order.
+    /// Why they could not be written, or why the file could not be closed.
     pub error: Option<StoreError>,
-    /// Most parcels that ever waited.
+    /// The highest number of messages that waited.
     pub peak_backlog: u64,
 }
 
@@ -66,7 +68,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Makes the database and starts the thread. It ends when every sender of `parcels` is gone.
+    /// Creates the database and starts the thread, which ends when every sender of `parcels` is dropped.
     pub fn start(
         settings: CollectorSettings,
         parcels: Receiver<Parcel>,
@@ -97,24 +99,24 @@ impl Collector {
         Ok(Collector { live, thread })
     }
 
-    /// The figures so far, shared: clone it for a progress bar.
+    /// The live statistics; clone the `Arc` for a progress bar.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
     }
 
-    /// Waits until everything sent has been stored, which needs every sender to be gone, then writes the end of the
-    /// run and closes the file. `end.peak_backlog` and `end.rows_lost` are filled in here.
+    /// Waits until all messages have been stored, for which every sender must have been dropped, then writes the end of
+    /// the run and closes the file. Sets `end.peak_backlog` and `end.rows_lost`.
     pub fn finish(self, end: RunEnd, findings: &[Finding]) -> CollectorEnd {
         let keeper = match self.thread.join() {
             Ok(keeper) => keeper,
-            // A panic in there is a bug of ours; it must not be swallowed.
+            // A panic of the thread is a bug and must not be hidden.
             Err(panic) => std::panic::resume_unwind(panic),
         };
         keeper.close(end, findings)
     }
 }
 
-/// The collector's own state, on its thread.
+/// The state of the collector's thread.
 struct Keeper {
     writer: Writer,
     live: Arc<Live>,
@@ -124,14 +126,14 @@ struct Keeper {
     notify: Box<dyn FnMut(Notice<'_>) + Send>,
     error: Option<StoreError>,
     rows: u64,
-    /// Requests in the open transaction; 0 means that none is open.
+    /// Requests in the open transaction; 0 when none is open.
     rows_open: u64,
     rows_lost: u64,
 }
 
 impl Keeper {
     fn keep(mut self, parcels: &Receiver<Parcel>, empties: &Sender<Block>) -> Keeper {
-        let turns = crossbeam_channel::tick(TURN);
+        let ticks = crossbeam_channel::tick(COMMIT_INTERVAL);
         loop {
             crossbeam_channel::select! {
                 recv(parcels) -> parcel => match parcel {
@@ -143,7 +145,7 @@ impl Keeper {
                     }
                     Err(_) => break,
                 },
-                recv(turns) -> _ => {
+                recv(ticks) -> _ => {
                     self.commit();
                     self.meter.refresh(&self.live);
                 }
@@ -160,7 +162,7 @@ impl Keeper {
                 self.count(&block);
                 self.store_block(&block);
                 block.clear();
-                // The worker may have ended already; then the block is simply dropped.
+                // Fails when the worker has ended; the block is then dropped.
                 let _ = empties.try_send(block);
             }
             Parcel::Worker(report) => self.attempt(0, |writer| writer.add_worker(&report)),
@@ -178,7 +180,7 @@ impl Keeper {
                 continue;
             }
             if !fresh {
-                // Once a block: quantiles cost far more than counts.
+                // Once per block: quantiles cost far more than counts.
                 self.meter.refresh(&self.live);
                 fresh = true;
             }
@@ -195,7 +197,7 @@ impl Keeper {
         }
     }
 
-    /// Carries out `write`, which adds `rows` requests, in the open transaction or a new one.
+    /// Runs `write`, which adds `rows` requests, in the open transaction or a new one.
     fn attempt(&mut self, rows: u64, write: impl FnOnce(&mut Writer) -> Result<(), StoreError>) {
         if self.error.is_some() {
             self.rows_lost += rows;
@@ -227,7 +229,7 @@ impl Keeper {
         }
     }
 
-    /// The transaction is lost and no other is begun: a database with holes in it would be worse than a short one.
+    /// Rolls back and writes no further requests: a database with gaps would be worse than one that ends early.
     fn give_up(&mut self, error: StoreError) {
         self.writer.roll_back();
         self.rows_lost += self.rows_open;
@@ -240,13 +242,13 @@ impl Keeper {
     fn close(mut self, end: RunEnd, findings: &[Finding]) -> CollectorEnd {
         let peak_backlog = self.live.peak_backlog.load(Relaxed);
         let end = RunEnd { peak_backlog, rows_lost: self.rows_lost, ..end };
-        // Tried even after a failure: a disk that was full may have room again for these few rows.
+        // Also after a failure: a disk that was full may have space for these few rows.
         let closed = self.writer.add_findings(findings).and_then(|()| self.writer.close(&end));
         CollectorEnd { rows: self.rows, rows_lost: self.rows_lost, error: self.error.or(closed.err()), peak_backlog }
     }
 }
 
-/// The JSON body of a request: its own, where it brought one, else that of the workload.
+/// The JSON body of a request: the one in its record, or else that of the workload.
 fn body_of<'a>(workload: &'a Workload, block: &'a Block, record: &RequestRecord) -> Cow<'a, [u8]> {
     match record.body.len {
         0 => workload.body(record.phase, record.index),

@@ -1,8 +1,9 @@
-//! The database of a run: one SQLite file that SQL users can read, and from which every table can be made again.
+//! The database of a run: one SQLite file for SQL users, from which every table of a report can be computed again.
 //!
-//! The file is made before the run and written in transactions while it goes on, in SQLite's write-ahead mode: after
-//! `kill -9` the file and its `-wal` neighbour hold every batch that was committed. A run that ends in order leaves
-//! one single file.
+//! The file is created before the run and written in transactions during the run, in SQLite's write-ahead mode: after
+//! `kill -9`, the file and its `-wal` file hold every committed batch. A run that ends normally leaves a single file.
+//!
+//! [`schema`] has the tables, [`columns`] the columns of the table `request`.
 
 pub mod answers;
 pub mod collector;
@@ -22,18 +23,18 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-/// What can go wrong with a database, with the file named and the next step said.
+/// An error of a database. Its text names the file and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("{0} exists already: give another --outputs-dir or --name, or remove it")]
+    #[error("{0} already exists: choose another --outputs-dir or --name, or remove it")]
     Exists(PathBuf),
-    #[error("cannot make {path}: {reason}")]
+    #[error("cannot create {path}: {reason}")]
     Create { path: PathBuf, reason: String },
     #[error("cannot open {path}: {reason}")]
     Open { path: PathBuf, reason: String },
-    #[error("{0} is not a ringmark database: give the benchmark_data.db of a run")]
+    #[error("{0} is not a ringmark database: pass the benchmark_data.db of a run")]
     NotOurs(PathBuf),
-    #[error("{path} has schema {found}, this ringmark reads {expected}: use the ringmark that wrote it")]
+    #[error("{path} has schema {found}, this ringmark reads {expected}: use the version of ringmark that wrote it")]
     Schema { path: PathBuf, found: i64, expected: i64 },
     #[error("cannot write {path}: {reason}")]
     Write { path: PathBuf, reason: String },

@@ -1,4 +1,4 @@
-//! Reading a run's database back, in blocks like those it was written from.
+//! Reading the database of a run, in blocks like those it was written from.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::record::{Block, Phase, ServerSample, Stall, WorkerReport};
 use crate::rig::calibration::Calibration;
 use crate::time::Tick;
 
-/// Everything stored of a run but its requests.
+/// Everything stored of a run except its requests.
 #[derive(Clone, Debug)]
 pub struct StoredRun {
     pub facts: RunFacts,
@@ -25,13 +25,13 @@ pub struct StoredRun {
     pub end: Option<RunEnd>,
     pub arguments_json: String,
     pub rig_json: String,
-    /// The calibration of the machine that the run took along.
+    /// The calibration of the machine that applied to the run.
     pub calibration: Option<Calibration>,
-    /// Most GPU memory the server held, where it was watched.
+    /// The peak GPU memory of the server, bytes; `None` when it was not monitored.
     pub gpu_memory_peak_bytes: Option<f64>,
     pub workers: Vec<WorkerReport>,
     pub findings: Vec<Finding>,
-    /// Loads of its search that could not be offered.
+    /// Loads of its search that this machine could not offer.
     pub refusals: Vec<Refusal>,
 }
 
@@ -43,11 +43,11 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens a database that a run has written, is writing, or was killed over.
+    /// Opens the database of a run that has ended, is in progress, or was killed.
     pub fn open(path: &Path) -> Result<Reader, StoreError> {
         let fail = |reason: String| StoreError::Open { path: path.to_path_buf(), reason };
         std::fs::metadata(path).map_err(|e| fail(e.to_string()))?;
-        // Writable first: only so can SQLite fold in what a killed run left in its -wal file.
+        // Writable first, so that SQLite can recover what a killed run left in its -wal file.
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
             .or_else(|_| Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY))
             .map_err(|e| fail(e.to_string()))?;
@@ -65,7 +65,7 @@ impl Reader {
         Ok(Reader { connection, path: path.to_path_buf(), version })
     }
 
-    /// Everything but the requests.
+    /// Everything except the requests.
     pub fn run(&self) -> Result<StoredRun, StoreError> {
         Ok(StoredRun {
             facts: self.parsed("facts")?.ok_or_else(|| StoreError::NotOurs(self.path.clone()))?,
@@ -81,8 +81,8 @@ impl Reader {
         })
     }
 
-    /// Hands all requests of a phase to `take`, in the order in which they were written, a block at a time. The same
-    /// block is used again for the next ones.
+    /// Calls `take` with all requests of a phase, one block at a time, in the order in which they were written. The
+    /// block is reused for the next requests.
     pub fn each_block(&self, phase: Phase, detail: Detail, mut take: impl FnMut(&Block)) -> Result<(), StoreError> {
         let mut block = Block::new(0);
         let requests = RequestReader::new(self.version, detail);
@@ -102,12 +102,12 @@ impl Reader {
         Ok(())
     }
 
-    /// For the modules of this folder that read in a way of their own.
+    /// The connection, for modules of the store with queries of their own.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// What every look at the server showed, in the order of time.
+    /// All samples of the server's metrics, in the order of time.
     pub fn server_samples(&self) -> Result<Vec<ServerSample>, StoreError> {
         let read = || -> rusqlite::Result<Vec<ServerSample>> {
             let mut statement = self

@@ -13,7 +13,7 @@ use super::columns;
 /// versions are read as well; they lack these columns and tables.
 pub const VERSION: i64 = 3;
 
-/// Marks the file as ours in its header: "RMRK".
+/// Identifies the file as a ringmark database in its header: "RMRK".
 pub const APPLICATION_ID: i64 = 0x524d_524b;
 
 /// The statements that create all tables.
@@ -30,22 +30,22 @@ CREATE TABLE body (id INTEGER PRIMARY KEY, json TEXT NOT NULL);
 
 {request}
 
--- A worker's account of itself over one phase.
+-- Measurements of a worker in one phase.
 CREATE TABLE worker (
   worker INTEGER NOT NULL, phase TEXT NOT NULL, core INTEGER,
   cpu_user_ns INTEGER NOT NULL, cpu_system_ns INTEGER NOT NULL, wall_ns INTEGER NOT NULL,
   voluntary_switches INTEGER NOT NULL, involuntary_switches INTEGER NOT NULL,
   reads INTEGER NOT NULL, buffer_shortages INTEGER NOT NULL, connections_opened INTEGER NOT NULL,
   peak_in_flight INTEGER NOT NULL, extra_blocks INTEGER NOT NULL, unsent INTEGER NOT NULL,
-  -- Rows of its in the table stall; NULL where they were too many to keep.
+  -- Number of its rows in the table stall; NULL when there were too many to store.
   stalls INTEGER,
   PRIMARY KEY (worker, phase)
 );
 
--- When a worker left its sockets alone for long, from one look at them to the next.
+-- Times in which a worker did not poll its sockets for longer than 2 ms.
 CREATE TABLE stall (worker INTEGER NOT NULL, phase TEXT NOT NULL, begin_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL);
 
--- Histograms of our own error: kind is receive_lag, loop_gap or sleep.
+-- Histograms of the client's own error: kind is receive_lag, loop_gap (poll gaps) or sleep (poll gaps while idle).
 CREATE TABLE lag (
   worker INTEGER NOT NULL, phase TEXT NOT NULL, kind TEXT NOT NULL, low_ns INTEGER NOT NULL, count INTEGER NOT NULL
 );
@@ -56,16 +56,16 @@ CREATE TABLE finding (severity TEXT NOT NULL, code TEXT NOT NULL, text TEXT NOT 
 -- The server's own metrics over time.
 CREATE TABLE server_sample (at_ns INTEGER NOT NULL, name TEXT NOT NULL, labels TEXT NOT NULL, value REAL NOT NULL);
 
--- The requests of the witness, which are in no figure of the run.
+-- The requests of the witness, which enter no statistics of the run.
 CREATE VIEW witness AS SELECT * FROM request WHERE phase = 'witness';
 ";
 
-/// The measured requests in evalscope's column names: seconds, Unix times, `success` 1 or 0, JSON where a list is
-/// expected, NULL where a failed request has no figure.
+/// The measured requests with evalscope's column names: seconds, Unix times, `success` 1 or 0, JSON for lists, NULL for
+/// values that a failed request does not have.
 ///
-/// `inter_token_latencies` walks the varints of `arrivals` byte by byte: each step of `walk` folds the byte it holds
-/// into the number begun (`part`, `shift`) and takes up the next; `value` is set where a number ends. The first
-/// number is the distance from the due instant to the first token, so it is no gap.
+/// `inter_token_latencies` decodes the varints of `arrivals` byte by byte: each step of `walk` adds its byte to the
+/// current number (`part`, `shift`) and reads the next byte; `value` is set where a number ends. The first number is
+/// the time from the scheduled time to the first token and thus no gap.
 pub const RESULT_VIEW: &str = "
 CREATE VIEW result AS
 SELECT
