@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Row, params};
 
+use super::error::{StoreError, open};
 use super::writer::add_findings;
-use super::{StoreError, open};
 use crate::plan::Save;
 use crate::record::TokenSource;
 use crate::record::finding::Finding;

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::error::StoreError;
 use super::live::{Live, Meter, Snapshot};
-use super::{RunStart, StoreError, Writer};
+use super::writer::{RunStart, Writer};
 use crate::record::facts::RunEnd;
 use crate::record::finding::Finding;
 use crate::record::{Block, Parcel, Phase, RequestRecord};
@@ -64,7 +65,7 @@ pub struct CollectorEnd {
 /// A running collector.
 pub struct Collector {
     live: Arc<Live>,
-    thread: JoinHandle<Keeper>,
+    thread: JoinHandle<CollectorState>,
 }
 
 impl Collector {
@@ -77,7 +78,7 @@ impl Collector {
     ) -> Result<Collector, StoreError> {
         let writer = Writer::create(&settings.database, &settings.start)?;
         let live = Arc::new(Live::default());
-        let keeper = Keeper {
+        let state = CollectorState {
             writer,
             live: live.clone(),
             meter: Meter::default(),
@@ -91,7 +92,7 @@ impl Collector {
         };
         let thread = std::thread::Builder::new()
             .name("collector".to_string())
-            .spawn(move || keeper.keep(&parcels, &empties))
+            .spawn(move || state.run(&parcels, &empties))
             .map_err(|e| StoreError::Create {
                 path: settings.database,
                 reason: format!("no thread for the collector: {e}"),
@@ -107,17 +108,17 @@ impl Collector {
     /// Waits until all messages have been stored, for which every sender must have been dropped, then writes the end of
     /// the run and closes the file. Sets `end.peak_backlog` and `end.rows_lost`.
     pub fn finish(self, end: RunEnd, findings: &[Finding]) -> CollectorEnd {
-        let keeper = match self.thread.join() {
-            Ok(keeper) => keeper,
+        let state = match self.thread.join() {
+            Ok(state) => state,
             // A panic of the thread is a bug and must not be hidden.
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        keeper.close(end, findings)
+        state.close(end, findings)
     }
 }
 
 /// The state of the collector's thread.
-struct Keeper {
+struct CollectorState {
     writer: Writer,
     live: Arc<Live>,
     meter: Meter,
@@ -131,8 +132,8 @@ struct Keeper {
     rows_lost: u64,
 }
 
-impl Keeper {
-    fn keep(mut self, parcels: &Receiver<Parcel>, empties: &Sender<Block>) -> Keeper {
+impl CollectorState {
+    fn run(mut self, parcels: &Receiver<Parcel>, empties: &Sender<Block>) -> CollectorState {
         let ticks = crossbeam_channel::tick(COMMIT_INTERVAL);
         loop {
             crossbeam_channel::select! {
@@ -141,7 +142,7 @@ impl Keeper {
                         let waiting = parcels.len() as u64;
                         self.live.backlog.store(waiting, Relaxed);
                         self.live.peak_backlog.fetch_max(waiting, Relaxed);
-                        self.take(parcel, empties);
+                        self.handle(parcel, empties);
                     }
                     Err(_) => break,
                 },
@@ -156,7 +157,7 @@ impl Keeper {
         self
     }
 
-    fn take(&mut self, parcel: Parcel, empties: &Sender<Block>) {
+    fn handle(&mut self, parcel: Parcel, empties: &Sender<Block>) {
         match parcel {
             Parcel::Block(mut block) => {
                 self.count(&block);
@@ -165,13 +166,13 @@ impl Keeper {
                 // Fails when the worker has ended; the block is then dropped.
                 let _ = empties.try_send(block);
             }
-            Parcel::Worker(report) => self.attempt(0, |writer| writer.add_worker(&report)),
-            Parcel::Server(samples) => self.attempt(0, |writer| writer.add_server_samples(&samples)),
+            Parcel::Worker(report) => self.write(0, |writer| writer.add_worker(&report)),
+            Parcel::Server(samples) => self.write(0, |writer| writer.add_server_samples(&samples)),
         }
     }
 
     fn count(&mut self, block: &Block) {
-        let mut fresh = false;
+        let mut is_refreshed = false;
         for record in &block.records {
             self.meter.count(record, record.arrivals.of(&block.arrivals), &self.live);
             let done = self.live.done.load(Relaxed);
@@ -179,10 +180,10 @@ impl Keeper {
             if !logs {
                 continue;
             }
-            if !fresh {
+            if !is_refreshed {
                 // Once per block: quantiles cost far more than counts.
                 self.meter.refresh(&self.live);
-                fresh = true;
+                is_refreshed = true;
             }
             (self.notify)(Notice::Progress(&self.live.snapshot()));
         }
@@ -191,14 +192,14 @@ impl Keeper {
     fn store_block(&mut self, block: &Block) {
         let rows = block.records.len() as u64;
         let workload = self.workload.clone();
-        self.attempt(rows, |writer| writer.add_block(block, |record| body_of(&workload, block, record)));
+        self.write(rows, |writer| writer.add_block(block, |record| body_of(&workload, block, record)));
         if self.rows_open >= ROWS_PER_COMMIT {
             self.commit();
         }
     }
 
     /// Runs `write`, which adds `rows` requests, in the open transaction or a new one.
-    fn attempt(&mut self, rows: u64, write: impl FnOnce(&mut Writer) -> Result<(), StoreError>) {
+    fn write(&mut self, rows: u64, write: impl FnOnce(&mut Writer) -> Result<(), StoreError>) {
         if self.error.is_some() {
             self.rows_lost += rows;
             return;

@@ -6,8 +6,9 @@ use std::path::Path;
 use rusqlite::{Connection, Row, params};
 use serde_json::{Value, json};
 
+use super::error::StoreError;
 use super::pickle::{base64, dumps};
-use super::{Reader, StoreError};
+use super::reader::Reader;
 use crate::protocol::sse::{Event, Framer};
 use crate::record::arrivals;
 use crate::time::Tick;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use hdrhistogram::Histogram;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
-use super::StoreError;
 pub use super::columns::Detail;
 use super::columns::RequestReader;
+use super::error::StoreError;
 use super::schema::{APPLICATION_ID, VERSION};
 use super::values::{ColumnValue, unexpected_value};
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::columns::{self, RequestRow};
+use super::error::{StoreError, open};
 use super::schema::{APPLICATION_ID, RESULT_VIEW, VERSION, tables_sql};
-use super::{StoreError, open};
 use crate::plan::Save;
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
