@@ -333,7 +333,10 @@ fn files_from_before_conversations_are_read() {
     let worker = Parcel::Worker(Box::new(report(Phase::Measured)));
     collect(&path, start(closed(1, 1), Save::Text), vec![Parcel::Block(block), worker]);
     let old = rusqlite::Connection::open(&path).unwrap();
-    let of_then = "DROP VIEW result; ALTER TABLE request DROP COLUMN conversation; DROP TABLE stall;
+    let of_then = "DROP VIEW result; ALTER TABLE request DROP COLUMN conversation;
+                   ALTER TABLE request DROP COLUMN server_queue_ns; ALTER TABLE request DROP COLUMN server_prefill_ns;
+                   ALTER TABLE request DROP COLUMN server_decode_ns; ALTER TABLE request DROP COLUMN server_tokens;
+                   DROP TABLE stall;
                    ALTER TABLE worker DROP COLUMN stalls; PRAGMA user_version = 1";
     old.execute_batch(of_then).unwrap();
     let found = |path: &Path| {
