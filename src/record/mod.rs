@@ -4,9 +4,9 @@
 use crate::time::{MS, Tick};
 
 pub mod arrivals;
+mod enum_names;
 pub mod facts;
 pub mod finding;
-mod names;
 pub mod search;
 pub mod trace;
 
