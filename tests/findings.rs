@@ -7,7 +7,7 @@ use std::path::Path;
 use records::{closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
 use ringmark::record::facts::{Mode, RunEnd, RunFacts};
-use ringmark::record::{Block, Failure, Outcome, Parcel, Phase, WorkerReport};
+use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase, WorkerReport};
 use ringmark::report::{json, screen};
 use ringmark::stats::gather::Gathered;
 use ringmark::stats::{Severity, Summary};
@@ -18,7 +18,11 @@ use ringmark::time::MS;
 fn summary_of(facts: RunFacts, block: Block, worker: WorkerReport, change: fn(&mut StoredRun)) -> Summary {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("benchmark_data.db");
-    collect(&path, start(facts, Save::Text), vec![Parcel::Block(block), Parcel::Worker(Box::new(worker))]);
+    collect(
+        &path,
+        start(facts, Save::Text),
+        vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(worker))],
+    );
     let mut gathered = Gathered::default();
     let reader = Reader::open(Path::new(&path)).unwrap();
     let figures = ringmark::store::reader::Detail::Figures;

@@ -11,7 +11,7 @@ use ringmark::plan::Save;
 use ringmark::record::facts::RunEnd;
 use ringmark::record::finding::{Finding, Severity};
 use ringmark::record::{
-    Block, Failure, Finish, Outcome, Parcel, Phase, RequestRecord, ServerTimes, Stall, TokenSource,
+    Block, CollectorMessage, Failure, Finish, Outcome, Phase, RequestRecord, ServerTimes, Stall, TokenSource,
 };
 use ringmark::store::collector::{Collector, CollectorSettings, Notice};
 use ringmark::store::reader::Detail;
@@ -110,7 +110,7 @@ fn records_come_back_as_they_were() {
     push_ok(&mut block, 2, 10, &[50, 60, 70]);
     let expected: Vec<String> = block.records.iter().map(|r| spelled_out(r, &block)).collect();
 
-    let end = collect(&path, start(closed(3, 1), Save::Full), vec![Parcel::Block(block)]);
+    let end = collect(&path, start(closed(3, 1), Save::Full), vec![CollectorMessage::Block(block)]);
     assert!(end.error.is_none(), "{:?}", end.error);
     assert_eq!((end.rows, end.rows_lost), (3, 0));
 
@@ -205,7 +205,7 @@ proptest! {
         let of_phase = |phase| block.records.iter().filter(move |r| r.phase == phase).map(|r| spelled_out(r, &block));
         let phases = [Phase::Preflight, Phase::Warmup, Phase::Measured, Phase::Witness];
         let expected: Vec<Vec<String>> = phases.map(|phase| of_phase(phase).collect()).into();
-        let end = collect(&path, start(closed(3, 1), Save::Full), vec![Parcel::Block(block)]);
+        let end = collect(&path, start(closed(3, 1), Save::Full), vec![CollectorMessage::Block(block)]);
         prop_assert!(end.error.is_none(), "{:?}", end.error);
         prop_assert_eq!(phases.map(|phase| stored(&path, phase)).to_vec(), expected);
     }
@@ -330,8 +330,8 @@ fn files_from_before_conversations_are_read() {
     let (_folder, path) = database();
     let mut block = Block::new(0);
     push_ok(&mut block, 2, 10, &[50, 60, 70]);
-    let worker = Parcel::Worker(Box::new(report(Phase::Measured)));
-    collect(&path, start(closed(1, 1), Save::Text), vec![Parcel::Block(block), worker]);
+    let worker = CollectorMessage::Worker(Box::new(report(Phase::Measured)));
+    collect(&path, start(closed(1, 1), Save::Text), vec![CollectorMessage::Block(block), worker]);
     let old = rusqlite::Connection::open(&path).unwrap();
     let of_then = "DROP VIEW result; ALTER TABLE request DROP COLUMN conversation;
                    ALTER TABLE request DROP COLUMN server_queue_ns; ALTER TABLE request DROP COLUMN server_prefill_ns;
@@ -364,7 +364,7 @@ fn the_run_comes_back_as_it_was() {
     let mut begin = start(closed(3, 2), Save::Text);
     begin.findings.push(Finding::note("fallback", "io_uring is not there"));
     let facts = begin.facts.clone();
-    collect(&path, begin, vec![Parcel::Worker(Box::new(worker.clone()))]);
+    collect(&path, begin, vec![CollectorMessage::Worker(Box::new(worker.clone()))]);
 
     let run = Reader::open(&path).unwrap().run().unwrap();
     assert_eq!(run.facts, facts);
@@ -384,7 +384,7 @@ fn sql_from_the_documentation_answers() {
     push_ok(&mut block, 0, 0, &[50, 60, 72]);
     push_failed(&mut block, 1, 3, Outcome::Failed(Failure::Status), "overloaded");
     block.records.push(RequestRecord { index: 0, phase: Phase::Warmup, ..RequestRecord::default() });
-    collect(&path, start(closed(2, 2), Save::Text), vec![Parcel::Block(block)]);
+    collect(&path, start(closed(2, 2), Save::Text), vec![CollectorMessage::Block(block)]);
 
     let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
     assert_eq!(files, ["benchmark_data.db"], "a run that ends in order leaves one single file");
@@ -436,7 +436,7 @@ fn the_view_reads_every_kind_of_gap() {
     let span = block.keep_arrivals(&arrivals);
     block.records.push(RequestRecord { due: at(0), outcome: Outcome::Ok, arrivals: span, ..RequestRecord::default() });
     block.records.push(RequestRecord { outcome: Outcome::Ok, ..RequestRecord::default() });
-    collect(&path, start(closed(2, 1), Save::Metrics), vec![Parcel::Block(block)]);
+    collect(&path, start(closed(2, 1), Save::Metrics), vec![CollectorMessage::Block(block)]);
     let sql = rusqlite::Connection::open(&path).unwrap();
     let mut statement = sql.prepare("SELECT request, inter_token_latencies FROM result").unwrap();
     let rows: Vec<(Option<String>, String)> =
@@ -481,7 +481,7 @@ fn a_database_without_an_end_is_read() {
 #[test]
 fn blocks_come_back_empty_and_progress_is_told() {
     let (_folder, path) = database();
-    let (to_collector, parcels) = crossbeam_channel::unbounded();
+    let (to_collector, messages) = crossbeam_channel::unbounded();
     let (to_worker, empties) = crossbeam_channel::unbounded();
     let (say, said) = crossbeam_channel::unbounded();
     let settings = CollectorSettings {
@@ -494,7 +494,7 @@ fn blocks_come_back_empty_and_progress_is_told() {
             }
         }),
     };
-    let collector = Collector::start(settings, parcels, to_worker, records::workload()).unwrap();
+    let collector = Collector::start(settings, messages, to_worker, records::workload()).unwrap();
     let live = collector.live().clone();
     let mut block = Block::new(0);
     block.records.push(RequestRecord { phase: Phase::Warmup, ..RequestRecord::default() });
@@ -502,7 +502,7 @@ fn blocks_come_back_empty_and_progress_is_told() {
     for index in 1..25 {
         push_ok(&mut block, index, index, &[50, 60]);
     }
-    to_collector.send(Parcel::Block(block)).unwrap();
+    to_collector.send(CollectorMessage::Block(block)).unwrap();
     let back = empties.recv().unwrap();
     assert!(back.records.is_empty() && back.arrivals.is_empty() && back.records.capacity() >= Block::CAPACITY);
     drop(to_collector);
@@ -519,7 +519,7 @@ fn blocks_come_back_empty_and_progress_is_told() {
 #[test]
 fn a_database_that_fails_midway_is_told_once_and_counted() {
     let (_folder, path) = database();
-    let (to_collector, parcels) = crossbeam_channel::unbounded();
+    let (to_collector, messages) = crossbeam_channel::unbounded();
     let (to_worker, empties) = crossbeam_channel::unbounded();
     let (say, said) = crossbeam_channel::unbounded();
     let settings = CollectorSettings {
@@ -532,13 +532,13 @@ fn a_database_that_fails_midway_is_told_once_and_counted() {
             }
         }),
     };
-    let collector = Collector::start(settings, parcels, to_worker, records::workload()).unwrap();
+    let collector = Collector::start(settings, messages, to_worker, records::workload()).unwrap();
     // Stands for a full disk: from now on no row fits.
     rusqlite::Connection::open(&path).unwrap().execute_batch("ALTER TABLE request RENAME TO gone").unwrap();
     for index in 0..4 {
         let mut block = Block::new(0);
         push_ok(&mut block, index, index, &[50]);
-        to_collector.send(Parcel::Block(block)).unwrap();
+        to_collector.send(CollectorMessage::Block(block)).unwrap();
         empties.recv().unwrap();
     }
     assert_eq!(collector.live().snapshot().done, 4, "counting goes on");

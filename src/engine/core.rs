@@ -50,7 +50,7 @@ pub struct PhasePlan {
     /// The number of the next request (or conversation) nobody has taken.
     pub next: Arc<AtomicU64>,
     /// Where the records go.
-    pub parcels: crossbeam_channel::Sender<crate::record::Parcel>,
+    pub messages: crossbeam_channel::Sender<crate::record::CollectorMessage>,
 }
 
 /// One worker: its shared state and its place among the others.
@@ -415,7 +415,7 @@ impl LaneState {
 
 impl PhasePlan {
     /// A phase without requests.
-    pub fn none(parcels: crossbeam_channel::Sender<crate::record::Parcel>) -> PhasePlan {
+    pub fn none(messages: crossbeam_channel::Sender<crate::record::CollectorMessage>) -> PhasePlan {
         PhasePlan {
             phase: Phase::Preflight,
             load: Load::Closed { parallel: 0 },
@@ -423,7 +423,7 @@ impl PhasePlan {
             duration_ns: None,
             ramp_ns: 0,
             next: Arc::default(),
-            parcels,
+            messages,
         }
     }
 }

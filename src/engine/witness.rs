@@ -24,7 +24,7 @@ use super::worker::answer_options;
 use crate::api::answer::{Answer, Step};
 use crate::plan::{Plan, WitnessPlan};
 use crate::record::trace::{Excerpt, Reader, Trace, What};
-use crate::record::{Block, Failure, Outcome, Parcel, Phase, RequestRecord, Span, TokenSource};
+use crate::record::{Block, CollectorMessage, Failure, Outcome, Phase, RequestRecord, Span, TokenSource};
 use crate::time::{MS, S, Tick};
 use crate::workload::Workload;
 
@@ -50,12 +50,12 @@ const TURN_NS: u64 = 20 * MS;
 const BUFFER_LEN: usize = 64 * 1024;
 
 impl Witness {
-    /// Starts the thread. Its records go to `parcels`, each as soon as it is complete; `trace` takes what happens to them.
+    /// Starts the thread. Its records go to `messages`, each as soon as it is complete; `trace` takes what happens to them.
     pub fn start(
         asked: WitnessPlan,
         plan: Arc<Plan>,
         workload: Arc<Workload>,
-        parcels: Sender<Parcel>,
+        messages: Sender<CollectorMessage>,
         trace: Option<Trace>,
     ) -> Result<Witness, String> {
         let config = plan.target.tls.as_ref().map(tls::config).transpose()?;
@@ -67,7 +67,7 @@ impl Witness {
                 core_affinity::set_for_current(core_affinity::CoreId { id: core });
             }
             let clock = Clock::new();
-            let shared = Shared { plan, workload, config, clock, parcels, trace, opened: AtomicU64::new(0) };
+            let shared = Shared { plan, workload, config, clock, messages, trace, opened: AtomicU64::new(0) };
             watch(&shared, asked.connections, &raised);
         };
         let thread = std::thread::Builder::new().name("witness".to_string()).spawn(run);
@@ -90,7 +90,7 @@ struct Shared {
     workload: Arc<Workload>,
     config: Option<Arc<ClientConfig>>,
     clock: Clock,
-    parcels: Sender<Parcel>,
+    messages: Sender<CollectorMessage>,
     trace: Option<Trace>,
     opened: AtomicU64,
 }
@@ -287,7 +287,7 @@ fn keep(shared: &Shared, line: &Line, end: Tick) {
     });
     block.records.push(record);
     // Without a collector there is nobody to tell: the run is over.
-    let _ = shared.parcels.send(Parcel::Block(block));
+    let _ = shared.messages.send(CollectorMessage::Block(block));
 }
 
 #[cfg(test)]

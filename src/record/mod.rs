@@ -294,7 +294,7 @@ impl Block {
 
 /// A message to the collector.
 #[derive(Debug)]
-pub enum Parcel {
+pub enum CollectorMessage {
     /// Finished requests.
     Block(Block),
     /// The measurements of a worker at the end of a phase.

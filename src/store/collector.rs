@@ -19,7 +19,7 @@ use super::live::{Live, Meter, Snapshot};
 use super::writer::{RunStart, Writer};
 use crate::record::facts::RunEnd;
 use crate::record::finding::Finding;
-use crate::record::{Block, Parcel, Phase, RequestRecord};
+use crate::record::{Block, CollectorMessage, Phase, RequestRecord};
 use crate::workload::Workload;
 
 /// The longest time between two commits, and the interval at which the live quantiles are updated.
@@ -69,10 +69,10 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Creates the database and starts the thread, which ends when every sender of `parcels` is dropped.
+    /// Creates the database and starts the thread, which ends when every sender of `messages` is dropped.
     pub fn start(
         settings: CollectorSettings,
-        parcels: Receiver<Parcel>,
+        messages: Receiver<CollectorMessage>,
         empties: Sender<Block>,
         workload: Arc<Workload>,
     ) -> Result<Collector, StoreError> {
@@ -92,7 +92,7 @@ impl Collector {
         };
         let thread = std::thread::Builder::new()
             .name("collector".to_string())
-            .spawn(move || state.run(&parcels, &empties))
+            .spawn(move || state.run(&messages, &empties))
             .map_err(|e| StoreError::Create {
                 path: settings.database,
                 reason: format!("no thread for the collector: {e}"),
@@ -133,16 +133,16 @@ struct CollectorState {
 }
 
 impl CollectorState {
-    fn run(mut self, parcels: &Receiver<Parcel>, empties: &Sender<Block>) -> CollectorState {
+    fn run(mut self, messages: &Receiver<CollectorMessage>, empties: &Sender<Block>) -> CollectorState {
         let ticks = crossbeam_channel::tick(COMMIT_INTERVAL);
         loop {
             crossbeam_channel::select! {
-                recv(parcels) -> parcel => match parcel {
-                    Ok(parcel) => {
-                        let waiting = parcels.len() as u64;
+                recv(messages) -> message => match message {
+                    Ok(message) => {
+                        let waiting = messages.len() as u64;
                         self.live.backlog.store(waiting, Relaxed);
                         self.live.peak_backlog.fetch_max(waiting, Relaxed);
-                        self.handle(parcel, empties);
+                        self.handle(message, empties);
                     }
                     Err(_) => break,
                 },
@@ -157,17 +157,17 @@ impl CollectorState {
         self
     }
 
-    fn handle(&mut self, parcel: Parcel, empties: &Sender<Block>) {
-        match parcel {
-            Parcel::Block(mut block) => {
+    fn handle(&mut self, message: CollectorMessage, empties: &Sender<Block>) {
+        match message {
+            CollectorMessage::Block(mut block) => {
                 self.count(&block);
                 self.store_block(&block);
                 block.clear();
                 // Fails when the worker has ended; the block is then dropped.
                 let _ = empties.try_send(block);
             }
-            Parcel::Worker(report) => self.write(0, |writer| writer.add_worker(&report)),
-            Parcel::Server(samples) => self.write(0, |writer| writer.add_server_samples(&samples)),
+            CollectorMessage::Worker(report) => self.write(0, |writer| writer.add_worker(&report)),
+            CollectorMessage::Server(samples) => self.write(0, |writer| writer.add_server_samples(&samples)),
         }
     }
 
