@@ -96,8 +96,8 @@ fn spelled_out(record: &RequestRecord, block: &Block) -> String {
         raw: Default::default(),
         ..record.clone()
     };
-    let bytes = [record.text, record.reasoning, record.error, record.raw].map(|span| span.of(&block.bytes));
-    format!("{bare:?} {:?} {bytes:?}", record.arrivals.of(&block.arrivals))
+    let bytes = [record.text, record.reasoning, record.error, record.raw].map(|span| span.slice(&block.bytes));
+    format!("{bare:?} {:?} {bytes:?}", record.arrivals.slice(&block.arrivals))
 }
 
 #[test]

@@ -109,7 +109,7 @@ pub struct Span {
 
 impl Span {
     /// The part of `arena` that this span denotes.
-    pub fn of<T>(self, arena: &[T]) -> &[T] {
+    pub fn slice<T>(self, arena: &[T]) -> &[T] {
         &arena[self.start as usize..][..self.len as usize]
     }
 }

@@ -179,7 +179,7 @@ impl Seen {
         let (mut events, mut coalesced, mut lags_ns) = (0, 0, Vec::new());
         for block in blocks {
             for record in &block.records {
-                let arrivals = record.arrivals.of(&block.arrivals);
+                let arrivals = record.arrivals.slice(&block.arrivals);
                 events += arrivals.len() as u64;
                 coalesced += u64::from(record.coalesced);
                 first = arrivals.first().map_or(first, |at| first.min(*at));

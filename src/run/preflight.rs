@@ -39,7 +39,7 @@ pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<()
         return Err(RunError::ConnectionTest("it was interrupted".to_string()));
     };
     let record = &block.records[0];
-    let words = words::shorten(&String::from_utf8_lossy(record.error.of(&block.bytes)));
+    let words = words::shorten(&String::from_utf8_lossy(record.error.slice(&block.bytes)));
     match record.outcome {
         Outcome::Ok => Ok(()),
         Outcome::Unfinished if record.first_token.is_some() => Ok(()),

@@ -174,7 +174,7 @@ impl CollectorState {
     fn count(&mut self, block: &Block) {
         let mut is_refreshed = false;
         for record in &block.records {
-            self.meter.count(record, record.arrivals.of(&block.arrivals), &self.live);
+            self.meter.count(record, record.arrivals.slice(&block.arrivals), &self.live);
             let done = self.live.done.load(Relaxed);
             let logs = record.phase == Phase::Measured && self.log_every > 0 && done.is_multiple_of(self.log_every);
             if !logs {
@@ -253,6 +253,6 @@ impl CollectorState {
 fn body_of<'a>(workload: &'a Workload, block: &'a Block, record: &RequestRecord) -> Cow<'a, [u8]> {
     match record.body.len {
         0 => workload.body(record.phase, record.index),
-        _ => Cow::Borrowed(record.body.of(&block.bytes)),
+        _ => Cow::Borrowed(record.body.slice(&block.bytes)),
     }
 }

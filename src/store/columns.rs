@@ -204,11 +204,11 @@ pub const REQUEST_COLUMNS: &[Column] = &[
 impl RequestRow<'_> {
     /// A part of the answer; NULL when it is empty or answers are not stored.
     fn answer(&self, span: Span) -> ToSqlOutput<'_> {
-        if self.save == Save::Metrics { NULL } else { text(span.of(&self.block.bytes)) }
+        if self.save == Save::Metrics { NULL } else { text(span.slice(&self.block.bytes)) }
     }
 
     fn raw(&self) -> ToSqlOutput<'_> {
-        if self.save == Save::Full { blob(self.record.raw.of(&self.block.bytes)) } else { NULL }
+        if self.save == Save::Full { blob(self.record.raw.slice(&self.block.bytes)) } else { NULL }
     }
 
     /// The values of all columns, in the order of [`insert_sql`].

@@ -126,9 +126,9 @@ impl Writer {
                 ),
             };
             self.coded.clear();
-            arrivals::encode(record.due, record.arrivals.of(&block.arrivals), &mut self.coded);
+            arrivals::encode(record.due, record.arrivals.slice(&block.arrivals), &mut self.coded);
             // Servers quote rejected requests in their errors, including the API key.
-            let error = masked(Cow::Borrowed(record.error.of(&block.bytes)), &self.secrets.all);
+            let error = masked(Cow::Borrowed(record.error.slice(&block.bytes)), &self.secrets.all);
             let row = RequestRow { record, block, arrivals: &self.coded, error: &error, body_id, save: self.save };
             insert.execute(row.values()).map_err(|e| StoreError::write(&self.path, e))?;
         }

@@ -136,10 +136,10 @@ fn kept(reader: &Reader, phase: Phase) -> Vec<Kept> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let take = |block: &Block| {
         all.extend(block.records.iter().map(|record| Kept {
-            arrivals: record.arrivals.of(&block.arrivals).to_vec(),
-            text: text(record.text.of(&block.bytes)),
-            error: text(record.error.of(&block.bytes)),
-            raw: text(record.raw.of(&block.bytes)),
+            arrivals: record.arrivals.slice(&block.arrivals).to_vec(),
+            text: text(record.text.slice(&block.bytes)),
+            error: text(record.error.slice(&block.bytes)),
+            raw: text(record.raw.slice(&block.bytes)),
             record: record.clone(),
         }));
     };
