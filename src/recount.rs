@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::api::Dialect;
 use crate::api::render::Prompt;
-use crate::record::{CHOICES_APART, TokenSource};
+use crate::record::{CHOICE_SEPARATOR, TokenSource};
 use crate::run::RunError;
 use crate::store::answers::{AnswerUpdate, AnswerUpdates, Pages, UncountedAnswer};
 use crate::workload::making::Making;
@@ -44,7 +44,7 @@ pub fn recount(database: &Path, asked: &TokenUse, dialect: Dialect, making: &Mak
 fn count(row: &UncountedAnswer, tokens: &Tokens) -> Result<AnswerUpdate, WorkloadError> {
     let output_tokens = match &row.answer {
         Some((text, reasoning)) => {
-            let choices = [text, reasoning].into_iter().flat_map(|all| all.split(char::from(CHOICES_APART)));
+            let choices = [text, reasoning].into_iter().flat_map(|all| all.split(char::from(CHOICE_SEPARATOR)));
             Some(choices.map(|text| tokens.tokenizer.count(text)).sum::<Result<_, _>>()?)
         }
         None => None,

@@ -98,7 +98,7 @@ pub struct RequestRecord {
 
 /// Separates the choices of one answer in the stored text and in the stored reasoning: the record separator of ASCII,
 /// which models do not generate.
-pub const CHOICES_APART: u8 = 0x1e;
+pub const CHOICE_SEPARATOR: u8 = 0x1e;
 
 /// A range in one of the arenas of a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
