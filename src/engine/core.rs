@@ -16,7 +16,7 @@ use super::pacer::{Deadlines, OpenSchedule, Places};
 use super::pool::{Delivered, Pool, State};
 use super::telemetry::Telemetry;
 use crate::plan::{Load, Plan};
-use crate::record::trace::{Trace, What};
+use crate::record::trace::{Trace, TraceKind};
 use crate::record::{Failure, Phase};
 use crate::time::{MS, S, Tick};
 use crate::workload::Workload;
@@ -63,9 +63,9 @@ pub struct Worker {
 
 impl Worker {
     /// Tells what happens to a request of `job`, where anybody listens.
-    pub fn tell(&self, job: Job, at: Tick, what: impl FnOnce() -> What) {
+    pub fn tell(&self, job: Job, at: Tick, what: impl FnOnce() -> TraceKind) {
         if let Some(trace) = &self.setup.trace {
-            trace.tell(at, (job.phase, job.index), what());
+            trace.send(at, (job.phase, job.index), what());
         }
     }
 

@@ -23,7 +23,7 @@ use super::unasked::is_unasked;
 use super::worker::answer_options;
 use crate::api::answer::{Answer, Step};
 use crate::plan::{Plan, WitnessPlan};
-use crate::record::trace::{Excerpt, Reader, Trace, What};
+use crate::record::trace::{Excerpt, ResponseTracer, Trace, TraceKind};
 use crate::record::{Block, CollectorMessage, Failure, Outcome, Phase, RequestRecord, Span, TokenSource};
 use crate::time::{MS, S, Tick};
 use crate::workload::Workload;
@@ -97,9 +97,9 @@ struct Shared {
 
 impl Shared {
     /// Tells what happens to a request, where anybody listens.
-    fn tell(&self, index: u64, at: Tick, what: impl FnOnce() -> What) {
+    fn tell(&self, index: u64, at: Tick, what: impl FnOnce() -> TraceKind) {
         if let Some(trace) = &self.trace {
-            trace.tell(at, (Phase::Witness, index), what());
+            trace.send(at, (Phase::Witness, index), what());
         }
     }
 }
@@ -168,8 +168,8 @@ fn begin(shared: &Shared, line: &mut Line, index: u64) {
             Ok(()) => {
                 let now = shared.clock.now();
                 (line.record.write_end, line.last_active, line.stage) = (Some(now), now, Stage::Waiting);
-                line.reader = Reader::new((Phase::Witness, index));
-                shared.tell(index, now, || What::Sent(Excerpt::of(body(&line.wire))));
+                line.reader = ResponseTracer::new((Phase::Witness, index));
+                shared.tell(index, now, || TraceKind::Sent(Excerpt::new(body(&line.wire))));
                 return;
             }
             Err(_) if line.may_try_again() => {}
@@ -224,7 +224,7 @@ fn take(shared: &Shared, line: &mut Line, buffer: &mut [u8]) {
 /// The server had closed the connection while it was idle: the same request goes out on a fresh one.
 fn again(shared: &Shared, line: &mut Line) {
     let (index, due) = (line.record.index, line.record.due);
-    shared.tell(index, shared.clock.now(), || What::Again);
+    shared.tell(index, shared.clock.now(), || TraceKind::Retried);
     begin(shared, line, index);
     line.record.due = due;
     line.record.retried = true;
@@ -280,7 +280,7 @@ fn keep(shared: &Shared, line: &Line, end: Tick) {
         raw: if shared.plan.keeps_raw() { block.keep_bytes(&seen.raw) } else { Span::default() },
         ..line.record.clone()
     };
-    shared.tell(record.index, end, || What::Ended {
+    shared.tell(record.index, end, || TraceKind::Ended {
         outcome: record.outcome,
         status: record.status,
         error: seen.error.clone(),

@@ -18,16 +18,16 @@ const CAPACITY: usize = 16_384;
 
 /// An event of a request.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct TraceEvent {
     pub at: Tick,
     pub phase: Phase,
     pub index: u64,
-    pub what: What,
+    pub kind: TraceKind,
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum TraceKind {
     /// No idle connection: a new one is being opened.
     Connecting,
     /// The kernel accepted the request with this body.
@@ -37,7 +37,7 @@ pub enum What {
     /// A line of the response body.
     Received(Excerpt),
     /// The reused connection was closed: the request is sent again on a new one.
-    Again,
+    Retried,
     Ended {
         outcome: Outcome,
         status: u16,
@@ -54,7 +54,7 @@ pub struct Excerpt {
 
 impl Excerpt {
     /// The part of `bytes` that is logged.
-    pub fn of(bytes: &[u8]) -> Excerpt {
+    pub fn new(bytes: &[u8]) -> Excerpt {
         Excerpt { beginning: bytes[..bytes.len().min(SHOWN_BYTES)].to_vec(), bytes: bytes.len() }
     }
 
@@ -67,34 +67,34 @@ impl Excerpt {
 /// The sender of events.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    lines: Sender<Told>,
+    lines: Sender<TraceEvent>,
     dropped: Arc<AtomicU64>,
 }
 
 /// The receiver of events.
 #[derive(Debug)]
-pub struct Listener {
-    pub lines: Receiver<Told>,
+pub struct TraceReceiver {
+    pub lines: Receiver<TraceEvent>,
     dropped: Arc<AtomicU64>,
 }
 
 /// A channel for events. It closes when the last [`Trace`] is dropped.
-pub fn channel() -> (Trace, Listener) {
+pub fn channel() -> (Trace, TraceReceiver) {
     let (sender, lines) = bounded(CAPACITY);
     let dropped = Arc::new(AtomicU64::new(0));
-    (Trace { lines: sender, dropped: dropped.clone() }, Listener { lines, dropped })
+    (Trace { lines: sender, dropped: dropped.clone() }, TraceReceiver { lines, dropped })
 }
 
 impl Trace {
     /// Sends an event of a request, or drops and counts it when the channel is full.
-    pub fn tell(&self, at: Tick, (phase, index): (Phase, u64), what: What) {
-        if self.lines.try_send(Told { at, phase, index, what }).is_err() {
+    pub fn send(&self, at: Tick, (phase, index): (Phase, u64), kind: TraceKind) {
+        if self.lines.try_send(TraceEvent { at, phase, index, kind }).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-impl Listener {
+impl TraceReceiver {
     /// The number of events that were dropped since the last call.
     pub fn take_dropped(&self) -> u64 {
         self.dropped.swap(0, Ordering::Relaxed)
@@ -102,40 +102,40 @@ impl Listener {
 }
 
 /// The log line of an event.
-pub fn text(told: &Told) -> String {
-    let phase = match told.phase {
+pub fn event_line(event: &TraceEvent) -> String {
+    let phase = match event.phase {
         Phase::Preflight => "connection test",
         Phase::Warmup => "warm-up",
         Phase::Measured => "request",
         Phase::Witness => "witness",
     };
-    let what = match &told.what {
-        What::Connecting => "connecting".to_string(),
-        What::Sent(body) => format!("sent: {}", body.text()),
-        What::Answered(status) => format!("got status {status}"),
-        What::Received(line) => format!("received: {}", line.text()),
-        What::Again => "sent again on a new connection, because the reused one was closed".to_string(),
-        What::Ended { outcome: Outcome::Ok, status, .. } => format!("ended: status {status}, ok"),
-        What::Ended { outcome: Outcome::Failed(failure), status, error } => {
+    let what = match &event.kind {
+        TraceKind::Connecting => "connecting".to_string(),
+        TraceKind::Sent(body) => format!("sent: {}", body.text()),
+        TraceKind::Answered(status) => format!("got status {status}"),
+        TraceKind::Received(line) => format!("received: {}", line.text()),
+        TraceKind::Retried => "sent again on a new connection, because the reused one was closed".to_string(),
+        TraceKind::Ended { outcome: Outcome::Ok, status, .. } => format!("ended: status {status}, ok"),
+        TraceKind::Ended { outcome: Outcome::Failed(failure), status, error } => {
             format!("ended: status {status}, {}: {error}", failure.name())
         }
-        What::Ended { outcome: Outcome::Unfinished, .. } => "ended: unfinished".to_string(),
+        TraceKind::Ended { outcome: Outcome::Unfinished, .. } => "ended: unfinished".to_string(),
     };
-    format!("{phase} {} {what}", told.index)
+    format!("{phase} {} {what}", event.index)
 }
 
 /// Sends the lines of one response as they become complete.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Reader {
+pub struct ResponseTracer {
     pub request: (Phase, u64),
     head: bool,
     bytes: usize,
 }
 
-impl Reader {
+impl ResponseTracer {
     /// For the response to this request, of which nothing has been sent.
-    pub fn new(request: (Phase, u64)) -> Reader {
-        Reader { request, ..Reader::default() }
+    pub fn new(request: (Phase, u64)) -> ResponseTracer {
+        ResponseTracer { request, ..ResponseTracer::default() }
     }
 
     /// Sends what is new in a response with this status (0: no head yet) and this body so far: complete lines, and the
@@ -143,14 +143,14 @@ impl Reader {
     pub fn read(&mut self, status: u16, body: &[u8], over: bool, at: Tick, trace: &Trace) {
         if status != 0 && !self.head {
             self.head = true;
-            trace.tell(at, self.request, What::Answered(status));
+            trace.send(at, self.request, TraceKind::Answered(status));
         }
         let new = body.get(self.bytes..).unwrap_or_default();
         let whole = if over { new.len() } else { new.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1) };
         self.bytes += whole;
         let lines = new[..whole].split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
         for line in lines.filter(|line| !line.is_empty()) {
-            trace.tell(at, self.request, What::Received(Excerpt::of(line)));
+            trace.send(at, self.request, TraceKind::Received(Excerpt::new(line)));
         }
     }
 }
@@ -160,14 +160,14 @@ mod tests {
     use super::*;
     use crate::record::Failure;
 
-    fn texts(listener: &Listener) -> Vec<String> {
-        listener.lines.try_iter().map(|told| text(&told)).collect()
+    fn texts(listener: &TraceReceiver) -> Vec<String> {
+        listener.lines.try_iter().map(|event| event_line(&event)).collect()
     }
 
     #[test]
     fn lines_are_told_as_soon_as_they_are_whole() {
         let (trace, listener) = channel();
-        let mut reader = Reader::new((Phase::Measured, 3));
+        let mut reader = ResponseTracer::new((Phase::Measured, 3));
         let body = b"data: {\"a\":1}\r\n\r\ndata: [DONE]\n\nend";
         reader.read(0, b"", false, Tick(1), &trace);
         assert!(texts(&listener).is_empty());
@@ -182,19 +182,23 @@ mod tests {
     #[test]
     fn long_bodies_are_cut_and_failures_named() {
         let (trace, listener) = channel();
-        trace.tell(Tick(1), (Phase::Preflight, 0), What::Sent(Excerpt::of(&[b'x'; 5000])));
+        trace.send(Tick(1), (Phase::Preflight, 0), TraceKind::Sent(Excerpt::new(&[b'x'; 5000])));
         let outcome = Outcome::Failed(Failure::Connect);
-        trace.tell(Tick(2), (Phase::Preflight, 0), What::Ended { outcome, status: 0, error: "refused".to_string() });
-        let told = texts(&listener);
-        assert!(told[0].starts_with("connection test 0 sent: xx") && told[0].ends_with("x... (5000 bytes)"));
-        assert_eq!(told[1], "connection test 0 ended: status 0, connect: refused");
+        trace.send(
+            Tick(2),
+            (Phase::Preflight, 0),
+            TraceKind::Ended { outcome, status: 0, error: "refused".to_string() },
+        );
+        let lines = texts(&listener);
+        assert!(lines[0].starts_with("connection test 0 sent: xx") && lines[0].ends_with("x... (5000 bytes)"));
+        assert_eq!(lines[1], "connection test 0 ended: status 0, connect: refused");
     }
 
     #[test]
     fn telling_never_waits() {
         let (trace, listener) = channel();
         for _ in 0..CAPACITY + 7 {
-            trace.tell(Tick(1), (Phase::Measured, 0), What::Again);
+            trace.send(Tick(1), (Phase::Measured, 0), TraceKind::Retried);
         }
         assert_eq!((listener.take_dropped(), listener.take_dropped()), (7, 0));
         drop(trace);
