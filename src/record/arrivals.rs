@@ -62,7 +62,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_coded_comes_back(due in any::<u64>(), ticks in proptest::collection::vec(any::<u64>(), 0..50)) {
+        fn decoding_inverts_encoding(due in any::<u64>(), ticks in proptest::collection::vec(any::<u64>(), 0..50)) {
             let arrivals: Vec<Tick> = ticks.into_iter().map(Tick).collect();
             let (mut bytes, mut back) = (Vec::new(), Vec::new());
             encode(Tick(due), &arrivals, &mut bytes);
@@ -71,7 +71,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn any_bytes_decode_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             decode(Tick(1), &bytes, &mut Vec::new());
         }
     }

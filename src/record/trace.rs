@@ -12,7 +12,7 @@ use super::{Outcome, Phase};
 use crate::time::Tick;
 
 /// The longest excerpt of a body or line, bytes.
-const SHOWN_BYTES: usize = 4096;
+const EXCERPT_BYTES: usize = 4096;
 /// Capacity of the channel, events.
 const CAPACITY: usize = 16_384;
 
@@ -55,7 +55,7 @@ pub struct Excerpt {
 impl Excerpt {
     /// The part of `bytes` that is logged.
     pub fn new(bytes: &[u8]) -> Excerpt {
-        Excerpt { beginning: bytes[..bytes.len().min(SHOWN_BYTES)].to_vec(), bytes: bytes.len() }
+        Excerpt { beginning: bytes[..bytes.len().min(EXCERPT_BYTES)].to_vec(), bytes: bytes.len() }
     }
 
     fn text(&self) -> String {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_told_as_soon_as_they_are_whole() {
+    fn lines_are_sent_as_soon_as_they_are_complete() {
         let (trace, listener) = channel();
         let mut reader = ResponseTracer::new((Phase::Measured, 3));
         let body = b"data: {\"a\":1}\r\n\r\ndata: [DONE]\n\nend";
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn telling_never_waits() {
+    fn sending_never_blocks() {
         let (trace, listener) = channel();
         for _ in 0..CAPACITY + 7 {
             trace.send(Tick(1), (Phase::Measured, 0), TraceKind::Retried);

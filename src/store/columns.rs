@@ -137,7 +137,7 @@ pub const REQUEST_COLUMNS: &[Column] = &[
     field!("lane" "INTEGER NOT NULL", lane, "the worker's concurrent request slot that carried it"),
     field!("turn" "INTEGER NOT NULL", turn, "turn of its conversation, from 0; 0 for single requests"),
     field!("reused" "INTEGER NOT NULL", reused, "1: the connection had carried an earlier request"),
-    field!("retried" "INTEGER NOT NULL", retried, "1: sent again because the reused connection was dead"),
+    field!("retried" "INTEGER NOT NULL", retried, "1: sent again because the reused connection was closed"),
     field!("due_ns" "INTEGER NOT NULL", due, "scheduled time of the request"),
     field!("picked_ns" "INTEGER", picked, "a worker started to process it"),
     field!("connected_ns" "INTEGER", connected, "the connection was ready"),
