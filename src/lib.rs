@@ -18,6 +18,7 @@ pub mod search;
 pub mod server;
 pub mod spec;
 pub mod stats;
+pub mod store;
 pub mod sweep;
 pub mod time;
 pub mod visualizer;

@@ -19,6 +19,7 @@ mod api;
 mod data;
 mod error;
 pub mod export;
+mod facts;
 mod folder;
 mod hub;
 mod local;

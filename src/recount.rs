@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use crate::api::Dialect;
 use crate::api::render::Prompt;
-use crate::record::CHOICES_APART;
-use crate::record::store::recount::{Counted, Recount, Uncounted};
+use crate::record::{CHOICE_SEPARATOR, TokenSource};
 use crate::run::RunError;
+use crate::store::answers::{AnswerUpdate, AnswerUpdates, Pages, UncountedAnswer};
 use crate::workload::making::Making;
 use crate::workload::tokens::{TokenUse, Tokens};
 use crate::workload::{WorkloadError, parallel};
@@ -16,12 +16,13 @@ use crate::workload::{WorkloadError, parallel};
 /// Completes the counts of a run's database, on all cores. Says how many requests lacked one, and for how many there
 /// was nothing to count (`--save metrics` keeps no answers).
 pub fn recount(database: &Path, asked: &TokenUse, dialect: Dialect, making: &Making) -> Result<(u64, u64), RunError> {
-    let mut rows = Recount::open(database)?;
-    let missing = rows.missing()?;
+    let mut rows = Pages::<UncountedAnswer>::open(database)?;
+    let missing = rows.ids()?.len() as u64;
     if missing == 0 {
         return Ok((0, 0));
     }
     let tokens = Tokens::open(asked, dialect)?;
+    let updates = AnswerUpdates::open(database)?;
     making.begin("Counting tokens", missing);
     let mut left = 0;
     loop {
@@ -35,14 +36,15 @@ pub fn recount(database: &Path, asked: &TokenUse, dialect: Dialect, making: &Mak
             counted
         })?;
         left += counts.iter().filter(|c| c.input_tokens.is_none() && c.output_tokens.is_none()).count() as u64;
-        rows.store(&counts)?;
+        counts.iter().try_for_each(|update| updates.add(update))?;
+        updates.apply(TokenSource::Tokenizer)?;
     }
 }
 
-fn count(row: &Uncounted, tokens: &Tokens) -> Result<Counted, WorkloadError> {
+fn count(row: &UncountedAnswer, tokens: &Tokens) -> Result<AnswerUpdate, WorkloadError> {
     let output_tokens = match &row.answer {
         Some((text, reasoning)) => {
-            let choices = [text, reasoning].into_iter().flat_map(|all| all.split(char::from(CHOICES_APART)));
+            let choices = [text, reasoning].into_iter().flat_map(|all| all.split(char::from(CHOICE_SEPARATOR)));
             Some(choices.map(|text| tokens.tokenizer.count(text)).sum::<Result<_, _>>()?)
         }
         None => None,
@@ -52,7 +54,7 @@ fn count(row: &Uncounted, tokens: &Tokens) -> Result<Counted, WorkloadError> {
         Some(prompt) => tokens.length(&prompt)?,
         None => None,
     };
-    Ok(Counted { id: row.id, input_tokens, output_tokens })
+    Ok(AnswerUpdate { id: row.id, input_tokens, output_tokens, ..AnswerUpdate::default() })
 }
 
 /// The prompt in a body that was sent, where it stands in one of the usual fields.

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use crate::api::program::{Parsed, ProgramApi, answer_line};
 use crate::plan::Save;
+use crate::record::TokenSource;
 use crate::record::finding::Finding;
-use crate::record::store::answers::{self, Answers, Found};
 use crate::run::RunError;
+use crate::store::answers::{self, AnswerUpdate, AnswerUpdates, Pages, RawAnswer};
 use crate::workload::api_program::call;
 use crate::workload::child::{self, Feed};
 use crate::workload::making::Making;
@@ -43,14 +44,14 @@ pub fn reparse(
 }
 
 fn parse(database: &Path, program: ProgramApi, making: &Making) -> Result<(), String> {
-    let in_words = |error: crate::record::store::StoreError| error.to_string();
-    let mut pages = Answers::open(database).map_err(in_words)?;
+    let in_words = |error: crate::store::StoreError| error.to_string();
+    let mut pages = Pages::<RawAnswer>::open(database).map_err(in_words)?;
     let ids = pages.ids().map_err(in_words)?;
     if ids.is_empty() {
         return Ok(());
     }
     making.begin("Parsing answers", ids.len() as u64);
-    let found = Found::open(database).map_err(in_words)?;
+    let updates = AnswerUpdates::open(database).map_err(in_words)?;
     let mut taken = 0;
     let feed = move |input: &mut Feed| loop {
         let page = pages.next_page().map_err(in_words)?;
@@ -64,7 +65,9 @@ fn parse(database: &Path, program: ProgramApi, making: &Making) -> Result<(), St
     };
     child::run(&call(program, "parse"), Some(feed), |line, _| {
         let id = ids.get(taken).ok_or("is one more than answers were given: print one for each line that was read")?;
-        found.add(*id, &Parsed::scan(line)?).map_err(in_words)?;
+        let Parsed { input_tokens, output_tokens, text, reasoning } = Parsed::scan(line)?;
+        let update = AnswerUpdate { id: *id, input_tokens, output_tokens, text, reasoning };
+        updates.add(&update).map_err(in_words)?;
         taken += 1;
         making.add(1);
         Ok(())
@@ -72,5 +75,5 @@ fn parse(database: &Path, program: ProgramApi, making: &Making) -> Result<(), St
     if taken < ids.len() {
         return Err(format!("it printed {taken} lines for {} answers: print one for each line", ids.len()));
     }
-    found.apply().map_err(in_words)
+    updates.apply(TokenSource::Program).map_err(in_words)
 }

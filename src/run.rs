@@ -13,18 +13,18 @@ use crate::engine::witness::Witness;
 use crate::engine::{Engine, EngineError, PhaseEnd, PhaseRequest};
 use crate::log::Log;
 use crate::plan::{Plan, PlanError, Save};
-use crate::record::collector::{Collector, CollectorSettings, Notice};
 use crate::record::facts::{ClockPair, ConversationFacts, RunEnd, RunFacts};
 use crate::record::finding::Finding;
-use crate::record::live::Live;
-use crate::record::store::{RunStart, StoreError};
 use crate::record::trace::Trace;
-use crate::record::{Block, Parcel, Phase};
+use crate::record::{Block, CollectorMessage, Phase};
 use crate::recount::recount;
 use crate::reparse::reparse;
 use crate::server::local::Local;
 use crate::server::metrics::{MetricsPage, Scraper, Sources};
 use crate::stats::summary::Summary;
+use crate::store::collector::{Collector, CollectorSettings, Notice};
+use crate::store::live::Live;
+use crate::store::{RunStart, StoreError};
 use crate::visualizer::{Feed, Series};
 use crate::workload::making::Making;
 use crate::workload::{Workload, WorkloadError};
@@ -116,11 +116,11 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     if plan.test_connection {
         test_connection(&mut engine, plan, &watch.log)?;
     }
-    let (parcels, collected) = unbounded();
+    let (messages, collected) = unbounded();
     let series = watch.visualizer.as_ref().map(|feed| feed.series(plan));
     let collector = start_collector(plan, &workload, watch, series.clone(), collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
-    let outcome = run_phases(&mut engine, (plan, &workload), watch, (collector.live(), trace), &parcels, &mut notes);
+    let outcome = run_phases(&mut engine, (plan, &workload), watch, (collector.live(), trace), &messages, &mut notes);
     notes.extend(engine.notes.iter().map(|note| Finding::note("engine", note.clone())));
     if let Some(text) = watch.local.and_then(Local::died) {
         notes.push(Finding::caution("server_died", format!("The server ended during the run: {text}")));
@@ -128,7 +128,7 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     notes.extend(watch.visualizer.iter().filter_map(Feed::note).map(|note| Finding::note("visualizer", note)));
     let live = collector.live().clone();
     // The collector ends when the last sender is gone.
-    drop((engine, parcels, kept, teller));
+    drop((engine, messages, kept, teller));
     let interrupted = watch.stop.load(Ordering::Relaxed) != 0;
     let end = RunEnd { clock: clock_pair(), interrupted, ..RunEnd::default() };
     let stored = collector.finish(end, &notes);
@@ -216,7 +216,7 @@ fn start_collector(
     workload: &Arc<Workload>,
     watch: &Watch<'_>,
     series: Option<Series>,
-    parcels: Receiver<Parcel>,
+    messages: Receiver<CollectorMessage>,
     empties: Sender<Block>,
 ) -> Result<Collector, RunError> {
     let folder = &plan.report.folder;
@@ -245,12 +245,12 @@ fn start_collector(
             Notice::StoreFailed(error) => log.error(&format!("{error}; the run goes on without being stored")),
         }),
     };
-    Ok(Collector::start(settings, parcels, empties, workload.clone())?)
+    Ok(Collector::start(settings, messages, empties, workload.clone())?)
 }
 
 /// The facts of a run; of conversations, every turn is a request.
 fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
-    let mut facts = RunFacts::of(plan, &workload.id_prefix);
+    let mut facts = plan.facts(&workload.id_prefix);
     if let Some(conversations) = &workload.conversations {
         facts.conversations = Some(ConversationFacts { planned: plan.requests, thinks: conversations.thinks() });
         facts.requests = plan.requests.map(|number| workload.requests_of(Phase::Measured, number));
@@ -264,7 +264,7 @@ fn run_phases(
     (plan, workload): (&Arc<Plan>, &Arc<Workload>),
     watch: &Watch<'_>,
     (live, trace): (&Arc<Live>, Option<Trace>),
-    parcels: &Sender<Parcel>,
+    messages: &Sender<CollectorMessage>,
     notes: &mut Vec<Finding>,
 ) -> Result<(), RunError> {
     if plan.warmup_requests > 0 {
@@ -274,9 +274,9 @@ fn run_phases(
             requests: Some(plan.warmup_requests),
             duration_ns: None,
             ramp_ns: 0,
-            parcels: parcels.clone(),
+            messages: messages.clone(),
         };
-        run_phase(engine, request, workload, watch, live, parcels)?;
+        run_phase(engine, request, workload, watch, live, messages)?;
     }
     if watch.stop.load(Ordering::Relaxed) != 0 {
         return Ok(());
@@ -287,11 +287,11 @@ fn run_phases(
         requests: plan.requests,
         duration_ns: plan.duration_ns,
         ramp_ns: plan.ramp_ns,
-        parcels: parcels.clone(),
+        messages: messages.clone(),
     };
-    let scraper = start_scraper(plan, watch, parcels, notes);
-    let witness = start_witness((plan, workload), parcels, trace, notes);
-    let outcome = run_phase(engine, request, workload, watch, live, parcels);
+    let scraper = start_scraper(plan, watch, messages, notes);
+    let witness = start_witness((plan, workload), messages, trace, notes);
+    let outcome = run_phase(engine, request, workload, watch, live, messages);
     witness.into_iter().for_each(Witness::finish);
     notes.extend(scraper.into_iter().flat_map(Scraper::finish));
     outcome
@@ -300,11 +300,11 @@ fn run_phases(
 /// Starts the witness, where one was asked for; without it the run is as good.
 fn start_witness(
     (plan, workload): (&Arc<Plan>, &Arc<Workload>),
-    parcels: &Sender<Parcel>,
+    messages: &Sender<CollectorMessage>,
     trace: Option<Trace>,
     notes: &mut Vec<Finding>,
 ) -> Option<Witness> {
-    let started = Witness::start(plan.witness?, plan.clone(), workload.clone(), parcels.clone(), trace);
+    let started = Witness::start(plan.witness?, plan.clone(), workload.clone(), messages.clone(), trace);
     started.map_err(|error| notes.push(Finding::note("witness", format!("There is no witness: {error}.")))).ok()
 }
 
@@ -312,7 +312,7 @@ fn start_witness(
 fn start_scraper(
     plan: &Plan,
     watch: &Watch<'_>,
-    parcels: &Sender<Parcel>,
+    messages: &Sender<CollectorMessage>,
     notes: &mut Vec<Finding>,
 ) -> Option<Scraper> {
     let mut trouble = |reason: String| {
@@ -323,9 +323,9 @@ fn start_scraper(
     if sources.page.is_none() && sources.processes.is_none() {
         return None;
     }
-    let parcels = parcels.clone();
+    let messages = messages.clone();
     // The collector outlives the phases.
-    let take = Box::new(move |samples| drop(parcels.send(Parcel::Server(samples))));
+    let take = Box::new(move |samples| drop(messages.send(CollectorMessage::Server(samples))));
     Scraper::start(sources, take).map_err(|error| trouble(error.to_string())).ok()
 }
 
@@ -335,7 +335,7 @@ fn run_phase(
     workload: &Workload,
     watch: &Watch<'_>,
     live: &Arc<Live>,
-    parcels: &Sender<Parcel>,
+    messages: &Sender<CollectorMessage>,
 ) -> Result<(), RunError> {
     let (phase, duration_ns) = (request.phase, request.duration_ns);
     let total = request.requests.map(|number| workload.requests_of(phase, number));
@@ -358,7 +358,7 @@ fn run_phase(
     let PhaseEnd { reports, .. } = engine.run(request)?;
     for report in reports {
         // The collector outlives the phases.
-        let _ = parcels.send(Parcel::Worker(Box::new(report)));
+        let _ = messages.send(CollectorMessage::Worker(Box::new(report)));
     }
     drop(shown);
     Ok(())

@@ -10,7 +10,6 @@ use crate::mock::{Config, Mock};
 
 use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError, Target, Transport};
-use crate::record::facts::RunFacts;
 use crate::report::advice::load_name;
 use crate::report::language::Language;
 use crate::run::{Finished, RunError, Watch, run};
@@ -89,7 +88,7 @@ pub fn run_all(
                 ended(&plan, &finished)?;
                 swept.runs.push(finished);
             }
-            None => swept.left.push(load_name(&RunFacts::of(&plan, ""), Language::En)),
+            None => swept.left.push(load_name(&plan.facts(""), Language::En)),
         }
     }
     Ok(swept)

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use records::{closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
 use ringmark::record::facts::RunFacts;
-use ringmark::record::{Block, Failure, Outcome, Parcel, Phase};
+use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase};
 use ringmark::report::Measured;
 use ringmark::report::compare::{Comparison, Given, Side, comparison, html, render};
 use ringmark::spec::Language;
@@ -46,7 +46,11 @@ fn make(path: &Path, made: Made) -> Measured {
     }
     let mut start = start(made.facts, Save::Text);
     start.arguments_json = made.arguments.to_string();
-    collect(path, start, vec![Parcel::Block(block), Parcel::Worker(Box::new(report(Phase::Measured)))]);
+    collect(
+        path,
+        start,
+        vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))],
+    );
     ringmark::report::measured(path).unwrap()
 }
 

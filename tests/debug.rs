@@ -37,7 +37,7 @@ fn events_before_a_hang_are_logged() {
     let log = log(folder.path());
     let place = |what: &str| log.find(what).unwrap_or_else(|| panic!("{what}: {log}"));
     assert!(place("the plan: mock to http://") < place("request 0 sent: {"));
-    assert!(place("request 0 sent: {") < place("request 0 is answered with status 200"));
+    assert!(place("request 0 sent: {") < place("request 0 got status 200"));
     assert!(!log.contains("request 0 ended"), "{log}");
 }
 

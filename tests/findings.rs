@@ -7,21 +7,25 @@ use std::path::Path;
 use records::{closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
 use ringmark::record::facts::{Mode, RunEnd, RunFacts};
-use ringmark::record::store::{Reader, StoredRun};
-use ringmark::record::{Block, Failure, Outcome, Parcel, Phase, WorkerReport};
+use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase, WorkerReport};
 use ringmark::report::{json, screen};
 use ringmark::stats::gather::Gathered;
 use ringmark::stats::{Severity, Summary};
+use ringmark::store::{Reader, StoredRun};
 use ringmark::time::MS;
 
 /// The summary of records that went through a database, the run's own facts changed by `change` after that.
 fn summary_of(facts: RunFacts, block: Block, worker: WorkerReport, change: fn(&mut StoredRun)) -> Summary {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("benchmark_data.db");
-    collect(&path, start(facts, Save::Text), vec![Parcel::Block(block), Parcel::Worker(Box::new(worker))]);
+    collect(
+        &path,
+        start(facts, Save::Text),
+        vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(worker))],
+    );
     let mut gathered = Gathered::default();
     let reader = Reader::open(Path::new(&path)).unwrap();
-    let figures = ringmark::record::store::reader::Detail::Figures;
+    let figures = ringmark::store::reader::Detail::Figures;
     reader.each_block(Phase::Measured, figures, |block| gathered.add(block)).unwrap();
     let mut run = reader.run().unwrap();
     change(&mut run);

@@ -8,9 +8,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringmark::record::store::Reader;
-use ringmark::record::store::reader::Detail;
 use ringmark::record::{Outcome, Phase};
+use ringmark::store::Reader;
+use ringmark::store::reader::Detail;
 use rustix::process::{Pid, Signal, kill_process};
 
 fn ringmark(arguments: &[&str]) -> Command {

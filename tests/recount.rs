@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use data_support::tokenizer;
-use ringmark::record::store::Reader;
-use ringmark::record::store::reader::Detail;
 use ringmark::record::{Phase, TokenSource};
+use ringmark::store::Reader;
+use ringmark::store::reader::Detail;
 use ringmark::workload::tokenizer::Tokenizer;
 
 /// Runs against the built-in server with these arguments; gives the database and what was written to the screen.
@@ -36,7 +36,7 @@ fn counts_are_completed_and_marked() {
     reader
         .each_block(Phase::Measured, Detail::Everything, |block| {
             for record in &block.records {
-                let text = str::from_utf8(record.text.of(&block.bytes)).unwrap();
+                let text = str::from_utf8(record.text.slice(&block.bytes)).unwrap();
                 assert_eq!(record.token_source, TokenSource::Tokenizer);
                 assert_eq!(record.output_tokens, Some(tokens.count(text).unwrap() as u32), "{text}");
                 assert_eq!(record.input_tokens, Some(asked));

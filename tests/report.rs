@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use records::{closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
 use ringmark::record::facts::{Mode, RunFacts};
-use ringmark::record::{Block, Failure, Outcome, Parcel, Phase};
+use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase};
 use ringmark::report::{from_database, json, overview, screen};
 use ringmark::stats::Summary;
 use unicode_width::UnicodeWidthStr;
@@ -25,7 +25,7 @@ fn run(folder: &Path, name: &str, facts: RunFacts, ok: u64, failed: u64) -> Path
     collect(
         &path,
         start(facts, Save::Text),
-        vec![Parcel::Block(block), Parcel::Worker(Box::new(report(Phase::Measured)))],
+        vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))],
     );
     path
 }
@@ -94,8 +94,8 @@ fn every(folder: &Path, facts: RunFacts, count: u64, ms: u64) -> Summary {
     let path = folder.join(format!("{:?}_{:?}.db", facts.parallel, facts.rate_per_s));
     let mut block = Block::new(0);
     (0..count).for_each(|index| push_ok(&mut block, index, index * ms, &[1, 2, 3, 4]));
-    let worker = Parcel::Worker(Box::new(report(Phase::Measured)));
-    collect(&path, start(facts, Save::Text), vec![Parcel::Block(block), worker]);
+    let worker = CollectorMessage::Worker(Box::new(report(Phase::Measured)));
+    collect(&path, start(facts, Save::Text), vec![CollectorMessage::Block(block), worker]);
     from_database(&path).unwrap()
 }
 
@@ -181,8 +181,8 @@ fn small_figures_keep_three_digits_and_few_samples_their_mark() {
         let record = block.records.last_mut().unwrap();
         record.last_token = record.first_token.map(|first| first.plus_ns(4_200));
     }
-    let worker = Parcel::Worker(Box::new(report(Phase::Measured)));
-    collect(&path, start(closed(30, 1), Save::Text), vec![Parcel::Block(block), worker]);
+    let worker = CollectorMessage::Worker(Box::new(report(Phase::Measured)));
+    collect(&path, start(closed(30, 1), Save::Text), vec![CollectorMessage::Block(block), worker]);
     let run = from_database(&path).unwrap();
     let text = overview::render(&[&run], None, 200, false);
     assert!(text.contains("0.00000420 |") && text.contains("0.00000420* |"), "{text}");
@@ -270,7 +270,11 @@ fn shards_are_read_as_one_run() {
         let mut start = start(closed(100, 1), Save::Text);
         start.arguments_json = format!(r#"{{"parallel":[1],"seed":{seed}}}"#);
         start.clock = ClockPair { tick_ns: records::ORIGIN + later_ns, unix_ns: records::UNIX };
-        collect(&path, start, vec![Parcel::Block(block), Parcel::Worker(Box::new(report(Phase::Measured)))]);
+        collect(
+            &path,
+            start,
+            vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))],
+        );
         path
     };
     let paths = [shard("a.db", 1, 0), shard("b.db", 2, 5_000_000_000_000)];

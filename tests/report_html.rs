@@ -8,10 +8,10 @@ use records::{closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
 use ringmark::plan::sla::{SearchPlan, Sla};
 use ringmark::record::facts::{Refusal, RunFacts};
-use ringmark::record::store::writer::add_refusals;
-use ringmark::record::{Block, Failure, Outcome, Parcel, Phase};
+use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase};
 use ringmark::report::html::from_databases;
 use ringmark::spec::{Language, Spec};
+use ringmark::store::writer::add_refusals;
 
 /// A database of `count` answers of three tokens with ever other times, every tenth failed where there are many.
 fn database(folder: &Path, count: u64, parallel: u32) -> PathBuf {
@@ -30,8 +30,8 @@ fn database_of(folder: &Path, facts: RunFacts) -> PathBuf {
         }
     }
     let path = folder.join(format!("{count}_{parallel}.db"));
-    let parcels = vec![Parcel::Block(block), Parcel::Worker(Box::new(report(Phase::Measured)))];
-    collect(&path, start(facts, Save::Text), parcels);
+    let messages = vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))];
+    collect(&path, start(facts, Save::Text), messages);
     path
 }
 
@@ -81,7 +81,7 @@ fn a_run_without_any_success_makes_a_page() {
     let path = folder.path().join("failed.db");
     let mut block = Block::new(0);
     push_failed(&mut block, 0, 0, Outcome::Failed(Failure::Connect), "refused");
-    collect(&path, start(closed(1, 1), Save::Text), vec![Parcel::Block(block)]);
+    collect(&path, start(closed(1, 1), Save::Text), vec![CollectorMessage::Block(block)]);
     let page = from_databases(&[path], Language::En).unwrap();
     assert_well_formed(&page);
     assert!(page.contains("No data.") && page.contains("refused"));
@@ -195,8 +195,8 @@ fn a_void_run_is_told_above_all_figures() {
     let lost = folder.path().join("lost.db");
     let mut block = Block::new(0);
     push_ok(&mut block, 0, 0, &[20, 40]);
-    let parcels = vec![Parcel::Block(block), Parcel::Worker(Box::new(report(Phase::Measured)))];
-    collect(&lost, start(closed(9, 2), Save::Text), parcels);
+    let messages = vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))];
+    collect(&lost, start(closed(9, 2), Save::Text), messages);
     let paths = [lost, database(folder.path(), 9, 1)];
     for (language, words) in [
         (

@@ -5,8 +5,8 @@ use std::process::{Command, Output};
 
 use ringmark::record::ServerSample;
 use ringmark::record::facts::RunEnd;
-use ringmark::record::store::{Reader, RunStart, Writer};
 use ringmark::server::resource_usage::GPU_BYTES;
+use ringmark::store::{Reader, RunStart, Writer};
 use ringmark::time::Tick;
 use serde_json::Value;
 

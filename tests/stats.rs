@@ -7,7 +7,7 @@ use std::path::Path;
 use records::{closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
 use ringmark::record::facts::{Mode, RunFacts};
-use ringmark::record::{Block, Failure, Outcome, Parcel, Phase, RequestRecord, WorkerReport};
+use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase, RequestRecord, WorkerReport};
 use ringmark::report::{from_database, json, screen};
 use ringmark::stats::summary::{Counts, Rates};
 use ringmark::stats::{Severity, Summary};
@@ -17,7 +17,11 @@ use ringmark::time::MS;
 fn summary_of(facts: RunFacts, block: Block, worker: WorkerReport) -> Summary {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("benchmark_data.db");
-    collect(&path, start(facts, Save::Text), vec![Parcel::Block(block), Parcel::Worker(Box::new(worker))]);
+    collect(
+        &path,
+        start(facts, Save::Text),
+        vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(worker))],
+    );
     let summary = from_database(&path).unwrap();
     let again = from_database(Path::new(&path)).unwrap();
     for width in [80, 200] {

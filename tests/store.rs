@@ -4,14 +4,18 @@ mod records;
 
 use std::path::{Path, PathBuf};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use records::{ORIGIN, at, closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
-use ringmark::record::collector::{Collector, CollectorSettings, Notice};
 use ringmark::record::facts::RunEnd;
 use ringmark::record::finding::{Finding, Severity};
-use ringmark::record::store::reader::Detail;
-use ringmark::record::store::{Reader, StoreError, Writer};
-use ringmark::record::{Block, Failure, Finish, Outcome, Parcel, Phase, RequestRecord, Stall, TokenSource};
+use ringmark::record::{
+    Block, CollectorMessage, Failure, Finish, Outcome, Phase, RequestRecord, ServerTimes, Stall, TokenSource,
+};
+use ringmark::store::collector::{Collector, CollectorSettings, Notice};
+use ringmark::store::reader::Detail;
+use ringmark::store::{Reader, StoreError, Writer};
 use ringmark::time::Tick;
 
 fn database() -> (tempfile::TempDir, PathBuf) {
@@ -54,7 +58,7 @@ fn full_record(block: &mut Block) -> RequestRecord {
         output_tokens: Some(2),
         cached_tokens: Some(3),
         reasoning_tokens: Some(4),
-        server_times: Some(ringmark::record::ServerTimes {
+        server_times: Some(ServerTimes {
             queue_ns: Some(0),
             prefill_ns: Some(7_000_000),
             decode_ns: None,
@@ -92,8 +96,8 @@ fn spelled_out(record: &RequestRecord, block: &Block) -> String {
         raw: Default::default(),
         ..record.clone()
     };
-    let bytes = [record.text, record.reasoning, record.error, record.raw].map(|span| span.of(&block.bytes));
-    format!("{bare:?} {:?} {bytes:?}", record.arrivals.of(&block.arrivals))
+    let bytes = [record.text, record.reasoning, record.error, record.raw].map(|span| span.slice(&block.bytes));
+    format!("{bare:?} {:?} {bytes:?}", record.arrivals.slice(&block.arrivals))
 }
 
 #[test]
@@ -106,18 +110,219 @@ fn records_come_back_as_they_were() {
     push_ok(&mut block, 2, 10, &[50, 60, 70]);
     let expected: Vec<String> = block.records.iter().map(|r| spelled_out(r, &block)).collect();
 
-    let end = collect(&path, start(closed(3, 1), Save::Full), vec![Parcel::Block(block)]);
+    let end = collect(&path, start(closed(3, 1), Save::Full), vec![CollectorMessage::Block(block)]);
     assert!(end.error.is_none(), "{:?}", end.error);
     assert_eq!((end.rows, end.rows_lost), (3, 0));
 
+    assert_eq!(stored(&path, Phase::Measured), expected);
+}
+
+/// The contents of all requests of a phase, in the order of the file.
+fn stored(path: &Path, phase: Phase) -> Vec<String> {
     let mut found = Vec::new();
+    let take = |block: &Block| found.extend(block.records.iter().map(|r| spelled_out(r, block)));
+    Reader::open(path).unwrap().each_block(phase, Detail::Everything, take).unwrap();
+    found
+}
+
+/// A record whose fields hold the values that `next` gives. It names every field: a new one must survive as well.
+fn record_from(next: &mut impl FnMut() -> u64, texts: &[String; 3], raw: &[u8], block: &mut Block) -> RequestRecord {
+    let outcomes: Vec<Outcome> =
+        Failure::ALL.into_iter().map(Outcome::Failed).chain([Outcome::Ok, Outcome::Unfinished]).collect();
+    let arrivals: Vec<Tick> = (0..next() % 5).map(|_| Tick(next())).collect();
+    let maybe = |value: u64| (!value.is_multiple_of(3)).then_some(value);
+    let times = ServerTimes {
+        queue_ns: maybe(next()),
+        prefill_ns: maybe(next()),
+        decode_ns: maybe(next()),
+        tokens: maybe(next()).map(|n| n as u32),
+    };
+    RequestRecord {
+        index: next(),
+        phase: [Phase::Preflight, Phase::Warmup, Phase::Measured, Phase::Witness][next() as usize % 4],
+        worker: next() as u16,
+        lane: next() as u32,
+        conversation: maybe(next()),
+        turn: next() as u32,
+        reused: next().is_multiple_of(2),
+        retried: next().is_multiple_of(2),
+        due: Tick(next()),
+        picked: maybe(next()).map(Tick),
+        connected: maybe(next()).map(Tick),
+        tls_handshake_ns: maybe(next()),
+        write_start: maybe(next()).map(Tick),
+        write_end: maybe(next()).map(Tick),
+        first_byte: maybe(next()).map(Tick),
+        first_token: maybe(next()).map(Tick),
+        last_token: maybe(next()).map(Tick),
+        end: Tick(next()),
+        previous_end: maybe(next()).map(Tick),
+        outcome: outcomes[next() as usize % outcomes.len()],
+        streamed: next().is_multiple_of(2),
+        status: next() as u16,
+        input_tokens: maybe(next()).map(|n| n as u32),
+        output_tokens: maybe(next()).map(|n| n as u32),
+        cached_tokens: maybe(next()).map(|n| n as u32),
+        reasoning_tokens: maybe(next()).map(|n| n as u32),
+        // Times of which none is known are stored as no times.
+        server_times: Some(times).filter(|times| *times != ServerTimes::default()),
+        token_source: [TokenSource::Unknown, TokenSource::Server, TokenSource::Tokenizer, TokenSource::Program]
+            [next() as usize % 4],
+        finish: [Finish::None, Finish::Stop, Finish::Length, Finish::ToolCalls, Finish::ContentFilter, Finish::Other]
+            [next() as usize % 6],
+        events: next() as u32,
+        coalesced: next() as u32,
+        reads: next() as u32,
+        coalesced_reads: next() as u32,
+        stamped_reads: next() as u32,
+        receive_lag_sum_ns: next(),
+        receive_lag_max_ns: next(),
+        received_bytes: next(),
+        arrivals: block.keep_arrivals(&arrivals),
+        text: block.keep_bytes(texts[0].as_bytes()),
+        reasoning: block.keep_bytes(texts[1].as_bytes()),
+        error: block.keep_bytes(texts[2].as_bytes()),
+        // Goes into a table of its own.
+        body: Default::default(),
+        raw: block.keep_bytes(raw),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn every_field_of_a_record_survives_storage(
+        records in vec((vec(any::<u64>(), 64), any::<[String; 3]>(), vec(any::<u8>(), 0..9)), 1..6),
+    ) {
+        let (_folder, path) = database();
+        let mut block = Block::new(0);
+        for (numbers, texts, raw) in &records {
+            let mut numbers = numbers.iter().copied().cycle();
+            let record = record_from(&mut || numbers.next().unwrap(), texts, raw, &mut block);
+            block.records.push(record);
+        }
+        let of_phase = |phase| block.records.iter().filter(move |r| r.phase == phase).map(|r| spelled_out(r, &block));
+        let phases = [Phase::Preflight, Phase::Warmup, Phase::Measured, Phase::Witness];
+        let expected: Vec<Vec<String>> = phases.map(|phase| of_phase(phase).collect()).into();
+        let end = collect(&path, start(closed(3, 1), Save::Full), vec![CollectorMessage::Block(block)]);
+        prop_assert!(end.error.is_none(), "{:?}", end.error);
+        prop_assert_eq!(phases.map(|phase| stored(&path, phase)).to_vec(), expected);
+    }
+}
+
+/// A database as the version 3 of the schema made it, without the views.
+fn version_3(path: &Path) -> rusqlite::Connection {
+    let sql = rusqlite::Connection::open(path).unwrap();
+    sql.execute_batch(include_str!("records/schema_v3.sql")).unwrap();
+    sql.pragma_update(None, "application_id", 0x524d_524b).unwrap();
+    sql.pragma_update(None, "user_version", 3).unwrap();
+    sql
+}
+
+/// Name, type, NOT NULL, and place in the key of every column.
+fn columns_of(sql: &rusqlite::Connection, table: &str) -> Vec<(String, String, bool, u32)> {
+    let mut statement = sql.prepare("SELECT name, type, \"notnull\", pk FROM pragma_table_info(?1)").unwrap();
+    let columns = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).unwrap();
+    columns.map(Result::unwrap).collect()
+}
+
+#[test]
+fn files_of_schema_version_3_are_read() {
+    let (folder, path) = database();
+    let old = version_3(&path);
+    let facts = closed(2, 1);
+    old.execute("INSERT INTO run VALUES ('facts', ?1)", [serde_json::to_string(&facts).unwrap()]).unwrap();
+    old.execute_batch(
+        "INSERT INTO body VALUES (1, '{}');
+         INSERT INTO request VALUES (1, 7, 'measured', 1, 2, 3, 1, 0, 100, 101, 102, 9, 103, 104, 105, 106, 107, 108, 99,
+           'ok', 1, 200, 10, 2, 5, 1, 'server', 'stop', 4, 1, 3, 1, 2, 50, 40, 900, NULL, x'0c02', 1, 'yes', 'so', x'ff',
+           2, 1, 11, 20, 21, 22, 23);
+         INSERT INTO request VALUES (2, 8, 'measured', 0, 0, 0, 0, 1, 100, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+           -1, NULL, 'reset', 0, 0, NULL, NULL, NULL, NULL, 'unknown', 'none', 0, 0, 0, 0, 0, 0, 0, 0, 'gone', NULL, NULL,
+           NULL, NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL);
+         INSERT INTO worker VALUES (0, 'measured', NULL, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1);
+         INSERT INTO stall VALUES (0, 'measured', 5, 6);
+         INSERT INTO lag VALUES (0, 'measured', 'sleep', 900, 2);
+         INSERT INTO finding VALUES ('caution', 'send_lag', 'late');
+         INSERT INTO server_sample VALUES (5, 'n', '', 1.5)",
+    )
+    .unwrap();
+
+    let mut block = Block::new(0);
+    let answered = RequestRecord {
+        index: 7,
+        worker: 1,
+        lane: 2,
+        turn: 3,
+        conversation: Some(11),
+        reused: true,
+        due: Tick(100),
+        picked: Some(Tick(101)),
+        connected: Some(Tick(102)),
+        tls_handshake_ns: Some(9),
+        write_start: Some(Tick(103)),
+        write_end: Some(Tick(104)),
+        first_byte: Some(Tick(105)),
+        first_token: Some(Tick(106)),
+        last_token: Some(Tick(107)),
+        end: Tick(108),
+        previous_end: Some(Tick(99)),
+        outcome: Outcome::Ok,
+        streamed: true,
+        status: 200,
+        input_tokens: Some(10),
+        output_tokens: Some(2),
+        cached_tokens: Some(5),
+        reasoning_tokens: Some(1),
+        server_times: Some(ServerTimes {
+            queue_ns: Some(20),
+            prefill_ns: Some(21),
+            decode_ns: Some(22),
+            tokens: Some(23),
+        }),
+        token_source: TokenSource::Server,
+        finish: Finish::Stop,
+        events: 4,
+        coalesced: 1,
+        reads: 3,
+        coalesced_reads: 1,
+        stamped_reads: 2,
+        receive_lag_sum_ns: 50,
+        receive_lag_max_ns: 40,
+        received_bytes: 900,
+        arrivals: block.keep_arrivals(&[Tick(106), Tick(107)]),
+        text: block.keep_bytes(b"yes"),
+        reasoning: block.keep_bytes(b"so"),
+        raw: block.keep_bytes(b"\xff"),
+        ..RequestRecord::default()
+    };
+    let failed = RequestRecord {
+        index: 8,
+        retried: true,
+        due: Tick(100),
+        end: Tick(u64::MAX),
+        outcome: Outcome::Failed(Failure::Reset),
+        error: block.keep_bytes(b"gone"),
+        ..RequestRecord::default()
+    };
+    assert_eq!(stored(&path, Phase::Measured), [spelled_out(&answered, &block), spelled_out(&failed, &block)]);
+
     let reader = Reader::open(&path).unwrap();
-    reader
-        .each_block(Phase::Measured, Detail::Everything, |block| {
-            found.extend(block.records.iter().map(|r| spelled_out(r, block)));
-        })
-        .unwrap();
-    assert_eq!(found, expected);
+    let run = reader.run().unwrap();
+    assert_eq!((run.facts, run.end), (facts, None));
+    assert_eq!((run.workers.len(), run.workers[0].unsent, run.workers[0].sleep_ns.len()), (1, 11, 2));
+    assert_eq!(run.workers[0].stalls, Some(vec![Stall { begin: Tick(5), end: Tick(6) }]));
+    assert_eq!((run.findings[0].severity, run.findings[0].text.as_str()), (Severity::Caution, "late"));
+    assert_eq!(reader.server_samples().unwrap()[0].value, 1.5);
+
+    // The columns of that version are still the same and in the same order; later ones come after them.
+    let today = folder.path().join("today.db");
+    drop(Writer::create(&today, &start(closed(1, 1), Save::Text)).unwrap());
+    let columns = columns_of(&rusqlite::Connection::open(&today).unwrap(), "request");
+    let of_then = columns_of(&old, "request");
+    assert_eq!(of_then.len(), 49);
+    assert_eq!(columns[..49], of_then);
 }
 
 #[test]
@@ -125,10 +330,13 @@ fn files_from_before_conversations_are_read() {
     let (_folder, path) = database();
     let mut block = Block::new(0);
     push_ok(&mut block, 2, 10, &[50, 60, 70]);
-    let worker = Parcel::Worker(Box::new(report(Phase::Measured)));
-    collect(&path, start(closed(1, 1), Save::Text), vec![Parcel::Block(block), worker]);
+    let worker = CollectorMessage::Worker(Box::new(report(Phase::Measured)));
+    collect(&path, start(closed(1, 1), Save::Text), vec![CollectorMessage::Block(block), worker]);
     let old = rusqlite::Connection::open(&path).unwrap();
-    let of_then = "DROP VIEW result; ALTER TABLE request DROP COLUMN conversation; DROP TABLE stall;
+    let of_then = "DROP VIEW result; ALTER TABLE request DROP COLUMN conversation;
+                   ALTER TABLE request DROP COLUMN server_queue_ns; ALTER TABLE request DROP COLUMN server_prefill_ns;
+                   ALTER TABLE request DROP COLUMN server_decode_ns; ALTER TABLE request DROP COLUMN server_tokens;
+                   DROP TABLE stall;
                    ALTER TABLE worker DROP COLUMN stalls; PRAGMA user_version = 1";
     old.execute_batch(of_then).unwrap();
     let found = |path: &Path| {
@@ -156,7 +364,7 @@ fn the_run_comes_back_as_it_was() {
     let mut begin = start(closed(3, 2), Save::Text);
     begin.findings.push(Finding::note("fallback", "io_uring is not there"));
     let facts = begin.facts.clone();
-    collect(&path, begin, vec![Parcel::Worker(Box::new(worker.clone()))]);
+    collect(&path, begin, vec![CollectorMessage::Worker(Box::new(worker.clone()))]);
 
     let run = Reader::open(&path).unwrap().run().unwrap();
     assert_eq!(run.facts, facts);
@@ -176,7 +384,7 @@ fn sql_from_the_documentation_answers() {
     push_ok(&mut block, 0, 0, &[50, 60, 72]);
     push_failed(&mut block, 1, 3, Outcome::Failed(Failure::Status), "overloaded");
     block.records.push(RequestRecord { index: 0, phase: Phase::Warmup, ..RequestRecord::default() });
-    collect(&path, start(closed(2, 2), Save::Text), vec![Parcel::Block(block)]);
+    collect(&path, start(closed(2, 2), Save::Text), vec![CollectorMessage::Block(block)]);
 
     let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
     assert_eq!(files, ["benchmark_data.db"], "a run that ends in order leaves one single file");
@@ -228,7 +436,7 @@ fn the_view_reads_every_kind_of_gap() {
     let span = block.keep_arrivals(&arrivals);
     block.records.push(RequestRecord { due: at(0), outcome: Outcome::Ok, arrivals: span, ..RequestRecord::default() });
     block.records.push(RequestRecord { outcome: Outcome::Ok, ..RequestRecord::default() });
-    collect(&path, start(closed(2, 1), Save::Metrics), vec![Parcel::Block(block)]);
+    collect(&path, start(closed(2, 1), Save::Metrics), vec![CollectorMessage::Block(block)]);
     let sql = rusqlite::Connection::open(&path).unwrap();
     let mut statement = sql.prepare("SELECT request, inter_token_latencies FROM result").unwrap();
     let rows: Vec<(Option<String>, String)> =
@@ -250,7 +458,7 @@ fn a_database_that_exists_or_is_not_ours_is_refused() {
     let error = Reader::open(&folder.path().join("nowhere.db")).err().unwrap();
     assert!(error.to_string().contains("nowhere.db"), "{error}");
     let error = Writer::create(&folder.path().join("no/such/x.db"), &start(closed(1, 1), Save::Text)).err().unwrap();
-    assert!(error.to_string().starts_with("cannot make"), "{error}");
+    assert!(error.to_string().starts_with("cannot create"), "{error}");
 }
 
 #[test]
@@ -273,7 +481,7 @@ fn a_database_without_an_end_is_read() {
 #[test]
 fn blocks_come_back_empty_and_progress_is_told() {
     let (_folder, path) = database();
-    let (to_collector, parcels) = crossbeam_channel::unbounded();
+    let (to_collector, messages) = crossbeam_channel::unbounded();
     let (to_worker, empties) = crossbeam_channel::unbounded();
     let (say, said) = crossbeam_channel::unbounded();
     let settings = CollectorSettings {
@@ -286,7 +494,7 @@ fn blocks_come_back_empty_and_progress_is_told() {
             }
         }),
     };
-    let collector = Collector::start(settings, parcels, to_worker, records::workload()).unwrap();
+    let collector = Collector::start(settings, messages, to_worker, records::workload()).unwrap();
     let live = collector.live().clone();
     let mut block = Block::new(0);
     block.records.push(RequestRecord { phase: Phase::Warmup, ..RequestRecord::default() });
@@ -294,7 +502,7 @@ fn blocks_come_back_empty_and_progress_is_told() {
     for index in 1..25 {
         push_ok(&mut block, index, index, &[50, 60]);
     }
-    to_collector.send(Parcel::Block(block)).unwrap();
+    to_collector.send(CollectorMessage::Block(block)).unwrap();
     let back = empties.recv().unwrap();
     assert!(back.records.is_empty() && back.arrivals.is_empty() && back.records.capacity() >= Block::CAPACITY);
     drop(to_collector);
@@ -311,7 +519,7 @@ fn blocks_come_back_empty_and_progress_is_told() {
 #[test]
 fn a_database_that_fails_midway_is_told_once_and_counted() {
     let (_folder, path) = database();
-    let (to_collector, parcels) = crossbeam_channel::unbounded();
+    let (to_collector, messages) = crossbeam_channel::unbounded();
     let (to_worker, empties) = crossbeam_channel::unbounded();
     let (say, said) = crossbeam_channel::unbounded();
     let settings = CollectorSettings {
@@ -324,13 +532,13 @@ fn a_database_that_fails_midway_is_told_once_and_counted() {
             }
         }),
     };
-    let collector = Collector::start(settings, parcels, to_worker, records::workload()).unwrap();
+    let collector = Collector::start(settings, messages, to_worker, records::workload()).unwrap();
     // Stands for a full disk: from now on no row fits.
     rusqlite::Connection::open(&path).unwrap().execute_batch("ALTER TABLE request RENAME TO gone").unwrap();
     for index in 0..4 {
         let mut block = Block::new(0);
         push_ok(&mut block, index, index, &[50]);
-        to_collector.send(Parcel::Block(block)).unwrap();
+        to_collector.send(CollectorMessage::Block(block)).unwrap();
         empties.recv().unwrap();
     }
     assert_eq!(collector.live().snapshot().done, 4, "counting goes on");

@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ringmark::log::Log;
 use ringmark::plan::{Plan, RigFacts, Save, resolve};
-use ringmark::record::store::Reader;
-use ringmark::record::store::reader::Detail;
 use ringmark::record::{Block, Phase, WorkerReport};
 use ringmark::run::{Watch, run};
 use ringmark::spec::Spec;
 use ringmark::stats::Summary;
+use ringmark::store::Reader;
+use ringmark::store::reader::Detail;
 use ringmark::sweep::reach;
 
 /// A finished run of ours.

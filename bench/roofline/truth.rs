@@ -41,7 +41,7 @@ pub fn compare(ours: &Ours, truth: &Value, skip: u64) -> Compared {
             match known {
                 Some(known) if record.outcome == Outcome::Ok => {
                     if record.index >= skip {
-                        compared.add(record, record.arrivals.of(&block.arrivals).iter().map(|tick| tick.0), known);
+                        compared.add(record, record.arrivals.slice(&block.arrivals).iter().map(|tick| tick.0), known);
                     }
                 }
                 _ => compared.lost += 1,

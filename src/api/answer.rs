@@ -56,7 +56,7 @@ pub struct Seen {
     pub times: Option<ServerTimes>,
     pub finish: Finish,
     /// Answer text (UTF-8); refusals too, tool calls not. When the answer is over, that of all choices, with
-    /// [`crate::record::CHOICES_APART`] between them; the same for the reasoning.
+    /// [`crate::record::CHOICE_SEPARATOR`] between them; the same for the reasoning.
     pub text: Vec<u8>,
     pub reasoning: Vec<u8>,
     /// Until then, what choices behind the first have said.

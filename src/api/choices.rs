@@ -1,6 +1,6 @@
 //! Several answers to one request (`n` above 1): their texts are kept apart.
 
-use crate::record::CHOICES_APART;
+use crate::record::CHOICE_SEPARATOR;
 
 /// More choices than this are not told apart: nobody asks for them, and a number in an answer is not to be trusted.
 const MOST: usize = 128;
@@ -38,10 +38,10 @@ impl Others {
     pub fn join(&mut self, text: &mut Vec<u8>, reasoning: &mut Vec<u8>) {
         let reasoned = !reasoning.is_empty() || self.0.iter().any(|other| !other.reasoning.is_empty());
         for other in self.0.drain(..) {
-            text.push(CHOICES_APART);
+            text.push(CHOICE_SEPARATOR);
             text.extend_from_slice(&other.text);
             if reasoned {
-                reasoning.push(CHOICES_APART);
+                reasoning.push(CHOICE_SEPARATOR);
                 reasoning.extend_from_slice(&other.reasoning);
             }
         }
@@ -50,7 +50,7 @@ impl Others {
 
 /// The text of the first choice.
 pub fn first(text: &[u8]) -> &[u8] {
-    text.split(|byte| *byte == CHOICES_APART).next().unwrap_or_default()
+    text.split(|byte| *byte == CHOICE_SEPARATOR).next().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use super::{calibration, status, visual};
 use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError, RigFacts, resolve, suffix_of_run};
 use crate::record::facts::Refusal;
-use crate::record::store::writer::add_refusals;
 use crate::report::{overview, screen, search as report};
 use crate::run::{Finished, RunError, Watch};
 use crate::spec::Spec;
+use crate::store::writer::add_refusals;
 use crate::sweep::{self, Searched, Short};
 use crate::visualizer::Visualizer;
 

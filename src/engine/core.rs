@@ -16,7 +16,7 @@ use super::pacer::{Deadlines, OpenSchedule, Places};
 use super::pool::{Delivered, Pool, State};
 use super::telemetry::Telemetry;
 use crate::plan::{Load, Plan};
-use crate::record::trace::{Trace, What};
+use crate::record::trace::{Trace, TraceKind};
 use crate::record::{Failure, Phase};
 use crate::time::{MS, S, Tick};
 use crate::workload::Workload;
@@ -50,7 +50,7 @@ pub struct PhasePlan {
     /// The number of the next request (or conversation) nobody has taken.
     pub next: Arc<AtomicU64>,
     /// Where the records go.
-    pub parcels: crossbeam_channel::Sender<crate::record::Parcel>,
+    pub messages: crossbeam_channel::Sender<crate::record::CollectorMessage>,
 }
 
 /// One worker: its shared state and its place among the others.
@@ -63,9 +63,9 @@ pub struct Worker {
 
 impl Worker {
     /// Tells what happens to a request of `job`, where anybody listens.
-    pub fn tell(&self, job: Job, at: Tick, what: impl FnOnce() -> What) {
+    pub fn tell(&self, job: Job, at: Tick, what: impl FnOnce() -> TraceKind) {
         if let Some(trace) = &self.setup.trace {
-            trace.tell(at, (job.phase, job.index), what());
+            trace.send(at, (job.phase, job.index), what());
         }
     }
 
@@ -415,7 +415,7 @@ impl LaneState {
 
 impl PhasePlan {
     /// A phase without requests.
-    pub fn none(parcels: crossbeam_channel::Sender<crate::record::Parcel>) -> PhasePlan {
+    pub fn none(messages: crossbeam_channel::Sender<crate::record::CollectorMessage>) -> PhasePlan {
         PhasePlan {
             phase: Phase::Preflight,
             load: Load::Closed { parallel: 0 },
@@ -423,7 +423,7 @@ impl PhasePlan {
             duration_ns: None,
             ramp_ns: 0,
             next: Arc::default(),
-            parcels,
+            messages,
         }
     }
 }

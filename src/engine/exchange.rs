@@ -11,7 +11,7 @@ use super::transport::{NotOpened, flush_tls, open, send_all};
 use super::unasked::is_unasked;
 use crate::api::choices;
 use crate::plan::Save;
-use crate::record::trace::{Excerpt, What};
+use crate::record::trace::{Excerpt, TraceKind};
 use crate::record::{Block, Failure, Outcome, Phase, RequestRecord, Span, TokenSource};
 use crate::time::{S, Tick};
 
@@ -55,7 +55,7 @@ pub async fn exchange(worker: &Worker, lane: u32, job: Job, wire: &[u8], turn: O
             let written = times.write_start.unwrap_or(times.picked);
             worker.core.borrow_mut().pool.note_dead_reuse(slot, written);
             worker.close(slot);
-            worker.tell(job, worker.now(), || What::Again);
+            worker.tell(job, worker.now(), || TraceKind::Retried);
             times.retried = true;
             continue;
         }
@@ -76,7 +76,7 @@ async fn connection(worker: &Worker, lane: u32, job: Job, times: &mut Times) -> 
         }
     }
     times.reused = false;
-    worker.tell(job, worker.now(), || What::Connecting);
+    worker.tell(job, worker.now(), || TraceKind::Connecting);
     let opened = open(worker, lane).await?;
     times.connected = Some(opened.at);
     times.tls_handshake_ns = opened.tls_handshake_ns;
@@ -108,7 +108,7 @@ async fn respond(worker: &Worker, lane: u32, slot: u32, job: Job, times: &mut Ti
     match sent {
         Ok(true) => {
             times.write_end = Some(written);
-            worker.tell(job, now, || What::Sent(Excerpt::of(body(wire))));
+            worker.tell(job, now, || TraceKind::Sent(Excerpt::new(body(wire))));
         }
         Ok(false) => {}
         Err(error) => {
@@ -168,7 +168,7 @@ fn keep(worker: &Worker, lane: u32, slot: u32, job: Job, times: Times, turn: Opt
     let outcome = connection.answer.outcome();
     let block = &mut outbox.block;
     let body = keep_body(worker, block, turn.as_ref());
-    worker.tell(job, end, || What::Ended { outcome, status: seen.status, error: seen.error.clone() });
+    worker.tell(job, end, || TraceKind::Ended { outcome, status: seen.status, error: seen.error.clone() });
     if let Some(mut turn) = turn.filter(|_| outcome == Outcome::Ok) {
         turn.add_answer(choices::first(&seen.text));
     }
@@ -231,7 +231,7 @@ fn keep_unconnected(
     let core = &mut *worker.core.borrow_mut();
     let end = core.clock.now();
     let outcome = if core.phase.killed { Outcome::Unfinished } else { Outcome::Failed(error.failure) };
-    worker.tell(job, end, || What::Ended { outcome, status: 0, error: error.text.clone() });
+    worker.tell(job, end, || TraceKind::Ended { outcome, status: 0, error: error.text.clone() });
     let error = core.outbox.block.keep_bytes(error.text.as_bytes());
     let body = keep_body(worker, &mut core.outbox.block, turn.as_ref());
     let record = RequestRecord { end, outcome, error, body, retried: times.retried, ..begun(worker, lane, job, times) };

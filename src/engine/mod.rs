@@ -35,7 +35,7 @@ use self::core::{PhasePlan, Setup};
 use self::worker::{Command, Links, Reply};
 use crate::plan::{Load, Plan};
 use crate::record::trace::Trace;
-use crate::record::{Block, Parcel, Phase, WorkerReport};
+use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
 use crate::time::{MS, Tick};
 use crate::workload::Workload;
 
@@ -61,7 +61,7 @@ pub struct PhaseRequest {
     pub duration_ns: Option<u64>,
     pub ramp_ns: u64,
     /// Where the records go.
-    pub parcels: Sender<Parcel>,
+    pub messages: Sender<CollectorMessage>,
 }
 
 /// What a phase came to, besides its records.
@@ -132,7 +132,7 @@ impl Engine {
             duration_ns: request.duration_ns,
             ramp_ns: request.ramp_ns,
             next: next.clone(),
-            parcels: request.parcels,
+            messages: request.messages,
         };
         self.tell(|| Command::Prepare(plan.clone()))?;
         for reply in self.replies()? {

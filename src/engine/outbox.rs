@@ -3,13 +3,13 @@
 use crossbeam_channel::{Receiver, Sender};
 
 use super::telemetry::Telemetry;
-use crate::record::{Block, Parcel, RequestRecord};
+use crate::record::{Block, CollectorMessage, RequestRecord};
 use crate::time::{MS, Tick};
 
 /// A worker's open block and its two channels.
 pub struct Outbox {
     pub block: Block,
-    parcels: Sender<Parcel>,
+    messages: Sender<CollectorMessage>,
     empties: Receiver<Block>,
     flushed: Tick,
 }
@@ -18,13 +18,13 @@ pub struct Outbox {
 const FLUSH_NS: u64 = 100 * MS;
 
 impl Outbox {
-    pub fn new(worker: u16, parcels: Sender<Parcel>, empties: Receiver<Block>) -> Outbox {
-        Outbox { block: Block::new(worker), parcels, empties, flushed: Tick(0) }
+    pub fn new(worker: u16, messages: Sender<CollectorMessage>, empties: Receiver<Block>) -> Outbox {
+        Outbox { block: Block::new(worker), messages, empties, flushed: Tick(0) }
     }
 
     /// Sends to another collector from now on.
-    pub fn redirect(&mut self, parcels: Sender<Parcel>) {
-        self.parcels = parcels;
+    pub fn redirect(&mut self, messages: Sender<CollectorMessage>) {
+        self.messages = messages;
     }
 
     /// Appends a record whose spans point into [`Outbox::block`].
@@ -56,6 +56,6 @@ impl Outbox {
         empty.worker = worker;
         let full = std::mem::replace(&mut self.block, empty);
         // Without a collector there is nobody to tell: the run is over.
-        let _ = self.parcels.send(Parcel::Block(full));
+        let _ = self.messages.send(CollectorMessage::Block(full));
     }
 }

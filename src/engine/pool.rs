@@ -7,7 +7,7 @@ use super::inbox::{Delivery, Inbox, Source};
 use super::telemetry::Telemetry;
 use super::tls::Tls;
 use crate::api::answer::{Answer, AnswerOptions, Step};
-use crate::record::trace::{Reader, Trace};
+use crate::record::trace::{ResponseTracer, Trace};
 use crate::record::{Failure, Outcome, Phase};
 use crate::time::{MS, Tick};
 
@@ -58,7 +58,7 @@ pub struct Connection {
     /// When the response before the present one ended.
     idle_since: Tick,
     /// What of the present response has been told.
-    reader: Reader,
+    reader: ResponseTracer,
 }
 
 impl Connection {
@@ -79,7 +79,7 @@ impl Connection {
 
     /// Makes ready for the response of a request of `lane`; `request` names it where it is told of.
     pub fn begin(&mut self, lane: u32, request: (Phase, u64), now: Tick) {
-        self.reader = Reader::new(request);
+        self.reader = ResponseTracer::new(request);
         self.idle_since = self.ended;
         self.state = State::Busy { lane };
         self.answer.start();
@@ -166,7 +166,7 @@ impl Pool {
             connect_ns: 0,
             leaving: false,
             idle_since: Tick(0),
-            reader: Reader::default(),
+            reader: ResponseTracer::default(),
         });
         self.slots.len() as u32 - 1
     }

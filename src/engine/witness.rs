@@ -23,8 +23,8 @@ use super::unasked::is_unasked;
 use super::worker::answer_options;
 use crate::api::answer::{Answer, Step};
 use crate::plan::{Plan, WitnessPlan};
-use crate::record::trace::{Excerpt, Reader, Trace, What};
-use crate::record::{Block, Failure, Outcome, Parcel, Phase, RequestRecord, Span, TokenSource};
+use crate::record::trace::{Excerpt, ResponseTracer, Trace, TraceKind};
+use crate::record::{Block, CollectorMessage, Failure, Outcome, Phase, RequestRecord, Span, TokenSource};
 use crate::time::{MS, S, Tick};
 use crate::workload::Workload;
 
@@ -50,12 +50,12 @@ const TURN_NS: u64 = 20 * MS;
 const BUFFER_LEN: usize = 64 * 1024;
 
 impl Witness {
-    /// Starts the thread. Its records go to `parcels`, each as soon as it is complete; `trace` takes what happens to them.
+    /// Starts the thread. Its records go to `messages`, each as soon as it is complete; `trace` takes what happens to them.
     pub fn start(
         asked: WitnessPlan,
         plan: Arc<Plan>,
         workload: Arc<Workload>,
-        parcels: Sender<Parcel>,
+        messages: Sender<CollectorMessage>,
         trace: Option<Trace>,
     ) -> Result<Witness, String> {
         let config = plan.target.tls.as_ref().map(tls::config).transpose()?;
@@ -67,7 +67,7 @@ impl Witness {
                 core_affinity::set_for_current(core_affinity::CoreId { id: core });
             }
             let clock = Clock::new();
-            let shared = Shared { plan, workload, config, clock, parcels, trace, opened: AtomicU64::new(0) };
+            let shared = Shared { plan, workload, config, clock, messages, trace, opened: AtomicU64::new(0) };
             watch(&shared, asked.connections, &raised);
         };
         let thread = std::thread::Builder::new().name("witness".to_string()).spawn(run);
@@ -90,16 +90,16 @@ struct Shared {
     workload: Arc<Workload>,
     config: Option<Arc<ClientConfig>>,
     clock: Clock,
-    parcels: Sender<Parcel>,
+    messages: Sender<CollectorMessage>,
     trace: Option<Trace>,
     opened: AtomicU64,
 }
 
 impl Shared {
     /// Tells what happens to a request, where anybody listens.
-    fn tell(&self, index: u64, at: Tick, what: impl FnOnce() -> What) {
+    fn tell(&self, index: u64, at: Tick, what: impl FnOnce() -> TraceKind) {
         if let Some(trace) = &self.trace {
-            trace.tell(at, (Phase::Witness, index), what());
+            trace.send(at, (Phase::Witness, index), what());
         }
     }
 }
@@ -168,8 +168,8 @@ fn begin(shared: &Shared, line: &mut Line, index: u64) {
             Ok(()) => {
                 let now = shared.clock.now();
                 (line.record.write_end, line.last_active, line.stage) = (Some(now), now, Stage::Waiting);
-                line.reader = Reader::new((Phase::Witness, index));
-                shared.tell(index, now, || What::Sent(Excerpt::of(body(&line.wire))));
+                line.reader = ResponseTracer::new((Phase::Witness, index));
+                shared.tell(index, now, || TraceKind::Sent(Excerpt::new(body(&line.wire))));
                 return;
             }
             Err(_) if line.may_try_again() => {}
@@ -224,7 +224,7 @@ fn take(shared: &Shared, line: &mut Line, buffer: &mut [u8]) {
 /// The server had closed the connection while it was idle: the same request goes out on a fresh one.
 fn again(shared: &Shared, line: &mut Line) {
     let (index, due) = (line.record.index, line.record.due);
-    shared.tell(index, shared.clock.now(), || What::Again);
+    shared.tell(index, shared.clock.now(), || TraceKind::Retried);
     begin(shared, line, index);
     line.record.due = due;
     line.record.retried = true;
@@ -280,14 +280,14 @@ fn keep(shared: &Shared, line: &Line, end: Tick) {
         raw: if shared.plan.keeps_raw() { block.keep_bytes(&seen.raw) } else { Span::default() },
         ..line.record.clone()
     };
-    shared.tell(record.index, end, || What::Ended {
+    shared.tell(record.index, end, || TraceKind::Ended {
         outcome: record.outcome,
         status: record.status,
         error: seen.error.clone(),
     });
     block.records.push(record);
     // Without a collector there is nobody to tell: the run is over.
-    let _ = shared.parcels.send(Parcel::Block(block));
+    let _ = shared.messages.send(CollectorMessage::Block(block));
 }
 
 #[cfg(test)]

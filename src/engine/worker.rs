@@ -137,7 +137,7 @@ impl Host {
         let worker = &self.worker;
         {
             let core = &mut *worker.core.borrow_mut();
-            core.outbox.redirect(plan.parcels.clone());
+            core.outbox.redirect(plan.messages.clone());
             core.start_phase(PhaseState::new(plan, &worker.setup, Tick(u64::MAX), worker.number, worker.count));
         }
         let lanes = worker.lane_share();

@@ -1,10 +1,12 @@
 //! The search for the highest load that keeps service levels, or for the best one: what was asked of it, and what that
 //! means. [`crate::search`] says which load is tried next.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::PlanError;
 use super::slo::{Criterion, Figure, groups_of_json, is_json, scan};
+use crate::record::search::RunSize;
+pub use crate::record::search::{Aim, SearchPlan, Space, Variable};
 use crate::spec::Spec;
 
 /// The flags of the search, as they were given. Serialised, they have evalscope's key names.
@@ -20,71 +22,6 @@ pub struct Sla {
     pub sla_fixed_parallel: Option<u32>,
     pub sla_number_multiplier: Option<f64>,
     pub sla_precision: Option<f64>,
-}
-
-/// What is varied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Variable {
-    #[default]
-    Parallel,
-    Rate,
-}
-
-impl Variable {
-    /// As `--sla-variable` spells it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Variable::Parallel => "parallel",
-            Variable::Rate => "rate",
-        }
-    }
-}
-
-/// One aim of the search, followed independently of the others.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Aim {
-    /// The highest load at which all of these hold.
-    Hold(Vec<Criterion>),
-    /// The load at which a figure is at its most, or at its least.
-    Best { figure: Figure, name: String, most: bool },
-}
-
-/// The loads that can be tried.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Space {
-    pub lower: f64,
-    pub upper: f64,
-    /// The first one, within the bounds.
-    pub start: f64,
-    /// Only whole numbers.
-    pub whole: bool,
-    /// Two loads with a smaller difference, as a share of the lower one, are as good as one.
-    pub precision: f64,
-}
-
-/// A search, fully decided. Every run of it stores this, so that its runs together tell what was found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SearchPlan {
-    pub variable: Variable,
-    pub aims: Vec<Aim>,
-    pub space: Space,
-    /// Runs at each load.
-    pub runs: u32,
-    size: Size,
-    fixed_parallel: Option<u32>,
-}
-
-/// How long each run is.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Size {
-    Number(u64),
-    /// Requests for each unit of the load.
-    Multiple(f64),
-    /// Only `--duration` ends it.
-    Duration,
 }
 
 const DEFAULT_RUNS: u32 = 3;
@@ -137,9 +74,9 @@ impl SearchPlan {
             }
         }
         at.number = match self.size {
-            Size::Number(number) => vec![number],
-            Size::Multiple(multiple) => vec![((value * multiple).round() as u64).max(1)],
-            Size::Duration => Vec::new(),
+            RunSize::Number(number) => vec![number],
+            RunSize::Multiple(multiple) => vec![((value * multiple).round() as u64).max(1)],
+            RunSize::Duration => Vec::new(),
         };
         at
     }
@@ -239,7 +176,7 @@ fn space(spec: &Spec, variable: Variable) -> Result<Space, PlanError> {
     Ok(Space { lower, upper, start, whole, precision })
 }
 
-fn size(spec: &Spec, variable: Variable) -> Result<Size, PlanError> {
+fn size(spec: &Spec, variable: Variable) -> Result<RunSize, PlanError> {
     let multiple = spec.sla.sla_number_multiplier;
     if let Some(wrong) = multiple.filter(|multiple| !multiple.is_finite() || *multiple <= 0.0) {
         return Err(PlanError::value("--sla-number-multiplier", format!("must be above 0, not {wrong}")));
@@ -248,10 +185,10 @@ fn size(spec: &Spec, variable: Variable) -> Result<Size, PlanError> {
         (Some(_), Some(_)) => Err(PlanError::conflict(
             "--number fixes the requests of each run, --sla-number-multiplier lets them grow with the load: keep one",
         )),
-        (Some(multiple), None) => Ok(Size::Multiple(multiple)),
-        (None, Some(number)) => Ok(Size::Number(*number)),
-        (None, None) if spec.duration_s.is_some() => Ok(Size::Duration),
-        (None, None) => Ok(Size::Multiple(match variable {
+        (Some(multiple), None) => Ok(RunSize::Multiple(multiple)),
+        (None, Some(number)) => Ok(RunSize::Number(*number)),
+        (None, None) if spec.duration_s.is_some() => Ok(RunSize::Duration),
+        (None, None) => Ok(RunSize::Multiple(match variable {
             Variable::Parallel => DEFAULT_PARALLEL_MULTIPLE,
             Variable::Rate => DEFAULT_RATE_MULTIPLE,
         })),

@@ -3,71 +3,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+pub use crate::record::search::{Comparison, Criterion, Figure, Quantity, Statistic};
 use crate::time::{S, scan_duration_ns};
-
-/// One condition on a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Criterion {
-    pub figure: Figure,
-    pub comparison: Comparison,
-    /// Seconds for times, requests or tokens per second for rates.
-    pub bound: f64,
-    /// As it was written.
-    pub text: String,
-}
-
-/// A figure of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Figure {
-    Of(Statistic, Quantity),
-    RequestsPerS,
-    OutputTokensPerS,
-}
-
-/// Which value of a distribution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Statistic {
-    Mean,
-    /// One of [`PERCENTILES`], in thousandths; 1000 is the maximum.
-    PerMille(u32),
-}
-
-/// What a request took, seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Quantity {
-    Ttft,
-    Tpot,
-    Itl,
-    Latency,
-}
-
-/// How figure and bound are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Comparison {
-    AtMost,
-    Below,
-    AtLeast,
-    Above,
-}
-
-impl Comparison {
-    /// Whether `value` holds against `bound`.
-    pub fn holds(self, value: f64, bound: f64) -> bool {
-        match self {
-            Comparison::AtMost => value <= bound,
-            Comparison::Below => value < bound,
-            Comparison::AtLeast => value >= bound,
-            Comparison::Above => value > bound,
-        }
-    }
-}
 
 /// The percentiles that a criterion can name, with their thousandths: those of the percentile table.
 pub const PERCENTILES: [(&str, u32); 12] = [

@@ -1,9 +1,9 @@
-//! Arrivals as bytes: each as its distance from the one before (the first from the due instant), zigzag, in
-//! little-endian groups of seven bits. A 10 ms gap takes four bytes, a million tokens four megabytes.
+//! The byte encoding of arrivals: the difference of each to the one before (of the first to the due time), zigzag-coded
+//! as a little-endian base-128 varint. A gap of 10 ms takes four bytes, a million tokens four megabytes.
 
 use crate::time::Tick;
 
-/// Appends the coded `arrivals` to `out`.
+/// Appends the encoded `arrivals` to `out`.
 pub fn encode(due: Tick, arrivals: &[Tick], out: &mut Vec<u8>) {
     let mut previous = due;
     for &arrival in arrivals {
@@ -12,7 +12,7 @@ pub fn encode(due: Tick, arrivals: &[Tick], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the arrivals coded in `bytes` to `out`. `None` when the bytes end inside a number or a number is too long.
+/// Appends the arrivals encoded in `bytes` to `out`. `None` when the bytes end inside a number or a number is too long.
 pub fn decode(due: Tick, bytes: &[u8], out: &mut Vec<Tick>) -> Option<()> {
     let mut previous = due;
     let mut rest = bytes;
@@ -24,8 +24,8 @@ pub fn decode(due: Tick, bytes: &[u8], out: &mut Vec<Tick>) -> Option<()> {
     Some(())
 }
 
-/// Folds the sign into the lowest bit, so that small negative distances stay short: two kernel stamps mapped by
-/// different samples of the clock may stand a few nanoseconds out of order.
+/// Moves the sign into the lowest bit, so that small negative differences stay short: two kernel timestamps that were
+/// converted with different clock samples may be a few nanoseconds out of order.
 fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
@@ -62,7 +62,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_coded_comes_back(due in any::<u64>(), ticks in proptest::collection::vec(any::<u64>(), 0..50)) {
+        fn decoding_inverts_encoding(due in any::<u64>(), ticks in proptest::collection::vec(any::<u64>(), 0..50)) {
             let arrivals: Vec<Tick> = ticks.into_iter().map(Tick).collect();
             let (mut bytes, mut back) = (Vec::new(), Vec::new());
             encode(Tick(due), &arrivals, &mut bytes);
@@ -71,7 +71,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn any_bytes_decode_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             decode(Tick(1), &bytes, &mut Vec::new());
         }
     }

@@ -1,27 +1,26 @@
-//! What is kept of every request, and the blocks in which it travels from a worker to the collector.
+//! The data model: what is recorded of each request, worker and run, and the messages in which it travels to the
+//! collector. Nothing here does I/O; [`crate::store`] reads and writes the database.
 
 use crate::time::{MS, Tick};
 
 pub mod arrivals;
-pub mod collector;
+mod enum_names;
 pub mod facts;
 pub mod finding;
-pub mod live;
-mod names;
-pub mod store;
+pub mod search;
 pub mod trace;
 
-/// Everything measured about one request. Instants that were not reached are `None`.
+/// Everything measured about one request. Points in time that the request did not reach are `None`.
 ///
-/// Variable parts (arrivals, answer, error text) stand in the arenas of the [`Block`] that holds the record; the
-/// spans here point into them.
+/// The parts of variable length (arrivals, answer, error text) are in the arenas of the [`Block`] that holds the
+/// record; the spans here point into them.
 #[derive(Clone, Debug, Default)]
 pub struct RequestRecord {
-    /// The request's number in its phase, from 0; request `i` is the same for every worker count.
+    /// The request's number in its phase, from 0; request `i` is the same for every number of workers.
     pub index: u64,
     pub phase: Phase,
     pub worker: u16,
-    /// Worker-local number of the lane that carried it.
+    /// The concurrent request slot that carried it, numbered within the worker.
     pub lane: u32,
     /// The number of its conversation in its phase, from 0; `None` for single requests.
     pub conversation: Option<u64>,
@@ -29,79 +28,79 @@ pub struct RequestRecord {
     pub turn: u32,
     /// The connection had carried an earlier request.
     pub reused: bool,
-    /// The first, reused connection died before any response byte and the request was sent again on a fresh one.
+    /// The reused connection was closed before any byte of a response, and the request was sent again on a new one.
     pub retried: bool,
 
-    /// When the plan wanted the request on the wire.
+    /// The scheduled time of the request.
     pub due: Tick,
-    /// A worker took it up.
+    /// A worker started to process it.
     pub picked: Option<Tick>,
     /// The connection was ready; equals `picked` on a reused one.
     pub connected: Option<Tick>,
-    /// Length of the TLS handshake, where there was one.
+    /// Duration of the TLS handshake; `None` when there was none.
     pub tls_handshake_ns: Option<u64>,
-    /// First byte handed to the kernel.
+    /// The first byte was handed to the kernel.
     pub write_start: Option<Tick>,
-    /// Last byte accepted by the kernel.
+    /// The kernel accepted the last byte.
     pub write_end: Option<Tick>,
-    /// First byte of the response head arrived.
+    /// The first byte of the response head arrived.
     pub first_byte: Option<Tick>,
-    /// First event that carries output arrived.
+    /// The first event with output arrived.
     pub first_token: Option<Tick>,
-    /// Last event that carries output arrived.
+    /// The last event with output arrived.
     pub last_token: Option<Tick>,
-    /// The response was complete, or the moment of failure.
+    /// The response was complete, or the request failed.
     pub end: Tick,
-    /// Closed loop: when the previous response on this lane ended.
+    /// Closed loop: the end of the previous response in this slot.
     pub previous_end: Option<Tick>,
 
     pub outcome: Outcome,
-    /// The response came as SSE.
+    /// The response was a stream of server-sent events.
     pub streamed: bool,
-    /// HTTP status; 0 when no head arrived.
+    /// HTTP status; 0 when no response head arrived.
     pub status: u16,
-    /// From the server's usage; `None` when it sent none.
+    /// From the server's usage; `None` when it sent none and nothing was counted after the run.
     pub input_tokens: Option<u32>,
     pub output_tokens: Option<u32>,
     pub cached_tokens: Option<u32>,
     pub reasoning_tokens: Option<u32>,
     pub token_source: TokenSource,
-    /// What the server itself states of this request's time.
+    /// The times that the server reports for this request.
     pub server_times: Option<ServerTimes>,
     pub finish: Finish,
-    /// SSE events with data, `[DONE]` included ("packages").
+    /// Server-sent events with data, including `[DONE]`.
     pub events: u32,
-    /// Output events that shared one read with a later output event: their arrival is an upper bound.
+    /// Output events that shared a read with a later output event: their arrival is an upper bound.
     pub coalesced: u32,
-    /// Reads that brought bytes of this response, and those of them that carried two or more output events.
+    /// Reads that brought bytes of this response, and those among them with two or more output events.
     pub reads: u32,
     pub coalesced_reads: u32,
-    /// Reads whose arrival is the kernel's stamp; the others carry the instant they were reaped.
+    /// Reads with an arrival timestamp of the kernel; for the others, the time the completion was processed stands in.
     pub stamped_reads: u32,
-    /// Sum and maximum of the receive lag (reaped − arrived) over the reads, in nanoseconds.
+    /// Sum and maximum of the receive lag (processed − arrived) over the reads, nanoseconds.
     pub receive_lag_sum_ns: u64,
     pub receive_lag_max_ns: u64,
-    /// Bytes of the response, head and framing included.
+    /// Bytes of the response, including head and framing.
     pub received_bytes: u64,
 
-    /// Arrival of every event with output, in [`Block::arrivals`].
+    /// The arrivals of all events with output, in [`Block::arrivals`].
     pub arrivals: Span,
-    /// Answer text, reasoning text and error text (UTF-8), in [`Block::bytes`].
+    /// Answer, reasoning and error text (UTF-8), in [`Block::bytes`].
     pub text: Span,
     pub reasoning: Span,
     pub error: Span,
-    /// The request's JSON body, where the workload alone cannot give it: what a turn of a conversation sends depends on
-    /// the answers before it. In [`Block::bytes`].
+    /// The JSON body of a turn of a conversation, in [`Block::bytes`]. It depends on the earlier answers; the workload
+    /// provides the body of any other request.
     pub body: Span,
-    /// The raw response body, kept with `--save full`, in [`Block::bytes`].
+    /// The raw response body (`--save full`), in [`Block::bytes`].
     pub raw: Span,
 }
 
-/// Stands between the answers of one request with several choices, in the stored text and in the stored reasoning: the
-/// record separator of ASCII, which no model writes.
-pub const CHOICES_APART: u8 = 0x1e;
+/// Separates the choices of one answer in the stored text and in the stored reasoning: the record separator of ASCII,
+/// which models do not generate.
+pub const CHOICE_SEPARATOR: u8 = 0x1e;
 
-/// A range of one of a block's arenas.
+/// A range in one of the arenas of a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     pub start: u32,
@@ -109,51 +108,51 @@ pub struct Span {
 }
 
 impl Span {
-    /// The part of `arena` this span names.
-    pub fn of<T>(self, arena: &[T]) -> &[T] {
+    /// The part of `arena` that this span denotes.
+    pub fn slice<T>(self, arena: &[T]) -> &[T] {
         &arena[self.start as usize..][..self.len as usize]
     }
 }
 
-/// Which part of a run a request belongs to. Only `Measured` requests enter the figures.
+/// The part of a run that a request belongs to. The statistics are computed from `Measured` requests only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Phase {
     Preflight,
     Warmup,
     #[default]
     Measured,
-    /// Beside the measured requests; see [`crate::engine::witness`].
+    /// Sent by a separate, mostly idle thread at the same time as the measured requests.
     Witness,
 }
 
-/// Where token counts come from.
+/// The origin of a request's output token count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TokenSource {
     #[default]
     Unknown,
     /// The server's usage.
     Server,
-    /// Counted here with the tokenizer, after the run.
+    /// Counted with the tokenizer after the run.
     Tokenizer,
-    /// Found by the user's program, after the run.
+    /// Returned by the user's program after the run.
     Program,
 }
 
-/// What a server states, inside its answer, of the time it took for one request. Lengths are nanoseconds of its own
-/// clock; what it leaves out is `None`.
+/// The times that a server reports inside its answer, nanoseconds of its own clock. Values that it does not report are
+/// `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerTimes {
-    /// Waiting before any work on it began. llama.cpp does not tell.
+    /// Queueing time. llama.cpp does not report it.
     pub queue_ns: Option<u64>,
-    /// From the begin of the work to the first output token.
+    /// From the start of processing to the first output token.
     pub prefill_ns: Option<u64>,
     /// From the first to the last output token.
     pub decode_ns: Option<u64>,
-    /// Output tokens as the server counts them beside its times.
+    /// Output tokens, as reported with these times.
     pub tokens: Option<u32>,
 }
 
-/// The finish reason a server gave.
+/// The finish reason of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Finish {
     #[default]
@@ -170,22 +169,22 @@ pub enum Finish {
 pub enum Outcome {
     Ok,
     Failed(Failure),
-    /// The run ended while it was in flight.
+    /// The run ended while the request was in flight.
     #[default]
     Unfinished,
 }
 
-/// The class of a failure. Network trouble is data: each failed request has exactly one class.
+/// The class of a failure; each failed request has exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Failure {
-    /// The name did not resolve or no connection could be made (refused, unreachable).
+    /// The host name did not resolve, or the connection was refused or its target unreachable.
     Connect,
     ConnectTimeout,
     /// The TLS handshake failed.
     Tls,
     /// Writing the request failed.
     Write,
-    /// No byte came for longer than the read timeout.
+    /// No byte arrived for longer than the read timeout.
     ReadTimeout,
     /// The whole request took longer than the total timeout.
     TotalTimeout,
@@ -193,9 +192,9 @@ pub enum Failure {
     Reset,
     /// The connection was closed before any response byte.
     ClosedEarly,
-    /// The response ended before its framing or its stream said so.
+    /// The response ended before the end that its framing or its stream announces.
     Truncated,
-    /// Bytes that are not HTTP/1.1, not chunked coding, or an event past the size limit.
+    /// The response is not valid HTTP/1.1 or chunked coding, or an event exceeds the size limit.
     Protocol,
     /// A status other than 200.
     Status,
@@ -203,7 +202,7 @@ pub enum Failure {
     InStream,
     /// A 200 response without any output.
     Empty,
-    /// A body or an event that is not the JSON it should be.
+    /// A body or an event is not valid JSON of the expected form.
     Body,
 }
 
@@ -247,8 +246,8 @@ impl Failure {
     }
 }
 
-/// A batch of records with the arenas their spans point into. Blocks are allocated once, travel whole from worker to
-/// collector, and come back empty.
+/// A batch of records with the arenas that their spans point into. Workers send full blocks to the collector, which
+/// returns them empty for reuse.
 #[derive(Debug, Default)]
 pub struct Block {
     pub worker: u16,
@@ -266,7 +265,7 @@ impl Block {
         Block { worker, records: Vec::with_capacity(Block::CAPACITY), arrivals: Vec::new(), bytes: Vec::new() }
     }
 
-    /// Whether the block should travel now.
+    /// Whether the block should be sent now.
     pub fn is_full(&self) -> bool {
         self.records.len() >= Block::CAPACITY || self.bytes.len() > 4 << 20
     }
@@ -278,14 +277,14 @@ impl Block {
         self.bytes.clear();
     }
 
-    /// Appends bytes to the arena and says where they stand.
+    /// Appends bytes to the arena; the span is their place in it.
     pub fn keep_bytes(&mut self, bytes: &[u8]) -> Span {
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(bytes);
         Span { start, len: bytes.len() as u32 }
     }
 
-    /// Appends arrivals to the arena and says where they stand.
+    /// Appends arrivals to the arena; the span is their place in it.
     pub fn keep_arrivals(&mut self, arrivals: &[Tick]) -> Span {
         let start = self.arrivals.len() as u32;
         self.arrivals.extend_from_slice(arrivals);
@@ -293,51 +292,51 @@ impl Block {
     }
 }
 
-/// What travels from the workers to the collector.
+/// A message to the collector.
 #[derive(Debug)]
-pub enum Parcel {
+pub enum CollectorMessage {
     /// Finished requests.
     Block(Block),
-    /// A worker's account of itself at the end of a phase.
+    /// The measurements of a worker at the end of a phase.
     Worker(Box<WorkerReport>),
-    /// What a look at the server showed.
+    /// The values of one scrape of the server's metrics.
     Server(Vec<ServerSample>),
 }
 
-/// One value of the server's own metrics at one instant.
+/// One value of the server's own metrics at one time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerSample {
     pub at: Tick,
     pub name: String,
-    /// As they stand between the braces of a page of metrics.
+    /// The labels as in the Prometheus text format, without the braces.
     pub labels: String,
     pub value: f64,
 }
 
-/// A worker that looks at its sockets again only after this long has stalled, nanoseconds.
+/// A poll gap longer than this is a stall, nanoseconds.
 pub const STALL_NS: u64 = 2 * MS;
 
-/// A worker left its sockets alone from one look at them to the next.
+/// A worker did not poll its sockets between these two times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stall {
     pub begin: Tick,
     pub end: Tick,
 }
 
-/// One worker's account of itself over one phase: our own error, measured.
+/// The measurements of one worker in one phase, from which the client's own error is computed.
 #[derive(Clone, Debug)]
 pub struct WorkerReport {
     pub worker: u16,
     pub phase: Phase,
-    /// The core it was pinned to; `None` when pinning failed.
+    /// The core that the thread was pinned to; `None` when pinning failed.
     pub core: Option<u16>,
-    /// Receive lag (reaped − arrived) of every read, nanoseconds.
+    /// Receive lag (processed − arrived) of every read, nanoseconds.
     pub receive_lag_ns: hdrhistogram::Histogram<u64>,
-    /// Time between two looks of the loop at its completions while it had work, nanoseconds: loop stalls.
+    /// Poll gaps while the worker had work, nanoseconds.
     pub loop_gap_ns: hdrhistogram::Histogram<u64>,
-    /// The same where it had nothing to do and slept in between.
+    /// Poll gaps in which the worker had nothing to do and slept, nanoseconds.
     pub sleep_ns: hdrhistogram::Histogram<u64>,
-    /// When it left its sockets alone for longer than [`STALL_NS`], at work or asleep, in order; `None` where that is not known in full.
+    /// The poll gaps longer than [`STALL_NS`], at work or asleep, in order; `None` when they are not known in full.
     pub stalls: Option<Vec<Stall>>,
     /// CPU time of the worker thread in the phase, user and system, nanoseconds.
     pub cpu_user_ns: u64,
@@ -346,21 +345,20 @@ pub struct WorkerReport {
     pub wall_ns: u64,
     pub voluntary_switches: u64,
     pub involuntary_switches: u64,
-    /// Completions of the receive ring, and times the ring ran out of buffers.
+    /// Completions of the receive ring, and how often it ran out of buffers.
     pub reads: u64,
     pub buffer_shortages: u64,
     pub connections_opened: u64,
     /// Highest number of requests in flight on this worker.
     pub peak_in_flight: u64,
-    /// Blocks allocated because the collector had not returned one in time.
+    /// Blocks allocated because the collector had not yet returned one.
     pub extra_blocks: u64,
-    /// Requests of the schedule that were never sent because the run ended first.
+    /// Scheduled requests that were not sent because the run ended first.
     pub unsent: u64,
 }
 
 impl WorkerReport {
-    /// The longest that it left its sockets alone though it had work, should have woken up, or something lay there,
-    /// nanoseconds.
+    /// The longest poll gap in which the worker had work, overslept, or data waited on a socket, nanoseconds.
     pub fn longest_stall_ns(&self) -> u64 {
         let asleep_ns = Some(self.sleep_ns.max()).filter(|&ns| ns > STALL_NS);
         self.loop_gap_ns.max().max(self.receive_lag_ns.max()).max(asleep_ns.unwrap_or(0))

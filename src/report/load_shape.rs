@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::measured;
 use crate::record::Phase;
-use crate::record::store::reader::Detail;
-use crate::record::store::{Reader, StoreError};
 use crate::rig::calibration::LoadShape;
+use crate::store::reader::Detail;
+use crate::store::{Reader, StoreError};
 
 /// The shape of a stored run: its cap and rate, its median first token, its mean gap and event, its answers' events.
 /// `None` for a run in which nothing was streamed.

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use super::{Measured, workload};
 use crate::record::facts::ConversationFacts;
 use crate::record::finding::Finding;
-use crate::record::store::reader::Detail;
-use crate::record::store::{Reader, StoreError, StoredRun};
 use crate::record::{Block, Phase, RequestRecord, Stall};
 use crate::stats::Summary;
 use crate::stats::gather::Gathered;
+use crate::store::reader::Detail;
+use crate::store::{Reader, StoreError, StoredRun};
 use crate::time::Tick;
 
 /// Arguments in which the shards of one load may differ, so that they do not send the same prompts.

@@ -26,13 +26,13 @@ pub mod workload;
 use std::path::Path;
 
 use crate::record::Phase;
-use crate::record::live::Snapshot;
-use crate::record::store::reader::Detail;
-use crate::record::store::{Reader, StoreError, StoredRun};
 use crate::server::{metric_catalog, metrics, resource_usage};
 use crate::stats::Summary;
 use crate::stats::gather::{Gathered, Sample};
 use crate::stats::reconcile::Totals;
+use crate::store::live::Snapshot;
+use crate::store::reader::Detail;
+use crate::store::{Reader, StoreError, StoredRun};
 use crate::time::format_ns;
 
 /// A stored run with all its figures.

@@ -13,7 +13,7 @@ use crate::engine::inbox::{InboxPlan, ring::Ring};
 use crate::engine::{Engine, PhaseRequest};
 use crate::mock::{Config, Mock};
 use crate::plan::{Plan, RigFacts, Save, resolve};
-use crate::record::{Block, Parcel, Phase, WorkerReport};
+use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
 use crate::spec::Spec;
 use crate::time::Tick;
 use crate::workload::Workload;
@@ -137,20 +137,20 @@ fn carry_out(plan: &Arc<Plan>, notes: &mut Vec<String>) -> Result<(Vec<Block>, V
     let (_keep, empties) = unbounded();
     let mut engine = Engine::start(plan.clone(), workload, Arc::new(AtomicU8::new(0)), None, &empties)
         .map_err(|error| error.to_string())?;
-    let (parcels, received) = unbounded();
+    let (messages, received) = unbounded();
     let ended = engine.run(PhaseRequest {
         phase: Phase::Measured,
         load: plan.load.clone(),
         requests: plan.requests,
         duration_ns: plan.duration_ns,
         ramp_ns: 0,
-        parcels,
+        messages,
     });
     let reports = ended.map_err(|error| error.to_string())?.reports;
     notes.append(&mut engine.notes);
-    let blocks = received.try_iter().filter_map(|parcel| match parcel {
-        Parcel::Block(block) => Some(block),
-        Parcel::Worker(_) | Parcel::Server(_) => None,
+    let blocks = received.try_iter().filter_map(|message| match message {
+        CollectorMessage::Block(block) => Some(block),
+        CollectorMessage::Worker(_) | CollectorMessage::Server(_) => None,
     });
     Ok((blocks.collect(), reports))
 }
@@ -179,7 +179,7 @@ impl Seen {
         let (mut events, mut coalesced, mut lags_ns) = (0, 0, Vec::new());
         for block in blocks {
             for record in &block.records {
-                let arrivals = record.arrivals.of(&block.arrivals);
+                let arrivals = record.arrivals.slice(&block.arrivals);
                 events += arrivals.len() as u64;
                 coalesced += u64::from(record.coalesced);
                 first = arrivals.first().map_or(first, |at| first.min(*at));

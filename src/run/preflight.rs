@@ -10,14 +10,14 @@ use crate::engine::awaiting::{Awaited, Awaiting};
 use crate::engine::{Engine, EngineError, PhaseRequest};
 use crate::log::Log;
 use crate::plan::{Load, Plan, Target};
-use crate::record::{Failure, Outcome, Parcel, Phase};
+use crate::record::{CollectorMessage, Failure, Outcome, Phase};
 
 /// After this long a person wonders what is going on.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Sends one request and turns a failure into words. An answer that goes on for seconds is good enough.
 pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<(), RunError> {
-    let (parcels, received) = unbounded();
+    let (messages, received) = unbounded();
     run_watched(
         engine,
         PhaseRequest {
@@ -26,20 +26,20 @@ pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<()
             requests: Some(1),
             duration_ns: None,
             ramp_ns: 0,
-            parcels,
+            messages,
         },
         plan,
         log,
     )?;
-    let block = received.try_iter().find_map(|parcel| match parcel {
-        Parcel::Block(block) if !block.records.is_empty() => Some(block),
+    let block = received.try_iter().find_map(|message| match message {
+        CollectorMessage::Block(block) if !block.records.is_empty() => Some(block),
         _ => None,
     });
     let Some(block) = block else {
         return Err(RunError::ConnectionTest("it was interrupted".to_string()));
     };
     let record = &block.records[0];
-    let words = words::shorten(&String::from_utf8_lossy(record.error.of(&block.bytes)));
+    let words = words::shorten(&String::from_utf8_lossy(record.error.slice(&block.bytes)));
     match record.outcome {
         Outcome::Ok => Ok(()),
         Outcome::Unfinished if record.first_token.is_some() => Ok(()),

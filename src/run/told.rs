@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use crate::engine::clock::Clock;
 use crate::log::Log;
 use crate::plan::Plan;
-use crate::record::trace::{Listener, Trace, channel, text};
+use crate::record::trace::{Trace, TraceReceiver, channel, event_line};
 
 /// The thread that writes; it ends when nobody is left who could tell anything.
 pub struct Teller(Option<JoinHandle<()>>);
@@ -33,11 +33,11 @@ impl Drop for Teller {
     }
 }
 
-fn write(listener: &Listener, log: &Log) {
+fn write(listener: &TraceReceiver, log: &Log) {
     let clock = Clock::new();
     for told in &listener.lines {
         clock.maintain(clock.now());
-        log.debug_at(told.at.0 as i64 + clock.wall_offset_ns(), &text(&told));
+        log.debug_at(told.at.0 as i64 + clock.wall_offset_ns(), &event_line(&told));
         let dropped = listener.take_dropped();
         if dropped > 0 {
             log.debug(&format!("{dropped} lines were dropped here: more happened than this log can take"));

@@ -120,7 +120,7 @@ impl Gathered {
         for record in &block.records {
             self.count(record, block);
             let gap_start = self.gaps.len();
-            let arrivals = record.arrivals.of(&block.arrivals);
+            let arrivals = record.arrivals.slice(&block.arrivals);
             let early = self.early_ns(record, block);
             if record.outcome == Outcome::Ok {
                 let gap = |((at, ns), early): ((Tick, u64), &[u32])| Gap {
@@ -145,7 +145,7 @@ impl Gathered {
 
     /// By how much each arrival may have been earlier than recorded.
     fn early_ns(&self, record: &RequestRecord, block: &Block) -> Vec<u32> {
-        let arrivals = record.arrivals.of(&block.arrivals);
+        let arrivals = record.arrivals.slice(&block.arrivals);
         let attention = self.attention_of(block.worker);
         metric::early(record, arrivals).zip(arrivals).map(|(early, &at)| attention.bound_ns(early, at)).collect()
     }
@@ -170,7 +170,7 @@ impl Gathered {
             }
             Outcome::Unfinished => self.unfinished += 1,
             Outcome::Failed(failure) => {
-                let words = String::from_utf8_lossy(record.error.of(&block.bytes));
+                let words = String::from_utf8_lossy(record.error.slice(&block.bytes));
                 let text = match failure {
                     Failure::Status => Cow::Owned(format!("{}: {words}", record.status)),
                     _ => words,

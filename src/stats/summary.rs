@@ -14,10 +14,10 @@ use super::witness::{self, Witness};
 use crate::plan::slo;
 use crate::record::facts::{RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
-use crate::record::store::StoredRun;
 use crate::record::{Failure, Phase, WorkerReport};
 use crate::server::metric_catalog::Window;
 use crate::server::resource_usage::ResourceUsage;
+use crate::store::StoredRun;
 
 /// The figures of one run.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::message;
 use crate::plan::Plan;
-use crate::record::live::Snapshot;
+use crate::store::live::Snapshot;
 
 /// Maximum number of queued data points. With a slow service, points are dropped instead of delayed.
 const MAX_QUEUED: usize = 64;

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value as Json, json};
 
 use crate::plan::{Plan, VisualPlan};
-use crate::record::live::Snapshot;
+use crate::store::live::Snapshot;
 
 /// The first column of a table over runs: the load of the run.
 const LOAD: &str = "Load";

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ringmark::plan::Save;
-use ringmark::record::collector::{Collector, CollectorEnd, CollectorSettings};
 use ringmark::record::facts::{ClockPair, Mode, RunEnd, RunFacts};
-use ringmark::record::store::RunStart;
-use ringmark::record::{Block, Failure, Finish, Outcome, Parcel, Phase, RequestRecord, TokenSource, WorkerReport};
+use ringmark::record::{
+    Block, CollectorMessage, Failure, Finish, Outcome, Phase, RequestRecord, TokenSource, WorkerReport,
+};
+use ringmark::store::RunStart;
+use ringmark::store::collector::{Collector, CollectorEnd, CollectorSettings};
 use ringmark::time::{MS, Tick};
 use ringmark::workload::Workload;
 
@@ -120,15 +122,15 @@ pub fn workload() -> Arc<Workload> {
     Arc::new(Workload::fixed(Vec::new(), bodies, "id"))
 }
 
-/// Runs parcels through a collector into `database`.
-pub fn collect(database: &Path, start: RunStart, parcels: Vec<Parcel>) -> CollectorEnd {
-    let (to_collector, parcels_in) = crossbeam_channel::unbounded();
+/// Runs messages through a collector into `database`.
+pub fn collect(database: &Path, start: RunStart, messages: Vec<CollectorMessage>) -> CollectorEnd {
+    let (to_collector, messages_in) = crossbeam_channel::unbounded();
     let (to_worker, _empties) = crossbeam_channel::unbounded();
     let settings =
         CollectorSettings { database: database.to_path_buf(), start, log_every: 0, notify: Box::new(|_| {}) };
-    let collector = Collector::start(settings, parcels_in, to_worker, workload()).expect("the folder is writable");
-    for parcel in parcels {
-        to_collector.send(parcel).expect("the collector listens");
+    let collector = Collector::start(settings, messages_in, to_worker, workload()).expect("the folder is writable");
+    for message in messages {
+        to_collector.send(message).expect("the collector listens");
     }
     drop(to_collector);
     collector.finish(RunEnd { clock: ClockPair { tick_ns: ORIGIN, unix_ns: UNIX }, ..RunEnd::default() }, &[])

@@ -11,12 +11,12 @@ use jiff::tz::TimeZone;
 use ringmark::log::Log;
 use ringmark::mock::{Config, Mock};
 use ringmark::plan::{Plan, RigFacts, resolve};
-use ringmark::record::store::Reader;
-use ringmark::record::store::reader::{Detail, StoredRun};
 use ringmark::record::{Block, Outcome, Phase, RequestRecord};
 use ringmark::run::{Reading, RunError, Watch, run};
 use ringmark::spec::Spec;
 use ringmark::stats::Summary;
+use ringmark::store::Reader;
+use ringmark::store::reader::{Detail, StoredRun};
 use ringmark::sweep;
 use ringmark::time::Tick;
 
@@ -136,10 +136,10 @@ fn kept(reader: &Reader, phase: Phase) -> Vec<Kept> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let take = |block: &Block| {
         all.extend(block.records.iter().map(|record| Kept {
-            arrivals: record.arrivals.of(&block.arrivals).to_vec(),
-            text: text(record.text.of(&block.bytes)),
-            error: text(record.error.of(&block.bytes)),
-            raw: text(record.raw.of(&block.bytes)),
+            arrivals: record.arrivals.slice(&block.arrivals).to_vec(),
+            text: text(record.text.slice(&block.bytes)),
+            error: text(record.error.slice(&block.bytes)),
+            raw: text(record.raw.slice(&block.bytes)),
             record: record.clone(),
         }));
     };

@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ringmark::log::Log;
 use ringmark::plan::{Plan, RigFacts, Service, resolve};
-use ringmark::record::live::Snapshot;
 use ringmark::spec::{LogLevel, Spec};
+use ringmark::store::live::Snapshot;
 use ringmark::visualizer::{Limits, Visualizer};
 use serde_json::{Value as Json, json};
 

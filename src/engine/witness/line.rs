@@ -14,7 +14,7 @@ use crate::engine::inbox::socket::{Connecting, connect_unix, receive, take_error
 use crate::engine::tls::Tls;
 use crate::engine::transport::start_tcp;
 use crate::plan::{Plan, Transport};
-use crate::record::trace::Reader;
+use crate::record::trace::ResponseTracer;
 use crate::record::{Failure, Phase, RequestRecord};
 use crate::time::{MS, S, Tick};
 
@@ -36,7 +36,7 @@ pub(super) struct Line {
     pub(super) record: RequestRecord,
     pub(super) wire: Vec<u8>,
     /// What of the answer has been told.
-    pub(super) reader: Reader,
+    pub(super) reader: ResponseTracer,
     /// When bytes last arrived, or the request was sent.
     pub(super) last_active: Tick,
 }
@@ -59,7 +59,7 @@ impl Line {
             answer,
             record: RequestRecord { lane: number, ..RequestRecord::default() },
             wire: Vec::new(),
-            reader: Reader::default(),
+            reader: ResponseTracer::default(),
             last_active: Tick(0),
         }
     }

@@ -5,11 +5,11 @@ use std::path::Path;
 use serde_json::{Map, Value as Json, json};
 
 use super::unix_ns;
-use crate::record::store::reader::Detail;
-use crate::record::store::{Reader, StoreError};
 use crate::record::{Block, Outcome, Phase, RequestRecord};
 use crate::report::Measured;
 use crate::stats::metric;
+use crate::store::reader::Detail;
+use crate::store::{Reader, StoreError};
 
 /// The file's content, in the order in which requests ended.
 pub fn lines(database: &Path, measured: &Measured) -> Result<String, StoreError> {
@@ -79,7 +79,8 @@ fn metrics(record: &RequestRecord, block: &Block) -> Json {
     if let Some(ns) = metric::ttft_ns(record) {
         put("time_to_first_token", ms(ns as f64), "ms");
     }
-    let gaps: Vec<Json> = metric::gaps_ns(record.arrivals.of(&block.arrivals)).map(|(_, ns)| ms(ns as f64)).collect();
+    let gaps: Vec<Json> =
+        metric::gaps_ns(record.arrivals.slice(&block.arrivals)).map(|(_, ns)| ms(ns as f64)).collect();
     put("inter_chunk_latency", json!(gaps), "ms");
     if let Some(ns) = metric::tpot_ns(record) {
         put("inter_token_latency", ms(ns), "ms");
@@ -91,7 +92,7 @@ fn metrics(record: &RequestRecord, block: &Block) -> Json {
 }
 
 fn error(record: &RequestRecord, block: &Block) -> Json {
-    let message = String::from_utf8_lossy(record.error.of(&block.bytes));
+    let message = String::from_utf8_lossy(record.error.slice(&block.bytes));
     match record.outcome {
         Outcome::Ok => Json::Null,
         Outcome::Unfinished => json!({"code": 499, "type": "RequestCancellationError", "message": "unfinished"}),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Measured, measured};
 use crate::plan::export::{Export, Format};
-use crate::record::store::{StoreError, evalscope};
+use crate::store::{StoreError, evalscope};
 
 /// Why a file for another tool was not written.
 #[derive(Debug, thiserror::Error)]

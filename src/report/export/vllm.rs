@@ -8,13 +8,13 @@ use std::path::Path;
 use serde_json::{Map, Value as Json, json};
 
 use super::unix_ns;
-use crate::record::store::reader::Detail;
-use crate::record::store::{Reader, StoreError};
 use crate::record::{Block, Outcome, Phase};
 use crate::report::Measured;
 use crate::report::json::finite;
 use crate::stats::metric;
 use crate::stats::quantile::Series;
+use crate::store::reader::Detail;
+use crate::store::{Reader, StoreError};
 use crate::time::S;
 
 /// What the file holds of each request, in the order of their numbers.
@@ -118,7 +118,7 @@ fn details(database: &Path, measured: &Measured, steady: Option<&steady::Window>
     Reader::open(database)?.each_block(Phase::Measured, Detail::Everything, |block| {
         for record in &block.records {
             if record.outcome == Outcome::Ok {
-                let arrivals = record.arrivals.of(&block.arrivals);
+                let arrivals = record.arrivals.slice(&block.arrivals);
                 steady_tokens += steady.map_or(0.0, |window| window.tokens(record.output_tokens, arrivals));
                 for arrival in arrivals {
                     *events_of_second.entry(arrival.0.saturating_sub(from) / S).or_insert(0) += 1;
@@ -156,8 +156,8 @@ struct Row {
 /// A failed request has a TTFT of 0 and no gaps, as in the original.
 fn row(record: &crate::record::RequestRecord, block: &Block, measured: &Measured) -> Row {
     let ok = record.outcome == Outcome::Ok;
-    let text = |span: crate::record::Span| String::from_utf8_lossy(span.of(&block.bytes)).into_owned();
-    let gaps = metric::gaps_ns(record.arrivals.of(&block.arrivals)).map(|(_, ns)| ns as f64 / 1e9);
+    let text = |span: crate::record::Span| String::from_utf8_lossy(span.slice(&block.bytes)).into_owned();
+    let gaps = metric::gaps_ns(record.arrivals.slice(&block.arrivals)).map(|(_, ns)| ns as f64 / 1e9);
     let error = match record.outcome {
         Outcome::Ok => String::new(),
         Outcome::Unfinished => "unfinished".to_string(),

@@ -20,12 +20,12 @@ pub use words::{DEFINITIONS, row_name, word};
 use super::language::Language;
 use super::{Measured, advice, merge, repeats};
 use crate::record::Phase;
-use crate::record::store::reader::Detail;
-use crate::record::store::{Reader, StoreError, StoredRun};
 use crate::server::metric_catalog::Scrape;
 use crate::server::metrics;
 use crate::stats::Summary;
 use crate::stats::gather::Sample;
+use crate::store::reader::Detail;
+use crate::store::{Reader, StoreError, StoredRun};
 use timeline::Timeline;
 
 /// Requests drawn one by one in the whole page: with more, every run shows its extremes.

@@ -43,7 +43,7 @@ impl Timeline {
     /// several counts as its share of the answer's tokens.
     pub fn add(&mut self, block: &Block) {
         for record in &block.records {
-            let arrivals = record.arrivals.of(&block.arrivals);
+            let arrivals = record.arrivals.slice(&block.arrivals);
             let weight = record.output_tokens.map_or(1.0, |t| f64::from(t) / arrivals.len().max(1) as f64);
             for arrival in arrivals {
                 let bin = self.bin_of(arrival.0);

@@ -1,4 +1,4 @@
-//! Python's pickle, protocol 2, of plain data, and base64: what evalscope's database wraps requests and responses in.
+//! Python's pickle (protocol 2) for plain data, and base64: how evalscope's database encodes requests and responses.
 
 use serde_json::Value;
 
@@ -41,7 +41,7 @@ fn put_number(number: &serde_json::Number, out: &mut Vec<u8>) {
             out.extend_from_slice(&small.to_le_bytes());
         }
         (Some(large), None) => {
-            // LONG1: a length, then two's complement from the lowest byte.
+            // LONG1: a length, then the little-endian two's complement.
             out.extend_from_slice(&[0x8a, 16]);
             out.extend_from_slice(&large.to_le_bytes());
         }

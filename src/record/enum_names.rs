@@ -1,4 +1,4 @@
-//! The words by which the enums of a record stand in the database.
+//! The names of a record's enums in the database.
 
 use super::{Failure, Finish, Outcome, Phase, TokenSource};
 

@@ -1,13 +1,14 @@
-//! A run's database in the form that evalscope 0.x wrote: one table `result`, request and responses as pickles in
-//! base64. The responses are the server's events as it sent them, so the run must have kept them (`--save full`).
+//! Export of a run as a database of evalscope 0.x: one table `result`, with request and responses as pickles in base64.
+//! The responses are the events as the server sent them, so the run must have stored them (`--save full`).
 
 use std::path::Path;
 
 use rusqlite::{Connection, Row, params};
 use serde_json::{Value, json};
 
+use super::error::StoreError;
 use super::pickle::{base64, dumps};
-use super::{Reader, StoreError};
+use super::reader::Reader;
 use crate::protocol::sse::{Event, Framer};
 use crate::record::arrivals;
 use crate::time::Tick;
@@ -23,7 +24,7 @@ const SOURCE: &str = "SELECT b.json, r.raw, r.arrivals, r.due_ns, r.end_ns, r.su
     FROM request r JOIN run o ON o.key = 'wall_offset_ns' LEFT JOIN body b ON b.id = r.body_id
     WHERE r.phase = 'measured' ORDER BY r.id";
 
-/// Writes the measured requests of `source` to the new database `target`, replacing a file that is there.
+/// Writes the measured requests of `source` to the new database `target`, replacing an existing file.
 pub fn export(source: &Path, target: &Path) -> Result<(), StoreError> {
     let reader = Reader::open(source)?;
     let fail = |e: rusqlite::Error| StoreError::write(target, e);
@@ -41,7 +42,7 @@ pub fn export(source: &Path, target: &Path) -> Result<(), StoreError> {
         .query_row("SELECT count(*) FROM request WHERE phase = 'measured' AND success", [], |row| row.get(0))
         .map_err(|e| StoreError::read(source, e))?;
     if kept == 0 && successes > 0 {
-        return Err(StoreError::read(source, "it does not hold the server's events: measure with --save full"));
+        return Err(StoreError::read(source, "it does not contain the server's events: measure with --save full"));
     }
     let out = Connection::open(target).map_err(fail)?;
     copy(reader.connection(), &out).map_err(fail)?;
@@ -72,7 +73,7 @@ fn copy_row(row: &Row<'_>, insert: &mut rusqlite::Statement<'_>) -> rusqlite::Re
     let raw: Option<Vec<u8>> = row.get(1)?;
     let responses = messages(raw.as_deref().unwrap_or_default(), streamed);
     let mut ticks = Vec::new();
-    // What does not decode was never written by us; the row then simply has no instants.
+    // Bytes that ringmark did not write may not decode; the row then has no times.
     let coded: Option<Vec<u8>> = row.get(2)?;
     let _ = arrivals::decode(Tick(due as u64), &coded.unwrap_or_default(), &mut ticks);
     let times: Vec<f64> = ticks.iter().map(|tick| unix_s(tick.0 as i64)).collect();
@@ -100,8 +101,8 @@ fn copy_row(row: &Row<'_>, insert: &mut rusqlite::Statement<'_>) -> rusqlite::Re
     Ok(())
 }
 
-/// The responses as the list of JSON texts that evalscope stored. The script in its documentation adds up
-/// `choices[0].delta.content` of each, so events that lack it get the empty text, and whole answers a delta.
+/// The responses as the list of JSON texts that evalscope stores. The script in its documentation concatenates their
+/// `choices[0].delta.content`, so events without it get an empty text, and complete answers get a delta.
 fn messages(raw: &[u8], streamed: bool) -> Value {
     let mut texts = Vec::new();
     let mut take = |data: &[u8]| {
@@ -112,7 +113,7 @@ fn messages(raw: &[u8], streamed: bool) -> Value {
     if streamed {
         let mut framer = Framer::new(usize::MAX);
         let mut sink = |event: Event<'_>| take(event.data);
-        // A body without limit on its events frames without error; what is left at its end is an event too.
+        // Without a size limit there is no framing error. The rest at the end of the body is an event as well.
         let _ = framer.push(raw, &mut sink);
         framer.finish(&mut sink);
     } else {
@@ -129,8 +130,8 @@ fn with_delta(mut value: Value) -> Value {
     }
     if let Some(choices) = value.get_mut("choices").and_then(Value::as_array_mut) {
         for choice in choices {
-            let said = choice.pointer("/delta/content").or(choice.pointer("/message/content")).or(choice.get("text"));
-            let content = said.filter(|said| said.is_string()).cloned().unwrap_or_else(|| json!(""));
+            let text = choice.pointer("/delta/content").or(choice.pointer("/message/content")).or(choice.get("text"));
+            let content = text.filter(|text| text.is_string()).cloned().unwrap_or_else(|| json!(""));
             let Some(choice) = choice.as_object_mut() else { continue };
             let delta = choice.entry("delta").or_insert_with(|| json!({}));
             if let Some(delta) = delta.as_object_mut() {

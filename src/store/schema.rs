@@ -1,114 +1,51 @@
-//! The tables and the `result` view.
+//! The tables and the `result` view. `sqlite3 FILE .schema` prints them for a database, and
+//! `cargo test --lib prints_the_schema -- --nocapture` for this version.
 //!
-//! Instants are nanoseconds of the run's own clock (`run.wall_offset_ns` added gives Unix time). `request.arrivals`
-//! is the byte form of [`crate::record::arrivals`]; the view reads it back in SQL, so that
-//! `inter_token_latencies` answers whatever `--save` kept and no gap is stored twice.
+//! Columns that end in `_ns` and are no durations are nanoseconds of the run's own clock; adding `run.wall_offset_ns`
+//! gives Unix time. `request.arrivals` is encoded as [`crate::record::arrivals`] describes. The view decodes it in SQL,
+//! so that `inter_token_latencies` is available for every `--save` and no gap is stored twice.
 
-/// Raised whenever a reader of the old tables would misread the new ones.
+use super::columns;
+
+/// The schema version, raised whenever a reader of the old tables would misread the new ones.
 ///
-/// 2: `request.conversation`, and what the server stated of its times. 3: the stalls of the workers. Files of earlier
-/// versions are read as well: they lack these.
+/// 2: `request.conversation`, and the times that the server reports. 3: the stalls of the workers. Files of earlier
+/// versions are read as well; they lack these columns and tables.
 pub const VERSION: i64 = 3;
 
-/// Marks the file as ours in its header: "RMRK".
+/// Identifies the file as a ringmark database in its header: "RMRK".
 pub const APPLICATION_ID: i64 = 0x524d_524b;
 
-/// The columns of `request` that hold a record, in the order in which writer and reader bind them.
-pub const REQUEST_COLUMNS: [&str; 48] = [
-    "idx",
-    "phase",
-    "worker",
-    "lane",
-    "turn",
-    "reused",
-    "retried",
-    "due_ns",
-    "picked_ns",
-    "connected_ns",
-    "tls_handshake_ns",
-    "write_start_ns",
-    "write_end_ns",
-    "first_byte_ns",
-    "first_token_ns",
-    "last_token_ns",
-    "end_ns",
-    "previous_end_ns",
-    "outcome",
-    "streamed",
-    "status",
-    "input_tokens",
-    "output_tokens",
-    "cached_tokens",
-    "reasoning_tokens",
-    "token_source",
-    "finish",
-    "events",
-    "coalesced",
-    "reads",
-    "coalesced_reads",
-    "stamped_reads",
-    "receive_lag_sum_ns",
-    "receive_lag_max_ns",
-    "received_bytes",
-    "error",
-    "arrivals",
-    "body_id",
-    "text",
-    "reasoning",
-    "raw",
-    "output_events",
-    "success",
-    "conversation",
-    "server_queue_ns",
-    "server_prefill_ns",
-    "server_decode_ns",
-    "server_tokens",
-];
+/// The statements that create all tables.
+pub fn tables_sql() -> String {
+    TABLES.replace("{request}", &columns::create_table_sql())
+}
 
-/// Every table.
-pub const TABLES: &str = "
+/// All tables; `{request}` stands for the one that is derived from [`columns::REQUEST_COLUMNS`].
+const TABLES: &str = "
 CREATE TABLE run (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 -- Request bodies, each distinct one once.
 CREATE TABLE body (id INTEGER PRIMARY KEY, json TEXT NOT NULL);
 
-CREATE TABLE request (
-  id INTEGER PRIMARY KEY,
-  idx INTEGER NOT NULL, phase TEXT NOT NULL, worker INTEGER NOT NULL, lane INTEGER NOT NULL, turn INTEGER NOT NULL,
-  reused INTEGER NOT NULL, retried INTEGER NOT NULL,
-  due_ns INTEGER NOT NULL, picked_ns INTEGER, connected_ns INTEGER, tls_handshake_ns INTEGER,
-  write_start_ns INTEGER, write_end_ns INTEGER, first_byte_ns INTEGER, first_token_ns INTEGER, last_token_ns INTEGER,
-  end_ns INTEGER NOT NULL, previous_end_ns INTEGER,
-  outcome TEXT NOT NULL, streamed INTEGER NOT NULL, status INTEGER NOT NULL,
-  input_tokens INTEGER, output_tokens INTEGER, cached_tokens INTEGER, reasoning_tokens INTEGER,
-  token_source TEXT NOT NULL, finish TEXT NOT NULL,
-  events INTEGER NOT NULL, coalesced INTEGER NOT NULL, reads INTEGER NOT NULL, coalesced_reads INTEGER NOT NULL,
-  stamped_reads INTEGER NOT NULL, receive_lag_sum_ns INTEGER NOT NULL, receive_lag_max_ns INTEGER NOT NULL,
-  received_bytes INTEGER NOT NULL,
-  error TEXT, arrivals BLOB, body_id INTEGER REFERENCES body(id), text TEXT, reasoning TEXT, raw BLOB,
-  output_events INTEGER NOT NULL, success INTEGER NOT NULL,
-  -- Number of the conversation, from 0, that request.turn (from 0) belongs to; NULL for single requests.
-  conversation INTEGER,
-  -- What the server stated of its own time inside the answer.
-  server_queue_ns INTEGER, server_prefill_ns INTEGER, server_decode_ns INTEGER, server_tokens INTEGER
-);
+{request}
 
--- A worker's account of itself over one phase.
+-- Measurements of a worker in one phase.
 CREATE TABLE worker (
   worker INTEGER NOT NULL, phase TEXT NOT NULL, core INTEGER,
   cpu_user_ns INTEGER NOT NULL, cpu_system_ns INTEGER NOT NULL, wall_ns INTEGER NOT NULL,
   voluntary_switches INTEGER NOT NULL, involuntary_switches INTEGER NOT NULL,
   reads INTEGER NOT NULL, buffer_shortages INTEGER NOT NULL, connections_opened INTEGER NOT NULL,
   peak_in_flight INTEGER NOT NULL, extra_blocks INTEGER NOT NULL, unsent INTEGER NOT NULL,
-  -- Rows of its in the table stall; NULL where they were too many to keep.
+  -- Number of its rows in the table stall; NULL when there were too many to store.
   stalls INTEGER,
   PRIMARY KEY (worker, phase)
 );
 
--- When a worker left its sockets alone for long, from one look at them to the next.
+-- Times in which a worker did not poll its sockets for longer than 2 ms.
 CREATE TABLE stall (worker INTEGER NOT NULL, phase TEXT NOT NULL, begin_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL);
 
--- Histograms of our own error: kind is receive_lag, loop_gap or sleep.
+-- Histograms of the client's own error: kind is receive_lag, loop_gap (poll gaps) or sleep (poll gaps while idle).
 CREATE TABLE lag (
   worker INTEGER NOT NULL, phase TEXT NOT NULL, kind TEXT NOT NULL, low_ns INTEGER NOT NULL, count INTEGER NOT NULL
 );
@@ -119,16 +56,16 @@ CREATE TABLE finding (severity TEXT NOT NULL, code TEXT NOT NULL, text TEXT NOT 
 -- The server's own metrics over time.
 CREATE TABLE server_sample (at_ns INTEGER NOT NULL, name TEXT NOT NULL, labels TEXT NOT NULL, value REAL NOT NULL);
 
--- The requests of the witness, which are in no figure of the run.
+-- The requests of the witness, which enter no statistics of the run.
 CREATE VIEW witness AS SELECT * FROM request WHERE phase = 'witness';
 ";
 
-/// The measured requests in evalscope's column names: seconds, Unix times, `success` 1 or 0, JSON where a list is
-/// expected, NULL where a failed request has no figure.
+/// The measured requests with evalscope's column names: seconds, Unix times, `success` 1 or 0, JSON for lists, NULL for
+/// values that a failed request does not have.
 ///
-/// `inter_token_latencies` walks the varints of `arrivals` byte by byte: each step of `walk` folds the byte it holds
-/// into the number begun (`part`, `shift`) and takes up the next; `value` is set where a number ends. The first
-/// number is the distance from the due instant to the first token, so it is no gap.
+/// `inter_token_latencies` decodes the varints of `arrivals` byte by byte: each step of `walk` adds its byte to the
+/// current number (`part`, `shift`) and reads the next byte; `value` is set where a number ends. The first number is
+/// the time from the scheduled time to the first token and thus no gap.
 pub const RESULT_VIEW: &str = "
 CREATE VIEW result AS
 SELECT
@@ -184,3 +121,30 @@ JOIN run o ON o.key = 'wall_offset_ns'
 LEFT JOIN body b ON b.id = r.body_id
 WHERE r.phase = 'measured';
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_the_schema() {
+        let sql = tables_sql() + RESULT_VIEW;
+        println!("{sql}");
+        assert!(sql.contains("\n  due_ns INTEGER NOT NULL, -- scheduled time of the request\n"), "{sql}");
+        assert!(!sql.contains('{'), "{sql}");
+    }
+
+    #[test]
+    fn columns_are_unique_and_in_the_order_of_their_versions() {
+        let columns = columns::REQUEST_COLUMNS;
+        assert!(columns.is_sorted_by_key(|column| column.since), "new columns go to the end of the list");
+        assert!(columns.iter().all(|column| (1..=VERSION).contains(&column.since)));
+        for (position, column) in columns.iter().enumerate() {
+            assert!(
+                columns[..position].iter().all(|other| other.name != column.name),
+                "{} is there twice",
+                column.name
+            );
+        }
+    }
+}

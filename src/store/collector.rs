@@ -1,8 +1,9 @@
-//! The thread that takes full blocks from the workers, writes them to the database and keeps the live figures.
+//! The collector: a thread that receives full blocks from the workers, writes them to the database and updates the live
+//! statistics.
 //!
-//! It never holds a worker up: it only receives, and gives empty blocks back when it is done with them. A database
-//! that can no longer be written does not end the run: counting goes on, the failure is told once, and the end says
-//! how many requests are missing.
+//! Workers never wait for it: its channel is unbounded, and it returns blocks when it has written them. When the
+//! database can no longer be written, the run goes on and requests are still counted; the failure is reported once, and
+//! [`CollectorEnd::rows_lost`] says how many requests are missing.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -13,69 +14,71 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::facts::RunEnd;
-use super::finding::Finding;
+use super::error::StoreError;
 use super::live::{Live, Meter, Snapshot};
-use super::store::{RunStart, StoreError, Writer};
-use super::{Block, Parcel, Phase, RequestRecord};
+use super::writer::{RunStart, Writer};
+use crate::record::facts::RunEnd;
+use crate::record::finding::Finding;
+use crate::record::{Block, CollectorMessage, Phase, RequestRecord};
 use crate::workload::Workload;
 
-/// Time between two commits at most, and between two refreshes of the live quantiles.
-const TURN: Duration = Duration::from_millis(250);
+/// The longest time between two commits, and the interval at which the live quantiles are updated.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Requests in one transaction at most: enough to spread its cost, few enough that a kill loses a blink.
+/// The most requests in one transaction: enough to amortize its cost, few enough that little is lost when the process
+/// is killed.
 const ROWS_PER_COMMIT: u64 = 4096;
 
-/// What a collector is told before the run.
+/// The settings of a collector.
 pub struct CollectorSettings {
-    /// Where the database is made; it must not exist yet.
+    /// The path of the new database, which must not exist.
     pub database: PathBuf,
     pub start: RunStart,
-    /// A [`Notice::Progress`] every so many measured requests; 0 never.
+    /// Send a [`Notice::Progress`] after this many measured requests; 0: never.
     pub log_every: u64,
-    /// Takes what the collector has to say, on the collector's thread. It should return soon.
+    /// Called with each notice on the collector's thread; it should return quickly.
     pub notify: Box<dyn FnMut(Notice<'_>) + Send>,
 }
 
-/// What a collector says while the run goes on.
+/// A notice during the run.
 #[derive(Debug)]
 pub enum Notice<'a> {
     /// Another `log_every` requests have ended.
     Progress(&'a Snapshot),
-    /// The database can no longer be written; said once.
+    /// The database can no longer be written; sent once.
     StoreFailed(&'a StoreError),
 }
 
-/// What is left when the collector has ended.
+/// The result of a collector.
 #[derive(Debug)]
 pub struct CollectorEnd {
     /// Requests written, of every phase.
     pub rows: u64,
     /// Requests that could not be written.
     pub rows_lost: u64,
-    /// Why not, or why the file could not be closed in order.
+    /// Why they could not be written, or why the file could not be closed.
     pub error: Option<StoreError>,
-    /// Most parcels that ever waited.
+    /// The highest number of messages that waited.
     pub peak_backlog: u64,
 }
 
 /// A running collector.
 pub struct Collector {
     live: Arc<Live>,
-    thread: JoinHandle<Keeper>,
+    thread: JoinHandle<CollectorState>,
 }
 
 impl Collector {
-    /// Makes the database and starts the thread. It ends when every sender of `parcels` is gone.
+    /// Creates the database and starts the thread, which ends when every sender of `messages` is dropped.
     pub fn start(
         settings: CollectorSettings,
-        parcels: Receiver<Parcel>,
+        messages: Receiver<CollectorMessage>,
         empties: Sender<Block>,
         workload: Arc<Workload>,
     ) -> Result<Collector, StoreError> {
         let writer = Writer::create(&settings.database, &settings.start)?;
         let live = Arc::new(Live::default());
-        let keeper = Keeper {
+        let state = CollectorState {
             writer,
             live: live.clone(),
             meter: Meter::default(),
@@ -89,7 +92,7 @@ impl Collector {
         };
         let thread = std::thread::Builder::new()
             .name("collector".to_string())
-            .spawn(move || keeper.keep(&parcels, &empties))
+            .spawn(move || state.run(&messages, &empties))
             .map_err(|e| StoreError::Create {
                 path: settings.database,
                 reason: format!("no thread for the collector: {e}"),
@@ -97,25 +100,25 @@ impl Collector {
         Ok(Collector { live, thread })
     }
 
-    /// The figures so far, shared: clone it for a progress bar.
+    /// The live statistics; clone the `Arc` for a progress bar.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
     }
 
-    /// Waits until everything sent has been stored, which needs every sender to be gone, then writes the end of the
-    /// run and closes the file. `end.peak_backlog` and `end.rows_lost` are filled in here.
+    /// Waits until all messages have been stored, for which every sender must have been dropped, then writes the end of
+    /// the run and closes the file. Sets `end.peak_backlog` and `end.rows_lost`.
     pub fn finish(self, end: RunEnd, findings: &[Finding]) -> CollectorEnd {
-        let keeper = match self.thread.join() {
-            Ok(keeper) => keeper,
-            // A panic in there is a bug of ours; it must not be swallowed.
+        let state = match self.thread.join() {
+            Ok(state) => state,
+            // A panic of the thread is a bug and must not be hidden.
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        keeper.close(end, findings)
+        state.close(end, findings)
     }
 }
 
-/// The collector's own state, on its thread.
-struct Keeper {
+/// The state of the collector's thread.
+struct CollectorState {
     writer: Writer,
     live: Arc<Live>,
     meter: Meter,
@@ -124,26 +127,26 @@ struct Keeper {
     notify: Box<dyn FnMut(Notice<'_>) + Send>,
     error: Option<StoreError>,
     rows: u64,
-    /// Requests in the open transaction; 0 means that none is open.
+    /// Requests in the open transaction; 0 when none is open.
     rows_open: u64,
     rows_lost: u64,
 }
 
-impl Keeper {
-    fn keep(mut self, parcels: &Receiver<Parcel>, empties: &Sender<Block>) -> Keeper {
-        let turns = crossbeam_channel::tick(TURN);
+impl CollectorState {
+    fn run(mut self, messages: &Receiver<CollectorMessage>, empties: &Sender<Block>) -> CollectorState {
+        let ticks = crossbeam_channel::tick(COMMIT_INTERVAL);
         loop {
             crossbeam_channel::select! {
-                recv(parcels) -> parcel => match parcel {
-                    Ok(parcel) => {
-                        let waiting = parcels.len() as u64;
+                recv(messages) -> message => match message {
+                    Ok(message) => {
+                        let waiting = messages.len() as u64;
                         self.live.backlog.store(waiting, Relaxed);
                         self.live.peak_backlog.fetch_max(waiting, Relaxed);
-                        self.take(parcel, empties);
+                        self.handle(message, empties);
                     }
                     Err(_) => break,
                 },
-                recv(turns) -> _ => {
+                recv(ticks) -> _ => {
                     self.commit();
                     self.meter.refresh(&self.live);
                 }
@@ -154,33 +157,33 @@ impl Keeper {
         self
     }
 
-    fn take(&mut self, parcel: Parcel, empties: &Sender<Block>) {
-        match parcel {
-            Parcel::Block(mut block) => {
+    fn handle(&mut self, message: CollectorMessage, empties: &Sender<Block>) {
+        match message {
+            CollectorMessage::Block(mut block) => {
                 self.count(&block);
                 self.store_block(&block);
                 block.clear();
-                // The worker may have ended already; then the block is simply dropped.
+                // Fails when the worker has ended; the block is then dropped.
                 let _ = empties.try_send(block);
             }
-            Parcel::Worker(report) => self.attempt(0, |writer| writer.add_worker(&report)),
-            Parcel::Server(samples) => self.attempt(0, |writer| writer.add_server_samples(&samples)),
+            CollectorMessage::Worker(report) => self.write(0, |writer| writer.add_worker(&report)),
+            CollectorMessage::Server(samples) => self.write(0, |writer| writer.add_server_samples(&samples)),
         }
     }
 
     fn count(&mut self, block: &Block) {
-        let mut fresh = false;
+        let mut is_refreshed = false;
         for record in &block.records {
-            self.meter.count(record, record.arrivals.of(&block.arrivals), &self.live);
+            self.meter.count(record, record.arrivals.slice(&block.arrivals), &self.live);
             let done = self.live.done.load(Relaxed);
             let logs = record.phase == Phase::Measured && self.log_every > 0 && done.is_multiple_of(self.log_every);
             if !logs {
                 continue;
             }
-            if !fresh {
-                // Once a block: quantiles cost far more than counts.
+            if !is_refreshed {
+                // Once per block: quantiles cost far more than counts.
                 self.meter.refresh(&self.live);
-                fresh = true;
+                is_refreshed = true;
             }
             (self.notify)(Notice::Progress(&self.live.snapshot()));
         }
@@ -189,14 +192,14 @@ impl Keeper {
     fn store_block(&mut self, block: &Block) {
         let rows = block.records.len() as u64;
         let workload = self.workload.clone();
-        self.attempt(rows, |writer| writer.add_block(block, |record| body_of(&workload, block, record)));
+        self.write(rows, |writer| writer.add_block(block, |record| body_of(&workload, block, record)));
         if self.rows_open >= ROWS_PER_COMMIT {
             self.commit();
         }
     }
 
-    /// Carries out `write`, which adds `rows` requests, in the open transaction or a new one.
-    fn attempt(&mut self, rows: u64, write: impl FnOnce(&mut Writer) -> Result<(), StoreError>) {
+    /// Runs `write`, which adds `rows` requests, in the open transaction or a new one.
+    fn write(&mut self, rows: u64, write: impl FnOnce(&mut Writer) -> Result<(), StoreError>) {
         if self.error.is_some() {
             self.rows_lost += rows;
             return;
@@ -227,7 +230,7 @@ impl Keeper {
         }
     }
 
-    /// The transaction is lost and no other is begun: a database with holes in it would be worse than a short one.
+    /// Rolls back and writes no further requests: a database with gaps would be worse than one that ends early.
     fn give_up(&mut self, error: StoreError) {
         self.writer.roll_back();
         self.rows_lost += self.rows_open;
@@ -240,16 +243,16 @@ impl Keeper {
     fn close(mut self, end: RunEnd, findings: &[Finding]) -> CollectorEnd {
         let peak_backlog = self.live.peak_backlog.load(Relaxed);
         let end = RunEnd { peak_backlog, rows_lost: self.rows_lost, ..end };
-        // Tried even after a failure: a disk that was full may have room again for these few rows.
+        // Also after a failure: a disk that was full may have space for these few rows.
         let closed = self.writer.add_findings(findings).and_then(|()| self.writer.close(&end));
         CollectorEnd { rows: self.rows, rows_lost: self.rows_lost, error: self.error.or(closed.err()), peak_backlog }
     }
 }
 
-/// The JSON body of a request: its own, where it brought one, else that of the workload.
+/// The JSON body of a request: the one in its record, or else that of the workload.
 fn body_of<'a>(workload: &'a Workload, block: &'a Block, record: &RequestRecord) -> Cow<'a, [u8]> {
     match record.body.len {
         0 => workload.body(record.phase, record.index),
-        _ => Cow::Borrowed(record.body.of(&block.bytes)),
+        _ => Cow::Borrowed(record.body.slice(&block.bytes)),
     }
 }

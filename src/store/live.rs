@@ -1,13 +1,13 @@
-//! The figures so far, while a run goes on: for progress bars and log lines, never for the final tables.
+//! Statistics while a run is in progress, for progress bars and log lines. The final tables do not use them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use hdrhistogram::Histogram;
 
-use super::{Outcome, Phase, RequestRecord};
+use crate::record::{Outcome, Phase, RequestRecord};
 use crate::time::Tick;
 
-/// Counts and quantiles that any thread may read at any time. Only the collector writes.
+/// Counts and quantiles that any thread can read at any time. Only the collector writes them.
 #[derive(Debug, Default)]
 pub struct Live {
     /// Warm-up requests that have ended, however they ended.
@@ -19,24 +19,24 @@ pub struct Live {
     pub unfinished: AtomicU64,
     pub input_tokens: AtomicU64,
     pub output_tokens: AtomicU64,
-    /// First due instant and last end so far, tick nanoseconds; 0 before the first.
+    /// First due time and last end so far, tick nanoseconds; 0 before the first.
     pub first_due_ns: AtomicU64,
     pub last_end_ns: AtomicU64,
-    /// Quantiles of the succeeded requests, nanoseconds; 0 while there is none. Refreshed a few times a second.
+    /// Quantiles of the successful requests, nanoseconds; 0 while there are none. Updated a few times per second.
     pub ttft_p50_ns: AtomicU64,
     pub ttft_p99_ns: AtomicU64,
     pub itl_p50_ns: AtomicU64,
     pub itl_p99_ns: AtomicU64,
     pub latency_p50_ns: AtomicU64,
     pub latency_p99_ns: AtomicU64,
-    /// Parcels that wait for the collector now, and the most there ever were.
+    /// Messages that wait for the collector, and the highest such number so far.
     pub backlog: AtomicU64,
     pub peak_backlog: AtomicU64,
-    /// The database can no longer be written; see the collector's notice.
+    /// The database can no longer be written; see [`super::collector::Notice::StoreFailed`].
     pub store_failed: AtomicBool,
 }
 
-/// One reading of [`Live`].
+/// The values of [`Live`] at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Snapshot {
     pub warmup_done: u64,
@@ -58,7 +58,7 @@ pub struct Snapshot {
 }
 
 impl Live {
-    /// The figures of this moment.
+    /// The current values.
     pub fn snapshot(&self) -> Snapshot {
         let known = |cell: &AtomicU64| Some(cell.load(Relaxed)).filter(|&ns| ns > 0);
         let span_ns = self.last_end_ns.load(Relaxed).saturating_sub(self.first_due_ns.load(Relaxed));
@@ -83,7 +83,7 @@ impl Live {
 }
 
 impl Snapshot {
-    /// Succeeded requests per second so far; `None` before the first.
+    /// Successful requests per second so far; `None` before the first.
     pub fn requests_per_s(&self) -> Option<f64> {
         (self.elapsed_s > 0.0).then(|| self.ok as f64 / self.elapsed_s)
     }
@@ -94,7 +94,7 @@ impl Snapshot {
     }
 }
 
-/// The collector's side of [`Live`]: its histograms.
+/// The histograms from which the collector computes the quantiles of [`Live`].
 pub struct Meter {
     ttft_ns: Histogram<u64>,
     itl_ns: Histogram<u64>,
@@ -103,7 +103,7 @@ pub struct Meter {
 
 impl Default for Meter {
     fn default() -> Self {
-        // A microsecond to an hour at two digits: 20 KiB each, and quantiles that take microseconds.
+        // From 1 us to 1 h with two digits: 20 KiB each, and a quantile takes microseconds.
         let histogram =
             || Histogram::new_with_bounds(1_000, 3_600_000_000_000, 2).expect("the bounds are valid constants");
         Meter { ttft_ns: histogram(), itl_ns: histogram(), latency_ns: histogram() }
@@ -138,7 +138,7 @@ impl Meter {
             live.first_due_ns.store(record.due.0, Relaxed);
         }
         live.last_end_ns.fetch_max(record.end.0, Relaxed);
-        // Last, so that a reader who sees the count sees what belongs to it.
+        // Last, so that the other values already include every request in this count.
         live.done.fetch_add(1, Relaxed);
     }
 
@@ -152,7 +152,7 @@ impl Meter {
         }
     }
 
-    /// Writes the quantiles into `live`.
+    /// Writes the current quantiles into `live`.
     pub fn refresh(&self, live: &Live) {
         let publish = |histogram: &Histogram<u64>, p50: &AtomicU64, p99: &AtomicU64| {
             if !histogram.is_empty() {

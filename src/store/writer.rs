@@ -1,23 +1,23 @@
-//! Writing a run's database.
+//! Writing the database of a run.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{CachedStatement, Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, params};
 
-use super::StoreError;
-use super::schema::{APPLICATION_ID, REQUEST_COLUMNS, RESULT_VIEW, TABLES, VERSION};
+use super::columns::{self, RequestRow};
+use super::error::{StoreError, open};
+use super::schema::{APPLICATION_ID, RESULT_VIEW, VERSION, tables_sql};
 use crate::plan::Save;
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
-use crate::record::{Block, Outcome, Phase, RequestRecord, ServerSample, Span, WorkerReport};
+use crate::record::{Block, Phase, RequestRecord, ServerSample, WorkerReport};
 use crate::rig::calibration::Calibration;
 use crate::spec::mask;
 use crate::spec::secrets::Secrets;
-use crate::time::Tick;
 
 /// What is written before the first request.
 #[derive(Clone, Debug, Default)]
@@ -28,17 +28,17 @@ pub struct RunStart {
     pub save: Save,
     /// The arguments as JSON, secrets masked.
     pub arguments_json: String,
-    /// What is masked in bodies and in errors.
+    /// The secrets to mask in bodies and error texts.
     pub secrets: Secrets,
-    /// What is known of this machine, as JSON.
+    /// The facts of this machine, as JSON.
     pub rig_json: String,
-    /// The calibration of this machine that fits it.
+    /// The calibration of this machine that applies to the run.
     pub calibration: Option<Calibration>,
-    /// What the set-up had to say.
+    /// The findings of the set-up.
     pub findings: Vec<Finding>,
 }
 
-/// The peak that the view `result` shows; without a GPU there are no such samples and no such row.
+/// Stores the peak GPU memory for the view `result`; without samples of it there is no such row.
 const PUT_GPU_PEAK: &str = "
 INSERT OR REPLACE INTO run (key, value)
 SELECT 'gpu_memory_peak_bytes', peak FROM (
@@ -47,26 +47,26 @@ SELECT 'gpu_memory_peak_bytes', peak FROM (
   )
 ) WHERE peak IS NOT NULL";
 
-/// An open database that takes blocks of records.
+/// A database that is being written.
 pub struct Writer {
     connection: Connection,
     path: PathBuf,
     save: Save,
     secrets: Secrets,
     bodies: HashMap<BodyKey, i64>,
-    /// Reused for each record's coded arrivals.
+    /// Reused for the encoded arrivals of each record.
     coded: Vec<u8>,
 }
 
-/// Two bodies of one length and one 64-bit hash are taken for the same: among a million distinct bodies of equal
-/// length that happens once in forty million runs, and it would only show the wrong prompt beside a right figure.
+/// Hash and length of a body. Two bodies with the same key count as equal: among a million distinct bodies of equal
+/// length that happens once in forty million runs, and its only effect is a wrong stored prompt.
 type BodyKey = (u64, usize);
 
 impl Writer {
-    /// Makes the file, which must not exist, with all tables and everything known before the run.
+    /// Creates the file, which must not exist, with all tables and what is known before the run.
     pub fn create(path: &Path, start: &RunStart) -> Result<Writer, StoreError> {
         let fail = |reason: String| StoreError::Create { path: path.to_path_buf(), reason };
-        // Made by ourselves first: SQLite would silently open a file that is there.
+        // SQLite itself would open an existing file without an error.
         match std::fs::OpenOptions::new().write(true).create_new(true).open(path) {
             Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -87,20 +87,20 @@ impl Writer {
         })
     }
 
-    /// Opens a transaction; everything until [`Writer::commit`] appears at once or not at all.
+    /// Begins a transaction; what is written until [`Writer::commit`] is stored completely or not at all.
     pub fn begin(&mut self) -> Result<(), StoreError> {
         self.execute("BEGIN IMMEDIATE")
     }
 
-    /// Makes everything since [`Writer::begin`] permanent.
+    /// Commits what was written since [`Writer::begin`].
     pub fn commit(&mut self) -> Result<(), StoreError> {
         self.execute("COMMIT")
     }
 
-    /// Forgets everything since [`Writer::begin`]; used after a failure, when there may be nothing left to forget.
+    /// Discards what was written since [`Writer::begin`], unless a failure has already ended the transaction.
     pub fn roll_back(&mut self) {
         if !self.connection.is_autocommit() {
-            // A failure here changes nothing: the transaction ends with the connection.
+            // A failure has no consequence: the transaction ends with the connection.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
     }
@@ -109,14 +109,14 @@ impl Writer {
         self.connection.execute_batch(sql).map_err(|e| StoreError::write(&self.path, e))
     }
 
-    /// Appends the requests of a block. `body` gives the JSON body of a request.
+    /// Appends the requests of a block. `body` returns the JSON body of a request.
     pub fn add_block<'w>(
         &mut self,
         block: &Block,
         body: impl Fn(&RequestRecord) -> Cow<'w, [u8]>,
     ) -> Result<(), StoreError> {
         let mut insert =
-            self.connection.prepare_cached(&insert_request()).map_err(|e| StoreError::write(&self.path, e))?;
+            self.connection.prepare_cached(&columns::insert_sql()).map_err(|e| StoreError::write(&self.path, e))?;
         for record in &block.records {
             let body_id = match self.save {
                 Save::Metrics => None,
@@ -126,21 +126,21 @@ impl Writer {
                 ),
             };
             self.coded.clear();
-            arrivals::encode(record.due, record.arrivals.of(&block.arrivals), &mut self.coded);
-            // Servers quote what they refuse, the key too.
-            let error = masked(Cow::Borrowed(record.error.of(&block.bytes)), &self.secrets.all);
-            let kept = Kept { arrivals: &self.coded, error: &error, body_id, save: self.save };
-            add_request(&mut insert, record, block, &kept).map_err(|e| StoreError::write(&self.path, e))?;
+            arrivals::encode(record.due, record.arrivals.slice(&block.arrivals), &mut self.coded);
+            // Servers quote rejected requests in their errors, including the API key.
+            let error = masked(Cow::Borrowed(record.error.slice(&block.bytes)), &self.secrets.all);
+            let row = RequestRow { record, block, arrivals: &self.coded, error: &error, body_id, save: self.save };
+            insert.execute(row.values()).map_err(|e| StoreError::write(&self.path, e))?;
         }
         Ok(())
     }
 
-    /// Appends a worker's account of itself; a second one of the same phase replaces the first.
+    /// Appends the measurements of a worker; a second report of the same phase replaces the first.
     pub fn add_worker(&mut self, report: &WorkerReport) -> Result<(), StoreError> {
         add_worker(&self.connection, report).map_err(|e| StoreError::write(&self.path, e))
     }
 
-    /// Appends what a look at the server showed. Values that are no number say nothing and are left out.
+    /// Appends the values of one scrape of the server's metrics, except NaN.
     pub fn add_server_samples(&mut self, samples: &[ServerSample]) -> Result<(), StoreError> {
         let fail = |e: rusqlite::Error| StoreError::write(&self.path, e);
         let mut insert =
@@ -153,33 +153,35 @@ impl Writer {
         Ok(())
     }
 
-    /// Appends findings of the run itself.
+    /// Appends findings of the run.
     pub fn add_findings(&mut self, findings: &[Finding]) -> Result<(), StoreError> {
         add_findings(&self.connection, findings).map_err(|e| StoreError::write(&self.path, e))
     }
 
-    /// Writes what is known only now and leaves one single file.
+    /// Writes the end of the run and leaves a single file.
     pub fn close(self, end: &RunEnd) -> Result<(), StoreError> {
         let fail = |e: rusqlite::Error| StoreError::write(&self.path, e);
         put(&self.connection, "end", to_json(end)).map_err(fail)?;
         self.connection.execute_batch(PUT_GPU_PEAK).map_err(fail)?;
-        // Both fail when somebody reads the file at this moment; it is then as good with its -wal neighbour.
+        // Fails while another process reads the file, which then keeps its -wal file and is complete with it.
         let _ = self.connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()));
         self.connection.close().map_err(|(_, e)| StoreError::write(&self.path, e))
     }
 }
 
 fn prepare(connection: &Connection, start: &RunStart) -> rusqlite::Result<()> {
-    // Write-ahead: commits append, readers may look during the run, kill -9 loses only the open transaction. On a
-    // file system that cannot share memory SQLite stays with its rollback journal, which keeps the same promise.
+    // Write-ahead log: commits append, the run can be read while it is in progress, and kill -9 loses only the open
+    // transaction. On a file system without shared memory, SQLite stays with its rollback journal, for which the last
+    // point also holds.
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    // Commits wait for the disk only at checkpoints: a crash of the machine may lose the last ones, never tear them.
+    // Commits wait for the disk only at checkpoints: a crash of the machine can lose the last transactions, but not
+    // parts of one.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", VERSION)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    connection.execute_batch(TABLES)?;
+    connection.execute_batch(&tables_sql())?;
     connection.execute_batch(RESULT_VIEW)?;
     put(connection, "facts", to_json(&start.facts))?;
     put(connection, "arguments", start.arguments_json.as_str())?;
@@ -194,10 +196,9 @@ fn prepare(connection: &Connection, start: &RunStart) -> rusqlite::Result<()> {
     connection.execute_batch("COMMIT")
 }
 
-/// Adds to a run that has ended the loads that its search could not offer: without a run, they have no database.
+/// Adds the loads that its search could not offer to a run that has ended; they have no database of their own.
 pub fn add_refusals(path: &Path, refusals: &[Refusal]) -> Result<(), StoreError> {
-    let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
-    let connection = opened.map_err(|e| StoreError::Open { path: path.to_path_buf(), reason: e.to_string() })?;
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     put(&connection, "refusals", to_json(&refusals)).map_err(|e| StoreError::write(path, e))
 }
 
@@ -210,12 +211,7 @@ fn put(connection: &Connection, key: &str, value: impl rusqlite::ToSql) -> rusql
     Ok(())
 }
 
-fn insert_request() -> String {
-    let marks = vec!["?"; REQUEST_COLUMNS.len()].join(",");
-    format!("INSERT INTO request ({}) VALUES ({marks})", REQUEST_COLUMNS.join(","))
-}
-
-/// The number of a body, which is stored when it is new.
+/// The row of a body, which is stored when it is new.
 fn body_id(connection: &Connection, bodies: &mut HashMap<BodyKey, i64>, body: &[u8]) -> rusqlite::Result<i64> {
     let mut hasher = DefaultHasher::new();
     hasher.write(body);
@@ -229,88 +225,13 @@ fn body_id(connection: &Connection, bodies: &mut HashMap<BodyKey, i64>, body: &[
     Ok(id)
 }
 
-/// `text` without the secrets, which stand in few texts.
+/// `text` with the secrets masked. Few texts contain one.
 fn masked<'a>(text: Cow<'a, [u8]>, secrets: &[String]) -> Cow<'a, [u8]> {
-    let stands = |secret: &String| memchr::memmem::find(&text, secret.as_bytes()).is_some();
-    match secrets.iter().any(stands) {
+    let is_in_text = |secret: &String| memchr::memmem::find(&text, secret.as_bytes()).is_some();
+    match secrets.iter().any(is_in_text) {
         true => Cow::Owned(mask(&String::from_utf8_lossy(&text), secrets).into_bytes()),
         false => text,
     }
-}
-
-/// What is stored of a request beside its record.
-struct Kept<'a> {
-    /// Coded.
-    arrivals: &'a [u8],
-    error: &'a [u8],
-    body_id: Option<i64>,
-    save: Save,
-}
-
-fn add_request(
-    insert: &mut CachedStatement<'_>,
-    record: &RequestRecord,
-    block: &Block,
-    kept: &Kept<'_>,
-) -> rusqlite::Result<()> {
-    let keeps_text = kept.save != Save::Metrics;
-    let times = record.server_times.unwrap_or_default();
-    let text_of = |span: Span| (span.len > 0).then(|| String::from_utf8_lossy(span.of(&block.bytes)));
-    insert.execute(params![
-        record.index as i64,
-        record.phase.name(),
-        record.worker,
-        record.lane,
-        record.turn,
-        record.reused,
-        record.retried,
-        record.due.0 as i64,
-        instant(record.picked),
-        instant(record.connected),
-        record.tls_handshake_ns.map(|ns| ns as i64),
-        instant(record.write_start),
-        instant(record.write_end),
-        instant(record.first_byte),
-        instant(record.first_token),
-        instant(record.last_token),
-        record.end.0 as i64,
-        instant(record.previous_end),
-        record.outcome.name(),
-        record.streamed,
-        record.status,
-        record.input_tokens,
-        record.output_tokens,
-        record.cached_tokens,
-        record.reasoning_tokens,
-        record.token_source.name(),
-        record.finish.name(),
-        record.events,
-        record.coalesced,
-        record.reads,
-        record.coalesced_reads,
-        record.stamped_reads,
-        record.receive_lag_sum_ns as i64,
-        record.receive_lag_max_ns as i64,
-        record.received_bytes as i64,
-        (!kept.error.is_empty()).then(|| String::from_utf8_lossy(kept.error)),
-        (!kept.arrivals.is_empty()).then_some(kept.arrivals),
-        kept.body_id,
-        if keeps_text { text_of(record.text) } else { None },
-        if keeps_text { text_of(record.reasoning) } else { None },
-        (kept.save == Save::Full && record.raw.len > 0).then(|| record.raw.of(&block.bytes)),
-        record.arrivals.len,
-        record.outcome == Outcome::Ok,
-        record.conversation.map(|number| number as i64),
-        times.queue_ns.map(|ns| ns as i64),
-        times.prefill_ns.map(|ns| ns as i64),
-        times.decode_ns.map(|ns| ns as i64),
-        times.tokens,
-    ])?;
-    Ok(())
-}
-
-fn instant(tick: Option<Tick>) -> Option<i64> {
-    tick.map(|tick| tick.0 as i64)
 }
 
 fn add_worker(connection: &Connection, report: &WorkerReport) -> rusqlite::Result<()> {

@@ -1,0 +1,52 @@
+//! The part of a plan that is stored with its run.
+
+use super::{Arrival, Load, Plan};
+use crate::record::facts::{Mode, RunFacts};
+
+impl Plan {
+    /// The stored facts of this plan; its requests carry ids that begin with `request_id_prefix`.
+    pub fn facts(&self, request_id_prefix: &str) -> RunFacts {
+        let schedule = self.load.schedule();
+        RunFacts {
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            name: self.report.name.clone(),
+            model: self.report.model.clone(),
+            dataset: self.report.dataset.clone(),
+            api: self.report.api.clone(),
+            url: self.target.url.clone(),
+            stream: self.stream,
+            mode: match self.load {
+                Load::Closed { .. } => Mode::Closed,
+                Load::Paced { .. } => Mode::Paced,
+                Load::Open { .. } => Mode::Open,
+            },
+            parallel: self.load.parallel(),
+            rate_per_s: schedule.map(|s| s.rate_per_s),
+            arrival: schedule.map(|s| arrival_name(&s.arrival)),
+            requests: self.requests,
+            conversations: None,
+            duration_ns: self.duration_ns,
+            drain_ns: self.drain_ns,
+            warmup_requests: self.warmup_requests,
+            ramp_ns: self.ramp_ns,
+            seed: self.seed,
+            workers: self.cores.len() as u32,
+            spin: self.spin,
+            cold: self.cold,
+            request_id_prefix: request_id_prefix.to_string(),
+            slo: self.report.slo.clone(),
+            search: self.report.search.clone(),
+            witness: self.witness.map_or(0, |witness| witness.connections),
+        }
+    }
+}
+
+fn arrival_name(arrival: &Arrival) -> String {
+    match arrival {
+        Arrival::Poisson => "poisson".to_string(),
+        Arrival::Constant => "constant".to_string(),
+        Arrival::Gamma { cv } => format!("gamma:{cv}"),
+        Arrival::Burst => "burst".to_string(),
+        Arrival::Trace(_) => "trace".to_string(),
+    }
+}

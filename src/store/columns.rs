@@ -1,0 +1,291 @@
+//! The columns of the table `request`, each listed once, in [`REQUEST_COLUMNS`]. The CREATE TABLE with its comments,
+//! the INSERT with its values, and the SELECT with what is read from it are derived from that list.
+//!
+//! A new column is a field of [`RequestRecord`] and one entry at the end of the list, with the schema version that
+//! introduces it. When an older file is read, the field keeps the value of [`RequestRecord::default`].
+
+use std::borrow::Cow;
+
+use rusqlite::types::ToSqlOutput;
+use rusqlite::{Row, params_from_iter};
+
+use super::values::{ColumnValue, NULL, unexpected_value};
+use crate::plan::Save;
+use crate::record::{Block, Outcome, RequestRecord, Span, arrivals};
+
+/// One column of the table `request`.
+pub struct Column {
+    pub name: &'static str,
+    /// Type and constraints, as in the CREATE TABLE.
+    pub sql_type: &'static str,
+    /// What the column means, for readers of the schema.
+    pub comment: &'static str,
+    /// The schema version that introduced it.
+    pub since: i64,
+    /// Part of a prompt or an answer, which no table of a report needs.
+    content: bool,
+    write: Write,
+    read: Option<Read>,
+}
+
+/// How much of each request is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// All measurements and the error text; enough for every table.
+    Figures,
+    /// Answer text, reasoning text and raw body as well.
+    Everything,
+}
+
+/// The value of a column for a request.
+type Write = for<'a> fn(&'a RequestRow<'_>) -> ToSqlOutput<'a>;
+
+/// Reads the column at this position of a result row into the record, and its variable part into the block's arenas.
+type Read = fn(&Row<'_>, usize, &mut RequestRecord, &mut Block) -> rusqlite::Result<()>;
+
+/// A request to be stored.
+pub(super) struct RequestRow<'a> {
+    pub record: &'a RequestRecord,
+    /// Holds the arenas of the record.
+    pub block: &'a Block,
+    /// The delta-coded arrivals; see [`crate::record::arrivals`].
+    pub arrivals: &'a [u8],
+    /// The error text, secrets masked.
+    pub error: &'a [u8],
+    /// The row of its body; `None` when bodies are not stored.
+    pub body_id: Option<i64>,
+    pub save: Save,
+}
+
+impl Column {
+    const fn new(
+        (name, sql_type): (&'static str, &'static str),
+        comment: &'static str,
+        write: Write,
+        read: Option<Read>,
+    ) -> Column {
+        Column { name, sql_type, comment, since: 1, content: false, write, read }
+    }
+
+    /// A column that is in files of this schema version and later ones.
+    const fn since(self, since: i64) -> Column {
+        Column { since, ..self }
+    }
+
+    /// A column that is read with [`Detail::Everything`] only.
+    const fn content(self) -> Column {
+        Column { content: true, ..self }
+    }
+
+    fn is_read(&self, version: i64, detail: Detail) -> bool {
+        self.read.is_some() && self.since <= version && (detail == Detail::Everything || !self.content)
+    }
+}
+
+/// A column that holds a field of the record: `field!("column" "SQL type", field, "comment")`.
+macro_rules! field {
+    ($name:literal $sql_type:literal, $field:ident, $comment:literal) => {
+        Column::new(
+            ($name, $sql_type),
+            $comment,
+            |row| row.record.$field.write(),
+            Some(|row, column, record, _| {
+                record.$field = ColumnValue::read(row, column)?;
+                Ok(())
+            }),
+        )
+    };
+}
+
+/// A column that holds a field of the record's `server_times`, which is `None` when all of its columns are NULL.
+macro_rules! server_time {
+    ($name:literal $sql_type:literal, $field:ident, $comment:literal) => {
+        Column::new(
+            ($name, $sql_type),
+            $comment,
+            |row| row.record.server_times.as_ref().map_or(NULL, |times| times.$field.write()),
+            Some(|row, column, record, _| {
+                if let Some(value) = ColumnValue::read(row, column)? {
+                    record.server_times.get_or_insert_default().$field = Some(value);
+                }
+                Ok(())
+            }),
+        )
+    };
+}
+
+/// A column whose bytes are in the block's arena: `bytes!("column" "SQL type", field, "comment", value to write)`.
+macro_rules! bytes {
+    ($name:literal $sql_type:literal, $field:ident, $comment:literal, $write:expr) => {
+        Column::new(
+            ($name, $sql_type),
+            $comment,
+            $write,
+            Some(|row, column, record, block| {
+                record.$field = read_bytes(row, column, block)?;
+                Ok(())
+            }),
+        )
+    };
+}
+
+/// All columns but the key `id`, in the order of the table.
+pub const REQUEST_COLUMNS: &[Column] = &[
+    field!("idx" "INTEGER NOT NULL", index, "number of the request in its phase, from 0"),
+    field!("phase" "TEXT NOT NULL", phase, "preflight, warmup, measured or witness"),
+    field!("worker" "INTEGER NOT NULL", worker, "the worker that sent it"),
+    field!("lane" "INTEGER NOT NULL", lane, "the worker's concurrent request slot that carried it"),
+    field!("turn" "INTEGER NOT NULL", turn, "turn of its conversation, from 0; 0 for single requests"),
+    field!("reused" "INTEGER NOT NULL", reused, "1: the connection had carried an earlier request"),
+    field!("retried" "INTEGER NOT NULL", retried, "1: sent again because the reused connection was closed"),
+    field!("due_ns" "INTEGER NOT NULL", due, "scheduled time of the request"),
+    field!("picked_ns" "INTEGER", picked, "a worker started to process it"),
+    field!("connected_ns" "INTEGER", connected, "the connection was ready"),
+    field!("tls_handshake_ns" "INTEGER", tls_handshake_ns, "duration of the TLS handshake"),
+    field!("write_start_ns" "INTEGER", write_start, "first byte handed to the kernel"),
+    field!("write_end_ns" "INTEGER", write_end, "last byte accepted by the kernel"),
+    field!("first_byte_ns" "INTEGER", first_byte, "first byte of the response head arrived"),
+    field!("first_token_ns" "INTEGER", first_token, "first event with output arrived"),
+    field!("last_token_ns" "INTEGER", last_token, "last event with output arrived"),
+    field!("end_ns" "INTEGER NOT NULL", end, "the response was complete, or the request failed"),
+    field!("previous_end_ns" "INTEGER", previous_end, "closed loop: end of the previous response in this slot"),
+    field!("outcome" "TEXT NOT NULL", outcome, "ok, unfinished, or the class of the failure"),
+    field!("streamed" "INTEGER NOT NULL", streamed, "1: the response was a stream of server-sent events"),
+    field!("status" "INTEGER NOT NULL", status, "HTTP status; 0 when no response head arrived"),
+    field!("input_tokens" "INTEGER", input_tokens, "tokens of the prompt; NULL when they were not counted"),
+    field!("output_tokens" "INTEGER", output_tokens, "tokens of the answer; NULL when they were not counted"),
+    field!("cached_tokens" "INTEGER", cached_tokens, "input tokens found in the server's prefix cache"),
+    field!("reasoning_tokens" "INTEGER", reasoning_tokens, "output tokens spent on reasoning"),
+    field!("token_source" "TEXT NOT NULL", token_source, "of output_tokens: unknown, server, tokenizer or program"),
+    field!("finish" "TEXT NOT NULL", finish, "finish reason: none, stop, length, tool_calls, content_filter or other"),
+    field!("events" "INTEGER NOT NULL", events, "server-sent events with data"),
+    field!("coalesced" "INTEGER NOT NULL", coalesced, "output events that shared a read with a later output event"),
+    field!("reads" "INTEGER NOT NULL", reads, "reads that brought bytes of the response"),
+    field!("coalesced_reads" "INTEGER NOT NULL", coalesced_reads, "reads with two or more output events"),
+    field!("stamped_reads" "INTEGER NOT NULL", stamped_reads, "reads with an arrival timestamp of the kernel"),
+    field!("receive_lag_sum_ns" "INTEGER NOT NULL", receive_lag_sum_ns, "sum of the receive lag over all reads"),
+    field!("receive_lag_max_ns" "INTEGER NOT NULL", receive_lag_max_ns, "maximum of the receive lag"),
+    field!("received_bytes" "INTEGER NOT NULL", received_bytes, "bytes of the response with its head"),
+    bytes!("error" "TEXT", error, "error text, secrets masked", |row| text(row.error)),
+    // After due_ns, from which the first arrival is counted.
+    Column::new(
+        ("arrivals", "BLOB"),
+        "arrivals of the output events, delta-coded from due_ns",
+        |row| blob(row.arrivals),
+        Some(|row, column, record, block| {
+            record.arrivals = read_arrivals(row, column, record, block)?;
+            Ok(())
+        }),
+    ),
+    Column::new(("body_id", "INTEGER REFERENCES body(id)"), "the request body", |row| row.body_id.write(), None),
+    bytes!("text" "TEXT", text, "answer; U+001E between several choices", |row| row.answer(row.record.text)).content(),
+    bytes!("reasoning" "TEXT", reasoning, "reasoning of the answer", |row| row.answer(row.record.reasoning)).content(),
+    bytes!("raw" "BLOB", raw, "response body as it was received (--save full)", |row| row.raw()).content(),
+    Column::new(
+        ("output_events", "INTEGER NOT NULL"),
+        "number of arrivals",
+        |row| row.record.arrivals.len.write(),
+        None,
+    ),
+    Column::new(
+        ("success", "INTEGER NOT NULL"),
+        "1: outcome is ok",
+        |row| (row.record.outcome == Outcome::Ok).into(),
+        None,
+    ),
+    field!("conversation" "INTEGER", conversation, "number of its conversation, from 0; NULL for single requests")
+        .since(2),
+    server_time!("server_queue_ns" "INTEGER", queue_ns, "queueing time reported by the server in its answer").since(2),
+    server_time!("server_prefill_ns" "INTEGER", prefill_ns, "prefill time reported by the server").since(2),
+    server_time!("server_decode_ns" "INTEGER", decode_ns, "decode time reported by the server").since(2),
+    server_time!("server_tokens" "INTEGER", tokens, "output tokens reported with these times").since(2),
+];
+
+impl RequestRow<'_> {
+    /// A part of the answer; NULL when it is empty or answers are not stored.
+    fn answer(&self, span: Span) -> ToSqlOutput<'_> {
+        if self.save == Save::Metrics { NULL } else { text(span.slice(&self.block.bytes)) }
+    }
+
+    fn raw(&self) -> ToSqlOutput<'_> {
+        if self.save == Save::Full { blob(self.record.raw.slice(&self.block.bytes)) } else { NULL }
+    }
+
+    /// The values of all columns, in the order of [`insert_sql`].
+    pub(super) fn values(&self) -> impl rusqlite::Params {
+        params_from_iter(REQUEST_COLUMNS.iter().map(|column| (column.write)(self)))
+    }
+}
+
+/// UTF-8 text; NULL when it is empty.
+fn text(bytes: &[u8]) -> ToSqlOutput<'_> {
+    match String::from_utf8_lossy(bytes) {
+        _ if bytes.is_empty() => NULL,
+        Cow::Borrowed(text) => text.into(),
+        Cow::Owned(text) => text.into(),
+    }
+}
+
+/// Bytes; NULL when there are none.
+fn blob(bytes: &[u8]) -> ToSqlOutput<'_> {
+    if bytes.is_empty() { NULL } else { bytes.into() }
+}
+
+fn read_bytes(row: &Row<'_>, column: usize, block: &mut Block) -> rusqlite::Result<Span> {
+    let value = row.get_ref(column)?;
+    Ok(value.as_bytes_or_null()?.map(|bytes| block.keep_bytes(bytes)).unwrap_or_default())
+}
+
+fn read_arrivals(row: &Row<'_>, column: usize, record: &RequestRecord, block: &mut Block) -> rusqlite::Result<Span> {
+    let start = block.arrivals.len();
+    if let Some(coded) = row.get_ref(column)?.as_blob_or_null()? {
+        arrivals::decode(record.due, coded, &mut block.arrivals).ok_or_else(|| unexpected_value(column, "arrivals"))?;
+    }
+    Ok(Span { start: start as u32, len: (block.arrivals.len() - start) as u32 })
+}
+
+/// The CREATE TABLE statement, one column a line, each with its comment.
+pub fn create_table_sql() -> String {
+    let mut sql = "CREATE TABLE request (\n  id INTEGER PRIMARY KEY,".to_string();
+    for (position, column) in REQUEST_COLUMNS.iter().enumerate() {
+        let comma = if position + 1 < REQUEST_COLUMNS.len() { "," } else { "" };
+        sql += &format!("\n  {} {}{comma} -- {}", column.name, column.sql_type, column.comment);
+    }
+    sql + "\n);"
+}
+
+/// The INSERT statement that takes [`RequestRow::values`].
+pub(super) fn insert_sql() -> String {
+    let names: Vec<&str> = REQUEST_COLUMNS.iter().map(|column| column.name).collect();
+    let marks = vec!["?"; names.len()].join(",");
+    format!("INSERT INTO request ({}) VALUES ({marks})", names.join(","))
+}
+
+/// Reads the requests of a database of one schema version.
+pub(super) struct RequestReader {
+    columns: Vec<&'static Column>,
+}
+
+impl RequestReader {
+    /// Reads the columns that such a file has, as far as `detail` asks for them.
+    pub(super) fn new(version: i64, detail: Detail) -> RequestReader {
+        RequestReader { columns: REQUEST_COLUMNS.iter().filter(|column| column.is_read(version, detail)).collect() }
+    }
+
+    /// The SELECT list.
+    pub(super) fn select_list(&self) -> String {
+        self.columns.iter().map(|column| column.name).collect::<Vec<_>>().join(",")
+    }
+
+    /// Appends the request in `row`, a result of the SELECT, to `block`.
+    pub(super) fn read(&self, row: &Row<'_>, block: &mut Block) -> rusqlite::Result<()> {
+        let mut record = RequestRecord::default();
+        for (position, column) in self.columns.iter().enumerate() {
+            if let Some(read) = column.read {
+                read(row, position, &mut record, block)?;
+            }
+        }
+        block.records.push(record);
+        Ok(())
+    }
+}
