@@ -11,7 +11,7 @@ use ringmark::record::store::{Reader, StoredRun};
 use ringmark::record::{Block, Failure, Outcome, Parcel, Phase, WorkerReport};
 use ringmark::report::{json, screen};
 use ringmark::stats::gather::Gathered;
-use ringmark::stats::{Severity, Summary};
+use ringmark::stats::{Inputs, Severity, Summary, analyze};
 use ringmark::time::MS;
 
 /// The summary of records that went through a database, the run's own facts changed by `change` after that.
@@ -25,7 +25,7 @@ fn summary_of(facts: RunFacts, block: Block, worker: WorkerReport, change: fn(&m
     reader.each_block(Phase::Measured, figures, |block| gathered.add(block)).unwrap();
     let mut run = reader.run().unwrap();
     change(&mut run);
-    Summary::of(&run, gathered)
+    analyze(Inputs::new(&run, gathered)).0
 }
 
 fn unchanged(_: &mut StoredRun) {}

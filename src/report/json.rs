@@ -6,9 +6,9 @@ use super::rows::{self, Value};
 use super::screen::percentile_columns;
 use crate::plan::slo::Criterion;
 use crate::stats::Summary;
+use crate::stats::client::Lag;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
 use crate::stats::speed::SpeedRow;
-use crate::stats::summary::Lag;
 
 /// The content of `benchmark_summary.json`.
 pub fn summary(s: &Summary) -> Json {
@@ -76,7 +76,7 @@ pub fn finite(value: Option<f64>) -> Json {
 }
 
 fn failures(s: &Summary) -> Json {
-    let one = |failure: &crate::stats::summary::FailureCount| {
+    let one = |failure: &crate::stats::counts::FailureCount| {
         let texts: Vec<Json> =
             failure.texts.iter().map(|(text, count)| json!({"text": text, "count": count})).collect();
         json!({"class": failure.failure.name(), "count": failure.count, "texts": texts, "others": failure.others})

@@ -9,8 +9,8 @@ use crate::record::finding::Finding;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError, StoredRun};
 use crate::record::{Block, Phase, RequestRecord, Stall};
-use crate::stats::Summary;
 use crate::stats::gather::Gathered;
+use crate::stats::{Inputs, analyze};
 use crate::time::Tick;
 
 /// Arguments in which the shards of one load may differ, so that they do not send the same prompts.
@@ -39,9 +39,9 @@ fn span_unix_ns(run: &Measured) -> Option<(i64, i64)> {
 /// The shards in these databases as one run.
 pub fn measured(paths: &[PathBuf]) -> Result<Measured, StoreError> {
     let (run, shards) = open(paths)?;
-    let mut gathered = Gathered::of(&run.workers);
-    shards.iter().try_for_each(|shard| shard.each_block(|block| gathered.add(block)))?;
-    let (summary, samples) = Summary::with_samples(&run, gathered);
+    let mut samples = Gathered::new(&run.workers);
+    shards.iter().try_for_each(|shard| shard.each_block(|block| samples.add(block)))?;
+    let (summary, samples) = analyze(Inputs::new(&run, samples));
     Ok(Measured { run, summary, samples })
 }
 

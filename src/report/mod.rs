@@ -30,9 +30,8 @@ use crate::record::live::Snapshot;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError, StoredRun};
 use crate::server::{metrics, names, usage};
-use crate::stats::Summary;
 use crate::stats::gather::{Gathered, Sample};
-use crate::stats::reconcile::Totals;
+use crate::stats::{Inputs, Summary, analyze};
 use crate::time::format_ns;
 
 /// A stored run with all its figures.
@@ -48,22 +47,19 @@ pub struct Measured {
 pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     let reader = Reader::open(path)?;
     let run = reader.run()?;
-    let mut gathered = Gathered::of(&run.workers);
-    reader.each_block(Phase::Measured, Detail::Figures, |block| gathered.add(block))?;
+    let mut samples = Gathered::new(&run.workers);
+    reader.each_block(Phase::Measured, Detail::Figures, |block| samples.add(block))?;
     let looks = reader.server_samples()?;
-    let scrapes = metrics::scrapes(&looks);
-    let mut totals = Totals::of(&gathered);
-    let (mut summary, samples) = Summary::with_samples(&run, gathered);
-    summary.server_use = usage::of(&looks);
-    if run.facts.witness > 0 {
-        let mut seen = Gathered::default();
-        reader.each_block(Phase::Witness, Detail::Figures, |block| seen.add(block))?;
-        totals = totals.with_witness(&seen);
-        summary = summary.witnessed(&samples, seen);
-    }
-    if let Some(window) = names::window(&scrapes, &run.facts.model) {
-        summary = summary.beside(&totals, &window);
-    }
+    let witness = if run.facts.witness > 0 {
+        let mut witness = Gathered::default();
+        reader.each_block(Phase::Witness, Detail::Figures, |block| witness.add(block))?;
+        Some(witness)
+    } else {
+        None
+    };
+    let server = names::window(&metrics::scrapes(&looks), &run.facts.model);
+    let server_use = usage::of(&looks);
+    let (summary, samples) = analyze(Inputs { run: &run, samples, witness, server, server_use });
     Ok(Measured { run, summary, samples })
 }
 

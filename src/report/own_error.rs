@@ -46,7 +46,7 @@ fn shares(s: &Summary) -> Table {
         });
         [name.to_string()].into_iter().chain(length).chain(shares).collect()
     };
-    let lag = |lag: crate::stats::summary::Lag| {
+    let lag = |lag: crate::stats::client::Lag| {
         if lag.count > 0 { [Some(lag.p50), Some(lag.p99)] } else { [None, None] }
     };
     Table {

@@ -7,9 +7,9 @@ use super::{join, own_error, server, turns, witness};
 use crate::plan::slo::Criterion;
 use crate::record::finding::{Finding, Severity};
 use crate::stats::Summary;
+use crate::stats::client::Lag;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
 use crate::stats::speed::SpeedRow;
-use crate::stats::summary::Lag;
 use crate::time::format_ns;
 
 /// Narrower screens get lines of this length all the same.

@@ -6,7 +6,8 @@ use super::table::{Align, Table, number, wrap};
 use crate::server::names::Gauge;
 use crate::stats::Summary;
 use crate::stats::quantile::Quantile;
-use crate::stats::reconcile::{Bounds, Compared, Counted, LEVELS, Reconciliation, Split, Verdict};
+use crate::stats::reconcile::{Bounds, Compared, Counted, LEVELS, Reconciliation, Split};
+use crate::stats::tolerance::Verdict;
 use crate::time::format_ns;
 
 /// Bytes.

@@ -238,8 +238,8 @@ mod tests {
 
     #[test]
     fn few_samples_beyond_are_marked() {
-        let few = Series::of(&[0.5, 0.25]);
-        let many = Series::of(&(0..2000).map(f64::from).collect::<Vec<_>>());
+        let few = Series::compute(&[0.5, 0.25]);
+        let many = Series::compute(&(0..2000).map(f64::from).collect::<Vec<_>>());
         assert_eq!((quantile(&few, 990, 3), quantile(&many, 990, 1)), ("0.500*".to_string(), "1979.0".to_string()));
         assert_eq!(quantile(&Series::default(), 990, 3), "-");
         assert!(table(Align::Decimal, &["62.5*", "3.75"]).contains("| 62.5* |\n| k   |  3.75 |"));

@@ -1,37 +1,38 @@
-//! For how long a worker had left its sockets alone when it looked at them.
+//! Gaps between a worker's polls of its sockets, which bound the error of arrivals.
 //!
-//! The kernel's stamp of a read is that of the last segment in it. What a read brought besides can lie there from the
-//! look before on, and no longer: it would have been read by that one. So the time between two looks bounds by how much
-//! the recorded arrival of an event may be late. Short of a stall, that is the longest sleep or loop gap of the phase;
-//! within one, the time since it began.
+//! The kernel's timestamp of a read is that of the last segment in it. Other data of the read can have arrived any time
+//! after the previous poll, but not before it, because that poll would have read it. So the time between two polls bounds
+//! by how much the recorded arrival of an event can be late. Outside of stalls that is the longest sleep or loop gap of
+//! the phase; within a stall it is the time since the stall began.
 
 use super::metric::Early;
 use crate::record::{STALL_NS, Stall, WorkerReport};
 use crate::time::{MS, Tick, US};
 
-/// Without stamps nothing tells how late a sleeping worker wakes up; so late at least.
+/// Lower bound of the delay of a sleeping worker's wake-up, which cannot be measured without timestamps.
 const WAKE_UP_NS: u64 = MS;
-/// The kernel completes reads up to so long after the look that found them begun.
+/// The kernel completes reads up to this long after the poll that submitted them.
 const AFTER_LOOK_NS: u64 = 100 * US;
 
-/// How one worker attended to its sockets in a phase.
+/// The poll gaps of one worker in a phase.
 #[derive(Clone, Debug)]
 pub struct Attention {
     stalls: Vec<Stall>,
-    /// Bounds outside of the stalls, nanoseconds: of an event that shares its read, and of a read without a stamp.
+    /// Bounds outside of stalls, nanoseconds: of an event that shares its read, and of a read without a timestamp.
     shared_ns: u64,
     unstamped_ns: u64,
 }
 
 impl Default for Attention {
-    /// Of a worker that left no account: nothing bounds what it did.
+    /// A worker without a report: no bound is known.
     fn default() -> Attention {
         Attention { stalls: Vec::new(), shared_ns: u64::MAX, unstamped_ns: u64::MAX }
     }
 }
 
 impl Attention {
-    pub fn of(worker: &WorkerReport) -> Attention {
+    /// From the report that a worker wrote at the end of the phase.
+    pub fn from_report(worker: &WorkerReport) -> Attention {
         let most_ns = if worker.stalls.is_some() { STALL_NS } else { u64::MAX };
         let awake_ns = worker.longest_stall_ns();
         Attention {
@@ -66,7 +67,7 @@ mod tests {
             histogram.record(ns).unwrap();
             histogram
         };
-        Attention::of(&WorkerReport {
+        Attention::from_report(&WorkerReport {
             worker: 0,
             phase: Phase::Measured,
             core: None,

@@ -219,7 +219,7 @@ mod tests {
             let (a, b) = (normal(&mut rng, 600, 0.0), normal(&mut rng, 600, 0.5));
             let covers = |d: Difference| d.low.unwrap() <= 0.5 && 0.5 <= d.high.unwrap();
             means += u32::from(covers(of_means(&a, &b).unwrap()));
-            let (a, b) = (Series::of(&a), Series::of(&b));
+            let (a, b) = (Series::compute(&a), Series::compute(&b));
             medians += u32::from(covers(of_quantiles(a.at(500).unwrap(), b.at(500).unwrap())));
         }
         assert!(means >= 180 && medians >= 180, "{means} and {medians} of 200");

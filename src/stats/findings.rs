@@ -2,10 +2,13 @@
 
 mod outcome;
 
+use super::format::percent;
+use super::gather::Sample;
 use super::summary::Summary;
+use super::{join, own_error, reconcile, steady, witness};
 use crate::record::WorkerReport;
 use crate::record::facts::Mode;
-use crate::record::finding::Finding;
+use crate::record::finding::{Finding, Severity};
 use crate::time::{MS, US, format_ns};
 
 /// p99 of our own send lag above this many nanoseconds, and above [`SEND_LAG_OF_TTFT`] of the median TTFT, is told.
@@ -41,8 +44,9 @@ const OFFERED_CONCURRENCY: f64 = 0.95;
 
 type Check = fn(&Summary) -> Option<Finding>;
 
-/// Every finding about the figures of a run.
-pub fn of(summary: &Summary, workers: &[&WorkerReport]) -> Vec<Finding> {
+/// Every finding about a run and its measured requests, which are sorted by due time. `workers` are the reports of the
+/// measured phase.
+pub fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample]) -> Vec<Finding> {
     let checks: [Check; 19] = [
         totals,
         rows_lost,
@@ -67,6 +71,14 @@ pub fn of(summary: &Summary, workers: &[&WorkerReport]) -> Vec<Finding> {
     let mut found: Vec<Finding> = checks.iter().filter_map(|check| check(summary)).collect();
     found.extend(worker_cpu(summary, workers));
     found.extend(resources(summary));
+    found.extend(steady::findings(&summary.facts, samples));
+    // The finding about send lag says what to do; the bounds that follow from it would only repeat it.
+    let mut reported = summary.findings.iter().chain(&found);
+    let late_sends = reported.any(|finding| finding.code == "send_lag" && finding.severity > Severity::Note);
+    found.extend(own_error::findings(&summary.own_error, &summary.series, late_sends));
+    found.extend(summary.join.iter().flat_map(join::findings));
+    found.extend(summary.witness.iter().flat_map(witness::findings));
+    found.extend(summary.server.iter().flat_map(reconcile::findings));
     found
 }
 
@@ -388,8 +400,4 @@ fn resources(s: &Summary) -> Vec<Finding> {
         ));
     }
     found
-}
-
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
 }

@@ -21,7 +21,7 @@ pub struct Interval {
 
 /// The interval of the `p`-quantile, whose estimate is `quantile`; `sorted` holds the same samples. `None` for fewer
 /// samples than batches.
-pub fn of(in_time_order: &[f64], sorted: &[f64], quantile: f64, p: f64) -> Option<Interval> {
+pub fn compute(in_time_order: &[f64], sorted: &[f64], quantile: f64, p: f64) -> Option<Interval> {
     let n = sorted.len();
     let deff = design_effect(in_time_order, quantile, p)?;
     // At least one sample is always worth one sample.
@@ -165,7 +165,7 @@ mod tests {
             let mut sorted = samples.clone();
             sorted.sort_unstable_by(f64::total_cmp);
             let quantile = sorted[nearest_rank(n, per_mille) - 1];
-            let interval = of(&samples, &sorted, quantile, f64::from(per_mille) / 1000.0).unwrap();
+            let interval = compute(&samples, &sorted, quantile, f64::from(per_mille) / 1000.0).unwrap();
             interval.low.is_none_or(|low| low <= truth) && interval.high.is_none_or(|high| truth <= high)
         };
         (0..runs).filter(|_| covers(make(&mut rng, n))).count() as f64 / f64::from(runs)

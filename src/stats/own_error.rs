@@ -32,12 +32,12 @@
 //! monotone: when every value lies between its own bounds, so does the p-quantile of the values between the
 //! p-quantiles of the bounds. Nothing is averaged and nothing is assumed of how the errors are spread.
 
-use super::findings::percent;
+use super::format::percent;
 use super::gather::{Gap, Sample};
 use super::quantile::{LEVELS, Quantile, Series, nearest_rank};
-use super::summary::Summary;
+use super::series::AllSeries;
 use crate::record::facts::RunFacts;
-use crate::record::finding::{Finding, Severity};
+use crate::record::finding::Finding;
 use crate::record::{STALL_NS, WorkerReport};
 use crate::rig::calibration::Calibration;
 use crate::time::{US, format_ns};
@@ -132,7 +132,13 @@ pub fn stamp_error(calibration: Option<&Calibration>, facts: &RunFacts, events_p
 }
 
 /// The bounds over succeeded requests and their gaps.
-pub fn of(facts: &RunFacts, stamp: StampError, workers: &[&WorkerReport], ok: &[&Sample], gaps: &[Gap]) -> OwnError {
+pub fn compute(
+    facts: &RunFacts,
+    stamp: StampError,
+    workers: &[&WorkerReport],
+    ok: &[&Sample],
+    gaps: &[Gap],
+) -> OwnError {
     let limits =
         Limits { stamp: stamp.ns as f64, capped_schedule: facts.parallel.is_some() && facts.rate_per_s.is_some() };
     OwnError {
@@ -209,9 +215,9 @@ fn quantiles(values: &mut [f64]) -> Vec<f64> {
     LEVELS.iter().map(|level| at(level.per_mille)).collect()
 }
 
-/// What the bounds mean for a reader of the figures.
-pub fn findings(s: &Summary) -> Vec<Finding> {
-    let own = &s.own_error;
+/// Findings about the bounds. `late_sends_reported` says that a finding about send lag was already reported; figures that
+/// count from the due time then get no finding of their own.
+pub fn findings(own: &OwnError, series: &AllSeries, late_sends_reported: bool) -> Vec<Finding> {
     let mut found = Vec::new();
     if let StampSource::Unfit(why) = &own.stamp.source {
         let text = format!(
@@ -221,16 +227,14 @@ pub fn findings(s: &Summary) -> Vec<Finding> {
         );
         found.push(Finding::note("calibration", text));
     }
-    // A late send is told by its own finding, with what to do about it.
-    let late = s.findings.iter().any(|finding| finding.code == "send_lag" && finding.severity > Severity::Note);
     let figures = [
-        ("TTFT", &s.series.ttft_s, &own.ttft_s, true),
-        ("ITL", &s.series.itl_s, &own.itl_s, false),
-        ("TPOT", &s.series.tpot_s, &own.tpot_s, false),
-        ("latency", &s.series.latency_s, &own.latency_s, true),
+        ("TTFT", &series.ttft_s, &own.ttft_s, true),
+        ("ITL", &series.itl_s, &own.itl_s, false),
+        ("TPOT", &series.tpot_s, &own.tpot_s, false),
+        ("latency", &series.latency_s, &own.latency_s, true),
     ];
     found.extend(own.doubtful.filter(|doubtful| doubtful.share > DOUBTFUL_SHARE).map(|d| held_up(d, own.stall_ns)));
-    let kept = figures.into_iter().filter(|(.., counts_from_due)| !(late && *counts_from_due));
+    let kept = figures.into_iter().filter(|(.., counts_from_due)| !(late_sends_reported && *counts_from_due));
     found.extend(kept.filter_map(|(name, series, bounds, from_due)| wide(name, series, bounds, from_due)));
     found
 }

@@ -65,8 +65,8 @@ pub struct Series {
 }
 
 impl Series {
-    /// The series of samples given in the order of their time.
-    pub fn of(in_time_order: &[f64]) -> Series {
+    /// The series of samples in time order.
+    pub fn compute(in_time_order: &[f64]) -> Series {
         let mut sorted = in_time_order.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);
         let (Some(&min), Some(&max)) = (sorted.first(), sorted.last()) else { return Series::default() };
@@ -77,7 +77,7 @@ impl Series {
             Quantile {
                 value,
                 few: !is_max && sorted.len() - rank < SAMPLES_BEYOND,
-                interval: if is_max { None } else { interval::of(in_time_order, &sorted, value, level.share()) },
+                interval: if is_max { None } else { interval::compute(in_time_order, &sorted, value, level.share()) },
             }
         };
         let n = sorted.len() as f64;
@@ -93,6 +93,16 @@ impl Series {
         }
     }
 
+    /// The series of values in time order.
+    pub fn from_values(in_time_order: impl Iterator<Item = f64>) -> Series {
+        Series::compute(&in_time_order.collect::<Vec<f64>>())
+    }
+
+    /// The series, in seconds, of nanoseconds in time order.
+    pub fn from_ns(in_time_order: impl Iterator<Item = f64>) -> Series {
+        Series::from_values(in_time_order.map(|ns| ns / 1e9))
+    }
+
     /// The quantile of one of [`LEVELS`].
     pub fn at(&self, per_mille: u32) -> Option<&Quantile> {
         let row = LEVELS.iter().position(|level| level.per_mille == per_mille)?;
@@ -103,6 +113,12 @@ impl Series {
     pub fn value(&self, per_mille: u32) -> Option<f64> {
         self.at(per_mille).map(|quantile| quantile.value)
     }
+}
+
+/// The arithmetic mean; `None` without values.
+pub(super) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0u64), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / count as f64)
 }
 
 /// The rank, from 1, of the smallest of `count` sorted values with at least `per_mille` thousandths of all values at
@@ -130,7 +146,7 @@ mod tests {
         #[test]
         fn quantiles_are_those_of_the_definition(values in proptest::collection::vec(0u32..50, 1..200)) {
             let values: Vec<f64> = values.into_iter().map(f64::from).collect();
-            let series = Series::of(&values);
+            let series = Series::compute(&values);
             for level in LEVELS {
                 prop_assert_eq!(series.value(level.per_mille), Some(naive(&values, level.per_mille)));
             }
@@ -148,7 +164,7 @@ mod tests {
 
     #[test]
     fn percentiles_with_few_samples_beyond_are_marked() {
-        let series = Series::of(&(0..100).map(f64::from).collect::<Vec<_>>());
+        let series = Series::compute(&(0..100).map(f64::from).collect::<Vec<_>>());
         assert!(!series.at(900).unwrap().few);
         assert!(series.at(950).unwrap().few);
         assert!(!series.at(1000).unwrap().few);
@@ -156,7 +172,7 @@ mod tests {
 
     #[test]
     fn no_samples_have_no_figures() {
-        assert_eq!(Series::of(&[]), Series::default());
-        assert_eq!(Series::of(&[]).value(500), None);
+        assert_eq!(Series::compute(&[]), Series::default());
+        assert_eq!(Series::compute(&[]).value(500), None);
     }
 }

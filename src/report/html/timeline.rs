@@ -120,7 +120,7 @@ impl Timeline {
     /// Mean and most requests in flight in each interval.
     pub fn in_flight(&self, samples: &[Sample]) -> (Series, Series) {
         let sent = samples.iter().filter_map(|sample| Some((sample.write_start?, sample.end)));
-        let levels = InFlight::of(sent).bins(self.from, self.to, self.bins.len());
+        let levels = InFlight::from_spans(sent).bins(self.from, self.to, self.bins.len());
         let mean = self.middles().zip(&levels).map(|(at, level)| (at, Some(level.0))).collect();
         let most = self.middles().zip(&levels).map(|(at, level)| (at, Some(f64::from(level.1)))).collect();
         (mean, most)

@@ -1,9 +1,9 @@
 //! Requests without an answer: which, why, and what their absence does to the figures of the others.
 
-use super::percent;
 use crate::record::finding::Finding;
 use crate::record::{Failure, facts::RunEnd};
-use crate::stats::Summary;
+use crate::stats::format::percent;
+use crate::stats::summary::Summary;
 
 /// Failures above this part of the requests.
 const FAILED: f64 = 0.05;

@@ -40,7 +40,7 @@ impl Window {
 pub fn window(facts: &RunFacts, samples: &[Sample]) -> Option<Window> {
     let parallel = facts.parallel.filter(|_| facts.mode == Mode::Closed)?;
     let level = (f64::from(parallel) * THRESHOLD).ceil() as u32;
-    let in_flight = InFlight::of(samples.iter().filter_map(|sample| Some((sample.write_start?, sample.end))));
+    let in_flight = InFlight::from_spans(samples.iter().filter_map(|sample| Some((sample.write_start?, sample.end))));
     let (from, to) = in_flight.at_least(level).filter(|(from, to)| from < to)?;
     Some(Window { from, to, parallel, level, peak: in_flight.peak() })
 }
@@ -53,7 +53,7 @@ pub fn json(window: &Window, samples: &[Sample], run_s: Option<f64>, tokens: f64
     let input: f64 = started.iter().filter(|s| s.ok).map(|s| f64::from(s.input_tokens.unwrap_or(0))).sum();
     let length_s = window.length_s();
     let of = |value: fn(&Sample) -> Option<f64>| {
-        Series::of(&started.iter().filter(|s| s.ok).filter_map(|s| value(s)).collect::<Vec<_>>())
+        Series::compute(&started.iter().filter(|s| s.ok).filter_map(|s| value(s)).collect::<Vec<_>>())
     };
     let (ttft, tpot) = (of(|sample| sample.ttft.map(|ns| ns as f64 / 1e6)), of(|sample| Some(sample.tpot? / 1e6)));
     let begin = samples.first().map_or(window.from, |sample| sample.due);
