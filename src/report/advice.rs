@@ -5,6 +5,7 @@ mod words;
 
 use super::knee::{Load, SOUND, decide};
 use super::language::Language;
+use super::load_name::load_name;
 use super::repeats::{self, Spread};
 use crate::record::facts::RunFacts;
 use crate::record::finding::{Finding, Severity};
@@ -38,19 +39,6 @@ impl Grade {
 pub fn success_rate(s: &Summary) -> Option<f64> {
     let ended = s.counts.ok + s.counts.failed;
     (ended > 0).then(|| s.counts.ok as f64 / ended as f64)
-}
-
-/// The load of a run in a few characters, as `Concurrency 8`, `Rate 5` or both.
-pub fn load_name(facts: &RunFacts, language: Language) -> String {
-    let concurrency = facts.parallel.map(|p| format!("{} {p}", language.pick("Concurrency", "并发")));
-    let rate = facts.rate_per_s.map(|rate| match facts.arrival.as_deref() {
-        Some("burst") => language.pick("Burst", "突发").to_string(),
-        _ => format!("{} {rate} req/s", language.pick("Rate", "速率")),
-    });
-    match (concurrency, rate) {
-        (Some(concurrency), Some(rate)) => format!("{concurrency}, {rate}"),
-        (one, other) => one.or(other).unwrap_or_else(|| "-".to_string()),
-    }
 }
 
 /// The runs from the lowest load to the highest, those of one load together in the order in which they ran. Closed loops
@@ -193,16 +181,18 @@ fn about_failures(failing: &[String], language: Language) -> String {
     }
 }
 
-/// The lines above the figures about runs that must not be used: each names its load and says why.
-pub fn void_lines(runs: &[&Summary], language: Language) -> Vec<String> {
-    let line = |(run, finding): (&Summary, &Finding)| {
-        let (name, text) = (load_name(&run.facts, language), super::html::finding_text(finding, language));
-        match language {
-            Language::En => format!("{name} must not be used: {text}"),
-            Language::Zh => format!("{name} 不可使用：{text}"),
-        }
-    };
-    findings_from(runs, Severity::Void).map(line).collect()
+/// The findings that make runs void, from the lowest load to the highest.
+pub fn void_findings<'a>(runs: &[&'a Summary]) -> impl Iterator<Item = (&'a Summary, &'a Finding)> {
+    findings_from(runs, Severity::Void)
+}
+
+/// The line above the figures about a void run: names its load and gives the text of the finding.
+pub fn void_line(run: &Summary, text: &str, language: Language) -> String {
+    let name = load_name(&run.facts, language);
+    match language {
+        Language::En => format!("{name} must not be used: {text}"),
+        Language::Zh => format!("{name} 不可使用：{text}"),
+    }
 }
 
 fn findings_from<'a>(runs: &[&'a Summary], least: Severity) -> impl Iterator<Item = (&'a Summary, &'a Finding)> {

@@ -2,9 +2,9 @@
 
 use serde_json::{Value as Json, json};
 
-use super::json::finite;
-use super::server::{optional, signed_time, verdict_json, verdict_text};
-use super::table::{Align, Table, wrap};
+use super::json_value::finite;
+use super::server::{signed_time, verdict_json, verdict_text};
+use super::table::{Align, Table, optional, wrap};
 use crate::stats::Summary;
 use crate::stats::join::{Join, JoinedTime};
 use crate::stats::quantile::Series;

@@ -1,7 +1,8 @@
 //! The combined report of a sweep, as text: what was run, a row for each load, the best loads, what to try next.
 
-use super::advice::{Grade, best, by_load, load_name, recommendations, success_rate, void_lines, weighty};
+use super::advice::{Grade, best, by_load, recommendations, success_rate, void_findings, void_line, weighty};
 use super::language::Language;
+use super::load_name::load_name;
 use super::repeats;
 use super::table::{Align, Table, cut, digits, few_note, number, quantile, wrap};
 use crate::record::facts::Mode;
@@ -19,8 +20,9 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
     let runs = &by_load(runs)[..];
     let Some(first) = runs.first() else { return String::new() };
     let mut out = format!("\nPerformance report: {}\n", cut(&first.facts.model, width.saturating_sub(20)));
-    let void = void_lines(runs, Language::En);
-    void.iter().for_each(|line| out.push_str(&wrap("VOID: ", line, width)));
+    for (run, finding) in void_findings(runs) {
+        out.push_str(&wrap("VOID: ", &void_line(run, &finding.text, Language::En), width));
+    }
     out.push_str(&basic_information(runs, output, width));
     out.push_str("\nDetailed performance metrics:\n");
     for table in load_tables(runs, width) {

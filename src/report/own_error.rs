@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::json::finite;
+use super::json_value::finite;
 use super::table::{Align, Table, number, wrap};
 use crate::rig::calibration::{Calibration, Spread};
 use crate::stats::Summary;

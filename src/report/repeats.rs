@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::advice::load_name;
-use super::html::word;
+use super::i18n::word;
 use super::language::Language;
+use super::load_name::load_name;
 use super::table::{Align, Table, number};
 use crate::stats::{Summary, difference};
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::table::{Align, Table, number, wrap};
+use super::table::{Align, Table, number, optional, wrap};
 use crate::server::names::Gauge;
 use crate::stats::Summary;
 use crate::stats::quantile::Quantile;
@@ -119,10 +119,6 @@ fn times(server: &Reconciliation) -> Table {
         rows,
         grid: false,
     }
-}
-
-pub(super) fn optional(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_string(), number)
 }
 
 /// The value with its confidence interval.

@@ -186,6 +186,11 @@ pub fn quantile(series: &Series, per_mille: u32, decimals: usize) -> String {
     series.at(per_mille).map_or_else(|| "-".to_string(), text)
 }
 
+/// A figure; "-" if it is unknown.
+pub fn optional(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_string(), number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,8 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
-use super::json::finite;
-use super::table::{Align, Table, number};
+use super::json_value::finite;
+use super::table::{Align, Table, optional};
 use crate::stats::Summary;
 use crate::stats::turns::TurnRow;
 
@@ -16,7 +16,6 @@ const TIMES_END: usize = 7;
 pub fn cells(s: &Summary) -> Option<(Vec<&'static str>, Vec<Vec<String>>)> {
     let rows = &s.turns.as_ref().filter(|turns| turns.rows.len() > 1)?.rows;
     let cached = rows.iter().any(|row| row.cached_tokens.is_some());
-    let optional = |value: Option<f64>| value.map_or_else(|| "-".to_string(), number);
     let percent = |share: Option<f64>| share.map_or_else(|| "-".to_string(), |share| format!("{:.1}", share * 100.0));
     let mut heads = vec![
         "Turn",

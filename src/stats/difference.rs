@@ -1,17 +1,17 @@
-//! Whether two runs differ by more than chance: differences with 95 % confidence intervals.
+//! Differences between two runs, with 95 % confidence intervals.
 //!
-//! Means are compared by the means of batches in time order, because answers that a server worked on together are
-//! alike. Quantiles are compared by the intervals that each run has of itself (MOVER: Zou and Donner 2008), which
-//! need nothing of their distribution. Both say how sure the difference of these two runs is; what changes from run
-//! to run by itself (a warm cache, another tenant) no single pair of runs can say.
+//! Means are compared by batch means in time order, because responses that a server computed together are correlated.
+//! Quantiles are compared by combining the confidence intervals of both runs (MOVER: Zou and Donner 2008), which assumes
+//! no distribution. Both intervals are for these two runs; they do not include the variation from run to run (a warm
+//! cache, another tenant).
 //!
-//! Shares of successes are compared by Newcombe's interval (1998, method 10): the same combination, of Wilson's
-//! intervals, with the effective number of requests, because failures come in clusters.
+//! Success rates are compared by Newcombe's interval (1998, method 10): the same combination of Wilson's intervals, with
+//! the effective number of requests, because failures come in clusters.
 //!
-//! Where runs were repeated, the figures of whole runs are compared, each run one sample (Welch 1947): the interval is
-//! `mean(b) − mean(a) ± t·√(s²a/ka + s²b/kb)` with the degrees of freedom of Welch and Satterthwaite, as Georges,
-//! Buytaert and Eeckhout (2007) advise for benchmarks. A side with a single run is taken to vary like the other one:
-//! `t` with `k − 1` degrees of freedom, and `s·√(1 + 1/k)`.
+//! If runs were repeated, the figures of whole runs are compared, with each run as one sample (Welch 1947): the interval
+//! is `mean(b) − mean(a) ± t·√(s²a/ka + s²b/kb)` with the degrees of freedom of Welch and Satterthwaite, as Georges,
+//! Buytaert and Eeckhout (2007) recommend for benchmarks. If one side is a single run, it is assumed to vary like the other
+//! side: `t` with `k − 1` degrees of freedom, and `s·√(1 + 1/k)`.
 
 use super::gather::Sample;
 use super::interval::design_effect;
@@ -24,7 +24,7 @@ const T: f64 = 2.045;
 /// The normal distribution's 97.5 %.
 const Z: f64 = 1.959_964;
 
-/// A difference with its interval; a side is `None` where the samples do not bound it.
+/// A difference with its confidence interval; a side is `None` if the samples do not bound it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
     pub value: f64,
@@ -38,7 +38,7 @@ impl Difference {
         self.low.is_some() && self.high.is_some()
     }
 
-    /// The interval leaves out 0.
+    /// The interval excludes 0.
     pub fn is_sure(&self) -> bool {
         self.low.is_some_and(|low| low > 0.0) || self.high.is_some_and(|high| high < 0.0)
     }
@@ -78,8 +78,8 @@ fn batched_ratio(samples: &[(f64, f64)]) -> Option<(f64, f64)> {
     (mean_x > 0.0).then(|| (ratio, variance / BATCHES as f64 / mean_x.powi(2)))
 }
 
-/// `mean(b) − mean(a)` of a figure of whole runs, a value for each repeated run. `None` when neither side has repeats,
-/// or one has no run.
+/// `mean(b) − mean(a)` of a figure of whole runs, one value for each repeated run. `None` if neither side has repeats, or
+/// a side has no run.
 pub fn of_runs(a: &[f64], b: &[f64]) -> Option<Difference> {
     let (mean_a, variance_a) = mean_and_variance(a)?;
     let (mean_b, variance_b) = mean_and_variance(b)?;
@@ -106,7 +106,7 @@ pub fn of_repeats(values: &[f64]) -> Option<(f64, Option<f64>, Option<f64>)> {
     Some((mean, variance.map(f64::sqrt), variance.map(|variance| student_t(k - 1.0) * (variance / k).sqrt())))
 }
 
-/// Mean, and the sample variance where there are two values.
+/// Mean, and the sample variance of at least two values.
 fn mean_and_variance(values: &[f64]) -> Option<(f64, Option<f64>)> {
     let k = values.len() as f64;
     let mean = values.iter().sum::<f64>() / k;
@@ -114,7 +114,7 @@ fn mean_and_variance(values: &[f64]) -> Option<(f64, Option<f64>)> {
     (!values.is_empty()).then(|| (mean, (values.len() > 1).then_some(variance)))
 }
 
-/// Student's t for 97.5 %, of the next lower whole degrees of freedom: an interval may be too wide, never too narrow.
+/// Student's t for 97.5 %. Degrees of freedom are rounded down, so that an interval is never too narrow.
 fn student_t(freedom: f64) -> f64 {
     const OF: [f64; 30] = [
         12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
@@ -136,7 +136,7 @@ fn batched(samples: &[f64]) -> Option<(f64, f64)> {
     Some((samples.iter().sum::<f64>() / samples.len() as f64, variance / BATCHES as f64))
 }
 
-/// `b − a` of two quantiles with intervals of their own.
+/// `b − a` of two quantiles, by combining their intervals.
 pub fn of_quantiles(a: &Quantile, b: &Quantile) -> Difference {
     let value = b.value - a.value;
     let sides = a.interval.zip(b.interval);
@@ -146,7 +146,7 @@ pub fn of_quantiles(a: &Quantile, b: &Quantile) -> Difference {
     Difference { value, low: below.map(|half| value - half), high: above.map(|half| value + half) }
 }
 
-/// `share(b) − share(a)` of those that are true, both in time order. `None` where either side is empty.
+/// Difference of the shares of true values, `share(b) − share(a)`; both sides in time order. `None` if a side is empty.
 pub fn of_shares(a: &[bool], b: &[bool]) -> Option<Difference> {
     let ((share_a, low_a, high_a), (share_b, low_b, high_b)) = (wilson(a)?, wilson(b)?);
     let value = share_b - share_a;
@@ -155,7 +155,7 @@ pub fn of_shares(a: &[bool], b: &[bool]) -> Option<Difference> {
     Some(Difference { value, low: Some(value - below), high: Some(value + above) })
 }
 
-/// The share of those that are true with Wilson's interval. Fewer samples than batches count as independent.
+/// The share of true values with Wilson's interval. Fewer samples than batches count as independent.
 fn wilson(in_time_order: &[bool]) -> Option<(f64, f64, f64)> {
     let values: Vec<f64> = in_time_order.iter().map(|&is| f64::from(u8::from(is))).collect();
     if values.is_empty() {
@@ -171,8 +171,8 @@ fn wilson(in_time_order: &[bool]) -> Option<(f64, f64, f64)> {
     Some((share, (middle - half).max(0.0), (middle + half).min(1.0)))
 }
 
-/// The amounts per second that succeeded requests brought at their end, in each of [`BATCHES`] equal intervals of the
-/// run: samples of its throughput. Empty for fewer requests than intervals.
+/// Samples of the throughput of a run: the amounts of the requests that succeeded in each of [`BATCHES`] equal intervals,
+/// per second. Empty for fewer requests than intervals.
 pub fn rates(samples: &[Sample], amount: fn(&Sample) -> f64) -> Vec<f64> {
     let (Some(first), Some(to)) = (samples.first(), samples.iter().map(|sample| sample.end).max()) else {
         return Vec::new();

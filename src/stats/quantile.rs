@@ -1,4 +1,4 @@
-//! Exact quantiles by nearest rank, over samples that keep their order in time for the intervals.
+//! Exact quantiles by nearest rank. Samples are given in time order, which confidence intervals need.
 
 use super::interval::{self, Interval};
 
@@ -37,26 +37,25 @@ pub const LEVELS: [Level; 12] = [
     level(1000, "max"),
 ];
 
-/// Samples that must lie beyond a percentile for it to be printed without a mark: with fewer, the next run's value
-/// may be anything between its neighbours.
+/// A percentile with fewer samples beyond it is marked when printed, because it varies strongly from run to run.
 pub const SAMPLES_BEYOND: usize = 10;
 
 /// One quantile of a series.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quantile {
     pub value: f64,
-    /// Fewer than [`SAMPLES_BEYOND`] samples lie beyond it. Never set for the largest sample, which claims no more.
+    /// Fewer than [`SAMPLES_BEYOND`] samples lie beyond it. Never set for the maximum.
     pub few: bool,
-    /// 95 % confidence; `None` for the largest sample and for too few samples.
+    /// 95 % confidence interval; `None` for the maximum and for too few samples.
     pub interval: Option<Interval>,
 }
 
-/// A quantity over a run.
+/// The distribution of a quantity over a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
     pub count: usize,
     pub mean: Option<f64>,
-    /// Standard deviation of the samples themselves (over n).
+    /// Standard deviation of the samples (divided by n).
     pub deviation: Option<f64>,
     pub min: Option<f64>,
     pub max: Option<f64>,
@@ -122,7 +121,7 @@ pub(super) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 /// The rank, from 1, of the smallest of `count` sorted values with at least `per_mille` thousandths of all values at
-/// or below it. In whole numbers, because 0.95 · 20 must be 19.
+/// or below it. Integer arithmetic, because 0.95 · 20 must be 19.
 pub fn nearest_rank(count: usize, per_mille: u32) -> usize {
     let exact = count as u128 * u128::from(per_mille);
     (exact.div_ceil(1000) as usize).clamp(1, count.max(1))

@@ -1,4 +1,4 @@
-//! The speed benchmark: how fast a single request is answered, by the length of its prompt.
+//! The speed benchmark: output rate of single requests by prompt length.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Rows of a comparison as words and numbers: each row with a unit and decimals of its own, so that small times, and
 //! differences much smaller than the values, can be read.
 
-use super::{Kind, Row, Value, Verdict};
-use crate::report::html::{row_name, word};
+use super::rows::{Kind, Row, Value, Verdict};
+use crate::report::i18n::{row_name, word};
 use crate::report::language::Language;
 use crate::report::table::number;
 

@@ -1,8 +1,9 @@
 //! A comparison as a page.
 
 use super::cells::{cells, heads};
+use super::rows::{Row, Verdict, compare};
+use super::sides::{Comparison, Entry, about, letter, note};
 use super::warnings::warnings;
-use super::{Comparison, Entry, Row, Verdict, about, compare, letter, note};
 use crate::record::finding::Severity;
 use crate::report::html::{escape, numbers_table, wrap};
 use crate::report::language::Language;

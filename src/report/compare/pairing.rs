@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Comparison, Entry, Load, LoadName, Missing, Side};
+use super::sides::{Comparison, Entry, Load, LoadName, Missing, Side};
 use crate::record::facts::RunFacts;
 use crate::report::Measured;
 use crate::report::repeats::are_repeats;

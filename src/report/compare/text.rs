@@ -1,8 +1,9 @@
 //! A comparison on the screen.
 
 use super::cells::{cells, heads};
+use super::rows::compare;
+use super::sides::{Comparison, Entry, about, letter, note};
 use super::warnings::warnings;
-use super::{Comparison, Entry, about, compare, letter, note};
 use crate::record::finding::Severity;
 use crate::report::language::Language;
 use crate::report::table::few_note;

@@ -1,6 +1,7 @@
 //! What must be read before the figures of two sides: void runs, and failures that make times another work's.
 
-use super::{Compared, Entry, Kind, letter};
+use super::rows::{Compared, Kind};
+use super::sides::{Entry, letter};
 use crate::record::finding::{Finding, Severity};
 use crate::report::html::finding_text;
 use crate::report::language::Language;

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::unix_ns;
+use super::unix_time::unix_ns;
 use crate::report::Measured;
-use crate::report::json::finite;
+use crate::report::json_value::finite;
 use crate::stats::Summary;
 use crate::stats::quantile::Series;
 

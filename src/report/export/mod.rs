@@ -3,12 +3,13 @@
 mod aiperf;
 mod csv;
 mod llmd;
+mod unix_time;
 mod vllm;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{Measured, measured};
+use super::measured;
 use crate::plan::export::{Export, Format};
 use crate::record::store::{StoreError, evalscope};
 
@@ -80,11 +81,6 @@ fn path_of_run(path: &Path, database: &Path, number: usize, count: usize) -> Pat
         name.push(extension);
     }
     path.with_file_name(name)
-}
-
-/// Unix time of a tick, nanoseconds.
-fn unix_ns(run: &Measured, tick_ns: u64) -> i64 {
-    (tick_ns as i64).wrapping_add(run.run.clock.offset_ns())
 }
 
 #[cfg(test)]

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::unix_ns;
+use super::unix_time::unix_ns;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError};
 use crate::record::{Block, Outcome, Phase};
 use crate::report::Measured;
-use crate::report::json::finite;
+use crate::report::json_value::finite;
 use crate::stats::metric;
 use crate::stats::quantile::Series;
 use crate::time::S;

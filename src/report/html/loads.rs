@@ -3,10 +3,12 @@
 use std::fmt::Write;
 
 use super::chart::escape;
-use super::parts::{few_note, finding, fixed, has_marks, list, table};
+use super::elements::{few_note, fixed, has_marks, list, table};
+use super::parts::finding;
 use crate::record::facts::Mode;
-use crate::report::advice::{Grade, best, load_name, recommendations, success_rate, weighty};
+use crate::report::advice::{Grade, best, recommendations, success_rate, weighty};
 use crate::report::language::Language;
+use crate::report::load_name::load_name;
 use crate::report::repeats;
 use crate::report::table::{digits, quantile};
 use crate::stats::Summary;

@@ -1,72 +1,31 @@
 //! The HTML report: one file that needs nothing beside it, made from the databases of a call alone.
 
 mod chart;
+mod elements;
 mod loads;
+mod over_time;
 mod parts;
 mod plots;
+mod run;
 mod said;
 mod search;
 mod server;
 mod timeline;
-mod words;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use chart::escape;
-pub use parts::table as numbers_table;
+pub use elements::table as numbers_table;
+pub use run::Run;
 pub use said::text as finding_text;
-pub use words::{DEFINITIONS, row_name, word};
 
 use super::language::Language;
-use super::{Measured, advice, merge, repeats};
-use crate::record::Phase;
-use crate::record::store::reader::Detail;
-use crate::record::store::{Reader, StoreError, StoredRun};
-use crate::server::metrics;
-use crate::server::names::Scrape;
+use super::{advice, repeats};
+use crate::record::store::StoreError;
 use crate::stats::Summary;
-use crate::stats::gather::Sample;
-use timeline::Timeline;
 
 /// Requests drawn one by one in the whole page: with more, every run shows its extremes.
 const MOST_DOTS: usize = 12_000;
-
-/// A run with everything the page shows of it.
-#[derive(Debug)]
-pub struct Run {
-    pub run: StoredRun,
-    pub summary: Summary,
-    pub samples: Vec<Sample>,
-    /// What the server's page of metrics said, look by look.
-    looks: Vec<Scrape>,
-    timeline: Timeline,
-}
-
-impl Run {
-    /// Reads a database.
-    pub fn read(path: &Path) -> Result<Run, StoreError> {
-        Run::of(path, super::measured(path)?)
-    }
-
-    /// Completes what was already read of a database.
-    pub fn of(path: &Path, measured: Measured) -> Result<Run, StoreError> {
-        let Measured { run, summary, samples } = measured;
-        let mut timeline = Timeline::new(&samples);
-        let reader = Reader::open(path)?;
-        reader.each_block(Phase::Measured, Detail::Figures, |block| timeline.add(block))?;
-        timeline.finish();
-        Ok(Run { run, summary, samples, looks: metrics::scrapes(&reader.server_samples()?), timeline })
-    }
-
-    /// Reads shards as one run.
-    pub fn read_shards(paths: &[PathBuf]) -> Result<Run, StoreError> {
-        let Measured { run, summary, samples } = merge::measured(paths)?;
-        let mut timeline = Timeline::new(&samples);
-        merge::each_block(paths, |block| timeline.add(block))?;
-        timeline.finish();
-        Ok(Run { run, summary, samples, looks: Vec::new(), timeline })
-    }
-}
 
 /// The page over the runs whose databases these are, in this order.
 pub fn from_databases(paths: &[PathBuf], language: Language) -> Result<String, StoreError> {
@@ -85,7 +44,7 @@ pub fn page(runs: &[Run], language: Language) -> String {
     body.push_str(&search::sections(runs, language));
     if runs.len() > 1 {
         body.push_str(&loads::overview(&summaries, language));
-        body.push_str(&parts::charts(&plots::of_sweep(&summaries, language), language));
+        body.push_str(&elements::charts(&plots::of_sweep(&summaries, language), language));
     }
     for (index, run) in order.iter().map(|&place| &runs[place]).enumerate() {
         let repeats = |others: &[&Summary]| others.iter().filter(|o| repeats::are_repeats(o, &run.summary)).count();

@@ -1,16 +1,18 @@
-//! The parts of the page that are words and tables.
+//! The sections of the page that consist of text and tables.
 
 use std::fmt::Write;
 
-use super::chart::{Chart, escape};
-use super::words::{DEFINITIONS, row_name, word};
-use super::{Run, plots, said, server};
+use super::chart::escape;
+use super::elements::{charts, few_note, fixed, has_marks, table};
+use super::run::Run;
+use super::{plots, said, server};
 use crate::record::finding::{Finding, Severity};
-use crate::report::advice::{load_name, void_lines};
+use crate::report::advice::{void_findings, void_line};
+use crate::report::i18n::{DEFINITIONS, Definition, row_name, word};
 use crate::report::language::Language;
-use crate::report::rows::{self, Value};
-use crate::report::screen::{client_rows, percentile_columns};
-use crate::report::table::{self, digits, mark, number};
+use crate::report::load_name::load_name;
+use crate::report::rows::{self, Value, client_rows, percentile_columns};
+use crate::report::table::{mark, number, optional};
 use crate::report::turns;
 use crate::stats::Summary;
 use crate::stats::quantile::{LEVELS, Series};
@@ -36,7 +38,8 @@ pub fn head(runs: &[Run], language: Language) -> String {
     ];
     let _ = write!(out, "<p class=\"sub\">{}</p>", escape(&parts.join(" · ")));
     let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
-    for line in void_lines(&summaries, language) {
+    for (run, finding) in void_findings(&summaries) {
+        let line = void_line(run, &said::text(finding, language), language);
         let _ = write!(out, "<p class=\"banner\">{}{}</p>", language.pick("VOID: ", "无效："), escape(&line));
     }
     out
@@ -136,23 +139,6 @@ fn cards(s: &Summary, language: Language) -> String {
     let series = [&series.ttft_s, &series.itl_s, &series.tpot_s, &series.latency_s];
     let note = if series.into_iter().any(few) { few_note(language) } else { String::new() };
     format!("<div class=\"cards\">{}</div>{note}", cards.iter().map(card).collect::<String>())
-}
-
-/// What the mark of percentiles means.
-pub fn few_note(language: Language) -> String {
-    format!("<p class=\"note\">* {}</p>", table::few_note(language))
-}
-
-/// Whether one of these cells is marked.
-pub fn has_marks(cells: &[String]) -> bool {
-    cells.iter().any(|cell| cell.ends_with(mark(true)))
-}
-
-/// The charts side by side where there is room.
-pub fn charts(charts: &[Chart], language: Language) -> String {
-    let nothing = language.pick("No data.", "无数据。");
-    let drawn: String = charts.iter().map(|chart| chart.render(nothing)).collect();
-    format!("<div class=\"charts\">{drawn}</div>")
 }
 
 fn findings(findings: &[Finding], language: Language) -> String {
@@ -261,7 +247,7 @@ fn failures(s: &Summary, language: Language) -> String {
 /// What every figure means.
 pub fn definitions(language: Language) -> String {
     let cell = |[en, zh]: [&'static str; 2]| format!("<td>{}</td>", escape(language.pick(en, zh)));
-    let row = |definition: &super::words::Definition| {
+    let row = |definition: &Definition| {
         format!("<tr>{}{}{}</tr>", cell(definition.name), cell(definition.formula), cell(definition.meaning))
     };
     format!(
@@ -273,33 +259,4 @@ pub fn definitions(language: Language) -> String {
         language.pick("Meaning", "说明"),
         DEFINITIONS.iter().map(row).collect::<String>()
     )
-}
-
-/// A table of numbers; each row with its class.
-pub fn table(head: &[String], rows: &[(&str, Vec<String>)]) -> String {
-    let cells = |tag: &str, cells: &[String]| {
-        cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect::<String>()
-    };
-    let row = |(class, row): &(&str, Vec<String>)| match *class {
-        "" => format!("<tr>{}</tr>", cells("td", row)),
-        class => format!("<tr class=\"{class}\">{}</tr>", cells("td", row)),
-    };
-    let body: String = rows.iter().map(row).collect();
-    // A head of its own stands on every page that a printed table goes over.
-    let head = cells("th", head);
-    format!("<div class=\"scroll\"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
-}
-
-/// Lines as a list.
-pub fn list(lines: &[String]) -> String {
-    format!("<ul>{}</ul>", lines.iter().map(|line| format!("<li>{}</li>", escape(line))).collect::<String>())
-}
-
-/// A figure with so many decimals at least; "-" when unknown.
-pub fn fixed(value: Option<f64>, decimals: usize) -> String {
-    value.map_or_else(|| "-".to_string(), |value| digits(value, decimals))
-}
-
-fn optional(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_string(), number)
 }

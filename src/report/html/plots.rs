@@ -3,8 +3,10 @@
 use hdrhistogram::Histogram;
 
 use super::chart::{Chart, Line, Scale};
+use super::over_time::{Points, interval_note, over_time, scaled, unit};
+use super::run::Run;
+use super::server;
 use super::timeline::{cumulative, percentile_curve, thin};
-use super::{Run, server};
 use crate::record::Phase;
 use crate::report::language::Language;
 use crate::report::repeats::Spread;
@@ -16,7 +18,6 @@ const CURVE_POINTS: usize = 400;
 
 /// A name and the figure of a run that it shows.
 type Curve<'a> = (&'a str, fn(&Summary) -> Option<f64>);
-pub type Points = Vec<(f64, Option<f64>)>;
 
 /// The charts of one run. At most about `most_dots` requests are drawn one by one.
 pub fn of_run(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
@@ -32,23 +33,6 @@ pub fn of_run(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
     ];
     charts.extend(server::charts(run, language));
     charts
-}
-
-/// A unit that makes the largest of these seconds a handy number: its name, and how many of it a second has.
-pub fn unit(most_s: f64) -> (&'static str, f64) {
-    match most_s {
-        s if s >= 2.0 => ("s", 1.0),
-        s if s >= 0.002 => ("ms", 1e3),
-        _ => ("µs", 1e6),
-    }
-}
-
-fn most(lines: &[Points]) -> f64 {
-    lines.iter().flatten().filter_map(|point| point.1).fold(0.0, f64::max)
-}
-
-fn scaled(points: Points, factor: f64) -> Points {
-    points.into_iter().map(|(x, y)| (x, y.map(|y| y * factor))).collect()
 }
 
 fn sorted_s(run: &Run, value: fn(&Sample) -> Option<f64>) -> Vec<f32> {
@@ -110,36 +94,12 @@ fn percentiles(run: &Run, language: Language) -> Chart {
     }
 }
 
-/// A chart of times over the time of the run.
-pub fn over_time(run: &Run, title: &str, curves: Vec<(&str, Points)>, language: Language) -> Chart {
-    let lines: Vec<Points> = curves.iter().map(|curve| curve.1.clone()).collect();
-    let (name, factor) = unit(most(&lines));
-    Chart {
-        title: title.to_string(),
-        x_label: language.pick("seconds since the start", "开始后的秒数").to_string(),
-        y_label: name.to_string(),
-        x_scale: Scale::Linear,
-        y_scale: Scale::Linear,
-        y_at_least: None,
-        lines: curves.into_iter().map(|(name, points)| Line::new(name, scaled(points, factor))).collect(),
-        note: interval_note(run.timeline.interval_s(), language),
-    }
-}
-
 fn ttft_over_time(run: &Run, language: Language) -> Chart {
     let ([p50, p99], interval_s) = run.timeline.due_quantiles(&run.samples, |sample| sample.ttft, [500, 990]);
     let title = language.pick("TTFT over time", "TTFT 随时间变化");
     Chart {
         note: interval_note(interval_s, language),
         ..over_time(run, title, vec![("p50", p50), ("p99", p99)], language)
-    }
-}
-
-fn interval_note(interval_s: f64, language: Language) -> String {
-    let interval = super::chart::short(interval_s);
-    match language {
-        Language::En => format!("Over intervals of {interval} s."),
-        Language::Zh => format!("每 {interval} 秒一个区间。"),
     }
 }
 

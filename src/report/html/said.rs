@@ -5,8 +5,8 @@
 mod plan;
 mod search;
 
-use super::words::word;
 use crate::record::finding::Finding;
+use crate::report::i18n::word;
 use crate::report::language::Language;
 
 /// A finding's code, a part of its text with `{}` for each figure, and the same in Chinese with their numbers.

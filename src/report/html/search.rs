@@ -4,9 +4,10 @@
 use std::fmt::Write;
 
 use super::chart::{Chart, Line, Scale, escape};
-use super::parts::{charts, list, table};
-use super::plots::unit;
-use super::{Run, said};
+use super::elements::{charts, list, table};
+use super::over_time::unit;
+use super::run::Run;
+use super::said;
 use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
 use crate::report::language::Language;

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::Run;
 use super::chart::{Chart, Line, escape};
-use super::parts::table;
-use super::plots::{Points, over_time};
-use super::words::word;
+use super::elements::table;
+use super::over_time::{Points, over_time};
+use super::run::Run;
+use crate::report::i18n::word;
 use crate::report::language::Language;
 use crate::report::server::{BUCKETS_NOTE, has_levels, tables, used};
 use crate::report::table::{Table, number};

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::record::facts::{Mode, RunFacts};
-use crate::report::json::finite;
+use crate::report::json_value::finite;
 use crate::stats::concurrency::InFlight;
 use crate::stats::gather::Sample;
 use crate::stats::quantile::Series;

@@ -1,4 +1,4 @@
-//! The words of the HTML report: names of figures in Chinese, and the definitions in both languages.
+//! Chinese names of figures and table cells, and the definitions of figures in both languages.
 
 use crate::report::language::Language;
 
