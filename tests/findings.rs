@@ -10,7 +10,7 @@ use ringmark::record::facts::{Mode, RunEnd, RunFacts};
 use ringmark::record::store::{Reader, StoredRun};
 use ringmark::record::{Block, Failure, Outcome, Parcel, Phase, WorkerReport};
 use ringmark::report::{json, screen};
-use ringmark::stats::gather::Gathered;
+use ringmark::stats::samples::RunSamples;
 use ringmark::stats::{Inputs, Severity, Summary, analyze};
 use ringmark::time::MS;
 
@@ -19,13 +19,13 @@ fn summary_of(facts: RunFacts, block: Block, worker: WorkerReport, change: fn(&m
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("benchmark_data.db");
     collect(&path, start(facts, Save::Text), vec![Parcel::Block(block), Parcel::Worker(Box::new(worker))]);
-    let mut gathered = Gathered::default();
+    let mut samples = RunSamples::default();
     let reader = Reader::open(Path::new(&path)).unwrap();
     let figures = ringmark::record::store::reader::Detail::Figures;
-    reader.each_block(Phase::Measured, figures, |block| gathered.add(block)).unwrap();
+    reader.each_block(Phase::Measured, figures, |block| samples.add(block)).unwrap();
     let mut run = reader.run().unwrap();
     change(&mut run);
-    analyze(Inputs::new(&run, gathered)).0
+    analyze(Inputs::new(&run, samples)).0
 }
 
 fn unchanged(_: &mut StoredRun) {}

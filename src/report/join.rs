@@ -6,13 +6,13 @@ use super::json_value::finite;
 use super::server::{signed_time, verdict_json, verdict_text};
 use super::table::{Align, Table, optional, wrap};
 use crate::stats::Summary;
-use crate::stats::join::{Join, JoinedTime};
 use crate::stats::quantile::Series;
+use crate::stats::server_timings::{ServerTimings, TimingComparison};
 
 /// The table; empty when no answer told the server's times.
 pub fn text(s: &Summary, width: usize) -> String {
-    let Some(join) = &s.join else { return String::new() };
-    let row = |time: &JoinedTime| {
+    let Some(join) = &s.server_timings else { return String::new() };
+    let row = |time: &TimingComparison| {
         let of = &time.difference;
         let difference =
             [of.min, of.value(500), of.value(990), of.max].map(|value| value.map_or("-".into(), signed_time));
@@ -38,7 +38,7 @@ pub fn text(s: &Summary, width: usize) -> String {
     out
 }
 
-fn words(join: &Join) -> &'static str {
+fn words(join: &ServerTimings) -> &'static str {
     if join.with_queue {
         "TTFT counts from the wire here, from the server's queue there: what differs is the network, the server's \
          frontend, the end of the step that its engine is at before the request can be queued, and our own error."
@@ -50,12 +50,12 @@ fn words(join: &Join) -> &'static str {
 
 /// The same for programs; null when there is none.
 pub fn json(s: &Summary) -> Json {
-    let Some(join) = &s.join else { return Json::Null };
+    let Some(join) = &s.server_timings else { return Json::Null };
     let series = |of: &Series| {
         let at = |per_mille| finite(of.value(per_mille));
         json!({"mean": finite(of.mean), "min": finite(of.min), "50%": at(500), "99%": at(990), "max": finite(of.max)})
     };
-    let time = |time: &JoinedTime| {
+    let time = |time: &TimingComparison| {
         let (verdict, apart_s, _) = verdict_json(&time.verdict);
         json!({
             "name": time.name,

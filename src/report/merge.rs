@@ -9,7 +9,7 @@ use crate::record::finding::Finding;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError, StoredRun};
 use crate::record::{Block, Phase, RequestRecord, Stall};
-use crate::stats::gather::Gathered;
+use crate::stats::samples::RunSamples;
 use crate::stats::{Inputs, analyze};
 use crate::time::Tick;
 
@@ -39,7 +39,7 @@ fn span_unix_ns(run: &Measured) -> Option<(i64, i64)> {
 /// The shards in these databases as one run.
 pub fn measured(paths: &[PathBuf]) -> Result<Measured, StoreError> {
     let (run, shards) = open(paths)?;
-    let mut samples = Gathered::new(&run.workers);
+    let mut samples = RunSamples::new(&run.workers);
     shards.iter().try_for_each(|shard| shard.each_block(|block| samples.add(block)))?;
     let (summary, samples) = analyze(Inputs::new(&run, samples));
     Ok(Measured { run, summary, samples })

@@ -33,7 +33,7 @@ use crate::record::live::Snapshot;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError, StoredRun};
 use crate::server::{metrics, names, usage};
-use crate::stats::gather::{Gathered, Sample};
+use crate::stats::samples::{RunSamples, Sample};
 use crate::stats::{Inputs, Summary, analyze};
 use crate::time::format_ns;
 
@@ -50,11 +50,11 @@ pub struct Measured {
 pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     let reader = Reader::open(path)?;
     let run = reader.run()?;
-    let mut samples = Gathered::new(&run.workers);
+    let mut samples = RunSamples::new(&run.workers);
     reader.each_block(Phase::Measured, Detail::Figures, |block| samples.add(block))?;
     let looks = reader.server_samples()?;
     let witness = if run.facts.witness > 0 {
-        let mut witness = Gathered::default();
+        let mut witness = RunSamples::default();
         reader.each_block(Phase::Witness, Detail::Figures, |block| witness.add(block))?;
         Some(witness)
     } else {

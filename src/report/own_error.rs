@@ -6,7 +6,7 @@ use super::json_value::finite;
 use super::table::{Align, Table, number, wrap};
 use crate::rig::calibration::{Calibration, Spread};
 use crate::stats::Summary;
-use crate::stats::own_error::{Bound, StampSource};
+use crate::stats::measurement_error::{Bound, StampSource};
 use crate::stats::quantile::{LEVELS, Series};
 use crate::time::format_ns;
 
@@ -15,7 +15,7 @@ const SHOWN: [u32; 5] = [500, 900, 990, 999, 1000];
 
 /// Both tables; empty when nothing succeeded.
 pub fn text(s: &Summary, width: usize) -> String {
-    if s.own_error.latency_s.is_empty() {
+    if s.measurement_error.latency_s.is_empty() {
         return String::new();
     }
     let mut out = format!("\nOur own error, as a share of the medians:\n{}", shares(s).render());
@@ -26,7 +26,7 @@ pub fn text(s: &Summary, width: usize) -> String {
 
 /// The four figures with their bounds.
 fn figures(s: &Summary) -> [(&'static str, &Series, &[Bound]); 4] {
-    let own = &s.own_error;
+    let own = &s.measurement_error;
     [
         ("TTFT (s)", &s.series.ttft_s, &own.ttft_s),
         ("ITL (s)", &s.series.itl_s, &own.itl_s),
@@ -56,7 +56,7 @@ fn shares(s: &Summary) -> Table {
             row("Send lag, ours", lag(c.own_send_lag)),
             row("Receive lag", lag(c.receive_lag)),
             row("Loop stalls", lag(c.loop_gap)),
-            row("Kernel stamps (99.9%)", [None, Some(s.own_error.stamp.ns)]),
+            row("Kernel stamps (99.9%)", [None, Some(s.measurement_error.stamp.ns)]),
         ],
         grid: false,
     }
@@ -99,7 +99,7 @@ fn bounds_table(figures: &[(&'static str, &Series, &[Bound])]) -> Table {
 
 /// What the bounds rest on.
 fn ground(s: &Summary) -> String {
-    let own = &s.own_error;
+    let own = &s.measurement_error;
     let stamp = match &own.stamp.source {
         StampSource::Calibrated => "calibrated on this machine at such a load",
         StampSource::Default => "by default; 'ringmark rig --calibrate' measures this machine",
@@ -115,7 +115,7 @@ fn ground(s: &Summary) -> String {
 
 /// The same for programs, every percentile.
 pub fn json(s: &Summary) -> Json {
-    let own = &s.own_error;
+    let own = &s.measurement_error;
     let (source, why) = match &own.stamp.source {
         StampSource::Default => ("default", None),
         StampSource::Calibrated => ("calibration", None),

@@ -8,7 +8,7 @@ use super::i18n::word;
 use super::language::Language;
 use super::load_name::load_name;
 use super::table::{Align, Table, number};
-use crate::stats::{Summary, difference};
+use crate::stats::{Summary, comparison};
 
 /// A figure of a run: its name in tables, its name as `--slo` has it, its unit, and how it is read.
 type Figure = (&'static str, &'static str, &'static str, fn(&Summary) -> Option<f64>);
@@ -50,7 +50,7 @@ impl Spread {
         let values: Vec<f64> = runs.iter().filter_map(|run| figure(run)).collect();
         let low = values.iter().copied().reduce(f64::min)?;
         let high = values.iter().copied().reduce(f64::max)?;
-        let (mean, deviation, half_width) = difference::of_repeats(&values)?;
+        let (mean, deviation, half_width) = comparison::mean_of_repeats(&values)?;
         Some(Spread { mean, low, high, deviation, half_width })
     }
 

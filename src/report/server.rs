@@ -284,7 +284,7 @@ fn time_json(time: &Compared) -> Json {
         "client_mean_s": time.client_mean_s,
         "server_mean_s": time.server_mean_s,
         "quantiles": Json::Object(of_levels.collect()),
-        "own_error_s": time.own_error_s,
+        "own_error_s": time.measurement_error_s,
         "verdict": verdict,
         "apart_s": apart_s,
         "why": why,

@@ -6,7 +6,7 @@ use super::json_value::finite;
 use super::server::signed_time;
 use super::table::{Align, Table, optional, wrap};
 use crate::stats::Summary;
-use crate::stats::difference::Difference;
+use crate::stats::comparison::Difference;
 use crate::stats::witness::{Agreement, LEVELS, WitnessTime};
 
 /// The table; empty without a witness.

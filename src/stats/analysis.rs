@@ -1,7 +1,7 @@
 //! From the samples of a run to its summary and findings.
 
 use super::findings;
-use super::gather::Sample;
+use super::samples::Sample;
 use super::summary::{Inputs, Summary};
 use crate::record::{Phase, WorkerReport};
 

@@ -1,7 +1,7 @@
 //! The client's own delays and resource use.
 
-use super::gather::Gathered;
 use super::quantile::{LEVELS, Series, mean};
+use super::samples::RunSamples;
 use crate::record::WorkerReport;
 use crate::record::facts::RunFacts;
 
@@ -49,8 +49,8 @@ pub struct Lag {
 }
 
 /// The client's figures. `workers` are the reports of the measured phase.
-pub fn compute(facts: &RunFacts, gathered: &Gathered, workers: &[&WorkerReport]) -> Client {
-    let samples = &gathered.samples;
+pub fn compute(facts: &RunFacts, samples: &RunSamples, workers: &[&WorkerReport]) -> Client {
+    let requests = &samples.requests;
     let capped_schedule = facts.parallel.is_some() && facts.rate_per_s.is_some();
     let shares: Vec<f64> =
         workers.iter().filter(|w| w.wall_ns > 0).map(|w| cpu_ns(w) as f64 / w.wall_ns as f64).collect();
@@ -60,19 +60,19 @@ pub fn compute(facts: &RunFacts, gathered: &Gathered, workers: &[&WorkerReport])
     Client {
         receive_lag: merged_lag(workers.iter().map(|worker| &worker.receive_lag_ns)),
         loop_gap: merged_lag(workers.iter().map(|worker| &worker.loop_gap_ns)),
-        send_lag: lag(samples.iter().filter_map(|sample| sample.send_lag)),
-        own_send_lag: lag(samples.iter().filter_map(|sample| sample.own_send_lag(capped_schedule))),
-        turnaround: lag(samples.iter().filter_map(|sample| sample.turnaround)),
-        connect: lag(samples.iter().filter_map(|sample| sample.connect)),
-        tls_handshake: lag(gathered.tls_handshakes_ns.iter().map(|&ns| ns as u64)),
-        coalesced_reads: share(gathered.coalesced_reads, gathered.reads),
-        coalesced_events: share(gathered.coalesced_events, gathered.output_events),
-        stamped_reads: share(gathered.stamped_reads, gathered.reads),
-        retried: gathered.retried,
+        send_lag: lag(requests.iter().filter_map(|sample| sample.send_lag)),
+        own_send_lag: lag(requests.iter().filter_map(|sample| sample.own_send_lag(capped_schedule))),
+        turnaround: lag(requests.iter().filter_map(|sample| sample.turnaround)),
+        connect: lag(requests.iter().filter_map(|sample| sample.connect)),
+        tls_handshake: lag(samples.tls_handshakes_ns.iter().map(|&ns| ns as u64)),
+        coalesced_reads: share(samples.coalesced_reads, samples.reads),
+        coalesced_events: share(samples.coalesced_events, samples.output_events),
+        stamped_reads: share(samples.stamped_reads, samples.reads),
+        retried: samples.retried,
         workers: workers.len(),
         cpu_max: shares.iter().copied().reduce(f64::max),
         cpu_mean: mean(shares.iter().copied()),
-        cpu_per_event_ns: share(cpu, gathered.output_events).filter(|_| !workers.is_empty()),
+        cpu_per_event_ns: share(cpu, samples.output_events).filter(|_| !workers.is_empty()),
         unpinned_workers: workers.iter().filter(|worker| worker.core.is_none()).count(),
         voluntary_switches: total(|worker| worker.voluntary_switches),
         involuntary_switches: total(|worker| worker.involuntary_switches),

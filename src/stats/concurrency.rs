@@ -1,7 +1,7 @@
 //! Requests in flight, from the first byte written to the end of the request.
 
-use super::gather::Sample;
 use super::quantile::mean;
+use super::samples::Sample;
 
 /// The number of requests in flight as a step function. Times are tick nanoseconds.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! Where every request went: numbers of outcomes, and failures by class.
 
-use super::gather::Gathered;
+use super::samples::RunSamples;
 use crate::record::store::StoredRun;
 use crate::record::{Failure, WorkerReport};
 
@@ -39,8 +39,8 @@ pub struct FailureCount {
 }
 
 /// Counts the outcomes of a run. `workers` are the reports of the measured phase.
-pub fn compute(run: &StoredRun, gathered: &Gathered, workers: &[&WorkerReport]) -> Counts {
-    let (ok, failed, unfinished) = (gathered.ok, gathered.failed(), gathered.unfinished);
+pub fn compute(run: &StoredRun, samples: &RunSamples, workers: &[&WorkerReport]) -> Counts {
+    let (ok, failed, unfinished) = (samples.ok, samples.failed(), samples.unfinished);
     let recorded = ok + failed + unfinished;
     let missing = run.facts.requests.map_or(0, |planned| planned.saturating_sub(recorded));
     let (unsent, unknown) = match run.end {
@@ -51,13 +51,13 @@ pub fn compute(run: &StoredRun, gathered: &Gathered, workers: &[&WorkerReport]) 
         Some(_) => (workers.iter().map(|worker| worker.unsent).sum(), 0),
     };
     let scheduled = run.facts.requests.unwrap_or(recorded + unsent);
-    Counts { scheduled, ok, failed, unfinished, unsent, unknown, unknown_tokens: gathered.unknown_tokens }
+    Counts { scheduled, ok, failed, unfinished, unsent, unknown, unknown_tokens: samples.unknown_tokens }
 }
 
 /// The failures by class, in the order of [`Failure::ALL`].
-pub fn failures(gathered: &Gathered) -> Vec<FailureCount> {
+pub fn failures(samples: &RunSamples) -> Vec<FailureCount> {
     let of_class = |failure| {
-        let texts = gathered.failures.get(&failure)?;
+        let texts = samples.failures.get(&failure)?;
         let shown = texts.most_frequent(3);
         let others = texts.count - shown.iter().map(|(_, count)| count).sum::<u64>();
         Some(FailureCount { failure, count: texts.count, texts: shown, others })

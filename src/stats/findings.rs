@@ -3,9 +3,9 @@
 mod outcome;
 
 use super::format::percent;
-use super::gather::Sample;
+use super::samples::Sample;
 use super::summary::Summary;
-use super::{join, own_error, reconcile, steady, witness};
+use super::{measurement_error, reconcile, server_timings, steady, witness};
 use crate::record::WorkerReport;
 use crate::record::facts::Mode;
 use crate::record::finding::{Finding, Severity};
@@ -77,8 +77,8 @@ pub fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample])
     // The finding about send lag says what to do; the bounds that follow from it would only repeat it.
     let mut reported = summary.findings.iter().chain(&found);
     let late_sends = reported.any(|finding| finding.code == "send_lag" && finding.severity > Severity::Note);
-    found.extend(own_error::findings(&summary.own_error, &summary.series, late_sends));
-    found.extend(summary.join.iter().flat_map(join::findings));
+    found.extend(measurement_error::findings(&summary.measurement_error, &summary.series, late_sends));
+    found.extend(summary.server_timings.iter().flat_map(server_timings::findings));
     found.extend(summary.witness.iter().flat_map(witness::findings));
     found.extend(summary.server.iter().flat_map(reconcile::findings));
     found
@@ -248,7 +248,7 @@ fn receive_lag(s: &Summary) -> Option<Finding> {
     );
     let unstamped = 1.0 - s.client.stamped_reads.unwrap_or(0.0);
     Some(if unstamped <= UNSTAMPED_READS {
-        let stands = match s.own_error.doubtful {
+        let stands = match s.measurement_error.doubtful {
             None => "Arrivals are the kernel's stamps, so the figures stand; only our next sends are later for it.",
             Some(_) => {
                 "Arrivals are the kernel's stamps, but tokens that came in one read share the last one's: see the \

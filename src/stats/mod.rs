@@ -1,26 +1,26 @@
 //! Every number, as a pure function of the stored records.
 //!
-//! [`metric`] defines the figures of one request and [`gather`] collects them over a run in one pass. Each analysis takes
+//! [`metric`] defines the figures of one request and [`samples`] collects them over a run in one pass. Each analysis takes
 //! only its inputs and returns its own result; [`summary`] assembles them. [`findings`] says how far the figures can be
 //! trusted. [`analyze`] does all of it.
 
 mod analysis;
-pub mod attention;
 pub mod client;
+pub mod comparison;
 pub mod concurrency;
+pub mod confidence;
 pub mod counts;
-pub mod difference;
 pub mod failure_texts;
 pub mod findings;
 mod format;
-pub mod gather;
-pub mod interval;
-pub mod join;
+pub mod measurement_error;
 pub mod metric;
-pub mod own_error;
+pub mod poll_gaps;
 pub mod quantile;
 pub mod reconcile;
+pub mod samples;
 pub mod series;
+pub mod server_timings;
 pub mod slo;
 pub mod speed;
 pub mod steady;

@@ -1,6 +1,6 @@
 //! Exact quantiles by nearest rank. Samples are given in time order, which confidence intervals need.
 
-use super::interval::{self, Interval};
+use super::confidence::{self, Interval};
 
 /// A row of the percentile table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Series {
             Quantile {
                 value,
                 few: !is_max && sorted.len() - rank < SAMPLES_BEYOND,
-                interval: if is_max { None } else { interval::compute(in_time_order, &sorted, value, level.share()) },
+                interval: if is_max { None } else { confidence::compute(in_time_order, &sorted, value, level.share()) },
             }
         };
         let n = sorted.len() as f64;

@@ -5,8 +5,8 @@
 //! observations. Both are compared: the client's quantile must overlap the interval, and its mean must match the mean.
 
 use super::client::Client;
-use super::gather::{Gathered, Sample};
 use super::quantile::{Quantile, Series, nearest_rank};
+use super::samples::{RunSamples, Sample};
 use super::series::AllSeries;
 use super::tolerance::{FRONTEND_S, JITTER_S, PER_TOKEN_SLACK, SLACK, Tolerance, Verdict, beyond};
 use crate::record::finding::Finding;
@@ -56,7 +56,7 @@ pub struct Compared {
     /// One for each of [`LEVELS`]; empty if the server has no histogram or the client no sample.
     pub levels: Vec<(Quantile, Bounds)>,
     /// The client's error in this figure.
-    pub own_error_s: f64,
+    pub measurement_error_s: f64,
     pub verdict: Verdict,
 }
 
@@ -111,19 +111,19 @@ pub struct Totals {
 
 impl Totals {
     /// The totals of the measured requests.
-    pub fn compute(gathered: &Gathered) -> Totals {
-        let ok = || gathered.samples.iter().filter(|sample| sample.ok);
+    pub fn compute(samples: &RunSamples) -> Totals {
+        let ok = || samples.requests.iter().filter(|sample| sample.ok);
         let sum = |of: fn(&Sample) -> Option<u32>| ok().map(|sample| of(sample).map(u64::from)).sum::<Option<u64>>();
         let first = || ok().filter(|sample| sample.ttft.is_some());
         let count = first().count() as f64;
         let lags: Option<u64> = first().map(|sample| sample.send_lag).sum();
         let connects: u64 = first().filter_map(|sample| sample.connect).sum();
         Totals {
-            ok: gathered.ok,
-            others: gathered.samples.len() as u64 - gathered.ok,
+            ok: samples.ok,
+            others: samples.requests.len() as u64 - samples.ok,
             input_tokens: sum(|sample| sample.input_tokens),
             output_tokens: sum(|sample| sample.output_tokens),
-            cached_tokens: gathered.cached_tokens,
+            cached_tokens: samples.cached_tokens,
             mean_send_lag_s: lags.filter(|_| count > 0.0).map(|ns| ns as f64 / count / 1e9),
             mean_connect_s: if count > 0.0 { connects as f64 / count / 1e9 } else { 0.0 },
         }
@@ -132,7 +132,7 @@ impl Totals {
 
 impl Totals {
     /// Adds the requests of a witness, which the server cannot distinguish from the others.
-    pub fn with_witness(mut self, witness: &Gathered) -> Totals {
+    pub fn with_witness(mut self, witness: &RunSamples) -> Totals {
         let more = Totals::compute(witness);
         let sum = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
         self.ok += more.ok;
@@ -245,7 +245,7 @@ fn compare_time(
         client_mean_s: series.mean,
         server_mean_s: histogram.mean(),
         levels: LEVELS.into_iter().filter_map(at).collect(),
-        own_error_s: s.tolerance.own_error_s,
+        measurement_error_s: s.tolerance.measurement_error_s,
         verdict: Verdict::Consistent,
     };
     compared.verdict = judge(s, quantity, &compared, delta.meaning);
@@ -259,12 +259,12 @@ fn judge(s: ClientSide<'_>, quantity: Quantity, c: &Compared, meaning: Meaning) 
     let between_tokens = matches!(quantity, Quantity::Itl | Quantity::Tpot);
     let round_trip_s = s.tolerance.round_trip_s;
     let jitter_s = if between_tokens { JITTER_S } else { 0.0 };
-    let below = c.own_error_s + jitter_s;
+    let below = c.measurement_error_s + jitter_s;
     let way = |of: f64| if between_tokens { jitter_s } else { FRONTEND_S.max(SLACK * of) + round_trip_s };
     let mean = match (c.client_mean_s, c.server_mean_s) {
         (Some(client), Some(server)) => {
             let part = if between_tokens { PER_TOKEN_SLACK * server } else { 0.0 };
-            beyond(client, client, server - below - part, Some(server + c.own_error_s + way(server) + part))
+            beyond(client, client, server - below - part, Some(server + c.measurement_error_s + way(server) + part))
         }
         _ => 0.0,
     };
@@ -274,7 +274,7 @@ fn judge(s: ClientSide<'_>, quantity: Quantity, c: &Compared, meaning: Meaning) 
     let levels = c.levels.iter().filter(|_| !merged).map(|(client, server)| {
         let (low, high) = client.interval.map_or((None, None), |interval| (interval.low, interval.high));
         let (low, high) = (low.unwrap_or(client.value), high.unwrap_or(client.value));
-        let reach = |edge: f64| edge * (1.0 + slack) + c.own_error_s + way(edge);
+        let reach = |edge: f64| edge * (1.0 + slack) + c.measurement_error_s + way(edge);
         beyond(low, high, server.low * (1.0 - slack) - below, server.high.map(reach))
     });
     let by_s = levels.fold(mean, |most: f64, by| if by.abs() > most.abs() { by } else { most });
@@ -331,7 +331,7 @@ fn time_per_token(s: ClientSide<'_>, window: &Window) -> Option<Compared> {
         client_mean_s: series.mean,
         server_mean_s: (tokens.value > 0.0).then(|| seconds.value / tokens.value),
         levels: Vec::new(),
-        own_error_s: s.tolerance.own_error_s,
+        measurement_error_s: s.tolerance.measurement_error_s,
         verdict: Verdict::NotJudged("the server's mean over all tokens".to_string()),
     })
 }

@@ -1,7 +1,7 @@
 //! The series of a run: one distribution for each quantity.
 
-use super::gather::{Gap, Sample};
 use super::quantile::Series;
+use super::samples::{Gap, Sample};
 
 /// Distributions over the succeeded requests, and over the gaps between their output events.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,7 +1,7 @@
 //! SLO attainment and goodput. A criterion applies to a figure of the run, and its bound to each single request; requests
 //! that meet every bound count as goodput.
 
-use super::gather::Sample;
+use super::samples::Sample;
 use super::series::AllSeries;
 use super::throughput::Throughput;
 use crate::plan::slo::{Criterion, Figure, Quantity, Statistic};

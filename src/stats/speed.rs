@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::gather::Sample;
+use super::samples::Sample;
 
 /// A row of "Speed Benchmark Results:".
 #[derive(Clone, Debug, PartialEq)]

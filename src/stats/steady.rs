@@ -1,7 +1,7 @@
 //! Whether a run was in a steady state: where its warm-up ends (MSER-5, White 1997), and whether the rest has a trend.
 //! Both give findings only; no sample is excluded from the figures.
 
-use super::gather::Sample;
+use super::samples::Sample;
 use crate::record::facts::{Mode, RunFacts};
 use crate::record::finding::Finding;
 

@@ -4,12 +4,12 @@
 use super::client::{self, Client};
 use super::concurrency::Concurrency;
 use super::counts::{self, Counts, FailureCount};
-use super::gather::{Gathered, Sample};
-use super::join::{self, Join};
-use super::own_error::{self, OwnError};
+use super::measurement_error::{self, MeasurementError};
 use super::quantile::mean;
 use super::reconcile::{self, ClientSide, Reconciliation, Totals};
+use super::samples::{RunSamples, Sample};
 use super::series::AllSeries;
+use super::server_timings::{self, ServerTimings};
 use super::slo::Verdict;
 use super::speed::{self, SpeedRow};
 use super::steady_part::SteadyPart;
@@ -30,9 +30,9 @@ use crate::server::usage::Use;
 pub struct Inputs<'a> {
     pub run: &'a StoredRun,
     /// The measured requests.
-    pub samples: Gathered,
+    pub samples: RunSamples,
     /// The witness's requests; `None` without a witness.
-    pub witness: Option<Gathered>,
+    pub witness: Option<RunSamples>,
     /// The server's metrics; `None` if there are none.
     pub server: Option<Window>,
     /// Resources used by a server that this program started.
@@ -41,7 +41,7 @@ pub struct Inputs<'a> {
 
 impl<'a> Inputs<'a> {
     /// A run without a witness and without metrics of the server.
-    pub fn new(run: &'a StoredRun, samples: Gathered) -> Inputs<'a> {
+    pub fn new(run: &'a StoredRun, samples: RunSamples) -> Inputs<'a> {
         Inputs { run, samples, witness: None, server: None, server_use: None }
     }
 }
@@ -68,9 +68,9 @@ pub struct Summary {
     pub steady: Option<SteadyPart>,
     pub client: Client,
     /// Bounds of the effect of the client's error on the figures.
-    pub own_error: OwnError,
+    pub measurement_error: MeasurementError,
     /// Each request compared with the server's own times for it; `None` if the server sent none.
-    pub join: Option<Join>,
+    pub server_timings: Option<ServerTimings>,
     /// The load compared with the witness; `None` without one.
     pub witness: Option<Witness>,
     /// Rows of the speed benchmark; empty for other datasets.
@@ -99,7 +99,7 @@ impl Summary {
         // Before the gaps are moved out.
         let steady = SteadyPart::compute(facts, &samples);
         let gaps = samples.take_gaps();
-        let requests = &samples.samples;
+        let requests = &samples.requests;
         let ok: Vec<&Sample> = requests.iter().filter(|sample| sample.ok).collect();
         let span = span(requests);
         let time_s = span.map(|(from, to)| (to - from) as f64 / 1e9).filter(|&s| s > 0.0);
@@ -108,9 +108,9 @@ impl Summary {
         let throughput = Throughput::compute(&ok, time_s);
         let series = AllSeries::compute(&ok, &gaps);
         let client = client::compute(facts, &samples, workers);
-        let stamp = own_error::stamp_error(run.calibration.as_ref(), facts, events_per_s);
-        let own_error = own_error::compute(facts, stamp, workers, &ok, &gaps);
-        let tolerance = Tolerance::compute(&client, &own_error.stamp);
+        let stamp = measurement_error::stamp_error(run.calibration.as_ref(), facts, events_per_s);
+        let measurement_error = measurement_error::compute(facts, stamp, workers, &ok, &gaps);
+        let tolerance = Tolerance::compute(&client, &measurement_error.stamp);
         // Criteria that this version cannot parse were checked by the version that ran.
         let slo = slo::scan_all(&facts.slo).ok();
         let slo = slo.map(|criteria| Verdict::compute(&criteria, &throughput, &series, time_s, requests));
@@ -142,7 +142,7 @@ impl Summary {
             rates: Rates::compute(requests, facts.rate_per_s.is_some()),
             concurrency: Concurrency::compute(requests, span),
             steady,
-            join: join::compare(tolerance, &samples.joined),
+            server_timings: server_timings::compare(tolerance, &samples.timings),
             witness,
             speed: if is_speed_benchmark { speed::rows(requests) } else { Vec::new() },
             turns: turns::compute(facts, requests),
@@ -153,9 +153,9 @@ impl Summary {
             findings: run.findings.clone(),
             series,
             client,
-            own_error,
+            measurement_error,
         };
-        (summary, samples.samples)
+        (summary, samples.requests)
     }
 
     /// The figures must not be used: exit status 3.

@@ -1,6 +1,6 @@
 //! Throughput over the run, and request rates from the schedule to the responses.
 
-use super::gather::Sample;
+use super::samples::Sample;
 
 /// Amounts divided by the duration of the run; `None` if the amount is unknown or the duration is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -2,7 +2,7 @@
 //! each other.
 
 use super::client::Client;
-use super::own_error::StampError;
+use super::measurement_error::StampError;
 
 /// What the server's frontend may add outside the server's own measurement, seconds: reading and parsing the request,
 /// and writing the tokens to the socket.
@@ -21,7 +21,7 @@ const UNSTAMPED: f64 = 0.001;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
     /// The error of an arrival.
-    pub own_error_s: f64,
+    pub measurement_error_s: f64,
     /// The median time for connecting, which takes one network round trip, as a request does; 0 without connections.
     pub round_trip_s: f64,
 }
@@ -33,7 +33,7 @@ impl Tolerance {
         let stamp_s = stamp.ns as f64 / 1e9;
         let lag_s = client.receive_lag.p99 as f64 / 1e9;
         Tolerance {
-            own_error_s: if unstamped > UNSTAMPED { lag_s.max(stamp_s) } else { stamp_s },
+            measurement_error_s: if unstamped > UNSTAMPED { lag_s.max(stamp_s) } else { stamp_s },
             round_trip_s: if client.connect.count > 0 { client.connect.p50 as f64 / 1e9 } else { 0.0 },
         }
     }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::gather::Sample;
 use super::quantile::Series;
+use super::samples::Sample;
 use crate::record::facts::RunFacts;
 
 /// The figures of a run of conversations.

@@ -6,9 +6,9 @@
 //! idle server. Two samples of one distribution differ by chance: a difference is reported only if its 95 % confidence
 //! interval excludes 0 and it is large enough to matter.
 
-use super::difference::{Difference, of_quantiles};
-use super::gather::{Gathered, Sample};
+use super::comparison::{Difference, compare_quantiles};
 use super::quantile::Series;
+use super::samples::{RunSamples, Sample};
 use super::series::AllSeries;
 use super::steady_part::SteadyPart;
 use crate::record::finding::Finding;
@@ -52,7 +52,7 @@ pub enum Agreement {
 
 /// Compares the witness's requests with the load, whose measured requests are `load`. Of a closed loop, `steady` is
 /// compared, else `series`.
-pub fn compare(load: &[Sample], steady: Option<&SteadyPart>, series: &AllSeries, mut witness: Gathered) -> Witness {
+pub fn compare(load: &[Sample], steady: Option<&SteadyPart>, series: &AllSeries, mut witness: RunSamples) -> Witness {
     witness.sort();
     let sent = load.iter().filter_map(|sample| sample.write_start);
     let (from, to) = (sent.clone().min().unwrap_or(u64::MAX), sent.max().unwrap_or(0));
@@ -60,7 +60,7 @@ pub fn compare(load: &[Sample], steady: Option<&SteadyPart>, series: &AllSeries,
     let counts = |sample: &&Sample| {
         sample.ok && sample.write_start.is_some_and(|at| (from..=to).contains(&at)) && sample.end <= ended
     };
-    let counted: Vec<&Sample> = witness.samples.iter().filter(counts).collect();
+    let counted: Vec<&Sample> = witness.requests.iter().filter(counts).collect();
     let seconds = |ns: f64| ns / 1e9;
     let ttft: Vec<f64> = counted.iter().filter_map(|sample| sample.service_ttft).map(|ns| seconds(ns as f64)).collect();
     let gaps: Vec<f64> = witness.gaps_of(counted.iter().copied()).into_iter().map(seconds).collect();
@@ -70,7 +70,7 @@ pub fn compare(load: &[Sample], steady: Option<&SteadyPart>, series: &AllSeries,
     };
     let times = [("TTFT", load_ttft, Series::compute(&ttft)), ("ITL", load_itl, Series::compute(&gaps))];
     Witness {
-        requests: witness.samples.len(),
+        requests: witness.requests.len(),
         counted: counted.len(),
         failed: witness.failed(),
         times: times.into_iter().map(|(name, load, witness)| time(name, load.clone(), witness)).collect(),
@@ -80,7 +80,7 @@ pub fn compare(load: &[Sample], steady: Option<&SteadyPart>, series: &AllSeries,
 fn time(name: &'static str, load: Series, witness: Series) -> WitnessTime {
     let difference = |level: u32| {
         let (a, b) = (witness.at(level)?, load.at(level)?);
-        (a.interval.is_some() && b.interval.is_some()).then(|| of_quantiles(a, b))
+        (a.interval.is_some() && b.interval.is_some()).then(|| compare_quantiles(a, b))
     };
     let differences = LEVELS.map(difference);
     let told = |(level, difference): (&u32, &Option<Difference>)| {

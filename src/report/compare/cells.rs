@@ -128,7 +128,7 @@ fn decimals(value: f64, digits: i32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::difference::Difference;
+    use crate::stats::comparison::Difference;
 
     fn row(kind: Kind, a: f64, b: f64, ends: (f64, f64)) -> Row {
         let value = |value| Value { value: Some(value), few: false };

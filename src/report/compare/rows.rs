@@ -3,9 +3,9 @@
 use crate::report::Measured;
 use crate::report::advice::{Grade, success_rate};
 use crate::stats::Summary;
-use crate::stats::difference::{self, Difference};
-use crate::stats::gather::Sample;
+use crate::stats::comparison::{self, Difference};
 use crate::stats::quantile::Series;
+use crate::stats::samples::Sample;
 
 /// What a figure is of, which decides how it is judged and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +164,7 @@ impl Sides<'_> {
         };
         let difference = match (self.a, self.b) {
             ([a], [b]) => within(a, b),
-            _ => difference::of_runs(&a, &b),
+            _ => comparison::compare_runs(&a, &b),
         };
         Row { figure, kind, a: mean(&a), b: mean(&b), difference, verdict: Verdict::None }
     }
@@ -188,7 +188,7 @@ impl Sides<'_> {
         let ended = |run: &Measured| -> Vec<bool> {
             run.samples.iter().filter(|sample| sample.ok || sample.failed).map(|sample| sample.ok).collect()
         };
-        let within = |a: &Measured, b: &Measured| difference::of_shares(&ended(a), &ended(b));
+        let within = |a: &Measured, b: &Measured| comparison::compare_shares(&ended(a), &ended(b));
         let mut row = self.row("Success rate", Kind::Share, success_rate, within);
         // From run to run a share may seem to vary beyond what a share can be.
         if let Some(difference) = &mut row.difference {
@@ -201,7 +201,10 @@ impl Sides<'_> {
     fn rates(&self) -> [Row; 2] {
         let within = |amount: fn(&Sample) -> f64| {
             move |a: &Measured, b: &Measured| {
-                difference::of_means(&difference::rates(&a.samples, amount), &difference::rates(&b.samples, amount))
+                comparison::compare_means(
+                    &comparison::throughput_samples(&a.samples, amount),
+                    &comparison::throughput_samples(&b.samples, amount),
+                )
             }
         };
         let tokens: fn(&Sample) -> f64 = |sample| f64::from(sample.output_tokens.unwrap_or(0));
@@ -213,8 +216,8 @@ impl Sides<'_> {
 
     fn times(&self, time: &Time) -> Vec<Row> {
         let mean = |s: &Summary| (time.series)(s).mean;
-        let of_means = |a: &Measured, b: &Measured| (time.mean_difference)(&a.samples, &b.samples);
-        let mut rows = vec![self.row(time.mean, Kind::Time, mean, of_means)];
+        let compare_means = |a: &Measured, b: &Measured| (time.mean_difference)(&a.samples, &b.samples);
+        let mut rows = vec![self.row(time.mean, Kind::Time, mean, compare_means)];
         for (figure, per_mille) in time.quantiles.into_iter().zip([500, 900, 990]) {
             let value = |s: &Summary| (time.series)(s).value(per_mille);
             let within = |a: &Measured, b: &Measured| {
@@ -244,34 +247,34 @@ const TIMES: [Time; 4] = [
         mean: "Average TTFT (s)",
         quantiles: ["P50 TTFT (s)", "P90 TTFT (s)", "P99 TTFT (s)"],
         series: |s| &s.series.ttft_s,
-        mean_difference: |a, b| of_means(a, b, |sample| sample.ttft.map(|ns| ns as f64)),
+        mean_difference: |a, b| compare_means(a, b, |sample| sample.ttft.map(|ns| ns as f64)),
     },
     Time {
         mean: "Average ITL (s)",
         quantiles: ["P50 ITL (s)", "P90 ITL (s)", "P99 ITL (s)"],
         series: |s| &s.series.itl_s,
-        mean_difference: |a, b| difference::of_ratios(&gaps(a), &gaps(b)),
+        mean_difference: |a, b| comparison::compare_ratios(&gaps(a), &gaps(b)),
     },
     Time {
         mean: "Average TPOT (s)",
         quantiles: ["P50 TPOT (s)", "P90 TPOT (s)", "P99 TPOT (s)"],
         series: |s| &s.series.tpot_s,
-        mean_difference: |a, b| of_means(a, b, |sample| sample.tpot),
+        mean_difference: |a, b| compare_means(a, b, |sample| sample.tpot),
     },
     Time {
         mean: "Average latency (s)",
         quantiles: ["P50 latency (s)", "P90 latency (s)", "P99 latency (s)"],
         series: |s| &s.series.latency_s,
-        mean_difference: |a, b| of_means(a, b, |sample| Some(sample.latency as f64)),
+        mean_difference: |a, b| compare_means(a, b, |sample| Some(sample.latency as f64)),
     },
 ];
 
 /// Of a time in nanoseconds over the succeeded requests; the difference is in seconds.
-fn of_means(a: &[Sample], b: &[Sample], ns: fn(&Sample) -> Option<f64>) -> Option<Difference> {
+fn compare_means(a: &[Sample], b: &[Sample], ns: fn(&Sample) -> Option<f64>) -> Option<Difference> {
     let seconds = |samples: &[Sample]| -> Vec<f64> {
         samples.iter().filter(|sample| sample.ok).filter_map(ns).map(|ns| ns / 1e9).collect()
     };
-    difference::of_means(&seconds(a), &seconds(b))
+    comparison::compare_means(&seconds(a), &seconds(b))
 }
 
 /// The gaps of each request: their sum in seconds, and their number.
@@ -283,5 +286,5 @@ fn gaps(samples: &[Sample]) -> Vec<(f64, f64)> {
 fn quantile_difference(a: &Series, b: &Series, per_mille: u32) -> Option<Difference> {
     let pair = a.at(per_mille).zip(b.at(per_mille));
     let (a, b) = pair.filter(|(a, b)| a.interval.is_some() && b.interval.is_some())?;
-    Some(difference::of_quantiles(a, b))
+    Some(comparison::compare_quantiles(a, b))
 }

@@ -179,17 +179,17 @@ fn percentiles(s: &Summary, language: Language) -> String {
         };
         rows.push(("ci", std::iter::once(name.to_string()).chain(columns.iter().map(interval)).collect()));
     }
-    rows.extend(own_error_rows(s, columns.len(), language));
+    rows.extend(measurement_error_rows(s, columns.len(), language));
     let note = if rows.iter().any(|row| has_marks(&row.1)) { few_note(language) } else { String::new() };
     format!("{}{note}", table(&head, &rows))
 }
 
 /// Between which median and p99 lie, given our own error; only the times have such bounds.
-fn own_error_rows(s: &Summary, columns: usize, language: Language) -> Vec<(&'static str, Vec<String>)> {
-    let own = &s.own_error;
+fn measurement_error_rows(s: &Summary, columns: usize, language: Language) -> Vec<(&'static str, Vec<String>)> {
+    let own = &s.measurement_error;
     let times = [&own.ttft_s, &own.itl_s, &own.tpot_s, &own.latency_s];
     let row = |(name, level): (&str, usize)| {
-        let bound = |bounds: &&Vec<crate::stats::own_error::Bound>| {
+        let bound = |bounds: &&Vec<crate::stats::measurement_error::Bound>| {
             bounds.get(level).map_or_else(|| "-".to_string(), |b| format!("{} … {}", number(b.low), number(b.high)))
         };
         let name = format!("{name} · {}", language.pick("own error", "自身误差"));

@@ -11,7 +11,7 @@ use crate::record::Phase;
 use crate::report::language::Language;
 use crate::report::repeats::Spread;
 use crate::stats::Summary;
-use crate::stats::gather::Sample;
+use crate::stats::samples::Sample;
 
 /// Points of a cumulative curve.
 const CURVE_POINTS: usize = 400;

@@ -10,7 +10,7 @@ use crate::report::{Measured, measured, merge};
 use crate::server::metrics;
 use crate::server::names::Scrape;
 use crate::stats::Summary;
-use crate::stats::gather::Sample;
+use crate::stats::samples::Sample;
 
 /// A run with everything that the page shows of it.
 #[derive(Debug)]

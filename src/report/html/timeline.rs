@@ -2,9 +2,9 @@
 
 use crate::record::{Block, Outcome};
 use crate::stats::concurrency::InFlight;
-use crate::stats::gather::Sample;
 use crate::stats::metric;
 use crate::stats::quantile::nearest_rank;
+use crate::stats::samples::Sample;
 
 /// Intervals of time at most.
 const MOST_BINS: usize = 200;

@@ -5,8 +5,8 @@ use serde_json::{Value as Json, json};
 use crate::record::facts::{Mode, RunFacts};
 use crate::report::json_value::finite;
 use crate::stats::concurrency::InFlight;
-use crate::stats::gather::Sample;
 use crate::stats::quantile::Series;
+use crate::stats::samples::Sample;
 use crate::time::Tick;
 
 /// At its level is what has this part of `--parallel` in flight: the default of that tool.

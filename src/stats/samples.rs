@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use super::attention::Attention;
 use super::failure_texts::FailureTexts;
 use super::metric::{self, Early};
+use super::poll_gaps::PollGaps;
 use crate::record::{Block, Failure, Outcome, Phase, RequestRecord, ServerTimes, WorkerReport};
 use crate::time::Tick;
 
@@ -47,12 +47,12 @@ pub struct Sample {
     /// From the first to the last byte of the request that the kernel accepted.
     pub write_ns: u64,
     /// By how much the first and the last output event may have arrived earlier than recorded; see
-    /// [`super::own_error`].
+    /// [`super::measurement_error`].
     pub early_first_ns: u32,
     pub early_last_ns: u32,
     /// The same of the end.
     pub early_end_ns: u32,
-    /// Index of its first gap in [`Gathered::gaps`].
+    /// Index of its first gap in [`RunSamples::gaps`].
     pub(super) gap_start: usize,
     pub(super) gap_count: usize,
 }
@@ -63,7 +63,7 @@ pub struct Gap {
     /// The arrival that ends it, tick nanoseconds.
     pub at: u64,
     pub ns: u64,
-    /// By how much the arrivals that begin and end it may have been earlier than recorded; see [`super::own_error`].
+    /// By how much the arrivals that begin and end it may have been earlier than recorded; see [`super::measurement_error`].
     pub early_begin_ns: u32,
     pub early_end_ns: u32,
 }
@@ -78,11 +78,11 @@ impl Sample {
 
 /// The samples of a run and their totals. Requests of every outcome are counted; gaps are those of succeeded ones.
 #[derive(Debug, Default)]
-pub struct Gathered {
-    pub samples: Vec<Sample>,
+pub struct RunSamples {
+    pub requests: Vec<Sample>,
     gaps: Vec<Gap>,
     /// By worker: the bounds of the errors of its arrivals.
-    attention: Vec<Attention>,
+    poll_gaps: Vec<PollGaps>,
     pub ok: u64,
     pub unfinished: u64,
     pub failures: BTreeMap<Failure, FailureTexts>,
@@ -94,24 +94,24 @@ pub struct Gathered {
     pub retried: u64,
     pub tls_handshakes_ns: Vec<f64>,
     /// Succeeded requests whose response contained the server's own times.
-    pub joined: Vec<Joined>,
+    pub timings: Vec<RequestTimings>,
     pub unknown_tokens: u64,
     /// Input tokens of succeeded requests that the server read from its cache.
     pub cached_tokens: u64,
 }
 
-impl Gathered {
+impl RunSamples {
     /// No samples yet. `workers` are the reports of the run's workers.
-    pub fn new(workers: &[WorkerReport]) -> Gathered {
-        let mut attention = Vec::new();
+    pub fn new(workers: &[WorkerReport]) -> RunSamples {
+        let mut poll_gaps = Vec::new();
         for worker in workers.iter().filter(|worker| worker.phase == Phase::Measured) {
             let place = usize::from(worker.worker);
-            if attention.len() <= place {
-                attention.resize(place + 1, Attention::default());
+            if poll_gaps.len() <= place {
+                poll_gaps.resize(place + 1, PollGaps::default());
             }
-            attention[place] = Attention::from_report(worker);
+            poll_gaps[place] = PollGaps::from_report(worker);
         }
-        Gathered { attention, ..Gathered::default() }
+        RunSamples { poll_gaps, ..RunSamples::default() }
     }
 
     /// Adds all records of a block.
@@ -129,11 +129,11 @@ impl Gathered {
                     early_end_ns: early[1],
                 };
                 self.gaps.extend(metric::gaps_ns(arrivals).zip(early.windows(2)).map(gap));
-                self.joined.extend(Joined::from_record(record));
+                self.timings.extend(RequestTimings::from_record(record));
             }
             let gaps = gap_start..self.gaps.len();
             let sample = sample(record, &self.gaps[gaps.clone()], gaps);
-            self.samples.push(Sample {
+            self.requests.push(Sample {
                 early_first_ns: early.first().copied().unwrap_or(0),
                 early_last_ns: early.last().copied().unwrap_or(0),
                 early_end_ns: self.early_end_ns(record, block.worker),
@@ -145,19 +145,19 @@ impl Gathered {
     /// By how much each arrival may have been earlier than recorded.
     fn early_ns(&self, record: &RequestRecord, block: &Block) -> Vec<u32> {
         let arrivals = record.arrivals.of(&block.arrivals);
-        let attention = self.attention_of(block.worker);
-        metric::early(record, arrivals).zip(arrivals).map(|(early, &at)| attention.bound_ns(early, at)).collect()
+        let poll_gaps = self.poll_gaps_of(block.worker);
+        metric::early(record, arrivals).zip(arrivals).map(|(early, &at)| poll_gaps.bound_ns(early, at)).collect()
     }
 
     /// The same of the end of the request: the last byte has the timestamp of its own read.
     fn early_end_ns(&self, record: &RequestRecord, worker: u16) -> u32 {
         let early = if record.stamped_reads < record.reads { Early::Unstamped(u32::MAX) } else { Early::Exact };
-        self.attention_of(worker).bound_ns(early, record.end)
+        self.poll_gaps_of(worker).bound_ns(early, record.end)
     }
 
-    fn attention_of(&self, worker: u16) -> &Attention {
-        static UNKNOWN: LazyLock<Attention> = LazyLock::new(Attention::default);
-        self.attention.get(usize::from(worker)).unwrap_or(&UNKNOWN)
+    fn poll_gaps_of(&self, worker: u16) -> &PollGaps {
+        static UNKNOWN: LazyLock<PollGaps> = LazyLock::new(PollGaps::default);
+        self.poll_gaps.get(usize::from(worker)).unwrap_or(&UNKNOWN)
     }
 
     fn count(&mut self, record: &RequestRecord, block: &Block) {
@@ -188,8 +188,8 @@ impl Gathered {
 
     /// Sorts the samples by due time: confidence intervals need samples in time order.
     pub fn sort(&mut self) {
-        self.samples.sort_unstable_by_key(|sample| (sample.due, sample.index));
-        self.joined.sort_unstable_by_key(|joined| joined.due);
+        self.requests.sort_unstable_by_key(|sample| (sample.due, sample.index));
+        self.timings.sort_unstable_by_key(|request| request.due);
     }
 
     /// Number of failed requests.
@@ -206,7 +206,7 @@ impl Gathered {
     /// Moves out all gaps, in order of arrival. They are not copied because there may be many millions.
     pub fn take_gaps(&mut self) -> Vec<Gap> {
         let gaps = std::mem::take(&mut self.gaps);
-        for sample in &mut self.samples {
+        for sample in &mut self.requests {
             (sample.gap_start, sample.gap_count) = (0, 0);
         }
         in_time_order(gaps)
@@ -215,7 +215,7 @@ impl Gathered {
 
 /// One request's times as measured by the client and by the server, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Joined {
+pub struct RequestTimings {
     /// Due time, the order of the requests.
     pub due: u64,
     /// (client: from the first byte sent to the first token; server: queue and prefill).
@@ -226,21 +226,21 @@ pub struct Joined {
     pub with_queue: bool,
 }
 
-impl Joined {
+impl RequestTimings {
     /// `None` unless the response was streamed and contained times of the server.
-    pub fn from_record(record: &RequestRecord) -> Option<Joined> {
+    pub fn from_record(record: &RequestRecord) -> Option<RequestTimings> {
         let times: ServerTimes = record.server_times.filter(|_| record.streamed)?;
         let there = times.prefill_ns.map(|prefill| prefill.saturating_add(times.queue_ns.unwrap_or(0)) as f64);
         let here = metric::service_ttft_ns(record).map(|ns| ns as f64);
         let gaps = times.tokens.or(record.output_tokens).and_then(|tokens| tokens.checked_sub(1)).filter(|&n| n > 0);
         let per_token = times.decode_ns.zip(gaps).map(|(ns, gaps)| ns as f64 / f64::from(gaps));
-        let joined = Joined {
+        let timings = RequestTimings {
             due: record.due.0,
             ttft: here.zip(there),
             per_token: metric::tpot_ns(record).zip(per_token),
             with_queue: times.queue_ns.is_some(),
         };
-        (joined.ttft.is_some() || joined.per_token.is_some()).then_some(joined)
+        (timings.ttft.is_some() || timings.per_token.is_some()).then_some(timings)
     }
 }
 
@@ -313,15 +313,15 @@ mod tests {
             decode_ns: Some(19_000_000),
             tokens: None,
         };
-        let joined = Joined::from_record(&record(Some(vllm))).unwrap();
-        assert_eq!((joined.ttft, joined.per_token), (Some((10e6, 9e6)), Some((5e6, 4.75e6))));
-        assert!(joined.with_queue);
+        let timings = RequestTimings::from_record(&record(Some(vllm))).unwrap();
+        assert_eq!((timings.ttft, timings.per_token), (Some((10e6, 9e6)), Some((5e6, 4.75e6))));
+        assert!(timings.with_queue);
         let llama = ServerTimes { queue_ns: None, tokens: Some(3), ..vllm };
-        let joined = Joined::from_record(&record(Some(llama))).unwrap();
-        assert_eq!((joined.ttft, joined.per_token), (Some((10e6, 7e6)), Some((5e6, 9.5e6))));
-        assert!(!joined.with_queue);
-        assert_eq!(Joined::from_record(&record(None)), None);
+        let timings = RequestTimings::from_record(&record(Some(llama))).unwrap();
+        assert_eq!((timings.ttft, timings.per_token), (Some((10e6, 7e6)), Some((5e6, 9.5e6))));
+        assert!(!timings.with_queue);
+        assert_eq!(RequestTimings::from_record(&record(None)), None);
         let whole = RequestRecord { streamed: false, ..record(Some(vllm)) };
-        assert_eq!(Joined::from_record(&whole), None);
+        assert_eq!(RequestTimings::from_record(&whole), None);
     }
 }

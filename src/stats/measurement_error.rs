@@ -11,7 +11,7 @@
 //!   direction.
 //! - **Shared reads.** Bytes that queue in a socket share the timestamp of the last segment. An event that shares its read
 //!   with a later one, or the last event if the end of the response came in the same read, may have arrived earlier: not
-//!   before the previous read, and by at most the time for which its worker had not polled ([`super::attention`]), because
+//!   before the previous read, and by at most the time for which its worker had not polled ([`super::poll_gaps`]), because
 //!   the previous poll would have read it. An event whose read also contains the beginning of the next event counts as
 //!   alone: servers write whole events.
 //! - **Reads without a timestamp.** Their arrival is the time of the poll that found them, so the same applies to every
@@ -35,8 +35,8 @@
 //! bounds. Nothing is averaged, and no distribution of the errors is assumed.
 
 use super::format::percent;
-use super::gather::{Gap, Sample};
 use super::quantile::{LEVELS, Quantile, Series, nearest_rank};
+use super::samples::{Gap, Sample};
 use super::series::AllSeries;
 use crate::record::facts::RunFacts;
 use crate::record::finding::Finding;
@@ -62,7 +62,7 @@ const VOID_SHARE: f64 = 0.5;
 
 /// The client's own error in a run, and the bounds that follow from it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct OwnError {
+pub struct MeasurementError {
     pub stamp: StampError,
     /// The longest time between two polls of a worker, nanoseconds; `None` if no worker reported it.
     pub stall_ns: Option<u64>,
@@ -140,10 +140,10 @@ pub fn compute(
     workers: &[&WorkerReport],
     ok: &[&Sample],
     gaps: &[Gap],
-) -> OwnError {
+) -> MeasurementError {
     let limits =
         Limits { stamp: stamp.ns as f64, capped_schedule: facts.parallel.is_some() && facts.rate_per_s.is_some() };
-    OwnError {
+    MeasurementError {
         ttft_s: bounds(ok.iter().filter_map(|sample| ttft(sample, limits))),
         itl_s: bounds(gaps.iter().map(|gap| between(gap.ns as f64, gap.early_begin_ns, gap.early_end_ns, limits))),
         tpot_s: bounds(ok.iter().filter_map(|sample| tpot(sample, limits))),
@@ -219,7 +219,7 @@ fn quantiles(values: &mut [f64]) -> Vec<f64> {
 
 /// Findings about the bounds. `late_sends_reported` says that a finding about send lag was already reported; figures that
 /// count from the due time then get no finding of their own.
-pub fn findings(own: &OwnError, series: &AllSeries, late_sends_reported: bool) -> Vec<Finding> {
+pub fn findings(own: &MeasurementError, series: &AllSeries, late_sends_reported: bool) -> Vec<Finding> {
     let mut found = Vec::new();
     if let StampSource::Unfit(why) = &own.stamp.source {
         let text = format!(

@@ -16,26 +16,26 @@ const AFTER_LOOK_NS: u64 = 100 * US;
 
 /// The poll gaps of one worker in a phase.
 #[derive(Clone, Debug)]
-pub struct Attention {
+pub struct PollGaps {
     stalls: Vec<Stall>,
     /// Bounds outside of stalls, nanoseconds: of an event that shares its read, and of a read without a timestamp.
     shared_ns: u64,
     unstamped_ns: u64,
 }
 
-impl Default for Attention {
+impl Default for PollGaps {
     /// A worker without a report: no bound is known.
-    fn default() -> Attention {
-        Attention { stalls: Vec::new(), shared_ns: u64::MAX, unstamped_ns: u64::MAX }
+    fn default() -> PollGaps {
+        PollGaps { stalls: Vec::new(), shared_ns: u64::MAX, unstamped_ns: u64::MAX }
     }
 }
 
-impl Attention {
+impl PollGaps {
     /// From the report that a worker wrote at the end of the phase.
-    pub fn from_report(worker: &WorkerReport) -> Attention {
+    pub fn from_report(worker: &WorkerReport) -> PollGaps {
         let most_ns = if worker.stalls.is_some() { STALL_NS } else { u64::MAX };
         let awake_ns = worker.longest_stall_ns();
-        Attention {
+        PollGaps {
             stalls: worker.stalls.clone().unwrap_or_default(),
             shared_ns: awake_ns.max(worker.sleep_ns.max()).min(most_ns),
             unstamped_ns: awake_ns.max(WAKE_UP_NS).min(most_ns),
@@ -61,13 +61,13 @@ mod tests {
     use super::*;
     use crate::record::Phase;
 
-    fn worker(stalls: Option<Vec<Stall>>) -> Attention {
+    fn worker(stalls: Option<Vec<Stall>>) -> PollGaps {
         let histogram = |ns: u64| {
             let mut histogram = hdrhistogram::Histogram::new(3).unwrap();
             histogram.record(ns).unwrap();
             histogram
         };
-        Attention::from_report(&WorkerReport {
+        PollGaps::from_report(&WorkerReport {
             worker: 0,
             phase: Phase::Measured,
             core: None,
@@ -105,6 +105,6 @@ mod tests {
     fn without_an_account_of_the_stalls_the_longest_bounds_all() {
         let bound_ns = worker(None).bound_ns(Early::Shared(u32::MAX), Tick(50 * MS));
         assert!((250_000_000..251_000_000).contains(&bound_ns), "{bound_ns}");
-        assert_eq!(Attention::default().bound_ns(Early::Unstamped(u32::MAX), Tick(1)), u32::MAX);
+        assert_eq!(PollGaps::default().bound_ns(Early::Unstamped(u32::MAX), Tick(1)), u32::MAX);
     }
 }
