@@ -1,7 +1,7 @@
 //! What a sweep says about the server: its best loads, and what to try next. `knee` decides, here it gets its loads and
 //! its words.
 
-mod words;
+mod messages;
 
 use super::knee::{Load, SOUND, decide};
 use super::language::Language;
@@ -26,7 +26,7 @@ pub enum Grade {
 
 impl Grade {
     /// The grade of a share from 0 to 1; unknown counts as bad.
-    pub fn of(share: Option<f64>) -> Grade {
+    pub fn from_share(share: Option<f64>) -> Grade {
         match share {
             Some(share) if share >= GOOD => Grade::Good,
             Some(share) if share >= PASSABLE => Grade::Passable,
@@ -70,7 +70,7 @@ fn sorted_groups<'a>(runs: &[&'a Summary]) -> Vec<Vec<&'a Summary>> {
 fn load_of(group: &[&Summary]) -> Load {
     let usable: Vec<&Summary> = group.iter().copied().filter(|run| !run.is_void()).collect();
     let runs = if usable.is_empty() { group } else { &usable[..] };
-    let mean = |of: fn(&Summary) -> Option<f64>| Spread::of(runs, of).map(|spread| spread.mean);
+    let mean = |of: fn(&Summary) -> Option<f64>| Spread::compute(runs, of).map(|spread| spread.mean);
     let total = |of: fn(&Summary) -> u64| runs.iter().map(|run| of(run)).sum::<u64>();
     let ended = total(|s| s.counts.ok + s.counts.failed);
     Load {
@@ -152,7 +152,7 @@ pub fn recommendations(runs: &[&Summary], language: Language) -> Vec<String> {
     let mut out = Vec::new();
     for kind in kinds(runs) {
         let names: Vec<String> = kind.runs.iter().map(|run| load_name(&run.facts, language)).collect();
-        out.extend(words::sentence(decide(&kind.loads), &kind.loads, &names, language));
+        out.extend(messages::sentence(decide(&kind.loads), &kind.loads, &names, language));
         let failing = kind.loads.iter().zip(&kind.runs).filter(|(load, _)| load.is_failing());
         let failing: Vec<String> = failing.map(|(load, run)| share_at(load, run, language)).collect();
         if !failing.is_empty() {
@@ -203,7 +203,7 @@ fn findings_from<'a>(runs: &[&'a Summary], least: Severity) -> impl Iterator<Ite
 /// The findings of single runs that a reader of the combined figures must know, the heaviest first, each with the names
 /// of its loads. Those of several runs that say the same but for their figures are one, with the figures of the first.
 pub fn weighty<'a>(runs: &[&'a Summary], language: Language) -> Vec<(String, &'a Finding)> {
-    let mut told: Vec<Told<'a>> = Vec::new();
+    let mut told: Vec<GroupedFinding<'a>> = Vec::new();
     for (run, finding) in findings_from(runs, Severity::Caution) {
         let name = load_name(&run.facts, language);
         let same = |other: &Finding| {
@@ -217,17 +217,17 @@ pub fn weighty<'a>(runs: &[&'a Summary], language: Language) -> Vec<(String, &'a
                     told.loads.push(name);
                 }
             }
-            None => told.push(Told { loads: vec![name], first: finding, differs: false }),
+            None => told.push(GroupedFinding { loads: vec![name], first: finding, differs: false }),
         }
     }
     told.sort_by_key(|told| std::cmp::Reverse(told.first.severity));
     let of_first = language.pick(" (figures of the first)", "（数值取自第一个）");
-    let names = |told: &Told<'_>| told.loads.join(", ") + if told.differs { of_first } else { "" };
+    let names = |told: &GroupedFinding<'_>| told.loads.join(", ") + if told.differs { of_first } else { "" };
     told.into_iter().map(|told| (names(&told), told.first)).collect()
 }
 
 /// A finding of several runs, which differ in its figures or not.
-struct Told<'a> {
+struct GroupedFinding<'a> {
     loads: Vec<String>,
     first: &'a Finding,
     differs: bool,

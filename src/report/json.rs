@@ -3,8 +3,8 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::json_value::finite;
-use super::rows::{self, Value, percentile_columns};
-use super::{join, own_error, server, turns, witness};
+use super::summary_rows::{self, Value, percentile_columns};
+use super::{measurement_error, server, server_timings, turns, witness};
 use crate::plan::slo::Criterion;
 use crate::stats::Summary;
 use crate::stats::client::Lag;
@@ -15,7 +15,7 @@ use crate::stats::speed::SpeedRow;
 /// The content of `benchmark_summary.json`.
 pub fn summary(s: &Summary) -> Json {
     let mut out = Map::new();
-    for row in rows::summary(s) {
+    for row in summary_rows::summary(s) {
         out.insert(row.key.to_string(), value(&row.value));
     }
     out.insert("Unfinished requests".to_string(), json!(s.counts.unfinished));
@@ -28,7 +28,7 @@ pub fn summary(s: &Summary) -> Json {
     out.insert("Confidence intervals (95%)".to_string(), intervals(s));
     out.insert("Steady part".to_string(), steady(s));
     out.insert("Client".to_string(), client(s));
-    out.insert("Own error".to_string(), own_error::json(s));
+    out.insert("Own error".to_string(), measurement_error::json(s));
     out.insert("Witness".to_string(), witness::json(s));
     out.insert("SLO".to_string(), slo(s));
     if !s.speed.is_empty() {
@@ -38,7 +38,7 @@ pub fn summary(s: &Summary) -> Json {
         out.insert("Multi-turn".to_string(), turns::json(s));
     }
     out.insert("server".to_string(), server::json(s));
-    out.insert("server_requests".to_string(), join::json(s));
+    out.insert("server_requests".to_string(), server_timings::json(s));
     out.insert("server_use".to_string(), server::use_json(s));
     out.insert("Findings".to_string(), json!(s.findings));
     Json::Object(out)

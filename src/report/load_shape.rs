@@ -10,7 +10,7 @@ use crate::rig::calibration::LoadShape;
 
 /// The shape of a stored run: its cap and rate, its median first token, its mean gap and event, its answers' events.
 /// `None` for a run in which nothing was streamed.
-pub fn of(path: &Path) -> Result<Option<LoadShape>, StoreError> {
+pub fn from_run(path: &Path) -> Result<Option<LoadShape>, StoreError> {
     let run = measured(path)?;
     let (mut bytes, mut events) = (0, 0);
     Reader::open(path)?.each_block(Phase::Measured, Detail::Figures, |block| {

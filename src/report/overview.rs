@@ -183,7 +183,7 @@ fn coloured(table: &Table, runs: &[&Summary], colour: bool) -> String {
     }
     let line = |(index, line): (usize, &str)| match index.checked_sub(HEAD).and_then(|row| runs.get(row)) {
         Some(run) => {
-            let code = match Grade::of(success_rate(run)) {
+            let code = match Grade::from_share(success_rate(run)) {
                 Grade::Good => 32,
                 Grade::Passable => 33,
                 Grade::Bad => 31,

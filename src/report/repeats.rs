@@ -46,7 +46,7 @@ pub struct Spread {
 
 impl Spread {
     /// `None` when no run has the figure.
-    pub fn of(runs: &[&Summary], figure: fn(&Summary) -> Option<f64>) -> Option<Spread> {
+    pub fn compute(runs: &[&Summary], figure: fn(&Summary) -> Option<f64>) -> Option<Spread> {
         let values: Vec<f64> = runs.iter().filter_map(|run| figure(run)).collect();
         let low = values.iter().copied().reduce(f64::min)?;
         let high = values.iter().copied().reduce(f64::max)?;
@@ -104,7 +104,7 @@ pub fn tables(runs: &[&Summary], language: Language) -> Vec<(String, Table)> {
 fn table(group: &[&Summary], language: Language) -> Table {
     let percent = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |value| format!("{value:.1}"));
     let row = |(name, _, _, figure): Figure| {
-        let spread = Spread::of(group, figure)?;
+        let spread = Spread::compute(group, figure)?;
         Some(vec![
             word(name, language).to_string(),
             number(spread.mean),
@@ -174,7 +174,7 @@ fn run_json(run: &Repeat<'_>, root: &Path) -> Json {
 
 fn figure_json(runs: &[&Summary], (_, _, unit, figure): Figure) -> Json {
     let values: Vec<Option<f64>> = runs.iter().map(|run| figure(run)).collect();
-    let spread = Spread::of(runs, figure);
+    let spread = Spread::compute(runs, figure);
     let of = |value: fn(&Spread) -> Option<f64>| spread.as_ref().and_then(value);
     json!({
         "unit": unit,

@@ -1,9 +1,9 @@
 //! A run's tables as text, for a screen of a given width.
 
 use super::language::Language;
-use super::rows::{self, Value, client_rows, percentile_columns};
+use super::summary_rows::{self, Value, client_rows, percentile_columns};
 use super::table::{Align, Table, cut, few_note, mark, number, optional, wrap};
-use super::{join, own_error, server, turns, witness};
+use super::{measurement_error, server, server_timings, turns, witness};
 use crate::plan::slo::Criterion;
 use crate::record::finding::{Finding, Severity};
 use crate::stats::Summary;
@@ -29,16 +29,16 @@ pub fn render(s: &Summary, width: usize) -> String {
     out.push_str(&steady(s, width));
     out.push_str("\nClient's own figures:\n");
     out.push_str(&client_table(s).render());
-    out.push_str(&own_error::text(s, width));
+    out.push_str(&measurement_error::text(s, width));
     out.push_str(&witness::text(s, width));
     out.push_str(&server::text(s, width));
-    out.push_str(&join::text(s, width));
+    out.push_str(&server_timings::text(s, width));
     out.push_str(&findings(s, width, "\nFindings:", |severity| severity != Severity::Void));
     out
 }
 
 fn summary_table(s: &Summary) -> Table {
-    let shown = rows::summary(s).into_iter().filter(|row| row.always || row.value != Value::Unknown);
+    let shown = summary_rows::summary(s).into_iter().filter(|row| row.always || row.value != Value::Unknown);
     Table {
         head: vec!["Key".to_string(), "Value".to_string()],
         aligns: vec![Align::Left, Align::Decimal],
@@ -168,7 +168,7 @@ fn intervals(s: &Summary) -> String {
 
 fn steady(s: &Summary, width: usize) -> String {
     let Some(steady) = &s.steady else { return String::new() };
-    let rows = rows::steady(s);
+    let rows = summary_rows::steady(s);
     let table = Table {
         head: vec!["Key".to_string(), "Whole run".to_string(), "Steady part".to_string()],
         aligns: vec![Align::Left, Align::Decimal, Align::Decimal],

@@ -85,7 +85,7 @@ pub fn compare(a: &[&Measured], b: &[&Measured]) -> Compared {
     let sides = Sides { a, b };
     let mut rows = sides.counts();
     let success = sides.success();
-    let too_low = |value: &Value| Grade::of(value.value) != Grade::Good;
+    let too_low = |value: &Value| Grade::from_share(value.value) != Grade::Good;
     let unlike =
         too_low(&success.a) || too_low(&success.b) || success.difference.is_some_and(|difference| difference.is_sure());
     let standing = Standing { void: [a, b].into_iter().flatten().any(|run| run.summary.is_void()), unlike };

@@ -44,7 +44,7 @@ impl Scale {
 
 /// One series of a chart. A `None` breaks the line.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub struct ChartLine {
     pub name: String,
     pub points: Vec<(f64, Option<f64>)>,
     /// Single points instead of a line.
@@ -55,22 +55,22 @@ pub struct Line {
     pub guide: bool,
 }
 
-impl Line {
+impl ChartLine {
     /// A line through all points.
-    pub fn new(name: impl Into<String>, points: Vec<(f64, Option<f64>)>) -> Line {
-        Line { name: name.into(), points, dots: false, alarm: false, guide: false }
+    pub fn new(name: impl Into<String>, points: Vec<(f64, Option<f64>)>) -> ChartLine {
+        ChartLine { name: name.into(), points, dots: false, alarm: false, guide: false }
     }
 
     /// Single points.
-    pub fn dots(name: impl Into<String>, points: Vec<(f64, f64)>, alarm: bool) -> Line {
+    pub fn dots(name: impl Into<String>, points: Vec<(f64, f64)>, alarm: bool) -> ChartLine {
         let points = points.into_iter().map(|(x, y)| (x, Some(y))).collect();
-        Line { name: name.into(), points, dots: true, alarm, guide: false }
+        ChartLine { name: name.into(), points, dots: true, alarm, guide: false }
     }
 
     /// A bound at `y` from one end of the loads to the other.
-    pub fn level(name: impl Into<String>, y: f64, ends: &Range<f64>) -> Line {
+    pub fn level(name: impl Into<String>, y: f64, ends: &Range<f64>) -> ChartLine {
         let points = vec![(ends.start, Some(y)), (ends.end, Some(y))];
-        Line { name: name.into(), points, dots: false, alarm: true, guide: true }
+        ChartLine { name: name.into(), points, dots: false, alarm: true, guide: true }
     }
 }
 
@@ -84,7 +84,7 @@ pub struct Chart {
     pub y_scale: Scale,
     /// The largest value shown at least, for axes with a natural end.
     pub y_at_least: Option<f64>,
-    pub lines: Vec<Line>,
+    pub lines: Vec<ChartLine>,
     /// What was left out, or how to read it.
     pub note: String,
 }
@@ -202,11 +202,11 @@ impl Chart {
     }
 }
 
-fn class(line: &Line, index: usize) -> String {
+fn class(line: &ChartLine, index: usize) -> String {
     if line.alarm { "bad".to_string() } else { format!("c{}", index % 6) }
 }
 
-fn draw(line: &Line, index: usize, x: &Axis, y: &Axis, out: &mut String) {
+fn draw(line: &ChartLine, index: usize, x: &Axis, y: &Axis, out: &mut String) {
     let kind = match (line.dots, line.points.len() <= FEW_POINTS) {
         (false, _) if line.guide => "line guide",
         (true, _) if line.guide => "dots guide",
@@ -238,7 +238,7 @@ fn draw(line: &Line, index: usize, x: &Axis, y: &Axis, out: &mut String) {
 }
 
 /// Dots at the points of a line that has few.
-fn mark(line: &Line, index: usize, x: &Axis, y: &Axis, out: &mut String) {
+fn mark(line: &ChartLine, index: usize, x: &Axis, y: &Axis, out: &mut String) {
     let _ = write!(out, "<path class=\"dots mark {}\" d=\"", class(line, index));
     for &(at, value) in &line.points {
         if let Some(value) = value.filter(|&value| y.scale != Scale::Log || value > 0.0) {
@@ -324,7 +324,7 @@ mod tests {
     use super::*;
 
     fn chart(points: Vec<(f64, Option<f64>)>, y_scale: Scale) -> String {
-        let lines = vec![Line::new("a <b>", points)];
+        let lines = vec![ChartLine::new("a <b>", points)];
         let words = || "t".to_string();
         Chart {
             title: words(),

@@ -81,7 +81,7 @@ fn findings_of_runs(runs: &[&Summary], language: Language) -> String {
 }
 
 fn load_row(run: &Summary, scheduled: bool, language: Language) -> (&'static str, Vec<String>) {
-    let class = match Grade::of(success_rate(run)) {
+    let class = match Grade::from_share(success_rate(run)) {
         Grade::Good => "good",
         Grade::Passable => "passable",
         Grade::Bad => "bad",

@@ -1,6 +1,6 @@
 //! Charts over the time of a run, and the units of their values.
 
-use super::chart::{Chart, Line, Scale, short};
+use super::chart::{Chart, ChartLine, Scale, short};
 use super::run::Run;
 use crate::report::language::Language;
 
@@ -36,7 +36,7 @@ pub fn over_time(run: &Run, title: &str, curves: Vec<(&str, Points)>, language: 
         x_scale: Scale::Linear,
         y_scale: Scale::Linear,
         y_at_least: None,
-        lines: curves.into_iter().map(|(name, points)| Line::new(name, scaled(points, factor))).collect(),
+        lines: curves.into_iter().map(|(name, points)| ChartLine::new(name, scaled(points, factor))).collect(),
         note: interval_note(run.timeline.interval_s(), language),
     }
 }

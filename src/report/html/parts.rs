@@ -11,7 +11,7 @@ use crate::report::advice::{void_findings, void_line};
 use crate::report::i18n::{DEFINITIONS, Definition, row_name, word};
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
-use crate::report::rows::{self, Value, client_rows, percentile_columns};
+use crate::report::summary_rows::{self, Value, client_rows, percentile_columns};
 use crate::report::table::{mark, number, optional};
 use crate::report::turns;
 use crate::stats::Summary;
@@ -201,7 +201,7 @@ fn measurement_error_rows(s: &Summary, columns: usize, language: Language) -> Ve
 }
 
 fn summary_table(s: &Summary, language: Language) -> String {
-    let shown = rows::summary(s).into_iter().filter(|row| row.always || row.value != Value::Unknown);
+    let shown = summary_rows::summary(s).into_iter().filter(|row| row.always || row.value != Value::Unknown);
     let cell = |value: &Value| match value {
         Value::Number(value) => number(*value),
         Value::Count(count) => count.to_string(),

@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use super::chart::{Chart, Line, Scale};
+use super::chart::{Chart, ChartLine, Scale};
 use super::over_time::{Points, interval_note, over_time, scaled, unit};
 use super::run::Run;
 use super::server;
@@ -56,7 +56,7 @@ fn cdf(run: &Run, language: Language) -> Chart {
     let (name, factor) = unit(f64::from(largest));
     let line = |(title, values): &(&str, Vec<f32>)| {
         let points = cumulative(values, CURVE_POINTS).into_iter().map(|(x, y)| (x * factor, y)).collect();
-        Line::new(*title, points)
+        ChartLine::new(*title, points)
     };
     Chart {
         title: language.pick("Latency distribution (CDF)", "延迟分布 (CDF)").to_string(),
@@ -84,7 +84,7 @@ fn percentiles(run: &Run, language: Language) -> Chart {
         x_scale: Scale::Tail,
         y_scale: Scale::Log,
         y_at_least: None,
-        lines: curves.into_iter().map(|(name, points)| Line::new(name, scaled(points, 1e3))).collect(),
+        lines: curves.into_iter().map(|(name, points)| ChartLine::new(name, scaled(points, 1e3))).collect(),
         note: language
             .pick(
                 "Each further nine is as wide as the one before; every curve ends at its largest sample.",
@@ -113,7 +113,7 @@ fn in_flight(run: &Run, language: Language) -> Chart {
     let (mean, most) = run.timeline.in_flight(&run.samples);
     let curves = vec![(language.pick("mean", "平均"), mean), (language.pick("most", "最多"), most)];
     let mut chart = over_time(run, language.pick("Requests in flight", "在途请求数"), Vec::new(), language);
-    chart.lines = curves.into_iter().map(|(name, points)| Line::new(name, points)).collect();
+    chart.lines = curves.into_iter().map(|(name, points)| ChartLine::new(name, points)).collect();
     chart.y_label = language.pick("requests", "请求").to_string();
     chart
 }
@@ -121,7 +121,7 @@ fn in_flight(run: &Run, language: Language) -> Chart {
 fn tokens_over_time(run: &Run, language: Language) -> Chart {
     let title = language.pick("Output tokens per second, by arrival", "每秒输出 token（按到达时刻）");
     let mut chart = over_time(run, title, Vec::new(), language);
-    chart.lines = vec![Line::new("tok/s", run.timeline.tokens_per_s())];
+    chart.lines = vec![ChartLine::new("tok/s", run.timeline.tokens_per_s())];
     chart.y_label = "tok/s".to_string();
     chart
 }
@@ -138,10 +138,12 @@ fn scatter(run: &Run, most_dots: usize, language: Language) -> Chart {
     let (latencies, thinned) = dots(&|sample| sample.ok.then_some(sample.latency));
     let (ttfts, _) = dots(&|sample| sample.ttft.filter(|_| sample.ok && sample.streamed));
     let (failed, failed_thinned) = dots(&|sample| (!sample.ok).then_some(sample.latency));
-    let mut lines =
-        vec![Line::dots(language.pick("Latency", "延迟"), latencies, false), Line::dots("TTFT", ttfts, false)];
+    let mut lines = vec![
+        ChartLine::dots(language.pick("Latency", "延迟"), latencies, false),
+        ChartLine::dots("TTFT", ttfts, false),
+    ];
     if !failed.is_empty() {
-        lines.push(Line::dots(language.pick("failed", "失败"), failed, true));
+        lines.push(ChartLine::dots(language.pick("failed", "失败"), failed, true));
     }
     let note = match (thinned || failed_thinned, language) {
         (false, _) => language.pick("Every request.", "每个请求一个点。"),
@@ -169,9 +171,9 @@ fn client_error(run: &Run, language: Language) -> Chart {
         percentile_curve(&values)
     };
     let lines = vec![
-        Line::new(language.pick("receive lag", "接收滞后"), receive_lag(run)),
-        Line::new(language.pick("send lag", "发送滞后"), of_samples(|sample| sample.send_lag)),
-        Line::new(language.pick("turnaround", "周转"), of_samples(|sample| sample.turnaround)),
+        ChartLine::new(language.pick("receive lag", "接收滞后"), receive_lag(run)),
+        ChartLine::new(language.pick("send lag", "发送滞后"), of_samples(|sample| sample.send_lag)),
+        ChartLine::new(language.pick("turnaround", "周转"), of_samples(|sample| sample.turnaround)),
     ];
     Chart {
         title: language.pick("The client's own error", "客户端自身误差").to_string(),
@@ -220,7 +222,7 @@ pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
         x_scale,
         y_scale: Scale::Linear,
         y_at_least: None,
-        lines: curves.iter().map(|(name, of)| Line::new(*name, over_loads(&ordered, *of))).collect(),
+        lines: curves.iter().map(|(name, of)| ChartLine::new(*name, over_loads(&ordered, *of))).collect(),
         note: String::new(),
     };
     let mut charts = vec![
@@ -270,7 +272,7 @@ pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
 fn over_loads(ordered: &[(f64, &Summary)], of: fn(&Summary) -> Option<f64>) -> Points {
     let of_load = |runs: &[(f64, &Summary)]| {
         let runs_at = runs.iter().map(|(_, run)| *run).collect::<Vec<_>>();
-        (runs[0].0, Spread::of(&runs_at, of).map(|spread| spread.mean))
+        (runs[0].0, Spread::compute(&runs_at, of).map(|spread| spread.mean))
     };
     ordered.chunk_by(|a, b| a.0 == b.0).map(of_load).collect()
 }
@@ -290,8 +292,8 @@ fn trade_off(ordered: &[(f64, &Summary)], language: Language) -> Chart {
         y_scale: Scale::Linear,
         y_at_least: None,
         lines: vec![
-            Line::new("TTFT p50", line(|s| s.series.ttft_s.value(500))),
-            Line::new("TTFT p99", line(|s| s.series.ttft_s.value(990))),
+            ChartLine::new("TTFT p50", line(|s| s.series.ttft_s.value(500))),
+            ChartLine::new("TTFT p99", line(|s| s.series.ttft_s.value(990))),
         ],
         note: String::new(),
     }

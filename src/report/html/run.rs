@@ -6,7 +6,7 @@ use super::timeline::Timeline;
 use crate::record::Phase;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError, StoredRun};
-use crate::report::{Measured, measured, merge};
+use crate::report::{Measured, measured, shards};
 use crate::server::metrics;
 use crate::server::names::Scrape;
 use crate::stats::Summary;
@@ -26,11 +26,11 @@ pub struct Run {
 impl Run {
     /// Reads a database.
     pub fn read(path: &Path) -> Result<Run, StoreError> {
-        Run::of(path, measured(path)?)
+        Run::from_measured(path, measured(path)?)
     }
 
     /// Completes a run that was already read from its database.
-    pub fn of(path: &Path, measured: Measured) -> Result<Run, StoreError> {
+    pub fn from_measured(path: &Path, measured: Measured) -> Result<Run, StoreError> {
         let Measured { run, summary, samples } = measured;
         let mut timeline = Timeline::new(&samples);
         let reader = Reader::open(path)?;
@@ -41,9 +41,9 @@ impl Run {
 
     /// Reads shards as one run.
     pub fn read_shards(paths: &[PathBuf]) -> Result<Run, StoreError> {
-        let Measured { run, summary, samples } = merge::measured(paths)?;
+        let Measured { run, summary, samples } = shards::measured(paths)?;
         let mut timeline = Timeline::new(&samples);
-        merge::each_block(paths, |block| timeline.add(block))?;
+        shards::each_block(paths, |block| timeline.add(block))?;
         timeline.finish();
         Ok(Run { run, summary, samples, looks: Vec::new(), timeline })
     }

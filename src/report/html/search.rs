@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::chart::{Chart, Line, Scale, escape};
+use super::chart::{Chart, ChartLine, Scale, escape};
 use super::elements::{charts, list, table};
 use super::over_time::unit;
 use super::run::Run;
@@ -107,15 +107,15 @@ fn curve(told: &Told, probes: &[&Probe], name: &str, figure: Figure, language: L
     let (unit, factor) = if matches!(figure, Figure::Of(..)) { unit(most) } else { (unit_of(figure), 1.0) };
     let line = probes.iter().map(|probe| (probe.value, mean(probe).map(|mean| mean * factor))).collect();
     let ends = probes.first().map_or(0.0, |probe| probe.value)..probes.last().map_or(0.0, |probe| probe.value);
-    let mut lines = vec![Line::new(name, line)];
+    let mut lines = vec![ChartLine::new(name, line)];
     let selected: Vec<(f64, f64)> = selected_for(told, name)
         .filter_map(|load| Some((load, mean(probes.iter().find(|probe| probe.value == load)?)? * factor)))
         .collect();
     if !selected.is_empty() {
-        let selected = Line::dots(language.pick("selected", "选定"), selected, false);
-        lines.push(Line { guide: true, ..selected });
+        let selected = ChartLine::dots(language.pick("selected", "选定"), selected, false);
+        lines.push(ChartLine { guide: true, ..selected });
     }
-    lines.extend(bounds.into_iter().map(|(text, bound)| Line::level(text, bound * factor, &ends)));
+    lines.extend(bounds.into_iter().map(|(text, bound)| ChartLine::level(text, bound * factor, &ends)));
     Chart {
         title: format!("{name} · {}", language.pick("over load, with its bounds", "随负载变化与界限")),
         x_label: told.plan.variable.name().to_string(),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::chart::{Chart, Line, escape};
+use super::chart::{Chart, ChartLine, escape};
 use super::elements::table;
 use super::over_time::{Points, over_time};
 use super::run::Run;
@@ -76,8 +76,11 @@ pub fn charts(run: &Run, language: Language) -> Vec<Chart> {
 }
 
 fn chart(run: &Run, title: &str, y_label: &str, curves: Vec<(&str, Points)>, language: Language) -> Option<Chart> {
-    let lines: Vec<Line> =
-        curves.into_iter().filter(|curve| !curve.1.is_empty()).map(|(name, points)| Line::new(name, points)).collect();
+    let lines: Vec<ChartLine> = curves
+        .into_iter()
+        .filter(|curve| !curve.1.is_empty())
+        .map(|(name, points)| ChartLine::new(name, points))
+        .collect();
     let note =
         language.pick("By its own page of metrics, a point for each look.", "来自服务端指标页，每次查看一个点。");
     (!lines.is_empty()).then(|| Chart {
