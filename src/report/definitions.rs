@@ -1,4 +1,4 @@
-//! What every figure means, as text: the definitions of the HTML report, for `--help`.
+//! The definitions of the HTML report as text, for `--help`.
 
 use super::i18n::DEFINITIONS;
 use super::table::wrap;

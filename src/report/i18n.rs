@@ -65,7 +65,7 @@ const ROWS: [(&str, &str); 59] = [
     ("Cached (%)", "缓存 (%)"),
 ];
 
-/// A row's name in a language; a row without a translation keeps its own.
+/// The name of a row in a language; a row without a translation keeps its name.
 pub fn row_name(key: &'static str, language: Language) -> &'static str {
     match language {
         Language::En => key,
@@ -73,7 +73,7 @@ pub fn row_name(key: &'static str, language: Language) -> &'static str {
     }
 }
 
-/// Words of tables, and those that stand within findings.
+/// Chinese texts of table cells, and of names within findings.
 const WORDS: [(&str, &str); 69] = [
     ("Latency (s)", "延迟 (s)"),
     ("Input tokens", "输入 token"),
@@ -146,7 +146,7 @@ const WORDS: [(&str, &str); 69] = [
     (crate::report::server::BUCKETS_NOTE, "服务端百分位只知道落在哪个分桶之内。此处 TTFT 与延迟自请求发出起计。"),
 ];
 
-/// A word of these tables in a language; what is none of them stays as it is.
+/// The text of a table cell in a language; a text without a translation stays as it is.
 pub fn word(text: &str, language: Language) -> &str {
     let known = || WORDS.iter().find(|word| word.0 == text);
     match language {
@@ -155,7 +155,7 @@ pub fn word(text: &str, language: Language) -> &str {
     }
 }
 
-/// A figure, its formula, and what it means in English and Chinese.
+/// The name, formula and meaning of a figure, each in English and Chinese.
 pub struct Definition {
     pub name: Pair,
     pub formula: Pair,

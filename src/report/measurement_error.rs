@@ -1,4 +1,4 @@
-//! Our own error: its share of the figures, and the bounds of every percentile that follow from it.
+//! The client's measurement error: its share of the figures, and the resulting bounds of every percentile.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -10,10 +10,10 @@ use crate::stats::measurement_error::{Bound, StampSource};
 use crate::stats::quantile::{LEVELS, Series};
 use crate::time::format_ns;
 
-/// Rows of the table of bounds; files have all of them.
+/// Rows of the table of bounds; the JSON file has all of them.
 const SHOWN: [u32; 5] = [500, 900, 990, 999, 1000];
 
-/// Both tables; empty when nothing succeeded.
+/// Both tables; empty if no request succeeded.
 pub fn text(s: &Summary, width: usize) -> String {
     if s.measurement_error.latency_s.is_empty() {
         return String::new();
@@ -62,7 +62,7 @@ fn shares(s: &Summary) -> Table {
     }
 }
 
-/// One table where it fits, else two.
+/// One table if it fits, else two.
 fn bounds(s: &Summary, width: usize) -> String {
     let figures = figures(s);
     let whole = bounds_table(&figures);
@@ -97,7 +97,7 @@ fn bounds_table(figures: &[(&'static str, &Series, &[Bound])]) -> Table {
     }
 }
 
-/// What the bounds rest on.
+/// The basis of the bounds.
 fn ground(s: &Summary) -> String {
     let own = &s.measurement_error;
     let stamp = match &own.stamp.source {
@@ -113,7 +113,7 @@ fn ground(s: &Summary) -> String {
     )
 }
 
-/// The same for programs, every percentile.
+/// The same as JSON, with every percentile.
 pub fn json(s: &Summary) -> Json {
     let own = &s.measurement_error;
     let (source, why) = match &own.stamp.source {

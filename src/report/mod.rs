@@ -1,4 +1,4 @@
-//! What people and programs read: tables and JSON, made from a run's database and nothing else.
+//! Reports for people and programs: tables, JSON and HTML, made only from a run's database.
 
 pub mod advice;
 pub mod compare;
@@ -42,11 +42,11 @@ use crate::time::format_ns;
 pub struct Measured {
     pub run: StoredRun,
     pub summary: Summary,
-    /// The measured requests, in the order in which they were due.
+    /// The measured requests, sorted by due time.
     pub samples: Vec<Sample>,
 }
 
-/// Everything about a stored run.
+/// Reads a stored run and computes its figures.
 pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     let reader = Reader::open(path)?;
     let run = reader.run()?;
@@ -66,7 +66,8 @@ pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     Ok(Measured { run, summary, samples })
 }
 
-/// The summary of a stored run. The end of a run goes through here too, so that `ringmark report` says the same.
+/// The summary of a stored run. The end of a run uses this function too, so that `ringmark report` gives the same
+/// result.
 pub fn from_database(path: &Path) -> Result<Summary, StoreError> {
     measured(path).map(|measured| measured.summary)
 }

@@ -1,4 +1,4 @@
-//! A run's tables as text, for a screen of a given width.
+//! A run's tables as text for a screen of a given width.
 
 use super::language::Language;
 use super::summary_rows::{self, Value, client_rows, percentile_columns};
@@ -10,7 +10,7 @@ use crate::stats::Summary;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
 use crate::stats::speed::SpeedRow;
 
-/// Narrower screens get lines of this length all the same.
+/// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;
 
 /// Everything about a run: void findings, summary, failures, percentiles, the client's own figures, findings.
@@ -90,7 +90,7 @@ fn failures(s: &Summary, width: usize) -> String {
     if s.failures.is_empty() {
         return String::new();
     }
-    // Frame and the two columns before it take about this much.
+    // The approximate width of the frame and of the two columns before.
     let words_width = width.saturating_sub(36);
     let mut rows = Vec::new();
     for failure in &s.failures {
@@ -111,7 +111,7 @@ fn failures(s: &Summary, width: usize) -> String {
     format!("\nFailures:\n{}", table.render())
 }
 
-/// One table where it fits, else two: times, then tokens.
+/// One table if it fits, else two: times, then tokens.
 fn percentiles(s: &Summary, width: usize) -> String {
     let columns = percentile_columns(s);
     let whole = percentile_table(&columns);
@@ -142,7 +142,7 @@ fn quantile_text(quantile: &Quantile) -> String {
     number(quantile.value) + mark(quantile.few)
 }
 
-/// The intervals of median and p99, where there are samples enough for them.
+/// The confidence intervals of median and p99, if there are enough samples.
 fn intervals(s: &Summary) -> String {
     let columns = percentile_columns(s);
     let cell = |series: &Series, per_mille: u32| match series.at(per_mille).and_then(|quantile| quantile.interval) {

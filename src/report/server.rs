@@ -1,4 +1,4 @@
-//! The server's own figures beside the client's, as tables and as JSON.
+//! The server's metrics compared with the client's figures, as tables and as JSON.
 
 use serde_json::{Value as Json, json};
 
@@ -10,10 +10,10 @@ use crate::stats::reconcile::{Bounds, Compared, Counted, LEVELS, Reconciliation,
 use crate::stats::tolerance::Verdict;
 use crate::time::format_ns;
 
-/// Bytes.
+/// Bytes in a GiB.
 const GIB: f64 = 1_073_741_824.0;
 
-/// The tables; empty when the server was not asked or said nothing.
+/// The tables; empty without metrics of the server.
 pub fn text(s: &Summary, width: usize) -> String {
     let mut out = String::new();
     if let Some(server) = &s.server {
@@ -29,7 +29,7 @@ pub fn text(s: &Summary, width: usize) -> String {
     out + &used(s).map_or_else(String::new, |table| format!("\nThe server, started here:\n{}", table.render()))
 }
 
-/// How the server's quantiles are to be read.
+/// The note on the server's quantiles.
 pub const BUCKETS_NOTE: &str =
     "Server quantiles lie between the edges of its buckets. TTFT and latency count from the wire here.";
 
@@ -38,15 +38,15 @@ pub fn has_levels(server: &Reconciliation) -> bool {
     server.times.iter().any(|time| !time.levels.is_empty())
 }
 
-/// The server's figures beside ours, without those of a server's process.
+/// The tables of the server's metrics, without the resource use of its process.
 pub fn tables(s: &Summary) -> Vec<Table> {
     let Some(server) = &s.server else { return Vec::new() };
     let times = (!server.times.is_empty()).then(|| times(server));
     [times, split(server), counts(server), state(s, server)].into_iter().flatten().collect()
 }
 
-/// The table; where it is too wide, its last column, which holds sentences, as lines below it, and then values without
-/// the intervals in brackets behind them.
+/// The table. If it is too wide, its last column, which contains sentences, becomes lines below it; if it is still too
+/// wide, the intervals in parentheses are removed.
 fn fitting(table: &Table, width: usize) -> String {
     if table.width() <= width || table.head.last().is_none_or(|head| head != "Verdict") {
         return table.render();
@@ -69,7 +69,7 @@ fn fitting(table: &Table, width: usize) -> String {
     short.render() + &lines
 }
 
-/// What a server of our own used.
+/// The resource use of a server that this program started.
 pub fn used(s: &Summary) -> Option<Table> {
     let used = s.server_use.as_ref()?;
     let gib = |bytes: Option<f64>| optional(bytes.map(|bytes| bytes / GIB));
@@ -86,7 +86,7 @@ pub fn used(s: &Summary) -> Option<Table> {
     })
 }
 
-/// The same for programs; null for a server of others.
+/// The same as JSON; null for any other server.
 pub fn use_json(s: &Summary) -> Json {
     let Some(used) = &s.server_use else { return Json::Null };
     json!({"cores": used.cores, "peak_rss_bytes": used.peak_rss_bytes, "peak_gpu_bytes": used.peak_gpu_bytes})
@@ -200,7 +200,7 @@ fn equality(count: &Counted) -> String {
     count.note.as_ref().map_or_else(|| word.to_string(), |note| format!("{word}: {note}"))
 }
 
-/// The server's gauges, beside what the client knows of the same.
+/// The server's gauges and the client's concurrency.
 fn state(s: &Summary, server: &Reconciliation) -> Option<Table> {
     let mut rows = Vec::new();
     let mut row = |name: &str, gauge: Option<Gauge>| {
@@ -226,7 +226,7 @@ fn state(s: &Summary, server: &Reconciliation) -> Option<Table> {
     })
 }
 
-/// The same numbers for programs; null when there are none.
+/// The same figures as JSON; null if there are none.
 pub fn json(s: &Summary) -> Json {
     let Some(server) = &s.server else { return Json::Null };
     let gauge = |gauge: Option<Gauge>| gauge.map_or(Json::Null, |gauge| json!({"mean": gauge.mean, "max": gauge.max}));
@@ -260,7 +260,7 @@ fn bounds_json(bounds: &Bounds) -> Json {
     json!([bounds.low, bounds.high])
 }
 
-/// A verdict's word, by how many seconds it is apart, and why it was not judged.
+/// The name of a verdict, the excess difference in seconds, and the reason if the times were not comparable.
 pub(super) fn verdict_json(verdict: &Verdict) -> (&'static str, Option<f64>, Option<&str>) {
     match verdict {
         Verdict::Consistent => ("consistent", None, None),

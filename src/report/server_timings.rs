@@ -1,4 +1,4 @@
-//! Requests beside the server's own times for each of them, as a table and as JSON.
+//! The client's times compared with the server's own times, request by request, as a table and as JSON.
 
 use serde_json::{Value as Json, json};
 
@@ -9,7 +9,7 @@ use crate::stats::Summary;
 use crate::stats::quantile::Series;
 use crate::stats::server_timings::{ServerTimings, TimingComparison};
 
-/// The table; empty when no answer told the server's times.
+/// The table; empty if no response contains the server's times.
 pub fn text(s: &Summary, width: usize) -> String {
     let Some(join) = &s.server_timings else { return String::new() };
     let row = |time: &TimingComparison| {
@@ -48,7 +48,7 @@ fn words(join: &ServerTimings) -> &'static str {
     }
 }
 
-/// The same for programs; null when there is none.
+/// The same as JSON; null if there is none.
 pub fn json(s: &Summary) -> Json {
     let Some(join) = &s.server_timings else { return Json::Null };
     let series = |of: &Series| {

@@ -12,11 +12,11 @@ use crate::time::format_ns;
 pub struct Row {
     pub key: &'static str,
     pub value: Value,
-    /// Shown in the table even when it is unknown.
+    /// Shown in the table even if it is unknown.
     pub always: bool,
 }
 
-/// A figure as stored; formats round, this does not.
+/// A figure without rounding.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Number(f64),
@@ -36,12 +36,12 @@ impl From<u64> for Value {
     }
 }
 
-/// A row that stands in every table; "-" when unknown.
+/// A row of every table; "-" if it is unknown.
 fn row(key: &'static str, value: impl Into<Value>) -> Row {
     Row { key, value: value.into(), always: true }
 }
 
-/// A row that stands in the table only when it has something to say.
+/// A row that is shown only if its value is known.
 fn maybe(key: &'static str, value: impl Into<Value>) -> Row {
     Row { key, value: value.into(), always: false }
 }
@@ -80,7 +80,7 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         rows.push(row("Requests within SLO (%)", verdict.good_share.map(|share| share * 100.0)));
     }
     if s.facts.mode != Mode::Closed {
-        // The schedule of conversations is that of their first turns.
+        // The schedule of conversations contains their first turns.
         let planned = match s.facts.conversations {
             Some(_) => "Planned conversation rate (1/s)",
             None => "Planned request rate (req/s)",
@@ -89,7 +89,7 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         rows.push(row(planned, s.facts.rate_per_s.filter(|&rate| rate > 0.0)));
         rows.push(row("Offered request rate (req/s)", s.rates.offered_per_s));
     }
-    // What a schedule came to; a closed loop has none.
+    // A closed loop has no schedule.
     let always = s.facts.mode != Mode::Closed;
     rows.extend([
         Row { always, ..row("Sent request rate (req/s)", s.rates.sent_per_s) },
@@ -174,13 +174,13 @@ impl Figure {
         Figure { value: quantile.map(|quantile| quantile.value), few: quantile.is_some_and(|quantile| quantile.few) }
     }
 
-    /// The figure with its mark; "-" when unknown.
+    /// The figure with its mark; "-" if it is unknown.
     pub fn text(&self) -> String {
         self.value.map_or_else(|| "-".to_string(), |value| number(value) + mark(self.few))
     }
 }
 
-/// The rows of the steady part, beside those of the whole run.
+/// The rows of the steady part: name, whole run, steady part.
 pub fn steady(s: &Summary) -> Vec<(&'static str, Figure, Figure)> {
     let Some(steady) = &s.steady else { return Vec::new() };
     let pairs = [

@@ -1,4 +1,4 @@
-//! What the witness saw beside the load, as a table and as JSON.
+//! The witness compared with the load, as a table and as JSON.
 
 use serde_json::{Value as Json, json};
 
@@ -49,7 +49,7 @@ fn difference_text(difference: Option<&Difference>) -> String {
     format!("{} ({} .. {})", signed_time(difference.value), side(difference.low), side(difference.high))
 }
 
-/// The same for programs; null without a witness.
+/// The same as JSON; null without a witness.
 pub fn json(s: &Summary) -> Json {
     let Some(witness) = &s.witness else { return Json::Null };
     let level = |time: &WitnessTime, place: usize| {

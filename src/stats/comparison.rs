@@ -1,17 +1,17 @@
 //! Differences between two runs, with 95 % confidence intervals.
 //!
 //! Means are compared by batch means in time order, because responses that a server computed together are correlated.
-//! Quantiles are compared by combining the confidence intervals of both runs (MOVER: Zou and Donner 2008), which assumes
-//! no distribution. Both intervals are for these two runs; they do not include the variation from run to run (a warm
-//! cache, another tenant).
+//! Quantiles are compared by combining the confidence intervals of both runs (MOVER: Zou and Donner 2008), which
+//! assumes no distribution. Both intervals are for these two runs; they do not include the variation from run to run (a
+//! warm cache, another tenant).
 //!
-//! Success rates are compared by Newcombe's interval (1998, method 10): the same combination of Wilson's intervals, with
-//! the effective number of requests, because failures come in clusters.
+//! Success rates are compared by Newcombe's interval (1998, method 10): the same combination of Wilson's intervals,
+//! with the effective number of requests, because failures come in clusters.
 //!
-//! If runs were repeated, the figures of whole runs are compared, with each run as one sample (Welch 1947): the interval
-//! is `mean(b) − mean(a) ± t·√(s²a/ka + s²b/kb)` with the degrees of freedom of Welch and Satterthwaite, as Georges,
-//! Buytaert and Eeckhout (2007) recommend for benchmarks. If one side is a single run, it is assumed to vary like the other
-//! side: `t` with `k − 1` degrees of freedom, and `s·√(1 + 1/k)`.
+//! If runs were repeated, the figures of whole runs are compared, with each run as one sample (Welch 1947): the
+//! interval is `mean(b) − mean(a) ± t·√(s²a/ka + s²b/kb)` with the degrees of freedom of Welch and Satterthwaite, as
+//! Georges, Buytaert and Eeckhout (2007) recommend for benchmarks. If one side is a single run, it is assumed to vary
+//! like the other side: `t` with `k − 1` degrees of freedom, and `s·√(1 + 1/k)`.
 
 use super::confidence::design_effect;
 use super::quantile::Quantile;
@@ -78,8 +78,8 @@ fn batched_ratio(samples: &[(f64, f64)]) -> Option<(f64, f64)> {
     (mean_x > 0.0).then(|| (ratio, variance / BATCHES as f64 / mean_x.powi(2)))
 }
 
-/// `mean(b) − mean(a)` of a figure of whole runs, one value for each repeated run. `None` if neither side has repeats, or
-/// a side has no run.
+/// `mean(b) − mean(a)` of a figure of whole runs, one value for each repeated run. `None` if neither side has repeats,
+/// or a side has no run.
 pub fn compare_runs(a: &[f64], b: &[f64]) -> Option<Difference> {
     let (mean_a, variance_a) = mean_and_variance(a)?;
     let (mean_b, variance_b) = mean_and_variance(b)?;
@@ -171,8 +171,8 @@ fn wilson(in_time_order: &[bool]) -> Option<(f64, f64, f64)> {
     Some((share, (middle - half).max(0.0), (middle + half).min(1.0)))
 }
 
-/// Samples of the throughput of a run: the amounts of the requests that succeeded in each of [`BATCHES`] equal intervals,
-/// per second. Empty for fewer requests than intervals.
+/// Samples of the throughput of a run: the amounts of the requests that succeeded in each of [`BATCHES`] equal
+/// intervals, per second. Empty for fewer requests than intervals.
 pub fn throughput_samples(samples: &[Sample], amount: fn(&Sample) -> f64) -> Vec<f64> {
     let (Some(first), Some(to)) = (samples.first(), samples.iter().map(|sample| sample.end).max()) else {
         return Vec::new();

@@ -42,7 +42,8 @@ impl InFlight {
         self.steps.iter().map(|step| step.1).max().unwrap_or(0)
     }
 
-    /// The first time at which at least `level` were in flight, and the end of the last such time; `None` if there is none.
+    /// The first time at which at least `level` were in flight, and the end of the last such time; `None` if there is
+    /// none.
     pub fn at_least(&self, level: u32) -> Option<(u64, u64)> {
         let first = self.steps.iter().position(|step| step.1 >= level)?;
         let last = self.steps.iter().rposition(|step| step.1 >= level)?;

@@ -15,8 +15,8 @@ use crate::time::{MS, US, format_ns};
 /// reported.
 const SEND_LAG_NS: f64 = 100.0 * US as f64;
 const SEND_LAG_OF_TTFT: f64 = 0.01;
-/// Above this share of the median TTFT the send lag makes a run void, if it is also above [`SEND_LAG_VOID_NS`], so that a
-/// single page fault does not.
+/// Above this share of the median TTFT the send lag makes a run void, if it is also above [`SEND_LAG_VOID_NS`], so that
+/// a single page fault does not.
 const SEND_LAG_OF_TTFT_VOID: f64 = 0.5;
 const SEND_LAG_VOID_NS: f64 = 10.0 * MS as f64;
 /// Tolerated relative difference between sent and scheduled rate.

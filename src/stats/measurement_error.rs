@@ -1,25 +1,25 @@
 //! The effect of the client's own error on the figures: for every percentile of TTFT, ITL, TPOT and latency an interval
 //! that contains the true value.
 //!
-//! The true value is what an ideal client at the same place in the network would have recorded: one that sends at the due
-//! time and knows when the bytes of each event arrived at this machine. Errors against it:
+//! The true value is what an ideal client at the same place in the network would have recorded: one that sends at the
+//! due time and knows when the bytes of each event arrived at this machine. Errors against it:
 //!
 //! - **Timestamps.** The kernel timestamps a segment in its receive path, after its arrival: by at most
 //!   [`StampError::ns`] (p99.9 of a calibration at this load, else [`DEFAULT_STAMP_NS`]). Interrupt coalescing by the
 //!   network card happens before that and is not included.
 //! - **Clocks.** Mapping a timestamp to the run's clock, and reading that clock, has an error of [`CLOCK_NS`] in either
 //!   direction.
-//! - **Shared reads.** Bytes that queue in a socket share the timestamp of the last segment. An event that shares its read
-//!   with a later one, or the last event if the end of the response came in the same read, may have arrived earlier: not
-//!   before the previous read, and by at most the time for which its worker had not polled ([`super::poll_gaps`]), because
-//!   the previous poll would have read it. An event whose read also contains the beginning of the next event counts as
-//!   alone: servers write whole events.
+//! - **Shared reads.** Bytes that queue in a socket share the timestamp of the last segment. An event that shares its
+//!   read with a later one, or the last event if the end of the response came in the same read, may have arrived
+//!   earlier: not before the previous read, and by at most the time for which its worker had not polled
+//!   ([`super::poll_gaps`]), because the previous poll would have read it. An event whose read also contains the
+//!   beginning of the next event counts as alone: servers write whole events.
 //! - **Reads without a timestamp.** Their arrival is the time of the poll that found them, so the same applies to every
 //!   event.
-//! - **Sending.** The request was sent later than its due time. The time for connecting is part of the network, and with a
-//!   cap the wait for a slot is part of the plan; the rest, up to the last byte accepted by the kernel, is the client's. If
-//!   the request had been sent on time, the response would have come earlier by at most that much: by all of it from a
-//!   server with a constant service time, by nothing from a server that was busy until then.
+//! - **Sending.** The request was sent later than its due time. The time for connecting is part of the network, and
+//!   with a cap the wait for a slot is part of the plan; the rest, up to the last byte accepted by the kernel, is the
+//!   client's. If the request had been sent on time, the response would have come earlier by at most that much: by all
+//!   of it from a server with a constant service time, by nothing from a server that was busy until then.
 //!
 //! The true time of an arrival recorded as `a` is therefore in `[a − early − stamp − clock, a + clock]`, which gives
 //!
@@ -30,9 +30,9 @@
 //! | a gap | gap − early of its end − stamp − 2 clock | gap + early of its begin + stamp + 2 clock |
 //! | TPOT | (span − early of the last − stamp − 2 clock) / (tokens − 1) | (span + early of the first + stamp + 2 clock) / (tokens − 1) |
 //!
-//! and never less than 0. These bounds hold for each request (each gap) on its own. Order statistics are monotone: if every
-//! value is within its own bounds, the p-quantile of the values is between the p-quantiles of the lower and of the upper
-//! bounds. Nothing is averaged, and no distribution of the errors is assumed.
+//! and never less than 0. These bounds hold for each request (each gap) on its own. Order statistics are monotone: if
+//! every value is within its own bounds, the p-quantile of the values is between the p-quantiles of the lower and of
+//! the upper bounds. Nothing is averaged, and no distribution of the errors is assumed.
 
 use super::format::percent;
 use super::quantile::{LEVELS, Quantile, Series, nearest_rank};
@@ -44,8 +44,8 @@ use crate::record::{STALL_NS, WorkerReport};
 use crate::rig::calibration::Calibration;
 use crate::time::{US, format_ns};
 
-/// The largest delay from a send to the kernel's receive timestamp if there is no calibration, nanoseconds (the measured
-/// p99.9 is 16 us; see the notes on the receive path).
+/// The largest delay from a send to the kernel's receive timestamp if there is no calibration, nanoseconds (the
+/// measured p99.9 is 16 us; see the notes on the receive path).
 pub const DEFAULT_STAMP_NS: u64 = 20 * US;
 /// Error of a reading of the run's clock and of the mapping of kernel timestamps to it, nanoseconds. Both are renewed
 /// every second from brackets of about 20 to 40 ns.
@@ -56,7 +56,8 @@ const WIDE_S: f64 = 100e-6;
 const WIDE_SHARE: f64 = 0.10;
 /// A larger share of doubtful gaps is reported.
 const DOUBTFUL_SHARE: f64 = 0.01;
-/// If the client's error may have changed a median TTFT or latency by this much, and by [`VOID_SHARE`], the run is void.
+/// If the client's error may have changed a median TTFT or latency by this much, and by [`VOID_SHARE`], the run is
+/// void.
 const VOID_S: f64 = 10e-3;
 const VOID_SHARE: f64 = 0.5;
 
@@ -217,8 +218,8 @@ fn quantiles(values: &mut [f64]) -> Vec<f64> {
     LEVELS.iter().map(|level| at(level.per_mille)).collect()
 }
 
-/// Findings about the bounds. `late_sends_reported` says that a finding about send lag was already reported; figures that
-/// count from the due time then get no finding of their own.
+/// Findings about the bounds. `late_sends_reported` says that a finding about send lag was already reported; figures
+/// that count from the due time then get no finding of their own.
 pub fn findings(own: &MeasurementError, series: &AllSeries, late_sends_reported: bool) -> Vec<Finding> {
     let mut found = Vec::new();
     if let StampSource::Unfit(why) = &own.stamp.source {
@@ -259,7 +260,8 @@ fn wide(name: &str, series: &Series, bounds: &[Bound], from_due: bool) -> Option
         let by = (quantile.value - bound.low).max(bound.high - quantile.value);
         Some((LEVELS[row].name, quantile.value, by, quantile.few))
     };
-    // One stall widens the bounds of many gaps in the tail that it did not change, so of gaps only the median is checked.
+    // One stall widens the bounds of many gaps in the tail that it did not change, so of gaps only the median is
+    // checked.
     let judged: &[u32] = if from_due { &[500, 990] } else { &[500] };
     let rows = judged.iter().filter_map(|at| LEVELS.iter().position(|level| level.per_mille == *at));
     let is_wide = |by: f64, value: f64| value > 0.0 && by > WIDE_S.max(WIDE_SHARE * value);

@@ -1,5 +1,5 @@
-//! The definitions of the figures of one request. All lengths of time are nanoseconds. `None` means that the figure is not
-//! defined for this request, which is different from 0.
+//! The definitions of the figures of one request. All lengths of time are nanoseconds. `None` means that the figure is
+//! not defined for this request, which is different from 0.
 
 use crate::record::RequestRecord;
 use crate::time::Tick;
@@ -30,8 +30,8 @@ pub fn connect_ns(record: &RequestRecord) -> Option<u64> {
     (!record.reused && length > 0).then_some(length)
 }
 
-/// `write_start − previous_end`: how long the client kept a slot of a closed loop idle. The pause before a later turn of a
-/// conversation is not included.
+/// `write_start − previous_end`: how long the client kept a slot of a closed loop idle. The pause before a later turn
+/// of a conversation is not included.
 pub fn turnaround_ns(record: &RequestRecord) -> Option<u64> {
     let free = if record.turn > 0 { record.due } else { record.previous_end? };
     Some(length_ns(free, record.write_start?))

@@ -1,8 +1,8 @@
 //! Every number, as a pure function of the stored records.
 //!
-//! [`metric`] defines the figures of one request and [`samples`] collects them over a run in one pass. Each analysis takes
-//! only its inputs and returns its own result; [`summary`] assembles them. [`findings`] says how far the figures can be
-//! trusted. [`analyze`] does all of it.
+//! [`metric`] defines the figures of one request and [`samples`] collects them over a run in one pass. Each analysis
+//! takes only its inputs and returns its own result; [`summary`] assembles them. [`findings`] says how far the figures
+//! can be trusted. [`analyze`] does all of it.
 
 mod analysis;
 pub mod client;

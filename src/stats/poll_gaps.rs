@@ -1,9 +1,9 @@
 //! Gaps between a worker's polls of its sockets, which bound the error of arrivals.
 //!
 //! The kernel's timestamp of a read is that of the last segment in it. Other data of the read can have arrived any time
-//! after the previous poll, but not before it, because that poll would have read it. So the time between two polls bounds
-//! by how much the recorded arrival of an event can be late. Outside of stalls that is the longest sleep or loop gap of
-//! the phase; within a stall it is the time since the stall began.
+//! after the previous poll, but not before it, because that poll would have read it. So the time between two polls
+//! bounds by how much the recorded arrival of an event can be late. Outside of stalls that is the longest sleep or loop
+//! gap of the phase; within a stall it is the time since the stall began.
 
 use super::metric::Early;
 use crate::record::{STALL_NS, Stall, WorkerReport};

@@ -1,8 +1,9 @@
 //! The client's figures compared with the server's metrics: whether they agree, or differ by more than the width of the
 //! server's histogram buckets and the client's measurement error explain.
 //!
-//! A histogram gives a quantile only as an interval, the bounds of a bucket, but its sum gives the exact mean of the same
-//! observations. Both are compared: the client's quantile must overlap the interval, and its mean must match the mean.
+//! A histogram gives a quantile only as an interval, the bounds of a bucket, but its sum gives the exact mean of the
+//! same observations. Both are compared: the client's quantile must overlap the interval, and its mean must match the
+//! mean.
 
 use super::client::Client;
 use super::quantile::{Quantile, Series, nearest_rank};

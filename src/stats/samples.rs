@@ -63,7 +63,8 @@ pub struct Gap {
     /// The arrival that ends it, tick nanoseconds.
     pub at: u64,
     pub ns: u64,
-    /// By how much the arrivals that begin and end it may have been earlier than recorded; see [`super::measurement_error`].
+    /// By how much the arrivals that begin and end it may have been earlier than recorded; see
+    /// [`super::measurement_error`].
     pub early_begin_ns: u32,
     pub early_end_ns: u32,
 }

@@ -1,5 +1,5 @@
-//! SLO attainment and goodput. A criterion applies to a figure of the run, and its bound to each single request; requests
-//! that meet every bound count as goodput.
+//! SLO attainment and goodput. A criterion applies to a figure of the run, and its bound to each single request;
+//! requests that meet every bound count as goodput.
 
 use super::samples::Sample;
 use super::series::AllSeries;
@@ -30,8 +30,8 @@ impl Figure {
 }
 
 impl Criterion {
-    /// Whether one request meets the bound. Criteria on rates and on ITL do not apply to a single request, and TPOT does
-    /// not apply to a response of one token.
+    /// Whether one request meets the bound. Criteria on rates and on ITL do not apply to a single request, and TPOT
+    /// does not apply to a response of one token.
     fn met_by(&self, sample: &Sample) -> bool {
         let Figure::Of(_, quantity) = self.figure else { return true };
         let ns = match quantity {
@@ -61,8 +61,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Judges a run by its figures and goodput by its `samples`, over `time_s` seconds. A criterion on a figure that the run
-    /// does not have is missed.
+    /// Judges a run by its figures and goodput by its `samples`, over `time_s` seconds. A criterion on a figure that
+    /// the run does not have is missed.
     pub fn compute(
         criteria: &[Criterion],
         throughput: &Throughput,

@@ -90,8 +90,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Runs every analysis. `workers` are the reports of the measured phase. Also returns the requests sorted by due time.
-    /// The only findings in the result are those that were stored with the run.
+    /// Runs every analysis. `workers` are the reports of the measured phase. Also returns the requests sorted by due
+    /// time. The only findings in the result are those that were stored with the run.
     pub(super) fn assemble(inputs: Inputs<'_>, workers: &[&WorkerReport]) -> (Summary, Vec<Sample>) {
         let Inputs { run, mut samples, witness, server, server_use } = inputs;
         let facts = &run.facts;

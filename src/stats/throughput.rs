@@ -10,9 +10,9 @@ pub struct Throughput {
     pub total_tokens_per_s: Option<f64>,
 }
 
-/// Requests per second as scheduled, as sent, and as completed. Each rate is `(n − 1) / (last − first)` over its events,
-/// so that neither the wait for the first response nor the drain after the last request lowers it. `None` for a closed
-/// loop, which has no schedule.
+/// Requests per second as scheduled, as sent, and as completed. Each rate is `(n − 1) / (last − first)` over its
+/// events, so that neither the wait for the first response nor the drain after the last request lowers it. `None` for a
+/// closed loop, which has no schedule.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
     pub offered_per_s: Option<f64>,

@@ -43,7 +43,8 @@ impl Tolerance {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     Consistent,
-    /// They differ by this many seconds more than bucket widths and tolerances allow; positive if the client's is longer.
+    /// They differ by this many seconds more than bucket widths and tolerances allow; positive if the client's is
+    /// longer.
     Apart {
         by_s: f64,
     },

@@ -33,8 +33,8 @@ pub struct TurnRow {
     /// Input tokens that the server read from its cache: per request, and as a share of all input from 0 to 1.
     pub cached_tokens: Option<f64>,
     pub cached_share: Option<f64>,
-    /// Input and output of the previous turn as a share of all input, from 0 to 1: the largest share that a cache can hold
-    /// of the conversation itself.
+    /// Input and output of the previous turn as a share of all input, from 0 to 1: the largest share that a cache can
+    /// hold of the conversation itself.
     pub said_before_share: Option<f64>,
 }
 

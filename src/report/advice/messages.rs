@@ -1,10 +1,10 @@
-//! The sentences of a sweep's advice, in both languages.
+//! The sentences of the recommendations for a sweep, in both languages.
 
 use crate::report::knee::{KEPT, Load, NEAR_BEST, SOUND, Verdict};
 use crate::report::language::Language;
 use crate::report::table::digits;
 
-/// A sentence in English and in Chinese, with `{0}` and so on for what stands in it.
+/// A sentence in English and in Chinese, with placeholders `{0}` and so on.
 type Message = (&'static str, &'static str);
 
 const ALL_VOID: Message =
@@ -71,7 +71,7 @@ const PAST: Message = (
 );
 const LOWER: Message = ("Consider lowering the load.", "建议降低负载。");
 
-/// What a verdict over these loads, whose names these are, tells and advises.
+/// The sentence for a verdict over these loads, which have these names.
 pub fn sentence(verdict: Verdict, loads: &[Load], names: &[String], language: Language) -> Option<String> {
     let say = |said: Message, values: &[String]| Some(filled(said, values, language));
     let name = |place: usize| names[place].clone();
@@ -93,11 +93,11 @@ pub fn sentence(verdict: Verdict, loads: &[Load], names: &[String], language: La
         Verdict::NoneKept { lowest, best } => say(NONE_KEPT, &[name(lowest), rps(best), percent(KEPT)]),
         Verdict::Flat { knee, top } | Verdict::Past { knee, top } => {
             let known = |place: usize| [name(place), rps(place), latency(place), percent(NEAR_BEST)];
-            // Below the knee may stand a load that cannot be used: then the lowest is not known to saturate.
+            // If a lower load cannot be used, the lowest load is not known to saturate the server.
             let begin = if knee == 0 { SATURATED } else { OPTIMUM };
             let end = if matches!(verdict, Verdict::Past { .. }) { PAST } else { ONLY_LATENCY };
             let mut out = vec![filled(begin, &known(knee), language), filled(end, &known(top), language)];
-            // One request at a time cannot be lowered.
+            // A concurrency of 1 is the lowest.
             out.extend((knee == 0 && loads[0].parallel != Some(1)).then(|| filled(LOWER, &[], language)));
             Some(out.join(language.pick(" ", "")))
         }
@@ -109,7 +109,7 @@ fn filled((en, zh): Message, values: &[String], language: Language) -> String {
     values.iter().enumerate().fold(language.pick(en, zh).to_string(), put)
 }
 
-/// A part as whole percents, such as 95 of 0.95.
+/// A share as an integer percentage, such as 95 for 0.95.
 fn percent(part: f64) -> String {
     format!("{:.0} %", part * 100.0)
 }

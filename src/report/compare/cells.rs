@@ -1,5 +1,5 @@
-//! Rows of a comparison as words and numbers: each row with a unit and decimals of its own, so that small times, and
-//! differences much smaller than the values, can be read.
+//! Rows of a comparison as text. Each row has its own unit and decimals, so that small times, and differences much
+//! smaller than the values, are readable.
 
 use super::rows::{Kind, Row, Value, Verdict};
 use crate::report::i18n::{row_name, word};
@@ -67,17 +67,17 @@ fn verdict(verdict: Verdict, language: Language) -> &'static str {
     }
 }
 
-/// How the numbers of a row are written.
+/// The number format of a row.
 struct Shown {
-    /// From the stored unit to the shown one.
+    /// Factor from the stored unit to the displayed one.
     factor: f64,
-    /// `None` for whole numbers.
+    /// `None` for integers.
     decimals: Option<usize>,
 }
 
 /// Significant digits of the larger value, and of the larger end of the interval.
 const DIGITS: i32 = 3;
-/// Digits of a value at most, however small its difference is.
+/// Maximum of significant digits of a value, however small its difference is.
 const MOST_DIGITS: i32 = 7;
 
 impl Shown {
@@ -92,13 +92,13 @@ impl Shown {
         if row.kind == Kind::Count {
             return Shown { factor, decimals: None };
         }
-        // What is smaller than the last digit of the value is an error of rounding.
+        // Differences below the last digit of the value are rounding errors.
         let counts = |part: &f64| part.abs() > value / 10f64.powi(MOST_DIGITS);
         let ends = row.difference.map_or([None, None], |difference| [difference.low, difference.high]);
         let ends = ends.map(|end| end.filter(counts));
         let smallest = ends.into_iter().flatten().map(f64::abs).fold(f64::INFINITY, f64::min);
         let change = row.change().filter(counts).map_or(0.0, f64::abs);
-        // The nearer end of the interval must not be rounded to 0, which would belie the verdict.
+        // The end of the interval nearer to 0 must not be rounded to 0, which would contradict the verdict.
         let wanted = [(value, DIGITS), (largest(ends), DIGITS), (change, 2), (smallest, 1)];
         let wanted = wanted.into_iter().map(|(value, digits)| decimals(value * factor, digits)).max().unwrap_or(0);
         Shown { factor, decimals: Some(wanted.min(decimals(value * factor, MOST_DIGITS))) }
@@ -111,13 +111,13 @@ impl Shown {
     }
 }
 
-/// The number without its sign where it was rounded to 0.
+/// The number without its sign if it was rounded to 0.
 fn unsigned_zero(number: String) -> String {
     let is_zero = !number.contains(|c: char| c.is_ascii_digit() && c != '0');
     if is_zero { number.trim_start_matches(['-', '+']).to_string() } else { number }
 }
 
-/// The decimals that give a number so many significant digits.
+/// The decimals that give a number this many significant digits.
 fn decimals(value: f64, digits: i32) -> usize {
     if value <= 0.0 || !value.is_finite() {
         return 0;

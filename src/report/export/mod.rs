@@ -1,4 +1,4 @@
-//! Files for other tools, made from the databases of a call.
+//! Files in the formats of other tools, made from the databases of a call.
 
 mod aiperf;
 mod csv;
@@ -13,7 +13,7 @@ use super::measured;
 use crate::plan::export::{Export, Format};
 use crate::record::store::{StoreError, evalscope};
 
-/// Why a file for another tool was not written.
+/// Why an export failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     #[error("{0}")]
@@ -22,8 +22,9 @@ pub enum ExportError {
     File { path: PathBuf, cause: std::io::Error },
 }
 
-/// Writes every file that was asked for. The CSV has a row for each run, the lowest load first; the other formats hold one run, so that with
-/// several each gets a file of its own, whose name has the run's folder before the extension. Gives the paths.
+/// Writes all exports and returns their paths. The CSV has a row for each run, sorted by load. The other formats
+/// contain one run; with several runs each gets a file of its own, with the run's folder in its name before the
+/// extension.
 pub fn write_all(exports: &[Export], databases: &[PathBuf]) -> Result<Vec<PathBuf>, ExportError> {
     let mut written = Vec::new();
     for export in exports {

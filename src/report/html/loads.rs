@@ -1,4 +1,4 @@
-//! What a sweep says, on the page: a row for each load, the best ones, what to try next.
+//! The overview of a sweep on the page: a row for each load, the best loads, and recommendations.
 
 use std::fmt::Write;
 
@@ -13,10 +13,10 @@ use crate::report::repeats;
 use crate::report::table::{digits, quantile};
 use crate::stats::Summary;
 
-/// What a sweep says: a row for each load, the best ones, what to try next.
+/// The overview of a sweep: a row for each load, the best loads, and recommendations.
 pub fn overview(runs: &[&Summary], language: Language) -> String {
     let mut out = format!("<h2>{}</h2>", language.pick("Loads", "各档负载"));
-    // What the schedule drew can be far from its rate where there are few requests.
+    // With few requests, the rate of a random schedule can differ much from its nominal rate.
     let scheduled = runs.iter().any(|run| run.facts.mode != Mode::Closed);
     let mut head = vec![language.pick("Load", "负载")];
     head.extend(scheduled.then(|| language.pick("Offered req/s", "提供 req/s")));
@@ -72,10 +72,10 @@ fn best_lines(runs: &[&Summary], language: Language) -> Vec<String> {
     lines
 }
 
-/// What the runs, which are folded up, say of their figures.
+/// The findings of the runs, whose sections are collapsed.
 fn findings_of_runs(runs: &[&Summary], language: Language) -> String {
-    let told = weighty(runs, language);
-    let all: String = told.iter().map(|(loads, found)| finding(found, Some(loads), language)).collect();
+    let findings = weighty(runs, language);
+    let all: String = findings.iter().map(|(loads, found)| finding(found, Some(loads), language)).collect();
     let title = language.pick("Findings of single runs", "各次测试的结论");
     if all.is_empty() { all } else { format!("<h3>{title}</h3>{all}") }
 }

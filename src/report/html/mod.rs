@@ -1,4 +1,4 @@
-//! The HTML report: one file that needs nothing beside it, made from the databases of a call alone.
+//! The HTML report: one self-contained file, made only from the databases of a call.
 
 mod chart;
 mod elements;
@@ -24,10 +24,10 @@ use super::{advice, repeats};
 use crate::record::store::StoreError;
 use crate::stats::Summary;
 
-/// Requests drawn one by one in the whole page: with more, every run shows its extremes.
+/// Maximum of requests drawn as single points on the whole page; with more, only the extremes are drawn.
 const MOST_DOTS: usize = 12_000;
 
-/// The page over the runs whose databases these are, in this order.
+/// The page over the runs in these databases.
 pub fn from_databases(paths: &[PathBuf], language: Language) -> Result<String, StoreError> {
     let runs: Vec<Run> = paths.iter().map(|path| Run::read(path)).collect::<Result<_, _>>()?;
     Ok(page(&runs, language))
@@ -36,7 +36,7 @@ pub fn from_databases(paths: &[PathBuf], language: Language) -> Result<String, S
 /// The page over these runs, from the lowest load to the highest.
 pub fn page(runs: &[Run], language: Language) -> String {
     let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
-    // From the lowest load to the highest, the runs of one load together.
+    // By load, with the runs of one load together.
     let order = advice::order(&summaries);
     let summaries: Vec<&Summary> = order.iter().map(|&place| summaries[place]).collect();
     let mut body = parts::head(runs, language);
@@ -56,7 +56,7 @@ pub fn page(runs: &[Run], language: Language) -> String {
     wrap(&parts::title(model, language), &body, language)
 }
 
-/// A whole page around a body.
+/// A complete page with this body.
 pub fn wrap(title: &str, body: &str, language: Language) -> String {
     let tag = if language == Language::Zh { "zh-CN" } else { "en" };
     format!(

@@ -45,14 +45,13 @@ pub fn head(runs: &[Run], language: Language) -> String {
     out
 }
 
-/// When the run started, in universal time.
+/// The start of the run in UTC.
 fn started(run: &Run) -> String {
     let at = jiff::Timestamp::from_nanosecond(i128::from(run.run.clock.unix_ns));
     at.map_or_else(|_| "-".to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
 
-/// Everything about one run, with its number among those of its load where there are several; folded up where there are
-/// other runs.
+/// Everything about one run, with its number if its load has several runs; collapsed if `folded`.
 pub fn run(run: &Run, number: Option<usize>, folded: bool, most_dots: usize, language: Language) -> String {
     let s = &run.summary;
     let mut name = format!("{}: {}", language.pick("Run", "测试"), load_name(&s.facts, language));
@@ -146,7 +145,7 @@ fn findings(findings: &[Finding], language: Language) -> String {
     if all.is_empty() { all } else { format!("<h3>{}</h3>{all}", language.pick("Findings", "结论")) }
 }
 
-/// One finding, with the load it is about where that is not plain.
+/// One finding, with the load it is about if that is not clear from the context.
 pub fn finding(finding: &Finding, load: Option<&str>, language: Language) -> String {
     let (class, name) = match finding.severity {
         Severity::Note => ("plain", language.pick("Note", "提示")),
@@ -184,7 +183,7 @@ fn percentiles(s: &Summary, language: Language) -> String {
     format!("{}{note}", table(&head, &rows))
 }
 
-/// Between which median and p99 lie, given our own error; only the times have such bounds.
+/// Bounds of median and p99 from the client's measurement error; only the times have such bounds.
 fn measurement_error_rows(s: &Summary, columns: usize, language: Language) -> Vec<(&'static str, Vec<String>)> {
     let own = &s.measurement_error;
     let times = [&own.ttft_s, &own.itl_s, &own.tpot_s, &own.latency_s];

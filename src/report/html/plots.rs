@@ -19,7 +19,7 @@ const CURVE_POINTS: usize = 400;
 /// A name and the figure of a run that it shows.
 type Curve<'a> = (&'a str, fn(&Summary) -> Option<f64>);
 
-/// The charts of one run. At most about `most_dots` requests are drawn one by one.
+/// The charts of one run. At most about `most_dots` requests are drawn as single points.
 pub fn of_run(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
     let mut charts = vec![
         cdf(run, language),
@@ -187,11 +187,11 @@ fn client_error(run: &Run, language: Language) -> Chart {
     }
 }
 
-/// Quantiles of the workers' histograms together, microseconds.
+/// Quantiles of the workers' merged histograms, microseconds.
 fn receive_lag(run: &Run) -> Points {
     let mut merged = Histogram::<u64>::new(3).expect("three digits are valid");
     for worker in run.run.workers.iter().filter(|worker| worker.phase == Phase::Measured) {
-        // Cannot be refused: the sum grows by itself.
+        // Cannot fail: the sum resizes itself.
         merged += &worker.receive_lag_ns;
     }
     if merged.is_empty() {
@@ -202,7 +202,7 @@ fn receive_lag(run: &Run) -> Points {
     percents.map(|percent| (percent, Some(merged.value_at_quantile(percent / 100.0) as f64 / 1e3))).collect()
 }
 
-/// Load curves over the runs of a sweep, which are those with a load of the same kind.
+/// Load curves over the runs of a sweep.
 pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
     let by_rate = runs.iter().all(|run| run.facts.parallel.is_none());
     let load = move |s: &Summary| if by_rate { s.facts.rate_per_s } else { s.facts.parallel.map(f64::from) };
@@ -277,7 +277,7 @@ fn over_loads(ordered: &[(f64, &Summary)], of: fn(&Summary) -> Option<f64>) -> P
     ordered.chunk_by(|a, b| a.0 == b.0).map(of_load).collect()
 }
 
-/// Latency against throughput, the loads joined in their order.
+/// Latency against throughput, with the loads connected in their order.
 fn trade_off(ordered: &[(f64, &Summary)], language: Language) -> Chart {
     let throughput = over_loads(ordered, |s| s.throughput.output_tokens_per_s);
     let line = |of: fn(&Summary) -> Option<f64>| {

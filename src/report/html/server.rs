@@ -1,4 +1,4 @@
-//! The server's own figures on the page: its tables beside ours, and what it was busy with over the run.
+//! The server's metrics on the page: tables that compare them with the client's figures, and its load over the run.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ use crate::report::table::{Table, number};
 use crate::server::names::{self, Quantity};
 use crate::stats::Summary;
 
-/// The tables; empty when the server was not asked or said nothing.
+/// The tables; empty without metrics of the server.
 pub fn section(s: &Summary, language: Language) -> String {
     let mut out = String::new();
     if let Some(server) = &s.server {
@@ -43,7 +43,7 @@ fn in_words(shown: &Table, language: Language) -> String {
     table(&words(&shown.head), &rows)
 }
 
-/// A cell; a verdict says behind a colon by how much, on which side, or why.
+/// A cell in a language. A verdict is followed by a colon and by how much, on which side, or why.
 fn cell_in_words(cell: &str, language: Language) -> String {
     let Some((verdict, why)) = cell.split_once(": ").filter(|_| language == Language::Zh) else {
         return word(cell, language).to_string();
@@ -56,7 +56,7 @@ fn cell_in_words(cell: &str, language: Language) -> String {
     format!("{}：{why}", word(verdict, language))
 }
 
-/// Requests that the server ran and held back, and how full its cache was, look by look.
+/// Running and waiting requests at the server, and the use of its cache, for each scrape.
 pub fn charts(run: &Run, language: Language) -> Vec<Chart> {
     let curve = |quantity| -> Points {
         let looks = names::over_time(&run.looks, &run.summary.facts.model, quantity);
