@@ -101,7 +101,7 @@ fn a_server_is_started_measured_and_stopped_with_all_its_children() {
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
     assert!(err.contains("local_vllm is ready after"), "{err}");
     // Its metrics are scraped without being asked for.
-    assert!(out.contains("The server's own figures (vLLM"), "{out}");
+    assert!(out.contains("Server metrics (vLLM"), "{out}");
     assert!(out.contains("Cores busy on average"), "{out}");
     let summary = std::fs::read(stage.file("out/run/parallel_1_number_5/benchmark_summary.json")).unwrap();
     let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();

@@ -50,7 +50,7 @@ fn an_honest_server_is_consistent_and_its_counts_are_ours() {
         assert_eq!(server["counts"].as_array().unwrap().len(), 3);
         assert_eq!(time(&server, "TTFT")["server_count"], 40);
         assert_eq!(time(&server, "ITL")["server_count"], 440);
-        assert!(text.contains("The server's own figures (vLLM"), "{text}");
+        assert!(text.contains("Server metrics (vLLM"), "{text}");
         let times = server["times"].as_array().unwrap();
         times.len() == 3 && times.iter().all(|time| time["verdict"] == "consistent")
     });
@@ -63,7 +63,7 @@ fn a_server_that_claims_more_than_passed_is_apart_by_that() {
     let itl = time(&server, "ITL");
     assert_eq!(itl["verdict"], "apart", "{server:#}");
     assert!((-0.0055..-0.004).contains(&itl["apart_s"].as_f64().unwrap()), "{itl}");
-    assert!(text.contains("longer there") && text.contains("ITL seen here is"), "{text}");
+    assert!(text.contains("apart: server +") && text.contains("ITL seen here is"), "{text}");
     assert!(server["ttft_split_s"]["The server's own TTFT"].as_f64().unwrap() >= 0.023, "{server:#}");
 }
 
@@ -101,7 +101,7 @@ fn the_report_of_the_database_says_the_same() {
         .unwrap();
     let again = String::from_utf8(again.stdout).unwrap();
     let part = |text: &str| {
-        let start = text.find("The server's own figures").unwrap();
+        let start = text.find("Server metrics").unwrap();
         text[start..].split("\nFindings:").next().unwrap().split("\nResults:").next().unwrap().trim().to_string()
     };
     assert_eq!(part(&again), part(&first));
@@ -148,7 +148,10 @@ fn the_page_shows_what_the_server_said() {
     {
         assert!(page.contains(what), "{what}");
     }
-    assert!(!page.contains("there<") && !page.contains("looks over"), "the server's part is in Chinese");
+    assert!(
+        !page.contains("server<") && !page.contains("(server)<") && !page.contains("scrapes over"),
+        "the server's part is in Chinese"
+    );
 }
 
 /// What the summary says of the requests beside the server's own times.
@@ -185,14 +188,14 @@ fn honest_times_in_the_answers_are_consistent_request_by_request() {
 fn a_lie_in_the_answers_is_found_request_by_request() {
     let (longer, text) = joined("&timings=vllm&lie=5ms");
     assert_eq!((verdict(&longer, "TTFT"), verdict(&longer, "TPOT")), (&"apart".into(), &"apart".into()), "{longer:#}");
-    assert!(text.contains("longer there"), "{text}");
+    assert!(text.contains("apart: server +"), "{text}");
     let (shorter, text) = joined("&timings=vllm&lie=-6ms");
     assert_eq!(
         (verdict(&shorter, "TTFT"), verdict(&shorter, "TPOT")),
         (&"apart".into(), &"apart".into()),
         "{shorter:#}"
     );
-    assert!(text.contains("longer here"), "{text}");
+    assert!(text.contains("apart: client +"), "{text}");
 }
 
 #[test]

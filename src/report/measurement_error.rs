@@ -18,8 +18,8 @@ pub fn text(s: &Summary, width: usize) -> String {
     if s.measurement_error.latency_s.is_empty() {
         return String::new();
     }
-    let mut out = format!("\nOur own error, as a share of the medians:\n{}", shares(s).render());
-    out.push_str(&format!("\nBounds from our own error (the true figure lies between):\n{}", bounds(s, width)));
+    let mut out = format!("\nThe client's measurement error, as a share of the medians:\n{}", shares(s).render());
+    out.push_str(&format!("\nBounds from the measurement error (they contain the true value):\n{}", bounds(s, width)));
     out.push_str(&wrap("", &ground(s), width));
     out
 }
@@ -53,10 +53,10 @@ fn shares(s: &Summary) -> Table {
         head: ["Own error", "50%", "99%", "99% of TTFT", "99% of ITL"].map(String::from).to_vec(),
         aligns: vec![Align::Left, Align::Right, Align::Right, Align::Right, Align::Right],
         rows: vec![
-            row("Send lag, ours", lag(c.own_send_lag)),
+            row("Own send lag", lag(c.own_send_lag)),
             row("Receive lag", lag(c.receive_lag)),
-            row("Loop stalls", lag(c.loop_gap)),
-            row("Kernel stamps (99.9%)", [None, Some(s.measurement_error.stamp.ns)]),
+            row("Loop gap", lag(c.loop_gap)),
+            row("Kernel timestamps (99.9%)", [None, Some(s.measurement_error.stamp.ns)]),
         ],
         grid: false,
     }
@@ -101,14 +101,14 @@ fn bounds_table(figures: &[(&'static str, &Series, &[Bound])]) -> Table {
 fn ground(s: &Summary) -> String {
     let own = &s.measurement_error;
     let stamp = match &own.stamp.source {
-        StampSource::Calibrated => "calibrated on this machine at such a load",
+        StampSource::Calibrated => "calibrated on this machine at a similar load",
         StampSource::Default => "by default; 'ringmark rig --calibrate' measures this machine",
         StampSource::Unfit(_) => "by default, because the calibration does not fit",
     };
     let stall = own.stall_ns.map_or_else(|| "-".to_string(), format_ns);
     format!(
-        "Stamps good to {} ({stamp}); longest stall of a worker {stall}. Receive lag and stalls are in the figures only \
-         where events shared a read or came without a stamp.",
+        "Kernel timestamps are accurate to {} ({stamp}); the longest stall of a worker was {stall}. Receive lag and stalls \
+         affect a figure only if events shared a read or had no timestamp.",
         format_ns(own.stamp.ns)
     )
 }
@@ -160,13 +160,13 @@ pub fn calibration_text(c: &Calibration, width: usize) -> String {
             row("Workers", load.workers.to_string()),
             row("Requests / events", format!("{} / {}", c.requests, c.events)),
             row("Events/s at this load", rate(c.events_per_s)),
-            row("Events/s flat out", rate(c.sustained_events_per_s)),
+            row("Events/s at full speed", rate(c.sustained_events_per_s)),
             row("CPU per event", optional(c.cpu_per_event_ns.map(|ns| format_ns(ns as u64)))),
-            row("Stamp behind the send p50 / p99 / p99.9 / max", spread(c.stamp_error)),
+            row("Timestamp after the send p50 / p99 / p99.9 / max", spread(c.stamp_error)),
             row("Receive lag p50 / p99 / p99.9 / max", spread(c.receive_lag)),
             row("Send lag p50 / p99 / p99.9 / max", spread(c.send_lag)),
             row("Events that share a read", share(c.coalesced)),
-            row("Reads with the kernel's stamp", share(c.stamped)),
+            row("Reads with a kernel timestamp", share(c.stamped)),
         ],
         grid: false,
     };

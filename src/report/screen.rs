@@ -158,7 +158,7 @@ fn intervals(s: &Summary) -> String {
         return String::new();
     }
     let table = Table {
-        head: vec!["95 % sure between".to_string(), "50%".to_string(), "99%".to_string()],
+        head: vec!["95 % interval".to_string(), "50%".to_string(), "99%".to_string()],
         aligns: vec![Align::Left, Align::Center, Align::Center],
         rows,
         grid: false,

@@ -18,7 +18,7 @@ pub fn text(s: &Summary, width: usize) -> String {
     let mut out = String::new();
     if let Some(server) = &s.server {
         let (looks, window) = (server.looks, number(server.window_s));
-        out.push_str(&format!("\nThe server's own figures ({}, {looks} looks over {window} s):\n", server.server));
+        out.push_str(&format!("\nServer metrics ({}, {looks} scrapes over {window} s):\n", server.server));
     }
     for (index, table) in tables(s).iter().enumerate() {
         out.push_str(&fitting(table, width));
@@ -26,12 +26,12 @@ pub fn text(s: &Summary, width: usize) -> String {
             out.push_str(&wrap("", BUCKETS_NOTE, width));
         }
     }
-    out + &used(s).map_or_else(String::new, |table| format!("\nThe server, started here:\n{}", table.render()))
+    out + &used(s).map_or_else(String::new, |table| format!("\nThe server started by ringmark:\n{}", table.render()))
 }
 
 /// The note on the server's quantiles.
 pub const BUCKETS_NOTE: &str =
-    "Server quantiles lie between the edges of its buckets. TTFT and latency count from the wire here.";
+    "Server quantiles are given by the bounds of histogram buckets. TTFT and latency count from the first byte sent.";
 
 /// Whether quantiles of the server are shown.
 pub fn has_levels(server: &Reconciliation) -> bool {
@@ -97,17 +97,17 @@ fn times(server: &Reconciliation) -> Table {
     for time in &server.times {
         let quantile = |level: usize| time.levels.get(level).map_or("-".to_string(), |(client, _)| client_text(client));
         let interval = |level: usize| time.levels.get(level).map_or("-".to_string(), |(_, server)| bounds_text(server));
-        let mut row = vec![format!("{} here", time.name), optional(time.client_mean_s)];
+        let mut row = vec![format!("{} client", time.name), optional(time.client_mean_s)];
         row.extend((0..LEVELS.len()).map(quantile));
         row.push(verdict_text(&time.verdict));
         rows.push(row);
-        let mut row = vec![format!("{} there", time.name), optional(time.server_mean_s)];
+        let mut row = vec![format!("{} server", time.name), optional(time.server_mean_s)];
         row.extend((0..LEVELS.len()).map(interval));
         row.push(String::new());
         rows.push(row);
     }
     if let Some((mean, levels)) = &server.queue {
-        let mut row = vec!["Queue there".to_string(), optional(*mean)];
+        let mut row = vec!["Queue server".to_string(), optional(*mean)];
         row.extend((0..LEVELS.len()).map(|level| levels.get(level).map_or("-".to_string(), bounds_text)));
         row.push(String::new());
         rows.push(row);
@@ -141,8 +141,8 @@ pub(super) fn verdict_text(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Consistent => "consistent".to_string(),
         Verdict::Apart { by_s } => {
-            let side = if *by_s > 0.0 { "longer here" } else { "longer there" };
-            format!("apart: {} {side}", format_ns((by_s.abs() * 1e9) as u64))
+            let side = if *by_s > 0.0 { "client" } else { "server" };
+            format!("apart: {side} +{}", format_ns((by_s.abs() * 1e9) as u64))
         }
         Verdict::NotJudged(why) => format!("not judged: {why}"),
     }
@@ -152,7 +152,7 @@ fn split(server: &Reconciliation) -> Option<Table> {
     let split = server.split.as_ref()?;
     let rows = parts(split).map(|(name, seconds)| vec![name.to_string(), signed_time(seconds)]).to_vec();
     Some(Table {
-        head: vec!["Where the mean TTFT went".to_string(), "Time".to_string()],
+        head: vec!["Parts of the mean TTFT".to_string(), "Time".to_string()],
         aligns: vec![Align::Left, Align::Right],
         rows,
         grid: false,
@@ -161,11 +161,11 @@ fn split(server: &Reconciliation) -> Option<Table> {
 
 fn parts(split: &Split) -> [(&'static str, f64); 6] {
     [
-        ("TTFT from due", split.whole_s),
+        ("TTFT from due time", split.whole_s),
         ("Connecting", split.connect_s),
         ("Send lag", split.send_lag_s),
         ("Network and server frontend", split.between_s),
-        ("The server's own TTFT", split.server_s),
+        ("Server TTFT", split.server_s),
         ("Receive lag (unstamped reads)", split.receive_lag_s),
     ]
 }
@@ -184,7 +184,7 @@ fn counts(server: &Reconciliation) -> Option<Table> {
         vec![count.name.to_string(), client, count.server.to_string(), equality(count)]
     };
     Some(Table {
-        head: ["Counts", "Here", "There", "Verdict"].map(String::from).to_vec(),
+        head: ["Counts", "Client", "Server", "Verdict"].map(String::from).to_vec(),
         aligns: vec![Align::Left, Align::Right, Align::Right, Align::Left],
         rows: server.counts.iter().map(row).collect(),
         grid: false,
@@ -208,18 +208,18 @@ fn state(s: &Summary, server: &Reconciliation) -> Option<Table> {
             rows.push(vec![name.to_string(), optional(gauge.mean), number(gauge.max)]);
         }
     };
-    row("Running there", server.running);
-    row("Waiting there", server.waiting);
-    row("Cache in use there (share)", server.cache_use);
+    row("Running (server)", server.running);
+    row("Waiting (server)", server.waiting);
+    row("Cache use (server, share)", server.cache_use);
     if rows.is_empty() {
         return None;
     }
-    rows.push(vec!["In flight here".to_string(), optional(s.concurrency.mean), s.concurrency.peak.to_string()]);
+    rows.push(vec!["In flight (client)".to_string(), optional(s.concurrency.mean), s.concurrency.peak.to_string()]);
     if let Some(preemptions) = server.preemptions {
-        rows.push(vec!["Preemptions there".to_string(), "-".to_string(), preemptions.to_string()]);
+        rows.push(vec!["Preemptions (server)".to_string(), "-".to_string(), preemptions.to_string()]);
     }
     Some(Table {
-        head: ["State", "Mean of the looks", "Most"].map(String::from).to_vec(),
+        head: ["State", "Mean of scrapes", "Maximum"].map(String::from).to_vec(),
         aligns: vec![Align::Left, Align::Decimal, Align::Decimal],
         rows,
         grid: false,

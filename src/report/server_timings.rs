@@ -22,7 +22,7 @@ pub fn text(s: &Summary, width: usize) -> String {
             .chain([verdict_text(&time.verdict)])
             .collect()
     };
-    let head = ["Per request", "Here 50% (s)", "There 50% (s)", "Diff min", "50%", "99%", "max", "Verdict"];
+    let head = ["Per request", "Client 50% (s)", "Server 50% (s)", "Diff min", "50%", "99%", "max", "Verdict"];
     let table = Table {
         head: head.map(String::from).to_vec(),
         aligns: head
@@ -32,19 +32,23 @@ pub fn text(s: &Summary, width: usize) -> String {
         grid: false,
     };
     let requests = join.requests;
-    let mut out =
-        format!("\nRequest by request, beside the server's own times ({requests} requests):\n{}", table.render());
+    let mut out = format!(
+        "\nRequest by request, compared with the server's own times ({requests} requests):\n{}",
+        table.render()
+    );
     out.push_str(&wrap("", words(join), width));
     out
 }
 
 fn words(join: &ServerTimings) -> &'static str {
     if join.with_queue {
-        "TTFT counts from the wire here, from the server's queue there: what differs is the network, the server's \
-         frontend, the end of the step that its engine is at before the request can be queued, and our own error."
+        "The client's TTFT counts from the first byte sent, the server's from the start of its queue. The difference \
+         is the network, the server's frontend, the rest of the engine step during which the request arrives, and the \
+         client's measurement error."
     } else {
-        "TTFT counts from the wire here, from the begin of the prefill there: what differs is the wait for a slot, \
-         which this server does not tell, the network, the server's frontend, and our own error."
+        "The client's TTFT counts from the first byte sent, the server's from the start of the prefill. The difference \
+         is the wait for a slot, which this server does not report, the network, the server's frontend, and the \
+         client's measurement error."
     }
 }
 

@@ -130,18 +130,18 @@ pub fn client_rows(s: &Summary) -> Vec<(&'static str, String)> {
     row("Loop gap p50 / p99 / max", lag_text(c.loop_gap));
     let service = &s.series.service_ttft_s;
     row(
-        "TTFT from the wire avg / p50 / p99 (s)",
+        "Service TTFT avg / p50 / p99 (s)",
         [service.mean, service.value(500), service.value(990)].map(optional).join(" / "),
     );
     row("Reads with two or more events", share_text(c.coalesced_reads));
     row("Events that share a read", share_text(c.coalesced_events));
-    row("Reads with the kernel's stamp", share_text(c.stamped_reads));
+    row("Reads with a kernel timestamp", share_text(c.stamped_reads));
     row("Mean concurrency while sending", optional(s.concurrency.mean_while_sending));
     row("Worker CPU avg / max", format!("{} / {}", share_text(c.cpu_mean), share_text(c.cpu_max)));
     row("CPU per output event", c.cpu_per_event_ns.map_or_else(|| "-".to_string(), |ns| format_ns(ns as u64)));
     let workers = c.workers > 0;
     let known = |text: String| if workers { text } else { "-".to_string() };
-    row("Context switches own / forced", known(format!("{} / {}", c.voluntary_switches, c.involuntary_switches)));
+    row("Context switches voluntary / forced", known(format!("{} / {}", c.voluntary_switches, c.involuntary_switches)));
     row("Connections opened", known(c.connections_opened.to_string()));
     rows
 }

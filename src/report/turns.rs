@@ -27,7 +27,7 @@ pub fn cells(s: &Summary) -> Option<(Vec<&'static str>, Vec<Vec<String>>)> {
         "Latency p99 (s)",
         "Input tokens",
         "Output tokens",
-        "Said before (%)",
+        "History (%)",
     ];
     if cached {
         heads.extend(["Cached tokens", "Cached (%)"]);

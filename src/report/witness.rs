@@ -37,10 +37,11 @@ pub fn text(s: &Summary, width: usize) -> String {
         grid: false,
     };
     let words = format!(
-        "{} of its {} requests succeeded within the load. Both count from the wire; differences with 95 % intervals.",
+        "{} of its {} requests succeeded during the load. Times count from the first byte sent; differences have 95 % \
+         confidence intervals.",
         witness.counted, witness.requests
     );
-    format!("\nThe witness beside the load:\n{}{}", table.render(), wrap("", &words, width))
+    format!("\nThe witness compared with the load:\n{}{}", table.render(), wrap("", &words, width))
 }
 
 fn difference_text(difference: Option<&Difference>) -> String {

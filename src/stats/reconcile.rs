@@ -287,7 +287,7 @@ fn not_judged(s: ClientSide<'_>, quantity: Quantity, c: &Compared, meaning: Mean
         return Some(what.to_string());
     }
     if s.killed {
-        return Some("the run was killed before the last look".to_string());
+        return Some("the run was killed before the last scrape".to_string());
     }
     if c.server_count == 0 || c.client_count == 0 {
         return Some("nothing was observed".to_string());
@@ -296,8 +296,8 @@ fn not_judged(s: ClientSide<'_>, quantity: Quantity, c: &Compared, meaning: Mean
     if (client - server).abs() <= COUNT_TOLERANCE * client.max(server) {
         return None;
     }
-    let beside = if s.with_witness { ", the witness's among them" } else { "" };
-    let counts = format!("{} here, {} there{beside}", c.client_count, c.server_count);
+    let beside = if s.with_witness { ", including the witness" } else { "" };
+    let counts = format!("{} client, {} server{beside}", c.client_count, c.server_count);
     Some(match quantity {
         Quantity::Itl => format!("{counts}: the events are not the server's tokens"),
         _ => format!("{counts}: they are not the same requests"),

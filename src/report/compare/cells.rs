@@ -14,7 +14,7 @@ pub fn heads(name: &str, language: Language) -> Vec<String> {
         name.to_string(),
         format!("{name} − A"),
         "%".to_string(),
-        language.pick("95 % sure between", "95 % 区间").to_string(),
+        language.pick("95 % interval", "95 % 区间").to_string(),
         match language {
             Language::En => format!("{name} is"),
             Language::Zh => format!("{name} 的结论"),

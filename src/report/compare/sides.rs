@@ -134,13 +134,13 @@ pub(super) fn note(comparison: &Comparison<'_>, language: Language) -> &'static 
     if comparison.loads.iter().flat_map(|load| &load.entries).any(|entry| entry.runs.len() > 1) {
         language.pick(
             "Values are means over the runs of a load, and so are percentiles. Intervals are from run to run (Welch's t); \
-             a single run is taken to vary like the repeated ones.",
+             a single run is assumed to vary like the repeated ones.",
             "数值为同一负载各次测试的平均（百分位亦然）；区间为测试之间的差异（Welch t）。只测一次的一方按另一方的波动计。",
         )
     } else {
         language.pick(
-            "Intervals are of these very runs. What differs from one run to the next by itself they do not know: use \
-             --repeat before trusting a small difference.",
+            "Intervals are for these runs only and do not include the variation from run to run: use --repeat before trusting \
+             a small difference.",
             "区间只针对这几次测试；测试之间自身的波动不在其内。差异较小时请用 --repeat 重复测试。",
         )
     }

@@ -17,9 +17,9 @@ use crate::stats::Summary;
 pub fn section(s: &Summary, language: Language) -> String {
     let mut out = String::new();
     if let Some(server) = &s.server {
-        let title = language.pick("The server's own figures", "服务端自身指标");
+        let title = language.pick("Server metrics", "服务端自身指标");
         let looks = match language {
-            Language::En => format!("{} looks over {} s", server.looks, number(server.window_s)),
+            Language::En => format!("{} scrapes over {} s", server.looks, number(server.window_s)),
             Language::Zh => format!("{} 秒内查看 {} 次", number(server.window_s), server.looks),
         };
         let _ = write!(out, "<h3>{title}</h3><p class=\"note\">{} · {looks}</p>", escape(server.server));
@@ -31,7 +31,7 @@ pub fn section(s: &Summary, language: Language) -> String {
         }
     }
     if let Some(used) = used(s) {
-        let title = language.pick("The server, started here", "由本程序启动的服务");
+        let title = language.pick("The server started by ringmark", "由本程序启动的服务");
         let _ = write!(out, "<h3>{title}</h3>{}", in_words(&used, language));
     }
     out
@@ -48,9 +48,9 @@ fn cell_in_words(cell: &str, language: Language) -> String {
     let Some((verdict, why)) = cell.split_once(": ").filter(|_| language == Language::Zh) else {
         return word(cell, language).to_string();
     };
-    let sides = ["longer here", "longer there"];
-    let why = match sides.into_iter().find_map(|side| Some((why.strip_suffix(side)?, side))) {
-        Some((time, side)) => format!("{} {}", word(side, language), time.trim()),
+    let sides = ["client +", "server +"];
+    let why = match sides.into_iter().find_map(|side| Some((why.strip_prefix(side)?, side))) {
+        Some((time, side)) => format!("{} {time}", word(side, language)),
         None => word(why, language).to_string(),
     };
     format!("{}：{why}", word(verdict, language))
@@ -82,7 +82,7 @@ fn chart(run: &Run, title: &str, y_label: &str, curves: Vec<(&str, Points)>, lan
         .map(|(name, points)| ChartLine::new(name, points))
         .collect();
     let note =
-        language.pick("By its own page of metrics, a point for each look.", "来自服务端指标页，每次查看一个点。");
+        language.pick("From the server's metrics, one point for each scrape.", "来自服务端指标页，每次查看一个点。");
     (!lines.is_empty()).then(|| Chart {
         lines,
         y_label: y_label.to_string(),
