@@ -56,13 +56,14 @@ pub fn compute(facts: &RunFacts, samples: &[Sample]) -> Option<Turns> {
         for sample in samples {
             // Shards use the same conversation numbers, so the shard of the next turn is unknown.
             let of = before.entry(sample.conversation.unwrap_or_default());
-            of.and_modify(|said| *said = None).or_insert_with(|| said(sample));
+            of.and_modify(|tokens| *tokens = None).or_insert_with(|| total_tokens(sample));
         }
     }
     Some(Turns { planned, begun, broken, rows })
 }
 
-fn said(sample: &Sample) -> Option<u64> {
+/// Input and output tokens.
+fn total_tokens(sample: &Sample) -> Option<u64> {
     Some(u64::from(sample.input_tokens?) + u64::from(sample.output_tokens?))
 }
 

@@ -83,12 +83,12 @@ fn time(name: &'static str, load: Series, witness: Series) -> WitnessTime {
         (a.interval.is_some() && b.interval.is_some()).then(|| compare_quantiles(a, b))
     };
     let differences = LEVELS.map(difference);
-    let told = |(level, difference): (&u32, &Option<Difference>)| {
+    let is_relevant = |(level, difference): (&u32, &Option<Difference>)| {
         let Some(difference) = difference else { return false };
         let small = SMALL_S.max(SMALL_SHARE * load.value(*level).unwrap_or(0.0));
         difference.is_sure() && difference.value.abs() > small
     };
-    let verdict = if LEVELS.iter().zip(&differences).any(told) {
+    let verdict = if LEVELS.iter().zip(&differences).any(is_relevant) {
         Agreement::Differ
     } else if differences[0].is_none() {
         Agreement::TooFew

@@ -24,15 +24,15 @@ pub fn heads(name: &str, language: Language) -> Vec<String> {
 
 /// The cells of a row, one for each head.
 pub fn cells(row: &Row, language: Language) -> Vec<String> {
-    let shown = Shown::of(row);
-    let optional = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |value| shown.text(value));
+    let format = NumberFormat::for_row(row);
+    let optional = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |value| format.text(value));
     let marked = |value: Value| optional(value.value) + if value.few { "*" } else { "" };
     let interval = row.difference.map_or_else(
         || "-".to_string(),
         |difference| format!("{} .. {}", optional(difference.low), optional(difference.high)),
     );
     vec![
-        figure(row, &shown, language),
+        figure(row, &format, language),
         marked(row.a),
         marked(row.b),
         optional(row.change()),
@@ -42,14 +42,14 @@ pub fn cells(row: &Row, language: Language) -> Vec<String> {
     ]
 }
 
-fn figure(row: &Row, shown: &Shown, language: Language) -> String {
+fn figure(row: &Row, format: &NumberFormat, language: Language) -> String {
     let name = match row.kind {
         Kind::Count => row_name(row.figure, language),
         Kind::Share => language.pick("Success rate (%)", "成功率 (%)"),
         Kind::Rate | Kind::Time => word(row.figure, language),
     };
     match name.strip_suffix("(s)") {
-        Some(stem) if shown.factor > 1.0 => format!("{stem}(ms)"),
+        Some(stem) if format.factor > 1.0 => format!("{stem}(ms)"),
         _ => name.to_string(),
     }
 }
@@ -68,7 +68,7 @@ fn verdict(verdict: Verdict, language: Language) -> &'static str {
 }
 
 /// The number format of a row.
-struct Shown {
+struct NumberFormat {
     /// Factor from the stored unit to the displayed one.
     factor: f64,
     /// `None` for integers.
@@ -80,8 +80,8 @@ const DIGITS: i32 = 3;
 /// Maximum of significant digits of a value, however small its difference is.
 const MOST_DIGITS: i32 = 7;
 
-impl Shown {
-    fn of(row: &Row) -> Shown {
+impl NumberFormat {
+    fn for_row(row: &Row) -> NumberFormat {
         let largest = |values: [Option<f64>; 2]| values.into_iter().flatten().map(f64::abs).fold(0.0, f64::max);
         let value = largest([row.a.value, row.b.value]);
         let factor = match row.kind {
@@ -90,7 +90,7 @@ impl Shown {
             Kind::Count | Kind::Rate | Kind::Time => 1.0,
         };
         if row.kind == Kind::Count {
-            return Shown { factor, decimals: None };
+            return NumberFormat { factor, decimals: None };
         }
         // Differences below the last digit of the value are rounding errors.
         let counts = |part: &f64| part.abs() > value / 10f64.powi(MOST_DIGITS);
@@ -101,7 +101,7 @@ impl Shown {
         // The end of the interval nearer to 0 must not be rounded to 0, which would contradict the verdict.
         let wanted = [(value, DIGITS), (largest(ends), DIGITS), (change, 2), (smallest, 1)];
         let wanted = wanted.into_iter().map(|(value, digits)| decimals(value * factor, digits)).max().unwrap_or(0);
-        Shown { factor, decimals: Some(wanted.min(decimals(value * factor, MOST_DIGITS))) }
+        NumberFormat { factor, decimals: Some(wanted.min(decimals(value * factor, MOST_DIGITS))) }
     }
 
     fn text(&self, value: f64) -> String {

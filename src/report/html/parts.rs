@@ -126,7 +126,7 @@ fn cards(s: &Summary, language: Language) -> String {
     let lag = s.client.receive_lag;
     if lag.count > 0 {
         let median = format!("p50 {}", format_ns(lag.p50));
-        cards.push((language.pick("Receive lag p99 (ours)", "接收滞后 p99（客户端）"), (format_ns(lag.p99), median)));
+        cards.push((language.pick("Receive lag p99 (client)", "接收滞后 p99（客户端）"), (format_ns(lag.p99), median)));
     }
     let card = |(name, (value, detail)): &(&str, (String, String))| {
         format!(
