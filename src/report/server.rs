@@ -161,11 +161,11 @@ fn split(server: &Reconciliation) -> Option<Table> {
 
 fn parts(split: &Split) -> [(&'static str, f64); 6] {
     [
-        ("TTFT from due time", split.whole_s),
+        ("TTFT from due", split.whole_s),
         ("Connecting", split.connect_s),
         ("Send lag", split.send_lag_s),
         ("Network and server frontend", split.between_s),
-        ("Server TTFT", split.server_s),
+        ("The server's own TTFT", split.server_s),
         ("Receive lag (unstamped reads)", split.receive_lag_s),
     ]
 }
