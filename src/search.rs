@@ -302,7 +302,8 @@ impl Probe {
         };
         for (name, figure) in plan.aims.iter().flat_map(figures) {
             if !probe.observed.iter().any(|observed| observed.name == name) {
-                let values: Vec<Option<f64>> = runs.iter().map(|run| figure.of(run)).collect();
+                let values: Vec<Option<f64>> =
+                    runs.iter().map(|run| figure.value(&run.throughput, &run.series)).collect();
                 let mean = mean(values.iter().copied());
                 probe.observed.push(Observed { name, values, mean });
             }

@@ -10,8 +10,8 @@ use crate::mock::{Config, Mock};
 
 use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError, Target, Transport};
-use crate::report::advice::load_name;
 use crate::report::language::Language;
+use crate::report::load_name::load_name;
 use crate::run::{Finished, RunError, Watch, run};
 use crate::search::{Probe, Selection, Step, so_far, step};
 use crate::stats::Summary;

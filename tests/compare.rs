@@ -89,7 +89,7 @@ fn a_comparison_says_what_surely_differs() {
         let text = render(&compared, width);
         assert!(text.lines().all(|line| line.width() <= width), "{text}");
         let heads = row(&text, "Figure");
-        for head in ["A", "B", "B − A", "%", "95 % sure between", "B is"] {
+        for head in ["A", "B", "B − A", "%", "95 % interval", "B is"] {
             assert!(heads.split('|').any(|cell| cell.trim() == head), "{head} at {width}: {text}");
         }
         assert!(row(&text, "P50 TTFT (ms)").contains("worse") && row(&text, "P50 TTFT (ms)").contains("+60.0"));

@@ -9,8 +9,8 @@ use ringmark::plan::Save;
 use ringmark::record::facts::{Mode, RunEnd, RunFacts};
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase, WorkerReport};
 use ringmark::report::{json, screen};
-use ringmark::stats::gather::Gathered;
-use ringmark::stats::{Severity, Summary};
+use ringmark::stats::samples::RunSamples;
+use ringmark::stats::{Inputs, Severity, Summary, analyze};
 use ringmark::store::{Reader, StoredRun};
 use ringmark::time::MS;
 
@@ -23,13 +23,13 @@ fn summary_of(facts: RunFacts, block: Block, worker: WorkerReport, change: fn(&m
         start(facts, Save::Text),
         vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(worker))],
     );
-    let mut gathered = Gathered::default();
+    let mut samples = RunSamples::default();
     let reader = Reader::open(Path::new(&path)).unwrap();
     let figures = ringmark::store::reader::Detail::Figures;
-    reader.each_block(Phase::Measured, figures, |block| gathered.add(block)).unwrap();
+    reader.each_block(Phase::Measured, figures, |block| samples.add(block)).unwrap();
     let mut run = reader.run().unwrap();
     change(&mut run);
-    Summary::of(&run, gathered)
+    analyze(Inputs::new(&run, samples)).0
 }
 
 fn unchanged(_: &mut StoredRun) {}

@@ -249,7 +249,7 @@ fn objectives_are_judged_with_goodput() {
 #[test]
 fn shards_are_read_as_one_run() {
     use ringmark::record::facts::ClockPair;
-    use ringmark::report::{html, measured, merge};
+    use ringmark::report::{html, measured, shards};
     let folder = tempfile::tempdir().unwrap();
     // The same ten seconds on two machines whose clocks count from different instants.
     let shard = |name: &str, seed: u64, later_ns: u64| {
@@ -279,8 +279,8 @@ fn shards_are_read_as_one_run() {
     };
     let paths = [shard("a.db", 1, 0), shard("b.db", 2, 5_000_000_000_000)];
     let runs = paths.each_ref().map(|path| measured(path).unwrap());
-    assert!(merge::are_shards(&runs));
-    let merged = merge::measured(&paths).unwrap();
+    assert!(shards::are_shards(&runs));
+    let merged = shards::measured(&paths).unwrap();
     let s = &merged.summary;
     assert_eq!((s.counts.scheduled, s.counts.ok, s.concurrency.peak, s.client.workers), (200, 200, 2, 2));
     assert_eq!(s.facts.parallel, Some(2));
@@ -290,5 +290,5 @@ fn shards_are_read_as_one_run() {
     assert!(!s.is_void(), "{:?}", s.findings);
     assert!(html::page(&[html::Run::read_shards(&paths).unwrap()], ringmark::spec::Language::En).contains("200"));
     let later = shard("c.db", 3, 0);
-    assert!(!merge::are_shards(&[measured(&later).unwrap()]), "one run is none");
+    assert!(!shards::are_shards(&[measured(&later).unwrap()]), "one run is none");
 }

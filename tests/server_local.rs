@@ -101,8 +101,8 @@ fn server_is_started_measured_and_stopped_with_its_children() {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
     assert!(err.contains("local_vllm is ready after"), "{err}");
-    // The metrics of a local server are scraped by default.
-    assert!(out.contains("The server's own figures (vLLM"), "{out}");
+    // Its metrics are scraped without being asked for.
+    assert!(out.contains("Server metrics (vLLM"), "{out}");
     assert!(out.contains("Cores busy on average"), "{out}");
     let summary = std::fs::read(stage.file("out/run/parallel_1_number_5/benchmark_summary.json")).unwrap();
     let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();

@@ -9,7 +9,8 @@ use ringmark::plan::Save;
 use ringmark::record::facts::{Mode, RunFacts};
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase, RequestRecord, WorkerReport};
 use ringmark::report::{from_database, json, screen};
-use ringmark::stats::summary::{Counts, Rates};
+use ringmark::stats::counts::Counts;
+use ringmark::stats::throughput::Rates;
 use ringmark::stats::{Severity, Summary};
 use ringmark::time::MS;
 

@@ -40,7 +40,7 @@ fn its_requests_are_kept_apart_and_compared() {
     let counted = witness["counted"].as_u64().unwrap();
     assert!(counted > 0 && witness["failed"] == 0, "{witness:#}");
     assert!(witness["times"][1]["samples"].as_u64().unwrap() == counted * 5, "{witness:#}");
-    assert!(text.contains("The witness beside the load:"), "{text}");
+    assert!(text.contains("The witness compared with the load:"), "{text}");
 
     let database = folder.path().join("run/parallel_4_number_200/benchmark_data.db");
     let rows = rusqlite::Connection::open(&database).unwrap();

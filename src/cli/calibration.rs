@@ -9,7 +9,7 @@ use serde_json::json;
 use super::measure::screen_width;
 use super::{Early, status, values};
 use crate::plan::Plan;
-use crate::report::{load_shape, own_error};
+use crate::report::{load_shape, measurement_error};
 use crate::rig::calibration::{LoadShape, Machine};
 use crate::rig::calibrations::{self, Choice};
 use crate::rig::roofline::planned::{Planned, calibrate};
@@ -83,7 +83,7 @@ pub fn run(args: &CalibrateArgs, as_json: bool) -> Result<u8, Early> {
     if as_json {
         println!("{:#}", json!({ "calibration": calibration, "file": path }));
     } else {
-        print!("{}", own_error::calibration_text(&calibration, screen_width()));
+        print!("{}", measurement_error::calibration_text(&calibration, screen_width()));
         println!("Kept in: {}", path.display());
     }
     Ok(status::DONE)
@@ -93,7 +93,7 @@ fn planned(args: &CalibrateArgs) -> Result<Planned, String> {
     let of_run = match &args.of_run {
         None => None,
         Some(path) => {
-            let shape = load_shape::of(path).map_err(|error| format!("--for: {error}"))?;
+            let shape = load_shape::from_run(path).map_err(|error| format!("--for: {error}"))?;
             Some(shape.ok_or_else(|| format!("--for {}: nothing was streamed in that run", path.display()))?)
         }
     };

@@ -8,7 +8,7 @@ use super::measure::{screen_has_colours, screen_width};
 use super::{Early, status, values};
 use crate::plan::export;
 use crate::report::export::write_all;
-use crate::report::{Measured, definitions, html, measured, merge, overview, screen, search};
+use crate::report::{Measured, definitions, html, measured, overview, screen, search, shards};
 use crate::search::{Stored, told};
 use crate::spec::Language;
 use crate::stats::Summary;
@@ -40,7 +40,7 @@ pub fn show(args: &ReportArgs) -> Result<u8, Early> {
     let exports = export::scan(args.csv.as_deref(), &args.export, None).map_err(|error| mistake(error.to_string()))?;
     let read = |path: &PathBuf| measured(path).map_err(|error| mistake(error.to_string()));
     let runs: Vec<Measured> = args.files.iter().map(read).collect::<Result<_, _>>()?;
-    if merge::are_shards(&runs) {
+    if shards::are_shards(&runs) {
         if !exports.is_empty() {
             return Err(mistake("--csv and --export write single runs, not merged shards: give one file".to_string()));
         }
@@ -60,7 +60,7 @@ pub fn show(args: &ReportArgs) -> Result<u8, Early> {
     print!("{}", search::render_told(&told(&stored.collect::<Vec<_>>()), screen_width()));
     let void = summaries.iter().any(|run| run.is_void());
     if let Some(path) = &args.html {
-        let drawn = runs.into_iter().zip(&args.files).map(|(run, file)| html::Run::of(file, run));
+        let drawn = runs.into_iter().zip(&args.files).map(|(run, file)| html::Run::from_measured(file, run));
         let drawn: Vec<html::Run> = drawn.collect::<Result<_, _>>().map_err(|error| mistake(error.to_string()))?;
         write_page(path, &html::page(&drawn, args.language))?;
     }

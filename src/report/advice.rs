@@ -1,21 +1,22 @@
-//! What a sweep says about the server: its best loads, and what to try next. `knee` decides, here it gets its loads and
-//! its words.
+//! The conclusions from a sweep: its best loads and recommendations. [`super::knee`] decides; this file prepares its
+//! loads and words its verdict.
 
-mod words;
+mod messages;
 
 use super::knee::{Load, SOUND, decide};
 use super::language::Language;
+use super::load_name::load_name;
 use super::repeats::{self, Spread};
 use crate::record::facts::RunFacts;
 use crate::record::finding::{Finding, Severity};
 use crate::stats::Summary;
 use crate::stats::quantile::Series;
 
-/// Success rates from here on are good, and from there on passable.
+/// Success rates of at least this are good, or passable.
 const GOOD: f64 = SOUND;
 const PASSABLE: f64 = 0.80;
 
-/// How a success rate is judged.
+/// The grade of a success rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grade {
     Good,
@@ -25,7 +26,7 @@ pub enum Grade {
 
 impl Grade {
     /// The grade of a share from 0 to 1; unknown counts as bad.
-    pub fn of(share: Option<f64>) -> Grade {
+    pub fn from_share(share: Option<f64>) -> Grade {
         match share {
             Some(share) if share >= GOOD => Grade::Good,
             Some(share) if share >= PASSABLE => Grade::Passable,
@@ -34,32 +35,18 @@ impl Grade {
     }
 }
 
-/// Requests that succeeded over those that ended; `None` when none did.
+/// Succeeded requests divided by those that succeeded or failed; `None` if there are none.
 pub fn success_rate(s: &Summary) -> Option<f64> {
     let ended = s.counts.ok + s.counts.failed;
     (ended > 0).then(|| s.counts.ok as f64 / ended as f64)
 }
 
-/// The load of a run in a few characters, as `Concurrency 8`, `Rate 5` or both.
-pub fn load_name(facts: &RunFacts, language: Language) -> String {
-    let concurrency = facts.parallel.map(|p| format!("{} {p}", language.pick("Concurrency", "并发")));
-    let rate = facts.rate_per_s.map(|rate| match facts.arrival.as_deref() {
-        Some("burst") => language.pick("Burst", "突发").to_string(),
-        _ => format!("{} {rate} req/s", language.pick("Rate", "速率")),
-    });
-    match (concurrency, rate) {
-        (Some(concurrency), Some(rate)) => format!("{concurrency}, {rate}"),
-        (one, other) => one.or(other).unwrap_or_else(|| "-".to_string()),
-    }
-}
-
-/// The runs from the lowest load to the highest, those of one load together in the order in which they ran. Closed loops
-/// stand before rates.
+/// The runs sorted by load, those of one load together in the order in which they ran. Closed loops come before rates.
 pub fn by_load<'a>(runs: &[&'a Summary]) -> Vec<&'a Summary> {
     sorted_groups(runs).concat()
 }
 
-/// The places of the runs in the order of [`by_load`].
+/// The indices of the runs in the order of [`by_load`].
 pub fn order(runs: &[&Summary]) -> Vec<usize> {
     let place = |sorted: &&Summary| runs.iter().position(|run| std::ptr::eq(*run, *sorted));
     by_load(runs).iter().filter_map(place).collect()
@@ -78,11 +65,11 @@ fn sorted_groups<'a>(runs: &[&'a Summary]) -> Vec<Vec<&'a Summary>> {
     groups
 }
 
-/// What the runs of one load measured. Void ones are left out unless all are.
+/// The figures of the runs of one load. Void runs are excluded unless all are void.
 fn load_of(group: &[&Summary]) -> Load {
     let usable: Vec<&Summary> = group.iter().copied().filter(|run| !run.is_void()).collect();
     let runs = if usable.is_empty() { group } else { &usable[..] };
-    let mean = |of: fn(&Summary) -> Option<f64>| Spread::of(runs, of).map(|spread| spread.mean);
+    let mean = |of: fn(&Summary) -> Option<f64>| Spread::compute(runs, of).map(|spread| spread.mean);
     let total = |of: fn(&Summary) -> u64| runs.iter().map(|run| of(run)).sum::<u64>();
     let ended = total(|s| s.counts.ok + s.counts.failed);
     Load {
@@ -101,7 +88,7 @@ fn load_of(group: &[&Summary]) -> Load {
     }
 }
 
-/// The time that so many events at this rate span.
+/// The time that this many events at this rate span.
 fn span_s(events: u64, per_s: Option<f64>) -> Option<f64> {
     Some(events.checked_sub(1)? as f64 / per_s?)
 }
@@ -110,13 +97,14 @@ fn latency_spread_s(latency: &Series) -> Option<f64> {
     Some(latency.max? - latency.min?)
 }
 
-/// The loads of one kind, from the lowest to the highest, with a run of each to name it by.
+/// The loads of one kind, sorted, each with one of its runs for its name.
 struct Kind<'a> {
     loads: Vec<Load>,
     runs: Vec<&'a Summary>,
 }
 
-/// Loads that can be compared: the same model and data, with a rate or without. In the order in which kinds come.
+/// Groups of comparable loads: the same model and data, all with a rate or all without. In the order of their first
+/// run.
 fn kinds<'a>(runs: &[&'a Summary]) -> Vec<Kind<'a>> {
     let alike = |a: &RunFacts, b: &RunFacts| {
         a.rate_per_s.is_some() == b.rate_per_s.is_some()
@@ -136,7 +124,7 @@ fn kinds<'a>(runs: &[&'a Summary]) -> Vec<Kind<'a>> {
     kinds
 }
 
-/// A load that stands out, and by which value: the mean of its runs.
+/// The best load by some figure, and the mean of that figure over its runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Best<'a> {
     /// One of its runs.
@@ -144,8 +132,8 @@ pub struct Best<'a> {
     pub value: f64,
 }
 
-/// The load with the most requests per second, and the one with the shortest average latency; of equal ones the lowest.
-/// Void ones, and those at which too many requests fail, are none.
+/// The load with the most requests per second, and the load with the shortest average latency; the lowest of equal
+/// ones. Loads that are void, or at which too many requests fail, are excluded.
 pub fn best<'a>(runs: &[&'a Summary]) -> (Option<Best<'a>>, Option<Best<'a>>) {
     let kinds = kinds(runs);
     let all = |of: fn(&Load) -> Option<f64>| {
@@ -159,12 +147,12 @@ pub fn best<'a>(runs: &[&'a Summary]) -> (Option<Best<'a>>, Option<Best<'a>>) {
     (fastest, shortest)
 }
 
-/// What a sweep advises, each a sentence or two.
+/// The recommendations from a sweep, each of one or two sentences.
 pub fn recommendations(runs: &[&Summary], language: Language) -> Vec<String> {
     let mut out = Vec::new();
     for kind in kinds(runs) {
         let names: Vec<String> = kind.runs.iter().map(|run| load_name(&run.facts, language)).collect();
-        out.extend(words::sentence(decide(&kind.loads), &kind.loads, &names, language));
+        out.extend(messages::sentence(decide(&kind.loads), &kind.loads, &names, language));
         let failing = kind.loads.iter().zip(&kind.runs).filter(|(load, _)| load.is_failing());
         let failing: Vec<String> = failing.map(|(load, run)| share_at(load, run, language)).collect();
         if !failing.is_empty() {
@@ -193,16 +181,18 @@ fn about_failures(failing: &[String], language: Language) -> String {
     }
 }
 
-/// The lines above the figures about runs that must not be used: each names its load and says why.
-pub fn void_lines(runs: &[&Summary], language: Language) -> Vec<String> {
-    let line = |(run, finding): (&Summary, &Finding)| {
-        let (name, text) = (load_name(&run.facts, language), super::html::finding_text(finding, language));
-        match language {
-            Language::En => format!("{name} must not be used: {text}"),
-            Language::Zh => format!("{name} 不可使用：{text}"),
-        }
-    };
-    findings_from(runs, Severity::Void).map(line).collect()
+/// The findings that make runs void, from the lowest load to the highest.
+pub fn void_findings<'a>(runs: &[&'a Summary]) -> impl Iterator<Item = (&'a Summary, &'a Finding)> {
+    findings_from(runs, Severity::Void)
+}
+
+/// The line above the figures about a void run: names its load and gives the text of the finding.
+pub fn void_line(run: &Summary, text: &str, language: Language) -> String {
+    let name = load_name(&run.facts, language);
+    match language {
+        Language::En => format!("{name} must not be used: {text}"),
+        Language::Zh => format!("{name} 不可使用：{text}"),
+    }
 }
 
 fn findings_from<'a>(runs: &[&'a Summary], least: Severity) -> impl Iterator<Item = (&'a Summary, &'a Finding)> {
@@ -210,40 +200,40 @@ fn findings_from<'a>(runs: &[&'a Summary], least: Severity) -> impl Iterator<Ite
     by_load(runs).into_iter().flat_map(move |run| run.findings.iter().filter(heavy).map(move |found| (run, found)))
 }
 
-/// The findings of single runs that a reader of the combined figures must know, the heaviest first, each with the names
-/// of its loads. Those of several runs that say the same but for their figures are one, with the figures of the first.
+/// The findings of single runs that affect the combined figures, the most severe first, each with the names of its
+/// loads. Findings of several runs that differ only in numbers are one, with the numbers of the first.
 pub fn weighty<'a>(runs: &[&'a Summary], language: Language) -> Vec<(String, &'a Finding)> {
-    let mut told: Vec<Told<'a>> = Vec::new();
+    let mut grouped: Vec<GroupedFinding<'a>> = Vec::new();
     for (run, finding) in findings_from(runs, Severity::Caution) {
         let name = load_name(&run.facts, language);
         let same = |other: &Finding| {
             (other.severity, &other.code) == (finding.severity, &finding.code)
                 && without_figures(&other.text) == without_figures(&finding.text)
         };
-        match told.iter_mut().find(|told| same(told.first)) {
-            Some(told) => {
-                told.differs |= told.first.text != finding.text;
-                if !told.loads.contains(&name) {
-                    told.loads.push(name);
+        match grouped.iter_mut().find(|grouped| same(grouped.first)) {
+            Some(grouped) => {
+                grouped.differs |= grouped.first.text != finding.text;
+                if !grouped.loads.contains(&name) {
+                    grouped.loads.push(name);
                 }
             }
-            None => told.push(Told { loads: vec![name], first: finding, differs: false }),
+            None => grouped.push(GroupedFinding { loads: vec![name], first: finding, differs: false }),
         }
     }
-    told.sort_by_key(|told| std::cmp::Reverse(told.first.severity));
+    grouped.sort_by_key(|grouped| std::cmp::Reverse(grouped.first.severity));
     let of_first = language.pick(" (figures of the first)", "（数值取自第一个）");
-    let names = |told: &Told<'_>| told.loads.join(", ") + if told.differs { of_first } else { "" };
-    told.into_iter().map(|told| (names(&told), told.first)).collect()
+    let names = |grouped: &GroupedFinding<'_>| grouped.loads.join(", ") + if grouped.differs { of_first } else { "" };
+    grouped.into_iter().map(|grouped| (names(&grouped), grouped.first)).collect()
 }
 
-/// A finding of several runs, which differ in its figures or not.
-struct Told<'a> {
+/// A finding of several runs; `differs` if its numbers are different.
+struct GroupedFinding<'a> {
     loads: Vec<String>,
     first: &'a Finding,
     differs: bool,
 }
 
-/// The words of a finding, without numbers and the units behind them. A percentile is no figure.
+/// The words of a finding without numbers and their units. Percentiles are kept.
 fn without_figures(text: &str) -> Vec<&str> {
     let is_figure = |word: &&str| {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());

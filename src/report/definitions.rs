@@ -1,6 +1,6 @@
-//! What every figure means, as text: the definitions of the HTML report, for `--help`.
+//! The definitions of the HTML report as text, for `--help`.
 
-use super::html::DEFINITIONS;
+use super::i18n::DEFINITIONS;
 use super::table::wrap;
 
 /// Every figure with its formula, then its meaning, in lines of at most `width` columns.

@@ -1,23 +1,25 @@
-//! The figures for programs: names as in the tables, full precision, null where a figure is unknown.
+//! The figures as JSON: names as in the tables, full precision, null if a figure is unknown.
 
 use serde_json::{Map, Value as Json, json};
 
-use super::rows::{self, Value};
-use super::screen::percentile_columns;
+use super::json_value::finite;
+use super::summary_rows::{self, Value, percentile_columns};
+use super::{measurement_error, server, server_timings, turns, witness};
 use crate::plan::slo::Criterion;
 use crate::stats::Summary;
+use crate::stats::client::Lag;
+use crate::stats::counts::FailureCount;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
 use crate::stats::speed::SpeedRow;
-use crate::stats::summary::Lag;
 
 /// The content of `benchmark_summary.json`.
 pub fn summary(s: &Summary) -> Json {
     let mut out = Map::new();
-    for row in rows::summary(s) {
+    for row in summary_rows::summary(s) {
         out.insert(row.key.to_string(), value(&row.value));
     }
     out.insert("Unfinished requests".to_string(), json!(s.counts.unfinished));
-    // Of a run that was killed nobody knows what was sent of that which is not stored.
+    // If the run was killed, it is unknown which of the requests that are not stored were sent.
     let known = |count: u64, is_known: bool| if is_known { json!(count) } else { Json::Null };
     out.insert("Unsent requests".to_string(), known(s.counts.unsent, s.end.is_some()));
     let planned = s.end.is_some() || s.facts.requests.is_some();
@@ -26,18 +28,18 @@ pub fn summary(s: &Summary) -> Json {
     out.insert("Confidence intervals (95%)".to_string(), intervals(s));
     out.insert("Steady part".to_string(), steady(s));
     out.insert("Client".to_string(), client(s));
-    out.insert("Own error".to_string(), super::own_error::json(s));
-    out.insert("Witness".to_string(), super::witness::json(s));
+    out.insert("Own error".to_string(), measurement_error::json(s));
+    out.insert("Witness".to_string(), witness::json(s));
     out.insert("SLO".to_string(), slo(s));
     if !s.speed.is_empty() {
         out.insert("Speed benchmark".to_string(), speed(s));
     }
     if s.turns.is_some() {
-        out.insert("Multi-turn".to_string(), super::turns::json(s));
+        out.insert("Multi-turn".to_string(), turns::json(s));
     }
-    out.insert("server".to_string(), super::server::json(s));
-    out.insert("server_requests".to_string(), super::join::json(s));
-    out.insert("server_use".to_string(), super::server::use_json(s));
+    out.insert("server".to_string(), server::json(s));
+    out.insert("server_requests".to_string(), server_timings::json(s));
+    out.insert("server_use".to_string(), server::use_json(s));
     out.insert("Findings".to_string(), json!(s.findings));
     Json::Object(out)
 }
@@ -70,13 +72,8 @@ fn value(value: &Value) -> Json {
     }
 }
 
-/// A number, or null: JSON has no NaN.
-pub fn finite(value: Option<f64>) -> Json {
-    value.and_then(serde_json::Number::from_f64).map_or(Json::Null, Json::Number)
-}
-
 fn failures(s: &Summary) -> Json {
-    let one = |failure: &crate::stats::summary::FailureCount| {
+    let one = |failure: &FailureCount| {
         let texts: Vec<Json> =
             failure.texts.iter().map(|(text, count)| json!({"text": text, "count": count})).collect();
         json!({"class": failure.failure.name(), "count": failure.count, "texts": texts, "others": failure.others})

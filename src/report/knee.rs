@@ -1,27 +1,28 @@
-//! Where a server's limit lies among the loads of a sweep: a decision over what each load measured, and nothing else.
+//! The saturation point of a server among the loads of a sweep, decided only from the figures of each load.
 //!
-//! A load is **sound** when its runs are not void and at least [`SOUND`] of its requests succeeded. Only sound loads are
-//! compared; one at which requests fail is never a best one.
+//! A load is **sound** if its runs are not void and at least [`SOUND`] of its requests succeeded. Only sound loads are
+//! compared; a load at which requests fail is never the best one.
 //!
-//! *Closed loops* (and a schedule with a varied cap) are judged by requests per second. The **knee** is the smallest
-//! sound load with at least [`NEAR_BEST`] of the best: one load measured twice differs by some percent, and what lies
-//! beyond the knee buys that little with the latency of a longer queue. Is the knee the highest load, the limit was not
-//! reached; does the highest fall below [`NEAR_BEST`] of the best, it is past the limit; else the curve is flat from the
-//! knee on.
+//! *Closed loops* (and a schedule with a varied cap) are judged by requests per second. The **knee** is the lowest
+//! sound load with at least [`NEAR_BEST`] of the best throughput: repeated measurements of one load differ by a few
+//! percent, and loads beyond the knee gain no more than that at the latency of a longer queue. If the knee is the
+//! highest load measured, the server has not saturated. If the highest load has less than [`NEAR_BEST`] of the best
+//! throughput, it is beyond saturation. Otherwise the curve is flat from the knee on.
 //!
-//! *Rates* are judged by whether they were **kept**: the answers ended about as fast as the schedule offered the
-//! requests, and nothing says that the queue grew. Both are spans between a first and a last instant, since requests over
-//! the time of the run count the wait for the last answer, which is long against a short run, and a random schedule of few
-//! requests offers less or more than its nominal rate. See [`kept`] for what is allowed.
+//! *Rates* are judged by whether the server **kept** up: responses ended about as fast as the schedule offered
+//! requests, and no finding says that the queue grew. Both rates are computed between a first and a last event.
+//! Requests divided by the duration of the run would include the wait for the last response, which is long compared
+//! with a short run, and a random schedule of few requests differs from its nominal rate. See [`kept`] for the
+//! tolerance.
 
-/// Share of succeeded requests from which on a load counts.
+/// The smallest share of succeeded requests of a sound load.
 pub const SOUND: f64 = 0.95;
-/// Part of the best RPS that is as good as the best.
+/// Loads with at least this share of the best RPS count as equally good.
 pub const NEAR_BEST: f64 = 0.95;
-/// Part of the offered rate from which on the rate was kept.
+/// A rate was kept if responses ended at no less than this share of it.
 pub const KEPT: f64 = 0.97;
 
-/// What one load measured, over all its runs that are not void. Times are seconds.
+/// The figures of one load over all its runs that are not void. Times are seconds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Load {
     /// The cap on requests in flight; `None` in an open loop.
@@ -32,29 +33,29 @@ pub struct Load {
     pub offered_span_s: Option<f64>,
     /// From the end of the first to that of the last succeeded request.
     pub answered_span_s: Option<f64>,
-    /// The rates that belong to these spans.
+    /// The rates over these spans.
     pub offered_per_s: Option<f64>,
     pub achieved_per_s: Option<f64>,
-    /// Succeeded requests over the whole time.
+    /// Succeeded requests divided by the duration.
     pub requests_per_s: Option<f64>,
     pub latency_s: Option<f64>,
-    /// Longest less shortest latency.
+    /// Longest minus shortest latency.
     pub latency_spread_s: Option<f64>,
     /// Succeeded over ended requests, from 0 to 1.
     pub success: Option<f64>,
-    /// No run of this load can be used.
+    /// All runs of this load are void.
     pub void: bool,
     /// A finding says that requests in flight grew through the run.
     pub overloaded: bool,
 }
 
 impl Load {
-    /// Whether its figures say how fast the server is.
+    /// Whether its figures can be compared.
     pub fn is_sound(&self) -> bool {
         !self.void && self.success.is_some_and(|share| share >= SOUND) && self.rps() > 0.0
     }
 
-    /// Too many requests failed, in runs that can be used.
+    /// Too many requests failed in runs that are not void.
     pub fn is_failing(&self) -> bool {
         !self.void && self.success.is_some_and(|share| share < SOUND)
     }
@@ -64,17 +65,17 @@ impl Load {
     }
 }
 
-/// What the loads tell. The numbers are places in the list of loads.
+/// The conclusion from the loads. The numbers are indices into the list of loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Fewer than two different loads, or rates of which nothing can be said.
+    /// Fewer than two different loads, or rates that were not measured.
     Nothing,
     AllVoid,
-    /// No load is sound; `most` has the largest share of successes.
+    /// No load is sound; `most` has the largest share of succeeded requests.
     NoneSound {
         most: usize,
     },
-    /// The other loads are void or fail, none above this one fails.
+    /// The other loads are void or failing; no load above this one is failing.
     OneSound {
         only: usize,
     },
@@ -82,22 +83,22 @@ pub enum Verdict {
     NotReached {
         top: usize,
     },
-    /// The same, but at `failing` above it requests fail.
+    /// The same, but requests fail at the higher load `failing`.
     FailsAbove {
         top: usize,
         failing: usize,
     },
-    /// From `knee` on RPS is that of the best.
+    /// From `knee` on, RPS is near the best.
     Flat {
         knee: usize,
         top: usize,
     },
-    /// The highest load has clearly fewer RPS than the best.
+    /// The highest load has clearly less RPS than the best.
     Past {
         knee: usize,
         top: usize,
     },
-    /// `knee` keeps the offered rate: a higher cap can give no more.
+    /// `knee` keeps the offered rate, so a higher cap cannot increase RPS.
     RateLimits {
         knee: usize,
     },
@@ -148,14 +149,14 @@ pub fn decide(loads: &[Load]) -> Verdict {
 fn without_sound(loads: &[Load]) -> Verdict {
     let usable = (0..loads.len()).filter(|&place| !loads[place].void);
     let share = |place: &usize| loads[*place].success.unwrap_or(0.0);
-    // Of equal ones the lowest.
+    // The lowest of equal ones.
     match usable.rev().max_by(|a, b| share(a).total_cmp(&share(b))) {
         Some(most) => Verdict::NoneSound { most },
         None => Verdict::AllVoid,
     }
 }
 
-/// The sound load with the most RPS, of equal ones the lowest.
+/// The sound load with the highest RPS; the lowest of equal ones.
 fn best_of(loads: &[Load], sound: &[usize]) -> usize {
     let rps = |place: &usize| loads[*place].rps();
     sound.iter().rev().copied().max_by(|a, b| rps(a).total_cmp(&rps(b))).unwrap_or(0)
@@ -180,11 +181,11 @@ fn of_rates(loads: &[Load], sound: &[usize], failing: Option<usize>) -> Verdict 
     }
 }
 
-/// Whether the server kept up with the rate offered; `None` when that is not known, or the load has no rate.
+/// Whether the server kept up with the offered rate; `None` if that is unknown or the load has no rate.
 ///
-/// It did when the answers ended within the span of the schedule over [`KEPT`]; `spread_s` more is allowed, the spread of
-/// latencies at a rate low enough to be kept, because a long last answer is no queue. It also did when the server
-/// answered as fast as that at another of these loads. A queue seen to grow overrules both.
+/// It did if the responses ended within the span of the schedule divided by [`KEPT`], plus `spread_s`: the spread of
+/// latencies at a rate that is low enough to be kept, because one long last response is not a queue. It also did if the
+/// server completed requests as fast at another of these loads. A growing queue overrules both.
 fn kept(load: &Load, loads: &[Load], spread_s: Option<f64>) -> Option<bool> {
     let (offered_s, answered_s) = (load.offered_span_s?, load.answered_span_s?);
     let in_time = answered_s <= offered_s / KEPT + spread_s.unwrap_or(0.0);
@@ -227,13 +228,13 @@ mod tests {
         assert_eq!(of(&[33.0]), Verdict::Nothing);
         assert_eq!(of(&[33.0, 60.0, 100.0]), Verdict::NotReached { top: 2 });
         assert_eq!(of(&[31.0, 33.0, 33.4, 33.2]), Verdict::Flat { knee: 1, top: 3 });
-        // Not even the last being the best makes it unreached.
+        // The last load is the best, but the others are near it.
         assert_eq!(of(&[31.0, 33.0, 33.4, 33.5]), Verdict::Flat { knee: 1, top: 3 });
         assert_eq!(of(&[32.5, 33.0, 33.0, 33.2]), Verdict::Flat { knee: 0, top: 3 });
         assert_eq!(of(&[10.0, 40.0, 41.0, 30.0]), Verdict::Past { knee: 1, top: 3 });
         assert_eq!(of(&[41.0, 40.0, 30.0]), Verdict::Past { knee: 0, top: 2 });
         assert_eq!(decide(&[]), Verdict::Nothing);
-        // The same load twice is none to compare with.
+        // One load twice cannot be compared.
         assert_eq!(decide(&[closed(4, 10.0, 100.0), closed(4, 20.0, 100.0)]), Verdict::Nothing);
     }
 
@@ -268,7 +269,7 @@ mod tests {
         assert_eq!(decide(&[open(5.0, 5.0, 5.0), growing]), Verdict::Exceeded { last: 0, best: 1 });
         let failing = Load { success: Some(0.5), ..open(50.0, 50.0, 50.0) };
         assert_eq!(decide(&[below[0].clone(), failing]), Verdict::FailsAbove { top: 0, failing: 1 });
-        // Every request was due at once: nothing was offered over time.
+        // All requests were due at once, so there is no offered rate.
         let burst = Load { offered_span_s: None, ..open(1.0, 5.0, 5.0) };
         assert_eq!(decide(&[burst.clone(), Load { rate_per_s: Some(2.0), ..burst }]), Verdict::Nothing);
     }
@@ -281,7 +282,7 @@ mod tests {
         assert_eq!(decide(&loads), Verdict::NotReached { top: 1 });
         let queue = [spread(open(2.0, 2.0, 1.99), 0.2), loads[1].clone()];
         assert_eq!(decide(&queue), Verdict::Exceeded { last: 0, best: 1 });
-        // What the server answered at a higher rate was not too much for it at a lower one.
+        // The server completed more requests per second at a higher rate, so it kept the lower one.
         assert_eq!(decide(&[open(2.0, 2.0, 1.8), open(5.0, 5.0, 4.9)]), Verdict::NotReached { top: 1 });
     }
 

@@ -1,4 +1,4 @@
-//! The load that a stored run was, so that a calibration can be of the same.
+//! The load of a stored run, for a calibration at the same load.
 
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use crate::rig::calibration::LoadShape;
 use crate::store::reader::Detail;
 use crate::store::{Reader, StoreError};
 
-/// The shape of a stored run: its cap and rate, its median first token, its mean gap and event, its answers' events.
-/// `None` for a run in which nothing was streamed.
-pub fn of(path: &Path) -> Result<Option<LoadShape>, StoreError> {
+/// The load of a stored run: cap and rate, median service TTFT, mean gap, mean size of an event, events per response.
+/// `None` for a run without streamed responses.
+pub fn from_run(path: &Path) -> Result<Option<LoadShape>, StoreError> {
     let run = measured(path)?;
     let (mut bytes, mut events) = (0, 0);
     Reader::open(path)?.each_block(Phase::Measured, Detail::Figures, |block| {

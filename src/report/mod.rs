@@ -1,23 +1,26 @@
-//! What people and programs read: tables and JSON, made from a run's database and nothing else.
+//! Reports for people and programs: tables, JSON and HTML, made only from a run's database.
 
 pub mod advice;
 pub mod compare;
 pub mod definitions;
 pub mod export;
 pub mod html;
-pub mod join;
+pub mod i18n;
 pub mod json;
+pub mod json_value;
 pub mod knee;
 pub mod language;
+pub mod load_name;
 pub mod load_shape;
-pub mod merge;
+pub mod measurement_error;
 pub mod overview;
-pub mod own_error;
 pub mod repeats;
-pub mod rows;
 pub mod screen;
 pub mod search;
 pub mod server;
+pub mod server_timings;
+pub mod shards;
+pub mod summary_rows;
 pub mod table;
 pub mod turns;
 pub mod witness;
@@ -27,9 +30,8 @@ use std::path::Path;
 
 use crate::record::Phase;
 use crate::server::{metric_catalog, metrics, resource_usage};
-use crate::stats::Summary;
-use crate::stats::gather::{Gathered, Sample};
-use crate::stats::reconcile::Totals;
+use crate::stats::samples::{RunSamples, Sample};
+use crate::stats::{Inputs, Summary, analyze};
 use crate::store::live::Snapshot;
 use crate::store::reader::Detail;
 use crate::store::{Reader, StoreError, StoredRun};
@@ -40,34 +42,32 @@ use crate::time::format_ns;
 pub struct Measured {
     pub run: StoredRun,
     pub summary: Summary,
-    /// The measured requests, in the order in which they were due.
+    /// The measured requests, sorted by due time.
     pub samples: Vec<Sample>,
 }
 
-/// Everything about a stored run.
+/// Reads a stored run and computes its figures.
 pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     let reader = Reader::open(path)?;
     let run = reader.run()?;
-    let mut gathered = Gathered::of(&run.workers);
-    reader.each_block(Phase::Measured, Detail::Figures, |block| gathered.add(block))?;
+    let mut samples = RunSamples::new(&run.workers);
+    reader.each_block(Phase::Measured, Detail::Figures, |block| samples.add(block))?;
     let looks = reader.server_samples()?;
-    let scrapes = metrics::scrapes(&looks);
-    let mut totals = Totals::of(&gathered);
-    let (mut summary, samples) = Summary::with_samples(&run, gathered);
-    summary.server_use = resource_usage::compute(&looks);
-    if run.facts.witness > 0 {
-        let mut seen = Gathered::default();
-        reader.each_block(Phase::Witness, Detail::Figures, |block| seen.add(block))?;
-        totals = totals.with_witness(&seen);
-        summary = summary.witnessed(&samples, seen);
-    }
-    if let Some(window) = metric_catalog::window(&scrapes, &run.facts.model) {
-        summary = summary.beside(&totals, &window);
-    }
+    let witness = if run.facts.witness > 0 {
+        let mut witness = RunSamples::default();
+        reader.each_block(Phase::Witness, Detail::Figures, |block| witness.add(block))?;
+        Some(witness)
+    } else {
+        None
+    };
+    let server = metric_catalog::window(&metrics::scrapes(&looks), &run.facts.model);
+    let server_use = resource_usage::compute(&looks);
+    let (summary, samples) = analyze(Inputs { run: &run, samples, witness, server, server_use });
     Ok(Measured { run, summary, samples })
 }
 
-/// The summary of a stored run. The end of a run goes through here too, so that `ringmark report` says the same.
+/// The summary of a stored run. The end of a run uses this function too, so that `ringmark report` gives the same
+/// result.
 pub fn from_database(path: &Path) -> Result<Summary, StoreError> {
     measured(path).map(|measured| measured.summary)
 }

@@ -1,7 +1,8 @@
-//! The combined report of a sweep, as text: what was run, a row for each load, the best loads, what to try next.
+//! The combined report of a sweep as text: its arguments, a row for each load, the best loads, and recommendations.
 
-use super::advice::{Grade, best, by_load, load_name, recommendations, success_rate, void_lines, weighty};
+use super::advice::{Grade, best, by_load, recommendations, success_rate, void_findings, void_line, weighty};
 use super::language::Language;
+use super::load_name::load_name;
 use super::repeats;
 use super::table::{Align, Table, cut, digits, few_note, number, quantile, wrap};
 use crate::record::facts::Mode;
@@ -9,18 +10,19 @@ use crate::record::finding::Severity;
 use crate::stats::Summary;
 use crate::stats::quantile::Series;
 
-/// Narrower screens get lines of this length all the same.
+/// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;
 
-/// The report over the runs of a call, from the lowest load to the highest. `output` is shown as the place of the files. Rows are coloured
-/// by success rate with `colour`.
+/// The report over the runs of a call, sorted by load. `output` is shown as the folder of the files. With `colour`,
+/// rows are coloured by success rate.
 pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: bool) -> String {
     let width = width.max(NARROWEST);
     let runs = &by_load(runs)[..];
     let Some(first) = runs.first() else { return String::new() };
     let mut out = format!("\nPerformance report: {}\n", cut(&first.facts.model, width.saturating_sub(20)));
-    let void = void_lines(runs, Language::En);
-    void.iter().for_each(|line| out.push_str(&wrap("VOID: ", line, width)));
+    for (run, finding) in void_findings(runs) {
+        out.push_str(&wrap("VOID: ", &void_line(run, &finding.text, Language::En), width));
+    }
     out.push_str(&basic_information(runs, output, width));
     out.push_str("\nDetailed performance metrics:\n");
     for table in load_tables(runs, width) {
@@ -39,11 +41,11 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
     out + &cautions(runs, width)
 }
 
-/// What the tables of single runs say of their figures, so that nobody has to look for it there.
+/// The findings of single runs, repeated for the reader of the combined report.
 fn cautions(runs: &[&Summary], width: usize) -> String {
-    let told = weighty(runs, Language::En).into_iter().filter(|(_, finding)| finding.severity == Severity::Caution);
+    let cautions = weighty(runs, Language::En).into_iter().filter(|(_, finding)| finding.severity == Severity::Caution);
     let out: String =
-        told.map(|(loads, finding)| wrap("Caution: ", &format!("{loads}: {}", finding.text), width)).collect();
+        cautions.map(|(loads, finding)| wrap("Caution: ", &format!("{loads}: {}", finding.text), width)).collect();
     if out.is_empty() { out } else { format!("\nFindings of single runs:\n{out}") }
 }
 
@@ -58,7 +60,7 @@ fn footnote(runs: &[&Summary], width: usize) -> String {
     if marked { wrap("* ", &few_note(Language::En), width) } else { String::new() }
 }
 
-/// One line about a run of a sweep, for the moment it has ended.
+/// One line about a run of a sweep, shown when it ends.
 pub fn one_line(s: &Summary) -> String {
     let value = |value: Option<f64>, decimals: usize| fixed(value, decimals);
     format!(
@@ -107,12 +109,12 @@ fn basic_information(runs: &[&Summary], output: Option<&str>, width: usize) -> S
     table.render()
 }
 
-/// The sum of what is known; `None` when nothing is.
+/// The sum of the known values; `None` if none is known.
 fn sum(values: impl Iterator<Item = f64>) -> Option<f64> {
     values.reduce(|a, b| a + b)
 }
 
-/// Output tokens of a run: none where nothing succeeded, unknown where no answer's are known.
+/// Output tokens of a run: 0 if no request succeeded, unknown if no response has a count.
 fn generated(s: &Summary) -> Option<f64> {
     let tokens = &s.series.output_tokens;
     if s.counts.ok == 0 { Some(0.0) } else { Some(tokens.mean? * tokens.count as f64) }
@@ -132,7 +134,7 @@ const LOADS: [Column; 9] = [
     ("Success Rate", |s| percent(success_rate(s))),
 ];
 
-/// One table where it fits, else three that repeat the load.
+/// One table if it fits, else three that repeat the load.
 fn load_tables(runs: &[&Summary], width: usize) -> Vec<Table> {
     let whole = load_table(runs, &LOADS);
     if whole.width() <= width {
@@ -149,7 +151,7 @@ fn load_table(runs: &[&Summary], columns: &[Column]) -> Table {
     let mut head: Vec<String> = Vec::new();
     head.extend(by_parallel.then(|| "Conc.".to_string()));
     head.extend(by_rate.then(|| "Rate".to_string()));
-    // What the schedule drew can be far from its rate where there are few requests.
+    // With few requests, the rate of a random schedule can differ much from its nominal rate.
     let scheduled = runs.iter().any(|run| run.facts.mode != Mode::Closed);
     head.extend(scheduled.then(|| "Offered".to_string()));
     head.extend(columns.iter().map(|column| column.0.to_string()));
@@ -171,7 +173,7 @@ fn load_table(runs: &[&Summary], columns: &[Column]) -> Table {
     Table { aligns: vec![Align::Right; head.len()], head, rows, grid: false }
 }
 
-/// The table's text with each run's line in the colour of its success rate.
+/// The table as text, with the line of each run in the colour of its success rate.
 fn coloured(table: &Table, runs: &[&Summary], colour: bool) -> String {
     /// Lines before the first row: frame, head, frame.
     const HEAD: usize = 3;
@@ -181,7 +183,7 @@ fn coloured(table: &Table, runs: &[&Summary], colour: bool) -> String {
     }
     let line = |(index, line): (usize, &str)| match index.checked_sub(HEAD).and_then(|row| runs.get(row)) {
         Some(run) => {
-            let code = match Grade::of(success_rate(run)) {
+            let code = match Grade::from_share(success_rate(run)) {
                 Grade::Good => 32,
                 Grade::Passable => 33,
                 Grade::Bad => 31,

@@ -1,16 +1,16 @@
-//! Runs that measured one load several times, and how much they differ: as tables, and as JSON.
+//! Repeated runs of one load and their variation, as tables and as JSON.
 
 use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::advice::load_name;
-use super::html::word;
+use super::i18n::word;
 use super::language::Language;
+use super::load_name::load_name;
 use super::table::{Align, Table, number};
-use crate::stats::{Summary, difference};
+use crate::stats::{Summary, comparison};
 
-/// A figure of a run: its name in tables, its name as `--slo` has it, its unit, and how it is read.
+/// A figure of a run: its name in tables, its name in `--slo`, its unit, and its value.
 type Figure = (&'static str, &'static str, &'static str, fn(&Summary) -> Option<f64>);
 
 /// The figures whose spread is shown.
@@ -25,14 +25,14 @@ const FIGURES: [Figure; 8] = [
     ("P99 latency (s)", "p99_latency", "s", |s| s.series.latency_s.value(990)),
 ];
 
-/// A run that may be one of several at its load.
+/// A run and its database.
 #[derive(Clone, Copy, Debug)]
 pub struct Repeat<'a> {
     pub summary: &'a Summary,
     pub database: &'a Path,
 }
 
-/// A figure over the runs of one load that have it.
+/// The distribution of a figure over the runs of one load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     pub mean: f64,
@@ -40,17 +40,17 @@ pub struct Spread {
     pub high: f64,
     /// Sample standard deviation; `None` for a single run.
     pub deviation: Option<f64>,
-    /// The mean's 95 % interval reaches so far to each side; `None` for a single run.
+    /// Half the width of the mean's 95 % confidence interval; `None` for a single run.
     pub half_width: Option<f64>,
 }
 
 impl Spread {
-    /// `None` when no run has the figure.
-    pub fn of(runs: &[&Summary], figure: fn(&Summary) -> Option<f64>) -> Option<Spread> {
+    /// `None` if no run has the figure.
+    pub fn compute(runs: &[&Summary], figure: fn(&Summary) -> Option<f64>) -> Option<Spread> {
         let values: Vec<f64> = runs.iter().filter_map(|run| figure(run)).collect();
         let low = values.iter().copied().reduce(f64::min)?;
         let high = values.iter().copied().reduce(f64::max)?;
-        let (mean, deviation, half_width) = difference::of_repeats(&values)?;
+        let (mean, deviation, half_width) = comparison::mean_of_repeats(&values)?;
         Some(Spread { mean, low, high, deviation, half_width })
     }
 
@@ -59,13 +59,13 @@ impl Spread {
         self.deviation.filter(|_| self.mean != 0.0).map(|deviation| deviation / self.mean.abs())
     }
 
-    /// From the lowest to the highest, in percent of the mean.
+    /// Highest minus lowest value in percent of the mean.
     pub fn percent(&self) -> Option<f64> {
         (self.mean != 0.0).then(|| (self.high - self.low) / self.mean.abs() * 100.0)
     }
 }
 
-/// Whether two runs of one call offered the same load.
+/// Whether two runs belong to one call and offered the same load.
 pub fn are_repeats(a: &Summary, b: &Summary) -> bool {
     let load = |s: &Summary| {
         let f = &s.facts;
@@ -74,7 +74,7 @@ pub fn are_repeats(a: &Summary, b: &Summary) -> bool {
     a.facts.request_id_prefix == b.facts.request_id_prefix && load(a) == load(b)
 }
 
-/// The runs of each load together, loads in the order in which they first ran.
+/// The runs grouped by load, in the order of the first run of each load.
 pub fn groups<'a>(runs: &[&'a Summary]) -> Vec<Vec<&'a Summary>> {
     grouped(runs, |run| run)
 }
@@ -90,8 +90,8 @@ fn grouped<T: Copy>(runs: &[T], summary: fn(&T) -> &Summary) -> Vec<Vec<T>> {
     groups
 }
 
-/// For each load with several runs its name, and a table of its figures: the mean with its 95 % interval, the
-/// coefficient of variation, the extremes. Columns that can be left out on a narrow screen stand last.
+/// For each load with several runs its name and a table: the mean of each figure with its 95 % confidence interval, the
+/// coefficient of variation, and the extremes. The last columns can be left out on a narrow screen.
 pub fn tables(runs: &[&Summary], language: Language) -> Vec<(String, Table)> {
     let groups = groups(runs);
     let of_group = |group: &Vec<&Summary>| {
@@ -104,7 +104,7 @@ pub fn tables(runs: &[&Summary], language: Language) -> Vec<(String, Table)> {
 fn table(group: &[&Summary], language: Language) -> Table {
     let percent = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |value| format!("{value:.1}"));
     let row = |(name, _, _, figure): Figure| {
-        let spread = Spread::of(group, figure)?;
+        let spread = Spread::compute(group, figure)?;
         Some(vec![
             word(name, language).to_string(),
             number(spread.mean),
@@ -132,8 +132,8 @@ fn table(group: &[&Summary], language: Language) -> Table {
     }
 }
 
-/// The same for programs: `repeats_summary.json`. Files are named as seen from `root`, where it stands; `complete` says
-/// that no run is missing.
+/// The content of `repeats_summary.json`. Paths are relative to `root`, the folder of this file; `complete` means that
+/// no run is missing.
 pub fn json(runs: &[Repeat<'_>], root: &Path, complete: bool) -> Json {
     let loads = grouped(runs, |run| run.summary);
     json!({
@@ -174,7 +174,7 @@ fn run_json(run: &Repeat<'_>, root: &Path) -> Json {
 
 fn figure_json(runs: &[&Summary], (_, _, unit, figure): Figure) -> Json {
     let values: Vec<Option<f64>> = runs.iter().map(|run| figure(run)).collect();
-    let spread = Spread::of(runs, figure);
+    let spread = Spread::compute(runs, figure);
     let of = |value: fn(&Spread) -> Option<f64>| spread.as_ref().and_then(value);
     json!({
         "unit": unit,

@@ -1,18 +1,16 @@
-//! A run's tables as text, for a screen of a given width.
+//! A run's tables as text for a screen of a given width.
 
 use super::language::Language;
-use super::rows::{self, Value};
-use super::table::{Align, Table, cut, few_note, mark, number, wrap};
-use super::{join, own_error, server, turns, witness};
+use super::summary_rows::{self, Value, client_rows, percentile_columns};
+use super::table::{Align, Table, cut, few_note, mark, number, optional, wrap};
+use super::{measurement_error, server, server_timings, turns, witness};
 use crate::plan::slo::Criterion;
 use crate::record::finding::{Finding, Severity};
 use crate::stats::Summary;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
 use crate::stats::speed::SpeedRow;
-use crate::stats::summary::Lag;
-use crate::time::format_ns;
 
-/// Narrower screens get lines of this length all the same.
+/// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;
 
 /// Everything about a run: void findings, summary, failures, percentiles, the client's own figures, findings.
@@ -31,16 +29,16 @@ pub fn render(s: &Summary, width: usize) -> String {
     out.push_str(&steady(s, width));
     out.push_str("\nClient's own figures:\n");
     out.push_str(&client_table(s).render());
-    out.push_str(&own_error::text(s, width));
+    out.push_str(&measurement_error::text(s, width));
     out.push_str(&witness::text(s, width));
     out.push_str(&server::text(s, width));
-    out.push_str(&join::text(s, width));
+    out.push_str(&server_timings::text(s, width));
     out.push_str(&findings(s, width, "\nFindings:", |severity| severity != Severity::Void));
     out
 }
 
 fn summary_table(s: &Summary) -> Table {
-    let shown = rows::summary(s).into_iter().filter(|row| row.always || row.value != Value::Unknown);
+    let shown = summary_rows::summary(s).into_iter().filter(|row| row.always || row.value != Value::Unknown);
     Table {
         head: vec!["Key".to_string(), "Value".to_string()],
         aligns: vec![Align::Left, Align::Decimal],
@@ -55,10 +53,6 @@ fn value_text(value: &Value) -> String {
         Value::Count(count) => count.to_string(),
         Value::Unknown => "-".to_string(),
     }
-}
-
-fn optional(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_string(), number)
 }
 
 fn slo(s: &Summary) -> String {
@@ -96,7 +90,7 @@ fn failures(s: &Summary, width: usize) -> String {
     if s.failures.is_empty() {
         return String::new();
     }
-    // Frame and the two columns before it take about this much.
+    // The approximate width of the frame and of the two columns before.
     let words_width = width.saturating_sub(36);
     let mut rows = Vec::new();
     for failure in &s.failures {
@@ -117,22 +111,7 @@ fn failures(s: &Summary, width: usize) -> String {
     format!("\nFailures:\n{}", table.render())
 }
 
-/// The columns of the percentile table.
-pub fn percentile_columns(s: &Summary) -> [(&'static str, &Series); 8] {
-    let series = &s.series;
-    [
-        ("TTFT (s)", &series.ttft_s),
-        ("ITL (s)", &series.itl_s),
-        ("TPOT (s)", &series.tpot_s),
-        ("Latency (s)", &series.latency_s),
-        ("Input tokens", &series.input_tokens),
-        ("Output tokens", &series.output_tokens),
-        ("Output (tok/s)", &series.output_rate_per_s),
-        ("Total (tok/s)", &series.total_rate_per_s),
-    ]
-}
-
-/// One table where it fits, else two: times, then tokens.
+/// One table if it fits, else two: times, then tokens.
 fn percentiles(s: &Summary, width: usize) -> String {
     let columns = percentile_columns(s);
     let whole = percentile_table(&columns);
@@ -163,7 +142,7 @@ fn quantile_text(quantile: &Quantile) -> String {
     number(quantile.value) + mark(quantile.few)
 }
 
-/// The intervals of median and p99, where there are samples enough for them.
+/// The confidence intervals of median and p99, if there are enough samples.
 fn intervals(s: &Summary) -> String {
     let columns = percentile_columns(s);
     let cell = |series: &Series, per_mille: u32| match series.at(per_mille).and_then(|quantile| quantile.interval) {
@@ -179,7 +158,7 @@ fn intervals(s: &Summary) -> String {
         return String::new();
     }
     let table = Table {
-        head: vec!["95 % sure between".to_string(), "50%".to_string(), "99%".to_string()],
+        head: vec!["95 % interval".to_string(), "50%".to_string(), "99%".to_string()],
         aligns: vec![Align::Left, Align::Center, Align::Center],
         rows,
         grid: false,
@@ -189,7 +168,7 @@ fn intervals(s: &Summary) -> String {
 
 fn steady(s: &Summary, width: usize) -> String {
     let Some(steady) = &s.steady else { return String::new() };
-    let rows = rows::steady(s);
+    let rows = summary_rows::steady(s);
     let table = Table {
         head: vec!["Key".to_string(), "Whole run".to_string(), "Steady part".to_string()],
         aligns: vec![Align::Left, Align::Decimal, Align::Decimal],
@@ -209,48 +188,6 @@ fn client_table(s: &Summary) -> Table {
         rows: client_rows(s).into_iter().map(|(key, value)| vec![key.to_string(), value]).collect(),
         grid: false,
     }
-}
-
-/// The client's own figures, each a name and a value.
-pub fn client_rows(s: &Summary) -> Vec<(&'static str, String)> {
-    let c = &s.client;
-    let mut rows: Vec<(&'static str, String)> = Vec::new();
-    let mut row = |key: &'static str, value: String| rows.push((key, value));
-    row("Receive lag p50 / p99 / max", lag_text(c.receive_lag));
-    row("Send lag p50 / p99 / max", lag_text(c.send_lag));
-    row("Turnaround p50 / p99 / max", lag_text(c.turnaround));
-    row("Connect time p50 / p99 / max", lag_text(c.connect));
-    if c.tls_handshake.count > 0 {
-        row("TLS handshake p50 / p99 / max", lag_text(c.tls_handshake));
-    }
-    row("Loop gap p50 / p99 / max", lag_text(c.loop_gap));
-    let service = &s.series.service_ttft_s;
-    row(
-        "TTFT from the wire avg / p50 / p99 (s)",
-        [service.mean, service.value(500), service.value(990)].map(optional).join(" / "),
-    );
-    row("Reads with two or more events", share_text(c.coalesced_reads));
-    row("Events that share a read", share_text(c.coalesced_events));
-    row("Reads with the kernel's stamp", share_text(c.stamped_reads));
-    row("Mean concurrency while sending", optional(s.concurrency.mean_while_sending));
-    row("Worker CPU avg / max", format!("{} / {}", share_text(c.cpu_mean), share_text(c.cpu_max)));
-    row("CPU per output event", c.cpu_per_event_ns.map_or_else(|| "-".to_string(), |ns| format_ns(ns as u64)));
-    let workers = c.workers > 0;
-    let known = |text: String| if workers { text } else { "-".to_string() };
-    row("Context switches own / forced", known(format!("{} / {}", c.voluntary_switches, c.involuntary_switches)));
-    row("Connections opened", known(c.connections_opened.to_string()));
-    rows
-}
-
-fn lag_text(lag: Lag) -> String {
-    if lag.count == 0 {
-        return "-".to_string();
-    }
-    [lag.p50, lag.p99, lag.max].map(format_ns).join(" / ")
-}
-
-fn share_text(share: Option<f64>) -> String {
-    share.map_or_else(|| "-".to_string(), |share| format!("{:.2} %", share * 100.0))
 }
 
 fn findings(s: &Summary, width: usize, title: &str, wanted: impl Fn(Severity) -> bool) -> String {

@@ -1,4 +1,4 @@
-//! What a search for a load tried and found: as tables, and as JSON.
+//! The loads that a search measured and its result, as tables and as JSON.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -8,7 +8,7 @@ use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
 use crate::search::{Observed, Probe, Selection, Told, figures};
 
-/// Narrower screens get lines of this length all the same.
+/// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;
 
 /// The tables: a row for each load, in ascending order, and one for each aim.
@@ -35,7 +35,7 @@ pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], wid
     out
 }
 
-/// The searches that runs tell of, as at the end of each; where these runs do not decide one, that is said.
+/// The tables of searches that were reconstructed from stored runs, with a note if the runs do not decide a search.
 pub fn render_told(told: &[Told], width: usize) -> String {
     let of_one = |told: &Told| {
         let tables = render(&told.plan, &told.probes, &told.selections, width);
@@ -44,7 +44,7 @@ pub fn render_told(told: &[Told], width: usize) -> String {
     told.iter().map(of_one).collect()
 }
 
-/// What to say of a search that its runs do not decide.
+/// The note on a search that its runs do not decide.
 pub fn undecided(told: &Told) -> Option<String> {
     let next = told.next?;
     let variable = told.plan.variable.name();
@@ -53,7 +53,7 @@ pub fn undecided(told: &Told) -> Option<String> {
     ))
 }
 
-/// What was searched: the variable with its bounds, and the runs at each load.
+/// The title of a search: the variable with its bounds, and the runs at each load.
 pub fn title(plan: &SearchPlan, language: Language) -> String {
     let (name, space) = (plan.variable.name(), &plan.space);
     match (language, plan.runs) {
@@ -87,7 +87,7 @@ pub fn columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> Vec<
     columns
 }
 
-/// One table where it fits; else figures without their spread, and then as many tables as it takes.
+/// One table if it fits; else figures without their spread, divided into as many tables as needed.
 fn probe_tables(plan: &SearchPlan, probes: &[&Probe], width: usize) -> String {
     let fixed = fixed_columns(plan, probes, Language::En);
     let verdicts = verdict_columns(plan, probes, Language::En);
@@ -152,7 +152,7 @@ pub fn figure_of(plan: &SearchPlan, name: &str) -> Option<Figure> {
     plan.aims.iter().flat_map(figures).find(|(other, _)| other == name).map(|(_, figure)| figure)
 }
 
-/// What a figure is counted in.
+/// The unit of a figure.
 pub fn unit_of(figure: Figure) -> &'static str {
     match figure {
         Figure::Of(..) => "s",
@@ -175,7 +175,7 @@ fn figure_column(probes: &[&Probe], index: usize, head: String, spread: bool) ->
     Column { head, cells: probes.iter().map(|probe| cell(&probe.observed[index])).collect() }
 }
 
-/// Whether each group of conditions holds; a figure that is to be at its best needs no column.
+/// Columns that say whether each group of conditions holds; a figure to be optimised needs no column.
 fn verdict_columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> Vec<Column> {
     let conditions = plan.aims.iter().enumerate().filter(|(_, aim)| matches!(aim, Aim::Hold(_)));
     let head = |index: usize| match plan.aims.len() {
@@ -188,7 +188,7 @@ fn verdict_columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> 
     conditions.map(|(index, _)| column(index)).collect()
 }
 
-/// Columns for the criteria: frame, number and value take less than the rest.
+/// Width of the criteria column, which leaves room for frame, number and value.
 fn aim_width(width: usize) -> usize {
     width.saturating_sub(26)
 }
@@ -207,7 +207,7 @@ fn selection_table(plan: &SearchPlan, selections: &[Selection], width: usize) ->
     .render()
 }
 
-/// The same for programs: `sla_summary.json`, with evalscope's names for what it has too.
+/// The content of `sla_summary.json`, with evalscope's names for the keys that it has too.
 pub fn json(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], complete: bool) -> Json {
     let space = &plan.space;
     let load = |value: f64| load_json(plan, value);
@@ -224,7 +224,7 @@ pub fn json(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], compl
     })
 }
 
-/// A number of requests in flight is whole.
+/// A concurrency is an integer.
 fn load_json(plan: &SearchPlan, value: f64) -> Json {
     if plan.space.whole { json!(value as u64) } else { json!(value) }
 }

@@ -1,23 +1,24 @@
-//! The server's own figures beside the client's, as tables and as JSON.
+//! The server's metrics compared with the client's figures, as tables and as JSON.
 
 use serde_json::{Value as Json, json};
 
-use super::table::{Align, Table, number, wrap};
+use super::table::{Align, Table, number, optional, wrap};
 use crate::server::metric_catalog::Gauge;
 use crate::stats::Summary;
 use crate::stats::quantile::Quantile;
-use crate::stats::reconcile::{Bounds, Compared, Counted, LEVELS, Reconciliation, Split, Verdict};
+use crate::stats::reconcile::{Bounds, Compared, Counted, LEVELS, Reconciliation, Split};
+use crate::stats::tolerance::Verdict;
 use crate::time::format_ns;
 
-/// Bytes.
+/// Bytes in a GiB.
 const GIB: f64 = 1_073_741_824.0;
 
-/// The tables; empty when the server was not asked or said nothing.
+/// The tables; empty without metrics of the server.
 pub fn text(s: &Summary, width: usize) -> String {
     let mut out = String::new();
     if let Some(server) = &s.server {
         let (looks, window) = (server.looks, number(server.window_s));
-        out.push_str(&format!("\nThe server's own figures ({}, {looks} looks over {window} s):\n", server.server));
+        out.push_str(&format!("\nServer metrics ({}, {looks} scrapes over {window} s):\n", server.server));
     }
     for (index, table) in tables(s).iter().enumerate() {
         out.push_str(&fitting(table, width));
@@ -25,27 +26,27 @@ pub fn text(s: &Summary, width: usize) -> String {
             out.push_str(&wrap("", BUCKETS_NOTE, width));
         }
     }
-    out + &used(s).map_or_else(String::new, |table| format!("\nThe server, started here:\n{}", table.render()))
+    out + &used(s).map_or_else(String::new, |table| format!("\nThe server started by ringmark:\n{}", table.render()))
 }
 
-/// How the server's quantiles are to be read.
+/// The note on the server's quantiles.
 pub const BUCKETS_NOTE: &str =
-    "Server quantiles lie between the edges of its buckets. TTFT and latency count from the wire here.";
+    "Server quantiles are given by the bounds of histogram buckets. TTFT and latency count from the first byte sent.";
 
 /// Whether quantiles of the server are shown.
 pub fn has_levels(server: &Reconciliation) -> bool {
     server.times.iter().any(|time| !time.levels.is_empty())
 }
 
-/// The server's figures beside ours, without those of a server's process.
+/// The tables of the server's metrics, without the resource use of its process.
 pub fn tables(s: &Summary) -> Vec<Table> {
     let Some(server) = &s.server else { return Vec::new() };
     let times = (!server.times.is_empty()).then(|| times(server));
     [times, split(server), counts(server), state(s, server)].into_iter().flatten().collect()
 }
 
-/// The table; where it is too wide, its last column, which holds sentences, as lines below it, and then values without
-/// the intervals in brackets behind them.
+/// The table. If it is too wide, its last column, which contains sentences, becomes lines below it; if it is still too
+/// wide, the intervals in parentheses are removed.
 fn fitting(table: &Table, width: usize) -> String {
     if table.width() <= width || table.head.last().is_none_or(|head| head != "Verdict") {
         return table.render();
@@ -68,7 +69,7 @@ fn fitting(table: &Table, width: usize) -> String {
     short.render() + &lines
 }
 
-/// What a server of our own used.
+/// The resource use of a server that this program started.
 pub fn used(s: &Summary) -> Option<Table> {
     let used = s.server_use.as_ref()?;
     let gib = |bytes: Option<f64>| optional(bytes.map(|bytes| bytes / GIB));
@@ -85,7 +86,7 @@ pub fn used(s: &Summary) -> Option<Table> {
     })
 }
 
-/// The same for programs; null for a server of others.
+/// The same as JSON; null for any other server.
 pub fn use_json(s: &Summary) -> Json {
     let Some(used) = &s.server_use else { return Json::Null };
     json!({"cores": used.cores, "peak_rss_bytes": used.peak_rss_bytes, "peak_gpu_bytes": used.peak_gpu_bytes})
@@ -96,17 +97,17 @@ fn times(server: &Reconciliation) -> Table {
     for time in &server.times {
         let quantile = |level: usize| time.levels.get(level).map_or("-".to_string(), |(client, _)| client_text(client));
         let interval = |level: usize| time.levels.get(level).map_or("-".to_string(), |(_, server)| bounds_text(server));
-        let mut row = vec![format!("{} here", time.name), optional(time.client_mean_s)];
+        let mut row = vec![format!("{} client", time.name), optional(time.client_mean_s)];
         row.extend((0..LEVELS.len()).map(quantile));
         row.push(verdict_text(&time.verdict));
         rows.push(row);
-        let mut row = vec![format!("{} there", time.name), optional(time.server_mean_s)];
+        let mut row = vec![format!("{} server", time.name), optional(time.server_mean_s)];
         row.extend((0..LEVELS.len()).map(interval));
         row.push(String::new());
         rows.push(row);
     }
     if let Some((mean, levels)) = &server.queue {
-        let mut row = vec!["Queue there".to_string(), optional(*mean)];
+        let mut row = vec!["Queue server".to_string(), optional(*mean)];
         row.extend((0..LEVELS.len()).map(|level| levels.get(level).map_or("-".to_string(), bounds_text)));
         row.push(String::new());
         rows.push(row);
@@ -118,10 +119,6 @@ fn times(server: &Reconciliation) -> Table {
         rows,
         grid: false,
     }
-}
-
-pub(super) fn optional(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_string(), number)
 }
 
 /// The value with its confidence interval.
@@ -144,8 +141,8 @@ pub(super) fn verdict_text(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Consistent => "consistent".to_string(),
         Verdict::Apart { by_s } => {
-            let side = if *by_s > 0.0 { "longer here" } else { "longer there" };
-            format!("apart: {} {side}", format_ns((by_s.abs() * 1e9) as u64))
+            let side = if *by_s > 0.0 { "client" } else { "server" };
+            format!("apart: {side} +{}", format_ns((by_s.abs() * 1e9) as u64))
         }
         Verdict::NotJudged(why) => format!("not judged: {why}"),
     }
@@ -155,7 +152,7 @@ fn split(server: &Reconciliation) -> Option<Table> {
     let split = server.split.as_ref()?;
     let rows = parts(split).map(|(name, seconds)| vec![name.to_string(), signed_time(seconds)]).to_vec();
     Some(Table {
-        head: vec!["Where the mean TTFT went".to_string(), "Time".to_string()],
+        head: vec!["Parts of the mean TTFT".to_string(), "Time".to_string()],
         aligns: vec![Align::Left, Align::Right],
         rows,
         grid: false,
@@ -187,7 +184,7 @@ fn counts(server: &Reconciliation) -> Option<Table> {
         vec![count.name.to_string(), client, count.server.to_string(), equality(count)]
     };
     Some(Table {
-        head: ["Counts", "Here", "There", "Verdict"].map(String::from).to_vec(),
+        head: ["Counts", "Client", "Server", "Verdict"].map(String::from).to_vec(),
         aligns: vec![Align::Left, Align::Right, Align::Right, Align::Left],
         rows: server.counts.iter().map(row).collect(),
         grid: false,
@@ -203,7 +200,7 @@ fn equality(count: &Counted) -> String {
     count.note.as_ref().map_or_else(|| word.to_string(), |note| format!("{word}: {note}"))
 }
 
-/// The server's gauges, beside what the client knows of the same.
+/// The server's gauges and the client's concurrency.
 fn state(s: &Summary, server: &Reconciliation) -> Option<Table> {
     let mut rows = Vec::new();
     let mut row = |name: &str, gauge: Option<Gauge>| {
@@ -211,25 +208,25 @@ fn state(s: &Summary, server: &Reconciliation) -> Option<Table> {
             rows.push(vec![name.to_string(), optional(gauge.mean), number(gauge.max)]);
         }
     };
-    row("Running there", server.running);
-    row("Waiting there", server.waiting);
-    row("Cache in use there (share)", server.cache_use);
+    row("Running (server)", server.running);
+    row("Waiting (server)", server.waiting);
+    row("Cache use (server, share)", server.cache_use);
     if rows.is_empty() {
         return None;
     }
-    rows.push(vec!["In flight here".to_string(), optional(s.concurrency.mean), s.concurrency.peak.to_string()]);
+    rows.push(vec!["In flight (client)".to_string(), optional(s.concurrency.mean), s.concurrency.peak.to_string()]);
     if let Some(preemptions) = server.preemptions {
-        rows.push(vec!["Preemptions there".to_string(), "-".to_string(), preemptions.to_string()]);
+        rows.push(vec!["Preemptions (server)".to_string(), "-".to_string(), preemptions.to_string()]);
     }
     Some(Table {
-        head: ["State", "Mean of the looks", "Most"].map(String::from).to_vec(),
+        head: ["State", "Mean of scrapes", "Maximum"].map(String::from).to_vec(),
         aligns: vec![Align::Left, Align::Decimal, Align::Decimal],
         rows,
         grid: false,
     })
 }
 
-/// The same numbers for programs; null when there are none.
+/// The same figures as JSON; null if there are none.
 pub fn json(s: &Summary) -> Json {
     let Some(server) = &s.server else { return Json::Null };
     let gauge = |gauge: Option<Gauge>| gauge.map_or(Json::Null, |gauge| json!({"mean": gauge.mean, "max": gauge.max}));
@@ -263,7 +260,7 @@ fn bounds_json(bounds: &Bounds) -> Json {
     json!([bounds.low, bounds.high])
 }
 
-/// A verdict's word, by how many seconds it is apart, and why it was not judged.
+/// The name of a verdict, the excess difference in seconds, and the reason if the times were not comparable.
 pub(super) fn verdict_json(verdict: &Verdict) -> (&'static str, Option<f64>, Option<&str>) {
     match verdict {
         Verdict::Consistent => ("consistent", None, None),
@@ -287,7 +284,7 @@ fn time_json(time: &Compared) -> Json {
         "client_mean_s": time.client_mean_s,
         "server_mean_s": time.server_mean_s,
         "quantiles": Json::Object(of_levels.collect()),
-        "own_error_s": time.own_error_s,
+        "own_error_s": time.measurement_error_s,
         "verdict": verdict,
         "apart_s": apart_s,
         "why": why,

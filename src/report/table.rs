@@ -1,32 +1,32 @@
-//! Tables in `+---+` frames, measured in columns of the screen: a Chinese character takes two.
+//! Tables in `+---+` frames. Widths are terminal columns: a Chinese character has two.
 
 use unicode_width::UnicodeWidthStr;
 
 use super::language::Language;
 use crate::stats::quantile::{Quantile, SAMPLES_BEYOND, Series};
 
-/// Where the text of a column stands.
+/// The alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
     Left,
     Right,
     Center,
-    /// Numbers stand with their decimal points under each other, the widest at the right edge.
+    /// Numbers are aligned at their decimal points, the widest at the right edge.
     Decimal,
 }
 
-/// A table with a head, ready to be written.
+/// A table with a header row.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub head: Vec<String>,
     pub aligns: Vec<Align>,
     pub rows: Vec<Vec<String>>,
-    /// A line between all rows and a double one under the head.
+    /// A line between all rows, and a double line below the header.
     pub grid: bool,
 }
 
 impl Table {
-    /// The table as lines, each ended by a newline.
+    /// The table as lines, each with a newline.
     pub fn render(&self) -> String {
         let columns: Vec<Vec<String>> = (0..self.head.len()).map(|column| self.column(column)).collect();
         let widths: Vec<usize> =
@@ -56,7 +56,7 @@ impl Table {
         out
     }
 
-    /// The table with as many of its columns as fit, the first at least.
+    /// The table with as many of its columns as fit, at least the first.
     pub fn fitted(mut self, width: usize) -> Table {
         while self.head.len() > 1 && self.width() > width {
             self.head.pop();
@@ -66,12 +66,12 @@ impl Table {
         self
     }
 
-    /// Columns of the screen that a line of the table takes.
+    /// Width of the table in terminal columns.
     pub fn width(&self) -> usize {
         self.render().lines().next().map_or(0, UnicodeWidthStr::width)
     }
 
-    /// Head and cells of a column; decimal cells get their spaces behind the point.
+    /// Header and cells of a column; decimal cells are padded after the point.
     fn column(&self, column: usize) -> Vec<String> {
         let cells: Vec<&str> = self.rows.iter().map(|row| row[column].as_str()).collect();
         let behind = |cell: &str| cell.find('.').map_or(0, |point| cell.len() - point);
@@ -95,7 +95,7 @@ fn head_align(align: Align) -> Align {
     if align == Align::Decimal { Align::Right } else { align }
 }
 
-/// The text with spaces up to `width` columns.
+/// The text padded with spaces to `width` columns.
 fn pad(text: &str, width: usize, align: Align) -> String {
     let missing = width.saturating_sub(text.width());
     let left = match align {
@@ -106,8 +106,8 @@ fn pad(text: &str, width: usize, align: Align) -> String {
     format!("{}{text}{}", " ".repeat(left), " ".repeat(missing - left))
 }
 
-/// The text cut to `width` columns, with `...` where something is missing. Control characters become spaces, so that
-/// a server's words can neither break a table nor command a terminal.
+/// The text truncated to `width` columns, with `...` for the missing part. Control characters become spaces, so that a
+/// server's text can neither break a table nor control a terminal.
 pub fn cut(text: &str, width: usize) -> String {
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if clean.width() <= width {
@@ -123,7 +123,7 @@ pub fn cut(text: &str, width: usize) -> String {
     out + "..."
 }
 
-/// The text in lines of at most `width` columns, the first after `first`, the others after as many spaces.
+/// The text in lines of at most `width` columns. The first starts with `first`, the others with as many spaces.
 pub fn wrap(first: &str, text: &str, width: usize) -> String {
     let indent = first.width();
     let (mut out, mut used) = (first.to_string(), indent);
@@ -145,14 +145,14 @@ pub fn wrap(first: &str, text: &str, width: usize) -> String {
     out
 }
 
-/// Decimals that show this many digits of any value.
+/// Significant digits shown of any value.
 const SIGNIFICANT: i32 = 3;
-/// Nothing that we measure in seconds is finer than nanoseconds.
+/// Maximum of decimals: times in seconds have a resolution of nanoseconds.
 const MOST_DECIMALS: usize = 9;
 
-/// A number with so many decimals, and with more where it would show fewer than three digits otherwise.
+/// A number with this many decimals, or more if it would show fewer than three digits.
 pub fn digits(value: f64, decimals: usize) -> String {
-    // Rounds to 0 whatever is shown; an empty sum is -0.
+    // Rounds to 0 with any number of decimals; an empty sum is -0.
     if value.abs() < 0.5e-9 {
         return format!("{:.decimals$}", 0.0);
     }
@@ -161,13 +161,13 @@ pub fn digits(value: f64, decimals: usize) -> String {
     format!("{value:.decimals$}")
 }
 
-/// A number with four decimals, or with as many as it needs to show three digits, without zeros at its end.
+/// A number with four decimals, or as many as it needs to show three digits, without trailing zeros.
 pub fn number(value: f64) -> String {
     let text = digits(value, 4);
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
-/// What the mark of a percentile says, for below its table.
+/// The footnote that explains the mark of percentiles.
 pub fn few_note(language: Language) -> String {
     match language {
         Language::En => format!("fewer than {SAMPLES_BEYOND} samples lie beyond: another run may differ much"),
@@ -175,15 +175,20 @@ pub fn few_note(language: Language) -> String {
     }
 }
 
-/// The mark of a percentile with too few samples beyond it, for behind its figure.
+/// The mark of a percentile with too few samples beyond it.
 pub fn mark(few: bool) -> &'static str {
     if few { "*" } else { "" }
 }
 
-/// One of the percentiles of a series that has this level, with its mark; "-" without samples.
+/// The percentile of a series at this level, with its mark; "-" without samples.
 pub fn quantile(series: &Series, per_mille: u32, decimals: usize) -> String {
     let text = |quantile: &Quantile| digits(quantile.value, decimals) + mark(quantile.few);
     series.at(per_mille).map_or_else(|| "-".to_string(), text)
+}
+
+/// A figure; "-" if it is unknown.
+pub fn optional(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_string(), number)
 }
 
 #[cfg(test)]
@@ -238,8 +243,8 @@ mod tests {
 
     #[test]
     fn few_samples_beyond_are_marked() {
-        let few = Series::of(&[0.5, 0.25]);
-        let many = Series::of(&(0..2000).map(f64::from).collect::<Vec<_>>());
+        let few = Series::compute(&[0.5, 0.25]);
+        let many = Series::compute(&(0..2000).map(f64::from).collect::<Vec<_>>());
         assert_eq!((quantile(&few, 990, 3), quantile(&many, 990, 1)), ("0.500*".to_string(), "1979.0".to_string()));
         assert_eq!(quantile(&Series::default(), 990, 3), "-");
         assert!(table(Align::Decimal, &["62.5*", "3.75"]).contains("| 62.5* |\n| k   |  3.75 |"));

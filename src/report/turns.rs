@@ -1,22 +1,21 @@
-//! The table of a run's turns, on the screen and for programs.
+//! The table of the turns of conversations, as text and as JSON.
 
 use serde_json::{Value as Json, json};
 
-use super::json::finite;
-use super::table::{Align, Table, number};
+use super::json_value::finite;
+use super::table::{Align, Table, optional};
 use crate::stats::Summary;
 use crate::stats::turns::TurnRow;
 
-/// Rows shown on the screen and on the page; programs get all.
+/// Rows shown on the screen and on the page; JSON contains all.
 const SHOWN: usize = 40;
-/// The columns before this one are counts and times, those from here on tokens.
+/// The columns before this one are counts and times, the others tokens.
 const TIMES_END: usize = 7;
 
-/// Heads and cells of the table; `None` where no conversation has a second turn.
+/// Headers and cells of the table; `None` if no conversation has a second turn.
 pub fn cells(s: &Summary) -> Option<(Vec<&'static str>, Vec<Vec<String>>)> {
     let rows = &s.turns.as_ref().filter(|turns| turns.rows.len() > 1)?.rows;
     let cached = rows.iter().any(|row| row.cached_tokens.is_some());
-    let optional = |value: Option<f64>| value.map_or_else(|| "-".to_string(), number);
     let percent = |share: Option<f64>| share.map_or_else(|| "-".to_string(), |share| format!("{:.1}", share * 100.0));
     let mut heads = vec![
         "Turn",
@@ -28,7 +27,7 @@ pub fn cells(s: &Summary) -> Option<(Vec<&'static str>, Vec<Vec<String>>)> {
         "Latency p99 (s)",
         "Input tokens",
         "Output tokens",
-        "Said before (%)",
+        "History (%)",
     ];
     if cached {
         heads.extend(["Cached tokens", "Cached (%)"]);
@@ -53,7 +52,7 @@ pub fn cells(s: &Summary) -> Option<(Vec<&'static str>, Vec<Vec<String>>)> {
     Some((heads, rows.iter().take(SHOWN).map(row).collect()))
 }
 
-/// The table as text, in two where one is wider than the screen; empty for single requests.
+/// The table as text, divided into two if it is wider than the screen; empty for single requests.
 pub fn text(s: &Summary, width: usize) -> String {
     let (Some((heads, rows)), Some(turns)) = (cells(s), &s.turns) else { return String::new() };
     let planned = turns.planned.map_or_else(String::new, |planned| format!(" of {planned}"));
@@ -80,7 +79,7 @@ pub fn text(s: &Summary, width: usize) -> String {
     )
 }
 
-/// All rows for programs; null for single requests.
+/// All rows as JSON; null for single requests.
 pub fn json(s: &Summary) -> Json {
     let Some(turns) = &s.turns else { return Json::Null };
     let row = |row: &TurnRow| {

@@ -1,12 +1,12 @@
-//! What the witness saw beside the load, as a table and as JSON.
+//! The witness compared with the load, as a table and as JSON.
 
 use serde_json::{Value as Json, json};
 
-use super::json::finite;
-use super::server::{optional, signed_time};
-use super::table::{Align, Table, wrap};
+use super::json_value::finite;
+use super::server::signed_time;
+use super::table::{Align, Table, optional, wrap};
 use crate::stats::Summary;
-use crate::stats::difference::Difference;
+use crate::stats::comparison::Difference;
 use crate::stats::witness::{Agreement, LEVELS, WitnessTime};
 
 /// The table; empty without a witness.
@@ -37,10 +37,11 @@ pub fn text(s: &Summary, width: usize) -> String {
         grid: false,
     };
     let words = format!(
-        "{} of its {} requests succeeded within the load. Both count from the wire; differences with 95 % intervals.",
+        "{} of its {} requests succeeded during the load. Times count from the first byte sent; differences have 95 % \
+         confidence intervals.",
         witness.counted, witness.requests
     );
-    format!("\nThe witness beside the load:\n{}{}", table.render(), wrap("", &words, width))
+    format!("\nThe witness compared with the load:\n{}{}", table.render(), wrap("", &words, width))
 }
 
 fn difference_text(difference: Option<&Difference>) -> String {
@@ -49,7 +50,7 @@ fn difference_text(difference: Option<&Difference>) -> String {
     format!("{} ({} .. {})", signed_time(difference.value), side(difference.low), side(difference.high))
 }
 
-/// The same for programs; null without a witness.
+/// The same as JSON; null without a witness.
 pub fn json(s: &Summary) -> Json {
     let Some(witness) = &s.witness else { return Json::Null };
     let level = |time: &WitnessTime, place: usize| {

@@ -1,4 +1,4 @@
-//! Whether two runs measured the same thing.
+//! Whether two runs measured the same workload.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use super::Measured;
 use super::table::cut;
 use crate::plan::DEFAULT_MAX_TOKENS;
 
-/// Columns that a value takes at most.
+/// Maximum width of a value in columns.
 const WIDEST: usize = 60;
 
-/// Arguments that do not change what is asked of a server: where it is, who asks, what is kept, how it is shown.
+/// Arguments that do not change the workload: target, client, storage and output.
 const BESIDE_THE_WORKLOAD: [&str; 56] = [
     "model",
     "url",
@@ -71,7 +71,7 @@ const BESIDE_THE_WORKLOAD: [&str; 56] = [
     "sla_precision",
 ];
 
-/// What holds where an argument was not given, as far as it is a value.
+/// Defaults of arguments that have one.
 fn default_of(key: &str, arguments: &Map<String, Json>) -> Option<Json> {
     let is_set = |key: &str| arguments.get(key).is_some_and(|value| !value.is_null());
     match key {
@@ -82,12 +82,12 @@ fn default_of(key: &str, arguments: &Map<String, Json>) -> Option<Json> {
     }
 }
 
-/// The arguments in which the workloads of two runs differ, each with both values. What was not given counts as its
-/// default.
+/// The arguments in which the workloads of two runs differ, each with both values. An argument that was not given
+/// counts as its default.
 pub fn differences(a: &Measured, b: &Measured) -> Vec<String> {
     let (a, b) = (arguments(a), arguments(b));
     let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-    // A long prompt or one of several lines would hide the rest.
+    // Shortens long prompts and those of several lines.
     let show = |value: Option<Json>| value.map_or_else(|| "not set".to_string(), |value| cut(&text(&value), WIDEST));
     let difference = |key: &&String| {
         let (a, b) = (value(&a, key), value(&b, key));
@@ -105,9 +105,9 @@ fn value(arguments: &Map<String, Json>, key: &str) -> Option<Json> {
         Json::Object(map) => !map.is_empty(),
         _ => true,
     });
-    // A rate of -1 is none.
+    // A rate of -1 means no rate.
     let given = given.filter(|value| key != "rate" || **value != json!([-1.0]));
-    // Two equal ends of a range are one value.
+    // A range with equal ends is one value.
     let given = given.map(|value| match value {
         Json::Array(items) if items.len() == 2 && items[0] == items[1] => json!([items[0]]),
         other => other.clone(),

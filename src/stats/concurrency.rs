@@ -1,16 +1,19 @@
-//! Requests in flight, event by event: from the first byte written to the end.
+//! Requests in flight, from the first byte written to the end of the request.
 
-/// How many requests were in flight at every instant. Times are tick nanoseconds.
+use super::quantile::mean;
+use super::samples::Sample;
+
+/// The number of requests in flight as a step function. Times are tick nanoseconds.
 #[derive(Clone, Debug, Default)]
 pub struct InFlight {
-    /// At this time the number became this.
+    /// `(time, requests in flight from then on)`.
     steps: Vec<(u64, u32)>,
 }
 
 impl InFlight {
-    /// From the `(start, end)` of every request that reached the wire. A request that ends when another starts is
-    /// gone before it: a lane of a closed loop never counts twice.
-    pub fn of(requests: impl Iterator<Item = (u64, u64)> + Clone) -> InFlight {
+    /// From the `(start, end)` of every request that was sent. If one request ends when another starts, the end counts
+    /// first, so that a slot of a closed loop never counts twice.
+    pub fn from_spans(requests: impl Iterator<Item = (u64, u64)> + Clone) -> InFlight {
         let mut starts: Vec<u64> = requests.clone().map(|(start, _)| start).collect();
         let mut ends: Vec<u64> = requests.map(|(start, end)| end.max(start)).collect();
         starts.sort_unstable();
@@ -18,7 +21,7 @@ impl InFlight {
         let mut steps: Vec<(u64, u32)> = Vec::with_capacity(starts.len() * 2);
         let (mut started, mut ended) = (0, 0);
         while ended < ends.len() {
-            // `started > ended` holds back the end of a request without length until it has started.
+            // `started > ended` keeps the end of a zero-length request behind its start.
             let at = match starts.get(started) {
                 Some(&start) if start < ends[ended] || started == ended => {
                     started += 1;
@@ -34,12 +37,13 @@ impl InFlight {
         InFlight { steps }
     }
 
-    /// The most that ever were in flight together.
+    /// The maximum.
     pub fn peak(&self) -> u32 {
         self.steps.iter().map(|step| step.1).max().unwrap_or(0)
     }
 
-    /// When at least `level` were in flight for the first time, and until when for the last; `None` when never.
+    /// The first time at which at least `level` were in flight, and the end of the last such time; `None` if there is
+    /// none.
     pub fn at_least(&self, level: u32) -> Option<(u64, u64)> {
         let first = self.steps.iter().position(|step| step.1 >= level)?;
         let last = self.steps.iter().rposition(|step| step.1 >= level)?;
@@ -47,7 +51,7 @@ impl InFlight {
         Some((self.steps[first].0, until.0))
     }
 
-    /// Mean and most in flight in each of `count` equal intervals between two instants, in one pass.
+    /// Mean and maximum in each of `count` equal intervals between two times, in one pass.
     pub fn bins(&self, from: u64, to: u64, count: usize) -> Vec<(f64, u32)> {
         let mut bins = vec![(0.0, 0); count];
         if count == 0 || to <= from {
@@ -71,7 +75,7 @@ impl InFlight {
         bins
     }
 
-    /// The mean between two instants; `None` when there is no time between them.
+    /// The mean between two times; `None` unless `from < to`.
     pub fn mean(&self, from: u64, to: u64) -> Option<f64> {
         if to <= from {
             return None;
@@ -88,6 +92,57 @@ impl InFlight {
     }
 }
 
+/// Requests in flight, computed from every start and end.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Concurrency {
+    pub peak: u32,
+    /// Mean over the whole run.
+    pub mean: Option<f64>,
+    /// Mean time that a request was in flight, seconds; requests that were never sent count as 0. By Little's law, its
+    /// product with the request rate is `mean`.
+    pub mean_stay_s: Option<f64>,
+    /// Mean from the first to the last send, so without the drain at the end.
+    pub mean_while_sending: Option<f64>,
+    /// From the first to the last due time, seconds.
+    pub due_span_s: Option<f64>,
+    /// The means over five equal parts of that time.
+    pub parts: Option<[f64; 5]>,
+}
+
+impl Concurrency {
+    /// Requests in flight over requests sorted by due time. `span` is the first due time and the last end, tick
+    /// nanoseconds.
+    pub fn compute(samples: &[Sample], span: Option<(u64, u64)>) -> Concurrency {
+        let sent = samples.iter().filter_map(|sample| Some((sample.write_start?, sample.end)));
+        let in_flight = InFlight::from_spans(sent.clone());
+        let Some((from, to)) = span else { return Concurrency::default() };
+        let first_sent = sent.clone().map(|(start, _)| start).min().unwrap_or(from);
+        let last_sent = sent.map(|(start, _)| start).max().unwrap_or(from);
+        let last_due = samples.last().map_or(from, |sample| sample.due);
+        Concurrency {
+            peak: in_flight.peak(),
+            mean: in_flight.mean(from, to),
+            mean_stay_s: mean(samples.iter().map(stay_s)),
+            mean_while_sending: in_flight.mean(first_sent, last_sent),
+            due_span_s: Some((last_due - from) as f64 / 1e9),
+            parts: parts(&in_flight, from, last_due),
+        }
+    }
+}
+
+fn stay_s(sample: &Sample) -> f64 {
+    sample.write_start.map_or(0.0, |start| sample.end.saturating_sub(start) as f64 / 1e9)
+}
+
+fn parts(in_flight: &InFlight, from: u64, to: u64) -> Option<[f64; 5]> {
+    let edge = |i: usize| from + ((to - from) as u128 * i as u128 / 5) as u64;
+    let mut means = [0.0; 5];
+    for (i, mean) in means.iter_mut().enumerate() {
+        *mean = in_flight.mean(edge(i), edge(i + 1))?;
+    }
+    Some(means)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,26 +150,26 @@ mod tests {
 
     #[test]
     fn a_lane_that_goes_on_at_once_counts_once() {
-        let in_flight = InFlight::of([(0, 10), (10, 20), (20, 30)].into_iter());
+        let in_flight = InFlight::from_spans([(0, 10), (10, 20), (20, 30)].into_iter());
         assert_eq!(in_flight.peak(), 1);
         assert_eq!(in_flight.mean(0, 30), Some(1.0));
     }
 
     #[test]
     fn the_mean_is_the_area_over_the_time() {
-        let in_flight = InFlight::of([(0, 10), (5, 15), (6, 7)].into_iter());
+        let in_flight = InFlight::from_spans([(0, 10), (5, 15), (6, 7)].into_iter());
         assert_eq!(in_flight.peak(), 3);
         assert_eq!(in_flight.mean(0, 15), Some(21.0 / 15.0));
         assert_eq!(in_flight.mean(5, 10), Some(11.0 / 5.0));
         assert_eq!(in_flight.mean(20, 30), Some(0.0));
         assert_eq!(in_flight.mean(3, 3), None);
-        assert_eq!(InFlight::of([(4, 4)].into_iter()).peak(), 1);
-        assert_eq!(InFlight::of(std::iter::empty()).peak(), 0);
+        assert_eq!(InFlight::from_spans([(4, 4)].into_iter()).peak(), 1);
+        assert_eq!(InFlight::from_spans(std::iter::empty()).peak(), 0);
     }
 
     #[test]
     fn a_level_has_its_first_and_last_instant() {
-        let in_flight = InFlight::of([(0, 10), (5, 15), (16, 20), (17, 19)].into_iter());
+        let in_flight = InFlight::from_spans([(0, 10), (5, 15), (16, 20), (17, 19)].into_iter());
         assert_eq!(in_flight.at_least(1), Some((0, 20)));
         assert_eq!(in_flight.at_least(2), Some((5, 19)));
         assert_eq!(in_flight.at_least(3), None);
@@ -122,7 +177,7 @@ mod tests {
 
     #[test]
     fn intervals_have_their_mean_and_most() {
-        let in_flight = InFlight::of([(0, 10), (5, 15), (6, 7)].into_iter());
+        let in_flight = InFlight::from_spans([(0, 10), (5, 15), (6, 7)].into_iter());
         let bins = in_flight.bins(0, 20, 4);
         let means: Vec<f64> = bins.iter().map(|bin| bin.0).collect();
         assert_eq!(means, [1.0, 11.0 / 5.0, 1.0, 0.0]);
@@ -135,7 +190,7 @@ mod tests {
         fn the_area_is_the_sum_of_the_lengths(spans in proptest::collection::vec((0u64..100, 0u64..50), 1..40)) {
             let spans: Vec<(u64, u64)> = spans.into_iter().map(|(start, length)| (start, start + length)).collect();
             let total: u64 = spans.iter().map(|(start, end)| end - start).sum();
-            let mean = InFlight::of(spans.iter().copied()).mean(0, 200).unwrap();
+            let mean = InFlight::from_spans(spans.iter().copied()).mean(0, 200).unwrap();
             prop_assert!((mean * 200.0 - total as f64).abs() < 1e-6);
         }
     }

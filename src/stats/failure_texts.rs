@@ -1,4 +1,4 @@
-//! What was said of the failures of one class, in little memory: texts that differ only in ids and numbers count as one.
+//! The error texts of one failure class, in bounded memory: texts that differ only in ids and numbers count as one.
 
 use std::collections::HashMap;
 
@@ -7,22 +7,22 @@ use std::collections::HashMap;
 pub struct FailureTexts {
     pub count: u64,
     /// By their [`pattern`].
-    texts: HashMap<String, Alike>,
+    texts: HashMap<String, TextGroup>,
 }
 
 /// Texts of one pattern.
 #[derive(Clone, Debug)]
-struct Alike {
-    /// The first of them.
+struct TextGroup {
+    /// The first text.
     example: String,
     count: u64,
-    /// There was another one than the first.
+    /// Another text of the group differs from the first.
     differ: bool,
 }
 
-/// Distinct patterns kept for each class: a server that says something else each time must not fill the memory.
+/// Maximum of distinct patterns for each class, which bounds the memory if a server sends a different text each time.
 const DISTINCT_PATTERNS: usize = 1000;
-/// What stands behind an example that stands for others too.
+/// Suffix of an example whose group has different texts.
 const DIFFER: &str = " (ids or numbers differ)";
 
 impl FailureTexts {
@@ -33,19 +33,19 @@ impl FailureTexts {
             return;
         }
         let pattern = pattern(text);
-        if let Some(alike) = self.texts.get_mut(&pattern) {
-            alike.count += 1;
-            alike.differ |= alike.example != text;
+        if let Some(group) = self.texts.get_mut(&pattern) {
+            group.count += 1;
+            group.differ |= group.example != text;
         } else if self.texts.len() < DISTINCT_PATTERNS {
-            self.texts.insert(pattern, Alike { example: text.to_string(), count: 1, differ: false });
+            self.texts.insert(pattern, TextGroup { example: text.to_string(), count: 1, differ: false });
         }
     }
 
     /// The most frequent texts with their counts, the most frequent first, ties in alphabetical order.
     pub fn most_frequent(&self, limit: usize) -> Vec<(String, u64)> {
-        let shown = |alike: &Alike| {
-            let differ = if alike.differ { DIFFER } else { "" };
-            (format!("{}{differ}", alike.example), alike.count)
+        let shown = |group: &TextGroup| {
+            let differ = if group.differ { DIFFER } else { "" };
+            (format!("{}{differ}", group.example), group.count)
         };
         let mut texts: Vec<(String, u64)> = self.texts.values().map(shown).collect();
         texts.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
@@ -54,7 +54,7 @@ impl FailureTexts {
     }
 }
 
-/// A text with `#` for everything in it that looks like a number or an id. A status in front stays: `429: ...`.
+/// The text with `#` for everything that looks like a number or an id. A leading status is kept: `429: ...`.
 fn pattern(text: &str) -> String {
     let status = match text.as_bytes() {
         [a, b, c, b':', ..] if [a, b, c].iter().all(|byte| byte.is_ascii_digit()) => 3,
@@ -74,7 +74,7 @@ fn pattern(text: &str) -> String {
     out
 }
 
-/// Takes a word over, or what stands for it. Words of a UUID may be letters only; they are as long as four.
+/// Appends a word, or its replacement. Parts of a UUID may consist of four letters.
 fn end_word(word: &mut String, out: &mut String) {
     const ID: usize = 8;
     let digits = word.bytes().any(|byte| byte.is_ascii_digit());

@@ -1,48 +1,54 @@
-//! How far the figures can be trusted: what was seen, how much it weighs, and what to do about it.
+//! Findings about the figures of a run: what was observed, how severe it is, and what to do.
 
 mod outcome;
 
+use super::format::percent;
+use super::samples::Sample;
 use super::summary::Summary;
+use super::{measurement_error, reconcile, server_timings, steady, witness};
 use crate::record::WorkerReport;
 use crate::record::facts::Mode;
-use crate::record::finding::Finding;
+use crate::record::finding::{Finding, Severity};
 use crate::time::{MS, US, format_ns};
 
-/// p99 of our own send lag above this many nanoseconds, and above [`SEND_LAG_OF_TTFT`] of the median TTFT, is told.
+/// p99 of the client's own send lag above this many nanoseconds, and above [`SEND_LAG_OF_TTFT`] of the median TTFT, is
+/// reported.
 const SEND_LAG_NS: f64 = 100.0 * US as f64;
 const SEND_LAG_OF_TTFT: f64 = 0.01;
-/// The send lag makes the figures ours rather than the server's above this part of the median TTFT. Only where there
-/// is enough of it to be no matter of a single page fault.
+/// Above this share of the median TTFT the send lag makes a run void, if it is also above [`SEND_LAG_VOID_NS`], so that
+/// a single page fault does not.
 const SEND_LAG_OF_TTFT_VOID: f64 = 0.5;
 const SEND_LAG_VOID_NS: f64 = 10.0 * MS as f64;
-/// Sent or answered differs from scheduled by more than this.
+/// Tolerated relative difference between sent and scheduled rate.
 const RATE_TOLERANCE: f64 = 0.01;
-/// A worker busier than this has no room left for bursts.
+/// A worker with a higher CPU share has no reserve for bursts.
 const WORKER_CPU: f64 = 0.70;
-/// p99 of the receive lag above this part of the median ITL.
+/// p99 of the receive lag above this share of the median ITL is reported.
 const RECEIVE_LAG_OF_ITL: f64 = 0.05;
-/// More than this part of the reads carried two or more events.
+/// A larger share of reads with two or more events is reported.
 const COALESCED_READS: f64 = 0.05;
-/// Reads without a kernel stamp above this part.
+/// A larger share of reads without a kernel timestamp is reported.
 const UNSTAMPED_READS: f64 = 0.001;
-/// Difference between mean in flight and rate times latency.
+/// Tolerated relative difference between mean in flight and rate times latency.
 const LITTLE_TOLERANCE: f64 = 0.005;
-/// In flight at the end of an open loop, against its beginning.
+/// Growth of the requests in flight over an open loop that is reported.
 const GROWTH: f64 = 1.5;
-/// Growth is told when the requests were due over this many answers: the fifth that fills the server is left out.
+/// Growth is reported only if the due times span this many latencies: the first fifth, which fills the server, is
+/// excluded.
 const SPAN_OF_ANSWERS: f64 = 5.0;
 /// Involuntary context switches of a worker per second.
 const SWITCHES_PER_S: f64 = 50.0;
-/// Fewer than this many, or in a shorter time, are chance.
+/// Fewer switches, or switches in a shorter time, are not reported.
 const SWITCHES: u64 = 20;
 const SWITCHES_WITHIN_NS: u64 = 100 * MS;
-/// Below this part of `--parallel` a closed loop did not offer what was asked.
+/// Below this share of `--parallel`, a closed loop did not keep its concurrency.
 const OFFERED_CONCURRENCY: f64 = 0.95;
 
 type Check = fn(&Summary) -> Option<Finding>;
 
-/// Every finding about the figures of a run.
-pub fn of(summary: &Summary, workers: &[&WorkerReport]) -> Vec<Finding> {
+/// Every finding about a run and its measured requests, which are sorted by due time. `workers` are the reports of the
+/// measured phase.
+pub fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample]) -> Vec<Finding> {
     let checks: [Check; 19] = [
         totals,
         rows_lost,
@@ -67,6 +73,14 @@ pub fn of(summary: &Summary, workers: &[&WorkerReport]) -> Vec<Finding> {
     let mut found: Vec<Finding> = checks.iter().filter_map(|check| check(summary)).collect();
     found.extend(worker_cpu(summary, workers));
     found.extend(resources(summary));
+    found.extend(steady::findings(&summary.facts, samples));
+    // The finding about send lag says what to do; the bounds that follow from it would only repeat it.
+    let mut reported = summary.findings.iter().chain(&found);
+    let late_sends = reported.any(|finding| finding.code == "send_lag" && finding.severity > Severity::Note);
+    found.extend(measurement_error::findings(&summary.measurement_error, &summary.series, late_sends));
+    found.extend(summary.server_timings.iter().flat_map(server_timings::findings));
+    found.extend(summary.witness.iter().flat_map(witness::findings));
+    found.extend(summary.server.iter().flat_map(reconcile::findings));
     found
 }
 
@@ -160,7 +174,7 @@ fn rate_kept(s: &Summary) -> Option<Finding> {
     if (sent - offered).abs() <= RATE_TOLERANCE * offered {
         return None;
     }
-    // More cores cannot mend what the server, or a limit of this process, refused.
+    // More cores do not help if the server, or a limit of this process, refused connections.
     let lost = outcome::never_on_the_wire(s);
     let text = if lost > 0 {
         format!(
@@ -178,8 +192,8 @@ fn rate_kept(s: &Summary) -> Option<Finding> {
 }
 
 fn growth(s: &Summary) -> Option<Finding> {
-    // An open loop that was cut off, or whose requests all came before the first answer had ended, grows by itself. The
-    // shortest answer is taken, because those of a server that cannot follow get longer and longer.
+    // The requests in flight always grow if the run was cut off, or if all requests were due before the first response
+    // ended. The shortest latency is used, because latencies of an overloaded server keep growing.
     let cut_off = s.end.as_ref().is_none_or(|end| end.interrupted);
     if s.facts.mode != Mode::Open || s.facts.ramp_ns > 0 || cut_off {
         return None;
@@ -187,7 +201,7 @@ fn growth(s: &Summary) -> Option<Finding> {
     if s.concurrency.due_span_s? < SPAN_OF_ANSWERS * s.series.latency_s.min? {
         return None;
     }
-    // The first part is left out: it fills an empty server. Random arrivals scatter by about the square root.
+    // The first part is excluded because it fills the idle server. Random arrivals scatter by about the square root.
     let [_, early, b, c, late] = s.concurrency.parts?;
     let grows =
         early <= b && b <= c && c <= late && late > GROWTH * early && late - early > 3.0 * early.sqrt().max(1.0);
@@ -204,9 +218,9 @@ fn growth(s: &Summary) -> Option<Finding> {
 
 fn offered_concurrency(s: &Summary) -> Option<Finding> {
     let cap = f64::from(s.facts.parallel?);
-    // With few waves the time between the first and the last request sent is mostly their beginning.
+    // With few waves, most of the time between the first and the last send is start-up.
     let steady = s.facts.ramp_ns == 0 && !s.facts.conversations.is_some_and(|conversations| conversations.thinks);
-    // Of a run that was killed, what was in flight is missing.
+    // If the run was killed, the requests in flight are not stored.
     let stored = s.end.is_some();
     let enough = s.facts.mode == Mode::Closed && steady && stored && s.counts.ok as f64 >= 4.0 * cap;
     let mean = s.concurrency.mean_while_sending?;
@@ -234,7 +248,7 @@ fn receive_lag(s: &Summary) -> Option<Finding> {
     );
     let unstamped = 1.0 - s.client.stamped_reads.unwrap_or(0.0);
     Some(if unstamped <= UNSTAMPED_READS {
-        let stands = match s.own_error.doubtful {
+        let stands = match s.measurement_error.doubtful {
             None => "Arrivals are the kernel's stamps, so the figures stand; only our next sends are later for it.",
             Some(_) => {
                 "Arrivals are the kernel's stamps, but tokens that came in one read share the last one's: see the \
@@ -341,7 +355,7 @@ fn retries(s: &Summary) -> Option<Finding> {
 }
 
 fn worker_cpu(s: &Summary, workers: &[&WorkerReport]) -> Option<Finding> {
-    // A worker that polls is always busy; its lags tell whether it keeps up.
+    // A worker that spins is always busy; its lags show whether it keeps up.
     if s.facts.spin {
         return None;
     }
@@ -388,8 +402,4 @@ fn resources(s: &Summary) -> Vec<Finding> {
         ));
     }
     found
-}
-
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
 }

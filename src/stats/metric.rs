@@ -1,25 +1,25 @@
-//! The definitions of the figures of one request. All lengths of time are nanoseconds; `None` means that the figure
-//! is not defined for this request, which is never the same as 0.
+//! The definitions of the figures of one request. All lengths of time are nanoseconds. `None` means that the figure is
+//! not defined for this request, which is different from 0.
 
 use crate::record::RequestRecord;
 use crate::time::Tick;
 
-/// `end − due`: what a user who wanted the request at `due` waited for the whole answer.
+/// `end − due`: how long a user whose request was due at `due` waited for the whole response.
 pub fn latency_ns(record: &RequestRecord) -> u64 {
     length_ns(record.due, record.end)
 }
 
-/// `first_token − due`; not streaming: the latency.
+/// `first_token − due`; the latency if the response is not streamed.
 pub fn ttft_ns(record: &RequestRecord) -> Option<u64> {
     first_output(record).map(|first| length_ns(record.due, first))
 }
 
-/// The time to first token from the first byte on the wire.
+/// The time from the first byte sent to the first token.
 pub fn service_ttft_ns(record: &RequestRecord) -> Option<u64> {
     Some(length_ns(record.write_start?, first_output(record)?))
 }
 
-/// The latency from the first byte on the wire.
+/// The time from the first byte sent to the end of the response.
 pub fn service_latency_ns(record: &RequestRecord) -> Option<u64> {
     Some(length_ns(record.write_start?, record.end))
 }
@@ -30,14 +30,14 @@ pub fn connect_ns(record: &RequestRecord) -> Option<u64> {
     (!record.reused && length > 0).then_some(length)
 }
 
-/// `write_start − previous_end`: how long the lane of a closed loop stood idle by our doing. The pause before a later
-/// turn of a conversation is none of it.
+/// `write_start − previous_end`: how long the client kept a slot of a closed loop idle. The pause before a later turn
+/// of a conversation is not included.
 pub fn turnaround_ns(record: &RequestRecord) -> Option<u64> {
     let free = if record.turn > 0 { record.due } else { record.previous_end? };
     Some(length_ns(free, record.write_start?))
 }
 
-/// `write_start − due`: how late the request went out, for whatever reason.
+/// `write_start − due`: how late the request was sent, for any reason.
 pub fn send_lag_ns(record: &RequestRecord) -> Option<u64> {
     Some(length_ns(record.due, record.write_start?))
 }
@@ -47,18 +47,18 @@ pub fn gaps_ns(arrivals: &[Tick]) -> impl Iterator<Item = (Tick, u64)> + '_ {
     arrivals.windows(2).map(|pair| (pair[1], length_ns(pair[0], pair[1])))
 }
 
-/// By how much an arrival may have been earlier than recorded, nanoseconds, as far as its request tells.
+/// By how much an arrival may have been earlier than recorded, nanoseconds, by the data of its request alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Early {
     /// Not at all.
     Exact,
-    /// Its read brought later bytes as well: back to the arrival before it, or to the first byte of the request.
+    /// Its read contained later bytes as well: back to the previous arrival, or to the first byte of the request.
     Shared(u32),
-    /// As far for another reason: its read has no stamp.
+    /// The same bound, because its read has no timestamp.
     Unstamped(u32),
 }
 
-/// How far each arrival may be off.
+/// By how much each arrival may have been earlier.
 pub fn early<'a>(record: &'a RequestRecord, arrivals: &'a [Tick]) -> impl Iterator<Item = Early> + 'a {
     let unstamped = record.stamped_reads < record.reads;
     let mut before = record.write_start.unwrap_or(record.due);
@@ -67,7 +67,7 @@ pub fn early<'a>(record: &'a RequestRecord, arrivals: &'a [Tick]) -> impl Iterat
             before = arrivals[place - 1];
         }
         let back_ns = u32::try_from(length_ns(before, at)).unwrap_or(u32::MAX);
-        // Behind the last event come usage, end marker and framing.
+        // The last event is followed by usage, end marker and framing.
         let next = arrivals.get(place + 1).copied().unwrap_or(record.end);
         match (unstamped, next == at) {
             (true, _) => Early::Unstamped(back_ns),
@@ -97,17 +97,17 @@ pub fn total_rate_per_s(record: &RequestRecord) -> Option<f64> {
     per_second(f64::from(record.input_tokens?) + f64::from(record.output_tokens?), latency_ns(record))
 }
 
-/// Latency per SSE event of a streamed answer.
+/// Latency per SSE event of a streamed response.
 pub fn package_latency_ns(record: &RequestRecord) -> Option<f64> {
     (record.streamed && record.events > 0).then(|| latency_ns(record) as f64 / f64::from(record.events))
 }
 
-/// An answer that was not streamed shows its first output when it is complete.
+/// A response that is not streamed has its first output at its end.
 fn first_output(record: &RequestRecord) -> Option<Tick> {
     if record.streamed { record.first_token } else { Some(record.end) }
 }
 
-/// Two stamps mapped by different samples of the clock can stand nanoseconds out of order; no length is negative.
+/// Never negative: two timestamps mapped by different clock samples can be out of order by nanoseconds.
 fn length_ns(from: Tick, to: Tick) -> u64 {
     to.ns_since(from).max(0) as u64
 }

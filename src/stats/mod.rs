@@ -1,26 +1,36 @@
 //! Every number, as a pure function of the stored records.
 //!
-//! [`metric`] defines the figures of one request, [`gather`] collects them over a run, [`summary`] makes of them what
-//! the tables show, and [`findings`] says how far to trust it.
+//! [`metric`] defines the figures of one request and [`samples`] collects them over a run in one pass. Each analysis
+//! takes only its inputs and returns its own result; [`summary`] assembles them. [`findings`] says how far the figures
+//! can be trusted. [`analyze`] does all of it.
 
-pub mod attention;
+mod analysis;
+pub mod client;
+pub mod comparison;
 pub mod concurrency;
-pub mod difference;
+pub mod confidence;
+pub mod counts;
 pub mod failure_texts;
 pub mod findings;
-pub mod gather;
-pub mod interval;
-pub mod join;
+mod format;
+pub mod measurement_error;
 pub mod metric;
-pub mod own_error;
+pub mod poll_gaps;
 pub mod quantile;
 pub mod reconcile;
+pub mod samples;
+pub mod series;
+pub mod server_timings;
 pub mod slo;
 pub mod speed;
 pub mod steady;
+pub mod steady_part;
 pub mod summary;
+pub mod throughput;
+pub mod tolerance;
 pub mod turns;
 pub mod witness;
 
 pub use crate::record::finding::{Finding, Severity};
-pub use summary::Summary;
+pub use analysis::analyze;
+pub use summary::{Inputs, Summary};

@@ -1,6 +1,6 @@
-//! Exact quantiles by nearest rank, over samples that keep their order in time for the intervals.
+//! Exact quantiles by nearest rank. Samples are given in time order, which confidence intervals need.
 
-use super::interval::{self, Interval};
+use super::confidence::{self, Interval};
 
 /// A row of the percentile table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,26 +37,25 @@ pub const LEVELS: [Level; 12] = [
     level(1000, "max"),
 ];
 
-/// Samples that must lie beyond a percentile for it to be printed without a mark: with fewer, the next run's value
-/// may be anything between its neighbours.
+/// A percentile with fewer samples beyond it is marked when printed, because it varies strongly from run to run.
 pub const SAMPLES_BEYOND: usize = 10;
 
 /// One quantile of a series.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quantile {
     pub value: f64,
-    /// Fewer than [`SAMPLES_BEYOND`] samples lie beyond it. Never set for the largest sample, which claims no more.
+    /// Fewer than [`SAMPLES_BEYOND`] samples lie beyond it. Never set for the maximum.
     pub few: bool,
-    /// 95 % confidence; `None` for the largest sample and for too few samples.
+    /// 95 % confidence interval; `None` for the maximum and for too few samples.
     pub interval: Option<Interval>,
 }
 
-/// A quantity over a run.
+/// The distribution of a quantity over a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
     pub count: usize,
     pub mean: Option<f64>,
-    /// Standard deviation of the samples themselves (over n).
+    /// Standard deviation of the samples (divided by n).
     pub deviation: Option<f64>,
     pub min: Option<f64>,
     pub max: Option<f64>,
@@ -65,8 +64,8 @@ pub struct Series {
 }
 
 impl Series {
-    /// The series of samples given in the order of their time.
-    pub fn of(in_time_order: &[f64]) -> Series {
+    /// The series of samples in time order.
+    pub fn compute(in_time_order: &[f64]) -> Series {
         let mut sorted = in_time_order.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);
         let (Some(&min), Some(&max)) = (sorted.first(), sorted.last()) else { return Series::default() };
@@ -77,7 +76,7 @@ impl Series {
             Quantile {
                 value,
                 few: !is_max && sorted.len() - rank < SAMPLES_BEYOND,
-                interval: if is_max { None } else { interval::of(in_time_order, &sorted, value, level.share()) },
+                interval: if is_max { None } else { confidence::compute(in_time_order, &sorted, value, level.share()) },
             }
         };
         let n = sorted.len() as f64;
@@ -93,6 +92,16 @@ impl Series {
         }
     }
 
+    /// The series of values in time order.
+    pub fn from_values(in_time_order: impl Iterator<Item = f64>) -> Series {
+        Series::compute(&in_time_order.collect::<Vec<f64>>())
+    }
+
+    /// The series, in seconds, of nanoseconds in time order.
+    pub fn from_ns(in_time_order: impl Iterator<Item = f64>) -> Series {
+        Series::from_values(in_time_order.map(|ns| ns / 1e9))
+    }
+
     /// The quantile of one of [`LEVELS`].
     pub fn at(&self, per_mille: u32) -> Option<&Quantile> {
         let row = LEVELS.iter().position(|level| level.per_mille == per_mille)?;
@@ -105,8 +114,14 @@ impl Series {
     }
 }
 
+/// The arithmetic mean; `None` without values.
+pub(super) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0u64), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / count as f64)
+}
+
 /// The rank, from 1, of the smallest of `count` sorted values with at least `per_mille` thousandths of all values at
-/// or below it. In whole numbers, because 0.95 · 20 must be 19.
+/// or below it. Integer arithmetic, because 0.95 · 20 must be 19.
 pub fn nearest_rank(count: usize, per_mille: u32) -> usize {
     let exact = count as u128 * u128::from(per_mille);
     (exact.div_ceil(1000) as usize).clamp(1, count.max(1))
@@ -130,7 +145,7 @@ mod tests {
         #[test]
         fn quantiles_are_those_of_the_definition(values in proptest::collection::vec(0u32..50, 1..200)) {
             let values: Vec<f64> = values.into_iter().map(f64::from).collect();
-            let series = Series::of(&values);
+            let series = Series::compute(&values);
             for level in LEVELS {
                 prop_assert_eq!(series.value(level.per_mille), Some(naive(&values, level.per_mille)));
             }
@@ -148,7 +163,7 @@ mod tests {
 
     #[test]
     fn percentiles_with_few_samples_beyond_are_marked() {
-        let series = Series::of(&(0..100).map(f64::from).collect::<Vec<_>>());
+        let series = Series::compute(&(0..100).map(f64::from).collect::<Vec<_>>());
         assert!(!series.at(900).unwrap().few);
         assert!(series.at(950).unwrap().few);
         assert!(!series.at(1000).unwrap().few);
@@ -156,7 +171,7 @@ mod tests {
 
     #[test]
     fn no_samples_have_no_figures() {
-        assert_eq!(Series::of(&[]), Series::default());
-        assert_eq!(Series::of(&[]).value(500), None);
+        assert_eq!(Series::compute(&[]), Series::default());
+        assert_eq!(Series::compute(&[]).value(500), None);
     }
 }

@@ -1,24 +1,24 @@
-//! How a run stands against its service level objectives. A criterion judges the run by one of its figures, and each
-//! request by the same bound, which gives goodput.
+//! SLO attainment and goodput. A criterion applies to a figure of the run, and its bound to each single request;
+//! requests that meet every bound count as goodput.
 
-use super::gather::Sample;
-use super::quantile::Series;
-use super::summary::Summary;
+use super::samples::Sample;
+use super::series::AllSeries;
+use super::throughput::Throughput;
 use crate::plan::slo::{Criterion, Figure, Quantity, Statistic};
 use crate::time::S;
 
 impl Figure {
-    /// The value of this figure; `None` when the run has none.
-    pub fn of(self, s: &Summary) -> Option<f64> {
+    /// The value of this figure; `None` if the run has none.
+    pub fn value(self, throughput: &Throughput, series: &AllSeries) -> Option<f64> {
         match self {
-            Figure::RequestsPerS => s.throughput.requests_per_s,
-            Figure::OutputTokensPerS => s.throughput.output_tokens_per_s,
+            Figure::RequestsPerS => throughput.requests_per_s,
+            Figure::OutputTokensPerS => throughput.output_tokens_per_s,
             Figure::Of(statistic, quantity) => {
-                let series: &Series = match quantity {
-                    Quantity::Ttft => &s.series.ttft_s,
-                    Quantity::Tpot => &s.series.tpot_s,
-                    Quantity::Itl => &s.series.itl_s,
-                    Quantity::Latency => &s.series.latency_s,
+                let series = match quantity {
+                    Quantity::Ttft => &series.ttft_s,
+                    Quantity::Tpot => &series.tpot_s,
+                    Quantity::Itl => &series.itl_s,
+                    Quantity::Latency => &series.latency_s,
                 };
                 match statistic {
                     Statistic::Mean => series.mean,
@@ -30,13 +30,8 @@ impl Figure {
 }
 
 impl Criterion {
-    /// Whether the run keeps it; a run without the figure does not.
-    pub fn met(&self, s: &Summary) -> bool {
-        self.figure.of(s).is_some_and(|value| self.comparison.holds(value, self.bound))
-    }
-
-    /// Whether one request keeps the bound. Conditions on rates and on ITL say nothing about one request, and neither
-    /// does TPOT about an answer of one token.
+    /// Whether one request meets the bound. Criteria on rates and on ITL do not apply to a single request, and TPOT
+    /// does not apply to a response of one token.
     fn met_by(&self, sample: &Sample) -> bool {
         let Figure::Of(_, quantity) = self.figure else { return true };
         let ns = match quantity {
@@ -52,29 +47,41 @@ impl Criterion {
     }
 }
 
-/// How a run stands against its objectives.
+/// The SLO attainment of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// Each criterion with the run's value and whether it is met.
     pub criteria: Vec<(Criterion, Option<f64>, bool)>,
-    /// Requests that succeeded and kept every bound themselves.
+    /// Requests that succeeded and met every bound themselves.
     pub good_requests: u64,
-    /// Those over the time of the run.
+    /// `good_requests` divided by the duration of the run.
     pub goodput_per_s: Option<f64>,
-    /// Those over all requests that ended.
+    /// `good_requests` divided by all requests that succeeded or failed.
     pub good_share: Option<f64>,
 }
 
 impl Verdict {
-    /// Judges a run.
-    pub fn of(criteria: &[Criterion], s: &Summary, samples: &[Sample]) -> Verdict {
+    /// Judges a run by its figures and goodput by its `samples`, over `time_s` seconds. A criterion on a figure that
+    /// the run does not have is missed.
+    pub fn compute(
+        criteria: &[Criterion],
+        throughput: &Throughput,
+        series: &AllSeries,
+        time_s: Option<f64>,
+        samples: &[Sample],
+    ) -> Verdict {
         let good = |sample: &&Sample| sample.ok && criteria.iter().all(|criterion| criterion.met_by(sample));
+        let judge = |criterion: &Criterion| {
+            let value = criterion.figure.value(throughput, series);
+            let met = value.is_some_and(|value| criterion.comparison.holds(value, criterion.bound));
+            (criterion.clone(), value, met)
+        };
+        let ended = samples.iter().filter(|sample| sample.ok || sample.failed).count();
         let good_requests = samples.iter().filter(good).count() as u64;
-        let ended = s.counts.ok + s.counts.failed;
         Verdict {
-            criteria: criteria.iter().map(|c| (c.clone(), c.figure.of(s), c.met(s))).collect(),
+            criteria: criteria.iter().map(judge).collect(),
             good_requests,
-            goodput_per_s: s.time_s.map(|time| good_requests as f64 / time),
+            goodput_per_s: time_s.map(|time| good_requests as f64 / time),
             good_share: (ended > 0).then(|| good_requests as f64 / ended as f64),
         }
     }

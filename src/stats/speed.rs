@@ -1,8 +1,8 @@
-//! The speed benchmark: how fast a single request is answered, by the length of its prompt.
+//! The speed benchmark: output rate of single requests by prompt length.
 
 use std::collections::BTreeMap;
 
-use super::gather::Sample;
+use super::samples::Sample;
 
 /// A row of "Speed Benchmark Results:".
 #[derive(Clone, Debug, PartialEq)]

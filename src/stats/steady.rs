@@ -1,26 +1,26 @@
-//! Whether a run was in a steady state: where its warm-up ends (MSER-5, White 1997), and whether the rest drifts.
-//! Both are hints. Nothing is cut from the figures by itself.
+//! Whether a run was in a steady state: where its warm-up ends (MSER-5, White 1997), and whether the rest has a trend.
+//! Both give findings only; no sample is excluded from the figures.
 
-use super::gather::Sample;
+use super::samples::Sample;
 use crate::record::facts::{Mode, RunFacts};
 use crate::record::finding::Finding;
 
-/// MSER-5 looks at means of five.
+/// MSER-5 uses means of five samples.
 const BATCH: usize = 5;
-/// Fewer samples than this say nothing about a beginning or a drift.
+/// With fewer samples, neither warm-up nor drift is tested.
 const FEWEST: usize = 150;
-/// A beginning that changes the mean by less is not worth a word.
+/// A warm-up that changes the mean by a smaller share is not reported.
 const WORTH_TELLING: f64 = 0.05;
-/// Batches for the drift, and the rank correlation with time that chance exceeds in 1 % of runs: 2.576 / √29.
+/// Batches for the drift, and the rank correlation with time that is exceeded by chance in 1 % of runs: 2.576 / √29.
 const TREND_BATCHES: usize = 30;
 const TREND_CORRELATION: f64 = 0.478;
-/// A drift of less than this part is not worth a word.
+/// A smaller relative drift is not reported.
 const DRIFT_WORTH_TELLING: f64 = 0.10;
 
-/// What the latencies of a run's successes, in the order in which they were due, say about its steadiness.
+/// Findings about warm-up and drift of the latencies of succeeded requests, which are sorted by due time.
 pub fn findings(facts: &RunFacts, samples: &[Sample]) -> Vec<Finding> {
     let latencies: Vec<f64> = samples.iter().filter(|s| s.ok).map(|s| s.latency as f64 / 1e9).collect();
-    // A ramp changes the load on purpose, and prompts of different lengths follow each other in a speed benchmark.
+    // A ramp changes the load intentionally, and a speed benchmark changes the prompt length.
     if facts.ramp_ns > 0 || super::speed::is_speed_benchmark(&facts.dataset) || latencies.len() < FEWEST {
         return Vec::new();
     }
@@ -62,15 +62,15 @@ fn drift(facts: &RunFacts, latencies: &[f64]) -> Option<Finding> {
     ))
 }
 
-/// Where the warm-up ends by MSER-5: the cut that makes the standard error of the mean of the rest smallest. `None`
-/// when that lies in the second half, which means that the samples are too few to tell.
+/// The end of the warm-up by MSER-5: the cut with the smallest standard error of the mean of the remaining samples.
+/// `None` if it is in the second half, which means that there are too few samples.
 pub fn warm_up_end(samples: &[f64]) -> Option<usize> {
     let means: Vec<f64> = samples.chunks_exact(BATCH).map(mean).collect();
     let n = means.len();
     let (mut sum, mut squares) = (0.0, 0.0);
     let mut best: Option<(f64, usize)> = None;
-    // From the back, so that each cut adds one mean to the sums of the rest. The last few rests are too short to have
-    // a variance worth the name.
+    // From the end, so that each cut adds one mean to the sums. Fewer than five remaining means have no useful
+    // variance.
     for cut in (0..n).rev() {
         sum += means[cut];
         squares += means[cut] * means[cut];

@@ -1,25 +1,25 @@
-//! Conversations turn by turn: how latency grows with what was said before, and how much of that a server had kept.
+//! Conversations by turn: how latency grows with the history, and how much of the history the server had cached.
 
 use std::collections::BTreeMap;
 
-use super::gather::Sample;
 use super::quantile::Series;
+use super::samples::Sample;
 use crate::record::facts::RunFacts;
 
-/// What a run of conversations says beyond its requests.
+/// The figures of a run of conversations.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Turns {
-    /// Conversations of the plan; `None` when only the duration ended the run.
+    /// Planned conversations; `None` if only the duration limited the run.
     pub planned: Option<u64>,
-    /// Conversations of which a turn was sent.
+    /// Conversations whose first turn was started.
     pub begun: u64,
-    /// Conversations that a failed turn ended.
+    /// Conversations that ended with a failed turn.
     pub broken: u64,
-    /// The first turns, the second ones, and so on.
+    /// One row for each turn, the first turn first.
     pub rows: Vec<TurnRow>,
 }
 
-/// The requests of one turn. Figures are those of the succeeded ones; means are `None` where a count is unknown.
+/// The requests of one turn. Figures are those of the succeeded ones; means are `None` if a count is unknown.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TurnRow {
     /// From 1.
@@ -30,16 +30,16 @@ pub struct TurnRow {
     pub latency_s: Series,
     pub input_tokens: Option<f64>,
     pub output_tokens: Option<f64>,
-    /// What the server took from its cache, per request and as a share of all input, from 0 to 1.
+    /// Input tokens that the server read from its cache: per request, and as a share of all input from 0 to 1.
     pub cached_tokens: Option<f64>,
     pub cached_share: Option<f64>,
-    /// Input and output of the turn before as a share of all input, from 0 to 1: no more than this can come from what a
-    /// cache keeps of the conversation itself.
+    /// Input and output of the previous turn as a share of all input, from 0 to 1: the largest share that a cache can
+    /// hold of the conversation itself.
     pub said_before_share: Option<f64>,
 }
 
-/// The turns of a run, whose samples are in the order in which they were due; `None` for single requests.
-pub fn of(facts: &RunFacts, samples: &[Sample]) -> Option<Turns> {
+/// The turns of a run whose samples are sorted by due time; `None` for single requests.
+pub fn compute(facts: &RunFacts, samples: &[Sample]) -> Option<Turns> {
     let mut by_turn: BTreeMap<u32, Vec<&Sample>> = BTreeMap::new();
     for sample in samples.iter().filter(|sample| sample.conversation.is_some()) {
         by_turn.entry(sample.turn).or_default().push(sample);
@@ -48,30 +48,31 @@ pub fn of(facts: &RunFacts, samples: &[Sample]) -> Option<Turns> {
     let planned = facts.conversations.and_then(|conversations| conversations.planned);
     let (begun, broken) = (first.len() as u64, samples.iter().filter(|sample| sample.failed).count() as u64);
     let mut rows = Vec::with_capacity(by_turn.len());
-    // Input and output of the last turn, by conversation.
+    // Input and output tokens of the previous turn, by conversation.
     let mut before: BTreeMap<u64, Option<u64>> = BTreeMap::new();
     for (&turn, samples) in &by_turn {
         rows.push(row(turn, samples, &before));
         before.clear();
         for sample in samples {
-            // Shards number theirs alike: of which one a next turn is cannot be told.
+            // Shards use the same conversation numbers, so the shard of the next turn is unknown.
             let of = before.entry(sample.conversation.unwrap_or_default());
-            of.and_modify(|said| *said = None).or_insert_with(|| said(sample));
+            of.and_modify(|tokens| *tokens = None).or_insert_with(|| total_tokens(sample));
         }
     }
     Some(Turns { planned, begun, broken, rows })
 }
 
-fn said(sample: &Sample) -> Option<u64> {
+/// Input and output tokens.
+fn total_tokens(sample: &Sample) -> Option<u64> {
     Some(u64::from(sample.input_tokens?) + u64::from(sample.output_tokens?))
 }
 
 fn row(turn: u32, samples: &[&Sample], before: &BTreeMap<u64, Option<u64>>) -> TurnRow {
     let ok: Vec<&Sample> = samples.iter().copied().filter(|sample| sample.ok).collect();
-    let seconds = |ns: Vec<u64>| Series::of(&ns.into_iter().map(|ns| ns as f64 / 1e9).collect::<Vec<f64>>());
+    let seconds = |ns: Vec<u64>| Series::compute(&ns.into_iter().map(|ns| ns as f64 / 1e9).collect::<Vec<f64>>());
     let sum = |of: &dyn Fn(&Sample) -> Option<u64>| ok.iter().map(|sample| of(sample)).sum::<Option<u64>>();
     let input = sum(&|sample| sample.input_tokens.map(u64::from));
-    // A server that never counts cached tokens says nothing; one that counts them sometimes means 0 otherwise.
+    // A server that never reports cached tokens: unknown. A server that reports them sometimes: 0 where it does not.
     let counts_cached = ok.iter().any(|sample| sample.cached_tokens.is_some());
     let cached = sum(&|sample| Some(u64::from(sample.cached_tokens.unwrap_or(0)))).filter(|_| counts_cached);
     let said_before = sum(&|sample| match turn {

@@ -1,56 +1,58 @@
-//! The load's figures beside those of the witness, which asked the same server in the same minutes and had nothing
-//! else to do.
+//! The load's figures compared with those of the witness, a second idle client that sent requests to the same server
+//! during the run.
 //!
-//! Both count from the wire. Of the witness only requests count that began while the load was offered and ended
-//! before it did; of a closed loop only those after its first wave, which meets an empty server all at once. Two
-//! samples of one distribution differ by chance: a difference is told only when its 95 % interval leaves out 0 and
-//! when it is larger than what nobody would act on.
+//! All times count from the first byte sent. Of the witness, only requests count that started while the load was sent
+//! and ended before the load did; of a closed loop, only requests after the first wave, which starts all at once on an
+//! idle server. Two samples of one distribution differ by chance: a difference is reported only if its 95 % confidence
+//! interval excludes 0 and it is large enough to matter.
 
-use super::difference::{Difference, of_quantiles};
-use super::gather::{Gathered, Sample};
+use super::comparison::{Difference, compare_quantiles};
 use super::quantile::Series;
-use super::summary::Summary;
+use super::samples::{RunSamples, Sample};
+use super::series::AllSeries;
+use super::steady_part::SteadyPart;
 use crate::record::finding::Finding;
 use crate::time::format_ns;
 
 /// The levels compared.
 pub const LEVELS: [u32; 2] = [500, 900];
-/// Smaller differences than this, and than this part of the load's figure, are nothing to act on.
+/// Differences below this, and below this share of the load's figure, are not reported.
 const SMALL_S: f64 = 100e-6;
 const SMALL_SHARE: f64 = 0.05;
 
 /// The witness of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Witness {
-    /// All its requests, and how many of them succeeded and count.
+    /// All its requests, and how many of them are compared.
     pub requests: usize,
     pub counted: usize,
     pub failed: u64,
     pub times: Vec<WitnessTime>,
 }
 
-/// A time as both saw it, seconds.
+/// A time as measured by both, seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WitnessTime {
     pub name: &'static str,
     pub load: Series,
     pub witness: Series,
-    /// Load − witness at each of [`LEVELS`]; `None` where too few samples leave it without an interval.
+    /// Load − witness at each of [`LEVELS`]; `None` if there are too few samples for an interval.
     pub differences: [Option<Difference>; LEVELS.len()],
     pub verdict: Agreement,
 }
 
-/// Whether both saw the same.
+/// The result of the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Agreement {
     Agree,
     Differ,
-    /// Too few samples to say.
+    /// There are too few samples to compare.
     TooFew,
 }
 
-/// Holds what the witness saw against the summary of the load, whose measured requests are `load`.
-pub fn of(s: &Summary, load: &[Sample], mut witness: Gathered) -> Witness {
+/// Compares the witness's requests with the load, whose measured requests are `load`. Of a closed loop, `steady` is
+/// compared, else `series`.
+pub fn compare(load: &[Sample], steady: Option<&SteadyPart>, series: &AllSeries, mut witness: RunSamples) -> Witness {
     witness.sort();
     let sent = load.iter().filter_map(|sample| sample.write_start);
     let (from, to) = (sent.clone().min().unwrap_or(u64::MAX), sent.max().unwrap_or(0));
@@ -58,17 +60,17 @@ pub fn of(s: &Summary, load: &[Sample], mut witness: Gathered) -> Witness {
     let counts = |sample: &&Sample| {
         sample.ok && sample.write_start.is_some_and(|at| (from..=to).contains(&at)) && sample.end <= ended
     };
-    let counted: Vec<&Sample> = witness.samples.iter().filter(counts).collect();
+    let counted: Vec<&Sample> = witness.requests.iter().filter(counts).collect();
     let seconds = |ns: f64| ns / 1e9;
     let ttft: Vec<f64> = counted.iter().filter_map(|sample| sample.service_ttft).map(|ns| seconds(ns as f64)).collect();
     let gaps: Vec<f64> = witness.gaps_of(counted.iter().copied()).into_iter().map(seconds).collect();
-    let (load_ttft, load_itl) = match &s.steady {
+    let (load_ttft, load_itl) = match steady {
         Some(steady) => (&steady.service_ttft_s, &steady.itl_s),
-        None => (&s.series.service_ttft_s, &s.series.itl_s),
+        None => (&series.service_ttft_s, &series.itl_s),
     };
-    let times = [("TTFT", load_ttft, Series::of(&ttft)), ("ITL", load_itl, Series::of(&gaps))];
+    let times = [("TTFT", load_ttft, Series::compute(&ttft)), ("ITL", load_itl, Series::compute(&gaps))];
     Witness {
-        requests: witness.samples.len(),
+        requests: witness.requests.len(),
         counted: counted.len(),
         failed: witness.failed(),
         times: times.into_iter().map(|(name, load, witness)| time(name, load.clone(), witness)).collect(),
@@ -78,15 +80,15 @@ pub fn of(s: &Summary, load: &[Sample], mut witness: Gathered) -> Witness {
 fn time(name: &'static str, load: Series, witness: Series) -> WitnessTime {
     let difference = |level: u32| {
         let (a, b) = (witness.at(level)?, load.at(level)?);
-        (a.interval.is_some() && b.interval.is_some()).then(|| of_quantiles(a, b))
+        (a.interval.is_some() && b.interval.is_some()).then(|| compare_quantiles(a, b))
     };
     let differences = LEVELS.map(difference);
-    let told = |(level, difference): (&u32, &Option<Difference>)| {
+    let is_relevant = |(level, difference): (&u32, &Option<Difference>)| {
         let Some(difference) = difference else { return false };
         let small = SMALL_S.max(SMALL_SHARE * load.value(*level).unwrap_or(0.0));
         difference.is_sure() && difference.value.abs() > small
     };
-    let verdict = if LEVELS.iter().zip(&differences).any(told) {
+    let verdict = if LEVELS.iter().zip(&differences).any(is_relevant) {
         Agreement::Differ
     } else if differences[0].is_none() {
         Agreement::TooFew
@@ -96,7 +98,7 @@ fn time(name: &'static str, load: Series, witness: Series) -> WitnessTime {
     WitnessTime { name, load, witness, differences, verdict }
 }
 
-/// What a reader should know beside the table.
+/// Findings about the comparison.
 pub fn findings(of: &Witness) -> Vec<Finding> {
     let mut found: Vec<Finding> = of.times.iter().filter_map(differs).collect();
     let few: Vec<&str> =
@@ -145,7 +147,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     fn around(rng: &mut ChaCha8Rng, n: usize, at: f64) -> Series {
-        Series::of(&(0..n).map(|_| at + rng.random_range(0.0..0.004)).collect::<Vec<f64>>())
+        Series::compute(&(0..n).map(|_| at + rng.random_range(0.0..0.004)).collect::<Vec<f64>>())
     }
 
     #[test]

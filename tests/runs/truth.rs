@@ -93,7 +93,7 @@ fn the_bounds_of_our_own_error_hold_the_truth() {
             per_token.push(sends[sends.len() - 1].ns_since(sends[0]) / (sends.len() as i64 - 1));
             first.push(sends[0].ns_since(kept.record.due));
         }
-        let own = &ran.summary.own_error;
+        let own = &ran.summary.measurement_error;
         // The row of the median.
         let figures = [("ITL", gaps, own.itl_s[2]), ("TPOT", per_token, own.tpot_s[2]), ("TTFT", first, own.ttft_s[2])];
         for (name, truth, bound) in figures {

@@ -1,8 +1,8 @@
-//! Rows of a comparison as words and numbers: each row with a unit and decimals of its own, so that small times, and
-//! differences much smaller than the values, can be read.
+//! Rows of a comparison as text. Each row has its own unit and decimals, so that small times, and differences much
+//! smaller than the values, are readable.
 
-use super::{Kind, Row, Value, Verdict};
-use crate::report::html::{row_name, word};
+use super::rows::{Kind, Row, Value, Verdict};
+use crate::report::i18n::{row_name, word};
 use crate::report::language::Language;
 use crate::report::table::number;
 
@@ -14,7 +14,7 @@ pub fn heads(name: &str, language: Language) -> Vec<String> {
         name.to_string(),
         format!("{name} − A"),
         "%".to_string(),
-        language.pick("95 % sure between", "95 % 区间").to_string(),
+        language.pick("95 % interval", "95 % 区间").to_string(),
         match language {
             Language::En => format!("{name} is"),
             Language::Zh => format!("{name} 的结论"),
@@ -24,15 +24,15 @@ pub fn heads(name: &str, language: Language) -> Vec<String> {
 
 /// The cells of a row, one for each head.
 pub fn cells(row: &Row, language: Language) -> Vec<String> {
-    let shown = Shown::of(row);
-    let optional = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |value| shown.text(value));
+    let format = NumberFormat::for_row(row);
+    let optional = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |value| format.text(value));
     let marked = |value: Value| optional(value.value) + if value.few { "*" } else { "" };
     let interval = row.difference.map_or_else(
         || "-".to_string(),
         |difference| format!("{} .. {}", optional(difference.low), optional(difference.high)),
     );
     vec![
-        figure(row, &shown, language),
+        figure(row, &format, language),
         marked(row.a),
         marked(row.b),
         optional(row.change()),
@@ -42,14 +42,14 @@ pub fn cells(row: &Row, language: Language) -> Vec<String> {
     ]
 }
 
-fn figure(row: &Row, shown: &Shown, language: Language) -> String {
+fn figure(row: &Row, format: &NumberFormat, language: Language) -> String {
     let name = match row.kind {
         Kind::Count => row_name(row.figure, language),
         Kind::Share => language.pick("Success rate (%)", "成功率 (%)"),
         Kind::Rate | Kind::Time => word(row.figure, language),
     };
     match name.strip_suffix("(s)") {
-        Some(stem) if shown.factor > 1.0 => format!("{stem}(ms)"),
+        Some(stem) if format.factor > 1.0 => format!("{stem}(ms)"),
         _ => name.to_string(),
     }
 }
@@ -67,21 +67,21 @@ fn verdict(verdict: Verdict, language: Language) -> &'static str {
     }
 }
 
-/// How the numbers of a row are written.
-struct Shown {
-    /// From the stored unit to the shown one.
+/// The number format of a row.
+struct NumberFormat {
+    /// Factor from the stored unit to the displayed one.
     factor: f64,
-    /// `None` for whole numbers.
+    /// `None` for integers.
     decimals: Option<usize>,
 }
 
 /// Significant digits of the larger value, and of the larger end of the interval.
 const DIGITS: i32 = 3;
-/// Digits of a value at most, however small its difference is.
+/// Maximum of significant digits of a value, however small its difference is.
 const MOST_DIGITS: i32 = 7;
 
-impl Shown {
-    fn of(row: &Row) -> Shown {
+impl NumberFormat {
+    fn for_row(row: &Row) -> NumberFormat {
         let largest = |values: [Option<f64>; 2]| values.into_iter().flatten().map(f64::abs).fold(0.0, f64::max);
         let value = largest([row.a.value, row.b.value]);
         let factor = match row.kind {
@@ -90,18 +90,18 @@ impl Shown {
             Kind::Count | Kind::Rate | Kind::Time => 1.0,
         };
         if row.kind == Kind::Count {
-            return Shown { factor, decimals: None };
+            return NumberFormat { factor, decimals: None };
         }
-        // What is smaller than the last digit of the value is an error of rounding.
+        // Differences below the last digit of the value are rounding errors.
         let counts = |part: &f64| part.abs() > value / 10f64.powi(MOST_DIGITS);
         let ends = row.difference.map_or([None, None], |difference| [difference.low, difference.high]);
         let ends = ends.map(|end| end.filter(counts));
         let smallest = ends.into_iter().flatten().map(f64::abs).fold(f64::INFINITY, f64::min);
         let change = row.change().filter(counts).map_or(0.0, f64::abs);
-        // The nearer end of the interval must not be rounded to 0, which would belie the verdict.
+        // The end of the interval nearer to 0 must not be rounded to 0, which would contradict the verdict.
         let wanted = [(value, DIGITS), (largest(ends), DIGITS), (change, 2), (smallest, 1)];
         let wanted = wanted.into_iter().map(|(value, digits)| decimals(value * factor, digits)).max().unwrap_or(0);
-        Shown { factor, decimals: Some(wanted.min(decimals(value * factor, MOST_DIGITS))) }
+        NumberFormat { factor, decimals: Some(wanted.min(decimals(value * factor, MOST_DIGITS))) }
     }
 
     fn text(&self, value: f64) -> String {
@@ -111,13 +111,13 @@ impl Shown {
     }
 }
 
-/// The number without its sign where it was rounded to 0.
+/// The number without its sign if it was rounded to 0.
 fn unsigned_zero(number: String) -> String {
     let is_zero = !number.contains(|c: char| c.is_ascii_digit() && c != '0');
     if is_zero { number.trim_start_matches(['-', '+']).to_string() } else { number }
 }
 
-/// The decimals that give a number so many significant digits.
+/// The decimals that give a number this many significant digits.
 fn decimals(value: f64, digits: i32) -> usize {
     if value <= 0.0 || !value.is_finite() {
         return 0;
@@ -128,7 +128,7 @@ fn decimals(value: f64, digits: i32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::difference::Difference;
+    use crate::stats::comparison::Difference;
 
     fn row(kind: Kind, a: f64, b: f64, ends: (f64, f64)) -> Row {
         let value = |value| Value { value: Some(value), few: false };

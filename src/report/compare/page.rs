@@ -1,17 +1,18 @@
-//! A comparison as a page.
+//! A comparison as an HTML page.
 
 use super::cells::{cells, heads};
+use super::rows::{Row, Verdict, compare};
+use super::sides::{Comparison, Entry, about, letter, note};
 use super::warnings::warnings;
-use super::{Comparison, Entry, Row, Verdict, about, compare, letter, note};
 use crate::record::finding::Severity;
 use crate::report::html::{escape, numbers_table, wrap};
 use crate::report::language::Language;
 use crate::report::table::few_note;
 
-/// The page; nothing stands beside it.
+/// The page, self-contained.
 pub fn html(comparison: &Comparison<'_>, language: Language) -> String {
     let title = language.pick("Comparison of runs", "测试对比");
-    // Paths and models are long words, which a phone would have to scroll for.
+    // Paths and names of models are long words, which would make a phone scroll sideways.
     let mut body = format!("<h1>{title}</h1><ul style=\"overflow-wrap:anywhere\">");
     for (number, side) in comparison.sides.iter().enumerate() {
         let line = format!("{}: {} ({})", letter(number), about(side, language), side.name);

@@ -1,21 +1,21 @@
-//! What is compared with what: single loads, or sweeps load by load.
+//! Pairs the runs to compare: single loads, or sweeps load by load.
 
 use std::path::{Path, PathBuf};
 
-use super::{Comparison, Entry, Load, LoadName, Missing, Side};
+use super::sides::{Comparison, Entry, Load, LoadName, Missing, Side};
 use crate::record::facts::RunFacts;
 use crate::report::Measured;
 use crate::report::repeats::are_repeats;
 
-/// A database or a folder of them, as it was named.
+/// A database or a folder of databases, as given on the command line.
 pub struct Given<'a> {
     /// The runs with their files; at least one.
     pub runs: Vec<(PathBuf, &'a Measured)>,
     pub is_folder: bool,
 }
 
-/// Sweeps against each other where a folder holds calls of several loads and there are two calls, else every load
-/// against the first. The repeats of a load count together, unless that leaves nothing to compare.
+/// Compares sweeps if a folder contains a call with several loads and there are two calls, else every load with the
+/// first. The repeats of a load are one side, unless that leaves nothing to compare.
 pub fn comparison<'a>(given: &[Given<'a>]) -> Comparison<'a> {
     let has_sweep =
         |given: &Given<'a>| given.is_folder && by_call(&given.runs).iter().any(|call| loads(&measured(call)).len() > 1);
@@ -39,7 +39,7 @@ type Runs<'a> = Vec<(PathBuf, &'a Measured)>;
 /// The calls of each folder, and those that the single databases belong to.
 fn calls<'a>(given: &[Given<'a>]) -> Vec<Side<'a>> {
     let mut calls: Vec<Runs<'a>> = Vec::new();
-    // Where the single databases stand among the calls: one call's may be named one by one.
+    // The position of the single databases among the calls: those of one call may be given one by one.
     let mut of_files: Vec<usize> = Vec::new();
     for one in given {
         if one.is_folder {
@@ -82,7 +82,7 @@ fn measured<'a>(runs: &[(PathBuf, &'a Measured)]) -> Vec<&'a Measured> {
     runs.iter().map(|run| run.1).collect()
 }
 
-/// The file of one run, or the folder around those of several.
+/// The file of one run, or the common folder of several.
 fn common_place(runs: &[(PathBuf, &Measured)]) -> PathBuf {
     let mut place: &Path = &runs[0].0;
     while !runs.iter().all(|run| run.0.starts_with(place)) {
@@ -116,7 +116,7 @@ fn loads<'a>(runs: &[&'a Measured]) -> Vec<Vec<&'a Measured>> {
     loads
 }
 
-/// How requests are offered, and for how long.
+/// The load and its length.
 fn is_same_load(a: &RunFacts, b: &RunFacts) -> bool {
     is_offered_alike(a, b) && (a.requests, a.duration_ns) == (b.requests, b.duration_ns)
 }
@@ -125,8 +125,8 @@ fn is_offered_alike(a: &RunFacts, b: &RunFacts) -> bool {
     (a.mode, a.parallel, a.rate_per_s, &a.arrival) == (b.mode, b.parallel, b.rate_per_s, &b.arrival)
 }
 
-/// Each load of the first call with those of the others that offered the same. Loads that only differ in their length
-/// are paired too, so that the difference of their workloads is told instead of nothing.
+/// Pairs each load of the first call with the same load of the others. Loads that differ only in their length are
+/// paired too, so that the difference of their workloads is reported.
 fn of_sweeps<'a>(sides: Vec<Side<'a>>) -> Comparison<'a> {
     let of_sides: Vec<_> = sides.iter().map(|side| loads(&side.runs)).collect();
     let Some((first, others)) = of_sides.split_first() else { return Comparison::of_sides(sides) };
@@ -160,7 +160,7 @@ fn of_sweeps<'a>(sides: Vec<Side<'a>>) -> Comparison<'a> {
     Comparison { sides, loads: paired, missing }
 }
 
-/// For each load of `first` the place of its partner in `other`, which has one partner at most.
+/// For each load of `first` the index of its partner in `other`; each load has at most one partner.
 fn matched(first: &[Vec<&Measured>], other: &[Vec<&Measured>]) -> Vec<Option<usize>> {
     let mut found: Vec<Option<usize>> = vec![None; first.len()];
     for alike in [is_same_load, is_offered_alike] {

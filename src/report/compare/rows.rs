@@ -1,16 +1,16 @@
-//! The figures of two sides beside each other, and what can be said of each difference.
+//! The figures of two sides, and a verdict on each difference.
 
 use crate::report::Measured;
 use crate::report::advice::{Grade, success_rate};
 use crate::stats::Summary;
-use crate::stats::difference::{self, Difference};
-use crate::stats::gather::Sample;
+use crate::stats::comparison::{self, Difference};
 use crate::stats::quantile::Series;
+use crate::stats::samples::Sample;
 
-/// What a figure is of, which decides how it is judged and written.
+/// The kind of a figure, which decides its verdict and format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Of requests; never judged.
+    /// A number of requests; without a verdict.
     Count,
     /// From 0 to 1.
     Share,
@@ -20,30 +20,30 @@ pub enum Kind {
     Time,
 }
 
-/// What the difference says.
+/// The verdict on a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Better,
     Worse,
-    /// The interval holds 0.
+    /// The interval contains 0.
     NotSure,
-    /// Both sides have the figure, but too few samples bound the difference.
+    /// Both sides have the figure, but there are too few samples for an interval.
     TooFew,
     /// A side does not have the figure.
     Unknown,
-    /// The sides succeeded in different shares of their requests, so the figure is not of the same work.
+    /// The success rates differ, so the figure is not of the same work.
     NotComparable,
     /// A side is void.
     Void,
-    /// Nothing to be judged.
+    /// Figures without a verdict.
     None,
 }
 
-/// A figure of one side; of repeated runs it is the mean.
+/// A figure of one side: the mean if runs were repeated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Value {
     pub value: Option<f64>,
-    /// A percentile with too few samples beyond it, in one of the runs at least.
+    /// A percentile with too few samples beyond it in at least one run.
     pub few: bool,
 }
 
@@ -54,7 +54,7 @@ pub struct Row {
     pub kind: Kind,
     pub a: Value,
     pub b: Value,
-    /// `None` where either side has too few samples to say how sure it is.
+    /// `None` if a side has too few samples for an interval.
     pub difference: Option<Difference>,
     pub verdict: Verdict,
 }
@@ -65,27 +65,27 @@ impl Row {
         self.a.value.zip(self.b.value).map(|(a, b)| b - a)
     }
 
-    /// The change in percent of the first side's value; not of shares and counts, which say it themselves.
+    /// The change in percent of the first side's value; `None` for shares and counts.
     pub fn percent(&self) -> Option<f64> {
         let a = self.a.value.filter(|a| *a != 0.0 && matches!(self.kind, Kind::Rate | Kind::Time))?;
         self.change().map(|change| change / a * 100.0)
     }
 }
 
-/// Two sides with all their figures.
+/// The comparison of all figures of two sides.
 #[derive(Clone, Debug)]
 pub struct Compared {
     pub rows: Vec<Row>,
-    /// Shares of success: surely different, or one too low for its times to be those of the whole work.
+    /// The success rates differ significantly, or one is too low for its times to represent all requests.
     pub unlike: bool,
 }
 
-/// Every figure of the runs `b` against the runs `a`; each side has at least one.
+/// Compares every figure of the runs `b` with the runs `a`; each side has at least one run.
 pub fn compare(a: &[&Measured], b: &[&Measured]) -> Compared {
     let sides = Sides { a, b };
     let mut rows = sides.counts();
     let success = sides.success();
-    let too_low = |value: &Value| Grade::of(value.value) != Grade::Good;
+    let too_low = |value: &Value| Grade::from_share(value.value) != Grade::Good;
     let unlike =
         too_low(&success.a) || too_low(&success.b) || success.difference.is_some_and(|difference| difference.is_sure());
     let standing = Standing { void: [a, b].into_iter().flatten().any(|run| run.summary.is_void()), unlike };
@@ -99,14 +99,14 @@ pub fn compare(a: &[&Measured], b: &[&Measured]) -> Compared {
     Compared { rows, unlike }
 }
 
-/// What holds for all figures of two sides.
+/// Facts that apply to all figures of two sides.
 struct Standing {
     void: bool,
     unlike: bool,
 }
 
 impl Standing {
-    /// The verdict on a row; `success` is the change of the share of success.
+    /// The verdict on a row; `success` is the change of the success rate.
     fn verdict(&self, row: &Row, success: Option<f64>) -> Verdict {
         let known = row.a.value.is_some() && row.b.value.is_some();
         match (row.kind, by_interval(row)) {
@@ -114,7 +114,7 @@ impl Standing {
             _ if !known => Verdict::Unknown,
             _ if self.void => Verdict::Void,
             (Kind::Time, _) if self.unlike => Verdict::NotComparable,
-            // More successes per second by failing more: shedding load is no speed.
+            // A higher rate with more failures: rejecting requests is not an improvement.
             (Kind::Rate, Verdict::Better) if self.unlike && success.is_some_and(|change| change < 0.0) => {
                 Verdict::NotComparable
             }
@@ -147,8 +147,8 @@ struct Sides<'a> {
 }
 
 impl Sides<'_> {
-    /// A row over all runs. What the runs say of themselves (`within`) counts only where no run was repeated, since
-    /// repeats say how runs vary.
+    /// A row over all runs. The interval of single runs (`within`) is used only if no run was repeated, because repeats
+    /// measure the variation between runs.
     fn row(
         &self,
         figure: &'static str,
@@ -164,7 +164,7 @@ impl Sides<'_> {
         };
         let difference = match (self.a, self.b) {
             ([a], [b]) => within(a, b),
-            _ => difference::of_runs(&a, &b),
+            _ => comparison::compare_runs(&a, &b),
         };
         Row { figure, kind, a: mean(&a), b: mean(&b), difference, verdict: Verdict::None }
     }
@@ -188,9 +188,9 @@ impl Sides<'_> {
         let ended = |run: &Measured| -> Vec<bool> {
             run.samples.iter().filter(|sample| sample.ok || sample.failed).map(|sample| sample.ok).collect()
         };
-        let within = |a: &Measured, b: &Measured| difference::of_shares(&ended(a), &ended(b));
+        let within = |a: &Measured, b: &Measured| comparison::compare_shares(&ended(a), &ended(b));
         let mut row = self.row("Success rate", Kind::Share, success_rate, within);
-        // From run to run a share may seem to vary beyond what a share can be.
+        // The interval of a share can exceed the range of shares.
         if let Some(difference) = &mut row.difference {
             difference.low = difference.low.map(|low| low.max(-1.0));
             difference.high = difference.high.map(|high| high.min(1.0));
@@ -201,7 +201,10 @@ impl Sides<'_> {
     fn rates(&self) -> [Row; 2] {
         let within = |amount: fn(&Sample) -> f64| {
             move |a: &Measured, b: &Measured| {
-                difference::of_means(&difference::rates(&a.samples, amount), &difference::rates(&b.samples, amount))
+                comparison::compare_means(
+                    &comparison::throughput_samples(&a.samples, amount),
+                    &comparison::throughput_samples(&b.samples, amount),
+                )
             }
         };
         let tokens: fn(&Sample) -> f64 = |sample| f64::from(sample.output_tokens.unwrap_or(0));
@@ -213,8 +216,8 @@ impl Sides<'_> {
 
     fn times(&self, time: &Time) -> Vec<Row> {
         let mean = |s: &Summary| (time.series)(s).mean;
-        let of_means = |a: &Measured, b: &Measured| (time.mean_difference)(&a.samples, &b.samples);
-        let mut rows = vec![self.row(time.mean, Kind::Time, mean, of_means)];
+        let compare_means = |a: &Measured, b: &Measured| (time.mean_difference)(&a.samples, &b.samples);
+        let mut rows = vec![self.row(time.mean, Kind::Time, mean, compare_means)];
         for (figure, per_mille) in time.quantiles.into_iter().zip([500, 900, 990]) {
             let value = |s: &Summary| (time.series)(s).value(per_mille);
             let within = |a: &Measured, b: &Measured| {
@@ -244,34 +247,34 @@ const TIMES: [Time; 4] = [
         mean: "Average TTFT (s)",
         quantiles: ["P50 TTFT (s)", "P90 TTFT (s)", "P99 TTFT (s)"],
         series: |s| &s.series.ttft_s,
-        mean_difference: |a, b| of_means(a, b, |sample| sample.ttft.map(|ns| ns as f64)),
+        mean_difference: |a, b| compare_means(a, b, |sample| sample.ttft.map(|ns| ns as f64)),
     },
     Time {
         mean: "Average ITL (s)",
         quantiles: ["P50 ITL (s)", "P90 ITL (s)", "P99 ITL (s)"],
         series: |s| &s.series.itl_s,
-        mean_difference: |a, b| difference::of_ratios(&gaps(a), &gaps(b)),
+        mean_difference: |a, b| comparison::compare_ratios(&gaps(a), &gaps(b)),
     },
     Time {
         mean: "Average TPOT (s)",
         quantiles: ["P50 TPOT (s)", "P90 TPOT (s)", "P99 TPOT (s)"],
         series: |s| &s.series.tpot_s,
-        mean_difference: |a, b| of_means(a, b, |sample| sample.tpot),
+        mean_difference: |a, b| compare_means(a, b, |sample| sample.tpot),
     },
     Time {
         mean: "Average latency (s)",
         quantiles: ["P50 latency (s)", "P90 latency (s)", "P99 latency (s)"],
         series: |s| &s.series.latency_s,
-        mean_difference: |a, b| of_means(a, b, |sample| Some(sample.latency as f64)),
+        mean_difference: |a, b| compare_means(a, b, |sample| Some(sample.latency as f64)),
     },
 ];
 
-/// Of a time in nanoseconds over the succeeded requests; the difference is in seconds.
-fn of_means(a: &[Sample], b: &[Sample], ns: fn(&Sample) -> Option<f64>) -> Option<Difference> {
+/// Difference of the means, in seconds, of a time in nanoseconds over the succeeded requests.
+fn compare_means(a: &[Sample], b: &[Sample], ns: fn(&Sample) -> Option<f64>) -> Option<Difference> {
     let seconds = |samples: &[Sample]| -> Vec<f64> {
         samples.iter().filter(|sample| sample.ok).filter_map(ns).map(|ns| ns / 1e9).collect()
     };
-    difference::of_means(&seconds(a), &seconds(b))
+    comparison::compare_means(&seconds(a), &seconds(b))
 }
 
 /// The gaps of each request: their sum in seconds, and their number.
@@ -283,5 +286,5 @@ fn gaps(samples: &[Sample]) -> Vec<(f64, f64)> {
 fn quantile_difference(a: &Series, b: &Series, per_mille: u32) -> Option<Difference> {
     let pair = a.at(per_mille).zip(b.at(per_mille));
     let (a, b) = pair.filter(|(a, b)| a.interval.is_some() && b.interval.is_some())?;
-    Some(difference::of_quantiles(a, b))
+    Some(comparison::compare_quantiles(a, b))
 }

@@ -1,14 +1,15 @@
 //! A comparison on the screen.
 
 use super::cells::{cells, heads};
+use super::rows::compare;
+use super::sides::{Comparison, Entry, about, letter, note};
 use super::warnings::warnings;
-use super::{Comparison, Entry, about, compare, letter, note};
 use crate::record::finding::Severity;
 use crate::report::language::Language;
 use crate::report::table::few_note;
 use crate::report::table::{Align, Table, cut, wrap};
 
-/// Narrower screens get lines of this length all the same.
+/// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;
 
 /// The tables as text, in lines of at most `width` columns.
@@ -54,10 +55,10 @@ fn pair(a: &Entry<'_>, b: &Entry<'_>, width: usize) -> String {
     out
 }
 
-/// Where a table that is too wide is divided first: values before, what they mean behind.
+/// The column at which a table that is too wide is divided first: values before it, differences from it on.
 const DIVISION: usize = 5;
 
-/// The table, or blocks of it that fit: each with the first column and as many of the others as have room.
+/// The table, or blocks of it that fit: each has the first column and as many others as fit.
 fn blocks(table: Table, width: usize) -> Vec<Table> {
     if table.width() <= width {
         return vec![table];
@@ -79,7 +80,7 @@ fn blocks(table: Table, width: usize) -> Vec<Table> {
     blocks.iter().map(|columns| of(columns)).collect()
 }
 
-/// The end of a path that is longer than `width` columns: there runs differ.
+/// The end of a path that is longer than `width` columns, because paths of runs differ at their end.
 fn cut_front(path: &str, width: usize) -> String {
     let backwards = |text: &str| text.chars().rev().collect::<String>();
     backwards(&cut(&backwards(path), width))

@@ -1,6 +1,7 @@
-//! What must be read before the figures of two sides: void runs, and failures that make times another work's.
+//! Warnings about a comparison: void runs, and failures that make times incomparable.
 
-use super::{Compared, Entry, Kind, letter};
+use super::rows::{Compared, Kind};
+use super::sides::{Entry, letter};
 use crate::record::finding::{Finding, Severity};
 use crate::report::html::finding_text;
 use crate::report::language::Language;
@@ -14,7 +15,7 @@ pub struct Warning {
     pub text: String,
 }
 
-/// The warnings about two entries, the heaviest first.
+/// The warnings about two entries, the most severe first.
 pub fn warnings(a: &Entry<'_>, b: &Entry<'_>, compared: &Compared, language: Language) -> Vec<Warning> {
     let mut out: Vec<Warning> = [a, b].into_iter().flat_map(|entry| void(entry, language)).collect();
     if compared.unlike {
@@ -23,7 +24,7 @@ pub fn warnings(a: &Entry<'_>, b: &Entry<'_>, compared: &Compared, language: Lan
     out
 }
 
-/// That the entry must not be used, and every reason once.
+/// The warning that an entry is void, and every reason once.
 fn void(entry: &Entry<'_>, language: Language) -> Vec<Warning> {
     let void = entry.runs.iter().filter(|run| run.summary.is_void()).count();
     if void == 0 {
@@ -64,7 +65,7 @@ fn failures(a: &Entry<'_>, b: &Entry<'_>, compared: &Compared, language: Languag
     }
 }
 
-/// A share in percent, with more decimals where every failure counts.
+/// A share in percent, with more decimals above 99 %.
 fn percent(share: Option<f64>) -> String {
     match share.map(|share| share * 100.0) {
         None => "-".to_string(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::unix_ns;
+use super::unix_time::unix_ns;
 use crate::record::{Block, Outcome, Phase, RequestRecord};
 use crate::report::Measured;
 use crate::stats::metric;

@@ -1,14 +1,14 @@
-//! llm-d's Benchmark Report v0.2, as JSON, which every YAML reader takes.
+//! llm-d's Benchmark Report v0.2, as JSON, which is valid YAML.
 
 use serde_json::{Map, Value as Json, json};
 
-use super::unix_ns;
+use super::unix_time::unix_ns;
 use crate::report::Measured;
-use crate::report::json::finite;
+use crate::report::json_value::finite;
 use crate::stats::Summary;
 use crate::stats::quantile::Series;
 
-/// The file's content.
+/// The content of the file.
 pub fn json(measured: &Measured) -> String {
     let s = &measured.summary;
     let report = json!({
@@ -121,7 +121,7 @@ fn statistics(series: &Series, units: &str) -> Option<Json> {
     })))
 }
 
-/// The schema knows absent fields, but no null ones.
+/// Removes null fields: the schema allows absent fields only.
 fn without_nulls(value: Json) -> Json {
     match value {
         Json::Object(map) => Json::Object(map.into_iter().filter(|(_, v)| !v.is_null()).collect::<Map<_, _>>()),

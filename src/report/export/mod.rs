@@ -1,18 +1,19 @@
-//! Files for other tools, made from the databases of a call.
+//! Files in the formats of other tools, made from the databases of a call.
 
 mod aiperf;
 mod csv;
 mod llmd;
+mod unix_time;
 mod vllm;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{Measured, measured};
+use super::measured;
 use crate::plan::export::{Export, Format};
 use crate::store::{StoreError, evalscope};
 
-/// Why a file for another tool was not written.
+/// Why an export failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     #[error("{0}")]
@@ -21,8 +22,9 @@ pub enum ExportError {
     File { path: PathBuf, cause: std::io::Error },
 }
 
-/// Writes every file that was asked for. The CSV has a row for each run, the lowest load first; the other formats hold one run, so that with
-/// several each gets a file of its own, whose name has the run's folder before the extension. Gives the paths.
+/// Writes all exports and returns their paths. The CSV has a row for each run, sorted by load. The other formats
+/// contain one run; with several runs each gets a file of its own, with the run's folder in its name before the
+/// extension.
 pub fn write_all(exports: &[Export], databases: &[PathBuf]) -> Result<Vec<PathBuf>, ExportError> {
     let mut written = Vec::new();
     for export in exports {
@@ -80,11 +82,6 @@ fn path_of_run(path: &Path, database: &Path, number: usize, count: usize) -> Pat
         name.push(extension);
     }
     path.with_file_name(name)
-}
-
-/// Unix time of a tick, nanoseconds.
-fn unix_ns(run: &Measured, tick_ns: u64) -> i64 {
-    (tick_ns as i64).wrapping_add(run.run.clock.offset_ns())
 }
 
 #[cfg(test)]

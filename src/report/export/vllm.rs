@@ -1,4 +1,4 @@
-//! The result file of `vllm bench serve --save-result --save-detailed`, as the Python tool and as `vllm-rs` write it.
+//! The result file of `vllm bench serve --save-result --save-detailed`, as written by the Python tool and by `vllm-rs`.
 
 mod steady;
 
@@ -7,17 +7,17 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::unix_ns;
+use super::unix_time::unix_ns;
 use crate::record::{Block, Outcome, Phase};
 use crate::report::Measured;
-use crate::report::json::finite;
+use crate::report::json_value::finite;
 use crate::stats::metric;
 use crate::stats::quantile::Series;
 use crate::store::reader::Detail;
 use crate::store::{Reader, StoreError};
 use crate::time::S;
 
-/// What the file holds of each request, in the order of their numbers.
+/// The values of each request, in the order of their numbers.
 #[derive(Default)]
 struct Details {
     input_lens: Vec<u32>,
@@ -28,13 +28,13 @@ struct Details {
     start_times: Vec<f64>,
     generated_texts: Vec<String>,
     errors: Vec<String>,
-    /// Output events of successes in each second since the first request.
+    /// Output events of succeeded requests in each second since the first request.
     events_of_second: BTreeMap<u64, u64>,
-    /// Output tokens of successes that arrived while the load was at its level.
+    /// Output tokens of succeeded requests that arrived in the steady window.
     steady_tokens: f64,
 }
 
-/// The file's content. Percentiles are nearest ranks, times are milliseconds where the key says so, else seconds.
+/// The content of the file. Percentiles are by nearest rank; times are milliseconds if the key says so, else seconds.
 pub fn json(database: &Path, measured: &Measured) -> Result<String, StoreError> {
     let s = &measured.summary;
     let facts = &s.facts;
@@ -52,7 +52,7 @@ pub fn json(database: &Path, measured: &Measured) -> Result<String, StoreError> 
         "model_id": facts.model,
         "tokenizer_id": facts.model,
         "num_prompts": s.counts.scheduled,
-        // A limit by which that tool picks its prompts.
+        // A limit that the tool uses to select prompts.
         "max_model_len": Json::Null,
         "request_rate": facts.rate_per_s.filter(|&rate| rate > 0.0).map_or_else(|| json!("inf"), |rate| json!(rate)),
         "burstiness": burstiness(facts.arrival.as_deref()),
@@ -72,7 +72,7 @@ pub fn json(database: &Path, measured: &Measured) -> Result<String, StoreError> 
         "ttfts": details.ttfts,
         "itls": details.itls,
         "latencies": details.latencies,
-        // Waiting for a free lane is part of TTFT and latency here, which count from when a request was due.
+        // TTFT and latency count from the due time here, so they include the wait for a free slot.
         "queue_times": vec![0.0; details.start_times.len()],
         "start_times": details.start_times,
         "generated_texts": details.generated_texts,
@@ -153,7 +153,7 @@ struct Row {
     error: String,
 }
 
-/// A failed request has a TTFT of 0 and no gaps, as in the original.
+/// A failed request has a TTFT of 0 and no gaps, as in the original tool.
 fn row(record: &crate::record::RequestRecord, block: &Block, measured: &Measured) -> Row {
     let ok = record.outcome == Outcome::Ok;
     let text = |span: crate::record::Span| String::from_utf8_lossy(span.slice(&block.bytes)).into_owned();

@@ -1,5 +1,5 @@
-//! Charts as SVG. Points become paths in a fixed coordinate system; the page's script reads values back from them for
-//! the reader's pointer, so nothing is stored twice.
+//! Charts as SVG. Points become paths in a fixed coordinate system. The page's script computes the values under the
+//! pointer from the paths, so that they are not stored twice.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -12,15 +12,15 @@ const RIGHT: f64 = 16.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 46.0;
 
-/// Lines with no more points than this have them marked, and single points are drawn larger.
+/// Lines with at most this many points have markers, and single points are drawn larger.
 const FEW_POINTS: usize = 25;
 
-/// How values become positions along an axis.
+/// The scale of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
     Linear,
     Log,
-    /// Percentiles from 0 to 100, each further nine as wide as the one before.
+    /// Percentiles from 0 to 100; each further nine has the same width.
     Tail,
 }
 
@@ -44,37 +44,37 @@ impl Scale {
 
 /// One series of a chart. A `None` breaks the line.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub struct ChartLine {
     pub name: String,
     pub points: Vec<(f64, Option<f64>)>,
     /// Single points instead of a line.
     pub dots: bool,
-    /// Drawn in the colour of trouble.
+    /// Drawn in the colour of failures.
     pub alarm: bool,
-    /// Stands out from what was measured: a bound (dashed, without marks), or places to look at (large dots).
+    /// Not measured values but a guide: a bound (dashed, without markers) or selected points (large dots).
     pub guide: bool,
 }
 
-impl Line {
+impl ChartLine {
     /// A line through all points.
-    pub fn new(name: impl Into<String>, points: Vec<(f64, Option<f64>)>) -> Line {
-        Line { name: name.into(), points, dots: false, alarm: false, guide: false }
+    pub fn new(name: impl Into<String>, points: Vec<(f64, Option<f64>)>) -> ChartLine {
+        ChartLine { name: name.into(), points, dots: false, alarm: false, guide: false }
     }
 
     /// Single points.
-    pub fn dots(name: impl Into<String>, points: Vec<(f64, f64)>, alarm: bool) -> Line {
+    pub fn dots(name: impl Into<String>, points: Vec<(f64, f64)>, alarm: bool) -> ChartLine {
         let points = points.into_iter().map(|(x, y)| (x, Some(y))).collect();
-        Line { name: name.into(), points, dots: true, alarm, guide: false }
+        ChartLine { name: name.into(), points, dots: true, alarm, guide: false }
     }
 
     /// A bound at `y` from one end of the loads to the other.
-    pub fn level(name: impl Into<String>, y: f64, ends: &Range<f64>) -> Line {
+    pub fn level(name: impl Into<String>, y: f64, ends: &Range<f64>) -> ChartLine {
         let points = vec![(ends.start, Some(y)), (ends.end, Some(y))];
-        Line { name: name.into(), points, dots: false, alarm: true, guide: true }
+        ChartLine { name: name.into(), points, dots: false, alarm: true, guide: true }
     }
 }
 
-/// A chart with its words.
+/// A chart with its labels.
 #[derive(Clone, Debug)]
 pub struct Chart {
     pub title: String,
@@ -82,14 +82,14 @@ pub struct Chart {
     pub y_label: String,
     pub x_scale: Scale,
     pub y_scale: Scale,
-    /// The largest value shown at least, for axes with a natural end.
+    /// The axis extends at least to this value, for quantities with a natural maximum.
     pub y_at_least: Option<f64>,
-    pub lines: Vec<Line>,
-    /// What was left out, or how to read it.
+    pub lines: Vec<ChartLine>,
+    /// A note below the chart.
     pub note: String,
 }
 
-/// One axis: its domain in scaled values, and where it lies in the drawing.
+/// One axis: its domain in scaled values, and its position in the drawing.
 struct Axis {
     scale: Scale,
     from: f64,
@@ -117,7 +117,7 @@ impl Axis {
 }
 
 impl Chart {
-    /// The chart as a `figure`; without any point it is a sentence, given as `nothing`.
+    /// The chart as a `figure`; without points the text `nothing`.
     pub fn render(&self, nothing: &str) -> String {
         let mut out = format!("<figure class=\"chart\"><figcaption>{}</figcaption>", escape(&self.title));
         let points = || self.lines.iter().flat_map(|line| &line.points);
@@ -202,11 +202,11 @@ impl Chart {
     }
 }
 
-fn class(line: &Line, index: usize) -> String {
+fn class(line: &ChartLine, index: usize) -> String {
     if line.alarm { "bad".to_string() } else { format!("c{}", index % 6) }
 }
 
-fn draw(line: &Line, index: usize, x: &Axis, y: &Axis, out: &mut String) {
+fn draw(line: &ChartLine, index: usize, x: &Axis, y: &Axis, out: &mut String) {
     let kind = match (line.dots, line.points.len() <= FEW_POINTS) {
         (false, _) if line.guide => "line guide",
         (true, _) if line.guide => "dots guide",
@@ -224,7 +224,7 @@ fn draw(line: &Line, index: usize, x: &Axis, y: &Axis, out: &mut String) {
         let (px, py) = (x.place(at), y.place(value));
         let alone = !pen_down && line.points.get(i + 1).is_none_or(|next| next.1.is_none());
         if line.dots || alone {
-            // A stroke without length is drawn as a round dot.
+            // A stroke of length 0 is drawn as a round dot.
             let _ = write!(out, "M{px:.1} {py:.1}h0");
         } else {
             let _ = write!(out, "{}{px:.1} {py:.1}", if pen_down { 'L' } else { 'M' });
@@ -237,8 +237,8 @@ fn draw(line: &Line, index: usize, x: &Axis, y: &Axis, out: &mut String) {
     }
 }
 
-/// Dots at the points of a line that has few.
-fn mark(line: &Line, index: usize, x: &Axis, y: &Axis, out: &mut String) {
+/// Markers at the points of a line with few points.
+fn mark(line: &ChartLine, index: usize, x: &Axis, y: &Axis, out: &mut String) {
     let _ = write!(out, "<path class=\"dots mark {}\" d=\"", class(line, index));
     for &(at, value) in &line.points {
         if let Some(value) = value.filter(|&value| y.scale != Scale::Log || value > 0.0) {
@@ -248,7 +248,7 @@ fn mark(line: &Line, index: usize, x: &Axis, y: &Axis, out: &mut String) {
     out.push_str("\"/>");
 }
 
-/// An axis that holds all values.
+/// An axis that contains all values.
 fn axis(values: &[f64], scale: Scale, at_least: Option<f64>, (begin, end): (f64, f64)) -> Axis {
     let usable = values.iter().copied().filter(|&value| scale != Scale::Log || value > 0.0);
     let (low, high) = usable.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
@@ -259,7 +259,7 @@ fn axis(values: &[f64], scale: Scale, at_least: Option<f64>, (begin, end): (f64,
         Scale::Tail => (0.0, scale.apply(high)),
     };
     let to = if to > from { to } else { from + 1.0 };
-    // Room above the highest point, so that it does not lie on the frame.
+    // A margin above the highest point.
     let to = if scale == Scale::Linear && at_least.is_none() { from + (to - from) * 1.04 } else { to };
     Axis { scale, from, to, begin, end }
 }
@@ -281,7 +281,7 @@ fn log_ticks(from: f64, to: f64) -> Vec<f64> {
     if inside.is_empty() { vec![10f64.powf((from + to) / 2.0)] } else { inside }
 }
 
-/// A tick's number in few characters.
+/// The label of a tick.
 pub fn short(value: f64) -> String {
     let size = value.abs();
     let (value, suffix) = match size {
@@ -301,7 +301,7 @@ pub fn short(value: f64) -> String {
     format!("{text}{suffix}")
 }
 
-/// Text that means itself in HTML, inside attributes too.
+/// Escapes text for HTML, including attributes.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -311,7 +311,7 @@ pub fn escape(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // Not allowed in HTML, and no use to a reader.
+            // Not allowed in HTML.
             c if c.is_control() && c != '\n' => out.push(' '),
             c => out.push(c),
         }
@@ -324,7 +324,7 @@ mod tests {
     use super::*;
 
     fn chart(points: Vec<(f64, Option<f64>)>, y_scale: Scale) -> String {
-        let lines = vec![Line::new("a <b>", points)];
+        let lines = vec![ChartLine::new("a <b>", points)];
         let words = || "t".to_string();
         Chart {
             title: words(),

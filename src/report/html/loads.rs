@@ -1,20 +1,22 @@
-//! What a sweep says, on the page: a row for each load, the best ones, what to try next.
+//! The overview of a sweep on the page: a row for each load, the best loads, and recommendations.
 
 use std::fmt::Write;
 
 use super::chart::escape;
-use super::parts::{few_note, finding, fixed, has_marks, list, table};
+use super::elements::{few_note, fixed, has_marks, list, table};
+use super::parts::finding;
 use crate::record::facts::Mode;
-use crate::report::advice::{Grade, best, load_name, recommendations, success_rate, weighty};
+use crate::report::advice::{Grade, best, recommendations, success_rate, weighty};
 use crate::report::language::Language;
+use crate::report::load_name::load_name;
 use crate::report::repeats;
 use crate::report::table::{digits, quantile};
 use crate::stats::Summary;
 
-/// What a sweep says: a row for each load, the best ones, what to try next.
+/// The overview of a sweep: a row for each load, the best loads, and recommendations.
 pub fn overview(runs: &[&Summary], language: Language) -> String {
     let mut out = format!("<h2>{}</h2>", language.pick("Loads", "各档负载"));
-    // What the schedule drew can be far from its rate where there are few requests.
+    // With few requests, the rate of a random schedule can differ much from its nominal rate.
     let scheduled = runs.iter().any(|run| run.facts.mode != Mode::Closed);
     let mut head = vec![language.pick("Load", "负载")];
     head.extend(scheduled.then(|| language.pick("Offered req/s", "提供 req/s")));
@@ -70,16 +72,16 @@ fn best_lines(runs: &[&Summary], language: Language) -> Vec<String> {
     lines
 }
 
-/// What the runs, which are folded up, say of their figures.
+/// The findings of the runs, whose sections are collapsed.
 fn findings_of_runs(runs: &[&Summary], language: Language) -> String {
-    let told = weighty(runs, language);
-    let all: String = told.iter().map(|(loads, found)| finding(found, Some(loads), language)).collect();
+    let findings = weighty(runs, language);
+    let all: String = findings.iter().map(|(loads, found)| finding(found, Some(loads), language)).collect();
     let title = language.pick("Findings of single runs", "各次测试的结论");
     if all.is_empty() { all } else { format!("<h3>{title}</h3>{all}") }
 }
 
 fn load_row(run: &Summary, scheduled: bool, language: Language) -> (&'static str, Vec<String>) {
-    let class = match Grade::of(success_rate(run)) {
+    let class = match Grade::from_share(success_rate(run)) {
         Grade::Good => "good",
         Grade::Passable => "passable",
         Grade::Bad => "bad",

@@ -1,74 +1,33 @@
-//! The HTML report: one file that needs nothing beside it, made from the databases of a call alone.
+//! The HTML report: one self-contained file, made only from the databases of a call.
 
 mod chart;
+mod elements;
 mod loads;
+mod over_time;
 mod parts;
 mod plots;
+mod run;
 mod said;
 mod search;
 mod server;
 mod timeline;
-mod words;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use chart::escape;
-pub use parts::table as numbers_table;
+pub use elements::table as numbers_table;
+pub use run::Run;
 pub use said::text as finding_text;
-pub use words::{DEFINITIONS, row_name, word};
 
 use super::language::Language;
-use super::{Measured, advice, merge, repeats};
-use crate::record::Phase;
-use crate::server::metric_catalog::Scrape;
-use crate::server::metrics;
+use super::{advice, repeats};
 use crate::stats::Summary;
-use crate::stats::gather::Sample;
-use crate::store::reader::Detail;
-use crate::store::{Reader, StoreError, StoredRun};
-use timeline::Timeline;
+use crate::store::StoreError;
 
-/// Requests drawn one by one in the whole page: with more, every run shows its extremes.
+/// Maximum of requests drawn as single points on the whole page; with more, only the extremes are drawn.
 const MOST_DOTS: usize = 12_000;
 
-/// A run with everything the page shows of it.
-#[derive(Debug)]
-pub struct Run {
-    pub run: StoredRun,
-    pub summary: Summary,
-    pub samples: Vec<Sample>,
-    /// What the server's page of metrics said, look by look.
-    looks: Vec<Scrape>,
-    timeline: Timeline,
-}
-
-impl Run {
-    /// Reads a database.
-    pub fn read(path: &Path) -> Result<Run, StoreError> {
-        Run::of(path, super::measured(path)?)
-    }
-
-    /// Completes what was already read of a database.
-    pub fn of(path: &Path, measured: Measured) -> Result<Run, StoreError> {
-        let Measured { run, summary, samples } = measured;
-        let mut timeline = Timeline::new(&samples);
-        let reader = Reader::open(path)?;
-        reader.each_block(Phase::Measured, Detail::Figures, |block| timeline.add(block))?;
-        timeline.finish();
-        Ok(Run { run, summary, samples, looks: metrics::scrapes(&reader.server_samples()?), timeline })
-    }
-
-    /// Reads shards as one run.
-    pub fn read_shards(paths: &[PathBuf]) -> Result<Run, StoreError> {
-        let Measured { run, summary, samples } = merge::measured(paths)?;
-        let mut timeline = Timeline::new(&samples);
-        merge::each_block(paths, |block| timeline.add(block))?;
-        timeline.finish();
-        Ok(Run { run, summary, samples, looks: Vec::new(), timeline })
-    }
-}
-
-/// The page over the runs whose databases these are, in this order.
+/// The page over the runs in these databases.
 pub fn from_databases(paths: &[PathBuf], language: Language) -> Result<String, StoreError> {
     let runs: Vec<Run> = paths.iter().map(|path| Run::read(path)).collect::<Result<_, _>>()?;
     Ok(page(&runs, language))
@@ -77,7 +36,7 @@ pub fn from_databases(paths: &[PathBuf], language: Language) -> Result<String, S
 /// The page over these runs, from the lowest load to the highest.
 pub fn page(runs: &[Run], language: Language) -> String {
     let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
-    // From the lowest load to the highest, the runs of one load together.
+    // By load, with the runs of one load together.
     let order = advice::order(&summaries);
     let summaries: Vec<&Summary> = order.iter().map(|&place| summaries[place]).collect();
     let mut body = parts::head(runs, language);
@@ -85,7 +44,7 @@ pub fn page(runs: &[Run], language: Language) -> String {
     body.push_str(&search::sections(runs, language));
     if runs.len() > 1 {
         body.push_str(&loads::overview(&summaries, language));
-        body.push_str(&parts::charts(&plots::of_sweep(&summaries, language), language));
+        body.push_str(&elements::charts(&plots::of_sweep(&summaries, language), language));
     }
     for (index, run) in order.iter().map(|&place| &runs[place]).enumerate() {
         let repeats = |others: &[&Summary]| others.iter().filter(|o| repeats::are_repeats(o, &run.summary)).count();
@@ -97,7 +56,7 @@ pub fn page(runs: &[Run], language: Language) -> String {
     wrap(&parts::title(model, language), &body, language)
 }
 
-/// A whole page around a body.
+/// A complete page with this body.
 pub fn wrap(title: &str, body: &str, language: Language) -> String {
     let tag = if language == Language::Zh { "zh-CN" } else { "en" };
     format!(

@@ -1,16 +1,18 @@
-//! The parts of the page that are words and tables.
+//! The sections of the page that consist of text and tables.
 
 use std::fmt::Write;
 
-use super::chart::{Chart, escape};
-use super::words::{DEFINITIONS, row_name, word};
-use super::{Run, plots, said, server};
+use super::chart::escape;
+use super::elements::{charts, few_note, fixed, has_marks, table};
+use super::run::Run;
+use super::{plots, said, server};
 use crate::record::finding::{Finding, Severity};
-use crate::report::advice::{load_name, void_lines};
+use crate::report::advice::{void_findings, void_line};
+use crate::report::i18n::{DEFINITIONS, Definition, row_name, word};
 use crate::report::language::Language;
-use crate::report::rows::{self, Value};
-use crate::report::screen::{client_rows, percentile_columns};
-use crate::report::table::{self, digits, mark, number};
+use crate::report::load_name::load_name;
+use crate::report::summary_rows::{self, Value, client_rows, percentile_columns};
+use crate::report::table::{mark, number, optional};
 use crate::report::turns;
 use crate::stats::Summary;
 use crate::stats::quantile::{LEVELS, Series};
@@ -36,20 +38,20 @@ pub fn head(runs: &[Run], language: Language) -> String {
     ];
     let _ = write!(out, "<p class=\"sub\">{}</p>", escape(&parts.join(" · ")));
     let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
-    for line in void_lines(&summaries, language) {
+    for (run, finding) in void_findings(&summaries) {
+        let line = void_line(run, &said::text(finding, language), language);
         let _ = write!(out, "<p class=\"banner\">{}{}</p>", language.pick("VOID: ", "无效："), escape(&line));
     }
     out
 }
 
-/// When the run started, in universal time.
+/// The start of the run in UTC.
 fn started(run: &Run) -> String {
     let at = jiff::Timestamp::from_nanosecond(i128::from(run.run.clock.unix_ns));
     at.map_or_else(|_| "-".to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
 
-/// Everything about one run, with its number among those of its load where there are several; folded up where there are
-/// other runs.
+/// Everything about one run, with its number if its load has several runs; collapsed if `folded`.
 pub fn run(run: &Run, number: Option<usize>, folded: bool, most_dots: usize, language: Language) -> String {
     let s = &run.summary;
     let mut name = format!("{}: {}", language.pick("Run", "测试"), load_name(&s.facts, language));
@@ -124,7 +126,7 @@ fn cards(s: &Summary, language: Language) -> String {
     let lag = s.client.receive_lag;
     if lag.count > 0 {
         let median = format!("p50 {}", format_ns(lag.p50));
-        cards.push((language.pick("Receive lag p99 (ours)", "接收滞后 p99（客户端）"), (format_ns(lag.p99), median)));
+        cards.push((language.pick("Receive lag p99 (client)", "接收滞后 p99（客户端）"), (format_ns(lag.p99), median)));
     }
     let card = |(name, (value, detail)): &(&str, (String, String))| {
         format!(
@@ -138,29 +140,12 @@ fn cards(s: &Summary, language: Language) -> String {
     format!("<div class=\"cards\">{}</div>{note}", cards.iter().map(card).collect::<String>())
 }
 
-/// What the mark of percentiles means.
-pub fn few_note(language: Language) -> String {
-    format!("<p class=\"note\">* {}</p>", table::few_note(language))
-}
-
-/// Whether one of these cells is marked.
-pub fn has_marks(cells: &[String]) -> bool {
-    cells.iter().any(|cell| cell.ends_with(mark(true)))
-}
-
-/// The charts side by side where there is room.
-pub fn charts(charts: &[Chart], language: Language) -> String {
-    let nothing = language.pick("No data.", "无数据。");
-    let drawn: String = charts.iter().map(|chart| chart.render(nothing)).collect();
-    format!("<div class=\"charts\">{drawn}</div>")
-}
-
 fn findings(findings: &[Finding], language: Language) -> String {
     let all: String = findings.iter().map(|one| finding(one, None, language)).collect();
     if all.is_empty() { all } else { format!("<h3>{}</h3>{all}", language.pick("Findings", "结论")) }
 }
 
-/// One finding, with the load it is about where that is not plain.
+/// One finding, with the load it is about if that is not clear from the context.
 pub fn finding(finding: &Finding, load: Option<&str>, language: Language) -> String {
     let (class, name) = match finding.severity {
         Severity::Note => ("plain", language.pick("Note", "提示")),
@@ -193,17 +178,17 @@ fn percentiles(s: &Summary, language: Language) -> String {
         };
         rows.push(("ci", std::iter::once(name.to_string()).chain(columns.iter().map(interval)).collect()));
     }
-    rows.extend(own_error_rows(s, columns.len(), language));
+    rows.extend(measurement_error_rows(s, columns.len(), language));
     let note = if rows.iter().any(|row| has_marks(&row.1)) { few_note(language) } else { String::new() };
     format!("{}{note}", table(&head, &rows))
 }
 
-/// Between which median and p99 lie, given our own error; only the times have such bounds.
-fn own_error_rows(s: &Summary, columns: usize, language: Language) -> Vec<(&'static str, Vec<String>)> {
-    let own = &s.own_error;
+/// Bounds of median and p99 from the client's measurement error; only the times have such bounds.
+fn measurement_error_rows(s: &Summary, columns: usize, language: Language) -> Vec<(&'static str, Vec<String>)> {
+    let own = &s.measurement_error;
     let times = [&own.ttft_s, &own.itl_s, &own.tpot_s, &own.latency_s];
     let row = |(name, level): (&str, usize)| {
-        let bound = |bounds: &&Vec<crate::stats::own_error::Bound>| {
+        let bound = |bounds: &&Vec<crate::stats::measurement_error::Bound>| {
             bounds.get(level).map_or_else(|| "-".to_string(), |b| format!("{} … {}", number(b.low), number(b.high)))
         };
         let name = format!("{name} · {}", language.pick("own error", "自身误差"));
@@ -215,7 +200,7 @@ fn own_error_rows(s: &Summary, columns: usize, language: Language) -> Vec<(&'sta
 }
 
 fn summary_table(s: &Summary, language: Language) -> String {
-    let shown = rows::summary(s).into_iter().filter(|row| row.always || row.value != Value::Unknown);
+    let shown = summary_rows::summary(s).into_iter().filter(|row| row.always || row.value != Value::Unknown);
     let cell = |value: &Value| match value {
         Value::Number(value) => number(*value),
         Value::Count(count) => count.to_string(),
@@ -261,7 +246,7 @@ fn failures(s: &Summary, language: Language) -> String {
 /// What every figure means.
 pub fn definitions(language: Language) -> String {
     let cell = |[en, zh]: [&'static str; 2]| format!("<td>{}</td>", escape(language.pick(en, zh)));
-    let row = |definition: &super::words::Definition| {
+    let row = |definition: &Definition| {
         format!("<tr>{}{}{}</tr>", cell(definition.name), cell(definition.formula), cell(definition.meaning))
     };
     format!(
@@ -273,33 +258,4 @@ pub fn definitions(language: Language) -> String {
         language.pick("Meaning", "说明"),
         DEFINITIONS.iter().map(row).collect::<String>()
     )
-}
-
-/// A table of numbers; each row with its class.
-pub fn table(head: &[String], rows: &[(&str, Vec<String>)]) -> String {
-    let cells = |tag: &str, cells: &[String]| {
-        cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect::<String>()
-    };
-    let row = |(class, row): &(&str, Vec<String>)| match *class {
-        "" => format!("<tr>{}</tr>", cells("td", row)),
-        class => format!("<tr class=\"{class}\">{}</tr>", cells("td", row)),
-    };
-    let body: String = rows.iter().map(row).collect();
-    // A head of its own stands on every page that a printed table goes over.
-    let head = cells("th", head);
-    format!("<div class=\"scroll\"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
-}
-
-/// Lines as a list.
-pub fn list(lines: &[String]) -> String {
-    format!("<ul>{}</ul>", lines.iter().map(|line| format!("<li>{}</li>", escape(line))).collect::<String>())
-}
-
-/// A figure with so many decimals at least; "-" when unknown.
-pub fn fixed(value: Option<f64>, decimals: usize) -> String {
-    value.map_or_else(|| "-".to_string(), |value| digits(value, decimals))
-}
-
-fn optional(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_string(), number)
 }

@@ -2,23 +2,24 @@
 
 use hdrhistogram::Histogram;
 
-use super::chart::{Chart, Line, Scale};
+use super::chart::{Chart, ChartLine, Scale};
+use super::over_time::{Points, interval_note, over_time, scaled, unit};
+use super::run::Run;
+use super::server;
 use super::timeline::{cumulative, percentile_curve, thin};
-use super::{Run, server};
 use crate::record::Phase;
 use crate::report::language::Language;
 use crate::report::repeats::Spread;
 use crate::stats::Summary;
-use crate::stats::gather::Sample;
+use crate::stats::samples::Sample;
 
 /// Points of a cumulative curve.
 const CURVE_POINTS: usize = 400;
 
 /// A name and the figure of a run that it shows.
 type Curve<'a> = (&'a str, fn(&Summary) -> Option<f64>);
-pub type Points = Vec<(f64, Option<f64>)>;
 
-/// The charts of one run. At most about `most_dots` requests are drawn one by one.
+/// The charts of one run. At most about `most_dots` requests are drawn as single points.
 pub fn of_run(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
     let mut charts = vec![
         cdf(run, language),
@@ -32,23 +33,6 @@ pub fn of_run(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
     ];
     charts.extend(server::charts(run, language));
     charts
-}
-
-/// A unit that makes the largest of these seconds a handy number: its name, and how many of it a second has.
-pub fn unit(most_s: f64) -> (&'static str, f64) {
-    match most_s {
-        s if s >= 2.0 => ("s", 1.0),
-        s if s >= 0.002 => ("ms", 1e3),
-        _ => ("µs", 1e6),
-    }
-}
-
-fn most(lines: &[Points]) -> f64 {
-    lines.iter().flatten().filter_map(|point| point.1).fold(0.0, f64::max)
-}
-
-fn scaled(points: Points, factor: f64) -> Points {
-    points.into_iter().map(|(x, y)| (x, y.map(|y| y * factor))).collect()
 }
 
 fn sorted_s(run: &Run, value: fn(&Sample) -> Option<f64>) -> Vec<f32> {
@@ -72,7 +56,7 @@ fn cdf(run: &Run, language: Language) -> Chart {
     let (name, factor) = unit(f64::from(largest));
     let line = |(title, values): &(&str, Vec<f32>)| {
         let points = cumulative(values, CURVE_POINTS).into_iter().map(|(x, y)| (x * factor, y)).collect();
-        Line::new(*title, points)
+        ChartLine::new(*title, points)
     };
     Chart {
         title: language.pick("Latency distribution (CDF)", "延迟分布 (CDF)").to_string(),
@@ -100,7 +84,7 @@ fn percentiles(run: &Run, language: Language) -> Chart {
         x_scale: Scale::Tail,
         y_scale: Scale::Log,
         y_at_least: None,
-        lines: curves.into_iter().map(|(name, points)| Line::new(name, scaled(points, 1e3))).collect(),
+        lines: curves.into_iter().map(|(name, points)| ChartLine::new(name, scaled(points, 1e3))).collect(),
         note: language
             .pick(
                 "Each further nine is as wide as the one before; every curve ends at its largest sample.",
@@ -110,36 +94,12 @@ fn percentiles(run: &Run, language: Language) -> Chart {
     }
 }
 
-/// A chart of times over the time of the run.
-pub fn over_time(run: &Run, title: &str, curves: Vec<(&str, Points)>, language: Language) -> Chart {
-    let lines: Vec<Points> = curves.iter().map(|curve| curve.1.clone()).collect();
-    let (name, factor) = unit(most(&lines));
-    Chart {
-        title: title.to_string(),
-        x_label: language.pick("seconds since the start", "开始后的秒数").to_string(),
-        y_label: name.to_string(),
-        x_scale: Scale::Linear,
-        y_scale: Scale::Linear,
-        y_at_least: None,
-        lines: curves.into_iter().map(|(name, points)| Line::new(name, scaled(points, factor))).collect(),
-        note: interval_note(run.timeline.interval_s(), language),
-    }
-}
-
 fn ttft_over_time(run: &Run, language: Language) -> Chart {
     let ([p50, p99], interval_s) = run.timeline.due_quantiles(&run.samples, |sample| sample.ttft, [500, 990]);
     let title = language.pick("TTFT over time", "TTFT 随时间变化");
     Chart {
         note: interval_note(interval_s, language),
         ..over_time(run, title, vec![("p50", p50), ("p99", p99)], language)
-    }
-}
-
-fn interval_note(interval_s: f64, language: Language) -> String {
-    let interval = super::chart::short(interval_s);
-    match language {
-        Language::En => format!("Over intervals of {interval} s."),
-        Language::Zh => format!("每 {interval} 秒一个区间。"),
     }
 }
 
@@ -153,7 +113,7 @@ fn in_flight(run: &Run, language: Language) -> Chart {
     let (mean, most) = run.timeline.in_flight(&run.samples);
     let curves = vec![(language.pick("mean", "平均"), mean), (language.pick("most", "最多"), most)];
     let mut chart = over_time(run, language.pick("Requests in flight", "在途请求数"), Vec::new(), language);
-    chart.lines = curves.into_iter().map(|(name, points)| Line::new(name, points)).collect();
+    chart.lines = curves.into_iter().map(|(name, points)| ChartLine::new(name, points)).collect();
     chart.y_label = language.pick("requests", "请求").to_string();
     chart
 }
@@ -161,7 +121,7 @@ fn in_flight(run: &Run, language: Language) -> Chart {
 fn tokens_over_time(run: &Run, language: Language) -> Chart {
     let title = language.pick("Output tokens per second, by arrival", "每秒输出 token（按到达时刻）");
     let mut chart = over_time(run, title, Vec::new(), language);
-    chart.lines = vec![Line::new("tok/s", run.timeline.tokens_per_s())];
+    chart.lines = vec![ChartLine::new("tok/s", run.timeline.tokens_per_s())];
     chart.y_label = "tok/s".to_string();
     chart
 }
@@ -178,10 +138,12 @@ fn scatter(run: &Run, most_dots: usize, language: Language) -> Chart {
     let (latencies, thinned) = dots(&|sample| sample.ok.then_some(sample.latency));
     let (ttfts, _) = dots(&|sample| sample.ttft.filter(|_| sample.ok && sample.streamed));
     let (failed, failed_thinned) = dots(&|sample| (!sample.ok).then_some(sample.latency));
-    let mut lines =
-        vec![Line::dots(language.pick("Latency", "延迟"), latencies, false), Line::dots("TTFT", ttfts, false)];
+    let mut lines = vec![
+        ChartLine::dots(language.pick("Latency", "延迟"), latencies, false),
+        ChartLine::dots("TTFT", ttfts, false),
+    ];
     if !failed.is_empty() {
-        lines.push(Line::dots(language.pick("failed", "失败"), failed, true));
+        lines.push(ChartLine::dots(language.pick("failed", "失败"), failed, true));
     }
     let note = match (thinned || failed_thinned, language) {
         (false, _) => language.pick("Every request.", "每个请求一个点。"),
@@ -209,9 +171,9 @@ fn client_error(run: &Run, language: Language) -> Chart {
         percentile_curve(&values)
     };
     let lines = vec![
-        Line::new(language.pick("receive lag", "接收滞后"), receive_lag(run)),
-        Line::new(language.pick("send lag", "发送滞后"), of_samples(|sample| sample.send_lag)),
-        Line::new(language.pick("turnaround", "周转"), of_samples(|sample| sample.turnaround)),
+        ChartLine::new(language.pick("receive lag", "接收滞后"), receive_lag(run)),
+        ChartLine::new(language.pick("send lag", "发送滞后"), of_samples(|sample| sample.send_lag)),
+        ChartLine::new(language.pick("turnaround", "周转"), of_samples(|sample| sample.turnaround)),
     ];
     Chart {
         title: language.pick("The client's own error", "客户端自身误差").to_string(),
@@ -225,11 +187,11 @@ fn client_error(run: &Run, language: Language) -> Chart {
     }
 }
 
-/// Quantiles of the workers' histograms together, microseconds.
+/// Quantiles of the workers' merged histograms, microseconds.
 fn receive_lag(run: &Run) -> Points {
     let mut merged = Histogram::<u64>::new(3).expect("three digits are valid");
     for worker in run.run.workers.iter().filter(|worker| worker.phase == Phase::Measured) {
-        // Cannot be refused: the sum grows by itself.
+        // Cannot fail: the sum resizes itself.
         merged += &worker.receive_lag_ns;
     }
     if merged.is_empty() {
@@ -240,7 +202,7 @@ fn receive_lag(run: &Run) -> Points {
     percents.map(|percent| (percent, Some(merged.value_at_quantile(percent / 100.0) as f64 / 1e3))).collect()
 }
 
-/// Load curves over the runs of a sweep, which are those with a load of the same kind.
+/// Load curves over the runs of a sweep.
 pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
     let by_rate = runs.iter().all(|run| run.facts.parallel.is_none());
     let load = move |s: &Summary| if by_rate { s.facts.rate_per_s } else { s.facts.parallel.map(f64::from) };
@@ -260,7 +222,7 @@ pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
         x_scale,
         y_scale: Scale::Linear,
         y_at_least: None,
-        lines: curves.iter().map(|(name, of)| Line::new(*name, over_loads(&ordered, *of))).collect(),
+        lines: curves.iter().map(|(name, of)| ChartLine::new(*name, over_loads(&ordered, *of))).collect(),
         note: String::new(),
     };
     let mut charts = vec![
@@ -310,12 +272,12 @@ pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
 fn over_loads(ordered: &[(f64, &Summary)], of: fn(&Summary) -> Option<f64>) -> Points {
     let of_load = |runs: &[(f64, &Summary)]| {
         let runs_at = runs.iter().map(|(_, run)| *run).collect::<Vec<_>>();
-        (runs[0].0, Spread::of(&runs_at, of).map(|spread| spread.mean))
+        (runs[0].0, Spread::compute(&runs_at, of).map(|spread| spread.mean))
     };
     ordered.chunk_by(|a, b| a.0 == b.0).map(of_load).collect()
 }
 
-/// Latency against throughput, the loads joined in their order.
+/// Latency against throughput, with the loads connected in their order.
 fn trade_off(ordered: &[(f64, &Summary)], language: Language) -> Chart {
     let throughput = over_loads(ordered, |s| s.throughput.output_tokens_per_s);
     let line = |of: fn(&Summary) -> Option<f64>| {
@@ -330,8 +292,8 @@ fn trade_off(ordered: &[(f64, &Summary)], language: Language) -> Chart {
         y_scale: Scale::Linear,
         y_at_least: None,
         lines: vec![
-            Line::new("TTFT p50", line(|s| s.series.ttft_s.value(500))),
-            Line::new("TTFT p99", line(|s| s.series.ttft_s.value(990))),
+            ChartLine::new("TTFT p50", line(|s| s.series.ttft_s.value(500))),
+            ChartLine::new("TTFT p99", line(|s| s.series.ttft_s.value(990))),
         ],
         note: String::new(),
     }

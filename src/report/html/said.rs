@@ -5,8 +5,8 @@
 mod plan;
 mod search;
 
-use super::words::word;
 use crate::record::finding::Finding;
+use crate::report::i18n::word;
 use crate::report::language::Language;
 
 /// A finding's code, a part of its text with `{}` for each figure, and the same in Chinese with their numbers.
@@ -367,13 +367,13 @@ pub mod tests {
         include_str!("../../server/metrics.rs"),
         include_str!("../../stats/findings.rs"),
         include_str!("../../stats/findings/outcome.rs"),
-        include_str!("../../stats/join.rs"),
-        include_str!("../../stats/own_error.rs"),
+        include_str!("../../stats/server_timings.rs"),
+        include_str!("../../stats/measurement_error.rs"),
         include_str!("../../stats/witness.rs"),
         include_str!("../../visualizer/feed.rs"),
         include_str!("../../stats/steady.rs"),
         include_str!("../../stats/reconcile.rs"),
-        include_str!("../merge.rs"),
+        include_str!("../shards.rs"),
     ];
 
     /// Source text with the lines of its literals joined.

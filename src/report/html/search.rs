@@ -1,24 +1,25 @@
-//! A search for a load on the page: what was found and why, every load that was tried, and each figure over the load
+//! A search for a load on the page: what was found and why, every load that was measured, and each figure over the load
 //! with its bound.
 
 use std::fmt::Write;
 
-use super::chart::{Chart, Line, Scale, escape};
-use super::parts::{charts, list, table};
-use super::plots::unit;
-use super::{Run, said};
+use super::chart::{Chart, ChartLine, Scale, escape};
+use super::elements::{charts, list, table};
+use super::over_time::unit;
+use super::run::Run;
+use super::said;
 use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
 use crate::report::language::Language;
 use crate::report::search::{columns, figure_of, ordered, title, undecided, unit_of};
 use crate::search::{Probe, Selection, Stored, Told, figures, name_of, told};
 
-/// The code under which the sentences of a search are found.
+/// The code of the sentences of a search.
 pub const CODE: &str = "search";
 
-/// A figure whose values and bounds lie farther apart than this has a logarithmic axis.
+/// A larger ratio of values and bounds is shown on a logarithmic axis.
 const WIDE: f64 = 30.0;
-/// As for every load curve.
+/// The same for loads, as in the load curves.
 const WIDE_LOADS: f64 = 8.0;
 
 /// The searches that asked for these runs; empty without one.
@@ -71,7 +72,7 @@ fn aim_in_words(aim: &Aim, language: Language) -> String {
     }
 }
 
-/// A row for each load: green where every condition holds, red where none of them is kept.
+/// A row for each load: green if every condition holds, red if none does.
 fn probe_table(told: &Told, probes: &[&Probe], language: Language) -> String {
     let columns = columns(&told.plan, probes, language);
     let head: Vec<String> = columns.iter().map(|column| column.head.clone()).collect();
@@ -91,13 +92,13 @@ fn troubles(plan: &SearchPlan, probe: &Probe, language: Language) -> Vec<String>
     probe.trouble.iter().map(|trouble| load.clone() + &said::sentence(CODE, trouble, language)).collect()
 }
 
-/// A chart for each figure that was looked at.
+/// A chart for each figure of the search.
 fn curves(told: &Told, probes: &[&Probe], language: Language) -> Vec<Chart> {
     let names = probes.first().into_iter().flat_map(|probe| &probe.observed).map(|observed| &observed.name);
     names.filter_map(|name| Some(curve(told, probes, name, figure_of(&told.plan, name)?, language))).collect()
 }
 
-/// A figure over the loads, the loads that were selected for it, and the bounds it has to keep.
+/// A figure over the loads, with the selected loads and the bounds.
 fn curve(told: &Told, probes: &[&Probe], name: &str, figure: Figure, language: Language) -> Chart {
     let mean = |probe: &Probe| probe.observed.iter().find(|observed| observed.name == name)?.mean;
     let bounds = bounds(&told.plan, name);
@@ -106,15 +107,15 @@ fn curve(told: &Told, probes: &[&Probe], name: &str, figure: Figure, language: L
     let (unit, factor) = if matches!(figure, Figure::Of(..)) { unit(most) } else { (unit_of(figure), 1.0) };
     let line = probes.iter().map(|probe| (probe.value, mean(probe).map(|mean| mean * factor))).collect();
     let ends = probes.first().map_or(0.0, |probe| probe.value)..probes.last().map_or(0.0, |probe| probe.value);
-    let mut lines = vec![Line::new(name, line)];
+    let mut lines = vec![ChartLine::new(name, line)];
     let selected: Vec<(f64, f64)> = selected_for(told, name)
         .filter_map(|load| Some((load, mean(probes.iter().find(|probe| probe.value == load)?)? * factor)))
         .collect();
     if !selected.is_empty() {
-        let selected = Line::dots(language.pick("selected", "选定"), selected, false);
-        lines.push(Line { guide: true, ..selected });
+        let selected = ChartLine::dots(language.pick("selected", "选定"), selected, false);
+        lines.push(ChartLine { guide: true, ..selected });
     }
-    lines.extend(bounds.into_iter().map(|(text, bound)| Line::level(text, bound * factor, &ends)));
+    lines.extend(bounds.into_iter().map(|(text, bound)| ChartLine::level(text, bound * factor, &ends)));
     Chart {
         title: format!("{name} · {}", language.pick("over load, with its bounds", "随负载变化与界限")),
         x_label: told.plan.variable.name().to_string(),
@@ -127,7 +128,7 @@ fn curve(told: &Told, probes: &[&Probe], name: &str, figure: Figure, language: L
     }
 }
 
-/// The bounds that a figure has to keep, as they were written.
+/// The bounds of a figure, as they were written.
 fn bounds(plan: &SearchPlan, name: &str) -> Vec<(String, f64)> {
     let criteria = plan.aims.iter().flat_map(|aim| match aim {
         Aim::Hold(criteria) => criteria.as_slice(),

@@ -1,25 +1,25 @@
-//! The server's own figures on the page: its tables beside ours, and what it was busy with over the run.
+//! The server's metrics on the page: tables that compare them with the client's figures, and its load over the run.
 
 use std::fmt::Write;
 
-use super::Run;
-use super::chart::{Chart, Line, escape};
-use super::parts::table;
-use super::plots::{Points, over_time};
-use super::words::word;
+use super::chart::{Chart, ChartLine, escape};
+use super::elements::table;
+use super::over_time::{Points, over_time};
+use super::run::Run;
+use crate::report::i18n::word;
 use crate::report::language::Language;
 use crate::report::server::{BUCKETS_NOTE, has_levels, tables, used};
 use crate::report::table::{Table, number};
 use crate::server::metric_catalog::{self, Quantity};
 use crate::stats::Summary;
 
-/// The tables; empty when the server was not asked or said nothing.
+/// The tables; empty without metrics of the server.
 pub fn section(s: &Summary, language: Language) -> String {
     let mut out = String::new();
     if let Some(server) = &s.server {
-        let title = language.pick("The server's own figures", "服务端自身指标");
+        let title = language.pick("Server metrics", "服务端自身指标");
         let looks = match language {
-            Language::En => format!("{} looks over {} s", server.looks, number(server.window_s)),
+            Language::En => format!("{} scrapes over {} s", server.looks, number(server.window_s)),
             Language::Zh => format!("{} 秒内查看 {} 次", number(server.window_s), server.looks),
         };
         let _ = write!(out, "<h3>{title}</h3><p class=\"note\">{} · {looks}</p>", escape(server.server));
@@ -31,7 +31,7 @@ pub fn section(s: &Summary, language: Language) -> String {
         }
     }
     if let Some(used) = used(s) {
-        let title = language.pick("The server, started here", "由本程序启动的服务");
+        let title = language.pick("The server started by ringmark", "由本程序启动的服务");
         let _ = write!(out, "<h3>{title}</h3>{}", in_words(&used, language));
     }
     out
@@ -43,20 +43,20 @@ fn in_words(shown: &Table, language: Language) -> String {
     table(&words(&shown.head), &rows)
 }
 
-/// A cell; a verdict says behind a colon by how much, on which side, or why.
+/// A cell in a language. A verdict is followed by a colon and by how much, on which side, or why.
 fn cell_in_words(cell: &str, language: Language) -> String {
     let Some((verdict, why)) = cell.split_once(": ").filter(|_| language == Language::Zh) else {
         return word(cell, language).to_string();
     };
-    let sides = ["longer here", "longer there"];
-    let why = match sides.into_iter().find_map(|side| Some((why.strip_suffix(side)?, side))) {
-        Some((time, side)) => format!("{} {}", word(side, language), time.trim()),
+    let sides = ["client +", "server +"];
+    let why = match sides.into_iter().find_map(|side| Some((why.strip_prefix(side)?, side))) {
+        Some((time, side)) => format!("{} {time}", word(side, language)),
         None => word(why, language).to_string(),
     };
     format!("{}：{why}", word(verdict, language))
 }
 
-/// Requests that the server ran and held back, and how full its cache was, look by look.
+/// Running and waiting requests at the server, and the use of its cache, for each scrape.
 pub fn charts(run: &Run, language: Language) -> Vec<Chart> {
     let curve = |quantity| -> Points {
         let looks = metric_catalog::over_time(&run.looks, &run.summary.facts.model, quantity);
@@ -76,10 +76,13 @@ pub fn charts(run: &Run, language: Language) -> Vec<Chart> {
 }
 
 fn chart(run: &Run, title: &str, y_label: &str, curves: Vec<(&str, Points)>, language: Language) -> Option<Chart> {
-    let lines: Vec<Line> =
-        curves.into_iter().filter(|curve| !curve.1.is_empty()).map(|(name, points)| Line::new(name, points)).collect();
+    let lines: Vec<ChartLine> = curves
+        .into_iter()
+        .filter(|curve| !curve.1.is_empty())
+        .map(|(name, points)| ChartLine::new(name, points))
+        .collect();
     let note =
-        language.pick("By its own page of metrics, a point for each look.", "来自服务端指标页，每次查看一个点。");
+        language.pick("From the server's metrics, one point for each scrape.", "来自服务端指标页，每次查看一个点。");
     (!lines.is_empty()).then(|| Chart {
         lines,
         y_label: y_label.to_string(),

@@ -1,15 +1,15 @@
-//! What a run looked like over time and over its percentiles: few enough values to draw, from every record.
+//! A run over time and over its percentiles: computed from every record, reduced to few enough values to draw.
 
 use crate::record::{Block, Outcome};
 use crate::stats::concurrency::InFlight;
-use crate::stats::gather::Sample;
 use crate::stats::metric;
 use crate::stats::quantile::nearest_rank;
+use crate::stats::samples::Sample;
 
-/// Intervals of time at most.
+/// Maximum of time intervals.
 const MOST_BINS: usize = 200;
 
-/// A run cut into equal intervals of time.
+/// A run divided into equal time intervals.
 #[derive(Debug)]
 pub struct Timeline {
     from: u64,
@@ -26,7 +26,7 @@ struct Bin {
     gaps_s: Vec<f32>,
 }
 
-/// A value for every interval: its middle in seconds since the start, and the value where there is one.
+/// A value for every interval: its middle in seconds since the start, and the value if there is one.
 pub type Series = Vec<(f64, Option<f64>)>;
 
 impl Timeline {
@@ -39,8 +39,8 @@ impl Timeline {
         Timeline { from, to, bins: vec![Bin::default(); bins], gaps_s: Vec::new() }
     }
 
-    /// Takes the tokens and gaps of a block. A token belongs to the instant at which it arrived; an event that carries
-    /// several counts as its share of the answer's tokens.
+    /// Adds the tokens and gaps of a block. A token counts at its arrival; each event counts as its share of the
+    /// response's tokens.
     pub fn add(&mut self, block: &Block) {
         for record in &block.records {
             let arrivals = record.arrivals.slice(&block.arrivals);
@@ -62,13 +62,13 @@ impl Timeline {
         }
     }
 
-    /// Sorts what was taken; call it once, after the last block.
+    /// Sorts the gaps; call it once, after the last block.
     pub fn finish(&mut self) {
         for bin in &mut self.bins {
             bin.gaps_s.sort_unstable_by(f32::total_cmp);
         }
         self.gaps_s = self.bins.iter().flat_map(|bin| &bin.gaps_s).copied().collect();
-        // Sorted pieces one after the other are what a stable sort is fast at.
+        // A stable sort is fast on concatenated sorted runs.
         self.gaps_s.sort_by(f32::total_cmp);
     }
 
@@ -82,7 +82,7 @@ impl Timeline {
         tick.saturating_sub(self.from) as f64 / 1e9
     }
 
-    /// Output tokens per second, by the instants at which they arrived.
+    /// Output tokens per second by their arrival.
     pub fn tokens_per_s(&self) -> Series {
         let length = self.interval_s();
         self.each(|bin| Some(bin.tokens / length))
@@ -93,8 +93,8 @@ impl Timeline {
         self.each(|bin| quantile_f32(&bin.gaps_s, per_mille))
     }
 
-    /// Quantiles of `value` over the requests that were due in each of intervals long enough to hold about ten of
-    /// them, and the length of these, seconds.
+    /// Quantiles of `value` over the requests that were due in each interval, and the length of the intervals, seconds.
+    /// The intervals are long enough to contain about ten requests.
     pub fn due_quantiles(
         &self,
         samples: &[Sample],
@@ -117,10 +117,10 @@ impl Timeline {
         (per_milles.map(at), length)
     }
 
-    /// Mean and most requests in flight in each interval.
+    /// Mean and maximum of the requests in flight in each interval.
     pub fn in_flight(&self, samples: &[Sample]) -> (Series, Series) {
         let sent = samples.iter().filter_map(|sample| Some((sample.write_start?, sample.end)));
-        let levels = InFlight::of(sent).bins(self.from, self.to, self.bins.len());
+        let levels = InFlight::from_spans(sent).bins(self.from, self.to, self.bins.len());
         let mean = self.middles().zip(&levels).map(|(at, level)| (at, Some(level.0))).collect();
         let most = self.middles().zip(&levels).map(|(at, level)| (at, Some(f64::from(level.1)))).collect();
         (mean, most)
@@ -144,7 +144,7 @@ impl Timeline {
         self.place(tick, self.bins.len())
     }
 
-    /// Which of `count` equal intervals an instant falls into.
+    /// The index of the interval, of `count` equal ones, that contains a time.
     fn place(&self, tick: u64, count: usize) -> usize {
         let share = u128::from(tick.saturating_sub(self.from)) * count as u128 / u128::from(self.to - self.from);
         (share as usize).min(count - 1)
@@ -155,7 +155,7 @@ fn quantile_f32(sorted: &[f32], per_mille: u32) -> Option<f64> {
     (!sorted.is_empty()).then(|| f64::from(sorted[nearest_rank(sorted.len(), per_mille) - 1]))
 }
 
-/// Values at percentiles that reach as far into the tail as there are samples: `(percent, value)`.
+/// Values at percentiles up to the last one that the number of samples resolves: `(percent, value)`.
 pub fn percentile_curve(sorted: &[f32]) -> Vec<(f64, Option<f64>)> {
     /// Points for each factor of ten in the tail.
     const STEPS: usize = 24;
@@ -187,8 +187,8 @@ pub fn cumulative(sorted: &[f32], most: usize) -> Vec<(f64, Option<f64>)> {
     ranks.into_iter().map(|rank| (f64::from(sorted[rank - 1]), Some(rank as f64 / n as f64 * 100.0))).collect()
 }
 
-/// At most about `most` of the points, which stand in the order of time: of each group of neighbours the lowest and
-/// the highest, so that no outlier is lost. Says whether any was left out.
+/// About `most` points of those given in time order: the lowest and the highest of each group of neighbours, so that no
+/// outlier is lost. The second value says whether points were left out.
 pub fn thin(points: Vec<(f64, f64)>, most: usize) -> (Vec<(f64, f64)>, bool) {
     if points.len() <= most {
         return (points, false);

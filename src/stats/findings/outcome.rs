@@ -1,16 +1,16 @@
-//! Requests without an answer: which, why, and what their absence does to the figures of the others.
+//! Findings about requests that failed or did not finish, and their effect on the figures of the others.
 
-use super::percent;
 use crate::record::finding::Finding;
 use crate::record::{Failure, facts::RunEnd};
-use crate::stats::Summary;
+use crate::stats::format::percent;
+use crate::stats::summary::Summary;
 
-/// Failures above this part of the requests.
+/// A larger share of failed requests is reported.
 const FAILED: f64 = 0.05;
-/// Unfinished requests above this part of those sent: p99 is no longer what it says.
+/// A larger share of unfinished requests is reported, because p99 is then wrong.
 const UNFINISHED: f64 = 0.01;
 
-/// Failures of these classes never put their request onto the wire.
+/// In these failure classes the request was not sent.
 const BEFORE_THE_WIRE: [Failure; 3] = [Failure::Connect, Failure::ConnectTimeout, Failure::Tls];
 
 /// The run ended before its plan did.
@@ -37,7 +37,7 @@ fn interrupted(unsent: u64, unfinished: u64) -> String {
     }
 }
 
-/// Failures that touch the figures of the others.
+/// Failures that affect the figures of the others.
 pub fn failures(s: &Summary) -> Option<Finding> {
     let c = s.counts;
     if c.ok == 0 && c.failed > 0 {
@@ -60,7 +60,7 @@ pub fn failures(s: &Summary) -> Option<Finding> {
     })
 }
 
-/// Requests cut off by the end of the run: the longest of all, which no latency contains.
+/// Requests that the end of the run cut off: the longest ones, which are missing in the latencies.
 pub fn unfinished(s: &Summary) -> Option<Finding> {
     let c = s.counts;
     let sent = c.ok + c.failed + c.unfinished;
@@ -89,7 +89,7 @@ pub fn never_on_the_wire(s: &Summary) -> u64 {
     s.failures.iter().filter(|failed| BEFORE_THE_WIRE.contains(&failed.failure)).map(|failed| failed.count).sum()
 }
 
-/// The beginning of a sentence about so many requests.
+/// The beginning of a sentence about `count` requests.
 pub fn were(count: u64) -> String {
     if count == 1 { "1 request was".to_string() } else { format!("{count} requests were") }
 }

@@ -1,21 +1,21 @@
-//! The part of a closed loop in which the load was at its level, in the keys that `vllm-rs bench serve` gives it.
+//! The steady window of a closed loop, with the keys of `vllm-rs bench serve`.
 
 use serde_json::{Value as Json, json};
 
 use crate::record::facts::{Mode, RunFacts};
-use crate::report::json::finite;
+use crate::report::json_value::finite;
 use crate::stats::concurrency::InFlight;
-use crate::stats::gather::Sample;
 use crate::stats::quantile::Series;
+use crate::stats::samples::Sample;
 use crate::time::Tick;
 
-/// At its level is what has this part of `--parallel` in flight: the default of that tool.
+/// In the steady window at least this share of `--parallel` is in flight: the default of that tool.
 const THRESHOLD: f64 = 0.95;
-/// A window is long enough with this many seconds and with this part of the run: the defaults of that tool.
+/// A window is long enough with this many seconds and this share of the run: the defaults of that tool.
 const LEAST_S: f64 = 10.0;
 const LEAST_PART: f64 = 0.1;
 
-/// From the first to the last instant with enough requests in flight, tick nanoseconds.
+/// From the first to the last time with enough requests in flight, tick nanoseconds.
 pub struct Window {
     from: u64,
     to: u64,
@@ -25,7 +25,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// The tokens of an answer that arrived inside; an event counts as its share of them.
+    /// The tokens of a response that arrived in the window; each event counts as its share of them.
     pub fn tokens(&self, output_tokens: Option<u32>, arrivals: &[Tick]) -> f64 {
         let inside = arrivals.iter().filter(|arrival| (self.from..=self.to).contains(&arrival.0)).count();
         output_tokens.map_or(0.0, |tokens| f64::from(tokens) * inside as f64 / arrivals.len().max(1) as f64)
@@ -36,16 +36,16 @@ impl Window {
     }
 }
 
-/// `None` for an open loop, and where the level was never reached.
+/// `None` for an open loop, and if the concurrency was never reached.
 pub fn window(facts: &RunFacts, samples: &[Sample]) -> Option<Window> {
     let parallel = facts.parallel.filter(|_| facts.mode == Mode::Closed)?;
     let level = (f64::from(parallel) * THRESHOLD).ceil() as u32;
-    let in_flight = InFlight::of(samples.iter().filter_map(|sample| Some((sample.write_start?, sample.end))));
+    let in_flight = InFlight::from_spans(samples.iter().filter_map(|sample| Some((sample.write_start?, sample.end))));
     let (from, to) = in_flight.at_least(level).filter(|(from, to)| from < to)?;
     Some(Window { from, to, parallel, level, peak: in_flight.peak() })
 }
 
-/// Requests count where they started, and as completed where they ended; `tokens` are those that arrived inside.
+/// Requests count by their start, and as completed by their end; `tokens` are those that arrived in the window.
 pub fn json(window: &Window, samples: &[Sample], run_s: Option<f64>, tokens: f64) -> Json {
     let inside = |at: u64| (window.from..=window.to).contains(&at);
     let started: Vec<&Sample> = samples.iter().filter(|sample| sample.write_start.is_some_and(inside)).collect();
@@ -53,7 +53,7 @@ pub fn json(window: &Window, samples: &[Sample], run_s: Option<f64>, tokens: f64
     let input: f64 = started.iter().filter(|s| s.ok).map(|s| f64::from(s.input_tokens.unwrap_or(0))).sum();
     let length_s = window.length_s();
     let of = |value: fn(&Sample) -> Option<f64>| {
-        Series::of(&started.iter().filter(|s| s.ok).filter_map(|s| value(s)).collect::<Vec<_>>())
+        Series::compute(&started.iter().filter(|s| s.ok).filter_map(|s| value(s)).collect::<Vec<_>>())
     };
     let (ttft, tpot) = (of(|sample| sample.ttft.map(|ns| ns as f64 / 1e6)), of(|sample| Some(sample.tpot? / 1e6)));
     let begin = samples.first().map_or(window.from, |sample| sample.due);

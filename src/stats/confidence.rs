@@ -1,18 +1,18 @@
-//! How sure a quantile is, when samples that are near in time are alike.
+//! Confidence intervals of quantiles of samples that are correlated in time.
 //!
-//! The interval is that of order statistics: between the ranks j and k of Bin(n_eff, p) lies the true quantile with
-//! the confidence asked for, whatever the distribution (Hahn and Meeker, *Statistical Intervals*, ch. 5). A server
-//! that works in batches gives alike answers to requests that it served together, so `n` samples tell less than `n`
-//! independent ones: `n_eff = n / deff`, with the design effect estimated from the means of batches in time order.
+//! The interval uses order statistics: the true quantile is between the ranks j and k of Bin(n_eff, p) with the given
+//! confidence, for any distribution (Hahn and Meeker, *Statistical Intervals*, ch. 5). A server that works in batches
+//! serves requests of a batch in similar times, so `n` samples contain less information than `n` independent ones:
+//! `n_eff = n / deff`, with the design effect estimated from the means of batches in time order.
 
-/// Batches for the design effect: the fewest that give a usable variance, so that each batch is as long as it can be
-/// against the correlation it must swallow.
+/// Batches for the design effect: the fewest that give a usable variance, so that each batch is as long as possible
+/// compared with the correlation.
 const BATCHES: usize = 30;
 
 /// Probability outside the interval on each side.
 const TAIL: f64 = 0.025;
 
-/// A 95 % confidence interval. A side is `None` where the samples do not reach far enough to bound it.
+/// A 95 % confidence interval. A side is `None` if there are too few samples beyond the quantile to bound it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
     pub low: Option<f64>,
@@ -21,13 +21,13 @@ pub struct Interval {
 
 /// The interval of the `p`-quantile, whose estimate is `quantile`; `sorted` holds the same samples. `None` for fewer
 /// samples than batches.
-pub fn of(in_time_order: &[f64], sorted: &[f64], quantile: f64, p: f64) -> Option<Interval> {
+pub fn compute(in_time_order: &[f64], sorted: &[f64], quantile: f64, p: f64) -> Option<Interval> {
     let n = sorted.len();
     let deff = design_effect(in_time_order, quantile, p)?;
-    // At least one sample is always worth one sample.
+    // An effective number of samples below 1 counts as 1.
     let n_eff = ((n as f64 / deff).floor() as usize).max(1);
     let (below, above) = binomial_ranks(n_eff, p);
-    // A rank among the effective samples stands for the same share of the real ones; outwards when between two.
+    // Scales a rank among the effective samples to the samples, rounding outwards.
     let scale = n as f64 / n_eff as f64;
     let low = (below >= 1).then(|| sorted[((below as f64 * scale).floor() as usize).clamp(1, n) - 1]);
     let high = (above <= n_eff).then(|| sorted[((above as f64 * scale).ceil() as usize).clamp(1, n) - 1]);
@@ -165,7 +165,7 @@ mod tests {
             let mut sorted = samples.clone();
             sorted.sort_unstable_by(f64::total_cmp);
             let quantile = sorted[nearest_rank(n, per_mille) - 1];
-            let interval = of(&samples, &sorted, quantile, f64::from(per_mille) / 1000.0).unwrap();
+            let interval = compute(&samples, &sorted, quantile, f64::from(per_mille) / 1000.0).unwrap();
             interval.low.is_none_or(|low| low <= truth) && interval.high.is_none_or(|high| truth <= high)
         };
         (0..runs).filter(|_| covers(make(&mut rng, n))).count() as f64 / f64::from(runs)

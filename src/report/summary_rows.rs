@@ -1,20 +1,22 @@
-//! The rows of the summary under the names that people and programs know: table and JSON show the same.
+//! The rows and columns of the tables, under the names that the JSON files use as well.
 
-use super::table::{mark, number};
+use super::table::{mark, number, optional};
 use crate::record::facts::Mode;
 use crate::stats::Summary;
+use crate::stats::client::Lag;
 use crate::stats::quantile::Series;
+use crate::time::format_ns;
 
 /// A figure with its name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub key: &'static str,
     pub value: Value,
-    /// Shown in the table even when it is unknown.
+    /// Shown in the table even if it is unknown.
     pub always: bool,
 }
 
-/// A figure as stored; formats round, this does not.
+/// A figure without rounding.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Number(f64),
@@ -34,12 +36,12 @@ impl From<u64> for Value {
     }
 }
 
-/// A row that stands in every table; "-" when unknown.
+/// A row of every table; "-" if it is unknown.
 fn row(key: &'static str, value: impl Into<Value>) -> Row {
     Row { key, value: value.into(), always: true }
 }
 
-/// A row that stands in the table only when it has something to say.
+/// A row that is shown only if its value is known.
 fn maybe(key: &'static str, value: impl Into<Value>) -> Row {
     Row { key, value: value.into(), always: false }
 }
@@ -78,7 +80,7 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         rows.push(row("Requests within SLO (%)", verdict.good_share.map(|share| share * 100.0)));
     }
     if s.facts.mode != Mode::Closed {
-        // The schedule of conversations is that of their first turns.
+        // The schedule of conversations contains their first turns.
         let planned = match s.facts.conversations {
             Some(_) => "Planned conversation rate (1/s)",
             None => "Planned request rate (req/s)",
@@ -87,7 +89,7 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         rows.push(row(planned, s.facts.rate_per_s.filter(|&rate| rate > 0.0)));
         rows.push(row("Offered request rate (req/s)", s.rates.offered_per_s));
     }
-    // What a schedule came to; a closed loop has none.
+    // A closed loop has no schedule.
     let always = s.facts.mode != Mode::Closed;
     rows.extend([
         Row { always, ..row("Sent request rate (req/s)", s.rates.sent_per_s) },
@@ -96,6 +98,63 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         row("Mean concurrency", s.concurrency.mean),
     ]);
     rows
+}
+
+/// The columns of the percentile table.
+pub fn percentile_columns(s: &Summary) -> [(&'static str, &Series); 8] {
+    let series = &s.series;
+    [
+        ("TTFT (s)", &series.ttft_s),
+        ("ITL (s)", &series.itl_s),
+        ("TPOT (s)", &series.tpot_s),
+        ("Latency (s)", &series.latency_s),
+        ("Input tokens", &series.input_tokens),
+        ("Output tokens", &series.output_tokens),
+        ("Output (tok/s)", &series.output_rate_per_s),
+        ("Total (tok/s)", &series.total_rate_per_s),
+    ]
+}
+
+/// The client's own figures, each a name and a value.
+pub fn client_rows(s: &Summary) -> Vec<(&'static str, String)> {
+    let c = &s.client;
+    let mut rows: Vec<(&'static str, String)> = Vec::new();
+    let mut row = |key: &'static str, value: String| rows.push((key, value));
+    row("Receive lag p50 / p99 / max", lag_text(c.receive_lag));
+    row("Send lag p50 / p99 / max", lag_text(c.send_lag));
+    row("Turnaround p50 / p99 / max", lag_text(c.turnaround));
+    row("Connect time p50 / p99 / max", lag_text(c.connect));
+    if c.tls_handshake.count > 0 {
+        row("TLS handshake p50 / p99 / max", lag_text(c.tls_handshake));
+    }
+    row("Loop gap p50 / p99 / max", lag_text(c.loop_gap));
+    let service = &s.series.service_ttft_s;
+    row(
+        "Service TTFT avg / p50 / p99 (s)",
+        [service.mean, service.value(500), service.value(990)].map(optional).join(" / "),
+    );
+    row("Reads with two or more events", share_text(c.coalesced_reads));
+    row("Events that share a read", share_text(c.coalesced_events));
+    row("Reads with a kernel timestamp", share_text(c.stamped_reads));
+    row("Mean concurrency while sending", optional(s.concurrency.mean_while_sending));
+    row("Worker CPU avg / max", format!("{} / {}", share_text(c.cpu_mean), share_text(c.cpu_max)));
+    row("CPU per output event", c.cpu_per_event_ns.map_or_else(|| "-".to_string(), |ns| format_ns(ns as u64)));
+    let workers = c.workers > 0;
+    let known = |text: String| if workers { text } else { "-".to_string() };
+    row("Context switches voluntary / forced", known(format!("{} / {}", c.voluntary_switches, c.involuntary_switches)));
+    row("Connections opened", known(c.connections_opened.to_string()));
+    rows
+}
+
+fn lag_text(lag: Lag) -> String {
+    if lag.count == 0 {
+        return "-".to_string();
+    }
+    [lag.p50, lag.p99, lag.max].map(format_ns).join(" / ")
+}
+
+fn share_text(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_string(), |share| format!("{:.2} %", share * 100.0))
 }
 
 /// A figure that may be a percentile with too few samples beyond it.
@@ -115,13 +174,13 @@ impl Figure {
         Figure { value: quantile.map(|quantile| quantile.value), few: quantile.is_some_and(|quantile| quantile.few) }
     }
 
-    /// The figure with its mark; "-" when unknown.
+    /// The figure with its mark; "-" if it is unknown.
     pub fn text(&self) -> String {
         self.value.map_or_else(|| "-".to_string(), |value| number(value) + mark(self.few))
     }
 }
 
-/// The rows of the steady part, beside those of the whole run.
+/// The rows of the steady part: name, whole run, steady part.
 pub fn steady(s: &Summary) -> Vec<(&'static str, Figure, Figure)> {
     let Some(steady) = &s.steady else { return Vec::new() };
     let pairs = [

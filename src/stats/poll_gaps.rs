@@ -1,40 +1,41 @@
-//! For how long a worker had left its sockets alone when it looked at them.
+//! Gaps between a worker's polls of its sockets, which bound the error of arrivals.
 //!
-//! The kernel's stamp of a read is that of the last segment in it. What a read brought besides can lie there from the
-//! look before on, and no longer: it would have been read by that one. So the time between two looks bounds by how much
-//! the recorded arrival of an event may be late. Short of a stall, that is the longest sleep or loop gap of the phase;
-//! within one, the time since it began.
+//! The kernel's timestamp of a read is that of the last segment in it. Other data of the read can have arrived any time
+//! after the previous poll, but not before it, because that poll would have read it. So the time between two polls
+//! bounds by how much the recorded arrival of an event can be late. Outside of stalls that is the longest sleep or loop
+//! gap of the phase; within a stall it is the time since the stall began.
 
 use super::metric::Early;
 use crate::record::{STALL_NS, Stall, WorkerReport};
 use crate::time::{MS, Tick, US};
 
-/// Without stamps nothing tells how late a sleeping worker wakes up; so late at least.
+/// Lower bound of the delay of a sleeping worker's wake-up, which cannot be measured without timestamps.
 const WAKE_UP_NS: u64 = MS;
-/// The kernel completes reads up to so long after the look that found them begun.
+/// The kernel completes reads up to this long after the poll that submitted them.
 const AFTER_LOOK_NS: u64 = 100 * US;
 
-/// How one worker attended to its sockets in a phase.
+/// The poll gaps of one worker in a phase.
 #[derive(Clone, Debug)]
-pub struct Attention {
+pub struct PollGaps {
     stalls: Vec<Stall>,
-    /// Bounds outside of the stalls, nanoseconds: of an event that shares its read, and of a read without a stamp.
+    /// Bounds outside of stalls, nanoseconds: of an event that shares its read, and of a read without a timestamp.
     shared_ns: u64,
     unstamped_ns: u64,
 }
 
-impl Default for Attention {
-    /// Of a worker that left no account: nothing bounds what it did.
-    fn default() -> Attention {
-        Attention { stalls: Vec::new(), shared_ns: u64::MAX, unstamped_ns: u64::MAX }
+impl Default for PollGaps {
+    /// A worker without a report: no bound is known.
+    fn default() -> PollGaps {
+        PollGaps { stalls: Vec::new(), shared_ns: u64::MAX, unstamped_ns: u64::MAX }
     }
 }
 
-impl Attention {
-    pub fn of(worker: &WorkerReport) -> Attention {
+impl PollGaps {
+    /// From the report that a worker wrote at the end of the phase.
+    pub fn from_report(worker: &WorkerReport) -> PollGaps {
         let most_ns = if worker.stalls.is_some() { STALL_NS } else { u64::MAX };
         let awake_ns = worker.longest_stall_ns();
-        Attention {
+        PollGaps {
             stalls: worker.stalls.clone().unwrap_or_default(),
             shared_ns: awake_ns.max(worker.sleep_ns.max()).min(most_ns),
             unstamped_ns: awake_ns.max(WAKE_UP_NS).min(most_ns),
@@ -60,13 +61,13 @@ mod tests {
     use super::*;
     use crate::record::Phase;
 
-    fn worker(stalls: Option<Vec<Stall>>) -> Attention {
+    fn worker(stalls: Option<Vec<Stall>>) -> PollGaps {
         let histogram = |ns: u64| {
             let mut histogram = hdrhistogram::Histogram::new(3).unwrap();
             histogram.record(ns).unwrap();
             histogram
         };
-        Attention::of(&WorkerReport {
+        PollGaps::from_report(&WorkerReport {
             worker: 0,
             phase: Phase::Measured,
             core: None,
@@ -104,6 +105,6 @@ mod tests {
     fn without_an_account_of_the_stalls_the_longest_bounds_all() {
         let bound_ns = worker(None).bound_ns(Early::Shared(u32::MAX), Tick(50 * MS));
         assert!((250_000_000..251_000_000).contains(&bound_ns), "{bound_ns}");
-        assert_eq!(Attention::default().bound_ns(Early::Unstamped(u32::MAX), Tick(1)), u32::MAX);
+        assert_eq!(PollGaps::default().bound_ns(Early::Unstamped(u32::MAX), Tick(1)), u32::MAX);
     }
 }

@@ -1,4 +1,4 @@
-//! The words of the HTML report: names of figures in Chinese, and the definitions in both languages.
+//! Chinese names of figures and table cells, and the definitions of figures in both languages.
 
 use crate::report::language::Language;
 
@@ -42,14 +42,14 @@ const ROWS: [(&str, &str); 59] = [
     ("Connect time p50 / p99 / max", "建连时间 p50 / p99 / 最大"),
     ("TLS handshake p50 / p99 / max", "TLS 握手 p50 / p99 / 最大"),
     ("Loop gap p50 / p99 / max", "循环间隔 p50 / p99 / 最大"),
-    ("TTFT from the wire avg / p50 / p99 (s)", "自发出起的 TTFT 平均 / p50 / p99 (s)"),
+    ("Service TTFT avg / p50 / p99 (s)", "自发出起的 TTFT 平均 / p50 / p99 (s)"),
     ("Reads with two or more events", "含多个事件的读取"),
     ("Events that share a read", "共享一次读取的事件"),
-    ("Reads with the kernel's stamp", "带内核时间戳的读取"),
+    ("Reads with a kernel timestamp", "带内核时间戳的读取"),
     ("Mean concurrency while sending", "发送期间的平均并发"),
     ("Worker CPU avg / max", "工作线程 CPU 平均 / 最大"),
     ("CPU per output event", "每个输出事件的 CPU 时间"),
-    ("Context switches own / forced", "上下文切换 主动 / 被动"),
+    ("Context switches voluntary / forced", "上下文切换 主动 / 被动"),
     ("Connections opened", "打开的连接数"),
     ("Turn", "轮次"),
     ("Requests", "请求数"),
@@ -60,12 +60,12 @@ const ROWS: [(&str, &str); 59] = [
     ("Latency p99 (s)", "延迟 p99 (s)"),
     ("Input tokens", "输入token数"),
     ("Output tokens", "输出token数"),
-    ("Said before (%)", "已有上文 (%)"),
+    ("History (%)", "已有上文 (%)"),
     ("Cached tokens", "缓存token数"),
     ("Cached (%)", "缓存 (%)"),
 ];
 
-/// A row's name in a language; a row without a translation keeps its own.
+/// The name of a row in a language; a row without a translation keeps its name.
 pub fn row_name(key: &'static str, language: Language) -> &'static str {
     match language {
         Language::En => key,
@@ -73,7 +73,7 @@ pub fn row_name(key: &'static str, language: Language) -> &'static str {
     }
 }
 
-/// Words of tables, and those that stand within findings.
+/// Chinese texts of table cells, and of names within findings.
 const WORDS: [(&str, &str); 69] = [
     ("Latency (s)", "延迟 (s)"),
     ("Input tokens", "输入 token"),
@@ -98,25 +98,25 @@ const WORDS: [(&str, &str); 69] = [
     ("Seconds", "秒"),
     ("Mean", "平均"),
     ("Verdict", "结论"),
-    ("TTFT here", "TTFT（客户端）"),
-    ("TTFT there", "TTFT（服务端）"),
-    ("ITL here", "ITL（客户端）"),
-    ("ITL there", "ITL（服务端）"),
-    ("TPOT here", "TPOT（客户端）"),
-    ("TPOT there", "TPOT（服务端）"),
+    ("TTFT client", "TTFT（客户端）"),
+    ("TTFT server", "TTFT（服务端）"),
+    ("ITL client", "ITL（客户端）"),
+    ("ITL server", "ITL（服务端）"),
+    ("TPOT client", "TPOT（客户端）"),
+    ("TPOT server", "TPOT（服务端）"),
     ("Latency", "延迟"),
-    ("Latency here", "延迟（客户端）"),
-    ("Latency there", "延迟（服务端）"),
-    ("Queue there", "排队（服务端）"),
+    ("Latency client", "延迟（客户端）"),
+    ("Latency server", "延迟（服务端）"),
+    ("Queue server", "排队（服务端）"),
     ("consistent", "一致"),
     ("equal", "相等"),
     ("apart", "不一致"),
     ("not judged", "未判定"),
-    ("longer here", "客户端更长"),
-    ("longer there", "服务端更长"),
+    ("client +", "客户端更长"),
+    ("server +", "服务端更长"),
     ("nothing was observed", "没有观测"),
-    ("the run was killed before the last look", "测试在最后一次查看前被终止"),
-    ("Where the mean TTFT went", "平均 TTFT 的构成"),
+    ("the run was killed before the last scrape", "测试在最后一次查看前被终止"),
+    ("Parts of the mean TTFT", "平均 TTFT 的构成"),
     ("Time", "时间"),
     ("TTFT from due", "自计划时刻起的 TTFT"),
     ("Connecting", "建连"),
@@ -125,19 +125,19 @@ const WORDS: [(&str, &str); 69] = [
     ("The server's own TTFT", "服务端自身 TTFT"),
     ("Receive lag (unstamped reads)", "接收滞后（无时间戳的读取）"),
     ("Counts", "计数"),
-    ("Here", "客户端"),
-    ("There", "服务端"),
+    ("Client", "客户端"),
+    ("Server", "服务端"),
     ("Requests", "请求"),
     ("Prompt tokens", "输入 token"),
     ("Output tokens", "输出 token"),
     ("State", "状态"),
-    ("Mean of the looks", "各次查看的平均"),
-    ("Most", "最大"),
-    ("Running there", "运行中（服务端）"),
-    ("Waiting there", "等待中（服务端）"),
-    ("Cache in use there (share)", "缓存使用率（服务端）"),
-    ("In flight here", "在途（客户端）"),
-    ("Preemptions there", "抢占次数（服务端）"),
+    ("Mean of scrapes", "各次查看的平均"),
+    ("Maximum", "最大"),
+    ("Running (server)", "运行中（服务端）"),
+    ("Waiting (server)", "等待中（服务端）"),
+    ("Cache use (server, share)", "缓存使用率（服务端）"),
+    ("In flight (client)", "在途（客户端）"),
+    ("Preemptions (server)", "抢占次数（服务端）"),
     ("Used by the server", "服务占用"),
     ("Value", "数值"),
     ("Cores busy on average", "平均占用核心数"),
@@ -146,7 +146,7 @@ const WORDS: [(&str, &str); 69] = [
     (crate::report::server::BUCKETS_NOTE, "服务端百分位只知道落在哪个分桶之内。此处 TTFT 与延迟自请求发出起计。"),
 ];
 
-/// A word of these tables in a language; what is none of them stays as it is.
+/// The text of a table cell in a language; a text without a translation stays as it is.
 pub fn word(text: &str, language: Language) -> &str {
     let known = || WORDS.iter().find(|word| word.0 == text);
     match language {
@@ -155,7 +155,7 @@ pub fn word(text: &str, language: Language) -> &str {
     }
 }
 
-/// A figure, its formula, and what it means in English and Chinese.
+/// The name, formula and meaning of a figure, each in English and Chinese.
 pub struct Definition {
     pub name: Pair,
     pub formula: Pair,
@@ -174,37 +174,37 @@ pub const DEFINITIONS: [Definition; 17] = [
     define(
         ["due", "计划时刻 (due)"],
         ["", ""],
-        "When the plan wanted the request on the wire: its place in the schedule, or, in a closed loop, the moment its \
-         lane took it up; a later turn of a conversation: the end of the answer before it and its think time. Waiting \
-         for a free lane or a late client counts.",
+        "The time at which the request should be sent: its scheduled time, or in a closed loop the time at which its slot \
+         started it; for a later turn of a conversation, the end of the previous response plus the think time. Waiting \
+         for a free slot or for a late client is included (no coordinated omission).",
         "计划发出请求的时刻：开环为调度表中的时刻，闭环为通道取出请求的时刻，对话的后续轮次为上一回答结束加思考时间。\
          等待通道或客户端迟发都计入。",
     ),
     define(
         ["arrival", "到达时刻 (arrival)"],
         ["", ""],
-        "The kernel's receive time of the data where it stamps it, else the moment the read completed, before any \
+        "The kernel's receive timestamp of the data; without one, the time at which the read completed, before any \
          parsing.",
         "数据到达的内核接收时间戳；没有时间戳时为读取完成的时刻（解析之前）。",
     ),
     define(
         ["Latency (E2E)", "延迟（端到端）"],
         ["end − due", "end − due"],
-        "The whole answer, last byte included.",
+        "Until the last byte of the response.",
         "端到端延迟，含最后一个字节。",
     ),
     define(
         ["TTFT", "首 token 时间 (TTFT)"],
         ["first_token − due", "first_token − due"],
-        "Until the first event with output: text, reasoning or tool call. Events with only a role are none. Not \
+        "Until the first event with output: text, reasoning or tool call. Events with only a role do not count. Without \
          streaming: the latency.",
         "到首个含输出（文本、推理或工具调用）的事件为止；仅含 role 的事件不算。非流式时等于延迟。",
     ),
     define(
         ["ITL", "token 间时延 (ITL)"],
         ["arrival[i+1] − arrival[i]", "arrival[i+1] − arrival[i]"],
-        "Gaps between consecutive output events of one answer, pooled over all requests. Events of one read share an \
-         instant.",
+        "Gaps between consecutive output events of one response, pooled over all requests. Events of one read have the \
+         same arrival time.",
         "同一回答中相邻输出事件的间隔，汇总所有请求。同一次读取到的事件时刻相同。",
     ),
     define(
@@ -216,7 +216,7 @@ pub const DEFINITIONS: [Definition; 17] = [
     define(
         ["Output tok/s", "输出 tok/s"],
         ["output_tokens / latency", "output_tokens / latency"],
-        "Of one request.",
+        "For one request.",
         "单个请求的输出速度。",
     ),
     define(
@@ -228,14 +228,14 @@ pub const DEFINITIONS: [Definition; 17] = [
     define(
         ["Request throughput", "请求吞吐量"],
         ["succeeded / time", "成功请求数 / 时长"],
-        "Failed requests do not count, but the time they took does.",
+        "Failed requests do not count, but their time does.",
         "失败请求不计数，但其时间计入。",
     ),
     define(
         ["Offered, sent, achieved rate", "计划、发出、完成速率"],
         ["(n − 1) / (last − first)", "(n − 1) / (末 − 首)"],
-        "Of the instants at which requests were due, went onto the wire, and were answered. A closed loop has no \
-         schedule, and none of these.",
+        "Rates of the due times, the send times, and the ends of succeeded requests. A closed loop has no schedule and \
+         therefore none of these.",
         "按计划时刻、发出时刻与完成时刻计算；闭环没有调度表，也没有这些速率。",
     ),
     define(
@@ -253,8 +253,8 @@ pub const DEFINITIONS: [Definition; 17] = [
     define(
         ["tok/s over time", "tok/s 随时间变化"],
         ["Σ tokens arrived / interval", "Σ 到达的 token / 区间长度"],
-        "By the instant at which each token arrived, failed requests included; an event counts as its share of the \
-         answer's tokens.",
+        "By the arrival of each token, including failed requests; an event counts as its share of the response's \
+         tokens.",
         "按每个token的到达时刻统计（含失败请求）；一个事件按其占回答token数的份额计。",
     ),
     define(
@@ -267,19 +267,20 @@ pub const DEFINITIONS: [Definition; 17] = [
     define(
         ["Confidence interval", "置信区间"],
         ["order statistics with n / deff", "次序统计量，样本数取 n / deff"],
-        "95 %; the design effect is estimated from 30 batches in time order, because answers of one batch are alike.",
+        "95 %; the design effect is estimated from 30 batches in time order, because neighbouring responses are \
+         correlated.",
         "95 %；设计效应由按时间排列的 30 批样本估计，因为同批回答彼此相似。",
     ),
     define(
         ["Goodput", "有效吞吐量"],
         ["requests within every SLO / time", "满足全部 SLO 的请求数 / 时长"],
-        "Requests that succeeded and kept each bound of --slo themselves.",
+        "Requests that succeeded and met every bound of --slo themselves.",
         "成功且自身满足每个 --slo 界限的请求。",
     ),
     define(
         ["Receive lag, send lag", "接收滞后、发送滞后"],
-        ["reaped − arrived; write_start − due", "reaped − arrived; write_start − due"],
-        "Our own error: how late we looked at data, and how late requests left. Reported, never subtracted.",
+        ["processed − arrived; write_start − due", "processed − arrived; write_start − due"],
+        "The client's own delays: from arrival to processing, and from the due time to sending. Reported, never subtracted.",
         "客户端自身误差：读取数据的滞后与发送请求的滞后。只报告，从不扣除。",
     ),
 ];

@@ -1,32 +1,32 @@
-//! Our own error: its share of the figures, and the bounds of every percentile that follow from it.
+//! The client's measurement error: its share of the figures, and the resulting bounds of every percentile.
 
 use serde_json::{Map, Value as Json, json};
 
-use super::json::finite;
+use super::json_value::finite;
 use super::table::{Align, Table, number, wrap};
 use crate::rig::calibration::{Calibration, Spread};
 use crate::stats::Summary;
-use crate::stats::own_error::{Bound, StampSource};
+use crate::stats::measurement_error::{Bound, StampSource};
 use crate::stats::quantile::{LEVELS, Series};
 use crate::time::format_ns;
 
-/// Rows of the table of bounds; files have all of them.
+/// Rows of the table of bounds; the JSON file has all of them.
 const SHOWN: [u32; 5] = [500, 900, 990, 999, 1000];
 
-/// Both tables; empty when nothing succeeded.
+/// Both tables; empty if no request succeeded.
 pub fn text(s: &Summary, width: usize) -> String {
-    if s.own_error.latency_s.is_empty() {
+    if s.measurement_error.latency_s.is_empty() {
         return String::new();
     }
-    let mut out = format!("\nOur own error, as a share of the medians:\n{}", shares(s).render());
-    out.push_str(&format!("\nBounds from our own error (the true figure lies between):\n{}", bounds(s, width)));
+    let mut out = format!("\nThe client's measurement error, as a share of the medians:\n{}", shares(s).render());
+    out.push_str(&format!("\nBounds from the measurement error (they contain the true value):\n{}", bounds(s, width)));
     out.push_str(&wrap("", &ground(s), width));
     out
 }
 
 /// The four figures with their bounds.
 fn figures(s: &Summary) -> [(&'static str, &Series, &[Bound]); 4] {
-    let own = &s.own_error;
+    let own = &s.measurement_error;
     [
         ("TTFT (s)", &s.series.ttft_s, &own.ttft_s),
         ("ITL (s)", &s.series.itl_s, &own.itl_s),
@@ -46,23 +46,23 @@ fn shares(s: &Summary) -> Table {
         });
         [name.to_string()].into_iter().chain(length).chain(shares).collect()
     };
-    let lag = |lag: crate::stats::summary::Lag| {
+    let lag = |lag: crate::stats::client::Lag| {
         if lag.count > 0 { [Some(lag.p50), Some(lag.p99)] } else { [None, None] }
     };
     Table {
         head: ["Own error", "50%", "99%", "99% of TTFT", "99% of ITL"].map(String::from).to_vec(),
         aligns: vec![Align::Left, Align::Right, Align::Right, Align::Right, Align::Right],
         rows: vec![
-            row("Send lag, ours", lag(c.own_send_lag)),
+            row("Own send lag", lag(c.own_send_lag)),
             row("Receive lag", lag(c.receive_lag)),
-            row("Loop stalls", lag(c.loop_gap)),
-            row("Kernel stamps (99.9%)", [None, Some(s.own_error.stamp.ns)]),
+            row("Loop gap", lag(c.loop_gap)),
+            row("Kernel timestamps (99.9%)", [None, Some(s.measurement_error.stamp.ns)]),
         ],
         grid: false,
     }
 }
 
-/// One table where it fits, else two.
+/// One table if it fits, else two.
 fn bounds(s: &Summary, width: usize) -> String {
     let figures = figures(s);
     let whole = bounds_table(&figures);
@@ -97,25 +97,25 @@ fn bounds_table(figures: &[(&'static str, &Series, &[Bound])]) -> Table {
     }
 }
 
-/// What the bounds rest on.
+/// The basis of the bounds.
 fn ground(s: &Summary) -> String {
-    let own = &s.own_error;
+    let own = &s.measurement_error;
     let stamp = match &own.stamp.source {
-        StampSource::Calibrated => "calibrated on this machine at such a load",
+        StampSource::Calibrated => "calibrated on this machine at a similar load",
         StampSource::Default => "by default; 'ringmark rig --calibrate' measures this machine",
         StampSource::Unfit(_) => "by default, because the calibration does not fit",
     };
     let stall = own.stall_ns.map_or_else(|| "-".to_string(), format_ns);
     format!(
-        "Stamps good to {} ({stamp}); longest stall of a worker {stall}. Receive lag and stalls are in the figures only \
-         where events shared a read or came without a stamp.",
+        "Kernel timestamps are accurate to {} ({stamp}); the longest stall of a worker was {stall}. Receive lag and stalls \
+         affect a figure only if events shared a read or had no timestamp.",
         format_ns(own.stamp.ns)
     )
 }
 
-/// The same for programs, every percentile.
+/// The same as JSON, with every percentile.
 pub fn json(s: &Summary) -> Json {
-    let own = &s.own_error;
+    let own = &s.measurement_error;
     let (source, why) = match &own.stamp.source {
         StampSource::Default => ("default", None),
         StampSource::Calibrated => ("calibration", None),
@@ -160,13 +160,13 @@ pub fn calibration_text(c: &Calibration, width: usize) -> String {
             row("Workers", load.workers.to_string()),
             row("Requests / events", format!("{} / {}", c.requests, c.events)),
             row("Events/s at this load", rate(c.events_per_s)),
-            row("Events/s flat out", rate(c.sustained_events_per_s)),
+            row("Events/s at full speed", rate(c.sustained_events_per_s)),
             row("CPU per event", optional(c.cpu_per_event_ns.map(|ns| format_ns(ns as u64)))),
-            row("Stamp behind the send p50 / p99 / p99.9 / max", spread(c.stamp_error)),
+            row("Timestamp after the send p50 / p99 / p99.9 / max", spread(c.stamp_error)),
             row("Receive lag p50 / p99 / p99.9 / max", spread(c.receive_lag)),
             row("Send lag p50 / p99 / p99.9 / max", spread(c.send_lag)),
             row("Events that share a read", share(c.coalesced)),
-            row("Reads with the kernel's stamp", share(c.stamped)),
+            row("Reads with a kernel timestamp", share(c.stamped)),
         ],
         grid: false,
     };

@@ -1,18 +1,18 @@
-//! Requests beside the server's own times for each of them, as a table and as JSON.
+//! The client's times compared with the server's own times, request by request, as a table and as JSON.
 
 use serde_json::{Value as Json, json};
 
-use super::json::finite;
-use super::server::{optional, signed_time, verdict_json, verdict_text};
-use super::table::{Align, Table, wrap};
+use super::json_value::finite;
+use super::server::{signed_time, verdict_json, verdict_text};
+use super::table::{Align, Table, optional, wrap};
 use crate::stats::Summary;
-use crate::stats::join::{Join, JoinedTime};
 use crate::stats::quantile::Series;
+use crate::stats::server_timings::{ServerTimings, TimingComparison};
 
-/// The table; empty when no answer told the server's times.
+/// The table; empty if no response contains the server's times.
 pub fn text(s: &Summary, width: usize) -> String {
-    let Some(join) = &s.join else { return String::new() };
-    let row = |time: &JoinedTime| {
+    let Some(join) = &s.server_timings else { return String::new() };
+    let row = |time: &TimingComparison| {
         let of = &time.difference;
         let difference =
             [of.min, of.value(500), of.value(990), of.max].map(|value| value.map_or("-".into(), signed_time));
@@ -22,7 +22,7 @@ pub fn text(s: &Summary, width: usize) -> String {
             .chain([verdict_text(&time.verdict)])
             .collect()
     };
-    let head = ["Per request", "Here 50% (s)", "There 50% (s)", "Diff min", "50%", "99%", "max", "Verdict"];
+    let head = ["Per request", "Client 50% (s)", "Server 50% (s)", "Diff min", "50%", "99%", "max", "Verdict"];
     let table = Table {
         head: head.map(String::from).to_vec(),
         aligns: head
@@ -32,30 +32,34 @@ pub fn text(s: &Summary, width: usize) -> String {
         grid: false,
     };
     let requests = join.requests;
-    let mut out =
-        format!("\nRequest by request, beside the server's own times ({requests} requests):\n{}", table.render());
+    let mut out = format!(
+        "\nRequest by request, compared with the server's own times ({requests} requests):\n{}",
+        table.render()
+    );
     out.push_str(&wrap("", words(join), width));
     out
 }
 
-fn words(join: &Join) -> &'static str {
+fn words(join: &ServerTimings) -> &'static str {
     if join.with_queue {
-        "TTFT counts from the wire here, from the server's queue there: what differs is the network, the server's \
-         frontend, the end of the step that its engine is at before the request can be queued, and our own error."
+        "The client's TTFT counts from the first byte sent, the server's from the start of its queue. The difference \
+         is the network, the server's frontend, the rest of the engine step during which the request arrives, and the \
+         client's measurement error."
     } else {
-        "TTFT counts from the wire here, from the begin of the prefill there: what differs is the wait for a slot, \
-         which this server does not tell, the network, the server's frontend, and our own error."
+        "The client's TTFT counts from the first byte sent, the server's from the start of the prefill. The difference \
+         is the wait for a slot, which this server does not report, the network, the server's frontend, and the \
+         client's measurement error."
     }
 }
 
-/// The same for programs; null when there is none.
+/// The same as JSON; null if there is none.
 pub fn json(s: &Summary) -> Json {
-    let Some(join) = &s.join else { return Json::Null };
+    let Some(join) = &s.server_timings else { return Json::Null };
     let series = |of: &Series| {
         let at = |per_mille| finite(of.value(per_mille));
         json!({"mean": finite(of.mean), "min": finite(of.min), "50%": at(500), "99%": at(990), "max": finite(of.max)})
     };
-    let time = |time: &JoinedTime| {
+    let time = |time: &TimingComparison| {
         let (verdict, apart_s, _) = verdict_json(&time.verdict);
         json!({
             "name": time.name,

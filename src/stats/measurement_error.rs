@@ -1,25 +1,27 @@
-//! What our own error can have done to the figures: for every percentile of TTFT, ITL, TPOT and latency an interval
-//! in which the true one lies.
+//! The effect of the client's own error on the figures: for every percentile of TTFT, ITL, TPOT and latency an interval
+//! that contains the true value.
 //!
-//! The true figure is what a perfect client on the same wire would have recorded: one that sends at the due instant
-//! and knows when the bytes of each event reached this machine. Against it we err in these ways:
+//! The true value is what an ideal client at the same place in the network would have recorded: one that sends at the
+//! due time and knows when the bytes of each event arrived at this machine. Errors against it:
 //!
-//! - **Stamps.** The kernel stamps a segment in its receive path, after it arrived: by at most [`StampError::ns`]
-//!   (p99.9 of what a calibration found at this load, else [`DEFAULT_STAMP_NS`]). What a network card adds by
-//!   gathering interrupts lies before that and is not in it.
-//! - **Clocks.** Mapping a stamp to the run's clock, and reading that clock, errs by [`CLOCK_NS`] either way.
-//! - **Shared reads.** Bytes that lie together in a socket carry the stamp of the last segment. An event that shares
-//!   its read with a later one, or the last event when the end of the answer came in the same read, may have arrived
-//!   earlier: not before the read before it, and not by more than its worker had left its sockets alone at that
-//!   instant ([`super::attention`]), since what lay there at the look before would have been read then. An event
-//!   that ends in a read which also brought the beginning of the next one counts as alone: servers write whole events.
-//! - **Reads without a stamp.** Their arrival is the look that found them, so the same holds of every event.
-//! - **Sending.** The request left later than it was due. What connecting took belongs to the network, and with a cap
-//!   the wait for a lane belongs to the plan; the rest, up to the last byte handed to the kernel, is ours. Sent in
-//!   time, the answer would have come earlier by at most that much: by all of it from a server that answers in the
-//!   same time whenever it is asked, by nothing from one that was busy until then.
+//! - **Timestamps.** The kernel timestamps a segment in its receive path, after its arrival: by at most
+//!   [`StampError::ns`] (p99.9 of a calibration at this load, else [`DEFAULT_STAMP_NS`]). Interrupt coalescing by the
+//!   network card happens before that and is not included.
+//! - **Clocks.** Mapping a timestamp to the run's clock, and reading that clock, has an error of [`CLOCK_NS`] in either
+//!   direction.
+//! - **Shared reads.** Bytes that queue in a socket share the timestamp of the last segment. An event that shares its
+//!   read with a later one, or the last event if the end of the response came in the same read, may have arrived
+//!   earlier: not before the previous read, and by at most the time for which its worker had not polled
+//!   ([`super::poll_gaps`]), because the previous poll would have read it. An event whose read also contains the
+//!   beginning of the next event counts as alone: servers write whole events.
+//! - **Reads without a timestamp.** Their arrival is the time of the poll that found them, so the same applies to every
+//!   event.
+//! - **Sending.** The request was sent later than its due time. The time for connecting is part of the network, and
+//!   with a cap the wait for a slot is part of the plan; the rest, up to the last byte accepted by the kernel, is the
+//!   client's. If the request had been sent on time, the response would have come earlier by at most that much: by all
+//!   of it from a server with a constant service time, by nothing from a server that was busy until then.
 //!
-//! An arrival recorded as `a` was therefore at some instant of `[a − early − stamp − clock, a + clock]`, and with it
+//! The true time of an arrival recorded as `a` is therefore in `[a − early − stamp − clock, a + clock]`, which gives
 //!
 //! | figure | from | to |
 //! |---|---|---|
@@ -28,41 +30,42 @@
 //! | a gap | gap − early of its end − stamp − 2 clock | gap + early of its begin + stamp + 2 clock |
 //! | TPOT | (span − early of the last − stamp − 2 clock) / (tokens − 1) | (span + early of the first + stamp + 2 clock) / (tokens − 1) |
 //!
-//! and never below 0. For each request (each gap) that is exact, whatever the others do. Order statistics are
-//! monotone: when every value lies between its own bounds, so does the p-quantile of the values between the
-//! p-quantiles of the bounds. Nothing is averaged and nothing is assumed of how the errors are spread.
+//! and never less than 0. These bounds hold for each request (each gap) on its own. Order statistics are monotone: if
+//! every value is within its own bounds, the p-quantile of the values is between the p-quantiles of the lower and of
+//! the upper bounds. Nothing is averaged, and no distribution of the errors is assumed.
 
-use super::findings::percent;
-use super::gather::{Gap, Sample};
+use super::format::percent;
 use super::quantile::{LEVELS, Quantile, Series, nearest_rank};
-use super::summary::Summary;
+use super::samples::{Gap, Sample};
+use super::series::AllSeries;
 use crate::record::facts::RunFacts;
-use crate::record::finding::{Finding, Severity};
+use crate::record::finding::Finding;
 use crate::record::{STALL_NS, WorkerReport};
 use crate::rig::calibration::Calibration;
 use crate::time::{US, format_ns};
 
-/// A kernel's receive stamp stands this far behind the send at most where no calibration says better, nanoseconds
-/// (p99.9 of what was measured is 16 us; see the notes on the receive path).
+/// The largest delay from a send to the kernel's receive timestamp if there is no calibration, nanoseconds (the
+/// measured p99.9 is 16 us; see the notes on the receive path).
 pub const DEFAULT_STAMP_NS: u64 = 20 * US;
-/// Error of a reading of the run's clock and of the map from the kernel's stamps to it: both are renewed every second
-/// from brackets of some 20 to 40 ns.
+/// Error of a reading of the run's clock and of the mapping of kernel timestamps to it, nanoseconds. Both are renewed
+/// every second from brackets of about 20 to 40 ns.
 pub const CLOCK_NS: u64 = 100;
 
-/// A bound further from its figure than this, and than [`WIDE_SHARE`] of it, is told.
+/// A bound that differs from its figure by more than this, and by more than [`WIDE_SHARE`] of it, is reported.
 const WIDE_S: f64 = 100e-6;
 const WIDE_SHARE: f64 = 0.10;
-/// More gaps in doubt than this part of all are told.
+/// A larger share of doubtful gaps is reported.
 const DOUBTFUL_SHARE: f64 = 0.01;
-/// A median first token or latency that our own error may have moved by this much, and by [`VOID_SHARE`], is ours.
+/// If the client's error may have changed a median TTFT or latency by this much, and by [`VOID_SHARE`], the run is
+/// void.
 const VOID_S: f64 = 10e-3;
 const VOID_SHARE: f64 = 0.5;
 
-/// Our own error in a run, and what follows from it.
+/// The client's own error in a run, and the bounds that follow from it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct OwnError {
+pub struct MeasurementError {
     pub stamp: StampError,
-    /// The longest that a worker left its sockets alone, nanoseconds; `None` when no worker could tell.
+    /// The longest time between two polls of a worker, nanoseconds; `None` if no worker reported it.
     pub stall_ns: Option<u64>,
     pub doubtful: Option<Doubtful>,
     pub ttft_s: Vec<Bound>,
@@ -71,7 +74,7 @@ pub struct OwnError {
     pub latency_s: Vec<Bound>,
 }
 
-/// How far a stamp stands behind the arrival at most.
+/// The largest delay from an arrival to its kernel timestamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StampError {
     pub ns: u64,
@@ -84,41 +87,41 @@ impl Default for StampError {
     }
 }
 
-/// Where the error of the stamps is known from.
+/// The source of a [`StampError`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StampSource {
-    /// There was no calibration.
+    /// No calibration.
     Default,
     Calibrated,
-    /// There was one, but it does not fit this run, and why.
+    /// A calibration that does not fit this run, and the reason.
     Unfit(String),
 }
 
-/// Between which a percentile lies, seconds. One for each of [`LEVELS`].
+/// Bounds of a percentile, seconds. One for each of [`LEVELS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Bound {
     pub low: f64,
     pub high: f64,
 }
 
-/// Gaps between tokens whose ends came in shared reads out of a stall, so that they say little.
+/// Gaps between tokens that a stall may have changed, because their events came in shared reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Doubtful {
-    /// Of all gaps.
+    /// Share of all gaps.
     pub share: f64,
-    /// Off by this much at most, nanoseconds.
+    /// Largest error, nanoseconds.
     pub by_ns: u64,
 }
 
-/// What single errors are limited by, nanoseconds.
+/// Limits of single errors, nanoseconds.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     stamp: f64,
-    /// Waiting for a free lane is the plan's, not ours.
+    /// An open loop with a cap: the wait for a free slot is part of the plan.
     capped_schedule: bool,
 }
 
-/// The error of the stamps in this run: the calibration's where there is one that fits.
+/// The error of the kernel's timestamps in this run: that of the calibration if it fits.
 pub fn stamp_error(calibration: Option<&Calibration>, facts: &RunFacts, events_per_s: f64) -> StampError {
     let Some(calibration) = calibration else { return StampError::default() };
     let fits = calibration.fits_load(facts.parallel, facts.rate_per_s, events_per_s);
@@ -131,11 +134,17 @@ pub fn stamp_error(calibration: Option<&Calibration>, facts: &RunFacts, events_p
     }
 }
 
-/// The bounds over succeeded requests and their gaps.
-pub fn of(facts: &RunFacts, stamp: StampError, workers: &[&WorkerReport], ok: &[&Sample], gaps: &[Gap]) -> OwnError {
+/// The bounds over the succeeded requests and their gaps.
+pub fn compute(
+    facts: &RunFacts,
+    stamp: StampError,
+    workers: &[&WorkerReport],
+    ok: &[&Sample],
+    gaps: &[Gap],
+) -> MeasurementError {
     let limits =
         Limits { stamp: stamp.ns as f64, capped_schedule: facts.parallel.is_some() && facts.rate_per_s.is_some() };
-    OwnError {
+    MeasurementError {
         ttft_s: bounds(ok.iter().filter_map(|sample| ttft(sample, limits))),
         itl_s: bounds(gaps.iter().map(|gap| between(gap.ns as f64, gap.early_begin_ns, gap.early_end_ns, limits))),
         tpot_s: bounds(ok.iter().filter_map(|sample| tpot(sample, limits))),
@@ -146,7 +155,7 @@ pub fn of(facts: &RunFacts, stamp: StampError, workers: &[&WorkerReport], ok: &[
     }
 }
 
-/// Counts the gaps that a stall may have moved by a tenth of the mean gap, or more.
+/// The gaps that a stall may have changed by more than a tenth of the mean gap.
 fn doubtful(gaps: &[Gap]) -> Option<Doubtful> {
     let mean_ns = gaps.iter().map(|gap| gap.ns as f64).sum::<f64>() / gaps.len().max(1) as f64;
     let least_ns = (STALL_NS as f64).max(WIDE_SHARE * mean_ns);
@@ -166,14 +175,14 @@ fn latency(sample: &Sample, limits: Limits) -> (f64, f64) {
     from_due(sample, sample.latency, sample.early_end_ns, limits)
 }
 
-/// A length that counts from the due instant to an arrival which may have been earlier.
+/// Bounds of a length of time from the due time to an arrival that may have been earlier.
 fn from_due(sample: &Sample, length_ns: u64, early_ns: u32, limits: Limits) -> (f64, f64) {
     let late = sample.own_send_lag(limits.capped_schedule).unwrap_or(0).saturating_add(sample.write_ns);
     let (length, clock) = (length_ns as f64, CLOCK_NS as f64);
     ((length - late as f64 - f64::from(early_ns) - limits.stamp - clock).max(0.0), length + clock)
 }
 
-/// A length between two arrivals.
+/// Bounds of a length of time between two arrivals.
 fn between(length_ns: f64, early_begin_ns: u32, early_end_ns: u32, limits: Limits) -> (f64, f64) {
     let either = limits.stamp + 2.0 * CLOCK_NS as f64;
     ((length_ns - f64::from(early_end_ns) - either).max(0.0), length_ns + f64::from(early_begin_ns) + either)
@@ -186,14 +195,14 @@ fn tpot(sample: &Sample, limits: Limits) -> Option<(f64, f64)> {
     Some((low / gaps, high / gaps))
 }
 
-/// The quantiles of the lower and of the upper ends, nanoseconds in, seconds out.
+/// The quantiles of the lower and of the upper bounds: nanoseconds in, seconds out.
 fn bounds(ends: impl Iterator<Item = (f64, f64)>) -> Vec<Bound> {
     let (mut lows, mut highs): (Vec<f64>, Vec<f64>) = ends.unzip();
     let (lows, highs) = (quantiles(&mut lows), quantiles(&mut highs));
     lows.into_iter().zip(highs).map(|(low, high)| Bound { low: low / 1e9, high: high / 1e9 }).collect()
 }
 
-/// The values at the ranks of [`LEVELS`]; each level looks only at what lies above the one before.
+/// The values at the ranks of [`LEVELS`]. Each selection covers only the values above the previous level.
 fn quantiles(values: &mut [f64]) -> Vec<f64> {
     let count = values.len();
     if count == 0 {
@@ -209,9 +218,9 @@ fn quantiles(values: &mut [f64]) -> Vec<f64> {
     LEVELS.iter().map(|level| at(level.per_mille)).collect()
 }
 
-/// What the bounds mean for a reader of the figures.
-pub fn findings(s: &Summary) -> Vec<Finding> {
-    let own = &s.own_error;
+/// Findings about the bounds. `late_sends_reported` says that a finding about send lag was already reported; figures
+/// that count from the due time then get no finding of their own.
+pub fn findings(own: &MeasurementError, series: &AllSeries, late_sends_reported: bool) -> Vec<Finding> {
     let mut found = Vec::new();
     if let StampSource::Unfit(why) = &own.stamp.source {
         let text = format!(
@@ -221,16 +230,14 @@ pub fn findings(s: &Summary) -> Vec<Finding> {
         );
         found.push(Finding::note("calibration", text));
     }
-    // A late send is told by its own finding, with what to do about it.
-    let late = s.findings.iter().any(|finding| finding.code == "send_lag" && finding.severity > Severity::Note);
     let figures = [
-        ("TTFT", &s.series.ttft_s, &own.ttft_s, true),
-        ("ITL", &s.series.itl_s, &own.itl_s, false),
-        ("TPOT", &s.series.tpot_s, &own.tpot_s, false),
-        ("latency", &s.series.latency_s, &own.latency_s, true),
+        ("TTFT", &series.ttft_s, &own.ttft_s, true),
+        ("ITL", &series.itl_s, &own.itl_s, false),
+        ("TPOT", &series.tpot_s, &own.tpot_s, false),
+        ("latency", &series.latency_s, &own.latency_s, true),
     ];
     found.extend(own.doubtful.filter(|doubtful| doubtful.share > DOUBTFUL_SHARE).map(|d| held_up(d, own.stall_ns)));
-    let kept = figures.into_iter().filter(|(.., counts_from_due)| !(late && *counts_from_due));
+    let kept = figures.into_iter().filter(|(.., counts_from_due)| !(late_sends_reported && *counts_from_due));
     found.extend(kept.filter_map(|(name, series, bounds, from_due)| wide(name, series, bounds, from_due)));
     found
 }
@@ -253,7 +260,8 @@ fn wide(name: &str, series: &Series, bounds: &[Bound], from_due: bool) -> Option
         let by = (quantile.value - bound.low).max(bound.high - quantile.value);
         Some((LEVELS[row].name, quantile.value, by, quantile.few))
     };
-    // One stall reaches many gaps of a tail that are no worse for it: of gaps only the median is judged.
+    // One stall widens the bounds of many gaps in the tail that it did not change, so of gaps only the median is
+    // checked.
     let judged: &[u32] = if from_due { &[500, 990] } else { &[500] };
     let rows = judged.iter().filter_map(|at| LEVELS.iter().position(|level| level.per_mille == *at));
     let is_wide = |by: f64, value: f64| value > 0.0 && by > WIDE_S.max(WIDE_SHARE * value);

@@ -1,79 +1,79 @@
-//! The sentences of a sweep's advice, in both languages.
+//! The sentences of the recommendations for a sweep, in both languages.
 
 use crate::report::knee::{KEPT, Load, NEAR_BEST, SOUND, Verdict};
 use crate::report::language::Language;
 use crate::report::table::digits;
 
-/// A sentence in English and in Chinese, with `{0}` and so on for what stands in it.
-type Said = (&'static str, &'static str);
+/// A sentence in English and in Chinese, with placeholders `{0}` and so on.
+type Message = (&'static str, &'static str);
 
-const ALL_VOID: Said =
+const ALL_VOID: Message =
     ("Every run is void: do not base decisions on these figures.", "所有测试均无效：请勿据此做决定。");
-const NONE_SOUND: Said = (
+const NONE_SOUND: Message = (
     "At no load did {0} of the requests succeed (most did at {1}): these figures do not say what the server can do. Find \
      out why requests fail before you try other loads.",
     "没有任何负载的成功率达到 {0}（最高为 {1}）：这些数据不能说明服务能力。请先查明失败原因，再尝试其他负载。",
 );
-const NONE_SUCCEEDED: Said = (
+const NONE_SUCCEEDED: Message = (
     "No request succeeded at any load. Find out why before you try other loads.",
     "任何负载下都没有成功的请求。请先查明原因，再尝试其他负载。",
 );
-const ONE_SOUND: Said = (
+const ONE_SOUND: Message = (
     "Only {0} can be used: the other loads are void or fail too often, so there is nothing to compare it with.",
     "只有 {0} 可用：其余负载无效或失败过多，无法比较。",
 );
-const RATES_NOT_REACHED: Said = (
+const RATES_NOT_REACHED: Message = (
     "Every rate up to {0} was kept (answers came at {1} or more of the offered rate, long last answers aside): the server \
      has not reached its bottleneck. Try higher rates.",
     "直到 {0} 均能维持（完成速率不低于提供速率的 {1}，末尾较长的回答除外）：系统尚未达到性能瓶颈，可尝试更高的速率。",
 );
-const NOT_REACHED: Said = (
+const NOT_REACHED: Message = (
     "The highest load, {0}, gave the most requests/s, and no lower one came up to {1} of it: the server has not reached \
      its bottleneck. Try higher concurrency.",
     "最高负载 {0} 的吞吐量最高，更低的负载均不到其 {1}：系统尚未达到性能瓶颈，可尝试更高的并发。",
 );
-const FAILS_ABOVE: Said = (
+const FAILS_ABOVE: Message = (
     "The highest load that the server takes is {0}: at {1} fewer than {2} of the requests succeed.",
     "服务可承受的最高负载为 {0}：{1} 的成功率低于 {2}。",
 );
-const RATE_LIMITS: Said = (
+const RATE_LIMITS: Message = (
     "{0} is enough to keep the offered rate: a higher cap cannot give more requests/s than the schedule offers. Try a \
      higher --rate to find the bottleneck.",
     "{0} 已足以维持提供的速率：更高的并发上限不会超过调度的速率。请提高 --rate 以寻找瓶颈。",
 );
-const EXCEEDED: Said = (
+const EXCEEDED: Message = (
     "The optimum is around {0}, the highest rate that was kept (answers came at {1} or more of the offered rate), at an \
      average latency of {2} s. Higher rates exceed the capacity, about {3} req/s.",
     "最佳负载在 {0} 附近，即能维持的最高速率（完成速率不低于提供速率的 {1}），平均延迟 {2} s。更高的速率超过服务能力（约 {3} req/s）。",
 );
-const NONE_KEPT: Said = (
+const NONE_KEPT: Message = (
     "Even the lowest rate, {0}, exceeds the capacity, about {1} req/s (answers came at less than {2} of the offered rate). \
      Try lower rates.",
     "最低速率 {0} 已超过服务能力（约 {1} req/s，完成速率低于提供速率的 {2}），请尝试更低的速率。",
 );
-const OPTIMUM: Said = (
+const OPTIMUM: Message = (
     "The optimum is around {0}, the lowest load with at least {3} of the best requests/s: {1} req/s at an average latency \
      of {2} s.",
     "最佳负载在 {0} 附近，即吞吐量达到最高值 {3} 的最低负载：{1} req/s，平均延迟 {2} s。",
 );
-const SATURATED: Said = (
+const SATURATED: Message = (
     "Already the lowest load, {0}, saturates the server: {1} req/s, at least {3} of the best, at an average latency of {2} \
      s.",
     "最低负载 {0} 已使服务饱和：{1} req/s，不低于最高值的 {3}，平均延迟 {2} s。",
 );
-const ONLY_LATENCY: Said = (
+const ONLY_LATENCY: Message = (
     "More load only adds latency: {1} req/s at {2} s with {0}.",
     "更高的负载只会增加延迟：{0} 时为 {1} req/s、{2} s。",
 );
-const PAST: Said = (
+const PAST: Message = (
     "The highest load is past the bottleneck: only {1} req/s at {2} s with {0}.",
     "最高负载已超过性能瓶颈：{0} 时仅 {1} req/s、{2} s。",
 );
-const LOWER: Said = ("Consider lowering the load.", "建议降低负载。");
+const LOWER: Message = ("Consider lowering the load.", "建议降低负载。");
 
-/// What a verdict over these loads, whose names these are, tells and advises.
+/// The sentence for a verdict over these loads, which have these names.
 pub fn sentence(verdict: Verdict, loads: &[Load], names: &[String], language: Language) -> Option<String> {
-    let say = |said: Said, values: &[String]| Some(filled(said, values, language));
+    let say = |said: Message, values: &[String]| Some(filled(said, values, language));
     let name = |place: usize| names[place].clone();
     let rps = |place: usize| digits(loads[place].requests_per_s.unwrap_or(0.0), 2);
     let latency = |place: usize| loads[place].latency_s.map_or_else(|| "-".to_string(), |s| digits(s, 3));
@@ -93,23 +93,23 @@ pub fn sentence(verdict: Verdict, loads: &[Load], names: &[String], language: La
         Verdict::NoneKept { lowest, best } => say(NONE_KEPT, &[name(lowest), rps(best), percent(KEPT)]),
         Verdict::Flat { knee, top } | Verdict::Past { knee, top } => {
             let known = |place: usize| [name(place), rps(place), latency(place), percent(NEAR_BEST)];
-            // Below the knee may stand a load that cannot be used: then the lowest is not known to saturate.
+            // If a lower load cannot be used, the lowest load is not known to saturate the server.
             let begin = if knee == 0 { SATURATED } else { OPTIMUM };
             let end = if matches!(verdict, Verdict::Past { .. }) { PAST } else { ONLY_LATENCY };
             let mut out = vec![filled(begin, &known(knee), language), filled(end, &known(top), language)];
-            // One request at a time cannot be lowered.
+            // A concurrency of 1 is the lowest.
             out.extend((knee == 0 && loads[0].parallel != Some(1)).then(|| filled(LOWER, &[], language)));
             Some(out.join(language.pick(" ", "")))
         }
     }
 }
 
-fn filled((en, zh): Said, values: &[String], language: Language) -> String {
+fn filled((en, zh): Message, values: &[String], language: Language) -> String {
     let put = |text: String, (place, value): (usize, &String)| text.replace(&format!("{{{place}}}"), value);
     values.iter().enumerate().fold(language.pick(en, zh).to_string(), put)
 }
 
-/// A part as whole percents, such as 95 of 0.95.
+/// A share as an integer percentage, such as 95 for 0.95.
 fn percent(part: f64) -> String {
     format!("{:.0} %", part * 100.0)
 }

@@ -1,30 +1,30 @@
-//! Whether two runs differ by more than chance: differences with 95 % confidence intervals.
+//! Differences between two runs, with 95 % confidence intervals.
 //!
-//! Means are compared by the means of batches in time order, because answers that a server worked on together are
-//! alike. Quantiles are compared by the intervals that each run has of itself (MOVER: Zou and Donner 2008), which
-//! need nothing of their distribution. Both say how sure the difference of these two runs is; what changes from run
-//! to run by itself (a warm cache, another tenant) no single pair of runs can say.
+//! Means are compared by batch means in time order, because responses that a server computed together are correlated.
+//! Quantiles are compared by combining the confidence intervals of both runs (MOVER: Zou and Donner 2008), which
+//! assumes no distribution. Both intervals are for these two runs; they do not include the variation from run to run (a
+//! warm cache, another tenant).
 //!
-//! Shares of successes are compared by Newcombe's interval (1998, method 10): the same combination, of Wilson's
-//! intervals, with the effective number of requests, because failures come in clusters.
+//! Success rates are compared by Newcombe's interval (1998, method 10): the same combination of Wilson's intervals,
+//! with the effective number of requests, because failures come in clusters.
 //!
-//! Where runs were repeated, the figures of whole runs are compared, each run one sample (Welch 1947): the interval is
-//! `mean(b) − mean(a) ± t·√(s²a/ka + s²b/kb)` with the degrees of freedom of Welch and Satterthwaite, as Georges,
-//! Buytaert and Eeckhout (2007) advise for benchmarks. A side with a single run is taken to vary like the other one:
-//! `t` with `k − 1` degrees of freedom, and `s·√(1 + 1/k)`.
+//! If runs were repeated, the figures of whole runs are compared, with each run as one sample (Welch 1947): the
+//! interval is `mean(b) − mean(a) ± t·√(s²a/ka + s²b/kb)` with the degrees of freedom of Welch and Satterthwaite, as
+//! Georges, Buytaert and Eeckhout (2007) recommend for benchmarks. If one side is a single run, it is assumed to vary
+//! like the other side: `t` with `k − 1` degrees of freedom, and `s·√(1 + 1/k)`.
 
-use super::gather::Sample;
-use super::interval::design_effect;
+use super::confidence::design_effect;
 use super::quantile::Quantile;
+use super::samples::Sample;
 
-/// Batches, as for the design effect of [`super::interval`].
+/// Batches, as for the design effect of [`super::confidence`].
 const BATCHES: usize = 30;
 /// Student's t for 97.5 % and the fewest degrees of freedom that two times [`BATCHES`] batches can have.
 const T: f64 = 2.045;
 /// The normal distribution's 97.5 %.
 const Z: f64 = 1.959_964;
 
-/// A difference with its interval; a side is `None` where the samples do not bound it.
+/// A difference with its confidence interval; a side is `None` if the samples do not bound it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
     pub value: f64,
@@ -38,14 +38,14 @@ impl Difference {
         self.low.is_some() && self.high.is_some()
     }
 
-    /// The interval leaves out 0.
+    /// The interval excludes 0.
     pub fn is_sure(&self) -> bool {
         self.low.is_some_and(|low| low > 0.0) || self.high.is_some_and(|high| high < 0.0)
     }
 }
 
 /// `mean(b) − mean(a)`, both in time order. `None` for fewer samples than batches on either side.
-pub fn of_means(a: &[f64], b: &[f64]) -> Option<Difference> {
+pub fn compare_means(a: &[f64], b: &[f64]) -> Option<Difference> {
     let (mean_a, error_a) = batched(a)?;
     let (mean_b, error_b) = batched(b)?;
     let (value, half) = (mean_b - mean_a, T * (error_a + error_b).sqrt());
@@ -55,7 +55,7 @@ pub fn of_means(a: &[f64], b: &[f64]) -> Option<Difference> {
 /// `mean(b) − mean(a)` of figures that are a sum over a number in each request, such as gaps between tokens: each
 /// sample is that pair. The error is that of a ratio, from batches in time order. `None` for fewer samples than batches
 /// on either side, or without anything to divide by.
-pub fn of_ratios(a: &[(f64, f64)], b: &[(f64, f64)]) -> Option<Difference> {
+pub fn compare_ratios(a: &[(f64, f64)], b: &[(f64, f64)]) -> Option<Difference> {
     let (ratio_a, error_a) = batched_ratio(a)?;
     let (ratio_b, error_b) = batched_ratio(b)?;
     let (value, half) = (ratio_b - ratio_a, T * (error_a + error_b).sqrt());
@@ -78,9 +78,9 @@ fn batched_ratio(samples: &[(f64, f64)]) -> Option<(f64, f64)> {
     (mean_x > 0.0).then(|| (ratio, variance / BATCHES as f64 / mean_x.powi(2)))
 }
 
-/// `mean(b) − mean(a)` of a figure of whole runs, a value for each repeated run. `None` when neither side has repeats,
-/// or one has no run.
-pub fn of_runs(a: &[f64], b: &[f64]) -> Option<Difference> {
+/// `mean(b) − mean(a)` of a figure of whole runs, one value for each repeated run. `None` if neither side has repeats,
+/// or a side has no run.
+pub fn compare_runs(a: &[f64], b: &[f64]) -> Option<Difference> {
     let (mean_a, variance_a) = mean_and_variance(a)?;
     let (mean_b, variance_b) = mean_and_variance(b)?;
     let (ka, kb) = (a.len() as f64, b.len() as f64);
@@ -100,13 +100,13 @@ pub fn of_runs(a: &[f64], b: &[f64]) -> Option<Difference> {
 
 /// The mean of a figure over repeated runs, its sample standard deviation, and half the width of the mean's 95 %
 /// interval by Student's t; the last two are `None` for a single run, and all for none.
-pub fn of_repeats(values: &[f64]) -> Option<(f64, Option<f64>, Option<f64>)> {
+pub fn mean_of_repeats(values: &[f64]) -> Option<(f64, Option<f64>, Option<f64>)> {
     let (mean, variance) = mean_and_variance(values)?;
     let k = values.len() as f64;
     Some((mean, variance.map(f64::sqrt), variance.map(|variance| student_t(k - 1.0) * (variance / k).sqrt())))
 }
 
-/// Mean, and the sample variance where there are two values.
+/// Mean, and the sample variance of at least two values.
 fn mean_and_variance(values: &[f64]) -> Option<(f64, Option<f64>)> {
     let k = values.len() as f64;
     let mean = values.iter().sum::<f64>() / k;
@@ -114,7 +114,7 @@ fn mean_and_variance(values: &[f64]) -> Option<(f64, Option<f64>)> {
     (!values.is_empty()).then(|| (mean, (values.len() > 1).then_some(variance)))
 }
 
-/// Student's t for 97.5 %, of the next lower whole degrees of freedom: an interval may be too wide, never too narrow.
+/// Student's t for 97.5 %. Degrees of freedom are rounded down, so that an interval is never too narrow.
 fn student_t(freedom: f64) -> f64 {
     const OF: [f64; 30] = [
         12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
@@ -136,8 +136,8 @@ fn batched(samples: &[f64]) -> Option<(f64, f64)> {
     Some((samples.iter().sum::<f64>() / samples.len() as f64, variance / BATCHES as f64))
 }
 
-/// `b − a` of two quantiles with intervals of their own.
-pub fn of_quantiles(a: &Quantile, b: &Quantile) -> Difference {
+/// `b − a` of two quantiles, by combining their intervals.
+pub fn compare_quantiles(a: &Quantile, b: &Quantile) -> Difference {
     let value = b.value - a.value;
     let sides = a.interval.zip(b.interval);
     let half = |x: Option<f64>, y: Option<f64>| Some(((x?).powi(2) + (y?).powi(2)).sqrt());
@@ -146,8 +146,8 @@ pub fn of_quantiles(a: &Quantile, b: &Quantile) -> Difference {
     Difference { value, low: below.map(|half| value - half), high: above.map(|half| value + half) }
 }
 
-/// `share(b) − share(a)` of those that are true, both in time order. `None` where either side is empty.
-pub fn of_shares(a: &[bool], b: &[bool]) -> Option<Difference> {
+/// Difference of the shares of true values, `share(b) − share(a)`; both sides in time order. `None` if a side is empty.
+pub fn compare_shares(a: &[bool], b: &[bool]) -> Option<Difference> {
     let ((share_a, low_a, high_a), (share_b, low_b, high_b)) = (wilson(a)?, wilson(b)?);
     let value = share_b - share_a;
     let below = (share_b - low_b).hypot(high_a - share_a);
@@ -155,7 +155,7 @@ pub fn of_shares(a: &[bool], b: &[bool]) -> Option<Difference> {
     Some(Difference { value, low: Some(value - below), high: Some(value + above) })
 }
 
-/// The share of those that are true with Wilson's interval. Fewer samples than batches count as independent.
+/// The share of true values with Wilson's interval. Fewer samples than batches count as independent.
 fn wilson(in_time_order: &[bool]) -> Option<(f64, f64, f64)> {
     let values: Vec<f64> = in_time_order.iter().map(|&is| f64::from(u8::from(is))).collect();
     if values.is_empty() {
@@ -171,9 +171,9 @@ fn wilson(in_time_order: &[bool]) -> Option<(f64, f64, f64)> {
     Some((share, (middle - half).max(0.0), (middle + half).min(1.0)))
 }
 
-/// The amounts per second that succeeded requests brought at their end, in each of [`BATCHES`] equal intervals of the
-/// run: samples of its throughput. Empty for fewer requests than intervals.
-pub fn rates(samples: &[Sample], amount: fn(&Sample) -> f64) -> Vec<f64> {
+/// Samples of the throughput of a run: the amounts of the requests that succeeded in each of [`BATCHES`] equal
+/// intervals, per second. Empty for fewer requests than intervals.
+pub fn throughput_samples(samples: &[Sample], amount: fn(&Sample) -> f64) -> Vec<f64> {
     let (Some(first), Some(to)) = (samples.first(), samples.iter().map(|sample| sample.end).max()) else {
         return Vec::new();
     };
@@ -200,9 +200,9 @@ mod tests {
 
     #[test]
     fn repeats_have_a_mean_with_its_interval() {
-        assert_eq!(of_repeats(&[]), None);
-        assert_eq!(of_repeats(&[2.0]), Some((2.0, None, None)));
-        let (mean, deviation, half) = of_repeats(&[1.0, 2.0, 3.0]).unwrap();
+        assert_eq!(mean_of_repeats(&[]), None);
+        assert_eq!(mean_of_repeats(&[2.0]), Some((2.0, None, None)));
+        let (mean, deviation, half) = mean_of_repeats(&[1.0, 2.0, 3.0]).unwrap();
         assert_eq!((mean, deviation), (2.0, Some(1.0)));
         assert!((half.unwrap() - 4.303 / 3f64.sqrt()).abs() < 1e-12, "{half:?}");
     }
@@ -218,9 +218,9 @@ mod tests {
         for _ in 0..200 {
             let (a, b) = (normal(&mut rng, 600, 0.0), normal(&mut rng, 600, 0.5));
             let covers = |d: Difference| d.low.unwrap() <= 0.5 && 0.5 <= d.high.unwrap();
-            means += u32::from(covers(of_means(&a, &b).unwrap()));
-            let (a, b) = (Series::of(&a), Series::of(&b));
-            medians += u32::from(covers(of_quantiles(a.at(500).unwrap(), b.at(500).unwrap())));
+            means += u32::from(covers(compare_means(&a, &b).unwrap()));
+            let (a, b) = (Series::compute(&a), Series::compute(&b));
+            medians += u32::from(covers(compare_quantiles(a.at(500).unwrap(), b.at(500).unwrap())));
         }
         assert!(means >= 180 && medians >= 180, "{means} and {medians} of 200");
     }
@@ -232,15 +232,15 @@ mod tests {
             let mut covered = 0;
             for _ in 0..400 {
                 let (a, b) = (normal(&mut rng, ka, 0.0), normal(&mut rng, kb, 0.5));
-                let d = of_runs(&a, &b).unwrap();
+                let d = compare_runs(&a, &b).unwrap();
                 covered += u32::from(d.low.unwrap() <= 0.5 && 0.5 <= d.high.unwrap());
             }
             assert!(covered >= 372, "{ka} and {kb} runs: {covered} of 400");
         }
-        assert_eq!((of_runs(&[1.0], &[2.0]), of_runs(&[], &[2.0, 3.0])), (None, None));
-        assert_eq!(of_runs(&[1.0, 1.0], &[2.0, 2.0]).unwrap().low, Some(1.0));
+        assert_eq!((compare_runs(&[1.0], &[2.0]), compare_runs(&[], &[2.0, 3.0])), (None, None));
+        assert_eq!(compare_runs(&[1.0, 1.0], &[2.0, 2.0]).unwrap().low, Some(1.0));
         // Student's own numbers: 2 and 3 runs with variances 2 and 1, 1.5 apart.
-        let d = of_runs(&[0.0, 2.0], &[1.5, 2.5, 3.5]).unwrap();
+        let d = compare_runs(&[0.0, 2.0], &[1.5, 2.5, 3.5]).unwrap();
         let half = 4.303 * (1.0 + 1.0 / 3.0f64).sqrt();
         assert!((d.value - 1.5).abs() < 1e-9 && d.low.unwrap() <= 1.5 - half + 1e-9, "{d:?}");
     }
@@ -258,11 +258,11 @@ mod tests {
         };
         let mut covered = 0;
         for _ in 0..200 {
-            let d = of_ratios(&requests(10.0), &requests(10.2)).unwrap();
+            let d = compare_ratios(&requests(10.0), &requests(10.2)).unwrap();
             covered += u32::from((d.low.unwrap()..=d.high.unwrap()).contains(&0.2));
         }
         assert!(covered >= 180, "{covered} of 200");
-        assert_eq!(of_ratios(&[(0.0, 0.0); 90], &[(1.0, 1.0); 90]), None);
+        assert_eq!(compare_ratios(&[(0.0, 0.0); 90], &[(1.0, 1.0); 90]), None);
     }
 
     #[test]
@@ -281,24 +281,25 @@ mod tests {
         };
         for (a, b, n, cluster) in [(0.99, 0.9, 200, 1), (1.0, 0.5, 25, 1), (0.95, 0.95, 60, 1), (0.9, 0.7, 3000, 10)] {
             let covers = |d: Difference| d.low.unwrap() <= b - a && b - a <= d.high.unwrap();
-            let covered = (0..400).filter(|_| covers(of_shares(&run(a, n, cluster), &run(b, n, cluster)).unwrap()));
+            let covered =
+                (0..400).filter(|_| covers(compare_shares(&run(a, n, cluster), &run(b, n, cluster)).unwrap()));
             let covered = covered.count();
             assert!(covered >= 366, "{a} and {b} of {n} in clusters of {cluster}: {covered} of 400");
         }
         // Newcombe's own example: 56 of 70 against 48 of 80.
         let of = |successes: usize, n: usize| (0..n).map(|i| i * successes % n < successes).collect::<Vec<bool>>();
-        let d = of_shares(&of(48, 80), &of(56, 70)).unwrap();
+        let d = compare_shares(&of(48, 80), &of(56, 70)).unwrap();
         let near = |x: Option<f64>, y: f64| (x.unwrap() - y).abs() < 5e-5;
         assert!((d.value - 0.2).abs() < 1e-9 && near(d.low, 0.0524) && near(d.high, 0.3339), "{d:?}");
-        assert_eq!(of_shares(&[], &[true]), None);
+        assert_eq!(compare_shares(&[], &[true]), None);
     }
 
     #[test]
     fn a_large_difference_is_sure_and_none_is_not() {
         let mut rng = ChaCha8Rng::seed_from_u64(6);
         let (a, b, c) = (normal(&mut rng, 900, 0.0), normal(&mut rng, 900, 1.0), normal(&mut rng, 900, 0.0));
-        assert!(of_means(&a, &b).unwrap().is_sure());
-        assert!(!of_means(&a, &c).unwrap().is_sure());
-        assert_eq!(of_means(&a[..29], &b), None);
+        assert!(compare_means(&a, &b).unwrap().is_sure());
+        assert!(!compare_means(&a, &c).unwrap().is_sure());
+        assert_eq!(compare_means(&a[..29], &b), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Shards: one load that several processes or hosts offered together, read as one run. Every figure comes from all
+//! Shards: one load that several processes or hosts sent together, read as one run. Every figure is computed from all
 //! records; nothing is averaged.
 
 use std::path::PathBuf;
@@ -7,16 +7,16 @@ use super::{Measured, workload};
 use crate::record::facts::ConversationFacts;
 use crate::record::finding::Finding;
 use crate::record::{Block, Phase, RequestRecord, Stall};
-use crate::stats::Summary;
-use crate::stats::gather::Gathered;
+use crate::stats::samples::RunSamples;
+use crate::stats::{Inputs, analyze};
 use crate::store::reader::Detail;
 use crate::store::{Reader, StoreError, StoredRun};
 use crate::time::Tick;
 
-/// Arguments in which the shards of one load may differ, so that they do not send the same prompts.
+/// Arguments in which the shards of one load may differ, because shards must not send the same prompts.
 const OF_EACH_SHARD: [&str; 2] = ["seed", "dataset_offset"];
 
-/// Whether these runs offered one workload at the same time.
+/// Whether these runs sent one workload at the same time.
 pub fn are_shards(runs: &[Measured]) -> bool {
     let Some((first, others)) = runs.split_first().filter(|(_, others)| !others.is_empty()) else { return false };
     let same = |other: &Measured| {
@@ -39,23 +39,23 @@ fn span_unix_ns(run: &Measured) -> Option<(i64, i64)> {
 /// The shards in these databases as one run.
 pub fn measured(paths: &[PathBuf]) -> Result<Measured, StoreError> {
     let (run, shards) = open(paths)?;
-    let mut gathered = Gathered::of(&run.workers);
-    shards.iter().try_for_each(|shard| shard.each_block(|block| gathered.add(block)))?;
-    let (summary, samples) = Summary::with_samples(&run, gathered);
+    let mut samples = RunSamples::new(&run.workers);
+    shards.iter().try_for_each(|shard| shard.each_block(|block| samples.add(block)))?;
+    let (summary, samples) = analyze(Inputs::new(&run, samples));
     Ok(Measured { run, summary, samples })
 }
 
-/// Hands all measured requests of the shards to `take`, their instants on the clock of the first.
+/// Passes all measured requests of the shards to `take`, with their times on the clock of the first shard.
 pub fn each_block(paths: &[PathBuf], mut take: impl FnMut(&Block)) -> Result<(), StoreError> {
     open(paths)?.1.iter().try_for_each(|shard| shard.each_block(&mut take))
 }
 
-/// One database of several.
+/// The database of one shard.
 struct Shard {
     reader: Reader,
-    /// What brings its instants onto the clock of the first.
+    /// Difference of its clock and that of the first shard, nanoseconds.
     shift_ns: i64,
-    /// Workers of the shards before it: its own are numbered from there.
+    /// Number of workers of the shards before it, the number of its first worker.
     first_worker: u16,
 }
 
@@ -68,7 +68,7 @@ impl Shard {
     }
 }
 
-/// Everything of the shards but their requests, as one run.
+/// The facts of the shards, as one run without requests.
 fn open(paths: &[PathBuf]) -> Result<(StoredRun, Vec<Shard>), StoreError> {
     let mut merged: Option<StoredRun> = None;
     let mut shards = Vec::with_capacity(paths.len());
@@ -84,7 +84,7 @@ fn open(paths: &[PathBuf]) -> Result<(StoredRun, Vec<Shard>), StoreError> {
         };
         shards.push(Shard { reader, shift_ns, first_worker });
         merged = Some(match merged {
-            Some(first) => join(first, run, shift_ns, first_worker),
+            Some(first) => merge_runs(first, run, shift_ns, first_worker),
             None => run,
         });
     }
@@ -101,7 +101,8 @@ fn open(paths: &[PathBuf]) -> Result<(StoredRun, Vec<Shard>), StoreError> {
     Ok((run, shards))
 }
 
-fn join(mut first: StoredRun, mut shard: StoredRun, shift_ns: i64, first_worker: u16) -> StoredRun {
+/// Adds the facts of a shard to those of the shards before it.
+fn merge_runs(mut first: StoredRun, mut shard: StoredRun, shift_ns: i64, first_worker: u16) -> StoredRun {
     for worker in &mut shard.workers {
         worker.worker = worker.worker.saturating_add(first_worker);
         for stall in worker.stalls.iter_mut().flatten() {
@@ -110,7 +111,7 @@ fn join(mut first: StoredRun, mut shard: StoredRun, shift_ns: i64, first_worker:
     }
     first.workers.append(&mut shard.workers);
     first.findings.append(&mut shard.findings);
-    // Shards of different machines have no calibration in common.
+    // Shards on different machines have different calibrations.
     first.calibration = first.calibration.take().filter(|calibration| shard.calibration.as_ref() == Some(calibration));
     let (facts, other) = (&mut first.facts, &shard.facts);
     facts.parallel = facts.parallel.zip(other.parallel).map(|(a, b)| a.saturating_add(b));

@@ -1,22 +1,21 @@
-//! One pass over the stored requests: what the summary needs of each, in little memory.
+//! One pass over the stored requests: what the analyses need of each.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use super::attention::Attention;
 use super::failure_texts::FailureTexts;
-use super::join::Joined;
 use super::metric::{self, Early};
-use crate::record::{Block, Failure, Outcome, Phase, RequestRecord, WorkerReport};
+use super::poll_gaps::PollGaps;
+use crate::record::{Block, Failure, Outcome, Phase, RequestRecord, ServerTimes, WorkerReport};
 use crate::time::Tick;
 
-/// What is kept of one request. Lengths are nanoseconds.
+/// The figures of one request. Lengths of time are nanoseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     pub index: u64,
-    /// Of the conversation it is a turn of.
+    /// The conversation that it is a turn of.
     pub conversation: Option<u64>,
     pub turn: u32,
     pub due: u64,
@@ -40,20 +39,20 @@ pub struct Sample {
     pub send_lag: Option<u64>,
     pub connect: Option<u64>,
     pub turnaround: Option<u64>,
-    /// Waiting between `due` and `picked`: for a free lane, or for a late client.
+    /// From `due` to `picked`: waiting for a free slot or for a late client.
     pub pick_lag: Option<u64>,
-    /// Its gaps between arrivals, all together, and their number.
+    /// Sum and number of its gaps between arrivals.
     pub gaps_ns: u64,
     pub gaps: u32,
-    /// From the first to the last byte of the request handed to the kernel.
+    /// From the first to the last byte of the request that the kernel accepted.
     pub write_ns: u64,
     /// By how much the first and the last output event may have arrived earlier than recorded; see
-    /// [`super::own_error`].
+    /// [`super::measurement_error`].
     pub early_first_ns: u32,
     pub early_last_ns: u32,
     /// The same of the end.
     pub early_end_ns: u32,
-    /// Its gaps stand in [`Gathered::gaps`] from here.
+    /// Index of its first gap in [`RunSamples::gaps`].
     pub(super) gap_start: usize,
     pub(super) gap_count: usize,
 }
@@ -64,26 +63,27 @@ pub struct Gap {
     /// The arrival that ends it, tick nanoseconds.
     pub at: u64,
     pub ns: u64,
-    /// By how much the arrivals that begin and end it may have been earlier than recorded; see [`super::own_error`].
+    /// By how much the arrivals that begin and end it may have been earlier than recorded; see
+    /// [`super::measurement_error`].
     pub early_begin_ns: u32,
     pub early_end_ns: u32,
 }
 
 impl Sample {
-    /// Send lag without the time that connecting took and, with a cap on a schedule, without the wait for a free lane.
+    /// Send lag without the time for connecting and, if an open loop has a cap, without the wait for a free slot.
     pub fn own_send_lag(&self, capped_schedule: bool) -> Option<u64> {
         let waited = if capped_schedule { self.pick_lag.unwrap_or(0) } else { 0 };
         Some(self.send_lag?.saturating_sub(self.connect.unwrap_or(0) + waited))
     }
 }
 
-/// Everything gathered so far. Records of every kind of end are counted; gaps are those of successes.
+/// The samples of a run and their totals. Requests of every outcome are counted; gaps are those of succeeded ones.
 #[derive(Debug, Default)]
-pub struct Gathered {
-    pub samples: Vec<Sample>,
+pub struct RunSamples {
+    pub requests: Vec<Sample>,
     gaps: Vec<Gap>,
-    /// By worker: what bounds the errors of its arrivals.
-    attention: Vec<Attention>,
+    /// By worker: the bounds of the errors of its arrivals.
+    poll_gaps: Vec<PollGaps>,
     pub ok: u64,
     pub unfinished: u64,
     pub failures: BTreeMap<Failure, FailureTexts>,
@@ -94,28 +94,28 @@ pub struct Gathered {
     pub coalesced_events: u64,
     pub retried: u64,
     pub tls_handshakes_ns: Vec<f64>,
-    /// Succeeded requests whose answer told the server's own times.
-    pub joined: Vec<Joined>,
+    /// Succeeded requests whose response contained the server's own times.
+    pub timings: Vec<RequestTimings>,
     pub unknown_tokens: u64,
-    /// Input tokens of successes that the server took from its cache.
+    /// Input tokens of succeeded requests that the server read from its cache.
     pub cached_tokens: u64,
 }
 
-impl Gathered {
-    /// Nothing yet, of a run whose workers gave these accounts.
-    pub fn of(workers: &[WorkerReport]) -> Gathered {
-        let mut attention = Vec::new();
+impl RunSamples {
+    /// No samples yet. `workers` are the reports of the run's workers.
+    pub fn new(workers: &[WorkerReport]) -> RunSamples {
+        let mut poll_gaps = Vec::new();
         for worker in workers.iter().filter(|worker| worker.phase == Phase::Measured) {
             let place = usize::from(worker.worker);
-            if attention.len() <= place {
-                attention.resize(place + 1, Attention::default());
+            if poll_gaps.len() <= place {
+                poll_gaps.resize(place + 1, PollGaps::default());
             }
-            attention[place] = Attention::of(worker);
+            poll_gaps[place] = PollGaps::from_report(worker);
         }
-        Gathered { attention, ..Gathered::default() }
+        RunSamples { poll_gaps, ..RunSamples::default() }
     }
 
-    /// Takes all records of a block, which are of the measured phase.
+    /// Adds all records of a block.
     pub fn add(&mut self, block: &Block) {
         for record in &block.records {
             self.count(record, block);
@@ -130,11 +130,11 @@ impl Gathered {
                     early_end_ns: early[1],
                 };
                 self.gaps.extend(metric::gaps_ns(arrivals).zip(early.windows(2)).map(gap));
-                self.joined.extend(Joined::of(record));
+                self.timings.extend(RequestTimings::from_record(record));
             }
             let gaps = gap_start..self.gaps.len();
             let sample = sample(record, &self.gaps[gaps.clone()], gaps);
-            self.samples.push(Sample {
+            self.requests.push(Sample {
                 early_first_ns: early.first().copied().unwrap_or(0),
                 early_last_ns: early.last().copied().unwrap_or(0),
                 early_end_ns: self.early_end_ns(record, block.worker),
@@ -146,19 +146,19 @@ impl Gathered {
     /// By how much each arrival may have been earlier than recorded.
     fn early_ns(&self, record: &RequestRecord, block: &Block) -> Vec<u32> {
         let arrivals = record.arrivals.slice(&block.arrivals);
-        let attention = self.attention_of(block.worker);
-        metric::early(record, arrivals).zip(arrivals).map(|(early, &at)| attention.bound_ns(early, at)).collect()
+        let poll_gaps = self.poll_gaps_of(block.worker);
+        metric::early(record, arrivals).zip(arrivals).map(|(early, &at)| poll_gaps.bound_ns(early, at)).collect()
     }
 
-    /// The last byte has the stamp of its own read.
+    /// The same of the end of the request: the last byte has the timestamp of its own read.
     fn early_end_ns(&self, record: &RequestRecord, worker: u16) -> u32 {
         let early = if record.stamped_reads < record.reads { Early::Unstamped(u32::MAX) } else { Early::Exact };
-        self.attention_of(worker).bound_ns(early, record.end)
+        self.poll_gaps_of(worker).bound_ns(early, record.end)
     }
 
-    fn attention_of(&self, worker: u16) -> &Attention {
-        static UNKNOWN: LazyLock<Attention> = LazyLock::new(Attention::default);
-        self.attention.get(usize::from(worker)).unwrap_or(&UNKNOWN)
+    fn poll_gaps_of(&self, worker: u16) -> &PollGaps {
+        static UNKNOWN: LazyLock<PollGaps> = LazyLock::new(PollGaps::default);
+        self.poll_gaps.get(usize::from(worker)).unwrap_or(&UNKNOWN)
     }
 
     fn count(&mut self, record: &RequestRecord, block: &Block) {
@@ -187,30 +187,61 @@ impl Gathered {
         self.tls_handshakes_ns.extend(record.tls_handshake_ns.map(|ns| ns as f64));
     }
 
-    /// Puts the samples into the order in which they were due, which is the order of time that intervals need.
+    /// Sorts the samples by due time: confidence intervals need samples in time order.
     pub fn sort(&mut self) {
-        self.samples.sort_unstable_by_key(|sample| (sample.due, sample.index));
-        self.joined.sort_unstable_by_key(|joined| joined.due);
+        self.requests.sort_unstable_by_key(|sample| (sample.due, sample.index));
+        self.timings.sort_unstable_by_key(|request| request.due);
     }
 
-    /// Requests that failed, of every class.
+    /// Number of failed requests.
     pub fn failed(&self) -> u64 {
         self.failures.values().map(|failure| failure.count).sum()
     }
 
-    /// The gaps of these samples, in the order of their arrival, nanoseconds.
+    /// The gaps of these samples in order of arrival, nanoseconds.
     pub fn gaps_of<'a>(&self, samples: impl Iterator<Item = &'a Sample>) -> Vec<f64> {
         let spans = samples.map(|sample| &self.gaps[sample.gap_start..][..sample.gap_count]);
         in_time_order(spans.flatten().copied().collect()).into_iter().map(|gap| gap.ns as f64).collect()
     }
 
-    /// All gaps, in the order of their arrival. They are gone afterwards: there may be many millions.
+    /// Moves out all gaps, in order of arrival. They are not copied because there may be many millions.
     pub fn take_gaps(&mut self) -> Vec<Gap> {
         let gaps = std::mem::take(&mut self.gaps);
-        for sample in &mut self.samples {
+        for sample in &mut self.requests {
             (sample.gap_start, sample.gap_count) = (0, 0);
         }
         in_time_order(gaps)
+    }
+}
+
+/// One request's times as measured by the client and by the server, nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RequestTimings {
+    /// Due time, the order of the requests.
+    pub due: u64,
+    /// (client: from the first byte sent to the first token; server: queue and prefill).
+    pub ttft: Option<(f64, f64)>,
+    /// Time per output token: (client, server).
+    pub per_token: Option<(f64, f64)>,
+    /// The server's TTFT includes the time in its queue.
+    pub with_queue: bool,
+}
+
+impl RequestTimings {
+    /// `None` unless the response was streamed and contained times of the server.
+    pub fn from_record(record: &RequestRecord) -> Option<RequestTimings> {
+        let times: ServerTimes = record.server_times.filter(|_| record.streamed)?;
+        let there = times.prefill_ns.map(|prefill| prefill.saturating_add(times.queue_ns.unwrap_or(0)) as f64);
+        let here = metric::service_ttft_ns(record).map(|ns| ns as f64);
+        let gaps = times.tokens.or(record.output_tokens).and_then(|tokens| tokens.checked_sub(1)).filter(|&n| n > 0);
+        let per_token = times.decode_ns.zip(gaps).map(|(ns, gaps)| ns as f64 / f64::from(gaps));
+        let timings = RequestTimings {
+            due: record.due.0,
+            ttft: here.zip(there),
+            per_token: metric::tpot_ns(record).zip(per_token),
+            with_queue: times.queue_ns.is_some(),
+        };
+        (timings.ttft.is_some() || timings.per_token.is_some()).then_some(timings)
     }
 }
 
@@ -254,5 +285,44 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         early_end_ns: 0,
         gap_start: place.start,
         gap_count: place.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(times: Option<ServerTimes>) -> RequestRecord {
+        RequestRecord {
+            write_start: Some(Tick(1_000_000)),
+            first_token: Some(Tick(11_000_000)),
+            last_token: Some(Tick(31_000_000)),
+            end: Tick(31_000_000),
+            output_tokens: Some(5),
+            streamed: true,
+            outcome: Outcome::Ok,
+            server_times: times,
+            ..RequestRecord::default()
+        }
+    }
+
+    #[test]
+    fn both_sides_are_of_the_same_stretch() {
+        let vllm = ServerTimes {
+            queue_ns: Some(2_000_000),
+            prefill_ns: Some(7_000_000),
+            decode_ns: Some(19_000_000),
+            tokens: None,
+        };
+        let timings = RequestTimings::from_record(&record(Some(vllm))).unwrap();
+        assert_eq!((timings.ttft, timings.per_token), (Some((10e6, 9e6)), Some((5e6, 4.75e6))));
+        assert!(timings.with_queue);
+        let llama = ServerTimes { queue_ns: None, tokens: Some(3), ..vllm };
+        let timings = RequestTimings::from_record(&record(Some(llama))).unwrap();
+        assert_eq!((timings.ttft, timings.per_token), (Some((10e6, 7e6)), Some((5e6, 9.5e6))));
+        assert!(!timings.with_queue);
+        assert_eq!(RequestTimings::from_record(&record(None)), None);
+        let whole = RequestRecord { streamed: false, ..record(Some(vllm)) };
+        assert_eq!(RequestTimings::from_record(&whole), None);
     }
 }

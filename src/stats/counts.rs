@@ -1,0 +1,66 @@
+//! Where every request went: numbers of outcomes, and failures by class.
+
+use super::samples::RunSamples;
+use crate::record::{Failure, WorkerReport};
+use crate::store::StoredRun;
+
+/// Requests by outcome: `scheduled = ok + failed + unfinished + unsent + unknown`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub scheduled: u64,
+    pub ok: u64,
+    pub failed: u64,
+    /// In flight when the run ended.
+    pub unfinished: u64,
+    /// Never sent, because the run ended first.
+    pub unsent: u64,
+    /// Not stored because the run was killed, so whether they were sent is unknown.
+    pub unknown: u64,
+    /// Succeeded, but an input or output token count is unknown.
+    pub unknown_tokens: u64,
+}
+
+impl Counts {
+    /// Requests that a slot started, as far as is known.
+    pub fn sent(&self) -> u64 {
+        self.scheduled.saturating_sub(self.unsent + self.unknown)
+    }
+}
+
+/// The failures of one class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureCount {
+    pub failure: Failure,
+    pub count: u64,
+    /// The most frequent error texts with their counts. Texts that differ only in ids and numbers count as one.
+    pub texts: Vec<(String, u64)>,
+    /// Failures whose text is not among `texts`.
+    pub others: u64,
+}
+
+/// Counts the outcomes of a run. `workers` are the reports of the measured phase.
+pub fn compute(run: &StoredRun, samples: &RunSamples, workers: &[&WorkerReport]) -> Counts {
+    let (ok, failed, unfinished) = (samples.ok, samples.failed(), samples.unfinished);
+    let recorded = ok + failed + unfinished;
+    let missing = run.facts.requests.map_or(0, |planned| planned.saturating_sub(recorded));
+    let (unsent, unknown) = match run.end {
+        // Killed: requests that are not stored may have been in flight, waiting to be written, or not sent.
+        None => (0, missing),
+        // Ended before a worker started.
+        Some(_) if workers.is_empty() => (missing, 0),
+        Some(_) => (workers.iter().map(|worker| worker.unsent).sum(), 0),
+    };
+    let scheduled = run.facts.requests.unwrap_or(recorded + unsent);
+    Counts { scheduled, ok, failed, unfinished, unsent, unknown, unknown_tokens: samples.unknown_tokens }
+}
+
+/// The failures by class, in the order of [`Failure::ALL`].
+pub fn failures(samples: &RunSamples) -> Vec<FailureCount> {
+    let of_class = |failure| {
+        let texts = samples.failures.get(&failure)?;
+        let shown = texts.most_frequent(3);
+        let others = texts.count - shown.iter().map(|(_, count)| count).sum::<u64>();
+        Some(FailureCount { failure, count: texts.count, texts: shown, others })
+    };
+    Failure::ALL.into_iter().filter_map(of_class).collect()
+}

@@ -1,0 +1,40 @@
+//! The series of a run: one distribution for each quantity.
+
+use super::quantile::Series;
+use super::samples::{Gap, Sample};
+
+/// Distributions over the succeeded requests, and over the gaps between their output events.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AllSeries {
+    pub ttft_s: Series,
+    /// TTFT of streamed responses only: LMDeploy's `first_token_latency`.
+    pub first_token_s: Series,
+    pub itl_s: Series,
+    pub tpot_s: Series,
+    pub latency_s: Series,
+    pub input_tokens: Series,
+    pub output_tokens: Series,
+    pub output_rate_per_s: Series,
+    pub total_rate_per_s: Series,
+    pub service_ttft_s: Series,
+    pub service_latency_s: Series,
+}
+
+impl AllSeries {
+    /// The series of succeeded requests sorted by due time and of their gaps sorted by arrival.
+    pub fn compute(ok: &[&Sample], gaps: &[Gap]) -> AllSeries {
+        AllSeries {
+            ttft_s: Series::from_ns(ok.iter().filter_map(|s| s.ttft).map(|ns| ns as f64)),
+            first_token_s: Series::from_ns(ok.iter().filter(|s| s.streamed).filter_map(|s| s.ttft).map(|ns| ns as f64)),
+            itl_s: Series::from_ns(gaps.iter().map(|gap| gap.ns as f64)),
+            tpot_s: Series::from_ns(ok.iter().filter_map(|s| s.tpot)),
+            latency_s: Series::from_ns(ok.iter().map(|s| s.latency as f64)),
+            input_tokens: Series::from_values(ok.iter().filter_map(|s| s.input_tokens).map(f64::from)),
+            output_tokens: Series::from_values(ok.iter().filter_map(|s| s.output_tokens).map(f64::from)),
+            output_rate_per_s: Series::from_values(ok.iter().filter_map(|s| s.output_rate)),
+            total_rate_per_s: Series::from_values(ok.iter().filter_map(|s| s.total_rate)),
+            service_ttft_s: Series::from_ns(ok.iter().filter_map(|s| s.service_ttft).map(|ns| ns as f64)),
+            service_latency_s: Series::from_ns(ok.iter().filter_map(|s| s.service_latency).map(|ns| ns as f64)),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The part of a closed loop after its first wave of requests.
+
+use super::quantile::Series;
+use super::samples::{RunSamples, Sample};
+use crate::record::facts::RunFacts;
+
+/// The requests of a closed loop after the first `parallel` ones, which all start at once on an idle server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SteadyPart {
+    pub requests: usize,
+    pub ttft_s: Series,
+    pub service_ttft_s: Series,
+    pub itl_s: Series,
+}
+
+impl SteadyPart {
+    /// `None` for an open loop without a cap, and if no request after the first wave succeeded. The gaps of the samples
+    /// must not be taken yet.
+    pub fn compute(facts: &RunFacts, samples: &RunSamples) -> Option<SteadyPart> {
+        let first_wave = facts.parallel? as usize;
+        let mut by_sending: Vec<&Sample> =
+            samples.requests.iter().filter(|sample| sample.write_start.is_some()).collect();
+        by_sending.sort_by_key(|sample| (sample.write_start, sample.index));
+        let after: Vec<&Sample> = by_sending.into_iter().skip(first_wave).filter(|sample| sample.ok).collect();
+        (!after.is_empty()).then(|| SteadyPart {
+            requests: after.len(),
+            ttft_s: Series::from_ns(after.iter().filter_map(|s| s.ttft).map(|ns| ns as f64)),
+            service_ttft_s: Series::from_ns(after.iter().filter_map(|s| s.service_ttft).map(|ns| ns as f64)),
+            itl_s: Series::from_ns(samples.gaps_of(after.iter().copied()).into_iter()),
+        })
+    }
+}
