@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::api::Dialect;
-use crate::api::render::Prompt;
+use crate::api::prompt::Prompt;
 use crate::record::CHOICES_APART;
 use crate::record::store::recount::{Counted, Recount, Uncounted};
 use crate::run::RunError;

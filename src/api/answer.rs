@@ -1,8 +1,10 @@
 //! One answer as it arrives: bytes and their arrival instants in, counts, instants and an outcome out.
 
 use super::choices::Others;
+use super::dialect::Dialect;
+use super::meaning::{Meaning, Usage};
 use super::template::{Match, Template};
-use super::{Dialect, Meaning, Usage, words};
+use super::words;
 use crate::protocol::http1::Head;
 use crate::protocol::response::{Eof, Piece, Progress, Response};
 use crate::protocol::sse::Event;

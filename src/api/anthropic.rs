@@ -2,17 +2,35 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::definition::{Definition, Fields, stream_field};
+use super::meaning::{Meaning, Place, Usage, member, member_text};
 use super::openai::{add_piece, add_reasoning, add_text, is_error, read_finish};
-use super::render::{Prompt, content_text};
-use super::{Meaning, Place, Usage, member, member_text, words};
+use super::prompt::{Prompt, content_text};
+use super::words;
 use crate::protocol::json::{self, Step, Value};
 
 /// The version of the API that requests ask for.
-pub const VERSION: &str = "2023-06-01";
+const VERSION: &str = "2023-06-01";
 
 /// Where the pieces that come once per token stand in an event.
 const TEXT: Place = Place { path: &[Step::Key("delta"), Step::Key("text")], reasoning: false };
 const THINKING: Place = Place { path: &[Step::Key("delta"), Step::Key("thinking")], reasoning: true };
+
+/// How `/v1/messages` is written and read.
+pub static DEFINITION: Definition = Definition {
+    read: read,
+    prompt_fields,
+    parameter,
+    closing_fields: stream_field,
+    parameters_in: None,
+    has_stream_options: false,
+    streams: true,
+    usage_ends_stream: false,
+    has_event_names: true,
+    takes_messages: true,
+    headers: |_| vec![("anthropic-version", VERSION)],
+    key_header: |key| ("x-api-key", key.to_string()),
+};
 
 /// Reads one event, or a whole body. What an event is stands in its `type`; `name`, the `event:` field, stands in where
 /// that is missing.
@@ -101,8 +119,21 @@ fn read_usage(value: Value<'_, '_>) -> Usage {
     Usage { input_tokens: input, output_tokens: count("output_tokens"), cached_tokens: cached, reasoning_tokens: None }
 }
 
-/// The fields that carry a prompt: what is said by the system stands apart from the messages.
-pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
+/// The parameters that the API knows.
+fn parameter(flag: &str, value: Json) -> Fields {
+    let field = match flag {
+        "--max-tokens" => "max_tokens",
+        "--temperature" => "temperature",
+        "--top-p" => "top_p",
+        "--top-k" => "top_k",
+        "--stop" => "stop_sequences",
+        _ => return Fields::new(),
+    };
+    vec![(field, value)]
+}
+
+/// The fields that carry a prompt: system messages go to a field of their own, apart from the other messages.
+fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     let mut fields = Map::new();
     match prompt {
         Prompt::Text(text) => {

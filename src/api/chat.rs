@@ -1,7 +1,11 @@
 //! `/v1/chat/completions`: deltas of a stream and the message of a whole answer.
 
+use serde_json::{Map, Value as Json, json};
+
+use super::definition::{Definition, bearer, no_headers, openai_parameter, stream_field};
+use super::meaning::{Meaning, Place};
 use super::openai::{add_piece, add_reasoning, add_text, read_finish};
-use super::{Meaning, Place};
+use super::prompt::Prompt;
 use crate::protocol::json::{self, Step, Value};
 
 /// Where the pieces that come once per token stand in an event.
@@ -13,6 +17,22 @@ const REASONING_CONTENT: Place =
 const fn place(path: &'static [Step<'static>], reasoning: bool) -> Place {
     Place { path, reasoning }
 }
+
+/// How `/v1/chat/completions` is written and read.
+pub static DEFINITION: Definition = Definition {
+    read: |_, value| read(value),
+    prompt_fields,
+    parameter: openai_parameter,
+    closing_fields: stream_field,
+    parameters_in: None,
+    has_stream_options: true,
+    streams: true,
+    usage_ends_stream: true,
+    has_event_names: false,
+    takes_messages: true,
+    headers: no_headers,
+    key_header: bearer,
+};
 
 /// Reads one event, or a whole body.
 ///
@@ -82,11 +102,21 @@ fn read_call(call: Value<'_, '_>, meaning: &mut Meaning<'_>) {
     }
 }
 
+/// The fields that carry a prompt. A text is sent as one user message.
+fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
+    let messages = match prompt {
+        Prompt::Text(text) => json!([{"role": "user", "content": text}]),
+        Prompt::Messages(messages) => json!(messages),
+        other => return Err(other.unsupported()),
+    };
+    Ok(Map::from_iter([("messages".to_string(), messages)]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Usage;
     use crate::api::choices::Piece;
+    use crate::api::meaning::Usage;
     use crate::record::Finish;
 
     /// Output, text, reasoning, pieces of one event.

@@ -6,10 +6,11 @@ use std::hash::{Hash, Hasher};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::flags::flags;
+use super::flags::{FIELDS, Sampling, openai_field};
+use super::meaning::{Meaning, Usage, member};
 use super::openai::{add_piece, add_reasoning, add_text, finish, is_error};
-use super::render::{Options, Prompt};
-use super::{Meaning, Usage, placeholder, words};
+use super::prompt::Prompt;
+use super::{placeholder, words};
 use crate::protocol::json::{self, Value};
 use crate::record::Finish;
 
@@ -100,22 +101,6 @@ impl Default for Places {
 /// The keys on the way to a value (RFC 6901); an index stands for an element of an array.
 type Pointer = Vec<String>;
 
-/// Flags and the names that stand for them in a body.
-const PLACES: [(&str, &str); 12] = [
-    ("--max-tokens", "max_tokens"),
-    ("--min-tokens", "min_tokens"),
-    ("--temperature", "temperature"),
-    ("--top-p", "top_p"),
-    ("--top-k", "top_k"),
-    ("--frequency-penalty", "frequency_penalty"),
-    ("--repetition-penalty", "repetition_penalty"),
-    ("--logprobs", "logprobs"),
-    ("--n-choices", "n"),
-    ("--seed", "seed"),
-    ("--stop", "stop"),
-    ("--stop-token-ids", "stop_token_ids"),
-];
-
 impl CustomApi {
     /// Reads a description. The error says what is wrong with it, in one line.
     pub fn scan(text: &str) -> Result<CustomApi, String> {
@@ -186,7 +171,7 @@ impl CustomApi {
 
     /// The name under which the body asks for the value of a flag; `None` when it does not.
     pub fn places(self, flag: &str) -> Option<&'static str> {
-        let (_, name) = PLACES.into_iter().find(|(known, _)| *known == flag)?;
+        let name = openai_field(flag)?;
         holds(&Json::Object(self.0.body.clone()), &format!("%{{{name}}}")).then_some(name)
     }
 
@@ -195,17 +180,18 @@ impl CustomApi {
     /// `%m` and `%p` are replaced as in a query template. A string that is `%{max_tokens}` (or another flag's name in
     /// the spelling of the OpenAI API) becomes that value, and its field is left out where there is none;
     /// `%{messages}` becomes the prompt as a list of messages, `%{stream}` a switch.
-    pub fn fields(self, options: &Options, prompt: &Prompt) -> Map<String, Json> {
+    pub fn fields(self, model: &str, stream: bool, sampling: &Sampling, prompt: &Prompt) -> Map<String, Json> {
         if let Prompt::Body(row) = prompt {
             return row.clone();
         }
-        let values: BTreeMap<&str, Json> = flags(&options.sampling)
+        let values: BTreeMap<&str, Json> = sampling
+            .flags()
             .into_iter()
-            .filter_map(|(flag, value)| Some((PLACES.iter().find(|(known, _)| *known == flag)?.1, value)))
-            .chain([("stream", json!(options.stream)), ("messages", messages(prompt))])
+            .filter_map(|(flag, value)| Some((openai_field(flag)?, value)))
+            .chain([("stream", json!(stream)), ("messages", messages(prompt))])
             .collect();
         match substitute(&Json::Object(self.0.body.clone()), &values) {
-            Some(body) => match placeholder::fill(&body, &options.model, prompt) {
+            Some(body) => match placeholder::fill(&body, model, prompt) {
                 Json::Object(fields) => fields,
                 _ => Map::new(),
             },
@@ -263,9 +249,9 @@ fn first<'t, 'i>(value: Value<'t, 'i>, places: &[Pointer]) -> Option<Value<'t, '
 
 /// The value at a pointer.
 fn at<'t, 'i>(value: Value<'t, 'i>, pointer: &Pointer) -> Option<Value<'t, 'i>> {
-    pointer.iter().try_fold(value, |value, key| {
-        super::member(value, key).or_else(|| json::elements(value).nth(key.parse().ok()?))
-    })
+    pointer
+        .iter()
+        .try_fold(value, |value, key| member(value, key).or_else(|| json::elements(value).nth(key.parse().ok()?)))
 }
 
 fn is_something(value: Value<'_, '_>) -> bool {
@@ -314,8 +300,8 @@ fn holds(value: &Json, text: &str) -> bool {
 fn check_names(value: &Json) -> Result<(), String> {
     match value {
         Json::String(text) => match name_in(text) {
-            Some(name) if name != "messages" && name != "stream" && PLACES.iter().all(|(_, known)| *known != name) => {
-                let known: Vec<&str> = PLACES.iter().map(|(_, known)| *known).collect();
+            Some(name) if name != "messages" && name != "stream" && FIELDS.iter().all(|(_, known)| *known != name) => {
+                let known: Vec<&str> = FIELDS.iter().map(|(_, known)| *known).collect();
                 Err(format!("body: unknown %{{{name}}} (known: messages, stream, {})", known.join(", ")))
             }
             _ => Ok(()),
@@ -352,7 +338,8 @@ fn one_line(text: &str, error: &toml::de::Error) -> String {
 mod tests {
     use super::*;
     use crate::api::Dialect;
-    use crate::api::render::{MaxTokens, Sampling, body};
+    use crate::api::flags::MaxTokens;
+    use crate::api::render::{Options, body};
 
     const TGI: &str = r#"
 path = "/generate_stream"

@@ -3,10 +3,28 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::chat::read_message;
+use super::definition::{Definition, Fields, bearer, openai_parameter};
+use super::meaning::{Meaning, member, member_text};
 use super::openai::{add_text, finish, is_error, read_usage};
-use super::render::Prompt;
-use super::{Meaning, member, member_text, words};
+use super::prompt::Prompt;
+use super::words;
 use crate::protocol::json::{self, Value};
+
+/// How DashScope's text generation API is written and read.
+pub static DEFINITION: Definition = Definition {
+    read: |_, value| read(value),
+    prompt_fields,
+    parameter: openai_parameter,
+    closing_fields,
+    parameters_in: Some("parameters"),
+    has_stream_options: false,
+    streams: true,
+    usage_ends_stream: false,
+    has_event_names: true,
+    takes_messages: true,
+    headers,
+    key_header: bearer,
+};
 
 /// Reads one event, or a whole body: the message form (`output.choices`) and the text form (`output.text`).
 ///
@@ -65,8 +83,22 @@ fn read_finish(value: Value<'_, '_>, meaning: &mut Meaning<'_>) {
     }
 }
 
+/// Asks for answers as messages and, in a stream, for only the new text in each event.
+fn closing_fields(stream: bool) -> Fields {
+    let mut fields = vec![("result_format", json!("message"))];
+    if stream {
+        fields.push(("incremental_output", json!(true)));
+    }
+    fields
+}
+
+/// The header that turns streaming on.
+fn headers(stream: bool) -> Vec<(&'static str, &'static str)> {
+    if stream { vec![("X-DashScope-SSE", "enable")] } else { Vec::new() }
+}
+
 /// The fields that carry a prompt.
-pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
+fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     let messages = match prompt {
         Prompt::Text(text) => json!([{"role": "user", "content": text}]),
         Prompt::Messages(messages) => messages.iter().map(input_message).collect(),

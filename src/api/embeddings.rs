@@ -2,10 +2,27 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::Meaning;
+use super::definition::{Definition, Fields, bearer, no_headers};
+use super::meaning::Meaning;
 use super::openai::read_whole;
-use super::render::Prompt;
+use super::prompt::Prompt;
 use crate::protocol::json::Value;
+
+/// How `/v1/embeddings` is written and read.
+pub static DEFINITION: Definition = Definition {
+    read: |_, value| read(value),
+    prompt_fields,
+    parameter: |_, _| Fields::new(),
+    closing_fields: |_| Fields::new(),
+    parameters_in: None,
+    has_stream_options: false,
+    streams: false,
+    usage_ends_stream: false,
+    has_event_names: false,
+    takes_messages: false,
+    headers: no_headers,
+    key_header: bearer,
+};
 
 /// Reads a whole body. Each embedding counts as a piece of output without text.
 pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
@@ -13,7 +30,7 @@ pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
 }
 
 /// The fields that carry a prompt: one text alone, several as a list.
-pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
+fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     let input = match prompt {
         Prompt::Text(text) => json!(text),
         Prompt::Embedding(texts) if texts.len() == 1 => json!(texts[0]),

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use super::choices::Piece;
+use super::meaning::{Meaning, Place, Usage, member};
 use super::times::{read_metrics, read_timings};
-use super::{Meaning, Place, Usage, member, words};
+use super::words;
 use crate::protocol::json::{self, Value};
 use crate::record::Finish;
 

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::render::{Prompt, content_text};
+use super::prompt::{Prompt, content_text};
 
 /// The sign of the model's name.
 pub const MODEL: &str = "%m";

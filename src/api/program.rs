@@ -7,10 +7,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::flags::{field_of, flags};
-use super::openai::{add_piece, add_reasoning, add_text, finish, is_error, read_usage};
-use super::render::{Options, Prompt};
-use super::{Dialect, Meaning, chat, completions, member, words};
+use super::flags::{Sampling, openai_field};
+use super::meaning::{Meaning, member, member_text};
+use super::openai::{add_piece, add_reasoning, add_text, finish, is_error, read_finish, read_usage};
+use super::prompt::Prompt;
+use super::{chat, completions, words};
 use crate::protocol::json::{self, Value};
 use crate::protocol::sse::{Event, Framer};
 
@@ -77,7 +78,7 @@ pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
         match key {
             "usage" if !json::is_null(member) => meaning.usage = Some(read_usage(member)),
             "error" if is_error(member) => meaning.error = Some(words::of_error(member)),
-            "finish_reason" | "stop_reason" => super::openai::read_finish(member, &mut meaning),
+            "finish_reason" | "stop_reason" => read_finish(member, &mut meaning),
             "done" if json::encode(member) == "true" => meaning.finish = meaning.finish.or(Some(finish("stop"))),
             _ => {}
         }
@@ -103,7 +104,7 @@ pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
 
 /// A text, or the one within an object such as `{"token": {"text": "a"}}`.
 fn text_in<'i>(value: Value<'_, 'i>) -> Option<&'i str> {
-    json::text(value).or_else(|| super::member_text(value, "text")).or_else(|| super::member_text(value, "content"))
+    json::text(value).or_else(|| member_text(value, "text")).or_else(|| member_text(value, "content"))
 }
 
 /// Neither `null`, nor empty, nor a number or a switch, which say nothing by themselves.
@@ -115,12 +116,11 @@ fn is_something(value: Value<'_, '_>) -> bool {
 }
 
 /// What the program is told to build a body of: one line of `build`.
-pub fn question(options: &Options, prompt: &Prompt) -> Json {
-    let parameters: Map<String, Json> = flags(&options.sampling)
-        .into_iter()
-        .filter_map(|(flag, value)| Some((field_of(Dialect::Chat, flag)?.to_string(), value)))
-        .collect();
-    let mut line = json!({"model": options.model, "stream": options.stream, "parameters": parameters});
+pub fn question(model: &str, stream: bool, sampling: &Sampling, prompt: &Prompt) -> Json {
+    let flags = sampling.flags().into_iter();
+    let parameters: Map<String, Json> =
+        flags.filter_map(|(flag, value)| Some((openai_field(flag)?.to_string(), value))).collect();
+    let mut line = json!({"model": model, "stream": stream, "parameters": parameters});
     match prompt {
         Prompt::Text(text) => line["prompt"] = json!(text),
         Prompt::Messages(messages) => line["messages"] = json!(messages),
@@ -217,7 +217,7 @@ impl Parsed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::render::{MaxTokens, Sampling};
+    use crate::api::flags::MaxTokens;
     use crate::record::Finish;
 
     /// Text, output, finish, output tokens of an event.
@@ -264,20 +264,12 @@ mod tests {
     #[test]
     fn a_question_says_what_is_wanted() {
         let sampling = Sampling { max_tokens: Some(MaxTokens::Fixed(5)), top_k: Some(2), ..Sampling::default() };
-        let program = ProgramApi::new(Path::new("./x.py"));
-        let options = Options {
-            dialect: Dialect::Program(program),
-            model: "m".to_string(),
-            stream: true,
-            sampling,
-            template: None,
-            extra: Map::new(),
-        };
+        let question = |prompt| question("m", true, &sampling, &prompt);
         assert_eq!(
-            question(&options, &Prompt::Text("p".to_string())).to_string(),
+            question(Prompt::Text("p".to_string())).to_string(),
             r#"{"model":"m","stream":true,"parameters":{"max_tokens":5,"top_k":2},"prompt":"p"}"#
         );
-        assert_eq!(question(&options, &Prompt::Tokens(vec![1, 2]))["tokens"], json!([1, 2]));
+        assert_eq!(question(Prompt::Tokens(vec![1, 2]))["tokens"], json!([1, 2]));
         assert!(body_of("[1]").unwrap_err().contains("not a JSON object"));
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::placeholder;
-use super::render::Prompt;
+use super::prompt::Prompt;
 
 /// A template and what it has to respect.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use memchr::memmem;
 use serde_json::{Map, Value, json};
 
-use super::flags::option_fields;
+use super::dialect::Dialect;
+use super::flags::{GAP, Sampling};
+use super::placeholder;
+use super::prompt::Prompt;
 use super::query_template::QueryTemplate;
-use super::{Dialect, anthropic, dashscope, embeddings, rerank, responses};
 
 /// The constant part of every request's body.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,54 +27,6 @@ pub struct Options {
     pub extra: Map<String, Value>,
 }
 
-/// Generation parameters. What is `None` or empty is not sent.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sampling {
-    pub max_tokens: Option<MaxTokens>,
-    pub min_tokens: Option<u32>,
-    pub temperature: Option<f64>,
-    pub top_p: Option<f64>,
-    pub top_k: Option<i64>,
-    pub frequency_penalty: Option<f64>,
-    pub repetition_penalty: Option<f64>,
-    pub logprobs: bool,
-    /// Choices per request, `n`.
-    pub n_choices: Option<u32>,
-    pub seed: Option<u64>,
-    pub stop: Vec<String>,
-    pub stop_token_ids: Vec<u32>,
-}
-
-/// The limit on output tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MaxTokens {
-    Fixed(u32),
-    /// Left open in the rendered bytes; a number of this range, both ends included, is drawn for each request.
-    Drawn {
-        low: u32,
-        high: u32,
-    },
-}
-
-/// What one request asks.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Prompt {
-    Text(String),
-    /// Chat messages, sent as they are.
-    Messages(Vec<Value>),
-    /// Token ids instead of text.
-    Tokens(Vec<u32>),
-    /// A whole body: its fields win, the options only fill what it leaves out.
-    Body(Map<String, Value>),
-    /// Texts for one request of embeddings.
-    Embedding(Vec<String>),
-    /// A query and the documents to rank for it.
-    Rerank {
-        query: String,
-        documents: Vec<String>,
-    },
-}
-
 /// A rendered body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
@@ -81,13 +35,10 @@ pub struct Body {
     pub max_tokens_at: Option<u32>,
 }
 
-/// Stands in a body for a limit that is drawn for each request. No prompt has NUL characters around these words.
-pub const GAP: &str = "\0max_tokens\0";
-
 /// Renders a prompt. Fails when the dialect has no form for it, with a text that says which one has.
 pub fn body(options: &Options, prompt: &Prompt) -> Result<Body, String> {
     let fields = match options.dialect {
-        Dialect::Custom(api) => api.fields(options, prompt),
+        Dialect::Custom(api) => api.fields(&options.model, options.stream, &options.sampling, prompt),
         _ => composed(options, prompt)?,
     };
     finished(options, fields)
@@ -97,29 +48,17 @@ pub fn body(options: &Options, prompt: &Prompt) -> Result<Body, String> {
 pub fn finished(options: &Options, mut fields: Map<String, Value>) -> Result<Body, String> {
     for (name, value) in &options.extra {
         match (fields.get_mut(name), value) {
-            // Its parameters are what other APIs have at the top.
-            (Some(Value::Object(there)), Value::Object(more)) if options.dialect == Dialect::DashScope => {
+            // Fields that other APIs have at the top level stand in an object here: merge into it.
+            (Some(Value::Object(there)), Value::Object(more)) if options.dialect.parameters_in().is_some() => {
                 there.extend(more.clone());
             }
             _ => drop(fields.insert(name.clone(), value.clone())),
         }
     }
-    if matches!(options.dialect, Dialect::Chat | Dialect::Completions) {
+    if options.dialect.has_stream_options() {
         add_stream_options(&mut fields);
     }
     write(&fields)
-}
-
-/// The text of a message: its content, or the texts among the parts of it.
-pub fn content_text(message: &Value) -> String {
-    match &message["content"] {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => {
-            let texts: Vec<&str> = parts.iter().filter_map(|part| part["text"].as_str()).collect();
-            texts.join("\n")
-        }
-        _ => String::new(),
-    }
 }
 
 fn composed(options: &Options, prompt: &Prompt) -> Result<Map<String, Value>, String> {
@@ -133,11 +72,11 @@ fn composed(options: &Options, prompt: &Prompt) -> Result<Map<String, Value>, St
         (None, None) => with_prompt(options, prompt)?,
         (None, Some(template)) => with_template(options, template, prompt)?,
     };
-    if options.dialect == Dialect::DashScope {
-        let parameters = fields.entry("parameters").or_insert_with(|| json!({}));
+    if let Some(group) = options.dialect.parameters_in() {
+        let parameters = fields.entry(group).or_insert_with(|| json!({}));
         if let Value::Object(parameters) = parameters {
-            let row = row.and_then(|row| row.get("parameters"));
-            let set = template.and_then(|template| template.get("parameters"));
+            let row = row.and_then(|row| row.get(group));
+            let set = template.and_then(|template| template.get(group));
             add_options(options, parameters, row.and_then(Value::as_object), |name| {
                 set.is_some_and(|set| set.get(name).is_some())
             });
@@ -152,7 +91,7 @@ fn composed(options: &Options, prompt: &Prompt) -> Result<Map<String, Value>, St
 /// The fields that carry the prompt, `model` first: that is the order people read.
 fn with_prompt(options: &Options, prompt: &Prompt) -> Result<Map<String, Value>, String> {
     let mut fields = Map::from_iter([("model".to_string(), Value::from(options.model.as_str()))]);
-    fields.extend(prompt_fields(options.dialect, prompt)?);
+    fields.extend(options.dialect.prompt_fields(prompt)?);
     Ok(fields)
 }
 
@@ -169,42 +108,20 @@ fn with_template(options: &Options, template: &QueryTemplate, prompt: &Prompt) -
     let mut fields = template.fill(&options.model, prompt);
     // A model that the template does not name, or names against the flag.
     let named = template.get("model").and_then(Value::as_str);
-    if named.is_none_or(|name| !name.contains(super::placeholder::MODEL)) && template.model().is_none() {
+    if named.is_none_or(|name| !name.contains(placeholder::MODEL)) && template.model().is_none() {
         fields.insert("model".to_string(), Value::from(options.model.as_str()));
     }
     let mut rest = Map::new();
     if !template.names_prompt() {
-        rest = prompt_fields(options.dialect, prompt)?;
+        rest = options.dialect.prompt_fields(prompt)?;
     } else if let (Dialect::Rerank, Prompt::Rerank { .. }) = (options.dialect, prompt) {
-        rest = rerank::prompt_fields(prompt)?;
+        // `%p` is the query alone: the documents follow.
+        rest = options.dialect.prompt_fields(prompt)?;
     }
     for (name, value) in rest {
         fields.entry(name).or_insert(value);
     }
     Ok(fields)
-}
-
-/// The fields of the body that carry a prompt, or which dialect has a form for it.
-fn prompt_fields(dialect: Dialect, prompt: &Prompt) -> Result<Map<String, Value>, String> {
-    let (name, value) = match (dialect, prompt) {
-        (Dialect::Responses, _) => return responses::prompt_fields(prompt),
-        (Dialect::Embeddings, _) => return embeddings::prompt_fields(prompt),
-        (Dialect::Rerank, _) => return rerank::prompt_fields(prompt),
-        (Dialect::DashScope, _) => return dashscope::prompt_fields(prompt),
-        (Dialect::Anthropic, _) => return anthropic::prompt_fields(prompt),
-        (_, Prompt::Embedding(_)) => return Err("texts for embeddings need --api openai_embedding".to_string()),
-        (_, Prompt::Rerank { .. }) => return Err("a query with documents needs --api openai_rerank".to_string()),
-        (Dialect::Completions, Prompt::Messages(_)) => {
-            return Err("a list of messages needs an endpoint that ends in /chat/completions".to_string());
-        }
-        (Dialect::Completions, Prompt::Text(text)) => ("prompt", json!(text)),
-        (Dialect::Completions, Prompt::Tokens(ids)) => ("prompt", json!(ids)),
-        (_, Prompt::Tokens(_)) => return Err("token ids need an endpoint that ends in /v1/completions".to_string()),
-        (_, Prompt::Text(text)) => ("messages", json!([{"role": "user", "content": text}])),
-        (_, Prompt::Messages(messages)) => ("messages", json!(messages)),
-        (_, Prompt::Body(row)) => return Ok(row.clone()),
-    };
-    Ok(Map::from_iter([(name.to_string(), value)]))
 }
 
 /// Adds the options that neither the row nor, against flags that were not given, the template sets.
@@ -215,7 +132,7 @@ fn add_options(
     template_sets: impl Fn(&str) -> bool,
 ) {
     let in_row = |name: &str| row.is_some_and(|row| row.contains_key(name));
-    for (name, value) in option_fields(options) {
+    for (name, value) in options.dialect.parameter_fields(&options.sampling, options.stream) {
         // Servers refuse a limit under both of its names together.
         const NEWER: &str = "max_completion_tokens";
         let is_limit = name == "max_tokens";
@@ -255,6 +172,7 @@ fn write(fields: &Map<String, Value>) -> Result<Body, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::flags::MaxTokens;
     use crate::api::query_template::Given;
 
     fn options(dialect: Dialect) -> Options {

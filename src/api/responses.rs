@@ -2,15 +2,33 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::definition::{Definition, Fields, bearer, no_headers, openai_parameter, stream_field};
+use super::meaning::{Meaning, Place, member, member_text};
 use super::openai::{add_piece, add_reasoning, add_text, is_error, read_usage};
-use super::render::Prompt;
-use super::{Meaning, Place, member, member_text, words};
+use super::prompt::Prompt;
+use super::words;
 use crate::protocol::json::{self, Step, Value};
 use crate::record::Finish;
 
 /// Where the text of a delta stands in its event.
 const DELTA: Place = Place { path: &[Step::Key("delta")], reasoning: false };
 const REASONING_DELTA: Place = Place { path: &[Step::Key("delta")], reasoning: true };
+
+/// How `/v1/responses` is written and read.
+pub static DEFINITION: Definition = Definition {
+    read: read,
+    prompt_fields,
+    parameter,
+    closing_fields: stream_field,
+    parameters_in: None,
+    has_stream_options: false,
+    streams: true,
+    usage_ends_stream: false,
+    has_event_names: true,
+    takes_messages: true,
+    headers: no_headers,
+    key_header: bearer,
+};
 
 /// Reads one event, or a whole body. What an event is stands in its `type`; `name`, the `event:` field, stands in where
 /// that is missing.
@@ -130,8 +148,17 @@ fn read_item<'a>(item: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
     }
 }
 
+/// The parameters of OpenAI with two names of their own; `logprobs` is a number and has to be included explicitly.
+fn parameter(flag: &str, value: Json) -> Fields {
+    match flag {
+        "--max-tokens" => vec![("max_output_tokens", value)],
+        "--logprobs" => vec![("top_logprobs", json!(1)), ("include", json!(["message.output_text.logprobs"]))],
+        _ => openai_parameter(flag, value),
+    }
+}
+
 /// The fields that carry a prompt.
-pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
+fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     let input = match prompt {
         Prompt::Text(text) => json!(text),
         Prompt::Messages(messages) => messages.iter().map(input_message).collect(),

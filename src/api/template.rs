@@ -4,7 +4,7 @@
 //! in full we remember the bytes before and behind that string. An event that has the same bytes around a good string
 //! body means the same, with this other text: JSON's grammar leaves no other reading. Everything else is parsed in full.
 
-use super::{Meaning, Place};
+use super::meaning::{Meaning, Place};
 use crate::protocol::json;
 
 /// Shapes learned in a row without being met again, after which a response is not worth learning from.

@@ -8,7 +8,6 @@ use super::{PlanError, data, spell};
 use crate::api::Dialect;
 use crate::api::custom::CustomApi;
 use crate::api::endpoint::{Api, NAMES};
-use crate::api::flags::{field_of, flags};
 use crate::api::program::ProgramApi;
 use crate::api::query_template::{Given, QueryTemplate};
 use crate::api::render::Options;
@@ -78,10 +77,12 @@ pub fn notes(spec: &Spec, options: &Options) -> Vec<String> {
         "--seed" => false,
         _ => true,
     };
-    let unsent: Vec<&str> = flags(&options.sampling)
+    let unsent: Vec<&str> = options
+        .sampling
+        .flags()
         .into_iter()
         .map(|(flag, _)| flag)
-        .filter(|flag| given(flag) && field_of(options.dialect, flag).is_none())
+        .filter(|flag| given(flag) && options.dialect.field_of(flag).is_none())
         .collect();
     if !unsent.is_empty() {
         notes.push(format!(

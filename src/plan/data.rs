@@ -9,7 +9,7 @@ use super::{Arrival, Endpoint, PlanError, Schedule, spell, turns};
 use crate::api::Dialect;
 use crate::spec::Spec;
 use crate::workload::files::Shape;
-use crate::workload::random::RandomLengths;
+use crate::workload::random_text::RandomLengths;
 use crate::workload::random_texts::Texts;
 use crate::workload::random_vl::{Format, Pictures};
 use crate::workload::tokens::TokenUse;

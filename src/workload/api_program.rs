@@ -6,11 +6,14 @@ use serde_json::{Map, Value};
 
 use super::child::{self, Call, Feed};
 use super::draw::{self, Purpose};
+use super::error::WorkloadError;
+use super::item::Item;
 use super::making::Making;
-use super::read::Item;
-use super::{Recipe, WorkloadError, item_options, preflight_options};
+use super::options::{item_options, preflight_options};
+use super::recipe::Recipe;
+use crate::api::flags::MaxTokens;
 use crate::api::program::{ProgramApi, body_of, question};
-use crate::api::render::{self, Body, MaxTokens, Options};
+use crate::api::render::{self, Body, Options};
 
 /// The bodies of all items, and last the one of the connection test, which asks what the last item asks. A limit that is drawn is
 /// drawn here, for each body: the program is to see a number.
@@ -27,7 +30,7 @@ pub fn bodies(
     let feed = |input: &mut Feed| {
         for place in 0..count {
             let (item, options) = asked(recipe, items, place);
-            if !input.line(&question(&options, &item.prompt).to_string()) {
+            if !input.line(&question(&options.model, options.stream, &options.sampling, &item.prompt).to_string()) {
                 break;
             }
         }

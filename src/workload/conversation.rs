@@ -9,9 +9,11 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::draw::{self, Purpose};
-use super::read::{Item, user_message};
-use super::{Recipe, WorkloadError};
-use crate::api::render::{self, Options, Prompt};
+use super::error::WorkloadError;
+use super::item::{Item, user_message};
+use super::recipe::Recipe;
+use crate::api::prompt::Prompt;
+use crate::api::render::{self, Options};
 use crate::record::Phase;
 
 /// Every conversation of a run. `--number` past the data cycles.
@@ -65,7 +67,8 @@ impl Conversations {
         let mut known: HashMap<Frame, u32> = HashMap::new();
         let mut requests = 0;
         for item in items {
-            let (frame, turns) = cut(&recipe.options, &item.turns).map_err(|what| item.error(recipe, what))?;
+            let (frame, turns) =
+                cut(&recipe.options, &item.turns).map_err(|what| item.error(recipe.source.path(), what))?;
             // Frames differ only where an API has a place of its own for what the system says.
             let frame = *known.entry(frame).or_insert_with_key(|frame| {
                 made.frames.push(frame.clone());
@@ -88,7 +91,7 @@ impl Conversations {
         let (count, all) = (self.all.len() as u64, self.before[self.all.len()]);
         let (rounds, rest) = (number / count, (number % count) as usize);
         let of_this_round = match phase {
-            // Warm-up takes the data from its end; see [`super::Workload::bodies`].
+            // Warm-up takes the data from its end; see [`super::requests::Workload::bodies`].
             Phase::Warmup => all - self.before[self.all.len() - rest],
             _ => self.before[rest],
         };
@@ -168,7 +171,7 @@ mod tests {
 
     use super::*;
     use crate::api::Dialect;
-    use crate::api::render::{MaxTokens, Sampling};
+    use crate::api::flags::{MaxTokens, Sampling};
 
     fn options(dialect: Dialect, max_tokens: MaxTokens) -> Options {
         let sampling = Sampling { max_tokens: Some(max_tokens), ..Sampling::default() };

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::io::Write;
 
-use super::Recipe;
-
 /// A header given by the user.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Header {
@@ -56,18 +54,18 @@ pub fn names_request_id(headers: &[Header]) -> bool {
 }
 
 /// Writes request line and headers, without the ones that differ by request. What the user gave replaces ours.
-pub fn write(recipe: &Recipe, authority: &str, path: &str) -> Vec<u8> {
-    let accept = if recipe.options.stream { "text/event-stream" } else { "application/json" };
+pub fn write(headers: &[Header], stream: bool, authority: &str, path: &str) -> Vec<u8> {
+    let accept = if stream { "text/event-stream" } else { "application/json" };
     let agent = concat!("ringmark/", env!("CARGO_PKG_VERSION"));
     let ours = [("Host", authority), ("User-Agent", agent), ("Accept", accept), ("Content-Type", "application/json")];
     let mut out = Vec::with_capacity(256);
     let mut line = |name: &str, value: &str| {
         write!(out, "{name}: {value}\r\n").expect("writing to a Vec cannot fail");
     };
-    for (name, value) in ours.iter().filter(|(name, _)| !given(&recipe.headers, name)) {
+    for (name, value) in ours.iter().filter(|(name, _)| !given(headers, name)) {
         line(name, value);
     }
-    for header in &recipe.headers {
+    for header in headers {
         line(&header.name, &header.value);
     }
     [format!("POST {path} HTTP/1.1\r\n").as_bytes(), &out].concat()

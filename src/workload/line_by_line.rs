@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::WorkloadError;
-use crate::api::render::Prompt;
+use super::error::WorkloadError;
+use crate::api::prompt::Prompt;
 
 const FLAG: &str = "--dataset-path";
 

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::context::Context;
+use super::draw::{self, Purpose};
+use super::error::WorkloadError;
+use super::files;
+use super::item::{Item, user_message};
 use super::line_by_line::check_messages;
-use super::making::Making;
-use super::random::{RandomLengths, RandomText, make_each};
-use super::read::{Item, Sieve, need, user_message};
-use super::tokens::Tokens;
-use super::{Recipe, WorkloadError, draw, files};
-use crate::api::render::{Prompt, content_text};
-use draw::Purpose;
+use super::random_text::{RandomLengths, RandomText};
+use super::sieve::Sieve;
+use crate::api::prompt::{Prompt, content_text};
 
 /// Most turns of one conversation: more is a slip.
 pub const MAX_TURNS: u32 = 1000;
@@ -51,23 +52,14 @@ impl TurnData {
 }
 
 /// The conversations the run uses; the lengths kept are those of the first text a user says.
-pub fn read(
-    asked: &MultiTurn,
-    recipe: &Recipe,
-    tokens: Option<&Tokens>,
-    wanted: u64,
-    making: &Making,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Item>, WorkloadError> {
+pub fn read(asked: &MultiTurn, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
     let scan: fn(Value) -> Result<Vec<Vec<Value>>, String> = match &asked.data {
-        TurnData::Random(lengths) => {
-            return random(lengths, asked, recipe, need(tokens, "--dataset random_multi_turn")?, making, notes);
-        }
+        TurnData::Random(lengths) => return random(lengths, asked, context),
         TurnData::ShareGpt(_) => share_gpt,
         TurnData::Custom(_) => custom,
     };
     let path = asked.data.path().expect("only random conversations have no file");
-    let mut sieve = Sieve::new(recipe, tokens, wanted);
+    let mut sieve = Sieve::new(context);
     let mut found = 0u64;
     let take = |entry: Value, line: u64| {
         let mut turns = scan(entry)?;
@@ -88,7 +80,7 @@ pub fn read(
         _ if sieve.has_seen_none() => {
             Err(wrong(format!("has no conversation of --min-turns {} or more, among {found}", asked.min_turns)))
         }
-        _ => sieve.finish(recipe.offset),
+        _ => sieve.finish(),
     }
 }
 
@@ -100,21 +92,14 @@ fn conversation(turns: Vec<Vec<Value>>, line: u64) -> Item {
 }
 
 /// Random conversations: turns and lengths drawn uniformly, each text by itself.
-fn random(
-    lengths: &RandomLengths,
-    asked: &MultiTurn,
-    recipe: &Recipe,
-    tokens: &Tokens,
-    making: &Making,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Item>, WorkloadError> {
-    let text = RandomText::new(tokens, recipe.seed)?;
-    make_each("Making conversations", recipe, making, notes, |index, residuals| {
-        let turns = draw::uniform_at(recipe.seed, Purpose::Turns, index, asked.min_turns, asked.max_turns);
+fn random(lengths: &RandomLengths, asked: &MultiTurn, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
+    let text = RandomText::new(context.tokens_for("--dataset random_multi_turn")?, context.seed)?;
+    context.generate("Making conversations", |index| {
+        let turns = draw::uniform_at(context.seed, Purpose::Turns, index, asked.min_turns, asked.max_turns);
         let said = |turn: u32| {
             let nth = index.wrapping_mul(u64::from(MAX_TURNS)).wrapping_add(u64::from(turn));
-            let length = draw::uniform_at(recipe.seed, Purpose::PromptLength, nth, lengths.min, lengths.max);
-            Ok(vec![user_message(residuals.note(text.text(nth, length as usize, 0)?))])
+            let length = lengths.draw(context.seed, nth) as usize;
+            Ok(vec![user_message(context.residuals.note(text.text(nth, length, 0)?))])
         };
         let turns = (0..turns).map(said).collect::<Result<_, WorkloadError>>()?;
         Ok(conversation(turns, 0))

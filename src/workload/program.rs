@@ -5,9 +5,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::child::{self, Call, Feed};
+use super::context::Context;
+use super::error::WorkloadError;
 use super::line_by_line::check_messages;
-use super::{Recipe, WorkloadError};
-use crate::api::render::Prompt;
+use crate::api::prompt::Prompt;
 
 /// The feeder of a program that reads nothing.
 type NoInput = fn(&mut Feed) -> Result<(), String>;
@@ -16,14 +17,18 @@ type NoInput = fn(&mut Feed) -> Result<(), String>;
 /// wants: a program that fails at its end has failed. It finds in its environment what the run wants:
 /// `RINGMARK_NUMBER` (requests, warm-up included; not set when only time ends the run), `RINGMARK_OFFSET`,
 /// `RINGMARK_SEED` and `RINGMARK_MODEL`.
-pub fn read(path: &Path, recipe: &Recipe, mut take: impl FnMut(Prompt, u64) -> bool) -> Result<(), WorkloadError> {
+pub fn read(
+    path: &Path,
+    context: &Context<'_>,
+    mut take: impl FnMut(Prompt, u64) -> bool,
+) -> Result<(), WorkloadError> {
     let wrong = |what: String| WorkloadError::Data(format!("--dataset {}: {what}", path.display()));
     let mut environment = vec![
-        ("RINGMARK_OFFSET", recipe.offset.to_string()),
-        ("RINGMARK_SEED", recipe.seed.to_string()),
-        ("RINGMARK_MODEL", recipe.options.model.clone()),
+        ("RINGMARK_OFFSET", context.offset.to_string()),
+        ("RINGMARK_SEED", context.seed.to_string()),
+        ("RINGMARK_MODEL", context.model.to_string()),
     ];
-    environment.extend(recipe.needed.map(|needed| ("RINGMARK_NUMBER", needed.to_string())));
+    environment.extend(context.needed.map(|needed| ("RINGMARK_NUMBER", needed.to_string())));
     let (mut more, mut found) = (true, false);
     let read = child::run(&Call { path, verb: None, environment }, None::<NoInput>, |line, number| {
         let prompt = parse(line)?;

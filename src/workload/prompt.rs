@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::WorkloadError;
-use crate::api::render::Prompt;
+use super::error::WorkloadError;
+use crate::api::prompt::Prompt;
 
 const FLAG: &str = "--prompt";
 

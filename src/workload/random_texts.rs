@@ -2,12 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use super::making::Making;
-use super::random::{RandomLengths, RandomText, make_each};
-use super::read::Item;
-use super::tokens::Tokens;
-use super::{Purpose, Recipe, WorkloadError, draw};
-use crate::api::render::Prompt;
+use super::context::Context;
+use super::error::WorkloadError;
+use super::item::Item;
+use super::random_text::{RandomLengths, RandomText};
+use crate::api::prompt::Prompt;
 
 /// Most texts in one request: more is a slip.
 const MAX_TEXTS: u64 = 10_000;
@@ -51,21 +50,14 @@ fn count(extra: &mut Map<String, Value>, name: &str, default: u32) -> Result<u32
 }
 
 /// All requests of the run.
-pub fn read(
-    lengths: &RandomLengths,
-    texts: Texts,
-    recipe: &Recipe,
-    tokens: &Tokens,
-    making: &Making,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Item>, WorkloadError> {
-    let random = RandomText::new(tokens, recipe.seed)?;
-    make_each("Making prompts", recipe, making, notes, |index, residuals| {
-        let length = draw::uniform_at(recipe.seed, Purpose::PromptLength, index, lengths.min, lengths.max) as usize;
+pub fn read(lengths: &RandomLengths, texts: Texts, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
+    let random = RandomText::new(context.tokens_for("this dataset")?, context.seed)?;
+    context.generate("Making prompts", |index| {
+        let length = lengths.draw(context.seed, index) as usize;
         // Each text has a number of its own; the first is the query's.
         let text = |nth: u64, length: usize| {
             let made = random.independent(index.wrapping_mul(MAX_TEXTS + 1) + nth, length);
-            made.map(|made| residuals.note(made))
+            made.map(|made| context.residuals.note(made))
         };
         let prompt = match texts {
             Texts::Embedding { batch } => {

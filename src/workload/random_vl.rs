@@ -7,13 +7,12 @@ use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
 use serde_json::{Value, json};
 
+use super::context::Context;
 use super::draw::{self, Purpose};
-use super::making::Making;
-use super::random::{RandomLengths, RandomText, make_each};
-use super::read::{Item, user_message};
-use super::tokens::Tokens;
-use super::{Recipe, WorkloadError};
-use crate::api::render::Prompt;
+use super::error::WorkloadError;
+use super::item::{Item, user_message};
+use super::random_text::{RandomLengths, RandomText};
+use crate::api::prompt::Prompt;
 
 /// Shapes on one picture, at most.
 const SHAPES: u32 = 5;
@@ -65,23 +64,15 @@ impl Format {
 }
 
 /// All prompts of the run.
-pub fn read(
-    lengths: &RandomLengths,
-    pictures: &Pictures,
-    recipe: &Recipe,
-    tokens: &Tokens,
-    making: &Making,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Item>, WorkloadError> {
-    let random = RandomText::new(tokens, recipe.seed)?;
+pub fn read(lengths: &RandomLengths, pictures: &Pictures, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
+    let random = RandomText::new(context.tokens_for("--dataset random_vl")?, context.seed)?;
     let frame = random.frame()?;
-    make_each("Making prompts", recipe, making, notes, |index, residuals| {
-        let length = draw::uniform_at(recipe.seed, Purpose::PromptLength, index, lengths.min, lengths.max);
-        let inner = u64::from(length).saturating_sub(frame).max(1) as usize;
-        let text = residuals.note(random.text(index, inner, frame)?);
+    context.generate("Making prompts", |index| {
+        let inner = u64::from(lengths.draw(context.seed, index)).saturating_sub(frame).max(1) as usize;
+        let text = context.residuals.note(random.text(index, inner, frame)?);
         let mut parts = vec![json!({"type": "text", "text": text})];
         for nth in 0..pictures.count {
-            let url = data_uri(pictures, recipe.seed, index, nth).map_err(WorkloadError::Data)?;
+            let url = data_uri(pictures, context.seed, index, nth).map_err(WorkloadError::Data)?;
             parts.push(json!({"type": "image_url", "image_url": {"url": url}}));
         }
         Ok(Item::new(Prompt::Messages(vec![user_message(Value::from(parts))])))

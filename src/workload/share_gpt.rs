@@ -6,12 +6,12 @@ use std::path::Path;
 use rand::RngExt;
 use serde_json::Value;
 
+use super::context::Context;
 use super::draw::{self, Purpose};
-use super::making::Making;
-use super::read::Item;
-use super::tokens::Tokens;
-use super::{Recipe, WorkloadError, files, parallel};
-use crate::api::render::Prompt;
+use super::error::WorkloadError;
+use super::item::Item;
+use super::{files, parallel};
+use crate::api::prompt::Prompt;
 
 /// Shortest prompt and answer kept, tokens.
 const LEAST: u64 = 4;
@@ -24,18 +24,12 @@ const BATCH: usize = 256;
 
 /// The prompts of a seeded sample of `wanted` conversations, in the order of the sample; all, when there are fewer.
 /// With `output_len` each answer is made as long as the conversation's was.
-pub fn read(
-    path: &Path,
-    output_len: bool,
-    recipe: &Recipe,
-    tokens: &Tokens,
-    wanted: u64,
-    making: &Making,
-) -> Result<Vec<Item>, WorkloadError> {
+pub fn read(path: &Path, output_len: bool, wanted: u64, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
+    let tokens = context.tokens_for("--dataset sharegpt")?;
     let mut all = conversations(path)?;
-    shuffle(&mut all, recipe.seed);
+    shuffle(&mut all, context.seed);
     let mut kept: Vec<Item> = Vec::new();
-    making.begin("Counting tokens", wanted.min(all.len() as u64));
+    context.making.begin("Counting tokens", wanted.min(all.len() as u64));
     for batch in all.chunks(BATCH) {
         if kept.len() as u64 >= wanted {
             break;
@@ -43,11 +37,11 @@ pub fn read(
         let items = parallel::map(batch.len(), |place| {
             let (prompt, answer) = &batch[place];
             let (asked, answered) = (tokens.tokenizer.count_prompt(prompt)?, tokens.tokenizer.count_prompt(answer)?);
-            making.add(1);
+            context.making.add(1);
             let fits = asked >= LEAST && answered >= LEAST && asked <= LONGEST_PROMPT && asked + answered <= LONGEST;
             let output_tokens = output_len.then_some(answered as u32);
             let item = Item { output_tokens, ..Item::new(Prompt::Text(prompt.clone())) };
-            let fits = fits && recipe.lengths.holds(asked);
+            let fits = fits && context.lengths.holds(asked);
             Ok::<_, WorkloadError>(fits.then_some(item))
         })?;
         kept.extend(items.into_iter().flatten());

@@ -1,10 +1,10 @@
 //! `--dataset speed_benchmark`: the same character repeated to set lengths, each twice, as Qwen's speed tables were
 //! made.
 
-use super::WorkloadError;
-use super::read::Item;
+use super::error::WorkloadError;
+use super::item::Item;
 use super::tokens::Tokens;
-use crate::api::render::Prompt;
+use crate::api::prompt::Prompt;
 
 /// A character that is one token in the vocabularies these tables are about.
 const SIGN: &str = "熵";

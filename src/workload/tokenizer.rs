@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::WorkloadError;
 use super::chat_template::ChatTemplate;
+use super::error::WorkloadError;
 
 const FLAG: &str = "--tokenizer-path";
 const FILE: &str = "tokenizer.json";

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::WorkloadError;
-use super::read::user_message;
+use super::error::WorkloadError;
+use super::item::user_message;
 use super::tokenizer::Tokenizer;
 use crate::api::Dialect;
-use crate::api::render::Prompt;
+use crate::api::prompt::Prompt;
 
 /// What was asked of the tokenizer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Traces: recorded arrivals, and the lengths of recorded requests. Three shapes are read, told apart by their fields:
 //!
 //! - Mooncake, JSON Lines: `timestamp` (ms), `input_length`, `output_length`, and `hash_ids`, one for each block of
-//!   [`BLOCK`] tokens of the input; equal ids are equal blocks, so that prefixes are shared as they were;
+//!   [`super::random_text::BLOCK`] tokens of the input; equal ids are equal blocks, so that prefixes are shared as they were;
 //! - BurstGPT, CSV or JSON Lines: `Timestamp` (s), `Request tokens`, `Response tokens` (requests that failed have 0 and
 //!   are left out);
 //! - JSON Lines with a `timestamp` (s) and a whole `body`.
@@ -11,15 +11,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::making::Making;
-use super::random::{RandomText, Residuals};
-use super::read::Item;
-use super::tokens::Tokens;
-use super::{Recipe, WorkloadError, parallel};
-use crate::api::render::Prompt;
+use super::context::{Context, Residuals};
+use super::error::WorkloadError;
+use super::item::Item;
+use super::random_text::RandomText;
+use crate::api::prompt::Prompt;
 
-/// Tokens that one of Mooncake's hash ids stands for.
-pub const BLOCK: u32 = 512;
 /// Longest input or output of a row, tokens: more is a slip.
 const MAX_TOKENS: u64 = 10_000_000;
 const MS: f64 = 1e6;
@@ -157,27 +154,15 @@ impl Trace {
     }
 
     /// One item for each row the run can use, from the offset on.
-    pub fn items(
-        &self,
-        recipe: &Recipe,
-        tokens: Option<&Tokens>,
-        making: &Making,
-        notes: &mut Vec<String>,
-    ) -> Result<Vec<Item>, WorkloadError> {
-        let residuals = Residuals::default();
-        let random = tokens.filter(|_| self.needs_tokenizer()).map(|t| RandomText::new(t, recipe.seed)).transpose()?;
+    pub fn items(&self, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
+        let tokens = context.tokens.filter(|_| self.needs_tokenizer());
+        let random = tokens.map(|tokens| RandomText::new(tokens, context.seed)).transpose()?;
         let frame = random.as_ref().map_or(Ok(0), RandomText::frame)?;
-        let rows = self.rows.len();
-        let count = recipe.needed.map_or(rows, |needed| (needed.max(1) as usize).min(rows));
-        making.begin("Making prompts", count as u64);
-        let made = parallel::map(count, |place| {
-            let row = &self.rows[(place + recipe.offset as usize % rows) % rows];
-            let item = item(row, random.as_ref(), frame, &residuals);
-            making.add(1);
-            item
-        });
-        residuals.report(notes);
-        made
+        let rows = self.rows.len() as u64;
+        let count = context.needed.map_or(rows, |needed| needed.max(1).min(rows));
+        context.generate_count("Making prompts", count, |index| {
+            item(&self.rows[(index % rows) as usize], random.as_ref(), frame, &context.residuals)
+        })
     }
 }
 

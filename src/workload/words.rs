@@ -1,7 +1,8 @@
 //! Where words begin in a long text whose tokens are known, so that parts of it can be cut out without decoding them.
 
+use super::error::WorkloadError;
+use super::parallel;
 use super::tokens::Tokens;
-use super::{WorkloadError, parallel};
 
 /// Of a hundred tokens at least so many must begin a word; with fewer the search for one takes too long.
 const LEAST_PERCENT: usize = 5;
