@@ -9,13 +9,18 @@ use crate::api::prompt::Prompt;
 use crate::record::CHOICES_APART;
 use crate::record::store::recount::{Counted, Recount, Uncounted};
 use crate::run::RunError;
-use crate::workload::making::Making;
+use crate::workload::progress::StepProgress;
 use crate::workload::tokens::{TokenUse, Tokens};
 use crate::workload::{WorkloadError, parallel};
 
 /// Completes the counts of a run's database, on all cores. Says how many requests lacked one, and for how many there
 /// was nothing to count (`--save metrics` keeps no answers).
-pub fn recount(database: &Path, asked: &TokenUse, dialect: Dialect, making: &Making) -> Result<(u64, u64), RunError> {
+pub fn recount(
+    database: &Path,
+    asked: &TokenUse,
+    dialect: Dialect,
+    making: &StepProgress,
+) -> Result<(u64, u64), RunError> {
     let mut rows = Recount::open(database)?;
     let missing = rows.missing()?;
     if missing == 0 {

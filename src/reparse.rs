@@ -9,8 +9,8 @@ use crate::record::finding::Finding;
 use crate::record::store::answers::{self, Answers, Found};
 use crate::run::RunError;
 use crate::workload::api_program::call;
-use crate::workload::child::{self, Feed};
-use crate::workload::making::Making;
+use crate::workload::plugin_process::{self, Feed};
+use crate::workload::progress::StepProgress;
 
 /// Hands every stored answer to the program and stores what it finds, all of it or nothing. When the program fails,
 /// that is a finding of the run, which is stored too and returned; the answers then stay in the database, unless `save`
@@ -19,7 +19,7 @@ pub fn reparse(
     database: &Path,
     program: ProgramApi,
     save: Save,
-    making: &Making,
+    making: &StepProgress,
 ) -> Result<Result<(), Finding>, RunError> {
     let parsed = parse(database, program, making);
     let trouble = parsed.err().map(|what| {
@@ -42,7 +42,7 @@ pub fn reparse(
     }
 }
 
-fn parse(database: &Path, program: ProgramApi, making: &Making) -> Result<(), String> {
+fn parse(database: &Path, program: ProgramApi, making: &StepProgress) -> Result<(), String> {
     let in_words = |error: crate::record::store::StoreError| error.to_string();
     let mut pages = Answers::open(database).map_err(in_words)?;
     let ids = pages.ids().map_err(in_words)?;
@@ -62,7 +62,7 @@ fn parse(database: &Path, program: ProgramApi, making: &Making) -> Result<(), St
             return Ok(());
         }
     };
-    child::run(&call(program, "parse"), Some(feed), |line, _| {
+    plugin_process::run(&call(program, "parse"), Some(feed), |line, _| {
         let id = ids.get(taken).ok_or("is one more than answers were given: print one for each line that was read")?;
         found.add(*id, &Parsed::scan(line)?).map_err(in_words)?;
         taken += 1;

@@ -1,10 +1,10 @@
 //! One answer as it arrives: bytes and their arrival instants in, counts, instants and an outcome out.
 
-use super::choices::Others;
+use super::choices::OtherChoices;
 use super::dialect::Dialect;
+use super::error_text;
+use super::event_fast_path::{EventTemplate, TemplateMatch};
 use super::meaning::{Meaning, Usage};
-use super::template::{Match, Template};
-use super::words;
 use crate::protocol::http1::Head;
 use crate::protocol::response::{Eof, Piece, Progress, Response};
 use crate::protocol::sse::Event;
@@ -34,7 +34,7 @@ pub struct AnswerOptions {
 
 /// What the answer has shown so far.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct AnswerData {
     /// HTTP status; 0 before the head.
     pub status: u16,
     /// The body is a stream of events.
@@ -62,14 +62,14 @@ pub struct Seen {
     pub text: Vec<u8>,
     pub reasoning: Vec<u8>,
     /// Until then, what choices behind the first have said.
-    others: Others,
+    others: OtherChoices,
     /// The body as the server wrote it, chunked coding undone.
     pub raw: Vec<u8>,
     /// The server's words, or ours, about what went wrong.
     pub error: String,
 }
 
-impl Seen {
+impl AnswerData {
     /// Forgets everything but the memory, of which large parts are given back.
     fn clear(&mut self) {
         for bytes in [&mut self.text, &mut self.reasoning, &mut self.raw] {
@@ -79,13 +79,13 @@ impl Seen {
         self.arrivals.clear();
         self.arrivals.shrink_to(KEPT_BYTES / size_of::<Tick>());
         self.error.clear();
-        *self = Seen {
+        *self = AnswerData {
             arrivals: std::mem::take(&mut self.arrivals),
             text: std::mem::take(&mut self.text),
             reasoning: std::mem::take(&mut self.reasoning),
             raw: std::mem::take(&mut self.raw),
             error: std::mem::take(&mut self.error),
-            ..Seen::default()
+            ..AnswerData::default()
         };
     }
 
@@ -94,7 +94,7 @@ impl Seen {
     fn with_texts(&mut self, choice: u32, add: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
         if choice == 0 {
             add(&mut self.text, &mut self.reasoning);
-        } else if let Some(other) = self.others.of(choice) {
+        } else if let Some(other) = self.others.texts_of(choice) {
             add(&mut other.text, &mut other.reasoning);
         }
     }
@@ -147,10 +147,10 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Answer {
     pub options: AnswerOptions,
-    pub seen: Seen,
+    pub seen: AnswerData,
     outcome: Outcome,
     response: Response,
-    reading: Reading,
+    reading: EventReader,
 }
 
 impl Answer {
@@ -158,10 +158,10 @@ impl Answer {
     pub fn new(options: AnswerOptions) -> Answer {
         Answer {
             options,
-            seen: Seen::default(),
+            seen: AnswerData::default(),
             outcome: Outcome::Unfinished,
             response: Response::new(options.stream, options.max_event_bytes),
-            reading: Reading::default(),
+            reading: EventReader::default(),
         }
     }
 
@@ -295,7 +295,7 @@ impl Answer {
         if self.reading.failure == Some(Failure::Status) {
             self.seen.error = status_words(&self.reading.body, self.response.head());
         }
-        let Seen { others, text, reasoning, .. } = &mut self.seen;
+        let AnswerData { others, text, reasoning, .. } = &mut self.seen;
         others.join(text, reasoning);
         self.outcome = self.reading.failure.map_or(Outcome::Ok, Outcome::Failed);
     }
@@ -303,18 +303,18 @@ impl Answer {
 
 /// What an error status says: where a redirect leads, the words of the body, or the reason phrase.
 fn status_words(body: &[u8], head: &Head) -> String {
-    let words = words::of_body(body);
+    let words = error_text::from_body(body);
     match &head.location {
         Some(location) if (300..400).contains(&head.status) => format!("redirected to {location} (put that in --url)"),
-        _ if words.is_empty() => words::tidy(&head.reason),
+        _ if words.is_empty() => error_text::single_line(&head.reason),
         _ => words,
     }
 }
 
 /// How far the meaning of one response has been understood.
 #[derive(Debug, Default)]
-struct Reading {
-    template: Template,
+struct EventReader {
+    template: EventTemplate,
     always_in_full: bool,
     /// The body, when it is not a stream of events.
     body: Vec<u8>,
@@ -330,7 +330,7 @@ struct Reading {
     usage_beside_choice: bool,
 }
 
-impl Reading {
+impl EventReader {
     fn start(&mut self) {
         self.template.start();
         self.body.clear();
@@ -343,14 +343,14 @@ impl Reading {
     }
 
     /// The first failure stands; later ones follow from it.
-    fn fail(&mut self, seen: &mut Seen, failure: Failure, text: impl FnOnce() -> String) {
+    fn fail(&mut self, seen: &mut AnswerData, failure: Failure, text: impl FnOnce() -> String) {
         if self.failure.is_none() {
             self.failure = Some(failure);
             seen.error = text();
         }
     }
 
-    fn take(&mut self, piece: Piece<'_>, seen: &mut Seen, options: &AnswerOptions, at: Tick) {
+    fn take(&mut self, piece: Piece<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
         match piece {
             Piece::Event(event) => self.take_event(event, seen, options, at),
             Piece::Raw(bytes) if options.keep_raw => seen.raw.extend_from_slice(bytes),
@@ -365,18 +365,18 @@ impl Reading {
         }
     }
 
-    fn take_head(&mut self, head: &Head, seen: &mut Seen) {
+    fn take_head(&mut self, head: &Head, seen: &mut AnswerData) {
         if head.status != 200 {
             // Its words follow when the body is complete.
             self.fail(seen, Failure::Status, String::new);
         } else if let Some(coding) = &head.content_coding {
             self.fail(seen, Failure::Body, || {
-                format!("the answer is compressed ({}) though that was not asked for", words::tidy(coding))
+                format!("the answer is compressed ({}) though that was not asked for", error_text::single_line(coding))
             });
         }
     }
 
-    fn take_body(&mut self, bytes: &[u8], seen: &mut Seen, options: &AnswerOptions) {
+    fn take_body(&mut self, bytes: &[u8], seen: &mut AnswerData, options: &AnswerOptions) {
         match self.failure {
             Some(Failure::Status) => {
                 let room = MAX_ERROR_BODY_BYTES.saturating_sub(self.body.len());
@@ -392,7 +392,7 @@ impl Reading {
         }
     }
 
-    fn take_event(&mut self, event: Event<'_>, seen: &mut Seen, options: &AnswerOptions, at: Tick) {
+    fn take_event(&mut self, event: Event<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
         let data = event.data.trim_ascii();
         if data.is_empty() || self.failure.is_some() {
             return;
@@ -409,7 +409,7 @@ impl Reading {
         }
     }
 
-    fn take_match(&mut self, found: Match<'_>, seen: &mut Seen, options: &AnswerOptions, at: Tick) {
+    fn take_match(&mut self, found: TemplateMatch<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
         if found.body.is_empty() {
             return;
         }
@@ -422,12 +422,19 @@ impl Reading {
         }
     }
 
-    fn take_in_full(&mut self, event: Event<'_>, data: &[u8], seen: &mut Seen, options: &AnswerOptions, at: Tick) {
+    fn take_in_full(
+        &mut self,
+        event: Event<'_>,
+        data: &[u8],
+        seen: &mut AnswerData,
+        options: &AnswerOptions,
+        at: Tick,
+    ) {
         let named_error = event.name == b"error";
         let read = json::with_value(data, |value| {
             let mut meaning = options.dialect.read(event.name, value);
             if named_error {
-                meaning.error.get_or_insert_with(|| words::of_error(value));
+                meaning.error.get_or_insert_with(|| error_text::from_json(value));
             }
             if !self.always_in_full {
                 self.template.learn(event.name, data, &meaning);
@@ -438,7 +445,7 @@ impl Reading {
             return;
         }
         if named_error {
-            self.fail(seen, Failure::InStream, || words::of_body(data));
+            self.fail(seen, Failure::InStream, || error_text::from_body(data));
         } else if !event.complete {
             self.fail(seen, Failure::Truncated, || "the stream ended within an event".to_string());
         } else if options.dialect.takes_plain_text() {
@@ -447,11 +454,11 @@ impl Reading {
             || (options.dialect.names_its_events() && event.name != b"ping")
         {
             // Events of names that the dialect does not know may carry what they like.
-            self.fail(seen, Failure::Body, || format!("an event is not JSON: {}", words::excerpt(data)));
+            self.fail(seen, Failure::Body, || format!("an event is not JSON: {}", error_text::excerpt(data)));
         }
     }
 
-    fn take_meaning(&mut self, meaning: &Meaning<'_>, seen: &mut Seen, options: &AnswerOptions, at: Tick) {
+    fn take_meaning(&mut self, meaning: &Meaning<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
         if meaning.output {
             self.usage_beside_choice = false;
             seen.note_output(at);
@@ -485,7 +492,7 @@ impl Reading {
     }
 
     /// A stream whose framing is complete.
-    fn judge_stream(&mut self, seen: &mut Seen, options: &AnswerOptions) {
+    fn judge_stream(&mut self, seen: &mut AnswerData, options: &AnswerOptions) {
         let ended = self.ended || self.usage_beside_choice || !options.dialect.tells_its_end();
         if !ended && seen.events > 0 {
             self.fail(seen, Failure::Truncated, || {
@@ -497,7 +504,7 @@ impl Reading {
     }
 
     /// A whole body that is not a stream.
-    fn judge_document(&mut self, seen: &mut Seen, options: &AnswerOptions, at: Tick) {
+    fn judge_document(&mut self, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
         let body = std::mem::take(&mut self.body);
         let document = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&body).trim_ascii();
         if document.is_empty() {
@@ -510,12 +517,13 @@ impl Reading {
             });
             match read {
                 Ok(_) if !seen.arrivals.is_empty() || stopped_before_a_character(seen) => {}
-                Ok(0) => self
-                    .fail(seen, Failure::Empty, || format!("the answer has no choices: {}", words::excerpt(document))),
+                Ok(0) => self.fail(seen, Failure::Empty, || {
+                    format!("the answer has no choices: {}", error_text::excerpt(document))
+                }),
                 Ok(_) => self.fail(seen, Failure::Empty, || "the answer carried no output".to_string()),
                 Err(_) if options.dialect.takes_plain_text() => take_plain_text(document, seen, options, at),
                 Err(_) => self.fail(seen, Failure::Body, || {
-                    format!("the answer is neither JSON nor an event stream: {}", words::excerpt(document))
+                    format!("the answer is neither JSON nor an event stream: {}", error_text::excerpt(document))
                 }),
             }
         }
@@ -524,7 +532,7 @@ impl Reading {
 }
 
 /// Output that is not JSON, of a server that only the user's program knows.
-fn take_plain_text(text: &[u8], seen: &mut Seen, options: &AnswerOptions, at: Tick) {
+fn take_plain_text(text: &[u8], seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
     seen.note_output(at);
     if options.keep_text {
         seen.text.extend_from_slice(String::from_utf8_lossy(text).as_bytes());
@@ -532,6 +540,6 @@ fn take_plain_text(text: &[u8], seen: &mut Seen, options: &AnswerOptions, at: Ti
 }
 
 /// The server did what it was asked, and nothing can be seen of it: the length limit fell within a character.
-fn stopped_before_a_character(seen: &Seen) -> bool {
+fn stopped_before_a_character(seen: &AnswerData) -> bool {
     seen.finish == Finish::Length && seen.usage.output_tokens.is_some_and(|tokens| tokens > 0)
 }

@@ -3,18 +3,18 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::definition::{Definition, Fields, stream_field};
-use super::meaning::{Meaning, Place, Usage, member, member_text};
+use super::error_text;
+use super::meaning::{Meaning, TextPath, Usage, member, member_text};
 use super::openai::{add_piece, add_reasoning, add_text, is_error, read_finish};
 use super::prompt::{Prompt, content_text};
-use super::words;
 use crate::protocol::json::{self, Step, Value};
 
 /// The version of the API that requests ask for.
 const VERSION: &str = "2023-06-01";
 
 /// Where the pieces that come once per token stand in an event.
-const TEXT: Place = Place { path: &[Step::Key("delta"), Step::Key("text")], reasoning: false };
-const THINKING: Place = Place { path: &[Step::Key("delta"), Step::Key("thinking")], reasoning: true };
+const TEXT: TextPath = TextPath { path: &[Step::Key("delta"), Step::Key("text")], reasoning: false };
+const THINKING: TextPath = TextPath { path: &[Step::Key("delta"), Step::Key("thinking")], reasoning: true };
 
 /// How `/v1/messages` is written and read.
 pub static DEFINITION: Definition = Definition {
@@ -59,10 +59,10 @@ pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
             meaning.usage = member(value, "usage").map(read_usage);
         }
         b"message_stop" => meaning.ended = true,
-        b"error" => meaning.error = Some(words::of_error(value)),
+        b"error" => meaning.error = Some(error_text::from_json(value)),
         b"message" => read_whole(value, &mut meaning),
         // What stands between us and the server may put an error of its own into the stream.
-        _ if member(value, "error").is_some_and(is_error) => meaning.error = Some(words::of_error(value)),
+        _ if member(value, "error").is_some_and(is_error) => meaning.error = Some(error_text::from_json(value)),
         _ => {}
     }
     meaning

@@ -3,19 +3,20 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::definition::{Definition, bearer, no_headers, openai_parameter, stream_field};
-use super::meaning::{Meaning, Place};
+use super::meaning::{Meaning, TextPath};
 use super::openai::{add_piece, add_reasoning, add_text, read_finish};
 use super::prompt::Prompt;
 use crate::protocol::json::{self, Step, Value};
 
 /// Where the pieces that come once per token stand in an event.
-const CONTENT: Place = place(&[Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("content")], false);
-const REASONING: Place = place(&[Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("reasoning")], true);
-const REASONING_CONTENT: Place =
+const CONTENT: TextPath = place(&[Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("content")], false);
+const REASONING: TextPath =
+    place(&[Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("reasoning")], true);
+const REASONING_CONTENT: TextPath =
     place(&[Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("reasoning_content")], true);
 
-const fn place(path: &'static [Step<'static>], reasoning: bool) -> Place {
-    Place { path, reasoning }
+const fn place(path: &'static [Step<'static>], reasoning: bool) -> TextPath {
+    TextPath { path, reasoning }
 }
 
 /// How `/v1/chat/completions` is written and read.
@@ -115,7 +116,7 @@ fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::choices::Piece;
+    use crate::api::choices::ChoicePiece;
     use crate::api::meaning::Usage;
     use crate::record::Finish;
 
@@ -162,7 +163,7 @@ mod tests {
         json::with_value(event, |value| {
             let meaning = read(value);
             assert_eq!((meaning.choice, meaning.text.as_ref(), meaning.reasoning.as_ref()), (1, "a", ""));
-            let other = Piece { choice: 0, text: "b".to_string(), reasoning: "r".to_string() };
+            let other = ChoicePiece { choice: 0, text: "b".to_string(), reasoning: "r".to_string() };
             assert_eq!(meaning.others, [other]);
         })
         .unwrap();

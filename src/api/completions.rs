@@ -3,13 +3,13 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::definition::{Definition, Fields, bearer, no_headers, openai_parameter, stream_field};
-use super::meaning::{Meaning, Place};
+use super::meaning::{Meaning, TextPath};
 use super::openai::{add_text, read_finish};
 use super::prompt::Prompt;
 use crate::protocol::json::{self, Step, Value};
 
 /// Where the text of a token stands in an event.
-const TEXT: Place = Place { path: &[Step::Key("choices"), Step::First, Step::Key("text")], reasoning: false };
+const TEXT: TextPath = TextPath { path: &[Step::Key("choices"), Step::First, Step::Key("text")], reasoning: false };
 
 /// How `/v1/completions` is written and read.
 pub static DEFINITION: Definition = Definition {

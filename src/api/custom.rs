@@ -6,11 +6,11 @@ use std::hash::{Hash, Hasher};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::flags::{FIELDS, Sampling, openai_field};
 use super::meaning::{Meaning, Usage, member};
 use super::openai::{add_piece, add_reasoning, add_text, finish, is_error};
 use super::prompt::Prompt;
-use super::{placeholder, words};
+use super::sampling_params::{FIELDS, Sampling, openai_field};
+use super::{error_text, placeholder};
 use crate::protocol::json::{self, Value};
 use crate::record::Finish;
 
@@ -70,31 +70,31 @@ fn yes() -> bool {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Response {
-    text: Places,
+    text: Pointers,
     #[serde(default)]
-    reasoning: Places,
+    reasoning: Pointers,
     #[serde(default)]
-    input_tokens: Places,
+    input_tokens: Pointers,
     #[serde(default)]
-    output_tokens: Places,
+    output_tokens: Pointers,
     #[serde(default)]
-    error: Places,
+    error: Pointers,
     #[serde(default)]
-    finish: Places,
+    finish: Pointers,
     end: Option<String>,
 }
 
 /// One pointer or several.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Places {
+enum Pointers {
     One(String),
     Several(Vec<String>),
 }
 
-impl Default for Places {
-    fn default() -> Places {
-        Places::Several(Vec::new())
+impl Default for Pointers {
+    fn default() -> Pointers {
+        Pointers::Several(Vec::new())
     }
 }
 
@@ -170,7 +170,7 @@ impl CustomApi {
     }
 
     /// The name under which the body asks for the value of a flag; `None` when it does not.
-    pub fn places(self, flag: &str) -> Option<&'static str> {
+    pub fn field_of(self, flag: &str) -> Option<&'static str> {
         let name = openai_field(flag)?;
         holds(&Json::Object(self.0.body.clone()), &format!("%{{{name}}}")).then_some(name)
     }
@@ -221,7 +221,7 @@ impl CustomApi {
             ..Usage::default()
         };
         meaning.usage = (usage != Usage::default()).then_some(usage);
-        meaning.error = first(value, &api.error).filter(|error| is_error(*error)).map(words::of_error);
+        meaning.error = first(value, &api.error).filter(|error| is_error(*error)).map(error_text::from_json);
         meaning.finish = first(value, &api.finish).and_then(read_finish);
         meaning
     }
@@ -312,10 +312,10 @@ fn check_names(value: &Json) -> Result<(), String> {
     }
 }
 
-fn pointers(name: &str, places: Places) -> Result<Vec<Pointer>, String> {
+fn pointers(name: &str, places: Pointers) -> Result<Vec<Pointer>, String> {
     let texts = match places {
-        Places::One(text) => vec![text],
-        Places::Several(texts) => texts,
+        Pointers::One(text) => vec![text],
+        Pointers::Several(texts) => texts,
     };
     texts.iter().map(|text| pointer(text).map_err(|what| format!("response.{name}: '{text}' {what}"))).collect()
 }
@@ -330,7 +330,7 @@ fn pointer(text: &str) -> Result<Pointer, String> {
 /// What is wrong with the TOML, and in which line.
 fn one_line(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
-    let what = words::tidy(error.message());
+    let what = error_text::single_line(error.message());
     line.map_or(what.clone(), |line| format!("line {line}: {what}"))
 }
 
@@ -338,8 +338,8 @@ fn one_line(text: &str, error: &toml::de::Error) -> String {
 mod tests {
     use super::*;
     use crate::api::Dialect;
-    use crate::api::flags::MaxTokens;
-    use crate::api::render::{Options, body};
+    use crate::api::request_body::{Options, render};
+    use crate::api::sampling_params::MaxTokens;
 
     const TGI: &str = r#"
 path = "/generate_stream"
@@ -372,19 +372,19 @@ error = "/error"
     #[test]
     fn bodies_are_built_from_values_that_are_there() {
         let api = CustomApi::scan(TGI).unwrap();
-        let rendered = body(&options(api), &Prompt::Text("a \"b\"".to_string())).unwrap();
+        let rendered = render(&options(api), &Prompt::Text("a \"b\"".to_string())).unwrap();
         assert_eq!(
             String::from_utf8_lossy(&rendered.bytes),
             r#"{"inputs":"a \"b\"","parameters":{"details":true,"max_new_tokens":5}}"#
         );
-        assert_eq!((api.places("--max-tokens"), api.places("--stop")), (Some("max_tokens"), None));
+        assert_eq!((api.field_of("--max-tokens"), api.field_of("--stop")), (Some("max_tokens"), None));
     }
 
     #[test]
     fn a_drawn_limit_leaves_its_gap_here_too() {
         let mut options = options(CustomApi::scan(TGI).unwrap());
         options.sampling.max_tokens = Some(MaxTokens::Drawn { low: 1, high: 9 });
-        let open = body(&options, &Prompt::Text("p".to_string())).unwrap();
+        let open = render(&options, &Prompt::Text("p".to_string())).unwrap();
         let at = open.max_tokens_at.unwrap() as usize;
         assert!(open.bytes[..at].ends_with(br#""max_new_tokens":"#));
     }

@@ -4,10 +4,10 @@ use serde_json::{Map, Value as Json, json};
 
 use super::chat::read_message;
 use super::definition::{Definition, Fields, bearer, openai_parameter};
+use super::error_text;
 use super::meaning::{Meaning, member, member_text};
 use super::openai::{add_text, finish, is_error, read_usage};
 use super::prompt::Prompt;
-use super::words;
 use crate::protocol::json::{self, Value};
 
 /// How DashScope's text generation API is written and read.
@@ -45,7 +45,7 @@ pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
     }
     let coded = member_text(value, "code").is_some_and(|code| !code.is_empty());
     if !answered && (coded || member(value, "error").is_some_and(is_error)) {
-        meaning.error = Some(words::of_error(value));
+        meaning.error = Some(error_text::from_json(value));
     }
     meaning
 }

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::flags::openai_field;
 use super::meaning::Meaning;
 use super::prompt::Prompt;
+use super::sampling_params::openai_field;
 use crate::protocol::json::Value;
 
 /// Fields of a request body with their names, in the order they are sent.

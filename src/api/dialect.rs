@@ -4,10 +4,10 @@ use serde_json::{Map, Value as Json};
 
 use super::custom::CustomApi;
 use super::definition::{Definition, Fields, bearer};
-use super::flags::{Sampling, openai_field};
 use super::meaning::Meaning;
 use super::program::{self, ProgramApi};
 use super::prompt::Prompt;
+use super::sampling_params::{Sampling, openai_field};
 use super::{anthropic, chat, completions, dashscope, embeddings, rerank, responses};
 use crate::protocol::json::Value;
 
@@ -148,7 +148,7 @@ impl Dialect {
     pub fn field_of(self, flag: &str) -> Option<&'static str> {
         match self.implementation() {
             BuiltIn(definition) => (definition.parameter)(flag, Json::Null).first().map(|(name, _)| *name),
-            Custom(api) => api.places(flag),
+            Custom(api) => api.field_of(flag),
             Program => openai_field(flag),
         }
     }

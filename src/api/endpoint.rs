@@ -112,7 +112,7 @@ const MODELS: &str = "/models";
 
 /// A path that ends in an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Completed {
+pub struct CompletedPath {
     pub path: String,
     pub dialect: Dialect,
     /// The endpoint was missing, or belonged to another API, and was added or replaced.
@@ -127,7 +127,7 @@ impl Api {
 
     /// The path (without query) with the endpoint at its end. The error says how to correct a path that belongs to
     /// another API.
-    pub fn complete(self, path: &str) -> Result<Completed, String> {
+    pub fn complete(self, path: &str) -> Result<CompletedPath, String> {
         let path = path.trim_end_matches('/');
         let (path, dialect, changed) = match self {
             Api::Program(program) => (root(path), Dialect::Program(program), false),
@@ -145,7 +145,7 @@ impl Api {
                 (path, dialect, changed)
             }
         };
-        Ok(Completed { path, dialect, changed })
+        Ok(CompletedPath { path, dialect, changed })
     }
 }
 

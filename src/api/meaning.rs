@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::choices::Piece;
+use super::choices::ChoicePiece;
 use crate::protocol::json::{self, Step, Value};
 use crate::record::{Finish, ServerTimes};
 
@@ -15,7 +15,7 @@ pub struct Meaning<'a> {
     /// The choice that `text` and `reasoning` belong to, counted from 0: the first choice in the event.
     pub choice: u32,
     /// Output of the other choices in the event.
-    pub others: Vec<Piece>,
+    pub others: Vec<ChoicePiece>,
     /// Answer text, unescaped.
     pub text: Cow<'a, str>,
     /// Reasoning text, unescaped.
@@ -33,13 +33,13 @@ pub struct Meaning<'a> {
     pub choices: u32,
     /// Number of non-empty output strings in the event: texts, reasoning, refusals, names and arguments of tool calls.
     pub pieces: u32,
-    /// Path of the last such string if it is text or reasoning of the first choice; used by [`super::template`].
-    pub place: Option<Place>,
+    /// Path of the last such string if it is text or reasoning of the first choice; used by [`super::event_fast_path`].
+    pub place: Option<TextPath>,
 }
 
 /// The path of a piece of text in an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct TextPath {
     pub path: &'static [Step<'static>],
     /// The text is reasoning, not answer text.
     pub reasoning: bool,

@@ -8,7 +8,7 @@
 //! 3. `endpoint.rs`: a variant of [`endpoint::Api`] and its row in `APIS`: the names for `--api` and the paths.
 //!
 //! Nothing else matches on dialects exhaustively. Tests: unit tests in the new file, a body in the tests of
-//! `render.rs`, paths in the tests of `endpoint.rs`, a recorded stream in `tests/captures/`.
+//! `request_body.rs`, paths in the tests of `endpoint.rs`, a recorded stream in `tests/captures/`.
 
 pub mod answer;
 pub mod anthropic;
@@ -21,18 +21,18 @@ pub mod definition;
 pub mod dialect;
 pub mod embeddings;
 pub mod endpoint;
-pub mod flags;
+pub mod error_text;
+pub mod event_fast_path;
 pub mod meaning;
 pub mod openai;
 pub mod placeholder;
 pub mod program;
 pub mod prompt;
 pub mod query_template;
-pub mod render;
+pub mod request_body;
 pub mod rerank;
 pub mod responses;
-pub mod template;
-pub mod times;
-pub mod words;
+pub mod sampling_params;
+pub mod server_timings;
 
 pub use dialect::Dialect;

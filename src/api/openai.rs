@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::choices::Piece;
-use super::meaning::{Meaning, Place, Usage, member};
-use super::times::{read_metrics, read_timings};
-use super::words;
+use super::choices::ChoicePiece;
+use super::error_text;
+use super::meaning::{Meaning, TextPath, Usage, member};
+use super::server_timings::{read_metrics, read_timings};
 use crate::protocol::json::{self, Value};
 use crate::record::Finish;
 
@@ -28,9 +28,9 @@ pub fn read<'a>(value: Value<'_, 'a>, read_choice: impl Fn(Value<'_, 'a>, &mut M
             "usage" if !json::is_null(member) => meaning.usage = Some(read_usage(member)),
             "metrics" => meaning.times = read_metrics(member),
             "timings" => meaning.times = read_timings(member),
-            "error" if is_error(member) => meaning.error = Some(words::of_error(member)),
+            "error" if is_error(member) => meaning.error = Some(error_text::from_json(member)),
             "object" if json::text(member) == Some("error") => {
-                meaning.error.get_or_insert_with(|| words::of_error(value));
+                meaning.error.get_or_insert_with(|| error_text::from_json(value));
             }
             _ => {}
         }
@@ -49,7 +49,7 @@ fn read_other<'a>(
     let text = std::mem::replace(&mut meaning.text, first.0).into_owned();
     let reasoning = std::mem::replace(&mut meaning.reasoning, first.1).into_owned();
     let number = index_of(choice).unwrap_or(meaning.choices - 1);
-    meaning.others.push(Piece { choice: number, text, reasoning });
+    meaning.others.push(ChoicePiece { choice: number, text, reasoning });
 }
 
 fn index_of(choice: Value<'_, '_>) -> Option<u32> {
@@ -119,7 +119,7 @@ pub fn finish(reason: &str) -> Finish {
 }
 
 /// Adds a piece of answer text. Empty text is not output.
-pub fn add_text<'a>(text: &'a str, place: Option<Place>, meaning: &mut Meaning<'a>) {
+pub fn add_text<'a>(text: &'a str, place: Option<TextPath>, meaning: &mut Meaning<'a>) {
     if !text.is_empty() {
         append(&mut meaning.text, text);
         add_piece(place, meaning);
@@ -127,7 +127,7 @@ pub fn add_text<'a>(text: &'a str, place: Option<Place>, meaning: &mut Meaning<'
 }
 
 /// Adds a piece of reasoning.
-pub fn add_reasoning<'a>(text: &'a str, place: Option<Place>, meaning: &mut Meaning<'a>) {
+pub fn add_reasoning<'a>(text: &'a str, place: Option<TextPath>, meaning: &mut Meaning<'a>) {
     if !text.is_empty() {
         append(&mut meaning.reasoning, text);
         add_piece(place, meaning);
@@ -135,7 +135,7 @@ pub fn add_reasoning<'a>(text: &'a str, place: Option<Place>, meaning: &mut Mean
 }
 
 /// Counts a piece of output whose text is not kept, or is kept already.
-pub fn add_piece(place: Option<Place>, meaning: &mut Meaning<'_>) {
+pub fn add_piece(place: Option<TextPath>, meaning: &mut Meaning<'_>) {
     meaning.output = true;
     meaning.pieces += 1;
     meaning.place = place;

@@ -7,11 +7,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::flags::{Sampling, openai_field};
 use super::meaning::{Meaning, member, member_text};
 use super::openai::{add_piece, add_reasoning, add_text, finish, is_error, read_finish, read_usage};
 use super::prompt::Prompt;
-use super::{chat, completions, words};
+use super::sampling_params::{Sampling, openai_field};
+use super::{chat, completions, error_text};
 use crate::protocol::json::{self, Value};
 use crate::protocol::sse::{Event, Framer};
 
@@ -77,7 +77,7 @@ pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
     for (key, member) in json::entries(value) {
         match key {
             "usage" if !json::is_null(member) => meaning.usage = Some(read_usage(member)),
-            "error" if is_error(member) => meaning.error = Some(words::of_error(member)),
+            "error" if is_error(member) => meaning.error = Some(error_text::from_json(member)),
             "finish_reason" | "stop_reason" => read_finish(member, &mut meaning),
             "done" if json::encode(member) == "true" => meaning.finish = meaning.finish.or(Some(finish("stop"))),
             _ => {}
@@ -217,11 +217,11 @@ impl Parsed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::flags::MaxTokens;
+    use crate::api::sampling_params::MaxTokens;
     use crate::record::Finish;
 
     /// Text, output, finish, output tokens of an event.
-    fn told(event: &str) -> (String, bool, Option<Finish>, Option<u32>) {
+    fn read_event(event: &str) -> (String, bool, Option<Finish>, Option<u32>) {
         json::with_value(event.as_bytes(), |value| {
             let meaning = read(value);
             let tokens = meaning.usage.and_then(|usage| usage.output_tokens);
@@ -248,15 +248,15 @@ mod tests {
             ("[1]", "", true),
             ("{}", "", false),
         ] {
-            let (said, counts, ..) = told(event);
+            let (said, counts, ..) = read_event(event);
             assert_eq!((said.as_str(), counts), (text, output), "{event}");
         }
-        assert_eq!(told(r#"{"response":"","done":true}"#).2, Some(Finish::Stop));
+        assert_eq!(read_event(r#"{"response":"","done":true}"#).2, Some(Finish::Stop));
         assert_eq!(
-            told(r#"{"text":"x","finish_reason":"length","usage":{"completion_tokens":3}}"#).2,
+            read_event(r#"{"text":"x","finish_reason":"length","usage":{"completion_tokens":3}}"#).2,
             Some(Finish::Length)
         );
-        assert_eq!(told(r#"{"usage":{"completion_tokens":3}}"#).3, Some(3));
+        assert_eq!(read_event(r#"{"usage":{"completion_tokens":3}}"#).3, Some(3));
         let error = json::with_value(br#"{"error":{"message":"busy"}}"#, |value| read(value).error).unwrap();
         assert_eq!(error.as_deref(), Some("busy"));
     }

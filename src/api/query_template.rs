@@ -10,12 +10,12 @@ use super::prompt::Prompt;
 pub struct QueryTemplate {
     fields: Map<String, Value>,
     /// Where it sets something that a flag given on the command line sets too, the flag wins.
-    given: Given,
+    given: GivenFlags,
 }
 
 /// Which of the flags that have a default were given on the command line. All others are only ever sent when given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Given {
+pub struct GivenFlags {
     pub model: bool,
     pub stream: bool,
     pub max_tokens: bool,
@@ -24,7 +24,7 @@ pub struct Given {
 
 impl QueryTemplate {
     /// Reads the JSON of a template. The error says what is wrong with it.
-    pub fn scan(text: &str, given: Given) -> Result<QueryTemplate, String> {
+    pub fn scan(text: &str, given: GivenFlags) -> Result<QueryTemplate, String> {
         match serde_json::from_str(text) {
             Ok(Value::Object(fields)) => Ok(QueryTemplate { fields, given }),
             Ok(_) => {
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let scan = |text| QueryTemplate::scan(text, Given::default()).unwrap_err();
+        let scan = |text| QueryTemplate::scan(text, GivenFlags::default()).unwrap_err();
         assert!(scan("[1]").contains("must be a JSON object"));
         assert!(scan("{\"prompt\": %p}").contains("within quotes"));
         assert!(scan("{").contains("line 1"));
@@ -101,11 +101,12 @@ mod tests {
     #[test]
     fn what_it_sets_itself_is_known() {
         let text = r#"{"model":"lora","stream":false,"messages":[{"role":"user","content":"%p"}],"x":"%m"}"#;
-        let template = QueryTemplate::scan(text, Given::default()).unwrap();
+        let template = QueryTemplate::scan(text, GivenFlags::default()).unwrap();
         assert_eq!((template.model(), template.stream(), template.names_prompt()), (Some("lora"), Some(false), true));
         let beside = template.fill_beside_body("q");
         assert!(!beside.contains_key("messages") && beside["x"] == "q");
-        let given = QueryTemplate::scan(text, Given { model: true, stream: true, ..Given::default() }).unwrap();
+        let given =
+            QueryTemplate::scan(text, GivenFlags { model: true, stream: true, ..GivenFlags::default() }).unwrap();
         assert_eq!((given.model(), given.stream()), (None, None));
     }
 }

@@ -3,16 +3,16 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::definition::{Definition, Fields, bearer, no_headers, openai_parameter, stream_field};
-use super::meaning::{Meaning, Place, member, member_text};
+use super::error_text;
+use super::meaning::{Meaning, TextPath, member, member_text};
 use super::openai::{add_piece, add_reasoning, add_text, is_error, read_usage};
 use super::prompt::Prompt;
-use super::words;
 use crate::protocol::json::{self, Step, Value};
 use crate::record::Finish;
 
 /// Where the text of a delta stands in its event.
-const DELTA: Place = Place { path: &[Step::Key("delta")], reasoning: false };
-const REASONING_DELTA: Place = Place { path: &[Step::Key("delta")], reasoning: true };
+const DELTA: TextPath = TextPath { path: &[Step::Key("delta")], reasoning: false };
+const REASONING_DELTA: TextPath = TextPath { path: &[Step::Key("delta")], reasoning: true };
 
 /// How `/v1/responses` is written and read.
 pub static DEFINITION: Definition = Definition {
@@ -56,11 +56,11 @@ pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
         }
         "response.failed" => {
             let error = member(value, "response").and_then(|response| member(response, "error"));
-            meaning.error = Some(error.map_or_else(|| words::of_error(value), words::of_error));
+            meaning.error = Some(error.map_or_else(|| error_text::from_json(value), error_text::from_json));
         }
-        "error" => meaning.error = Some(words::of_error(value)),
+        "error" => meaning.error = Some(error_text::from_json(value)),
         // What stands between us and the server may put an error of its own into the stream.
-        "" if member(value, "error").is_some_and(is_error) => meaning.error = Some(words::of_error(value)),
+        "" if member(value, "error").is_some_and(is_error) => meaning.error = Some(error_text::from_json(value)),
         _ => {}
     }
     meaning
@@ -108,8 +108,8 @@ fn read_response<'a>(response: Value<'_, 'a>, with_output: bool, meaning: &mut M
         match key {
             "output" if with_output => json::elements(value).for_each(|item| read_item(item, meaning)),
             "usage" if !json::is_null(value) => meaning.usage = Some(read_usage(value)),
-            "metrics" => meaning.times = super::times::read_metrics(value),
-            "error" if is_error(value) => meaning.error = Some(words::of_error(value)),
+            "metrics" => meaning.times = super::server_timings::read_metrics(value),
+            "error" if is_error(value) => meaning.error = Some(error_text::from_json(value)),
             _ => {}
         }
     }

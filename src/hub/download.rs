@@ -12,7 +12,7 @@ use super::cache::{Identity, bare_etag};
 use super::partial::Partial;
 use super::url::Url;
 use crate::plan::proxy::{Proxy, ProxyChoice};
-use crate::workload::making::Making;
+use crate::workload::progress::StepProgress;
 
 /// More redirects lead in a circle.
 const MAX_HOPS: usize = 8;
@@ -57,7 +57,7 @@ pub struct Request<'a> {
     pub own_headers: &'a [(&'static str, String)],
     pub proxy: &'a ProxyChoice,
     pub pause: Duration,
-    pub making: &'a Making,
+    pub making: &'a StepProgress,
 }
 
 /// Fetches a file into `partial`, going on where that ends. Tries again while that helps.
@@ -295,7 +295,7 @@ enum Copying {
     Write(io::Error),
 }
 
-fn copy(from: &mut impl Read, to: &mut impl Write, making: &Making) -> Result<(), Copying> {
+fn copy(from: &mut impl Read, to: &mut impl Write, making: &StepProgress) -> Result<(), Copying> {
     let mut buffer = vec![0; CHUNK];
     loop {
         match from.read(&mut buffer) {

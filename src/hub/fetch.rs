@@ -8,7 +8,7 @@ use super::download::{Failure, Request, download};
 use super::settings::{Hub, Settings, Site};
 use super::url::Url;
 use super::wanted::{Repository, TOKENIZER, TOKENIZER_CONFIG, TOKENIZER_EXTRAS, Wanted};
-use crate::workload::making::Making;
+use crate::workload::progress::StepProgress;
 
 /// Where something is, and whether it had to be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Fetched {
 pub fn fetch(
     wanted: &Wanted,
     settings: &Settings,
-    making: &Making,
+    making: &StepProgress,
     say: &mut dyn FnMut(String),
 ) -> Result<Fetched, String> {
     let cached = |site: &Site| in_cache(wanted, site, settings.offline.is_some());
@@ -94,7 +94,7 @@ struct Source<'a> {
     site: &'a Site,
     repository: &'a Repository,
     settings: &'a Settings,
-    making: &'a Making,
+    making: &'a StepProgress,
 }
 
 impl Source<'_> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::plan::HubFiles;
-use crate::workload::making::Making;
+use crate::workload::progress::StepProgress;
 
 mod cache;
 mod download;
@@ -30,7 +30,7 @@ pub fn promised(wanted: &[Wanted]) -> HubFiles {
 pub fn fetch_all(
     wanted: &[Wanted],
     settings: &Settings,
-    making: &Making,
+    making: &StepProgress,
     say: &mut dyn FnMut(String),
 ) -> Result<(HubFiles, Vec<String>), String> {
     let (mut files, mut lines) = (HubFiles::default(), Vec::new());

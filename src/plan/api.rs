@@ -9,10 +9,10 @@ use crate::api::Dialect;
 use crate::api::custom::CustomApi;
 use crate::api::endpoint::{Api, NAMES};
 use crate::api::program::ProgramApi;
-use crate::api::query_template::{Given, QueryTemplate};
-use crate::api::render::Options;
+use crate::api::query_template::{GivenFlags, QueryTemplate};
+use crate::api::request_body::Options;
 use crate::spec::Spec;
-use crate::workload::head::Header;
+use crate::workload::headers::Header;
 
 /// Everything that `--api` may name.
 const KNOWN: [&str; NAMES.len() + LocalKind::ALL.len()] = {
@@ -50,7 +50,7 @@ pub fn template(spec: &Spec, api: Api) -> Result<Option<Arc<QueryTemplate>>, Pla
     if let Api::Custom(_) | Api::Program(_) = api {
         return Err(PlanError::conflict(format!("{FLAG} has no use beside the body that {} makes", spec.api)));
     }
-    let given = Given {
+    let given = GivenFlags {
         model: spec.model.is_some(),
         stream: spec.stream_given,
         max_tokens: !spec.max_tokens.is_empty(),

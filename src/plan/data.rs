@@ -14,7 +14,7 @@ use crate::workload::random_texts::Texts;
 use crate::workload::random_vl::{Format, Pictures};
 use crate::workload::tokens::TokenUse;
 use crate::workload::trace::Trace;
-use crate::workload::{Lengths, Source, speed};
+use crate::workload::{Lengths, Source, speed_benchmark};
 
 const DATASETS: [&str; 19] = [
     "builtin",
@@ -224,8 +224,8 @@ pub fn default_number(spec: &Spec, trace: Option<&Arc<Trace>>) -> u64 {
         return trace.rows.len() as u64;
     }
     match spec.dataset.as_deref().filter(|_| spec.prompt.is_none()) {
-        Some("speed_benchmark") => speed::size(false),
-        Some("speed_benchmark_long") => speed::size(true),
+        Some("speed_benchmark") => speed_benchmark::size(false),
+        Some("speed_benchmark_long") => speed_benchmark::size(true),
         _ => DEFAULT_NUMBER,
     }
 }

@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use super::{PlanError, api, data, turns};
 use crate::api::Dialect;
-use crate::api::flags::{MaxTokens, Sampling};
 use crate::api::query_template::QueryTemplate;
-use crate::api::render::Options;
+use crate::api::request_body::Options;
+use crate::api::sampling_params::{MaxTokens, Sampling};
 use crate::spec::Spec;
 use crate::time::S;
 use crate::workload::Recipe;

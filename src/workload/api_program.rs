@@ -4,16 +4,16 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::child::{self, Call, Feed};
-use super::draw::{self, Purpose};
 use super::error::WorkloadError;
 use super::item::Item;
-use super::making::Making;
 use super::options::{item_options, preflight_options};
+use super::plugin_process::{self, Call, Feed};
+use super::progress::StepProgress;
 use super::recipe::Recipe;
-use crate::api::flags::MaxTokens;
+use super::rng::{self, Purpose};
 use crate::api::program::{ProgramApi, body_of, question};
-use crate::api::render::{self, Body, Options};
+use crate::api::request_body::{self, Body, Options};
+use crate::api::sampling_params::MaxTokens;
 
 /// The bodies of all items, and last the one of the connection test, which asks what the last item asks. A limit that is drawn is
 /// drawn here, for each body: the program is to see a number.
@@ -21,11 +21,11 @@ pub fn bodies(
     program: ProgramApi,
     recipe: &Recipe,
     items: &[Item],
-    making: &Making,
+    progress: &StepProgress,
 ) -> Result<Vec<Body>, WorkloadError> {
     let wrong = |what: String| WorkloadError::Data(format!("--api {} build: {what}", program.path().display()));
     let count = items.len() + 1;
-    making.begin("Building bodies", count as u64);
+    progress.begin("Building bodies", count as u64);
     let mut bodies = Vec::with_capacity(count);
     let feed = |input: &mut Feed| {
         for place in 0..count {
@@ -36,14 +36,14 @@ pub fn bodies(
         }
         Ok(())
     };
-    let built = child::run(&call(program, "build"), Some(feed), |line, _| {
+    let built = plugin_process::run(&call(program, "build"), Some(feed), |line, _| {
         if bodies.len() == count {
             return Err("is one more than prompts were given: print one body for each line that was read".to_string());
         }
         let fields: Map<String, Value> = body_of(line)?;
         let (_, options) = asked(recipe, items, bodies.len());
-        bodies.push(render::finished(&options, fields)?);
-        making.add(1);
+        bodies.push(request_body::finish(&options, fields)?);
+        progress.add(1);
         Ok(())
     });
     built.map_err(wrong)?;
@@ -68,7 +68,7 @@ fn asked<'a>(recipe: &'a Recipe, items: &'a [Item], place: usize) -> (&'a Item, 
     };
     let mut options = item_options(&recipe.options, item);
     if let Some(MaxTokens::Drawn { low, high }) = options.sampling.max_tokens {
-        let limit = draw::uniform_at(recipe.seed, Purpose::MaxTokens, place as u64, low, high);
+        let limit = rng::uniform_at(recipe.seed, Purpose::MaxTokens, place as u64, low, high);
         options.to_mut().sampling.max_tokens = Some(MaxTokens::Fixed(limit));
     }
     (item, options)

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha12Rng;
 use rand_distr::{Distribution, Exp1, Gamma};
 
-use super::draw::{self, Purpose};
+use super::rng::{self, Purpose};
 
 /// How arrivals are drawn.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +74,7 @@ pub fn offsets(schedule: &Schedule, seed: u64, ramp_ns: u64) -> Offsets {
     let rate_per_ns = schedule.rate_per_s / 1e9;
     Offsets {
         gaps,
-        rng: draw::stream(seed, Purpose::Arrivals),
+        rng: rng::stream(seed, Purpose::Arrivals),
         rate_per_ns,
         ramp_ns: ramp_ns as f64,
         index: 0,

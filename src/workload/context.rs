@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::WorkloadError;
 use super::item::Item;
-use super::making::Making;
 use super::parallel;
+use super::progress::StepProgress;
 use super::tokens::Tokens;
 
 /// Prompts generated or read when only the duration ends the run. The run then cycles through them.
@@ -26,7 +26,7 @@ pub struct Context<'a> {
     /// The file of the data set, for error messages.
     pub path: Option<&'a Path>,
     pub tokens: Option<&'a Tokens>,
-    pub making: &'a Making,
+    pub progress: &'a StepProgress,
     pub residuals: Residuals,
 }
 
@@ -72,10 +72,10 @@ impl<'a> Context<'a> {
         count: u64,
         make: impl Fn(u64) -> Result<Item, WorkloadError> + Sync,
     ) -> Result<Vec<Item>, WorkloadError> {
-        self.making.begin(what, count);
+        self.progress.begin(what, count);
         parallel::map(count as usize, |place| {
             let item = make(self.offset.wrapping_add(place as u64))?;
-            self.making.add(1);
+            self.progress.add(1);
             Ok(item)
         })
     }

@@ -8,12 +8,12 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::draw::{self, Purpose};
 use super::error::WorkloadError;
 use super::item::{Item, user_message};
 use super::recipe::Recipe;
+use super::rng::{self, Purpose};
 use crate::api::prompt::Prompt;
-use crate::api::render::{self, Options};
+use crate::api::request_body::{self, Options};
 use crate::record::Phase;
 
 /// Every conversation of a run. `--number` past the data cycles.
@@ -43,12 +43,12 @@ pub struct Frame {
     pub before: Box<[u8]>,
     pub after: Box<[u8]>,
     /// Where the digits of a drawn `max_tokens` belong.
-    pub max_tokens_at: Option<Gap>,
+    pub max_tokens_at: Option<LimitPosition>,
 }
 
 /// A place in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Gap {
+pub enum LimitPosition {
     /// So many bytes into [`Frame::before`].
     Before(usize),
     /// So many bytes into [`Frame::after`].
@@ -112,7 +112,7 @@ impl Conversations {
     pub fn think_ns(&self, phase: Phase, index: u64) -> u64 {
         let (low, high) = self.think_us;
         let seed = if phase == Phase::Measured { self.seed } else { !self.seed };
-        u64::from(draw::uniform_at(seed, Purpose::ThinkTime, index, low, high)) * 1000
+        u64::from(rng::uniform_at(seed, Purpose::ThinkTime, index, low, high)) * 1000
     }
 
     /// There is a pause between two turns.
@@ -136,7 +136,7 @@ fn cut(options: &Options, turns: &[Vec<Value>]) -> Result<(Frame, TurnBytes), St
         messages.extend(turn.iter().cloned());
         messages.push(seam.clone());
     }
-    let body = render::body(options, &Prompt::Messages(messages))?;
+    let body = request_body::render(options, &Prompt::Messages(messages))?;
     let seam = seam.to_string();
     let seams: Vec<usize> = memchr::memmem::find_iter(&body.bytes, &seam).collect();
     if seams.len() != turns.len() + 1 {
@@ -149,8 +149,8 @@ fn cut(options: &Options, turns: &[Vec<Value>]) -> Result<(Frame, TurnBytes), St
         before: body.bytes[..seams[0]].into(),
         after: body.bytes[end..].into(),
         max_tokens_at: body.max_tokens_at.map(|at| match (at as usize).checked_sub(end) {
-            None => Gap::Before(at as usize),
-            Some(at) => Gap::After(at),
+            None => LimitPosition::Before(at as usize),
+            Some(at) => LimitPosition::After(at),
         }),
     };
     let part = |pair: &[usize]| {
@@ -171,7 +171,7 @@ mod tests {
 
     use super::*;
     use crate::api::Dialect;
-    use crate::api::flags::{MaxTokens, Sampling};
+    use crate::api::sampling_params::{MaxTokens, Sampling};
 
     fn options(dialect: Dialect, max_tokens: MaxTokens) -> Options {
         let sampling = Sampling { max_tokens: Some(max_tokens), ..Sampling::default() };
@@ -201,7 +201,7 @@ mod tests {
         let (frame, parts) = cut(&options(Dialect::Anthropic, MaxTokens::Drawn { low: 1, high: 9 }), &turns()).unwrap();
         assert!(text(&frame.before).contains(r#""system":"be brief""#), "{}", text(&frame.before));
         assert_eq!(text(&parts[0]), r#"{"role":"user","content":"a \"b\""}"#);
-        let Some(Gap::After(at)) = frame.max_tokens_at else { panic!("{:?}", frame.max_tokens_at) };
+        let Some(LimitPosition::After(at)) = frame.max_tokens_at else { panic!("{:?}", frame.max_tokens_at) };
         assert!(text(&frame.after[..at]).ends_with(r#""max_tokens":"#), "{}", text(&frame.after));
     }
 

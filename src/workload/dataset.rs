@@ -4,13 +4,13 @@
 use super::context::{Context, ENDLESS, Residuals};
 use super::error::WorkloadError;
 use super::item::Item;
-use super::making::Making;
+use super::progress::StepProgress;
 use super::recipe::{Recipe, Source};
 use super::sieve::Sieve;
 use super::tokens::Tokens;
 use super::{
     builtin, files, line_by_line, multi_turn, parallel, program, prompt, random, random_texts, random_vl, share_gpt,
-    speed,
+    speed_benchmark,
 };
 use crate::api::prompt::Prompt;
 
@@ -24,7 +24,7 @@ pub struct Dataset {
 }
 
 /// Reads or generates the prompts that the run uses.
-pub fn read(recipe: &Recipe, tokens: Option<&Tokens>, making: &Making) -> Result<Dataset, WorkloadError> {
+pub fn read(recipe: &Recipe, tokens: Option<&Tokens>, progress: &StepProgress) -> Result<Dataset, WorkloadError> {
     let context = Context {
         seed: recipe.seed,
         offset: recipe.offset,
@@ -33,7 +33,7 @@ pub fn read(recipe: &Recipe, tokens: Option<&Tokens>, making: &Making) -> Result
         model: &recipe.options.model,
         path: recipe.source.path(),
         tokens,
-        making,
+        progress,
         residuals: Residuals::default(),
     };
     let mut items = prompts(&recipe.source, &context)?;
@@ -80,7 +80,7 @@ fn prompts(source: &Source, context: &Context<'_>) -> Result<Vec<Item>, Workload
             let enough = context.needed.map_or(ENDLESS.saturating_add(context.offset), |_| context.wanted());
             Ok(context.from_offset(share_gpt::read(path, *output_len, enough, context)?, enough))
         }
-        Source::Speed { long } => Ok(context.from_offset(speed::read(*long, context.tokens)?, u64::MAX)),
+        Source::Speed { long } => Ok(context.from_offset(speed_benchmark::read(*long, context.tokens)?, u64::MAX)),
         Source::MultiTurn(asked) => multi_turn::read(asked, context),
         Source::Trace(trace) => trace.items(context),
     }

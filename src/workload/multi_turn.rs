@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::context::Context;
-use super::draw::{self, Purpose};
 use super::error::WorkloadError;
 use super::files;
 use super::item::{Item, user_message};
 use super::line_by_line::check_messages;
 use super::random_text::{RandomLengths, RandomText};
+use super::rng::{self, Purpose};
 use super::sieve::Sieve;
 use crate::api::prompt::{Prompt, content_text};
 
@@ -94,8 +94,8 @@ fn conversation(turns: Vec<Vec<Value>>, line: u64) -> Item {
 /// Random conversations: turns and lengths drawn uniformly, each text by itself.
 fn random(lengths: &RandomLengths, asked: &MultiTurn, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
     let text = RandomText::new(context.tokens_for("--dataset random_multi_turn")?, context.seed)?;
-    context.generate("Making conversations", |index| {
-        let turns = draw::uniform_at(context.seed, Purpose::Turns, index, asked.min_turns, asked.max_turns);
+    context.generate("StepProgress conversations", |index| {
+        let turns = rng::uniform_at(context.seed, Purpose::Turns, index, asked.min_turns, asked.max_turns);
         let said = |turn: u32| {
             let nth = index.wrapping_mul(u64::from(MAX_TURNS)).wrapping_add(u64::from(turn));
             let length = lengths.draw(context.seed, nth) as usize;

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::item::Item;
-use crate::api::flags::MaxTokens;
-use crate::api::render::Options;
+use crate::api::request_body::Options;
+use crate::api::sampling_params::MaxTokens;
 
 /// The longest output that the connection test asks for, tokens: enough for a first token from any model.
 const PREFLIGHT_MAX_TOKENS: u32 = 16;

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::child::{self, Call, Feed};
 use super::context::Context;
 use super::error::WorkloadError;
 use super::line_by_line::check_messages;
+use super::plugin_process::{self, Call, Feed};
 use crate::api::prompt::Prompt;
 
 /// The feeder of a program that reads nothing.
@@ -30,7 +30,7 @@ pub fn read(
     ];
     environment.extend(context.needed.map(|needed| ("RINGMARK_NUMBER", needed.to_string())));
     let (mut more, mut found) = (true, false);
-    let read = child::run(&Call { path, verb: None, environment }, None::<NoInput>, |line, number| {
+    let read = plugin_process::run(&Call { path, verb: None, environment }, None::<NoInput>, |line, number| {
         let prompt = parse(line)?;
         found = true;
         if more {

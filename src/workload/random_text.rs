@@ -8,10 +8,10 @@
 //! such place is tried. Short prompts, and what is left, are encoded whole: cut or filled up, and looked at once more,
 //! until their count is exact. What is still off after [`ROUNDS`] is reported, never hidden.
 
-use super::draw::{self, Purpose};
 use super::error::WorkloadError;
+use super::rng::{self, Purpose};
 use super::tokens::Tokens;
-use super::words::Words;
+use super::word_boundaries::WordBoundaries;
 use crate::api::prompt::Prompt;
 
 /// Corrections of one prompt before its remaining error is reported. Two are enough for nearly all.
@@ -44,7 +44,7 @@ pub struct RandomLengths {
 impl RandomLengths {
     /// The length drawn for text `index`, tokens.
     pub fn draw(&self, seed: u64, index: u64) -> u32 {
-        draw::uniform_at(seed, Purpose::PromptLength, index, self.min, self.max)
+        rng::uniform_at(seed, Purpose::PromptLength, index, self.min, self.max)
     }
 }
 
@@ -66,7 +66,7 @@ pub struct RandomText<'a> {
     /// What runs are cut from: `plain` where ids are sent, else the ids of its text.
     line: Vec<u32>,
     /// Where words begin in the line; `None` where that cannot be told.
-    words: Option<Words>,
+    words: Option<WordBoundaries>,
     seed: u64,
 }
 
@@ -81,7 +81,7 @@ impl<'a> RandomText<'a> {
             true => plain.clone(),
             false => tokens.tokenizer.encode(&tokens.tokenizer.decode(&plain)?)?,
         };
-        let words = if tokens.ids { None } else { Words::of(tokens, &line)? };
+        let words = if tokens.ids { None } else { WordBoundaries::find(tokens, &line)? };
         Ok(RandomText { tokens, plain, line, words, seed })
     }
 
@@ -123,7 +123,7 @@ impl<'a> RandomText<'a> {
 
     fn place(&self, index: u64) -> usize {
         let last = self.line.len() as u32 - 1;
-        let start = draw::uniform_at(self.seed, Purpose::RandomText, index, 0, last) as usize;
+        let start = rng::uniform_at(self.seed, Purpose::RandomText, index, 0, last) as usize;
         // With the index, as in evalscope, so that equal draws still differ.
         start.wrapping_add(index as usize) % self.line.len()
     }
@@ -295,6 +295,6 @@ impl<'a> RandomText<'a> {
 
     fn drawn(&self, purpose: Purpose, place: u64) -> u32 {
         let last = self.plain.len() as u32 - 1;
-        self.plain[draw::uniform_at(self.seed, purpose, place, 0, last) as usize]
+        self.plain[rng::uniform_at(self.seed, purpose, place, 0, last) as usize]
     }
 }

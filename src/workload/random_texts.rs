@@ -52,7 +52,7 @@ fn count(extra: &mut Map<String, Value>, name: &str, default: u32) -> Result<u32
 /// All requests of the run.
 pub fn read(lengths: &RandomLengths, texts: Texts, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
     let random = RandomText::new(context.tokens_for("this dataset")?, context.seed)?;
-    context.generate("Making prompts", |index| {
+    context.generate("StepProgress prompts", |index| {
         let length = lengths.draw(context.seed, index) as usize;
         // Each text has a number of its own; the first is the query's.
         let text = |nth: u64, length: usize| {

@@ -8,10 +8,10 @@ use rand_chacha::ChaCha12Rng;
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::draw::{self, Purpose};
 use super::error::WorkloadError;
 use super::item::{Item, user_message};
 use super::random_text::{RandomLengths, RandomText};
+use super::rng::{self, Purpose};
 use crate::api::prompt::Prompt;
 
 /// Shapes on one picture, at most.
@@ -67,7 +67,7 @@ impl Format {
 pub fn read(lengths: &RandomLengths, pictures: &Pictures, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
     let random = RandomText::new(context.tokens_for("--dataset random_vl")?, context.seed)?;
     let frame = random.frame()?;
-    context.generate("Making prompts", |index| {
+    context.generate("StepProgress prompts", |index| {
         let inner = u64::from(lengths.draw(context.seed, index)).saturating_sub(frame).max(1) as usize;
         let text = context.residuals.note(random.text(index, inner, frame)?);
         let mut parts = vec![json!({"type": "text", "text": text})];
@@ -81,7 +81,7 @@ pub fn read(lengths: &RandomLengths, pictures: &Pictures, context: &Context<'_>)
 
 /// A picture as a `data:` URI; the same for the same seed, index and number.
 fn data_uri(pictures: &Pictures, seed: u64, index: u64, nth: u32) -> Result<String, String> {
-    let mut rng = draw::stream(seed ^ index.rotate_left(20) ^ u64::from(nth).rotate_left(52), Purpose::Picture);
+    let mut rng = rng::stream(seed ^ index.rotate_left(20) ^ u64::from(nth).rotate_left(52), Purpose::Picture);
     let pixels = picture(pictures, &mut rng);
     let failed = |error: &dyn std::fmt::Display| format!("a picture could not be packed: {error}");
     let mut bytes = Vec::new();
@@ -201,7 +201,7 @@ mod tests {
     fn there_is_something_to_see() {
         let pictures = Pictures { width: 64, height: 64, format: Format::Rgb, count: 1 };
         for seed in 0..20 {
-            let pixels = picture(&pictures, &mut draw::stream(seed, Purpose::Picture));
+            let pixels = picture(&pictures, &mut rng::stream(seed, Purpose::Picture));
             assert_eq!(pixels.len(), 64 * 64 * 3);
             assert!(pixels.chunks(3).any(|pixel| pixel != &pixels[..3]) || seed > 0, "seed {seed}");
         }

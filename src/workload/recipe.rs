@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::context::Lengths;
 use super::files::Shape;
-use super::head::Header;
+use super::headers::Header;
 use super::multi_turn::{MultiTurn, TurnData};
 use super::random_text::RandomLengths;
 use super::random_texts::Texts;
 use super::random_vl::Pictures;
 use super::tokens::TokenUse;
 use super::trace::Trace;
-use crate::api::render::Options;
+use crate::api::request_body::Options;
 
 /// Everything that decides the requests of a run.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,21 +4,21 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::path::Path;
 
-use super::conversation::{Conversations, Gap};
+use super::conversation::{Conversations, LimitPosition};
 use super::dataset::{self, Dataset};
-use super::draw::{self, Purpose};
 use super::error::WorkloadError;
 use super::item::Item;
-use super::making::Making;
 use super::options::{item_options, preflight_options};
+use super::progress::StepProgress;
 use super::recipe::{Recipe, Source};
+use super::rng::{self, Purpose};
 use super::tokenizer::Tokenizer;
 use super::tokens::{TokenUse, Tokens};
-use super::{api_program, head};
+use super::{api_program, headers};
 use crate::api::Dialect;
-use crate::api::flags::MaxTokens;
 use crate::api::prompt::Prompt;
-use crate::api::render::{self, Body, Options};
+use crate::api::request_body::{self, Body, Options};
+use crate::api::sampling_params::MaxTokens;
 use crate::record::Phase;
 
 /// Words of random text whose tokens the tokenizer caches: more than any vocabulary has.
@@ -76,31 +76,35 @@ impl Workload {
 
     /// Reads the data and renders every request of it, for a server at `authority` (the `Host` header) and `path`.
     pub fn build(recipe: &Recipe, authority: &str, path: &str) -> Result<Workload, WorkloadError> {
-        Workload::build_watched(recipe, authority, path, &Making::default())
+        Workload::build_watched(recipe, authority, path, &StepProgress::default())
     }
 
-    /// [`Workload::build`], which may take a while: `making` says how far it is.
+    /// [`Workload::build`], which may take a while: `progress` says how far it is.
     pub fn build_watched(
         recipe: &Recipe,
         authority: &str,
         path: &str,
-        making: &Making,
+        progress: &StepProgress,
     ) -> Result<Workload, WorkloadError> {
         let tokens = recipe.tokens.as_ref().map(|asked| open_tokens(asked, recipe)).transpose()?;
-        let Dataset { items, notes } = dataset::read(recipe, tokens.as_ref(), making)?;
-        let (bodies, conversations, preflight) = render_all(recipe, items, making)?;
+        let Dataset { items, notes } = dataset::read(recipe, tokens.as_ref(), progress)?;
+        let (bodies, conversations, preflight) = render_all(recipe, items, progress)?;
         let max_tokens = match recipe.options.sampling.max_tokens {
             Some(MaxTokens::Drawn { low, high }) => (low, high),
             _ => (0, 0),
         };
         Ok(Workload {
-            head: head::write(&recipe.headers, recipe.options.stream, authority, path),
+            head: headers::write(&recipe.headers, recipe.options.stream, authority, path),
             bodies,
             conversations,
             preflight,
             max_tokens,
             seed: recipe.seed,
-            id_prefix: if head::names_request_id(&recipe.headers) { String::new() } else { recipe.id_prefix.clone() },
+            id_prefix: if headers::names_request_id(&recipe.headers) {
+                String::new()
+            } else {
+                recipe.id_prefix.clone()
+            },
             notes,
         })
     }
@@ -152,10 +156,10 @@ impl Workload {
         let limit = limit.as_bytes();
         match frame.max_tokens_at {
             None => self.write_parts(phase, index, [before, history, after], out),
-            Some(Gap::Before(at)) => {
+            Some(LimitPosition::Before(at)) => {
                 self.write_parts(phase, index, [&before[..at], limit, &before[at..], history, after], out)
             }
-            Some(Gap::After(at)) => {
+            Some(LimitPosition::After(at)) => {
                 self.write_parts(phase, index, [before, history, &after[..at], limit, &after[at..]], out)
             }
         }
@@ -190,7 +194,7 @@ impl Workload {
         let (low, high) = self.max_tokens;
         // Warm-up draws stand apart from the measured ones, so that neither moves the other.
         let seed = if phase == Phase::Measured { self.seed } else { !self.seed };
-        draw::uniform_at(seed, Purpose::MaxTokens, index, low, high)
+        rng::uniform_at(seed, Purpose::MaxTokens, index, low, high)
     }
 }
 
@@ -215,10 +219,10 @@ fn open_tokens(asked: &TokenUse, recipe: &Recipe) -> Result<Tokens, WorkloadErro
 fn render_all(
     recipe: &Recipe,
     items: Vec<Item>,
-    making: &Making,
+    progress: &StepProgress,
 ) -> Result<(Vec<Body>, Option<Conversations>, Body), WorkloadError> {
     if let Dialect::Program(program) = recipe.options.dialect {
-        let mut bodies = api_program::bodies(program, recipe, &items, making)?;
+        let mut bodies = api_program::bodies(program, recipe, &items, progress)?;
         let preflight = bodies.pop().expect("the last body is that of the connection test");
         return Ok((bodies, None, preflight));
     }
@@ -239,5 +243,6 @@ fn render_all(
 
 /// The body of one prompt.
 fn render_item(options: &Options, item: &Item, recipe: &Recipe) -> Result<Body, WorkloadError> {
-    render::body(&item_options(options, item), &item.prompt).map_err(|what| item.error(recipe.source.path(), what))
+    request_body::render(&item_options(options, item), &item.prompt)
+        .map_err(|what| item.error(recipe.source.path(), what))
 }

@@ -7,9 +7,9 @@ use rand::RngExt;
 use serde_json::Value;
 
 use super::context::Context;
-use super::draw::{self, Purpose};
 use super::error::WorkloadError;
 use super::item::Item;
+use super::rng::{self, Purpose};
 use super::{files, parallel};
 use crate::api::prompt::Prompt;
 
@@ -29,7 +29,7 @@ pub fn read(path: &Path, output_len: bool, wanted: u64, context: &Context<'_>) -
     let mut all = conversations(path)?;
     shuffle(&mut all, context.seed);
     let mut kept: Vec<Item> = Vec::new();
-    context.making.begin("Counting tokens", wanted.min(all.len() as u64));
+    context.progress.begin("Counting tokens", wanted.min(all.len() as u64));
     for batch in all.chunks(BATCH) {
         if kept.len() as u64 >= wanted {
             break;
@@ -37,7 +37,7 @@ pub fn read(path: &Path, output_len: bool, wanted: u64, context: &Context<'_>) -
         let items = parallel::map(batch.len(), |place| {
             let (prompt, answer) = &batch[place];
             let (asked, answered) = (tokens.tokenizer.count_prompt(prompt)?, tokens.tokenizer.count_prompt(answer)?);
-            context.making.add(1);
+            context.progress.add(1);
             let fits = asked >= LEAST && answered >= LEAST && asked <= LONGEST_PROMPT && asked + answered <= LONGEST;
             let output_tokens = output_len.then_some(answered as u32);
             let item = Item { output_tokens, ..Item::new(Prompt::Text(prompt.clone())) };
@@ -80,7 +80,7 @@ fn conversations(path: &Path) -> Result<Vec<(String, String)>, WorkloadError> {
 
 /// Fisher and Yates.
 fn shuffle<T>(all: &mut [T], seed: u64) {
-    let mut rng = draw::stream(seed, Purpose::Sample);
+    let mut rng = rng::stream(seed, Purpose::Sample);
     for last in (1..all.len()).rev() {
         all.swap(last, rng.random_range(0..=last));
     }

@@ -37,12 +37,12 @@ pub struct Row {
     pub line: u64,
     /// Since the first row, nanoseconds.
     pub at_ns: u64,
-    pub asked: Asked,
+    pub request: RecordedRequest,
 }
 
 /// What is known of a recorded request.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Asked {
+pub enum RecordedRequest {
     /// Its lengths in tokens, and ids of its input's blocks, where they are known.
     Lengths { input: u32, output: u32, blocks: Vec<u64> },
     /// Its body.
@@ -67,7 +67,7 @@ pub fn read(path: &Path, flag: &'static str) -> Result<Trace, WorkloadError> {
             Some(names) => from_csv(names, text),
         };
         let found = row.map_err(|what| WorkloadError::Line { path: path.to_path_buf(), line, what })?;
-        rows.extend(found.map(|(at_ns, asked)| (at_ns, Row { line, at_ns: 0, asked })));
+        rows.extend(found.map(|(at_ns, request)| (at_ns, Row { line, at_ns: 0, request })));
     }
     if rows.is_empty() {
         return Err(WorkloadError::Empty { flag, path: path.to_path_buf() });
@@ -79,22 +79,22 @@ pub fn read(path: &Path, flag: &'static str) -> Result<Trace, WorkloadError> {
 }
 
 /// A row and its time in nanoseconds; `None` for one that is left out.
-type Found = Option<(f64, Asked)>;
+type TimedRequest = Option<(f64, RecordedRequest)>;
 
-fn from_json(text: &str) -> Result<Found, String> {
+fn from_json(text: &str) -> Result<TimedRequest, String> {
     let row: Value = serde_json::from_str(text).map_err(|error| format!("is not valid JSON: {error}"))?;
     let number = |name: &str| row.get(name).and_then(Value::as_f64);
     if let Some(Value::Object(body)) = row.get("body") {
         let at = number("timestamp").ok_or("has no number \"timestamp\" (seconds)")?;
-        return Ok(Some((time(at, S)?, Asked::Body(body.clone()))));
+        return Ok(Some((time(at, S)?, RecordedRequest::Body(body.clone()))));
     }
     if let (Some(at), Some(input), Some(output)) =
         (number("timestamp"), number("input_length"), number("output_length"))
     {
         let ids = row.get("hash_ids").and_then(Value::as_array);
         let blocks = ids.map(|ids| ids.iter().filter_map(Value::as_u64).collect()).unwrap_or_default();
-        let asked = Asked::Lengths { input: tokens(input)?.max(1), output: tokens(output)?.max(1), blocks };
-        return Ok(Some((time(at, MS)?, asked)));
+        let request = RecordedRequest::Lengths { input: tokens(input)?.max(1), output: tokens(output)?.max(1), blocks };
+        return Ok(Some((time(at, MS)?, request)));
     }
     match (number("Timestamp"), number("Request tokens"), number("Response tokens")) {
         (Some(at), Some(input), Some(output)) => burst(at, input, output),
@@ -109,7 +109,7 @@ fn columns(line: &str) -> Vec<String> {
     line.split(',').map(|name| name.trim().trim_matches('"').to_string()).collect()
 }
 
-fn from_csv(names: &[String], text: &str) -> Result<Found, String> {
+fn from_csv(names: &[String], text: &str) -> Result<TimedRequest, String> {
     let cells: Vec<&str> = text.split(',').collect();
     let cell = |name: &str| -> Result<f64, String> {
         let place = names.iter().position(|column| column == name);
@@ -120,12 +120,12 @@ fn from_csv(names: &[String], text: &str) -> Result<Found, String> {
     burst(cell("Timestamp")?, cell("Request tokens")?, cell("Response tokens")?)
 }
 
-fn burst(at: f64, input: f64, output: f64) -> Result<Found, String> {
+fn burst(at: f64, input: f64, output: f64) -> Result<TimedRequest, String> {
     let (input, output) = (tokens(input)?, tokens(output)?);
     if input == 0 || output == 0 {
         return Ok(None);
     }
-    Ok(Some((time(at, S)?, Asked::Lengths { input, output, blocks: Vec::new() })))
+    Ok(Some((time(at, S)?, RecordedRequest::Lengths { input, output, blocks: Vec::new() })))
 }
 
 fn time(at: f64, unit_ns: f64) -> Result<f64, String> {
@@ -150,7 +150,7 @@ impl Trace {
 
     /// Whether prompts have to be made up, which takes a tokenizer.
     pub fn needs_tokenizer(&self) -> bool {
-        self.rows.iter().any(|row| matches!(row.asked, Asked::Lengths { .. }))
+        self.rows.iter().any(|row| matches!(row.request, RecordedRequest::Lengths { .. }))
     }
 
     /// One item for each row the run can use, from the offset on.
@@ -160,21 +160,21 @@ impl Trace {
         let frame = random.as_ref().map_or(Ok(0), RandomText::frame)?;
         let rows = self.rows.len() as u64;
         let count = context.needed.map_or(rows, |needed| needed.max(1).min(rows));
-        context.generate_count("Making prompts", count, |index| {
+        context.generate_count("StepProgress prompts", count, |index| {
             item(&self.rows[(index % rows) as usize], random.as_ref(), frame, &context.residuals)
         })
     }
 }
 
 fn item(row: &Row, random: Option<&RandomText<'_>>, frame: u64, residuals: &Residuals) -> Result<Item, WorkloadError> {
-    match (&row.asked, random) {
-        (Asked::Body(body), _) => Ok(Item::at(Prompt::Body(body.clone()), row.line)),
-        (Asked::Lengths { input, output, blocks }, Some(random)) => {
+    match (&row.request, random) {
+        (RecordedRequest::Body(body), _) => Ok(Item::at(Prompt::Body(body.clone()), row.line)),
+        (RecordedRequest::Lengths { input, output, blocks }, Some(random)) => {
             let length = u64::from(*input).saturating_sub(frame).max(1) as usize;
             let prompt = residuals.note(random.blocks(row.line, blocks, length, frame)?);
             Ok(Item { output_tokens: Some(*output), ..Item::at(prompt, row.line) })
         }
-        (Asked::Lengths { .. }, None) => Err(WorkloadError::Data(
+        (RecordedRequest::Lengths { .. }, None) => Err(WorkloadError::Data(
             "this trace has lengths but no prompts: add --tokenizer-path to make them".to_string(),
         )),
     }
@@ -191,24 +191,26 @@ mod tests {
         read(&path, "--dataset-path").map_err(|error| error.to_string())
     }
 
-    fn lengths(input: u32, output: u32, blocks: &[u64]) -> Asked {
-        Asked::Lengths { input, output, blocks: blocks.to_vec() }
+    fn lengths(input: u32, output: u32, blocks: &[u64]) -> RecordedRequest {
+        RecordedRequest::Lengths { input, output, blocks: blocks.to_vec() }
     }
 
     #[test]
     fn three_shapes_are_read_in_order_of_time() {
         let mooncake = of("{\"timestamp\": 27482, \"input_length\": 6955, \"output_length\": 52, \"hash_ids\": [46, 47]}\n\n{\"timestamp\": 27000, \"input_length\": 10, \"output_length\": 0, \"hash_ids\": []}\n").unwrap();
-        assert_eq!((mooncake.rows[0].at_ns, &mooncake.rows[0].asked), (0, &lengths(10, 1, &[])));
-        assert_eq!((mooncake.rows[1].at_ns, &mooncake.rows[1].asked), (482_000_000, &lengths(6955, 52, &[46, 47])));
+        assert_eq!((mooncake.rows[0].at_ns, &mooncake.rows[0].request), (0, &lengths(10, 1, &[])));
+        assert_eq!((mooncake.rows[1].at_ns, &mooncake.rows[1].request), (482_000_000, &lengths(6955, 52, &[46, 47])));
         assert_eq!(mooncake.arrivals(2.0), [0, 241_000_000]);
 
         let csv = of("Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation log\n45,ChatGPT,1087,0,1087,Conversation log\n45.5,GPT-4,417,276,693,API log\n").unwrap();
         assert_eq!(csv.rows.iter().map(|row| row.at_ns).collect::<Vec<_>>(), [0, 40_500_000_000]);
-        assert_eq!(csv.rows[1].asked, lengths(417, 276, &[]), "a failed request is left out");
+        assert_eq!(csv.rows[1].request, lengths(417, 276, &[]), "a failed request is left out");
         let json = of("{\"Timestamp\": 5, \"Model\": \"m\", \"Request tokens\": 4, \"Response tokens\": 8}").unwrap();
-        assert_eq!(json.rows[0].asked, lengths(4, 8, &[]));
+        assert_eq!(json.rows[0].request, lengths(4, 8, &[]));
         let body = of("{\"timestamp\": 1.5, \"body\": {\"prompt\": \"x\"}}").unwrap();
-        assert!(matches!(&body.rows[0].asked, Asked::Body(body) if body.len() == 1) && !body.needs_tokenizer());
+        assert!(
+            matches!(&body.rows[0].request, RecordedRequest::Body(body) if body.len() == 1) && !body.needs_tokenizer()
+        );
     }
 
     #[test]

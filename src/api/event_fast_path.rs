@@ -4,7 +4,7 @@
 //! in full we remember the bytes before and behind that string. An event that has the same bytes around a good string
 //! body means the same, with this other text: JSON's grammar leaves no other reading. Everything else is parsed in full.
 
-use super::meaning::{Meaning, Place};
+use super::meaning::{Meaning, TextPath};
 use crate::protocol::json;
 
 /// Shapes learned in a row without being met again, after which a response is not worth learning from.
@@ -14,7 +14,7 @@ const MAX_BYTES: usize = 2048;
 
 /// What was learned; empty at first.
 #[derive(Debug, Default)]
-pub struct Template {
+pub struct EventTemplate {
     /// The `event:` field: without a `type` in the data, the meaning hangs on it.
     name: Vec<u8>,
     prefix: Vec<u8>,
@@ -26,21 +26,21 @@ pub struct Template {
 
 /// An event of the known shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Match<'a> {
+pub struct TemplateMatch<'a> {
     /// The body of the string, still escaped; checked to be good.
     pub body: &'a [u8],
     pub choice: u32,
     pub reasoning: bool,
 }
 
-impl Template {
+impl EventTemplate {
     /// A new response begins: ids have changed, so learning is worth a try again.
     pub fn start(&mut self) {
         self.idle_lessons = 0;
     }
 
     /// Reads an event if it has the known shape.
-    pub fn read<'a>(&mut self, name: &[u8], event: &'a [u8]) -> Option<Match<'a>> {
+    pub fn read<'a>(&mut self, name: &[u8], event: &'a [u8]) -> Option<TemplateMatch<'a>> {
         if self.suffix.is_empty() || name != self.name {
             return None;
         }
@@ -49,7 +49,7 @@ impl Template {
             return None;
         }
         self.idle_lessons = 0;
-        Some(Match { body, choice: self.choice, reasoning: self.reasoning })
+        Some(TemplateMatch { body, choice: self.choice, reasoning: self.reasoning })
     }
 
     /// Remembers the shape of an event that was parsed in full, if it says nothing but one piece of text.
@@ -71,7 +71,7 @@ impl Template {
 }
 
 /// Where in the event its only piece of text stands.
-fn locate(event: &[u8], meaning: &Meaning<'_>) -> Option<(Place, std::ops::Range<usize>)> {
+fn locate(event: &[u8], meaning: &Meaning<'_>) -> Option<(TextPath, std::ops::Range<usize>)> {
     let only_text = meaning.pieces == 1
         && meaning.choices == 1
         && meaning.usage.is_none()
@@ -90,14 +90,14 @@ mod tests {
     use crate::api::chat;
     use proptest::prelude::*;
 
-    fn learned(event: &str) -> Template {
-        let mut template = Template::default();
+    fn learned(event: &str) -> EventTemplate {
+        let mut template = EventTemplate::default();
         json::with_value(event.as_bytes(), |value| template.learn(b"", event.as_bytes(), &chat::read(value))).unwrap();
         template
     }
 
     /// Output and text by the template, and by the full parse.
-    fn both(template: &mut Template, event: &[u8]) -> (Option<String>, Option<(String, u32)>) {
+    fn both(template: &mut EventTemplate, event: &[u8]) -> (Option<String>, Option<(String, u32)>) {
         let fast = template.read(b"", event).map(|found| json::unescape(found.body).unwrap().into_owned());
         let full = json::with_value(event, |value| {
             let meaning = chat::read(value);
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_response_that_never_repeats_itself_is_given_up() {
-        let mut template = Template::default();
+        let mut template = EventTemplate::default();
         let mut lessons = 0;
         for number in 0..50 {
             let event = format!(r#"{{"n":{number},"choices":[{{"delta":{{"content":"a"}}}}]}}"#);

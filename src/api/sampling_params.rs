@@ -33,7 +33,7 @@ pub enum MaxTokens {
 
 /// Placeholder in a body for a limit that is drawn for each request. Prompts do not contain this text with NUL
 /// characters around it.
-pub const GAP: &str = "\0max_tokens\0";
+pub const MAX_TOKENS_PLACEHOLDER: &str = "\0max_tokens\0";
 
 /// Generation flags and their fields in the OpenAI API.
 pub const FIELDS: [(&str, &str); 12] = [
@@ -61,7 +61,7 @@ impl Sampling {
     pub fn flags(&self) -> Vec<(&'static str, Value)> {
         let max_tokens = self.max_tokens.map(|limit| match limit {
             MaxTokens::Fixed(limit) => json!(limit),
-            MaxTokens::Drawn { .. } => json!(GAP),
+            MaxTokens::Drawn { .. } => json!(MAX_TOKENS_PLACEHOLDER),
         });
         let values = [
             max_tokens,

@@ -6,21 +6,21 @@ use crate::protocol::json::{self, Value};
 const MAX_BYTES: usize = 2048;
 
 /// The words of an error object: its message, its detail, the text itself, or else all of it as JSON.
-pub fn of_error(value: Value<'_, '_>) -> String {
-    tidy(&message(value).unwrap_or_else(|| json::encode(value)))
+pub fn from_json(value: Value<'_, '_>) -> String {
+    single_line(&message(value).unwrap_or_else(|| json::encode(value)))
 }
 
 /// The words of the body of an error status: of its JSON, its page, or its text. Empty when it has none.
-pub fn of_body(body: &[u8]) -> String {
+pub fn from_body(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let text = text.trim().trim_start_matches('\u{feff}');
     let event_data = text.lines().find_map(|line| line.strip_prefix("data:")).map(str::trim);
     let document =
         if text.starts_with("data:") || text.starts_with("event:") { event_data.unwrap_or(text) } else { text };
     match json::with_value(document.as_bytes(), message) {
-        Ok(Some(message)) => tidy(&message),
-        _ if text.starts_with('<') => tidy(&without_tags(text)),
-        _ => tidy(document),
+        Ok(Some(message)) => single_line(&message),
+        _ if text.starts_with('<') => single_line(&without_tags(text)),
+        _ => single_line(document),
     }
 }
 
@@ -73,7 +73,7 @@ fn without_tags(page: &str) -> String {
 }
 
 /// One line of at most [`MAX_BYTES`]: runs of blanks, line ends and control characters become one blank.
-pub fn tidy(text: &str) -> String {
+pub fn single_line(text: &str) -> String {
     let mut line = String::new();
     for word in text.split(|character: char| character.is_whitespace() || character.is_control()) {
         if word.is_empty() {
@@ -105,7 +105,7 @@ pub fn shorten(text: &str) -> String {
 /// The beginning of bytes that are not what they should be, for an error text.
 pub fn excerpt(bytes: &[u8]) -> String {
     const SHOWN_CHARACTERS: usize = 120;
-    let text = tidy(&String::from_utf8_lossy(&bytes[..bytes.len().min(4 * SHOWN_CHARACTERS)]));
+    let text = single_line(&String::from_utf8_lossy(&bytes[..bytes.len().min(4 * SHOWN_CHARACTERS)]));
     match text.char_indices().nth(SHOWN_CHARACTERS) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
@@ -134,13 +134,13 @@ mod tests {
             ("", ""),
         ];
         for (body, words) in cases {
-            assert_eq!(of_body(body.as_bytes()), words, "{body}");
+            assert_eq!(from_body(body.as_bytes()), words, "{body}");
         }
     }
 
     #[test]
     fn long_texts_are_cut_between_characters() {
-        let words = of_body("語".repeat(5000).as_bytes());
+        let words = from_body("語".repeat(5000).as_bytes());
         assert!(words.len() <= MAX_BYTES + 3 && words.ends_with("語..."));
         assert_eq!(shorten(&"語".repeat(5000)).chars().count(), 301);
         assert_eq!(shorten("short"), "short");

@@ -9,10 +9,10 @@ use memchr::memmem;
 use serde_json::{Map, Value, json};
 
 use super::dialect::Dialect;
-use super::flags::{GAP, Sampling};
 use super::placeholder;
 use super::prompt::Prompt;
 use super::query_template::QueryTemplate;
+use super::sampling_params::{MAX_TOKENS_PLACEHOLDER, Sampling};
 
 /// The constant part of every request's body.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,16 +36,16 @@ pub struct Body {
 }
 
 /// Renders a prompt. Fails when the dialect has no form for it, with a text that says which one has.
-pub fn body(options: &Options, prompt: &Prompt) -> Result<Body, String> {
+pub fn render(options: &Options, prompt: &Prompt) -> Result<Body, String> {
     let fields = match options.dialect {
         Dialect::Custom(api) => api.fields(&options.model, options.stream, &options.sampling, prompt),
         _ => composed(options, prompt)?,
     };
-    finished(options, fields)
+    finish(options, fields)
 }
 
 /// Bytes of a body that is complete but for `--extra-args`.
-pub fn finished(options: &Options, mut fields: Map<String, Value>) -> Result<Body, String> {
+pub fn finish(options: &Options, mut fields: Map<String, Value>) -> Result<Body, String> {
     for (name, value) in &options.extra {
         match (fields.get_mut(name), value) {
             // Fields that other APIs have at the top level stand in an object here: merge into it.
@@ -157,7 +157,7 @@ fn add_stream_options(fields: &mut Map<String, Value>) {
 /// Writes the object, leaving out the digits of a limit that is drawn.
 fn write(fields: &Map<String, Value>) -> Result<Body, String> {
     let bytes = serde_json::to_vec(fields).expect("a JSON value can be written");
-    let gap = Value::from(GAP).to_string();
+    let gap = Value::from(MAX_TOKENS_PLACEHOLDER).to_string();
     let gaps: Vec<usize> = memmem::find_iter(&bytes, &gap).collect();
     match gaps[..] {
         [] => Ok(Body { bytes: bytes.into_boxed_slice(), max_tokens_at: None }),
@@ -172,8 +172,8 @@ fn write(fields: &Map<String, Value>) -> Result<Body, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::flags::MaxTokens;
-    use crate::api::query_template::Given;
+    use crate::api::query_template::GivenFlags;
+    use crate::api::sampling_params::MaxTokens;
 
     fn options(dialect: Dialect) -> Options {
         let sampling =
@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn text(options: &Options, prompt: &Prompt) -> String {
-        String::from_utf8(body(options, prompt).unwrap().bytes.into_vec()).unwrap()
+        String::from_utf8(render(options, prompt).unwrap().bytes.into_vec()).unwrap()
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
             text(&options, &Prompt::Text("hi".to_string())),
             r#"{"model":"m","prompt":"hi","max_tokens":16,"temperature":0.0,"logprobs":1,"stream":false}"#
         );
-        assert!(body(&options, &Prompt::Messages(vec![])).unwrap_err().contains("/chat/completions"));
+        assert!(render(&options, &Prompt::Messages(vec![])).unwrap_err().contains("/chat/completions"));
     }
 
     #[test]
@@ -264,15 +264,15 @@ mod tests {
     fn a_drawn_limit_leaves_a_gap() {
         let mut options = options(Dialect::Chat);
         options.sampling.max_tokens = Some(MaxTokens::Drawn { low: 10, high: 20 });
-        let open = body(&options, &Prompt::Text("p".to_string())).unwrap();
+        let open = render(&options, &Prompt::Text("p".to_string())).unwrap();
         let at = open.max_tokens_at.unwrap() as usize;
         assert!(open.bytes[..at].ends_with(br#""max_tokens":"#));
         assert!(open.bytes[at..].starts_with(br#","temperature""#));
 
-        let row = body(&options, &Prompt::Body(object(r#"{"max_tokens":3}"#))).unwrap();
+        let row = render(&options, &Prompt::Body(object(r#"{"max_tokens":3}"#))).unwrap();
         assert_eq!(row.max_tokens_at, None);
         options.extra = object(r#"{"max_tokens":4}"#);
-        let extra = body(&options, &Prompt::Text("p".to_string())).unwrap();
+        let extra = render(&options, &Prompt::Text("p".to_string())).unwrap();
         assert_eq!(extra.max_tokens_at, None);
         assert!(String::from_utf8_lossy(&extra.bytes).contains(r#""max_tokens":4"#));
     }
@@ -284,7 +284,7 @@ mod tests {
         assert!(rendered.contains(r#""max_tokens":null"#), "{rendered}");
     }
 
-    fn templated(given: Given, template: &str) -> Options {
+    fn templated(given: GivenFlags, template: &str) -> Options {
         let template = QueryTemplate::scan(template, given).unwrap();
         Options { template: Some(Arc::new(template)), ..options(Dialect::Chat) }
     }
@@ -295,10 +295,10 @@ mod tests {
     fn a_template_wins_over_defaults_and_loses_to_flags() {
         let prompt = Prompt::Text("a \"b\"".to_string());
         assert_eq!(
-            text(&templated(Given::default(), TEMPLATE), &prompt),
+            text(&templated(GivenFlags::default(), TEMPLATE), &prompt),
             r#"{"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":"a \"b\""}],"stream":true,"skip_special_tokens":false,"temperature":0.7,"max_tokens":1024,"stream_options":{"include_usage":true}}"#
         );
-        let given = Given { max_tokens: true, ..Given::default() };
+        let given = GivenFlags { max_tokens: true, ..GivenFlags::default() };
         let rendered = text(&templated(given, TEMPLATE), &prompt);
         assert!(rendered.contains(r#""temperature":0.7,"max_tokens":16,"#), "{rendered}");
         let newer = TEMPLATE.replace("max_tokens", "max_completion_tokens");
@@ -308,14 +308,14 @@ mod tests {
 
     #[test]
     fn a_template_without_a_prompt_gets_one() {
-        let rendered = text(&templated(Given::default(), r#"{"x":1}"#), &Prompt::Text("p".to_string()));
+        let rendered = text(&templated(GivenFlags::default(), r#"{"x":1}"#), &Prompt::Text("p".to_string()));
         assert!(rendered.starts_with(r#"{"x":1,"model":"m","messages":[{"role":"user","content":"p"}]"#), "{rendered}");
     }
 
     #[test]
     fn a_row_wins_over_the_template() {
         let row = Prompt::Body(object(r#"{"messages":[1],"temperature":1}"#));
-        let given = Given { max_tokens: true, ..Given::default() };
+        let given = GivenFlags { max_tokens: true, ..GivenFlags::default() };
         let rendered = text(&templated(given, TEMPLATE), &row);
         assert_eq!(
             rendered,
@@ -325,9 +325,9 @@ mod tests {
 
     #[test]
     fn a_drawn_limit_leaves_its_gap_in_the_template() {
-        let mut options = templated(Given { max_tokens: true, ..Given::default() }, TEMPLATE);
+        let mut options = templated(GivenFlags { max_tokens: true, ..GivenFlags::default() }, TEMPLATE);
         options.sampling.max_tokens = Some(MaxTokens::Drawn { low: 1, high: 2 });
-        let open = body(&options, &Prompt::Text("p".to_string())).unwrap();
+        let open = render(&options, &Prompt::Text("p".to_string())).unwrap();
         let at = open.max_tokens_at.unwrap() as usize;
         assert!(open.bytes[..at].ends_with(br#""max_tokens":"#) && open.bytes[at..].starts_with(b",\"stream_options"));
     }
@@ -363,8 +363,8 @@ mod tests {
     #[test]
     fn prompts_without_a_form_name_the_api_that_has_one() {
         let texts = Prompt::Embedding(vec!["a".to_string()]);
-        assert!(body(&options(Dialect::Chat), &texts).unwrap_err().contains("openai_embedding"));
+        assert!(render(&options(Dialect::Chat), &texts).unwrap_err().contains("openai_embedding"));
         let rerank = Prompt::Rerank { query: "q".to_string(), documents: vec![] };
-        assert!(body(&options(Dialect::Completions), &rerank).unwrap_err().contains("openai_rerank"));
+        assert!(render(&options(Dialect::Completions), &rerank).unwrap_err().contains("openai_rerank"));
     }
 }

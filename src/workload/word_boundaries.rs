@@ -9,17 +9,17 @@ const LEAST_PERCENT: usize = 5;
 
 /// The words of a line of tokens.
 #[derive(Debug)]
-pub struct Words {
+pub struct WordBoundaries {
     text: String,
     /// By token: where in the text the word begins that begins with it, bytes.
     at: Vec<Option<u32>>,
 }
 
-impl Words {
+impl WordBoundaries {
     /// Looks for the words of a line: a blank and a letter behind something that is no blank. Tokenizers cut there,
     /// whatever stands around it. `None` where the tokens do not show their blanks, or do not make up the text by
     /// standing side by side.
-    pub fn of(tokens: &Tokens, line: &[u32]) -> Result<Option<Words>, WorkloadError> {
+    pub fn find(tokens: &Tokens, line: &[u32]) -> Result<Option<WordBoundaries>, WorkloadError> {
         let single = parallel::map(line.len(), |place| tokens.tokenizer.decode(&line[place..=place]))?;
         let behind_a_word = |place: usize| {
             let before = if place == 0 { single.last() } else { single.get(place - 1) };
@@ -40,7 +40,7 @@ impl Words {
             text.push_str(&tokens.tokenizer.decode(&line[start..end])?);
         }
         let whole = tokens.tokenizer.decode(line)? == text;
-        Ok(whole.then_some(Words { text, at }))
+        Ok(whole.then_some(WordBoundaries { text, at }))
     }
 
     /// Whether a word begins with the token at this place; behind the end the line begins again.

@@ -1,4 +1,4 @@
-//! How far the making of requests has come: written by the threads that make them, read by whoever shows a bar.
+//! How far the progress of requests has come: written by the threads that make them, read by whoever shows a bar.
 
 use std::borrow::Cow;
 use std::sync::Mutex;
@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Progress of what goes on before the clock starts and after it ends. One step at a time.
 #[derive(Debug, Default)]
-pub struct Making {
+pub struct StepProgress {
     what: Mutex<Cow<'static, str>>,
     done: AtomicU64,
     total: AtomicU64,
     bytes: AtomicBool,
 }
 
-/// See [`Making::reading`].
+/// See [`StepProgress::reading`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MakingReading {
+pub struct StepSnapshot {
     /// What is made, as the label of a bar; empty before anything is.
     pub what: Cow<'static, str>,
     pub done: u64,
@@ -25,7 +25,7 @@ pub struct MakingReading {
     pub bytes: bool,
 }
 
-impl Making {
+impl StepProgress {
     /// A new step begins: what is made, and how many of it (0: not known).
     pub fn begin(&self, what: &'static str, total: u64) {
         self.label(Cow::Borrowed(what), false);
@@ -56,8 +56,8 @@ impl Making {
     }
 
     /// Where the step stands.
-    pub fn reading(&self) -> MakingReading {
-        MakingReading {
+    pub fn reading(&self) -> StepSnapshot {
+        StepSnapshot {
             what: self.what.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone(),
             done: self.done.load(Ordering::Relaxed),
             total: self.total.load(Ordering::Relaxed),
