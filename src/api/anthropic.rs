@@ -12,7 +12,7 @@ use crate::protocol::json::{self, Step, Value};
 /// The version of the API that requests ask for.
 const VERSION: &str = "2023-06-01";
 
-/// Where the pieces that come once per token stand in an event.
+/// Paths of the texts that come once per token.
 const TEXT: TextPath = TextPath { path: &[Step::Key("delta"), Step::Key("text")], reasoning: false };
 const THINKING: TextPath = TextPath { path: &[Step::Key("delta"), Step::Key("thinking")], reasoning: true };
 
@@ -32,11 +32,11 @@ pub static DEFINITION: Definition = Definition {
     key_header: |key| ("x-api-key", key.to_string()),
 };
 
-/// Reads one event, or a whole body. What an event is stands in its `type`; `name`, the `event:` field, stands in where
-/// that is missing.
+/// Reads one event, or a whole body. The kind of an event is its `type`, or `name`, the `event:` field, if that is
+/// missing.
 ///
-/// Output is text, thinking, and the name and the input of a tool call. A block that begins empty, signatures and
-/// pings are not.
+/// Output is text, thinking, and the name and the input of a tool call. Empty starts of blocks, signatures and pings
+/// are not output.
 pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
     let mut meaning = Meaning::default();
     let kind = member_text(value, "type").map_or(name, str::as_bytes);
@@ -61,7 +61,7 @@ pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
         b"message_stop" => meaning.ended = true,
         b"error" => meaning.error = Some(error_text::from_json(value)),
         b"message" => read_whole(value, &mut meaning),
-        // What stands between us and the server may put an error of its own into the stream.
+        // A proxy in front of the server may insert an error of its own.
         _ if member(value, "error").is_some_and(is_error) => meaning.error = Some(error_text::from_json(value)),
         _ => {}
     }
@@ -79,7 +79,7 @@ fn read_delta<'a>(delta: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
     }
 }
 
-/// A block of content. In a stream its input is `{}` at first and follows in deltas (`whole` is false).
+/// Reads a content block. In a stream (`whole` is false) its input is `{}` at first and follows in deltas.
 fn read_block<'a>(block: Value<'_, 'a>, whole: bool, meaning: &mut Meaning<'a>) {
     let is_call = member_text(block, "type").is_some_and(|kind| kind.ends_with("tool_use"));
     for (key, part) in json::entries(block) {
@@ -109,8 +109,8 @@ fn read_whole<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
     }
 }
 
-/// Token counts. Input read from the cache or written to it is counted apart from `input_tokens` here and within the
-/// input everywhere else; it is input, so it is added.
+/// Token counts. This API counts input read from the cache or written to it apart from `input_tokens`, other APIs count
+/// it as input, so it is added.
 fn read_usage(value: Value<'_, '_>) -> Usage {
     let count = |name: &str| member(value, name).and_then(json::count);
     let cached = count("cache_read_input_tokens");
@@ -153,7 +153,7 @@ fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     Ok(fields)
 }
 
-/// A chat message with its images in the form of this API.
+/// Converts the images of a chat message to the form of this API.
 fn input_message(message: &Json) -> Json {
     let mut message = message.clone();
     if let Some(Json::Array(parts)) = message.get_mut("content") {

@@ -8,7 +8,7 @@ use super::openai::{add_piece, add_reasoning, add_text, read_finish};
 use super::prompt::Prompt;
 use crate::protocol::json::{self, Step, Value};
 
-/// Where the pieces that come once per token stand in an event.
+/// Paths of the texts that come once per token.
 const CONTENT: TextPath = place(&[Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("content")], false);
 const REASONING: TextPath =
     place(&[Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("reasoning")], true);
@@ -38,7 +38,7 @@ pub static DEFINITION: Definition = Definition {
 /// Reads one event, or a whole body.
 ///
 /// Output is text, a refusal, reasoning under either of its names, and the name or the arguments of a tool call or of
-/// a function call of the old form. A role alone, empty strings and `null` are not.
+/// a legacy function call. A role alone, empty strings and `null` are not output.
 pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
     super::openai::read(value, read_choice)
 }
@@ -63,7 +63,7 @@ pub fn read_message<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
             ("refusal", Some(text)) => add_text(text, None, meaning),
             ("reasoning" | "reasoning_content", Some(text)) if !text.is_empty() => {
                 let place = if key == "reasoning" { REASONING } else { REASONING_CONTENT };
-                // vLLM says the same words under both names while it renames one to the other.
+                // vLLM sends the same text under both names while it migrates from one to the other.
                 if reasoned {
                     add_piece(None, meaning);
                 } else {

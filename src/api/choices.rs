@@ -1,11 +1,11 @@
-//! Several answers to one request (`n` above 1): their texts are kept apart.
+//! Several choices in one response (`n` above 1), whose texts are kept apart.
 
 use crate::record::CHOICES_APART;
 
-/// More choices than this are not told apart: nobody asks for them, and a number in an answer is not to be trusted.
+/// Choices with a number above this are ignored, so that a wrong number in a response cannot exhaust memory.
 const MOST: usize = 128;
 
-/// A piece of one choice's answer.
+/// Output of one choice in one event.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ChoicePiece {
     pub choice: u32,
@@ -20,12 +20,13 @@ pub struct ChoiceTexts {
     pub reasoning: Vec<u8>,
 }
 
-/// The texts of all choices but the first, in their order.
+/// The texts of all choices but the first, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OtherChoices(Vec<ChoiceTexts>);
 
 impl OtherChoices {
-    /// The texts of a choice, counted from 0; `None` for the first, which stands elsewhere, and for absurd ones.
+    /// The texts of a choice, counted from 0. `None` for the first, which is stored elsewhere, and for numbers above
+    /// the limit.
     pub fn texts_of(&mut self, choice: u32) -> Option<&mut ChoiceTexts> {
         let place = (choice as usize).checked_sub(1).filter(|place| *place < MOST)?;
         if self.0.len() <= place {
@@ -34,7 +35,7 @@ impl OtherChoices {
         self.0.get_mut(place)
     }
 
-    /// Appends them to those of the first choice, each behind a separator.
+    /// Appends them to the texts of the first choice, each after a separator.
     pub fn join(&mut self, text: &mut Vec<u8>, reasoning: &mut Vec<u8>) {
         let reasoned = !reasoning.is_empty() || self.0.iter().any(|other| !other.reasoning.is_empty());
         for other in self.0.drain(..) {

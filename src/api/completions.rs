@@ -1,4 +1,4 @@
-//! `/v1/completions`: plain text continued.
+//! `/v1/completions`: text completion.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -8,7 +8,7 @@ use super::openai::{add_text, read_finish};
 use super::prompt::Prompt;
 use crate::protocol::json::{self, Step, Value};
 
-/// Where the text of a token stands in an event.
+/// Path of the text of a token.
 const TEXT: TextPath = TextPath { path: &[Step::Key("choices"), Step::First, Step::Key("text")], reasoning: false };
 
 /// How `/v1/completions` is written and read.

@@ -1,4 +1,4 @@
-//! A custom API, described by a TOML file: how a body is built, and where in an answer its parts stand.
+//! A custom API described by a TOML file: the request body, and the paths of the parts of a response.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -14,8 +14,8 @@ use super::{error_text, placeholder};
 use crate::protocol::json::{self, Value};
 use crate::record::Finish;
 
-/// A description, read once and kept until the process ends: so it can be passed around like the dialects that are
-/// built in, at no cost for an event.
+/// A description, read once and kept until the process ends, so that it can be copied like a built-in dialect and
+/// costs nothing per event.
 #[derive(Clone, Copy, Debug)]
 pub struct CustomApi(&'static Custom);
 
@@ -48,7 +48,7 @@ struct Custom {
     end: Option<String>,
 }
 
-/// The file as it is written.
+/// The contents of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -84,7 +84,7 @@ struct Response {
     end: Option<String>,
 }
 
-/// One pointer or several.
+/// One JSON pointer or several.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Pointers {
@@ -98,25 +98,25 @@ impl Default for Pointers {
     }
 }
 
-/// The keys on the way to a value (RFC 6901); an index stands for an element of an array.
+/// The keys of a JSON pointer (RFC 6901); an index selects an element of an array.
 type Pointer = Vec<String>;
 
 impl CustomApi {
-    /// Reads a description. The error says what is wrong with it, in one line.
+    /// Parses a description. The error is one line.
     pub fn scan(text: &str) -> Result<CustomApi, String> {
         let file: File = toml::from_str(text).map_err(|error| one_line(text, &error))?;
         if !file.path.is_empty() && !file.path.starts_with('/') {
             return Err(format!("path '{}' must begin with /", file.path));
         }
         if file.path.contains(['?', '#']) {
-            return Err(format!("path '{}' must be a path alone; a query belongs into --url", file.path));
+            return Err(format!("path '{}' must not contain a query or fragment; put the query into --url", file.path));
         }
         let body = match file.body {
             Json::Object(fields) => fields,
             Json::String(text) => {
                 serde_json::from_str(&text).map_err(|error| format!("body is not a JSON object ({error})"))?
             }
-            _ => return Err("body must be a table, or a JSON object as text".to_string()),
+            _ => return Err("body must be a table, or a string that holds a JSON object".to_string()),
         };
         check_names(&Json::Object(body.clone()))?;
         let response = file.response;
@@ -134,33 +134,36 @@ impl CustomApi {
             end: response.end,
         };
         if custom.text.is_empty() {
-            return Err("response.text names no place of the answer's text".to_string());
+            return Err(
+                "response.text is empty; give the JSON pointer of the generated text, for example /choices/0/text"
+                    .to_string(),
+            );
         }
         Ok(CustomApi(Box::leak(Box::new(custom))))
     }
 
-    /// The endpoint's path; empty when the URL has it.
+    /// The endpoint's path; empty if the URL contains it.
     pub fn path(self) -> &'static str {
         &self.0.path
     }
 
-    /// Headers of every request; `%k` in a value stands for `--api-key`.
+    /// Headers of every request; `%k` in a value is replaced by `--api-key`.
     pub fn headers(self) -> &'static [(String, String)] {
         &self.0.headers
     }
 
-    /// The server can stream (SSE).
+    /// Whether the server can stream (SSE).
     pub fn streams(self) -> bool {
         self.0.stream
     }
 
-    /// Nothing but usage is there to end a stream.
+    /// Whether usage is the only event that ends a stream.
     pub fn usage_ends_stream(self) -> bool {
         self.0.finish.is_empty() && self.0.end.is_none() && !self.0.output_tokens.is_empty()
     }
 
-    /// Something in a stream says that it is over; without that the end of the body has to do.
-    pub fn tells_its_end(self) -> bool {
+    /// Whether an event marks the end of a stream. If none does, the end of the body ends the stream.
+    pub fn marks_end(self) -> bool {
         !self.0.finish.is_empty() || self.0.end.is_some() || !self.0.output_tokens.is_empty()
     }
 
@@ -169,17 +172,17 @@ impl CustomApi {
         self.0.end.as_ref().is_some_and(|end| end.trim().as_bytes() == data)
     }
 
-    /// The name under which the body asks for the value of a flag; `None` when it does not.
+    /// The placeholder name in the body for the value of a flag; `None` if the body does not use it.
     pub fn field_of(self, flag: &str) -> Option<&'static str> {
         let name = openai_field(flag)?;
         holds(&Json::Object(self.0.body.clone()), &format!("%{{{name}}}")).then_some(name)
     }
 
-    /// The body of a request, but for `--extra-args`.
+    /// The body of a request, without `--extra-args`.
     ///
-    /// `%m` and `%p` are replaced as in a query template. A string that is `%{max_tokens}` (or another flag's name in
-    /// the spelling of the OpenAI API) becomes that value, and its field is left out where there is none;
-    /// `%{messages}` becomes the prompt as a list of messages, `%{stream}` a switch.
+    /// `%m` and `%p` are replaced as in a query template. A string `%{max_tokens}` (or the OpenAI name of another
+    /// parameter) is replaced by that value, and its field is left out if there is none. `%{messages}` is replaced by
+    /// the prompt as a list of messages, `%{stream}` by a boolean.
     pub fn fields(self, model: &str, stream: bool, sampling: &Sampling, prompt: &Prompt) -> Map<String, Json> {
         if let Prompt::Body(row) = prompt {
             return row.clone();
@@ -199,8 +202,8 @@ impl CustomApi {
         }
     }
 
-    /// Reads one event, or a whole body. Output is every non-empty text at the described places; what is there but is
-    /// not a text (a vector, an object) counts as output without text.
+    /// Reads one event, or a whole body. Output is every non-empty text at the described pointers. Another non-empty
+    /// value there (a vector, an object) counts as output without text.
     pub fn read<'a>(self, value: Value<'_, 'a>) -> Meaning<'a> {
         let api = self.0;
         let mut meaning = Meaning { choices: 1, ..Meaning::default() };
@@ -227,14 +230,14 @@ impl CustomApi {
     }
 }
 
-/// The headers of a description that may be wrong elsewhere.
+/// The headers of a description that may be invalid otherwise.
 pub fn headers_in(text: &str) -> Vec<(String, String)> {
     let headers = toml::from_str::<toml::Table>(text).ok().and_then(|mut file| file.remove("headers"));
     let Some(toml::Value::Table(headers)) = headers else { return Vec::new() };
     headers.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_string()))).collect()
 }
 
-/// A reason, or a switch that says "over".
+/// A finish reason, or a boolean that is true at the end.
 fn read_finish(value: Value<'_, '_>) -> Option<Finish> {
     match json::text(value) {
         Some(reason) if !matches!(reason, "" | "null") => Some(finish(reason)),
@@ -268,7 +271,7 @@ fn messages(prompt: &Prompt) -> Json {
     }
 }
 
-/// The value with the names of flags replaced; `None` for a name without a value.
+/// Replaces placeholders by values; `None` for a placeholder without a value.
 fn substitute(value: &Json, values: &BTreeMap<&str, Json>) -> Option<Json> {
     match value {
         Json::String(text) => match name_in(text) {
@@ -296,7 +299,7 @@ fn holds(value: &Json, text: &str) -> bool {
     }
 }
 
-/// Every `%{name}` is one that is known.
+/// Checks that every `%{name}` is known.
 fn check_names(value: &Json) -> Result<(), String> {
     match value {
         Json::String(text) => match name_in(text) {
@@ -322,12 +325,12 @@ fn pointers(name: &str, places: Pointers) -> Result<Vec<Pointer>, String> {
 
 fn pointer(text: &str) -> Result<Pointer, String> {
     let Some(path) = text.strip_prefix('/') else {
-        return Err("is not a JSON pointer; write for example /choices/0/text".to_string());
+        return Err("is not a JSON pointer; it must begin with /, for example /choices/0/text".to_string());
     };
     Ok(path.split('/').map(|key| key.replace("~1", "/").replace("~0", "~")).collect())
 }
 
-/// What is wrong with the TOML, and in which line.
+/// The error in the TOML, with its line.
 fn one_line(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
     let what = error_text::single_line(error.message());

@@ -1,4 +1,5 @@
-//! DashScope's own text generation: `input` and `parameters` in, `output` and running `usage` out.
+//! DashScope's native text generation API: requests with `input` and `parameters`, responses with `output` and a
+//! running `usage`.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -28,8 +29,8 @@ pub static DEFINITION: Definition = Definition {
 
 /// Reads one event, or a whole body: the message form (`output.choices`) and the text form (`output.text`).
 ///
-/// With `incremental_output` every event carries what is new. Usage counts up from event to event; the last one
-/// stands.
+/// With `incremental_output` every event carries only new text. Usage counts up from event to event; the last one is
+/// final.
 pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
     let mut meaning = Meaning::default();
     let mut answered = false;
@@ -72,11 +73,11 @@ fn read_output<'a>(output: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
             _ => {}
         }
     }
-    // Paths of the chat dialect do not hold here.
+    // The paths of the chat dialect are not valid here.
     meaning.place = None;
 }
 
-/// The word `null` stands for "not yet".
+/// Reads a finish reason. The string `null` means that the answer is not finished.
 fn read_finish(value: Value<'_, '_>, meaning: &mut Meaning<'_>) {
     if let Some(reason) = json::text(value).filter(|reason| !matches!(*reason, "" | "null")) {
         meaning.finish = Some(finish(reason));
@@ -107,7 +108,7 @@ fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     Ok(Map::from_iter([("input".to_string(), json!({"messages": messages}))]))
 }
 
-/// A chat message with its parts in the form of DashScope's multimodal models.
+/// Converts the parts of a chat message to the form of DashScope's multimodal models.
 fn input_message(message: &Json) -> Json {
     let mut message = message.clone();
     if let Some(Json::Array(parts)) = message.get_mut("content") {

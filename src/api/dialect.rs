@@ -85,21 +85,21 @@ impl Dialect {
     }
 
     /// Whether an event marks the end of a stream. If none does, the end of the body ends the stream.
-    pub fn tells_its_end(self) -> bool {
+    pub fn marks_end(self) -> bool {
         match self.implementation() {
             BuiltIn(_) => true,
-            Custom(api) => api.tells_its_end(),
+            Custom(api) => api.marks_end(),
             Program => false,
         }
     }
 
     /// Whether events and bodies need not be JSON: other data counts as text.
-    pub fn takes_plain_text(self) -> bool {
+    pub fn accepts_plain_text(self) -> bool {
         matches!(self, Dialect::Program(_))
     }
 
     /// Whether events have names of their own, so that malformed data is an error under any name.
-    pub fn names_its_events(self) -> bool {
+    pub fn has_event_names(self) -> bool {
         self.definition().is_some_and(|definition| definition.has_event_names)
     }
 

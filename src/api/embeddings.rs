@@ -1,4 +1,4 @@
-//! `/v1/embeddings`: vectors for texts, in one JSON answer.
+//! `/v1/embeddings`: vectors for texts, in one JSON response.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -29,13 +29,13 @@ pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
     read_whole(value, &["data", "embeddings"])
 }
 
-/// The fields that carry a prompt: one text alone, several as a list.
+/// The fields that carry a prompt: one text as a string, several as a list.
 fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     let input = match prompt {
         Prompt::Text(text) => json!(text),
         Prompt::Embedding(texts) if texts.len() == 1 => json!(texts[0]),
         Prompt::Embedding(texts) => json!(texts),
-        _ => return Err("--api openai_embedding takes texts, not messages or queries with documents".to_string()),
+        _ => return Err("--api openai_embedding takes texts: use --dataset random_embedding or embedding".to_string()),
     };
     Ok(Map::from_iter([("input".to_string(), input)]))
 }

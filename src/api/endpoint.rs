@@ -185,10 +185,10 @@ fn root(path: &str) -> String {
     if path.is_empty() { "/".to_string() } else { path.to_string() }
 }
 
-/// The path that lists a server's models: `/v1/models` beside `/v1/chat/completions`.
+/// The path that lists a server's models, for example `/v1/models` for `/v1/chat/completions`.
 pub fn models_path(path: &str) -> String {
     if path.contains("/services/aigc/") {
-        // DashScope lists them beside its OpenAI-compatible endpoints only.
+        // DashScope lists models only at its OpenAI-compatible endpoint.
         return "/compatible-mode/v1/models".to_string();
     }
     let beside = APIS.iter().filter(|row| row.api != Api::DashScope).flat_map(|row| row.endings);

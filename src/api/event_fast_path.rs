@@ -1,21 +1,21 @@
-//! The constant shape of a server's events.
+//! The fast path for events of a known shape.
 //!
-//! Within one response nearly all events differ in one string only, the text of a token. From an event that was parsed
-//! in full we remember the bytes before and behind that string. An event that has the same bytes around a good string
-//! body means the same, with this other text: JSON's grammar leaves no other reading. Everything else is parsed in full.
+//! Within one response, nearly all events differ only in one string, the text of a token. An event that was parsed in
+//! full gives the bytes before and after that string. An event with the same bytes around a valid string body has the
+//! same meaning with another text, by the grammar of JSON. All other events are parsed in full.
 
 use super::meaning::{Meaning, TextPath};
 use crate::protocol::json;
 
-/// Shapes learned in a row without being met again, after which a response is not worth learning from.
+/// Shapes learned in a row without a match, after which learning stops for this response.
 const MAX_IDLE_LESSONS: u8 = 8;
-/// Longest shape worth keeping per stream, bytes.
+/// Longest event to learn from, bytes.
 const MAX_BYTES: usize = 2048;
 
-/// What was learned; empty at first.
+/// The learned shape; empty at first.
 #[derive(Debug, Default)]
 pub struct EventTemplate {
-    /// The `event:` field: without a `type` in the data, the meaning hangs on it.
+    /// The `event:` field, which decides the meaning of data without a `type`.
     name: Vec<u8>,
     prefix: Vec<u8>,
     suffix: Vec<u8>,
@@ -27,19 +27,19 @@ pub struct EventTemplate {
 /// An event of the known shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TemplateMatch<'a> {
-    /// The body of the string, still escaped; checked to be good.
+    /// The body of the string, still escaped; valid JSON.
     pub body: &'a [u8],
     pub choice: u32,
     pub reasoning: bool,
 }
 
 impl EventTemplate {
-    /// A new response begins: ids have changed, so learning is worth a try again.
+    /// Allows learning again for a new response, whose ids differ.
     pub fn start(&mut self) {
         self.idle_lessons = 0;
     }
 
-    /// Reads an event if it has the known shape.
+    /// Reads an event, if it has the known shape.
     pub fn read<'a>(&mut self, name: &[u8], event: &'a [u8]) -> Option<TemplateMatch<'a>> {
         if self.suffix.is_empty() || name != self.name {
             return None;
@@ -52,7 +52,7 @@ impl EventTemplate {
         Some(TemplateMatch { body, choice: self.choice, reasoning: self.reasoning })
     }
 
-    /// Remembers the shape of an event that was parsed in full, if it says nothing but one piece of text.
+    /// Learns the shape of an event that was parsed in full, if it contains one piece of text and nothing else.
     pub fn learn(&mut self, name: &[u8], event: &[u8], meaning: &Meaning<'_>) {
         if self.idle_lessons >= MAX_IDLE_LESSONS {
             return;
@@ -70,7 +70,7 @@ impl EventTemplate {
     }
 }
 
-/// Where in the event its only piece of text stands.
+/// The position of the only piece of text in the event.
 fn locate(event: &[u8], meaning: &Meaning<'_>) -> Option<(TextPath, std::ops::Range<usize>)> {
     let only_text = meaning.pieces == 1
         && meaning.choices == 1

@@ -2,8 +2,8 @@
 //!
 //! # How to add a built-in API
 //!
-//! 1. `src/api/NAME.rs`: a [`definition::Definition`] named `DEFINITION`, that is how bodies are written and read. Add
-//!    `pub mod NAME;` below.
+//! 1. `src/api/NAME.rs`: a static `DEFINITION` of type [`definition::Definition`]: how bodies are written and responses
+//!    read. Add `pub mod NAME;` below.
 //! 2. `dialect.rs`: a variant of [`Dialect`] and its arm in `Dialect::implementation`.
 //! 3. `endpoint.rs`: a variant of [`endpoint::Api`] and its row in `APIS`: the names for `--api` and the paths.
 //!

@@ -1,7 +1,7 @@
-//! Request bodies: a prompt and the options of a run in, JSON bytes out.
+//! Request bodies: renders a prompt with the options of the run as JSON.
 //!
-//! Who wins where two set the same field, the strongest first: `--extra-args`; a whole body of the data; a flag given
-//! on the command line; `--query-template`; the default of a flag.
+//! Precedence for a field, highest first: `--extra-args`; a whole body from the data set; a flag given on the command
+//! line; `--query-template`; the default of a flag.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::prompt::Prompt;
 use super::query_template::QueryTemplate;
 use super::sampling_params::{MAX_TOKENS_PLACEHOLDER, Sampling};
 
-/// The constant part of every request's body.
+/// The options that all request bodies of a run share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     pub dialect: Dialect,
@@ -23,7 +23,7 @@ pub struct Options {
     pub stream: bool,
     pub sampling: Sampling,
     pub template: Option<Arc<QueryTemplate>>,
-    /// Merged last, over everything else, key by key.
+    /// Merged last, over all other fields, key by key.
     pub extra: Map<String, Value>,
 }
 
@@ -31,11 +31,11 @@ pub struct Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
     pub bytes: Box<[u8]>,
-    /// Where in `bytes` the digits of a drawn `max_tokens` belong; `None` when the body is complete.
+    /// Offset in `bytes` where the digits of a drawn `max_tokens` are inserted; `None` if the body is complete.
     pub max_tokens_at: Option<u32>,
 }
 
-/// Renders a prompt. Fails when the dialect has no form for it, with a text that says which one has.
+/// Renders a prompt. The error names the API that can carry the prompt, if this one cannot.
 pub fn render(options: &Options, prompt: &Prompt) -> Result<Body, String> {
     let fields = match options.dialect {
         Dialect::Custom(api) => api.fields(&options.model, options.stream, &options.sampling, prompt),
@@ -44,7 +44,7 @@ pub fn render(options: &Options, prompt: &Prompt) -> Result<Body, String> {
     finish(options, fields)
 }
 
-/// Bytes of a body that is complete but for `--extra-args`.
+/// Renders a body that is complete except for `--extra-args`.
 pub fn finish(options: &Options, mut fields: Map<String, Value>) -> Result<Body, String> {
     for (name, value) in &options.extra {
         match (fields.get_mut(name), value) {
@@ -88,7 +88,7 @@ fn composed(options: &Options, prompt: &Prompt) -> Result<Map<String, Value>, St
     Ok(fields)
 }
 
-/// The fields that carry the prompt, `model` first: that is the order people read.
+/// The fields that carry the prompt, after `model`.
 fn with_prompt(options: &Options, prompt: &Prompt) -> Result<Map<String, Value>, String> {
     let mut fields = Map::from_iter([("model".to_string(), Value::from(options.model.as_str()))]);
     fields.extend(options.dialect.prompt_fields(prompt)?);
@@ -106,7 +106,7 @@ fn with_row(options: &Options, row: &Map<String, Value>) -> Map<String, Value> {
 
 fn with_template(options: &Options, template: &QueryTemplate, prompt: &Prompt) -> Result<Map<String, Value>, String> {
     let mut fields = template.fill(&options.model, prompt);
-    // A model that the template does not name, or names against the flag.
+    // The template does not name the model, or the flag takes precedence.
     let named = template.get("model").and_then(Value::as_str);
     if named.is_none_or(|name| !name.contains(placeholder::MODEL)) && template.model().is_none() {
         fields.insert("model".to_string(), Value::from(options.model.as_str()));
@@ -124,7 +124,7 @@ fn with_template(options: &Options, template: &QueryTemplate, prompt: &Prompt) -
     Ok(fields)
 }
 
-/// Adds the options that neither the row nor, against flags that were not given, the template sets.
+/// Adds the parameters that are not set by the row or, for flags that were not given, by the template.
 fn add_options(
     options: &Options,
     fields: &mut Map<String, Value>,
@@ -133,7 +133,7 @@ fn add_options(
 ) {
     let in_row = |name: &str| row.is_some_and(|row| row.contains_key(name));
     for (name, value) in options.dialect.parameter_fields(&options.sampling, options.stream) {
-        // Servers refuse a limit under both of its names together.
+        // Servers reject a limit under both of its names.
         const NEWER: &str = "max_completion_tokens";
         let is_limit = name == "max_tokens";
         if is_limit && (in_row(NEWER) || options.extra.contains_key(NEWER)) {
@@ -147,14 +147,14 @@ fn add_options(
     }
 }
 
-/// Asks for usage when the body streams. Servers refuse `stream_options` in a body that does not.
+/// Asks for usage if the body streams. Servers reject `stream_options` without `stream`.
 fn add_stream_options(fields: &mut Map<String, Value>) {
     if fields.get("stream") == Some(&Value::Bool(true)) && !fields.contains_key("stream_options") {
         fields.insert("stream_options".to_string(), json!({"include_usage": true}));
     }
 }
 
-/// Writes the object, leaving out the digits of a limit that is drawn.
+/// Writes the object, without the digits of a drawn limit.
 fn write(fields: &Map<String, Value>) -> Result<Body, String> {
     let bytes = serde_json::to_vec(fields).expect("a JSON value can be written");
     let gap = Value::from(MAX_TOKENS_PLACEHOLDER).to_string();
@@ -165,7 +165,8 @@ fn write(fields: &Map<String, Value>) -> Result<Body, String> {
             let bytes = [&bytes[..at], &bytes[at + gap.len()..]].concat().into_boxed_slice();
             Ok(Body { bytes, max_tokens_at: u32::try_from(at).ok() })
         }
-        _ => Err("a drawn --max-tokens can stand in one place of the body only".to_string()),
+        _ => Err("a range for --max-tokens needs a single field in the body; %{max_tokens} occurs more than once"
+            .to_string()),
     }
 }
 

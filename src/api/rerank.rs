@@ -1,4 +1,4 @@
-//! `/v1/rerank`: documents in the order of their relevance to a query, in one JSON answer.
+//! `/v1/rerank`: documents ranked by relevance to a query, in one JSON response.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -32,8 +32,8 @@ pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
 /// The fields that carry a prompt.
 fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     let Prompt::Rerank { query, documents } = prompt else {
-        return Err("--api openai_rerank takes a query with its documents: use --dataset random_rerank or rerank, or \
-                    line_by_line with whole bodies"
+        return Err("--api openai_rerank takes a query with documents: use --dataset random_rerank or rerank, or \
+                    line_by_line with whole request bodies"
             .to_string());
     };
     Ok(Map::from_iter([("query".to_string(), json!(query)), ("documents".to_string(), json!(documents))]))

@@ -1,4 +1,4 @@
-//! `/v1/responses`: named events of a stream and the object of a whole answer.
+//! `/v1/responses`: named events of a stream and the object of a whole response.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -10,7 +10,7 @@ use super::prompt::Prompt;
 use crate::protocol::json::{self, Step, Value};
 use crate::record::Finish;
 
-/// Where the text of a delta stands in its event.
+/// Paths of the text of a delta.
 const DELTA: TextPath = TextPath { path: &[Step::Key("delta")], reasoning: false };
 const REASONING_DELTA: TextPath = TextPath { path: &[Step::Key("delta")], reasoning: true };
 
@@ -30,11 +30,11 @@ pub static DEFINITION: Definition = Definition {
     key_header: bearer,
 };
 
-/// Reads one event, or a whole body. What an event is stands in its `type`; `name`, the `event:` field, stands in where
-/// that is missing.
+/// Reads one event, or a whole body. The kind of an event is its `type`, or `name`, the `event:` field, if that is
+/// missing.
 ///
 /// Output is the deltas of text, of a refusal, of reasoning and of its summary, and of the arguments of calls. The
-/// `done` events repeat what the deltas said.
+/// `done` events repeat the text of the deltas.
 pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
     let mut meaning = Meaning::default();
     let kind = member_text(value, "type").unwrap_or_else(|| match member_text(value, "object") {
@@ -59,14 +59,14 @@ pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
             meaning.error = Some(error.map_or_else(|| error_text::from_json(value), error_text::from_json));
         }
         "error" => meaning.error = Some(error_text::from_json(value)),
-        // What stands between us and the server may put an error of its own into the stream.
+        // A proxy in front of the server may insert an error of its own.
         "" if member(value, "error").is_some_and(is_error) => meaning.error = Some(error_text::from_json(value)),
         _ => {}
     }
     meaning
 }
 
-/// The same name with a life of its own.
+/// The known event name that equals `name`; empty for an unknown one.
 fn known(name: &str) -> &'static str {
     const NAMES: [&str; 11] = [
         "response.output_text.delta",
@@ -102,7 +102,7 @@ fn read_delta<'a>(kind: &str, delta: &'a str, meaning: &mut Meaning<'a>) {
     }
 }
 
-/// The object of a whole answer. At the end of a stream its text has already come (`with_output` is false).
+/// Reads the object of a whole response. At the end of a stream its text was received before (`with_output` is false).
 fn read_response<'a>(response: Value<'_, 'a>, with_output: bool, meaning: &mut Meaning<'a>) {
     for (key, value) in json::entries(response) {
         match key {
@@ -115,7 +115,7 @@ fn read_response<'a>(response: Value<'_, 'a>, with_output: bool, meaning: &mut M
     }
     let reason = member(response, "incomplete_details").and_then(|details| member_text(details, "reason"));
     meaning.finish = match (member_text(response, "status"), reason) {
-        // vLLM ends a cut answer with `response.completed` too; the status tells.
+        // vLLM ends a truncated answer with `response.completed` too, so the status decides.
         (_, Some("max_output_tokens")) => Some(Finish::Length),
         (_, Some("content_filter")) => Some(Finish::ContentFilter),
         (Some("completed"), _) => Some(Finish::Stop),
@@ -167,7 +167,7 @@ fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     Ok(Map::from_iter([("input".to_string(), input)]))
 }
 
-/// A chat message with its parts under the names of this API.
+/// Renames the parts of a chat message for this API.
 fn input_message(message: &Json) -> Json {
     let mut message = message.clone();
     let text_type = if message["role"] == "assistant" { "output_text" } else { "input_text" };

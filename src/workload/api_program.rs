@@ -1,4 +1,4 @@
-//! `--api ./program`: the bodies of a run, built by the program before the clock starts.
+//! `--api ./program`: request bodies built by the program before the run starts.
 
 use std::borrow::Cow;
 
@@ -15,8 +15,8 @@ use crate::api::program::{ProgramApi, body_of, question};
 use crate::api::request_body::{self, Body, Options};
 use crate::api::sampling_params::MaxTokens;
 
-/// The bodies of all items, and last the one of the connection test, which asks what the last item asks. A limit that is drawn is
-/// drawn here, for each body: the program is to see a number.
+/// The bodies of all items, followed by that of the connection test, which has the prompt of the last item. A range for
+/// the output limit is drawn here for each body, so that the program gets a number.
 pub fn bodies(
     program: ProgramApi,
     recipe: &Recipe,
@@ -38,7 +38,7 @@ pub fn bodies(
     };
     let built = plugin_process::run(&call(program, "build"), Some(feed), |line, _| {
         if bodies.len() == count {
-            return Err("is one more than prompts were given: print one body for each line that was read".to_string());
+            return Err("is one body too many: print one body for each line that was read".to_string());
         }
         let fields: Map<String, Value> = body_of(line)?;
         let (_, options) = asked(recipe, items, bodies.len());
@@ -50,18 +50,18 @@ pub fn bodies(
     if bodies.len() < count {
         let made = bodies.len();
         return Err(wrong(format!(
-            "it printed {made} bodies for {count} prompts (the connection test is one of them): print one for each line"
+            "it printed {made} bodies for {count} prompts, the connection test included: print one for each line read"
         )));
     }
     Ok(bodies)
 }
 
-/// A call of the program with one of its verbs.
+/// A call of the program with `build` or `parse`.
 pub fn call(program: ProgramApi, verb: &'static str) -> Call<'static> {
     Call { path: program.path(), verb: Some(verb), environment: Vec::new() }
 }
 
-/// The prompt of a place and what it is asked with.
+/// The prompt with this index and the options of its request.
 fn asked<'a>(recipe: &'a Recipe, items: &'a [Item], place: usize) -> (&'a Item, Cow<'a, Options>) {
     let Some(item) = items.get(place) else {
         return (&items[items.len() - 1], Cow::Owned(preflight_options(&recipe.options)));

@@ -30,7 +30,8 @@ pub struct Context<'a> {
     pub residuals: Residuals,
 }
 
-/// Prompt lengths kept, both ends included: tokens with a tokenizer, else characters. Whole bodies are not measured.
+/// Prompt lengths to use, both ends included: tokens with a tokenizer, else characters. Whole request bodies are not
+/// measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lengths {
     pub min: u64,
@@ -38,7 +39,7 @@ pub struct Lengths {
 }
 
 impl Lengths {
-    /// Whether a prompt of this length is kept.
+    /// Whether a prompt of this length is used.
     pub fn holds(self, length: u64) -> bool {
         length >= self.min && self.max.is_none_or(|max| length <= max)
     }
@@ -93,7 +94,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Texts made so far, and those whose count is not the asked one.
+/// Statistics of generated texts whose token count is not exact.
 #[derive(Debug, Default)]
 pub struct Residuals {
     made: AtomicU64,
@@ -102,7 +103,7 @@ pub struct Residuals {
 }
 
 impl Residuals {
-    /// Notes how far a text's count is from the asked one, tokens, and gives the text back.
+    /// Records the error of a text's length, tokens, and returns the text.
     pub fn note<T>(&self, (text, off_by): (T, i64)) -> T {
         self.made.fetch_add(1, Ordering::Relaxed);
         if off_by != 0 {
@@ -112,7 +113,7 @@ impl Residuals {
         text
     }
 
-    /// One line about the texts that are off, where there are any.
+    /// Adds a note about the texts whose length is not exact, if there are any.
     pub fn report(&self, notes: &mut Vec<String>) {
         let [made, off, worst] = [&self.made, &self.off, &self.worst].map(|count| count.load(Ordering::Relaxed));
         if off > 0 {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Why there are no requests to send. Each text says where and what to do.
+/// Why a workload cannot be built. Each message names the place and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkloadError {
     #[error("{flag}: cannot read {}: {cause}", path.display())]

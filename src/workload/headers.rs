@@ -1,4 +1,4 @@
-//! The constant part of every request's head.
+//! The request line and the headers that all requests share.
 
 use std::fmt;
 use std::io::Write;
@@ -17,22 +17,22 @@ impl fmt::Debug for Header {
     }
 }
 
-/// Headers that decide the framing: only the engine can write them.
+/// Headers that control the framing, which only the engine can write.
 const OWN: [&str; 5] = ["content-length", "transfer-encoding", "expect", "upgrade", "te"];
 
 impl Header {
-    /// Reads `name=value`, refusing what would not arrive as one header.
+    /// Parses `name=value`. Rejects text that is not a single valid header.
     pub fn scan(text: &str) -> Result<Header, String> {
         let Some((name, value)) = text.split_once('=') else {
-            // The value may be a secret: show nothing of it.
-            return Err("each one is name=value, for example --headers X-Tenant=a".to_string());
+            // The text may contain a secret, so it is not shown.
+            return Err("each header is written name=value, for example --headers X-Tenant=a".to_string());
         };
         let name = name.trim_matches([' ', '\t']);
         if name.is_empty() || !name.bytes().all(is_token) {
             return Err(format!("'{}' is not a header name", name.escape_debug()));
         }
         if OWN.contains(&name.to_ascii_lowercase().as_str()) {
-            return Err(format!("{name} is written by ringmark itself; leave it out"));
+            return Err(format!("{name} is set by ringmark; leave it out"));
         }
         let value = value.trim_matches([' ', '\t']);
         if value.bytes().any(|byte| byte < b' ' && byte != b'\t' || byte == 0x7f) {
@@ -42,18 +42,19 @@ impl Header {
     }
 }
 
-/// Whether a header's value must never be shown.
+/// Whether a header's value is a secret that must not be shown.
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["auth", "key", "token", "secret", "cookie", "password", "credential"].iter().any(|word| name.contains(word))
 }
 
-/// Whether the user names the requests.
+/// Whether the user sets the request id.
 pub fn names_request_id(headers: &[Header]) -> bool {
     given(headers, "X-Request-Id")
 }
 
-/// Writes request line and headers, without the ones that differ by request. What the user gave replaces ours.
+/// Writes the request line and the headers, except those that differ between requests. Headers of the user replace
+/// ours.
 pub fn write(headers: &[Header], stream: bool, authority: &str, path: &str) -> Vec<u8> {
     let accept = if stream { "text/event-stream" } else { "application/json" };
     let agent = concat!("ringmark/", env!("CARGO_PKG_VERSION"));

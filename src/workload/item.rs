@@ -1,4 +1,4 @@
-//! A prompt of a data set and the place it came from.
+//! A prompt of a data set.
 
 use std::path::Path;
 
@@ -7,25 +7,25 @@ use serde_json::{Value, json};
 use super::error::WorkloadError;
 use crate::api::prompt::Prompt;
 
-/// A prompt and the place it came from.
+/// A prompt and its position in the data set.
 #[derive(Clone, Debug)]
 pub struct Item {
     pub prompt: Prompt,
-    /// Line of the file, from 1; 0 when it did not come from a line.
+    /// Line of the file, from 1; 0 if it did not come from a line.
     pub line: u64,
-    /// The answer is to have so many tokens, whatever the options say.
+    /// The exact length of the answer, tokens; overrides the options.
     pub output_tokens: Option<u32>,
-    /// Of a conversation: the messages that each turn adds. Empty for single requests.
+    /// The messages that each turn of a conversation adds. Empty for single requests.
     pub turns: Vec<Vec<Value>>,
 }
 
 impl Item {
-    /// A prompt that did not come from a line.
+    /// A prompt that does not come from a file.
     pub fn new(prompt: Prompt) -> Item {
         Item::at(prompt, 0)
     }
 
-    /// A prompt of a line.
+    /// A prompt from a line of a file.
     pub fn at(prompt: Prompt, line: u64) -> Item {
         Item { prompt, line, output_tokens: None, turns: Vec::new() }
     }
@@ -39,7 +39,7 @@ impl Item {
     }
 }
 
-/// One user message.
+/// A chat message of the user.
 pub fn user_message(content: impl Into<Value>) -> Value {
     json!({"role": "user", "content": content.into()})
 }

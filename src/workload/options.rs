@@ -27,7 +27,7 @@ pub fn item_options<'a>(options: &'a Options, item: &Item) -> Cow<'a, Options> {
     item.output_tokens.map_or(Cow::Borrowed(options), |count| Cow::Owned(exact_output(options, count)))
 }
 
-/// Options that make the answer `count` tokens long.
+/// Options for an answer of exactly `count` tokens.
 fn exact_output(options: &Options, count: u32) -> Options {
     let mut exact = options.clone();
     exact.sampling.max_tokens = Some(MaxTokens::Fixed(count));

@@ -1,4 +1,4 @@
-//! `--dataset ./program`: prompts that a program prints, one JSON a line, read to the end before the clock starts.
+//! `--dataset ./program`: prompts printed by a program, one JSON value per line, read before the run starts.
 
 use std::path::Path;
 
@@ -10,13 +10,12 @@ use super::line_by_line::check_messages;
 use super::plugin_process::{self, Call, Feed};
 use crate::api::prompt::Prompt;
 
-/// The feeder of a program that reads nothing.
+/// The type of the absent input.
 type NoInput = fn(&mut Feed) -> Result<(), String>;
 
-/// Runs the program and reads prompts with their line numbers. All lines are read and checked, also past what `take`
-/// wants: a program that fails at its end has failed. It finds in its environment what the run wants:
-/// `RINGMARK_NUMBER` (requests, warm-up included; not set when only time ends the run), `RINGMARK_OFFSET`,
-/// `RINGMARK_SEED` and `RINGMARK_MODEL`.
+/// Runs the program and reads prompts with their line numbers. All lines are read and checked, even after `take`
+/// returned `false`. The environment describes the run: `RINGMARK_NUMBER` (requests, warm-up included; unset if only
+/// the duration ends the run), `RINGMARK_OFFSET`, `RINGMARK_SEED` and `RINGMARK_MODEL`.
 pub fn read(
     path: &Path,
     context: &Context<'_>,
@@ -42,7 +41,7 @@ pub fn read(
     if found { Ok(()) } else { Err(wrong("the program printed no prompt".to_string())) }
 }
 
-/// A string, a list of messages, `{"messages": [...]}`, or a whole body.
+/// Parses a string, a list of messages, `{"messages": [...]}`, or a whole request body.
 fn parse(line: &str) -> Result<Prompt, String> {
     match serde_json::from_str(line) {
         Ok(Value::String(text)) => Ok(Prompt::Text(text)),

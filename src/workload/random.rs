@@ -5,7 +5,7 @@ use super::error::WorkloadError;
 use super::item::Item;
 use super::random_text::{RandomLengths, RandomText};
 
-/// All prompts of the run.
+/// Generates all prompts of the run.
 pub fn read(lengths: &RandomLengths, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
     let text = RandomText::new(context.tokens_for("--dataset random")?, context.seed)?;
     let frame = text.frame()?;

@@ -1,12 +1,12 @@
-//! `--dataset random`: prompts of an exact number of tokens.
+//! Random text of an exact number of tokens.
 //!
-//! Prompt `i` is the shared prefix and a run of consecutive ids from a drawn place on, as evalscope makes them. Ids
-//! become text, and text does not always become the same ids again: two neighbours may join into one token. Where text
-//! is sent, the runs are therefore cut from the vocabulary's own text, encoded once: inside such a run nothing joins.
-//! At its ends something may. Runs therefore begin and end at the beginnings of words, where tokenizers cut by
-//! themselves, and of a long prompt the tokens around its cuts are encoded again: where these have changed, the next
-//! such place is tried. Short prompts, and what is left, are encoded whole: cut or filled up, and looked at once more,
-//! until their count is exact. What is still off after [`ROUNDS`] is reported, never hidden.
+//! Prompt `i` is the shared prefix and a run of consecutive ids from a drawn position on, as in evalscope. Ids are
+//! decoded to text, but encoding the text does not always give the same ids: two neighbours may merge into one token.
+//! If text is sent, runs are therefore cut from the text of the whole vocabulary, encoded once: within such a run
+//! nothing merges. At its ends tokens may merge. Runs therefore begin and end at word boundaries, where tokenizers
+//! split, and for a long prompt the tokens around its ends are encoded again: if they have changed, the next such
+//! position is tried. Short prompts, and those without a suitable position, are encoded whole, truncated or extended,
+//! and encoded again until their count is exact. A count that is still wrong after [`ROUNDS`] is reported.
 
 use super::error::WorkloadError;
 use super::rng::{self, Purpose};
@@ -14,11 +14,11 @@ use super::tokens::Tokens;
 use super::word_boundaries::WordBoundaries;
 use crate::api::prompt::Prompt;
 
-/// Corrections of one prompt before its remaining error is reported. Two are enough for nearly all.
+/// Corrections of one prompt before its remaining error is reported. Nearly all prompts need at most two.
 const ROUNDS: usize = 10;
 
-/// Tokens looked at on each side of a cut, at least. Tokenizers cut text into words first, so what a cut does to them
-/// ends within one word.
+/// Minimum number of tokens that are checked on each side of a cut. Tokenizers split text into words first, so a cut
+/// has no effect beyond one word.
 const WINDOW: usize = 32;
 
 /// Prompts up to this length are encoded whole, tokens.
@@ -27,17 +27,17 @@ const SHORT: usize = 4 * WINDOW;
 /// Tokens of a block of [`RandomText::blocks`]; the size that the hash ids of Mooncake's traces stand for.
 pub const BLOCK: u32 = 512;
 
-/// Places tried for a run, and beginnings of words looked at for each.
+/// Positions tried for a run, and word boundaries searched for each.
 const PLACES: usize = 12;
 const REACH: usize = 4096;
 
 /// Lengths of random prompts, tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RandomLengths {
-    /// Drawn uniformly, both ends included; the chat template counts, the prefix does not.
+    /// Drawn uniformly, both ends included. The length includes the chat template, but not the prefix.
     pub min: u32,
     pub max: u32,
-    /// Tokens that all prompts begin with.
+    /// Length of the prefix that all prompts share, in addition to the drawn length.
     pub prefix: u32,
 }
 
@@ -48,30 +48,31 @@ impl RandomLengths {
     }
 }
 
-/// What all prompts begin with.
+/// The prefix that all prompts share.
 #[derive(Clone, Debug, Default)]
 pub struct Prefix {
     pub ids: Vec<u32>,
     text: String,
-    /// So many of its last tokens stand for it where it meets what follows; `None`: the whole prompt has to be looked at.
+    /// The number of its last tokens that are enough to check where it meets the rest of a prompt; `None`: the whole
+    /// prompt has to be encoded.
     tail: Option<usize>,
 }
 
-/// Makes random text of exact lengths.
+/// Generates random text of exact lengths.
 #[derive(Debug)]
 pub struct RandomText<'a> {
     tokens: &'a Tokens,
-    /// Ids that text is made of.
+    /// Ids of plain text.
     plain: Vec<u32>,
-    /// What runs are cut from: `plain` where ids are sent, else the ids of its text.
+    /// The ids that runs are cut from: `plain` if ids are sent, else the ids of its text.
     line: Vec<u32>,
-    /// Where words begin in the line; `None` where that cannot be told.
+    /// Word boundaries in the line; `None` if they are unknown.
     words: Option<WordBoundaries>,
     seed: u64,
 }
 
 impl<'a> RandomText<'a> {
-    /// Looks through the vocabulary.
+    /// Prepares the vocabulary.
     pub fn new(tokens: &'a Tokens, seed: u64) -> Result<RandomText<'a>, WorkloadError> {
         let plain = tokens.tokenizer.plain_ids();
         if plain.is_empty() {
@@ -85,7 +86,7 @@ impl<'a> RandomText<'a> {
         Ok(RandomText { tokens, plain, line, words, seed })
     }
 
-    /// The ids all prompts begin with; where text is sent, ids that their text becomes again.
+    /// The shared prefix. If text is sent, its ids are those that its text is encoded to.
     pub fn prefix(&self, length: u32, frame: u64) -> Result<Prefix, WorkloadError> {
         let drawn: Vec<u32> = (0..u64::from(length)).map(|place| self.drawn(Purpose::SharedPrefix, place)).collect();
         if self.tokens.ids || length == 0 {
@@ -107,7 +108,7 @@ impl<'a> RandomText<'a> {
         Ok(Prefix { ids, text, tail })
     }
 
-    /// Tokens that the chat template puts around a text; 0 without one.
+    /// Tokens that the chat template adds to a text; 0 without one.
     pub fn frame(&self) -> Result<u64, WorkloadError> {
         if self.tokens.template && !self.tokens.ids {
             self.tokens.tokenizer.count(&self.tokens.tokenizer.chat_of("")?)
@@ -116,7 +117,7 @@ impl<'a> RandomText<'a> {
         }
     }
 
-    /// `inner` consecutive ids from a place that depends on seed and `index`.
+    /// `inner` consecutive ids from a position that depends on seed and `index`.
     pub fn consecutive(&self, index: u64, inner: usize) -> impl Iterator<Item = u32> {
         self.run(self.place(index), inner)
     }
@@ -124,7 +125,7 @@ impl<'a> RandomText<'a> {
     fn place(&self, index: u64) -> usize {
         let last = self.line.len() as u32 - 1;
         let start = rng::uniform_at(self.seed, Purpose::RandomText, index, 0, last) as usize;
-        // With the index, as in evalscope, so that equal draws still differ.
+        // The index is added, as in evalscope, so that equal draws differ.
         start.wrapping_add(index as usize) % self.line.len()
     }
 
@@ -132,12 +133,12 @@ impl<'a> RandomText<'a> {
         (0..length).map(move |step| self.line[(start + step) % self.line.len()])
     }
 
-    /// Whether a word begins at a place of the line.
+    /// Whether a word begins at a position of the line.
     fn begins_word(&self, place: usize) -> bool {
         self.words.as_ref().is_none_or(|words| words.begins(place))
     }
 
-    /// The first place from `start` on from which a run of `length` begins and ends where words do.
+    /// The first position from `start` on where a run of `length` begins and ends at word boundaries.
     fn word_from(&self, start: usize, length: usize) -> Option<usize> {
         let fits = |place: &usize| self.begins_word(*place) && self.begins_word(place + length);
         (start..start + REACH).find(fits).map(|place| place % self.line.len())
@@ -151,7 +152,7 @@ impl<'a> RandomText<'a> {
         }
     }
 
-    /// A text of `length` consecutive tokens, and `frame` more in chat, and how many tokens it is off.
+    /// A text of `length` consecutive tokens, and `frame` more in chat, with the error of its length in tokens.
     pub fn text(&self, index: u64, length: usize, frame: u64) -> Result<(String, i64), WorkloadError> {
         self.text_behind(index, &Prefix { tail: Some(0), ..Prefix::default() }, length, frame)
     }
@@ -178,14 +179,14 @@ impl<'a> RandomText<'a> {
         self.as_text(index, prefix.ids.iter().copied().chain(run).collect(), frame)
     }
 
-    /// A text of `length` tokens drawn each by itself, and how many tokens it is off.
+    /// A text of `length` tokens that are drawn independently, with the error of its length in tokens.
     pub fn independent(&self, index: u64, length: usize) -> Result<(String, i64), WorkloadError> {
         let ids = (0..length as u64).map(|place| self.drawn(Purpose::RandomText, (index << 24) ^ place)).collect();
         self.as_text(index, ids, 0)
     }
 
-    /// A prompt of `length` tokens (and `frame` more in chat) made of blocks: equal ids are equal blocks, wherever they
-    /// stand. Without ids all of it is one run. With it, how many tokens it is off.
+    /// A prompt of `length` tokens (and `frame` more in chat) made of blocks: equal ids are equal blocks at any
+    /// position. Without ids the whole prompt is one run. Returned with the error of its length in tokens.
     pub fn blocks(
         &self,
         index: u64,
@@ -203,7 +204,8 @@ impl<'a> RandomText<'a> {
         Ok((Prompt::Text(text), off_by))
     }
 
-    /// A prompt of prefix and `inner` tokens, with `frame` more around them in chat, and how many tokens it is off.
+    /// A prompt of the prefix and `inner` tokens, with `frame` more around them in chat, with the error of its length
+    /// in tokens.
     pub fn make(&self, index: u64, prefix: &Prefix, inner: usize, frame: u64) -> Result<(Prompt, i64), WorkloadError> {
         if self.tokens.ids {
             let ids = prefix.ids.iter().copied().chain(self.consecutive(index, inner)).collect();
@@ -213,9 +215,9 @@ impl<'a> RandomText<'a> {
         Ok((Prompt::Text(text), off_by))
     }
 
-    /// Whether a run of `inner` tokens from `start` on becomes the same ids again at its two cuts: behind the last `tail`
-    /// tokens of the prefix and, in chat, within the template. The tokens around both are put together at beginnings of
-    /// words and encoded at once. Everywhere else the run was encoded as it stands.
+    /// Whether a run of `inner` tokens from `start` on is encoded to the same ids at both ends: after the last `tail`
+    /// tokens of the prefix and, in chat, within the template. The tokens around both ends are joined at word
+    /// boundaries and encoded together. The rest of the run is part of the encoded line.
     fn cuts_hold(
         &self,
         start: usize,
@@ -225,7 +227,7 @@ impl<'a> RandomText<'a> {
         frame: u64,
     ) -> Result<bool, WorkloadError> {
         let end = start + inner;
-        // A run is longer than twice this, so that the two do not meet.
+        // A run is longer than twice this, so that the two parts do not overlap.
         let head = (WINDOW..2 * WINDOW).find(|step| self.begins_word(start + step)).unwrap_or(WINDOW);
         let rest = (WINDOW..2 * WINDOW).find(|step| self.begins_word(end - step)).unwrap_or(WINDOW);
         let before = &prefix.ids[prefix.ids.len() - tail..];
@@ -236,24 +238,24 @@ impl<'a> RandomText<'a> {
         let mut text = self.tokens.tokenizer.decode(before)?;
         text.push_str(&self.text_of(start, head)?);
         text.push_str(&last_text);
-        // Beyond the end of the line its beginning follows, which was not encoded behind it.
+        // The line wraps around, but its beginning was not encoded after its end.
         if end > self.line.len() && !self.seam_holds()? {
             return Ok(false);
         }
         if prefix.ids.is_empty() || frame == 0 {
             return self.holds(&around, &text, frame);
         }
-        // The prefix was looked at within the template before.
+        // The prefix was checked within the template before.
         Ok(self.holds(&around, &text, 0)? && self.holds(&last, &last_text, frame)?)
     }
 
-    /// Whether nothing joins where the line's end meets its beginning.
+    /// Whether no tokens merge where the end of the line meets its beginning.
     fn seam_holds(&self) -> Result<bool, WorkloadError> {
         let seam: Vec<u32> = self.run(self.line.len() - WINDOW, 2 * WINDOW).collect();
         self.holds(&seam, &self.tokens.tokenizer.decode(&seam)?, 0)
     }
 
-    /// Whether a text becomes these ids: alone, or among the `frame` tokens of a template.
+    /// Whether a text is encoded to these ids: alone, or within the `frame` tokens of a template.
     fn holds(&self, ids: &[u32], text: &str, frame: u64) -> Result<bool, WorkloadError> {
         let tokenizer = &self.tokens.tokenizer;
         if frame == 0 {
@@ -263,11 +265,11 @@ impl<'a> RandomText<'a> {
         Ok(framed.len() as u64 == frame + ids.len() as u64 && framed.windows(ids.len()).any(|part| part == ids))
     }
 
-    /// Text that counts as many tokens as `ids` (and `frame` more in chat), and how many tokens it is off.
+    /// A text with as many tokens as `ids` (and `frame` more in chat), with the error of its length in tokens.
     fn as_text(&self, index: u64, mut ids: Vec<u32>, frame: u64) -> Result<(String, i64), WorkloadError> {
         let tokenizer = &self.tokens.tokenizer;
         let wanted = ids.len();
-        // What the text itself has to count; differs from `wanted` where the template joins with it.
+        // The required count of the text itself; differs from `wanted` if tokens merge with the template.
         let mut goal = wanted as i64;
         let mut best: Option<(String, i64)> = None;
         for round in 0..ROUNDS as u64 {

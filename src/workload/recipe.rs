@@ -14,17 +14,17 @@ use super::tokens::TokenUse;
 use super::trace::Trace;
 use crate::api::request_body::Options;
 
-/// Everything that decides the requests of a run.
+/// The inputs that determine the requests of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     pub source: Source,
     pub lengths: Lengths,
-    /// The tokenizer and what it is used for, where one is given.
+    /// The tokenizer and its use, if one is given.
     pub tokens: Option<TokenUse>,
-    /// Prompts of the data to leave out at its start.
+    /// Prompts to skip at the start of the data.
     pub offset: u64,
-    /// Prompts the run can use at most, warm-up included; `None` when only its duration ends it. Files are not read
-    /// further than this.
+    /// Prompts that the run can use at most, warm-up included; `None` if only its duration ends it. Files are not read
+    /// beyond this.
     pub needed: Option<u64>,
     pub options: Options,
     /// Headers given by the user.
@@ -34,39 +34,39 @@ pub struct Recipe {
     pub id_prefix: String,
 }
 
-/// Where prompts come from.
+/// The source of the prompts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// `--prompt TEXT`
     Prompt(String),
     /// `--prompt @FILE`: the whole file is one prompt.
     PromptFile(PathBuf),
-    /// Our own questions.
+    /// The built-in questions.
     Builtin,
-    /// One prompt a line: text, a JSON list of messages, or a JSON object that is a whole body.
+    /// One prompt per line: text, a JSON list of messages, or a JSON object that is a whole request body.
     LineByLine(PathBuf),
     /// Random text of exact lengths.
     Random(RandomLengths),
     /// Random texts for embedding or ranking.
     RandomTexts(RandomLengths, Texts),
-    /// Random text with pictures.
+    /// Random text with images.
     RandomVl(RandomLengths, Pictures),
     /// One field of each entry of a file.
     File(PathBuf, Shape),
-    /// A sample of conversations; with `output_len` each answer is made as long as the conversation's was.
+    /// A sample of conversations. With `output_len` each answer gets the length of the answer in the data.
     ShareGpt { path: PathBuf, output_len: bool },
-    /// The lengths of Qwen's speed tables; `long`: the longest of them.
+    /// The lengths of Qwen's speed benchmark; `long`: the longest of them.
     Speed { long: bool },
     /// Conversations of several turns.
     MultiTurn(MultiTurn),
     /// Recorded requests.
     Trace(Arc<Trace>),
-    /// What a program prints.
+    /// The output of a program.
     Program(PathBuf),
 }
 
 impl Source {
-    /// Whether requests are turns of conversations.
+    /// Whether requests are turns of conversations of several turns.
     pub fn is_conversations(&self) -> bool {
         matches!(self, Source::MultiTurn(_))
     }

@@ -24,40 +24,41 @@ use crate::record::Phase;
 /// Words of random text whose tokens the tokenizer caches: more than any vocabulary has.
 const RANDOM_WORDS: usize = 1 << 18;
 
-/// Every request of a run, rendered. Memory grows with the distinct bytes only: `--number` past the data cycles.
+/// Every request of a run, rendered. A `--number` above the size of the data cycles through it, so memory only holds
+/// distinct requests.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// Request line and constant headers, up to but without the last ones, which differ by request.
+    /// Request line and constant headers, without the last headers, which differ between requests.
     pub head: Vec<u8>,
-    /// Distinct bodies. Measured requests take them from the first on, warm-up requests from the last one backwards,
-    /// so that the measured requests do not depend on the warm-up and meet no cache that it filled for them.
+    /// Distinct bodies. Measured requests use them from the first on, warm-up requests from the last backwards, so that
+    /// measured requests do not depend on the warm-up and do not hit prefixes that it cached.
     pub bodies: Vec<Body>,
-    /// Where requests are turns of conversations, these stand in the place of the bodies, of which there are none.
+    /// If requests are turns of conversations: the conversations. Then `bodies` is empty.
     pub conversations: Option<Conversations>,
     /// The body of the connection test.
     pub preflight: Body,
-    /// Range from which a `max_tokens` left open in a body is drawn.
+    /// Range of a `max_tokens` that is drawn for each request.
     pub max_tokens: (u32, u32),
     pub seed: u64,
-    /// Prefix of the `X-Request-Id` header, which is `<id_prefix>-<phase letter><index>`. Empty: no such header,
-    /// because the user gave one.
+    /// Prefix of the `X-Request-Id` header, which is `<id_prefix>-<phase letter><index>`. Empty if the user sets the
+    /// header.
     pub id_prefix: String,
-    /// What the reader of the figures should know about how the prompts were made.
+    /// Facts about the prompts that affect how results are interpreted.
     pub notes: Vec<String>,
 }
 
-/// Which turn is to be written.
+/// A turn of a conversation.
 #[derive(Clone, Copy, Debug)]
 pub struct TurnOf<'a> {
     pub conversations: &'a Conversations,
-    /// Of the conversation.
+    /// Number of the conversation.
     pub number: u64,
-    /// Of the request.
+    /// Index of the request.
     pub index: u64,
 }
 
 impl Workload {
-    /// A workload of given bytes, as tests and calibrations use it. `bodies` must not be empty.
+    /// A workload of given bytes, for tests and calibrations. `bodies` must not be empty.
     pub fn fixed(head: Vec<u8>, bodies: Vec<Box<[u8]>>, id_prefix: &str) -> Workload {
         let bodies: Vec<Body> = bodies.into_iter().map(|bytes| Body { bytes, max_tokens_at: None }).collect();
         let preflight = bodies[0].clone();
@@ -74,12 +75,12 @@ impl Workload {
         }
     }
 
-    /// Reads the data and renders every request of it, for a server at `authority` (the `Host` header) and `path`.
+    /// Reads the data set and renders every request for a server at `authority` (the `Host` header) and `path`.
     pub fn build(recipe: &Recipe, authority: &str, path: &str) -> Result<Workload, WorkloadError> {
         Workload::build_watched(recipe, authority, path, &StepProgress::default())
     }
 
-    /// [`Workload::build`], which may take a while: `progress` says how far it is.
+    /// Like [`Workload::build`], with progress reported to `progress`.
     pub fn build_watched(
         recipe: &Recipe,
         authority: &str,
@@ -109,7 +110,7 @@ impl Workload {
         })
     }
 
-    /// Requests that `number` of what `--number` counts come to: as many, or every turn of so many conversations.
+    /// Number of requests for `number` units of `--number`: requests, or conversations with all their turns.
     pub fn requests_of(&self, phase: Phase, number: u64) -> u64 {
         match &self.conversations {
             Some(conversations) => conversations.requests_before(phase, number),
@@ -117,7 +118,7 @@ impl Workload {
         }
     }
 
-    /// The JSON body of request `index`; empty for a turn of a conversation, which is known only when it is sent.
+    /// The JSON body of request `index`; empty for a turn of a conversation, which is complete only when it is sent.
     pub fn body(&self, phase: Phase, index: u64) -> Cow<'_, [u8]> {
         if self.conversations.is_some() && phase != Phase::Preflight {
             return Cow::Borrowed(&[]);
@@ -133,7 +134,7 @@ impl Workload {
         }
     }
 
-    /// Appends the whole HTTP/1.1 request `index` of `phase`, no turn of a conversation, to `out`.
+    /// Appends the whole HTTP/1.1 request `index` of `phase` to `out`; not for turns of conversations.
     pub fn write_request(&self, phase: Phase, index: u64, out: &mut Vec<u8>) {
         let body = self.template(phase, index);
         match body.max_tokens_at {
@@ -146,8 +147,8 @@ impl Workload {
         };
     }
 
-    /// Appends request `index`, a turn of a conversation, to `out`, and says where in it the body begins. `history` are
-    /// the messages so far, this turn's at the end, as JSON between commas.
+    /// Appends the request of a turn of a conversation to `out` and returns the offset of its body. `history` are the
+    /// messages so far including this turn's, as JSON separated by commas.
     pub fn write_turn(&self, phase: Phase, turn: TurnOf<'_>, history: &[u8], out: &mut Vec<u8>) -> usize {
         let TurnOf { conversations, number, index } = turn;
         let frame = conversations.frame(phase, number);
@@ -165,7 +166,7 @@ impl Workload {
         }
     }
 
-    /// Appends a request with a body of these parts, and says where the body begins.
+    /// Appends a request with a body of these parts, and returns the offset of the body.
     fn write_parts<const N: usize>(&self, phase: Phase, index: u64, parts: [&[u8]; N], out: &mut Vec<u8>) -> usize {
         const VEC: &str = "writing to a Vec cannot fail";
         out.extend_from_slice(&self.head);
@@ -183,7 +184,8 @@ impl Workload {
         let count = self.bodies.len() as u64;
         let place = match phase {
             Phase::Preflight => return &self.preflight,
-            // From the end: the prompts that the measured requests come to last, so that no cache of theirs helps.
+            // From the end, the prompts that measured requests use last, so that the prefix cache is not warmed for
+            // them.
             Phase::Warmup | Phase::Witness => count - 1 - index % count,
             Phase::Measured => index % count,
         };
@@ -192,7 +194,7 @@ impl Workload {
 
     fn max_tokens_of(&self, phase: Phase, index: u64) -> u32 {
         let (low, high) = self.max_tokens;
-        // Warm-up draws stand apart from the measured ones, so that neither moves the other.
+        // Draws of the warm-up are independent of those of measured requests.
         let seed = if phase == Phase::Measured { self.seed } else { !self.seed };
         rng::uniform_at(seed, Purpose::MaxTokens, index, low, high)
     }
@@ -215,7 +217,7 @@ fn open_tokens(asked: &TokenUse, recipe: &Recipe) -> Result<Tokens, WorkloadErro
     Tokens::new(asked, tokenizer, recipe.options.dialect)
 }
 
-/// The bodies of all prompts, and that of the connection test, which asks what the last one asks.
+/// The bodies of all prompts, and that of the connection test, which has the last prompt.
 fn render_all(
     recipe: &Recipe,
     items: Vec<Item>,
@@ -229,7 +231,7 @@ fn render_all(
     let last = items.last().expect("read gives at least one prompt").clone();
     let (bodies, conversations) = match &recipe.source {
         Source::MultiTurn(asked) => (Vec::new(), Some(Conversations::render(&items, asked.think_us, recipe)?)),
-        // Each prompt goes as its bytes come, so that the two never stand in memory together.
+        // Each prompt is dropped when it is rendered, to save memory.
         _ => {
             let bodies = items.into_iter().map(|item| render_item(&recipe.options, &item, recipe));
             (bodies.collect::<Result<Vec<Body>, WorkloadError>>()?, None)

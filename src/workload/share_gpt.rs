@@ -1,5 +1,5 @@
-//! `--dataset sharegpt`: conversations people had with ChatGPT, sampled by the rules of LMDeploy's (and vLLM's)
-//! benchmark scripts, so that figures can stand beside theirs.
+//! `--dataset sharegpt`: conversations with ChatGPT, sampled by the rules of the benchmark scripts of LMDeploy and
+//! vLLM, so that results are comparable to theirs.
 
 use std::path::Path;
 
@@ -22,8 +22,8 @@ const LONGEST: u64 = 2048;
 /// Conversations counted at a time.
 const BATCH: usize = 256;
 
-/// The prompts of a seeded sample of `wanted` conversations, in the order of the sample; all, when there are fewer.
-/// With `output_len` each answer is made as long as the conversation's was.
+/// The prompts of a seeded sample of `wanted` conversations, in the order of the sample; all if there are fewer. With
+/// `output_len` each answer gets the length of the answer in the data.
 pub fn read(path: &Path, output_len: bool, wanted: u64, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
     let tokens = context.tokens_for("--dataset sharegpt")?;
     let mut all = conversations(path)?;
@@ -58,7 +58,7 @@ pub fn read(path: &Path, output_len: bool, wanted: u64, context: &Context<'_>) -
     Ok(kept)
 }
 
-/// First and second value of every conversation that has two.
+/// The first two messages of every conversation that has two.
 fn conversations(path: &Path) -> Result<Vec<(String, String)>, WorkloadError> {
     let mut all = Vec::new();
     files::entries(path, false, |entry, _| {
@@ -73,12 +73,12 @@ fn conversations(path: &Path) -> Result<Vec<(String, String)>, WorkloadError> {
         Ok(true)
     })?;
     if all.is_empty() {
-        return Err(WorkloadError::Data(format!("{}: no conversation in it has two turns", path.display())));
+        return Err(WorkloadError::Data(format!("{}: no conversation has two messages", path.display())));
     }
     Ok(all)
 }
 
-/// Fisher and Yates.
+/// The shuffle of Fisher and Yates.
 fn shuffle<T>(all: &mut [T], seed: u64) {
     let mut rng = rng::stream(seed, Purpose::Sample);
     for last in (1..all.len()).rev() {

@@ -10,14 +10,14 @@ use crate::api::prompt::Prompt;
 /// Prompts measured together, on all cores.
 const BATCH: usize = 256;
 
-/// Keeps prompts of the asked length until there are enough.
+/// Keeps prompts with the requested length until there are enough.
 pub struct Sieve<'a> {
     context: &'a Context<'a>,
     wanted: u64,
     kept: Vec<Item>,
     /// Not measured yet.
     pending: Vec<Item>,
-    /// The first mistake while measuring.
+    /// The first error while measuring.
     error: Option<WorkloadError>,
     read: u64,
     shortest: u64,
@@ -39,11 +39,11 @@ impl<'a> Sieve<'a> {
         }
     }
 
-    /// Looks at one prompt; says whether more are wanted.
+    /// Takes one prompt. Returns whether more are needed.
     pub fn take(&mut self, item: Item) -> bool {
         self.read += 1;
         if self.context.lengths == Lengths::default() {
-            // Nothing is asked of the length, so nothing is measured.
+            // Any length is fine, so nothing is measured.
             self.kept.push(item);
             return (self.kept.len() as u64) < self.wanted;
         }
@@ -55,7 +55,7 @@ impl<'a> Sieve<'a> {
         self.error.is_none() && (self.kept.len() as u64) < self.wanted
     }
 
-    /// Measures what is pending and keeps what fits.
+    /// Measures the pending prompts and keeps those that fit.
     fn measure(&mut self) {
         let pending = std::mem::take(&mut self.pending);
         let measured = parallel::map(pending.len(), |place| {
@@ -83,12 +83,12 @@ impl<'a> Sieve<'a> {
         self.context.lengths.holds(length)
     }
 
-    /// No prompt has come here.
+    /// Whether no prompt was taken.
     pub fn has_seen_none(&self) -> bool {
         self.read == 0
     }
 
-    /// What was kept, from the offset on.
+    /// The kept prompts, from the offset on.
     pub fn finish(mut self) -> Result<Vec<Item>, WorkloadError> {
         self.measure();
         if let Some(error) = self.error {
@@ -108,7 +108,7 @@ impl<'a> Sieve<'a> {
     }
 }
 
-/// Length of a prompt, in tokens with a tokenizer, else in characters; `None` for a whole body, which is not measured.
+/// Length of a prompt, in tokens with a tokenizer, else in characters; `None` for a whole request body.
 fn length(prompt: &Prompt, tokens: Option<&Tokens>) -> Result<Option<u64>, WorkloadError> {
     if let Some(tokens) = tokens {
         return tokens.length(prompt);

@@ -1,10 +1,10 @@
-//! Traces: recorded arrivals, and the lengths of recorded requests. Three shapes are read, told apart by their fields:
+//! Traces: recorded arrival times and the lengths of recorded requests. Three formats are recognised by their fields:
 //!
 //! - Mooncake, JSON Lines: `timestamp` (ms), `input_length`, `output_length`, and `hash_ids`, one for each block of
-//!   [`super::random_text::BLOCK`] tokens of the input; equal ids are equal blocks, so that prefixes are shared as they were;
-//! - BurstGPT, CSV or JSON Lines: `Timestamp` (s), `Request tokens`, `Response tokens` (requests that failed have 0 and
-//!   are left out);
-//! - JSON Lines with a `timestamp` (s) and a whole `body`.
+//!   [`super::random_text::BLOCK`] tokens of the input; equal ids are equal blocks, which preserves shared prefixes;
+//! - BurstGPT, CSV or JSON Lines: `Timestamp` (s), `Request tokens`, `Response tokens` (failed requests have 0 and
+//!   are skipped);
+//! - JSON Lines with a `timestamp` (s) and a whole request `body`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ use super::item::Item;
 use super::random_text::RandomText;
 use crate::api::prompt::Prompt;
 
-/// Longest input or output of a row, tokens: more is a slip.
+/// Maximum input or output of a row, tokens.
 const MAX_TOKENS: u64 = 10_000_000;
 const MS: f64 = 1e6;
 const S: f64 = 1e9;
 
-/// A trace, in order of time.
+/// A trace, ordered by time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
     pub path: PathBuf,
@@ -40,16 +40,16 @@ pub struct Row {
     pub request: RecordedRequest,
 }
 
-/// What is known of a recorded request.
+/// The contents of a recorded request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RecordedRequest {
-    /// Its lengths in tokens, and ids of its input's blocks, where they are known.
+    /// Its lengths in tokens, and the ids of the blocks of its input, if they are known.
     Lengths { input: u32, output: u32, blocks: Vec<u64> },
     /// Its body.
     Body(Map<String, Value>),
 }
 
-/// Reads a trace; `flag` named the file.
+/// Reads a trace. `flag` is the flag that names the file.
 pub fn read(path: &Path, flag: &'static str) -> Result<Trace, WorkloadError> {
     let bytes = fs::read(path).map_err(|cause| WorkloadError::Unreadable { flag, path: path.to_path_buf(), cause })?;
     let text = String::from_utf8(bytes).map_err(|_| WorkloadError::File {
@@ -78,7 +78,7 @@ pub fn read(path: &Path, flag: &'static str) -> Result<Trace, WorkloadError> {
     Ok(Trace { path: path.to_path_buf(), rows })
 }
 
-/// A row and its time in nanoseconds; `None` for one that is left out.
+/// A row and its time in nanoseconds; `None` for a row that is skipped.
 type TimedRequest = Option<(f64, RecordedRequest)>;
 
 fn from_json(text: &str) -> Result<TimedRequest, String> {
@@ -98,13 +98,13 @@ fn from_json(text: &str) -> Result<TimedRequest, String> {
     }
     match (number("Timestamp"), number("Request tokens"), number("Response tokens")) {
         (Some(at), Some(input), Some(output)) => burst(at, input, output),
-        _ => Err("is no row of a trace: it needs timestamp, input_length and output_length (Mooncake), Timestamp, \
+        _ => Err("is not a row of a trace: it needs timestamp, input_length and output_length (Mooncake), Timestamp, \
                   Request tokens and Response tokens (BurstGPT), or timestamp and body"
             .to_string()),
     }
 }
 
-/// The names in the first line of a CSV.
+/// The column names in the first line of a CSV file.
 fn columns(line: &str) -> Vec<String> {
     line.split(',').map(|name| name.trim().trim_matches('"').to_string()).collect()
 }
@@ -113,7 +113,7 @@ fn from_csv(names: &[String], text: &str) -> Result<TimedRequest, String> {
     let cells: Vec<&str> = text.split(',').collect();
     let cell = |name: &str| -> Result<f64, String> {
         let place = names.iter().position(|column| column == name);
-        let place = place.ok_or_else(|| format!("the first line names no column \"{name}\", as BurstGPT's does"))?;
+        let place = place.ok_or_else(|| format!("the first line has no column \"{name}\", which BurstGPT has"))?;
         let text = cells.get(place).map_or("", |cell| cell.trim().trim_matches('"'));
         text.parse().map_err(|_| format!("'{text}' in the column \"{name}\" is not a number"))
     };
@@ -130,7 +130,7 @@ fn burst(at: f64, input: f64, output: f64) -> Result<TimedRequest, String> {
 
 fn time(at: f64, unit_ns: f64) -> Result<f64, String> {
     let ns = at * unit_ns;
-    // A hundred years: past it nanoseconds overflow.
+    // A hundred years, so that nanoseconds do not overflow.
     if ns.is_finite() && (0.0..3.2e18).contains(&ns) { Ok(ns) } else { Err(format!("{at} is not a time")) }
 }
 
@@ -143,17 +143,17 @@ fn tokens(count: f64) -> Result<u32, String> {
 }
 
 impl Trace {
-    /// The arrivals, nanoseconds from the start, `speed` times as fast as recorded.
+    /// The arrival times, nanoseconds from the start, `speed` times as fast as recorded.
     pub fn arrivals(&self, speed: f64) -> Vec<u64> {
         self.rows.iter().map(|row| (row.at_ns as f64 / speed).round() as u64).collect()
     }
 
-    /// Whether prompts have to be made up, which takes a tokenizer.
+    /// Whether prompts have to be generated, which needs a tokenizer.
     pub fn needs_tokenizer(&self) -> bool {
         self.rows.iter().any(|row| matches!(row.request, RecordedRequest::Lengths { .. }))
     }
 
-    /// One item for each row the run can use, from the offset on.
+    /// One item for each row that the run can use, from the offset on.
     pub fn items(&self, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
         let tokens = context.tokens.filter(|_| self.needs_tokenizer());
         let random = tokens.map(|tokens| RandomText::new(tokens, context.seed)).transpose()?;
@@ -175,7 +175,7 @@ fn item(row: &Row, random: Option<&RandomText<'_>>, frame: u64, residuals: &Resi
             Ok(Item { output_tokens: Some(*output), ..Item::at(prompt, row.line) })
         }
         (RecordedRequest::Lengths { .. }, None) => Err(WorkloadError::Data(
-            "this trace has lengths but no prompts: add --tokenizer-path to make them".to_string(),
+            "this trace has lengths but no prompts: add --tokenizer-path to generate prompts".to_string(),
         )),
     }
 }
@@ -217,10 +217,10 @@ mod tests {
     fn wrong_rows_are_named() {
         for (text, what) in [
             ("", "is empty"),
-            ("{\"timestamp\": 1}", "line 1: is no row of a trace"),
+            ("{\"timestamp\": 1}", "line 1: is not a row of a trace"),
             ("{\"timestamp\": ", "line 1: is not valid JSON"),
             ("{\"timestamp\": -1, \"body\": {}}", "-1 is not a time"),
-            ("Timestamp,Tokens\n1,2\n", "line 2: the first line names no column \"Request tokens\""),
+            ("Timestamp,Tokens\n1,2\n", "line 2: the first line has no column \"Request tokens\""),
             ("Timestamp,Request tokens,Response tokens\n1,x,3\n", "line 2: 'x' in the column \"Request tokens\""),
             ("{\"timestamp\":0,\"input_length\":1e12,\"output_length\":1}", "1000000000000 is not a number of tokens"),
         ] {

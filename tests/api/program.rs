@@ -117,7 +117,7 @@ fn trouble_before_the_run_is_one_line() {
         assert!(errors[0].contains(what) && errors[0].contains("--api"), "{text}: {}", errors[0]);
     }
     let missing = run("mock:", "./nowhere.py", &[]);
-    assert!(missing.status == 2 && missing.stderr.contains("--api ./nowhere.py: there is no such program"));
+    assert!(missing.status == 2 && missing.stderr.contains("--api ./nowhere.py: the program does not exist"));
     let template = run("mock:", &script(folder.path(), "true"), &["--query-template", "{}"]);
     assert!(template.status == 2 && template.stderr.contains("--query-template has no use"), "{}", template.stderr);
 }
