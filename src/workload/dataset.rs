@@ -48,20 +48,14 @@ pub fn read(recipe: &Recipe, tokens: Option<&Tokens>, progress: &StepProgress) -
 /// The prompts in the form in which they were read.
 fn prompts(source: &Source, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
     match source {
-        Source::Prompt(text) => {
-            let prompt = prompt::from_text(text)?;
-            by_length(context, |take| {
-                take(prompt, 0);
-                Ok(())
-            })
-        }
-        Source::PromptFile(path) => {
-            let prompt = prompt::from_file(path)?;
-            by_length(context, |take| {
-                take(prompt, 0);
-                Ok(())
-            })
-        }
+        Source::Prompt(text) => by_length(context, |take| {
+            take(prompt::from_text(text)?, 0);
+            Ok(())
+        }),
+        Source::PromptFile(path) => by_length(context, |take| {
+            take(prompt::from_file(path)?, 0);
+            Ok(())
+        }),
         Source::Builtin => by_length(context, |take| {
             for text in builtin::prompts() {
                 if !take(Prompt::Text(text.to_string()), 0) {

@@ -94,7 +94,7 @@ fn conversation(turns: Vec<Vec<Value>>, line: u64) -> Item {
 /// Generates conversations: number of turns and lengths are drawn uniformly, each text independently.
 fn random(lengths: &RandomLengths, asked: &MultiTurn, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
     let text = RandomText::new(context.tokens_for("--dataset random_multi_turn")?, context.seed)?;
-    context.generate("StepProgress conversations", |index| {
+    context.generate("Generating conversations", |index| {
         let turns = rng::uniform_at(context.seed, Purpose::Turns, index, asked.min_turns, asked.max_turns);
         let said = |turn: u32| {
             let nth = index.wrapping_mul(u64::from(MAX_TURNS)).wrapping_add(u64::from(turn));

@@ -10,7 +10,7 @@ pub fn read(lengths: &RandomLengths, context: &Context<'_>) -> Result<Vec<Item>,
     let text = RandomText::new(context.tokens_for("--dataset random")?, context.seed)?;
     let frame = text.frame()?;
     let prefix = text.prefix(lengths.prefix, frame)?;
-    context.generate("StepProgress prompts", |index| {
+    context.generate("Generating prompts", |index| {
         let length = u64::from(lengths.draw(context.seed, index));
         let inner = length.saturating_sub(frame).max(u64::from(lengths.prefix == 0)) as usize;
         Ok(Item::new(context.residuals.note(text.make(index, &prefix, inner, frame)?)))

@@ -52,12 +52,12 @@ fn count(extra: &mut Map<String, Value>, name: &str, default: u32) -> Result<u32
 /// Generates all requests of the run.
 pub fn read(lengths: &RandomLengths, texts: Texts, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
     let random = RandomText::new(context.tokens_for("this dataset")?, context.seed)?;
-    context.generate("StepProgress prompts", |index| {
+    context.generate("Generating prompts", |index| {
         let length = lengths.draw(context.seed, index) as usize;
         // Each text has a number of its own; the query has the first.
         let text = |nth: u64, length: usize| {
-            let made = random.independent(index.wrapping_mul(MAX_TEXTS + 1) + nth, length);
-            made.map(|made| context.residuals.note(made))
+            let text = random.independent(index.wrapping_mul(MAX_TEXTS + 1) + nth, length);
+            text.map(|text| context.residuals.note(text))
         };
         let prompt = match texts {
             Texts::Embedding { batch } => {

@@ -67,7 +67,7 @@ impl Format {
 pub fn read(lengths: &RandomLengths, pictures: &Pictures, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
     let random = RandomText::new(context.tokens_for("--dataset random_vl")?, context.seed)?;
     let frame = random.frame()?;
-    context.generate("StepProgress prompts", |index| {
+    context.generate("Generating prompts", |index| {
         let inner = u64::from(lengths.draw(context.seed, index)).saturating_sub(frame).max(1) as usize;
         let text = context.residuals.note(random.text(index, inner, frame)?);
         let mut parts = vec![json!({"type": "text", "text": text})];

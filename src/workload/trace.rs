@@ -160,7 +160,7 @@ impl Trace {
         let frame = random.as_ref().map_or(Ok(0), RandomText::frame)?;
         let rows = self.rows.len() as u64;
         let count = context.needed.map_or(rows, |needed| needed.max(1).min(rows));
-        context.generate_count("StepProgress prompts", count, |index| {
+        context.generate_count("Generating prompts", count, |index| {
             item(&self.rows[(index % rows) as usize], random.as_ref(), frame, &context.residuals)
         })
     }
