@@ -113,7 +113,7 @@ fn array_entries(
         .map_err(|error| wrong(format!("is not valid JSON: {error}")))?;
     for (place, entry) in all.into_iter().enumerate() {
         let number = place as u64 + 1;
-        if !take(entry, number).map_err(|what| wrong(format!("has an invalid entry: number {number} {what}")))? {
+        if !take(entry, number).map_err(|what| wrong(format!("is invalid: entry {number} {what}")))? {
             break;
         }
     }
