@@ -109,7 +109,7 @@ fn trouble_before_the_run_is_one_line() {
         ("sed 's/.*/[]/'", "line 1 of its output is not a JSON object"),
         ("echo nonsense", "line 1 of its output is not JSON"),
         ("cat >/dev/null; echo {}", "printed 1 bodies for 2 prompts"),
-        ("cat >/dev/null; echo {}; echo {}; echo {}", "line 3 of its output is one more"),
+        ("cat >/dev/null; echo {}; echo {}; echo {}", "line 3 of its output is one body too many"),
     ] {
         let call = run("mock:/v1/completions", &script(folder.path(), text), &[]);
         let errors: Vec<&str> = call.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
