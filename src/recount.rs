@@ -5,17 +5,22 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::api::Dialect;
-use crate::api::render::Prompt;
+use crate::api::prompt::Prompt;
 use crate::record::{CHOICE_SEPARATOR, TokenSource};
 use crate::run::RunError;
 use crate::store::answers::{AnswerUpdate, AnswerUpdates, Pages, UncountedAnswer};
-use crate::workload::making::Making;
+use crate::workload::progress::StepProgress;
 use crate::workload::tokens::{TokenUse, Tokens};
 use crate::workload::{WorkloadError, parallel};
 
 /// Completes the counts of a run's database, on all cores. Says how many requests lacked one, and for how many there
 /// was nothing to count (`--save metrics` keeps no answers).
-pub fn recount(database: &Path, asked: &TokenUse, dialect: Dialect, making: &Making) -> Result<(u64, u64), RunError> {
+pub fn recount(
+    database: &Path,
+    asked: &TokenUse,
+    dialect: Dialect,
+    making: &StepProgress,
+) -> Result<(u64, u64), RunError> {
     let mut rows = Pages::<UncountedAnswer>::open(database)?;
     let missing = rows.ids()?.len() as u64;
     if missing == 0 {

@@ -10,8 +10,8 @@ use crate::record::finding::Finding;
 use crate::run::RunError;
 use crate::store::answers::{self, AnswerUpdate, AnswerUpdates, Pages, RawAnswer};
 use crate::workload::api_program::call;
-use crate::workload::child::{self, Feed};
-use crate::workload::making::Making;
+use crate::workload::plugin_process::{self, Feed};
+use crate::workload::progress::StepProgress;
 
 /// Hands every stored answer to the program and stores what it finds, all of it or nothing. When the program fails,
 /// that is a finding of the run, which is stored too and returned; the answers then stay in the database, unless `save`
@@ -20,7 +20,7 @@ pub fn reparse(
     database: &Path,
     program: ProgramApi,
     save: Save,
-    making: &Making,
+    making: &StepProgress,
 ) -> Result<Result<(), Finding>, RunError> {
     let parsed = parse(database, program, making);
     let trouble = parsed.err().map(|what| {
@@ -43,7 +43,7 @@ pub fn reparse(
     }
 }
 
-fn parse(database: &Path, program: ProgramApi, making: &Making) -> Result<(), String> {
+fn parse(database: &Path, program: ProgramApi, making: &StepProgress) -> Result<(), String> {
     let in_words = |error: crate::store::StoreError| error.to_string();
     let mut pages = Pages::<RawAnswer>::open(database).map_err(in_words)?;
     let ids = pages.ids().map_err(in_words)?;
@@ -63,7 +63,7 @@ fn parse(database: &Path, program: ProgramApi, making: &Making) -> Result<(), St
             return Ok(());
         }
     };
-    child::run(&call(program, "parse"), Some(feed), |line, _| {
+    plugin_process::run(&call(program, "parse"), Some(feed), |line, _| {
         let id = ids.get(taken).ok_or("is one more than answers were given: print one for each line that was read")?;
         let Parsed { input_tokens, output_tokens, text, reasoning } = Parsed::scan(line)?;
         let update = AnswerUpdate { id: *id, input_tokens, output_tokens, text, reasoning };

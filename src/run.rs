@@ -26,7 +26,7 @@ use crate::store::collector::{Collector, CollectorSettings, Notice};
 use crate::store::live::Live;
 use crate::store::{RunStart, StoreError};
 use crate::visualizer::{Feed, Series};
-use crate::workload::making::Making;
+use crate::workload::progress::StepProgress;
 use crate::workload::{Workload, WorkloadError};
 use crate::{report, rig};
 
@@ -66,7 +66,7 @@ pub struct Watch<'a> {
     /// Shows the progress of a phase until the result is dropped.
     pub follow: &'a dyn Fn(Box<dyn Fn() -> Reading + Send>) -> Box<dyn Any>,
     /// Shows the making of requests until the result is dropped.
-    pub follow_making: &'a dyn Fn(Arc<Making>) -> Box<dyn Any>,
+    pub follow_making: &'a dyn Fn(Arc<StepProgress>) -> Box<dyn Any>,
     /// Takes the figures so far for another program.
     pub visualizer: Option<Feed>,
 }
@@ -148,7 +148,7 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
 }
 
 fn make_requests(plan: &Plan, watch: &Watch<'_>) -> Result<Workload, RunError> {
-    let making = Arc::new(Making::default());
+    let making = Arc::new(StepProgress::default());
     let shown = (watch.follow_making)(making.clone());
     let target = &plan.target;
     let line = target.in_request_line(&target.path);
@@ -164,7 +164,7 @@ fn make_requests(plan: &Plan, watch: &Watch<'_>) -> Result<Workload, RunError> {
 /// Lets the program of `--api` read the answers, where it is one. What it cannot do costs its figures, not the run's.
 fn parse_answers(plan: &Plan, database: &Path, watch: &Watch<'_>) -> Result<(), RunError> {
     let Dialect::Program(program) = plan.dialect else { return Ok(()) };
-    let making = Arc::new(Making::default());
+    let making = Arc::new(StepProgress::default());
     let shown = (watch.follow_making)(making.clone());
     let parsed = reparse(database, program, plan.save, &making)?;
     drop(shown);
@@ -177,7 +177,7 @@ fn parse_answers(plan: &Plan, database: &Path, watch: &Watch<'_>) -> Result<(), 
 /// Counts with the tokenizer, where there is one, what the server did not.
 fn count_missing_tokens(plan: &Plan, database: &Path, watch: &Watch<'_>) -> Result<(), RunError> {
     let Some(asked) = &plan.workload.tokens else { return Ok(()) };
-    let making = Arc::new(Making::default());
+    let making = Arc::new(StepProgress::default());
     let shown = (watch.follow_making)(making.clone());
     let (missing, left) = recount(database, asked, plan.dialect, &making)?;
     drop(shown);

@@ -10,7 +10,7 @@ use crate::api::custom;
 use crate::plan::proxy::Proxy;
 use crate::plan::sla::Sla;
 use crate::plan::{LOCAL, Save, Service};
-use crate::workload::head;
+use crate::workload::headers;
 
 pub mod secrets;
 
@@ -306,7 +306,7 @@ impl Spec {
             .map(|key| key.trim().to_string())
             .collect();
         for (name, value) in self.headers.iter().filter_map(|header| header.split_once('=')) {
-            if head::is_secret(name) {
+            if headers::is_secret(name) {
                 secrets.push(value.trim().to_string());
                 // The key of `Bearer KEY` may stand alone elsewhere.
                 secrets.extend(value.split_whitespace().skip(1).map(str::to_string));
@@ -314,7 +314,7 @@ impl Spec {
         }
         let described = self.api_description.iter().flat_map(|text| custom::headers_in(text));
         // What stands for the key is no secret itself.
-        let described = described.filter(|(name, value)| head::is_secret(name) && !value.contains("%k"));
+        let described = described.filter(|(name, value)| headers::is_secret(name) && !value.contains("%k"));
         secrets.extend(described.map(|(_, value)| value));
         for url in self.url.iter().chain(&self.server_metrics) {
             secrets.extend(url_secrets(url));
@@ -350,7 +350,7 @@ impl Spec {
         masked.url = self.url.as_ref().map(|url| mask(&masked_url(url), &secrets));
         masked.proxy = self.proxy.as_deref().map(masked_proxy);
         for header in &mut masked.headers {
-            if let Some((name, _)) = header.split_once('=').filter(|(name, _)| head::is_secret(name)) {
+            if let Some((name, _)) = header.split_once('=').filter(|(name, _)| headers::is_secret(name)) {
                 *header = format!("{name}={MASK}");
             }
         }
@@ -371,7 +371,7 @@ pub fn masked_url(url: &str) -> String {
     let url = &secrets::without_user(url);
     let Some((path, query)) = url.split_once('?').filter(|_| !is_mock(url)) else { return url.to_string() };
     let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((name, _)) if head::is_secret(name) => format!("{name}={MASK}"),
+        Some((name, _)) if headers::is_secret(name) => format!("{name}={MASK}"),
         _ => pair.to_string(),
     });
     format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
@@ -389,7 +389,7 @@ fn masked_proxy(text: &str) -> String {
 fn url_secrets(url: &str) -> Vec<String> {
     let query = url.split_once('?').filter(|_| !is_mock(url)).map_or("", |(_, query)| query);
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.filter(|(name, _)| head::is_secret(name)).map(|(_, value)| value.to_string()).collect()
+    pairs.filter(|(name, _)| headers::is_secret(name)).map(|(_, value)| value.to_string()).collect()
 }
 
 /// The built-in server has no secrets: its `tokens=100` is a count.

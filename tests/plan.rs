@@ -1,7 +1,7 @@
 //! What a call means: plans from specs, and every way in which a call can be impossible.
 
 use ringmark::api::Dialect;
-use ringmark::api::render::MaxTokens;
+use ringmark::api::sampling_params::MaxTokens;
 use ringmark::plan::{Arrival, Load, Plan, RigFacts, Schedule, Timeouts, resolve};
 use ringmark::spec::Spec;
 use ringmark::time::S;

@@ -182,7 +182,7 @@ fn a_program_in_trouble_is_one_line() {
         assert!(error.contains(what) && error.contains("--dataset") && !error.contains('\n'), "{script}: {error}");
     }
     let missing = Spec { dataset: Some("./nowhere.py".to_string()), ..chat() };
-    assert!(workload(&missing).unwrap_err().contains("no such program"));
+    assert!(workload(&missing).unwrap_err().contains("the program does not exist"));
     let asked = program(folder.path(), "true");
     fs::set_permissions(asked.dataset.as_ref().unwrap(), fs::Permissions::from_mode(0o644)).unwrap();
     assert!(workload(&asked).unwrap_err().contains("chmod +x"));
@@ -196,12 +196,12 @@ fn wrong_files_are_one_line() {
         ("openqa", "{\"question\":\"a\"}\n{\"answer\":\"b\"}\n", "data, line 2: has no text in a field \"question\""),
         ("openqa", "{\"question\":\n", "data, line 1: is not valid JSON"),
         ("openqa", "", "is empty"),
-        ("longalpaca", "[{\"instruction\":\"a\"},{\"x\":1}]", "entry 2, which has no text in a field \"instruction\""),
+        ("longalpaca", "[{\"instruction\":\"a\"},{\"x\":1}]", "entry 2 has no text in a field \"instruction\""),
         ("longalpaca", "[{\"instruction\":", "is not valid JSON"),
-        ("sharegpt", "[{\"text\":\"a\"}]", "entry 1, which has no list \"conversations\""),
-        ("sharegpt", "[{\"conversations\":[]}]", "no conversation in it has two turns"),
+        ("sharegpt", "[{\"text\":\"a\"}]", "entry 1 has no list \"conversations\""),
+        ("sharegpt", "[{\"conversations\":[]}]", "no conversation has two messages"),
         ("rerank", "{\"query\":\"q\"}", "line 1: has no list in any of the fields documents, passages, texts"),
-        ("rerank", "{\"query\":\"q\",\"documents\":[1]}", "a document that is no text"),
+        ("rerank", "{\"query\":\"q\",\"documents\":[1]}", "a document without text"),
     ] {
         fs::write(&path, text).unwrap();
         let tokens = (name == "sharegpt").then(|| tokenizer("deepseek"));

@@ -48,7 +48,7 @@ fn a_tokenizer_is_a_folder_or_its_file() {
     assert!(error.starts_with("--tokenizer-path: ") && error.contains("has no tokenizer.json"), "{error}");
     fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
     let error = Tokenizer::open(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("tokenizer.json is not a tokenizer") && !error.contains('\n'), "{error}");
+    assert!(error.contains("tokenizer.json is not a Hugging Face tokenizer") && !error.contains('\n'), "{error}");
     fs::copy(file, folder.path().join("tokenizer.json")).unwrap();
     fs::write(folder.path().join("tokenizer_config.json"), "{").unwrap();
     let error = Tokenizer::open(folder.path()).unwrap_err().to_string();

@@ -121,11 +121,11 @@ fn bad_rows_give_one_line_each() {
     let folder = tempfile::tempdir().unwrap();
     for (text, words) in [
         ("[\"a\"]\n[\"b\"", "line 2: is not valid JSON"),
-        ("[\"a\"]\n3\n", "line 2: is no list"),
-        ("[{\"role\":\"assistant\",\"content\":\"x\"}]\n", "line 1: has no message of a user"),
+        ("[\"a\"]\n3\n", "line 2: is not a list"),
+        ("[{\"role\":\"assistant\",\"content\":\"x\"}]\n", "line 1: has no user message"),
         ("[{\"content\":\"x\"}]\n", "line 1: message 1 has no field \"role\""),
         ("{\"text\":\"x\"}\n", "line 1: is an object without a list \"messages\""),
-        ("\n\n", "holds no conversation"),
+        ("\n\n", "contains no conversation"),
     ] {
         let error = workload(&custom(folder.path(), text)).unwrap_err();
         assert!(error.contains(words) && error.contains("talk.jsonl") && !error.contains('\n'), "{error}");
@@ -136,7 +136,7 @@ fn bad_rows_give_one_line_each() {
     assert!(none.contains("--min-prompt-length 5000"), "{none}");
     let template = Some(r#"{"prompt": "Answer this: %p"}"#.to_string());
     let unfit = workload(&Spec { query_template: template, ..share_gpt() }).unwrap_err();
-    assert!(unfit.contains("a conversation needs a place for a list of messages"), "{unfit}");
+    assert!(unfit.contains("the body has no place for the messages of a conversation"), "{unfit}");
 }
 
 #[test]

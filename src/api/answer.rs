@@ -1,8 +1,11 @@
-//! One answer as it arrives: bytes and their arrival instants in, counts, instants and an outcome out.
+//! The state machine of one response: takes bytes with their arrival timestamps, gives token arrivals, counts and an
+//! outcome.
 
-use super::choices::Others;
-use super::template::{Match, Template};
-use super::{Dialect, Meaning, Usage, words};
+use super::choices::OtherChoices;
+use super::dialect::Dialect;
+use super::error_text;
+use super::event_fast_path::{EventTemplate, TemplateMatch};
+use super::meaning::{Meaning, Usage};
 use crate::protocol::http1::Head;
 use crate::protocol::response::{Eof, Piece, Progress, Response};
 use crate::protocol::sse::Event;
@@ -10,18 +13,18 @@ use crate::protocol::{WireError, json};
 use crate::record::{Failure, Finish, Outcome, ServerTimes};
 use crate::time::Tick;
 
-/// Of the body of an error status, so much is kept to find the server's words in, bytes.
+/// Bytes kept of the body of an error status, to find the server's error message in.
 const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
-/// After a failure the rest of the response is read, so that the connection stays usable, but not more than this.
+/// After a failure the rest of the response is read, so that the connection can be reused, up to this many bytes.
 const MAX_DRAIN_BYTES: usize = 1 << 20;
-/// Buffers above this size are given back between responses, bytes.
+/// Buffers are shrunk to this size between responses, bytes.
 const KEPT_BYTES: usize = 64 * 1024;
 
-/// What an [`Answer`] has to know before the first byte.
+/// The options of an [`Answer`], fixed before the first byte of a response.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerOptions {
     pub dialect: Dialect,
-    /// SSE was asked for. A JSON reply to a streaming request is still read as JSON.
+    /// The request asked for SSE. A JSON reply to a streaming request is still read as JSON.
     pub stream: bool,
     pub keep_text: bool,
     /// Keep the raw body (`--save full`).
@@ -30,45 +33,46 @@ pub struct AnswerOptions {
     pub max_event_bytes: usize,
 }
 
-/// What the answer has shown so far.
+/// What has been received of a response so far.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
-    /// HTTP status; 0 before the head.
+pub struct AnswerData {
+    /// HTTP status; 0 before the response head is complete.
     pub status: u16,
     /// The body is a stream of events.
     pub streamed: bool,
-    /// First byte of the response head; interim responses (1xx) do not count.
+    /// Arrival of the first byte of the response head; interim responses (1xx) are skipped.
     pub first_byte: Option<Tick>,
     pub first_token: Option<Tick>,
     pub last_token: Option<Tick>,
-    /// Arrival of every output event. An answer that is not streamed counts as one, which arrives when it is complete.
+    /// Arrival of every output event. A response that is not streamed counts as one event, which arrives when the
+    /// response is complete.
     pub arrivals: Vec<Tick>,
     /// SSE events with data, the end marker included.
     pub events: u32,
-    /// Output events that shared a read with a later one.
+    /// Output events that arrived in the same read as a later one.
     pub coalesced: u32,
-    /// Reads that brought two or more output events.
+    /// Reads that contained two or more output events.
     pub coalesced_reads: u32,
     /// Bytes of the response, head and framing included.
     pub received_bytes: u64,
     pub usage: Usage,
-    /// What the server states of its own time for the one answer there is.
+    /// The server's own timings, if the response has a single choice.
     pub times: Option<ServerTimes>,
     pub finish: Finish,
-    /// Answer text (UTF-8); refusals too, tool calls not. When the answer is over, that of all choices, with
-    /// [`crate::record::CHOICE_SEPARATOR`] between them; the same for the reasoning.
+    /// Answer text (UTF-8), including refusals, without tool calls. After the end of the response it holds the texts of
+    /// all choices, separated by [`crate::record::CHOICE_SEPARATOR`]. The same applies to `reasoning`.
     pub text: Vec<u8>,
     pub reasoning: Vec<u8>,
-    /// Until then, what choices behind the first have said.
-    others: Others,
-    /// The body as the server wrote it, chunked coding undone.
+    /// Texts of the other choices until the end of the response.
+    others: OtherChoices,
+    /// The body as the server wrote it, after chunked decoding.
     pub raw: Vec<u8>,
-    /// The server's words, or ours, about what went wrong.
+    /// Error text, from the server or ours.
     pub error: String,
 }
 
-impl Seen {
-    /// Forgets everything but the memory, of which large parts are given back.
+impl AnswerData {
+    /// Clears the state but keeps its buffers, shrinking large ones.
     fn clear(&mut self) {
         for bytes in [&mut self.text, &mut self.reasoning, &mut self.raw] {
             bytes.clear();
@@ -77,30 +81,30 @@ impl Seen {
         self.arrivals.clear();
         self.arrivals.shrink_to(KEPT_BYTES / size_of::<Tick>());
         self.error.clear();
-        *self = Seen {
+        *self = AnswerData {
             arrivals: std::mem::take(&mut self.arrivals),
             text: std::mem::take(&mut self.text),
             reasoning: std::mem::take(&mut self.reasoning),
             raw: std::mem::take(&mut self.raw),
             error: std::mem::take(&mut self.error),
-            ..Seen::default()
+            ..AnswerData::default()
         };
     }
 
-    /// Gives text and reasoning of a choice to `add`.
+    /// Passes the text and reasoning buffers of a choice to `add`.
     #[inline]
     fn with_texts(&mut self, choice: u32, add: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
         if choice == 0 {
             add(&mut self.text, &mut self.reasoning);
-        } else if let Some(other) = self.others.of(choice) {
+        } else if let Some(other) = self.others.texts_of(choice) {
             add(&mut other.text, &mut other.reasoning);
         }
     }
 
-    fn keep(&mut self, choice: u32, said: &str, thought: &str) {
+    fn append(&mut self, choice: u32, new_text: &str, new_reasoning: &str) {
         self.with_texts(choice, |text, reasoning| {
-            text.extend_from_slice(said.as_bytes());
-            reasoning.extend_from_slice(thought.as_bytes());
+            text.extend_from_slice(new_text.as_bytes());
+            reasoning.extend_from_slice(new_reasoning.as_bytes());
         });
     }
 
@@ -118,52 +122,53 @@ impl Seen {
     }
 }
 
-/// What to do after a push.
+/// What the caller does after a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The response goes on.
+    /// Read on: the response is not complete.
     More,
     /// The response is complete or has failed for good; see [`Answer::outcome`].
     Done {
-        /// The connection may carry another request.
+        /// The connection can carry another request.
         reuse: bool,
     },
 }
 
-/// A pure state machine that reads one response after the other. No I/O, no clock: time comes with the bytes.
+/// A state machine that reads one response after the other. It does no I/O and reads no clock: timestamps come with the
+/// bytes.
 ///
 /// Call [`Answer::start`] before every response but the first, [`Answer::push`] for every read, and after
-/// [`Step::Done`] look at [`Answer::outcome`] and [`Answer::seen`].
+/// [`Step::Done`] read [`Answer::outcome`] and [`Answer::seen`].
 ///
-/// How a complete response is judged, the first that fits:
-/// an error status, an error inside the stream, an event or body that is not JSON: that failure;
-/// a stream that broke off (framing complete, but neither finish reason, usage nor `[DONE]`): truncated;
-/// output: ok;
-/// no output though the server counted tokens and stopped at the length limit: ok, with no first token (vLLM holds
-/// back the bytes of an incomplete character, so `max_tokens: 1` can end so);
-/// no output: empty.
+/// The outcome of a complete response is the first of these that applies:
+/// - an error status, an error inside the stream, or an event or body that is not JSON: that failure;
+/// - a stream that ended early (framing complete, but neither finish reason, usage nor `[DONE]`): truncated;
+/// - output: ok;
+/// - no output, but the server counted output tokens and stopped at the length limit: ok, without a first token (vLLM
+///   holds back the bytes of an incomplete character, so this happens with `max_tokens: 1`);
+/// - no output: empty.
 #[derive(Debug)]
 pub struct Answer {
     pub options: AnswerOptions,
-    pub seen: Seen,
+    pub seen: AnswerData,
     outcome: Outcome,
     response: Response,
-    reading: Reading,
+    reading: EventReader,
 }
 
 impl Answer {
-    /// An answer that has seen nothing.
+    /// An answer before its first byte.
     pub fn new(options: AnswerOptions) -> Answer {
         Answer {
             options,
-            seen: Seen::default(),
+            seen: AnswerData::default(),
             outcome: Outcome::Unfinished,
             response: Response::new(options.stream, options.max_event_bytes),
-            reading: Reading::default(),
+            reading: EventReader::default(),
         }
     }
 
-    /// Forgets the last response, keeping memory and what was learned of the server's event shape. Takes up changed
+    /// Prepares for the next response. Keeps buffers and the learned shape of the server's events; applies changed
     /// [`Answer::options`].
     pub fn start(&mut self) {
         self.seen.clear();
@@ -174,7 +179,7 @@ impl Answer {
         self.reading.start();
     }
 
-    /// Parse every event in full. The result is the same, only slower; for tests and benches.
+    /// Turns the fast path off, so that every event is parsed in full. The result is the same; for tests and benches.
     pub fn always_parse_in_full(&mut self) {
         self.reading.always_in_full = true;
     }
@@ -226,8 +231,8 @@ impl Answer {
         Step::Done { reuse: false }
     }
 
-    /// The transport failed: the answer ends here with this class and text, unless it was already complete. An error
-    /// that the server reported before stands: it says more.
+    /// Ends the response with a transport failure of this class and text, unless it is complete. An error that the
+    /// server reported before takes precedence.
     pub fn fail(&mut self, failure: Failure, text: &str) {
         if self.outcome != Outcome::Unfinished {
             return;
@@ -236,12 +241,12 @@ impl Answer {
         self.settle();
     }
 
-    /// How it ended; [`Outcome::Unfinished`] before that.
+    /// The outcome; [`Outcome::Unfinished`] until the response ends.
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// Bookkeeping after a read: `outputs` is the number of output events before it.
+    /// Updates counters after a read. `outputs` is the number of output events before it.
     fn note_read(&mut self, outputs: usize, at: Tick) {
         let seen = &mut self.seen;
         seen.streamed = self.response.is_events();
@@ -250,13 +255,13 @@ impl Answer {
             seen.coalesced += brought as u32 - 1;
             seen.coalesced_reads += 1;
         }
-        // Behind an interim response the real head may have begun in the same read.
+        // After an interim response, the final head may have begun in the same read.
         if seen.first_byte.is_none() && self.response.is_within_head() {
             seen.first_byte = Some(at);
         }
     }
 
-    /// After a failure: read on for the sake of the connection, within limits.
+    /// Continues after a failure, so that the connection can be reused, up to [`MAX_DRAIN_BYTES`].
     fn drain(&mut self, bytes: usize, at: Tick) -> Step {
         if self.reading.failure.is_none() {
             return Step::More;
@@ -269,14 +274,14 @@ impl Answer {
         Step::Done { reuse: false }
     }
 
-    /// The bytes are broken: nothing after them can be trusted.
+    /// Ends the response after a protocol error: the framing of later bytes is unknown.
     fn break_off(&mut self, error: &WireError, at: Tick) -> Step {
         self.reading.fail(&mut self.seen, Failure::Protocol, || error.to_string());
         self.conclude(at);
         Step::Done { reuse: false }
     }
 
-    /// The response is over.
+    /// Ends the response and determines its outcome.
     fn conclude(&mut self, at: Tick) {
         if self.reading.failure.is_none() {
             if self.response.is_events() {
@@ -288,47 +293,49 @@ impl Answer {
         self.settle();
     }
 
-    /// Turns what was found into the outcome.
+    /// Sets the outcome, the error text and the texts of all choices.
     fn settle(&mut self) {
         if self.reading.failure == Some(Failure::Status) {
             self.seen.error = status_words(&self.reading.body, self.response.head());
         }
-        let Seen { others, text, reasoning, .. } = &mut self.seen;
+        let AnswerData { others, text, reasoning, .. } = &mut self.seen;
         others.join(text, reasoning);
         self.outcome = self.reading.failure.map_or(Outcome::Ok, Outcome::Failed);
     }
 }
 
-/// What an error status says: where a redirect leads, the words of the body, or the reason phrase.
+/// The error text of an error status: the redirect target, the message in the body, or the reason phrase.
 fn status_words(body: &[u8], head: &Head) -> String {
-    let words = words::of_body(body);
+    let words = error_text::from_body(body);
     match &head.location {
-        Some(location) if (300..400).contains(&head.status) => format!("redirected to {location} (put that in --url)"),
-        _ if words.is_empty() => words::tidy(&head.reason),
+        Some(location) if (300..400).contains(&head.status) => {
+            format!("redirected to {location} (use that address in --url)")
+        }
+        _ if words.is_empty() => error_text::single_line(&head.reason),
         _ => words,
     }
 }
 
-/// How far the meaning of one response has been understood.
+/// Interprets the events and the body of one response.
 #[derive(Debug, Default)]
-struct Reading {
-    template: Template,
+struct EventReader {
+    template: EventTemplate,
     always_in_full: bool,
     /// The body, when it is not a stream of events.
     body: Vec<u8>,
-    /// The first thing that went wrong.
+    /// The first failure.
     failure: Option<Failure>,
-    /// Bytes read since then.
+    /// Bytes read since the failure.
     drained: usize,
-    /// The stream said that it is over: a finish reason, a usage that closes it, a last event, or `[DONE]`.
+    /// The stream has ended: it had a finish reason, a usage that closes it, a last event, or `[DONE]`.
     ended: bool,
-    /// Times have been stated at the end of a choice.
+    /// A choice has ended with timings.
     timed: bool,
-    /// Usage stood beside a choice: it closes the stream unless more output follows, for then it is a running count.
+    /// Usage came with a choice. It closes the stream unless more output follows: then it is a running count.
     usage_beside_choice: bool,
 }
 
-impl Reading {
+impl EventReader {
     fn start(&mut self) {
         self.template.start();
         self.body.clear();
@@ -340,15 +347,15 @@ impl Reading {
         self.usage_beside_choice = false;
     }
 
-    /// The first failure stands; later ones follow from it.
-    fn fail(&mut self, seen: &mut Seen, failure: Failure, text: impl FnOnce() -> String) {
+    /// Records a failure, unless there was one before.
+    fn fail(&mut self, seen: &mut AnswerData, failure: Failure, text: impl FnOnce() -> String) {
         if self.failure.is_none() {
             self.failure = Some(failure);
             seen.error = text();
         }
     }
 
-    fn take(&mut self, piece: Piece<'_>, seen: &mut Seen, options: &AnswerOptions, at: Tick) {
+    fn take(&mut self, piece: Piece<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
         match piece {
             Piece::Event(event) => self.take_event(event, seen, options, at),
             Piece::Raw(bytes) if options.keep_raw => seen.raw.extend_from_slice(bytes),
@@ -363,18 +370,21 @@ impl Reading {
         }
     }
 
-    fn take_head(&mut self, head: &Head, seen: &mut Seen) {
+    fn take_head(&mut self, head: &Head, seen: &mut AnswerData) {
         if head.status != 200 {
-            // Its words follow when the body is complete.
+            // The error text is set when the body is complete.
             self.fail(seen, Failure::Status, String::new);
         } else if let Some(coding) = &head.content_coding {
             self.fail(seen, Failure::Body, || {
-                format!("the answer is compressed ({}) though that was not asked for", words::tidy(coding))
+                format!(
+                    "the response is compressed ({}), which the request did not ask for",
+                    error_text::single_line(coding)
+                )
             });
         }
     }
 
-    fn take_body(&mut self, bytes: &[u8], seen: &mut Seen, options: &AnswerOptions) {
+    fn take_body(&mut self, bytes: &[u8], seen: &mut AnswerData, options: &AnswerOptions) {
         match self.failure {
             Some(Failure::Status) => {
                 let room = MAX_ERROR_BODY_BYTES.saturating_sub(self.body.len());
@@ -383,14 +393,14 @@ impl Reading {
             Some(_) => {}
             None if self.body.len() + bytes.len() > options.max_event_bytes => {
                 self.fail(seen, Failure::Protocol, || {
-                    format!("the body of the answer is longer than {} bytes", options.max_event_bytes)
+                    format!("the response body is longer than the limit of {} bytes", options.max_event_bytes)
                 });
             }
             None => self.body.extend_from_slice(bytes),
         }
     }
 
-    fn take_event(&mut self, event: Event<'_>, seen: &mut Seen, options: &AnswerOptions, at: Tick) {
+    fn take_event(&mut self, event: Event<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
         let data = event.data.trim_ascii();
         if data.is_empty() || self.failure.is_some() {
             return;
@@ -407,7 +417,7 @@ impl Reading {
         }
     }
 
-    fn take_match(&mut self, found: Match<'_>, seen: &mut Seen, options: &AnswerOptions, at: Tick) {
+    fn take_match(&mut self, found: TemplateMatch<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
         if found.body.is_empty() {
             return;
         }
@@ -420,12 +430,19 @@ impl Reading {
         }
     }
 
-    fn take_in_full(&mut self, event: Event<'_>, data: &[u8], seen: &mut Seen, options: &AnswerOptions, at: Tick) {
+    fn take_in_full(
+        &mut self,
+        event: Event<'_>,
+        data: &[u8],
+        seen: &mut AnswerData,
+        options: &AnswerOptions,
+        at: Tick,
+    ) {
         let named_error = event.name == b"error";
         let read = json::with_value(data, |value| {
             let mut meaning = options.dialect.read(event.name, value);
             if named_error {
-                meaning.error.get_or_insert_with(|| words::of_error(value));
+                meaning.error.get_or_insert_with(|| error_text::from_json(value));
             }
             if !self.always_in_full {
                 self.template.learn(event.name, data, &meaning);
@@ -436,26 +453,25 @@ impl Reading {
             return;
         }
         if named_error {
-            self.fail(seen, Failure::InStream, || words::of_body(data));
+            self.fail(seen, Failure::InStream, || error_text::from_body(data));
         } else if !event.complete {
             self.fail(seen, Failure::Truncated, || "the stream ended within an event".to_string());
-        } else if options.dialect.takes_plain_text() {
+        } else if options.dialect.accepts_plain_text() {
             take_plain_text(data, seen, options, at);
-        } else if matches!(event.name, b"" | b"message")
-            || (options.dialect.names_its_events() && event.name != b"ping")
+        } else if matches!(event.name, b"" | b"message") || (options.dialect.has_event_names() && event.name != b"ping")
         {
-            // Events of names that the dialect does not know may carry what they like.
-            self.fail(seen, Failure::Body, || format!("an event is not JSON: {}", words::excerpt(data)));
+            // Events with names that the dialect does not know may carry any data.
+            self.fail(seen, Failure::Body, || format!("an event is not JSON: {}", error_text::excerpt(data)));
         }
     }
 
-    fn take_meaning(&mut self, meaning: &Meaning<'_>, seen: &mut Seen, options: &AnswerOptions, at: Tick) {
+    fn take_meaning(&mut self, meaning: &Meaning<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
         if meaning.output {
             self.usage_beside_choice = false;
             seen.note_output(at);
             if options.keep_text {
-                seen.keep(meaning.choice, &meaning.text, &meaning.reasoning);
-                meaning.others.iter().for_each(|other| seen.keep(other.choice, &other.text, &other.reasoning));
+                seen.append(meaning.choice, &meaning.text, &meaning.reasoning);
+                meaning.others.iter().for_each(|other| seen.append(other.choice, &other.text, &other.reasoning));
             }
         }
         if let Some(usage) = meaning.usage {
@@ -466,7 +482,8 @@ impl Reading {
             }
         }
         if let Some(times) = meaning.times {
-            // Of several answers to one request each states its own; running times beside a token are not the whole.
+            // With several choices each has its own timings, and none is the response's. Timings beside a token are
+            // not final.
             if meaning.finish.is_some() || meaning.choices == 0 {
                 seen.times = if self.timed { None } else { Some(times) };
                 self.timed = true;
@@ -482,24 +499,24 @@ impl Reading {
         }
     }
 
-    /// A stream whose framing is complete.
-    fn judge_stream(&mut self, seen: &mut Seen, options: &AnswerOptions) {
-        let ended = self.ended || self.usage_beside_choice || !options.dialect.tells_its_end();
+    /// Judges a stream whose framing is complete.
+    fn judge_stream(&mut self, seen: &mut AnswerData, options: &AnswerOptions) {
+        let ended = self.ended || self.usage_beside_choice || !options.dialect.marks_end();
         if !ended && seen.events > 0 {
             self.fail(seen, Failure::Truncated, || {
-                "the stream broke off: neither finish reason, usage nor [DONE] came".to_string()
+                "the stream ended without finish reason, usage or [DONE]".to_string()
             });
         } else if seen.arrivals.is_empty() && !stopped_before_a_character(seen) {
             self.fail(seen, Failure::Empty, || "the stream carried no output".to_string());
         }
     }
 
-    /// A whole body that is not a stream.
-    fn judge_document(&mut self, seen: &mut Seen, options: &AnswerOptions, at: Tick) {
+    /// Judges a whole body that is not a stream.
+    fn judge_document(&mut self, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
         let body = std::mem::take(&mut self.body);
         let document = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&body).trim_ascii();
         if document.is_empty() {
-            self.fail(seen, Failure::Empty, || "the answer has no body".to_string());
+            self.fail(seen, Failure::Empty, || "the response has no body".to_string());
         } else {
             let read = json::with_value(document, |value| {
                 let meaning = options.dialect.read(b"", value);
@@ -508,12 +525,13 @@ impl Reading {
             });
             match read {
                 Ok(_) if !seen.arrivals.is_empty() || stopped_before_a_character(seen) => {}
-                Ok(0) => self
-                    .fail(seen, Failure::Empty, || format!("the answer has no choices: {}", words::excerpt(document))),
-                Ok(_) => self.fail(seen, Failure::Empty, || "the answer carried no output".to_string()),
-                Err(_) if options.dialect.takes_plain_text() => take_plain_text(document, seen, options, at),
+                Ok(0) => self.fail(seen, Failure::Empty, || {
+                    format!("the response has no choices: {}", error_text::excerpt(document))
+                }),
+                Ok(_) => self.fail(seen, Failure::Empty, || "the response carried no output".to_string()),
+                Err(_) if options.dialect.accepts_plain_text() => take_plain_text(document, seen, options, at),
                 Err(_) => self.fail(seen, Failure::Body, || {
-                    format!("the answer is neither JSON nor an event stream: {}", words::excerpt(document))
+                    format!("the response is neither JSON nor an event stream: {}", error_text::excerpt(document))
                 }),
             }
         }
@@ -521,15 +539,15 @@ impl Reading {
     }
 }
 
-/// Output that is not JSON, of a server that only the user's program knows.
-fn take_plain_text(text: &[u8], seen: &mut Seen, options: &AnswerOptions, at: Tick) {
+/// Takes output that is not JSON, from a server that only the user's program can read.
+fn take_plain_text(text: &[u8], seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
     seen.note_output(at);
     if options.keep_text {
         seen.text.extend_from_slice(String::from_utf8_lossy(text).as_bytes());
     }
 }
 
-/// The server did what it was asked, and nothing can be seen of it: the length limit fell within a character.
-fn stopped_before_a_character(seen: &Seen) -> bool {
+/// Whether the length limit was reached within a character: the server generated tokens but could not send text.
+fn stopped_before_a_character(seen: &AnswerData) -> bool {
     seen.finish == Finish::Length && seen.usage.output_tokens.is_some_and(|tokens| tokens > 0)
 }

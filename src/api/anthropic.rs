@@ -2,23 +2,41 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::definition::{Definition, Fields, stream_field};
+use super::error_text;
+use super::meaning::{Meaning, TextPath, Usage, member, member_text};
 use super::openai::{add_piece, add_reasoning, add_text, is_error, read_finish};
-use super::render::{Prompt, content_text};
-use super::{Meaning, Place, Usage, member, member_text, words};
+use super::prompt::{Prompt, content_text};
 use crate::protocol::json::{self, Step, Value};
 
 /// The version of the API that requests ask for.
-pub const VERSION: &str = "2023-06-01";
+const VERSION: &str = "2023-06-01";
 
-/// Where the pieces that come once per token stand in an event.
-const TEXT: Place = Place { path: &[Step::Key("delta"), Step::Key("text")], reasoning: false };
-const THINKING: Place = Place { path: &[Step::Key("delta"), Step::Key("thinking")], reasoning: true };
+/// Paths of the texts that come once per token.
+const TEXT: TextPath = TextPath { path: &[Step::Key("delta"), Step::Key("text")], reasoning: false };
+const THINKING: TextPath = TextPath { path: &[Step::Key("delta"), Step::Key("thinking")], reasoning: true };
 
-/// Reads one event, or a whole body. What an event is stands in its `type`; `name`, the `event:` field, stands in where
-/// that is missing.
+/// How `/v1/messages` is written and read.
+pub static DEFINITION: Definition = Definition {
+    read: read,
+    prompt_fields,
+    parameter,
+    closing_fields: stream_field,
+    parameters_in: None,
+    has_stream_options: false,
+    streams: true,
+    usage_ends_stream: false,
+    has_event_names: true,
+    takes_messages: true,
+    headers: |_| vec![("anthropic-version", VERSION)],
+    key_header: |key| ("x-api-key", key.to_string()),
+};
+
+/// Reads one event, or a whole body. The kind of an event is its `type`, or `name`, the `event:` field, if that is
+/// missing.
 ///
-/// Output is text, thinking, and the name and the input of a tool call. A block that begins empty, signatures and
-/// pings are not.
+/// Output is text, thinking, and the name and the input of a tool call. Empty starts of blocks, signatures and pings
+/// are not output.
 pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
     let mut meaning = Meaning::default();
     let kind = member_text(value, "type").map_or(name, str::as_bytes);
@@ -41,10 +59,10 @@ pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
             meaning.usage = member(value, "usage").map(read_usage);
         }
         b"message_stop" => meaning.ended = true,
-        b"error" => meaning.error = Some(words::of_error(value)),
+        b"error" => meaning.error = Some(error_text::from_json(value)),
         b"message" => read_whole(value, &mut meaning),
-        // What stands between us and the server may put an error of its own into the stream.
-        _ if member(value, "error").is_some_and(is_error) => meaning.error = Some(words::of_error(value)),
+        // A proxy in front of the server may insert an error of its own.
+        _ if member(value, "error").is_some_and(is_error) => meaning.error = Some(error_text::from_json(value)),
         _ => {}
     }
     meaning
@@ -61,7 +79,7 @@ fn read_delta<'a>(delta: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
     }
 }
 
-/// A block of content. In a stream its input is `{}` at first and follows in deltas (`whole` is false).
+/// Reads a content block. In a stream (`whole` is false) its input is `{}` at first and follows in deltas.
 fn read_block<'a>(block: Value<'_, 'a>, whole: bool, meaning: &mut Meaning<'a>) {
     let is_call = member_text(block, "type").is_some_and(|kind| kind.ends_with("tool_use"));
     for (key, part) in json::entries(block) {
@@ -91,8 +109,8 @@ fn read_whole<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
     }
 }
 
-/// Token counts. Input read from the cache or written to it is counted apart from `input_tokens` here and within the
-/// input everywhere else; it is input, so it is added.
+/// Token counts. This API counts input read from the cache or written to it apart from `input_tokens`, other APIs count
+/// it as input, so it is added.
 fn read_usage(value: Value<'_, '_>) -> Usage {
     let count = |name: &str| member(value, name).and_then(json::count);
     let cached = count("cache_read_input_tokens");
@@ -101,8 +119,21 @@ fn read_usage(value: Value<'_, '_>) -> Usage {
     Usage { input_tokens: input, output_tokens: count("output_tokens"), cached_tokens: cached, reasoning_tokens: None }
 }
 
-/// The fields that carry a prompt: what is said by the system stands apart from the messages.
-pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
+/// The parameters that the API knows.
+fn parameter(flag: &str, value: Json) -> Fields {
+    let field = match flag {
+        "--max-tokens" => "max_tokens",
+        "--temperature" => "temperature",
+        "--top-p" => "top_p",
+        "--top-k" => "top_k",
+        "--stop" => "stop_sequences",
+        _ => return Fields::new(),
+    };
+    vec![(field, value)]
+}
+
+/// The fields that carry a prompt: system messages go to a field of their own, apart from the other messages.
+fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     let mut fields = Map::new();
     match prompt {
         Prompt::Text(text) => {
@@ -122,7 +153,7 @@ pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     Ok(fields)
 }
 
-/// A chat message with its images in the form of this API.
+/// Converts the images of a chat message to the form of this API.
 fn input_message(message: &Json) -> Json {
     let mut message = message.clone();
     if let Some(Json::Array(parts)) = message.get_mut("content") {

@@ -1,23 +1,44 @@
 //! `/v1/chat/completions`: deltas of a stream and the message of a whole answer.
 
+use serde_json::{Map, Value as Json, json};
+
+use super::definition::{Definition, bearer, no_headers, openai_parameter, stream_field};
+use super::meaning::{Meaning, TextPath};
 use super::openai::{add_piece, add_reasoning, add_text, read_finish};
-use super::{Meaning, Place};
+use super::prompt::Prompt;
 use crate::protocol::json::{self, Step, Value};
 
-/// Where the pieces that come once per token stand in an event.
-const CONTENT: Place = place(&[Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("content")], false);
-const REASONING: Place = place(&[Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("reasoning")], true);
-const REASONING_CONTENT: Place =
+/// Paths of the texts that come once per token.
+const CONTENT: TextPath = place(&[Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("content")], false);
+const REASONING: TextPath =
+    place(&[Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("reasoning")], true);
+const REASONING_CONTENT: TextPath =
     place(&[Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("reasoning_content")], true);
 
-const fn place(path: &'static [Step<'static>], reasoning: bool) -> Place {
-    Place { path, reasoning }
+const fn place(path: &'static [Step<'static>], reasoning: bool) -> TextPath {
+    TextPath { path, reasoning }
 }
+
+/// How `/v1/chat/completions` is written and read.
+pub static DEFINITION: Definition = Definition {
+    read: |_, value| read(value),
+    prompt_fields,
+    parameter: openai_parameter,
+    closing_fields: stream_field,
+    parameters_in: None,
+    has_stream_options: true,
+    streams: true,
+    usage_ends_stream: true,
+    has_event_names: false,
+    takes_messages: true,
+    headers: no_headers,
+    key_header: bearer,
+};
 
 /// Reads one event, or a whole body.
 ///
 /// Output is text, a refusal, reasoning under either of its names, and the name or the arguments of a tool call or of
-/// a function call of the old form. A role alone, empty strings and `null` are not.
+/// a legacy function call. A role alone, empty strings and `null` are not output.
 pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
     super::openai::read(value, read_choice)
 }
@@ -42,7 +63,7 @@ pub fn read_message<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
             ("refusal", Some(text)) => add_text(text, None, meaning),
             ("reasoning" | "reasoning_content", Some(text)) if !text.is_empty() => {
                 let place = if key == "reasoning" { REASONING } else { REASONING_CONTENT };
-                // vLLM says the same words under both names while it renames one to the other.
+                // vLLM sends the same text under both names while it migrates from one to the other.
                 if reasoned {
                     add_piece(None, meaning);
                 } else {
@@ -82,11 +103,21 @@ fn read_call(call: Value<'_, '_>, meaning: &mut Meaning<'_>) {
     }
 }
 
+/// The fields that carry a prompt. A text is sent as one user message.
+fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
+    let messages = match prompt {
+        Prompt::Text(text) => json!([{"role": "user", "content": text}]),
+        Prompt::Messages(messages) => json!(messages),
+        other => return Err(other.unsupported()),
+    };
+    Ok(Map::from_iter([("messages".to_string(), messages)]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Usage;
-    use crate::api::choices::Piece;
+    use crate::api::choices::ChoicePiece;
+    use crate::api::meaning::Usage;
     use crate::record::Finish;
 
     /// Output, text, reasoning, pieces of one event.
@@ -132,7 +163,7 @@ mod tests {
         json::with_value(event, |value| {
             let meaning = read(value);
             assert_eq!((meaning.choice, meaning.text.as_ref(), meaning.reasoning.as_ref()), (1, "a", ""));
-            let other = Piece { choice: 0, text: "b".to_string(), reasoning: "r".to_string() };
+            let other = ChoicePiece { choice: 0, text: "b".to_string(), reasoning: "r".to_string() };
             assert_eq!(meaning.others, [other]);
         })
         .unwrap();

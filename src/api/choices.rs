@@ -1,13 +1,13 @@
-//! Several answers to one request (`n` above 1): their texts are kept apart.
+//! Several choices in one response (`n` above 1), whose texts are kept apart.
 
 use crate::record::CHOICE_SEPARATOR;
 
-/// More choices than this are not told apart: nobody asks for them, and a number in an answer is not to be trusted.
+/// Choices with a number above this are ignored, so that a wrong number in a response cannot exhaust memory.
 const MOST: usize = 128;
 
-/// A piece of one choice's answer.
+/// Output of one choice in one event.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Piece {
+pub struct ChoicePiece {
     pub choice: u32,
     pub text: String,
     pub reasoning: String,
@@ -15,26 +15,27 @@ pub struct Piece {
 
 /// The texts of one choice, UTF-8.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Texts {
+pub struct ChoiceTexts {
     pub text: Vec<u8>,
     pub reasoning: Vec<u8>,
 }
 
-/// The texts of all choices but the first, in their order.
+/// The texts of all choices but the first, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Others(Vec<Texts>);
+pub struct OtherChoices(Vec<ChoiceTexts>);
 
-impl Others {
-    /// The texts of a choice, counted from 0; `None` for the first, which stands elsewhere, and for absurd ones.
-    pub fn of(&mut self, choice: u32) -> Option<&mut Texts> {
+impl OtherChoices {
+    /// The texts of a choice, counted from 0. `None` for the first, which is stored elsewhere, and for numbers above
+    /// the limit.
+    pub fn texts_of(&mut self, choice: u32) -> Option<&mut ChoiceTexts> {
         let place = (choice as usize).checked_sub(1).filter(|place| *place < MOST)?;
         if self.0.len() <= place {
-            self.0.resize_with(place + 1, Texts::default);
+            self.0.resize_with(place + 1, ChoiceTexts::default);
         }
         self.0.get_mut(place)
     }
 
-    /// Appends them to those of the first choice, each behind a separator.
+    /// Appends them to the texts of the first choice, each after a separator.
     pub fn join(&mut self, text: &mut Vec<u8>, reasoning: &mut Vec<u8>) {
         let reasoned = !reasoning.is_empty() || self.0.iter().any(|other| !other.reasoning.is_empty());
         for other in self.0.drain(..) {
@@ -59,16 +60,16 @@ mod tests {
 
     #[test]
     fn choices_are_joined_in_their_order() {
-        let mut others = Others::default();
-        assert!(others.of(0).is_none() && others.of(4_000_000_000).is_none());
+        let mut others = OtherChoices::default();
+        assert!(others.texts_of(0).is_none() && others.texts_of(4_000_000_000).is_none());
         for (choice, piece) in [(2, "c"), (1, "b"), (2, "C")] {
-            others.of(choice).unwrap().text.extend_from_slice(piece.as_bytes());
+            others.texts_of(choice).unwrap().text.extend_from_slice(piece.as_bytes());
         }
         let (mut text, mut reasoning) = (b"a".to_vec(), Vec::new());
         others.join(&mut text, &mut reasoning);
         assert_eq!((text.as_slice(), reasoning.as_slice()), (&b"a\x1eb\x1ecC"[..], &b""[..]));
         assert_eq!(first(&text), b"a");
-        others.of(1).unwrap().reasoning.push(b'r');
+        others.texts_of(1).unwrap().reasoning.push(b'r');
         others.join(&mut text, &mut reasoning);
         assert_eq!(reasoning, b"\x1er");
     }

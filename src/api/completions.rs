@@ -1,11 +1,31 @@
-//! `/v1/completions`: plain text continued.
+//! `/v1/completions`: text completion.
 
+use serde_json::{Map, Value as Json, json};
+
+use super::definition::{Definition, Fields, bearer, no_headers, openai_parameter, stream_field};
+use super::meaning::{Meaning, TextPath};
 use super::openai::{add_text, read_finish};
-use super::{Meaning, Place};
+use super::prompt::Prompt;
 use crate::protocol::json::{self, Step, Value};
 
-/// Where the text of a token stands in an event.
-const TEXT: Place = Place { path: &[Step::Key("choices"), Step::First, Step::Key("text")], reasoning: false };
+/// Path of the text of a token.
+const TEXT: TextPath = TextPath { path: &[Step::Key("choices"), Step::First, Step::Key("text")], reasoning: false };
+
+/// How `/v1/completions` is written and read.
+pub static DEFINITION: Definition = Definition {
+    read: |_, value| read(value),
+    prompt_fields,
+    parameter,
+    closing_fields: stream_field,
+    parameters_in: None,
+    has_stream_options: true,
+    streams: true,
+    usage_ends_stream: true,
+    has_event_names: false,
+    takes_messages: false,
+    headers: no_headers,
+    key_header: bearer,
+};
 
 /// Reads one event, or a whole body. Output is non-empty `text` of any choice.
 pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
@@ -20,6 +40,21 @@ fn read_choice<'a>(choice: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
             _ => {}
         }
     }
+}
+
+/// The fields that carry a prompt: a text, or token ids.
+fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
+    let value = match prompt {
+        Prompt::Text(text) => json!(text),
+        Prompt::Tokens(ids) => json!(ids),
+        other => return Err(other.unsupported()),
+    };
+    Ok(Map::from_iter([("prompt".to_string(), value)]))
+}
+
+/// The parameters of OpenAI, except that vLLM and OpenAI take a number for `logprobs` here and a switch in chat.
+fn parameter(flag: &str, value: Json) -> Fields {
+    openai_parameter(flag, if flag == "--logprobs" { json!(1) } else { value })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A custom API, described by a TOML file: how a body is built, and where in an answer its parts stand.
+//! A custom API described by a TOML file: the request body, and the paths of the parts of a response.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -6,15 +6,16 @@ use std::hash::{Hash, Hasher};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::flags::flags;
+use super::meaning::{Meaning, Usage, member};
 use super::openai::{add_piece, add_reasoning, add_text, finish, is_error};
-use super::render::{Options, Prompt};
-use super::{Meaning, Usage, placeholder, words};
+use super::prompt::Prompt;
+use super::sampling_params::{FIELDS, Sampling, openai_field};
+use super::{error_text, placeholder};
 use crate::protocol::json::{self, Value};
 use crate::record::Finish;
 
-/// A description, read once and kept until the process ends: so it can be passed around like the dialects that are
-/// built in, at no cost for an event.
+/// A description, read once and kept until the process ends, so that it can be copied like a built-in dialect and
+/// costs nothing per event.
 #[derive(Clone, Copy, Debug)]
 pub struct CustomApi(&'static Custom);
 
@@ -47,7 +48,7 @@ struct Custom {
     end: Option<String>,
 }
 
-/// The file as it is written.
+/// The contents of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -69,69 +70,53 @@ fn yes() -> bool {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Response {
-    text: Places,
+    text: Pointers,
     #[serde(default)]
-    reasoning: Places,
+    reasoning: Pointers,
     #[serde(default)]
-    input_tokens: Places,
+    input_tokens: Pointers,
     #[serde(default)]
-    output_tokens: Places,
+    output_tokens: Pointers,
     #[serde(default)]
-    error: Places,
+    error: Pointers,
     #[serde(default)]
-    finish: Places,
+    finish: Pointers,
     end: Option<String>,
 }
 
-/// One pointer or several.
+/// One JSON pointer or several.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Places {
+enum Pointers {
     One(String),
     Several(Vec<String>),
 }
 
-impl Default for Places {
-    fn default() -> Places {
-        Places::Several(Vec::new())
+impl Default for Pointers {
+    fn default() -> Pointers {
+        Pointers::Several(Vec::new())
     }
 }
 
-/// The keys on the way to a value (RFC 6901); an index stands for an element of an array.
+/// The keys of a JSON pointer (RFC 6901); an index selects an element of an array.
 type Pointer = Vec<String>;
 
-/// Flags and the names that stand for them in a body.
-const PLACES: [(&str, &str); 12] = [
-    ("--max-tokens", "max_tokens"),
-    ("--min-tokens", "min_tokens"),
-    ("--temperature", "temperature"),
-    ("--top-p", "top_p"),
-    ("--top-k", "top_k"),
-    ("--frequency-penalty", "frequency_penalty"),
-    ("--repetition-penalty", "repetition_penalty"),
-    ("--logprobs", "logprobs"),
-    ("--n-choices", "n"),
-    ("--seed", "seed"),
-    ("--stop", "stop"),
-    ("--stop-token-ids", "stop_token_ids"),
-];
-
 impl CustomApi {
-    /// Reads a description. The error says what is wrong with it, in one line.
+    /// Parses a description. The error is one line.
     pub fn scan(text: &str) -> Result<CustomApi, String> {
         let file: File = toml::from_str(text).map_err(|error| one_line(text, &error))?;
         if !file.path.is_empty() && !file.path.starts_with('/') {
             return Err(format!("path '{}' must begin with /", file.path));
         }
         if file.path.contains(['?', '#']) {
-            return Err(format!("path '{}' must be a path alone; a query belongs into --url", file.path));
+            return Err(format!("path '{}' must not contain a query or fragment; put the query into --url", file.path));
         }
         let body = match file.body {
             Json::Object(fields) => fields,
             Json::String(text) => {
                 serde_json::from_str(&text).map_err(|error| format!("body is not a JSON object ({error})"))?
             }
-            _ => return Err("body must be a table, or a JSON object as text".to_string()),
+            _ => return Err("body must be a table, or a string that holds a JSON object".to_string()),
         };
         check_names(&Json::Object(body.clone()))?;
         let response = file.response;
@@ -149,33 +134,36 @@ impl CustomApi {
             end: response.end,
         };
         if custom.text.is_empty() {
-            return Err("response.text names no place of the answer's text".to_string());
+            return Err(
+                "response.text is empty; give the JSON pointer of the generated text, for example /choices/0/text"
+                    .to_string(),
+            );
         }
         Ok(CustomApi(Box::leak(Box::new(custom))))
     }
 
-    /// The endpoint's path; empty when the URL has it.
+    /// The endpoint's path; empty if the URL contains it.
     pub fn path(self) -> &'static str {
         &self.0.path
     }
 
-    /// Headers of every request; `%k` in a value stands for `--api-key`.
+    /// Headers of every request; `%k` in a value is replaced by `--api-key`.
     pub fn headers(self) -> &'static [(String, String)] {
         &self.0.headers
     }
 
-    /// The server can stream (SSE).
+    /// Whether the server can stream (SSE).
     pub fn streams(self) -> bool {
         self.0.stream
     }
 
-    /// Nothing but usage is there to end a stream.
+    /// Whether usage is the only event that ends a stream.
     pub fn usage_ends_stream(self) -> bool {
         self.0.finish.is_empty() && self.0.end.is_none() && !self.0.output_tokens.is_empty()
     }
 
-    /// Something in a stream says that it is over; without that the end of the body has to do.
-    pub fn tells_its_end(self) -> bool {
+    /// Whether an event marks the end of a stream. If none does, the end of the body ends the stream.
+    pub fn marks_end(self) -> bool {
         !self.0.finish.is_empty() || self.0.end.is_some() || !self.0.output_tokens.is_empty()
     }
 
@@ -184,28 +172,29 @@ impl CustomApi {
         self.0.end.as_ref().is_some_and(|end| end.trim().as_bytes() == data)
     }
 
-    /// The name under which the body asks for the value of a flag; `None` when it does not.
-    pub fn places(self, flag: &str) -> Option<&'static str> {
-        let (_, name) = PLACES.into_iter().find(|(known, _)| *known == flag)?;
+    /// The placeholder name in the body for the value of a flag; `None` if the body does not use it.
+    pub fn field_of(self, flag: &str) -> Option<&'static str> {
+        let name = openai_field(flag)?;
         holds(&Json::Object(self.0.body.clone()), &format!("%{{{name}}}")).then_some(name)
     }
 
-    /// The body of a request, but for `--extra-args`.
+    /// The body of a request, without `--extra-args`.
     ///
-    /// `%m` and `%p` are replaced as in a query template. A string that is `%{max_tokens}` (or another flag's name in
-    /// the spelling of the OpenAI API) becomes that value, and its field is left out where there is none;
-    /// `%{messages}` becomes the prompt as a list of messages, `%{stream}` a switch.
-    pub fn fields(self, options: &Options, prompt: &Prompt) -> Map<String, Json> {
+    /// `%m` and `%p` are replaced as in a query template. A string `%{max_tokens}` (or the OpenAI name of another
+    /// parameter) is replaced by that value, and its field is left out if there is none. `%{messages}` is replaced by
+    /// the prompt as a list of messages, `%{stream}` by a boolean.
+    pub fn fields(self, model: &str, stream: bool, sampling: &Sampling, prompt: &Prompt) -> Map<String, Json> {
         if let Prompt::Body(row) = prompt {
             return row.clone();
         }
-        let values: BTreeMap<&str, Json> = flags(&options.sampling)
+        let values: BTreeMap<&str, Json> = sampling
+            .flags()
             .into_iter()
-            .filter_map(|(flag, value)| Some((PLACES.iter().find(|(known, _)| *known == flag)?.1, value)))
-            .chain([("stream", json!(options.stream)), ("messages", messages(prompt))])
+            .filter_map(|(flag, value)| Some((openai_field(flag)?, value)))
+            .chain([("stream", json!(stream)), ("messages", messages(prompt))])
             .collect();
         match substitute(&Json::Object(self.0.body.clone()), &values) {
-            Some(body) => match placeholder::fill(&body, &options.model, prompt) {
+            Some(body) => match placeholder::fill(&body, model, prompt) {
                 Json::Object(fields) => fields,
                 _ => Map::new(),
             },
@@ -213,8 +202,8 @@ impl CustomApi {
         }
     }
 
-    /// Reads one event, or a whole body. Output is every non-empty text at the described places; what is there but is
-    /// not a text (a vector, an object) counts as output without text.
+    /// Reads one event, or a whole body. Output is every non-empty text at the described pointers. Another non-empty
+    /// value there (a vector, an object) counts as output without text.
     pub fn read<'a>(self, value: Value<'_, 'a>) -> Meaning<'a> {
         let api = self.0;
         let mut meaning = Meaning { choices: 1, ..Meaning::default() };
@@ -235,20 +224,20 @@ impl CustomApi {
             ..Usage::default()
         };
         meaning.usage = (usage != Usage::default()).then_some(usage);
-        meaning.error = first(value, &api.error).filter(|error| is_error(*error)).map(words::of_error);
+        meaning.error = first(value, &api.error).filter(|error| is_error(*error)).map(error_text::from_json);
         meaning.finish = first(value, &api.finish).and_then(read_finish);
         meaning
     }
 }
 
-/// The headers of a description that may be wrong elsewhere.
+/// The headers of a description that may be invalid otherwise.
 pub fn headers_in(text: &str) -> Vec<(String, String)> {
     let headers = toml::from_str::<toml::Table>(text).ok().and_then(|mut file| file.remove("headers"));
     let Some(toml::Value::Table(headers)) = headers else { return Vec::new() };
     headers.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_string()))).collect()
 }
 
-/// A reason, or a switch that says "over".
+/// A finish reason, or a boolean that is true at the end.
 fn read_finish(value: Value<'_, '_>) -> Option<Finish> {
     match json::text(value) {
         Some(reason) if !matches!(reason, "" | "null") => Some(finish(reason)),
@@ -263,9 +252,9 @@ fn first<'t, 'i>(value: Value<'t, 'i>, places: &[Pointer]) -> Option<Value<'t, '
 
 /// The value at a pointer.
 fn at<'t, 'i>(value: Value<'t, 'i>, pointer: &Pointer) -> Option<Value<'t, 'i>> {
-    pointer.iter().try_fold(value, |value, key| {
-        super::member(value, key).or_else(|| json::elements(value).nth(key.parse().ok()?))
-    })
+    pointer
+        .iter()
+        .try_fold(value, |value, key| member(value, key).or_else(|| json::elements(value).nth(key.parse().ok()?)))
 }
 
 fn is_something(value: Value<'_, '_>) -> bool {
@@ -282,7 +271,7 @@ fn messages(prompt: &Prompt) -> Json {
     }
 }
 
-/// The value with the names of flags replaced; `None` for a name without a value.
+/// Replaces placeholders by values; `None` for a placeholder without a value.
 fn substitute(value: &Json, values: &BTreeMap<&str, Json>) -> Option<Json> {
     match value {
         Json::String(text) => match name_in(text) {
@@ -310,12 +299,12 @@ fn holds(value: &Json, text: &str) -> bool {
     }
 }
 
-/// Every `%{name}` is one that is known.
+/// Checks that every `%{name}` is known.
 fn check_names(value: &Json) -> Result<(), String> {
     match value {
         Json::String(text) => match name_in(text) {
-            Some(name) if name != "messages" && name != "stream" && PLACES.iter().all(|(_, known)| *known != name) => {
-                let known: Vec<&str> = PLACES.iter().map(|(_, known)| *known).collect();
+            Some(name) if name != "messages" && name != "stream" && FIELDS.iter().all(|(_, known)| *known != name) => {
+                let known: Vec<&str> = FIELDS.iter().map(|(_, known)| *known).collect();
                 Err(format!("body: unknown %{{{name}}} (known: messages, stream, {})", known.join(", ")))
             }
             _ => Ok(()),
@@ -326,25 +315,25 @@ fn check_names(value: &Json) -> Result<(), String> {
     }
 }
 
-fn pointers(name: &str, places: Places) -> Result<Vec<Pointer>, String> {
+fn pointers(name: &str, places: Pointers) -> Result<Vec<Pointer>, String> {
     let texts = match places {
-        Places::One(text) => vec![text],
-        Places::Several(texts) => texts,
+        Pointers::One(text) => vec![text],
+        Pointers::Several(texts) => texts,
     };
     texts.iter().map(|text| pointer(text).map_err(|what| format!("response.{name}: '{text}' {what}"))).collect()
 }
 
 fn pointer(text: &str) -> Result<Pointer, String> {
     let Some(path) = text.strip_prefix('/') else {
-        return Err("is not a JSON pointer; write for example /choices/0/text".to_string());
+        return Err("is not a JSON pointer; it must begin with /, for example /choices/0/text".to_string());
     };
     Ok(path.split('/').map(|key| key.replace("~1", "/").replace("~0", "~")).collect())
 }
 
-/// What is wrong with the TOML, and in which line.
+/// The error in the TOML, with its line.
 fn one_line(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
-    let what = words::tidy(error.message());
+    let what = error_text::single_line(error.message());
     line.map_or(what.clone(), |line| format!("line {line}: {what}"))
 }
 
@@ -352,7 +341,8 @@ fn one_line(text: &str, error: &toml::de::Error) -> String {
 mod tests {
     use super::*;
     use crate::api::Dialect;
-    use crate::api::render::{MaxTokens, Sampling, body};
+    use crate::api::request_body::{Options, render};
+    use crate::api::sampling_params::MaxTokens;
 
     const TGI: &str = r#"
 path = "/generate_stream"
@@ -385,19 +375,19 @@ error = "/error"
     #[test]
     fn bodies_are_built_from_values_that_are_there() {
         let api = CustomApi::scan(TGI).unwrap();
-        let rendered = body(&options(api), &Prompt::Text("a \"b\"".to_string())).unwrap();
+        let rendered = render(&options(api), &Prompt::Text("a \"b\"".to_string())).unwrap();
         assert_eq!(
             String::from_utf8_lossy(&rendered.bytes),
             r#"{"inputs":"a \"b\"","parameters":{"details":true,"max_new_tokens":5}}"#
         );
-        assert_eq!((api.places("--max-tokens"), api.places("--stop")), (Some("max_tokens"), None));
+        assert_eq!((api.field_of("--max-tokens"), api.field_of("--stop")), (Some("max_tokens"), None));
     }
 
     #[test]
     fn a_drawn_limit_leaves_its_gap_here_too() {
         let mut options = options(CustomApi::scan(TGI).unwrap());
         options.sampling.max_tokens = Some(MaxTokens::Drawn { low: 1, high: 9 });
-        let open = body(&options, &Prompt::Text("p".to_string())).unwrap();
+        let open = render(&options, &Prompt::Text("p".to_string())).unwrap();
         let at = open.max_tokens_at.unwrap() as usize;
         assert!(open.bytes[..at].ends_with(br#""max_new_tokens":"#));
     }

@@ -1,17 +1,36 @@
-//! DashScope's own text generation: `input` and `parameters` in, `output` and running `usage` out.
+//! DashScope's native text generation API: requests with `input` and `parameters`, responses with `output` and a
+//! running `usage`.
 
 use serde_json::{Map, Value as Json, json};
 
 use super::chat::read_message;
+use super::definition::{Definition, Fields, bearer, openai_parameter};
+use super::error_text;
+use super::meaning::{Meaning, member, member_text};
 use super::openai::{add_text, finish, is_error, read_usage};
-use super::render::Prompt;
-use super::{Meaning, member, member_text, words};
+use super::prompt::Prompt;
 use crate::protocol::json::{self, Value};
+
+/// How DashScope's text generation API is written and read.
+pub static DEFINITION: Definition = Definition {
+    read: |_, value| read(value),
+    prompt_fields,
+    parameter: openai_parameter,
+    closing_fields,
+    parameters_in: Some("parameters"),
+    has_stream_options: false,
+    streams: true,
+    usage_ends_stream: false,
+    has_event_names: true,
+    takes_messages: true,
+    headers,
+    key_header: bearer,
+};
 
 /// Reads one event, or a whole body: the message form (`output.choices`) and the text form (`output.text`).
 ///
-/// With `incremental_output` every event carries what is new. Usage counts up from event to event; the last one
-/// stands.
+/// With `incremental_output` every event carries only new text. Usage counts up from event to event; the last one is
+/// final.
 pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
     let mut meaning = Meaning::default();
     let mut answered = false;
@@ -27,7 +46,7 @@ pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
     }
     let coded = member_text(value, "code").is_some_and(|code| !code.is_empty());
     if !answered && (coded || member(value, "error").is_some_and(is_error)) {
-        meaning.error = Some(words::of_error(value));
+        meaning.error = Some(error_text::from_json(value));
     }
     meaning
 }
@@ -54,19 +73,33 @@ fn read_output<'a>(output: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
             _ => {}
         }
     }
-    // Paths of the chat dialect do not hold here.
+    // The paths of the chat dialect are not valid here.
     meaning.place = None;
 }
 
-/// The word `null` stands for "not yet".
+/// Reads a finish reason. The string `null` means that the answer is not finished.
 fn read_finish(value: Value<'_, '_>, meaning: &mut Meaning<'_>) {
     if let Some(reason) = json::text(value).filter(|reason| !matches!(*reason, "" | "null")) {
         meaning.finish = Some(finish(reason));
     }
 }
 
+/// Asks for answers as messages and, in a stream, for only the new text in each event.
+fn closing_fields(stream: bool) -> Fields {
+    let mut fields = vec![("result_format", json!("message"))];
+    if stream {
+        fields.push(("incremental_output", json!(true)));
+    }
+    fields
+}
+
+/// The header that turns streaming on.
+fn headers(stream: bool) -> Vec<(&'static str, &'static str)> {
+    if stream { vec![("X-DashScope-SSE", "enable")] } else { Vec::new() }
+}
+
 /// The fields that carry a prompt.
-pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
+fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     let messages = match prompt {
         Prompt::Text(text) => json!([{"role": "user", "content": text}]),
         Prompt::Messages(messages) => messages.iter().map(input_message).collect(),
@@ -75,7 +108,7 @@ pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     Ok(Map::from_iter([("input".to_string(), json!({"messages": messages}))]))
 }
 
-/// A chat message with its parts in the form of DashScope's multimodal models.
+/// Converts the parts of a chat message to the form of DashScope's multimodal models.
 fn input_message(message: &Json) -> Json {
     let mut message = message.clone();
     if let Some(Json::Array(parts)) = message.get_mut("content") {

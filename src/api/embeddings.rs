@@ -1,24 +1,41 @@
-//! `/v1/embeddings`: vectors for texts, in one JSON answer.
+//! `/v1/embeddings`: vectors for texts, in one JSON response.
 
 use serde_json::{Map, Value as Json, json};
 
-use super::Meaning;
+use super::definition::{Definition, Fields, bearer, no_headers};
+use super::meaning::Meaning;
 use super::openai::read_whole;
-use super::render::Prompt;
+use super::prompt::Prompt;
 use crate::protocol::json::Value;
+
+/// How `/v1/embeddings` is written and read.
+pub static DEFINITION: Definition = Definition {
+    read: |_, value| read(value),
+    prompt_fields,
+    parameter: |_, _| Fields::new(),
+    closing_fields: |_| Fields::new(),
+    parameters_in: None,
+    has_stream_options: false,
+    streams: false,
+    usage_ends_stream: false,
+    has_event_names: false,
+    takes_messages: false,
+    headers: no_headers,
+    key_header: bearer,
+};
 
 /// Reads a whole body. Each embedding counts as a piece of output without text.
 pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
     read_whole(value, &["data", "embeddings"])
 }
 
-/// The fields that carry a prompt: one text alone, several as a list.
-pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
+/// The fields that carry a prompt: one text as a string, several as a list.
+fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     let input = match prompt {
         Prompt::Text(text) => json!(text),
         Prompt::Embedding(texts) if texts.len() == 1 => json!(texts[0]),
         Prompt::Embedding(texts) => json!(texts),
-        _ => return Err("--api openai_embedding takes texts, not messages or queries with documents".to_string()),
+        _ => return Err("--api openai_embedding takes texts: use --dataset random_embedding or embedding".to_string()),
     };
     Ok(Map::from_iter([("input".to_string(), input)]))
 }

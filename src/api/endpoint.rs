@@ -1,14 +1,13 @@
-//! The APIs by name, and what the path of a URL means to each of them.
+//! The APIs by name, and the URL paths of their endpoints.
 
-use super::Dialect;
-use super::anthropic::VERSION;
 use super::custom::CustomApi;
+use super::dialect::Dialect;
 use super::program::ProgramApi;
 
-/// What `--api` says.
+/// The API that `--api` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Api {
-    /// Chat or completions: the path decides.
+    /// Chat or completions, depending on the path.
     OpenAi,
     Responses,
     Embeddings,
@@ -19,177 +18,182 @@ pub enum Api {
     Program(ProgramApi),
 }
 
-/// The names of all APIs that need no file; aliases are not shown.
-pub const NAMES: [&str; 6] =
-    ["openai", "openai_responses", "openai_embedding", "openai_rerank", "dashscope", "anthropic"];
+/// A built-in API: its names and the paths of its endpoints.
+struct BuiltIn {
+    api: Api,
+    name: &'static str,
+    /// Other spellings that `--api` accepts.
+    aliases: &'static [&'static str],
+    /// The dialect spoken at a complete path.
+    dialect: fn(&str) -> Dialect,
+    /// Endings of its paths, longest first. A request for another API sent to such a path can only fail.
+    endings: &'static [&'static str],
+    /// Further endings that are accepted here, but do not identify the API.
+    other_endings: &'static [&'static str],
+    /// Completes the path of a server's address.
+    complete: fn(&str) -> String,
+}
 
-/// A path with its endpoint.
+const APIS: [BuiltIn; 6] = [
+    BuiltIn {
+        api: Api::OpenAi,
+        name: "openai",
+        aliases: &[],
+        dialect: |path| if path.ends_with("/chat/completions") { Dialect::Chat } else { Dialect::Completions },
+        endings: &["/chat/completions", "/completions"],
+        other_endings: &[],
+        complete: |path| match path.strip_suffix("/chat") {
+            Some(base) => format!("{base}/chat/completions"),
+            None => versioned(path, "/chat/completions"),
+        },
+    },
+    BuiltIn {
+        api: Api::Responses,
+        name: "openai_responses",
+        aliases: &["openai_response", "responses"],
+        dialect: |_| Dialect::Responses,
+        endings: &["/responses"],
+        other_endings: &[],
+        complete: |path| versioned(path, "/responses"),
+    },
+    BuiltIn {
+        api: Api::Embeddings,
+        name: "openai_embedding",
+        aliases: &["openai_embeddings", "embedding"],
+        dialect: |_| Dialect::Embeddings,
+        endings: &["/embeddings"],
+        other_endings: &[],
+        complete: |path| versioned(path, "/embeddings"),
+    },
+    BuiltIn {
+        api: Api::Rerank,
+        name: "openai_rerank",
+        aliases: &["rerank"],
+        dialect: |_| Dialect::Rerank,
+        endings: &["/reranks", "/rerank"],
+        other_endings: &[],
+        complete: |path| versioned(path, "/rerank"),
+    },
+    BuiltIn {
+        api: Api::DashScope,
+        name: "dashscope",
+        aliases: &[],
+        dialect: |_| Dialect::DashScope,
+        endings: &["/generation"],
+        // The endpoint of applications built on DashScope.
+        other_endings: &["/completion"],
+        complete: |path| format!("{}/api/v1{DASHSCOPE}", path.strip_suffix("/api/v1").unwrap_or(path)),
+    },
+    BuiltIn {
+        api: Api::Anthropic,
+        name: "anthropic",
+        aliases: &[],
+        dialect: |_| Dialect::Anthropic,
+        endings: &["/messages"],
+        other_endings: &[],
+        complete: |path| format!("{}/v1/messages", path.strip_suffix("/v1").unwrap_or(path)),
+    },
+];
+
+/// The names of all built-in APIs, without aliases.
+pub const NAMES: [&str; APIS.len()] = {
+    let mut names = [""; APIS.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = APIS[at].name;
+        at += 1;
+    }
+    names
+};
+
+const DASHSCOPE: &str = "/services/aigc/text-generation/generation";
+/// The ending of the path that lists models. It belongs to no API and takes no requests.
+const MODELS: &str = "/models";
+
+/// A path that ends in an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Completed {
+pub struct CompletedPath {
     pub path: String,
     pub dialect: Dialect,
-    /// The endpoint was not there, or was another one.
+    /// The endpoint was missing, or belonged to another API, and was added or replaced.
     pub changed: bool,
 }
 
-const DASHSCOPE: &str = "/services/aigc/text-generation/generation";
-/// Endings of paths that belong to one API: a request for another one sent there can only fail.
-const ENDINGS: [&str; 8] =
-    ["/completions", "/responses", "/embeddings", "/rerank", "/reranks", "/generation", "/messages", "/models"];
-
 impl Api {
-    /// The API of this name or alias.
+    /// The built-in API with this name or alias.
     pub fn named(name: &str) -> Option<Api> {
-        match name {
-            "openai" => Some(Api::OpenAi),
-            "openai_responses" | "openai_response" | "responses" => Some(Api::Responses),
-            "openai_embedding" | "openai_embeddings" | "embedding" => Some(Api::Embeddings),
-            "openai_rerank" | "rerank" => Some(Api::Rerank),
-            "dashscope" => Some(Api::DashScope),
-            "anthropic" => Some(Api::Anthropic),
-            _ => None,
-        }
+        APIS.iter().find(|row| row.name == name || row.aliases.contains(&name)).map(|row| row.api)
     }
 
-    fn name(self) -> &'static str {
-        match self {
-            Api::OpenAi => "openai",
-            Api::Responses => "openai_responses",
-            Api::Embeddings => "openai_embedding",
-            Api::Rerank => "openai_rerank",
-            Api::DashScope => "dashscope",
-            Api::Anthropic => "anthropic",
-            Api::Custom(_) | Api::Program(_) => "a file",
-        }
-    }
-
-    /// The dialect; what a path says is known from [`Api::complete`].
-    fn dialect(self, path: &str) -> Dialect {
-        match self {
-            Api::OpenAi if path.ends_with("/chat/completions") => Dialect::Chat,
-            Api::OpenAi => Dialect::Completions,
-            Api::Responses => Dialect::Responses,
-            Api::Embeddings => Dialect::Embeddings,
-            Api::Rerank => Dialect::Rerank,
-            Api::DashScope => Dialect::DashScope,
-            Api::Anthropic => Dialect::Anthropic,
-            Api::Custom(api) => Dialect::Custom(api),
-            Api::Program(program) => Dialect::Program(program),
-        }
-    }
-
-    /// Endings of paths that are this API's own.
-    fn endings(self) -> &'static [&'static str] {
-        match self {
-            Api::OpenAi => &["/completions"],
-            Api::Responses => &["/responses"],
-            Api::Embeddings => &["/embeddings"],
-            Api::Rerank => &["/rerank", "/reranks"],
-            // `completion` is the endpoint of applications made there.
-            Api::DashScope => &["/generation", "/completion"],
-            Api::Anthropic => &["/messages"],
-            Api::Custom(_) | Api::Program(_) => &[],
-        }
-    }
-
-    /// The path (without query) with the endpoint at its end. Says what is wrong with one that belongs to another API.
-    pub fn complete(self, path: &str) -> Result<Completed, String> {
+    /// The path (without query) with the endpoint at its end. The error says how to correct a path that belongs to
+    /// another API.
+    pub fn complete(self, path: &str) -> Result<CompletedPath, String> {
         let path = path.trim_end_matches('/');
-        let done = |path: String, changed: bool| {
-            let dialect = self.dialect(&path);
-            Ok(Completed { path, dialect, changed })
+        let (path, dialect, changed) = match self {
+            Api::Program(program) => (root(path), Dialect::Program(program), false),
+            Api::Custom(api) => {
+                let own = api.path();
+                let complete = own.is_empty() || path.ends_with(own);
+                let changed = !complete && !path.is_empty();
+                (if complete { root(path) } else { format!("{path}{own}") }, Dialect::Custom(api), changed)
+            }
+            built_in => {
+                let row = APIS.iter().find(|row| row.api == built_in);
+                let row = row.expect("every built-in API has a row");
+                let (path, changed) = row.completed(path)?;
+                let dialect = (row.dialect)(&path);
+                (path, dialect, changed)
+            }
         };
-        if let Api::Program(_) = self {
-            return done(root(path), false);
-        }
-        if let Api::Custom(api) = self {
-            let own = api.path();
-            let complete = own.is_empty() || path.ends_with(own);
-            return if complete { done(root(path), false) } else { done(format!("{path}{own}"), !path.is_empty()) };
-        }
-        if self.endings().iter().any(|ending| path.ends_with(ending)) {
-            return done(path.to_string(), false);
+        Ok(CompletedPath { path, dialect, changed })
+    }
+}
+
+impl BuiltIn {
+    /// The complete path, and whether the endpoint was added or replaced.
+    fn completed(&self, path: &str) -> Result<(String, bool), String> {
+        if self.endings.iter().chain(self.other_endings).any(|ending| path.ends_with(ending)) {
+            return Ok((path.to_string(), false));
         }
         // As in evalscope: a URL for chat is taken as the address of the server.
-        if let (Api::Responses, Some(base)) = (self, path.strip_suffix("/chat/completions")) {
-            return done(format!("{base}/responses"), true);
+        if let (Api::Responses, Some(base)) = (self.api, path.strip_suffix("/chat/completions")) {
+            return Ok((format!("{base}/responses"), true));
         }
-        if let Some(other) = ENDINGS.iter().find(|ending| path.ends_with(*ending)) {
-            return Err(self.foreign(other));
-        }
-        done(self.with_endpoint(path), true)
-    }
-
-    fn with_endpoint(self, path: &str) -> String {
-        match (self, path) {
-            (Api::OpenAi, "") => "/v1/chat/completions".to_string(),
-            (Api::OpenAi, _) if path.ends_with("/chat") => format!("{path}/completions"),
-            (Api::OpenAi, _) => format!("{path}/chat/completions"),
-            (Api::DashScope, _) if path.ends_with("/api/v1") => format!("{path}{DASHSCOPE}"),
-            (Api::DashScope, _) => format!("{path}/api/v1{DASHSCOPE}"),
-            (Api::Anthropic, _) if !path.ends_with("/v1") => format!("{path}/v1/messages"),
-            (_, "") => format!("/v1{}", self.endings()[0]),
-            (..) => format!("{path}{}", self.endings().first().unwrap_or(&"")),
-        }
-    }
-
-    fn foreign(self, ending: &str) -> String {
-        let right = match ending {
-            "/completions" => Some("openai"),
-            "/responses" => Some("openai_responses"),
-            "/embeddings" => Some("openai_embedding"),
-            "/rerank" | "/reranks" => Some("openai_rerank"),
-            "/generation" => Some("dashscope"),
-            "/messages" => Some("anthropic"),
-            _ => None,
-        };
-        let instead = right.map_or(String::new(), |right| format!("use --api {right}, or "));
-        format!(
-            "{ending} is not an endpoint of --api {}; {instead}give the URL that ends in {}",
-            self.name(),
-            match self {
-                Api::OpenAi => "/chat/completions or /completions",
-                _ => self.endings()[0],
+        let instead = "give the URL that ends in";
+        let own = self.endings.join(" or ");
+        for row in &APIS {
+            if let Some(other) = row.endings.iter().find(|ending| path.ends_with(*ending)) {
+                return Err(format!(
+                    "{other} is not an endpoint of --api {}; use --api {}, or {instead} {own}",
+                    self.name, row.name
+                ));
             }
-        )
+        }
+        if path.ends_with(MODELS) {
+            return Err(format!("{MODELS} is not an endpoint of --api {}; {instead} {own}", self.name));
+        }
+        Ok(((self.complete)(path), true))
     }
+}
+
+/// The path with an endpoint appended; below `/v1` if the server's address has no path.
+fn versioned(path: &str, endpoint: &str) -> String {
+    if path.is_empty() { format!("/v1{endpoint}") } else { format!("{path}{endpoint}") }
 }
 
 fn root(path: &str) -> String {
     if path.is_empty() { "/".to_string() } else { path.to_string() }
 }
 
-impl Dialect {
-    /// Headers that every request of the dialect carries, beside the usual ones.
-    pub fn headers(self, stream: bool) -> Vec<(String, String)> {
-        match self {
-            Dialect::Anthropic => vec![("anthropic-version".to_string(), VERSION.to_string())],
-            Dialect::DashScope if stream => vec![("X-DashScope-SSE".to_string(), "enable".to_string())],
-            Dialect::Custom(api) => api.headers().to_vec(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// The header that carries `--api-key`.
-    pub fn key_header(self, key: &str) -> (&'static str, String) {
-        match self {
-            Dialect::Anthropic => ("x-api-key", key.to_string()),
-            _ => ("Authorization", format!("Bearer {key}")),
-        }
-    }
-}
-
-/// The path that lists a server's models: `/v1/models` beside `/v1/chat/completions`.
+/// The path that lists a server's models, for example `/v1/models` for `/v1/chat/completions`.
 pub fn models_path(path: &str) -> String {
     if path.contains("/services/aigc/") {
-        // DashScope lists them beside its OpenAI-compatible endpoints only.
+        // DashScope lists models only at its OpenAI-compatible endpoint.
         return "/compatible-mode/v1/models".to_string();
     }
-    let own = ["/chat/completions", "/completions", "/responses", "/embeddings", "/reranks", "/rerank", "/messages"];
-    match own.iter().find_map(|ending| path.strip_suffix(ending)) {
-        Some(base) => format!("{base}/models"),
-        None => "/v1/models".to_string(),
-    }
+    let beside = APIS.iter().filter(|row| row.api != Api::DashScope).flat_map(|row| row.endings);
+    let base = beside.into_iter().find_map(|ending| path.strip_suffix(ending));
+    format!("{}{MODELS}", base.unwrap_or("/v1"))
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
-//! What the OpenAI dialects share: the envelope around choices, usage, finish reasons and errors.
+//! Common parts of the OpenAI dialects: the envelope around choices, usage, finish reasons and errors.
 
 use std::borrow::Cow;
 
-use super::choices::Piece;
-use super::times::{read_metrics, read_timings};
-use super::{Meaning, Place, Usage, member, words};
+use super::choices::ChoicePiece;
+use super::error_text;
+use super::meaning::{Meaning, TextPath, Usage, member};
+use super::server_timings::{read_metrics, read_timings};
 use crate::protocol::json::{self, Value};
 use crate::record::Finish;
 
@@ -27,9 +28,9 @@ pub fn read<'a>(value: Value<'_, 'a>, read_choice: impl Fn(Value<'_, 'a>, &mut M
             "usage" if !json::is_null(member) => meaning.usage = Some(read_usage(member)),
             "metrics" => meaning.times = read_metrics(member),
             "timings" => meaning.times = read_timings(member),
-            "error" if is_error(member) => meaning.error = Some(words::of_error(member)),
+            "error" if is_error(member) => meaning.error = Some(error_text::from_json(member)),
             "object" if json::text(member) == Some("error") => {
-                meaning.error.get_or_insert_with(|| words::of_error(value));
+                meaning.error.get_or_insert_with(|| error_text::from_json(value));
             }
             _ => {}
         }
@@ -37,7 +38,7 @@ pub fn read<'a>(value: Value<'_, 'a>, read_choice: impl Fn(Value<'_, 'a>, &mut M
     meaning
 }
 
-/// Reads a choice behind the first: what it says stands apart.
+/// Reads a choice after the first. Its text is kept apart from that of the first.
 fn read_other<'a>(
     choice: Value<'_, 'a>,
     meaning: &mut Meaning<'a>,
@@ -48,19 +49,19 @@ fn read_other<'a>(
     let text = std::mem::replace(&mut meaning.text, first.0).into_owned();
     let reasoning = std::mem::replace(&mut meaning.reasoning, first.1).into_owned();
     let number = index_of(choice).unwrap_or(meaning.choices - 1);
-    meaning.others.push(Piece { choice: number, text, reasoning });
+    meaning.others.push(ChoicePiece { choice: number, text, reasoning });
 }
 
 fn index_of(choice: Value<'_, '_>) -> Option<u32> {
     member(choice, "index").and_then(json::count)
 }
 
-/// `"error": null`, `""` and `false` stand in good answers of some servers.
+/// Whether the value of `error` is an error: some servers send `null`, `""` or `false` in successful responses.
 pub fn is_error(value: Value<'_, '_>) -> bool {
     !json::is_null(value) && json::text(value) != Some("") && json::encode(value) != "false"
 }
 
-/// Token counts under the names of chat and completions, or those of the responses API.
+/// Token counts, under the names of chat and completions or of the responses API.
 pub fn read_usage(value: Value<'_, '_>) -> Usage {
     let mut usage = Usage::default();
     for (key, member) in json::entries(value) {
@@ -77,8 +78,8 @@ pub fn read_usage(value: Value<'_, '_>) -> Usage {
     usage
 }
 
-/// Reads an answer that is no text: a list under one of `names`, whose elements count as output, and usage, in which
-/// `total_tokens` will do for the input.
+/// Reads a response without text: a list under one of `names`, whose elements count as output, and usage, where
+/// `total_tokens` counts as input if nothing else does.
 pub fn read_whole<'a>(value: Value<'_, 'a>, names: &[&str]) -> Meaning<'a> {
     let mut meaning = read(value, |_, _| {});
     let list = names.iter().find_map(|name| member(value, name).filter(|list| json::elements(*list).next().is_some()));
@@ -89,7 +90,7 @@ pub fn read_whole<'a>(value: Value<'_, 'a>, names: &[&str]) -> Meaning<'a> {
     if let (Some(usage), Some(total)) = (&mut meaning.usage, member(value, "usage")) {
         let total = member(total, "total_tokens").and_then(json::count);
         usage.input_tokens = usage.input_tokens.or(total);
-        // Nothing is generated.
+        // These endpoints generate no tokens.
         usage.output_tokens = Some(0);
     }
     meaning
@@ -99,14 +100,14 @@ fn detail(details: Value<'_, '_>, name: &str) -> Option<u32> {
     json::entries(details).find(|(key, _)| *key == name).and_then(|(_, member)| json::count(member))
 }
 
-/// Reads a finish reason into the meaning; `null` and the empty string are none.
+/// Reads a finish reason; `null` and the empty string are none.
 pub fn read_finish(value: Value<'_, '_>, meaning: &mut Meaning<'_>) {
     if let Some(reason) = json::text(value).filter(|reason| !reason.is_empty()) {
         meaning.finish = Some(finish(reason));
     }
 }
 
-/// What a finish reason means, under the names of all dialects.
+/// The finish reason with this name in any dialect.
 pub fn finish(reason: &str) -> Finish {
     match reason {
         "stop" | "eos" | "eos_token" | "stop_sequence" | "end_turn" => Finish::Stop,
@@ -118,7 +119,7 @@ pub fn finish(reason: &str) -> Finish {
 }
 
 /// Adds a piece of answer text. Empty text is not output.
-pub fn add_text<'a>(text: &'a str, place: Option<Place>, meaning: &mut Meaning<'a>) {
+pub fn add_text<'a>(text: &'a str, place: Option<TextPath>, meaning: &mut Meaning<'a>) {
     if !text.is_empty() {
         append(&mut meaning.text, text);
         add_piece(place, meaning);
@@ -126,15 +127,15 @@ pub fn add_text<'a>(text: &'a str, place: Option<Place>, meaning: &mut Meaning<'
 }
 
 /// Adds a piece of reasoning.
-pub fn add_reasoning<'a>(text: &'a str, place: Option<Place>, meaning: &mut Meaning<'a>) {
+pub fn add_reasoning<'a>(text: &'a str, place: Option<TextPath>, meaning: &mut Meaning<'a>) {
     if !text.is_empty() {
         append(&mut meaning.reasoning, text);
         add_piece(place, meaning);
     }
 }
 
-/// Counts a piece of output whose text is not kept, or is kept already.
-pub fn add_piece(place: Option<Place>, meaning: &mut Meaning<'_>) {
+/// Counts a piece of output whose text is not stored, or is stored already.
+pub fn add_piece(place: Option<TextPath>, meaning: &mut Meaning<'_>) {
     meaning.output = true;
     meaning.pieces += 1;
     meaning.place = place;

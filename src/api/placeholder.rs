@@ -1,18 +1,18 @@
-//! `%m` and `%p`: the model's name and the prompt within the strings of a template.
+//! The placeholders `%m` (model name) and `%p` (prompt) in the strings of a template.
 //!
-//! Templates are JSON values, and what replaces a sign is put into a string of the value: whatever stands in a prompt
-//! is escaped when the body is written.
+//! Templates are JSON values, and placeholders are replaced within their strings, so that a prompt is escaped when the
+//! body is written.
 
 use serde_json::{Value, json};
 
-use super::render::{Prompt, content_text};
+use super::prompt::{Prompt, content_text};
 
-/// The sign of the model's name.
+/// The placeholder of the model's name.
 pub const MODEL: &str = "%m";
-/// The sign of the prompt.
+/// The placeholder of the prompt.
 pub const PROMPT: &str = "%p";
 
-/// Whether the sign of the prompt stands in any string of the value.
+/// Whether any string of the value contains the placeholder of the prompt.
 pub fn names_prompt(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains(PROMPT),
@@ -22,11 +22,11 @@ pub fn names_prompt(value: &Value) -> bool {
     }
 }
 
-/// The value with its signs replaced.
+/// Replaces the placeholders in a value.
 ///
-/// A string that is `%p` and nothing else becomes the prompt in its natural form: a text, several texts as a list.
-/// Within a longer string it becomes the text; of a list of messages that is what the user said last. A message whose
-/// content is `%p` alone gives way to a whole list of messages, so that nothing of the conversation is lost.
+/// A string that is only `%p` becomes the prompt in its natural form: a text, token ids, or several texts as a list.
+/// Within a longer string it becomes a text; for a list of messages that is the last message of the user. A message
+/// whose content is only `%p` is replaced by the whole list of messages.
 pub fn fill(value: &Value, model: &str, prompt: &Prompt) -> Value {
     match value {
         Value::String(text) if text == PROMPT => whole(prompt),
@@ -47,7 +47,7 @@ fn fill_item(item: &Value, model: &str, prompt: &Prompt) -> Vec<Value> {
     }
 }
 
-/// One pass, so that signs within a prompt stay as they are.
+/// Replaces in one pass, so that placeholders within a prompt are kept.
 fn fill_text(text: &str, model: &str, prompt: &str) -> String {
     let mut filled = String::with_capacity(text.len() + prompt.len());
     let mut rest = text;
@@ -75,7 +75,7 @@ fn whole(prompt: &Prompt) -> Value {
     }
 }
 
-/// The prompt as one text. Whole bodies have none.
+/// The prompt as one text; empty for whole bodies.
 fn text_of(prompt: &Prompt) -> String {
     match prompt {
         Prompt::Text(text) => text.clone(),
@@ -85,7 +85,7 @@ fn text_of(prompt: &Prompt) -> String {
         }
         Prompt::Embedding(texts) => texts.join("\n"),
         Prompt::Rerank { query, .. } => query.clone(),
-        // Ids inside a longer text have no form.
+        // Token ids cannot be part of a longer text.
         Prompt::Tokens(_) | Prompt::Body(_) => String::new(),
     }
 }

@@ -1,5 +1,5 @@
-//! A custom API that is a program: it builds the bodies before the run and reads the stored answers after it. While
-//! answers arrive they are read in a way that suits most servers, described at [`read`].
+//! A custom API implemented by a program: it builds the bodies before the run and parses the stored responses after it.
+//! During the run, responses are read by rules that suit most servers; see [`read`].
 //!
 //! One line of JSON for each prompt or answer; `tools/examples/api/README.md` is the description for users.
 
@@ -7,14 +7,15 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::flags::{field_of, flags};
-use super::openai::{add_piece, add_reasoning, add_text, finish, is_error, read_usage};
-use super::render::{Options, Prompt};
-use super::{Dialect, Meaning, chat, completions, member, words};
+use super::meaning::{Meaning, member, member_text};
+use super::openai::{add_piece, add_reasoning, add_text, finish, is_error, read_finish, read_usage};
+use super::prompt::Prompt;
+use super::sampling_params::{Sampling, openai_field};
+use super::{chat, completions, error_text};
 use crate::protocol::json::{self, Value};
 use crate::protocol::sse::{Event, Framer};
 
-/// The program's file, kept until the process ends: so it can be passed around like the dialects that are built in.
+/// The program's file, kept until the process ends, so that it can be copied like a built-in dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProgramApi(&'static Path);
 
@@ -30,7 +31,7 @@ impl ProgramApi {
     }
 }
 
-/// Keys that stand around an answer and are no part of it.
+/// Keys of metadata, which are not output.
 const BOOKKEEPING: [&str; 22] = [
     "choices",
     "code",
@@ -55,16 +56,16 @@ const BOOKKEEPING: [&str; 22] = [
     "type",
     "usage",
 ];
-/// Keys at the top of an event under which servers put a piece of text.
+/// Top-level keys of an event that hold text.
 const TEXTS: [&str; 8] = ["text", "content", "response", "answer", "delta", "token", "output", "generated_text"];
-/// Keys at the top of an event under which servers put a piece of reasoning.
+/// Top-level keys of an event that hold reasoning.
 const REASONINGS: [&str; 2] = ["reasoning", "reasoning_content"];
 
-/// Reads one event, or a whole body, of a server that only the program knows.
+/// Reads one event, or a whole body, in a format that only the program knows.
 ///
-/// An event with `choices` is read as those of chat and completions. Any other counts as output when it holds anything
-/// but bookkeeping; where one of the usual keys of a text is there, its text decides, so that an empty one is none.
-/// `usage`, `finish_reason`, `done` and `error` mean what they mean elsewhere.
+/// An event with `choices` is read like one of chat or completions. Another event counts as output if it holds anything
+/// but metadata. If it has one of the usual keys of a text, that text decides: an empty one is not output. `usage`,
+/// `finish_reason`, `done` and `error` have their usual meaning.
 pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
     if member(value, "choices").is_some_and(|choices| json::elements(choices).next().is_some()) {
         let meaning = chat::read(value);
@@ -76,8 +77,8 @@ pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
     for (key, member) in json::entries(value) {
         match key {
             "usage" if !json::is_null(member) => meaning.usage = Some(read_usage(member)),
-            "error" if is_error(member) => meaning.error = Some(words::of_error(member)),
-            "finish_reason" | "stop_reason" => super::openai::read_finish(member, &mut meaning),
+            "error" if is_error(member) => meaning.error = Some(error_text::from_json(member)),
+            "finish_reason" | "stop_reason" => read_finish(member, &mut meaning),
             "done" if json::encode(member) == "true" => meaning.finish = meaning.finish.or(Some(finish("stop"))),
             _ => {}
         }
@@ -101,12 +102,12 @@ pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
     meaning
 }
 
-/// A text, or the one within an object such as `{"token": {"text": "a"}}`.
+/// The text of a string, or within an object such as `{"token": {"text": "a"}}`.
 fn text_in<'i>(value: Value<'_, 'i>) -> Option<&'i str> {
-    json::text(value).or_else(|| super::member_text(value, "text")).or_else(|| super::member_text(value, "content"))
+    json::text(value).or_else(|| member_text(value, "text")).or_else(|| member_text(value, "content"))
 }
 
-/// Neither `null`, nor empty, nor a number or a switch, which say nothing by themselves.
+/// Whether the value counts as output: not `null`, not empty, and neither a number nor a boolean.
 fn is_something(value: Value<'_, '_>) -> bool {
     match json::text(value) {
         Some(text) => !text.is_empty(),
@@ -114,13 +115,12 @@ fn is_something(value: Value<'_, '_>) -> bool {
     }
 }
 
-/// What the program is told to build a body of: one line of `build`.
-pub fn question(options: &Options, prompt: &Prompt) -> Json {
-    let parameters: Map<String, Json> = flags(&options.sampling)
-        .into_iter()
-        .filter_map(|(flag, value)| Some((field_of(Dialect::Chat, flag)?.to_string(), value)))
-        .collect();
-    let mut line = json!({"model": options.model, "stream": options.stream, "parameters": parameters});
+/// One line of input of the program's `build`: the contents of a body.
+pub fn question(model: &str, stream: bool, sampling: &Sampling, prompt: &Prompt) -> Json {
+    let flags = sampling.flags().into_iter();
+    let parameters: Map<String, Json> =
+        flags.filter_map(|(flag, value)| Some((openai_field(flag)?.to_string(), value))).collect();
+    let mut line = json!({"model": model, "stream": stream, "parameters": parameters});
     match prompt {
         Prompt::Text(text) => line["prompt"] = json!(text),
         Prompt::Messages(messages) => line["messages"] = json!(messages),
@@ -135,17 +135,17 @@ pub fn question(options: &Options, prompt: &Prompt) -> Json {
     line
 }
 
-/// A body that the program printed, or what is wrong with the line.
+/// Parses a body that the program printed. The error continues "line N of its output".
 pub fn body_of(line: &str) -> Result<Map<String, Json>, String> {
     match serde_json::from_str(line) {
         Ok(Json::Object(body)) => Ok(body),
-        Ok(_) => Err("is not a JSON object: build prints one body for each line it reads".to_string()),
+        Ok(_) => Err("is not a JSON object: build must print one body for each line it reads".to_string()),
         Err(error) => Err(format!("is not JSON ({error}); in Python print(json.dumps(body))")),
     }
 }
 
-/// What the program is told of an answer: one line of `parse`. `raw` is the body as the server wrote it; `request` is
-/// `None` where the database keeps no prompts.
+/// One line of input of the program's `parse`: a response. `raw` is the body as the server wrote it; `request` is
+/// `None` if the database does not store prompts.
 pub fn answer_line(request: Option<&str>, status: u16, streamed: bool, raw: &[u8]) -> Json {
     let request: Json = request.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Json::Null);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -159,7 +159,7 @@ pub fn answer_line(request: Option<&str>, status: u16, streamed: bool, raw: &[u8
                 names.push(text(event.name));
             }
         };
-        // No event can be longer than all of the body, which is the only error there is.
+        // The only error is an event above the limit, and no event is longer than the body.
         let _ = framer.push(raw, &mut take);
         framer.finish(&mut take);
     } else {
@@ -172,7 +172,7 @@ pub fn answer_line(request: Option<&str>, status: u16, streamed: bool, raw: &[u8
     line
 }
 
-/// What the program found in an answer; `None` leaves what was read while it arrived.
+/// What the program parsed from a response. `None` keeps the value read during the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parsed {
     pub input_tokens: Option<u64>,
@@ -182,7 +182,7 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// Reads a line of `parse`, or says what is wrong with it.
+    /// Parses a line of output of `parse`. The error continues "line N of its output".
     pub fn scan(line: &str) -> Result<Parsed, String> {
         let value: Json = serde_json::from_str(line)
             .map_err(|error| format!("is not JSON ({error}); in Python print(json.dumps(found))"))?;
@@ -217,11 +217,11 @@ impl Parsed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::render::{MaxTokens, Sampling};
+    use crate::api::sampling_params::MaxTokens;
     use crate::record::Finish;
 
     /// Text, output, finish, output tokens of an event.
-    fn told(event: &str) -> (String, bool, Option<Finish>, Option<u32>) {
+    fn read_event(event: &str) -> (String, bool, Option<Finish>, Option<u32>) {
         json::with_value(event.as_bytes(), |value| {
             let meaning = read(value);
             let tokens = meaning.usage.and_then(|usage| usage.output_tokens);
@@ -248,15 +248,15 @@ mod tests {
             ("[1]", "", true),
             ("{}", "", false),
         ] {
-            let (said, counts, ..) = told(event);
+            let (said, counts, ..) = read_event(event);
             assert_eq!((said.as_str(), counts), (text, output), "{event}");
         }
-        assert_eq!(told(r#"{"response":"","done":true}"#).2, Some(Finish::Stop));
+        assert_eq!(read_event(r#"{"response":"","done":true}"#).2, Some(Finish::Stop));
         assert_eq!(
-            told(r#"{"text":"x","finish_reason":"length","usage":{"completion_tokens":3}}"#).2,
+            read_event(r#"{"text":"x","finish_reason":"length","usage":{"completion_tokens":3}}"#).2,
             Some(Finish::Length)
         );
-        assert_eq!(told(r#"{"usage":{"completion_tokens":3}}"#).3, Some(3));
+        assert_eq!(read_event(r#"{"usage":{"completion_tokens":3}}"#).3, Some(3));
         let error = json::with_value(br#"{"error":{"message":"busy"}}"#, |value| read(value).error).unwrap();
         assert_eq!(error.as_deref(), Some("busy"));
     }
@@ -264,20 +264,12 @@ mod tests {
     #[test]
     fn a_question_says_what_is_wanted() {
         let sampling = Sampling { max_tokens: Some(MaxTokens::Fixed(5)), top_k: Some(2), ..Sampling::default() };
-        let program = ProgramApi::new(Path::new("./x.py"));
-        let options = Options {
-            dialect: Dialect::Program(program),
-            model: "m".to_string(),
-            stream: true,
-            sampling,
-            template: None,
-            extra: Map::new(),
-        };
+        let question = |prompt| question("m", true, &sampling, &prompt);
         assert_eq!(
-            question(&options, &Prompt::Text("p".to_string())).to_string(),
+            question(Prompt::Text("p".to_string())).to_string(),
             r#"{"model":"m","stream":true,"parameters":{"max_tokens":5,"top_k":2},"prompt":"p"}"#
         );
-        assert_eq!(question(&options, &Prompt::Tokens(vec![1, 2]))["tokens"], json!([1, 2]));
+        assert_eq!(question(Prompt::Tokens(vec![1, 2]))["tokens"], json!([1, 2]));
         assert!(body_of("[1]").unwrap_err().contains("not a JSON object"));
     }
 

@@ -1,21 +1,21 @@
-//! `--query-template`: the body of every request as the user wrote it.
+//! `--query-template`: request bodies from a template of the user.
 
 use serde_json::{Map, Value};
 
 use super::placeholder;
-use super::render::Prompt;
+use super::prompt::Prompt;
 
-/// A template and what it has to respect.
+/// A template, and the flags that take precedence over it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueryTemplate {
     fields: Map<String, Value>,
-    /// Where it sets something that a flag given on the command line sets too, the flag wins.
-    given: Given,
+    /// A flag given on the command line takes precedence over the template.
+    given: GivenFlags,
 }
 
-/// Which of the flags that have a default were given on the command line. All others are only ever sent when given.
+/// Which of the flags that have a default were given on the command line. Other flags are sent only if they are given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Given {
+pub struct GivenFlags {
     pub model: bool,
     pub stream: bool,
     pub max_tokens: bool,
@@ -23,8 +23,8 @@ pub struct Given {
 }
 
 impl QueryTemplate {
-    /// Reads the JSON of a template. The error says what is wrong with it.
-    pub fn scan(text: &str, given: Given) -> Result<QueryTemplate, String> {
+    /// Parses a template. The error continues "--query-template".
+    pub fn scan(text: &str, given: GivenFlags) -> Result<QueryTemplate, String> {
         match serde_json::from_str(text) {
             Ok(Value::Object(fields)) => Ok(QueryTemplate { fields, given }),
             Ok(_) => {
@@ -34,26 +34,26 @@ impl QueryTemplate {
             }
             Err(error) => {
                 let hint =
-                    if text.contains("%p") || text.contains("%m") { "; %m and %p stand within quotes" } else { "" };
+                    if text.contains("%p") || text.contains("%m") { "; %m and %p must be within quotes" } else { "" };
                 Err(format!("is not valid JSON ({error}){hint}"))
             }
         }
     }
 
-    /// Its fields for one prompt.
+    /// The fields of the body for one prompt.
     pub fn fill(&self, model: &str, prompt: &Prompt) -> Map<String, Value> {
         let fill = |value: &Value| placeholder::fill(value, model, prompt);
         self.fields.iter().map(|(name, value)| (name.clone(), fill(value))).collect()
     }
 
-    /// Its fields beside a whole body of the data: those that hold a prompt are left out, for there is none.
+    /// The fields to add to a whole body from the data set: those without the placeholder of the prompt.
     pub fn fill_beside_body(&self, model: &str) -> Map<String, Value> {
         let nothing = Prompt::Text(String::new());
         let fields = self.fields.iter().filter(|(_, value)| !placeholder::names_prompt(value));
         fields.map(|(name, value)| (name.clone(), placeholder::fill(value, model, &nothing))).collect()
     }
 
-    /// The prompt stands somewhere in it.
+    /// Whether the template contains the placeholder of the prompt.
     pub fn names_prompt(&self) -> bool {
         self.fields.values().any(placeholder::names_prompt)
     }
@@ -69,18 +69,18 @@ impl QueryTemplate {
         }
     }
 
-    /// What it sets for `stream`, where a flag does not.
+    /// The value of `stream` in the template, unless the flag was given.
     pub fn stream(&self) -> Option<bool> {
         self.fields.get("stream").and_then(Value::as_bool).filter(|_| !self.given.stream)
     }
 
-    /// The model it names itself, where a flag does not.
+    /// The model named by the template itself, unless the flag was given.
     pub fn model(&self) -> Option<&str> {
         let named = self.fields.get("model").and_then(Value::as_str);
         named.filter(|name| !self.given.model && !name.contains(placeholder::MODEL) && !name.is_empty())
     }
 
-    /// A field of it, unfilled.
+    /// A field of the template, with its placeholders.
     pub fn get(&self, field: &str) -> Option<&Value> {
         self.fields.get(field)
     }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let scan = |text| QueryTemplate::scan(text, Given::default()).unwrap_err();
+        let scan = |text| QueryTemplate::scan(text, GivenFlags::default()).unwrap_err();
         assert!(scan("[1]").contains("must be a JSON object"));
         assert!(scan("{\"prompt\": %p}").contains("within quotes"));
         assert!(scan("{").contains("line 1"));
@@ -101,11 +101,12 @@ mod tests {
     #[test]
     fn what_it_sets_itself_is_known() {
         let text = r#"{"model":"lora","stream":false,"messages":[{"role":"user","content":"%p"}],"x":"%m"}"#;
-        let template = QueryTemplate::scan(text, Given::default()).unwrap();
+        let template = QueryTemplate::scan(text, GivenFlags::default()).unwrap();
         assert_eq!((template.model(), template.stream(), template.names_prompt()), (Some("lora"), Some(false), true));
         let beside = template.fill_beside_body("q");
         assert!(!beside.contains_key("messages") && beside["x"] == "q");
-        let given = QueryTemplate::scan(text, Given { model: true, stream: true, ..Given::default() }).unwrap();
+        let given =
+            QueryTemplate::scan(text, GivenFlags { model: true, stream: true, ..GivenFlags::default() }).unwrap();
         assert_eq!((given.model(), given.stream()), (None, None));
     }
 }

@@ -1,11 +1,28 @@
-//! `/v1/rerank`: documents in the order of their relevance to a query, in one JSON answer.
+//! `/v1/rerank`: documents ranked by relevance to a query, in one JSON response.
 
 use serde_json::{Map, Value as Json, json};
 
-use super::Meaning;
+use super::definition::{Definition, Fields, bearer, no_headers};
+use super::meaning::Meaning;
 use super::openai::read_whole;
-use super::render::Prompt;
+use super::prompt::Prompt;
 use crate::protocol::json::Value;
+
+/// How `/v1/rerank` is written and read.
+pub static DEFINITION: Definition = Definition {
+    read: |_, value| read(value),
+    prompt_fields,
+    parameter: |_, _| Fields::new(),
+    closing_fields: |_| Fields::new(),
+    parameters_in: None,
+    has_stream_options: false,
+    streams: false,
+    usage_ends_stream: false,
+    has_event_names: false,
+    takes_messages: false,
+    headers: no_headers,
+    key_header: bearer,
+};
 
 /// Reads a whole body. Each result counts as a piece of output without text.
 pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
@@ -13,10 +30,10 @@ pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
 }
 
 /// The fields that carry a prompt.
-pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
+fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     let Prompt::Rerank { query, documents } = prompt else {
-        return Err("--api openai_rerank takes a query with its documents: use --dataset random_rerank or rerank, or \
-                    line_by_line with whole bodies"
+        return Err("--api openai_rerank takes a query with documents: use --dataset random_rerank or rerank, or \
+                    line_by_line with whole request bodies"
             .to_string());
     };
     Ok(Map::from_iter([("query".to_string(), json!(query)), ("documents".to_string(), json!(documents))]))

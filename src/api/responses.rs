@@ -1,22 +1,40 @@
-//! `/v1/responses`: named events of a stream and the object of a whole answer.
+//! `/v1/responses`: named events of a stream and the object of a whole response.
 
 use serde_json::{Map, Value as Json, json};
 
+use super::definition::{Definition, Fields, bearer, no_headers, openai_parameter, stream_field};
+use super::error_text;
+use super::meaning::{Meaning, TextPath, member, member_text};
 use super::openai::{add_piece, add_reasoning, add_text, is_error, read_usage};
-use super::render::Prompt;
-use super::{Meaning, Place, member, member_text, words};
+use super::prompt::Prompt;
 use crate::protocol::json::{self, Step, Value};
 use crate::record::Finish;
 
-/// Where the text of a delta stands in its event.
-const DELTA: Place = Place { path: &[Step::Key("delta")], reasoning: false };
-const REASONING_DELTA: Place = Place { path: &[Step::Key("delta")], reasoning: true };
+/// Paths of the text of a delta.
+const DELTA: TextPath = TextPath { path: &[Step::Key("delta")], reasoning: false };
+const REASONING_DELTA: TextPath = TextPath { path: &[Step::Key("delta")], reasoning: true };
 
-/// Reads one event, or a whole body. What an event is stands in its `type`; `name`, the `event:` field, stands in where
-/// that is missing.
+/// How `/v1/responses` is written and read.
+pub static DEFINITION: Definition = Definition {
+    read: read,
+    prompt_fields,
+    parameter,
+    closing_fields: stream_field,
+    parameters_in: None,
+    has_stream_options: false,
+    streams: true,
+    usage_ends_stream: false,
+    has_event_names: true,
+    takes_messages: true,
+    headers: no_headers,
+    key_header: bearer,
+};
+
+/// Reads one event, or a whole body. The kind of an event is its `type`, or `name`, the `event:` field, if that is
+/// missing.
 ///
 /// Output is the deltas of text, of a refusal, of reasoning and of its summary, and of the arguments of calls. The
-/// `done` events repeat what the deltas said.
+/// `done` events repeat the text of the deltas.
 pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
     let mut meaning = Meaning::default();
     let kind = member_text(value, "type").unwrap_or_else(|| match member_text(value, "object") {
@@ -38,17 +56,17 @@ pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
         }
         "response.failed" => {
             let error = member(value, "response").and_then(|response| member(response, "error"));
-            meaning.error = Some(error.map_or_else(|| words::of_error(value), words::of_error));
+            meaning.error = Some(error.map_or_else(|| error_text::from_json(value), error_text::from_json));
         }
-        "error" => meaning.error = Some(words::of_error(value)),
-        // What stands between us and the server may put an error of its own into the stream.
-        "" if member(value, "error").is_some_and(is_error) => meaning.error = Some(words::of_error(value)),
+        "error" => meaning.error = Some(error_text::from_json(value)),
+        // A proxy in front of the server may insert an error of its own.
+        "" if member(value, "error").is_some_and(is_error) => meaning.error = Some(error_text::from_json(value)),
         _ => {}
     }
     meaning
 }
 
-/// The same name with a life of its own.
+/// The known event name that equals `name`; empty for an unknown one.
 fn known(name: &str) -> &'static str {
     const NAMES: [&str; 11] = [
         "response.output_text.delta",
@@ -84,20 +102,20 @@ fn read_delta<'a>(kind: &str, delta: &'a str, meaning: &mut Meaning<'a>) {
     }
 }
 
-/// The object of a whole answer. At the end of a stream its text has already come (`with_output` is false).
+/// Reads the object of a whole response. At the end of a stream its text was received before (`with_output` is false).
 fn read_response<'a>(response: Value<'_, 'a>, with_output: bool, meaning: &mut Meaning<'a>) {
     for (key, value) in json::entries(response) {
         match key {
             "output" if with_output => json::elements(value).for_each(|item| read_item(item, meaning)),
             "usage" if !json::is_null(value) => meaning.usage = Some(read_usage(value)),
-            "metrics" => meaning.times = super::times::read_metrics(value),
-            "error" if is_error(value) => meaning.error = Some(words::of_error(value)),
+            "metrics" => meaning.times = super::server_timings::read_metrics(value),
+            "error" if is_error(value) => meaning.error = Some(error_text::from_json(value)),
             _ => {}
         }
     }
     let reason = member(response, "incomplete_details").and_then(|details| member_text(details, "reason"));
     meaning.finish = match (member_text(response, "status"), reason) {
-        // vLLM ends a cut answer with `response.completed` too; the status tells.
+        // vLLM ends a truncated answer with `response.completed` too, so the status decides.
         (_, Some("max_output_tokens")) => Some(Finish::Length),
         (_, Some("content_filter")) => Some(Finish::ContentFilter),
         (Some("completed"), _) => Some(Finish::Stop),
@@ -130,8 +148,17 @@ fn read_item<'a>(item: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
     }
 }
 
+/// The parameters of OpenAI with two names of their own; `logprobs` is a number and has to be included explicitly.
+fn parameter(flag: &str, value: Json) -> Fields {
+    match flag {
+        "--max-tokens" => vec![("max_output_tokens", value)],
+        "--logprobs" => vec![("top_logprobs", json!(1)), ("include", json!(["message.output_text.logprobs"]))],
+        _ => openai_parameter(flag, value),
+    }
+}
+
 /// The fields that carry a prompt.
-pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
+fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     let input = match prompt {
         Prompt::Text(text) => json!(text),
         Prompt::Messages(messages) => messages.iter().map(input_message).collect(),
@@ -140,7 +167,7 @@ pub fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     Ok(Map::from_iter([("input".to_string(), input)]))
 }
 
-/// A chat message with its parts under the names of this API.
+/// Renames the parts of a chat message for this API.
 fn input_message(message: &Json) -> Json {
     let mut message = message.clone();
     let text_type = if message["role"] == "assistant" { "output_text" } else { "input_text" };

@@ -8,7 +8,7 @@ use crate::hub::{self, Settings};
 use crate::plan::proxy::ProxyChoice;
 use crate::plan::{RigFacts, resolve};
 use crate::spec::Spec;
-use crate::workload::making::Making;
+use crate::workload::progress::StepProgress;
 
 /// Puts the places of what the call wants from a hub into `facts`, fetching what no cache has. Gives a line for the log
 /// on each. The error is one line that says what to do.
@@ -22,7 +22,7 @@ pub fn hub_files(spec: &Spec, facts: &mut RigFacts, bars: &Bars) -> Result<Vec<S
     resolve(spec, facts).map_err(|error| error.to_string())?;
     let proxy = ProxyChoice::of(spec, &facts.proxy_variables).map_err(|error| error.to_string())?;
     let settings = Settings { proxy, ..Settings::new(spec.data_source, &|name| std::env::var(name).ok())? };
-    let making = Arc::new(Making::default());
+    let making = Arc::new(StepProgress::default());
     let bar = bars.follow_making(making.clone());
     let mut say = |line: String| {
         if !spec.quiet {

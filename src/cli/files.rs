@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::plan::is_program;
 use crate::spec::Spec;
-use crate::workload::child;
+use crate::workload::plugin_process;
 
 /// The same call with the texts of `--query-template @FILE` and of the file of `--api` in it; where that is a program, it
 /// has to be there. The error is one line that names the flag and the file.
@@ -23,7 +23,7 @@ pub fn read(spec: &Spec) -> Result<Spec, String> {
         spec.api_description = Some(text_of(&format!("--api {}", spec.api), Path::new(&spec.api))?);
     }
     if is_program(&spec.api) && spec.api_description.is_none() {
-        child::check(Path::new(&spec.api)).map_err(|what| format!("--api {}: {what}", spec.api))?;
+        plugin_process::check(Path::new(&spec.api)).map_err(|what| format!("--api {}: {what}", spec.api))?;
     }
     Ok(spec)
 }

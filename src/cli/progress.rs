@@ -13,7 +13,7 @@ use self::layout::Counts;
 
 use crate::record::Phase;
 use crate::run::Reading;
-use crate::workload::making::Making;
+use crate::workload::progress::StepProgress;
 
 mod layout;
 
@@ -54,7 +54,7 @@ impl Bars {
     }
 
     /// Shows the making of requests until the result is dropped, with a bar for each step.
-    pub fn follow_making(&self, making: Arc<Making>) -> Following {
+    pub fn follow_making(&self, making: Arc<StepProgress>) -> Following {
         let (multi, mut shown) = (self.multi.clone(), None);
         Following::start(move |last| {
             show_making(&multi, &mut shown, &making);
@@ -73,7 +73,7 @@ fn screen_width() -> usize {
 /// The step that is shown, and its bar.
 type MakingBar = Option<(Cow<'static, str>, ProgressBar)>;
 
-fn show_making(multi: &MultiProgress, shown: &mut MakingBar, making: &Making) {
+fn show_making(multi: &MultiProgress, shown: &mut MakingBar, making: &StepProgress) {
     let reading = making.reading();
     if reading.what.is_empty() {
         return;
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn each_step_of_the_making_has_a_bar() {
         let multi = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
-        let (making, mut shown) = (Making::default(), None);
+        let (making, mut shown) = (StepProgress::default(), None);
         show_making(&multi, &mut shown, &making);
         assert!(shown.is_none());
         making.begin("Making prompts", 7);

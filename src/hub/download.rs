@@ -12,7 +12,7 @@ use super::cache::{Identity, bare_etag};
 use super::resumable_file::ResumableFile;
 use super::url::Url;
 use crate::plan::proxy::{Proxy, ProxyChoice};
-use crate::workload::making::Making;
+use crate::workload::progress::StepProgress;
 
 /// Maximum number of redirects.
 const MAX_REDIRECTS: usize = 8;
@@ -58,7 +58,7 @@ pub struct Request<'a> {
     pub proxy: &'a ProxyChoice,
     /// Pause before the first retry.
     pub pause: Duration,
-    pub making: &'a Making,
+    pub making: &'a StepProgress,
 }
 
 /// Downloads a file into `partial`, resuming after the bytes that it has. Retries while a retry may succeed.
@@ -302,7 +302,7 @@ enum CopyError {
     Write(io::Error),
 }
 
-fn copy(from: &mut impl Read, to: &mut impl Write, making: &Making) -> Result<(), CopyError> {
+fn copy(from: &mut impl Read, to: &mut impl Write, making: &StepProgress) -> Result<(), CopyError> {
     let mut buffer = vec![0; CHUNK];
     loop {
         match from.read(&mut buffer) {

@@ -8,7 +8,7 @@ use super::catalog::{HubItem, Repository, TOKENIZER, TOKENIZER_CONFIG, TOKENIZER
 use super::download::{Failure, Request, download};
 use super::settings::{Hub, Settings, Site};
 use super::url::Url;
-use crate::workload::making::Making;
+use crate::workload::progress::StepProgress;
 
 /// The path of a file or folder, and whether it was cached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Fetched {
 pub fn fetch(
     item: &HubItem,
     settings: &Settings,
-    making: &Making,
+    making: &StepProgress,
     notify: &mut dyn FnMut(String),
 ) -> Result<Fetched, String> {
     let cached = |site: &Site| in_cache(item, site, settings.offline.is_some());
@@ -97,7 +97,7 @@ struct Source<'a> {
     site: &'a Site,
     repository: &'a Repository,
     settings: &'a Settings,
-    making: &'a Making,
+    making: &'a StepProgress,
 }
 
 impl Source<'_> {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::plan::HubFiles;
-use crate::workload::making::Making;
+use crate::workload::progress::StepProgress;
 
 mod cache;
 mod catalog;
@@ -33,7 +33,7 @@ pub fn placeholders(items: &[HubItem]) -> HubFiles {
 pub fn fetch_all(
     items: &[HubItem],
     settings: &Settings,
-    making: &Making,
+    making: &StepProgress,
     notify: &mut dyn FnMut(String),
 ) -> Result<(HubFiles, Vec<String>), String> {
     let (mut files, mut lines) = (HubFiles::default(), Vec::new());

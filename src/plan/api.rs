@@ -8,12 +8,11 @@ use super::{PlanError, data, spell};
 use crate::api::Dialect;
 use crate::api::custom::CustomApi;
 use crate::api::endpoint::{Api, NAMES};
-use crate::api::flags::{field_of, flags};
 use crate::api::program::ProgramApi;
-use crate::api::query_template::{Given, QueryTemplate};
-use crate::api::render::Options;
+use crate::api::query_template::{GivenFlags, QueryTemplate};
+use crate::api::request_body::Options;
 use crate::spec::Spec;
-use crate::workload::head::Header;
+use crate::workload::headers::Header;
 
 /// Everything that `--api` may name.
 const KNOWN: [&str; NAMES.len() + LocalKind::ALL.len()] = {
@@ -51,7 +50,7 @@ pub fn template(spec: &Spec, api: Api) -> Result<Option<Arc<QueryTemplate>>, Pla
     if let Api::Custom(_) | Api::Program(_) = api {
         return Err(PlanError::conflict(format!("{FLAG} has no use beside the body that {} makes", spec.api)));
     }
-    let given = Given {
+    let given = GivenFlags {
         model: spec.model.is_some(),
         stream: spec.stream_given,
         max_tokens: !spec.max_tokens.is_empty(),
@@ -78,10 +77,12 @@ pub fn notes(spec: &Spec, options: &Options) -> Vec<String> {
         "--seed" => false,
         _ => true,
     };
-    let unsent: Vec<&str> = flags(&options.sampling)
+    let unsent: Vec<&str> = options
+        .sampling
+        .flags()
         .into_iter()
         .map(|(flag, _)| flag)
-        .filter(|flag| given(flag) && field_of(options.dialect, flag).is_none())
+        .filter(|flag| given(flag) && options.dialect.field_of(flag).is_none())
         .collect();
     if !unsent.is_empty() {
         notes.push(format!(

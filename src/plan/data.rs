@@ -9,12 +9,12 @@ use super::{Arrival, Endpoint, PlanError, Schedule, spell, turns};
 use crate::api::Dialect;
 use crate::spec::Spec;
 use crate::workload::files::Shape;
-use crate::workload::random::RandomLengths;
+use crate::workload::random_text::RandomLengths;
 use crate::workload::random_texts::Texts;
 use crate::workload::random_vl::{Format, Pictures};
 use crate::workload::tokens::TokenUse;
 use crate::workload::trace::Trace;
-use crate::workload::{Lengths, Source, speed};
+use crate::workload::{Lengths, Source, speed_benchmark};
 
 const DATASETS: [&str; 19] = [
     "builtin",
@@ -224,8 +224,8 @@ pub fn default_number(spec: &Spec, trace: Option<&Arc<Trace>>) -> u64 {
         return trace.rows.len() as u64;
     }
     match spec.dataset.as_deref().filter(|_| spec.prompt.is_none()) {
-        Some("speed_benchmark") => speed::size(false),
-        Some("speed_benchmark_long") => speed::size(true),
+        Some("speed_benchmark") => speed_benchmark::size(false),
+        Some("speed_benchmark_long") => speed_benchmark::size(true),
         _ => DEFAULT_NUMBER,
     }
 }

@@ -53,9 +53,7 @@ pub fn source(spec: &Spec) -> Result<Option<Source>, PlanError> {
 
 /// A conversation needs an endpoint that takes messages.
 pub fn check_dialect(source: &Source, dialect: Dialect) -> Result<(), PlanError> {
-    if matches!(source, Source::MultiTurn(_))
-        && matches!(dialect, Dialect::Completions | Dialect::Embeddings | Dialect::Rerank | Dialect::Program(_))
-    {
+    if matches!(source, Source::MultiTurn(_)) && !dialect.takes_conversations() {
         return Err(PlanError::conflict(
             "a conversation is a list of messages and answers, which this API does not take: use /v1/chat/completions",
         ));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{PlanError, Target, TlsPlan, Transport};
 use crate::api::Dialect;
-use crate::api::endpoint::{Api, Completed};
+use crate::api::endpoint::{Api, CompletedPath};
 
 /// What a URL means.
 #[derive(Clone, Debug)]
@@ -170,7 +170,7 @@ fn complete(path_and_query: &str, api: Api) -> Result<(String, Dialect, bool), S
         Some((path, query)) => (path, format!("?{query}")),
         None => (path_and_query, String::new()),
     };
-    let Completed { path, dialect, changed } = api.complete(path)?;
+    let CompletedPath { path, dialect, changed } = api.complete(path)?;
     Ok((format!("{path}{query}"), dialect, changed))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crossbeam_channel::{RecvTimeoutError, bounded, unbounded};
 
 use super::RunError;
-use crate::api::words;
+use crate::api::error_text;
 use crate::engine::awaiting::{Awaited, Awaiting};
 use crate::engine::{Engine, EngineError, PhaseRequest};
 use crate::log::Log;
@@ -39,7 +39,7 @@ pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<()
         return Err(RunError::ConnectionTest("it was interrupted".to_string()));
     };
     let record = &block.records[0];
-    let words = words::shorten(&String::from_utf8_lossy(record.error.slice(&block.bytes)));
+    let words = error_text::shorten(&String::from_utf8_lossy(record.error.slice(&block.bytes)));
     match record.outcome {
         Outcome::Ok => Ok(()),
         Outcome::Unfinished if record.first_token.is_some() => Ok(()),

@@ -1,71 +1,74 @@
-//! `--api ./program`: the bodies of a run, built by the program before the clock starts.
+//! `--api ./program`: request bodies built by the program before the run starts.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::child::{self, Call, Feed};
-use super::draw::{self, Purpose};
-use super::making::Making;
-use super::read::Item;
-use super::{Recipe, WorkloadError, item_options, preflight_options};
+use super::error::WorkloadError;
+use super::item::Item;
+use super::options::{item_options, preflight_options};
+use super::plugin_process::{self, Call, Feed};
+use super::progress::StepProgress;
+use super::recipe::Recipe;
+use super::rng::{self, Purpose};
 use crate::api::program::{ProgramApi, body_of, question};
-use crate::api::render::{self, Body, MaxTokens, Options};
+use crate::api::request_body::{self, Body, Options};
+use crate::api::sampling_params::MaxTokens;
 
-/// The bodies of all items, and last the one of the connection test, which asks what the last item asks. A limit that is drawn is
-/// drawn here, for each body: the program is to see a number.
+/// The bodies of all items, followed by that of the connection test, which has the prompt of the last item. A range for
+/// the output limit is drawn here for each body, so that the program gets a number.
 pub fn bodies(
     program: ProgramApi,
     recipe: &Recipe,
     items: &[Item],
-    making: &Making,
+    progress: &StepProgress,
 ) -> Result<Vec<Body>, WorkloadError> {
     let wrong = |what: String| WorkloadError::Data(format!("--api {} build: {what}", program.path().display()));
     let count = items.len() + 1;
-    making.begin("Building bodies", count as u64);
+    progress.begin("Building bodies", count as u64);
     let mut bodies = Vec::with_capacity(count);
     let feed = |input: &mut Feed| {
         for place in 0..count {
             let (item, options) = asked(recipe, items, place);
-            if !input.line(&question(&options, &item.prompt).to_string()) {
+            if !input.line(&question(&options.model, options.stream, &options.sampling, &item.prompt).to_string()) {
                 break;
             }
         }
         Ok(())
     };
-    let built = child::run(&call(program, "build"), Some(feed), |line, _| {
+    let built = plugin_process::run(&call(program, "build"), Some(feed), |line, _| {
         if bodies.len() == count {
-            return Err("is one more than prompts were given: print one body for each line that was read".to_string());
+            return Err("is one body too many: print one body for each line that was read".to_string());
         }
         let fields: Map<String, Value> = body_of(line)?;
         let (_, options) = asked(recipe, items, bodies.len());
-        bodies.push(render::finished(&options, fields)?);
-        making.add(1);
+        bodies.push(request_body::finish(&options, fields)?);
+        progress.add(1);
         Ok(())
     });
     built.map_err(wrong)?;
     if bodies.len() < count {
         let made = bodies.len();
         return Err(wrong(format!(
-            "it printed {made} bodies for {count} prompts (the connection test is one of them): print one for each line"
+            "it printed {made} bodies for {count} prompts, the connection test included: print one for each line read"
         )));
     }
     Ok(bodies)
 }
 
-/// A call of the program with one of its verbs.
+/// A call of the program with `build` or `parse`.
 pub fn call(program: ProgramApi, verb: &'static str) -> Call<'static> {
     Call { path: program.path(), verb: Some(verb), environment: Vec::new() }
 }
 
-/// The prompt of a place and what it is asked with.
+/// The prompt with this index and the options of its request.
 fn asked<'a>(recipe: &'a Recipe, items: &'a [Item], place: usize) -> (&'a Item, Cow<'a, Options>) {
     let Some(item) = items.get(place) else {
         return (&items[items.len() - 1], Cow::Owned(preflight_options(&recipe.options)));
     };
     let mut options = item_options(&recipe.options, item);
     if let Some(MaxTokens::Drawn { low, high }) = options.sampling.max_tokens {
-        let limit = draw::uniform_at(recipe.seed, Purpose::MaxTokens, place as u64, low, high);
+        let limit = rng::uniform_at(recipe.seed, Purpose::MaxTokens, place as u64, low, high);
         options.to_mut().sampling.max_tokens = Some(MaxTokens::Fixed(limit));
     }
     (item, options)

@@ -1,50 +1,49 @@
-//! Arrival schedules: absolute, seeded, endless, and the same for every worker count.
+//! Arrival schedules: absolute times, seeded, without end, and independent of the number of workers.
 //!
-//! A schedule is drawn in units of the mean gap ("operational time"): arrival `k` stands at `s_k`, the sum of gaps of
-//! mean 1. A rate turns it into seconds. Without a ramp that is `t = s / λ`. With a ramp of length `R` the rate rises
-//! linearly, `λ(t) = λ·t/R` for `t < R`, so the expected number of arrivals until `t` is `Λ(t) = λt²/(2R)`, then
-//! `λ(t − R/2)`. The arrival stands where `Λ(t) = s`:
+//! A schedule is drawn in units of the mean gap ("operational time"): arrival `k` is at `s_k`, the sum of gaps with
+//! mean 1. The rate converts it to seconds. Without a ramp that is `t = s / λ`. With a ramp of length `R` the rate
+//! rises linearly, `λ(t) = λ·t/R` for `t < R`, so the expected number of arrivals until `t` is `Λ(t) = λt²/(2R)`, then
+//! `λ(t − R/2)`. The arrival is at the `t` where `Λ(t) = s`:
 //!
 //! ```text
 //! s ≤ λR/2:  t = sqrt(2Rs/λ)        else:  t = s/λ + R/2
 //! ```
 //!
 //! This is the time change of a point process, exact for Poisson arrivals. A schedule is never rescaled to end at
-//! n/λ: that would make the gaps depend on n and take the variance out of the load.
+//! n/λ, which would make the gaps depend on n and reduce the variance of the load.
 
 use std::sync::Arc;
 
 use rand_chacha::ChaCha12Rng;
 use rand_distr::{Distribution, Exp1, Gamma};
 
-use super::draw::{self, Purpose};
+use super::rng::{self, Purpose};
 
 /// How arrivals are drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
-    /// Requests per second; not used by [`Arrival::Burst`], the mean of the record with [`Arrival::Trace`].
+    /// Requests per second; unused by [`Arrival::Burst`], the mean rate of the trace for [`Arrival::Trace`].
     pub rate_per_s: f64,
     pub arrival: Arrival,
 }
 
-/// The law of the gaps between arrivals.
+/// The distribution of the gaps between arrivals.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arrival {
     /// Exponential gaps.
     Poisson,
-    /// Equal gaps; the first arrival stands at the start.
+    /// Equal gaps; the first arrival is at the start.
     Constant,
-    /// Gamma gaps with this coefficient of variation: 1 is Poisson, more is burstier, less is more even.
+    /// Gamma-distributed gaps with this coefficient of variation: 1 is Poisson, above is burstier, below more regular.
     Gamma { cv: f64 },
     /// All at the start.
     Burst,
-    /// At recorded times: nanoseconds from the start, ascending, at least one. When they are used up they come again,
-    /// one mean gap after the last.
+    /// Recorded times: nanoseconds from the start, ascending, at least one. They repeat, one mean gap after the last.
     Trace(Arc<[u64]>),
 }
 
 impl Arrival {
-    /// Reads `poisson`, `constant`, `gamma:CV` or `burst`. `trace:FILE` is read where files are.
+    /// Parses `poisson`, `constant`, `gamma:CV` or `burst`. `trace:FILE` is handled where files are read.
     pub fn scan(text: &str) -> Result<Arrival, String> {
         match text.split_once(':') {
             None if text == "poisson" => Ok(Arrival::Poisson),
@@ -60,13 +59,13 @@ impl Arrival {
     }
 }
 
-/// The offsets of a schedule from its start, nanoseconds, never decreasing and without end. `ramp_ns` is the length of
-/// the linear rise of the rate, 0 for none.
+/// The arrivals of a schedule as offsets from its start, nanoseconds, non-decreasing and without end. `ramp_ns` is the
+/// duration of the linear rise of the rate, 0 for none.
 pub fn offsets(schedule: &Schedule, seed: u64, ramp_ns: u64) -> Offsets {
     let gaps = match &schedule.arrival {
         Arrival::Poisson => Gaps::Exponential,
         Arrival::Constant => Gaps::Equal,
-        // Shape 1/cv² and scale cv² give mean 1. `Arrival::scan` lets no impossible value through.
+        // Shape 1/cv² and scale cv² give mean 1. `Arrival::scan` rejects invalid values.
         Arrival::Gamma { cv } => Gamma::new(1.0 / (cv * cv), cv * cv).map_or(Gaps::Equal, Gaps::Gamma),
         Arrival::Burst => Gaps::None,
         Arrival::Trace(times) => Gaps::Recorded(times.clone()),
@@ -74,7 +73,7 @@ pub fn offsets(schedule: &Schedule, seed: u64, ramp_ns: u64) -> Offsets {
     let rate_per_ns = schedule.rate_per_s / 1e9;
     Offsets {
         gaps,
-        rng: draw::stream(seed, Purpose::Arrivals),
+        rng: rng::stream(seed, Purpose::Arrivals),
         rate_per_ns,
         ramp_ns: ramp_ns as f64,
         index: 0,
@@ -113,7 +112,7 @@ impl Iterator for Offsets {
                 self.index += 1;
                 return recorded(times, self.index - 1);
             }
-            // From the index, not summed up: no rounding error grows.
+            // From the index instead of a sum, so that rounding errors do not accumulate.
             Gaps::Equal => self.index as f64,
             Gaps::Exponential => {
                 let gap: f64 = Exp1.sample(&mut self.rng);
@@ -127,7 +126,7 @@ impl Iterator for Offsets {
     }
 }
 
-/// The arrival of this index when the record goes round.
+/// The arrival with this index, repeating the recorded times.
 fn recorded(times: &[u64], index: u64) -> Option<u64> {
     let count = times.len() as u64;
     let last = *times.last()?;

@@ -1,7 +1,7 @@
-//! `--dataset builtin`: a hundred questions of our own in several languages, from one word to a page, so that a first
-//! run needs no file and still meets varied prompts.
+//! `--dataset builtin`: a hundred questions in several languages, from one word to a page, so that a first run needs no
+//! file and still has varied prompts.
 
-/// The questions, between lines of `%%`.
+/// The questions, separated by lines of `%%`.
 const TEXT: &str = include_str!("builtin.txt");
 
 /// Every question, in a fixed order.

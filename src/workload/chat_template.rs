@@ -1,4 +1,4 @@
-//! Chat templates: the Jinja text with which a model turns messages into one prompt.
+//! Chat templates: the Jinja templates of models, which turn messages into one prompt.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use minijinja::{Environment, Error, ErrorKind, context};
 use serde_json::{Map, Value, json};
 
 const NAME: &str = "chat";
-/// What templates get for today: counts must not depend on the day of the run.
+/// The date that templates get, fixed so that token counts do not depend on the day of the run.
 const DAY: &str = "26 Jul 2025";
 
 /// A compiled chat template with the model's special tokens.
@@ -21,8 +21,8 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Looks for a template beside a tokenizer: `chat_template.jinja`, `chat_template.json`, or in
-    /// `tokenizer_config.json`. `None` when there is none.
+    /// Opens the template in a tokenizer's folder: `chat_template.jinja`, `chat_template.json`, or in
+    /// `tokenizer_config.json`. `None` if there is none.
     pub fn beside(folder: &Path) -> Result<Option<ChatTemplate>, String> {
         let config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
         let source = match fs::read_to_string(folder.join("chat_template.jinja")) {
@@ -35,10 +35,10 @@ impl ChatTemplate {
         source.map(|source| ChatTemplate::compile(&source, special_tokens(&config))).transpose()
     }
 
-    /// Compiles a template's text.
+    /// Compiles a template.
     pub fn compile(source: &str, special: Map<String, Value>) -> Result<ChatTemplate, String> {
         let mut environment = Environment::new();
-        // As transformers sets Jinja up.
+        // The settings of transformers.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| error.to_string())?);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
@@ -52,12 +52,12 @@ impl ChatTemplate {
         Ok(ChatTemplate { environment, special })
     }
 
-    /// The prompt of these messages, with the opening of the answer behind it.
+    /// The prompt for these messages, followed by the generation prompt.
     pub fn render(&self, messages: &[Value]) -> Result<String, String> {
         self.render_once(messages).or_else(|first| {
-            // Templates of text models take only text; image parts are counted elsewhere.
+            // Templates of text models accept only text; images are counted elsewhere.
             let texts: Vec<Value> = messages.iter().map(text_only).collect();
-            self.render_once(&texts).map_err(|_| format!("the chat template refuses the messages: {first}"))
+            self.render_once(&texts).map_err(|_| format!("the chat template rejects the messages: {first}"))
         })
     }
 
@@ -69,7 +69,7 @@ impl ChatTemplate {
     }
 }
 
-/// A message whose content is one text.
+/// The message with the texts of its parts as one text.
 fn text_only(message: &Value) -> Value {
     let mut message = message.clone();
     if let Some(Value::Array(parts)) = message.get("content") {
@@ -90,7 +90,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The field `chat_template`: a text, or named ones, of which the one called `default` is meant.
+/// The field `chat_template`: a text, or a list of named templates, of which `default` is used.
 fn template_of(config: &Value) -> Option<String> {
     match config.get("chat_template")? {
         Value::String(source) => Some(source.clone()),
@@ -102,7 +102,7 @@ fn template_of(config: &Value) -> Option<String> {
     }
 }
 
-/// Tokens by name; each stands as a text or as an object with the text in `content`.
+/// Special tokens by name. Each is a string, or an object with the string in `content`.
 fn special_tokens(config: &Value) -> Map<String, Value> {
     let Value::Object(fields) = config else { return Map::new() };
     let token = |value: &Value| Some(json!(value.as_str().or_else(|| value.get("content")?.as_str())?));

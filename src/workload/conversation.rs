@@ -1,72 +1,75 @@
-//! Conversations as the engine needs them: everything that can be said before the run as bytes, with places for the
-//! answers. Conversation `i` is a pure function of the seed and `i`; what its later turns send depends on the answers too.
+//! Conversations, rendered before the run except for the model's answers. Conversation `i` is a pure function of the
+//! seed and `i`; the bodies of its later turns contain the answers as well.
 //!
-//! The body of a turn is the conversation's frame around its history: the messages so far, the model's own answers
-//! among them, separated by commas.
+//! The body of a turn is the conversation's frame around its history: the messages so far, including the model's
+//! answers, separated by commas.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::draw::{self, Purpose};
-use super::read::{Item, user_message};
-use super::{Recipe, WorkloadError};
-use crate::api::render::{self, Options, Prompt};
+use super::error::WorkloadError;
+use super::item::{Item, user_message};
+use super::recipe::Recipe;
+use super::rng::{self, Purpose};
+use crate::api::prompt::Prompt;
+use crate::api::request_body::{self, Options};
 use crate::record::Phase;
 
-/// Every conversation of a run. `--number` past the data cycles.
+/// Every conversation of a run. A `--number` above the size of the data cycles through it.
 #[derive(Clone, Debug)]
 pub struct Conversations {
     all: Vec<Conversation>,
     frames: Vec<Frame>,
-    /// Requests before each conversation of the data, and of all of them at the end.
+    /// Number of requests before each conversation of the data; the last element is the number of all requests.
     before: Vec<u64>,
     think_us: (u32, u32),
     seed: u64,
 }
 
-/// What each turn adds to the history: one message or several, as JSON between commas.
+/// The messages that each turn adds to the history, as JSON separated by commas.
 type TurnBytes = Box<[Box<[u8]>]>;
 
 #[derive(Clone, Debug)]
 struct Conversation {
-    /// Its place in [`Conversations::frames`].
+    /// Index into [`Conversations::frames`].
     frame: u32,
     turns: TurnBytes,
 }
 
-/// What stands before and behind the history in a body.
+/// The parts of a body before and after the history.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Frame {
     pub before: Box<[u8]>,
     pub after: Box<[u8]>,
-    /// Where the digits of a drawn `max_tokens` belong.
-    pub max_tokens_at: Option<Gap>,
+    /// Where the digits of a drawn `max_tokens` are inserted.
+    pub max_tokens_at: Option<LimitPosition>,
 }
 
-/// A place in a frame.
+/// A position in a frame, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Gap {
-    /// So many bytes into [`Frame::before`].
+pub enum LimitPosition {
+    /// Offset in [`Frame::before`].
     Before(usize),
-    /// So many bytes into [`Frame::after`].
+    /// Offset in [`Frame::after`].
     After(usize),
 }
 
-/// The content of a message that stands between two turns while a body is rendered. No text has NUL characters around
-/// this word.
+/// The content of the message between two turns while a body is rendered. Prompts do not contain this text with NUL
+/// characters around it.
 const SEAM: &str = "\0turn\0";
 
 impl Conversations {
-    /// Renders conversations that were read; there is at least one.
+    /// Renders the conversations of a data set. `items` must not be empty.
     pub fn render(items: &[Item], think_us: (u32, u32), recipe: &Recipe) -> Result<Conversations, WorkloadError> {
         let mut made =
             Conversations { all: Vec::new(), frames: Vec::new(), before: vec![0], think_us, seed: recipe.seed };
         let mut known: HashMap<Frame, u32> = HashMap::new();
         let mut requests = 0;
         for item in items {
-            let (frame, turns) = cut(&recipe.options, &item.turns).map_err(|what| item.error(recipe, what))?;
-            // Frames differ only where an API has a place of its own for what the system says.
+            let (frame, turns) =
+                cut(&recipe.options, &item.turns).map_err(|what| item.error(recipe.source.path(), what))?;
+            // Frames differ only if an API has a field of its own for the system message.
             let frame = *known.entry(frame).or_insert_with_key(|frame| {
                 made.frames.push(frame.clone());
                 made.frames.len() as u32 - 1
@@ -78,41 +81,41 @@ impl Conversations {
         Ok(made)
     }
 
-    /// Turns of a conversation; at least one.
+    /// Number of turns of a conversation, at least one.
     pub fn turns(&self, phase: Phase, number: u64) -> u32 {
         self.all[self.place(phase, number)].turns.len() as u32
     }
 
-    /// Requests of all conversations of `phase` before `number`: the first request of that one has this number.
+    /// Number of requests in all conversations of `phase` before `number`, which is the index of its first request.
     pub fn requests_before(&self, phase: Phase, number: u64) -> u64 {
         let (count, all) = (self.all.len() as u64, self.before[self.all.len()]);
         let (rounds, rest) = (number / count, (number % count) as usize);
         let of_this_round = match phase {
-            // Warm-up takes the data from its end; see [`super::Workload::bodies`].
+            // Warm-up uses the data from its end; see [`super::requests::Workload::bodies`].
             Phase::Warmup => all - self.before[self.all.len() - rest],
             _ => self.before[rest],
         };
         rounds.saturating_mul(all).saturating_add(of_this_round)
     }
 
-    /// What a turn adds to the history.
+    /// The messages that a turn adds to the history, as JSON separated by commas.
     pub fn messages(&self, phase: Phase, number: u64, turn: u32) -> &[u8] {
         &self.all[self.place(phase, number)].turns[turn as usize]
     }
 
-    /// What stands around the history.
+    /// The parts of the body around the history.
     pub fn frame(&self, phase: Phase, number: u64) -> &Frame {
         &self.frames[self.all[self.place(phase, number)].frame as usize]
     }
 
-    /// The pause before request `index`, nanoseconds.
+    /// The think time before request `index`, nanoseconds.
     pub fn think_ns(&self, phase: Phase, index: u64) -> u64 {
         let (low, high) = self.think_us;
         let seed = if phase == Phase::Measured { self.seed } else { !self.seed };
-        u64::from(draw::uniform_at(seed, Purpose::ThinkTime, index, low, high)) * 1000
+        u64::from(rng::uniform_at(seed, Purpose::ThinkTime, index, low, high)) * 1000
     }
 
-    /// There is a pause between two turns.
+    /// Whether there is a think time between turns.
     pub fn thinks(&self) -> bool {
         self.think_us.1 > 0
     }
@@ -124,8 +127,8 @@ impl Conversations {
     }
 }
 
-/// Renders a body with all turns between seams and cuts it there. So every API and every template decides itself where
-/// messages stand and what they look like.
+/// Renders a body with a seam between all turns and cuts it there, so that every API and every template determines the
+/// position and the form of messages.
 fn cut(options: &Options, turns: &[Vec<Value>]) -> Result<(Frame, TurnBytes), String> {
     let seam = user_message(SEAM);
     let mut messages = vec![seam.clone()];
@@ -133,31 +136,33 @@ fn cut(options: &Options, turns: &[Vec<Value>]) -> Result<(Frame, TurnBytes), St
         messages.extend(turn.iter().cloned());
         messages.push(seam.clone());
     }
-    let body = render::body(options, &Prompt::Messages(messages))?;
+    let body = request_body::render(options, &Prompt::Messages(messages))?;
     let seam = seam.to_string();
     let seams: Vec<usize> = memchr::memmem::find_iter(&body.bytes, &seam).collect();
     if seams.len() != turns.len() + 1 {
-        return Err("a conversation needs a place for a list of messages: in a template, %p alone as the content of \
-                    one message, or as \"messages\""
-            .to_string());
+        return Err(
+            "the body has no place for the messages of a conversation: in a template, write %p alone as the content \
+                    of one message, or as \"messages\""
+                .to_string(),
+        );
     }
     let end = seams[turns.len()] + seam.len();
     let frame = Frame {
         before: body.bytes[..seams[0]].into(),
         after: body.bytes[end..].into(),
         max_tokens_at: body.max_tokens_at.map(|at| match (at as usize).checked_sub(end) {
-            None => Gap::Before(at as usize),
-            Some(at) => Gap::After(at),
+            None => LimitPosition::Before(at as usize),
+            Some(at) => LimitPosition::After(at),
         }),
     };
     let part = |pair: &[usize]| {
-        // A comma on both sides; nothing between them where an API keeps what the system says elsewhere.
+        // There is a comma on both sides, and nothing between them if the API moves system messages elsewhere.
         let between = &body.bytes[pair[0] + seam.len()..pair[1]];
         between.get(1..between.len() - 1).unwrap_or_default().into()
     };
     let parts: TurnBytes = seams.windows(2).map(part).collect();
     if parts.iter().any(|part| part.is_empty()) {
-        return Err("a turn of this conversation has nothing that this API takes as a message".to_string());
+        return Err("a turn of this conversation has no message that this API accepts".to_string());
     }
     Ok((frame, parts))
 }
@@ -168,7 +173,7 @@ mod tests {
 
     use super::*;
     use crate::api::Dialect;
-    use crate::api::render::{MaxTokens, Sampling};
+    use crate::api::sampling_params::{MaxTokens, Sampling};
 
     fn options(dialect: Dialect, max_tokens: MaxTokens) -> Options {
         let sampling = Sampling { max_tokens: Some(max_tokens), ..Sampling::default() };
@@ -198,7 +203,7 @@ mod tests {
         let (frame, parts) = cut(&options(Dialect::Anthropic, MaxTokens::Drawn { low: 1, high: 9 }), &turns()).unwrap();
         assert!(text(&frame.before).contains(r#""system":"be brief""#), "{}", text(&frame.before));
         assert_eq!(text(&parts[0]), r#"{"role":"user","content":"a \"b\""}"#);
-        let Some(Gap::After(at)) = frame.max_tokens_at else { panic!("{:?}", frame.max_tokens_at) };
+        let Some(LimitPosition::After(at)) = frame.max_tokens_at else { panic!("{:?}", frame.max_tokens_at) };
         assert!(text(&frame.after[..at]).ends_with(r#""max_tokens":"#), "{}", text(&frame.after));
     }
 

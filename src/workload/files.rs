@@ -1,5 +1,5 @@
-//! Datasets that are one field of each entry of a file: openqa, longalpaca, embedding, rerank. A file is JSON Lines or
-//! one JSON array, whatever its name says.
+//! Data sets that use one field of each entry of a file: openqa, longalpaca, embedding, rerank. A file is JSON Lines or
+//! one JSON array, regardless of its name.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -7,12 +7,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::WorkloadError;
-use crate::api::render::Prompt;
+use super::error::WorkloadError;
+use crate::api::prompt::Prompt;
 
 const FLAG: &str = "--dataset-path";
 
-/// What an entry of a file is read as.
+/// The format of an entry of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// HC3's `open_qa.jsonl`: the field `question`.
@@ -25,7 +25,7 @@ pub enum Shape {
     Rerank,
 }
 
-/// Reads prompts with their places (lines of JSON Lines, else numbers of entries) until `take` wants no more.
+/// Reads prompts with their line numbers (in an array, numbers of entries) until `take` returns `false`.
 pub fn read(path: &Path, shape: Shape, mut take: impl FnMut(Prompt, u64) -> bool) -> Result<(), WorkloadError> {
     let mut found = false;
     entries(path, shape == Shape::Embedding, |entry, place| {
@@ -37,8 +37,8 @@ pub fn read(path: &Path, shape: Shape, mut take: impl FnMut(Prompt, u64) -> bool
     if found { Ok(()) } else { Err(WorkloadError::Empty { flag: FLAG, path: path.to_path_buf() }) }
 }
 
-/// Every entry of a file with its place, from 1, until `take` wants no more. With `text_lines`, a line that does not
-/// begin as JSON is a text.
+/// Reads every entry of a file with its number, from 1, until `take` returns `false`. With `text_lines`, a line that
+/// does not begin like JSON is a text.
 pub fn entries(
     path: &Path,
     text_lines: bool,
@@ -47,12 +47,12 @@ pub fn entries(
     entries_that_begin(path, text_lines, b"{\"]", take)
 }
 
-/// [`entries`] where each is a list itself.
+/// Like [`entries`], for entries that are lists.
 pub fn lists(path: &Path, take: impl FnMut(Value, u64) -> Result<bool, String>) -> Result<(), WorkloadError> {
     entries_that_begin(path, false, b"[", take)
 }
 
-/// `signs`: what may follow the bracket of a file that is one array.
+/// `signs`: the characters that may follow the opening bracket of a file that is one array.
 fn entries_that_begin(
     path: &Path,
     text_lines: bool,
@@ -92,8 +92,8 @@ fn entries_that_begin(
     Ok(())
 }
 
-/// Whether the first sign of the file is that of a JSON array, and the second one of `inner`, without moving on in the
-/// file.
+/// Whether the first character of the file opens a JSON array and the second is one of `inner`. The position in the
+/// file is unchanged.
 fn begins_an_array(file: &mut BufReader<File>, inner: &[u8]) -> std::io::Result<bool> {
     let start = file.fill_buf()?;
     let mut signs = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).iter().filter(|b| !b.is_ascii_whitespace());
@@ -113,14 +113,14 @@ fn array_entries(
         .map_err(|error| wrong(format!("is not valid JSON: {error}")))?;
     for (place, entry) in all.into_iter().enumerate() {
         let number = place as u64 + 1;
-        if !take(entry, number).map_err(|what| wrong(format!("is wrong in entry {number}, which {what}")))? {
+        if !take(entry, number).map_err(|what| wrong(format!("is invalid: entry {number} {what}")))? {
             break;
         }
     }
     Ok(())
 }
 
-/// The prompt of one entry; `None` when its text is empty.
+/// The prompt of one entry; `None` if its text is empty.
 fn prompt_of(shape: Shape, entry: Value) -> Result<Option<Prompt>, String> {
     let text = |names: &[&str]| -> Result<Option<String>, String> {
         let found = names.iter().find_map(|name| entry.get(name)?.as_str()).ok_or_else(|| match names {
@@ -141,13 +141,14 @@ fn prompt_of(shape: Shape, entry: Value) -> Result<Option<Prompt>, String> {
             let documents = ["documents", "passages", "texts"].iter().find_map(|name| entry.get(name)?.as_array());
             let documents = documents.ok_or("has no list in any of the fields documents, passages, texts")?;
             let texts: Option<Vec<String>> = documents.iter().map(document).collect();
-            let documents = texts.filter(|texts| !texts.is_empty()).ok_or("has a document that is no text, or none")?;
+            let documents =
+                texts.filter(|texts| !texts.is_empty()).ok_or("has no documents, or a document without text")?;
             Ok(Some(Prompt::Rerank { query, documents }))
         }
     }
 }
 
-/// A document is a text, or an object with one.
+/// The text of a document, which is a string or an object with a field `text`.
 fn document(value: &Value) -> Option<String> {
     let text = value.as_str().or_else(|| value.get("text")?.as_str());
     text.map(str::to_string)

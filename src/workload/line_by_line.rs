@@ -1,5 +1,5 @@
-//! `--dataset line_by_line`: one prompt a line. A line of text is a prompt, a JSON list is the messages of a chat, a
-//! JSON object is a whole body.
+//! `--dataset line_by_line`: one prompt per line. A line is a text, a JSON list of chat messages, or a JSON object that
+//! is a whole request body.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -7,12 +7,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::WorkloadError;
-use crate::api::render::Prompt;
+use super::error::WorkloadError;
+use crate::api::prompt::Prompt;
 
 const FLAG: &str = "--dataset-path";
 
-/// Reads prompts with their line numbers until `take` wants no more. Empty lines are passed over.
+/// Reads prompts with their line numbers until `take` returns `false`. Empty lines are skipped.
 pub fn read(path: &Path, mut take: impl FnMut(Prompt, u64) -> bool) -> Result<(), WorkloadError> {
     let unreadable = |cause| WorkloadError::Unreadable { flag: FLAG, path: path.to_path_buf(), cause };
     let mut lines = BufReader::new(File::open(path).map_err(unreadable)?);
@@ -40,7 +40,7 @@ pub fn read(path: &Path, mut take: impl FnMut(Prompt, u64) -> bool) -> Result<()
     if found { Ok(()) } else { Err(WorkloadError::Empty { flag: FLAG, path: path.to_path_buf() }) }
 }
 
-/// What one line asks.
+/// Parses one line.
 fn parse(line: &str) -> Result<Prompt, String> {
     let trimmed = line.trim();
     if !trimmed.starts_with(['{', '[']) {
@@ -51,13 +51,14 @@ fn parse(line: &str) -> Result<Prompt, String> {
         Ok(Value::Array(messages)) if messages.iter().any(Value::is_object) => check_messages(messages),
         // Text such as "[1] first of all" or "[3, 4]": only lists of objects can be messages.
         Ok(_) => Ok(Prompt::Text(line.to_string())),
-        // What begins as JSON of ours must be JSON; other text may begin with a bracket.
+        // A line that begins like an object or a list of objects must be valid JSON; other text may begin with a
+        // bracket.
         Err(error) if begins_as_json(trimmed) => Err(format!("is not valid JSON: {}", cause_of(&error))),
         Err(_) => Ok(Prompt::Text(line.to_string())),
     }
 }
 
-/// A list of messages, or which of them cannot be one.
+/// Checks that every element of a list is a chat message. The error names the first that is not.
 pub fn check_messages(messages: Vec<Value>) -> Result<Prompt, String> {
     for (place, message) in messages.iter().enumerate() {
         if !message.get("role").is_some_and(Value::is_string) {
@@ -78,7 +79,7 @@ fn begins_as_json(text: &str) -> bool {
     matches!((signs.next(), signs.next()), (Some('{'), Some('"')) | (Some('['), Some('{')))
 }
 
-/// serde_json's message with the column alone: every line is line 1 to it.
+/// The error of serde_json without its line number, which is always 1.
 fn cause_of(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or(&text);

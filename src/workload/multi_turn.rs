@@ -1,47 +1,48 @@
-//! Datasets of conversations: what the user says in each turn. What the data has for answers is not used: the model's
-//! own take their place.
+//! Data sets of conversations: the messages of the user in each turn. Answers in the data are not used; the model's own
+//! answers take their place.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::context::Context;
+use super::error::WorkloadError;
+use super::files;
+use super::item::{Item, user_message};
 use super::line_by_line::check_messages;
-use super::making::Making;
-use super::random::{RandomLengths, RandomText, make_each};
-use super::read::{Item, Sieve, need, user_message};
-use super::tokens::Tokens;
-use super::{Recipe, WorkloadError, draw, files};
-use crate::api::render::{Prompt, content_text};
-use draw::Purpose;
+use super::random_text::{RandomLengths, RandomText};
+use super::rng::{self, Purpose};
+use super::sieve::Sieve;
+use crate::api::prompt::{Prompt, content_text};
 
-/// Most turns of one conversation: more is a slip.
+/// Maximum number of turns of a conversation.
 pub const MAX_TURNS: u32 = 1000;
 
-/// Conversations as they were asked for.
+/// The options of a data set of conversations.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MultiTurn {
     pub data: TurnData,
-    /// Conversations of the data with fewer turns are left out; made ones have at least so many.
+    /// Conversations of a file with fewer turns are skipped; generated ones have at least this many.
     pub min_turns: u32,
-    /// Conversations of the data are cut to so many turns.
+    /// Conversations are cut to this many turns.
     pub max_turns: u32,
-    /// Range of the pause between an answer and the next turn, both ends included, microseconds.
+    /// Range of the think time between an answer and the next turn, both ends included, microseconds.
     pub think_us: (u32, u32),
 }
 
-/// Where the turns come from.
+/// The source of the turns.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TurnData {
     /// Random texts of exact lengths.
     Random(RandomLengths),
-    /// ShareGPT: what its users said.
+    /// ShareGPT: the messages of its users.
     ShareGpt(PathBuf),
-    /// One conversation a line: a list of messages, or of texts.
+    /// One conversation per line: a list of messages, or of texts.
     Custom(PathBuf),
 }
 
 impl TurnData {
-    /// The file whose lines can be wrong.
+    /// The file that is read, if any.
     pub fn path(&self) -> Option<&Path> {
         match self {
             TurnData::Random(_) => None,
@@ -50,24 +51,15 @@ impl TurnData {
     }
 }
 
-/// The conversations the run uses; the lengths kept are those of the first text a user says.
-pub fn read(
-    asked: &MultiTurn,
-    recipe: &Recipe,
-    tokens: Option<&Tokens>,
-    wanted: u64,
-    making: &Making,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Item>, WorkloadError> {
+/// Reads or generates the conversations of the run. They are selected by the length of the first user message.
+pub fn read(asked: &MultiTurn, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
     let scan: fn(Value) -> Result<Vec<Vec<Value>>, String> = match &asked.data {
-        TurnData::Random(lengths) => {
-            return random(lengths, asked, recipe, need(tokens, "--dataset random_multi_turn")?, making, notes);
-        }
+        TurnData::Random(lengths) => return random(lengths, asked, context),
         TurnData::ShareGpt(_) => share_gpt,
         TurnData::Custom(_) => custom,
     };
     let path = asked.data.path().expect("only random conversations have no file");
-    let mut sieve = Sieve::new(recipe, tokens, wanted);
+    let mut sieve = Sieve::new(context);
     let mut found = 0u64;
     let take = |entry: Value, line: u64| {
         let mut turns = scan(entry)?;
@@ -84,44 +76,37 @@ pub fn read(
     }
     let wrong = |what: String| WorkloadError::File { flag: "--dataset-path", path: path.to_path_buf(), what };
     match found {
-        0 => Err(wrong("holds no conversation".to_string())),
+        0 => Err(wrong("contains no conversation".to_string())),
         _ if sieve.has_seen_none() => {
             Err(wrong(format!("has no conversation of --min-turns {} or more, among {found}", asked.min_turns)))
         }
-        _ => sieve.finish(recipe.offset),
+        _ => sieve.finish(),
     }
 }
 
-/// A conversation with its first text as the prompt that is measured.
+/// A conversation, with its first user message as the prompt for selection by length.
 fn conversation(turns: Vec<Vec<Value>>, line: u64) -> Item {
     let said = turns.first().and_then(|messages| messages.iter().find(|message| message["role"] == "user"));
     let prompt = Prompt::Text(said.map(content_text).unwrap_or_default());
     Item { turns, ..Item::at(prompt, line) }
 }
 
-/// Random conversations: turns and lengths drawn uniformly, each text by itself.
-fn random(
-    lengths: &RandomLengths,
-    asked: &MultiTurn,
-    recipe: &Recipe,
-    tokens: &Tokens,
-    making: &Making,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Item>, WorkloadError> {
-    let text = RandomText::new(tokens, recipe.seed)?;
-    make_each("Making conversations", recipe, making, notes, |index, residuals| {
-        let turns = draw::uniform_at(recipe.seed, Purpose::Turns, index, asked.min_turns, asked.max_turns);
+/// Generates conversations: number of turns and lengths are drawn uniformly, each text independently.
+fn random(lengths: &RandomLengths, asked: &MultiTurn, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
+    let text = RandomText::new(context.tokens_for("--dataset random_multi_turn")?, context.seed)?;
+    context.generate("Generating conversations", |index| {
+        let turns = rng::uniform_at(context.seed, Purpose::Turns, index, asked.min_turns, asked.max_turns);
         let said = |turn: u32| {
             let nth = index.wrapping_mul(u64::from(MAX_TURNS)).wrapping_add(u64::from(turn));
-            let length = draw::uniform_at(recipe.seed, Purpose::PromptLength, nth, lengths.min, lengths.max);
-            Ok(vec![user_message(residuals.note(text.text(nth, length as usize, 0)?))])
+            let length = lengths.draw(context.seed, nth) as usize;
+            Ok(vec![user_message(context.residuals.note(text.text(nth, length, 0)?))])
         };
         let turns = (0..turns).map(said).collect::<Result<_, WorkloadError>>()?;
         Ok(conversation(turns, 0))
     })
 }
 
-/// What the users of a ShareGPT conversation said. Two shapes are in use: `conversations` of `from` and `value`, and
+/// The user messages of a ShareGPT conversation. Two formats exist: `conversations` of `from` and `value`, and
 /// `conversation` of `human` and `assistant`.
 fn share_gpt(entry: Value) -> Result<Vec<Vec<Value>>, String> {
     let turns = entry.get("conversations").or_else(|| entry.get("conversation")).and_then(Value::as_array);
@@ -137,8 +122,8 @@ fn share_gpt(entry: Value) -> Result<Vec<Vec<Value>>, String> {
     Ok(turns.iter().filter_map(said).collect())
 }
 
-/// A list of messages, or an object that has one: what stands before, between and after the answers. A list of texts:
-/// one turn each.
+/// The turns of a list of messages, or of an object that contains one: the messages between the answers. In a list of
+/// texts each text is a turn.
 fn custom(entry: Value) -> Result<Vec<Vec<Value>>, String> {
     const SHAPE: &str = "a conversation is [{\"role\", \"content\"}, ...] or a list of texts";
     let entries = match entry {
@@ -147,19 +132,21 @@ fn custom(entry: Value) -> Result<Vec<Vec<Value>>, String> {
             Some(Value::Array(entries)) => entries,
             _ => return Err(format!("is an object without a list \"messages\"; {SHAPE}")),
         },
-        _ => return Err(format!("is no list; {SHAPE}")),
+        _ => return Err(format!("is not a list; {SHAPE}")),
     };
     if !entries.is_empty() && entries.iter().all(Value::is_string) {
         if let Some(place) = entries.iter().position(|text| text.as_str().is_none_or(|text| text.trim().is_empty())) {
-            return Err(format!("has nothing in its text {}", place + 1));
+            return Err(format!("has an empty text at position {}", place + 1));
         }
         return Ok(entries.into_iter().map(|text| vec![user_message(text)]).collect());
     }
-    let Prompt::Messages(messages) = check_messages(entries)? else { return Err(format!("is wrong; {SHAPE}")) };
+    let Prompt::Messages(messages) = check_messages(entries)? else {
+        return Err(format!("is not a list of messages; {SHAPE}"));
+    };
     let parts = messages.split(|message| message["role"] == "assistant");
     let turns: Vec<Vec<Value>> = parts.filter(|part| !part.is_empty()).map(<[Value]>::to_vec).collect();
     if !turns.iter().flatten().any(|message| message["role"] == "user") {
-        return Err(format!("has no message of a user; {SHAPE}"));
+        return Err(format!("has no user message; {SHAPE}"));
     }
     Ok(turns)
 }
@@ -180,11 +167,11 @@ mod tests {
         assert_eq!(custom(json!(["a", "b"])).unwrap(), [[user("a")], [user("b")]]);
         assert_eq!(custom(json!({"messages": [user("a")]})).unwrap(), [[user("a")]]);
         for (wrong, word) in [
-            (json!(3), "no list"),
+            (json!(3), "not a list"),
             (json!({"x": 1}), "\"messages\""),
-            (json!([answer]), "no message of a user"),
-            (json!([]), "no message of a user"),
-            (json!(["a", " "]), "nothing in its text 2"),
+            (json!([answer]), "no user message"),
+            (json!([]), "no user message"),
+            (json!(["a", " "]), "empty text at position 2"),
             (json!([{"content": "x"}]), "\"role\""),
             (json!(["a", {"role": "user", "content": "b"}]), "message 1"),
         ] {

@@ -1,14 +1,14 @@
-//! Work spread over all cores before and after a run, never during it.
+//! Parallel work on all cores before and after a run, never during it.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-/// Items a thread takes up at a time: enough that the counter costs nothing, few enough that all end together.
+/// Items a thread takes at a time: enough to make the counter cheap, few enough that all threads end together.
 const STRIDE: usize = 8;
 
-/// `f` of every number below `count`, in order, worked out on all cores. The first error (by number) is returned, and
-/// no further ones are sought.
+/// Computes `f` for every number below `count` on all cores. Results are in order. Returns the error with the lowest
+/// number; after an error, no further work is started.
 pub fn map<R: Send, E: Send>(count: usize, f: impl Fn(usize) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
     let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(count.div_ceil(STRIDE));
     if threads <= 1 {
@@ -34,7 +34,7 @@ pub fn map<R: Send, E: Send>(count: usize, f: impl Fn(usize) -> Result<R, E> + S
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let mut parts = work();
         for other in others {
-            // A panic of one thread is a panic of the whole.
+            // A panic of a thread is a panic of the caller.
             parts.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
         parts

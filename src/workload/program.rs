@@ -1,31 +1,35 @@
-//! `--dataset ./program`: prompts that a program prints, one JSON a line, read to the end before the clock starts.
+//! `--dataset ./program`: prompts printed by a program, one JSON value per line, read before the run starts.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::child::{self, Call, Feed};
+use super::context::Context;
+use super::error::WorkloadError;
 use super::line_by_line::check_messages;
-use super::{Recipe, WorkloadError};
-use crate::api::render::Prompt;
+use super::plugin_process::{self, Call, Feed};
+use crate::api::prompt::Prompt;
 
-/// The feeder of a program that reads nothing.
+/// The type of the absent input.
 type NoInput = fn(&mut Feed) -> Result<(), String>;
 
-/// Runs the program and reads prompts with their line numbers. All lines are read and checked, also past what `take`
-/// wants: a program that fails at its end has failed. It finds in its environment what the run wants:
-/// `RINGMARK_NUMBER` (requests, warm-up included; not set when only time ends the run), `RINGMARK_OFFSET`,
-/// `RINGMARK_SEED` and `RINGMARK_MODEL`.
-pub fn read(path: &Path, recipe: &Recipe, mut take: impl FnMut(Prompt, u64) -> bool) -> Result<(), WorkloadError> {
+/// Runs the program and reads prompts with their line numbers. All lines are read and checked, even after `take`
+/// returned `false`. The environment describes the run: `RINGMARK_NUMBER` (requests, warm-up included; unset if only
+/// the duration ends the run), `RINGMARK_OFFSET`, `RINGMARK_SEED` and `RINGMARK_MODEL`.
+pub fn read(
+    path: &Path,
+    context: &Context<'_>,
+    mut take: impl FnMut(Prompt, u64) -> bool,
+) -> Result<(), WorkloadError> {
     let wrong = |what: String| WorkloadError::Data(format!("--dataset {}: {what}", path.display()));
     let mut environment = vec![
-        ("RINGMARK_OFFSET", recipe.offset.to_string()),
-        ("RINGMARK_SEED", recipe.seed.to_string()),
-        ("RINGMARK_MODEL", recipe.options.model.clone()),
+        ("RINGMARK_OFFSET", context.offset.to_string()),
+        ("RINGMARK_SEED", context.seed.to_string()),
+        ("RINGMARK_MODEL", context.model.to_string()),
     ];
-    environment.extend(recipe.needed.map(|needed| ("RINGMARK_NUMBER", needed.to_string())));
+    environment.extend(context.needed.map(|needed| ("RINGMARK_NUMBER", needed.to_string())));
     let (mut more, mut found) = (true, false);
-    let read = child::run(&Call { path, verb: None, environment }, None::<NoInput>, |line, number| {
+    let read = plugin_process::run(&Call { path, verb: None, environment }, None::<NoInput>, |line, number| {
         let prompt = parse(line)?;
         found = true;
         if more {
@@ -37,7 +41,7 @@ pub fn read(path: &Path, recipe: &Recipe, mut take: impl FnMut(Prompt, u64) -> b
     if found { Ok(()) } else { Err(wrong("the program printed no prompt".to_string())) }
 }
 
-/// A string, a list of messages, `{"messages": [...]}`, or a whole body.
+/// Parses a string, a list of messages, `{"messages": [...]}`, or a whole request body.
 fn parse(line: &str) -> Result<Prompt, String> {
     match serde_json::from_str(line) {
         Ok(Value::String(text)) => Ok(Prompt::Text(text)),

@@ -1,15 +1,15 @@
-//! `--prompt`: one text for every request.
+//! `--prompt`: the same text for every request.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::WorkloadError;
-use crate::api::render::Prompt;
+use super::error::WorkloadError;
+use crate::api::prompt::Prompt;
 
 const FLAG: &str = "--prompt";
 
-/// The text itself.
+/// The text of the flag.
 pub fn from_text(text: &str) -> Result<Prompt, WorkloadError> {
     if text.is_empty() {
         return Err(WorkloadError::Data("--prompt is empty; give a text or @FILE".to_string()));
@@ -17,7 +17,7 @@ pub fn from_text(text: &str) -> Result<Prompt, WorkloadError> {
     Ok(Prompt::Text(text.to_string()))
 }
 
-/// A file as one prompt, without the line end that editors put at its end.
+/// A file as one prompt, without the final line end.
 pub fn from_file(path: &Path) -> Result<Prompt, WorkloadError> {
     let text = fs::read_to_string(path).map_err(|cause| match cause.kind() {
         io::ErrorKind::InvalidData => {

@@ -1,33 +1,32 @@
-//! `--dataset random_embedding` and `random_rerank`: texts of independent random tokens, in exact lengths.
+//! `--dataset random_embedding` and `random_rerank`: texts of independent random tokens with exact lengths.
 
 use serde_json::{Map, Value};
 
-use super::making::Making;
-use super::random::{RandomLengths, RandomText, make_each};
-use super::read::Item;
-use super::tokens::Tokens;
-use super::{Purpose, Recipe, WorkloadError, draw};
-use crate::api::render::Prompt;
+use super::context::Context;
+use super::error::WorkloadError;
+use super::item::Item;
+use super::random_text::{RandomLengths, RandomText};
+use crate::api::prompt::Prompt;
 
-/// Most texts in one request: more is a slip.
+/// Maximum number of texts in one request.
 const MAX_TEXTS: u64 = 10_000;
 
-/// What stands in one request.
+/// The texts of one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Texts {
-    /// So many texts of the drawn length each.
+    /// `batch` texts of the drawn length.
     Embedding { batch: u32 },
-    /// A query of the drawn length, and documents that are so many times as long.
+    /// A query of the drawn length, and documents that are `length_ratio` times as long.
     Rerank { documents: u32, length_ratio: f64 },
 }
 
 impl Texts {
-    /// Takes `batch_size` out of `--extra-args`.
+    /// Removes `batch_size` from `--extra-args`.
     pub fn embedding(extra: &mut Map<String, Value>) -> Result<Texts, String> {
         Ok(Texts::Embedding { batch: count(extra, "batch_size", 1)? })
     }
 
-    /// Takes `num_documents` and `document_length_ratio` out of `--extra-args`.
+    /// Removes `num_documents` and `document_length_ratio` from `--extra-args`.
     pub fn rerank(extra: &mut Map<String, Value>) -> Result<Texts, String> {
         let documents = count(extra, "num_documents", 10)?;
         let length_ratio = match extra.shift_remove("document_length_ratio") {
@@ -50,22 +49,15 @@ fn count(extra: &mut Map<String, Value>, name: &str, default: u32) -> Result<u32
     }
 }
 
-/// All requests of the run.
-pub fn read(
-    lengths: &RandomLengths,
-    texts: Texts,
-    recipe: &Recipe,
-    tokens: &Tokens,
-    making: &Making,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Item>, WorkloadError> {
-    let random = RandomText::new(tokens, recipe.seed)?;
-    make_each("Making prompts", recipe, making, notes, |index, residuals| {
-        let length = draw::uniform_at(recipe.seed, Purpose::PromptLength, index, lengths.min, lengths.max) as usize;
-        // Each text has a number of its own; the first is the query's.
+/// Generates all requests of the run.
+pub fn read(lengths: &RandomLengths, texts: Texts, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
+    let random = RandomText::new(context.tokens_for("this dataset")?, context.seed)?;
+    context.generate("Generating prompts", |index| {
+        let length = lengths.draw(context.seed, index) as usize;
+        // Each text has a number of its own; the query has the first.
         let text = |nth: u64, length: usize| {
-            let made = random.independent(index.wrapping_mul(MAX_TEXTS + 1) + nth, length);
-            made.map(|made| residuals.note(made))
+            let text = random.independent(index.wrapping_mul(MAX_TEXTS + 1) + nth, length);
+            text.map(|text| context.residuals.note(text))
         };
         let prompt = match texts {
             Texts::Embedding { batch } => {

@@ -1,4 +1,4 @@
-//! `--dataset random_vl`: random text and pictures of random shapes, for models that see.
+//! `--dataset random_vl`: random text and images of random shapes, for vision language models.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,44 +7,43 @@ use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
 use serde_json::{Value, json};
 
-use super::draw::{self, Purpose};
-use super::making::Making;
-use super::random::{RandomLengths, RandomText, make_each};
-use super::read::{Item, user_message};
-use super::tokens::Tokens;
-use super::{Recipe, WorkloadError};
-use crate::api::render::Prompt;
+use super::context::Context;
+use super::error::WorkloadError;
+use super::item::{Item, user_message};
+use super::random_text::{RandomLengths, RandomText};
+use super::rng::{self, Purpose};
+use crate::api::prompt::Prompt;
 
-/// Shapes on one picture, at most.
+/// Maximum number of shapes in an image.
 const SHAPES: u32 = 5;
-/// Thickest line, pixels.
+/// Maximum thickness of a line, pixels.
 const LINE: i64 = 5;
 const JPEG_QUALITY: u8 = 85;
 
-/// The pictures of one request.
+/// The images of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pictures {
     /// Pixels.
     pub width: u16,
     pub height: u16,
     pub format: Format,
-    /// In each request.
+    /// Images in each request.
     pub count: u32,
 }
 
-/// What a picture is made of and how it is packed.
+/// The pixel format and encoding of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// PNG in colour, in colour with opacity, in grey.
+    /// PNG: RGB, RGB with alpha, greyscale.
     Rgb,
     Rgba,
     Grey,
-    /// JPEG in colour.
+    /// JPEG: RGB.
     Jpeg,
 }
 
 impl Format {
-    /// Reads `RGB`, `RGBA`, `L` or `JPEG`, in either case.
+    /// Parses `RGB`, `RGBA`, `L` or `JPEG`, ignoring case.
     pub fn scan(text: &str) -> Result<Format, String> {
         match text.to_ascii_uppercase().as_str() {
             "RGB" => Ok(Format::Rgb),
@@ -64,35 +63,27 @@ impl Format {
     }
 }
 
-/// All prompts of the run.
-pub fn read(
-    lengths: &RandomLengths,
-    pictures: &Pictures,
-    recipe: &Recipe,
-    tokens: &Tokens,
-    making: &Making,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Item>, WorkloadError> {
-    let random = RandomText::new(tokens, recipe.seed)?;
+/// Generates all prompts of the run.
+pub fn read(lengths: &RandomLengths, pictures: &Pictures, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
+    let random = RandomText::new(context.tokens_for("--dataset random_vl")?, context.seed)?;
     let frame = random.frame()?;
-    make_each("Making prompts", recipe, making, notes, |index, residuals| {
-        let length = draw::uniform_at(recipe.seed, Purpose::PromptLength, index, lengths.min, lengths.max);
-        let inner = u64::from(length).saturating_sub(frame).max(1) as usize;
-        let text = residuals.note(random.text(index, inner, frame)?);
+    context.generate("Generating prompts", |index| {
+        let inner = u64::from(lengths.draw(context.seed, index)).saturating_sub(frame).max(1) as usize;
+        let text = context.residuals.note(random.text(index, inner, frame)?);
         let mut parts = vec![json!({"type": "text", "text": text})];
         for nth in 0..pictures.count {
-            let url = data_uri(pictures, recipe.seed, index, nth).map_err(WorkloadError::Data)?;
+            let url = data_uri(pictures, context.seed, index, nth).map_err(WorkloadError::Data)?;
             parts.push(json!({"type": "image_url", "image_url": {"url": url}}));
         }
         Ok(Item::new(Prompt::Messages(vec![user_message(Value::from(parts))])))
     })
 }
 
-/// A picture as a `data:` URI; the same for the same seed, index and number.
+/// An image as a `data:` URI, determined by seed, index and number.
 fn data_uri(pictures: &Pictures, seed: u64, index: u64, nth: u32) -> Result<String, String> {
-    let mut rng = draw::stream(seed ^ index.rotate_left(20) ^ u64::from(nth).rotate_left(52), Purpose::Picture);
+    let mut rng = rng::stream(seed ^ index.rotate_left(20) ^ u64::from(nth).rotate_left(52), Purpose::Picture);
     let pixels = picture(pictures, &mut rng);
-    let failed = |error: &dyn std::fmt::Display| format!("a picture could not be packed: {error}");
+    let failed = |error: &dyn std::fmt::Display| format!("an image could not be encoded: {error}");
     let mut bytes = Vec::new();
     let kind = if pictures.format == Format::Jpeg {
         let encoder = Encoder::new(&mut bytes, JPEG_QUALITY);
@@ -114,7 +105,7 @@ fn data_uri(pictures: &Pictures, seed: u64, index: u64, nth: u32) -> Result<Stri
     Ok(format!("data:image/{kind};base64,{}", STANDARD.encode(bytes)))
 }
 
-/// One colour, and one to five rectangles, ellipses and lines on it.
+/// Pixels of one background colour with one to five rectangles, ellipses and lines.
 fn picture(pictures: &Pictures, rng: &mut ChaCha12Rng) -> Vec<u8> {
     let (width, height) = (i64::from(pictures.width), i64::from(pictures.height));
     let channels = pictures.format.channels();
@@ -138,7 +129,7 @@ fn colour(format: Format, rng: &mut ChaCha12Rng) -> [u8; 4] {
     if format == Format::Grey { [red; 4] } else { [red, green, blue, 255] }
 }
 
-/// A shape between two corners.
+/// A shape between two corners, pixels.
 enum Shape {
     Rectangle { left: i64, top: i64, right: i64, bottom: i64 },
     Ellipse { left: i64, top: i64, right: i64, bottom: i64 },
@@ -161,7 +152,7 @@ impl Shape {
         match *self {
             Shape::Rectangle { left, top, right, bottom } => (left..=right).contains(&x) && (top..=bottom).contains(&y),
             Shape::Ellipse { left, top, right, bottom } => {
-                // Twice the distance from the middle over the diameter, so that all is in whole pixels.
+                // Twice the distance from the centre divided by the diameter, which needs no half pixels.
                 let (across, down) = ((right - left + 1) as f64, (bottom - top + 1) as f64);
                 let (dx, dy) = ((2 * x - left - right) as f64 / across, (2 * y - top - bottom) as f64 / down);
                 dx * dx + dy * dy <= 1.0
@@ -210,7 +201,7 @@ mod tests {
     fn there_is_something_to_see() {
         let pictures = Pictures { width: 64, height: 64, format: Format::Rgb, count: 1 };
         for seed in 0..20 {
-            let pixels = picture(&pictures, &mut draw::stream(seed, Purpose::Picture));
+            let pixels = picture(&pictures, &mut rng::stream(seed, Purpose::Picture));
             assert_eq!(pixels.len(), 64 * 64 * 3);
             assert!(pixels.chunks(3).any(|pixel| pixel != &pixels[..3]) || seed > 0, "seed {seed}");
         }

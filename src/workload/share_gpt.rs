@@ -1,17 +1,17 @@
-//! `--dataset sharegpt`: conversations people had with ChatGPT, sampled by the rules of LMDeploy's (and vLLM's)
-//! benchmark scripts, so that figures can stand beside theirs.
+//! `--dataset sharegpt`: conversations with ChatGPT, sampled by the rules of the benchmark scripts of LMDeploy and
+//! vLLM, so that results are comparable to theirs.
 
 use std::path::Path;
 
 use rand::RngExt;
 use serde_json::Value;
 
-use super::draw::{self, Purpose};
-use super::making::Making;
-use super::read::Item;
-use super::tokens::Tokens;
-use super::{Recipe, WorkloadError, files, parallel};
-use crate::api::render::Prompt;
+use super::context::Context;
+use super::error::WorkloadError;
+use super::item::Item;
+use super::rng::{self, Purpose};
+use super::{files, parallel};
+use crate::api::prompt::Prompt;
 
 /// Shortest prompt and answer kept, tokens.
 const LEAST: u64 = 4;
@@ -22,20 +22,14 @@ const LONGEST: u64 = 2048;
 /// Conversations counted at a time.
 const BATCH: usize = 256;
 
-/// The prompts of a seeded sample of `wanted` conversations, in the order of the sample; all, when there are fewer.
-/// With `output_len` each answer is made as long as the conversation's was.
-pub fn read(
-    path: &Path,
-    output_len: bool,
-    recipe: &Recipe,
-    tokens: &Tokens,
-    wanted: u64,
-    making: &Making,
-) -> Result<Vec<Item>, WorkloadError> {
+/// The prompts of a seeded sample of `wanted` conversations, in the order of the sample; all if there are fewer. With
+/// `output_len` each answer gets the length of the answer in the data.
+pub fn read(path: &Path, output_len: bool, wanted: u64, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
+    let tokens = context.tokens_for("--dataset sharegpt")?;
     let mut all = conversations(path)?;
-    shuffle(&mut all, recipe.seed);
+    shuffle(&mut all, context.seed);
     let mut kept: Vec<Item> = Vec::new();
-    making.begin("Counting tokens", wanted.min(all.len() as u64));
+    context.progress.begin("Counting tokens", wanted.min(all.len() as u64));
     for batch in all.chunks(BATCH) {
         if kept.len() as u64 >= wanted {
             break;
@@ -43,11 +37,11 @@ pub fn read(
         let items = parallel::map(batch.len(), |place| {
             let (prompt, answer) = &batch[place];
             let (asked, answered) = (tokens.tokenizer.count_prompt(prompt)?, tokens.tokenizer.count_prompt(answer)?);
-            making.add(1);
+            context.progress.add(1);
             let fits = asked >= LEAST && answered >= LEAST && asked <= LONGEST_PROMPT && asked + answered <= LONGEST;
             let output_tokens = output_len.then_some(answered as u32);
             let item = Item { output_tokens, ..Item::new(Prompt::Text(prompt.clone())) };
-            let fits = fits && recipe.lengths.holds(asked);
+            let fits = fits && context.lengths.holds(asked);
             Ok::<_, WorkloadError>(fits.then_some(item))
         })?;
         kept.extend(items.into_iter().flatten());
@@ -64,7 +58,7 @@ pub fn read(
     Ok(kept)
 }
 
-/// First and second value of every conversation that has two.
+/// The first two messages of every conversation that has two.
 fn conversations(path: &Path) -> Result<Vec<(String, String)>, WorkloadError> {
     let mut all = Vec::new();
     files::entries(path, false, |entry, _| {
@@ -79,14 +73,14 @@ fn conversations(path: &Path) -> Result<Vec<(String, String)>, WorkloadError> {
         Ok(true)
     })?;
     if all.is_empty() {
-        return Err(WorkloadError::Data(format!("{}: no conversation in it has two turns", path.display())));
+        return Err(WorkloadError::Data(format!("{}: no conversation has two messages", path.display())));
     }
     Ok(all)
 }
 
-/// Fisher and Yates.
+/// The shuffle of Fisher and Yates.
 fn shuffle<T>(all: &mut [T], seed: u64) {
-    let mut rng = draw::stream(seed, Purpose::Sample);
+    let mut rng = rng::stream(seed, Purpose::Sample);
     for last in (1..all.len()).rev() {
         all.swap(last, rng.random_range(0..=last));
     }

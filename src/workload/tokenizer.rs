@@ -1,17 +1,17 @@
-//! Tokenizers: from text to the ids a model sees, and back.
+//! Tokenizers: encoding text to token ids, and decoding.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::WorkloadError;
 use super::chat_template::ChatTemplate;
+use super::error::WorkloadError;
 
 const FLAG: &str = "--tokenizer-path";
 const FILE: &str = "tokenizer.json";
 
-/// A Hugging Face tokenizer, and the chat template that stands beside it.
+/// A Hugging Face tokenizer, and the chat template in the same folder.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     template: Option<ChatTemplate>,
@@ -25,7 +25,7 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Opens a folder with a `tokenizer.json`, or that file itself.
+    /// Opens a folder that contains `tokenizer.json`, or that file.
     pub fn open(given: &Path) -> Result<Tokenizer, WorkloadError> {
         let wrong = |path: &Path, what: String| WorkloadError::File { flag: FLAG, path: path.to_path_buf(), what };
         let path = if given.is_dir() { given.join(FILE) } else { given.to_path_buf() };
@@ -45,9 +45,9 @@ impl Tokenizer {
             cause,
         })?;
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| {
-            wrong(&path, format!("is not a tokenizer of Hugging Face's kind: {}", one_line(&error.to_string())))
+            wrong(&path, format!("is not a Hugging Face tokenizer: {}", one_line(&error.to_string())))
         })?;
-        // Both belong to training and would falsify counts: a padded "hi" has 128 tokens.
+        // Both are for training and would change counts: a padded "hi" has 128 tokens.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| wrong(&path, format!("cannot be used: {error}")))?;
         let folder = path.parent().unwrap_or(Path::new("."));
@@ -55,35 +55,35 @@ impl Tokenizer {
         Ok(Tokenizer { inner, template, path })
     }
 
-    /// Makes room to remember the tokens of this many words instead of ten thousand: for random text, which takes its
-    /// words from all over the vocabulary again and again.
+    /// Sets the size of the tokenizer's cache, words; the default is ten thousand. Random text uses words of the whole
+    /// vocabulary repeatedly.
     pub fn remember_words(&mut self, words: usize) {
         let mut model = self.inner.get_model().clone();
         model.resize_cache(words);
         self.inner.with_model(model);
     }
 
-    /// Whether a chat template came with it.
+    /// Whether there is a chat template.
     pub fn has_template(&self) -> bool {
         self.template.is_some()
     }
 
-    /// The ids of a text as it stands; nothing is added.
+    /// The ids of a text, without special tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, WorkloadError> {
         self.encoded(text, false).map(|encoding| encoding.get_ids().to_vec())
     }
 
-    /// The ids of a bare prompt, with what the model wants around every text (such as a beginning mark).
+    /// The ids of a prompt, with the special tokens that the model adds to every text.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, WorkloadError> {
         self.encoded(text, true).map(|encoding| encoding.get_ids().to_vec())
     }
 
-    /// Tokens of a text as it stands.
+    /// Number of tokens of a text, without special tokens.
     pub fn count(&self, text: &str) -> Result<u64, WorkloadError> {
         self.encoded(text, false).map(|encoding| encoding.len() as u64)
     }
 
-    /// Tokens of a bare prompt.
+    /// Number of tokens of a prompt, with special tokens.
     pub fn count_prompt(&self, text: &str) -> Result<u64, WorkloadError> {
         self.encoded(text, true).map(|encoding| encoding.len() as u64)
     }
@@ -97,21 +97,21 @@ impl Tokenizer {
         self.inner.decode(ids, false).map_err(|error| self.wrong(format!("cannot decode ids: {error}")))
     }
 
-    /// The text the model sees for these messages.
+    /// The text that the model gets for these messages.
     pub fn chat(&self, messages: &[Value]) -> Result<String, WorkloadError> {
         let Some(template) = &self.template else {
-            return Err(self.wrong("has no chat template; put chat_template.jinja beside it".to_string()));
+            return Err(self.wrong("has no chat template; put chat_template.jinja into its folder".to_string()));
         };
         template.render(messages).map_err(WorkloadError::Data)
     }
 
-    /// The text the model sees for one user message.
+    /// The text that the model gets for one user message.
     pub fn chat_of(&self, text: &str) -> Result<String, WorkloadError> {
         self.chat(&[json!({"role": "user", "content": text})])
     }
 
-    /// Ids that random text is made of, ascending: neither special nor single bytes, and text by themselves. A piece
-    /// of a character would come back from the text as other ids.
+    /// Ids for random text, ascending: no special tokens, no single bytes, and no parts of characters, which would be
+    /// encoded to other ids.
     pub fn plain_ids(&self) -> Vec<u32> {
         let special = self.inner.get_added_tokens_decoder();
         let plain = |id: &u32| {

@@ -1,48 +1,48 @@
-//! What the tokenizer is used for: lengths in tokens, prompts through the chat template, prompts as ids.
+//! Uses of the tokenizer: lengths in tokens, prompts formatted by the chat template, prompts as token ids.
 
 use std::path::Path;
 
-use super::WorkloadError;
-use super::read::user_message;
+use super::error::WorkloadError;
+use super::item::user_message;
 use super::tokenizer::Tokenizer;
 use crate::api::Dialect;
-use crate::api::render::Prompt;
+use crate::api::prompt::Prompt;
 
-/// What was asked of the tokenizer.
+/// The options of the tokenizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenUse {
     /// `--tokenizer-path`
     pub tokenizer: String,
-    /// Count input with the chat template; `None`: where the endpoint is chat and the tokenizer has one.
+    /// Count input with the chat template; `None`: if the endpoint is chat and the tokenizer has one.
     pub template: Option<bool>,
-    /// `--tokenize-prompt`: send ids.
+    /// `--tokenize-prompt`: send token ids.
     pub ids: bool,
 }
 
-/// An open tokenizer and how it is used.
+/// An open tokenizer with its options.
 #[derive(Debug)]
 pub struct Tokens {
     pub tokenizer: Tokenizer,
-    /// Input is counted through the chat template.
+    /// Input is counted with the chat template.
     pub template: bool,
-    /// The template was asked for by name, so that a completions endpoint gets text that went through it.
+    /// The flag for the template was given, so that a completions endpoint gets formatted text.
     pub template_asked: bool,
     pub ids: bool,
     chat: bool,
 }
 
 impl Tokens {
-    /// Opens the tokenizer and checks what was asked of it.
+    /// Opens the tokenizer and checks its options.
     pub fn open(asked: &TokenUse, dialect: Dialect) -> Result<Tokens, WorkloadError> {
         Tokens::new(asked, Tokenizer::open(Path::new(&asked.tokenizer))?, dialect)
     }
 
-    /// Checks what was asked against what the tokenizer can do.
+    /// Checks the options against the tokenizer.
     pub fn new(asked: &TokenUse, tokenizer: Tokenizer, dialect: Dialect) -> Result<Tokens, WorkloadError> {
         let chat = dialect == Dialect::Chat;
         if asked.template == Some(true) && !tokenizer.has_template() {
             return Err(WorkloadError::Data(format!(
-                "--apply-chat-template: the tokenizer {} has no chat template; put chat_template.jinja beside it",
+                "--apply-chat-template: the tokenizer {} has no chat template; put chat_template.jinja into its folder",
                 asked.tokenizer
             )));
         }
@@ -50,7 +50,7 @@ impl Tokens {
         Ok(Tokens { tokenizer, template, template_asked: asked.template == Some(true), ids: asked.ids, chat })
     }
 
-    /// Tokens of a prompt as the model will count them; `None` for a whole body.
+    /// Tokens of a prompt as the model counts them; `None` for a whole request body.
     pub fn length(&self, prompt: &Prompt) -> Result<Option<u64>, WorkloadError> {
         Ok(match prompt {
             Prompt::Text(text) if self.template => Some(self.tokenizer.count(&self.tokenizer.chat_of(text)?)?),
@@ -74,7 +74,7 @@ impl Tokens {
         texts.iter().map(|text| self.tokenizer.count_prompt(text)).sum()
     }
 
-    /// Whether prompts go out in another form than they were read in.
+    /// Whether prompts are sent in another form than they were read in.
     pub fn changes_prompts(&self) -> bool {
         self.ids || (self.template_asked && !self.chat)
     }
@@ -85,7 +85,7 @@ impl Tokens {
             Prompt::Text(text) if self.template_asked && !self.chat => {
                 (self.tokenizer.chat(&[user_message(text.as_str())])?, true)
             }
-            // Messages can become one prompt only so.
+            // Only the template turns messages into one prompt.
             Prompt::Messages(messages) => (self.tokenizer.chat(messages)?, true),
             Prompt::Text(text) => (text.clone(), false),
             Prompt::Tokens(_) | Prompt::Body(_) | Prompt::Embedding(_) | Prompt::Rerank { .. } => {

@@ -1,31 +1,28 @@
-//! Traces: recorded arrivals, and the lengths of recorded requests. Three shapes are read, told apart by their fields:
+//! Traces: recorded arrival times and the lengths of recorded requests. Three formats are recognised by their fields:
 //!
 //! - Mooncake, JSON Lines: `timestamp` (ms), `input_length`, `output_length`, and `hash_ids`, one for each block of
-//!   [`BLOCK`] tokens of the input; equal ids are equal blocks, so that prefixes are shared as they were;
-//! - BurstGPT, CSV or JSON Lines: `Timestamp` (s), `Request tokens`, `Response tokens` (requests that failed have 0 and
-//!   are left out);
-//! - JSON Lines with a `timestamp` (s) and a whole `body`.
+//!   [`super::random_text::BLOCK`] tokens of the input; equal ids are equal blocks, which preserves shared prefixes;
+//! - BurstGPT, CSV or JSON Lines: `Timestamp` (s), `Request tokens`, `Response tokens` (failed requests have 0 and
+//!   are skipped);
+//! - JSON Lines with a `timestamp` (s) and a whole request `body`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::making::Making;
-use super::random::{RandomText, Residuals};
-use super::read::Item;
-use super::tokens::Tokens;
-use super::{Recipe, WorkloadError, parallel};
-use crate::api::render::Prompt;
+use super::context::{Context, Residuals};
+use super::error::WorkloadError;
+use super::item::Item;
+use super::random_text::RandomText;
+use crate::api::prompt::Prompt;
 
-/// Tokens that one of Mooncake's hash ids stands for.
-pub const BLOCK: u32 = 512;
-/// Longest input or output of a row, tokens: more is a slip.
+/// Maximum input or output of a row, tokens.
 const MAX_TOKENS: u64 = 10_000_000;
 const MS: f64 = 1e6;
 const S: f64 = 1e9;
 
-/// A trace, in order of time.
+/// A trace, ordered by time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
     pub path: PathBuf,
@@ -40,19 +37,19 @@ pub struct Row {
     pub line: u64,
     /// Since the first row, nanoseconds.
     pub at_ns: u64,
-    pub asked: Asked,
+    pub request: RecordedRequest,
 }
 
-/// What is known of a recorded request.
+/// The contents of a recorded request.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Asked {
-    /// Its lengths in tokens, and ids of its input's blocks, where they are known.
+pub enum RecordedRequest {
+    /// Its lengths in tokens, and the ids of the blocks of its input, if they are known.
     Lengths { input: u32, output: u32, blocks: Vec<u64> },
     /// Its body.
     Body(Map<String, Value>),
 }
 
-/// Reads a trace; `flag` named the file.
+/// Reads a trace. `flag` is the flag that names the file.
 pub fn read(path: &Path, flag: &'static str) -> Result<Trace, WorkloadError> {
     let bytes = fs::read(path).map_err(|cause| WorkloadError::Unreadable { flag, path: path.to_path_buf(), cause })?;
     let text = String::from_utf8(bytes).map_err(|_| WorkloadError::File {
@@ -70,7 +67,7 @@ pub fn read(path: &Path, flag: &'static str) -> Result<Trace, WorkloadError> {
             Some(names) => from_csv(names, text),
         };
         let found = row.map_err(|what| WorkloadError::Line { path: path.to_path_buf(), line, what })?;
-        rows.extend(found.map(|(at_ns, asked)| (at_ns, Row { line, at_ns: 0, asked })));
+        rows.extend(found.map(|(at_ns, request)| (at_ns, Row { line, at_ns: 0, request })));
     }
     if rows.is_empty() {
         return Err(WorkloadError::Empty { flag, path: path.to_path_buf() });
@@ -81,59 +78,59 @@ pub fn read(path: &Path, flag: &'static str) -> Result<Trace, WorkloadError> {
     Ok(Trace { path: path.to_path_buf(), rows })
 }
 
-/// A row and its time in nanoseconds; `None` for one that is left out.
-type Found = Option<(f64, Asked)>;
+/// A row and its time in nanoseconds; `None` for a row that is skipped.
+type TimedRequest = Option<(f64, RecordedRequest)>;
 
-fn from_json(text: &str) -> Result<Found, String> {
+fn from_json(text: &str) -> Result<TimedRequest, String> {
     let row: Value = serde_json::from_str(text).map_err(|error| format!("is not valid JSON: {error}"))?;
     let number = |name: &str| row.get(name).and_then(Value::as_f64);
     if let Some(Value::Object(body)) = row.get("body") {
         let at = number("timestamp").ok_or("has no number \"timestamp\" (seconds)")?;
-        return Ok(Some((time(at, S)?, Asked::Body(body.clone()))));
+        return Ok(Some((time(at, S)?, RecordedRequest::Body(body.clone()))));
     }
     if let (Some(at), Some(input), Some(output)) =
         (number("timestamp"), number("input_length"), number("output_length"))
     {
         let ids = row.get("hash_ids").and_then(Value::as_array);
         let blocks = ids.map(|ids| ids.iter().filter_map(Value::as_u64).collect()).unwrap_or_default();
-        let asked = Asked::Lengths { input: tokens(input)?.max(1), output: tokens(output)?.max(1), blocks };
-        return Ok(Some((time(at, MS)?, asked)));
+        let request = RecordedRequest::Lengths { input: tokens(input)?.max(1), output: tokens(output)?.max(1), blocks };
+        return Ok(Some((time(at, MS)?, request)));
     }
     match (number("Timestamp"), number("Request tokens"), number("Response tokens")) {
         (Some(at), Some(input), Some(output)) => burst(at, input, output),
-        _ => Err("is no row of a trace: it needs timestamp, input_length and output_length (Mooncake), Timestamp, \
+        _ => Err("is not a row of a trace: it needs timestamp, input_length and output_length (Mooncake), Timestamp, \
                   Request tokens and Response tokens (BurstGPT), or timestamp and body"
             .to_string()),
     }
 }
 
-/// The names in the first line of a CSV.
+/// The column names in the first line of a CSV file.
 fn columns(line: &str) -> Vec<String> {
     line.split(',').map(|name| name.trim().trim_matches('"').to_string()).collect()
 }
 
-fn from_csv(names: &[String], text: &str) -> Result<Found, String> {
+fn from_csv(names: &[String], text: &str) -> Result<TimedRequest, String> {
     let cells: Vec<&str> = text.split(',').collect();
     let cell = |name: &str| -> Result<f64, String> {
         let place = names.iter().position(|column| column == name);
-        let place = place.ok_or_else(|| format!("the first line names no column \"{name}\", as BurstGPT's does"))?;
+        let place = place.ok_or_else(|| format!("the first line has no column \"{name}\", which BurstGPT has"))?;
         let text = cells.get(place).map_or("", |cell| cell.trim().trim_matches('"'));
         text.parse().map_err(|_| format!("'{text}' in the column \"{name}\" is not a number"))
     };
     burst(cell("Timestamp")?, cell("Request tokens")?, cell("Response tokens")?)
 }
 
-fn burst(at: f64, input: f64, output: f64) -> Result<Found, String> {
+fn burst(at: f64, input: f64, output: f64) -> Result<TimedRequest, String> {
     let (input, output) = (tokens(input)?, tokens(output)?);
     if input == 0 || output == 0 {
         return Ok(None);
     }
-    Ok(Some((time(at, S)?, Asked::Lengths { input, output, blocks: Vec::new() })))
+    Ok(Some((time(at, S)?, RecordedRequest::Lengths { input, output, blocks: Vec::new() })))
 }
 
 fn time(at: f64, unit_ns: f64) -> Result<f64, String> {
     let ns = at * unit_ns;
-    // A hundred years: past it nanoseconds overflow.
+    // A hundred years, so that nanoseconds do not overflow.
     if ns.is_finite() && (0.0..3.2e18).contains(&ns) { Ok(ns) } else { Err(format!("{at} is not a time")) }
 }
 
@@ -146,51 +143,39 @@ fn tokens(count: f64) -> Result<u32, String> {
 }
 
 impl Trace {
-    /// The arrivals, nanoseconds from the start, `speed` times as fast as recorded.
+    /// The arrival times, nanoseconds from the start, `speed` times as fast as recorded.
     pub fn arrivals(&self, speed: f64) -> Vec<u64> {
         self.rows.iter().map(|row| (row.at_ns as f64 / speed).round() as u64).collect()
     }
 
-    /// Whether prompts have to be made up, which takes a tokenizer.
+    /// Whether prompts have to be generated, which needs a tokenizer.
     pub fn needs_tokenizer(&self) -> bool {
-        self.rows.iter().any(|row| matches!(row.asked, Asked::Lengths { .. }))
+        self.rows.iter().any(|row| matches!(row.request, RecordedRequest::Lengths { .. }))
     }
 
-    /// One item for each row the run can use, from the offset on.
-    pub fn items(
-        &self,
-        recipe: &Recipe,
-        tokens: Option<&Tokens>,
-        making: &Making,
-        notes: &mut Vec<String>,
-    ) -> Result<Vec<Item>, WorkloadError> {
-        let residuals = Residuals::default();
-        let random = tokens.filter(|_| self.needs_tokenizer()).map(|t| RandomText::new(t, recipe.seed)).transpose()?;
+    /// One item for each row that the run can use, from the offset on.
+    pub fn items(&self, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
+        let tokens = context.tokens.filter(|_| self.needs_tokenizer());
+        let random = tokens.map(|tokens| RandomText::new(tokens, context.seed)).transpose()?;
         let frame = random.as_ref().map_or(Ok(0), RandomText::frame)?;
-        let rows = self.rows.len();
-        let count = recipe.needed.map_or(rows, |needed| (needed.max(1) as usize).min(rows));
-        making.begin("Making prompts", count as u64);
-        let made = parallel::map(count, |place| {
-            let row = &self.rows[(place + recipe.offset as usize % rows) % rows];
-            let item = item(row, random.as_ref(), frame, &residuals);
-            making.add(1);
-            item
-        });
-        residuals.report(notes);
-        made
+        let rows = self.rows.len() as u64;
+        let count = context.needed.map_or(rows, |needed| needed.max(1).min(rows));
+        context.generate_count("Generating prompts", count, |index| {
+            item(&self.rows[(index % rows) as usize], random.as_ref(), frame, &context.residuals)
+        })
     }
 }
 
 fn item(row: &Row, random: Option<&RandomText<'_>>, frame: u64, residuals: &Residuals) -> Result<Item, WorkloadError> {
-    match (&row.asked, random) {
-        (Asked::Body(body), _) => Ok(Item::at(Prompt::Body(body.clone()), row.line)),
-        (Asked::Lengths { input, output, blocks }, Some(random)) => {
+    match (&row.request, random) {
+        (RecordedRequest::Body(body), _) => Ok(Item::at(Prompt::Body(body.clone()), row.line)),
+        (RecordedRequest::Lengths { input, output, blocks }, Some(random)) => {
             let length = u64::from(*input).saturating_sub(frame).max(1) as usize;
             let prompt = residuals.note(random.blocks(row.line, blocks, length, frame)?);
             Ok(Item { output_tokens: Some(*output), ..Item::at(prompt, row.line) })
         }
-        (Asked::Lengths { .. }, None) => Err(WorkloadError::Data(
-            "this trace has lengths but no prompts: add --tokenizer-path to make them".to_string(),
+        (RecordedRequest::Lengths { .. }, None) => Err(WorkloadError::Data(
+            "this trace has lengths but no prompts: add --tokenizer-path to generate prompts".to_string(),
         )),
     }
 }
@@ -206,34 +191,36 @@ mod tests {
         read(&path, "--dataset-path").map_err(|error| error.to_string())
     }
 
-    fn lengths(input: u32, output: u32, blocks: &[u64]) -> Asked {
-        Asked::Lengths { input, output, blocks: blocks.to_vec() }
+    fn lengths(input: u32, output: u32, blocks: &[u64]) -> RecordedRequest {
+        RecordedRequest::Lengths { input, output, blocks: blocks.to_vec() }
     }
 
     #[test]
     fn three_shapes_are_read_in_order_of_time() {
         let mooncake = of("{\"timestamp\": 27482, \"input_length\": 6955, \"output_length\": 52, \"hash_ids\": [46, 47]}\n\n{\"timestamp\": 27000, \"input_length\": 10, \"output_length\": 0, \"hash_ids\": []}\n").unwrap();
-        assert_eq!((mooncake.rows[0].at_ns, &mooncake.rows[0].asked), (0, &lengths(10, 1, &[])));
-        assert_eq!((mooncake.rows[1].at_ns, &mooncake.rows[1].asked), (482_000_000, &lengths(6955, 52, &[46, 47])));
+        assert_eq!((mooncake.rows[0].at_ns, &mooncake.rows[0].request), (0, &lengths(10, 1, &[])));
+        assert_eq!((mooncake.rows[1].at_ns, &mooncake.rows[1].request), (482_000_000, &lengths(6955, 52, &[46, 47])));
         assert_eq!(mooncake.arrivals(2.0), [0, 241_000_000]);
 
         let csv = of("Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation log\n45,ChatGPT,1087,0,1087,Conversation log\n45.5,GPT-4,417,276,693,API log\n").unwrap();
         assert_eq!(csv.rows.iter().map(|row| row.at_ns).collect::<Vec<_>>(), [0, 40_500_000_000]);
-        assert_eq!(csv.rows[1].asked, lengths(417, 276, &[]), "a failed request is left out");
+        assert_eq!(csv.rows[1].request, lengths(417, 276, &[]), "a failed request is left out");
         let json = of("{\"Timestamp\": 5, \"Model\": \"m\", \"Request tokens\": 4, \"Response tokens\": 8}").unwrap();
-        assert_eq!(json.rows[0].asked, lengths(4, 8, &[]));
+        assert_eq!(json.rows[0].request, lengths(4, 8, &[]));
         let body = of("{\"timestamp\": 1.5, \"body\": {\"prompt\": \"x\"}}").unwrap();
-        assert!(matches!(&body.rows[0].asked, Asked::Body(body) if body.len() == 1) && !body.needs_tokenizer());
+        assert!(
+            matches!(&body.rows[0].request, RecordedRequest::Body(body) if body.len() == 1) && !body.needs_tokenizer()
+        );
     }
 
     #[test]
     fn wrong_rows_are_named() {
         for (text, what) in [
             ("", "is empty"),
-            ("{\"timestamp\": 1}", "line 1: is no row of a trace"),
+            ("{\"timestamp\": 1}", "line 1: is not a row of a trace"),
             ("{\"timestamp\": ", "line 1: is not valid JSON"),
             ("{\"timestamp\": -1, \"body\": {}}", "-1 is not a time"),
-            ("Timestamp,Tokens\n1,2\n", "line 2: the first line names no column \"Request tokens\""),
+            ("Timestamp,Tokens\n1,2\n", "line 2: the first line has no column \"Request tokens\""),
             ("Timestamp,Request tokens,Response tokens\n1,x,3\n", "line 2: 'x' in the column \"Request tokens\""),
             ("{\"timestamp\":0,\"input_length\":1e12,\"output_length\":1}", "1000000000000 is not a number of tokens"),
         ] {

@@ -109,7 +109,7 @@ fn trouble_before_the_run_is_one_line() {
         ("sed 's/.*/[]/'", "line 1 of its output is not a JSON object"),
         ("echo nonsense", "line 1 of its output is not JSON"),
         ("cat >/dev/null; echo {}", "printed 1 bodies for 2 prompts"),
-        ("cat >/dev/null; echo {}; echo {}; echo {}", "line 3 of its output is one more"),
+        ("cat >/dev/null; echo {}; echo {}; echo {}", "line 3 of its output is one body too many"),
     ] {
         let call = run("mock:/v1/completions", &script(folder.path(), text), &[]);
         let errors: Vec<&str> = call.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
@@ -117,7 +117,7 @@ fn trouble_before_the_run_is_one_line() {
         assert!(errors[0].contains(what) && errors[0].contains("--api"), "{text}: {}", errors[0]);
     }
     let missing = run("mock:", "./nowhere.py", &[]);
-    assert!(missing.status == 2 && missing.stderr.contains("--api ./nowhere.py: there is no such program"));
+    assert!(missing.status == 2 && missing.stderr.contains("--api ./nowhere.py: the program does not exist"));
     let template = run("mock:", &script(folder.path(), "true"), &["--query-template", "{}"]);
     assert!(template.status == 2 && template.stderr.contains("--query-template has no use"), "{}", template.stderr);
 }

@@ -7,7 +7,7 @@ mod framing;
 mod streams;
 
 use ringmark::api::Dialect;
-use ringmark::api::answer::{Answer, AnswerOptions, Seen, Step};
+use ringmark::api::answer::{Answer, AnswerData, AnswerOptions, Step};
 use ringmark::record::{Failure, Finish, Outcome};
 use ringmark::time::Tick;
 
@@ -82,7 +82,7 @@ fn read_with(answer: &mut Answer, bytes: &[u8], cuts: &[usize]) -> ParseResult {
 }
 
 /// Checks that arrival times are in order and consistent with the counts.
-fn check_instants(seen: &Seen, now: u64) {
+fn check_instants(seen: &AnswerData, now: u64) {
     assert!(seen.arrivals.is_sorted());
     assert_eq!(seen.arrivals.first().copied(), seen.first_token);
     assert_eq!(seen.arrivals.last().copied(), seen.last_token);
@@ -92,7 +92,7 @@ fn check_instants(seen: &Seen, now: u64) {
     assert!(seen.coalesced_reads <= seen.coalesced);
 }
 
-fn reading(outcome: Outcome, reuse: bool, seen: &Seen) -> ParseResult {
+fn reading(outcome: Outcome, reuse: bool, seen: &AnswerData) -> ParseResult {
     // The position of a protocol error, and the bytes shown in its message, depend on the split.
     let broken = outcome == Outcome::Failed(Failure::Protocol);
     ParseResult {

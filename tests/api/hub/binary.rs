@@ -78,7 +78,7 @@ fn tokenizers_are_downloaded_by_id() {
     let output = perf(home.path(), &server.url(), &[&random[..], &hub[..]].concat());
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        stderr(&output).contains("Qwen/Qwen2.5-0.5B-Instruct/tokenizer.json is not a tokenizer"),
+        stderr(&output).contains("Qwen/Qwen2.5-0.5B-Instruct/tokenizer.json is not a Hugging Face tokenizer"),
         "{}",
         stderr(&output)
     );

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringmark::hub::{Fetched, Hub, HubItem, Settings, fetch, required_items};
 use ringmark::spec::{DataSource, Spec};
-use ringmark::workload::making::Making;
+use ringmark::workload::progress::StepProgress;
 use tempfile::TempDir;
 
 use super::server::{COMMIT, Reply, Server, hugging_face, modelscope};
@@ -38,7 +38,7 @@ fn machine(source: DataSource, endpoint: &str, more: &[(&str, &str)]) -> Machine
 
 impl Machine {
     fn fetch(&self, item: &HubItem) -> Result<Fetched, String> {
-        let result = fetch(item, &self.settings, &Making::default(), &mut |_| {});
+        let result = fetch(item, &self.settings, &StepProgress::default(), &mut |_| {});
         if let Err(text) = &result {
             assert!(!text.contains('\n') && text.starts_with("--"), "{text}");
         }

@@ -1,13 +1,13 @@
-//! What servers say inside an answer about the time they took for it.
+//! Timings of a request that servers report in their response.
 //!
-//! vLLM (`--enable-per-request-metrics`) puts `metrics` beside the usage: its queue, the prefill from there to the
-//! first token, and the decoding from the first to the last token. llama.cpp puts `timings` into its last event:
-//! `prompt_ms` ends when the first token is sampled, `predicted_ms` runs from there to the last one.
+//! vLLM (`--enable-per-request-metrics`) sends `metrics` with the usage: queue time, prefill time until the first
+//! token, and decode time from the first to the last token. llama.cpp sends `timings` in its last event: `prompt_ms`
+//! ends when the first token is sampled, `predicted_ms` runs from there to the last token.
 
 use crate::protocol::json::{self, Value};
 use crate::record::ServerTimes;
 
-/// Reads vLLM's `metrics`; `None` when it is `null` or holds no time.
+/// Reads vLLM's `metrics`; `None` if it is `null` or contains no time.
 pub fn read_metrics(value: Value<'_, '_>) -> Option<ServerTimes> {
     let mut times = ServerTimes::default();
     for (key, member) in json::entries(value) {

@@ -1,24 +1,25 @@
-//! Where words begin in a long text whose tokens are known, so that parts of it can be cut out without decoding them.
+//! Word boundaries in a long text with known tokens, so that parts of it can be cut out without decoding.
 
+use super::error::WorkloadError;
+use super::parallel;
 use super::tokens::Tokens;
-use super::{WorkloadError, parallel};
 
-/// Of a hundred tokens at least so many must begin a word; with fewer the search for one takes too long.
+/// Minimum percentage of tokens that begin a word; below, the search for one takes too long.
 const LEAST_PERCENT: usize = 5;
 
-/// The words of a line of tokens.
+/// The word boundaries of a line of tokens.
 #[derive(Debug)]
-pub struct Words {
+pub struct WordBoundaries {
     text: String,
-    /// By token: where in the text the word begins that begins with it, bytes.
+    /// By token: the offset in the text of the word that begins with it, bytes.
     at: Vec<Option<u32>>,
 }
 
-impl Words {
-    /// Looks for the words of a line: a blank and a letter behind something that is no blank. Tokenizers cut there,
-    /// whatever stands around it. `None` where the tokens do not show their blanks, or do not make up the text by
-    /// standing side by side.
-    pub fn of(tokens: &Tokens, line: &[u32]) -> Result<Option<Words>, WorkloadError> {
+impl WordBoundaries {
+    /// Finds the word boundaries of a line: a space and a letter after a character that is not white space. Tokenizers
+    /// split there regardless of the context. `None` if tokens do not contain their spaces, or if the text of the line
+    /// is not the concatenation of the texts of its words.
+    pub fn find(tokens: &Tokens, line: &[u32]) -> Result<Option<WordBoundaries>, WorkloadError> {
         let single = parallel::map(line.len(), |place| tokens.tokenizer.decode(&line[place..=place]))?;
         let behind_a_word = |place: usize| {
             let before = if place == 0 { single.last() } else { single.get(place - 1) };
@@ -39,15 +40,15 @@ impl Words {
             text.push_str(&tokens.tokenizer.decode(&line[start..end])?);
         }
         let whole = tokens.tokenizer.decode(line)? == text;
-        Ok(whole.then_some(Words { text, at }))
+        Ok(whole.then_some(WordBoundaries { text, at }))
     }
 
-    /// Whether a word begins with the token at this place; behind the end the line begins again.
+    /// Whether a word begins with the token at this position; positions after the end wrap around.
     pub fn begins(&self, place: usize) -> bool {
         self.at[place % self.at.len()].is_some()
     }
 
-    /// The text between two places where words begin; `None` for other places, and for more than a whole line.
+    /// The text between two word boundaries; `None` for other positions, and for more than a whole line.
     pub fn text(&self, start: usize, end: usize) -> Option<String> {
         let count = self.at.len();
         let (start, end) = (start % count, end - start / count * count);

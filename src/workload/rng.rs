@@ -1,10 +1,10 @@
-//! Randomness with a purpose. Every kind of draw has a stream of its own, so that adding one kind of draw never
-//! changes another, and a draw at an index does not depend on the draws before it.
+//! Random numbers. Every purpose has a stream of its own, so that a new purpose does not change the draws of another,
+//! and a draw at an index does not depend on earlier draws.
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// What is drawn. The number is part of the results' reproducibility: never reuse or reorder one.
+/// The purpose of a draw. Results are reproducible only if the numbers stay: never reuse or reorder one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Gaps between arrivals.
@@ -13,15 +13,15 @@ pub enum Purpose {
     MaxTokens = 2,
     /// The length of a random prompt.
     PromptLength = 3,
-    /// The tokens all random prompts begin with.
+    /// The tokens that all random prompts begin with.
     SharedPrefix = 4,
-    /// Where a random prompt's text begins in the vocabulary.
+    /// The start of a random prompt's text in the vocabulary.
     RandomText = 5,
-    /// Tokens that fill a random prompt up to its length.
+    /// Tokens that extend a random prompt to its length.
     Filling = 6,
     /// The order in which a data set is sampled.
     Sample = 7,
-    /// Pictures.
+    /// The contents of images.
     Picture = 8,
     /// The number of turns of a conversation.
     Turns = 20,
@@ -29,14 +29,14 @@ pub enum Purpose {
     ThinkTime = 21,
 }
 
-/// A generator for draws in sequence.
+/// A generator for sequential draws.
 pub fn stream(seed: u64, purpose: Purpose) -> ChaCha12Rng {
     let mut rng = ChaCha12Rng::seed_from_u64(seed);
     rng.set_stream(purpose as u64);
     rng
 }
 
-/// A uniform integer of `low..=high` for request `index`, without any state: the output function of SplitMix64
+/// A uniform integer of `low..=high` for request `index`, without state: the output function of SplitMix64
 /// (Steele, Lea and Flood 2014) over seed, purpose and index, mapped to the range by multiplication.
 pub fn uniform_at(seed: u64, purpose: Purpose, index: u64, low: u32, high: u32) -> u32 {
     debug_assert!(low <= high);

@@ -1,26 +1,26 @@
-//! What a server says about an error, found in whatever it sends and made fit for one line.
+//! Error texts: the message in a server's error response, as one line of limited length.
 
 use crate::protocol::json::{self, Value};
 
-/// Longest text kept, bytes. The first sentence says it; a whole stack trace helps nobody in a table.
+/// Longest text kept, bytes.
 const MAX_BYTES: usize = 2048;
 
-/// The words of an error object: its message, its detail, the text itself, or else all of it as JSON.
-pub fn of_error(value: Value<'_, '_>) -> String {
-    tidy(&message(value).unwrap_or_else(|| json::encode(value)))
+/// The text of an error object: its message, its detail, the string itself, or else the whole object as JSON.
+pub fn from_json(value: Value<'_, '_>) -> String {
+    single_line(&message(value).unwrap_or_else(|| json::encode(value)))
 }
 
-/// The words of the body of an error status: of its JSON, its page, or its text. Empty when it has none.
-pub fn of_body(body: &[u8]) -> String {
+/// The text of the body of an error status, which may be JSON, HTML or text. Empty if there is none.
+pub fn from_body(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let text = text.trim().trim_start_matches('\u{feff}');
     let event_data = text.lines().find_map(|line| line.strip_prefix("data:")).map(str::trim);
     let document =
         if text.starts_with("data:") || text.starts_with("event:") { event_data.unwrap_or(text) } else { text };
     match json::with_value(document.as_bytes(), message) {
-        Ok(Some(message)) => tidy(&message),
-        _ if text.starts_with('<') => tidy(&without_tags(text)),
-        _ => tidy(document),
+        Ok(Some(message)) => single_line(&message),
+        _ if text.starts_with('<') => single_line(&without_tags(text)),
+        _ => single_line(document),
     }
 }
 
@@ -29,15 +29,15 @@ fn message(value: Value<'_, '_>) -> Option<String> {
         return Some(text.to_string()).filter(|text| !text.trim().is_empty());
     }
     let member = |name: &str| json::entries(value).find(|(key, _)| *key == name).map(|(_, member)| member);
-    let spoken = |name: &str| member(name).filter(|member| !json::is_null(*member));
-    spoken("error")
+    let present = |name: &str| member(name).filter(|member| !json::is_null(*member));
+    present("error")
         .and_then(message)
-        .or_else(|| spoken("message").and_then(message))
-        .or_else(|| spoken("detail").and_then(|detail| message(detail).or_else(|| validation(detail))))
-        .or_else(|| spoken("msg").and_then(message))
+        .or_else(|| present("message").and_then(message))
+        .or_else(|| present("detail").and_then(|detail| message(detail).or_else(|| validation(detail))))
+        .or_else(|| present("msg").and_then(message))
 }
 
-/// The list of what is wrong with a request that FastAPI servers send with status 422.
+/// The validation errors that FastAPI servers send with status 422.
 fn validation(detail: Value<'_, '_>) -> Option<String> {
     let mut lines = Vec::new();
     for problem in json::elements(detail) {
@@ -53,7 +53,7 @@ fn plain(value: Value<'_, '_>) -> String {
     json::text(value).map_or_else(|| json::encode(value), str::to_string)
 }
 
-/// The text of an HTML page, without its head.
+/// The text of an HTML page, without `<head>`.
 fn without_tags(page: &str) -> String {
     let body = page.find("</head>").map_or(page, |end| &page[end..]);
     let mut text = String::new();
@@ -72,8 +72,8 @@ fn without_tags(page: &str) -> String {
     text
 }
 
-/// One line of at most [`MAX_BYTES`]: runs of blanks, line ends and control characters become one blank.
-pub fn tidy(text: &str) -> String {
+/// The text as one line of at most [`MAX_BYTES`]: runs of white space and control characters become one space.
+pub fn single_line(text: &str) -> String {
     let mut line = String::new();
     for word in text.split(|character: char| character.is_whitespace() || character.is_control()) {
         if word.is_empty() {
@@ -93,7 +93,7 @@ pub fn tidy(text: &str) -> String {
     line
 }
 
-/// A text that is read on a screen: its first 300 characters say what is wrong.
+/// The first 300 characters of a text, for a screen.
 pub fn shorten(text: &str) -> String {
     const SHOWN_CHARACTERS: usize = 300;
     match text.char_indices().nth(SHOWN_CHARACTERS) {
@@ -102,10 +102,10 @@ pub fn shorten(text: &str) -> String {
     }
 }
 
-/// The beginning of bytes that are not what they should be, for an error text.
+/// The beginning of malformed data, for an error text.
 pub fn excerpt(bytes: &[u8]) -> String {
     const SHOWN_CHARACTERS: usize = 120;
-    let text = tidy(&String::from_utf8_lossy(&bytes[..bytes.len().min(4 * SHOWN_CHARACTERS)]));
+    let text = single_line(&String::from_utf8_lossy(&bytes[..bytes.len().min(4 * SHOWN_CHARACTERS)]));
     match text.char_indices().nth(SHOWN_CHARACTERS) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
@@ -134,13 +134,13 @@ mod tests {
             ("", ""),
         ];
         for (body, words) in cases {
-            assert_eq!(of_body(body.as_bytes()), words, "{body}");
+            assert_eq!(from_body(body.as_bytes()), words, "{body}");
         }
     }
 
     #[test]
     fn long_texts_are_cut_between_characters() {
-        let words = of_body("語".repeat(5000).as_bytes());
+        let words = from_body("語".repeat(5000).as_bytes());
         assert!(words.len() <= MAX_BYTES + 3 && words.ends_with("語..."));
         assert_eq!(shorten(&"語".repeat(5000)).chars().count(), 301);
         assert_eq!(shorten("short"), "short");

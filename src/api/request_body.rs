@@ -1,18 +1,20 @@
-//! Request bodies: a prompt and the options of a run in, JSON bytes out.
+//! Request bodies: renders a prompt with the options of the run as JSON.
 //!
-//! Who wins where two set the same field, the strongest first: `--extra-args`; a whole body of the data; a flag given
-//! on the command line; `--query-template`; the default of a flag.
+//! Precedence for a field, highest first: `--extra-args`; a whole body from the data set; a flag given on the command
+//! line; `--query-template`; the default of a flag.
 
 use std::sync::Arc;
 
 use memchr::memmem;
 use serde_json::{Map, Value, json};
 
-use super::flags::option_fields;
+use super::dialect::Dialect;
+use super::placeholder;
+use super::prompt::Prompt;
 use super::query_template::QueryTemplate;
-use super::{Dialect, anthropic, dashscope, embeddings, rerank, responses};
+use super::sampling_params::{MAX_TOKENS_PLACEHOLDER, Sampling};
 
-/// The constant part of every request's body.
+/// The options that all request bodies of a run share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     pub dialect: Dialect,
@@ -21,105 +23,42 @@ pub struct Options {
     pub stream: bool,
     pub sampling: Sampling,
     pub template: Option<Arc<QueryTemplate>>,
-    /// Merged last, over everything else, key by key.
+    /// Merged last, over all other fields, key by key.
     pub extra: Map<String, Value>,
-}
-
-/// Generation parameters. What is `None` or empty is not sent.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sampling {
-    pub max_tokens: Option<MaxTokens>,
-    pub min_tokens: Option<u32>,
-    pub temperature: Option<f64>,
-    pub top_p: Option<f64>,
-    pub top_k: Option<i64>,
-    pub frequency_penalty: Option<f64>,
-    pub repetition_penalty: Option<f64>,
-    pub logprobs: bool,
-    /// Choices per request, `n`.
-    pub n_choices: Option<u32>,
-    pub seed: Option<u64>,
-    pub stop: Vec<String>,
-    pub stop_token_ids: Vec<u32>,
-}
-
-/// The limit on output tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MaxTokens {
-    Fixed(u32),
-    /// Left open in the rendered bytes; a number of this range, both ends included, is drawn for each request.
-    Drawn {
-        low: u32,
-        high: u32,
-    },
-}
-
-/// What one request asks.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Prompt {
-    Text(String),
-    /// Chat messages, sent as they are.
-    Messages(Vec<Value>),
-    /// Token ids instead of text.
-    Tokens(Vec<u32>),
-    /// A whole body: its fields win, the options only fill what it leaves out.
-    Body(Map<String, Value>),
-    /// Texts for one request of embeddings.
-    Embedding(Vec<String>),
-    /// A query and the documents to rank for it.
-    Rerank {
-        query: String,
-        documents: Vec<String>,
-    },
 }
 
 /// A rendered body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
     pub bytes: Box<[u8]>,
-    /// Where in `bytes` the digits of a drawn `max_tokens` belong; `None` when the body is complete.
+    /// Offset in `bytes` where the digits of a drawn `max_tokens` are inserted; `None` if the body is complete.
     pub max_tokens_at: Option<u32>,
 }
 
-/// Stands in a body for a limit that is drawn for each request. No prompt has NUL characters around these words.
-pub const GAP: &str = "\0max_tokens\0";
-
-/// Renders a prompt. Fails when the dialect has no form for it, with a text that says which one has.
-pub fn body(options: &Options, prompt: &Prompt) -> Result<Body, String> {
+/// Renders a prompt. The error names the API that can carry the prompt, if this one cannot.
+pub fn render(options: &Options, prompt: &Prompt) -> Result<Body, String> {
     let fields = match options.dialect {
-        Dialect::Custom(api) => api.fields(options, prompt),
+        Dialect::Custom(api) => api.fields(&options.model, options.stream, &options.sampling, prompt),
         _ => composed(options, prompt)?,
     };
-    finished(options, fields)
+    finish(options, fields)
 }
 
-/// Bytes of a body that is complete but for `--extra-args`.
-pub fn finished(options: &Options, mut fields: Map<String, Value>) -> Result<Body, String> {
+/// Renders a body that is complete except for `--extra-args`.
+pub fn finish(options: &Options, mut fields: Map<String, Value>) -> Result<Body, String> {
     for (name, value) in &options.extra {
         match (fields.get_mut(name), value) {
-            // Its parameters are what other APIs have at the top.
-            (Some(Value::Object(there)), Value::Object(more)) if options.dialect == Dialect::DashScope => {
+            // Fields that other APIs have at the top level stand in an object here: merge into it.
+            (Some(Value::Object(there)), Value::Object(more)) if options.dialect.parameters_in().is_some() => {
                 there.extend(more.clone());
             }
             _ => drop(fields.insert(name.clone(), value.clone())),
         }
     }
-    if matches!(options.dialect, Dialect::Chat | Dialect::Completions) {
+    if options.dialect.has_stream_options() {
         add_stream_options(&mut fields);
     }
     write(&fields)
-}
-
-/// The text of a message: its content, or the texts among the parts of it.
-pub fn content_text(message: &Value) -> String {
-    match &message["content"] {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => {
-            let texts: Vec<&str> = parts.iter().filter_map(|part| part["text"].as_str()).collect();
-            texts.join("\n")
-        }
-        _ => String::new(),
-    }
 }
 
 fn composed(options: &Options, prompt: &Prompt) -> Result<Map<String, Value>, String> {
@@ -133,11 +72,11 @@ fn composed(options: &Options, prompt: &Prompt) -> Result<Map<String, Value>, St
         (None, None) => with_prompt(options, prompt)?,
         (None, Some(template)) => with_template(options, template, prompt)?,
     };
-    if options.dialect == Dialect::DashScope {
-        let parameters = fields.entry("parameters").or_insert_with(|| json!({}));
+    if let Some(group) = options.dialect.parameters_in() {
+        let parameters = fields.entry(group).or_insert_with(|| json!({}));
         if let Value::Object(parameters) = parameters {
-            let row = row.and_then(|row| row.get("parameters"));
-            let set = template.and_then(|template| template.get("parameters"));
+            let row = row.and_then(|row| row.get(group));
+            let set = template.and_then(|template| template.get(group));
             add_options(options, parameters, row.and_then(Value::as_object), |name| {
                 set.is_some_and(|set| set.get(name).is_some())
             });
@@ -149,10 +88,10 @@ fn composed(options: &Options, prompt: &Prompt) -> Result<Map<String, Value>, St
     Ok(fields)
 }
 
-/// The fields that carry the prompt, `model` first: that is the order people read.
+/// The fields that carry the prompt, after `model`.
 fn with_prompt(options: &Options, prompt: &Prompt) -> Result<Map<String, Value>, String> {
     let mut fields = Map::from_iter([("model".to_string(), Value::from(options.model.as_str()))]);
-    fields.extend(prompt_fields(options.dialect, prompt)?);
+    fields.extend(options.dialect.prompt_fields(prompt)?);
     Ok(fields)
 }
 
@@ -167,16 +106,17 @@ fn with_row(options: &Options, row: &Map<String, Value>) -> Map<String, Value> {
 
 fn with_template(options: &Options, template: &QueryTemplate, prompt: &Prompt) -> Result<Map<String, Value>, String> {
     let mut fields = template.fill(&options.model, prompt);
-    // A model that the template does not name, or names against the flag.
+    // The template does not name the model, or the flag takes precedence.
     let named = template.get("model").and_then(Value::as_str);
-    if named.is_none_or(|name| !name.contains(super::placeholder::MODEL)) && template.model().is_none() {
+    if named.is_none_or(|name| !name.contains(placeholder::MODEL)) && template.model().is_none() {
         fields.insert("model".to_string(), Value::from(options.model.as_str()));
     }
     let mut rest = Map::new();
     if !template.names_prompt() {
-        rest = prompt_fields(options.dialect, prompt)?;
+        rest = options.dialect.prompt_fields(prompt)?;
     } else if let (Dialect::Rerank, Prompt::Rerank { .. }) = (options.dialect, prompt) {
-        rest = rerank::prompt_fields(prompt)?;
+        // `%p` is the query alone: the documents follow.
+        rest = options.dialect.prompt_fields(prompt)?;
     }
     for (name, value) in rest {
         fields.entry(name).or_insert(value);
@@ -184,30 +124,7 @@ fn with_template(options: &Options, template: &QueryTemplate, prompt: &Prompt) -
     Ok(fields)
 }
 
-/// The fields of the body that carry a prompt, or which dialect has a form for it.
-fn prompt_fields(dialect: Dialect, prompt: &Prompt) -> Result<Map<String, Value>, String> {
-    let (name, value) = match (dialect, prompt) {
-        (Dialect::Responses, _) => return responses::prompt_fields(prompt),
-        (Dialect::Embeddings, _) => return embeddings::prompt_fields(prompt),
-        (Dialect::Rerank, _) => return rerank::prompt_fields(prompt),
-        (Dialect::DashScope, _) => return dashscope::prompt_fields(prompt),
-        (Dialect::Anthropic, _) => return anthropic::prompt_fields(prompt),
-        (_, Prompt::Embedding(_)) => return Err("texts for embeddings need --api openai_embedding".to_string()),
-        (_, Prompt::Rerank { .. }) => return Err("a query with documents needs --api openai_rerank".to_string()),
-        (Dialect::Completions, Prompt::Messages(_)) => {
-            return Err("a list of messages needs an endpoint that ends in /chat/completions".to_string());
-        }
-        (Dialect::Completions, Prompt::Text(text)) => ("prompt", json!(text)),
-        (Dialect::Completions, Prompt::Tokens(ids)) => ("prompt", json!(ids)),
-        (_, Prompt::Tokens(_)) => return Err("token ids need an endpoint that ends in /v1/completions".to_string()),
-        (_, Prompt::Text(text)) => ("messages", json!([{"role": "user", "content": text}])),
-        (_, Prompt::Messages(messages)) => ("messages", json!(messages)),
-        (_, Prompt::Body(row)) => return Ok(row.clone()),
-    };
-    Ok(Map::from_iter([(name.to_string(), value)]))
-}
-
-/// Adds the options that neither the row nor, against flags that were not given, the template sets.
+/// Adds the parameters that are not set by the row or, for flags that were not given, by the template.
 fn add_options(
     options: &Options,
     fields: &mut Map<String, Value>,
@@ -215,8 +132,8 @@ fn add_options(
     template_sets: impl Fn(&str) -> bool,
 ) {
     let in_row = |name: &str| row.is_some_and(|row| row.contains_key(name));
-    for (name, value) in option_fields(options) {
-        // Servers refuse a limit under both of its names together.
+    for (name, value) in options.dialect.parameter_fields(&options.sampling, options.stream) {
+        // Servers reject a limit under both of its names.
         const NEWER: &str = "max_completion_tokens";
         let is_limit = name == "max_tokens";
         if is_limit && (in_row(NEWER) || options.extra.contains_key(NEWER)) {
@@ -230,17 +147,17 @@ fn add_options(
     }
 }
 
-/// Asks for usage when the body streams. Servers refuse `stream_options` in a body that does not.
+/// Asks for usage if the body streams. Servers reject `stream_options` without `stream`.
 fn add_stream_options(fields: &mut Map<String, Value>) {
     if fields.get("stream") == Some(&Value::Bool(true)) && !fields.contains_key("stream_options") {
         fields.insert("stream_options".to_string(), json!({"include_usage": true}));
     }
 }
 
-/// Writes the object, leaving out the digits of a limit that is drawn.
+/// Writes the object, without the digits of a drawn limit.
 fn write(fields: &Map<String, Value>) -> Result<Body, String> {
     let bytes = serde_json::to_vec(fields).expect("a JSON value can be written");
-    let gap = Value::from(GAP).to_string();
+    let gap = Value::from(MAX_TOKENS_PLACEHOLDER).to_string();
     let gaps: Vec<usize> = memmem::find_iter(&bytes, &gap).collect();
     match gaps[..] {
         [] => Ok(Body { bytes: bytes.into_boxed_slice(), max_tokens_at: None }),
@@ -248,14 +165,16 @@ fn write(fields: &Map<String, Value>) -> Result<Body, String> {
             let bytes = [&bytes[..at], &bytes[at + gap.len()..]].concat().into_boxed_slice();
             Ok(Body { bytes, max_tokens_at: u32::try_from(at).ok() })
         }
-        _ => Err("a drawn --max-tokens can stand in one place of the body only".to_string()),
+        _ => Err("a range for --max-tokens needs a single field in the body; %{max_tokens} occurs more than once"
+            .to_string()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::query_template::Given;
+    use crate::api::query_template::GivenFlags;
+    use crate::api::sampling_params::MaxTokens;
 
     fn options(dialect: Dialect) -> Options {
         let sampling =
@@ -268,7 +187,7 @@ mod tests {
     }
 
     fn text(options: &Options, prompt: &Prompt) -> String {
-        String::from_utf8(body(options, prompt).unwrap().bytes.into_vec()).unwrap()
+        String::from_utf8(render(options, prompt).unwrap().bytes.into_vec()).unwrap()
     }
 
     #[test]
@@ -288,7 +207,7 @@ mod tests {
             text(&options, &Prompt::Text("hi".to_string())),
             r#"{"model":"m","prompt":"hi","max_tokens":16,"temperature":0.0,"logprobs":1,"stream":false}"#
         );
-        assert!(body(&options, &Prompt::Messages(vec![])).unwrap_err().contains("/chat/completions"));
+        assert!(render(&options, &Prompt::Messages(vec![])).unwrap_err().contains("/chat/completions"));
     }
 
     #[test]
@@ -346,15 +265,15 @@ mod tests {
     fn a_drawn_limit_leaves_a_gap() {
         let mut options = options(Dialect::Chat);
         options.sampling.max_tokens = Some(MaxTokens::Drawn { low: 10, high: 20 });
-        let open = body(&options, &Prompt::Text("p".to_string())).unwrap();
+        let open = render(&options, &Prompt::Text("p".to_string())).unwrap();
         let at = open.max_tokens_at.unwrap() as usize;
         assert!(open.bytes[..at].ends_with(br#""max_tokens":"#));
         assert!(open.bytes[at..].starts_with(br#","temperature""#));
 
-        let row = body(&options, &Prompt::Body(object(r#"{"max_tokens":3}"#))).unwrap();
+        let row = render(&options, &Prompt::Body(object(r#"{"max_tokens":3}"#))).unwrap();
         assert_eq!(row.max_tokens_at, None);
         options.extra = object(r#"{"max_tokens":4}"#);
-        let extra = body(&options, &Prompt::Text("p".to_string())).unwrap();
+        let extra = render(&options, &Prompt::Text("p".to_string())).unwrap();
         assert_eq!(extra.max_tokens_at, None);
         assert!(String::from_utf8_lossy(&extra.bytes).contains(r#""max_tokens":4"#));
     }
@@ -366,7 +285,7 @@ mod tests {
         assert!(rendered.contains(r#""max_tokens":null"#), "{rendered}");
     }
 
-    fn templated(given: Given, template: &str) -> Options {
+    fn templated(given: GivenFlags, template: &str) -> Options {
         let template = QueryTemplate::scan(template, given).unwrap();
         Options { template: Some(Arc::new(template)), ..options(Dialect::Chat) }
     }
@@ -377,10 +296,10 @@ mod tests {
     fn a_template_wins_over_defaults_and_loses_to_flags() {
         let prompt = Prompt::Text("a \"b\"".to_string());
         assert_eq!(
-            text(&templated(Given::default(), TEMPLATE), &prompt),
+            text(&templated(GivenFlags::default(), TEMPLATE), &prompt),
             r#"{"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":"a \"b\""}],"stream":true,"skip_special_tokens":false,"temperature":0.7,"max_tokens":1024,"stream_options":{"include_usage":true}}"#
         );
-        let given = Given { max_tokens: true, ..Given::default() };
+        let given = GivenFlags { max_tokens: true, ..GivenFlags::default() };
         let rendered = text(&templated(given, TEMPLATE), &prompt);
         assert!(rendered.contains(r#""temperature":0.7,"max_tokens":16,"#), "{rendered}");
         let newer = TEMPLATE.replace("max_tokens", "max_completion_tokens");
@@ -390,14 +309,14 @@ mod tests {
 
     #[test]
     fn a_template_without_a_prompt_gets_one() {
-        let rendered = text(&templated(Given::default(), r#"{"x":1}"#), &Prompt::Text("p".to_string()));
+        let rendered = text(&templated(GivenFlags::default(), r#"{"x":1}"#), &Prompt::Text("p".to_string()));
         assert!(rendered.starts_with(r#"{"x":1,"model":"m","messages":[{"role":"user","content":"p"}]"#), "{rendered}");
     }
 
     #[test]
     fn a_row_wins_over_the_template() {
         let row = Prompt::Body(object(r#"{"messages":[1],"temperature":1}"#));
-        let given = Given { max_tokens: true, ..Given::default() };
+        let given = GivenFlags { max_tokens: true, ..GivenFlags::default() };
         let rendered = text(&templated(given, TEMPLATE), &row);
         assert_eq!(
             rendered,
@@ -407,9 +326,9 @@ mod tests {
 
     #[test]
     fn a_drawn_limit_leaves_its_gap_in_the_template() {
-        let mut options = templated(Given { max_tokens: true, ..Given::default() }, TEMPLATE);
+        let mut options = templated(GivenFlags { max_tokens: true, ..GivenFlags::default() }, TEMPLATE);
         options.sampling.max_tokens = Some(MaxTokens::Drawn { low: 1, high: 2 });
-        let open = body(&options, &Prompt::Text("p".to_string())).unwrap();
+        let open = render(&options, &Prompt::Text("p".to_string())).unwrap();
         let at = open.max_tokens_at.unwrap() as usize;
         assert!(open.bytes[..at].ends_with(br#""max_tokens":"#) && open.bytes[at..].starts_with(b",\"stream_options"));
     }
@@ -445,8 +364,8 @@ mod tests {
     #[test]
     fn prompts_without_a_form_name_the_api_that_has_one() {
         let texts = Prompt::Embedding(vec!["a".to_string()]);
-        assert!(body(&options(Dialect::Chat), &texts).unwrap_err().contains("openai_embedding"));
+        assert!(render(&options(Dialect::Chat), &texts).unwrap_err().contains("openai_embedding"));
         let rerank = Prompt::Rerank { query: "q".to_string(), documents: vec![] };
-        assert!(body(&options(Dialect::Completions), &rerank).unwrap_err().contains("openai_rerank"));
+        assert!(render(&options(Dialect::Completions), &rerank).unwrap_err().contains("openai_rerank"));
     }
 }

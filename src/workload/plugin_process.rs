@@ -1,36 +1,36 @@
-//! Programs of the user as plug-ins: lines in, lines out, before the clock starts or after the run has ended.
+//! Programs of the user as plug-ins. They read and write lines, before or after the run.
 
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 
-/// Of a program's standard error so much is kept, its end, bytes.
+/// Bytes kept of the end of a program's standard error.
 const KEPT_STDERR_BYTES: usize = 64 * 1024;
 
 /// One call of a program.
 #[derive(Clone, Debug)]
 pub struct Call<'a> {
     pub path: &'a Path,
-    /// Its only argument.
+    /// The only argument.
     pub verb: Option<&'static str>,
     pub environment: Vec<(&'static str, String)>,
 }
 
-/// Where the lines of a program's standard input go. A program that does not want all of them is no mistake here: what
-/// it makes of the rest shows in what it prints.
+/// The standard input of a program, line by line. A program that stops reading early is no error here: its output is
+/// checked.
 pub struct Feed(BufWriter<ChildStdin>);
 
 impl Feed {
-    /// Hands one line over; false when the program reads no more.
+    /// Writes one line; `false` if the program has stopped reading.
     pub fn line(&mut self, text: &str) -> bool {
         self.0.write_all(text.as_bytes()).and_then(|()| self.0.write_all(b"\n")).is_ok()
     }
 }
 
-/// Runs the program to its end. `feed` writes its standard input, on a thread of its own; `each` takes every line that
-/// it prints, empty ones left out, with its number from 1. All lines are read, and a program that fails at its end has
-/// failed. The error is one line: the first mistake in a line, or how the program ended and what it said last.
+/// Runs a program until it ends. `feed` writes its standard input on a thread of its own; `each` takes every non-empty
+/// line of its output with the line number from 1. All lines are read, and a non-zero exit status is an error. The
+/// error is one line: the first invalid line of output, or the exit status with the last line of standard error.
 pub fn run(
     call: &Call<'_>,
     feed: Option<impl FnOnce(&mut Feed) -> Result<(), String> + Send>,
@@ -44,14 +44,14 @@ pub fn run(
             scope.spawn(move || {
                 let mut input = Feed(BufWriter::new(stdin));
                 let fed = feed(&mut input);
-                // The rest of the buffer; a program that has ended wants none of it.
+                // Writes the rest of the buffer; fails if the program has ended, which is no error.
                 let _ = input.0.flush();
                 fed
             })
         });
         let read = read_lines(&mut child, each);
         if read.is_err() {
-            // It may still be printing or waiting; nobody listens any more.
+            // The program may still be writing or waiting for input.
             let _ = child.kill();
         }
         let fed =
@@ -87,7 +87,7 @@ fn read_lines(child: &mut Child, mut each: impl FnMut(&str, u64) -> Result<(), S
 fn start(call: &Call<'_>, with_input: bool) -> Result<Child, String> {
     let path = call.path;
     check(path)?;
-    // A bare name would be looked for in PATH.
+    // A bare name would be searched in PATH.
     let file = if path.components().count() == 1 { Path::new(".").join(path) } else { path.to_path_buf() };
     let mut command = Command::new(&file);
     if !is_executable(path) {
@@ -104,24 +104,24 @@ fn start(call: &Call<'_>, with_input: bool) -> Result<Child, String> {
         .map_err(|error| format!("cannot be started: {error}"))
 }
 
-/// Whether the file is there and can be run: it is executable, or Python, which is then asked to run it.
+/// Checks that the file exists and can be run: it is executable, or a Python file, which is run with `python3`.
 pub fn check(path: &Path) -> Result<(), String> {
     if !path.is_file() {
-        return Err("there is no such program".to_string());
+        return Err("the program does not exist".to_string());
     }
     if !is_executable(path) && path.extension().is_none_or(|extension| extension != "py") {
-        return Err(format!("the file is not executable: run chmod +x {}", path.display()));
+        return Err(format!("the program is not executable: run chmod +x {}", path.display()));
     }
     Ok(())
 }
 
-/// Whether anybody may execute the file.
+/// Whether the file is executable by anyone.
 fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 
-/// The last line a program wrote to standard error; the rest is read away, so that it never blocks.
+/// The last line a program wrote to standard error. All of it is read, so that the program never blocks.
 fn last_line(mut stderr: ChildStderr) -> String {
     let (mut kept, mut part) = (Vec::new(), [0; 4096]);
     while let Ok(count @ 1..) = stderr.read(&mut part) {

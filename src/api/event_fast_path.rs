@@ -1,21 +1,21 @@
-//! The constant shape of a server's events.
+//! The fast path for events of a known shape.
 //!
-//! Within one response nearly all events differ in one string only, the text of a token. From an event that was parsed
-//! in full we remember the bytes before and behind that string. An event that has the same bytes around a good string
-//! body means the same, with this other text: JSON's grammar leaves no other reading. Everything else is parsed in full.
+//! Within one response, nearly all events differ only in one string, the text of a token. An event that was parsed in
+//! full gives the bytes before and after that string. An event with the same bytes around a valid string body has the
+//! same meaning with another text, by the grammar of JSON. All other events are parsed in full.
 
-use super::{Meaning, Place};
+use super::meaning::{Meaning, TextPath};
 use crate::protocol::json;
 
-/// Shapes learned in a row without being met again, after which a response is not worth learning from.
+/// Shapes learned in a row without a match, after which learning stops for this response.
 const MAX_IDLE_LESSONS: u8 = 8;
-/// Longest shape worth keeping per stream, bytes.
+/// Longest event to learn from, bytes.
 const MAX_BYTES: usize = 2048;
 
-/// What was learned; empty at first.
+/// The learned shape; empty at first.
 #[derive(Debug, Default)]
-pub struct Template {
-    /// The `event:` field: without a `type` in the data, the meaning hangs on it.
+pub struct EventTemplate {
+    /// The `event:` field, which decides the meaning of data without a `type`.
     name: Vec<u8>,
     prefix: Vec<u8>,
     suffix: Vec<u8>,
@@ -26,21 +26,21 @@ pub struct Template {
 
 /// An event of the known shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Match<'a> {
-    /// The body of the string, still escaped; checked to be good.
+pub struct TemplateMatch<'a> {
+    /// The body of the string, still escaped; valid JSON.
     pub body: &'a [u8],
     pub choice: u32,
     pub reasoning: bool,
 }
 
-impl Template {
-    /// A new response begins: ids have changed, so learning is worth a try again.
+impl EventTemplate {
+    /// Allows learning again for a new response, whose ids differ.
     pub fn start(&mut self) {
         self.idle_lessons = 0;
     }
 
-    /// Reads an event if it has the known shape.
-    pub fn read<'a>(&mut self, name: &[u8], event: &'a [u8]) -> Option<Match<'a>> {
+    /// Reads an event, if it has the known shape.
+    pub fn read<'a>(&mut self, name: &[u8], event: &'a [u8]) -> Option<TemplateMatch<'a>> {
         if self.suffix.is_empty() || name != self.name {
             return None;
         }
@@ -49,10 +49,10 @@ impl Template {
             return None;
         }
         self.idle_lessons = 0;
-        Some(Match { body, choice: self.choice, reasoning: self.reasoning })
+        Some(TemplateMatch { body, choice: self.choice, reasoning: self.reasoning })
     }
 
-    /// Remembers the shape of an event that was parsed in full, if it says nothing but one piece of text.
+    /// Learns the shape of an event that was parsed in full, if it contains one piece of text and nothing else.
     pub fn learn(&mut self, name: &[u8], event: &[u8], meaning: &Meaning<'_>) {
         if self.idle_lessons >= MAX_IDLE_LESSONS {
             return;
@@ -70,8 +70,8 @@ impl Template {
     }
 }
 
-/// Where in the event its only piece of text stands.
-fn locate(event: &[u8], meaning: &Meaning<'_>) -> Option<(Place, std::ops::Range<usize>)> {
+/// The position of the only piece of text in the event.
+fn locate(event: &[u8], meaning: &Meaning<'_>) -> Option<(TextPath, std::ops::Range<usize>)> {
     let only_text = meaning.pieces == 1
         && meaning.choices == 1
         && meaning.usage.is_none()
@@ -90,14 +90,14 @@ mod tests {
     use crate::api::chat;
     use proptest::prelude::*;
 
-    fn learned(event: &str) -> Template {
-        let mut template = Template::default();
+    fn learned(event: &str) -> EventTemplate {
+        let mut template = EventTemplate::default();
         json::with_value(event.as_bytes(), |value| template.learn(b"", event.as_bytes(), &chat::read(value))).unwrap();
         template
     }
 
     /// Output and text by the template, and by the full parse.
-    fn both(template: &mut Template, event: &[u8]) -> (Option<String>, Option<(String, u32)>) {
+    fn both(template: &mut EventTemplate, event: &[u8]) -> (Option<String>, Option<(String, u32)>) {
         let fast = template.read(b"", event).map(|found| json::unescape(found.body).unwrap().into_owned());
         let full = json::with_value(event, |value| {
             let meaning = chat::read(value);
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_response_that_never_repeats_itself_is_given_up() {
-        let mut template = Template::default();
+        let mut template = EventTemplate::default();
         let mut lessons = 0;
         for number in 0..50 {
             let event = format!(r#"{{"n":{number},"choices":[{{"delta":{{"content":"a"}}}}]}}"#);

@@ -1,9 +1,7 @@
-//! The constant part of every request's head.
+//! The request line and the headers that all requests share.
 
 use std::fmt;
 use std::io::Write;
-
-use super::Recipe;
 
 /// A header given by the user.
 #[derive(Clone, PartialEq, Eq)]
@@ -19,22 +17,22 @@ impl fmt::Debug for Header {
     }
 }
 
-/// Headers that decide the framing: only the engine can write them.
+/// Headers that control the framing, which only the engine can write.
 const OWN: [&str; 5] = ["content-length", "transfer-encoding", "expect", "upgrade", "te"];
 
 impl Header {
-    /// Reads `name=value`, refusing what would not arrive as one header.
+    /// Parses `name=value`. Rejects text that is not a single valid header.
     pub fn scan(text: &str) -> Result<Header, String> {
         let Some((name, value)) = text.split_once('=') else {
-            // The value may be a secret: show nothing of it.
-            return Err("each one is name=value, for example --headers X-Tenant=a".to_string());
+            // The text may contain a secret, so it is not shown.
+            return Err("each header is written name=value, for example --headers X-Tenant=a".to_string());
         };
         let name = name.trim_matches([' ', '\t']);
         if name.is_empty() || !name.bytes().all(is_token) {
             return Err(format!("'{}' is not a header name", name.escape_debug()));
         }
         if OWN.contains(&name.to_ascii_lowercase().as_str()) {
-            return Err(format!("{name} is written by ringmark itself; leave it out"));
+            return Err(format!("{name} is set by ringmark; leave it out"));
         }
         let value = value.trim_matches([' ', '\t']);
         if value.bytes().any(|byte| byte < b' ' && byte != b'\t' || byte == 0x7f) {
@@ -44,30 +42,31 @@ impl Header {
     }
 }
 
-/// Whether a header's value must never be shown.
+/// Whether a header's value is a secret that must not be shown.
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["auth", "key", "token", "secret", "cookie", "password", "credential"].iter().any(|word| name.contains(word))
 }
 
-/// Whether the user names the requests.
+/// Whether the user sets the request id.
 pub fn names_request_id(headers: &[Header]) -> bool {
     given(headers, "X-Request-Id")
 }
 
-/// Writes request line and headers, without the ones that differ by request. What the user gave replaces ours.
-pub fn write(recipe: &Recipe, authority: &str, path: &str) -> Vec<u8> {
-    let accept = if recipe.options.stream { "text/event-stream" } else { "application/json" };
+/// Writes the request line and the headers, except those that differ between requests. Headers of the user replace
+/// ours.
+pub fn write(headers: &[Header], stream: bool, authority: &str, path: &str) -> Vec<u8> {
+    let accept = if stream { "text/event-stream" } else { "application/json" };
     let agent = concat!("ringmark/", env!("CARGO_PKG_VERSION"));
     let ours = [("Host", authority), ("User-Agent", agent), ("Accept", accept), ("Content-Type", "application/json")];
     let mut out = Vec::with_capacity(256);
     let mut line = |name: &str, value: &str| {
         write!(out, "{name}: {value}\r\n").expect("writing to a Vec cannot fail");
     };
-    for (name, value) in ours.iter().filter(|(name, _)| !given(&recipe.headers, name)) {
+    for (name, value) in ours.iter().filter(|(name, _)| !given(headers, name)) {
         line(name, value);
     }
-    for header in &recipe.headers {
+    for header in headers {
         line(&header.name, &header.value);
     }
     [format!("POST {path} HTTP/1.1\r\n").as_bytes(), &out].concat()

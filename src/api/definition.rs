@@ -1,0 +1,59 @@
+//! The parts of a built-in dialect.
+
+use serde_json::{Map, Value as Json};
+
+use super::meaning::Meaning;
+use super::prompt::Prompt;
+use super::sampling_params::openai_field;
+use crate::protocol::json::Value;
+
+/// Fields of a request body with their names, in the order they are sent.
+pub type Fields = Vec<(&'static str, Json)>;
+
+/// How requests of a built-in dialect are written and its responses read. Each dialect's file defines one.
+pub struct Definition {
+    /// Reads one event, or one whole body. The bytes are the `event:` field, empty if there is none.
+    pub read: for<'i> fn(&[u8], Value<'_, 'i>) -> Meaning<'i>,
+    /// The fields that carry a prompt. The error names the API that can carry it.
+    pub prompt_fields: fn(&Prompt) -> Result<Map<String, Json>, String>,
+    /// The fields for a generation flag and its value; empty if the API has none. The first is the flag's own.
+    pub parameter: fn(&str, Json) -> Fields,
+    /// Fields that follow the parameters in every body, given whether the request streams.
+    pub closing_fields: fn(bool) -> Fields,
+    /// The object of the body that holds the parameters; `None` if they are at the top level.
+    pub parameters_in: Option<&'static str>,
+    /// A streaming request asks for usage with `stream_options`.
+    pub has_stream_options: bool,
+    /// Answers can be streamed.
+    pub streams: bool,
+    /// Usage that no output follows ends the stream. `false`: usage is a running count, or counts the input first.
+    pub usage_ends_stream: bool,
+    /// Events have names of their own, so that malformed data is an error under any name.
+    pub has_event_names: bool,
+    /// A list of messages can be sent, so that conversations of several turns are possible.
+    pub takes_messages: bool,
+    /// Additional headers of every request, given whether the request streams.
+    pub headers: fn(bool) -> Vec<(&'static str, &'static str)>,
+    /// The header that carries an API key.
+    pub key_header: fn(&str) -> (&'static str, String),
+}
+
+/// [`Definition::parameter`] of APIs with the parameter names of OpenAI.
+pub fn openai_parameter(flag: &str, value: Json) -> Fields {
+    openai_field(flag).map(|field| (field, value)).into_iter().collect()
+}
+
+/// [`Definition::closing_fields`] of APIs with a `stream` switch in the body.
+pub fn stream_field(stream: bool) -> Fields {
+    vec![("stream", Json::from(stream))]
+}
+
+/// [`Definition::headers`] of APIs that need none.
+pub fn no_headers(_stream: bool) -> Vec<(&'static str, &'static str)> {
+    Vec::new()
+}
+
+/// [`Definition::key_header`] of APIs that take the key as a bearer token.
+pub fn bearer(key: &str) -> (&'static str, String) {
+    ("Authorization", format!("Bearer {key}"))
+}

@@ -1,0 +1,126 @@
+//! The common inputs of all data sets.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::error::WorkloadError;
+use super::item::Item;
+use super::parallel;
+use super::progress::StepProgress;
+use super::tokens::Tokens;
+
+/// Prompts generated or read when only the duration ends the run. The run then cycles through them.
+pub const ENDLESS: u64 = 1000;
+
+/// What a data set is read or generated with.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub seed: u64,
+    /// Prompts to skip at the start of the data.
+    pub offset: u64,
+    /// Prompts that the run can use at most, warm-up included; `None` when only its duration ends it.
+    pub needed: Option<u64>,
+    pub lengths: Lengths,
+    /// Model name of the requests.
+    pub model: &'a str,
+    /// The file of the data set, for error messages.
+    pub path: Option<&'a Path>,
+    pub tokens: Option<&'a Tokens>,
+    pub progress: &'a StepProgress,
+    pub residuals: Residuals,
+}
+
+/// Prompt lengths to use, both ends included: tokens with a tokenizer, else characters. Whole request bodies are not
+/// measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lengths {
+    pub min: u64,
+    pub max: Option<u64>,
+}
+
+impl Lengths {
+    /// Whether a prompt of this length is used.
+    pub fn holds(self, length: u64) -> bool {
+        length >= self.min && self.max.is_none_or(|max| length <= max)
+    }
+}
+
+impl<'a> Context<'a> {
+    /// Prompts that are enough, counted from the start of the data.
+    pub fn wanted(&self) -> u64 {
+        self.needed.map_or(u64::MAX, |needed| needed.max(1).saturating_add(self.offset))
+    }
+
+    /// The tokenizer, or the error that `what` needs one.
+    pub fn tokens_for(&self, what: &str) -> Result<&'a Tokens, WorkloadError> {
+        self.tokens.ok_or_else(|| WorkloadError::Data(format!("{what} needs --tokenizer-path")))
+    }
+
+    /// Generates the prompts of the run on all cores: the results of `make` for consecutive numbers from the offset on,
+    /// in order. `what` is the label of the progress bar.
+    pub fn generate(
+        &self,
+        what: &'static str,
+        make: impl Fn(u64) -> Result<Item, WorkloadError> + Sync,
+    ) -> Result<Vec<Item>, WorkloadError> {
+        self.generate_count(what, self.needed.unwrap_or(ENDLESS).max(1), make)
+    }
+
+    /// [`Context::generate`] for a number of prompts that the data set decides.
+    pub fn generate_count(
+        &self,
+        what: &'static str,
+        count: u64,
+        make: impl Fn(u64) -> Result<Item, WorkloadError> + Sync,
+    ) -> Result<Vec<Item>, WorkloadError> {
+        self.progress.begin(what, count);
+        parallel::map(count as usize, |place| {
+            let item = make(self.offset.wrapping_add(place as u64))?;
+            self.progress.add(1);
+            Ok(item)
+        })
+    }
+
+    /// Drops the prompts before the offset. If all of the data was read, which is fewer than `wanted` prompts, the run
+    /// cycles through it and an offset beyond its end wraps around. `items` must not be empty.
+    pub fn from_offset(&self, mut items: Vec<Item>, wanted: u64) -> Vec<Item> {
+        let count = items.len() as u64;
+        if count < wanted {
+            items.rotate_left((self.offset % count) as usize);
+        } else {
+            items.drain(..self.offset.min(count - 1) as usize);
+        }
+        items
+    }
+}
+
+/// Statistics of generated texts whose token count is not exact.
+#[derive(Debug, Default)]
+pub struct Residuals {
+    made: AtomicU64,
+    off: AtomicU64,
+    worst: AtomicU64,
+}
+
+impl Residuals {
+    /// Records the error of a text's length, tokens, and returns the text.
+    pub fn note<T>(&self, (text, off_by): (T, i64)) -> T {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        if off_by != 0 {
+            self.off.fetch_add(1, Ordering::Relaxed);
+            self.worst.fetch_max(off_by.unsigned_abs(), Ordering::Relaxed);
+        }
+        text
+    }
+
+    /// Adds a note about the texts whose length is not exact, if there are any.
+    pub fn report(&self, notes: &mut Vec<String>) {
+        let [made, off, worst] = [&self.made, &self.off, &self.worst].map(|count| count.load(Ordering::Relaxed));
+        if off > 0 {
+            notes.push(format!(
+                "{off} of {made} random texts could not be brought to their exact length; the farthest is {worst} \
+                 tokens off (--tokenize-prompt sends exact ids)"
+            ));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The prompts that a run uses: read from its data set or generated, selected by length, from the offset on, in the
+//! form in which they are sent.
+
+use super::context::{Context, ENDLESS, Residuals};
+use super::error::WorkloadError;
+use super::item::Item;
+use super::progress::StepProgress;
+use super::recipe::{Recipe, Source};
+use super::sieve::Sieve;
+use super::tokens::Tokens;
+use super::{
+    builtin, files, line_by_line, multi_turn, parallel, program, prompt, random, random_texts, random_vl, share_gpt,
+    speed_benchmark,
+};
+use crate::api::prompt::Prompt;
+
+/// The prompts of a run.
+#[derive(Debug)]
+pub struct Dataset {
+    /// At least one.
+    pub items: Vec<Item>,
+    /// Facts about the generated prompts that affect how results are interpreted.
+    pub notes: Vec<String>,
+}
+
+/// Reads or generates the prompts that the run uses.
+pub fn read(recipe: &Recipe, tokens: Option<&Tokens>, progress: &StepProgress) -> Result<Dataset, WorkloadError> {
+    let context = Context {
+        seed: recipe.seed,
+        offset: recipe.offset,
+        needed: recipe.needed,
+        lengths: recipe.lengths,
+        model: &recipe.options.model,
+        path: recipe.source.path(),
+        tokens,
+        progress,
+        residuals: Residuals::default(),
+    };
+    let mut items = prompts(&recipe.source, &context)?;
+    if let Some(tokens) = tokens.filter(|tokens| tokens.changes_prompts()) {
+        send_as(tokens, &context, &mut items)?;
+    }
+    let mut notes = Vec::new();
+    context.residuals.report(&mut notes);
+    Ok(Dataset { items, notes })
+}
+
+/// The prompts in the form in which they were read.
+fn prompts(source: &Source, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
+    match source {
+        Source::Prompt(text) => by_length(context, |take| {
+            take(prompt::from_text(text)?, 0);
+            Ok(())
+        }),
+        Source::PromptFile(path) => by_length(context, |take| {
+            take(prompt::from_file(path)?, 0);
+            Ok(())
+        }),
+        Source::Builtin => by_length(context, |take| {
+            for text in builtin::prompts() {
+                if !take(Prompt::Text(text.to_string()), 0) {
+                    break;
+                }
+            }
+            Ok(())
+        }),
+        Source::LineByLine(path) => by_length(context, |take| line_by_line::read(path, take)),
+        Source::File(path, shape) => by_length(context, |take| files::read(path, *shape, take)),
+        Source::Program(path) => by_length(context, |take| program::read(path, context, take)),
+        Source::Random(lengths) => random::read(lengths, context),
+        Source::RandomTexts(lengths, texts) => random_texts::read(lengths, *texts, context),
+        Source::RandomVl(lengths, pictures) => random_vl::read(lengths, pictures, context),
+        Source::ShareGpt { path, output_len } => {
+            let enough = context.needed.map_or(ENDLESS.saturating_add(context.offset), |_| context.wanted());
+            Ok(context.from_offset(share_gpt::read(path, *output_len, enough, context)?, enough))
+        }
+        Source::Speed { long } => Ok(context.from_offset(speed_benchmark::read(*long, context.tokens)?, u64::MAX)),
+        Source::MultiTurn(asked) => multi_turn::read(asked, context),
+        Source::Trace(trace) => trace.items(context),
+    }
+}
+
+/// The prompts that `read` hands to its argument with their line numbers, selected by length. The argument returns
+/// `false` when no more are needed.
+fn by_length(
+    context: &Context<'_>,
+    read: impl FnOnce(&mut dyn FnMut(Prompt, u64) -> bool) -> Result<(), WorkloadError>,
+) -> Result<Vec<Item>, WorkloadError> {
+    let mut sieve = Sieve::new(context);
+    read(&mut |prompt, line| sieve.take(Item::at(prompt, line)))?;
+    sieve.finish()
+}
+
+/// Puts every prompt into the form that the tokenizer's flags ask for.
+fn send_as(tokens: &Tokens, context: &Context<'_>, items: &mut [Item]) -> Result<(), WorkloadError> {
+    let forms = parallel::map(items.len(), |place| {
+        let item = &items[place];
+        tokens.sent(&item.prompt).map_err(|error| item.error(context.path, error.to_string()))
+    })?;
+    for (item, form) in items.iter_mut().zip(forms) {
+        item.prompt = form;
+    }
+    Ok(())
+}

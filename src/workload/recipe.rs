@@ -1,0 +1,93 @@
+//! The inputs that determine the requests of a run.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::context::Lengths;
+use super::files::Shape;
+use super::headers::Header;
+use super::multi_turn::{MultiTurn, TurnData};
+use super::random_text::RandomLengths;
+use super::random_texts::Texts;
+use super::random_vl::Pictures;
+use super::tokens::TokenUse;
+use super::trace::Trace;
+use crate::api::request_body::Options;
+
+/// The inputs that determine the requests of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    pub source: Source,
+    pub lengths: Lengths,
+    /// The tokenizer and its use, if one is given.
+    pub tokens: Option<TokenUse>,
+    /// Prompts to skip at the start of the data.
+    pub offset: u64,
+    /// Prompts that the run can use at most, warm-up included; `None` if only its duration ends it. Files are not read
+    /// beyond this.
+    pub needed: Option<u64>,
+    pub options: Options,
+    /// Headers given by the user.
+    pub headers: Vec<Header>,
+    pub seed: u64,
+    /// Prefix of the `X-Request-Id` header; see [`super::requests::Workload::id_prefix`].
+    pub id_prefix: String,
+}
+
+/// The source of the prompts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// `--prompt TEXT`
+    Prompt(String),
+    /// `--prompt @FILE`: the whole file is one prompt.
+    PromptFile(PathBuf),
+    /// The built-in questions.
+    Builtin,
+    /// One prompt per line: text, a JSON list of messages, or a JSON object that is a whole request body.
+    LineByLine(PathBuf),
+    /// Random text of exact lengths.
+    Random(RandomLengths),
+    /// Random texts for embedding or ranking.
+    RandomTexts(RandomLengths, Texts),
+    /// Random text with images.
+    RandomVl(RandomLengths, Pictures),
+    /// One field of each entry of a file.
+    File(PathBuf, Shape),
+    /// A sample of conversations. With `output_len` each answer gets the length of the answer in the data.
+    ShareGpt { path: PathBuf, output_len: bool },
+    /// The lengths of Qwen's speed benchmark; `long`: the longest of them.
+    Speed { long: bool },
+    /// Conversations of several turns.
+    MultiTurn(MultiTurn),
+    /// Recorded requests.
+    Trace(Arc<Trace>),
+    /// The output of a program.
+    Program(PathBuf),
+}
+
+impl Source {
+    /// Whether requests are turns of conversations of several turns.
+    pub fn is_conversations(&self) -> bool {
+        matches!(self, Source::MultiTurn(_))
+    }
+
+    /// The file whose line numbers the prompts carry, for error messages.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Source::PromptFile(path) | Source::LineByLine(path) | Source::File(path, _) => Some(path),
+            Source::Program(path) => Some(path),
+            Source::MultiTurn(asked) => asked.data.path(),
+            Source::Trace(trace) => Some(&trace.path),
+            _ => None,
+        }
+    }
+
+    /// Whether the text of prompts is generated from the vocabulary of the tokenizer.
+    pub fn is_random_text(&self) -> bool {
+        match self {
+            Source::Random(_) | Source::RandomTexts(..) | Source::RandomVl(..) | Source::Trace(_) => true,
+            Source::MultiTurn(asked) => matches!(asked.data, TurnData::Random(_)),
+            _ => false,
+        }
+    }
+}

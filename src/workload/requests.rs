@@ -1,0 +1,250 @@
+//! The rendered requests of a run.
+
+use std::borrow::Cow;
+use std::io::Write;
+use std::path::Path;
+
+use super::conversation::{Conversations, LimitPosition};
+use super::dataset::{self, Dataset};
+use super::error::WorkloadError;
+use super::item::Item;
+use super::options::{item_options, preflight_options};
+use super::progress::StepProgress;
+use super::recipe::{Recipe, Source};
+use super::rng::{self, Purpose};
+use super::tokenizer::Tokenizer;
+use super::tokens::{TokenUse, Tokens};
+use super::{api_program, headers};
+use crate::api::Dialect;
+use crate::api::prompt::Prompt;
+use crate::api::request_body::{self, Body, Options};
+use crate::api::sampling_params::MaxTokens;
+use crate::record::Phase;
+
+/// Words of random text whose tokens the tokenizer caches: more than any vocabulary has.
+const RANDOM_WORDS: usize = 1 << 18;
+
+/// Every request of a run, rendered. A `--number` above the size of the data cycles through it, so memory only holds
+/// distinct requests.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Request line and constant headers, without the last headers, which differ between requests.
+    pub head: Vec<u8>,
+    /// Distinct bodies. Measured requests use them from the first on, warm-up requests from the last backwards, so that
+    /// measured requests do not depend on the warm-up and do not hit prefixes that it cached.
+    pub bodies: Vec<Body>,
+    /// If requests are turns of conversations: the conversations. Then `bodies` is empty.
+    pub conversations: Option<Conversations>,
+    /// The body of the connection test.
+    pub preflight: Body,
+    /// Range of a `max_tokens` that is drawn for each request.
+    pub max_tokens: (u32, u32),
+    pub seed: u64,
+    /// Prefix of the `X-Request-Id` header, which is `<id_prefix>-<phase letter><index>`. Empty if the user sets the
+    /// header.
+    pub id_prefix: String,
+    /// Facts about the prompts that affect how results are interpreted.
+    pub notes: Vec<String>,
+}
+
+/// A turn of a conversation.
+#[derive(Clone, Copy, Debug)]
+pub struct TurnOf<'a> {
+    pub conversations: &'a Conversations,
+    /// Number of the conversation.
+    pub number: u64,
+    /// Index of the request.
+    pub index: u64,
+}
+
+impl Workload {
+    /// A workload of given bytes, for tests and calibrations. `bodies` must not be empty.
+    pub fn fixed(head: Vec<u8>, bodies: Vec<Box<[u8]>>, id_prefix: &str) -> Workload {
+        let bodies: Vec<Body> = bodies.into_iter().map(|bytes| Body { bytes, max_tokens_at: None }).collect();
+        let preflight = bodies[0].clone();
+        let id_prefix = id_prefix.to_string();
+        Workload {
+            head,
+            bodies,
+            conversations: None,
+            preflight,
+            max_tokens: (0, 0),
+            seed: 0,
+            id_prefix,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Reads the data set and renders every request for a server at `authority` (the `Host` header) and `path`.
+    pub fn build(recipe: &Recipe, authority: &str, path: &str) -> Result<Workload, WorkloadError> {
+        Workload::build_watched(recipe, authority, path, &StepProgress::default())
+    }
+
+    /// Like [`Workload::build`], with progress reported to `progress`.
+    pub fn build_watched(
+        recipe: &Recipe,
+        authority: &str,
+        path: &str,
+        progress: &StepProgress,
+    ) -> Result<Workload, WorkloadError> {
+        let tokens = recipe.tokens.as_ref().map(|asked| open_tokens(asked, recipe)).transpose()?;
+        let Dataset { items, notes } = dataset::read(recipe, tokens.as_ref(), progress)?;
+        let (bodies, conversations, preflight) = render_all(recipe, items, progress)?;
+        let max_tokens = match recipe.options.sampling.max_tokens {
+            Some(MaxTokens::Drawn { low, high }) => (low, high),
+            _ => (0, 0),
+        };
+        Ok(Workload {
+            head: headers::write(&recipe.headers, recipe.options.stream, authority, path),
+            bodies,
+            conversations,
+            preflight,
+            max_tokens,
+            seed: recipe.seed,
+            id_prefix: if headers::names_request_id(&recipe.headers) {
+                String::new()
+            } else {
+                recipe.id_prefix.clone()
+            },
+            notes,
+        })
+    }
+
+    /// Number of requests for `number` units of `--number`: requests, or conversations with all their turns.
+    pub fn requests_of(&self, phase: Phase, number: u64) -> u64 {
+        match &self.conversations {
+            Some(conversations) => conversations.requests_before(phase, number),
+            None => number,
+        }
+    }
+
+    /// The JSON body of request `index`; empty for a turn of a conversation, which is complete only when it is sent.
+    pub fn body(&self, phase: Phase, index: u64) -> Cow<'_, [u8]> {
+        if self.conversations.is_some() && phase != Phase::Preflight {
+            return Cow::Borrowed(&[]);
+        }
+        let body = self.template(phase, index);
+        match body.max_tokens_at {
+            None => Cow::Borrowed(&body.bytes),
+            Some(at) => {
+                let (before, after) = body.bytes.split_at(at as usize);
+                let limit = self.max_tokens_of(phase, index).to_string();
+                Cow::Owned([before, limit.as_bytes(), after].concat())
+            }
+        }
+    }
+
+    /// Appends the whole HTTP/1.1 request `index` of `phase` to `out`; not for turns of conversations.
+    pub fn write_request(&self, phase: Phase, index: u64, out: &mut Vec<u8>) {
+        let body = self.template(phase, index);
+        match body.max_tokens_at {
+            None => self.write_parts(phase, index, [&body.bytes], out),
+            Some(at) => {
+                let (before, after) = body.bytes.split_at(at as usize);
+                let limit = self.max_tokens_of(phase, index).to_string();
+                self.write_parts(phase, index, [before, limit.as_bytes(), after], out)
+            }
+        };
+    }
+
+    /// Appends the request of a turn of a conversation to `out` and returns the offset of its body. `history` are the
+    /// messages so far including this turn's, as JSON separated by commas.
+    pub fn write_turn(&self, phase: Phase, turn: TurnOf<'_>, history: &[u8], out: &mut Vec<u8>) -> usize {
+        let TurnOf { conversations, number, index } = turn;
+        let frame = conversations.frame(phase, number);
+        let (before, after) = (&frame.before[..], &frame.after[..]);
+        let limit = self.max_tokens_of(phase, index).to_string();
+        let limit = limit.as_bytes();
+        match frame.max_tokens_at {
+            None => self.write_parts(phase, index, [before, history, after], out),
+            Some(LimitPosition::Before(at)) => {
+                self.write_parts(phase, index, [&before[..at], limit, &before[at..], history, after], out)
+            }
+            Some(LimitPosition::After(at)) => {
+                self.write_parts(phase, index, [before, history, &after[..at], limit, &after[at..]], out)
+            }
+        }
+    }
+
+    /// Appends a request with a body of these parts, and returns the offset of the body.
+    fn write_parts<const N: usize>(&self, phase: Phase, index: u64, parts: [&[u8]; N], out: &mut Vec<u8>) -> usize {
+        const VEC: &str = "writing to a Vec cannot fail";
+        out.extend_from_slice(&self.head);
+        if !self.id_prefix.is_empty() {
+            write!(out, "X-Request-Id: {}-{}{index}\r\n", self.id_prefix, letter(phase)).expect(VEC);
+        }
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        write!(out, "Content-Length: {length}\r\n\r\n").expect(VEC);
+        let start = out.len();
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+        start
+    }
+
+    fn template(&self, phase: Phase, index: u64) -> &Body {
+        let count = self.bodies.len() as u64;
+        let place = match phase {
+            Phase::Preflight => return &self.preflight,
+            // From the end, the prompts that measured requests use last, so that the prefix cache is not warmed for
+            // them.
+            Phase::Warmup | Phase::Witness => count - 1 - index % count,
+            Phase::Measured => index % count,
+        };
+        &self.bodies[place as usize]
+    }
+
+    fn max_tokens_of(&self, phase: Phase, index: u64) -> u32 {
+        let (low, high) = self.max_tokens;
+        // Draws of the warm-up are independent of those of measured requests.
+        let seed = if phase == Phase::Measured { self.seed } else { !self.seed };
+        rng::uniform_at(seed, Purpose::MaxTokens, index, low, high)
+    }
+}
+
+fn letter(phase: Phase) -> char {
+    match phase {
+        Phase::Preflight => 'p',
+        Phase::Warmup => 'w',
+        Phase::Measured => 'm',
+        Phase::Witness => 'x',
+    }
+}
+
+fn open_tokens(asked: &TokenUse, recipe: &Recipe) -> Result<Tokens, WorkloadError> {
+    let mut tokenizer = Tokenizer::open(Path::new(&asked.tokenizer))?;
+    if recipe.source.is_random_text() {
+        tokenizer.remember_words(RANDOM_WORDS);
+    }
+    Tokens::new(asked, tokenizer, recipe.options.dialect)
+}
+
+/// The bodies of all prompts, and that of the connection test, which has the last prompt.
+fn render_all(
+    recipe: &Recipe,
+    items: Vec<Item>,
+    progress: &StepProgress,
+) -> Result<(Vec<Body>, Option<Conversations>, Body), WorkloadError> {
+    if let Dialect::Program(program) = recipe.options.dialect {
+        let mut bodies = api_program::bodies(program, recipe, &items, progress)?;
+        let preflight = bodies.pop().expect("the last body is that of the connection test");
+        return Ok((bodies, None, preflight));
+    }
+    let last = items.last().expect("read gives at least one prompt").clone();
+    let (bodies, conversations) = match &recipe.source {
+        Source::MultiTurn(asked) => (Vec::new(), Some(Conversations::render(&items, asked.think_us, recipe)?)),
+        // Each prompt is dropped when it is rendered, to save memory.
+        _ => {
+            let bodies = items.into_iter().map(|item| render_item(&recipe.options, &item, recipe));
+            (bodies.collect::<Result<Vec<Body>, WorkloadError>>()?, None)
+        }
+    };
+    let prompt = last.turns.first().cloned().map_or(last.prompt.clone(), Prompt::Messages);
+    let preflight =
+        render_item(&preflight_options(&recipe.options), &Item { output_tokens: None, prompt, ..last }, recipe)?;
+    Ok((bodies, conversations, preflight))
+}
+
+/// The body of one prompt.
+fn render_item(options: &Options, item: &Item, recipe: &Recipe) -> Result<Body, WorkloadError> {
+    request_body::render(&item_options(options, item), &item.prompt)
+        .map_err(|what| item.error(recipe.source.path(), what))
+}
