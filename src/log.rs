@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::spec::{LogLevel, mask};
+use crate::options::LogLevel;
+use crate::secrets::mask;
 
 /// A sink with the least important level it takes.
 pub struct Sink {

@@ -184,7 +184,7 @@ fn modelscope_temporary(site: &Site, repository: &Repository) -> PathBuf {
 mod tests {
     use super::*;
     use crate::hub::Settings;
-    use crate::spec::DataSource;
+    use crate::options::DataSource;
 
     #[test]
     fn names_that_lead_elsewhere_are_not_stored() {

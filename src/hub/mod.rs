@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::plan::HubFiles;
+use crate::spec::HubFiles;
 use crate::workload::making::Making;
 
 mod cache;

@@ -143,11 +143,11 @@ impl Wanted {
 /// and is no file or folder here.
 pub fn wanted(spec: &Spec) -> Vec<Wanted> {
     let mut all = Vec::new();
-    if spec.prompt.is_none() && spec.dataset_path.is_none() {
-        let named = PUBLISHED.iter().find(|published| spec.dataset.as_deref() == Some(published.name));
+    if spec.data.prompt.is_none() && spec.data.dataset_path.is_none() {
+        let named = PUBLISHED.iter().find(|published| spec.data.dataset.as_deref() == Some(published.name));
         all.extend(named.map(Wanted::Dataset));
     }
-    let tokenizer = spec.tokenizer_path.as_deref();
+    let tokenizer = spec.data.tokenizer_path.as_deref();
     let id = tokenizer.filter(|text| looks_like_id(text) && !Path::new(text).exists());
     all.extend(id.map(|id| Wanted::Tokenizer(id.to_string())));
     all
@@ -179,14 +179,14 @@ mod tests {
 
     #[test]
     fn what_is_given_or_here_is_not_wanted() {
-        let openqa = Spec { dataset: Some("openqa".to_string()), ..Spec::default() };
+        let openqa = Spec::default().with(|s| s.data.dataset = Some("openqa".to_string()));
         assert_eq!(wanted(&openqa)[0].name(), "open_qa.jsonl");
-        assert!(wanted(&Spec { dataset_path: Some("x".into()), ..openqa.clone() }).is_empty());
-        assert!(wanted(&Spec { prompt: Some("x".to_string()), ..openqa }).is_empty());
-        let tokenizer = |text: &str| Spec { tokenizer_path: Some(text.to_string()), ..Spec::default() };
+        assert!(wanted(&openqa.clone().with(|s| s.data.dataset_path = Some("x".into()))).is_empty());
+        assert!(wanted(&openqa.with(|s| s.data.prompt = Some("x".to_string()))).is_empty());
+        let tokenizer = |text: &str| Spec::default().with(|s| s.data.tokenizer_path = Some(text.to_string()));
         assert_eq!(wanted(&tokenizer("Qwen/Qwen2.5-0.5B")).len(), 1);
         // A folder of this name stands in the folder that tests run in.
         assert!(wanted(&tokenizer("src/hub")).is_empty());
-        assert!(wanted(&Spec { dataset: Some("line_by_line".to_string()), ..Spec::default() }).is_empty());
+        assert!(wanted(&Spec::default().with(|s| s.data.dataset = Some("line_by_line".to_string()))).is_empty());
     }
 }

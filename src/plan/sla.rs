@@ -1,26 +1,9 @@
-//! The search for the highest load that keeps service levels, or for the best one: what was asked of it, and what that
-//! means. [`crate::search`] says which load is tried next.
+//! The search for the highest load that keeps service levels, or for the best one, fully decided. [`crate::search`] says
+//! which load is tried next.
 
 use serde::{Deserialize, Serialize};
 
-use super::PlanError;
-use super::slo::{Criterion, Figure, groups_of_json, is_json, scan};
-use crate::spec::Spec;
-
-/// The flags of the search, as they were given. Serialised, they have evalscope's key names.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Sla {
-    pub sla_auto_tune: bool,
-    pub sla_variable: Option<Variable>,
-    /// JSON as evalscope takes it, or criteria in the form of `--slo`.
-    pub sla_params: Vec<String>,
-    pub sla_num_runs: Option<u32>,
-    pub sla_upper_bound: Option<f64>,
-    pub sla_lower_bound: Option<f64>,
-    pub sla_fixed_parallel: Option<u32>,
-    pub sla_number_multiplier: Option<f64>,
-    pub sla_precision: Option<f64>,
-}
+use super::slo::{Criterion, Figure};
 
 /// What is varied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,14 +55,15 @@ pub struct SearchPlan {
     pub space: Space,
     /// Runs at each load.
     pub runs: u32,
-    size: Size,
-    fixed_parallel: Option<u32>,
+    pub size: Size,
+    /// The cap on requests in flight of a search for a rate.
+    pub fixed_parallel: Option<u32>,
 }
 
 /// How long each run is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Size {
+pub enum Size {
     Number(u64),
     /// Requests for each unit of the load.
     Multiple(f64),
@@ -87,229 +71,14 @@ enum Size {
     Duration,
 }
 
-const DEFAULT_RUNS: u32 = 3;
-const DEFAULT_UPPER: f64 = 65_536.0;
-/// A rate is a question of seconds for each request: less than one a second is common.
-const DEFAULT_LOWER_RATE: f64 = 0.1;
-const DEFAULT_RATE_PRECISION: f64 = 0.02;
-const DEFAULT_PARALLEL_MULTIPLE: f64 = 2.0;
-/// Seconds of load: an open loop past its capacity has to have time to show it.
-const DEFAULT_RATE_MULTIPLE: f64 = 10.0;
-
 impl SearchPlan {
-    /// What the flags ask for; `None` without `--sla-auto-tune`.
-    pub fn of(spec: &Spec) -> Result<Option<SearchPlan>, PlanError> {
-        let asked = &spec.sla;
-        if !asked.sla_auto_tune {
-            return match first_given(asked) {
-                Some(flag) => Err(PlanError::conflict(format!("{flag} is about the search: add --sla-auto-tune"))),
-                None => Ok(None),
-            };
+    /// Requests of each run at a load; `None` where only the duration ends it.
+    pub fn number_at(&self, value: f64) -> Option<u64> {
+        match self.size {
+            Size::Number(number) => Some(number),
+            Size::Multiple(multiple) => Some(((value * multiple).round() as u64).max(1)),
+            Size::Duration => None,
         }
-        let variable = asked.sla_variable.unwrap_or_default();
-        check_load(spec, variable)?;
-        let runs = asked.sla_num_runs.unwrap_or(DEFAULT_RUNS);
-        if runs == 0 {
-            return Err(PlanError::value("--sla-num-runs", "must be at least 1"));
-        }
-        Ok(Some(SearchPlan {
-            variable,
-            aims: aims(&asked.sla_params).map_err(|what| PlanError::value("--sla-params", what))?,
-            space: space(spec, variable)?,
-            runs,
-            size: size(spec, variable)?,
-            fixed_parallel: asked.sla_fixed_parallel,
-        }))
-    }
-
-    /// The call that measures one load.
-    pub fn spec_at(&self, spec: &Spec, value: f64) -> Spec {
-        let mut at = spec.clone();
-        match self.variable {
-            Variable::Parallel => {
-                at.parallel = vec![value as u32];
-                at.rate.clear();
-            }
-            Variable::Rate => {
-                at.rate = vec![value];
-                at.parallel = self.fixed_parallel.into_iter().collect();
-                at.open_loop = self.fixed_parallel.is_none();
-            }
-        }
-        at.number = match self.size {
-            Size::Number(number) => vec![number],
-            Size::Multiple(multiple) => vec![((value * multiple).round() as u64).max(1)],
-            Size::Duration => Vec::new(),
-        };
-        at
-    }
-}
-
-/// The first flag of the search that was given beside `--sla-auto-tune`.
-fn first_given(asked: &Sla) -> Option<&'static str> {
-    let given = [
-        (asked.sla_variable.is_some(), "--sla-variable"),
-        (!asked.sla_params.is_empty(), "--sla-params"),
-        (asked.sla_num_runs.is_some(), "--sla-num-runs"),
-        (asked.sla_upper_bound.is_some(), "--sla-upper-bound"),
-        (asked.sla_lower_bound.is_some(), "--sla-lower-bound"),
-        (asked.sla_fixed_parallel.is_some(), "--sla-fixed-parallel"),
-        (asked.sla_number_multiplier.is_some(), "--sla-number-multiplier"),
-        (asked.sla_precision.is_some(), "--sla-precision"),
-    ];
-    given.into_iter().find(|(given, _)| *given).map(|(_, flag)| flag)
-}
-
-/// The flags of the load that cannot stand beside the search.
-fn check_load(spec: &Spec, variable: Variable) -> Result<(), PlanError> {
-    let fixed = spec.sla.sla_fixed_parallel;
-    if spec.repeat > 1 {
-        return Err(PlanError::conflict("--repeat is not for a search: --sla-num-runs says how often each load runs"));
-    }
-    if spec.number.len() > 1 {
-        return Err(PlanError::conflict("--sla-auto-tune takes one --number, for every run of the search"));
-    }
-    let (several, flag) = match variable {
-        Variable::Parallel => (spec.parallel.len() > 1, "--parallel"),
-        Variable::Rate => (spec.rate.len() > 1, "--rate"),
-    };
-    if several {
-        return Err(PlanError::conflict(format!(
-            "--sla-auto-tune starts from one {flag} and finds the others itself: give one value, or leave it out"
-        )));
-    }
-    match variable {
-        Variable::Parallel if spec.open_loop => {
-            Err(PlanError::conflict("--sla-variable parallel is a closed loop: leave --open-loop out, or search rate"))
-        }
-        Variable::Parallel if spec.rate.iter().any(|rate| *rate > 0.0) => {
-            Err(PlanError::conflict("--sla-variable parallel has no schedule: leave --rate out, or search rate"))
-        }
-        Variable::Parallel if fixed.is_some() => {
-            Err(PlanError::conflict("--sla-fixed-parallel is the cap of a search for a rate: add --sla-variable rate"))
-        }
-        Variable::Rate if fixed.is_some() && spec.open_loop => Err(PlanError::conflict(
-            "--sla-fixed-parallel caps requests in flight, --open-loop has no cap: keep one of them",
-        )),
-        Variable::Rate if spec.arrival.as_deref().is_some_and(|law| law == "burst" || law.starts_with("trace:")) => {
-            Err(PlanError::conflict(
-                "--sla-variable rate needs an --arrival with a rate: poisson, constant or gamma:CV",
-            ))
-        }
-        _ if spec.dataset.as_deref() == Some("trace") => {
-            Err(PlanError::conflict("--dataset trace brings its own times: --sla-auto-tune cannot vary them"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn space(spec: &Spec, variable: Variable) -> Result<Space, PlanError> {
-    let asked = &spec.sla;
-    let whole = variable == Variable::Parallel;
-    let lower = asked.sla_lower_bound.unwrap_or(if whole { 1.0 } else { DEFAULT_LOWER_RATE });
-    let upper = asked.sla_upper_bound.unwrap_or(DEFAULT_UPPER);
-    for (flag, bound) in [("--sla-lower-bound", lower), ("--sla-upper-bound", upper)] {
-        if whole && (bound.fract() != 0.0 || !(1.0..=1e9).contains(&bound)) {
-            return Err(PlanError::value(flag, format!("must be a whole number of at least 1, not {bound}")));
-        }
-        if !whole && !(1e-6..=1e8).contains(&bound) {
-            return Err(PlanError::value(
-                flag,
-                format!("must be between 0.000001 and 100000000 per second, not {bound}"),
-            ));
-        }
-    }
-    if lower > upper {
-        return Err(PlanError::conflict(format!(
-            "--sla-lower-bound {lower} is above --sla-upper-bound {upper}: nothing lies between them"
-        )));
-    }
-    let given = match variable {
-        Variable::Parallel => spec.parallel.first().map(|parallel| f64::from(*parallel)),
-        Variable::Rate => spec.rate.first().copied().filter(|rate| *rate != -1.0),
-    };
-    let start = given.unwrap_or(1.0).clamp(lower, upper);
-    let precision = asked.sla_precision.unwrap_or(if whole { 0.0 } else { DEFAULT_RATE_PRECISION });
-    if !(0.0..1.0).contains(&precision) || (!whole && precision < 0.001) {
-        return Err(PlanError::value(
-            "--sla-precision",
-            format!("is a share below 1, for a rate at least 0.001, not {precision}"),
-        ));
-    }
-    Ok(Space { lower, upper, start, whole, precision })
-}
-
-fn size(spec: &Spec, variable: Variable) -> Result<Size, PlanError> {
-    let multiple = spec.sla.sla_number_multiplier;
-    if let Some(wrong) = multiple.filter(|multiple| !multiple.is_finite() || *multiple <= 0.0) {
-        return Err(PlanError::value("--sla-number-multiplier", format!("must be above 0, not {wrong}")));
-    }
-    match (multiple, spec.number.first()) {
-        (Some(_), Some(_)) => Err(PlanError::conflict(
-            "--number fixes the requests of each run, --sla-number-multiplier lets them grow with the load: keep one",
-        )),
-        (Some(multiple), None) => Ok(Size::Multiple(multiple)),
-        (None, Some(number)) => Ok(Size::Number(*number)),
-        (None, None) if spec.duration_s.is_some() => Ok(Size::Duration),
-        (None, None) => Ok(Size::Multiple(match variable {
-            Variable::Parallel => DEFAULT_PARALLEL_MULTIPLE,
-            Variable::Rate => DEFAULT_RATE_MULTIPLE,
-        })),
-    }
-}
-
-/// The aims in both forms: a JSON object (its conditions hold together) or a list of them (each followed by itself), or
-/// words as after `--slo`, with `|` between aims.
-fn aims(params: &[String]) -> Result<Vec<Aim>, String> {
-    let text = params.join(" ");
-    let text = text.trim();
-    let aims = if is_json(text) { from_json(text)? } else { from_words(text)? };
-    let bests = aims.iter().filter(|aim| matches!(aim, Aim::Best { .. })).count();
-    if bests > 0 && aims.len() > 1 {
-        return Err("max and min stand alone: one figure, and no other conditions".to_string());
-    }
-    Ok(aims)
-}
-
-fn from_json(text: &str) -> Result<Vec<Aim>, String> {
-    let pairs = |group: &Vec<(String, String)>| aim(group.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    groups_of_json(text)?.iter().map(pairs).collect()
-}
-
-fn from_words(text: &str) -> Result<Vec<Aim>, String> {
-    if text.is_empty() {
-        return Err("says what has to hold: write for example --sla-params 'p99_ttft<=2 p99_tpot<=0.05'".to_string());
-    }
-    let one = |group: &str| {
-        let words: Vec<&str> = group.split([' ', ',', '\t', '\n']).filter(|word| !word.is_empty()).collect();
-        if words.is_empty() {
-            return Err(format!("'{text}' has nothing on one side of '|'"));
-        }
-        aim(words.into_iter().map(|word| {
-            let at = word.find(['<', '>', '≤', '≥', '≦', '≧', '=', ':']).unwrap_or(word.len());
-            (&word[..at], word[at..].trim_start_matches([':', '=']))
-        }))
-    };
-    text.split('|').map(one).collect()
-}
-
-/// An aim from names and conditions.
-fn aim<'a>(conditions: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Aim, String> {
-    let conditions: Vec<(&str, &str)> = conditions.collect();
-    let is_extreme = |condition: &str| condition == "max" || condition == "min";
-    match conditions.as_slice() {
-        [(name, condition)] if is_extreme(condition) => {
-            let figure = Figure::scan(name).ok_or_else(|| Figure::unknown(name))?;
-            Ok(Aim::Best { figure, name: name.to_string(), most: *condition == "max" })
-        }
-        several if several.iter().any(|(_, condition)| is_extreme(condition)) => {
-            Err("max and min stand alone: one figure, and no other conditions".to_string())
-        }
-        all => all
-            .iter()
-            .map(|(name, condition)| scan(&format!("{name}{condition}")))
-            .collect::<Result<_, _>>()
-            .map(Aim::Hold),
     }
 }
 
@@ -322,111 +91,5 @@ impl std::fmt::Display for Aim {
             }
             Aim::Best { name, most, .. } => write!(f, "{} {name}", if *most { "most" } else { "least" }),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spec(variable: Variable, params: &str) -> Spec {
-        let sla = Sla {
-            sla_auto_tune: true,
-            sla_variable: Some(variable),
-            sla_params: vec![params.to_string()],
-            ..Sla::default()
-        };
-        Spec { sla, ..Spec::default() }
-    }
-
-    fn plan(change: impl FnOnce(&mut Spec)) -> Result<SearchPlan, String> {
-        let mut spec = spec(Variable::Parallel, "p99_ttft<=2");
-        change(&mut spec);
-        SearchPlan::of(&spec).map(|plan| plan.unwrap()).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn both_forms_mean_the_same() {
-        let json = aims(&[r#"[{"p99_ttft": "<=2s", "p99_tpot": "<= 50ms"}, {"rps": ">=3"}]"#.to_string()]).unwrap();
-        let words = aims(&["p99_ttft<=2s".to_string(), "p99_tpot≤50ms | rps>=3".to_string()]).unwrap();
-        let shown = |aims: &[Aim]| aims.iter().map(Aim::to_string).collect::<Vec<_>>();
-        assert_eq!(shown(&words), ["p99_ttft<=2s, p99_tpot≤50ms", "rps>=3"]);
-        let bounds = |aims: &[Aim]| match &aims[0] {
-            Aim::Hold(criteria) => criteria.iter().map(|c| (c.figure, c.comparison, c.bound)).collect::<Vec<_>>(),
-            other => panic!("{other:?}"),
-        };
-        // A JSON object has no order of its own.
-        for bound in bounds(&json) {
-            assert!(bounds(&words).contains(&bound), "{bound:?}");
-        }
-        assert_eq!(aims(&[r#"{"tps": "max"}"#.to_string()]).unwrap(), aims(&["tps=max".to_string()]).unwrap());
-        assert_eq!(aims(&["p99_ttft<=2".to_string()]).unwrap()[0].to_string(), "p99_ttft<=2 s");
-    }
-
-    #[test]
-    fn mistakes_in_the_conditions_are_told() {
-        for (params, what) in [
-            ("", "says what has to hold"),
-            ("[]", "empty list"),
-            ("[{}]", "group of conditions"),
-            (r#"[{"p99_ttft": 2}]"#, "a text such as"),
-            (r#"[{"p98.7_ttft": "<=2"}]"#, "is not known"),
-            (r#"[{"p99_ttft": "2"}]"#, "<="),
-            (r#"[{"tps": "max", "p99_ttft": "<=2"}]"#, "stand alone"),
-            (r#"[{"tps": "max"}, {"p99_ttft": "<=2"}]"#, "stand alone"),
-            ("{\"tps\": ", "not valid JSON"),
-            ("p99_ttft<=2 |", "nothing on one side"),
-        ] {
-            let error = aims(&[params.to_string()]).unwrap_err();
-            assert!(error.contains(what), "{params}: {error}");
-        }
-    }
-
-    #[test]
-    fn flags_that_do_not_fit_are_refused() {
-        type Change = fn(&mut Spec);
-        let cases: [(Change, &str); 12] = [
-            (|s| s.sla.sla_lower_bound = Some(9.0), ""),
-            (|s| (s.sla.sla_lower_bound, s.sla.sla_upper_bound) = (Some(9.0), Some(3.0)), "nothing lies between"),
-            (|s| s.sla.sla_lower_bound = Some(1.5), "whole number"),
-            (|s| s.sla.sla_upper_bound = Some(0.0), "whole number"),
-            (|s| s.parallel = vec![1, 2], "one --parallel"),
-            (|s| s.rate = vec![5.0], "--rate"),
-            (|s| s.open_loop = true, "--open-loop"),
-            (|s| s.sla.sla_fixed_parallel = Some(3), "--sla-variable rate"),
-            (|s| (s.number, s.sla.sla_number_multiplier) = (vec![5], Some(2.0)), "keep one"),
-            (|s| s.sla.sla_number_multiplier = Some(0.0), "above 0"),
-            (|s| s.sla.sla_num_runs = Some(0), "at least 1"),
-            (|s| s.repeat = 2, "--sla-num-runs"),
-        ];
-        for (change, what) in cases {
-            match plan(change) {
-                Ok(_) => assert_eq!(what, ""),
-                Err(error) => assert!(!what.is_empty() && error.contains(what), "{error}"),
-            }
-        }
-        let mut alone = spec(Variable::Rate, "p99_ttft<=2");
-        alone.sla.sla_auto_tune = false;
-        assert!(SearchPlan::of(&alone).unwrap_err().to_string().contains("add --sla-auto-tune"));
-        assert_eq!(SearchPlan::of(&Spec::default()), Ok(None));
-    }
-
-    #[test]
-    fn each_load_becomes_a_call() {
-        let search = plan(|spec| spec.parallel = vec![4]).unwrap();
-        assert_eq!((search.space.start, search.space.lower, search.space.upper, search.runs), (4.0, 1.0, 65_536.0, 3));
-        let at = search.spec_at(&Spec::default(), 7.0);
-        assert_eq!((at.parallel, at.number, at.open_loop), (vec![7], vec![14], false));
-
-        let mut asked = spec(Variable::Rate, "p99_ttft<=2");
-        asked.rate = vec![2.5];
-        let search = SearchPlan::of(&asked).unwrap().unwrap();
-        let at = search.spec_at(&asked, 2.5);
-        assert_eq!((at.rate, at.number, at.open_loop, at.parallel.is_empty()), (vec![2.5], vec![25], true, true));
-        asked.sla.sla_fixed_parallel = Some(8);
-        let at = SearchPlan::of(&asked).unwrap().unwrap().spec_at(&asked, 2.5);
-        assert_eq!((at.open_loop, at.parallel), (false, vec![8]));
-        asked.duration_s = Some(5.0);
-        assert!(SearchPlan::of(&asked).unwrap().unwrap().spec_at(&asked, 2.5).number.is_empty());
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::get::{GetError, Waits, get};
 use crate::plan::{Target, Timeouts};
-use crate::spec::Spec;
+use crate::spec::TargetSpec;
 
 /// Longest wait of a user who gave no shorter one: a list of models is no work.
 const MOST: Duration = Duration::from_secs(10);
@@ -16,7 +16,7 @@ const MOST: Duration = Duration::from_secs(10);
 /// How long a server may take to list its models: as long as the limits for requests allow, which by default is far
 /// too long for this.
 pub fn waits(timeouts: Timeouts) -> Waits {
-    let default = Spec::default();
+    let default = TargetSpec::default();
     let wait = |ns: u64, default_s: f64| match Duration::from_nanos(ns) {
         given if given < Duration::from_secs_f64(default_s) => given,
         _ => MOST,

@@ -13,9 +13,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ringmark::log::Log;
-use ringmark::plan::{Plan, RigFacts, Service, resolve};
+use ringmark::plan::{Plan, Service};
 use ringmark::record::live::Snapshot;
-use ringmark::spec::{LogLevel, Spec};
+use ringmark::spec::{LogLevel, RigFacts, Spec, resolve};
 use ringmark::visualizer::{Limits, Visualizer};
 use serde_json::{Value as Json, json};
 
@@ -215,13 +215,12 @@ impl Write for Page {
 #[test]
 fn an_sdk_that_sleeps_holds_nobody_up() {
     let stage = Stage::new("sleeps");
-    let spec = Spec {
-        url: Some(FAST_MOCK.to_string()),
-        visualizer: Some(Service::Wandb),
-        python: Some(stage.python.clone()),
-        outputs_dir: stage.path("out"),
-        ..Spec::default()
-    };
+    let spec = Spec::default().with(|s| {
+        s.target.url = Some(FAST_MOCK.to_string());
+        s.output.visualizer = Some(Service::Wandb);
+        s.target.local.python = Some(stage.python.clone());
+        s.output.outputs_dir = stage.path("out");
+    });
     let facts = RigFacts { allowed_cores: vec![0, 1], started: "20260101_000000".to_string(), ..RigFacts::default() };
     let plans: Vec<Plan> = resolve(&spec, &facts).unwrap();
     let page = Page::default();

@@ -15,8 +15,7 @@ use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
 use crate::record::{Block, Outcome, Phase, RequestRecord, ServerSample, Span, WorkerReport};
 use crate::rig::calibration::Calibration;
-use crate::spec::mask;
-use crate::spec::secrets::Secrets;
+use crate::secrets::{Secrets, mask};
 use crate::time::Tick;
 
 /// What is written before the first request.

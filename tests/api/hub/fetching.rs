@@ -73,11 +73,11 @@ fn collect(folder: &Path, into: &mut Vec<String>) {
 }
 
 fn dataset(name: &str) -> Wanted {
-    wanted(&Spec { dataset: Some(name.to_string()), ..Spec::default() }).remove(0)
+    wanted(&Spec::default().with(|s| s.data.dataset = Some(name.to_string()))).remove(0)
 }
 
 fn tokenizer(id: &str) -> Wanted {
-    wanted(&Spec { tokenizer_path: Some(id.to_string()), ..Spec::default() }).remove(0)
+    wanted(&Spec::default().with(|s| s.data.tokenizer_path = Some(id.to_string()))).remove(0)
 }
 
 #[test]
