@@ -92,8 +92,8 @@ impl Spec {
         Spec { load: sla::load_at(&self.load, search, value), ..self.clone() }
     }
 
-    /// Every text of this call that must not be shown or stored, wherever it stands. Shorter ones than four characters
-    /// are not among them: they would blacken innocent text, and the places where they belong are masked by name.
+    /// Every text of this call that must not be shown or stored anywhere. Secrets shorter than four characters are left
+    /// out: masking them would mask harmless text too, and the fields that hold them are masked by name.
     pub fn secrets(&self) -> Vec<String> {
         let swanlab_key = self.output.swanlab_api_key.iter().filter(|key| key.trim() != LOCAL);
         let mut secrets: Vec<String> = self
@@ -112,7 +112,7 @@ impl Spec {
             }
         }
         let described = self.target.api_description.iter().flat_map(|text| custom::headers_in(text));
-        // What stands for the key is no secret itself.
+        // `%k` is a placeholder for the key.
         let described = described.filter(|(name, value)| is_secret_name(name) && !value.contains("%k"));
         secrets.extend(described.map(|(_, value)| value));
         for url in self.target.url.iter().chain(&self.target.server_metrics) {
@@ -122,7 +122,7 @@ impl Spec {
         let proxy = self.target.proxy.as_deref().and_then(|text| Proxy::scan(text).ok());
         secrets.extend(proxy.iter().flat_map(Proxy::secrets));
         secrets.retain(|secret| secret.len() >= 4);
-        // Longest first, so that no part of a longer one stays behind.
+        // Longest first: otherwise a part of a longer secret could remain.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
         secrets
@@ -132,7 +132,7 @@ impl Spec {
     pub fn body_secrets(&self) -> Vec<String> {
         let texts = self.sampling.extra_args.iter().chain(&self.data.query_template);
         let mut found: Vec<String> = texts.flat_map(|text| secrets::in_json(text)).collect();
-        // Shorter ones would blacken innocent text.
+        // Masking shorter ones would mask harmless text too.
         found.retain(|secret| secret.len() >= 4);
         found
     }

@@ -14,9 +14,9 @@ const HEADING: &str = "Client";
 const LAST: usize = 999;
 /// A worker's number must fit into a record, and nobody has more cores than this.
 const MAX_WORKERS: usize = 1024;
-/// More connections than this are no witness but a load.
+/// Largest number of witness connections: more would be a load of their own.
 const MAX_CONNECTIONS: u32 = 64;
-/// A witness that adds more than this part to the load is told.
+/// A note is given when the witness adds more than this share to the load.
 const NEGLIGIBLE: f64 = 0.1;
 
 /// Flags of the client.
@@ -108,7 +108,7 @@ impl ClientSpec {
         Ok(cores)
     }
 
-    /// What `--witness` asks for beside workers on `cores`, of those `allowed`.
+    /// The witness that `--witness` asks for. The workers run on `cores`, a part of `allowed`.
     pub(super) fn witness_plan(
         &self,
         allowed: &[usize],
@@ -143,7 +143,7 @@ impl ClientSpec {
     }
 }
 
-/// What a witness cannot do with its plain sockets.
+/// Refuses what the witness does not support: conversations and proxies.
 pub(super) fn check_witness(source: &Source, proxied: bool) -> Result<(), PlanError> {
     if source.is_conversations() {
         return Err(PlanError::conflict("--witness asks for single requests: leave it out with conversations"));

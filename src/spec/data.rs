@@ -333,7 +333,7 @@ impl DataSpec {
         Ok(Some(Source::MultiTurn(MultiTurn { data, min_turns, max_turns, think_us: think_us(&self.think_time_s)? })))
     }
 
-    /// Flags of conversations are refused beside other datasets: they would do nothing.
+    /// Refuses flags of conversations beside other datasets, where they have no effect.
     fn refuse_turns(&self) -> Result<(), PlanError> {
         let flags = [
             (self.multi_turn, "--multi-turn"),
@@ -363,7 +363,7 @@ impl DataSpec {
         Ok((min, max))
     }
 
-    /// Flags that belong to one dataset are refused beside another one: they would do nothing.
+    /// Refuses flags of one dataset beside another one, where they have no effect.
     fn check_belonging(&self) -> Result<(), PlanError> {
         let random = self.prompt.is_none() && self.dataset.as_deref() == Some("random");
         if self.prefix_length > 0 && !random {
@@ -454,7 +454,7 @@ impl DataSpec {
         }
     }
 
-    /// Requests of a run when neither `--number` nor `--duration` says.
+    /// Requests of a run without `--number` and `--duration`.
     pub(super) fn default_number(&self, trace: Option<&Arc<Trace>>) -> u64 {
         if let Some(trace) = trace {
             return trace.rows.len() as u64;
@@ -495,7 +495,7 @@ impl DataSpec {
     }
 }
 
-/// Where people get the file of a dataset.
+/// Where the file of a dataset can be found, for the error message.
 fn origin(name: &str) -> &'static str {
     match name {
         "openqa" => " (open_qa.jsonl of HC3-Chinese)",

@@ -82,7 +82,7 @@ impl LocalSpec {
         }))
     }
 
-    /// Flags of local servers have no meaning without one.
+    /// Refuses flags of local servers where none is started.
     fn refuse(&self, python_is_used: bool) -> Result<(), PlanError> {
         let given = [
             ("--port", self.port.is_some()),

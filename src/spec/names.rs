@@ -1,6 +1,6 @@
 //! Names that flags take: of programs, and the known name that was meant.
 
-/// Whether a dataset or an API is named as a file is: every program is, nothing of ours.
+/// Whether a dataset or an API is named by a path, as programs are. Built-in names have no `/` and no `.`.
 pub fn is_program(name: &str) -> bool {
     name.contains(['/', '.'])
 }

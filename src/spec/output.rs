@@ -161,7 +161,7 @@ impl OutputSpec {
     }
 }
 
-/// Reads what was asked. `save` is what the database keeps, where that is decided already.
+/// Reads `--csv` and `--export`. `save` is what the database keeps, where that is known.
 pub fn exports(csv: Option<&Path>, exports: &[String], save: Option<Save>) -> Result<Vec<Export>, PlanError> {
     let mut found: Vec<Export> =
         csv.map(|path| Export { format: Format::LmdeployCsv, path: path.to_path_buf() }).into_iter().collect();
@@ -236,7 +236,7 @@ pub fn name_of_load(load: &Load, number: Option<u64>, duration_s: Option<f64>) -
     }
 }
 
-/// What a load's folder has at its end when the load runs several times.
+/// The suffix of a load's folder when the load runs several times.
 pub fn suffix_of_run(run: u32) -> String {
     format!("_run_{run}")
 }

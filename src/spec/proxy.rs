@@ -10,14 +10,14 @@ const FLAG: &str = "--proxy";
 /// The value of the flag that follows the environment.
 const ENVIRONMENT: &str = "env";
 
-/// What the environment says of proxies. Whoever plans has read it first.
+/// The proxy variables of the environment. The caller reads them before planning.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ProxyVariables {
     /// Of `http`, `https` and all schemes: the variable's name and value.
     http: Option<(&'static str, String)>,
     https: Option<(&'static str, String)>,
     all: Option<(&'static str, String)>,
-    /// Hosts that are reached straight.
+    /// Hosts that are reached without a proxy.
     no_proxy: String,
 }
 
@@ -87,7 +87,7 @@ fn is_within(host: &str, range: &str) -> bool {
     ignored >= 128 || (host ^ network) >> ignored == 0
 }
 
-/// What `--proxy` says.
+/// The value of `--proxy`.
 #[derive(Clone, Debug)]
 pub enum ProxyChoice {
     /// No proxy, whatever the environment says.
@@ -121,8 +121,8 @@ impl ProxyChoice {
         }
     }
 
-    /// Puts the proxy into a target, with a note of what should be said about it. A server on this machine that is no
-    /// TCP server of somebody else's, is always reached straight.
+    /// Sets the proxy of a target and adds a note about it. Servers that are started here (`own`), the built-in server and
+    /// Unix sockets are always reached without one.
     pub fn apply(&self, target: &mut Target, own: bool, notes: &mut Vec<String>) -> Result<(), PlanError> {
         let straight = own || target.mock.is_some() || matches!(target.transport, Transport::Unix(_));
         if straight {

@@ -18,7 +18,7 @@ use crate::secrets::{Secrets, mask, masked_url};
 use crate::workload::Recipe;
 use crate::workload::trace::Trace;
 
-/// What a plan has to know about this machine and this moment.
+/// Facts about this machine and this moment that planning needs.
 #[derive(Clone, Debug, Default)]
 pub struct RigFacts {
     /// Cores this process may run on, ascending.
@@ -29,16 +29,16 @@ pub struct RigFacts {
     pub nonce: u32,
     /// What the file of [`trace_file`] holds, where there is one.
     pub trace: Option<Arc<Trace>>,
-    /// Where the files are that a hub has.
+    /// Files that a hub has, and where they are on this machine.
     pub hub: HubFiles,
-    /// What the environment says of proxies.
+    /// The proxy variables of the environment.
     pub proxy_variables: ProxyVariables,
 }
 
 /// Where the files of hubs are; see [`crate::hub`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HubFiles {
-    /// The file of the data set.
+    /// The file of the dataset.
     pub dataset: Option<PathBuf>,
     /// The folder of the tokenizer.
     pub tokenizer: Option<PathBuf>,
@@ -58,7 +58,7 @@ impl HubFiles {
     }
 }
 
-/// The file of recorded times, where one is asked for, and the flag that names it. Whoever plans reads it first.
+/// The file of recorded times, where one is asked for, and the flag that names it. The caller reads it before planning.
 pub fn trace_file(spec: &Spec) -> Option<(&Path, &'static str)> {
     match (&spec.data.dataset_path, spec.load.arrival_file()) {
         (_, Some(file)) => Some((Path::new(file), "--arrival")),
@@ -97,15 +97,15 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let base = Base { spec, facts, target, local, workload, model };
 
     let mut plans: Vec<Plan> = Vec::new();
-    // All loads once, then all again: what drifts in the meantime is not taken for a difference between loads.
+    // All loads once, then all again: drift over time does not look like a difference between loads.
     for run in 1..=spec.load.repeat.max(1) {
         let before_this_run = plans.len();
         for (load, number) in loads.iter().zip(&numbers) {
-            // Every run would say the same again.
+            // The notes are the same for every repetition.
             let mut again = Vec::new();
             let mut plan = base.plan(load.clone(), *number, if run == 1 { &mut notes } else { &mut again })?;
             let folder = plan.report.folder.as_mut_os_string();
-            // Two equal loads of one sweep keep apart.
+            // Equal loads of one sweep get different folders.
             let earlier = &plans[before_this_run..];
             let equal = earlier.iter().filter(|e| e.load == plan.load && e.requests == *number).count();
             if equal > 0 {
@@ -230,7 +230,7 @@ fn local(spec: &Spec) -> Result<Option<LocalPlan>, PlanError> {
     target.local.resolve(&target.api, target.url.as_deref(), target.model.as_deref(), python_is_used)
 }
 
-/// The server and the API spoken there, with what other groups say of it.
+/// The server and its API, checked against the prompts and the client.
 fn endpoint(spec: &Spec, api: Api, secrets: &[String]) -> Result<Endpoint, PlanError> {
     let mut found = spec.target.endpoint(api, secrets)?;
     spec.data.redirect(&mut found);

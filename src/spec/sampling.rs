@@ -185,7 +185,6 @@ fn max_tokens(values: &[u32]) -> Result<MaxTokens, PlanError> {
 }
 
 /// `--no-stream` is shown as what it means for `stream`.
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
 fn negated<S: Serializer>(flag: &bool, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bool(!flag)
 }
