@@ -24,22 +24,22 @@ use crate::plan::proxy::Proxy;
 use crate::plan::sla::SearchPlan;
 use crate::secrets::{self, MASK, is_secret_name, mask, masked_url};
 
-pub mod client;
-pub mod data;
-pub mod load;
-pub mod local;
-pub mod names;
-pub mod output;
+mod client;
+mod data;
+mod load;
+mod local;
+pub(crate) mod names;
+pub(crate) mod output;
 pub mod proxy;
 mod resolve;
-pub mod sampling;
-pub mod sla;
-pub mod target;
-pub mod url;
-pub mod values;
+mod sampling;
+mod sla;
+mod target;
+mod url;
+pub(crate) mod values;
 
 pub use client::ClientSpec;
-pub use data::DataSpec;
+pub use data::{ChatTemplate, DataSpec};
 pub use load::LoadSpec;
 pub use local::LocalSpec;
 pub use output::OutputSpec;
@@ -47,6 +47,7 @@ pub use resolve::{HubFiles, RigFacts, resolve, trace_file};
 pub use sampling::SamplingSpec;
 pub use sla::SlaSpec;
 pub use target::TargetSpec;
+pub use values::Cores;
 
 /// One call of `ringmark perf`. Serialised, it has the key names of `benchmark_args.json`, in one flat object.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize)]

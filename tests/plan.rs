@@ -3,8 +3,7 @@
 use ringmark::api::Dialect;
 use ringmark::api::render::MaxTokens;
 use ringmark::plan::{Arrival, Load, Plan, Schedule, Timeouts};
-use ringmark::spec::values::Cores;
-use ringmark::spec::{RigFacts, Spec, resolve};
+use ringmark::spec::{Cores, RigFacts, Spec, resolve};
 use ringmark::time::S;
 use ringmark::workload::Source;
 

@@ -5,8 +5,7 @@ mod data_support;
 use std::fs;
 
 use data_support::{bodies, chat, completions, content, plans, tokenizer, workload};
-use ringmark::spec::Spec;
-use ringmark::spec::data::ChatTemplate;
+use ringmark::spec::{ChatTemplate, Spec};
 use ringmark::workload::tokenizer::Tokenizer;
 use serde_json::json;
 

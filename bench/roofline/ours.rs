@@ -12,8 +12,7 @@ use ringmark::record::store::Reader;
 use ringmark::record::store::reader::Detail;
 use ringmark::record::{Block, Phase, WorkerReport};
 use ringmark::run::{Watch, run};
-use ringmark::spec::values::Cores;
-use ringmark::spec::{RigFacts, Spec, resolve};
+use ringmark::spec::{Cores, RigFacts, Spec, resolve};
 use ringmark::stats::Summary;
 use ringmark::sweep::reach;
 

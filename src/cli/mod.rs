@@ -86,8 +86,7 @@ fn shorten(text: &str, help: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::values::Cores;
-    use crate::spec::{RigFacts, Spec, resolve};
+    use crate::spec::{Cores, RigFacts, Spec, resolve};
 
     fn spec(line: &str) -> Spec {
         let words = ["ringmark", "perf"].into_iter().chain(line.split_whitespace());

@@ -15,8 +15,7 @@ use crate::mock::{Config, Mock};
 use crate::options::Save;
 use crate::plan::Plan;
 use crate::record::{Block, Parcel, Phase, WorkerReport};
-use crate::spec::values::Cores;
-use crate::spec::{RigFacts, Spec, resolve};
+use crate::spec::{Cores, RigFacts, Spec, resolve};
 use crate::time::Tick;
 use crate::workload::Workload;
 

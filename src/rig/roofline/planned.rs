@@ -10,8 +10,7 @@ use crate::options::Save;
 use crate::plan::Plan;
 use crate::record::{Block, WorkerReport};
 use crate::rig::calibration::{Calibration, LoadShape, Machine, Spread};
-use crate::spec::values::Cores;
-use crate::spec::{RigFacts, Spec, resolve};
+use crate::spec::{Cores, RigFacts, Spec, resolve};
 use crate::time::{MS, S, format_ns};
 
 /// What is to be calibrated.
