@@ -6,9 +6,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use ringmark::plan::{RigFacts, resolve};
 use ringmark::record::Phase;
-use ringmark::spec::Spec;
+use ringmark::spec::{RigFacts, Spec, resolve};
 use ringmark::workload::Workload;
 use ringmark::workload::tokenizer::Tokenizer;
 
@@ -29,17 +28,16 @@ fn main() {
         ("chat", "chat/completions", 0),
         ("chat, prefix of 256", "chat/completions", 256),
     ] {
-        let spec = Spec {
-            url: Some(format!("http://127.0.0.1:8000/v1/{endpoint}")),
-            model: Some("m".to_string()),
-            dataset: Some("random".to_string()),
-            tokenizer_path: Some(folder.to_string_lossy().into_owned()),
-            min_prompt_length: TOKENS - prefix_length,
-            max_prompt_length: Some(TOKENS - prefix_length),
-            prefix_length,
-            number: vec![number],
-            ..Spec::default()
-        };
+        let spec = Spec::default().with(|s| {
+            s.target.url = Some(format!("http://127.0.0.1:8000/v1/{endpoint}"));
+            s.target.model = Some("m".to_string());
+            s.data.dataset = Some("random".to_string());
+            s.data.tokenizer_path = Some(folder.to_string_lossy().into_owned());
+            s.data.min_prompt_length = TOKENS - prefix_length;
+            s.data.max_prompt_length = Some(TOKENS - prefix_length);
+            s.data.prefix_length = prefix_length;
+            s.load.number = vec![number];
+        });
         let facts = RigFacts { allowed_cores: vec![0, 1], ..RigFacts::default() };
         let plan = resolve(&spec, &facts).expect("the spec is sound").remove(0);
         let start = Instant::now();

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::spec::{LogLevel, mask};
+use crate::options::LogLevel;
+use crate::secrets::mask;
 
 /// A destination of log lines.
 pub struct Sink {

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use ringmark::cli::{self, Command, Early};
-use ringmark::spec::Spec;
 
 fn main() -> ExitCode {
     end_quietly_on_closed_pipe();
@@ -14,7 +13,7 @@ fn main() -> ExitCode {
 /// Runs a subcommand; gives the exit status.
 fn carry_out(command: Command) -> Result<u8, Early> {
     match command {
-        Command::Perf(args) => cli::measure::perf(&Spec::from(*args)),
+        Command::Perf(args) => cli::measure::perf(&args.spec),
         Command::Mock(args) => cli::mock::serve(&args),
         Command::Report(args) => cli::report::show(&args),
         Command::Compare(args) => cli::compare::show(&args),

@@ -1,52 +1,30 @@
-//! What will be done: one run, with every choice made. A [`Plan`] is resolved from a [`crate::spec::Spec`]; after
-//! that nothing is decided any more, only carried out.
+//! What will be done: one run, with every choice made. Plans are plain data; what was asked becomes a [`Plan`] in
+//! `spec::resolve`, and after that nothing is decided any more, only carried out.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 use self::proxy::Proxy;
 use crate::api::Dialect;
 use crate::api::endpoint::models_path;
+pub use crate::options::{LOCAL, Save, Service};
 use crate::protocol::tunnel::connect_request;
 use crate::rig::calibration::Calibration;
-use crate::spec::secrets::Secrets;
+use crate::secrets::Secrets;
 use crate::workload::Recipe;
 pub use crate::workload::arrivals::{Arrival, Schedule};
 
-mod api;
-mod data;
 mod error;
 pub mod export;
 mod facts;
-mod folder;
-mod hub;
-mod local;
-mod metrics;
 pub mod proxy;
-mod request;
-mod resolve;
 pub mod sla;
 pub mod slo;
-mod spell;
-mod turns;
-mod url;
-mod visual;
-mod witness;
-mod workers;
 
-pub use data::{is_program, trace_file};
 pub use error::PlanError;
-pub use folder::{root_folder, suffix_of_run};
-pub use hub::HubFiles;
-pub use local::{LocalKind, LocalPlan};
-pub use metrics::MetricsPage;
-pub use request::DEFAULT_MAX_TOKENS;
-pub use resolve::{RigFacts, resolve};
-pub use url::{Endpoint, endpoint};
-pub use visual::{LOCAL, Service, VisualPlan, service};
-pub use witness::WitnessPlan;
+
+/// The limit of an answer, tokens, where none is given.
+pub const DEFAULT_MAX_TOKENS: u32 = 2048;
 
 /// One run, fully decided.
 #[derive(Clone, Debug)]
@@ -232,17 +210,76 @@ pub struct Timeouts {
     pub total_ns: u64,
 }
 
-/// What of prompts and answers the database keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Save {
-    /// Prompts, answer text and reasoning text.
-    #[default]
-    Text,
-    /// Every event's bytes as well.
-    Full,
-    /// Neither prompts nor answers.
-    Metrics,
+/// The servers we can start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalKind {
+    /// `transformers serve`
+    Transformers,
+    /// `vllm serve`
+    Vllm,
+    /// `llama-server`, or `xllamacpp` in Python
+    LlamaCpp,
+    /// `python -m sglang.launch_server`
+    Sglang,
+    /// `lmdeploy serve api_server`
+    Lmdeploy,
+}
+
+/// A server to be started before the first run and stopped after the last.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LocalPlan {
+    pub kind: LocalKind,
+    /// Folder, file or hub id.
+    pub model: String,
+    pub port: u16,
+    /// GPUs that share the model; `None`: the server's default.
+    pub tensor_parallel: Option<u32>,
+    pub attn_implementation: Option<String>,
+    /// The Python in whose environment the server is; `None`: what is on PATH.
+    pub python: Option<PathBuf>,
+    /// Passed on as they are.
+    pub arguments: Vec<String>,
+}
+
+impl LocalKind {
+    /// Every kind with its name in `--api`.
+    pub const ALL: [(&'static str, LocalKind); 5] = [
+        ("local", LocalKind::Transformers),
+        ("local_vllm", LocalKind::Vllm),
+        ("local_llamacpp", LocalKind::LlamaCpp),
+        ("local_sglang", LocalKind::Sglang),
+        ("local_lmdeploy", LocalKind::Lmdeploy),
+    ];
+
+    /// Whether it shows metrics, so that scraping them needs no asking.
+    pub fn has_metrics(self) -> bool {
+        self != LocalKind::Transformers
+    }
+}
+
+impl LocalPlan {
+    /// Where it will answer.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/v1/chat/completions", self.port)
+    }
+}
+
+/// A page of metrics.
+#[derive(Clone, Debug)]
+pub struct MetricsPage {
+    /// Another server than the target; it has no addresses yet.
+    pub elsewhere: Option<Target>,
+    /// Path and query on the target, where it is not elsewhere.
+    pub path: String,
+}
+
+/// The witness of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WitnessPlan {
+    /// Requests in flight at most, each on a connection of its own.
+    pub connections: u32,
+    /// The core to pin to; `None`: wherever no worker is, which is where the collector runs.
+    pub core: Option<usize>,
 }
 
 /// Names, files and the screen.
@@ -274,4 +311,20 @@ pub struct Reporting {
     pub arguments_json: String,
     /// What is masked in stored requests and in stored errors.
     pub secrets: Secrets,
+}
+
+/// How figures get to a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VisualPlan {
+    pub service: Service,
+    /// A secret. `None`: what the service's SDK finds by itself.
+    pub key: Option<String>,
+    /// Nothing leaves this machine.
+    pub local: bool,
+    /// `--name` as it was typed.
+    pub name: Option<String>,
+    /// The name where neither the command line nor the service's environment has one.
+    pub default_name: String,
+    /// The Python that has the service's SDK; `None`: `python3` on PATH.
+    pub python: Option<PathBuf>,
 }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use records::{closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
-use ringmark::plan::sla::{SearchPlan, Sla};
+use ringmark::plan::sla::SearchPlan;
 use ringmark::record::facts::{Refusal, RunFacts};
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase};
 use ringmark::report::html::from_databases;
-use ringmark::spec::{Language, Spec};
+use ringmark::spec::{Language, SlaSpec, Spec};
 use ringmark::store::writer::add_refusals;
 
 /// A database of `count` answers of three tokens with ever other times, every tenth failed where there are many.
@@ -110,14 +110,14 @@ fn a_sweep_has_load_curves_and_every_run() {
 
 fn search(params: &str) -> SearchPlan {
     let params = vec![params.to_string()];
-    let sla = Sla {
+    let sla = SlaSpec {
         sla_auto_tune: true,
         sla_params: params,
         sla_num_runs: Some(1),
         sla_upper_bound: Some(8.0),
-        ..Sla::default()
+        ..SlaSpec::default()
     };
-    SearchPlan::of(&Spec { sla, ..Spec::default() }).unwrap().unwrap()
+    Spec { sla, ..Spec::default() }.search().unwrap().unwrap()
 }
 
 #[test]

@@ -3,18 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ringmark::plan::{Plan, RigFacts, resolve};
+use ringmark::plan::Plan;
 use ringmark::record::Phase::{self, Measured, Preflight, Warmup};
-use ringmark::spec::Spec;
+use ringmark::spec::{RigFacts, Spec, resolve};
 use ringmark::workload::{Workload, arrivals};
 use serde_json::{Value, json};
 
 fn spec() -> Spec {
-    Spec {
-        url: Some("http://127.0.0.1:8000/v1/chat/completions".to_string()),
-        model: Some("m".to_string()),
-        ..Spec::default()
-    }
+    Spec::default().with(|s| {
+        s.target.url = Some("http://127.0.0.1:8000/v1/chat/completions".to_string());
+        s.target.model = Some("m".to_string());
+    })
 }
 
 fn plan(spec: &Spec) -> Plan {
@@ -44,18 +43,20 @@ fn file(folder: &Path, text: impl AsRef<[u8]>) -> PathBuf {
 
 /// A call that reads `text` line by line.
 fn lines(folder: &Path, text: impl AsRef<[u8]>) -> Spec {
-    Spec { dataset: Some("line_by_line".to_string()), dataset_path: Some(file(folder, text)), ..spec() }
+    spec().with(|s| {
+        s.data.dataset = Some("line_by_line".to_string());
+        s.data.dataset_path = Some(file(folder, text));
+    })
 }
 
 #[test]
 fn a_request_is_written_whole() {
-    let asked = Spec {
-        prompt: Some("hi".to_string()),
-        max_tokens: vec![16],
-        api_key: Some("sk-1".to_string()),
-        headers: vec!["X-Tenant=a b".to_string(), "user-agent=me/1".to_string()],
-        ..spec()
-    };
+    let asked = spec().with(|s| {
+        s.data.prompt = Some("hi".to_string());
+        s.sampling.max_tokens = vec![16];
+        s.target.api_key = Some("sk-1".to_string());
+        s.target.headers = vec!["X-Tenant=a b".to_string(), "user-agent=me/1".to_string()];
+    });
     let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":16,"temperature":0.0,"stream":true,"stream_options":{"include_usage":true}}"#;
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nAccept: text/event-stream\r\n\
@@ -68,24 +69,30 @@ fn a_request_is_written_whole() {
 
 #[test]
 fn whole_answers_are_asked_for_as_json() {
-    let text = request(&workload(&Spec { stream: false, ..spec() }).unwrap(), Warmup, 0);
+    let text = request(&workload(&spec().with(|s| s.sampling.no_stream = true)).unwrap(), Warmup, 0);
     assert!(text.contains("Accept: application/json\r\n") && text.contains("-w0\r\n"), "{text}");
     assert!(text.contains(concat!("User-Agent: ringmark/", env!("CARGO_PKG_VERSION"), "\r\n")));
 }
 
 #[test]
 fn the_users_request_id_replaces_ours() {
-    let text =
-        request(&workload(&Spec { headers: vec!["x-request-id=mine".to_string()], ..spec() }).unwrap(), Measured, 0);
+    let text = request(
+        &workload(&spec().with(|s| s.target.headers = vec!["x-request-id=mine".to_string()])).unwrap(),
+        Measured,
+        0,
+    );
     assert_eq!(text.to_lowercase().matches("x-request-id").count(), 1);
 }
 
 #[test]
 fn drawn_limits_depend_on_seed_and_index_only() {
-    let asked = Spec { max_tokens: vec![5, 1500], seed: Some(3), ..spec() };
+    let asked = spec().with(|s| {
+        s.sampling.max_tokens = vec![5, 1500];
+        s.sampling.seed = Some(3);
+    });
     let first = workload(&asked).unwrap();
     let again = workload(&asked).unwrap();
-    let other = workload(&Spec { seed: Some(4), ..asked.clone() }).unwrap();
+    let other = workload(&asked.clone().with(|s| s.sampling.seed = Some(4))).unwrap();
     let limits = |workload: &Workload, phase| -> Vec<u64> {
         (0..300).map(|index| body(workload, phase, index)["max_tokens"].as_u64().unwrap()).collect()
     };
@@ -105,9 +112,16 @@ fn drawn_limits_depend_on_seed_and_index_only() {
 
 #[test]
 fn workers_share_one_sequence_of_requests_and_arrivals() {
-    let asked = Spec { max_tokens: vec![1, 99], rate: vec![100.0], parallel: vec![8], number: vec![40], ..spec() };
-    let (one, four) =
-        (plan(&Spec { workers: Some(1), ..asked.clone() }), plan(&Spec { workers: Some(4), ..asked.clone() }));
+    let asked = spec().with(|s| {
+        s.sampling.max_tokens = vec![1, 99];
+        s.load.rate = vec![100.0];
+        s.load.parallel = vec![8];
+        s.load.number = vec![40];
+    });
+    let (one, four) = (
+        plan(&asked.clone().with(|s| s.client.workers = Some(1))),
+        plan(&asked.clone().with(|s| s.client.workers = Some(4))),
+    );
     assert_eq!((one.cores.len(), four.cores.len()), (1, 4));
     assert_eq!(one.workload, four.workload);
     let (all, shared) = (workload(&asked).unwrap(), workload(&asked).unwrap());
@@ -131,17 +145,29 @@ fn data_cycles_and_the_warm_up_comes_from_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let asked = lines(folder.path(), "a\nb\n\n  \nc\nd\n");
     let content = |workload: &Workload, phase, index| body(workload, phase, index)["messages"][0]["content"].clone();
-    let all = workload(&Spec { duration_s: Some(1.0), ..asked.clone() }).unwrap();
+    let all = workload(&asked.clone().with(|s| s.load.duration_s = Some(1.0))).unwrap();
     assert_eq!((0..6).map(|i| content(&all, Measured, i)).collect::<Vec<_>>(), ["a", "b", "c", "d", "a", "b"]);
     assert_eq!((0..5).map(|i| content(&all, Warmup, i)).collect::<Vec<_>>(), ["d", "c", "b", "a", "d"]);
 
-    let few = workload(&Spec { number: vec![2], warmup_num: 1.0, ..asked.clone() }).unwrap();
+    let few = workload(&asked.clone().with(|s| {
+        s.load.number = vec![2];
+        s.load.warmup_num = 1.0;
+    }))
+    .unwrap();
     assert_eq!(few.bodies.len(), 3, "no more is read than the run can send");
     assert_eq!((content(&few, Measured, 1), content(&few, Warmup, 0)), (json!("b"), json!("c")));
 
-    let later = workload(&Spec { number: vec![2], dataset_offset: 1, ..asked.clone() }).unwrap();
+    let later = workload(&asked.clone().with(|s| {
+        s.load.number = vec![2];
+        s.data.dataset_offset = 1;
+    }))
+    .unwrap();
     assert_eq!((content(&later, Measured, 0), later.bodies.len()), (json!("b"), 2));
-    let round = workload(&Spec { number: vec![2], dataset_offset: 7, ..asked }).unwrap();
+    let round = workload(&asked.with(|s| {
+        s.load.number = vec![2];
+        s.data.dataset_offset = 7;
+    }))
+    .unwrap();
     assert_eq!((content(&round, Measured, 0), content(&round, Measured, 1)), (json!("d"), json!("a")));
 }
 
@@ -166,9 +192,15 @@ fn prompts_of_the_wrong_length_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let text =
         "一\n四个汉字\nlonger than that\n[{\"role\":\"user\",\"content\":\"four\"}]\n{\"prompt\":\"never measured\"}\n";
-    let asked = Spec { min_prompt_length: 4, max_prompt_length: Some(4), ..lines(folder.path(), text) };
+    let asked = lines(folder.path(), text).with(|s| {
+        s.data.min_prompt_length = 4;
+        s.data.max_prompt_length = Some(4);
+    });
     assert_eq!(workload(&asked).unwrap().bodies.len(), 3);
-    let none = Spec { min_prompt_length: 99, prompt: Some("short".to_string()), ..spec() };
+    let none = spec().with(|s| {
+        s.data.min_prompt_length = 99;
+        s.data.prompt = Some("short".to_string());
+    });
     let error = workload(&none).unwrap_err();
     assert!(error.contains("--min-prompt-length 99") && error.contains("longest 5"), "{error}");
 }
@@ -177,7 +209,7 @@ fn prompts_of_the_wrong_length_are_left_out() {
 fn a_prompt_comes_from_a_file_whole() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(folder.path(), "two\nlines\n");
-    let asked = Spec { prompt: Some(format!("@{}", path.display())), ..spec() };
+    let asked = spec().with(|s| s.data.prompt = Some(format!("@{}", path.display())));
     let workload = workload(&asked).unwrap();
     assert_eq!(body(&workload, Measured, 99)["messages"][0]["content"], "two\nlines");
     assert_eq!(workload.bodies.len(), 1);
@@ -185,7 +217,11 @@ fn a_prompt_comes_from_a_file_whole() {
 
 #[test]
 fn the_connection_test_asks_for_a_short_answer() {
-    let workload = workload(&Spec { min_tokens: Some(100), max_tokens: vec![100, 200], ..spec() }).unwrap();
+    let workload = workload(&spec().with(|s| {
+        s.sampling.min_tokens = Some(100);
+        s.sampling.max_tokens = vec![100, 200];
+    }))
+    .unwrap();
     let body = body(&workload, Preflight, 0);
     assert_eq!((&body["max_tokens"], &body["min_tokens"]), (&json!(16), &json!(16)));
 }
@@ -205,12 +241,12 @@ fn trouble_with_files_names_file_and_line() {
         assert!(error.contains(what) && !error.contains('\n'), "{error}");
     }
     let messages = lines(folder.path(), "x\n[{\"role\":\"user\",\"content\":\"x\"}]\n");
-    let error = workload(&Spec { url: completions, ..messages }).unwrap_err();
+    let error = workload(&messages.with(|s| s.target.url = completions)).unwrap_err();
     assert!(error.contains("line 2") && error.contains("/chat/completions"), "{error}");
 
-    let missing = Spec { prompt: Some("@/nowhere/p.txt".to_string()), ..spec() };
+    let missing = spec().with(|s| s.data.prompt = Some("@/nowhere/p.txt".to_string()));
     assert!(workload(&missing).unwrap_err().starts_with("--prompt: cannot read /nowhere/p.txt: No such file"));
     let path = file(folder.path(), [0xff, 0xfe]);
-    let binary = Spec { prompt: Some(format!("@{}", path.display())), ..spec() };
+    let binary = spec().with(|s| s.data.prompt = Some(format!("@{}", path.display())));
     assert!(workload(&binary).unwrap_err().contains("UTF-8"));
 }

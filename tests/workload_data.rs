@@ -12,14 +12,18 @@ use ringmark::workload::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 fn from_file(name: &str, file: &str) -> Spec {
-    Spec { dataset: Some(name.to_string()), dataset_path: Some(data(file)), number: vec![50], ..chat() }
+    chat().with(|s| {
+        s.data.dataset = Some(name.to_string());
+        s.data.dataset_path = Some(data(file));
+        s.load.number = vec![50];
+    })
 }
 
 fn program(folder: &Path, script: &str) -> Spec {
     let path = folder.join("prompts.sh");
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    Spec { dataset: Some(path.display().to_string()), ..chat() }
+    chat().with(|s| s.data.dataset = Some(path.display().to_string()))
 }
 
 #[test]
@@ -29,7 +33,7 @@ fn openqa_and_longalpaca_give_one_field() {
     assert_eq!(content(&made[0]), "为什么天空是蓝色的?");
     assert_eq!(content(&made[3]), "光年是时间单位还是长度单位", "stripped");
     assert_eq!(made[5], made[0], "cycled");
-    let short = workload(&Spec { max_prompt_length: Some(12), ..asked }).unwrap();
+    let short = workload(&asked.with(|s| s.data.max_prompt_length = Some(12))).unwrap();
     assert_eq!(short.bodies.len(), 3);
 
     let long = workload(&from_file("longalpaca", "longalpaca.json")).unwrap();
@@ -39,7 +43,7 @@ fn openqa_and_longalpaca_give_one_field() {
 
 #[test]
 fn sharegpt_follows_the_rules_of_lmdeploy() {
-    let asked = Spec { tokenizer_path: Some(tokenizer("deepseek")), ..from_file("sharegpt", "sharegpt.json") };
+    let asked = from_file("sharegpt", "sharegpt.json").with(|s| s.data.tokenizer_path = Some(tokenizer("deepseek")));
     let all = workload(&asked).unwrap();
     let mut prompts: Vec<String> =
         bodies(&all, all.bodies.len() as u64).iter().map(|b| content(b).to_string()).collect();
@@ -54,12 +58,25 @@ fn sharegpt_follows_the_rules_of_lmdeploy() {
         ],
         "short prompts and answers, long ones, and single turns are left out"
     );
-    let sample = |seed| bodies(&workload(&Spec { seed: Some(seed), number: vec![2], ..asked.clone() }).unwrap(), 2);
+    let sample = |seed| {
+        bodies(
+            &workload(&asked.clone().with(|s| {
+                s.sampling.seed = Some(seed);
+                s.load.number = vec![2];
+            }))
+            .unwrap(),
+            2,
+        )
+    };
     assert_eq!(sample(1), sample(1));
     assert!((2..9).any(|seed| sample(seed)[0]["messages"] != sample(1)[0]["messages"]), "seeded");
 
     let tokens = Tokenizer::open(tokenizer("deepseek").as_ref()).unwrap();
-    let forced = workload(&Spec { sharegpt_output_len: true, max_tokens: vec![7], ..asked }).unwrap();
+    let forced = workload(&asked.with(|s| {
+        s.data.sharegpt_output_len = true;
+        s.sampling.max_tokens = vec![7];
+    }))
+    .unwrap();
     let poem = bodies(&forced, 4).into_iter().find(|body| content(body).contains("poem")).unwrap();
     let answer = "The sea is wide, the sea is deep,\nIt sings the harbour lights to sleep.";
     assert_eq!(poem["max_tokens"], json!(tokens.count(answer).unwrap()));
@@ -68,7 +85,7 @@ fn sharegpt_follows_the_rules_of_lmdeploy() {
 
 #[test]
 fn the_speed_benchmark_has_its_own_size_endpoint_and_length() {
-    let asked = Spec { dataset: Some("speed_benchmark".to_string()), ..chat() };
+    let asked = chat().with(|s| s.data.dataset = Some("speed_benchmark".to_string()));
     let plan = plans(&asked).unwrap().remove(0);
     assert_eq!((plan.requests, plan.target.path.as_str()), (Some(8), "/v1/completions"));
     assert!(plan.notes.iter().any(|note| note.contains("speed_benchmark") && note.contains("/v1/completions")));
@@ -78,25 +95,28 @@ fn the_speed_benchmark_has_its_own_size_endpoint_and_length() {
     assert!(made.iter().all(|body| body["max_tokens"] == 2048 && body["min_tokens"] == 2048));
 
     for name in ["deepseek", "qwen2_5"] {
-        let counted = Spec { tokenizer_path: Some(tokenizer(name)), number: vec![4], ..asked.clone() };
+        let counted = asked.clone().with(|s| {
+            s.data.tokenizer_path = Some(tokenizer(name));
+            s.load.number = vec![4];
+        });
         let made = bodies(&workload(&counted).unwrap(), 4);
         let tokens = Tokenizer::open(tokenizer(name).as_ref()).unwrap();
         let counts: Vec<u64> =
             made.iter().map(|body| tokens.count(body["prompt"].as_str().unwrap()).unwrap()).collect();
         assert_eq!(counts, [1, 1, 6144, 6144], "{name}");
     }
-    let long = plans(&Spec { dataset: Some("speed_benchmark_long".to_string()), ..completions() }).unwrap();
+    let long = plans(&completions().with(|s| s.data.dataset = Some("speed_benchmark_long".to_string()))).unwrap();
     assert_eq!(long[0].requests, Some(4));
 }
 
 #[test]
 fn texts_for_embedding_and_ranking() {
-    let embed = Spec { api: "openai_embedding".to_string(), ..from_file("embedding", "embedding.jsonl") };
-    let embed = Spec { url: Some("http://h/v1/embeddings".to_string()), ..embed };
+    let embed = from_file("embedding", "embedding.jsonl").with(|s| s.target.api = "openai_embedding".to_string());
+    let embed = embed.with(|s| s.target.url = Some("http://h/v1/embeddings".to_string()));
     let inputs: Vec<Value> = bodies(&workload(&embed).unwrap(), 4).iter().map(|body| body["input"].clone()).collect();
     assert_eq!(inputs, ["a river in the north", "bread and salt", "长江", "plain words on a line"]);
-    let rank = Spec { api: "openai_rerank".to_string(), ..from_file("rerank", "rerank.jsonl") };
-    let rank = Spec { url: Some("http://h/v1/rerank".to_string()), ..rank };
+    let rank = from_file("rerank", "rerank.jsonl").with(|s| s.target.api = "openai_rerank".to_string());
+    let rank = rank.with(|s| s.target.url = Some("http://h/v1/rerank".to_string()));
     let made = bodies(&workload(&rank).unwrap(), 3);
     assert_eq!(
         (&made[0]["query"], made[0]["documents"].as_array().unwrap().len()),
@@ -113,29 +133,26 @@ fn texts_for_embedding_and_ranking() {
 #[test]
 fn random_texts_for_embedding_and_ranking() {
     let tokens = Tokenizer::open(tokenizer("deepseek").as_ref()).unwrap();
-    let lengths = Spec {
-        tokenizer_path: Some(tokenizer("deepseek")),
-        min_prompt_length: 8,
-        max_prompt_length: Some(12),
-        number: vec![6],
-        ..chat()
-    };
-    let embed = Spec {
-        api: "openai_embedding".to_string(),
-        url: Some("http://h/v1/embeddings".to_string()),
-        dataset: Some("random_embedding".to_string()),
-        ..lengths.clone()
-    };
+    let lengths = chat().with(|s| {
+        s.data.tokenizer_path = Some(tokenizer("deepseek"));
+        s.data.min_prompt_length = 8;
+        s.data.max_prompt_length = Some(12);
+        s.load.number = vec![6];
+    });
+    let embed = lengths.clone().with(|s| {
+        s.target.api = "openai_embedding".to_string();
+        s.target.url = Some("http://h/v1/embeddings".to_string());
+        s.data.dataset = Some("random_embedding".to_string());
+    });
     for body in bodies(&workload(&embed).unwrap(), 6) {
         assert!((8..=12).contains(&tokens.count(body["input"].as_str().unwrap()).unwrap()));
     }
-    let rank = Spec {
-        api: "openai_rerank".to_string(),
-        url: Some("http://h/v1/rerank".to_string()),
-        dataset: Some("random_rerank".to_string()),
-        extra_args: Some(r#"{"num_documents":3,"document_length_ratio":2.5,"top_n":2}"#.to_string()),
-        ..lengths
-    };
+    let rank = lengths.with(|s| {
+        s.target.api = "openai_rerank".to_string();
+        s.target.url = Some("http://h/v1/rerank".to_string());
+        s.data.dataset = Some("random_rerank".to_string());
+        s.sampling.extra_args = Some(r#"{"num_documents":3,"document_length_ratio":2.5,"top_n":2}"#.to_string());
+    });
     for body in bodies(&workload(&rank).unwrap(), 6) {
         let query = tokens.count(body["query"].as_str().unwrap()).unwrap();
         let documents = body["documents"].as_array().unwrap();
@@ -145,7 +162,8 @@ fn random_texts_for_embedding_and_ranking() {
         }
         assert_eq!((&body["top_n"], body.get("num_documents")), (&json!(2), None), "{body}");
     }
-    let error = |extra: &str| workload(&Spec { extra_args: Some(extra.to_string()), ..rank.clone() }).unwrap_err();
+    let error =
+        |extra: &str| workload(&rank.clone().with(|s| s.sampling.extra_args = Some(extra.to_string()))).unwrap_err();
     assert!(error(r#"{"num_documents":0}"#).contains("num_documents must be a whole number"));
     assert!(error(r#"{"document_length_ratio":"x"}"#).contains("document_length_ratio must be a number"));
 }
@@ -153,7 +171,11 @@ fn random_texts_for_embedding_and_ranking() {
 #[test]
 fn a_program_prints_the_prompts() {
     let example: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/examples/my_prompts.py");
-    let asked = Spec { dataset: Some(example.display().to_string()), number: vec![6], seed: Some(3), ..chat() };
+    let asked = chat().with(|s| {
+        s.data.dataset = Some(example.display().to_string());
+        s.load.number = vec![6];
+        s.sampling.seed = Some(3);
+    });
     let made = bodies(&workload(&asked).unwrap(), 6);
     assert!(content(&made[0]).starts_with("What should one see in"));
     assert_eq!(made[1]["messages"][0]["role"], "system");
@@ -161,7 +183,15 @@ fn a_program_prints_the_prompts() {
 
     let folder = tempfile::tempdir().unwrap();
     let wanted = program(folder.path(), r#"echo "\"$RINGMARK_NUMBER $RINGMARK_SEED $RINGMARK_MODEL\"""#);
-    let body = bodies(&workload(&Spec { number: vec![9], seed: Some(4), ..wanted }).unwrap(), 1).remove(0);
+    let body = bodies(
+        &workload(&wanted.with(|s| {
+            s.load.number = vec![9];
+            s.sampling.seed = Some(4);
+        }))
+        .unwrap(),
+        1,
+    )
+    .remove(0);
     assert_eq!(content(&body), "9 4 m");
 }
 
@@ -181,10 +211,10 @@ fn a_program_in_trouble_is_one_line() {
         let error = workload(&program(folder.path(), script)).unwrap_err();
         assert!(error.contains(what) && error.contains("--dataset") && !error.contains('\n'), "{script}: {error}");
     }
-    let missing = Spec { dataset: Some("./nowhere.py".to_string()), ..chat() };
-    assert!(workload(&missing).unwrap_err().contains("the program does not exist"));
+    let missing = chat().with(|s| s.data.dataset = Some("./nowhere.py".to_string()));
+    assert!(workload(&missing).unwrap_err().contains("no such program"));
     let asked = program(folder.path(), "true");
-    fs::set_permissions(asked.dataset.as_ref().unwrap(), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(asked.data.dataset.as_ref().unwrap(), fs::Permissions::from_mode(0o644)).unwrap();
     assert!(workload(&asked).unwrap_err().contains("chmod +x"));
 }
 
@@ -205,15 +235,19 @@ fn wrong_files_are_one_line() {
     ] {
         fs::write(&path, text).unwrap();
         let tokens = (name == "sharegpt").then(|| tokenizer("deepseek"));
-        let spec = Spec { dataset_path: Some(path.clone()), tokenizer_path: tokens, ..from_file(name, "") };
+        let spec = from_file(name, "").with(|s| {
+            s.data.dataset_path = Some(path.clone());
+            s.data.tokenizer_path = tokens;
+        });
         let error = workload(&spec).unwrap_err();
         assert!(error.contains(what) && !error.contains('\n'), "{name}: {error}");
     }
     let error = |spec: Spec| workload(&spec).unwrap_err();
     assert!(
-        error(Spec { dataset_path: None, ..from_file("openqa", "") }).contains("--dataset-path FILE (open_qa.jsonl")
+        error(from_file("openqa", "").with(|s| s.data.dataset_path = None))
+            .contains("--dataset-path FILE (open_qa.jsonl")
     );
     assert!(error(from_file("speed_benchmark", "open_qa.jsonl")).contains("reads no file"));
     assert!(error(from_file("sharegpt", "sharegpt.json")).contains("--tokenizer-path"));
-    assert!(error(Spec { sharegpt_output_len: true, ..chat() }).contains("--dataset sharegpt"));
+    assert!(error(chat().with(|s| s.data.sharegpt_output_len = true)).contains("--dataset sharegpt"));
 }

@@ -5,7 +5,7 @@ mod data_support;
 use std::fs;
 
 use data_support::{bodies, chat, completions, content, plans, tokenizer, workload};
-use ringmark::spec::Spec;
+use ringmark::spec::{ChatTemplate, Spec};
 use ringmark::workload::tokenizer::Tokenizer;
 use serde_json::json;
 
@@ -14,14 +14,13 @@ fn open(name: &str) -> Tokenizer {
 }
 
 fn random(base: Spec, name: &str) -> Spec {
-    Spec {
-        dataset: Some("random".to_string()),
-        tokenizer_path: Some(tokenizer(name)),
-        min_prompt_length: 60,
-        max_prompt_length: Some(90),
-        number: vec![40],
-        ..base
-    }
+    base.with(|s| {
+        s.data.dataset = Some("random".to_string());
+        s.data.tokenizer_path = Some(tokenizer(name));
+        s.data.min_prompt_length = 60;
+        s.data.max_prompt_length = Some(90);
+        s.load.number = vec![40];
+    })
 }
 
 #[test]
@@ -57,21 +56,22 @@ fn a_tokenizer_is_a_folder_or_its_file() {
 
 #[test]
 fn lengths_are_tokens_with_a_tokenizer() {
-    let asked = |template, min, max| Spec {
-        tokenizer_path: Some(tokenizer("qwen2_5")),
-        apply_chat_template: template,
-        min_prompt_length: min,
-        max_prompt_length: Some(max),
-        prompt: Some("hi".to_string()),
-        ..chat()
+    let asked = |template: ChatTemplate, min, max| {
+        chat().with(|s| {
+            s.data.tokenizer_path = Some(tokenizer("qwen2_5"));
+            s.data.chat_template = template;
+            s.data.min_prompt_length = min;
+            s.data.max_prompt_length = Some(max);
+            s.data.prompt = Some("hi".to_string());
+        })
     };
-    workload(&asked(None, 30, 30)).expect("a chat counts with its template");
-    workload(&asked(Some(false), 1, 1)).expect("bare text counts alone");
-    let error = workload(&asked(None, 1, 29)).unwrap_err();
+    workload(&asked(ChatTemplate::default(), 30, 30)).expect("a chat counts with its template");
+    workload(&asked(false.into(), 1, 1)).expect("bare text counts alone");
+    let error = workload(&asked(ChatTemplate::default(), 1, 29)).unwrap_err();
     assert!(error.contains("29 tokens; the shortest has 30, the longest 30"), "{error}");
-    let bare = Spec { tokenizer_path: Some(tokenizer("deepseek")), ..asked(None, 1, 1) };
+    let bare = asked(ChatTemplate::default(), 1, 1).with(|s| s.data.tokenizer_path = Some(tokenizer("deepseek")));
     workload(&bare).expect("without a template there is none to count");
-    let error = workload(&Spec { apply_chat_template: Some(true), ..bare }).unwrap_err();
+    let error = workload(&bare.with(|s| s.data.chat_template = true.into())).unwrap_err();
     assert!(error.contains("--apply-chat-template") && error.contains("has no chat template"), "{error}");
 }
 
@@ -79,7 +79,7 @@ fn lengths_are_tokens_with_a_tokenizer() {
 fn random_prompts_have_exactly_the_asked_lengths() {
     for name in ["deepseek", "qwen2_5"] {
         let tokenizer = open(name);
-        let asked = Spec { prefix_length: 25, ..random(completions(), name) };
+        let asked = random(completions(), name).with(|s| s.data.prefix_length = 25);
         let made = workload(&asked).unwrap();
         assert!(made.notes.is_empty(), "{name}: {:?}", made.notes);
         let texts: Vec<String> =
@@ -98,13 +98,12 @@ fn long_random_prompts_are_exact_though_only_their_cuts_are_looked_at() {
     for (name, base) in [("deepseek", completions()), ("qwen2_5", chat())] {
         let tokenizer = open(name);
         for (length, prefix) in [(1024, 0), (500, 300)] {
-            let asked = Spec {
-                prefix_length: prefix,
-                min_prompt_length: length,
-                max_prompt_length: Some(length),
-                number: vec![40],
-                ..random(base.clone(), name)
-            };
+            let asked = random(base.clone(), name).with(|s| {
+                s.data.prefix_length = prefix;
+                s.data.min_prompt_length = length;
+                s.data.max_prompt_length = Some(length);
+                s.load.number = vec![40];
+            });
             let made = workload(&asked).unwrap();
             assert!(made.notes.is_empty(), "{name}: {:?}", made.notes);
             for body in bodies(&made, 40) {
@@ -121,7 +120,10 @@ fn long_random_prompts_are_exact_though_only_their_cuts_are_looked_at() {
 #[test]
 fn the_chat_template_counts_in_random_prompts() {
     let qwen = open("qwen2_5");
-    let asked = Spec { min_prompt_length: 100, max_prompt_length: Some(100), ..random(chat(), "qwen2_5") };
+    let asked = random(chat(), "qwen2_5").with(|s| {
+        s.data.min_prompt_length = 100;
+        s.data.max_prompt_length = Some(100);
+    });
     for body in bodies(&workload(&asked).unwrap(), 40) {
         assert_eq!(qwen.count(&qwen.chat_of(content(&body)).unwrap()).unwrap(), 100);
     }
@@ -131,18 +133,25 @@ fn the_chat_template_counts_in_random_prompts() {
 fn random_prompts_depend_on_seed_and_index_alone() {
     let asked = random(completions(), "deepseek");
     let all = bodies(&workload(&asked).unwrap(), 40);
-    let later = bodies(&workload(&Spec { dataset_offset: 7, ..asked.clone() }).unwrap(), 30);
+    let later = bodies(&workload(&asked.clone().with(|s| s.data.dataset_offset = 7)).unwrap(), 30);
     assert_eq!(all[7..37], later[..]);
-    let other = bodies(&workload(&Spec { seed: Some(1), ..asked.clone() }).unwrap(), 40);
+    let other = bodies(&workload(&asked.clone().with(|s| s.sampling.seed = Some(1))).unwrap(), 40);
     assert_ne!(all, other);
-    let few = workload(&Spec { number: vec![3], warmup_num: 1.0, ..asked }).unwrap();
+    let few = workload(&asked.with(|s| {
+        s.load.number = vec![3];
+        s.load.warmup_num = 1.0;
+    }))
+    .unwrap();
     assert_eq!(few.bodies.len(), 4, "no more is made than can be sent");
     assert_eq!(bodies(&few, 3)[..], all[..3]);
 }
 
 #[test]
 fn ids_are_sent_as_they_are() {
-    let asked = Spec { tokenize_prompt: true, prefix_length: 10, ..random(chat(), "deepseek") };
+    let asked = random(chat(), "deepseek").with(|s| {
+        s.data.tokenize_prompt = true;
+        s.data.prefix_length = 10;
+    });
     let plan = plans(&asked).unwrap().remove(0);
     assert!(plan.notes.iter().any(|note| note.contains("requests go to http://127.0.0.1:8000/v1/completions")));
     let made = bodies(&workload(&asked).unwrap(), 40);
@@ -150,37 +159,47 @@ fn ids_are_sent_as_they_are() {
     let first: Vec<_> = made.iter().map(|body| body["prompt"].as_array().unwrap()[..10].to_vec()).collect();
     assert!(first.iter().all(|ids| *ids == first[0]), "one prefix");
 
-    let text = Spec { tokenizer_path: Some(tokenizer("qwen2_5")), tokenize_prompt: true, ..completions() };
-    let body = bodies(&workload(&Spec { prompt: Some("Hello, world!".to_string()), ..text.clone() }).unwrap(), 1);
+    let text = completions().with(|s| {
+        s.data.tokenizer_path = Some(tokenizer("qwen2_5"));
+        s.data.tokenize_prompt = true;
+    });
+    let body = bodies(&workload(&text.clone().with(|s| s.data.prompt = Some("Hello, world!".to_string()))).unwrap(), 1);
     assert_eq!(body[0]["prompt"], json!([9707, 11, 1879, 0]));
-    let templated = Spec { apply_chat_template: Some(true), prompt: Some("hi".to_string()), ..text };
+    let templated = text.with(|s| {
+        s.data.chat_template = true.into();
+        s.data.prompt = Some("hi".to_string());
+    });
     assert_eq!(bodies(&workload(&templated).unwrap(), 1)[0]["prompt"].as_array().unwrap().len(), 30);
-    let sent_as_text = bodies(&workload(&Spec { tokenize_prompt: false, ..templated }).unwrap(), 1);
+    let sent_as_text = bodies(&workload(&templated.with(|s| s.data.tokenize_prompt = false)).unwrap(), 1);
     assert!(sent_as_text[0]["prompt"].as_str().unwrap().ends_with("hi<|im_end|>\n<|im_start|>assistant\n"));
 }
 
 #[test]
 fn what_tokens_need_is_said() {
     let error = |spec: Spec| workload(&spec).unwrap_err();
-    assert!(error(Spec { tokenize_prompt: true, ..chat() }).contains("--tokenizer-path"));
-    assert!(error(Spec { dataset: Some("random".to_string()), ..chat() }).contains("--tokenizer-path"));
-    assert!(error(Spec { max_prompt_length: None, ..random(chat(), "deepseek") }).contains("--max-prompt-length"));
-    assert!(error(Spec { prefix_length: 5, ..chat() }).contains("--dataset random"));
-    assert!(error(Spec { tokenizer_path: Some("/nowhere".to_string()), ..chat() }).contains("/nowhere does not exist"));
+    assert!(error(chat().with(|s| s.data.tokenize_prompt = true)).contains("--tokenizer-path"));
+    assert!(error(chat().with(|s| s.data.dataset = Some("random".to_string()))).contains("--tokenizer-path"));
+    assert!(
+        error(random(chat(), "deepseek").with(|s| s.data.max_prompt_length = None)).contains("--max-prompt-length")
+    );
+    assert!(error(chat().with(|s| s.data.prefix_length = 5)).contains("--dataset random"));
+    assert!(
+        error(chat().with(|s| s.data.tokenizer_path = Some("/nowhere".to_string())))
+            .contains("/nowhere does not exist")
+    );
 }
 
 #[test]
 fn pictures_stand_beside_random_text() {
-    let asked = Spec {
-        dataset: Some("random_vl".to_string()),
-        image_num: Some(2),
-        image_width: Some(32),
-        image_format: Some("JPEG".to_string()),
-        min_prompt_length: 60,
-        max_prompt_length: Some(60),
-        number: vec![3],
-        ..random(chat(), "qwen2_5")
-    };
+    let asked = random(chat(), "qwen2_5").with(|s| {
+        s.data.dataset = Some("random_vl".to_string());
+        s.data.image_num = Some(2);
+        s.data.image_width = Some(32);
+        s.data.image_format = Some("JPEG".to_string());
+        s.data.min_prompt_length = 60;
+        s.data.max_prompt_length = Some(60);
+        s.load.number = vec![3];
+    });
     let qwen = open("qwen2_5");
     for body in bodies(&workload(&asked).unwrap(), 3) {
         let parts = body["messages"][0]["content"].as_array().unwrap();
@@ -191,7 +210,7 @@ fn pictures_stand_beside_random_text() {
         assert!(parts[1]["image_url"]["url"].as_str().unwrap().starts_with("data:image/jpeg;base64,/9j/"));
     }
     let error = |spec: Spec| workload(&spec).unwrap_err();
-    assert!(error(Spec { image_format: Some("GIF".to_string()), ..asked.clone() }).contains("--image-format"));
-    assert!(error(Spec { image_num: Some(9999), ..asked }).contains("--image-num"));
-    assert!(error(Spec { image_width: Some(9), ..chat() }).contains("--dataset random_vl"));
+    assert!(error(asked.clone().with(|s| s.data.image_format = Some("GIF".to_string()))).contains("--image-format"));
+    assert!(error(asked.with(|s| s.data.image_num = Some(9999))).contains("--image-num"));
+    assert!(error(chat().with(|s| s.data.image_width = Some(9))).contains("--dataset random_vl"));
 }

@@ -10,12 +10,11 @@ use ringmark::workload::tokenizer::Tokenizer;
 use serde_json::json;
 
 fn trace(base: Spec, file: &str) -> Spec {
-    Spec {
-        dataset: Some("trace".to_string()),
-        dataset_path: Some(data(file)),
-        tokenizer_path: Some(tokenizer("deepseek")),
-        ..base
-    }
+    base.with(|s| {
+        s.data.dataset = Some("trace".to_string());
+        s.data.dataset_path = Some(data(file));
+        s.data.tokenizer_path = Some(tokenizer("deepseek"));
+    })
 }
 
 /// Milliseconds of the first arrivals of a call.
@@ -32,9 +31,11 @@ fn a_trace_is_an_open_loop_at_its_times() {
     assert_eq!(plan.requests, Some(4));
     assert!(plan.report.folder.ends_with("trace_number_4"), "{:?}", plan.report.folder);
     assert_eq!(arrivals_ms(&asked, 4), [0, 120, 400, 1000]);
-    assert_eq!(arrivals_ms(&Spec { trace_speed: Some(4.0), ..asked }, 4), [0, 30, 100, 250]);
-    let times_alone =
-        Spec { arrival: Some(format!("trace:{}", data("burstgpt.csv").display())), parallel: vec![2], ..chat() };
+    assert_eq!(arrivals_ms(&asked.with(|s| s.load.trace_speed = Some(4.0)), 4), [0, 30, 100, 250]);
+    let times_alone = chat().with(|s| {
+        s.load.arrival = Some(format!("trace:{}", data("burstgpt.csv").display()));
+        s.load.parallel = vec![2];
+    });
     assert_eq!(arrivals_ms(&times_alone, 2), [0, 2500]);
     assert_eq!(plans(&times_alone).unwrap()[0].load.parallel(), Some(2));
 }
@@ -61,13 +62,13 @@ fn prompts_have_the_recorded_lengths_and_share_their_blocks() {
 fn what_a_trace_needs_is_said() {
     let asked = trace(chat(), "burstgpt.csv");
     let error = |spec: Spec| workload(&spec).unwrap_err();
-    assert!(error(Spec { tokenizer_path: None, ..asked.clone() }).contains("--tokenizer-path"));
-    assert!(error(Spec { dataset_path: None, ..asked.clone() }).contains("--dataset-path"));
-    assert!(error(Spec { rate: vec![3.0], ..asked.clone() }).contains("--rate"));
-    assert!(error(Spec { ramp_s: 3.0, ..asked.clone() }).contains("--ramp"));
-    assert!(error(Spec { trace_speed: Some(0.0), ..asked.clone() }).contains("--trace-speed"));
-    assert!(error(Spec { arrival: Some("poisson".to_string()), ..asked }).contains("--arrival"));
-    assert!(error(Spec { trace_speed: Some(2.0), ..chat() }).contains("--trace-speed"));
+    assert!(error(asked.clone().with(|s| s.data.tokenizer_path = None)).contains("--tokenizer-path"));
+    assert!(error(asked.clone().with(|s| s.data.dataset_path = None)).contains("--dataset-path"));
+    assert!(error(asked.clone().with(|s| s.load.rate = vec![3.0])).contains("--rate"));
+    assert!(error(asked.clone().with(|s| s.load.ramp_s = 3.0)).contains("--ramp"));
+    assert!(error(asked.clone().with(|s| s.load.trace_speed = Some(0.0))).contains("--trace-speed"));
+    assert!(error(asked.with(|s| s.load.arrival = Some("poisson".to_string()))).contains("--arrival"));
+    assert!(error(chat().with(|s| s.load.trace_speed = Some(2.0))).contains("--trace-speed"));
     assert!(error(trace(chat(), "nowhere.jsonl")).contains("cannot read"));
-    assert!(error(Spec { arrival: Some("trace:".to_string()), ..chat() }).contains("--arrival"));
+    assert!(error(chat().with(|s| s.load.arrival = Some("trace:".to_string()))).contains("--arrival"));
 }

@@ -13,29 +13,34 @@ use ringmark::workload::tokenizer::Tokenizer;
 use serde_json::Value;
 
 fn dataset(name: &str) -> Spec {
-    Spec { dataset: Some(name.to_string()), multi_turn: true, ..chat() }
+    chat().with(|s| {
+        s.data.dataset = Some(name.to_string());
+        s.data.multi_turn = true;
+    })
 }
 
 fn share_gpt() -> Spec {
-    Spec { dataset_path: Some(data("share_gpt_zh.jsonl")), number: vec![3], ..dataset("share_gpt_zh_multi_turn") }
+    dataset("share_gpt_zh_multi_turn").with(|s| {
+        s.data.dataset_path = Some(data("share_gpt_zh.jsonl"));
+        s.load.number = vec![3];
+    })
 }
 
 fn custom(folder: &Path, text: &str) -> Spec {
     let path = folder.join("talk.jsonl");
     fs::write(&path, text).unwrap();
-    Spec { dataset_path: Some(path), ..dataset("custom_multi_turn") }
+    dataset("custom_multi_turn").with(|s| s.data.dataset_path = Some(path))
 }
 
 fn random() -> Spec {
-    Spec {
-        tokenizer_path: Some(tokenizer("qwen2_5")),
-        min_prompt_length: 20,
-        max_prompt_length: Some(60),
-        min_turns: Some(2),
-        max_turns: Some(5),
-        number: vec![30],
-        ..dataset("random_multi_turn")
-    }
+    dataset("random_multi_turn").with(|s| {
+        s.data.tokenizer_path = Some(tokenizer("qwen2_5"));
+        s.data.min_prompt_length = 20;
+        s.data.max_prompt_length = Some(60);
+        s.data.min_turns = Some(2);
+        s.data.max_turns = Some(5);
+        s.load.number = vec![30];
+    })
 }
 
 /// What each turn of a conversation adds, as text.
@@ -73,10 +78,18 @@ fn random_conversations_have_their_turns_and_lengths() {
 #[test]
 fn conversation_i_depends_on_the_seed_and_i_alone() {
     let made = all(&workload(&random()).unwrap(), 30);
-    let later = workload(&Spec { dataset_offset: 3, number: vec![4], ..random() }).unwrap();
+    let later = workload(&random().with(|s| {
+        s.data.dataset_offset = 3;
+        s.load.number = vec![4];
+    }))
+    .unwrap();
     assert_eq!(all(&later, 4), made[3..7]);
-    assert_ne!(all(&workload(&Spec { seed: Some(1), ..random() }).unwrap(), 30), made);
-    let warm = workload(&Spec { warmup_num: 2.0, number: vec![4], ..random() }).unwrap();
+    assert_ne!(all(&workload(&random().with(|s| s.sampling.seed = Some(1))).unwrap(), 30), made);
+    let warm = workload(&random().with(|s| {
+        s.load.warmup_num = 2.0;
+        s.load.number = vec![4];
+    }))
+    .unwrap();
     assert_eq!(all(&warm, 4), made[..4], "neither their number nor the warm-up moves them");
     assert_eq!(turns(&warm, Measured, 8), made[2], "--number past the data goes round");
     assert_eq!([turns(&warm, Warmup, 0), turns(&warm, Warmup, 1)], [made[5].clone(), made[4].clone()]);
@@ -92,15 +105,25 @@ fn share_gpt_gives_what_its_users_said() {
     );
     assert_eq!(made[3], made[0]);
 
-    let cut = all(&workload(&Spec { min_turns: Some(2), max_turns: Some(2), ..share_gpt() }).unwrap(), 3);
+    let cut = all(
+        &workload(&share_gpt().with(|s| {
+            s.data.min_turns = Some(2);
+            s.data.max_turns = Some(2);
+        }))
+        .unwrap(),
+        3,
+    );
     assert_eq!((cut[0].len(), cut[1].len(), &cut[2]), (2, 2, &cut[0]));
-    let short = Spec { max_prompt_length: Some(12), ..share_gpt() };
+    let short = share_gpt().with(|s| s.data.max_prompt_length = Some(12));
     assert_eq!(all(&workload(&short).unwrap(), 2)[1], made[0], "the first text decides");
-    let counted = Spec { tokenizer_path: Some(tokenizer("deepseek")), max_prompt_length: Some(6), ..share_gpt() };
+    let counted = share_gpt().with(|s| {
+        s.data.tokenizer_path = Some(tokenizer("deepseek"));
+        s.data.max_prompt_length = Some(6);
+    });
     assert_eq!(all(&workload(&counted).unwrap(), 1)[0], made[0], "eleven characters, six tokens");
 
     // The other shape, of one JSON array.
-    let v3 = Spec { dataset_path: Some(data("sharegpt.json")), ..dataset("share_gpt_multi_turn") };
+    let v3 = dataset("share_gpt_multi_turn").with(|s| s.data.dataset_path = Some(data("sharegpt.json")));
     let conversations = workload(&v3).unwrap();
     assert!(all(&conversations, 3).iter().all(|turns| !turns.is_empty()));
 }
@@ -130,19 +153,19 @@ fn bad_rows_give_one_line_each() {
         let error = workload(&custom(folder.path(), text)).unwrap_err();
         assert!(error.contains(words) && error.contains("talk.jsonl") && !error.contains('\n'), "{error}");
     }
-    let long = workload(&Spec { min_turns: Some(9), ..share_gpt() }).unwrap_err();
+    let long = workload(&share_gpt().with(|s| s.data.min_turns = Some(9))).unwrap_err();
     assert!(long.contains("no conversation of --min-turns 9 or more, among 3"), "{long}");
-    let none = workload(&Spec { min_prompt_length: 5000, ..share_gpt() }).unwrap_err();
+    let none = workload(&share_gpt().with(|s| s.data.min_prompt_length = 5000)).unwrap_err();
     assert!(none.contains("--min-prompt-length 5000"), "{none}");
     let template = Some(r#"{"prompt": "Answer this: %p"}"#.to_string());
-    let unfit = workload(&Spec { query_template: template, ..share_gpt() }).unwrap_err();
-    assert!(unfit.contains("the body has no place for the messages of a conversation"), "{unfit}");
+    let unfit = workload(&share_gpt().with(|s| s.data.query_template = template)).unwrap_err();
+    assert!(unfit.contains("a conversation needs a place for a list of messages"), "{unfit}");
 }
 
 #[test]
 fn a_template_may_have_the_place_of_the_messages() {
     let template = r#"{"messages":[{"role":"user","content":"%p"}],"top_k":4,"model":"%m"}"#.to_string();
-    let made = workload(&Spec { query_template: Some(template), ..share_gpt() }).unwrap();
+    let made = workload(&share_gpt().with(|s| s.data.query_template = Some(template))).unwrap();
     assert_eq!(all(&made, 1)[0].len(), 3);
     let frame = made.conversations.as_ref().unwrap().frame(Measured, 0);
     assert_eq!(&*frame.before, br#"{"messages":["#);
@@ -155,21 +178,27 @@ fn what_cannot_be_is_said_before_anything_is_read() {
         let error = plans(&spec).unwrap_err();
         assert!(error.contains(words) && !error.contains('\n'), "{error}");
     };
-    refused(Spec { multi_turn: true, ..chat() }, "--multi-turn is about conversations");
-    refused(Spec { max_turns: Some(3), ..chat() }, "--max-turns is about conversations");
-    refused(Spec { think_time_s: vec![1.0], prompt: Some("x".to_string()), ..share_gpt() }, "about conversations");
-    refused(Spec { url: completions().url, ..share_gpt() }, "/v1/chat/completions");
-    refused(Spec { dataset_path: None, ..share_gpt() }, "--dataset-path");
-    refused(Spec { dataset_path: Some(data("sharegpt.json")), ..random() }, "reads no file");
-    refused(Spec { max_turns: None, ..random() }, "add --max-turns");
-    refused(Spec { tokenizer_path: None, ..random() }, "--tokenizer-path");
-    refused(Spec { min_turns: Some(6), ..random() }, "--min-turns 6 is above --max-turns 5");
-    refused(Spec { max_turns: Some(5000), ..random() }, "from 1 to 1000");
-    refused(Spec { tokenize_prompt: true, ..random() }, "--tokenize-prompt");
-    refused(Spec { n_choices: Some(2), ..share_gpt() }, "--n-choices");
-    refused(Spec { think_time_s: vec![2.0, 1.0], ..share_gpt() }, "2 is above 1");
-    refused(Spec { think_time_s: vec![-1.0], ..share_gpt() }, "--think-time");
-    refused(Spec { think_time_s: vec![9999.0], ..share_gpt() }, "at most 3600");
-    let plan = plans(&Spec { multi_turn: false, ..share_gpt() });
+    refused(chat().with(|s| s.data.multi_turn = true), "--multi-turn is about conversations");
+    refused(chat().with(|s| s.data.max_turns = Some(3)), "--max-turns is about conversations");
+    refused(
+        share_gpt().with(|s| {
+            s.data.think_time_s = vec![1.0];
+            s.data.prompt = Some("x".to_string());
+        }),
+        "about conversations",
+    );
+    refused(share_gpt().with(|s| s.target.url = completions().target.url), "/v1/chat/completions");
+    refused(share_gpt().with(|s| s.data.dataset_path = None), "--dataset-path");
+    refused(random().with(|s| s.data.dataset_path = Some(data("sharegpt.json"))), "reads no file");
+    refused(random().with(|s| s.data.max_turns = None), "add --max-turns");
+    refused(random().with(|s| s.data.tokenizer_path = None), "--tokenizer-path");
+    refused(random().with(|s| s.data.min_turns = Some(6)), "--min-turns 6 is above --max-turns 5");
+    refused(random().with(|s| s.data.max_turns = Some(5000)), "from 1 to 1000");
+    refused(random().with(|s| s.data.tokenize_prompt = true), "--tokenize-prompt");
+    refused(share_gpt().with(|s| s.sampling.n_choices = Some(2)), "--n-choices");
+    refused(share_gpt().with(|s| s.data.think_time_s = vec![2.0, 1.0]), "2 is above 1");
+    refused(share_gpt().with(|s| s.data.think_time_s = vec![-1.0]), "--think-time");
+    refused(share_gpt().with(|s| s.data.think_time_s = vec![9999.0]), "at most 3600");
+    let plan = plans(&share_gpt().with(|s| s.data.multi_turn = false));
     assert!(plan.is_ok(), "the dataset implies --multi-turn");
 }

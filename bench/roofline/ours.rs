@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicU8;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ringmark::log::Log;
-use ringmark::plan::{Plan, RigFacts, Save, resolve};
+use ringmark::plan::{Plan, Save};
 use ringmark::record::{Block, Phase, WorkerReport};
 use ringmark::run::{Watch, run};
-use ringmark::spec::Spec;
+use ringmark::spec::{Cores, RigFacts, Spec, resolve};
 use ringmark::stats::Summary;
 use ringmark::store::Reader;
 use ringmark::store::reader::Detail;
@@ -34,22 +34,21 @@ impl Ours {
 
 /// The spec of a run on core 0 against `url`; tune the rest.
 pub fn spec(url: &str) -> Spec {
-    Spec {
-        url: Some(url.to_string()),
-        model: Some("mock".to_string()),
-        cores: vec![0],
-        prompt: Some("Why is the sky blue?".to_string()),
-        no_test_connection: true,
-        save: Save::Metrics,
-        no_timestamp: true,
-        ..Spec::default()
-    }
+    Spec::default().with(|s| {
+        s.target.url = Some(url.to_string());
+        s.target.model = Some("mock".to_string());
+        s.client.cores = vec![Cores(vec![0])];
+        s.data.prompt = Some("Why is the sky blue?".to_string());
+        s.target.no_test_connection = true;
+        s.output.save = Save::Metrics;
+        s.output.no_timestamp = true;
+    })
 }
 
 /// Carries it out.
 pub fn measure(mut spec: Spec) -> Ours {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    spec.outputs_dir = folder.path().to_path_buf();
+    spec.output.outputs_dir = folder.path().to_path_buf();
     let plan = plan(&spec);
     let watch = Watch {
         log: Arc::new(Log::new(Timestamp::now, TimeZone::UTC, Vec::new())),

@@ -180,11 +180,11 @@ fn send_lag(full: bool) {
     for _ in 0..rounds(full) {
         for (arrival, spin) in [("poisson", false), ("constant", false), ("poisson", true)] {
             let mut spec = spec(&server.url());
-            spec.open_loop = true;
-            spec.rate = vec![rate];
-            spec.arrival = Some(arrival.to_string());
-            spec.number = vec![requests];
-            spec.spin = spin;
+            spec.load.open_loop = true;
+            spec.load.rate = vec![rate];
+            spec.load.arrival = Some(arrival.to_string());
+            spec.load.number = vec![requests];
+            spec.client.spin = spin;
             let run = measure(spec);
             let mut lags: Vec<f64> =
                 records(&run).filter_map(|record| Some((record.write_start?.0 - record.due.0) as f64 / 1e3)).collect();
@@ -221,7 +221,7 @@ fn connect(full: bool) {
     let server = Server::start("ttft=3s&tokens=2&itl=10ms");
     for _ in 0..rounds(full) {
         let mut spec = closed_spec(&server, Load { streams, requests: streams, tokens: 2 });
-        spec.cold = true;
+        spec.client.cold = true;
         let run = measure(spec);
         let picked = records(&run).filter_map(|record| record.picked).min();
         let connected = records(&run).filter_map(|record| record.connected).max();
@@ -237,8 +237,8 @@ fn closed(server: &Server, load: Load) -> Ours {
 
 fn closed_spec(server: &Server, load: Load) -> Spec {
     let mut spec = spec(&server.url());
-    spec.parallel = vec![load.streams as u32];
-    spec.number = vec![load.requests as u64];
+    spec.load.parallel = vec![load.streams as u32];
+    spec.load.number = vec![load.requests as u64];
     spec
 }
 

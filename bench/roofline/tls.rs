@@ -65,9 +65,9 @@ pub fn tls(full: bool) {
 
 fn load(url: &str, insecure: bool, streams: u32) -> Ours {
     let mut spec = spec(url);
-    spec.insecure = insecure;
-    spec.parallel = vec![streams];
-    spec.number = vec![u64::from(streams) * 2];
+    spec.target.insecure = insecure;
+    spec.load.parallel = vec![streams];
+    spec.load.number = vec![u64::from(streams) * 2];
     measure(spec)
 }
 

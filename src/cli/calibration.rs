@@ -6,14 +6,14 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::measure::screen_width;
-use super::{Early, status, values};
+use super::call_output::screen_width;
+use super::exit::{Early, status};
 use crate::plan::Plan;
 use crate::report::{load_shape, measurement_error};
 use crate::rig::calibration::{LoadShape, Machine};
 use crate::rig::calibrations::{self, Choice};
 use crate::rig::roofline::planned::{Planned, calibrate};
-use crate::spec::Spec;
+use crate::spec::{Spec, values};
 use crate::time::{MS, S};
 
 const CALIBRATION: &str = "Calibration (with --calibrate)";
@@ -134,7 +134,7 @@ fn default_path() -> Option<PathBuf> {
 /// Gives each plan the calibration that fits it, where there is one. Trouble with a file that was named is an error,
 /// with the one in the user's cache a note.
 pub fn attach(spec: &Spec, plans: &mut [Plan]) -> Result<(), String> {
-    let named = spec.calibration.as_deref();
+    let named = spec.client.calibration.as_deref();
     if named == Some(Path::new(NONE)) {
         return Ok(());
     }

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::measure::screen_width;
-use super::{Early, status, values};
+use super::call_output::screen_width;
+use super::exit::{Early, status};
+use crate::options::Language;
 use crate::report::compare::{Comparison, Given, comparison, html, render};
 use crate::report::{Measured, measured};
-use crate::spec::Language;
+use crate::spec::values;
 
 /// Flags of `ringmark compare`.
 #[derive(Args, Debug)]

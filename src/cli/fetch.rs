@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use super::progress::Bars;
 use crate::hub::{self, Settings};
-use crate::plan::proxy::ProxyChoice;
-use crate::plan::{RigFacts, resolve};
-use crate::spec::Spec;
+use crate::spec::proxy::ProxyChoice;
+use crate::spec::{RigFacts, Spec, resolve};
 use crate::workload::progress::StepProgress;
 
 /// Puts the places of what the call wants from a hub into `facts`, fetching what no cache has. Gives a line for the log
@@ -20,12 +19,13 @@ pub fn hub_files(spec: &Spec, facts: &mut RigFacts, bars: &Bars) -> Result<Vec<S
     // A slip in another flag is said before anybody waits for a download.
     facts.hub = hub::placeholders(&wanted);
     resolve(spec, facts).map_err(|error| error.to_string())?;
-    let proxy = ProxyChoice::of(spec, &facts.proxy_variables).map_err(|error| error.to_string())?;
-    let settings = Settings { proxy, ..Settings::new(spec.data_source, &|name| std::env::var(name).ok())? };
+    let proxy =
+        ProxyChoice::of(spec.target.proxy.as_deref(), &facts.proxy_variables).map_err(|error| error.to_string())?;
+    let settings = Settings { proxy, ..Settings::new(spec.data.data_source, &|name| std::env::var(name).ok())? };
     let making = Arc::new(StepProgress::default());
     let bar = bars.follow_making(making.clone());
     let mut say = |line: String| {
-        if !spec.quiet {
+        if !spec.output.quiet {
             // Where standard error is gone nobody waits for the line.
             let _ = writeln!(bars.stderr(), "{line}");
         }

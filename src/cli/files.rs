@@ -3,27 +3,29 @@
 use std::fs;
 use std::path::Path;
 
-use crate::plan::is_program;
 use crate::spec::Spec;
+use crate::spec::names::is_program;
 use crate::workload::plugin_process;
 
 /// The same call with the texts of `--query-template @FILE` and of the file of `--api` in it; where that is a program, it
 /// has to be there. The error is one line that names the flag and the file.
 pub fn read(spec: &Spec) -> Result<Spec, String> {
     let mut spec = spec.clone();
-    if let Some(file) = spec.query_template.as_deref().and_then(|text| text.strip_prefix('@')) {
+    if let Some(file) = spec.data.query_template.as_deref().and_then(|text| text.strip_prefix('@')) {
         let flag = format!("--query-template @{file}");
         let text = text_of(&flag, Path::new(file))?;
         // Checked here, where the file's name is known.
         serde_json::from_str::<serde_json::Value>(&text)
             .map_err(|error| format!("{flag} is not valid JSON ({error}); %m and %p stand within quotes"))?;
-        spec.query_template = Some(text);
+        spec.data.query_template = Some(text);
     }
-    if Path::new(&spec.api).extension().is_some_and(|extension| extension == "toml") {
-        spec.api_description = Some(text_of(&format!("--api {}", spec.api), Path::new(&spec.api))?);
+    if Path::new(&spec.target.api).extension().is_some_and(|extension| extension == "toml") {
+        spec.target.api_description =
+            Some(text_of(&format!("--api {}", spec.target.api), Path::new(&spec.target.api))?);
     }
-    if is_program(&spec.api) && spec.api_description.is_none() {
-        plugin_process::check(Path::new(&spec.api)).map_err(|what| format!("--api {}: {what}", spec.api))?;
+    if is_program(&spec.target.api) && spec.target.api_description.is_none() {
+        plugin_process::check(Path::new(&spec.target.api))
+            .map_err(|what| format!("--api {}: {what}", spec.target.api))?;
     }
     Ok(spec)
 }
@@ -46,11 +48,14 @@ mod tests {
         fs::write(path("api.toml"), "body = {}").unwrap();
         let asked = |template: &str, api: &str| {
             let query_template = Some(format!("@{}", path(template)));
-            read(&Spec { query_template, api: api.to_string(), ..Spec::default() })
+            read(&Spec::default().with(|s| {
+                s.data.query_template = query_template;
+                s.target.api = api.to_string();
+            }))
         };
         let spec = asked("good.json", &path("api.toml")).unwrap();
-        assert_eq!(spec.query_template.as_deref(), Some("{\"x\": \"%p\"}"));
-        assert_eq!(spec.api_description.as_deref(), Some("body = {}"));
+        assert_eq!(spec.data.query_template.as_deref(), Some("{\"x\": \"%p\"}"));
+        assert_eq!(spec.target.api_description.as_deref(), Some("body = {}"));
         let error = asked("bad.json", "openai").unwrap_err();
         assert!(error.contains("bad.json") && error.contains("line 2"), "{error}");
         assert!(asked("none.json", "openai").unwrap_err().contains("none.json: cannot read"));

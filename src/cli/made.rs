@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::measure::LOG_FILE;
+use super::call_output::LOG_FILE;
 
 /// What was not there before the call.
 pub struct Made {

@@ -1,54 +1,52 @@
 //! `ringmark perf`, carried out: from the spec to the exit status.
 
 use std::fs::File;
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
+use super::call_output::{
+    FILE_WIDTH, LOG_FILE, SUMMARY, append_to, databases, prepend_to, say, screen_has_colours, screen_width, write_html,
+};
+use super::exit::{Early, status};
 use super::made::Made;
 use super::progress::Bars;
-use super::{Early, calibration, fetch, files, interrupt, search, status, visual};
+use super::{calibration, fetch, files, interrupt, search, visual};
 use crate::engine::tls;
 use crate::log::Log;
 use crate::mock::Mock;
+use crate::options::LogLevel;
+use crate::plan::Plan;
 use crate::plan::export::Export;
-use crate::plan::proxy::ProxyVariables;
-use crate::plan::sla::SearchPlan;
-use crate::plan::{HubFiles, Plan, RigFacts, resolve, trace_file};
 use crate::report::export::write_all;
 use crate::report::repeats::{self, Repeat};
 use crate::report::table::wrap;
-use crate::report::{html, overview, screen};
+use crate::report::{overview, screen};
 use crate::run::{Finished, RunError, Watch};
+use crate::secrets::mask;
 use crate::server::local::{self, Local};
 use crate::server::models::{first_model, list_timeouts};
-use crate::spec::{LogLevel, Spec, mask};
+use crate::spec::proxy::ProxyVariables;
+use crate::spec::{HubFiles, RigFacts, Spec, resolve, trace_file};
 use crate::stats::Summary;
 use crate::sweep::{self, Swept};
 use crate::visualizer::Visualizer;
 use crate::workload::trace;
 
-/// Width of tables in files, and on a standard output that is no terminal, columns.
-pub const FILE_WIDTH: usize = 140;
-/// The tables of a call, as text.
-const SUMMARY: &str = "performance_summary.txt";
-/// The log of a call.
-pub const LOG_FILE: &str = "benchmark.log";
-
 /// Carries out one call; gives the exit status.
 pub fn perf(spec: &Spec) -> Result<u8, Early> {
     let mistake = |text: String| Early::mistake(&mask(&text, &spec.secrets()));
     let spec = &files::read(spec).map_err(mistake)?;
-    let mut facts = facts(&spec.outputs_dir);
+    let mut facts = facts(&spec.output.outputs_dir);
     let trace = trace_file(spec).map(|(path, flag)| trace::read(path, flag)).transpose();
     facts.trace = trace.map_err(|error| mistake(error.to_string()))?.map(Arc::new);
-    let search = SearchPlan::of(spec).map_err(|error| mistake(error.to_string()))?;
-    let first = search.as_ref().map_or_else(|| spec.clone(), |search| search.spec_at(spec, search.space.start));
-    let bars = Bars::new(spec.quiet);
+    let search = spec.search().map_err(|error| mistake(error.to_string()))?;
+    let first = search.as_ref().map_or_else(|| spec.clone(), |search| spec.at_load(search, search.space.start));
+    let bars = Bars::new(spec.output.quiet);
     let found = fetch::hub_files(&first, &mut facts, &bars).map_err(mistake)?;
     let (mut plans, mock) = decide(&first, &facts).map_err(mistake)?;
     calibration::attach(spec, &mut plans).map_err(mistake)?;
@@ -146,7 +144,7 @@ fn decide(spec: &Spec, facts: &RigFacts) -> Result<(Vec<Plan>, Option<Mock>), St
             .map_err(|error| {
                 format!("no --model was given, and asking the server for one failed: {error}; give --model NAME")
             })?;
-        let named = Spec { model: Some(model), ..spec.clone() };
+        let named = spec.clone().with(|spec| spec.target.model = Some(model));
         plans = resolve(&named, facts).map_err(|error| error.to_string())?;
     }
     for plan in &mut plans {
@@ -178,8 +176,8 @@ fn open_log(spec: &Spec, root: &Path, bars: &Bars) -> Result<Arc<Log>, String> {
     let log = Log::new(Timestamp::now, TimeZone::system(), spec.secrets());
     let path = root.join(LOG_FILE);
     let file = std::fs::create_dir_all(root).and_then(|()| File::options().create(true).append(true).open(&path));
-    log.add(spec.level(), Box::new(file.map_err(|error| format!("cannot write {}: {error}", path.display()))?));
-    let level = if spec.quiet { LogLevel::Error } else { spec.level() };
+    log.add(spec.output.level(), Box::new(file.map_err(|error| format!("cannot write {}: {error}", path.display()))?));
+    let level = if spec.output.quiet { LogLevel::Error } else { spec.output.level() };
     log.add_screen(level, !std::io::stderr().is_terminal(), Box::new(bars.stderr()));
     Ok(Arc::new(log))
 }
@@ -209,15 +207,6 @@ fn show(spec: &Spec, finished: &Finished, root: &Path) -> Result<(), RunError> {
     say(spec, root, &|width| screen::render(&finished.summary, width))
 }
 
-/// Prints a text and appends it to the files of the call, each in its width.
-pub fn say(spec: &Spec, root: &Path, text: &dyn Fn(usize) -> String) -> Result<(), RunError> {
-    append(&text(FILE_WIDTH), root)?;
-    if !spec.quiet {
-        print!("{}", text(screen_width()));
-    }
-    Ok(())
-}
-
 /// Prints the combined report of a sweep behind what is to be said before it, appends it to the log, and puts it at the beginning of the summary: the tables
 /// of the runs, which stand there since they ended, are many.
 fn show_overview(
@@ -232,7 +221,7 @@ fn show_overview(
     let text = report(FILE_WIDTH, false);
     append_to(&text, root, LOG_FILE)?;
     prepend_to(&format!("{text}\nThe runs, one after the other:\n"), root, SUMMARY)?;
-    if !spec.quiet {
+    if !spec.output.quiet {
         print!("{}", report(screen_width(), screen_has_colours()));
     }
     Ok(())
@@ -251,57 +240,10 @@ fn write_repeats(finished: &[Finished], root: &Path, complete: bool) -> Result<(
     std::fs::write(&path, format!("{json:#}\n")).map_err(|cause| RunError::File { path, cause })
 }
 
-/// Writes the HTML report over all runs of the call.
-pub fn write_html(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), RunError> {
-    let databases = databases(finished);
-    if databases.is_empty() {
-        return Ok(());
-    }
-    let path = root.join("perf_report.html");
-    let page = html::from_databases(&databases, spec.language)?;
-    std::fs::write(&path, page).map_err(|cause| RunError::File { path, cause })
-}
-
 fn write_exports(exports: &[Export], finished: &[Finished]) -> Result<(), String> {
     let written = write_all(exports, &databases(finished)).map_err(|error| error.to_string())?;
     written.iter().for_each(|path| println!("Written: {}", path.display()));
     Ok(())
-}
-
-fn databases(finished: &[Finished]) -> Vec<PathBuf> {
-    finished.iter().map(|run| run.database.clone()).collect()
-}
-
-/// Appends to the text files of the call.
-pub fn append(text: &str, root: &Path) -> Result<(), RunError> {
-    append_to(text, root, SUMMARY)?;
-    append_to(text, root, LOG_FILE)
-}
-
-fn append_to(text: &str, root: &Path, name: &str) -> Result<(), RunError> {
-    let path = root.join(name);
-    let opened = File::options().create(true).append(true).open(&path);
-    let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|cause| RunError::File { path, cause })
-}
-
-/// Puts a text before what a file holds. The file is never without its content: a new one takes its place.
-fn prepend_to(text: &str, root: &Path, name: &str) -> Result<(), RunError> {
-    let (path, new) = (root.join(name), root.join(format!("{name}.new")));
-    let written = std::fs::read_to_string(&path)
-        .and_then(|before| std::fs::write(&new, format!("{}{before}", text.trim_start())))
-        .and_then(|()| std::fs::rename(&new, &path));
-    written.map_err(|cause| RunError::File { path, cause })
-}
-
-/// Standard output is a terminal, and nobody asked for none.
-pub fn screen_has_colours() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-/// Columns of the terminal that standard output is; [`FILE_WIDTH`] where it is none.
-pub fn screen_width() -> usize {
-    rustix::termios::tcgetwinsize(std::io::stdout()).map_or(FILE_WIDTH, |size| usize::from(size.ws_col).max(1))
 }
 
 fn exit_status(swept: &Swept) -> u8 {

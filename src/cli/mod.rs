@@ -7,7 +7,9 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod calibration;
+mod call_output;
 pub mod compare;
+mod exit;
 mod fetch;
 mod files;
 pub mod interrupt;
@@ -19,21 +21,9 @@ pub mod progress;
 pub mod report;
 pub mod rig;
 mod search;
-mod sla;
-mod values;
 mod visual;
 
-/// Exit statuses.
-pub mod status {
-    pub const DONE: u8 = 0;
-    /// A given SLO was missed, or every request failed.
-    pub const MISSED: u8 = 1;
-    /// It could not run.
-    pub const UNABLE: u8 = 2;
-    /// The run is void.
-    pub const VOID: u8 = 3;
-    pub const INTERRUPTED: u8 = 130;
-}
+pub use exit::{Early, status};
 
 /// A load generator for LLM inference servers that stamps every token in the kernel and measures its own error.
 #[derive(Parser, Debug)]
@@ -56,32 +46,6 @@ pub enum Command {
     Compare(compare::CompareArgs),
     /// Say what this machine can measure, and how well
     Rig(rig::RigArgs),
-}
-
-/// The end of a program that did not get to work: what to write where, and the exit status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Early {
-    pub text: String,
-    /// Help and version go to standard output, mistakes to standard error.
-    pub to_stdout: bool,
-    pub status: u8,
-}
-
-impl Early {
-    /// A mistake that ends the program: one line, which names what is wrong and what to do.
-    pub fn mistake(text: &str) -> Early {
-        Early { text: format!("error: {text}\n"), to_stdout: false, status: status::UNABLE }
-    }
-
-    /// Writes it where it belongs; gives the exit status.
-    pub fn show(&self) -> u8 {
-        if self.to_stdout {
-            print!("{}", self.text);
-        } else {
-            eprint!("{}", self.text);
-        }
-        self.status
-    }
 }
 
 /// Reads the command line.
@@ -122,13 +86,12 @@ fn shorten(text: &str, help: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{RigFacts, resolve};
-    use crate::spec::Spec;
+    use crate::spec::{Cores, RigFacts, Spec, resolve};
 
     fn spec(line: &str) -> Spec {
         let words = ["ringmark", "perf"].into_iter().chain(line.split_whitespace());
         match parse(words) {
-            Ok(Command::Perf(args)) => Spec::from(*args),
+            Ok(Command::Perf(args)) => args.spec,
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -154,11 +117,17 @@ mod tests {
             "--parallel 1 10 50 -n 10 20 100 --rate -1 --max-tokens 10 20 --headers A=b C=d --stop x y \
              --stop-token-ids 7 8 --top-k -1 --frequency-penalty -0.5 --cores 0,2-3 5",
         );
-        assert_eq!((spec.parallel, spec.number), (vec![1, 10, 50], vec![10, 20, 100]));
-        assert_eq!((spec.rate, spec.max_tokens), (vec![-1.0], vec![10, 20]));
-        assert_eq!((spec.headers, spec.stop), (vec!["A=b".into(), "C=d".into()], vec!["x".into(), "y".into()]));
-        assert_eq!((spec.stop_token_ids, spec.top_k, spec.frequency_penalty), (vec![7, 8], Some(-1), Some(-0.5)));
-        assert_eq!(spec.cores, vec![0, 2, 3, 5]);
+        assert_eq!((spec.load.parallel, spec.load.number), (vec![1, 10, 50], vec![10, 20, 100]));
+        assert_eq!((spec.load.rate, spec.sampling.max_tokens), (vec![-1.0], vec![10, 20]));
+        assert_eq!(
+            (spec.target.headers, spec.sampling.stop),
+            (vec!["A=b".into(), "C=d".into()], vec!["x".into(), "y".into()])
+        );
+        assert_eq!(
+            (spec.sampling.stop_token_ids, spec.sampling.top_k, spec.sampling.frequency_penalty),
+            (vec![7, 8], Some(-1), Some(-0.5))
+        );
+        assert_eq!(spec.client.cores, [Cores(vec![0, 2, 3]), Cores(vec![5])]);
     }
 
     #[test]
@@ -182,8 +151,8 @@ mod tests {
 
     #[test]
     fn streaming_can_be_turned_off_and_on() {
-        assert!(spec("--stream").stream);
-        assert!(!spec("--no-stream").stream);
+        assert!(spec("--stream").sampling.stream);
+        assert!(spec("--no-stream").sampling.no_stream);
         for both in ["--no-stream --stream", "--apply-chat-template --no-apply-chat-template"] {
             let early = parse(["ringmark", "perf"].into_iter().chain(both.split_whitespace())).unwrap_err();
             assert!(both.split_whitespace().all(|flag| early.text.contains(flag)), "{}", early.text);
@@ -192,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_other_name_of_parallel_is_known() {
-        assert_eq!(spec("--concurrency 4").parallel, vec![4]);
+        assert_eq!(spec("--concurrency 4").load.parallel, vec![4]);
     }
 
     #[test]

@@ -277,7 +277,7 @@ mod tests {
         let (making, mut shown) = (StepProgress::default(), None);
         show_making(&multi, &mut shown, &making);
         assert!(shown.is_none());
-        making.begin("Making prompts", 7);
+        making.begin("StepProgress prompts", 7);
         making.add(3);
         show_making(&multi, &mut shown, &making);
         let (_, first) = shown.clone().unwrap();

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::measure::{screen_has_colours, screen_width};
-use super::{Early, status, values};
-use crate::plan::export;
+use super::call_output::{screen_has_colours, screen_width};
+use super::exit::{Early, status};
+use crate::options::Language;
 use crate::report::export::write_all;
 use crate::report::{Measured, definitions, html, measured, overview, screen, search, shards};
 use crate::search::{Stored, told};
-use crate::spec::Language;
+use crate::spec::output::exports;
+use crate::spec::values;
 use crate::stats::Summary;
 
 /// Flags of `ringmark report`.
@@ -37,7 +38,7 @@ pub struct ReportArgs {
 /// Prints the tables of each file, and of several the combined report; shards of one load are shown as one run.
 pub fn show(args: &ReportArgs) -> Result<u8, Early> {
     let mistake = |text: String| Early::mistake(&text);
-    let exports = export::scan(args.csv.as_deref(), &args.export, None).map_err(|error| mistake(error.to_string()))?;
+    let exports = exports(args.csv.as_deref(), &args.export, None).map_err(|error| mistake(error.to_string()))?;
     let read = |path: &PathBuf| measured(path).map_err(|error| mistake(error.to_string()));
     let runs: Vec<Measured> = args.files.iter().map(read).collect::<Result<_, _>>()?;
     if shards::are_shards(&runs) {

@@ -4,8 +4,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::calibration::{self, CalibrateArgs};
-use super::measure::screen_width;
-use super::{Early, status};
+use super::call_output::screen_width;
+use super::exit::{Early, status};
 use crate::report::table::{Align, Table, cut, number, wrap};
 use crate::rig::checks::{self, Check};
 use crate::rig::facts::Facts;

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use super::measure::{FILE_WIDTH, append, say, write_html};
-use super::{calibration, status, visual};
+use super::call_output::{FILE_WIDTH, append, say, write_html};
+use super::exit::status;
+use super::{calibration, visual};
 use crate::plan::sla::SearchPlan;
-use crate::plan::{Plan, PlanError, RigFacts, resolve, suffix_of_run};
+use crate::plan::{Plan, PlanError};
 use crate::record::facts::Refusal;
 use crate::report::{overview, screen, search as report};
 use crate::run::{Finished, RunError, Watch};
-use crate::spec::Spec;
+use crate::spec::output::suffix_of_run;
+use crate::spec::{RigFacts, Spec, resolve};
 use crate::store::writer::add_refusals;
 use crate::sweep::{self, Searched, Short};
 use crate::visualizer::Visualizer;
@@ -22,7 +24,7 @@ pub fn carry_out(
     mut visualizer: Option<&mut Visualizer>,
 ) -> Result<(Vec<Finished>, u8), RunError> {
     let root = &first.report.root;
-    let mut offset = spec.dataset_offset;
+    let mut offset = spec.data.dataset_offset;
     let mut plan_at = |value: f64, run: u32| {
         let mut plan = plan_of((spec, search, facts), first, value)?;
         if search.runs > 1 {
@@ -57,10 +59,10 @@ fn plan_of(
     first: &Plan,
     value: f64,
 ) -> Result<Plan, PlanError> {
-    let mut at = search.spec_at(spec, value);
+    let mut at = spec.at_load(search, value);
     let mut plan = resolve(&at, facts)?.remove(0);
     if plan.report.model.is_empty() {
-        at.model = Some(first.report.model.clone());
+        at.target.model = Some(first.report.model.clone());
         plan = resolve(&at, facts)?.remove(0);
     }
     plan.target = first.target.clone();

@@ -17,8 +17,8 @@ pub fn start(spec: &Spec, plans: &[Plan], log: &Arc<Log>, stop: &AtomicU8) -> Re
     };
     // The call as a whole, where each run's own arguments have only its load.
     let mut call = spec.masked();
-    call.url = Some(first.target.url.clone());
-    call.model = Some(first.report.model.clone());
+    call.target.url = Some(first.target.url.clone());
+    call.target.model = Some(first.report.model.clone());
     let config = serde_json::to_string(&call).map_err(|error| format!("the arguments cannot be written: {error}"))?;
     let single = plans.len() < 2 && !spec.sla.sla_auto_tune;
     Visualizer::start(asked, plans, single, &config, Limits::default(), log, stop).map(Some)

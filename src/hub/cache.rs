@@ -185,7 +185,7 @@ fn modelscope_temporary(site: &Site, repository: &Repository) -> PathBuf {
 mod tests {
     use super::super::settings::Settings;
     use super::*;
-    use crate::spec::DataSource;
+    use crate::options::DataSource;
 
     #[test]
     fn unsafe_names_are_not_stored() {

@@ -144,11 +144,11 @@ impl HubItem {
 /// model id and not an existing file or folder.
 pub fn required_items(spec: &Spec) -> Vec<HubItem> {
     let mut all = Vec::new();
-    if spec.prompt.is_none() && spec.dataset_path.is_none() {
-        let named = PUBLISHED.iter().find(|published| spec.dataset.as_deref() == Some(published.name));
+    if spec.data.prompt.is_none() && spec.data.dataset_path.is_none() {
+        let named = PUBLISHED.iter().find(|published| spec.data.dataset.as_deref() == Some(published.name));
         all.extend(named.map(HubItem::Dataset));
     }
-    let tokenizer = spec.tokenizer_path.as_deref();
+    let tokenizer = spec.data.tokenizer_path.as_deref();
     let id = tokenizer.filter(|text| looks_like_id(text) && !Path::new(text).exists());
     all.extend(id.map(|id| HubItem::Tokenizer(id.to_string())));
     all
@@ -179,15 +179,17 @@ mod tests {
     }
 
     #[test]
-    fn given_and_existing_files_are_not_required() {
-        let openqa = Spec { dataset: Some("openqa".to_string()), ..Spec::default() };
+    fn what_is_given_or_here_is_not_wanted() {
+        let openqa = Spec::default().with(|s| s.data.dataset = Some("openqa".to_string()));
         assert_eq!(required_items(&openqa)[0].name(), "open_qa.jsonl");
-        assert!(required_items(&Spec { dataset_path: Some("x".into()), ..openqa.clone() }).is_empty());
-        assert!(required_items(&Spec { prompt: Some("x".to_string()), ..openqa }).is_empty());
-        let tokenizer = |text: &str| Spec { tokenizer_path: Some(text.to_string()), ..Spec::default() };
+        assert!(required_items(&openqa.clone().with(|s| s.data.dataset_path = Some("x".into()))).is_empty());
+        assert!(required_items(&openqa.with(|s| s.data.prompt = Some("x".to_string()))).is_empty());
+        let tokenizer = |text: &str| Spec::default().with(|s| s.data.tokenizer_path = Some(text.to_string()));
         assert_eq!(required_items(&tokenizer("Qwen/Qwen2.5-0.5B")).len(), 1);
-        // This folder exists in the working directory of tests.
+        // A folder of this name stands in the folder that tests run in.
         assert!(required_items(&tokenizer("src/hub")).is_empty());
-        assert!(required_items(&Spec { dataset: Some("line_by_line".to_string()), ..Spec::default() }).is_empty());
+        assert!(
+            required_items(&Spec::default().with(|s| s.data.dataset = Some("line_by_line".to_string()))).is_empty()
+        );
     }
 }

@@ -11,7 +11,8 @@ use ureq::{Agent, Body};
 use super::cache::{Identity, bare_etag};
 use super::resumable_file::ResumableFile;
 use super::url::Url;
-use crate::plan::proxy::{Proxy, ProxyChoice};
+use crate::plan::proxy::Proxy;
+use crate::spec::proxy::ProxyChoice;
 use crate::workload::progress::StepProgress;
 
 /// Maximum number of redirects.

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::plan::HubFiles;
+use crate::spec::HubFiles;
 use crate::workload::progress::StepProgress;
 
 mod cache;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::url::Url;
-use crate::plan::proxy::{ProxyChoice, ProxyVariables};
-use crate::spec::DataSource;
+use crate::options::DataSource;
+use crate::spec::proxy::{ProxyChoice, ProxyVariables};
 
 /// A hub of models and datasets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,8 +12,9 @@ pub struct SearchPlan {
     pub space: Space,
     /// Runs at each load.
     pub runs: u32,
-    pub(crate) size: RunSize,
-    pub(crate) fixed_parallel: Option<u32>,
+    pub size: RunSize,
+    /// The cap on requests in flight of a search for a rate.
+    pub fixed_parallel: Option<u32>,
 }
 
 /// The load parameter that the search varies.
@@ -61,7 +62,7 @@ pub struct Space {
 /// What ends each run of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum RunSize {
+pub enum RunSize {
     /// This many requests.
     Number(u64),
     /// This many requests for each unit of the load.

@@ -1,6 +1,6 @@
 //! The languages of reports.
 
-pub use crate::spec::Language;
+pub use crate::options::Language;
 
 impl Language {
     /// The text in this language.

@@ -12,9 +12,10 @@ use serde::Serialize;
 use crate::engine::inbox::{InboxPlan, ring::Ring};
 use crate::engine::{Engine, PhaseRequest};
 use crate::mock::{Config, Mock};
-use crate::plan::{Plan, RigFacts, Save, resolve};
+use crate::options::Save;
+use crate::plan::Plan;
 use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
-use crate::spec::Spec;
+use crate::spec::{Cores, RigFacts, Spec, resolve};
 use crate::time::Tick;
 use crate::workload::Workload;
 
@@ -115,16 +116,15 @@ fn one_load(
 
 /// A closed loop that lasts half a second.
 fn decide(streams: u32, worker_core: usize, server: SocketAddr) -> Result<Plan, String> {
-    let spec = Spec {
-        url: Some("mock:".to_string()),
-        parallel: vec![streams],
-        duration_s: Some(SECONDS),
-        drain_s: Some(0.1),
-        cores: vec![worker_core],
-        no_test_connection: true,
-        save: Save::Metrics,
-        ..Spec::default()
-    };
+    let spec = Spec::default().with(|s| {
+        s.target.url = Some("mock:".to_string());
+        s.load.parallel = vec![streams];
+        s.load.duration_s = Some(SECONDS);
+        s.load.drain_s = Some(0.1);
+        s.client.cores = vec![Cores(vec![worker_core])];
+        s.target.no_test_connection = true;
+        s.output.save = Save::Metrics;
+    });
     let facts = RigFacts { allowed_cores: vec![worker_core], ..RigFacts::default() };
     let mut plan = resolve(&spec, &facts).map_err(|error| error.to_string())?.remove(0);
     plan.target.mock_listens_at(server);

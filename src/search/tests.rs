@@ -1,8 +1,8 @@
 //! Searches on servers that are functions.
 
 use super::*;
-use crate::plan::sla::{Sla, Variable};
-use crate::spec::Spec;
+use crate::plan::sla::Variable;
+use crate::spec::{SlaSpec, Spec};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -21,15 +21,15 @@ impl Ended {
 }
 
 fn plan(variable: Variable, params: &str, change: impl FnOnce(&mut Spec)) -> SearchPlan {
-    let sla = Sla {
+    let sla = SlaSpec {
         sla_auto_tune: true,
         sla_variable: Some(variable),
         sla_params: vec![params.to_string()],
-        ..Sla::default()
+        ..SlaSpec::default()
     };
-    let mut spec = Spec { sla, ..Spec::default() };
+    let mut spec = Spec::default().with(|s| s.sla = sla);
     change(&mut spec);
-    SearchPlan::of(&spec).unwrap().unwrap()
+    spec.search().unwrap().unwrap()
 }
 
 /// Searches to the end. No load may be probed twice.
@@ -66,7 +66,7 @@ fn probe(plan: &SearchPlan, value: f64, (ok, figures): (bool, Vec<(&str, f64)>))
 fn the_highest_parallel_that_holds_is_found_exactly() {
     for capacity in [1.0, 2.0, 3.0, 7.0, 8.0, 9.0, 100.0, 1000.0] {
         for start in [1, 3, 8, 64, 5000] {
-            let plan = plan(Variable::Parallel, "p99_ttft<=2", |spec| spec.parallel = vec![start]);
+            let plan = plan(Variable::Parallel, "p99_ttft<=2", |spec| spec.load.parallel = vec![start]);
             let ended =
                 search(&plan, &mut |value| (true, vec![("p99_ttft", if value <= capacity { 1.0 } else { 3.0 })]));
             assert_eq!(ended.values(), [Some(capacity)], "from {start}: {:?}", ended.probed);
@@ -79,7 +79,7 @@ fn the_highest_parallel_that_holds_is_found_exactly() {
 fn nothing_and_everything_end_at_the_bounds() {
     let bounds = |spec: &mut Spec| {
         (spec.sla.sla_lower_bound, spec.sla.sla_upper_bound) = (Some(3.0), Some(50.0));
-        spec.parallel = vec![10];
+        spec.load.parallel = vec![10];
     };
     let plan = plan(Variable::Parallel, "p99_ttft<=2", bounds);
     let ended = search(&plan, &mut |_| (true, vec![("p99_ttft", 9.0)]));
@@ -108,7 +108,7 @@ fn equal_bounds_take_one_probe() {
 fn rates_need_not_be_whole() {
     for capacity in [0.13, 0.37, 1.0, 2.6, 47.3, 3141.0] {
         for start in [0.5, 1.0, 10.0] {
-            let plan = plan(Variable::Rate, "p99_latency<=2", |spec| spec.rate = vec![start]);
+            let plan = plan(Variable::Rate, "p99_latency<=2", |spec| spec.load.rate = vec![start]);
             let ended =
                 search(&plan, &mut |value| (true, vec![("p99_latency", if value <= capacity { 1.0 } else { 3.0 })]));
             let found = ended.values()[0].unwrap();
@@ -155,7 +155,7 @@ fn a_load_that_gives_too_little_is_no_end() {
         (64, "rps>=100", Some(40.0)),
         (640, "rps>=380", Some(40.0)),
     ] {
-        let plan = plan(Variable::Parallel, params, |spec| spec.parallel = vec![start]);
+        let plan = plan(Variable::Parallel, params, |spec| spec.load.parallel = vec![start]);
         let ended = search(&plan, &mut server);
         assert_eq!(ended.values(), [found], "{params} from {start}: {:?}, {:?}", ended.probed, ended.found);
     }
@@ -165,7 +165,7 @@ fn a_load_that_gives_too_little_is_no_end() {
 fn noise_moves_the_result_but_never_breaks_the_search() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     for _ in 0..300 {
-        let plan = plan(Variable::Parallel, "p99_ttft<=2 | avg_ttft<=1.5", |spec| spec.parallel = vec![4]);
+        let plan = plan(Variable::Parallel, "p99_ttft<=2 | avg_ttft<=1.5", |spec| spec.load.parallel = vec![4]);
         let mut noise = || rng.random_range(0.9..1.1);
         let ended = search(&plan, &mut |value| {
             (true, vec![("p99_ttft", value / 50.0 * noise()), ("avg_ttft", value / 50.0 * noise())])
@@ -188,7 +188,7 @@ fn noise_moves_the_result_but_never_breaks_the_search() {
 fn the_most_of_a_figure_is_found_at_its_peak_or_where_it_stops_to_rise() {
     for peak in [1.0, 5.0, 24.0, 100.0, 700.0] {
         for start in [1, 16, 1000] {
-            let plan = plan(Variable::Parallel, "tps=max", |spec| spec.parallel = vec![start]);
+            let plan = plan(Variable::Parallel, "tps=max", |spec| spec.load.parallel = vec![start]);
             let ended = search(&plan, &mut |value| (true, vec![("tps", 1000.0 / (value / peak + peak / value))]));
             let found = ended.values()[0].unwrap();
             assert!((found / peak - 1.0).abs() <= 0.1, "{peak} from {start}: {found}, {:?}", ended.probed);
@@ -206,7 +206,7 @@ fn the_most_ends_at_the_bound_and_not_where_requests_fail() {
     assert_eq!(search(&bounded, &mut |value| (true, vec![("tps", value)])).values(), [Some(100.0)]);
     let found = search(&bounded, &mut |value| (value <= 20.0, vec![("tps", value)])).values()[0].unwrap();
     assert!((18.0..=20.0).contains(&found), "{found}");
-    let from_above = plan(Variable::Parallel, "tps=max", |spec| spec.parallel = vec![512]);
+    let from_above = plan(Variable::Parallel, "tps=max", |spec| spec.load.parallel = vec![512]);
     let found = search(&from_above, &mut |value| (value <= 20.0, vec![("tps", value)])).values()[0].unwrap();
     assert!((16.0..=20.0).contains(&found), "{found}");
     assert_eq!(search(&bounded, &mut |_| (false, vec![("tps", 1.0)])).values(), [None]);
@@ -214,7 +214,7 @@ fn the_most_ends_at_the_bound_and_not_where_requests_fail() {
 
 #[test]
 fn the_least_of_a_time_is_at_the_lowest_load() {
-    let plan = plan(Variable::Rate, "avg_latency=min", |spec| spec.rate = vec![4.0]);
+    let plan = plan(Variable::Rate, "avg_latency=min", |spec| spec.load.rate = vec![4.0]);
     let ended = search(&plan, &mut |value| (true, vec![("avg_latency", 1.0 + value)]));
     assert_eq!(ended.values(), [Some(0.1)], "{:?}", ended.probed);
 }

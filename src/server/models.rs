@@ -8,14 +8,14 @@ use serde_json::Value;
 
 use super::http_get::{GetError, GetTimeouts, get};
 use crate::plan::{Target, Timeouts};
-use crate::spec::Spec;
+use crate::spec::TargetSpec;
 
 /// The timeout where the user has not given a shorter one.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The timeouts for listing the models: those for requests if the user has shortened them, else 10 s.
 pub fn list_timeouts(timeouts: Timeouts) -> GetTimeouts {
-    let default = Spec::default();
+    let default = TargetSpec::default();
     let timeout = |ns: u64, default_s: f64| match Duration::from_nanos(ns) {
         given if given < Duration::from_secs_f64(default_s) => given,
         _ => DEFAULT_TIMEOUT,

@@ -16,8 +16,7 @@ use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
 use crate::record::{Block, Phase, RequestRecord, ServerSample, WorkerReport};
 use crate::rig::calibration::Calibration;
-use crate::spec::mask;
-use crate::spec::secrets::Secrets;
+use crate::secrets::{Secrets, mask};
 
 /// What is written before the first request.
 #[derive(Clone, Debug, Default)]

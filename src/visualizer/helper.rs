@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use super::feed::{Feed, feed};
 use crate::log::Log;
 use crate::plan::VisualPlan;
-use crate::spec::mask;
+use crate::secrets::mask;
 
 const SCRIPT: &str = include_str!("helper.py");
 

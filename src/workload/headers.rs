@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::Write;
 
+use crate::secrets::{MASK, is_secret_name};
+
 /// A header given by the user.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Header {
@@ -12,7 +14,7 @@ pub struct Header {
 
 impl fmt::Debug for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = if is_secret(&self.name) { "****" } else { &self.value };
+        let value = if is_secret_name(&self.name) { MASK } else { &self.value };
         write!(f, "{}: {value}", self.name)
     }
 }
@@ -40,12 +42,6 @@ impl Header {
         }
         Ok(Header { name: name.to_string(), value: value.to_string() })
     }
-}
-
-/// Whether a header's value is a secret that must not be shown.
-pub fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["auth", "key", "token", "secret", "cookie", "password", "credential"].iter().any(|word| name.contains(word))
 }
 
 /// Whether the user sets the request id.

@@ -6,24 +6,23 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
-use ringmark::plan::{Plan, RigFacts, resolve, trace_file};
+use ringmark::plan::Plan;
 use ringmark::record::Phase;
-use ringmark::spec::Spec;
+use ringmark::spec::{RigFacts, Spec, resolve, trace_file};
 use ringmark::workload::{Workload, trace};
 use serde_json::Value;
 
 /// A call to a chat endpoint.
 pub fn chat() -> Spec {
-    Spec {
-        url: Some("http://127.0.0.1:8000/v1/chat/completions".to_string()),
-        model: Some("m".to_string()),
-        ..Spec::default()
-    }
+    Spec::default().with(|s| {
+        s.target.url = Some("http://127.0.0.1:8000/v1/chat/completions".to_string());
+        s.target.model = Some("m".to_string());
+    })
 }
 
 /// A call to a completions endpoint.
 pub fn completions() -> Spec {
-    Spec { url: Some("http://127.0.0.1:8000/v1/completions".to_string()), ..chat() }
+    chat().with(|s| s.target.url = Some("http://127.0.0.1:8000/v1/completions".to_string()))
 }
 
 pub fn plans(spec: &Spec) -> Result<Vec<Plan>, String> {

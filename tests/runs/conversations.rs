@@ -37,13 +37,20 @@ fn data(folder: &Path) -> Spec {
     }
     let path = folder.join("conversations.jsonl");
     std::fs::write(&path, text).unwrap();
-    Spec { dataset: Some("custom_multi_turn".to_string()), dataset_path: Some(path), ..Spec::default() }
+    Spec::default().with(|s| {
+        s.data.dataset = Some("custom_multi_turn".to_string());
+        s.data.dataset_path = Some(path);
+    })
 }
 
 /// A call of these conversations, all of which the server must get as they stand in the file.
 fn talk(folder: &Path, mock: &Mock) -> Spec {
-    let Spec { dataset, dataset_path, .. } = data(folder);
-    Spec { dataset, dataset_path, multi_turn: true, number: vec![5], no_test_connection: true, ..spec(mock) }
+    spec(mock).with(|s| {
+        s.data = data(folder).data;
+        s.data.multi_turn = true;
+        s.load.number = vec![5];
+        s.target.no_test_connection = true;
+    })
 }
 
 /// The bodies that were sent, by request.
@@ -102,7 +109,10 @@ fn the_history_holds_what_the_model_said() {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock("ttft=2ms&itl=1ms&tokens=uniform(1,9)&text=mixed");
     for workers in [1, 2] {
-        let asked = Spec { number: vec![12], workers: Some(workers), ..talk(folder.path(), &mock) };
+        let asked = talk(folder.path(), &mock).with(|s| {
+            s.load.number = vec![12];
+            s.client.workers = Some(workers);
+        });
         let ran = perf(&asked);
         ran.all_ok();
         // Twice through the data, and its first two conversations again.
@@ -123,7 +133,7 @@ fn reasoning_is_not_said_again_and_whole_answers_are() {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock("ttft=1ms&itl=1ms&tokens=8&text=mixed&reasoning=3");
     for stream in [true, false] {
-        let ran = perf(&Spec { stream, ..talk(folder.path(), &mock) });
+        let ran = perf(&talk(folder.path(), &mock).with(|s| s.sampling.no_stream = !stream));
         ran.all_ok();
         assert!(ran.measured.iter().all(|kept| kept.record.reasoning.len > 0 && !kept.text.is_empty()));
         histories_are_true(&ran, false);
@@ -140,7 +150,11 @@ fn every_api_of_messages_carries_conversations() {
         ("dashscope", "/api/v1/services/aigc/text-generation/generation"),
     ] {
         let url = Some(format!("http://{}{path}", mock.addr()));
-        let asked = Spec { api: api.to_string(), url, max_tokens: vec![3, 6], ..talk(folder.path(), &mock) };
+        let asked = talk(folder.path(), &mock).with(|s| {
+            s.target.api = api.to_string();
+            s.target.url = url;
+            s.sampling.max_tokens = vec![3, 6];
+        });
         let ran = perf(&asked);
         ran.all_ok();
         histories_are_true(&ran, api == "anthropic");
@@ -156,7 +170,7 @@ fn every_api_of_messages_carries_conversations() {
 fn the_pause_is_over_before_the_next_turn_is_due() {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock("ttft=1ms&itl=0&tokens=3");
-    let ran = perf(&Spec { think_time_s: vec![0.02, 0.05], ..talk(folder.path(), &mock) });
+    let ran = perf(&talk(folder.path(), &mock).with(|s| s.data.think_time_s = vec![0.02, 0.05]));
     ran.all_ok();
     let mut pauses = Vec::new();
     for requests in conversations(&ran).values() {
@@ -172,7 +186,7 @@ fn the_pause_is_over_before_the_next_turn_is_due() {
 fn a_failed_turn_ends_its_conversation() {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock("ttft=1ms&itl=0&tokens=3&fault=status(503):1/4");
-    let ran = perf(&Spec { number: vec![20], ..talk(folder.path(), &mock) });
+    let ran = perf(&talk(folder.path(), &mock).with(|s| s.load.number = vec![20]));
     ran.totals_add_up();
     let counts = ran.summary.counts;
     assert_eq!((counts.scheduled, counts.unfinished), (4 * 12, 0));
@@ -204,12 +218,18 @@ fn plan_of(ran: &Ran) -> Vec<Value> {
 fn every_worker_count_has_the_same_conversations() {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock("ttft=1ms&itl=0&tokens=uniform(1,30)");
-    let asked = Spec { number: vec![17], max_tokens: vec![5, 25], seed: Some(3), ..talk(folder.path(), &mock) };
-    let plans: Vec<_> =
-        [1, 3].map(|workers| plan_of(&perf(&Spec { workers: Some(workers), ..asked.clone() }))).into_iter().collect();
+    let asked = talk(folder.path(), &mock).with(|s| {
+        s.load.number = vec![17];
+        s.sampling.max_tokens = vec![5, 25];
+        s.sampling.seed = Some(3);
+    });
+    let plans: Vec<_> = [1, 3]
+        .map(|workers| plan_of(&perf(&asked.clone().with(|s| s.client.workers = Some(workers)))))
+        .into_iter()
+        .collect();
     assert_eq!(plans[0].len(), 3 * 12 + 1 + 2);
     assert_eq!(plans[0], plans[1]);
-    let other = plan_of(&perf(&Spec { seed: Some(4), ..asked }));
+    let other = plan_of(&perf(&asked.with(|s| s.sampling.seed = Some(4))));
     assert_ne!(other, plans[0], "the limits are seeded");
 }
 
@@ -219,8 +239,16 @@ fn a_rate_is_that_of_conversations() {
     let mock = mock("ttft=10ms&itl=1ms&tokens=4");
     for (open_loop, parallel) in [(true, vec![]), (false, vec![50])] {
         let arrival = Some("constant".to_string());
-        let asked = Spec { rate: vec![200.0], arrival, open_loop, parallel, ..talk(folder.path(), &mock) };
-        let ran = perf(&Spec { number: vec![10], think_time_s: vec![0.01], ..asked });
+        let asked = talk(folder.path(), &mock).with(|s| {
+            s.load.rate = vec![200.0];
+            s.load.arrival = arrival;
+            s.load.open_loop = open_loop;
+            s.load.parallel = parallel;
+        });
+        let ran = perf(&asked.with(|s| {
+            s.load.number = vec![10];
+            s.data.think_time_s = vec![0.01];
+        }));
         ran.all_ok();
         assert_eq!(ran.measured.len(), 24);
         let starts: Vec<i64> =
@@ -238,7 +266,10 @@ fn warm_up_counts_conversations_and_leaves_the_measured_ones_alone() {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock("ttft=1ms&itl=0&tokens=3");
     let asked = talk(folder.path(), &mock);
-    let ran = perf(&Spec { number: vec![4], warmup_num: 0.5, ..asked });
+    let ran = perf(&asked.with(|s| {
+        s.load.number = vec![4];
+        s.load.warmup_num = 0.5;
+    }));
     ran.all_ok();
     // The two last of the data, and what the run needs of it: the first six, so all five.
     assert_eq!(ran.warmup.len(), 4 + 2);
@@ -253,18 +284,25 @@ fn warm_up_counts_conversations_and_leaves_the_measured_ones_alone() {
 fn the_end_comes_in_the_middle_of_conversations() {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock("ttft=15ms&itl=1ms&tokens=5");
-    let base = Spec {
-        duration_s: Some(0.5),
-        drain_s: Some(0.0),
-        think_time_s: vec![0.1],
-        workers: Some(2),
-        ..talk(folder.path(), &mock)
-    };
-    let numbered = perf(&Spec { number: vec![1000], ..base.clone() });
+    let base = talk(folder.path(), &mock).with(|s| {
+        s.load.duration_s = Some(0.5);
+        s.load.drain_s = Some(0.0);
+        s.data.think_time_s = vec![0.1];
+        s.client.workers = Some(2);
+    });
+    let numbered = perf(&base.clone().with(|s| s.load.number = vec![1000]));
     assert_eq!(numbered.summary.counts.scheduled, 200 * 12);
-    let endless = perf(&Spec { number: Vec::new(), ..base.clone() });
-    let open = Spec { rate: vec![100.0], open_loop: true, parallel: Vec::new(), number: vec![1000], ..base.clone() };
-    let paced = Spec { rate: vec![30.0], number: vec![1000], ..base.clone() };
+    let endless = perf(&base.clone().with(|s| s.load.number = Vec::new()));
+    let open = base.clone().with(|s| {
+        s.load.rate = vec![100.0];
+        s.load.open_loop = true;
+        s.load.parallel = Vec::new();
+        s.load.number = vec![1000];
+    });
+    let paced = base.clone().with(|s| {
+        s.load.rate = vec![30.0];
+        s.load.number = vec![1000];
+    });
     for ran in [numbered, endless, perf(&open), perf(&paced)] {
         ran.totals_add_up();
         let begun: usize = conversations(&ran).keys().map(|number| TURNS[*number as usize % 5]).sum();
@@ -282,7 +320,10 @@ fn an_interrupt_ends_conversations_too() {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock("ttft=5ms&itl=1ms&tokens=5");
     let stop = Arc::new(AtomicU8::new(0));
-    let asked = Spec { number: vec![100_000], think_time_s: vec![0.02], ..talk(folder.path(), &mock) };
+    let asked = talk(folder.path(), &mock).with(|s| {
+        s.load.number = vec![100_000];
+        s.data.think_time_s = vec![0.02];
+    });
     let ran = std::thread::scope(|scope| {
         scope.spawn(|| {
             while mock.stats().requests < 20 {
@@ -301,7 +342,7 @@ fn an_interrupt_ends_conversations_too() {
 fn answers_are_said_again_though_nothing_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let mock = mock("ttft=1ms&itl=0&tokens=20");
-    let ran = perf(&Spec { save: Save::Metrics, ..talk(folder.path(), &mock) });
+    let ran = perf(&talk(folder.path(), &mock).with(|s| s.output.save = Save::Metrics));
     ran.all_ok();
     assert!(bodies(&ran).is_empty());
     assert!(ran.measured.iter().all(|kept| kept.text.is_empty()));

@@ -15,7 +15,11 @@ use ringmark::spec::Spec;
 /// A run of 24 requests, of which every third meets `fault`; no connection test, which would meet it too or move it.
 fn every_third(query: &str, fault: &str, change: impl FnOnce(Spec) -> Spec) -> (Ran, Mock) {
     let mock = mock(&format!("ttft=2ms&itl=1ms&tokens=6&{query}&fault={fault}:1/3"));
-    let plain = Spec { number: vec![24], parallel: vec![3], no_test_connection: true, ..spec(&mock) };
+    let plain = spec(&mock).with(|s| {
+        s.load.number = vec![24];
+        s.load.parallel = vec![3];
+        s.target.no_test_connection = true;
+    });
     let ran = perf(&change(plain));
     ran.totals_add_up();
     (ran, mock)
@@ -65,7 +69,7 @@ fn answers_in_one_piece_fail_by_the_same_classes() {
         ("empty", "empty"),
         ("malformed", "body"),
     ] {
-        let (ran, _) = every_third("", fault, |spec| Spec { stream: false, ..spec });
+        let (ran, _) = every_third("", fault, |spec| spec.with(|s| s.sampling.no_stream = true));
         assert_eq!(ran.outcomes(), sorted([(class, 8), ("ok", 16)]), "{fault}");
     }
 }
@@ -84,7 +88,7 @@ fn without_io_uring_faults_have_the_same_classes() {
     for (fault, class) in
         [("reset", "reset"), ("truncate", "truncated"), ("close", "closed_early"), ("error", "in_stream_error")]
     {
-        let (ran, _) = every_third("close=announce", fault, |spec| Spec { force_fallback: true, ..spec });
+        let (ran, _) = every_third("close=announce", fault, |spec| spec.with(|s| s.client.force_fallback = true));
         assert_eq!(ran.outcomes(), sorted([(class, 8), ("ok", 16)]), "{fault}");
     }
 }
@@ -98,7 +102,11 @@ fn a_connection_that_closes_unanswered_is_retried_only_when_it_was_reused() {
 
     // Reused ones: the server may have closed before it saw the request, so it is sent once more, and recorded as such.
     let mock = mock("ttft=2ms&itl=1ms&tokens=3&fault=close:1/5");
-    let ran = perf(&Spec { number: vec![40], parallel: vec![1], no_test_connection: true, ..spec(&mock) });
+    let ran = perf(&spec(&mock).with(|s| {
+        s.load.number = vec![40];
+        s.load.parallel = vec![1];
+        s.target.no_test_connection = true;
+    }));
     ran.totals_add_up();
     let retried = ran.measured.iter().filter(|kept| kept.record.retried).count();
     assert!(retried >= 8, "{retried}");
@@ -107,7 +115,7 @@ fn a_connection_that_closes_unanswered_is_retried_only_when_it_was_reused() {
 
 #[test]
 fn silence_ends_with_the_read_timeout() {
-    let (ran, _) = every_third("", "hang", |spec| Spec { read_timeout_s: 0.3, ..spec });
+    let (ran, _) = every_third("", "hang", |spec| spec.with(|s| s.target.read_timeout_s = 0.3));
     assert_eq!(ran.outcomes(), [("ok", 16), ("read_timeout", 8)]);
     for kept in ran.measured.iter().filter(|kept| kept.record.outcome != Outcome::Ok) {
         let record = &kept.record;
@@ -120,7 +128,11 @@ fn silence_ends_with_the_read_timeout() {
 #[test]
 fn a_slow_answer_ends_with_the_total_timeout() {
     let mock = mock("ttft=1ms&itl=50ms&tokens=100");
-    let slow = Spec { total_timeout_s: 0.3, number: vec![4], no_test_connection: true, ..spec(&mock) };
+    let slow = spec(&mock).with(|s| {
+        s.target.total_timeout_s = 0.3;
+        s.load.number = vec![4];
+        s.target.no_test_connection = true;
+    });
     let ran = perf(&slow);
     ran.totals_add_up();
     assert_eq!(ran.outcomes(), [("total_timeout", 4)]);
@@ -132,7 +144,7 @@ fn slow_heads_and_odd_ends_are_no_failures() {
         ["fault=slow_head(20ms)", "close=announce", "framing=close", "framing=chunked", "head=with_first", "done=off"]
     {
         let mock = mock(&format!("ttft=2ms&itl=1ms&tokens=4&{query}"));
-        perf(&Spec { number: vec![12], ..spec(&mock) }).all_ok();
+        perf(&spec(&mock).with(|s| s.load.number = vec![12])).all_ok();
     }
 }
 
@@ -140,7 +152,11 @@ fn slow_heads_and_odd_ends_are_no_failures() {
 fn a_server_that_closes_silently_costs_no_request() {
     for force_fallback in [false, true] {
         let mock = mock("ttft=2ms&itl=1ms&tokens=4&close=silent");
-        let ran = perf(&Spec { number: vec![200], parallel: vec![8], force_fallback, ..spec(&mock) });
+        let ran = perf(&spec(&mock).with(|s| {
+            s.load.number = vec![200];
+            s.load.parallel = vec![8];
+            s.client.force_fallback = force_fallback;
+        }));
         ran.all_ok();
         let complete = mock.truth().iter().filter(|truth| truth.end == End::Complete).count();
         assert!(complete >= 200, "{complete}");
@@ -152,13 +168,18 @@ fn a_refused_connection_is_one_clear_error_or_one_class() {
     // A port that was free a moment ago.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = Some(format!("http://{address}/v1/chat/completions"));
-    let refused = Spec { url, model: Some("m".to_string()), number: vec![10], parallel: vec![2], ..Spec::default() };
+    let refused = Spec::default().with(|s| {
+        s.target.url = url;
+        s.target.model = Some("m".to_string());
+        s.load.number = vec![10];
+        s.load.parallel = vec![2];
+    });
     let error = perf_until(&refused, Default::default()).unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, RunError::ConnectionTest(_)) && text.contains("refused"), "{text}");
     assert!(text.contains("--no-test-connection"), "{text}");
 
-    let ran = perf(&Spec { no_test_connection: true, ..refused });
+    let ran = perf(&refused.with(|s| s.target.no_test_connection = true));
     ran.totals_add_up();
     assert_eq!(ran.outcomes(), [("connect", 10)]);
     assert!(ran.summary.all_failed());
@@ -175,14 +196,21 @@ fn the_connection_test_shows_the_servers_own_words() {
 #[test]
 fn the_connection_test_may_be_slow_but_not_wrong() {
     let mock = mock("ttft=200ms&itl=10ms&tokens=200");
-    let ran = perf(&Spec { number: vec![2], parallel: vec![2], max_tokens: vec![2], ..spec(&mock) });
+    let ran = perf(&spec(&mock).with(|s| {
+        s.load.number = vec![2];
+        s.load.parallel = vec![2];
+        s.sampling.max_tokens = vec![2];
+    }));
     ran.all_ok();
 }
 
 #[test]
 fn a_server_that_dies_midway_fails_what_is_left() {
     let mut mock = mock("ttft=20ms&itl=5ms&tokens=10");
-    let load = Spec { number: vec![400], parallel: vec![8], ..spec(&mock) };
+    let load = spec(&mock).with(|s| {
+        s.load.number = vec![400];
+        s.load.parallel = vec![8];
+    });
     let stopper = thread::spawn(move || {
         while mock.stats().requests < 60 {
             thread::sleep(Duration::from_millis(1));
@@ -202,15 +230,14 @@ fn a_server_that_dies_midway_fails_what_is_left() {
 #[test]
 fn an_open_loop_outlives_its_server() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let load = Spec {
-        url: Some(format!("http://{address}/v1/chat/completions")),
-        model: Some("m".to_string()),
-        number: vec![50],
-        rate: vec![500.0],
-        open_loop: true,
-        no_test_connection: true,
-        ..Spec::default()
-    };
+    let load = Spec::default().with(|s| {
+        s.target.url = Some(format!("http://{address}/v1/chat/completions"));
+        s.target.model = Some("m".to_string());
+        s.load.number = vec![50];
+        s.load.rate = vec![500.0];
+        s.load.open_loop = true;
+        s.target.no_test_connection = true;
+    });
     let ran = perf(&load);
     ran.totals_add_up();
     assert_eq!(ran.outcomes(), [("connect", 50)]);
@@ -220,11 +247,15 @@ fn an_open_loop_outlives_its_server() {
 fn tls_to_a_plain_port_is_said_in_one_line() {
     let mock = mock("ttft=1ms&itl=1ms&tokens=2");
     let url = Some(format!("https://{}/v1/chat/completions", mock.addr()));
-    let secure = Spec { url, insecure: true, number: vec![4], ..spec(&mock) };
+    let secure = spec(&mock).with(|s| {
+        s.target.url = url;
+        s.target.insecure = true;
+        s.load.number = vec![4];
+    });
     let text = perf_until(&secure, Default::default()).unwrap_err().to_string();
     assert!(text.contains("does not speak TLS") && text.contains("http://"), "{text}");
 
-    let ran = perf(&Spec { no_test_connection: true, ..secure });
+    let ran = perf(&secure.with(|s| s.target.no_test_connection = true));
     ran.totals_add_up();
     assert_eq!(ran.outcomes(), [("tls", 4)]);
 }
@@ -262,15 +293,14 @@ fn odd_answers_have_their_classes() {
         (b"HTTP/1.1 307 Temporary\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n", "status"),
     ] {
         let address = canned(answer, 64);
-        let load = Spec {
-            url: Some(format!("http://{address}/v1/chat/completions")),
-            model: Some("m".to_string()),
-            number: vec![4],
-            parallel: vec![2],
-            no_test_connection: true,
-            read_timeout_s: 5.0,
-            ..Spec::default()
-        };
+        let load = Spec::default().with(|s| {
+            s.target.url = Some(format!("http://{address}/v1/chat/completions"));
+            s.target.model = Some("m".to_string());
+            s.load.number = vec![4];
+            s.load.parallel = vec![2];
+            s.target.no_test_connection = true;
+            s.target.read_timeout_s = 5.0;
+        });
         let ran = perf(&load);
         ran.totals_add_up();
         assert_eq!(ran.outcomes(), [(class, 4)], "{}: {}", String::from_utf8_lossy(answer), ran.measured[0].error);

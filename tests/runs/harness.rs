@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ringmark::log::Log;
 use ringmark::mock::{Config, Mock};
-use ringmark::plan::{Plan, RigFacts, resolve};
+use ringmark::plan::Plan;
 use ringmark::record::{Block, Outcome, Phase, RequestRecord};
 use ringmark::run::{Reading, RunError, Watch, run};
-use ringmark::spec::Spec;
+use ringmark::spec::{RigFacts, Spec, resolve};
 use ringmark::stats::Summary;
 use ringmark::store::Reader;
 use ringmark::store::reader::{Detail, StoredRun};
@@ -86,20 +86,19 @@ impl Ran {
 
 /// What a run against `mock` is when nothing else is asked for.
 pub fn spec(mock: &Mock) -> Spec {
-    Spec {
-        url: Some(format!("http://{}/v1/chat/completions", mock.addr())),
-        model: Some("mock".to_string()),
-        number: vec![40],
-        parallel: vec![4],
-        quiet: true,
-        ..Spec::default()
-    }
+    Spec::default().with(|s| {
+        s.target.url = Some(format!("http://{}/v1/chat/completions", mock.addr()));
+        s.target.model = Some("mock".to_string());
+        s.load.number = vec![40];
+        s.load.parallel = vec![4];
+        s.output.quiet = true;
+    })
 }
 
 /// Carries a spec out, to its end or until `stop` is raised.
 pub fn perf_until(spec: &Spec, stop: Arc<AtomicU8>) -> Result<Ran, RunError> {
     let folder = tempfile::tempdir().unwrap();
-    let spec = Spec { outputs_dir: folder.path().to_path_buf(), ..spec.clone() };
+    let spec = spec.clone().with(|s| s.output.outputs_dir = folder.path().to_path_buf());
     let allowed_cores = core_affinity::get_core_ids().unwrap().iter().map(|core| core.id).collect();
     let facts = RigFacts { allowed_cores, started: "20260101_000000".to_string(), nonce: 7, ..RigFacts::default() };
     let mut plan = resolve(&spec, &facts).unwrap().remove(0);

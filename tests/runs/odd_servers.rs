@@ -50,7 +50,12 @@ const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nCo
 
 fn load(address: SocketAddr) -> Spec {
     let url = Some(format!("http://{address}/v1/chat/completions"));
-    Spec { url, model: Some("m".to_string()), number: vec![40], parallel: vec![1], ..Spec::default() }
+    Spec::default().with(|s| {
+        s.target.url = url;
+        s.target.model = Some("m".to_string());
+        s.load.number = vec![40];
+        s.load.parallel = vec![1];
+    })
 }
 
 #[test]
@@ -108,7 +113,10 @@ fn status_408_on_a_new_connection_is_a_response() {
             let _ = stream.get_mut().write_all(TIMEOUT);
         }
     });
-    let ran = perf(&Spec { number: vec![5], no_test_connection: true, ..load(address) });
+    let ran = perf(&load(address).with(|s| {
+        s.load.number = vec![5];
+        s.target.no_test_connection = true;
+    }));
     ran.totals_add_up();
     assert_eq!(ran.outcomes(), [("status", 5)]);
     assert!(ran.measured.iter().all(|kept| !kept.record.retried));
@@ -124,7 +132,11 @@ fn closing_idle_connections_is_not_reported_as_closing_after_each_response() {
         }
         let _ = stream.get_mut().write_all(TIMEOUT);
     });
-    let ran = perf(&Spec { rate: vec![40.0], open_loop: true, parallel: Vec::new(), ..load(address) });
+    let ran = perf(&load(address).with(|s| {
+        s.load.rate = vec![40.0];
+        s.load.open_loop = true;
+        s.load.parallel = Vec::new();
+    }));
     ran.totals_add_up();
     let untrue = ran.stored.findings.iter().find(|finding| finding.text.contains("after each answer"));
     assert!(untrue.is_none(), "{untrue:?}");
@@ -144,7 +156,10 @@ fn several_choices_of_one_request_are_separated() {
             answer(&mut stream, &body);
         }
     });
-    let ran = perf(&Spec { number: vec![3], n_choices: Some(2), ..load(address) });
+    let ran = perf(&load(address).with(|s| {
+        s.load.number = vec![3];
+        s.sampling.n_choices = Some(2);
+    }));
     ran.all_ok();
     assert!(ran.measured.iter().all(|kept| kept.text == "abc\u{1e}AB" && kept.arrivals.len() == 5));
     let sql = rusqlite::Connection::open(&ran.database).unwrap();

@@ -83,7 +83,10 @@ fn median_s(mut lengths_ns: Vec<i64>) -> f64 {
 fn the_bounds_of_our_own_error_hold_the_truth() {
     for query in ["ttft=uniform(1ms,8ms)&itl=exp(2ms)&tokens=uniform(3,40)", "ttft=2ms&itl=1ms&tokens=9&coalesce=3"] {
         let mock = mock(query);
-        let ran = perf(&Spec { parallel: vec![8], number: vec![80], ..spec(&mock) });
+        let ran = perf(&spec(&mock).with(|s| {
+            s.load.parallel = vec![8];
+            s.load.number = vec![80];
+        }));
         ran.all_ok();
         let truths = truths(&mock, ran.measured.len());
         let (mut gaps, mut per_token, mut first) = (Vec::new(), Vec::new(), Vec::new());
@@ -108,7 +111,7 @@ fn the_bounds_of_our_own_error_hold_the_truth() {
 fn the_first_token_is_never_the_role_chunk() {
     for style in ["role=none", "role=separate", "role=with_first", "role=separate&finish=own&usage=with_last"] {
         let mock = mock(&format!("ttft=20ms&itl=1ms&tokens=5&{style}"));
-        let ran = perf(&Spec { number: vec![8], ..spec(&mock) });
+        let ran = perf(&spec(&mock).with(|s| s.load.number = vec![8]));
         ran.all_ok();
         instants_agree(&ran, &mock);
         for kept in &ran.measured {
@@ -122,7 +125,7 @@ fn the_first_token_is_never_the_role_chunk() {
 fn reasoning_and_tool_calls_are_output() {
     for style in ["reasoning=3&tokens=6", "tool_calls&tokens=6", "done=off&tokens=6", "usage=never&tokens=6"] {
         let mock = mock(&format!("ttft=2ms&itl=1ms&{style}"));
-        let ran = perf(&Spec { number: vec![6], ..spec(&mock) });
+        let ran = perf(&spec(&mock).with(|s| s.load.number = vec![6]));
         ran.all_ok();
         instants_agree(&ran, &mock);
         assert!(ran.measured.iter().all(|kept| kept.arrivals.len() == 6), "{style}");
@@ -132,7 +135,7 @@ fn reasoning_and_tool_calls_are_output() {
 #[test]
 fn coalesced_events_are_counted_as_such() {
     let mock = mock("ttft=2ms&itl=1ms&tokens=8&coalesce=4");
-    let ran = perf(&Spec { number: vec![6], ..spec(&mock) });
+    let ran = perf(&spec(&mock).with(|s| s.load.number = vec![6]));
     ran.all_ok();
     instants_agree(&ran, &mock);
     for kept in &ran.measured {
@@ -145,9 +148,13 @@ fn exactly_parallel_requests_are_in_flight() {
     for (parallel, workers) in [(1, 1), (7, 1), (7, 2), (2, 3), (50, 3)] {
         let mock = mock("ttft=20ms&itl=1ms&tokens=3");
         let number = vec![u64::from(parallel) * 4];
-        let asked = Spec { parallel: vec![parallel], number, workers: Some(workers), ..spec(&mock) };
+        let asked = spec(&mock).with(|s| {
+            s.load.parallel = vec![parallel];
+            s.load.number = number;
+            s.client.workers = Some(workers);
+        });
         // The connection test's request is over for us before the mock has ended it.
-        let ran = perf(&Spec { no_test_connection: true, ..asked });
+        let ran = perf(&asked.with(|s| s.target.no_test_connection = true));
         ran.all_ok();
         assert_eq!(mock.stats().peak_in_flight, u64::from(parallel), "{workers} workers");
         assert_eq!(ran.summary.concurrency.peak, parallel, "{workers} workers");
@@ -158,7 +165,7 @@ fn exactly_parallel_requests_are_in_flight() {
 /// What the server was asked, and the places in the schedule, for one worker count.
 fn asked_and_due(mock: &Mock, workers: usize, load: &Spec) -> (Vec<(u32, u32)>, Vec<i64>) {
     mock.reset();
-    let ran = perf(&Spec { workers: Some(workers), ..load.clone() });
+    let ran = perf(&load.clone().with(|s| s.client.workers = Some(workers)));
     ran.all_ok();
     let truths = truths(mock, ran.measured.len());
     let asked = joined(&ran, &truths).iter().map(|(_, truth)| (truth.prompt_tokens, truth.output_tokens)).collect();
@@ -169,9 +176,16 @@ fn asked_and_due(mock: &Mock, workers: usize, load: &Spec) -> (Vec<(u32, u32)>, 
 #[test]
 fn every_worker_count_sends_the_same_requests_on_the_same_schedule() {
     let mock = mock("ttft=1ms&itl=0&tokens=100");
-    let drawn = Spec { max_tokens: vec![2, 30], seed: Some(11), number: vec![60], ..spec(&mock) };
-    let paced = Spec { rate: vec![400.0], ..drawn.clone() };
-    let open = Spec { open_loop: true, parallel: vec![], ..paced.clone() };
+    let drawn = spec(&mock).with(|s| {
+        s.sampling.max_tokens = vec![2, 30];
+        s.sampling.seed = Some(11);
+        s.load.number = vec![60];
+    });
+    let paced = drawn.clone().with(|s| s.load.rate = vec![400.0]);
+    let open = paced.clone().with(|s| {
+        s.load.open_loop = true;
+        s.load.parallel = vec![];
+    });
     for (load, scheduled) in [(&drawn, false), (&paced, true), (&open, true)] {
         let first = asked_and_due(&mock, 1, load);
         for workers in [2, 3] {
@@ -181,7 +195,7 @@ fn every_worker_count_sends_the_same_requests_on_the_same_schedule() {
                 assert_eq!(first.1, other.1, "{workers} workers kept another schedule");
             }
         }
-        let reseeded = asked_and_due(&mock, 1, &Spec { seed: Some(12), ..load.clone() });
+        let reseeded = asked_and_due(&mock, 1, &load.clone().with(|s| s.sampling.seed = Some(12)));
         assert_ne!(first.0, reseeded.0, "another seed draws the same");
     }
 }
@@ -190,15 +204,14 @@ fn every_worker_count_sends_the_same_requests_on_the_same_schedule() {
 fn an_open_loop_sends_everything_on_its_schedule() {
     let mock = mock("ttft=30ms&itl=1ms&tokens=2");
     for arrival in ["poisson", "constant", "gamma:2"] {
-        let load = Spec {
-            open_loop: true,
-            parallel: vec![],
-            rate: vec![500.0],
-            arrival: Some(arrival.to_string()),
-            number: vec![100],
-            workers: Some(2),
-            ..spec(&mock)
-        };
+        let load = spec(&mock).with(|s| {
+            s.load.open_loop = true;
+            s.load.parallel = vec![];
+            s.load.rate = vec![500.0];
+            s.load.arrival = Some(arrival.to_string());
+            s.load.number = vec![100];
+            s.client.workers = Some(2);
+        });
         let ran = perf(&load);
         ran.all_ok();
         let schedule = ran.plan.load.schedule().unwrap();
@@ -216,7 +229,12 @@ fn an_open_loop_sends_everything_on_its_schedule() {
 fn a_burst_is_due_at_one_instant() {
     let mock = mock("ttft=5ms&itl=1ms&tokens=2");
     let burst = Some("burst".to_string());
-    let ran = perf(&Spec { open_loop: true, parallel: vec![], arrival: burst, number: vec![50], ..spec(&mock) });
+    let ran = perf(&spec(&mock).with(|s| {
+        s.load.open_loop = true;
+        s.load.parallel = vec![];
+        s.load.arrival = burst;
+        s.load.number = vec![50];
+    }));
     ran.all_ok();
     assert!(ran.measured.iter().all(|kept| kept.record.due == ran.measured[0].record.due));
 }
@@ -224,7 +242,10 @@ fn a_burst_is_due_at_one_instant() {
 #[test]
 fn receiving_without_io_uring_gives_the_same() {
     let mock = mock("ttft=3ms&itl=1ms&tokens=uniform(1,20)");
-    let ran = perf(&Spec { force_fallback: true, workers: Some(2), ..spec(&mock) });
+    let ran = perf(&spec(&mock).with(|s| {
+        s.client.force_fallback = true;
+        s.client.workers = Some(2);
+    }));
     ran.all_ok();
     instants_agree(&ran, &mock);
     let stamped: u32 = ran.measured.iter().map(|kept| kept.record.stamped_reads).sum();
@@ -236,7 +257,10 @@ fn receiving_without_io_uring_gives_the_same() {
 #[test]
 fn busy_polling_gives_the_same() {
     let mock = mock("ttft=3ms&itl=1ms&tokens=10");
-    let ran = perf(&Spec { spin: true, number: vec![16], ..spec(&mock) });
+    let ran = perf(&spec(&mock).with(|s| {
+        s.client.spin = true;
+        s.load.number = vec![16];
+    }));
     ran.all_ok();
     instants_agree(&ran, &mock);
 }
@@ -244,8 +268,12 @@ fn busy_polling_gives_the_same() {
 #[test]
 fn what_is_in_flight_after_the_drain_is_unfinished() {
     let mock = mock("ttft=5s&itl=1ms&tokens=2");
-    let load =
-        Spec { number: vec![], duration_s: Some(0.2), drain_s: Some(0.2), no_test_connection: true, ..spec(&mock) };
+    let load = spec(&mock).with(|s| {
+        s.load.number = vec![];
+        s.load.duration_s = Some(0.2);
+        s.load.drain_s = Some(0.2);
+        s.target.no_test_connection = true;
+    });
     let ran = perf(&load);
     ran.totals_add_up();
     assert_eq!(ran.outcomes(), [("unfinished", 4)]);
@@ -255,7 +283,10 @@ fn what_is_in_flight_after_the_drain_is_unfinished() {
 #[test]
 fn a_duration_offers_until_its_end_and_drains() {
     let mock = mock("ttft=20ms&itl=5ms&tokens=4");
-    let ran = perf(&Spec { number: vec![], duration_s: Some(0.5), ..spec(&mock) });
+    let ran = perf(&spec(&mock).with(|s| {
+        s.load.number = vec![];
+        s.load.duration_s = Some(0.5);
+    }));
     ran.all_ok();
     let first = ran.measured.iter().map(|kept| kept.record.due).min().unwrap();
     assert!(ran.measured.len() >= 8, "{}", ran.measured.len());
@@ -265,7 +296,7 @@ fn a_duration_offers_until_its_end_and_drains() {
 #[test]
 fn warm_up_is_kept_apart() {
     let mock = mock("ttft=2ms&itl=1ms&tokens=3");
-    let ran = perf(&Spec { warmup_num: 0.25, ..spec(&mock) });
+    let ran = perf(&spec(&mock).with(|s| s.load.warmup_num = 0.25));
     ran.all_ok();
     assert_eq!((ran.warmup.len(), ran.measured.len()), (10, 40));
     assert_eq!(ran.summary.counts.scheduled, 40);
@@ -277,7 +308,10 @@ fn warm_up_is_kept_apart() {
 #[test]
 fn all_choices_are_counted() {
     let mock = mock("ttft=2ms&itl=1ms&tokens=5");
-    let ran = perf(&Spec { n_choices: Some(3), number: vec![6], ..spec(&mock) });
+    let ran = perf(&spec(&mock).with(|s| {
+        s.sampling.n_choices = Some(3);
+        s.load.number = vec![6];
+    }));
     ran.all_ok();
     instants_agree(&ran, &mock);
     assert!(ran.measured.iter().all(|kept| kept.arrivals.len() == 15 && kept.record.output_tokens == Some(15)));
@@ -287,7 +321,10 @@ fn all_choices_are_counted() {
 fn answers_in_one_piece_have_latency_and_no_gaps() {
     for framing in ["length", "chunked", "close"] {
         let mock = mock(&format!("ttft=5ms&itl=1ms&tokens=5&framing={framing}"));
-        let ran = perf(&Spec { stream: false, number: vec![8], ..spec(&mock) });
+        let ran = perf(&spec(&mock).with(|s| {
+            s.sampling.no_stream = true;
+            s.load.number = vec![8];
+        }));
         ran.all_ok();
         instants_agree(&ran, &mock);
         for kept in &ran.measured {
@@ -304,7 +341,11 @@ fn completions_are_read_as_well() {
     for stream in [true, false] {
         mock.reset();
         let url = Some(format!("http://{}/v1/completions", mock.addr()));
-        let ran = perf(&Spec { url, stream, number: vec![6], ..spec(&mock) });
+        let ran = perf(&spec(&mock).with(|s| {
+            s.target.url = url;
+            s.sampling.no_stream = !stream;
+            s.load.number = vec![6];
+        }));
         ran.all_ok();
         instants_agree(&ran, &mock);
         assert!(ran.measured.iter().all(|kept| !kept.text.is_empty() && kept.record.output_tokens == Some(6)));
@@ -314,7 +355,13 @@ fn completions_are_read_as_well() {
 #[test]
 fn save_decides_what_is_kept() {
     let mock = mock("ttft=1ms&itl=1ms&tokens=4");
-    let kept = |save: Save| perf(&Spec { save, number: vec![4], ..spec(&mock) }).measured;
+    let kept = |save: Save| {
+        perf(&spec(&mock).with(|s| {
+            s.output.save = save;
+            s.load.number = vec![4];
+        }))
+        .measured
+    };
     for request in kept(Save::Text) {
         assert!(!request.text.is_empty() && request.raw.is_empty());
     }
@@ -330,7 +377,13 @@ fn save_decides_what_is_kept() {
 fn token_counts_come_from_the_server_or_are_unknown() {
     let counts = |query: &str| {
         let mock = mock(&format!("ttft=1ms&itl=1ms&tokens=4&{query}"));
-        let record = perf(&Spec { number: vec![1], parallel: vec![1], ..spec(&mock) }).measured.remove(0).record;
+        let record = perf(&spec(&mock).with(|s| {
+            s.load.number = vec![1];
+            s.load.parallel = vec![1];
+        }))
+        .measured
+        .remove(0)
+        .record;
         (record.output_tokens, record.token_source, record.finish)
     };
     assert_eq!(counts("usage=on_request"), (Some(4), TokenSource::Server, Finish::Stop));
@@ -347,7 +400,14 @@ fn an_interrupt_keeps_what_was_measured() {
         std::thread::sleep(Duration::from_millis(300));
         raised.store(ringmark::engine::core::STOP_OFFERING, Ordering::SeqCst);
     });
-    let ran = perf_until(&Spec { number: vec![100_000], workers: Some(2), ..spec(&mock) }, stop).unwrap();
+    let ran = perf_until(
+        &spec(&mock).with(|s| {
+            s.load.number = vec![100_000];
+            s.client.workers = Some(2);
+        }),
+        stop,
+    )
+    .unwrap();
     interrupter.join().unwrap();
     ran.totals_add_up();
     assert!(ran.summary.counts.ok > 0 && ran.summary.counts.unsent > 0);

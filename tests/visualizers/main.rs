@@ -13,8 +13,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ringmark::log::Log;
-use ringmark::plan::{Plan, RigFacts, Service, resolve};
-use ringmark::spec::{LogLevel, Spec};
+use ringmark::plan::{Plan, Service};
+use ringmark::spec::{LogLevel, RigFacts, Spec, resolve};
 use ringmark::store::live::Snapshot;
 use ringmark::visualizer::{Limits, Visualizer};
 use serde_json::{Value as Json, json};
@@ -215,13 +215,12 @@ impl Write for Buffer {
 #[test]
 fn hanging_sdks_do_not_block() {
     let stage = Stage::new("sleeps");
-    let spec = Spec {
-        url: Some(FAST_MOCK.to_string()),
-        visualizer: Some(Service::Wandb),
-        python: Some(stage.python.clone()),
-        outputs_dir: stage.path("out"),
-        ..Spec::default()
-    };
+    let spec = Spec::default().with(|s| {
+        s.target.url = Some(FAST_MOCK.to_string());
+        s.output.visualizer = Some(Service::Wandb);
+        s.target.local.python = Some(stage.python.clone());
+        s.output.outputs_dir = stage.path("out");
+    });
     let facts = RigFacts { allowed_cores: vec![0, 1], started: "20260101_000000".to_string(), ..RigFacts::default() };
     let plans: Vec<Plan> = resolve(&spec, &facts).unwrap();
     let buffer = Buffer::default();

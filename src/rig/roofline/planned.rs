@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use super::{Seen, carry_out, sends};
 use crate::mock::{Config, Mock};
-use crate::plan::{Plan, RigFacts, Save, resolve};
+use crate::options::Save;
+use crate::plan::Plan;
 use crate::record::{Block, WorkerReport};
 use crate::rig::calibration::{Calibration, LoadShape, Machine, Spread};
-use crate::spec::Spec;
+use crate::spec::{Cores, RigFacts, Spec, resolve};
 use crate::time::{MS, S, format_ns};
 
 /// What is to be calibrated.
@@ -43,19 +44,20 @@ pub fn calibrate(asked: &Planned, allowed_cores: &[usize], now_unix_s: i64) -> R
         format!("ttft={}ns&itl={itl_ns}ns&tokens={tokens}&pad={pad}", load.ttft_ns)
     };
     let seconds = asked.duration_s.unwrap_or(SECONDS + load.ttft_ns as f64 / S as f64);
-    let shape = |parallel: Option<u32>, rate: Option<f64>, seconds: f64| Spec {
-        url: Some("mock:".to_string()),
-        parallel: parallel.into_iter().collect(),
-        rate: rate.into_iter().collect(),
-        open_loop: parallel.is_none(),
-        duration_s: Some(seconds),
-        drain_s: Some(0.1),
-        workers: asked.workers,
-        cores: asked.cores.clone(),
-        spin: asked.spin,
-        no_test_connection: true,
-        save: Save::Metrics,
-        ..Spec::default()
+    let shape = |parallel: Option<u32>, rate: Option<f64>, seconds: f64| {
+        Spec::default().with(|s| {
+            s.target.url = Some("mock:".to_string());
+            s.load.parallel = parallel.into_iter().collect();
+            s.load.rate = rate.into_iter().collect();
+            s.load.open_loop = parallel.is_none();
+            s.load.duration_s = Some(seconds);
+            s.load.drain_s = Some(0.1);
+            s.client.workers = asked.workers;
+            s.client.cores = vec![Cores(asked.cores.clone())];
+            s.client.spin = asked.spin;
+            s.target.no_test_connection = true;
+            s.output.save = Save::Metrics;
+        })
     };
     let paced = one(&query(load.itl_ns, load.tokens), &shape(load.parallel, load.rate_per_s, seconds), allowed_cores)?;
     let streams = load.parallel.unwrap_or(FLAT_OUT_STREAMS);

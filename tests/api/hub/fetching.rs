@@ -73,11 +73,11 @@ fn collect(folder: &Path, into: &mut Vec<String>) {
 }
 
 fn dataset(name: &str) -> HubItem {
-    required_items(&Spec { dataset: Some(name.to_string()), ..Spec::default() }).remove(0)
+    required_items(&Spec::default().with(|s| s.data.dataset = Some(name.to_string()))).remove(0)
 }
 
 fn tokenizer(id: &str) -> HubItem {
-    required_items(&Spec { tokenizer_path: Some(id.to_string()), ..Spec::default() }).remove(0)
+    required_items(&Spec::default().with(|s| s.data.tokenizer_path = Some(id.to_string()))).remove(0)
 }
 
 #[test]

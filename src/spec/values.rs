@@ -1,15 +1,20 @@
-//! Values of flags: text in, numbers out, or what the text should have been.
+//! Values of flags: text in, numbers out, or what the text should have been; and the form in which they are stored.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::{Serialize, Serializer};
 
+use crate::options::{DataSource, Language, LogLevel, Save, Service};
+use crate::plan::PlanError;
 use crate::plan::sla::Variable;
-use crate::plan::{Save, Service};
-use crate::spec::{DataSource, Language, LogLevel};
 use crate::time::{S, scan_duration_ns};
 
-/// Cores of `--cores`.
+/// Thirty years: longer is a slip, and nanoseconds would overflow.
+const MAX_SECONDS: f64 = 1e9;
+
+/// Cores of one word of `--cores`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cores(pub Vec<usize>);
 
@@ -120,6 +125,39 @@ pub fn log_level() -> impl TypedValueParser<Value = LogLevel> {
         "debug" => LogLevel::Debug,
         _ => LogLevel::Info,
     })
+}
+
+/// Seconds of a flag as nanoseconds.
+pub fn seconds_ns(flag: &'static str, seconds: f64, zero_is_fine: bool) -> Result<u64, PlanError> {
+    if zero_is_fine && seconds == 0.0 {
+        return Ok(0);
+    }
+    if !seconds.is_finite() || seconds <= 0.0 || seconds > MAX_SECONDS {
+        let least = if zero_is_fine { "0 or more" } else { "above 0" };
+        return Err(PlanError::value(
+            flag,
+            format!("must be {least} seconds and at most {MAX_SECONDS:.0}, not {seconds:?}"),
+        ));
+    }
+    Ok((seconds * S as f64).round() as u64)
+}
+
+/// Headers, each `name=value`, as a JSON object.
+pub fn headers_as_object<S: Serializer>(headers: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    let pairs = headers.iter().filter_map(|header| header.split_once('='));
+    serializer.collect_map(pairs.collect::<BTreeMap<_, _>>())
+}
+
+/// JSON text as the value that it holds; an empty object without text.
+pub fn json_text_as_value<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    let value = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    value.unwrap_or_else(|| serde_json::json!({})).serialize(serializer)
+}
+
+/// JSON text as the value that it holds; null without text.
+pub fn json_text_or_nothing<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    let value: Option<serde_json::Value> = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    value.serialize(serializer)
 }
 
 #[cfg(test)]

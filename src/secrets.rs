@@ -1,10 +1,11 @@
-//! What of a call must not be shown, where it stands within something else: in JSON, in the front of a URL.
+//! What must not be shown or stored, and how it is masked: in texts, in JSON, in URLs, in headers.
 
 use serde_json::Value;
 
-use super::MASK;
+/// What stands where a secret was.
+pub const MASK: &str = "****";
 
-/// Texts that must not be stored or shown; [`super::mask`] replaces them.
+/// Texts that must not be stored or shown; [`mask`] replaces them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secrets {
     /// Wherever they stand in what a server says.
@@ -19,6 +20,17 @@ impl std::fmt::Debug for Secrets {
     }
 }
 
+/// `text` with every secret in it replaced.
+pub fn mask(text: &str, secrets: &[String]) -> String {
+    secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret.as_str(), MASK))
+}
+
+/// Whether a header or a query parameter of this name has a value that must never be shown.
+pub fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["auth", "key", "token", "secret", "cookie", "password", "credential"].iter().any(|word| name.contains(word))
+}
+
 /// Parts of the names of members whose values are secrets. `token` alone would also be `max_tokens`.
 const TELLING: [&str; 8] =
     ["api_key", "apikey", "secret", "password", "passwd", "authorization", "credential", "private_key"];
@@ -28,7 +40,7 @@ const WHOLE: [&str; 3] = ["token", "auth", "access_key"];
 const TOKENS: [&str; 9] = ["access", "api", "auth", "bearer", "hf", "id", "refresh", "session", "user"];
 
 /// Whether the value of a member of this name is a secret.
-pub fn is_secret_member(name: &str) -> bool {
+fn is_secret_member(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('-', "_");
     let token_of = name.strip_suffix("_token").map(|owner| owner.rsplit('_').next().unwrap_or(owner).to_string());
     WHOLE.contains(&name.as_str())
@@ -87,7 +99,7 @@ fn user_part(url: &str) -> Option<std::ops::Range<usize>> {
 }
 
 /// A URL without its user and password.
-pub fn without_user(url: &str) -> String {
+fn without_user(url: &str) -> String {
     match user_part(url) {
         Some(part) => format!("{}{MASK}{}", &url[..part.start], &url[part.end..]),
         None => url.to_string(),
@@ -95,10 +107,43 @@ pub fn without_user(url: &str) -> String {
 }
 
 /// User and password of a URL together, and the password alone.
-pub fn of_user(url: &str) -> Vec<String> {
+fn of_user(url: &str) -> Vec<String> {
     let Some(user) = user_part(url).map(|part| &url[part]) else { return Vec::new() };
     let password = user.split_once(':').map(|(_, password)| password.to_string());
     std::iter::once(user.to_string()).chain(password).collect()
+}
+
+/// A URL without user and password, and without the values of query parameters with telling names.
+pub fn masked_url(url: &str) -> String {
+    let url = &without_user(url);
+    let Some((path, query)) = url.split_once('?').filter(|_| !is_mock(url)) else { return url.to_string() };
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if is_secret_name(name) => format!("{name}={MASK}"),
+        _ => pair.to_string(),
+    });
+    format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
+/// The secrets of a URL: user and password, and the values of query parameters with telling names.
+pub fn in_url(url: &str) -> Vec<String> {
+    let query = url.split_once('?').filter(|_| !is_mock(url)).map_or("", |(_, query)| query);
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let values = pairs.filter(|(name, _)| is_secret_name(name)).map(|(_, value)| value.to_string());
+    values.chain(of_user(url)).collect()
+}
+
+/// A proxy's URL without its user and password.
+pub fn masked_proxy(text: &str) -> String {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    match text.rfind('@').filter(|at| *at >= start) {
+        Some(at) => format!("{}{MASK}{}", &text[..start], &text[at..]),
+        None => text.to_string(),
+    }
+}
+
+/// The built-in server has no secrets: its `tokens=100` is a count.
+fn is_mock(url: &str) -> bool {
+    url.starts_with("mock:")
 }
 
 #[cfg(test)]
@@ -145,5 +190,17 @@ mod tests {
             assert_eq!(without_user(url), masked);
         }
         assert_eq!(of_user("http://user:PASSW0RD@h"), ["user:PASSW0RD", "PASSW0RD"]);
+    }
+
+    #[test]
+    fn telling_parameters_of_urls_are_masked() {
+        let url = "http://h/v1?api_key=SECRET&x=1";
+        assert_eq!(
+            (masked_url(url).as_str(), in_url(url)),
+            ("http://h/v1?api_key=****&x=1", vec!["SECRET".to_string()])
+        );
+        assert_eq!(masked_url("mock:?tokens=100"), "mock:?tokens=100");
+        assert!(in_url("mock:?tokens=100").is_empty());
+        assert_eq!(masked_proxy("http://me:hidden@h:3128"), "http://****@h:3128");
     }
 }

@@ -1,4 +1,9 @@
-//! "Did you mean": the nearest known name.
+//! Names that flags take: of programs, and the known name that was meant.
+
+/// Whether a dataset or an API is named by a path, as programs are. Built-in names have no `/` and no `.`.
+pub fn is_program(name: &str) -> bool {
+    name.contains(['/', '.'])
+}
 
 /// The known name nearest to `given`, when it is near enough to be what was meant.
 pub fn nearest(given: &str, known: &[&'static str]) -> Option<&'static str> {

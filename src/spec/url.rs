@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{PlanError, Target, TlsPlan, Transport};
 use crate::api::Dialect;
 use crate::api::endpoint::{Api, CompletedPath};
+use crate::plan::{PlanError, Target, TlsPlan, Transport};
 
 /// What a URL means.
 #[derive(Clone, Debug)]

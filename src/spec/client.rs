@@ -1,0 +1,227 @@
+//! The load generator itself: workers, cores, addresses, calibration, witness.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Serialize, Serializer};
+
+use super::values::{self, Cores};
+use crate::plan::{PlanError, WitnessPlan};
+use crate::workload::Source;
+
+const HEADING: &str = "Client";
+/// Behind all other flags in the help.
+const LAST: usize = 999;
+/// A worker's number must fit into a record, and nobody has more cores than this.
+const MAX_WORKERS: usize = 1024;
+/// Largest number of witness connections: more would be a load of their own.
+const MAX_CONNECTIONS: u32 = 64;
+/// A note is given when the witness adds more than this share to the load.
+const NEGLIGIBLE: f64 = 0.1;
+
+/// Flags of the client.
+#[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ClientSpec {
+    /// Worker threads, one pinned to each core. Default: all cores but one, never more than --parallel
+    #[arg(long, value_name = "N", value_parser = values::count::<usize>, help_heading = HEADING)]
+    pub workers: Option<usize>,
+    /// Cores for the workers, for example 2,3 or 4-7
+    #[arg(long, value_name = "LIST", num_args = 1.., value_parser = values::cores, help_heading = HEADING)]
+    #[serde(serialize_with = "as_numbers")]
+    pub cores: Vec<Cores>,
+    /// Busy polling: sends closer to schedule for a whole core of each worker
+    #[arg(long, help_heading = HEADING)]
+    pub spin: bool,
+    /// File of calibrations made by 'ringmark rig --calibrate'; none: use none [default: the one in the user's cache]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    pub calibration: Option<PathBuf>,
+    /// Watch from outside: a quiet thread on a core without workers, with N connections of its own, whose figures are
+    /// compared with those of the load and enter none of them
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u32>, help_heading = HEADING)]
+    pub witness: u32,
+    /// Open no connections ahead of a closed loop, so that the first requests pay for them
+    #[arg(long, display_order = LAST, help_heading = HEADING)]
+    pub cold: bool,
+    /// Local addresses to connect from, in turn [default: the kernel's choice; on loopback as many as needed]
+    #[arg(long, value_name = "IP", num_args = 1.., help_heading = HEADING)]
+    pub source_address: Vec<IpAddr>,
+    /// Receive without io_uring though it is there
+    #[arg(long, hide = true, action = clap::ArgAction::SetTrue)]
+    #[serde(skip)]
+    pub force_fallback: bool,
+}
+
+impl ClientSpec {
+    /// One core number for each worker. By default all allowed cores but the first one, which is left to the kernel's
+    /// housekeeping and to our collector; with the built-in server as target, half of them, so that it keeps up.
+    pub(super) fn core_of_each_worker(
+        &self,
+        allowed: &[usize],
+        parallel: Option<u32>,
+        beside_mock: bool,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<usize>, PlanError> {
+        let given: Vec<usize> = self.cores.iter().flat_map(|cores| cores.0.iter().copied()).collect();
+        if let Some(wrong) = given.iter().find(|core| !allowed.contains(core)) {
+            let list: Vec<String> = allowed.iter().map(usize::to_string).collect();
+            return Err(PlanError::value(
+                "--cores",
+                format!("has core {wrong}, which this process may not use (allowed: {})", list.join(",")),
+            ));
+        }
+        if let Some(twice) = given.iter().enumerate().find(|(place, core)| given[..*place].contains(core)) {
+            return Err(PlanError::value("--cores", format!("has core {} twice; list each core once", twice.1)));
+        }
+        if let Some(wrong) = self.workers.filter(|workers| !(1..=MAX_WORKERS).contains(workers)) {
+            return Err(PlanError::value("--workers", format!("must be between 1 and {MAX_WORKERS}, not {wrong}")));
+        }
+        let spare = if beside_mock { allowed.len().div_ceil(2) } else { 1 };
+        let mut cores: Vec<usize> = match (given.as_slice(), allowed) {
+            ([], []) => vec![0],
+            ([], [only]) => vec![*only],
+            ([], allowed) => allowed[spare.min(allowed.len() - 1)..].to_vec(),
+            (listed, _) => listed.to_vec(),
+        };
+        if let Some(workers) = self.workers {
+            if given.is_empty() && workers > cores.len() && workers <= allowed.len() {
+                cores = allowed[allowed.len() - workers..].to_vec();
+            }
+            if workers > cores.len() {
+                notes.push(format!(
+                    "{workers} workers share {} cores: expect receive lag; prefer fewer --workers",
+                    cores.len()
+                ));
+            }
+            cores = cores.iter().copied().cycle().take(workers).collect();
+        }
+        cores.truncate(MAX_WORKERS);
+        // A worker without a lane would only poll.
+        if let Some(parallel) = parallel.map(|parallel| parallel as usize).filter(|parallel| *parallel < cores.len()) {
+            if self.workers.is_some() || !given.is_empty() {
+                notes.push(format!(
+                    "--parallel {parallel} keeps only {parallel} of {} workers busy; the others are left out",
+                    cores.len()
+                ));
+            }
+            cores.truncate(parallel);
+        }
+        Ok(cores)
+    }
+
+    /// The witness that `--witness` asks for. The workers run on `cores`, a part of `allowed`.
+    pub(super) fn witness_plan(
+        &self,
+        allowed: &[usize],
+        cores: &[usize],
+        parallel: Option<u32>,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<WitnessPlan>, PlanError> {
+        let connections = self.witness;
+        if connections == 0 {
+            return Ok(None);
+        }
+        if connections > MAX_CONNECTIONS {
+            return Err(PlanError::value("--witness", format!("must be at most {MAX_CONNECTIONS}, not {connections}")));
+        }
+        let spare: Vec<usize> = allowed.iter().copied().filter(|core| !cores.contains(core)).collect();
+        let core = match spare.as_slice() {
+            [] => {
+                return Err(PlanError::conflict(
+                    "--witness needs a core that no worker has: lower --workers, or leave a core out of --cores",
+                ));
+            }
+            [_] => None,
+            [.., last] => Some(*last),
+        };
+        if let Some(parallel) = parallel.filter(|parallel| f64::from(connections) > NEGLIGIBLE * f64::from(*parallel)) {
+            notes.push(format!(
+                "--witness {connections} adds to the load of --parallel {parallel}: the server has up to {} requests at once",
+                parallel.saturating_add(connections)
+            ));
+        }
+        Ok(Some(WitnessPlan { connections, core }))
+    }
+}
+
+/// Refuses what the witness does not support: conversations and proxies.
+pub(super) fn check_witness(source: &Source, proxied: bool) -> Result<(), PlanError> {
+    if source.is_conversations() {
+        return Err(PlanError::conflict("--witness asks for single requests: leave it out with conversations"));
+    }
+    if proxied {
+        return Err(PlanError::conflict("--witness goes straight to the server: leave it out with --proxy"));
+    }
+    Ok(())
+}
+
+/// All core numbers as one list.
+fn as_numbers<S: Serializer>(cores: &[Cores], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(cores.iter().flat_map(|cores| &cores.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decide(spec: &ClientSpec, allowed: &[usize], parallel: Option<u32>) -> (Vec<usize>, usize) {
+        let mut notes = Vec::new();
+        (spec.core_of_each_worker(allowed, parallel, false, &mut notes).unwrap(), notes.len())
+    }
+
+    #[test]
+    fn one_core_is_left_alone_and_no_worker_is_idle() {
+        let spec = ClientSpec::default();
+        assert_eq!(decide(&spec, &[0, 1, 2, 3], None), (vec![1, 2, 3], 0));
+        assert_eq!(decide(&spec, &[5], Some(9)), (vec![5], 0));
+        assert_eq!(decide(&spec, &[0, 1, 2, 3], Some(2)), (vec![1, 2], 0));
+        assert_eq!(decide(&spec, &[], None), (vec![0], 0));
+        assert_eq!(spec.core_of_each_worker(&[0, 1, 2, 3], None, true, &mut Vec::new()), Ok(vec![2, 3]));
+        assert_eq!(spec.core_of_each_worker(&[0, 1], None, true, &mut Vec::new()), Ok(vec![1]));
+    }
+
+    #[test]
+    fn workers_and_cores_are_followed() {
+        let two = ClientSpec { workers: Some(2), ..ClientSpec::default() };
+        assert_eq!(decide(&two, &[0, 1], None), (vec![0, 1], 0));
+        assert_eq!(decide(&two, &[3], None), (vec![3, 3], 1));
+        assert_eq!(decide(&two, &[0, 1], Some(1)), (vec![0], 1));
+        let listed = ClientSpec { cores: vec![Cores(vec![3]), Cores(vec![1])], ..ClientSpec::default() };
+        assert_eq!(decide(&listed, &[0, 1, 2, 3], None), (vec![3, 1], 0));
+    }
+
+    #[test]
+    fn impossible_workers_and_cores_are_refused() {
+        let mut notes = Vec::new();
+        let error = |spec: &ClientSpec, notes: &mut Vec<String>| {
+            spec.core_of_each_worker(&[0, 1], None, false, notes).unwrap_err().to_string()
+        };
+        assert!(
+            error(&ClientSpec { cores: vec![Cores(vec![9])], ..ClientSpec::default() }, &mut notes)
+                .contains("allowed: 0,1")
+        );
+        assert!(
+            error(&ClientSpec { cores: vec![Cores(vec![0, 1, 0])], ..ClientSpec::default() }, &mut notes)
+                .contains("core 0 twice")
+        );
+        assert!(error(&ClientSpec { workers: Some(0), ..ClientSpec::default() }, &mut notes).contains("--workers"));
+    }
+
+    #[test]
+    fn the_witness_stays_off_the_workers_cores() {
+        let spec = ClientSpec { witness: 2, ..ClientSpec::default() };
+        let decide = |allowed: &[usize], cores: &[usize], parallel| {
+            let mut notes = Vec::new();
+            (spec.witness_plan(allowed, cores, parallel, &mut notes), notes.len())
+        };
+        let of = |core| Ok(Some(WitnessPlan { connections: 2, core }));
+        assert_eq!(decide(&[0, 1, 2, 3], &[2, 3], Some(20)), (of(Some(1)), 0));
+        assert_eq!(decide(&[0, 1], &[1], None), (of(None), 0));
+        assert_eq!(decide(&[0, 1], &[1], Some(8)), (of(None), 1));
+        assert!(decide(&[0], &[0], None).0.unwrap_err().to_string().contains("no worker has"));
+        assert_eq!(ClientSpec::default().witness_plan(&[0], &[0], None, &mut Vec::new()), Ok(None));
+        let crowd = ClientSpec { witness: 65, ..ClientSpec::default() };
+        assert!(
+            crowd.witness_plan(&[0, 1], &[1], None, &mut Vec::new()).unwrap_err().to_string().contains("at most 64")
+        );
+    }
+}

@@ -1,0 +1,543 @@
+//! Where prompts come from, and what the tokenizer does with them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::names::{self, is_program};
+use super::url::Endpoint;
+use super::values::{self, json_text_or_nothing, seconds_ns};
+use crate::api::Dialect;
+use crate::options::DataSource;
+use crate::plan::PlanError;
+use crate::workload::files::Shape;
+use crate::workload::multi_turn::{MAX_TURNS, MultiTurn, TurnData};
+use crate::workload::random_text::RandomLengths;
+use crate::workload::random_texts::Texts;
+use crate::workload::random_vl::{Format, Pictures};
+use crate::workload::tokens::TokenUse;
+use crate::workload::trace::Trace;
+use crate::workload::{Lengths, Source, speed_benchmark};
+
+const HEADING: &str = "Prompts";
+const DATASETS: [&str; 19] = [
+    "builtin",
+    "line_by_line",
+    "openqa",
+    "longalpaca",
+    "sharegpt",
+    "random",
+    "random_embedding",
+    "random_rerank",
+    "random_vl",
+    "embedding",
+    "rerank",
+    "speed_benchmark",
+    "speed_benchmark_long",
+    "random_multi_turn",
+    "share_gpt_multi_turn",
+    "share_gpt_zh_multi_turn",
+    "share_gpt_en_multi_turn",
+    "custom_multi_turn",
+    "trace",
+];
+/// Datasets that are made in lengths of their own, so that nothing is left out by its length.
+const MADE: [&str; 8] = [
+    "trace",
+    "random_vl",
+    "random",
+    "random_embedding",
+    "random_rerank",
+    "random_multi_turn",
+    "speed_benchmark",
+    "speed_benchmark_long",
+];
+/// Requests of a run for which neither `--number` nor `--duration` is given.
+const DEFAULT_NUMBER: u64 = 1000;
+/// The dataset whose times are the schedule.
+const TRACE: &str = "trace";
+/// Largest side of a picture, pixels, and most pictures in one request: more is a slip.
+const MAX_SIDE: u16 = 16_384;
+const MAX_PICTURES: u32 = 1000;
+/// Tokens of a random prompt: more is a slip.
+const MAX_RANDOM_TOKENS: u64 = 10_000_000;
+/// Datasets of conversations. The three names of ShareGPT are one: evalscope has one for each language of its file.
+const CONVERSATIONS: [&str; 5] = [
+    "random_multi_turn",
+    "share_gpt_multi_turn",
+    "share_gpt_zh_multi_turn",
+    "share_gpt_en_multi_turn",
+    "custom_multi_turn",
+];
+/// Longest pause between two turns, seconds: more is a slip.
+const MAX_THINK_S: f64 = 3600.0;
+
+/// Flags of the prompts.
+#[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize)]
+pub struct DataSpec {
+    /// Tokenizer: a folder with tokenizer.json (and the chat template), that file, or a model's id as
+    /// Qwen/Qwen2.5-0.5B-Instruct, whose tokenizer is fetched once (see --data-source)
+    #[arg(long, value_name = "PATH", help_heading = HEADING)]
+    pub tokenizer_path: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub chat_template: ChatTemplate,
+    /// Send token ids as "prompt" to /v1/completions
+    #[arg(long, help_heading = HEADING)]
+    pub tokenize_prompt: bool,
+    /// random: tokens that all prompts begin with, besides those of --min/--max-prompt-length
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
+    pub prefix_length: u64,
+    /// Prompts: builtin (a hundred questions in several languages); from a file: line_by_line, openqa, longalpaca,
+    /// sharegpt, embedding, rerank; made in exact lengths, with --tokenizer-path and --max-prompt-length: random,
+    /// random_embedding, random_rerank, random_vl (with pictures); speed_benchmark, speed_benchmark_long; conversations:
+    /// random_multi_turn, share_gpt_multi_turn, custom_multi_turn (each line a list of messages or texts); trace (a file of
+    /// recorded requests: their times, lengths and shared prefixes; open loop); or a program that prints one JSON per
+    /// line, as ./my_prompts.py [default: builtin]
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
+    pub dataset: Option<String>,
+    /// File of the dataset. line_by_line: each line a text, a JSON list of messages, or a JSON object (a whole body);
+    /// the others: JSON Lines or one JSON array. openqa, longalpaca, sharegpt and share_gpt_*_multi_turn are fetched once where
+    /// it is not given
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    pub dataset_path: Option<PathBuf>,
+    /// Hub that data sets and tokenizers are fetched from: modelscope, huggingface, or local (none). The caches of both
+    /// hubs' own tools are looked at first and filled; there is no fallback to the other hub. Environment:
+    /// MODELSCOPE_ENDPOINT, MODELSCOPE_CACHE, MODELSCOPE_API_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN,
+    /// HF_HUB_OFFLINE
+    #[arg(long, value_name = "HUB", default_value = "modelscope", value_parser = values::data_source(), help_heading = HEADING)]
+    pub data_source: DataSource,
+    /// sharegpt: make each answer as long as the conversation's was, with max_tokens and ignore_eos
+    #[arg(long, help_heading = HEADING)]
+    pub sharegpt_output_len: bool,
+    /// random_vl: width of each picture, pixels [default: 224]
+    #[arg(long, value_name = "N", value_parser = values::count::<u16>, help_heading = HEADING)]
+    pub image_width: Option<u16>,
+    /// random_vl: height of each picture, pixels [default: 224]
+    #[arg(long, value_name = "N", value_parser = values::count::<u16>, help_heading = HEADING)]
+    pub image_height: Option<u16>,
+    /// random_vl: RGB, RGBA, L (grey), all as PNG, or JPEG [default: RGB]
+    #[arg(long, value_name = "FORMAT", help_heading = HEADING)]
+    pub image_format: Option<String>,
+    /// random_vl: pictures in each request [default: 1]
+    #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
+    pub image_num: Option<u32>,
+    /// Prompts to leave out at the start of the dataset; in a sweep each run goes on where the one before ended
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
+    pub dataset_offset: u64,
+    /// Requests are turns of conversations: each sends what was said before, the model's own answers among it. Implied
+    /// by the datasets that have them. --number and --warmup-num then count conversations, --parallel those that go on
+    /// at a time, and --rate those that begin per second; a failed turn ends its conversation
+    #[arg(long, help_heading = HEADING)]
+    pub multi_turn: bool,
+    /// Fewest turns of a conversation: random_multi_turn draws from here, of a file shorter ones are left out [default: 1]
+    #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
+    pub min_turns: Option<u32>,
+    /// Most turns of a conversation: random_multi_turn draws up to here, of a file longer ones are cut [default: no limit]
+    #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
+    pub max_turns: Option<u32>,
+    /// Pause between an answer and the next turn, seconds; two values: drawn uniformly for each turn [default: 0]
+    #[arg(long = "think-time", value_name = "S", num_args = 1..=2, value_parser = values::seconds, help_heading = HEADING)]
+    #[serde(rename = "think_time")]
+    pub think_time_s: Vec<f64>,
+    /// One prompt for every request: a text, or @FILE; beats the dataset
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = HEADING)]
+    pub prompt: Option<String>,
+    /// Body of every request: JSON, or @FILE. %m and %p in its strings become the model and the prompt; %p alone as a
+    /// message's content also takes a whole list of messages. What it sets wins over flags that are not given
+    #[arg(long, value_name = "JSON", help_heading = HEADING)]
+    #[serde(serialize_with = "json_text_or_nothing")]
+    pub query_template: Option<String>,
+    /// Shortest prompt used: tokens with --tokenizer-path, else characters. random: the range that lengths are drawn from
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
+    pub min_prompt_length: u64,
+    /// Longest prompt used: tokens with --tokenizer-path, else characters [default: no limit]
+    #[arg(long, value_name = "N", value_parser = values::count::<u64>, help_heading = HEADING)]
+    pub max_prompt_length: Option<u64>,
+}
+
+/// Whether prompts are counted after the tokenizer's chat template: two flags for one choice.
+#[derive(clap::Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChatTemplate {
+    /// Count prompts as they are after the tokenizer's chat template; on /v1/completions also send them so. Default:
+    /// where the endpoint is chat
+    #[arg(long, conflicts_with = "no_apply_chat_template", help_heading = HEADING)]
+    pub apply_chat_template: bool,
+    /// Count prompts as bare text
+    #[arg(long, help_heading = HEADING)]
+    pub no_apply_chat_template: bool,
+}
+
+impl ChatTemplate {
+    /// `None`: where the endpoint is chat.
+    pub fn choice(self) -> Option<bool> {
+        match (self.apply_chat_template, self.no_apply_chat_template) {
+            (true, _) => Some(true),
+            (false, true) => Some(false),
+            (false, false) => None,
+        }
+    }
+}
+
+impl From<bool> for ChatTemplate {
+    fn from(apply: bool) -> ChatTemplate {
+        ChatTemplate { apply_chat_template: apply, no_apply_chat_template: !apply }
+    }
+}
+
+impl Serialize for ChatTemplate {
+    /// One member, `apply_chat_template`: true, false or null.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([("apply_chat_template", self.choice())])
+    }
+}
+
+impl DataSpec {
+    /// The prompts of the call, with `--n-choices` beside them. What of `extra` belongs to the dataset is taken out of it.
+    pub(super) fn source(
+        &self,
+        trace: Option<&Arc<Trace>>,
+        n_choices: Option<u32>,
+        extra: &mut Map<String, Value>,
+        notes: &mut Vec<String>,
+    ) -> Result<Source, PlanError> {
+        let name = self.dataset.as_deref();
+        if let Some(name) = name.filter(|name| !DATASETS.contains(name) && !is_program(name)) {
+            let (given, suggested) = (name.to_string(), names::nearest(name, &DATASETS));
+            return Err(PlanError::Unknown { flag: "--dataset", kind: "dataset", given, suggested, known: &DATASETS });
+        }
+        self.check_belonging()?;
+        if let Some(conversations) = self.conversations(n_choices)? {
+            return Ok(conversations);
+        }
+        if let Some(prompt) = &self.prompt {
+            if self.dataset.is_some() || self.dataset_path.is_some() || self.dataset_offset > 0 {
+                notes.push("--prompt is given: the dataset is not read".to_string());
+            }
+            return prompt_source(prompt);
+        }
+        let Some(name) = name else {
+            return match &self.dataset_path {
+                None => Ok(Source::Builtin),
+                Some(path) => Err(PlanError::conflict(format!(
+                    "--dataset-path belongs to a dataset read from a file: add --dataset line_by_line to read {}",
+                    path.display()
+                ))),
+            };
+        };
+        if name == TRACE {
+            let trace = trace.ok_or(PlanError::conflict("--dataset trace needs its file: add --dataset-path FILE"))?;
+            if trace.needs_tokenizer() && self.tokenizer_path.is_none() {
+                return Err(PlanError::conflict(
+                    "--dataset trace has lengths but no prompts: add --tokenizer-path to make them",
+                ));
+            }
+            return Ok(Source::Trace(trace.clone()));
+        }
+        if let Some(source) = self.file_source(name)? {
+            return Ok(source);
+        }
+        if self.dataset_path.is_some() {
+            return Err(PlanError::conflict(format!("--dataset {name} reads no file: leave --dataset-path out")));
+        }
+        let texts = |texts: Result<Texts, String>| texts.map_err(|what| PlanError::value("--extra-args", what));
+        Ok(match name {
+            "random" => Source::Random(self.random_lengths(name)?),
+            "random_embedding" => Source::RandomTexts(self.random_lengths(name)?, texts(Texts::embedding(extra))?),
+            "random_rerank" => Source::RandomTexts(self.random_lengths(name)?, texts(Texts::rerank(extra))?),
+            "random_vl" => Source::RandomVl(self.random_lengths(name)?, self.pictures()?),
+            "speed_benchmark" => Source::Speed { long: false },
+            "speed_benchmark_long" => Source::Speed { long: true },
+            "builtin" => Source::Builtin,
+            program => Source::Program(PathBuf::from(program)),
+        })
+    }
+
+    /// The pictures of `random_vl`.
+    fn pictures(&self) -> Result<Pictures, PlanError> {
+        const SIDE: u16 = 224;
+        let (width, height) = (self.image_width.unwrap_or(SIDE), self.image_height.unwrap_or(SIDE));
+        for (flag, side) in [("--image-width", width), ("--image-height", height)] {
+            if !(1..=MAX_SIDE).contains(&side) {
+                return Err(PlanError::value(flag, format!("must be from 1 to {MAX_SIDE}, not {side}")));
+            }
+        }
+        let count = self.image_num.unwrap_or(1);
+        if !(1..=MAX_PICTURES).contains(&count) {
+            return Err(PlanError::value("--image-num", format!("must be from 1 to {MAX_PICTURES}, not {count}")));
+        }
+        let format = Format::scan(self.image_format.as_deref().unwrap_or("RGB"));
+        let format = format.map_err(|what| PlanError::value("--image-format", what))?;
+        Ok(Pictures { width, height, format, count })
+    }
+
+    /// Datasets that are read from a file.
+    fn file_source(&self, name: &str) -> Result<Option<Source>, PlanError> {
+        let make: fn(&DataSpec, PathBuf) -> Source = match name {
+            "line_by_line" => |_, path| Source::LineByLine(path),
+            "openqa" => |_, path| Source::File(path, Shape::OpenQa),
+            "longalpaca" => |_, path| Source::File(path, Shape::LongAlpaca),
+            "embedding" => |_, path| Source::File(path, Shape::Embedding),
+            "rerank" => |_, path| Source::File(path, Shape::Rerank),
+            "sharegpt" => |data, path| Source::ShareGpt { path, output_len: data.sharegpt_output_len },
+            _ => return Ok(None),
+        };
+        if name == "sharegpt" && self.tokenizer_path.is_none() {
+            return Err(PlanError::conflict(
+                "--dataset sharegpt is sampled by lengths in tokens: add --tokenizer-path",
+            ));
+        }
+        let Some(path) = &self.dataset_path else {
+            return Err(PlanError::conflict(format!(
+                "--dataset {name} needs its file: add --dataset-path FILE{}",
+                origin(name)
+            )));
+        };
+        Ok(Some(make(self, path.clone())))
+    }
+
+    /// The conversations of the call, where that is what its dataset has.
+    fn conversations(&self, n_choices: Option<u32>) -> Result<Option<Source>, PlanError> {
+        let asked = self.dataset.as_deref().filter(|_| self.prompt.is_none());
+        let Some(name) = asked.filter(|name| CONVERSATIONS.contains(name)) else {
+            return self.refuse_turns().map(|()| None);
+        };
+        if self.tokenize_prompt {
+            return Err(PlanError::conflict("--tokenize-prompt sends no messages, so it cannot carry conversations"));
+        }
+        if n_choices.is_some_and(|choices| choices > 1) {
+            return Err(PlanError::conflict("a conversation goes on from one answer: leave --n-choices out"));
+        }
+        let path = || {
+            let hint =
+                if name == "custom_multi_turn" { "each line a list of messages" } else { "ShareGPT conversations" };
+            let missing = format!("--dataset {name} needs its file: add --dataset-path FILE ({hint})");
+            self.dataset_path.clone().ok_or(PlanError::conflict(missing))
+        };
+        let data = match name {
+            "random_multi_turn" if self.dataset_path.is_some() => {
+                return Err(PlanError::conflict(format!("--dataset {name} reads no file: leave --dataset-path out")));
+            }
+            "random_multi_turn" if self.max_turns.is_none() => {
+                return Err(PlanError::conflict(format!(
+                    "--dataset {name} draws the turns of each conversation: add --max-turns (and --min-turns)"
+                )));
+            }
+            "random_multi_turn" => TurnData::Random(self.random_lengths(name)?),
+            "custom_multi_turn" => TurnData::Custom(path()?),
+            _ => TurnData::ShareGpt(path()?),
+        };
+        let (min_turns, max_turns) = self.turns()?;
+        Ok(Some(Source::MultiTurn(MultiTurn { data, min_turns, max_turns, think_us: think_us(&self.think_time_s)? })))
+    }
+
+    /// Refuses flags of conversations beside other datasets, where they have no effect.
+    fn refuse_turns(&self) -> Result<(), PlanError> {
+        let flags = [
+            (self.multi_turn, "--multi-turn"),
+            (self.min_turns.is_some(), "--min-turns"),
+            (self.max_turns.is_some(), "--max-turns"),
+            (!self.think_time_s.is_empty(), "--think-time"),
+        ];
+        match flags.into_iter().find(|(given, _)| *given) {
+            Some((_, flag)) => Err(PlanError::conflict(format!(
+                "{flag} is about conversations: add --dataset random_multi_turn, share_gpt_multi_turn or custom_multi_turn"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Fewest and most turns of a conversation.
+    fn turns(&self) -> Result<(u32, u32), PlanError> {
+        let (min, max) = (self.min_turns.unwrap_or(1), self.max_turns.unwrap_or(MAX_TURNS));
+        for (flag, turns) in [("--min-turns", min), ("--max-turns", max)] {
+            if !(1..=MAX_TURNS).contains(&turns) {
+                return Err(PlanError::value(flag, format!("must be from 1 to {MAX_TURNS}, not {turns}")));
+            }
+        }
+        if min > max {
+            return Err(PlanError::conflict(format!("--min-turns {min} is above --max-turns {max}")));
+        }
+        Ok((min, max))
+    }
+
+    /// Refuses flags of one dataset beside another one, where they have no effect.
+    fn check_belonging(&self) -> Result<(), PlanError> {
+        let random = self.prompt.is_none() && self.dataset.as_deref() == Some("random");
+        if self.prefix_length > 0 && !random {
+            return Err(PlanError::conflict("--prefix-length belongs to --dataset random"));
+        }
+        let images = [
+            (self.image_width.is_some(), "--image-width"),
+            (self.image_height.is_some(), "--image-height"),
+            (self.image_format.is_some(), "--image-format"),
+            (self.image_num.is_some(), "--image-num"),
+        ];
+        let vl = self.prompt.is_none() && self.dataset.as_deref() == Some("random_vl");
+        if let Some((_, flag)) = images.into_iter().find(|(given, _)| *given && !vl) {
+            return Err(PlanError::conflict(format!("{flag} belongs to --dataset random_vl")));
+        }
+        if self.sharegpt_output_len && (self.prompt.is_some() || self.dataset.as_deref() != Some("sharegpt")) {
+            return Err(PlanError::conflict("--sharegpt-output-len belongs to --dataset sharegpt"));
+        }
+        if self.tokenizer_path.is_none() {
+            let needing = [
+                (self.tokenize_prompt, "--tokenize-prompt"),
+                (self.chat_template.choice().is_some(), "--apply-chat-template"),
+            ];
+            if let Some((_, flag)) = needing.into_iter().find(|(given, _)| *given) {
+                return Err(PlanError::conflict(format!("{flag} needs a tokenizer: add --tokenizer-path")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The range of lengths that random texts are drawn from.
+    fn random_lengths(&self, name: &str) -> Result<RandomLengths, PlanError> {
+        if self.tokenizer_path.is_none() {
+            return Err(PlanError::conflict(format!(
+                "--dataset {name} makes prompts of exact token counts: add --tokenizer-path"
+            )));
+        }
+        let Some(max) = self.max_prompt_length else {
+            return Err(PlanError::conflict(format!(
+                "--dataset {name} needs the length of its prompts: add --max-prompt-length (and --min-prompt-length), tokens"
+            )));
+        };
+        let least = if self.prefix_length > 0 { 0 } else { 1 };
+        for (flag, value) in [("--max-prompt-length", max), ("--prefix-length", self.prefix_length)] {
+            if value > MAX_RANDOM_TOKENS {
+                return Err(PlanError::value(
+                    flag,
+                    format!("of random prompts must be at most {MAX_RANDOM_TOKENS}, not {value}"),
+                ));
+            }
+        }
+        Ok(RandomLengths {
+            min: self.min_prompt_length.max(least).min(max) as u32,
+            max: max as u32,
+            prefix: self.prefix_length as u32,
+        })
+    }
+
+    /// The lengths kept. Random prompts are made in their lengths, so nothing is left out of them.
+    pub(super) fn lengths(&self) -> Result<Lengths, PlanError> {
+        if let Some(max) = self.max_prompt_length.filter(|max| *max < self.min_prompt_length) {
+            return Err(PlanError::conflict(format!(
+                "--min-prompt-length {} is above --max-prompt-length {max}",
+                self.min_prompt_length
+            )));
+        }
+        let made = self.prompt.is_none() && self.dataset.as_deref().is_some_and(|name| MADE.contains(&name));
+        if made {
+            Ok(Lengths::default())
+        } else {
+            Ok(Lengths { min: self.min_prompt_length, max: self.max_prompt_length })
+        }
+    }
+
+    /// The tokenizer, where one is given.
+    pub(super) fn tokens(&self) -> Result<Option<TokenUse>, PlanError> {
+        match self.tokenizer_path.as_deref() {
+            None => Ok(None),
+            Some(path) if path.trim().is_empty() => Err(PlanError::value(
+                "--tokenizer-path",
+                "is empty; give a folder that holds tokenizer.json, or that file",
+            )),
+            Some(path) => Ok(Some(TokenUse {
+                tokenizer: path.to_string(),
+                template: self.chat_template.choice(),
+                ids: self.tokenize_prompt,
+            })),
+        }
+    }
+
+    /// Requests of a run without `--number` and `--duration`.
+    pub(super) fn default_number(&self, trace: Option<&Arc<Trace>>) -> u64 {
+        if let Some(trace) = trace {
+            return trace.rows.len() as u64;
+        }
+        match self.dataset.as_deref().filter(|_| self.prompt.is_none()) {
+            Some("speed_benchmark") => speed_benchmark::size(false),
+            Some("speed_benchmark_long") => speed_benchmark::size(true),
+            _ => DEFAULT_NUMBER,
+        }
+    }
+
+    /// Whether the data is a trace, whose times are the schedule.
+    pub(super) fn is_trace(&self) -> bool {
+        self.prompt.is_none() && self.dataset.as_deref() == Some(TRACE)
+    }
+
+    /// Whether answers are to be as long as they may: the speed tables are about full answers.
+    pub(super) fn wants_full_answers(&self) -> bool {
+        let name = self.dataset.as_deref().filter(|_| self.prompt.is_none());
+        matches!(name, Some("speed_benchmark" | "speed_benchmark_long"))
+    }
+
+    /// Sends requests to `/v1/completions` where the prompts have no other form, with a note when the URL said chat.
+    pub(super) fn redirect(&self, found: &mut Endpoint) {
+        const CHAT: &str = "/chat/completions";
+        let reason = match self.dataset.as_deref() {
+            _ if self.tokenize_prompt => "--tokenize-prompt sends token ids, which /chat/completions does not take",
+            Some(name) if self.wants_full_answers() => &format!("--dataset {name} is about bare prompts"),
+            _ => return,
+        };
+        if found.dialect != Dialect::Chat {
+            return;
+        }
+        found.target.path = found.target.path.replacen(CHAT, "/completions", 1);
+        found.target.url = found.target.url.replacen(CHAT, "/completions", 1);
+        found.dialect = Dialect::Completions;
+        found.notes.push(format!("{reason}: requests go to {}", found.target.url));
+    }
+}
+
+/// Where the file of a dataset can be found, for the error message.
+fn origin(name: &str) -> &'static str {
+    match name {
+        "openqa" => " (open_qa.jsonl of HC3-Chinese)",
+        "longalpaca" => " (LongAlpaca-12k.json)",
+        "sharegpt" => " (ShareGPT_V3_unfiltered_cleaned_split.json)",
+        _ => "",
+    }
+}
+
+fn prompt_source(prompt: &str) -> Result<Source, PlanError> {
+    match prompt.strip_prefix('@') {
+        Some("") => Err(PlanError::value("--prompt", "@ needs a file name behind it, as @prompt.txt")),
+        Some(file) => Ok(Source::PromptFile(PathBuf::from(file))),
+        None if prompt.is_empty() => Err(PlanError::value("--prompt", "is empty; give a text or @FILE")),
+        None => Ok(Source::Prompt(prompt.to_string())),
+    }
+}
+
+/// A conversation needs an endpoint that takes messages.
+pub(super) fn check_dialect(source: &Source, dialect: Dialect) -> Result<(), PlanError> {
+    if matches!(source, Source::MultiTurn(_)) && !dialect.takes_conversations() {
+        return Err(PlanError::conflict(
+            "a conversation is a list of messages and answers, which this API does not take: use /v1/chat/completions",
+        ));
+    }
+    Ok(())
+}
+
+/// The range of pauses, microseconds: none, one length, or the two ends of a range.
+fn think_us(seconds: &[f64]) -> Result<(u32, u32), PlanError> {
+    const FLAG: &str = "--think-time";
+    if let Some(wrong) = seconds.iter().find(|s| **s > MAX_THINK_S) {
+        return Err(PlanError::value(FLAG, format!("must be at most {MAX_THINK_S} seconds, not {wrong}")));
+    }
+    let us = |seconds: f64| Ok((seconds_ns(FLAG, seconds, true)? / 1000) as u32);
+    match *seconds {
+        [] => Ok((0, 0)),
+        [pause] => us(pause).map(|pause| (pause, pause)),
+        [low, high] if low > high => {
+            Err(PlanError::value(FLAG, format!("is a range from least to most, but {low} is above {high}")))
+        }
+        [low, high] => Ok((us(low)?, us(high)?)),
+        _ => Err(PlanError::value(FLAG, format!("takes one length or the two ends of a range, not {}", seconds.len()))),
+    }
+}

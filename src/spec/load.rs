@@ -1,0 +1,311 @@
+//! The load: how many requests, how many at a time, at which times, for how long, and how often.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::data::DataSpec;
+use super::values::{self, seconds_ns};
+use crate::plan::{Arrival, Load, PlanError, Schedule};
+use crate::workload::trace::Trace;
+
+const HEADING: &str = "Load";
+/// Seconds that requests in flight may go on after `--duration`.
+const DEFAULT_DRAIN_S: f64 = 30.0;
+
+/// Flags of the load.
+#[derive(clap::Args, Clone, Debug, PartialEq, Serialize)]
+pub struct LoadSpec {
+    /// Requests of each run; one value for all runs of a sweep, or one for each. Default: 1000, or with --duration as
+    /// many as it lets through
+    #[arg(short = 'n', long, value_name = "N", num_args = 1.., value_parser = values::count::<u64>, help_heading = HEADING)]
+    pub number: Vec<u64>,
+    /// Requests in flight at all times; several values: one run after the other [default: 1]
+    #[arg(long, visible_alias = "concurrency", value_name = "N", num_args = 1.., value_parser = values::count::<u32>, help_heading = HEADING)]
+    pub parallel: Vec<u32>,
+    /// Requests per second; -1: as fast as --parallel lets them. With --open-loop several values: one run after the
+    /// other [default: -1]
+    #[arg(long, value_name = "R", num_args = 1.., value_parser = values::number, help_heading = HEADING)]
+    pub rate: Vec<f64>,
+    /// How requests at a rate are spaced: poisson, constant, gamma:CV; without a rate: burst, or trace:FILE (recorded
+    /// times) [default: poisson]
+    #[arg(long, value_name = "LAW", help_heading = HEADING)]
+    pub arrival: Option<String>,
+    /// Let recorded times come so many times as fast [default: 1]
+    #[arg(long, value_name = "X", value_parser = values::number, help_heading = HEADING)]
+    pub trace_speed: Option<f64>,
+    /// Send on schedule whatever comes back, without a cap; needs --rate
+    #[arg(long, help_heading = HEADING)]
+    pub open_loop: bool,
+    /// Raise rate or concurrency linearly from the start for so long, seconds
+    #[arg(long = "ramp", value_name = "S", default_value = "0", value_parser = values::seconds, help_heading = HEADING)]
+    #[serde(rename = "ramp")]
+    pub ramp_s: f64,
+    /// Stop offering requests after so long, seconds
+    #[arg(long = "duration", value_name = "S", value_parser = values::seconds, help_heading = HEADING)]
+    #[serde(rename = "duration")]
+    pub duration_s: Option<f64>,
+    /// How long requests in flight may go on after --duration, seconds; then they count as unfinished [default: 30]
+    #[arg(long = "drain", value_name = "S", value_parser = values::seconds, help_heading = HEADING)]
+    #[serde(rename = "drain")]
+    pub drain_s: Option<f64>,
+    /// Requests before the run, never in the figures: a count, or a share of --number below 1
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::number, help_heading = HEADING)]
+    pub warmup_num: f64,
+    /// Pause between the runs of a sweep, seconds
+    #[arg(long = "sleep-interval", value_name = "S", default_value = "5", value_parser = values::seconds, help_heading = HEADING)]
+    #[serde(rename = "sleep_interval")]
+    pub sleep_interval_s: f64,
+    /// A line in the log with the figures so far every N requests; 0: never
+    #[arg(long, value_name = "N", default_value = "100", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
+    pub log_every_n_query: u64,
+    /// Measure each load so many times, to see what changes from run to run; also in repeats_summary.json
+    #[arg(long, value_name = "K", default_value = "1", value_parser = values::count::<u32>, help_heading = HEADING)]
+    pub repeat: u32,
+}
+
+impl Default for LoadSpec {
+    fn default() -> LoadSpec {
+        LoadSpec {
+            number: Vec::new(),
+            parallel: Vec::new(),
+            rate: Vec::new(),
+            arrival: None,
+            trace_speed: None,
+            open_loop: false,
+            ramp_s: 0.0,
+            duration_s: None,
+            drain_s: None,
+            warmup_num: 0.0,
+            sleep_interval_s: 5.0,
+            log_every_n_query: 100,
+            repeat: 1,
+        }
+    }
+}
+
+impl LoadSpec {
+    /// The loads of the sweep, in order.
+    pub(super) fn loads(
+        &self,
+        data: &DataSpec,
+        trace: Option<&Arc<Trace>>,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Load>, PlanError> {
+        if let Some(schedule) = self.trace_schedule(data.is_trace(), trace)? {
+            if self.open_loop || data.is_trace() {
+                return self.open_loads(vec![schedule], notes);
+            }
+            return self.paced_loads(&[schedule]);
+        }
+        let arrival = match &self.arrival {
+            None => Arrival::Poisson,
+            Some(text) => {
+                Arrival::scan(text).map_err(|what| PlanError::value("--arrival", format!("'{text}': {what}")))?
+            }
+        };
+        let rates = self.rates(&arrival)?;
+        if self.arrival.is_some() && rates.is_empty() {
+            return Err(PlanError::conflict(format!(
+                "--arrival says how requests at a rate are spaced: give --rate too, for example --rate 5 --arrival {}",
+                self.arrival.as_deref().unwrap_or_default()
+            )));
+        }
+        if arrival == Arrival::Burst && self.ramp_s > 0.0 {
+            return Err(PlanError::conflict(
+                "--arrival burst sends everything at the start, so --ramp cannot stand beside it",
+            ));
+        }
+        let schedules = rates.into_iter().map(|rate_per_s| Schedule { rate_per_s, arrival: arrival.clone() });
+        if self.open_loop {
+            return self.open_loads(schedules.collect(), notes);
+        }
+        let schedules: Vec<Schedule> = schedules.collect();
+        if schedules.len() > 1 {
+            return Err(PlanError::conflict(
+                "--rate has several values: add --open-loop to run one after the other, or give one rate",
+            ));
+        }
+        self.paced_loads(&schedules)
+    }
+
+    /// Loads with a cap, at the places of the schedule where there is one.
+    fn paced_loads(&self, schedules: &[Schedule]) -> Result<Vec<Load>, PlanError> {
+        if self.parallel.contains(&0) {
+            return Err(PlanError::value("--parallel", "must be at least 1"));
+        }
+        let parallels = if self.parallel.is_empty() { &[1][..] } else { &self.parallel };
+        let load = |parallel: u32| match schedules.first() {
+            None => Load::Closed { parallel },
+            Some(schedule) => Load::Paced { parallel, schedule: schedule.clone() },
+        };
+        Ok(parallels.iter().map(|parallel| load(*parallel)).collect())
+    }
+
+    fn open_loads(&self, schedules: Vec<Schedule>, notes: &mut Vec<String>) -> Result<Vec<Load>, PlanError> {
+        if schedules.is_empty() {
+            return Err(PlanError::conflict("--open-loop needs a rate above 0: add --rate, for example --rate 5"));
+        }
+        if !self.parallel.is_empty() {
+            notes.push("--open-loop has no cap on requests in flight: --parallel is not used".to_string());
+        }
+        Ok(schedules.into_iter().map(|schedule| Load::Open { schedule }).collect())
+    }
+
+    /// The rates asked for; empty without a schedule. A burst counts as one rate of 0.
+    fn rates(&self, arrival: &Arrival) -> Result<Vec<f64>, PlanError> {
+        if let Some(wrong) = self.rate.iter().find(|rate| !rate.is_finite() || (**rate <= 0.0 && **rate != -1.0)) {
+            return Err(PlanError::value("--rate", format!("must be above 0, or -1 for no pacing, not {wrong:?}")));
+        }
+        // Offsets are nanoseconds: a rate past this puts several requests on each, one below it stands still.
+        if let Some(wrong) = self.rate.iter().find(|rate| **rate > 0.0 && !(1e-6..=1e8).contains(*rate)) {
+            return Err(PlanError::value(
+                "--rate",
+                format!("must be between 0.000001 and 100000000 per second, not {wrong}"),
+            ));
+        }
+        let unpaced = self.rate.contains(&-1.0);
+        if unpaced && (self.open_loop || self.rate.len() > 1) {
+            return Err(PlanError::value("--rate", "-1 means no pacing; an open loop or a sweep needs rates above 0"));
+        }
+        match arrival {
+            Arrival::Burst if self.rate.is_empty() => Ok(vec![0.0]),
+            Arrival::Burst => {
+                Err(PlanError::conflict("--arrival burst sends everything at the start: leave --rate out"))
+            }
+            _ if unpaced => Ok(Vec::new()),
+            _ => Ok(self.rate.clone()),
+        }
+    }
+
+    /// The schedule of recorded times, where one is asked for.
+    fn trace_schedule(&self, is_trace: bool, trace: Option<&Arc<Trace>>) -> Result<Option<Schedule>, PlanError> {
+        let by_arrival = self.arrival.as_deref().is_some_and(|text| text.starts_with("trace:"));
+        if !is_trace && !by_arrival {
+            if self.trace_speed.is_some() {
+                return Err(PlanError::conflict(
+                    "--trace-speed is about recorded times: add --dataset trace or --arrival trace:FILE",
+                ));
+            }
+            return Ok(None);
+        }
+        if is_trace && self.arrival.is_some() {
+            return Err(PlanError::conflict("--dataset trace has its own times: leave --arrival out"));
+        }
+        if self.rate.iter().any(|rate| *rate != -1.0) {
+            return Err(PlanError::conflict(
+                "recorded times are the rate: leave --rate out (--trace-speed scales them)",
+            ));
+        }
+        if self.ramp_s > 0.0 {
+            return Err(PlanError::conflict("recorded times have no ramp: leave --ramp out"));
+        }
+        let speed = self.trace_speed.unwrap_or(1.0);
+        if !(1e-6..=1e6).contains(&speed) {
+            return Err(PlanError::value(
+                "--trace-speed",
+                format!("must be between 0.000001 and 1000000, not {speed}"),
+            ));
+        }
+        let trace = trace.ok_or(PlanError::conflict("--dataset trace needs its file: add --dataset-path FILE"))?;
+        let times = trace.arrivals(speed);
+        let span_s = times.last().copied().unwrap_or(0) as f64 / 1e9;
+        let rate_per_s = if span_s > 0.0 { (times.len() - 1) as f64 / span_s } else { times.len() as f64 };
+        Ok(Some(Schedule { rate_per_s, arrival: Arrival::Trace(times.into()) }))
+    }
+
+    /// Requests of each run; `None` where only the duration ends it.
+    pub(super) fn numbers(&self, loads: &[Load], default: u64) -> Result<Vec<Option<u64>>, PlanError> {
+        if self.number.contains(&0) {
+            return Err(PlanError::value("--number", "must be at least 1"));
+        }
+        let endless = |load: &Load| load.schedule().is_none_or(|schedule| schedule.arrival != Arrival::Burst);
+        match self.number.as_slice() {
+            [] if self.duration_s.is_some() => {
+                Ok(loads.iter().map(|load| (!endless(load)).then_some(default)).collect())
+            }
+            [] => Ok(vec![Some(default); loads.len()]),
+            [number] => Ok(vec![Some(*number); loads.len()]),
+            numbers if numbers.len() == loads.len() => Ok(numbers.iter().copied().map(Some).collect()),
+            numbers => {
+                let flag = if self.open_loop { "--rate" } else { "--parallel" };
+                Err(PlanError::Lengths { numbers: numbers.len(), flag, loads: loads.len() })
+            }
+        }
+    }
+
+    /// Warm-up requests: a count, or a share of the run's requests.
+    pub(super) fn warmup(&self, number: Option<u64>) -> Result<u64, PlanError> {
+        const FLAG: &str = "--warmup-num";
+        let asked = self.warmup_num;
+        match number {
+            _ if !asked.is_finite() || !(0.0..=1e15).contains(&asked) => Err(PlanError::value(
+                FLAG,
+                format!("must be 0, a share between 0 and 1, or a count from 1 on, not {asked:?}"),
+            )),
+            _ if asked == 0.0 => Ok(0),
+            Some(number) if asked < 1.0 => Ok(((asked * number as f64) as u64).max(1)),
+            None if asked < 1.0 => Err(PlanError::conflict(
+                "--warmup-num is a share of --number here: give --number, or a count from 1 on",
+            )),
+            _ if asked.fract() != 0.0 => Err(PlanError::value(FLAG, format!("must be whole from 1 on, not {asked:?}"))),
+            _ => Ok(asked as u64),
+        }
+    }
+
+    /// The file of `--arrival trace:FILE`.
+    pub(super) fn arrival_file(&self) -> Option<&str> {
+        self.arrival.as_deref().and_then(|text| text.strip_prefix("trace:"))
+    }
+
+    /// How long requests in flight may go on after the duration, nanoseconds.
+    pub(super) fn drain_ns(&self) -> Result<u64, PlanError> {
+        match (self.drain_s, self.duration_s) {
+            (Some(_), None) => {
+                Err(PlanError::conflict("--drain needs --duration: only that leaves requests in flight"))
+            }
+            (drain, _) => seconds_ns("--drain", drain.unwrap_or(DEFAULT_DRAIN_S), true),
+        }
+    }
+
+    pub(super) fn duration_ns(&self) -> Result<Option<u64>, PlanError> {
+        self.duration_s.map(|s| seconds_ns("--duration", s, false)).transpose()
+    }
+
+    pub(super) fn ramp_ns(&self) -> Result<u64, PlanError> {
+        seconds_ns("--ramp", self.ramp_s, true)
+    }
+
+    pub(super) fn sleep_interval_ns(&self) -> Result<u64, PlanError> {
+        seconds_ns("--sleep-interval", self.sleep_interval_s, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_and_caps_become_loads() {
+        let loads = |spec: &LoadSpec| spec.loads(&DataSpec::default(), None, &mut Vec::new());
+        assert_eq!(loads(&LoadSpec::default()), Ok(vec![Load::Closed { parallel: 1 }]));
+        let schedule = |rate_per_s| Schedule { rate_per_s, arrival: Arrival::Poisson };
+        let paced = LoadSpec { parallel: vec![4], rate: vec![2.0], ..LoadSpec::default() };
+        assert_eq!(loads(&paced), Ok(vec![Load::Paced { parallel: 4, schedule: schedule(2.0) }]));
+        let open = LoadSpec { open_loop: true, rate: vec![2.0, 3.0], ..LoadSpec::default() };
+        assert_eq!(loads(&open), Ok([2.0, 3.0].map(|rate| Load::Open { schedule: schedule(rate) }).to_vec()));
+    }
+
+    #[test]
+    fn numbers_are_one_for_all_or_one_for_each() {
+        let loads = [1, 2].map(|parallel| Load::Closed { parallel });
+        let numbers = |number: &[u64], duration_s| {
+            LoadSpec { number: number.to_vec(), duration_s, ..LoadSpec::default() }.numbers(&loads, 9)
+        };
+        assert_eq!(numbers(&[], None), Ok(vec![Some(9), Some(9)]));
+        assert_eq!(numbers(&[], Some(1.0)), Ok(vec![None, None]));
+        assert_eq!(numbers(&[7], None), Ok(vec![Some(7), Some(7)]));
+        assert_eq!(numbers(&[3, 4], Some(1.0)), Ok(vec![Some(3), Some(4)]));
+        assert!(numbers(&[1, 2, 3], None).is_err() && numbers(&[0], None).is_err());
+    }
+}

@@ -1,0 +1,297 @@
+//! Results: names and folders, the database, logs, objectives, reports, files for other tools, visualizers.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{names, values};
+use crate::options::{LOCAL, Language, LogLevel, Save, Service};
+use crate::plan::export::{Export, Format};
+use crate::plan::{Load, PlanError, VisualPlan, slo};
+use crate::workload::arrivals::Arrival;
+
+const HEADING: &str = "Results";
+/// Bytes of a folder's name that every file system takes, with room for a suffix.
+const MAX_NAME_BYTES: usize = 200;
+const FORMATS: [&str; 4] = ["vllm", "aiperf", "llmd", "evalscope-db"];
+
+/// Flags of the results.
+#[derive(clap::Args, Clone, Debug, PartialEq, Serialize)]
+pub struct OutputSpec {
+    /// Name of the results' folder. Default: the model's name
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
+    pub name: Option<String>,
+    /// Folder for all results
+    #[arg(long, value_name = "DIR", default_value = "outputs", help_heading = HEADING)]
+    pub outputs_dir: PathBuf,
+    /// Leave the time out of the results' path
+    #[arg(long, help_heading = HEADING)]
+    pub no_timestamp: bool,
+    /// What the database keeps: text (prompts and answers), full (every byte as well), metrics (neither)
+    #[arg(long, value_name = "WHAT", default_value = "text", value_parser = values::save(), help_heading = HEADING)]
+    pub save: Save,
+    /// Show requests and responses as they pass, secrets masked
+    #[arg(long, help_heading = HEADING)]
+    pub debug: bool,
+    /// How much the log says: error, warning, info, debug
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = values::log_level(), ignore_case = true, help_heading = HEADING)]
+    pub log_level: LogLevel,
+    /// Nothing on the screen but errors and the last line, which says where the results are
+    #[arg(long, help_heading = HEADING)]
+    pub quiet: bool,
+    /// Show the figures with this service too, through its own Python SDK: wandb, swanlab, clearml. Its environment
+    /// variables hold; a point every --log-every-n-query requests
+    #[arg(long, value_name = "SERVICE", value_parser = values::service(), ignore_case = true, help_heading = HEADING)]
+    pub visualizer: Option<Service>,
+    /// Key of wandb; implies --visualizer wandb. Better in the environment, as WANDB_API_KEY
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, help_heading = HEADING)]
+    pub wandb_api_key: Option<String>,
+    /// Key of SwanLab, or "local" to keep everything on this machine; implies --visualizer swanlab
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, help_heading = HEADING)]
+    pub swanlab_api_key: Option<String>,
+    /// Objectives of each run, for example 'p99_ttft<=2 p99_tpot<=50ms', or the JSON of --sla-params: goodput, and exit
+    /// status 1 when one is missed
+    #[arg(long, value_name = "CRITERION", num_args = 1.., help_heading = HEADING)]
+    pub slo: Vec<String>,
+    /// Language of the HTML report: en, zh
+    #[arg(long, value_name = "LANGUAGE", default_value = "en", value_parser = values::language(), help_heading = HEADING)]
+    pub language: Language,
+    /// Write a row for each run in the columns of LMDeploy's throughput profiling
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    pub csv: Option<PathBuf>,
+    /// Write a file for another tool: vllm, aiperf, llmd, or evalscope-db (needs --save full). Several runs: several
+    /// files, with the run's name before the extension
+    #[arg(long, value_name = "FORMAT=FILE", num_args = 1.., help_heading = HEADING)]
+    pub export: Vec<String>,
+}
+
+impl Default for OutputSpec {
+    fn default() -> OutputSpec {
+        OutputSpec {
+            name: None,
+            outputs_dir: PathBuf::from("outputs"),
+            no_timestamp: false,
+            save: Save::default(),
+            debug: false,
+            log_level: LogLevel::default(),
+            quiet: false,
+            visualizer: None,
+            wandb_api_key: None,
+            swanlab_api_key: None,
+            slo: Vec::new(),
+            language: Language::default(),
+            csv: None,
+            export: Vec::new(),
+        }
+    }
+}
+
+impl OutputSpec {
+    /// The least important level that the log takes.
+    pub fn level(&self) -> LogLevel {
+        if self.debug { LogLevel::Debug } else { self.log_level }
+    }
+
+    /// The name of the results' folder.
+    pub(super) fn folder_name(&self, model: &str) -> Result<String, PlanError> {
+        match &self.name {
+            Some(name) if name.trim().is_empty() => Err(PlanError::value("--name", "is empty")),
+            Some(name) => Ok(name_of_run(name)),
+            None => Ok(name_of_model(model)),
+        }
+    }
+
+    /// The objectives as one text, when they can be read.
+    pub(super) fn objectives(&self) -> Result<String, PlanError> {
+        let text = self.slo.join(" ");
+        if !self.slo.is_empty() {
+            slo::scan_all(&text).map_err(|what| PlanError::value("--slo", what))?;
+        }
+        Ok(text)
+    }
+
+    /// Files for other tools.
+    pub(super) fn exports(&self) -> Result<Vec<Export>, PlanError> {
+        exports(self.csv.as_deref(), &self.export, Some(self.save))
+    }
+
+    /// The service that shows the figures; a key stands for its service.
+    pub(super) fn service(&self) -> Option<Service> {
+        let by_key = || self.wandb_api_key.as_ref().map(|_| Service::Wandb);
+        let by_other_key = || self.swanlab_api_key.as_ref().map(|_| Service::Swanlab);
+        self.visualizer.or_else(by_key).or_else(by_other_key)
+    }
+
+    /// How figures get to that service, with the SDK in the environment of `python`; `None` when none is named.
+    pub(super) fn visualizer_plan(
+        &self,
+        python: Option<&Path>,
+        model: &str,
+        started: &str,
+    ) -> Result<Option<VisualPlan>, PlanError> {
+        let Some(service) = self.service() else { return Ok(None) };
+        let keys = [
+            ("--wandb-api-key", Service::Wandb, &self.wandb_api_key),
+            ("--swanlab-api-key", Service::Swanlab, &self.swanlab_api_key),
+        ];
+        let mut key = None;
+        for (flag, owner, given) in keys {
+            let Some(given) = given else { continue };
+            if owner != service {
+                let name = service.name();
+                return Err(PlanError::conflict(format!(
+                    "{flag} does not go with --visualizer {name}: a call has one visualizer"
+                )));
+            }
+            if given.trim().is_empty() {
+                return Err(PlanError::value(flag, "is empty; leave it out to use the key of the environment"));
+            }
+            key = Some(given.trim().to_string());
+        }
+        let local = service == Service::Swanlab && key.as_deref() == Some(LOCAL);
+        let base = self.name.clone().unwrap_or_else(|| name_of_model(model));
+        Ok(Some(VisualPlan {
+            service,
+            key: key.filter(|_| !local),
+            local,
+            name: self.name.clone(),
+            default_name: format!("{base}_{started}"),
+            python: python.map(Path::to_path_buf),
+        }))
+    }
+}
+
+/// Reads `--csv` and `--export`. `save` is what the database keeps, where that is known.
+pub fn exports(csv: Option<&Path>, exports: &[String], save: Option<Save>) -> Result<Vec<Export>, PlanError> {
+    let mut found: Vec<Export> =
+        csv.map(|path| Export { format: Format::LmdeployCsv, path: path.to_path_buf() }).into_iter().collect();
+    for text in exports {
+        let (name, path) = text.split_once('=').filter(|(_, path)| !path.is_empty()).ok_or_else(|| {
+            PlanError::value("--export", format!("needs FORMAT=FILE, for example vllm=result.json, not '{text}'"))
+        })?;
+        let format = match name {
+            "vllm" => Format::Vllm,
+            "aiperf" => Format::Aiperf,
+            "llmd" => Format::Llmd,
+            "evalscope-db" => Format::EvalscopeDb,
+            _ => {
+                let suggested = names::nearest(name, &FORMATS);
+                let given = name.to_string();
+                return Err(PlanError::Unknown { flag: "--export", kind: "format", given, suggested, known: &FORMATS });
+            }
+        };
+        if format == Format::EvalscopeDb && save.is_some_and(|save| save != Save::Full) {
+            return Err(PlanError::conflict(
+                "--export evalscope-db needs every event as the server sent it: add --save full",
+            ));
+        }
+        found.push(Export { format, path: PathBuf::from(path) });
+    }
+    Ok(found)
+}
+
+/// `outputs/<started>/<name>`, without the middle part when `started` is `None`.
+pub fn root_folder(outputs: &Path, started: Option<&str>, name: &str) -> PathBuf {
+    match started {
+        Some(started) => outputs.join(started).join(name),
+        None => outputs.join(name),
+    }
+}
+
+/// `--name` as a folder's name.
+pub fn name_of_run(name: &str) -> String {
+    let safe: String =
+        name.chars().map(|c| if "<>:\"|?*\\/".contains(c) || c.is_control() { '_' } else { c }).collect();
+    let mut end = safe.len().min(MAX_NAME_BYTES);
+    while !safe.is_char_boundary(end) {
+        end -= 1;
+    }
+    match safe[..end].trim() {
+        // Names with a meaning of their own, or none.
+        "" | "." | ".." => "_".to_string(),
+        name => name.to_string(),
+    }
+}
+
+/// The last path part of a model's name as a folder's name.
+pub fn name_of_model(model: &str) -> String {
+    let last = model.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(model);
+    name_of_run(last)
+}
+
+/// The folder of one run: `parallel_8_number_100`, `rate_20.0_number_100`, `burst_number_100`, or with `duration_30s`
+/// at the end where only the duration ends the run.
+pub fn name_of_load(load: &Load, number: Option<u64>, duration_s: Option<f64>) -> String {
+    let what = match load {
+        Load::Closed { parallel } | Load::Paced { parallel, .. } => format!("parallel_{parallel}"),
+        Load::Open { schedule } if schedule.arrival == Arrival::Burst => "burst".to_string(),
+        Load::Open { schedule } if matches!(schedule.arrival, Arrival::Trace(_)) => "trace".to_string(),
+        // With a decimal point always, as `rate_20.0`: the form that scripts for evalscope's results look for.
+        Load::Open { schedule } => format!("rate_{:?}", schedule.rate_per_s),
+    };
+    match (number, duration_s) {
+        (Some(number), _) => format!("{what}_number_{number}"),
+        (None, Some(seconds)) => format!("{what}_duration_{seconds}s"),
+        (None, None) => what,
+    }
+}
+
+/// The suffix of a load's folder when the load runs several times.
+pub fn suffix_of_run(run: u32) -> String {
+    format!("_run_{run}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::arrivals::Schedule;
+
+    #[test]
+    fn names_are_safe_for_folders() {
+        assert_eq!(name_of_model("Qwen/Qwen2.5-0.5B-Instruct"), "Qwen2.5-0.5B-Instruct");
+        assert_eq!(name_of_model("/models/llama/"), "llama");
+        assert_eq!(name_of_run("a/b:c\0d"), "a_b_c_d");
+        assert_eq!(name_of_run(".."), "_");
+        assert_eq!(name_of_run("通义千问"), "通义千问");
+        assert!(name_of_run(&"通".repeat(300)).len() <= MAX_NAME_BYTES);
+    }
+
+    #[test]
+    fn folders_say_the_load() {
+        let schedule = Schedule { rate_per_s: 20.0, arrival: Arrival::Poisson };
+        assert_eq!(name_of_load(&Load::Open { schedule }, Some(7), None), "rate_20.0_number_7");
+        assert_eq!(name_of_load(&Load::Closed { parallel: 4 }, None, Some(30.0)), "parallel_4_duration_30s");
+        assert_eq!(name_of_load(&Load::Closed { parallel: 4 }, None, Some(0.5)), "parallel_4_duration_0.5s");
+    }
+
+    fn text(text: &str) -> Option<String> {
+        Some(text.to_string())
+    }
+
+    #[test]
+    fn a_key_stands_for_its_service() {
+        let of = |spec: &OutputSpec| spec.visualizer_plan(None, "Qwen/Qwen2.5", "20260101_000000");
+        assert_eq!(of(&OutputSpec::default()), Ok(None));
+        let wandb = of(&OutputSpec { wandb_api_key: text("abcd"), name: text("a/b"), ..OutputSpec::default() })
+            .unwrap()
+            .unwrap();
+        assert_eq!((wandb.service, wandb.key, wandb.name), (Service::Wandb, text("abcd"), text("a/b")));
+        let swanlab = of(&OutputSpec { swanlab_api_key: text("local"), ..OutputSpec::default() }).unwrap().unwrap();
+        assert_eq!((swanlab.service, swanlab.key, swanlab.local), (Service::Swanlab, None, true));
+        assert_eq!((swanlab.name, swanlab.default_name.as_str()), (None, "Qwen2.5_20260101_000000"));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        for (visualizer, wandb, swanlab, what) in [
+            (None, text("a"), text("b"), "--swanlab-api-key"),
+            (Some(Service::Clearml), text("a"), None, "--wandb-api-key"),
+            (Some(Service::Wandb), text(" "), None, "is empty"),
+        ] {
+            let spec =
+                OutputSpec { visualizer, wandb_api_key: wandb, swanlab_api_key: swanlab, ..OutputSpec::default() };
+            let error = spec.visualizer_plan(None, "m", "t").unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! From what was asked to what will be done: the groups one after the other, and every check across them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::client::check_witness;
+use super::data::check_dialect;
+use super::output::{name_of_load, root_folder, suffix_of_run};
+use super::proxy::{ProxyChoice, ProxyVariables};
+use super::url::Endpoint;
+use super::{DataSpec, Spec};
+use crate::api::Dialect;
+use crate::api::endpoint::Api;
+use crate::api::query_template::{GivenFlags, QueryTemplate};
+use crate::api::request_body::Options;
+use crate::plan::{Arrival, Load, LocalPlan, Plan, PlanError, Reporting, Schedule, Target, Transport};
+use crate::secrets::{Secrets, mask, masked_url};
+use crate::workload::Recipe;
+use crate::workload::trace::Trace;
+
+/// Facts about this machine and this moment that planning needs.
+#[derive(Clone, Debug, Default)]
+pub struct RigFacts {
+    /// Cores this process may run on, ascending.
+    pub allowed_cores: Vec<usize>,
+    /// When the call started, as `YYYYmmdd_HHMMSS` in local time.
+    pub started: String,
+    /// Any number that differs between calls. It keeps request ids apart on a server that several calls load.
+    pub nonce: u32,
+    /// What the file of [`trace_file`] holds, where there is one.
+    pub trace: Option<Arc<Trace>>,
+    /// Files that a hub has, and where they are on this machine.
+    pub hub: HubFiles,
+    /// The proxy variables of the environment.
+    pub proxy_variables: ProxyVariables,
+}
+
+/// Where the files of hubs are; see [`crate::hub`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HubFiles {
+    /// The file of the dataset.
+    pub dataset: Option<PathBuf>,
+    /// The folder of the tokenizer.
+    pub tokenizer: Option<PathBuf>,
+}
+
+impl HubFiles {
+    /// The same prompts with the files' places in their flags.
+    fn named_in(&self, data: &DataSpec) -> DataSpec {
+        let mut data = data.clone();
+        if let Some(path) = &self.dataset {
+            data.dataset_path = Some(path.clone());
+        }
+        if let Some(path) = &self.tokenizer {
+            data.tokenizer_path = Some(path.display().to_string());
+        }
+        data
+    }
+}
+
+/// The file of recorded times, where one is asked for, and the flag that names it. The caller reads it before planning.
+pub fn trace_file(spec: &Spec) -> Option<(&Path, &'static str)> {
+    match (&spec.data.dataset_path, spec.load.arrival_file()) {
+        (_, Some(file)) => Some((Path::new(file), "--arrival")),
+        (Some(path), None) if spec.data.is_trace() => Some((path, "--dataset-path")),
+        _ => None,
+    }
+}
+
+/// Decides everything about a call: one plan for each run of the sweep, in order.
+///
+/// Nothing is looked up: the target has no addresses yet, and without `--model` the plans carry an empty model name
+/// (ask the server, put the answer into the spec, and resolve again).
+pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
+    let local = local(spec)?;
+    let api = if local.is_some() { Api::OpenAi } else { spec.target.named_api()? };
+    let spec =
+        &spec.clone().with(|spec| spec.target.url = local.as_ref().map(LocalPlan::url).or(spec.target.url.take()));
+    let mut notes = Vec::new();
+    let trace = facts.trace.as_ref();
+    let loads = spec.load.loads(&spec.data, trace, &mut notes)?;
+    let numbers = spec.load.numbers(&loads, spec.data.default_number(trace))?;
+    let secrets = spec.secrets();
+    let Endpoint { mut target, dialect, notes: of_target } = endpoint(spec, api, &secrets)?;
+    notes.extend(of_target);
+    let proxies = ProxyChoice::of(spec.target.proxy.as_deref(), &facts.proxy_variables)?;
+    proxies.apply(&mut target, local.is_some(), &mut notes)?;
+    target.url = masked_url(&target.url);
+    for note in &mut notes {
+        *note = mask(note, &secrets);
+    }
+    let template = template(spec, api)?;
+    let model = spec.target.model_name(template.as_deref(), &target)?;
+    let data = facts.hub.named_in(&spec.data);
+    let mut workload = recipe(spec, &data, dialect, template, trace, &model, &mut notes)?;
+    workload.id_prefix = format!("rm-{:08x}", facts.nonce);
+    let base = Base { spec, facts, target, local, workload, model };
+
+    let mut plans: Vec<Plan> = Vec::new();
+    // All loads once, then all again: drift over time does not look like a difference between loads.
+    for run in 1..=spec.load.repeat.max(1) {
+        let before_this_run = plans.len();
+        for (load, number) in loads.iter().zip(&numbers) {
+            // The notes are the same for every repetition.
+            let mut again = Vec::new();
+            let mut plan = base.plan(load.clone(), *number, if run == 1 { &mut notes } else { &mut again })?;
+            let folder = plan.report.folder.as_mut_os_string();
+            // Equal loads of one sweep get different folders.
+            let earlier = &plans[before_this_run..];
+            let equal = earlier.iter().filter(|e| e.load == plan.load && e.requests == *number).count();
+            if equal > 0 {
+                folder.push(format!("_{}", equal + 1));
+            }
+            if spec.load.repeat > 1 {
+                folder.push(suffix_of_run(run));
+            }
+            // As in evalscope, the runs of a sweep do not send the same prompts again: the server has them in its cache.
+            let before: u64 = plans.iter().filter_map(|earlier| earlier.requests).sum();
+            plan.workload.offset = spec.data.dataset_offset.saturating_add(before);
+            plans.push(plan);
+        }
+    }
+    notes.dedup();
+    plans[0].notes = notes;
+    Ok(plans)
+}
+
+/// What the runs of a call share.
+struct Base<'a> {
+    spec: &'a Spec,
+    facts: &'a RigFacts,
+    target: Target,
+    local: Option<LocalPlan>,
+    workload: Recipe,
+    model: String,
+}
+
+impl Base<'_> {
+    fn plan(&self, load: Load, number: Option<u64>, notes: &mut Vec<String>) -> Result<Plan, PlanError> {
+        let Spec { target, load: timing, output, client, .. } = self.spec;
+        let allowed = &self.facts.allowed_cores;
+        let warmup_requests = timing.warmup(number)?;
+        let cores = client.core_of_each_worker(allowed, load.parallel(), self.target.mock.is_some(), notes)?;
+        let witness = client.witness_plan(allowed, &cores, load.parallel(), notes)?;
+        if witness.is_some() {
+            check_witness(&self.workload.source, self.target.proxy.is_some())?;
+        }
+        let mut workload = self.workload.clone();
+        workload.needed = number.map(|number| number.saturating_add(warmup_requests));
+        if client.cold && load.parallel().is_none() {
+            return Err(PlanError::conflict("--cold is about a closed loop: an open loop opens no connection ahead"));
+        }
+        Ok(Plan {
+            target: self.target.clone(),
+            dialect: workload.options.dialect,
+            stream: workload.options.stream,
+            requests: number,
+            drain_ns: timing.drain_ns()?,
+            duration_ns: timing.duration_ns()?,
+            warmup_requests,
+            ramp_ns: timing.ramp_ns()?,
+            seed: workload.seed,
+            timeouts: target.timeouts()?,
+            cores,
+            spin: client.spin,
+            cold: client.cold,
+            source_addresses: client.source_address.clone(),
+            force_fallback: client.force_fallback,
+            test_connection: !target.no_test_connection,
+            sleep_interval_ns: timing.sleep_interval_ns()?,
+            save: output.save,
+            local: self.local.clone(),
+            server_metrics: target.metrics_page(self.local.as_ref(), &self.facts.proxy_variables)?,
+            witness,
+            calibration: None,
+            report: self.reporting(&load, number)?,
+            workload,
+            load,
+            notes: Vec::new(),
+        })
+    }
+
+    fn reporting(&self, load: &Load, number: Option<u64>) -> Result<Reporting, PlanError> {
+        let Spec { target, load: timing, data, output, .. } = self.spec;
+        let name = output.folder_name(&self.model)?;
+        let started = (!output.no_timestamp).then_some(self.facts.started.as_str());
+        let root = root_folder(&output.outputs_dir, started, &name);
+        let dataset = match &data.prompt {
+            Some(_) => "prompt".to_string(),
+            None => data.dataset.clone().unwrap_or_else(|| "builtin".to_string()),
+        };
+        Ok(Reporting {
+            model: self.model.clone(),
+            name,
+            dataset,
+            api: target.api.clone(),
+            folder: root.join(name_of_load(load, number, timing.duration_s)),
+            root,
+            log_every: timing.log_every_n_query,
+            debug: output.debug,
+            quiet: output.quiet,
+            slo: output.objectives()?,
+            search: None,
+            exports: output.exports()?,
+            visualizer: output.visualizer_plan(target.local.python.as_deref(), &self.model, &self.facts.started)?,
+            arguments_json: self.arguments(load, number),
+            secrets: Secrets { all: self.spec.secrets(), bodies: self.spec.body_secrets() },
+        })
+    }
+
+    /// The call as `benchmark_args.json` shows it: this run's load, what was completed, no secrets.
+    fn arguments(&self, load: &Load, number: Option<u64>) -> String {
+        let mut shown = self.spec.masked();
+        shown.target.url = Some(self.target.url.clone());
+        shown.target.model = Some(self.model.clone());
+        shown.load.number = number.into_iter().collect();
+        shown.load.parallel = load.parallel().into_iter().collect();
+        shown.load.rate = vec![match load.schedule() {
+            Some(Schedule { arrival: Arrival::Burst | Arrival::Trace(_), .. }) | None => -1.0,
+            Some(schedule) => schedule.rate_per_s,
+        }];
+        serde_json::to_string_pretty(&shown).expect("a spec holds only strings, numbers and lists")
+    }
+}
+
+/// The server that is started here, where `--api` asks for one.
+fn local(spec: &Spec) -> Result<Option<LocalPlan>, PlanError> {
+    let target = &spec.target;
+    let python_is_used = spec.output.service().is_some();
+    target.local.resolve(&target.api, target.url.as_deref(), target.model.as_deref(), python_is_used)
+}
+
+/// The server and its API, checked against the prompts and the client.
+fn endpoint(spec: &Spec, api: Api, secrets: &[String]) -> Result<Endpoint, PlanError> {
+    let mut found = spec.target.endpoint(api, secrets)?;
+    spec.data.redirect(&mut found);
+    if matches!(found.target.transport, Transport::Unix(_)) && !spec.client.source_address.is_empty() {
+        return Err(PlanError::conflict("--source-address is about TCP, but --url is a unix: socket"));
+    }
+    if spec.target.insecure {
+        found.notes.push(
+            "--insecure: the server's certificate is NOT verified, anybody on the way can read and answer".to_string(),
+        );
+    }
+    Ok(found)
+}
+
+/// The template of `--query-template`, with what the command line gives beside it.
+fn template(spec: &Spec, api: Api) -> Result<Option<Arc<QueryTemplate>>, PlanError> {
+    const FLAG: &str = "--query-template";
+    let Some(text) = &spec.data.query_template else { return Ok(None) };
+    if let Api::Custom(_) | Api::Program(_) = api {
+        return Err(PlanError::conflict(format!("{FLAG} has no use beside the body that {} makes", spec.target.api)));
+    }
+    let given = GivenFlags {
+        model: spec.target.model.is_some(),
+        stream: spec.sampling.stream_is_given(),
+        max_tokens: !spec.sampling.max_tokens.is_empty(),
+        temperature: spec.sampling.temperature.is_some(),
+    };
+    let template = QueryTemplate::scan(text, given).map_err(|what| PlanError::value(FLAG, what))?;
+    Ok(Some(Arc::new(template)))
+}
+
+/// The recipe of the requests, without what differs between the runs of a sweep. `data` are the prompts of `spec`, with
+/// the files of a hub in their places.
+fn recipe(
+    spec: &Spec,
+    data: &DataSpec,
+    dialect: Dialect,
+    template: Option<Arc<QueryTemplate>>,
+    trace: Option<&Arc<Trace>>,
+    model: &str,
+    notes: &mut Vec<String>,
+) -> Result<Recipe, PlanError> {
+    let sampling = &spec.sampling;
+    let mut options = Options {
+        dialect,
+        model: model.to_string(),
+        stream: false,
+        sampling: sampling.resolve(data.wants_full_answers())?,
+        template,
+        extra: sampling.extra()?,
+    };
+    let source = data.source(trace, sampling.n_choices, &mut options.extra, notes)?;
+    check_dialect(&source, dialect)?;
+    options.stream = sampling.streams(&options);
+    notes.extend(sampling.notes(&spec.target.api, &options));
+    Ok(Recipe {
+        source,
+        lengths: data.lengths()?,
+        tokens: data.tokens()?,
+        offset: data.dataset_offset,
+        needed: None,
+        headers: spec.target.request_headers(dialect, options.stream)?,
+        options,
+        seed: sampling.seed.unwrap_or(0),
+        id_prefix: String::new(),
+    })
+}
