@@ -9,6 +9,7 @@ use serde::Serialize;
 use self::proxy::Proxy;
 use crate::api::Dialect;
 use crate::api::endpoint::models_path;
+pub use crate::net::tls::TlsPlan;
 use crate::protocol::tunnel::connect_request;
 use crate::rig::calibration::Calibration;
 use crate::spec::secrets::Secrets;
@@ -179,15 +180,6 @@ pub enum Transport {
     /// One or more resolved addresses, tried in order. A plan holds none: looking up names is not its work.
     Tcp(Vec<SocketAddr>),
     Unix(PathBuf),
-}
-
-/// How TLS is verified.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsPlan {
-    /// PEM file of roots to trust instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Accept any certificate.
-    pub insecure: bool,
 }
 
 /// How load is offered. Where the workload has conversations, these are what is started: `parallel` of them go on at a

@@ -1,6 +1,8 @@
-//! Instants and lengths of time, as numbers and as text. No clock is read here: `engine::clock` reads it.
+//! Instants and lengths of time, as numbers and as text. Only [`clock`] reads a clock.
 
 use std::fmt::Write;
+
+pub mod clock;
 
 /// An instant: nanoseconds on the time scale of `CLOCK_MONOTONIC`, usually read through the TSC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

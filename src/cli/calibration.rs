@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::report::{load_shape, own_error};
 use crate::rig::calibration::{LoadShape, Machine};
 use crate::rig::calibrations::{self, Choice};
-use crate::rig::roofline::planned::{Planned, calibrate};
+use crate::roofline::planned::{Planned, calibrate};
 use crate::spec::Spec;
 use crate::time::{MS, S};
 

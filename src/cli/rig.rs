@@ -9,7 +9,7 @@ use super::{Early, status};
 use crate::report::table::{Align, Table, cut, number, wrap};
 use crate::rig::checks::{self, Check};
 use crate::rig::facts::Facts;
-use crate::rig::roofline::{self, Measured, RingSupport, Roofline};
+use crate::roofline::{self, Measured, RingSupport, Roofline};
 use crate::time::format_ns;
 
 /// Flags of `ringmark rig`.

@@ -4,8 +4,7 @@
 //! does the end of the run. The turns that are left are counted as unsent.
 
 use super::core::{Job, Worker};
-use super::exchange::{Ended, exchange};
-use crate::protocol::json;
+use super::exchange::{Ended, Turn, exchange};
 use crate::record::Phase;
 use crate::workload::TurnOf;
 use crate::workload::conversation::Conversations;
@@ -17,23 +16,6 @@ pub struct Scratch {
     wire: Vec<u8>,
     /// The messages of a conversation so far, as JSON between commas.
     history: Vec<u8>,
-}
-
-/// What an exchange has to know of the conversation it is a turn of.
-pub struct Turn<'a> {
-    /// The JSON body that is sent.
-    pub body: &'a [u8],
-    /// Takes the answer.
-    pub history: &'a mut Vec<u8>,
-}
-
-impl Turn<'_> {
-    /// Adds the model's answer to what was said. Its reasoning is not said again.
-    pub fn add_answer(&mut self, text: &[u8]) {
-        self.history.extend_from_slice(br#",{"role":"assistant","content":""#);
-        json::escape_into(&String::from_utf8_lossy(text), self.history);
-        self.history.extend_from_slice(br#""}"#);
-    }
 }
 
 /// Carries out what a lane was given: one request, or a conversation. Returns the end of the last request.

@@ -9,8 +9,8 @@ use std::task::Waker;
 use rustls::ClientConfig;
 
 use super::awaiting::{Awaited, Awaiting};
-use super::clock::Clock;
-use super::inbox::{Event, Inbox};
+use super::inbox::Inbox;
+use super::inbox::delivery::Event;
 use super::outbox::Outbox;
 use super::pacer::{Deadlines, OpenSchedule, Places};
 use super::pool::{Delivered, Pool, State};
@@ -18,6 +18,7 @@ use super::telemetry::Telemetry;
 use crate::plan::{Load, Plan};
 use crate::record::trace::{Trace, What};
 use crate::record::{Failure, Phase};
+use crate::time::clock::Clock;
 use crate::time::{MS, S, Tick};
 use crate::workload::Workload;
 

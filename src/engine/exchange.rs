@@ -4,13 +4,13 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use super::awaiting::Awaited;
-use super::conversation::Turn;
 use super::core::{Core, Job, Wait, Worker};
 use super::pool::State;
 use super::transport::{NotOpened, flush_tls, open, send_all};
 use super::unasked::is_unasked;
 use crate::api::choices;
 use crate::plan::Save;
+use crate::protocol::json;
 use crate::record::trace::{Excerpt, What};
 use crate::record::{Block, Failure, Outcome, Phase, RequestRecord, Span, TokenSource};
 use crate::time::{S, Tick};
@@ -37,6 +37,23 @@ pub struct Ended {
     /// A connection could be had.
     pub connected: bool,
     pub ok: bool,
+}
+
+/// What an exchange has to know of the conversation it is a turn of.
+pub struct Turn<'a> {
+    /// The JSON body that is sent.
+    pub body: &'a [u8],
+    /// Takes the answer.
+    pub history: &'a mut Vec<u8>,
+}
+
+impl Turn<'_> {
+    /// Adds the model's answer to what was said. Its reasoning is not said again.
+    pub fn add_answer(&mut self, text: &[u8]) {
+        self.history.extend_from_slice(br#",{"role":"assistant","content":""#);
+        json::escape_into(&String::from_utf8_lossy(text), self.history);
+        self.history.extend_from_slice(br#""}"#);
+    }
 }
 
 /// Carries one request out and keeps its record. `wire` are the request's bytes; `turn` is told where it is one of a

@@ -6,7 +6,6 @@
 //! ```
 
 pub mod awaiting;
-pub mod clock;
 pub mod conversation;
 pub mod core;
 pub mod exchange;
@@ -17,7 +16,7 @@ pub mod pacer;
 pub mod pool;
 pub mod pump;
 pub mod telemetry;
-pub mod tls;
+mod tls_response;
 pub mod transport;
 mod unasked;
 pub mod witness;
@@ -30,12 +29,13 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use self::awaiting::Awaiting;
-use self::clock::Clock;
 use self::core::{PhasePlan, Setup};
 use self::worker::{Command, Links, Reply};
+use crate::net::tls;
 use crate::plan::{Load, Plan};
 use crate::record::trace::Trace;
 use crate::record::{Block, Parcel, Phase, WorkerReport};
+use crate::time::clock::Clock;
 use crate::time::{MS, Tick};
 use crate::workload::Workload;
 

@@ -1,14 +1,19 @@
 //! A worker's connections: the answer each one is receiving, which are idle, and when one may be used again.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
-use super::clock::Clock;
-use super::inbox::{Delivery, Inbox, Source};
+use super::inbox::Inbox;
+use super::inbox::delivery::{Delivery, Source};
 use super::telemetry::Telemetry;
-use super::tls::Tls;
+use super::tls_response;
 use crate::api::answer::{Answer, AnswerOptions, Step};
+use crate::net::socket::send;
+use crate::net::tls::Tls;
 use crate::record::trace::{Reader, Trace};
 use crate::record::{Failure, Outcome, Phase};
+use crate::time::clock::Clock;
 use crate::time::{MS, Tick};
 
 /// What a connection is doing.
@@ -39,7 +44,8 @@ pub struct Receipts {
 pub struct Connection {
     pub state: State,
     pub generation: u32,
-    fd: Option<OwnedFd>,
+    /// `None` when the slot is free. Shared with the epoll set and with tasks that wait until they can write.
+    socket: Option<Rc<OwnedFd>>,
     pub tls: Option<Box<Tls>>,
     pub answer: Answer,
     pub receipts: Receipts,
@@ -62,14 +68,25 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The descriptor, -1 when the slot is free.
-    pub fn fd(&self) -> RawFd {
-        self.fd.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    /// The socket; `None` when the slot is free.
+    pub fn socket(&self) -> Option<Rc<OwnedFd>> {
+        self.socket.clone()
     }
 
-    /// A second descriptor of the same socket; `None` when the slot is free.
-    pub fn copy_fd(&self) -> Option<std::io::Result<OwnedFd>> {
-        self.fd.as_ref().map(OwnedFd::try_clone)
+    /// Hands bytes to the kernel without blocking; see [`send`].
+    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.socket {
+            Some(socket) => send(socket, bytes),
+            None => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        }
+    }
+
+    /// Hands what the TLS session has queued to the kernel; false when the socket has no room for all of it.
+    pub fn flush_tls(&mut self) -> io::Result<bool> {
+        match (&mut self.tls, &self.socket) {
+            (Some(tls), Some(socket)) => tls.flush(socket),
+            _ => Ok(true),
+        }
     }
 
     /// Whether a proxy has still to open the way to the server.
@@ -137,13 +154,14 @@ impl Pool {
     }
 
     /// Takes in a connected socket and begins to receive on it.
-    pub fn add(&mut self, fd: OwnedFd, state: State, inbox: &mut Inbox) -> std::io::Result<u32> {
+    pub fn add(&mut self, socket: OwnedFd, state: State, inbox: &mut Inbox) -> io::Result<u32> {
+        let socket = Rc::new(socket);
         let slot = self.free.pop().unwrap_or_else(|| self.new_slot());
         let connection = &mut self.slots[slot as usize];
-        inbox.watch(Source { slot, generation: connection.generation }, fd.as_raw_fd()).inspect_err(|_| {
+        inbox.watch(Source { slot, generation: connection.generation }, &socket).inspect_err(|_| {
             self.free.push(slot);
         })?;
-        connection.fd = Some(fd);
+        connection.socket = Some(socket);
         connection.state = state;
         connection.requests = 0;
         connection.leaving = false;
@@ -155,7 +173,7 @@ impl Pool {
         self.slots.push(Connection {
             state: State::Free,
             generation: 0,
-            fd: None,
+            socket: None,
             tls: None,
             answer: Answer::new(self.options),
             receipts: Receipts::default(),
@@ -223,9 +241,10 @@ impl Pool {
     }
 
     /// Closes a connection and frees its slot; what still arrives for it is dropped.
-    pub fn close(&mut self, slot: u32, inbox: &mut Inbox) -> std::io::Result<()> {
+    pub fn close(&mut self, slot: u32, inbox: &mut Inbox) -> io::Result<()> {
         let connection = &mut self.slots[slot as usize];
-        let Some(fd) = connection.fd.take() else { return Ok(()) };
+        // Closed at the end of this function, after the inbox has stopped to receive on it.
+        let Some(_socket) = connection.socket.take() else { return Ok(()) };
         let source = Source { slot, generation: connection.generation };
         connection.generation = (connection.generation + 1) % Source::GENERATIONS;
         let was = std::mem::replace(&mut connection.state, State::Free);
@@ -234,7 +253,7 @@ impl Pool {
             self.idle.retain(|idle| *idle != slot);
         }
         self.free.push(slot);
-        inbox.forget(source, fd.as_raw_fd())
+        inbox.forget(source)
     }
 
     /// Takes in what the inbox reaped for one connection. Returns the lane whose wait is over, if any.
@@ -250,7 +269,7 @@ impl Pool {
     ) -> Delivered {
         let reaped = clock.now();
         let Some(connection) = self.slots.get_mut(source.slot as usize) else { return Delivered::Nothing };
-        if connection.generation != source.generation || connection.fd.is_none() {
+        if connection.generation != source.generation || connection.socket.is_none() {
             return Delivered::Nothing;
         }
         let lane = match connection.state {
@@ -302,17 +321,19 @@ impl Connection {
                 self.last_active = at;
                 match &mut self.tls {
                     None => self.answer.push(bytes, at),
-                    Some(tls) => match tls.receive(bytes, &mut self.answer, at, self.fd.as_ref()) {
-                        Ok(step) if handshaking && step == Step::More => {
-                            return !tls.is_handshaking() || tls.has_outgoing();
+                    Some(tls) => {
+                        match tls_response::receive(tls, bytes, &mut self.answer, at, self.socket.as_deref()) {
+                            Ok(step) if handshaking && step == Step::More => {
+                                return !tls.is_handshaking() || tls.has_outgoing();
+                            }
+                            Ok(step) => step,
+                            Err(text) => {
+                                let failure = if tls.awaits_tunnel() { Failure::Connect } else { Failure::Tls };
+                                self.answer.fail(failure, &text);
+                                Step::Done { reuse: false }
+                            }
                         }
-                        Ok(step) => step,
-                        Err(text) => {
-                            let failure = if tls.awaits_tunnel() { Failure::Connect } else { Failure::Tls };
-                            self.answer.fail(failure, &text);
-                            Step::Done { reuse: false }
-                        }
-                    },
+                    }
                 }
             }
             Delivery::Eof if handshaking && self.awaits_tunnel() => {
@@ -326,7 +347,7 @@ impl Connection {
             Delivery::Eof => self.answer.push_eof(reaped),
             Delivery::Error(errno) => {
                 let failure = if errno == libc::ECONNRESET { Failure::Reset } else { Failure::Truncated };
-                self.answer.fail(failure, &std::io::Error::from_raw_os_error(errno).to_string());
+                self.answer.fail(failure, &io::Error::from_raw_os_error(errno).to_string());
                 Step::Done { reuse: false }
             }
         };

@@ -2,10 +2,9 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use monoio::net::UnixStream;
@@ -13,9 +12,10 @@ use monoio::net::UnixStream;
 use super::awaiting::Awaited;
 use super::core::{Core, Wait, Worker};
 use super::inbox::Inbox;
-use super::inbox::socket::{Connecting, connect_tcp, connect_unix, send, take_error};
 use super::pool::State;
-use super::tls::Tls;
+use crate::net::local_address::start_tcp;
+use crate::net::socket::{Connecting, connect_unix, take_error};
+use crate::net::tls::Tls;
 use crate::plan::{Target, Transport};
 use crate::record::Failure;
 use crate::time::{S, Tick};
@@ -35,10 +35,6 @@ pub struct NotOpened {
     pub failure: Failure,
     pub text: String,
 }
-
-/// Connections from one source address to one destination before the next address is used: half of the default
-/// ephemeral range, past which the kernel's search for a free port slows tenfold.
-const PER_SOURCE: u64 = 12_000;
 
 /// Opens a connection for `lane`; the addresses of the target are tried in order.
 pub async fn open(worker: &Worker, lane: u32) -> Result<Opened, NotOpened> {
@@ -77,31 +73,6 @@ async fn connect_any(worker: &Worker, lane: u32, addresses: &[SocketAddr]) -> Re
         }
     }
     Err(last)
-}
-
-/// Starts the next connection from its local address: those given with `--source-address` in turn, and past one that
-/// has no free port.
-pub(super) fn start_tcp(given: &[IpAddr], opened: &AtomicU64, to: SocketAddr) -> io::Result<Connecting> {
-    let number = opened.fetch_add(1, Ordering::Relaxed);
-    let mut started = connect_tcp(to, source_address(given, number, to));
-    for next in 1..given.len() as u64 {
-        if !started.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EADDRNOTAVAIL)) {
-            break;
-        }
-        started = connect_tcp(to, source_address(given, number + next, to));
-    }
-    started
-}
-
-/// The local address of the connection with this number: one of those given; on loopback 127.0.0.x by itself once one
-/// address has used half of its ports.
-fn source_address(given: &[IpAddr], number: u64, to: SocketAddr) -> Option<IpAddr> {
-    if !given.is_empty() {
-        return Some(given[(number % given.len() as u64) as usize]);
-    }
-    let turn = number / PER_SOURCE % 200;
-    let on_loopback = to.is_ipv4() && to.ip().is_loopback();
-    (on_loopback && turn > 0).then(|| IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1 + turn as u8)))
 }
 
 async fn finish_connecting(worker: &Worker, lane: u32, connecting: Connecting) -> Result<OwnedFd, NotOpened> {
@@ -223,8 +194,8 @@ async fn shaken(worker: &Worker, lane: u32, slot: u32) -> Result<bool, NotOpened
 /// refuse a request before it has read it. Returns whether all was written.
 pub async fn send_all(worker: &Worker, lane: u32, slot: u32, mut bytes: &[u8]) -> io::Result<bool> {
     loop {
-        let fd = worker.core.borrow().pool.slots[slot as usize].fd();
-        match send(fd, bytes) {
+        let sent = worker.core.borrow().pool.slots[slot as usize].send(bytes);
+        match sent {
             Ok(sent) if sent == bytes.len() => return Ok(true),
             Ok(sent) => bytes = &bytes[sent..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -241,12 +212,8 @@ pub async fn send_all(worker: &Worker, lane: u32, slot: u32, mut bytes: &[u8]) -
 /// The same for what a connection's TLS session has queued.
 pub async fn flush_tls(worker: &Worker, lane: u32, slot: u32) -> io::Result<bool> {
     loop {
-        {
-            let connection = &mut worker.core.borrow_mut().pool.slots[slot as usize];
-            let fd = connection.fd();
-            if connection.tls.as_mut().map_or(Ok(true), |tls| tls.flush(fd))? {
-                return Ok(true);
-            }
+        if worker.core.borrow_mut().pool.slots[slot as usize].flush_tls()? {
+            return Ok(true);
         }
         if !room_in_time(worker, lane, slot).await? {
             return Ok(false);
@@ -256,8 +223,8 @@ pub async fn flush_tls(worker: &Worker, lane: u32, slot: u32) -> io::Result<bool
 
 /// Waits until the socket takes more bytes; false when its response, or the time for its handshake, ended first.
 async fn room_in_time(worker: &Worker, lane: u32, slot: u32) -> io::Result<bool> {
-    let copy = worker.core.borrow().pool.slots[slot as usize].copy_fd();
-    let Some(socket) = copy.transpose()? else { return Ok(false) };
+    let socket = worker.core.borrow().pool.slots[slot as usize].socket();
+    let Some(socket) = socket else { return Ok(false) };
     let over = |core: &Core| match core.pool.slots[slot as usize].state {
         State::Finished { .. } => true,
         State::Handshake { .. } => core.lanes[lane as usize].expired,
@@ -283,7 +250,7 @@ async fn writable_unless(
         core.lanes[lane as usize].writable = false;
         match &mut core.inbox {
             Inbox::Ring(ring) => {
-                ring.await_writable(lane, socket.as_raw_fd())?;
+                ring.await_writable(lane, socket)?;
                 None
             }
             // monoio awaits any descriptor through a stream type; nothing but its readiness is used.
@@ -321,18 +288,10 @@ async fn writable_unless(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::IpAddr;
+    use std::sync::atomic::AtomicU64;
 
-    #[test]
-    fn given_addresses_are_used_in_turn() {
-        let to = SocketAddr::from(([127, 0, 0, 1], 80));
-        let given: Vec<IpAddr> = ["127.0.0.5", "127.0.0.6"].map(|text| text.parse().unwrap()).to_vec();
-        let used: Vec<IpAddr> = (0..4).filter_map(|number| source_address(&given, number, to)).collect();
-        assert_eq!(used, [given[0], given[1], given[0], given[1]]);
-        assert_eq!(source_address(&[], 5, to), None);
-        assert_eq!(source_address(&[], PER_SOURCE, to), Some(IpAddr::from([127, 0, 0, 2])));
-        assert_eq!(source_address(&[], PER_SOURCE, SocketAddr::from(([10, 0, 0, 1], 80))), None);
-    }
+    use super::*;
 
     #[test]
     fn an_address_of_another_machine_is_named() {

@@ -6,25 +6,25 @@
 //! server treats them differently or we do. Its requests are a phase of their own and enter no figure of the run.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustls::ClientConfig;
 
-use super::clock::Clock;
 use super::exchange::body;
-use super::inbox::socket::receive;
-use super::tls;
 use super::unasked::is_unasked;
 use super::worker::answer_options;
 use crate::api::answer::{Answer, Step};
+use crate::net::socket::receive;
+use crate::net::{blocking, tls};
 use crate::plan::{Plan, WitnessPlan};
 use crate::record::trace::{Excerpt, Reader, Trace, What};
 use crate::record::{Block, Failure, Outcome, Parcel, Phase, RequestRecord, Span, TokenSource};
+use crate::time::clock::Clock;
 use crate::time::{MS, S, Tick};
 use crate::workload::Workload;
 
@@ -149,9 +149,8 @@ fn readable(shared: &Shared, lines: &[Line]) -> Vec<usize> {
     let (places, sockets): (Vec<usize>, Vec<&OwnedFd>) =
         waiting.filter_map(|(place, line)| Some((place, line.socket.as_ref()?))).unzip();
     let mut polled: Vec<PollFd<'_>> = sockets.iter().map(|socket| PollFd::new(*socket, PollFlags::IN)).collect();
-    let timeout = Timespec { tv_sec: (wait_ns / S) as i64, tv_nsec: (wait_ns % S) as _ };
     // A signal ends the wait early, which the next turn makes good.
-    let _ = poll(&mut polled, Some(&timeout));
+    let _ = poll(&mut polled, Some(&blocking::timeout(wait_ns)));
     places.into_iter().zip(polled).filter(|(_, polled)| !polled.revents().is_empty()).map(|(place, _)| place).collect()
 }
 
@@ -188,7 +187,7 @@ fn sockets(shared: &Shared) -> Sockets<'_> {
 /// Takes one read of a line.
 fn take(shared: &Shared, line: &mut Line, buffer: &mut [u8]) {
     let Some(socket) = &line.socket else { return };
-    let read = receive(socket.as_raw_fd(), buffer);
+    let read = receive(socket, buffer);
     let reaped = shared.clock.now();
     let step = match read {
         Ok((0, _)) if line.record.reads == 0 && line.may_try_again() => {

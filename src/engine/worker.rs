@@ -9,9 +9,9 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 
-use super::clock::Clock;
 use super::core::{Core, PhasePlan, PhaseState, Setup, Worker};
-use super::inbox::{Inbox, InboxPlan};
+use super::inbox::Inbox;
+use super::inbox::delivery::InboxPlan;
 use super::outbox::Outbox;
 use super::pool::Pool;
 use super::pump::{open_ahead, run_lanes};
@@ -21,6 +21,7 @@ use crate::plan::{Load, Plan, Save};
 use crate::record::{Block, Phase, WorkerReport};
 use crate::rig;
 use crate::time::Tick;
+use crate::time::clock::Clock;
 
 /// What a worker is told.
 pub enum Command {

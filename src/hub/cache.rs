@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::partial::Partial;
-use super::{Hub, Repository, Site};
+use super::settings::{Hub, Site};
+use super::wanted::Repository;
 
 /// The revision whose files are used where no other is known.
 const MAIN: &str = "main";

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Hub;
+use super::settings::Hub;
 use crate::spec::Spec;
 
 /// A data set that is published as one file, with its place on each hub.

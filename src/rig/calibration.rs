@@ -1,6 +1,6 @@
 //! What was measured of this machine at one load: how exact the receive stamps are there, and what the client costs.
 //!
-//! A calibration is a plain value: [`super::roofline::planned`] measures one, a file keeps several, and a run takes
+//! A calibration is a plain value: `roofline::planned` measures one, a file keeps several, and a run takes
 //! the one that fits along. Whether it fits is decided here, from values alone.
 
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! This machine: its facts, what they mean for a measurement, its limits, and how fast the engine is on it.
+//! This machine: its facts, what they mean for a measurement, its limits, and what was measured of it before.
 
 pub mod affinity;
 pub mod calibration;
@@ -7,5 +7,4 @@ pub mod checks;
 pub mod facts;
 pub mod limits;
 pub mod priority;
-pub mod roofline;
 pub mod usage;

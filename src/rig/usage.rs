@@ -11,7 +11,7 @@ pub struct Usage {
 
 /// The calling thread's usage.
 pub fn thread_usage() -> Usage {
-    // SAFETY: all zeros is a valid rusage, and the call writes nothing else.
+    // SAFETY: rustix has no such call; all zeros is a valid rusage, and the call writes nothing else.
     let raw = unsafe {
         let mut raw: libc::rusage = std::mem::zeroed();
         libc::getrusage(libc::RUSAGE_THREAD, &mut raw);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded, unbounded};
 
-use super::RunError;
+use super::error::RunError;
 use crate::api::words;
 use crate::engine::awaiting::{Awaited, Awaiting};
 use crate::engine::{Engine, EngineError, PhaseRequest};

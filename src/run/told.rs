@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::engine::clock::Clock;
 use crate::log::Log;
 use crate::plan::Plan;
 use crate::record::trace::{Listener, Trace, channel, text};
+use crate::time::clock::Clock;
 
 /// The thread that writes; it ends when nobody is left who could tell anything.
 pub struct Teller(Option<JoinHandle<()>>);

@@ -17,12 +17,12 @@ use super::get::{Waits, get};
 use super::local::Processes;
 use super::names::{Scrape, is_known};
 use super::usage::{self, Gpus};
-use crate::engine::clock::Clock;
-use crate::engine::tls;
+use crate::net::tls;
 use crate::plan::{Plan, Target, Transport};
 use crate::record::ServerSample;
 use crate::record::finding::Finding;
 use crate::time::Tick;
+use crate::time::clock::Clock;
 
 /// Between two looks while the run goes on.
 const PERIOD: Duration = Duration::from_secs(1);

@@ -1,63 +1,24 @@
-//! Bytes and their arrival instants, below the task layer: one inbox a worker drains every connection of that worker.
+//! Bytes and their arrival times, below the task layer: one inbox a worker receives for every connection of that worker.
 //!
-//! Two ways of the same surface: [`ring`] (io_uring multishot receives into one shared buffer ring) and [`epoll`] (for
-//! kernels and containers that forbid io_uring). Both hand out the kernel's receive stamp with the bytes. The pump sleeps
-//! in the ring itself; the epoll set has a descriptor that it awaits through monoio.
+//! There are two implementations with the same interface: [`ring`] (io_uring multishot receives into one shared buffer
+//! ring) and [`epoll`] (for kernels and containers that forbid io_uring). Both deliver the kernel's receive timestamp
+//! with the bytes. The pump waits in the ring itself; the epoll set has a descriptor that it awaits through monoio.
 
+mod buffers;
+pub mod delivery;
 pub mod epoll;
 pub mod ring;
-pub mod socket;
-pub mod stamp;
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
-/// A connection as the inbox knows it: the slot in the worker's pool, and which of the slot's successive connections.
-/// What arrives for an earlier generation is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
-    pub slot: u32,
-    /// Below [`Source::GENERATIONS`].
-    pub generation: u32,
-}
-
-impl Source {
-    /// Generations wrap here: the ring keeps two bits of its 64 beside slot and generation.
-    pub const GENERATIONS: u32 = 1 << 30;
-}
-
-/// One thing that happened on a connection.
-#[derive(Debug)]
-pub enum Delivery<'a> {
-    /// Bytes arrived; `stamp_ns` is the kernel's receive stamp in nanoseconds of `CLOCK_REALTIME`.
-    Bytes { bytes: &'a [u8], stamp_ns: Option<u64> },
-    /// The peer closed its side.
-    Eof,
-    /// The connection failed with this `errno`.
-    Error(i32),
-}
-
-/// One thing that was reaped.
-#[derive(Debug)]
-pub enum Event<'a> {
-    Delivery(Source, Delivery<'a>),
-    /// The socket that this lane waits to write to is ready, or has failed.
-    Writable {
-        lane: u32,
-    },
-}
+use delivery::{Event, InboxPlan, Source};
 
 /// The receiving half of all connections of a worker.
 pub enum Inbox {
     Ring(Box<ring::Ring>),
     Epoll(Box<epoll::Epoll>),
-}
-
-/// What an inbox has to be ready for.
-#[derive(Clone, Copy, Debug)]
-pub struct InboxPlan {
-    /// Connections at the same time.
-    pub connections: usize,
 }
 
 impl Inbox {
@@ -75,22 +36,22 @@ impl Inbox {
     }
 
     /// Begins to receive on a connected socket.
-    pub fn watch(&mut self, source: Source, fd: RawFd) -> io::Result<()> {
+    pub fn watch(&mut self, source: Source, socket: &Rc<OwnedFd>) -> io::Result<()> {
         match self {
-            Inbox::Ring(ring) => ring.watch(source, fd),
-            Inbox::Epoll(epoll) => epoll.watch(source, fd),
+            Inbox::Ring(ring) => ring.watch(source, socket),
+            Inbox::Epoll(epoll) => epoll.watch(source, socket),
         }
     }
 
     /// Stops receiving on a socket that is about to be closed.
-    pub fn forget(&mut self, source: Source, fd: RawFd) -> io::Result<()> {
+    pub fn forget(&mut self, source: Source) -> io::Result<()> {
         match self {
             Inbox::Ring(ring) => ring.forget(source),
-            Inbox::Epoll(epoll) => epoll.forget(fd),
+            Inbox::Epoll(epoll) => epoll.forget(source),
         }
     }
 
-    /// Hands out everything that has arrived, in order, and returns how many reads that were.
+    /// Delivers everything that has arrived, in order, and returns how many reads that were.
     pub fn reap(&mut self, deliver: &mut impl FnMut(Event<'_>)) -> io::Result<usize> {
         match self {
             Inbox::Ring(ring) => ring.reap(deliver),
@@ -98,7 +59,7 @@ impl Inbox {
         }
     }
 
-    /// How often the shared buffers ran out; each time the stamps were kept and the reads delayed.
+    /// How often the shared buffers ran out; each time the timestamps were kept and the reads delayed.
     pub fn buffer_shortages(&self) -> u64 {
         match self {
             Inbox::Ring(ring) => ring.shortages,

@@ -1,49 +1,47 @@
-//! The receive ring: multishot `RecvMsg` with kernel stamps from every connection into one buffer ring.
+//! The receive ring: multishot `RecvMsg` with kernel timestamps from every connection into one buffer ring.
 //!
 //! It stands beside monoio's own ring because monoio reads with one submission and one wake-up per chunk, which
 //! collapses at 100,000 events a second over 10,000 streams. Here a chunk costs no submission, no waker and no copy.
 //!
-//! The worker sleeps in this ring too. A sleep first gathers for [`GATHER_US`]: since the kernel stamps every arrival,
-//! being late to look at it costs no accuracy, and one wake-up for several events costs less, here and at the sender,
-//! whose kernel has to wake us.
+//! The worker waits in this ring too. A wait first gathers events for [`GATHER_US`]: since the kernel timestamps every
+//! arrival, processing one late costs no accuracy, and one wake-up for several events costs less, here and at the
+//! sender, whose kernel has to wake us.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
-use std::os::fd::RawFd;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use io_uring::types::{BufRingEntry, Fd, RecvMsgOut, Timespec};
+use io_uring::types::{Fd, RecvMsgOut};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use super::stamp::{CONTROL_LEN, receive_stamp_ns};
-use super::{Delivery, Event, InboxPlan, Source};
+use super::buffers::Buffers;
+use super::delivery::{Delivery, Event, InboxPlan, Source};
+use crate::net::socket::empty_message;
+use crate::net::timestamp::{CONTROL_LEN, receive_stamp_ns};
 use crate::time::{S, Tick, US};
 
-/// One buffer takes the kernel's message header (16), the stamp (64) and up to 4,016 bytes of stream.
-const BUFFER_LEN: usize = 4096;
 const BUFFER_GROUP: u16 = 0;
 const SUBMISSIONS: u32 = 1024;
-/// Buffers are given back to the kernel in batches of this many, so that a long reap never starves it.
-const RECYCLE_EVERY: u16 = 64;
 
 const TAG_WRITABLE: u64 = 1 << 63;
 const TAG_CANCEL: u64 = 1 << 62;
 
-/// How long a sleep gathers events before the first one ends it, microseconds.
+/// How long a wait gathers events before the first one ends it, microseconds.
 const GATHER_US: u32 = 30;
 /// So many events end the gathering early.
 const GATHER_EVENTS: u32 = 64;
-/// The kernel can gather (Linux 6.12).
-const FEATURE_MIN_TIMEOUT: u32 = 1 << 15;
+
+/// `IORING_ENTER_GETEVENTS`: finish work and wait for completions.
+const GETEVENTS: u32 = 1;
+/// `IORING_ENTER_EXT_ARG`: the last argument is a [`WaitArguments`].
+const EXT_ARG: u32 = 1 << 3;
 
 /// An io_uring that only receives.
 pub struct Ring {
     ring: IoUring,
-    buffers: BufferRing,
+    buffers: Buffers,
     /// Tells the kernel how much room for control data each buffer reserves; it must not move while receives are armed.
     message: Box<libc::msghdr>,
-    /// Receives that ended while their connection lives on, and must be armed again.
+    /// Receives that ended while their connection is still open, and must be armed again.
     rearm: Vec<Source>,
     /// By slot: the generation that is being received, and its descriptor; -1 when there is none.
     watched: Vec<(u32, RawFd)>,
@@ -51,17 +49,31 @@ pub struct Ring {
     pub shortages: u64,
 }
 
-/// `struct io_uring_getevents_arg` of Linux 6.12 and later.
+/// `struct io_uring_getevents_arg` of Linux 6.12 and later, as the kernel's ABI has it. Older kernels have padding in
+/// place of `min_wait_us` and refuse a value other than 0 there.
 #[repr(C)]
 struct WaitArguments {
     sigmask: u64,
     sigmask_len: u32,
     min_wait_us: u32,
+    /// The address of a [`KernelTimespec`]; 0: no time limit.
     timespec: u64,
 }
 
+/// `struct __kernel_timespec`.
+#[repr(C)]
+struct KernelTimespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+const _: () = assert!(size_of::<WaitArguments>() == 24 && size_of::<KernelTimespec>() == 16);
+
 impl Ring {
-    /// Sets the ring up for a number of connections, or says what the kernel lacks.
+    /// Sets the ring up for a number of connections.
+    ///
+    /// # Errors
+    /// What the kernel lacks or forbids.
     pub fn open(plan: InboxPlan) -> io::Result<Ring> {
         // One burst of all streams must fit: an overflowing completion queue costs allocations in the kernel.
         let completions = (plan.connections * 2).next_power_of_two().clamp(4096, 65_536) as u32;
@@ -69,42 +81,41 @@ impl Ring {
         builder.setup_cqsize(completions).setup_clamp().setup_submit_all();
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         let ring = builder.build(SUBMISSIONS)?;
-        let gathers = features(&ring) & FEATURE_MIN_TIMEOUT != 0;
+        let gathers = can_gather(&ring)?;
         let count = plan.connections.next_power_of_two().clamp(256, 4096) as u16;
-        let buffers = BufferRing::new(count);
+        let buffers = Buffers::new(count);
         // SAFETY: the buffer ring lives as long as the `IoUring` (both fields of this struct, the ring dropped first).
-        unsafe { ring.submitter().register_buf_ring(buffers.address(), count, BUFFER_GROUP)? };
-        // SAFETY: all zeros is a valid msghdr.
-        let mut message: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+        unsafe { ring.submitter().register_buf_ring(buffers.ring_address(), count, BUFFER_GROUP)? };
+        let mut message = Box::new(empty_message());
         message.msg_controllen = CONTROL_LEN;
         Ok(Ring { ring, buffers, message, rearm: Vec::new(), watched: Vec::new(), gathers, shortages: 0 })
     }
 
-    /// Whether a sleep gathers several arrivals.
+    /// Whether a wait gathers several arrivals.
     pub fn gathers(&self) -> bool {
         self.gathers
     }
 
-    pub fn watch(&mut self, source: Source, fd: RawFd) -> io::Result<()> {
+    pub fn watch(&mut self, source: Source, socket: &OwnedFd) -> io::Result<()> {
         let slot = source.slot as usize;
         if self.watched.len() <= slot {
             self.watched.resize(slot + 1, (0, -1));
         }
-        self.watched[slot] = (source.generation, fd);
+        self.watched[slot] = (source.generation, socket.as_raw_fd());
         self.arm(source)?;
         self.submit()
     }
 
     pub fn forget(&mut self, source: Source) -> io::Result<()> {
         self.watched[source.slot as usize] = (source.generation, -1);
-        let cancel = opcode::AsyncCancel::new(user_data(source)).build().user_data(TAG_CANCEL);
+        let cancel = opcode::AsyncCancel::new(source.to_bits()).build().user_data(TAG_CANCEL);
         self.push(&cancel)?;
         self.submit()
     }
 
-    /// Asks for a [`Event::Writable`] for `lane` when the socket is connected, has room again, or has failed.
-    pub fn await_writable(&mut self, lane: u32, fd: RawFd) -> io::Result<()> {
-        let poll = opcode::PollAdd::new(Fd(fd), libc::POLLOUT as u32).build();
+    /// Asks for an [`Event::Writable`] for `lane` when the socket is connected, has room again, or has failed.
+    pub fn await_writable(&mut self, lane: u32, socket: &OwnedFd) -> io::Result<()> {
+        let poll = opcode::PollAdd::new(Fd(socket.as_raw_fd()), libc::POLLOUT as u32).build();
         self.push(&poll.user_data(TAG_WRITABLE | u64::from(lane)))?;
         self.submit()
     }
@@ -116,26 +127,15 @@ impl Ring {
         self.submit()
     }
 
-    /// Sleeps until something has arrived, but not past `until`.
+    /// Waits until something has arrived, but not past `until`.
     pub fn sleep(&mut self, now: Tick, until: Tick) -> io::Result<()> {
         let left_ns = until.0.saturating_sub(now.0);
         if left_ns == 0 {
             return Ok(());
         }
-        let timespec = Timespec::new().sec(left_ns / S).nsec((left_ns % S) as u32);
         let gather = self.gathers && left_ns > u64::from(GATHER_US) * US;
-        let arguments = WaitArguments {
-            sigmask: 0,
-            sigmask_len: 0,
-            min_wait_us: if gather { GATHER_US } else { 0 },
-            timespec: (&raw const timespec) as u64,
-        };
-        let wanted = if gather { GATHER_EVENTS } else { 1 };
-        const GETEVENTS: u32 = 1;
-        const EXT_ARG: u32 = 1 << 3;
-        // SAFETY: `arguments` has the layout that EXT_ARG announces, and the timespec it names outlives the call.
-        let waited = unsafe { self.ring.submitter().enter(0, wanted, GETEVENTS | EXT_ARG, Some(&arguments)) };
-        match waited {
+        let (wanted, min_wait_us) = if gather { (GATHER_EVENTS, GATHER_US) } else { (1, 0) };
+        match wait(&self.ring, wanted, min_wait_us, left_ns) {
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
             other => ignore_interrupt(other),
         }
@@ -144,9 +144,7 @@ impl Ring {
     pub fn reap(&mut self, deliver: &mut impl FnMut(Event<'_>)) -> io::Result<usize> {
         self.run_kernel_work()?;
         let mut reads = 0;
-        // SAFETY: `completion_shared` is used by this thread only, and no other completion queue handle is alive.
-        let queue = unsafe { self.ring.completion_shared() };
-        for entry in queue {
+        for entry in self.ring.completion() {
             let data = entry.user_data();
             if data & TAG_CANCEL != 0 {
                 continue;
@@ -159,7 +157,7 @@ impl Ring {
                 continue;
             }
             reads += 1;
-            let source = Source { slot: data as u32, generation: (data >> 32) as u32 };
+            let source = Source::from_bits(data);
             let outcome = take(&entry, source, &mut self.buffers, &self.message, deliver);
             if outcome == Receive::OutOfBuffers {
                 self.shortages += 1;
@@ -175,16 +173,13 @@ impl Ring {
 
     /// With deferred task work the kernel finishes receives only when asked to; also drains an overflowed queue.
     fn run_kernel_work(&mut self) -> io::Result<()> {
-        // SAFETY: only this thread touches the submission queue.
-        let queue = unsafe { self.ring.submission_shared() };
+        let queue = self.ring.submission();
         let wanted = queue.cq_overflow() || queue.taskrun();
         drop(queue);
         if !wanted {
             return Ok(());
         }
-        const GETEVENTS: u32 = 1;
-        // SAFETY: no signal mask is passed.
-        ignore_interrupt(unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, GETEVENTS, None) })
+        ignore_interrupt(enter(&self.ring, 0, GETEVENTS, None))
     }
 
     fn arm_again(&mut self) -> io::Result<()> {
@@ -206,14 +201,13 @@ impl Ring {
             return Ok(());
         }
         let receive = opcode::RecvMsgMulti::new(Fd(fd), &*self.message, BUFFER_GROUP).build();
-        self.push(&receive.user_data(user_data(source)))
+        self.push(&receive.user_data(source.to_bits()))
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         loop {
-            // SAFETY: only this thread touches the submission queue, and what entries point at (`message`, `deadline`)
-            // lives in boxes as long as the ring.
-            if unsafe { self.ring.submission_shared().push(entry) }.is_ok() {
+            // SAFETY: the only memory that an entry points at is `message`, in a box that lives as long as the ring.
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return Ok(());
             }
             self.submit()?;
@@ -232,6 +226,33 @@ impl Drop for Ring {
     }
 }
 
+/// Whether the kernel lets a wait gather events (Linux 6.12).
+///
+/// The kernel states it in the features of the ring, which the binding knows only up to those of its own time, in a type
+/// whose layout it does not promise. So the wait itself is tried, for no event: an older kernel refuses the arguments
+/// (EINVAL) before it would wait.
+fn can_gather(ring: &IoUring) -> io::Result<bool> {
+    match wait(ring, 0, GATHER_US, S) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        other => ignore_interrupt(other).map(|()| true),
+    }
+}
+
+/// Waits for `wanted` completions: gathers for `min_wait_us`, then for the first one, `limit_ns` in all.
+fn wait(ring: &IoUring, wanted: u32, min_wait_us: u32, limit_ns: u64) -> io::Result<usize> {
+    let limit = KernelTimespec { seconds: (limit_ns / S) as i64, nanoseconds: (limit_ns % S) as i64 };
+    let arguments = WaitArguments { sigmask: 0, sigmask_len: 0, min_wait_us, timespec: (&raw const limit) as u64 };
+    enter(ring, wanted, GETEVENTS | EXT_ARG, Some(&arguments))
+}
+
+/// `io_uring_enter` without submissions. `arguments` go with [`EXT_ARG`].
+fn enter(ring: &IoUring, wanted: u32, flags: u32, arguments: Option<&WaitArguments>) -> io::Result<usize> {
+    debug_assert_eq!(flags & EXT_ARG != 0, arguments.is_some());
+    // SAFETY: `arguments`, and the timespec that they name, have the kernel's layout and outlive the call; without them
+    // no signal mask is passed.
+    unsafe { ring.submitter().enter(0, wanted, flags, arguments) }
+}
+
 /// What became of a receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Receive {
@@ -241,12 +262,12 @@ enum Receive {
     Over,
 }
 
-/// Hands one completion on and gives its buffer back.
+/// Delivers one completion and gives its buffer back.
 #[inline]
 fn take(
     entry: &cqueue::Entry,
     source: Source,
-    buffers: &mut BufferRing,
+    buffers: &mut Buffers,
     message: &libc::msghdr,
     deliver: &mut impl FnMut(Event<'_>),
 ) -> Receive {
@@ -279,16 +300,6 @@ fn take(
     if over { Receive::Over } else { Receive::Delivered }
 }
 
-/// The features the kernel stated for a ring. The binding names only older ones.
-fn features(ring: &IoUring) -> u32 {
-    // SAFETY: `Parameters` is a transparent wrapper of `struct io_uring_params`, whose sixth word holds the features.
-    unsafe { *(ring.params() as *const io_uring::Parameters).cast::<u32>().add(5) }
-}
-
-fn user_data(source: Source) -> u64 {
-    u64::from(source.generation) << 32 | u64::from(source.slot)
-}
-
 fn ignore_interrupt(result: io::Result<usize>) -> io::Result<()> {
     match result {
         Ok(_) => Ok(()),
@@ -296,95 +307,4 @@ fn ignore_interrupt(result: io::Result<usize>) -> io::Result<()> {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// The buffers the kernel fills and the ring by which it gets them back.
-struct BufferRing {
-    entries: NonNull<BufRingEntry>,
-    memory: NonNull<u8>,
-    count: u16,
-    tail: u16,
-    unpublished: u16,
-}
-
-impl BufferRing {
-    /// `count` (a power of two) zeroed buffers, all in the kernel's hands.
-    fn new(count: u16) -> BufferRing {
-        let mut ring = BufferRing {
-            entries: allocate(Self::entries_layout(count)).cast(),
-            memory: allocate(Self::memory_layout(count)),
-            count,
-            tail: 0,
-            unpublished: 0,
-        };
-        for buffer in 0..count {
-            ring.give_back(buffer);
-        }
-        ring.publish();
-        ring
-    }
-
-    fn address(&self) -> u64 {
-        self.entries.as_ptr() as u64
-    }
-
-    fn bytes(&self, buffer: u16) -> &[u8] {
-        debug_assert!(buffer < self.count);
-        // SAFETY: buffers are `BUFFER_LEN` apart inside `memory`, zeroed at allocation; the kernel does not write to a
-        // buffer between the completion that names it and its return.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(buffer as usize * BUFFER_LEN), BUFFER_LEN) }
-    }
-
-    fn give_back(&mut self, buffer: u16) {
-        let at = (self.tail & (self.count - 1)) as usize;
-        // SAFETY: `at` is below `count`, and the entry is ours until the tail is published. The entry's fields are set
-        // one by one because the tail shares memory with a field of the first entry.
-        unsafe {
-            let entry = &mut *self.entries.as_ptr().add(at);
-            entry.set_addr(self.memory.as_ptr().add(buffer as usize * BUFFER_LEN) as u64);
-            entry.set_len(BUFFER_LEN as u32);
-            entry.set_bid(buffer);
-        }
-        self.tail = self.tail.wrapping_add(1);
-        self.unpublished += 1;
-        if self.unpublished >= RECYCLE_EVERY {
-            self.publish();
-        }
-    }
-
-    fn publish(&mut self) {
-        self.unpublished = 0;
-        // SAFETY: the tail stands in the reserved field of the first entry, two-byte aligned, and the kernel only reads it.
-        unsafe {
-            let tail = BufRingEntry::tail(self.entries.as_ptr()).cast::<AtomicU16>();
-            (*tail).store(self.tail, Ordering::Release);
-        }
-    }
-
-    fn entries_layout(count: u16) -> Layout {
-        page_aligned(count as usize * size_of::<BufRingEntry>())
-    }
-
-    fn memory_layout(count: u16) -> Layout {
-        page_aligned(count as usize * BUFFER_LEN)
-    }
-}
-
-impl Drop for BufferRing {
-    fn drop(&mut self) {
-        // SAFETY: both were allocated with these layouts.
-        unsafe {
-            dealloc(self.entries.as_ptr().cast(), Self::entries_layout(self.count));
-            dealloc(self.memory.as_ptr(), Self::memory_layout(self.count));
-        }
-    }
-}
-
-fn page_aligned(bytes: usize) -> Layout {
-    Layout::from_size_align(bytes, 4096).expect("at most 32,768 buffers of 4 KiB are a valid layout")
-}
-
-fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: no layout asked for here has size zero.
-    NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
 }

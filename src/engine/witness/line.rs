@@ -1,22 +1,24 @@
 //! One connection of the witness and the request it carries.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustls::ClientConfig;
 
 use crate::api::answer::{Answer, Step};
-use crate::engine::clock::Clock;
-use crate::engine::inbox::socket::{Connecting, connect_unix, receive, take_error};
-use crate::engine::tls::Tls;
-use crate::engine::transport::start_tcp;
+use crate::engine::tls_response;
+use crate::net::blocking::{send_all, send_encrypted, wait_ready};
+use crate::net::local_address::start_tcp;
+use crate::net::socket::{Connecting, connect_unix, receive, take_error};
+use crate::net::tls::Tls;
 use crate::plan::{Plan, Transport};
 use crate::record::trace::Reader;
 use crate::record::{Failure, Phase, RequestRecord};
-use crate::time::{MS, S, Tick};
+use crate::time::clock::Clock;
+use crate::time::{MS, Tick};
 
 /// What a connection needs to be made.
 pub(super) struct Sockets<'a> {
@@ -100,7 +102,7 @@ impl Line {
 
     /// Makes the connection ready, unless it is.
     pub(super) fn connect(&mut self, with: &Sockets<'_>) -> Result<(), NotSent> {
-        if self.socket.as_ref().is_some_and(|socket| ready(socket, PollFlags::IN, 0)) {
+        if self.socket.as_ref().is_some_and(|socket| wait_ready(socket, PollFlags::IN, 0)) {
             // Nothing is due on an idle connection: this is its end.
             self.close();
         }
@@ -145,10 +147,12 @@ impl Line {
     pub(super) fn push(&mut self, bytes: &[u8], at: Tick) -> Step {
         match &mut self.tls {
             None => self.answer.push(bytes, at),
-            Some(tls) => tls.receive(bytes, &mut self.answer, at, self.socket.as_ref()).unwrap_or_else(|text| {
-                self.answer.fail(Failure::Tls, &text);
-                Step::Done { reuse: false }
-            }),
+            Some(tls) => {
+                tls_response::receive(tls, bytes, &mut self.answer, at, self.socket.as_ref()).unwrap_or_else(|text| {
+                    self.answer.fail(Failure::Tls, &text);
+                    Step::Done { reuse: false }
+                })
+            }
         }
     }
 }
@@ -173,28 +177,13 @@ fn open(with: &Sockets<'_>) -> Result<OwnedFd, NotSent> {
 /// Waits until the socket is connected; from then on its calls wait themselves.
 fn finish(connecting: Connecting, with: &Sockets<'_>) -> Result<OwnedFd, NotSent> {
     let fd = connecting.fd;
-    if connecting.pending && !ready(&fd, PollFlags::OUT, with.plan.timeouts.connect_ns) {
+    if connecting.pending && !wait_ready(&fd, PollFlags::OUT, with.plan.timeouts.connect_ns) {
         return Err((Failure::ConnectTimeout, "no connection in time (--connect-timeout)".to_string()));
     }
     take_error(&fd)
         .and_then(|()| Ok(rustix::io::ioctl_fionbio(&fd, false)?))
         .map_err(|error| (Failure::Connect, error.to_string()))?;
     Ok(fd)
-}
-
-/// Waits until the socket is ready, at most so long.
-fn ready(socket: &OwnedFd, flags: PollFlags, wait_ns: u64) -> bool {
-    let timeout = Timespec { tv_sec: (wait_ns / S) as i64, tv_nsec: (wait_ns % S) as _ };
-    poll(&mut [PollFd::new(socket, flags)], Some(&timeout)).is_ok_and(|ready| ready > 0)
-}
-
-/// Writes `bytes` through the session, with whatever else it has to send.
-fn send_encrypted(socket: &OwnedFd, tls: &mut Tls, bytes: &[u8]) -> io::Result<()> {
-    tls.encrypt(bytes).map_err(io::Error::other)?;
-    while !tls.flush(socket.as_raw_fd())? {
-        ready(socket, PollFlags::OUT, S);
-    }
-    Ok(())
 }
 
 /// A TLS session that is ready for requests.
@@ -213,28 +202,18 @@ fn handshake(
         if with.clock.now() > until {
             return Err((Failure::ConnectTimeout, "the TLS handshake did not end in time (--connect-timeout)".into()));
         }
-        if !ready(socket, PollFlags::IN, 100 * MS) {
+        if !wait_ready(socket, PollFlags::IN, 100 * MS) {
             continue;
         }
-        match receive(socket.as_raw_fd(), &mut buffer) {
+        match receive(socket, &mut buffer) {
             Ok((0, _)) => return Err(failed("the server closed the connection during the TLS handshake".to_string())),
             Ok((length, _)) => {
-                tls.receive(&buffer[..length], answer, with.clock.now(), Some(socket)).map_err(failed)?;
+                tls_response::receive(&mut tls, &buffer[..length], answer, with.clock.now(), Some(socket))
+                    .map_err(failed)?;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(failed(error.to_string())),
         }
     }
     Ok(tls)
-}
-
-fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::net::send(socket, bytes, rustix::net::SendFlags::NOSIGNAL) {
-            Ok(sent) => bytes = &bytes[sent..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

@@ -1,9 +1,9 @@
-//! TLS over the inbox: rustls between the bytes of a read and the answer, so that the kernel's stamp of the TCP data
-//! stays the arrival of what it decrypts to.
+//! TLS sessions that are driven by the bytes that were read: rustls stands between a read and its consumer, so that the
+//! kernel's timestamp of the TCP data is the arrival time of what the data decrypts to.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,11 +12,26 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::inbox::socket::send;
-use crate::api::answer::{Answer, Step};
-use crate::plan::TlsPlan;
+use super::socket::send;
 use crate::protocol::tunnel::TunnelAnswer;
 use crate::time::Tick;
+
+/// How TLS is verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsPlan {
+    /// PEM file of roots to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Accept any certificate.
+    pub insecure: bool,
+}
+
+/// What a session has decrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain<'a> {
+    Bytes(&'a [u8]),
+    /// The peer has closed the session: nothing more will come.
+    Eof,
+}
 
 /// One connection's TLS session.
 pub struct Tls {
@@ -25,9 +40,9 @@ pub struct Tls {
     /// Bytes the socket has not taken yet. Requests and replies go through this one queue: a reply that overtook the
     /// rest of a request would stand in the middle of a record.
     outgoing: Vec<u8>,
-    /// The proxy has not yet answered CONNECT: what comes is its answer.
+    /// The proxy has not yet answered CONNECT: the bytes that arrive are its answer.
     tunnel: Option<TunnelAnswer>,
-    /// When it did.
+    /// When the proxy answered.
     tunnel_open: Option<Tick>,
 }
 
@@ -112,11 +127,11 @@ impl ServerCertVerifier for AcceptAny {
     }
 }
 
-/// Decrypted bytes handed on at a time: one TLS record.
+/// Decrypted bytes that the consumer gets at a time: one TLS record.
 const PLAIN_LEN: usize = 16 * 1024;
 
 impl Tls {
-    /// A session that has not yet said hello. `host` is the name to verify and for SNI.
+    /// A session that has not sent its ClientHello. `host` is the name to verify and for SNI.
     pub fn new(config: Arc<ClientConfig>, host: &str) -> Result<Tls, String> {
         let name = ServerName::try_from(host.to_string())
             .map_err(|_| format!("'{host}' is no name that a certificate can be checked against"))?;
@@ -124,7 +139,7 @@ impl Tls {
         Ok(Tls { session, plain: Vec::new(), outgoing: Vec::new(), tunnel: None, tunnel_open: None })
     }
 
-    /// A session whose hello waits until a proxy has answered `request`, a CONNECT.
+    /// A session that sends its ClientHello when a proxy has answered `request`, a CONNECT.
     pub fn behind_proxy(self, request: String) -> Tls {
         Tls { tunnel: Some(TunnelAnswer::default()), outgoing: request.into_bytes(), ..self }
     }
@@ -166,8 +181,8 @@ impl Tls {
         Ok(())
     }
 
-    /// Hands what is queued to the kernel; false when the socket's buffer is full before all of it is.
-    pub fn flush(&mut self, fd: RawFd) -> io::Result<bool> {
+    /// Hands what is queued to the kernel; false when the socket's buffer is full before all of it is sent.
+    pub fn flush(&mut self, fd: &OwnedFd) -> io::Result<bool> {
         let mut taken = 0;
         let flushed = loop {
             if taken == self.outgoing.len() {
@@ -184,64 +199,69 @@ impl Tls {
         flushed
     }
 
-    /// Takes one read's encrypted bytes and hands what they decrypt to on to the answer. Handshake and alert replies
-    /// go out at once through `fd`, the hello too where a tunnel has just opened; where the socket has no room for them,
-    /// they stay queued for the lane.
+    /// Decrypts the bytes of one read, which arrived at `at`. `consume` takes the result and returns whether it wants
+    /// what later records hold; it gets all that one call has decrypted. Handshake and alert replies are sent at once
+    /// through `fd`, and so is the ClientHello when a tunnel has just opened; what the socket has no room for stays
+    /// queued, see [`Tls::flush`].
+    ///
+    /// # Errors
+    /// What is wrong with the session, or with the answer of the proxy, as one line.
     pub fn receive(
         &mut self,
         mut bytes: &[u8],
-        answer: &mut Answer,
         at: Tick,
         fd: Option<&OwnedFd>,
-    ) -> Result<Step, String> {
+        consume: &mut impl FnMut(Plain<'_>) -> bool,
+    ) -> Result<(), String> {
         if let Some(tunnel) = &mut self.tunnel {
             if tunnel.push(bytes)? {
                 self.tunnel = None;
                 self.tunnel_open = Some(at);
                 self.reply(fd);
             }
-            return Ok(Step::More);
+            return Ok(());
         }
         self.plain.resize(PLAIN_LEN, 0);
         while !bytes.is_empty() {
             self.session.read_tls(&mut bytes).map_err(|error| error.to_string())?;
             let state = self.session.process_new_packets();
             self.reply(fd);
-            let state = state.map_err(|error| plain_words(&error))?;
-            let step = self.hand_on(answer, at);
-            if step != Step::More {
-                return Ok(step);
+            let state = state.map_err(|error| describe(&error))?;
+            if !self.pass_on(consume) {
+                return Ok(());
             }
             if state.peer_has_closed() {
-                return Ok(answer.push_eof(at));
+                consume(Plain::Eof);
+                return Ok(());
             }
         }
-        Ok(Step::More)
+        Ok(())
     }
 
-    fn hand_on(&mut self, answer: &mut Answer, at: Tick) -> Step {
-        let mut step = Step::More;
+    /// Gives `consume` all that is decrypted; returns its last answer.
+    fn pass_on(&mut self, consume: &mut impl FnMut(Plain<'_>) -> bool) -> bool {
+        let mut goes_on = true;
         while let Ok(length) = self.session.reader().read(&mut self.plain) {
             if length == 0 {
                 break;
             }
-            step = answer.push(&self.plain[..length], at);
+            goes_on = consume(Plain::Bytes(&self.plain[..length]));
         }
-        step
+        goes_on
     }
 
-    /// An error is no news here: the next read, or the next write, meets it too and is heard.
+    /// Sends what the session has to say. An error is ignored here: the next read or write fails with it as well.
     fn reply(&mut self, fd: Option<&OwnedFd>) {
         if self.queue_pending().is_ok()
             && let Some(fd) = fd
         {
-            let _ = self.flush(fd.as_raw_fd());
+            let _ = self.flush(fd);
         }
     }
 }
 
-/// rustls' error, with a hint where the reason can be told.
-fn plain_words(error: &rustls::Error) -> String {
+/// The error of rustls, with a hint on what to do where the cause is known.
+fn describe(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidMessage(_) => {
             format!("{error}: the server does not speak TLS on this port; use http:// instead of https://")
@@ -269,9 +289,6 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
 
-    use crate::api::Dialect;
-    use crate::api::answer::AnswerOptions;
-
     /// Both ends of a handshake in memory: our session and a server for the name `localhost`.
     fn ends() -> (Tls, rustls::ServerConnection) {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -290,7 +307,7 @@ mod tests {
     /// Fills the socket, and says with how many bytes.
     fn fill(socket: &OwnedFd) -> usize {
         let mut filled = 0;
-        while let Ok(sent) = send(socket.as_raw_fd(), &[0; 4096]) {
+        while let Ok(sent) = send(socket, &[0; 4096]) {
             filled += sent;
         }
         filled
@@ -299,7 +316,7 @@ mod tests {
     /// Reads what filled the socket, so that there is room again, then what the session sends into it.
     fn make_room_and_flush(tls: &mut Tls, ours: &OwnedFd, theirs: &mut UnixStream, filled: usize) -> Vec<u8> {
         theirs.read_exact(&mut vec![0; filled]).unwrap();
-        assert!(tls.flush(ours.as_raw_fd()).unwrap() && !tls.has_outgoing());
+        assert!(tls.flush(ours).unwrap() && !tls.has_outgoing());
         let mut sent = vec![0; 64 * 1024];
         let length = theirs.read(&mut sent).unwrap();
         sent.truncate(length);
@@ -311,18 +328,9 @@ mod tests {
         let (mut tls, mut server) = ends();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let ours = OwnedFd::from(ours);
-        let options = AnswerOptions {
-            dialect: Dialect::Chat,
-            stream: true,
-            keep_text: false,
-            keep_raw: false,
-            max_event_bytes: 1 << 20,
-        };
-        let mut answer = Answer::new(options);
-
         let filled = fill(&ours);
         tls.encrypt(&[]).unwrap();
-        assert!(!tls.flush(ours.as_raw_fd()).unwrap() && tls.has_outgoing());
+        assert!(!tls.flush(&ours).unwrap() && tls.has_outgoing());
         let hello = make_room_and_flush(&mut tls, &ours, &mut theirs, filled);
         server.read_tls(&mut &hello[..]).unwrap();
         server.process_new_packets().unwrap();
@@ -333,7 +341,8 @@ mod tests {
 
         // Our reply, and a request behind it, meet a full socket.
         let filled = fill(&ours);
-        assert_eq!(tls.receive(&flight, &mut answer, Tick(1), Some(&ours)), Ok(Step::More));
+        let mut nothing = |plain: Plain<'_>| panic!("a handshake decrypts to nothing, not to {plain:?}");
+        assert_eq!(tls.receive(&flight, Tick(1), Some(&ours), &mut nothing), Ok(()));
         assert!(!tls.is_handshaking() && tls.has_outgoing());
         tls.encrypt(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         let rest = make_room_and_flush(&mut tls, &ours, &mut theirs, filled);

@@ -1,4 +1,4 @@
-//! The kernel's receive stamp in the control data of a received message.
+//! The kernel's receive timestamp in the control data of a received message.
 
 /// Room for one `SCM_TIMESTAMPING` control message: header (16) and three timespecs (48).
 pub const CONTROL_LEN: usize = 64;
@@ -6,10 +6,10 @@ pub const CONTROL_LEN: usize = 64;
 const HEADER_LEN: usize = size_of::<libc::cmsghdr>();
 const SCM_TIMESTAMPING: i32 = libc::SCM_TIMESTAMPING;
 
-/// The software receive stamp, nanoseconds of `CLOCK_REALTIME`, from raw control data; `None` when there is none.
+/// The software receive timestamp, nanoseconds of `CLOCK_REALTIME`, from raw control data; `None` when there is none.
 ///
 /// `control` holds a `cmsghdr` (length, level, type) followed by `struct scm_timestamping`: three timespecs, of which
-/// the first is the software stamp.
+/// the first is the software timestamp.
 #[inline]
 pub fn receive_stamp_ns(control: &[u8]) -> Option<u64> {
     if control.len() < HEADER_LEN + 16 {

@@ -8,6 +8,8 @@
 use std::cell::Cell;
 use std::sync::OnceLock;
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::time::{MS, S, Tick};
 
 /// How a clock reads time.
@@ -162,7 +164,7 @@ impl Clock {
         let mut best = (u64::MAX, 0);
         for _ in 0..8 {
             let before = monotonic_ns();
-            let real = clock_ns(libc::CLOCK_REALTIME);
+            let real = clock_ns(ClockId::Realtime);
             let after = monotonic_ns();
             let width = after - before;
             if width < best.0 {
@@ -233,7 +235,7 @@ fn take_sample() -> Sample {
 #[inline]
 fn read_tsc() -> u64 {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: RDTSC exists on every x86-64 processor and has no effect but its result.
+    // SAFETY: rustix has no call for it; RDTSC exists on every x86-64 processor and has no effect but its result.
     unsafe {
         std::arch::x86_64::_rdtsc()
     }
@@ -241,14 +243,17 @@ fn read_tsc() -> u64 {
     monotonic_ns()
 }
 
-fn monotonic_ns() -> u64 {
-    clock_ns(libc::CLOCK_MONOTONIC)
+/// The present instant as the kernel gives it: `CLOCK_MONOTONIC`, read through the vDSO.
+pub fn kernel_now() -> Tick {
+    Tick(monotonic_ns())
 }
 
-fn clock_ns(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid timespec to write to; the call cannot fail for these clocks.
-    unsafe { libc::clock_gettime(clock, &mut time) };
+fn monotonic_ns() -> u64 {
+    clock_ns(ClockId::Monotonic)
+}
+
+fn clock_ns(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
     time.tv_sec as u64 * S + time.tv_nsec as u64
 }
 

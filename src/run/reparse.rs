@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
+use super::error::RunError;
 use crate::api::program::{Parsed, ProgramApi, answer_line};
 use crate::plan::Save;
 use crate::record::finding::Finding;
 use crate::record::store::answers::{self, Answers, Found};
-use crate::run::RunError;
 use crate::workload::api_program::call;
 use crate::workload::child::{self, Feed};
 use crate::workload::making::Making;

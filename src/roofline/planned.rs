@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::{Seen, carry_out, sends};
+use super::load::{Seen, carry_out, sends};
 use crate::mock::{Config, Mock};
 use crate::plan::{Plan, RigFacts, Save, resolve};
 use crate::record::{Block, WorkerReport};

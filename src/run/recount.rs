@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::error::RunError;
 use crate::api::Dialect;
 use crate::api::render::Prompt;
 use crate::record::CHOICES_APART;
 use crate::record::store::recount::{Counted, Recount, Uncounted};
-use crate::run::RunError;
 use crate::workload::making::Making;
 use crate::workload::tokens::{TokenUse, Tokens};
 use crate::workload::{WorkloadError, parallel};

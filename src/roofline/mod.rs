@@ -1,24 +1,22 @@
 //! How fast and how exact the engine is on this machine, measured against the built-in server: one half second flat
 //! out, one at a steady pace.
 
-use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
 
-use crossbeam_channel::unbounded;
 use serde::Serialize;
 
-use crate::engine::inbox::{InboxPlan, ring::Ring};
-use crate::engine::{Engine, PhaseRequest};
+use crate::engine::inbox::delivery::InboxPlan;
+use crate::engine::inbox::ring::Ring;
 use crate::mock::{Config, Mock};
 use crate::plan::{Plan, RigFacts, Save, resolve};
-use crate::record::{Block, Parcel, Phase, WorkerReport};
+use crate::record::WorkerReport;
 use crate::spec::Spec;
-use crate::time::Tick;
-use crate::workload::Workload;
 
+mod load;
 pub mod planned;
+
+use load::{Seen, carry_out, sends};
 
 /// What the engine reached. `None` where nothing was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -129,74 +127,6 @@ fn decide(streams: u32, worker_core: usize, server: SocketAddr) -> Result<Plan, 
     let mut plan = resolve(&spec, &facts).map_err(|error| error.to_string())?.remove(0);
     plan.target.mock_listens_at(server);
     Ok(plan)
-}
-
-fn carry_out(plan: &Arc<Plan>, notes: &mut Vec<String>) -> Result<(Vec<Block>, Vec<WorkerReport>), String> {
-    let workload = Workload::build(&plan.workload, &plan.target.authority, &plan.target.path);
-    let workload = Arc::new(workload.map_err(|error| error.to_string())?);
-    let (_keep, empties) = unbounded();
-    let mut engine = Engine::start(plan.clone(), workload, Arc::new(AtomicU8::new(0)), None, &empties)
-        .map_err(|error| error.to_string())?;
-    let (parcels, received) = unbounded();
-    let ended = engine.run(PhaseRequest {
-        phase: Phase::Measured,
-        load: plan.load.clone(),
-        requests: plan.requests,
-        duration_ns: plan.duration_ns,
-        ramp_ns: 0,
-        parcels,
-    });
-    let reports = ended.map_err(|error| error.to_string())?.reports;
-    notes.append(&mut engine.notes);
-    let blocks = received.try_iter().filter_map(|parcel| match parcel {
-        Parcel::Block(block) => Some(block),
-        Parcel::Worker(_) | Parcel::Server(_) => None,
-    });
-    Ok((blocks.collect(), reports))
-}
-
-/// When the server sent each event, by the number of the request.
-fn sends(mock: &Mock) -> HashMap<u64, Vec<Tick>> {
-    let number = |id: &str| id.rsplit_once("-m").and_then(|(_, number)| number.parse().ok());
-    mock.truth().into_iter().filter_map(|truth| Some((number(&truth.request_id)?, truth.sends))).collect()
-}
-
-/// What came of a load, beside what the server knows of it.
-struct Seen {
-    events: u64,
-    /// Events that shared a read with a later one.
-    coalesced: u64,
-    /// From the first to the last event, seconds.
-    span_s: f64,
-    /// From the server's send to the arrival as recorded, of events that came alone in their read, ascending,
-    /// nanoseconds.
-    lags_ns: Vec<u64>,
-}
-
-impl Seen {
-    fn of(blocks: &[Block], sends: &HashMap<u64, Vec<Tick>>) -> Seen {
-        let (mut first, mut last) = (Tick(u64::MAX), Tick(0));
-        let (mut events, mut coalesced, mut lags_ns) = (0, 0, Vec::new());
-        for block in blocks {
-            for record in &block.records {
-                let arrivals = record.arrivals.of(&block.arrivals);
-                events += arrivals.len() as u64;
-                coalesced += u64::from(record.coalesced);
-                first = arrivals.first().map_or(first, |at| first.min(*at));
-                last = arrivals.last().map_or(last, |at| last.max(*at));
-                let Some(sent) = sends.get(&record.index) else { continue };
-                let alone = |place: usize| arrivals.get(place + 1) != Some(&arrivals[place]);
-                let pairs = arrivals.iter().zip(sent).enumerate().filter(|(place, _)| alone(*place));
-                lags_ns.extend(pairs.map(|(_, (arrival, send))| arrival.ns_since(*send).max(0) as u64));
-            }
-        }
-        lags_ns.sort_unstable();
-        Seen { events, coalesced, span_s: last.seconds_since(first), lags_ns }
-    }
-
-    fn events_per_s(&self) -> Option<f64> {
-        (self.events > 1 && self.span_s > 0.0).then(|| self.events as f64 / self.span_s)
-    }
 }
 
 fn figures(streams: u32, seen: &Seen, report: &WorkerReport) -> Measured {

@@ -8,53 +8,36 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::api::Dialect;
-use crate::engine::clock::Clock;
 use crate::engine::witness::Witness;
-use crate::engine::{Engine, EngineError, PhaseEnd, PhaseRequest};
+use crate::engine::{Engine, PhaseEnd, PhaseRequest};
 use crate::log::Log;
-use crate::plan::{Plan, PlanError, Save};
+use crate::plan::{Plan, Save};
 use crate::record::collector::{Collector, CollectorSettings, Notice};
 use crate::record::facts::{ClockPair, ConversationFacts, RunEnd, RunFacts};
 use crate::record::finding::Finding;
 use crate::record::live::Live;
-use crate::record::store::{RunStart, StoreError};
+use crate::record::store::RunStart;
 use crate::record::trace::Trace;
 use crate::record::{Block, Parcel, Phase};
-use crate::recount::recount;
-use crate::reparse::reparse;
 use crate::server::local::Local;
 use crate::server::metrics::{Page, Scraper, Sources};
 use crate::stats::summary::Summary;
+use crate::time::clock::Clock;
 use crate::visualizer::{Feed, Series};
+use crate::workload::Workload;
 use crate::workload::making::Making;
-use crate::workload::{Workload, WorkloadError};
 use crate::{report, rig};
 
+mod error;
 mod preflight;
+mod recount;
+mod reparse;
 mod told;
 
+pub use error::RunError;
 use preflight::test_connection;
-
-/// Why a run could not be carried out. Each text says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    #[error("{0}")]
-    Plan(#[from] PlanError),
-    #[error("{0}")]
-    Workload(#[from] WorkloadError),
-    #[error("{0}")]
-    Engine(#[from] EngineError),
-    #[error("{0}")]
-    Store(#[from] StoreError),
-    #[error("cannot write {}: {cause}", path.display())]
-    File { path: PathBuf, cause: std::io::Error },
-    #[error("the connection test failed: {0}\nhint: --no-test-connection skips this test")]
-    ConnectionTest(String),
-    #[error(
-        "--parallel {parallel} needs {needed} open files, and this process may have {limit}: raise 'ulimit -n'{hint}"
-    )]
-    OpenFiles { parallel: u32, needed: u64, limit: u64, hint: &'static str },
-}
+use recount::recount;
+use reparse::reparse;
 
 /// What the run tells, and is told, while it goes on.
 pub struct Watch<'a> {
