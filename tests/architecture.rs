@@ -133,8 +133,8 @@ const BANS: &[Ban] = &[
         places: &[
             "src/time/clock.rs",
             "src/net/socket.rs",
-            "src/engine/inbox/ring.rs",
-            "src/engine/inbox/buffers.rs",
+            "src/engine/receive/ring.rs",
+            "src/engine/receive/buffers.rs",
             "src/rig/usage.rs",
         ],
     },

@@ -1,10 +1,10 @@
-//! The scheduler's favour, where the user may give it.
+//! Scheduling priority of the workers.
 
-/// Niceness asked for workers: ahead of ordinary programs, behind nothing the kernel needs.
+/// Niceness of workers: ahead of ordinary programs, behind kernel threads that matter.
 const WORKER_NICENESS: i32 = -10;
 
-/// Asks that the calling thread be preferred over ordinary ones; says whether it was granted (it needs
-/// `CAP_SYS_NICE`). Without it, another program on the core holds the worker up for whole time slices.
+/// Raises the priority of the calling thread; returns whether it was granted (it needs `CAP_SYS_NICE`). Without it,
+/// another program on the core delays the worker by whole time slices.
 pub fn prefer() -> bool {
     rustix::process::setpriority_process(None, WORKER_NICENESS).is_ok()
 }

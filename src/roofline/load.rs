@@ -1,4 +1,4 @@
-//! One load carried out against the built-in server, and what came of it.
+//! Runs one load against the built-in server and collects the results.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -44,8 +44,8 @@ pub(super) fn sends(mock: &Mock) -> HashMap<u64, Vec<Tick>> {
     mock.truth().into_iter().filter_map(|truth| Some((number(&truth.request_id)?, truth.sends))).collect()
 }
 
-/// What came of a load, beside what the server knows of it.
-pub(super) struct Seen {
+/// The results of a load, compared with the send times of the server.
+pub(super) struct LoadResult {
     pub(super) events: u64,
     /// Events that shared a read with a later one.
     pub(super) coalesced: u64,
@@ -56,8 +56,8 @@ pub(super) struct Seen {
     pub(super) lags_ns: Vec<u64>,
 }
 
-impl Seen {
-    pub(super) fn of(blocks: &[Block], sends: &HashMap<u64, Vec<Tick>>) -> Seen {
+impl LoadResult {
+    pub(super) fn of(blocks: &[Block], sends: &HashMap<u64, Vec<Tick>>) -> LoadResult {
         let (mut first, mut last) = (Tick(u64::MAX), Tick(0));
         let (mut events, mut coalesced, mut lags_ns) = (0, 0, Vec::new());
         for block in blocks {
@@ -74,7 +74,7 @@ impl Seen {
             }
         }
         lags_ns.sort_unstable();
-        Seen { events, coalesced, span_s: last.seconds_since(first), lags_ns }
+        LoadResult { events, coalesced, span_s: last.seconds_since(first), lags_ns }
     }
 
     pub(super) fn events_per_s(&self) -> Option<f64> {

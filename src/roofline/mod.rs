@@ -1,13 +1,13 @@
-//! How fast and how exact the engine is on this machine, measured against the built-in server: one half second flat
-//! out, one at a steady pace.
+//! How fast and how exact the engine is on this machine, measured against the built-in server: half a second at full
+//! speed, half a second at a steady pace.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::engine::inbox::delivery::InboxPlan;
-use crate::engine::inbox::ring::Ring;
+use crate::engine::receive::delivery::ReceivePlan;
+use crate::engine::receive::ring::Ring;
 use crate::mock::{Config, Mock};
 use crate::plan::{Plan, RigFacts, Save, resolve};
 use crate::record::WorkerReport;
@@ -16,7 +16,7 @@ use crate::spec::Spec;
 mod load;
 pub mod planned;
 
-use load::{Seen, carry_out, sends};
+use load::{LoadResult, carry_out, sends};
 
 /// What the engine reached. `None` where nothing was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -26,7 +26,7 @@ pub struct Roofline {
     pub server_core: Option<usize>,
     pub flat_out: Measured,
     pub paced: Measured,
-    /// What the engine had to make do with.
+    /// Notes of the engine about its setup.
     pub notes: Vec<String>,
 }
 
@@ -38,10 +38,10 @@ pub struct Measured {
     pub events_per_s: Option<f64>,
     /// CPU time of the worker for each event, nanoseconds.
     pub cpu_per_event_ns: Option<f64>,
-    /// From the kernel's stamp to the worker's look, nanoseconds.
+    /// From the kernel's timestamp to the processing of the event, nanoseconds.
     pub receive_lag_p50_ns: u64,
     pub receive_lag_p99_ns: u64,
-    /// From the server's send to the arrival as recorded, nanoseconds: the error of the stamps themselves. Only paced,
+    /// From the server's send to the arrival as recorded, nanoseconds: the error of the timestamps themselves. Only paced,
     /// where no write has to wait for room, and only of events that came alone in their read.
     pub stamp_lag_p50_ns: Option<u64>,
     pub stamp_lag_p99_ns: Option<u64>,
@@ -49,12 +49,12 @@ pub struct Measured {
     pub coalesced: Option<f64>,
 }
 
-/// What of io_uring the engine can use here.
+/// Which features of io_uring the engine can use here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RingSupport {
     /// The receive ring: multishot RecvMsg into a buffer ring, with deferred task work. Else why not.
     pub receive: Result<(), String>,
-    /// A sleep gathers several arrivals (Linux 6.12): fewer wake-ups.
+    /// A wait gathers several arrivals (Linux 6.12): fewer wake-ups.
     pub gathers: bool,
 }
 
@@ -64,7 +64,7 @@ const SECONDS: f64 = 0.5;
 
 /// Opens the rings that the engine would open.
 pub fn probe() -> RingSupport {
-    let plan = InboxPlan { connections: 256 };
+    let plan = ReceivePlan { connections: 256 };
     let (receive, gathers) = match Ring::open(plan) {
         Ok(ring) => (Ok(()), ring.gathers()),
         Err(error) => (Err(error.to_string()), false),
@@ -108,7 +108,7 @@ fn one_load(
     let (blocks, mut reports) = carry_out(&plan, notes)?;
     mock.stop().map_err(|error| error.to_string())?;
     let report = reports.pop().ok_or("the worker sent no report")?;
-    Ok(figures(streams, &Seen::of(&blocks, &sends(&mock)), &report))
+    Ok(figures(streams, &LoadResult::of(&blocks, &sends(&mock)), &report))
 }
 
 /// A closed loop that lasts half a second.
@@ -129,7 +129,7 @@ fn decide(streams: u32, worker_core: usize, server: SocketAddr) -> Result<Plan, 
     Ok(plan)
 }
 
-fn figures(streams: u32, seen: &Seen, report: &WorkerReport) -> Measured {
+fn figures(streams: u32, seen: &LoadResult, report: &WorkerReport) -> Measured {
     let at = |share: f64| seen.lags_ns.get((seen.lags_ns.len() as f64 * share) as usize).copied();
     let per_event = |amount: f64| (seen.events > 0).then(|| amount / seen.events as f64);
     Measured {

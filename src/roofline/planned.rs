@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::load::{Seen, carry_out, sends};
+use super::load::{LoadResult, carry_out, sends};
 use crate::mock::{Config, Mock};
 use crate::plan::{Plan, RigFacts, Save, resolve};
 use crate::record::{Block, WorkerReport};
@@ -71,7 +71,7 @@ struct Measured {
     plan: Arc<Plan>,
     blocks: Vec<Block>,
     reports: Vec<WorkerReport>,
-    seen: Seen,
+    seen: LoadResult,
     notes: Vec<String>,
 }
 
@@ -96,7 +96,7 @@ fn one(query: &str, spec: &Spec, allowed_cores: &[usize]) -> Result<Measured, St
             "the built-in server itself was late by {late} (p99): the load is more than it can feed here"
         ));
     }
-    let seen = Seen::of(&blocks, &sends(&mock));
+    let seen = LoadResult::of(&blocks, &sends(&mock));
     Ok(Measured { plan, blocks, reports, seen, notes })
 }
 

@@ -28,21 +28,21 @@ use crate::workload::Workload;
 use crate::workload::making::Making;
 use crate::{report, rig};
 
+mod debug_log;
 mod error;
+mod plugin_parse;
 mod preflight;
-mod recount;
-mod reparse;
-mod told;
+mod token_backfill;
 
 pub use error::RunError;
+use plugin_parse::parse_with_program;
 use preflight::test_connection;
-use recount::recount;
-use reparse::reparse;
+use token_backfill::count_missing;
 
 /// What the run tells, and is told, while it goes on.
 pub struct Watch<'a> {
     pub log: Arc<Log>,
-    /// Raised by the user's interrupt; see [`crate::engine::core::STOP_OFFERING`].
+    /// Raised by the user's interrupt; see [`crate::engine::worker_state::STOP_OFFERING`].
     pub stop: Arc<AtomicU8>,
     /// The server of our own that is measured.
     pub local: Option<&'a Local>,
@@ -93,8 +93,8 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     for worker in 0..plan.cores.len() as u16 {
         (0..BLOCKS_PER_WORKER).for_each(|_| drop(empties.send(Block::new(worker))));
     }
-    // Ends when nobody can tell anything any more, so it is dropped last.
-    let (teller, trace) = told::start(plan, &watch.log);
+    // The thread ends when the last sender of events is gone, so it is dropped last.
+    let (debug_log, trace) = debug_log::start(plan, &watch.log);
     let mut engine = Engine::start(plan.clone(), workload.clone(), watch.stop.clone(), trace.clone(), &returned)?;
     if plan.test_connection {
         test_connection(&mut engine, plan, &watch.log)?;
@@ -111,7 +111,7 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     notes.extend(watch.visualizer.iter().filter_map(Feed::note).map(|note| Finding::note("visualizer", note)));
     let live = collector.live().clone();
     // The collector ends when the last sender is gone.
-    drop((engine, parcels, kept, teller));
+    drop((engine, parcels, kept, debug_log));
     let interrupted = watch.stop.load(Ordering::Relaxed) != 0;
     let end = RunEnd { clock: clock_pair(), interrupted, ..RunEnd::default() };
     let stored = collector.finish(end, &notes);
@@ -149,7 +149,7 @@ fn parse_answers(plan: &Plan, database: &Path, watch: &Watch<'_>) -> Result<(), 
     let Dialect::Program(program) = plan.dialect else { return Ok(()) };
     let making = Arc::new(Making::default());
     let shown = (watch.follow_making)(making.clone());
-    let parsed = reparse(database, program, plan.save, &making)?;
+    let parsed = parse_with_program(database, program, plan.save, &making)?;
     drop(shown);
     if let Err(caution) = parsed {
         watch.log.warning(&caution.text);
@@ -162,7 +162,7 @@ fn count_missing_tokens(plan: &Plan, database: &Path, watch: &Watch<'_>) -> Resu
     let Some(asked) = &plan.workload.tokens else { return Ok(()) };
     let making = Arc::new(Making::default());
     let shown = (watch.follow_making)(making.clone());
-    let (missing, left) = recount(database, asked, plan.dialect, &making)?;
+    let (missing, left) = count_missing(database, asked, plan.dialect, &making)?;
     drop(shown);
     if missing > 0 {
         watch

@@ -1,9 +1,9 @@
-//! The run's clock: `CLOCK_MONOTONIC` read through the TSC, and the map from the kernel's receive stamps to it.
+//! The run's clock: `CLOCK_MONOTONIC` read through the TSC, and the conversion of the kernel's receive timestamps to it.
 //!
 //! Every [`Tick`] is nanoseconds of `CLOCK_MONOTONIC`. Reading the TSC costs half of what the vDSO does and, fitted to
-//! the kernel's clock again every second, stays within tens of nanoseconds of it. Kernel receive stamps are
-//! `CLOCK_REALTIME`: both kernel clocks run at the same (NTP-slewed) rate, so the map is one offset, which changes only
-//! when the wall clock is stepped.
+//! the kernel's clock again every second, stays within tens of nanoseconds of it. Kernel receive timestamps are
+//! `CLOCK_REALTIME`: both kernel clocks run at the same (NTP-slewed) rate, so the conversion is one offset, which
+//! changes only when the wall clock is stepped.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -68,7 +68,8 @@ const REFIT_NS: u64 = S;
 const FIRST_BASELINE_NS: u64 = 10 * MS;
 /// A change of the offset larger than this is a step of the wall clock, not noise of the reading (±21 ns measured).
 const STEP_NS: i64 = 2_000;
-/// A stamp older than this at its reaping is not believed: no read waits so long in a socket that is drained at once.
+/// A timestamp older than this when it is processed is not used: no data stays that long in a socket that is read at
+/// once.
 const OLDEST_STAMP_NS: i64 = 100 * S as i64;
 
 impl Clock {
@@ -93,7 +94,7 @@ impl Clock {
         clock
     }
 
-    /// The present instant.
+    /// The current time.
     #[inline]
     pub fn now(&self) -> Tick {
         match self.source {
@@ -107,8 +108,8 @@ impl Clock {
         self.source
     }
 
-    /// The instant of a kernel stamp in nanoseconds of `CLOCK_REALTIME`, of data reaped at `reaped`. `None` when the
-    /// stamp fits neither the present offset nor the one before the last step of the wall clock.
+    /// The time of a kernel timestamp (nanoseconds of `CLOCK_REALTIME`) of data that was processed at `reaped`. `None` when
+    /// it fits neither the current offset nor the one before the last step of the wall clock.
     #[inline]
     pub fn from_kernel(&self, real_ns: u64, reaped: Tick) -> Option<Tick> {
         let real = self.real.get();
@@ -243,7 +244,7 @@ fn read_tsc() -> u64 {
     monotonic_ns()
 }
 
-/// The present instant as the kernel gives it: `CLOCK_MONOTONIC`, read through the vDSO.
+/// The current time as the kernel gives it: `CLOCK_MONOTONIC`, read through the vDSO.
 pub fn kernel_now() -> Tick {
     Tick(monotonic_ns())
 }

@@ -363,7 +363,7 @@ pub mod tests {
 
     const SOURCES: [&str; 12] = [
         include_str!("../../run/mod.rs"),
-        include_str!("../../run/reparse.rs"),
+        include_str!("../../run/plugin_parse.rs"),
         include_str!("../../server/metrics.rs"),
         include_str!("../../stats/findings.rs"),
         include_str!("../../stats/findings/outcome.rs"),

@@ -1,4 +1,4 @@
-//! The way of records out of a worker: appended to a block, which travels whole. A worker never waits for it.
+//! Sends records to the collector: they are appended to a block, which is sent whole. A worker never waits for it.
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -7,19 +7,19 @@ use crate::record::{Block, Parcel, RequestRecord};
 use crate::time::{MS, Tick};
 
 /// A worker's open block and its two channels.
-pub struct Outbox {
+pub struct RecordSender {
     pub block: Block,
     parcels: Sender<Parcel>,
     empties: Receiver<Block>,
     flushed: Tick,
 }
 
-/// A block with records in it travels after this long though it is not full, so that progress is seen.
+/// A block with records is sent after this long even if it is not full, so that progress is visible.
 const FLUSH_NS: u64 = 100 * MS;
 
-impl Outbox {
-    pub fn new(worker: u16, parcels: Sender<Parcel>, empties: Receiver<Block>) -> Outbox {
-        Outbox { block: Block::new(worker), parcels, empties, flushed: Tick(0) }
+impl RecordSender {
+    pub fn new(worker: u16, parcels: Sender<Parcel>, empties: Receiver<Block>) -> RecordSender {
+        RecordSender { block: Block::new(worker), parcels, empties, flushed: Tick(0) }
     }
 
     /// Sends to another collector from now on.
@@ -27,7 +27,7 @@ impl Outbox {
         self.parcels = parcels;
     }
 
-    /// Appends a record whose spans point into [`Outbox::block`].
+    /// Appends a record whose spans point into [`RecordSender::block`].
     pub fn keep(&mut self, record: RequestRecord, telemetry: &mut Telemetry) {
         self.block.records.push(record);
         if self.block.is_full() {
@@ -35,7 +35,7 @@ impl Outbox {
         }
     }
 
-    /// Sends what has been waiting too long.
+    /// Sends a block that has been waiting too long.
     pub fn flush_if_old(&mut self, now: Tick, telemetry: &mut Telemetry) {
         if now.ns_since(self.flushed) >= FLUSH_NS as i64 {
             self.flushed = now;
@@ -55,7 +55,7 @@ impl Outbox {
         });
         empty.worker = worker;
         let full = std::mem::replace(&mut self.block, empty);
-        // Without a collector there is nobody to tell: the run is over.
+        // Without a collector the run is over.
         let _ = self.parcels.send(Parcel::Block(full));
     }
 }

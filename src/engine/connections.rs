@@ -1,11 +1,11 @@
-//! A worker's connections: the answer each one is receiving, which are idle, and when one may be used again.
+//! A worker's connections: the response that each one is receiving, which are idle, and when one may be reused.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use super::inbox::Inbox;
-use super::inbox::delivery::{Delivery, Source};
+use super::receive::ReceivePath;
+use super::receive::delivery::{Delivery, Source};
 use super::telemetry::Telemetry;
 use super::tls_response;
 use crate::api::answer::{Answer, AnswerOptions, Step};
@@ -19,56 +19,56 @@ use crate::time::{MS, Tick};
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// The slot holds no connection.
+    /// There is no connection with this number.
     Free,
-    /// The TLS handshake is under way for this lane.
-    Handshake { lane: u32 },
-    /// Connected, carrying nothing.
+    /// The TLS handshake is in progress for this slot.
+    Handshake { slot: u32 },
+    /// Connected, without a request.
     Idle,
-    /// A request of this lane is being written or answered.
-    Busy { lane: u32 },
-    /// The lane has not yet looked at the end of its response.
+    /// A request of this slot is being sent or answered.
+    Busy { slot: u32 },
+    /// The response has ended and its slot has not run yet.
     Finished { reuse: bool },
 }
 
-/// How the reads of one response went.
+/// Statistics on the reads of one response. Lags are nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Receipts {
+pub struct ReadStats {
     pub reads: u32,
     pub stamped: u32,
     pub lag_sum_ns: u64,
     pub lag_max_ns: u64,
 }
 
-/// One slot of the pool.
+/// A connection, or the place of one that was closed.
 pub struct Connection {
     pub state: State,
     pub generation: u32,
-    /// `None` when the slot is free. Shared with the epoll set and with tasks that wait until they can write.
+    /// `None` when it is closed. Shared with the epoll set and with tasks that wait until they can write.
     socket: Option<Rc<OwnedFd>>,
     pub tls: Option<Box<Tls>>,
     pub answer: Answer,
-    pub receipts: Receipts,
-    /// When bytes last arrived, or the request was sent: silence is counted from here.
+    pub read_stats: ReadStats,
+    /// When bytes last arrived, or the request was sent: the read timeout counts from here.
     pub last_active: Tick,
-    /// When the response was complete or broken.
+    /// When the response was complete or failed.
     pub ended: Tick,
-    /// Requests carried.
+    /// Requests sent on this connection.
     pub requests: u64,
-    /// The response counts as over so long after its first output: enough to know that the server answers.
+    /// The response counts as complete this long after its first output: enough to know that the server answers.
     pub suffices_after_ns: Option<u64>,
-    /// How long the TCP connection took to open.
+    /// How long the TCP connection took to open, nanoseconds.
     pub connect_ns: u64,
-    /// Something came while it was idle: it is about to be closed.
-    leaving: bool,
-    /// When the response before the present one ended.
+    /// Something arrived while it was idle: it is about to be closed.
+    closing: bool,
+    /// When the previous response ended.
     idle_since: Tick,
-    /// What of the present response has been told.
+    /// How much of the current response was reported to the trace.
     reader: Reader,
 }
 
 impl Connection {
-    /// The socket; `None` when the slot is free.
+    /// The socket; `None` when the connection is closed.
     pub fn socket(&self) -> Option<Rc<OwnedFd>> {
         self.socket.clone()
     }
@@ -89,18 +89,18 @@ impl Connection {
         }
     }
 
-    /// Whether a proxy has still to open the way to the server.
+    /// Whether a proxy has yet to open the tunnel to the server.
     pub fn awaits_tunnel(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.awaits_tunnel())
     }
 
-    /// Makes ready for the response of a request of `lane`; `request` names it where it is told of.
-    pub fn begin(&mut self, lane: u32, request: (Phase, u64), now: Tick) {
+    /// Prepares for the response to a request of `slot`; `request` identifies it in the trace.
+    pub fn begin(&mut self, slot: u32, request: (Phase, u64), now: Tick) {
         self.reader = Reader::new(request);
         self.idle_since = self.ended;
-        self.state = State::Busy { lane };
+        self.state = State::Busy { slot };
         self.answer.start();
-        self.receipts = Receipts::default();
+        self.read_stats = ReadStats::default();
         self.last_active = now;
         self.requests += 1;
     }
@@ -111,7 +111,7 @@ impl Connection {
         self.finish(false, now);
     }
 
-    /// The response is over, whatever the answer says.
+    /// The response is over, in whatever state the answer is.
     pub fn finish(&mut self, reuse: bool, now: Tick) {
         self.state = State::Finished { reuse };
         self.ended = now;
@@ -119,29 +119,29 @@ impl Connection {
 }
 
 /// All connections of a worker.
-pub struct Pool {
-    pub slots: Vec<Connection>,
+pub struct Connections {
+    pub entries: Vec<Connection>,
     free: Vec<u32>,
     /// Last in, first out: the most recently used connection is the one least likely to have been closed.
     idle: Vec<u32>,
     options: AnswerOptions,
     trace: Option<Trace>,
-    /// Connections whose peer closed them right after a response without having said so.
+    /// Connections that the peer closed right after a response without having announced it.
     silent_closes: u64,
-    /// Responses on connections that had carried one before.
+    /// Responses on reused connections.
     answered_again: u64,
-    /// Responses that ended with the connection left open, as far as the response said.
+    /// Responses after which the connection was to stay open.
     kept_open: u64,
     pub opened: u64,
 }
 
-/// A close this soon after a response is the server's habit, not an idle timeout.
+/// A server that closes a connection this soon after a response always does so: it is no idle timeout.
 const SILENT_CLOSE_NS: u64 = 100 * MS;
 
-impl Pool {
-    pub fn new(options: AnswerOptions, trace: Option<Trace>) -> Pool {
-        Pool {
-            slots: Vec::new(),
+impl Connections {
+    pub fn new(options: AnswerOptions, trace: Option<Trace>) -> Connections {
+        Connections {
+            entries: Vec::new(),
             free: Vec::new(),
             idle: Vec::new(),
             options,
@@ -153,113 +153,116 @@ impl Pool {
         }
     }
 
-    /// Takes in a connected socket and begins to receive on it.
-    pub fn add(&mut self, socket: OwnedFd, state: State, inbox: &mut Inbox) -> io::Result<u32> {
+    /// Adds a connected socket and begins to receive on it; returns the number of the connection.
+    pub fn add(&mut self, socket: OwnedFd, state: State, receive: &mut ReceivePath) -> io::Result<u32> {
         let socket = Rc::new(socket);
-        let slot = self.free.pop().unwrap_or_else(|| self.new_slot());
-        let connection = &mut self.slots[slot as usize];
-        inbox.watch(Source { slot, generation: connection.generation }, &socket).inspect_err(|_| {
-            self.free.push(slot);
-        })?;
+        let connection_id = self.free.pop().unwrap_or_else(|| self.new_entry());
+        let connection = &mut self.entries[connection_id as usize];
+        receive.watch(Source { connection: connection_id, generation: connection.generation }, &socket).inspect_err(
+            |_| {
+                self.free.push(connection_id);
+            },
+        )?;
         connection.socket = Some(socket);
         connection.state = state;
         connection.requests = 0;
-        connection.leaving = false;
+        connection.closing = false;
         self.opened += 1;
-        Ok(slot)
+        Ok(connection_id)
     }
 
-    fn new_slot(&mut self) -> u32 {
-        self.slots.push(Connection {
+    fn new_entry(&mut self) -> u32 {
+        self.entries.push(Connection {
             state: State::Free,
             generation: 0,
             socket: None,
             tls: None,
             answer: Answer::new(self.options),
-            receipts: Receipts::default(),
+            read_stats: ReadStats::default(),
             last_active: Tick(0),
             ended: Tick(0),
             requests: 0,
             suffices_after_ns: None,
             connect_ns: 0,
-            leaving: false,
+            closing: false,
             idle_since: Tick(0),
             reader: Reader::default(),
         });
-        self.slots.len() as u32 - 1
+        self.entries.len() as u32 - 1
     }
 
-    /// Connections that stand ready.
+    /// The number of idle connections.
     pub fn idle_count(&self) -> u32 {
-        self.slots.iter().filter(|connection| connection.state == State::Idle).count() as u32
+        self.entries.iter().filter(|connection| connection.state == State::Idle).count() as u32
     }
 
     /// The most recently used idle connection, unless the server has shown that it closes each after one response.
     pub fn take_idle(&mut self) -> Option<u32> {
-        while let Some(slot) = self.idle.pop() {
-            let connection = &self.slots[slot as usize];
-            // A connection that has carried nothing was opened ahead and is good even with a server that closes.
+        while let Some(connection_id) = self.idle.pop() {
+            let connection = &self.entries[connection_id as usize];
+            // A connection that was opened ahead of its first request can be used even if the server closes the others.
             let doubtful = connection.requests > 0 && self.server_closes_silently();
             if connection.state == State::Idle && !doubtful {
-                return Some(slot);
+                return Some(connection_id);
             }
         }
         None
     }
 
     /// Keeps a connection for the next request.
-    pub fn put_back(&mut self, slot: u32) {
+    pub fn put_back(&mut self, connection_id: u32) {
         self.kept_open += 1;
-        self.answered_again += u64::from(self.slots[slot as usize].requests > 1);
-        self.add_idle(slot);
+        self.answered_again += u64::from(self.entries[connection_id as usize].requests > 1);
+        self.add_idle(connection_id);
     }
 
     /// Makes a freshly opened connection available.
-    pub fn add_idle(&mut self, slot: u32) {
-        self.slots[slot as usize].state = State::Idle;
-        self.idle.push(slot);
+    pub fn add_idle(&mut self, connection_id: u32) {
+        self.entries[connection_id as usize].state = State::Idle;
+        self.idle.push(connection_id);
     }
 
-    /// Whether most kept connections were closed by the peer at once (llama.cpp does, while announcing keep-alive). One
-    /// that answers again and again on a connection closes it for another reason.
+    /// Whether the peer closed most connections right after a response although they were to stay open (llama.cpp does,
+    /// while announcing keep-alive). A server that answers several requests on one connection closes it for another
+    /// reason.
     pub fn server_closes_silently(&self) -> bool {
         self.silent_closes >= 3 && self.silent_closes * 2 > self.kept_open && self.silent_closes > self.answered_again
     }
 
-    /// Notes that a reused connection turned out to be dead when a request was written at this instant.
-    pub fn note_dead_reuse(&mut self, slot: u32, written: Tick) {
-        let connection = &self.slots[slot as usize];
+    /// Notes that a reused connection turned out to be dead when a request was written at this time.
+    pub fn note_dead_reuse(&mut self, connection_id: u32, written: Tick) {
+        let connection = &self.entries[connection_id as usize];
         let silent = connection.answer.seen.received_bytes == 0;
-        self.silent_closes += u64::from(silent && connection.is_habit(written, connection.idle_since));
+        self.silent_closes += u64::from(silent && connection.is_prompt_close(written, connection.idle_since));
     }
 
-    /// Tells what has come of a response that is over and has not been told: half a line.
-    pub fn tell_rest(&mut self, slot: u32) {
+    /// Reports to the trace what was not reported of a response that is over: an incomplete line.
+    pub fn trace_rest(&mut self, connection_id: u32) {
         if let Some(trace) = &self.trace {
-            self.slots[slot as usize].tell(true, trace);
+            self.entries[connection_id as usize].trace(true, trace);
         }
     }
 
-    /// Closes a connection and frees its slot; what still arrives for it is dropped.
-    pub fn close(&mut self, slot: u32, inbox: &mut Inbox) -> io::Result<()> {
-        let connection = &mut self.slots[slot as usize];
-        // Closed at the end of this function, after the inbox has stopped to receive on it.
+    /// Closes a connection and frees its number; what still arrives for it is dropped.
+    pub fn close(&mut self, connection_id: u32, receive: &mut ReceivePath) -> io::Result<()> {
+        let connection = &mut self.entries[connection_id as usize];
+        // Closed at the end of this function, when nothing is received on it any more.
         let Some(_socket) = connection.socket.take() else { return Ok(()) };
-        let source = Source { slot, generation: connection.generation };
+        let source = Source { connection: connection_id, generation: connection.generation };
         connection.generation = (connection.generation + 1) % Source::GENERATIONS;
         let was = std::mem::replace(&mut connection.state, State::Free);
         connection.tls = None;
         if was == State::Idle {
-            self.idle.retain(|idle| *idle != slot);
+            self.idle.retain(|idle| *idle != connection_id);
         }
-        self.free.push(slot);
-        inbox.forget(source)
+        self.free.push(connection_id);
+        receive.forget(source)
     }
 
-    /// Takes in what the inbox reaped for one connection. Returns the lane whose wait is over, if any.
+    /// Processes what was received for one connection.
     ///
-    /// The reaping instant is read first, before any parsing: it is the arrival where the kernel gave no stamp, and
-    /// the receive lag's end where it did.
+    /// The clock is read first, before any parsing: this is the arrival time where the kernel gave no timestamp, and the
+    /// end of the receive lag where it did.
     pub fn deliver(
         &mut self,
         source: Source,
@@ -268,23 +271,23 @@ impl Pool {
         telemetry: &mut Telemetry,
     ) -> Delivered {
         let reaped = clock.now();
-        let Some(connection) = self.slots.get_mut(source.slot as usize) else { return Delivered::Nothing };
+        let Some(connection) = self.entries.get_mut(source.connection as usize) else { return Delivered::Nothing };
         if connection.generation != source.generation || connection.socket.is_none() {
             return Delivered::Nothing;
         }
-        let lane = match connection.state {
-            State::Busy { lane } | State::Handshake { lane } => lane,
+        let slot = match connection.state {
+            State::Busy { slot } | State::Handshake { slot } => slot,
             State::Idle => {
-                // Bytes say something; under TLS they may be no more than its goodbye.
+                // Bytes announce the close; under TLS they may be no more than its close_notify.
                 let silent = connection.tls.is_some() || !matches!(delivery, Delivery::Bytes { .. });
-                // Its close may be reaped in the same turn as what it said.
-                let first = !std::mem::replace(&mut connection.leaving, true);
-                if first && silent && connection.requests > 0 && connection.is_habit(reaped, connection.ended) {
+                // The close may be processed in the same round as the bytes before it.
+                let first = !std::mem::replace(&mut connection.closing, true);
+                if first && silent && connection.requests > 0 && connection.is_prompt_close(reaped, connection.ended) {
                     self.silent_closes += 1;
                 }
-                return Delivered::Dead(source.slot);
+                return Delivered::Dead(source.connection);
             }
-            // Bytes after the end of a response, or its close, before the lane has put the connection back.
+            // Bytes or a close after the end of a response, before the slot has put the connection back.
             State::Finished { .. } => {
                 connection.state = State::Finished { reuse: false };
                 return Delivered::Nothing;
@@ -293,24 +296,24 @@ impl Pool {
         };
         let over = connection.take(delivery, reaped, clock, telemetry);
         if let Some(trace) = &self.trace {
-            connection.tell(over, trace);
+            connection.trace(over, trace);
         }
-        if over { Delivered::Wake(lane) } else { Delivered::Nothing }
+        if over { Delivered::Wake(slot) } else { Delivered::Nothing }
     }
 }
 
-/// What a delivery changed for the rest of the worker.
+/// The consequence of a delivery for the rest of the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivered {
     Nothing,
-    /// This lane's response (or handshake) is over.
+    /// This slot's response (or handshake) is over.
     Wake(u32),
     /// This idle connection was closed by the peer: close it.
     Dead(u32),
 }
 
 impl Connection {
-    /// Takes one delivery of a busy connection; true when the lane must look.
+    /// Processes one delivery of a busy connection; true when its slot has to run.
     #[inline]
     fn take(&mut self, delivery: Delivery<'_>, reaped: Tick, clock: &Clock, telemetry: &mut Telemetry) -> bool {
         let handshaking = matches!(self.state, State::Handshake { .. });
@@ -352,7 +355,7 @@ impl Connection {
             }
         };
         match step {
-            Step::More if self.has_shown_enough() => {
+            Step::More if self.has_sufficed() => {
                 self.finish(false, self.last_active);
                 true
             }
@@ -365,40 +368,40 @@ impl Connection {
         }
     }
 
-    fn has_shown_enough(&self) -> bool {
+    fn has_sufficed(&self) -> bool {
         let Some((after_ns, first)) = self.suffices_after_ns.zip(self.answer.seen.first_token) else { return false };
         self.last_active.ns_since(first) >= after_ns as i64
     }
 
-    /// Tells what a delivery has brought.
-    fn tell(&mut self, over: bool, trace: &Trace) {
+    /// Reports to the trace what a delivery contained.
+    fn trace(&mut self, over: bool, trace: &Trace) {
         if matches!(self.state, State::Busy { .. } | State::Finished { .. }) {
             let seen = &self.answer.seen;
             self.reader.read(seen.status, &seen.raw, over, self.last_active, trace);
         }
     }
 
-    /// Whether a close at `at` comes so soon after the end of a response that it is the server's habit.
-    fn is_habit(&self, at: Tick, ended: Tick) -> bool {
+    /// Whether a close at `at` comes so soon after the end of a response that the server closes every connection.
+    fn is_prompt_close(&self, at: Tick, ended: Tick) -> bool {
         (at.ns_since(ended).max(0) as u64) < SILENT_CLOSE_NS
     }
 
-    /// The arrival of one read: the kernel's stamp, else the reaping instant; the receive lag is noted.
+    /// The arrival time of one read: the kernel's timestamp, else the time of processing. Records the receive lag.
     #[inline]
     fn arrival(&mut self, stamp_ns: Option<u64>, reaped: Tick, clock: &Clock, telemetry: &mut Telemetry) -> Tick {
         let stamped = stamp_ns.and_then(|ns| clock.from_kernel(ns, reaped));
-        let receipts = &mut self.receipts;
-        receipts.reads += 1;
+        let read_stats = &mut self.read_stats;
+        read_stats.reads += 1;
         let Some(at) = stamped else {
             telemetry.unstamped_read();
             return reaped.max(self.last_active);
         };
         let lag_ns = reaped.0 - at.0;
-        receipts.stamped += 1;
-        receipts.lag_sum_ns += lag_ns;
-        receipts.lag_max_ns = receipts.lag_max_ns.max(lag_ns);
+        read_stats.stamped += 1;
+        read_stats.lag_sum_ns += lag_ns;
+        read_stats.lag_max_ns = read_stats.lag_max_ns.max(lag_ns);
         telemetry.stamped_read(lag_ns);
-        // Two mappings of the wall clock may differ by nanoseconds; on one connection time does not go back.
+        // Two conversions of timestamps may differ by nanoseconds; on one connection time does not go back.
         at.max(self.last_active)
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// One buffer takes the kernel's message header (16), the timestamp (64) and up to 4,016 bytes of stream.
 const BUFFER_LEN: usize = 4096;
-/// Buffers are given back to the kernel in batches of this many, so that a long reap never starves it.
+/// Buffers are given back to the kernel in batches of this many, so that a long poll never starves it.
 const RECYCLE_EVERY: u16 = 64;
 const PAGE_LEN: usize = 4096;
 

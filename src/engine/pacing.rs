@@ -1,24 +1,24 @@
-//! When things are due on a worker: deadlines of lanes in one heap, and the requests of an open loop at their places in
-//! the schedule.
+//! What is due when on a worker: the deadlines of slots in one heap, and the requests of an open loop at their scheduled
+//! times.
 //!
 //! monoio's own timers are wheels of 1 ms, and one pending timer makes every park a timed one (+1.4 us an event), so
-//! no deadline is given to it: the inbox is told the earliest one instead.
+//! it gets no deadline: the wait for events ends at the earliest one instead.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::time::Tick;
 
-/// Deadlines of lanes. Entries are never removed, only found out of date when they fire.
+/// Deadlines of slots. Entries are never removed; one that is out of date is recognized when it fires.
 #[derive(Debug, Default)]
 pub struct Deadlines {
     heap: BinaryHeap<Reverse<(Tick, u32)>>,
 }
 
 impl Deadlines {
-    /// Asks for `lane` to be looked at at `at`.
-    pub fn push(&mut self, at: Tick, lane: u32) {
-        self.heap.push(Reverse((at, lane)));
+    /// Adds a deadline of `slot`.
+    pub fn push(&mut self, at: Tick, slot: u32) {
+        self.heap.push(Reverse((at, slot)));
     }
 
     /// The earliest deadline.
@@ -26,29 +26,29 @@ impl Deadlines {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// A lane whose deadline has come.
+    /// Removes a slot whose deadline has passed.
     pub fn pop_due(&mut self, now: Tick) -> Option<u32> {
         if self.next()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse((_, lane))| lane)
+        self.heap.pop().map(|Reverse((_, slot))| slot)
     }
 }
 
-/// One worker's part of a schedule: offsets from the start, drawn in order, of which it asks for increasing numbers.
-pub struct Places {
+/// A cursor over a schedule: offsets from the start, drawn in order. A worker asks for increasing numbers.
+pub struct ScheduleCursor {
     offsets_ns: Box<dyn Iterator<Item = u64>>,
     drawn: u64,
 }
 
-impl Places {
+impl ScheduleCursor {
     /// `offsets_ns` is the whole schedule, the same on every worker.
-    pub fn new(offsets_ns: Box<dyn Iterator<Item = u64>>) -> Places {
-        Places { offsets_ns, drawn: 0 }
+    pub fn new(offsets_ns: Box<dyn Iterator<Item = u64>>) -> ScheduleCursor {
+        ScheduleCursor { offsets_ns, drawn: 0 }
     }
 
     /// The offset of request `index` in nanoseconds; `None` past the end of the schedule.
-    pub fn of(&mut self, index: u64) -> Option<u64> {
+    pub fn offset_ns(&mut self, index: u64) -> Option<u64> {
         let skip = index.checked_sub(self.drawn)?;
         self.drawn = index + 1;
         self.offsets_ns.nth(usize::try_from(skip).ok()?)
@@ -57,7 +57,7 @@ impl Places {
 
 /// The requests of an open loop that one worker sends: every `workers`-th of the schedule.
 pub struct OpenSchedule {
-    places: Places,
+    schedule: ScheduleCursor,
     start: Tick,
     stride: u64,
     /// Requests end before this number.
@@ -68,17 +68,17 @@ pub struct OpenSchedule {
 
 impl OpenSchedule {
     pub fn new(
-        mut places: Places,
+        mut schedule: ScheduleCursor,
         start: Tick,
         worker: u64,
         workers: u64,
         end: Option<u64>,
         stop_offering: Option<Tick>,
     ) -> OpenSchedule {
-        let first = places.of(worker).map(|offset| (worker, start.plus_ns(offset)));
-        let mut schedule = OpenSchedule { places, start, stride: workers, end, stop_offering, next: first };
-        schedule.drop_past_end();
-        schedule
+        let first = schedule.offset_ns(worker).map(|offset| (worker, start.plus_ns(offset)));
+        let mut open = OpenSchedule { schedule, start, stride: workers, end, stop_offering, next: first };
+        open.drop_past_end();
+        open
     }
 
     /// When the next request is due; `None` when there is none left.
@@ -90,12 +90,12 @@ impl OpenSchedule {
     pub fn pop_due(&mut self, now: Tick) -> Option<(u64, Tick)> {
         let (index, due) = self.next.filter(|(_, due)| *due <= now)?;
         let following = index + self.stride;
-        self.next = self.places.of(following).map(|offset| (following, self.start.plus_ns(offset)));
+        self.next = self.schedule.offset_ns(following).map(|offset| (following, self.start.plus_ns(offset)));
         self.drop_past_end();
         Some((index, due))
     }
 
-    /// Offers nothing more.
+    /// Drops all remaining requests.
     pub fn stop(&mut self) {
         self.next = None;
     }
@@ -114,8 +114,8 @@ impl OpenSchedule {
 mod tests {
     use super::*;
 
-    fn every_10() -> Places {
-        Places::new(Box::new((0..).map(|i| i * 10)))
+    fn every_10() -> ScheduleCursor {
+        ScheduleCursor::new(Box::new((0..).map(|i| i * 10)))
     }
 
     #[test]
@@ -131,11 +131,11 @@ mod tests {
     }
 
     #[test]
-    fn places_are_asked_for_in_increasing_order() {
-        let mut places = every_10();
-        assert_eq!(places.of(2), Some(20));
-        assert_eq!(places.of(5), Some(50));
-        assert_eq!(places.of(5), None, "a place is given once");
+    fn offsets_are_asked_for_in_increasing_order() {
+        let mut schedule = every_10();
+        assert_eq!(schedule.offset_ns(2), Some(20));
+        assert_eq!(schedule.offset_ns(5), Some(50));
+        assert_eq!(schedule.offset_ns(5), None, "an offset is given once");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The inbox without io_uring: one epoll set, one timer, and `recvmsg` with the same kernel timestamps.
+//! The receive path without io_uring: one epoll set, one timer, and `recvmsg` with the same kernel timestamps.
 //!
 //! The set's own descriptor is what the worker awaits on monoio's legacy driver, so a burst of ready connections costs
 //! one wake-up here as well.
@@ -30,7 +30,7 @@ pub struct Epoll {
     timer: OwnedFd,
     armed: Option<Tick>,
     buffer: Vec<u8>,
-    /// By slot: the socket that is received on.
+    /// By connection: the socket that is received on.
     sockets: Vec<Option<Rc<OwnedFd>>>,
 }
 
@@ -49,17 +49,17 @@ impl Epoll {
 
     pub fn watch(&mut self, source: Source, socket: &Rc<OwnedFd>) -> io::Result<()> {
         epoll::add(&self.set, socket, EventData::new_u64(source.to_bits()), EventFlags::IN)?;
-        let slot = source.slot as usize;
-        if self.sockets.len() <= slot {
-            self.sockets.resize(slot + 1, None);
+        let index = source.connection as usize;
+        if self.sockets.len() <= index {
+            self.sockets.resize(index + 1, None);
         }
-        self.sockets[slot] = Some(socket.clone());
+        self.sockets[index] = Some(socket.clone());
         Ok(())
     }
 
     pub fn forget(&mut self, source: Source) -> io::Result<()> {
         // Where there is none, its end was delivered before.
-        match self.sockets[source.slot as usize].take() {
+        match self.sockets[source.connection as usize].take() {
             Some(socket) => Ok(epoll::delete(&self.set, &socket)?),
             None => Ok(()),
         }
@@ -78,7 +78,7 @@ impl Epoll {
         Ok(())
     }
 
-    pub fn reap(&mut self, deliver: &mut impl FnMut(Event<'_>)) -> io::Result<usize> {
+    pub fn poll(&mut self, deliver: &mut impl FnMut(Event<'_>)) -> io::Result<usize> {
         let deliver = &mut |source: Source, delivery: Delivery<'_>| deliver(Event::Delivery(source, delivery));
         let mut reads = 0;
         loop {
@@ -102,7 +102,7 @@ impl Epoll {
 
     /// Reads a connection once; what is left keeps the set readable.
     fn read_once(&mut self, source: Source, deliver: &mut impl FnMut(Source, Delivery<'_>)) -> io::Result<usize> {
-        let Some(socket) = &self.sockets[source.slot as usize] else { return Ok(0) };
+        let Some(socket) = &self.sockets[source.connection as usize] else { return Ok(0) };
         match receive(socket, &mut self.buffer) {
             Ok((0, _)) => {
                 self.forget(source)?;

@@ -1,4 +1,4 @@
-//! `--debug`: writes what is told of requests into the log, on a thread of its own, so that no worker waits for a file.
+//! `--debug`: writes the events of requests to the log, on a thread of its own, so that no worker waits for a file.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -8,26 +8,26 @@ use crate::plan::Plan;
 use crate::record::trace::{Listener, Trace, channel, text};
 use crate::time::clock::Clock;
 
-/// The thread that writes; it ends when nobody is left who could tell anything.
-pub struct Teller(Option<JoinHandle<()>>);
+/// The thread that writes; it ends when the last sender of events is gone.
+pub struct DebugLog(Option<JoinHandle<()>>);
 
-/// Starts it, where `plan` asks for it, and says first what will be done.
-pub fn start(plan: &Plan, log: &Arc<Log>) -> (Teller, Option<Trace>) {
+/// Starts the thread, where `plan` asks for it, and logs the plan first.
+pub fn start(plan: &Plan, log: &Arc<Log>) -> (DebugLog, Option<Trace>) {
     if !plan.report.debug {
-        return (Teller(None), None);
+        return (DebugLog(None), None);
     }
     log.debug(&format!("the plan: {}", shown(plan)));
     let (trace, listener) = channel();
     let log = log.clone();
     let thread = std::thread::Builder::new().name("debug".to_string()).spawn(move || write(&listener, &log));
-    // Without a thread nothing is told, and nothing else is lost.
-    (Teller(thread.ok()), Some(trace))
+    // Without a thread no events are logged; the run is not affected.
+    (DebugLog(thread.ok()), Some(trace))
 }
 
-impl Drop for Teller {
+impl Drop for DebugLog {
     fn drop(&mut self) {
         if let Some(thread) = self.0.take() {
-            // What panicked in there has said so on standard error; the run is as good.
+            // The message of a panic is already on standard error; the run is not affected.
             let _ = thread.join();
         }
     }
@@ -35,9 +35,9 @@ impl Drop for Teller {
 
 fn write(listener: &Listener, log: &Log) {
     let clock = Clock::new();
-    for told in &listener.lines {
+    for event in &listener.lines {
         clock.maintain(clock.now());
-        log.debug_at(told.at.0 as i64 + clock.wall_offset_ns(), &text(&told));
+        log.debug_at(event.at.0 as i64 + clock.wall_offset_ns(), &text(&event));
         let dropped = listener.take_dropped();
         if dropped > 0 {
             log.debug(&format!("{dropped} lines were dropped here: more happened than this log can take"));
@@ -45,7 +45,7 @@ fn write(listener: &Listener, log: &Log) {
     }
 }
 
-/// The plan on one line, without the prompts, which follow with the requests, and without what holds its secrets.
+/// The plan on one line, without the prompts, which follow with the requests, and without fields that hold secrets.
 fn shown(plan: &Plan) -> String {
     let Plan { target, dialect, load, timeouts, workload, report, .. } = plan;
     format!(

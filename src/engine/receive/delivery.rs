@@ -1,26 +1,26 @@
-//! What the inbox delivers, and for which connection.
+//! What the receive path delivers, and for which connection.
 
-/// A connection as the inbox knows it: the slot in the worker's pool, and which of the slot's successive connections.
-/// What arrives for an earlier generation is dropped.
+/// A connection as the receive path knows it: its number among the worker's connections, and which of the successive
+/// connections with this number it is. What arrives for an earlier generation is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source {
-    pub slot: u32,
+    pub connection: u32,
     /// Below [`Source::GENERATIONS`].
     pub generation: u32,
 }
 
 impl Source {
-    /// Generations wrap here: the ring keeps two bits of its 64 beside slot and generation.
+    /// Generations wrap here: the ring keeps two bits of its 64 beside number and generation.
     pub const GENERATIONS: u32 = 1 << 30;
 
-    /// Slot and generation in one number, which completions and events carry back.
+    /// Connection and generation in one number, which completions and events carry back.
     pub fn to_bits(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.slot)
+        u64::from(self.generation) << 32 | u64::from(self.connection)
     }
 
     /// The inverse of [`Source::to_bits`].
     pub fn from_bits(bits: u64) -> Source {
-        Source { slot: bits as u32, generation: (bits >> 32) as u32 }
+        Source { connection: bits as u32, generation: (bits >> 32) as u32 }
     }
 }
 
@@ -39,15 +39,15 @@ pub enum Delivery<'a> {
 #[derive(Debug)]
 pub enum Event<'a> {
     Delivery(Source, Delivery<'a>),
-    /// The socket that this lane waits to write to is ready, or has failed.
+    /// The socket that this slot waits to write to is ready, or has failed.
     Writable {
-        lane: u32,
+        slot: u32,
     },
 }
 
-/// What an inbox has to be ready for.
+/// The size that a receive path is set up for.
 #[derive(Clone, Copy, Debug)]
-pub struct InboxPlan {
+pub struct ReceivePlan {
     /// Connections at the same time.
     pub connections: usize,
 }

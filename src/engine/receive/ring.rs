@@ -14,7 +14,7 @@ use io_uring::types::{Fd, RecvMsgOut};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::buffers::Buffers;
-use super::delivery::{Delivery, Event, InboxPlan, Source};
+use super::delivery::{Delivery, Event, ReceivePlan, Source};
 use crate::net::socket::empty_message;
 use crate::net::timestamp::{CONTROL_LEN, receive_stamp_ns};
 use crate::time::{S, Tick, US};
@@ -43,7 +43,7 @@ pub struct Ring {
     message: Box<libc::msghdr>,
     /// Receives that ended while their connection is still open, and must be armed again.
     rearm: Vec<Source>,
-    /// By slot: the generation that is being received, and its descriptor; -1 when there is none.
+    /// By connection: the generation that is being received, and its descriptor; -1 when there is none.
     watched: Vec<(u32, RawFd)>,
     gathers: bool,
     pub shortages: u64,
@@ -74,7 +74,7 @@ impl Ring {
     ///
     /// # Errors
     /// What the kernel lacks or forbids.
-    pub fn open(plan: InboxPlan) -> io::Result<Ring> {
+    pub fn open(plan: ReceivePlan) -> io::Result<Ring> {
         // One burst of all streams must fit: an overflowing completion queue costs allocations in the kernel.
         let completions = (plan.connections * 2).next_power_of_two().clamp(4096, 65_536) as u32;
         let mut builder = IoUring::builder();
@@ -97,51 +97,51 @@ impl Ring {
     }
 
     pub fn watch(&mut self, source: Source, socket: &OwnedFd) -> io::Result<()> {
-        let slot = source.slot as usize;
-        if self.watched.len() <= slot {
-            self.watched.resize(slot + 1, (0, -1));
+        let index = source.connection as usize;
+        if self.watched.len() <= index {
+            self.watched.resize(index + 1, (0, -1));
         }
-        self.watched[slot] = (source.generation, socket.as_raw_fd());
+        self.watched[index] = (source.generation, socket.as_raw_fd());
         self.arm(source)?;
         self.submit()
     }
 
     pub fn forget(&mut self, source: Source) -> io::Result<()> {
-        self.watched[source.slot as usize] = (source.generation, -1);
+        self.watched[source.connection as usize] = (source.generation, -1);
         let cancel = opcode::AsyncCancel::new(source.to_bits()).build().user_data(TAG_CANCEL);
         self.push(&cancel)?;
         self.submit()
     }
 
-    /// Asks for an [`Event::Writable`] for `lane` when the socket is connected, has room again, or has failed.
-    pub fn await_writable(&mut self, lane: u32, socket: &OwnedFd) -> io::Result<()> {
+    /// Asks for an [`Event::Writable`] for `slot` when the socket is connected, has room again, or has failed.
+    pub fn await_writable(&mut self, slot: u32, socket: &OwnedFd) -> io::Result<()> {
         let poll = opcode::PollAdd::new(Fd(socket.as_raw_fd()), libc::POLLOUT as u32).build();
-        self.push(&poll.user_data(TAG_WRITABLE | u64::from(lane)))?;
+        self.push(&poll.user_data(TAG_WRITABLE | u64::from(slot)))?;
         self.submit()
     }
 
     /// Gives up waiting for [`Event::Writable`].
-    pub fn forget_writable(&mut self, lane: u32) -> io::Result<()> {
-        let cancel = opcode::AsyncCancel::new(TAG_WRITABLE | u64::from(lane)).build().user_data(TAG_CANCEL);
+    pub fn forget_writable(&mut self, slot: u32) -> io::Result<()> {
+        let cancel = opcode::AsyncCancel::new(TAG_WRITABLE | u64::from(slot)).build().user_data(TAG_CANCEL);
         self.push(&cancel)?;
         self.submit()
     }
 
     /// Waits until something has arrived, but not past `until`.
-    pub fn sleep(&mut self, now: Tick, until: Tick) -> io::Result<()> {
+    pub fn wait(&mut self, now: Tick, until: Tick) -> io::Result<()> {
         let left_ns = until.0.saturating_sub(now.0);
         if left_ns == 0 {
             return Ok(());
         }
         let gather = self.gathers && left_ns > u64::from(GATHER_US) * US;
         let (wanted, min_wait_us) = if gather { (GATHER_EVENTS, GATHER_US) } else { (1, 0) };
-        match wait(&self.ring, wanted, min_wait_us, left_ns) {
+        match wait_for_events(&self.ring, wanted, min_wait_us, left_ns) {
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
             other => ignore_interrupt(other),
         }
     }
 
-    pub fn reap(&mut self, deliver: &mut impl FnMut(Event<'_>)) -> io::Result<usize> {
+    pub fn poll(&mut self, deliver: &mut impl FnMut(Event<'_>)) -> io::Result<usize> {
         self.run_kernel_work()?;
         let mut reads = 0;
         for entry in self.ring.completion() {
@@ -153,7 +153,7 @@ impl Ring {
                 if entry.result() == -libc::ECANCELED {
                     continue;
                 }
-                deliver(Event::Writable { lane: data as u32 });
+                deliver(Event::Writable { slot: data as u32 });
                 continue;
             }
             reads += 1;
@@ -196,7 +196,7 @@ impl Ring {
 
     /// Arms the receive of a connection, unless it was given up meanwhile.
     fn arm(&mut self, source: Source) -> io::Result<()> {
-        let (generation, fd) = self.watched[source.slot as usize];
+        let (generation, fd) = self.watched[source.connection as usize];
         if generation != source.generation || fd < 0 {
             return Ok(());
         }
@@ -232,14 +232,14 @@ impl Drop for Ring {
 /// whose layout it does not promise. So the wait itself is tried, for no event: an older kernel refuses the arguments
 /// (EINVAL) before it would wait.
 fn can_gather(ring: &IoUring) -> io::Result<bool> {
-    match wait(ring, 0, GATHER_US, S) {
+    match wait_for_events(ring, 0, GATHER_US, S) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
         other => ignore_interrupt(other).map(|()| true),
     }
 }
 
 /// Waits for `wanted` completions: gathers for `min_wait_us`, then for the first one, `limit_ns` in all.
-fn wait(ring: &IoUring, wanted: u32, min_wait_us: u32, limit_ns: u64) -> io::Result<usize> {
+fn wait_for_events(ring: &IoUring, wanted: u32, min_wait_us: u32, limit_ns: u64) -> io::Result<usize> {
     let limit = KernelTimespec { seconds: (limit_ns / S) as i64, nanoseconds: (limit_ns % S) as i64 };
     let arguments = WaitArguments { sigmask: 0, sigmask_len: 0, min_wait_us, timespec: (&raw const limit) as u64 };
     enter(ring, wanted, GETEVENTS | EXT_ARG, Some(&arguments))

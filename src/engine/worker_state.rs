@@ -1,4 +1,5 @@
-//! What the tasks of one worker share. One thread touches it, so a `RefCell` is its only lock; nothing here awaits.
+//! The state that the tasks of one worker share. Only the worker's thread uses it, so a `RefCell` is its only lock;
+//! nothing here awaits.
 
 use std::cell::RefCell;
 use std::io;
@@ -8,12 +9,12 @@ use std::task::Waker;
 
 use rustls::ClientConfig;
 
-use super::awaiting::{Awaited, Awaiting};
-use super::inbox::Inbox;
-use super::inbox::delivery::Event;
-use super::outbox::Outbox;
-use super::pacer::{Deadlines, OpenSchedule, Places};
-use super::pool::{Delivered, Pool, State};
+use super::connections::{Connections, Delivered, State};
+use super::pacing::{Deadlines, OpenSchedule, ScheduleCursor};
+use super::preflight_progress::{PreflightProgress, PreflightStep};
+use super::receive::ReceivePath;
+use super::receive::delivery::Event;
+use super::record_sender::RecordSender;
 use super::telemetry::Telemetry;
 use crate::plan::{Load, Plan};
 use crate::record::trace::{Trace, What};
@@ -30,9 +31,9 @@ pub struct Setup {
     pub stop: Arc<AtomicU8>,
     /// Connections opened so far, which decides the source address of the next.
     pub connections: AtomicU64,
-    /// What the connection test is waiting for.
-    pub awaited: Arc<Awaiting>,
-    /// Takes what happens to requests, with `--debug`.
+    /// The step that the connection test has reached.
+    pub preflight: Arc<PreflightProgress>,
+    /// Receives the events of each request, with `--debug`.
     pub trace: Option<Trace>,
 }
 
@@ -40,7 +41,7 @@ pub struct Setup {
 pub const STOP_OFFERING: u8 = 1;
 pub const STOP_AT_ONCE: u8 = 2;
 
-/// One phase as every worker is told it.
+/// The description of one phase that every worker gets.
 #[derive(Clone)]
 pub struct PhasePlan {
     pub phase: Phase,
@@ -48,32 +49,32 @@ pub struct PhasePlan {
     pub requests: Option<u64>,
     pub duration_ns: Option<u64>,
     pub ramp_ns: u64,
-    /// The number of the next request (or conversation) nobody has taken.
+    /// The number of the next request (or conversation) that no slot has taken.
     pub next: Arc<AtomicU64>,
-    /// Where the records go.
+    /// Takes the records.
     pub parcels: crossbeam_channel::Sender<crate::record::Parcel>,
 }
 
 /// One worker: its shared state and its place among the others.
 pub struct Worker {
-    pub core: RefCell<Core>,
+    pub state: RefCell<WorkerState>,
     pub setup: Arc<Setup>,
     pub number: u16,
     pub count: u16,
 }
 
 impl Worker {
-    /// Tells what happens to a request of `job`, where anybody listens.
-    pub fn tell(&self, job: Job, at: Tick, what: impl FnOnce() -> What) {
+    /// Reports an event of the request of `job` to the trace, where there is one.
+    pub fn trace(&self, job: Job, at: Tick, what: impl FnOnce() -> What) {
         if let Some(trace) = &self.setup.trace {
             trace.tell(at, (job.phase, job.index), what());
         }
     }
 
-    /// Says what a request waits for, as far as that is watched: only the connection test is.
-    pub fn awaits(&self, step: Awaited) {
-        if self.core.borrow().phase.plan.phase == Phase::Preflight {
-            self.setup.awaited.set(step);
+    /// Notes the step that a request has reached. Only the connection test is watched.
+    pub fn note_preflight_step(&self, step: PreflightStep) {
+        if self.state.borrow().phase.plan.phase == Phase::Preflight {
+            self.setup.preflight.set(step);
         }
     }
 }
@@ -82,7 +83,7 @@ impl Worker {
 #[derive(Clone, Copy, Debug)]
 pub struct Job {
     pub phase: Phase,
-    /// Of the request; as a lane is given it, of the conversation where there are such.
+    /// The number of the request. In a job that a slot is given: of the conversation, where there are conversations.
     pub index: u64,
     pub conversation: Option<u64>,
     pub turn: u32,
@@ -90,12 +91,12 @@ pub struct Job {
     pub previous_end: Option<Tick>,
 }
 
-/// What a lane is waiting for, as far as deadlines are concerned.
+/// What a slot is waiting for, and until when.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wait {
     #[default]
     Nothing,
-    /// An instant.
+    /// A point in time.
     Until(Tick),
     /// A connection, until then.
     Connect(Tick),
@@ -105,200 +106,206 @@ pub enum Wait {
     Job,
 }
 
-/// A lane as the worker sees it.
+/// The state of a slot: one of the concurrent request slots of this worker.
 #[derive(Default)]
-pub struct LaneState {
+pub struct SlotState {
     pub waker: Option<Waker>,
     pub wait: Wait,
-    /// The deadline of the present wait has passed.
+    /// The deadline of the current wait has passed.
     pub expired: bool,
     /// The socket it waits to write to is ready.
     pub writable: bool,
     pub job: Option<Job>,
-    /// The earliest entry of this lane in the heap of deadlines: later ones need no entry of their own.
+    /// The earliest entry of this slot in the heap of deadlines; later deadlines need no entry of their own.
     entry: Option<Tick>,
 }
 
-/// The state of the present phase on this worker.
+/// The state of the current phase on this worker.
 pub struct PhaseState {
     pub plan: PhasePlan,
     pub start: Tick,
     pub stop_offering: Option<Tick>,
     kill_at: Option<Tick>,
     pub killed: bool,
-    /// Lanes that have not ended.
-    pub live_lanes: u32,
-    /// No lane will be given another job.
+    /// Slots that have not ended.
+    pub live_slots: u32,
+    /// No slot will be given another job.
     pub over: bool,
-    /// Draws the places of a closed loop with a rate.
-    pub places: Option<Places>,
+    /// The scheduled times of a closed loop with a rate.
+    pub schedule: Option<ScheduleCursor>,
     pub open: Option<OpenSchedule>,
 }
 
 /// Everything that changes while a worker runs.
-pub struct Core {
+pub struct WorkerState {
     pub clock: Clock,
-    pub inbox: Inbox,
-    pub pool: Pool,
-    pub lanes: Vec<LaneState>,
-    /// Lanes of the open loop without a job.
-    pub idle_lanes: Vec<u32>,
+    pub receive: ReceivePath,
+    pub connections: Connections,
+    pub slots: Vec<SlotState>,
+    /// Slots of the open loop without a job.
+    pub idle_slots: Vec<u32>,
     pub deadlines: Deadlines,
     pub telemetry: Telemetry,
-    pub outbox: Outbox,
+    pub record_sender: RecordSender,
     pub phase: PhaseState,
-    /// Jobs for which a lane has still to be made.
+    /// Jobs for which no slot was idle: a slot has to be created for each.
     pub unserved: Vec<Job>,
-    /// Wakes the pump when the lanes have run, or the last one has ended.
-    pub pump_waker: Option<Waker>,
-    /// Wakes the relay, which runs after the lanes that were woken before it.
+    /// Wakes the event loop when the slots have run, or the last one has ended.
+    pub loop_waker: Option<Waker>,
+    /// Wakes the relay task, which runs after the slots that were woken before it.
     pub relay_waker: Option<Waker>,
-    /// What went wrong outside of the pump, which ends the worker.
-    pub trouble: Option<io::Error>,
+    /// An error outside of the event loop, which ends the worker.
+    pub error: Option<io::Error>,
     housekeeping_at: Tick,
     dead: Vec<u32>,
 }
 
-/// How often a worker looks at the stop flag, its clock and its block.
+/// How often a worker checks the stop flag, refits its clock and flushes its block.
 const HOUSEKEEPING_NS: u64 = 20 * MS;
-/// A sleep never lasts longer. Bytes that lie together in a socket have one stamp, the last one's, and only a sleep
-/// whose length should have been known shows that they lay there for long: that the process was stopped, or its core
-/// taken away.
-const MOST_SLEEP_NS: u64 = MS;
+/// The longest wait for events. Bytes that queue in a socket share one timestamp, that of the last one. A wait that
+/// should have been short and was not is the only sign that they queued for long: because the process was stopped, or
+/// its CPU core taken away.
+const MAX_WAIT_NS: u64 = MS;
 /// After an interrupt, requests in flight get this long at most.
 const INTERRUPT_DRAIN_NS: u64 = 5 * S;
 
-impl Core {
-    pub fn new(clock: Clock, inbox: Inbox, pool: Pool, outbox: Outbox, phase: PhaseState) -> Core {
+impl WorkerState {
+    pub fn new(
+        clock: Clock,
+        receive: ReceivePath,
+        connections: Connections,
+        record_sender: RecordSender,
+        phase: PhaseState,
+    ) -> WorkerState {
         let now = clock.now();
-        Core {
+        WorkerState {
             clock,
-            inbox,
-            pool,
-            lanes: Vec::new(),
-            idle_lanes: Vec::new(),
+            receive,
+            connections,
+            slots: Vec::new(),
+            idle_slots: Vec::new(),
             deadlines: Deadlines::default(),
             telemetry: Telemetry::new(now),
-            outbox,
+            record_sender,
             phase,
             unserved: Vec::new(),
-            pump_waker: None,
+            loop_waker: None,
             relay_waker: None,
-            trouble: None,
+            error: None,
             housekeeping_at: now,
             dead: Vec::new(),
         }
     }
 
-    /// One turn of the pump: takes in what arrived, fires deadlines and offers what is due. `waited` says whether the
-    /// worker had slept before. Returns whether any lane was woken.
-    pub fn turn(&mut self, setup: &Setup, waited: bool) -> io::Result<bool> {
+    /// One round of the event loop: processes what arrived, fires deadlines and starts the requests that are due.
+    /// `waited` says whether the worker has waited for events since the last round. Returns whether any slot was woken.
+    pub fn poll(&mut self, setup: &Setup, waited: bool) -> io::Result<bool> {
         let now = self.clock.now();
-        self.telemetry.look(now, waited);
-        let mut woken = self.reap()?;
+        self.telemetry.record_poll(now, waited);
+        let mut woken = self.poll_connections()?;
         let now = self.clock.now();
         woken |= self.fire_deadlines(&setup.plan, now);
         woken |= self.offer(now);
         if now >= self.housekeeping_at {
             self.housekeeping_at = now.plus_ns(HOUSEKEEPING_NS);
-            woken |= self.keep_house(setup, now);
+            woken |= self.run_housekeeping(setup, now);
         }
         Ok(woken)
     }
 
-    /// When the pump has to look again though nothing arrives, from `now` on.
-    pub fn next_look(&self, now: Tick) -> Tick {
+    /// When the event loop has to poll again even if nothing arrives.
+    pub fn next_poll(&self, now: Tick) -> Tick {
         let schedule = self.phase.open.as_ref().and_then(OpenSchedule::next_due);
-        let latest = now.plus_ns(MOST_SLEEP_NS).min(self.housekeeping_at);
+        let latest = now.plus_ns(MAX_WAIT_NS).min(self.housekeeping_at);
         [self.deadlines.next(), schedule].into_iter().flatten().fold(latest, Tick::min)
     }
 
-    fn reap(&mut self) -> io::Result<bool> {
-        let Core { inbox, pool, clock, telemetry, lanes, dead, .. } = self;
+    fn poll_connections(&mut self) -> io::Result<bool> {
+        let WorkerState { receive, connections, clock, telemetry, slots, dead, .. } = self;
         let mut woken = false;
-        inbox.reap(&mut |event| {
+        receive.poll(&mut |event| {
             let delivered = match event {
-                Event::Delivery(source, delivery) => pool.deliver(source, delivery, clock, telemetry),
-                Event::Writable { lane } => {
-                    lanes[lane as usize].writable = true;
-                    Delivered::Wake(lane)
+                Event::Delivery(source, delivery) => connections.deliver(source, delivery, clock, telemetry),
+                Event::Writable { slot } => {
+                    slots[slot as usize].writable = true;
+                    Delivered::Wake(slot)
                 }
             };
             match delivered {
                 Delivered::Nothing => {}
-                Delivered::Wake(lane) => {
-                    lanes[lane as usize].wake();
+                Delivered::Wake(slot) => {
+                    slots[slot as usize].wake();
                     woken = true;
                 }
-                Delivered::Dead(slot) => dead.push(slot),
+                Delivered::Dead(connection_id) => dead.push(connection_id),
             }
         })?;
-        while let Some(slot) = self.dead.pop() {
-            self.pool.close(slot, &mut self.inbox)?;
+        while let Some(connection_id) = self.dead.pop() {
+            self.connections.close(connection_id, &mut self.receive)?;
         }
         Ok(woken)
     }
 
     fn fire_deadlines(&mut self, plan: &Plan, now: Tick) -> bool {
         let mut woken = false;
-        while let Some(lane) = self.deadlines.pop_due(now) {
-            self.lanes[lane as usize].entry = None;
-            woken |= self.fire(plan, lane, now);
+        while let Some(slot) = self.deadlines.pop_due(now) {
+            self.slots[slot as usize].entry = None;
+            woken |= self.fire(plan, slot, now);
         }
         woken
     }
 
-    /// A lane's entry came up: the wait it was made for may be over long since, or have a later deadline by now.
-    fn fire(&mut self, plan: &Plan, lane: u32, now: Tick) -> bool {
-        let state = &mut self.lanes[lane as usize];
-        let deadline = match state.wait {
+    /// An entry of a slot has come up. The wait that it was made for may be over, or have a later deadline by now.
+    fn fire(&mut self, plan: &Plan, slot: u32, now: Tick) -> bool {
+        let slot_state = &mut self.slots[slot as usize];
+        let deadline = match slot_state.wait {
             Wait::Nothing | Wait::Job => return false,
             Wait::Until(at) | Wait::Connect(at) => at,
             Wait::Response { connection, total } => {
-                let silent_until = self.pool.slots[connection as usize].last_active.plus_ns(plan.timeouts.read_ns);
+                let silent_until =
+                    self.connections.entries[connection as usize].last_active.plus_ns(plan.timeouts.read_ns);
                 silent_until.min(total)
             }
         };
         if deadline > now {
-            self.set_deadline(lane, deadline);
+            self.set_deadline(slot, deadline);
             return false;
         }
-        if let Wait::Response { connection, total } = state.wait {
-            let (failure, text) = timeout_words(plan, total <= now);
-            let connection = &mut self.pool.slots[connection as usize];
+        if let Wait::Response { connection, total } = slot_state.wait {
+            let (failure, text) = timeout_failure(plan, total <= now);
+            let connection = &mut self.connections.entries[connection as usize];
             if matches!(connection.state, State::Finished { .. }) {
                 return false;
             }
             connection.abort(failure, &text, now);
         }
-        let state = &mut self.lanes[lane as usize];
-        state.expired = true;
-        state.wake();
+        let slot_state = &mut self.slots[slot as usize];
+        slot_state.expired = true;
+        slot_state.wake();
         true
     }
 
     /// Starts a wait with a deadline.
-    pub fn wait(&mut self, lane: u32, wait: Wait, read_ns: u64, now: Tick) {
-        let state = &mut self.lanes[lane as usize];
-        state.wait = wait;
-        state.expired = false;
+    pub fn wait(&mut self, slot: u32, wait: Wait, read_ns: u64, now: Tick) {
+        let slot_state = &mut self.slots[slot as usize];
+        slot_state.wait = wait;
+        slot_state.expired = false;
         match wait {
             Wait::Nothing | Wait::Job => {}
-            Wait::Until(at) | Wait::Connect(at) => self.set_deadline(lane, at),
-            Wait::Response { total, .. } => self.set_deadline(lane, total.min(now.plus_ns(read_ns))),
+            Wait::Until(at) | Wait::Connect(at) => self.set_deadline(slot, at),
+            Wait::Response { total, .. } => self.set_deadline(slot, total.min(now.plus_ns(read_ns))),
         }
     }
 
-    fn set_deadline(&mut self, lane: u32, at: Tick) {
-        let state = &mut self.lanes[lane as usize];
-        if state.entry.is_none_or(|entry| at < entry) {
-            state.entry = Some(at);
-            self.deadlines.push(at, lane);
+    fn set_deadline(&mut self, slot: u32, at: Tick) {
+        let slot_state = &mut self.slots[slot as usize];
+        if slot_state.entry.is_none_or(|entry| at < entry) {
+            slot_state.entry = Some(at);
+            self.deadlines.push(at, slot);
         }
     }
 
-    /// Gives the due requests of the open loop to idle lanes; those for which there is none wait in `unserved` for a
-    /// new lane.
+    /// Gives the due requests of the open loop to idle slots; where none is idle, they go to `unserved`.
     fn offer(&mut self, now: Tick) -> bool {
         let Some(open) = &mut self.phase.open else { return false };
         let mut offered = false;
@@ -306,11 +313,11 @@ impl Core {
             offered = true;
             self.phase.plan.next.fetch_add(1, Ordering::Relaxed);
             let job = Job::new(self.phase.plan.phase, index, due);
-            match self.idle_lanes.pop() {
-                Some(lane) => {
-                    let state = &mut self.lanes[lane as usize];
-                    state.job = Some(job);
-                    state.wake();
+            match self.idle_slots.pop() {
+                Some(slot) => {
+                    let slot_state = &mut self.slots[slot as usize];
+                    slot_state.job = Some(job);
+                    slot_state.wake();
                 }
                 None => self.unserved.push(job),
             }
@@ -318,9 +325,9 @@ impl Core {
         offered
     }
 
-    fn keep_house(&mut self, setup: &Setup, now: Tick) -> bool {
+    fn run_housekeeping(&mut self, setup: &Setup, now: Tick) -> bool {
         self.clock.maintain(now);
-        self.outbox.flush_if_old(now, &mut self.telemetry);
+        self.record_sender.flush_if_old(now, &mut self.telemetry);
         match setup.stop.load(Ordering::Relaxed) {
             0 => {}
             STOP_OFFERING => {
@@ -340,7 +347,7 @@ impl Core {
             if let Some(open) = &mut self.phase.open {
                 open.stop();
             }
-            woken |= self.wake_sleepers();
+            woken |= self.wake_waiting();
         }
         if self.phase.kill_at.is_some_and(|at| at <= now) {
             woken |= self.kill(now);
@@ -348,65 +355,65 @@ impl Core {
         woken
     }
 
-    /// Lanes that wait for their place in the schedule or the ramp have nothing left to wait for.
-    fn wake_sleepers(&mut self) -> bool {
+    /// Wakes the slots that wait for their scheduled time or their place in the ramp: nothing is sent any more.
+    fn wake_waiting(&mut self) -> bool {
         let mut woken = false;
-        for state in &mut self.lanes {
-            if matches!(state.wait, Wait::Until(_)) {
-                state.wake();
+        for slot_state in &mut self.slots {
+            if matches!(slot_state.wait, Wait::Until(_)) {
+                slot_state.wake();
                 woken = true;
             }
         }
         woken
     }
 
-    /// Ends everything in flight as unfinished.
+    /// Ends every request in flight as unfinished.
     fn kill(&mut self, now: Tick) -> bool {
         self.phase.killed = true;
-        for connection in &mut self.pool.slots {
+        for connection in &mut self.connections.entries {
             if matches!(connection.state, State::Busy { .. } | State::Handshake { .. }) {
                 connection.finish(false, now);
             }
         }
-        for state in &mut self.lanes {
-            state.expired = true;
-            state.wake();
+        for slot_state in &mut self.slots {
+            slot_state.expired = true;
+            slot_state.wake();
         }
         true
     }
 
-    /// Forgets the lanes of the last phase, all of which have ended.
+    /// Starts a phase. All slots of the last one have ended.
     pub fn start_phase(&mut self, phase: PhaseState) {
-        self.lanes.clear();
-        self.idle_lanes.clear();
+        self.slots.clear();
+        self.idle_slots.clear();
         self.deadlines = Deadlines::default();
         self.phase = phase;
     }
 
-    /// Makes a lane.
-    pub fn new_lane(&mut self) -> u32 {
-        self.lanes.push(LaneState::default());
-        self.phase.live_lanes += 1;
-        self.lanes.len() as u32 - 1
+    /// Creates a slot and returns its number.
+    pub fn new_slot(&mut self) -> u32 {
+        self.slots.push(SlotState::default());
+        self.phase.live_slots += 1;
+        self.slots.len() as u32 - 1
     }
 
-    /// Whether the phase has nothing left to do on this worker.
+    /// Whether nothing is left to do in this phase on this worker.
     pub fn is_over(&self) -> bool {
-        let idle = self.idle_lanes.len() as u32 == self.phase.live_lanes;
+        let idle = self.idle_slots.len() as u32 == self.phase.live_slots;
         let offering = self.phase.open.as_ref().is_some_and(|open| open.next_due().is_some());
         idle && !offering && self.unserved.is_empty()
     }
 }
 
 impl Job {
-    /// A job that follows no other one.
+    /// A job without a predecessor.
     pub fn new(phase: Phase, index: u64, due: Tick) -> Job {
         Job { phase, index, conversation: None, turn: 0, due, previous_end: None }
     }
 }
 
-impl LaneState {
-    /// Lets the lane's task run again.
+impl SlotState {
+    /// Lets the slot's task run again.
     pub fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -430,41 +437,41 @@ impl PhasePlan {
 }
 
 impl PhaseState {
-    /// The state before anything has happened, on worker `number` of `count`.
+    /// The state at the start of a phase, on worker `number` of `count`.
     pub fn new(plan: PhasePlan, setup: &Setup, start: Tick, number: u16, count: u16) -> PhaseState {
-        let places = plan.load.schedule().map(|schedule| {
-            Places::new(Box::new(crate::workload::arrivals::offsets(schedule, setup.plan.seed, plan.ramp_ns)))
+        let schedule = plan.load.schedule().map(|schedule| {
+            ScheduleCursor::new(Box::new(crate::workload::arrivals::offsets(schedule, setup.plan.seed, plan.ramp_ns)))
         });
         let stop_offering = plan.duration_ns.map(|ns| start.plus_ns(ns));
         let kill_at = stop_offering.map(|at| at.plus_ns(setup.plan.drain_ns));
-        let mut state = PhaseState {
+        let mut phase = PhaseState {
             plan,
             start,
             stop_offering,
             kill_at,
             killed: false,
-            live_lanes: 0,
+            live_slots: 0,
             over: false,
-            places: None,
+            schedule: None,
             open: None,
         };
-        match (&state.plan.load, places) {
-            (Load::Open { .. }, Some(places)) => {
+        match (&phase.plan.load, schedule) {
+            (Load::Open { .. }, Some(schedule)) => {
                 let (number, count) = (u64::from(number), u64::from(count));
-                let open = OpenSchedule::new(places, start, number, count, state.plan.requests, stop_offering);
-                state.open = Some(open);
+                let open = OpenSchedule::new(schedule, start, number, count, phase.plan.requests, stop_offering);
+                phase.open = Some(open);
             }
-            (_, places) => state.places = places,
+            (_, schedule) => phase.schedule = schedule,
         }
-        state
+        phase
     }
 
-    /// Whether no further request is to be offered.
+    /// Whether no further request is to be started.
     pub fn is_stopping(&self, now: Tick) -> bool {
         self.stop_offering.is_some_and(|stop| now >= stop)
     }
 
-    /// Takes the next request of a closed loop, if there is one: its number.
+    /// Takes the next request of a closed loop: its number; `None` when there is none left.
     pub fn take(&self, now: Tick) -> Option<u64> {
         if self.is_stopping(now) {
             return None;
@@ -478,7 +485,7 @@ impl PhaseState {
     }
 }
 
-fn timeout_words(plan: &Plan, total: bool) -> (Failure, String) {
+fn timeout_failure(plan: &Plan, total: bool) -> (Failure, String) {
     let seconds = |ns: u64| ns as f64 / S as f64;
     if total {
         let text = format!("not complete after {} s (--total-timeout)", seconds(plan.timeouts.total_ns));

@@ -29,15 +29,15 @@ pub(super) struct Sockets<'a> {
 }
 
 /// A connection and its request.
-pub(super) struct Line {
+pub(super) struct Connection {
     pub(super) stage: Stage,
     pub(super) socket: Option<OwnedFd>,
     tls: Option<Tls>,
     pub(super) answer: Answer,
-    /// As far as it is known; what the answer knows is added at the end.
+    /// The record as far as it is known; what the answer holds is added at the end.
     pub(super) record: RequestRecord,
     pub(super) wire: Vec<u8>,
-    /// What of the answer has been told.
+    /// How much of the answer was reported to the trace.
     pub(super) reader: Reader,
     /// When bytes last arrived, or the request was sent.
     pub(super) last_active: Tick,
@@ -49,12 +49,12 @@ pub(super) enum Stage {
     Waiting,
 }
 
-/// How a request could not be sent.
+/// Why a request could not be sent.
 type NotSent = (Failure, String);
 
-impl Line {
-    pub(super) fn new(number: u32, first: Tick, answer: Answer) -> Line {
-        Line {
+impl Connection {
+    pub(super) fn new(number: u32, first: Tick, answer: Answer) -> Connection {
+        Connection {
             stage: Stage::Pausing { until: first },
             socket: None,
             tls: None,
@@ -66,7 +66,7 @@ impl Line {
         }
     }
 
-    /// Forgets the last request; `index` is the number of the next, which is due now.
+    /// Starts the next request, with the number `index`, which is due now.
     pub(super) fn start(&mut self, index: u64, now: Tick) {
         let lane = self.record.lane;
         self.record = RequestRecord {
@@ -81,7 +81,7 @@ impl Line {
         self.wire.clear();
     }
 
-    /// A reused connection broke before any answer: once, a fresh one may be tried.
+    /// Whether the request may be sent again on a new connection: once, when a reused one broke before any answer.
     pub(super) fn may_try_again(&mut self) -> bool {
         let may = self.record.reused && !self.record.retried;
         if may {
@@ -103,7 +103,7 @@ impl Line {
     /// Makes the connection ready, unless it is.
     pub(super) fn connect(&mut self, with: &Sockets<'_>) -> Result<(), NotSent> {
         if self.socket.as_ref().is_some_and(|socket| wait_ready(socket, PollFlags::IN, 0)) {
-            // Nothing is due on an idle connection: this is its end.
+            // Whatever arrives on an idle connection is its end.
             self.close();
         }
         self.record.reused = self.socket.is_some();
@@ -120,7 +120,7 @@ impl Line {
         Ok(())
     }
 
-    /// Writes the request, waiting as long as the kernel does.
+    /// Writes the request; blocks until all is written.
     pub(super) fn send(&mut self) -> io::Result<()> {
         let Some(socket) = &self.socket else { return Err(io::ErrorKind::NotConnected.into()) };
         match &mut self.tls {
@@ -129,7 +129,7 @@ impl Line {
         }
     }
 
-    /// The arrival of a read, which is counted: the kernel's stamp, else the look.
+    /// The arrival time of a read: the kernel's timestamp, else the time of processing. Counts the read.
     pub(super) fn arrival(&mut self, stamped: Option<Tick>, reaped: Tick) -> Tick {
         let record = &mut self.record;
         record.reads += 1;
@@ -143,7 +143,7 @@ impl Line {
         self.last_active
     }
 
-    /// Hands the bytes of a read on.
+    /// Passes the bytes of a read on to the answer.
     pub(super) fn push(&mut self, bytes: &[u8], at: Tick) -> Step {
         match &mut self.tls {
             None => self.answer.push(bytes, at),
@@ -174,7 +174,7 @@ fn open(with: &Sockets<'_>) -> Result<OwnedFd, NotSent> {
     Err(last)
 }
 
-/// Waits until the socket is connected; from then on its calls wait themselves.
+/// Waits until the socket is connected, and makes it blocking.
 fn finish(connecting: Connecting, with: &Sockets<'_>) -> Result<OwnedFd, NotSent> {
     let fd = connecting.fd;
     if connecting.pending && !wait_ready(&fd, PollFlags::OUT, with.plan.timeouts.connect_ns) {

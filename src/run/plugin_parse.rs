@@ -1,5 +1,5 @@
-//! Answers read by the program of `--api`, after the run: it knows the server, so its counts and texts win over what was
-//! read while the answers arrived.
+//! Parses the stored answers with the program of `--api`, after the run. It knows the server, so its counts and texts
+//! replace what was parsed while the answers arrived.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use crate::workload::api_program::call;
 use crate::workload::child::{self, Feed};
 use crate::workload::making::Making;
 
-/// Hands every stored answer to the program and stores what it finds, all of it or nothing. When the program fails,
-/// that is a finding of the run, which is stored too and returned; the answers then stay in the database, unless `save`
-/// keeps none.
-pub fn reparse(
+/// Passes every stored answer to the program and stores its results, all of them or none. When the program fails, this
+/// is a finding of the run, which is stored too and returned; the answers then stay in the database, unless `save` keeps
+/// none.
+pub fn parse_with_program(
     database: &Path,
     program: ProgramApi,
     save: Save,

@@ -1,4 +1,4 @@
-//! Tokens counted here, after the run, for requests whose server sent no usage.
+//! Counts tokens after the run, for requests whose server sent no usage.
 
 use std::path::Path;
 
@@ -13,9 +13,14 @@ use crate::workload::making::Making;
 use crate::workload::tokens::{TokenUse, Tokens};
 use crate::workload::{WorkloadError, parallel};
 
-/// Completes the counts of a run's database, on all cores. Says how many requests lacked one, and for how many there
-/// was nothing to count (`--save metrics` keeps no answers).
-pub fn recount(database: &Path, asked: &TokenUse, dialect: Dialect, making: &Making) -> Result<(u64, u64), RunError> {
+/// Completes the token counts in a run's database, on all cores. Returns how many requests lacked one, and for how many
+/// of them the database holds no text to count (`--save metrics` keeps no answers).
+pub fn count_missing(
+    database: &Path,
+    asked: &TokenUse,
+    dialect: Dialect,
+    making: &Making,
+) -> Result<(u64, u64), RunError> {
     let mut rows = Recount::open(database)?;
     let missing = rows.missing()?;
     if missing == 0 {
@@ -55,7 +60,7 @@ fn count(row: &Uncounted, tokens: &Tokens) -> Result<Counted, WorkloadError> {
     Ok(Counted { id: row.id, input_tokens, output_tokens })
 }
 
-/// The prompt in a body that was sent, where it stands in one of the usual fields.
+/// The prompt in a request body, where it is in one of the usual fields.
 fn prompt_of(body: &str) -> Option<Prompt> {
     let body: Value = serde_json::from_str(body).ok()?;
     if let Some(Value::Array(messages)) = body.get("messages") {
