@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cli;
 pub mod engine;
+pub mod host;
 pub mod hub;
 pub mod log;
 pub mod mock;
@@ -11,7 +12,6 @@ pub mod plan;
 pub mod protocol;
 pub mod record;
 pub mod report;
-pub mod rig;
 pub mod roofline;
 pub mod run;
 pub mod search;

@@ -124,7 +124,7 @@ const BANS: &[Ban] = &[
     // The command line stamps folders and log lines; what is measured has the engine's clock.
     Ban {
         words: &["Instant", "SystemTime", "Timestamp::now", "Zoned::now"],
-        places: &["src/time/clock.rs", "src/rig/", "src/server/", "src/mock/", "src/cli/", "src/visualizer/"],
+        places: &["src/time/clock.rs", "src/host/", "src/server/", "src/mock/", "src/cli/", "src/visualizer/"],
     },
     Ban { words: &["println", "print"], places: &["src/cli/", "src/report/"] },
     Ban { words: &["eprintln", "eprint"], places: &["src/cli/"] },
@@ -135,7 +135,7 @@ const BANS: &[Ban] = &[
             "src/net/socket.rs",
             "src/engine/receive/ring.rs",
             "src/engine/receive/buffers.rs",
-            "src/rig/usage.rs",
+            "src/host/usage.rs",
         ],
     },
     Ban { words: &["todo", "unimplemented", "dbg", "dead_code"], places: &[] },
@@ -249,7 +249,7 @@ fn functions_are_short(source: &Source) -> Vec<String> {
 const LEVELS: &[(&str, u8)] = &[
     ("time", 0),
     ("protocol", 1),
-    ("rig", 1),
+    ("host", 1),
     ("net", 2),
     ("mock", 3),
     ("record::collector", 4),
@@ -446,7 +446,7 @@ fn arrows_point_one_way() {
     assert_eq!(up("src/stats/a.rs", "use crate::{report, time};"), 1);
     assert_eq!(up("src/record/mod.rs", "use crate::plan::Plan;"), 1);
     assert_eq!(up("src/record/mod.rs", "use crate::record::store::Reader;"), 1);
-    assert_eq!(up("src/rig/facts.rs", "use crate::engine::Engine;"), 1);
+    assert_eq!(up("src/host/facts.rs", "use crate::engine::Engine;"), 1);
     assert_eq!(up("src/engine/a.rs", "use crate::stats::Summary;"), 1);
     assert_eq!(up("src/engine/a.rs", "use crate::server::models;"), 1, "rooms of one level do not know each other");
     assert_eq!(up("src/plan/resolve.rs", "use crate::spec::Spec;"), 0);

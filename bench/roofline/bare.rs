@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use ringmark::rig::usage::thread_usage;
+use ringmark::host::usage::thread_usage;
 use ringmark::time::clock::Clock;
 use rustix::event::epoll;
 

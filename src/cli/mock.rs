@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicU8;
 use clap::Args;
 
 use super::{Early, interrupt, status, values};
+use crate::host::limits::raise_open_files;
 use crate::mock::run::{keys_help, serve_until};
 use crate::mock::{Config, Stats};
-use crate::rig::limits::raise_open_files;
 use crate::time::format_ns;
 
 /// Flags of `ringmark mock`.

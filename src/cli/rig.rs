@@ -6,9 +6,9 @@ use serde_json::json;
 use super::calibration::{self, CalibrateArgs};
 use super::measure::screen_width;
 use super::{Early, status};
+use crate::host::checks::{self, Check};
+use crate::host::facts::Facts;
 use crate::report::table::{Align, Table, cut, number, wrap};
-use crate::rig::checks::{self, Check};
-use crate::rig::facts::Facts;
 use crate::roofline::{self, Measured, RingSupport, Roofline};
 use crate::time::format_ns;
 

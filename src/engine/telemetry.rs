@@ -2,8 +2,8 @@
 
 use hdrhistogram::Histogram;
 
+use crate::host::usage::{Usage, thread_usage};
 use crate::record::{Phase, STALL_NS, Stall, WorkerReport};
-use crate::rig::usage::{Usage, thread_usage};
 use crate::time::{S, Tick};
 
 /// A worker's figures over one phase.

@@ -17,9 +17,9 @@ use super::record_sender::RecordSender;
 use super::telemetry::Telemetry;
 use super::worker_state::{PhasePlan, PhaseState, Setup, Worker, WorkerState};
 use crate::api::answer::AnswerOptions;
+use crate::host;
 use crate::plan::{Load, Plan, Save};
 use crate::record::{Block, Phase, WorkerReport};
-use crate::rig;
 use crate::time::Tick;
 use crate::time::clock::Clock;
 
@@ -58,7 +58,7 @@ pub fn run(setup: Arc<Setup>, number: u16, count: u16, core: usize, links: &Link
     const CORES: usize = 1024;
     let pinned = core < CORES && core_affinity::set_for_current(core_affinity::CoreId { id: core });
     // Whether it was granted shows in the run's own figures.
-    rig::priority::prefer();
+    host::priority::prefer();
     let mut host = match Host::open(setup, number, count, links) {
         Ok(host) => host,
         Err(error) => return drop(links.replies.send(Reply::Failed(format!("worker {number} cannot start: {error}")))),

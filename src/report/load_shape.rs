@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::measured;
+use crate::host::calibration::LoadShape;
 use crate::record::Phase;
 use crate::record::store::reader::Detail;
 use crate::record::store::{Reader, StoreError};
-use crate::rig::calibration::LoadShape;
 
 /// The shape of a stored run: its cap and rate, its median first token, its mean gap and event, its answers' events.
 /// `None` for a run in which nothing was streamed.

@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::load::{LoadResult, carry_out, sends};
+use crate::host::calibration::{Calibration, LoadShape, Machine, Spread};
 use crate::mock::{Config, Mock};
 use crate::plan::{Plan, RigFacts, Save, resolve};
 use crate::record::{Block, WorkerReport};
-use crate::rig::calibration::{Calibration, LoadShape, Machine, Spread};
 use crate::spec::Spec;
 use crate::time::{MS, S, format_ns};
 

@@ -26,7 +26,7 @@ use crate::time::clock::Clock;
 use crate::visualizer::{Feed, Series};
 use crate::workload::Workload;
 use crate::workload::making::Making;
-use crate::{report, rig};
+use crate::{host, report};
 
 mod debug_log;
 mod error;
@@ -88,7 +88,7 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     check_limits(plan)?;
     // Every core helps to make the requests; after that, whatever starts from here must not push a worker off its core.
     let workload = Arc::new(make_requests(plan, watch)?);
-    let kept = rig::affinity::keep_off(&plan.cores);
+    let kept = host::affinity::keep_off(&plan.cores);
     let (empties, returned) = unbounded();
     for worker in 0..plan.cores.len() as u16 {
         (0..BLOCKS_PER_WORKER).for_each(|_| drop(empties.send(Block::new(worker))));
@@ -183,7 +183,7 @@ pub fn database_path(plan: &Plan) -> PathBuf {
 }
 
 fn check_limits(plan: &Plan) -> Result<(), RunError> {
-    let limit = rig::limits::raise_open_files();
+    let limit = host::limits::raise_open_files();
     let Some(parallel) = plan.load.parallel() else { return Ok(()) };
     // The built-in server holds the other end of every connection in this process.
     let (ends, hint) = match plan.target.mock {
@@ -212,7 +212,7 @@ fn start_collector(
         save: if plan.keeps_raw() { Save::Full } else { plan.save },
         arguments_json: plan.report.arguments_json.clone(),
         secrets: plan.report.secrets.clone(),
-        rig_json: rig::facts::Facts::look().to_json(),
+        rig_json: host::facts::Facts::look().to_json(),
         calibration: plan.calibration.clone(),
         findings: plan.notes.iter().chain(&workload.notes).map(|note| Finding::note("plan", note.clone())).collect(),
     };

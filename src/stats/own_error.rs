@@ -36,10 +36,10 @@ use super::findings::percent;
 use super::gather::{Gap, Sample};
 use super::quantile::{LEVELS, Quantile, Series, nearest_rank};
 use super::summary::Summary;
+use crate::host::calibration::Calibration;
 use crate::record::facts::RunFacts;
 use crate::record::finding::{Finding, Severity};
 use crate::record::{STALL_NS, WorkerReport};
-use crate::rig::calibration::Calibration;
 use crate::time::{US, format_ns};
 
 /// A kernel's receive stamp stands this far behind the send at most where no calibration says better, nanoseconds

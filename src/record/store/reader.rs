@@ -7,13 +7,13 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
 use super::StoreError;
 use super::schema::{APPLICATION_ID, REQUEST_COLUMNS, VERSION};
+use crate::host::calibration::Calibration;
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
 use crate::record::{
     Block, Finish, Outcome, Phase, RequestRecord, ServerSample, ServerTimes, Span, Stall, TokenSource, WorkerReport,
 };
-use crate::rig::calibration::Calibration;
 use crate::time::Tick;
 
 /// Everything stored of a run but its requests.

@@ -9,12 +9,12 @@ use rusqlite::{CachedStatement, Connection, OpenFlags, params};
 
 use super::StoreError;
 use super::schema::{APPLICATION_ID, REQUEST_COLUMNS, RESULT_VIEW, TABLES, VERSION};
+use crate::host::calibration::Calibration;
 use crate::plan::Save;
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
 use crate::record::{Block, Outcome, Phase, RequestRecord, ServerSample, Span, WorkerReport};
-use crate::rig::calibration::Calibration;
 use crate::spec::mask;
 use crate::spec::secrets::Secrets;
 use crate::time::Tick;

@@ -84,7 +84,7 @@ pub fn choose(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rig::calibration::LoadShape;
+    use crate::host::calibration::LoadShape;
 
     fn of(parallel: u32, cores: usize, measured_unix_s: i64) -> Calibration {
         Calibration {

@@ -2,7 +2,7 @@
 
 pub mod affinity;
 pub mod calibration;
-pub mod calibrations;
+pub mod calibration_file;
 pub mod checks;
 pub mod facts;
 pub mod limits;
