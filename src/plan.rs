@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use self::proxy::Proxy;
 use crate::api::Dialect;
 use crate::api::endpoint::models_path;
+use crate::host::calibration::Calibration;
+pub use crate::net::tls::TlsPlan;
 pub use crate::options::{LOCAL, Save, Service};
 use crate::protocol::tunnel::connect_request;
-use crate::rig::calibration::Calibration;
 use crate::secrets::Secrets;
 use crate::workload::Recipe;
 pub use crate::workload::arrivals::{Arrival, Schedule};
@@ -158,15 +159,6 @@ pub enum Transport {
     /// One or more resolved addresses, tried in order. A plan holds none: looking up names is not its work.
     Tcp(Vec<SocketAddr>),
     Unix(PathBuf),
-}
-
-/// How TLS is verified.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsPlan {
-    /// PEM file of roots to trust instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Accept any certificate.
-    pub insecure: bool,
 }
 
 /// How load is offered. Where the workload has conversations, these are what is started: `parallel` of them go on at a

@@ -1,8 +1,10 @@
-//! Timestamps and durations, and their text formats. This module does not read the clock.
+//! Instants and lengths of time, as numbers and as text. Only [`clock`] reads a clock.
 
 use std::fmt::Write;
 
-/// A timestamp: nanoseconds on the time scale of `CLOCK_MONOTONIC`, usually read through the TSC.
+pub mod clock;
+
+/// An instant: nanoseconds on the time scale of `CLOCK_MONOTONIC`, usually read through the TSC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tick(pub u64);
 

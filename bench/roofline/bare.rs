@@ -4,8 +4,8 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use ringmark::engine::clock::Clock;
-use ringmark::rig::usage::thread_usage;
+use ringmark::host::usage::thread_usage;
+use ringmark::time::clock::Clock;
 use rustix::event::epoll;
 
 use crate::load::{Load, Seen, request};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
-use ringmark::rig::usage::thread_usage;
+use ringmark::host::usage::thread_usage;
 
 use crate::load::{Load, Seen, request};
 

@@ -51,3 +51,14 @@ pub fn quantile(values: &mut [f64], share: f64) -> f64 {
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
+
+/// Rounds of a full run; `ROUNDS` in the environment says otherwise.
+pub fn rounds(full: bool) -> usize {
+    let asked = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok());
+    if full { asked.unwrap_or(3) } else { 1 }
+}
+
+/// The median of what each round gave.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    quantile(&mut values, 0.5)
+}

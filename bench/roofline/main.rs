@@ -19,7 +19,7 @@ fn main() {
     let full = arguments.iter().any(|argument| argument == "--bench");
     let named: Vec<&str> =
         arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with("--")).collect();
-    ringmark::rig::limits::raise_open_files();
+    ringmark::host::limits::raise_open_files();
     for (name, part) in parts::ALL {
         if named.is_empty() || named.contains(name) {
             println!("\n## {name}");

@@ -2,7 +2,7 @@
 
 use ringmark::spec::Spec;
 
-use crate::load::{Load, Seen, mean, quantile};
+use crate::load::{Load, Seen, mean, median, quantile, rounds};
 use crate::ours::{Ours, measure, spec};
 use crate::server::Server;
 use crate::truth::{Compared, compare};
@@ -23,17 +23,6 @@ pub const ALL: &[(&str, Part)] = &[
     ("connect", connect),
     ("tls", tls::tls),
 ];
-
-/// Rounds of a full run; `ROUNDS` in the environment says otherwise.
-pub fn rounds(full: bool) -> usize {
-    let asked = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok());
-    if full { asked.unwrap_or(3) } else { 1 }
-}
-
-/// The median of what each round gave.
-pub fn median(mut values: Vec<f64>) -> f64 {
-    quantile(&mut values, 0.5)
-}
 
 /// 10,000 streams, each a token every 100 ms, not in step: 100,000 events a second on one worker.
 fn paced(full: bool) {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::load::{median, rounds};
 use crate::ours::{Ours, measure, spec};
-use crate::parts::{median, rounds};
 use crate::server::Server;
 use crate::truth::compare;
 

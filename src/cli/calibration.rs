@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::call_output::screen_width;
 use super::exit::{Early, status};
+use crate::host::calibration::{LoadShape, Machine};
+use crate::host::calibration_file::{self, Choice};
 use crate::plan::Plan;
 use crate::report::{load_shape, measurement_error};
-use crate::rig::calibration::{LoadShape, Machine};
-use crate::rig::calibrations::{self, Choice};
-use crate::rig::roofline::planned::{Planned, calibrate};
+use crate::roofline::planned::{Planned, calibrate};
 use crate::spec::{Spec, values};
 use crate::time::{MS, S};
 
@@ -75,11 +75,11 @@ pub fn run(args: &CalibrateArgs, as_json: bool) -> Result<u8, Early> {
     let path = args.out.clone().or_else(default_path);
     let path = path.ok_or_else(|| mistake("there is no home to keep the calibration in: give --out FILE".into()))?;
     // Before the measurement, so that its seconds are not spent for nothing.
-    calibrations::read(&path).map_err(|error| mistake(format!("--out: {error}")))?;
+    calibration_file::read(&path).map_err(|error| mistake(format!("--out: {error}")))?;
     let planned = planned(args).map_err(mistake)?;
     let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
     let calibration = calibrate(&planned, &cores, Timestamp::now().as_second()).map_err(mistake)?;
-    calibrations::keep(&path, &calibration).map_err(|error| mistake(format!("--out: {error}")))?;
+    calibration_file::keep(&path, &calibration).map_err(|error| mistake(format!("--out: {error}")))?;
     if as_json {
         println!("{:#}", json!({ "calibration": calibration, "file": path }));
     } else {
@@ -128,7 +128,7 @@ fn planned(args: &CalibrateArgs) -> Result<Planned, String> {
 }
 
 fn default_path() -> Option<PathBuf> {
-    calibrations::default_path(|name| std::env::var_os(name))
+    calibration_file::default_path(|name| std::env::var_os(name))
 }
 
 /// Gives each plan the calibration that fits it, where there is one. Trouble with a file that was named is an error,
@@ -139,7 +139,7 @@ pub fn attach(spec: &Spec, plans: &mut [Plan]) -> Result<(), String> {
         return Ok(());
     }
     let Some(path) = named.map(Path::to_path_buf).or_else(default_path) else { return Ok(()) };
-    let all = match calibrations::read(&path) {
+    let all = match calibration_file::read(&path) {
         Ok(all) if all.is_empty() && named.is_some() => {
             return Err(format!(
                 "--calibration {}: there is no calibration; make one with 'ringmark rig --calibrate --out {}'",
@@ -157,7 +157,7 @@ pub fn attach(spec: &Spec, plans: &mut [Plan]) -> Result<(), String> {
     let (machine, now) = (Machine::here(), Timestamp::now().as_second());
     for plan in plans.iter_mut() {
         let rate = plan.load.schedule().map(|schedule| schedule.rate_per_s);
-        match calibrations::choose(&all, &machine, now, plan.load.parallel(), rate) {
+        match calibration_file::choose(&all, &machine, now, plan.load.parallel(), rate) {
             Choice::Nothing => {}
             Choice::Found(calibration) => plan.calibration = Some(*calibration),
             Choice::Refused(why) => plan.notes.push(format!(

@@ -8,9 +8,9 @@ use clap::Args;
 
 use super::exit::{Early, status};
 use super::interrupt;
+use crate::host::limits::raise_open_files;
 use crate::mock::run::{keys_help, serve_until};
 use crate::mock::{Config, Stats};
-use crate::rig::limits::raise_open_files;
 use crate::spec::values;
 use crate::time::format_ns;
 

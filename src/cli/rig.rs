@@ -6,10 +6,10 @@ use serde_json::json;
 use super::calibration::{self, CalibrateArgs};
 use super::call_output::screen_width;
 use super::exit::{Early, status};
+use crate::host::checks::{self, Check};
+use crate::host::facts::Facts;
 use crate::report::table::{Align, Table, cut, number, wrap};
-use crate::rig::checks::{self, Check};
-use crate::rig::facts::Facts;
-use crate::rig::roofline::{self, Measured, RingSupport, Roofline};
+use crate::roofline::{self, Measured, RingSupport, Roofline};
 use crate::time::format_ns;
 
 /// Flags of `ringmark rig`.

@@ -1,57 +1,46 @@
-//! A lane carries a conversation: turn after turn, each with what was said before, the model's own answers among it.
+//! Carries out a conversation: its turns one after the other, each with all messages before it, including the model's
+//! own answers.
 //!
-//! A turn is due when the answer before it has ended and the pause is over. A turn that fails ends its conversation; so
-//! does the end of the run. The turns that are left are counted as unsent.
+//! A turn is due when the answer before it has ended and the pause is over. A turn that fails, or the end of the run,
+//! ends its conversation. The remaining turns are counted as unsent.
 
-use super::core::{Job, Worker};
-use super::exchange::{Ended, exchange};
-use crate::protocol::json;
+use super::request::{RequestEnd, Turn, perform};
+use super::worker_state::{Job, Worker};
 use crate::record::Phase;
 use crate::workload::TurnOf;
 use crate::workload::conversation::Conversations;
 
-/// A lane's buffers, used again and again.
+/// The buffers of a slot, reused for each request.
 #[derive(Default)]
 pub struct Scratch {
     /// The bytes of a request.
     wire: Vec<u8>,
-    /// The messages of a conversation so far, as JSON between commas.
+    /// The messages of a conversation so far: JSON objects separated by commas.
     history: Vec<u8>,
 }
 
-/// What an exchange has to know of the conversation it is a turn of.
-pub struct Turn<'a> {
-    /// The JSON body that is sent.
-    pub body: &'a [u8],
-    /// Takes the answer.
-    pub history: &'a mut Vec<u8>,
-}
-
-impl Turn<'_> {
-    /// Adds the model's answer to what was said. Its reasoning is not said again.
-    pub fn add_answer(&mut self, text: &[u8]) {
-        self.history.extend_from_slice(br#",{"role":"assistant","content":""#);
-        json::escape_into(&String::from_utf8_lossy(text), self.history);
-        self.history.extend_from_slice(br#""}"#);
-    }
-}
-
-/// Carries out what a lane was given: one request, or a conversation. Returns the end of the last request.
-pub async fn carry(worker: &Worker, lane: u32, job: Job, scratch: &mut Scratch) -> Ended {
+/// Carries out a job: one request, or a conversation. Returns the end of the last request.
+pub async fn carry(worker: &Worker, slot: u32, job: Job, scratch: &mut Scratch) -> RequestEnd {
     match &worker.setup.workload.conversations {
         Some(conversations) if job.phase != Phase::Preflight => {
-            converse(worker, lane, job, conversations, scratch).await
+            converse(worker, slot, job, conversations, scratch).await
         }
         _ => {
             scratch.wire.clear();
             worker.setup.workload.write_request(job.phase, job.index, &mut scratch.wire);
-            exchange(worker, lane, job, &scratch.wire, None).await
+            perform(worker, slot, job, &scratch.wire, None).await
         }
     }
 }
 
-/// All turns of conversation `job.index`, of which the first is due when the job is.
-async fn converse(worker: &Worker, lane: u32, job: Job, conversations: &Conversations, scratch: &mut Scratch) -> Ended {
+/// Sends all turns of conversation `job.index`, of which the first is due when the job is.
+async fn converse(
+    worker: &Worker,
+    slot: u32,
+    job: Job,
+    conversations: &Conversations,
+    scratch: &mut Scratch,
+) -> RequestEnd {
     let Scratch { wire, history } = scratch;
     let Job { phase, index: number, .. } = job;
     let (turns, first) = (conversations.turns(phase, number), conversations.requests_before(phase, number));
@@ -66,21 +55,21 @@ async fn converse(worker: &Worker, lane: u32, job: Job, conversations: &Conversa
         let turn = TurnOf { conversations, number, index: job.index };
         let body_at = worker.setup.workload.write_turn(phase, turn, history, wire);
         let turn = Turn { body: &wire[body_at..], history };
-        let ended = exchange(worker, lane, job, wire, Some(turn)).await;
+        let ended = perform(worker, slot, job, wire, Some(turn)).await;
         job.turn += 1;
         job.index += 1;
         job.previous_end = Some(ended.at);
         job.due = ended.at.plus_ns(conversations.think_ns(phase, job.index));
-        if job.turn == turns || !(ended.ok && may_go_on(worker, lane, job).await) {
-            worker.core.borrow_mut().telemetry.unsent += u64::from(turns - job.turn);
+        if job.turn == turns || !(ended.ok && may_go_on(worker, slot, job).await) {
+            worker.state.borrow_mut().telemetry.unsent += u64::from(turns - job.turn);
             return ended;
         }
     }
 }
 
-/// Waits until a turn is due; `false` when the run stops offering before.
-async fn may_go_on(worker: &Worker, lane: u32, job: Job) -> bool {
-    worker.sleep_until(lane, job.due).await;
+/// Waits until a turn is due; `false` when the run stops before that.
+async fn may_go_on(worker: &Worker, slot: u32, job: Job) -> bool {
+    worker.sleep_until(slot, job.due).await;
     let now = worker.now();
-    !worker.core.borrow().phase.is_stopping(job.due.max(now))
+    !worker.state.borrow().phase.is_stopping(job.due.max(now))
 }

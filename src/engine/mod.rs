@@ -1,27 +1,26 @@
-//! The engine: pinned workers that carry out phases of requests and hand out records.
+//! The engine: pinned worker threads that carry out phases of requests and produce records.
 //!
 //! ```text
-//! Engine ── Command ─► worker thread: monoio runtime ── pump ─► Inbox ─► Pool ─► Answer
-//!        ◄── Reply ──                                    └─► lanes ─► exchange ─► Outbox ─► collector
+//! Engine ── Command ─► worker thread: monoio runtime ── event loop ─► ReceivePath ─► Connections ─► Answer
+//!        ◄── Reply ──                                       └─► slots ─► requests ─► RecordSender ─► collector
 //! ```
 
-pub mod awaiting;
-pub mod clock;
+pub mod connections;
 pub mod conversation;
-pub mod core;
-pub mod exchange;
-pub mod inbox;
-pub mod lane;
-pub mod outbox;
-pub mod pacer;
-pub mod pool;
-pub mod pump;
+pub mod event_loop;
+pub mod pacing;
+pub mod preflight_progress;
+pub mod receive;
+pub mod record_sender;
+pub mod request;
+pub mod slot;
 pub mod telemetry;
-pub mod tls;
+mod tls_response;
 pub mod transport;
-mod unasked;
+mod unsolicited;
 pub mod witness;
 pub mod worker;
+pub mod worker_state;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -29,17 +28,18 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use self::awaiting::Awaiting;
-use self::clock::Clock;
-use self::core::{PhasePlan, Setup};
+use self::preflight_progress::PreflightProgress;
 use self::worker::{Command, Links, Reply};
+use self::worker_state::{PhasePlan, Setup};
+use crate::net::tls;
 use crate::plan::{Load, Plan};
 use crate::record::trace::Trace;
 use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
+use crate::time::clock::Clock;
 use crate::time::{MS, Tick};
 use crate::workload::Workload;
 
-/// Why the engine could not run; never a fault of the server, which is data.
+/// Why the engine could not run. Failures of the server are not errors but records.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     #[error("{0}")]
@@ -52,7 +52,7 @@ pub enum EngineError {
     Tls(String),
 }
 
-/// What is to be run as one phase.
+/// The phase to run.
 #[derive(Clone, Debug)]
 pub struct PhaseRequest {
     pub phase: Phase,
@@ -60,26 +60,26 @@ pub struct PhaseRequest {
     pub requests: Option<u64>,
     pub duration_ns: Option<u64>,
     pub ramp_ns: u64,
-    /// Where the records go.
+    /// Takes the records.
     pub messages: Sender<CollectorMessage>,
 }
 
-/// What a phase came to, besides its records.
+/// The result of a phase, besides its records.
 #[derive(Debug)]
 pub struct PhaseEnd {
-    /// The instant that offsets of the schedule count from.
+    /// The time from which the offsets of the schedule count.
     pub started: Tick,
     pub reports: Vec<WorkerReport>,
 }
 
-/// Running workers, idle between phases; connections live across phases.
+/// Running workers, idle between phases. Connections stay open across phases.
 pub struct Engine {
     workers: Vec<Handle>,
     workload: Arc<Workload>,
     clock: Clock,
-    /// What the connection test is waiting for.
-    pub awaited: Arc<Awaiting>,
-    /// What the workers had to make do with.
+    /// The step that the connection test has reached.
+    pub preflight: Arc<PreflightProgress>,
+    /// Notes of the workers about their setup and about the server.
     pub notes: Vec<String>,
 }
 
@@ -89,12 +89,12 @@ struct Handle {
     thread: JoinHandle<()>,
 }
 
-/// Between the last worker's readiness and the start of a phase, so that all hear of it in time.
+/// Time from the last worker's readiness to the start of a phase, so that every worker gets the command in time.
 const START_DELAY_NS: u64 = 2 * MS;
 
 impl Engine {
     /// Starts one pinned thread per core of the plan. `empties` brings emptied blocks back from the collector; `stop`
-    /// takes [`core::STOP_OFFERING`] or [`core::STOP_AT_ONCE`]; `trace` takes what happens to requests.
+    /// takes [`worker_state::STOP_OFFERING`] or [`worker_state::STOP_AT_ONCE`]; `trace` takes the events of requests.
     pub fn start(
         plan: Arc<Plan>,
         workload: Arc<Workload>,
@@ -105,21 +105,21 @@ impl Engine {
         let tls = plan.target.tls.as_ref().map(tls::config).transpose().map_err(EngineError::Tls)?;
         let cores = plan.cores.clone();
         let connections = AtomicU64::new(0);
-        let awaited = Arc::new(Awaiting::default());
+        let preflight = Arc::new(PreflightProgress::default());
         let setup = Arc::new(Setup {
             plan,
             workload: workload.clone(),
             tls,
             stop,
             connections,
-            awaited: awaited.clone(),
+            preflight: preflight.clone(),
             trace,
         });
         let count = cores.len() as u16;
         let start =
             |(number, core): (usize, &usize)| start_worker(setup.clone(), number as u16, count, *core, empties.clone());
         let workers = cores.iter().enumerate().map(start).collect::<Result<_, _>>().map_err(EngineError::Thread)?;
-        Ok(Engine { workers, workload, clock: Clock::new(), awaited, notes: Vec::new() })
+        Ok(Engine { workers, workload, clock: Clock::new(), preflight, notes: Vec::new() })
     }
 
     /// Runs one phase to its end.
@@ -134,14 +134,14 @@ impl Engine {
             next: next.clone(),
             messages: request.messages,
         };
-        self.tell(|| Command::Prepare(plan.clone()))?;
+        self.send_all(|| Command::Prepare(plan.clone()))?;
         for reply in self.replies()? {
             if let Reply::Ready(notes) = reply {
                 self.notes.extend(notes);
             }
         }
         let started = self.clock.now().plus_ns(START_DELAY_NS);
-        self.tell(|| Command::Go(started))?;
+        self.send_all(|| Command::Go(started))?;
         let mut reports = Vec::new();
         for reply in self.replies()? {
             if let Reply::Done(report, notes) = reply {
@@ -149,7 +149,7 @@ impl Engine {
                 self.notes.extend(notes);
             }
         }
-        // Every worker, in every phase, notes the same of one server.
+        // Every worker makes the same notes about one server, in every phase.
         self.notes.sort();
         self.notes.dedup();
         if let (Some(report), Some(requests)) = (reports.first_mut(), plan.requests) {
@@ -160,7 +160,7 @@ impl Engine {
         Ok(PhaseEnd { started, reports })
     }
 
-    fn tell(&self, command: impl Fn() -> Command) -> Result<(), EngineError> {
+    fn send_all(&self, command: impl Fn() -> Command) -> Result<(), EngineError> {
         for worker in &self.workers {
             worker.commands.send(command()).map_err(|_| EngineError::Lost)?;
         }
@@ -183,7 +183,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         for Handle { commands, replies, thread } in self.workers.drain(..) {
             drop((commands, replies));
-            // A worker that panicked has already said so on standard error.
+            // The message of a panic is already on standard error.
             let _ = thread.join();
         }
     }
@@ -196,9 +196,9 @@ fn start_worker(
     core: usize,
     empties: Receiver<Block>,
 ) -> std::io::Result<Handle> {
-    let (commands, told) = unbounded();
+    let (commands, received) = unbounded();
     let (reply, replies) = unbounded();
-    let links = Links { commands: told, replies: reply, empties };
+    let links = Links { commands: received, replies: reply, empties };
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || worker::run(setup, number, count, core, &links))?;

@@ -1,12 +1,12 @@
-//! What a worker measures of itself: receive lag, loop gaps, CPU, context switches.
+//! What a worker measures of itself: receive lag, poll gaps, CPU time, context switches.
 
 use hdrhistogram::Histogram;
 
+use crate::host::usage::{Usage, thread_usage};
 use crate::record::{Phase, STALL_NS, Stall, WorkerReport};
-use crate::rig::usage::{Usage, thread_usage};
 use crate::time::{S, Tick};
 
-/// A worker's own figures over one phase.
+/// A worker's figures over one phase.
 pub struct Telemetry {
     receive_lag_ns: Histogram<u64>,
     loop_gap_ns: Histogram<u64>,
@@ -15,7 +15,7 @@ pub struct Telemetry {
     reads: u64,
     started: Tick,
     usage: Usage,
-    last_look: Option<Tick>,
+    last_poll: Option<Tick>,
     pub in_flight: u64,
     pub peak_in_flight: u64,
     pub extra_blocks: u64,
@@ -23,9 +23,9 @@ pub struct Telemetry {
     pub unsent: u64,
 }
 
-/// A loop that stalls more often than this in one phase stalls all the time: its longest stall says enough.
+/// With more stalls than this in one phase, the individual ones are not kept: the maximum of the gaps is enough.
 const MOST_STALLS: usize = 16_384;
-/// Lags are kept with two significant digits, up to this.
+/// Lags are recorded with two significant digits, up to this.
 const LARGEST_NS: u64 = 100 * S;
 
 impl Telemetry {
@@ -38,7 +38,7 @@ impl Telemetry {
             reads: 0,
             started: now,
             usage: thread_usage(),
-            last_look: None,
+            last_poll: None,
             in_flight: 0,
             peak_in_flight: 0,
             extra_blocks: 0,
@@ -57,11 +57,11 @@ impl Telemetry {
         self.reads += 1;
     }
 
-    /// The loop looks at its completions. `waited` when it had nothing to do before: that gap was a sleep, and a stall
-    /// only if it overslept.
+    /// Records that the event loop polls. `waited`: it had nothing to do before, so the gap since the last poll was a wait
+    /// for events, and a stall only if it lasted too long.
     #[inline]
-    pub fn look(&mut self, now: Tick, waited: bool) {
-        let Some(last) = self.last_look.replace(now) else { return };
+    pub fn record_poll(&mut self, now: Tick, waited: bool) {
+        let Some(last) = self.last_poll.replace(now) else { return };
         let gap_ns = now.0.saturating_sub(last.0);
         let histogram = if waited { &mut self.sleep_ns } else { &mut self.loop_gap_ns };
         histogram.saturating_record(gap_ns);
@@ -85,7 +85,7 @@ impl Telemetry {
         self.in_flight -= 1;
     }
 
-    /// The account of a phase that ends now; what the pool and the inbox count is left at 0.
+    /// The report on a phase that ends now. What the connections and the receive path count is left at 0.
     pub fn report(self, worker: u16, phase: Phase, core: Option<u16>, now: Tick) -> WorkerReport {
         let usage = thread_usage();
         WorkerReport {
@@ -121,15 +121,15 @@ mod tests {
     use crate::time::MS;
 
     #[test]
-    fn a_sleep_is_no_stall_unless_it_lasts() {
+    fn a_wait_is_no_stall_unless_it_lasts() {
         let mut telemetry = Telemetry::new(Tick(0));
         for (at_ms, waited) in [(1, true), (2, true), (3, false), (13, false), (14, true), (264, true)] {
-            telemetry.look(Tick(at_ms * MS), waited);
+            telemetry.record_poll(Tick(at_ms * MS), waited);
         }
         let stall = |begin: u64, end: u64| Stall { begin: Tick(begin * MS), end: Tick(end * MS) };
         assert_eq!(telemetry.stalls, Some(vec![stall(3, 13), stall(14, 264)]));
         assert_eq!((telemetry.sleep_ns.len(), telemetry.loop_gap_ns.len()), (3, 2));
-        (0..MOST_STALLS as u64).for_each(|nth| telemetry.look(Tick((300 + 10 * nth) * MS), false));
+        (0..MOST_STALLS as u64).for_each(|nth| telemetry.record_poll(Tick((300 + 10 * nth) * MS), false));
         assert_eq!(telemetry.stalls, None);
     }
 }

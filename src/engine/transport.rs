@@ -1,21 +1,21 @@
-//! Getting a connection and getting bytes into it.
+//! Opening connections and writing requests to them.
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use monoio::net::UnixStream;
 
-use super::awaiting::Awaited;
-use super::core::{Core, Wait, Worker};
-use super::inbox::Inbox;
-use super::inbox::socket::{Connecting, connect_tcp, connect_unix, send, take_error};
-use super::pool::State;
-use super::tls::Tls;
+use super::connections::State;
+use super::preflight_progress::PreflightStep;
+use super::receive::ReceivePath;
+use super::worker_state::{Wait, Worker, WorkerState};
+use crate::net::local_address::start_tcp;
+use crate::net::socket::{Connecting, connect_unix, take_error};
+use crate::net::tls::Tls;
 use crate::plan::{Target, Transport};
 use crate::record::Failure;
 use crate::time::{S, Tick};
@@ -23,7 +23,7 @@ use crate::time::{S, Tick};
 /// A fresh connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Opened {
-    pub slot: u32,
+    pub connection_id: u32,
     /// When it was ready, TLS included.
     pub at: Tick,
     pub tls_handshake_ns: Option<u64>,
@@ -36,38 +36,34 @@ pub struct NotOpened {
     pub text: String,
 }
 
-/// Connections from one source address to one destination before the next address is used: half of the default
-/// ephemeral range, past which the kernel's search for a free port slows tenfold.
-const PER_SOURCE: u64 = 12_000;
-
-/// Opens a connection for `lane`; the addresses of the target are tried in order.
-pub async fn open(worker: &Worker, lane: u32) -> Result<Opened, NotOpened> {
+/// Opens a connection for `slot`; the addresses of the target are tried in order.
+pub async fn open(worker: &Worker, slot: u32) -> Result<Opened, NotOpened> {
     let plan = &worker.setup.plan;
     let began = worker.now();
-    worker.wait(lane, Wait::Connect(began.plus_ns(plan.timeouts.connect_ns)));
-    worker.awaits(Awaited::Connection);
+    worker.wait(slot, Wait::Connect(began.plus_ns(plan.timeouts.connect_ns)));
+    worker.note_preflight_step(PreflightStep::Connection);
     let socket = match &plan.target.transport {
-        Transport::Tcp(addresses) => connect_any(worker, lane, addresses).await?,
+        Transport::Tcp(addresses) => connect_any(worker, slot, addresses).await?,
         Transport::Unix(path) => match connect_unix(path) {
-            Ok(connecting) => finish_connecting(worker, lane, connecting).await?,
+            Ok(connecting) => finish_connecting(worker, slot, connecting).await?,
             Err(error) => return Err(refused(&error, &path.display().to_string())),
         },
     };
     let connected = worker.now();
-    let opened = add(worker, lane, socket, connected).await;
-    worker.wait(lane, Wait::Nothing);
+    let opened = add(worker, slot, socket, connected).await;
+    worker.wait(slot, Wait::Nothing);
     if let Ok(opened) = &opened {
         let connect_ns = connected.ns_since(began).max(0) as u64;
-        worker.core.borrow_mut().pool.slots[opened.slot as usize].connect_ns = connect_ns;
+        worker.state.borrow_mut().connections.entries[opened.connection_id as usize].connect_ns = connect_ns;
     }
     opened
 }
 
-async fn connect_any(worker: &Worker, lane: u32, addresses: &[SocketAddr]) -> Result<OwnedFd, NotOpened> {
+async fn connect_any(worker: &Worker, slot: u32, addresses: &[SocketAddr]) -> Result<OwnedFd, NotOpened> {
     let mut last = NotOpened { failure: Failure::Connect, text: "the target has no address".to_string() };
     for address in addresses {
         let made = match start_tcp(&worker.setup.plan.source_addresses, &worker.setup.connections, *address) {
-            Ok(connecting) => finish_connecting(worker, lane, connecting).await,
+            Ok(connecting) => finish_connecting(worker, slot, connecting).await,
             Err(error) => Err(refused(&error, &address.to_string())),
         };
         match made {
@@ -79,33 +75,8 @@ async fn connect_any(worker: &Worker, lane: u32, addresses: &[SocketAddr]) -> Re
     Err(last)
 }
 
-/// Starts the next connection from its local address: those given with `--source-address` in turn, and past one that
-/// has no free port.
-pub(super) fn start_tcp(given: &[IpAddr], opened: &AtomicU64, to: SocketAddr) -> io::Result<Connecting> {
-    let number = opened.fetch_add(1, Ordering::Relaxed);
-    let mut started = connect_tcp(to, source_address(given, number, to));
-    for next in 1..given.len() as u64 {
-        if !started.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EADDRNOTAVAIL)) {
-            break;
-        }
-        started = connect_tcp(to, source_address(given, number + next, to));
-    }
-    started
-}
-
-/// The local address of the connection with this number: one of those given; on loopback 127.0.0.x by itself once one
-/// address has used half of its ports.
-fn source_address(given: &[IpAddr], number: u64, to: SocketAddr) -> Option<IpAddr> {
-    if !given.is_empty() {
-        return Some(given[(number % given.len() as u64) as usize]);
-    }
-    let turn = number / PER_SOURCE % 200;
-    let on_loopback = to.is_ipv4() && to.ip().is_loopback();
-    (on_loopback && turn > 0).then(|| IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1 + turn as u8)))
-}
-
-async fn finish_connecting(worker: &Worker, lane: u32, connecting: Connecting) -> Result<OwnedFd, NotOpened> {
-    if connecting.pending && !writable_in_time(worker, lane, &connecting.fd).await {
+async fn finish_connecting(worker: &Worker, slot: u32, connecting: Connecting) -> Result<OwnedFd, NotOpened> {
+    if connecting.pending && !writable_in_time(worker, slot, &connecting.fd).await {
         let seconds = worker.setup.plan.timeouts.connect_ns as f64 / S as f64;
         let text = format!("no connection after {seconds} s (--connect-timeout)");
         return Err(NotOpened { failure: Failure::ConnectTimeout, text });
@@ -116,7 +87,7 @@ async fn finish_connecting(worker: &Worker, lane: u32, connecting: Connecting) -
     }
 }
 
-/// Who refuses, in the words of a person.
+/// The name of the other end of the connection: the proxy, where there is one.
 fn peer(target: &Target) -> String {
     match &target.proxy {
         Some(proxy) => format!("the proxy {}", proxy.authority()),
@@ -133,64 +104,64 @@ fn refused(error: &io::Error, to: &str) -> NotOpened {
     NotOpened { failure: Failure::Connect, text: format!("{to}: {error}{hint}") }
 }
 
-/// Puts the socket into the pool, and through the TLS handshake where the plan asks for TLS.
-async fn add(worker: &Worker, lane: u32, socket: OwnedFd, connected: Tick) -> Result<Opened, NotOpened> {
+/// Adds the socket to the worker's connections, and does the TLS handshake where the plan asks for TLS.
+async fn add(worker: &Worker, slot: u32, socket: OwnedFd, connected: Tick) -> Result<Opened, NotOpened> {
     let failed = |failure: Failure, text: String| NotOpened { failure, text };
     let Some(config) = worker.setup.tls.clone() else {
-        let core = &mut *worker.core.borrow_mut();
-        let slot = core
-            .pool
-            .add(socket, State::Idle, &mut core.inbox)
+        let state = &mut *worker.state.borrow_mut();
+        let connection_id = state
+            .connections
+            .add(socket, State::Idle, &mut state.receive)
             .map_err(|error| failed(Failure::Connect, error.to_string()))?;
-        return Ok(Opened { slot, at: connected, tls_handshake_ns: None });
+        return Ok(Opened { connection_id, at: connected, tls_handshake_ns: None });
     };
     let mut tls = Tls::new(config, &worker.setup.plan.target.host).map_err(|text| failed(Failure::Tls, text))?;
     match worker.setup.plan.target.tunnel_request() {
         Some(request) => {
-            worker.awaits(Awaited::Tunnel);
+            worker.note_preflight_step(PreflightStep::Tunnel);
             tls = tls.behind_proxy(request);
         }
         None => {
-            worker.awaits(Awaited::TlsHandshake);
+            worker.note_preflight_step(PreflightStep::TlsHandshake);
             tls.encrypt(&[]).map_err(|text| failed(Failure::Tls, text))?;
         }
     }
-    let slot = {
-        let core = &mut *worker.core.borrow_mut();
-        let added = core.pool.add(socket, State::Handshake { lane }, &mut core.inbox);
-        let slot = added.map_err(|error| failed(Failure::Connect, error.to_string()))?;
-        let connection = &mut core.pool.slots[slot as usize];
+    let connection_id = {
+        let state = &mut *worker.state.borrow_mut();
+        let added = state.connections.add(socket, State::Handshake { slot }, &mut state.receive);
+        let connection_id = added.map_err(|error| failed(Failure::Connect, error.to_string()))?;
+        let connection = &mut state.connections.entries[connection_id as usize];
         connection.answer.start();
         connection.tls = Some(Box::new(tls));
-        slot
+        connection_id
     };
-    if let Err(error) = handshake(worker, lane, slot).await {
-        worker.close(slot);
+    if let Err(error) = handshake(worker, slot, connection_id).await {
+        worker.close(connection_id);
         return Err(error);
     }
     let at = worker.now();
-    let tls = &worker.core.borrow().pool.slots[slot as usize].tls;
-    // The way through a proxy is a part of connecting, not of the handshake.
+    let tls = &worker.state.borrow().connections.entries[connection_id as usize].tls;
+    // The tunnel through a proxy is part of connecting, not of the handshake.
     let began = tls.as_ref().and_then(|tls| tls.tunnel_open()).unwrap_or(connected);
-    Ok(Opened { slot, at, tls_handshake_ns: Some((at.ns_since(began)).max(0) as u64) })
+    Ok(Opened { connection_id, at, tls_handshake_ns: Some((at.ns_since(began)).max(0) as u64) })
 }
 
-/// Sends what the handshake has to say and waits for the rest, until it is over.
-async fn handshake(worker: &Worker, lane: u32, slot: u32) -> Result<(), NotOpened> {
+/// Sends what the session has queued and waits for the peer, until the handshake is complete.
+async fn handshake(worker: &Worker, slot: u32, connection_id: u32) -> Result<(), NotOpened> {
     loop {
-        let sent = flush_tls(worker, lane, slot).await;
+        let sent = flush_tls(worker, slot, connection_id).await;
         sent.map_err(|error| NotOpened { failure: Failure::Tls, text: error.to_string() })?;
-        if shaken(worker, lane, slot).await? {
+        if handshake_done(worker, slot, connection_id).await? {
             return Ok(());
         }
     }
 }
 
-/// Waits for the end of the handshake; false when there is first more to send.
-async fn shaken(worker: &Worker, lane: u32, slot: u32) -> Result<bool, NotOpened> {
+/// Waits for the end of the handshake; false when there is more to send first.
+async fn handshake_done(worker: &Worker, slot: u32, connection_id: u32) -> Result<bool, NotOpened> {
     poll_fn(|context| {
-        let core = &mut *worker.core.borrow_mut();
-        let connection = &core.pool.slots[slot as usize];
+        let state = &mut *worker.state.borrow_mut();
+        let connection = &state.connections.entries[connection_id as usize];
         if matches!(connection.state, State::Finished { .. }) {
             let text = connection.answer.seen.error.clone();
             let failure = if connection.awaits_tunnel() { Failure::Connect } else { Failure::Tls };
@@ -201,9 +172,9 @@ async fn shaken(worker: &Worker, lane: u32, slot: u32) -> Result<bool, NotOpened
         if over && !more {
             return Poll::Ready(Ok(true));
         }
-        let state = &mut core.lanes[lane as usize];
-        if state.expired {
-            let what = match core.pool.slots[slot as usize].awaits_tunnel() {
+        let slot_state = &mut state.slots[slot as usize];
+        if slot_state.expired {
+            let what = match state.connections.entries[connection_id as usize].awaits_tunnel() {
                 true => "the proxy did not answer CONNECT in time",
                 false => "the TLS handshake did not end in time",
             };
@@ -213,23 +184,23 @@ async fn shaken(worker: &Worker, lane: u32, slot: u32) -> Result<bool, NotOpened
         if more {
             return Poll::Ready(Ok(false));
         }
-        state.waker = Some(context.waker().clone());
+        slot_state.waker = Some(context.waker().clone());
         Poll::Pending
     })
     .await
 }
 
-/// Hands all of `bytes` to the kernel. Stops early, without error, when the response has ended meanwhile: a server may
-/// refuse a request before it has read it. Returns whether all was written.
-pub async fn send_all(worker: &Worker, lane: u32, slot: u32, mut bytes: &[u8]) -> io::Result<bool> {
+/// Hands all of `bytes` to the kernel. Stops early, without an error, when the response has ended in the meantime: a
+/// server may refuse a request before it has read all of it. Returns whether everything was written.
+pub async fn send_all(worker: &Worker, slot: u32, connection_id: u32, mut bytes: &[u8]) -> io::Result<bool> {
     loop {
-        let fd = worker.core.borrow().pool.slots[slot as usize].fd();
-        match send(fd, bytes) {
+        let sent = worker.state.borrow().connections.entries[connection_id as usize].send(bytes);
+        match sent {
             Ok(sent) if sent == bytes.len() => return Ok(true),
             Ok(sent) => bytes = &bytes[sent..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if !room_in_time(worker, lane, slot).await? {
+                if !room_in_time(worker, slot, connection_id).await? {
                     return Ok(false);
                 }
             }
@@ -238,56 +209,53 @@ pub async fn send_all(worker: &Worker, lane: u32, slot: u32, mut bytes: &[u8]) -
     }
 }
 
-/// The same for what a connection's TLS session has queued.
-pub async fn flush_tls(worker: &Worker, lane: u32, slot: u32) -> io::Result<bool> {
+/// Like [`send_all`], for what a connection's TLS session has queued.
+pub async fn flush_tls(worker: &Worker, slot: u32, connection_id: u32) -> io::Result<bool> {
     loop {
-        {
-            let connection = &mut worker.core.borrow_mut().pool.slots[slot as usize];
-            let fd = connection.fd();
-            if connection.tls.as_mut().map_or(Ok(true), |tls| tls.flush(fd))? {
-                return Ok(true);
-            }
+        if worker.state.borrow_mut().connections.entries[connection_id as usize].flush_tls()? {
+            return Ok(true);
         }
-        if !room_in_time(worker, lane, slot).await? {
+        if !room_in_time(worker, slot, connection_id).await? {
             return Ok(false);
         }
     }
 }
 
 /// Waits until the socket takes more bytes; false when its response, or the time for its handshake, ended first.
-async fn room_in_time(worker: &Worker, lane: u32, slot: u32) -> io::Result<bool> {
-    let copy = worker.core.borrow().pool.slots[slot as usize].copy_fd();
-    let Some(socket) = copy.transpose()? else { return Ok(false) };
-    let over = |core: &Core| match core.pool.slots[slot as usize].state {
+async fn room_in_time(worker: &Worker, slot: u32, connection_id: u32) -> io::Result<bool> {
+    let socket = worker.state.borrow().connections.entries[connection_id as usize].socket();
+    let Some(socket) = socket else { return Ok(false) };
+    let over = |state: &WorkerState| match state.connections.entries[connection_id as usize].state {
         State::Finished { .. } => true,
-        State::Handshake { .. } => core.lanes[lane as usize].expired,
+        State::Handshake { .. } => state.slots[slot as usize].expired,
         _ => false,
     };
-    writable_unless(worker, lane, &socket, over).await
+    writable_unless(worker, slot, &socket, over).await
 }
 
-/// Waits until the socket is connected (or has failed); false when the lane's deadline came first.
-async fn writable_in_time(worker: &Worker, lane: u32, socket: &OwnedFd) -> bool {
-    writable_unless(worker, lane, socket, |core| core.lanes[lane as usize].expired).await.unwrap_or(false)
+/// Waits until the socket is connected (or has failed); false when the slot's deadline came first.
+async fn writable_in_time(worker: &Worker, slot: u32, socket: &OwnedFd) -> bool {
+    writable_unless(worker, slot, socket, |state| state.slots[slot as usize].expired).await.unwrap_or(false)
 }
 
-/// Waits until the socket is writable; false when `given_up` came first, which is asked whenever the lane is woken.
+/// Waits until the socket is writable; false when `given_up` returned true first, which is called whenever the slot is
+/// woken.
 async fn writable_unless(
     worker: &Worker,
-    lane: u32,
+    slot: u32,
     socket: &OwnedFd,
-    given_up: impl Fn(&Core) -> bool,
+    given_up: impl Fn(&WorkerState) -> bool,
 ) -> io::Result<bool> {
     let legacy = {
-        let core = &mut *worker.core.borrow_mut();
-        core.lanes[lane as usize].writable = false;
-        match &mut core.inbox {
-            Inbox::Ring(ring) => {
-                ring.await_writable(lane, socket.as_raw_fd())?;
+        let state = &mut *worker.state.borrow_mut();
+        state.slots[slot as usize].writable = false;
+        match &mut state.receive {
+            ReceivePath::Ring(ring) => {
+                ring.await_writable(slot, socket)?;
                 None
             }
-            // monoio awaits any descriptor through a stream type; nothing but its readiness is used.
-            Inbox::Epoll(_) => {
+            // monoio awaits any descriptor through a stream type; only its readiness is used.
+            ReceivePath::Epoll(_) => {
                 let copy = std::os::unix::net::UnixStream::from(socket.as_fd().try_clone_to_owned()?);
                 Some(UnixStream::from_std(copy)?)
             }
@@ -303,17 +271,17 @@ async fn writable_unless(
         if let Poll::Ready(result) = ready.as_mut().poll(context) {
             return Poll::Ready(result.map(|()| true));
         }
-        let core = &mut *worker.core.borrow_mut();
-        if core.lanes[lane as usize].writable {
+        let state = &mut *worker.state.borrow_mut();
+        if state.slots[slot as usize].writable {
             return Poll::Ready(Ok(true));
         }
-        if given_up(core) {
-            if let Inbox::Ring(ring) = &mut core.inbox {
-                ring.forget_writable(lane)?;
+        if given_up(state) {
+            if let ReceivePath::Ring(ring) = &mut state.receive {
+                ring.forget_writable(slot)?;
             }
             return Poll::Ready(Ok(false));
         }
-        core.lanes[lane as usize].waker = Some(context.waker().clone());
+        state.slots[slot as usize].waker = Some(context.waker().clone());
         Poll::Pending
     })
     .await
@@ -321,23 +289,15 @@ async fn writable_unless(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::IpAddr;
+    use std::sync::atomic::AtomicU64;
 
-    #[test]
-    fn given_addresses_are_used_in_turn() {
-        let to = SocketAddr::from(([127, 0, 0, 1], 80));
-        let given: Vec<IpAddr> = ["127.0.0.5", "127.0.0.6"].map(|text| text.parse().unwrap()).to_vec();
-        let used: Vec<IpAddr> = (0..4).filter_map(|number| source_address(&given, number, to)).collect();
-        assert_eq!(used, [given[0], given[1], given[0], given[1]]);
-        assert_eq!(source_address(&[], 5, to), None);
-        assert_eq!(source_address(&[], PER_SOURCE, to), Some(IpAddr::from([127, 0, 0, 2])));
-        assert_eq!(source_address(&[], PER_SOURCE, SocketAddr::from(([10, 0, 0, 1], 80))), None);
-    }
+    use super::*;
 
     #[test]
     fn an_address_of_another_machine_is_named() {
         let to = SocketAddr::from(([127, 0, 0, 1], 80));
-        // Kept for documentation: no machine has it.
+        // Reserved for documentation: no machine has it.
         let foreign = IpAddr::from([192, 0, 2, 1]);
         let error = start_tcp(&[foreign], &AtomicU64::new(0), to).unwrap_err();
         let text = refused(&error, "127.0.0.1:80").text;

@@ -9,37 +9,38 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 
-use super::clock::Clock;
-use super::core::{Core, PhasePlan, PhaseState, Setup, Worker};
-use super::inbox::{Inbox, InboxPlan};
-use super::outbox::Outbox;
-use super::pool::Pool;
-use super::pump::{open_ahead, run_lanes};
+use super::connections::Connections;
+use super::event_loop::{open_ahead, run_slots};
+use super::receive::ReceivePath;
+use super::receive::delivery::ReceivePlan;
+use super::record_sender::RecordSender;
 use super::telemetry::Telemetry;
+use super::worker_state::{PhasePlan, PhaseState, Setup, Worker, WorkerState};
 use crate::api::answer::AnswerOptions;
+use crate::host;
 use crate::plan::{Load, Plan, Save};
 use crate::record::{Block, Phase, WorkerReport};
-use crate::rig;
 use crate::time::Tick;
+use crate::time::clock::Clock;
 
-/// What a worker is told.
+/// A command to a worker.
 pub enum Command {
-    /// Make ready for a phase: open the connections of a closed loop.
+    /// Prepare a phase: open the connections of a closed loop.
     Prepare(PhasePlan),
-    /// Run the prepared phase from this instant on.
+    /// Run the prepared phase from this time on.
     Go(Tick),
 }
 
-/// What a worker answers.
+/// The reply of a worker.
 pub enum Reply {
-    /// Ready for [`Command::Go`], with what its set-up had to make do with.
+    /// Ready for [`Command::Go`], with notes about its setup.
     Ready(Vec<String>),
-    /// The phase is over, with what became known of the server.
+    /// The phase is over, with notes about the server.
     Done(Box<WorkerReport>, Vec<String>),
     Failed(String),
 }
 
-/// A worker's ends of the channels.
+/// A worker's ends of its channels.
 pub struct Links {
     pub commands: Receiver<Command>,
     pub replies: Sender<Reply>,
@@ -48,16 +49,16 @@ pub struct Links {
 
 /// The longest event accepted.
 const MAX_EVENT_BYTES: usize = 16 << 20;
-/// Streams the inbox of an open loop is made ready for: nobody knows how many there will be.
+/// The number of streams that the receive path of an open loop is sized for; the actual number is not known.
 const OPEN_LOOP_STREAMS: usize = 4096;
 
-/// A worker thread's whole life: pinned to `core`, it carries out commands until their channel closes.
+/// The main function of a worker thread: pinned to `core`, it carries out commands until their channel closes.
 pub fn run(setup: Arc<Setup>, number: u16, count: u16, core: usize, links: &Links) {
-    // A set of cores has room for this many, and `core_affinity` aborts the process beyond.
+    // The size of a CPU set; `core_affinity` aborts the process for a larger number.
     const CORES: usize = 1024;
     let pinned = core < CORES && core_affinity::set_for_current(core_affinity::CoreId { id: core });
-    // Granted or not, the run's own figures say what came of it.
-    rig::priority::prefer();
+    // Whether it was granted shows in the run's own figures.
+    host::priority::prefer();
     let mut host = match Host::open(setup, number, count, links) {
         Ok(host) => host,
         Err(error) => return drop(links.replies.send(Reply::Failed(format!("worker {number} cannot start: {error}")))),
@@ -79,7 +80,7 @@ pub fn run(setup: Arc<Setup>, number: u16, count: u16, core: usize, links: &Link
     }
 }
 
-/// monoio with whichever driver could be had.
+/// monoio with the driver that is available.
 enum AnyRuntime {
     Ring(Box<Runtime<IoUringDriver>>),
     Legacy(Box<Runtime<LegacyDriver>>),
@@ -107,47 +108,47 @@ impl Host {
     fn open(setup: Arc<Setup>, number: u16, count: u16, links: &Links) -> io::Result<Host> {
         let plan = &setup.plan;
         let connections = plan.load.parallel().map_or(OPEN_LOOP_STREAMS, |all| (all as usize).div_ceil(count.into()));
-        let inbox_plan = InboxPlan { connections };
-        let (inbox, mut reason) = Inbox::open(inbox_plan, plan.force_fallback)?;
-        let (runtime, inbox) = match inbox {
-            Inbox::Ring(_) => match ring_runtime() {
-                Ok(runtime) => (AnyRuntime::Ring(Box::new(runtime)), inbox),
+        let receive_plan = ReceivePlan { connections };
+        let (receive, mut reason) = ReceivePath::open(receive_plan, plan.force_fallback)?;
+        let (runtime, receive) = match receive {
+            ReceivePath::Ring(_) => match ring_runtime() {
+                Ok(runtime) => (AnyRuntime::Ring(Box::new(runtime)), receive),
                 Err(error) => {
                     reason = Some(format!("io_uring is not usable here ({error})"));
-                    (legacy_runtime()?, Inbox::open(inbox_plan, true)?.0)
+                    (legacy_runtime()?, ReceivePath::open(receive_plan, true)?.0)
                 }
             },
-            Inbox::Epoll(_) => (legacy_runtime()?, inbox),
+            ReceivePath::Epoll(_) => (legacy_runtime()?, receive),
         };
         let mut notes = Vec::new();
         if let Some(reason) = reason {
             notes.push(format!("{reason}: receiving with epoll instead"));
         }
-        // A phase that is never run stands in until the first is prepared.
+        // A placeholder until the first phase is prepared; it never runs.
         let (nowhere, _) = crossbeam_channel::unbounded();
         let idle = PhaseState::new(PhasePlan::none(nowhere.clone()), &setup, Tick(0), number, count);
-        let outbox = Outbox::new(number, nowhere, links.empties.clone());
-        let pool = Pool::new(answer_options(&setup.plan), setup.trace.clone());
-        let core = RefCell::new(Core::new(Clock::new(), inbox, pool, outbox, idle));
-        let worker = Rc::new(Worker { core, setup, number, count });
+        let record_sender = RecordSender::new(number, nowhere, links.empties.clone());
+        let connections = Connections::new(answer_options(&setup.plan), setup.trace.clone());
+        let state = RefCell::new(WorkerState::new(Clock::new(), receive, connections, record_sender, idle));
+        let worker = Rc::new(Worker { state, setup, number, count });
         Ok(Host { runtime, worker, core_number: None, notes, opened_before: 0, shortages_before: 0 })
     }
 
     fn prepare(&mut self, plan: PhasePlan) -> io::Result<Reply> {
         let worker = &self.worker;
         {
-            let core = &mut *worker.core.borrow_mut();
-            core.outbox.redirect(plan.messages.clone());
-            core.start_phase(PhaseState::new(plan, &worker.setup, Tick(u64::MAX), worker.number, worker.count));
+            let state = &mut *worker.state.borrow_mut();
+            state.record_sender.redirect(plan.messages.clone());
+            state.start_phase(PhaseState::new(plan, &worker.setup, Tick(u64::MAX), worker.number, worker.count));
         }
-        let lanes = worker.lane_share();
+        let slots = worker.slot_share();
         let ahead = {
-            let phase = &worker.core.borrow().phase.plan;
-            // The connection test's one lane opens its own: a connection that does not come is waited for once.
+            let phase = &worker.state.borrow().phase.plan;
+            // The connection test's only slot opens its own connection: its timeout is waited for only once.
             !worker.setup.plan.cold && phase.phase != Phase::Preflight && !matches!(phase.load, Load::Open { .. })
         };
         if ahead {
-            self.runtime.block_on(open_ahead(worker.clone(), lanes))?;
+            self.runtime.block_on(open_ahead(worker.clone(), slots))?;
         }
         Ok(Reply::Ready(std::mem::take(&mut self.notes)))
     }
@@ -155,21 +156,21 @@ impl Host {
     fn go(&mut self, start: Tick) -> io::Result<Reply> {
         let worker = &self.worker;
         {
-            let core = &mut *worker.core.borrow_mut();
-            let plan = core.phase.plan.clone();
-            core.start_phase(PhaseState::new(plan, &worker.setup, start, worker.number, worker.count));
-            core.telemetry = Telemetry::new(start);
+            let state = &mut *worker.state.borrow_mut();
+            let plan = state.phase.plan.clone();
+            state.start_phase(PhaseState::new(plan, &worker.setup, start, worker.number, worker.count));
+            state.telemetry = Telemetry::new(start);
         }
-        self.runtime.block_on(run_lanes(worker.clone(), start))?;
-        let core = &mut *worker.core.borrow_mut();
-        let now = core.clock.now();
-        core.outbox.flush(&mut core.telemetry);
-        let (opened, shortages) = (core.pool.opened, core.inbox.buffer_shortages());
-        let telemetry = std::mem::replace(&mut core.telemetry, Telemetry::new(now));
-        let mut report = telemetry.report(worker.number, core.phase.plan.phase, self.core_number, now);
+        self.runtime.block_on(run_slots(worker.clone(), start))?;
+        let state = &mut *worker.state.borrow_mut();
+        let now = state.clock.now();
+        state.record_sender.flush(&mut state.telemetry);
+        let (opened, shortages) = (state.connections.opened, state.receive.buffer_shortages());
+        let telemetry = std::mem::replace(&mut state.telemetry, Telemetry::new(now));
+        let mut report = telemetry.report(worker.number, state.phase.plan.phase, self.core_number, now);
         report.connections_opened = opened - std::mem::replace(&mut self.opened_before, opened);
         report.buffer_shortages = shortages - std::mem::replace(&mut self.shortages_before, shortages);
-        if core.pool.server_closes_silently() {
+        if state.connections.server_closes_silently() {
             self.notes.push(
                 "the server closes its connections after each answer without saying so: every request gets a new one"
                     .to_string(),
@@ -179,7 +180,7 @@ impl Host {
     }
 }
 
-/// One thread submits, and the kernel finishes work only when asked: the fastest way monoio has. Older kernels lack
+/// The fastest setup for monoio: one thread submits, and the kernel completes work only when asked. Older kernels lack
 /// the flags.
 fn ring_runtime() -> io::Result<Runtime<IoUringDriver>> {
     let mut deferred = io_uring::IoUring::builder();
@@ -197,12 +198,12 @@ fn legacy_runtime() -> io::Result<AnyRuntime> {
     Ok(AnyRuntime::Legacy(Box::new(RuntimeBuilder::<LegacyDriver>::new().build()?)))
 }
 
-/// How answers of a plan are read.
+/// How the responses of a plan are parsed.
 pub(super) fn answer_options(plan: &Plan) -> AnswerOptions {
     AnswerOptions {
         dialect: plan.dialect,
         stream: plan.stream,
-        // The next turn of a conversation says the answer again, kept or not.
+        // The next turn of a conversation contains the answer, stored or not.
         keep_text: plan.save != Save::Metrics || plan.workload.source.is_conversations(),
         keep_raw: plan.keeps_raw() || plan.report.debug,
         max_event_bytes: MAX_EVENT_BYTES,

@@ -1,14 +1,7 @@
-//! The mock's clock, on the same time scale as the client's clock.
+//! The mock's clock: the kernel's, on the same time scale as the client's.
 
-use rustix::time::{ClockId, clock_gettime};
-
-use crate::time::{S, Tick};
-
-/// The current time. Reads `CLOCK_MONOTONIC` through the vDSO, without a system call.
-pub(super) fn now() -> Tick {
-    let time = clock_gettime(ClockId::Monotonic);
-    Tick(time.tv_sec as u64 * S + time.tv_nsec as u64)
-}
+/// The present instant.
+pub(super) use crate::time::clock::kernel_now as now;
 
 /// Seconds since 1970, for the `created` field of responses.
 pub(super) fn unix_seconds() -> u64 {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::measured;
+use crate::host::calibration::LoadShape;
 use crate::record::Phase;
-use crate::rig::calibration::LoadShape;
 use crate::store::reader::Detail;
 use crate::store::{Reader, StoreError};
 

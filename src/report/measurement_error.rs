@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::json_value::finite;
 use super::table::{Align, Table, number, wrap};
-use crate::rig::calibration::{Calibration, Spread};
+use crate::host::calibration::{Calibration, Spread};
 use crate::stats::Summary;
 use crate::stats::measurement_error::{Bound, StampSource};
 use crate::stats::quantile::{LEVELS, Series};

@@ -1,21 +1,21 @@
-//! The connection test: one request before the run, which is judged as those of the run are.
+//! The connection test: one request before the run, which succeeds or fails by the rules of the run.
 
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded, unbounded};
 
-use super::RunError;
+use super::error::RunError;
 use crate::api::error_text;
-use crate::engine::awaiting::{Awaited, Awaiting};
+use crate::engine::preflight_progress::{PreflightProgress, PreflightStep};
 use crate::engine::{Engine, EngineError, PhaseRequest};
 use crate::log::Log;
 use crate::plan::{Load, Plan, Target};
 use crate::record::{CollectorMessage, Failure, Outcome, Phase};
 
-/// After this long a person wonders what is going on.
+/// After this long the log says what is being waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Sends one request and turns a failure into words. An answer that goes on for seconds is good enough.
+/// Sends one request and describes a failure. An answer that goes on for seconds is good enough.
 pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<(), RunError> {
     let (messages, received) = unbounded();
     run_watched(
@@ -54,18 +54,18 @@ pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<()
     }
 }
 
-/// Runs the phase; what it waits for is said when that takes long, and again when it waits for something else.
+/// Runs the phase. When a step takes long, the log says which; each step is logged once.
 fn run_watched(engine: &mut Engine, request: PhaseRequest, plan: &Plan, log: &Log) -> Result<(), EngineError> {
-    let awaited = engine.awaited.clone();
+    let progress = engine.preflight.clone();
     std::thread::scope(|scope| {
         let (running, over) = bounded::<()>(0);
         let watch = move || {
-            let mut said = Awaited::Nothing;
+            let mut said = PreflightStep::Nothing;
             while over.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                say(&awaited, &mut said, &plan.target, log);
+                say(&progress, &mut said, &plan.target, log);
             }
         };
-        // Without a thread nothing is said, and the test is as good.
+        // Without a thread nothing is logged; the test is not affected.
         let _ = std::thread::Builder::new().name("connection test".to_string()).spawn_scoped(scope, watch);
         let ran = engine.run(request);
         drop(running);
@@ -73,20 +73,20 @@ fn run_watched(engine: &mut Engine, request: PhaseRequest, plan: &Plan, log: &Lo
     })
 }
 
-fn say(awaited: &Awaiting, said: &mut Awaited, target: &Target, log: &Log) {
-    let now = awaited.get();
+fn say(progress: &PreflightProgress, said: &mut PreflightStep, target: &Target, log: &Log) {
+    let now = progress.get();
     if *said == now {
         return;
     }
     *said = now;
     let (host, port) = target.peer();
     let what = match now {
-        Awaited::Nothing => return,
-        Awaited::Connection if target.port == 0 => format!("a connection to {}", target.url),
-        Awaited::Connection => format!("a connection to {host}:{port} (--connect-timeout)"),
-        Awaited::Tunnel => format!("the proxy {host}:{port} (--connect-timeout)"),
-        Awaited::TlsHandshake => format!("the TLS handshake with {} (--connect-timeout)", target.authority),
-        Awaited::Answer => format!("the answer of {} (--read-timeout)", target.url),
+        PreflightStep::Nothing => return,
+        PreflightStep::Connection if target.port == 0 => format!("a connection to {}", target.url),
+        PreflightStep::Connection => format!("a connection to {host}:{port} (--connect-timeout)"),
+        PreflightStep::Tunnel => format!("the proxy {host}:{port} (--connect-timeout)"),
+        PreflightStep::TlsHandshake => format!("the TLS handshake with {} (--connect-timeout)", target.authority),
+        PreflightStep::Answer => format!("the answer of {} (--read-timeout)", target.url),
     };
     log.info(&format!("connection test: waiting for {what}"));
 }

@@ -17,12 +17,12 @@ use super::http_get::{GetTimeouts, get};
 use super::local::Processes;
 use super::metric_catalog::{Scrape, is_known};
 use super::resource_usage::{self, Gpus};
-use crate::engine::clock::Clock;
-use crate::engine::tls;
+use crate::net::tls;
 use crate::plan::{Plan, Target, Transport};
 use crate::record::ServerSample;
 use crate::record::finding::Finding;
 use crate::time::Tick;
+use crate::time::clock::Clock;
 
 /// Scrape period during the run.
 const PERIOD: Duration = Duration::from_secs(1);

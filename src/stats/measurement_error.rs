@@ -38,10 +38,10 @@ use super::format::percent;
 use super::quantile::{LEVELS, Quantile, Series, nearest_rank};
 use super::samples::{Gap, Sample};
 use super::series::AllSeries;
+use crate::host::calibration::Calibration;
 use crate::record::facts::RunFacts;
 use crate::record::finding::Finding;
 use crate::record::{STALL_NS, WorkerReport};
-use crate::rig::calibration::Calibration;
 use crate::time::{US, format_ns};
 
 /// The largest delay from a send to the kernel's receive timestamp if there is no calibration, nanoseconds (the

@@ -10,10 +10,10 @@ use super::columns::RequestReader;
 use super::error::StoreError;
 use super::schema::{APPLICATION_ID, VERSION};
 use super::values::{ColumnValue, unexpected_value};
+use crate::host::calibration::Calibration;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
 use crate::record::{Block, Phase, ServerSample, Stall, WorkerReport};
-use crate::rig::calibration::Calibration;
 use crate::time::Tick;
 
 /// Everything stored of a run except its requests.

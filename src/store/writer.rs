@@ -10,12 +10,12 @@ use rusqlite::{Connection, OpenFlags, params};
 use super::columns::{self, RequestRow};
 use super::error::{StoreError, open};
 use super::schema::{APPLICATION_ID, RESULT_VIEW, VERSION, tables_sql};
+use crate::host::calibration::Calibration;
 use crate::plan::Save;
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::finding::{Finding, Severity};
 use crate::record::{Block, Phase, RequestRecord, ServerSample, WorkerReport};
-use crate::rig::calibration::Calibration;
 use crate::secrets::{Secrets, mask};
 
 /// What is written before the first request.

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::host::affinity;
 use crate::log::Log;
 use crate::plan::{Plan, Service, VisualPlan};
-use crate::rig::affinity;
 
 mod feed;
 mod helper;

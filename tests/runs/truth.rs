@@ -398,7 +398,7 @@ fn an_interrupt_keeps_what_was_measured() {
     let raised = stop.clone();
     let interrupter = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));
-        raised.store(ringmark::engine::core::STOP_OFFERING, Ordering::SeqCst);
+        raised.store(ringmark::engine::worker_state::STOP_OFFERING, Ordering::SeqCst);
     });
     let ran = perf_until(
         &spec(&mock).with(|s| {

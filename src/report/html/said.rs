@@ -362,8 +362,8 @@ pub mod tests {
     use super::*;
 
     const SOURCES: [&str; 12] = [
-        include_str!("../../run.rs"),
-        include_str!("../../reparse.rs"),
+        include_str!("../../run/mod.rs"),
+        include_str!("../../run/plugin_parse.rs"),
         include_str!("../../server/metrics.rs"),
         include_str!("../../stats/findings.rs"),
         include_str!("../../stats/findings/outcome.rs"),

@@ -172,7 +172,7 @@ pub mod tests {
             }
         }
         assert!(notes >= 15, "only {notes} notes were found");
-        let rig = ["rig/calibration.rs", "rig/calibrations.rs"].map(|name| Path::new("src").join(name));
+        let rig = ["host/calibration.rs", "host/calibration_file.rs"].map(|name| Path::new("src").join(name));
         let said: Vec<String> = rig.iter().map(|path| joined(&fs::read_to_string(path).unwrap())).collect();
         let said: Vec<&String> = sources.iter().map(|(_, text)| text).chain(&said).collect();
         for template in TEMPLATES {

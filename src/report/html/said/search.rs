@@ -66,7 +66,8 @@ mod tests {
             let en = filled(reason);
             assert_ne!(sentence(CODE, &en, Language::Zh), en, "no Chinese text for this reason");
         }
-        let said = [search, joined(include_str!("../../search.rs")), joined(include_str!("../../../run.rs"))];
+        let run = [include_str!("../../../run/error.rs"), include_str!("../../../run/mod.rs")].concat();
+        let said = [search, joined(include_str!("../../search.rs")), joined(&run)];
         for template in TEMPLATES {
             // Where the variable is named, a hint follows, or both.
             let pieces = template.en.split("{}").flat_map(|piece| piece.split("-n'")).map(str::trim);

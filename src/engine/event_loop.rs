@@ -1,0 +1,281 @@
+//! The event loop: a worker's main task. It polls the connections and the deadlines, lets monoio run the slots that were
+//! woken, and waits when there is nothing to do: in the receive ring, or on the epoll set through monoio.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use monoio::net::UnixStream;
+
+use super::receive::ReceivePath;
+use super::worker_state::{Job, Wait, Worker, WorkerState};
+use super::{slot, transport};
+use crate::plan::Load;
+use crate::time::Tick;
+
+/// Connections that are being opened at the same time, ahead of a closed loop.
+const OPENERS: u32 = 32;
+
+/// Opens connections until `wanted` are idle. One that cannot be opened is left to its slot, which records the failure.
+pub async fn open_ahead(worker: Rc<Worker>, wanted: u32) -> io::Result<()> {
+    let missing = wanted.saturating_sub(worker.state.borrow().connections.idle_count());
+    let left = Rc::new(std::cell::Cell::new(missing));
+    for _ in 0..missing.min(OPENERS) {
+        let slot = worker.state.borrow_mut().new_slot();
+        monoio::spawn(opener(worker.clone(), slot, left.clone()));
+    }
+    run_event_loop(&worker, &mut |_| {}).await
+}
+
+async fn opener(worker: Rc<Worker>, slot: u32, left: Rc<std::cell::Cell<u32>>) {
+    while left.get() > 0 {
+        left.set(left.get() - 1);
+        match transport::open(&worker, slot).await {
+            Ok(opened) => worker.state.borrow_mut().connections.add_idle(opened.connection_id),
+            Err(_) => left.set(0),
+        }
+    }
+    worker.slot_ended();
+}
+
+/// Runs the slots of the prepared phase from `start` until it is over.
+pub async fn run_slots(worker: Rc<Worker>, start: Tick) -> io::Result<()> {
+    let closed = {
+        let state = worker.state.borrow();
+        match state.phase.plan.load {
+            Load::Open { .. } => None,
+            Load::Closed { parallel } | Load::Paced { parallel, .. } => Some((parallel, state.phase.plan.ramp_ns)),
+        }
+    };
+    if let Some((parallel, ramp_ns)) = closed {
+        for number in 0..worker.slot_share() {
+            let overall = u64::from(number) * u64::from(worker.count) + u64::from(worker.number);
+            let delay_ns = u128::from(ramp_ns) * u128::from(overall) / u128::from(parallel);
+            let slot = worker.state.borrow_mut().new_slot();
+            monoio::spawn(slot::closed(worker.clone(), slot, start.plus_ns(delay_ns as u64)));
+        }
+    }
+    let spawner = worker.clone();
+    let mut serve = move |jobs: &mut Vec<Job>| {
+        for job in jobs.drain(..) {
+            let slot = spawner.state.borrow_mut().new_slot();
+            monoio::spawn(slot::open(spawner.clone(), slot, job));
+        }
+    };
+    run_event_loop(&worker, &mut serve).await
+}
+
+/// Runs until the phase is over and every slot has ended. `serve` creates slots for jobs for which none was idle.
+async fn run_event_loop(worker: &Rc<Worker>, serve: &mut impl FnMut(&mut Vec<Job>)) -> io::Result<()> {
+    let idle = Idle::new(worker)?;
+    let relay = monoio::spawn(relay(worker.clone()));
+    // The slots that exist already run first: they give the loop something to wait for.
+    slots_have_run(worker).await;
+    let mut unserved = Vec::new();
+    let mut waited = true;
+    loop {
+        let woken = {
+            let state = &mut *worker.state.borrow_mut();
+            let woken = state.poll(&worker.setup, waited)?;
+            std::mem::swap(&mut state.unserved, &mut unserved);
+            if let Some(error) = state.error.take() {
+                return Err(error);
+            }
+            woken
+        };
+        let made = !unserved.is_empty();
+        serve(&mut unserved);
+        let dismissed = worker.state.borrow_mut().dismiss_slots();
+        if dismissed && worker.state.borrow().phase.live_slots == 0 {
+            worker.state.borrow_mut().wake_relay();
+            relay.await;
+            return Ok(());
+        }
+        waited = idle.wait(worker, woken || made || dismissed).await?;
+    }
+}
+
+/// How the event loop waits between two rounds.
+enum Idle {
+    /// In the receive ring.
+    Ring,
+    /// Not at all: busy polling.
+    Spin,
+    /// On the epoll set. monoio awaits any descriptor through a stream type; only its readiness is used.
+    Epoll(UnixStream),
+}
+
+impl Idle {
+    fn new(worker: &Worker) -> io::Result<Idle> {
+        match &worker.state.borrow().receive {
+            ReceivePath::Ring(_) if worker.setup.plan.spin => Ok(Idle::Spin),
+            ReceivePath::Ring(_) => Ok(Idle::Ring),
+            ReceivePath::Epoll(epoll) => {
+                let copy = epoll.wait_fd().try_clone_to_owned()?;
+                Ok(Idle::Epoll(UnixStream::from_std(std::os::unix::net::UnixStream::from(copy))?))
+            }
+        }
+    }
+
+    /// Lets woken slots run; without any, waits until there is something to do. Returns whether it waited.
+    async fn wait(&self, worker: &Worker, woken: bool) -> io::Result<bool> {
+        match self {
+            Idle::Epoll(stream) => {
+                let next = worker.state.borrow().next_poll(worker.now());
+                if let ReceivePath::Epoll(epoll) = &mut worker.state.borrow_mut().receive {
+                    epoll.wake_at(next)?;
+                }
+                readable(worker, stream).await?;
+                Ok(true)
+            }
+            Idle::Ring | Idle::Spin if woken => {
+                slots_have_run(worker).await;
+                Ok(false)
+            }
+            Idle::Spin => Ok(false),
+            Idle::Ring => {
+                let state = &mut *worker.state.borrow_mut();
+                let now = state.clock.now();
+                let next = state.next_poll(now);
+                if let ReceivePath::Ring(ring) = &mut state.receive {
+                    ring.wait(now, next)?;
+                }
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// Waits until the epoll set is readable, or the last slot has ended.
+async fn readable(worker: &Worker, stream: &UnixStream) -> io::Result<()> {
+    let mut readable = pin!(stream.readable(false));
+    poll_fn(|context| {
+        let state = &mut *worker.state.borrow_mut();
+        if state.phase.live_slots == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        state.loop_waker = Some(context.waker().clone());
+        readable.as_mut().poll(context)
+    })
+    .await
+}
+
+/// Lets every task that has been woken run once. monoio polls a main task that wakes itself before all others. The relay
+/// task is queued behind the woken slots, so it wakes the main task instead.
+async fn slots_have_run(worker: &Worker) {
+    let mut asked = false;
+    poll_fn(|context| {
+        if asked {
+            return Poll::Ready(());
+        }
+        asked = true;
+        let state = &mut *worker.state.borrow_mut();
+        state.loop_waker = Some(context.waker().clone());
+        state.wake_relay();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// The relay task: wakes the event loop whenever it is woken itself, until the phase is over.
+async fn relay(worker: Rc<Worker>) {
+    poll_fn(|context| {
+        let state = &mut *worker.state.borrow_mut();
+        if let Some(waker) = state.loop_waker.take() {
+            waker.wake();
+        }
+        if state.phase.over && state.phase.live_slots == 0 {
+            return Poll::Ready(());
+        }
+        state.relay_waker = Some(context.waker().clone());
+        Poll::Pending
+    })
+    .await;
+}
+
+impl Worker {
+    /// The current time.
+    pub fn now(&self) -> Tick {
+        self.state.borrow().clock.now()
+    }
+
+    /// The number of slots of the closed loop that belong to this worker.
+    pub fn slot_share(&self) -> u32 {
+        let all = self.state.borrow().phase.plan.load.parallel().unwrap_or(0);
+        let (number, count) = (u32::from(self.number), u32::from(self.count));
+        all / count + u32::from(number < all % count)
+    }
+
+    /// Starts a wait of `slot`, and makes sure that the event loop wakes up for its deadline.
+    pub fn wait(&self, slot: u32, wait: Wait) {
+        let state = &mut *self.state.borrow_mut();
+        let now = state.clock.now();
+        state.wait(slot, wait, self.setup.plan.timeouts.read_ns, now);
+        // The event loop may already wait on the epoll set. A wait in the ring begins only after every slot has run.
+        if let (ReceivePath::Epoll(epoll), Some(next)) = (&mut state.receive, state.deadlines.next())
+            && let Err(error) = epoll.wake_at(next)
+        {
+            state.error = Some(error);
+        }
+    }
+
+    /// Waits until `at`, or until no further request is to be started.
+    pub async fn sleep_until(&self, slot: u32, at: Tick) {
+        if self.now() >= at {
+            return;
+        }
+        self.wait(slot, Wait::Until(at));
+        poll_fn(|context| {
+            let state = &mut *self.state.borrow_mut();
+            let now = state.clock.now();
+            let slot_state = &mut state.slots[slot as usize];
+            if slot_state.expired || now >= at || state.phase.is_stopping(now) {
+                return Poll::Ready(());
+            }
+            slot_state.waker = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        self.wait(slot, Wait::Nothing);
+    }
+
+    /// Closes a connection.
+    pub fn close(&self, connection_id: u32) {
+        let state = &mut *self.state.borrow_mut();
+        if let Err(error) = state.connections.close(connection_id, &mut state.receive) {
+            state.error = Some(error);
+        }
+    }
+
+    /// Notes that the task of a slot has ended.
+    pub fn slot_ended(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.phase.live_slots -= 1;
+        if state.phase.live_slots == 0
+            && let Some(waker) = state.loop_waker.take()
+        {
+            waker.wake();
+        }
+    }
+}
+
+impl WorkerState {
+    fn wake_relay(&mut self) {
+        if let Some(waker) = self.relay_waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Ends the idle slots of an open loop when nothing is left to do; returns whether that is so.
+    fn dismiss_slots(&mut self) -> bool {
+        self.phase.over |= self.is_over();
+        if self.phase.over {
+            for slot in std::mem::take(&mut self.idle_slots) {
+                self.slots[slot as usize].wake();
+            }
+        }
+        self.phase.over
+    }
+}

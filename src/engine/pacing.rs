@@ -1,0 +1,161 @@
+//! What is due when on a worker: the deadlines of slots in one heap, and the requests of an open loop at their scheduled
+//! times.
+//!
+//! monoio's own timers are wheels of 1 ms, and one pending timer makes every park a timed one (+1.4 us an event), so
+//! it gets no deadline: the wait for events ends at the earliest one instead.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::time::Tick;
+
+/// Deadlines of slots. Entries are never removed; one that is out of date is recognized when it fires.
+#[derive(Debug, Default)]
+pub struct Deadlines {
+    heap: BinaryHeap<Reverse<(Tick, u32)>>,
+}
+
+impl Deadlines {
+    /// Adds a deadline of `slot`.
+    pub fn push(&mut self, at: Tick, slot: u32) {
+        self.heap.push(Reverse((at, slot)));
+    }
+
+    /// The earliest deadline.
+    pub fn next(&self) -> Option<Tick> {
+        self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Removes a slot whose deadline has passed.
+    pub fn pop_due(&mut self, now: Tick) -> Option<u32> {
+        if self.next()? > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse((_, slot))| slot)
+    }
+}
+
+/// A cursor over a schedule: offsets from the start, drawn in order. A worker asks for increasing numbers.
+pub struct ScheduleCursor {
+    offsets_ns: Box<dyn Iterator<Item = u64>>,
+    drawn: u64,
+}
+
+impl ScheduleCursor {
+    /// `offsets_ns` is the whole schedule, the same on every worker.
+    pub fn new(offsets_ns: Box<dyn Iterator<Item = u64>>) -> ScheduleCursor {
+        ScheduleCursor { offsets_ns, drawn: 0 }
+    }
+
+    /// The offset of request `index` in nanoseconds; `None` past the end of the schedule.
+    pub fn offset_ns(&mut self, index: u64) -> Option<u64> {
+        let skip = index.checked_sub(self.drawn)?;
+        self.drawn = index + 1;
+        self.offsets_ns.nth(usize::try_from(skip).ok()?)
+    }
+}
+
+/// The requests of an open loop that one worker sends: every `workers`-th of the schedule.
+pub struct OpenSchedule {
+    schedule: ScheduleCursor,
+    start: Tick,
+    stride: u64,
+    /// Requests end before this number.
+    end: Option<u64>,
+    stop_offering: Option<Tick>,
+    next: Option<(u64, Tick)>,
+}
+
+impl OpenSchedule {
+    pub fn new(
+        mut schedule: ScheduleCursor,
+        start: Tick,
+        worker: u64,
+        workers: u64,
+        end: Option<u64>,
+        stop_offering: Option<Tick>,
+    ) -> OpenSchedule {
+        let first = schedule.offset_ns(worker).map(|offset| (worker, start.plus_ns(offset)));
+        let mut open = OpenSchedule { schedule, start, stride: workers, end, stop_offering, next: first };
+        open.drop_past_end();
+        open
+    }
+
+    /// When the next request is due; `None` when there is none left.
+    pub fn next_due(&self) -> Option<Tick> {
+        self.next.map(|(_, due)| due)
+    }
+
+    /// The next request, if it is due by `now`: its number and its due instant.
+    pub fn pop_due(&mut self, now: Tick) -> Option<(u64, Tick)> {
+        let (index, due) = self.next.filter(|(_, due)| *due <= now)?;
+        let following = index + self.stride;
+        self.next = self.schedule.offset_ns(following).map(|offset| (following, self.start.plus_ns(offset)));
+        self.drop_past_end();
+        Some((index, due))
+    }
+
+    /// Drops all remaining requests.
+    pub fn stop(&mut self) {
+        self.next = None;
+    }
+
+    fn drop_past_end(&mut self) {
+        let past = |(index, due): (u64, Tick)| {
+            self.end.is_some_and(|end| index >= end) || self.stop_offering.is_some_and(|stop| due >= stop)
+        };
+        if self.next.is_some_and(past) {
+            self.next = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_10() -> ScheduleCursor {
+        ScheduleCursor::new(Box::new((0..).map(|i| i * 10)))
+    }
+
+    #[test]
+    fn deadlines_fire_in_order_and_not_early() {
+        let mut deadlines = Deadlines::default();
+        deadlines.push(Tick(30), 3);
+        deadlines.push(Tick(10), 1);
+        assert_eq!(deadlines.next(), Some(Tick(10)));
+        assert_eq!(deadlines.pop_due(Tick(9)), None);
+        assert_eq!(deadlines.pop_due(Tick(30)), Some(1));
+        assert_eq!(deadlines.pop_due(Tick(30)), Some(3));
+        assert_eq!(deadlines.pop_due(Tick(99)), None);
+    }
+
+    #[test]
+    fn offsets_are_asked_for_in_increasing_order() {
+        let mut schedule = every_10();
+        assert_eq!(schedule.offset_ns(2), Some(20));
+        assert_eq!(schedule.offset_ns(5), Some(50));
+        assert_eq!(schedule.offset_ns(5), None, "an offset is given once");
+    }
+
+    #[test]
+    fn every_worker_keeps_its_share_of_one_schedule() {
+        let mut all = Vec::new();
+        for worker in 0..3 {
+            let mut schedule = OpenSchedule::new(every_10(), Tick(1000), worker, 3, Some(8), None);
+            while let Some((index, due)) = schedule.pop_due(Tick(u64::MAX)) {
+                assert_eq!(due, Tick(1000 + index * 10));
+                all.push(index);
+            }
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn offering_ends_with_the_duration() {
+        let mut schedule = OpenSchedule::new(every_10(), Tick(0), 0, 1, None, Some(Tick(25)));
+        let sent: Vec<_> = std::iter::from_fn(|| schedule.pop_due(Tick(1000))).collect();
+        assert_eq!(sent, [(0, Tick(0)), (1, Tick(10)), (2, Tick(20))]);
+    }
+}

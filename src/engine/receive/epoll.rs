@@ -1,0 +1,128 @@
+//! The receive path without io_uring: one epoll set, one timer, and `recvmsg` with the same kernel timestamps.
+//!
+//! The set's own descriptor is what the worker awaits on monoio's legacy driver, so a burst of ready connections costs
+//! one wake-up here as well.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+
+use super::delivery::{Delivery, Event, Source};
+use crate::net::socket::receive;
+use crate::time::{S, Tick};
+
+const EVENTS: usize = 256;
+const BUFFER_LEN: usize = 64 * 1024;
+/// Marks the timer's events; no [`Source`] has these bits.
+const TIMER: u64 = u64::MAX;
+/// `epoll_wait` returns at once.
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// An epoll set of connections and one timer.
+pub struct Epoll {
+    set: OwnedFd,
+    timer: OwnedFd,
+    armed: Option<Tick>,
+    buffer: Vec<u8>,
+    /// By connection: the socket that is received on.
+    sockets: Vec<Option<Rc<OwnedFd>>>,
+}
+
+impl Epoll {
+    pub fn open() -> io::Result<Epoll> {
+        let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        epoll::add(&set, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
+        Ok(Epoll { set, timer, armed: None, buffer: vec![0; BUFFER_LEN], sockets: Vec::new() })
+    }
+
+    /// The set's descriptor: readable when a connection or the timer is.
+    pub fn wait_fd(&self) -> BorrowedFd<'_> {
+        self.set.as_fd()
+    }
+
+    pub fn watch(&mut self, source: Source, socket: &Rc<OwnedFd>) -> io::Result<()> {
+        epoll::add(&self.set, socket, EventData::new_u64(source.to_bits()), EventFlags::IN)?;
+        let index = source.connection as usize;
+        if self.sockets.len() <= index {
+            self.sockets.resize(index + 1, None);
+        }
+        self.sockets[index] = Some(socket.clone());
+        Ok(())
+    }
+
+    pub fn forget(&mut self, source: Source) -> io::Result<()> {
+        // Where there is none, its end was delivered before.
+        match self.sockets[source.connection as usize].take() {
+            Some(socket) => Ok(epoll::delete(&self.set, &socket)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the set readable at `tick`, unless it is going to be so earlier.
+    pub fn wake_at(&mut self, tick: Tick) -> io::Result<()> {
+        if self.armed.is_some_and(|armed| armed <= tick) {
+            return Ok(());
+        }
+        self.armed = Some(tick);
+        // A value of zero would disarm the timer.
+        let it_value = Timespec { tv_sec: (tick.0 / S) as i64, tv_nsec: (tick.0 % S).max(1) as i64 };
+        let value = Itimerspec { it_interval: AT_ONCE, it_value };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &value)?;
+        Ok(())
+    }
+
+    pub fn poll(&mut self, deliver: &mut impl FnMut(Event<'_>)) -> io::Result<usize> {
+        let deliver = &mut |source: Source, delivery: Delivery<'_>| deliver(Event::Delivery(source, delivery));
+        let mut reads = 0;
+        loop {
+            let mut events = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
+            let ready = match epoll::wait(&self.set, &mut events, Some(&AT_ONCE)) {
+                Ok(ready) => ready,
+                Err(Errno::INTR) => return Ok(reads),
+                Err(errno) => return Err(errno.into()),
+            };
+            for event in &events[..ready] {
+                match event.data.u64() {
+                    TIMER => self.disarm(),
+                    bits => reads += self.read_once(Source::from_bits(bits), deliver)?,
+                }
+            }
+            if ready < EVENTS {
+                return Ok(reads);
+            }
+        }
+    }
+
+    /// Reads a connection once; what is left keeps the set readable.
+    fn read_once(&mut self, source: Source, deliver: &mut impl FnMut(Source, Delivery<'_>)) -> io::Result<usize> {
+        let Some(socket) = &self.sockets[source.connection as usize] else { return Ok(0) };
+        match receive(socket, &mut self.buffer) {
+            Ok((0, _)) => {
+                self.forget(source)?;
+                deliver(source, Delivery::Eof);
+            }
+            Ok((length, stamp_ns)) => deliver(source, Delivery::Bytes { bytes: &self.buffer[..length], stamp_ns }),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(0);
+            }
+            Err(error) => {
+                self.forget(source)?;
+                deliver(source, Delivery::Error(error.raw_os_error().unwrap_or(libc::EIO)));
+            }
+        }
+        Ok(1)
+    }
+
+    fn disarm(&mut self) {
+        self.armed = None;
+        // When it has not fired the read fails with EAGAIN, which changes nothing.
+        let _ = rustix::io::read(&self.timer, &mut [0; 8]);
+    }
+}

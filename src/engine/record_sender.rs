@@ -1,0 +1,61 @@
+//! Sends records to the collector: they are appended to a block, which is sent whole. A worker never waits for it.
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::telemetry::Telemetry;
+use crate::record::{Block, CollectorMessage, RequestRecord};
+use crate::time::{MS, Tick};
+
+/// A worker's open block and its two channels.
+pub struct RecordSender {
+    pub block: Block,
+    messages: Sender<CollectorMessage>,
+    empties: Receiver<Block>,
+    flushed: Tick,
+}
+
+/// A block with records is sent after this long even if it is not full, so that progress is visible.
+const FLUSH_NS: u64 = 100 * MS;
+
+impl RecordSender {
+    pub fn new(worker: u16, messages: Sender<CollectorMessage>, empties: Receiver<Block>) -> RecordSender {
+        RecordSender { block: Block::new(worker), messages, empties, flushed: Tick(0) }
+    }
+
+    /// Sends to another collector from now on.
+    pub fn redirect(&mut self, messages: Sender<CollectorMessage>) {
+        self.messages = messages;
+    }
+
+    /// Appends a record whose spans point into [`RecordSender::block`].
+    pub fn keep(&mut self, record: RequestRecord, telemetry: &mut Telemetry) {
+        self.block.records.push(record);
+        if self.block.is_full() {
+            self.flush(telemetry);
+        }
+    }
+
+    /// Sends a block that has been waiting too long.
+    pub fn flush_if_old(&mut self, now: Tick, telemetry: &mut Telemetry) {
+        if now.ns_since(self.flushed) >= FLUSH_NS as i64 {
+            self.flushed = now;
+            self.flush(telemetry);
+        }
+    }
+
+    /// Sends the block, if there is anything in it, and takes an empty one: a returned one, else a new one.
+    pub fn flush(&mut self, telemetry: &mut Telemetry) {
+        if self.block.records.is_empty() {
+            return;
+        }
+        let worker = self.block.worker;
+        let mut empty = self.empties.try_recv().unwrap_or_else(|_| {
+            telemetry.extra_blocks += 1;
+            Block::new(worker)
+        });
+        empty.worker = worker;
+        let full = std::mem::replace(&mut self.block, empty);
+        // Without a collector the run is over.
+        let _ = self.messages.send(CollectorMessage::Block(full));
+    }
+}

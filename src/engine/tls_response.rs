@@ -1,0 +1,31 @@
+//! Responses over TLS: what a session decrypts goes to the answer.
+
+use std::os::fd::OwnedFd;
+
+use crate::api::answer::{Answer, Step};
+use crate::net::tls::{Plain, Tls};
+use crate::time::Tick;
+
+/// Decrypts the bytes of one read, which arrived at `at`, and pushes the result into the answer. Replies of the session
+/// go out through `fd`; see [`Tls::receive`].
+///
+/// # Errors
+/// What is wrong with the session, or with the answer of the proxy, as one line.
+#[inline]
+pub fn receive(
+    tls: &mut Tls,
+    bytes: &[u8],
+    answer: &mut Answer,
+    at: Tick,
+    fd: Option<&OwnedFd>,
+) -> Result<Step, String> {
+    let mut step = Step::More;
+    tls.receive(bytes, at, fd, &mut |plain| {
+        step = match plain {
+            Plain::Bytes(bytes) => answer.push(bytes, at),
+            Plain::Eof => answer.push_eof(at),
+        };
+        step == Step::More
+    })?;
+    Ok(step)
+}

@@ -1,0 +1,219 @@
+//! One connection of the witness and the request it carries.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use rustix::event::PollFlags;
+use rustls::ClientConfig;
+
+use crate::api::answer::{Answer, Step};
+use crate::engine::tls_response;
+use crate::net::blocking::{send_all, send_encrypted, wait_ready};
+use crate::net::local_address::start_tcp;
+use crate::net::socket::{Connecting, connect_unix, receive, take_error};
+use crate::net::tls::Tls;
+use crate::plan::{Plan, Transport};
+use crate::record::trace::ResponseTracer;
+use crate::record::{Failure, Phase, RequestRecord};
+use crate::time::clock::Clock;
+use crate::time::{MS, Tick};
+
+/// What a connection needs to be made.
+pub(super) struct Sockets<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) config: Option<&'a Arc<ClientConfig>>,
+    pub(super) clock: &'a Clock,
+    pub(super) opened: &'a AtomicU64,
+}
+
+/// A connection and its request.
+pub(super) struct Connection {
+    pub(super) stage: Stage,
+    pub(super) socket: Option<OwnedFd>,
+    tls: Option<Tls>,
+    pub(super) answer: Answer,
+    /// The record as far as it is known; what the answer holds is added at the end.
+    pub(super) record: RequestRecord,
+    pub(super) wire: Vec<u8>,
+    /// How much of the answer was reported to the trace.
+    pub(super) reader: ResponseTracer,
+    /// When bytes last arrived, or the request was sent.
+    pub(super) last_active: Tick,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Pausing { until: Tick },
+    Waiting,
+}
+
+/// Why a request could not be sent.
+type NotSent = (Failure, String);
+
+impl Connection {
+    pub(super) fn new(number: u32, first: Tick, answer: Answer) -> Connection {
+        Connection {
+            stage: Stage::Pausing { until: first },
+            socket: None,
+            tls: None,
+            answer,
+            record: RequestRecord { lane: number, ..RequestRecord::default() },
+            wire: Vec::new(),
+            reader: ResponseTracer::default(),
+            last_active: Tick(0),
+        }
+    }
+
+    /// Starts the next request, with the number `index`, which is due now.
+    pub(super) fn start(&mut self, index: u64, now: Tick) {
+        let lane = self.record.lane;
+        self.record = RequestRecord {
+            index,
+            phase: Phase::Witness,
+            lane,
+            due: now,
+            picked: Some(now),
+            ..RequestRecord::default()
+        };
+        self.answer.start();
+        self.wire.clear();
+    }
+
+    /// Whether the request may be sent again on a new connection: once, when a reused one broke before any answer.
+    pub(super) fn may_try_again(&mut self) -> bool {
+        let may = self.record.reused && !self.record.retried;
+        if may {
+            self.record.retried = true;
+            self.close();
+        }
+        may
+    }
+
+    pub(super) fn close(&mut self) {
+        (self.socket, self.tls) = (None, None);
+    }
+
+    pub(super) fn is_overdue(&self, plan: &Plan, now: Tick) -> bool {
+        let silence = now.ns_since(self.last_active) > plan.timeouts.read_ns as i64;
+        self.stage == Stage::Waiting && (silence || now.ns_since(self.record.due) > plan.timeouts.total_ns as i64)
+    }
+
+    /// Makes the connection ready, unless it is.
+    pub(super) fn connect(&mut self, with: &Sockets<'_>) -> Result<(), NotSent> {
+        if self.socket.as_ref().is_some_and(|socket| wait_ready(socket, PollFlags::IN, 0)) {
+            // Whatever arrives on an idle connection is its end.
+            self.close();
+        }
+        self.record.reused = self.socket.is_some();
+        if self.socket.is_none() {
+            let socket = open(with)?;
+            let connected = with.clock.now();
+            if let Some(config) = with.config {
+                self.tls = Some(handshake(&socket, config, &mut self.answer, with)?);
+                self.record.tls_handshake_ns = Some(with.clock.now().0 - connected.0);
+            }
+            self.socket = Some(socket);
+        }
+        self.record.connected = if self.record.reused { self.record.picked } else { Some(with.clock.now()) };
+        Ok(())
+    }
+
+    /// Writes the request; blocks until all is written.
+    pub(super) fn send(&mut self) -> io::Result<()> {
+        let Some(socket) = &self.socket else { return Err(io::ErrorKind::NotConnected.into()) };
+        match &mut self.tls {
+            None => send_all(socket, &self.wire),
+            Some(tls) => send_encrypted(socket, tls, &self.wire),
+        }
+    }
+
+    /// The arrival time of a read: the kernel's timestamp, else the time of processing. Counts the read.
+    pub(super) fn arrival(&mut self, stamped: Option<Tick>, reaped: Tick) -> Tick {
+        let record = &mut self.record;
+        record.reads += 1;
+        if let Some(at) = stamped {
+            let lag_ns = reaped.0 - at.0;
+            record.stamped_reads += 1;
+            record.receive_lag_sum_ns += lag_ns;
+            record.receive_lag_max_ns = record.receive_lag_max_ns.max(lag_ns);
+        }
+        self.last_active = stamped.unwrap_or(reaped).max(self.last_active);
+        self.last_active
+    }
+
+    /// Passes the bytes of a read on to the answer.
+    pub(super) fn push(&mut self, bytes: &[u8], at: Tick) -> Step {
+        match &mut self.tls {
+            None => self.answer.push(bytes, at),
+            Some(tls) => {
+                tls_response::receive(tls, bytes, &mut self.answer, at, self.socket.as_ref()).unwrap_or_else(|text| {
+                    self.answer.fail(Failure::Tls, &text);
+                    Step::Done { reuse: false }
+                })
+            }
+        }
+    }
+}
+
+fn open(with: &Sockets<'_>) -> Result<OwnedFd, NotSent> {
+    let failed = |error: io::Error| (Failure::Connect, error.to_string());
+    let mut last = (Failure::Connect, "the target has no address".to_string());
+    let addresses = match &with.plan.target.transport {
+        Transport::Unix(path) => return finish(connect_unix(path).map_err(failed)?, with),
+        Transport::Tcp(addresses) => addresses,
+    };
+    for &address in addresses {
+        let started = start_tcp(&with.plan.source_addresses, with.opened, address);
+        match started.map_err(failed).and_then(|socket| finish(socket, with)) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Waits until the socket is connected, and makes it blocking.
+fn finish(connecting: Connecting, with: &Sockets<'_>) -> Result<OwnedFd, NotSent> {
+    let fd = connecting.fd;
+    if connecting.pending && !wait_ready(&fd, PollFlags::OUT, with.plan.timeouts.connect_ns) {
+        return Err((Failure::ConnectTimeout, "no connection in time (--connect-timeout)".to_string()));
+    }
+    take_error(&fd)
+        .and_then(|()| Ok(rustix::io::ioctl_fionbio(&fd, false)?))
+        .map_err(|error| (Failure::Connect, error.to_string()))?;
+    Ok(fd)
+}
+
+/// A TLS session that is ready for requests.
+fn handshake(
+    socket: &OwnedFd,
+    config: &Arc<ClientConfig>,
+    answer: &mut Answer,
+    with: &Sockets<'_>,
+) -> Result<Tls, NotSent> {
+    let failed = |text: String| (Failure::Tls, text);
+    let mut tls = Tls::new(config.clone(), &with.plan.target.host).map_err(failed)?;
+    send_encrypted(socket, &mut tls, &[]).map_err(|error| failed(error.to_string()))?;
+    let until = with.clock.now().plus_ns(with.plan.timeouts.connect_ns);
+    let mut buffer = [0; 16 * 1024];
+    while tls.is_handshaking() {
+        if with.clock.now() > until {
+            return Err((Failure::ConnectTimeout, "the TLS handshake did not end in time (--connect-timeout)".into()));
+        }
+        if !wait_ready(socket, PollFlags::IN, 100 * MS) {
+            continue;
+        }
+        match receive(socket, &mut buffer) {
+            Ok((0, _)) => return Err(failed("the server closed the connection during the TLS handshake".to_string())),
+            Ok((length, _)) => {
+                tls_response::receive(&mut tls, &buffer[..length], answer, with.clock.now(), Some(socket))
+                    .map_err(failed)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(failed(error.to_string())),
+        }
+    }
+    Ok(tls)
+}

@@ -1,0 +1,497 @@
+//! The state that the tasks of one worker share. Only the worker's thread uses it, so a `RefCell` is its only lock;
+//! nothing here awaits.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::Waker;
+
+use rustls::ClientConfig;
+
+use super::connections::{Connections, Delivered, State};
+use super::pacing::{Deadlines, OpenSchedule, ScheduleCursor};
+use super::preflight_progress::{PreflightProgress, PreflightStep};
+use super::receive::ReceivePath;
+use super::receive::delivery::Event;
+use super::record_sender::RecordSender;
+use super::telemetry::Telemetry;
+use crate::plan::{Load, Plan};
+use crate::record::trace::{Trace, TraceKind};
+use crate::record::{Failure, Phase};
+use crate::time::clock::Clock;
+use crate::time::{MS, S, Tick};
+use crate::workload::Workload;
+
+/// What all workers of a run share. The atomics are touched once per request, never per event.
+pub struct Setup {
+    pub plan: Arc<Plan>,
+    pub workload: Arc<Workload>,
+    pub tls: Option<Arc<ClientConfig>>,
+    pub stop: Arc<AtomicU8>,
+    /// Connections opened so far, which decides the source address of the next.
+    pub connections: AtomicU64,
+    /// The step that the connection test has reached.
+    pub preflight: Arc<PreflightProgress>,
+    /// Receives the events of each request, with `--debug`.
+    pub trace: Option<Trace>,
+}
+
+/// Values of [`Setup::stop`].
+pub const STOP_OFFERING: u8 = 1;
+pub const STOP_AT_ONCE: u8 = 2;
+
+/// The description of one phase that every worker gets.
+#[derive(Clone)]
+pub struct PhasePlan {
+    pub phase: Phase,
+    pub load: Load,
+    pub requests: Option<u64>,
+    pub duration_ns: Option<u64>,
+    pub ramp_ns: u64,
+    /// The number of the next request (or conversation) that no slot has taken.
+    pub next: Arc<AtomicU64>,
+    /// Takes the records.
+    pub messages: crossbeam_channel::Sender<crate::record::CollectorMessage>,
+}
+
+/// One worker: its shared state and its place among the others.
+pub struct Worker {
+    pub state: RefCell<WorkerState>,
+    pub setup: Arc<Setup>,
+    pub number: u16,
+    pub count: u16,
+}
+
+impl Worker {
+    /// Reports an event of the request of `job` to the trace, where there is one.
+    pub fn trace(&self, job: Job, at: Tick, what: impl FnOnce() -> TraceKind) {
+        if let Some(trace) = &self.setup.trace {
+            trace.send(at, (job.phase, job.index), what());
+        }
+    }
+
+    /// Notes the step that a request has reached. Only the connection test is watched.
+    pub fn note_preflight_step(&self, step: PreflightStep) {
+        if self.state.borrow().phase.plan.phase == Phase::Preflight {
+            self.setup.preflight.set(step);
+        }
+    }
+}
+
+/// A request, or a conversation, to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Job {
+    pub phase: Phase,
+    /// The number of the request. In a job that a slot is given: of the conversation, where there are conversations.
+    pub index: u64,
+    pub conversation: Option<u64>,
+    pub turn: u32,
+    pub due: Tick,
+    pub previous_end: Option<Tick>,
+}
+
+/// What a slot is waiting for, and until when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    #[default]
+    Nothing,
+    /// A point in time.
+    Until(Tick),
+    /// A connection, until then.
+    Connect(Tick),
+    /// A response on this connection, until then at the latest.
+    Response { connection: u32, total: Tick },
+    /// A job of the open loop.
+    Job,
+}
+
+/// The state of a slot: one of the concurrent request slots of this worker.
+#[derive(Default)]
+pub struct SlotState {
+    pub waker: Option<Waker>,
+    pub wait: Wait,
+    /// The deadline of the current wait has passed.
+    pub expired: bool,
+    /// The socket it waits to write to is ready.
+    pub writable: bool,
+    pub job: Option<Job>,
+    /// The earliest entry of this slot in the heap of deadlines; later deadlines need no entry of their own.
+    entry: Option<Tick>,
+}
+
+/// The state of the current phase on this worker.
+pub struct PhaseState {
+    pub plan: PhasePlan,
+    pub start: Tick,
+    pub stop_offering: Option<Tick>,
+    kill_at: Option<Tick>,
+    pub killed: bool,
+    /// Slots that have not ended.
+    pub live_slots: u32,
+    /// No slot will be given another job.
+    pub over: bool,
+    /// The scheduled times of a closed loop with a rate.
+    pub schedule: Option<ScheduleCursor>,
+    pub open: Option<OpenSchedule>,
+}
+
+/// Everything that changes while a worker runs.
+pub struct WorkerState {
+    pub clock: Clock,
+    pub receive: ReceivePath,
+    pub connections: Connections,
+    pub slots: Vec<SlotState>,
+    /// Slots of the open loop without a job.
+    pub idle_slots: Vec<u32>,
+    pub deadlines: Deadlines,
+    pub telemetry: Telemetry,
+    pub record_sender: RecordSender,
+    pub phase: PhaseState,
+    /// Jobs for which no slot was idle: a slot has to be created for each.
+    pub unserved: Vec<Job>,
+    /// Wakes the event loop when the slots have run, or the last one has ended.
+    pub loop_waker: Option<Waker>,
+    /// Wakes the relay task, which runs after the slots that were woken before it.
+    pub relay_waker: Option<Waker>,
+    /// An error outside of the event loop, which ends the worker.
+    pub error: Option<io::Error>,
+    housekeeping_at: Tick,
+    dead: Vec<u32>,
+}
+
+/// How often a worker checks the stop flag, refits its clock and flushes its block.
+const HOUSEKEEPING_NS: u64 = 20 * MS;
+/// The longest wait for events. Bytes that queue in a socket share one timestamp, that of the last one. A wait that
+/// should have been short and was not is the only sign that they queued for long: because the process was stopped, or
+/// its CPU core taken away.
+const MAX_WAIT_NS: u64 = MS;
+/// After an interrupt, requests in flight get this long at most.
+const INTERRUPT_DRAIN_NS: u64 = 5 * S;
+
+impl WorkerState {
+    pub fn new(
+        clock: Clock,
+        receive: ReceivePath,
+        connections: Connections,
+        record_sender: RecordSender,
+        phase: PhaseState,
+    ) -> WorkerState {
+        let now = clock.now();
+        WorkerState {
+            clock,
+            receive,
+            connections,
+            slots: Vec::new(),
+            idle_slots: Vec::new(),
+            deadlines: Deadlines::default(),
+            telemetry: Telemetry::new(now),
+            record_sender,
+            phase,
+            unserved: Vec::new(),
+            loop_waker: None,
+            relay_waker: None,
+            error: None,
+            housekeeping_at: now,
+            dead: Vec::new(),
+        }
+    }
+
+    /// One round of the event loop: processes what arrived, fires deadlines and starts the requests that are due.
+    /// `waited` says whether the worker has waited for events since the last round. Returns whether any slot was woken.
+    pub fn poll(&mut self, setup: &Setup, waited: bool) -> io::Result<bool> {
+        let now = self.clock.now();
+        self.telemetry.record_poll(now, waited);
+        let mut woken = self.poll_connections()?;
+        let now = self.clock.now();
+        woken |= self.fire_deadlines(&setup.plan, now);
+        woken |= self.offer(now);
+        if now >= self.housekeeping_at {
+            self.housekeeping_at = now.plus_ns(HOUSEKEEPING_NS);
+            woken |= self.run_housekeeping(setup, now);
+        }
+        Ok(woken)
+    }
+
+    /// When the event loop has to poll again even if nothing arrives.
+    pub fn next_poll(&self, now: Tick) -> Tick {
+        let schedule = self.phase.open.as_ref().and_then(OpenSchedule::next_due);
+        let latest = now.plus_ns(MAX_WAIT_NS).min(self.housekeeping_at);
+        [self.deadlines.next(), schedule].into_iter().flatten().fold(latest, Tick::min)
+    }
+
+    fn poll_connections(&mut self) -> io::Result<bool> {
+        let WorkerState { receive, connections, clock, telemetry, slots, dead, .. } = self;
+        let mut woken = false;
+        receive.poll(&mut |event| {
+            let delivered = match event {
+                Event::Delivery(source, delivery) => connections.deliver(source, delivery, clock, telemetry),
+                Event::Writable { slot } => {
+                    slots[slot as usize].writable = true;
+                    Delivered::Wake(slot)
+                }
+            };
+            match delivered {
+                Delivered::Nothing => {}
+                Delivered::Wake(slot) => {
+                    slots[slot as usize].wake();
+                    woken = true;
+                }
+                Delivered::Dead(connection_id) => dead.push(connection_id),
+            }
+        })?;
+        while let Some(connection_id) = self.dead.pop() {
+            self.connections.close(connection_id, &mut self.receive)?;
+        }
+        Ok(woken)
+    }
+
+    fn fire_deadlines(&mut self, plan: &Plan, now: Tick) -> bool {
+        let mut woken = false;
+        while let Some(slot) = self.deadlines.pop_due(now) {
+            self.slots[slot as usize].entry = None;
+            woken |= self.fire(plan, slot, now);
+        }
+        woken
+    }
+
+    /// An entry of a slot has come up. The wait that it was made for may be over, or have a later deadline by now.
+    fn fire(&mut self, plan: &Plan, slot: u32, now: Tick) -> bool {
+        let slot_state = &mut self.slots[slot as usize];
+        let deadline = match slot_state.wait {
+            Wait::Nothing | Wait::Job => return false,
+            Wait::Until(at) | Wait::Connect(at) => at,
+            Wait::Response { connection, total } => {
+                let silent_until =
+                    self.connections.entries[connection as usize].last_active.plus_ns(plan.timeouts.read_ns);
+                silent_until.min(total)
+            }
+        };
+        if deadline > now {
+            self.set_deadline(slot, deadline);
+            return false;
+        }
+        if let Wait::Response { connection, total } = slot_state.wait {
+            let (failure, text) = timeout_failure(plan, total <= now);
+            let connection = &mut self.connections.entries[connection as usize];
+            if matches!(connection.state, State::Finished { .. }) {
+                return false;
+            }
+            connection.abort(failure, &text, now);
+        }
+        let slot_state = &mut self.slots[slot as usize];
+        slot_state.expired = true;
+        slot_state.wake();
+        true
+    }
+
+    /// Starts a wait with a deadline.
+    pub fn wait(&mut self, slot: u32, wait: Wait, read_ns: u64, now: Tick) {
+        let slot_state = &mut self.slots[slot as usize];
+        slot_state.wait = wait;
+        slot_state.expired = false;
+        match wait {
+            Wait::Nothing | Wait::Job => {}
+            Wait::Until(at) | Wait::Connect(at) => self.set_deadline(slot, at),
+            Wait::Response { total, .. } => self.set_deadline(slot, total.min(now.plus_ns(read_ns))),
+        }
+    }
+
+    fn set_deadline(&mut self, slot: u32, at: Tick) {
+        let slot_state = &mut self.slots[slot as usize];
+        if slot_state.entry.is_none_or(|entry| at < entry) {
+            slot_state.entry = Some(at);
+            self.deadlines.push(at, slot);
+        }
+    }
+
+    /// Gives the due requests of the open loop to idle slots; where none is idle, they go to `unserved`.
+    fn offer(&mut self, now: Tick) -> bool {
+        let Some(open) = &mut self.phase.open else { return false };
+        let mut offered = false;
+        while let Some((index, due)) = open.pop_due(now) {
+            offered = true;
+            self.phase.plan.next.fetch_add(1, Ordering::Relaxed);
+            let job = Job::new(self.phase.plan.phase, index, due);
+            match self.idle_slots.pop() {
+                Some(slot) => {
+                    let slot_state = &mut self.slots[slot as usize];
+                    slot_state.job = Some(job);
+                    slot_state.wake();
+                }
+                None => self.unserved.push(job),
+            }
+        }
+        offered
+    }
+
+    fn run_housekeeping(&mut self, setup: &Setup, now: Tick) -> bool {
+        self.clock.maintain(now);
+        self.record_sender.flush_if_old(now, &mut self.telemetry);
+        match setup.stop.load(Ordering::Relaxed) {
+            0 => {}
+            STOP_OFFERING => {
+                let stop = self.phase.stop_offering.map_or(now, |at| at.min(now));
+                self.phase.stop_offering = Some(stop);
+                let drain_ns = setup.plan.drain_ns.min(INTERRUPT_DRAIN_NS);
+                let kill_at = stop.plus_ns(drain_ns);
+                self.phase.kill_at = Some(self.phase.kill_at.map_or(kill_at, |at| at.min(kill_at)));
+            }
+            _ => {
+                self.phase.stop_offering = Some(now);
+                self.phase.kill_at = Some(now);
+            }
+        }
+        let mut woken = false;
+        if self.phase.is_stopping(now) {
+            if let Some(open) = &mut self.phase.open {
+                open.stop();
+            }
+            woken |= self.wake_waiting();
+        }
+        if self.phase.kill_at.is_some_and(|at| at <= now) {
+            woken |= self.kill(now);
+        }
+        woken
+    }
+
+    /// Wakes the slots that wait for their scheduled time or their place in the ramp: nothing is sent any more.
+    fn wake_waiting(&mut self) -> bool {
+        let mut woken = false;
+        for slot_state in &mut self.slots {
+            if matches!(slot_state.wait, Wait::Until(_)) {
+                slot_state.wake();
+                woken = true;
+            }
+        }
+        woken
+    }
+
+    /// Ends every request in flight as unfinished.
+    fn kill(&mut self, now: Tick) -> bool {
+        self.phase.killed = true;
+        for connection in &mut self.connections.entries {
+            if matches!(connection.state, State::Busy { .. } | State::Handshake { .. }) {
+                connection.finish(false, now);
+            }
+        }
+        for slot_state in &mut self.slots {
+            slot_state.expired = true;
+            slot_state.wake();
+        }
+        true
+    }
+
+    /// Starts a phase. All slots of the last one have ended.
+    pub fn start_phase(&mut self, phase: PhaseState) {
+        self.slots.clear();
+        self.idle_slots.clear();
+        self.deadlines = Deadlines::default();
+        self.phase = phase;
+    }
+
+    /// Creates a slot and returns its number.
+    pub fn new_slot(&mut self) -> u32 {
+        self.slots.push(SlotState::default());
+        self.phase.live_slots += 1;
+        self.slots.len() as u32 - 1
+    }
+
+    /// Whether nothing is left to do in this phase on this worker.
+    pub fn is_over(&self) -> bool {
+        let idle = self.idle_slots.len() as u32 == self.phase.live_slots;
+        let offering = self.phase.open.as_ref().is_some_and(|open| open.next_due().is_some());
+        idle && !offering && self.unserved.is_empty()
+    }
+}
+
+impl Job {
+    /// A job without a predecessor.
+    pub fn new(phase: Phase, index: u64, due: Tick) -> Job {
+        Job { phase, index, conversation: None, turn: 0, due, previous_end: None }
+    }
+}
+
+impl SlotState {
+    /// Lets the slot's task run again.
+    pub fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl PhasePlan {
+    /// A phase without requests.
+    pub fn none(messages: crossbeam_channel::Sender<crate::record::CollectorMessage>) -> PhasePlan {
+        PhasePlan {
+            phase: Phase::Preflight,
+            load: Load::Closed { parallel: 0 },
+            requests: Some(0),
+            duration_ns: None,
+            ramp_ns: 0,
+            next: Arc::default(),
+            messages,
+        }
+    }
+}
+
+impl PhaseState {
+    /// The state at the start of a phase, on worker `number` of `count`.
+    pub fn new(plan: PhasePlan, setup: &Setup, start: Tick, number: u16, count: u16) -> PhaseState {
+        let schedule = plan.load.schedule().map(|schedule| {
+            ScheduleCursor::new(Box::new(crate::workload::arrivals::offsets(schedule, setup.plan.seed, plan.ramp_ns)))
+        });
+        let stop_offering = plan.duration_ns.map(|ns| start.plus_ns(ns));
+        let kill_at = stop_offering.map(|at| at.plus_ns(setup.plan.drain_ns));
+        let mut phase = PhaseState {
+            plan,
+            start,
+            stop_offering,
+            kill_at,
+            killed: false,
+            live_slots: 0,
+            over: false,
+            schedule: None,
+            open: None,
+        };
+        match (&phase.plan.load, schedule) {
+            (Load::Open { .. }, Some(schedule)) => {
+                let (number, count) = (u64::from(number), u64::from(count));
+                let open = OpenSchedule::new(schedule, start, number, count, phase.plan.requests, stop_offering);
+                phase.open = Some(open);
+            }
+            (_, schedule) => phase.schedule = schedule,
+        }
+        phase
+    }
+
+    /// Whether no further request is to be started.
+    pub fn is_stopping(&self, now: Tick) -> bool {
+        self.stop_offering.is_some_and(|stop| now >= stop)
+    }
+
+    /// Takes the next request of a closed loop: its number; `None` when there is none left.
+    pub fn take(&self, now: Tick) -> Option<u64> {
+        if self.is_stopping(now) {
+            return None;
+        }
+        let index = self.plan.next.fetch_add(1, Ordering::Relaxed);
+        if self.plan.requests.is_some_and(|end| index >= end) {
+            self.plan.next.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(index)
+    }
+}
+
+fn timeout_failure(plan: &Plan, total: bool) -> (Failure, String) {
+    let seconds = |ns: u64| ns as f64 / S as f64;
+    if total {
+        let text = format!("not complete after {} s (--total-timeout)", seconds(plan.timeouts.total_ns));
+        (Failure::TotalTimeout, text)
+    } else {
+        let text = format!("no byte for {} s (--read-timeout)", seconds(plan.timeouts.read_ns));
+        (Failure::ReadTimeout, text)
+    }
+}

@@ -1,0 +1,126 @@
+//! System calls on sockets that the standard library does not offer: connecting without blocking from a chosen
+//! address, receive timestamps, and sends that never block.
+//!
+//! `unsafe` stands here for two calls that rustix does not offer: socket options that it has no function for, and
+//! `recvmsg` with `SCM_TIMESTAMPING`, a control message that it drops.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::net::addr::SocketAddrArg;
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+
+use super::timestamp::{CONTROL_LEN, receive_stamp_ns};
+
+/// A connection that is made or under way.
+#[derive(Debug)]
+pub struct Connecting {
+    pub fd: OwnedFd,
+    /// The TCP handshake is not over: wait until the socket is writable, then ask [`take_error`].
+    pub pending: bool,
+}
+
+/// Starts a TCP connection without blocking, from `source` when one is given. Receive timestamps are enabled before the
+/// first segment can arrive.
+///
+/// # Errors
+/// The error of the system call; of `bind`, with the name of the source address.
+pub fn connect_tcp(to: SocketAddr, source: Option<IpAddr>) -> io::Result<Connecting> {
+    let fd = new_socket(if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 })?;
+    sockopt::set_tcp_nodelay(&fd, true)?;
+    enable_receive_stamps(&fd)?;
+    if let Some(source) = source {
+        // The port is chosen at connect, by destination: otherwise bind would use up the whole port range at once.
+        set_option(&fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+        rustix::net::bind(&fd, &SocketAddr::new(source, 0)).map_err(|errno| bind_error(errno, source))?;
+    }
+    start(fd, &to)
+}
+
+/// `bind` does not look for a port here, so an address that is not available is one that this machine does not have.
+fn bind_error(errno: Errno, source: IpAddr) -> io::Error {
+    let error = io::Error::from(errno);
+    let reason = match errno {
+        Errno::ADDRNOTAVAIL => format!("{source} is not an address of this machine"),
+        _ => error.to_string(),
+    };
+    io::Error::new(error.kind(), format!("cannot connect from {source}: {reason} (--source-address)"))
+}
+
+/// Starts a connection to a Unix stream socket without blocking.
+///
+/// # Errors
+/// The error of the system call, or `InvalidInput` for a path that does not fit into a socket address.
+pub fn connect_unix(path: &Path) -> io::Result<Connecting> {
+    let address = SocketAddrUnix::new(path)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the socket's path is too long"))?;
+    start(new_socket(AddressFamily::UNIX)?, &address)
+}
+
+fn start(fd: OwnedFd, to: &impl SocketAddrArg) -> io::Result<Connecting> {
+    match rustix::net::connect(&fd, to) {
+        Ok(()) => Ok(Connecting { fd, pending: false }),
+        Err(Errno::INPROGRESS) => Ok(Connecting { fd, pending: true }),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The pending error of a socket, which tells whether connecting succeeded.
+pub fn take_error(fd: &OwnedFd) -> io::Result<()> {
+    Ok(sockopt::socket_error(fd)??)
+}
+
+/// Hands bytes to the kernel without blocking; returns how many it took. `WouldBlock` when the socket's buffer is full.
+#[inline]
+pub fn send(fd: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
+}
+
+/// One receive without blocking: the number of bytes read into `buffer`, and the kernel's receive timestamp
+/// (`CLOCK_REALTIME`, nanoseconds) where there is one. 0 bytes: the peer has closed its side.
+pub fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Option<u64>)> {
+    let mut control = [0u64; CONTROL_LEN / 8];
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut message = empty_message();
+    message.msg_iov = &mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = CONTROL_LEN;
+    // SAFETY: the message points at `buffer` and `control`, both alive and of the sizes given.
+    let received = unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, libc::MSG_DONTWAIT) };
+    if received < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut bytes = [0u8; CONTROL_LEN];
+    for (to, from) in bytes.chunks_exact_mut(8).zip(control) {
+        to.copy_from_slice(&from.to_ne_bytes());
+    }
+    let length = message.msg_controllen.min(CONTROL_LEN);
+    Ok((received as usize, receive_stamp_ns(&bytes[..length])))
+}
+
+/// A message header with every field 0. Its private padding, on some targets, rules out a struct expression.
+pub fn empty_message() -> libc::msghdr {
+    // SAFETY: `msghdr` holds integers and raw pointers, for which all zeros are valid.
+    unsafe { std::mem::zeroed() }
+}
+
+fn new_socket(family: AddressFamily) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
+}
+
+fn enable_receive_stamps(fd: &OwnedFd) -> io::Result<()> {
+    let flags = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+    set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, flags as libc::c_int)
+}
+
+fn set_option(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: `value` is a C int and `length` is its size.
+    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), length) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

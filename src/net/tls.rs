@@ -1,0 +1,356 @@
+//! TLS sessions that are driven by the bytes that were read: rustls stands between a read and its consumer, so that the
+//! kernel's timestamp of the TCP data is the arrival time of what the data decrypts to.
+
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use super::socket::send;
+use crate::protocol::tunnel::TunnelAnswer;
+use crate::time::Tick;
+
+/// How TLS is verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsPlan {
+    /// PEM file of roots to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Accept any certificate.
+    pub insecure: bool,
+}
+
+/// What a session has decrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain<'a> {
+    Bytes(&'a [u8]),
+    /// The peer has closed the session: nothing more will come.
+    Eof,
+}
+
+/// One connection's TLS session.
+pub struct Tls {
+    session: ClientConnection,
+    plain: Vec<u8>,
+    /// Bytes the socket has not taken yet. Requests and replies go through this one queue: a reply that overtook the
+    /// rest of a request would stand in the middle of a record.
+    outgoing: Vec<u8>,
+    /// The proxy has not yet answered CONNECT: the bytes that arrive are its answer.
+    tunnel: Option<TunnelAnswer>,
+    /// When the proxy answered.
+    tunnel_open: Option<Tick>,
+}
+
+/// The client configuration of a plan: the system's roots, those of `--cacert`, or no verification at all. Sessions are
+/// resumed, as every client library does by default.
+pub fn config(plan: &TlsPlan) -> Result<Arc<ClientConfig>, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    if plan.insecure {
+        let verifier = Arc::new(AcceptAny(provider));
+        return Ok(Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()));
+    }
+    let roots = match &plan.ca_file {
+        Some(path) => roots_from_file(path)?,
+        None => system_roots()?,
+    };
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}
+
+fn roots_from_file(path: &Path) -> Result<RootCertStore, String> {
+    let unreadable = |error: rustls::pki_types::pem::Error| format!("--cacert {}: {error}", path.display());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+        let certificate = certificate.map_err(unreadable)?;
+        roots.add(certificate).map_err(|error| format!("--cacert {}: {error}", path.display()))?;
+    }
+    if roots.is_empty() {
+        return Err(format!("--cacert {}: no certificate in this file (PEM is expected)", path.display()));
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("this system has no root certificates: install ca-certificates, or give --cacert FILE".to_string());
+    }
+    Ok(roots)
+}
+
+/// `--insecure`: every certificate is accepted; signatures are still checked, since the handshake needs them anyway.
+#[derive(Debug)]
+struct AcceptAny(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Decrypted bytes that the consumer gets at a time: one TLS record.
+const PLAIN_LEN: usize = 16 * 1024;
+
+impl Tls {
+    /// A session that has not sent its ClientHello. `host` is the name to verify and for SNI.
+    pub fn new(config: Arc<ClientConfig>, host: &str) -> Result<Tls, String> {
+        let name = ServerName::try_from(host.to_string())
+            .map_err(|_| format!("'{host}' is no name that a certificate can be checked against"))?;
+        let session = ClientConnection::new(config, name).map_err(|error| error.to_string())?;
+        Ok(Tls { session, plain: Vec::new(), outgoing: Vec::new(), tunnel: None, tunnel_open: None })
+    }
+
+    /// A session that sends its ClientHello when a proxy has answered `request`, a CONNECT.
+    pub fn behind_proxy(self, request: String) -> Tls {
+        Tls { tunnel: Some(TunnelAnswer::default()), outgoing: request.into_bytes(), ..self }
+    }
+
+    /// Whether the proxy has still to answer.
+    pub fn awaits_tunnel(&self) -> bool {
+        self.tunnel.is_some()
+    }
+
+    /// When the proxy opened the tunnel, where there is one.
+    pub fn tunnel_open(&self) -> Option<Tick> {
+        self.tunnel_open
+    }
+
+    pub fn is_handshaking(&self) -> bool {
+        self.session.is_handshaking()
+    }
+
+    /// Whether bytes wait for room in the socket; see [`Tls::flush`].
+    pub fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Queues the encrypted form of `request`, with whatever else the session has to send before it.
+    pub fn encrypt(&mut self, request: &[u8]) -> Result<(), String> {
+        let mut rest = request;
+        while !rest.is_empty() {
+            let taken = self.session.writer().write(rest).map_err(|error| error.to_string())?;
+            rest = &rest[taken..];
+            self.queue_pending()?;
+        }
+        self.queue_pending()
+    }
+
+    fn queue_pending(&mut self) -> Result<(), String> {
+        while self.session.wants_write() {
+            self.session.write_tls(&mut self.outgoing).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Hands what is queued to the kernel; false when the socket's buffer is full before all of it is sent.
+    pub fn flush(&mut self, fd: &OwnedFd) -> io::Result<bool> {
+        let mut taken = 0;
+        let flushed = loop {
+            if taken == self.outgoing.len() {
+                break Ok(true);
+            }
+            match send(fd, &self.outgoing[taken..]) {
+                Ok(sent) => taken += sent,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(false),
+                Err(error) => break Err(error),
+            }
+        };
+        self.outgoing.drain(..taken);
+        flushed
+    }
+
+    /// Decrypts the bytes of one read, which arrived at `at`. `consume` takes the result and returns whether it wants
+    /// what later records hold; it gets all that one call has decrypted. Handshake and alert replies are sent at once
+    /// through `fd`, and so is the ClientHello when a tunnel has just opened; what the socket has no room for stays
+    /// queued, see [`Tls::flush`].
+    ///
+    /// # Errors
+    /// What is wrong with the session, or with the answer of the proxy, as one line.
+    pub fn receive(
+        &mut self,
+        mut bytes: &[u8],
+        at: Tick,
+        fd: Option<&OwnedFd>,
+        consume: &mut impl FnMut(Plain<'_>) -> bool,
+    ) -> Result<(), String> {
+        if let Some(tunnel) = &mut self.tunnel {
+            if tunnel.push(bytes)? {
+                self.tunnel = None;
+                self.tunnel_open = Some(at);
+                self.reply(fd);
+            }
+            return Ok(());
+        }
+        self.plain.resize(PLAIN_LEN, 0);
+        while !bytes.is_empty() {
+            self.session.read_tls(&mut bytes).map_err(|error| error.to_string())?;
+            let state = self.session.process_new_packets();
+            self.reply(fd);
+            let state = state.map_err(|error| describe(&error))?;
+            if !self.pass_on(consume) {
+                return Ok(());
+            }
+            if state.peer_has_closed() {
+                consume(Plain::Eof);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives `consume` all that is decrypted; returns its last answer.
+    fn pass_on(&mut self, consume: &mut impl FnMut(Plain<'_>) -> bool) -> bool {
+        let mut goes_on = true;
+        while let Ok(length) = self.session.reader().read(&mut self.plain) {
+            if length == 0 {
+                break;
+            }
+            goes_on = consume(Plain::Bytes(&self.plain[..length]));
+        }
+        goes_on
+    }
+
+    /// Sends what the session has to say. An error is ignored here: the next read or write fails with it as well.
+    fn reply(&mut self, fd: Option<&OwnedFd>) {
+        if self.queue_pending().is_ok()
+            && let Some(fd) = fd
+        {
+            let _ = self.flush(fd);
+        }
+    }
+}
+
+/// The error of rustls, with a hint on what to do where the cause is known.
+fn describe(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidMessage(_) => {
+            format!("{error}: the server does not speak TLS on this port; use http:// instead of https://")
+        }
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            format!("{error}: give the certificate of its authority with --cacert FILE (--insecure accepts any)")
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => format!("{error}: use a name in --url that the certificate has (--insecure accepts any)"),
+        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "the server's certificate has expired: renew it, or set this machine's clock (--insecure accepts any)"
+                .to_string()
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => "the server's certificate is not valid yet: set this machine's clock (--insecure accepts any)".to_string(),
+        rustls::Error::InvalidCertificate(_) => format!("{error} (--insecure accepts any)"),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    /// Both ends of a handshake in memory: our session and a server for the name `localhost`.
+    fn ends() -> (Tls, rustls::ServerConnection) {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+        let key = made.signing_key.serialize_der().try_into().unwrap();
+        let server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let client = config(&TlsPlan { ca_file: None, insecure: true }).unwrap();
+        (Tls::new(client, "localhost").unwrap(), rustls::ServerConnection::new(Arc::new(server)).unwrap())
+    }
+
+    /// Fills the socket, and says with how many bytes.
+    fn fill(socket: &OwnedFd) -> usize {
+        let mut filled = 0;
+        while let Ok(sent) = send(socket, &[0; 4096]) {
+            filled += sent;
+        }
+        filled
+    }
+
+    /// Reads what filled the socket, so that there is room again, then what the session sends into it.
+    fn make_room_and_flush(tls: &mut Tls, ours: &OwnedFd, theirs: &mut UnixStream, filled: usize) -> Vec<u8> {
+        theirs.read_exact(&mut vec![0; filled]).unwrap();
+        assert!(tls.flush(ours).unwrap() && !tls.has_outgoing());
+        let mut sent = vec![0; 64 * 1024];
+        let length = theirs.read(&mut sent).unwrap();
+        sent.truncate(length);
+        sent
+    }
+
+    #[test]
+    fn nothing_is_lost_when_the_socket_is_full() {
+        let (mut tls, mut server) = ends();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let ours = OwnedFd::from(ours);
+        let filled = fill(&ours);
+        tls.encrypt(&[]).unwrap();
+        assert!(!tls.flush(&ours).unwrap() && tls.has_outgoing());
+        let hello = make_room_and_flush(&mut tls, &ours, &mut theirs, filled);
+        server.read_tls(&mut &hello[..]).unwrap();
+        server.process_new_packets().unwrap();
+        let mut flight = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut flight).unwrap();
+        }
+
+        // Our reply, and a request behind it, meet a full socket.
+        let filled = fill(&ours);
+        let mut nothing = |plain: Plain<'_>| panic!("a handshake decrypts to nothing, not to {plain:?}");
+        assert_eq!(tls.receive(&flight, Tick(1), Some(&ours), &mut nothing), Ok(()));
+        assert!(!tls.is_handshaking() && tls.has_outgoing());
+        tls.encrypt(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let rest = make_room_and_flush(&mut tls, &ours, &mut theirs, filled);
+        server.read_tls(&mut &rest[..]).unwrap();
+        server.process_new_packets().unwrap();
+        assert!(!server.is_handshaking());
+        let mut request = [0; 64];
+        let length = server.reader().read(&mut request).unwrap();
+        assert_eq!(&request[..length], b"GET / HTTP/1.1\r\n\r\n");
+    }
+}

@@ -1,0 +1,146 @@
+//! How fast and how exact the engine is on this machine, measured against the built-in server: half a second at full
+//! speed, half a second at a steady pace.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::engine::receive::delivery::ReceivePlan;
+use crate::engine::receive::ring::Ring;
+use crate::mock::{Config, Mock};
+use crate::options::Save;
+use crate::plan::Plan;
+use crate::record::WorkerReport;
+use crate::spec::{Cores, RigFacts, Spec, resolve};
+
+mod load;
+pub mod planned;
+
+use load::{LoadResult, carry_out, sends};
+
+/// What the engine reached. `None` where nothing was measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Roofline {
+    pub worker_core: usize,
+    /// `None` when the server had to share the worker's core.
+    pub server_core: Option<usize>,
+    pub flat_out: Measured,
+    pub paced: Measured,
+    /// Notes of the engine about its setup.
+    pub notes: Vec<String>,
+}
+
+/// One load's figures.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Measured {
+    pub streams: u32,
+    pub events: u64,
+    pub events_per_s: Option<f64>,
+    /// CPU time of the worker for each event, nanoseconds.
+    pub cpu_per_event_ns: Option<f64>,
+    /// From the kernel's timestamp to the processing of the event, nanoseconds.
+    pub receive_lag_p50_ns: u64,
+    pub receive_lag_p99_ns: u64,
+    /// From the server's send to the arrival as recorded, nanoseconds: the error of the timestamps themselves. Only paced,
+    /// where no write has to wait for room, and only of events that came alone in their read.
+    pub stamp_lag_p50_ns: Option<u64>,
+    pub stamp_lag_p99_ns: Option<u64>,
+    /// Share of the events that shared a read with a later one.
+    pub coalesced: Option<f64>,
+}
+
+/// Which features of io_uring the engine can use here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RingSupport {
+    /// The receive ring: multishot RecvMsg into a buffer ring, with deferred task work. Else why not.
+    pub receive: Result<(), String>,
+    /// A wait gathers several arrivals (Linux 6.12): fewer wake-ups.
+    pub gathers: bool,
+}
+
+const FLAT_OUT: (&str, u32) = ("ttft=1ms&itl=0&tokens=500", 256);
+const PACED: (&str, u32) = ("ttft=5ms&itl=10ms&tokens=48", 200);
+const SECONDS: f64 = 0.5;
+
+/// Opens the rings that the engine would open.
+pub fn probe() -> RingSupport {
+    let plan = ReceivePlan { connections: 256 };
+    let (receive, gathers) = match Ring::open(plan) {
+        Ok(ring) => (Ok(()), ring.gathers()),
+        Err(error) => (Err(error.to_string()), false),
+    };
+    RingSupport { receive, gathers }
+}
+
+/// Measures, about a second long. `allowed_cores` as the process may use them: the worker gets the last, the server the
+/// one before.
+///
+/// # Errors
+/// Why the engine or the server could not run, as one line.
+pub fn measure(allowed_cores: &[usize]) -> Result<Roofline, String> {
+    let worker_core = allowed_cores.last().copied().unwrap_or(0);
+    let server_core = allowed_cores.iter().rev().nth(1).copied();
+    let mut roofline = Roofline { worker_core, server_core, ..Roofline::default() };
+    for (query, streams, pace) in [(FLAT_OUT.0, FLAT_OUT.1, false), (PACED.0, PACED.1, true)] {
+        let measured = one_load(query, streams, worker_core, server_core, &mut roofline.notes)?;
+        if pace {
+            roofline.paced = measured;
+        } else {
+            roofline.flat_out = Measured { stamp_lag_p50_ns: None, stamp_lag_p99_ns: None, ..measured };
+        }
+    }
+    roofline.notes.dedup();
+    Ok(roofline)
+}
+
+fn one_load(
+    query: &str,
+    streams: u32,
+    worker_core: usize,
+    server_core: Option<usize>,
+    notes: &mut Vec<String>,
+) -> Result<Measured, String> {
+    let config = Config::from_query(query)?;
+    let cores: Vec<usize> = server_core.into_iter().collect();
+    let mut mock = Mock::start(&config, &cores, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        .map_err(|error| format!("cannot start the built-in server: {error}"))?;
+    let plan = Arc::new(decide(streams, worker_core, mock.addr())?);
+    let (blocks, mut reports) = carry_out(&plan, notes)?;
+    mock.stop().map_err(|error| error.to_string())?;
+    let report = reports.pop().ok_or("the worker sent no report")?;
+    Ok(figures(streams, &LoadResult::of(&blocks, &sends(&mock)), &report))
+}
+
+/// A closed loop that lasts half a second.
+fn decide(streams: u32, worker_core: usize, server: SocketAddr) -> Result<Plan, String> {
+    let spec = Spec::default().with(|s| {
+        s.target.url = Some("mock:".to_string());
+        s.load.parallel = vec![streams];
+        s.load.duration_s = Some(SECONDS);
+        s.load.drain_s = Some(0.1);
+        s.client.cores = vec![Cores(vec![worker_core])];
+        s.target.no_test_connection = true;
+        s.output.save = Save::Metrics;
+    });
+    let facts = RigFacts { allowed_cores: vec![worker_core], ..RigFacts::default() };
+    let mut plan = resolve(&spec, &facts).map_err(|error| error.to_string())?.remove(0);
+    plan.target.mock_listens_at(server);
+    Ok(plan)
+}
+
+fn figures(streams: u32, seen: &LoadResult, report: &WorkerReport) -> Measured {
+    let at = |share: f64| seen.lags_ns.get((seen.lags_ns.len() as f64 * share) as usize).copied();
+    let per_event = |amount: f64| (seen.events > 0).then(|| amount / seen.events as f64);
+    Measured {
+        streams,
+        events: seen.events,
+        events_per_s: seen.events_per_s(),
+        cpu_per_event_ns: per_event((report.cpu_user_ns + report.cpu_system_ns) as f64),
+        receive_lag_p50_ns: report.receive_lag_ns.value_at_quantile(0.5),
+        receive_lag_p99_ns: report.receive_lag_ns.value_at_quantile(0.99),
+        stamp_lag_p50_ns: at(0.5),
+        stamp_lag_p99_ns: at(0.99),
+        coalesced: per_event(seen.coalesced as f64),
+    }
+}

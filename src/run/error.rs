@@ -1,0 +1,29 @@
+//! Why a run could not be carried out.
+
+use std::path::PathBuf;
+
+use crate::engine::EngineError;
+use crate::plan::PlanError;
+use crate::store::StoreError;
+use crate::workload::WorkloadError;
+
+/// Why a run could not be carried out. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("{0}")]
+    Plan(#[from] PlanError),
+    #[error("{0}")]
+    Workload(#[from] WorkloadError),
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("cannot write {}: {cause}", path.display())]
+    File { path: PathBuf, cause: std::io::Error },
+    #[error("the connection test failed: {0}\nhint: --no-test-connection skips this test")]
+    ConnectionTest(String),
+    #[error(
+        "--parallel {parallel} needs {needed} open files, and this process may have {limit}: raise 'ulimit -n'{hint}"
+    )]
+    OpenFiles { parallel: u32, needed: u64, limit: u64, hint: &'static str },
+}

@@ -1,0 +1,364 @@
+//! One run, from the connection test over the warm-up to its files: top-down.
+
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::api::Dialect;
+use crate::engine::witness::Witness;
+use crate::engine::{Engine, PhaseEnd, PhaseRequest};
+use crate::log::Log;
+use crate::plan::{Plan, Save};
+use crate::record::facts::{ClockPair, ConversationFacts, RunEnd, RunFacts};
+use crate::record::finding::Finding;
+use crate::record::trace::Trace;
+use crate::record::{Block, CollectorMessage, Phase};
+use crate::server::local::Local;
+use crate::server::metrics::{MetricsPage, Scraper, Sources};
+use crate::stats::summary::Summary;
+use crate::store::RunStart;
+use crate::store::collector::{Collector, CollectorSettings, Notice};
+use crate::store::live::Live;
+use crate::time::clock::Clock;
+use crate::visualizer::{Feed, Series};
+use crate::workload::Workload;
+use crate::workload::progress::StepProgress;
+use crate::{host, report};
+
+mod debug_log;
+mod error;
+mod plugin_parse;
+mod preflight;
+mod token_backfill;
+
+pub use error::RunError;
+use plugin_parse::parse_with_program;
+use preflight::test_connection;
+use token_backfill::count_missing;
+
+/// What the run tells, and is told, while it goes on.
+pub struct Watch<'a> {
+    pub log: Arc<Log>,
+    /// Raised by the user's interrupt; see [`crate::engine::worker_state::STOP_OFFERING`].
+    pub stop: Arc<AtomicU8>,
+    /// The server of our own that is measured.
+    pub local: Option<&'a Local>,
+    /// Shows the progress of a phase until the result is dropped.
+    pub follow: &'a dyn Fn(Box<dyn Fn() -> Reading + Send>) -> Box<dyn Any>,
+    /// Shows the making of requests until the result is dropped.
+    pub follow_making: &'a dyn Fn(Arc<StepProgress>) -> Box<dyn Any>,
+    /// Takes the figures so far for another program.
+    pub visualizer: Option<Feed>,
+}
+
+/// How far a phase has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reading {
+    pub phase: Phase,
+    /// Requests of this phase that have ended.
+    pub done: u64,
+    /// Requests of this phase; `None` when only time ends it.
+    pub total: Option<u64>,
+    pub ok: u64,
+    pub failed: u64,
+    /// Seconds since the phase began, and after which it ends, where time ends it.
+    pub elapsed_s: f64,
+    pub duration_s: Option<f64>,
+}
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Finished {
+    pub summary: Summary,
+    pub database: PathBuf,
+    pub interrupted: bool,
+}
+
+/// Descriptors a process needs beside its connections.
+const OTHER_FILES: u64 = 64;
+/// Blocks each worker has to turn over before it has to allocate.
+const BLOCKS_PER_WORKER: usize = 4;
+
+/// Carries a plan out: its target has an address by now. What was measured is in the database even when this fails
+/// midway.
+pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
+    check_limits(plan)?;
+    // Every core helps to make the requests; after that, whatever starts from here must not push a worker off its core.
+    let workload = Arc::new(make_requests(plan, watch)?);
+    let kept = host::affinity::keep_off(&plan.cores);
+    let (empties, returned) = unbounded();
+    for worker in 0..plan.cores.len() as u16 {
+        (0..BLOCKS_PER_WORKER).for_each(|_| drop(empties.send(Block::new(worker))));
+    }
+    // The thread ends when the last sender of events is gone, so it is dropped last.
+    let (debug_log, trace) = debug_log::start(plan, &watch.log);
+    let mut engine = Engine::start(plan.clone(), workload.clone(), watch.stop.clone(), trace.clone(), &returned)?;
+    if plan.test_connection {
+        test_connection(&mut engine, plan, &watch.log)?;
+    }
+    let (messages, collected) = unbounded();
+    let series = watch.visualizer.as_ref().map(|feed| feed.series(plan));
+    let collector = start_collector(plan, &workload, watch, series.clone(), collected, empties)?;
+    let mut notes: Vec<Finding> = Vec::new();
+    let outcome = run_phases(&mut engine, (plan, &workload), watch, (collector.live(), trace), &messages, &mut notes);
+    notes.extend(engine.notes.iter().map(|note| Finding::note("engine", note.clone())));
+    if let Some(text) = watch.local.and_then(Local::died) {
+        notes.push(Finding::caution("server_died", format!("The server ended during the run: {text}")));
+    }
+    notes.extend(watch.visualizer.iter().filter_map(Feed::note).map(|note| Finding::note("visualizer", note)));
+    let live = collector.live().clone();
+    // The collector ends when the last sender is gone.
+    drop((engine, messages, kept, debug_log));
+    let interrupted = watch.stop.load(Ordering::Relaxed) != 0;
+    let end = RunEnd { clock: clock_pair(), interrupted, ..RunEnd::default() };
+    let stored = collector.finish(end, &notes);
+    if let Some(series) = series {
+        series.last_figures(&live.snapshot());
+    }
+    outcome?;
+    if let Some(error) = stored.error {
+        watch.log.error(&format!("{error}; {} requests are missing in the database", stored.rows_lost));
+    }
+    let database = database_path(plan);
+    parse_answers(plan, &database, watch)?;
+    count_missing_tokens(plan, &database, watch)?;
+    let summary = report::from_database(&database)?;
+    write_results(plan, &summary)?;
+    Ok(Finished { summary, database, interrupted })
+}
+
+fn make_requests(plan: &Plan, watch: &Watch<'_>) -> Result<Workload, RunError> {
+    let making = Arc::new(StepProgress::default());
+    let shown = (watch.follow_making)(making.clone());
+    let target = &plan.target;
+    let line = target.in_request_line(&target.path);
+    let mut made = Workload::build_watched(&plan.workload, &target.authority, &line, &making)?;
+    made.head.extend_from_slice(target.proxy_header().as_bytes());
+    drop(shown);
+    for note in &made.notes {
+        watch.log.warning(note);
+    }
+    Ok(made)
+}
+
+/// Lets the program of `--api` read the answers, where it is one. What it cannot do costs its figures, not the run's.
+fn parse_answers(plan: &Plan, database: &Path, watch: &Watch<'_>) -> Result<(), RunError> {
+    let Dialect::Program(program) = plan.dialect else { return Ok(()) };
+    let making = Arc::new(StepProgress::default());
+    let shown = (watch.follow_making)(making.clone());
+    let parsed = parse_with_program(database, program, plan.save, &making)?;
+    drop(shown);
+    if let Err(caution) = parsed {
+        watch.log.warning(&caution.text);
+    }
+    Ok(())
+}
+
+/// Counts with the tokenizer, where there is one, what the server did not.
+fn count_missing_tokens(plan: &Plan, database: &Path, watch: &Watch<'_>) -> Result<(), RunError> {
+    let Some(asked) = &plan.workload.tokens else { return Ok(()) };
+    let making = Arc::new(StepProgress::default());
+    let shown = (watch.follow_making)(making.clone());
+    let (missing, left) = count_missing(database, asked, plan.dialect, &making)?;
+    drop(shown);
+    if missing > 0 {
+        watch
+            .log
+            .info(&format!("the server sent no token counts for {missing} requests: counted with --tokenizer-path"));
+    }
+    if left > 0 {
+        watch
+            .log
+            .warning(&format!("{left} requests could not be counted: the database keeps neither prompt nor answer"));
+    }
+    Ok(())
+}
+
+/// Where a plan's records go.
+pub fn database_path(plan: &Plan) -> PathBuf {
+    plan.report.folder.join("benchmark_data.db")
+}
+
+fn check_limits(plan: &Plan) -> Result<(), RunError> {
+    let limit = host::limits::raise_open_files();
+    let Some(parallel) = plan.load.parallel() else { return Ok(()) };
+    // The built-in server holds the other end of every connection in this process.
+    let (ends, hint) = match plan.target.mock {
+        Some(_) => (2, ", or run 'ringmark mock' in a terminal of its own"),
+        None => (1, ", or lower --parallel"),
+    };
+    let needed = u64::from(parallel) * ends + OTHER_FILES;
+    if needed > limit { Err(RunError::OpenFiles { parallel, needed, limit, hint }) } else { Ok(()) }
+}
+
+fn start_collector(
+    plan: &Plan,
+    workload: &Arc<Workload>,
+    watch: &Watch<'_>,
+    series: Option<Series>,
+    messages: Receiver<CollectorMessage>,
+    empties: Sender<Block>,
+) -> Result<Collector, RunError> {
+    let folder = &plan.report.folder;
+    std::fs::create_dir_all(folder).map_err(|cause| RunError::File { path: folder.clone(), cause })?;
+    write_file(plan, "benchmark_args.json", &plan.report.arguments_json)?;
+    let log = watch.log.clone();
+    let start = RunStart {
+        facts: facts(plan, workload),
+        clock: clock_pair(),
+        save: if plan.keeps_raw() { Save::Full } else { plan.save },
+        arguments_json: plan.report.arguments_json.clone(),
+        secrets: plan.report.secrets.clone(),
+        rig_json: host::facts::Facts::look().to_json(),
+        calibration: plan.calibration.clone(),
+        findings: plan.notes.iter().chain(&workload.notes).map(|note| Finding::note("plan", note.clone())).collect(),
+    };
+    let settings = CollectorSettings {
+        database: database_path(plan),
+        start,
+        log_every: plan.report.log_every,
+        notify: Box::new(move |notice| match notice {
+            Notice::Progress(so_far) => {
+                log.progress(&report::progress_line(so_far));
+                series.iter().for_each(|series| series.figures(so_far));
+            }
+            Notice::StoreFailed(error) => log.error(&format!("{error}; the run goes on without being stored")),
+        }),
+    };
+    Ok(Collector::start(settings, messages, empties, workload.clone())?)
+}
+
+/// The facts of a run; of conversations, every turn is a request.
+fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
+    let mut facts = plan.facts(&workload.id_prefix);
+    if let Some(conversations) = &workload.conversations {
+        facts.conversations = Some(ConversationFacts { planned: plan.requests, thinks: conversations.thinks() });
+        facts.requests = plan.requests.map(|number| workload.requests_of(Phase::Measured, number));
+        facts.warmup_requests = workload.requests_of(Phase::Warmup, plan.warmup_requests);
+    }
+    facts
+}
+
+fn run_phases(
+    engine: &mut Engine,
+    (plan, workload): (&Arc<Plan>, &Arc<Workload>),
+    watch: &Watch<'_>,
+    (live, trace): (&Arc<Live>, Option<Trace>),
+    messages: &Sender<CollectorMessage>,
+    notes: &mut Vec<Finding>,
+) -> Result<(), RunError> {
+    if plan.warmup_requests > 0 {
+        let request = PhaseRequest {
+            phase: Phase::Warmup,
+            load: plan.load.clone(),
+            requests: Some(plan.warmup_requests),
+            duration_ns: None,
+            ramp_ns: 0,
+            messages: messages.clone(),
+        };
+        run_phase(engine, request, workload, watch, live, messages)?;
+    }
+    if watch.stop.load(Ordering::Relaxed) != 0 {
+        return Ok(());
+    }
+    let request = PhaseRequest {
+        phase: Phase::Measured,
+        load: plan.load.clone(),
+        requests: plan.requests,
+        duration_ns: plan.duration_ns,
+        ramp_ns: plan.ramp_ns,
+        messages: messages.clone(),
+    };
+    let scraper = start_scraper(plan, watch, messages, notes);
+    let witness = start_witness((plan, workload), messages, trace, notes);
+    let outcome = run_phase(engine, request, workload, watch, live, messages);
+    witness.into_iter().for_each(Witness::finish);
+    notes.extend(scraper.into_iter().flat_map(Scraper::finish));
+    outcome
+}
+
+/// Starts the witness, where one was asked for; without it the run is as good.
+fn start_witness(
+    (plan, workload): (&Arc<Plan>, &Arc<Workload>),
+    messages: &Sender<CollectorMessage>,
+    trace: Option<Trace>,
+    notes: &mut Vec<Finding>,
+) -> Option<Witness> {
+    let started = Witness::start(plan.witness?, plan.clone(), workload.clone(), messages.clone(), trace);
+    started.map_err(|error| notes.push(Finding::note("witness", format!("There is no witness: {error}.")))).ok()
+}
+
+/// Starts to look at the server, where there is something to see; trouble with that is only a note.
+fn start_scraper(
+    plan: &Plan,
+    watch: &Watch<'_>,
+    messages: &Sender<CollectorMessage>,
+    notes: &mut Vec<Finding>,
+) -> Option<Scraper> {
+    let mut trouble = |reason: String| {
+        notes.push(Finding::note("server_metrics", format!("The server's metrics cannot be scraped: {reason}.")));
+    };
+    let page = MetricsPage::from_plan(plan).and_then(|page| page.map_err(&mut trouble).ok());
+    let sources = Sources { page, processes: watch.local.map(Local::processes) };
+    if sources.page.is_none() && sources.processes.is_none() {
+        return None;
+    }
+    let messages = messages.clone();
+    // The collector outlives the phases.
+    let take = Box::new(move |samples| drop(messages.send(CollectorMessage::Server(samples))));
+    Scraper::start(sources, take).map_err(|error| trouble(error.to_string())).ok()
+}
+
+fn run_phase(
+    engine: &mut Engine,
+    request: PhaseRequest,
+    workload: &Workload,
+    watch: &Watch<'_>,
+    live: &Arc<Live>,
+    messages: &Sender<CollectorMessage>,
+) -> Result<(), RunError> {
+    let (phase, duration_ns) = (request.phase, request.duration_ns);
+    let total = request.requests.map(|number| workload.requests_of(phase, number));
+    let (live, clock) = (live.clone(), Clock::new());
+    let began = clock.now();
+    let read = move || {
+        let so_far = live.snapshot();
+        let measured = phase == Phase::Measured;
+        Reading {
+            phase,
+            done: if measured { so_far.done } else { so_far.warmup_done },
+            total,
+            ok: if measured { so_far.ok } else { so_far.warmup_done },
+            failed: if measured { so_far.failed } else { 0 },
+            elapsed_s: clock.now().seconds_since(began),
+            duration_s: duration_ns.map(|ns| ns as f64 / 1e9),
+        }
+    };
+    let shown = (watch.follow)(Box::new(read));
+    let PhaseEnd { reports, .. } = engine.run(request)?;
+    for report in reports {
+        // The collector outlives the phases.
+        let _ = messages.send(CollectorMessage::Worker(Box::new(report)));
+    }
+    drop(shown);
+    Ok(())
+}
+
+fn clock_pair() -> ClockPair {
+    let clock = Clock::new();
+    let now = clock.now();
+    ClockPair { tick_ns: now.0, unix_ns: now.0 as i64 + clock.wall_offset_ns() }
+}
+
+fn write_results(plan: &Plan, summary: &Summary) -> Result<(), RunError> {
+    write_file(plan, "benchmark_summary.json", &format!("{:#}\n", report::json::summary(summary)))?;
+    write_file(plan, "benchmark_percentile.json", &format!("{:#}\n", report::json::percentiles(summary)))
+}
+
+fn write_file(plan: &Plan, name: &str, text: &str) -> Result<(), RunError> {
+    let path = plan.report.folder.join(name);
+    std::fs::write(&path, text).map_err(|cause| RunError::File { path, cause })
+}

@@ -1,0 +1,99 @@
+//! Counts tokens after the run, for requests whose server sent no usage.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::error::RunError;
+use crate::api::Dialect;
+use crate::api::prompt::Prompt;
+use crate::record::{CHOICE_SEPARATOR, TokenSource};
+use crate::store::answers::{AnswerUpdate, AnswerUpdates, Pages, UncountedAnswer};
+use crate::workload::progress::StepProgress;
+use crate::workload::tokens::{TokenUse, Tokens};
+use crate::workload::{WorkloadError, parallel};
+
+/// Completes the token counts in a run's database, on all cores. Returns how many requests lacked one, and for how many
+/// of them the database holds no text to count (`--save metrics` keeps no answers).
+pub fn count_missing(
+    database: &Path,
+    asked: &TokenUse,
+    dialect: Dialect,
+    making: &StepProgress,
+) -> Result<(u64, u64), RunError> {
+    let mut rows = Pages::<UncountedAnswer>::open(database)?;
+    let missing = rows.ids()?.len() as u64;
+    if missing == 0 {
+        return Ok((0, 0));
+    }
+    let tokens = Tokens::open(asked, dialect)?;
+    let updates = AnswerUpdates::open(database)?;
+    making.begin("Counting tokens", missing);
+    let mut left = 0;
+    loop {
+        let page = rows.next_page()?;
+        if page.is_empty() {
+            return Ok((missing, left));
+        }
+        let counts = parallel::map(page.len(), |place| {
+            let counted = count(&page[place], &tokens);
+            making.add(1);
+            counted
+        })?;
+        left += counts.iter().filter(|c| c.input_tokens.is_none() && c.output_tokens.is_none()).count() as u64;
+        counts.iter().try_for_each(|update| updates.add(update))?;
+        updates.apply(TokenSource::Tokenizer)?;
+    }
+}
+
+fn count(row: &UncountedAnswer, tokens: &Tokens) -> Result<AnswerUpdate, WorkloadError> {
+    let output_tokens = match &row.answer {
+        Some((text, reasoning)) => {
+            let choices = [text, reasoning].into_iter().flat_map(|all| all.split(char::from(CHOICE_SEPARATOR)));
+            Some(choices.map(|text| tokens.tokenizer.count(text)).sum::<Result<_, _>>()?)
+        }
+        None => None,
+    };
+    let prompt = row.body.as_deref().and_then(prompt_of);
+    let input_tokens = match prompt {
+        Some(prompt) => tokens.length(&prompt)?,
+        None => None,
+    };
+    Ok(AnswerUpdate { id: row.id, input_tokens, output_tokens, ..AnswerUpdate::default() })
+}
+
+/// The prompt in a request body, where it is in one of the usual fields.
+fn prompt_of(body: &str) -> Option<Prompt> {
+    let body: Value = serde_json::from_str(body).ok()?;
+    if let Some(Value::Array(messages)) = body.get("messages") {
+        return Some(Prompt::Messages(messages.clone()));
+    }
+    match body.get("prompt").or_else(|| body.get("input"))? {
+        Value::String(text) => Some(Prompt::Text(text.clone())),
+        Value::Array(ids) if ids.iter().all(Value::is_u64) => {
+            Some(Prompt::Tokens(ids.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect()))
+        }
+        Value::Array(texts) if texts.iter().all(Value::is_string) => {
+            Some(Prompt::Embedding(texts.iter().filter_map(|text| Some(text.as_str()?.to_string())).collect()))
+        }
+        Value::Array(messages) => Some(Prompt::Messages(messages.clone())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bodys_prompt_is_found_where_apis_have_it() {
+        assert_eq!(prompt_of(r#"{"prompt":"a"}"#), Some(Prompt::Text("a".to_string())));
+        assert_eq!(prompt_of(r#"{"prompt":[1,2]}"#), Some(Prompt::Tokens(vec![1, 2])));
+        assert_eq!(
+            prompt_of(r#"{"input":["a","b"]}"#),
+            Some(Prompt::Embedding(vec!["a".to_string(), "b".to_string()]))
+        );
+        assert!(matches!(prompt_of(r#"{"messages":[{"role":"user"}]}"#), Some(Prompt::Messages(m)) if m.len() == 1));
+        assert_eq!((prompt_of("{}"), prompt_of("no")), (None, None));
+    }
+}
