@@ -355,7 +355,7 @@ fn run_phase(
         }
     };
     let shown = (watch.follow)(Box::new(read));
-    let PhaseEnd { reports, .. } = engine.run(request)?;
+    let PhaseEnd { reports } = engine.run(request)?;
     for report in reports {
         // The collector outlives the phases.
         let _ = parcels.send(Parcel::Worker(Box::new(report)));

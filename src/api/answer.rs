@@ -175,6 +175,7 @@ impl Answer {
     }
 
     /// Parse every event in full. The result is the same, only slower; for tests and benches.
+    #[cfg(feature = "internals")]
     pub fn always_parse_in_full(&mut self) {
         self.reading.always_in_full = true;
     }

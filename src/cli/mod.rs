@@ -1,6 +1,8 @@
 //! The command line: what was typed becomes a [`crate::spec::Spec`] or a subcommand's few choices. Nothing is decided
 //! here but how mistakes are shown.
 
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "the command line writes to the terminal")]
+
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
@@ -8,6 +10,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 mod calibration;
 pub mod compare;
+pub mod entry;
 mod fetch;
 mod files;
 pub mod interrupt;

@@ -36,7 +36,7 @@ use self::worker::{Command, Links, Reply};
 use crate::plan::{Load, Plan};
 use crate::record::trace::Trace;
 use crate::record::{Block, Parcel, Phase, WorkerReport};
-use crate::time::{MS, Tick};
+use crate::time::MS;
 use crate::workload::Workload;
 
 /// Why the engine could not run; never a fault of the server, which is data.
@@ -67,8 +67,6 @@ pub struct PhaseRequest {
 /// What a phase came to, besides its records.
 #[derive(Debug)]
 pub struct PhaseEnd {
-    /// The instant that offsets of the schedule count from.
-    pub started: Tick,
     pub reports: Vec<WorkerReport>,
 }
 
@@ -157,7 +155,7 @@ impl Engine {
             let begun = self.workload.requests_of(request.phase, next.load(Ordering::Relaxed).min(requests));
             report.unsent += all - begun;
         }
-        Ok(PhaseEnd { started, reports })
+        Ok(PhaseEnd { reports })
     }
 
     fn tell(&self, command: impl Fn() -> Command) -> Result<(), EngineError> {

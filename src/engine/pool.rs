@@ -365,7 +365,7 @@ impl Connection {
     /// The arrival of one read: the kernel's stamp, else the reaping instant; the receive lag is noted.
     #[inline]
     fn arrival(&mut self, stamp_ns: Option<u64>, reaped: Tick, clock: &Clock, telemetry: &mut Telemetry) -> Tick {
-        let stamped = stamp_ns.and_then(|ns| clock.from_kernel(ns, reaped));
+        let stamped = stamp_ns.and_then(|ns| clock.tick_from_kernel(ns, reaped));
         let receipts = &mut self.receipts;
         receipts.reads += 1;
         let Some(at) = stamped else {

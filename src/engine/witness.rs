@@ -196,7 +196,7 @@ fn take(shared: &Shared, line: &mut Line, buffer: &mut [u8]) {
         }
         Ok((0, _)) => line.answer.push_eof(reaped),
         Ok((length, stamp)) => {
-            let at = line.arrival(stamp.and_then(|ns| shared.clock.from_kernel(ns, reaped)), reaped);
+            let at = line.arrival(stamp.and_then(|ns| shared.clock.tick_from_kernel(ns, reaped)), reaped);
             line.push(&buffer[..length], at)
         }
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,

@@ -94,6 +94,7 @@ impl Mock {
     }
 
     /// Forgets truth, lateness and peak, as `POST /truth/reset` does.
+    #[cfg(feature = "internals")]
     pub fn reset(&self) {
         self.shared.reset();
     }

@@ -175,7 +175,6 @@ impl Base<'_> {
             root,
             log_every: spec.log_every_n_query,
             debug: spec.debug,
-            quiet: spec.quiet,
             slo: self::slo(spec)?,
             search: None,
             exports: export::scan(spec.csv.as_deref(), &spec.export, Some(spec.save))?,

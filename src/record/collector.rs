@@ -49,14 +49,10 @@ pub enum Notice<'a> {
 /// What is left when the collector has ended.
 #[derive(Debug)]
 pub struct CollectorEnd {
-    /// Requests written, of every phase.
-    pub rows: u64,
     /// Requests that could not be written.
     pub rows_lost: u64,
     /// Why not, or why the file could not be closed in order.
     pub error: Option<StoreError>,
-    /// Most parcels that ever waited.
-    pub peak_backlog: u64,
 }
 
 /// A running collector.
@@ -83,7 +79,6 @@ impl Collector {
             log_every: settings.log_every,
             notify: settings.notify,
             error: None,
-            rows: 0,
             rows_open: 0,
             rows_lost: 0,
         };
@@ -123,7 +118,6 @@ struct Keeper {
     log_every: u64,
     notify: Box<dyn FnMut(Notice<'_>) + Send>,
     error: Option<StoreError>,
-    rows: u64,
     /// Requests in the open transaction; 0 means that none is open.
     rows_open: u64,
     rows_lost: u64,
@@ -220,7 +214,6 @@ impl Keeper {
     fn commit_open(&mut self) {
         match self.writer.commit() {
             Ok(()) => {
-                self.rows += self.rows_open;
                 self.rows_open = 0;
             }
             Err(error) => self.give_up(error),
@@ -242,7 +235,7 @@ impl Keeper {
         let end = RunEnd { peak_backlog, rows_lost: self.rows_lost, ..end };
         // Tried even after a failure: a disk that was full may have room again for these few rows.
         let closed = self.writer.add_findings(findings).and_then(|()| self.writer.close(&end));
-        CollectorEnd { rows: self.rows, rows_lost: self.rows_lost, error: self.error.or(closed.err()), peak_backlog }
+        CollectorEnd { rows_lost: self.rows_lost, error: self.error.or(closed.err()) }
     }
 }
 

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::sla::{SearchPlan, Variable};
 use crate::plan::{Arrival, Load, Plan};
-use crate::time::Tick;
 
 /// The plan as the figures need it, without addresses and without secrets. Stored as JSON before the run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -145,11 +144,6 @@ impl ClockPair {
     /// What has to be added to a tick for Unix time, nanoseconds.
     pub fn offset_ns(self) -> i64 {
         self.unix_ns.wrapping_sub(self.tick_ns as i64)
-    }
-
-    /// The tick of this pair.
-    pub fn tick(self) -> Tick {
-        Tick(self.tick_ns)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The limit on open descriptors, which bounds how many connections one process can hold.
 
+#![expect(unsafe_code, reason = "getrlimit and setrlimit")]
+
 /// Raises the soft limit on open descriptors to the hard one and returns what it is then.
 pub fn raise_open_files() -> u64 {
     // SAFETY: all zeros is a valid rlimit, and both calls only read and write it.

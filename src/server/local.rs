@@ -1,5 +1,7 @@
 //! A server of our own: started, waited for, watched, and stopped with all its children.
 
+#![expect(clippy::disallowed_methods, reason = "how long a server takes to start is waited for, not measured")]
+
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, TcpListener};

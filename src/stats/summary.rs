@@ -203,6 +203,7 @@ pub struct Lag {
 
 impl Summary {
     /// The summary of a run and its measured requests.
+    #[cfg(feature = "internals")]
     pub fn of(run: &StoredRun, gathered: Gathered) -> Summary {
         Summary::with_samples(run, gathered).0
     }

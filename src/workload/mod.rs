@@ -195,6 +195,7 @@ pub struct TurnOf<'a> {
 
 impl Workload {
     /// A workload of given bytes, as tests and calibrations use it. `bodies` must not be empty.
+    #[cfg(feature = "internals")]
     pub fn fixed(head: Vec<u8>, bodies: Vec<Box<[u8]>>, id_prefix: &str) -> Workload {
         let bodies: Vec<Body> = bodies.into_iter().map(|bytes| Body { bytes, max_tokens_at: None }).collect();
         let preflight = bodies[0].clone();

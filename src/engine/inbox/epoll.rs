@@ -3,6 +3,8 @@
 //! The set's own descriptor is what the worker awaits on monoio's legacy driver, so a burst of ready connections costs
 //! one wake-up here as well.
 
+#![expect(unsafe_code, reason = "epoll and timerfd")]
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 

@@ -7,6 +7,8 @@
 //! being late to look at it costs no accuracy, and one wake-up for several events costs less, here and at the sender,
 //! whose kernel has to wake us.
 
+#![expect(unsafe_code, reason = "a ring of provided buffers is memory shared with the kernel")]
+
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
 use std::os::fd::RawFd;

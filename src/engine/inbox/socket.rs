@@ -1,6 +1,8 @@
 //! System calls on sockets that the standard library does not offer: connecting without blocking from a chosen
 //! address, receive stamps, and sends that never wait.
 
+#![expect(unsafe_code, reason = "sockets of all families, and the kernel's receive stamps")]
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
