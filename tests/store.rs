@@ -97,7 +97,7 @@ fn spelled_out(record: &RequestRecord, block: &Block) -> String {
 }
 
 /// Rows in a table of the database.
-fn rows(database: &Path, table: &str) -> u64 {
+fn rows(database: &Path, table: &str) -> i64 {
     let connection = rusqlite::Connection::open(database).unwrap();
     connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
 }
