@@ -59,8 +59,9 @@ pub struct PerfArgs {
     /// Accept any certificate
     #[arg(long, help_heading = TARGET)]
     insecure: bool,
-    /// HTTP proxy between here and the server, also for what is fetched from a hub: http://[USER:PASSWORD@]HOST:PORT
-    /// (https servers through a CONNECT tunnel), or env: what http_proxy, https_proxy, all_proxy and no_proxy say
+    /// HTTP proxy between here and the server, also for what is fetched from a hub: http://HOST:PORT or
+    /// http://USER:PASSWORD@HOST:PORT (https servers through a CONNECT tunnel), or env: what http_proxy, https_proxy,
+    /// all_proxy and no_proxy say
     /// [default: none, whatever the environment says]
     #[arg(long, value_name = "URL", help_heading = TARGET)]
     proxy: Option<String>,

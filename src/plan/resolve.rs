@@ -29,7 +29,7 @@ pub struct RigFacts {
     pub started: String,
     /// Any number that differs between calls. It keeps request ids apart on a server that several calls load.
     pub nonce: u32,
-    /// What the file of [`trace_file`] holds, where there is one.
+    /// What the file of [`trace_file`](super::data::trace_file) holds, where there is one.
     pub trace: Option<Arc<Trace>>,
     /// Where the files are that a hub has.
     pub hub: HubFiles,

@@ -134,7 +134,7 @@ fn arrival_name(arrival: &Arrival) -> String {
 /// One instant on both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockPair {
-    /// Nanoseconds of the run's own clock; see [`Tick`].
+    /// Nanoseconds of the run's own clock; see [`crate::time::Tick`].
     pub tick_ns: u64,
     /// Nanoseconds since the Unix epoch at that instant.
     pub unix_ns: i64,
