@@ -1,27 +1,116 @@
 //! A load generator for LLM inference servers.
+//!
+//! Everything below is private, so that the compiler reports what nothing uses. The feature `internals` opens the
+//! modules for the tests, benches and fuzz targets of this repository; it comes with no promise of stability.
 
+// Tests may use what the library may not; the other lints stand in Cargo.toml.
+#![cfg_attr(
+    not(test),
+    warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)
+)]
+#![cfg_attr(not(feature = "internals"), warn(missing_docs), allow(unused_imports, reason = "tests use these names"))]
+
+#[cfg(not(feature = "internals"))]
+mod api;
+#[cfg(not(feature = "internals"))]
+mod cli;
+#[cfg(not(feature = "internals"))]
+mod engine;
+#[cfg(not(feature = "internals"))]
+mod host;
+#[cfg(not(feature = "internals"))]
+mod hub;
+#[cfg(not(feature = "internals"))]
+mod log;
+#[cfg(not(feature = "internals"))]
+mod mock;
+#[cfg(not(feature = "internals"))]
+mod net;
+#[cfg(not(feature = "internals"))]
+mod options;
+#[cfg(not(feature = "internals"))]
+mod plan;
+#[cfg(not(feature = "internals"))]
+mod protocol;
+#[cfg(not(feature = "internals"))]
+mod record;
+#[cfg(not(feature = "internals"))]
+mod report;
+#[cfg(not(feature = "internals"))]
+mod roofline;
+#[cfg(not(feature = "internals"))]
+mod run;
+#[cfg(not(feature = "internals"))]
+mod search;
+#[cfg(not(feature = "internals"))]
+mod secrets;
+#[cfg(not(feature = "internals"))]
+mod server;
+#[cfg(not(feature = "internals"))]
+mod spec;
+#[cfg(not(feature = "internals"))]
+mod stats;
+#[cfg(not(feature = "internals"))]
+mod store;
+#[cfg(not(feature = "internals"))]
+mod sweep;
+#[cfg(not(feature = "internals"))]
+mod time;
+#[cfg(not(feature = "internals"))]
+mod visualizer;
+#[cfg(not(feature = "internals"))]
+mod workload;
+
+#[cfg(feature = "internals")]
 pub mod api;
+#[cfg(feature = "internals")]
 pub mod cli;
+#[cfg(feature = "internals")]
 pub mod engine;
+#[cfg(feature = "internals")]
 pub mod host;
+#[cfg(feature = "internals")]
 pub mod hub;
+#[cfg(feature = "internals")]
 pub mod log;
+#[cfg(feature = "internals")]
 pub mod mock;
+#[cfg(feature = "internals")]
 pub mod net;
+#[cfg(feature = "internals")]
 pub mod options;
+#[cfg(feature = "internals")]
 pub mod plan;
+#[cfg(feature = "internals")]
 pub mod protocol;
+#[cfg(feature = "internals")]
 pub mod record;
+#[cfg(feature = "internals")]
 pub mod report;
+#[cfg(feature = "internals")]
 pub mod roofline;
+#[cfg(feature = "internals")]
 pub mod run;
+#[cfg(feature = "internals")]
 pub mod search;
+#[cfg(feature = "internals")]
 pub mod secrets;
+#[cfg(feature = "internals")]
 pub mod server;
+#[cfg(feature = "internals")]
 pub mod spec;
+#[cfg(feature = "internals")]
 pub mod stats;
+#[cfg(feature = "internals")]
 pub mod store;
+#[cfg(feature = "internals")]
 pub mod sweep;
+#[cfg(feature = "internals")]
 pub mod time;
+#[cfg(feature = "internals")]
 pub mod visualizer;
+#[cfg(feature = "internals")]
 pub mod workload;
+
+#[doc(hidden)]
+pub use cli::entry::main as cli_main;

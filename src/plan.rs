@@ -290,7 +290,6 @@ pub struct Reporting {
     /// A line in the log every so many requests; 0 never.
     pub log_every: u64,
     pub debug: bool,
-    pub quiet: bool,
     /// Objectives of each run, checked; empty without. See [`slo`].
     pub slo: String,
     /// The search that this run belongs to.

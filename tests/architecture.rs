@@ -1,269 +1,28 @@
-//! The rules of src/README.md, kept by a test: who may use what, which way imports point, how long things may be. Each
-//! rule is a function over source text, and each has a test on a snippet that breaks it.
+//! Which module may use which, which crate may be used where, and that no file depends on one machine. Each rule has a
+//! test on a small tree that breaks it. Rules about single expressions are lints: see `[lints]` in Cargo.toml,
+//! clippy.toml and src/lib.rs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// A source file as the rules see it.
-struct Source {
-    /// Relative to the crate, with forward slashes.
-    path: String,
-    /// The text as it is.
-    text: String,
-    /// Without comments, the contents of literals, and the module of unit tests; lines stay where they were.
-    code: String,
-}
+use proc_macro2::{TokenStream, TokenTree};
+use syn::visit::{self, Visit};
 
-impl Source {
-    fn new(path: &str, text: &str) -> Source {
-        // A module of unit tests in a file of its own.
-        let tests = path.starts_with("src/") && path.ends_with("/tests.rs");
-        let code = if tests { String::new() } else { without_tests(&blank(text)) };
-        Source { path: path.to_string(), text: text.to_string(), code }
-    }
+// The rules.
 
-    fn is_in(&self, places: &[&str]) -> bool {
-        places.iter().any(|place| self.path.starts_with(place))
-    }
-
-    fn numbered(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.code.lines().enumerate().map(|(index, line)| (index + 1, line))
-    }
-
-    fn breach(&self, line: usize, what: &str) -> String {
-        format!("{}:{line}: {what}", self.path)
-    }
-}
-
-// Reading source text.
-
-/// The text with comments and the contents of string and character literals replaced by spaces.
-fn blank(text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let mut out = String::with_capacity(text.len());
-    let mut at = 0;
-    while at < chars.len() {
-        let end = literal_or_comment(&chars, at);
-        match end {
-            Some(end) => out.extend(chars[at..end].iter().map(|&c| if c == '\n' || c == '"' { c } else { ' ' })),
-            None => out.push(chars[at]),
-        }
-        at = end.unwrap_or(at + 1);
-    }
-    out
-}
-
-/// Where the comment or literal that begins at `at` ends.
-fn literal_or_comment(chars: &[char], at: usize) -> Option<usize> {
-    let starts = |word: &str| word.chars().enumerate().all(|(offset, c)| chars.get(at + offset) == Some(&c));
-    let find = |from: usize, word: &[char]| {
-        (from..chars.len()).find(|&i| chars[i..].starts_with(word)).map_or(chars.len(), |i| i + word.len())
-    };
-    let in_word = at > 0 && (chars[at - 1].is_alphanumeric() || chars[at - 1] == '_');
-    match chars[at] {
-        '/' if starts("//") => Some((at..chars.len()).find(|&i| chars[i] == '\n').unwrap_or(chars.len())),
-        '/' if starts("/*") => Some(find(at + 2, &['*', '/'])),
-        'r' if !in_word || chars[at - 1] == 'b' => {
-            let hashes = chars[at + 1..].iter().take_while(|&&c| c == '#').count();
-            let quoted = chars.get(at + 1 + hashes) == Some(&'"');
-            let end: Vec<char> = std::iter::once('"').chain(std::iter::repeat_n('#', hashes)).collect();
-            quoted.then(|| find(at + 2 + hashes, &end))
-        }
-        '"' => Some(quoted_end(chars, at, '"')),
-        // A lifetime has no closing quote.
-        '\'' if starts("'\\") || chars.get(at + 2) == Some(&'\'') => Some(quoted_end(chars, at, '\'')),
-        _ => None,
-    }
-}
-
-fn quoted_end(chars: &[char], at: usize, quote: char) -> usize {
-    let mut i = at + 1;
-    while i < chars.len() && chars[i] != quote {
-        i += if chars[i] == '\\' { 2 } else { 1 };
-    }
-    (i + 1).min(chars.len())
-}
-
-/// The text with modules of unit tests emptied: from `#[cfg(test)]` in the first column to the next `}` there.
-fn without_tests(code: &str) -> String {
-    let mut inside = false;
-    let mut out = String::with_capacity(code.len());
-    for line in code.lines() {
-        inside |= line.starts_with("#[cfg(test)]");
-        if !inside {
-            out.push_str(line);
-        }
-        inside &= line != "}" && !(line.starts_with("mod ") && line.ends_with(';'));
-        out.push('\n');
-    }
-    out
-}
-
-/// Whether `word` stands in `line` as a word of its own.
-fn has_word(line: &str, word: &str) -> bool {
-    let part_of_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    line.match_indices(word).any(|(start, _)| {
-        !part_of_word(line[..start].chars().next_back()) && !part_of_word(line[start + word.len()..].chars().next())
-    })
-}
-
-// The rules. Each returns what is wrong, a line each.
-
-/// A word and the places that may use it.
-struct Ban {
-    words: &'static [&'static str],
-    places: &'static [&'static str],
-}
-
-const BANS: &[Ban] = &[
-    Ban { words: &["monoio", "io_uring"], places: &["src/engine/", "src/mock/"] },
-    Ban { words: &["rusqlite"], places: &["src/record/store", "src/report/export"] },
-    Ban { words: &["clap"], places: &["src/cli/", "src/spec.rs", "src/spec/"] },
-    Ban { words: &["tokenizers"], places: &["src/workload/"] },
-    Ban { words: &["minijinja"], places: &["src/workload/", "src/api/"] },
-    // The command line stamps folders and log lines; what is measured has the engine's clock.
-    Ban {
-        words: &["Instant", "SystemTime", "Timestamp::now", "Zoned::now"],
-        places: &["src/time/clock.rs", "src/host/", "src/server/", "src/mock/", "src/cli/", "src/visualizer/"],
-    },
-    Ban { words: &["println", "print"], places: &["src/cli/", "src/report/"] },
-    Ban { words: &["eprintln", "eprint"], places: &["src/cli/"] },
-    Ban {
-        words: &["unsafe"],
-        places: &[
-            "src/time/clock.rs",
-            "src/net/socket.rs",
-            "src/engine/receive/ring.rs",
-            "src/engine/receive/buffers.rs",
-            "src/host/usage.rs",
-        ],
-    },
-    Ban { words: &["todo", "unimplemented", "dbg", "dead_code"], places: &[] },
-];
-
-fn only_where_allowed(source: &Source) -> Vec<String> {
-    let mut breaches = Vec::new();
-    for ban in BANS.iter().filter(|ban| !source.is_in(ban.places)) {
-        for (number, line) in source.numbered() {
-            for word in ban.words.iter().filter(|word| has_word(line, word) && is_use(line, word)) {
-                breaches.push(source.breach(number, &format!("'{word}' may stand only in {:?}", ban.places)));
-            }
-        }
-    }
-    breaches
-}
-
-/// Words that are also plain names count only where they are a macro's, an attribute's or a path's.
-fn is_use(line: &str, word: &str) -> bool {
-    let followed_by = |mark: &str| line.contains(&format!("{word}{mark}"));
-    match word {
-        "println" | "print" | "eprintln" | "eprint" | "todo" | "unimplemented" | "dbg" => followed_by("!"),
-        "clap" | "rusqlite" | "monoio" | "io_uring" | "tokenizers" | "minijinja" => {
-            followed_by("::") || line.contains(&format!("use {word}"))
-        }
-        _ => true,
-    }
-}
-
-/// serde_json builds a tree for every event: too slow for the stream's path, where `protocol::json` scans.
-fn no_serde_json_while_streaming(source: &Source) -> Vec<String> {
-    if !source.is_in(&["src/engine/", "src/net/", "src/protocol/"]) {
-        return Vec::new();
-    }
-    let hits = source.numbered().filter(|(_, line)| has_word(line, "serde_json"));
-    hits.map(|(number, _)| source.breach(number, "no serde_json in engine/, net/ and protocol/")).collect()
-}
-
-/// Protocol, API, workload, statistics and plans can be fuzzed and tested without a machine: they do no I/O.
-fn pure_rooms_do_no_io(source: &Source) -> Vec<String> {
-    const PURE: &[&str] = &[
-        "src/protocol/",
-        "src/stats/",
-        "src/time.rs",
-        "src/secrets.rs",
-        "src/options.rs",
-        "src/plan",
-        "src/spec",
-        "src/search",
-    ];
-    const WORDS: &[&str] = &["std::fs", "std::net::Tcp", "std::thread", "std::process", "std::env"];
-    if !source.is_in(PURE) {
-        return Vec::new();
-    }
-    let hit = |line: &str| WORDS.iter().any(|word| line.contains(word));
-    source.numbered().filter(|(_, line)| hit(line)).map(|(number, _)| source.breach(number, "no I/O here")).collect()
-}
-
-fn no_unwrap(source: &Source) -> Vec<String> {
-    let mut breaches = Vec::new();
-    let lines: Vec<&str> = source.text.lines().collect();
-    for (number, line) in source.numbered() {
-        if line.contains(".unwrap()") || line.contains(".unwrap_err()") {
-            breaches.push(source.breach(number, "unwrap: name the invariant with expect, or give an error"));
-        }
-        // A method of that name of our own takes no text.
-        if line.contains(".expect(\"") {
-            let reason = lines[number - 1].split(".expect(\"").nth(1).unwrap_or_default();
-            if reason.split_whitespace().count() < 4 {
-                breaches.push(source.breach(number, "expect must name the invariant that justifies it"));
-            }
-        }
-    }
-    breaches
-}
-
-fn no_glob_imports(source: &Source) -> Vec<String> {
-    let is_glob = |line: &str| {
-        let line = line.trim();
-        line.starts_with("use ") && line.ends_with("::*;") && line != "use super::*;" && !line.contains("proptest")
-    };
-    source
-        .numbered()
-        .filter(|(_, line)| is_glob(line))
-        .map(|(number, _)| source.breach(number, "glob import"))
-        .collect()
-}
-
-const FILE_LINES: usize = 500;
-const FUNCTION_LINES: usize = 60;
-
-fn files_are_short(source: &Source) -> Vec<String> {
-    let lines = source.code.lines().filter(|line| !line.trim().is_empty()).count();
-    let too_long = lines > FILE_LINES;
-    too_long.then(|| source.breach(lines, &format!("more than {FILE_LINES} lines of code"))).into_iter().collect()
-}
-
-/// A function that only fills a struct field by field, as the command line's conversion does, is long but not deep.
-fn functions_are_short(source: &Source) -> Vec<String> {
-    let lines: Vec<&str> = source.code.lines().collect();
-    let mut breaches = Vec::new();
-    for (start, line) in lines.iter().enumerate().filter(|(_, line)| has_word(line, "fn") && !line.contains("(fn")) {
-        let indent = line.len() - line.trim_start().len();
-        let closing = format!("{}}}", " ".repeat(indent));
-        let Some(length) = lines[start..].iter().position(|line| *line == closing) else { continue };
-        let body = &lines[start + 1..start + length];
-        let is_flat = |line: &&&str| {
-            let line = line.trim();
-            line.ends_with(',') && !line.contains('{')
-        };
-        let counted = body.len() - body.iter().filter(is_flat).count().min(body.len());
-        if counted > FUNCTION_LINES {
-            breaches.push(source.breach(start + 1, &format!("a function of {counted} lines")));
-        }
-    }
-    breaches
-}
-
-/// Room, or file where a room has parts on two levels, and its level. Imports point to the same room or downwards.
+/// A module and its level. A module may use modules of lower levels and of its own top-level module. The first entry that
+/// fits counts.
 const LEVELS: &[(&str, u8)] = &[
     ("time", 0),
     // Values of flags that several rooms share, and what masks secrets.
     ("options", 0),
     ("secrets", 0),
     ("protocol", 1),
-    ("host", 1),
-    ("net", 2),
-    ("mock", 3),
+    // It runs the engine against the mock, as a run does.
+    ("rig::roofline", 5),
+    ("rig", 1),
+    ("mock", 1),
     ("record::collector", 4),
     ("record::store", 4),
     ("record::facts", 4),
@@ -271,83 +30,248 @@ const LEVELS: &[(&str, u8)] = &[
     ("record", 1),
     ("api", 2),
     ("workload", 2),
+    ("spec", 3),
     ("plan", 3),
     // What was asked becomes what will be done.
     ("spec", 4),
     ("log", 4),
     ("engine", 4),
-    // It fills the plan's wants before a plan is made.
+    // It downloads what a plan needs, before the plan is made.
     ("hub", 4),
-    // It tells the log how it fares.
+    // It sends requests to the server with the engine's clock and TLS.
     ("server", 5),
-    // Needs engine and mock, as a run does.
-    ("roofline", 5),
-    // Figures are a function of what is stored.
     ("stats", 6),
+    ("search", 6),
     ("report", 7),
     ("visualizer", 7),
     ("run", 8),
     ("sweep", 8),
-    // Pure: from summaries to the next load. Reports show what it found.
-    ("search", 6),
     ("cli", 9),
-    ("main", 10),
-    ("lib", 10),
 ];
 
-fn level(module: &str) -> Option<(&'static str, u8)> {
-    let fits = |name: &str| module == name || module.starts_with(&format!("{name}::"));
-    LEVELS.iter().find(|(name, _)| fits(name)).copied()
+/// Modules of one level that may use each other.
+const PAIRS: &[(&str, &str)] = &[
+    ("spec", "plan"),
+    ("workload", "api"),
+    ("run", "sweep"),
+    ("recount", "run"),
+    ("reparse", "run"),
+    ("stats", "search"),
+];
+
+/// The parts of a module that may not use its parts of a higher level, although they belong to the same module.
+const LAYERED: &[&str] = &["record"];
+
+/// A crate, or a module of a crate, that only these modules may use.
+const ONLY_IN: &[(&str, &[&str])] = &[
+    ("monoio", &["engine", "mock"]),
+    ("io_uring", &["engine", "mock"]),
+    ("rusqlite", &["record::store", "report::export"]),
+    ("clap", &["cli"]),
+    ("tokenizers", &["workload"]),
+    ("minijinja", &["workload", "api"]),
+];
+
+/// A crate, or a module of a crate, that these modules may not use.
+const NOT_IN: &[(&str, &[&str])] = &[
+    // It builds a tree for every event, which is too slow while streaming: `protocol::json` scans instead.
+    ("serde_json", &["engine", "protocol"]),
+    // Without I/O they can be fuzzed, and tested on any machine.
+    ("std::fs", PURE),
+    ("std::net::TcpStream", PURE),
+    ("std::net::TcpListener", PURE),
+    ("std::thread", PURE),
+    ("std::process", PURE),
+    ("std::env", PURE),
+];
+const PURE: &[&str] = &["protocol", "stats", "time", "spec", "search"];
+
+/// A group of files that use each other in a cycle, and why. A group must be listed exactly as it is, so that the list
+/// shrinks whenever a cycle does.
+struct Cycle {
+    files: &'static [&'static str],
+    reason: &'static str,
 }
 
-/// Pairs of one level that may import each other: parts of one subject.
-const PAIRS: &[(&str, &str)] = &[("spec", "plan"), ("workload", "api"), ("run", "sweep"), ("stats", "search")];
+const CYCLES: &[Cycle] = &[
+    Cycle {
+        files: &[
+            "api::anthropic",
+            "api::dashscope",
+            "api::embeddings",
+            "api::flags",
+            "api::placeholder",
+            "api::query_template",
+            "api::render",
+            "api::rerank",
+            "api::responses",
+        ],
+        reason: "each dialect extends the renderer's request, and the renderer picks the dialect",
+    },
+    Cycle {
+        files: &["cli::calibration", "cli::made", "cli::measure", "cli::search"],
+        reason: "a search runs measurements, and a measurement may be the first of a search",
+    },
+    Cycle {
+        files: &["engine::conversation", "engine::exchange"],
+        reason: "the next turn begins in the exchange that ended the turn before it",
+    },
+    Cycle {
+        files: &[
+            "plan",
+            "plan::local",
+            "plan::metrics",
+            "plan::proxy",
+            "plan::sla",
+            "plan::visual",
+            "plan::witness",
+            "spec",
+        ],
+        reason: "the specification names the choices that the plan's parts define",
+    },
+    Cycle {
+        files: &["plan::api", "plan::data", "plan::request", "plan::turns"],
+        reason: "each part checks its flags against those of the others",
+    },
+    Cycle {
+        files: &["recount", "reparse", "run"],
+        reason: "the run calls both after its load, and both take the run's error type",
+    },
+    Cycle {
+        files: &[
+            "report::advice",
+            "report::html::parts",
+            "report::html::plots",
+            "report::html::said",
+            "report::html::said::search",
+            "report::html::search",
+            "report::html::server",
+            "report::repeats",
+        ],
+        reason: "advice is shown in the pages that it is drawn from",
+    },
+    Cycle {
+        files: &[
+            "report::join",
+            "report::json",
+            "report::own_error",
+            "report::screen",
+            "report::turns",
+            "report::witness",
+        ],
+        reason: "tables and JSON of one subject share a file with helpers for all of them",
+    },
+    Cycle {
+        files: &[
+            "stats::difference",
+            "stats::findings",
+            "stats::findings::outcome",
+            "stats::gather",
+            "stats::join",
+            "stats::own_error",
+            "stats::reconcile",
+            "stats::slo",
+            "stats::speed",
+            "stats::steady",
+            "stats::summary",
+            "stats::turns",
+            "stats::witness",
+        ],
+        reason: "the analyses take the summary that they are parts of",
+    },
+    Cycle {
+        files: &[
+            "workload::multi_turn",
+            "workload::random",
+            "workload::random_texts",
+            "workload::random_vl",
+            "workload::read",
+            "workload::share_gpt",
+            "workload::speed",
+            "workload::tokens",
+            "workload::trace",
+            "workload::words",
+        ],
+        reason: "the reader lists the datasets, and the datasets use its errors and its tokenizer",
+    },
+];
 
-fn imports_point_down(source: &Source) -> Vec<String> {
-    let module = module_of(&source.path);
-    let Some((room, own)) = level(&module) else {
-        return vec![source.breach(1, &format!("'{module}' has no level in tests/architecture.rs: give it one"))];
-    };
+fn imports_point_down(tree: &Tree) -> Vec<String> {
+    let level = |module: &str| LEVELS.iter().find(|(name, _)| is_within(module, name)).copied();
     let mut breaches = Vec::new();
-    for (number, line) in source.numbered() {
-        for used in crate_paths(line) {
-            let Some((name, theirs)) = level(&used) else { continue };
-            let first = |name: &'static str| name.split("::").next().unwrap_or(name);
-            let same = first(room) == first(name);
-            let paired = ONE_WAY.contains(&(room, name))
-                || PAIRS.iter().any(|&(a, b)| (a, b) == (room, name) || (b, a) == (room, name));
-            let allowed = same || theirs < own || paired;
+    for module in tree.modules.keys().filter(|module| !module.is_empty()) {
+        let Some((own_name, own_level)) = level(module) else {
+            breaches.push(format!("{module} has no level in tests/architecture.rs"));
+            continue;
+        };
+        for used in tree.used_by(module) {
+            let Some((name, its_level)) = level(&used) else { continue };
+            let same_top = top_level(module) == top_level(&used);
+            let paired = PAIRS.iter().any(|&pair| pair == (own_name, name) || pair == (name, own_name));
+            let allowed = match same_top {
+                true => its_level <= own_level || !LAYERED.contains(&top_level(module)),
+                false => its_level < own_level || paired,
+            };
             if !allowed {
-                breaches.push(source.breach(number, &format!("{room} (level {own}) uses {name} (level {theirs})")));
+                breaches.push(format!("{module} (level {own_level}) uses {used} (level {its_level})"));
             }
         }
     }
     breaches
 }
 
-/// `src/store/reader.rs` is `store::reader`, `src/api/mod.rs` is `api`.
-fn module_of(path: &str) -> String {
-    let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
-    inner.strip_suffix("/mod").unwrap_or(inner).replace('/', "::")
+fn crates_stand_where_allowed(tree: &Tree) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (module, source) in &tree.modules {
+        let is_in = |places: &[&str]| places.iter().any(|place| is_within(module, place));
+        let uses = |name: &str| source.paths.iter().any(|path| is_within(&path.join("::"), name));
+        let outside = ONLY_IN.iter().filter(|(name, places)| !is_in(places) && uses(name));
+        let inside = NOT_IN.iter().filter(|(name, places)| is_in(places) && uses(name));
+        breaches.extend(outside.map(|(name, places)| format!("{module} uses {name}, which only {places:?} may use")));
+        breaches.extend(inside.map(|(name, _)| format!("{module} may not use {name}")));
+    }
+    breaches
 }
 
-/// The paths that a line names with `crate::`, one level into braces.
-fn crate_paths(line: &str) -> Vec<String> {
-    let mut paths = Vec::new();
-    for (_, rest) in line.match_indices("crate::").map(|(at, word)| (at, &line[at + word.len()..])) {
-        let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-        let stem: String = rest.chars().take_while(|&c| is_path(c)).collect();
-        let parts = rest[stem.len()..].strip_prefix('{').and_then(|inner| inner.split('}').next());
-        let parts = parts.map_or(vec![""], |inner| inner.split(',').map(str::trim).collect());
-        paths.extend(parts.into_iter().map(|part| format!("{stem}{part}").trim_end_matches(':').to_string()));
+/// The groups of modules that reach each other through what they use. That a file uses its parent does not count: what
+/// the files of a module share stands in the parent, which in turn calls them.
+fn cycles(tree: &Tree) -> BTreeSet<Vec<String>> {
+    let used = |module: &str| tree.used_by(module).into_iter().filter(|used| !is_within(module, used)).collect();
+    let uses: BTreeMap<&str, BTreeSet<String>> = tree.modules.keys().map(|m| (m.as_str(), used(m))).collect();
+    let reach: BTreeMap<&str, BTreeSet<&str>> = uses.keys().map(|module| (*module, reachable(&uses, module))).collect();
+    let group = |module: &str| -> Vec<String> {
+        reach[module].iter().filter(|other| reach[*other].contains(module)).map(|other| other.to_string()).collect()
+    };
+    reach.keys().map(|module| group(module)).filter(|group| group.len() > 1).collect()
+}
+
+fn reachable<'a>(uses: &'a BTreeMap<&str, BTreeSet<String>>, from: &'a str) -> BTreeSet<&'a str> {
+    let mut reached = BTreeSet::new();
+    let mut open = vec![from];
+    while let Some(next) = open.pop() {
+        open.extend(uses[next].iter().map(String::as_str).filter(|used| reached.insert(*used)));
     }
-    paths
+    reached
+}
+
+fn only_known_cycles(tree: &Tree, known: &[Cycle]) -> Vec<String> {
+    let found = cycles(tree);
+    let known: BTreeSet<Vec<String>> = known
+        .iter()
+        .map(|cycle| {
+            assert!(cycle.reason.len() > 20, "the reason for a cycle says why it stays: {:?}", cycle.files);
+            cycle.files.iter().copied().collect::<BTreeSet<_>>().into_iter().map(str::to_string).collect()
+        })
+        .collect();
+    let new = found.difference(&known).map(|group| format!("use each other in a cycle: {}", group.join(", ")));
+    let gone = known.difference(&found).map(|group| format!("no longer exactly this cycle: {}", group.join(", ")));
+    new.chain(gone).collect()
 }
 
 /// Nothing in the repository may depend on where one machine keeps things, or on where packages come from.
-fn no_machine_paths(path: &str, text: &str) -> Vec<String> {
-    // Written apart, so that this file does not break its own rule.
-    let banned: Vec<String> = [
+fn machine_paths(path: &str, text: &str) -> Vec<String> {
+    // Split, so that this file does not break its own rule.
+    const BANNED: &[(&str, &str)] = &[
         ("/wo", "rk/"),
         ("/ro", "ot/"),
         ("/ho", "me/"),
@@ -355,138 +279,338 @@ fn no_machine_paths(path: &str, text: &str) -> Vec<String> {
         ("pypi", ".org"),
         ("npmjs", ".org"),
         ("deb.", "debian.org"),
-    ]
-    .iter()
-    .map(|(a, b)| format!("{a}{b}"))
-    .collect();
-    let mut breaches = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        for word in banned.iter().filter(|word| line.contains(word.as_str())) {
-            breaches.push(format!("{path}:{}: '{word}'", index + 1));
-        }
-    }
-    breaches
+    ];
+    let banned: Vec<String> = BANNED.iter().map(|(start, end)| format!("{start}{end}")).collect();
+    let lines = text.lines().enumerate();
+    let hits =
+        lines.flat_map(|(index, line)| banned.iter().filter(|word| line.contains(*word)).map(move |w| (index, w)));
+    hits.map(|(index, word)| format!("{path}:{}: '{word}'", index + 1)).collect()
 }
 
-// The rules, held against what is there.
+// The modules of a crate and what they use.
+
+/// The files of a crate by module: `record::store` is src/record/store/mod.rs, the empty name the crate's root.
+struct Tree {
+    modules: BTreeMap<String, Source>,
+}
+
+/// What one file names. Paths begin with `crate`, or with the name of another crate.
+#[derive(Default)]
+struct Source {
+    /// Where in the crate the file is, and the inline modules around what is being visited.
+    position: Vec<String>,
+    /// Names that `use` brings into the file, and the paths they stand for.
+    imports: BTreeMap<String, Vec<String>>,
+    /// All paths, those of private imports included. A `pub use` only forwards, which makes nothing depend on it.
+    paths: BTreeSet<Vec<String>>,
+}
+
+impl Tree {
+    fn new<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Tree {
+        let mut modules = BTreeMap::new();
+        for (path, text) in files {
+            let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
+            let module = inner.strip_suffix("/mod").unwrap_or(inner).replace('/', "::");
+            let is_tests = module.ends_with("::tests");
+            if module == "main" || is_tests {
+                continue;
+            }
+            let module = if module == "lib" { String::new() } else { module };
+            let file = syn::parse_file(text).unwrap_or_else(|error| panic!("{path}: {error}"));
+            let names = module.split("::").filter(|name| !name.is_empty());
+            let position = std::iter::once("crate").chain(names).map(str::to_string).collect();
+            let mut source = Source { position, ..Source::default() };
+            source.visit_file(&file);
+            modules.insert(module, source);
+        }
+        Tree { modules }
+    }
+
+    /// The other modules that `module` uses.
+    fn used_by(&self, module: &str) -> BTreeSet<String> {
+        let paths = self.modules[module].paths.iter();
+        let mut used: BTreeSet<String> = paths.filter_map(|path| self.find(module, path, 0)).collect();
+        used.remove(module);
+        used
+    }
+
+    /// The module in which `path`, as `module` names it, is defined; `None` outside of this crate. The crate's root is no
+    /// module that anything can use: it only lists the others.
+    fn find(&self, module: &str, path: &[String], depth: u32) -> Option<String> {
+        let (first, rest) = path.split_first()?;
+        if first != "crate" {
+            let child = join(module, first);
+            if let Some(import) = self.modules[module].imports.get(first).filter(|_| depth < 8) {
+                return self.find(module, &[import, rest].concat(), depth + 1);
+            }
+            let is_child = !rest.is_empty() && self.modules.contains_key(&child);
+            return is_child.then(|| self.find_below(child, rest, depth)).flatten();
+        }
+        self.find_below(String::new(), rest, depth)
+    }
+
+    fn find_below(&self, mut module: String, path: &[String], depth: u32) -> Option<String> {
+        for (index, name) in path.iter().enumerate() {
+            let inner = join(&module, name);
+            if self.modules.contains_key(&inner) {
+                module = inner;
+            } else if self.modules[&module].imports.contains_key(name) && depth < 8 {
+                return self.find(&module, &path[index..], depth + 1);
+            } else {
+                break;
+            }
+        }
+        (!module.is_empty()).then_some(module)
+    }
+}
+
+impl Source {
+    /// `super` and `self` replaced by what they stand for.
+    fn absolute(&self, path: &[String]) -> Vec<String> {
+        let mut start = self.position.clone();
+        let supers = path.iter().take_while(|name| *name == "super").count();
+        match path.first().map(String::as_str) {
+            Some("self") => [&start[..], &path[1..]].concat(),
+            Some("super") => {
+                start.truncate(start.len() - supers);
+                [&start[..], &path[supers..]].concat()
+            }
+            _ => path.to_vec(),
+        }
+    }
+
+    fn add_use(&mut self, tree: &syn::UseTree, stem: &[String], forwards: bool) {
+        let extend = |name: &syn::Ident| [stem, &[name.to_string()]].concat();
+        let (path, name) = match tree {
+            syn::UseTree::Path(path) => return self.add_use(&path.tree, &extend(&path.ident), forwards),
+            syn::UseTree::Group(group) => {
+                return group.items.iter().for_each(|tree| self.add_use(tree, stem, forwards));
+            }
+            syn::UseTree::Name(name) if name.ident == "self" => (stem.to_vec(), stem.last().cloned()),
+            syn::UseTree::Name(name) => (extend(&name.ident), Some(name.ident.to_string())),
+            syn::UseTree::Rename(rename) => (extend(&rename.ident), Some(rename.rename.to_string())),
+            syn::UseTree::Glob(_) => (stem.to_vec(), None),
+        };
+        let path = self.absolute(&path);
+        // `use clap;` says no more than the name does.
+        let says_more = path.len() > 1;
+        if let Some(name) = name.filter(|name| says_more || path[0] != *name) {
+            self.imports.insert(name, path.clone());
+        }
+        if !forwards {
+            self.paths.insert(path);
+        }
+    }
+
+    /// Paths in what a macro or an attribute is given, which is not parsed.
+    fn add_tokens(&mut self, tokens: TokenStream) {
+        let mut path: Vec<String> = Vec::new();
+        let mut colons = 0;
+        for token in tokens {
+            match token {
+                TokenTree::Ident(name) if colons == 2 => path.push(name.to_string()),
+                TokenTree::Ident(name) => {
+                    self.add_path(&std::mem::replace(&mut path, vec![name.to_string()]));
+                }
+                TokenTree::Punct(mark) if mark.as_char() == ':' => {
+                    colons += 1;
+                    continue;
+                }
+                TokenTree::Group(group) => self.add_tokens(group.stream()),
+                _ => self.add_path(&std::mem::take(&mut path)),
+            }
+            colons = 0;
+        }
+        self.add_path(&path);
+    }
+
+    fn add_path(&mut self, path: &[String]) {
+        if !path.is_empty() {
+            self.paths.insert(self.absolute(path));
+        }
+    }
+}
+
+impl Visit<'_> for Source {
+    fn visit_item(&mut self, item: &syn::Item) {
+        if !is_for_tests(item_attributes(item)) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_mod(&mut self, module: &syn::ItemMod) {
+        self.position.push(module.ident.to_string());
+        visit::visit_item_mod(self, module);
+        self.position.pop();
+    }
+
+    fn visit_item_use(&mut self, item: &syn::ItemUse) {
+        self.add_use(&item.tree, &[], !matches!(item.vis, syn::Visibility::Inherited));
+    }
+
+    fn visit_path(&mut self, path: &syn::Path) {
+        let names: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        self.add_path(&names);
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, call: &syn::Macro) {
+        self.add_tokens(call.tokens.clone());
+        visit::visit_macro(self, call);
+    }
+
+    fn visit_attribute(&mut self, attribute: &syn::Attribute) {
+        if let syn::Meta::List(list) = &attribute.meta {
+            self.add_tokens(list.tokens.clone());
+        }
+        visit::visit_attribute(self, attribute);
+    }
+}
+
+fn item_attributes(item: &syn::Item) -> &[syn::Attribute] {
+    match item {
+        syn::Item::Fn(item) => &item.attrs,
+        syn::Item::Impl(item) => &item.attrs,
+        syn::Item::Mod(item) => &item.attrs,
+        syn::Item::Use(item) => &item.attrs,
+        _ => &[],
+    }
+}
+
+fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
+    let is_test = |list: &syn::MetaList| list.path.is_ident("cfg") && list.tokens.to_string() == "test";
+    attributes.iter().any(|attribute| matches!(&attribute.meta, syn::Meta::List(list) if is_test(list)))
+}
+
+fn join(module: &str, name: &str) -> String {
+    if module.is_empty() { name.to_string() } else { format!("{module}::{name}") }
+}
+
+/// Whether `path` is `outer` or lies in it.
+fn is_within(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+fn top_level(module: &str) -> &str {
+    module.split("::").next().unwrap_or(module)
+}
+
+// The files of this repository.
 
 fn files(folder: &str, endings: &[&str]) -> Vec<(String, String)> {
+    const GENERATED: &[&str] = &["target", "corpus", "captures", "__pycache__", "outputs", "artifacts"];
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     let mut folders = vec![root.join(folder)];
     while let Some(next) = folders.pop() {
         for entry in fs::read_dir(next).unwrap() {
-            let path: PathBuf = entry.unwrap().path();
+            let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().to_string();
-            if path.is_dir()
-                && !["target", "corpus", "captures", "__pycache__", "outputs", "artifacts"].contains(&name.as_str())
-            {
+            if path.is_dir() && !GENERATED.contains(&name.as_str()) {
                 folders.push(path);
             } else if endings.iter().any(|ending| name.ends_with(ending)) {
-                let relative = path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
+                let relative = path.strip_prefix(root).unwrap().to_string_lossy().to_string();
                 found.push((relative, fs::read_to_string(&path).unwrap()));
             }
         }
     }
-    found.sort();
-    assert!(!found.is_empty(), "{folder} holds nothing to look at");
+    assert!(!found.is_empty(), "{folder} has no files with {endings:?}");
     found
 }
 
-fn hold(rule: fn(&Source) -> Vec<String>) {
-    let sources = files("src", &[".rs"]);
-    let breaches: Vec<String> = sources.iter().flat_map(|(path, text)| rule(&Source::new(path, text))).collect();
+fn own_tree() -> Tree {
+    let files = files("src", &[".rs"]);
+    Tree::new(files.iter().map(|(path, text)| (path.as_str(), text.as_str())))
+}
+
+fn assert_none(breaches: &[String]) {
     assert!(breaches.is_empty(), "\n{}", breaches.join("\n"));
 }
 
 #[test]
-fn crates_and_macros_stand_only_where_allowed() {
-    hold(only_where_allowed);
-    let text =
-        "use rusqlite::Connection;\nfn f() { println!(\"x\"); }\n// use clap::Args;\nlet monoio = \"clap::x\";\n";
-    assert_eq!(only_where_allowed(&Source::new("src/stats/a.rs", text)).len(), 2);
-    assert_eq!(only_where_allowed(&Source::new("src/engine/a.rs", "unsafe { f() }\nlet unsafety = 1;\n")).len(), 1);
-    assert!(only_where_allowed(&Source::new("src/net/socket.rs", "unsafe { f() }")).is_empty());
-    assert_eq!(only_where_allowed(&Source::new("src/run.rs", "let t = Instant::now();")).len(), 1);
-    assert_eq!(only_where_allowed(&Source::new("src/cli/a.rs", "#[allow(dead_code)]\nfn f() { todo!() }")).len(), 2);
+fn modules_use_only_lower_levels() {
+    assert_none(&imports_point_down(&own_tree()));
+    let empty = [
+        "api",
+        "report",
+        "time",
+        "record",
+        "record/store",
+        "engine",
+        "stats",
+        "server",
+        "server/models",
+        "spec",
+        "run",
+    ];
+    let breaches = |path: &str, text: &str| {
+        let paths: Vec<String> = empty.iter().map(|name| format!("src/{name}.rs")).collect();
+        let others = paths.iter().filter(|other| *other != path).map(|other| (other.as_str(), ""));
+        imports_point_down(&Tree::new(others.chain([("src/lib.rs", ""), (path, text)]))).len()
+    };
+    assert_eq!(breaches("src/protocol/a.rs", "use crate::api::Meaning;"), 1);
+    assert_eq!(breaches("src/protocol/a.rs", "fn f() { println!(\"{}\", crate::api::f()); }"), 1);
+    assert_eq!(breaches("src/protocol.rs", "use super::api::Meaning;"), 1);
+    assert_eq!(breaches("src/stats/a.rs", "use crate::{report, time};"), 1);
+    assert_eq!(breaches("src/record.rs", "use crate::record::store::Reader;"), 1);
+    assert_eq!(breaches("src/engine/a.rs", "use crate::server::models;"), 1);
+    assert_eq!(breaches("src/plan/resolve.rs", "use crate::spec::Spec;"), 0);
+    assert_eq!(breaches("src/cli.rs", "use crate::run::run;"), 0);
+    assert_eq!(breaches("src/novel/a.rs", ""), 1, "a new module needs a level");
 }
 
 #[test]
-fn nothing_builds_json_trees_while_streaming() {
-    hold(no_serde_json_while_streaming);
-    assert_eq!(no_serde_json_while_streaming(&Source::new("src/engine/a.rs", "serde_json::from_str(x)")).len(), 1);
-    let in_tests = "#[cfg(test)]\nmod tests {\n    use serde_json::Value;\n}\n";
-    assert!(no_serde_json_while_streaming(&Source::new("src/protocol/a.rs", in_tests)).is_empty());
+fn crates_are_used_only_where_allowed() {
+    assert_none(&crates_stand_where_allowed(&own_tree()));
+    let breaches = |path: &str, text: &str| crates_stand_where_allowed(&Tree::new([(path, text)])).len();
+    assert_eq!(breaches("src/stats/a.rs", "use rusqlite::Connection; // use clap::Args;"), 1);
+    assert_eq!(breaches("src/stats/a.rs", "fn f() -> &'static str { let monoio = 1; \"clap::x\" }"), 0);
+    assert_eq!(breaches("src/record/store/a.rs", "use rusqlite::Connection;"), 0);
+    assert_eq!(breaches("src/engine/a.rs", "fn f() { serde_json::from_str(x) }"), 1);
+    assert_eq!(breaches("src/protocol/a.rs", "#[cfg(test)] mod tests { use serde_json::Value; }"), 0);
+    assert_eq!(breaches("src/stats/a.rs", "use std::{fs, env};"), 2);
+    assert_eq!(breaches("src/server/a.rs", "fn f() { std::fs::read(x) }"), 0);
 }
 
 #[test]
-fn pure_rooms_touch_no_machine() {
-    hold(pure_rooms_do_no_io);
-    assert_eq!(pure_rooms_do_no_io(&Source::new("src/stats/a.rs", "std::fs::read(x)")).len(), 1);
-    assert!(pure_rooms_do_no_io(&Source::new("src/server/a.rs", "std::fs::read(x)")).is_empty());
+fn files_do_not_use_each_other_in_cycles() {
+    assert_none(&only_known_cycles(&own_tree(), CYCLES));
+    let root = ("src/lib.rs", "");
+    let direct = Tree::new([root, ("src/a.rs", "use crate::b::B;"), ("src/b.rs", "fn f() { super::a::g() }")]);
+    assert_eq!(only_known_cycles(&direct, &[]), ["use each other in a cycle: a, b"]);
+    let known = Cycle { files: &["a", "b"], reason: "both are halves of one definition" };
+    assert!(only_known_cycles(&direct, &[known]).is_empty());
+    let inner = |parent: &'static str, child: &'static str| {
+        cycles(&Tree::new([root, ("src/a/mod.rs", parent), ("src/a/b.rs", child), ("src/a/c.rs", "use super::B;")]))
+            .len()
+    };
+    assert_eq!(inner("mod b; fn f() { b::g() }", "use super::f;"), 0, "parent and child may use each other");
+    assert_eq!(inner("mod b; pub use b::B;", "use super::c::C;"), 1, "a name belongs to the file that defines it");
+    assert_eq!(inner("mod b; pub use b::B;", "fn f() { super::c::g() }"), 1);
 }
 
 #[test]
-fn nothing_unwraps_without_a_reason() {
-    hold(no_unwrap);
-    let text = "x.unwrap();\ny.expect(\"oops\");\nz.expect(\"a spec holds only strings\");\n";
-    assert_eq!(no_unwrap(&Source::new("src/a.rs", text)).len(), 2);
+fn a_cycle_that_is_gone_leaves_the_list() {
+    let apart = Tree::new([("src/lib.rs", ""), ("src/a.rs", "use crate::b::B;"), ("src/b.rs", "")]);
+    let known = Cycle { files: &["a", "b"], reason: "both are halves of one definition" };
+    assert_eq!(only_known_cycles(&apart, &[known]), ["no longer exactly this cycle: a, b"]);
 }
 
 #[test]
-fn imports_name_what_they_import() {
-    hold(no_glob_imports);
-    assert_eq!(no_glob_imports(&Source::new("src/a.rs", "use std::io::*;\nuse super::*;\n")).len(), 1);
-}
-
-#[test]
-fn files_and_functions_are_short() {
-    hold(files_are_short);
-    hold(functions_are_short);
-    let long = "fn f() {\n".to_string() + &"    g();\n".repeat(FUNCTION_LINES + 1) + "}\n";
-    assert_eq!(functions_are_short(&Source::new("src/a.rs", &long)).len(), 1);
-    assert_eq!(files_are_short(&Source::new("src/a.rs", &long.repeat(9))).len(), 1);
-    let flat = "fn f() {\n".to_string() + &"    a: b,\n".repeat(FUNCTION_LINES + 1) + "}\n";
-    assert!(functions_are_short(&Source::new("src/a.rs", &flat)).is_empty());
-}
-
-#[test]
-fn arrows_point_one_way() {
-    hold(imports_point_down);
-    let up = |path: &str, text: &str| imports_point_down(&Source::new(path, text)).len();
-    assert_eq!(up("src/protocol/a.rs", "use crate::api::Meaning;"), 1);
-    assert_eq!(up("src/stats/a.rs", "use crate::{report, time};"), 1);
-    assert_eq!(up("src/record/mod.rs", "use crate::plan::Plan;"), 1);
-    assert_eq!(up("src/record/mod.rs", "use crate::record::store::Reader;"), 1);
-    assert_eq!(up("src/host/facts.rs", "use crate::engine::Engine;"), 1);
-    assert_eq!(up("src/engine/a.rs", "use crate::stats::Summary;"), 1);
-    assert_eq!(up("src/engine/a.rs", "use crate::server::models;"), 1, "rooms of one level do not know each other");
-    assert_eq!(up("src/plan/a.rs", "use crate::spec::Spec;"), 1);
-    assert_eq!(up("src/cli/mod.rs", "use crate::run::run;"), 0);
-    assert_eq!(up("src/workload/a.rs", "use crate::api::Dialect;"), 0);
-    assert_eq!(up("src/api/a.rs", "use crate::workload::Recipe;"), 1);
-    assert_eq!(up("src/novel/a.rs", ""), 1, "a new room needs a level");
-}
-
-#[test]
-fn the_repository_stands_alone() {
-    let mut breaches = Vec::new();
+fn the_repository_depends_on_no_machine() {
+    let endings = [".rs", ".py", ".sh", ".md", ".toml", ".conf", ".template", "run", "seed"];
+    let mut all: Vec<(String, String)> = Vec::new();
     for folder in ["src", "tests", "tools", "bench", ".ci", "perf-notes"] {
-        let endings = [".rs", ".py", ".sh", ".md", ".toml", ".conf", ".template", "run", "seed"];
-        breaches.extend(files(folder, &endings).iter().flat_map(|(path, text)| no_machine_paths(path, text)));
+        all.extend(files(folder, &endings));
     }
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    breaches.extend(no_machine_paths("README.md", &readme));
-    assert!(breaches.is_empty(), "\n{}", breaches.join("\n"));
-    assert_eq!(no_machine_paths("a", &format!("cd /{}/user/x", "home")).len(), 1);
-    assert!(no_machine_paths("a", "network/x").is_empty());
-}
-
-#[test]
-fn comments_and_literals_are_not_code() {
-    let text = "a /* x */ b // c\n\"d \\\" e\" f 'g' h<'i> r#\"j\"k\"# '\\'' l\n";
-    let code = blank(text);
-    let words: Vec<&str> = code.split_whitespace().filter(|word| !word.starts_with('"')).collect();
-    assert_eq!(words, ["a", "b", "f", "h<'i>", "l"], "{code:?}");
-    assert_eq!(code.lines().count(), text.lines().count());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for name in
+        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "Cargo.toml", "clippy.toml", "deny.toml"]
+    {
+        all.push((name.to_string(), fs::read_to_string(root.join(name)).unwrap()));
+    }
+    let breaches: Vec<String> = all.iter().flat_map(|(path, text)| machine_paths(path, text)).collect();
+    assert_none(&breaches);
+    assert_eq!(machine_paths("a", &format!("cd /{}/user/x", "home")).len(), 1);
+    assert!(machine_paths("a", "network/x").is_empty());
 }

@@ -1,6 +1,8 @@
 //! The floor: what receiving costs when nothing is done with the bytes. Raw io_uring, multishot receives into a buffer
 //! ring, deferred task work, discard.
 
+#![expect(unsafe_code, reason = "a ring of provided buffers is memory shared with the kernel")]
+
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;

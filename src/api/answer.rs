@@ -180,6 +180,7 @@ impl Answer {
     }
 
     /// Turns the fast path off, so that every event is parsed in full. The result is the same; for tests and benches.
+    #[cfg(feature = "internals")]
     pub fn always_parse_in_full(&mut self) {
         self.reading.always_in_full = true;
     }

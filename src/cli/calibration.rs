@@ -1,5 +1,8 @@
 //! Calibrations on the command line: made by `ringmark rig --calibrate`, taken along by `ringmark perf`.
 
+#![expect(clippy::disallowed_methods, reason = "a stored calibration has a date")]
+#![expect(clippy::print_stdout, reason = "the command line writes the tables")]
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;

@@ -1,5 +1,7 @@
 //! `ringmark compare`: two or more stored runs side by side.
 
+#![expect(clippy::print_stdout, reason = "the command line writes to the terminal")]
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;

@@ -1,5 +1,7 @@
 //! `ringmark mock`: runs the mock server.
 
+#![expect(clippy::print_stdout, reason = "the command line writes to the terminal")]
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;

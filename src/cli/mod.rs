@@ -1,6 +1,8 @@
 //! The command line: what was typed becomes a [`crate::spec::Spec`] or a subcommand's few choices. Nothing is decided
 //! here but how mistakes are shown.
 
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "the command line writes to the terminal")]
+
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
@@ -9,6 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod calibration;
 mod call_output;
 pub mod compare;
+pub mod entry;
 mod exit;
 mod fetch;
 mod files;

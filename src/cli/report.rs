@@ -1,5 +1,7 @@
 //! `ringmark report`: the tables again, and the HTML report, from stored runs.
 
+#![expect(clippy::print_stdout, reason = "the command line writes to the terminal")]
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;

@@ -1,5 +1,7 @@
 //! `ringmark rig`: what this machine can measure, and how well.
 
+#![expect(clippy::print_stdout, reason = "the command line writes to the terminal")]
+
 use clap::Args;
 use serde_json::json;
 

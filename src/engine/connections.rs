@@ -389,7 +389,7 @@ impl Connection {
     /// The arrival time of one read: the kernel's timestamp, else the time of processing. Records the receive lag.
     #[inline]
     fn arrival(&mut self, stamp_ns: Option<u64>, reaped: Tick, clock: &Clock, telemetry: &mut Telemetry) -> Tick {
-        let stamped = stamp_ns.and_then(|ns| clock.from_kernel(ns, reaped));
+        let stamped = stamp_ns.and_then(|ns| clock.tick_from_kernel(ns, reaped));
         let read_stats = &mut self.read_stats;
         read_stats.reads += 1;
         let Some(at) = stamped else {

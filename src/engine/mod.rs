@@ -35,8 +35,8 @@ use crate::net::tls;
 use crate::plan::{Load, Plan};
 use crate::record::trace::Trace;
 use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
+use crate::time::MS;
 use crate::time::clock::Clock;
-use crate::time::{MS, Tick};
 use crate::workload::Workload;
 
 /// Why the engine could not run. Failures of the server are not errors but records.
@@ -67,8 +67,6 @@ pub struct PhaseRequest {
 /// The result of a phase, besides its records.
 #[derive(Debug)]
 pub struct PhaseEnd {
-    /// The time from which the offsets of the schedule count.
-    pub started: Tick,
     pub reports: Vec<WorkerReport>,
 }
 
@@ -157,7 +155,7 @@ impl Engine {
             let begun = self.workload.requests_of(request.phase, next.load(Ordering::Relaxed).min(requests));
             report.unsent += all - begun;
         }
-        Ok(PhaseEnd { started, reports })
+        Ok(PhaseEnd { reports })
     }
 
     fn send_all(&self, command: impl Fn() -> Command) -> Result<(), EngineError> {

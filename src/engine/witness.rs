@@ -196,7 +196,7 @@ fn take(shared: &Shared, connection: &mut Connection, buffer: &mut [u8]) {
         }
         Ok((0, _)) => connection.answer.push_eof(reaped),
         Ok((length, stamp)) => {
-            let at = connection.arrival(stamp.and_then(|ns| shared.clock.from_kernel(ns, reaped)), reaped);
+            let at = connection.arrival(stamp.and_then(|ns| shared.clock.tick_from_kernel(ns, reaped)), reaped);
             connection.push(&buffer[..length], at)
         }
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,

@@ -337,7 +337,7 @@ impl WorkerState {
                 let kill_at = stop.plus_ns(drain_ns);
                 self.phase.kill_at = Some(self.phase.kill_at.map_or(kill_at, |at| at.min(kill_at)));
             }
-            _ => {
+            STOP_AT_ONCE.. => {
                 self.phase.stop_offering = Some(now);
                 self.phase.kill_at = Some(now);
             }

@@ -1,5 +1,7 @@
 //! CPU time and context switches of a thread, as the kernel counts them.
 
+#![expect(unsafe_code, reason = "no crate in use offers getrusage for a thread")]
+
 /// What a thread has used since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {

@@ -75,12 +75,6 @@ impl Url {
     pub fn same_server(&self, other: &Url) -> bool {
         (self.secure, &self.authority) == (other.secure, &other.authority)
     }
-
-    /// The URL without its query, which may contain signatures; for messages.
-    pub fn without_query(&self) -> String {
-        let path = self.path.split('?').next().unwrap_or_default();
-        Url { path: path.to_string(), ..self.clone() }.to_string()
-    }
 }
 
 impl fmt::Display for Url {
@@ -103,7 +97,6 @@ mod tests {
         assert_eq!(to("x"), "https://hub.example:444/a/x");
         assert!(from.same_server(&from.follow("/x").unwrap()));
         assert!(!from.same_server(&from.follow("http://hub.example:444/").unwrap()));
-        assert_eq!(from.without_query(), "https://hub.example:444/a/b");
         for (text, host, port) in
             [("http://h/x", "h", 80), ("https://[::1]:4/", "::1", 4), ("https://[::1]", "::1", 443)]
         {

@@ -96,6 +96,7 @@ impl Mock {
     }
 
     /// Clears the request records, the lateness histogram and the peak, as `POST /truth/reset` does.
+    #[cfg(feature = "internals")]
     pub fn reset(&self) {
         self.shared.reset();
     }

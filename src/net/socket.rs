@@ -4,6 +4,8 @@
 //! `unsafe` stands here for two calls that rustix does not offer: socket options that it has no function for, and
 //! `recvmsg` with `SCM_TIMESTAMPING`, a control message that it drops.
 
+#![expect(unsafe_code, reason = "rustix has no SO_TIMESTAMPING and no raw control data")]
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::search::{SearchPlan, Variable};
-use crate::time::Tick;
 
 /// The plan as the statistics need it, without secrets. Stored as JSON before the run; `Plan::facts` makes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -88,7 +87,7 @@ pub struct Refusal {
 /// One instant on both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockPair {
-    /// Nanoseconds of the run's own clock; see [`Tick`].
+    /// Nanoseconds of the run's own clock; see [`crate::time::Tick`].
     pub tick_ns: u64,
     /// Nanoseconds since the Unix epoch at that instant.
     pub unix_ns: i64,
@@ -98,11 +97,6 @@ impl ClockPair {
     /// The offset to add to a tick to get Unix time, nanoseconds.
     pub fn offset_ns(self) -> i64 {
         self.unix_ns.wrapping_sub(self.tick_ns as i64)
-    }
-
-    /// The tick of this pair.
-    pub fn tick(self) -> Tick {
-        Tick(self.tick_ns)
     }
 }
 

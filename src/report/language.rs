@@ -10,9 +10,4 @@ impl Language {
             Language::Zh => zh,
         }
     }
-
-    /// The tag of this language, as `--language` and HTML spell it.
-    pub fn tag(self) -> &'static str {
-        self.pick("en", "zh")
-    }
 }

@@ -338,7 +338,7 @@ fn run_phase(
         }
     };
     let shown = (watch.follow)(Box::new(read));
-    let PhaseEnd { reports, .. } = engine.run(request)?;
+    let PhaseEnd { reports } = engine.run(request)?;
     for report in reports {
         // The collector outlives the phases.
         let _ = messages.send(CollectorMessage::Worker(Box::new(report)));

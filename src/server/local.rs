@@ -1,5 +1,7 @@
 //! A local server: starts it, timeouts until it is ready, watches it, and stops it with all its child processes.
 
+#![expect(clippy::disallowed_methods, reason = "how long a server takes to start is waited for, not measured")]
+
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, TcpListener};

@@ -1,5 +1,7 @@
 //! The processes of a local server, including children that have left its process group.
 
+#![expect(clippy::disallowed_methods, reason = "how long a process takes to end is waited for, not measured")]
+
 use std::collections::BTreeMap;
 use std::process::Child;
 use std::sync::{Mutex, PoisonError};

@@ -198,7 +198,6 @@ impl Base<'_> {
             root,
             log_every: timing.log_every_n_query,
             debug: output.debug,
-            quiet: output.quiet,
             slo: output.objectives()?,
             search: None,
             exports: output.exports()?,

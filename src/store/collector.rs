@@ -52,14 +52,10 @@ pub enum Notice<'a> {
 /// The result of a collector.
 #[derive(Debug)]
 pub struct CollectorEnd {
-    /// Requests written, of every phase.
-    pub rows: u64,
     /// Requests that could not be written.
     pub rows_lost: u64,
     /// Why they could not be written, or why the file could not be closed.
     pub error: Option<StoreError>,
-    /// The highest number of messages that waited.
-    pub peak_backlog: u64,
 }
 
 /// A running collector.
@@ -86,7 +82,6 @@ impl Collector {
             log_every: settings.log_every,
             notify: settings.notify,
             error: None,
-            rows: 0,
             rows_open: 0,
             rows_lost: 0,
         };
@@ -126,8 +121,7 @@ struct CollectorState {
     log_every: u64,
     notify: Box<dyn FnMut(Notice<'_>) + Send>,
     error: Option<StoreError>,
-    rows: u64,
-    /// Requests in the open transaction; 0 when none is open.
+    /// Requests in the open transaction; 0 means that none is open.
     rows_open: u64,
     rows_lost: u64,
 }
@@ -223,7 +217,6 @@ impl CollectorState {
     fn commit_open(&mut self) {
         match self.writer.commit() {
             Ok(()) => {
-                self.rows += self.rows_open;
                 self.rows_open = 0;
             }
             Err(error) => self.give_up(error),
@@ -245,7 +238,7 @@ impl CollectorState {
         let end = RunEnd { peak_backlog, rows_lost: self.rows_lost, ..end };
         // Also after a failure: a disk that was full may have space for these few rows.
         let closed = self.writer.add_findings(findings).and_then(|()| self.writer.close(&end));
-        CollectorEnd { rows: self.rows, rows_lost: self.rows_lost, error: self.error.or(closed.err()), peak_backlog }
+        CollectorEnd { rows_lost: self.rows_lost, error: self.error.or(closed.err()) }
     }
 }
 

@@ -5,6 +5,8 @@
 //! `CLOCK_REALTIME`: both kernel clocks run at the same (NTP-slewed) rate, so the conversion is one offset, which
 //! changes only when the wall clock is stepped.
 
+#![expect(unsafe_code, reason = "RDTSC has no safe form")]
+
 use std::cell::Cell;
 use std::sync::OnceLock;
 
@@ -103,15 +105,10 @@ impl Clock {
         }
     }
 
-    /// Which source is read.
-    pub fn source(&self) -> Source {
-        self.source
-    }
-
-    /// The time of a kernel timestamp (nanoseconds of `CLOCK_REALTIME`) of data that was processed at `reaped`. `None` when
-    /// it fits neither the current offset nor the one before the last step of the wall clock.
+    /// The instant of a kernel stamp in nanoseconds of `CLOCK_REALTIME`, of data reaped at `reaped`. `None` when the
+    /// stamp fits neither the present offset nor the one before the last step of the wall clock.
     #[inline]
-    pub fn from_kernel(&self, real_ns: u64, reaped: Tick) -> Option<Tick> {
+    pub fn tick_from_kernel(&self, real_ns: u64, reaped: Tick) -> Option<Tick> {
         let real = self.real.get();
         for offset in [real.now_ns, real.before_ns] {
             let tick = Tick(real_ns.wrapping_sub(offset as u64));
@@ -285,12 +282,12 @@ mod tests {
         let clock = Clock::new();
         let now = clock.now();
         let real = now.0.wrapping_add(clock.wall_offset_ns() as u64);
-        assert_eq!(clock.from_kernel(real - 5_000, now), Some(Tick(now.0 - 5_000)));
-        assert_eq!(clock.from_kernel(real + 500_000_000_000, now), None);
+        assert_eq!(clock.tick_from_kernel(real - 5_000, now), Some(Tick(now.0 - 5_000)));
+        assert_eq!(clock.tick_from_kernel(real + 500_000_000_000, now), None);
 
         let old = clock.real.get();
         clock.real.set(RealOffset { now_ns: old.now_ns + 3_600_000_000_000, before_ns: old.now_ns });
-        assert_eq!(clock.from_kernel(real - 5_000, now), Some(Tick(now.0 - 5_000)));
+        assert_eq!(clock.tick_from_kernel(real - 5_000, now), Some(Tick(now.0 - 5_000)));
     }
 
     #[test]

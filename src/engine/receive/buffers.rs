@@ -3,6 +3,8 @@
 //! The layout of the ring is the kernel's ABI (`struct io_uring_buf_ring`), stated here with its size checked at compile
 //! time, so that it does not depend on how a binding lays its types out.
 
+#![expect(unsafe_code, reason = "buffers are memory shared with the kernel")]
+
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};

@@ -7,6 +7,8 @@
 //! arrival, processing one late costs no accuracy, and one wake-up for several events costs less, here and at the
 //! sender, whose kernel has to wake us.
 
+#![expect(unsafe_code, reason = "entries and buffers of an io_uring are shared with the kernel")]
+
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 

@@ -1,0 +1,24 @@
+//! The entry point of the program: from the command line to the exit status.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use super::{Command, Early, compare, measure, mock, parse, report, rig};
+
+/// Runs `ringmark` with `arguments`, the program's name first, and returns its exit status. Output goes to standard
+/// output and standard error.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let status = parse(arguments).and_then(run_command);
+    ExitCode::from(status.unwrap_or_else(|early| early.show()))
+}
+
+/// Runs a subcommand; returns the exit status.
+fn run_command(command: Command) -> Result<u8, Early> {
+    match command {
+        Command::Perf(args) => measure::perf(&args.spec),
+        Command::Mock(args) => mock::serve(&args),
+        Command::Report(args) => report::show(&args),
+        Command::Compare(args) => compare::show(&args),
+        Command::Rig(args) => rig::show(&args),
+    }
+}

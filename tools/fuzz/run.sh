@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Builds every fuzz target and runs it for SECONDS, with the stable compiler. Fails when one finds something.
+#
+#   tools/fuzz/run.sh SECONDS [TARGET...]
+set -euo pipefail
+cd "$(dirname "$0")"
+seconds=${1:?"usage: tools/fuzz/run.sh SECONDS [TARGET...]"}
+shift
+[ $# -gt 0 ] || set -- $(basename -s .rs fuzz_targets/*.rs)
+./seed
+
+# The coverage flags of cargo-fuzz. Sanitizers would need a nightly compiler.
+coverage=(--cfg fuzzing -Cpasses=sancov-module)
+for option in level=4 inline-8bit-counters pc-table trace-compares; do
+    coverage+=("-Cllvm-args=-sanitizer-coverage-$option")
+done
+host=$(rustc -vV | sed -n 's/^host: //p')
+build=../../target/fuzz
+RUSTFLAGS="${coverage[*]}" cargo build --locked --bins --target "$host" --target-dir "$build"
+
+for target in "$@"; do
+    mkdir -p "corpus/$target" "artifacts/$target"
+    echo "fuzzing $target for $seconds s"
+    "$build/$host/debug/$target" "corpus/$target" -artifact_prefix="artifacts/$target/" -max_total_time="$seconds" \
+        -timeout=20 -verbosity=0 -print_final_stats=1
+done
