@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cli;
 pub mod engine;
+pub mod finding;
 pub mod hub;
 pub mod log;
 pub mod mock;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use self::proxy::Proxy;
 use crate::api::Dialect;
 use crate::api::endpoint::models_path;
+use crate::finding::Finding;
 use crate::protocol::tunnel::connect_request;
 use crate::rig::calibration::Calibration;
 use crate::spec::secrets::Secrets;
@@ -95,7 +96,7 @@ pub struct Plan {
     pub calibration: Option<Calibration>,
     pub report: Reporting,
     /// What was decided in the user's place and should be said once before the run.
-    pub notes: Vec<String>,
+    pub notes: Vec<Finding>,
 }
 
 impl Plan {

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use crate::api::program::{Parsed, ProgramApi, answer_line};
+use crate::finding::Finding;
 use crate::plan::Save;
-use crate::record::finding::Finding;
 use crate::record::store::answers::{self, Answers, Found};
 use crate::run::RunError;
 use crate::workload::api_program::call;
@@ -23,12 +23,8 @@ pub fn reparse(
 ) -> Result<Result<(), Finding>, RunError> {
     let parsed = parse(database, program, making);
     let trouble = parsed.err().map(|what| {
-        let kept = if save == Save::Metrics { "" } else { "; the answers are in the database" };
-        let name = program.path().display();
-        let text = format!(
-            "--api {name} parse: {what}. Token counts and texts are those read while the answers arrived{kept}."
-        );
-        Finding::caution("api_program", text)
+        let program = program.path().display().to_string();
+        Finding::ProgramFailed { program, reason: what, responses_kept: save != Save::Metrics }
     });
     if trouble.is_none() || save == Save::Metrics {
         answers::trim(database, save)?;

@@ -138,7 +138,8 @@ fn a_search_shows_its_loads_and_what_it_selected() {
         // A figure of each aim, with its bound.
         assert_eq!((page.matches("<svg").count(), page.matches("line guide").count()), (2 + 6 + 3 * 8, 2));
     }
-    add_refusals(&paths[2], &[Refusal { load: 8.0, why: "--parallel 8 is <too much>".to_string() }]).unwrap();
+    add_refusals(&paths[2], &[Refusal { load: 8.0, why: "--parallel 8 is <too much>".to_string(), open_files: None }])
+        .unwrap();
     let page = from_databases(&paths, Language::En).unwrap();
     assert_well_formed(&page);
     for words in ["parallel 8: --parallel 8 is &lt;too much&gt;", "goes on at parallel 6"] {

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::measure::screen_width;
 use super::{Early, status, values};
+use crate::finding::Finding;
 use crate::plan::Plan;
 use crate::report::{load_shape, own_error};
 use crate::rig::calibration::{LoadShape, Machine};
@@ -150,7 +151,7 @@ pub fn attach(spec: &Spec, plans: &mut [Plan]) -> Result<(), String> {
         Ok(all) => all,
         Err(error) if named.is_some() => return Err(format!("--calibration: {error}")),
         Err(error) => {
-            plans[0].notes.push(format!("calibrations are not used: {error}"));
+            plans[0].notes.push(Finding::CalibrationsUnreadable { reason: error });
             return Ok(());
         }
     };
@@ -160,10 +161,9 @@ pub fn attach(spec: &Spec, plans: &mut [Plan]) -> Result<(), String> {
         match calibrations::choose(&all, &machine, now, plan.load.parallel(), rate) {
             Choice::Nothing => {}
             Choice::Found(calibration) => plan.calibration = Some(*calibration),
-            Choice::Refused(why) => plan.notes.push(format!(
-                "the calibration in {} is not used: {why}; 'ringmark rig --calibrate' makes a new one",
-                path.display()
-            )),
+            Choice::Refused(why) => {
+                plan.notes.push(Finding::CalibrationNotUsed { path: path.display().to_string(), why });
+            }
         }
     }
     Ok(())

@@ -33,6 +33,7 @@ use self::awaiting::Awaiting;
 use self::clock::Clock;
 use self::core::{PhasePlan, Setup};
 use self::worker::{Command, Links, Reply};
+use crate::finding::Finding;
 use crate::plan::{Load, Plan};
 use crate::record::trace::Trace;
 use crate::record::{Block, Parcel, Phase, WorkerReport};
@@ -80,7 +81,7 @@ pub struct Engine {
     /// What the connection test is waiting for.
     pub awaited: Arc<Awaiting>,
     /// What the workers had to make do with.
-    pub notes: Vec<String>,
+    pub notes: Vec<Finding>,
 }
 
 struct Handle {
@@ -137,7 +138,7 @@ impl Engine {
         self.tell(|| Command::Prepare(plan.clone()))?;
         for reply in self.replies()? {
             if let Reply::Ready(notes) = reply {
-                self.notes.extend(notes);
+                self.note(notes);
             }
         }
         let started = self.clock.now().plus_ns(START_DELAY_NS);
@@ -146,18 +147,24 @@ impl Engine {
         for reply in self.replies()? {
             if let Reply::Done(report, notes) = reply {
                 reports.push(*report);
-                self.notes.extend(notes);
+                self.note(notes);
             }
         }
-        // Every worker, in every phase, notes the same of one server.
-        self.notes.sort();
-        self.notes.dedup();
         if let (Some(report), Some(requests)) = (reports.first_mut(), plan.requests) {
             let all = self.workload.requests_of(request.phase, requests);
             let begun = self.workload.requests_of(request.phase, next.load(Ordering::Relaxed).min(requests));
             report.unsent += all - begun;
         }
         Ok(PhaseEnd { started, reports })
+    }
+
+    /// Every worker notes the same of one server, in every phase: it is kept once.
+    fn note(&mut self, notes: Vec<Finding>) {
+        for note in notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
     }
 
     fn tell(&self, command: impl Fn() -> Command) -> Result<(), EngineError> {

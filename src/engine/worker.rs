@@ -17,6 +17,7 @@ use super::pool::Pool;
 use super::pump::{open_ahead, run_lanes};
 use super::telemetry::Telemetry;
 use crate::api::answer::AnswerOptions;
+use crate::finding::Finding;
 use crate::plan::{Load, Plan, Save};
 use crate::record::{Block, Phase, WorkerReport};
 use crate::rig;
@@ -33,9 +34,9 @@ pub enum Command {
 /// What a worker answers.
 pub enum Reply {
     /// Ready for [`Command::Go`], with what its set-up had to make do with.
-    Ready(Vec<String>),
+    Ready(Vec<Finding>),
     /// The phase is over, with what became known of the server.
-    Done(Box<WorkerReport>, Vec<String>),
+    Done(Box<WorkerReport>, Vec<Finding>),
     Failed(String),
 }
 
@@ -65,7 +66,7 @@ pub fn run(setup: Arc<Setup>, number: u16, count: u16, core: usize, links: &Link
     if pinned {
         host.core_number = Some(core as u16);
     } else {
-        host.notes.push(format!("worker {number} could not be pinned to core {core}"));
+        host.notes.push(Finding::WorkerNotPinned { worker: number, core });
     }
     while let Ok(command) = links.commands.recv() {
         let reply = match command {
@@ -98,7 +99,7 @@ struct Host {
     runtime: AnyRuntime,
     worker: Rc<Worker>,
     core_number: Option<u16>,
-    notes: Vec<String>,
+    notes: Vec<Finding>,
     opened_before: u64,
     shortages_before: u64,
 }
@@ -108,21 +109,18 @@ impl Host {
         let plan = &setup.plan;
         let connections = plan.load.parallel().map_or(OPEN_LOOP_STREAMS, |all| (all as usize).div_ceil(count.into()));
         let inbox_plan = InboxPlan { connections };
-        let (inbox, mut reason) = Inbox::open(inbox_plan, plan.force_fallback)?;
+        let (inbox, mut fallback) = Inbox::open(inbox_plan, plan.force_fallback)?;
         let (runtime, inbox) = match inbox {
             Inbox::Ring(_) => match ring_runtime() {
                 Ok(runtime) => (AnyRuntime::Ring(Box::new(runtime)), inbox),
                 Err(error) => {
-                    reason = Some(format!("io_uring is not usable here ({error})"));
+                    fallback = Some(Finding::EpollInstead { reason: error.to_string() });
                     (legacy_runtime()?, Inbox::open(inbox_plan, true)?.0)
                 }
             },
             Inbox::Epoll(_) => (legacy_runtime()?, inbox),
         };
-        let mut notes = Vec::new();
-        if let Some(reason) = reason {
-            notes.push(format!("{reason}: receiving with epoll instead"));
-        }
+        let notes = fallback.into_iter().collect();
         // A phase that is never run stands in until the first is prepared.
         let (nowhere, _) = crossbeam_channel::unbounded();
         let idle = PhaseState::new(PhasePlan::none(nowhere.clone()), &setup, Tick(0), number, count);
@@ -170,10 +168,7 @@ impl Host {
         report.connections_opened = opened - std::mem::replace(&mut self.opened_before, opened);
         report.buffer_shortages = shortages - std::mem::replace(&mut self.shortages_before, shortages);
         if core.pool.server_closes_silently() {
-            self.notes.push(
-                "the server closes its connections after each answer without saying so: every request gets a new one"
-                    .to_string(),
-            );
+            self.notes.push(Finding::ServerClosesConnections);
         }
         Ok(Reply::Done(Box::new(report), std::mem::take(&mut self.notes)))
     }

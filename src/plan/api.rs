@@ -12,6 +12,7 @@ use crate::api::flags::{field_of, flags};
 use crate::api::program::ProgramApi;
 use crate::api::query_template::{Given, QueryTemplate};
 use crate::api::render::Options;
+use crate::finding::Finding;
 use crate::spec::Spec;
 use crate::workload::head::Header;
 
@@ -69,7 +70,7 @@ pub fn stream(spec: &Spec, options: &Options) -> bool {
 }
 
 /// What of the call has no place in a body of this API, and what a template leaves out.
-pub fn notes(spec: &Spec, options: &Options) -> Vec<String> {
+pub fn notes(spec: &Spec, options: &Options) -> Vec<Finding> {
     let mut notes = Vec::new();
     let given = |flag: &str| match flag {
         "--max-tokens" => !spec.max_tokens.is_empty(),
@@ -84,20 +85,17 @@ pub fn notes(spec: &Spec, options: &Options) -> Vec<String> {
         .filter(|flag| given(flag) && field_of(options.dialect, flag).is_none())
         .collect();
     if !unsent.is_empty() {
-        notes.push(format!(
-            "--api {} has no field for {}: not sent (--extra-args sends any field)",
-            spec.api,
-            unsent.join(", ")
-        ));
+        let flags = unsent.into_iter().map(str::to_string).collect();
+        notes.push(Finding::FieldsNotSent { api: spec.api.clone(), flags });
     }
     if spec.stream_given && spec.stream && !options.dialect.streams() {
-        notes.push(format!("--stream: --api {} answers in one piece, nothing is streamed", spec.api));
+        notes.push(Finding::NotStreamed { api: spec.api.clone() });
     }
     if let Some(template) = &options.template
         && !template.names_prompt()
         && ["messages", "prompt", "input", "query"].iter().any(|field| template.get(field).is_some())
     {
-        notes.push("--query-template has a prompt of its own and no %p: every request is the same".to_string());
+        notes.push(Finding::SamePrompt);
     }
     notes
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Arrival, Endpoint, PlanError, Schedule, spell, turns};
 use crate::api::Dialect;
+use crate::finding::Finding;
 use crate::spec::Spec;
 use crate::workload::files::Shape;
 use crate::workload::random::RandomLengths;
@@ -63,7 +64,7 @@ pub fn source(
     spec: &Spec,
     trace: Option<&Arc<Trace>>,
     extra: &mut Map<String, Value>,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Finding>,
 ) -> Result<Source, PlanError> {
     let name = spec.dataset.as_deref();
     if let Some(name) = name.filter(|name| !DATASETS.contains(name) && !is_program(name)) {
@@ -76,7 +77,7 @@ pub fn source(
     }
     if let Some(prompt) = &spec.prompt {
         if spec.dataset.is_some() || spec.dataset_path.is_some() || spec.dataset_offset > 0 {
-            notes.push("--prompt is given: the dataset is not read".to_string());
+            notes.push(Finding::DatasetNotRead);
         }
         return prompt_source(prompt);
     }
@@ -338,9 +339,9 @@ pub fn tokens(spec: &Spec) -> Result<Option<TokenUse>, PlanError> {
 /// Sends requests to `/v1/completions` where the prompts have no other form, with a note when the URL said chat.
 pub fn redirect(spec: &Spec, found: &mut Endpoint) {
     const CHAT: &str = "/chat/completions";
-    let reason = match spec.dataset.as_deref() {
-        _ if spec.tokenize_prompt => "--tokenize-prompt sends token ids, which /chat/completions does not take",
-        Some(name) if is_speed(spec) => &format!("--dataset {name} is about bare prompts"),
+    let note: fn(String, String) -> Finding = match spec.dataset.as_deref() {
+        _ if spec.tokenize_prompt => |_, url| Finding::TokenIdsRedirected { url },
+        Some(_) if is_speed(spec) => |dataset, url| Finding::BarePromptsRedirected { dataset, url },
         _ => return,
     };
     if found.dialect != Dialect::Chat {
@@ -349,5 +350,5 @@ pub fn redirect(spec: &Spec, found: &mut Endpoint) {
     found.target.path = found.target.path.replacen(CHAT, "/completions", 1);
     found.target.url = found.target.url.replacen(CHAT, "/completions", 1);
     found.dialect = Dialect::Completions;
-    found.notes.push(format!("{reason}: requests go to {}", found.target.url));
+    found.notes.push(note(spec.dataset.clone().unwrap_or_default(), found.target.url.clone()));
 }

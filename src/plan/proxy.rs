@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::{PlanError, Target, Transport};
+use crate::finding::Finding;
 use crate::spec::Spec;
 
 const FLAG: &str = "--proxy";
@@ -220,26 +221,23 @@ impl ProxyChoice {
 
     /// Puts the proxy into a target, with a note of what should be said about it. A server on this machine that is no
     /// TCP server of somebody else's, is always reached straight.
-    pub fn apply(&self, target: &mut Target, own: bool, notes: &mut Vec<String>) -> Result<(), PlanError> {
+    pub fn apply(&self, target: &mut Target, own: bool, notes: &mut Vec<Finding>) -> Result<(), PlanError> {
         let straight = own || target.mock.is_some() || matches!(target.transport, Transport::Unix(_));
         if straight {
             if matches!(self, ProxyChoice::One(_)) {
-                notes.push(format!("{FLAG} is not used for {}: it is reached straight", target.url));
+                notes.push(Finding::ProxyNotUsed { url: target.url.clone() });
             }
             return Ok(());
         }
         if let ProxyChoice::Straight(variables) = self {
             if let Some((name, _)) = variables.of(target.tls.is_some(), &target.host, target.port) {
-                notes.push(format!(
-                    "{name} is set, and not used: requests go straight to the server ({FLAG} env follows it)"
-                ));
+                notes.push(Finding::ProxyVariableNotUsed { variable: name.to_string() });
             }
             return Ok(());
         }
         target.proxy = self.for_server(target.tls.is_some(), &target.host, target.port)?;
         if let Some(proxy) = &target.proxy {
-            let proxy = proxy.authority();
-            notes.push(format!("requests go through the proxy {proxy}: it is part of what is measured"));
+            notes.push(Finding::ProxyUsed { proxy: proxy.authority() });
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use super::{PlanError, api, data, turns};
 use crate::api::Dialect;
 use crate::api::query_template::QueryTemplate;
 use crate::api::render::{MaxTokens, Options, Sampling};
+use crate::finding::Finding;
 use crate::spec::Spec;
 use crate::time::S;
 use crate::workload::Recipe;
@@ -25,7 +26,7 @@ pub fn recipe(
     template: Option<Arc<QueryTemplate>>,
     trace: Option<&Arc<Trace>>,
     model: &str,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Finding>,
 ) -> Result<Recipe, PlanError> {
     let mut options = Options {
         dialect,

@@ -12,6 +12,7 @@ use super::{HubFiles, LocalPlan, api, data, endpoint, export, folder, local, met
 use super::{root_folder, suffix_of_run};
 use crate::api::endpoint::Api;
 use crate::api::query_template::QueryTemplate;
+use crate::finding::Finding;
 use crate::spec::secrets::Secrets;
 use crate::spec::{Spec, mask, masked_url};
 use crate::workload::Recipe;
@@ -45,7 +46,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let local = local::plan(spec)?;
     let api = if local.is_some() { Api::OpenAi } else { api::api(spec)? };
     let spec = &Spec { url: local.as_ref().map(LocalPlan::url).or_else(|| spec.url.clone()), ..spec.clone() };
-    let mut notes = Vec::new();
+    let mut notes: Vec<Finding> = Vec::new();
     let trace = facts.trace.as_ref();
     let loads = loads(spec, trace, &mut notes)?;
     let numbers = numbers(spec, trace, &loads)?;
@@ -55,8 +56,8 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     proxies.apply(&mut target, local.is_some(), &mut notes)?;
     let secrets = spec.secrets();
     target.url = masked_url(&target.url);
-    for note in &mut notes {
-        *note = mask(note, &secrets);
+    for word in notes.iter_mut().flat_map(Finding::foreign_words) {
+        *word = mask(word, &secrets);
     }
     let template = api::template(spec, api)?;
     let model = model(spec, template.as_deref(), &target)?;
@@ -104,7 +105,7 @@ struct Base<'a> {
 }
 
 impl Base<'_> {
-    fn plan(&self, load: Load, number: Option<u64>, notes: &mut Vec<String>) -> Result<Plan, PlanError> {
+    fn plan(&self, load: Load, number: Option<u64>, notes: &mut Vec<Finding>) -> Result<Plan, PlanError> {
         let spec = self.spec;
         let warmup_requests = warmup(spec, number)?;
         let cores = cores(spec, &self.facts.allowed_cores, load.parallel(), self.target.mock.is_some(), notes)?;
@@ -229,9 +230,7 @@ fn target(spec: &Spec, api: Api) -> Result<Endpoint, PlanError> {
         return Err(PlanError::conflict("--source-address is about TCP, but --url is a unix: socket"));
     }
     if spec.insecure {
-        found.notes.push(
-            "--insecure: the server's certificate is NOT verified, anybody on the way can read and answer".to_string(),
-        );
+        found.notes.push(Finding::CertificateNotVerified);
     }
     Ok(found)
 }
@@ -260,7 +259,7 @@ fn slo(spec: &Spec) -> Result<String, PlanError> {
 }
 
 /// The loads of the sweep, in order.
-fn loads(spec: &Spec, trace: Option<&Arc<Trace>>, notes: &mut Vec<String>) -> Result<Vec<Load>, PlanError> {
+fn loads(spec: &Spec, trace: Option<&Arc<Trace>>, notes: &mut Vec<Finding>) -> Result<Vec<Load>, PlanError> {
     if let Some(schedule) = data::trace_schedule(spec, trace)? {
         if spec.open_loop || data::is_trace(spec) {
             return open_loads(spec, vec![schedule], notes);
@@ -309,12 +308,12 @@ fn paced_loads(spec: &Spec, schedules: &[Schedule]) -> Result<Vec<Load>, PlanErr
     Ok(parallels.iter().map(|parallel| load(*parallel)).collect())
 }
 
-fn open_loads(spec: &Spec, schedules: Vec<Schedule>, notes: &mut Vec<String>) -> Result<Vec<Load>, PlanError> {
+fn open_loads(spec: &Spec, schedules: Vec<Schedule>, notes: &mut Vec<Finding>) -> Result<Vec<Load>, PlanError> {
     if schedules.is_empty() {
         return Err(PlanError::conflict("--open-loop needs a rate above 0: add --rate, for example --rate 5"));
     }
     if !spec.parallel.is_empty() {
-        notes.push("--open-loop has no cap on requests in flight: --parallel is not used".to_string());
+        notes.push(Finding::ParallelNotUsed);
     }
     Ok(schedules.into_iter().map(|schedule| Load::Open { schedule }).collect())
 }

@@ -1,6 +1,7 @@
 //! `--witness`: a thread of its own that asks the server quietly beside the load.
 
 use super::PlanError;
+use crate::finding::Finding;
 use crate::spec::Spec;
 use crate::workload::Source;
 
@@ -24,7 +25,7 @@ pub(super) fn plan(
     allowed: &[usize],
     cores: &[usize],
     parallel: Option<u32>,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Finding>,
 ) -> Result<Option<WitnessPlan>, PlanError> {
     let connections = spec.witness;
     if connections == 0 {
@@ -44,10 +45,8 @@ pub(super) fn plan(
         [.., last] => Some(*last),
     };
     if let Some(parallel) = parallel.filter(|parallel| f64::from(connections) > NEGLIGIBLE * f64::from(*parallel)) {
-        notes.push(format!(
-            "--witness {connections} adds to the load of --parallel {parallel}: the server has up to {} requests at once",
-            parallel.saturating_add(connections)
-        ));
+        let most_in_flight = parallel.saturating_add(connections);
+        notes.push(Finding::WitnessAddsLoad { connections, parallel, most_in_flight });
     }
     Ok(Some(WitnessPlan { connections, core }))
 }

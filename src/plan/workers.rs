@@ -1,6 +1,7 @@
 //! How many workers run, and on which cores.
 
 use super::PlanError;
+use crate::finding::Finding;
 use crate::spec::Spec;
 
 /// A worker's number must fit into a record, and nobody has more cores than this.
@@ -13,7 +14,7 @@ pub fn cores(
     allowed: &[usize],
     parallel: Option<u32>,
     beside_mock: bool,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Finding>,
 ) -> Result<Vec<usize>, PlanError> {
     if let Some(wrong) = spec.cores.iter().find(|core| !allowed.contains(core)) {
         let list: Vec<String> = allowed.iter().map(usize::to_string).collect();
@@ -40,10 +41,7 @@ pub fn cores(
             cores = allowed[allowed.len() - workers..].to_vec();
         }
         if workers > cores.len() {
-            notes.push(format!(
-                "{workers} workers share {} cores: expect receive lag; prefer fewer --workers",
-                cores.len()
-            ));
+            notes.push(Finding::WorkersShareCores { workers, cores: cores.len() });
         }
         cores = cores.iter().copied().cycle().take(workers).collect();
     }
@@ -51,10 +49,7 @@ pub fn cores(
     // A worker without a lane would only poll.
     if let Some(parallel) = parallel.map(|parallel| parallel as usize).filter(|parallel| *parallel < cores.len()) {
         if spec.workers.is_some() || !spec.cores.is_empty() {
-            notes.push(format!(
-                "--parallel {parallel} keeps only {parallel} of {} workers busy; the others are left out",
-                cores.len()
-            ));
+            notes.push(Finding::WorkersLeftOut { parallel, workers: cores.len() });
         }
         cores.truncate(parallel);
     }
@@ -95,7 +90,7 @@ mod tests {
     fn impossible_workers_and_cores_are_refused() {
         let mut notes = Vec::new();
         let error =
-            |spec: &Spec, notes: &mut Vec<String>| cores(spec, &[0, 1], None, false, notes).unwrap_err().to_string();
+            |spec: &Spec, notes: &mut Vec<Finding>| cores(spec, &[0, 1], None, false, notes).unwrap_err().to_string();
         assert!(error(&Spec { cores: vec![9], ..Spec::default() }, &mut notes).contains("allowed: 0,1"));
         assert!(error(&Spec { cores: vec![0, 1, 0], ..Spec::default() }, &mut notes).contains("core 0 twice"));
         assert!(error(&Spec { workers: Some(0), ..Spec::default() }, &mut notes).contains("--workers"));

@@ -14,10 +14,10 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::facts::RunEnd;
-use super::finding::Finding;
 use super::live::{Live, Meter, Snapshot};
 use super::store::{RunStart, StoreError, Writer};
 use super::{Block, Parcel, Phase, RequestRecord};
+use crate::finding::Finding;
 use crate::workload::Workload;
 
 /// Time between two commits at most, and between two refreshes of the live quantiles.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::finding::OpenFiles;
 use crate::plan::sla::{SearchPlan, Variable};
 use crate::plan::{Arrival, Load, Plan};
 use crate::time::Tick;
@@ -119,7 +120,11 @@ impl RunFacts {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Refusal {
     pub load: f64,
+    /// In English.
     pub why: String,
+    /// The same as numbers; `None` in what earlier versions stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<OpenFiles>,
 }
 
 fn arrival_name(arrival: &Arrival) -> String {

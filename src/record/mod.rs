@@ -5,7 +5,6 @@ use crate::time::{MS, Tick};
 pub mod arrivals;
 pub mod collector;
 pub mod facts;
-pub mod finding;
 pub mod live;
 mod names;
 pub mod store;

@@ -3,11 +3,12 @@
 
 mod words;
 
+use super::findings::{self, SharedEntry};
 use super::knee::{Load, SOUND, decide};
 use super::language::Language;
 use super::repeats::{self, Spread};
+use crate::finding::{Finding, Severity};
 use crate::record::facts::RunFacts;
-use crate::record::finding::{Finding, Severity};
 use crate::stats::Summary;
 use crate::stats::quantile::Series;
 
@@ -97,7 +98,7 @@ fn load_of(group: &[&Summary]) -> Load {
         latency_spread_s: mean(|s| latency_spread_s(&s.series.latency_s)),
         success: (ended > 0).then(|| total(|s| s.counts.ok) as f64 / ended as f64),
         void: usable.is_empty(),
-        overloaded: runs.iter().any(|run| run.findings.iter().any(|finding| finding.code == "growth")),
+        overloaded: runs.iter().any(|run| run.findings.iter().any(|finding| matches!(finding, Finding::Growth { .. }))),
     }
 }
 
@@ -193,81 +194,16 @@ fn about_failures(failing: &[String], language: Language) -> String {
     }
 }
 
-/// The lines above the figures about runs that must not be used: each names its load and says why.
+/// The lines above the figures about runs that must not be used: each names its loads and says why.
 pub fn void_lines(runs: &[&Summary], language: Language) -> Vec<String> {
-    let line = |(run, finding): (&Summary, &Finding)| {
-        let (name, text) = (load_name(&run.facts, language), super::html::finding_text(finding, language));
-        match language {
-            Language::En => format!("{name} must not be used: {text}"),
-            Language::Zh => format!("{name} 不可使用：{text}"),
-        }
+    let line = |SharedEntry { loads, entry }: SharedEntry<'_>| match language {
+        Language::En => format!("{loads} must not be used: {}", entry.paragraph(language)),
+        Language::Zh => format!("{loads} 不可使用：{}", entry.paragraph(language)),
     };
-    findings_from(runs, Severity::Void).map(line).collect()
-}
-
-fn findings_from<'a>(runs: &[&'a Summary], least: Severity) -> impl Iterator<Item = (&'a Summary, &'a Finding)> {
-    let heavy = move |finding: &&Finding| finding.severity >= least;
-    by_load(runs).into_iter().flat_map(move |run| run.findings.iter().filter(heavy).map(move |found| (run, found)))
-}
-
-/// The findings of single runs that a reader of the combined figures must know, the heaviest first, each with the names
-/// of its loads. Those of several runs that say the same but for their figures are one, with the figures of the first.
-pub fn weighty<'a>(runs: &[&'a Summary], language: Language) -> Vec<(String, &'a Finding)> {
-    let mut told: Vec<Told<'a>> = Vec::new();
-    for (run, finding) in findings_from(runs, Severity::Caution) {
-        let name = load_name(&run.facts, language);
-        let same = |other: &Finding| {
-            (other.severity, &other.code) == (finding.severity, &finding.code)
-                && without_figures(&other.text) == without_figures(&finding.text)
-        };
-        match told.iter_mut().find(|told| same(told.first)) {
-            Some(told) => {
-                told.differs |= told.first.text != finding.text;
-                if !told.loads.contains(&name) {
-                    told.loads.push(name);
-                }
-            }
-            None => told.push(Told { loads: vec![name], first: finding, differs: false }),
-        }
-    }
-    told.sort_by_key(|told| std::cmp::Reverse(told.first.severity));
-    let of_first = language.pick(" (figures of the first)", "（数值取自第一个）");
-    let names = |told: &Told<'_>| told.loads.join(", ") + if told.differs { of_first } else { "" };
-    told.into_iter().map(|told| (names(&told), told.first)).collect()
-}
-
-/// A finding of several runs, which differ in its figures or not.
-struct Told<'a> {
-    loads: Vec<String>,
-    first: &'a Finding,
-    differs: bool,
-}
-
-/// The words of a finding, without numbers and the units behind them. A percentile is no figure.
-fn without_figures(text: &str) -> Vec<&str> {
-    let is_figure = |word: &&str| {
-        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
-        let number = bare.starts_with(|c: char| c.is_ascii_digit()) && !word.ends_with('%');
-        number || matches!(bare, "s" | "ms" | "us" | "ns")
-    };
-    text.split_whitespace().filter(|word| !is_figure(word)).collect()
+    let all = findings::of_runs(runs, language);
+    all.into_iter().filter(|shared| shared.entry.severity == Severity::Void).map(line).collect()
 }
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn findings_that_differ_in_figures_say_the_same() {
-        let moved = |what: &str, by: &str| format!("Our own error may have moved the {what} by {by}): see the bounds.");
-        let same = |a: &str, b: &str| without_figures(a) == without_figures(b);
-        assert!(same(&moved("50% of ITL", "2.48 ms (it is 22.8 ms"), &moved("50% of ITL", "918 us (it is 1.2 s")));
-        assert!(!same(&moved("50% of ITL", "2.48 ms"), &moved("99% of ITL", "2.48 ms")));
-        assert!(!same(&moved("50% of ITL", "2.48 ms"), &moved("50% of TTFT", "2.48 ms")));
-        assert!(same("17.2 % of the requests failed.", "48 % of the requests failed."));
-    }
 }

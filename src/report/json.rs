@@ -4,6 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::rows::{self, Value};
 use super::screen::percentile_columns;
+use crate::finding::Finding;
 use crate::plan::slo::Criterion;
 use crate::stats::Summary;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
@@ -38,7 +39,7 @@ pub fn summary(s: &Summary) -> Json {
     out.insert("server".to_string(), super::server::json(s));
     out.insert("server_requests".to_string(), super::join::json(s));
     out.insert("server_use".to_string(), super::server::use_json(s));
-    out.insert("Findings".to_string(), json!(s.findings));
+    out.insert("Findings".to_string(), json!(s.findings.iter().map(Finding::export).collect::<Vec<_>>()));
     Json::Object(out)
 }
 

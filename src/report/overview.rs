@@ -1,11 +1,12 @@
 //! The combined report of a sweep, as text: what was run, a row for each load, the best loads, what to try next.
 
-use super::advice::{Grade, best, by_load, load_name, recommendations, success_rate, void_lines, weighty};
+use super::advice::{Grade, best, by_load, load_name, recommendations, success_rate, void_lines};
+use super::findings::{self, SharedEntry};
 use super::language::Language;
 use super::repeats;
 use super::table::{Align, Table, cut, digits, few_note, number, quantile, wrap};
+use crate::finding::Severity;
 use crate::record::facts::Mode;
-use crate::record::finding::Severity;
 use crate::stats::Summary;
 use crate::stats::quantile::Series;
 
@@ -41,9 +42,12 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
 
 /// What the tables of single runs say of their figures, so that nobody has to look for it there.
 fn cautions(runs: &[&Summary], width: usize) -> String {
-    let told = weighty(runs, Language::En).into_iter().filter(|(_, finding)| finding.severity == Severity::Caution);
-    let out: String =
-        told.map(|(loads, finding)| wrap("Caution: ", &format!("{loads}: {}", finding.text), width)).collect();
+    let mut out = String::new();
+    let all = findings::of_runs(runs, Language::En);
+    for SharedEntry { loads, entry } in all.iter().filter(|shared| shared.entry.severity == Severity::Caution) {
+        out.push_str(&wrap("Caution: ", &format!("{loads}: {}", entry.headline(Language::En)), width));
+        entry.symptoms(Language::En).iter().for_each(|symptom| out.push_str(&wrap("  - ", symptom, width)));
+    }
     if out.is_empty() { out } else { format!("\nFindings of single runs:\n{out}") }
 }
 

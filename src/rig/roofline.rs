@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use crossbeam_channel::unbounded;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::engine::inbox::{InboxPlan, ring::Ring};
 use crate::engine::{Engine, PhaseRequest};
+use crate::finding::Finding;
 use crate::mock::{Config, Mock};
 use crate::plan::{Plan, RigFacts, Save, resolve};
 use crate::record::{Block, Parcel, Phase, WorkerReport};
@@ -28,8 +29,13 @@ pub struct Roofline {
     pub server_core: Option<usize>,
     pub flat_out: Measured,
     pub paced: Measured,
-    /// What the engine had to make do with.
-    pub notes: Vec<String>,
+    /// What the engine had to make do with; texts in JSON.
+    #[serde(serialize_with = "texts")]
+    pub notes: Vec<Finding>,
+}
+
+fn texts<S: Serializer>(notes: &[Finding], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(notes.iter().map(Finding::en))
 }
 
 /// One load's figures.
@@ -100,7 +106,7 @@ fn one_load(
     streams: u32,
     worker_core: usize,
     server_core: Option<usize>,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Finding>,
 ) -> Result<Measured, String> {
     let config = Config::from_query(query)?;
     let cores: Vec<usize> = server_core.into_iter().collect();
@@ -131,7 +137,7 @@ fn decide(streams: u32, worker_core: usize, server: SocketAddr) -> Result<Plan, 
     Ok(plan)
 }
 
-fn carry_out(plan: &Arc<Plan>, notes: &mut Vec<String>) -> Result<(Vec<Block>, Vec<WorkerReport>), String> {
+fn carry_out(plan: &Arc<Plan>, notes: &mut Vec<Finding>) -> Result<(Vec<Block>, Vec<WorkerReport>), String> {
     let workload = Workload::build(&plan.workload, &plan.target.authority, &plan.target.path);
     let workload = Arc::new(workload.map_err(|error| error.to_string())?);
     let (_keep, empties) = unbounded();

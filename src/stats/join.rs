@@ -9,9 +9,8 @@ use super::metric;
 use super::quantile::Series;
 use super::reconcile::{FRONTEND_S, JITTER_S, PER_TOKEN_SLACK, SLACK, Verdict, beyond, own_error_s, round_trip_s};
 use super::summary::Summary;
-use crate::record::finding::Finding;
+use crate::finding::{Figure, Finding};
 use crate::record::{RequestRecord, ServerTimes};
-use crate::time::format_ns;
 
 /// Two clocks that agree on an instant may round it to different sides, and servers print thousandths of a
 /// millisecond.
@@ -42,7 +41,7 @@ pub struct Join {
 /// One time over all requests, seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JoinedTime {
-    pub name: &'static str,
+    pub name: Figure,
     pub client: Series,
     pub server: Series,
     /// Client − server of each request.
@@ -75,12 +74,12 @@ pub fn of(s: &Summary, joined: &[Joined]) -> Option<Join> {
     }
     let with_queue = joined.iter().all(|joined| joined.with_queue);
     let own_s = own_error_s(s) + ROUNDING_S;
-    let per_token = time("TPOT", joined.iter().filter_map(|joined| joined.per_token), |server| {
+    let per_token = time(Figure::Tpot, joined.iter().filter_map(|joined| joined.per_token), |server| {
         let either = own_s + JITTER_S + PER_TOKEN_SLACK * server;
         (either, Some(either))
     });
     let step_s = per_token.as_ref().and_then(step_s).unwrap_or(0.0);
-    let ttft = time("TTFT", joined.iter().filter_map(|joined| joined.ttft), |server| {
+    let ttft = time(Figure::Ttft, joined.iter().filter_map(|joined| joined.ttft), |server| {
         // Without the queue there is no telling how long the wait may have been.
         let above = with_queue.then(|| own_s + FRONTEND_S.max(SLACK * server) + round_trip_s(s) + step_s);
         (own_s, above)
@@ -97,7 +96,7 @@ fn step_s(per_token: &JoinedTime) -> Option<f64> {
 
 /// `reach` gives, for the server's median, how far the median difference may lie below and above 0.
 fn time(
-    name: &'static str,
+    name: Figure,
     pairs: impl Iterator<Item = (f64, f64)>,
     reach: impl Fn(f64) -> (f64, Option<f64>),
 ) -> Option<JoinedTime> {
@@ -116,21 +115,8 @@ fn time(
 pub fn findings(of: &Join) -> Vec<Finding> {
     let apart = |time: &JoinedTime| {
         let Verdict::Apart { by_s } = time.verdict else { return None };
-        let by = format_ns((by_s.abs() * 1e9) as u64);
-        let name = time.name;
-        let text = if by_s > 0.0 {
-            format!(
-                "Request by request, {name} is longer here than the server says, by {by} beyond what network, frontend, \
-                 a step of the engine and our own error should take: look at a proxy, the network, or the server's \
-                 frontend."
-            )
-        } else {
-            format!(
-                "Request by request, the server says a longer {name} than passed here, by {by} beyond our own error. \
-                 Its time lies within ours, so its figure is wrong, or of something else."
-            )
-        };
-        Some(Finding::caution("server_times_apart", text))
+        let by_ns = (by_s.abs() * 1e9) as u64;
+        Some(Finding::ServerTimesApart { figure: time.name, by_ns, longer_here: by_s > 0.0 })
     };
     of.times.iter().filter_map(apart).collect()
 }
@@ -178,7 +164,7 @@ mod tests {
     #[test]
     fn a_difference_beyond_its_reach_is_apart() {
         let verdict = |here: f64, there: f64, above: Option<f64>| {
-            time("x", [(here, there); 40].into_iter(), |_| (1e-5, above)).unwrap().verdict
+            time(Figure::Ttft, [(here, there); 40].into_iter(), |_| (1e-5, above)).unwrap().verdict
         };
         assert_eq!(verdict(10.5e6, 10e6, Some(1e-3)), Verdict::Consistent);
         assert!(matches!(verdict(15e6, 10e6, Some(1e-3)), Verdict::Apart { by_s } if (by_s - 4e-3).abs() < 1e-9));

@@ -22,5 +22,5 @@ pub mod summary;
 pub mod turns;
 pub mod witness;
 
-pub use crate::record::finding::{Finding, Severity};
+pub use crate::finding::{Finding, Severity};
 pub use summary::Summary;

@@ -32,15 +32,14 @@
 //! monotone: when every value lies between its own bounds, so does the p-quantile of the values between the
 //! p-quantiles of the bounds. Nothing is averaged and nothing is assumed of how the errors are spread.
 
-use super::findings::percent;
 use super::gather::{Gap, Sample};
 use super::quantile::{LEVELS, Quantile, Series, nearest_rank};
 use super::summary::Summary;
+use crate::finding::{Figure, Finding, Misfit, Severity};
 use crate::record::facts::RunFacts;
-use crate::record::finding::{Finding, Severity};
 use crate::record::{STALL_NS, WorkerReport};
 use crate::rig::calibration::Calibration;
-use crate::time::{US, format_ns};
+use crate::time::US;
 
 /// A kernel's receive stamp stands this far behind the send at most where no calibration says better, nanoseconds
 /// (p99.9 of what was measured is 16 us; see the notes on the receive path).
@@ -72,7 +71,7 @@ pub struct OwnError {
 }
 
 /// How far a stamp stands behind the arrival at most.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StampError {
     pub ns: u64,
     pub source: StampSource,
@@ -85,13 +84,13 @@ impl Default for StampError {
 }
 
 /// Where the error of the stamps is known from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StampSource {
     /// There was no calibration.
     Default,
     Calibrated,
     /// There was one, but it does not fit this run, and why.
-    Unfit(String),
+    Unfit(Misfit),
 }
 
 /// Between which a percentile lies, seconds. One for each of [`LEVELS`].
@@ -126,7 +125,7 @@ pub fn stamp_error(calibration: Option<&Calibration>, facts: &RunFacts, events_p
         Ok(()) if calibration.stamp_error.count > 0 => {
             StampError { ns: calibration.stamp_error.p999, source: StampSource::Calibrated }
         }
-        Ok(()) => StampError { source: StampSource::Unfit("it has no stamps".to_string()), ..StampError::default() },
+        Ok(()) => StampError { source: StampSource::Unfit(Misfit::NoTimestamps), ..StampError::default() },
         Err(why) => StampError { source: StampSource::Unfit(why), ..StampError::default() },
     }
 }
@@ -214,40 +213,28 @@ pub fn findings(s: &Summary) -> Vec<Finding> {
     let own = &s.own_error;
     let mut found = Vec::new();
     if let StampSource::Unfit(why) = &own.stamp.source {
-        let text = format!(
-            "The calibration of this machine does not fit this run: {why}. Stamps are taken to be good to {}; \
-             'ringmark rig --calibrate' with this load says better.",
-            format_ns(own.stamp.ns)
-        );
-        found.push(Finding::note("calibration", text));
+        found.push(Finding::CalibrationMisfit { why: why.clone(), timestamp_error_ns: own.stamp.ns });
     }
     // A late send is told by its own finding, with what to do about it.
-    let late = s.findings.iter().any(|finding| finding.code == "send_lag" && finding.severity > Severity::Note);
+    let late = s.findings.iter().any(|finding| matches!(finding, Finding::SendLag { .. }));
     let figures = [
-        ("TTFT", &s.series.ttft_s, &own.ttft_s, true),
-        ("ITL", &s.series.itl_s, &own.itl_s, false),
-        ("TPOT", &s.series.tpot_s, &own.tpot_s, false),
-        ("latency", &s.series.latency_s, &own.latency_s, true),
+        (Figure::Ttft, &s.series.ttft_s, &own.ttft_s, true),
+        (Figure::Itl, &s.series.itl_s, &own.itl_s, false),
+        (Figure::Tpot, &s.series.tpot_s, &own.tpot_s, false),
+        (Figure::Latency, &s.series.latency_s, &own.latency_s, true),
     ];
     found.extend(own.doubtful.filter(|doubtful| doubtful.share > DOUBTFUL_SHARE).map(|d| held_up(d, own.stall_ns)));
     let kept = figures.into_iter().filter(|(.., counts_from_due)| !(late && *counts_from_due));
-    found.extend(kept.filter_map(|(name, series, bounds, from_due)| wide(name, series, bounds, from_due)));
+    found.extend(kept.filter_map(|(figure, series, bounds, from_due)| wide(figure, series, bounds, from_due)));
     found
 }
 
 fn held_up(doubtful: Doubtful, stall_ns: Option<u64>) -> Finding {
-    let text = format!(
-        "{} of the gaps between tokens may be off by up to {}: a worker left its sockets alone for up to {}, and what \
-         came in meanwhile on one connection shares a stamp, the last one's. ITL has gaps that are too long and zeros \
-         behind them; see the bounds. Give more --workers or cores, or a quieter machine.",
-        percent(doubtful.share),
-        format_ns(doubtful.by_ns),
-        format_ns(stall_ns.unwrap_or(doubtful.by_ns)),
-    );
-    Finding::caution("held_up", text)
+    let longest_ns = stall_ns.unwrap_or(doubtful.by_ns);
+    Finding::PollGaps { share: doubtful.share, by_ns: doubtful.by_ns, longest_ns }
 }
 
-fn wide(name: &str, series: &Series, bounds: &[Bound], from_due: bool) -> Option<Finding> {
+fn wide(figure: Figure, series: &Series, bounds: &[Bound], from_due: bool) -> Option<Finding> {
     let reach = |row: usize| {
         let (quantile, bound): (&Quantile, &Bound) = (series.quantiles.get(row)?, bounds.get(row)?);
         let by = (quantile.value - bound.low).max(bound.high - quantile.value);
@@ -259,14 +246,14 @@ fn wide(name: &str, series: &Series, bounds: &[Bound], from_due: bool) -> Option
     let is_wide = |by: f64, value: f64| value > 0.0 && by > WIDE_S.max(WIDE_SHARE * value);
     let told = rows.filter_map(reach).find(|(_, value, by, few)| !few && is_wide(*by, *value));
     let (level, value, by, _) = told?;
-    let text = format!(
-        "Our own error may have moved the {level} of {name} by {} (it is {}): see the bounds. Give more --workers or \
-         cores, a quieter machine, or a lower load.",
-        format_ns((by * 1e9) as u64),
-        format_ns((value * 1e9) as u64),
-    );
     let void = from_due && level == "50%" && by > VOID_S.max(VOID_SHARE * value);
-    Some(if void { Finding::void("own_error", text) } else { Finding::caution("own_error", text) })
+    Some(Finding::OwnError {
+        severity: if void { Severity::Void } else { Severity::Caution },
+        figure,
+        percentile: level.to_string(),
+        by_ns: (by * 1e9) as u64,
+        value_ns: (value * 1e9) as u64,
+    })
 }
 
 #[cfg(test)]

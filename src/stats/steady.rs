@@ -2,8 +2,8 @@
 //! Both are hints. Nothing is cut from the figures by itself.
 
 use super::gather::Sample;
+use crate::finding::Finding;
 use crate::record::facts::{Mode, RunFacts};
-use crate::record::finding::Finding;
 
 /// MSER-5 looks at means of five.
 const BATCH: usize = 5;
@@ -31,14 +31,10 @@ pub fn findings(facts: &RunFacts, samples: &[Sample]) -> Vec<Finding> {
 
 fn warm_up_hint(latencies: &[f64], cut: usize) -> Option<Finding> {
     let (all, rest) = (mean(latencies), mean(&latencies[cut..]));
-    ((all - rest).abs() > WORTH_TELLING * rest).then(|| {
-        Finding::note(
-            "warm_up",
-            format!(
-                "The first {cut} requests look like a warm-up (MSER-5): the average latency is {all:.3} s with them \
-                 and {rest:.3} s without. Add --warmup-num {cut} if only the steady state matters."
-            ),
-        )
+    ((all - rest).abs() > WORTH_TELLING * rest).then_some(Finding::WarmUp {
+        requests: cut,
+        with_s: all,
+        without_s: rest,
     })
 }
 
@@ -48,18 +44,7 @@ fn drift(facts: &RunFacts, latencies: &[f64]) -> Option<Finding> {
     if correlation.abs() < TREND_CORRELATION || part.abs() < DRIFT_WORTH_TELLING {
         return None;
     }
-    let way = if part > 0.0 { "rose" } else { "fell" };
-    let advice = match facts.mode {
-        Mode::Open if part > 0.0 => "Lower --rate, or measure for longer.",
-        _ => "Measure for longer, or with more --warmup-num.",
-    };
-    Some(Finding::caution(
-        "drift",
-        format!(
-            "The average latency {way} through the run, from {from:.3} s to {to:.3} s: it was not in a steady state, \
-             and its figures depend on how long it was. {advice}"
-        ),
-    ))
+    Some(Finding::Drift { from_s: from, to_s: to, open_loop: facts.mode == Mode::Open })
 }
 
 /// Where the warm-up ends by MSER-5: the cut that makes the standard error of the mean of the rest smallest. `None`

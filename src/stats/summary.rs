@@ -11,9 +11,9 @@ use super::slo::Verdict;
 use super::speed::{self, SpeedRow};
 use super::turns::{self, Turns};
 use super::witness::{self, Witness};
+use crate::finding::{Finding, Severity};
 use crate::plan::slo;
 use crate::record::facts::{RunEnd, RunFacts};
-use crate::record::finding::{Finding, Severity};
 use crate::record::store::StoredRun;
 use crate::record::{Failure, Phase, WorkerReport};
 use crate::server::names::Window;
@@ -259,7 +259,7 @@ impl Summary {
         summary.findings.extend(own_error::findings(&summary));
         summary.join = join::of(&summary, &gathered.joined);
         summary.findings.extend(summary.join.iter().flat_map(join::findings));
-        summary.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        summary.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
         (summary, gathered.samples)
     }
 
@@ -267,7 +267,7 @@ impl Summary {
     pub fn beside(mut self, totals: &Totals, window: &Window) -> Summary {
         let compared = reconcile::of(&self, totals, window);
         self.findings.extend(reconcile::findings(&compared));
-        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
         self.server = Some(compared);
         self
     }
@@ -276,14 +276,14 @@ impl Summary {
     pub fn witnessed(mut self, load: &[Sample], seen: Gathered) -> Summary {
         let witness = witness::of(&self, load, seen);
         self.findings.extend(witness::findings(&witness));
-        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
         self.witness = Some(witness);
         self
     }
 
     /// The figures must not be used: exit status 3.
     pub fn is_void(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == Severity::Void)
+        self.findings.iter().any(|finding| finding.severity() == Severity::Void)
     }
 
     /// A given objective was missed: exit status 1.

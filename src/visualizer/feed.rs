@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde_json::{Value as Json, json};
 
 use super::message;
+use crate::finding::Finding;
 use crate::plan::Plan;
 use crate::record::live::Snapshot;
 
@@ -80,16 +81,11 @@ impl Feed {
         self.put(Message::End(json!({"do": "end", "ok": ok})));
     }
 
-    /// What was dropped since the last call, in words.
-    pub fn note(&self) -> Option<String> {
+    /// What was dropped since the last call.
+    pub fn note(&self) -> Option<Finding> {
         let dropped = self.shared.dropped.load(Ordering::Relaxed);
         let news = dropped - self.shared.told.swap(dropped, Ordering::Relaxed);
-        (news > 0).then(|| {
-            let name = self.name;
-            format!(
-                "{news} points of the curves did not reach {name}, which could not follow; the results are complete"
-            )
-        })
+        (news > 0).then(|| Finding::VisualizerLost { points: news, service: self.name.to_string() })
     }
 
     fn put(&self, message: Message) {
@@ -194,7 +190,7 @@ mod tests {
         assert_eq!(outlet.queue.len(), WAITING, "it is queued already");
         series.last_figures(&at(WAITING + 7));
         assert_eq!(outlet.queue.len(), WAITING + 1);
-        assert!(feed.note().is_some_and(|note| note.starts_with("7 points")));
+        assert!(feed.note().is_some_and(|note| matches!(note, Finding::VisualizerLost { points: 7, .. })));
         assert_eq!(feed.note(), None);
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::api::Dialect;
 use crate::api::render::{self, Body, MaxTokens, Options, Prompt};
+use crate::finding::Finding;
 use crate::record::Phase;
 
 pub mod api_program;
@@ -180,7 +181,7 @@ pub struct Workload {
     /// because the user gave one.
     pub id_prefix: String,
     /// What the reader of the figures should know about how the prompts were made.
-    pub notes: Vec<String>,
+    pub notes: Vec<Finding>,
 }
 
 /// Which turn is to be written.

@@ -12,6 +12,7 @@ use super::read::{Item, Sieve, need, user_message};
 use super::tokens::Tokens;
 use super::{Recipe, WorkloadError, draw, files};
 use crate::api::render::{Prompt, content_text};
+use crate::finding::Finding;
 use draw::Purpose;
 
 /// Most turns of one conversation: more is a slip.
@@ -57,7 +58,7 @@ pub fn read(
     tokens: Option<&Tokens>,
     wanted: u64,
     making: &Making,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Finding>,
 ) -> Result<Vec<Item>, WorkloadError> {
     let scan: fn(Value) -> Result<Vec<Vec<Value>>, String> = match &asked.data {
         TurnData::Random(lengths) => {
@@ -106,7 +107,7 @@ fn random(
     recipe: &Recipe,
     tokens: &Tokens,
     making: &Making,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Finding>,
 ) -> Result<Vec<Item>, WorkloadError> {
     let text = RandomText::new(tokens, recipe.seed)?;
     make_each("Making conversations", recipe, making, notes, |index, residuals| {

@@ -17,6 +17,7 @@ use super::trace::BLOCK;
 use super::words::Words;
 use super::{Recipe, WorkloadError, draw, parallel};
 use crate::api::render::Prompt;
+use crate::finding::Finding;
 use draw::Purpose;
 
 /// Corrections of one prompt before its remaining error is reported. Two are enough for nearly all.
@@ -63,13 +64,10 @@ impl Residuals {
     }
 
     /// One line about the texts that are off, where there are any.
-    pub fn report(&self, notes: &mut Vec<String>) {
+    pub fn report(&self, notes: &mut Vec<Finding>) {
         let [made, off, worst] = [&self.made, &self.off, &self.worst].map(|count| count.load(Ordering::Relaxed));
         if off > 0 {
-            notes.push(format!(
-                "{off} of {made} random texts could not be brought to their exact length; the farthest is {worst} \
-                 tokens off (--tokenize-prompt sends exact ids)"
-            ));
+            notes.push(Finding::PromptLengths { off, made, worst_tokens: worst });
         }
     }
 }
@@ -102,7 +100,7 @@ pub fn read(
     recipe: &Recipe,
     tokens: &Tokens,
     making: &Making,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Finding>,
 ) -> Result<Vec<Item>, WorkloadError> {
     let text = RandomText::new(tokens, recipe.seed)?;
     let frame = text.frame()?;
@@ -120,7 +118,7 @@ pub fn make_each(
     what: &'static str,
     recipe: &Recipe,
     making: &Making,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Finding>,
     make: impl Fn(u64, &Residuals) -> Result<Item, WorkloadError> + Sync,
 ) -> Result<Vec<Item>, WorkloadError> {
     let residuals = Residuals::default();

@@ -8,6 +8,7 @@ use super::read::Item;
 use super::tokens::Tokens;
 use super::{Purpose, Recipe, WorkloadError, draw};
 use crate::api::render::Prompt;
+use crate::finding::Finding;
 
 /// Most texts in one request: more is a slip.
 const MAX_TEXTS: u64 = 10_000;
@@ -57,7 +58,7 @@ pub fn read(
     recipe: &Recipe,
     tokens: &Tokens,
     making: &Making,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Finding>,
 ) -> Result<Vec<Item>, WorkloadError> {
     let random = RandomText::new(tokens, recipe.seed)?;
     make_each("Making prompts", recipe, making, notes, |index, residuals| {

@@ -14,6 +14,7 @@ use super::read::{Item, user_message};
 use super::tokens::Tokens;
 use super::{Recipe, WorkloadError};
 use crate::api::render::Prompt;
+use crate::finding::Finding;
 
 /// Shapes on one picture, at most.
 const SHAPES: u32 = 5;
@@ -71,7 +72,7 @@ pub fn read(
     recipe: &Recipe,
     tokens: &Tokens,
     making: &Making,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Finding>,
 ) -> Result<Vec<Item>, WorkloadError> {
     let random = RandomText::new(tokens, recipe.seed)?;
     let frame = random.frame()?;

@@ -11,6 +11,7 @@ use super::{
     speed,
 };
 use crate::api::render::Prompt;
+use crate::finding::Finding;
 
 /// Prompts made or kept when only the duration ends the run; then they are used again.
 pub const ENDLESS: u64 = 1000;
@@ -54,7 +55,7 @@ impl Item {
 pub struct Found {
     /// At least one.
     pub items: Vec<Item>,
-    pub notes: Vec<String>,
+    pub notes: Vec<Finding>,
 }
 
 /// The prompts the run uses, in the form in which they are sent.

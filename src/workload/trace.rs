@@ -17,6 +17,7 @@ use super::read::Item;
 use super::tokens::Tokens;
 use super::{Recipe, WorkloadError, parallel};
 use crate::api::render::Prompt;
+use crate::finding::Finding;
 
 /// Tokens that one of Mooncake's hash ids stands for.
 pub const BLOCK: u32 = 512;
@@ -162,7 +163,7 @@ impl Trace {
         recipe: &Recipe,
         tokens: Option<&Tokens>,
         making: &Making,
-        notes: &mut Vec<String>,
+        notes: &mut Vec<Finding>,
     ) -> Result<Vec<Item>, WorkloadError> {
         let residuals = Residuals::default();
         let random = tokens.filter(|_| self.needs_tokenizer()).map(|t| RandomText::new(t, recipe.seed)).transpose()?;

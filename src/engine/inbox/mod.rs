@@ -9,6 +9,7 @@ pub mod ring;
 pub mod socket;
 pub mod stamp;
 
+use crate::finding::Finding;
 use std::io;
 use std::os::fd::RawFd;
 
@@ -61,17 +62,17 @@ pub struct InboxPlan {
 }
 
 impl Inbox {
-    /// The ring where the kernel has all it needs, else (or when forced) epoll. With the fallback comes the reason.
-    pub fn open(plan: InboxPlan, force_fallback: bool) -> io::Result<(Inbox, Option<String>)> {
-        let reason = if force_fallback {
-            "the receive path without io_uring was asked for".to_string()
+    /// The ring where the kernel has all it needs, else (or when forced) epoll. With the fallback comes the note about it.
+    pub fn open(plan: InboxPlan, force_fallback: bool) -> io::Result<(Inbox, Option<Finding>)> {
+        let note = if force_fallback {
+            Finding::EpollRequested
         } else {
             match ring::Ring::open(plan) {
                 Ok(ring) => return Ok((Inbox::Ring(Box::new(ring)), None)),
-                Err(error) => format!("io_uring is not usable here ({error})"),
+                Err(error) => Finding::EpollInstead { reason: error.to_string() },
             }
         };
-        Ok((Inbox::Epoll(Box::new(epoll::Epoll::open()?)), Some(reason)))
+        Ok((Inbox::Epoll(Box::new(epoll::Epoll::open()?)), Some(note)))
     }
 
     /// Begins to receive on a connected socket.

@@ -7,9 +7,9 @@ use rusqlite::{Connection, OpenFlags, params};
 use super::StoreError;
 use super::writer::add_findings;
 use crate::api::program::Parsed;
+use crate::finding::Finding;
 use crate::plan::Save;
 use crate::record::TokenSource;
-use crate::record::finding::Finding;
 
 /// Rows handed out at a time: a raw answer may be long.
 const PAGE: i64 = 64;

@@ -7,9 +7,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
 use super::StoreError;
 use super::schema::{APPLICATION_ID, REQUEST_COLUMNS, VERSION};
+use crate::finding::{Finding, Severity};
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
-use crate::record::finding::{Finding, Severity};
 use crate::record::{
     Block, Finish, Outcome, Phase, RequestRecord, ServerSample, ServerTimes, Span, Stall, TokenSource, WorkerReport,
 };
@@ -213,14 +213,20 @@ impl Reader {
     }
 
     fn findings(&self) -> rusqlite::Result<Vec<Finding>> {
-        let mut statement = self.connection.prepare("SELECT severity, code, text FROM finding ORDER BY rowid")?;
+        let json = if self.version < 4 { "NULL" } else { "json" };
+        let sql = format!("SELECT severity, code, text, {json} FROM finding ORDER BY rowid");
+        let mut statement = self.connection.prepare(&sql)?;
         let rows = statement.query_map([], |row| {
+            let fields = row.get_ref(3)?.as_str_or_null()?;
+            if let Some(finding) = fields.and_then(|json| serde_json::from_str(json).ok()) {
+                return Ok(finding);
+            }
             let severity = match row.get_ref(0)?.as_str()? {
                 "void" => Severity::Void,
                 "caution" => Severity::Caution,
                 _ => Severity::Note,
             };
-            Ok(Finding { severity, code: row.get(1)?, text: row.get(2)? })
+            Ok(Finding::Stored { severity, code: row.get(1)?, text: row.get(2)? })
         })?;
         rows.collect()
     }

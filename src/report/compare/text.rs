@@ -3,7 +3,7 @@
 use super::cells::{cells, heads};
 use super::warnings::warnings;
 use super::{Comparison, Entry, about, compare, letter, note};
-use crate::record::finding::Severity;
+use crate::finding::Severity;
 use crate::report::language::Language;
 use crate::report::table::few_note;
 use crate::report::table::{Align, Table, cut, wrap};

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use super::chart::escape;
 use super::parts::{few_note, finding, fixed, has_marks, list, table};
 use crate::record::facts::Mode;
-use crate::report::advice::{Grade, best, load_name, recommendations, success_rate, weighty};
+use crate::report::advice::{Grade, best, load_name, recommendations, success_rate};
+use crate::report::findings::of_runs;
 use crate::report::language::Language;
 use crate::report::repeats;
 use crate::report::table::{digits, quantile};
@@ -72,8 +73,8 @@ fn best_lines(runs: &[&Summary], language: Language) -> Vec<String> {
 
 /// What the runs, which are folded up, say of their figures.
 fn findings_of_runs(runs: &[&Summary], language: Language) -> String {
-    let told = weighty(runs, language);
-    let all: String = told.iter().map(|(loads, found)| finding(found, Some(loads), language)).collect();
+    let shared = of_runs(runs, language);
+    let all: String = shared.iter().map(|one| finding(&one.entry, Some(&one.loads), language)).collect();
     let title = language.pick("Findings of single runs", "各次测试的结论");
     if all.is_empty() { all } else { format!("<h3>{title}</h3>{all}") }
 }

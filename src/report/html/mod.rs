@@ -4,7 +4,6 @@ mod chart;
 mod loads;
 mod parts;
 mod plots;
-mod said;
 mod search;
 mod server;
 mod timeline;
@@ -14,7 +13,6 @@ use std::path::{Path, PathBuf};
 
 pub use chart::escape;
 pub use parts::table as numbers_table;
-pub use said::text as finding_text;
 pub use words::{DEFINITIONS, row_name, word};
 
 use super::language::Language;

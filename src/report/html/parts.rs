@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use super::chart::{Chart, escape};
 use super::words::{DEFINITIONS, row_name, word};
-use super::{Run, plots, said, server};
-use crate::record::finding::{Finding, Severity};
+use super::{Run, plots, server};
+use crate::finding::{Finding, Severity};
 use crate::report::advice::{load_name, void_lines};
+use crate::report::findings::{Entry, entries};
 use crate::report::language::Language;
 use crate::report::rows::{self, Value};
 use crate::report::screen::{client_rows, percentile_columns};
@@ -156,20 +157,22 @@ pub fn charts(charts: &[Chart], language: Language) -> String {
 }
 
 fn findings(findings: &[Finding], language: Language) -> String {
-    let all: String = findings.iter().map(|one| finding(one, None, language)).collect();
+    let all: String = entries(findings).iter().map(|one| finding(one, None, language)).collect();
     if all.is_empty() { all } else { format!("<h3>{}</h3>{all}", language.pick("Findings", "结论")) }
 }
 
-/// One finding, with the load it is about where that is not plain.
-pub fn finding(finding: &Finding, load: Option<&str>, language: Language) -> String {
-    let (class, name) = match finding.severity {
+/// One finding, or the symptoms of one cause, with the load where that is not plain.
+pub fn finding(entry: &Entry<'_>, load: Option<&str>, language: Language) -> String {
+    let (class, name) = match entry.severity {
         Severity::Note => ("plain", language.pick("Note", "提示")),
         Severity::Caution => ("caution", language.pick("Caution", "注意")),
         Severity::Void => ("void", language.pick("Void", "无效")),
     };
     let load = load.map_or_else(String::new, |load| format!("{load}{}", language.pick(": ", "：")));
-    let text = escape(&said::text(finding, language));
-    format!("<div class=\"finding {class}\"><b>{name}</b>{}{text}</div>", escape(&load))
+    let headline = escape(&entry.headline(language));
+    let symptoms = entry.symptoms(language);
+    let symptoms = if symptoms.is_empty() { String::new() } else { list(&symptoms) };
+    format!("<div class=\"finding {class}\"><b>{name}</b>{}{headline}{symptoms}</div>", escape(&load))
 }
 
 fn percentiles(s: &Summary, language: Language) -> String {

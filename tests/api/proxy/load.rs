@@ -79,7 +79,7 @@ fn nothing_that_is_stored_has_the_password() {
     let output =
         perf(&folder, &["--url", "http://h/v1", "--proxy", &proxy, "--debug", "--save", "full", "-n", "2"], &[]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains(&format!("requests go through the proxy {}", relay.addr)), "{}", stderr(&output));
+    assert!(stderr(&output).contains(&format!("Requests go through the proxy {}", relay.addr)), "{}", stderr(&output));
     let mut seen = [output.stdout.clone(), output.stderr.clone()].concat();
     let mut folders = vec![folder.path().to_path_buf()];
     while let Some(next) = folders.pop() {
