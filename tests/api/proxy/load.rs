@@ -151,7 +151,7 @@ fn the_environment_counts_only_when_it_is_asked_for() {
         stderr(&output)
     };
     let text = call("a", &[], &[("HTTP_PROXY", &proxy)]);
-    assert!(text.contains("HTTP_PROXY is set, and not used"), "{text}");
+    assert!(text.contains("HTTP_PROXY is set but not used"), "{text}");
     let text = call("b", &[], &[("https_proxy", &proxy)]);
     assert!(!text.contains("not used"), "it would not hold for http: {text}");
     call("c", &["--proxy", "env"], &[("http_proxy", &proxy), ("no_proxy", "127.0.0.1")]);
