@@ -48,7 +48,7 @@ fn main() {
         println!(
             "{name:<20} {number} prompts of {TOKENS} tokens in {seconds:.2} s; {wrong} of those counted again are off"
         );
-        made.notes.iter().for_each(|note| println!("    {note}"));
+        made.notes.iter().for_each(|note| println!("    {}", note.en()));
     }
 }
 

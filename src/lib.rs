@@ -17,6 +17,8 @@ mod cli;
 #[cfg(not(feature = "internals"))]
 mod engine;
 #[cfg(not(feature = "internals"))]
+mod finding;
+#[cfg(not(feature = "internals"))]
 mod host;
 #[cfg(not(feature = "internals"))]
 mod hub;
@@ -67,6 +69,8 @@ pub mod api;
 pub mod cli;
 #[cfg(feature = "internals")]
 pub mod engine;
+#[cfg(feature = "internals")]
+pub mod finding;
 #[cfg(feature = "internals")]
 pub mod host;
 #[cfg(feature = "internals")]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use self::proxy::Proxy;
 use crate::api::Dialect;
 use crate::api::endpoint::models_path;
+use crate::finding::Finding;
 use crate::host::calibration::Calibration;
 pub use crate::net::tls::TlsPlan;
 pub use crate::options::{LOCAL, Save, Service};
@@ -75,7 +76,7 @@ pub struct Plan {
     pub calibration: Option<Calibration>,
     pub report: Reporting,
     /// What was decided in the user's place and should be said once before the run.
-    pub notes: Vec<String>,
+    pub notes: Vec<Finding>,
 }
 
 impl Plan {

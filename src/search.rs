@@ -12,6 +12,7 @@ mod stored;
 
 pub use stored::{Stored, Told, told};
 
+use crate::finding::{SearchReason, SearchTrouble};
 use crate::plan::sla::{Aim, SearchPlan, Space};
 use crate::plan::slo::{Comparison, Criterion, Figure};
 use crate::stats::Summary;
@@ -42,7 +43,7 @@ pub struct Probe {
     /// What the schedule came to, mean over the runs, where the load is a rate: short schedules differ from it by chance.
     pub offered_per_s: Option<f64>,
     /// Why its figures do not count: failed requests, a void run. Empty when they do.
-    pub trouble: Vec<String>,
+    pub trouble: Vec<SearchTrouble>,
     /// A figure for each of the aims' conditions, in their order, without repetition.
     pub observed: Vec<Observed>,
     /// For each aim.
@@ -66,7 +67,7 @@ pub struct Selection {
     pub aim: String,
     /// `None` when no load that was tried is good enough.
     pub value: Option<f64>,
-    pub reason: String,
+    pub reason: SearchReason,
 }
 
 /// What comes next.
@@ -104,8 +105,7 @@ pub fn so_far(plan: &SearchPlan, probes: &[Probe]) -> Vec<Selection> {
             Aim::Hold(_) => good.map(|probe| probe.value).reduce(f64::max),
             Aim::Best { .. } => best_of(Seen { probes, aim: index }),
         };
-        let reason = if value.is_some() { "not decided: the best load so far" } else { "not decided" };
-        Selection { aim: aim.to_string(), value, reason: reason.to_string() }
+        Selection { aim: aim.to_string(), value, reason: SearchReason::Undecided { has_best: value.is_some() } }
     };
     plan.aims.iter().enumerate().map(of_aim).collect()
 }
@@ -113,7 +113,7 @@ pub fn so_far(plan: &SearchPlan, probes: &[Probe]) -> Vec<Selection> {
 /// The load that has to be probed before more can be said.
 struct Needed(f64);
 
-type Found = (Option<f64>, String);
+type Found = (Option<f64>, SearchReason);
 
 /// The probes as one aim sees them.
 #[derive(Clone, Copy)]
@@ -163,7 +163,7 @@ fn highest(space: &Space, seen: Seen<'_>) -> Result<Found, Needed> {
         let mut high = space.start;
         loop {
             if high <= space.lower {
-                return Ok((None, format!("fails even at the lower bound, {}", space.lower)));
+                return Ok((None, SearchReason::FailsAtLowerBound { lower: space.lower }));
             }
             let next = space.half(high);
             if seen.bears_more(next)? {
@@ -180,12 +180,12 @@ fn highest(space: &Space, seen: Seen<'_>) -> Result<Found, Needed> {
         }
     }
     if !seen.holds(low)? {
-        return Ok((None, format!("at {low} too little is reached, at {high} other conditions fail")));
+        return Ok((None, SearchReason::Between { too_little_at: low, fails_at: high }));
     }
     let above = seen.probes.iter().find(|probe| probe.value > high && probe.judged[seen.aim].holds);
     let reason = match above {
-        Some(probe) => format!("holds here, fails at {high}, and holds again at {}: runs differ much", probe.value),
-        None => format!("holds here, fails at {high}"),
+        Some(probe) => SearchReason::HoldsAgain { fails_at: high, holds_at: probe.value },
+        None => SearchReason::HoldsHere { fails_at: high },
     };
     Ok((Some(low), reason))
 }
@@ -193,7 +193,7 @@ fn highest(space: &Space, seen: Seen<'_>) -> Result<Found, Needed> {
 /// Nothing spoke against more load up to the upper bound.
 fn at_the_top(space: &Space, seen: Seen<'_>, upper: f64) -> Result<Found, Needed> {
     if seen.holds(upper)? {
-        return Ok((Some(upper), "holds up to the upper bound".to_string()));
+        return Ok((Some(upper), SearchReason::HoldsToUpperBound));
     }
     // All loads from the start on gave too little: it may have lain past the best one already. One below it that holds
     // makes a failure of the start, and the search goes on from there.
@@ -202,7 +202,7 @@ fn at_the_top(space: &Space, seen: Seen<'_>, upper: f64) -> Result<Found, Needed
         below = space.half(below);
         seen.holds(below)?;
     }
-    Ok((None, "too little is reached at every load that was tried".to_string()))
+    Ok((None, SearchReason::TooLittleEverywhere))
 }
 
 /// The load at which the score is highest.
@@ -225,8 +225,8 @@ fn best(space: &Space, seen: Seen<'_>) -> Result<Found, Needed> {
         }
     }
     Ok(match best_of(seen) {
-        Some(value) => (Some(value), "the best load that was tried".to_string()),
-        None => (None, "at no load that was tried did every request succeed, with this figure".to_string()),
+        Some(value) => (Some(value), SearchReason::Best),
+        None => (None, SearchReason::NoneUsable),
     })
 }
 
@@ -313,7 +313,7 @@ impl Probe {
     }
 
     /// A load that this machine cannot offer.
-    pub fn refused(plan: &SearchPlan, value: f64, why: String) -> Probe {
+    pub fn refused(plan: &SearchPlan, value: f64, why: SearchTrouble) -> Probe {
         let judged = vec![Judged::default(); plan.aims.len()];
         Probe { trouble: vec![why], judged, ..Probe::of(plan, value, &[]) }
     }
@@ -330,13 +330,13 @@ fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 }
 
 /// Why a run's figures do not count.
-fn trouble(number: usize, run: &Summary) -> Option<String> {
-    if run.is_void() {
-        return Some(format!("run {number} is void"));
+fn trouble(run: usize, summary: &Summary) -> Option<SearchTrouble> {
+    if summary.is_void() {
+        return Some(SearchTrouble::Void { run });
     }
-    let c = &run.counts;
-    let (sent, ok) = (c.scheduled.saturating_sub(c.unsent), c.ok);
-    (ok == 0 || ok < sent).then(|| format!("run {number}: {ok} of {sent} requests succeeded"))
+    let c = &summary.counts;
+    let (sent, succeeded) = (c.scheduled.saturating_sub(c.unsent), c.ok);
+    (succeeded == 0 || succeeded < sent).then_some(SearchTrouble::Failed { run, succeeded, sent })
 }
 
 /// The figures that an aim needs, each with its name.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::finding::SearchTrouble;
 use crate::mock::{Config, Mock};
 
 use crate::plan::sla::SearchPlan;
@@ -170,9 +171,9 @@ fn probe(
         let finished = match run_unless_stopped(&plan, watch) {
             Ok(Some(finished)) => finished,
             Ok(None) => return Err(Short::Interrupted),
-            Err(error @ RunError::OpenFiles { .. }) => {
-                watch.log.warning(&format!("{} {value} is not tried: {error}", search.variable.name()));
-                return Ok(Probe::refused(search, value, error.to_string()));
+            Err(RunError::OpenFiles(files)) => {
+                watch.log.warning(&format!("{} {value} is not tried: {files}", search.variable.name()));
+                return Ok(Probe::refused(search, value, SearchTrouble::OpenFiles(files)));
             }
             Err(error) => return Err(Short::Failed(error)),
         };

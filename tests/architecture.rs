@@ -57,6 +57,8 @@ const PAIRS: &[(&str, &str)] = &[
     ("recount", "run"),
     ("reparse", "run"),
     ("stats", "search"),
+    // It writes lengths of time.
+    ("finding", "time"),
 ];
 
 /// The parts of a module that may not use its parts of a higher level, although they belong to the same module.

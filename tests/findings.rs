@@ -5,12 +5,13 @@ mod records;
 use std::path::Path;
 
 use records::{closed, collect, push_failed, push_ok, report, start};
+use ringmark::finding::{Finding, Severity};
 use ringmark::plan::Save;
 use ringmark::record::facts::{Mode, RunEnd, RunFacts};
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase, WorkerReport};
 use ringmark::report::{json, screen};
 use ringmark::stats::samples::RunSamples;
-use ringmark::stats::{Inputs, Severity, Summary, analyze};
+use ringmark::stats::{Inputs, Summary, analyze};
 use ringmark::store::{Reader, StoredRun};
 use ringmark::time::MS;
 
@@ -43,8 +44,8 @@ fn killed(run: &mut StoredRun) {
     run.workers.clear();
 }
 
-fn said(s: &Summary, code: &str) -> Option<(Severity, String)> {
-    s.findings.iter().find(|finding| finding.code == code).map(|finding| (finding.severity, finding.text.clone()))
+fn found<'a>(s: &'a Summary, code: &str) -> Option<&'a Finding> {
+    s.findings.iter().find(|finding| finding.code() == code)
 }
 
 /// `ok` answers and `unfinished` requests of one lane.
@@ -60,21 +61,26 @@ fn unfinished_requests_are_told() {
     let run = |ok, unfinished, change| {
         summary_of(closed(ok + unfinished, 1), some_unfinished(ok, unfinished), report(Phase::Measured), change)
     };
-    assert_eq!(said(&run(100, 1, unchanged), "unfinished"), None, "1 % does not reach p99");
-    let (severity, text) = said(&run(8, 2, unchanged), "unfinished").unwrap();
-    assert!(severity == Severity::Caution && text.starts_with("20.0 % of the requests sent (2 of 10)"), "{text}");
-    assert!(text.contains("longest answers are missing") && text.ends_with("--drain or --duration."), "{text}");
+    assert_eq!(found(&run(100, 1, unchanged), "unfinished"), None, "1 % does not reach p99");
+    let run_8_2 = run(8, 2, unchanged);
+    let some = found(&run_8_2, "unfinished").unwrap();
+    assert_eq!(some, &Finding::Unfinished { share: 0.2, unfinished: 2, sent: 10, interrupted: false });
+    assert_eq!(some.severity(), Severity::Caution);
+    let text = some.en();
+    assert!(text.starts_with("20.0 % of the requests sent (2 of 10)"), "{text}");
+    assert!(text.contains("longest responses are missing") && text.ends_with("--drain or --duration."), "{text}");
     let none = run(0, 6, unchanged);
     assert!(none.all_failed());
-    let (_, text) = said(&none, "unfinished").unwrap();
-    assert!(text.contains("6 were in flight") && text.ends_with("--drain or --duration."), "{text}");
+    let none = found(&none, "unfinished").unwrap();
+    assert_eq!(none, &Finding::NoneFinished { in_flight: 6, interrupted: false });
+    assert!(none.en().ends_with("--drain or --duration."), "{}", none.en());
     let by_hand = run(8, 2, interrupted);
-    assert!(!said(&by_hand, "unfinished").unwrap().1.contains("--drain"), "the person ended it");
-    let (severity, text) = said(&by_hand, "interrupted").unwrap();
-    assert_eq!(severity, Severity::Note);
-    assert_eq!(text, "The run was interrupted: 2 requests were still in flight at its end.");
+    assert!(!found(&by_hand, "unfinished").unwrap().en().contains("--drain"), "the person ended it");
+    let note = found(&by_hand, "interrupted").unwrap();
+    assert_eq!((note, note.severity()), (&Finding::Interrupted { unsent: 0, unfinished: 2 }, Severity::Note));
     let unsent = WorkerReport { unsent: 1, ..report(Phase::Measured) };
-    let text = said(&summary_of(closed(4, 1), some_unfinished(2, 1), unsent, interrupted), "interrupted").unwrap().1;
+    let both = summary_of(closed(4, 1), some_unfinished(2, 1), unsent, interrupted);
+    let text = found(&both, "interrupted").unwrap().en();
     assert_eq!(text, "The run was interrupted: 1 request was not sent, and 1 request was still in flight at its end.");
 }
 
@@ -83,7 +89,7 @@ fn failures_beside_unfinished_requests_are_those_that_ended() {
     let mut block = some_unfinished(0, 1);
     push_failed(&mut block, 1, 60, Outcome::Failed(Failure::Reset), "");
     let s = summary_of(closed(2, 1), block, report(Phase::Measured), unchanged);
-    assert!(said(&s, "failures").unwrap().1.starts_with("Every request that ended failed"));
+    assert_eq!(found(&s, "failures"), Some(&Finding::AllFailed { unfinished: 1 }));
 }
 
 #[test]
@@ -108,10 +114,10 @@ fn a_few_forced_switches_are_chance() {
         let worker = WorkerReport { involuntary_switches, wall_ns, ..report(Phase::Measured) };
         summary_of(closed(4, 1), some_unfinished(4, 0), worker, unchanged)
     };
-    assert_eq!(said(&run(1, MS / 2), "switches"), None);
-    assert_eq!(said(&run(19, 100 * MS), "switches"), None);
-    assert_eq!(said(&run(50, 50 * MS), "switches"), None);
-    assert!(said(&run(20, 200 * MS), "switches").is_some());
+    assert_eq!(found(&run(1, MS / 2), "switches"), None);
+    assert_eq!(found(&run(19, 100 * MS), "switches"), None);
+    assert_eq!(found(&run(50, 50 * MS), "switches"), None);
+    assert!(found(&run(20, 200 * MS), "switches").is_some());
 }
 
 fn open_loop(requests: u64) -> RunFacts {
@@ -137,8 +143,9 @@ fn requests_without_a_connection_do_not_ask_for_cores() {
         }
     }
     let s = summary_of(open_loop(200), block, report(Phase::Measured), unchanged);
-    let text = said(&s, "rate").unwrap().1;
-    assert!(text.contains("100 requests were left without a connection") && !text.contains("workers"), "{text}");
+    let rate = found(&s, "rate").unwrap();
+    assert!(matches!(rate, Finding::RateWithoutConnections { requests: 100, .. }), "{rate:?}");
+    assert!(!rate.en().contains("workers"), "{}", rate.en());
 }
 
 #[test]
@@ -149,9 +156,9 @@ fn growth_needs_a_run_longer_than_its_answers() {
         summary_of(open_loop(200), block, report(Phase::Measured), change)
     };
     let overloaded = |index: u64| 100 + index * 10;
-    assert!(said(&run(overloaded, unchanged), "growth").is_some());
-    assert_eq!(said(&run(overloaded, interrupted), "growth"), None, "it was cut off");
-    assert_eq!(said(&run(|_| 15_000, unchanged), "growth"), None, "no answer ended while requests came");
+    assert!(found(&run(overloaded, unchanged), "growth").is_some());
+    assert_eq!(found(&run(overloaded, interrupted), "growth"), None, "it was cut off");
+    assert_eq!(found(&run(|_| 15_000, unchanged), "growth"), None, "no answer ended while requests came");
 }
 
 #[test]
@@ -189,7 +196,7 @@ fn the_table_of_failures_says_how_many_it_leaves_out() {
     assert!(text.contains("| Detail"), "not all of these are the server's words: {text}");
     let failures = &json::summary(&s)["Failures"][0];
     assert_eq!((&failures["count"], &failures["others"]), (&300.into(), &3.into()));
-    assert!(said(&s, "retried").unwrap().1.starts_with("1 request was sent again"));
+    assert_eq!(found(&s, "retried"), Some(&Finding::Retried { requests: 1 }));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use ringmark::api::Dialect;
 use ringmark::api::sampling_params::MaxTokens;
+use ringmark::finding::Finding;
 use ringmark::plan::{Arrival, Load, Plan, Schedule, Timeouts};
 use ringmark::spec::{Cores, RigFacts, Spec, resolve};
 use ringmark::time::S;
@@ -49,7 +50,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(plan.workload.id_prefix, "rm-000000ab");
     assert_eq!(plan.report.root.to_str(), Some("outputs/20260516_113633/qwen2.5"));
     assert_eq!(plan.report.folder.to_str(), Some("outputs/20260516_113633/qwen2.5/parallel_1_number_1000"));
-    assert!(plan.notes[0].contains("/v1/chat/completions"), "{:?}", plan.notes);
+    assert!(plan.notes[0].en().contains("/v1/chat/completions"), "{:?}", plan.notes);
 }
 
 #[test]
@@ -91,7 +92,7 @@ fn an_open_sweep_has_a_plan_for_each_rate() {
     }));
     assert_eq!(plans[1].load, Load::Open { schedule: poisson(10.0) });
     assert_eq!(plans[1].report.folder.file_name().unwrap(), "rate_10.0_number_100");
-    assert!(plans[0].notes.iter().any(|note| note.contains("--parallel is not used")));
+    assert!(plans[0].notes.iter().any(|note| *note == Finding::ParallelNotUsed));
 }
 
 #[test]

@@ -128,8 +128,11 @@ fn a_search_shows_its_loads_and_what_it_selected() {
     let run = |parallel| database_of(folder.path(), RunFacts { search: Some(plan.clone()), ..closed(9, parallel) });
     let paths = [run(1), run(2), run(4)];
     for (language, words) in [
-        (Language::En, ["Search for parallel (1 to 8), 1 run at each load", "not decided", "goes on at parallel 8"]),
-        (Language::Zh, ["搜索 parallel（1 至 8），每档测试 1 次", "尚未确定", "下一档为 parallel 8"]),
+        (
+            Language::En,
+            ["Search for parallel (1 to 8), 1 run at each load", "not decided", "the next load is parallel 8"],
+        ),
+        (Language::Zh, ["搜索 parallel（1 至 8），每档测试 1 次", "尚未确定", "下一档负载为 parallel 8"]),
     ] {
         let page = from_databases(&paths, language).unwrap();
         assert_well_formed(&page);
@@ -138,10 +141,11 @@ fn a_search_shows_its_loads_and_what_it_selected() {
         // A figure of each aim, with its bound.
         assert_eq!((page.matches("<svg").count(), page.matches("line guide").count()), (2 + 6 + 3 * 8, 2));
     }
-    add_refusals(&paths[2], &[Refusal { load: 8.0, why: "--parallel 8 is <too much>".to_string() }]).unwrap();
+    add_refusals(&paths[2], &[Refusal { load: 8.0, why: "--parallel 8 is <too much>".to_string(), open_files: None }])
+        .unwrap();
     let page = from_databases(&paths, Language::En).unwrap();
     assert_well_formed(&page);
-    for words in ["parallel 8: --parallel 8 is &lt;too much&gt;", "goes on at parallel 6"] {
+    for words in ["parallel 8: --parallel 8 is &lt;too much&gt;", "the next load is parallel 6"] {
         assert!(page.contains(words), "{words}");
     }
 }
@@ -203,7 +207,7 @@ fn a_void_run_is_told_above_all_figures() {
             Language::En,
             ["VOID: Concurrency 2 must not be used: 9 requests were scheduled", "<td>Concurrency 2 (void)</td>"],
         ),
-        (Language::Zh, ["无效：并发 2 不可使用：计划 9 个请求", "<td>并发 2（无效）</td>"]),
+        (Language::Zh, ["无效：并发 2 不可使用：计划了 9 个请求", "<td>并发 2（无效）</td>"]),
     ] {
         let page = from_databases(&paths, language).unwrap();
         assert!(page.find(words[0]).unwrap() < page.find(words[1]).unwrap());

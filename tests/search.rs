@@ -150,7 +150,7 @@ fn an_interrupt_keeps_what_was_found() {
     assert!(text(&output.stdout).contains("not decided: the best load so far"), "{}", text(&output.stdout));
     assert!(second.is_file() && folder.path().join("outputs/mock/perf_report.html").is_file());
     let told = text(&report(folder.path(), &[]).stdout);
-    assert!(told.contains(&said(folder.path())) && told.contains("goes on at parallel"), "{told}");
+    assert!(told.contains(&said(folder.path())) && told.contains("the next load is parallel"), "{told}");
 }
 
 #[test]

@@ -155,7 +155,7 @@ fn a_run_without_any_answer_has_no_figures_and_no_nan() {
 fn lost_records_void_the_run_above_the_figures() {
     let s = summary_of(closed(5, 2), four_requests(), report(Phase::Measured));
     assert!(s.is_void());
-    let codes: Vec<&str> = s.findings.iter().map(|f| f.code.as_str()).collect();
+    let codes: Vec<&str> = s.findings.iter().map(|f| f.code()).collect();
     assert!(codes.contains(&"totals") && codes.contains(&"little"), "{codes:?}");
     assert!(screen::render(&s, 80).starts_with("VOID"));
     let unsent = WorkerReport { unsent: 1, ..report(Phase::Measured) };
@@ -167,11 +167,11 @@ fn lost_records_void_the_run_above_the_figures() {
 #[test]
 fn more_in_flight_than_the_cap_voids_the_run() {
     let s = summary_of(closed(4, 1), four_requests(), report(Phase::Measured));
-    assert!(s.findings.iter().any(|f| f.code == "cap" && f.severity == Severity::Void));
+    assert!(s.findings.iter().any(|f| f.code() == "cap" && f.severity() == Severity::Void));
 }
 
 fn codes(s: &Summary) -> Vec<&str> {
-    s.findings.iter().map(|f| f.code.as_str()).collect()
+    s.findings.iter().map(|f| f.code()).collect()
 }
 
 #[test]

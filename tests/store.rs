@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use records::{ORIGIN, at, closed, collect, push_failed, push_ok, report, start};
+use ringmark::finding::{Finding, Severity};
 use ringmark::plan::Save;
 use ringmark::record::facts::RunEnd;
-use ringmark::record::finding::{Finding, Severity};
 use ringmark::record::{
     Block, CollectorMessage, Failure, Finish, Outcome, Phase, RequestRecord, ServerTimes, Stall, TokenSource,
 };
@@ -319,7 +319,7 @@ fn files_of_schema_version_3_are_read() {
     assert_eq!((run.facts, run.end), (facts, None));
     assert_eq!((run.workers.len(), run.workers[0].unsent, run.workers[0].sleep_ns.len()), (1, 11, 2));
     assert_eq!(run.workers[0].stalls, Some(vec![Stall { begin: Tick(5), end: Tick(6) }]));
-    assert_eq!((run.findings[0].severity, run.findings[0].text.as_str()), (Severity::Caution, "late"));
+    assert_eq!((run.findings[0].severity(), run.findings[0].en().as_str()), (Severity::Caution, "late"));
     assert_eq!(reader.server_samples().unwrap()[0].value, 1.5);
 
     // The columns of that version are still the same and in the same order; later ones come after them.
@@ -353,9 +353,9 @@ fn files_from_before_conversations_are_read() {
     };
     assert_eq!(found(&path), [(2, None)]);
     assert!(Reader::open(&path).unwrap().run().unwrap().workers.iter().all(|worker| worker.stalls.is_none()));
-    old.execute_batch("PRAGMA user_version = 4").unwrap();
+    old.execute_batch("PRAGMA user_version = 5").unwrap();
     let error = Reader::open(&path).err().unwrap().to_string();
-    assert!(error.contains("has schema 4, this ringmark reads 3"), "{error}");
+    assert!(error.contains("has schema 5, this ringmark reads 4"), "{error}");
 }
 
 #[test]
@@ -368,19 +368,34 @@ fn the_run_comes_back_as_it_was() {
     worker.sleep_ns.record(900_000).unwrap();
     worker.stalls = Some(vec![Stall { begin: Tick(1_000), end: Tick(9_000_000) }]);
     let mut begin = start(closed(3, 2), Save::Text);
-    begin.findings.push(Finding::note("fallback", "io_uring is not there"));
+    let fallback = Finding::EpollInstead { reason: "Operation not permitted".to_string() };
+    begin.findings.push(fallback.clone());
     let facts = begin.facts.clone();
     collect(&path, begin, vec![CollectorMessage::Worker(Box::new(worker.clone()))]);
 
     let run = Reader::open(&path).unwrap().run().unwrap();
     assert_eq!(run.facts, facts);
-    assert_eq!(run.findings.len(), 1);
-    assert_eq!(run.findings[0].severity, Severity::Note);
+    assert_eq!(run.findings, [fallback]);
     assert!(run.end.is_some_and(|end| !end.interrupted));
     assert_eq!(run.workers.len(), 1);
     assert!(run.workers[0].receive_lag_ns == worker.receive_lag_ns, "the histogram has changed");
     assert_eq!(run.workers[0].cpu_user_ns, worker.cpu_user_ns);
     assert_eq!((run.workers[0].sleep_ns.len(), &run.workers[0].stalls), (1, &worker.stalls));
+}
+
+#[test]
+fn findings_of_earlier_schemas_are_their_texts() {
+    let (_folder, path) = database();
+    collect(&path, start(closed(1, 1), Save::Text), Vec::new());
+    let old = rusqlite::Connection::open(&path).unwrap();
+    let to_old = "ALTER TABLE finding DROP COLUMN json; PRAGMA user_version = 3;
+                  INSERT INTO finding VALUES ('caution', 'server_died', 'The server ended during the run: exit 1')";
+    old.execute_batch(to_old).unwrap();
+    let findings = Reader::open(&path).unwrap().run().unwrap().findings;
+    let text = "The server ended during the run: exit 1".to_string();
+    let stored = Finding::Stored { severity: Severity::Caution, code: "server_died".to_string(), text: text.clone() };
+    assert_eq!((findings[0].en(), findings[0].zh()), (text.clone(), text));
+    assert_eq!(findings, [stored]);
 }
 
 #[test]

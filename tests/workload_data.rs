@@ -88,7 +88,9 @@ fn the_speed_benchmark_has_its_own_size_endpoint_and_length() {
     let asked = chat().with(|s| s.data.dataset = Some("speed_benchmark".to_string()));
     let plan = plans(&asked).unwrap().remove(0);
     assert_eq!((plan.requests, plan.target.path.as_str()), (Some(8), "/v1/completions"));
-    assert!(plan.notes.iter().any(|note| note.contains("speed_benchmark") && note.contains("/v1/completions")));
+    assert!(
+        plan.notes.iter().any(|note| note.en().contains("speed_benchmark") && note.en().contains("/v1/completions"))
+    );
     let made = bodies(&workload(&asked).unwrap(), 8);
     let lengths: Vec<usize> = made.iter().map(|body| body["prompt"].as_str().unwrap().chars().count()).collect();
     assert_eq!(lengths, [1, 1, 6144, 6144, 14_336, 14_336, 30_720, 30_720]);

@@ -153,7 +153,7 @@ fn ids_are_sent_as_they_are() {
         s.data.prefix_length = 10;
     });
     let plan = plans(&asked).unwrap().remove(0);
-    assert!(plan.notes.iter().any(|note| note.contains("requests go to http://127.0.0.1:8000/v1/completions")));
+    assert!(plan.notes.iter().any(|note| note.en().contains("requests go to http://127.0.0.1:8000/v1/completions")));
     let made = bodies(&workload(&asked).unwrap(), 40);
     assert!(made.iter().all(|body| (70..=100).contains(&body["prompt"].as_array().unwrap().len())));
     let first: Vec<_> = made.iter().map(|body| body["prompt"].as_array().unwrap()[..10].to_vec()).collect();

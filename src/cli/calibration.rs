@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::call_output::screen_width;
 use super::exit::{Early, status};
+use crate::finding::Finding;
 use crate::host::calibration::{LoadShape, Machine};
 use crate::host::calibration_file::{self, Choice};
 use crate::plan::Plan;
@@ -153,7 +154,7 @@ pub fn attach(spec: &Spec, plans: &mut [Plan]) -> Result<(), String> {
         Ok(all) => all,
         Err(error) if named.is_some() => return Err(format!("--calibration: {error}")),
         Err(error) => {
-            plans[0].notes.push(format!("calibrations are not used: {error}"));
+            plans[0].notes.push(Finding::CalibrationsUnreadable { reason: error });
             return Ok(());
         }
     };
@@ -163,10 +164,9 @@ pub fn attach(spec: &Spec, plans: &mut [Plan]) -> Result<(), String> {
         match calibration_file::choose(&all, &machine, now, plan.load.parallel(), rate) {
             Choice::Nothing => {}
             Choice::Found(calibration) => plan.calibration = Some(*calibration),
-            Choice::Refused(why) => plan.notes.push(format!(
-                "the calibration in {} is not used: {why}; 'ringmark rig --calibrate' makes a new one",
-                path.display()
-            )),
+            Choice::Refused(why) => {
+                plan.notes.push(Finding::CalibrationNotUsed { path: path.display().to_string(), why });
+            }
         }
     }
     Ok(())

@@ -58,7 +58,7 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     let made = Made::before(&root);
     let log = open_log(spec, &root, &bars).map_err(mistake)?;
     for note in &plans[0].notes {
-        log.warning(note);
+        log.warning(&note.en());
     }
     found.iter().for_each(|line| log.info(line));
     let stop = Arc::new(AtomicU8::new(0));

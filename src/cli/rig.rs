@@ -114,7 +114,7 @@ fn roofline_text(roofline: &Roofline, width: usize) -> String {
     };
     out.push_str(&wrap("", &format!("Worker on core {}, {server}.", roofline.worker_core), width));
     for note in &roofline.notes {
-        out.push_str(&wrap("Note: ", note, width));
+        out.push_str(&wrap("Note: ", &note.en(), width));
     }
     out
 }

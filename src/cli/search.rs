@@ -5,11 +5,13 @@ use std::path::Path;
 use super::call_output::{FILE_WIDTH, append, say, write_html};
 use super::exit::status;
 use super::{calibration, visual};
+use crate::finding::SearchTrouble;
 use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError};
 use crate::record::facts::Refusal;
 use crate::report::{overview, screen, search as report};
 use crate::run::{Finished, RunError, Watch};
+use crate::search::Probe;
 use crate::spec::output::suffix_of_run;
 use crate::spec::{RigFacts, Spec, resolve};
 use crate::store::writer::add_refusals;
@@ -76,8 +78,15 @@ fn plan_of(
 /// Stores the loads without a run beside the last run, so that the databases alone tell the whole search.
 fn keep_refusals(searched: &Searched) -> Result<(), RunError> {
     let refused = searched.probes.iter().filter(|probe| probe.runs == 0);
-    let refusals: Vec<Refusal> =
-        refused.map(|probe| Refusal { load: probe.value, why: probe.trouble.join("; ") }).collect();
+    let of_probe = |probe: &Probe| Refusal {
+        load: probe.value,
+        why: probe.trouble.iter().map(SearchTrouble::en).collect::<Vec<_>>().join("; "),
+        open_files: probe.trouble.iter().find_map(|trouble| match trouble {
+            SearchTrouble::OpenFiles(files) => Some(*files),
+            _ => None,
+        }),
+    };
+    let refusals: Vec<Refusal> = refused.map(of_probe).collect();
     match searched.runs.last() {
         Some(last) if !refusals.is_empty() => Ok(add_refusals(&last.database, &refusals)?),
         _ => Ok(()),

@@ -31,6 +31,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use self::preflight_progress::PreflightProgress;
 use self::worker::{Command, Links, Reply};
 use self::worker_state::{PhasePlan, Setup};
+use crate::finding::Finding;
 use crate::net::tls;
 use crate::plan::{Load, Plan};
 use crate::record::trace::Trace;
@@ -78,7 +79,7 @@ pub struct Engine {
     /// The step that the connection test has reached.
     pub preflight: Arc<PreflightProgress>,
     /// Notes of the workers about their setup and about the server.
-    pub notes: Vec<String>,
+    pub notes: Vec<Finding>,
 }
 
 struct Handle {
@@ -135,7 +136,7 @@ impl Engine {
         self.send_all(|| Command::Prepare(plan.clone()))?;
         for reply in self.replies()? {
             if let Reply::Ready(notes) = reply {
-                self.notes.extend(notes);
+                self.note(notes);
             }
         }
         let started = self.clock.now().plus_ns(START_DELAY_NS);
@@ -144,18 +145,24 @@ impl Engine {
         for reply in self.replies()? {
             if let Reply::Done(report, notes) = reply {
                 reports.push(*report);
-                self.notes.extend(notes);
+                self.note(notes);
             }
         }
-        // Every worker makes the same notes about one server, in every phase.
-        self.notes.sort();
-        self.notes.dedup();
         if let (Some(report), Some(requests)) = (reports.first_mut(), plan.requests) {
             let all = self.workload.requests_of(request.phase, requests);
             let begun = self.workload.requests_of(request.phase, next.load(Ordering::Relaxed).min(requests));
             report.unsent += all - begun;
         }
         Ok(PhaseEnd { reports })
+    }
+
+    /// Every worker makes the same notes about one server, in every phase: each is kept once.
+    fn note(&mut self, notes: Vec<Finding>) {
+        for note in notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
     }
 
     fn send_all(&self, command: impl Fn() -> Command) -> Result<(), EngineError> {

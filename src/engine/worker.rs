@@ -17,6 +17,7 @@ use super::record_sender::RecordSender;
 use super::telemetry::Telemetry;
 use super::worker_state::{PhasePlan, PhaseState, Setup, Worker, WorkerState};
 use crate::api::answer::AnswerOptions;
+use crate::finding::Finding;
 use crate::host;
 use crate::plan::{Load, Plan, Save};
 use crate::record::{Block, Phase, WorkerReport};
@@ -34,9 +35,9 @@ pub enum Command {
 /// The reply of a worker.
 pub enum Reply {
     /// Ready for [`Command::Go`], with notes about its setup.
-    Ready(Vec<String>),
+    Ready(Vec<Finding>),
     /// The phase is over, with notes about the server.
-    Done(Box<WorkerReport>, Vec<String>),
+    Done(Box<WorkerReport>, Vec<Finding>),
     Failed(String),
 }
 
@@ -66,7 +67,7 @@ pub fn run(setup: Arc<Setup>, number: u16, count: u16, core: usize, links: &Link
     if pinned {
         host.core_number = Some(core as u16);
     } else {
-        host.notes.push(format!("worker {number} could not be pinned to core {core}"));
+        host.notes.push(Finding::WorkerNotPinned { worker: number, core });
     }
     while let Ok(command) = links.commands.recv() {
         let reply = match command {
@@ -99,7 +100,7 @@ struct Host {
     runtime: AnyRuntime,
     worker: Rc<Worker>,
     core_number: Option<u16>,
-    notes: Vec<String>,
+    notes: Vec<Finding>,
     opened_before: u64,
     shortages_before: u64,
 }
@@ -109,21 +110,18 @@ impl Host {
         let plan = &setup.plan;
         let connections = plan.load.parallel().map_or(OPEN_LOOP_STREAMS, |all| (all as usize).div_ceil(count.into()));
         let receive_plan = ReceivePlan { connections };
-        let (receive, mut reason) = ReceivePath::open(receive_plan, plan.force_fallback)?;
+        let (receive, mut fallback) = ReceivePath::open(receive_plan, plan.force_fallback)?;
         let (runtime, receive) = match receive {
             ReceivePath::Ring(_) => match ring_runtime() {
                 Ok(runtime) => (AnyRuntime::Ring(Box::new(runtime)), receive),
                 Err(error) => {
-                    reason = Some(format!("io_uring is not usable here ({error})"));
+                    fallback = Some(Finding::EpollInstead { reason: error.to_string() });
                     (legacy_runtime()?, ReceivePath::open(receive_plan, true)?.0)
                 }
             },
             ReceivePath::Epoll(_) => (legacy_runtime()?, receive),
         };
-        let mut notes = Vec::new();
-        if let Some(reason) = reason {
-            notes.push(format!("{reason}: receiving with epoll instead"));
-        }
+        let notes = fallback.into_iter().collect();
         // A placeholder until the first phase is prepared; it never runs.
         let (nowhere, _) = crossbeam_channel::unbounded();
         let idle = PhaseState::new(PhasePlan::none(nowhere.clone()), &setup, Tick(0), number, count);
@@ -171,10 +169,7 @@ impl Host {
         report.connections_opened = opened - std::mem::replace(&mut self.opened_before, opened);
         report.buffer_shortages = shortages - std::mem::replace(&mut self.shortages_before, shortages);
         if state.connections.server_closes_silently() {
-            self.notes.push(
-                "the server closes its connections after each answer without saying so: every request gets a new one"
-                    .to_string(),
-            );
+            self.notes.push(Finding::ServerClosesConnections);
         }
         Ok(Reply::Done(Box::new(report), std::mem::take(&mut self.notes)))
     }

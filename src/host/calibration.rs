@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::finding::Misfit;
+
 /// One calibration. Lengths are nanoseconds; `None` where nothing was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
@@ -84,35 +86,35 @@ impl Spread {
 
 impl Calibration {
     /// Whether it is of this machine and young enough; else why not.
-    pub fn fits_machine(&self, machine: &Machine, now_unix_s: i64) -> Result<(), String> {
+    pub fn fits_machine(&self, machine: &Machine, now_unix_s: i64) -> Result<(), Misfit> {
         let age_s = now_unix_s - self.measured_unix_s;
         if self.machine != *machine {
-            return Err("it was measured on another machine or kernel".to_string());
+            return Err(Misfit::OtherMachine);
         }
         if age_s > MAX_AGE_S {
-            return Err(format!("it is {} days old", age_s / (24 * 3600)));
+            return Err(Misfit::Old { days: age_s / (24 * 3600) });
         }
         Ok(())
     }
 
     /// Whether a run is no heavier than what was calibrated: a lighter load has smaller errors, so that the bound
     /// holds. What a run does not have (a cap, a rate) is judged by its events alone. Else why not.
-    pub fn fits_load(&self, parallel: Option<u32>, rate_per_s: Option<f64>, events_per_s: f64) -> Result<(), String> {
+    pub fn fits_load(&self, parallel: Option<u32>, rate_per_s: Option<f64>, events_per_s: f64) -> Result<(), Misfit> {
         let heavier = |run: f64, calibrated: f64| run > calibrated * HEAVIER;
         let load = &self.load;
         if let (Some(run), Some(calibrated)) = (parallel, load.parallel)
             && heavier(f64::from(run), f64::from(calibrated))
         {
-            return Err(format!("it was measured with --parallel {calibrated}, this run had {run}"));
+            return Err(Misfit::Parallel { calibrated, run });
         }
         if let (Some(run), Some(calibrated)) = (rate_per_s, load.rate_per_s)
             && heavier(run, calibrated)
         {
-            return Err(format!("it was measured at {calibrated} requests/s, this run had {run}"));
+            return Err(Misfit::Rate { calibrated_per_s: calibrated, run_per_s: run });
         }
         let calibrated = self.events_per_s.unwrap_or(0.0);
         if heavier(events_per_s, calibrated) {
-            return Err(format!("it was measured at {calibrated:.0} events/s, this run had {events_per_s:.0}"));
+            return Err(Misfit::Events { calibrated_per_s: calibrated, run_per_s: events_per_s });
         }
         Ok(())
     }
@@ -136,9 +138,9 @@ mod tests {
     fn another_machine_and_an_old_one_do_not_fit() {
         let here = Machine { cores: 2, ..Machine::default() };
         assert_eq!(calibration().fits_machine(&here, 1_000_000 + 86_400), Ok(()));
-        assert!(calibration().fits_machine(&here, 1_000_000 + 31 * 86_400).unwrap_err().contains("31 days"));
+        assert!(calibration().fits_machine(&here, 1_000_000 + 31 * 86_400) == Err(Misfit::Old { days: 31 }));
         let there = Machine { cores: 4, ..Machine::default() };
-        assert!(calibration().fits_machine(&there, 1_000_000).unwrap_err().contains("another machine"));
+        assert_eq!(calibration().fits_machine(&there, 1_000_000), Err(Misfit::OtherMachine));
     }
 
     #[test]
@@ -146,8 +148,14 @@ mod tests {
         assert_eq!(calibration().fits_load(Some(10), None, 500.0), Ok(()));
         assert_eq!(calibration().fits_load(Some(120), Some(7.0), 6_000.0), Ok(()));
         assert_eq!(calibration().fits_load(None, Some(7.0), 6_000.0), Ok(()));
-        assert!(calibration().fits_load(Some(200), None, 500.0).unwrap_err().contains("--parallel 100"));
-        assert!(calibration().fits_load(Some(10), None, 7_000.0).unwrap_err().contains("7000"));
+        assert_eq!(
+            calibration().fits_load(Some(200), None, 500.0),
+            Err(Misfit::Parallel { calibrated: 100, run: 200 })
+        );
+        assert!(matches!(
+            calibration().fits_load(Some(10), None, 7_000.0),
+            Err(Misfit::Events { run_per_s: 7_000.0, .. })
+        ));
     }
 
     #[test]

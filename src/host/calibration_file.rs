@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::calibration::{Calibration, Machine};
 use super::facts::Facts;
+use crate::finding::Misfit;
 
 /// Calibrations kept in one file; the oldest go first.
 const KEPT: usize = 50;
@@ -17,7 +18,7 @@ pub enum Choice {
     /// Of this machine. It fits the load where any does; else it is the newest, and the figures say why it does not.
     Found(Box<Calibration>),
     /// There are some, but none that may be used, and why not the newest of them.
-    Refused(String),
+    Refused(Misfit),
 }
 
 impl Machine {
@@ -74,10 +75,10 @@ pub fn choose(
     let newest_first = || all.iter().rev().filter(usable);
     // How many events will come is known only afterwards.
     let fitting = newest_first().find(|calibration| calibration.fits_load(parallel, rate_per_s, 0.0).is_ok());
-    match (fitting.or_else(|| newest_first().next()), all.last()) {
-        (Some(found), _) => Choice::Found(Box::new(found.clone())),
-        (None, Some(newest)) => Choice::Refused(newest.fits_machine(machine, now_unix_s).err().unwrap_or_default()),
-        (None, None) => Choice::Nothing,
+    let newest = || all.last().and_then(|newest| newest.fits_machine(machine, now_unix_s).err());
+    match fitting.or_else(|| newest_first().next()) {
+        Some(found) => Choice::Found(Box::new(found.clone())),
+        None => newest().map_or(Choice::Nothing, Choice::Refused),
     }
 }
 
@@ -117,7 +118,7 @@ mod tests {
         assert_eq!(chosen(50), Choice::Found(Box::new(of(100, 2, 10))));
         assert_eq!(chosen(8), Choice::Found(Box::new(of(8, 2, 20))));
         assert_eq!(chosen(400), Choice::Found(Box::new(of(8, 2, 20))), "the figures will say that it does not fit");
-        assert!(matches!(choose(&all[2..], &here, 40, Some(1), None), Choice::Refused(why) if why.contains("another")));
+        assert!(matches!(choose(&all[2..], &here, 40, Some(1), None), Choice::Refused(Misfit::OtherMachine)));
         assert_eq!(choose(&[], &here, 40, Some(1), None), Choice::Nothing);
     }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::search::{SearchPlan, Variable};
+use crate::finding::OpenFiles;
 
 /// The plan as the statistics need it, without secrets. Stored as JSON before the run; `Plan::facts` makes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -81,7 +82,11 @@ impl RunFacts {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Refusal {
     pub load: f64,
+    /// In English.
     pub why: String,
+    /// The same as numbers; `None` in what earlier versions stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<OpenFiles>,
 }
 
 /// One instant on both clocks.

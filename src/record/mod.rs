@@ -6,7 +6,6 @@ use crate::time::{MS, Tick};
 pub mod arrivals;
 mod enum_names;
 pub mod facts;
-pub mod finding;
 pub mod search;
 pub mod trace;
 

@@ -7,8 +7,8 @@ use super::knee::{Load, SOUND, decide};
 use super::language::Language;
 use super::load_name::load_name;
 use super::repeats::{self, Spread};
+use crate::finding::Finding;
 use crate::record::facts::RunFacts;
-use crate::record::finding::{Finding, Severity};
 use crate::stats::Summary;
 use crate::stats::quantile::Series;
 
@@ -84,7 +84,7 @@ fn load_of(group: &[&Summary]) -> Load {
         latency_spread_s: mean(|s| latency_spread_s(&s.series.latency_s)),
         success: (ended > 0).then(|| total(|s| s.counts.ok) as f64 / ended as f64),
         void: usable.is_empty(),
-        overloaded: runs.iter().any(|run| run.findings.iter().any(|finding| finding.code == "growth")),
+        overloaded: runs.iter().any(|run| run.findings.iter().any(|finding| matches!(finding, Finding::Growth { .. }))),
     }
 }
 
@@ -181,83 +181,6 @@ fn about_failures(failing: &[String], language: Language) -> String {
     }
 }
 
-/// The findings that make runs void, from the lowest load to the highest.
-pub fn void_findings<'a>(runs: &[&'a Summary]) -> impl Iterator<Item = (&'a Summary, &'a Finding)> {
-    findings_from(runs, Severity::Void)
-}
-
-/// The line above the figures about a void run: names its load and gives the text of the finding.
-pub fn void_line(run: &Summary, text: &str, language: Language) -> String {
-    let name = load_name(&run.facts, language);
-    match language {
-        Language::En => format!("{name} must not be used: {text}"),
-        Language::Zh => format!("{name} 不可使用：{text}"),
-    }
-}
-
-fn findings_from<'a>(runs: &[&'a Summary], least: Severity) -> impl Iterator<Item = (&'a Summary, &'a Finding)> {
-    let heavy = move |finding: &&Finding| finding.severity >= least;
-    by_load(runs).into_iter().flat_map(move |run| run.findings.iter().filter(heavy).map(move |found| (run, found)))
-}
-
-/// The findings of single runs that affect the combined figures, the most severe first, each with the names of its
-/// loads. Findings of several runs that differ only in numbers are one, with the numbers of the first.
-pub fn weighty<'a>(runs: &[&'a Summary], language: Language) -> Vec<(String, &'a Finding)> {
-    let mut grouped: Vec<GroupedFinding<'a>> = Vec::new();
-    for (run, finding) in findings_from(runs, Severity::Caution) {
-        let name = load_name(&run.facts, language);
-        let same = |other: &Finding| {
-            (other.severity, &other.code) == (finding.severity, &finding.code)
-                && without_figures(&other.text) == without_figures(&finding.text)
-        };
-        match grouped.iter_mut().find(|grouped| same(grouped.first)) {
-            Some(grouped) => {
-                grouped.differs |= grouped.first.text != finding.text;
-                if !grouped.loads.contains(&name) {
-                    grouped.loads.push(name);
-                }
-            }
-            None => grouped.push(GroupedFinding { loads: vec![name], first: finding, differs: false }),
-        }
-    }
-    grouped.sort_by_key(|grouped| std::cmp::Reverse(grouped.first.severity));
-    let of_first = language.pick(" (figures of the first)", "（数值取自第一个）");
-    let names = |grouped: &GroupedFinding<'_>| grouped.loads.join(", ") + if grouped.differs { of_first } else { "" };
-    grouped.into_iter().map(|grouped| (names(&grouped), grouped.first)).collect()
-}
-
-/// A finding of several runs; `differs` if its numbers are different.
-struct GroupedFinding<'a> {
-    loads: Vec<String>,
-    first: &'a Finding,
-    differs: bool,
-}
-
-/// The words of a finding without numbers and their units. Percentiles are kept.
-fn without_figures(text: &str) -> Vec<&str> {
-    let is_figure = |word: &&str| {
-        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
-        let number = bare.starts_with(|c: char| c.is_ascii_digit()) && !word.ends_with('%');
-        number || matches!(bare, "s" | "ms" | "us" | "ns")
-    };
-    text.split_whitespace().filter(|word| !is_figure(word)).collect()
-}
-
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn findings_that_differ_in_figures_say_the_same() {
-        let moved = |what: &str, by: &str| format!("Our own error may have moved the {what} by {by}): see the bounds.");
-        let same = |a: &str, b: &str| without_figures(a) == without_figures(b);
-        assert!(same(&moved("50% of ITL", "2.48 ms (it is 22.8 ms"), &moved("50% of ITL", "918 us (it is 1.2 s")));
-        assert!(!same(&moved("50% of ITL", "2.48 ms"), &moved("99% of ITL", "2.48 ms")));
-        assert!(!same(&moved("50% of ITL", "2.48 ms"), &moved("50% of TTFT", "2.48 ms")));
-        assert!(same("17.2 % of the requests failed.", "48 % of the requests failed."));
-    }
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json, json};
 use super::json_value::finite;
 use super::summary_rows::{self, Value, percentile_columns};
 use super::{measurement_error, server, server_timings, turns, witness};
+use crate::finding::Finding;
 use crate::plan::slo::Criterion;
 use crate::stats::Summary;
 use crate::stats::client::Lag;
@@ -40,7 +41,7 @@ pub fn summary(s: &Summary) -> Json {
     out.insert("server".to_string(), server::json(s));
     out.insert("server_requests".to_string(), server_timings::json(s));
     out.insert("server_use".to_string(), server::use_json(s));
-    out.insert("Findings".to_string(), json!(s.findings));
+    out.insert("Findings".to_string(), json!(s.findings.iter().map(Finding::export).collect::<Vec<_>>()));
     Json::Object(out)
 }
 

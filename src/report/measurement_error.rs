@@ -119,7 +119,7 @@ pub fn json(s: &Summary) -> Json {
     let (source, why) = match &own.stamp.source {
         StampSource::Default => ("default", None),
         StampSource::Calibrated => ("calibration", None),
-        StampSource::Unfit(why) => ("default", Some(why)),
+        StampSource::Unfit(why) => ("default", Some(why.to_string())),
     };
     let of_levels = |bounds: &[Bound]| {
         let pair = |bound: &Bound| json!([finite(Some(bound.low)), finite(Some(bound.high))]);

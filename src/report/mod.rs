@@ -4,6 +4,7 @@ pub mod advice;
 pub mod compare;
 pub mod definitions;
 pub mod export;
+pub mod findings;
 pub mod html;
 pub mod i18n;
 pub mod json;

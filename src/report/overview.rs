@@ -1,12 +1,13 @@
 //! The combined report of a sweep as text: its arguments, a row for each load, the best loads, and recommendations.
 
-use super::advice::{Grade, best, by_load, recommendations, success_rate, void_findings, void_line, weighty};
+use super::advice::{Grade, best, by_load, recommendations, success_rate};
+use super::findings::{self, SharedEntry};
 use super::language::Language;
 use super::load_name::load_name;
 use super::repeats;
 use super::table::{Align, Table, cut, digits, few_note, number, quantile, wrap};
+use crate::finding::Severity;
 use crate::record::facts::Mode;
-use crate::record::finding::Severity;
 use crate::stats::Summary;
 use crate::stats::quantile::Series;
 
@@ -20,8 +21,8 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
     let runs = &by_load(runs)[..];
     let Some(first) = runs.first() else { return String::new() };
     let mut out = format!("\nPerformance report: {}\n", cut(&first.facts.model, width.saturating_sub(20)));
-    for (run, finding) in void_findings(runs) {
-        out.push_str(&wrap("VOID: ", &void_line(run, &finding.text, Language::En), width));
+    for line in findings::void_lines(runs, Language::En) {
+        out.push_str(&wrap("VOID: ", &line, width));
     }
     out.push_str(&basic_information(runs, output, width));
     out.push_str("\nDetailed performance metrics:\n");
@@ -43,9 +44,12 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
 
 /// The findings of single runs, repeated for the reader of the combined report.
 fn cautions(runs: &[&Summary], width: usize) -> String {
-    let cautions = weighty(runs, Language::En).into_iter().filter(|(_, finding)| finding.severity == Severity::Caution);
-    let out: String =
-        cautions.map(|(loads, finding)| wrap("Caution: ", &format!("{loads}: {}", finding.text), width)).collect();
+    let mut out = String::new();
+    let all = findings::of_runs(runs, Language::En);
+    for SharedEntry { loads, entry } in all.iter().filter(|shared| shared.entry.severity == Severity::Caution) {
+        out.push_str(&wrap("Caution: ", &format!("{loads}: {}", entry.headline(Language::En)), width));
+        entry.symptoms(Language::En).iter().for_each(|symptom| out.push_str(&wrap("  - ", symptom, width)));
+    }
     if out.is_empty() { out } else { format!("\nFindings of single runs:\n{out}") }
 }
 

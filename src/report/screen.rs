@@ -1,11 +1,12 @@
 //! A run's tables as text for a screen of a given width.
 
+use super::findings::entries;
 use super::language::Language;
 use super::summary_rows::{self, Value, client_rows, percentile_columns};
 use super::table::{Align, Table, cut, few_note, mark, number, optional, wrap};
 use super::{measurement_error, server, server_timings, turns, witness};
+use crate::finding::Severity;
 use crate::plan::slo::Criterion;
-use crate::record::finding::{Finding, Severity};
 use crate::stats::Summary;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
 use crate::stats::speed::SpeedRow;
@@ -190,19 +191,17 @@ fn client_table(s: &Summary) -> Table {
     }
 }
 
+/// The findings of these severities: each a paragraph, or a headline with its symptoms below it.
 fn findings(s: &Summary, width: usize, title: &str, wanted: impl Fn(Severity) -> bool) -> String {
-    let found: Vec<&Finding> = s.findings.iter().filter(|finding| wanted(finding.severity)).collect();
-    if found.is_empty() {
-        return String::new();
-    }
-    let mut out = format!("{title}\n");
-    for finding in found {
-        let name = match finding.severity {
+    let mut out = String::new();
+    for entry in entries(&s.findings).into_iter().filter(|entry| wanted(entry.severity)) {
+        let name = match entry.severity {
             Severity::Note => "Note: ",
             Severity::Caution => "Caution: ",
             Severity::Void => "Void: ",
         };
-        out.push_str(&wrap(name, &finding.text, width));
+        out.push_str(&wrap(name, &entry.headline(Language::En), width));
+        entry.symptoms(Language::En).iter().for_each(|symptom| out.push_str(&wrap("  - ", symptom, width)));
     }
-    out
+    if out.is_empty() { out } else { format!("{title}\n{out}") }
 }

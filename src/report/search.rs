@@ -4,6 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::language::Language;
 use super::table::{Align, Table, cut, number, wrap};
+use crate::finding::SearchTrouble;
 use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
 use crate::search::{Observed, Probe, Selection, Told, figures};
@@ -22,7 +23,7 @@ pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], wid
     }
     for probe in &ordered {
         let name = format!("{} {}: ", plan.variable.name(), probe.value);
-        probe.trouble.iter().for_each(|trouble| out.push_str(&wrap(&name, trouble, width)));
+        probe.trouble.iter().for_each(|trouble| out.push_str(&wrap(&name, &trouble.en(), width)));
     }
     out.push_str("\nSelected:\n");
     out.push_str(&selection_table(plan, selections, width));
@@ -30,7 +31,7 @@ pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], wid
         let name = if selections.len() > 1 { format!("{}. ", index + 1) } else { String::new() };
         let whole = cut(&selection.aim, aim_width(width)) == selection.aim;
         let criteria = if whole { String::new() } else { format!("{}: ", selection.aim) };
-        out.push_str(&wrap(&name, &(criteria + &selection.reason), width));
+        out.push_str(&wrap(&name, &(criteria + &selection.reason.en()), width));
     }
     out
 }
@@ -39,18 +40,22 @@ pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], wid
 pub fn render_told(told: &[Told], width: usize) -> String {
     let of_one = |told: &Told| {
         let tables = render(&told.plan, &told.probes, &told.selections, width);
-        tables + &undecided(told).map_or_else(String::new, |line| wrap("", &line, width.max(NARROWEST)))
+        tables + &undecided(told, Language::En).map_or_else(String::new, |line| wrap("", &line, width.max(NARROWEST)))
     };
     told.iter().map(of_one).collect()
 }
 
 /// The note on a search that its runs do not decide.
-pub fn undecided(told: &Told) -> Option<String> {
+pub fn undecided(told: &Told, language: Language) -> Option<String> {
     let next = told.next?;
     let variable = told.plan.variable.name();
-    Some(format!(
-        "These runs do not decide the search, which goes on at {variable} {next}: it ended early, or runs of it are missing here."
-    ))
+    Some(match language {
+        Language::En => format!(
+            "The search is not complete, the next load is {variable} {next}: it ended early, or some of its runs are \
+             missing here."
+        ),
+        Language::Zh => format!("搜索尚未完成，下一档负载为 {variable} {next}：搜索提前结束，或此处缺少部分测试。"),
+    })
 }
 
 /// The title of a search: the variable with its bounds, and the runs at each load.
@@ -242,7 +247,7 @@ fn probe_json(plan: &SearchPlan, probe: &Probe) -> Json {
         "succeeded_requests": probe.succeeded,
         "offered_rate": probe.offered_per_s,
         "valid": probe.trouble.is_empty(),
-        "reasons": probe.trouble,
+        "reasons": probe.trouble.iter().map(SearchTrouble::en).collect::<Vec<_>>(),
         "metric_values": by_name(|observed| json!(observed.mean)),
         "metric_values_of_runs": by_name(|observed| json!(observed.values)),
         "group_passes": groups,
@@ -262,6 +267,6 @@ fn selection_json(plan: &SearchPlan, aim: &Aim, found: &Selection, probes: &[Pro
         "selected_value": found.value.map(|value| load_json(plan, value)),
         "observed_metric": figure.and_then(metric),
         "status": if found.value.is_some() { "best_observed" } else { "none" },
-        "reason": found.reason,
+        "reason": found.reason.en(),
     })
 }

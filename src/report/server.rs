@@ -293,7 +293,7 @@ fn time_json(time: &Compared) -> Json {
 
 fn count_json(count: &Counted) -> Json {
     json!({
-        "name": count.name, "metric": count.metric, "client": count.client, "server": count.server,
+        "name": count.name.to_string(), "metric": count.metric, "client": count.client, "server": count.server,
         "equal": count.equal, "note": count.note,
     })
 }

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use super::{Measured, workload};
+use crate::finding::Finding;
 use crate::record::facts::ConversationFacts;
-use crate::record::finding::Finding;
 use crate::record::{Block, Phase, RequestRecord, Stall};
 use crate::stats::samples::RunSamples;
 use crate::stats::{Inputs, analyze};
@@ -91,13 +91,7 @@ fn open(paths: &[PathBuf]) -> Result<(StoredRun, Vec<Shard>), StoreError> {
     let count = paths.len();
     let mut run =
         merged.ok_or_else(|| StoreError::Open { path: PathBuf::new(), reason: "no file given".to_string() })?;
-    run.findings.push(Finding::note(
-        "shards",
-        format!(
-            "{count} shards were merged. Their instants are joined by each machine's wall clock, so figures over \
-             several hosts, such as concurrency, are as exact as these agree; figures of single requests are not touched."
-        ),
-    ));
+    run.findings.push(Finding::Shards { shards: count });
     Ok((run, shards))
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU8;
 use crossbeam_channel::unbounded;
 
 use crate::engine::{Engine, PhaseRequest};
+use crate::finding::Finding;
 use crate::mock::Mock;
 use crate::plan::Plan;
 use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
@@ -14,7 +15,7 @@ use crate::time::Tick;
 use crate::workload::Workload;
 
 /// Runs a plan on the engine alone, without a database; returns all records and the reports of the workers.
-pub(super) fn carry_out(plan: &Arc<Plan>, notes: &mut Vec<String>) -> Result<(Vec<Block>, Vec<WorkerReport>), String> {
+pub(super) fn carry_out(plan: &Arc<Plan>, notes: &mut Vec<Finding>) -> Result<(Vec<Block>, Vec<WorkerReport>), String> {
     let workload = Workload::build(&plan.workload, &plan.target.authority, &plan.target.path);
     let workload = Arc::new(workload.map_err(|error| error.to_string())?);
     let (_keep, empties) = unbounded();

@@ -4,10 +4,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::engine::receive::delivery::ReceivePlan;
 use crate::engine::receive::ring::Ring;
+use crate::finding::Finding;
 use crate::mock::{Config, Mock};
 use crate::options::Save;
 use crate::plan::Plan;
@@ -28,7 +29,12 @@ pub struct Roofline {
     pub flat_out: Measured,
     pub paced: Measured,
     /// Notes of the engine about its setup.
-    pub notes: Vec<String>,
+    #[serde(serialize_with = "texts")]
+    pub notes: Vec<Finding>,
+}
+
+fn texts<S: Serializer>(notes: &[Finding], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(notes.iter().map(Finding::en))
 }
 
 /// One load's figures.
@@ -99,7 +105,7 @@ fn one_load(
     streams: u32,
     worker_core: usize,
     server_core: Option<usize>,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Finding>,
 ) -> Result<Measured, String> {
     let config = Config::from_query(query)?;
     let cores: Vec<usize> = server_core.into_iter().collect();

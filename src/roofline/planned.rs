@@ -5,13 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::load::{LoadResult, carry_out, sends};
+use crate::finding::Finding;
 use crate::host::calibration::{Calibration, LoadShape, Machine, Spread};
 use crate::mock::{Config, Mock};
 use crate::options::Save;
 use crate::plan::Plan;
 use crate::record::{Block, WorkerReport};
 use crate::spec::{Cores, RigFacts, Spec, resolve};
-use crate::time::{MS, S, format_ns};
+use crate::time::{MS, S};
 
 /// What is to be calibrated.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,7 +75,7 @@ struct Measured {
     blocks: Vec<Block>,
     reports: Vec<WorkerReport>,
     seen: LoadResult,
-    notes: Vec<String>,
+    notes: Vec<Finding>,
 }
 
 fn one(query: &str, spec: &Spec, allowed_cores: &[usize]) -> Result<Measured, String> {
@@ -86,17 +87,14 @@ fn one(query: &str, spec: &Spec, allowed_cores: &[usize]) -> Result<Measured, St
     plan.target.mock_listens_at(mock.addr());
     let mut notes = std::mem::take(&mut plan.notes);
     if spare.is_empty() {
-        notes.push("no core is left for the server: these are figures of both together".to_string());
+        notes.push(Finding::ServerSharesCores);
     }
     let plan = Arc::new(plan);
     let (blocks, reports) = carry_out(&plan, &mut notes)?;
     mock.stop().map_err(|error| error.to_string())?;
     let stats = mock.stats();
     if stats.lateness_p99_ns > LATE_NS {
-        let late = format_ns(stats.lateness_p99_ns);
-        notes.push(format!(
-            "the built-in server itself was late by {late} (p99): the load is more than it can feed here"
-        ));
+        notes.push(Finding::MockLate { p99_ns: stats.lateness_p99_ns });
     }
     let seen = LoadResult::of(&blocks, &sends(&mock));
     Ok(Measured { plan, blocks, reports, seen, notes })
@@ -127,7 +125,7 @@ impl Measured {
             receive_lag: receive_lag(&self.reports),
             send_lag: Spread::of(send_lags.collect()),
             stamp_error: Spread::of(self.seen.lags_ns),
-            notes: self.notes,
+            notes: self.notes.iter().map(Finding::en).collect(),
             ..Calibration::default()
         }
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::engine::EngineError;
+use crate::finding::OpenFiles;
 use crate::plan::PlanError;
 use crate::store::StoreError;
 use crate::workload::WorkloadError;
@@ -22,8 +23,6 @@ pub enum RunError {
     File { path: PathBuf, cause: std::io::Error },
     #[error("the connection test failed: {0}\nhint: --no-test-connection skips this test")]
     ConnectionTest(String),
-    #[error(
-        "--parallel {parallel} needs {needed} open files, and this process may have {limit}: raise 'ulimit -n'{hint}"
-    )]
-    OpenFiles { parallel: u32, needed: u64, limit: u64, hint: &'static str },
+    #[error("{0}")]
+    OpenFiles(OpenFiles),
 }

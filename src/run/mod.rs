@@ -10,10 +10,10 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::api::Dialect;
 use crate::engine::witness::Witness;
 use crate::engine::{Engine, PhaseEnd, PhaseRequest};
+use crate::finding::{Finding, OpenFiles};
 use crate::log::Log;
 use crate::plan::{Plan, Save};
 use crate::record::facts::{ClockPair, ConversationFacts, RunEnd, RunFacts};
-use crate::record::finding::Finding;
 use crate::record::trace::Trace;
 use crate::record::{Block, CollectorMessage, Phase};
 use crate::server::local::Local;
@@ -104,11 +104,9 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     let collector = start_collector(plan, &workload, watch, series.clone(), collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
     let outcome = run_phases(&mut engine, (plan, &workload), watch, (collector.live(), trace), &messages, &mut notes);
-    notes.extend(engine.notes.iter().map(|note| Finding::note("engine", note.clone())));
-    if let Some(text) = watch.local.and_then(Local::died) {
-        notes.push(Finding::caution("server_died", format!("The server ended during the run: {text}")));
-    }
-    notes.extend(watch.visualizer.iter().filter_map(Feed::note).map(|note| Finding::note("visualizer", note)));
+    notes.append(&mut engine.notes);
+    notes.extend(watch.local.and_then(Local::died).map(|reason| Finding::ServerDied { reason }));
+    notes.extend(watch.visualizer.iter().filter_map(Feed::note));
     let live = collector.live().clone();
     // The collector ends when the last sender is gone.
     drop((engine, messages, kept, debug_log));
@@ -139,7 +137,7 @@ fn make_requests(plan: &Plan, watch: &Watch<'_>) -> Result<Workload, RunError> {
     made.head.extend_from_slice(target.proxy_header().as_bytes());
     drop(shown);
     for note in &made.notes {
-        watch.log.warning(note);
+        watch.log.warning(&note.en());
     }
     Ok(made)
 }
@@ -152,7 +150,7 @@ fn parse_answers(plan: &Plan, database: &Path, watch: &Watch<'_>) -> Result<(), 
     let parsed = parse_with_program(database, program, plan.save, &making)?;
     drop(shown);
     if let Err(caution) = parsed {
-        watch.log.warning(&caution.text);
+        watch.log.warning(&caution.en());
     }
     Ok(())
 }
@@ -186,12 +184,10 @@ fn check_limits(plan: &Plan) -> Result<(), RunError> {
     let limit = host::limits::raise_open_files();
     let Some(parallel) = plan.load.parallel() else { return Ok(()) };
     // The built-in server holds the other end of every connection in this process.
-    let (ends, hint) = match plan.target.mock {
-        Some(_) => (2, ", or run 'ringmark mock' in a terminal of its own"),
-        None => (1, ", or lower --parallel"),
-    };
-    let needed = u64::from(parallel) * ends + OTHER_FILES;
-    if needed > limit { Err(RunError::OpenFiles { parallel, needed, limit, hint }) } else { Ok(()) }
+    let with_mock = plan.target.mock.is_some();
+    let needed = u64::from(parallel) * if with_mock { 2 } else { 1 } + OTHER_FILES;
+    let files = OpenFiles { parallel, needed, limit, with_mock };
+    if needed > limit { Err(RunError::OpenFiles(files)) } else { Ok(()) }
 }
 
 fn start_collector(
@@ -214,7 +210,7 @@ fn start_collector(
         secrets: plan.report.secrets.clone(),
         rig_json: host::facts::Facts::look().to_json(),
         calibration: plan.calibration.clone(),
-        findings: plan.notes.iter().chain(&workload.notes).map(|note| Finding::note("plan", note.clone())).collect(),
+        findings: plan.notes.iter().chain(&workload.notes).cloned().collect(),
     };
     let settings = CollectorSettings {
         database: database_path(plan),
@@ -288,7 +284,7 @@ fn start_witness(
     notes: &mut Vec<Finding>,
 ) -> Option<Witness> {
     let started = Witness::start(plan.witness?, plan.clone(), workload.clone(), messages.clone(), trace);
-    started.map_err(|error| notes.push(Finding::note("witness", format!("There is no witness: {error}.")))).ok()
+    started.map_err(|error| notes.push(Finding::WitnessMissing { reason: error.to_string() })).ok()
 }
 
 /// Starts to look at the server, where there is something to see; trouble with that is only a note.
@@ -298,9 +294,7 @@ fn start_scraper(
     messages: &Sender<CollectorMessage>,
     notes: &mut Vec<Finding>,
 ) -> Option<Scraper> {
-    let mut trouble = |reason: String| {
-        notes.push(Finding::note("server_metrics", format!("The server's metrics cannot be scraped: {reason}.")));
-    };
+    let mut trouble = |reason: String| notes.push(Finding::MetricsUnavailable { reason });
     let page = MetricsPage::from_plan(plan).and_then(|page| page.map_err(&mut trouble).ok());
     let sources = Sources { page, processes: watch.local.map(Local::processes) };
     if sources.page.is_none() && sources.processes.is_none() {

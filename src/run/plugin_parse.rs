@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::error::RunError;
 use crate::api::program::{Parsed, ProgramApi, answer_line};
+use crate::finding::Finding;
 use crate::plan::Save;
 use crate::record::TokenSource;
-use crate::record::finding::Finding;
 use crate::store::answers::{self, AnswerUpdate, AnswerUpdates, Pages, RawAnswer};
 use crate::workload::api_program::call;
 use crate::workload::plugin_process::{self, Feed};
@@ -24,12 +24,8 @@ pub fn parse_with_program(
 ) -> Result<Result<(), Finding>, RunError> {
     let parsed = parse(database, program, making);
     let trouble = parsed.err().map(|what| {
-        let kept = if save == Save::Metrics { "" } else { "; the answers are in the database" };
-        let name = program.path().display();
-        let text = format!(
-            "--api {name} parse: {what}. Token counts and texts are those read while the answers arrived{kept}."
-        );
-        Finding::caution("api_program", text)
+        let program = program.path().display().to_string();
+        Finding::ProgramFailed { program, reason: what, responses_kept: save != Save::Metrics }
     });
     if trouble.is_none() || save == Save::Metrics {
         answers::trim(database, save)?;

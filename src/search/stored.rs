@@ -1,6 +1,7 @@
 //! A search told again by its stored runs: every run has the plan of the search with it, and the rest follows.
 
 use super::{Probe, Selection, Step, so_far, step};
+use crate::finding::SearchTrouble;
 use crate::plan::sla::SearchPlan;
 use crate::record::facts::Refusal;
 use crate::stats::Summary;
@@ -49,7 +50,11 @@ fn of_search(plan: &SearchPlan, runs: &[Stored<'_>]) -> Told {
     }
     let mut probes: Vec<Probe> = loads.into_iter().filter_map(|(load, runs)| probe(plan, load, runs)).collect();
     for refusal in runs.iter().flat_map(|run| run.refusals) {
-        probes.push(Probe::refused(plan, refusal.load, refusal.why.clone()));
+        let trouble = match refusal.open_files {
+            Some(files) => SearchTrouble::OpenFiles(files),
+            None => SearchTrouble::Refused(refusal.why.clone()),
+        };
+        probes.push(Probe::refused(plan, refusal.load, trouble));
     }
     let (selections, next) = match step(plan, &probes) {
         Step::Done(selections) => (selections, None),

@@ -54,7 +54,7 @@ fn search(plan: &SearchPlan, server: Server<'_>) -> Ended {
 fn probe(plan: &SearchPlan, value: f64, (ok, figures): (bool, Vec<(&str, f64)>)) -> Probe {
     let observed =
         |(name, value): (&str, f64)| Observed { name: name.to_string(), values: vec![Some(value)], mean: Some(value) };
-    let trouble = if ok { Vec::new() } else { vec!["run 1: 1 of 2 requests succeeded".to_string()] };
+    let trouble = if ok { Vec::new() } else { vec![SearchTrouble::Failed { run: 1, succeeded: 1, sent: 2 }] };
     let observed = figures.into_iter().map(observed).collect();
     let mut probe =
         Probe { value, runs: 1, total: 2, succeeded: 2, offered_per_s: None, trouble, observed, judged: Vec::new() };
@@ -70,7 +70,7 @@ fn the_highest_parallel_that_holds_is_found_exactly() {
             let ended =
                 search(&plan, &mut |value| (true, vec![("p99_ttft", if value <= capacity { 1.0 } else { 3.0 })]));
             assert_eq!(ended.values(), [Some(capacity)], "from {start}: {:?}", ended.probed);
-            assert!(ended.found[0].reason.contains(&format!("fails at {}", capacity + 1.0)), "{:?}", ended.found);
+            assert_eq!(ended.found[0].reason, SearchReason::HoldsHere { fails_at: capacity + 1.0 });
         }
     }
 }
@@ -84,10 +84,10 @@ fn nothing_and_everything_end_at_the_bounds() {
     let plan = plan(Variable::Parallel, "p99_ttft<=2", bounds);
     let ended = search(&plan, &mut |_| (true, vec![("p99_ttft", 9.0)]));
     assert_eq!((ended.values(), ended.probed), (vec![None], vec![10.0, 5.0, 3.0]));
-    assert!(ended.found[0].reason.contains("lower bound, 3"));
+    assert_eq!(ended.found[0].reason, SearchReason::FailsAtLowerBound { lower: 3.0 });
     let ended = search(&plan, &mut |_| (true, vec![("p99_ttft", 1.0)]));
     assert_eq!((ended.values(), ended.probed), (vec![Some(50.0)], vec![10.0, 20.0, 40.0, 50.0]));
-    assert!(ended.found[0].reason.contains("upper bound"));
+    assert_eq!(ended.found[0].reason, SearchReason::HoldsToUpperBound);
 }
 
 #[test]

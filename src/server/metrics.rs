@@ -19,10 +19,10 @@ use super::http_get::{GetTimeouts, get};
 use super::local::Processes;
 use super::metric_catalog::{Scrape, is_known};
 use super::resource_usage::{self, Gpus};
+use crate::finding::Finding;
 use crate::net::tls;
 use crate::plan::{Plan, Target, Transport};
 use crate::record::ServerSample;
-use crate::record::finding::Finding;
 use crate::time::Tick;
 use crate::time::clock::Clock;
 
@@ -234,23 +234,15 @@ impl Watcher {
     }
 
     fn findings(&self) -> Vec<Finding> {
-        let url = self.sources.page.as_ref().map_or("", |page| page.target.url.as_str());
-        let mut found = Vec::new();
+        let url = self.sources.page.as_ref().map_or_else(String::new, |page| page.target.url.clone());
         if self.failed > 0 {
-            let (failed, asked, why) = (self.failed, self.asked, &self.why);
-            let text = format!(
-                "{failed} of {asked} looks at the server's metrics ({url}) failed: {why}. The run went on without \
-                 them; --server-metrics URL says where they are."
-            );
-            found.push(Finding::note("server_metrics", text));
+            let (failed, asked, reason) = (self.failed, self.asked, self.why.clone());
+            vec![Finding::MetricsFailed { failed, asked, url, reason }]
         } else if self.unknown {
-            let text = format!(
-                "The page {url} has no metrics of vLLM, SGLang, TGI, LMDeploy or llama.cpp: it is stored, but \
-                 nothing can be compared."
-            );
-            found.push(Finding::note("server_metrics", text));
+            vec![Finding::MetricsUnknown { url }]
+        } else {
+            Vec::new()
         }
-        found
     }
 }
 

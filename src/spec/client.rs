@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Serialize, Serializer};
 
 use super::values::{self, Cores};
+use crate::finding::Finding;
 use crate::plan::{PlanError, WitnessPlan};
 use crate::workload::Source;
 
@@ -59,7 +60,7 @@ impl ClientSpec {
         allowed: &[usize],
         parallel: Option<u32>,
         beside_mock: bool,
-        notes: &mut Vec<String>,
+        notes: &mut Vec<Finding>,
     ) -> Result<Vec<usize>, PlanError> {
         let given: Vec<usize> = self.cores.iter().flat_map(|cores| cores.0.iter().copied()).collect();
         if let Some(wrong) = given.iter().find(|core| !allowed.contains(core)) {
@@ -87,10 +88,7 @@ impl ClientSpec {
                 cores = allowed[allowed.len() - workers..].to_vec();
             }
             if workers > cores.len() {
-                notes.push(format!(
-                    "{workers} workers share {} cores: expect receive lag; prefer fewer --workers",
-                    cores.len()
-                ));
+                notes.push(Finding::WorkersShareCores { workers, cores: cores.len() });
             }
             cores = cores.iter().copied().cycle().take(workers).collect();
         }
@@ -98,10 +96,7 @@ impl ClientSpec {
         // A worker without a lane would only poll.
         if let Some(parallel) = parallel.map(|parallel| parallel as usize).filter(|parallel| *parallel < cores.len()) {
             if self.workers.is_some() || !given.is_empty() {
-                notes.push(format!(
-                    "--parallel {parallel} keeps only {parallel} of {} workers busy; the others are left out",
-                    cores.len()
-                ));
+                notes.push(Finding::WorkersLeftOut { parallel, workers: cores.len() });
             }
             cores.truncate(parallel);
         }
@@ -114,7 +109,7 @@ impl ClientSpec {
         allowed: &[usize],
         cores: &[usize],
         parallel: Option<u32>,
-        notes: &mut Vec<String>,
+        notes: &mut Vec<Finding>,
     ) -> Result<Option<WitnessPlan>, PlanError> {
         let connections = self.witness;
         if connections == 0 {
@@ -134,10 +129,8 @@ impl ClientSpec {
             [.., last] => Some(*last),
         };
         if let Some(parallel) = parallel.filter(|parallel| f64::from(connections) > NEGLIGIBLE * f64::from(*parallel)) {
-            notes.push(format!(
-                "--witness {connections} adds to the load of --parallel {parallel}: the server has up to {} requests at once",
-                parallel.saturating_add(connections)
-            ));
+            let most_in_flight = parallel.saturating_add(connections);
+            notes.push(Finding::WitnessAddsLoad { connections, parallel, most_in_flight });
         }
         Ok(Some(WitnessPlan { connections, core }))
     }
@@ -192,7 +185,7 @@ mod tests {
     #[test]
     fn impossible_workers_and_cores_are_refused() {
         let mut notes = Vec::new();
-        let error = |spec: &ClientSpec, notes: &mut Vec<String>| {
+        let error = |spec: &ClientSpec, notes: &mut Vec<Finding>| {
             spec.core_of_each_worker(&[0, 1], None, false, notes).unwrap_err().to_string()
         };
         assert!(

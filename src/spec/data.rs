@@ -10,6 +10,7 @@ use super::names::{self, is_program};
 use super::url::Endpoint;
 use super::values::{self, json_text_or_nothing, seconds_ns};
 use crate::api::Dialect;
+use crate::finding::Finding;
 use crate::options::DataSource;
 use crate::plan::PlanError;
 use crate::workload::files::Shape;
@@ -201,7 +202,7 @@ impl DataSpec {
         trace: Option<&Arc<Trace>>,
         n_choices: Option<u32>,
         extra: &mut Map<String, Value>,
-        notes: &mut Vec<String>,
+        notes: &mut Vec<Finding>,
     ) -> Result<Source, PlanError> {
         let name = self.dataset.as_deref();
         if let Some(name) = name.filter(|name| !DATASETS.contains(name) && !is_program(name)) {
@@ -214,7 +215,7 @@ impl DataSpec {
         }
         if let Some(prompt) = &self.prompt {
             if self.dataset.is_some() || self.dataset_path.is_some() || self.dataset_offset > 0 {
-                notes.push("--prompt is given: the dataset is not read".to_string());
+                notes.push(Finding::DatasetNotRead);
             }
             return prompt_source(prompt);
         }
@@ -480,9 +481,9 @@ impl DataSpec {
     /// Sends requests to `/v1/completions` where the prompts have no other form, with a note when the URL said chat.
     pub(super) fn redirect(&self, found: &mut Endpoint) {
         const CHAT: &str = "/chat/completions";
-        let reason = match self.dataset.as_deref() {
-            _ if self.tokenize_prompt => "--tokenize-prompt sends token ids, which /chat/completions does not take",
-            Some(name) if self.wants_full_answers() => &format!("--dataset {name} is about bare prompts"),
+        let note: fn(String, String) -> Finding = match self.dataset {
+            _ if self.tokenize_prompt => |_, url| Finding::TokenIdsRedirected { url },
+            Some(_) if self.wants_full_answers() => |dataset, url| Finding::BarePromptsRedirected { dataset, url },
             _ => return,
         };
         if found.dialect != Dialect::Chat {
@@ -491,7 +492,7 @@ impl DataSpec {
         found.target.path = found.target.path.replacen(CHAT, "/completions", 1);
         found.target.url = found.target.url.replacen(CHAT, "/completions", 1);
         found.dialect = Dialect::Completions;
-        found.notes.push(format!("{reason}: requests go to {}", found.target.url));
+        found.notes.push(note(self.dataset.clone().unwrap_or_default(), found.target.url.clone()));
     }
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::data::DataSpec;
 use super::values::{self, seconds_ns};
+use crate::finding::Finding;
 use crate::plan::{Arrival, Load, PlanError, Schedule};
 use crate::workload::trace::Trace;
 
@@ -90,7 +91,7 @@ impl LoadSpec {
         &self,
         data: &DataSpec,
         trace: Option<&Arc<Trace>>,
-        notes: &mut Vec<String>,
+        notes: &mut Vec<Finding>,
     ) -> Result<Vec<Load>, PlanError> {
         if let Some(schedule) = self.trace_schedule(data.is_trace(), trace)? {
             if self.open_loop || data.is_trace() {
@@ -142,12 +143,12 @@ impl LoadSpec {
         Ok(parallels.iter().map(|parallel| load(*parallel)).collect())
     }
 
-    fn open_loads(&self, schedules: Vec<Schedule>, notes: &mut Vec<String>) -> Result<Vec<Load>, PlanError> {
+    fn open_loads(&self, schedules: Vec<Schedule>, notes: &mut Vec<Finding>) -> Result<Vec<Load>, PlanError> {
         if schedules.is_empty() {
             return Err(PlanError::conflict("--open-loop needs a rate above 0: add --rate, for example --rate 5"));
         }
         if !self.parallel.is_empty() {
-            notes.push("--open-loop has no cap on requests in flight: --parallel is not used".to_string());
+            notes.push(Finding::ParallelNotUsed);
         }
         Ok(schedules.into_iter().map(|schedule| Load::Open { schedule }).collect())
     }

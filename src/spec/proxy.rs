@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::finding::Finding;
 use crate::plan::proxy::Proxy;
 use crate::plan::{PlanError, Target, Transport};
 
@@ -123,26 +124,23 @@ impl ProxyChoice {
 
     /// Sets the proxy of a target and adds a note about it. Servers that are started here (`own`), the built-in server and
     /// Unix sockets are always reached without one.
-    pub fn apply(&self, target: &mut Target, own: bool, notes: &mut Vec<String>) -> Result<(), PlanError> {
+    pub fn apply(&self, target: &mut Target, own: bool, notes: &mut Vec<Finding>) -> Result<(), PlanError> {
         let straight = own || target.mock.is_some() || matches!(target.transport, Transport::Unix(_));
         if straight {
             if matches!(self, ProxyChoice::One(_)) {
-                notes.push(format!("{FLAG} is not used for {}: it is reached straight", target.url));
+                notes.push(Finding::ProxyNotUsed { url: target.url.clone() });
             }
             return Ok(());
         }
         if let ProxyChoice::Straight(variables) = self {
             if let Some((name, _)) = variables.of(target.tls.is_some(), &target.host, target.port) {
-                notes.push(format!(
-                    "{name} is set, and not used: requests go straight to the server ({FLAG} env follows it)"
-                ));
+                notes.push(Finding::ProxyVariableNotUsed { variable: name.to_string() });
             }
             return Ok(());
         }
         target.proxy = self.for_server(target.tls.is_some(), &target.host, target.port)?;
         if let Some(proxy) = &target.proxy {
-            let proxy = proxy.authority();
-            notes.push(format!("requests go through the proxy {proxy}: it is part of what is measured"));
+            notes.push(Finding::ProxyUsed { proxy: proxy.authority() });
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::api::Dialect;
 use crate::api::endpoint::Api;
 use crate::api::query_template::{GivenFlags, QueryTemplate};
 use crate::api::request_body::Options;
+use crate::finding::Finding;
 use crate::plan::{Arrival, Load, LocalPlan, Plan, PlanError, Reporting, Schedule, Target, Transport};
 use crate::secrets::{Secrets, mask, masked_url};
 use crate::workload::Recipe;
@@ -76,7 +77,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let api = if local.is_some() { Api::OpenAi } else { spec.target.named_api()? };
     let spec =
         &spec.clone().with(|spec| spec.target.url = local.as_ref().map(LocalPlan::url).or(spec.target.url.take()));
-    let mut notes = Vec::new();
+    let mut notes: Vec<Finding> = Vec::new();
     let trace = facts.trace.as_ref();
     let loads = spec.load.loads(&spec.data, trace, &mut notes)?;
     let numbers = spec.load.numbers(&loads, spec.data.default_number(trace))?;
@@ -86,8 +87,8 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let proxies = ProxyChoice::of(spec.target.proxy.as_deref(), &facts.proxy_variables)?;
     proxies.apply(&mut target, local.is_some(), &mut notes)?;
     target.url = masked_url(&target.url);
-    for note in &mut notes {
-        *note = mask(note, &secrets);
+    for word in notes.iter_mut().flat_map(Finding::foreign_words) {
+        *word = mask(word, &secrets);
     }
     let template = template(spec, api)?;
     let model = spec.target.model_name(template.as_deref(), &target)?;
@@ -136,7 +137,7 @@ struct Base<'a> {
 }
 
 impl Base<'_> {
-    fn plan(&self, load: Load, number: Option<u64>, notes: &mut Vec<String>) -> Result<Plan, PlanError> {
+    fn plan(&self, load: Load, number: Option<u64>, notes: &mut Vec<Finding>) -> Result<Plan, PlanError> {
         let Spec { target, load: timing, output, client, .. } = self.spec;
         let allowed = &self.facts.allowed_cores;
         let warmup_requests = timing.warmup(number)?;
@@ -237,9 +238,7 @@ fn endpoint(spec: &Spec, api: Api, secrets: &[String]) -> Result<Endpoint, PlanE
         return Err(PlanError::conflict("--source-address is about TCP, but --url is a unix: socket"));
     }
     if spec.target.insecure {
-        found.notes.push(
-            "--insecure: the server's certificate is NOT verified, anybody on the way can read and answer".to_string(),
-        );
+        found.notes.push(Finding::CertificateNotVerified);
     }
     Ok(found)
 }
@@ -270,7 +269,7 @@ fn recipe(
     template: Option<Arc<QueryTemplate>>,
     trace: Option<&Arc<Trace>>,
     model: &str,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Finding>,
 ) -> Result<Recipe, PlanError> {
     let sampling = &spec.sampling;
     let mut options = Options {

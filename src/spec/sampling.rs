@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::values::{self, json_text_as_value};
 use crate::api::request_body::Options;
 use crate::api::sampling_params::{MaxTokens, Sampling};
+use crate::finding::Finding;
 use crate::plan::{DEFAULT_MAX_TOKENS, PlanError};
 
 const HEADING: &str = "Generation";
@@ -132,7 +133,7 @@ impl SamplingSpec {
     }
 
     /// What of the call has no place in a body of this API, and what a template leaves out.
-    pub(super) fn notes(&self, api: &str, options: &Options) -> Vec<String> {
+    pub(super) fn notes(&self, api: &str, options: &Options) -> Vec<Finding> {
         let mut notes = Vec::new();
         let given = |flag: &str| match flag {
             "--max-tokens" => !self.max_tokens.is_empty(),
@@ -149,20 +150,17 @@ impl SamplingSpec {
             .filter(|flag| given(flag) && options.dialect.field_of(flag).is_none())
             .collect();
         if !unsent.is_empty() {
-            notes.push(format!(
-                "--api {} has no field for {}: not sent (--extra-args sends any field)",
-                api,
-                unsent.join(", ")
-            ));
+            let flags = unsent.into_iter().map(str::to_string).collect();
+            notes.push(Finding::FieldsNotSent { api: api.to_string(), flags });
         }
         if self.stream && !options.dialect.streams() {
-            notes.push(format!("--stream: --api {} answers in one piece, nothing is streamed", api));
+            notes.push(Finding::NotStreamed { api: api.to_string() });
         }
         if let Some(template) = &options.template
             && !template.names_prompt()
             && ["messages", "prompt", "input", "query"].iter().any(|field| template.get(field).is_some())
         {
-            notes.push("--query-template has a prompt of its own and no %p: every request is the same".to_string());
+            notes.push(Finding::SamePrompt);
         }
         notes
     }

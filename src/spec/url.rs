@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::api::Dialect;
 use crate::api::endpoint::{Api, CompletedPath};
+use crate::finding::Finding;
 use crate::plan::{PlanError, Target, TlsPlan, Transport};
 
 /// What a URL means.
@@ -12,7 +13,7 @@ pub struct Endpoint {
     pub target: Target,
     pub dialect: Dialect,
     /// Said when the path was completed.
-    pub notes: Vec<String>,
+    pub notes: Vec<Finding>,
 }
 
 /// A path of `sun_path` and its end must fit into 108 bytes.
@@ -46,8 +47,7 @@ pub fn endpoint(url: &str, api: Api, tls: TlsPlan) -> Result<Endpoint, PlanError
     };
     let mut notes = Vec::new();
     if added && target.mock.is_none() {
-        let (path, url) = (path_alone(&target.path), &target.url);
-        notes.push(format!("--url does not end in an endpoint of this API; using {path}: requests go to {url}"));
+        notes.push(Finding::UrlCompleted { path: path_alone(&target.path).to_string(), url: target.url.clone() });
     }
     Ok(Endpoint { target, dialect, notes })
 }
@@ -228,7 +228,9 @@ mod tests {
         ] {
             let found = read(url);
             assert_eq!(found.target.path, path, "{url}");
-            assert!(found.notes[0].contains("/chat/completions"));
+            assert!(
+                matches!(&found.notes[0], Finding::UrlCompleted { path, .. } if path.contains("/chat/completions"))
+            );
         }
     }
 

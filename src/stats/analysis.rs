@@ -11,6 +11,6 @@ pub fn analyze(inputs: Inputs<'_>) -> (Summary, Vec<Sample>) {
     let (mut summary, samples) = Summary::assemble(inputs, &workers);
     let findings = findings::compute(&summary, &workers, &samples);
     summary.findings.extend(findings);
-    summary.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    summary.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
     (summary, samples)
 }

@@ -2,14 +2,13 @@
 
 mod outcome;
 
-use super::format::percent;
 use super::samples::Sample;
 use super::summary::Summary;
 use super::{measurement_error, reconcile, server_timings, steady, witness};
+use crate::finding::{Finding, Severity};
 use crate::record::WorkerReport;
 use crate::record::facts::Mode;
-use crate::record::finding::{Finding, Severity};
-use crate::time::{MS, US, format_ns};
+use crate::time::{MS, US};
 
 /// p99 of the client's own send lag above this many nanoseconds, and above [`SEND_LAG_OF_TTFT`] of the median TTFT, is
 /// reported.
@@ -76,7 +75,7 @@ pub fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample])
     found.extend(steady::findings(&summary.facts, samples));
     // The finding about send lag says what to do; the bounds that follow from it would only repeat it.
     let mut reported = summary.findings.iter().chain(&found);
-    let late_sends = reported.any(|finding| finding.code == "send_lag" && finding.severity > Severity::Note);
+    let late_sends = reported.any(|finding| matches!(finding, Finding::SendLag { .. }));
     found.extend(measurement_error::findings(&summary.measurement_error, &summary.series, late_sends));
     found.extend(summary.server_timings.iter().flat_map(server_timings::findings));
     found.extend(summary.witness.iter().flat_map(witness::findings));
@@ -87,26 +86,12 @@ pub fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample])
 fn totals(s: &Summary) -> Option<Finding> {
     let c = s.counts;
     let accounted = c.ok + c.failed + c.unfinished + c.unsent + c.unknown;
-    (accounted != c.scheduled).then(|| {
-        Finding::void(
-            "totals",
-            format!(
-                "{} requests were scheduled but {accounted} are accounted for: records were lost. Run again; if it \
-                 happens again, report it as a bug.",
-                c.scheduled
-            ),
-        )
-    })
+    (accounted != c.scheduled).then_some(Finding::RecordsLost { scheduled: c.scheduled, accounted })
 }
 
 fn rows_lost(s: &Summary) -> Option<Finding> {
     let lost = s.end.as_ref().map_or(0, |end| end.rows_lost);
-    (lost > 0).then(|| {
-        Finding::void(
-            "store",
-            format!("{lost} requests could not be written to the database. Make room on its disk and run again."),
-        )
-    })
+    (lost > 0).then_some(Finding::RowsLost { requests: lost })
 }
 
 fn little(s: &Summary) -> Option<Finding> {
@@ -114,39 +99,17 @@ fn little(s: &Summary) -> Option<Finding> {
     let mean = s.concurrency.mean?;
     let expected = sent / s.time_s? * s.concurrency.mean_stay_s?;
     let apart = (mean - expected).abs() / expected.max(f64::MIN_POSITIVE);
-    (expected > 0.0 && apart > LITTLE_TOLERANCE).then(|| {
-        Finding::void(
-            "little",
-            format!(
-                "Little's law does not hold: {mean:.2} requests were in flight on average, rate times latency gives \
-                 {expected:.2}. Records were lost or instants are wrong; run again and report it as a bug."
-            ),
-        )
-    })
+    (expected > 0.0 && apart > LITTLE_TOLERANCE).then_some(Finding::LittlesLaw { mean, expected })
 }
 
 fn cap_exceeded(s: &Summary) -> Option<Finding> {
     let cap = s.facts.parallel?;
-    (s.concurrency.peak > cap).then(|| {
-        Finding::void(
-            "cap",
-            format!(
-                "{} requests were in flight at once, --parallel allows {cap}. Report it as a bug.",
-                s.concurrency.peak
-            ),
-        )
-    })
+    (s.concurrency.peak > cap).then_some(Finding::CapExceeded { peak: s.concurrency.peak, parallel: cap })
 }
 
 fn broken_conversations(s: &Summary) -> Option<Finding> {
     let turns = s.turns.as_ref().filter(|turns| turns.broken > 0)?;
-    Some(Finding::note(
-        "conversations",
-        format!(
-            "{} of {} conversations ended with a failed turn: what was to come after it counts as unsent.",
-            turns.broken, turns.begun
-        ),
-    ))
+    Some(Finding::BrokenConversations { broken: turns.broken, begun: turns.begun })
 }
 
 fn send_lag(s: &Summary) -> Option<Finding> {
@@ -156,39 +119,24 @@ fn send_lag(s: &Summary) -> Option<Finding> {
     if p99 <= SEND_LAG_NS.max(SEND_LAG_OF_TTFT * ttft_ns) {
         return None;
     }
-    let text = format!(
-        "1 % of the requests left us more than {} late (median time to first token {}). It is part of TTFT and \
-         latency. Give more --workers or cores, lower the rate, or use --spin.",
-        format_ns(lag.p99),
-        format_ns(ttft_ns as u64)
-    );
     let own = p99 > SEND_LAG_VOID_NS.max(SEND_LAG_OF_TTFT_VOID * ttft_ns);
-    Some(if own { Finding::void("send_lag", text) } else { Finding::caution("send_lag", text) })
+    let severity = if own { Severity::Void } else { Severity::Caution };
+    Some(Finding::SendLag { severity, p99_ns: lag.p99, median_ttft_ns: ttft_ns as u64 })
 }
 
 fn rate_kept(s: &Summary) -> Option<Finding> {
     if s.facts.mode != Mode::Open {
         return None;
     }
-    let (offered, sent) = (s.rates.offered_per_s?, s.rates.sent_per_s?);
-    if (sent - offered).abs() <= RATE_TOLERANCE * offered {
+    let (offered_per_s, sent_per_s) = (s.rates.offered_per_s?, s.rates.sent_per_s?);
+    if (sent_per_s - offered_per_s).abs() <= RATE_TOLERANCE * offered_per_s {
         return None;
     }
     // More cores do not help if the server, or a limit of this process, refused connections.
-    let lost = outcome::never_on_the_wire(s);
-    let text = if lost > 0 {
-        format!(
-            "The schedule offered {offered:.2} requests/s, {sent:.2} went onto the wire: {} left without a \
-             connection. The table of failures says why.",
-            outcome::were(lost)
-        )
-    } else {
-        format!(
-            "The schedule offered {offered:.2} requests/s, {sent:.2} went onto the wire. Give more --workers or \
-             cores, or lower the rate."
-        )
-    };
-    Some(Finding::caution("rate", text))
+    Some(match outcome::never_on_the_wire(s) {
+        0 => Finding::RateNotKept { offered_per_s, sent_per_s },
+        requests => Finding::RateWithoutConnections { offered_per_s, sent_per_s, requests },
+    })
 }
 
 fn growth(s: &Summary) -> Option<Finding> {
@@ -205,34 +153,19 @@ fn growth(s: &Summary) -> Option<Finding> {
     let [_, early, b, c, late] = s.concurrency.parts?;
     let grows =
         early <= b && b <= c && c <= late && late > GROWTH * early && late - early > 3.0 * early.sqrt().max(1.0);
-    grows.then(|| {
-        Finding::caution(
-            "growth",
-            format!(
-                "Requests in flight grew through the run, from {early:.1} to {late:.1}: the arrival rate exceeds \
-                 capacity, and the figures depend on how long the run was. Lower --rate."
-            ),
-        )
-    })
+    grows.then_some(Finding::Growth { early, late })
 }
 
 fn offered_concurrency(s: &Summary) -> Option<Finding> {
-    let cap = f64::from(s.facts.parallel?);
+    let parallel = s.facts.parallel?;
+    let cap = f64::from(parallel);
     // With few waves, most of the time between the first and the last send is start-up.
     let steady = s.facts.ramp_ns == 0 && !s.facts.conversations.is_some_and(|conversations| conversations.thinks);
     // If the run was killed, the requests in flight are not stored.
     let stored = s.end.is_some();
     let enough = s.facts.mode == Mode::Closed && steady && stored && s.counts.ok as f64 >= 4.0 * cap;
     let mean = s.concurrency.mean_while_sending?;
-    (enough && mean < OFFERED_CONCURRENCY * cap).then(|| {
-        Finding::caution(
-            "concurrency",
-            format!(
-                "On average {mean:.1} requests were in flight while --parallel asked for {cap}: between two requests \
-                 a lane stood idle (turnaround below). Give more --workers or cores."
-            ),
-        )
-    })
+    (enough && mean < OFFERED_CONCURRENCY * cap).then_some(Finding::IdleSlots { mean, parallel })
 }
 
 fn receive_lag(s: &Summary) -> Option<Finding> {
@@ -241,70 +174,28 @@ fn receive_lag(s: &Summary) -> Option<Finding> {
     if lag.count == 0 || lag.p99 as f64 <= RECEIVE_LAG_OF_ITL * itl_ns {
         return None;
     }
-    let seen = format!(
-        "1 % of the reads were looked at more than {} after they had arrived (median ITL {}).",
-        format_ns(lag.p99),
-        format_ns(itl_ns as u64)
-    );
-    let unstamped = 1.0 - s.client.stamped_reads.unwrap_or(0.0);
-    Some(if unstamped <= UNSTAMPED_READS {
-        let stands = match s.measurement_error.doubtful {
-            None => "Arrivals are the kernel's stamps, so the figures stand; only our next sends are later for it.",
-            Some(_) => {
-                "Arrivals are the kernel's stamps, but tokens that came in one read share the last one's: see the \
-                 bounds of ITL."
-            }
-        };
-        Finding::note("receive_lag", format!("{seen} {stands}"))
+    let (p99_ns, median_itl_ns) = (lag.p99, itl_ns as u64);
+    let unstamped_share = 1.0 - s.client.stamped_reads.unwrap_or(0.0);
+    Some(if unstamped_share <= UNSTAMPED_READS {
+        let shared_timestamps = s.measurement_error.doubtful.is_some();
+        Finding::ReceiveLag { p99_ns, median_itl_ns, shared_timestamps }
     } else {
-        Finding::caution(
-            "receive_lag",
-            format!(
-                "{seen} {} of the reads have no kernel stamp and carry this error. Give more --workers or cores.",
-                percent(unstamped)
-            ),
-        )
+        Finding::ReceiveLagUnstamped { p99_ns, median_itl_ns, unstamped_share }
     })
 }
 
 fn unstamped(s: &Summary) -> Option<Finding> {
     let unstamped = 1.0 - s.client.stamped_reads?;
-    (unstamped > UNSTAMPED_READS).then(|| {
-        Finding::note(
-            "stamps",
-            format!(
-                "{} of the reads came without the kernel's receive stamp (Unix sockets never have one): their \
-                 arrival is the instant we saw them, late by the receive lag.",
-                percent(unstamped)
-            ),
-        )
-    })
+    (unstamped > UNSTAMPED_READS).then_some(Finding::NoTimestamps { share: unstamped })
 }
 
 fn coalesced(s: &Summary) -> Option<Finding> {
     let share = s.client.coalesced_reads?;
-    (share > COALESCED_READS).then(|| {
-        Finding::caution(
-            "coalesced",
-            format!(
-                "{} of the reads carried two or more output events: the server, or a proxy before it, sends them \
-                 together, or they queued up on the way. Events of one read share one instant, so low ITL \
-                 percentiles are 0; TPOT and latency are not touched.",
-                percent(share)
-            ),
-        )
-    })
+    (share > COALESCED_READS).then_some(Finding::CoalescedReads { share })
 }
 
 fn at_once(s: &Summary) -> Option<Finding> {
-    (s.series.tpot_s.value(500) == Some(0.0)).then(|| {
-        Finding::caution(
-            "at_once",
-            "At least half of the answers came all at once, though they have several tokens: TPOT is 0 because nothing \
-             was seen of the time between them, and TTFT is the whole latency. The server, or a proxy before it, holds \
-             text back.",
-        )
-    })
+    (s.series.tpot_s.value(500) == Some(0.0)).then_some(Finding::AtOnce)
 }
 
 fn unknown_tokens(s: &Summary) -> Option<Finding> {
@@ -313,16 +204,9 @@ fn unknown_tokens(s: &Summary) -> Option<Finding> {
         return None;
     }
     Some(if unknown == s.counts.ok {
-        Finding::note("tokens", "The server sent no token counts; figures that need them are shown as '-'.")
+        Finding::NoTokenCounts
     } else {
-        Finding::caution(
-            "tokens",
-            format!(
-                "{unknown} of {} answers came without token counts: token throughput is a lower bound, and figures \
-                 per request are those of the others.",
-                s.counts.ok
-            ),
-        )
+        Finding::TokenCountsMissing { missing: unknown, answers: s.counts.ok }
     })
 }
 
@@ -331,27 +215,11 @@ fn switches(s: &Summary) -> Option<Finding> {
         return None;
     }
     let per_s = s.client.involuntary_switches as f64 * 1e9 / s.client.wall_ns as f64;
-    (per_s > SWITCHES_PER_S).then(|| {
-        Finding::caution(
-            "switches",
-            format!(
-                "The workers were pushed off their cores {per_s:.0} times a second each: something else runs there. \
-                 Stop it, or choose quiet --cores."
-            ),
-        )
-    })
+    (per_s > SWITCHES_PER_S).then_some(Finding::ForcedSwitches { per_worker_per_s: per_s })
 }
 
 fn retries(s: &Summary) -> Option<Finding> {
-    (s.client.retried > 0).then(|| {
-        Finding::note(
-            "retried",
-            format!(
-                "{} sent again on a fresh connection, because the server had closed the reused one without a word.",
-                outcome::were(s.client.retried)
-            ),
-        )
-    })
+    (s.client.retried > 0).then_some(Finding::Retried { requests: s.client.retried })
 }
 
 fn worker_cpu(s: &Summary, workers: &[&WorkerReport]) -> Option<Finding> {
@@ -363,43 +231,18 @@ fn worker_cpu(s: &Summary, workers: &[&WorkerReport]) -> Option<Finding> {
         .iter()
         .filter(|w| w.wall_ns >= 100 * MS && (w.cpu_user_ns + w.cpu_system_ns) as f64 > WORKER_CPU * w.wall_ns as f64)
         .count();
-    let max = s.client.cpu_max?;
-    (busy > 0).then(|| {
-        Finding::caution(
-            "worker_cpu",
-            format!(
-                "{busy} of {} workers used more than {} of their core (the busiest {}): they may hold the server up. \
-                 Give more --workers or cores.",
-                workers.len(),
-                percent(WORKER_CPU),
-                percent(max)
-            ),
-        )
-    })
+    let max_share = s.client.cpu_max?;
+    let workers = workers.len();
+    (busy > 0).then_some(Finding::BusyWorkers { busy, workers, limit_share: WORKER_CPU, max_share })
 }
 
 fn resources(s: &Summary) -> Vec<Finding> {
     let mut found = Vec::new();
     if s.client.unpinned_workers > 0 {
-        found.push(Finding::note(
-            "pinning",
-            format!(
-                "{} could not be pinned to a core; choose --cores that exist.",
-                match s.client.unpinned_workers {
-                    1 => "1 worker".to_string(),
-                    several => format!("{several} workers"),
-                }
-            ),
-        ));
+        found.push(Finding::WorkersNotPinned { workers: s.client.unpinned_workers });
     }
     if s.client.buffer_shortages > 0 {
-        found.push(Finding::note(
-            "buffers",
-            format!(
-                "The receive ring ran out of buffers {} times: bytes waited in the kernel, stamps are not touched.",
-                s.client.buffer_shortages
-            ),
-        ));
+        found.push(Finding::BufferShortages { shortages: s.client.buffer_shortages });
     }
     found
 }

@@ -34,15 +34,14 @@
 //! every value is within its own bounds, the p-quantile of the values is between the p-quantiles of the lower and of
 //! the upper bounds. Nothing is averaged, and no distribution of the errors is assumed.
 
-use super::format::percent;
 use super::quantile::{LEVELS, Quantile, Series, nearest_rank};
 use super::samples::{Gap, Sample};
 use super::series::AllSeries;
+use crate::finding::{Figure, Finding, Misfit, Severity};
 use crate::host::calibration::Calibration;
 use crate::record::facts::RunFacts;
-use crate::record::finding::Finding;
 use crate::record::{STALL_NS, WorkerReport};
-use crate::time::{US, format_ns};
+use crate::time::US;
 
 /// The largest delay from a send to the kernel's receive timestamp if there is no calibration, nanoseconds (the
 /// measured p99.9 is 16 us; see the notes on the receive path).
@@ -75,7 +74,7 @@ pub struct MeasurementError {
 }
 
 /// The largest delay from an arrival to its kernel timestamp.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StampError {
     pub ns: u64,
     pub source: StampSource,
@@ -88,13 +87,13 @@ impl Default for StampError {
 }
 
 /// The source of a [`StampError`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StampSource {
     /// No calibration.
     Default,
     Calibrated,
     /// A calibration that does not fit this run, and the reason.
-    Unfit(String),
+    Unfit(Misfit),
 }
 
 /// Bounds of a percentile, seconds. One for each of [`LEVELS`].
@@ -129,7 +128,7 @@ pub fn stamp_error(calibration: Option<&Calibration>, facts: &RunFacts, events_p
         Ok(()) if calibration.stamp_error.count > 0 => {
             StampError { ns: calibration.stamp_error.p999, source: StampSource::Calibrated }
         }
-        Ok(()) => StampError { source: StampSource::Unfit("it has no stamps".to_string()), ..StampError::default() },
+        Ok(()) => StampError { source: StampSource::Unfit(Misfit::NoTimestamps), ..StampError::default() },
         Err(why) => StampError { source: StampSource::Unfit(why), ..StampError::default() },
     }
 }
@@ -223,38 +222,26 @@ fn quantiles(values: &mut [f64]) -> Vec<f64> {
 pub fn findings(own: &MeasurementError, series: &AllSeries, late_sends_reported: bool) -> Vec<Finding> {
     let mut found = Vec::new();
     if let StampSource::Unfit(why) = &own.stamp.source {
-        let text = format!(
-            "The calibration of this machine does not fit this run: {why}. Stamps are taken to be good to {}; \
-             'ringmark rig --calibrate' with this load says better.",
-            format_ns(own.stamp.ns)
-        );
-        found.push(Finding::note("calibration", text));
+        found.push(Finding::CalibrationMisfit { why: why.clone(), timestamp_error_ns: own.stamp.ns });
     }
     let figures = [
-        ("TTFT", &series.ttft_s, &own.ttft_s, true),
-        ("ITL", &series.itl_s, &own.itl_s, false),
-        ("TPOT", &series.tpot_s, &own.tpot_s, false),
-        ("latency", &series.latency_s, &own.latency_s, true),
+        (Figure::Ttft, &series.ttft_s, &own.ttft_s, true),
+        (Figure::Itl, &series.itl_s, &own.itl_s, false),
+        (Figure::Tpot, &series.tpot_s, &own.tpot_s, false),
+        (Figure::Latency, &series.latency_s, &own.latency_s, true),
     ];
     found.extend(own.doubtful.filter(|doubtful| doubtful.share > DOUBTFUL_SHARE).map(|d| held_up(d, own.stall_ns)));
     let kept = figures.into_iter().filter(|(.., counts_from_due)| !(late_sends_reported && *counts_from_due));
-    found.extend(kept.filter_map(|(name, series, bounds, from_due)| wide(name, series, bounds, from_due)));
+    found.extend(kept.filter_map(|(figure, series, bounds, from_due)| wide(figure, series, bounds, from_due)));
     found
 }
 
 fn held_up(doubtful: Doubtful, stall_ns: Option<u64>) -> Finding {
-    let text = format!(
-        "{} of the gaps between tokens may be off by up to {}: a worker left its sockets alone for up to {}, and what \
-         came in meanwhile on one connection shares a stamp, the last one's. ITL has gaps that are too long and zeros \
-         behind them; see the bounds. Give more --workers or cores, or a quieter machine.",
-        percent(doubtful.share),
-        format_ns(doubtful.by_ns),
-        format_ns(stall_ns.unwrap_or(doubtful.by_ns)),
-    );
-    Finding::caution("held_up", text)
+    let longest_ns = stall_ns.unwrap_or(doubtful.by_ns);
+    Finding::PollGaps { share: doubtful.share, by_ns: doubtful.by_ns, longest_ns }
 }
 
-fn wide(name: &str, series: &Series, bounds: &[Bound], from_due: bool) -> Option<Finding> {
+fn wide(figure: Figure, series: &Series, bounds: &[Bound], from_due: bool) -> Option<Finding> {
     let reach = |row: usize| {
         let (quantile, bound): (&Quantile, &Bound) = (series.quantiles.get(row)?, bounds.get(row)?);
         let by = (quantile.value - bound.low).max(bound.high - quantile.value);
@@ -267,14 +254,14 @@ fn wide(name: &str, series: &Series, bounds: &[Bound], from_due: bool) -> Option
     let is_wide = |by: f64, value: f64| value > 0.0 && by > WIDE_S.max(WIDE_SHARE * value);
     let told = rows.filter_map(reach).find(|(_, value, by, few)| !few && is_wide(*by, *value));
     let (level, value, by, _) = told?;
-    let text = format!(
-        "Our own error may have moved the {level} of {name} by {} (it is {}): see the bounds. Give more --workers or \
-         cores, a quieter machine, or a lower load.",
-        format_ns((by * 1e9) as u64),
-        format_ns((value * 1e9) as u64),
-    );
     let void = from_due && level == "50%" && by > VOID_S.max(VOID_SHARE * value);
-    Some(if void { Finding::void("own_error", text) } else { Finding::caution("own_error", text) })
+    Some(Finding::OwnError {
+        severity: if void { Severity::Void } else { Severity::Caution },
+        figure,
+        percentile: level.to_string(),
+        by_ns: (by * 1e9) as u64,
+        value_ns: (value * 1e9) as u64,
+    })
 }
 
 #[cfg(test)]

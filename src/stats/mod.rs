@@ -12,7 +12,6 @@ pub mod confidence;
 pub mod counts;
 pub mod failure_texts;
 pub mod findings;
-mod format;
 pub mod measurement_error;
 pub mod metric;
 pub mod poll_gaps;
@@ -31,6 +30,6 @@ pub mod tolerance;
 pub mod turns;
 pub mod witness;
 
-pub use crate::record::finding::{Finding, Severity};
+pub use crate::finding::{Finding, Severity};
 pub use analysis::analyze;
 pub use summary::{Inputs, Summary};

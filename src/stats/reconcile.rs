@@ -10,7 +10,7 @@ use super::quantile::{Quantile, Series, nearest_rank};
 use super::samples::{RunSamples, Sample};
 use super::series::AllSeries;
 use super::tolerance::{FRONTEND_S, JITTER_S, PER_TOKEN_SLACK, SLACK, Tolerance, Verdict, beyond};
-use crate::record::finding::Finding;
+use crate::finding::{CountKind, Figure, Finding, UnequalCount};
 use crate::server::metric_catalog::{Delta, Gauge, Histogram, Meaning, Quantity, Window};
 
 /// The levels compared.
@@ -47,7 +47,7 @@ pub struct Reconciliation {
 /// A time that both sides measure, seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compared {
-    pub name: &'static str,
+    pub name: Figure,
     /// Name of the server's metric.
     pub metric: &'static str,
     pub client_count: u64,
@@ -72,7 +72,7 @@ pub struct Bounds {
 /// A number that both sides count.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Counted {
-    pub name: &'static str,
+    pub name: CountKind,
     pub metric: &'static str,
     pub client: Option<u64>,
     pub server: u64,
@@ -163,10 +163,10 @@ pub fn compare(s: ClientSide<'_>, window: &Window) -> Reconciliation {
     let histogram = |quantity| window.histograms.get(&quantity);
     let gauge = |quantity| window.gauges.get(&quantity).copied();
     let times = [
-        (Quantity::Ttft, "TTFT", &s.series.service_ttft_s),
-        (Quantity::Itl, "ITL", &s.series.itl_s),
-        (Quantity::Tpot, "TPOT", &s.series.tpot_s),
-        (Quantity::Latency, "Latency", &s.series.service_latency_s),
+        (Quantity::Ttft, Figure::Ttft, &s.series.service_ttft_s),
+        (Quantity::Itl, Figure::Itl, &s.series.itl_s),
+        (Quantity::Tpot, Figure::Tpot, &s.series.tpot_s),
+        (Quantity::Latency, Figure::Latency, &s.series.service_latency_s),
     ];
     let mut compared: Vec<Compared> = times
         .into_iter()
@@ -196,35 +196,19 @@ pub fn findings(of: &Reconciliation) -> Vec<Finding> {
     let mut found = Vec::new();
     for time in &of.times {
         let Verdict::Apart { by_s } = time.verdict else { continue };
-        let (side, hint) = if by_s > 0.0 {
-            ("longer", "The network, a proxy or the server's frontend takes it; see where the TTFT went.")
-        } else {
-            (
-                "shorter",
-                "No part of the way can explain that: the server's figure is not of these requests alone, or wrong.",
-            )
-        };
-        let text = format!(
-            "{} seen here is {} {side} than {} says, beyond the width of its buckets and our own error. {hint}",
-            time.name,
-            crate::time::format_ns((by_s.abs() * 1e9) as u64),
-            of.server,
-        );
-        found.push(Finding::caution("server_apart", text));
+        let by_ns = (by_s.abs() * 1e9) as u64;
+        let server = of.server.to_string();
+        found.push(Finding::ServerApart { figure: time.name, server, by_ns, longer_here: by_s > 0.0 });
     }
-    let unequal: Vec<String> = of
-        .counts
-        .iter()
-        .filter(|count| count.equal == Some(false))
-        .filter_map(|count| Some(format!("{} {} here, {} there", count.name, count.client?, count.server)))
-        .collect();
-    if !unequal.is_empty() {
-        let text = format!("{} counted otherwise than we did: {}.", of.server, unequal.join("; "));
-        found.push(Finding::caution("server_counts", text));
+    let unequal = of.counts.iter().filter(|count| count.equal == Some(false));
+    let one =
+        |count: &Counted| Some(UnequalCount { quantity: count.name, client: count.client?, server: count.server });
+    let counts: Vec<UnequalCount> = unequal.filter_map(one).collect();
+    if !counts.is_empty() {
+        found.push(Finding::ServerCounts { server: of.server.to_string(), counts });
     }
     if of.resets > 0 {
-        let text = format!("The counters of {} began again during the run: it was restarted.", of.server);
-        found.push(Finding::caution("server_restarted", text));
+        found.push(Finding::ServerRestarted { server: of.server.to_string() });
     }
     found
 }
@@ -232,7 +216,7 @@ pub fn findings(of: &Reconciliation) -> Vec<Finding> {
 fn compare_time(
     s: ClientSide<'_>,
     quantity: Quantity,
-    name: &'static str,
+    name: Figure,
     series: &Series,
     delta: &Delta<Histogram>,
 ) -> Compared {
@@ -325,7 +309,7 @@ fn time_per_token(s: ClientSide<'_>, window: &Window) -> Option<Compared> {
     let tokens = window.counters.get(&Quantity::OutputTokens)?;
     let series = &s.series.tpot_s;
     Some(Compared {
-        name: "TPOT",
+        name: Figure::Tpot,
         metric: seconds.name,
         client_count: series.count as u64,
         server_count: tokens.value.round() as u64,
@@ -340,11 +324,11 @@ fn time_per_token(s: ClientSide<'_>, window: &Window) -> Option<Compared> {
 fn counts(totals: &Totals, window: &Window) -> Vec<Counted> {
     let uncached = totals.input_tokens.map(|tokens| tokens.saturating_sub(totals.cached_tokens));
     let rows = [
-        (Quantity::Requests, "Requests", Some(totals.ok), Some(totals.ok)),
-        (Quantity::PromptTokens, "Prompt tokens", totals.input_tokens, uncached),
-        (Quantity::OutputTokens, "Output tokens", totals.output_tokens, totals.output_tokens),
+        (Quantity::Requests, CountKind::Requests, Some(totals.ok), Some(totals.ok)),
+        (Quantity::PromptTokens, CountKind::PromptTokens, totals.input_tokens, uncached),
+        (Quantity::OutputTokens, CountKind::OutputTokens, totals.output_tokens, totals.output_tokens),
     ];
-    let row = |(quantity, name, client, uncached): (Quantity, &'static str, Option<u64>, Option<u64>)| {
+    let row = |(quantity, name, client, uncached): (Quantity, CountKind, Option<u64>, Option<u64>)| {
         let delta = window.counters.get(&quantity)?;
         let without_cached = delta.meaning == Meaning::WithoutCached;
         let client = if without_cached { uncached } else { client };

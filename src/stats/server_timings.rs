@@ -8,8 +8,7 @@
 use super::quantile::Series;
 use super::samples::RequestTimings;
 use super::tolerance::{FRONTEND_S, JITTER_S, PER_TOKEN_SLACK, SLACK, Tolerance, Verdict, beyond};
-use crate::record::finding::Finding;
-use crate::time::format_ns;
+use crate::finding::{Figure, Finding};
 
 /// Both clocks round, and servers print thousandths of a millisecond.
 const ROUNDING_S: f64 = 10e-6;
@@ -26,7 +25,7 @@ pub struct ServerTimings {
 /// One time over all requests, seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TimingComparison {
-    pub name: &'static str,
+    pub name: Figure,
     pub client: Series,
     pub server: Series,
     /// Client − server of each request.
@@ -41,12 +40,12 @@ pub fn compare(tolerance: Tolerance, timings: &[RequestTimings]) -> Option<Serve
     }
     let with_queue = timings.iter().all(|request| request.with_queue);
     let own_s = tolerance.measurement_error_s + ROUNDING_S;
-    let per_token = time("TPOT", timings.iter().filter_map(|request| request.per_token), |server| {
+    let per_token = time(Figure::Tpot, timings.iter().filter_map(|request| request.per_token), |server| {
         let either = own_s + JITTER_S + PER_TOKEN_SLACK * server;
         (either, Some(either))
     });
     let step_s = per_token.as_ref().and_then(step_s).unwrap_or(0.0);
-    let ttft = time("TTFT", timings.iter().filter_map(|request| request.ttft), |server| {
+    let ttft = time(Figure::Ttft, timings.iter().filter_map(|request| request.ttft), |server| {
         // Without the queue time the difference has no upper bound.
         let above = with_queue.then(|| own_s + FRONTEND_S.max(SLACK * server) + tolerance.round_trip_s + step_s);
         (own_s, above)
@@ -64,7 +63,7 @@ fn step_s(per_token: &TimingComparison) -> Option<f64> {
 
 /// `reach` gives, for the server's median, by how much the median difference may be below and above 0.
 fn time(
-    name: &'static str,
+    name: Figure,
     pairs: impl Iterator<Item = (f64, f64)>,
     reach: impl Fn(f64) -> (f64, Option<f64>),
 ) -> Option<TimingComparison> {
@@ -84,21 +83,8 @@ fn time(
 pub fn findings(of: &ServerTimings) -> Vec<Finding> {
     let apart = |time: &TimingComparison| {
         let Verdict::Apart { by_s } = time.verdict else { return None };
-        let by = format_ns((by_s.abs() * 1e9) as u64);
-        let name = time.name;
-        let text = if by_s > 0.0 {
-            format!(
-                "Request by request, {name} is longer here than the server says, by {by} beyond what network, frontend, \
-                 a step of the engine and our own error should take: look at a proxy, the network, or the server's \
-                 frontend."
-            )
-        } else {
-            format!(
-                "Request by request, the server says a longer {name} than passed here, by {by} beyond our own error. \
-                 Its time lies within ours, so its figure is wrong, or of something else."
-            )
-        };
-        Some(Finding::caution("server_times_apart", text))
+        let by_ns = (by_s.abs() * 1e9) as u64;
+        Some(Finding::ServerTimesApart { figure: time.name, by_ns, longer_here: by_s > 0.0 })
     };
     of.times.iter().filter_map(apart).collect()
 }
@@ -110,7 +96,7 @@ mod tests {
     #[test]
     fn a_difference_beyond_its_reach_is_apart() {
         let verdict = |here: f64, there: f64, above: Option<f64>| {
-            time("x", [(here, there); 40].into_iter(), |_| (1e-5, above)).unwrap().verdict
+            time(Figure::Ttft, [(here, there); 40].into_iter(), |_| (1e-5, above)).unwrap().verdict
         };
         assert_eq!(verdict(10.5e6, 10e6, Some(1e-3)), Verdict::Consistent);
         assert!(matches!(verdict(15e6, 10e6, Some(1e-3)), Verdict::Apart { by_s } if (by_s - 4e-3).abs() < 1e-9));

@@ -2,8 +2,8 @@
 //! Both give findings only; no sample is excluded from the figures.
 
 use super::samples::Sample;
+use crate::finding::Finding;
 use crate::record::facts::{Mode, RunFacts};
-use crate::record::finding::Finding;
 
 /// MSER-5 uses means of five samples.
 const BATCH: usize = 5;
@@ -31,14 +31,10 @@ pub fn findings(facts: &RunFacts, samples: &[Sample]) -> Vec<Finding> {
 
 fn warm_up_hint(latencies: &[f64], cut: usize) -> Option<Finding> {
     let (all, rest) = (mean(latencies), mean(&latencies[cut..]));
-    ((all - rest).abs() > WORTH_TELLING * rest).then(|| {
-        Finding::note(
-            "warm_up",
-            format!(
-                "The first {cut} requests look like a warm-up (MSER-5): the average latency is {all:.3} s with them \
-                 and {rest:.3} s without. Add --warmup-num {cut} if only the steady state matters."
-            ),
-        )
+    ((all - rest).abs() > WORTH_TELLING * rest).then_some(Finding::WarmUp {
+        requests: cut,
+        with_s: all,
+        without_s: rest,
     })
 }
 
@@ -48,18 +44,7 @@ fn drift(facts: &RunFacts, latencies: &[f64]) -> Option<Finding> {
     if correlation.abs() < TREND_CORRELATION || part.abs() < DRIFT_WORTH_TELLING {
         return None;
     }
-    let way = if part > 0.0 { "rose" } else { "fell" };
-    let advice = match facts.mode {
-        Mode::Open if part > 0.0 => "Lower --rate, or measure for longer.",
-        _ => "Measure for longer, or with more --warmup-num.",
-    };
-    Some(Finding::caution(
-        "drift",
-        format!(
-            "The average latency {way} through the run, from {from:.3} s to {to:.3} s: it was not in a steady state, \
-             and its figures depend on how long it was. {advice}"
-        ),
-    ))
+    Some(Finding::Drift { from_s: from, to_s: to, open_loop: facts.mode == Mode::Open })
 }
 
 /// The end of the warm-up by MSER-5: the cut with the smallest standard error of the mean of the remaining samples.
@@ -125,7 +110,7 @@ mod tests {
         let cut = warm_up_end(&samples).unwrap();
         assert!((100..=130).contains(&cut), "{cut}");
         let hint = warm_up_hint(&samples, cut).unwrap();
-        assert!(hint.text.contains("--warmup-num"), "{}", hint.text);
+        assert!(hint.en().contains("--warmup-num"), "{}", hint.en());
     }
 
     #[test]
@@ -142,7 +127,7 @@ mod tests {
     fn a_drift_is_told() {
         let rising = noise(600, 3, |i| 1.0 + i as f64 / 600.0);
         let finding = drift(&RunFacts::default(), &rising).unwrap();
-        assert!(finding.text.contains("rose"), "{}", finding.text);
+        assert!(matches!(finding, Finding::Drift { from_s, to_s, .. } if to_s > from_s), "{finding:?}");
         assert!(drift(&RunFacts::default(), &rising[..100]).is_none(), "too few to tell");
     }
 }

@@ -17,10 +17,10 @@ use super::throughput::{Rates, Throughput};
 use super::tolerance::Tolerance;
 use super::turns::{self, Turns};
 use super::witness::{self, Witness};
+use crate::finding::{Finding, Severity};
 use crate::plan::slo;
 use crate::record::WorkerReport;
 use crate::record::facts::{RunEnd, RunFacts};
-use crate::record::finding::{Finding, Severity};
 use crate::server::metric_catalog::Window;
 use crate::server::resource_usage::ResourceUsage;
 use crate::store::StoredRun;
@@ -160,7 +160,7 @@ impl Summary {
 
     /// The figures must not be used: exit status 3.
     pub fn is_void(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == Severity::Void)
+        self.findings.iter().any(|finding| finding.severity() == Severity::Void)
     }
 
     /// A given objective was missed: exit status 1.

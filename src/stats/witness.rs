@@ -11,8 +11,7 @@ use super::quantile::Series;
 use super::samples::{RunSamples, Sample};
 use super::series::AllSeries;
 use super::steady_part::SteadyPart;
-use crate::record::finding::Finding;
-use crate::time::format_ns;
+use crate::finding::{Figure, Finding, UnequalPercentile};
 
 /// The levels compared.
 pub const LEVELS: [u32; 2] = [500, 900];
@@ -33,7 +32,7 @@ pub struct Witness {
 /// A time as measured by both, seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WitnessTime {
-    pub name: &'static str,
+    pub name: Figure,
     pub load: Series,
     pub witness: Series,
     /// Load − witness at each of [`LEVELS`]; `None` if there are too few samples for an interval.
@@ -68,7 +67,7 @@ pub fn compare(load: &[Sample], steady: Option<&SteadyPart>, series: &AllSeries,
         Some(steady) => (&steady.service_ttft_s, &steady.itl_s),
         None => (&series.service_ttft_s, &series.itl_s),
     };
-    let times = [("TTFT", load_ttft, Series::compute(&ttft)), ("ITL", load_itl, Series::compute(&gaps))];
+    let times = [(Figure::Ttft, load_ttft, Series::compute(&ttft)), (Figure::Itl, load_itl, Series::compute(&gaps))];
     Witness {
         requests: witness.requests.len(),
         counted: counted.len(),
@@ -77,7 +76,7 @@ pub fn compare(load: &[Sample], steady: Option<&SteadyPart>, series: &AllSeries,
     }
 }
 
-fn time(name: &'static str, load: Series, witness: Series) -> WitnessTime {
+fn time(name: Figure, load: Series, witness: Series) -> WitnessTime {
     let difference = |level: u32| {
         let (a, b) = (witness.at(level)?, load.at(level)?);
         (a.interval.is_some() && b.interval.is_some()).then(|| compare_quantiles(a, b))
@@ -101,20 +100,13 @@ fn time(name: &'static str, load: Series, witness: Series) -> WitnessTime {
 /// Findings about the comparison.
 pub fn findings(of: &Witness) -> Vec<Finding> {
     let mut found: Vec<Finding> = of.times.iter().filter_map(differs).collect();
-    let few: Vec<&str> =
+    let few: Vec<Figure> =
         of.times.iter().filter(|time| time.verdict == Agreement::TooFew).map(|time| time.name).collect();
     if !few.is_empty() {
-        let text = format!(
-            "The witness has too few samples of {} to compare ({} requests within the load): let the run last longer, or \
-             give --witness more connections.",
-            few.join(" and "),
-            of.counted
-        );
-        found.push(Finding::note("witness", text));
+        found.push(Finding::WitnessTooFew { figures: few, requests: of.counted });
     }
     if of.failed > 0 {
-        let text = format!("{} of the {} requests of the witness failed.", of.failed, of.requests);
-        found.push(Finding::note("witness", text));
+        found.push(Finding::WitnessFailed { failed: of.failed, requests: of.requests });
     }
     found
 }
@@ -123,21 +115,17 @@ fn differs(time: &WitnessTime) -> Option<Finding> {
     if time.verdict != Agreement::Differ {
         return None;
     }
-    let length = |seconds: f64| format_ns((seconds.abs() * 1e9) as u64);
-    let levels = LEVELS.iter().zip(&time.differences).filter_map(|(level, difference)| {
+    let ns = |seconds: f64| (seconds.abs() * 1e9) as u64;
+    let percentiles = LEVELS.iter().zip(&time.differences).filter_map(|(level, difference)| {
         let difference = difference.filter(Difference::is_sure)?;
-        let (load, witness) = (time.load.value(*level)?, time.witness.value(*level)?);
-        let side = if difference.value > 0.0 { "more" } else { "less" };
-        let by = length(difference.value);
-        Some(format!("p{} {} under load, {} for the witness ({by} {side})", level / 10, length(load), length(witness)))
+        Some(UnequalPercentile {
+            percentile: level / 10,
+            load_ns: ns(time.load.value(*level)?),
+            witness_ns: ns(time.witness.value(*level)?),
+            difference_ns: (difference.value * 1e9) as i64,
+        })
     });
-    let text = format!(
-        "The witness saw another {} than the load: {}. Either the server treats the load's requests differently (their \
-         order, their number on a connection, a cache), or this client is in their way: see its own figures.",
-        time.name,
-        levels.collect::<Vec<_>>().join("; ")
-    );
-    Some(Finding::caution("witness", text))
+    Some(Finding::WitnessDiffers { figure: time.name, percentiles: percentiles.collect() })
 }
 
 #[cfg(test)]
@@ -154,12 +142,12 @@ mod tests {
     fn what_is_the_same_agrees_and_what_is_not_differs() {
         let mut rng = ChaCha8Rng::seed_from_u64(11);
         let load = around(&mut rng, 3_000, 0.020);
-        let same = time("TTFT", load.clone(), around(&mut rng, 200, 0.020));
+        let same = time(Figure::Ttft, load.clone(), around(&mut rng, 200, 0.020));
         assert_eq!(same.verdict, Agreement::Agree, "{same:?}");
-        let other = time("TTFT", load.clone(), around(&mut rng, 200, 0.015));
+        let other = time(Figure::Ttft, load.clone(), around(&mut rng, 200, 0.015));
         assert_eq!(other.verdict, Agreement::Differ);
-        let text = differs(&other).unwrap().text;
-        assert!(text.contains("p50 22") && text.contains("more)"), "{text}");
-        assert_eq!(time("TTFT", load, around(&mut rng, 20, 0.015)).verdict, Agreement::TooFew);
+        let Some(Finding::WitnessDiffers { figure: Figure::Ttft, percentiles }) = differs(&other) else { panic!() };
+        assert!(percentiles[0].load_ns / 1_000_000 == 22 && percentiles[0].difference_ns > 0, "{percentiles:?}");
+        assert_eq!(time(Figure::Ttft, load, around(&mut rng, 20, 0.015)).verdict, Agreement::TooFew);
     }
 }

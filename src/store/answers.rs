@@ -8,9 +8,9 @@ use rusqlite::{Connection, OpenFlags, Row, params};
 
 use super::error::{StoreError, open};
 use super::writer::add_findings;
+use crate::finding::Finding;
 use crate::plan::Save;
 use crate::record::TokenSource;
-use crate::record::finding::Finding;
 
 /// A kind of rows that [`Pages`] reads. Of the successful requests it takes those that meet a condition.
 pub trait Answer: Sized {

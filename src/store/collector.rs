@@ -17,8 +17,8 @@ use crossbeam_channel::{Receiver, Sender};
 use super::error::StoreError;
 use super::live::{Live, Meter, Snapshot};
 use super::writer::{RunStart, Writer};
+use crate::finding::Finding;
 use crate::record::facts::RunEnd;
-use crate::record::finding::Finding;
 use crate::record::{Block, CollectorMessage, Phase, RequestRecord};
 use crate::workload::Workload;
 

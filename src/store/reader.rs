@@ -10,9 +10,9 @@ use super::columns::RequestReader;
 use super::error::StoreError;
 use super::schema::{APPLICATION_ID, VERSION};
 use super::values::{ColumnValue, unexpected_value};
+use crate::finding::{Finding, Severity};
 use crate::host::calibration::Calibration;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
-use crate::record::finding::{Finding, Severity};
 use crate::record::{Block, Phase, ServerSample, Stall, WorkerReport};
 use crate::time::Tick;
 
@@ -201,14 +201,20 @@ impl Reader {
     }
 
     fn findings(&self) -> rusqlite::Result<Vec<Finding>> {
-        let mut statement = self.connection.prepare("SELECT severity, code, text FROM finding ORDER BY rowid")?;
+        let json = if self.version < 4 { "NULL" } else { "json" };
+        let sql = format!("SELECT severity, code, text, {json} FROM finding ORDER BY rowid");
+        let mut statement = self.connection.prepare(&sql)?;
         let rows = statement.query_map([], |row| {
+            let fields = row.get_ref(3)?.as_str_or_null()?;
+            if let Some(finding) = fields.and_then(|json| serde_json::from_str(json).ok()) {
+                return Ok(finding);
+            }
             let severity = match row.get_ref(0)?.as_str()? {
                 "void" => Severity::Void,
                 "caution" => Severity::Caution,
                 _ => Severity::Note,
             };
-            Ok(Finding { severity, code: row.get(1)?, text: row.get(2)? })
+            Ok(Finding::Stored { severity, code: row.get(1)?, text: row.get(2)? })
         })?;
         rows.collect()
     }

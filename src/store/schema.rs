@@ -9,9 +9,10 @@ use super::columns;
 
 /// The schema version, raised whenever a reader of the old tables would misread the new ones.
 ///
-/// 2: `request.conversation`, and the times that the server reports. 3: the stalls of the workers. Files of earlier
-/// versions are read as well; they lack these columns and tables.
-pub const VERSION: i64 = 3;
+/// 2: `request.conversation`, and the times that the server reports. 3: the stalls of the workers. 4: the fields of
+/// findings as JSON. Files of earlier versions are read as well; they lack these columns and tables, and their findings
+/// are shown as text.
+pub const VERSION: i64 = 4;
 
 /// Identifies the file as a ringmark database in its header: "RMRK".
 pub const APPLICATION_ID: i64 = 0x524d_524b;
@@ -51,7 +52,8 @@ CREATE TABLE lag (
 );
 
 -- What the run itself had to say; findings about the figures are made anew by every report.
-CREATE TABLE finding (severity TEXT NOT NULL, code TEXT NOT NULL, text TEXT NOT NULL);
+-- The English text is for people; json has the fields.
+CREATE TABLE finding (severity TEXT NOT NULL, code TEXT NOT NULL, text TEXT NOT NULL, json TEXT NOT NULL);
 
 -- The server's own metrics over time.
 CREATE TABLE server_sample (at_ns INTEGER NOT NULL, name TEXT NOT NULL, labels TEXT NOT NULL, value REAL NOT NULL);

@@ -10,11 +10,11 @@ use rusqlite::{Connection, OpenFlags, params};
 use super::columns::{self, RequestRow};
 use super::error::{StoreError, open};
 use super::schema::{APPLICATION_ID, RESULT_VIEW, VERSION, tables_sql};
+use crate::finding::{Finding, Severity};
 use crate::host::calibration::Calibration;
 use crate::plan::Save;
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
-use crate::record::finding::{Finding, Severity};
 use crate::record::{Block, Phase, RequestRecord, ServerSample, WorkerReport};
 use crate::secrets::{Secrets, mask};
 
@@ -283,9 +283,11 @@ fn add_lag(
 }
 
 pub(super) fn add_findings(connection: &Connection, findings: &[Finding]) -> rusqlite::Result<()> {
-    let mut insert = connection.prepare_cached("INSERT INTO finding VALUES (?1,?2,?3)")?;
+    let mut insert = connection.prepare_cached("INSERT INTO finding VALUES (?1,?2,?3,?4)")?;
     for finding in findings {
-        insert.execute(params![severity_name(finding.severity), finding.code, finding.text])?;
+        // By way of a value: text would repeat the keys that a finding has itself.
+        let json = serde_json::to_value(finding.record()).expect("plain structs with text keys always serialise");
+        insert.execute(params![severity_name(finding.severity()), finding.code(), finding.en(), json.to_string()])?;
     }
     Ok(())
 }

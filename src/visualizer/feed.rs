@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde_json::{Value as Json, json};
 
 use super::message;
+use crate::finding::Finding;
 use crate::plan::Plan;
 use crate::store::live::Snapshot;
 
@@ -80,14 +81,11 @@ impl Feed {
         self.put(Message::End(json!({"do": "end", "ok": ok})));
     }
 
-    /// A message about the data points dropped since the last call, if any.
-    pub fn note(&self) -> Option<String> {
+    /// A finding about the data points dropped since the last call, if any.
+    pub fn note(&self) -> Option<Finding> {
         let dropped = self.shared.dropped.load(Ordering::Relaxed);
         let new = dropped - self.shared.reported.swap(dropped, Ordering::Relaxed);
-        (new > 0).then(|| {
-            let name = self.name;
-            format!("{new} points of the curves did not reach {name}, which could not follow; the results are complete")
-        })
+        (new > 0).then(|| Finding::VisualizerLost { points: new, service: self.name.to_string() })
     }
 
     fn put(&self, message: Message) {
@@ -192,7 +190,7 @@ mod tests {
         assert_eq!(receiver.queue.len(), MAX_QUEUED, "it is queued already");
         series.last_figures(&at(MAX_QUEUED + 7));
         assert_eq!(receiver.queue.len(), MAX_QUEUED + 1);
-        assert!(feed.note().is_some_and(|note| note.starts_with("7 points")));
+        assert!(feed.note().is_some_and(|note| matches!(note, Finding::VisualizerLost { points: 7, .. })));
         assert_eq!(feed.note(), None);
     }
 }

@@ -139,7 +139,7 @@ impl Visualizer {
             self.log.warning(&format!("Caution: {name} may lack figures of this call: {problem}; see benchmark.log"));
         }
         if let Some(dropped) = self.feed.note() {
-            self.log.warning(&format!("Note: {dropped}"));
+            self.log.warning(&format!("Note: {}", dropped.en()));
         }
     }
 }

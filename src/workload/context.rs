@@ -8,6 +8,7 @@ use super::item::Item;
 use super::parallel;
 use super::progress::StepProgress;
 use super::tokens::Tokens;
+use crate::finding::Finding;
 
 /// Prompts generated or read when only the duration ends the run. The run then cycles through them.
 pub const ENDLESS: u64 = 1000;
@@ -114,13 +115,10 @@ impl Residuals {
     }
 
     /// Adds a note about the texts whose length is not exact, if there are any.
-    pub fn report(&self, notes: &mut Vec<String>) {
+    pub fn report(&self, notes: &mut Vec<Finding>) {
         let [made, off, worst] = [&self.made, &self.off, &self.worst].map(|count| count.load(Ordering::Relaxed));
         if off > 0 {
-            notes.push(format!(
-                "{off} of {made} random texts could not be brought to their exact length; the farthest is {worst} \
-                 tokens off (--tokenize-prompt sends exact ids)"
-            ));
+            notes.push(Finding::PromptLengths { off, made, worst_tokens: worst });
         }
     }
 }

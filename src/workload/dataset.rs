@@ -13,6 +13,7 @@ use super::{
     speed_benchmark,
 };
 use crate::api::prompt::Prompt;
+use crate::finding::Finding;
 
 /// The prompts of a run.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub struct Dataset {
     /// At least one.
     pub items: Vec<Item>,
     /// Facts about the generated prompts that affect how results are interpreted.
-    pub notes: Vec<String>,
+    pub notes: Vec<Finding>,
 }
 
 /// Reads or generates the prompts that the run uses.

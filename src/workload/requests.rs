@@ -19,6 +19,7 @@ use crate::api::Dialect;
 use crate::api::prompt::Prompt;
 use crate::api::request_body::{self, Body, Options};
 use crate::api::sampling_params::MaxTokens;
+use crate::finding::Finding;
 use crate::record::Phase;
 
 /// Words of random text whose tokens the tokenizer caches: more than any vocabulary has.
@@ -44,7 +45,7 @@ pub struct Workload {
     /// header.
     pub id_prefix: String,
     /// Facts about the prompts that affect how results are interpreted.
-    pub notes: Vec<String>,
+    pub notes: Vec<Finding>,
 }
 
 /// A turn of a conversation.
@@ -59,6 +60,7 @@ pub struct TurnOf<'a> {
 
 impl Workload {
     /// A workload of given bytes, for tests and calibrations. `bodies` must not be empty.
+    #[cfg(feature = "internals")]
     pub fn fixed(head: Vec<u8>, bodies: Vec<Box<[u8]>>, id_prefix: &str) -> Workload {
         let bodies: Vec<Body> = bodies.into_iter().map(|bytes| Body { bytes, max_tokens_at: None }).collect();
         let preflight = bodies[0].clone();

@@ -179,7 +179,7 @@ fn the_pause_is_over_before_the_next_turn_is_due() {
     assert_eq!(pauses.len(), 7);
     assert!(pauses.iter().all(|ns| (20 * MS as i64..=50 * MS as i64).contains(ns)), "{pauses:?}");
     assert!(pauses.iter().any(|ns| *ns != pauses[0]), "drawn for each turn");
-    assert!(ran.summary.findings.iter().all(|finding| finding.code != "concurrency"));
+    assert!(ran.summary.findings.iter().all(|finding| finding.code() != "concurrency"));
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn a_failed_turn_ends_its_conversation() {
     assert_eq!(counts.unsent, missing as u64);
     let broken = all.values().filter(|sent| sent.last().unwrap().record.outcome != Outcome::Ok).count();
     assert_eq!((broken as u64, ran.summary.turns.as_ref().unwrap().broken), (counts.failed, counts.failed));
-    assert!(ran.summary.findings.iter().any(|finding| finding.code == "conversations"));
+    assert!(ran.summary.findings.iter().any(|finding| finding.code() == "conversations"));
     histories_are_true(&ran, false);
 }
 
@@ -311,7 +311,7 @@ fn the_end_comes_in_the_middle_of_conversations() {
         if ran.stored.facts.requests.is_none() {
             assert_eq!(counts.scheduled, begun as u64);
         }
-        assert!(ran.summary.findings.iter().all(|finding| finding.code != "totals"));
+        assert!(ran.summary.findings.iter().all(|finding| finding.code() != "totals"));
     }
 }
 

@@ -13,6 +13,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use crate::finding::Finding;
+
 use delivery::{Event, ReceivePlan, Source};
 
 /// The receiving half of all connections of a worker.
@@ -22,17 +24,17 @@ pub enum ReceivePath {
 }
 
 impl ReceivePath {
-    /// The ring where the kernel has all it needs, else (or when forced) epoll. With the fallback comes the reason.
-    pub fn open(plan: ReceivePlan, force_fallback: bool) -> io::Result<(ReceivePath, Option<String>)> {
-        let reason = if force_fallback {
-            "the receive path without io_uring was asked for".to_string()
+    /// The ring where the kernel has all it needs, else (or when forced) epoll. With the fallback comes the finding about it.
+    pub fn open(plan: ReceivePlan, force_fallback: bool) -> io::Result<(ReceivePath, Option<Finding>)> {
+        let note = if force_fallback {
+            Finding::EpollRequested
         } else {
             match ring::Ring::open(plan) {
                 Ok(ring) => return Ok((ReceivePath::Ring(Box::new(ring)), None)),
-                Err(error) => format!("io_uring is not usable here ({error})"),
+                Err(error) => Finding::EpollInstead { reason: error.to_string() },
             }
         };
-        Ok((ReceivePath::Epoll(Box::new(epoll::Epoll::open()?)), Some(reason)))
+        Ok((ReceivePath::Epoll(Box::new(epoll::Epoll::open()?)), Some(note)))
     }
 
     /// Begins to receive on a connected socket.

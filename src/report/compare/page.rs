@@ -4,7 +4,7 @@ use super::cells::{cells, heads};
 use super::rows::{Row, Verdict, compare};
 use super::sides::{Comparison, Entry, about, letter, note};
 use super::warnings::warnings;
-use crate::record::finding::Severity;
+use crate::finding::Severity;
 use crate::report::html::{escape, numbers_table, wrap};
 use crate::report::language::Language;
 use crate::report::table::few_note;

@@ -4,7 +4,7 @@ use super::cells::{cells, heads};
 use super::rows::compare;
 use super::sides::{Comparison, Entry, about, letter, note};
 use super::warnings::warnings;
-use crate::record::finding::Severity;
+use crate::finding::Severity;
 use crate::report::language::Language;
 use crate::report::table::few_note;
 use crate::report::table::{Align, Table, cut, wrap};

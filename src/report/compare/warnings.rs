@@ -2,8 +2,8 @@
 
 use super::rows::{Compared, Kind};
 use super::sides::{Entry, letter};
-use crate::record::finding::{Finding, Severity};
-use crate::report::html::finding_text;
+use crate::finding::Severity;
+use crate::report::findings::entries;
 use crate::report::language::Language;
 use crate::report::table::number;
 
@@ -39,11 +39,12 @@ fn void(entry: &Entry<'_>, language: Language) -> Vec<Warning> {
         }
         (_, Language::Zh) => format!("{name} 的 {runs} 次测试中有 {void} 次无效：请勿使用其数据，此处不下结论。"),
     }];
-    let findings = entry.runs.iter().flat_map(|run| &run.summary.findings);
-    for finding in findings.filter(|finding: &&Finding| finding.severity == Severity::Void) {
-        let text = format!("{name}: {}", finding_text(finding, language));
-        if !texts.contains(&text) {
-            texts.push(text);
+    for run in &entry.runs {
+        for finding in entries(&run.summary.findings).iter().filter(|entry| entry.severity == Severity::Void) {
+            let text = format!("{name}: {}", finding.paragraph(language));
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
         }
     }
     texts.into_iter().map(|text| Warning { severity: Severity::Void, text }).collect()

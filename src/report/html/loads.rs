@@ -6,7 +6,8 @@ use super::chart::escape;
 use super::elements::{few_note, fixed, has_marks, list, table};
 use super::parts::finding;
 use crate::record::facts::Mode;
-use crate::report::advice::{Grade, best, recommendations, success_rate, weighty};
+use crate::report::advice::{Grade, best, recommendations, success_rate};
+use crate::report::findings::of_runs;
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
 use crate::report::repeats;
@@ -74,8 +75,8 @@ fn best_lines(runs: &[&Summary], language: Language) -> Vec<String> {
 
 /// The findings of the runs, whose sections are collapsed.
 fn findings_of_runs(runs: &[&Summary], language: Language) -> String {
-    let findings = weighty(runs, language);
-    let all: String = findings.iter().map(|(loads, found)| finding(found, Some(loads), language)).collect();
+    let shared = of_runs(runs, language);
+    let all: String = shared.iter().map(|one| finding(&one.entry, Some(&one.loads), language)).collect();
     let title = language.pick("Findings of single runs", "各次测试的结论");
     if all.is_empty() { all } else { format!("<h3>{title}</h3>{all}") }
 }

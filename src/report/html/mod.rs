@@ -7,7 +7,6 @@ mod over_time;
 mod parts;
 mod plots;
 mod run;
-mod said;
 mod search;
 mod server;
 mod timeline;
@@ -17,7 +16,6 @@ use std::path::PathBuf;
 pub use chart::escape;
 pub use elements::table as numbers_table;
 pub use run::Run;
-pub use said::text as finding_text;
 
 use super::language::Language;
 use super::{advice, repeats};

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use super::chart::escape;
-use super::elements::{charts, few_note, fixed, has_marks, table};
+use super::elements::{charts, few_note, fixed, has_marks, list, table};
 use super::run::Run;
-use super::{plots, said, server};
-use crate::record::finding::{Finding, Severity};
-use crate::report::advice::{void_findings, void_line};
+use super::{plots, server};
+use crate::finding::{Finding, Severity};
+use crate::report::findings::{Entry, entries, void_lines};
 use crate::report::i18n::{DEFINITIONS, Definition, row_name, word};
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
@@ -38,8 +38,7 @@ pub fn head(runs: &[Run], language: Language) -> String {
     ];
     let _ = write!(out, "<p class=\"sub\">{}</p>", escape(&parts.join(" · ")));
     let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
-    for (run, finding) in void_findings(&summaries) {
-        let line = void_line(run, &said::text(finding, language), language);
+    for line in void_lines(&summaries, language) {
         let _ = write!(out, "<p class=\"banner\">{}{}</p>", language.pick("VOID: ", "无效："), escape(&line));
     }
     out
@@ -141,20 +140,22 @@ fn cards(s: &Summary, language: Language) -> String {
 }
 
 fn findings(findings: &[Finding], language: Language) -> String {
-    let all: String = findings.iter().map(|one| finding(one, None, language)).collect();
+    let all: String = entries(findings).iter().map(|one| finding(one, None, language)).collect();
     if all.is_empty() { all } else { format!("<h3>{}</h3>{all}", language.pick("Findings", "结论")) }
 }
 
-/// One finding, with the load it is about if that is not clear from the context.
-pub fn finding(finding: &Finding, load: Option<&str>, language: Language) -> String {
-    let (class, name) = match finding.severity {
+/// One finding, or the symptoms of one cause, with the load if that is not clear from the context.
+pub fn finding(entry: &Entry<'_>, load: Option<&str>, language: Language) -> String {
+    let (class, name) = match entry.severity {
         Severity::Note => ("plain", language.pick("Note", "提示")),
         Severity::Caution => ("caution", language.pick("Caution", "注意")),
         Severity::Void => ("void", language.pick("Void", "无效")),
     };
     let load = load.map_or_else(String::new, |load| format!("{load}{}", language.pick(": ", "：")));
-    let text = escape(&said::text(finding, language));
-    format!("<div class=\"finding {class}\"><b>{name}</b>{}{text}</div>", escape(&load))
+    let headline = escape(&entry.headline(language));
+    let symptoms = entry.symptoms(language);
+    let symptoms = if symptoms.is_empty() { String::new() } else { list(&symptoms) };
+    format!("<div class=\"finding {class}\"><b>{name}</b>{}{headline}{symptoms}</div>", escape(&load))
 }
 
 fn percentiles(s: &Summary, language: Language) -> String {

@@ -7,15 +7,12 @@ use super::chart::{Chart, ChartLine, Scale, escape};
 use super::elements::{charts, list, table};
 use super::over_time::unit;
 use super::run::Run;
-use super::said;
+use crate::finding::SearchTrouble;
 use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
 use crate::report::language::Language;
 use crate::report::search::{columns, figure_of, ordered, title, undecided, unit_of};
 use crate::search::{Probe, Selection, Stored, Told, figures, name_of, told};
-
-/// The code of the sentences of a search.
-pub const CODE: &str = "search";
 
 /// A larger ratio of values and bounds is shown on a logarithmic axis.
 const WIDE: f64 = 30.0;
@@ -32,8 +29,8 @@ pub fn sections(runs: &[Run], language: Language) -> String {
 fn section(told: &Told, language: Language) -> String {
     let probes = ordered(&told.probes);
     let mut out = format!("<h2>{}</h2>{}", escape(&title(&told.plan, language)), selections(told, language));
-    if let Some(line) = undecided(told) {
-        let _ = write!(out, "<p class=\"note\">{}</p>", escape(&said::sentence(CODE, &line, language)));
+    if let Some(line) = undecided(told, language) {
+        let _ = write!(out, "<p class=\"note\">{}</p>", escape(&line));
     }
     if probes.is_empty() {
         return out;
@@ -52,7 +49,10 @@ fn section(told: &Told, language: Language) -> String {
 fn selections(told: &Told, language: Language) -> String {
     let row = |(aim, selection): (&Aim, &Selection)| {
         let value = selection.value.map_or_else(|| language.pick("none", "无").to_string(), |value| value.to_string());
-        let reason = said::sentence(CODE, &selection.reason, language);
+        let reason = match language {
+            Language::En => selection.reason.en(),
+            Language::Zh => selection.reason.zh(),
+        };
         let cells = [aim_in_words(aim, language), value, reason].map(|cell| format!("<td>{}</td>", escape(&cell)));
         format!("<tr>{}</tr>", cells.concat())
     };
@@ -89,7 +89,11 @@ fn probe_table(told: &Told, probes: &[&Probe], language: Language) -> String {
 
 fn troubles(plan: &SearchPlan, probe: &Probe, language: Language) -> Vec<String> {
     let load = format!("{} {}: ", plan.variable.name(), probe.value);
-    probe.trouble.iter().map(|trouble| load.clone() + &said::sentence(CODE, trouble, language)).collect()
+    let text = |trouble: &SearchTrouble| match language {
+        Language::En => trouble.en(),
+        Language::Zh => trouble.zh(),
+    };
+    probe.trouble.iter().map(|trouble| load.clone() + &text(trouble)).collect()
 }
 
 /// A chart for each figure of the search.

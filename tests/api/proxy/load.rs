@@ -79,7 +79,7 @@ fn nothing_that_is_stored_has_the_password() {
     let output =
         perf(&folder, &["--url", "http://h/v1", "--proxy", &proxy, "--debug", "--save", "full", "-n", "2"], &[]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains(&format!("requests go through the proxy {}", relay.addr)), "{}", stderr(&output));
+    assert!(stderr(&output).contains(&format!("Requests go through the proxy {}", relay.addr)), "{}", stderr(&output));
     let mut seen = [output.stdout.clone(), output.stderr.clone()].concat();
     let mut folders = vec![folder.path().to_path_buf()];
     while let Some(next) = folders.pop() {
@@ -154,7 +154,7 @@ fn the_environment_counts_only_when_it_is_asked_for() {
         stderr(&output)
     };
     let text = call("a", &[], &[("HTTP_PROXY", &proxy)]);
-    assert!(text.contains("HTTP_PROXY is set, and not used"), "{text}");
+    assert!(text.contains("HTTP_PROXY is set but not used"), "{text}");
     let text = call("b", &[], &[("https_proxy", &proxy)]);
     assert!(!text.contains("not used"), "it would not hold for http: {text}");
     call("c", &["--proxy", "env"], &[("http_proxy", &proxy), ("no_proxy", "127.0.0.1")]);

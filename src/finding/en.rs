@@ -1,0 +1,491 @@
+//! Findings in English: what happened, what it means for the figures, what to do.
+
+use super::{
+    Cause, CountKind, Figure, Finding, Misfit, OpenFiles, SearchReason, SearchTrouble, Text, UnequalPercentile,
+    observed, percent,
+};
+use crate::time::format_ns;
+
+const MORE_WORKERS: &str = "Use more --workers or cores.";
+const QUIETER: &str = "Use more --workers or cores, a quieter machine, or a lower load.";
+
+/// Headline above several symptoms of one cause; `None` where findings of one cause are separate problems.
+pub(super) fn headline(cause: Cause) -> Option<&'static str> {
+    match cause {
+        Cause::ClientBusy => Some(
+            "The load generator did not keep up: its own delays may be part of these figures. Use more --workers or \
+             cores, a quieter machine, or a lower load.",
+        ),
+        Cause::ServerCapacity => Some(
+            "The offered load exceeds the capacity of the server: the figures depend on how long the run was. Use a \
+             lower --rate.",
+        ),
+        Cause::ServerAnswers
+        | Cause::ServerMetrics
+        | Cause::Network
+        | Cause::Clock
+        | Cause::Workload
+        | Cause::Configuration
+        | Cause::RunLength
+        | Cause::Witness
+        | Cause::Output
+        | Cause::Bug
+        | Cause::Unknown => None,
+    }
+}
+
+/// The text of a finding.
+pub(super) fn text(finding: &Finding) -> Text {
+    match finding {
+        Finding::ParallelNotUsed => {
+            observed("--parallel is not used: --open-loop does not limit the number of requests in flight.")
+        }
+        Finding::CertificateNotVerified => observed(
+            "The server's certificate is NOT verified (--insecure): anyone on the network path can read and change the \
+             traffic.",
+        ),
+        Finding::ProxyVariableNotUsed { variable } => {
+            observed(format!("{variable} is set but not used: requests go directly to the server."))
+                .advise("Add --proxy env to use it.")
+        }
+        Finding::ProxyUsed { proxy } => {
+            observed(format!("Requests go through the proxy {proxy}: its delay is part of the figures."))
+        }
+        Finding::ProxyNotUsed { url } => {
+            observed(format!("--proxy is not used for {url}, which is reached directly."))
+        }
+        Finding::UrlCompleted { path, url } => {
+            observed(format!("--url does not end in an endpoint of this API: {path} is used, requests go to {url}."))
+        }
+        Finding::TokenIdsRedirected { url } => observed(format!(
+            "--tokenize-prompt sends token ids, which /chat/completions does not accept: requests go to {url}."
+        )),
+        Finding::BarePromptsRedirected { dataset, url } => {
+            observed(format!("--dataset {dataset} sends prompts without a chat template: requests go to {url}."))
+        }
+        Finding::WitnessAddsLoad { connections, parallel, most_in_flight } => observed(format!(
+            "--witness {connections} adds to the load of --parallel {parallel}: the server gets up to {most_in_flight} \
+             requests at a time."
+        )),
+        Finding::WorkersShareCores { workers, cores } => {
+            observed(format!("{workers} workers share {cores} cores, which causes receive lag."))
+                .advise("Use fewer --workers.")
+        }
+        Finding::WorkersLeftOut { parallel, workers } => observed(format!(
+            "--parallel {parallel} keeps only {parallel} of {workers} workers busy: the others are not started."
+        )),
+        Finding::DatasetNotRead => observed("--prompt is given: the dataset is not read."),
+        Finding::FieldsNotSent { api, flags } => {
+            observed(format!("--api {api} has no field for {}: not sent.", flags.join(", ")))
+                .advise("--extra-args can send any field.")
+        }
+        Finding::NotStreamed { api } => {
+            observed(format!("--stream has no effect: --api {api} returns each response in one piece."))
+        }
+        Finding::SamePrompt => {
+            observed("--query-template has a prompt and no %p: every request is the same.")
+        }
+        Finding::CalibrationsUnreadable { reason } => observed(format!("Calibrations are not used: {reason}.")),
+        Finding::CalibrationNotUsed { path, why } => {
+            observed(format!("The calibration in {path} is not used: {}.", misfit(why)))
+                .advise("Run 'ringmark rig --calibrate' for a new one.")
+        }
+        Finding::PromptLengths { off, made, worst_tokens } => observed(format!(
+            "{off} of {made} random prompts do not have their exact length: the largest deviation is {}.",
+            plural(*worst_tokens, "token")
+        ))
+        .advise("--tokenize-prompt sends token ids of the exact length."),
+        Finding::ServerSharesCores => observed(
+            "No core is left for the built-in server: these figures are those of client and server on the same cores.",
+        ),
+        Finding::MockLate { p99_ns } => observed(format!(
+            "The built-in server sent late (p99 {}): this machine cannot generate the load.",
+            format_ns(*p99_ns)
+        ))
+        .advise("Use a lower load."),
+        Finding::WorkerNotPinned { worker, core } => {
+            observed(format!("Worker {worker} could not be pinned to core {core}."))
+        }
+        Finding::ServerClosesConnections => observed(
+            "The server closes each connection after one response without announcing it: every request needs a new \
+             connection.",
+        ),
+        Finding::EpollRequested => observed("Receiving with epoll, because io_uring was switched off."),
+        Finding::EpollInstead { reason } => {
+            observed(format!("io_uring is not available ({reason}): receiving with epoll instead."))
+        }
+        Finding::ServerDied { reason } => observed(format!("The server process ended during the run: {reason}")),
+        Finding::VisualizerLost { points, service } => observed(format!(
+            "{points} points of the curves did not reach {service}, which was too slow; the results are complete."
+        )),
+        Finding::WitnessMissing { reason } => observed(format!("There is no witness: {reason}.")),
+        Finding::MetricsUnavailable { reason } => {
+            observed(format!("The server's metrics cannot be read: {reason}."))
+        }
+        Finding::MetricsFailed { failed, asked, url, reason } => observed(format!(
+            "{failed} of {asked} reads of the server's metrics ({url}) failed: {reason}. The run is not affected."
+        ))
+        .advise("Give their address with --server-metrics URL."),
+        Finding::MetricsUnknown { url } => observed(format!(
+            "The page {url} has no metrics of vLLM, SGLang, TGI, LMDeploy or llama.cpp: it is stored, but nothing can \
+             be compared."
+        )),
+        Finding::ProgramFailed { program, reason, responses_kept } => {
+            let kept = if *responses_kept { "; the responses are in the database" } else { "" };
+            observed(format!(
+                "--api {program} parse: {reason}. Token counts and texts are those read while the responses \
+                 arrived{kept}."
+            ))
+        }
+        Finding::Shards { shards } => observed(format!(
+            "{shards} shards were merged by the wall clock of each machine: figures over several hosts, such as \
+             concurrency, are as exact as these clocks agree; figures of single requests are not affected."
+        )),
+        Finding::RecordsLost { scheduled, accounted } => observed(format!(
+            "{scheduled} requests were scheduled but {accounted} are accounted for: records were lost."
+        ))
+        .advise("Run again; if it happens again, report a bug."),
+        Finding::RowsLost { requests } => {
+            observed(format!("{} not written to the database.", were(*requests)))
+                .advise("Free space on its disk and run again.")
+        }
+        Finding::LittlesLaw { mean, expected } => observed(format!(
+            "Little's law does not hold: {mean:.2} requests were in flight on average, rate times latency gives \
+             {expected:.2}. Records were lost or timestamps are wrong."
+        ))
+        .advise("Run again and report a bug."),
+        Finding::CapExceeded { peak, parallel } => {
+            observed(format!("{peak} requests were in flight at a time, --parallel allows {parallel}."))
+                .advise("Report a bug.")
+        }
+        Finding::Killed => observed(
+            "The run was killed: these figures are those of the requests stored by then, and the client's own error is \
+             unknown.",
+        ),
+        Finding::Interrupted { unsent, unfinished } => {
+            let [unsent_were, unfinished_were] = [*unsent, *unfinished].map(were);
+            observed(match (unsent, unfinished) {
+                (0, 0) => "The run was interrupted.".to_string(),
+                (_, 0) => format!("The run was interrupted: {unsent_were} not sent."),
+                (0, _) => format!("The run was interrupted: {unfinished_were} still in flight at its end."),
+                _ => format!(
+                    "The run was interrupted: {unsent_were} not sent, and {unfinished_were} still in flight at its end."
+                ),
+            })
+        }
+        Finding::AllFailed { unfinished: 0 } => {
+            observed("Every request failed.").advise("See the table of failures.")
+        }
+        Finding::AllFailed { .. } => {
+            observed("Every request that ended failed.").advise("See the table of failures.")
+        }
+        Finding::Failures { share } => observed(format!(
+            "{} of the requests failed: latencies are those of the successful ones only, which may have been faster \
+             because of it.",
+            percent(*share)
+        ))
+        .advise("See the table of failures."),
+        Finding::NoneFinished { in_flight, interrupted } => {
+            observed(format!("No request ended before the run did ({in_flight} were in flight)."))
+                .advise(longer(*interrupted))
+        }
+        Finding::Unfinished { share, unfinished, sent, interrupted } => observed(format!(
+            "{} of the requests sent ({unfinished} of {sent}) had not ended when the run did: latencies are those of \
+             the others only, and the longest responses are missing.",
+            percent(*share)
+        ))
+        .advise(longer(*interrupted)),
+        Finding::BrokenConversations { broken, begun } => observed(format!(
+            "{broken} of {begun} conversations ended with a failed turn: their later turns count as unsent."
+        )),
+        Finding::SendLag { p99_ns, median_ttft_ns, .. } => observed(format!(
+            "p99 send lag was {}: 1 % of the requests were sent at least that long after their scheduled time (median \
+             TTFT {}). TTFT and latency include it.",
+            format_ns(*p99_ns),
+            format_ns(*median_ttft_ns)
+        ))
+        .advise("Use more --workers or cores, a lower rate, or --spin."),
+        Finding::RateNotKept { offered_per_s, sent_per_s } => observed(format!(
+            "The schedule offered {offered_per_s:.2} requests/s, but {sent_per_s:.2} were sent."
+        ))
+        .advise("Use more --workers or cores, or a lower rate."),
+        Finding::RateWithoutConnections { offered_per_s, sent_per_s, requests } => observed(format!(
+            "The schedule offered {offered_per_s:.2} requests/s, but {sent_per_s:.2} were sent: {} left without a \
+             connection.",
+            were(*requests)
+        ))
+        .advise("See the table of failures."),
+        Finding::Growth { early, late } => observed(format!(
+            "The number of requests in flight grew through the run, from {early:.1} to {late:.1}: the arrival rate \
+             exceeds the capacity of the server, and the figures depend on how long the run was."
+        ))
+        .advise("Use a lower --rate."),
+        Finding::IdleSlots { mean, parallel } => observed(format!(
+            "{mean:.1} requests were in flight on average, but --parallel is {parallel}: slots were idle between two \
+             requests (see the turnaround)."
+        ))
+        .advise(MORE_WORKERS),
+        Finding::ReceiveLag { p99_ns, median_itl_ns, shared_timestamps } => {
+            let lag = receive_lag(*p99_ns, *median_itl_ns);
+            let means = if *shared_timestamps {
+                "Arrival times come from the kernel, but tokens that came in one read share the timestamp of the last \
+                 one: see the bounds of ITL."
+            } else {
+                "Arrival times come from the kernel, so the figures stand; only the next sends are delayed."
+            };
+            observed(format!("{lag} {means}"))
+        }
+        Finding::ReceiveLagUnstamped { p99_ns, median_itl_ns, unstamped_share } => observed(format!(
+            "{} {} of the reads have no kernel timestamp and include this error.",
+            receive_lag(*p99_ns, *median_itl_ns),
+            percent(*unstamped_share)
+        ))
+        .advise(MORE_WORKERS),
+        Finding::NoTimestamps { share } => observed(format!(
+            "{} of the reads have no kernel receive timestamp (Unix sockets never have one): their arrival is the time \
+             at which they were processed, late by the receive lag.",
+            percent(*share)
+        )),
+        Finding::CoalescedReads { share } => observed(format!(
+            "{} of the reads carried two or more output events: the server or a proxy sends them together, or they \
+             queued on the way. Events of one read share a timestamp, so low ITL percentiles are 0; TPOT and latency \
+             are not affected.",
+            percent(*share)
+        )),
+        Finding::AtOnce => observed(
+            "At least half of the responses came in one piece, although they have several tokens: TPOT is 0 because the \
+             time between the tokens is not known, and TTFT is the whole latency. The server or a proxy buffers the \
+             output.",
+        ),
+        Finding::NoTokenCounts => {
+            observed("The server sent no token counts: figures that need them are shown as '-'.")
+        }
+        Finding::TokenCountsMissing { missing, answers } => observed(format!(
+            "{missing} of {answers} responses came without token counts: token throughput is a lower bound, and figures \
+             per request are those of the others."
+        )),
+        Finding::ForcedSwitches { per_worker_per_s } => observed(format!(
+            "Workers were preempted {per_worker_per_s:.0} times per second each: other programs run on their cores."
+        ))
+        .advise("Stop them, or choose idle --cores."),
+        Finding::Retried { requests } => observed(format!(
+            "{} sent again on a new connection, because the server had closed the reused one without announcing it.",
+            were(*requests)
+        )),
+        Finding::BusyWorkers { busy, workers, limit_share, max_share } => observed(format!(
+            "{busy} of {workers} workers used more than {} of their core (the busiest {}): they may delay the load.",
+            percent(*limit_share),
+            percent(*max_share)
+        ))
+        .advise(MORE_WORKERS),
+        Finding::WorkersNotPinned { workers } => {
+            observed(format!("{} could not be pinned to a core.", plural(*workers as u64, "worker")))
+                .advise("Choose --cores that exist.")
+        }
+        Finding::BufferShortages { shortages } => observed(format!(
+            "The receive ring ran out of buffers {}: data waited in the kernel, timestamps are not affected.",
+            plural(*shortages, "time")
+        )),
+        Finding::WarmUp { requests, with_s, without_s } => observed(format!(
+            "The first {requests} requests look like a warm-up (MSER-5): the average latency is {with_s:.3} s with them \
+             and {without_s:.3} s without."
+        ))
+        .advise(format!("Add --warmup-num {requests} if only the steady state matters.")),
+        Finding::Drift { from_s, to_s, open_loop } => {
+            let way = if to_s > from_s { "rose" } else { "fell" };
+            let advice = match *open_loop && to_s > from_s {
+                true => "Use a lower --rate, or a longer run.",
+                false => "Use a longer run, or more --warmup-num.",
+            };
+            observed(format!(
+                "The average latency {way} through the run, from {from_s:.3} s to {to_s:.3} s: there was no steady \
+                 state, and the figures depend on how long the run was."
+            ))
+            .advise(advice)
+        }
+        Finding::CalibrationMisfit { why, timestamp_error_ns } => observed(format!(
+            "The calibration of this machine does not fit this run: {}. The error of timestamps is taken as {}.",
+            misfit(why),
+            format_ns(*timestamp_error_ns)
+        ))
+        .advise("Run 'ringmark rig --calibrate' with this load for a better value."),
+        Finding::PollGaps { share, by_ns, longest_ns } => observed(format!(
+            "A worker did not poll for up to {}: events that queued on one connection during that time share the \
+             timestamp of the last one. {} of the gaps between tokens may be off by up to {}: ITL has gaps that are too \
+             long and zeros after them; see the bounds.",
+            format_ns(*longest_ns),
+            percent(*share),
+            format_ns(*by_ns)
+        ))
+        .advise(QUIETER),
+        Finding::OwnError { figure, percentile, by_ns, value_ns, .. } => observed(format!(
+            "Measurement error may have moved the {percentile} of {} by {} (it is {}): see the bounds.",
+            in_sentence(*figure),
+            format_ns(*by_ns),
+            format_ns(*value_ns)
+        ))
+        .advise(QUIETER),
+        Finding::ServerApart { figure, server, by_ns, longer_here } => {
+            let (side, means) = if *longer_here {
+                ("longer", "The network, a proxy or the frontend of the server takes this time; see the parts of TTFT.")
+            } else {
+                (
+                    "shorter",
+                    "Nothing on the way can explain this: the server's figure includes other requests, or is wrong.",
+                )
+            };
+            observed(format!(
+                "{figure} measured here is {} {side} than {server} reports, more than its buckets and measurement error \
+                 allow. {means}",
+                format_ns(*by_ns)
+            ))
+        }
+        Finding::ServerCounts { server, counts } => {
+            let one = |count: &super::UnequalCount| {
+                let quantity = match count.quantity {
+                    CountKind::Requests => "requests",
+                    CountKind::PromptTokens => "prompt tokens",
+                    CountKind::OutputTokens => "output tokens",
+                };
+                format!("{quantity} {} here, {} there", count.client, count.server)
+            };
+            let counts: Vec<String> = counts.iter().map(one).collect();
+            observed(format!("The counts of {server} differ from those of the client: {}.", counts.join("; ")))
+        }
+        Finding::ServerRestarted { server } => {
+            observed(format!("The counters of {server} were reset during the run: the server was restarted."))
+        }
+        Finding::ServerTimesApart { figure, by_ns, longer_here: true } => observed(format!(
+            "Request by request, {} is longer here than the server reports, by {} more than network, frontend, one step \
+             of the inference engine and measurement error allow.",
+            in_sentence(*figure),
+            format_ns(*by_ns)
+        ))
+        .advise("Check the proxy, the network and the frontend of the server."),
+        Finding::ServerTimesApart { figure, by_ns, longer_here: false } => observed(format!(
+            "Request by request, the server reports a longer {} than was measured here, by {} more than measurement \
+             error allows: its interval lies within ours, so its figure is wrong or means something else.",
+            in_sentence(*figure),
+            format_ns(*by_ns)
+        )),
+        Finding::WitnessTooFew { figures, requests } => {
+            let figures: Vec<String> = figures.iter().map(Figure::to_string).collect();
+            observed(format!(
+                "The witness has too few samples of {} to compare ({} during the load).",
+                figures.join(" and "),
+                plural(*requests as u64, "request")
+            ))
+            .advise("Use a longer run, or more connections with --witness.")
+        }
+        Finding::WitnessFailed { failed, requests } => {
+            observed(format!("{failed} of the {requests} requests of the witness failed."))
+        }
+        Finding::WitnessDiffers { figure, percentiles } => {
+            let one = |at: &UnequalPercentile| {
+                let side = if at.difference_ns > 0 { "more" } else { "less" };
+                let [load, witness, by] = [at.load_ns, at.witness_ns, at.difference_ns.unsigned_abs()].map(format_ns);
+                format!("p{} {load} under load, {witness} for the witness ({by} {side})", at.percentile)
+            };
+            let percentiles: Vec<String> = percentiles.iter().map(one).collect();
+            observed(format!(
+                "The witness measured another {} than the load: {}. Either the server treats the requests of the load \
+                 differently (their order, their number on a connection, a cache), or the load generator delays them: \
+                 see the client's own figures.",
+                in_sentence(*figure),
+                percentiles.join("; ")
+            ))
+        }
+        Finding::Stored { text, .. } => observed(text.clone()),
+    }
+}
+
+fn receive_lag(p99_ns: u64, median_itl_ns: u64) -> String {
+    format!(
+        "p99 receive lag was {}: 1 % of the reads were processed at least that long after they had arrived (median ITL \
+         {}).",
+        format_ns(p99_ns),
+        format_ns(median_itl_ns)
+    )
+}
+
+/// Whoever interrupts a run did not want it longer.
+fn longer(interrupted: bool) -> &'static str {
+    if interrupted { "" } else { "Use a longer --drain or --duration." }
+}
+
+fn in_sentence(figure: Figure) -> String {
+    match figure {
+        Figure::Latency => "latency".to_string(),
+        abbreviation => abbreviation.to_string(),
+    }
+}
+
+/// A count and its noun.
+fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// The beginning of a sentence about so many requests.
+fn were(count: u64) -> String {
+    if count == 1 { "1 request was".to_string() } else { format!("{count} requests were") }
+}
+
+/// Why a calibration does not fit.
+pub(super) fn misfit(why: &Misfit) -> String {
+    match why {
+        Misfit::OtherMachine => "it was measured on another machine or kernel".to_string(),
+        Misfit::Old { days } => format!("it is {days} days old"),
+        Misfit::Parallel { calibrated, run } => {
+            format!("it was measured with --parallel {calibrated}, this run had {run}")
+        }
+        Misfit::Rate { calibrated_per_s, run_per_s } => {
+            format!("it was measured at {calibrated_per_s} requests/s, this run had {run_per_s}")
+        }
+        Misfit::Events { calibrated_per_s, run_per_s } => {
+            format!("it was measured at {calibrated_per_s:.0} events/s, this run had {run_per_s:.0}")
+        }
+        Misfit::NoTimestamps => "it has no timestamps".to_string(),
+    }
+}
+
+/// Why a search selected a load.
+pub(super) fn search_reason(reason: &SearchReason) -> String {
+    match reason {
+        SearchReason::HoldsToUpperBound => "holds up to the upper bound".to_string(),
+        SearchReason::FailsAtLowerBound { lower } => format!("fails even at the lower bound, {lower}"),
+        SearchReason::HoldsHere { fails_at } => format!("holds here, fails at {fails_at}"),
+        SearchReason::HoldsAgain { fails_at, holds_at } => {
+            format!("holds here, fails at {fails_at}, and holds again at {holds_at}: the runs vary a lot")
+        }
+        SearchReason::Between { too_little_at, fails_at } => {
+            format!("at {too_little_at} a figure is too low, at {fails_at} other conditions fail")
+        }
+        SearchReason::TooLittleEverywhere => "a figure is too low at every load that was tried".to_string(),
+        SearchReason::Best => "the best load that was tried".to_string(),
+        SearchReason::NoneUsable => "at no load that was tried did every request succeed, with this figure".to_string(),
+        SearchReason::Undecided { has_best: true } => "not decided: the best load so far".to_string(),
+        SearchReason::Undecided { has_best: false } => "not decided".to_string(),
+    }
+}
+
+/// Why the figures of a load do not count.
+pub(super) fn search_trouble(trouble: &SearchTrouble) -> String {
+    match trouble {
+        SearchTrouble::Void { run } => format!("run {run} is void"),
+        SearchTrouble::Failed { run, succeeded, sent } => {
+            format!("run {run}: {succeeded} of {sent} requests succeeded")
+        }
+        SearchTrouble::OpenFiles(files) => open_files(*files),
+        SearchTrouble::Refused(text) => text.clone(),
+    }
+}
+
+/// Why a load cannot be offered.
+pub(super) fn open_files(files: OpenFiles) -> String {
+    let OpenFiles { parallel, needed, limit, with_mock } = files;
+    let instead = if with_mock { "or run 'ringmark mock' in a terminal of its own" } else { "or lower --parallel" };
+    format!(
+        "--parallel {parallel} needs {needed} open files, and this process may have {limit}: raise 'ulimit -n', \
+         {instead}"
+    )
+}

@@ -1,0 +1,161 @@
+//! What findings are made of: their weight, their cause, and the types of their fields.
+
+use serde::{Deserialize, Serialize};
+
+use super::{en, zh};
+
+/// How much a finding weighs, the lightest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Good to know; the figures stand.
+    Note,
+    /// Some figures are less exact than they look, or do not mean what they usually do.
+    Caution,
+    /// The figures must not be used.
+    Void,
+}
+
+/// What lies behind a finding. Several findings of one cause may be symptoms of one problem, see
+/// [`Cause::has_symptoms`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The load generator did not keep up with the load.
+    ClientBusy,
+    /// The server did not keep up with the load.
+    ServerCapacity,
+    /// What the server sent, or failed to send.
+    ServerAnswers,
+    /// What the server reports of itself: metrics, times, counts.
+    ServerMetrics,
+    /// The network, a proxy, or connections.
+    Network,
+    /// How exact timestamps are, and on what their error bounds rest.
+    Clock,
+    /// What the requests are made of.
+    Workload,
+    /// Flags, and what this machine offers.
+    Configuration,
+    /// How long the run was, and how it ended.
+    RunLength,
+    /// The witness could not do its work.
+    Witness,
+    /// Files, disks and services that take results.
+    Output,
+    /// A defect of this program.
+    Bug,
+    /// Not known: a finding that another version stored.
+    Unknown,
+}
+
+impl Cause {
+    /// Whether several findings of this cause are symptoms of one problem, which is shown once.
+    pub fn has_symptoms(self) -> bool {
+        self.en().is_some()
+    }
+
+    /// English headline above the symptoms of one cause: what happened and what to do.
+    pub fn en(self) -> Option<&'static str> {
+        en::headline(self)
+    }
+
+    /// The same in Chinese.
+    pub fn zh(self) -> Option<&'static str> {
+        zh::headline(self)
+    }
+}
+
+/// A time whose definition server, witness and client share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Figure {
+    #[serde(rename = "TTFT")]
+    Ttft,
+    #[serde(rename = "ITL")]
+    Itl,
+    #[serde(rename = "TPOT")]
+    Tpot,
+    Latency,
+}
+
+impl std::fmt::Display for Figure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Figure::Ttft => "TTFT",
+            Figure::Itl => "ITL",
+            Figure::Tpot => "TPOT",
+            Figure::Latency => "Latency",
+        })
+    }
+}
+
+/// Why a calibration of the timestamps cannot be used for a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Misfit {
+    /// Another CPU, kernel or number of cores.
+    OtherMachine,
+    Old {
+        days: i64,
+    },
+    Parallel {
+        calibrated: u32,
+        run: u32,
+    },
+    /// Requests per second.
+    Rate {
+        calibrated_per_s: f64,
+        run_per_s: f64,
+    },
+    /// Output events per second.
+    Events {
+        calibrated_per_s: f64,
+        run_per_s: f64,
+    },
+    /// It holds no error of the timestamps.
+    NoTimestamps,
+}
+
+/// In English.
+impl std::fmt::Display for Misfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&en::misfit(self))
+    }
+}
+
+/// What a server counted, and what the client did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CountKind {
+    Requests,
+    PromptTokens,
+    OutputTokens,
+}
+
+impl std::fmt::Display for CountKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            CountKind::Requests => "Requests",
+            CountKind::PromptTokens => "Prompt tokens",
+            CountKind::OutputTokens => "Output tokens",
+        })
+    }
+}
+
+/// Two counts of one quantity that should be equal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnequalCount {
+    pub quantity: CountKind,
+    pub client: u64,
+    pub server: u64,
+}
+
+/// A percentile that the load and the witness measured differently, nanoseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnequalPercentile {
+    pub percentile: u32,
+    pub load_ns: u64,
+    pub witness_ns: u64,
+    /// Load − witness.
+    pub difference_ns: i64,
+}

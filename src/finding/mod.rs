@@ -1,0 +1,583 @@
+//! Findings: what a reader of the figures must know, as typed values.
+//!
+//! A finding is made where it is detected, from numbers. It is stored and exported as a JSON object of its fields, and
+//! becomes text only when it is shown: [`Finding::en`] and [`Finding::zh`] write the whole text, [`Finding::en_symptom`]
+//! and [`Finding::zh_symptom`] the observation without the advice, for a list of symptoms of one [`Cause`]. The texts
+//! stand in `en.rs` and `zh.rs`; a variant without both does not compile.
+
+mod en;
+mod fields;
+mod search;
+mod zh;
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;
+
+pub use fields::{Cause, CountKind, Figure, Misfit, Severity, UnequalCount, UnequalPercentile};
+pub use search::{OpenFiles, SearchReason, SearchTrouble};
+
+use serde::{Deserialize, Serialize};
+
+/// A finding. Fields ending in `_ns` are nanoseconds, in `_s` seconds, in `_per_s` a rate per second; a `share` is from
+/// 0 to 1; other numbers are counts. The name of a variant in snake case is its `kind` in JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Finding {
+    // What a plan decided in the user's place.
+    /// `--parallel` given with `--open-loop`.
+    ParallelNotUsed,
+    /// `--insecure`.
+    CertificateNotVerified,
+    /// An environment variable names a proxy that is not used.
+    ProxyVariableNotUsed {
+        variable: String,
+    },
+    ProxyUsed {
+        proxy: String,
+    },
+    /// The target is a Unix socket or a server started here.
+    ProxyNotUsed {
+        url: String,
+    },
+    /// The path of `--url` was completed.
+    UrlCompleted {
+        path: String,
+        url: String,
+    },
+    /// Requests with token ids go to `/completions`.
+    TokenIdsRedirected {
+        url: String,
+    },
+    /// Requests of a data set of bare prompts go to `/completions`.
+    BarePromptsRedirected {
+        dataset: String,
+        url: String,
+    },
+    WitnessAddsLoad {
+        connections: u32,
+        parallel: u32,
+        most_in_flight: u32,
+    },
+    WorkersShareCores {
+        workers: usize,
+        cores: usize,
+    },
+    WorkersLeftOut {
+        parallel: usize,
+        workers: usize,
+    },
+    /// `--prompt` beside a data set.
+    DatasetNotRead,
+    FieldsNotSent {
+        api: String,
+        flags: Vec<String>,
+    },
+    NotStreamed {
+        api: String,
+    },
+    /// A query template with a fixed prompt.
+    SamePrompt,
+    CalibrationsUnreadable {
+        reason: String,
+    },
+    CalibrationNotUsed {
+        path: String,
+        why: Misfit,
+    },
+
+    // What making the requests came to.
+    PromptLengths {
+        off: u64,
+        made: u64,
+        worst_tokens: u64,
+    },
+
+    // What a measurement of this machine came to.
+    ServerSharesCores,
+    /// p99 of the lateness of the built-in server.
+    MockLate {
+        p99_ns: u64,
+    },
+
+    // What the engine ran into.
+    WorkerNotPinned {
+        worker: u16,
+        core: usize,
+    },
+    /// Connections end after each response without an announcement.
+    ServerClosesConnections,
+    EpollRequested,
+    EpollInstead {
+        reason: String,
+    },
+
+    // What a run came to beside its records.
+    ServerDied {
+        reason: String,
+    },
+    VisualizerLost {
+        points: u64,
+        service: String,
+    },
+    WitnessMissing {
+        reason: String,
+    },
+    MetricsUnavailable {
+        reason: String,
+    },
+    MetricsFailed {
+        failed: u64,
+        asked: u64,
+        url: String,
+        reason: String,
+    },
+    MetricsUnknown {
+        url: String,
+    },
+    /// The program of `--api` could not read the responses.
+    ProgramFailed {
+        program: String,
+        reason: String,
+        responses_kept: bool,
+    },
+    Shards {
+        shards: usize,
+    },
+
+    // What the records say of the run.
+    RecordsLost {
+        scheduled: u64,
+        accounted: u64,
+    },
+    RowsLost {
+        requests: u64,
+    },
+    /// Mean number of requests in flight, and rate times latency.
+    LittlesLaw {
+        mean: f64,
+        expected: f64,
+    },
+    CapExceeded {
+        peak: u32,
+        parallel: u32,
+    },
+    Killed,
+    Interrupted {
+        unsent: u64,
+        unfinished: u64,
+    },
+    AllFailed {
+        unfinished: u64,
+    },
+    Failures {
+        share: f64,
+    },
+    NoneFinished {
+        in_flight: u64,
+        interrupted: bool,
+    },
+    Unfinished {
+        share: f64,
+        unfinished: u64,
+        sent: u64,
+        interrupted: bool,
+    },
+    BrokenConversations {
+        broken: u64,
+        begun: u64,
+    },
+    SendLag {
+        severity: Severity,
+        p99_ns: u64,
+        median_ttft_ns: u64,
+    },
+    RateNotKept {
+        offered_per_s: f64,
+        sent_per_s: f64,
+    },
+    /// Requests failed before they were on the wire.
+    RateWithoutConnections {
+        offered_per_s: f64,
+        sent_per_s: f64,
+        requests: u64,
+    },
+    /// Mean number of requests in flight in the second and in the last fifth of the run.
+    Growth {
+        early: f64,
+        late: f64,
+    },
+    IdleSlots {
+        mean: f64,
+        parallel: u32,
+    },
+    /// Reads have kernel timestamps. `shared_timestamps`: tokens that came in one read share one.
+    ReceiveLag {
+        p99_ns: u64,
+        median_itl_ns: u64,
+        shared_timestamps: bool,
+    },
+    /// Reads without a kernel timestamp carry the lag.
+    ReceiveLagUnstamped {
+        p99_ns: u64,
+        median_itl_ns: u64,
+        unstamped_share: f64,
+    },
+    NoTimestamps {
+        share: f64,
+    },
+    CoalescedReads {
+        share: f64,
+    },
+    /// The median TPOT is 0.
+    AtOnce,
+    NoTokenCounts,
+    TokenCountsMissing {
+        missing: u64,
+        answers: u64,
+    },
+    ForcedSwitches {
+        per_worker_per_s: f64,
+    },
+    Retried {
+        requests: u64,
+    },
+    BusyWorkers {
+        busy: usize,
+        workers: usize,
+        limit_share: f64,
+        max_share: f64,
+    },
+    WorkersNotPinned {
+        workers: usize,
+    },
+    BufferShortages {
+        shortages: u64,
+    },
+    /// Mean latency with and without the first requests.
+    WarmUp {
+        requests: usize,
+        with_s: f64,
+        without_s: f64,
+    },
+    /// Mean latency of the first and of the last fifth.
+    Drift {
+        from_s: f64,
+        to_s: f64,
+        open_loop: bool,
+    },
+
+    // Measurement error.
+    CalibrationMisfit {
+        why: Misfit,
+        timestamp_error_ns: u64,
+    },
+    /// Gaps between tokens whose events share a timestamp after a poll gap.
+    PollGaps {
+        share: f64,
+        by_ns: u64,
+        longest_ns: u64,
+    },
+    /// A percentile that measurement error may have moved.
+    OwnError {
+        severity: Severity,
+        figure: Figure,
+        percentile: String,
+        by_ns: u64,
+        value_ns: u64,
+    },
+
+    // The client's figures beside those of the server and of the witness.
+    ServerApart {
+        figure: Figure,
+        server: String,
+        by_ns: u64,
+        longer_here: bool,
+    },
+    ServerCounts {
+        server: String,
+        counts: Vec<UnequalCount>,
+    },
+    ServerRestarted {
+        server: String,
+    },
+    ServerTimesApart {
+        figure: Figure,
+        by_ns: u64,
+        longer_here: bool,
+    },
+    WitnessTooFew {
+        figures: Vec<Figure>,
+        requests: usize,
+    },
+    WitnessFailed {
+        failed: u64,
+        requests: usize,
+    },
+    WitnessDiffers {
+        figure: Figure,
+        percentiles: Vec<UnequalPercentile>,
+    },
+
+    /// A finding of a database whose fields this version does not have: its text is all that is known.
+    Stored {
+        severity: Severity,
+        code: String,
+        text: String,
+    },
+}
+
+impl Finding {
+    /// Short stable name of the subject; several kinds may share one.
+    pub fn code(&self) -> &str {
+        self.class().0
+    }
+
+    /// How much it weighs.
+    pub fn severity(&self) -> Severity {
+        self.class().1
+    }
+
+    /// What lies behind it.
+    pub fn cause(&self) -> Cause {
+        self.class().2
+    }
+
+    /// Code, severity and cause of each kind.
+    #[rustfmt::skip]
+    fn class(&self) -> (&str, Severity, Cause) {
+        use Severity::{Caution, Note, Void};
+        match self {
+            Finding::ParallelNotUsed => ("plan", Note, Cause::Configuration),
+            Finding::CertificateNotVerified => ("plan", Note, Cause::Configuration),
+            Finding::ProxyVariableNotUsed { .. } => ("plan", Note, Cause::Configuration),
+            Finding::ProxyUsed { .. } => ("plan", Note, Cause::Network),
+            Finding::ProxyNotUsed { .. } => ("plan", Note, Cause::Configuration),
+            Finding::UrlCompleted { .. } => ("plan", Note, Cause::Configuration),
+            Finding::TokenIdsRedirected { .. } => ("plan", Note, Cause::Configuration),
+            Finding::BarePromptsRedirected { .. } => ("plan", Note, Cause::Configuration),
+            Finding::WitnessAddsLoad { .. } => ("plan", Note, Cause::Configuration),
+            Finding::WorkersShareCores { .. } => ("plan", Note, Cause::Configuration),
+            Finding::WorkersLeftOut { .. } => ("plan", Note, Cause::Configuration),
+            Finding::DatasetNotRead => ("plan", Note, Cause::Workload),
+            Finding::FieldsNotSent { .. } => ("plan", Note, Cause::Configuration),
+            Finding::NotStreamed { .. } => ("plan", Note, Cause::Configuration),
+            Finding::SamePrompt => ("plan", Note, Cause::Workload),
+            Finding::CalibrationsUnreadable { .. } => ("plan", Note, Cause::Clock),
+            Finding::CalibrationNotUsed { .. } => ("plan", Note, Cause::Clock),
+            Finding::PromptLengths { .. } => ("plan", Note, Cause::Workload),
+            Finding::ServerSharesCores => ("rig", Note, Cause::Configuration),
+            Finding::MockLate { .. } => ("rig", Note, Cause::Configuration),
+            Finding::WorkerNotPinned { .. } => ("engine", Note, Cause::Configuration),
+            Finding::ServerClosesConnections => ("engine", Note, Cause::ServerAnswers),
+            Finding::EpollRequested => ("engine", Note, Cause::Configuration),
+            Finding::EpollInstead { .. } => ("engine", Note, Cause::Configuration),
+            Finding::ServerDied { .. } => ("server_died", Caution, Cause::ServerAnswers),
+            Finding::VisualizerLost { .. } => ("visualizer", Note, Cause::Output),
+            Finding::WitnessMissing { .. } => ("witness", Note, Cause::Witness),
+            Finding::MetricsUnavailable { .. } => ("server_metrics", Note, Cause::ServerMetrics),
+            Finding::MetricsFailed { .. } => ("server_metrics", Note, Cause::ServerMetrics),
+            Finding::MetricsUnknown { .. } => ("server_metrics", Note, Cause::ServerMetrics),
+            Finding::ProgramFailed { .. } => ("api_program", Caution, Cause::ServerAnswers),
+            Finding::Shards { .. } => ("shards", Note, Cause::Clock),
+            Finding::RecordsLost { .. } => ("totals", Void, Cause::Bug),
+            Finding::RowsLost { .. } => ("store", Void, Cause::Output),
+            Finding::LittlesLaw { .. } => ("little", Void, Cause::Bug),
+            Finding::CapExceeded { .. } => ("cap", Void, Cause::Bug),
+            Finding::Killed => ("killed", Caution, Cause::RunLength),
+            Finding::Interrupted { .. } => ("interrupted", Note, Cause::RunLength),
+            Finding::AllFailed { .. } => ("failures", Caution, Cause::ServerAnswers),
+            Finding::Failures { .. } => ("failures", Caution, Cause::ServerAnswers),
+            Finding::NoneFinished { .. } => ("unfinished", Caution, Cause::RunLength),
+            Finding::Unfinished { .. } => ("unfinished", Caution, Cause::RunLength),
+            Finding::BrokenConversations { .. } => ("conversations", Note, Cause::ServerAnswers),
+            Finding::SendLag { severity, .. } => ("send_lag", *severity, Cause::ClientBusy),
+            Finding::RateNotKept { .. } => ("rate", Caution, Cause::ClientBusy),
+            Finding::RateWithoutConnections { .. } => ("rate", Caution, Cause::Network),
+            Finding::Growth { .. } => ("growth", Caution, Cause::ServerCapacity),
+            Finding::IdleSlots { .. } => ("concurrency", Caution, Cause::ClientBusy),
+            Finding::ReceiveLag { .. } => ("receive_lag", Note, Cause::ClientBusy),
+            Finding::ReceiveLagUnstamped { .. } => ("receive_lag", Caution, Cause::ClientBusy),
+            Finding::NoTimestamps { .. } => ("stamps", Note, Cause::Clock),
+            Finding::CoalescedReads { .. } => ("coalesced", Caution, Cause::ServerAnswers),
+            Finding::AtOnce => ("at_once", Caution, Cause::ServerAnswers),
+            Finding::NoTokenCounts => ("tokens", Note, Cause::ServerAnswers),
+            Finding::TokenCountsMissing { .. } => ("tokens", Caution, Cause::ServerAnswers),
+            Finding::ForcedSwitches { .. } => ("switches", Caution, Cause::ClientBusy),
+            Finding::Retried { .. } => ("retried", Note, Cause::ServerAnswers),
+            Finding::BusyWorkers { .. } => ("worker_cpu", Caution, Cause::ClientBusy),
+            Finding::WorkersNotPinned { .. } => ("pinning", Note, Cause::Configuration),
+            Finding::BufferShortages { .. } => ("buffers", Note, Cause::Configuration),
+            Finding::WarmUp { .. } => ("warm_up", Note, Cause::RunLength),
+            Finding::Drift { from_s, to_s, open_loop: true } if to_s > from_s => {
+                ("drift", Caution, Cause::ServerCapacity)
+            }
+            Finding::Drift { .. } => ("drift", Caution, Cause::RunLength),
+            Finding::CalibrationMisfit { .. } => ("calibration", Note, Cause::Clock),
+            Finding::PollGaps { .. } => ("held_up", Caution, Cause::ClientBusy),
+            Finding::OwnError { severity, .. } => ("own_error", *severity, Cause::ClientBusy),
+            Finding::ServerApart { .. } => ("server_apart", Caution, Cause::ServerMetrics),
+            Finding::ServerCounts { .. } => ("server_counts", Caution, Cause::ServerMetrics),
+            Finding::ServerRestarted { .. } => ("server_restarted", Caution, Cause::ServerMetrics),
+            Finding::ServerTimesApart { .. } => ("server_times_apart", Caution, Cause::ServerMetrics),
+            Finding::WitnessTooFew { .. } => ("witness", Note, Cause::Witness),
+            Finding::WitnessFailed { .. } => ("witness", Note, Cause::Witness),
+            Finding::WitnessDiffers { .. } => ("witness", Caution, Cause::ServerAnswers),
+            Finding::Stored { severity, code, .. } => (code, *severity, Cause::Unknown),
+        }
+    }
+
+    /// The text in English.
+    pub fn en(&self) -> String {
+        en::text(self).joined(" ")
+    }
+
+    /// The text in Chinese.
+    pub fn zh(&self) -> String {
+        zh::text(self).joined("")
+    }
+
+    /// The English text without its advice.
+    pub fn en_symptom(&self) -> String {
+        en::text(self).observed
+    }
+
+    /// The Chinese text without its advice.
+    pub fn zh_symptom(&self) -> String {
+        zh::text(self).observed
+    }
+
+    /// Every field that holds a foreign word: a URL, a server's message, a name of the user's.
+    pub fn foreign_words(&mut self) -> Vec<&mut String> {
+        match self {
+            Finding::ProxyVariableNotUsed { variable: word }
+            | Finding::ProxyUsed { proxy: word }
+            | Finding::ProxyNotUsed { url: word }
+            | Finding::TokenIdsRedirected { url: word }
+            | Finding::NotStreamed { api: word }
+            | Finding::CalibrationsUnreadable { reason: word }
+            | Finding::CalibrationNotUsed { path: word, .. }
+            | Finding::EpollInstead { reason: word }
+            | Finding::ServerDied { reason: word }
+            | Finding::VisualizerLost { service: word, .. }
+            | Finding::WitnessMissing { reason: word }
+            | Finding::MetricsUnavailable { reason: word }
+            | Finding::MetricsUnknown { url: word }
+            | Finding::ServerApart { server: word, .. }
+            | Finding::ServerCounts { server: word, .. }
+            | Finding::ServerRestarted { server: word }
+            | Finding::Stored { text: word, .. } => vec![word],
+            Finding::UrlCompleted { path: one, url: other }
+            | Finding::BarePromptsRedirected { dataset: one, url: other }
+            | Finding::MetricsFailed { url: one, reason: other, .. }
+            | Finding::ProgramFailed { program: one, reason: other, .. } => vec![one, other],
+            Finding::FieldsNotSent { api, flags } => flags.iter_mut().chain([api]).collect(),
+            Finding::ParallelNotUsed
+            | Finding::CertificateNotVerified
+            | Finding::WitnessAddsLoad { .. }
+            | Finding::WorkersShareCores { .. }
+            | Finding::WorkersLeftOut { .. }
+            | Finding::DatasetNotRead
+            | Finding::SamePrompt
+            | Finding::PromptLengths { .. }
+            | Finding::ServerSharesCores
+            | Finding::MockLate { .. }
+            | Finding::WorkerNotPinned { .. }
+            | Finding::ServerClosesConnections
+            | Finding::EpollRequested
+            | Finding::Shards { .. }
+            | Finding::RecordsLost { .. }
+            | Finding::RowsLost { .. }
+            | Finding::LittlesLaw { .. }
+            | Finding::CapExceeded { .. }
+            | Finding::Killed
+            | Finding::Interrupted { .. }
+            | Finding::AllFailed { .. }
+            | Finding::Failures { .. }
+            | Finding::NoneFinished { .. }
+            | Finding::Unfinished { .. }
+            | Finding::BrokenConversations { .. }
+            | Finding::SendLag { .. }
+            | Finding::RateNotKept { .. }
+            | Finding::RateWithoutConnections { .. }
+            | Finding::Growth { .. }
+            | Finding::IdleSlots { .. }
+            | Finding::ReceiveLag { .. }
+            | Finding::ReceiveLagUnstamped { .. }
+            | Finding::NoTimestamps { .. }
+            | Finding::CoalescedReads { .. }
+            | Finding::AtOnce
+            | Finding::NoTokenCounts
+            | Finding::TokenCountsMissing { .. }
+            | Finding::ForcedSwitches { .. }
+            | Finding::Retried { .. }
+            | Finding::BusyWorkers { .. }
+            | Finding::WorkersNotPinned { .. }
+            | Finding::BufferShortages { .. }
+            | Finding::WarmUp { .. }
+            | Finding::Drift { .. }
+            | Finding::CalibrationMisfit { .. }
+            | Finding::PollGaps { .. }
+            | Finding::OwnError { .. }
+            | Finding::ServerTimesApart { .. }
+            | Finding::WitnessTooFew { .. }
+            | Finding::WitnessFailed { .. }
+            | Finding::WitnessDiffers { .. } => Vec::new(),
+        }
+    }
+
+    /// The object that databases keep: `code`, `severity`, `cause`, `kind` and the fields.
+    pub fn record(&self) -> Export<'_> {
+        Export { severity: self.severity(), code: self.code(), cause: self.cause(), text: None, fields: self }
+    }
+
+    /// The object that result files show: the same with the English `text`.
+    pub fn export(&self) -> Export<'_> {
+        Export { text: Some(self.en()), ..self.record() }
+    }
+}
+
+/// A finding as a JSON object. [`Finding`] reads it back. Make a JSON value of it rather than text: fields that the
+/// finding has under the same name (`severity` of one whose severity varies) are then there once.
+#[derive(Clone, Debug, Serialize)]
+pub struct Export<'a> {
+    severity: Severity,
+    code: &'a str,
+    cause: Cause,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    #[serde(flatten)]
+    fields: &'a Finding,
+}
+
+/// A text in two parts.
+struct Text {
+    /// What happened, and what it means for the figures.
+    observed: String,
+    /// What to do; empty where there is nothing to do.
+    advice: String,
+}
+
+impl Text {
+    fn joined(self, separator: &str) -> String {
+        if self.advice.is_empty() { self.observed } else { self.observed + separator + &self.advice }
+    }
+}
+
+/// A text without advice.
+fn observed(text: impl Into<String>) -> Text {
+    Text { observed: text.into(), advice: String::new() }
+}
+
+impl Text {
+    /// The same with advice.
+    fn advise(self, advice: impl Into<String>) -> Text {
+        Text { advice: advice.into(), ..self }
+    }
+}
+
+/// A share as a percentage with one decimal.
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}

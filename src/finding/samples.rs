@@ -1,0 +1,186 @@
+//! One finding of every kind, and more where the text depends on the fields.
+
+use super::{
+    CountKind, Figure, Finding, Misfit, OpenFiles, SearchReason, SearchTrouble, Severity, UnequalCount,
+    UnequalPercentile,
+};
+
+fn word(text: &str) -> String {
+    text.to_string()
+}
+
+/// Findings of every kind.
+pub fn findings() -> Vec<Finding> {
+    [of_plans(), of_runs(), of_figures(), of_comparisons()].concat()
+}
+
+fn of_plans() -> Vec<Finding> {
+    let url = || word("http://h/v1/completions");
+    vec![
+        Finding::ParallelNotUsed,
+        Finding::CertificateNotVerified,
+        Finding::ProxyVariableNotUsed { variable: word("https_proxy") },
+        Finding::ProxyUsed { proxy: word("proxy.example:3128") },
+        Finding::ProxyNotUsed { url: word("unix:/run/s") },
+        Finding::UrlCompleted { path: word("/v1/chat/completions"), url: url() },
+        Finding::TokenIdsRedirected { url: url() },
+        Finding::BarePromptsRedirected { dataset: word("speed_benchmark"), url: url() },
+        Finding::WitnessAddsLoad { connections: 2, parallel: 8, most_in_flight: 10 },
+        Finding::WorkersShareCores { workers: 4, cores: 2 },
+        Finding::WorkersLeftOut { parallel: 2, workers: 4 },
+        Finding::DatasetNotRead,
+        Finding::FieldsNotSent { api: word("embeddings"), flags: vec![word("--top-k"), word("--stop")] },
+        Finding::NotStreamed { api: word("rerank") },
+        Finding::SamePrompt,
+        Finding::CalibrationsUnreadable { reason: word("cannot read c.json: denied") },
+        Finding::CalibrationNotUsed { path: word("c.json"), why: Misfit::OtherMachine },
+        Finding::CalibrationNotUsed { path: word("c.json"), why: Misfit::Old { days: 31 } },
+        Finding::PromptLengths { off: 3, made: 100, worst_tokens: 1 },
+        Finding::ServerSharesCores,
+        Finding::MockLate { p99_ns: 3_000_000 },
+    ]
+}
+
+fn of_runs() -> Vec<Finding> {
+    let program = |responses_kept| Finding::ProgramFailed {
+        program: word("api.py"),
+        reason: word("it printed 3 lines for 4 answers"),
+        responses_kept,
+    };
+    vec![
+        Finding::WorkerNotPinned { worker: 1, core: 9 },
+        Finding::ServerClosesConnections,
+        Finding::EpollRequested,
+        Finding::EpollInstead { reason: word("Operation not permitted") },
+        Finding::ServerDied { reason: word("exit status: 1") },
+        Finding::VisualizerLost { points: 7, service: word("wandb") },
+        Finding::WitnessMissing { reason: word("connection refused") },
+        Finding::MetricsUnavailable { reason: word("no address") },
+        Finding::MetricsFailed { failed: 2, asked: 9, url: word("http://h/metrics"), reason: word("status 404") },
+        Finding::MetricsUnknown { url: word("http://h/metrics") },
+        program(true),
+        program(false),
+        Finding::Shards { shards: 3 },
+        Finding::Killed,
+        Finding::Interrupted { unsent: 0, unfinished: 0 },
+        Finding::Interrupted { unsent: 7, unfinished: 0 },
+        Finding::Interrupted { unsent: 0, unfinished: 1 },
+        Finding::Interrupted { unsent: 7, unfinished: 2 },
+        Finding::AllFailed { unfinished: 0 },
+        Finding::AllFailed { unfinished: 4 },
+        Finding::Failures { share: 0.25 },
+        Finding::NoneFinished { in_flight: 6, interrupted: false },
+        Finding::Unfinished { share: 0.2, unfinished: 2, sent: 10, interrupted: true },
+        Finding::BrokenConversations { broken: 1, begun: 8 },
+        Finding::Retried { requests: 1 },
+    ]
+}
+
+fn of_figures() -> Vec<Finding> {
+    let misfit = |why| Finding::CalibrationMisfit { why, timestamp_error_ns: 20_000 };
+    let receive_lag =
+        |shared_timestamps| Finding::ReceiveLag { p99_ns: 1_500_000, median_itl_ns: 10_000_000, shared_timestamps };
+    vec![
+        Finding::RecordsLost { scheduled: 5, accounted: 4 },
+        Finding::RowsLost { requests: 1 },
+        Finding::LittlesLaw { mean: 3.25, expected: 2.5 },
+        Finding::CapExceeded { peak: 9, parallel: 8 },
+        Finding::SendLag { severity: Severity::Caution, p99_ns: 807_000_000, median_ttft_ns: 900_000_000 },
+        Finding::SendLag { severity: Severity::Void, p99_ns: 807_000_000, median_ttft_ns: 90_000_000 },
+        Finding::RateNotKept { offered_per_s: 10.0, sent_per_s: 8.25 },
+        Finding::RateWithoutConnections { offered_per_s: 10.0, sent_per_s: 8.25, requests: 1 },
+        Finding::Growth { early: 3.5, late: 90.25 },
+        Finding::IdleSlots { mean: 6.5, parallel: 8 },
+        receive_lag(true),
+        receive_lag(false),
+        Finding::ReceiveLagUnstamped { p99_ns: 1_500_000, median_itl_ns: 10_000_000, unstamped_share: 0.5 },
+        Finding::NoTimestamps { share: 0.5 },
+        Finding::CoalescedReads { share: 0.125 },
+        Finding::AtOnce,
+        Finding::NoTokenCounts,
+        Finding::TokenCountsMissing { missing: 2, answers: 9 },
+        Finding::ForcedSwitches { per_worker_per_s: 120.5 },
+        Finding::BusyWorkers { busy: 1, workers: 3, limit_share: 0.7, max_share: 0.925 },
+        Finding::WorkersNotPinned { workers: 1 },
+        Finding::BufferShortages { shortages: 2 },
+        Finding::WarmUp { requests: 30, with_s: 0.3, without_s: 0.2 },
+        Finding::Drift { from_s: 0.1, to_s: 0.25, open_loop: true },
+        Finding::Drift { from_s: 0.25, to_s: 0.1, open_loop: false },
+        misfit(Misfit::Parallel { calibrated: 6, run: 20 }),
+        misfit(Misfit::Rate { calibrated_per_s: 6.5, run_per_s: 20.0 }),
+        misfit(Misfit::Events { calibrated_per_s: 5_000.0, run_per_s: 9_000.0 }),
+        misfit(Misfit::NoTimestamps),
+        Finding::PollGaps { share: 0.0625, by_ns: 304_000_000, longest_ns: 304_000_000 },
+        Finding::OwnError {
+            severity: Severity::Void,
+            figure: Figure::Latency,
+            percentile: word("50%"),
+            by_ns: 12_000_000,
+            value_ns: 20_000_000,
+        },
+    ]
+}
+
+fn of_comparisons() -> Vec<Finding> {
+    let apart =
+        |figure, longer_here| Finding::ServerApart { figure, server: word("vLLM"), by_ns: 5_000_000, longer_here };
+    let count = |quantity| UnequalCount { quantity, client: 10, server: 12 };
+    vec![
+        apart(Figure::Ttft, true),
+        apart(Figure::Latency, false),
+        Finding::ServerCounts {
+            server: word("vLLM"),
+            counts: vec![count(CountKind::Requests), count(CountKind::PromptTokens), count(CountKind::OutputTokens)],
+        },
+        Finding::ServerRestarted { server: word("vLLM") },
+        Finding::ServerTimesApart { figure: Figure::Ttft, by_ns: 5_000_000, longer_here: true },
+        Finding::ServerTimesApart { figure: Figure::Tpot, by_ns: 5_000_000, longer_here: false },
+        Finding::WitnessTooFew { figures: vec![Figure::Ttft, Figure::Itl], requests: 4 },
+        Finding::WitnessFailed { failed: 1, requests: 4 },
+        Finding::WitnessDiffers {
+            figure: Figure::Ttft,
+            percentiles: vec![
+                UnequalPercentile {
+                    percentile: 50,
+                    load_ns: 9_000_000,
+                    witness_ns: 5_000_000,
+                    difference_ns: 4_000_000,
+                },
+                UnequalPercentile {
+                    percentile: 90,
+                    load_ns: 5_000_000,
+                    witness_ns: 9_000_000,
+                    difference_ns: -4_000_000,
+                },
+            ],
+        },
+        Finding::Stored { severity: Severity::Caution, code: word("failures"), text: word("As it was stored.") },
+    ]
+}
+
+/// Reasons of every kind.
+pub fn reasons() -> Vec<SearchReason> {
+    vec![
+        SearchReason::HoldsToUpperBound,
+        SearchReason::FailsAtLowerBound { lower: 3.0 },
+        SearchReason::HoldsHere { fails_at: 9.0 },
+        SearchReason::HoldsAgain { fails_at: 9.0, holds_at: 12.0 },
+        SearchReason::Between { too_little_at: 8.0, fails_at: 9.0 },
+        SearchReason::TooLittleEverywhere,
+        SearchReason::Best,
+        SearchReason::NoneUsable,
+        SearchReason::Undecided { has_best: true },
+        SearchReason::Undecided { has_best: false },
+    ]
+}
+
+/// Troubles of every kind that has a text of its own.
+pub fn troubles() -> Vec<SearchTrouble> {
+    let files = |with_mock| OpenFiles { parallel: 5_000, needed: 10_064, limit: 1_024, with_mock };
+    vec![
+        SearchTrouble::Void { run: 2 },
+        SearchTrouble::Failed { run: 1, succeeded: 3, sent: 4 },
+        SearchTrouble::OpenFiles(files(true)),
+        SearchTrouble::OpenFiles(files(false)),
+    ]
+}

@@ -1,0 +1,409 @@
+//! Findings in Chinese: what happened, what it means for the figures, what to do.
+
+use super::{
+    Cause, CountKind, Figure, Finding, Misfit, OpenFiles, SearchReason, SearchTrouble, Text, UnequalPercentile,
+    observed, percent,
+};
+use crate::time::format_ns;
+
+const MORE_WORKERS: &str = "请增加 --workers 或 CPU 核心。";
+const QUIETER: &str = "请增加 --workers 或 CPU 核心，换用更空闲的机器，或降低负载。";
+
+/// Headline above several symptoms of one cause; `None` where findings of one cause are separate problems.
+pub(super) fn headline(cause: Cause) -> Option<&'static str> {
+    match cause {
+        Cause::ClientBusy => Some(
+            "压测客户端跟不上负载，自身的延迟可能已计入这些结果。请增加 --workers 或 CPU 核心，换用更空闲的机器，或降低负载。",
+        ),
+        Cause::ServerCapacity => Some("负载超过服务端的处理能力，结果取决于测试时长。请降低 --rate。"),
+        Cause::ServerAnswers
+        | Cause::ServerMetrics
+        | Cause::Network
+        | Cause::Clock
+        | Cause::Workload
+        | Cause::Configuration
+        | Cause::RunLength
+        | Cause::Witness
+        | Cause::Output
+        | Cause::Bug
+        | Cause::Unknown => None,
+    }
+}
+
+/// The text of a finding.
+pub(super) fn text(finding: &Finding) -> Text {
+    match finding {
+        Finding::ParallelNotUsed => observed("--parallel 不起作用：--open-loop 不限制在途请求数。"),
+        Finding::CertificateNotVerified => {
+            observed("未验证服务端证书（--insecure）：链路上的任何人都可能读取或篡改流量。")
+        }
+        Finding::ProxyVariableNotUsed { variable } => {
+            observed(format!("已设置 {variable} 但未使用：请求直连服务端。")).advise("如需使用，请加 --proxy env。")
+        }
+        Finding::ProxyUsed { proxy } => observed(format!("请求经过代理 {proxy}：代理的延迟计入结果。")),
+        Finding::ProxyNotUsed { url } => observed(format!("--proxy 不用于 {url}：请求直连该地址。")),
+        Finding::UrlCompleted { path, url } => {
+            observed(format!("--url 未以该 API 的端点结尾：已使用 {path}，请求发往 {url}。"))
+        }
+        Finding::TokenIdsRedirected { url } => observed(format!(
+            "--tokenize-prompt 发送 token id，而 /chat/completions 不支持：请求改发往 {url}。"
+        )),
+        Finding::BarePromptsRedirected { dataset, url } => {
+            observed(format!("--dataset {dataset} 的提示词不使用对话模板：请求改发往 {url}。"))
+        }
+        Finding::WitnessAddsLoad { connections, parallel, most_in_flight } => observed(format!(
+            "--witness {connections} 会叠加在 --parallel {parallel} 的负载之上：服务端最多同时处理 {most_in_flight} 个请求。"
+        )),
+        Finding::WorkersShareCores { workers, cores } => {
+            observed(format!("{workers} 个工作线程共用 {cores} 个核心，会造成接收滞后。")).advise("请减少 --workers。")
+        }
+        Finding::WorkersLeftOut { parallel, workers } => observed(format!(
+            "--parallel {parallel} 只能用满 {workers} 个工作线程中的 {parallel} 个：其余线程不启动。"
+        )),
+        Finding::DatasetNotRead => observed("已给出 --prompt：不读取数据集。"),
+        Finding::FieldsNotSent { api, flags } => {
+            observed(format!("--api {api} 没有与 {} 对应的字段：未发送。", flags.join("、")))
+                .advise("可用 --extra-args 发送任意字段。")
+        }
+        Finding::NotStreamed { api } => observed(format!("--stream 不起作用：--api {api} 一次性返回完整响应。")),
+        Finding::SamePrompt => observed("--query-template 自带提示词且没有 %p：所有请求都相同。"),
+        Finding::CalibrationsUnreadable { reason } => observed(format!("未使用校准数据：{reason}。")),
+        Finding::CalibrationNotUsed { path, why } => {
+            observed(format!("未使用 {path} 中的校准数据：{}。", misfit(why)))
+                .advise("可运行 'ringmark rig --calibrate' 重新校准。")
+        }
+        Finding::PromptLengths { off, made, worst_tokens } => observed(format!(
+            "{made} 条随机提示词中有 {off} 条未能达到指定长度，最大偏差 {worst_tokens} 个 token。"
+        ))
+        .advise("--tokenize-prompt 可发送长度精确的 token id。"),
+        Finding::ServerSharesCores => {
+            observed("没有核心可供内置服务端独占：这些数据是客户端与服务端共用核心时测得的。")
+        }
+        Finding::MockLate { p99_ns } => {
+            observed(format!("内置服务端发送滞后（p99 为 {}）：本机无法产生这样的负载。", format_ns(*p99_ns)))
+                .advise("请降低负载。")
+        }
+        Finding::WorkerNotPinned { worker, core } => observed(format!("工作线程 {worker} 无法绑定到核心 {core}。")),
+        Finding::ServerClosesConnections => {
+            observed("服务端每次响应后都会关闭连接且不作声明：每个请求都要新建连接。")
+        }
+        Finding::EpollRequested => observed("按要求不使用 io_uring，改用 epoll 接收。"),
+        Finding::EpollInstead { reason } => observed(format!("io_uring 不可用（{reason}）：改用 epoll 接收。")),
+        Finding::ServerDied { reason } => observed(format!("服务端进程在测试中退出：{reason}")),
+        Finding::VisualizerLost { points, service } => {
+            observed(format!("{service} 接收过慢，有 {points} 个曲线点未送达；最终结果完整。"))
+        }
+        Finding::WitnessMissing { reason } => observed(format!("旁路探测未能启动：{reason}。")),
+        Finding::MetricsUnavailable { reason } => observed(format!("无法读取服务端指标：{reason}。")),
+        Finding::MetricsFailed { failed, asked, url, reason } => observed(format!(
+            "读取服务端指标（{url}）{asked} 次，其中 {failed} 次失败：{reason}。测试不受影响。"
+        ))
+        .advise("可用 --server-metrics URL 指定指标地址。"),
+        Finding::MetricsUnknown { url } => observed(format!(
+            "页面 {url} 中没有 vLLM、SGLang、TGI、LMDeploy 或 llama.cpp 的指标：内容已保存，但无法对比。"
+        )),
+        Finding::ProgramFailed { program, reason, responses_kept } => {
+            let kept = if *responses_kept { "；响应已保存在数据库中" } else { "" };
+            observed(format!("--api {program} parse：{reason}。token 数与文本取自接收响应时的解析结果{kept}。"))
+        }
+        Finding::Shards { shards } => observed(format!(
+            "合并了 {shards} 个分片，时间以各机器的系统时钟对齐：并发数等跨主机指标的精度取决于时钟同步程度，\
+             单个请求的指标不受影响。"
+        )),
+        Finding::RecordsLost { scheduled, accounted } => {
+            observed(format!("计划了 {scheduled} 个请求，只有 {accounted} 个有记录：部分记录丢失。"))
+                .advise("请重新测试；若再次出现，请报告缺陷。")
+        }
+        Finding::RowsLost { requests } => {
+            observed(format!("{requests} 个请求未能写入数据库。")).advise("请清理磁盘空间后重新测试。")
+        }
+        Finding::LittlesLaw { mean, expected } => observed(format!(
+            "Little 定律不成立：平均在途请求数为 {mean:.2}，而速率乘以延迟为 {expected:.2}。部分记录丢失或时间戳有误。"
+        ))
+        .advise("请重新测试并报告缺陷。"),
+        Finding::CapExceeded { peak, parallel } => {
+            observed(format!("同时在途请求数达到 {peak}，超过 --parallel {parallel}。")).advise("请报告缺陷。")
+        }
+        Finding::Killed => {
+            observed("测试被强制终止：结果只包含终止前已保存的请求，客户端自身误差未知。")
+        }
+        Finding::Interrupted { unsent, unfinished } => observed(match (unsent, unfinished) {
+            (0, 0) => "测试被中断。".to_string(),
+            (_, 0) => format!("测试被中断：{unsent} 个请求未发送。"),
+            (0, _) => format!("测试被中断：{unfinished} 个请求在结束时仍在途。"),
+            _ => format!("测试被中断：{unsent} 个请求未发送，{unfinished} 个请求在结束时仍在途。"),
+        }),
+        Finding::AllFailed { unfinished: 0 } => observed("所有请求均失败。").advise("原因见失败列表。"),
+        Finding::AllFailed { .. } => observed("已结束的请求全部失败。").advise("原因见失败列表。"),
+        Finding::Failures { share } => observed(format!(
+            "{} 的请求失败：延迟只统计成功的请求，它们可能因此更快。",
+            percent(*share)
+        ))
+        .advise("详见失败列表。"),
+        Finding::NoneFinished { in_flight, interrupted } => {
+            observed(format!("测试结束前没有任何请求完成（{in_flight} 个在途）。")).advise(longer(*interrupted))
+        }
+        Finding::Unfinished { share, unfinished, sent, interrupted } => observed(format!(
+            "已发送的请求中有 {}（{sent} 个中的 {unfinished} 个）在测试结束时尚未完成：延迟只统计其余请求，缺少最慢的响应。",
+            percent(*share)
+        ))
+        .advise(longer(*interrupted)),
+        Finding::BrokenConversations { broken, begun } => {
+            observed(format!("{begun} 个对话中有 {broken} 个因某一轮失败而终止：后续各轮计为未发送。"))
+        }
+        Finding::SendLag { p99_ns, median_ttft_ns, .. } => observed(format!(
+            "发送滞后 p99 为 {}：1 % 的请求比计划时间至少晚这么久才发出（TTFT 中位数 {}）。TTFT 与延迟包含这段时间。",
+            format_ns(*p99_ns),
+            format_ns(*median_ttft_ns)
+        ))
+        .advise("请增加 --workers 或 CPU 核心，降低速率，或使用 --spin。"),
+        Finding::RateNotKept { offered_per_s, sent_per_s } => observed(format!(
+            "计划速率为每秒 {offered_per_s:.2} 个请求，实际只发出 {sent_per_s:.2} 个。"
+        ))
+        .advise("请增加 --workers 或 CPU 核心，或降低速率。"),
+        Finding::RateWithoutConnections { offered_per_s, sent_per_s, requests } => observed(format!(
+            "计划速率为每秒 {offered_per_s:.2} 个请求，实际发出 {sent_per_s:.2} 个：{requests} 个请求未能建立连接。"
+        ))
+        .advise("原因见失败列表。"),
+        Finding::Growth { early, late } => observed(format!(
+            "在途请求数在测试中持续增长，从 {early:.1} 增至 {late:.1}：到达速率超过服务端的处理能力，结果取决于测试时长。"
+        ))
+        .advise("请降低 --rate。"),
+        Finding::IdleSlots { mean, parallel } => observed(format!(
+            "平均在途请求数为 {mean:.1}，低于 --parallel {parallel}：两个请求之间槽位有空闲（见周转时间）。"
+        ))
+        .advise(MORE_WORKERS),
+        Finding::ReceiveLag { p99_ns, median_itl_ns, shared_timestamps } => {
+            let means = if *shared_timestamps {
+                "到达时间取自内核时间戳，但同一次读取到的多个 token 共用最后一个的时间戳：见 ITL 的误差界。"
+            } else {
+                "到达时间取自内核时间戳，结果有效；只有后续请求的发送会推迟。"
+            };
+            observed(receive_lag(*p99_ns, *median_itl_ns) + means)
+        }
+        Finding::ReceiveLagUnstamped { p99_ns, median_itl_ns, unstamped_share } => observed(format!(
+            "{}{} 的读取没有内核时间戳，包含此误差。",
+            receive_lag(*p99_ns, *median_itl_ns),
+            percent(*unstamped_share)
+        ))
+        .advise(MORE_WORKERS),
+        Finding::NoTimestamps { share } => observed(format!(
+            "{} 的读取没有内核接收时间戳（Unix 套接字始终没有）：以处理时间作为到达时间，会偏晚一个接收滞后。",
+            percent(*share)
+        )),
+        Finding::CoalescedReads { share } => observed(format!(
+            "{} 的读取包含两个以上输出事件：服务端或代理将其合并发送，或事件在途中排队。同一次读取的事件共用一个时间戳，\
+             因此 ITL 的低百分位为 0；TPOT 与延迟不受影响。",
+            percent(*share)
+        )),
+        Finding::AtOnce => observed(
+            "至少一半的响应虽有多个 token 却一次性到达：无法得知 token 之间的时间，因此 TPOT 为 0，TTFT 等于整个延迟。\
+             服务端或代理缓冲了输出。",
+        ),
+        Finding::NoTokenCounts => observed("服务端未返回 token 数：相关指标显示为“-”。"),
+        Finding::TokenCountsMissing { missing, answers } => observed(format!(
+            "{answers} 个响应中有 {missing} 个没有 token 数：token 吞吐量为下限，单请求指标只统计其余响应。"
+        )),
+        Finding::ForcedSwitches { per_worker_per_s } => observed(format!(
+            "每个工作线程每秒被抢占 {per_worker_per_s:.0} 次：其核心上有其他程序在运行。"
+        ))
+        .advise("请停止这些程序，或用 --cores 选择空闲核心。"),
+        Finding::Retried { requests } => {
+            observed(format!("{requests} 个请求改用新连接重发，因为服务端未作声明就关闭了复用的连接。"))
+        }
+        Finding::BusyWorkers { busy, workers, limit_share, max_share } => observed(format!(
+            "{workers} 个工作线程中有 {busy} 个占用所在核心超过 {}（最高 {}）：可能拖慢负载。",
+            percent(*limit_share),
+            percent(*max_share)
+        ))
+        .advise(MORE_WORKERS),
+        Finding::WorkersNotPinned { workers } => {
+            observed(format!("{workers} 个工作线程无法绑定核心。")).advise("请用 --cores 指定存在的核心。")
+        }
+        Finding::BufferShortages { shortages } => observed(format!(
+            "接收环的缓冲区耗尽 {shortages} 次：数据在内核中等待，时间戳不受影响。"
+        )),
+        Finding::WarmUp { requests, with_s, without_s } => observed(format!(
+            "前 {requests} 个请求疑似预热阶段（MSER-5）：计入时平均延迟为 {with_s:.3} s，不计入时为 {without_s:.3} s。"
+        ))
+        .advise(format!("若只关心稳态，请加 --warmup-num {requests}。")),
+        Finding::Drift { from_s, to_s, open_loop } => {
+            let way = if to_s > from_s { "上升" } else { "下降" };
+            let advice = match *open_loop && to_s > from_s {
+                true => "请降低 --rate，或延长测试。",
+                false => "请延长测试，或增大 --warmup-num。",
+            };
+            observed(format!(
+                "平均延迟在测试中{way}，从 {from_s:.3} s 变为 {to_s:.3} s：未达到稳态，结果取决于测试时长。"
+            ))
+            .advise(advice)
+        }
+        Finding::CalibrationMisfit { why, timestamp_error_ns } => observed(format!(
+            "本机的校准数据不适用于此次测试：{}。时间戳误差按 {} 计算。",
+            misfit(why),
+            format_ns(*timestamp_error_ns)
+        ))
+        .advise("以此负载运行 'ringmark rig --calibrate' 可得到更准确的值。"),
+        Finding::PollGaps { share, by_ns, longest_ns } => observed(format!(
+            "某个工作线程最长 {} 没有轮询套接字：其间在同一连接上排队的事件共用最后一个的时间戳。{} 的 token 间隔可能偏差\
+             至多 {}：ITL 中会有过长的间隔以及其后的零；见误差界。",
+            format_ns(*longest_ns),
+            percent(*share),
+            format_ns(*by_ns)
+        ))
+        .advise(QUIETER),
+        Finding::OwnError { figure, percentile, by_ns, value_ns, .. } => observed(format!(
+            "测量误差可能使{}的 {percentile} 偏移 {}（其值为 {}）：见误差界。",
+            spaced(*figure),
+            format_ns(*by_ns),
+            format_ns(*value_ns)
+        ))
+        .advise(QUIETER),
+        Finding::ServerApart { figure, server, by_ns, longer_here } => {
+            let (side, means) = if *longer_here {
+                ("长", "这段时间耗费在网络、代理或服务端前端；见 TTFT 的构成。")
+            } else {
+                ("短", "传输途中的任何环节都无法解释这一差异：服务端的指标包含其他请求，或有误。")
+            };
+            observed(format!(
+                "客户端测得的{}比 {server} 报告的{side} {}，超出其分桶宽度与测量误差。{means}",
+                spaced(*figure),
+                format_ns(*by_ns)
+            ))
+        }
+        Finding::ServerCounts { server, counts } => {
+            let one = |count: &super::UnequalCount| {
+                let quantity = match count.quantity {
+                    CountKind::Requests => "请求数",
+                    CountKind::PromptTokens => "输入 token 数",
+                    CountKind::OutputTokens => "输出 token 数",
+                };
+                format!("{quantity}客户端为 {}，服务端为 {}", count.client, count.server)
+            };
+            let counts: Vec<String> = counts.iter().map(one).collect();
+            observed(format!("{server} 的计数与客户端不一致：{}。", counts.join("；")))
+        }
+        Finding::ServerRestarted { server } => {
+            observed(format!("{server} 的计数器在测试中被重置：服务曾经重启。"))
+        }
+        Finding::ServerTimesApart { figure, by_ns, longer_here: true } => observed(format!(
+            "逐请求对比，客户端测得的{}比服务端报告的更长，超出网络、前端、推理引擎单步与测量误差允许范围 {}。",
+            spaced(*figure),
+            format_ns(*by_ns)
+        ))
+        .advise("请检查代理、网络与服务端前端。"),
+        Finding::ServerTimesApart { figure, by_ns, longer_here: false } => observed(format!(
+            "逐请求对比，服务端报告的{}比客户端测得的更长，超出测量误差 {}：其区间应落在客户端区间之内，因此该指标有误或含义不同。",
+            spaced(*figure),
+            format_ns(*by_ns)
+        )),
+        Finding::WitnessTooFew { figures, requests } => {
+            let figures: Vec<String> = figures.iter().map(|figure| name(*figure).to_string()).collect();
+            observed(format!("旁路探测的 {} 样本太少，无法比较（负载期间 {requests} 个请求）。", figures.join(" 与 ")))
+                .advise("请延长测试，或增加 --witness 的连接数。")
+        }
+        Finding::WitnessFailed { failed, requests } => {
+            observed(format!("旁路探测的 {requests} 个请求中有 {failed} 个失败。"))
+        }
+        Finding::WitnessDiffers { figure, percentiles } => {
+            let one = |at: &UnequalPercentile| {
+                let side = if at.difference_ns > 0 { "多" } else { "少" };
+                let [load, witness, by] = [at.load_ns, at.witness_ns, at.difference_ns.unsigned_abs()].map(format_ns);
+                format!("p{} 负载为 {load}，旁路探测为 {witness}（{side} {by}）", at.percentile)
+            };
+            let percentiles: Vec<String> = percentiles.iter().map(one).collect();
+            observed(format!(
+                "旁路探测测得的{}与负载不同：{}。可能是服务端对负载请求的处理不同（顺序、同一连接上的请求数、缓存），\
+                 也可能是压测客户端造成了延迟：见客户端自身指标。",
+                spaced(*figure),
+                percentiles.join("；")
+            ))
+        }
+        Finding::Stored { text, .. } => observed(text.clone()),
+    }
+}
+
+fn receive_lag(p99_ns: u64, median_itl_ns: u64) -> String {
+    format!(
+        "接收滞后 p99 为 {}：1 % 的读取在数据到达后至少这么久才被处理（ITL 中位数 {}）。",
+        format_ns(p99_ns),
+        format_ns(median_itl_ns)
+    )
+}
+
+/// Whoever interrupts a run did not want it longer.
+fn longer(interrupted: bool) -> &'static str {
+    if interrupted { "" } else { "请增大 --drain 或 --duration。" }
+}
+
+fn name(figure: Figure) -> &'static str {
+    match figure {
+        Figure::Ttft => "TTFT",
+        Figure::Itl => "ITL",
+        Figure::Tpot => "TPOT",
+        Figure::Latency => "延迟",
+    }
+}
+
+/// Within a sentence: Latin letters have spaces around them.
+fn spaced(figure: Figure) -> String {
+    match figure {
+        Figure::Latency => name(figure).to_string(),
+        Figure::Ttft | Figure::Itl | Figure::Tpot => format!(" {} ", name(figure)),
+    }
+}
+
+/// Why a calibration does not fit.
+fn misfit(why: &Misfit) -> String {
+    match why {
+        Misfit::OtherMachine => "它在另一台机器或另一个内核版本上测得".to_string(),
+        Misfit::Old { days } => format!("它已有 {days} 天"),
+        Misfit::Parallel { calibrated, run } => {
+            format!("它在 --parallel {calibrated} 下测得，而此次测试为 {run}")
+        }
+        Misfit::Rate { calibrated_per_s, run_per_s } => {
+            format!("它在每秒 {calibrated_per_s} 个请求下测得，而此次测试为 {run_per_s}")
+        }
+        Misfit::Events { calibrated_per_s, run_per_s } => {
+            format!("它在每秒 {calibrated_per_s:.0} 个事件下测得，而此次测试为 {run_per_s:.0}")
+        }
+        Misfit::NoTimestamps => "其中没有时间戳".to_string(),
+    }
+}
+
+/// Why a search selected a load.
+pub(super) fn search_reason(reason: &SearchReason) -> String {
+    match reason {
+        SearchReason::HoldsToUpperBound => "直到上限都满足条件".to_string(),
+        SearchReason::FailsAtLowerBound { lower } => format!("在下限 {lower} 处也不满足条件"),
+        SearchReason::HoldsHere { fails_at } => format!("此处满足条件，{fails_at} 处不满足"),
+        SearchReason::HoldsAgain { fails_at, holds_at } => {
+            format!("此处满足条件，{fails_at} 处不满足，{holds_at} 处又满足：各次测试差异较大")
+        }
+        SearchReason::Between { too_little_at, fails_at } => {
+            format!("{too_little_at} 处有指标偏低，{fails_at} 处不满足其他条件")
+        }
+        SearchReason::TooLittleEverywhere => "所有已尝试的负载下都有指标偏低".to_string(),
+        SearchReason::Best => "已尝试的最佳负载".to_string(),
+        SearchReason::NoneUsable => "在已尝试的负载中，没有一档的请求全部成功且有该指标".to_string(),
+        SearchReason::Undecided { has_best: true } => "尚未确定：目前最佳的负载".to_string(),
+        SearchReason::Undecided { has_best: false } => "尚未确定".to_string(),
+    }
+}
+
+/// Why the figures of a load do not count.
+pub(super) fn search_trouble(trouble: &SearchTrouble) -> String {
+    match trouble {
+        SearchTrouble::Void { run } => format!("第 {run} 次测试无效"),
+        SearchTrouble::Failed { run, succeeded, sent } => {
+            format!("第 {run} 次测试：{sent} 个请求中有 {succeeded} 个成功")
+        }
+        SearchTrouble::OpenFiles(OpenFiles { parallel, needed, limit, with_mock }) => {
+            let instead = if *with_mock { "在另一个终端运行 'ringmark mock'" } else { "降低 --parallel" };
+            format!(
+                "--parallel {parallel} 需要打开 {needed} 个文件，而本进程的上限为 {limit}：请提高 'ulimit -n'，或{instead}"
+            )
+        }
+        SearchTrouble::Refused(text) => text.clone(),
+    }
+}
