@@ -1,8 +1,8 @@
-//! What an event costs in parsing, nanoseconds: framing alone, the learned shape, and the full parse.
+//! The cost of parsing an event, nanoseconds: framing alone, the learned event format, and the full parse.
 //!
-//! `cargo bench --bench parse` measures; with `-- --smoke`, or run by `cargo test --benches`, it only shows that it
-//! runs. Figures are medians of several rounds on
-//! one stream of 185-byte events, each in an HTTP chunk and a read of its own, as a server that streams sends them.
+//! `cargo bench --bench parse` measures. With `-- --smoke`, or in `cargo test --benches`, it only checks that it runs.
+//! Figures are medians of several rounds on one stream of 185-byte events, each in a separate HTTP chunk and read, as a
+//! streaming server sends them.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -19,25 +19,25 @@ const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTran
 const END: &[u8] = b"0\r\n\r\n";
 
 fn main() {
-    let given = |flag: &str| std::env::args().any(|argument| argument == flag);
-    // Cargo passes `--bench` when it benches, and nothing when it tests.
-    let smoke = given("--smoke") || !given("--bench");
+    let has_flag = |flag: &str| std::env::args().any(|argument| argument == flag);
+    // Cargo passes `--bench` in `cargo bench` and nothing in `cargo test`.
+    let smoke = has_flag("--smoke") || !has_flag("--bench");
     let (events, rounds) = if smoke { (100, 3) } else { (20_000, 51) };
     let bodies: Vec<Vec<u8>> = (0..events).map(event).collect();
     let chunks: Vec<Vec<u8>> = bodies.iter().map(|body| chunk(body)).collect();
-    let show = |name: &str, ns: f64| println!("{name:<34} {ns:>8.1} ns per event");
+    let print_figure = |name: &str, ns: f64| println!("{name:<34} {ns:>8.1} ns per event");
 
-    show("sse framing", median(rounds, events, || frame(&bodies)));
-    show("http, chunks and framing", median(rounds, events, || respond(&chunks)));
-    show("simd-json alone", median(rounds, events, || parse(&bodies)));
+    print_figure("sse framing", median(rounds, events, || frame(&bodies)));
+    print_figure("http, chunks and framing", median(rounds, events, || respond(&chunks)));
+    print_figure("simd-json alone", median(rounds, events, || parse(&bodies)));
     for (name, in_full, keep_text) in [
-        ("answer, learned shape", false, false),
-        ("answer, learned shape, text kept", false, true),
+        ("answer, learned format", false, false),
+        ("answer, learned format, text kept", false, true),
         ("answer, full parse", true, false),
         ("answer, full parse, text kept", true, true),
     ] {
         let mut answer = new_answer(in_full, keep_text);
-        show(name, median(rounds, events, || read(&mut answer, &chunks)));
+        print_figure(name, median(rounds, events, || read(&mut answer, &chunks)));
     }
 }
 
@@ -56,7 +56,7 @@ fn chunk(body: &[u8]) -> Vec<u8> {
     [format!("{:x}\r\n", body.len()).as_bytes(), body, b"\r\n"].concat()
 }
 
-/// Median over rounds of the time per event.
+/// The median over rounds of the time per event, nanoseconds.
 fn median(rounds: usize, events: usize, mut round: impl FnMut()) -> f64 {
     let mut times: Vec<f64> = (0..rounds)
         .map(|_| {
@@ -72,7 +72,7 @@ fn median(rounds: usize, events: usize, mut round: impl FnMut()) -> f64 {
 fn frame(bodies: &[Vec<u8>]) {
     let mut framer = Framer::new(1 << 20);
     for body in bodies {
-        framer.push(body, &mut |event| _ = black_box(event.data.len())).expect("the events are good");
+        framer.push(body, &mut |event| _ = black_box(event.data.len())).expect("the events are valid");
     }
 }
 
@@ -83,9 +83,9 @@ fn respond(chunks: &[Vec<u8>]) {
             black_box(event.data.len());
         }
     };
-    response.push(HEAD, &mut count).expect("the head is good");
+    response.push(HEAD, &mut count).expect("the head is valid");
     for chunk in chunks {
-        response.push(chunk, &mut count).expect("the chunks are good");
+        response.push(chunk, &mut count).expect("the chunks are valid");
     }
 }
 

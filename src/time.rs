@@ -1,10 +1,10 @@
-//! Instants and lengths of time, as numbers and as text. Only [`clock`] reads a clock.
+//! Points in time and durations, as numbers and as text. Only [`clock`] reads a clock.
 
 use std::fmt::Write;
 
 pub mod clock;
 
-/// An instant: nanoseconds on the time scale of `CLOCK_MONOTONIC`, usually read through the TSC.
+/// A point in time: nanoseconds on the time scale of `CLOCK_MONOTONIC`, usually read through the TSC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tick(pub u64);
 
@@ -19,7 +19,7 @@ impl Tick {
         self.ns_since(earlier) as f64 / 1e9
     }
 
-    /// The timestamp `ns` nanoseconds later.
+    /// The time `ns` nanoseconds later.
     pub fn plus_ns(self, ns: u64) -> Tick {
         Tick(self.0.saturating_add(ns))
     }
@@ -30,8 +30,8 @@ pub const US: u64 = 1_000;
 pub const MS: u64 = 1_000_000;
 pub const S: u64 = 1_000_000_000;
 
-/// Parses a duration such as `50ms`, `1.5s`, `200us`, `3m` or `1h`, or a number without unit, which counts
-/// `default_unit_ns`. Returns nanoseconds.
+/// Parses a duration such as `50ms`, `1.5s`, `200us`, `3m` or `1h`, or a number without unit, which is
+/// a multiple of `default_unit_ns`. Returns nanoseconds.
 pub fn scan_duration_ns(text: &str, default_unit_ns: u64) -> Result<u64, String> {
     let trimmed = text.trim();
     let digits = trimmed.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(trimmed.len());

@@ -1,4 +1,4 @@
-//! `ringmark rig --calibrate`, and what a run makes of it.
+//! `ringmark rig --calibrate`, and the use of calibrations in runs.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -14,14 +14,16 @@ fn ringmark(folder: &Path, line: &str) -> Output {
         .expect("the binary was built for this test")
 }
 
-fn done(output: &Output) -> String {
+/// The output of a successful call.
+fn stdout_of(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // On a busy machine the figures may be void for it.
+    // On a busy machine, the result may be invalid (status 3).
     assert!(matches!(output.status.code(), Some(0 | 3)), "{text}{}", String::from_utf8_lossy(&output.stderr));
     text
 }
 
-fn mistake(output: &Output) -> String {
+/// The error message of an invalid call.
+fn usage_error(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.starts_with("error: "), "{text}");
@@ -30,68 +32,65 @@ fn mistake(output: &Output) -> String {
 
 const RUN: &str = "perf --url mock:?ttft=5ms&itl=5ms&tokens=10 --parallel 4 --no-timestamp --outputs-dir out --quiet";
 
-/// Carries a run out and gives its own error.
-fn own_error(folder: &Path, name: &str, more: &str) -> (Value, String) {
-    done(&ringmark(folder, &format!("{RUN} -n 40 --name {name} {more}")));
+/// Runs a load. Returns the measurement error and the findings from its summary.
+fn measurement_error(folder: &Path, name: &str, more: &str) -> (Value, String) {
+    stdout_of(&ringmark(folder, &format!("{RUN} -n 40 --name {name} {more}")));
     let path = folder.join("out").join(name).join("parallel_4_number_40/benchmark_summary.json");
     let summary: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     (summary["Own error"].clone(), summary["Findings"].to_string())
 }
 
 #[test]
-fn a_run_takes_along_what_fits_and_says_why_something_does_not() {
+fn runs_use_fitting_calibrations_and_explain_others() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    assert_eq!(own_error(folder, "bare", "").0["Stamp error from"], "default");
+    assert_eq!(measurement_error(folder, "bare", "").0["Stamp error from"], "default");
 
     let calibrate = "rig --calibrate --parallel 6 --ttft 5ms --itl 5ms --tokens 10 --event-bytes 300 --duration 0.5";
-    let text = done(&ringmark(folder, calibrate));
+    let text = stdout_of(&ringmark(folder, calibrate));
     assert!(text.contains("Stamp behind the send") && text.contains("Kept in:"), "{text}");
-    let kept = folder.join("cache/ringmark/calibrations.json");
-    let all: Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
+    let file = folder.join("cache/ringmark/calibrations.json");
+    let all: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     let stamp = &all[0]["stamp_error"];
     assert!(stamp["count"].as_u64().unwrap() > 50 && all[0]["sustained_events_per_s"].is_number(), "{all:#}");
     assert_eq!((&all[0]["load"]["parallel"], &all[0]["load"]["event_bytes"]), (&6.into(), &300.into()));
 
-    // What is measured on a machine that others use at the same time may be anything: here it shall fit.
-    let steady = |all: &Value, cores: u64| {
+    // On a busy machine, the calibrated event rate may be lower than that of the run, so it is replaced.
+    let write_calibration = |all: &Value, cores: u64| {
         let mut all = all.clone();
         all[0]["events_per_s"] = 1e6.into();
         all[0]["machine"]["cores"] = cores.into();
-        std::fs::write(&kept, all.to_string()).unwrap();
+        std::fs::write(&file, all.to_string()).unwrap();
     };
     let cores = all[0]["machine"]["cores"].as_u64().unwrap();
-    steady(&all, cores);
-    let (own, _) = own_error(folder, "fits", "");
-    assert_eq!((&own["Stamp error from"], &own["Stamp error (ns)"]), (&"calibration".into(), &stamp["p999"]));
-    assert_eq!(own_error(folder, "without", "--calibration none").0["Stamp error from"], "default");
-    let again = done(&ringmark(folder, "report out/fits/parallel_4_number_40/benchmark_data.db"));
+    write_calibration(&all, cores);
+    let (error, _) = measurement_error(folder, "fits", "");
+    assert_eq!((&error["Stamp error from"], &error["Stamp error (ns)"]), (&"calibration".into(), &stamp["p999"]));
+    assert_eq!(measurement_error(folder, "without", "--calibration none").0["Stamp error from"], "default");
+    let again = stdout_of(&ringmark(folder, "report out/fits/parallel_4_number_40/benchmark_data.db"));
     assert!(again.contains("calibrated on this machine"), "{again}");
 
-    let (own, findings) = own_error(folder, "heavier", "--rate 5000 --parallel 4");
-    assert_eq!(
-        own["Stamp error from"], "calibration",
-        "a cap and a rate are judged by what was calibrated: {findings}"
-    );
-    done(&ringmark(folder, &format!("{RUN} -n 40 --name more --parallel 20")));
+    let (error, findings) = measurement_error(folder, "heavier", "--rate 5000 --parallel 4");
+    assert_eq!(error["Stamp error from"], "calibration", "a rate is compared only with a calibrated rate: {findings}");
+    stdout_of(&ringmark(folder, &format!("{RUN} -n 40 --name more --parallel 20")));
     let more = std::fs::read(folder.join("out/more/parallel_20_number_40/benchmark_summary.json")).unwrap();
     let more: Value = serde_json::from_slice(&more).unwrap();
     assert!(more["Findings"].to_string().contains("--parallel 6, this run had 20"), "{:#}", more["Findings"]);
     assert_eq!(more["Own error"]["Stamp error from"], "default");
 
-    steady(&all, cores + 1);
-    let (own, findings) = own_error(folder, "stranger", "");
-    assert!(own["Stamp error from"] == "default" && findings.contains("another machine"), "{findings}");
+    write_calibration(&all, cores + 1);
+    let (error, findings) = measurement_error(folder, "stranger", "");
+    assert!(error["Stamp error from"] == "default" && findings.contains("another machine"), "{findings}");
 }
 
 #[test]
-fn the_load_of_a_stored_run_can_be_calibrated() {
+fn load_of_a_stored_run_is_calibrated() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    done(&ringmark(folder, &format!("{RUN} -n 40 --name run")));
+    stdout_of(&ringmark(folder, &format!("{RUN} -n 40 --name run")));
     let line =
         "rig --calibrate --for out/run/parallel_4_number_40/benchmark_data.db --duration 0.3 --json --out c.json";
-    let found: Value = serde_json::from_str(&done(&ringmark(folder, line))).unwrap();
+    let found: Value = serde_json::from_str(&stdout_of(&ringmark(folder, line))).unwrap();
     let load = &found["calibration"]["load"];
     assert_eq!((&load["parallel"], &load["tokens"]), (&4.into(), &10.into()));
     assert!((3_000_000..60_000_000).contains(&load["itl_ns"].as_u64().unwrap()), "{load:#}");
@@ -100,7 +99,7 @@ fn the_load_of_a_stored_run_can_be_calibrated() {
 }
 
 #[test]
-fn mistakes_are_one_line() {
+fn invalid_calls_are_explained() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     std::fs::write(folder.join("bad.json"), "nothing").unwrap();
@@ -112,7 +111,7 @@ fn mistakes_are_one_line() {
         ("perf --url mock: --calibration nowhere.json", "there is no calibration"),
         ("perf --url mock: --calibration bad.json", "bad.json holds no calibrations"),
     ] {
-        let text = mistake(&ringmark(folder, line));
+        let text = usage_error(&ringmark(folder, line));
         assert!(text.contains(words), "{line}: {text}");
     }
 }

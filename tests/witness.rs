@@ -1,4 +1,4 @@
-//! `--witness`: a second pair of eyes beside the load, which enters no figure of it.
+//! `--witness`: its requests, its comparison with the load, and its findings.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -25,7 +25,7 @@ fn summary(folder: &Path, run: &str) -> Value {
 }
 
 #[test]
-fn its_requests_are_kept_apart_and_compared() {
+fn witness_requests_are_separate_and_compared() {
     let folder = tempfile::tempdir().unwrap();
     let output = perf(folder.path(), "", &["-n", "200", "--witness", "2", "--warmup-num", "4"]);
     if !has_spare_core() {
@@ -34,9 +34,9 @@ fn its_requests_are_kept_apart_and_compared() {
     }
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    let found = summary(folder.path(), "parallel_4_number_200");
-    assert_eq!((&found["Total requests"], &found["Succeed requests"]), (&200.into(), &200.into()));
-    let witness = &found["Witness"];
+    let summary = summary(folder.path(), "parallel_4_number_200");
+    assert_eq!((&summary["Total requests"], &summary["Succeed requests"]), (&200.into(), &200.into()));
+    let witness = &summary["Witness"];
     let counted = witness["counted"].as_u64().unwrap();
     assert!(counted > 0 && witness["failed"] == 0, "{witness:#}");
     assert!(witness["times"][1]["samples"].as_u64().unwrap() == counted * 5, "{witness:#}");
@@ -52,34 +52,34 @@ fn its_requests_are_kept_apart_and_compared() {
 }
 
 #[test]
-fn trouble_of_the_witness_is_a_note_and_none_of_the_run() {
+fn witness_failures_do_not_affect_the_run() {
     if !has_spare_core() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    // Every connection ends after its answer without a word: each of its requests needs a fresh one, too.
+    // The server closes every connection after a response, so the witness needs a new one for each request.
     let output = perf(folder.path(), "&close=silent", &["-n", "120", "--witness", "1"]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(summary(folder.path(), "parallel_4_number_120")["Witness"]["failed"], 0);
 
     let folder = tempfile::tempdir().unwrap();
     perf(folder.path(), "&fault=status(500):1/3", &["-n", "150", "--witness", "1", "--no-test-connection"]);
-    let found = summary(folder.path(), "parallel_4_number_150");
-    assert_eq!(found["Total requests"], 150);
-    let notes = found["Findings"].to_string();
-    assert!(found["Witness"]["failed"] == 0 || notes.contains("of the witness failed"), "{notes}");
+    let summary = summary(folder.path(), "parallel_4_number_150");
+    assert_eq!(summary["Total requests"], 150);
+    let notes = summary["Findings"].to_string();
+    assert!(summary["Witness"]["failed"] == 0 || notes.contains("of the witness failed"), "{notes}");
 }
 
 #[test]
-fn the_servers_counts_have_its_requests_in_them() {
+fn server_counts_include_witness_requests() {
     if !has_spare_core() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     perf(folder.path(), "", &["-n", "100", "--witness", "1", "--server-metrics"]);
-    let found = summary(folder.path(), "parallel_4_number_100");
-    let counts = found["server"]["counts"].as_array().unwrap();
-    // One that was on its way at the end may be counted or not.
+    let summary = summary(folder.path(), "parallel_4_number_100");
+    let counts = summary["server"]["counts"].as_array().unwrap();
+    // A request in flight at the end may be counted or not, then the equality is unknown.
     assert!(counts.len() == 3 && counts.iter().all(|count| count["equal"] != false), "{counts:#?}");
     assert!(counts[0]["client"].as_u64().unwrap() > 100, "{counts:#?}");
 }

@@ -1,5 +1,5 @@
-//! A bare epoll client: the plainest way to measure, stamping in user space when a read returns. It keeps the load in
-//! flight, finds events by their prefix, and does nothing else.
+//! A bare epoll client, the simplest way to measure: it takes timestamps in user space when a read returns, keeps the load
+//! in flight, finds events by their prefix, and does nothing else.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use ringmark::host::usage::thread_usage;
 use ringmark::time::clock::Clock;
 use rustix::event::epoll;
 
-use crate::load::{Load, Seen, request};
+use crate::load::{ClientFigures, Load, request};
 
 struct Stream {
     socket: TcpStream,
@@ -16,15 +16,15 @@ struct Stream {
     last: Option<u64>,
 }
 
-/// Runs the load and keeps every TTFT (from the write) and gap.
-pub fn run(address: SocketAddr, load: Load) -> Seen {
+/// Runs the load and records every TTFT (from the write) and ITL.
+pub fn run(address: SocketAddr, load: Load) -> ClientFigures {
     core_affinity::set_for_current(core_affinity::CoreId { id: 0 });
     let request = request(address);
-    let set = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll is there");
+    let set = epoll::create(epoll::CreateFlags::CLOEXEC).expect("the kernel has epoll");
     let mut streams: Vec<Stream> = (0..load.streams).map(|number| open(address, number, &set)).collect();
     let clock = Clock::new();
     let before = thread_usage();
-    let (mut started, mut ended, mut seen) = (0, 0, Seen::default());
+    let (mut started, mut ended, mut figures) = (0, 0, ClientFigures::default());
     for stream in streams.iter_mut().take(load.requests) {
         send(stream, &request, &clock);
         started += 1;
@@ -43,7 +43,7 @@ pub fn run(address: SocketAddr, load: Load) -> Seen {
                 Err(error) => panic!("the server broke a connection: {error}"),
             };
             let now = clock.now().0;
-            if take(stream, &buffer[..length], now, &mut seen) {
+            if record_read(stream, &buffer[..length], now, &mut figures) {
                 ended += 1;
                 if started < load.requests {
                     started += 1;
@@ -53,12 +53,12 @@ pub fn run(address: SocketAddr, load: Load) -> Seen {
         }
     }
     let after = thread_usage();
-    seen.cpu_ns = (after.user_ns + after.system_ns) - (before.user_ns + before.system_ns);
-    seen
+    figures.cpu_ns = (after.user_ns + after.system_ns) - (before.user_ns + before.system_ns);
+    figures
 }
 
 fn open(address: SocketAddr, number: usize, set: &rustix::fd::OwnedFd) -> Stream {
-    let socket = crate::floor::connect(address, number);
+    let socket = crate::floor::connect(address);
     socket.set_nodelay(true).and_then(|()| socket.set_nonblocking(true)).expect("options of a fresh socket");
     let data = epoll::EventData::new_u64(number as u64);
     epoll::add(set, &socket, data, epoll::EventFlags::IN).expect("a fresh socket can be added");
@@ -71,15 +71,15 @@ fn send(stream: &mut Stream, request: &[u8], clock: &Clock) {
     stream.socket.write_all(request).expect("a small request fits the socket's buffer");
 }
 
-/// Notes the events of one read; true when the response has ended.
-fn take(stream: &mut Stream, bytes: &[u8], now: u64, seen: &mut Seen) -> bool {
+/// Records the events of one read. Returns whether the response has ended.
+fn record_read(stream: &mut Stream, bytes: &[u8], now: u64, figures: &mut ClientFigures) -> bool {
     const TEXT: &[u8] = br#""content":""#;
-    // The role chunk's empty text is no output.
+    // The empty text of the role chunk is not output.
     for _ in memchr::memmem::find_iter(bytes, TEXT).filter(|at| bytes.get(at + TEXT.len()) != Some(&b'"')) {
-        seen.events += 1;
+        figures.events += 1;
         match stream.last.replace(now) {
-            None => seen.ttft_s.push((now - stream.sent) as f64 / 1e9),
-            Some(last) => seen.itl_s.push((now - last) as f64 / 1e9),
+            None => figures.ttft_s.push((now - stream.sent) as f64 / 1e9),
+            Some(last) => figures.itl_s.push((now - last) as f64 / 1e9),
         }
     }
     bytes.ends_with(b"0\r\n\r\n")

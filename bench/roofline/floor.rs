@@ -1,10 +1,10 @@
-//! The floor: what receiving costs when nothing is done with the bytes. Raw io_uring, multishot receives into a buffer
-//! ring, deferred task work, discard.
+//! The floor: the cost of receiving without processing. Uses io_uring with multishot receives into a buffer ring and
+//! deferred task work, and discards the bytes.
 
 #![expect(unsafe_code, reason = "a ring of provided buffers is memory shared with the kernel")]
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -13,13 +13,13 @@ use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 use ringmark::host::usage::thread_usage;
 
-use crate::load::{Load, Seen, request};
+use crate::load::{ClientFigures, Load, request};
 
 const BUFFERS: u16 = 1024;
 const BUFFER_LEN: usize = 4096;
 
-/// Sends one request on each of `load.streams` connections and discards what comes until it has stopped coming.
-pub fn run(address: SocketAddr, load: Load) -> Seen {
+/// Sends one request on each of `load.streams` connections and discards the responses until no more bytes arrive.
+pub fn run(address: SocketAddr, load: Load) -> ClientFigures {
     core_affinity::set_for_current(core_affinity::CoreId { id: 0 });
     let mut ring: IoUring = IoUring::builder()
         .setup_single_issuer()
@@ -28,10 +28,10 @@ pub fn run(address: SocketAddr, load: Load) -> Seen {
         .build(1024)
         .expect("this kernel has io_uring with deferred task work");
     let mut buffers = Buffers::new(&ring);
-    let streams: Vec<TcpStream> = (0..load.streams).map(|number| connect(address, number)).collect();
+    let streams: Vec<TcpStream> = (0..load.streams).map(|_| connect(address)).collect();
     for (number, stream) in streams.iter().enumerate() {
         let receive = opcode::RecvMulti::new(Fd(stream.as_raw_fd()), 0).build().user_data(number as u64);
-        // SAFETY: the descriptors and buffers outlive the ring's use of them.
+        // SAFETY: the descriptors and buffers outlive their use by the ring.
         while unsafe { ring.submission().push(&receive) }.is_err() {
             ring.submit().expect("entries are valid");
         }
@@ -45,22 +45,20 @@ pub fn run(address: SocketAddr, load: Load) -> Seen {
     let reads = discard(&mut ring, &mut buffers, &streams, load);
     let after = thread_usage();
     let cpu_ns = (after.user_ns + after.system_ns) - (before.user_ns + before.system_ns);
-    Seen { cpu_ns, events: reads, ..Seen::default() }
+    ClientFigures { cpu_ns, events: reads, ..ClientFigures::default() }
 }
 
-/// Ten thousand connections do not fit one pair of addresses' comfortable share of ports: several sources take turns.
-pub fn connect(address: SocketAddr, number: usize) -> TcpStream {
-    let _ = (Ipv4Addr::LOCALHOST, number);
+pub fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).expect("the server listens")
 }
 
 fn discard(ring: &mut IoUring, buffers: &mut Buffers, streams: &[TcpStream], load: Load) -> u64 {
-    // The last token's write carries the end of the response as well: one read for each token.
+    // The last token is written together with the end of the response, so there is one read per token.
     let expected = (load.streams * load.tokens) as u64;
     let (mut reads, mut last) = (0, Instant::now());
-    let patience = Timespec::new().nsec(100_000_000);
+    let timeout = Timespec::new().nsec(100_000_000);
     while reads < expected && last.elapsed() < Duration::from_secs(3) {
-        let arguments = SubmitArgs::new().timespec(&patience);
+        let arguments = SubmitArgs::new().timespec(&timeout);
         let _ = ring.submitter().submit_with_args(1, &arguments);
         let mut again = Vec::new();
         for entry in ring.completion() {
@@ -83,7 +81,7 @@ fn discard(ring: &mut IoUring, buffers: &mut Buffers, streams: &[TcpStream], loa
     reads
 }
 
-/// Buffers the kernel fills, leaked: the process ends soon.
+/// The buffers that the kernel fills. They are leaked, because the process ends soon.
 struct Buffers {
     entries: *mut BufRingEntry,
     memory: *mut u8,
@@ -106,7 +104,7 @@ impl Buffers {
     }
 
     fn give_back(&mut self, buffer: u16) {
-        // SAFETY: the index is below `BUFFERS`, and the entry is ours until the tail passes it.
+        // SAFETY: the index is below `BUFFERS`, and the kernel does not read the entry before the tail passes it.
         unsafe {
             let entry = &mut *self.entries.add((self.tail & (BUFFERS - 1)) as usize);
             entry.set_addr(self.memory.add(buffer as usize * BUFFER_LEN) as u64);
@@ -117,7 +115,7 @@ impl Buffers {
     }
 
     fn publish(&self) {
-        // SAFETY: the tail stands in the first entry's reserved field.
+        // SAFETY: the tail is the reserved field of the first entry.
         unsafe { (*BufRingEntry::tail(self.entries).cast::<AtomicU16>()).store(self.tail, Ordering::Release) };
     }
 }

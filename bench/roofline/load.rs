@@ -1,6 +1,6 @@
 //! One closed-loop load, the same for every client.
 
-/// `streams` in flight until `requests` have been answered, each with so many tokens as the server was told.
+/// `streams` requests in flight until `requests` have ended. `tokens` is the length of a response, set at the server.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     pub streams: usize,
@@ -8,26 +8,26 @@ pub struct Load {
     pub tokens: usize,
 }
 
-/// What a client cost and saw.
+/// The cost of a client and its figures.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct ClientFigures {
     /// CPU time of the client's threads, nanoseconds.
     pub cpu_ns: u64,
     /// Output events received.
     pub events: u64,
-    /// Service TTFT of each request and every gap, seconds; empty where the client does not look.
+    /// TTFT of each request, from its write, and every ITL, seconds; empty if the client does not measure them.
     pub ttft_s: Vec<f64>,
     pub itl_s: Vec<f64>,
 }
 
-impl Seen {
+impl ClientFigures {
     /// CPU per event, microseconds.
     pub fn cpu_per_event_us(&self) -> f64 {
         self.cpu_ns as f64 / self.events.max(1) as f64 / 1e3
     }
 }
 
-/// The request every client of ours here sends; `{"stream":true}` with usage, as a user would.
+/// The request that the clients of this bench send: streamed, with usage.
 pub fn request(address: std::net::SocketAddr) -> Vec<u8> {
     let body = r#"{"model":"mock","messages":[{"role":"user","content":"Why is the sky blue?"}],"max_tokens":2048,"stream":true,"stream_options":{"include_usage":true}}"#;
     format!(
@@ -52,13 +52,13 @@ pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// Rounds of a full run; `ROUNDS` in the environment says otherwise.
+/// The number of rounds: 3 in a full run, unless the environment variable `ROUNDS` is set.
 pub fn rounds(full: bool) -> usize {
-    let asked = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok());
-    if full { asked.unwrap_or(3) } else { 1 }
+    let requested = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok());
+    if full { requested.unwrap_or(3) } else { 1 }
 }
 
-/// The median of what each round gave.
+/// The median over rounds.
 pub fn median(mut values: Vec<f64>) -> f64 {
     quantile(&mut values, 0.5)
 }

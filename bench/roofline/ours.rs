@@ -1,4 +1,4 @@
-//! ringmark itself, through its library: the whole path with the collector and the database.
+//! Runs ringmark through its library, including the collector and the database.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,23 +16,23 @@ use ringmark::store::Reader;
 use ringmark::store::reader::Detail;
 use ringmark::sweep::reach;
 
-/// A finished run of ours.
-pub struct Ours {
+/// A finished run of ringmark.
+pub struct FinishedRun {
     pub summary: Summary,
     pub worker: WorkerReport,
     pub records: Vec<Block>,
     _folder: tempfile::TempDir,
 }
 
-impl Ours {
-    /// CPU of the worker per output event, microseconds.
+impl FinishedRun {
+    /// CPU time of the worker per output event, microseconds.
     pub fn cpu_per_event_us(&self) -> f64 {
         let events: usize = self.records.iter().map(|block| block.arrivals.len()).sum();
         (self.worker.cpu_user_ns + self.worker.cpu_system_ns) as f64 / events.max(1) as f64 / 1e3
     }
 }
 
-/// The spec of a run on core 0 against `url`; tune the rest.
+/// The spec of a run on core 0 against `url`, without a load.
 pub fn spec(url: &str) -> Spec {
     Spec::default().with(|s| {
         s.target.url = Some(url.to_string());
@@ -45,8 +45,8 @@ pub fn spec(url: &str) -> Spec {
     })
 }
 
-/// Carries it out.
-pub fn measure(mut spec: Spec) -> Ours {
+/// Runs a spec.
+pub fn measure(mut spec: Spec) -> FinishedRun {
     let folder = tempfile::tempdir().expect("a temporary folder");
     spec.output.outputs_dir = folder.path().to_path_buf();
     let plan = plan(&spec);
@@ -58,22 +58,22 @@ pub fn measure(mut spec: Spec) -> Ours {
         follow_making: &|_| Box::new(()),
         visualizer: None,
     };
-    let finished = run(&plan, &watch).expect("the run can be made");
+    let finished = run(&plan, &watch).expect("the run succeeds");
     let (worker, records) = read(&finished.database);
-    Ours { summary: finished.summary, worker, records, _folder: folder }
+    FinishedRun { summary: finished.summary, worker, records, _folder: folder }
 }
 
 fn plan(spec: &Spec) -> Arc<Plan> {
     let facts = RigFacts { allowed_cores: vec![0, 1], started: "bench".to_string(), nonce: 7, ..RigFacts::default() };
-    let mut plan = resolve(spec, &facts).expect("the spec is sound").remove(0);
-    let nothing = reach(&mut plan.target, &[0], &[0, 1]).expect("an address needs no look-up");
-    assert!(nothing.is_none());
+    let mut plan = resolve(spec, &facts).expect("the spec is valid").remove(0);
+    let local_server = reach(&mut plan.target, &[0], &[0, 1]).expect("the target is an address");
+    assert!(local_server.is_none());
     Arc::new(plan)
 }
 
 fn read(database: &Path) -> (WorkerReport, Vec<Block>) {
-    let reader = Reader::open(database).expect("the run left its database");
-    let stored = reader.run().expect("it is whole");
+    let reader = Reader::open(database).expect("the run has a database");
+    let stored = reader.run().expect("the database is complete");
     let worker = stored.workers.into_iter().find(|report| report.phase == Phase::Measured).expect("one worker ran");
     let mut blocks = Vec::new();
     let mut keep = |block: &Block| {
@@ -84,6 +84,6 @@ fn read(database: &Path) -> (WorkerReport, Vec<Block>) {
             bytes: Vec::new(),
         });
     };
-    reader.each_block(Phase::Measured, Detail::Figures, &mut keep).expect("it is whole");
+    reader.each_block(Phase::Measured, Detail::Figures, &mut keep).expect("the database is complete");
     (worker, blocks)
 }

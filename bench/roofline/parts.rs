@@ -1,17 +1,17 @@
-//! The parts of the bench: what is loaded, who is measured, what is printed.
+//! The parts of the bench: their loads, measurements and output.
 
 use ringmark::spec::Spec;
 
-use crate::load::{Load, Seen, mean, median, quantile, rounds};
-use crate::ours::{Ours, measure, spec};
+use crate::load::{ClientFigures, Load, mean, median, quantile, rounds};
+use crate::ours::{FinishedRun, measure, spec};
 use crate::server::Server;
-use crate::truth::{Compared, compare};
+use crate::truth::{Comparison, compare};
 use crate::{bare, floor, peers, tls};
 
-/// A part: runs in full, or in a smoke size.
+/// A part, which runs in full or in a small size.
 type Part = fn(bool);
 
-/// Every part by its name.
+/// All parts by name.
 pub const ALL: &[(&str, Part)] = &[
     ("paced", paced),
     ("burst", burst),
@@ -24,7 +24,7 @@ pub const ALL: &[(&str, Part)] = &[
     ("tls", tls::tls),
 ];
 
-/// 10,000 streams, each a token every 100 ms, not in step: 100,000 events a second on one worker.
+/// 10,000 streams with a token every 100 ms each, not synchronized: 100,000 events per second on one worker.
 fn paced(full: bool) {
     let load = if full {
         Load { streams: 10_000, requests: 10_000, tokens: 60 }
@@ -35,32 +35,32 @@ fn paced(full: bool) {
     let (mut floors, mut ours, mut p50, mut p99, mut p999) = (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..rounds(full) {
         server.reset();
-        let floor = on_a_thread(|| floor::run(server.address, load));
+        let floor = run_on_thread(|| floor::run(server.address, load));
         println!("    floor: {} reads, CPU {:.2} us each", floor.events, floor.cpu_per_event_us());
         floors.push(floor.cpu_per_event_us());
         server.reset();
         let run = closed(&server, load);
         ours.push(run.cpu_per_event_us());
-        let mut compared = compare(&run, &server.truth(), 0);
-        p50.push(compared.behind_us(0.5));
-        p99.push(compared.behind_us(0.99));
-        p999.push(compared.behind_us(0.999));
-        say_ours(&run, &compared);
+        let mut comparison = compare(&run, &server.truth(), 0);
+        p50.push(comparison.arrival_lag_us(0.5));
+        p99.push(comparison.arrival_lag_us(0.99));
+        p999.push(comparison.arrival_lag_us(0.999));
+        print_run(&run, &comparison);
     }
     let (floor, ours) = (median(floors), median(ours));
     println!(
-        "CPU per event: floor {floor:.2} us, ringmark {ours:.2} us, ratio {:.2} (at most 1.25 wanted)",
+        "CPU per event: floor {floor:.2} us, ringmark {ours:.2} us, ratio {:.2} (at most 1.25 expected)",
         ours / floor
     );
     println!(
-        "arrival stamp behind the send: p50 {:.1} us, p99 {:.1} us, p99.9 {:.1} us (4 and 10 wanted)",
+        "arrival timestamp after the send: p50 {:.1} us, p99 {:.1} us, p99.9 {:.1} us (4 and 10 expected)",
         median(p50),
         median(p99),
         median(p999)
     );
 }
 
-/// The same streams in step: every token of all of them at one instant.
+/// The same streams, synchronized: all of them send their tokens at the same time.
 fn burst(full: bool) {
     let load = if full {
         Load { streams: 10_000, requests: 10_000, tokens: 12 }
@@ -71,16 +71,16 @@ fn burst(full: bool) {
     for _ in 0..rounds(full) {
         server.reset();
         let run = closed(&server, load);
-        let mut compared = compare(&run, &server.truth(), 0);
+        let mut comparison = compare(&run, &server.truth(), 0);
         let lag = run.worker.receive_lag_ns.value_at_quantile(0.5) as f64 / 1e6;
         println!(
-            "stamp behind the send: p50 {:.1} us, p99 {:.1} us, p99.9 {:.1} us (p99 15 wanted); user space behind: p50 {lag:.1} ms",
-            compared.behind_us(0.5),
-            compared.behind_us(0.99),
-            compared.behind_us(0.999)
+            "arrival timestamp after the send: p50 {:.1} us, p99 {:.1} us, p99.9 {:.1} us (p99 15 expected); receive lag p50 {lag:.1} ms",
+            comparison.arrival_lag_us(0.5),
+            comparison.arrival_lag_us(0.99),
+            comparison.arrival_lag_us(0.999)
         );
-        say_errors("ringmark", &mut compared);
-        say_ours(&run, &compared);
+        print_errors("ringmark", &mut comparison);
+        print_run(&run, &comparison);
     }
 }
 
@@ -91,7 +91,7 @@ fn small(full: bool) {
     } else {
         Load { streams: 10, requests: 20, tokens: 10 }
     };
-    side_by_side("ttft=uniform(45ms,55ms)&itl=10ms", load, full);
+    compare_clients("ttft=uniform(45ms,55ms)&itl=10ms", load, full);
 }
 
 /// 2,000 streams of 50 tokens, ITL 40 ms.
@@ -101,44 +101,44 @@ fn middle(full: bool) {
     } else {
         Load { streams: 20, requests: 40, tokens: 5 }
     };
-    side_by_side("ttft=uniform(45ms,55ms)&itl=40ms", load, full);
+    compare_clients("ttft=uniform(45ms,55ms)&itl=40ms", load, full);
 }
 
-/// ringmark, the bare client and the peers on one load, interleaved.
-fn side_by_side(shape: &str, load: Load, full: bool) {
+/// Runs ringmark, the bare client and the peers with the same load, interleaved.
+fn compare_clients(shape: &str, load: Load, full: bool) {
     let server = Server::start(&format!("{shape}&tokens={}&seed=2", load.tokens));
     for round in 0..rounds(full) {
         println!("round {round}:");
         server.reset();
-        let seen = on_a_thread(|| bare::run(server.address, load));
-        say_other("bare epoll client", seen, &server, load);
+        let figures = run_on_thread(|| bare::run(server.address, load));
+        print_other_client("bare epoll client", figures, &server, load);
         server.reset();
         let run = closed(&server, load);
         let truth = server.truth();
         let cpu = run.cpu_per_event_us();
-        println!("  ringmark: CPU {cpu:.2} us an event");
-        say_errors("  ringmark, whole run", &mut compare(&run, &truth, 0));
+        println!("  ringmark: CPU {cpu:.2} us per event");
+        print_errors("  ringmark, whole run", &mut compare(&run, &truth, 0));
         let mut steady = compare(&run, &truth, load.streams as u64);
-        say_errors("  ringmark, steady part", &mut steady);
+        print_errors("  ringmark, steady part", &mut steady);
         let turnaround = |share| quantile(&mut steady.turnaround_s.clone(), share) * 1e6;
         println!(
-            "  ringmark: turnaround to the server p50 {:.0} us, p99 {:.0} us (ends of one wave come together)",
+            "  ringmark: turnaround to the server p50 {:.0} us, p99 {:.0} us (the requests of a wave end together)",
             turnaround(0.5),
             turnaround(0.99)
         );
-        say_ours(&run, &steady);
-        for (name, seen) in peers::all(&server, load) {
+        print_run(&run, &steady);
+        for (name, figures) in peers::all(&server, load) {
             println!(
-                "  {name}: CPU {:.2} us an event, ringmark {:.2} of that",
-                seen.cpu_per_event_us(),
-                cpu / seen.cpu_per_event_us()
+                "  {name}: CPU {:.2} us per event, ringmark {:.2} times that",
+                figures.cpu_per_event_us(),
+                cpu / figures.cpu_per_event_us()
             );
-            say_other(&name, seen, &server, load);
+            print_other_client(&name, figures, &server, load);
         }
     }
 }
 
-/// 500 streams whose ends are spread over time: how soon the next request follows an end.
+/// The time from the end of a response to the next request, for 500 streams whose ends are spread over time.
 fn turnaround(full: bool) {
     let (streams, requests) = if full { (500, 4000) } else { (10, 30) };
     let tokens = if full { "uniform(50,150)" } else { "uniform(2,8)" };
@@ -146,23 +146,23 @@ fn turnaround(full: bool) {
     for _ in 0..rounds(full) {
         server.reset();
         let run = closed(&server, Load { streams, requests, tokens: 100 });
-        let mut compared = compare(&run, &server.truth(), streams as u64);
-        let own = |share| {
+        let mut comparison = compare(&run, &server.truth(), streams as u64);
+        let to_write = |share| {
             let turns =
                 records(&run).filter_map(|record| Some(record.write_start?.0 as f64 - record.previous_end?.0 as f64));
             quantile(&mut turns.collect::<Vec<_>>(), share) / 1e3
         };
-        println!("to our write: p50 {:.0} us, p99 {:.0} us", own(0.5), own(0.99));
+        println!("to the write of the request: p50 {:.0} us, p99 {:.0} us", to_write(0.5), to_write(0.99));
         println!(
-            "to the server's first byte: p50 {:.0} us, p99 {:.0} us (100 and 1000 wanted)",
-            quantile(&mut compared.turnaround_s, 0.5) * 1e6,
-            quantile(&mut compared.turnaround_s, 0.99) * 1e6
+            "to the server's first byte: p50 {:.0} us, p99 {:.0} us (100 and 1000 expected)",
+            quantile(&mut comparison.turnaround_s, 0.5) * 1e6,
+            quantile(&mut comparison.turnaround_s, 0.99) * 1e6
         );
-        say_ours(&run, &compared);
+        print_run(&run, &comparison);
     }
 }
 
-/// Open loop, 10,000 requests a second of one token each, sleeping and spinning.
+/// Open loop of 10,000 requests per second with one token each, with waiting and with busy polling.
 fn send_lag(full: bool) {
     let (rate, requests) = if full { (10_000.0, 60_000) } else { (200.0, 100) };
     let server = Server::start("ttft=5ms&tokens=1");
@@ -180,8 +180,8 @@ fn send_lag(full: bool) {
             let (p50, p99) = (quantile(&mut lags, 0.5), quantile(&mut lags, 0.99));
             let rates = &run.summary.rates;
             println!(
-                "{arrival}{}: send lag p50 {p50:.1} us, p99 {p99:.1} us (80 and 500 wanted); offered {:?}, sent {:?} req/s",
-                if spin { ", spinning" } else { "" },
+                "{arrival}{}: send lag p50 {p50:.1} us, p99 {p99:.1} us (80 and 500 expected); offered {:?}, sent {:?} req/s",
+                if spin { ", busy polling" } else { "" },
                 rates.offered_per_s,
                 rates.sent_per_s
             );
@@ -189,7 +189,7 @@ fn send_lag(full: bool) {
     }
 }
 
-/// What an idle stream costs.
+/// The memory per idle stream.
 fn memory(full: bool) {
     let streams: usize = if full { 10_000 } else { 50 };
     let server = Server::start("ttft=3s&tokens=2&itl=10ms");
@@ -198,13 +198,16 @@ fn memory(full: bool) {
     let watcher = std::thread::spawn(move || peak_resident(std::time::Duration::from_secs(if full { 8 } else { 4 })));
     let run = closed(&server, load);
     let peak = watcher.join().expect("the watcher does not panic");
-    let compared = compare(&run, &server.truth(), 0);
-    let each = peak.saturating_sub(before) as f64 / streams as f64 / 1024.0;
-    println!("{each:.1} KiB a stream (16 wanted), peak in flight {} of {streams}", compared.peak_in_flight);
-    say_ours(&run, &compared);
+    let comparison = compare(&run, &server.truth(), 0);
+    let kib_per_stream = peak.saturating_sub(before) as f64 / streams as f64 / 1024.0;
+    println!(
+        "{kib_per_stream:.1} KiB per stream (16 expected), peak in flight {} of {streams}",
+        comparison.peak_in_flight
+    );
+    print_run(&run, &comparison);
 }
 
-/// How long ten thousand connections take when all are wanted at once.
+/// The time to open ten thousand connections at once.
 fn connect(full: bool) {
     let streams = if full { 10_000 } else { 50 };
     let server = Server::start("ttft=3s&tokens=2&itl=10ms");
@@ -216,11 +219,11 @@ fn connect(full: bool) {
         let connected = records(&run).filter_map(|record| record.connected).max();
         let (picked, connected) = picked.zip(connected).expect("a run has connections");
         let opened = run.worker.connections_opened;
-        println!("{opened} connections open within {:.2} s (2 wanted)", (connected.0 - picked.0) as f64 / 1e9);
+        println!("{opened} connections opened within {:.2} s (2 expected)", (connected.0 - picked.0) as f64 / 1e9);
     }
 }
 
-fn closed(server: &Server, load: Load) -> Ours {
+fn closed(server: &Server, load: Load) -> FinishedRun {
     measure(closed_spec(server, load))
 }
 
@@ -231,21 +234,21 @@ fn closed_spec(server: &Server, load: Load) -> Spec {
     spec
 }
 
-fn records(run: &Ours) -> impl Iterator<Item = &ringmark::record::RequestRecord> {
+fn records(run: &FinishedRun) -> impl Iterator<Item = &ringmark::record::RequestRecord> {
     run.records.iter().flat_map(|block| &block.records)
 }
 
-fn on_a_thread(client: impl FnOnce() -> Seen + Send) -> Seen {
+fn run_on_thread(client: impl FnOnce() -> ClientFigures + Send) -> ClientFigures {
     std::thread::scope(|scope| scope.spawn(client).join().expect("the client does not panic"))
 }
 
-fn say_errors(who: &str, compared: &mut Compared) {
-    let (mean_ttft, p99_itl, p99_ttft) = compared.errors_ms();
-    println!("{who}: error of mean TTFT {mean_ttft:+.4} ms, p99 TTFT {p99_ttft:+.4} ms, p99 ITL {p99_itl:+.4} ms");
+fn print_errors(name: &str, comparison: &mut Comparison) {
+    let (mean_ttft, p99_itl, p99_ttft) = comparison.errors_ms();
+    println!("{name}: error of mean TTFT {mean_ttft:+.4} ms, p99 TTFT {p99_ttft:+.4} ms, p99 ITL {p99_itl:+.4} ms");
 }
 
-/// What another client said, beside what the server knows of the same requests.
-fn say_other(name: &str, mut seen: Seen, server: &Server, load: Load) {
+/// Prints the figures of another client and their errors, compared with the server's records of the same requests.
+fn print_other_client(name: &str, mut figures: ClientFigures, server: &Server, load: Load) {
     let truth = server.truth();
     let (mut ttft, mut itl) = (Vec::new(), Vec::new());
     for request in truth["requests"].as_array().into_iter().flatten() {
@@ -256,28 +259,28 @@ fn say_other(name: &str, mut seen: Seen, server: &Server, load: Load) {
         }
         itl.extend(sends.windows(2).map(|pair| pair[1] - pair[0]));
     }
-    let error = |said: f64, known: f64| (said - known) * 1e3;
-    let whole = error(mean(&seen.ttft_s), mean(&ttft));
+    let error_ms = |measured: f64, truth: f64| (measured - truth) * 1e3;
+    let whole = error_ms(mean(&figures.ttft_s), mean(&ttft));
     let steady =
-        seen.ttft_s.get(load.streams..).map_or(f64::NAN, mean) - ttft.get(load.streams..).map_or(f64::NAN, mean);
-    let p99_itl = error(quantile(&mut seen.itl_s, 0.99), quantile(&mut itl, 0.99));
-    let p99_ttft = error(quantile(&mut seen.ttft_s, 0.99), quantile(&mut ttft, 0.99));
+        figures.ttft_s.get(load.streams..).map_or(f64::NAN, mean) - ttft.get(load.streams..).map_or(f64::NAN, mean);
+    let p99_itl = error_ms(quantile(&mut figures.itl_s, 0.99), quantile(&mut itl, 0.99));
+    let p99_ttft = error_ms(quantile(&mut figures.ttft_s, 0.99), quantile(&mut ttft, 0.99));
     println!(
-        "  {name}: CPU {:.2} us an event; against the server's receipt: mean TTFT {whole:+.4} ms (steady {:+.4}), p99 TTFT {p99_ttft:+.4} ms, p99 ITL {p99_itl:+.4} ms",
-        seen.cpu_per_event_us(),
+        "  {name}: CPU {:.2} us per event; error against the server's records: mean TTFT {whole:+.4} ms (steady {:+.4}), p99 TTFT {p99_ttft:+.4} ms, p99 ITL {p99_itl:+.4} ms",
+        figures.cpu_per_event_us(),
         steady * 1e3
     );
 }
 
-fn say_ours(run: &Ours, compared: &Compared) {
+fn print_run(run: &FinishedRun, comparison: &Comparison) {
     let worker = &run.worker;
     println!(
-        "    lost {}, peak in flight {}, mean in flight {:?}, mock late p99 {:.0} us, blocked writes {}, receive lag p50 {:.0} us p99 {:.0} us, out of buffers {}, worker CPU {:.0} %",
-        compared.lost,
-        compared.peak_in_flight,
+        "    lost {}, peak in flight {}, mean in flight {:?}, mock lateness p99 {:.0} us, blocked writes {}, receive lag p50 {:.0} us p99 {:.0} us, out of buffers {}, worker CPU {:.0} %",
+        comparison.lost,
+        comparison.peak_in_flight,
         run.summary.concurrency.mean_while_sending,
-        compared.mock_late_p99_us,
-        compared.blocked_writes,
+        comparison.mock_late_p99_us,
+        comparison.blocked_writes,
         worker.receive_lag_ns.value_at_quantile(0.5) as f64 / 1e3,
         worker.receive_lag_ns.value_at_quantile(0.99) as f64 / 1e3,
         worker.buffer_shortages,
@@ -286,8 +289,8 @@ fn say_ours(run: &Ours, compared: &Compared) {
 }
 
 fn resident_bytes() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
-    let pages: u64 = text.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("its second word is a number");
+    let text = std::fs::read_to_string("/proc/self/statm").expect("Linux has this file");
+    let pages: u64 = text.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("the second field is a number");
     pages * 4096
 }
 

@@ -1,25 +1,25 @@
-//! Other clients, where they are installed.
+//! Other clients, if installed.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::load::{Load, Seen};
+use crate::load::{ClientFigures, Load};
 use crate::server::Server;
 
-/// Runs every peer that is there: `vllm-rs bench serve`, whose binary the environment variable `VLLM_RS` names, with
-/// its default threads and with one. It wants a tokenizer: `VLLM_RS_TOKENIZER` names the folder of one.
-pub fn all(server: &Server, load: Load) -> Vec<(String, Seen)> {
+/// Runs `vllm-rs bench serve` with its default number of threads and with one. The environment variable `VLLM_RS` is the
+/// path of its binary, and `VLLM_RS_TOKENIZER` the folder of a tokenizer, which it requires.
+pub fn all(server: &Server, load: Load) -> Vec<(String, ClientFigures)> {
     let Some(program) = std::env::var_os("VLLM_RS").map(PathBuf::from) else { return Vec::new() };
     [("vllm-rs", None), ("vllm-rs, one thread", Some("1"))]
         .into_iter()
         .filter_map(|(name, threads)| {
             server.reset();
-            vllm_rs(&program, server, load, threads).map(|seen| (name.to_string(), seen))
+            vllm_rs(&program, server, load, threads).map(|figures| (name.to_string(), figures))
         })
         .collect()
 }
 
-fn vllm_rs(program: &PathBuf, server: &Server, load: Load, threads: Option<&str>) -> Option<Seen> {
+fn vllm_rs(program: &PathBuf, server: &Server, load: Load, threads: Option<&str>) -> Option<ClientFigures> {
     let folder = tempfile::tempdir().ok()?;
     let file = folder.path().join("result.json");
     let mut command = Command::new("taskset");
@@ -38,7 +38,7 @@ fn vllm_rs(program: &PathBuf, server: &Server, load: Load, threads: Option<&str>
     let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?;
     let cpu_ns = children_cpu_ns() - before;
     if !status.success() {
-        println!("  vllm-rs ended with {status}");
+        println!("  vllm-rs failed: {status}");
         return None;
     }
     let result: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
@@ -46,14 +46,14 @@ fn vllm_rs(program: &PathBuf, server: &Server, load: Load, threads: Option<&str>
     let ttft_s: Vec<f64> = list("ttfts").iter().filter_map(serde_json::Value::as_f64).collect();
     let itl_s: Vec<f64> = list("itls")
         .iter()
-        .flat_map(|one| one.as_array().cloned().unwrap_or_default())
+        .flat_map(|request| request.as_array().cloned().unwrap_or_default())
         .filter_map(|gap| gap.as_f64())
         .collect();
     let events = (load.requests * load.tokens) as u64;
-    Some(Seen { cpu_ns, events, ttft_s, itl_s })
+    Some(ClientFigures { cpu_ns, events, ttft_s, itl_s })
 }
 
-/// CPU time of all children that have ended, nanoseconds. The mock goes on, so it is not among them.
+/// CPU time of all children that have exited, nanoseconds. The mock still runs, so it is not included.
 fn children_cpu_ns() -> u64 {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);

@@ -1,17 +1,17 @@
-//! The built-in server as a process of its own.
+//! The built-in mock server as a separate process.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
-/// A running mock; stopped when dropped.
+/// A running mock, stopped when dropped.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
 }
 
 impl Server {
-    /// Starts it on core 1, where there is one, with these parameters.
+    /// Starts the mock with these parameters on core 1, or on core 0 if there is only one.
     pub fn start(parameters: &str) -> Server {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut child = Command::new(env!("CARGO_BIN_EXE_ringmark"))
@@ -19,38 +19,38 @@ impl Server {
             .args(parameters.split('&'))
             .stdout(Stdio::piped())
             .spawn()
-            .expect("the program was built with this bench");
+            .expect("the binary was built for this bench");
         let mut line = String::new();
         let output = child.stdout.as_mut().expect("standard output is piped");
-        BufReader::new(output).read_line(&mut line).expect("the mock says where it listens");
+        BufReader::new(output).read_line(&mut line).expect("the mock prints its address");
         let address = line.split("//").nth(1).and_then(|rest| rest.split('/').next());
         let address = address.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no address in '{line}'"));
         Server { child, address }
     }
 
-    /// Its chat endpoint.
+    /// The URL of its chat endpoint.
     pub fn url(&self) -> String {
         format!("http://{}/v1/chat/completions", self.address)
     }
 
-    /// What it knows to be true of every request since the last reset.
+    /// The mock's records of all requests since the last reset.
     pub fn truth(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.ask("GET", "/truth")).expect("the truth is JSON")
+        serde_json::from_slice(&self.request("GET", "/truth")).expect("the records are JSON")
     }
 
-    /// Forgets what was.
+    /// Clears the mock's records.
     pub fn reset(&self) {
-        self.ask("POST", "/truth/reset");
+        self.request("POST", "/truth/reset");
     }
 
-    fn ask(&self, method: &str, path: &str) -> Vec<u8> {
+    fn request(&self, method: &str, path: &str) -> Vec<u8> {
         let mut stream = TcpStream::connect(self.address).expect("the mock listens");
         let request =
             format!("{method} {path} HTTP/1.1\r\nHost: mock\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("the mock reads");
         let mut reply = Vec::new();
-        stream.read_to_end(&mut reply).expect("the mock answers");
-        let head = reply.windows(4).position(|window| window == b"\r\n\r\n").expect("a reply has a head");
+        stream.read_to_end(&mut reply).expect("the mock responds");
+        let head = reply.windows(4).position(|window| window == b"\r\n\r\n").expect("a response has a head");
         reply.split_off(head + 4)
     }
 }

@@ -1,4 +1,4 @@
-//! What TLS costs the client for each event: the same load through nginx, plain and encrypted, in turns.
+//! The cost of TLS per event in the client: the same load through nginx, plain and encrypted, interleaved.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -9,61 +9,61 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::load::{median, rounds};
-use crate::ours::{Ours, measure, spec};
+use crate::ours::{FinishedRun, measure, spec};
 use crate::server::Server;
 use crate::truth::compare;
 
-/// Streams in flight, and tokens of each answer.
+/// Streams in flight, and tokens per response.
 const LOAD: (u32, u32) = (500, 100);
 const SMOKE: (u32, u32) = (10, 5);
 
-/// nginx in front of the mock, on its core; stopped when dropped.
-struct Front {
+/// nginx in front of the mock, on the mock's core; stopped when dropped.
+struct Proxy {
     child: Child,
     plain: u16,
     tls: u16,
     _folder: TempDir,
 }
 
-/// The part: CPU of the worker per event, plain and over TLS. Handshakes are over before it is counted.
+/// Measures the CPU time of the worker per event, plain and with TLS. Handshakes are not included.
 pub fn tls(full: bool) {
     let (streams, tokens) = if full { LOAD } else { SMOKE };
     let server = Server::start(&format!("ttft=uniform(200ms,300ms)&itl=50ms&tokens={tokens}&seed=4"));
-    let Some(front) = Front::start(server.address.port()) else {
+    let Some(proxy) = Proxy::start(server.address.port()) else {
         println!("skipped: nginx is not installed");
         return;
     };
-    let (mut plain, mut encrypted, mut prices) = (vec![], vec![], vec![]);
+    let (mut plain, mut encrypted, mut differences) = (vec![], vec![], vec![]);
     for round in 0..rounds(full) {
         let mut cpu = [0.0; 2];
         for (place, url) in
-            [format!("http://127.0.0.1:{}", front.plain), format!("https://localhost:{}", front.tls)].iter().enumerate()
+            [format!("http://127.0.0.1:{}", proxy.plain), format!("https://localhost:{}", proxy.tls)].iter().enumerate()
         {
             server.reset();
             let run = load(&format!("{url}/v1/chat/completions"), place == 1, streams);
             cpu[place] = run.cpu_per_event_us();
-            let mut compared = compare(&run, &server.truth(), 0);
-            let (p50, p99) = (compared.behind_us(0.5), compared.behind_us(0.99));
+            let mut comparison = compare(&run, &server.truth(), 0);
+            let (p50, p99) = (comparison.arrival_lag_us(0.5), comparison.arrival_lag_us(0.99));
             println!(
-                "round {round}, {}: CPU {:.2} us an event, lost {}, arrival behind the mock's send p50 {p50:.0} us, p99 {p99:.0} us",
+                "round {round}, {}: CPU {:.2} us per event, lost {}, arrival timestamp after the mock's send p50 {p50:.0} us, p99 {p99:.0} us",
                 ["plain", "TLS"][place],
                 cpu[place],
-                compared.lost
+                comparison.lost
             );
         }
         plain.push(cpu[0]);
         encrypted.push(cpu[1]);
-        prices.push(cpu[1] - cpu[0]);
+        differences.push(cpu[1] - cpu[0]);
     }
     println!(
-        "CPU per event: plain {:.2} us, TLS {:.2} us; TLS costs {:.2} us an event",
+        "CPU per event: plain {:.2} us, TLS {:.2} us; TLS costs {:.2} us per event",
         median(plain),
         median(encrypted),
-        median(prices)
+        median(differences)
     );
 }
 
-fn load(url: &str, insecure: bool, streams: u32) -> Ours {
+fn load(url: &str, insecure: bool, streams: u32) -> FinishedRun {
     let mut spec = spec(url);
     spec.target.insecure = insecure;
     spec.load.parallel = vec![streams];
@@ -71,50 +71,50 @@ fn load(url: &str, insecure: bool, streams: u32) -> Ours {
     measure(spec)
 }
 
-impl Front {
-    /// `None` where there is no nginx.
-    fn start(backend: u16) -> Option<Front> {
+impl Proxy {
+    /// Starts nginx; `None` if it is not installed.
+    fn start(backend: u16) -> Option<Proxy> {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let place = folder.path();
-        let certificate = rcgen::generate_simple_self_signed(["localhost".to_string()]).expect("a name is enough");
+        let path = folder.path();
+        let certificate = rcgen::generate_simple_self_signed(["localhost".to_string()]).expect("the name is valid");
         let key = certificate.signing_key.serialize_pem();
         let (plain, tls) = (free_port(), free_port());
         let config = include_str!("../../tools/nginx/nginx.conf.template")
-            .replace("FOLDER", &place.display().to_string())
+            .replace("FOLDER", &path.display().to_string())
             .replace("PLAIN", &plain.to_string())
             .replace("TLS", &tls.to_string())
             .replace("BACKEND", &backend.to_string());
         for (name, text) in [("server.pem", certificate.cert.pem()), ("server.key", key), ("nginx.conf", config)] {
-            fs::write(place.join(name), text).expect("the folder is ours");
+            fs::write(path.join(name), text).expect("the folder is writable");
         }
-        let child = nginx(place)?;
-        let front = Front { child, plain, tls, _folder: folder };
+        let child = start_nginx(path)?;
+        let proxy = Proxy { child, plain, tls, _folder: folder };
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", plain)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(10), "nginx does not answer");
+            assert!(begun.elapsed() < Duration::from_secs(10), "nginx does not respond");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Some(front)
+        Some(proxy)
     }
 }
 
-impl Drop for Front {
+impl Drop for Proxy {
     fn drop(&mut self) {
-        // Its master has to tell its worker, so it is asked rather than killed.
+        // SIGTERM, because the master process must stop its worker.
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
     }
 }
 
-fn nginx(place: &Path) -> Option<Child> {
+fn start_nginx(folder: &Path) -> Option<Child> {
     let program = ["/usr/sbin/nginx", "/usr/local/sbin/nginx"].into_iter().find(|path| Path::new(path).is_file())?;
     let started = Command::new("taskset")
         .args(["-c", "1", program, "-p"])
-        .arg(place)
+        .arg(folder)
         .arg("-c")
-        .arg(place.join("nginx.conf"))
+        .arg(folder.join("nginx.conf"))
         .arg("-e")
-        .arg(place.join("error.log"))
+        .arg(folder.join("error.log"))
         .stdout(Stdio::null())
         .spawn();
     started.ok()
@@ -122,5 +122,5 @@ fn nginx(place: &Path) -> Option<Child> {
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    listener.local_addr().expect("it is bound").port()
+    listener.local_addr().expect("the socket is bound").port()
 }

@@ -16,7 +16,7 @@ use crate::host::calibration::{LoadShape, Machine};
 use crate::host::calibration_file::{self, Choice};
 use crate::plan::Plan;
 use crate::report::{load_shape, measurement_error};
-use crate::roofline::planned::{Planned, calibrate};
+use crate::roofline::calibrate::{CalibrationRequest, calibrate};
 use crate::spec::{Spec, values};
 use crate::time::{MS, S};
 
@@ -83,7 +83,7 @@ pub fn run(args: &CalibrateArgs, as_json: bool) -> Result<u8, Early> {
     let planned = planned(args).map_err(mistake)?;
     let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
     let calibration = calibrate(&planned, &cores, Timestamp::now().as_second()).map_err(mistake)?;
-    calibration_file::keep(&path, &calibration).map_err(|error| mistake(format!("--out: {error}")))?;
+    calibration_file::add(&path, &calibration).map_err(|error| mistake(format!("--out: {error}")))?;
     if as_json {
         println!("{:#}", json!({ "calibration": calibration, "file": path }));
     } else {
@@ -93,7 +93,7 @@ pub fn run(args: &CalibrateArgs, as_json: bool) -> Result<u8, Early> {
     Ok(status::DONE)
 }
 
-fn planned(args: &CalibrateArgs) -> Result<Planned, String> {
+fn planned(args: &CalibrateArgs) -> Result<CalibrationRequest, String> {
     let of_run = match &args.of_run {
         None => None,
         Some(path) => {
@@ -122,7 +122,7 @@ fn planned(args: &CalibrateArgs) -> Result<Planned, String> {
         tokens: args.tokens.unwrap_or(base.tokens),
         workers: 0,
     };
-    Ok(Planned {
+    Ok(CalibrationRequest {
         load,
         duration_s: args.duration,
         workers: args.workers,

@@ -11,7 +11,7 @@ use super::exit::{Early, status};
 use crate::host::checks::{self, Check};
 use crate::host::facts::Facts;
 use crate::report::table::{Align, Table, cut, number, wrap};
-use crate::roofline::{self, Measured, RingSupport, Roofline};
+use crate::roofline::{self, LoadFigures, RingSupport, Roofline};
 use crate::time::format_ns;
 
 /// Flags of `ringmark rig`.
@@ -35,9 +35,9 @@ pub fn show(args: &RigArgs) -> Result<u8, Early> {
     if args.calibrate.calibrate {
         return calibration::run(&args.calibrate, args.json);
     }
-    let facts = Facts::look();
+    let facts = Facts::collect();
     let support = roofline::probe();
-    let mut checks = checks::of(&facts);
+    let mut checks = checks::evaluate(&facts);
     checks.extend(ring_checks(&support));
     let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
     let roofline = if args.no_roofline { None } else { Some(roofline::measure(&cores)) };
@@ -92,12 +92,13 @@ fn text(checks: &[Check], roofline: Option<&Roofline>, width: usize) -> String {
 }
 
 fn roofline_text(roofline: &Roofline, width: usize) -> String {
-    let row = |name: &str, value: &dyn Fn(&Measured) -> String| {
+    let row = |name: &str, value: &dyn Fn(&LoadFigures) -> String| {
         vec![name.to_string(), value(&roofline.flat_out), value(&roofline.paced)]
     };
     let optional = |value: Option<String>| value.unwrap_or_else(|| "-".to_string());
     let pair = |p50: u64, p99: u64| format!("{} / {}", format_ns(p50), format_ns(p99));
-    let stamps = |m: &Measured| optional(m.stamp_lag_p50_ns.zip(m.stamp_lag_p99_ns).map(|(p50, p99)| pair(p50, p99)));
+    let stamps =
+        |m: &LoadFigures| optional(m.stamp_lag_p50_ns.zip(m.stamp_lag_p99_ns).map(|(p50, p99)| pair(p50, p99)));
     let rows = vec![
         row("Streams", &|m| m.streams.to_string()),
         row("Events/s", &|m| optional(m.events_per_s.map(|rate| number(rate.round())))),

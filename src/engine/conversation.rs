@@ -1,5 +1,5 @@
-//! Carries out a conversation: its turns one after the other, each with all messages before it, including the model's
-//! own answers.
+//! Runs a conversation: its turns one after the other, each with all messages before it, including the model's own
+//! answers.
 //!
 //! A turn is due when the answer before it has ended and the pause is over. A turn that fails, or the end of the run,
 //! ends its conversation. The remaining turns are counted as unsent.
@@ -19,11 +19,11 @@ pub struct Scratch {
     history: Vec<u8>,
 }
 
-/// Carries out a job: one request, or a conversation. Returns the end of the last request.
-pub async fn carry(worker: &Worker, slot: u32, job: Job, scratch: &mut Scratch) -> RequestEnd {
+/// Runs a job: one request, or a conversation. Returns the end of the last request.
+pub async fn run_job(worker: &Worker, slot: u32, job: Job, scratch: &mut Scratch) -> RequestEnd {
     match &worker.setup.workload.conversations {
         Some(conversations) if job.phase != Phase::Preflight => {
-            converse(worker, slot, job, conversations, scratch).await
+            run_conversation(worker, slot, job, conversations, scratch).await
         }
         _ => {
             scratch.wire.clear();
@@ -33,8 +33,8 @@ pub async fn carry(worker: &Worker, slot: u32, job: Job, scratch: &mut Scratch) 
     }
 }
 
-/// Sends all turns of conversation `job.index`, of which the first is due when the job is.
-async fn converse(
+/// Sends all turns of conversation `job.index`. The first one is due when the job is.
+async fn run_conversation(
     worker: &Worker,
     slot: u32,
     job: Job,
@@ -55,20 +55,20 @@ async fn converse(
         let turn = TurnOf { conversations, number, index: job.index };
         let body_at = worker.setup.workload.write_turn(phase, turn, history, wire);
         let turn = Turn { body: &wire[body_at..], history };
-        let ended = perform(worker, slot, job, wire, Some(turn)).await;
+        let end = perform(worker, slot, job, wire, Some(turn)).await;
         job.turn += 1;
         job.index += 1;
-        job.previous_end = Some(ended.at);
-        job.due = ended.at.plus_ns(conversations.think_ns(phase, job.index));
-        if job.turn == turns || !(ended.ok && may_go_on(worker, slot, job).await) {
+        job.previous_end = Some(end.at);
+        job.due = end.at.plus_ns(conversations.think_ns(phase, job.index));
+        if job.turn == turns || !(end.ok && wait_for_turn(worker, slot, job).await) {
             worker.state.borrow_mut().telemetry.unsent += u64::from(turns - job.turn);
-            return ended;
+            return end;
         }
     }
 }
 
-/// Waits until a turn is due; `false` when the run stops before that.
-async fn may_go_on(worker: &Worker, slot: u32, job: Job) -> bool {
+/// Waits until a turn is due; `false` if the run stops before.
+async fn wait_for_turn(worker: &Worker, slot: u32, job: Job) -> bool {
     worker.sleep_until(slot, job.due).await;
     let now = worker.now();
     !worker.state.borrow().phase.is_stopping(job.due.max(now))

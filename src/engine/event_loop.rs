@@ -1,5 +1,5 @@
-//! The event loop: a worker's main task. It polls the connections and the deadlines, lets monoio run the slots that were
-//! woken, and waits when there is nothing to do: in the receive ring, or on the epoll set through monoio.
+//! The event loop: the main task of a worker. It polls the connections and the deadlines, lets monoio run the slots that
+//! were woken, and waits when there is nothing to do: in the receive ring, or on the epoll set through monoio.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -15,10 +15,11 @@ use super::{slot, transport};
 use crate::plan::Load;
 use crate::time::Tick;
 
-/// Connections that are being opened at the same time, ahead of a closed loop.
+/// Connections that are opened concurrently before a closed loop.
 const OPENERS: u32 = 32;
 
-/// Opens connections until `wanted` are idle. One that cannot be opened is left to its slot, which records the failure.
+/// Opens connections until `wanted` are idle. Stops at the first failure: the slot whose connection is missing tries again
+/// and records it.
 pub async fn open_ahead(worker: Rc<Worker>, wanted: u32) -> io::Result<()> {
     let missing = wanted.saturating_sub(worker.state.borrow().connections.idle_count());
     let left = Rc::new(std::cell::Cell::new(missing));
@@ -54,67 +55,67 @@ pub async fn run_slots(worker: Rc<Worker>, start: Tick) -> io::Result<()> {
             let overall = u64::from(number) * u64::from(worker.count) + u64::from(worker.number);
             let delay_ns = u128::from(ramp_ns) * u128::from(overall) / u128::from(parallel);
             let slot = worker.state.borrow_mut().new_slot();
-            monoio::spawn(slot::closed(worker.clone(), slot, start.plus_ns(delay_ns as u64)));
+            monoio::spawn(slot::run_closed(worker.clone(), slot, start.plus_ns(delay_ns as u64)));
         }
     }
     let spawner = worker.clone();
-    let mut serve = move |jobs: &mut Vec<Job>| {
+    let mut assign = move |jobs: &mut Vec<Job>| {
         for job in jobs.drain(..) {
             let slot = spawner.state.borrow_mut().new_slot();
-            monoio::spawn(slot::open(spawner.clone(), slot, job));
+            monoio::spawn(slot::run_open(spawner.clone(), slot, job));
         }
     };
-    run_event_loop(&worker, &mut serve).await
+    run_event_loop(&worker, &mut assign).await
 }
 
-/// Runs until the phase is over and every slot has ended. `serve` creates slots for jobs for which none was idle.
-async fn run_event_loop(worker: &Rc<Worker>, serve: &mut impl FnMut(&mut Vec<Job>)) -> io::Result<()> {
-    let idle = Idle::new(worker)?;
+/// Runs until the phase is over and every slot has ended. `assign` creates slots for the jobs for which none was idle.
+async fn run_event_loop(worker: &Rc<Worker>, assign: &mut impl FnMut(&mut Vec<Job>)) -> io::Result<()> {
+    let idle = IdleWait::new(worker)?;
     let relay = monoio::spawn(relay(worker.clone()));
-    // The slots that exist already run first: they give the loop something to wait for.
-    slots_have_run(worker).await;
-    let mut unserved = Vec::new();
+    // The existing slots run first, so that the loop has something to wait for.
+    run_woken_slots(worker).await;
+    let mut unassigned = Vec::new();
     let mut waited = true;
     loop {
         let woken = {
             let state = &mut *worker.state.borrow_mut();
             let woken = state.poll(&worker.setup, waited)?;
-            std::mem::swap(&mut state.unserved, &mut unserved);
+            std::mem::swap(&mut state.unassigned, &mut unassigned);
             if let Some(error) = state.error.take() {
                 return Err(error);
             }
             woken
         };
-        let made = !unserved.is_empty();
-        serve(&mut unserved);
+        let created = !unassigned.is_empty();
+        assign(&mut unassigned);
         let dismissed = worker.state.borrow_mut().dismiss_slots();
         if dismissed && worker.state.borrow().phase.live_slots == 0 {
             worker.state.borrow_mut().wake_relay();
             relay.await;
             return Ok(());
         }
-        waited = idle.wait(worker, woken || made || dismissed).await?;
+        waited = idle.wait(worker, woken || created || dismissed).await?;
     }
 }
 
-/// How the event loop waits between two rounds.
-enum Idle {
+/// How the event loop waits between two polls.
+enum IdleWait {
     /// In the receive ring.
     Ring,
-    /// Not at all: busy polling.
+    /// It does not wait: busy polling.
     Spin,
     /// On the epoll set. monoio awaits any descriptor through a stream type; only its readiness is used.
     Epoll(UnixStream),
 }
 
-impl Idle {
-    fn new(worker: &Worker) -> io::Result<Idle> {
+impl IdleWait {
+    fn new(worker: &Worker) -> io::Result<IdleWait> {
         match &worker.state.borrow().receive {
-            ReceivePath::Ring(_) if worker.setup.plan.spin => Ok(Idle::Spin),
-            ReceivePath::Ring(_) => Ok(Idle::Ring),
+            ReceivePath::Ring(_) if worker.setup.plan.spin => Ok(IdleWait::Spin),
+            ReceivePath::Ring(_) => Ok(IdleWait::Ring),
             ReceivePath::Epoll(epoll) => {
                 let copy = epoll.wait_fd().try_clone_to_owned()?;
-                Ok(Idle::Epoll(UnixStream::from_std(std::os::unix::net::UnixStream::from(copy))?))
+                Ok(IdleWait::Epoll(UnixStream::from_std(std::os::unix::net::UnixStream::from(copy))?))
             }
         }
     }
@@ -122,7 +123,7 @@ impl Idle {
     /// Lets woken slots run; without any, waits until there is something to do. Returns whether it waited.
     async fn wait(&self, worker: &Worker, woken: bool) -> io::Result<bool> {
         match self {
-            Idle::Epoll(stream) => {
+            IdleWait::Epoll(stream) => {
                 let next = worker.state.borrow().next_poll(worker.now());
                 if let ReceivePath::Epoll(epoll) = &mut worker.state.borrow_mut().receive {
                     epoll.wake_at(next)?;
@@ -130,12 +131,12 @@ impl Idle {
                 readable(worker, stream).await?;
                 Ok(true)
             }
-            Idle::Ring | Idle::Spin if woken => {
-                slots_have_run(worker).await;
+            IdleWait::Ring | IdleWait::Spin if woken => {
+                run_woken_slots(worker).await;
                 Ok(false)
             }
-            Idle::Spin => Ok(false),
-            Idle::Ring => {
+            IdleWait::Spin => Ok(false),
+            IdleWait::Ring => {
                 let state = &mut *worker.state.borrow_mut();
                 let now = state.clock.now();
                 let next = state.next_poll(now);
@@ -162,15 +163,15 @@ async fn readable(worker: &Worker, stream: &UnixStream) -> io::Result<()> {
     .await
 }
 
-/// Lets every task that has been woken run once. monoio polls a main task that wakes itself before all others. The relay
-/// task is queued behind the woken slots, so it wakes the main task instead.
-async fn slots_have_run(worker: &Worker) {
-    let mut asked = false;
+/// Lets every woken task run once. If the main task woke itself, monoio would poll it before all others. Therefore it
+/// wakes the relay task, which is queued behind the woken slots and then wakes the main task.
+async fn run_woken_slots(worker: &Worker) {
+    let mut requested = false;
     poll_fn(|context| {
-        if asked {
+        if requested {
             return Poll::Ready(());
         }
-        asked = true;
+        requested = true;
         let state = &mut *worker.state.borrow_mut();
         state.loop_waker = Some(context.waker().clone());
         state.wake_relay();
@@ -249,7 +250,7 @@ impl Worker {
         }
     }
 
-    /// Notes that the task of a slot has ended.
+    /// Counts a slot whose task has ended.
     pub fn slot_ended(&self) {
         let state = &mut *self.state.borrow_mut();
         state.phase.live_slots -= 1;
@@ -268,7 +269,7 @@ impl WorkerState {
         }
     }
 
-    /// Ends the idle slots of an open loop when nothing is left to do; returns whether that is so.
+    /// Ends the idle slots of an open loop when nothing is left to do. Returns whether the phase is over.
     fn dismiss_slots(&mut self) -> bool {
         self.phase.over |= self.is_over();
         if self.phase.over {

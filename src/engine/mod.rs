@@ -1,18 +1,41 @@
-//! The engine: pinned worker threads that carry out phases of requests and produce records.
+//! The engine: pinned worker threads that run phases of requests and produce records.
 //!
 //! ```text
-//! Engine ── Command ─► worker thread: monoio runtime ── event loop ─► ReceivePath ─► Connections ─► Answer
-//!        ◄── Reply ──                                       └─► slots ─► requests ─► RecordSender ─► collector
+//!  Engine ── Command ─► ┌─ worker: one pinned thread, one monoio runtime ──────────────────────────────┐
+//!         ◄── Reply ──  │  event loop ── polls ─► ReceivePath (Ring or Epoll)                          │
+//!                       │    │   ▲                  │ ReceiveEvent: bytes, kernel timestamp             │
+//!                       │    │   │ wakes slots      ▼                                                  │
+//!                       │    │   └───────────── Connections ── bytes, arrival time ─► Answer           │
+//!                       │    │ due requests                                             │ response ended │
+//!                       │    ▼                                                          ▼                │
+//!                       │  Schedule ── Job ─► slots ─► request ─► transport (connect, write)              │
+//!                       │                                  └─► RequestRecord ─► RecordSender             │
+//!                       └────────────────────────────────────────────────────────┼─────────────────────┘
+//!                                             empty blocks ─► RecordSender ── full blocks ─► collector
 //! ```
+//!
+//! How one event of a stream travels:
+//!
+//! 1. The kernel timestamps the TCP segment and completes the multishot receive that [`receive::ring`] has armed.
+//! 2. The event loop ([`event_loop`]) waits in the ring. It wakes up and calls [`worker_state::WorkerState::poll`].
+//! 3. The receive path passes the bytes and the timestamp, as a `Delivery`, to [`connections::Connections::deliver`].
+//! 4. `deliver` reads the clock, finds the connection by its key, and converts the timestamp to the arrival time. The
+//!    difference of the two is the receive lag.
+//! 5. With TLS, the session decrypts the bytes first; the arrival time is still that of the TCP segment.
+//! 6. `Answer::push` parses HTTP, chunks, SSE and the event, and stores the arrival time. The buffer returns to the ring.
+//! 7. Nothing else runs for this event. When it is the last one, the event loop wakes the task of the slot.
+//! 8. The slot ([`mod@slot`], [`request`]) builds the record from the answer, and [`record_sender`] appends it to a block.
+//! 9. The connection becomes idle, and the slot takes its next request.
+//! 10. A full block, or one older than 100 ms, is sent to the collector. An empty one replaces it.
 
 pub mod connections;
 pub mod conversation;
 pub mod event_loop;
-pub mod pacing;
 pub mod preflight_progress;
 pub mod receive;
 pub mod record_sender;
 pub mod request;
+pub mod schedule;
 pub mod slot;
 pub mod telemetry;
 mod tls_response;
@@ -29,7 +52,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use self::preflight_progress::PreflightProgress;
-use self::worker::{Command, Links, Reply};
+use self::worker::{Command, Reply, WorkerChannels};
 use self::worker_state::{PhasePlan, Setup};
 use crate::finding::Finding;
 use crate::net::tls;
@@ -61,7 +84,7 @@ pub struct PhaseRequest {
     pub requests: Option<u64>,
     pub duration_ns: Option<u64>,
     pub ramp_ns: u64,
-    /// Takes the records.
+    /// Receives the records.
     pub messages: Sender<CollectorMessage>,
 }
 
@@ -71,14 +94,14 @@ pub struct PhaseEnd {
     pub reports: Vec<WorkerReport>,
 }
 
-/// Running workers, idle between phases. Connections stay open across phases.
+/// The running workers, idle between phases. Connections stay open across phases.
 pub struct Engine {
     workers: Vec<Handle>,
     workload: Arc<Workload>,
     clock: Clock,
     /// The step that the connection test has reached.
     pub preflight: Arc<PreflightProgress>,
-    /// Notes of the workers about their setup and about the server.
+    /// Findings of the workers about their setup and about the server.
     pub notes: Vec<Finding>,
 }
 
@@ -88,12 +111,12 @@ struct Handle {
     thread: JoinHandle<()>,
 }
 
-/// Time from the last worker's readiness to the start of a phase, so that every worker gets the command in time.
+/// Time from the readiness of the last worker to the start of a phase, so that every worker gets the command in time.
 const START_DELAY_NS: u64 = 2 * MS;
 
 impl Engine {
-    /// Starts one pinned thread per core of the plan. `empties` brings emptied blocks back from the collector; `stop`
-    /// takes [`worker_state::STOP_OFFERING`] or [`worker_state::STOP_AT_ONCE`]; `trace` takes the events of requests.
+    /// Starts one pinned thread per core of the plan. `empties` returns emptied blocks from the collector; `stop` may be
+    /// set to [`worker_state::STOP_OFFERING`] or [`worker_state::STOP_AT_ONCE`]; `trace` receives the events of requests.
     pub fn start(
         plan: Arc<Plan>,
         workload: Arc<Workload>,
@@ -103,14 +126,14 @@ impl Engine {
     ) -> Result<Engine, EngineError> {
         let tls = plan.target.tls.as_ref().map(tls::config).transpose().map_err(EngineError::Tls)?;
         let cores = plan.cores.clone();
-        let connections = AtomicU64::new(0);
+        let connections_opened = AtomicU64::new(0);
         let preflight = Arc::new(PreflightProgress::default());
         let setup = Arc::new(Setup {
             plan,
             workload: workload.clone(),
             tls,
             stop,
-            connections,
+            connections_opened,
             preflight: preflight.clone(),
             trace,
         });
@@ -139,8 +162,8 @@ impl Engine {
                 self.note(notes);
             }
         }
-        let started = self.clock.now().plus_ns(START_DELAY_NS);
-        self.send_all(|| Command::Go(started))?;
+        let start = self.clock.now().plus_ns(START_DELAY_NS);
+        self.send_all(|| Command::Start(start))?;
         let mut reports = Vec::new();
         for reply in self.replies()? {
             if let Reply::Done(report, notes) = reply {
@@ -156,7 +179,8 @@ impl Engine {
         Ok(PhaseEnd { reports })
     }
 
-    /// Every worker makes the same notes about one server, in every phase: each is kept once.
+    /// Adds the findings of a worker. All workers report the same findings about one server in every phase, so each is
+    /// kept once.
     fn note(&mut self, notes: Vec<Finding>) {
         for note in notes {
             if !self.notes.contains(&note) {
@@ -203,9 +227,9 @@ fn start_worker(
 ) -> std::io::Result<Handle> {
     let (commands, received) = unbounded();
     let (reply, replies) = unbounded();
-    let links = Links { commands: received, replies: reply, empties };
+    let channels = WorkerChannels { commands: received, replies: reply, empties };
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
-        .spawn(move || worker::run(setup, number, count, core, &links))?;
+        .spawn(move || worker::run(setup, number, count, core, &channels))?;
     Ok(Handle { commands, replies, thread })
 }

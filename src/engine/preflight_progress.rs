@@ -1,4 +1,4 @@
-//! The step that the connection test has reached, for a thread that watches it.
+//! The step that the connection test has reached, which another thread shows to the user.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_is_read_as_it_was_set() {
+    fn every_step_survives_the_round_trip() {
         let progress = PreflightProgress::default();
         assert_eq!(progress.get(), PreflightStep::Nothing);
         for step in PreflightProgress::STEPS {

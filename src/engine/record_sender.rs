@@ -1,4 +1,4 @@
-//! Sends records to the collector: they are appended to a block, which is sent whole. A worker never waits for it.
+//! Sends records to the collector, in blocks. A worker never waits for the collector.
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -14,7 +14,7 @@ pub struct RecordSender {
     flushed: Tick,
 }
 
-/// A block with records is sent after this long even if it is not full, so that progress is visible.
+/// A block with records is sent after this time even if it is not full, so that progress is visible.
 const FLUSH_NS: u64 = 100 * MS;
 
 impl RecordSender {
@@ -28,14 +28,14 @@ impl RecordSender {
     }
 
     /// Appends a record whose spans point into [`RecordSender::block`].
-    pub fn keep(&mut self, record: RequestRecord, telemetry: &mut Telemetry) {
+    pub fn add(&mut self, record: RequestRecord, telemetry: &mut Telemetry) {
         self.block.records.push(record);
         if self.block.is_full() {
             self.flush(telemetry);
         }
     }
 
-    /// Sends a block that has been waiting too long.
+    /// Sends the block if the last one was sent long enough ago.
     pub fn flush_if_old(&mut self, now: Tick, telemetry: &mut Telemetry) {
         if now.ns_since(self.flushed) >= FLUSH_NS as i64 {
             self.flushed = now;
@@ -43,7 +43,7 @@ impl RecordSender {
         }
     }
 
-    /// Sends the block, if there is anything in it, and takes an empty one: a returned one, else a new one.
+    /// Sends the block if it has records, and replaces it by an empty one: a returned one, else a new one.
     pub fn flush(&mut self, telemetry: &mut Telemetry) {
         if self.block.records.is_empty() {
             return;
@@ -55,7 +55,7 @@ impl RecordSender {
         });
         empty.worker = worker;
         let full = std::mem::replace(&mut self.block, empty);
-        // Without a collector the run is over.
+        // Sending fails only if the collector has ended, and then the run is over.
         let _ = self.messages.send(CollectorMessage::Block(full));
     }
 }

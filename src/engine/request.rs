@@ -1,11 +1,11 @@
-//! One request and its response: a connection, the write, the wait, the record.
+//! One request and its response: takes a connection, writes the request, waits for the response, and creates the record.
 
 use std::future::poll_fn;
 use std::task::Poll;
 
 use super::connections::State;
 use super::preflight_progress::PreflightStep;
-use super::transport::{NotOpened, flush_tls, open, send_all};
+use super::transport::{ConnectError, flush_tls, open, send_all};
 use super::unsolicited::is_unsolicited;
 use super::worker_state::{Job, Wait, Worker, WorkerState};
 use crate::api::choices;
@@ -15,12 +15,12 @@ use crate::record::trace::{Excerpt, TraceKind};
 use crate::record::{Block, Failure, Outcome, Phase, RequestRecord, Span, TokenSource};
 use crate::time::{S, Tick};
 
-/// The connection test reads its response to the end, as a run does, but for no longer than this after the first output.
-const TEST_SUFFICES_NS: u64 = 5 * S;
+/// The connection test reads its response to the end, as a run does, but at most this long after the first output.
+const PREFLIGHT_READ_NS: u64 = 5 * S;
 
-/// The times of one request, as far as it got.
+/// The times of one request, up to the step that it has reached.
 #[derive(Clone, Copy, Debug, Default)]
-struct Times {
+struct RequestTimes {
     picked: Tick,
     connected: Option<Tick>,
     tls_handshake_ns: Option<u64>,
@@ -39,7 +39,7 @@ pub struct RequestEnd {
     pub ok: bool,
 }
 
-/// The turn of a conversation that a request is.
+/// A request that is a turn of a conversation.
 pub struct Turn<'a> {
     /// The JSON body that is sent.
     pub body: &'a [u8],
@@ -56,34 +56,39 @@ impl Turn<'_> {
     }
 }
 
-/// Sends one request, reads its response and keeps its record. `wire` holds the bytes of the request. `turn` is given
-/// where the request belongs to a conversation; the answer is added to its history.
+/// Sends one request, reads its response and stores its record. `wire` holds the bytes of the request. `turn` is given
+/// if the request belongs to a conversation; the answer is added to its history.
 pub async fn perform(worker: &Worker, slot: u32, job: Job, wire: &[u8], turn: Option<Turn<'_>>) -> RequestEnd {
-    let mut times = Times { picked: worker.now(), ..Times::default() };
+    let mut times = RequestTimes { picked: worker.now(), ..RequestTimes::default() };
     worker.state.borrow_mut().telemetry.request_started();
     let end = loop {
-        let connection_id = match connection(worker, slot, job, &mut times).await {
+        let connection_id = match acquire_connection(worker, slot, job, &mut times).await {
             Ok(connection_id) => connection_id,
-            Err(error) => break keep_unconnected(worker, slot, job, times, &error, turn),
+            Err(error) => break record_unconnected(worker, slot, job, times, &error, turn),
         };
-        respond(worker, slot, connection_id, job, &mut times, wire).await;
-        if times.reused && !times.retried && died_unanswered(worker, connection_id, &times) {
-            // The server closed the connection while it was idle: it never saw this request.
+        send_and_wait(worker, slot, connection_id, job, &mut times, wire).await;
+        if times.reused && !times.retried && broke_before_response(worker, connection_id, &times) {
+            // The server closed the connection while it was idle, so it has not received this request.
             let written = times.write_start.unwrap_or(times.picked);
-            worker.state.borrow_mut().connections.note_dead_reuse(connection_id, written);
+            worker.state.borrow_mut().connections.count_dead_reuse(connection_id, written);
             worker.close(connection_id);
             worker.trace(job, worker.now(), || TraceKind::Retried);
             times.retried = true;
             continue;
         }
-        break keep(worker, slot, connection_id, job, times, turn);
+        break record_response(worker, slot, connection_id, job, times, turn);
     };
     worker.state.borrow_mut().telemetry.request_ended();
     end
 }
 
-/// An idle connection, else a new one; always a new one on the second try.
-async fn connection(worker: &Worker, slot: u32, job: Job, times: &mut Times) -> Result<u32, NotOpened> {
+/// Returns an idle connection, else a new one; always a new one on the second attempt.
+async fn acquire_connection(
+    worker: &Worker,
+    slot: u32,
+    job: Job,
+    times: &mut RequestTimes,
+) -> Result<u32, ConnectError> {
     if !times.retried {
         let connections = &mut worker.state.borrow_mut().connections;
         if let Some(connection_id) = connections.take_idle() {
@@ -101,16 +106,23 @@ async fn connection(worker: &Worker, slot: u32, job: Job, times: &mut Times) -> 
 }
 
 /// Writes the request and waits until the response is complete or has failed.
-async fn respond(worker: &Worker, slot: u32, connection_id: u32, job: Job, times: &mut Times, wire: &[u8]) {
+async fn send_and_wait(
+    worker: &Worker,
+    slot: u32,
+    connection_id: u32,
+    job: Job,
+    times: &mut RequestTimes,
+    wire: &[u8],
+) {
     let plan = &worker.setup.plan;
-    worker.note_preflight_step(PreflightStep::Answer);
+    worker.set_preflight_step(PreflightStep::Answer);
     let now = worker.now();
     times.write_start = Some(now);
     let encrypted = {
         let state = &mut *worker.state.borrow_mut();
         let connection = &mut state.connections.entries[connection_id as usize];
         connection.begin(slot, (job.phase, job.index), now);
-        connection.suffices_after_ns = (job.phase == Phase::Preflight).then_some(TEST_SUFFICES_NS);
+        connection.enough_after_ns = (job.phase == Phase::Preflight).then_some(PREFLIGHT_READ_NS);
         let encrypted = connection.tls.as_mut().map(|tls| tls.encrypt(wire));
         let total = job.due.max(times.picked).plus_ns(plan.timeouts.total_ns);
         state.wait(slot, Wait::Response { connection: connection_id, total }, plan.timeouts.read_ns, now);
@@ -135,7 +147,7 @@ async fn respond(worker: &Worker, slot: u32, connection_id: u32, job: Job, times
             }
         }
     }
-    response_over(worker, slot, connection_id).await;
+    wait_for_response(worker, slot, connection_id).await;
     worker.wait(slot, Wait::Nothing);
 }
 
@@ -144,7 +156,8 @@ pub(super) fn body(wire: &[u8]) -> &[u8] {
     memchr::memmem::find(wire, b"\r\n\r\n").map_or(wire, |end| &wire[end + 4..])
 }
 
-async fn response_over(worker: &Worker, slot: u32, connection_id: u32) {
+/// Waits until the response on this connection has ended.
+async fn wait_for_response(worker: &Worker, slot: u32, connection_id: u32) {
     poll_fn(|context| {
         let state = &mut *worker.state.borrow_mut();
         if matches!(state.connections.entries[connection_id as usize].state, State::Finished { .. }) {
@@ -156,8 +169,8 @@ async fn response_over(worker: &Worker, slot: u32, connection_id: u32) {
     .await;
 }
 
-/// Whether the connection broke before any byte of a response arrived, or only an unsolicited response did.
-fn died_unanswered(worker: &Worker, connection_id: u32, times: &Times) -> bool {
+/// Whether the connection broke before any byte of a response arrived, or delivered only an unsolicited response.
+fn broke_before_response(worker: &Worker, connection_id: u32, times: &RequestTimes) -> bool {
     let state = worker.state.borrow();
     let connection = &state.connections.entries[connection_id as usize];
     let answer = &connection.answer;
@@ -172,8 +185,15 @@ fn died_unanswered(worker: &Worker, connection_id: u32, times: &Times) -> bool {
     broken && answer.seen.received_bytes == 0
 }
 
-/// Writes the record of a request that was sent, and puts its connection back or closes it.
-fn keep(worker: &Worker, slot: u32, connection_id: u32, job: Job, times: Times, turn: Option<Turn<'_>>) -> RequestEnd {
+/// Creates the record of a request that was sent, and puts its connection back or closes it.
+fn record_response(
+    worker: &Worker,
+    slot: u32,
+    connection_id: u32,
+    job: Job,
+    times: RequestTimes,
+    turn: Option<Turn<'_>>,
+) -> RequestEnd {
     let plan = &worker.setup.plan;
     let state = &mut *worker.state.borrow_mut();
     let WorkerState { connections, record_sender, telemetry, receive, .. } = state;
@@ -184,7 +204,7 @@ fn keep(worker: &Worker, slot: u32, connection_id: u32, job: Job, times: Times, 
     let usage = seen.usage;
     let outcome = connection.answer.outcome();
     let block = &mut record_sender.block;
-    let body = keep_body(worker, block, turn.as_ref());
+    let body = store_body(worker, block, turn.as_ref());
     worker.trace(job, end, || TraceKind::Ended { outcome, status: seen.status, error: seen.error.clone() });
     if let Some(mut turn) = turn.filter(|_| outcome == Outcome::Ok) {
         turn.add_answer(choices::first(&seen.text));
@@ -226,7 +246,7 @@ fn keep(worker: &Worker, slot: u32, connection_id: u32, job: Job, times: Times, 
         raw: if plan.keeps_raw() { block.keep_bytes(&seen.raw) } else { Span::default() },
         ..new_record(worker, slot, job, times)
     };
-    record_sender.keep(record, telemetry);
+    record_sender.add(record, telemetry);
     let reuse = connection.state == State::Finished { reuse: true };
     if reuse {
         connections.put_back(connection_id);
@@ -236,13 +256,13 @@ fn keep(worker: &Worker, slot: u32, connection_id: u32, job: Job, times: Times, 
     RequestEnd { at: end, connected: true, ok: outcome == Outcome::Ok }
 }
 
-/// Writes the record of a request for which no connection could be opened.
-fn keep_unconnected(
+/// Creates the record of a request for which no connection could be opened.
+fn record_unconnected(
     worker: &Worker,
     slot: u32,
     job: Job,
-    times: Times,
-    error: &NotOpened,
+    times: RequestTimes,
+    error: &ConnectError,
     turn: Option<Turn<'_>>,
 ) -> RequestEnd {
     let state = &mut *worker.state.borrow_mut();
@@ -250,28 +270,28 @@ fn keep_unconnected(
     let outcome = if state.phase.killed { Outcome::Unfinished } else { Outcome::Failed(error.failure) };
     worker.trace(job, end, || TraceKind::Ended { outcome, status: 0, error: error.text.clone() });
     let error = state.record_sender.block.keep_bytes(error.text.as_bytes());
-    let body = keep_body(worker, &mut state.record_sender.block, turn.as_ref());
+    let body = store_body(worker, &mut state.record_sender.block, turn.as_ref());
     let record =
         RequestRecord { end, outcome, error, body, retried: times.retried, ..new_record(worker, slot, job, times) };
-    state.record_sender.keep(record, &mut state.telemetry);
+    state.record_sender.add(record, &mut state.telemetry);
     RequestEnd { at: end, connected: false, ok: false }
 }
 
-/// The body of a turn is stored with its record, unless nothing but metrics is: it holds answers that cannot be
-/// reconstructed.
-fn keep_body(worker: &Worker, block: &mut Block, turn: Option<&Turn<'_>>) -> Span {
-    let wanted = worker.setup.plan.save != Save::Metrics;
-    turn.filter(|_| wanted).map_or(Span::default(), |turn| block.keep_bytes(turn.body))
+/// Stores the body of a turn in the block, except with `--save metrics`: it contains answers, so it cannot be rendered
+/// again from the plan.
+fn store_body(worker: &Worker, block: &mut Block, turn: Option<&Turn<'_>>) -> Span {
+    let stored = worker.setup.plan.save != Save::Metrics;
+    turn.filter(|_| stored).map_or(Span::default(), |turn| block.keep_bytes(turn.body))
 }
 
-fn new_record(worker: &Worker, slot: u32, job: Job, times: Times) -> RequestRecord {
+fn new_record(worker: &Worker, slot: u32, job: Job, times: RequestTimes) -> RequestRecord {
     RequestRecord {
         index: job.index,
         phase: job.phase,
         conversation: job.conversation,
         turn: job.turn,
         worker: worker.number,
-        lane: slot,
+        slot,
         due: job.due,
         picked: Some(times.picked),
         previous_end: job.previous_end,

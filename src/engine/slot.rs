@@ -1,34 +1,34 @@
-//! Slots: tasks that carry one request at a time each. A closed loop has exactly `--parallel` of them over all workers;
-//! an open loop creates one whenever a request is due and none is idle.
+//! Slots: the concurrent request slots, tasks that each run one request at a time. A closed loop has exactly `--parallel`
+//! of them over all workers; an open loop creates one whenever a request is due and none is idle.
 
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use super::conversation::{Scratch, carry};
+use super::conversation::{Scratch, run_job};
 use super::worker_state::{Job, Wait, Worker};
 use crate::time::{MS, Tick};
 
-/// After a refused connection a slot pauses this long, so that a dead server is not flooded with attempts.
+/// A slot pauses this long after a failed connection, so that it does not flood a server that is down with attempts.
 const REFUSED_PAUSE_NS: u64 = 10 * MS;
 
-/// A slot of a closed loop: from its place in the ramp until no request is left.
-pub async fn closed(worker: Rc<Worker>, slot: u32, starts_at: Tick) {
+/// Runs a slot of a closed loop from its place in the ramp until no request is left.
+pub async fn run_closed(worker: Rc<Worker>, slot: u32, starts_at: Tick) {
     worker.sleep_until(slot, starts_at).await;
     let mut scratch = Scratch::default();
     let mut previous_end = None;
     while let Some(job) = next_job(&worker, slot, previous_end).await {
-        let ended = carry(&worker, slot, job, &mut scratch).await;
-        previous_end = Some(ended.at);
-        if !ended.connected {
+        let end = run_job(&worker, slot, job, &mut scratch).await;
+        previous_end = Some(end.at);
+        if !end.connected {
             worker.sleep_until(slot, worker.now().plus_ns(REFUSED_PAUSE_NS)).await;
         }
     }
     worker.slot_ended();
 }
 
-/// The slot's next request; with a rate, at its scheduled time.
+/// The slot's next request. With a rate, waits until its scheduled time.
 async fn next_job(worker: &Worker, slot: u32, previous_end: Option<Tick>) -> Option<Job> {
     let (index, scheduled) = {
         let state = &mut *worker.state.borrow_mut();
@@ -60,21 +60,21 @@ fn count_unsent(worker: &Worker, index: u64) {
     let plan = &state.phase.plan;
     match &worker.setup.workload.conversations {
         None => drop(plan.next.fetch_sub(1, Ordering::Relaxed)),
-        // Conversations differ in turns, and a later one may have been sent: the turns of this one are counted directly.
+        // A later conversation may have been sent, and conversations differ in length, so the turns are counted directly.
         Some(conversations) if plan.requests.is_some() => {
             state.telemetry.unsent += u64::from(conversations.turns(plan.phase, index));
         }
-        // Without a number of requests, nothing was scheduled that was not sent.
+        // Without a number of requests, a request is scheduled only when it is sent.
         Some(_) => {}
     }
 }
 
-/// A slot of an open loop: carries `first`, then each job that it is given until the phase is over.
-pub async fn open(worker: Rc<Worker>, slot: u32, first: Job) {
+/// Runs a slot of an open loop: `first`, then each job that it gets until the phase is over.
+pub async fn run_open(worker: Rc<Worker>, slot: u32, first: Job) {
     let mut scratch = Scratch::default();
     let mut next = Some(first);
     while let Some(job) = next {
-        carry(&worker, slot, job, &mut scratch).await;
+        run_job(&worker, slot, job, &mut scratch).await;
         next = wait_for_job(&worker, slot).await;
     }
     worker.slot_ended();

@@ -1,4 +1,4 @@
-//! What a worker measures of itself: receive lag, poll gaps, CPU time, context switches.
+//! The telemetry of a worker: receive lag, poll gaps, CPU time, context switches.
 
 use hdrhistogram::Histogram;
 
@@ -6,7 +6,7 @@ use crate::host::usage::{Usage, thread_usage};
 use crate::record::{Phase, STALL_NS, Stall, WorkerReport};
 use crate::time::{S, Tick};
 
-/// A worker's figures over one phase.
+/// The telemetry of one phase.
 pub struct Telemetry {
     receive_lag_ns: Histogram<u64>,
     loop_gap_ns: Histogram<u64>,
@@ -23,10 +23,10 @@ pub struct Telemetry {
     pub unsent: u64,
 }
 
-/// With more stalls than this in one phase, the individual ones are not kept: the maximum of the gaps is enough.
-const MOST_STALLS: usize = 16_384;
-/// Lags are recorded with two significant digits, up to this.
-const LARGEST_NS: u64 = 100 * S;
+/// If a phase has more stalls than this, they are not stored individually.
+const MAX_STALLS: usize = 16_384;
+/// The largest lag of the histograms, which have two significant digits.
+const MAX_LAG_NS: u64 = 100 * S;
 
 impl Telemetry {
     pub fn new(now: Tick) -> Telemetry {
@@ -57,8 +57,8 @@ impl Telemetry {
         self.reads += 1;
     }
 
-    /// Records that the event loop polls. `waited`: it had nothing to do before, so the gap since the last poll was a wait
-    /// for events, and a stall only if it lasted too long.
+    /// Records a poll of the event loop. `waited`: the worker has waited for events since the last poll, so the gap is not
+    /// counted as a gap of a busy loop. In both cases a gap that is too long is a stall.
     #[inline]
     pub fn record_poll(&mut self, now: Tick, waited: bool) {
         let Some(last) = self.last_poll.replace(now) else { return };
@@ -72,7 +72,7 @@ impl Telemetry {
 
     #[cold]
     fn keep_stall(&mut self, stall: Stall) {
-        self.stalls = self.stalls.take().filter(|stalls| stalls.len() < MOST_STALLS);
+        self.stalls = self.stalls.take().filter(|stalls| stalls.len() < MAX_STALLS);
         self.stalls.iter_mut().for_each(|stalls| stalls.push(stall));
     }
 
@@ -85,7 +85,7 @@ impl Telemetry {
         self.in_flight -= 1;
     }
 
-    /// The report on a phase that ends now. What the connections and the receive path count is left at 0.
+    /// The report on a phase that ends now. The counters of the connections and of the receive path are 0.
     pub fn report(self, worker: u16, phase: Phase, core: Option<u16>, now: Tick) -> WorkerReport {
         let usage = thread_usage();
         WorkerReport {
@@ -112,7 +112,7 @@ impl Telemetry {
 }
 
 fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LARGEST_NS, 2).expect("1 to 100 s with two digits are valid bounds")
+    Histogram::new_with_bounds(1, MAX_LAG_NS, 2).expect("1 to 100 s with two digits are valid bounds")
 }
 
 #[cfg(test)]
@@ -121,7 +121,7 @@ mod tests {
     use crate::time::MS;
 
     #[test]
-    fn a_wait_is_no_stall_unless_it_lasts() {
+    fn short_waits_are_not_stalls() {
         let mut telemetry = Telemetry::new(Tick(0));
         for (at_ms, waited) in [(1, true), (2, true), (3, false), (13, false), (14, true), (264, true)] {
             telemetry.record_poll(Tick(at_ms * MS), waited);
@@ -129,7 +129,7 @@ mod tests {
         let stall = |begin: u64, end: u64| Stall { begin: Tick(begin * MS), end: Tick(end * MS) };
         assert_eq!(telemetry.stalls, Some(vec![stall(3, 13), stall(14, 264)]));
         assert_eq!((telemetry.sleep_ns.len(), telemetry.loop_gap_ns.len()), (3, 2));
-        (0..MOST_STALLS as u64).for_each(|nth| telemetry.record_poll(Tick((300 + 10 * nth) * MS), false));
+        (0..MAX_STALLS as u64).for_each(|nth| telemetry.record_poll(Tick((300 + 10 * nth) * MS), false));
         assert_eq!(telemetry.stalls, None);
     }
 }

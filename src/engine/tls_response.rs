@@ -1,4 +1,4 @@
-//! Responses over TLS: what a session decrypts goes to the answer.
+//! Responses over TLS: the decrypted bytes go to the answer.
 
 use std::os::fd::OwnedFd;
 
@@ -7,10 +7,10 @@ use crate::net::tls::{Plain, Tls};
 use crate::time::Tick;
 
 /// Decrypts the bytes of one read, which arrived at `at`, and pushes the result into the answer. Replies of the session
-/// go out through `fd`; see [`Tls::receive`].
+/// are sent through `fd`; see [`Tls::receive`].
 ///
 /// # Errors
-/// What is wrong with the session, or with the answer of the proxy, as one line.
+/// One line with what is wrong with the session or with the proxy's response.
 #[inline]
 pub fn receive(
     tls: &mut Tls,

@@ -1,4 +1,4 @@
-//! Opening connections and writing requests to them.
+//! Opens connections and writes requests to them.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -20,28 +20,28 @@ use crate::plan::{Target, Transport};
 use crate::record::Failure;
 use crate::time::{S, Tick};
 
-/// A fresh connection.
+/// A connection that was just opened.
 #[derive(Clone, Copy, Debug)]
-pub struct Opened {
+pub struct OpenedConnection {
     pub connection_id: u32,
     /// When it was ready, TLS included.
     pub at: Tick,
     pub tls_handshake_ns: Option<u64>,
 }
 
-/// Why there is no connection.
+/// Why no connection could be opened.
 #[derive(Clone, Debug)]
-pub struct NotOpened {
+pub struct ConnectError {
     pub failure: Failure,
     pub text: String,
 }
 
 /// Opens a connection for `slot`; the addresses of the target are tried in order.
-pub async fn open(worker: &Worker, slot: u32) -> Result<Opened, NotOpened> {
+pub async fn open(worker: &Worker, slot: u32) -> Result<OpenedConnection, ConnectError> {
     let plan = &worker.setup.plan;
     let began = worker.now();
     worker.wait(slot, Wait::Connect(began.plus_ns(plan.timeouts.connect_ns)));
-    worker.note_preflight_step(PreflightStep::Connection);
+    worker.set_preflight_step(PreflightStep::Connection);
     let socket = match &plan.target.transport {
         Transport::Tcp(addresses) => connect_any(worker, slot, addresses).await?,
         Transport::Unix(path) => match connect_unix(path) {
@@ -59,27 +59,28 @@ pub async fn open(worker: &Worker, slot: u32) -> Result<Opened, NotOpened> {
     opened
 }
 
-async fn connect_any(worker: &Worker, slot: u32, addresses: &[SocketAddr]) -> Result<OwnedFd, NotOpened> {
-    let mut last = NotOpened { failure: Failure::Connect, text: "the target has no address".to_string() };
+async fn connect_any(worker: &Worker, slot: u32, addresses: &[SocketAddr]) -> Result<OwnedFd, ConnectError> {
+    let mut last_error = ConnectError { failure: Failure::Connect, text: "the target has no address".to_string() };
     for address in addresses {
-        let made = match start_tcp(&worker.setup.plan.source_addresses, &worker.setup.connections, *address) {
+        let connected = match start_tcp(&worker.setup.plan.source_addresses, &worker.setup.connections_opened, *address)
+        {
             Ok(connecting) => finish_connecting(worker, slot, connecting).await,
             Err(error) => Err(refused(&error, &address.to_string())),
         };
-        match made {
+        match connected {
             Ok(socket) => return Ok(socket),
             Err(error) if error.failure == Failure::ConnectTimeout => return Err(error),
-            Err(error) => last = error,
+            Err(error) => last_error = error,
         }
     }
-    Err(last)
+    Err(last_error)
 }
 
-async fn finish_connecting(worker: &Worker, slot: u32, connecting: Connecting) -> Result<OwnedFd, NotOpened> {
-    if connecting.pending && !writable_in_time(worker, slot, &connecting.fd).await {
+async fn finish_connecting(worker: &Worker, slot: u32, connecting: Connecting) -> Result<OwnedFd, ConnectError> {
+    if connecting.pending && !wait_for_connect(worker, slot, &connecting.fd).await {
         let seconds = worker.setup.plan.timeouts.connect_ns as f64 / S as f64;
         let text = format!("no connection after {seconds} s (--connect-timeout)");
-        return Err(NotOpened { failure: Failure::ConnectTimeout, text });
+        return Err(ConnectError { failure: Failure::ConnectTimeout, text });
     }
     match take_error(&connecting.fd) {
         Ok(()) => Ok(connecting.fd),
@@ -87,7 +88,7 @@ async fn finish_connecting(worker: &Worker, slot: u32, connecting: Connecting) -
     }
 }
 
-/// The name of the other end of the connection: the proxy, where there is one.
+/// The name of the peer: the proxy if there is one, else the server.
 fn peer(target: &Target) -> String {
     match &target.proxy {
         Some(proxy) => format!("the proxy {}", proxy.authority()),
@@ -95,34 +96,34 @@ fn peer(target: &Target) -> String {
     }
 }
 
-fn refused(error: &io::Error, to: &str) -> NotOpened {
+fn refused(error: &io::Error, to: &str) -> ConnectError {
     let hint = match error.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE) => " (raise the limit on open files: ulimit -n)",
         Some(libc::EADDRNOTAVAIL) => " (no free local port: give more addresses with --source-address)",
         _ => "",
     };
-    NotOpened { failure: Failure::Connect, text: format!("{to}: {error}{hint}") }
+    ConnectError { failure: Failure::Connect, text: format!("{to}: {error}{hint}") }
 }
 
-/// Adds the socket to the worker's connections, and does the TLS handshake where the plan asks for TLS.
-async fn add(worker: &Worker, slot: u32, socket: OwnedFd, connected: Tick) -> Result<Opened, NotOpened> {
-    let failed = |failure: Failure, text: String| NotOpened { failure, text };
+/// Adds the socket to the worker's connections, and performs the TLS handshake if the plan uses TLS.
+async fn add(worker: &Worker, slot: u32, socket: OwnedFd, connected: Tick) -> Result<OpenedConnection, ConnectError> {
+    let failed = |failure: Failure, text: String| ConnectError { failure, text };
     let Some(config) = worker.setup.tls.clone() else {
         let state = &mut *worker.state.borrow_mut();
         let connection_id = state
             .connections
             .add(socket, State::Idle, &mut state.receive)
             .map_err(|error| failed(Failure::Connect, error.to_string()))?;
-        return Ok(Opened { connection_id, at: connected, tls_handshake_ns: None });
+        return Ok(OpenedConnection { connection_id, at: connected, tls_handshake_ns: None });
     };
     let mut tls = Tls::new(config, &worker.setup.plan.target.host).map_err(|text| failed(Failure::Tls, text))?;
     match worker.setup.plan.target.tunnel_request() {
         Some(request) => {
-            worker.note_preflight_step(PreflightStep::Tunnel);
+            worker.set_preflight_step(PreflightStep::Tunnel);
             tls = tls.behind_proxy(request);
         }
         None => {
-            worker.note_preflight_step(PreflightStep::TlsHandshake);
+            worker.set_preflight_step(PreflightStep::TlsHandshake);
             tls.encrypt(&[]).map_err(|text| failed(Failure::Tls, text))?;
         }
     }
@@ -141,31 +142,31 @@ async fn add(worker: &Worker, slot: u32, socket: OwnedFd, connected: Tick) -> Re
     }
     let at = worker.now();
     let tls = &worker.state.borrow().connections.entries[connection_id as usize].tls;
-    // The tunnel through a proxy is part of connecting, not of the handshake.
+    // Opening the tunnel through a proxy counts as connecting, not as the handshake.
     let began = tls.as_ref().and_then(|tls| tls.tunnel_open()).unwrap_or(connected);
-    Ok(Opened { connection_id, at, tls_handshake_ns: Some((at.ns_since(began)).max(0) as u64) })
+    Ok(OpenedConnection { connection_id, at, tls_handshake_ns: Some((at.ns_since(began)).max(0) as u64) })
 }
 
-/// Sends what the session has queued and waits for the peer, until the handshake is complete.
-async fn handshake(worker: &Worker, slot: u32, connection_id: u32) -> Result<(), NotOpened> {
+/// Sends the queued bytes of the session and waits for the peer, until the handshake is complete.
+async fn handshake(worker: &Worker, slot: u32, connection_id: u32) -> Result<(), ConnectError> {
     loop {
         let sent = flush_tls(worker, slot, connection_id).await;
-        sent.map_err(|error| NotOpened { failure: Failure::Tls, text: error.to_string() })?;
+        sent.map_err(|error| ConnectError { failure: Failure::Tls, text: error.to_string() })?;
         if handshake_done(worker, slot, connection_id).await? {
             return Ok(());
         }
     }
 }
 
-/// Waits for the end of the handshake; false when there is more to send first.
-async fn handshake_done(worker: &Worker, slot: u32, connection_id: u32) -> Result<bool, NotOpened> {
+/// Waits for the end of the handshake; false when the session has more to send first.
+async fn handshake_done(worker: &Worker, slot: u32, connection_id: u32) -> Result<bool, ConnectError> {
     poll_fn(|context| {
         let state = &mut *worker.state.borrow_mut();
         let connection = &state.connections.entries[connection_id as usize];
         if matches!(connection.state, State::Finished { .. }) {
             let text = connection.answer.seen.error.clone();
             let failure = if connection.awaits_tunnel() { Failure::Connect } else { Failure::Tls };
-            return Poll::Ready(Err(NotOpened { failure, text }));
+            return Poll::Ready(Err(ConnectError { failure, text }));
         }
         let (over, more) =
             connection.tls.as_ref().map_or((true, false), |tls| (!tls.is_handshaking(), tls.has_outgoing()));
@@ -179,7 +180,7 @@ async fn handshake_done(worker: &Worker, slot: u32, connection_id: u32) -> Resul
                 false => "the TLS handshake did not end in time",
             };
             let text = format!("{what} (--connect-timeout)");
-            return Poll::Ready(Err(NotOpened { failure: Failure::ConnectTimeout, text }));
+            return Poll::Ready(Err(ConnectError { failure: Failure::ConnectTimeout, text }));
         }
         if more {
             return Poll::Ready(Ok(false));
@@ -190,8 +191,8 @@ async fn handshake_done(worker: &Worker, slot: u32, connection_id: u32) -> Resul
     .await
 }
 
-/// Hands all of `bytes` to the kernel. Stops early, without an error, when the response has ended in the meantime: a
-/// server may refuse a request before it has read all of it. Returns whether everything was written.
+/// Writes all of `bytes` to the socket. Stops early, without an error, when the response has ended in the meantime: a
+/// server may reject a request before it has read all of it. Returns whether everything was written.
 pub async fn send_all(worker: &Worker, slot: u32, connection_id: u32, mut bytes: &[u8]) -> io::Result<bool> {
     loop {
         let sent = worker.state.borrow().connections.entries[connection_id as usize].send(bytes);
@@ -200,7 +201,7 @@ pub async fn send_all(worker: &Worker, slot: u32, connection_id: u32, mut bytes:
             Ok(sent) => bytes = &bytes[sent..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if !room_in_time(worker, slot, connection_id).await? {
+                if !wait_for_room(worker, slot, connection_id).await? {
                     return Ok(false);
                 }
             }
@@ -209,20 +210,20 @@ pub async fn send_all(worker: &Worker, slot: u32, connection_id: u32, mut bytes:
     }
 }
 
-/// Like [`send_all`], for what a connection's TLS session has queued.
+/// Like [`send_all`], for the queued bytes of a connection's TLS session.
 pub async fn flush_tls(worker: &Worker, slot: u32, connection_id: u32) -> io::Result<bool> {
     loop {
         if worker.state.borrow_mut().connections.entries[connection_id as usize].flush_tls()? {
             return Ok(true);
         }
-        if !room_in_time(worker, slot, connection_id).await? {
+        if !wait_for_room(worker, slot, connection_id).await? {
             return Ok(false);
         }
     }
 }
 
-/// Waits until the socket takes more bytes; false when its response, or the time for its handshake, ended first.
-async fn room_in_time(worker: &Worker, slot: u32, connection_id: u32) -> io::Result<bool> {
+/// Waits until the socket accepts more bytes; false when its response has ended or its handshake has timed out first.
+async fn wait_for_room(worker: &Worker, slot: u32, connection_id: u32) -> io::Result<bool> {
     let socket = worker.state.borrow().connections.entries[connection_id as usize].socket();
     let Some(socket) = socket else { return Ok(false) };
     let over = |state: &WorkerState| match state.connections.entries[connection_id as usize].state {
@@ -233,18 +234,17 @@ async fn room_in_time(worker: &Worker, slot: u32, connection_id: u32) -> io::Res
     writable_unless(worker, slot, &socket, over).await
 }
 
-/// Waits until the socket is connected (or has failed); false when the slot's deadline came first.
-async fn writable_in_time(worker: &Worker, slot: u32, socket: &OwnedFd) -> bool {
+/// Waits until the socket is connected or has failed; false when the slot's deadline passed first.
+async fn wait_for_connect(worker: &Worker, slot: u32, socket: &OwnedFd) -> bool {
     writable_unless(worker, slot, socket, |state| state.slots[slot as usize].expired).await.unwrap_or(false)
 }
 
-/// Waits until the socket is writable; false when `given_up` returned true first, which is called whenever the slot is
-/// woken.
+/// Waits until the socket is writable; false if `is_over`, which is checked whenever the slot is woken, was true first.
 async fn writable_unless(
     worker: &Worker,
     slot: u32,
     socket: &OwnedFd,
-    given_up: impl Fn(&WorkerState) -> bool,
+    is_over: impl Fn(&WorkerState) -> bool,
 ) -> io::Result<bool> {
     let legacy = {
         let state = &mut *worker.state.borrow_mut();
@@ -275,7 +275,7 @@ async fn writable_unless(
         if state.slots[slot as usize].writable {
             return Poll::Ready(Ok(true));
         }
-        if given_up(state) {
+        if is_over(state) {
             if let ReceivePath::Ring(ring) = &mut state.receive {
                 ring.forget_writable(slot)?;
             }
@@ -295,9 +295,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_of_another_machine_is_named() {
+    fn foreign_source_addresses_are_reported() {
         let to = SocketAddr::from(([127, 0, 0, 1], 80));
-        // Reserved for documentation: no machine has it.
+        // Reserved for documentation, so no machine has it.
         let foreign = IpAddr::from([192, 0, 2, 1]);
         let error = start_tcp(&[foreign], &AtomicU64::new(0), to).unwrap_err();
         let text = refused(&error, "127.0.0.1:80").text;

@@ -1,9 +1,9 @@
-//! The witness: a mostly idle thread that sends the same requests as the load, on connections of its own, with plain
-//! blocking sockets. It shares only the parser with the workers.
+//! The witness: a mostly idle thread that sends the same requests as the load on separate connections, with blocking
+//! sockets. It shares only the parser with the workers.
 //!
-//! A busy load generator cannot tell from within how much it distorts its own figures. A thread that is mostly idle sees
-//! what a single user sees at the same time. Where its figures and those of the load differ, either the server treats
-//! them differently or the client does. Its requests are a phase of their own and enter no figure of the run.
+//! A load generator cannot measure its own influence on its figures. The witness measures what a single user experiences
+//! at the same time. If its figures differ from those of the load, either the server or the client treats the two
+//! differently. Its requests are a separate phase and are not part of any figure of the run.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -30,7 +30,7 @@ use crate::workload::Workload;
 
 mod connection;
 
-use connection::{Connection, Sockets, Stage};
+use connection::{ConnectContext, Connection, Stage};
 
 /// A running witness.
 pub struct Witness {
@@ -38,21 +38,22 @@ pub struct Witness {
     thread: JoinHandle<()>,
 }
 
-/// The first request is sent this long after the start, the first one of the next connection this long after that.
-const FIRST_NS: u64 = 50 * MS;
-/// The pause between two requests of one connection is about as long as the last one took, within these limits.
-const LEAST_PAUSE_NS: u64 = 20 * MS;
-const MOST_PAUSE_NS: u64 = 10 * S;
+/// The delay of the first request, and between the first requests of the connections.
+const FIRST_DELAY_NS: u64 = 50 * MS;
+/// The pause between two requests of one connection is about as long as the last request took, within these limits.
+const MIN_PAUSE_NS: u64 = 20 * MS;
+const MAX_PAUSE_NS: u64 = 10 * S;
 /// The pause after a failure.
 const FAILED_PAUSE_NS: u64 = 500 * MS;
-/// The longest wait, after which the end of the run is checked.
+/// The longest wait. After it, the thread checks whether the run has ended.
 const MAX_WAIT_NS: u64 = 20 * MS;
 const BUFFER_LEN: usize = 64 * 1024;
 
 impl Witness {
-    /// Starts the thread. Its records go to `messages`, each as soon as it is complete; `trace` takes their events.
+    /// Starts the thread. Each record is sent to `messages` as soon as it is complete; `trace` receives the events of its
+    /// requests.
     pub fn start(
-        asked: WitnessPlan,
+        witness_plan: WitnessPlan,
         plan: Arc<Plan>,
         workload: Arc<Workload>,
         messages: Sender<CollectorMessage>,
@@ -60,17 +61,18 @@ impl Witness {
     ) -> Result<Witness, String> {
         let config = plan.target.tls.as_ref().map(tls::config).transpose()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let raised = stop.clone();
-        let run = move || {
-            if let Some(core) = asked.core {
-                // Where that is refused, the thread stays off the workers' cores anyway.
+        let stop_flag = stop.clone();
+        let main = move || {
+            if let Some(core) = witness_plan.core {
+                // If this fails, the thread still does not run on the workers' cores.
                 core_affinity::set_for_current(core_affinity::CoreId { id: core });
             }
             let clock = Clock::new();
-            let shared = Shared { plan, workload, config, clock, messages, trace, opened: AtomicU64::new(0) };
-            watch(&shared, asked.connections, &raised);
+            let shared =
+                Shared { plan, workload, config, clock, messages, trace, connections_opened: AtomicU64::new(0) };
+            run(&shared, witness_plan.connections, &stop_flag);
         };
-        let thread = std::thread::Builder::new().name("witness".to_string()).spawn(run);
+        let thread = std::thread::Builder::new().name("witness".to_string()).spawn(main);
         Ok(Witness { stop, thread: thread.map_err(|error| error.to_string())? })
     }
 
@@ -78,13 +80,13 @@ impl Witness {
     pub fn finish(self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Err(panic) = self.thread.join() {
-            // A bug, which must not be hidden.
+            // A bug, which must not be ignored.
             std::panic::resume_unwind(panic);
         }
     }
 }
 
-/// What the connections of a witness share.
+/// The values that the connections of a witness share.
 struct Shared {
     plan: Arc<Plan>,
     workload: Arc<Workload>,
@@ -92,7 +94,7 @@ struct Shared {
     clock: Clock,
     messages: Sender<CollectorMessage>,
     trace: Option<Trace>,
-    opened: AtomicU64,
+    connections_opened: AtomicU64,
 }
 
 impl Shared {
@@ -104,36 +106,36 @@ impl Shared {
     }
 }
 
-fn watch(shared: &Shared, connections: u32, stop: &AtomicBool) {
+fn run(shared: &Shared, connections: u32, stop: &AtomicBool) {
     let began = shared.clock.now();
     let mut connections: Vec<Connection> = (0..connections)
         .map(|number| {
-            let first = began.plus_ns(FIRST_NS * (u64::from(number) + 1));
+            let first = began.plus_ns(FIRST_DELAY_NS * (u64::from(number) + 1));
             Connection::new(number, first, Answer::new(answer_options(&shared.plan)))
         })
         .collect();
     let mut buffer = vec![0; BUFFER_LEN];
-    let mut asked = 0;
+    let mut sent = 0;
     while !stop.load(Ordering::Relaxed) {
         shared.clock.maintain(shared.clock.now());
         for connection in &mut connections {
             if matches!(connection.stage, Stage::Pausing { until } if until <= shared.clock.now()) {
-                begin(shared, connection, asked);
-                asked += 1;
+                send_request(shared, connection, sent);
+                sent += 1;
             }
         }
         for place in readable(shared, &connections) {
-            take(shared, &mut connections[place], &mut buffer);
+            read_once(shared, &mut connections[place], &mut buffer);
         }
         let now = shared.clock.now();
         connections.iter_mut().filter(|connection| connection.is_overdue(&shared.plan, now)).for_each(|connection| {
             connection.answer.fail(Failure::ReadTimeout, "no byte came in time (--read-timeout)");
-            end(shared, connection, now, false);
+            finish_request(shared, connection, now, false);
         });
     }
     let now = shared.clock.now();
     for connection in connections.iter_mut().filter(|connection| connection.stage == Stage::Waiting) {
-        keep(shared, connection, now);
+        store_record(shared, connection, now);
     }
 }
 
@@ -155,11 +157,11 @@ fn readable(shared: &Shared, connections: &[Connection]) -> Vec<usize> {
 }
 
 /// Sends the next request of a connection.
-fn begin(shared: &Shared, connection: &mut Connection, index: u64) {
+fn send_request(shared: &Shared, connection: &mut Connection, index: u64) {
     connection.start(index, shared.clock.now());
     shared.workload.write_request(Phase::Witness, index, &mut connection.wire);
     loop {
-        let sent = connection.connect(&sockets(shared)).and_then(|()| {
+        let sent = connection.connect(&connect_context(shared)).and_then(|()| {
             connection.record.write_start = Some(shared.clock.now());
             connection.send().map_err(|error| (Failure::Write, error.to_string()))
         });
@@ -168,39 +170,46 @@ fn begin(shared: &Shared, connection: &mut Connection, index: u64) {
                 let now = shared.clock.now();
                 (connection.record.write_end, connection.last_active, connection.stage) =
                     (Some(now), now, Stage::Waiting);
-                connection.reader = ResponseTracer::new((Phase::Witness, index));
+                connection.tracer = ResponseTracer::new((Phase::Witness, index));
                 shared.trace_event(index, now, || TraceKind::Sent(Excerpt::new(body(&connection.wire))));
                 return;
             }
-            Err(_) if connection.may_try_again() => {}
+            Err(_) if connection.may_retry() => {}
             Err((failure, text)) => {
                 connection.answer.fail(failure, &text);
-                return end(shared, connection, shared.clock.now(), false);
+                return finish_request(shared, connection, shared.clock.now(), false);
             }
         }
     }
 }
 
-fn sockets(shared: &Shared) -> Sockets<'_> {
-    Sockets { plan: &shared.plan, config: shared.config.as_ref(), clock: &shared.clock, opened: &shared.opened }
+fn connect_context(shared: &Shared) -> ConnectContext<'_> {
+    ConnectContext {
+        plan: &shared.plan,
+        config: shared.config.as_ref(),
+        clock: &shared.clock,
+        connections_opened: &shared.connections_opened,
+    }
 }
 
 /// Reads a connection once.
-fn take(shared: &Shared, connection: &mut Connection, buffer: &mut [u8]) {
+fn read_once(shared: &Shared, connection: &mut Connection, buffer: &mut [u8]) {
     let Some(socket) = &connection.socket else { return };
     let read = receive(socket, buffer);
     let reaped = shared.clock.now();
     let step = match read {
-        Ok((0, _)) if connection.record.reads == 0 && connection.may_try_again() => {
-            return again(shared, connection);
+        Ok((0, _)) if connection.record.reads == 0 && connection.may_retry() => {
+            return resend(shared, connection);
         }
         Ok((0, _)) => connection.answer.push_eof(reaped),
-        Ok((length, stamp)) => {
-            let at = connection.arrival(stamp.and_then(|ns| shared.clock.tick_from_kernel(ns, reaped)), reaped);
+        Ok((length, timestamp_ns)) => {
+            let at = connection.arrival(timestamp_ns.and_then(|ns| shared.clock.tick_from_kernel(ns, reaped)), reaped);
             connection.push(&buffer[..length], at)
         }
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
-        Err(_) if connection.record.reads == 0 && connection.may_try_again() => return again(shared, connection),
+        Err(_) if connection.record.reads == 0 && connection.may_retry() => {
+            return resend(shared, connection);
+        }
         Err(error) => {
             let reset = error.raw_os_error() == Some(libc::ECONNRESET);
             connection.answer.fail(if reset { Failure::Reset } else { Failure::Truncated }, &error.to_string());
@@ -209,48 +218,49 @@ fn take(shared: &Shared, connection: &mut Connection, buffer: &mut [u8]) {
     };
     if let Some(trace) = &shared.trace {
         let seen = &connection.answer.seen;
-        connection.reader.read(seen.status, &seen.raw, step != Step::More, connection.last_active, trace);
+        connection.tracer.read(seen.status, &seen.raw, step != Step::More, connection.last_active, trace);
     }
     if let Step::Done { reuse } = step {
         let written = connection.record.write_start.unwrap_or(reaped);
-        if is_unsolicited(&connection.answer, written, !reuse, 0) && connection.may_try_again() {
-            return again(shared, connection);
+        if is_unsolicited(&connection.answer, written, !reuse, 0) && connection.may_retry() {
+            return resend(shared, connection);
         }
         let ended = if connection.answer.outcome() == Outcome::Ok { connection.last_active } else { reaped };
-        end(shared, connection, ended, reuse);
+        finish_request(shared, connection, ended, reuse);
     }
 }
 
-/// The server closed the connection while it was idle: sends the same request on a new one.
-fn again(shared: &Shared, connection: &mut Connection) {
+/// Sends the same request on a new connection, after the server has closed the idle one.
+fn resend(shared: &Shared, connection: &mut Connection) {
     let (index, due) = (connection.record.index, connection.record.due);
     shared.trace_event(index, shared.clock.now(), || TraceKind::Retried);
-    begin(shared, connection, index);
+    send_request(shared, connection, index);
     connection.record.due = due;
     connection.record.retried = true;
 }
 
-/// Keeps the record of a connection whose response is over, and lets it pause.
-fn end(shared: &Shared, connection: &mut Connection, at: Tick, reuse: bool) {
-    keep(shared, connection, at);
+/// Stores the record of a response that is over, and starts the pause of its connection.
+fn finish_request(shared: &Shared, connection: &mut Connection, at: Tick, reuse: bool) {
+    store_record(shared, connection, at);
     if !reuse {
         connection.close();
     }
     let failed = connection.answer.outcome() != Outcome::Ok;
     let took_ns = at.ns_since(connection.record.due).max(0) as u64;
-    let pause_ns = if failed { FAILED_PAUSE_NS } else { took_ns.clamp(LEAST_PAUSE_NS, MOST_PAUSE_NS) };
-    connection.stage = Stage::Pausing { until: shared.clock.now().plus_ns(spread(pause_ns, connection.record.index)) };
+    let pause_ns = if failed { FAILED_PAUSE_NS } else { took_ns.clamp(MIN_PAUSE_NS, MAX_PAUSE_NS) };
+    connection.stage =
+        Stage::Pausing { until: shared.clock.now().plus_ns(vary_pause(pause_ns, connection.record.index)) };
 }
 
-/// Half to one and a half of a pause, spread evenly over the requests, so that they do not synchronize with anything
-/// periodic in the server.
-fn spread(ns: u64, index: u64) -> u64 {
-    // Multiples of the golden ratio fill the interval evenly.
-    let place = index.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-    ns / 2 + ((u128::from(ns) * u128::from(place)) >> 32) as u64
+/// A pause between 0.5 and 1.5 times `ns`, different for each request, so that requests do not synchronize with periodic
+/// work in the server.
+fn vary_pause(ns: u64, index: u64) -> u64 {
+    // Multiples of the golden ratio are distributed evenly over the interval.
+    let fraction = index.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    ns / 2 + ((u128::from(ns) * u128::from(fraction)) >> 32) as u64
 }
 
-fn keep(shared: &Shared, connection: &Connection, end: Tick) {
+fn store_record(shared: &Shared, connection: &Connection, end: Tick) {
     let worker = shared.plan.cores.len() as u16;
     let mut block = Block::new(worker);
     let seen = &connection.answer.seen;
@@ -287,7 +297,7 @@ fn keep(shared: &Shared, connection: &Connection, end: Tick) {
         error: seen.error.clone(),
     });
     block.records.push(record);
-    // Without a collector the run is over.
+    // Sending fails only if the collector has ended, and then the run is over.
     let _ = shared.messages.send(CollectorMessage::Block(block));
 }
 
@@ -296,8 +306,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_are_spread_around_what_was_asked() {
-        let pauses: Vec<u64> = (0..100).map(|index| spread(1_000, index)).collect();
+    fn pauses_vary_around_their_mean() {
+        let pauses: Vec<u64> = (0..100).map(|index| vary_pause(1_000, index)).collect();
         assert!(pauses.iter().all(|pause| (500..1_500).contains(pause)));
         let mean = pauses.iter().sum::<u64>() / 100;
         assert!((950..1_050).contains(&mean), "{mean}");

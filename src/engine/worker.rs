@@ -1,4 +1,4 @@
-//! A worker: one pinned thread with its monoio runtime, carrying out phases one after the other.
+//! A worker: one pinned thread with its monoio runtime, which runs one phase after the other.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -29,53 +29,55 @@ pub enum Command {
     /// Prepare a phase: open the connections of a closed loop.
     Prepare(PhasePlan),
     /// Run the prepared phase from this time on.
-    Go(Tick),
+    Start(Tick),
 }
 
 /// The reply of a worker.
 pub enum Reply {
-    /// Ready for [`Command::Go`], with notes about its setup.
+    /// Ready for [`Command::Start`], with findings about the setup.
     Ready(Vec<Finding>),
-    /// The phase is over, with notes about the server.
+    /// The phase is over, with findings about the server.
     Done(Box<WorkerReport>, Vec<Finding>),
     Failed(String),
 }
 
-/// A worker's ends of its channels.
-pub struct Links {
+/// The channels of a worker, from its side.
+pub struct WorkerChannels {
     pub commands: Receiver<Command>,
     pub replies: Sender<Reply>,
     pub empties: Receiver<Block>,
 }
 
-/// The longest event accepted.
+/// Maximum size of an event.
 const MAX_EVENT_BYTES: usize = 16 << 20;
-/// The number of streams that the receive path of an open loop is sized for; the actual number is not known.
+/// The number of connections that the receive path of an open loop is sized for; the actual number is not known.
 const OPEN_LOOP_STREAMS: usize = 4096;
 
-/// The main function of a worker thread: pinned to `core`, it carries out commands until their channel closes.
-pub fn run(setup: Arc<Setup>, number: u16, count: u16, core: usize, links: &Links) {
+/// The main function of a worker thread: pins it to `core` and executes commands until their channel is closed.
+pub fn run(setup: Arc<Setup>, number: u16, count: u16, core: usize, channels: &WorkerChannels) {
     // The size of a CPU set; `core_affinity` aborts the process for a larger number.
-    const CORES: usize = 1024;
-    let pinned = core < CORES && core_affinity::set_for_current(core_affinity::CoreId { id: core });
-    // Whether it was granted shows in the run's own figures.
-    host::priority::prefer();
-    let mut host = match Host::open(setup, number, count, links) {
-        Ok(host) => host,
-        Err(error) => return drop(links.replies.send(Reply::Failed(format!("worker {number} cannot start: {error}")))),
+    const MAX_CORES: usize = 1024;
+    let pinned = core < MAX_CORES && core_affinity::set_for_current(core_affinity::CoreId { id: core });
+    // Without the priority the run works as well; its effect shows in the receive lag.
+    host::priority::raise_priority();
+    let mut worker = match WorkerThread::open(setup, number, count, channels) {
+        Ok(worker) => worker,
+        Err(error) => {
+            return drop(channels.replies.send(Reply::Failed(format!("worker {number} cannot start: {error}"))));
+        }
     };
     if pinned {
-        host.core_number = Some(core as u16);
+        worker.core_number = Some(core as u16);
     } else {
-        host.notes.push(Finding::WorkerNotPinned { worker: number, core });
+        worker.notes.push(Finding::WorkerNotPinned { worker: number, core });
     }
-    while let Ok(command) = links.commands.recv() {
+    while let Ok(command) = channels.commands.recv() {
         let reply = match command {
-            Command::Prepare(plan) => host.prepare(plan),
-            Command::Go(start) => host.go(start),
+            Command::Prepare(plan) => worker.prepare(plan),
+            Command::Start(start) => worker.run_phase(start),
         };
         let reply = reply.unwrap_or_else(|error| Reply::Failed(format!("worker {number}: {error}")));
-        if links.replies.send(reply).is_err() {
+        if channels.replies.send(reply).is_err() {
             return;
         }
     }
@@ -96,7 +98,8 @@ impl AnyRuntime {
     }
 }
 
-struct Host {
+/// The state of a worker thread that lives outside its runtime.
+struct WorkerThread {
     runtime: AnyRuntime,
     worker: Rc<Worker>,
     core_number: Option<u16>,
@@ -105,8 +108,8 @@ struct Host {
     shortages_before: u64,
 }
 
-impl Host {
-    fn open(setup: Arc<Setup>, number: u16, count: u16, links: &Links) -> io::Result<Host> {
+impl WorkerThread {
+    fn open(setup: Arc<Setup>, number: u16, count: u16, channels: &WorkerChannels) -> io::Result<WorkerThread> {
         let plan = &setup.plan;
         let connections = plan.load.parallel().map_or(OPEN_LOOP_STREAMS, |all| (all as usize).div_ceil(count.into()));
         let receive_plan = ReceivePlan { connections };
@@ -125,11 +128,11 @@ impl Host {
         // A placeholder until the first phase is prepared; it never runs.
         let (nowhere, _) = crossbeam_channel::unbounded();
         let idle = PhaseState::new(PhasePlan::none(nowhere.clone()), &setup, Tick(0), number, count);
-        let record_sender = RecordSender::new(number, nowhere, links.empties.clone());
+        let record_sender = RecordSender::new(number, nowhere, channels.empties.clone());
         let connections = Connections::new(answer_options(&setup.plan), setup.trace.clone());
         let state = RefCell::new(WorkerState::new(Clock::new(), receive, connections, record_sender, idle));
         let worker = Rc::new(Worker { state, setup, number, count });
-        Ok(Host { runtime, worker, core_number: None, notes, opened_before: 0, shortages_before: 0 })
+        Ok(WorkerThread { runtime, worker, core_number: None, notes, opened_before: 0, shortages_before: 0 })
     }
 
     fn prepare(&mut self, plan: PhasePlan) -> io::Result<Reply> {
@@ -142,7 +145,7 @@ impl Host {
         let slots = worker.slot_share();
         let ahead = {
             let phase = &worker.state.borrow().phase.plan;
-            // The connection test's only slot opens its own connection: its timeout is waited for only once.
+            // The only slot of the connection test opens its own connection, so that a timeout is waited for only once.
             !worker.setup.plan.cold && phase.phase != Phase::Preflight && !matches!(phase.load, Load::Open { .. })
         };
         if ahead {
@@ -151,7 +154,7 @@ impl Host {
         Ok(Reply::Ready(std::mem::take(&mut self.notes)))
     }
 
-    fn go(&mut self, start: Tick) -> io::Result<Reply> {
+    fn run_phase(&mut self, start: Tick) -> io::Result<Reply> {
         let worker = &self.worker;
         {
             let state = &mut *worker.state.borrow_mut();
@@ -175,8 +178,8 @@ impl Host {
     }
 }
 
-/// The fastest setup for monoio: one thread submits, and the kernel completes work only when asked. Older kernels lack
-/// the flags.
+/// The fastest ring that this kernel supports for monoio: with a single issuer and deferred task work, else with
+/// cooperative task work, else without flags.
 fn ring_runtime() -> io::Result<Runtime<IoUringDriver>> {
     let mut deferred = io_uring::IoUring::builder();
     deferred.setup_single_issuer().setup_defer_taskrun();
@@ -186,7 +189,7 @@ fn ring_runtime() -> io::Result<Runtime<IoUringDriver>> {
         .into_iter()
         .map(|builder| RuntimeBuilder::<IoUringDriver>::new().uring_builder(builder).build())
         .reduce(|first, next| first.or(next))
-        .unwrap_or_else(|| Err(io::Error::other("no set-up to try")))
+        .unwrap_or_else(|| Err(io::Error::other("no ring configuration to try")))
 }
 
 fn legacy_runtime() -> io::Result<AnyRuntime> {

@@ -1,5 +1,5 @@
-//! The state that the tasks of one worker share. Only the worker's thread uses it, so a `RefCell` is its only lock;
-//! nothing here awaits.
+//! The state that the tasks of one worker share. Only the worker's thread uses it, so a `RefCell` is enough; nothing here
+//! awaits.
 
 use std::cell::RefCell;
 use std::io;
@@ -9,12 +9,12 @@ use std::task::Waker;
 
 use rustls::ClientConfig;
 
-use super::connections::{Connections, Delivered, State};
-use super::pacing::{Deadlines, OpenSchedule, ScheduleCursor};
+use super::connections::{Connections, DeliveryEffect, State};
 use super::preflight_progress::{PreflightProgress, PreflightStep};
 use super::receive::ReceivePath;
-use super::receive::delivery::Event;
+use super::receive::delivery::ReceiveEvent;
 use super::record_sender::RecordSender;
+use super::schedule::{Deadlines, OpenSchedule, ScheduleCursor};
 use super::telemetry::Telemetry;
 use crate::plan::{Load, Plan};
 use crate::record::trace::{Trace, TraceKind};
@@ -23,14 +23,14 @@ use crate::time::clock::Clock;
 use crate::time::{MS, S, Tick};
 use crate::workload::Workload;
 
-/// What all workers of a run share. The atomics are touched once per request, never per event.
+/// The values that all workers of a run share. The atomics are accessed once per request, never per event.
 pub struct Setup {
     pub plan: Arc<Plan>,
     pub workload: Arc<Workload>,
     pub tls: Option<Arc<ClientConfig>>,
     pub stop: Arc<AtomicU8>,
-    /// Connections opened so far, which decides the source address of the next.
-    pub connections: AtomicU64,
+    /// Number of connections opened so far, which determines the source address of the next one.
+    pub connections_opened: AtomicU64,
     /// The step that the connection test has reached.
     pub preflight: Arc<PreflightProgress>,
     /// Receives the events of each request, with `--debug`.
@@ -41,7 +41,7 @@ pub struct Setup {
 pub const STOP_OFFERING: u8 = 1;
 pub const STOP_AT_ONCE: u8 = 2;
 
-/// The description of one phase that every worker gets.
+/// The plan of one phase, the same for every worker.
 #[derive(Clone)]
 pub struct PhasePlan {
     pub phase: Phase,
@@ -51,11 +51,11 @@ pub struct PhasePlan {
     pub ramp_ns: u64,
     /// The number of the next request (or conversation) that no slot has taken.
     pub next: Arc<AtomicU64>,
-    /// Takes the records.
+    /// Receives the records.
     pub messages: crossbeam_channel::Sender<crate::record::CollectorMessage>,
 }
 
-/// One worker: its shared state and its place among the others.
+/// One worker: the state that its tasks share, and its number among `count` workers.
 pub struct Worker {
     pub state: RefCell<WorkerState>,
     pub setup: Arc<Setup>,
@@ -71,8 +71,8 @@ impl Worker {
         }
     }
 
-    /// Notes the step that a request has reached. Only the connection test is watched.
-    pub fn note_preflight_step(&self, step: PreflightStep) {
+    /// Sets the step that a request has reached, if it is that of the connection test.
+    pub fn set_preflight_step(&self, step: PreflightStep) {
         if self.state.borrow().phase.plan.phase == Phase::Preflight {
             self.setup.preflight.set(step);
         }
@@ -83,7 +83,7 @@ impl Worker {
 #[derive(Clone, Copy, Debug)]
 pub struct Job {
     pub phase: Phase,
-    /// The number of the request. In a job that a slot is given: of the conversation, where there are conversations.
+    /// The number of the request. For a run of conversations, a slot gets the job with the number of the conversation.
     pub index: u64,
     pub conversation: Option<u64>,
     pub turn: u32,
@@ -98,9 +98,9 @@ pub enum Wait {
     Nothing,
     /// A point in time.
     Until(Tick),
-    /// A connection, until then.
+    /// A connection, until this time.
     Connect(Tick),
-    /// A response on this connection, until then at the latest.
+    /// A response on this connection, until `total` at the latest.
     Response { connection: u32, total: Tick },
     /// A job of the open loop.
     Job,
@@ -113,10 +113,10 @@ pub struct SlotState {
     pub wait: Wait,
     /// The deadline of the current wait has passed.
     pub expired: bool,
-    /// The socket it waits to write to is ready.
+    /// The socket that it waits to write to is ready.
     pub writable: bool,
     pub job: Option<Job>,
-    /// The earliest entry of this slot in the heap of deadlines; later deadlines need no entry of their own.
+    /// The earliest entry of this slot in the heap of deadlines. A later deadline needs no entry of its own.
     entry: Option<Tick>,
 }
 
@@ -129,7 +129,7 @@ pub struct PhaseState {
     pub killed: bool,
     /// Slots that have not ended.
     pub live_slots: u32,
-    /// No slot will be given another job.
+    /// No slot gets another job.
     pub over: bool,
     /// The scheduled times of a closed loop with a rate.
     pub schedule: Option<ScheduleCursor>,
@@ -148,8 +148,8 @@ pub struct WorkerState {
     pub telemetry: Telemetry,
     pub record_sender: RecordSender,
     pub phase: PhaseState,
-    /// Jobs for which no slot was idle: a slot has to be created for each.
-    pub unserved: Vec<Job>,
+    /// Jobs for which no slot was idle; a slot is created for each.
+    pub unassigned: Vec<Job>,
     /// Wakes the event loop when the slots have run, or the last one has ended.
     pub loop_waker: Option<Waker>,
     /// Wakes the relay task, which runs after the slots that were woken before it.
@@ -162,9 +162,8 @@ pub struct WorkerState {
 
 /// How often a worker checks the stop flag, refits its clock and flushes its block.
 const HOUSEKEEPING_NS: u64 = 20 * MS;
-/// The longest wait for events. Bytes that queue in a socket share one timestamp, that of the last one. A wait that
-/// should have been short and was not is the only sign that they queued for long: because the process was stopped, or
-/// its CPU core taken away.
+/// The longest wait for events. Bytes that queue in a socket share one timestamp, that of the last one. If the process
+/// was stopped or lost its core, a wait that exceeds this limit shows how long they may have queued.
 const MAX_WAIT_NS: u64 = MS;
 /// After an interrupt, requests in flight get this long at most.
 const INTERRUPT_DRAIN_NS: u64 = 5 * S;
@@ -188,7 +187,7 @@ impl WorkerState {
             telemetry: Telemetry::new(now),
             record_sender,
             phase,
-            unserved: Vec::new(),
+            unassigned: Vec::new(),
             loop_waker: None,
             relay_waker: None,
             error: None,
@@ -225,19 +224,19 @@ impl WorkerState {
         let mut woken = false;
         receive.poll(&mut |event| {
             let delivered = match event {
-                Event::Delivery(source, delivery) => connections.deliver(source, delivery, clock, telemetry),
-                Event::Writable { slot } => {
+                ReceiveEvent::Delivery(source, delivery) => connections.deliver(source, delivery, clock, telemetry),
+                ReceiveEvent::Writable { slot } => {
                     slots[slot as usize].writable = true;
-                    Delivered::Wake(slot)
+                    DeliveryEffect::Wake(slot)
                 }
             };
             match delivered {
-                Delivered::Nothing => {}
-                Delivered::Wake(slot) => {
+                DeliveryEffect::Nothing => {}
+                DeliveryEffect::Wake(slot) => {
                     slots[slot as usize].wake();
                     woken = true;
                 }
-                Delivered::Dead(connection_id) => dead.push(connection_id),
+                DeliveryEffect::Dead(connection_id) => dead.push(connection_id),
             }
         })?;
         while let Some(connection_id) = self.dead.pop() {
@@ -255,7 +254,7 @@ impl WorkerState {
         woken
     }
 
-    /// An entry of a slot has come up. The wait that it was made for may be over, or have a later deadline by now.
+    /// Handles an entry of a slot that is due. The wait that it was made for may be over or have a later deadline.
     fn fire(&mut self, plan: &Plan, slot: u32, now: Tick) -> bool {
         let slot_state = &mut self.slots[slot as usize];
         let deadline = match slot_state.wait {
@@ -305,7 +304,7 @@ impl WorkerState {
         }
     }
 
-    /// Gives the due requests of the open loop to idle slots; where none is idle, they go to `unserved`.
+    /// Gives the due requests of the open loop to idle slots; where none is idle, they go to `unassigned`.
     fn offer(&mut self, now: Tick) -> bool {
         let Some(open) = &mut self.phase.open else { return false };
         let mut offered = false;
@@ -319,7 +318,7 @@ impl WorkerState {
                     slot_state.job = Some(job);
                     slot_state.wake();
                 }
-                None => self.unserved.push(job),
+                None => self.unassigned.push(job),
             }
         }
         offered
@@ -355,7 +354,7 @@ impl WorkerState {
         woken
     }
 
-    /// Wakes the slots that wait for their scheduled time or their place in the ramp: nothing is sent any more.
+    /// Wakes the slots that wait for their scheduled time or their place in the ramp, so that they end.
     fn wake_waiting(&mut self) -> bool {
         let mut woken = false;
         for slot_state in &mut self.slots {
@@ -382,7 +381,7 @@ impl WorkerState {
         true
     }
 
-    /// Starts a phase. All slots of the last one have ended.
+    /// Starts a phase. All slots of the previous one have ended.
     pub fn start_phase(&mut self, phase: PhaseState) {
         self.slots.clear();
         self.idle_slots.clear();
@@ -397,11 +396,11 @@ impl WorkerState {
         self.slots.len() as u32 - 1
     }
 
-    /// Whether nothing is left to do in this phase on this worker.
+    /// Whether this worker has nothing left to do in this phase.
     pub fn is_over(&self) -> bool {
         let idle = self.idle_slots.len() as u32 == self.phase.live_slots;
         let offering = self.phase.open.as_ref().is_some_and(|open| open.next_due().is_some());
-        idle && !offering && self.unserved.is_empty()
+        idle && !offering && self.unassigned.is_empty()
     }
 }
 
@@ -466,7 +465,7 @@ impl PhaseState {
         phase
     }
 
-    /// Whether no further request is to be started.
+    /// Whether no further request may be started.
     pub fn is_stopping(&self, now: Tick) -> bool {
         self.stop_offering.is_some_and(|stop| now >= stop)
     }

@@ -1,28 +1,28 @@
-//! Which cores a thread may run on.
+//! The CPU affinity of threads.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Keeps the calling thread, and the threads it starts from now on, off `cores`, as long as that leaves it any. The
-/// old set comes back when the result is dropped.
-pub fn keep_off(cores: &[usize]) -> Kept {
-    let Ok(before) = sched_getaffinity(None) else { return Kept { before: None } };
+/// Excludes `cores` from the affinity of the calling thread, which threads that it starts inherit. If no core would be
+/// left, the affinity does not change. The previous affinity is restored when the result is dropped.
+pub fn exclude_cores(cores: &[usize]) -> AffinityGuard {
+    let Ok(before) = sched_getaffinity(None) else { return AffinityGuard { before: None } };
     let mut others = before;
     for &core in cores.iter().filter(|&&core| core < CpuSet::MAX_CPU) {
         others.unset(core);
     }
-    let kept = others.count() > 0 && sched_setaffinity(None, &others).is_ok();
-    Kept { before: kept.then_some(before) }
+    let excluded = others.count() > 0 && sched_setaffinity(None, &others).is_ok();
+    AffinityGuard { before: excluded.then_some(before) }
 }
 
-/// The calling thread is kept off some cores until this is dropped.
-pub struct Kept {
+/// Restores the affinity of the calling thread when dropped.
+pub struct AffinityGuard {
     before: Option<CpuSet>,
 }
 
-impl Drop for Kept {
+impl Drop for AffinityGuard {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
-            // It was allowed before, so it is allowed now; if not, the thread only stays where it is.
+            // An error is ignored: the thread then keeps its current affinity.
             let _ = sched_setaffinity(None, before);
         }
     }

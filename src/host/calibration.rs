@@ -1,16 +1,15 @@
-//! What was measured of this machine at one load: how exact the receive stamps are there, and what the client costs.
+//! A calibration: the accuracy of receive timestamps and the cost of the client, measured on one machine at one load.
 //!
-//! A calibration is a plain value: `roofline::planned` measures one, a file keeps several, and a run takes
-//! the one that fits along. Whether it fits is decided here, from values alone.
+//! `roofline::calibrate` measures a calibration, a file stores several, and a run uses the one that fits its load.
 
 use serde::{Deserialize, Serialize};
 
 use crate::finding::Misfit;
 
-/// One calibration. Lengths are nanoseconds; `None` where nothing was measured.
+/// A calibration. Durations are nanoseconds; `None` if not measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// Version of the program that measured.
+    /// Version of ringmark.
     pub version: String,
     /// Seconds since the Unix epoch.
     pub measured_unix_s: i64,
@@ -18,25 +17,25 @@ pub struct Calibration {
     pub load: LoadShape,
     pub requests: u64,
     pub events: u64,
-    /// Output events per second at the planned load, and with the server sending as fast as it can.
+    /// Output events per second at the planned load, and with a server that sends as fast as it can.
     pub events_per_s: Option<f64>,
     pub sustained_events_per_s: Option<f64>,
-    /// CPU time of the workers for each output event at the planned load.
+    /// CPU time of the workers per output event at the planned load.
     pub cpu_per_event_ns: Option<f64>,
-    /// From the server's send to the arrival as recorded, of events that came alone in their read.
+    /// From the server's send to the recorded arrival, of events that did not share their read with a later event.
     pub stamp_error: Spread,
-    /// From the arrival to the worker's look.
+    /// From the arrival to its processing by the worker.
     pub receive_lag: Spread,
     pub send_lag: Spread,
-    /// Share of the output events that shared a read with a later one.
+    /// Fraction of the output events that shared a read with a later one.
     pub coalesced: Option<f64>,
-    /// Share of the reads with the kernel's stamp.
+    /// Fraction of the reads with a kernel timestamp.
     pub stamped: Option<f64>,
-    /// What should be known beside the figures.
+    /// Findings about the calibration, as text.
     pub notes: Vec<String>,
 }
 
-/// What makes one machine another.
+/// Identifies a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     pub cpu_model: Option<String>,
@@ -44,14 +43,14 @@ pub struct Machine {
     pub cores: usize,
 }
 
-/// The load that a calibration stands for.
+/// The load of a calibration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoadShape {
-    /// The cap on requests in flight; `None` in an open loop.
+    /// Limit of requests in flight; `None` in an open loop.
     pub parallel: Option<u32>,
     /// Requests per second; `None` without a schedule.
     pub rate_per_s: Option<f64>,
-    /// Bytes of an output event on the wire; 0: as the mock writes them, about 190.
+    /// Bytes of an output event on the wire; 0: the mock's default of about 190.
     pub event_bytes: u32,
     pub ttft_ns: u64,
     pub itl_ns: u64,
@@ -59,7 +58,7 @@ pub struct LoadShape {
     pub workers: u32,
 }
 
-/// A distribution, nanoseconds; all 0 when `count` is.
+/// A distribution, nanoseconds; all 0 if `count` is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spread {
     pub count: u64,
@@ -69,14 +68,14 @@ pub struct Spread {
     pub max: u64,
 }
 
-/// A calibration older than this says little of a machine that has been updated and re-cabled since.
+/// Maximum age of a calibration. The software and network of a machine change over time.
 const MAX_AGE_S: i64 = 30 * 24 * 3600;
-/// A run may be heavier than what was calibrated by this factor.
-const HEAVIER: f64 = 1.25;
+/// A run may exceed the calibrated load by this factor.
+const LOAD_TOLERANCE: f64 = 1.25;
 
 impl Spread {
-    /// The spread of these values.
-    pub fn of(mut values: Vec<u64>) -> Spread {
+    /// Computes the distribution of `values`.
+    pub fn from_values(mut values: Vec<u64>) -> Spread {
         values.sort_unstable();
         let Some(&max) = values.last() else { return Spread::default() };
         let at = |per_mille: usize| values[(values.len() * per_mille / 1000).min(values.len() - 1)];
@@ -85,7 +84,10 @@ impl Spread {
 }
 
 impl Calibration {
-    /// Whether it is of this machine and young enough; else why not.
+    /// Checks that it is of this machine and recent enough.
+    ///
+    /// # Errors
+    /// The reason why it cannot be used.
     pub fn fits_machine(&self, machine: &Machine, now_unix_s: i64) -> Result<(), Misfit> {
         let age_s = now_unix_s - self.measured_unix_s;
         if self.machine != *machine {
@@ -97,10 +99,13 @@ impl Calibration {
         Ok(())
     }
 
-    /// Whether a run is no heavier than what was calibrated: a lighter load has smaller errors, so that the bound
-    /// holds. What a run does not have (a cap, a rate) is judged by its events alone. Else why not.
+    /// Checks that a run's load does not exceed the calibrated load. A lower load has smaller errors, so the bound of the
+    /// calibration holds. A limit or rate that only one of the two has is not compared; the event rate always is.
+    ///
+    /// # Errors
+    /// The reason why it cannot be used.
     pub fn fits_load(&self, parallel: Option<u32>, rate_per_s: Option<f64>, events_per_s: f64) -> Result<(), Misfit> {
-        let heavier = |run: f64, calibrated: f64| run > calibrated * HEAVIER;
+        let heavier = |run: f64, calibrated: f64| run > calibrated * LOAD_TOLERANCE;
         let load = &self.load;
         if let (Some(run), Some(calibrated)) = (parallel, load.parallel)
             && heavier(f64::from(run), f64::from(calibrated))
@@ -135,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn another_machine_and_an_old_one_do_not_fit() {
+    fn old_calibrations_and_other_machines_do_not_fit() {
         let here = Machine { cores: 2, ..Machine::default() };
         assert_eq!(calibration().fits_machine(&here, 1_000_000 + 86_400), Ok(()));
         assert!(calibration().fits_machine(&here, 1_000_000 + 31 * 86_400) == Err(Misfit::Old { days: 31 }));
@@ -144,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_heavier_run_does_not_fit() {
+    fn only_higher_loads_do_not_fit() {
         assert_eq!(calibration().fits_load(Some(10), None, 500.0), Ok(()));
         assert_eq!(calibration().fits_load(Some(120), Some(7.0), 6_000.0), Ok(()));
         assert_eq!(calibration().fits_load(None, Some(7.0), 6_000.0), Ok(()));
@@ -159,9 +164,9 @@ mod tests {
     }
 
     #[test]
-    fn a_spread_is_by_rank() {
-        let spread = Spread::of((1..=1000).rev().collect());
+    fn spread_uses_ranks() {
+        let spread = Spread::from_values((1..=1000).rev().collect());
         assert_eq!((spread.count, spread.p50, spread.p99, spread.p999, spread.max), (1000, 501, 991, 1000, 1000));
-        assert_eq!(Spread::of(Vec::new()), Spread::default());
+        assert_eq!(Spread::from_values(Vec::new()), Spread::default());
     }
 }

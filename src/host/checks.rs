@@ -1,31 +1,31 @@
-//! What the facts of a machine mean for a measurement, and what to do where they are in its way.
+//! Checks whether facts about the machine impair measurements, with advice.
 
 use serde::Serialize;
 
 use super::facts::Facts;
 
-/// One fact, judged.
+/// The check of one fact.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Check {
     pub name: &'static str,
-    /// What was found, as text; "-" when it cannot be read.
+    /// The value as text; "-" if it cannot be read.
     pub value: String,
-    /// What to do; `None` when all is well.
+    /// The problem and what to do about it; `None` if there is no problem.
     pub advice: Option<String>,
 }
 
-/// Open files below this are too few for the ten thousand streams the engine is built for.
-const ENOUGH_FILES: u64 = 10_000;
-/// Waiting connections that a burst of new ones may need.
-const ENOUGH_BACKLOG: u64 = 4096;
-/// Ports that ten thousand connections from one address leave room for.
-const ENOUGH_PORTS: u32 = 20_000;
-/// Steal past this share is felt in the tail.
-const MUCH_STEAL: f64 = 0.005;
+/// Limit of open files for ten thousand streams.
+const MIN_OPEN_FILES: u64 = 10_000;
+/// Length of the accept queue for a burst of new connections.
+const MIN_BACKLOG: u64 = 4096;
+/// Number of ports for ten thousand connections from one address.
+const MIN_PORTS: u32 = 20_000;
+/// Steal above this fraction affects tail latencies.
+const MAX_STEAL: f64 = 0.005;
 
-/// Every fact that bears on a measurement, judged.
-pub fn of(facts: &Facts) -> Vec<Check> {
-    [machine(facts), cores(facts), clock(facts), limits(facts), present(facts)].concat()
+/// Checks all facts.
+pub fn evaluate(facts: &Facts) -> Vec<Check> {
+    [machine(facts), cores(facts), clock(facts), limits(facts), current_load(facts)].concat()
 }
 
 fn check(name: &'static str, value: Option<String>, advice: Option<&str>) -> Check {
@@ -34,36 +34,37 @@ fn check(name: &'static str, value: Option<String>, advice: Option<&str>) -> Che
 
 fn machine(facts: &Facts) -> Vec<Check> {
     let virtualised = !facts.virtualisation.is_empty();
-    let kind = if virtualised { facts.virtualisation.join(", ") } else { "none seen".to_string() };
-    let shared = "the host may take the CPU away at any time: look at steal, and prefer a machine of your own for figures \
-                  you publish";
+    let kind = if virtualised { facts.virtualisation.join(", ") } else { "none detected".to_string() };
+    let shared = "the host can take the CPU away at any time: check the steal time, and use a dedicated machine for \
+                  published figures";
     vec![
         check("Kernel", facts.kernel.clone(), kernel_advice(facts.kernel.as_deref())),
         check("CPU", facts.cpu_model.clone(), None),
         check("Virtualisation", Some(kind), virtualised.then_some(shared)),
-        check("Mitigations", Some(format!("{} in force", facts.mitigations.len())), None),
+        check("Mitigations", Some(format!("{} active", facts.mitigations.len())), None),
     ]
 }
 
-/// The receive ring needs what came with 6.1.
+/// The receive ring requires Linux 6.1.
 fn kernel_advice(release: Option<&str>) -> Option<&'static str> {
     let mut parts = release?.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     let version = (parts.next()?, parts.next().unwrap_or(0));
-    (version < (6, 1)).then_some("io_uring has what the receive ring needs from 6.1 on: receiving with epoll instead")
+    (version < (6, 1)).then_some("the io_uring receive ring requires Linux 6.1: ringmark receives with epoll instead")
 }
 
 fn cores(facts: &Facts) -> Vec<Check> {
-    let few =
-        (facts.cores < 2).then_some("one core for everything: server or collector will take time from the worker");
+    let few = (facts.cores < 2)
+        .then_some("all threads share one core: the collector, or a server on this machine, delays the worker");
     let isolated = facts.isolated.is_none().then_some(
-        "none: other tasks may run on a worker's core; for steady tails boot with isolcpus= and nohz_full= and give those \
-         cores with --cores",
+        "none: other tasks may run on a worker's core; for stable tail latencies, boot with isolcpus= and nohz_full= and \
+         select those cores with --cores",
     );
     let shared = (!facts.smt_siblings.is_empty()).then_some(
-        "two hardware threads share one core: give --cores only one of each pair, and keep the server off the other",
+        "two hardware threads share one core: select only one of each pair with --cores, and do not run the server on the \
+         other",
     );
     let slow = facts.governors.iter().any(|governor| governor != "performance");
-    let numa = (facts.numa_nodes.len() > 1).then_some("keep --cores and the network card on one node");
+    let numa = (facts.numa_nodes.len() > 1).then_some("select --cores on the NUMA node of the network card");
     let list = |lists: &[String]| (!lists.is_empty()).then(|| lists.join(" "));
     vec![
         check("Cores", Some(cores_text(facts)), few),
@@ -73,8 +74,8 @@ fn cores(facts: &Facts) -> Vec<Check> {
         check("NUMA nodes", Some(facts.numa_nodes.len().max(1).to_string()), numa),
         check(
             "Frequency governor",
-            Some(list(&facts.governors).unwrap_or_else(|| "not ours to choose".to_string())),
-            slow.then_some("cores clock down while they wait: cpupower frequency-set -g performance"),
+            Some(list(&facts.governors).unwrap_or_else(|| "not available".to_string())),
+            slow.then_some("idle cores reduce their frequency: run cpupower frequency-set -g performance"),
         ),
     ]
 }
@@ -98,12 +99,15 @@ fn clock(facts: &Facts) -> Vec<Check> {
         check(
             "TSC flags",
             Some(flags),
-            (!invariant).then_some("not invariant: CLOCK_MONOTONIC is read instead, 12 ns dearer each time"),
+            (!invariant).then_some(
+                "the TSC is not invariant: CLOCK_MONOTONIC is read instead, which costs 12 ns more per reading",
+            ),
         ),
         check(
             "Clock source",
             facts.clocksource.clone(),
-            (!read_fast).then_some("the TSC is not trusted here: every reading of the time is a slower one"),
+            (!read_fast)
+                .then_some("the kernel does not use the TSC as its clock source: every reading of the time is slower"),
         ),
     ]
 }
@@ -111,33 +115,39 @@ fn clock(facts: &Facts) -> Vec<Check> {
 fn limits(facts: &Facts) -> Vec<Check> {
     let uring = match facts.io_uring_disabled {
         Some(0) => ("allowed", None),
-        Some(1) => ("for one group only", Some("sysctl kernel.io_uring_disabled=0, or join kernel.io_uring_group")),
-        Some(_) => {
-            ("forbidden", Some("receiving with epoll instead: sysctl kernel.io_uring_disabled=0 allows the ring"))
-        }
+        Some(1) => (
+            "allowed for one group",
+            Some("run sysctl kernel.io_uring_disabled=0, or join the group kernel.io_uring_group"),
+        ),
+        Some(_) => (
+            "forbidden",
+            Some("ringmark receives with epoll instead: sysctl kernel.io_uring_disabled=0 allows io_uring"),
+        ),
         None => ("-", None),
     };
     let files = |limit: Option<u64>| limit.map_or("unlimited".to_string(), |limit| limit.to_string());
-    let few_files = facts.open_files_hard.is_some_and(|hard| hard < ENOUGH_FILES);
+    let few_files = facts.open_files_hard.is_some_and(|hard| hard < MIN_OPEN_FILES);
     let ports = facts.local_ports.map(|(first, last)| format!("{first} to {last}"));
-    let few_ports = facts.port_count().is_some_and(|count| count < ENOUGH_PORTS);
+    let few_ports = facts.port_count().is_some_and(|count| count < MIN_PORTS);
     vec![
         check("io_uring", Some(uring.0.to_string()), uring.1),
         check(
             "Open files (soft, hard)",
             Some(format!("{}, {}", files(facts.open_files_soft), files(facts.open_files_hard))),
-            few_files.then_some("each request in flight needs one: raise the hard limit (ulimit -Hn, limits.conf)"),
+            few_files
+                .then_some("each request in flight needs one file: raise the hard limit (ulimit -Hn, limits.conf)"),
         ),
         check(
             "Local ports",
             ports,
-            few_ports.then_some("few: sysctl net.ipv4.ip_local_port_range='10000 65535', or more --source-address"),
+            few_ports
+                .then_some("too few: run sysctl net.ipv4.ip_local_port_range='10000 65535', or add --source-address"),
         ),
         check(
             "Accept queue (somaxconn)",
             facts.somaxconn.map(|count| count.to_string()),
-            facts.somaxconn.is_some_and(|count| count < ENOUGH_BACKLOG).then_some(
-                "a server on this machine drops connections of a burst beyond it: sysctl net.core.somaxconn=16384",
+            facts.somaxconn.is_some_and(|count| count < MIN_BACKLOG).then_some(
+                "a server on this machine drops connections of larger bursts: run sysctl net.core.somaxconn=16384",
             ),
         ),
         check("TCP receive buffer (bytes)", facts.tcp_rmem.clone(), None),
@@ -145,19 +155,21 @@ fn limits(facts: &Facts) -> Vec<Check> {
     ]
 }
 
-fn present(facts: &Facts) -> Vec<Check> {
+fn current_load(facts: &Facts) -> Vec<Check> {
     let busy = facts.load_1_min.is_some_and(|load| load > facts.cores as f64 * 0.5);
-    let stolen = facts.steal_share.is_some_and(|share| share > MUCH_STEAL);
+    let stolen = facts.steal_share.is_some_and(|share| share > MAX_STEAL);
     vec![
         check(
             "Load, last minute",
             facts.load_1_min.map(|load| format!("{load:.2}")),
-            busy.then_some("other work is running: stop it, or expect receive lag"),
+            busy.then_some("other programs are running: stop them, or expect receive lag"),
         ),
         check(
             "Steal since boot",
             facts.steal_share.map(|share| format!("{:.2} %", share * 100.0)),
-            stolen.then_some("the host gave our CPU time to others: tails measured here are partly the host's"),
+            stolen.then_some(
+                "the host gave CPU time to other machines: tail latencies measured here are partly caused by the host",
+            ),
         ),
     ]
 }
@@ -167,7 +179,7 @@ mod tests {
     use super::*;
 
     fn advice(facts: &Facts) -> Vec<&'static str> {
-        of(facts).into_iter().filter(|check| check.advice.is_some()).map(|check| check.name).collect()
+        evaluate(facts).into_iter().filter(|check| check.advice.is_some()).map(|check| check.name).collect()
     }
 
     fn good() -> Facts {
@@ -196,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_stands_in_the_way_is_named() {
+    fn every_problem_has_advice() {
         let bad = Facts {
             kernel: Some("5.10.0".to_string()),
             virtualisation: vec!["container".to_string()],
@@ -222,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_known_is_no_reason_to_panic() {
-        assert!(of(&Facts::default()).iter().all(|check| !check.value.is_empty()));
+    fn unknown_facts_are_accepted() {
+        assert!(evaluate(&Facts::default()).iter().all(|check| !check.value.is_empty()));
     }
 }

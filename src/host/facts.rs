@@ -1,4 +1,4 @@
-//! What this machine is, as far as it bears on a measurement.
+//! Facts about this machine that affect measurements.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,20 +7,20 @@ use std::path::Path;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
-/// Facts of the machine and its kernel, as they are now. What cannot be read is `None` or empty.
+/// Facts about the machine and its kernel. A fact that cannot be read is `None` or empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Facts {
     pub kernel: Option<String>,
     pub cpu_model: Option<String>,
-    /// What this runs in, as far as it shows: `virtual machine`, `container`, or both.
+    /// The detected environment: `virtual machine`, `container`, both, or none.
     pub virtualisation: Vec<String>,
-    /// Cores this process may use.
+    /// Number of cores that this process may use.
     pub cores: usize,
     pub allowed_cores: Option<String>,
-    /// Cores that the kernel's scheduler leaves alone, and those whose timer tick stops; lists such as `2-5`.
+    /// Cores that are isolated from the kernel's scheduler, and cores without a periodic timer tick; lists such as `2-5`.
     pub isolated: Option<String>,
     pub nohz_full: Option<String>,
-    /// Hardware threads that share a core, a list for each core with more than one.
+    /// Hardware threads that share a core: one list for each core with more than one.
     pub smt_siblings: Vec<String>,
     /// Cores of each NUMA node.
     pub numa_nodes: Vec<String>,
@@ -31,26 +31,26 @@ pub struct Facts {
     pub clocksource: Option<String>,
     /// CPU vulnerabilities that the kernel works around, and how.
     pub mitigations: BTreeMap<String, String>,
-    /// 0: everybody may use io_uring; 1: only a group; 2: nobody.
+    /// 0: all processes may use io_uring; 1: only a group; 2: none.
     pub io_uring_disabled: Option<u32>,
-    /// Limit of open files, soft and hard; `None` is without limit.
+    /// Soft and hard limit of open files; `None` means unlimited.
     pub open_files_soft: Option<u64>,
     pub open_files_hard: Option<u64>,
-    /// First and last port that the kernel gives to outgoing connections.
+    /// First and last port that the kernel uses for outgoing connections.
     pub local_ports: Option<(u32, u32)>,
     pub somaxconn: Option<u64>,
     /// Smallest, default and largest receive buffer of a TCP socket, bytes.
     pub tcp_rmem: Option<String>,
     pub transparent_hugepages: Option<String>,
-    /// Runnable tasks on average over the last minute.
+    /// Load average of the last minute.
     pub load_1_min: Option<f64>,
-    /// Share of CPU time since boot that the hypervisor gave to others, 0 to 1.
+    /// Fraction of CPU time since boot that the hypervisor gave to others (steal), 0 to 1.
     pub steal_share: Option<f64>,
 }
 
 impl Facts {
-    /// Looks at the machine. Only small files are read, so that a run may do this at its start.
-    pub fn look() -> Facts {
+    /// Collects the facts. Reads only small files, so that a run can do this at its start.
+    pub fn collect() -> Facts {
         let info = read("/proc/cpuinfo").unwrap_or_default();
         let open_files = getrlimit(Resource::Nofile);
         let mut facts = Facts {
@@ -61,7 +61,7 @@ impl Facts {
             allowed_cores: read("/proc/self/status").and_then(|status| field_of(&status, "Cpus_allowed_list")),
             isolated: cpu_list("/sys/devices/system/cpu/isolated"),
             nohz_full: cpu_list("/sys/devices/system/cpu/nohz_full"),
-            numa_nodes: each_file("/sys/devices/system/node", "node", "cpulist"),
+            numa_nodes: read_numbered("/sys/devices/system/node", "node", "cpulist"),
             constant_tsc: has_flag(&info, "constant_tsc"),
             nonstop_tsc: has_flag(&info, "nonstop_tsc"),
             clocksource: read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
@@ -71,25 +71,25 @@ impl Facts {
             open_files_hard: open_files.maximum,
             local_ports: read("/proc/sys/net/ipv4/ip_local_port_range").and_then(|text| port_range(&text)),
             somaxconn: number("/proc/sys/net/core/somaxconn"),
-            tcp_rmem: read("/proc/sys/net/ipv4/tcp_rmem").map(|text| spaced(&text)),
-            transparent_hugepages: read("/sys/kernel/mm/transparent_hugepage/enabled").and_then(|text| chosen(&text)),
+            tcp_rmem: read("/proc/sys/net/ipv4/tcp_rmem").map(|text| normalize_spaces(&text)),
+            transparent_hugepages: read("/sys/kernel/mm/transparent_hugepage/enabled").and_then(|text| selected(&text)),
             load_1_min: read("/proc/loadavg").and_then(|text| text.split(' ').next()?.parse().ok()),
             steal_share: read("/proc/stat").and_then(|text| steal_share(&text)),
             ..Facts::default()
         };
         let cpus = "/sys/devices/system/cpu";
-        let siblings = each_file(cpus, "cpu", "topology/thread_siblings_list");
+        let siblings = read_numbered(cpus, "cpu", "topology/thread_siblings_list");
         facts.smt_siblings = distinct(siblings.into_iter().filter(|list| list.contains([',', '-'])).collect());
-        facts.governors = distinct(each_file(cpus, "cpu", "cpufreq/scaling_governor"));
+        facts.governors = distinct(read_numbered(cpus, "cpu", "cpufreq/scaling_governor"));
         facts
     }
 
-    /// The facts as they are stored with a run.
+    /// The facts as JSON, as stored with a run.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Ports for outgoing connections to one address.
+    /// Number of ports for outgoing connections to one address.
     pub fn port_count(&self) -> Option<u32> {
         self.local_ports.map(|(first, last)| last.saturating_sub(first) + 1)
     }
@@ -124,15 +124,15 @@ fn virtualisation(info: &str) -> Vec<String> {
         let vendor = read("/sys/class/dmi/id/sys_vendor").map_or(String::new(), |vendor| format!(" ({vendor})"));
         found.push(format!("virtual machine{vendor}"));
     }
-    let marks = ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"];
-    if marks.iter().any(|mark| Path::new(mark).exists()) {
+    let marker_files = ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"];
+    if marker_files.iter().any(|file| Path::new(file).exists()) {
         found.push("container".to_string());
     }
     found
 }
 
-/// What `folder/<prefix><number>/file` says, in the order of the numbers.
-fn each_file(folder: &str, prefix: &str, file: &str) -> Vec<String> {
+/// The contents of `folder/<prefix><number>/file`, in the order of the numbers.
+fn read_numbered(folder: &str, prefix: &str, file: &str) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let numbered = |entry: fs::DirEntry| {
         let name = entry.file_name().into_string().ok()?;
@@ -161,17 +161,17 @@ fn port_range(text: &str) -> Option<(u32, u32)> {
     Some((ports.next()?.ok()?, ports.next()?.ok()?))
 }
 
-fn spaced(text: &str) -> String {
+fn normalize_spaces(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The word in brackets of `always [madvise] never`.
-fn chosen(text: &str) -> Option<String> {
+/// The selected value in a text such as `always [madvise] never`.
+fn selected(text: &str) -> Option<String> {
     let (_, rest) = text.split_once('[')?;
     rest.split_once(']').map(|(word, _)| word.to_string())
 }
 
-/// Steal over all CPU time in the first line of /proc/stat: user nice system idle iowait irq softirq steal.
+/// Steal as a fraction of all CPU time, from the first line of /proc/stat: user nice system idle iowait irq softirq steal.
 fn steal_share(stat: &str) -> Option<f64> {
     let times: Vec<u64> = stat.lines().next()?.split_whitespace().skip(1).flat_map(str::parse).take(8).collect();
     let (steal, all) = (*times.get(7)?, times.iter().sum::<u64>());
@@ -183,19 +183,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_texts_are_read() {
+    fn kernel_files_are_parsed() {
         let info = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu constant_tsc hypervisor\n";
         assert_eq!(field_of(info, "model name").as_deref(), Some("Some CPU @ 2 GHz"));
         assert!(has_flag(info, "constant_tsc") && !has_flag(info, "nonstop_tsc") && !has_flag(info, "tsc"));
         assert_eq!(port_range("32768\t60999\n"), Some((32768, 60999)));
-        assert_eq!(chosen("always [madvise] never").as_deref(), Some("madvise"));
+        assert_eq!(selected("always [madvise] never").as_deref(), Some("madvise"));
         assert_eq!(steal_share("cpu  10 0 20 60 0 0 0 10 0 0\ncpu0 1"), Some(0.1));
-        assert_eq!((port_range(""), chosen(""), steal_share("")), (None, None, None));
+        assert_eq!((port_range(""), selected(""), steal_share("")), (None, None, None));
     }
 
     #[test]
-    fn looking_works_wherever_the_tests_run() {
-        let facts = Facts::look();
+    fn facts_of_this_machine_are_collected() {
+        let facts = Facts::collect();
         assert!(facts.cores > 0 && facts.kernel.is_some());
         let json: serde_json::Value = serde_json::from_str(&facts.to_json()).unwrap();
         assert_eq!(json["cores"], facts.cores);

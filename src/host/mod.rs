@@ -1,4 +1,4 @@
-//! This machine: its facts, what they mean for a measurement, its limits, and what was measured of it before.
+//! The machine that ringmark runs on: facts and checks, limits, CPU usage and affinity, and stored calibrations.
 
 pub mod affinity;
 pub mod calibration;

@@ -1,8 +1,8 @@
-//! CPU time and context switches of a thread, as the kernel counts them.
+//! CPU time and context switches of a thread.
 
 #![expect(unsafe_code, reason = "no crate in use offers getrusage for a thread")]
 
-/// What a thread has used since it began.
+/// Resource usage of a thread since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub user_ns: u64,
@@ -13,7 +13,7 @@ pub struct Usage {
 
 /// The calling thread's usage.
 pub fn thread_usage() -> Usage {
-    // SAFETY: rustix has no such call; all zeros is a valid rusage, and the call writes nothing else.
+    // SAFETY: all zeros is a valid rusage, and the call writes only to it.
     let raw = unsafe {
         let mut raw: libc::rusage = std::mem::zeroed();
         libc::getrusage(libc::RUSAGE_THREAD, &mut raw);

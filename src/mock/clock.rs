@@ -1,6 +1,6 @@
 //! The mock's clock: the kernel's, on the same time scale as the client's.
 
-/// The present instant.
+/// The current time.
 pub(super) use crate::time::clock::kernel_now as now;
 
 /// Seconds since 1970, for the `created` field of responses.

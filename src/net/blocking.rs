@@ -1,4 +1,4 @@
-//! Sockets for code that may wait: readiness with a time limit, and writes that return when all is written.
+//! Sockets for code that may block: readiness with a timeout, and writes that return when everything is written.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,7 +10,7 @@ use rustix::net::SendFlags;
 use super::tls::Tls;
 use crate::time::S;
 
-/// The timeout of a `poll` that waits for so many nanoseconds.
+/// Converts nanoseconds to the timeout of a `poll`.
 pub fn timeout(wait_ns: u64) -> Timespec {
     Timespec { tv_sec: (wait_ns / S) as i64, tv_nsec: (wait_ns % S) as _ }
 }

@@ -1,4 +1,4 @@
-//! The local address that each new connection is made from.
+//! The local address of each new connection.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::socket::{Connecting, connect_tcp};
 
-/// Connections from one source address to one destination before the next address is used: half of the default
-/// ephemeral range, past which the kernel's search for a free port slows tenfold.
+/// Number of connections from one source address to one destination before the next address is used. This is half of the
+/// default ephemeral range; beyond it, the kernel's search for a free port is about ten times slower.
 const PER_SOURCE: u64 = 12_000;
 
-/// Starts the next connection from its local address: those given with `--source-address` in turn, skipping one that has
-/// no free port. `opened` counts the connections started so far.
+/// Starts the next connection from its local address. The addresses of `--source-address` are used in turn, except those
+/// without a free port. `opened` counts the connections started so far.
 pub fn start_tcp(given: &[IpAddr], opened: &AtomicU64, to: SocketAddr) -> io::Result<Connecting> {
     let number = opened.fetch_add(1, Ordering::Relaxed);
     let mut started = connect_tcp(to, source_address(given, number, to));
@@ -24,8 +24,8 @@ pub fn start_tcp(given: &[IpAddr], opened: &AtomicU64, to: SocketAddr) -> io::Re
     started
 }
 
-/// The local address of the connection with this number: one of those given; on loopback 127.0.0.x by itself once one
-/// address has used half of its ports.
+/// The local address of the connection with this number: one of those given. Without any, the kernel chooses it, except
+/// on loopback, where 127.0.0.x is used after the first [`PER_SOURCE`] connections.
 fn source_address(given: &[IpAddr], number: u64, to: SocketAddr) -> Option<IpAddr> {
     if !given.is_empty() {
         return Some(given[(number % given.len() as u64) as usize]);

@@ -1,5 +1,5 @@
-//! Sockets and TLS for everything that talks to a server: connecting, kernel receive timestamps, sends that do not block,
-//! the same with blocking, and TLS sessions that are driven by the bytes that were read.
+//! Sockets and TLS for all connections to servers: connecting, kernel receive timestamps, sending with and without
+//! blocking, and TLS sessions that process bytes already read.
 
 pub mod blocking;
 pub mod local_address;

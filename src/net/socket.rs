@@ -1,8 +1,8 @@
 //! System calls on sockets that the standard library does not offer: connecting without blocking from a chosen
 //! address, receive timestamps, and sends that never block.
 //!
-//! `unsafe` stands here for two calls that rustix does not offer: socket options that it has no function for, and
-//! `recvmsg` with `SCM_TIMESTAMPING`, a control message that it drops.
+//! `unsafe` is used for two calls that rustix does not offer: socket options without a function, and `recvmsg` with
+//! `SCM_TIMESTAMPING`, a control message that rustix drops.
 
 #![expect(unsafe_code, reason = "rustix has no SO_TIMESTAMPING and no raw control data")]
 
@@ -15,13 +15,13 @@ use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
-use super::timestamp::{CONTROL_LEN, receive_stamp_ns};
+use super::timestamp::{CONTROL_LEN, receive_timestamp_ns};
 
-/// A connection that is made or under way.
+/// A connection that is established or in progress.
 #[derive(Debug)]
 pub struct Connecting {
     pub fd: OwnedFd,
-    /// The TCP handshake is not over: wait until the socket is writable, then ask [`take_error`].
+    /// The TCP handshake is in progress: wait until the socket is writable, then call [`take_error`].
     pub pending: bool,
 }
 
@@ -33,7 +33,7 @@ pub struct Connecting {
 pub fn connect_tcp(to: SocketAddr, source: Option<IpAddr>) -> io::Result<Connecting> {
     let fd = new_socket(if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 })?;
     sockopt::set_tcp_nodelay(&fd, true)?;
-    enable_receive_stamps(&fd)?;
+    enable_receive_timestamps(&fd)?;
     if let Some(source) = source {
         // The port is chosen at connect, by destination: otherwise bind would use up the whole port range at once.
         set_option(&fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
@@ -42,7 +42,8 @@ pub fn connect_tcp(to: SocketAddr, source: Option<IpAddr>) -> io::Result<Connect
     start(fd, &to)
 }
 
-/// `bind` does not look for a port here, so an address that is not available is one that this machine does not have.
+/// Describes an error of `bind`. Because `bind` chooses no port here, "address not available" means that this machine does
+/// not have the address.
 fn bind_error(errno: Errno, source: IpAddr) -> io::Error {
     let error = io::Error::from(errno);
     let reason = match errno {
@@ -70,19 +71,19 @@ fn start(fd: OwnedFd, to: &impl SocketAddrArg) -> io::Result<Connecting> {
     }
 }
 
-/// The pending error of a socket, which tells whether connecting succeeded.
+/// Returns the pending error of a socket, which shows whether connecting succeeded.
 pub fn take_error(fd: &OwnedFd) -> io::Result<()> {
     Ok(sockopt::socket_error(fd)??)
 }
 
-/// Hands bytes to the kernel without blocking; returns how many it took. `WouldBlock` when the socket's buffer is full.
+/// Writes bytes without blocking and returns how many were accepted. `WouldBlock` if the socket's buffer is full.
 #[inline]
 pub fn send(fd: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
 }
 
-/// One receive without blocking: the number of bytes read into `buffer`, and the kernel's receive timestamp
-/// (`CLOCK_REALTIME`, nanoseconds) where there is one. 0 bytes: the peer has closed its side.
+/// Reads once without blocking. Returns the number of bytes read into `buffer` and the kernel's receive timestamp
+/// (`CLOCK_REALTIME`, nanoseconds), if any. 0 bytes mean that the peer has closed its side.
 pub fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Option<u64>)> {
     let mut control = [0u64; CONTROL_LEN / 8];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
@@ -91,7 +92,7 @@ pub fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Option<u64
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = CONTROL_LEN;
-    // SAFETY: the message points at `buffer` and `control`, both alive and of the sizes given.
+    // SAFETY: the message points to `buffer` and `control`, which are alive and have the given sizes.
     let received = unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, libc::MSG_DONTWAIT) };
     if received < 0 {
         return Err(io::Error::last_os_error());
@@ -101,10 +102,10 @@ pub fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Option<u64
         to.copy_from_slice(&from.to_ne_bytes());
     }
     let length = message.msg_controllen.min(CONTROL_LEN);
-    Ok((received as usize, receive_stamp_ns(&bytes[..length])))
+    Ok((received as usize, receive_timestamp_ns(&bytes[..length])))
 }
 
-/// A message header with every field 0. Its private padding, on some targets, rules out a struct expression.
+/// A message header with all fields 0. A struct expression is impossible because some targets have private padding.
 pub fn empty_message() -> libc::msghdr {
     // SAFETY: `msghdr` holds integers and raw pointers, for which all zeros are valid.
     unsafe { std::mem::zeroed() }
@@ -115,7 +116,7 @@ fn new_socket(family: AddressFamily) -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
 }
 
-fn enable_receive_stamps(fd: &OwnedFd) -> io::Result<()> {
+fn enable_receive_timestamps(fd: &OwnedFd) -> io::Result<()> {
     let flags = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
     set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, flags as libc::c_int)
 }

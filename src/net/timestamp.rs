@@ -1,6 +1,6 @@
 //! The kernel's receive timestamp in the control data of a received message.
 
-/// Room for one `SCM_TIMESTAMPING` control message: header (16) and three timespecs (48).
+/// Space for one `SCM_TIMESTAMPING` control message: header (16) and three timespecs (48).
 pub const CONTROL_LEN: usize = 64;
 
 const HEADER_LEN: usize = size_of::<libc::cmsghdr>();
@@ -11,7 +11,7 @@ const SCM_TIMESTAMPING: i32 = libc::SCM_TIMESTAMPING;
 /// `control` holds a `cmsghdr` (length, level, type) followed by `struct scm_timestamping`: three timespecs, of which
 /// the first is the software timestamp.
 #[inline]
-pub fn receive_stamp_ns(control: &[u8]) -> Option<u64> {
+pub fn receive_timestamp_ns(control: &[u8]) -> Option<u64> {
     if control.len() < HEADER_LEN + 16 {
         return None;
     }
@@ -40,12 +40,12 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_software_stamp_and_nothing_else() {
-        let stamp = control(libc::SOL_SOCKET, SCM_TIMESTAMPING, 7, 9);
-        assert_eq!(receive_stamp_ns(&stamp), Some(7_000_000_009));
-        assert_eq!(receive_stamp_ns(&stamp[..20]), None);
-        assert_eq!(receive_stamp_ns(&[]), None);
-        assert_eq!(receive_stamp_ns(&control(libc::SOL_IP, SCM_TIMESTAMPING, 7, 9)), None);
-        assert_eq!(receive_stamp_ns(&control(libc::SOL_SOCKET, SCM_TIMESTAMPING, 0, 0)), None);
+    fn only_the_software_timestamp_is_read() {
+        let timestamp = control(libc::SOL_SOCKET, SCM_TIMESTAMPING, 7, 9);
+        assert_eq!(receive_timestamp_ns(&timestamp), Some(7_000_000_009));
+        assert_eq!(receive_timestamp_ns(&timestamp[..20]), None);
+        assert_eq!(receive_timestamp_ns(&[]), None);
+        assert_eq!(receive_timestamp_ns(&control(libc::SOL_IP, SCM_TIMESTAMPING, 7, 9)), None);
+        assert_eq!(receive_timestamp_ns(&control(libc::SOL_SOCKET, SCM_TIMESTAMPING, 0, 0)), None);
     }
 }

@@ -1,5 +1,5 @@
-//! TLS sessions that are driven by the bytes that were read: rustls stands between a read and its consumer, so that the
-//! kernel's timestamp of the TCP data is the arrival time of what the data decrypts to.
+//! TLS sessions that process bytes already read. The read itself happens outside, so that the kernel's timestamp of the
+//! TCP data is also the arrival time of the decrypted data.
 
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -16,7 +16,7 @@ use super::socket::send;
 use crate::protocol::tunnel::TunnelAnswer;
 use crate::time::Tick;
 
-/// How TLS is verified.
+/// How certificates are verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsPlan {
     /// PEM file of roots to trust instead of the system's.
@@ -25,11 +25,11 @@ pub struct TlsPlan {
     pub insecure: bool,
 }
 
-/// What a session has decrypted.
+/// Decrypted data of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plain<'a> {
     Bytes(&'a [u8]),
-    /// The peer has closed the session: nothing more will come.
+    /// The peer has closed the session.
     Eof,
 }
 
@@ -37,17 +37,17 @@ pub enum Plain<'a> {
 pub struct Tls {
     session: ClientConnection,
     plain: Vec<u8>,
-    /// Bytes the socket has not taken yet. Requests and replies go through this one queue: a reply that overtook the
-    /// rest of a request would stand in the middle of a record.
+    /// Bytes that the socket has not accepted yet. Requests and the session's own replies share this queue, so that a reply
+    /// cannot be sent in the middle of a request's record.
     outgoing: Vec<u8>,
-    /// The proxy has not yet answered CONNECT: the bytes that arrive are its answer.
+    /// The parser of the proxy's response to CONNECT; `None` after the response and without a proxy.
     tunnel: Option<TunnelAnswer>,
-    /// When the proxy answered.
+    /// When the proxy opened the tunnel.
     tunnel_open: Option<Tick>,
 }
 
-/// The client configuration of a plan: the system's roots, those of `--cacert`, or no verification at all. Sessions are
-/// resumed, as every client library does by default.
+/// Builds the client configuration: the system's root certificates, those of `--cacert`, or no verification. Sessions are
+/// resumed, which is the default of rustls.
 pub fn config(plan: &TlsPlan) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -86,7 +86,7 @@ fn system_roots() -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// `--insecure`: every certificate is accepted; signatures are still checked, since the handshake needs them anyway.
+/// `--insecure`: accepts every certificate. Signatures of the handshake are still verified.
 #[derive(Debug)]
 struct AcceptAny(Arc<CryptoProvider>);
 
@@ -127,29 +127,29 @@ impl ServerCertVerifier for AcceptAny {
     }
 }
 
-/// Decrypted bytes that the consumer gets at a time: one TLS record.
+/// Maximum number of decrypted bytes passed to the consumer at once: one TLS record.
 const PLAIN_LEN: usize = 16 * 1024;
 
 impl Tls {
-    /// A session that has not sent its ClientHello. `host` is the name to verify and for SNI.
+    /// Creates a session that has not sent its ClientHello. `host` is the name to verify, also used for SNI.
     pub fn new(config: Arc<ClientConfig>, host: &str) -> Result<Tls, String> {
         let name = ServerName::try_from(host.to_string())
-            .map_err(|_| format!("'{host}' is no name that a certificate can be checked against"))?;
+            .map_err(|_| format!("'{host}' is not a name that a certificate can be checked against"))?;
         let session = ClientConnection::new(config, name).map_err(|error| error.to_string())?;
         Ok(Tls { session, plain: Vec::new(), outgoing: Vec::new(), tunnel: None, tunnel_open: None })
     }
 
-    /// A session that sends its ClientHello when a proxy has answered `request`, a CONNECT.
+    /// Makes the session send its ClientHello only after a proxy has accepted `request`, a CONNECT.
     pub fn behind_proxy(self, request: String) -> Tls {
         Tls { tunnel: Some(TunnelAnswer::default()), outgoing: request.into_bytes(), ..self }
     }
 
-    /// Whether the proxy has still to answer.
+    /// Whether the proxy has not yet responded.
     pub fn awaits_tunnel(&self) -> bool {
         self.tunnel.is_some()
     }
 
-    /// When the proxy opened the tunnel, where there is one.
+    /// When the proxy opened the tunnel, if there is one.
     pub fn tunnel_open(&self) -> Option<Tick> {
         self.tunnel_open
     }
@@ -158,12 +158,12 @@ impl Tls {
         self.session.is_handshaking()
     }
 
-    /// Whether bytes wait for room in the socket; see [`Tls::flush`].
+    /// Whether bytes are queued; see [`Tls::flush`].
     pub fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
     }
 
-    /// Queues the encrypted form of `request`, with whatever else the session has to send before it.
+    /// Queues the encrypted `request`, after everything else that the session has to send.
     pub fn encrypt(&mut self, request: &[u8]) -> Result<(), String> {
         let mut rest = request;
         while !rest.is_empty() {
@@ -181,7 +181,7 @@ impl Tls {
         Ok(())
     }
 
-    /// Hands what is queued to the kernel; false when the socket's buffer is full before all of it is sent.
+    /// Writes the queued bytes without blocking; false if the socket's buffer is full before all of them are written.
     pub fn flush(&mut self, fd: &OwnedFd) -> io::Result<bool> {
         let mut taken = 0;
         let flushed = loop {
@@ -199,13 +199,13 @@ impl Tls {
         flushed
     }
 
-    /// Decrypts the bytes of one read, which arrived at `at`. `consume` takes the result and returns whether it wants
-    /// what later records hold; it gets all that one call has decrypted. Handshake and alert replies are sent at once
-    /// through `fd`, and so is the ClientHello when a tunnel has just opened; what the socket has no room for stays
-    /// queued, see [`Tls::flush`].
+    /// Decrypts the bytes of one read, which arrived at `at`. `consume` is called with the decrypted data, and returns
+    /// whether later records should be decrypted; data already decrypted is passed to it in any case. Handshake and alert
+    /// replies, and the ClientHello after a tunnel has been opened, are sent immediately through `fd`. Bytes that the
+    /// socket does not accept stay queued, see [`Tls::flush`].
     ///
     /// # Errors
-    /// What is wrong with the session, or with the answer of the proxy, as one line.
+    /// One line with what is wrong with the session or with the proxy's response.
     pub fn receive(
         &mut self,
         mut bytes: &[u8],
@@ -217,7 +217,7 @@ impl Tls {
             if tunnel.push(bytes)? {
                 self.tunnel = None;
                 self.tunnel_open = Some(at);
-                self.reply(fd);
+                self.send_replies(fd);
             }
             return Ok(());
         }
@@ -225,9 +225,9 @@ impl Tls {
         while !bytes.is_empty() {
             self.session.read_tls(&mut bytes).map_err(|error| error.to_string())?;
             let state = self.session.process_new_packets();
-            self.reply(fd);
+            self.send_replies(fd);
             let state = state.map_err(|error| describe(&error))?;
-            if !self.pass_on(consume) {
+            if !self.deliver_plain(consume) {
                 return Ok(());
             }
             if state.peer_has_closed() {
@@ -238,20 +238,20 @@ impl Tls {
         Ok(())
     }
 
-    /// Gives `consume` all that is decrypted; returns its last answer.
-    fn pass_on(&mut self, consume: &mut impl FnMut(Plain<'_>) -> bool) -> bool {
-        let mut goes_on = true;
+    /// Passes all decrypted data to `consume` and returns its last result.
+    fn deliver_plain(&mut self, consume: &mut impl FnMut(Plain<'_>) -> bool) -> bool {
+        let mut wants_more = true;
         while let Ok(length) = self.session.reader().read(&mut self.plain) {
             if length == 0 {
                 break;
             }
-            goes_on = consume(Plain::Bytes(&self.plain[..length]));
+            wants_more = consume(Plain::Bytes(&self.plain[..length]));
         }
-        goes_on
+        wants_more
     }
 
-    /// Sends what the session has to say. An error is ignored here: the next read or write fails with it as well.
-    fn reply(&mut self, fd: Option<&OwnedFd>) {
+    /// Sends the session's replies. An error is ignored here, because the next read or write fails with it as well.
+    fn send_replies(&mut self, fd: Option<&OwnedFd>) {
         if self.queue_pending().is_ok()
             && let Some(fd) = fd
         {
@@ -260,7 +260,7 @@ impl Tls {
     }
 }
 
-/// The error of rustls, with a hint on what to do where the cause is known.
+/// The error of rustls, with a hint on what to do if the cause is known.
 fn describe(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidMessage(_) => {
@@ -289,22 +289,22 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
 
-    /// Both ends of a handshake in memory: our session and a server for the name `localhost`.
-    fn ends() -> (Tls, rustls::ServerConnection) {
+    /// A client session, and a server for the name `localhost`.
+    fn session_pair() -> (Tls, rustls::ServerConnection) {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
-        let key = made.signing_key.serialize_der().try_into().unwrap();
+        let certificate = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+        let key = certificate.signing_key.serialize_der().try_into().unwrap();
         let server = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
+            .with_single_cert(vec![certificate.cert.der().clone()], key)
             .unwrap();
         let client = config(&TlsPlan { ca_file: None, insecure: true }).unwrap();
         (Tls::new(client, "localhost").unwrap(), rustls::ServerConnection::new(Arc::new(server)).unwrap())
     }
 
-    /// Fills the socket, and says with how many bytes.
+    /// Fills the socket's buffer and returns the number of bytes.
     fn fill(socket: &OwnedFd) -> usize {
         let mut filled = 0;
         while let Ok(sent) = send(socket, &[0; 4096]) {
@@ -313,7 +313,7 @@ mod tests {
         filled
     }
 
-    /// Reads what filled the socket, so that there is room again, then what the session sends into it.
+    /// Empties the socket's buffer, flushes the session, and returns the bytes that it sends.
     fn make_room_and_flush(tls: &mut Tls, ours: &OwnedFd, theirs: &mut UnixStream, filled: usize) -> Vec<u8> {
         theirs.read_exact(&mut vec![0; filled]).unwrap();
         assert!(tls.flush(ours).unwrap() && !tls.has_outgoing());
@@ -324,8 +324,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_when_the_socket_is_full() {
-        let (mut tls, mut server) = ends();
+    fn queued_bytes_survive_a_full_socket() {
+        let (mut tls, mut server) = session_pair();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let ours = OwnedFd::from(ours);
         let filled = fill(&ours);
@@ -339,9 +339,9 @@ mod tests {
             server.write_tls(&mut flight).unwrap();
         }
 
-        // Our reply, and a request behind it, meet a full socket.
+        // The socket is full when the session's reply, and a request after it, are sent.
         let filled = fill(&ours);
-        let mut nothing = |plain: Plain<'_>| panic!("a handshake decrypts to nothing, not to {plain:?}");
+        let mut nothing = |plain: Plain<'_>| panic!("a handshake has no data, but {plain:?} was delivered");
         assert_eq!(tls.receive(&flight, Tick(1), Some(&ours), &mut nothing), Ok(()));
         assert!(!tls.is_handshaking() && tls.has_outgoing());
         tls.encrypt(b"GET / HTTP/1.1\r\n\r\n").unwrap();

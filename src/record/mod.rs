@@ -20,7 +20,7 @@ pub struct RequestRecord {
     pub phase: Phase,
     pub worker: u16,
     /// The concurrent request slot that carried it, numbered within the worker.
-    pub lane: u32,
+    pub slot: u32,
     /// The number of its conversation in its phase, from 0; `None` for single requests.
     pub conversation: Option<u64>,
     /// The turn of its conversation, from 0; 0 for single requests.

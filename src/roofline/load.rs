@@ -1,4 +1,4 @@
-//! Runs one load against the built-in server and collects the results.
+//! Runs one load against the built-in mock server and collects the results.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::time::Tick;
 use crate::workload::Workload;
 
 /// Runs a plan on the engine alone, without a database; returns all records and the reports of the workers.
-pub(super) fn carry_out(plan: &Arc<Plan>, notes: &mut Vec<Finding>) -> Result<(Vec<Block>, Vec<WorkerReport>), String> {
+pub(super) fn run_load(plan: &Arc<Plan>, notes: &mut Vec<Finding>) -> Result<(Vec<Block>, Vec<WorkerReport>), String> {
     let workload = Workload::build(&plan.workload, &plan.target.authority, &plan.target.path);
     let workload = Arc::new(workload.map_err(|error| error.to_string())?);
     let (_keep, empties) = unbounded();
@@ -32,15 +32,15 @@ pub(super) fn carry_out(plan: &Arc<Plan>, notes: &mut Vec<Finding>) -> Result<(V
     });
     let reports = ended.map_err(|error| error.to_string())?.reports;
     notes.append(&mut engine.notes);
-    let blocks = received.try_iter().filter_map(|parcel| match parcel {
+    let blocks = received.try_iter().filter_map(|message| match message {
         CollectorMessage::Block(block) => Some(block),
         CollectorMessage::Worker(_) | CollectorMessage::Server(_) => None,
     });
     Ok((blocks.collect(), reports))
 }
 
-/// When the server sent each event, by the number of the request.
-pub(super) fn sends(mock: &Mock) -> HashMap<u64, Vec<Tick>> {
+/// The server's send times of all events, by the number of the request.
+pub(super) fn send_times(mock: &Mock) -> HashMap<u64, Vec<Tick>> {
     let number = |id: &str| id.rsplit_once("-m").and_then(|(_, number)| number.parse().ok());
     mock.truth().into_iter().filter_map(|truth| Some((number(&truth.request_id)?, truth.sends))).collect()
 }
@@ -52,13 +52,13 @@ pub(super) struct LoadResult {
     pub(super) coalesced: u64,
     /// From the first to the last event, seconds.
     span_s: f64,
-    /// From the server's send to the arrival as recorded, of events that came alone in their read, ascending,
-    /// nanoseconds.
+    /// From the server's send to the recorded arrival, of events that did not share their read with a later event,
+    /// ascending, nanoseconds.
     pub(super) lags_ns: Vec<u64>,
 }
 
 impl LoadResult {
-    pub(super) fn of(blocks: &[Block], sends: &HashMap<u64, Vec<Tick>>) -> LoadResult {
+    pub(super) fn compute(blocks: &[Block], send_times: &HashMap<u64, Vec<Tick>>) -> LoadResult {
         let (mut first, mut last) = (Tick(u64::MAX), Tick(0));
         let (mut events, mut coalesced, mut lags_ns) = (0, 0, Vec::new());
         for block in blocks {
@@ -68,7 +68,7 @@ impl LoadResult {
                 coalesced += u64::from(record.coalesced);
                 first = arrivals.first().map_or(first, |at| first.min(*at));
                 last = arrivals.last().map_or(last, |at| last.max(*at));
-                let Some(sent) = sends.get(&record.index) else { continue };
+                let Some(sent) = send_times.get(&record.index) else { continue };
                 let alone = |place: usize| arrivals.get(place + 1) != Some(&arrivals[place]);
                 let pairs = arrivals.iter().zip(sent).enumerate().filter(|(place, _)| alone(*place));
                 lags_ns.extend(pairs.map(|(_, (arrival, send))| arrival.ns_since(*send).max(0) as u64));

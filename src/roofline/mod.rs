@@ -1,5 +1,5 @@
-//! How fast and how exact the engine is on this machine, measured against the built-in server: half a second at full
-//! speed, half a second at a steady pace.
+//! The speed and accuracy of the engine on this machine, measured against the built-in mock server: half a second at full
+//! speed, and half a second at a steady pace.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use crate::plan::Plan;
 use crate::record::WorkerReport;
 use crate::spec::{Cores, RigFacts, Spec, resolve};
 
+pub mod calibrate;
 mod load;
-pub mod planned;
 
-use load::{LoadResult, carry_out, sends};
+use load::{LoadResult, run_load, send_times};
 
-/// What the engine reached. `None` where nothing was measured.
+/// The result of the measurement.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Roofline {
     pub worker_core: usize,
-    /// `None` when the server had to share the worker's core.
+    /// `None` if the server shared the worker's core.
     pub server_core: Option<usize>,
-    pub flat_out: Measured,
-    pub paced: Measured,
-    /// Notes of the engine about its setup.
+    pub flat_out: LoadFigures,
+    pub paced: LoadFigures,
+    /// Findings of the engine about its setup.
     #[serde(serialize_with = "texts")]
     pub notes: Vec<Finding>,
 }
@@ -37,39 +37,40 @@ fn texts<S: Serializer>(notes: &[Finding], serializer: S) -> Result<S::Ok, S::Er
     serializer.collect_seq(notes.iter().map(Finding::en))
 }
 
-/// One load's figures.
+/// The figures of one load. `None` if not measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Measured {
+pub struct LoadFigures {
     pub streams: u32,
     pub events: u64,
     pub events_per_s: Option<f64>,
-    /// CPU time of the worker for each event, nanoseconds.
+    /// CPU time of the worker per event, nanoseconds.
     pub cpu_per_event_ns: Option<f64>,
     /// From the kernel's timestamp to the processing of the event, nanoseconds.
     pub receive_lag_p50_ns: u64,
     pub receive_lag_p99_ns: u64,
-    /// From the server's send to the arrival as recorded, nanoseconds: the error of the timestamps themselves. Only paced,
-    /// where no write has to wait for room, and only of events that came alone in their read.
+    /// From the server's send to the recorded arrival, nanoseconds: the error of the timestamps. Only for the steady pace,
+    /// at which no write waits for space in the socket, and only of events that did not share their read with a later one.
     pub stamp_lag_p50_ns: Option<u64>,
     pub stamp_lag_p99_ns: Option<u64>,
-    /// Share of the events that shared a read with a later one.
+    /// Fraction of the events that shared a read with a later one.
     pub coalesced: Option<f64>,
 }
 
-/// Which features of io_uring the engine can use here.
+/// The features of io_uring that the engine can use on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RingSupport {
-    /// The receive ring: multishot RecvMsg into a buffer ring, with deferred task work. Else why not.
+    /// The receive ring (multishot RecvMsg into a buffer ring, with deferred task work), or the reason why it cannot be used.
     pub receive: Result<(), String>,
-    /// A wait gathers several arrivals (Linux 6.12): fewer wake-ups.
+    /// A wait can gather several events (Linux 6.12), which reduces the number of wake-ups.
     pub gathers: bool,
 }
 
+/// The mock's parameters and the number of streams of each load.
 const FLAT_OUT: (&str, u32) = ("ttft=1ms&itl=0&tokens=500", 256);
 const PACED: (&str, u32) = ("ttft=5ms&itl=10ms&tokens=48", 200);
 const SECONDS: f64 = 0.5;
 
-/// Opens the rings that the engine would open.
+/// Tries to open the ring that the engine would use.
 pub fn probe() -> RingSupport {
     let plan = ReceivePlan { connections: 256 };
     let (receive, gathers) = match Ring::open(plan) {
@@ -79,47 +80,47 @@ pub fn probe() -> RingSupport {
     RingSupport { receive, gathers }
 }
 
-/// Measures, about a second long. `allowed_cores` as the process may use them: the worker gets the last, the server the
-/// one before.
+/// Runs both loads, which takes about one second. Of `allowed_cores`, the worker gets the last and the server the one
+/// before.
 ///
 /// # Errors
-/// Why the engine or the server could not run, as one line.
+/// One line with the reason why the engine or the server could not run.
 pub fn measure(allowed_cores: &[usize]) -> Result<Roofline, String> {
     let worker_core = allowed_cores.last().copied().unwrap_or(0);
     let server_core = allowed_cores.iter().rev().nth(1).copied();
     let mut roofline = Roofline { worker_core, server_core, ..Roofline::default() };
     for (query, streams, pace) in [(FLAT_OUT.0, FLAT_OUT.1, false), (PACED.0, PACED.1, true)] {
-        let measured = one_load(query, streams, worker_core, server_core, &mut roofline.notes)?;
+        let measured = measure_load(query, streams, worker_core, server_core, &mut roofline.notes)?;
         if pace {
             roofline.paced = measured;
         } else {
-            roofline.flat_out = Measured { stamp_lag_p50_ns: None, stamp_lag_p99_ns: None, ..measured };
+            roofline.flat_out = LoadFigures { stamp_lag_p50_ns: None, stamp_lag_p99_ns: None, ..measured };
         }
     }
     roofline.notes.dedup();
     Ok(roofline)
 }
 
-fn one_load(
+fn measure_load(
     query: &str,
     streams: u32,
     worker_core: usize,
     server_core: Option<usize>,
     notes: &mut Vec<Finding>,
-) -> Result<Measured, String> {
+) -> Result<LoadFigures, String> {
     let config = Config::from_query(query)?;
     let cores: Vec<usize> = server_core.into_iter().collect();
     let mut mock = Mock::start(&config, &cores, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
         .map_err(|error| format!("cannot start the built-in server: {error}"))?;
-    let plan = Arc::new(decide(streams, worker_core, mock.addr())?);
-    let (blocks, mut reports) = carry_out(&plan, notes)?;
+    let plan = Arc::new(closed_loop_plan(streams, worker_core, mock.addr())?);
+    let (blocks, mut reports) = run_load(&plan, notes)?;
     mock.stop().map_err(|error| error.to_string())?;
     let report = reports.pop().ok_or("the worker sent no report")?;
-    Ok(figures(streams, &LoadResult::of(&blocks, &sends(&mock)), &report))
+    Ok(compute_figures(streams, &LoadResult::compute(&blocks, &send_times(&mock)), &report))
 }
 
-/// A closed loop that lasts half a second.
-fn decide(streams: u32, worker_core: usize, server: SocketAddr) -> Result<Plan, String> {
+/// The plan of a closed loop of half a second.
+fn closed_loop_plan(streams: u32, worker_core: usize, server: SocketAddr) -> Result<Plan, String> {
     let spec = Spec::default().with(|s| {
         s.target.url = Some("mock:".to_string());
         s.load.parallel = vec![streams];
@@ -135,18 +136,18 @@ fn decide(streams: u32, worker_core: usize, server: SocketAddr) -> Result<Plan, 
     Ok(plan)
 }
 
-fn figures(streams: u32, seen: &LoadResult, report: &WorkerReport) -> Measured {
-    let at = |share: f64| seen.lags_ns.get((seen.lags_ns.len() as f64 * share) as usize).copied();
-    let per_event = |amount: f64| (seen.events > 0).then(|| amount / seen.events as f64);
-    Measured {
+fn compute_figures(streams: u32, result: &LoadResult, report: &WorkerReport) -> LoadFigures {
+    let at = |share: f64| result.lags_ns.get((result.lags_ns.len() as f64 * share) as usize).copied();
+    let per_event = |amount: f64| (result.events > 0).then(|| amount / result.events as f64);
+    LoadFigures {
         streams,
-        events: seen.events,
-        events_per_s: seen.events_per_s(),
+        events: result.events,
+        events_per_s: result.events_per_s(),
         cpu_per_event_ns: per_event((report.cpu_user_ns + report.cpu_system_ns) as f64),
         receive_lag_p50_ns: report.receive_lag_ns.value_at_quantile(0.5),
         receive_lag_p99_ns: report.receive_lag_ns.value_at_quantile(0.99),
         stamp_lag_p50_ns: at(0.5),
         stamp_lag_p99_ns: at(0.99),
-        coalesced: per_event(seen.coalesced as f64),
+        coalesced: per_event(result.coalesced as f64),
     }
 }

@@ -88,7 +88,7 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     check_limits(plan)?;
     // Every core helps to make the requests; after that, whatever starts from here must not push a worker off its core.
     let workload = Arc::new(make_requests(plan, watch)?);
-    let kept = host::affinity::keep_off(&plan.cores);
+    let kept = host::affinity::exclude_cores(&plan.cores);
     let (empties, returned) = unbounded();
     for worker in 0..plan.cores.len() as u16 {
         (0..BLOCKS_PER_WORKER).for_each(|_| drop(empties.send(Block::new(worker))));
@@ -208,7 +208,7 @@ fn start_collector(
         save: if plan.keeps_raw() { Save::Full } else { plan.save },
         arguments_json: plan.report.arguments_json.clone(),
         secrets: plan.report.secrets.clone(),
-        rig_json: host::facts::Facts::look().to_json(),
+        rig_json: host::facts::Facts::collect().to_json(),
         calibration: plan.calibration.clone(),
         findings: plan.notes.iter().chain(&workload.notes).cloned().collect(),
     };

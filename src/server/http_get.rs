@@ -127,7 +127,7 @@ fn connect(
     Err(last)
 }
 
-/// Requests a tunnel from the proxy and timeouts until it is open.
+/// Requests a tunnel from the proxy and waits until it is open.
 fn open_tunnel(stream: &mut TcpStream, request: &str, timeouts: GetTimeouts) -> Result<(), GetError> {
     let proxy_error = |error: io::Error| GetError::Other(format!("the proxy: {}", io_error(&error, timeouts)));
     stream.write_all(request.as_bytes()).map_err(proxy_error)?;

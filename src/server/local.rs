@@ -1,4 +1,4 @@
-//! A local server: starts it, timeouts until it is ready, watches it, and stops it with all its child processes.
+//! A local server: starts it, waits until it is ready, watches it, and stops it with all its child processes.
 
 #![expect(clippy::disallowed_methods, reason = "how long a server takes to start is waited for, not measured")]
 
@@ -58,7 +58,7 @@ struct Shared {
 }
 
 impl Local {
-    /// Starts the server of a plan and timeouts until it responds at `target`. Its output goes to `server.log` in `folder`.
+    /// Starts the server of a plan and waits until it responds at `target`. Its output goes to `server.log` in `folder`.
     /// `stop` above 0 cancels the wait.
     ///
     /// # Errors

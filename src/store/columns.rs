@@ -134,7 +134,7 @@ pub const REQUEST_COLUMNS: &[Column] = &[
     field!("idx" "INTEGER NOT NULL", index, "number of the request in its phase, from 0"),
     field!("phase" "TEXT NOT NULL", phase, "preflight, warmup, measured or witness"),
     field!("worker" "INTEGER NOT NULL", worker, "the worker that sent it"),
-    field!("lane" "INTEGER NOT NULL", lane, "the worker's concurrent request slot that carried it"),
+    field!("lane" "INTEGER NOT NULL", slot, "the worker's concurrent request slot that carried it"),
     field!("turn" "INTEGER NOT NULL", turn, "turn of its conversation, from 0; 0 for single requests"),
     field!("reused" "INTEGER NOT NULL", reused, "1: the connection had carried an earlier request"),
     field!("retried" "INTEGER NOT NULL", retried, "1: sent again because the reused connection was closed"),

@@ -1,9 +1,9 @@
 //! The run's clock: `CLOCK_MONOTONIC` read through the TSC, and the conversion of the kernel's receive timestamps to it.
 //!
-//! Every [`Tick`] is nanoseconds of `CLOCK_MONOTONIC`. Reading the TSC costs half of what the vDSO does and, fitted to
-//! the kernel's clock again every second, stays within tens of nanoseconds of it. Kernel receive timestamps are
-//! `CLOCK_REALTIME`: both kernel clocks run at the same (NTP-slewed) rate, so the conversion is one offset, which
-//! changes only when the wall clock is stepped.
+//! Every [`Tick`] is nanoseconds of `CLOCK_MONOTONIC`. Reading the TSC takes half the time of the vDSO. It is fitted to the
+//! kernel's clock every second and stays within tens of nanoseconds of it. Kernel receive timestamps are
+//! `CLOCK_REALTIME`. Both kernel clocks run at the same (NTP-slewed) rate, so the conversion is one offset, which changes
+//! only when the wall clock is stepped.
 
 #![expect(unsafe_code, reason = "RDTSC has no safe form")]
 
@@ -14,12 +14,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::time::{MS, S, Tick};
 
-/// How a clock reads time.
+/// How a clock reads the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum ClockSource {
     /// Invariant TSC, fitted to `CLOCK_MONOTONIC`.
     Tsc,
-    /// `clock_gettime(CLOCK_MONOTONIC)`, where the TSC is not invariant.
+    /// `clock_gettime(CLOCK_MONOTONIC)`, if the TSC is not invariant.
     Monotonic,
 }
 
@@ -53,35 +53,34 @@ struct RealOffset {
     before_ns: i64,
 }
 
-/// One thread's clock. Not shared: each worker refits its own.
+/// The clock of one thread. Each worker refits its own.
 #[derive(Debug)]
 pub struct Clock {
-    source: Source,
+    source: ClockSource,
     line: Cell<Line>,
     anchor: Cell<Sample>,
     real: Cell<RealOffset>,
     refit_at: Cell<Tick>,
 }
 
-/// A fit is renewed after the time it was taken over, but after a second at the latest: with readings good to some 40 ns
-/// the error of each fit stays at that while it is used. Crystals drift by parts per billion in a second.
+/// A fit is renewed after an interval as long as its baseline, but after one second at the latest. Readings are accurate to
+/// about 40 ns, so the error of a fit stays at that level while it is used. Crystals drift by parts per billion in a second.
 const REFIT_NS: u64 = S;
-/// The first fit is taken over this long.
+/// The baseline of the first fit.
 const FIRST_BASELINE_NS: u64 = 10 * MS;
 /// A change of the offset larger than this is a step of the wall clock, not noise of the reading (±21 ns measured).
 const STEP_NS: i64 = 2_000;
-/// A timestamp older than this when it is processed is not used: no data stays that long in a socket that is read at
-/// once.
-const OLDEST_STAMP_NS: i64 = 100 * S as i64;
+/// A timestamp older than this when it is processed is not used, because data does not stay that long in a socket.
+const OLDEST_TIMESTAMP_NS: i64 = 100 * S as i64;
 
 impl Clock {
-    /// A clock fitted from the process's first reading on.
+    /// A clock fitted to the readings since the first one of the process.
     pub fn new() -> Clock {
         let source = source();
         let first = first_sample();
         let line = match source {
-            Source::Tsc => first_line(first),
-            Source::Monotonic => Line { base_tsc: 0, base_ns: 0, slope: 1 << 32 },
+            ClockSource::Tsc => first_line(first),
+            ClockSource::Monotonic => Line { base_tsc: 0, base_ns: 0, slope: 1 << 32 },
         };
         let clock = Clock {
             source,
@@ -100,39 +99,39 @@ impl Clock {
     #[inline]
     pub fn now(&self) -> Tick {
         match self.source {
-            Source::Tsc => Tick(self.line.get().at(read_tsc())),
-            Source::Monotonic => Tick(monotonic_ns()),
+            ClockSource::Tsc => Tick(self.line.get().at(read_tsc())),
+            ClockSource::Monotonic => Tick(monotonic_ns()),
         }
     }
 
-    /// The instant of a kernel stamp in nanoseconds of `CLOCK_REALTIME`, of data reaped at `reaped`. `None` when the
-    /// stamp fits neither the present offset nor the one before the last step of the wall clock.
+    /// Converts a kernel timestamp (nanoseconds of `CLOCK_REALTIME`) of data that was processed at `reaped`. `None` if the
+    /// timestamp fits neither the current offset nor the one before the last step of the wall clock.
     #[inline]
     pub fn tick_from_kernel(&self, real_ns: u64, reaped: Tick) -> Option<Tick> {
         let real = self.real.get();
         for offset in [real.now_ns, real.before_ns] {
             let tick = Tick(real_ns.wrapping_sub(offset as u64));
             let lag = reaped.ns_since(tick);
-            if (-STEP_NS..OLDEST_STAMP_NS).contains(&lag) {
+            if (-STEP_NS..OLDEST_TIMESTAMP_NS).contains(&lag) {
                 return Some(tick.min(reaped));
             }
         }
         None
     }
 
-    /// `CLOCK_REALTIME − CLOCK_MONOTONIC`, nanoseconds: what turns a tick into a wall-clock time.
+    /// `CLOCK_REALTIME − CLOCK_MONOTONIC`, nanoseconds: added to a tick it gives the wall-clock time.
     pub fn wall_offset_ns(&self) -> i64 {
         self.real.get().now_ns
     }
 
-    /// Renews the fit and the offset when it is time: once a second, at first more often.
+    /// Renews the fit and the offset if they are due: once a second, more often at first.
     pub fn maintain(&self, now: Tick) {
         if now < self.refit_at.get() {
             return;
         }
         let interval_ns = (now.0 - self.anchor.get().mono_ns).clamp(FIRST_BASELINE_NS, REFIT_NS);
         self.refit_at.set(now.plus_ns(interval_ns));
-        if self.source == Source::Tsc {
+        if self.source == ClockSource::Tsc {
             self.refit(interval_ns);
         }
         let offset = self.measure_real_offset();
@@ -141,8 +140,8 @@ impl Clock {
         self.real.set(RealOffset { now_ns: offset, before_ns: if stepped { old.now_ns } else { old.before_ns } });
     }
 
-    /// A new line from the present reading on, which meets the kernel's clock one interval ahead: time neither jumps nor
-    /// goes backwards at a refit.
+    /// Sets a new line that begins at the current reading and meets the kernel's clock one interval later, so that time
+    /// neither jumps nor goes backwards.
     fn refit(&self, interval_ns: u64) {
         let sample = take_sample();
         let anchor = self.anchor.get();
@@ -157,7 +156,7 @@ impl Clock {
         }
     }
 
-    /// The narrowest of several brackets monotonic–real–monotonic.
+    /// Measures the offset as the narrowest of several brackets monotonic–real–monotonic.
     fn measure_real_offset(&self) -> i64 {
         let mut best = (u64::MAX, 0);
         for _ in 0..8 {
@@ -179,9 +178,9 @@ impl Default for Clock {
     }
 }
 
-/// The TSC where it is invariant, else the kernel's clock.
-pub fn source() -> Source {
-    static SOURCE: OnceLock<Source> = OnceLock::new();
+/// The TSC if it is invariant, else the kernel's clock.
+pub fn source() -> ClockSource {
+    static SOURCE: OnceLock<ClockSource> = OnceLock::new();
     *SOURCE.get_or_init(|| {
         let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let invariant = cfg!(target_arch = "x86_64")
@@ -189,11 +188,11 @@ pub fn source() -> Source {
             && flags.contains(" nonstop_tsc")
             && std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource")
                 .is_ok_and(|name| matches!(name.trim(), "tsc" | "kvm-clock"));
-        if invariant { Source::Tsc } else { Source::Monotonic }
+        if invariant { ClockSource::Tsc } else { ClockSource::Monotonic }
     })
 }
 
-/// The reading every clock of the process starts its fit from.
+/// The first reading of the process, from which every clock starts its fit.
 fn first_sample() -> Sample {
     static FIRST: OnceLock<Sample> = OnceLock::new();
     *FIRST.get_or_init(take_sample)
@@ -233,7 +232,7 @@ fn take_sample() -> Sample {
 #[inline]
 fn read_tsc() -> u64 {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: rustix has no call for it; RDTSC exists on every x86-64 processor and has no effect but its result.
+    // SAFETY: RDTSC exists on every x86-64 processor and has no side effects.
     unsafe {
         std::arch::x86_64::_rdtsc()
     }
@@ -241,7 +240,7 @@ fn read_tsc() -> u64 {
     monotonic_ns()
 }
 
-/// The current time as the kernel gives it: `CLOCK_MONOTONIC`, read through the vDSO.
+/// The current time of the kernel's `CLOCK_MONOTONIC`, read through the vDSO.
 pub fn kernel_now() -> Tick {
     Tick(monotonic_ns())
 }
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_stamps_map_back_and_steps_are_survived() {
+    fn kernel_timestamps_are_converted_even_after_a_step() {
         let clock = Clock::new();
         let now = clock.now();
         let real = now.0.wrapping_add(clock.wall_offset_ns() as u64);

@@ -68,7 +68,7 @@ impl Visualizer {
     ) -> Result<Visualizer, String> {
         log.info(&format!("{}: starting its SDK (--visualizer)", visual.service.name()));
         let cores: Vec<usize> = plans.iter().flat_map(|plan| plan.cores.clone()).collect();
-        let affinity = affinity::keep_off(&cores);
+        let affinity = affinity::exclude_cores(&cores);
         let folder = plans.first().map_or(Path::new("."), |plan| &plan.report.root);
         let start = message::start(visual, folder, config);
         let (helper, feed) = Helper::start(visual, single, &start, log)?;

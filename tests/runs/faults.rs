@@ -1,4 +1,4 @@
-//! Trouble is data: every way in which a server can fail ends in one class, the run goes on, and the totals add up.
+//! Failures: each has its failure class, does not end the run, and is included in the totals.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -6,31 +6,31 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use super::harness::{Ran, mock, perf, perf_until, spec};
+use super::harness::{FinishedRun, mock, perf, perf_until, spec};
 use ringmark::mock::{End, Mock};
 use ringmark::record::Outcome;
 use ringmark::run::RunError;
 use ringmark::spec::Spec;
 
-/// A run of 24 requests, of which every third meets `fault`; no connection test, which would meet it too or move it.
-fn every_third(query: &str, fault: &str, change: impl FnOnce(Spec) -> Spec) -> (Ran, Mock) {
+/// Runs 24 requests, every third of which encounters `fault`. Without the connection test, which would count as a request.
+fn every_third(query: &str, fault: &str, change: impl FnOnce(Spec) -> Spec) -> (FinishedRun, Mock) {
     let mock = mock(&format!("ttft=2ms&itl=1ms&tokens=6&{query}&fault={fault}:1/3"));
     let plain = spec(&mock).with(|s| {
         s.load.number = vec![24];
         s.load.parallel = vec![3];
         s.target.no_test_connection = true;
     });
-    let ran = perf(&change(plain));
-    ran.totals_add_up();
-    (ran, mock)
+    let run = perf(&change(plain));
+    run.assert_totals();
+    (run, mock)
 }
 
-fn same(spec: Spec) -> Spec {
+fn unchanged(spec: Spec) -> Spec {
     spec
 }
 
 #[test]
-fn every_fault_has_its_class() {
+fn faults_have_their_failure_class() {
     for (fault, class, words) in [
         ("status(404)", "status", "because of an injected fault"),
         ("status(429,1)", "status", "because of an injected fault"),
@@ -44,9 +44,9 @@ fn every_fault_has_its_class() {
         ("malformed", "body", ""),
         ("huge(17000000)", "protocol", ""),
     ] {
-        let (ran, _) = every_third("", fault, same);
-        assert_eq!(ran.outcomes(), sorted([(class, 8), ("ok", 16)]), "{fault}");
-        let failures = &ran.summary.failures;
+        let (run, _) = every_third("", fault, unchanged);
+        assert_eq!(run.outcomes(), sorted([(class, 8), ("ok", 16)]), "{fault}");
+        let failures = &run.summary.failures;
         assert_eq!((failures.len(), failures[0].count, failures[0].failure.name()), (1, 8, class), "{fault}");
         let text = &failures[0].texts[0].0;
         assert!(!text.is_empty() && text.contains(words), "{fault}: {text}");
@@ -59,7 +59,7 @@ fn sorted(mut counts: [(&'static str, usize); 2]) -> Vec<(&'static str, usize)> 
 }
 
 #[test]
-fn answers_in_one_piece_fail_by_the_same_classes() {
+fn faults_without_streaming_have_the_same_classes() {
     for (fault, class) in [
         ("status(503)", "status"),
         ("reset", "reset"),
@@ -69,17 +69,17 @@ fn answers_in_one_piece_fail_by_the_same_classes() {
         ("empty", "empty"),
         ("malformed", "body"),
     ] {
-        let (ran, _) = every_third("", fault, |spec| spec.with(|s| s.sampling.no_stream = true));
-        assert_eq!(ran.outcomes(), sorted([(class, 8), ("ok", 16)]), "{fault}");
+        let (run, _) = every_third("", fault, |spec| spec.with(|s| s.sampling.no_stream = true));
+        assert_eq!(run.outcomes(), sorted([(class, 8), ("ok", 16)]), "{fault}");
     }
 }
 
 #[test]
-fn every_status_keeps_its_number() {
+fn failed_requests_record_their_status() {
     for code in [301, 401, 404, 422, 429, 500, 503] {
-        let (ran, _) = every_third("", &format!("status({code})"), same);
-        let failed = ran.measured.iter().filter(|kept| kept.record.outcome != Outcome::Ok);
-        assert!(failed.clone().count() == 8 && failed.clone().all(|kept| kept.record.status == code), "{code}");
+        let (run, _) = every_third("", &format!("status({code})"), unchanged);
+        let failed = run.measured.iter().filter(|request| request.record.outcome != Outcome::Ok);
+        assert!(failed.clone().count() == 8 && failed.clone().all(|request| request.record.status == code), "{code}");
     }
 }
 
@@ -88,84 +88,84 @@ fn without_io_uring_faults_have_the_same_classes() {
     for (fault, class) in
         [("reset", "reset"), ("truncate", "truncated"), ("close", "closed_early"), ("error", "in_stream_error")]
     {
-        let (ran, _) = every_third("close=announce", fault, |spec| spec.with(|s| s.client.force_fallback = true));
-        assert_eq!(ran.outcomes(), sorted([(class, 8), ("ok", 16)]), "{fault}");
+        let (run, _) = every_third("close=announce", fault, |spec| spec.with(|s| s.client.force_fallback = true));
+        assert_eq!(run.outcomes(), sorted([(class, 8), ("ok", 16)]), "{fault}");
     }
 }
 
 #[test]
-fn a_connection_that_closes_unanswered_is_retried_only_when_it_was_reused() {
-    // Fresh connections each time: the close is the server's answer.
-    let (ran, _) = every_third("close=announce", "close", same);
-    assert_eq!(ran.outcomes(), [("closed_early", 8), ("ok", 16)]);
-    assert!(ran.measured.iter().all(|kept| !kept.record.retried));
+fn closed_connections_are_retried_only_if_reused() {
+    // Every request has a new connection: the close is the server's response.
+    let (run, _) = every_third("close=announce", "close", unchanged);
+    assert_eq!(run.outcomes(), [("closed_early", 8), ("ok", 16)]);
+    assert!(run.measured.iter().all(|request| !request.record.retried));
 
-    // Reused ones: the server may have closed before it saw the request, so it is sent once more, and recorded as such.
+    // Reused connections: the server may have closed one before it received the request, so the request is sent again.
     let mock = mock("ttft=2ms&itl=1ms&tokens=3&fault=close:1/5");
-    let ran = perf(&spec(&mock).with(|s| {
+    let run = perf(&spec(&mock).with(|s| {
         s.load.number = vec![40];
         s.load.parallel = vec![1];
         s.target.no_test_connection = true;
     }));
-    ran.totals_add_up();
-    let retried = ran.measured.iter().filter(|kept| kept.record.retried).count();
+    run.assert_totals();
+    let retried = run.measured.iter().filter(|request| request.record.retried).count();
     assert!(retried >= 8, "{retried}");
-    assert_eq!(ran.outcomes(), [("ok", 40)]);
+    assert_eq!(run.outcomes(), [("ok", 40)]);
 }
 
 #[test]
-fn silence_ends_with_the_read_timeout() {
-    let (ran, _) = every_third("", "hang", |spec| spec.with(|s| s.target.read_timeout_s = 0.3));
-    assert_eq!(ran.outcomes(), [("ok", 16), ("read_timeout", 8)]);
-    for kept in ran.measured.iter().filter(|kept| kept.record.outcome != Outcome::Ok) {
-        let record = &kept.record;
+fn hanging_responses_end_with_the_read_timeout() {
+    let (run, _) = every_third("", "hang", |spec| spec.with(|s| s.target.read_timeout_s = 0.3));
+    assert_eq!(run.outcomes(), [("ok", 16), ("read_timeout", 8)]);
+    for request in run.measured.iter().filter(|request| request.record.outcome != Outcome::Ok) {
+        let record = &request.record;
         assert!(record.end.ns_since(record.last_token.unwrap()) >= 290_000_000, "{record:?}");
-        assert!(kept.error.contains("--read-timeout"), "{}", kept.error);
-        assert_eq!(kept.arrivals.len(), 3, "what came before the silence is kept");
+        assert!(request.error.contains("--read-timeout"), "{}", request.error);
+        assert_eq!(request.arrivals.len(), 3, "events before the timeout are missing");
     }
 }
 
 #[test]
-fn a_slow_answer_ends_with_the_total_timeout() {
+fn slow_responses_end_with_the_total_timeout() {
     let mock = mock("ttft=1ms&itl=50ms&tokens=100");
     let slow = spec(&mock).with(|s| {
         s.target.total_timeout_s = 0.3;
         s.load.number = vec![4];
         s.target.no_test_connection = true;
     });
-    let ran = perf(&slow);
-    ran.totals_add_up();
-    assert_eq!(ran.outcomes(), [("total_timeout", 4)]);
+    let run = perf(&slow);
+    run.assert_totals();
+    assert_eq!(run.outcomes(), [("total_timeout", 4)]);
 }
 
 #[test]
-fn slow_heads_and_odd_ends_are_no_failures() {
+fn unusual_but_valid_responses_succeed() {
     for query in
         ["fault=slow_head(20ms)", "close=announce", "framing=close", "framing=chunked", "head=with_first", "done=off"]
     {
         let mock = mock(&format!("ttft=2ms&itl=1ms&tokens=4&{query}"));
-        perf(&spec(&mock).with(|s| s.load.number = vec![12])).all_ok();
+        perf(&spec(&mock).with(|s| s.load.number = vec![12])).assert_all_ok();
     }
 }
 
 #[test]
-fn a_server_that_closes_silently_costs_no_request() {
+fn silent_closes_fail_no_request() {
     for force_fallback in [false, true] {
         let mock = mock("ttft=2ms&itl=1ms&tokens=4&close=silent");
-        let ran = perf(&spec(&mock).with(|s| {
+        let run = perf(&spec(&mock).with(|s| {
             s.load.number = vec![200];
             s.load.parallel = vec![8];
             s.client.force_fallback = force_fallback;
         }));
-        ran.all_ok();
+        run.assert_all_ok();
         let complete = mock.truth().iter().filter(|truth| truth.end == End::Complete).count();
         assert!(complete >= 200, "{complete}");
     }
 }
 
 #[test]
-fn a_refused_connection_is_one_clear_error_or_one_class() {
-    // A port that was free a moment ago.
+fn refused_connections_fail_the_connection_test_or_the_requests() {
+    // A port on which nothing listens any more.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = Some(format!("http://{address}/v1/chat/completions"));
     let refused = Spec::default().with(|s| {
@@ -179,33 +179,33 @@ fn a_refused_connection_is_one_clear_error_or_one_class() {
     assert!(matches!(error, RunError::ConnectionTest(_)) && text.contains("refused"), "{text}");
     assert!(text.contains("--no-test-connection"), "{text}");
 
-    let ran = perf(&refused.with(|s| s.target.no_test_connection = true));
-    ran.totals_add_up();
-    assert_eq!(ran.outcomes(), [("connect", 10)]);
-    assert!(ran.summary.all_failed());
+    let run = perf(&refused.with(|s| s.target.no_test_connection = true));
+    run.assert_totals();
+    assert_eq!(run.outcomes(), [("connect", 10)]);
+    assert!(run.summary.all_failed());
 }
 
 #[test]
-fn the_connection_test_shows_the_servers_own_words() {
+fn connection_test_shows_the_server_message() {
     let mock = mock("fault=status(404)");
     let text = perf_until(&spec(&mock), Default::default()).unwrap_err().to_string();
     assert!(text.contains("404") && text.contains("because of an injected fault"), "{text}");
-    assert!(mock.truth().len() <= 1, "one request, not a whole run");
+    assert!(mock.truth().len() <= 1, "more requests than the connection test");
 }
 
 #[test]
-fn the_connection_test_may_be_slow_but_not_wrong() {
+fn connection_test_accepts_slow_responses() {
     let mock = mock("ttft=200ms&itl=10ms&tokens=200");
-    let ran = perf(&spec(&mock).with(|s| {
+    let run = perf(&spec(&mock).with(|s| {
         s.load.number = vec![2];
         s.load.parallel = vec![2];
         s.sampling.max_tokens = vec![2];
     }));
-    ran.all_ok();
+    run.assert_all_ok();
 }
 
 #[test]
-fn a_server_that_dies_midway_fails_what_is_left() {
+fn requests_fail_after_the_server_dies() {
     let mut mock = mock("ttft=20ms&itl=5ms&tokens=10");
     let load = spec(&mock).with(|s| {
         s.load.number = vec![400];
@@ -217,18 +217,18 @@ fn a_server_that_dies_midway_fails_what_is_left() {
         }
         mock.stop().unwrap();
     });
-    let ran = perf(&load);
+    let run = perf(&load);
     stopper.join().unwrap();
-    ran.totals_add_up();
-    let outcomes = ran.outcomes();
+    run.assert_totals();
+    let outcomes = run.outcomes();
     let count = |name: &str| outcomes.iter().find(|(found, _)| *found == name).map_or(0, |(_, count)| *count);
     assert!(count("ok") >= 40, "{outcomes:?}");
     assert!(count("connect") >= 100, "{outcomes:?}");
-    assert_eq!(ran.measured.len(), 400);
+    assert_eq!(run.measured.len(), 400);
 }
 
 #[test]
-fn an_open_loop_outlives_its_server() {
+fn open_loop_continues_without_a_server() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let load = Spec::default().with(|s| {
         s.target.url = Some(format!("http://{address}/v1/chat/completions"));
@@ -238,13 +238,13 @@ fn an_open_loop_outlives_its_server() {
         s.load.open_loop = true;
         s.target.no_test_connection = true;
     });
-    let ran = perf(&load);
-    ran.totals_add_up();
-    assert_eq!(ran.outcomes(), [("connect", 50)]);
+    let run = perf(&load);
+    run.assert_totals();
+    assert_eq!(run.outcomes(), [("connect", 50)]);
 }
 
 #[test]
-fn tls_to_a_plain_port_is_said_in_one_line() {
+fn tls_to_a_plain_port_is_explained() {
     let mock = mock("ttft=1ms&itl=1ms&tokens=2");
     let url = Some(format!("https://{}/v1/chat/completions", mock.addr()));
     let secure = spec(&mock).with(|s| {
@@ -255,13 +255,13 @@ fn tls_to_a_plain_port_is_said_in_one_line() {
     let text = perf_until(&secure, Default::default()).unwrap_err().to_string();
     assert!(text.contains("does not speak TLS") && text.contains("http://"), "{text}");
 
-    let ran = perf(&secure.with(|s| s.target.no_test_connection = true));
-    ran.totals_add_up();
-    assert_eq!(ran.outcomes(), [("tls", 4)]);
+    let run = perf(&secure.with(|s| s.target.no_test_connection = true));
+    run.assert_totals();
+    assert_eq!(run.outcomes(), [("tls", 4)]);
 }
 
-/// A server that answers each connection with these bytes, after it has read something.
-fn canned(answer: &'static [u8], connections: usize) -> SocketAddr {
+/// Starts a server that responds to each connection with these bytes after its first read.
+fn fixed_response_server(response: &'static [u8], connections: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (ready, wait) = mpsc::channel();
@@ -272,7 +272,7 @@ fn canned(answer: &'static [u8], connections: usize) -> SocketAddr {
             thread::spawn(move || {
                 let mut request = [0; 65536];
                 let _ = stream.read(&mut request);
-                let _ = stream.write_all(answer);
+                let _ = stream.write_all(response);
             });
         }
     });
@@ -281,8 +281,8 @@ fn canned(answer: &'static [u8], connections: usize) -> SocketAddr {
 }
 
 #[test]
-fn odd_answers_have_their_classes() {
-    for (answer, class) in [
+fn invalid_responses_have_their_failure_class() {
+    for (response, class) in [
         (&b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"[..], "body"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhello", "truncated"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nhello", "protocol"),
@@ -292,7 +292,7 @@ fn odd_answers_have_their_classes() {
         (b"SSH-2.0-OpenSSH_9.0\r\n", "protocol"),
         (b"HTTP/1.1 307 Temporary\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n", "status"),
     ] {
-        let address = canned(answer, 64);
+        let address = fixed_response_server(response, 64);
         let load = Spec::default().with(|s| {
             s.target.url = Some(format!("http://{address}/v1/chat/completions"));
             s.target.model = Some("m".to_string());
@@ -301,8 +301,8 @@ fn odd_answers_have_their_classes() {
             s.target.no_test_connection = true;
             s.target.read_timeout_s = 5.0;
         });
-        let ran = perf(&load);
-        ran.totals_add_up();
-        assert_eq!(ran.outcomes(), [(class, 4)], "{}: {}", String::from_utf8_lossy(answer), ran.measured[0].error);
+        let run = perf(&load);
+        run.assert_totals();
+        assert_eq!(run.outcomes(), [(class, 4)], "{}: {}", String::from_utf8_lossy(response), run.measured[0].error);
     }
 }

@@ -1,4 +1,4 @@
-//! One run through the library against a mock in this process, and what its database holds afterwards.
+//! Runs a spec through the library against a mock in this process, and reads the database of the run.
 
 use std::any::Any;
 use std::net::SocketAddr;
@@ -20,15 +20,15 @@ use ringmark::store::reader::{Detail, StoredRun};
 use ringmark::sweep;
 use ringmark::time::Tick;
 
-/// A mock on a free port.
+/// Starts a mock on a free port.
 pub fn mock(query: &str) -> Mock {
     let config = Config::from_query(query).unwrap();
     Mock::start(&config, &[], SocketAddr::from(([127, 0, 0, 1], 0))).unwrap()
 }
 
-/// A request as it was stored.
+/// A request from the database.
 #[derive(Debug)]
-pub struct Kept {
+pub struct StoredRequest {
     pub record: RequestRecord,
     pub arrivals: Vec<Tick>,
     pub text: String,
@@ -38,23 +38,23 @@ pub struct Kept {
 
 /// A finished run.
 #[derive(Debug)]
-pub struct Ran {
+pub struct FinishedRun {
     pub plan: Arc<Plan>,
     pub summary: Summary,
     pub stored: StoredRun,
-    /// Measured requests by number.
-    pub measured: Vec<Kept>,
-    pub warmup: Vec<Kept>,
-    /// Prefix of all request ids.
+    /// The measured requests, sorted by number.
+    pub measured: Vec<StoredRequest>,
+    pub warmup: Vec<StoredRequest>,
+    /// The prefix of all request ids.
     pub id_prefix: String,
     pub database: PathBuf,
     _folder: tempfile::TempDir,
 }
 
-impl Ran {
-    /// Outcomes by name, sorted, each with its count.
+impl FinishedRun {
+    /// The number of requests by name of the outcome, sorted.
     pub fn outcomes(&self) -> Vec<(&'static str, usize)> {
-        let mut names: Vec<&str> = self.measured.iter().map(|kept| kept.record.outcome.name()).collect();
+        let mut names: Vec<&str> = self.measured.iter().map(|request| request.record.outcome.name()).collect();
         names.sort_unstable();
         let mut counted: Vec<(&str, usize)> = Vec::new();
         for name in names {
@@ -66,25 +66,27 @@ impl Ran {
         counted
     }
 
-    /// Every request of the schedule went somewhere, and the summary says the same as the records.
-    pub fn totals_add_up(&self) {
+    /// Asserts that every scheduled request has an outcome, and that the summary agrees with the records.
+    pub fn assert_totals(&self) {
         let counts = self.summary.counts;
         assert_eq!(counts.scheduled, counts.ok + counts.failed + counts.unfinished + counts.unsent, "{counts:?}");
         assert_eq!(counts.ok + counts.failed + counts.unfinished, self.measured.len() as u64, "{counts:?}");
-        let classed: u64 = self.summary.failures.iter().map(|failure| failure.count).sum();
-        assert_eq!(classed, counts.failed);
-        let indices: std::collections::HashSet<u64> = self.measured.iter().map(|kept| kept.record.index).collect();
+        let failed: u64 = self.summary.failures.iter().map(|failure| failure.count).sum();
+        assert_eq!(failed, counts.failed);
+        let indices: std::collections::HashSet<u64> =
+            self.measured.iter().map(|request| request.record.index).collect();
         assert_eq!(indices.len(), self.measured.len(), "a request was recorded twice");
     }
 
-    pub fn all_ok(&self) {
-        self.totals_add_up();
-        let wrong = self.measured.iter().find(|kept| kept.record.outcome != Outcome::Ok);
-        assert!(wrong.is_none(), "{:?}: {}", self.outcomes(), wrong.map_or("", |kept| &kept.error));
+    /// Asserts that all requests succeeded.
+    pub fn assert_all_ok(&self) {
+        self.assert_totals();
+        let wrong = self.measured.iter().find(|request| request.record.outcome != Outcome::Ok);
+        assert!(wrong.is_none(), "{:?}: {}", self.outcomes(), wrong.map_or("", |request| &request.error));
     }
 }
 
-/// What a run against `mock` is when nothing else is asked for.
+/// The default spec of a run against `mock`.
 pub fn spec(mock: &Mock) -> Spec {
     Spec::default().with(|s| {
         s.target.url = Some(format!("http://{}/v1/chat/completions", mock.addr()));
@@ -95,8 +97,8 @@ pub fn spec(mock: &Mock) -> Spec {
     })
 }
 
-/// Carries a spec out, to its end or until `stop` is raised.
-pub fn perf_until(spec: &Spec, stop: Arc<AtomicU8>) -> Result<Ran, RunError> {
+/// Runs a spec to its end or until `stop` is set.
+pub fn perf_until(spec: &Spec, stop: Arc<AtomicU8>) -> Result<FinishedRun, RunError> {
     let folder = tempfile::tempdir().unwrap();
     let spec = spec.clone().with(|s| s.output.outputs_dir = folder.path().to_path_buf());
     let allowed_cores = core_affinity::get_core_ids().unwrap().iter().map(|core| core.id).collect();
@@ -114,9 +116,9 @@ pub fn perf_until(spec: &Spec, stop: Arc<AtomicU8>) -> Result<Ran, RunError> {
     )?;
     let reader = Reader::open(&finished.database).unwrap();
     let stored = reader.run().unwrap();
-    Ok(Ran {
-        measured: kept(&reader, Phase::Measured),
-        warmup: kept(&reader, Phase::Warmup),
+    Ok(FinishedRun {
+        measured: read_requests(&reader, Phase::Measured),
+        warmup: read_requests(&reader, Phase::Warmup),
         id_prefix: stored.facts.request_id_prefix.clone(),
         summary: finished.summary,
         database: finished.database,
@@ -126,15 +128,17 @@ pub fn perf_until(spec: &Spec, stop: Arc<AtomicU8>) -> Result<Ran, RunError> {
     })
 }
 
-pub fn perf(spec: &Spec) -> Ran {
+/// Runs a spec to its end.
+pub fn perf(spec: &Spec) -> FinishedRun {
     perf_until(spec, Arc::default()).unwrap()
 }
 
-fn kept(reader: &Reader, phase: Phase) -> Vec<Kept> {
+/// The requests of a phase, sorted by number.
+fn read_requests(reader: &Reader, phase: Phase) -> Vec<StoredRequest> {
     let mut all = Vec::new();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let take = |block: &Block| {
-        all.extend(block.records.iter().map(|record| Kept {
+        all.extend(block.records.iter().map(|record| StoredRequest {
             arrivals: record.arrivals.slice(&block.arrivals).to_vec(),
             text: text(record.text.slice(&block.bytes)),
             error: text(record.error.slice(&block.bytes)),
@@ -143,6 +147,6 @@ fn kept(reader: &Reader, phase: Phase) -> Vec<Kept> {
         }));
     };
     reader.each_block(phase, Detail::Everything, take).unwrap();
-    all.sort_by_key(|kept| kept.record.index);
+    all.sort_by_key(|request| request.record.index);
     all
 }

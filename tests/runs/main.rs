@@ -1,4 +1,4 @@
-//! Complete runs in this process, against a mock or against a server that misbehaves.
+//! Complete runs in this process, against the mock or against servers with unusual behavior.
 
 mod conversations;
 mod faults;

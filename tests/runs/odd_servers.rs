@@ -96,14 +96,14 @@ fn unsolicited_408_on_an_idle_connection_is_retried() {
             }
         }
     });
-    let ran = perf(&load(address));
-    ran.totals_add_up();
-    let counts = ran.summary.counts;
-    let retried = ran.measured.iter().filter(|kept| kept.record.retried).count() as u64;
+    let run = perf(&load(address));
+    run.assert_totals();
+    let counts = run.summary.counts;
+    let retried = run.measured.iter().filter(|request| request.record.retried).count() as u64;
     // On a busy machine a few arrive so late that they count as responses.
     assert!(retried > counts.failed && counts.ok > 20, "{retried} {counts:?}");
-    let wrong = ran.measured.iter().filter(|kept| kept.record.outcome != ringmark::record::Outcome::Ok);
-    assert!(wrong.into_iter().all(|kept| kept.record.status == 408));
+    let wrong = run.measured.iter().filter(|request| request.record.outcome != ringmark::record::Outcome::Ok);
+    assert!(wrong.into_iter().all(|request| request.record.status == 408));
 }
 
 #[test]
@@ -114,13 +114,13 @@ fn status_408_on_a_new_connection_is_a_response() {
             let _ = stream.get_mut().write_all(TIMEOUT);
         }
     });
-    let ran = perf(&load(address).with(|s| {
+    let run = perf(&load(address).with(|s| {
         s.load.number = vec![5];
         s.target.no_test_connection = true;
     }));
-    ran.totals_add_up();
-    assert_eq!(ran.outcomes(), [("status", 5)]);
-    assert!(ran.measured.iter().all(|kept| !kept.record.retried));
+    run.assert_totals();
+    assert_eq!(run.outcomes(), [("status", 5)]);
+    assert!(run.measured.iter().all(|request| !request.record.retried));
 }
 
 #[test]
@@ -133,13 +133,13 @@ fn closing_idle_connections_is_not_reported_as_closing_after_each_response() {
         }
         let _ = stream.get_mut().write_all(TIMEOUT);
     });
-    let ran = perf(&load(address).with(|s| {
+    let run = perf(&load(address).with(|s| {
         s.load.rate = vec![40.0];
         s.load.open_loop = true;
         s.load.parallel = Vec::new();
     }));
-    ran.totals_add_up();
-    let untrue = ran.stored.findings.iter().find(|finding| matches!(finding, Finding::ServerClosesConnections));
+    run.assert_totals();
+    let untrue = run.stored.findings.iter().find(|finding| matches!(finding, Finding::ServerClosesConnections));
     assert!(untrue.is_none(), "{untrue:?}");
 }
 
@@ -157,13 +157,13 @@ fn several_choices_of_one_request_are_separated() {
             answer(&mut stream, &body);
         }
     });
-    let ran = perf(&load(address).with(|s| {
+    let run = perf(&load(address).with(|s| {
         s.load.number = vec![3];
         s.sampling.n_choices = Some(2);
     }));
-    ran.all_ok();
-    assert!(ran.measured.iter().all(|kept| kept.text == "abc\u{1e}AB" && kept.arrivals.len() == 5));
-    let sql = rusqlite::Connection::open(&ran.database).unwrap();
+    run.assert_all_ok();
+    assert!(run.measured.iter().all(|request| request.text == "abc\u{1e}AB" && request.arrivals.len() == 5));
+    let sql = rusqlite::Connection::open(&run.database).unwrap();
     let messages: String = sql.query_row("SELECT response_messages FROM result LIMIT 1", [], |row| row.get(0)).unwrap();
     assert_eq!(messages, r#"[{"role":"assistant","content":"abc"},{"role":"assistant","content":"AB"}]"#);
 }

@@ -1,11 +1,11 @@
-//! The records against the truth: what the mock sent, and when, must be what was measured.
+//! Compares the records of runs with the mock's ground truth: contents, counts and times.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use super::harness::{Kept, Ran, mock, perf, perf_until, spec};
+use super::harness::{FinishedRun, StoredRequest, mock, perf, perf_until, spec};
 use ringmark::finding::Finding;
 use ringmark::mock::{Mock, Truth};
 use ringmark::plan::Save;
@@ -13,10 +13,10 @@ use ringmark::record::{Finish, Outcome, TokenSource};
 use ringmark::spec::Spec;
 use ringmark::time::{MS, S, US};
 
-/// The two sides read one clock through different fits: so far apart may they be, nanoseconds.
-const CLOCKS_NS: i64 = 20 * US as i64;
+/// Maximum difference between the clocks of client and mock, which are different fits of one clock, nanoseconds.
+const CLOCK_ERROR_NS: i64 = 20 * US as i64;
 
-/// The mock's truth by request id. It learns of the last bytes after the client does, so some patience is needed.
+/// The mock's records by request id. Waits for them, because the mock may finish a record after the client.
 fn truths(mock: &Mock, expected: usize) -> HashMap<String, Truth> {
     for _ in 0..200 {
         if mock.truth().len() >= expected {
@@ -27,96 +27,98 @@ fn truths(mock: &Mock, expected: usize) -> HashMap<String, Truth> {
     mock.truth().into_iter().map(|truth| (truth.request_id.clone(), truth)).collect()
 }
 
-/// Each measured request with its truth.
-fn joined<'a>(ran: &'a Ran, truths: &'a HashMap<String, Truth>) -> Vec<(&'a Kept, &'a Truth)> {
-    let id = |kept: &Kept| format!("{}-m{}", ran.id_prefix, kept.record.index);
-    ran.measured.iter().map(|kept| (kept, &truths[&id(kept)])).collect()
+/// Each measured request with the mock's record.
+fn join<'a>(run: &'a FinishedRun, truths: &'a HashMap<String, Truth>) -> Vec<(&'a StoredRequest, &'a Truth)> {
+    let id = |request: &StoredRequest| format!("{}-m{}", run.id_prefix, request.record.index);
+    run.measured.iter().map(|request| (request, &truths[&id(request)])).collect()
 }
 
-/// Counts and order are exact, no arrival is before its send instant, and the median lag is small. Where several events
-/// share a read, only the last one's instant is exact; an answer that ends with its connection has no stamp of the kernel's.
-fn instants_agree(ran: &Ran, mock: &Mock) {
-    let truths = truths(mock, ran.measured.len());
+/// Asserts that counts and order are exact, that no event arrived before it was sent, and that the median lag is small.
+/// Lags are taken from streamed responses only (one that ends with its connection has no kernel timestamp), and from the
+/// last event of each read, because only its arrival time is exact.
+fn assert_times_agree(run: &FinishedRun, mock: &Mock) {
+    let truths = truths(mock, run.measured.len());
     let mut lags = Vec::new();
-    for (kept, truth) in joined(ran, &truths) {
-        let record = &kept.record;
-        assert_eq!(kept.arrivals.len(), truth.sends.len(), "{record:?}");
-        assert!(kept.arrivals.is_sorted());
-        assert_eq!(record.first_token, kept.arrivals.first().copied());
-        assert_eq!(record.last_token, kept.arrivals.last().copied());
+    for (request, truth) in join(run, &truths) {
+        let record = &request.record;
+        assert_eq!(request.arrivals.len(), truth.sends.len(), "{record:?}");
+        assert!(request.arrivals.is_sorted());
+        assert_eq!(record.first_token, request.arrivals.first().copied());
+        assert_eq!(record.last_token, request.arrivals.last().copied());
         assert_eq!(record.output_tokens.unwrap_or(truth.output_tokens), truth.output_tokens);
         assert_eq!(record.input_tokens.unwrap_or(truth.prompt_tokens), truth.prompt_tokens);
-        for (place, (arrival, send)) in kept.arrivals.iter().zip(&truth.sends).enumerate() {
+        for (place, (arrival, send)) in request.arrivals.iter().zip(&truth.sends).enumerate() {
             let lag_ns = arrival.ns_since(*send);
-            assert!(lag_ns > -CLOCKS_NS, "request {}: arrived {lag_ns} ns after it was sent", record.index);
-            if record.streamed && kept.arrivals.get(place + 1) != Some(arrival) {
+            assert!(lag_ns > -CLOCK_ERROR_NS, "request {}: arrived {lag_ns} ns after it was sent", record.index);
+            if record.streamed && request.arrivals.get(place + 1) != Some(arrival) {
                 lags.push(lag_ns);
             }
         }
         let sent = record.write_start.unwrap();
-        assert!(truth.received_first.ns_since(sent) > -CLOCKS_NS, "received before it was written");
-        assert!(record.end.ns_since(truth.last_byte.unwrap()) > -CLOCKS_NS);
+        assert!(truth.received_first.ns_since(sent) > -CLOCK_ERROR_NS, "received before it was written");
+        assert!(record.end.ns_since(truth.last_byte.unwrap()) > -CLOCK_ERROR_NS);
         assert!(record.due <= sent && record.picked.unwrap() <= sent && record.first_byte.unwrap() <= record.end);
     }
     lags.sort_unstable();
     let median_ns = lags.get(lags.len() / 2).copied().unwrap_or(0);
-    assert!(median_ns < MS as i64, "median arrival {median_ns} ns after its send instant");
+    assert!(median_ns < MS as i64, "median arrival {median_ns} ns after its send time");
 }
 
 #[test]
-fn every_event_is_counted_once_and_stamped_after_it_was_sent() {
+fn every_event_is_recorded_once_after_its_send_time() {
     let mock = mock("ttft=uniform(1ms,8ms)&itl=exp(2ms)&tokens=uniform(1,40)&text=mixed");
-    let ran = perf(&spec(&mock));
-    ran.all_ok();
-    instants_agree(&ran, &mock);
-    assert_eq!(ran.measured.len(), 40);
-    let stamped: u32 = ran.measured.iter().map(|kept| kept.record.stamped_reads).sum();
-    assert!(stamped > 0, "no read had the kernel's stamp");
+    let run = perf(&spec(&mock));
+    run.assert_all_ok();
+    assert_times_agree(&run, &mock);
+    assert_eq!(run.measured.len(), 40);
+    let stamped: u32 = run.measured.iter().map(|request| request.record.stamped_reads).sum();
+    assert!(stamped > 0, "no read had a kernel timestamp");
 }
 
-/// The median of lengths in nanoseconds, by nearest rank, seconds.
-fn median_s(mut lengths_ns: Vec<i64>) -> f64 {
-    lengths_ns.sort_unstable();
-    lengths_ns[lengths_ns.len().div_ceil(2) - 1] as f64 / 1e9
+/// The median of durations by nearest rank, seconds.
+fn median_s(mut durations_ns: Vec<i64>) -> f64 {
+    durations_ns.sort_unstable();
+    durations_ns[durations_ns.len().div_ceil(2) - 1] as f64 / 1e9
 }
 
 #[test]
-fn the_bounds_of_our_own_error_hold_the_truth() {
+fn error_bounds_contain_the_true_medians() {
     for query in ["ttft=uniform(1ms,8ms)&itl=exp(2ms)&tokens=uniform(3,40)", "ttft=2ms&itl=1ms&tokens=9&coalesce=3"] {
         let mock = mock(query);
-        let ran = perf(&spec(&mock).with(|s| {
+        let run = perf(&spec(&mock).with(|s| {
             s.load.parallel = vec![8];
             s.load.number = vec![80];
         }));
-        ran.all_ok();
-        let truths = truths(&mock, ran.measured.len());
+        run.assert_all_ok();
+        let truths = truths(&mock, run.measured.len());
         let (mut gaps, mut per_token, mut first) = (Vec::new(), Vec::new(), Vec::new());
-        for (kept, truth) in joined(&ran, &truths) {
+        for (request, truth) in join(&run, &truths) {
             let sends = &truth.sends;
             gaps.extend(sends.windows(2).map(|pair| pair[1].ns_since(pair[0])));
             per_token.push(sends[sends.len() - 1].ns_since(sends[0]) / (sends.len() as i64 - 1));
-            first.push(sends[0].ns_since(kept.record.due));
+            first.push(sends[0].ns_since(request.record.due));
         }
-        let own = &ran.summary.measurement_error;
-        // The row of the median.
-        let figures = [("ITL", gaps, own.itl_s[2]), ("TPOT", per_token, own.tpot_s[2]), ("TTFT", first, own.ttft_s[2])];
+        let bounds = &run.summary.measurement_error;
+        // Row 2 is the median.
+        let figures =
+            [("ITL", gaps, bounds.itl_s[2]), ("TPOT", per_token, bounds.tpot_s[2]), ("TTFT", first, bounds.ttft_s[2])];
         for (name, truth, bound) in figures {
-            let (truth, slack) = (median_s(truth), CLOCKS_NS as f64 / 1e9);
-            let holds = bound.low - slack <= truth && truth <= bound.high + slack;
-            assert!(holds, "{query}: {name} {truth} is not in {bound:?}");
+            let (truth, tolerance) = (median_s(truth), CLOCK_ERROR_NS as f64 / 1e9);
+            let contained = bound.low - tolerance <= truth && truth <= bound.high + tolerance;
+            assert!(contained, "{query}: {name} {truth} is not in {bound:?}");
         }
     }
 }
 
 #[test]
-fn the_first_token_is_never_the_role_chunk() {
+fn role_chunks_are_not_the_first_token() {
     for style in ["role=none", "role=separate", "role=with_first", "role=separate&finish=own&usage=with_last"] {
         let mock = mock(&format!("ttft=20ms&itl=1ms&tokens=5&{style}"));
-        let ran = perf(&spec(&mock).with(|s| s.load.number = vec![8]));
-        ran.all_ok();
-        instants_agree(&ran, &mock);
-        for kept in &ran.measured {
-            let ttft_ns = kept.record.first_token.unwrap().ns_since(kept.record.write_start.unwrap());
+        let run = perf(&spec(&mock).with(|s| s.load.number = vec![8]));
+        run.assert_all_ok();
+        assert_times_agree(&run, &mock);
+        for request in &run.measured {
+            let ttft_ns = request.record.first_token.unwrap().ns_since(request.record.write_start.unwrap());
             assert!(ttft_ns >= 19 * MS as i64, "{style}: first token after {ttft_ns} ns");
         }
     }
@@ -126,21 +128,21 @@ fn the_first_token_is_never_the_role_chunk() {
 fn reasoning_and_tool_calls_are_output() {
     for style in ["reasoning=3&tokens=6", "tool_calls&tokens=6", "done=off&tokens=6", "usage=never&tokens=6"] {
         let mock = mock(&format!("ttft=2ms&itl=1ms&{style}"));
-        let ran = perf(&spec(&mock).with(|s| s.load.number = vec![6]));
-        ran.all_ok();
-        instants_agree(&ran, &mock);
-        assert!(ran.measured.iter().all(|kept| kept.arrivals.len() == 6), "{style}");
+        let run = perf(&spec(&mock).with(|s| s.load.number = vec![6]));
+        run.assert_all_ok();
+        assert_times_agree(&run, &mock);
+        assert!(run.measured.iter().all(|request| request.arrivals.len() == 6), "{style}");
     }
 }
 
 #[test]
-fn coalesced_events_are_counted_as_such() {
+fn coalesced_events_are_counted() {
     let mock = mock("ttft=2ms&itl=1ms&tokens=8&coalesce=4");
-    let ran = perf(&spec(&mock).with(|s| s.load.number = vec![6]));
-    ran.all_ok();
-    instants_agree(&ran, &mock);
-    for kept in &ran.measured {
-        assert!(kept.record.coalesced >= 6 && kept.record.coalesced_reads >= 1, "{:?}", kept.record);
+    let run = perf(&spec(&mock).with(|s| s.load.number = vec![6]));
+    run.assert_all_ok();
+    assert_times_agree(&run, &mock);
+    for request in &run.measured {
+        assert!(request.record.coalesced >= 6 && request.record.coalesced_reads >= 1, "{:?}", request.record);
     }
 }
 
@@ -149,33 +151,33 @@ fn exactly_parallel_requests_are_in_flight() {
     for (parallel, workers) in [(1, 1), (7, 1), (7, 2), (2, 3), (50, 3)] {
         let mock = mock("ttft=20ms&itl=1ms&tokens=3");
         let number = vec![u64::from(parallel) * 4];
-        let asked = spec(&mock).with(|s| {
+        let load = spec(&mock).with(|s| {
             s.load.parallel = vec![parallel];
             s.load.number = number;
             s.client.workers = Some(workers);
         });
-        // The connection test's request is over for us before the mock has ended it.
-        let ran = perf(&asked.with(|s| s.target.no_test_connection = true));
-        ran.all_ok();
+        // Without the connection test, whose request may end at the mock after the next request has started.
+        let run = perf(&load.with(|s| s.target.no_test_connection = true));
+        run.assert_all_ok();
         assert_eq!(mock.stats().peak_in_flight, u64::from(parallel), "{workers} workers");
-        assert_eq!(ran.summary.concurrency.peak, parallel, "{workers} workers");
-        assert_eq!(ran.plan.cores.len(), workers.min(parallel as usize));
+        assert_eq!(run.summary.concurrency.peak, parallel, "{workers} workers");
+        assert_eq!(run.plan.cores.len(), workers.min(parallel as usize));
     }
 }
 
-/// What the server was asked, and the places in the schedule, for one worker count.
-fn asked_and_due(mock: &Mock, workers: usize, load: &Spec) -> (Vec<(u32, u32)>, Vec<i64>) {
+/// The prompt and output tokens of all requests at the mock, and their scheduled times from the first one, nanoseconds.
+fn requests_and_schedule(mock: &Mock, workers: usize, load: &Spec) -> (Vec<(u32, u32)>, Vec<i64>) {
     mock.reset();
-    let ran = perf(&load.clone().with(|s| s.client.workers = Some(workers)));
-    ran.all_ok();
-    let truths = truths(mock, ran.measured.len());
-    let asked = joined(&ran, &truths).iter().map(|(_, truth)| (truth.prompt_tokens, truth.output_tokens)).collect();
-    let first = ran.measured[0].record.due;
-    (asked, ran.measured.iter().map(|kept| kept.record.due.ns_since(first)).collect())
+    let run = perf(&load.clone().with(|s| s.client.workers = Some(workers)));
+    run.assert_all_ok();
+    let truths = truths(mock, run.measured.len());
+    let tokens = join(&run, &truths).iter().map(|(_, truth)| (truth.prompt_tokens, truth.output_tokens)).collect();
+    let first = run.measured[0].record.due;
+    (tokens, run.measured.iter().map(|request| request.record.due.ns_since(first)).collect())
 }
 
 #[test]
-fn every_worker_count_sends_the_same_requests_on_the_same_schedule() {
+fn requests_and_schedule_do_not_depend_on_the_number_of_workers() {
     let mock = mock("ttft=1ms&itl=0&tokens=100");
     let drawn = spec(&mock).with(|s| {
         s.sampling.max_tokens = vec![2, 30];
@@ -188,21 +190,21 @@ fn every_worker_count_sends_the_same_requests_on_the_same_schedule() {
         s.load.parallel = vec![];
     });
     for (load, scheduled) in [(&drawn, false), (&paced, true), (&open, true)] {
-        let first = asked_and_due(&mock, 1, load);
+        let first = requests_and_schedule(&mock, 1, load);
         for workers in [2, 3] {
-            let other = asked_and_due(&mock, workers, load);
-            assert_eq!(first.0, other.0, "{workers} workers asked for something else");
+            let other = requests_and_schedule(&mock, workers, load);
+            assert_eq!(first.0, other.0, "{workers} workers sent other requests");
             if scheduled {
-                assert_eq!(first.1, other.1, "{workers} workers kept another schedule");
+                assert_eq!(first.1, other.1, "{workers} workers had another schedule");
             }
         }
-        let reseeded = asked_and_due(&mock, 1, &load.clone().with(|s| s.sampling.seed = Some(12)));
-        assert_ne!(first.0, reseeded.0, "another seed draws the same");
+        let reseeded = requests_and_schedule(&mock, 1, &load.clone().with(|s| s.sampling.seed = Some(12)));
+        assert_ne!(first.0, reseeded.0, "another seed gave the same requests");
     }
 }
 
 #[test]
-fn an_open_loop_sends_everything_on_its_schedule() {
+fn open_loop_follows_its_schedule() {
     let mock = mock("ttft=30ms&itl=1ms&tokens=2");
     for arrival in ["poisson", "constant", "gamma:2"] {
         let load = spec(&mock).with(|s| {
@@ -213,65 +215,65 @@ fn an_open_loop_sends_everything_on_its_schedule() {
             s.load.number = vec![100];
             s.client.workers = Some(2);
         });
-        let ran = perf(&load);
-        ran.all_ok();
-        let schedule = ran.plan.load.schedule().unwrap();
-        let offsets = ringmark::workload::arrivals::offsets(schedule, ran.plan.seed, 0);
-        let start = ran.measured[0].record.due;
+        let run = perf(&load);
+        run.assert_all_ok();
+        let schedule = run.plan.load.schedule().unwrap();
+        let offsets = ringmark::workload::arrivals::offsets(schedule, run.plan.seed, 0);
+        let start = run.measured[0].record.due;
         let expected: Vec<u64> = offsets.take(100).collect();
-        for (kept, offset) in ran.measured.iter().zip(&expected) {
-            assert_eq!(kept.record.due.ns_since(start) as u64, offset - expected[0], "{arrival}");
-            assert!(kept.record.write_start.unwrap() >= kept.record.due, "sent before it was due");
+        for (request, offset) in run.measured.iter().zip(&expected) {
+            assert_eq!(request.record.due.ns_since(start) as u64, offset - expected[0], "{arrival}");
+            assert!(request.record.write_start.unwrap() >= request.record.due, "sent before it was due");
         }
     }
 }
 
 #[test]
-fn a_burst_is_due_at_one_instant() {
+fn requests_of_a_burst_are_due_at_the_same_time() {
     let mock = mock("ttft=5ms&itl=1ms&tokens=2");
     let burst = Some("burst".to_string());
-    let ran = perf(&spec(&mock).with(|s| {
+    let run = perf(&spec(&mock).with(|s| {
         s.load.open_loop = true;
         s.load.parallel = vec![];
         s.load.arrival = burst;
         s.load.number = vec![50];
     }));
-    ran.all_ok();
-    assert!(ran.measured.iter().all(|kept| kept.record.due == ran.measured[0].record.due));
+    run.assert_all_ok();
+    assert!(run.measured.iter().all(|request| request.record.due == run.measured[0].record.due));
 }
 
 #[test]
-fn receiving_without_io_uring_gives_the_same() {
+fn epoll_gives_the_same_records() {
     let mock = mock("ttft=3ms&itl=1ms&tokens=uniform(1,20)");
-    let ran = perf(&spec(&mock).with(|s| {
+    let run = perf(&spec(&mock).with(|s| {
         s.client.force_fallback = true;
         s.client.workers = Some(2);
     }));
-    ran.all_ok();
-    instants_agree(&ran, &mock);
-    let stamped: u32 = ran.measured.iter().map(|kept| kept.record.stamped_reads).sum();
-    let reads: u32 = ran.measured.iter().map(|kept| kept.record.reads).sum();
-    assert_eq!(stamped, reads, "loopback stamps every read");
+    run.assert_all_ok();
+    assert_times_agree(&run, &mock);
+    let stamped: u32 = run.measured.iter().map(|request| request.record.stamped_reads).sum();
+    let reads: u32 = run.measured.iter().map(|request| request.record.reads).sum();
+    assert_eq!(stamped, reads, "a read without a kernel timestamp");
     assert!(
-        ran.stored.findings.iter().any(|finding| matches!(finding, Finding::EpollRequested)),
+        run.stored.findings.iter().any(|finding| matches!(finding, Finding::EpollRequested)),
         "{:?}",
-        ran.stored.findings
+        run.stored.findings
     );
 }
 
 #[test]
-fn busy_polling_gives_the_same() {
+fn busy_polling_gives_the_same_records() {
     let mock = mock("ttft=3ms&itl=1ms&tokens=10");
-    let ran = perf(&spec(&mock).with(|s| {
+    let run = perf(&spec(&mock).with(|s| {
         s.client.spin = true;
         s.load.number = vec![16];
     }));
-    ran.all_ok();
-    instants_agree(&ran, &mock);
+    run.assert_all_ok();
+    assert_times_agree(&run, &mock);
 }
 
 #[test]
-fn what_is_in_flight_after_the_drain_is_unfinished() {
+fn requests_in_flight_after_the_drain_are_unfinished() {
     let mock = mock("ttft=5s&itl=1ms&tokens=2");
     let load = spec(&mock).with(|s| {
         s.load.number = vec![];
@@ -279,101 +281,107 @@ fn what_is_in_flight_after_the_drain_is_unfinished() {
         s.load.drain_s = Some(0.2);
         s.target.no_test_connection = true;
     });
-    let ran = perf(&load);
-    ran.totals_add_up();
-    assert_eq!(ran.outcomes(), [("unfinished", 4)]);
-    assert!(ran.summary.time_s.unwrap() < 5.0);
+    let run = perf(&load);
+    run.assert_totals();
+    assert_eq!(run.outcomes(), [("unfinished", 4)]);
+    assert!(run.summary.time_s.unwrap() < 5.0);
 }
 
 #[test]
-fn a_duration_offers_until_its_end_and_drains() {
+fn requests_are_offered_for_the_duration_and_drained() {
     let mock = mock("ttft=20ms&itl=5ms&tokens=4");
-    let ran = perf(&spec(&mock).with(|s| {
+    let run = perf(&spec(&mock).with(|s| {
         s.load.number = vec![];
         s.load.duration_s = Some(0.5);
     }));
-    ran.all_ok();
-    let first = ran.measured.iter().map(|kept| kept.record.due).min().unwrap();
-    assert!(ran.measured.len() >= 8, "{}", ran.measured.len());
-    assert!(ran.measured.iter().all(|kept| kept.record.due.ns_since(first) <= S as i64 / 2 + 100 * MS as i64));
+    run.assert_all_ok();
+    let first = run.measured.iter().map(|request| request.record.due).min().unwrap();
+    assert!(run.measured.len() >= 8, "{}", run.measured.len());
+    assert!(run.measured.iter().all(|request| request.record.due.ns_since(first) <= S as i64 / 2 + 100 * MS as i64));
 }
 
 #[test]
-fn warm_up_is_kept_apart() {
+fn warm_up_is_a_separate_phase() {
     let mock = mock("ttft=2ms&itl=1ms&tokens=3");
-    let ran = perf(&spec(&mock).with(|s| s.load.warmup_num = 0.25));
-    ran.all_ok();
-    assert_eq!((ran.warmup.len(), ran.measured.len()), (10, 40));
-    assert_eq!(ran.summary.counts.scheduled, 40);
-    assert_eq!(ran.summary.series.ttft_s.count, 40);
-    let last = ran.warmup.iter().map(|kept| kept.record.end).max().unwrap();
-    assert!(ran.measured.iter().all(|kept| kept.record.due >= last), "the run began during the warm-up");
+    let run = perf(&spec(&mock).with(|s| s.load.warmup_num = 0.25));
+    run.assert_all_ok();
+    assert_eq!((run.warmup.len(), run.measured.len()), (10, 40));
+    assert_eq!(run.summary.counts.scheduled, 40);
+    assert_eq!(run.summary.series.ttft_s.count, 40);
+    let last = run.warmup.iter().map(|request| request.record.end).max().unwrap();
+    assert!(run.measured.iter().all(|request| request.record.due >= last), "the run began during the warm-up");
 }
 
 #[test]
 fn all_choices_are_counted() {
     let mock = mock("ttft=2ms&itl=1ms&tokens=5");
-    let ran = perf(&spec(&mock).with(|s| {
+    let run = perf(&spec(&mock).with(|s| {
         s.sampling.n_choices = Some(3);
         s.load.number = vec![6];
     }));
-    ran.all_ok();
-    instants_agree(&ran, &mock);
-    assert!(ran.measured.iter().all(|kept| kept.arrivals.len() == 15 && kept.record.output_tokens == Some(15)));
+    run.assert_all_ok();
+    assert_times_agree(&run, &mock);
+    assert!(
+        run.measured.iter().all(|request| request.arrivals.len() == 15 && request.record.output_tokens == Some(15))
+    );
 }
 
 #[test]
-fn answers_in_one_piece_have_latency_and_no_gaps() {
+fn responses_without_streaming_have_latency_and_no_itl() {
     for framing in ["length", "chunked", "close"] {
         let mock = mock(&format!("ttft=5ms&itl=1ms&tokens=5&framing={framing}"));
-        let ran = perf(&spec(&mock).with(|s| {
+        let run = perf(&spec(&mock).with(|s| {
             s.sampling.no_stream = true;
             s.load.number = vec![8];
         }));
-        ran.all_ok();
-        instants_agree(&ran, &mock);
-        for kept in &ran.measured {
-            assert!(!kept.record.streamed && kept.record.output_tokens == Some(5), "{framing}: {:?}", kept.record);
+        run.assert_all_ok();
+        assert_times_agree(&run, &mock);
+        for request in &run.measured {
+            assert!(
+                !request.record.streamed && request.record.output_tokens == Some(5),
+                "{framing}: {:?}",
+                request.record
+            );
         }
-        assert_eq!(ran.summary.series.ttft_s, ran.summary.series.latency_s);
-        assert_eq!(ran.summary.series.itl_s.count, 0);
+        assert_eq!(run.summary.series.ttft_s, run.summary.series.latency_s);
+        assert_eq!(run.summary.series.itl_s.count, 0);
     }
 }
 
 #[test]
-fn completions_are_read_as_well() {
+fn completions_are_measured() {
     let mock = mock("ttft=2ms&itl=1ms&tokens=6");
     for stream in [true, false] {
         mock.reset();
         let url = Some(format!("http://{}/v1/completions", mock.addr()));
-        let ran = perf(&spec(&mock).with(|s| {
+        let run = perf(&spec(&mock).with(|s| {
             s.target.url = url;
             s.sampling.no_stream = !stream;
             s.load.number = vec![6];
         }));
-        ran.all_ok();
-        instants_agree(&ran, &mock);
-        assert!(ran.measured.iter().all(|kept| !kept.text.is_empty() && kept.record.output_tokens == Some(6)));
+        run.assert_all_ok();
+        assert_times_agree(&run, &mock);
+        assert!(run.measured.iter().all(|request| !request.text.is_empty() && request.record.output_tokens == Some(6)));
     }
 }
 
 #[test]
-fn save_decides_what_is_kept() {
+fn save_selects_the_stored_contents() {
     let mock = mock("ttft=1ms&itl=1ms&tokens=4");
-    let kept = |save: Save| {
+    let run_with = |save: Save| {
         perf(&spec(&mock).with(|s| {
             s.output.save = save;
             s.load.number = vec![4];
         }))
         .measured
     };
-    for request in kept(Save::Text) {
+    for request in run_with(Save::Text) {
         assert!(!request.text.is_empty() && request.raw.is_empty());
     }
-    for request in kept(Save::Full) {
+    for request in run_with(Save::Full) {
         assert!(!request.text.is_empty() && request.raw.ends_with("data: [DONE]\n\n"));
     }
-    for request in kept(Save::Metrics) {
+    for request in run_with(Save::Metrics) {
         assert!(request.text.is_empty() && request.raw.is_empty() && request.arrivals.len() == 4);
     }
 }
@@ -397,15 +405,15 @@ fn token_counts_come_from_the_server_or_are_unknown() {
 }
 
 #[test]
-fn an_interrupt_keeps_what_was_measured() {
+fn interrupts_keep_the_records() {
     let mock = mock("ttft=10ms&itl=1ms&tokens=5");
     let stop = Arc::new(AtomicU8::new(0));
-    let raised = stop.clone();
+    let stop_flag = stop.clone();
     let interrupter = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));
-        raised.store(ringmark::engine::worker_state::STOP_OFFERING, Ordering::SeqCst);
+        stop_flag.store(ringmark::engine::worker_state::STOP_OFFERING, Ordering::SeqCst);
     });
-    let ran = perf_until(
+    let run = perf_until(
         &spec(&mock).with(|s| {
             s.load.number = vec![100_000];
             s.client.workers = Some(2);
@@ -414,8 +422,11 @@ fn an_interrupt_keeps_what_was_measured() {
     )
     .unwrap();
     interrupter.join().unwrap();
-    ran.totals_add_up();
-    assert!(ran.summary.counts.ok > 0 && ran.summary.counts.unsent > 0);
-    assert!(ran.measured.iter().all(|kept| kept.record.outcome == Outcome::Ok), "what was in flight was drained");
-    assert!(ran.stored.end.unwrap().interrupted);
+    run.assert_totals();
+    assert!(run.summary.counts.ok > 0 && run.summary.counts.unsent > 0);
+    assert!(
+        run.measured.iter().all(|request| request.record.outcome == Outcome::Ok),
+        "a request in flight was not drained"
+    );
+    assert!(run.stored.end.unwrap().interrupted);
 }

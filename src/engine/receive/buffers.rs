@@ -1,7 +1,7 @@
-//! The buffers that the kernel fills with received bytes, and the ring by which it gets them back.
+//! The buffers that the kernel fills with received bytes, and the ring through which they are returned to it.
 //!
-//! The layout of the ring is the kernel's ABI (`struct io_uring_buf_ring`), stated here with its size checked at compile
-//! time, so that it does not depend on how a binding lays its types out.
+//! The layout of the ring is the kernel's ABI (`struct io_uring_buf_ring`). It is defined here, with its size checked at
+//! compile time, so that it does not depend on the layout of a binding's types.
 
 #![expect(unsafe_code, reason = "buffers are memory shared with the kernel")]
 
@@ -11,13 +11,12 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// One buffer takes the kernel's message header (16), the timestamp (64) and up to 4,016 bytes of stream.
 const BUFFER_LEN: usize = 4096;
-/// Buffers are given back to the kernel in batches of this many, so that a long poll never starves it.
-const RECYCLE_EVERY: u16 = 64;
+/// Buffers are returned to the kernel in batches of this many, so that it does not run out of them during a long poll.
+const RECYCLE_BATCH: u16 = 64;
 const PAGE_LEN: usize = 4096;
 
-/// `struct io_uring_buf`. The kernel reads the entries up to the tail; the tail of the whole ring is the last field of
-/// the first entry. The fields are atomics because that one is shared with the kernel: on the machines that Linux runs
-/// on, a relaxed store is a plain one.
+/// `struct io_uring_buf`. The kernel reads the entries up to the tail of the ring, which is the last field of the first
+/// entry. The fields are atomics because the kernel reads them concurrently; a relaxed store costs the same as a plain one.
 #[repr(C)]
 struct Entry {
     address: AtomicU64,
@@ -38,7 +37,7 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// `count` (a power of two) zeroed buffers, all of them for the kernel to fill.
+    /// Allocates `count` (a power of two) zeroed buffers and passes all of them to the kernel.
     pub fn new(count: u16) -> Buffers {
         let mut buffers = Buffers {
             entries: Pages::zeroed(usize::from(count) * size_of::<Entry>()),
@@ -54,12 +53,12 @@ impl Buffers {
         buffers
     }
 
-    /// The address of the ring, which the kernel is told at registration.
+    /// The address of the ring, for its registration.
     pub fn ring_address(&self) -> u64 {
         self.entries.start.as_ptr() as u64
     }
 
-    /// The contents of a buffer that a completion named and that was not given back since.
+    /// The contents of a buffer that a completion has named and that has not been returned since.
     #[inline]
     pub fn bytes(&self, id: u16) -> &[u8] {
         debug_assert!(id < self.count);
@@ -68,7 +67,7 @@ impl Buffers {
         unsafe { std::slice::from_raw_parts(self.address(id), BUFFER_LEN) }
     }
 
-    /// Gives a buffer back to the kernel, which sees it at the next [`Buffers::publish`].
+    /// Returns a buffer to the kernel, which sees it after the next [`Buffers::publish`].
     #[inline]
     pub fn give_back(&mut self, id: u16) {
         let address = self.address(id) as u64;
@@ -78,12 +77,12 @@ impl Buffers {
         entry.id.store(id, Ordering::Relaxed);
         self.tail = self.tail.wrapping_add(1);
         self.unpublished += 1;
-        if self.unpublished >= RECYCLE_EVERY {
+        if self.unpublished >= RECYCLE_BATCH {
             self.publish();
         }
     }
 
-    /// Shows the kernel all buffers that were given back.
+    /// Makes all returned buffers visible to the kernel.
     #[inline]
     pub fn publish(&mut self) {
         self.unpublished = 0;
@@ -101,7 +100,7 @@ impl Buffers {
     }
 }
 
-/// Zeroed page-aligned memory of which the kernel is told the address. Pages that nobody has touched cost nothing.
+/// Zeroed page-aligned memory that is shared with the kernel. Untouched pages are not resident.
 struct Pages {
     start: NonNull<u8>,
     layout: Layout,
@@ -130,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_finds_each_buffer_and_the_tail_where_it_looks() {
+    fn entries_and_tail_have_the_kernels_layout() {
         let buffers = Buffers::new(8);
         let ring = buffers.ring();
         assert_eq!(buffers.ring_address() % PAGE_LEN as u64, 0);

@@ -1,7 +1,7 @@
 //! The receive path without io_uring: one epoll set, one timer, and `recvmsg` with the same kernel timestamps.
 //!
-//! The set's own descriptor is what the worker awaits on monoio's legacy driver, so a burst of ready connections costs
-//! one wake-up here as well.
+//! The worker awaits the descriptor of the epoll set on monoio's legacy driver, so a burst of ready connections causes one
+//! wake-up, as in the ring.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,16 +13,17 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-use super::delivery::{Delivery, Event, Source};
+use super::delivery::{ConnectionKey, Delivery, ReceiveEvent};
 use crate::net::socket::receive;
 use crate::time::{S, Tick};
 
+/// Events per call of `epoll_wait`.
 const EVENTS: usize = 256;
 const BUFFER_LEN: usize = 64 * 1024;
-/// Marks the timer's events; no [`Source`] has these bits.
+/// Marks the timer's events; no [`ConnectionKey`] has these bits.
 const TIMER: u64 = u64::MAX;
-/// `epoll_wait` returns at once.
-const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+/// Lets `epoll_wait` return immediately.
+const IMMEDIATELY: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// An epoll set of connections and one timer.
 pub struct Epoll {
@@ -30,7 +31,7 @@ pub struct Epoll {
     timer: OwnedFd,
     armed: Option<Tick>,
     buffer: Vec<u8>,
-    /// By connection: the socket that is received on.
+    /// The watched sockets by connection number.
     sockets: Vec<Option<Rc<OwnedFd>>>,
 }
 
@@ -47,7 +48,7 @@ impl Epoll {
         self.set.as_fd()
     }
 
-    pub fn watch(&mut self, source: Source, socket: &Rc<OwnedFd>) -> io::Result<()> {
+    pub fn watch(&mut self, source: ConnectionKey, socket: &Rc<OwnedFd>) -> io::Result<()> {
         epoll::add(&self.set, socket, EventData::new_u64(source.to_bits()), EventFlags::IN)?;
         let index = source.connection as usize;
         if self.sockets.len() <= index {
@@ -57,15 +58,15 @@ impl Epoll {
         Ok(())
     }
 
-    pub fn forget(&mut self, source: Source) -> io::Result<()> {
-        // Where there is none, its end was delivered before.
+    pub fn forget(&mut self, source: ConnectionKey) -> io::Result<()> {
+        // `None` means that its end has been delivered already.
         match self.sockets[source.connection as usize].take() {
             Some(socket) => Ok(epoll::delete(&self.set, &socket)?),
             None => Ok(()),
         }
     }
 
-    /// Makes the set readable at `tick`, unless it is going to be so earlier.
+    /// Makes the set readable at `tick`, unless the timer fires earlier.
     pub fn wake_at(&mut self, tick: Tick) -> io::Result<()> {
         if self.armed.is_some_and(|armed| armed <= tick) {
             return Ok(());
@@ -73,17 +74,18 @@ impl Epoll {
         self.armed = Some(tick);
         // A value of zero would disarm the timer.
         let it_value = Timespec { tv_sec: (tick.0 / S) as i64, tv_nsec: (tick.0 % S).max(1) as i64 };
-        let value = Itimerspec { it_interval: AT_ONCE, it_value };
+        let value = Itimerspec { it_interval: IMMEDIATELY, it_value };
         timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &value)?;
         Ok(())
     }
 
-    pub fn poll(&mut self, deliver: &mut impl FnMut(Event<'_>)) -> io::Result<usize> {
-        let deliver = &mut |source: Source, delivery: Delivery<'_>| deliver(Event::Delivery(source, delivery));
+    pub fn poll(&mut self, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
+        let deliver =
+            &mut |source: ConnectionKey, delivery: Delivery<'_>| deliver(ReceiveEvent::Delivery(source, delivery));
         let mut reads = 0;
         loop {
             let mut events = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
-            let ready = match epoll::wait(&self.set, &mut events, Some(&AT_ONCE)) {
+            let ready = match epoll::wait(&self.set, &mut events, Some(&IMMEDIATELY)) {
                 Ok(ready) => ready,
                 Err(Errno::INTR) => return Ok(reads),
                 Err(errno) => return Err(errno.into()),
@@ -91,7 +93,7 @@ impl Epoll {
             for event in &events[..ready] {
                 match event.data.u64() {
                     TIMER => self.disarm(),
-                    bits => reads += self.read_once(Source::from_bits(bits), deliver)?,
+                    bits => reads += self.read_once(ConnectionKey::from_bits(bits), deliver)?,
                 }
             }
             if ready < EVENTS {
@@ -100,15 +102,21 @@ impl Epoll {
         }
     }
 
-    /// Reads a connection once; what is left keeps the set readable.
-    fn read_once(&mut self, source: Source, deliver: &mut impl FnMut(Source, Delivery<'_>)) -> io::Result<usize> {
+    /// Reads a connection once. The set stays readable if bytes are left.
+    fn read_once(
+        &mut self,
+        source: ConnectionKey,
+        deliver: &mut impl FnMut(ConnectionKey, Delivery<'_>),
+    ) -> io::Result<usize> {
         let Some(socket) = &self.sockets[source.connection as usize] else { return Ok(0) };
         match receive(socket, &mut self.buffer) {
             Ok((0, _)) => {
                 self.forget(source)?;
                 deliver(source, Delivery::Eof);
             }
-            Ok((length, stamp_ns)) => deliver(source, Delivery::Bytes { bytes: &self.buffer[..length], stamp_ns }),
+            Ok((length, timestamp_ns)) => {
+                deliver(source, Delivery::Bytes { bytes: &self.buffer[..length], timestamp_ns })
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 return Ok(0);
             }
@@ -122,7 +130,7 @@ impl Epoll {
 
     fn disarm(&mut self) {
         self.armed = None;
-        // When it has not fired the read fails with EAGAIN, which changes nothing.
+        // The read fails with EAGAIN if the timer has not fired, which is harmless.
         let _ = rustix::io::read(&self.timer, &mut [0; 8]);
     }
 }

@@ -1,8 +1,8 @@
-//! Bytes and their arrival times, below the task layer: one receive path per worker for all of its connections.
+//! The receive path: receives the bytes of all connections of a worker, with their kernel timestamps, without tasks.
 //!
 //! There are two implementations with the same interface: [`ring`] (io_uring multishot receives into one shared buffer
-//! ring) and [`epoll`] (for kernels and containers that forbid io_uring). Both deliver the kernel's receive timestamp
-//! with the bytes. The event loop waits in the ring itself; the epoll set has a descriptor that it awaits through monoio.
+//! ring) and [`epoll`] (for kernels and containers that forbid io_uring). The event loop waits in the ring itself, and on
+//! the descriptor of the epoll set through monoio.
 
 mod buffers;
 pub mod delivery;
@@ -15,16 +15,16 @@ use std::rc::Rc;
 
 use crate::finding::Finding;
 
-use delivery::{Event, ReceivePlan, Source};
+use delivery::{ConnectionKey, ReceiveEvent, ReceivePlan};
 
-/// The receiving half of all connections of a worker.
+/// The receive path of a worker.
 pub enum ReceivePath {
     Ring(Box<ring::Ring>),
     Epoll(Box<epoll::Epoll>),
 }
 
 impl ReceivePath {
-    /// The ring where the kernel has all it needs, else (or when forced) epoll. With the fallback comes the finding about it.
+    /// Opens the ring if the kernel supports it, else (or if forced) epoll, with the finding about this fallback.
     pub fn open(plan: ReceivePlan, force_fallback: bool) -> io::Result<(ReceivePath, Option<Finding>)> {
         let note = if force_fallback {
             Finding::EpollRequested
@@ -37,8 +37,8 @@ impl ReceivePath {
         Ok((ReceivePath::Epoll(Box::new(epoll::Epoll::open()?)), Some(note)))
     }
 
-    /// Begins to receive on a connected socket.
-    pub fn watch(&mut self, source: Source, socket: &Rc<OwnedFd>) -> io::Result<()> {
+    /// Starts to receive on a connected socket.
+    pub fn watch(&mut self, source: ConnectionKey, socket: &Rc<OwnedFd>) -> io::Result<()> {
         match self {
             ReceivePath::Ring(ring) => ring.watch(source, socket),
             ReceivePath::Epoll(epoll) => epoll.watch(source, socket),
@@ -46,22 +46,22 @@ impl ReceivePath {
     }
 
     /// Stops receiving on a socket that is about to be closed.
-    pub fn forget(&mut self, source: Source) -> io::Result<()> {
+    pub fn forget(&mut self, source: ConnectionKey) -> io::Result<()> {
         match self {
             ReceivePath::Ring(ring) => ring.forget(source),
             ReceivePath::Epoll(epoll) => epoll.forget(source),
         }
     }
 
-    /// Delivers everything that has arrived, in order, and returns how many reads that were.
-    pub fn poll(&mut self, deliver: &mut impl FnMut(Event<'_>)) -> io::Result<usize> {
+    /// Delivers everything that has arrived, in order, and returns the number of reads.
+    pub fn poll(&mut self, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
         match self {
             ReceivePath::Ring(ring) => ring.poll(deliver),
             ReceivePath::Epoll(epoll) => epoll.poll(deliver),
         }
     }
 
-    /// How often the shared buffers ran out; each time the timestamps were kept and the reads delayed.
+    /// How often the shared buffers ran out. This delays reads but does not change timestamps.
     pub fn buffer_shortages(&self) -> u64 {
         match self {
             ReceivePath::Ring(ring) => ring.shortages,

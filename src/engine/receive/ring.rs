@@ -1,11 +1,11 @@
 //! The receive ring: multishot `RecvMsg` with kernel timestamps from every connection into one buffer ring.
 //!
-//! It stands beside monoio's own ring because monoio reads with one submission and one wake-up per chunk, which
-//! collapses at 100,000 events a second over 10,000 streams. Here a chunk costs no submission, no waker and no copy.
+//! It is separate from monoio's ring, because monoio needs one submission and one wake-up per read, which is too slow for
+//! 100,000 events per second over 10,000 streams. Here a read needs no submission, no waker and no copy.
 //!
-//! The worker waits in this ring too. A wait first gathers events for [`GATHER_US`]: since the kernel timestamps every
-//! arrival, processing one late costs no accuracy, and one wake-up for several events costs less, here and at the
-//! sender, whose kernel has to wake us.
+//! The worker also waits in this ring. A wait first gathers events for [`GATHER_US`]. The kernel timestamps every arrival,
+//! so processing an event later does not change its arrival time, and one wake-up for several events costs less CPU time,
+//! both here and at the sender, whose kernel wakes this thread.
 
 #![expect(unsafe_code, reason = "entries and buffers of an io_uring are shared with the kernel")]
 
@@ -16,23 +16,24 @@ use io_uring::types::{Fd, RecvMsgOut};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::buffers::Buffers;
-use super::delivery::{Delivery, Event, ReceivePlan, Source};
+use super::delivery::{ConnectionKey, Delivery, ReceiveEvent, ReceivePlan};
 use crate::net::socket::empty_message;
-use crate::net::timestamp::{CONTROL_LEN, receive_stamp_ns};
+use crate::net::timestamp::{CONTROL_LEN, receive_timestamp_ns};
 use crate::time::{S, Tick, US};
 
 const BUFFER_GROUP: u16 = 0;
 const SUBMISSIONS: u32 = 1024;
 
+/// Bits of the user data that mark completions other than receives.
 const TAG_WRITABLE: u64 = 1 << 63;
 const TAG_CANCEL: u64 = 1 << 62;
 
 /// How long a wait gathers events before the first one ends it, microseconds.
 const GATHER_US: u32 = 30;
-/// So many events end the gathering early.
+/// This many events end the gathering early.
 const GATHER_EVENTS: u32 = 64;
 
-/// `IORING_ENTER_GETEVENTS`: finish work and wait for completions.
+/// `IORING_ENTER_GETEVENTS`: run deferred work and wait for completions.
 const GETEVENTS: u32 = 1;
 /// `IORING_ENTER_EXT_ARG`: the last argument is a [`WaitArguments`].
 const EXT_ARG: u32 = 1 << 3;
@@ -41,24 +42,24 @@ const EXT_ARG: u32 = 1 << 3;
 pub struct Ring {
     ring: IoUring,
     buffers: Buffers,
-    /// Tells the kernel how much room for control data each buffer reserves; it must not move while receives are armed.
+    /// Specifies the space for control data in each buffer. It must not move while receives are armed.
     message: Box<libc::msghdr>,
-    /// Receives that ended while their connection is still open, and must be armed again.
-    rearm: Vec<Source>,
-    /// By connection: the generation that is being received, and its descriptor; -1 when there is none.
+    /// Connections whose receive has ended and must be armed again.
+    rearm: Vec<ConnectionKey>,
+    /// By connection number: the watched generation and its descriptor, or -1 if none is watched.
     watched: Vec<(u32, RawFd)>,
     gathers: bool,
+    /// How often the buffers ran out.
     pub shortages: u64,
 }
 
-/// `struct io_uring_getevents_arg` of Linux 6.12 and later, as the kernel's ABI has it. Older kernels have padding in
-/// place of `min_wait_us` and refuse a value other than 0 there.
+/// `struct io_uring_getevents_arg` of Linux 6.12 and later. In older kernels, `min_wait_us` is padding that must be 0.
 #[repr(C)]
 struct WaitArguments {
     sigmask: u64,
     sigmask_len: u32,
     min_wait_us: u32,
-    /// The address of a [`KernelTimespec`]; 0: no time limit.
+    /// The address of a [`KernelTimespec`], or 0 for no time limit.
     timespec: u64,
 }
 
@@ -72,12 +73,12 @@ struct KernelTimespec {
 const _: () = assert!(size_of::<WaitArguments>() == 24 && size_of::<KernelTimespec>() == 16);
 
 impl Ring {
-    /// Sets the ring up for a number of connections.
+    /// Opens a ring for a number of connections.
     ///
     /// # Errors
-    /// What the kernel lacks or forbids.
+    /// The kernel lacks a feature or forbids io_uring.
     pub fn open(plan: ReceivePlan) -> io::Result<Ring> {
-        // One burst of all streams must fit: an overflowing completion queue costs allocations in the kernel.
+        // One burst of all streams must fit, because an overflowing completion queue allocates in the kernel.
         let completions = (plan.connections * 2).next_power_of_two().clamp(4096, 65_536) as u32;
         let mut builder = IoUring::builder();
         builder.setup_cqsize(completions).setup_clamp().setup_submit_all();
@@ -86,19 +87,19 @@ impl Ring {
         let gathers = can_gather(&ring)?;
         let count = plan.connections.next_power_of_two().clamp(256, 4096) as u16;
         let buffers = Buffers::new(count);
-        // SAFETY: the buffer ring lives as long as the `IoUring` (both fields of this struct, the ring dropped first).
+        // SAFETY: the buffer ring lives as long as the `IoUring`: both are fields of this struct, and `ring` is dropped first.
         unsafe { ring.submitter().register_buf_ring(buffers.ring_address(), count, BUFFER_GROUP)? };
         let mut message = Box::new(empty_message());
         message.msg_controllen = CONTROL_LEN;
         Ok(Ring { ring, buffers, message, rearm: Vec::new(), watched: Vec::new(), gathers, shortages: 0 })
     }
 
-    /// Whether a wait gathers several arrivals.
+    /// Whether a wait can gather several events.
     pub fn gathers(&self) -> bool {
         self.gathers
     }
 
-    pub fn watch(&mut self, source: Source, socket: &OwnedFd) -> io::Result<()> {
+    pub fn watch(&mut self, source: ConnectionKey, socket: &OwnedFd) -> io::Result<()> {
         let index = source.connection as usize;
         if self.watched.len() <= index {
             self.watched.resize(index + 1, (0, -1));
@@ -108,28 +109,28 @@ impl Ring {
         self.submit()
     }
 
-    pub fn forget(&mut self, source: Source) -> io::Result<()> {
+    pub fn forget(&mut self, source: ConnectionKey) -> io::Result<()> {
         self.watched[source.connection as usize] = (source.generation, -1);
         let cancel = opcode::AsyncCancel::new(source.to_bits()).build().user_data(TAG_CANCEL);
         self.push(&cancel)?;
         self.submit()
     }
 
-    /// Asks for an [`Event::Writable`] for `slot` when the socket is connected, has room again, or has failed.
+    /// Requests a [`ReceiveEvent::Writable`] for `slot` when the socket is connected, has room again, or has failed.
     pub fn await_writable(&mut self, slot: u32, socket: &OwnedFd) -> io::Result<()> {
         let poll = opcode::PollAdd::new(Fd(socket.as_raw_fd()), libc::POLLOUT as u32).build();
         self.push(&poll.user_data(TAG_WRITABLE | u64::from(slot)))?;
         self.submit()
     }
 
-    /// Gives up waiting for [`Event::Writable`].
+    /// Cancels the request of [`Ring::await_writable`].
     pub fn forget_writable(&mut self, slot: u32) -> io::Result<()> {
         let cancel = opcode::AsyncCancel::new(TAG_WRITABLE | u64::from(slot)).build().user_data(TAG_CANCEL);
         self.push(&cancel)?;
         self.submit()
     }
 
-    /// Waits until something has arrived, but not past `until`.
+    /// Waits until something has arrived, at most until `until`.
     pub fn wait(&mut self, now: Tick, until: Tick) -> io::Result<()> {
         let left_ns = until.0.saturating_sub(now.0);
         if left_ns == 0 {
@@ -143,7 +144,7 @@ impl Ring {
         }
     }
 
-    pub fn poll(&mut self, deliver: &mut impl FnMut(Event<'_>)) -> io::Result<usize> {
+    pub fn poll(&mut self, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
         self.run_kernel_work()?;
         let mut reads = 0;
         for entry in self.ring.completion() {
@@ -155,16 +156,16 @@ impl Ring {
                 if entry.result() == -libc::ECANCELED {
                     continue;
                 }
-                deliver(Event::Writable { slot: data as u32 });
+                deliver(ReceiveEvent::Writable { slot: data as u32 });
                 continue;
             }
             reads += 1;
-            let source = Source::from_bits(data);
-            let outcome = take(&entry, source, &mut self.buffers, &self.message, deliver);
-            if outcome == Receive::OutOfBuffers {
+            let source = ConnectionKey::from_bits(data);
+            let result = deliver_completion(&entry, source, &mut self.buffers, &self.message, deliver);
+            if result == ReceiveResult::OutOfBuffers {
                 self.shortages += 1;
             }
-            if outcome != Receive::Over && !cqueue::more(entry.flags()) {
+            if result != ReceiveResult::Over && !cqueue::more(entry.flags()) {
                 self.rearm.push(source);
             }
         }
@@ -173,7 +174,8 @@ impl Ring {
         Ok(reads)
     }
 
-    /// With deferred task work the kernel finishes receives only when asked to; also drains an overflowed queue.
+    /// Lets the kernel finish receives, which it does only on request with deferred task work, and drains an overflowed
+    /// completion queue.
     fn run_kernel_work(&mut self) -> io::Result<()> {
         let queue = self.ring.submission();
         let wanted = queue.cq_overflow() || queue.taskrun();
@@ -196,8 +198,8 @@ impl Ring {
         self.submit()
     }
 
-    /// Arms the receive of a connection, unless it was given up meanwhile.
-    fn arm(&mut self, source: Source) -> io::Result<()> {
+    /// Arms the receive of a connection, unless it is no longer watched.
+    fn arm(&mut self, source: ConnectionKey) -> io::Result<()> {
         let (generation, fd) = self.watched[source.connection as usize];
         if generation != source.generation || fd < 0 {
             return Ok(());
@@ -208,7 +210,7 @@ impl Ring {
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         loop {
-            // SAFETY: the only memory that an entry points at is `message`, in a box that lives as long as the ring.
+            // SAFETY: the only memory that an entry points to is `message`, in a box that lives as long as the ring.
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return Ok(());
             }
@@ -223,16 +225,15 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // The kernel may still write into the buffers until the group is gone.
+        // The kernel may write into the buffers until the group is unregistered.
         let _ = self.ring.submitter().unregister_buf_ring(BUFFER_GROUP);
     }
 }
 
-/// Whether the kernel lets a wait gather events (Linux 6.12).
+/// Whether a wait can gather events (Linux 6.12).
 ///
-/// The kernel states it in the features of the ring, which the binding knows only up to those of its own time, in a type
-/// whose layout it does not promise. So the wait itself is tried, for no event: an older kernel refuses the arguments
-/// (EINVAL) before it would wait.
+/// The binding does not expose this feature flag of the ring. Therefore a wait for 0 events is tried: an older kernel
+/// rejects the arguments with EINVAL.
 fn can_gather(ring: &IoUring) -> io::Result<bool> {
     match wait_for_events(ring, 0, GATHER_US, S) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
@@ -240,7 +241,7 @@ fn can_gather(ring: &IoUring) -> io::Result<bool> {
     }
 }
 
-/// Waits for `wanted` completions: gathers for `min_wait_us`, then for the first one, `limit_ns` in all.
+/// Waits for `wanted` completions during `min_wait_us`, then for the first one; `limit_ns` in total.
 fn wait_for_events(ring: &IoUring, wanted: u32, min_wait_us: u32, limit_ns: u64) -> io::Result<usize> {
     let limit = KernelTimespec { seconds: (limit_ns / S) as i64, nanoseconds: (limit_ns % S) as i64 };
     let arguments = WaitArguments { sigmask: 0, sigmask_len: 0, min_wait_us, timespec: (&raw const limit) as u64 };
@@ -250,43 +251,43 @@ fn wait_for_events(ring: &IoUring, wanted: u32, min_wait_us: u32, limit_ns: u64)
 /// `io_uring_enter` without submissions. `arguments` go with [`EXT_ARG`].
 fn enter(ring: &IoUring, wanted: u32, flags: u32, arguments: Option<&WaitArguments>) -> io::Result<usize> {
     debug_assert_eq!(flags & EXT_ARG != 0, arguments.is_some());
-    // SAFETY: `arguments`, and the timespec that they name, have the kernel's layout and outlive the call; without them
-    // no signal mask is passed.
+    // SAFETY: `arguments` and the timespec that they point to have the kernel's layout and outlive the call. Without
+    // `arguments`, the kernel gets a null signal mask.
     unsafe { ring.submitter().enter(0, wanted, flags, arguments) }
 }
 
-/// What became of a receive.
+/// The result of one completion of a receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Receive {
-    Delivered,
+enum ReceiveResult {
+    DeliveryEffect,
     OutOfBuffers,
-    /// The connection will deliver nothing more.
+    /// The connection delivers nothing more.
     Over,
 }
 
-/// Delivers one completion and gives its buffer back.
+/// Delivers one completion and returns its buffer.
 #[inline]
-fn take(
+fn deliver_completion(
     entry: &cqueue::Entry,
-    source: Source,
+    source: ConnectionKey,
     buffers: &mut Buffers,
     message: &libc::msghdr,
-    deliver: &mut impl FnMut(Event<'_>),
-) -> Receive {
-    let mut deliver = |source, delivery| deliver(Event::Delivery(source, delivery));
+    deliver: &mut impl FnMut(ReceiveEvent<'_>),
+) -> ReceiveResult {
+    let mut deliver = |source, delivery| deliver(ReceiveEvent::Delivery(source, delivery));
     if entry.result() < 0 {
         return match -entry.result() {
-            libc::ENOBUFS => Receive::OutOfBuffers,
-            libc::ECANCELED => Receive::Over,
+            libc::ENOBUFS => ReceiveResult::OutOfBuffers,
+            libc::ECANCELED => ReceiveResult::Over,
             errno => {
                 deliver(source, Delivery::Error(errno));
-                Receive::Over
+                ReceiveResult::Over
             }
         };
     }
     let Some(buffer) = cqueue::buffer_select(entry.flags()) else {
         deliver(source, Delivery::Eof);
-        return Receive::Over;
+        return ReceiveResult::Over;
     };
     let mut over = true;
     if let Ok(received) = RecvMsgOut::parse(&buffers.bytes(buffer)[..entry.result() as usize], message) {
@@ -295,17 +296,17 @@ fn take(
             deliver(source, Delivery::Eof);
         } else {
             over = false;
-            deliver(source, Delivery::Bytes { bytes, stamp_ns: receive_stamp_ns(received.control_data()) });
+            deliver(source, Delivery::Bytes { bytes, timestamp_ns: receive_timestamp_ns(received.control_data()) });
         }
     }
     buffers.give_back(buffer);
-    if over { Receive::Over } else { Receive::Delivered }
+    if over { ReceiveResult::Over } else { ReceiveResult::DeliveryEffect }
 }
 
 fn ignore_interrupt(result: io::Result<usize>) -> io::Result<()> {
     match result {
         Ok(_) => Ok(()),
-        // EINTR: nothing was lost, the next call submits the rest. EBUSY: the completion queue must be drained first.
+        // EINTR and EAGAIN: the next call submits the rest. EBUSY: the completion queue must be drained first.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
         Err(error) => Err(error),
     }

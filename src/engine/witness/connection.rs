@@ -1,4 +1,4 @@
-//! One connection of the witness and the request it carries.
+//! One connection of the witness and its current request.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,12 +20,12 @@ use crate::record::{Failure, Phase, RequestRecord};
 use crate::time::clock::Clock;
 use crate::time::{MS, Tick};
 
-/// What a connection needs to be made.
-pub(super) struct Sockets<'a> {
+/// The values needed to open a connection.
+pub(super) struct ConnectContext<'a> {
     pub(super) plan: &'a Plan,
     pub(super) config: Option<&'a Arc<ClientConfig>>,
     pub(super) clock: &'a Clock,
-    pub(super) opened: &'a AtomicU64,
+    pub(super) connections_opened: &'a AtomicU64,
 }
 
 /// A connection and its request.
@@ -34,12 +34,12 @@ pub(super) struct Connection {
     pub(super) socket: Option<OwnedFd>,
     tls: Option<Tls>,
     pub(super) answer: Answer,
-    /// The record as far as it is known; what the answer holds is added at the end.
+    /// The record of the current request. The fields from the answer are added at the end.
     pub(super) record: RequestRecord,
     pub(super) wire: Vec<u8>,
-    /// How much of the answer was reported to the trace.
-    pub(super) reader: ResponseTracer,
-    /// When bytes last arrived, or the request was sent.
+    /// Reports the response to the trace.
+    pub(super) tracer: ResponseTracer,
+    /// When bytes last arrived or the request was sent.
     pub(super) last_active: Tick,
 }
 
@@ -50,7 +50,7 @@ pub(super) enum Stage {
 }
 
 /// Why a request could not be sent.
-type NotSent = (Failure, String);
+type SendError = (Failure, String);
 
 impl Connection {
     pub(super) fn new(number: u32, first: Tick, answer: Answer) -> Connection {
@@ -59,20 +59,20 @@ impl Connection {
             socket: None,
             tls: None,
             answer,
-            record: RequestRecord { lane: number, ..RequestRecord::default() },
+            record: RequestRecord { slot: number, ..RequestRecord::default() },
             wire: Vec::new(),
-            reader: ResponseTracer::default(),
+            tracer: ResponseTracer::default(),
             last_active: Tick(0),
         }
     }
 
-    /// Starts the next request, with the number `index`, which is due now.
+    /// Starts request `index`, which is due now.
     pub(super) fn start(&mut self, index: u64, now: Tick) {
-        let lane = self.record.lane;
+        let slot = self.record.slot;
         self.record = RequestRecord {
             index,
             phase: Phase::Witness,
-            lane,
+            slot,
             due: now,
             picked: Some(now),
             ..RequestRecord::default()
@@ -81,8 +81,9 @@ impl Connection {
         self.wire.clear();
     }
 
-    /// Whether the request may be sent again on a new connection: once, when a reused one broke before any answer.
-    pub(super) fn may_try_again(&mut self) -> bool {
+    /// Whether the request may be sent again on a new connection: once, if a reused one broke before any response. Closes
+    /// the broken connection then.
+    pub(super) fn may_retry(&mut self) -> bool {
         let may = self.record.reused && !self.record.retried;
         if may {
             self.record.retried = true;
@@ -100,23 +101,23 @@ impl Connection {
         self.stage == Stage::Waiting && (silence || now.ns_since(self.record.due) > plan.timeouts.total_ns as i64)
     }
 
-    /// Makes the connection ready, unless it is.
-    pub(super) fn connect(&mut self, with: &Sockets<'_>) -> Result<(), NotSent> {
+    /// Opens the connection if it is not open.
+    pub(super) fn connect(&mut self, context: &ConnectContext<'_>) -> Result<(), SendError> {
         if self.socket.as_ref().is_some_and(|socket| wait_ready(socket, PollFlags::IN, 0)) {
-            // Whatever arrives on an idle connection is its end.
+            // Anything that arrives on an idle connection means that the server closes it.
             self.close();
         }
         self.record.reused = self.socket.is_some();
         if self.socket.is_none() {
-            let socket = open(with)?;
-            let connected = with.clock.now();
-            if let Some(config) = with.config {
-                self.tls = Some(handshake(&socket, config, &mut self.answer, with)?);
-                self.record.tls_handshake_ns = Some(with.clock.now().0 - connected.0);
+            let socket = open(context)?;
+            let connected = context.clock.now();
+            if let Some(config) = context.config {
+                self.tls = Some(handshake(&socket, config, &mut self.answer, context)?);
+                self.record.tls_handshake_ns = Some(context.clock.now().0 - connected.0);
             }
             self.socket = Some(socket);
         }
-        self.record.connected = if self.record.reused { self.record.picked } else { Some(with.clock.now()) };
+        self.record.connected = if self.record.reused { self.record.picked } else { Some(context.clock.now()) };
         Ok(())
     }
 
@@ -129,7 +130,7 @@ impl Connection {
         }
     }
 
-    /// The arrival time of a read: the kernel's timestamp, else the time of processing. Counts the read.
+    /// The arrival time of a read: that of the kernel's timestamp, else the time of processing. Counts the read.
     pub(super) fn arrival(&mut self, stamped: Option<Tick>, reaped: Tick) -> Tick {
         let record = &mut self.record;
         record.reads += 1;
@@ -143,7 +144,7 @@ impl Connection {
         self.last_active
     }
 
-    /// Passes the bytes of a read on to the answer.
+    /// Passes the bytes of a read to the answer.
     pub(super) fn push(&mut self, bytes: &[u8], at: Tick) -> Step {
         match &mut self.tls {
             None => self.answer.push(bytes, at),
@@ -157,27 +158,27 @@ impl Connection {
     }
 }
 
-fn open(with: &Sockets<'_>) -> Result<OwnedFd, NotSent> {
+fn open(context: &ConnectContext<'_>) -> Result<OwnedFd, SendError> {
     let failed = |error: io::Error| (Failure::Connect, error.to_string());
-    let mut last = (Failure::Connect, "the target has no address".to_string());
-    let addresses = match &with.plan.target.transport {
-        Transport::Unix(path) => return finish(connect_unix(path).map_err(failed)?, with),
+    let mut last_error = (Failure::Connect, "the target has no address".to_string());
+    let addresses = match &context.plan.target.transport {
+        Transport::Unix(path) => return finish_connecting(connect_unix(path).map_err(failed)?, context),
         Transport::Tcp(addresses) => addresses,
     };
     for &address in addresses {
-        let started = start_tcp(&with.plan.source_addresses, with.opened, address);
-        match started.map_err(failed).and_then(|socket| finish(socket, with)) {
+        let started = start_tcp(&context.plan.source_addresses, context.connections_opened, address);
+        match started.map_err(failed).and_then(|socket| finish_connecting(socket, context)) {
             Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
+            Err(error) => last_error = error,
         }
     }
-    Err(last)
+    Err(last_error)
 }
 
-/// Waits until the socket is connected, and makes it blocking.
-fn finish(connecting: Connecting, with: &Sockets<'_>) -> Result<OwnedFd, NotSent> {
+/// Waits until the socket is connected, and sets it to blocking.
+fn finish_connecting(connecting: Connecting, context: &ConnectContext<'_>) -> Result<OwnedFd, SendError> {
     let fd = connecting.fd;
-    if connecting.pending && !wait_ready(&fd, PollFlags::OUT, with.plan.timeouts.connect_ns) {
+    if connecting.pending && !wait_ready(&fd, PollFlags::OUT, context.plan.timeouts.connect_ns) {
         return Err((Failure::ConnectTimeout, "no connection in time (--connect-timeout)".to_string()));
     }
     take_error(&fd)
@@ -186,20 +187,20 @@ fn finish(connecting: Connecting, with: &Sockets<'_>) -> Result<OwnedFd, NotSent
     Ok(fd)
 }
 
-/// A TLS session that is ready for requests.
+/// Performs the TLS handshake.
 fn handshake(
     socket: &OwnedFd,
     config: &Arc<ClientConfig>,
     answer: &mut Answer,
-    with: &Sockets<'_>,
-) -> Result<Tls, NotSent> {
+    context: &ConnectContext<'_>,
+) -> Result<Tls, SendError> {
     let failed = |text: String| (Failure::Tls, text);
-    let mut tls = Tls::new(config.clone(), &with.plan.target.host).map_err(failed)?;
+    let mut tls = Tls::new(config.clone(), &context.plan.target.host).map_err(failed)?;
     send_encrypted(socket, &mut tls, &[]).map_err(|error| failed(error.to_string()))?;
-    let until = with.clock.now().plus_ns(with.plan.timeouts.connect_ns);
+    let deadline = context.clock.now().plus_ns(context.plan.timeouts.connect_ns);
     let mut buffer = [0; 16 * 1024];
     while tls.is_handshaking() {
-        if with.clock.now() > until {
+        if context.clock.now() > deadline {
             return Err((Failure::ConnectTimeout, "the TLS handshake did not end in time (--connect-timeout)".into()));
         }
         if !wait_ready(socket, PollFlags::IN, 100 * MS) {
@@ -208,7 +209,7 @@ fn handshake(
         match receive(socket, &mut buffer) {
             Ok((0, _)) => return Err(failed("the server closed the connection during the TLS handshake".to_string())),
             Ok((length, _)) => {
-                tls_response::receive(&mut tls, &buffer[..length], answer, with.clock.now(), Some(socket))
+                tls_response::receive(&mut tls, &buffer[..length], answer, context.clock.now(), Some(socket))
                     .map_err(failed)?;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

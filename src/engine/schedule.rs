@@ -1,8 +1,7 @@
-//! What is due when on a worker: the deadlines of slots in one heap, and the requests of an open loop at their scheduled
-//! times.
+//! The due times on a worker: the deadlines of its slots, and the scheduled times of the requests of an open loop.
 //!
-//! monoio's own timers are wheels of 1 ms, and one pending timer makes every park a timed one (+1.4 us an event), so
-//! it gets no deadline: the wait for events ends at the earliest one instead.
+//! monoio's own timers are not used: their resolution is 1 ms, and one pending timer makes every wait a timed one
+//! (+1.4 us per event). The event loop waits until the earliest due time instead.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -35,22 +34,22 @@ impl Deadlines {
     }
 }
 
-/// A cursor over a schedule: offsets from the start, drawn in order. A worker asks for increasing numbers.
+/// A cursor over a schedule, the offsets from the start of the phase. A worker requests them by increasing number.
 pub struct ScheduleCursor {
     offsets_ns: Box<dyn Iterator<Item = u64>>,
-    drawn: u64,
+    next_index: u64,
 }
 
 impl ScheduleCursor {
     /// `offsets_ns` is the whole schedule, the same on every worker.
     pub fn new(offsets_ns: Box<dyn Iterator<Item = u64>>) -> ScheduleCursor {
-        ScheduleCursor { offsets_ns, drawn: 0 }
+        ScheduleCursor { offsets_ns, next_index: 0 }
     }
 
-    /// The offset of request `index` in nanoseconds; `None` past the end of the schedule.
+    /// The offset of request `index` in nanoseconds; `None` past the end of the schedule and for earlier numbers.
     pub fn offset_ns(&mut self, index: u64) -> Option<u64> {
-        let skip = index.checked_sub(self.drawn)?;
-        self.drawn = index + 1;
+        let skip = index.checked_sub(self.next_index)?;
+        self.next_index = index + 1;
         self.offsets_ns.nth(usize::try_from(skip).ok()?)
     }
 }
@@ -86,7 +85,7 @@ impl OpenSchedule {
         self.next.map(|(_, due)| due)
     }
 
-    /// The next request, if it is due by `now`: its number and its due instant.
+    /// Takes the next request if it is due by `now`. Returns its number and its scheduled time.
     pub fn pop_due(&mut self, now: Tick) -> Option<(u64, Tick)> {
         let (index, due) = self.next.filter(|(_, due)| *due <= now)?;
         let following = index + self.stride;
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn deadlines_fire_in_order_and_not_early() {
+    fn deadlines_are_due_in_order_and_not_early() {
         let mut deadlines = Deadlines::default();
         deadlines.push(Tick(30), 3);
         deadlines.push(Tick(10), 1);
@@ -131,15 +130,15 @@ mod tests {
     }
 
     #[test]
-    fn offsets_are_asked_for_in_increasing_order() {
+    fn offsets_are_returned_once_in_increasing_order() {
         let mut schedule = every_10();
         assert_eq!(schedule.offset_ns(2), Some(20));
         assert_eq!(schedule.offset_ns(5), Some(50));
-        assert_eq!(schedule.offset_ns(5), None, "an offset is given once");
+        assert_eq!(schedule.offset_ns(5), None);
     }
 
     #[test]
-    fn every_worker_keeps_its_share_of_one_schedule() {
+    fn workers_share_one_schedule() {
         let mut all = Vec::new();
         for worker in 0..3 {
             let mut schedule = OpenSchedule::new(every_10(), Tick(1000), worker, 3, Some(8), None);
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn offering_ends_with_the_duration() {
+    fn requests_due_after_the_duration_are_dropped() {
         let mut schedule = OpenSchedule::new(every_10(), Tick(0), 0, 1, None, Some(Tick(25)));
         let sent: Vec<_> = std::iter::from_fn(|| schedule.pop_due(Tick(1000))).collect();
         assert_eq!(sent, [(0, Tick(0)), (1, Tick(10)), (2, Tick(20))]);
