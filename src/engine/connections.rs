@@ -18,7 +18,7 @@ use crate::time::{MS, Tick};
 
 /// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ConnectionState {
     /// No connection has this number.
     Free,
     /// The TLS handshake is in progress for this slot.
@@ -42,7 +42,7 @@ pub struct ReadStats {
 
 /// A connection, or the free entry of one that was closed.
 pub struct Connection {
-    pub state: State,
+    pub state: ConnectionState,
     pub generation: u32,
     /// `None` if closed. Shared with the epoll set and with tasks that wait until they can write.
     socket: Option<Rc<OwnedFd>>,
@@ -98,7 +98,7 @@ impl Connection {
     pub fn begin(&mut self, slot: u32, request: (Phase, u64), now: Tick) {
         self.tracer = ResponseTracer::new(request);
         self.idle_since = self.ended;
-        self.state = State::Busy { slot };
+        self.state = ConnectionState::Busy { slot };
         self.answer.start();
         self.read_stats = ReadStats::default();
         self.last_active = now;
@@ -113,7 +113,7 @@ impl Connection {
 
     /// Marks the response as over, in whatever state the answer is.
     pub fn finish(&mut self, reuse: bool, now: Tick) {
-        self.state = State::Finished { reuse };
+        self.state = ConnectionState::Finished { reuse };
         self.ended = now;
     }
 }
@@ -154,7 +154,7 @@ impl Connections {
     }
 
     /// Adds a connected socket and starts to receive on it. Returns the number of the connection.
-    pub fn add(&mut self, socket: OwnedFd, state: State, receive: &mut ReceivePath) -> io::Result<u32> {
+    pub fn add(&mut self, socket: OwnedFd, state: ConnectionState, receive: &mut ReceivePath) -> io::Result<u32> {
         let socket = Rc::new(socket);
         let connection_id = self.free.pop().unwrap_or_else(|| self.new_entry());
         let connection = &mut self.entries[connection_id as usize];
@@ -173,7 +173,7 @@ impl Connections {
 
     fn new_entry(&mut self) -> u32 {
         self.entries.push(Connection {
-            state: State::Free,
+            state: ConnectionState::Free,
             generation: 0,
             socket: None,
             tls: None,
@@ -193,7 +193,7 @@ impl Connections {
 
     /// The number of idle connections.
     pub fn idle_count(&self) -> u32 {
-        self.entries.iter().filter(|connection| connection.state == State::Idle).count() as u32
+        self.entries.iter().filter(|connection| connection.state == ConnectionState::Idle).count() as u32
     }
 
     /// Takes the most recently used idle connection. If the server closes each connection after one response, takes only
@@ -202,7 +202,7 @@ impl Connections {
         while let Some(connection_id) = self.idle.pop() {
             let connection = &self.entries[connection_id as usize];
             let doubtful = connection.requests > 0 && self.server_closes_silently();
-            if connection.state == State::Idle && !doubtful {
+            if connection.state == ConnectionState::Idle && !doubtful {
                 return Some(connection_id);
             }
         }
@@ -218,7 +218,7 @@ impl Connections {
 
     /// Adds a newly opened connection to the idle ones.
     pub fn add_idle(&mut self, connection_id: u32) {
-        self.entries[connection_id as usize].state = State::Idle;
+        self.entries[connection_id as usize].state = ConnectionState::Idle;
         self.idle.push(connection_id);
     }
 
@@ -249,9 +249,9 @@ impl Connections {
         let Some(_socket) = connection.socket.take() else { return Ok(()) };
         let source = ConnectionKey { connection: connection_id, generation: connection.generation };
         connection.generation = (connection.generation + 1) % ConnectionKey::GENERATIONS;
-        let previous = std::mem::replace(&mut connection.state, State::Free);
+        let previous = std::mem::replace(&mut connection.state, ConnectionState::Free);
         connection.tls = None;
-        if previous == State::Idle {
+        if previous == ConnectionState::Idle {
             self.idle.retain(|idle| *idle != connection_id);
         }
         self.free.push(connection_id);
@@ -275,8 +275,8 @@ impl Connections {
             return DeliveryEffect::Nothing;
         }
         let slot = match connection.state {
-            State::Busy { slot } | State::Handshake { slot } => slot,
-            State::Idle => {
+            ConnectionState::Busy { slot } | ConnectionState::Handshake { slot } => slot,
+            ConnectionState::Idle => {
                 // Plain bytes announce the close. Under TLS they may be just the close_notify.
                 let silent = connection.tls.is_some() || !matches!(delivery, Delivery::Bytes { .. });
                 // The close may be processed in the same poll as the bytes before it.
@@ -287,11 +287,11 @@ impl Connections {
                 return DeliveryEffect::Dead(source.connection);
             }
             // Bytes or a close after the end of the response, before the slot has put the connection back.
-            State::Finished { .. } => {
-                connection.state = State::Finished { reuse: false };
+            ConnectionState::Finished { .. } => {
+                connection.state = ConnectionState::Finished { reuse: false };
                 return DeliveryEffect::Nothing;
             }
-            State::Free => return DeliveryEffect::Nothing,
+            ConnectionState::Free => return DeliveryEffect::Nothing,
         };
         let over = connection.process(delivery, reaped, clock, telemetry);
         if let Some(trace) = &self.trace {
@@ -315,7 +315,7 @@ impl Connection {
     /// Processes one delivery of a busy connection. Returns whether its slot has to run.
     #[inline]
     fn process(&mut self, delivery: Delivery<'_>, reaped: Tick, clock: &Clock, telemetry: &mut Telemetry) -> bool {
-        let handshaking = matches!(self.state, State::Handshake { .. });
+        let handshaking = matches!(self.state, ConnectionState::Handshake { .. });
         let has_bytes = matches!(delivery, Delivery::Bytes { .. });
         let step = match delivery {
             Delivery::Bytes { bytes, timestamp_ns } => {
@@ -374,7 +374,7 @@ impl Connection {
 
     /// Reports the response received so far to the trace.
     fn trace(&mut self, over: bool, trace: &Trace) {
-        if matches!(self.state, State::Busy { .. } | State::Finished { .. }) {
+        if matches!(self.state, ConnectionState::Busy { .. } | ConnectionState::Finished { .. }) {
             let seen = &self.answer.seen;
             self.tracer.read(seen.status, &seen.raw, over, self.last_active, trace);
         }

@@ -1,17 +1,21 @@
 //! The engine: pinned worker threads that run phases of requests and produce records.
 //!
 //! ```text
-//!  Engine ── Command ─► ┌─ worker: one pinned thread, one monoio runtime ──────────────────────────────┐
-//!         ◄── Reply ──  │  event loop ── polls ─► ReceivePath (Ring or Epoll)                          │
-//!                       │    │   ▲                  │ ReceiveEvent: bytes, kernel timestamp             │
-//!                       │    │   │ wakes slots      ▼                                                  │
-//!                       │    │   └───────────── Connections ── bytes, arrival time ─► Answer           │
-//!                       │    │ due requests                                             │ response ended │
-//!                       │    ▼                                                          ▼                │
-//!                       │  Schedule ── Job ─► slots ─► request ─► transport (connect, write)              │
-//!                       │                                  └─► RequestRecord ─► RecordSender             │
-//!                       └────────────────────────────────────────────────────────┼─────────────────────┘
-//!                                             empty blocks ─► RecordSender ── full blocks ─► collector
+//!  Engine ── Command ─► worker: one pinned thread with one monoio runtime ── Reply ─► Engine
+//!
+//!    event loop ── polls ─► ReceivePath (Ring or Epoll)
+//!      │    ▲                  │
+//!      │    │                  │ ReceiveEvent: bytes and kernel timestamp
+//!      │    │                  ▼
+//!      │    └─ slot to wake ─ Connections ── bytes and arrival time ─► Answer
+//!      │
+//!      │ due Jobs, woken slots
+//!      ▼
+//!    slots ─► request ── connect, write ─► transport
+//!                │
+//!                └─ RequestRecord ─► RecordSender ── full Blocks ─► collector
+//!                                         ▲                             │
+//!                                         └─────── empty Blocks ────────┘
 //! ```
 //!
 //! How one event of a stream travels:

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use super::connections::State;
+use super::connections::ConnectionState;
 use super::preflight_progress::PreflightStep;
 use super::transport::{ConnectError, flush_tls, open, send_all};
 use super::unsolicited::is_unsolicited;
@@ -142,7 +142,7 @@ async fn send_and_wait(
         Ok(false) => {}
         Err(error) => {
             let connection = &mut worker.state.borrow_mut().connections.entries[connection_id as usize];
-            if !matches!(connection.state, State::Finished { .. }) {
+            if !matches!(connection.state, ConnectionState::Finished { .. }) {
                 connection.abort(Failure::Write, &error.to_string(), written);
             }
         }
@@ -160,7 +160,7 @@ pub(super) fn body(wire: &[u8]) -> &[u8] {
 async fn wait_for_response(worker: &Worker, slot: u32, connection_id: u32) {
     poll_fn(|context| {
         let state = &mut *worker.state.borrow_mut();
-        if matches!(state.connections.entries[connection_id as usize].state, State::Finished { .. }) {
+        if matches!(state.connections.entries[connection_id as usize].state, ConnectionState::Finished { .. }) {
             return Poll::Ready(());
         }
         state.slots[slot as usize].waker = Some(context.waker().clone());
@@ -174,7 +174,7 @@ fn broke_before_response(worker: &Worker, connection_id: u32, times: &RequestTim
     let state = worker.state.borrow();
     let connection = &state.connections.entries[connection_id as usize];
     let answer = &connection.answer;
-    let closes = connection.state != State::Finished { reuse: true };
+    let closes = connection.state != ConnectionState::Finished { reuse: true };
     if times.write_start.is_some_and(|written| is_unsolicited(answer, written, closes, connection.connect_ns)) {
         return true;
     }
@@ -247,7 +247,7 @@ fn record_response(
         ..new_record(worker, slot, job, times)
     };
     record_sender.add(record, telemetry);
-    let reuse = connection.state == State::Finished { reuse: true };
+    let reuse = connection.state == ConnectionState::Finished { reuse: true };
     if reuse {
         connections.put_back(connection_id);
     } else if let Err(error) = connections.close(connection_id, receive) {

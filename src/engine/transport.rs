@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use monoio::net::UnixStream;
 
-use super::connections::State;
+use super::connections::ConnectionState;
 use super::preflight_progress::PreflightStep;
 use super::receive::ReceivePath;
 use super::worker_state::{Wait, Worker, WorkerState};
@@ -112,7 +112,7 @@ async fn add(worker: &Worker, slot: u32, socket: OwnedFd, connected: Tick) -> Re
         let state = &mut *worker.state.borrow_mut();
         let connection_id = state
             .connections
-            .add(socket, State::Idle, &mut state.receive)
+            .add(socket, ConnectionState::Idle, &mut state.receive)
             .map_err(|error| failed(Failure::Connect, error.to_string()))?;
         return Ok(OpenedConnection { connection_id, at: connected, tls_handshake_ns: None });
     };
@@ -129,7 +129,7 @@ async fn add(worker: &Worker, slot: u32, socket: OwnedFd, connected: Tick) -> Re
     }
     let connection_id = {
         let state = &mut *worker.state.borrow_mut();
-        let added = state.connections.add(socket, State::Handshake { slot }, &mut state.receive);
+        let added = state.connections.add(socket, ConnectionState::Handshake { slot }, &mut state.receive);
         let connection_id = added.map_err(|error| failed(Failure::Connect, error.to_string()))?;
         let connection = &mut state.connections.entries[connection_id as usize];
         connection.answer.start();
@@ -163,7 +163,7 @@ async fn handshake_done(worker: &Worker, slot: u32, connection_id: u32) -> Resul
     poll_fn(|context| {
         let state = &mut *worker.state.borrow_mut();
         let connection = &state.connections.entries[connection_id as usize];
-        if matches!(connection.state, State::Finished { .. }) {
+        if matches!(connection.state, ConnectionState::Finished { .. }) {
             let text = connection.answer.seen.error.clone();
             let failure = if connection.awaits_tunnel() { Failure::Connect } else { Failure::Tls };
             return Poll::Ready(Err(ConnectError { failure, text }));
@@ -227,8 +227,8 @@ async fn wait_for_room(worker: &Worker, slot: u32, connection_id: u32) -> io::Re
     let socket = worker.state.borrow().connections.entries[connection_id as usize].socket();
     let Some(socket) = socket else { return Ok(false) };
     let over = |state: &WorkerState| match state.connections.entries[connection_id as usize].state {
-        State::Finished { .. } => true,
-        State::Handshake { .. } => state.slots[slot as usize].expired,
+        ConnectionState::Finished { .. } => true,
+        ConnectionState::Handshake { .. } => state.slots[slot as usize].expired,
         _ => false,
     };
     writable_unless(worker, slot, &socket, over).await

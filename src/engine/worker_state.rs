@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use rustls::ClientConfig;
 
-use super::connections::{Connections, DeliveryEffect, State};
+use super::connections::{ConnectionState, Connections, DeliveryEffect};
 use super::preflight_progress::{PreflightProgress, PreflightStep};
 use super::receive::ReceivePath;
 use super::receive::delivery::ReceiveEvent;
@@ -197,7 +197,7 @@ impl WorkerState {
     }
 
     /// One round of the event loop: processes what arrived, fires deadlines and starts the requests that are due.
-    /// `waited` says whether the worker has waited for events since the last round. Returns whether any slot was woken.
+    /// `waited`: the worker has waited for events since the last round. Returns whether any slot was woken.
     pub fn poll(&mut self, setup: &Setup, waited: bool) -> io::Result<bool> {
         let now = self.clock.now();
         self.telemetry.record_poll(now, waited);
@@ -273,7 +273,7 @@ impl WorkerState {
         if let Wait::Response { connection, total } = slot_state.wait {
             let (failure, text) = timeout_failure(plan, total <= now);
             let connection = &mut self.connections.entries[connection as usize];
-            if matches!(connection.state, State::Finished { .. }) {
+            if matches!(connection.state, ConnectionState::Finished { .. }) {
                 return false;
             }
             connection.abort(failure, &text, now);
@@ -370,7 +370,7 @@ impl WorkerState {
     fn kill(&mut self, now: Tick) -> bool {
         self.phase.killed = true;
         for connection in &mut self.connections.entries {
-            if matches!(connection.state, State::Busy { .. } | State::Handshake { .. }) {
+            if matches!(connection.state, ConnectionState::Busy { .. } | ConnectionState::Handshake { .. }) {
                 connection.finish(false, now);
             }
         }

@@ -17,7 +17,7 @@ use crate::time::{MS, S};
 /// The load to calibrate for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CalibrationRequest {
-    /// `workers` is ignored.
+    /// Its `workers` are ignored; see [`CalibrationRequest::workers`].
     pub load: LoadShape,
     /// Seconds; `None`: three, plus the time to the first token.
     pub duration_s: Option<f64>,

@@ -1,6 +1,6 @@
 //! A local server: starts it, waits until it is ready, watches it, and stops it with all its child processes.
 
-#![expect(clippy::disallowed_methods, reason = "how long a server takes to start is waited for, not measured")]
+#![expect(clippy::disallowed_methods, reason = "the clock is used for timeouts, not for measurements")]
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};

@@ -3,7 +3,7 @@
 //!
 //! A failure is reported as a finding and does not end the run.
 
-#![expect(clippy::disallowed_methods, reason = "when the next sample is due is no measurement")]
+#![expect(clippy::disallowed_methods, reason = "the clock is used to schedule scrapes, not for measurements")]
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};

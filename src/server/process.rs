@@ -1,6 +1,6 @@
 //! The processes of a local server, including children that have left its process group.
 
-#![expect(clippy::disallowed_methods, reason = "how long a process takes to end is waited for, not measured")]
+#![expect(clippy::disallowed_methods, reason = "the clock is used for timeouts, not for measurements")]
 
 use std::collections::BTreeMap;
 use std::process::Child;

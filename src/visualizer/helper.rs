@@ -1,6 +1,6 @@
 //! The helper process: `python3` with the script `helper.py`, which communicates over its standard streams.
 
-#![expect(clippy::disallowed_methods, reason = "how long the helper takes to end is waited for, not measured")]
+#![expect(clippy::disallowed_methods, reason = "the clock is used for timeouts, not for measurements")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;

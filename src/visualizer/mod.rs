@@ -3,7 +3,7 @@
 //! The SDK does not delay the measurement: figures go through a bounded queue to a separate thread that does not run on
 //! the workers' cores. Figures that the helper cannot process in time are dropped and counted.
 
-#![expect(clippy::disallowed_methods, reason = "how long the helper takes to start is waited for, not measured")]
+#![expect(clippy::disallowed_methods, reason = "the clock is used for timeouts, not for measurements")]
 
 use std::path::Path;
 use std::sync::Arc;
