@@ -48,7 +48,7 @@ fn runs_use_fitting_calibrations_and_explain_others() {
 
     let calibrate = "rig --calibrate --parallel 6 --ttft 5ms --itl 5ms --tokens 10 --event-bytes 300 --duration 0.5";
     let text = stdout_of(&ringmark(folder, calibrate));
-    assert!(text.contains("Stamp behind the send") && text.contains("Kept in:"), "{text}");
+    assert!(text.contains("Timestamp after the send") && text.contains("Kept in:"), "{text}");
     let file = folder.join("cache/ringmark/calibrations.json");
     let all: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     let stamp = &all[0]["stamp_error"];

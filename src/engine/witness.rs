@@ -98,7 +98,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Reports an event of a request to the trace, where there is one.
+    /// Reports an event of a request to the trace, if there is one.
     fn trace_event(&self, index: u64, at: Tick, what: impl FnOnce() -> TraceKind) {
         if let Some(trace) = &self.trace {
             trace.send(at, (Phase::Witness, index), what());

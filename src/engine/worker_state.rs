@@ -64,7 +64,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Reports an event of the request of `job` to the trace, where there is one.
+    /// Reports an event of the request of `job` to the trace, if there is one.
     pub fn trace(&self, job: Job, at: Tick, what: impl FnOnce() -> TraceKind) {
         if let Some(trace) = &self.setup.trace {
             trace.send(at, (job.phase, job.index), what());
