@@ -1,7 +1,7 @@
 //! The time to generate ten thousand random prompts of 1,024 tokens, and whether each has its length.
 //!
-//! `TOKENIZER=FOLDER cargo bench --bench prompts` measures with that tokenizer (`tools/tokenizers/fetch.sh` downloads two);
-//! `cargo test --benches` generates a few prompts, or none if there is no tokenizer.
+//! `TOKENIZER=FOLDER cargo bench --bench prompts` measures with that tokenizer (`tools/tokenizers/fetch.sh` downloads
+//! two); `cargo test --benches` generates a few prompts, or none if there is no tokenizer.
 
 use std::path::Path;
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! A bare epoll client, the simplest way to measure: it takes timestamps in user space when a read returns, keeps the load
-//! in flight, finds events by their prefix, and does nothing else.
+//! A bare epoll client, the simplest way to measure: it takes timestamps in user space when a read returns, keeps the
+//! load in flight, finds events by their prefix, and does nothing else.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

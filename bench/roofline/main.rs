@@ -1,8 +1,8 @@
 //! The cost and accuracy of the client, compared with the cost of the kernel alone and with other clients.
 //!
 //! `cargo bench --bench roofline` runs every part in full (about ten minutes; needs two cores and an otherwise idle
-//! machine); `-- PART` runs one part. In `cargo test`, all parts run in a small size. The built-in mock server runs as a
-//! separate process on core 1, the clients run on core 0, interleaved, and the results are medians over rounds.
+//! machine); `-- PART` runs one part. In `cargo test`, all parts run in a small size. The built-in mock server runs as
+//! a separate process on core 1, the clients run on core 0, interleaved, and the results are medians over rounds.
 
 mod bare;
 mod floor;

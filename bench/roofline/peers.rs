@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use crate::load::{ClientFigures, Load};
 use crate::server::Server;
 
-/// Runs `vllm-rs bench serve` with its default number of threads and with one. The environment variable `VLLM_RS` is the
-/// path of its binary, and `VLLM_RS_TOKENIZER` the folder of a tokenizer, which it requires.
+/// Runs `vllm-rs bench serve` with its default number of threads and with one. The environment variable `VLLM_RS` is
+/// the path of its binary, and `VLLM_RS_TOKENIZER` the folder of a tokenizer, which it requires.
 pub fn all(server: &Server, load: Load) -> Vec<(String, ClientFigures)> {
     let Some(program) = std::env::var_os("VLLM_RS").map(PathBuf::from) else { return Vec::new() };
     [("vllm-rs", None), ("vllm-rs, one thread", Some("1"))]

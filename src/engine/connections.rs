@@ -196,8 +196,8 @@ impl Connections {
         self.entries.iter().filter(|connection| connection.state == ConnectionState::Idle).count() as u32
     }
 
-    /// Takes the most recently used idle connection. If the server closes each connection after one response, takes only
-    /// connections without a request.
+    /// Takes the most recently used idle connection. If the server closes each connection after one response, takes
+    /// only connections without a request.
     pub fn take_idle(&mut self) -> Option<u32> {
         while let Some(connection_id) = self.idle.pop() {
             let connection = &self.entries[connection_id as usize];

@@ -1,5 +1,5 @@
-//! The event loop: the main task of a worker. It polls the connections and the deadlines, lets monoio run the slots that
-//! were woken, and waits when there is nothing to do: in the receive ring, or on the epoll set through monoio.
+//! The event loop: the main task of a worker. It polls the connections and the deadlines, lets monoio run the slots
+//! that were woken, and waits when there is nothing to do: in the receive ring, or on the epoll set through monoio.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -18,8 +18,8 @@ use crate::time::Tick;
 /// Connections that are opened concurrently before a closed loop.
 const OPENERS: u32 = 32;
 
-/// Opens connections until `wanted` are idle. Stops at the first failure: the slot whose connection is missing tries again
-/// and records it.
+/// Opens connections until `wanted` are idle. Stops at the first failure: the slot whose connection is missing tries
+/// again and records it.
 pub async fn open_ahead(worker: Rc<Worker>, wanted: u32) -> io::Result<()> {
     let missing = wanted.saturating_sub(worker.state.borrow().connections.idle_count());
     let left = Rc::new(std::cell::Cell::new(missing));

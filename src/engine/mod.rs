@@ -26,9 +26,11 @@
 //! 4. `deliver` reads the clock, finds the connection by its key, and converts the timestamp to the arrival time. The
 //!    difference of the two is the receive lag.
 //! 5. With TLS, the session decrypts the bytes first; the arrival time is still that of the TCP segment.
-//! 6. `Answer::push` parses HTTP, chunks, SSE and the event, and stores the arrival time. The buffer returns to the ring.
+//! 6. `Answer::push` parses HTTP, chunks, SSE and the event, and stores the arrival time. The buffer returns to the
+//!    ring.
 //! 7. Nothing else runs for this event. When it is the last one, the event loop wakes the task of the slot.
-//! 8. The slot ([`mod@slot`], [`request`]) builds the record from the answer, and [`record_sender`] appends it to a block.
+//! 8. The slot ([`mod@slot`], [`request`]) builds the record from the answer, and [`record_sender`] appends it to a
+//!    block.
 //! 9. The connection becomes idle, and the slot takes its next request.
 //! 10. A full block, or one older than 100 ms, is sent to the collector. An empty one replaces it.
 
@@ -119,8 +121,9 @@ struct Handle {
 const START_DELAY_NS: u64 = 2 * MS;
 
 impl Engine {
-    /// Starts one pinned thread per core of the plan. `empties` returns emptied blocks from the collector; `stop` may be
-    /// set to [`worker_state::STOP_OFFERING`] or [`worker_state::STOP_AT_ONCE`]; `trace` receives the events of requests.
+    /// Starts one pinned thread per core of the plan. `empties` returns emptied blocks from the collector; `stop` may
+    /// be set to [`worker_state::STOP_OFFERING`] or [`worker_state::STOP_AT_ONCE`]; `trace` receives the events of
+    /// requests.
     pub fn start(
         plan: Arc<Plan>,
         workload: Arc<Workload>,

@@ -1,4 +1,5 @@
-//! One request and its response: takes a connection, writes the request, waits for the response, and creates the record.
+//! One request and its response: takes a connection, writes the request, waits for the response, and creates the
+//! record.
 
 use std::future::poll_fn;
 use std::task::Poll;

@@ -1,5 +1,5 @@
-//! Slots: the concurrent request slots, tasks that each run one request at a time. A closed loop has exactly `--parallel`
-//! of them over all workers; an open loop creates one whenever a request is due and none is idle.
+//! Slots: the concurrent request slots, tasks that each run one request at a time. A closed loop has exactly
+//! `--parallel` of them over all workers; an open loop creates one whenever a request is due and none is idle.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -60,7 +60,8 @@ fn count_unsent(worker: &Worker, index: u64) {
     let plan = &state.phase.plan;
     match &worker.setup.workload.conversations {
         None => drop(plan.next.fetch_sub(1, Ordering::Relaxed)),
-        // A later conversation may have been sent, and conversations differ in length, so the turns are counted directly.
+        // A later conversation may have been sent, and conversations differ in length, so the turns are counted
+        // directly.
         Some(conversations) if plan.requests.is_some() => {
             state.telemetry.unsent += u64::from(conversations.turns(plan.phase, index));
         }

@@ -57,8 +57,8 @@ impl Telemetry {
         self.reads += 1;
     }
 
-    /// Records a poll of the event loop. `waited`: the worker has waited for events since the last poll, so the gap is not
-    /// counted as a gap of a busy loop. In both cases a gap that is too long is a stall.
+    /// Records a poll of the event loop. `waited`: the worker has waited for events since the last poll, so the gap is
+    /// not counted as a gap of a busy loop. In both cases a gap that is too long is a stall.
     #[inline]
     pub fn record_poll(&mut self, now: Tick, waited: bool) {
         let Some(last) = self.last_poll.replace(now) else { return };

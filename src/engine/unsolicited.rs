@@ -1,8 +1,8 @@
 //! Unsolicited responses: those that a server sends on an idle connection before it closes it.
 //!
-//! Some servers end an idle connection with a 408. If the client writes its next request while the 408 is in transit, the
-//! 408 looks like the response to that request. The request may then be sent once more on a new connection (RFC 9110,
-//! 15.5.9).
+//! Some servers end an idle connection with a 408. If the client writes its next request while the 408 is in transit,
+//! the 408 looks like the response to that request. The request may then be sent once more on a new connection (RFC
+//! 9110, 15.5.9).
 
 use crate::api::answer::Answer;
 use crate::record::Outcome;
@@ -16,9 +16,9 @@ const MIN_WINDOW_NS: u64 = 5 * MS;
 /// Upper limit of that time.
 const MAX_WINDOW_NS: u64 = S;
 
-/// Whether the failed response on a reused connection is unsolicited: it arrived before the request was written, or it is
-/// a 408 that closes the connection and arrives before a server would give up on the request. `connect_ns` is how long
-/// the connection took to open.
+/// Whether the failed response on a reused connection is unsolicited: it arrived before the request was written, or it
+/// is a 408 that closes the connection and arrives before a server would give up on the request. `connect_ns` is how
+/// long the connection took to open.
 pub fn is_unsolicited(answer: &Answer, write_start: Tick, closes: bool, connect_ns: u64) -> bool {
     let (Outcome::Failed(_), Some(first_byte)) = (answer.outcome(), answer.seen.first_byte) else { return false };
     let after_ns = first_byte.ns_since(write_start);

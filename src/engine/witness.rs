@@ -1,9 +1,9 @@
 //! The witness: a mostly idle thread that sends the same requests as the load on separate connections, with blocking
 //! sockets. It shares only the parser with the workers.
 //!
-//! A load generator cannot measure its own influence on its figures. The witness measures what a single user experiences
-//! at the same time. If its figures differ from those of the load, either the server or the client treats the two
-//! differently. Its requests are a separate phase and are not part of any figure of the run.
+//! A load generator cannot measure its own influence on its figures. The witness measures what a single user
+//! experiences at the same time. If its figures differ from those of the load, either the server or the client treats
+//! the two differently. Its requests are a separate phase and are not part of any figure of the run.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -50,8 +50,8 @@ const MAX_WAIT_NS: u64 = 20 * MS;
 const BUFFER_LEN: usize = 64 * 1024;
 
 impl Witness {
-    /// Starts the thread. Each record is sent to `messages` as soon as it is complete; `trace` receives the events of its
-    /// requests.
+    /// Starts the thread. Each record is sent to `messages` as soon as it is complete; `trace` receives the events of
+    /// its requests.
     pub fn start(
         witness_plan: WitnessPlan,
         plan: Arc<Plan>,
@@ -252,8 +252,8 @@ fn finish_request(shared: &Shared, connection: &mut Connection, at: Tick, reuse:
         Stage::Pausing { until: shared.clock.now().plus_ns(vary_pause(pause_ns, connection.record.index)) };
 }
 
-/// A pause between 0.5 and 1.5 times `ns`, different for each request, so that requests do not synchronize with periodic
-/// work in the server.
+/// A pause between 0.5 and 1.5 times `ns`, different for each request, so that requests do not synchronize with
+/// periodic work in the server.
 fn vary_pause(ns: u64, index: u64) -> u64 {
     // Multiples of the golden ratio are distributed evenly over the interval.
     let fraction = index.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;

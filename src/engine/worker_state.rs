@@ -1,5 +1,5 @@
-//! The state that the tasks of one worker share. Only the worker's thread uses it, so a `RefCell` is enough; nothing here
-//! awaits.
+//! The state that the tasks of one worker share. Only the worker's thread uses it, so a `RefCell` is enough; nothing
+//! here awaits.
 
 use std::cell::RefCell;
 use std::io;

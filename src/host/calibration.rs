@@ -99,8 +99,8 @@ impl Calibration {
         Ok(())
     }
 
-    /// Checks that a run's load does not exceed the calibrated load. A lower load has smaller errors, so the bound of the
-    /// calibration holds. A limit or rate that only one of the two has is not compared; the event rate always is.
+    /// Checks that a run's load does not exceed the calibrated load. A lower load has smaller errors, so the bound of
+    /// the calibration holds. A limit or rate that only one of the two has is not compared; the event rate always is.
     ///
     /// # Errors
     /// The reason why it cannot be used.

@@ -15,8 +15,8 @@ const MAX_CALIBRATIONS: usize = 50;
 pub enum Choice {
     /// There are no calibrations.
     Nothing,
-    /// A calibration of this machine: the newest that fits the load, else the newest of all. The report states why it does
-    /// not fit.
+    /// A calibration of this machine: the newest that fits the load, else the newest of all. The report states why it
+    /// does not fit.
     Found(Box<Calibration>),
     /// There are calibrations, but none is usable, with the reason for the newest one.
     Refused(Misfit),

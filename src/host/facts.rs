@@ -17,7 +17,8 @@ pub struct Facts {
     /// Number of cores that this process may use.
     pub cores: usize,
     pub allowed_cores: Option<String>,
-    /// Cores that are isolated from the kernel's scheduler, and cores without a periodic timer tick; lists such as `2-5`.
+    /// Cores that are isolated from the kernel's scheduler, and cores without a periodic timer tick; lists such as
+    /// `2-5`.
     pub isolated: Option<String>,
     pub nohz_full: Option<String>,
     /// Hardware threads that share a core: one list for each core with more than one.
@@ -171,7 +172,8 @@ fn selected(text: &str) -> Option<String> {
     rest.split_once(']').map(|(word, _)| word.to_string())
 }
 
-/// Steal as a fraction of all CPU time, from the first line of /proc/stat: user nice system idle iowait irq softirq steal.
+/// Steal as a fraction of all CPU time, from the first line of /proc/stat: user nice system idle iowait irq softirq
+/// steal.
 fn steal_share(stat: &str) -> Option<f64> {
     let times: Vec<u64> = stat.lines().next()?.split_whitespace().skip(1).flat_map(str::parse).take(8).collect();
     let (steal, all) = (*times.get(7)?, times.iter().sum::<u64>());

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::socket::{Connecting, connect_tcp};
 
-/// Number of connections from one source address to one destination before the next address is used. This is half of the
-/// default ephemeral range; beyond it, the kernel's search for a free port is about ten times slower.
+/// Number of connections from one source address to one destination before the next address is used. This is half of
+/// the default ephemeral range; beyond it, the kernel's search for a free port is about ten times slower.
 const PER_SOURCE: u64 = 12_000;
 
-/// Starts the next connection from its local address. The addresses of `--source-address` are used in turn, except those
-/// without a free port. `opened` counts the connections started so far.
+/// Starts the next connection from its local address. The addresses of `--source-address` are used in turn, except
+/// those without a free port. `opened` counts the connections started so far.
 pub fn start_tcp(given: &[IpAddr], opened: &AtomicU64, to: SocketAddr) -> io::Result<Connecting> {
     let number = opened.fetch_add(1, Ordering::Relaxed);
     let mut started = connect_tcp(to, source_address(given, number, to));

@@ -42,8 +42,8 @@ pub fn connect_tcp(to: SocketAddr, source: Option<IpAddr>) -> io::Result<Connect
     start(fd, &to)
 }
 
-/// Describes an error of `bind`. Because `bind` chooses no port here, "address not available" means that this machine does
-/// not have the address.
+/// Describes an error of `bind`. Because `bind` chooses no port here, "address not available" means that this machine
+/// does not have the address.
 fn bind_error(errno: Errno, source: IpAddr) -> io::Error {
     let error = io::Error::from(errno);
     let reason = match errno {

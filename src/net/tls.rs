@@ -37,8 +37,8 @@ pub enum Plain<'a> {
 pub struct Tls {
     session: ClientConnection,
     plain: Vec<u8>,
-    /// Bytes that the socket has not accepted yet. Requests and the session's own replies share this queue, so that a reply
-    /// cannot be sent in the middle of a request's record.
+    /// Bytes that the socket has not accepted yet. Requests and the session's own replies share this queue, so that a
+    /// reply cannot be sent in the middle of a request's record.
     outgoing: Vec<u8>,
     /// The parser of the proxy's response to CONNECT; `None` after the response and without a proxy.
     tunnel: Option<TunnelAnswer>,
@@ -46,8 +46,8 @@ pub struct Tls {
     tunnel_open: Option<Tick>,
 }
 
-/// Builds the client configuration: the system's root certificates, those of `--cacert`, or no verification. Sessions are
-/// resumed, which is the default of rustls.
+/// Builds the client configuration: the system's root certificates, those of `--cacert`, or no verification. Sessions
+/// are resumed, which is the default of rustls.
 pub fn config(plan: &TlsPlan) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -200,9 +200,9 @@ impl Tls {
     }
 
     /// Decrypts the bytes of one read, which arrived at `at`. `consume` is called with the decrypted data, and returns
-    /// whether later records should be decrypted; data already decrypted is passed to it in any case. Handshake and alert
-    /// replies, and the ClientHello after a tunnel has been opened, are sent immediately through `fd`. Bytes that the
-    /// socket does not accept stay queued, see [`Tls::flush`].
+    /// whether later records should be decrypted; data already decrypted is passed to it in any case. Handshake and
+    /// alert replies, and the ClientHello after a tunnel has been opened, are sent immediately through `fd`. Bytes that
+    /// the socket does not accept stay queued, see [`Tls::flush`].
     ///
     /// # Errors
     /// One line with what is wrong with the session or with the proxy's response.

@@ -1,5 +1,5 @@
-//! `ringmark rig --calibrate`: measures the engine at a planned load against the built-in mock server, which records the
-//! time of every send.
+//! `ringmark rig --calibrate`: measures the engine at a planned load against the built-in mock server, which records
+//! the time of every send.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The speed and accuracy of the engine on this machine, measured against the built-in mock server: half a second at full
-//! speed, and half a second at a steady pace.
+//! The speed and accuracy of the engine on this machine, measured against the built-in mock server: half a second at
+//! full speed, and half a second at a steady pace.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -48,8 +48,9 @@ pub struct LoadFigures {
     /// From the kernel's timestamp to the processing of the event, nanoseconds.
     pub receive_lag_p50_ns: u64,
     pub receive_lag_p99_ns: u64,
-    /// From the server's send to the recorded arrival, nanoseconds: the error of the timestamps. Only for the steady pace,
-    /// at which no write waits for space in the socket, and only of events that did not share their read with a later one.
+    /// From the server's send to the recorded arrival, nanoseconds: the error of the timestamps. Only for the steady
+    /// pace, at which no write waits for space in the socket, and only of events that did not share their read with a
+    /// later one.
     pub stamp_lag_p50_ns: Option<u64>,
     pub stamp_lag_p99_ns: Option<u64>,
     /// Fraction of the events that shared a read with a later one.
@@ -59,7 +60,8 @@ pub struct LoadFigures {
 /// The features of io_uring that the engine can use on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RingSupport {
-    /// The receive ring (multishot RecvMsg into a buffer ring, with deferred task work), or the reason why it cannot be used.
+    /// The receive ring (multishot RecvMsg into a buffer ring, with deferred task work), or the reason why it cannot be
+    /// used.
     pub receive: Result<(), String>,
     /// A wait can gather several events (Linux 6.12), which reduces the number of wake-ups.
     pub gathers: bool,

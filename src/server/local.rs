@@ -58,8 +58,8 @@ struct Shared {
 }
 
 impl Local {
-    /// Starts the server of a plan and waits until it responds at `target`. Its output goes to `server.log` in `folder`.
-    /// `stop` above 0 cancels the wait.
+    /// Starts the server of a plan and waits until it responds at `target`. Its output goes to `server.log` in
+    /// `folder`. `stop` above 0 cancels the wait.
     ///
     /// # Errors
     /// One or more lines: what to install, that the port is in use, or the last output of a server that died.

@@ -201,8 +201,8 @@ pub fn is_known(name: &str) -> bool {
     ENTRIES.iter().any(|entry| part_of(entry, name).is_some())
 }
 
-/// The suffix of a sample's name after the name of its metric (empty, `_bucket`, `_sum` or `_count`); `None` if the sample
-/// does not belong to the metric.
+/// The suffix of a sample's name after the name of its metric (empty, `_bucket`, `_sum` or `_count`); `None` if the
+/// sample does not belong to the metric.
 fn part_of(entry: &Entry, name: &str) -> Option<&'static str> {
     if entry.form == Form::Counter {
         // OpenMetrics tools differ in whether a counter's name ends with `_total`.
@@ -214,8 +214,8 @@ fn part_of(entry: &Entry, name: &str) -> Option<&'static str> {
     parts.iter().copied().find(|part| *part == rest)
 }
 
-/// Computes the changes between the first and the last of `scrapes`, which are in order of time. `None` for fewer than two
-/// scrapes and for scrapes without known metrics. Series whose labels name a model other than `model` are excluded.
+/// Computes the changes between the first and the last of `scrapes`, which are in order of time. `None` for fewer than
+/// two scrapes and for scrapes without known metrics. Series whose labels name a model other than `model` are excluded.
 pub fn window(scrapes: &[Scrape], model: &str) -> Option<Window> {
     let (first, last) = (scrapes.first()?, scrapes.last()?);
     if scrapes.len() < 2 {
@@ -254,8 +254,8 @@ pub fn over_time(scrapes: &[Scrape], model: &str, quantity: Quantity) -> Vec<(Ti
     columns.map(|(column, scrape)| (scrape.at, series.gauge_at(quantity, column))).collect()
 }
 
-/// Whether the counters were reset between a scrape and the one before it. A decrease of one counter counts as a reset of
-/// all, because others may have grown beyond their old values since the restart.
+/// Whether the counters were reset between a scrape and the one before it. A decrease of one counter counts as a reset
+/// of all, because others may have grown beyond their old values since the restart.
 fn resets(scrapes: &[Scrape]) -> Vec<bool> {
     let monotone = |sample: &&Sample| {
         let forms = ENTRIES.iter().filter(|entry| part_of(entry, &sample.name).is_some()).map(|entry| entry.form);

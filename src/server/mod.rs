@@ -1,4 +1,5 @@
-//! The server under test, apart from the load: queries for models and metrics, and starting and stopping a local server.
+//! The server under test, apart from the load: queries for models and metrics, and starting and stopping a local
+//! server.
 
 pub mod exposition;
 pub mod http_get;

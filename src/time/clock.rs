@@ -1,9 +1,10 @@
-//! The run's clock: `CLOCK_MONOTONIC` read through the TSC, and the conversion of the kernel's receive timestamps to it.
+//! The run's clock: `CLOCK_MONOTONIC` read through the TSC, and the conversion of the kernel's receive timestamps to
+//! it.
 //!
-//! Every [`Tick`] is nanoseconds of `CLOCK_MONOTONIC`. Reading the TSC takes half the time of the vDSO. It is fitted to the
-//! kernel's clock every second and stays within tens of nanoseconds of it. Kernel receive timestamps are
-//! `CLOCK_REALTIME`. Both kernel clocks run at the same (NTP-slewed) rate, so the conversion is one offset, which changes
-//! only when the wall clock is stepped.
+//! Every [`Tick`] is nanoseconds of `CLOCK_MONOTONIC`. Reading the TSC takes half the time of the vDSO. It is fitted to
+//! the kernel's clock every second and stays within tens of nanoseconds of it. Kernel receive timestamps are
+//! `CLOCK_REALTIME`. Both kernel clocks run at the same (NTP-slewed) rate, so the conversion is one offset, which
+//! changes only when the wall clock is stepped.
 
 #![expect(unsafe_code, reason = "RDTSC has no safe form")]
 
@@ -63,8 +64,9 @@ pub struct Clock {
     refit_at: Cell<Tick>,
 }
 
-/// A fit is renewed after an interval as long as its baseline, but after one second at the latest. Readings are accurate to
-/// about 40 ns, so the error of a fit stays at that level while it is used. Crystals drift by parts per billion in a second.
+/// A fit is renewed after an interval as long as its baseline, but after one second at the latest. Readings are
+/// accurate to about 40 ns, so the error of a fit stays at that level while it is used. Crystals drift by parts per
+/// billion in a second.
 const REFIT_NS: u64 = S;
 /// The baseline of the first fit.
 const FIRST_BASELINE_NS: u64 = 10 * MS;
@@ -104,8 +106,8 @@ impl Clock {
         }
     }
 
-    /// Converts a kernel timestamp (nanoseconds of `CLOCK_REALTIME`) of data that was processed at `reaped`. `None` if the
-    /// timestamp fits neither the current offset nor the one before the last step of the wall clock.
+    /// Converts a kernel timestamp (nanoseconds of `CLOCK_REALTIME`) of data that was processed at `reaped`. `None` if
+    /// the timestamp fits neither the current offset nor the one before the last step of the wall clock.
     #[inline]
     pub fn tick_from_kernel(&self, real_ns: u64, reaped: Tick) -> Option<Tick> {
         let real = self.real.get();

@@ -24,7 +24,8 @@ const SCRIPT: &str = include_str!("helper.py");
 /// Variables whose values are masked in the output of SDKs.
 const SECRETS: [&str; 4] = ["WANDB_API_KEY", "SWANLAB_API_KEY", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"];
 
-/// How long to read the output of a helper that has exited. A process that it has left behind may keep the streams open.
+/// How long to read the output of a helper that has exited. A process that it has left behind may keep the streams
+/// open.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Period of the checks whether the helper has exited.
@@ -191,8 +192,8 @@ impl OutputReader {
         });
     }
 
-    /// Reads the helper's responses: those to the first and last message are sent to `responses`; for each other message
-    /// one value is sent to `acknowledge`. Both channels are closed at the end.
+    /// Reads the helper's responses: those to the first and last message are sent to `responses`; for each other
+    /// message one value is sent to `acknowledge`. Both channels are closed at the end.
     fn read_responses(&self, stdout: ChildStdout, responses: &Sender<HelperResponse>, acknowledge: &Sender<()>) {
         let mut warned = false;
         each_line(stdout, |line| {

@@ -52,8 +52,8 @@ pub struct Visualizer {
 }
 
 impl Visualizer {
-    /// Starts the helper outside the cores of all `plans` and waits until the service has accepted `config` (JSON without
-    /// secrets). `single`: there will be one run, whose figures need no prefix.
+    /// Starts the helper outside the cores of all `plans` and waits until the service has accepted `config` (JSON
+    /// without secrets). `single`: there will be one run, whose figures need no prefix.
     ///
     /// # Errors
     /// One line with the cause and what to do.

@@ -12,7 +12,8 @@ use ringmark::record::Outcome;
 use ringmark::run::RunError;
 use ringmark::spec::Spec;
 
-/// Runs 24 requests, every third of which encounters `fault`. Without the connection test, which would count as a request.
+/// Runs 24 requests, every third of which encounters `fault`. Without the connection test, which would count as a
+/// request.
 fn every_third(query: &str, fault: &str, change: impl FnOnce(Spec) -> Spec) -> (FinishedRun, Mock) {
     let mock = mock(&format!("ttft=2ms&itl=1ms&tokens=6&{query}&fault={fault}:1/3"));
     let plain = spec(&mock).with(|s| {

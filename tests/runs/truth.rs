@@ -34,8 +34,8 @@ fn join<'a>(run: &'a FinishedRun, truths: &'a HashMap<String, Truth>) -> Vec<(&'
 }
 
 /// Asserts that counts and order are exact, that no event arrived before it was sent, and that the median lag is small.
-/// Lags are taken from streamed responses only (one that ends with its connection has no kernel timestamp), and from the
-/// last event of each read, because only its arrival time is exact.
+/// Lags are taken from streamed responses only (one that ends with its connection has no kernel timestamp), and from
+/// the last event of each read, because only its arrival time is exact.
 fn assert_times_agree(run: &FinishedRun, mock: &Mock) {
     let truths = truths(mock, run.measured.len());
     let mut lags = Vec::new();

@@ -1,7 +1,7 @@
 //! The buffers that the kernel fills with received bytes, and the ring through which they are returned to it.
 //!
-//! The layout of the ring is the kernel's ABI (`struct io_uring_buf_ring`). It is defined here, with its size checked at
-//! compile time, so that it does not depend on the layout of a binding's types.
+//! The layout of the ring is the kernel's ABI (`struct io_uring_buf_ring`). It is defined here, with its size checked
+//! at compile time, so that it does not depend on the layout of a binding's types.
 
 #![expect(unsafe_code, reason = "buffers are memory shared with the kernel")]
 
@@ -16,7 +16,8 @@ const RECYCLE_BATCH: u16 = 64;
 const PAGE_LEN: usize = 4096;
 
 /// `struct io_uring_buf`. The kernel reads the entries up to the tail of the ring, which is the last field of the first
-/// entry. The fields are atomics because the kernel reads them concurrently; a relaxed store costs the same as a plain one.
+/// entry. The fields are atomics because the kernel reads them concurrently; a relaxed store costs the same as a plain
+/// one.
 #[repr(C)]
 struct Entry {
     address: AtomicU64,

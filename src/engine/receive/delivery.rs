@@ -1,7 +1,7 @@
 //! The events that the receive path delivers.
 
-/// Identifies a connection in the receive path: its number, and its generation among the successive connections with this
-/// number. Deliveries for an earlier generation are dropped.
+/// Identifies a connection in the receive path: its number, and its generation among the successive connections with
+/// this number. Deliveries for an earlier generation are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionKey {
     pub connection: u32,

@@ -1,7 +1,7 @@
 //! The receive path without io_uring: one epoll set, one timer, and `recvmsg` with the same kernel timestamps.
 //!
-//! The worker awaits the descriptor of the epoll set on monoio's legacy driver, so a burst of ready connections causes one
-//! wake-up, as in the ring.
+//! The worker awaits the descriptor of the epoll set on monoio's legacy driver, so a burst of ready connections causes
+//! one wake-up, as in the ring.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,8 +1,8 @@
 //! The receive path: receives the bytes of all connections of a worker, with their kernel timestamps, without tasks.
 //!
 //! There are two implementations with the same interface: [`ring`] (io_uring multishot receives into one shared buffer
-//! ring) and [`epoll`] (for kernels and containers that forbid io_uring). The event loop waits in the ring itself, and on
-//! the descriptor of the epoll set through monoio.
+//! ring) and [`epoll`] (for kernels and containers that forbid io_uring). The event loop waits in the ring itself, and
+//! on the descriptor of the epoll set through monoio.
 
 mod buffers;
 pub mod delivery;

@@ -1,11 +1,11 @@
 //! The receive ring: multishot `RecvMsg` with kernel timestamps from every connection into one buffer ring.
 //!
-//! It is separate from monoio's ring, because monoio needs one submission and one wake-up per read, which is too slow for
-//! 100,000 events per second over 10,000 streams. Here a read needs no submission, no waker and no copy.
+//! It is separate from monoio's ring, because monoio needs one submission and one wake-up per read, which is too slow
+//! for 100,000 events per second over 10,000 streams. Here a read needs no submission, no waker and no copy.
 //!
-//! The worker also waits in this ring. A wait first gathers events for [`GATHER_US`]. The kernel timestamps every arrival,
-//! so processing an event later does not change its arrival time, and one wake-up for several events costs less CPU time,
-//! both here and at the sender, whose kernel wakes this thread.
+//! The worker also waits in this ring. A wait first gathers events for [`GATHER_US`]. The kernel timestamps every
+//! arrival, so processing an event later does not change its arrival time, and one wake-up for several events costs
+//! less CPU time, both here and at the sender, whose kernel wakes this thread.
 
 #![expect(unsafe_code, reason = "entries and buffers of an io_uring are shared with the kernel")]
 
@@ -87,7 +87,8 @@ impl Ring {
         let gathers = can_gather(&ring)?;
         let count = plan.connections.next_power_of_two().clamp(256, 4096) as u16;
         let buffers = Buffers::new(count);
-        // SAFETY: the buffer ring lives as long as the `IoUring`: both are fields of this struct, and `ring` is dropped first.
+        // SAFETY: the buffer ring lives as long as the `IoUring`: both are fields of this struct, and `ring` is dropped
+        // first.
         unsafe { ring.submitter().register_buf_ring(buffers.ring_address(), count, BUFFER_GROUP)? };
         let mut message = Box::new(empty_message());
         message.msg_controllen = CONTROL_LEN;

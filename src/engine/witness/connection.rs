@@ -81,8 +81,8 @@ impl Connection {
         self.wire.clear();
     }
 
-    /// Whether the request may be sent again on a new connection: once, if a reused one broke before any response. Closes
-    /// the broken connection then.
+    /// Whether the request may be sent again on a new connection: once, if a reused one broke before any response.
+    /// Closes the broken connection then.
     pub(super) fn may_retry(&mut self) -> bool {
         let may = self.record.reused && !self.record.retried;
         if may {
