@@ -58,7 +58,7 @@ pub fn measure(mut spec: Spec) -> FinishedRun {
         follow_making: &|_| Box::new(()),
         visualizer: None,
     };
-    let finished = run(&plan, &watch).expect("the run succeeds");
+    let finished = run(&plan, &watch).expect("the run can be made");
     let (worker, records) = read(&finished.database);
     FinishedRun { summary: finished.summary, worker, records, _folder: folder }
 }
@@ -66,8 +66,8 @@ pub fn measure(mut spec: Spec) -> FinishedRun {
 fn plan(spec: &Spec) -> Arc<Plan> {
     let facts = RigFacts { allowed_cores: vec![0, 1], started: "bench".to_string(), nonce: 7, ..RigFacts::default() };
     let mut plan = resolve(spec, &facts).expect("the spec is valid").remove(0);
-    let local_server = reach(&mut plan.target, &[0], &[0, 1]).expect("the target is an address");
-    assert!(local_server.is_none());
+    let nothing = reach(&mut plan.target, &[0], &[0, 1]).expect("an address needs no look-up");
+    assert!(nothing.is_none());
     Arc::new(plan)
 }
 

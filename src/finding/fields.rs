@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{en, zh};
-
 /// How much a finding weighs, the lightest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -47,23 +45,6 @@ pub enum Cause {
     Bug,
     /// Not known: a finding that another version stored.
     Unknown,
-}
-
-impl Cause {
-    /// Whether several findings of this cause are symptoms of one problem, which is shown once.
-    pub fn has_symptoms(self) -> bool {
-        self.en().is_some()
-    }
-
-    /// English headline above the symptoms of one cause: what happened and what to do.
-    pub fn en(self) -> Option<&'static str> {
-        en::headline(self)
-    }
-
-    /// The same in Chinese.
-    pub fn zh(self) -> Option<&'static str> {
-        zh::headline(self)
-    }
 }
 
 /// A time whose definition server, witness and client share.
@@ -114,13 +95,6 @@ pub enum Misfit {
     },
     /// It holds no error of the timestamps.
     NoTimestamps,
-}
-
-/// In English.
-impl std::fmt::Display for Misfit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&en::misfit(self))
-    }
 }
 
 /// What a server counted, and what the client did.

@@ -7,6 +7,7 @@
 
 mod en;
 mod fields;
+mod render;
 mod search;
 mod zh;
 
