@@ -195,7 +195,7 @@ fn too_few_samples_are_no_absence_of_a_difference() {
     assert!(!row(&text, "P50 TTFT (ms)").contains('*'), "{text}");
     for (language, verdict, note) in [
         (Language::En, "too few samples", "* fewer than 10 samples lie beyond"),
-        (Language::Zh, "样本太少", "* 其外样本少于 10 个"),
+        (Language::Zh, "样本不足", "* 大于该值的样本不足 10 个"),
     ] {
         let page = html(&compared, language);
         assert!(page_row(&page, "P99 TTFT (ms)").contains(verdict) && page.contains(note));

@@ -10,6 +10,7 @@ use ringmark::record::facts::{Mode, RunFacts};
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase, RequestRecord, WorkerReport};
 use ringmark::report::{from_database, json, screen};
 use ringmark::stats::counts::Counts;
+use ringmark::stats::failure_texts::FailureText;
 use ringmark::stats::throughput::Rates;
 use ringmark::stats::{Severity, Summary};
 use ringmark::time::MS;
@@ -80,7 +81,8 @@ fn figures_are_those_computed_by_hand() {
     let steady = s.steady.as_ref().unwrap();
     assert_eq!(steady.requests, 1, "request 3 is the only success after the first wave");
     assert!(close(steady.ttft_s.mean, 0.020));
-    assert_eq!(s.failures[0].texts, [("429: slow down".to_string(), 1)]);
+    let text = FailureText { example: "429: slow down".to_string(), count: 1, differ: false };
+    assert_eq!(s.failures[0].texts, [text]);
     assert!(close(s.client.cpu_max, 0.15));
     assert!(!s.is_void(), "{:?}", s.findings);
 }

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{en, zh};
-
 /// How much a finding weighs, the lightest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -54,16 +52,6 @@ impl Cause {
     pub fn has_symptoms(self) -> bool {
         self.en().is_some()
     }
-
-    /// English headline above the symptoms of one cause: what happened and what to do.
-    pub fn en(self) -> Option<&'static str> {
-        en::headline(self)
-    }
-
-    /// The same in Chinese.
-    pub fn zh(self) -> Option<&'static str> {
-        zh::headline(self)
-    }
 }
 
 /// A time whose definition server, witness and client share.
@@ -78,14 +66,30 @@ pub enum Figure {
     Latency,
 }
 
-impl std::fmt::Display for Figure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl Figure {
+    /// The English name, at the beginning of a sentence or alone.
+    pub fn en(self) -> &'static str {
+        match self {
             Figure::Ttft => "TTFT",
             Figure::Itl => "ITL",
             Figure::Tpot => "TPOT",
             Figure::Latency => "Latency",
-        })
+        }
+    }
+
+    /// The Chinese name.
+    pub fn zh(self) -> &'static str {
+        match self {
+            Figure::Latency => "端到端时延",
+            Figure::Ttft | Figure::Itl | Figure::Tpot => self.en(),
+        }
+    }
+}
+
+/// In English.
+impl std::fmt::Display for Figure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.en())
     }
 }
 
@@ -116,13 +120,6 @@ pub enum Misfit {
     NoTimestamps,
 }
 
-/// In English.
-impl std::fmt::Display for Misfit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&en::misfit(self))
-    }
-}
-
 /// What a server counted, and what the client did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -132,13 +129,23 @@ pub enum CountKind {
     OutputTokens,
 }
 
-impl std::fmt::Display for CountKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl CountKind {
+    /// The English name.
+    pub fn en(self) -> &'static str {
+        match self {
             CountKind::Requests => "Requests",
             CountKind::PromptTokens => "Prompt tokens",
             CountKind::OutputTokens => "Output tokens",
-        })
+        }
+    }
+
+    /// The Chinese name.
+    pub fn zh(self) -> &'static str {
+        match self {
+            CountKind::Requests => "请求数",
+            CountKind::PromptTokens => "输入 token 数",
+            CountKind::OutputTokens => "输出 token 数",
+        }
     }
 }
 

@@ -5,9 +5,11 @@
 //! and [`Finding::zh_symptom`] the observation without the advice, for a list of symptoms of one [`Cause`]. The texts
 //! stand in `en.rs` and `zh.rs`; a variant without both does not compile.
 
+mod comparison;
 mod en;
 mod fields;
 mod search;
+mod texts;
 mod zh;
 
 #[cfg(test)]
@@ -15,6 +17,7 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
+pub use comparison::{CountNote, NotJudged};
 pub use fields::{Cause, CountKind, Figure, Misfit, Severity, UnequalCount, UnequalPercentile};
 pub use search::{OpenFiles, SearchReason, SearchTrouble};
 
@@ -227,8 +230,11 @@ pub enum Finding {
     NoTimestamps {
         share: f64,
     },
+    /// `poll_gaps`: the client did not poll for long enough to explain events that came in one read.
     CoalescedReads {
         share: f64,
+        #[serde(default)]
+        poll_gaps: bool,
     },
     /// The median TPOT is 0.
     AtOnce,
@@ -400,6 +406,7 @@ impl Finding {
             Finding::ReceiveLag { .. } => ("receive_lag", Note, Cause::ClientBusy),
             Finding::ReceiveLagUnstamped { .. } => ("receive_lag", Caution, Cause::ClientBusy),
             Finding::NoTimestamps { .. } => ("stamps", Note, Cause::Clock),
+            Finding::CoalescedReads { poll_gaps: true, .. } => ("coalesced", Caution, Cause::ClientBusy),
             Finding::CoalescedReads { .. } => ("coalesced", Caution, Cause::ServerAnswers),
             Finding::AtOnce => ("at_once", Caution, Cause::ServerAnswers),
             Finding::NoTokenCounts => ("tokens", Note, Cause::ServerAnswers),

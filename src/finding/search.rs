@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{en, zh};
-
 /// Why a search selected a load, or none. Loads are requests in flight or requests per second.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SearchReason {
@@ -35,18 +33,6 @@ pub enum SearchReason {
     },
 }
 
-impl SearchReason {
-    /// In English.
-    pub fn en(&self) -> String {
-        en::search_reason(self)
-    }
-
-    /// In Chinese.
-    pub fn zh(&self) -> String {
-        zh::search_reason(self)
-    }
-}
-
 /// Why the figures of a load do not count in a search.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SearchTrouble {
@@ -65,18 +51,6 @@ pub enum SearchTrouble {
     Refused(String),
 }
 
-impl SearchTrouble {
-    /// In English.
-    pub fn en(&self) -> String {
-        en::search_trouble(self)
-    }
-
-    /// In Chinese.
-    pub fn zh(&self) -> String {
-        zh::search_trouble(self)
-    }
-}
-
 /// More open files are needed than this process may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenFiles {
@@ -85,11 +59,4 @@ pub struct OpenFiles {
     pub limit: u64,
     /// The built-in server holds the other end of every connection in the same process.
     pub with_mock: bool,
-}
-
-/// In English.
-impl std::fmt::Display for OpenFiles {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&en::open_files(*self))
-    }
 }

@@ -48,7 +48,7 @@ fn every_fault_has_its_class() {
         assert_eq!(ran.outcomes(), sorted([(class, 8), ("ok", 16)]), "{fault}");
         let failures = &ran.summary.failures;
         assert_eq!((failures.len(), failures[0].count, failures[0].failure.name()), (1, 8, class), "{fault}");
-        let text = &failures[0].texts[0].0;
+        let text = &failures[0].texts[0].example;
         assert!(!text.is_empty() && text.contains(words), "{fault}: {text}");
     }
 }
