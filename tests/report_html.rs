@@ -1,4 +1,4 @@
-//! The HTML report: well formed, in itself, of bounded size, at one request and at many.
+//! The HTML report: well formed, self-contained and of bounded size, with one request and with many.
 
 mod chinese;
 mod records;
@@ -15,7 +15,7 @@ use ringmark::spec::{Language, SlaSpec, Spec};
 use ringmark::store::writer::add_refusals;
 use ringmark::time::MS;
 
-/// A database of `count` answers of three tokens with ever other times, every tenth failed where there are many.
+/// A database of `count` responses of three tokens with varying times. Every tenth request fails.
 fn database(folder: &Path, count: u64, parallel: u32) -> PathBuf {
     database_of(folder, RunFacts { model: "<通义>&千问".to_string(), ..closed(count, parallel) })
 }
@@ -37,7 +37,7 @@ fn database_of(folder: &Path, facts: RunFacts) -> PathBuf {
     path
 }
 
-/// Every element is closed in the right order, and every attribute quoted: what XML asks for.
+/// Every element is closed in the right order and every attribute is quoted, as in XML.
 fn assert_well_formed(page: &str) {
     let script = page.find("<script>").unwrap()..page.find("</script>").unwrap() + "</script>".len();
     let page = page.replacen(&page[script], "", 1);
@@ -58,9 +58,9 @@ fn assert_well_formed(page: &str) {
     assert!(open.is_empty(), "{open:?}");
 }
 
-fn assert_stands_alone(page: &str) {
-    for outside in ["src=", "href=", "@import", "url(", "fetch(", "NaN", "undefined"] {
-        assert!(!page.contains(outside), "{outside}");
+fn assert_self_contained(page: &str) {
+    for external in ["src=", "href=", "@import", "url(", "fetch(", "NaN", "undefined"] {
+        assert!(!page.contains(external), "{external}");
     }
 }
 
@@ -70,7 +70,7 @@ fn one_request_makes_a_page() {
     for language in [Language::En, Language::Zh] {
         let page = from_databases(&[database(folder.path(), 1, 1)], language).unwrap();
         assert_well_formed(&page);
-        assert_stands_alone(&page);
+        assert_self_contained(&page);
         assert_eq!(page.matches("<svg").count(), 8);
         assert!(page.contains("&lt;通义&gt;&amp;千问"));
         std::fs::remove_file(folder.path().join("1_1.db")).unwrap();
@@ -90,7 +90,7 @@ fn a_run_without_any_success_makes_a_page() {
 }
 
 #[test]
-fn many_requests_make_a_page_that_says_what_it_leaves_out() {
+fn pages_with_many_requests_say_what_is_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let page = from_databases(&[database(folder.path(), 20_000, 50)], Language::En).unwrap();
     assert_well_formed(&page);
@@ -138,7 +138,7 @@ fn a_search_shows_its_loads_and_what_it_selected() {
     ] {
         let page = from_databases(&paths, language).unwrap();
         assert_well_formed(&page);
-        assert_stands_alone(&page);
+        assert_self_contained(&page);
         words.iter().for_each(|words| assert!(page.contains(words), "{words}"));
         // A figure of each aim, with its bound.
         assert_eq!((page.matches("<svg").count(), page.matches("line guide").count()), (2 + 6 + 3 * 8, 2));
@@ -153,7 +153,7 @@ fn a_search_shows_its_loads_and_what_it_selected() {
 }
 
 #[test]
-fn what_a_sweep_says_stands_before_its_runs() {
+fn overview_of_a_sweep_precedes_its_runs() {
     let folder = tempfile::tempdir().unwrap();
     // Given from the highest load to the lowest, and a tenth of all requests fails.
     let paths: Vec<PathBuf> = [16, 4, 1].map(|parallel| database(folder.path(), 200, parallel)).to_vec();
@@ -182,7 +182,7 @@ fn what_a_sweep_says_stands_before_its_runs() {
 }
 
 #[test]
-fn runs_of_two_searches_are_told_apart() {
+fn runs_of_two_searches_are_separated() {
     let folder = tempfile::tempdir().unwrap();
     let run = |name: &str, params: &str, parallel: u32| {
         let folder = folder.path().join(name);
@@ -196,7 +196,7 @@ fn runs_of_two_searches_are_told_apart() {
 }
 
 #[test]
-fn a_void_run_is_told_above_all_figures() {
+fn void_runs_are_reported_above_all_figures() {
     let folder = tempfile::tempdir().unwrap();
     let lost = folder.path().join("lost.db");
     let mut block = Block::new(0);

@@ -1,6 +1,6 @@
 //! Findings as a reader sees them: in a language, the symptoms of one cause as one entry, those of several runs once.
 //!
-//! Findings are stored one by one. An entry weighs as much as the heaviest of its findings.
+//! Findings are stored one by one. The severity of an entry is the highest of its findings.
 
 use serde_json::Value as Json;
 
@@ -25,8 +25,8 @@ pub fn text(finding: &Finding, language: Language) -> String {
     }
 }
 
-/// The entries for these findings: the heaviest first, of equal ones those with several symptoms, then in the order of
-/// their first finding.
+/// The entries for these findings: the most severe first, of equal ones those with several symptoms, then in the order
+/// of their first finding.
 pub fn entries<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Vec<Entry<'a>> {
     let mut entries: Vec<Entry<'a>> = Vec::new();
     for finding in findings {
@@ -91,7 +91,7 @@ pub struct SharedEntry<'a> {
     pub entry: Entry<'a>,
 }
 
-/// The entries of all runs that weigh at least a Caution, the heaviest first, each with its loads. What several runs have
+/// The entries of all runs from Caution on, the most severe first, each with its loads. What several runs have
 /// in common is one entry, with the figures of the first.
 pub fn of_runs<'a>(runs: &[&'a Summary], language: Language) -> Vec<SharedEntry<'a>> {
     struct Shared<'a> {

@@ -116,7 +116,7 @@ labels! {
     P99Latency: "P99 latency (s)", "P99 时延 (s)";
     SuccessRate: "Success rate (%)", "成功率 (%)";
 
-    // The client's times beside the server's.
+    // The client's figures compared with the server's.
     Seconds: "Seconds", "指标 (s)";
     Mean: "Mean", "平均";
     Verdict: "Verdict", "结论";

@@ -20,8 +20,8 @@ const GIB: f64 = 1_073_741_824.0;
 pub fn text(s: &Summary, width: usize) -> String {
     let mut out = String::new();
     if let Some(server) = &s.server {
-        let (looks, window) = (server.looks, number(server.window_s));
-        out.push_str(&format!("\nServer metrics ({}, {looks} scrapes over {window} s):\n", server.server));
+        let (scrapes, window) = (server.scrapes, number(server.window_s));
+        out.push_str(&format!("\nServer metrics ({}, {scrapes} scrapes over {window} s):\n", server.server));
     }
     for (index, table) in tables(s, Language::En).iter().enumerate() {
         out.push_str(&fitting(table, width));
@@ -287,7 +287,7 @@ pub fn json(s: &Summary) -> Json {
     json!({
         "server": server.server,
         "window_s": server.window_s,
-        "looks": server.looks,
+        "looks": server.scrapes,
         "restarts": server.resets,
         "times": server.times.iter().map(time_json).collect::<Vec<_>>(),
         "counts": server.counts.iter().map(count_json).collect::<Vec<_>>(),

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn decimal_points_stand_under_each_other() {
+    fn decimal_points_are_aligned() {
         let expected = "\
 +-----+------------+
 | Key |      Value |

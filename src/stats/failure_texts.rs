@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn one_example_stands_for_all_alike() {
+    fn similar_texts_share_one_example() {
         let mut texts = FailureTexts::default();
         (0..300).for_each(|id| texts.add(&format!("request {id} was dropped")));
         texts.add("out of memory");
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_has_an_end() {
+    fn memory_is_bounded() {
         let mut texts = FailureTexts::default();
         let word = |n: u32| (0..4).map(|place| char::from(b'g' + ((n >> (4 * place)) & 15) as u8)).collect::<String>();
         (0..5000).for_each(|n| texts.add(&word(n)));

@@ -28,7 +28,8 @@ pub struct Reconciliation {
     pub server: &'static str,
     /// From the first to the last scrape, seconds.
     pub window_s: f64,
-    pub looks: usize,
+    /// Number of scrapes.
+    pub scrapes: usize,
     /// How many times the server's counters were reset.
     pub resets: usize,
     pub times: Vec<Compared>,
@@ -176,7 +177,7 @@ pub fn compare(s: ClientSide<'_>, window: &Window) -> Reconciliation {
     Reconciliation {
         server: window.server,
         window_s: window.to.seconds_since(window.from),
-        looks: window.scrapes,
+        scrapes: window.scrapes,
         resets: window.resets,
         times: compared,
         counts: counts(s.totals, window),

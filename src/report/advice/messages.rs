@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_curve_names_its_knee_and_what_more_load_costs() {
+    fn flat_curve_names_its_knee_and_the_added_latency() {
         let flat = [(1, 31.0, 0.0301), (2, 33.0, 0.06), (4, 33.2, 0.12), (8, 33.1, 0.25)];
         let expected = "The optimum is around C2, the lowest load with at least 95 % of the best requests/s: 33.00 req/s \
                         at an average latency of 0.0600 s. More load only adds latency: 33.10 req/s at 0.250 s with C8.";
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn no_sentence_leaves_a_place_open() {
+    fn every_placeholder_is_filled() {
         let load = Load { rate_per_s: Some(1.0), ..Load::default() };
         let (loads, names) = ([load.clone(), load], ["A".to_string(), "B".to_string()]);
         let verdicts = [

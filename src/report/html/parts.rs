@@ -64,7 +64,7 @@ pub fn run(run: &Run, number: Option<usize>, folded: bool, most_dots: usize, lan
     }
     let mut body = cards(s, language);
     body.push_str(&findings(&s.findings, language));
-    body.push_str(&charts(&plots::of_run(run, most_dots, language), language));
+    body.push_str(&charts(&plots::run_charts(run, most_dots, language), language));
     let _ = write!(body, "<h3>{}</h3>{}", language.pick("Percentiles", "百分位数"), percentiles(s, language));
     if let Some((heads, rows)) = turns::cells(s) {
         let heads: Vec<String> = heads.into_iter().map(|head| head.text(language).to_string()).collect();

@@ -20,7 +20,7 @@ const CURVE_POINTS: usize = 400;
 type Curve<'a> = (&'a str, fn(&Summary) -> Option<f64>);
 
 /// The charts of one run. At most about `most_dots` requests are drawn as single points.
-pub fn of_run(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
+pub fn run_charts(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
     let mut charts = vec![
         cdf(run, language),
         percentiles(run, language),
@@ -87,7 +87,7 @@ fn percentiles(run: &Run, language: Language) -> Chart {
         lines: curves.into_iter().map(|(name, points)| ChartLine::new(name, scaled(points, 1e3))).collect(),
         note: language
             .pick(
-                "Each further nine is as wide as the one before; every curve ends at its largest sample.",
+                "Each further nine has the same width; every curve ends at its largest sample.",
                 "横轴每多一个 9 占相同宽度；曲线终点为最大样本。",
             )
             .to_string(),
@@ -111,7 +111,7 @@ fn itl_over_time(run: &Run, language: Language) -> Chart {
 
 fn in_flight(run: &Run, language: Language) -> Chart {
     let (mean, most) = run.timeline.in_flight(&run.samples);
-    let curves = vec![(language.pick("mean", "平均"), mean), (language.pick("most", "最大"), most)];
+    let curves = vec![(language.pick("mean", "平均"), mean), (language.pick("max", "最大"), most)];
     let mut chart = over_time(run, language.pick("Requests in flight", "在途请求数"), Vec::new(), language);
     chart.lines = curves.into_iter().map(|(name, points)| ChartLine::new(name, points)).collect();
     chart.y_label = language.pick("requests", "请求数").to_string();
@@ -146,7 +146,7 @@ fn scatter(run: &Run, most_dots: usize, language: Language) -> Chart {
         lines.push(ChartLine::dots(language.pick("failed", "失败"), failed, true));
     }
     let note = match (thinned || failed_thinned, language) {
-        (false, _) => language.pick("Every request.", "每个请求一个点。"),
+        (false, _) => language.pick("One dot per request.", "每个请求一个点。"),
         (true, Language::En) => {
             "Too many requests to draw: of each group of neighbours the shortest and the longest are shown."
         }
@@ -203,7 +203,7 @@ fn receive_lag(run: &Run) -> Points {
 }
 
 /// Load curves over the runs of a sweep.
-pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
+pub fn sweep_charts(runs: &[&Summary], language: Language) -> Vec<Chart> {
     let by_rate = runs.iter().all(|run| run.facts.parallel.is_none());
     let load = move |s: &Summary| if by_rate { s.facts.rate_per_s } else { s.facts.parallel.map(f64::from) };
     let mut ordered: Vec<(f64, &Summary)> = runs.iter().filter_map(|run| Some((load(run)?, *run))).collect();

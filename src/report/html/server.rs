@@ -19,8 +19,8 @@ pub fn section(s: &Summary, language: Language) -> String {
     if let Some(server) = &s.server {
         let title = language.pick("Server metrics", "服务端自身指标");
         let scrapes = match language {
-            Language::En => format!("{} scrapes over {} s", server.looks, number(server.window_s)),
-            Language::Zh => format!("{} 秒内采集 {} 次", number(server.window_s), server.looks),
+            Language::En => format!("{} scrapes over {} s", server.scrapes, number(server.window_s)),
+            Language::Zh => format!("{} 秒内采集 {} 次", number(server.window_s), server.scrapes),
         };
         let _ = write!(out, "<h3>{title}</h3><p class=\"note\">{} · {scrapes}</p>", escape(server.server));
     }
@@ -45,7 +45,7 @@ fn table(shown: &Table) -> String {
 /// Running and waiting requests at the server, and the use of its cache, for each scrape.
 pub fn charts(run: &Run, language: Language) -> Vec<Chart> {
     let curve = |quantity| -> Points {
-        let values = metric_catalog::over_time(&run.looks, &run.summary.facts.model, quantity);
+        let values = metric_catalog::over_time(&run.scrapes, &run.summary.facts.model, quantity);
         values.into_iter().map(|(at, value)| (run.timeline.seconds(at.0), value)).collect()
     };
     let requests = [
