@@ -92,7 +92,7 @@ fn an_open_sweep_has_a_plan_for_each_rate() {
     }));
     assert_eq!(plans[1].load, Load::Open { schedule: poisson(10.0) });
     assert_eq!(plans[1].report.folder.file_name().unwrap(), "rate_10.0_number_100");
-    assert!(plans[0].notes.iter().any(|note| *note == Finding::ParallelNotUsed));
+    assert!(plans[0].notes.contains(&Finding::ParallelNotUsed));
 }
 
 #[test]

@@ -168,7 +168,7 @@ fn server_killed_during_the_run_gives_classified_failures_and_a_report() {
     signal(leader, "-KILL");
     let output = child.wait_with_output().unwrap();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(out.contains("Failures:") && out.contains("The server ended during the run"), "{out}{err}");
+    assert!(out.contains("Failures:") && out.contains("The server process ended during the run"), "{out}{err}");
     assert!(err.contains("local_vllm died (signal: 9"), "{err}");
     stage.assert_all_gone(3);
 }

@@ -159,7 +159,7 @@ fn bad_rows_give_one_line_each() {
     assert!(none.contains("--min-prompt-length 5000"), "{none}");
     let template = Some(r#"{"prompt": "Answer this: %p"}"#.to_string());
     let unfit = workload(&share_gpt().with(|s| s.data.query_template = template)).unwrap_err();
-    assert!(unfit.contains("a conversation needs a place for a list of messages"), "{unfit}");
+    assert!(unfit.contains("no place for the messages of a conversation"), "{unfit}");
 }
 
 #[test]

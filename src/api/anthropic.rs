@@ -18,7 +18,7 @@ const THINKING: TextPath = TextPath { path: &[Step::Key("delta"), Step::Key("thi
 
 /// How `/v1/messages` is written and read.
 pub static DEFINITION: Definition = Definition {
-    read: read,
+    read,
     prompt_fields,
     parameter,
     closing_fields: stream_field,

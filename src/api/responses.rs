@@ -16,7 +16,7 @@ const REASONING_DELTA: TextPath = TextPath { path: &[Step::Key("delta")], reason
 
 /// How `/v1/responses` is written and read.
 pub static DEFINITION: Definition = Definition {
-    read: read,
+    read,
     prompt_fields,
     parameter,
     closing_fields: stream_field,

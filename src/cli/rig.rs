@@ -102,7 +102,7 @@ fn roofline_text(roofline: &Roofline, width: usize) -> String {
         row("Streams", &|m| m.streams.to_string()),
         row("Events/s", &|m| optional(m.events_per_s.map(|rate| number(rate.round())))),
         row("CPU per event", &|m| optional(m.cpu_per_event_ns.map(|ns| format_ns(ns as u64)))),
-        row("Stamp behind the send p50 / p99", &stamps),
+        row("Timestamp after the send p50 / p99", &stamps),
         row("Receive lag p50 / p99", &|m| pair(m.receive_lag_p50_ns, m.receive_lag_p99_ns)),
         row("Events that share a read", &|m| optional(m.coalesced.map(|share| format!("{:.2} %", share * 100.0)))),
     ];

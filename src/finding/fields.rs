@@ -47,13 +47,6 @@ pub enum Cause {
     Unknown,
 }
 
-impl Cause {
-    /// Whether several findings of this cause are symptoms of one problem, which is shown once.
-    pub fn has_symptoms(self) -> bool {
-        self.en().is_some()
-    }
-}
-
 /// A time whose definition server, witness and client share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Figure {

@@ -3,13 +3,13 @@
 //! A finding is made where it is detected, from numbers. It is stored and exported as a JSON object of its fields, and
 //! becomes text only when it is shown: [`Finding::en`] and [`Finding::zh`] write the whole text, [`Finding::en_symptom`]
 //! and [`Finding::zh_symptom`] the observation without the advice, for a list of symptoms of one [`Cause`]. The texts
-//! stand in `en.rs` and `zh.rs`; a variant without both does not compile.
+//! are in `en.rs` and `zh.rs`; a variant without both does not compile.
 
 mod comparison;
 mod en;
 mod fields;
+mod render;
 mod search;
-mod texts;
 mod zh;
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ impl<'a> Context<'a> {
 
     /// Drops the prompts before the offset. If all of the data was read, which is fewer than `wanted` prompts, the run
     /// cycles through it and an offset beyond its end wraps around. `items` must not be empty.
-    pub fn from_offset(&self, mut items: Vec<Item>, wanted: u64) -> Vec<Item> {
+    pub fn after_offset(&self, mut items: Vec<Item>, wanted: u64) -> Vec<Item> {
         let count = items.len() as u64;
         if count < wanted {
             items.rotate_left((self.offset % count) as usize);

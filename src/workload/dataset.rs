@@ -73,9 +73,9 @@ fn prompts(source: &Source, context: &Context<'_>) -> Result<Vec<Item>, Workload
         Source::RandomVl(lengths, pictures) => random_vl::read(lengths, pictures, context),
         Source::ShareGpt { path, output_len } => {
             let enough = context.needed.map_or(ENDLESS.saturating_add(context.offset), |_| context.wanted());
-            Ok(context.from_offset(share_gpt::read(path, *output_len, enough, context)?, enough))
+            Ok(context.after_offset(share_gpt::read(path, *output_len, enough, context)?, enough))
         }
-        Source::Speed { long } => Ok(context.from_offset(speed_benchmark::read(*long, context.tokens)?, u64::MAX)),
+        Source::Speed { long } => Ok(context.after_offset(speed_benchmark::read(*long, context.tokens)?, u64::MAX)),
         Source::MultiTurn(asked) => multi_turn::read(asked, context),
         Source::Trace(trace) => trace.items(context),
     }

@@ -1,8 +1,13 @@
-//! The texts of the types of this module in both languages. The types do not depend on the texts.
+//! The texts of the parts of findings, in English and in Chinese.
 
 use super::{Cause, CountNote, Misfit, NotJudged, OpenFiles, SearchReason, SearchTrouble, en, zh};
 
 impl Cause {
+    /// Whether several findings of this cause are symptoms of one problem, which is shown once.
+    pub fn has_symptoms(self) -> bool {
+        self.en().is_some()
+    }
+
     /// English headline above the symptoms of one cause: what happened and what to do.
     pub fn en(self) -> Option<&'static str> {
         en::headline(self)
@@ -18,13 +23,6 @@ impl Cause {
 impl std::fmt::Display for Misfit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&en::misfit(self))
-    }
-}
-
-/// In English.
-impl std::fmt::Display for OpenFiles {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&en::open_files(*self))
     }
 }
 
@@ -73,5 +71,12 @@ impl CountNote {
     /// In Chinese.
     pub fn zh(self) -> String {
         zh::count_note(self)
+    }
+}
+
+/// In English.
+impl std::fmt::Display for OpenFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&en::open_files(*self))
     }
 }
