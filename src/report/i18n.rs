@@ -15,7 +15,8 @@ macro_rules! labels {
 
         impl Label {
             /// Every label.
-            pub const ALL: &[Label] = &[$(Label::$name,)*];
+            #[cfg(test)]
+            const ALL: &[Label] = &[$(Label::$name,)*];
 
             /// In English.
             pub const fn en(self) -> &'static str {
