@@ -1,4 +1,4 @@
-//! `ringmark compare`: what is said of two runs or sweeps, in the text and on the page.
+//! `ringmark compare`: the comparison of two runs or sweeps, as text and as a page.
 
 mod records;
 
@@ -22,9 +22,9 @@ struct Made<'a> {
     arguments: &'a str,
     /// Requests whose record exists.
     records: u64,
-    /// The tokens come so much later.
+    /// By how much the tokens arrive later.
     slower_ms: u64,
-    /// Every so many requests one fails; 0: none.
+    /// One of this many requests fails; 0: none.
     fails_every: u64,
 }
 
@@ -77,7 +77,7 @@ fn page_row(page: &str, figure: &str) -> String {
 }
 
 #[test]
-fn a_comparison_says_what_surely_differs() {
+fn comparison_reports_significant_differences() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let a = make(&path("a.db"), Made { arguments: r#"{"parallel":[1],"url":"http://a"}"#, ..Made::default() });
@@ -143,7 +143,7 @@ fn failures_make_times_not_comparable() {
 }
 
 #[test]
-fn a_low_success_rate_on_both_sides_is_told_and_more_success_is_better() {
+fn low_success_rate_on_both_sides_is_reported_and_more_success_is_better() {
     let folder = tempfile::tempdir().unwrap();
     let low = make(&folder.path().join("a.db"), Made { fails_every: 10, ..Made::default() });
     let lower = make(&folder.path().join("b.db"), Made { fails_every: 2, ..Made::default() });
@@ -155,7 +155,7 @@ fn a_low_success_rate_on_both_sides_is_told_and_more_success_is_better() {
 }
 
 #[test]
-fn a_void_run_is_told_above_and_nothing_is_judged() {
+fn void_runs_are_reported_first_and_nothing_is_judged() {
     let folder = tempfile::tempdir().unwrap();
     let a = make(&folder.path().join("a.db"), Made { slower_ms: 15, ..Made::default() });
     // Records were lost.
@@ -180,7 +180,7 @@ fn a_void_run_is_told_above_and_nothing_is_judged() {
 }
 
 #[test]
-fn too_few_samples_are_no_absence_of_a_difference() {
+fn too_few_samples_do_not_mean_no_difference() {
     let folder = tempfile::tempdir().unwrap();
     let few = |name: &str, slower_ms| {
         let made = Made { facts: closed(100, 1), records: 100, slower_ms, ..Made::default() };
@@ -195,7 +195,7 @@ fn too_few_samples_are_no_absence_of_a_difference() {
     assert!(!row(&text, "P50 TTFT (ms)").contains('*'), "{text}");
     for (language, verdict, note) in [
         (Language::En, "too few samples", "* fewer than 10 samples lie beyond"),
-        (Language::Zh, "样本太少", "* 其外样本少于 10 个"),
+        (Language::Zh, "样本不足", "* 大于该值的样本不足 10 个"),
     ] {
         let page = html(&compared, language);
         assert!(page_row(&page, "P99 TTFT (ms)").contains(verdict) && page.contains(note));
@@ -269,7 +269,7 @@ fn sweeps_are_compared_load_by_load() {
 }
 
 #[test]
-fn loads_of_other_lengths_are_another_workload() {
+fn loads_of_different_lengths_are_different_workloads() {
     let folder = tempfile::tempdir().unwrap();
     let a = sweep(&folder.path().join("ra"), "a", &[(2, 60), (4, 60), (4, 90)]);
     let b = sweep(&folder.path().join("rb"), "b", &[(4, 90), (2, 80)]);
@@ -281,7 +281,7 @@ fn loads_of_other_lengths_are_another_workload() {
 }
 
 #[test]
-fn what_was_not_given_is_told_as_its_default() {
+fn omitted_arguments_count_as_their_defaults() {
     let folder = tempfile::tempdir().unwrap();
     let differences = |a: &str, b: &str| {
         let run = |arguments| make(&folder.path().join("a.db"), Made { arguments, records: 1, ..Made::default() });
@@ -308,7 +308,7 @@ fn ringmark(folder: &Path, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn folders_of_sweeps_are_read_by_the_program_and_mistakes_are_one_line() {
+fn compare_reads_folders_of_sweeps_and_reports_errors_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name);
     sweep(&place("ra"), "a", &[(2, 60), (4, 60)]);

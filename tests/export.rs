@@ -172,7 +172,7 @@ fn the_summary_of_repeats_fits_its_schema() {
         ] {
             assert!((number(&rps[key]) - expected).abs() <= 1e-9 * mean, "{key}: {rps}");
         }
-        // A value is what the run's own file says.
+        // A value equals the one in the run's own file.
         for (run, value) in load["runs"].as_array().unwrap().iter().zip(values) {
             assert!(root.join(run["database"].as_str().unwrap()).is_file(), "{run}");
             let own = json(&root.join(run["folder"].as_str().unwrap()).join("benchmark_summary.json"));
@@ -261,7 +261,7 @@ fn aiperf(lines: &str) {
         aiperf_fields(&line);
         let meta = &line["metadata"];
         assert!(meta["request_start_ns"].as_i64() < meta["request_ack_ns"].as_i64(), "{line}");
-        // On a busy machine all of an answer may come in one read.
+        // On a busy machine a whole response may arrive in one read.
         assert!(meta["request_ack_ns"].as_i64() <= meta["request_end_ns"].as_i64(), "{line}");
         assert_eq!(line["metrics"]["inter_chunk_latency"]["value"].as_array().unwrap().len(), 5);
         assert_eq!((&line["error"], &meta["was_cancelled"]), (&Value::Null, &Value::Bool(false)));
@@ -331,7 +331,7 @@ fn llmd(report: &Value) {
 }
 
 #[test]
-fn the_script_of_evalscopes_documentation_reads_its_database() {
+fn the_script_of_evalscopes_documentation_reads_the_database() {
     let folder = tempfile::tempdir().unwrap();
     perf(folder.path(), &["-n", "4", "--save", "full", "--export", "evalscope-db=e.db"]);
     let python = Command::new("python3").current_dir(folder.path()).args(["-c", EVALSCOPE_SCRIPT, "e.db"]).output();
@@ -367,7 +367,7 @@ fn a_sweep_writes_a_file_for_each_run_and_report_writes_them_again() {
 }
 
 #[test]
-fn mistakes_in_exports_are_told_before_the_run() {
+fn errors_in_exports_are_reported_before_the_run() {
     for (arguments, what) in [
         (&["--export", "vlm=x.json"][..], "did you mean 'vllm'"),
         (&["--export", "vllm"][..], "FORMAT=FILE"),

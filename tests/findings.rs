@@ -1,4 +1,4 @@
-//! What is said of requests without an answer, of runs that ended early, and of our own trouble.
+//! Findings about requests without a response, runs that ended early, and errors of the client.
 
 mod records;
 
@@ -48,7 +48,7 @@ fn found<'a>(s: &'a Summary, code: &str) -> Option<&'a Finding> {
     s.findings.iter().find(|finding| finding.code() == code)
 }
 
-/// `ok` answers and `unfinished` requests of one lane.
+/// `ok` responses and `unfinished` requests of one slot.
 fn some_unfinished(ok: u64, unfinished: u64) -> Block {
     let mut block = Block::new(0);
     (0..ok).for_each(|index| push_ok(&mut block, index, index * 60, &[20, 30]));
@@ -57,7 +57,7 @@ fn some_unfinished(ok: u64, unfinished: u64) -> Block {
 }
 
 #[test]
-fn unfinished_requests_are_told() {
+fn unfinished_requests_are_reported() {
     let run = |ok, unfinished, change| {
         summary_of(closed(ok + unfinished, 1), some_unfinished(ok, unfinished), report(Phase::Measured), change)
     };
@@ -85,7 +85,7 @@ fn unfinished_requests_are_told() {
 }
 
 #[test]
-fn failures_beside_unfinished_requests_are_those_that_ended() {
+fn failures_are_counted_among_requests_that_ended() {
     let mut block = some_unfinished(0, 1);
     push_failed(&mut block, 1, 60, Outcome::Failed(Failure::Reset), "");
     let s = summary_of(closed(2, 1), block, report(Phase::Measured), unchanged);
@@ -93,7 +93,7 @@ fn failures_beside_unfinished_requests_are_those_that_ended() {
 }
 
 #[test]
-fn what_a_killed_run_did_not_store_is_unknown() {
+fn requests_not_stored_by_a_killed_run_are_unknown() {
     let s = summary_of(closed(50, 1), some_unfinished(10, 0), report(Phase::Measured), killed);
     assert_eq!((s.counts.unsent, s.counts.unknown, s.counts.scheduled), (0, 40, 50));
     assert!(!s.is_void(), "{:?}", s.findings);
@@ -109,7 +109,7 @@ fn what_a_killed_run_did_not_store_is_unknown() {
 }
 
 #[test]
-fn a_few_forced_switches_are_chance() {
+fn few_forced_switches_are_not_reported() {
     let run = |involuntary_switches, wall_ns| {
         let worker = WorkerReport { involuntary_switches, wall_ns, ..report(Phase::Measured) };
         summary_of(closed(4, 1), some_unfinished(4, 0), worker, unchanged)
@@ -131,7 +131,7 @@ fn open_loop(requests: u64) -> RunFacts {
 }
 
 #[test]
-fn requests_without_a_connection_do_not_ask_for_cores() {
+fn failed_connections_do_not_suggest_more_cores() {
     let mut block = Block::new(0);
     for index in 0..200 {
         if index % 2 == 0 {
@@ -149,7 +149,7 @@ fn requests_without_a_connection_do_not_ask_for_cores() {
 }
 
 #[test]
-fn growth_needs_a_run_longer_than_its_answers() {
+fn growth_is_reported_only_for_runs_longer_than_their_responses() {
     let run = |latency_ms: fn(u64) -> u64, change| {
         let mut block = Block::new(0);
         (0..200).for_each(|index| push_ok(&mut block, index, index * 10, &[latency_ms(index)]));
@@ -162,7 +162,7 @@ fn growth_needs_a_run_longer_than_its_answers() {
 }
 
 #[test]
-fn a_burst_has_no_rate_and_a_closed_loop_none_of_the_three() {
+fn bursts_have_no_planned_rate_and_closed_loops_no_rates() {
     let burst = RunFacts { rate_per_s: Some(0.0), arrival: Some("burst".to_string()), ..open_loop(4) };
     let s = summary_of(burst, some_unfinished(4, 0), report(Phase::Measured), unchanged);
     assert!(json::summary(&s)["Planned request rate (req/s)"].is_null());
@@ -176,7 +176,7 @@ fn a_burst_has_no_rate_and_a_closed_loop_none_of_the_three() {
 }
 
 #[test]
-fn the_table_of_failures_says_how_many_it_leaves_out() {
+fn failure_table_counts_the_omitted_texts() {
     let mut block = Block::new(0);
     for (index, word) in ["alpha", "beta", "gamma", "delta", "epsilon", "delta"].iter().enumerate() {
         push_failed(&mut block, index as u64, index as u64 * 10, Outcome::Failed(Failure::Status), word);

@@ -12,7 +12,7 @@ use ringmark::report::{from_database, json, overview, screen};
 use ringmark::stats::Summary;
 use unicode_width::UnicodeWidthStr;
 
-/// A run of one lane after the other: `ok` answers of 50 ms and `failed` failures in `folder`.
+/// A run of one slot after the other: `ok` responses of 50 ms and `failed` failures in `folder`.
 fn run(folder: &Path, name: &str, facts: RunFacts, ok: u64, failed: u64) -> PathBuf {
     let mut block = Block::new(0);
     for index in 0..ok {
@@ -89,7 +89,7 @@ fn repeated_loads_show_their_spread() {
     }
 }
 
-/// A run of `parallel` lanes with an answer of 5 ms every so many milliseconds; the facts may say that there were more.
+/// A run of `parallel` slots with a response of 5 ms every `ms` milliseconds; the facts may claim more requests.
 fn every(folder: &Path, facts: RunFacts, count: u64, ms: u64) -> Summary {
     let path = folder.join(format!("{:?}_{:?}.db", facts.parallel, facts.rate_per_s));
     let mut block = Block::new(0);
@@ -127,7 +127,7 @@ fn advice_follows_the_knee_whatever_the_order_of_the_runs() {
 }
 
 #[test]
-fn loads_at_which_requests_fail_are_not_praised() {
+fn loads_with_failing_requests_are_not_recommended() {
     // Successes 100, 95, 85 and 25 %.
     let runs = sweep();
     let text = rendered(&runs);
@@ -137,12 +137,15 @@ fn loads_at_which_requests_fail_are_not_praised() {
         "{text}"
     );
     let failing = rendered(&runs[2..]);
-    assert!(failing.contains("At no load did 95 % of the requests succeed (most did at Concurrency 100)"), "{failing}");
+    assert!(
+        failing.contains("At no load did 95 % of the requests succeed (the most did at Concurrency 100)"),
+        "{failing}"
+    );
     assert!(!failing.contains("Best performance configuration"), "{failing}");
 }
 
 #[test]
-fn void_runs_stand_above_the_figures_and_outside_the_advice() {
+fn void_runs_are_listed_first_and_excluded_from_recommendations() {
     let folder = tempfile::tempdir().unwrap();
     let lost = every(folder.path(), closed(50, 4), 40, 6);
     assert!(lost.is_void(), "ten requests have no record");
@@ -158,10 +161,10 @@ fn void_runs_stand_above_the_figures_and_outside_the_advice() {
 }
 
 #[test]
-fn rates_are_judged_by_what_was_offered() {
+fn rates_are_judged_by_the_offered_rate() {
     let folder = tempfile::tempdir().unwrap();
     let facts = |rate| RunFacts { mode: Mode::Open, parallel: None, rate_per_s: Some(rate), ..closed(40, 1) };
-    // Every 60 ms are 16.7 requests a second, whatever the nominal rate.
+    // One request every 60 ms is 16.7 requests/s; the nominal rate is 20.
     let runs = [every(folder.path(), facts(50.0), 40, 25), every(folder.path(), facts(20.0), 40, 60)];
     let text = rendered(&runs);
     assert!(text.contains("| Rate | Offered |   RPS |") && text.contains("|   20 |   16.67 | "), "{text}");
@@ -172,7 +175,7 @@ fn rates_are_judged_by_what_was_offered() {
 }
 
 #[test]
-fn small_figures_keep_three_digits_and_few_samples_their_mark() {
+fn small_values_have_three_digits_and_few_samples_are_marked() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fast.db");
     let mut block = Block::new(0);
@@ -195,7 +198,7 @@ fn small_figures_keep_three_digits_and_few_samples_their_mark() {
 }
 
 #[test]
-fn where_nothing_succeeded_nothing_was_generated() {
+fn without_success_no_token_is_generated() {
     let folder = tempfile::tempdir().unwrap();
     let failed = |name: &str, parallel| from_database(&run(folder.path(), name, closed(1, parallel), 0, 1)).unwrap();
     let text = rendered(&[failed("a", 1), failed("b", 2)]);
@@ -251,7 +254,7 @@ fn shards_are_read_as_one_run() {
     use ringmark::record::facts::ClockPair;
     use ringmark::report::{html, measured, shards};
     let folder = tempfile::tempdir().unwrap();
-    // The same ten seconds on two machines whose clocks count from different instants.
+    // The same ten seconds on two machines whose clocks have different origins.
     let shard = |name: &str, seed: u64, later_ns: u64| {
         let mut block = Block::new(0);
         for index in 0..100 {

@@ -1,5 +1,6 @@
-//! The HTML report: well formed, in itself, of bounded size, at one request and at many.
+//! The HTML report: well formed, self-contained and of bounded size, with one request and with many.
 
+mod chinese;
 mod records;
 
 use std::path::{Path, PathBuf};
@@ -7,13 +8,14 @@ use std::path::{Path, PathBuf};
 use records::{closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
 use ringmark::plan::sla::SearchPlan;
-use ringmark::record::facts::{Refusal, RunFacts};
+use ringmark::record::facts::{ConversationFacts, Refusal, RunFacts};
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase};
 use ringmark::report::html::from_databases;
 use ringmark::spec::{Language, SlaSpec, Spec};
 use ringmark::store::writer::add_refusals;
+use ringmark::time::MS;
 
-/// A database of `count` answers of three tokens with ever other times, every tenth failed where there are many.
+/// A database of `count` responses of three tokens with varying times. Every tenth request fails.
 fn database(folder: &Path, count: u64, parallel: u32) -> PathBuf {
     database_of(folder, RunFacts { model: "<通义>&千问".to_string(), ..closed(count, parallel) })
 }
@@ -35,7 +37,7 @@ fn database_of(folder: &Path, facts: RunFacts) -> PathBuf {
     path
 }
 
-/// Every element is closed in the right order, and every attribute quoted: what XML asks for.
+/// Every element is closed in the right order and every attribute is quoted, as in XML.
 fn assert_well_formed(page: &str) {
     let script = page.find("<script>").unwrap()..page.find("</script>").unwrap() + "</script>".len();
     let page = page.replacen(&page[script], "", 1);
@@ -56,9 +58,9 @@ fn assert_well_formed(page: &str) {
     assert!(open.is_empty(), "{open:?}");
 }
 
-fn assert_stands_alone(page: &str) {
-    for outside in ["src=", "href=", "@import", "url(", "fetch(", "NaN", "undefined"] {
-        assert!(!page.contains(outside), "{outside}");
+fn assert_self_contained(page: &str) {
+    for external in ["src=", "href=", "@import", "url(", "fetch(", "NaN", "undefined"] {
+        assert!(!page.contains(external), "{external}");
     }
 }
 
@@ -68,7 +70,7 @@ fn one_request_makes_a_page() {
     for language in [Language::En, Language::Zh] {
         let page = from_databases(&[database(folder.path(), 1, 1)], language).unwrap();
         assert_well_formed(&page);
-        assert_stands_alone(&page);
+        assert_self_contained(&page);
         assert_eq!(page.matches("<svg").count(), 8);
         assert!(page.contains("&lt;通义&gt;&amp;千问"));
         std::fs::remove_file(folder.path().join("1_1.db")).unwrap();
@@ -88,7 +90,7 @@ fn a_run_without_any_success_makes_a_page() {
 }
 
 #[test]
-fn many_requests_make_a_page_that_says_what_it_leaves_out() {
+fn pages_with_many_requests_say_what_is_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let page = from_databases(&[database(folder.path(), 20_000, 50)], Language::En).unwrap();
     assert_well_formed(&page);
@@ -136,7 +138,7 @@ fn a_search_shows_its_loads_and_what_it_selected() {
     ] {
         let page = from_databases(&paths, language).unwrap();
         assert_well_formed(&page);
-        assert_stands_alone(&page);
+        assert_self_contained(&page);
         words.iter().for_each(|words| assert!(page.contains(words), "{words}"));
         // A figure of each aim, with its bound.
         assert_eq!((page.matches("<svg").count(), page.matches("line guide").count()), (2 + 6 + 3 * 8, 2));
@@ -151,7 +153,7 @@ fn a_search_shows_its_loads_and_what_it_selected() {
 }
 
 #[test]
-fn what_a_sweep_says_stands_before_its_runs() {
+fn overview_of_a_sweep_precedes_its_runs() {
     let folder = tempfile::tempdir().unwrap();
     // Given from the highest load to the lowest, and a tenth of all requests fails.
     let paths: Vec<PathBuf> = [16, 4, 1].map(|parallel| database(folder.path(), 200, parallel)).to_vec();
@@ -180,7 +182,7 @@ fn what_a_sweep_says_stands_before_its_runs() {
 }
 
 #[test]
-fn runs_of_two_searches_are_told_apart() {
+fn runs_of_two_searches_are_separated() {
     let folder = tempfile::tempdir().unwrap();
     let run = |name: &str, params: &str, parallel: u32| {
         let folder = folder.path().join(name);
@@ -194,7 +196,7 @@ fn runs_of_two_searches_are_told_apart() {
 }
 
 #[test]
-fn a_void_run_is_told_above_all_figures() {
+fn void_runs_are_reported_above_all_figures() {
     let folder = tempfile::tempdir().unwrap();
     let lost = folder.path().join("lost.db");
     let mut block = Block::new(0);
@@ -212,6 +214,60 @@ fn a_void_run_is_told_above_all_figures() {
         let page = from_databases(&paths, language).unwrap();
         assert!(page.find(words[0]).unwrap() < page.find(words[1]).unwrap());
     }
+}
+
+/// Two loads of a search, one of them with two runs, one of which is void; conversations, failures of every class, and a
+/// worker that was late.
+fn everything(folder: &Path) -> Vec<PathBuf> {
+    let run = |name: &str, parallel: u32, records: u64| {
+        let facts = RunFacts {
+            search: Some(search("p99_ttft<=1")),
+            conversations: Some(ConversationFacts { planned: Some(100), thinks: true }),
+            slo: "p99_ttft<=1ms rps>=1".to_string(),
+            dataset: "random".to_string(),
+            api: "openai".to_string(),
+            ..closed(200, parallel)
+        };
+        let mut block = Block::new(0);
+        for index in 0..records {
+            let due = index / u64::from(parallel) * 100;
+            match Failure::ALL.get(index as usize / 10).filter(|_| index % 10 == 9) {
+                Some(failure) => {
+                    let text = format!("request req-{index:08x} <failed>");
+                    push_failed(&mut block, index, due, Outcome::Failed(*failure), &text);
+                }
+                None => push_ok(&mut block, index, due, &[20 + index % 17, 40 + index % 19, 60 + index % 23]),
+            }
+            let record = block.records.last_mut().unwrap();
+            (record.conversation, record.turn) = (Some(index / 2), (index % 2) as u32);
+            record.cached_tokens = Some(5);
+            record.write_start = record.write_start.map(|start| start.plus_ns(15 * MS));
+        }
+        let mut worker = report(Phase::Measured);
+        worker.receive_lag_ns.record(5 * MS).unwrap();
+        (worker.involuntary_switches, worker.buffer_shortages, worker.cpu_user_ns) = (100, 2, 90 * MS);
+        let path = folder.join(name);
+        let messages = vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(worker))];
+        collect(&path, start(facts, Save::Text), messages);
+        path
+    };
+    vec![run("a.db", 1, 200), run("b.db", 1, 200), run("c.db", 4, 150)]
+}
+
+#[test]
+fn no_english_label_remains_on_a_chinese_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = from_databases(&everything(folder.path()), Language::Zh).unwrap();
+    for section in ["重复测试的波动", "各轮次指标", "SLO 未达标", "失败列表", "诊断", "已测负载", "无效："]
+    {
+        assert!(page.contains(section), "{section}");
+    }
+    assert_eq!(page.matches("<td>响应体无法解析</td>").count(), 3, "every class of failures is on the page");
+    let page = Failure::ALL.iter().enumerate().fold(page, |page, (class, _)| {
+        let text = format!("request req-{:08x} &lt;failed&gt;", class * 10 + 9);
+        page.replace(&text, "")
+    });
+    chinese::assert_chinese(&page, &["http://127.0.0.1:1/v1/chat/completions", "p99_ttft"]);
 }
 
 #[test]

@@ -100,7 +100,7 @@ fn a_parallel_is_found_and_every_run_is_kept() {
     let told = report(folder.path(), &["--html", "again.html", "--language", "zh"]);
     assert!(text(&told.stdout).contains(&said(folder.path())), "{}", text(&told.stdout));
     let again = fs::read_to_string(folder.path().join("again.html")).unwrap();
-    assert!(again.contains("搜索 parallel（1 至 4），每档测试 2 次") && again.contains("在下限 1 处也不满足"));
+    assert!(again.contains("搜索 parallel（1 至 4），每档测试 2 次") && again.contains("下限 1 处即不满足条件"));
 }
 
 #[test]

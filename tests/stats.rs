@@ -10,6 +10,7 @@ use ringmark::record::facts::{Mode, RunFacts};
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase, RequestRecord, WorkerReport};
 use ringmark::report::{from_database, json, screen};
 use ringmark::stats::counts::Counts;
+use ringmark::stats::failure_texts::FailureText;
 use ringmark::stats::throughput::Rates;
 use ringmark::stats::{Severity, Summary};
 use ringmark::time::MS;
@@ -32,7 +33,7 @@ fn summary_of(facts: RunFacts, block: Block, worker: WorkerReport) -> Summary {
     summary
 }
 
-/// Two lanes, four requests: three succeed, one fails.
+/// Two slots, four requests: three succeed, one fails.
 ///
 /// | request | due | tokens after due | end |
 /// |---|---|---|---|
@@ -55,7 +56,7 @@ fn close(found: Option<f64>, expected: f64) -> bool {
 }
 
 #[test]
-fn figures_are_those_computed_by_hand() {
+fn figures_equal_those_computed_by_hand() {
     let s = summary_of(closed(4, 2), four_requests(), report(Phase::Measured));
     assert_eq!(s.counts, Counts { scheduled: 4, ok: 3, failed: 1, ..Counts::default() });
     assert!(close(s.time_s, 0.122));
@@ -80,7 +81,8 @@ fn figures_are_those_computed_by_hand() {
     let steady = s.steady.as_ref().unwrap();
     assert_eq!(steady.requests, 1, "request 3 is the only success after the first wave");
     assert!(close(steady.ttft_s.mean, 0.020));
-    assert_eq!(s.failures[0].texts, [("429: slow down".to_string(), 1)]);
+    let text = FailureText { example: "429: slow down".to_string(), count: 1, differ: false };
+    assert_eq!(s.failures[0].texts, [text]);
     assert!(close(s.client.cpu_max, 0.15));
     assert!(!s.is_void(), "{:?}", s.findings);
 }
@@ -109,7 +111,7 @@ Benchmarking summary:
 }
 
 #[test]
-fn json_has_the_documented_names_and_no_holes() {
+fn json_has_every_documented_name() {
     let s = summary_of(closed(4, 2), four_requests(), report(Phase::Measured));
     let summary: serde_json::Value = serde_json::from_str(&json::summary(&s).to_string()).unwrap();
     for key in [
@@ -137,7 +139,7 @@ fn json_has_the_documented_names_and_no_holes() {
 }
 
 #[test]
-fn a_run_without_any_answer_has_no_figures_and_no_nan() {
+fn run_without_responses_has_no_figures_and_no_nan() {
     let mut block = Block::new(0);
     push_failed(&mut block, 0, 0, Outcome::Failed(Failure::Connect), "refused");
     block.records[0].write_start = None;
@@ -152,7 +154,7 @@ fn a_run_without_any_answer_has_no_figures_and_no_nan() {
 }
 
 #[test]
-fn lost_records_void_the_run_above_the_figures() {
+fn lost_records_void_the_run() {
     let s = summary_of(closed(5, 2), four_requests(), report(Phase::Measured));
     assert!(s.is_void());
     let codes: Vec<&str> = s.findings.iter().map(|f| f.code()).collect();
@@ -175,7 +177,7 @@ fn codes(s: &Summary) -> Vec<&str> {
 }
 
 #[test]
-fn late_sends_are_told() {
+fn late_sends_are_reported() {
     let late = |ns: u64| {
         let mut block = Block::new(0);
         for index in 0..200 {
@@ -191,7 +193,7 @@ fn late_sends_are_told() {
 }
 
 #[test]
-fn an_overloaded_open_loop_is_told() {
+fn overloaded_open_loop_is_reported() {
     let open = RunFacts {
         mode: Mode::Open,
         parallel: None,
@@ -214,7 +216,7 @@ fn an_overloaded_open_loop_is_told() {
 }
 
 #[test]
-fn our_own_trouble_is_told() {
+fn errors_of_the_client_are_reported() {
     let mut block = four_requests();
     for record in &mut block.records {
         record.coalesced_reads = record.reads / 2;
@@ -238,7 +240,7 @@ fn our_own_trouble_is_told() {
 }
 
 #[test]
-fn answers_without_token_counts_leave_dashes() {
+fn missing_token_counts_are_shown_as_dashes() {
     let mut block = four_requests();
     for record in &mut block.records {
         record.input_tokens = None;

@@ -1,8 +1,8 @@
-//! Findings in English: what happened, what it means for the figures, what to do.
+//! Findings in English: what happened, what it means for the figures, what to do. One sentence each.
 
 use super::{
-    Cause, CountKind, Figure, Finding, Misfit, OpenFiles, SearchReason, SearchTrouble, Text, UnequalPercentile,
-    observed, percent,
+    Cause, CountKind, CountNote, Figure, Finding, Misfit, NotJudged, OpenFiles, SearchReason, SearchTrouble, Text,
+    UnequalPercentile, observed, percent,
 };
 use crate::time::format_ns;
 
@@ -17,7 +17,7 @@ pub(super) fn headline(cause: Cause) -> Option<&'static str> {
              cores, a quieter machine, or a lower load.",
         ),
         Cause::ServerCapacity => Some(
-            "The offered load exceeds the capacity of the server: the figures depend on how long the run was. Use a \
+            "The offered load exceeds the capacity of the server: the figures depend on the length of the run. Use a \
              lower --rate.",
         ),
         Cause::ServerAnswers
@@ -118,7 +118,7 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::VisualizerLost { points, service } => observed(format!(
             "{points} points of the curves did not reach {service}, which was too slow; the results are complete."
         )),
-        Finding::WitnessMissing { reason } => observed(format!("There is no witness: {reason}.")),
+        Finding::WitnessMissing { reason } => observed(format!("The witness did not run: {reason}.")),
         Finding::MetricsUnavailable { reason } => {
             observed(format!("The server's metrics cannot be read: {reason}."))
         }
@@ -206,7 +206,9 @@ pub(super) fn text(finding: &Finding) -> Text {
         ))
         .advise("Use more --workers or cores, a lower rate, or --spin."),
         Finding::RateNotKept { offered_per_s, sent_per_s } => observed(format!(
-            "The schedule offered {offered_per_s:.2} requests/s, but {sent_per_s:.2} were sent."
+            "The schedule offered {offered_per_s:.2} requests/s, but {sent_per_s:.2} were sent: the server did not get \
+             the planned load. TTFT and latency count from the scheduled time, so they include the delay (no coordinated \
+             omission)."
         ))
         .advise("Use more --workers or cores, or a lower rate."),
         Finding::RateWithoutConnections { offered_per_s, sent_per_s, requests } => observed(format!(
@@ -217,7 +219,7 @@ pub(super) fn text(finding: &Finding) -> Text {
         .advise("See the table of failures."),
         Finding::Growth { early, late } => observed(format!(
             "The number of requests in flight grew through the run, from {early:.1} to {late:.1}: the arrival rate \
-             exceeds the capacity of the server, and the figures depend on how long the run was."
+             exceeds the capacity of the server, and the figures depend on the length of the run."
         ))
         .advise("Use a lower --rate."),
         Finding::IdleSlots { mean, parallel } => observed(format!(
@@ -246,12 +248,17 @@ pub(super) fn text(finding: &Finding) -> Text {
              at which they were processed, late by the receive lag.",
             percent(*share)
         )),
-        Finding::CoalescedReads { share } => observed(format!(
-            "{} of the reads carried two or more output events: the server or a proxy sends them together, or they \
-             queued on the way. Events of one read share a timestamp, so low ITL percentiles are 0; TPOT and latency \
-             are not affected.",
-            percent(*share)
-        )),
+        Finding::CoalescedReads { share, poll_gaps } => {
+            let reason = match poll_gaps {
+                true => "they queued while the client did not poll, or the server or a proxy sends them together",
+                false => "the server or a proxy sends them together, or they queued on the way",
+            };
+            observed(format!(
+                "{} of the reads carried two or more output events: {reason}. Events of one read share a timestamp, so \
+                 low ITL percentiles are 0; TPOT and latency are not affected.",
+                percent(*share)
+            ))
+        }
         Finding::AtOnce => observed(
             "At least half of the responses came in one piece, although they have several tokens: TPOT is 0 because the \
              time between the tokens is not known, and TTFT is the whole latency. The server or a proxy buffers the \
@@ -299,7 +306,7 @@ pub(super) fn text(finding: &Finding) -> Text {
             };
             observed(format!(
                 "The average latency {way} through the run, from {from_s:.3} s to {to_s:.3} s: there was no steady \
-                 state, and the figures depend on how long the run was."
+                 state, and the figures depend on the length of the run."
             ))
             .advise(advice)
         }
@@ -319,24 +326,25 @@ pub(super) fn text(finding: &Finding) -> Text {
         ))
         .advise(QUIETER),
         Finding::OwnError { figure, percentile, by_ns, value_ns, .. } => observed(format!(
-            "Measurement error may have moved the {percentile} of {} by {} (it is {}): see the bounds.",
+            "Measurement error may have moved {} of {} by {} (measured: {}): see the bounds.",
+            percentile_name(percentile),
             in_sentence(*figure),
             format_ns(*by_ns),
             format_ns(*value_ns)
         ))
         .advise(QUIETER),
         Finding::ServerApart { figure, server, by_ns, longer_here } => {
-            let (side, means) = if *longer_here {
-                ("longer", "The network, a proxy or the frontend of the server takes this time; see the parts of TTFT.")
+            let (side, meaning) = if *longer_here {
+                ("longer", "The network, a proxy or the frontend of the server takes this time: see the parts of TTFT.")
             } else {
                 (
                     "shorter",
-                    "Nothing on the way can explain this: the server's figure includes other requests, or is wrong.",
+                    "No delay on the way can explain this: the metric of the server includes other requests, or is wrong.",
                 )
             };
             observed(format!(
-                "{figure} measured here is {} {side} than {server} reports, more than its buckets and measurement error \
-                 allow. {means}",
+                "{figure} measured here is {side} than {server} reports, by {} more than its buckets and measurement \
+                 error allow. {meaning}",
                 format_ns(*by_ns)
             ))
         }
@@ -347,7 +355,7 @@ pub(super) fn text(finding: &Finding) -> Text {
                     CountKind::PromptTokens => "prompt tokens",
                     CountKind::OutputTokens => "output tokens",
                 };
-                format!("{quantity} {} here, {} there", count.client, count.server)
+                format!("{quantity} {} (client), {} (server)", count.client, count.server)
             };
             let counts: Vec<String> = counts.iter().map(one).collect();
             observed(format!("The counts of {server} differ from those of the client: {}.", counts.join("; ")))
@@ -364,7 +372,7 @@ pub(super) fn text(finding: &Finding) -> Text {
         .advise("Check the proxy, the network and the frontend of the server."),
         Finding::ServerTimesApart { figure, by_ns, longer_here: false } => observed(format!(
             "Request by request, the server reports a longer {} than was measured here, by {} more than measurement \
-             error allows: its interval lies within ours, so its figure is wrong or means something else.",
+             error allows: its interval is part of the client's, so its figure is wrong or means something else.",
             in_sentence(*figure),
             format_ns(*by_ns)
         )),
@@ -384,11 +392,11 @@ pub(super) fn text(finding: &Finding) -> Text {
             let one = |at: &UnequalPercentile| {
                 let side = if at.difference_ns > 0 { "more" } else { "less" };
                 let [load, witness, by] = [at.load_ns, at.witness_ns, at.difference_ns.unsigned_abs()].map(format_ns);
-                format!("p{} {load} under load, {witness} for the witness ({by} {side})", at.percentile)
+                format!("p{} is {load} for the load, {witness} for the witness ({by} {side})", at.percentile)
             };
             let percentiles: Vec<String> = percentiles.iter().map(one).collect();
             observed(format!(
-                "The witness measured another {} than the load: {}. Either the server treats the requests of the load \
+                "The witness measured a different {} than the load: {}. Either the server treats the requests of the load \
                  differently (their order, their number on a connection, a cache), or the load generator delays them: \
                  see the client's own figures.",
                 in_sentence(*figure),
@@ -408,7 +416,7 @@ fn receive_lag(p99_ns: u64, median_itl_ns: u64) -> String {
     )
 }
 
-/// Whoever interrupts a run did not want it longer.
+/// Advice for a run that was too short; none if the user interrupted it.
 fn longer(interrupted: bool) -> &'static str {
     if interrupted { "" } else { "Use a longer --drain or --duration." }
 }
@@ -420,14 +428,45 @@ fn in_sentence(figure: Figure) -> String {
     }
 }
 
-/// A count and its noun.
+/// A count with its noun in the right number.
 fn plural(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// The beginning of a sentence about so many requests.
+/// The beginning of a sentence about this many requests.
 fn were(count: u64) -> String {
     if count == 1 { "1 request was".to_string() } else { format!("{count} requests were") }
+}
+
+/// A level such as `50%` or `max`, as a percentile is called in a sentence.
+pub(super) fn percentile_name(level: &str) -> String {
+    level.strip_suffix('%').map_or_else(|| level.to_string(), |percent| format!("p{percent}"))
+}
+
+/// Why a time is not judged.
+pub(super) fn not_judged(why: NotJudged) -> String {
+    match why {
+        NotJudged::PrefillIncluded => "inference time over tokens, the prefill included".to_string(),
+        NotJudged::MeanOverTokens => "the server's mean over all tokens".to_string(),
+        NotJudged::Killed => "the run was killed before the last scrape".to_string(),
+        NotJudged::NothingObserved => "nothing was observed".to_string(),
+        NotJudged::DifferentCounts { client, server, with_witness, gaps } => {
+            let witness = if with_witness { ", including the witness" } else { "" };
+            let reason = if gaps { "the events are not the server's tokens" } else { "they are not the same requests" };
+            format!("{client} client, {server} server{witness}: {reason}")
+        }
+    }
+}
+
+/// A remark on a count.
+pub(super) fn count_note(note: CountNote) -> String {
+    match note {
+        CountNote::NoTokenCounts => "the responses had no token counts".to_string(),
+        CountNote::NotSucceeded { requests } => {
+            format!("{} did not succeed; the server may count them", plural(requests, "request"))
+        }
+        CountNote::WithoutCached => "without those in its cache".to_string(),
+    }
 }
 
 /// Why a calibration does not fit.
@@ -460,9 +499,9 @@ pub(super) fn search_reason(reason: &SearchReason) -> String {
         SearchReason::Between { too_little_at, fails_at } => {
             format!("at {too_little_at} a figure is too low, at {fails_at} other conditions fail")
         }
-        SearchReason::TooLittleEverywhere => "a figure is too low at every load that was tried".to_string(),
-        SearchReason::Best => "the best load that was tried".to_string(),
-        SearchReason::NoneUsable => "at no load that was tried did every request succeed, with this figure".to_string(),
+        SearchReason::TooLittleEverywhere => "a figure is too low at every tested load".to_string(),
+        SearchReason::Best => "the best tested load".to_string(),
+        SearchReason::NoneUsable => "at no tested load did all requests succeed and have this figure".to_string(),
         SearchReason::Undecided { has_best: true } => "not decided: the best load so far".to_string(),
         SearchReason::Undecided { has_best: false } => "not decided".to_string(),
     }
@@ -483,9 +522,9 @@ pub(super) fn search_trouble(trouble: &SearchTrouble) -> String {
 /// Why a load cannot be offered.
 pub(super) fn open_files(files: OpenFiles) -> String {
     let OpenFiles { parallel, needed, limit, with_mock } = files;
-    let instead = if with_mock { "or run 'ringmark mock' in a terminal of its own" } else { "or lower --parallel" };
+    let instead = if with_mock { "or run 'ringmark mock' in another terminal" } else { "or lower --parallel" };
     format!(
-        "--parallel {parallel} needs {needed} open files, and this process may have {limit}: raise 'ulimit -n', \
+        "--parallel {parallel} needs {needed} open files, but the limit of this process is {limit}: raise 'ulimit -n', \
          {instead}"
     )
 }

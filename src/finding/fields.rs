@@ -1,8 +1,8 @@
-//! What findings are made of: their weight, their cause, and the types of their fields.
+//! The severity and cause of findings, and the types of their fields.
 
 use serde::{Deserialize, Serialize};
 
-/// How much a finding weighs, the lightest first.
+/// How much a finding limits the use of the figures, the least severe first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -14,7 +14,7 @@ pub enum Severity {
     Void,
 }
 
-/// What lies behind a finding. Several findings of one cause may be symptoms of one problem, see
+/// The cause of a finding. Several findings of one cause may be symptoms of one problem, see
 /// [`Cause::has_symptoms`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -23,23 +23,23 @@ pub enum Cause {
     ClientBusy,
     /// The server did not keep up with the load.
     ServerCapacity,
-    /// What the server sent, or failed to send.
+    /// The responses of the server.
     ServerAnswers,
-    /// What the server reports of itself: metrics, times, counts.
+    /// What the server reports about itself: metrics, times, counts.
     ServerMetrics,
     /// The network, a proxy, or connections.
     Network,
-    /// How exact timestamps are, and on what their error bounds rest.
+    /// The accuracy of timestamps, and the basis of their error bounds.
     Clock,
-    /// What the requests are made of.
+    /// The content of the requests.
     Workload,
-    /// Flags, and what this machine offers.
+    /// Flags, and the resources of this machine.
     Configuration,
     /// How long the run was, and how it ended.
     RunLength,
-    /// The witness could not do its work.
+    /// The witness failed, or has too few samples.
     Witness,
-    /// Files, disks and services that take results.
+    /// Files, disks and services that receive results.
     Output,
     /// A defect of this program.
     Bug,
@@ -59,14 +59,30 @@ pub enum Figure {
     Latency,
 }
 
-impl std::fmt::Display for Figure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl Figure {
+    /// The English name, at the beginning of a sentence or alone.
+    pub fn en(self) -> &'static str {
+        match self {
             Figure::Ttft => "TTFT",
             Figure::Itl => "ITL",
             Figure::Tpot => "TPOT",
             Figure::Latency => "Latency",
-        })
+        }
+    }
+
+    /// The Chinese name.
+    pub fn zh(self) -> &'static str {
+        match self {
+            Figure::Latency => "端到端时延",
+            Figure::Ttft | Figure::Itl | Figure::Tpot => self.en(),
+        }
+    }
+}
+
+/// In English.
+impl std::fmt::Display for Figure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.en())
     }
 }
 
@@ -97,7 +113,7 @@ pub enum Misfit {
     NoTimestamps,
 }
 
-/// What a server counted, and what the client did.
+/// A quantity that client and server both count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CountKind {
@@ -106,13 +122,23 @@ pub enum CountKind {
     OutputTokens,
 }
 
-impl std::fmt::Display for CountKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl CountKind {
+    /// The English name.
+    pub fn en(self) -> &'static str {
+        match self {
             CountKind::Requests => "Requests",
             CountKind::PromptTokens => "Prompt tokens",
             CountKind::OutputTokens => "Output tokens",
-        })
+        }
+    }
+
+    /// The Chinese name.
+    pub fn zh(self) -> &'static str {
+        match self {
+            CountKind::Requests => "请求数",
+            CountKind::PromptTokens => "输入 token 数",
+            CountKind::OutputTokens => "输出 token 数",
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 //! A finding is made where it is detected, from numbers. It is stored and exported as a JSON object of its fields, and
 //! becomes text only when it is shown: [`Finding::en`] and [`Finding::zh`] write the whole text, [`Finding::en_symptom`]
 //! and [`Finding::zh_symptom`] the observation without the advice, for a list of symptoms of one [`Cause`]. The texts
-//! stand in `en.rs` and `zh.rs`; a variant without both does not compile.
+//! are in `en.rs` and `zh.rs`; a variant without both does not compile.
 
+mod comparison;
 mod en;
 mod fields;
 mod render;
@@ -16,6 +17,7 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
+pub use comparison::{CountNote, NotJudged};
 pub use fields::{Cause, CountKind, Figure, Misfit, Severity, UnequalCount, UnequalPercentile};
 pub use search::{OpenFiles, SearchReason, SearchTrouble};
 
@@ -26,7 +28,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Finding {
-    // What a plan decided in the user's place.
+    // Decisions of the plan.
     /// `--parallel` given with `--open-loop`.
     ParallelNotUsed,
     /// `--insecure`.
@@ -51,7 +53,7 @@ pub enum Finding {
     TokenIdsRedirected {
         url: String,
     },
-    /// Requests of a data set of bare prompts go to `/completions`.
+    /// Requests of a dataset of bare prompts go to `/completions`.
     BarePromptsRedirected {
         dataset: String,
         url: String,
@@ -69,7 +71,7 @@ pub enum Finding {
         parallel: usize,
         workers: usize,
     },
-    /// `--prompt` beside a data set.
+    /// `--prompt` together with a dataset.
     DatasetNotRead,
     FieldsNotSent {
         api: String,
@@ -88,21 +90,21 @@ pub enum Finding {
         why: Misfit,
     },
 
-    // What making the requests came to.
+    // The workload.
     PromptLengths {
         off: u64,
         made: u64,
         worst_tokens: u64,
     },
 
-    // What a measurement of this machine came to.
+    // A measurement of this machine.
     ServerSharesCores,
     /// p99 of the lateness of the built-in server.
     MockLate {
         p99_ns: u64,
     },
 
-    // What the engine ran into.
+    // The engine.
     WorkerNotPinned {
         worker: u16,
         core: usize,
@@ -114,7 +116,7 @@ pub enum Finding {
         reason: String,
     },
 
-    // What a run came to beside its records.
+    // The run, apart from its records.
     ServerDied {
         reason: String,
     },
@@ -147,7 +149,7 @@ pub enum Finding {
         shards: usize,
     },
 
-    // What the records say of the run.
+    // The records of the run.
     RecordsLost {
         scheduled: u64,
         accounted: u64,
@@ -198,7 +200,7 @@ pub enum Finding {
         offered_per_s: f64,
         sent_per_s: f64,
     },
-    /// Requests failed before they were on the wire.
+    /// Requests failed before any byte was sent.
     RateWithoutConnections {
         offered_per_s: f64,
         sent_per_s: f64,
@@ -228,8 +230,11 @@ pub enum Finding {
     NoTimestamps {
         share: f64,
     },
+    /// `poll_gaps`: the client did not poll for long enough to explain events that came in one read.
     CoalescedReads {
         share: f64,
+        #[serde(default)]
+        poll_gaps: bool,
     },
     /// The median TPOT is 0.
     AtOnce,
@@ -289,7 +294,7 @@ pub enum Finding {
         value_ns: u64,
     },
 
-    // The client's figures beside those of the server and of the witness.
+    // The client's figures compared with those of the server and of the witness.
     ServerApart {
         figure: Figure,
         server: String,
@@ -335,12 +340,12 @@ impl Finding {
         self.class().0
     }
 
-    /// How much it weighs.
+    /// Its severity.
     pub fn severity(&self) -> Severity {
         self.class().1
     }
 
-    /// What lies behind it.
+    /// Its cause.
     pub fn cause(&self) -> Cause {
         self.class().2
     }
@@ -401,6 +406,7 @@ impl Finding {
             Finding::ReceiveLag { .. } => ("receive_lag", Note, Cause::ClientBusy),
             Finding::ReceiveLagUnstamped { .. } => ("receive_lag", Caution, Cause::ClientBusy),
             Finding::NoTimestamps { .. } => ("stamps", Note, Cause::Clock),
+            Finding::CoalescedReads { poll_gaps: true, .. } => ("coalesced", Caution, Cause::ClientBusy),
             Finding::CoalescedReads { .. } => ("coalesced", Caution, Cause::ServerAnswers),
             Finding::AtOnce => ("at_once", Caution, Cause::ServerAnswers),
             Finding::NoTokenCounts => ("tokens", Note, Cause::ServerAnswers),
@@ -449,7 +455,7 @@ impl Finding {
         zh::text(self).observed
     }
 
-    /// Every field that holds a foreign word: a URL, a server's message, a name of the user's.
+    /// Every field with text from outside: a URL, a server's message, a name that the user chose.
     pub fn foreign_words(&mut self) -> Vec<&mut String> {
         match self {
             Finding::ProxyVariableNotUsed { variable: word }

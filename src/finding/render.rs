@@ -1,6 +1,6 @@
 //! The texts of the parts of findings, in English and in Chinese.
 
-use super::{Cause, Misfit, OpenFiles, SearchReason, SearchTrouble, en, zh};
+use super::{Cause, CountNote, Misfit, NotJudged, OpenFiles, SearchReason, SearchTrouble, en, zh};
 
 impl Cause {
     /// Whether several findings of this cause are symptoms of one problem, which is shown once.
@@ -47,6 +47,30 @@ impl SearchTrouble {
     /// In Chinese.
     pub fn zh(&self) -> String {
         zh::search_trouble(self)
+    }
+}
+
+impl NotJudged {
+    /// In English.
+    pub fn en(self) -> String {
+        en::not_judged(self)
+    }
+
+    /// In Chinese.
+    pub fn zh(self) -> String {
+        zh::not_judged(self)
+    }
+}
+
+impl CountNote {
+    /// In English.
+    pub fn en(self) -> String {
+        en::count_note(self)
+    }
+
+    /// In Chinese.
+    pub fn zh(self) -> String {
+        zh::count_note(self)
     }
 }
 

@@ -5,8 +5,8 @@ use super::{
     UnequalPercentile,
 };
 
-fn word(text: &str) -> String {
-    text.to_string()
+fn text(content: &str) -> String {
+    content.to_string()
 }
 
 /// Findings of every kind.
@@ -15,26 +15,26 @@ pub fn findings() -> Vec<Finding> {
 }
 
 fn of_plans() -> Vec<Finding> {
-    let url = || word("http://h/v1/completions");
+    let url = || text("http://h/v1/completions");
     vec![
         Finding::ParallelNotUsed,
         Finding::CertificateNotVerified,
-        Finding::ProxyVariableNotUsed { variable: word("https_proxy") },
-        Finding::ProxyUsed { proxy: word("proxy.example:3128") },
-        Finding::ProxyNotUsed { url: word("unix:/run/s") },
-        Finding::UrlCompleted { path: word("/v1/chat/completions"), url: url() },
+        Finding::ProxyVariableNotUsed { variable: text("https_proxy") },
+        Finding::ProxyUsed { proxy: text("proxy.example:3128") },
+        Finding::ProxyNotUsed { url: text("unix:/run/s") },
+        Finding::UrlCompleted { path: text("/v1/chat/completions"), url: url() },
         Finding::TokenIdsRedirected { url: url() },
-        Finding::BarePromptsRedirected { dataset: word("speed_benchmark"), url: url() },
+        Finding::BarePromptsRedirected { dataset: text("speed_benchmark"), url: url() },
         Finding::WitnessAddsLoad { connections: 2, parallel: 8, most_in_flight: 10 },
         Finding::WorkersShareCores { workers: 4, cores: 2 },
         Finding::WorkersLeftOut { parallel: 2, workers: 4 },
         Finding::DatasetNotRead,
-        Finding::FieldsNotSent { api: word("embeddings"), flags: vec![word("--top-k"), word("--stop")] },
-        Finding::NotStreamed { api: word("rerank") },
+        Finding::FieldsNotSent { api: text("embeddings"), flags: vec![text("--top-k"), text("--stop")] },
+        Finding::NotStreamed { api: text("rerank") },
         Finding::SamePrompt,
-        Finding::CalibrationsUnreadable { reason: word("cannot read c.json: denied") },
-        Finding::CalibrationNotUsed { path: word("c.json"), why: Misfit::OtherMachine },
-        Finding::CalibrationNotUsed { path: word("c.json"), why: Misfit::Old { days: 31 } },
+        Finding::CalibrationsUnreadable { reason: text("cannot read c.json: denied") },
+        Finding::CalibrationNotUsed { path: text("c.json"), why: Misfit::OtherMachine },
+        Finding::CalibrationNotUsed { path: text("c.json"), why: Misfit::Old { days: 31 } },
         Finding::PromptLengths { off: 3, made: 100, worst_tokens: 1 },
         Finding::ServerSharesCores,
         Finding::MockLate { p99_ns: 3_000_000 },
@@ -43,21 +43,21 @@ fn of_plans() -> Vec<Finding> {
 
 fn of_runs() -> Vec<Finding> {
     let program = |responses_kept| Finding::ProgramFailed {
-        program: word("api.py"),
-        reason: word("it printed 3 lines for 4 answers"),
+        program: text("api.py"),
+        reason: text("it printed 3 lines for 4 answers"),
         responses_kept,
     };
     vec![
         Finding::WorkerNotPinned { worker: 1, core: 9 },
         Finding::ServerClosesConnections,
         Finding::EpollRequested,
-        Finding::EpollInstead { reason: word("Operation not permitted") },
-        Finding::ServerDied { reason: word("exit status: 1") },
-        Finding::VisualizerLost { points: 7, service: word("wandb") },
-        Finding::WitnessMissing { reason: word("connection refused") },
-        Finding::MetricsUnavailable { reason: word("no address") },
-        Finding::MetricsFailed { failed: 2, asked: 9, url: word("http://h/metrics"), reason: word("status 404") },
-        Finding::MetricsUnknown { url: word("http://h/metrics") },
+        Finding::EpollInstead { reason: text("Operation not permitted") },
+        Finding::ServerDied { reason: text("exit status: 1") },
+        Finding::VisualizerLost { points: 7, service: text("wandb") },
+        Finding::WitnessMissing { reason: text("connection refused") },
+        Finding::MetricsUnavailable { reason: text("no address") },
+        Finding::MetricsFailed { failed: 2, asked: 9, url: text("http://h/metrics"), reason: text("status 404") },
+        Finding::MetricsUnknown { url: text("http://h/metrics") },
         program(true),
         program(false),
         Finding::Shards { shards: 3 },
@@ -95,7 +95,8 @@ fn of_figures() -> Vec<Finding> {
         receive_lag(false),
         Finding::ReceiveLagUnstamped { p99_ns: 1_500_000, median_itl_ns: 10_000_000, unstamped_share: 0.5 },
         Finding::NoTimestamps { share: 0.5 },
-        Finding::CoalescedReads { share: 0.125 },
+        Finding::CoalescedReads { share: 0.125, poll_gaps: false },
+        Finding::CoalescedReads { share: 0.125, poll_gaps: true },
         Finding::AtOnce,
         Finding::NoTokenCounts,
         Finding::TokenCountsMissing { missing: 2, answers: 9 },
@@ -114,7 +115,7 @@ fn of_figures() -> Vec<Finding> {
         Finding::OwnError {
             severity: Severity::Void,
             figure: Figure::Latency,
-            percentile: word("50%"),
+            percentile: text("50%"),
             by_ns: 12_000_000,
             value_ns: 20_000_000,
         },
@@ -123,16 +124,16 @@ fn of_figures() -> Vec<Finding> {
 
 fn of_comparisons() -> Vec<Finding> {
     let apart =
-        |figure, longer_here| Finding::ServerApart { figure, server: word("vLLM"), by_ns: 5_000_000, longer_here };
+        |figure, longer_here| Finding::ServerApart { figure, server: text("vLLM"), by_ns: 5_000_000, longer_here };
     let count = |quantity| UnequalCount { quantity, client: 10, server: 12 };
     vec![
         apart(Figure::Ttft, true),
         apart(Figure::Latency, false),
         Finding::ServerCounts {
-            server: word("vLLM"),
+            server: text("vLLM"),
             counts: vec![count(CountKind::Requests), count(CountKind::PromptTokens), count(CountKind::OutputTokens)],
         },
-        Finding::ServerRestarted { server: word("vLLM") },
+        Finding::ServerRestarted { server: text("vLLM") },
         Finding::ServerTimesApart { figure: Figure::Ttft, by_ns: 5_000_000, longer_here: true },
         Finding::ServerTimesApart { figure: Figure::Tpot, by_ns: 5_000_000, longer_here: false },
         Finding::WitnessTooFew { figures: vec![Figure::Ttft, Figure::Itl], requests: 4 },
@@ -154,7 +155,7 @@ fn of_comparisons() -> Vec<Finding> {
                 },
             ],
         },
-        Finding::Stored { severity: Severity::Caution, code: word("failures"), text: word("As it was stored.") },
+        Finding::Stored { severity: Severity::Caution, code: text("failures"), text: text("As it was stored.") },
     ]
 }
 

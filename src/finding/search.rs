@@ -1,4 +1,4 @@
-//! What a search for a load says of its loads, as typed values.
+//! Why a search selected a load, and why a load does not count, as typed values.
 
 use serde::{Deserialize, Serialize};
 

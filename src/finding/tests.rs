@@ -40,7 +40,7 @@ fn every_finding_has_a_text_in_both_languages() {
 }
 
 #[test]
-fn numbers_and_foreign_words_stand_in_both_texts() {
+fn both_texts_contain_all_numbers_and_foreign_words() {
     for mut finding in samples::findings() {
         let words: Vec<String> = finding.foreign_words().into_iter().map(|word| word.clone()).collect();
         for word in words {
@@ -68,7 +68,7 @@ fn searches_have_texts_in_both_languages() {
 }
 
 #[test]
-fn what_is_stored_is_read_back() {
+fn stored_findings_are_read_back() {
     for finding in samples::findings() {
         for export in [finding.record(), finding.export()] {
             let json = serde_json::to_value(export).unwrap();

@@ -1,8 +1,8 @@
-//! Findings in Chinese: what happened, what it means for the figures, what to do.
+//! Findings in Chinese: what happened, what it means for the figures, what to do. The terms are those of the glossary.
 
 use super::{
-    Cause, CountKind, Figure, Finding, Misfit, OpenFiles, SearchReason, SearchTrouble, Text, UnequalPercentile,
-    observed, percent,
+    Cause, CountNote, Figure, Finding, Misfit, NotJudged, OpenFiles, SearchReason, SearchTrouble, Text, UnequalCount,
+    UnequalPercentile, observed, percent,
 };
 use crate::time::format_ns;
 
@@ -13,7 +13,7 @@ const QUIETER: &str = "请增加 --workers 或 CPU 核心，换用更空闲的�
 pub(super) fn headline(cause: Cause) -> Option<&'static str> {
     match cause {
         Cause::ClientBusy => Some(
-            "压测客户端跟不上负载，自身的延迟可能已计入这些结果。请增加 --workers 或 CPU 核心，换用更空闲的机器，或降低负载。",
+            "压测客户端跟不上负载，其自身延迟可能已计入结果。请增加 --workers 或 CPU 核心，换用更空闲的机器，或降低负载。",
         ),
         Cause::ServerCapacity => Some("负载超过服务端的处理能力，结果取决于测试时长。请降低 --rate。"),
         Cause::ServerAnswers
@@ -43,7 +43,7 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::ProxyUsed { proxy } => observed(format!("请求经过代理 {proxy}：代理的延迟计入结果。")),
         Finding::ProxyNotUsed { url } => observed(format!("--proxy 不用于 {url}：请求直连该地址。")),
         Finding::UrlCompleted { path, url } => {
-            observed(format!("--url 未以该 API 的端点结尾：已使用 {path}，请求发往 {url}。"))
+            observed(format!("--url 不含该 API 的端点：已补全 {path}，请求发往 {url}。"))
         }
         Finding::TokenIdsRedirected { url } => observed(format!(
             "--tokenize-prompt 发送 token id，而 /chat/completions 不支持：请求改发往 {url}。"
@@ -85,7 +85,7 @@ pub(super) fn text(finding: &Finding) -> Text {
         }
         Finding::WorkerNotPinned { worker, core } => observed(format!("工作线程 {worker} 无法绑定到核心 {core}。")),
         Finding::ServerClosesConnections => {
-            observed("服务端每次响应后都会关闭连接且不作声明：每个请求都要新建连接。")
+            observed("服务端每次响应后不经声明就关闭连接：每个请求都要新建连接。")
         }
         Finding::EpollRequested => observed("按要求不使用 io_uring，改用 epoll 接收。"),
         Finding::EpollInstead { reason } => observed(format!("io_uring 不可用（{reason}）：改用 epoll 接收。")),
@@ -118,14 +118,14 @@ pub(super) fn text(finding: &Finding) -> Text {
             observed(format!("{requests} 个请求未能写入数据库。")).advise("请清理磁盘空间后重新测试。")
         }
         Finding::LittlesLaw { mean, expected } => observed(format!(
-            "Little 定律不成立：平均在途请求数为 {mean:.2}，而速率乘以延迟为 {expected:.2}。部分记录丢失或时间戳有误。"
+            "利特尔定律 (Little's law) 不成立：平均在途请求数为 {mean:.2}，而速率乘以时延为 {expected:.2}。部分记录丢失或时间戳有误。"
         ))
         .advise("请重新测试并报告缺陷。"),
         Finding::CapExceeded { peak, parallel } => {
             observed(format!("同时在途请求数达到 {peak}，超过 --parallel {parallel}。")).advise("请报告缺陷。")
         }
         Finding::Killed => {
-            observed("测试被强制终止：结果只包含终止前已保存的请求，客户端自身误差未知。")
+            observed("测试被强制终止：结果只包含终止前已保存的请求，客户端的测量误差未知。")
         }
         Finding::Interrupted { unsent, unfinished } => observed(match (unsent, unfinished) {
             (0, 0) => "测试被中断。".to_string(),
@@ -136,7 +136,7 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::AllFailed { unfinished: 0 } => observed("所有请求均失败。").advise("原因见失败列表。"),
         Finding::AllFailed { .. } => observed("已结束的请求全部失败。").advise("原因见失败列表。"),
         Finding::Failures { share } => observed(format!(
-            "{} 的请求失败：延迟只统计成功的请求，它们可能因此更快。",
+            "{} 的请求失败：时延只统计成功的请求，可能因此偏低。",
             percent(*share)
         ))
         .advise("详见失败列表。"),
@@ -144,7 +144,7 @@ pub(super) fn text(finding: &Finding) -> Text {
             observed(format!("测试结束前没有任何请求完成（{in_flight} 个在途）。")).advise(longer(*interrupted))
         }
         Finding::Unfinished { share, unfinished, sent, interrupted } => observed(format!(
-            "已发送的请求中有 {}（{sent} 个中的 {unfinished} 个）在测试结束时尚未完成：延迟只统计其余请求，缺少最慢的响应。",
+            "已发送的请求中有 {}（{sent} 个中的 {unfinished} 个）在测试结束时尚未完成：时延只统计其余请求，缺少最慢的响应。",
             percent(*share)
         ))
         .advise(longer(*interrupted)),
@@ -152,32 +152,33 @@ pub(super) fn text(finding: &Finding) -> Text {
             observed(format!("{begun} 个对话中有 {broken} 个因某一轮失败而终止：后续各轮计为未发送。"))
         }
         Finding::SendLag { p99_ns, median_ttft_ns, .. } => observed(format!(
-            "发送滞后 p99 为 {}：1 % 的请求比计划时间至少晚这么久才发出（TTFT 中位数 {}）。TTFT 与延迟包含这段时间。",
+            "发送滞后 p99 为 {}，即 1 % 的请求至少比计划时刻晚这么久才发出（TTFT 中位数 {}）。TTFT 与端到端时延包含这段滞后。",
             format_ns(*p99_ns),
             format_ns(*median_ttft_ns)
         ))
         .advise("请增加 --workers 或 CPU 核心，降低速率，或使用 --spin。"),
         Finding::RateNotKept { offered_per_s, sent_per_s } => observed(format!(
-            "计划速率为每秒 {offered_per_s:.2} 个请求，实际只发出 {sent_per_s:.2} 个。"
+            "到达率为每秒 {offered_per_s:.2} 个请求，实际每秒发出 {sent_per_s:.2} 个：服务端承受的不是设定的负载。\
+             TTFT 与端到端时延自计划时刻起计，已包含这段滞后（没有协同遗漏）。"
         ))
         .advise("请增加 --workers 或 CPU 核心，或降低速率。"),
         Finding::RateWithoutConnections { offered_per_s, sent_per_s, requests } => observed(format!(
-            "计划速率为每秒 {offered_per_s:.2} 个请求，实际发出 {sent_per_s:.2} 个：{requests} 个请求未能建立连接。"
+            "到达率为每秒 {offered_per_s:.2} 个请求，实际每秒发出 {sent_per_s:.2} 个：{requests} 个请求未能建立连接。"
         ))
         .advise("原因见失败列表。"),
         Finding::Growth { early, late } => observed(format!(
-            "在途请求数在测试中持续增长，从 {early:.1} 增至 {late:.1}：到达速率超过服务端的处理能力，结果取决于测试时长。"
+            "在途请求数在测试中持续增长，从 {early:.1} 增至 {late:.1}：到达率超过服务端的处理能力，结果取决于测试时长。"
         ))
         .advise("请降低 --rate。"),
         Finding::IdleSlots { mean, parallel } => observed(format!(
-            "平均在途请求数为 {mean:.1}，低于 --parallel {parallel}：两个请求之间槽位有空闲（见周转时间）。"
+            "平均在途请求数为 {mean:.1}，低于 --parallel {parallel}：并发槽在两个请求之间有空闲（见周转时间）。"
         ))
         .advise(MORE_WORKERS),
         Finding::ReceiveLag { p99_ns, median_itl_ns, shared_timestamps } => {
             let means = if *shared_timestamps {
-                "到达时间取自内核时间戳，但同一次读取到的多个 token 共用最后一个的时间戳：见 ITL 的误差界。"
+                "到达时刻取自内核时间戳，但同一次读取到的多个 token 共用最后一个的时间戳：见 ITL 的误差界。"
             } else {
-                "到达时间取自内核时间戳，结果有效；只有后续请求的发送会推迟。"
+                "到达时刻取自内核时间戳，结果有效；只有后续请求的发送会推迟。"
             };
             observed(receive_lag(*p99_ns, *median_itl_ns) + means)
         }
@@ -188,16 +189,22 @@ pub(super) fn text(finding: &Finding) -> Text {
         ))
         .advise(MORE_WORKERS),
         Finding::NoTimestamps { share } => observed(format!(
-            "{} 的读取没有内核接收时间戳（Unix 套接字始终没有）：以处理时间作为到达时间，会偏晚一个接收滞后。",
+            "{} 的读取没有内核接收时间戳（Unix 套接字始终没有）：只能以处理时刻作为到达时刻，因此偏晚一个接收滞后。",
             percent(*share)
         )),
-        Finding::CoalescedReads { share } => observed(format!(
-            "{} 的读取包含两个以上输出事件：服务端或代理将其合并发送，或事件在途中排队。同一次读取的事件共用一个时间戳，\
-             因此 ITL 的低百分位为 0；TPOT 与延迟不受影响。",
-            percent(*share)
-        )),
+        Finding::CoalescedReads { share, poll_gaps } => {
+            let reason = match poll_gaps {
+                true => "事件在客户端未轮询期间排队，或被服务端、代理合并发送",
+                false => "服务端或代理将其合并发送，或事件在途中排队",
+            };
+            observed(format!(
+                "{} 的读取包含两个以上输出事件：{reason}。同一次读取的事件共用一个时间戳，因此 ITL 的低百分位数为 0；\
+                 TPOT 与端到端时延不受影响。",
+                percent(*share)
+            ))
+        }
         Finding::AtOnce => observed(
-            "至少一半的响应虽有多个 token 却一次性到达：无法得知 token 之间的时间，因此 TPOT 为 0，TTFT 等于整个延迟。\
+            "至少一半的响应虽有多个 token 却一次性到达：无法得知 token 之间的时间，因此 TPOT 为 0，TTFT 等于端到端时延。\
              服务端或代理缓冲了输出。",
         ),
         Finding::NoTokenCounts => observed("服务端未返回 token 数：相关指标显示为“-”。"),
@@ -209,10 +216,10 @@ pub(super) fn text(finding: &Finding) -> Text {
         ))
         .advise("请停止这些程序，或用 --cores 选择空闲核心。"),
         Finding::Retried { requests } => {
-            observed(format!("{requests} 个请求改用新连接重发，因为服务端未作声明就关闭了复用的连接。"))
+            observed(format!("{requests} 个请求已改用新连接重发：服务端不经声明就关闭了复用的连接。"))
         }
         Finding::BusyWorkers { busy, workers, limit_share, max_share } => observed(format!(
-            "{workers} 个工作线程中有 {busy} 个占用所在核心超过 {}（最高 {}）：可能拖慢负载。",
+            "{workers} 个工作线程中有 {busy} 个占用所在核心超过 {}（最高 {}）：可能使负载延后发出。",
             percent(*limit_share),
             percent(*max_share)
         ))
@@ -224,7 +231,7 @@ pub(super) fn text(finding: &Finding) -> Text {
             "接收环的缓冲区耗尽 {shortages} 次：数据在内核中等待，时间戳不受影响。"
         )),
         Finding::WarmUp { requests, with_s, without_s } => observed(format!(
-            "前 {requests} 个请求疑似预热阶段（MSER-5）：计入时平均延迟为 {with_s:.3} s，不计入时为 {without_s:.3} s。"
+            "前 {requests} 个请求疑似预热阶段（MSER-5）：计入时平均时延为 {with_s:.3} s，不计入时为 {without_s:.3} s。"
         ))
         .advise(format!("若只关心稳态，请加 --warmup-num {requests}。")),
         Finding::Drift { from_s, to_s, open_loop } => {
@@ -234,7 +241,7 @@ pub(super) fn text(finding: &Finding) -> Text {
                 false => "请延长测试，或增大 --warmup-num。",
             };
             observed(format!(
-                "平均延迟在测试中{way}，从 {from_s:.3} s 变为 {to_s:.3} s：未达到稳态，结果取决于测试时长。"
+                "平均时延在测试中{way}，从 {from_s:.3} s 变为 {to_s:.3} s：未达到稳态，结果取决于测试时长。"
             ))
             .advise(advice)
         }
@@ -245,40 +252,36 @@ pub(super) fn text(finding: &Finding) -> Text {
         ))
         .advise("以此负载运行 'ringmark rig --calibrate' 可得到更准确的值。"),
         Finding::PollGaps { share, by_ns, longest_ns } => observed(format!(
-            "某个工作线程最长 {} 没有轮询套接字：其间在同一连接上排队的事件共用最后一个的时间戳。{} 的 token 间隔可能偏差\
-             至多 {}：ITL 中会有过长的间隔以及其后的零；见误差界。",
+            "某个工作线程最长 {} 没有轮询套接字：其间在同一连接上排队的事件共用最后一个的时间戳。{} 的 token 间时延\
+             误差可达 {}：ITL 中会出现偏大的间隔和紧随其后的零值，见误差界。",
             format_ns(*longest_ns),
             percent(*share),
             format_ns(*by_ns)
         ))
         .advise(QUIETER),
         Finding::OwnError { figure, percentile, by_ns, value_ns, .. } => observed(format!(
-            "测量误差可能使{}的 {percentile} 偏移 {}（其值为 {}）：见误差界。",
+            "测量误差可能使{}的 {} 偏移 {}（测得值为 {}）：见误差界。",
             spaced(*figure),
+            super::en::percentile_name(percentile),
             format_ns(*by_ns),
             format_ns(*value_ns)
         ))
         .advise(QUIETER),
         Finding::ServerApart { figure, server, by_ns, longer_here } => {
-            let (side, means) = if *longer_here {
-                ("长", "这段时间耗费在网络、代理或服务端前端；见 TTFT 的构成。")
+            let (side, meaning) = if *longer_here {
+                ("长", "这段时间耗费在网络、代理或服务端前端：见 TTFT 的构成。")
             } else {
-                ("短", "传输途中的任何环节都无法解释这一差异：服务端的指标包含其他请求，或有误。")
+                ("短", "传输途中的延迟无法解释这一差异：服务端的指标包含其他请求，或有误。")
             };
             observed(format!(
-                "客户端测得的{}比 {server} 报告的{side} {}，超出其分桶宽度与测量误差。{means}",
+                "客户端测得的{}比 {server} 报告的更{side}，超出其分桶宽度与测量误差允许范围 {}。{meaning}",
                 spaced(*figure),
                 format_ns(*by_ns)
             ))
         }
         Finding::ServerCounts { server, counts } => {
-            let one = |count: &super::UnequalCount| {
-                let quantity = match count.quantity {
-                    CountKind::Requests => "请求数",
-                    CountKind::PromptTokens => "输入 token 数",
-                    CountKind::OutputTokens => "输出 token 数",
-                };
-                format!("{quantity}客户端为 {}，服务端为 {}", count.client, count.server)
+            let one = |count: &UnequalCount| {
+                format!("{}客户端为 {}，服务端为 {}", count.quantity.zh(), count.client, count.server)
             };
             let counts: Vec<String> = counts.iter().map(one).collect();
             observed(format!("{server} 的计数与客户端不一致：{}。", counts.join("；")))
@@ -293,12 +296,12 @@ pub(super) fn text(finding: &Finding) -> Text {
         ))
         .advise("请检查代理、网络与服务端前端。"),
         Finding::ServerTimesApart { figure, by_ns, longer_here: false } => observed(format!(
-            "逐请求对比，服务端报告的{}比客户端测得的更长，超出测量误差 {}：其区间应落在客户端区间之内，因此该指标有误或含义不同。",
+            "逐请求对比，服务端报告的{}比客户端测得的更长，超出测量误差允许范围 {}：服务端的区间包含在客户端的区间之内，因此该指标有误或含义不同。",
             spaced(*figure),
             format_ns(*by_ns)
         )),
         Finding::WitnessTooFew { figures, requests } => {
-            let figures: Vec<String> = figures.iter().map(|figure| name(*figure).to_string()).collect();
+            let figures: Vec<&str> = figures.iter().map(|figure| figure.zh()).collect();
             observed(format!("旁路探测的 {} 样本太少，无法比较（负载期间 {requests} 个请求）。", figures.join(" 与 ")))
                 .advise("请延长测试，或增加 --witness 的连接数。")
         }
@@ -307,7 +310,7 @@ pub(super) fn text(finding: &Finding) -> Text {
         }
         Finding::WitnessDiffers { figure, percentiles } => {
             let one = |at: &UnequalPercentile| {
-                let side = if at.difference_ns > 0 { "多" } else { "少" };
+                let side = if at.difference_ns > 0 { "高" } else { "低" };
                 let [load, witness, by] = [at.load_ns, at.witness_ns, at.difference_ns.unsigned_abs()].map(format_ns);
                 format!("p{} 负载为 {load}，旁路探测为 {witness}（{side} {by}）", at.percentile)
             };
@@ -325,31 +328,46 @@ pub(super) fn text(finding: &Finding) -> Text {
 
 fn receive_lag(p99_ns: u64, median_itl_ns: u64) -> String {
     format!(
-        "接收滞后 p99 为 {}：1 % 的读取在数据到达后至少这么久才被处理（ITL 中位数 {}）。",
+        "接收滞后 p99 为 {}，即 1 % 的读取在数据到达后至少过了这么久才被处理（ITL 中位数 {}）。",
         format_ns(p99_ns),
         format_ns(median_itl_ns)
     )
 }
 
-/// Whoever interrupts a run did not want it longer.
+/// Advice for a run that was too short; none if the user interrupted it.
 fn longer(interrupted: bool) -> &'static str {
     if interrupted { "" } else { "请增大 --drain 或 --duration。" }
-}
-
-fn name(figure: Figure) -> &'static str {
-    match figure {
-        Figure::Ttft => "TTFT",
-        Figure::Itl => "ITL",
-        Figure::Tpot => "TPOT",
-        Figure::Latency => "延迟",
-    }
 }
 
 /// Within a sentence: Latin letters have spaces around them.
 fn spaced(figure: Figure) -> String {
     match figure {
-        Figure::Latency => name(figure).to_string(),
-        Figure::Ttft | Figure::Itl | Figure::Tpot => format!(" {} ", name(figure)),
+        Figure::Latency => figure.zh().to_string(),
+        Figure::Ttft | Figure::Itl | Figure::Tpot => format!(" {} ", figure.zh()),
+    }
+}
+
+/// Why a time is not judged.
+pub(super) fn not_judged(why: NotJudged) -> String {
+    match why {
+        NotJudged::PrefillIncluded => "服务端取推理时间除以 token 数，含 prefill".to_string(),
+        NotJudged::MeanOverTokens => "服务端只给出全部 token 的平均值".to_string(),
+        NotJudged::Killed => "测试在最后一次采集前被强制终止".to_string(),
+        NotJudged::NothingObserved => "没有观测值".to_string(),
+        NotJudged::DifferentCounts { client, server, with_witness, gaps } => {
+            let witness = if with_witness { "（含旁路探测）" } else { "" };
+            let reason = if gaps { "事件与服务端的 token 不对应" } else { "不是同一批请求" };
+            format!("客户端 {client} 个，服务端 {server} 个{witness}，{reason}")
+        }
+    }
+}
+
+/// A remark on a count.
+pub(super) fn count_note(note: CountNote) -> String {
+    match note {
+        CountNote::NoTokenCounts => "响应中没有 token 数".to_string(),
+        CountNote::NotSucceeded { requests } => format!("{requests} 个请求未成功，服务端可能已计入"),
+        CountNote::WithoutCached => "不含缓存命中的部分".to_string(),
     }
 }
 
@@ -374,8 +392,8 @@ fn misfit(why: &Misfit) -> String {
 /// Why a search selected a load.
 pub(super) fn search_reason(reason: &SearchReason) -> String {
     match reason {
-        SearchReason::HoldsToUpperBound => "直到上限都满足条件".to_string(),
-        SearchReason::FailsAtLowerBound { lower } => format!("在下限 {lower} 处也不满足条件"),
+        SearchReason::HoldsToUpperBound => "上限处仍满足条件".to_string(),
+        SearchReason::FailsAtLowerBound { lower } => format!("下限 {lower} 处即不满足条件"),
         SearchReason::HoldsHere { fails_at } => format!("此处满足条件，{fails_at} 处不满足"),
         SearchReason::HoldsAgain { fails_at, holds_at } => {
             format!("此处满足条件，{fails_at} 处不满足，{holds_at} 处又满足：各次测试差异较大")
@@ -383,10 +401,10 @@ pub(super) fn search_reason(reason: &SearchReason) -> String {
         SearchReason::Between { too_little_at, fails_at } => {
             format!("{too_little_at} 处有指标偏低，{fails_at} 处不满足其他条件")
         }
-        SearchReason::TooLittleEverywhere => "所有已尝试的负载下都有指标偏低".to_string(),
-        SearchReason::Best => "已尝试的最佳负载".to_string(),
-        SearchReason::NoneUsable => "在已尝试的负载中，没有一档的请求全部成功且有该指标".to_string(),
-        SearchReason::Undecided { has_best: true } => "尚未确定：目前最佳的负载".to_string(),
+        SearchReason::TooLittleEverywhere => "各档已测负载均有指标偏低".to_string(),
+        SearchReason::Best => "已测负载中最佳".to_string(),
+        SearchReason::NoneUsable => "没有一档已测负载的请求全部成功且有该指标".to_string(),
+        SearchReason::Undecided { has_best: true } => "尚未确定：目前最佳".to_string(),
         SearchReason::Undecided { has_best: false } => "尚未确定".to_string(),
     }
 }
@@ -401,7 +419,7 @@ pub(super) fn search_trouble(trouble: &SearchTrouble) -> String {
         SearchTrouble::OpenFiles(OpenFiles { parallel, needed, limit, with_mock }) => {
             let instead = if *with_mock { "在另一个终端运行 'ringmark mock'" } else { "降低 --parallel" };
             format!(
-                "--parallel {parallel} 需要打开 {needed} 个文件，而本进程的上限为 {limit}：请提高 'ulimit -n'，或{instead}"
+                "--parallel {parallel} 需要打开 {needed} 个文件，本进程的上限为 {limit}：请提高 'ulimit -n'，或{instead}"
             )
         }
         SearchTrouble::Refused(text) => text.clone(),

@@ -1,5 +1,5 @@
-//! The conclusions from a sweep: its best loads and recommendations. [`super::knee`] decides; this file prepares its
-//! loads and words its verdict.
+//! The conclusions from a sweep: its best loads and recommendations. [`super::knee`] decides; this file computes the
+//! loads for it, and `messages` contains the sentences for its verdict.
 
 mod messages;
 

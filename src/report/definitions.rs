@@ -1,7 +1,136 @@
-//! The definitions of the HTML report as text, for `--help`.
+//! The definitions of all figures: for the HTML report in both languages, and as text for `--help`.
 
-use super::i18n::DEFINITIONS;
 use super::table::wrap;
+
+/// A text in English and in Chinese.
+pub type Pair = [&'static str; 2];
+
+/// The name, formula and meaning of a figure, each in English and Chinese.
+pub struct Definition {
+    pub name: Pair,
+    pub formula: Pair,
+    pub meaning: Pair,
+}
+
+const fn define(name: Pair, formula: Pair, en: &'static str, zh: &'static str) -> Definition {
+    Definition { name, formula, meaning: [en, zh] }
+}
+
+/// Every figure that the report shows.
+pub const DEFINITIONS: [Definition; 17] = [
+    define(
+        ["due", "计划时刻 (due)"],
+        ["", ""],
+        "The time at which the request should be sent: its scheduled time, or in a closed loop the time at which its slot \
+         started it; for a later turn of a conversation, the end of the previous response plus the think time. Waiting \
+         for a free slot or for a late client is included (no coordinated omission).",
+        "请求应当发出的时刻：开环为调度时刻，闭环为并发槽取出请求的时刻，对话的后续轮次为上一响应结束加思考时间。\
+         等待空闲并发槽、客户端迟发的时间都计入指标，因此没有协同遗漏 (coordinated omission)。",
+    ),
+    define(
+        ["arrival", "到达时刻 (arrival)"],
+        ["", ""],
+        "The kernel's receive timestamp of the data; without one, the time at which the read completed, before any \
+         parsing.",
+        "内核记录的数据接收时间戳；没有时间戳时取读取完成的时刻，早于任何解析。",
+    ),
+    define(
+        ["Latency (E2E)", "端到端时延 (E2E)"],
+        ["end − due", "end − due"],
+        "Until the last byte of the response.",
+        "到响应的最后一个字节为止。",
+    ),
+    define(
+        ["TTFT", "首 token 时延 (TTFT)"],
+        ["first_token − due", "first_token − due"],
+        "Until the first event with output: text, reasoning or tool call. Events with only a role do not count. Without \
+         streaming: the latency.",
+        "到首个含输出（文本、推理内容或工具调用）的事件为止，仅含 role 的事件不算。非流式响应取端到端时延。",
+    ),
+    define(
+        ["ITL", "token 间时延 (ITL)"],
+        ["arrival[i+1] − arrival[i]", "arrival[i+1] − arrival[i]"],
+        "Gaps between consecutive output events of one response, pooled over all requests. Events of one read have the \
+         same arrival time.",
+        "同一响应中相邻输出事件的间隔，所有请求合并统计。同一次读取到的事件到达时刻相同。",
+    ),
+    define(
+        ["TPOT", "每 token 时延 (TPOT)"],
+        ["(last_token − first_token) / (output_tokens − 1)", "(last_token − first_token) / (output_tokens − 1)"],
+        "Undefined, not 0, for fewer than two tokens.",
+        "输出不足两个 token 时无定义（不记为 0）。",
+    ),
+    define(
+        ["Output tok/s", "输出速度 (tok/s)"],
+        ["output_tokens / latency", "output_tokens / latency"],
+        "For one request.",
+        "单个请求的输出速度。",
+    ),
+    define(
+        ["Time taken", "测试时长"],
+        ["last end − first due", "末个 end − 首个 due"],
+        "Over the measured requests.",
+        "只计被测请求，不含预热。",
+    ),
+    define(
+        ["Request throughput", "请求吞吐量"],
+        ["succeeded / time", "成功请求数 / 时长"],
+        "Failed requests do not count, but their time does.",
+        "失败的请求不计数，但其耗时计入时长。",
+    ),
+    define(
+        ["Offered, sent, achieved rate", "到达率、发送速率、完成速率"],
+        ["(n − 1) / (last − first)", "(n − 1) / (末 − 首)"],
+        "Rates of the due times, the send times, and the ends of succeeded requests. A closed loop has no schedule and \
+         therefore none of these.",
+        "分别按计划时刻、发送时刻、成功请求的结束时刻计算。闭环没有调度，也没有这些速率。",
+    ),
+    define(
+        ["Output throughput", "输出 token 吞吐量"],
+        ["Σ output_tokens / time", "Σ output_tokens / 时长"],
+        "Of the succeeded requests.",
+        "只计成功的请求。",
+    ),
+    define(
+        ["Total throughput", "总 token 吞吐量"],
+        ["(Σ input + Σ output tokens) / time", "(Σ 输入 + Σ 输出 token) / 时长"],
+        "Of the succeeded requests.",
+        "只计成功的请求。",
+    ),
+    define(
+        ["tok/s over time", "tok/s 随时间变化"],
+        ["Σ tokens arrived / interval", "Σ 到达的 token / 区间长度"],
+        "By the arrival of each token, including failed requests; an event counts as its share of the response's \
+         tokens.",
+        "按 token 的到达时刻统计，含失败的请求；响应的 token 数平均分摊到各个事件。",
+    ),
+    define(
+        ["Percentile", "百分位数"],
+        ["nearest rank", "最近秩"],
+        "The smallest value with at least p·n values at or below it, from every record. * marks percentiles with fewer \
+         than 10 samples beyond.",
+        "至少有 p·n 个样本不大于它的最小值，由全部记录算出。* 表示大于它的样本不足 10 个。",
+    ),
+    define(
+        ["Confidence interval", "置信区间"],
+        ["order statistics with n / deff", "次序统计量，样本数取 n / deff"],
+        "95 %; the design effect is estimated from 30 batches in time order, because neighbouring responses are \
+         correlated.",
+        "置信水平 95 %；相邻响应彼此相关，因此按时间分 30 批估计设计效应 (deff)。",
+    ),
+    define(
+        ["Goodput", "有效吞吐量"],
+        ["requests within every SLO / time", "满足全部 SLO 的请求数 / 时长"],
+        "Requests that succeeded and met every bound of --slo themselves.",
+        "只计成功且自身满足 --slo 全部界限的请求。",
+    ),
+    define(
+        ["Receive lag, send lag", "接收滞后、发送滞后"],
+        ["processed − arrived; write_start − due", "processed − arrived; write_start − due"],
+        "The client's own delays: from arrival to processing, and from the due time to sending. Reported, never subtracted.",
+        "客户端自身造成的延迟：从数据到达到处理，从计划时刻到发送。只报告，从不扣除。",
+    ),
+];
 
 /// Every figure with its formula, then its meaning, in lines of at most `width` columns.
 pub fn text(width: usize) -> String {

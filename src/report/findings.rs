@@ -1,6 +1,6 @@
 //! Findings as a reader sees them: in a language, the symptoms of one cause as one entry, those of several runs once.
 //!
-//! Findings are stored one by one. An entry weighs as much as the heaviest of its findings.
+//! Findings are stored one by one. The severity of an entry is the highest of its findings.
 
 use serde_json::Value as Json;
 
@@ -25,7 +25,8 @@ pub fn text(finding: &Finding, language: Language) -> String {
     }
 }
 
-/// The entries for these findings, in the order of their first one, the heaviest entries first.
+/// The entries for these findings: the most severe first, of equal ones those with several symptoms, then in the order
+/// of their first finding.
 pub fn entries<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Vec<Entry<'a>> {
     let mut entries: Vec<Entry<'a>> = Vec::new();
     for finding in findings {
@@ -35,7 +36,7 @@ pub fn entries<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Vec<Entry
             None => entries.push(alone),
         }
     }
-    entries.sort_by_key(|entry| std::cmp::Reverse(entry.severity));
+    entries.sort_by_key(|entry| std::cmp::Reverse((entry.severity, entry.findings.len() > 1)));
     entries
 }
 
@@ -53,7 +54,7 @@ impl<'a> Entry<'a> {
         self.findings.extend(other.findings);
     }
 
-    /// What stands first: the whole finding, or what its symptoms come from.
+    /// The first line: the whole finding, or the common cause of its symptoms.
     pub fn headline(&self, language: Language) -> String {
         let headline = match language {
             Language::En => self.cause().en(),
@@ -90,7 +91,7 @@ pub struct SharedEntry<'a> {
     pub entry: Entry<'a>,
 }
 
-/// The entries of all runs that weigh at least a Caution, the heaviest first, each with its loads. What several runs have
+/// The entries of all runs from Caution on, the most severe first, each with its loads. What several runs have
 /// in common is one entry, with the figures of the first.
 pub fn of_runs<'a>(runs: &[&'a Summary], language: Language) -> Vec<SharedEntry<'a>> {
     struct Shared<'a> {
@@ -115,7 +116,7 @@ pub fn of_runs<'a>(runs: &[&'a Summary], language: Language) -> Vec<SharedEntry<
         }
     }
     all.sort_by_key(|shared| std::cmp::Reverse(shared.entry.severity));
-    let of_first = language.pick(" (figures of the first)", "（数值取自第一个）");
+    let of_first = language.pick(" (figures of the first)", "（数值取自第一档）");
     let named = |shared: Shared<'a>| SharedEntry {
         loads: shared.loads.join(language.pick(", ", "，")) + if shared.differs { of_first } else { "" },
         entry: shared.entry,

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::i18n::Label;
 use super::json_value::finite;
 use super::summary_rows::{self, Value, percentile_columns};
 use super::{measurement_error, server, server_timings, turns, witness};
@@ -17,14 +18,14 @@ use crate::stats::speed::SpeedRow;
 pub fn summary(s: &Summary) -> Json {
     let mut out = Map::new();
     for row in summary_rows::summary(s) {
-        out.insert(row.key.to_string(), value(&row.value));
+        out.insert(row.key.en().to_string(), value(&row.value));
     }
-    out.insert("Unfinished requests".to_string(), json!(s.counts.unfinished));
+    out.insert(Label::UnfinishedRequests.en().to_string(), json!(s.counts.unfinished));
     // If the run was killed, it is unknown which of the requests that are not stored were sent.
     let known = |count: u64, is_known: bool| if is_known { json!(count) } else { Json::Null };
-    out.insert("Unsent requests".to_string(), known(s.counts.unsent, s.end.is_some()));
+    out.insert(Label::UnsentRequests.en().to_string(), known(s.counts.unsent, s.end.is_some()));
     let planned = s.end.is_some() || s.facts.requests.is_some();
-    out.insert("Unknown requests (not stored)".to_string(), known(s.counts.unknown, planned));
+    out.insert(Label::UnknownRequests.en().to_string(), known(s.counts.unknown, planned));
     out.insert("Failures".to_string(), failures(s));
     out.insert("Confidence intervals (95%)".to_string(), intervals(s));
     out.insert("Steady part".to_string(), steady(s));
@@ -49,7 +50,7 @@ pub fn summary(s: &Summary) -> Json {
 pub fn percentiles(s: &Summary) -> Json {
     let columns = percentile_columns(s);
     let row = |index: usize| {
-        let quantiles = columns.iter().map(|(name, series)| (name.to_string(), series.quantiles.get(index)));
+        let quantiles = columns.iter().map(|(name, series)| (name.en().to_string(), series.quantiles.get(index)));
         let mut out = Map::new();
         out.insert("Percentiles".to_string(), json!(LEVELS[index].name));
         let mut few = Vec::new();
@@ -76,7 +77,7 @@ fn value(value: &Value) -> Json {
 fn failures(s: &Summary) -> Json {
     let one = |failure: &FailureCount| {
         let texts: Vec<Json> =
-            failure.texts.iter().map(|(text, count)| json!({"text": text, "count": count})).collect();
+            failure.texts.iter().map(|text| json!({"text": text.en(), "count": text.count})).collect();
         json!({"class": failure.failure.name(), "count": failure.count, "texts": texts, "others": failure.others})
     };
     Json::Array(s.failures.iter().map(one).collect())
@@ -105,7 +106,7 @@ fn intervals(s: &Summary) -> Json {
                 of_levels.insert(level.name.to_string(), json!([finite(interval.low), finite(interval.high)]));
             }
         }
-        out.insert(name.to_string(), Json::Object(of_levels));
+        out.insert(name.en().to_string(), Json::Object(of_levels));
     }
     Json::Object(out)
 }

@@ -125,7 +125,7 @@ pub fn decide(loads: &[Load]) -> Verdict {
     let (Some(&lowest), Some(&top)) = (sound.first(), sound.last()) else { return without_sound(loads) };
     let failing = (top + 1..loads.len()).find(|&place| loads[place].is_failing());
     if by_rate {
-        return of_rates(loads, &sound, failing);
+        return decide_rates(loads, &sound, failing);
     }
     let best = best_of(loads, &sound);
     let near = |place: usize| loads[place].rps() >= NEAR_BEST * loads[best].rps();
@@ -162,7 +162,7 @@ fn best_of(loads: &[Load], sound: &[usize]) -> usize {
     sound.iter().rev().copied().max_by(|a, b| rps(a).total_cmp(&rps(b))).unwrap_or(0)
 }
 
-fn of_rates(loads: &[Load], sound: &[usize], failing: Option<usize>) -> Verdict {
+fn decide_rates(loads: &[Load], sound: &[usize], failing: Option<usize>) -> Verdict {
     let usable: Vec<&Load> = sound.iter().map(|&place| &loads[place]).collect();
     let spread_s = usable.first().filter(|load| kept(load, loads, None) == Some(true));
     let spread_s = spread_s.and_then(|load| load.latency_spread_s);
@@ -198,12 +198,12 @@ fn kept(load: &Load, loads: &[Load], spread_s: Option<f64>) -> Option<bool> {
 mod tests {
     use super::*;
 
-    /// A closed load with so many requests a second, of which so many percent succeed.
+    /// A closed load of `rps` requests per second, of which `percent` succeed.
     fn closed(parallel: u32, rps: f64, percent: f64) -> Load {
         Load { parallel: Some(parallel), requests_per_s: Some(rps), success: Some(percent / 100.0), ..Load::default() }
     }
 
-    /// An open load of 101 requests whose schedule offered `offered` a second and which were answered so fast.
+    /// An open load of 101 requests with these rates of the schedule and of the ends of responses.
     fn open(rate: f64, offered: f64, achieved: f64) -> Load {
         Load {
             rate_per_s: Some(rate),
@@ -275,9 +275,9 @@ mod tests {
     }
 
     #[test]
-    fn a_long_last_answer_is_no_queue() {
+    fn a_long_last_response_is_not_a_queue() {
         let spread = |load: Load, spread_s| Load { latency_spread_s: Some(spread_s), ..load };
-        // 20 s of schedule, answers between 1 and 3 s long: the last one may end 2 s late.
+        // 20 s of schedule, responses between 1 and 3 s long: the last one may end 2 s late.
         let loads = [spread(open(2.0, 2.0, 1.99), 2.0), spread(open(5.0, 5.0, 4.6), 2.5)];
         assert_eq!(decide(&loads), Verdict::NotReached { top: 1 });
         let queue = [spread(open(2.0, 2.0, 1.99), 0.2), loads[1].clone()];
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cap_over_a_schedule_can_give_no_more_than_the_rate() {
+    fn concurrency_cap_cannot_exceed_the_scheduled_rate() {
         let capped = |parallel, achieved| Load { parallel: Some(parallel), ..open(10.0, 10.0, achieved) };
         let enough = [capped(1, 4.0), capped(2, 8.0), capped(4, 10.0), capped(8, 10.0)];
         assert_eq!(decide(&enough), Verdict::RateLimits { knee: 2 });

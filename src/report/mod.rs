@@ -53,7 +53,7 @@ pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     let run = reader.run()?;
     let mut samples = RunSamples::new(&run.workers);
     reader.each_block(Phase::Measured, Detail::Figures, |block| samples.add(block))?;
-    let looks = reader.server_samples()?;
+    let server_samples = reader.server_samples()?;
     let witness = if run.facts.witness > 0 {
         let mut witness = RunSamples::default();
         reader.each_block(Phase::Witness, Detail::Figures, |block| witness.add(block))?;
@@ -61,8 +61,8 @@ pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     } else {
         None
     };
-    let server = metric_catalog::window(&metrics::scrapes(&looks), &run.facts.model);
-    let server_use = resource_usage::compute(&looks);
+    let server = metric_catalog::window(&metrics::scrapes(&server_samples), &run.facts.model);
+    let server_use = resource_usage::compute(&server_samples);
     let (summary, samples) = analyze(Inputs { run: &run, samples, witness, server, server_use });
     Ok(Measured { run, summary, samples })
 }

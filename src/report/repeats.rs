@@ -4,25 +4,25 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::i18n::word;
+use super::i18n::Label;
 use super::language::Language;
 use super::load_name::load_name;
 use super::table::{Align, Table, number};
 use crate::stats::{Summary, comparison};
 
 /// A figure of a run: its name in tables, its name in `--slo`, its unit, and its value.
-type Figure = (&'static str, &'static str, &'static str, fn(&Summary) -> Option<f64>);
+type Figure = (Label, &'static str, &'static str, fn(&Summary) -> Option<f64>);
 
 /// The figures whose spread is shown.
 const FIGURES: [Figure; 8] = [
-    ("RPS", "rps", "req/s", |s| s.throughput.requests_per_s),
-    ("Output tok/s", "tps", "tok/s", |s| s.throughput.output_tokens_per_s),
-    ("Avg TTFT (s)", "avg_ttft", "s", |s| s.series.ttft_s.mean),
-    ("P99 TTFT (s)", "p99_ttft", "s", |s| s.series.ttft_s.value(990)),
-    ("Avg TPOT (s)", "avg_tpot", "s", |s| s.series.tpot_s.mean),
-    ("P99 TPOT (s)", "p99_tpot", "s", |s| s.series.tpot_s.value(990)),
-    ("Avg latency (s)", "avg_latency", "s", |s| s.series.latency_s.mean),
-    ("P99 latency (s)", "p99_latency", "s", |s| s.series.latency_s.value(990)),
+    (Label::Rps, "rps", "req/s", |s| s.throughput.requests_per_s),
+    (Label::OutputTokPerS, "tps", "tok/s", |s| s.throughput.output_tokens_per_s),
+    (Label::AvgTtft, "avg_ttft", "s", |s| s.series.ttft_s.mean),
+    (Label::P99Ttft, "p99_ttft", "s", |s| s.series.ttft_s.value(990)),
+    (Label::AvgTpot, "avg_tpot", "s", |s| s.series.tpot_s.mean),
+    (Label::P99Tpot, "p99_tpot", "s", |s| s.series.tpot_s.value(990)),
+    (Label::AvgLatency, "avg_latency", "s", |s| s.series.latency_s.mean),
+    (Label::P99Latency, "p99_latency", "s", |s| s.series.latency_s.value(990)),
 ];
 
 /// A run and its database.
@@ -106,7 +106,7 @@ fn table(group: &[&Summary], language: Language) -> Table {
     let row = |(name, _, _, figure): Figure| {
         let spread = Spread::compute(group, figure)?;
         Some(vec![
-            word(name, language).to_string(),
+            name.text(language).to_string(),
             number(spread.mean),
             spread.half_width.map_or_else(|| "-".to_string(), number),
             percent(spread.variation().map(|share| share * 100.0)),
@@ -117,12 +117,12 @@ fn table(group: &[&Summary], language: Language) -> Table {
     };
     let head = [
         language.pick("Figure", "指标"),
-        language.pick("Mean", "平均"),
-        "± 95 % CI",
+        Label::Mean.text(language),
+        language.pick("± 95 % CI", "± 95 % 置信区间"),
         language.pick("CV (%)", "变异系数 (%)"),
         language.pick("Lowest", "最低"),
         language.pick("Highest", "最高"),
-        language.pick("Spread (%)", "波动 (%)"),
+        language.pick("Spread (%)", "极差 (%)"),
     ];
     Table {
         head: head.map(str::to_string).to_vec(),

@@ -1,13 +1,15 @@
 //! A run's tables as text for a screen of a given width.
 
 use super::findings::entries;
+use super::i18n::{Label, Statistic, time_name};
 use super::language::Language;
-use super::summary_rows::{self, Value, client_rows, percentile_columns};
+use super::summary_rows::{self, StatisticValue, Value, client_rows, percentile_columns};
 use super::table::{Align, Table, cut, few_note, mark, number, optional, wrap};
 use super::{measurement_error, server, server_timings, turns, witness};
-use crate::finding::Severity;
+use crate::finding::{Figure, Severity};
 use crate::plan::slo::Criterion;
 use crate::stats::Summary;
+use crate::stats::failure_texts::FailureText;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
 use crate::stats::speed::SpeedRow;
 
@@ -43,7 +45,7 @@ fn summary_table(s: &Summary) -> Table {
     Table {
         head: vec!["Key".to_string(), "Value".to_string()],
         aligns: vec![Align::Left, Align::Decimal],
-        rows: shown.map(|row| vec![row.key.to_string(), value_text(&row.value)]).collect(),
+        rows: shown.map(|row| vec![row.key.en().to_string(), value_text(&row.value)]).collect(),
         grid: true,
     }
 }
@@ -92,11 +94,11 @@ fn failures(s: &Summary, width: usize) -> String {
         return String::new();
     }
     // The approximate width of the frame and of the two columns before.
-    let words_width = width.saturating_sub(36);
+    let text_width = width.saturating_sub(36);
     let mut rows = Vec::new();
     for failure in &s.failures {
-        let words = |(text, count): &(String, u64)| cut(&format!("{count} x {text}"), words_width);
-        let mut texts = failure.texts.iter().map(words);
+        let line = |text: &FailureText| cut(&format!("{} x {}", text.count, text.en()), text_width);
+        let mut texts = failure.texts.iter().map(line);
         let first = texts.next().unwrap_or_default();
         rows.push(vec![failure.failure.name().to_string(), failure.count.to_string(), first]);
         let others =
@@ -126,13 +128,16 @@ fn percentiles(s: &Summary, width: usize) -> String {
     format!("\nPercentile results:\n{body}{footnote}")
 }
 
-fn percentile_table(columns: &[(&'static str, &Series)]) -> Table {
+fn percentile_table(columns: &[(Label, &Series)]) -> Table {
     let cell = |series: &Series, row: usize| series.quantiles.get(row).map_or_else(|| "-".to_string(), quantile_text);
     let rows = LEVELS.iter().enumerate().map(|(row, level)| {
         std::iter::once(level.name.to_string()).chain(columns.iter().map(|(_, series)| cell(series, row))).collect()
     });
     Table {
-        head: std::iter::once("Percentiles").chain(columns.iter().map(|column| column.0)).map(String::from).collect(),
+        head: std::iter::once("Percentiles")
+            .chain(columns.iter().map(|column| column.0.en()))
+            .map(String::from)
+            .collect(),
         aligns: vec![Align::Center; columns.len() + 1],
         rows: rows.collect(),
         grid: false,
@@ -153,7 +158,7 @@ fn intervals(s: &Summary) -> String {
     let rows: Vec<Vec<String>> = columns[..4]
         .iter()
         .filter(|(_, series)| series.at(500).is_some_and(|quantile| quantile.interval.is_some()))
-        .map(|(name, series)| vec![name.to_string(), cell(series, 500), cell(series, 990)])
+        .map(|(name, series)| vec![name.en().to_string(), cell(series, 500), cell(series, 990)])
         .collect();
     if rows.is_empty() {
         return String::new();
@@ -170,10 +175,13 @@ fn intervals(s: &Summary) -> String {
 fn steady(s: &Summary, width: usize) -> String {
     let Some(steady) = &s.steady else { return String::new() };
     let rows = summary_rows::steady(s);
+    let row = |((statistic, figure), whole, part): &((Statistic, Figure), StatisticValue, StatisticValue)| {
+        vec![time_name(*statistic, *figure, "s", Language::En), whole.text(), part.text()]
+    };
     let table = Table {
         head: vec!["Key".to_string(), "Whole run".to_string(), "Steady part".to_string()],
         aligns: vec![Align::Left, Align::Decimal, Align::Decimal],
-        rows: rows.iter().map(|(key, whole, part)| vec![key.to_string(), whole.text(), part.text()]).collect(),
+        rows: rows.iter().map(row).collect(),
         grid: false,
     };
     let marked = rows.iter().any(|(_, whole, part)| whole.few || part.few);
@@ -186,7 +194,7 @@ fn client_table(s: &Summary) -> Table {
     Table {
         head: vec!["Key".to_string(), "Value".to_string()],
         aligns: vec![Align::Left, Align::Right],
-        rows: client_rows(s).into_iter().map(|(key, value)| vec![key.to_string(), value]).collect(),
+        rows: client_rows(s).into_iter().map(|(key, value)| vec![key.en().to_string(), value]).collect(),
         grid: false,
     }
 }

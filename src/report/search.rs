@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::i18n::Label;
 use super::language::Language;
 use super::table::{Align, Table, cut, number, wrap};
 use crate::finding::SearchTrouble;
@@ -54,7 +55,7 @@ pub fn undecided(told: &Told, language: Language) -> Option<String> {
             "The search is not complete, the next load is {variable} {next}: it ended early, or some of its runs are \
              missing here."
         ),
-        Language::Zh => format!("搜索尚未完成，下一档负载为 {variable} {next}：搜索提前结束，或此处缺少部分测试。"),
+        Language::Zh => format!("搜索尚未完成，下一档负载为 {variable} {next}：搜索提前结束，或缺少部分测试的数据。"),
     })
 }
 
@@ -133,11 +134,11 @@ fn fixed_columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> Ve
     let mut columns = vec![
         column(plan.variable.name(), &|probe| probe.value.to_string()),
         column(language.pick("Runs", "测试次数"), &|probe| probe.runs.to_string()),
-        column(language.pick("Succeeded", "成功请求"), &|probe| format!("{}/{}", probe.succeeded, probe.total)),
+        column(Label::Succeeded.text(language), &|probe| format!("{}/{}", probe.succeeded, probe.total)),
     ];
     if probes.iter().any(|probe| probe.offered_per_s.is_some()) {
         let offered = |probe: &Probe| probe.offered_per_s.map_or_else(|| "-".to_string(), number);
-        columns.insert(1, column(language.pick("Offered (req/s)", "计划速率 (req/s)"), &offered));
+        columns.insert(1, column(language.pick("Offered (req/s)", "到达率 (req/s)"), &offered));
     }
     columns
 }

@@ -2,7 +2,10 @@
 
 use serde_json::{Value as Json, json};
 
+use super::i18n::Label;
+use super::language::Language;
 use super::table::{Align, Table, number, optional, wrap};
+use crate::finding::{CountNote, Figure};
 use crate::server::metric_catalog::Gauge;
 use crate::stats::Summary;
 use crate::stats::quantile::Quantile;
@@ -17,41 +20,54 @@ const GIB: f64 = 1_073_741_824.0;
 pub fn text(s: &Summary, width: usize) -> String {
     let mut out = String::new();
     if let Some(server) = &s.server {
-        let (looks, window) = (server.looks, number(server.window_s));
-        out.push_str(&format!("\nServer metrics ({}, {looks} scrapes over {window} s):\n", server.server));
+        let (scrapes, window) = (server.scrapes, number(server.window_s));
+        out.push_str(&format!("\nServer metrics ({}, {scrapes} scrapes over {window} s):\n", server.server));
     }
-    for (index, table) in tables(s).iter().enumerate() {
+    for (index, table) in tables(s, Language::En).iter().enumerate() {
         out.push_str(&fitting(table, width));
         if index == 0 && s.server.as_ref().is_some_and(has_levels) {
-            out.push_str(&wrap("", BUCKETS_NOTE, width));
+            out.push_str(&wrap("", Label::BucketsNote.en(), width));
         }
     }
-    out + &used(s).map_or_else(String::new, |table| format!("\nThe server started by ringmark:\n{}", table.render()))
+    out + &used(s, Language::En)
+        .map_or_else(String::new, |table| format!("\nThe server started by ringmark:\n{}", table.render()))
 }
-
-/// The note on the server's quantiles.
-pub const BUCKETS_NOTE: &str =
-    "Server quantiles are given by the bounds of histogram buckets. TTFT and latency count from the first byte sent.";
 
 /// Whether quantiles of the server are shown.
 pub fn has_levels(server: &Reconciliation) -> bool {
     server.times.iter().any(|time| !time.levels.is_empty())
 }
 
-/// The tables of the server's metrics, without the resource use of its process.
-pub fn tables(s: &Summary) -> Vec<Table> {
-    let Some(server) = &s.server else { return Vec::new() };
-    let times = (!server.times.is_empty()).then(|| times(server));
-    [times, split(server), counts(server), state(s, server)].into_iter().flatten().collect()
+/// A table about the server.
+#[derive(Clone, Debug)]
+pub struct ServerTable {
+    pub table: Table,
+    /// The last column contains verdicts, which may be sentences.
+    pub has_verdicts: bool,
 }
 
-/// The table. If it is too wide, its last column, which contains sentences, becomes lines below it; if it is still too
-/// wide, the intervals in parentheses are removed.
-fn fitting(table: &Table, width: usize) -> String {
-    if table.width() <= width || table.head.last().is_none_or(|head| head != "Verdict") {
-        return table.render();
+/// The tables of the server's metrics, without the resource use of its process.
+pub fn tables(s: &Summary, language: Language) -> Vec<ServerTable> {
+    let Some(server) = &s.server else { return Vec::new() };
+    let times = (!server.times.is_empty()).then(|| times(server, language));
+    let with_verdicts = |table| ServerTable { table, has_verdicts: true };
+    let plain = |table| ServerTable { table, has_verdicts: false };
+    let tables = [
+        times.map(with_verdicts),
+        split(server, language).map(plain),
+        counts(server, language).map(with_verdicts),
+        state(s, server, language).map(plain),
+    ];
+    tables.into_iter().flatten().collect()
+}
+
+/// The table. If it is too wide, its verdicts become lines below it; if it is still too wide, the intervals in
+/// parentheses are removed.
+fn fitting(shown: &ServerTable, width: usize) -> String {
+    if !shown.has_verdicts || shown.table.width() <= width {
+        return shown.table.render();
     }
-    let mut short = table.clone();
+    let mut short = shown.table.clone();
     short.head.pop();
     short.aligns.pop();
     let mut lines = String::new();
@@ -70,17 +86,17 @@ fn fitting(table: &Table, width: usize) -> String {
 }
 
 /// The resource use of a server that this program started.
-pub fn used(s: &Summary) -> Option<Table> {
+pub fn used(s: &Summary, language: Language) -> Option<Table> {
     let used = s.server_use.as_ref()?;
     let gib = |bytes: Option<f64>| optional(bytes.map(|bytes| bytes / GIB));
-    let row = |name: &str, value: String| vec![name.to_string(), value];
+    let row = |name: Label, value: String| vec![name.text(language).to_string(), value];
     Some(Table {
-        head: ["Used by the server", "Value"].map(String::from).to_vec(),
+        head: texts([Label::UsedByServer, Label::Value], language),
         aligns: vec![Align::Left, Align::Decimal],
         rows: vec![
-            row("Cores busy on average", optional(used.cores)),
-            row("Peak memory (GiB)", gib(used.peak_rss_bytes)),
-            row("Peak GPU memory (GiB)", gib(used.peak_gpu_bytes)),
+            row(Label::BusyCores, optional(used.cores)),
+            row(Label::PeakMemory, gib(used.peak_rss_bytes)),
+            row(Label::PeakGpuMemory, gib(used.peak_gpu_bytes)),
         ],
         grid: false,
     })
@@ -92,29 +108,46 @@ pub fn use_json(s: &Summary) -> Json {
     json!({"cores": used.cores, "peak_rss_bytes": used.peak_rss_bytes, "peak_gpu_bytes": used.peak_gpu_bytes})
 }
 
-fn times(server: &Reconciliation) -> Table {
+/// Labels as the cells of a row.
+fn texts<const N: usize>(labels: [Label; N], language: Language) -> Vec<String> {
+    labels.map(|label| label.text(language).to_string()).to_vec()
+}
+
+/// The name of a time as one side measured it.
+fn name_of_side(figure: Figure, client: bool, language: Language) -> String {
+    match language {
+        Language::En => format!("{} {}", figure.en(), if client { "client" } else { "server" }),
+        Language::Zh => format!("{}（{}）", figure.zh(), if client { "客户端" } else { "服务端" }),
+    }
+}
+
+fn times(server: &Reconciliation, language: Language) -> Table {
     let mut rows = Vec::new();
     for time in &server.times {
         let quantile = |level: usize| time.levels.get(level).map_or("-".to_string(), |(client, _)| client_text(client));
-        let interval = |level: usize| time.levels.get(level).map_or("-".to_string(), |(_, server)| bounds_text(server));
-        let mut row = vec![format!("{} client", time.name), optional(time.client_mean_s)];
+        let interval =
+            |level: usize| time.levels.get(level).map_or("-".to_string(), |(_, server)| bounds_text(server, language));
+        let mut row = vec![name_of_side(time.name, true, language), optional(time.client_mean_s)];
         row.extend((0..LEVELS.len()).map(quantile));
-        row.push(verdict_text(&time.verdict));
+        row.push(verdict_text(&time.verdict, language));
         rows.push(row);
-        let mut row = vec![format!("{} server", time.name), optional(time.server_mean_s)];
+        let mut row = vec![name_of_side(time.name, false, language), optional(time.server_mean_s)];
         row.extend((0..LEVELS.len()).map(interval));
         row.push(String::new());
         rows.push(row);
     }
     if let Some((mean, levels)) = &server.queue {
-        let mut row = vec!["Queue server".to_string(), optional(*mean)];
-        row.extend((0..LEVELS.len()).map(|level| levels.get(level).map_or("-".to_string(), bounds_text)));
+        let mut row = vec![Label::QueueServer.text(language).to_string(), optional(*mean)];
+        let interval = |level| levels.get(level).map_or("-".to_string(), |bounds| bounds_text(bounds, language));
+        row.extend((0..LEVELS.len()).map(interval));
         row.push(String::new());
         rows.push(row);
     }
-    let head = ["Seconds", "Mean", "50%", "90%", "99%", "Verdict"];
+    let mut head = texts([Label::Seconds, Label::Mean], language);
+    head.extend(["50%", "90%", "99%"].map(String::from));
+    head.push(Label::Verdict.text(language).to_string());
     Table {
-        head: head.map(String::from).to_vec(),
+        head,
         aligns: vec![Align::Left, Align::Right, Align::Center, Align::Center, Align::Center, Align::Left],
         rows,
         grid: false,
@@ -130,43 +163,49 @@ fn client_text(quantile: &Quantile) -> String {
     }
 }
 
-fn bounds_text(bounds: &Bounds) -> String {
+fn bounds_text(bounds: &Bounds, language: Language) -> String {
     match bounds.high {
         Some(high) => format!("{} .. {}", number(bounds.low), number(high)),
-        None => format!("above {}", number(bounds.low)),
+        None => format!("{} {}", language.pick("above", "大于"), number(bounds.low)),
     }
 }
 
-pub(super) fn verdict_text(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Consistent => "consistent".to_string(),
-        Verdict::Apart { by_s } => {
+pub(super) fn verdict_text(verdict: &Verdict, language: Language) -> String {
+    match (verdict, language) {
+        (Verdict::Consistent, Language::En) => "consistent".to_string(),
+        (Verdict::Consistent, Language::Zh) => "一致".to_string(),
+        (Verdict::Apart { by_s }, Language::En) => {
             let side = if *by_s > 0.0 { "client" } else { "server" };
             format!("apart: {side} +{}", format_ns((by_s.abs() * 1e9) as u64))
         }
-        Verdict::NotJudged(why) => format!("not judged: {why}"),
+        (Verdict::Apart { by_s }, Language::Zh) => {
+            let side = if *by_s > 0.0 { "客户端" } else { "服务端" };
+            format!("不一致：{side}长 {}", format_ns((by_s.abs() * 1e9) as u64))
+        }
+        (Verdict::NotJudged(why), Language::En) => format!("not judged: {}", why.en()),
+        (Verdict::NotJudged(why), Language::Zh) => format!("未判定：{}", why.zh()),
     }
 }
 
-fn split(server: &Reconciliation) -> Option<Table> {
+fn split(server: &Reconciliation, language: Language) -> Option<Table> {
     let split = server.split.as_ref()?;
-    let rows = parts(split).map(|(name, seconds)| vec![name.to_string(), signed_time(seconds)]).to_vec();
+    let row = |(name, seconds): (Label, f64)| vec![name.text(language).to_string(), signed_time(seconds)];
     Some(Table {
-        head: vec!["Parts of the mean TTFT".to_string(), "Time".to_string()],
+        head: texts([Label::PartsOfTtft, Label::Time], language),
         aligns: vec![Align::Left, Align::Right],
-        rows,
+        rows: parts(split).map(row).to_vec(),
         grid: false,
     })
 }
 
-fn parts(split: &Split) -> [(&'static str, f64); 6] {
+fn parts(split: &Split) -> [(Label, f64); 6] {
     [
-        ("TTFT from due", split.whole_s),
-        ("Connecting", split.connect_s),
-        ("Send lag", split.send_lag_s),
-        ("Network and server frontend", split.between_s),
-        ("The server's own TTFT", split.server_s),
-        ("Receive lag (unstamped reads)", split.receive_lag_s),
+        (Label::TtftFromDue, split.whole_s),
+        (Label::Connecting, split.connect_s),
+        (Label::SendLagPart, split.send_lag_s),
+        (Label::NetworkAndFrontend, split.between_s),
+        (Label::ServerTtft, split.server_s),
+        (Label::ReceiveLagPart, split.receive_lag_s),
     ]
 }
 
@@ -175,51 +214,62 @@ pub(super) fn signed_time(seconds: f64) -> String {
     if seconds < 0.0 { format!("-{text}") } else { text }
 }
 
-fn counts(server: &Reconciliation) -> Option<Table> {
+fn counts(server: &Reconciliation, language: Language) -> Option<Table> {
     if server.counts.is_empty() {
         return None;
     }
     let row = |count: &Counted| {
         let client = count.client.map_or_else(|| "-".to_string(), |client| client.to_string());
-        vec![count.name.to_string(), client, count.server.to_string(), equality(count)]
+        vec![
+            language.pick(count.name.en(), count.name.zh()).to_string(),
+            client,
+            count.server.to_string(),
+            equality(count, language),
+        ]
     };
     Some(Table {
-        head: ["Counts", "Client", "Server", "Verdict"].map(String::from).to_vec(),
+        head: texts([Label::Counts, Label::Client, Label::Server, Label::Verdict], language),
         aligns: vec![Align::Left, Align::Right, Align::Right, Align::Left],
         rows: server.counts.iter().map(row).collect(),
         grid: false,
     })
 }
 
-fn equality(count: &Counted) -> String {
-    let word = match count.equal {
-        Some(true) => "equal",
-        Some(false) => "apart",
-        None => "not judged",
+fn equality(count: &Counted, language: Language) -> String {
+    let verdict = match count.equal {
+        Some(true) => language.pick("equal", "相等"),
+        Some(false) => language.pick("apart", "不一致"),
+        None => language.pick("not judged", "未判定"),
     };
-    count.note.as_ref().map_or_else(|| word.to_string(), |note| format!("{word}: {note}"))
+    match (count.note, language) {
+        (None, _) => verdict.to_string(),
+        (Some(note), Language::En) => format!("{verdict}: {}", note.en()),
+        (Some(note), Language::Zh) => format!("{verdict}：{}", note.zh()),
+    }
 }
 
 /// The server's gauges and the client's concurrency.
-fn state(s: &Summary, server: &Reconciliation) -> Option<Table> {
+fn state(s: &Summary, server: &Reconciliation, language: Language) -> Option<Table> {
     let mut rows = Vec::new();
-    let mut row = |name: &str, gauge: Option<Gauge>| {
+    let mut row = |name: Label, gauge: Option<Gauge>| {
         if let Some(gauge) = gauge {
-            rows.push(vec![name.to_string(), optional(gauge.mean), number(gauge.max)]);
+            rows.push(vec![name.text(language).to_string(), optional(gauge.mean), number(gauge.max)]);
         }
     };
-    row("Running (server)", server.running);
-    row("Waiting (server)", server.waiting);
-    row("Cache use (server, share)", server.cache_use);
+    row(Label::RunningServer, server.running);
+    row(Label::WaitingServer, server.waiting);
+    row(Label::CacheUseServer, server.cache_use);
     if rows.is_empty() {
         return None;
     }
-    rows.push(vec!["In flight (client)".to_string(), optional(s.concurrency.mean), s.concurrency.peak.to_string()]);
+    let in_flight = Label::InFlightClient.text(language).to_string();
+    rows.push(vec![in_flight, optional(s.concurrency.mean), s.concurrency.peak.to_string()]);
     if let Some(preemptions) = server.preemptions {
-        rows.push(vec!["Preemptions (server)".to_string(), "-".to_string(), preemptions.to_string()]);
+        let name = Label::PreemptionsServer.text(language).to_string();
+        rows.push(vec![name, "-".to_string(), preemptions.to_string()]);
     }
     Some(Table {
-        head: ["State", "Mean of scrapes", "Maximum"].map(String::from).to_vec(),
+        head: texts([Label::State, Label::MeanOfScrapes, Label::Maximum], language),
         aligns: vec![Align::Left, Align::Decimal, Align::Decimal],
         rows,
         grid: false,
@@ -237,12 +287,12 @@ pub fn json(s: &Summary) -> Json {
     json!({
         "server": server.server,
         "window_s": server.window_s,
-        "looks": server.looks,
+        "looks": server.scrapes,
         "restarts": server.resets,
         "times": server.times.iter().map(time_json).collect::<Vec<_>>(),
         "counts": server.counts.iter().map(count_json).collect::<Vec<_>>(),
         "ttft_split_s": server.split.as_ref().map(|split| {
-            Json::Object(parts(split).into_iter().map(|(name, seconds)| (name.to_string(), json!(seconds))).collect())
+            Json::Object(parts(split).into_iter().map(|(name, seconds)| (name.en().to_string(), json!(seconds))).collect())
         }),
         "queue": queue,
         "running": gauge(server.running),
@@ -261,11 +311,11 @@ fn bounds_json(bounds: &Bounds) -> Json {
 }
 
 /// The name of a verdict, the excess difference in seconds, and the reason if the times were not comparable.
-pub(super) fn verdict_json(verdict: &Verdict) -> (&'static str, Option<f64>, Option<&str>) {
+pub(super) fn verdict_json(verdict: &Verdict) -> (&'static str, Option<f64>, Option<String>) {
     match verdict {
         Verdict::Consistent => ("consistent", None, None),
         Verdict::Apart { by_s } => ("apart", Some(*by_s), None),
-        Verdict::NotJudged(why) => ("not judged", None, Some(why)),
+        Verdict::NotJudged(why) => ("not judged", None, Some(why.en())),
     }
 }
 
@@ -293,7 +343,7 @@ fn time_json(time: &Compared) -> Json {
 
 fn count_json(count: &Counted) -> Json {
     json!({
-        "name": count.name.to_string(), "metric": count.metric, "client": count.client, "server": count.server,
-        "equal": count.equal, "note": count.note,
+        "name": count.name.en(), "metric": count.metric, "client": count.client, "server": count.server,
+        "equal": count.equal, "note": count.note.map(CountNote::en),
     })
 }

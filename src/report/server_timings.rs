@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::json_value::finite;
+use super::language::Language;
 use super::server::{signed_time, verdict_json, verdict_text};
 use super::table::{Align, Table, optional, wrap};
 use crate::stats::Summary;
@@ -11,37 +12,36 @@ use crate::stats::server_timings::{ServerTimings, TimingComparison};
 
 /// The table; empty if no response contains the server's times.
 pub fn text(s: &Summary, width: usize) -> String {
-    let Some(join) = &s.server_timings else { return String::new() };
+    let Some(timings) = &s.server_timings else { return String::new() };
     let row = |time: &TimingComparison| {
-        let of = &time.difference;
-        let difference =
-            [of.min, of.value(500), of.value(990), of.max].map(|value| value.map_or("-".into(), signed_time));
+        let d = &time.difference;
+        let difference = [d.min, d.value(500), d.value(990), d.max].map(|value| value.map_or("-".into(), signed_time));
         [time.name.to_string(), optional(time.client.value(500)), optional(time.server.value(500))]
             .into_iter()
             .chain(difference)
-            .chain([verdict_text(&time.verdict)])
+            .chain([verdict_text(&time.verdict, Language::En)])
             .collect()
     };
     let head = ["Per request", "Client 50% (s)", "Server 50% (s)", "Diff min", "50%", "99%", "max", "Verdict"];
+    let mut aligns = vec![Align::Right; head.len()];
+    (aligns[0], aligns[head.len() - 1]) = (Align::Left, Align::Left);
     let table = Table {
         head: head.map(String::from).to_vec(),
-        aligns: head
-            .map(|name| if matches!(name, "Per request" | "Verdict") { Align::Left } else { Align::Right })
-            .to_vec(),
-        rows: join.times.iter().map(row).collect(),
+        aligns,
+        rows: timings.times.iter().map(row).collect(),
         grid: false,
     };
-    let requests = join.requests;
+    let requests = timings.requests;
     let mut out = format!(
         "\nRequest by request, compared with the server's own times ({requests} requests):\n{}",
         table.render()
     );
-    out.push_str(&wrap("", words(join), width));
+    out.push_str(&wrap("", explanation(timings), width));
     out
 }
 
-fn words(join: &ServerTimings) -> &'static str {
-    if join.with_queue {
+fn explanation(timings: &ServerTimings) -> &'static str {
+    if timings.with_queue {
         "The client's TTFT counts from the first byte sent, the server's from the start of its queue. The difference \
          is the network, the server's frontend, the rest of the engine step during which the request arrives, and the \
          client's measurement error."
@@ -54,10 +54,10 @@ fn words(join: &ServerTimings) -> &'static str {
 
 /// The same as JSON; null if there is none.
 pub fn json(s: &Summary) -> Json {
-    let Some(join) = &s.server_timings else { return Json::Null };
-    let series = |of: &Series| {
-        let at = |per_mille| finite(of.value(per_mille));
-        json!({"mean": finite(of.mean), "min": finite(of.min), "50%": at(500), "99%": at(990), "max": finite(of.max)})
+    let Some(timings) = &s.server_timings else { return Json::Null };
+    let series = |s: &Series| {
+        let at = |per_mille| finite(s.value(per_mille));
+        json!({"mean": finite(s.mean), "min": finite(s.min), "50%": at(500), "99%": at(990), "max": finite(s.max)})
     };
     let time = |time: &TimingComparison| {
         let (verdict, apart_s, _) = verdict_json(&time.verdict);
@@ -72,8 +72,8 @@ pub fn json(s: &Summary) -> Json {
         })
     };
     json!({
-        "requests": join.requests,
-        "with_queue": join.with_queue,
-        "times": join.times.iter().map(time).collect::<Vec<_>>(),
+        "requests": timings.requests,
+        "with_queue": timings.with_queue,
+        "times": timings.times.iter().map(time).collect::<Vec<_>>(),
     })
 }

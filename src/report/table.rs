@@ -127,7 +127,7 @@ pub fn cut(text: &str, width: usize) -> String {
 pub fn wrap(first: &str, text: &str, width: usize) -> String {
     let indent = first.width();
     let (mut out, mut used) = (first.to_string(), indent);
-    for word in text.split_whitespace() {
+    for word in &with_units(text) {
         let wide = word.width();
         if used > indent && used + 1 + wide > width {
             out.push('\n');
@@ -143,6 +143,20 @@ pub fn wrap(first: &str, text: &str, width: usize) -> String {
     }
     out.push('\n');
     out
+}
+
+/// The words of a text; a number and its unit are one word.
+fn with_units(text: &str) -> Vec<String> {
+    const UNITS: [&str; 6] = ["%", "s", "ms", "us", "ns", "req/s"];
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let is_unit = UNITS.contains(&word.trim_end_matches(['.', ',', ':', ';', ')']));
+        match words.last_mut().filter(|last| is_unit && last.ends_with(|c: char| c.is_ascii_digit())) {
+            Some(number) => *number = format!("{number} {word}"),
+            None => words.push(word.to_string()),
+        }
+    }
+    words
 }
 
 /// Significant digits shown of any value.
@@ -171,7 +185,7 @@ pub fn number(value: f64) -> String {
 pub fn few_note(language: Language) -> String {
     match language {
         Language::En => format!("fewer than {SAMPLES_BEYOND} samples lie beyond: another run may differ much"),
-        Language::Zh => format!("其外样本少于 {SAMPLES_BEYOND} 个：再次测试可能差别很大"),
+        Language::Zh => format!("大于该值的样本不足 {SAMPLES_BEYOND} 个：重复测试的结果可能相差较大"),
     }
 }
 
@@ -206,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn decimal_points_stand_under_each_other() {
+    fn decimal_points_are_aligned() {
         let expected = "\
 +-----+------------+
 | Key |      Value |
@@ -254,5 +268,6 @@ mod tests {
     fn long_text_is_wrapped_under_its_beginning() {
         assert_eq!(wrap("- ", "one two three", 9), "- one two\n  three\n");
         assert_eq!(wrap("- ", "extraordinarily", 5), "- extraordinarily\n");
+        assert_eq!(wrap("- ", "one 10 % of 2 ms.", 8), "- one\n  10 %\n  of\n  2 ms.\n");
     }
 }

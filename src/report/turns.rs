@@ -2,6 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
+use super::i18n::Label;
 use super::json_value::finite;
 use super::table::{Align, Table, optional};
 use crate::stats::Summary;
@@ -13,24 +14,24 @@ const SHOWN: usize = 40;
 const TIMES_END: usize = 7;
 
 /// Headers and cells of the table; `None` if no conversation has a second turn.
-pub fn cells(s: &Summary) -> Option<(Vec<&'static str>, Vec<Vec<String>>)> {
+pub fn cells(s: &Summary) -> Option<(Vec<Label>, Vec<Vec<String>>)> {
     let rows = &s.turns.as_ref().filter(|turns| turns.rows.len() > 1)?.rows;
     let cached = rows.iter().any(|row| row.cached_tokens.is_some());
     let percent = |share: Option<f64>| share.map_or_else(|| "-".to_string(), |share| format!("{:.1}", share * 100.0));
     let mut heads = vec![
-        "Turn",
-        "Requests",
-        "Succeeded",
-        "TTFT avg (s)",
-        "TTFT p99 (s)",
-        "Latency avg (s)",
-        "Latency p99 (s)",
-        "Input tokens",
-        "Output tokens",
-        "History (%)",
+        Label::Turn,
+        Label::Requests,
+        Label::Succeeded,
+        Label::TtftAverage,
+        Label::TtftP99,
+        Label::LatencyAverage,
+        Label::LatencyP99,
+        Label::InputTokens,
+        Label::OutputTokens,
+        Label::History,
     ];
     if cached {
-        heads.extend(["Cached tokens", "Cached (%)"]);
+        heads.extend([Label::CachedTokens, Label::CachedShare]);
     }
     let row = |row: &TurnRow| {
         let mut cells = vec![row.turn.to_string(), row.requests.to_string(), row.ok.to_string()];
@@ -60,18 +61,18 @@ pub fn text(s: &Summary, width: usize) -> String {
         0 => String::new(),
         more => format!("{more} more turns are in benchmark_summary.json\n"),
     };
-    let of = |columns: &[usize]| Table {
+    let table = |columns: &[usize]| Table {
         aligns: vec![Align::Decimal; columns.len()],
-        head: columns.iter().map(|&column| heads[column].to_string()).collect(),
+        head: columns.iter().map(|&column| heads[column].en().to_string()).collect(),
         rows: rows.iter().map(|row| columns.iter().map(|&column| row[column].clone()).collect()).collect(),
         grid: false,
     };
     let all: Vec<usize> = (0..heads.len()).collect();
-    let whole = of(&all);
+    let whole = table(&all);
     let body = if whole.width() <= width {
         whole.render()
     } else {
-        of(&all[..TIMES_END]).render() + &of(&[&all[..1], &all[TIMES_END..]].concat()).render()
+        table(&all[..TIMES_END]).render() + &table(&[&all[..1], &all[TIMES_END..]].concat()).render()
     };
     format!(
         "\nTurns ({}{planned} conversations begun, {} ended by a failed turn):\n{body}{more}",

@@ -45,8 +45,8 @@ pub enum Meaning {
     Same,
     /// Prompt tokens from the prefix cache are not counted.
     WithoutCached,
-    /// A different definition, which is described. The value is shown but not compared.
-    Other(&'static str),
+    /// Inference time divided by tokens, the prefill included. The value is shown but not compared.
+    PrefillIncluded,
 }
 
 /// A metric of a server.
@@ -109,10 +109,7 @@ const ENTRIES: &[Entry] = {
         entry(SGLANG, "sglang:num_retracted_requests_total", Preemptions, Counter),
         entry(TGI, "tgi_request_duration", Latency, Histogram),
         entry(TGI, "tgi_request_queue_duration", Queue, Histogram),
-        meaning(
-            entry(TGI, "tgi_request_mean_time_per_token_duration", Tpot, Histogram),
-            Meaning::Other("inference time over tokens, the prefill included"),
-        ),
+        meaning(entry(TGI, "tgi_request_mean_time_per_token_duration", Tpot, Histogram), Meaning::PrefillIncluded),
         entry(TGI, "tgi_batch_current_size", Running, Gauge),
         entry(TGI, "tgi_queue_size", Waiting, Gauge),
         entry(TGI, "tgi_request_success", Requests, Counter),

@@ -149,7 +149,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_lane_that_goes_on_at_once_counts_once() {
+    fn a_slot_that_continues_at_once_counts_once() {
         let in_flight = InFlight::from_spans([(0, 10), (10, 20), (20, 30)].into_iter());
         assert_eq!(in_flight.peak(), 1);
         assert_eq!(in_flight.mean(0, 30), Some(1.0));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_has_its_first_and_last_instant() {
+    fn levels_have_a_first_and_a_last_time() {
         let in_flight = InFlight::from_spans([(0, 10), (5, 15), (16, 20), (17, 19)].into_iter());
         assert_eq!(in_flight.at_least(1), Some((0, 20)));
         assert_eq!(in_flight.at_least(2), Some((5, 19)));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_have_their_mean_and_most() {
+    fn intervals_have_a_mean_and_a_maximum() {
         let in_flight = InFlight::from_spans([(0, 10), (5, 15), (6, 7)].into_iter());
         let bins = in_flight.bins(0, 20, 4);
         let means: Vec<f64> = bins.iter().map(|bin| bin.0).collect();

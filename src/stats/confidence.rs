@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn independent_samples_have_no_design_effect_to_speak_of() {
+    fn independent_samples_have_a_design_effect_near_one() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let samples: Vec<f64> = (0..30_000).map(|_| StandardNormal.sample(&mut rng)).collect();
         assert!(design_effect(&samples, 0.0, 0.5).unwrap() < 2.0);

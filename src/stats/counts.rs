@@ -1,5 +1,6 @@
 //! Where every request went: numbers of outcomes, and failures by class.
 
+use super::failure_texts::FailureText;
 use super::samples::RunSamples;
 use crate::record::{Failure, WorkerReport};
 use crate::store::StoredRun;
@@ -32,8 +33,8 @@ impl Counts {
 pub struct FailureCount {
     pub failure: Failure,
     pub count: u64,
-    /// The most frequent error texts with their counts. Texts that differ only in ids and numbers count as one.
-    pub texts: Vec<(String, u64)>,
+    /// The most frequent error texts.
+    pub texts: Vec<FailureText>,
     /// Failures whose text is not among `texts`.
     pub others: u64,
 }
@@ -59,7 +60,7 @@ pub fn failures(samples: &RunSamples) -> Vec<FailureCount> {
     let of_class = |failure| {
         let texts = samples.failures.get(&failure)?;
         let shown = texts.most_frequent(3);
-        let others = texts.count - shown.iter().map(|(_, count)| count).sum::<u64>();
+        let others = texts.count - shown.iter().map(|text| text.count).sum::<u64>();
         Some(FailureCount { failure, count: texts.count, texts: shown, others })
     };
     Failure::ALL.into_iter().filter_map(of_class).collect()

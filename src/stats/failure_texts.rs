@@ -7,23 +7,32 @@ use std::collections::HashMap;
 pub struct FailureTexts {
     pub count: u64,
     /// By their [`pattern`].
-    texts: HashMap<String, TextGroup>,
-}
-
-/// Texts of one pattern.
-#[derive(Clone, Debug)]
-struct TextGroup {
-    /// The first text.
-    example: String,
-    count: u64,
-    /// Another text of the group differs from the first.
-    differ: bool,
+    texts: HashMap<String, FailureText>,
 }
 
 /// Maximum of distinct patterns for each class, which bounds the memory if a server sends a different text each time.
 const DISTINCT_PATTERNS: usize = 1000;
-/// Suffix of an example whose group has different texts.
-const DIFFER: &str = " (ids or numbers differ)";
+/// Texts that differ at most in ids and numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureText {
+    /// The first of them.
+    pub example: String,
+    pub count: u64,
+    /// Another one differs from the first.
+    pub differ: bool,
+}
+
+impl FailureText {
+    /// The example with an English note if the texts differ.
+    pub fn en(&self) -> String {
+        format!("{}{}", self.example, if self.differ { " (ids or numbers differ)" } else { "" })
+    }
+
+    /// The example with a Chinese note if the texts differ.
+    pub fn zh(&self) -> String {
+        format!("{}{}", self.example, if self.differ { "（编号或数字不同）" } else { "" })
+    }
+}
 
 impl FailureTexts {
     /// Counts a failure with its text, which may be empty.
@@ -37,18 +46,14 @@ impl FailureTexts {
             group.count += 1;
             group.differ |= group.example != text;
         } else if self.texts.len() < DISTINCT_PATTERNS {
-            self.texts.insert(pattern, TextGroup { example: text.to_string(), count: 1, differ: false });
+            self.texts.insert(pattern, FailureText { example: text.to_string(), count: 1, differ: false });
         }
     }
 
-    /// The most frequent texts with their counts, the most frequent first, ties in alphabetical order.
-    pub fn most_frequent(&self, limit: usize) -> Vec<(String, u64)> {
-        let shown = |group: &TextGroup| {
-            let differ = if group.differ { DIFFER } else { "" };
-            (format!("{}{differ}", group.example), group.count)
-        };
-        let mut texts: Vec<(String, u64)> = self.texts.values().map(shown).collect();
-        texts.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    /// The most frequent texts, the most frequent first, ties in alphabetical order.
+    pub fn most_frequent(&self, limit: usize) -> Vec<FailureText> {
+        let mut texts: Vec<FailureText> = self.texts.values().cloned().collect();
+        texts.sort_unstable_by(|a, b| b.count.cmp(&a.count).then_with(|| a.example.cmp(&b.example)));
         texts.truncate(limit);
         texts
     }
@@ -120,19 +125,20 @@ mod tests {
     }
 
     #[test]
-    fn one_example_stands_for_all_alike() {
+    fn similar_texts_share_one_example() {
         let mut texts = FailureTexts::default();
         (0..300).for_each(|id| texts.add(&format!("request {id} was dropped")));
         texts.add("out of memory");
         texts.add("");
         assert_eq!(texts.count, 302);
+        let shown: Vec<(String, u64)> = texts.most_frequent(3).iter().map(|text| (text.en(), text.count)).collect();
         let expected =
             [("request 0 was dropped (ids or numbers differ)".to_string(), 300), ("out of memory".to_string(), 1)];
-        assert_eq!(texts.most_frequent(3), expected);
+        assert_eq!(shown, expected);
     }
 
     #[test]
-    fn the_memory_has_an_end() {
+    fn memory_is_bounded() {
         let mut texts = FailureTexts::default();
         let word = |n: u32| (0..4).map(|place| char::from(b'g' + ((n >> (4 * place)) & 15) as u8)).collect::<String>();
         (0..5000).for_each(|n| texts.add(&word(n)));

@@ -191,7 +191,8 @@ fn unstamped(s: &Summary) -> Option<Finding> {
 
 fn coalesced(s: &Summary) -> Option<Finding> {
     let share = s.client.coalesced_reads?;
-    (share > COALESCED_READS).then_some(Finding::CoalescedReads { share })
+    let poll_gaps = s.measurement_error.doubtful.is_some();
+    (share > COALESCED_READS).then_some(Finding::CoalescedReads { share, poll_gaps })
 }
 
 fn at_once(s: &Summary) -> Option<Finding> {

@@ -273,14 +273,14 @@ mod tests {
     const LIMITS: Limits = Limits { stamp: 20_000.0, capped_schedule: false };
 
     #[test]
-    fn a_gap_reaches_as_far_as_its_events_may_have_moved() {
+    fn bounds_of_a_gap_follow_from_those_of_its_events() {
         assert_eq!(between(1e6, 0, 0, LIMITS), (979_800.0, 1_020_200.0));
         assert_eq!(between(1e6, 0, 500_000, LIMITS), (479_800.0, 1_020_200.0));
         assert_eq!(between(0.0, 300_000, 300_000, LIMITS), (0.0, 320_200.0));
     }
 
     #[test]
-    fn what_left_late_may_have_come_early_by_as_much() {
+    fn send_lag_extends_the_lower_bound() {
         let sample = Sample {
             ok: true,
             streamed: true,
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_quantile_of_the_truth_lies_between_the_quantiles_of_its_bounds() {
+    fn true_quantile_lies_between_the_quantiles_of_the_bounds() {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         for _ in 0..50 {
             let truth: Vec<f64> = (0..997).map(|_| rng.random_range(0.0..1e9)).collect();
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_calibration_counts_only_where_it_fits() {
+    fn a_calibration_is_used_only_if_it_fits() {
         let facts = RunFacts { parallel: Some(4), ..RunFacts::default() };
         let mut calibration = Calibration { events_per_s: Some(1_000.0), ..Calibration::default() };
         assert_eq!(stamp_error(None, &facts, 5.0), StampError::default());

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_those_of_the_definitions() {
+    fn figures_follow_their_definitions() {
         let r = record();
         assert_eq!(latency_ns(&r), 10_000);
         assert_eq!(ttft_ns(&r), Some(2_000));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_shared_a_read_may_have_been_earlier() {
+    fn only_events_that_share_a_read_may_have_arrived_earlier() {
         let r = RequestRecord { write_start: Some(Tick(10)), end: Tick(70), ..RequestRecord::default() };
         let of = |r: &RequestRecord, arrivals: &[u64]| {
             let arrivals: Vec<Tick> = arrivals.iter().map(|&ns| Tick(ns)).collect();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_defined_is_not_zero() {
+    fn undefined_figures_are_not_zero() {
         let one_token = RequestRecord { output_tokens: Some(1), ..record() };
         assert_eq!(tpot_ns(&one_token), None);
         let unknown = RequestRecord { output_tokens: None, ..record() };

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_bounds_what_arrived_in_it() {
+    fn a_stall_bounds_the_events_that_arrived_in_it() {
         let stall = |begin: u64, end: u64| Stall { begin: Tick(begin * MS), end: Tick(end * MS) };
         let worker = worker(Some(vec![stall(10, 15), stall(100, 350)]));
         let shared = |ns, at_ms: u64| worker.bound_ns(Early::Shared(ns), Tick(at_ms * MS));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_account_of_the_stalls_the_longest_bounds_all() {
+    fn without_a_list_of_stalls_the_longest_gap_bounds_all_events() {
         let bound_ns = worker(None).bound_ns(Early::Shared(u32::MAX), Tick(50 * MS));
         assert!((250_000_000..251_000_000).contains(&bound_ns), "{bound_ns}");
         assert_eq!(PollGaps::default().bound_ns(Early::Unstamped(u32::MAX), Tick(1)), u32::MAX);

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_do_not_suffer_from_rounding() {
+    fn ranks_are_exact_despite_rounding() {
         assert_eq!(nearest_rank(20, 950), 19);
         assert_eq!(nearest_rank(100, 990), 99);
         assert_eq!(nearest_rank(1000, 999), 999);

@@ -10,7 +10,7 @@ use super::quantile::{Quantile, Series, nearest_rank};
 use super::samples::{RunSamples, Sample};
 use super::series::AllSeries;
 use super::tolerance::{FRONTEND_S, JITTER_S, PER_TOKEN_SLACK, SLACK, Tolerance, Verdict, beyond};
-use crate::finding::{CountKind, Figure, Finding, UnequalCount};
+use crate::finding::{CountKind, CountNote, Figure, Finding, NotJudged, UnequalCount};
 use crate::server::metric_catalog::{Delta, Gauge, Histogram, Meaning, Quantity, Window};
 
 /// The levels compared.
@@ -28,7 +28,8 @@ pub struct Reconciliation {
     pub server: &'static str,
     /// From the first to the last scrape, seconds.
     pub window_s: f64,
-    pub looks: usize,
+    /// Number of scrapes.
+    pub scrapes: usize,
     /// How many times the server's counters were reset.
     pub resets: usize,
     pub times: Vec<Compared>,
@@ -78,7 +79,7 @@ pub struct Counted {
     pub server: u64,
     /// `None` if equality cannot be expected.
     pub equal: Option<bool>,
-    pub note: Option<String>,
+    pub note: Option<CountNote>,
 }
 
 /// The parts of the mean TTFT, seconds. They add up to `whole_s`.
@@ -176,7 +177,7 @@ pub fn compare(s: ClientSide<'_>, window: &Window) -> Reconciliation {
     Reconciliation {
         server: window.server,
         window_s: window.to.seconds_since(window.from),
-        looks: window.scrapes,
+        scrapes: window.scrapes,
         resets: window.resets,
         times: compared,
         counts: counts(s.totals, window),
@@ -266,25 +267,25 @@ fn judge(s: ClientSide<'_>, quantity: Quantity, c: &Compared, meaning: Meaning) 
     if by_s == 0.0 { Verdict::Consistent } else { Verdict::Apart { by_s } }
 }
 
-fn not_judged(s: ClientSide<'_>, quantity: Quantity, c: &Compared, meaning: Meaning) -> Option<String> {
-    if let Meaning::Other(what) = meaning {
-        return Some(what.to_string());
+fn not_judged(s: ClientSide<'_>, quantity: Quantity, c: &Compared, meaning: Meaning) -> Option<NotJudged> {
+    if meaning == Meaning::PrefillIncluded {
+        return Some(NotJudged::PrefillIncluded);
     }
     if s.killed {
-        return Some("the run was killed before the last scrape".to_string());
+        return Some(NotJudged::Killed);
     }
     if c.server_count == 0 || c.client_count == 0 {
-        return Some("nothing was observed".to_string());
+        return Some(NotJudged::NothingObserved);
     }
     let (client, server) = (c.client_count as f64, c.server_count as f64);
     if (client - server).abs() <= COUNT_TOLERANCE * client.max(server) {
         return None;
     }
-    let beside = if s.with_witness { ", including the witness" } else { "" };
-    let counts = format!("{} client, {} server{beside}", c.client_count, c.server_count);
-    Some(match quantity {
-        Quantity::Itl => format!("{counts}: the events are not the server's tokens"),
-        _ => format!("{counts}: they are not the same requests"),
+    Some(NotJudged::DifferentCounts {
+        client: c.client_count,
+        server: c.server_count,
+        with_witness: s.with_witness,
+        gaps: quantity == Quantity::Itl,
     })
 }
 
@@ -317,7 +318,7 @@ fn time_per_token(s: ClientSide<'_>, window: &Window) -> Option<Compared> {
         server_mean_s: (tokens.value > 0.0).then(|| seconds.value / tokens.value),
         levels: Vec::new(),
         measurement_error_s: s.tolerance.measurement_error_s,
-        verdict: Verdict::NotJudged("the server's mean over all tokens".to_string()),
+        verdict: Verdict::NotJudged(NotJudged::MeanOverTokens),
     })
 }
 
@@ -334,11 +335,9 @@ fn counts(totals: &Totals, window: &Window) -> Vec<Counted> {
         let client = if without_cached { uncached } else { client };
         let server = delta.value.round() as u64;
         let (equal, note) = match client {
-            None => (None, Some("the answers came without token counts".to_string())),
-            Some(_) if totals.others > 0 => {
-                (None, Some(format!("{} requests did not succeed; the server may count them", totals.others)))
-            }
-            Some(client) => (Some(client == server), without_cached.then(|| "without those in its cache".to_string())),
+            None => (None, Some(CountNote::NoTokenCounts)),
+            Some(_) if totals.others > 0 => (None, Some(CountNote::NotSucceeded { requests: totals.others })),
+            Some(client) => (Some(client == server), without_cached.then_some(CountNote::WithoutCached)),
         };
         Some(Counted { name, metric: delta.name, client, server, equal, note })
     };

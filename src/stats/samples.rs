@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_are_of_the_same_stretch() {
+    fn both_sides_cover_the_same_time() {
         let vllm = ServerTimes {
             queue_ns: Some(2_000_000),
             prefill_ns: Some(7_000_000),

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_beyond_its_reach_is_apart() {
+    fn a_difference_beyond_the_tolerance_is_apart() {
         let verdict = |here: f64, there: f64, above: Option<f64>| {
             time(Figure::Ttft, [(here, there); 40].into_iter(), |_| (1e-5, above)).unwrap().verdict
         };

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_beginning_is_found() {
+    fn slow_start_is_reported_as_warm_up() {
         let samples = noise(1000, 1, |i| if i < 100 { 3.0 } else { 1.0 });
         let cut = warm_up_end(&samples).unwrap();
         assert!((100..=130).contains(&cut), "{cut}");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_run_gets_no_word() {
+    fn steady_run_has_no_finding() {
         let told = (0..200).filter(|&seed| {
             let samples = noise(600, seed, |_| 1.0);
             let cut = warm_up_end(&samples).unwrap_or(0);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drift_is_told() {
+    fn drift_is_reported() {
         let rising = noise(600, 3, |i| 1.0 + i as f64 / 600.0);
         let finding = drift(&RunFacts::default(), &rising).unwrap();
         assert!(matches!(finding, Finding::Drift { from_s, to_s, .. } if to_s > from_s), "{finding:?}");

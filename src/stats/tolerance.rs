@@ -3,6 +3,7 @@
 
 use super::client::Client;
 use super::measurement_error::StampError;
+use crate::finding::NotJudged;
 
 /// What the server's frontend may add outside the server's own measurement, seconds: reading and parsing the request,
 /// and writing the tokens to the socket.
@@ -49,7 +50,7 @@ pub enum Verdict {
         by_s: f64,
     },
     /// They are not comparable, for this reason.
-    NotJudged(String),
+    NotJudged(NotJudged),
 }
 
 /// The distance of `[low, high]` from another interval: positive above it, negative below it, 0 if they overlap.

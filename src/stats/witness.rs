@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_same_agrees_and_what_is_not_differs() {
+    fn equal_distributions_agree_and_different_ones_differ() {
         let mut rng = ChaCha8Rng::seed_from_u64(11);
         let load = around(&mut rng, 3_000, 0.020);
         let same = time(Figure::Ttft, load.clone(), around(&mut rng, 200, 0.020));

@@ -13,12 +13,12 @@ use ringmark::store::collector::{Collector, CollectorEnd, CollectorSettings};
 use ringmark::time::{MS, Tick};
 use ringmark::workload::Workload;
 
-/// Where the run's clock stands when the run starts.
+/// The run's clock when the run starts.
 pub const ORIGIN: u64 = 1_000_000_000_000;
-/// Unix time at that instant.
+/// Unix time at that time.
 pub const UNIX: i64 = 1_760_000_000_000_000_000;
 
-/// Facts of a closed loop of `requests` over `parallel` lanes.
+/// Facts of a closed loop of `requests` over `parallel` slots.
 pub fn closed(requests: u64, parallel: u32) -> RunFacts {
     RunFacts {
         version: "0.0.0".to_string(),
@@ -91,7 +91,7 @@ pub fn push_failed(block: &mut Block, index: u64, due_ms: u64, outcome: Outcome,
     });
 }
 
-/// A worker that idled along without trouble.
+/// A worker without stalls or lag.
 pub fn report(phase: Phase) -> WorkerReport {
     let histogram = || hdrhistogram::Histogram::new(3).expect("three digits are valid");
     WorkerReport {

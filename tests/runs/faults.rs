@@ -49,7 +49,7 @@ fn faults_have_their_failure_class() {
         assert_eq!(run.outcomes(), sorted([(class, 8), ("ok", 16)]), "{fault}");
         let failures = &run.summary.failures;
         assert_eq!((failures.len(), failures[0].count, failures[0].failure.name()), (1, 8, class), "{fault}");
-        let text = &failures[0].texts[0].0;
+        let text = &failures[0].texts[0].example;
         assert!(!text.is_empty() && text.contains(words), "{fault}: {text}");
     }
 }

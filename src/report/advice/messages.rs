@@ -8,11 +8,11 @@ use crate::report::table::digits;
 type Message = (&'static str, &'static str);
 
 const ALL_VOID: Message =
-    ("Every run is void: do not base decisions on these figures.", "所有测试均无效：请勿据此做决定。");
+    ("Every run is void: do not base decisions on these figures.", "所有测试均无效：请勿以这些数据为依据。");
 const NONE_SOUND: Message = (
-    "At no load did {0} of the requests succeed (most did at {1}): these figures do not say what the server can do. Find \
+    "At no load did {0} of the requests succeed (the most did at {1}): these figures do not say what the server can do. Find \
      out why requests fail before you try other loads.",
-    "没有任何负载的成功率达到 {0}（最高为 {1}）：这些数据不能说明服务能力。请先查明失败原因，再尝试其他负载。",
+    "没有任何负载的成功率达到 {0}（最高为 {1}）：这些数据不能反映服务端的能力。请先查明失败原因，再尝试其他负载。",
 );
 const NONE_SUCCEEDED: Message = (
     "No request succeeded at any load. Find out why before you try other loads.",
@@ -23,74 +23,75 @@ const ONE_SOUND: Message = (
     "只有 {0} 可用：其余负载无效或失败过多，无法比较。",
 );
 const RATES_NOT_REACHED: Message = (
-    "Every rate up to {0} was kept (answers came at {1} or more of the offered rate, long last answers aside): the server \
-     has not reached its bottleneck. Try higher rates.",
-    "直到 {0} 均能维持（完成速率不低于提供速率的 {1}，末尾较长的回答除外）：系统尚未达到性能瓶颈，可尝试更高的速率。",
+    "Every rate up to {0} was kept (responses ended at {1} or more of the arrival rate, apart from long last ones): the \
+     server is not saturated. Try higher rates.",
+    "直到 {0} 均能维持（完成速率不低于到达率的 {1}，末尾较长的响应除外）：服务端尚未饱和，可尝试更高的速率。",
 );
 const NOT_REACHED: Message = (
-    "The highest load, {0}, gave the most requests/s, and no lower one came up to {1} of it: the server has not reached \
-     its bottleneck. Try higher concurrency.",
-    "最高负载 {0} 的吞吐量最高，更低的负载均不到其 {1}：系统尚未达到性能瓶颈，可尝试更高的并发。",
+    "The highest load, {0}, has the most requests/s, and no lower load reaches {1} of it: the server is not saturated. Try \
+     a higher concurrency.",
+    "最高负载 {0} 的吞吐量最高，更低的负载均不到其 {1}：服务端尚未饱和，可尝试更高的并发数。",
 );
 const FAILS_ABOVE: Message = (
-    "The highest load that the server takes is {0}: at {1} fewer than {2} of the requests succeed.",
-    "服务可承受的最高负载为 {0}：{1} 的成功率低于 {2}。",
+    "The highest load that the server sustains is {0}: at {1} fewer than {2} of the requests succeed.",
+    "服务端可承受的最高负载为 {0}：{1} 的成功率低于 {2}。",
 );
 const RATE_LIMITS: Message = (
-    "{0} is enough to keep the offered rate: a higher cap cannot give more requests/s than the schedule offers. Try a \
-     higher --rate to find the bottleneck.",
-    "{0} 已足以维持提供的速率：更高的并发上限不会超过调度的速率。请提高 --rate 以寻找瓶颈。",
+    "{0} is enough to keep the arrival rate: a higher concurrency cannot give more requests/s than the schedule offers. \
+     Try a higher --rate to find the bottleneck.",
+    "{0} 已足以维持到达率：并发数再高，吞吐量也不会超过到达率。请提高 --rate 以寻找瓶颈。",
 );
 const EXCEEDED: Message = (
-    "The optimum is around {0}, the highest rate that was kept (answers came at {1} or more of the offered rate), at an \
+    "The optimum is around {0}, the highest rate that was kept (responses ended at {1} or more of the arrival rate), at an \
      average latency of {2} s. Higher rates exceed the capacity, about {3} req/s.",
-    "最佳负载在 {0} 附近，即能维持的最高速率（完成速率不低于提供速率的 {1}），平均延迟 {2} s。更高的速率超过服务能力（约 {3} req/s）。",
+    "最佳负载在 {0} 附近，即能维持的最高速率（完成速率不低于到达率的 {1}），\
+     平均时延 {2} s。更高的速率超过服务端的处理能力（约 {3} req/s）。",
 );
 const NONE_KEPT: Message = (
-    "Even the lowest rate, {0}, exceeds the capacity, about {1} req/s (answers came at less than {2} of the offered rate). \
-     Try lower rates.",
-    "最低速率 {0} 已超过服务能力（约 {1} req/s，完成速率低于提供速率的 {2}），请尝试更低的速率。",
+    "Even the lowest rate, {0}, exceeds the capacity, about {1} req/s (responses ended at less than {2} of the arrival \
+     rate). Try lower rates.",
+    "最低速率 {0} 已超过服务端的处理能力（约 {1} req/s，完成速率低于到达率的 {2}），请尝试更低的速率。",
 );
 const OPTIMUM: Message = (
     "The optimum is around {0}, the lowest load with at least {3} of the best requests/s: {1} req/s at an average latency \
      of {2} s.",
-    "最佳负载在 {0} 附近，即吞吐量达到最高值 {3} 的最低负载：{1} req/s，平均延迟 {2} s。",
+    "最佳负载在 {0} 附近，即吞吐量达到最高值 {3} 的最低负载：{1} req/s，平均时延 {2} s。",
 );
 const SATURATED: Message = (
-    "Already the lowest load, {0}, saturates the server: {1} req/s, at least {3} of the best, at an average latency of {2} \
+    "The lowest load, {0}, already saturates the server: {1} req/s, at least {3} of the best, at an average latency of {2} \
      s.",
-    "最低负载 {0} 已使服务饱和：{1} req/s，不低于最高值的 {3}，平均延迟 {2} s。",
+    "最低负载 {0} 已使服务端饱和：{1} req/s，不低于最高值的 {3}，平均时延 {2} s。",
 );
 const ONLY_LATENCY: Message = (
     "More load only adds latency: {1} req/s at {2} s with {0}.",
-    "更高的负载只会增加延迟：{0} 时为 {1} req/s、{2} s。",
+    "更高的负载只会增加时延：{0} 时为 {1} req/s、{2} s。",
 );
 const PAST: Message = (
-    "The highest load is past the bottleneck: only {1} req/s at {2} s with {0}.",
-    "最高负载已超过性能瓶颈：{0} 时仅 {1} req/s、{2} s。",
+    "The highest load is beyond saturation: only {1} req/s at {2} s with {0}.",
+    "最高负载已越过饱和点：{0} 时仅 {1} req/s、{2} s。",
 );
 const LOWER: Message = ("Consider lowering the load.", "建议降低负载。");
 
 /// The sentence for a verdict over these loads, which have these names.
 pub fn sentence(verdict: Verdict, loads: &[Load], names: &[String], language: Language) -> Option<String> {
-    let say = |said: Message, values: &[String]| Some(filled(said, values, language));
+    let fill = |message: Message, values: &[String]| Some(filled(message, values, language));
     let name = |place: usize| names[place].clone();
     let rps = |place: usize| digits(loads[place].requests_per_s.unwrap_or(0.0), 2);
     let latency = |place: usize| loads[place].latency_s.map_or_else(|| "-".to_string(), |s| digits(s, 3));
     match verdict {
         Verdict::Nothing => None,
-        Verdict::AllVoid => say(ALL_VOID, &[]),
-        Verdict::NoneSound { most } if loads[most].success == Some(0.0) => say(NONE_SUCCEEDED, &[]),
-        Verdict::NoneSound { most } => say(NONE_SOUND, &[percent(SOUND), name(most)]),
-        Verdict::OneSound { only } => say(ONE_SOUND, &[name(only)]),
+        Verdict::AllVoid => fill(ALL_VOID, &[]),
+        Verdict::NoneSound { most } if loads[most].success == Some(0.0) => fill(NONE_SUCCEEDED, &[]),
+        Verdict::NoneSound { most } => fill(NONE_SOUND, &[percent(SOUND), name(most)]),
+        Verdict::OneSound { only } => fill(ONE_SOUND, &[name(only)]),
         Verdict::NotReached { top } if loads[top].rate_per_s.is_some() && loads[top].parallel.is_none() => {
-            say(RATES_NOT_REACHED, &[name(top), percent(KEPT)])
+            fill(RATES_NOT_REACHED, &[name(top), percent(KEPT)])
         }
-        Verdict::NotReached { top } => say(NOT_REACHED, &[name(top), percent(NEAR_BEST)]),
-        Verdict::FailsAbove { top, failing } => say(FAILS_ABOVE, &[name(top), name(failing), percent(SOUND)]),
-        Verdict::RateLimits { knee } => say(RATE_LIMITS, &[name(knee)]),
-        Verdict::Exceeded { last, best } => say(EXCEEDED, &[name(last), percent(KEPT), latency(last), rps(best)]),
-        Verdict::NoneKept { lowest, best } => say(NONE_KEPT, &[name(lowest), rps(best), percent(KEPT)]),
+        Verdict::NotReached { top } => fill(NOT_REACHED, &[name(top), percent(NEAR_BEST)]),
+        Verdict::FailsAbove { top, failing } => fill(FAILS_ABOVE, &[name(top), name(failing), percent(SOUND)]),
+        Verdict::RateLimits { knee } => fill(RATE_LIMITS, &[name(knee)]),
+        Verdict::Exceeded { last, best } => fill(EXCEEDED, &[name(last), percent(KEPT), latency(last), rps(best)]),
+        Verdict::NoneKept { lowest, best } => fill(NONE_KEPT, &[name(lowest), rps(best), percent(KEPT)]),
         Verdict::Flat { knee, top } | Verdict::Past { knee, top } => {
             let known = |place: usize| [name(place), rps(place), latency(place), percent(NEAR_BEST)];
             // If a lower load cannot be used, the lowest load is not known to saturate the server.
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
     use crate::report::knee::decide;
 
-    fn said(figures: &[(u32, f64, f64)], language: Language) -> String {
+    fn sentence_for(figures: &[(u32, f64, f64)], language: Language) -> String {
         let load = |&(parallel, rps, latency_s): &(u32, f64, f64)| Load {
             parallel: Some(parallel),
             requests_per_s: Some(rps),
@@ -133,24 +134,22 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_curve_names_its_knee_and_what_more_load_costs() {
+    fn flat_curve_names_its_knee_and_the_added_latency() {
         let flat = [(1, 31.0, 0.0301), (2, 33.0, 0.06), (4, 33.2, 0.12), (8, 33.1, 0.25)];
         let expected = "The optimum is around C2, the lowest load with at least 95 % of the best requests/s: 33.00 req/s \
                         at an average latency of 0.0600 s. More load only adds latency: 33.10 req/s at 0.250 s with C8.";
-        assert_eq!(said(&flat, Language::En), expected);
-        assert!(said(&flat, Language::Zh).starts_with("最佳负载在 C2 附近"));
-        let saturated = said(&flat[1..], Language::En);
-        assert!(saturated.starts_with("Already the lowest load, C2,") && saturated.ends_with("lowering the load."));
-        let alone = said(&[(1, 33.0, 0.03), (2, 33.1, 0.06)], Language::En);
-        assert!(alone.starts_with("Already the lowest load, C1,") && !alone.contains("lowering"), "{alone}");
-        let past = said(&[(1, 10.0, 0.1), (2, 20.0, 0.1), (4, 12.0, 0.3)], Language::En);
-        assert!(
-            past.contains("around C2") && past.contains("past the bottleneck: only 12.00 req/s at 0.300 s with C4")
-        );
+        assert_eq!(sentence_for(&flat, Language::En), expected);
+        assert!(sentence_for(&flat, Language::Zh).starts_with("最佳负载在 C2 附近"));
+        let saturated = sentence_for(&flat[1..], Language::En);
+        assert!(saturated.starts_with("The lowest load, C2, already") && saturated.ends_with("lowering the load."));
+        let alone = sentence_for(&[(1, 33.0, 0.03), (2, 33.1, 0.06)], Language::En);
+        assert!(alone.starts_with("The lowest load, C1, already") && !alone.contains("lowering"), "{alone}");
+        let past = sentence_for(&[(1, 10.0, 0.1), (2, 20.0, 0.1), (4, 12.0, 0.3)], Language::En);
+        assert!(past.contains("around C2") && past.contains("beyond saturation: only 12.00 req/s at 0.300 s with C4"));
     }
 
     #[test]
-    fn no_sentence_leaves_a_place_open() {
+    fn every_placeholder_is_filled() {
         let load = Load { rate_per_s: Some(1.0), ..Load::default() };
         let (loads, names) = ([load.clone(), load], ["A".to_string(), "B".to_string()]);
         let verdicts = [

@@ -1,8 +1,8 @@
 //! Rows of a comparison as text. Each row has its own unit and decimals, so that small times, and differences much
 //! smaller than the values, are readable.
 
-use super::rows::{Kind, Row, Value, Verdict};
-use crate::report::i18n::{row_name, word};
+use super::rows::{Kind, Row, RowName, Value, Verdict};
+use crate::report::i18n::time_name;
 use crate::report::language::Language;
 use crate::report::table::number;
 
@@ -14,10 +14,10 @@ pub fn heads(name: &str, language: Language) -> Vec<String> {
         name.to_string(),
         format!("{name} − A"),
         "%".to_string(),
-        language.pick("95 % interval", "95 % 区间").to_string(),
+        language.pick("95 % interval", "95 % 置信区间").to_string(),
         match language {
             Language::En => format!("{name} is"),
-            Language::Zh => format!("{name} 的结论"),
+            Language::Zh => format!("{name} 相比 A"),
         },
     ]
 }
@@ -43,14 +43,12 @@ pub fn cells(row: &Row, language: Language) -> Vec<String> {
 }
 
 fn figure(row: &Row, format: &NumberFormat, language: Language) -> String {
-    let name = match row.kind {
-        Kind::Count => row_name(row.figure, language),
-        Kind::Share => language.pick("Success rate (%)", "成功率 (%)"),
-        Kind::Rate | Kind::Time => word(row.figure, language),
-    };
-    match name.strip_suffix("(s)") {
-        Some(stem) if format.factor > 1.0 => format!("{stem}(ms)"),
-        _ => name.to_string(),
+    match row.name {
+        RowName::Label(label) => label.text(language).to_string(),
+        RowName::Time(statistic, figure) => {
+            let unit = if format.factor > 1.0 { "ms" } else { "s" };
+            time_name(statistic, figure, unit, language)
+        }
     }
 }
 
@@ -59,7 +57,7 @@ fn verdict(verdict: Verdict, language: Language) -> &'static str {
         Verdict::Better => language.pick("better", "更好"),
         Verdict::Worse => language.pick("worse", "更差"),
         Verdict::NotSure => language.pick("no sure difference", "无显著差异"),
-        Verdict::TooFew => language.pick("too few samples", "样本太少"),
+        Verdict::TooFew => language.pick("too few samples", "样本不足"),
         Verdict::Unknown => language.pick("not known", "未知"),
         Verdict::NotComparable => language.pick("not comparable", "不可比"),
         Verdict::Void => language.pick("void", "无效"),
@@ -128,12 +126,18 @@ fn decimals(value: f64, digits: i32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Figure;
+    use crate::report::i18n::{Label, Statistic};
     use crate::stats::comparison::Difference;
 
     fn row(kind: Kind, a: f64, b: f64, ends: (f64, f64)) -> Row {
         let value = |value| Value { value: Some(value), few: false };
         let difference = Some(Difference { value: b - a, low: Some(ends.0), high: Some(ends.1) });
-        Row { figure: "Average ITL (s)", kind, a: value(a), b: value(b), difference, verdict: Verdict::Better }
+        let name = match kind {
+            Kind::Time => RowName::Time(Statistic::Average, Figure::Itl),
+            Kind::Count | Kind::Share | Kind::Rate => RowName::Label(Label::RequestsPerS),
+        };
+        Row { name, kind, a: value(a), b: value(b), difference, verdict: Verdict::Better }
     }
 
     #[test]
@@ -153,8 +157,8 @@ mod tests {
 
     #[test]
     fn large_values_do_not_get_endless_decimals() {
-        let of = |low, high| cells(&row(Kind::Rate, 20_000.0, 20_000.0, (low, high)), Language::En)[5].clone();
-        assert_eq!(of(-0.000_05, 0.000_15), "0 .. 0");
-        assert_eq!(of(0.005, 150.0), "0.01 .. 150.00");
+        let interval = |low, high| cells(&row(Kind::Rate, 20_000.0, 20_000.0, (low, high)), Language::En)[5].clone();
+        assert_eq!(interval(-0.000_05, 0.000_15), "0 .. 0");
+        assert_eq!(interval(0.005, 150.0), "0.01 .. 150.00");
     }
 }

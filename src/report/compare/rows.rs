@@ -1,7 +1,9 @@
 //! The figures of two sides, and a verdict on each difference.
 
+use crate::finding::Figure;
 use crate::report::Measured;
 use crate::report::advice::{Grade, success_rate};
+use crate::report::i18n::{Label, Statistic};
 use crate::stats::Summary;
 use crate::stats::comparison::{self, Difference};
 use crate::stats::quantile::Series;
@@ -47,10 +49,17 @@ pub struct Value {
     pub few: bool,
 }
 
+/// The name of a figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowName {
+    Label(Label),
+    Time(Statistic, Figure),
+}
+
 /// One figure of two sides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    pub figure: &'static str,
+    pub name: RowName,
     pub kind: Kind,
     pub a: Value,
     pub b: Value,
@@ -151,7 +160,7 @@ impl Sides<'_> {
     /// measure the variation between runs.
     fn row(
         &self,
-        figure: &'static str,
+        name: RowName,
         kind: Kind,
         of: impl Fn(&Summary) -> Option<f64>,
         within: impl Fn(&Measured, &Measured) -> Option<Difference>,
@@ -166,20 +175,20 @@ impl Sides<'_> {
             ([a], [b]) => within(a, b),
             _ => comparison::compare_runs(&a, &b),
         };
-        Row { figure, kind, a: mean(&a), b: mean(&b), difference, verdict: Verdict::None }
+        Row { name, kind, a: mean(&a), b: mean(&b), difference, verdict: Verdict::None }
     }
 
     fn counts(&self) -> Vec<Row> {
-        let count = |figure, of: fn(&Summary) -> u64| Row {
+        let count = |label, of: fn(&Summary) -> u64| Row {
             difference: None,
-            ..self.row(figure, Kind::Count, |s| Some(of(s) as f64), |_, _| None)
+            ..self.row(RowName::Label(label), Kind::Count, |s| Some(of(s) as f64), |_, _| None)
         };
         let mut rows = vec![
-            count("Succeed requests", |s| s.counts.ok),
-            count("Failed requests", |s| s.counts.failed),
-            count("Unfinished requests", |s| s.counts.unfinished),
+            count(Label::SucceedRequests, |s| s.counts.ok),
+            count(Label::FailedRequests, |s| s.counts.failed),
+            count(Label::UnfinishedRequests, |s| s.counts.unfinished),
         ];
-        let unsent = count("Unsent requests", |s| s.counts.unsent);
+        let unsent = count(Label::UnsentRequests, |s| s.counts.unsent);
         rows.extend(Some(unsent).filter(|row| row.a.value != Some(0.0) || row.b.value != Some(0.0)));
         rows
     }
@@ -189,7 +198,7 @@ impl Sides<'_> {
             run.samples.iter().filter(|sample| sample.ok || sample.failed).map(|sample| sample.ok).collect()
         };
         let within = |a: &Measured, b: &Measured| comparison::compare_shares(&ended(a), &ended(b));
-        let mut row = self.row("Success rate", Kind::Share, success_rate, within);
+        let mut row = self.row(RowName::Label(Label::SuccessRate), Kind::Share, success_rate, within);
         // The interval of a share can exceed the range of shares.
         if let Some(difference) = &mut row.difference {
             difference.low = difference.low.map(|low| low.max(-1.0));
@@ -209,16 +218,23 @@ impl Sides<'_> {
         };
         let tokens: fn(&Sample) -> f64 = |sample| f64::from(sample.output_tokens.unwrap_or(0));
         [
-            self.row("Requests/s", Kind::Rate, |s| s.throughput.requests_per_s, within(|_| 1.0)),
-            self.row("Output tok/s", Kind::Rate, |s| s.throughput.output_tokens_per_s, within(tokens)),
+            self.row(RowName::Label(Label::RequestsPerS), Kind::Rate, |s| s.throughput.requests_per_s, within(|_| 1.0)),
+            self.row(
+                RowName::Label(Label::OutputTokPerS),
+                Kind::Rate,
+                |s| s.throughput.output_tokens_per_s,
+                within(tokens),
+            ),
         ]
     }
 
     fn times(&self, time: &Time) -> Vec<Row> {
         let mean = |s: &Summary| (time.series)(s).mean;
         let compare_means = |a: &Measured, b: &Measured| (time.mean_difference)(&a.samples, &b.samples);
-        let mut rows = vec![self.row(time.mean, Kind::Time, mean, compare_means)];
-        for (figure, per_mille) in time.quantiles.into_iter().zip([500, 900, 990]) {
+        let name = |statistic| RowName::Time(statistic, time.figure);
+        let mut rows = vec![self.row(name(Statistic::Average), Kind::Time, mean, compare_means)];
+        let quantiles = [Statistic::P50, Statistic::P90, Statistic::P99];
+        for (statistic, per_mille) in quantiles.into_iter().filter_map(|of| Some((of, of.per_mille()?))) {
             let value = |s: &Summary| (time.series)(s).value(per_mille);
             let within = |a: &Measured, b: &Measured| {
                 quantile_difference((time.series)(&a.summary), (time.series)(&b.summary), per_mille)
@@ -226,7 +242,7 @@ impl Sides<'_> {
             let few = |side: &[&Measured]| {
                 side.iter().any(|run| (time.series)(&run.summary).at(per_mille).is_some_and(|quantile| quantile.few))
             };
-            let mut row = self.row(figure, Kind::Time, value, within);
+            let mut row = self.row(name(statistic), Kind::Time, value, within);
             (row.a.few, row.b.few) = (few(self.a), few(self.b));
             rows.push(row);
         }
@@ -236,34 +252,29 @@ impl Sides<'_> {
 
 /// A time with its figures.
 struct Time {
-    mean: &'static str,
-    quantiles: [&'static str; 3],
+    figure: Figure,
     series: fn(&Summary) -> &Series,
     mean_difference: fn(&[Sample], &[Sample]) -> Option<Difference>,
 }
 
 const TIMES: [Time; 4] = [
     Time {
-        mean: "Average TTFT (s)",
-        quantiles: ["P50 TTFT (s)", "P90 TTFT (s)", "P99 TTFT (s)"],
+        figure: Figure::Ttft,
         series: |s| &s.series.ttft_s,
         mean_difference: |a, b| compare_means(a, b, |sample| sample.ttft.map(|ns| ns as f64)),
     },
     Time {
-        mean: "Average ITL (s)",
-        quantiles: ["P50 ITL (s)", "P90 ITL (s)", "P99 ITL (s)"],
+        figure: Figure::Itl,
         series: |s| &s.series.itl_s,
         mean_difference: |a, b| comparison::compare_ratios(&gaps(a), &gaps(b)),
     },
     Time {
-        mean: "Average TPOT (s)",
-        quantiles: ["P50 TPOT (s)", "P90 TPOT (s)", "P99 TPOT (s)"],
+        figure: Figure::Tpot,
         series: |s| &s.series.tpot_s,
         mean_difference: |a, b| compare_means(a, b, |sample| sample.tpot),
     },
     Time {
-        mean: "Average latency (s)",
-        quantiles: ["P50 latency (s)", "P90 latency (s)", "P99 latency (s)"],
+        figure: Figure::Latency,
         series: |s| &s.series.latency_s,
         mean_difference: |a, b| compare_means(a, b, |sample| Some(sample.latency as f64)),
     },

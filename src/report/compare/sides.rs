@@ -135,13 +135,14 @@ pub(super) fn note(comparison: &Comparison<'_>, language: Language) -> &'static 
         language.pick(
             "Values are means over the runs of a load, and so are percentiles. Intervals are from run to run (Welch's t); \
              a single run is assumed to vary like the repeated ones.",
-            "数值为同一负载各次测试的平均（百分位亦然）；区间为测试之间的差异（Welch t）。只测一次的一方按另一方的波动计。",
+            "数值为同一负载各次测试的平均值，百分位数同样取平均；置信区间反映各次测试之间的波动（Welch t）。只测一次的一方按另一方的\
+             波动估计。",
         )
     } else {
         language.pick(
             "Intervals are for these runs only and do not include the variation from run to run: use --repeat before trusting \
              a small difference.",
-            "区间只针对这几次测试；测试之间自身的波动不在其内。差异较小时请用 --repeat 重复测试。",
+            "置信区间只针对这几次测试，不含测试之间的波动：差异较小时请用 --repeat 重复测试。",
         )
     }
 }

@@ -33,11 +33,11 @@ fn void(entry: &Entry<'_>, language: Language) -> Vec<Warning> {
     let (name, runs) = (letter(entry.side), entry.runs.len());
     let mut texts = vec![match (runs, language) {
         (1, Language::En) => format!("{name} is void: do not use its figures, nothing here is judged."),
-        (1, Language::Zh) => format!("{name} 无效：请勿使用其数据，此处不下结论。"),
+        (1, Language::Zh) => format!("{name} 无效：请勿使用其数据，以下不作判定。"),
         (_, Language::En) => {
             format!("{void} of {name}'s {runs} runs are void: do not use its figures, nothing here is judged.")
         }
-        (_, Language::Zh) => format!("{name} 的 {runs} 次测试中有 {void} 次无效：请勿使用其数据，此处不下结论。"),
+        (_, Language::Zh) => format!("{name} 的 {runs} 次测试中有 {void} 次无效：请勿使用其数据，以下不作判定。"),
     }];
     for run in &entry.runs {
         for finding in entries(&run.summary.findings).iter().filter(|entry| entry.severity == Severity::Void) {
@@ -56,11 +56,11 @@ fn failures(a: &Entry<'_>, b: &Entry<'_>, compared: &Compared, language: Languag
     let [share_a, share_b] = shares.unwrap_or_default().map(percent);
     match language {
         Language::En => format!(
-            "{share_a} % of {a}'s requests succeeded and {share_b} % of {b}'s. Figures of latency are of the successes \
-             only, so not of the same work: they are not comparable, whichever is shorter."
+            "{share_a} % of {a}'s requests succeeded and {share_b} % of {b}'s. Latencies are those of the successful \
+             requests only, so the work differs: they are not comparable, whichever is shorter."
         ),
         Language::Zh => format!(
-            "{a} 的请求成功率为 {share_a} %，{b} 为 {share_b} %。延迟类指标只统计成功的请求，两者完成的并非同样的工作：\
+            "{a} 的请求成功率为 {share_a} %，{b} 为 {share_b} %。时延只统计成功的请求，两者完成的工作不同：\
              无论哪个更短，均不可比。"
         ),
     }

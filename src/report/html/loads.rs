@@ -8,6 +8,7 @@ use super::parts::finding;
 use crate::record::facts::Mode;
 use crate::report::advice::{Grade, best, recommendations, success_rate};
 use crate::report::findings::of_runs;
+use crate::report::i18n::Label;
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
 use crate::report::repeats;
@@ -20,16 +21,16 @@ pub fn overview(runs: &[&Summary], language: Language) -> String {
     // With few requests, the rate of a random schedule can differ much from its nominal rate.
     let scheduled = runs.iter().any(|run| run.facts.mode != Mode::Closed);
     let mut head = vec![language.pick("Load", "负载")];
-    head.extend(scheduled.then(|| language.pick("Offered req/s", "提供 req/s")));
+    head.extend(scheduled.then(|| language.pick("Offered req/s", "到达率 (req/s)")));
     head.extend([
-        "RPS",
-        language.pick("Output tok/s", "输出 tok/s"),
-        language.pick("Avg latency (s)", "平均延迟 (s)"),
-        language.pick("P99 latency (s)", "P99 延迟 (s)"),
-        language.pick("Avg TTFT (s)", "平均 TTFT (s)"),
-        "P99 TTFT (s)",
-        language.pick("Avg TPOT (s)", "平均 TPOT (s)"),
-        "P99 TPOT (s)",
+        Label::Rps.text(language),
+        Label::OutputTokPerS.text(language),
+        Label::AvgLatency.text(language),
+        Label::P99Latency.text(language),
+        Label::AvgTtft.text(language),
+        Label::P99Ttft.text(language),
+        Label::AvgTpot.text(language),
+        Label::P99Tpot.text(language),
         language.pick("Success", "成功率"),
     ]);
     let head: Vec<String> = head.into_iter().map(str::to_string).collect();
@@ -40,15 +41,15 @@ pub fn overview(runs: &[&Summary], language: Language) -> String {
     }
     for (name, spread) in repeats::tables(runs, language) {
         let rows: Vec<(&str, Vec<String>)> = spread.rows.into_iter().map(|row| ("", row)).collect();
-        let title = language.pick("From run to run", "多次测试之间的波动");
-        let _ = write!(out, "<h3>{title}: {}</h3>{}", escape(&name), table(&spread.head, &rows));
+        let title = language.pick("From run to run: ", "重复测试的波动：");
+        let _ = write!(out, "<h3>{title}{}</h3>{}", escape(&name), table(&spread.head, &rows));
     }
     let _ = write!(
         out,
         "<div class=\"two\"><div><h3>{}</h3>{}</div><div><h3>{}</h3>{}</div></div>{}<h2>{}</h2>",
         language.pick("Best configurations", "最佳配置"),
         list(&best_lines(runs, language)),
-        language.pick("Recommendations", "压测建议"),
+        language.pick("Recommendations", "建议"),
         list(&recommendations(runs, language)),
         findings_of_runs(runs, language),
         language.pick("Load curves", "负载曲线"),
@@ -60,12 +61,12 @@ fn best_lines(runs: &[&Summary], language: Language) -> Vec<String> {
     let (fastest, shortest) = best(runs);
     let mut lines = Vec::new();
     if let Some(best) = fastest {
-        let name = language.pick("Highest RPS", "最高 RPS");
-        lines.push(format!("{name}: {} ({} req/s)", load_name(&best.run.facts, language), digits(best.value, 2)));
+        let name = language.pick("Highest RPS: ", "RPS 最高：");
+        lines.push(format!("{name}{} ({} req/s)", load_name(&best.run.facts, language), digits(best.value, 2)));
     }
     if let Some(best) = shortest {
-        let name = language.pick("Lowest latency", "最低延迟");
-        lines.push(format!("{name}: {} ({} s)", load_name(&best.run.facts, language), digits(best.value, 3)));
+        let name = language.pick("Lowest latency: ", "时延最低：");
+        lines.push(format!("{name}{} ({} s)", load_name(&best.run.facts, language), digits(best.value, 3)));
     }
     if lines.is_empty() {
         lines.push(language.pick("None: no load can be used.", "无：没有可用的负载。").to_string());
@@ -77,7 +78,7 @@ fn best_lines(runs: &[&Summary], language: Language) -> Vec<String> {
 fn findings_of_runs(runs: &[&Summary], language: Language) -> String {
     let shared = of_runs(runs, language);
     let all: String = shared.iter().map(|one| finding(&one.entry, Some(&one.loads), language)).collect();
-    let title = language.pick("Findings of single runs", "各次测试的结论");
+    let title = language.pick("Findings of single runs", "各次测试的诊断");
     if all.is_empty() { all } else { format!("<h3>{title}</h3>{all}") }
 }
 

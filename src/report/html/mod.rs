@@ -42,7 +42,7 @@ pub fn page(runs: &[Run], language: Language) -> String {
     body.push_str(&search::sections(runs, language));
     if runs.len() > 1 {
         body.push_str(&loads::overview(&summaries, language));
-        body.push_str(&elements::charts(&plots::of_sweep(&summaries, language), language));
+        body.push_str(&elements::charts(&plots::sweep_charts(&summaries, language), language));
     }
     for (index, run) in order.iter().map(|&place| &runs[place]).enumerate() {
         let repeats = |others: &[&Summary]| others.iter().filter(|o| repeats::are_repeats(o, &run.summary)).count();

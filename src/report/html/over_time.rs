@@ -46,6 +46,6 @@ pub fn interval_note(interval_s: f64, language: Language) -> String {
     let interval = short(interval_s);
     match language {
         Language::En => format!("Over intervals of {interval} s."),
-        Language::Zh => format!("每 {interval} 秒一个区间。"),
+        Language::Zh => format!("每个点统计 {interval} 秒。"),
     }
 }

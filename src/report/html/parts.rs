@@ -7,14 +7,16 @@ use super::elements::{charts, few_note, fixed, has_marks, list, table};
 use super::run::Run;
 use super::{plots, server};
 use crate::finding::{Finding, Severity};
+use crate::report::definitions::{DEFINITIONS, Definition, Pair};
 use crate::report::findings::{Entry, entries, void_lines};
-use crate::report::i18n::{DEFINITIONS, Definition, row_name, word};
+use crate::report::i18n::{Label, failure_name};
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
 use crate::report::summary_rows::{self, Value, client_rows, percentile_columns};
 use crate::report::table::{mark, number, optional};
 use crate::report::turns;
 use crate::stats::Summary;
+use crate::stats::failure_texts::FailureText;
 use crate::stats::quantile::{LEVELS, Series};
 use crate::time::format_ns;
 
@@ -29,11 +31,11 @@ pub fn head(runs: &[Run], language: Language) -> String {
     let facts = &first.run.facts;
     let mut out = format!("<h1>{}</h1>", escape(&title(&facts.model, language)));
     let parts = [
-        format!("{} {}", language.pick("Server", "服务"), facts.url),
-        format!("{} {}", language.pick("API", "接口"), facts.api),
+        format!("{} {}", language.pick("Server", "服务端"), facts.url),
+        format!("API {}", facts.api),
         format!("{} {}", language.pick("dataset", "数据集"), facts.dataset),
         format!("{} {}", language.pick("seed", "随机种子"), facts.seed),
-        language.pick("streaming", "流式").to_string() + if facts.stream { " ✓" } else { " ✗" },
+        language.pick("streaming", "流式响应").to_string() + if facts.stream { " ✓" } else { " ✗" },
         format!("{} {}", language.pick("started", "开始于"), started(first)),
     ];
     let _ = write!(out, "<p class=\"sub\">{}</p>", escape(&parts.join(" · ")));
@@ -53,18 +55,21 @@ fn started(run: &Run) -> String {
 /// Everything about one run, with its number if its load has several runs; collapsed if `folded`.
 pub fn run(run: &Run, number: Option<usize>, folded: bool, most_dots: usize, language: Language) -> String {
     let s = &run.summary;
-    let mut name = format!("{}: {}", language.pick("Run", "测试"), load_name(&s.facts, language));
+    let mut name = format!("{}{}", language.pick("Run: ", "测试："), load_name(&s.facts, language));
     if let Some(number) = number {
-        let _ = write!(name, " · {} {number}", language.pick("run", "次数"));
+        let _ = match language {
+            Language::En => write!(name, " · run {number}"),
+            Language::Zh => write!(name, " · 第 {number} 次"),
+        };
     }
     let mut body = cards(s, language);
     body.push_str(&findings(&s.findings, language));
-    body.push_str(&charts(&plots::of_run(run, most_dots, language), language));
-    let _ = write!(body, "<h3>{}</h3>{}", language.pick("Percentiles", "百分位"), percentiles(s, language));
+    body.push_str(&charts(&plots::run_charts(run, most_dots, language), language));
+    let _ = write!(body, "<h3>{}</h3>{}", language.pick("Percentiles", "百分位数"), percentiles(s, language));
     if let Some((heads, rows)) = turns::cells(s) {
-        let heads: Vec<String> = heads.into_iter().map(|head| row_name(head, language).to_string()).collect();
+        let heads: Vec<String> = heads.into_iter().map(|head| head.text(language).to_string()).collect();
         let rows: Vec<(&str, Vec<String>)> = rows.into_iter().map(|cells| ("", cells)).collect();
-        let _ = write!(body, "<h3>{}</h3>{}", language.pick("Turns", "各轮对话"), table(&heads, &rows));
+        let _ = write!(body, "<h3>{}</h3>{}", language.pick("Turns", "各轮次指标"), table(&heads, &rows));
     }
     let _ = write!(
         body,
@@ -88,23 +93,26 @@ fn cards(s: &Summary, language: Language) -> String {
     let ms = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |s| format_ns((s * 1e9) as u64));
     let few = |series: &Series| series.at(990).is_some_and(|quantile| quantile.few);
     let pair = |series: &Series| (ms(series.value(500)), format!("p99 {}{}", ms(series.value(990)), mark(few(series))));
-    let of_all = format!("{} {}", language.pick("of", "共"), s.counts.scheduled);
+    let of_all = match language {
+        Language::En => format!("of {}", s.counts.scheduled),
+        Language::Zh => format!("共 {} 个", s.counts.scheduled),
+    };
     let mut cards = vec![
         (language.pick("Succeeded requests", "成功请求"), (s.counts.ok.to_string(), of_all)),
         (
-            language.pick("Requests per second", "每秒请求数"),
+            language.pick("Requests per second", "请求吞吐量"),
             (fixed(s.throughput.requests_per_s, 2), "req/s".to_string()),
         ),
         (
-            language.pick("Output throughput", "输出吞吐量"),
+            language.pick("Output throughput", "输出 token 吞吐量"),
             (fixed(s.throughput.output_tokens_per_s, 2), "tok/s".to_string()),
         ),
         (language.pick("TTFT, median", "TTFT 中位数"), pair(&series.ttft_s)),
         (language.pick("ITL, median", "ITL 中位数"), pair(&series.itl_s)),
         (language.pick("TPOT, median", "TPOT 中位数"), pair(&series.tpot_s)),
-        (language.pick("Latency, median", "延迟中位数"), pair(&series.latency_s)),
+        (language.pick("Latency, median", "端到端时延中位数"), pair(&series.latency_s)),
         (
-            language.pick("Peak in flight", "峰值并发"),
+            language.pick("Peak in flight", "峰值并发数"),
             (
                 s.concurrency.peak.to_string(),
                 format!("{} {}", language.pick("mean", "平均"), fixed(s.concurrency.mean, 2)),
@@ -113,9 +121,9 @@ fn cards(s: &Summary, language: Language) -> String {
     ];
     if let Some(verdict) = &s.slo {
         let met = if verdict.is_met() {
-            language.pick("SLO met", "达标")
+            language.pick("SLO met", "SLO 达标")
         } else {
-            language.pick("SLO missed", "未达标")
+            language.pick("SLO missed", "SLO 未达标")
         };
         cards.push((
             language.pick("Goodput", "有效吞吐量"),
@@ -125,7 +133,7 @@ fn cards(s: &Summary, language: Language) -> String {
     let lag = s.client.receive_lag;
     if lag.count > 0 {
         let median = format!("p50 {}", format_ns(lag.p50));
-        cards.push((language.pick("Receive lag p99 (client)", "接收滞后 p99（客户端）"), (format_ns(lag.p99), median)));
+        cards.push((language.pick("Receive lag p99 (client)", "客户端接收滞后 p99"), (format_ns(lag.p99), median)));
     }
     let card = |(name, (value, detail)): &(&str, (String, String))| {
         format!(
@@ -141,7 +149,7 @@ fn cards(s: &Summary, language: Language) -> String {
 
 fn findings(findings: &[Finding], language: Language) -> String {
     let all: String = entries(findings).iter().map(|one| finding(one, None, language)).collect();
-    if all.is_empty() { all } else { format!("<h3>{}</h3>{all}", language.pick("Findings", "结论")) }
+    if all.is_empty() { all } else { format!("<h3>{}</h3>{all}", language.pick("Findings", "诊断")) }
 }
 
 /// One finding, or the symptoms of one cause, with the load if that is not clear from the context.
@@ -160,8 +168,8 @@ pub fn finding(entry: &Entry<'_>, load: Option<&str>, language: Language) -> Str
 
 fn percentiles(s: &Summary, language: Language) -> String {
     let columns = percentile_columns(s);
-    let head: Vec<String> = std::iter::once(language.pick("Percentiles", "百分位").to_string())
-        .chain(columns.iter().map(|column| word(column.0, language).to_string()))
+    let head: Vec<String> = std::iter::once(language.pick("Percentiles", "百分位数").to_string())
+        .chain(columns.iter().map(|column| column.0.text(language).to_string()))
         .collect();
     let cell = |series: &Series, row: usize| match series.quantiles.get(row) {
         Some(quantile) => number(quantile.value) + mark(quantile.few),
@@ -172,12 +180,13 @@ fn percentiles(s: &Summary, language: Language) -> String {
         ("", std::iter::once(level.name.to_string()).chain(cells).collect())
     };
     let mut rows: Vec<(&str, Vec<String>)> = LEVELS.iter().enumerate().map(row).collect();
-    for (name, per_mille) in [("50% · 95 % CI", 500), ("99% · 95 % CI", 990)] {
-        let interval = |column: &(&str, &Series)| {
+    for (name, per_mille) in [("50%", 500), ("99%", 990)] {
+        let interval = |column: &(Label, &Series)| {
             let interval = column.1.at(per_mille).and_then(|quantile| quantile.interval);
             interval.map_or_else(|| "-".to_string(), |i| format!("{} … {}", optional(i.low), optional(i.high)))
         };
-        rows.push(("ci", std::iter::once(name.to_string()).chain(columns.iter().map(interval)).collect()));
+        let name = format!("{name} · {}", language.pick("95 % CI", "95 % 置信区间"));
+        rows.push(("ci", std::iter::once(name).chain(columns.iter().map(interval)).collect()));
     }
     rows.extend(measurement_error_rows(s, columns.len(), language));
     let note = if rows.iter().any(|row| has_marks(&row.1)) { few_note(language) } else { String::new() };
@@ -192,7 +201,7 @@ fn measurement_error_rows(s: &Summary, columns: usize, language: Language) -> Ve
         let bound = |bounds: &&Vec<crate::stats::measurement_error::Bound>| {
             bounds.get(level).map_or_else(|| "-".to_string(), |b| format!("{} … {}", number(b.low), number(b.high)))
         };
-        let name = format!("{name} · {}", language.pick("own error", "自身误差"));
+        let name = format!("{name} · {}", language.pick("measurement error", "测量误差界"));
         let rest = std::iter::repeat_n("-".to_string(), columns.saturating_sub(times.len()));
         ("ci", std::iter::once(name).chain(times.iter().map(bound)).chain(rest).collect())
     };
@@ -208,12 +217,12 @@ fn summary_table(s: &Summary, language: Language) -> String {
         Value::Unknown => "-".to_string(),
     };
     let rows: Vec<(&str, Vec<String>)> =
-        shown.map(|row| ("", vec![row_name(row.key, language).to_string(), cell(&row.value)])).collect();
+        shown.map(|row| ("", vec![row.key.text(language).to_string(), cell(&row.value)])).collect();
     table(&[language.pick("Key", "指标").to_string(), language.pick("Value", "数值").to_string()], &rows)
 }
 
 fn client_table(s: &Summary, language: Language) -> String {
-    let row = |(key, value): (&'static str, String)| ("", vec![row_name(key, language).to_string(), value]);
+    let row = |(key, value): (Label, String)| ("", vec![key.text(language).to_string(), value]);
     let rows: Vec<(&str, Vec<String>)> = client_rows(s).into_iter().map(row).collect();
     table(&[language.pick("Key", "指标").to_string(), language.pick("Value", "数值").to_string()], &rows)
 }
@@ -225,28 +234,32 @@ fn failures(s: &Summary, language: Language) -> String {
     let mut out = format!(
         "<h3>{}</h3><div class=\"scroll\"><table class=\"words\"><thead><tr><th>{}</th><th>{}</th><th>{}</th></tr></thead>\
          <tbody>",
-        language.pick("Failures", "失败"),
+        language.pick("Failures", "失败列表"),
         language.pick("Class", "类别"),
         language.pick("Requests", "请求数"),
-        language.pick("Detail", "详情"),
+        language.pick("Detail", "错误信息"),
     );
     for failure in &s.failures {
-        let texts = failure.texts.iter().map(|(text, count)| format!("{count} × {}", escape(text)));
+        let line = |text: &FailureText| match language {
+            Language::En => format!("{} × {}", text.count, escape(&text.en())),
+            Language::Zh => format!("{} × {}", text.count, escape(&text.zh())),
+        };
+        let texts = failure.texts.iter().map(line);
         let others = (failure.others > 0 && !failure.texts.is_empty()).then(|| match language {
             Language::En => format!("and {} others", failure.others),
-            Language::Zh => format!("以及其他 {} 个", failure.others),
+            Language::Zh => format!("及其他 {} 个", failure.others),
         });
         let texts: Vec<String> = texts.chain(others).collect();
-        let (name, count) = (failure.failure.name(), failure.count);
+        let (name, count) = (failure_name(failure.failure, language), failure.count);
         let _ = write!(out, "<tr><td>{name}</td><td>{count}</td><td>{}</td></tr>", texts.join("<br/>"));
     }
     out.push_str("</tbody></table></div>");
     out
 }
 
-/// What every figure means.
+/// The definitions of all figures.
 pub fn definitions(language: Language) -> String {
-    let cell = |[en, zh]: [&'static str; 2]| format!("<td>{}</td>", escape(language.pick(en, zh)));
+    let cell = |[en, zh]: Pair| format!("<td>{}</td>", escape(language.pick(en, zh)));
     let row = |definition: &Definition| {
         format!("<tr>{}{}{}</tr>", cell(definition.name), cell(definition.formula), cell(definition.meaning))
     };

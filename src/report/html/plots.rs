@@ -20,7 +20,7 @@ const CURVE_POINTS: usize = 400;
 type Curve<'a> = (&'a str, fn(&Summary) -> Option<f64>);
 
 /// The charts of one run. At most about `most_dots` requests are drawn as single points.
-pub fn of_run(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
+pub fn run_charts(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
     let mut charts = vec![
         cdf(run, language),
         percentiles(run, language),
@@ -51,7 +51,7 @@ fn latency(sample: &Sample) -> Option<f64> {
 }
 
 fn cdf(run: &Run, language: Language) -> Chart {
-    let curves = [("TTFT", sorted_s(run, ttft)), (language.pick("Latency", "延迟"), sorted_s(run, latency))];
+    let curves = [("TTFT", sorted_s(run, ttft)), (language.pick("Latency", "端到端时延"), sorted_s(run, latency))];
     let largest = curves.iter().filter_map(|curve| curve.1.last()).fold(0.0f32, |a, &b| a.max(b));
     let (name, factor) = unit(f64::from(largest));
     let line = |(title, values): &(&str, Vec<f32>)| {
@@ -59,9 +59,9 @@ fn cdf(run: &Run, language: Language) -> Chart {
         ChartLine::new(*title, points)
     };
     Chart {
-        title: language.pick("Latency distribution (CDF)", "延迟分布 (CDF)").to_string(),
+        title: language.pick("Latency distribution (CDF)", "时延分布 (CDF)").to_string(),
         x_label: name.to_string(),
-        y_label: language.pick("requests at or below, %", "不超过该值的请求 %").to_string(),
+        y_label: language.pick("requests at or below, %", "不超过该值的请求占比 %").to_string(),
         x_scale: Scale::Linear,
         y_scale: Scale::Linear,
         y_at_least: Some(100.0),
@@ -75,11 +75,11 @@ fn percentiles(run: &Run, language: Language) -> Chart {
         ("TTFT", percentile_curve(&sorted_s(run, ttft))),
         ("ITL", percentile_curve(run.timeline.gaps_s())),
         ("TPOT", percentile_curve(&sorted_s(run, |sample| sample.tpot))),
-        (language.pick("Latency", "延迟"), percentile_curve(&sorted_s(run, latency))),
+        (language.pick("Latency", "端到端时延"), percentile_curve(&sorted_s(run, latency))),
     ];
     Chart {
-        title: language.pick("Percentile curves", "百分位曲线").to_string(),
-        x_label: language.pick("percentile", "百分位").to_string(),
+        title: language.pick("Percentile curves", "百分位数曲线").to_string(),
+        x_label: language.pick("percentile", "百分位数").to_string(),
         y_label: "ms".to_string(),
         x_scale: Scale::Tail,
         y_scale: Scale::Log,
@@ -87,8 +87,8 @@ fn percentiles(run: &Run, language: Language) -> Chart {
         lines: curves.into_iter().map(|(name, points)| ChartLine::new(name, scaled(points, 1e3))).collect(),
         note: language
             .pick(
-                "Each further nine is as wide as the one before; every curve ends at its largest sample.",
-                "横轴每多一个 9 等宽；各曲线止于其最大样本。",
+                "Each further nine has the same width; every curve ends at its largest sample.",
+                "横轴每多一个 9 占相同宽度；曲线终点为最大样本。",
             )
             .to_string(),
     }
@@ -111,15 +111,15 @@ fn itl_over_time(run: &Run, language: Language) -> Chart {
 
 fn in_flight(run: &Run, language: Language) -> Chart {
     let (mean, most) = run.timeline.in_flight(&run.samples);
-    let curves = vec![(language.pick("mean", "平均"), mean), (language.pick("most", "最多"), most)];
+    let curves = vec![(language.pick("mean", "平均"), mean), (language.pick("max", "最大"), most)];
     let mut chart = over_time(run, language.pick("Requests in flight", "在途请求数"), Vec::new(), language);
     chart.lines = curves.into_iter().map(|(name, points)| ChartLine::new(name, points)).collect();
-    chart.y_label = language.pick("requests", "请求").to_string();
+    chart.y_label = language.pick("requests", "请求数").to_string();
     chart
 }
 
 fn tokens_over_time(run: &Run, language: Language) -> Chart {
-    let title = language.pick("Output tokens per second, by arrival", "每秒输出 token（按到达时刻）");
+    let title = language.pick("Output tokens per second, by arrival", "每秒输出 token 数（按到达时刻）");
     let mut chart = over_time(run, title, Vec::new(), language);
     chart.lines = vec![ChartLine::new("tok/s", run.timeline.tokens_per_s())];
     chart.y_label = "tok/s".to_string();
@@ -139,22 +139,22 @@ fn scatter(run: &Run, most_dots: usize, language: Language) -> Chart {
     let (ttfts, _) = dots(&|sample| sample.ttft.filter(|_| sample.ok && sample.streamed));
     let (failed, failed_thinned) = dots(&|sample| (!sample.ok).then_some(sample.latency));
     let mut lines = vec![
-        ChartLine::dots(language.pick("Latency", "延迟"), latencies, false),
+        ChartLine::dots(language.pick("Latency", "端到端时延"), latencies, false),
         ChartLine::dots("TTFT", ttfts, false),
     ];
     if !failed.is_empty() {
         lines.push(ChartLine::dots(language.pick("failed", "失败"), failed, true));
     }
     let note = match (thinned || failed_thinned, language) {
-        (false, _) => language.pick("Every request.", "每个请求一个点。"),
+        (false, _) => language.pick("One dot per request.", "每个请求一个点。"),
         (true, Language::En) => {
             "Too many requests to draw: of each group of neighbours the shortest and the longest are shown."
         }
-        (true, Language::Zh) => "请求过多：每组相邻请求只画最短与最长的。",
+        (true, Language::Zh) => "请求过多：每组相邻请求只画时延最短与最长的。",
     };
     Chart {
         title: language.pick("Each request", "逐个请求").to_string(),
-        x_label: language.pick("due, seconds since the start", "计划发送时刻（秒）").to_string(),
+        x_label: language.pick("due, seconds since the start", "计划时刻（开始后的秒数）").to_string(),
         y_label: name.to_string(),
         x_scale: Scale::Linear,
         y_scale: Scale::Linear,
@@ -173,11 +173,11 @@ fn client_error(run: &Run, language: Language) -> Chart {
     let lines = vec![
         ChartLine::new(language.pick("receive lag", "接收滞后"), receive_lag(run)),
         ChartLine::new(language.pick("send lag", "发送滞后"), of_samples(|sample| sample.send_lag)),
-        ChartLine::new(language.pick("turnaround", "周转"), of_samples(|sample| sample.turnaround)),
+        ChartLine::new(language.pick("turnaround", "周转时间"), of_samples(|sample| sample.turnaround)),
     ];
     Chart {
-        title: language.pick("The client's own error", "客户端自身误差").to_string(),
-        x_label: language.pick("percentile", "百分位").to_string(),
+        title: language.pick("The client's own delays", "客户端自身延迟").to_string(),
+        x_label: language.pick("percentile", "百分位数").to_string(),
         y_label: "µs".to_string(),
         x_scale: Scale::Tail,
         y_scale: Scale::Log,
@@ -203,7 +203,7 @@ fn receive_lag(run: &Run) -> Points {
 }
 
 /// Load curves over the runs of a sweep.
-pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
+pub fn sweep_charts(runs: &[&Summary], language: Language) -> Vec<Chart> {
     let by_rate = runs.iter().all(|run| run.facts.parallel.is_none());
     let load = move |s: &Summary| if by_rate { s.facts.rate_per_s } else { s.facts.parallel.map(f64::from) };
     let mut ordered: Vec<(f64, &Summary)> = runs.iter().filter_map(|run| Some((load(run)?, *run))).collect();
@@ -211,7 +211,7 @@ pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
     let spread = ordered.last().map_or(1.0, |last| last.0) / ordered.first().map_or(1.0, |first| first.0);
     let x_scale = if spread > 8.0 { Scale::Log } else { Scale::Linear };
     let x_label = if by_rate {
-        language.pick("request rate, req/s", "请求速率 (req/s)")
+        language.pick("request rate, req/s", "到达率 (req/s)")
     } else {
         language.pick("concurrency", "并发数")
     };
@@ -226,9 +226,9 @@ pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
         note: String::new(),
     };
     let mut charts = vec![
-        chart(language.pick("Requests per second", "每秒请求数"), "req/s", &[("RPS", |s| s.throughput.requests_per_s)]),
+        chart(language.pick("Requests per second", "请求吞吐量"), "req/s", &[("RPS", |s| s.throughput.requests_per_s)]),
         chart(
-            language.pick("Tokens per second", "每秒 token 数"),
+            language.pick("Tokens per second", "token 吞吐量"),
             "tok/s",
             &[
                 (language.pick("output", "输出"), |s| s.throughput.output_tokens_per_s),
@@ -239,7 +239,7 @@ pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
             language.pick("TTFT over load", "TTFT 随负载变化"),
             "s",
             &[
-                ("avg", |s| s.series.ttft_s.mean),
+                (language.pick("avg", "平均"), |s| s.series.ttft_s.mean),
                 ("p50", |s| s.series.ttft_s.value(500)),
                 ("p99", |s| s.series.ttft_s.value(990)),
             ],
@@ -248,17 +248,17 @@ pub fn of_sweep(runs: &[&Summary], language: Language) -> Vec<Chart> {
             language.pick("TPOT and ITL over load", "TPOT 与 ITL 随负载变化"),
             "ms",
             &[
-                ("TPOT avg", |s| s.series.tpot_s.mean.map(|s| s * 1e3)),
+                (language.pick("TPOT avg", "TPOT 平均"), |s| s.series.tpot_s.mean.map(|s| s * 1e3)),
                 ("TPOT p99", |s| s.series.tpot_s.value(990).map(|s| s * 1e3)),
                 ("ITL p50", |s| s.series.itl_s.value(500).map(|s| s * 1e3)),
                 ("ITL p99", |s| s.series.itl_s.value(990).map(|s| s * 1e3)),
             ],
         ),
         chart(
-            language.pick("Latency over load", "延迟随负载变化"),
+            language.pick("Latency over load", "端到端时延随负载变化"),
             "s",
             &[
-                ("avg", |s| s.series.latency_s.mean),
+                (language.pick("avg", "平均"), |s| s.series.latency_s.mean),
                 ("p50", |s| s.series.latency_s.value(500)),
                 ("p99", |s| s.series.latency_s.value(990)),
             ],
@@ -285,7 +285,7 @@ fn trade_off(ordered: &[(f64, &Summary)], language: Language) -> Chart {
         pairs.filter_map(|((_, rate), (_, value))| Some(((*rate)?, value))).collect()
     };
     Chart {
-        title: language.pick("TTFT against throughput", "TTFT 与吞吐量").to_string(),
+        title: language.pick("TTFT against throughput", "TTFT 与吞吐量的关系").to_string(),
         x_label: "tok/s".to_string(),
         y_label: "s".to_string(),
         x_scale: Scale::Linear,

@@ -19,7 +19,7 @@ pub struct Run {
     pub summary: Summary,
     pub samples: Vec<Sample>,
     /// Scrapes of the server's metrics.
-    pub(super) looks: Vec<Scrape>,
+    pub(super) scrapes: Vec<Scrape>,
     pub(super) timeline: Timeline,
 }
 
@@ -36,7 +36,7 @@ impl Run {
         let reader = Reader::open(path)?;
         reader.each_block(Phase::Measured, Detail::Figures, |block| timeline.add(block))?;
         timeline.finish();
-        Ok(Run { run, summary, samples, looks: metrics::scrapes(&reader.server_samples()?), timeline })
+        Ok(Run { run, summary, samples, scrapes: metrics::scrapes(&reader.server_samples()?), timeline })
     }
 
     /// Reads shards as one run.
@@ -45,6 +45,6 @@ impl Run {
         let mut timeline = Timeline::new(&samples);
         shards::each_block(paths, |block| timeline.add(block))?;
         timeline.finish();
-        Ok(Run { run, summary, samples, looks: Vec::new(), timeline })
+        Ok(Run { run, summary, samples, scrapes: Vec::new(), timeline })
     }
 }

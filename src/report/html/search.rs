@@ -35,7 +35,7 @@ fn section(told: &Told, language: Language) -> String {
     if probes.is_empty() {
         return out;
     }
-    let _ = write!(out, "<h3>{}</h3>", language.pick("Loads that were tried", "已尝试的负载"));
+    let _ = write!(out, "<h3>{}</h3>", language.pick("Loads that were tried", "已测负载"));
     out.push_str(&probe_table(told, &probes, language));
     let troubles: Vec<String> = probes.iter().flat_map(|probe| troubles(&told.plan, probe, language)).collect();
     if !troubles.is_empty() {
@@ -53,7 +53,7 @@ fn selections(told: &Told, language: Language) -> String {
             Language::En => selection.reason.en(),
             Language::Zh => selection.reason.zh(),
         };
-        let cells = [aim_in_words(aim, language), value, reason].map(|cell| format!("<td>{}</td>", escape(&cell)));
+        let cells = [aim_text(aim, language), value, reason].map(|cell| format!("<td>{}</td>", escape(&cell)));
         format!("<tr>{}</tr>", cells.concat())
     };
     let rows: String = told.plan.aims.iter().zip(&told.selections).map(row).collect();
@@ -65,7 +65,7 @@ fn selections(told: &Told, language: Language) -> String {
     )
 }
 
-fn aim_in_words(aim: &Aim, language: Language) -> String {
+fn aim_text(aim: &Aim, language: Language) -> String {
     match (aim, language) {
         (Aim::Best { name, most, .. }, Language::Zh) => format!("{name} {}", if *most { "最大" } else { "最小" }),
         (aim, _) => aim.to_string(),
@@ -88,7 +88,7 @@ fn probe_table(told: &Told, probes: &[&Probe], language: Language) -> String {
 }
 
 fn troubles(plan: &SearchPlan, probe: &Probe, language: Language) -> Vec<String> {
-    let load = format!("{} {}: ", plan.variable.name(), probe.value);
+    let load = format!("{} {}{}", plan.variable.name(), probe.value, language.pick(": ", "："));
     let text = |trouble: &SearchTrouble| match language {
         Language::En => trouble.en(),
         Language::Zh => trouble.zh(),
@@ -121,7 +121,7 @@ fn curve(told: &Told, probes: &[&Probe], name: &str, figure: Figure, language: L
     }
     lines.extend(bounds.into_iter().map(|(text, bound)| ChartLine::level(text, bound * factor, &ends)));
     Chart {
-        title: format!("{name} · {}", language.pick("over load, with its bounds", "随负载变化与界限")),
+        title: format!("{name} · {}", language.pick("over load, with its bounds", "随负载变化及界限")),
         x_label: told.plan.variable.name().to_string(),
         y_label: unit.to_string(),
         x_scale: scale(&probes.iter().map(|probe| probe.value).collect::<Vec<_>>(), WIDE_LOADS),

@@ -104,7 +104,7 @@ mod tests {
 
     /// Two lanes; the second begins at 1 s, and the first is the last to end.
     #[test]
-    fn the_window_is_what_both_lanes_share() {
+    fn the_window_is_the_time_shared_by_both_slots() {
         let samples: Vec<Sample> =
             [(0, 4), (1, 3), (3, 6), (4, 8)].map(|(a, b)| sample((a * 1_000_000_000, b * 1_000_000_000))).into();
         let facts = RunFacts { mode: Mode::Closed, parallel: Some(2), ..RunFacts::default() };
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_loop_has_no_level() {
+    fn an_open_loop_has_no_concurrency_level() {
         let facts = RunFacts { mode: Mode::Open, parallel: Some(2), ..RunFacts::default() };
         assert!(window(&facts, &[sample((0, 4)), sample((1, 3))]).is_none());
     }
