@@ -81,7 +81,7 @@ pub struct Plan {
 
 impl Plan {
     /// Whether the bodies of answers are stored as they came: asked for, or wanted by the program that reads them.
-    pub fn keeps_raw(&self) -> bool {
+    pub fn stores_raw_responses(&self) -> bool {
         self.save == Save::Full || matches!(self.dialect, Dialect::Program(_))
     }
 }
@@ -103,7 +103,7 @@ pub struct Target {
     /// What stands between here and there: then the addresses of the transport are the proxy's.
     pub proxy: Option<Proxy>,
     /// The built-in server is to be started with these parameters (the query of a `mock:` URL) before anything else;
-    /// then [`Target::mock_listens_at`] completes the target.
+    /// then [`Target::set_mock_address`] completes the target.
     pub mock: Option<String>,
 }
 
@@ -122,13 +122,13 @@ impl Target {
     }
 
     /// What stands in a request line for `path`: a proxy without a tunnel has to be told the server as well.
-    pub fn in_request_line(&self, path: &str) -> String {
-        if self.is_told_to_proxy() { format!("http://{}{path}", self.authority) } else { path.to_string() }
+    pub fn request_target(&self, path: &str) -> String {
+        if self.uses_absolute_form() { format!("http://{}{path}", self.authority) } else { path.to_string() }
     }
 
     /// The header line with which requests get past a proxy without a tunnel; empty where none is needed.
     pub fn proxy_header(&self) -> String {
-        let proxy = self.proxy.as_ref().filter(|_| self.is_told_to_proxy());
+        let proxy = self.proxy.as_ref().filter(|_| self.uses_absolute_form());
         let authorization = proxy.and_then(Proxy::authorization);
         authorization.map_or(String::new(), |value| format!("Proxy-Authorization: {value}\r\n"))
     }
@@ -140,12 +140,12 @@ impl Target {
         Some(connect_request(&authority, proxy.authorization().as_deref()))
     }
 
-    fn is_told_to_proxy(&self) -> bool {
+    fn uses_absolute_form(&self) -> bool {
         self.proxy.is_some() && self.tls.is_none()
     }
 
     /// Sets the address of the built-in server once it listens.
-    pub fn mock_listens_at(&mut self, address: SocketAddr) {
+    pub fn set_mock_address(&mut self, address: SocketAddr) {
         self.authority = address.to_string();
         self.host = address.ip().to_string();
         self.port = address.port();
@@ -298,7 +298,7 @@ pub struct Reporting {
     /// Files for other tools, written when all runs are over.
     pub exports: Vec<export::Export>,
     /// Figures go to this service as well.
-    pub visualizer: Option<VisualPlan>,
+    pub visualizer: Option<VisualizerPlan>,
     /// The arguments as JSON, secrets masked.
     pub arguments_json: String,
     /// What is masked in stored requests and in stored errors.
@@ -307,7 +307,7 @@ pub struct Reporting {
 
 /// How figures get to a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VisualPlan {
+pub struct VisualizerPlan {
     pub service: Service,
     /// A secret. `None`: what the service's SDK finds by itself.
     pub key: Option<String>,

@@ -8,9 +8,9 @@
 //! most or the least of a figure the load is doubled in the direction in which it gets better, and what lies around the
 //! best one is narrowed down.
 
-mod stored;
+mod stored_search;
 
-pub use stored::{Stored, Told, told};
+pub use stored_search::{StoredSearch, StoredSearchRun, find_searches};
 
 use crate::finding::{SearchReason, SearchTrouble};
 use crate::plan::sla::{Aim, SearchPlan, Space};
@@ -47,12 +47,12 @@ pub struct Probe {
     /// A figure for each of the aims' conditions, in their order, without repetition.
     pub observed: Vec<Observed>,
     /// For each aim.
-    pub judged: Vec<Judged>,
+    pub verdicts: Vec<Verdict>,
 }
 
 /// A probe before one aim.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Judged {
+pub struct Verdict {
     /// Every request succeeded, and every condition holds.
     pub holds: bool,
     /// It does not, but only for figures that are to be at least something: more load may give them.
@@ -83,14 +83,14 @@ pub enum Step {
 pub fn step(plan: &SearchPlan, probes: &[Probe]) -> Step {
     let mut found = Vec::with_capacity(plan.aims.len());
     for (index, aim) in plan.aims.iter().enumerate() {
-        let seen = Seen { probes, aim: index };
+        let view = AimView { probes, aim: index };
         let selection = match aim {
-            Aim::Hold(_) => highest(&plan.space, seen),
-            Aim::Best { .. } => best(&plan.space, seen),
+            Aim::Hold(_) => highest(&plan.space, view),
+            Aim::Best { .. } => best(&plan.space, view),
         };
         match selection {
             Ok((value, reason)) => found.push(Selection { aim: aim.to_string(), value, reason }),
-            Err(Needed(value)) => return Step::Probe(value),
+            Err(NeedsProbe(value)) => return Step::Probe(value),
         }
     }
     Step::Done(found)
@@ -99,11 +99,11 @@ pub fn step(plan: &SearchPlan, probes: &[Probe]) -> Step {
 /// What is known for each aim before the search has ended: it was interrupted, or not all of its runs are at hand.
 pub fn so_far(plan: &SearchPlan, probes: &[Probe]) -> Vec<Selection> {
     let of_aim = |(index, aim): (usize, &Aim)| {
-        let judged = |probe: &&Probe| probe.judged.get(index).is_some_and(|judged| judged.holds);
-        let good = probes.iter().filter(judged);
+        let is_good = |probe: &&Probe| probe.verdicts.get(index).is_some_and(|verdict| verdict.holds);
+        let good = probes.iter().filter(is_good);
         let value = match aim {
             Aim::Hold(_) => good.map(|probe| probe.value).reduce(f64::max),
-            Aim::Best { .. } => best_of(Seen { probes, aim: index }),
+            Aim::Best { .. } => best_of(AimView { probes, aim: index }),
         };
         Selection { aim: aim.to_string(), value, reason: SearchReason::Undecided { has_best: value.is_some() } }
     };
@@ -111,50 +111,50 @@ pub fn so_far(plan: &SearchPlan, probes: &[Probe]) -> Vec<Selection> {
 }
 
 /// The load that has to be probed before more can be said.
-struct Needed(f64);
+struct NeedsProbe(f64);
 
-type Found = (Option<f64>, SearchReason);
+type Decision = (Option<f64>, SearchReason);
 
 /// The probes as one aim sees them.
 #[derive(Clone, Copy)]
-struct Seen<'a> {
+struct AimView<'a> {
     probes: &'a [Probe],
     aim: usize,
 }
 
-impl Seen<'_> {
-    fn judged(self, value: f64) -> Result<Judged, Needed> {
-        let probe = self.probes.iter().find(|probe| probe.value == value).ok_or(Needed(value))?;
-        Ok(probe.judged[self.aim])
+impl AimView<'_> {
+    fn verdict(self, value: f64) -> Result<Verdict, NeedsProbe> {
+        let probe = self.probes.iter().find(|probe| probe.value == value).ok_or(NeedsProbe(value))?;
+        Ok(probe.verdicts[self.aim])
     }
 
-    fn holds(self, value: f64) -> Result<bool, Needed> {
-        Ok(self.judged(value)?.holds)
+    fn holds(self, value: f64) -> Result<bool, NeedsProbe> {
+        Ok(self.verdict(value)?.holds)
     }
 
     /// The conditions hold, or lack nothing but more load.
-    fn bears_more(self, value: f64) -> Result<bool, Needed> {
-        let judged = self.judged(value)?;
-        let lower_holds = || self.probes.iter().any(|probe| probe.value < value && probe.judged[self.aim].holds);
-        Ok(judged.holds || (judged.too_little && !lower_holds()))
+    fn bears_more(self, value: f64) -> Result<bool, NeedsProbe> {
+        let verdict = self.verdict(value)?;
+        let lower_holds = || self.probes.iter().any(|probe| probe.value < value && probe.verdicts[self.aim].holds);
+        Ok(verdict.holds || (verdict.too_little && !lower_holds()))
     }
 
     /// Larger is better; a load whose figures do not count is worse than every other.
-    fn score(self, value: f64) -> Result<f64, Needed> {
-        Ok(self.judged(value)?.score.unwrap_or(f64::NEG_INFINITY))
+    fn score(self, value: f64) -> Result<f64, NeedsProbe> {
+        Ok(self.verdict(value)?.score.unwrap_or(f64::NEG_INFINITY))
     }
 }
 
 /// The highest load at which the conditions hold.
-fn highest(space: &Space, seen: Seen<'_>) -> Result<Found, Needed> {
-    let (mut low, mut high) = if seen.bears_more(space.start)? {
+fn highest(space: &Space, view: AimView<'_>) -> Result<Decision, NeedsProbe> {
+    let (mut low, mut high) = if view.bears_more(space.start)? {
         let mut low = space.start;
         loop {
             if low >= space.upper {
-                return at_the_top(space, seen, low);
+                return at_the_top(space, view, low);
             }
             let next = (low * 2.0).min(space.upper);
-            if !seen.bears_more(next)? {
+            if !view.bears_more(next)? {
                 break (low, next);
             }
             low = next;
@@ -166,23 +166,23 @@ fn highest(space: &Space, seen: Seen<'_>) -> Result<Found, Needed> {
                 return Ok((None, SearchReason::FailsAtLowerBound { lower: space.lower }));
             }
             let next = space.half(high);
-            if seen.bears_more(next)? {
+            if view.bears_more(next)? {
                 break (next, high);
             }
             high = next;
         }
     };
     while let Some(middle) = space.between(low, high, (low + high) / 2.0) {
-        if seen.bears_more(middle)? {
+        if view.bears_more(middle)? {
             low = middle;
         } else {
             high = middle;
         }
     }
-    if !seen.holds(low)? {
+    if !view.holds(low)? {
         return Ok((None, SearchReason::Between { too_little_at: low, fails_at: high }));
     }
-    let above = seen.probes.iter().find(|probe| probe.value > high && probe.judged[seen.aim].holds);
+    let above = view.probes.iter().find(|probe| probe.value > high && probe.verdicts[view.aim].holds);
     let reason = match above {
         Some(probe) => SearchReason::HoldsAgain { fails_at: high, holds_at: probe.value },
         None => SearchReason::HoldsHere { fails_at: high },
@@ -191,8 +191,8 @@ fn highest(space: &Space, seen: Seen<'_>) -> Result<Found, Needed> {
 }
 
 /// Nothing spoke against more load up to the upper bound.
-fn at_the_top(space: &Space, seen: Seen<'_>, upper: f64) -> Result<Found, Needed> {
-    if seen.holds(upper)? {
+fn at_the_top(space: &Space, view: AimView<'_>, upper: f64) -> Result<Decision, NeedsProbe> {
+    if view.holds(upper)? {
         return Ok((Some(upper), SearchReason::HoldsToUpperBound));
     }
     // All loads from the start on gave too little: it may have lain past the best one already. One below it that holds
@@ -200,15 +200,15 @@ fn at_the_top(space: &Space, seen: Seen<'_>, upper: f64) -> Result<Found, Needed
     let mut below = space.start;
     while below > space.lower {
         below = space.half(below);
-        seen.holds(below)?;
+        view.holds(below)?;
     }
     Ok((None, SearchReason::TooLittleEverywhere))
 }
 
 /// The load at which the score is highest.
-fn best(space: &Space, seen: Seen<'_>) -> Result<Found, Needed> {
+fn best(space: &Space, view: AimView<'_>) -> Result<Decision, NeedsProbe> {
     let coarse = Space { precision: space.precision.max(PRECISION_OF_BEST), ..*space };
-    let (mut low, mut peak, mut high) = bracket(&coarse, seen)?;
+    let (mut low, mut peak, mut high) = bracket(&coarse, view)?;
     loop {
         let (above, below) =
             (coarse.between(peak, high, (peak * high).sqrt()), coarse.between(low, peak, (low * peak).sqrt()));
@@ -216,7 +216,7 @@ fn best(space: &Space, seen: Seen<'_>) -> Result<Found, Needed> {
         let Some(next) = (if upward { above.or(below) } else { below.or(above) }) else { break };
         // Of two equal loads the lower one is better.
         let better =
-            if next > peak { seen.score(next)? > seen.score(peak)? } else { seen.score(next)? >= seen.score(peak)? };
+            if next > peak { view.score(next)? > view.score(peak)? } else { view.score(next)? >= view.score(peak)? };
         match (better, next > peak) {
             (true, true) => (low, peak) = (peak, next),
             (true, false) => (high, peak) = (peak, next),
@@ -224,22 +224,22 @@ fn best(space: &Space, seen: Seen<'_>) -> Result<Found, Needed> {
             (false, false) => low = next,
         }
     }
-    Ok(match best_of(seen) {
+    Ok(match best_of(view) {
         Some(value) => (Some(value), SearchReason::Best),
         None => (None, SearchReason::NoneUsable),
     })
 }
 
 /// A load, and one on each side of it that is no better.
-fn bracket(space: &Space, seen: Seen<'_>) -> Result<(f64, f64, f64), Needed> {
+fn bracket(space: &Space, view: AimView<'_>) -> Result<(f64, f64, f64), NeedsProbe> {
     let start = space.start;
-    let better = |a: f64, b: f64| -> Result<bool, Needed> {
-        let (a, b) = (seen.score(a)?, seen.score(b)?);
+    let better = |a: f64, b: f64| -> Result<bool, NeedsProbe> {
+        let (a, b) = (view.score(a)?, view.score(b)?);
         Ok(a > f64::NEG_INFINITY && (b == f64::NEG_INFINITY || a > b + BETTER * b.abs()))
     };
     let double = |value: f64| (value * 2.0).min(space.upper);
     let (mut low, mut peak, mut next) = (start, start, double(start));
-    let failed = seen.score(start)? == f64::NEG_INFINITY;
+    let failed = view.score(start)? == f64::NEG_INFINITY;
     // More load cannot help where requests fail already.
     while !failed && next > peak && better(next, peak)? {
         (low, peak, next) = (peak, next, double(next));
@@ -248,17 +248,17 @@ fn bracket(space: &Space, seen: Seen<'_>) -> Result<(f64, f64, f64), Needed> {
         return Ok((low, peak, next));
     }
     let (mut high, mut next) = (if failed { start } else { double(start) }, space.half(start));
-    while next < peak && (better(next, peak)? || seen.score(peak)? == f64::NEG_INFINITY) {
+    while next < peak && (better(next, peak)? || view.score(peak)? == f64::NEG_INFINITY) {
         (high, peak, next) = (peak, next, space.half(next));
     }
     Ok((next, peak, high))
 }
 
 /// The load with the highest score, the lowest of several.
-fn best_of(seen: Seen<'_>) -> Option<f64> {
-    let scored = |probe: &Probe| Some((probe.judged[seen.aim].score?, probe.value));
+fn best_of(view: AimView<'_>) -> Option<f64> {
+    let scored = |probe: &Probe| Some((probe.verdicts[view.aim].score?, probe.value));
     let first = |a: (f64, f64), b: (f64, f64)| if b.0 > a.0 || (b.0 == a.0 && b.1 < a.1) { b } else { a };
-    seen.probes.iter().filter_map(scored).reduce(first).map(|(_, value)| value)
+    view.probes.iter().filter_map(scored).reduce(first).map(|(_, value)| value)
 }
 
 impl Space {
@@ -289,7 +289,7 @@ impl Space {
 
 impl Probe {
     /// What the runs at a load say.
-    pub fn of(plan: &SearchPlan, value: f64, runs: &[&Summary]) -> Probe {
+    pub fn from_runs(plan: &SearchPlan, value: f64, runs: &[&Summary]) -> Probe {
         let mut probe = Probe {
             value,
             runs: runs.len(),
@@ -298,7 +298,7 @@ impl Probe {
             offered_per_s: mean(runs.iter().map(|run| run.rates.offered_per_s)),
             trouble: runs.iter().enumerate().flat_map(|(index, run)| trouble(index + 1, run)).collect(),
             observed: Vec::new(),
-            judged: Vec::new(),
+            verdicts: Vec::new(),
         };
         for (name, figure) in plan.aims.iter().flat_map(figures) {
             if !probe.observed.iter().any(|observed| observed.name == name) {
@@ -308,14 +308,14 @@ impl Probe {
                 probe.observed.push(Observed { name, values, mean });
             }
         }
-        probe.judged = plan.aims.iter().map(|aim| judge(aim, &probe)).collect();
+        probe.verdicts = plan.aims.iter().map(|aim| judge(aim, &probe)).collect();
         probe
     }
 
     /// A load that this machine cannot offer.
     pub fn refused(plan: &SearchPlan, value: f64, why: SearchTrouble) -> Probe {
-        let judged = vec![Judged::default(); plan.aims.len()];
-        Probe { trouble: vec![why], judged, ..Probe::of(plan, value, &[]) }
+        let verdicts = vec![Verdict::default(); plan.aims.len()];
+        Probe { trouble: vec![why], verdicts, ..Probe::from_runs(plan, value, &[]) }
     }
 
     fn mean(&self, name: &str) -> Option<f64> {
@@ -353,7 +353,7 @@ pub fn name_of(criterion: &Criterion) -> String {
     criterion.text[..end].trim().to_string()
 }
 
-fn judge(aim: &Aim, probe: &Probe) -> Judged {
+fn judge(aim: &Aim, probe: &Probe) -> Verdict {
     let counts = probe.trouble.is_empty();
     match aim {
         Aim::Hold(criteria) => {
@@ -361,11 +361,11 @@ fn judge(aim: &Aim, probe: &Probe) -> Judged {
             let wants_more = |c: &&Criterion| matches!(c.comparison, Comparison::AtLeast | Comparison::Above);
             let holds = counts && criteria.iter().all(met);
             let too_little = counts && !holds && criteria.iter().filter(|c| !wants_more(c)).all(met);
-            Judged { holds, too_little, score: None }
+            Verdict { holds, too_little, score: None }
         }
         Aim::Best { name, most, .. } => {
             let score = probe.mean(name).filter(|_| counts).map(|mean| if *most { mean } else { -mean });
-            Judged { holds: score.is_some(), too_little: false, score }
+            Verdict { holds: score.is_some(), too_little: false, score }
         }
     }
 }

@@ -32,20 +32,20 @@ pub fn is_secret_name(name: &str) -> bool {
 }
 
 /// Parts of the names of members whose values are secrets. `token` alone would also be `max_tokens`.
-const TELLING: [&str; 8] =
+const SECRET_PARTS: [&str; 8] =
     ["api_key", "apikey", "secret", "password", "passwd", "authorization", "credential", "private_key"];
 /// Whole names, and ends of names behind `_`. `eos_token` and its kind are no secrets: see [`is_secret_member`].
-const WHOLE: [&str; 3] = ["token", "auth", "access_key"];
+const SECRET_NAMES: [&str; 3] = ["token", "auth", "access_key"];
 /// What a `..._token` gives access to, when it is one that does.
-const TOKENS: [&str; 9] = ["access", "api", "auth", "bearer", "hf", "id", "refresh", "session", "user"];
+const SECRET_TOKEN_OWNERS: [&str; 9] = ["access", "api", "auth", "bearer", "hf", "id", "refresh", "session", "user"];
 
 /// Whether the value of a member of this name is a secret.
 fn is_secret_member(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('-', "_");
     let token_of = name.strip_suffix("_token").map(|owner| owner.rsplit('_').next().unwrap_or(owner).to_string());
-    WHOLE.contains(&name.as_str())
-        || TELLING.iter().any(|part| name.contains(part))
-        || token_of.is_some_and(|owner| TOKENS.contains(&owner.as_str()))
+    SECRET_NAMES.contains(&name.as_str())
+        || SECRET_PARTS.iter().any(|part| name.contains(part))
+        || token_of.is_some_and(|owner| SECRET_TOKEN_OWNERS.contains(&owner.as_str()))
 }
 
 /// The texts of all members with telling names in a JSON text; none when it is not JSON.
@@ -107,7 +107,7 @@ fn without_user(url: &str) -> String {
 }
 
 /// User and password of a URL together, and the password alone.
-fn of_user(url: &str) -> Vec<String> {
+fn user_secrets(url: &str) -> Vec<String> {
     let Some(user) = user_part(url).map(|part| &url[part]) else { return Vec::new() };
     let password = user.split_once(':').map(|(_, password)| password.to_string());
     std::iter::once(user.to_string()).chain(password).collect()
@@ -129,7 +129,7 @@ pub fn in_url(url: &str) -> Vec<String> {
     let query = url.split_once('?').filter(|_| !is_mock(url)).map_or("", |(_, query)| query);
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let values = pairs.filter(|(name, _)| is_secret_name(name)).map(|(_, value)| value.to_string());
-    values.chain(of_user(url)).collect()
+    values.chain(user_secrets(url)).collect()
 }
 
 /// A proxy's URL without its user and password.
@@ -189,7 +189,7 @@ mod tests {
         ] {
             assert_eq!(without_user(url), masked);
         }
-        assert_eq!(of_user("http://user:PASSW0RD@h"), ["user:PASSW0RD", "PASSW0RD"]);
+        assert_eq!(user_secrets("http://user:PASSW0RD@h"), ["user:PASSW0RD", "PASSW0RD"]);
     }
 
     #[test]

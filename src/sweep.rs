@@ -13,20 +13,20 @@ use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError, Target, Transport};
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
-use crate::run::{Finished, RunError, Watch, run};
+use crate::run::{FinishedRun, RunContext, RunError, run};
 use crate::search::{Probe, Selection, Step, so_far, step};
 use crate::stats::Summary;
 
 /// A sweep, as far as it came.
 #[derive(Debug, Default)]
-pub struct Swept {
+pub struct SweepResult {
     /// In the order in which they ran.
-    pub runs: Vec<Finished>,
+    pub runs: Vec<FinishedRun>,
     /// The loads of the runs that an interrupt kept from beginning.
     pub left: Vec<String>,
 }
 
-impl Swept {
+impl SweepResult {
     /// Somebody ended it early.
     pub fn is_interrupted(&self) -> bool {
         !self.left.is_empty() || self.runs.iter().any(|run| run.interrupted)
@@ -37,10 +37,11 @@ impl Swept {
         if !self.is_interrupted() || self.runs.len() + self.left.len() < 2 {
             return None;
         }
-        let name = |run: &Finished| load_name(&run.summary.facts, Language::En);
+        let name = |run: &FinishedRun| load_name(&run.summary.facts, Language::En);
         let cut_off = self.runs.iter().filter(|run| run.interrupted && !is_whole(&run.summary));
         // One that was interrupted in its warm-up sent nothing.
-        let (partial, empty): (Vec<&Finished>, Vec<&Finished>) = cut_off.partition(|run| run.summary.counts.sent() > 0);
+        let (partial, empty): (Vec<&FinishedRun>, Vec<&FinishedRun>) =
+            cut_off.partition(|run| run.summary.counts.sent() > 0);
         let partial = partial.into_iter().map(name).collect();
         let missing = empty.into_iter().map(name).chain(self.left.iter().cloned()).collect();
         let all: Vec<String> = self.runs.iter().map(name).chain(self.left.iter().cloned()).collect();
@@ -48,7 +49,7 @@ impl Swept {
         let groups: [(&str, Vec<String>); 2] = [("Partial", partial), ("Not measured", missing)];
         for (title, names) in groups {
             if !names.is_empty() {
-                out.push_str(&format!(" {title}: {}.", listed(&names, &all)));
+                out.push_str(&format!(" {title}: {}.", join_names(&names, &all)));
             }
         }
         Some(out)
@@ -61,7 +62,7 @@ fn is_whole(summary: &Summary) -> bool {
 }
 
 /// These names in the order of `all`; those of loads with several runs with the number of runs.
-fn listed(names: &[String], all: &[String]) -> String {
+fn join_names(names: &[String], all: &[String]) -> String {
     let count = |within: &[String], name: &String| within.iter().filter(|other| *other == name).count();
     let first = |&(place, name): &(usize, &String)| !all[..place].contains(name) && names.contains(name);
     let shown = |(_, name): (usize, &String)| match count(all, name) {
@@ -75,16 +76,16 @@ fn listed(names: &[String], all: &[String]) -> String {
 /// interrupt ends the sweep after the run it met.
 pub fn run_all(
     plans: Vec<Plan>,
-    watch: &Watch<'_>,
-    ended: &mut dyn FnMut(&Plan, &Finished) -> Result<(), RunError>,
-) -> Result<Swept, RunError> {
-    let mut swept = Swept::default();
+    context: &RunContext<'_>,
+    ended: &mut dyn FnMut(&Plan, &FinishedRun) -> Result<(), RunError>,
+) -> Result<SweepResult, RunError> {
+    let mut swept = SweepResult::default();
     for plan in plans {
         if !swept.runs.is_empty() {
-            pause(plan.sleep_interval_ns, watch);
+            pause(plan.sleep_interval_ns, context);
         }
         let plan = Arc::new(plan);
-        match run_unless_stopped(&plan, watch)? {
+        match run_unless_stopped(&plan, context)? {
             Some(finished) => {
                 ended(&plan, &finished)?;
                 swept.runs.push(finished);
@@ -96,14 +97,14 @@ pub fn run_all(
 }
 
 /// A run; `None` when an interrupt came before there was anything to measure.
-fn run_unless_stopped(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Option<Finished>, RunError> {
-    let is_stopped = || watch.stop.load(Ordering::Relaxed) != 0;
+fn run_unless_stopped(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<Option<FinishedRun>, RunError> {
+    let is_stopped = || context.stop.load(Ordering::Relaxed) != 0;
     if is_stopped() {
         return Ok(None);
     }
-    match run(plan, watch) {
+    match run(plan, context) {
         Err(error @ RunError::ConnectionTest(_)) if is_stopped() => {
-            watch.log.warning(error.to_string().lines().next().unwrap_or_default());
+            context.log.warning(error.to_string().lines().next().unwrap_or_default());
             Ok(None)
         }
         outcome => outcome.map(Some),
@@ -112,18 +113,18 @@ fn run_unless_stopped(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Option<Fini
 
 /// A search, as far as it came.
 #[derive(Debug)]
-pub struct Searched {
+pub struct SearchResult {
     /// In the order in which they ran.
-    pub runs: Vec<Finished>,
+    pub runs: Vec<FinishedRun>,
     pub probes: Vec<Probe>,
     pub selections: Vec<Selection>,
     /// Why it ended early, where it did: the last load has fewer runs then, and is no probe.
-    pub cut_short: Option<Short>,
+    pub early_end: Option<EarlyEnd>,
 }
 
 /// Why a search ended early.
 #[derive(Debug)]
-pub enum Short {
+pub enum EarlyEnd {
     Interrupted,
     Failed(RunError),
 }
@@ -133,20 +134,20 @@ pub enum Short {
 pub fn search(
     search: &SearchPlan,
     plan_at: &mut dyn FnMut(f64, u32) -> Result<Plan, RunError>,
-    watch: &Watch<'_>,
-    ended: &mut dyn FnMut(&Plan, &Finished) -> Result<(), RunError>,
-) -> Searched {
-    let mut all = Searched { runs: Vec::new(), probes: Vec::new(), selections: Vec::new(), cut_short: None };
+    context: &RunContext<'_>,
+    ended: &mut dyn FnMut(&Plan, &FinishedRun) -> Result<(), RunError>,
+) -> SearchResult {
+    let mut all = SearchResult { runs: Vec::new(), probes: Vec::new(), selections: Vec::new(), early_end: None };
     loop {
         let value = match step(search, &all.probes) {
             Step::Probe(value) => value,
-            Step::Done(selections) => return Searched { selections, ..all },
+            Step::Done(selections) => return SearchResult { selections, ..all },
         };
-        match probe(search, value, plan_at, watch, ended, &mut all.runs) {
+        match probe(search, value, plan_at, context, ended, &mut all.runs) {
             Ok(probe) => all.probes.push(probe),
             Err(short) => {
                 all.selections = so_far(search, &all.probes);
-                all.cut_short = Some(short);
+                all.early_end = Some(short);
                 return all;
             }
         }
@@ -158,50 +159,50 @@ fn probe(
     search: &SearchPlan,
     value: f64,
     plan_at: &mut dyn FnMut(f64, u32) -> Result<Plan, RunError>,
-    watch: &Watch<'_>,
-    ended: &mut dyn FnMut(&Plan, &Finished) -> Result<(), RunError>,
-    runs: &mut Vec<Finished>,
-) -> Result<Probe, Short> {
+    context: &RunContext<'_>,
+    ended: &mut dyn FnMut(&Plan, &FinishedRun) -> Result<(), RunError>,
+    runs: &mut Vec<FinishedRun>,
+) -> Result<Probe, EarlyEnd> {
     let first = runs.len();
     for number in 1..=search.runs {
-        let plan = Arc::new(plan_at(value, number).map_err(Short::Failed)?);
+        let plan = Arc::new(plan_at(value, number).map_err(EarlyEnd::Failed)?);
         if !runs.is_empty() {
-            pause(plan.sleep_interval_ns, watch);
+            pause(plan.sleep_interval_ns, context);
         }
-        let finished = match run_unless_stopped(&plan, watch) {
+        let finished = match run_unless_stopped(&plan, context) {
             Ok(Some(finished)) => finished,
-            Ok(None) => return Err(Short::Interrupted),
+            Ok(None) => return Err(EarlyEnd::Interrupted),
             Err(RunError::OpenFiles(files)) => {
-                watch.log.warning(&format!("{} {value} is not tried: {files}", search.variable.name()));
+                context.log.warning(&format!("{} {value} is not tried: {files}", search.variable.name()));
                 return Ok(Probe::refused(search, value, SearchTrouble::OpenFiles(files)));
             }
-            Err(error) => return Err(Short::Failed(error)),
+            Err(error) => return Err(EarlyEnd::Failed(error)),
         };
         let interrupted = finished.interrupted;
         let shown = ended(&plan, &finished);
         runs.push(finished);
-        shown.map_err(Short::Failed)?;
+        shown.map_err(EarlyEnd::Failed)?;
         if interrupted {
-            return Err(Short::Interrupted);
+            return Err(EarlyEnd::Interrupted);
         }
         let so_far: Vec<&Summary> = runs[first..].iter().map(|run| &run.summary).collect();
-        let probe = Probe::of(search, value, &so_far);
+        let probe = Probe::from_runs(search, value, &so_far);
         if number == search.runs || !probe.trouble.is_empty() {
             return Ok(probe);
         }
     }
-    Err(Short::Failed(RunError::Plan(PlanError::value("--sla-num-runs", "must be at least 1"))))
+    Err(EarlyEnd::Failed(RunError::Plan(PlanError::value("--sla-num-runs", "must be at least 1"))))
 }
 
 /// Sleeps, but not past an interrupt.
-fn pause(ns: u64, watch: &Watch<'_>) {
+fn pause(ns: u64, context: &RunContext<'_>) {
     const STEP: Duration = Duration::from_millis(50);
-    if ns == 0 || watch.stop.load(Ordering::Relaxed) != 0 {
+    if ns == 0 || context.stop.load(Ordering::Relaxed) != 0 {
         return;
     }
-    watch.log.info(&format!("pausing {} s (--sleep-interval)", ns as f64 / 1e9));
+    context.log.info(&format!("pausing {} s (--sleep-interval)", ns as f64 / 1e9));
     let mut left = Duration::from_nanos(ns);
-    while !left.is_zero() && watch.stop.load(Ordering::Relaxed) == 0 {
+    while !left.is_zero() && context.stop.load(Ordering::Relaxed) == 0 {
         let step = left.min(STEP);
         std::thread::sleep(step);
         left -= step;
@@ -210,13 +211,17 @@ fn pause(ns: u64, watch: &Watch<'_>) {
 
 /// Finds the addresses of a target, starting the built-in server where the target is that one. The server lives as
 /// long as what is returned.
-pub fn reach(target: &mut Target, worker_cores: &[usize], all_cores: &[usize]) -> Result<Option<Mock>, String> {
+pub fn resolve_target(
+    target: &mut Target,
+    worker_cores: &[usize],
+    all_cores: &[usize],
+) -> Result<Option<Mock>, String> {
     if let Some(query) = &target.mock {
         let config = Config::from_query(query).map_err(|error| format!("--url {}: {error}", target.url))?;
         let spare: Vec<usize> = all_cores.iter().copied().filter(|core| !worker_cores.contains(core)).take(1).collect();
         let mock = Mock::start(&config, &spare, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             .map_err(|error| format!("cannot start the built-in server: {error}"))?;
-        target.mock_listens_at(mock.addr());
+        target.set_mock_address(mock.addr());
         return Ok(Some(mock));
     }
     let peer = (target.peer().0.to_string(), target.peer().1);
@@ -242,8 +247,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_once() {
         let names = |text: &str| text.split(' ').map(str::to_string).collect::<Vec<String>>();
-        assert_eq!(listed(&names("b c"), &names("a b c")), "b; c");
-        assert_eq!(listed(&names("b c a"), &names("a b c a")), "a (1 of 2 runs); b; c");
-        assert_eq!(listed(&names("a a"), &names("a a")), "a (2 of 2 runs)");
+        assert_eq!(join_names(&names("b c"), &names("a b c")), "b; c");
+        assert_eq!(join_names(&names("b c a"), &names("a b c a")), "a (1 of 2 runs); b; c");
+        assert_eq!(join_names(&names("a a"), &names("a a")), "a (2 of 2 runs)");
     }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::call_output::screen_width;
-use super::exit::{Early, status};
+use super::exit::{EarlyExit, status};
 use crate::finding::Finding;
 use crate::host::calibration::{LoadShape, Machine};
 use crate::host::calibration_file::{self, Choice};
@@ -74,16 +74,16 @@ pub struct CalibrateArgs {
 }
 
 /// Calibrates, keeps the result and prints it.
-pub fn run(args: &CalibrateArgs, as_json: bool) -> Result<u8, Early> {
-    let mistake = |text: String| Early::mistake(&text);
+pub fn run(args: &CalibrateArgs, as_json: bool) -> Result<u8, EarlyExit> {
+    let exit = |text: String| EarlyExit::error(&text);
     let path = args.out.clone().or_else(default_path);
-    let path = path.ok_or_else(|| mistake("there is no home to keep the calibration in: give --out FILE".into()))?;
+    let path = path.ok_or_else(|| exit("there is no home to keep the calibration in: give --out FILE".into()))?;
     // Before the measurement, so that its seconds are not spent for nothing.
-    calibration_file::read(&path).map_err(|error| mistake(format!("--out: {error}")))?;
-    let planned = planned(args).map_err(mistake)?;
+    calibration_file::read(&path).map_err(|error| exit(format!("--out: {error}")))?;
+    let planned = planned(args).map_err(exit)?;
     let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
-    let calibration = calibrate(&planned, &cores, Timestamp::now().as_second()).map_err(mistake)?;
-    calibration_file::keep(&path, &calibration).map_err(|error| mistake(format!("--out: {error}")))?;
+    let calibration = calibrate(&planned, &cores, Timestamp::now().as_second()).map_err(exit)?;
+    calibration_file::keep(&path, &calibration).map_err(|error| exit(format!("--out: {error}")))?;
     if as_json {
         println!("{:#}", json!({ "calibration": calibration, "file": path }));
     } else {

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use crate::report::html;
-use crate::run::{Finished, RunError};
+use crate::run::{FinishedRun, RunError};
 use crate::spec::Spec;
 
 /// Width of tables in files, and on a standard output that is no terminal, columns.
@@ -16,7 +16,7 @@ pub const SUMMARY: &str = "performance_summary.txt";
 pub const LOG_FILE: &str = "benchmark.log";
 
 /// Prints a text and appends it to the files of the call, each in its width.
-pub fn say(spec: &Spec, root: &Path, text: &dyn Fn(usize) -> String) -> Result<(), RunError> {
+pub fn print_and_append(spec: &Spec, root: &Path, text: &dyn Fn(usize) -> String) -> Result<(), RunError> {
     append(&text(FILE_WIDTH), root)?;
     if !spec.output.quiet {
         print!("{}", text(screen_width()));
@@ -25,7 +25,7 @@ pub fn say(spec: &Spec, root: &Path, text: &dyn Fn(usize) -> String) -> Result<(
 }
 
 /// Writes the HTML report over all runs of the call.
-pub fn write_html(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(), RunError> {
+pub fn write_html(spec: &Spec, finished: &[FinishedRun], root: &Path) -> Result<(), RunError> {
     let databases = databases(finished);
     if databases.is_empty() {
         return Ok(());
@@ -36,7 +36,7 @@ pub fn write_html(spec: &Spec, finished: &[Finished], root: &Path) -> Result<(),
 }
 
 /// The databases of runs.
-pub fn databases(finished: &[Finished]) -> Vec<PathBuf> {
+pub fn databases(finished: &[FinishedRun]) -> Vec<PathBuf> {
     finished.iter().map(|run| run.database.clone()).collect()
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::call_output::screen_width;
-use super::exit::{Early, status};
+use super::exit::{EarlyExit, status};
 use crate::options::Language;
 use crate::report::compare::{Comparison, Given, comparison, html, render};
 use crate::report::{Measured, measured};
@@ -32,23 +32,21 @@ pub struct CompareArgs {
 }
 
 /// Prints the differences.
-pub fn show(args: &CompareArgs) -> Result<u8, Early> {
-    let mistake = |text: String| Early::mistake(&text);
+pub fn show(args: &CompareArgs) -> Result<u8, EarlyExit> {
+    let exit = |text: String| EarlyExit::error(&text);
     let places: Vec<Vec<PathBuf>> =
-        args.files.iter().map(|path| databases(path)).collect::<Result<_, _>>().map_err(mistake)?;
+        args.files.iter().map(|path| databases(path)).collect::<Result<_, _>>().map_err(exit)?;
     if places.iter().map(Vec::len).sum::<usize>() < 2 {
-        return Err(mistake(
-            "there is only one run: give two or more databases, or folders that hold them".to_string(),
-        ));
+        return Err(exit("there is only one run: give two or more databases, or folders that hold them".to_string()));
     }
-    let read = |path: &PathBuf| measured(path).map_err(|error| mistake(error.to_string()));
+    let read = |path: &PathBuf| measured(path).map_err(|error| exit(error.to_string()));
     let runs: Vec<Measured> = places.iter().flatten().map(read).collect::<Result<_, _>>()?;
     let comparison = comparison(&given(args, &places, &runs));
-    check(&comparison, args.force).map_err(mistake)?;
+    check(&comparison, args.force).map_err(exit)?;
     print!("{}", render(&comparison, screen_width()));
     if let Some(path) = &args.html {
         std::fs::write(path, html(&comparison, args.language))
-            .map_err(|error| mistake(format!("cannot write {}: {error}", path.display())))?;
+            .map_err(|error| exit(format!("cannot write {}: {error}", path.display())))?;
         println!("HTML page: {}", path.display());
     }
     Ok(if runs.iter().any(|run| run.summary.is_void()) { status::VOID } else { status::DONE })

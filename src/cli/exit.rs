@@ -14,17 +14,17 @@ pub mod status {
 
 /// The end of a program that did not get to work: what to write where, and the exit status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Early {
+pub struct EarlyExit {
     pub text: String,
     /// Help and version go to standard output, mistakes to standard error.
     pub to_stdout: bool,
     pub status: u8,
 }
 
-impl Early {
+impl EarlyExit {
     /// A mistake that ends the program: one line, which names what is wrong and what to do.
-    pub fn mistake(text: &str) -> Early {
-        Early { text: format!("error: {text}\n"), to_stdout: false, status: status::UNABLE }
+    pub fn error(text: &str) -> EarlyExit {
+        EarlyExit { text: format!("error: {text}\n"), to_stdout: false, status: status::UNABLE }
     }
 
     /// Writes it where it belongs; gives the exit status.

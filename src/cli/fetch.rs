@@ -19,18 +19,18 @@ pub fn hub_files(spec: &Spec, facts: &mut RigFacts, bars: &Bars) -> Result<Vec<S
     // A slip in another flag is said before anybody waits for a download.
     facts.hub = hub::placeholders(&wanted);
     resolve(spec, facts).map_err(|error| error.to_string())?;
-    let proxy =
-        ProxyChoice::of(spec.target.proxy.as_deref(), &facts.proxy_variables).map_err(|error| error.to_string())?;
+    let proxy = ProxyChoice::from_flag(spec.target.proxy.as_deref(), &facts.proxy_variables)
+        .map_err(|error| error.to_string())?;
     let settings = Settings { proxy, ..Settings::new(spec.data.data_source, &|name| std::env::var(name).ok())? };
-    let making = Arc::new(StepProgress::default());
-    let bar = bars.follow_making(making.clone());
+    let steps = Arc::new(StepProgress::default());
+    let bar = bars.show_steps(steps.clone());
     let mut say = |line: String| {
         if !spec.output.quiet {
             // Where standard error is gone nobody waits for the line.
             let _ = writeln!(bars.stderr(), "{line}");
         }
     };
-    let fetched = hub::fetch_all(&wanted, &settings, &making, &mut say);
+    let fetched = hub::fetch_all(&wanted, &settings, &steps, &mut say);
     drop(bar);
     let (files, lines) = fetched?;
     facts.hub = files;

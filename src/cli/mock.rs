@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU8;
 
 use clap::Args;
 
-use super::exit::{Early, status};
+use super::exit::{EarlyExit, status};
 use super::interrupt;
 use crate::host::limits::raise_open_files;
 use crate::mock::run::{keys_help, serve_until};
@@ -60,12 +60,12 @@ fn summary(stats: &Stats) -> String {
 }
 
 /// Serves until a signal arrives, then prints the counters.
-pub fn serve(args: &MockArgs) -> Result<u8, Early> {
-    let config = Config::from_query(&args.query()).map_err(|error| Early::mistake(&error))?;
+pub fn serve(args: &MockArgs) -> Result<u8, EarlyExit> {
+    let config = Config::from_query(&args.query()).map_err(|error| EarlyExit::error(&error))?;
     let stop = Arc::new(AtomicU8::new(interrupt::GO_ON));
     raise_open_files();
     let cores = args.cores.as_ref().map_or(&[][..], |cores| &cores.0);
-    let unable = |error: std::io::Error| Early::mistake(&format!("cannot serve on {}: {error}", args.listen()));
+    let unable = |error: std::io::Error| EarlyExit::error(&format!("cannot serve on {}: {error}", args.listen()));
     interrupt::watch(stop.clone(), || {}, || {}).map_err(unable)?;
     let ready = |address: SocketAddr| println!("listening on http://{address}/v1/chat/completions");
     let stats = serve_until(&config, cores, args.listen(), &stop, ready).map_err(unable)?;

@@ -11,22 +11,22 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod calibration;
 mod call_output;
 pub mod compare;
+mod created_dirs;
 pub mod entry;
 mod exit;
 mod fetch;
 mod files;
 pub mod interrupt;
-mod made;
-pub mod measure;
 pub mod mock;
-pub mod perf;
+pub mod perf_args;
+pub mod perf_command;
 pub mod progress;
 pub mod report;
 pub mod rig;
 mod search;
-mod visual;
+mod visualizer;
 
-pub use exit::{Early, status};
+pub use exit::{EarlyExit, status};
 
 /// A load generator for LLM inference servers that stamps every token in the kernel and measures its own error.
 #[derive(Parser, Debug)]
@@ -40,7 +40,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Measure a server
-    Perf(Box<perf::PerfArgs>),
+    Perf(Box<perf_args::PerfArgs>),
     /// Run the built-in mock server, which records the exact send time of every event
     Mock(mock::MockArgs),
     /// Show the tables of stored runs again
@@ -52,7 +52,7 @@ pub enum Command {
 }
 
 /// Reads the command line.
-pub fn parse<I: IntoIterator<Item = T>, T: Into<OsString>>(arguments: I) -> Result<Command, Early> {
+pub fn parse<I: IntoIterator<Item = T>, T: Into<OsString>>(arguments: I) -> Result<Command, EarlyExit> {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let help = help_for(arguments.get(1));
     Cli::try_parse_from(arguments).map(|cli| cli.command).map_err(|error| early(&error, &help))
@@ -67,12 +67,14 @@ fn help_for(first: Option<&OsString>) -> String {
     }
 }
 
-fn early(error: &clap::Error, help: &str) -> Early {
+fn early(error: &clap::Error, help: &str) -> EarlyExit {
     let text = error.render().to_string();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Early { text, to_stdout: true, status: status::DONE },
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Early { text, to_stdout: false, status: status::UNABLE },
-        _ => Early { text: shorten(&text, help), to_stdout: false, status: status::UNABLE },
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => EarlyExit { text, to_stdout: true, status: status::DONE },
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            EarlyExit { text, to_stdout: false, status: status::UNABLE }
+        }
+        _ => EarlyExit { text: shorten(&text, help), to_stdout: false, status: status::UNABLE },
     }
 }
 

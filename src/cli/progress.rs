@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use self::layout::Counts;
 
 use crate::record::Phase;
-use crate::run::Reading;
+use crate::run::PhaseProgress;
 use crate::workload::progress::StepProgress;
 
 mod layout;
@@ -38,14 +38,14 @@ impl Bars {
     }
 
     /// A writer to standard error that does not tear the bars.
-    pub fn stderr(&self) -> BesideBars {
-        BesideBars { multi: self.multi.clone(), wraps: io::stderr().is_terminal() }
+    pub fn stderr(&self) -> StderrAboveBars {
+        StderrAboveBars { multi: self.multi.clone(), wraps: io::stderr().is_terminal() }
     }
 
     /// Shows what `read` says, ten times a second, until the result is dropped.
-    pub fn follow(&self, read: impl Fn() -> Reading + Send + 'static) -> Following {
-        let mut shown = Shown { multi: self.multi.clone(), bar: None, template: String::new() };
-        Following::start(move |last| {
+    pub fn show_phase(&self, read: impl Fn() -> PhaseProgress + Send + 'static) -> BarUpdater {
+        let mut shown = PhaseBar { multi: self.multi.clone(), bar: None, template: String::new() };
+        BarUpdater::start(move |last| {
             shown.show(read());
             if last {
                 shown.end();
@@ -54,10 +54,10 @@ impl Bars {
     }
 
     /// Shows the making of requests until the result is dropped, with a bar for each step.
-    pub fn follow_making(&self, making: Arc<StepProgress>) -> Following {
+    pub fn show_steps(&self, steps: Arc<StepProgress>) -> BarUpdater {
         let (multi, mut shown) = (self.multi.clone(), None);
-        Following::start(move |last| {
-            show_making(&multi, &mut shown, &making);
+        BarUpdater::start(move |last| {
+            update_step_bar(&multi, &mut shown, &steps);
             if let Some((_, bar)) = shown.take_if(|_| last) {
                 bar.abandon();
             }
@@ -71,46 +71,46 @@ fn screen_width() -> usize {
 }
 
 /// The step that is shown, and its bar.
-type MakingBar = Option<(Cow<'static, str>, ProgressBar)>;
+type StepBar = Option<(Cow<'static, str>, ProgressBar)>;
 
-fn show_making(multi: &MultiProgress, shown: &mut MakingBar, making: &StepProgress) {
-    let reading = making.reading();
-    if reading.what.is_empty() {
+fn update_step_bar(multi: &MultiProgress, shown: &mut StepBar, steps: &StepProgress) {
+    let progress = steps.reading();
+    if progress.what.is_empty() {
         return;
     }
-    if let Some((_, bar)) = shown.take_if(|(what, _)| *what != reading.what) {
+    if let Some((_, bar)) = shown.take_if(|(what, _)| *what != progress.what) {
         bar.abandon();
     }
     let (_, bar) = shown.get_or_insert_with(|| {
         let bar = multi.add(ProgressBar::no_length());
         let width = screen_width();
-        let counts = match reading.total {
-            _ if reading.bytes => Counts::Bytes,
+        let counts = match progress.total {
+            _ if progress.bytes => Counts::Bytes,
             0 => Counts::Endless(0),
             total => Counts::Requests(total),
         };
         // A file's name may be long; its beginning says which.
-        let label: String = reading.what.chars().take(width / 2).collect();
+        let label: String = progress.what.chars().take(width / 2).collect();
         bar.set_style(layout::style(&layout::template(&counts, label.chars().count(), 0, width)));
         bar.set_prefix(label);
-        (reading.what.clone(), bar)
+        (progress.what.clone(), bar)
     });
-    if reading.total > 0 {
-        bar.set_length(reading.total);
+    if progress.total > 0 {
+        bar.set_length(progress.total);
     }
-    bar.set_position(reading.done);
+    bar.set_position(progress.done);
 }
 
 /// Bars that move; they end with this.
 #[derive(Debug)]
-pub struct Following {
+pub struct BarUpdater {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Following {
+impl BarUpdater {
     /// Calls `show` ten times a second, and with `true` at the end.
-    fn start(mut show: impl FnMut(bool) + Send + 'static) -> Following {
+    fn start(mut show: impl FnMut(bool) + Send + 'static) -> BarUpdater {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = thread::Builder::new().name("progress".to_string()).spawn(move || {
@@ -121,11 +121,11 @@ impl Following {
             show(true);
         });
         // Without a thread there are no bars, and nothing else is lost.
-        Following { stop, thread: thread.ok() }
+        BarUpdater { stop, thread: thread.ok() }
     }
 }
 
-impl Drop for Following {
+impl Drop for BarUpdater {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
@@ -138,13 +138,13 @@ impl Drop for Following {
 
 /// Standard error, with the bars out of the way while a line is written.
 #[derive(Clone, Debug)]
-pub struct BesideBars {
+pub struct StderrAboveBars {
     multi: MultiProgress,
     /// Lines are broken between words, as a terminal does not by itself.
     wraps: bool,
 }
 
-impl Write for BesideBars {
+impl Write for StderrAboveBars {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match std::str::from_utf8(bytes) {
             Ok(text) if self.wraps => {
@@ -162,32 +162,32 @@ impl Write for BesideBars {
 }
 
 /// The bar on the screen and the phase it belongs to.
-struct Shown {
+struct PhaseBar {
     multi: MultiProgress,
     bar: Option<(Phase, ProgressBar)>,
     /// How the bar is laid out at present.
     template: String,
 }
 
-impl Shown {
-    fn show(&mut self, reading: Reading) {
-        let Some(label) = label(reading.phase) else { return };
-        if self.bar.as_ref().is_none_or(|(phase, _)| *phase != reading.phase) {
+impl PhaseBar {
+    fn show(&mut self, progress: PhaseProgress) {
+        let Some(label) = label(progress.phase) else { return };
+        if self.bar.as_ref().is_none_or(|(phase, _)| *phase != progress.phase) {
             self.end();
             let bar = self.multi.add(ProgressBar::no_length());
             bar.set_prefix(label);
             self.template.clear();
-            self.bar = Some((reading.phase, bar));
+            self.bar = Some((progress.phase, bar));
         }
         if let Some((_, bar)) = &self.bar {
-            let (length, position) = extent(&reading);
+            let (length, position) = extent(&progress);
             if let Some(length) = length {
                 bar.set_length(length);
             }
             bar.set_position(position);
-            let message = message(&reading);
+            let message = message(&progress);
             // Terminals are made wider and narrower while a run goes on.
-            let template = layout::template(&counts(&reading), label.len(), message.len(), screen_width());
+            let template = layout::template(&counts(&progress), label.len(), message.len(), screen_width());
             if template != self.template {
                 bar.set_style(layout::style(&template));
                 self.template = template;
@@ -212,33 +212,33 @@ fn label(phase: Phase) -> Option<&'static str> {
 }
 
 /// Length and position of the bar: requests, or milliseconds where only time ends the phase.
-fn extent(reading: &Reading) -> (Option<u64>, u64) {
-    match (reading.total, reading.duration_s) {
-        (Some(total), _) => (Some(total), reading.done),
+fn extent(progress: &PhaseProgress) -> (Option<u64>, u64) {
+    match (progress.total, progress.duration_s) {
+        (Some(total), _) => (Some(total), progress.done),
         (None, Some(duration_s)) => {
             let length = (duration_s * 1e3) as u64;
-            (Some(length), ((reading.elapsed_s * 1e3) as u64).min(length))
+            (Some(length), ((progress.elapsed_s * 1e3) as u64).min(length))
         }
-        (None, None) => (None, reading.done),
+        (None, None) => (None, progress.done),
     }
 }
 
-fn message(reading: &Reading) -> String {
-    let mut text = format!("{} ok", reading.ok);
-    if reading.failed > 0 {
-        text.push_str(&format!(", {} failed", reading.failed));
+fn message(progress: &PhaseProgress) -> String {
+    let mut text = format!("{} ok", progress.ok);
+    if progress.failed > 0 {
+        text.push_str(&format!(", {} failed", progress.failed));
     }
-    if reading.elapsed_s > 0.0 && reading.done > 0 {
-        text.push_str(&format!(", {:.1} req/s", reading.done as f64 / reading.elapsed_s));
+    if progress.elapsed_s > 0.0 && progress.done > 0 {
+        text.push_str(&format!(", {:.1} req/s", progress.done as f64 / progress.elapsed_s));
     }
     text
 }
 
-fn counts(reading: &Reading) -> Counts {
-    match (reading.total, reading.duration_s) {
+fn counts(progress: &PhaseProgress) -> Counts {
+    match (progress.total, progress.duration_s) {
         (Some(total), _) => Counts::Requests(total),
         (None, Some(_)) => Counts::Share,
-        (None, None) => Counts::Endless(reading.done),
+        (None, None) => Counts::Endless(progress.done),
     }
 }
 
@@ -246,25 +246,32 @@ fn counts(reading: &Reading) -> Counts {
 mod tests {
     use super::*;
 
-    fn bar(shown: &Shown) -> &ProgressBar {
+    fn bar(shown: &PhaseBar) -> &ProgressBar {
         &shown.bar.as_ref().unwrap().1
     }
 
     #[test]
     fn warm_up_and_run_have_bars_of_their_own() {
-        let mut shown = Shown {
+        let mut shown = PhaseBar {
             multi: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
             bar: None,
             template: String::new(),
         };
-        shown.show(Reading { phase: Phase::Preflight, ..Reading::default() });
+        shown.show(PhaseProgress { phase: Phase::Preflight, ..PhaseProgress::default() });
         assert!(shown.bar.is_none());
 
-        shown.show(Reading { phase: Phase::Warmup, done: 4, total: Some(5), ok: 4, ..Reading::default() });
+        shown.show(PhaseProgress { phase: Phase::Warmup, done: 4, total: Some(5), ok: 4, ..PhaseProgress::default() });
         let warmup = bar(&shown).clone();
         assert_eq!((warmup.prefix().as_str(), warmup.position(), warmup.length()), ("Warmup", 4, Some(5)));
 
-        shown.show(Reading { done: 3, total: Some(10), ok: 2, failed: 1, elapsed_s: 1.5, ..Reading::default() });
+        shown.show(PhaseProgress {
+            done: 3,
+            total: Some(10),
+            ok: 2,
+            failed: 1,
+            elapsed_s: 1.5,
+            ..PhaseProgress::default()
+        });
         assert!(warmup.is_finished());
         let run = bar(&shown);
         assert_eq!((run.prefix().as_str(), run.position(), run.length()), ("Processing", 3, Some(10)));
@@ -274,29 +281,29 @@ mod tests {
     #[test]
     fn each_step_of_the_making_has_a_bar() {
         let multi = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
-        let (making, mut shown) = (StepProgress::default(), None);
-        show_making(&multi, &mut shown, &making);
+        let (steps, mut shown) = (StepProgress::default(), None);
+        update_step_bar(&multi, &mut shown, &steps);
         assert!(shown.is_none());
-        making.begin("StepProgress prompts", 7);
-        making.add(3);
-        show_making(&multi, &mut shown, &making);
+        steps.begin("StepProgress prompts", 7);
+        steps.add(3);
+        update_step_bar(&multi, &mut shown, &steps);
         let (_, first) = shown.clone().unwrap();
         assert_eq!((first.position(), first.length()), (3, Some(7)));
-        making.begin("Counting tokens", 0);
-        show_making(&multi, &mut shown, &making);
+        steps.begin("Counting tokens", 0);
+        update_step_bar(&multi, &mut shown, &steps);
         assert!(first.is_finished());
         assert_eq!(shown.clone().unwrap().1.prefix(), "Counting tokens");
-        making.begin_bytes("Fetching a.json".to_string());
-        making.go_to(1000, 4000);
-        show_making(&multi, &mut shown, &making);
+        steps.begin_bytes("Fetching a.json".to_string());
+        steps.go_to(1000, 4000);
+        update_step_bar(&multi, &mut shown, &steps);
         let (_, bytes) = shown.unwrap();
         assert_eq!((bytes.prefix().as_str(), bytes.position(), bytes.length()), ("Fetching a.json", 1000, Some(4000)));
     }
 
     #[test]
     fn time_moves_the_bar_where_only_time_ends_the_run() {
-        let reading = Reading { done: 9, elapsed_s: 12.0, duration_s: Some(10.0), ..Reading::default() };
-        assert_eq!(extent(&reading), (Some(10_000), 10_000));
-        assert_eq!(extent(&Reading { done: 9, ..Reading::default() }), (None, 9));
+        let progress = PhaseProgress { done: 9, elapsed_s: 12.0, duration_s: Some(10.0), ..PhaseProgress::default() };
+        assert_eq!(extent(&progress), (Some(10_000), 10_000));
+        assert_eq!(extent(&PhaseProgress { done: 9, ..PhaseProgress::default() }), (None, 9));
     }
 }

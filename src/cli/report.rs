@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::call_output::{screen_has_colours, screen_width};
-use super::exit::{Early, status};
+use super::exit::{EarlyExit, status};
 use crate::options::Language;
 use crate::report::export::write_all;
 use crate::report::{Measured, definitions, html, measured, overview, screen, search, shards};
-use crate::search::{Stored, told};
+use crate::search::{StoredSearchRun, find_searches};
 use crate::spec::output::exports;
 use crate::spec::values;
 use crate::stats::Summary;
@@ -38,14 +38,14 @@ pub struct ReportArgs {
 }
 
 /// Prints the tables of each file, and of several the combined report; shards of one load are shown as one run.
-pub fn show(args: &ReportArgs) -> Result<u8, Early> {
-    let mistake = |text: String| Early::mistake(&text);
-    let exports = exports(args.csv.as_deref(), &args.export, None).map_err(|error| mistake(error.to_string()))?;
-    let read = |path: &PathBuf| measured(path).map_err(|error| mistake(error.to_string()));
+pub fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
+    let exit = |text: String| EarlyExit::error(&text);
+    let exports = exports(args.csv.as_deref(), &args.export, None).map_err(|error| exit(error.to_string()))?;
+    let read = |path: &PathBuf| measured(path).map_err(|error| exit(error.to_string()));
     let runs: Vec<Measured> = args.files.iter().map(read).collect::<Result<_, _>>()?;
     if shards::are_shards(&runs) {
         if !exports.is_empty() {
-            return Err(mistake("--csv and --export write single runs, not merged shards: give one file".to_string()));
+            return Err(exit("--csv and --export write single runs, not merged shards: give one file".to_string()));
         }
         return show_shards(args);
     }
@@ -59,21 +59,21 @@ pub fn show(args: &ReportArgs) -> Result<u8, Early> {
     if summaries.len() > 1 {
         print!("{}", overview::render(&summaries, None, screen_width(), screen_has_colours()));
     }
-    let stored = runs.iter().map(|run| Stored { summary: &run.summary, refusals: &run.run.refusals });
-    print!("{}", search::render_told(&told(&stored.collect::<Vec<_>>()), screen_width()));
+    let stored = runs.iter().map(|run| StoredSearchRun { summary: &run.summary, refusals: &run.run.refusals });
+    print!("{}", search::render_told(&find_searches(&stored.collect::<Vec<_>>()), screen_width()));
     let void = summaries.iter().any(|run| run.is_void());
     if let Some(path) = &args.html {
         let drawn = runs.into_iter().zip(&args.files).map(|(run, file)| html::Run::from_measured(file, run));
-        let drawn: Vec<html::Run> = drawn.collect::<Result<_, _>>().map_err(|error| mistake(error.to_string()))?;
+        let drawn: Vec<html::Run> = drawn.collect::<Result<_, _>>().map_err(|error| exit(error.to_string()))?;
         write_page(path, &html::page(&drawn, args.language))?;
     }
-    let written = write_all(&exports, &args.files).map_err(|error| mistake(error.to_string()))?;
+    let written = write_all(&exports, &args.files).map_err(|error| exit(error.to_string()))?;
     written.iter().for_each(|path| println!("Written: {}", path.display()));
     Ok(status_of(void))
 }
 
-fn show_shards(args: &ReportArgs) -> Result<u8, Early> {
-    let shards = html::Run::read_shards(&args.files).map_err(|error| Early::mistake(&error.to_string()))?;
+fn show_shards(args: &ReportArgs) -> Result<u8, EarlyExit> {
+    let shards = html::Run::read_shards(&args.files).map_err(|error| EarlyExit::error(&error.to_string()))?;
     println!("{} shards of one load, merged:", args.files.len());
     print!("{}", screen::render(&shards.summary, screen_width()));
     let void = shards.summary.is_void();
@@ -83,8 +83,9 @@ fn show_shards(args: &ReportArgs) -> Result<u8, Early> {
     Ok(status_of(void))
 }
 
-fn write_page(path: &Path, page: &str) -> Result<(), Early> {
-    std::fs::write(path, page).map_err(|error| Early::mistake(&format!("cannot write {}: {error}", path.display())))?;
+fn write_page(path: &Path, page: &str) -> Result<(), EarlyExit> {
+    std::fs::write(path, page)
+        .map_err(|error| EarlyExit::error(&format!("cannot write {}: {error}", path.display())))?;
     println!("HTML report: {}", path.display());
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::calibration::{self, CalibrateArgs};
 use super::call_output::screen_width;
-use super::exit::{Early, status};
+use super::exit::{EarlyExit, status};
 use crate::host::checks::{self, Check};
 use crate::host::facts::Facts;
 use crate::report::table::{Align, Table, cut, number, wrap};
@@ -31,7 +31,7 @@ pub struct RigArgs {
 const VALUE_WIDTH: usize = 60;
 
 /// Looks, measures, and prints what was found.
-pub fn show(args: &RigArgs) -> Result<u8, Early> {
+pub fn show(args: &RigArgs) -> Result<u8, EarlyExit> {
     if args.calibrate.calibrate {
         return calibration::run(&args.calibrate, args.json);
     }
@@ -41,7 +41,7 @@ pub fn show(args: &RigArgs) -> Result<u8, Early> {
     checks.extend(ring_checks(&support));
     let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
     let roofline = if args.no_roofline { None } else { Some(roofline::measure(&cores)) };
-    let roofline = roofline.transpose().map_err(|error| Early::mistake(&error))?;
+    let roofline = roofline.transpose().map_err(|error| EarlyExit::error(&error))?;
     if args.json {
         let all = json!({ "facts": facts, "io_uring": support, "checks": checks, "roofline": roofline });
         println!("{all:#}");

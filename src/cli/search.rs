@@ -2,55 +2,55 @@
 
 use std::path::Path;
 
-use super::call_output::{FILE_WIDTH, append, say, write_html};
+use super::call_output::{FILE_WIDTH, append, print_and_append, write_html};
 use super::exit::status;
-use super::{calibration, visual};
+use super::{calibration, visualizer};
 use crate::finding::SearchTrouble;
 use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError};
 use crate::record::facts::Refusal;
 use crate::report::{overview, screen, search as report};
-use crate::run::{Finished, RunError, Watch};
+use crate::run::{FinishedRun, RunContext, RunError};
 use crate::search::Probe;
-use crate::spec::output::suffix_of_run;
+use crate::spec::output::repeat_suffix;
 use crate::spec::{RigFacts, Spec, resolve};
 use crate::store::writer::add_refusals;
-use crate::sweep::{self, Searched, Short};
+use crate::sweep::{self, EarlyEnd, SearchResult};
 use crate::visualizer::Visualizer;
 
 /// Searches, shows and stores what was found, whatever ended the search. Gives the runs and the exit status.
 pub fn carry_out(
     (spec, search, facts): (&Spec, &SearchPlan, &RigFacts),
     first: &Plan,
-    watch: &Watch<'_>,
+    context: &RunContext<'_>,
     mut visualizer: Option<&mut Visualizer>,
-) -> Result<(Vec<Finished>, u8), RunError> {
+) -> Result<(Vec<FinishedRun>, u8), RunError> {
     let root = &first.report.root;
     let mut offset = spec.data.dataset_offset;
     let mut plan_at = |value: f64, run: u32| {
         let mut plan = plan_of((spec, search, facts), first, value)?;
         if search.runs > 1 {
-            plan.report.folder.as_mut_os_string().push(suffix_of_run(run));
+            plan.report.folder.as_mut_os_string().push(repeat_suffix(run));
         }
         // No run sends the prompts of one before: the server has them in its cache.
         plan.workload.offset = offset;
         offset = offset.saturating_add(plan.requests.unwrap_or(0));
         Ok(plan)
     };
-    let mut ended = |plan: &Plan, finished: &Finished| {
-        visual::run_ended(visualizer.as_deref_mut(), plan, &finished.summary);
-        watch.log.info(&overview::one_line(&finished.summary));
+    let mut ended = |plan: &Plan, finished: &FinishedRun| {
+        visualizer::run_ended(visualizer.as_deref_mut(), plan, &finished.summary);
+        context.log.info(&overview::one_line(&finished.summary));
         append(&screen::render(&finished.summary, FILE_WIDTH), root)
     };
-    let searched = sweep::search(search, &mut plan_at, watch, &mut ended);
+    let searched = sweep::search(search, &mut plan_at, context, &mut ended);
     if !searched.runs.is_empty() {
         keep_refusals(&searched)?;
         show(spec, search, &searched, root)?;
         write_html(spec, &searched.runs, root)?;
     }
     let status = exit_status(&searched);
-    match searched.cut_short {
-        Some(Short::Failed(error)) => Err(error),
+    match searched.early_end {
+        Some(EarlyEnd::Failed(error)) => Err(error),
         _ => Ok((searched.runs, status)),
     }
 }
@@ -76,7 +76,7 @@ fn plan_of(
 }
 
 /// Stores the loads without a run beside the last run, so that the databases alone tell the whole search.
-fn keep_refusals(searched: &Searched) -> Result<(), RunError> {
+fn keep_refusals(searched: &SearchResult) -> Result<(), RunError> {
     let refused = searched.probes.iter().filter(|probe| probe.runs == 0);
     let of_probe = |probe: &Probe| Refusal {
         load: probe.value,
@@ -93,22 +93,24 @@ fn keep_refusals(searched: &Searched) -> Result<(), RunError> {
     }
 }
 
-fn show(spec: &Spec, search: &SearchPlan, searched: &Searched, root: &Path) -> Result<(), RunError> {
-    let cut_off = match searched.cut_short {
-        Some(Short::Interrupted) => "\nThe search was interrupted: these are the loads that were measured by then.\n",
+fn show(spec: &Spec, search: &SearchPlan, searched: &SearchResult, root: &Path) -> Result<(), RunError> {
+    let cut_off = match searched.early_end {
+        Some(EarlyEnd::Interrupted) => {
+            "\nThe search was interrupted: these are the loads that were measured by then.\n"
+        }
         _ => "",
     };
     let text = |width| format!("{cut_off}{}", report::render(search, &searched.probes, &searched.selections, width));
-    say(spec, root, &text)?;
-    let json = report::json(search, &searched.probes, &searched.selections, searched.cut_short.is_none());
+    print_and_append(spec, root, &text)?;
+    let json = report::json(search, &searched.probes, &searched.selections, searched.early_end.is_none());
     let path = root.join("sla_summary.json");
     std::fs::write(&path, format!("{json:#}\n")).map_err(|cause| RunError::File { path, cause })
 }
 
 /// The exit status of a search that no error ended.
-fn exit_status(searched: &Searched) -> u8 {
+fn exit_status(searched: &SearchResult) -> u8 {
     let found = searched.selections.iter().any(|selection| selection.value.is_some());
-    if matches!(searched.cut_short, Some(Short::Interrupted)) {
+    if matches!(searched.early_end, Some(EarlyEnd::Interrupted)) {
         status::INTERRUPTED
     } else if found {
         status::DONE

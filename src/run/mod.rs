@@ -40,23 +40,23 @@ use preflight::test_connection;
 use token_backfill::count_missing;
 
 /// What the run tells, and is told, while it goes on.
-pub struct Watch<'a> {
+pub struct RunContext<'a> {
     pub log: Arc<Log>,
     /// Raised by the user's interrupt; see [`crate::engine::worker_state::STOP_OFFERING`].
     pub stop: Arc<AtomicU8>,
     /// The server of our own that is measured.
     pub local: Option<&'a Local>,
     /// Shows the progress of a phase until the result is dropped.
-    pub follow: &'a dyn Fn(Box<dyn Fn() -> Reading + Send>) -> Box<dyn Any>,
+    pub show_progress: &'a dyn Fn(Box<dyn Fn() -> PhaseProgress + Send>) -> Box<dyn Any>,
     /// Shows the making of requests until the result is dropped.
-    pub follow_making: &'a dyn Fn(Arc<StepProgress>) -> Box<dyn Any>,
+    pub show_steps: &'a dyn Fn(Arc<StepProgress>) -> Box<dyn Any>,
     /// Takes the figures so far for another program.
     pub visualizer: Option<Feed>,
 }
 
 /// How far a phase has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Reading {
+pub struct PhaseProgress {
     pub phase: Phase,
     /// Requests of this phase that have ended.
     pub done: u64,
@@ -71,7 +71,7 @@ pub struct Reading {
 
 /// A finished run.
 #[derive(Debug)]
-pub struct Finished {
+pub struct FinishedRun {
     pub summary: Summary,
     pub database: PathBuf,
     pub interrupted: bool,
@@ -84,33 +84,33 @@ const BLOCKS_PER_WORKER: usize = 4;
 
 /// Carries a plan out: its target has an address by now. What was measured is in the database even when this fails
 /// midway.
-pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
+pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, RunError> {
     check_limits(plan)?;
     // Every core helps to make the requests; after that, whatever starts from here must not push a worker off its core.
-    let workload = Arc::new(make_requests(plan, watch)?);
+    let workload = Arc::new(make_requests(plan, context)?);
     let kept = host::affinity::keep_off(&plan.cores);
     let (empties, returned) = unbounded();
     for worker in 0..plan.cores.len() as u16 {
         (0..BLOCKS_PER_WORKER).for_each(|_| drop(empties.send(Block::new(worker))));
     }
     // The thread ends when the last sender of events is gone, so it is dropped last.
-    let (debug_log, trace) = debug_log::start(plan, &watch.log);
-    let mut engine = Engine::start(plan.clone(), workload.clone(), watch.stop.clone(), trace.clone(), &returned)?;
+    let (debug_log, trace) = debug_log::start(plan, &context.log);
+    let mut engine = Engine::start(plan.clone(), workload.clone(), context.stop.clone(), trace.clone(), &returned)?;
     if plan.test_connection {
-        test_connection(&mut engine, plan, &watch.log)?;
+        test_connection(&mut engine, plan, &context.log)?;
     }
     let (messages, collected) = unbounded();
-    let series = watch.visualizer.as_ref().map(|feed| feed.series(plan));
-    let collector = start_collector(plan, &workload, watch, series.clone(), collected, empties)?;
+    let series = context.visualizer.as_ref().map(|feed| feed.series(plan));
+    let collector = start_collector(plan, &workload, context, series.clone(), collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
-    let outcome = run_phases(&mut engine, (plan, &workload), watch, (collector.live(), trace), &messages, &mut notes);
+    let outcome = run_phases(&mut engine, (plan, &workload), context, (collector.live(), trace), &messages, &mut notes);
     notes.append(&mut engine.notes);
-    notes.extend(watch.local.and_then(Local::died).map(|reason| Finding::ServerDied { reason }));
-    notes.extend(watch.visualizer.iter().filter_map(Feed::note));
+    notes.extend(context.local.and_then(Local::died).map(|reason| Finding::ServerDied { reason }));
+    notes.extend(context.visualizer.iter().filter_map(Feed::note));
     let live = collector.live().clone();
     // The collector ends when the last sender is gone.
     drop((engine, messages, kept, debug_log));
-    let interrupted = watch.stop.load(Ordering::Relaxed) != 0;
+    let interrupted = context.stop.load(Ordering::Relaxed) != 0;
     let end = RunEnd { clock: clock_pair(), interrupted, ..RunEnd::default() };
     let stored = collector.finish(end, &notes);
     if let Some(series) = series {
@@ -118,57 +118,57 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     }
     outcome?;
     if let Some(error) = stored.error {
-        watch.log.error(&format!("{error}; {} requests are missing in the database", stored.rows_lost));
+        context.log.error(&format!("{error}; {} requests are missing in the database", stored.rows_lost));
     }
     let database = database_path(plan);
-    parse_answers(plan, &database, watch)?;
-    count_missing_tokens(plan, &database, watch)?;
+    parse_answers(plan, &database, context)?;
+    count_missing_tokens(plan, &database, context)?;
     let summary = report::from_database(&database)?;
     write_results(plan, &summary)?;
-    Ok(Finished { summary, database, interrupted })
+    Ok(FinishedRun { summary, database, interrupted })
 }
 
-fn make_requests(plan: &Plan, watch: &Watch<'_>) -> Result<Workload, RunError> {
-    let making = Arc::new(StepProgress::default());
-    let shown = (watch.follow_making)(making.clone());
+fn make_requests(plan: &Plan, context: &RunContext<'_>) -> Result<Workload, RunError> {
+    let steps = Arc::new(StepProgress::default());
+    let shown = (context.show_steps)(steps.clone());
     let target = &plan.target;
-    let line = target.in_request_line(&target.path);
-    let mut made = Workload::build_watched(&plan.workload, &target.authority, &line, &making)?;
-    made.head.extend_from_slice(target.proxy_header().as_bytes());
+    let line = target.request_target(&target.path);
+    let mut workload = Workload::build_watched(&plan.workload, &target.authority, &line, &steps)?;
+    workload.head.extend_from_slice(target.proxy_header().as_bytes());
     drop(shown);
-    for note in &made.notes {
-        watch.log.warning(&note.en());
+    for note in &workload.notes {
+        context.log.warning(&note.en());
     }
-    Ok(made)
+    Ok(workload)
 }
 
 /// Lets the program of `--api` read the answers, where it is one. What it cannot do costs its figures, not the run's.
-fn parse_answers(plan: &Plan, database: &Path, watch: &Watch<'_>) -> Result<(), RunError> {
+fn parse_answers(plan: &Plan, database: &Path, context: &RunContext<'_>) -> Result<(), RunError> {
     let Dialect::Program(program) = plan.dialect else { return Ok(()) };
-    let making = Arc::new(StepProgress::default());
-    let shown = (watch.follow_making)(making.clone());
-    let parsed = parse_with_program(database, program, plan.save, &making)?;
+    let steps = Arc::new(StepProgress::default());
+    let shown = (context.show_steps)(steps.clone());
+    let parsed = parse_with_program(database, program, plan.save, &steps)?;
     drop(shown);
     if let Err(caution) = parsed {
-        watch.log.warning(&caution.en());
+        context.log.warning(&caution.en());
     }
     Ok(())
 }
 
 /// Counts with the tokenizer, where there is one, what the server did not.
-fn count_missing_tokens(plan: &Plan, database: &Path, watch: &Watch<'_>) -> Result<(), RunError> {
+fn count_missing_tokens(plan: &Plan, database: &Path, context: &RunContext<'_>) -> Result<(), RunError> {
     let Some(asked) = &plan.workload.tokens else { return Ok(()) };
-    let making = Arc::new(StepProgress::default());
-    let shown = (watch.follow_making)(making.clone());
-    let (missing, left) = count_missing(database, asked, plan.dialect, &making)?;
+    let steps = Arc::new(StepProgress::default());
+    let shown = (context.show_steps)(steps.clone());
+    let (missing, left) = count_missing(database, asked, plan.dialect, &steps)?;
     drop(shown);
     if missing > 0 {
-        watch
+        context
             .log
             .info(&format!("the server sent no token counts for {missing} requests: counted with --tokenizer-path"));
     }
     if left > 0 {
-        watch
+        context
             .log
             .warning(&format!("{left} requests could not be counted: the database keeps neither prompt nor answer"));
     }
@@ -193,7 +193,7 @@ fn check_limits(plan: &Plan) -> Result<(), RunError> {
 fn start_collector(
     plan: &Plan,
     workload: &Arc<Workload>,
-    watch: &Watch<'_>,
+    context: &RunContext<'_>,
     series: Option<Series>,
     messages: Receiver<CollectorMessage>,
     empties: Sender<Block>,
@@ -201,11 +201,11 @@ fn start_collector(
     let folder = &plan.report.folder;
     std::fs::create_dir_all(folder).map_err(|cause| RunError::File { path: folder.clone(), cause })?;
     write_file(plan, "benchmark_args.json", &plan.report.arguments_json)?;
-    let log = watch.log.clone();
+    let log = context.log.clone();
     let start = RunStart {
         facts: facts(plan, workload),
         clock: clock_pair(),
-        save: if plan.keeps_raw() { Save::Full } else { plan.save },
+        save: if plan.stores_raw_responses() { Save::Full } else { plan.save },
         arguments_json: plan.report.arguments_json.clone(),
         secrets: plan.report.secrets.clone(),
         rig_json: host::facts::Facts::look().to_json(),
@@ -241,7 +241,7 @@ fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
 fn run_phases(
     engine: &mut Engine,
     (plan, workload): (&Arc<Plan>, &Arc<Workload>),
-    watch: &Watch<'_>,
+    context: &RunContext<'_>,
     (live, trace): (&Arc<Live>, Option<Trace>),
     messages: &Sender<CollectorMessage>,
     notes: &mut Vec<Finding>,
@@ -255,9 +255,9 @@ fn run_phases(
             ramp_ns: 0,
             messages: messages.clone(),
         };
-        run_phase(engine, request, workload, watch, live, messages)?;
+        run_phase(engine, request, workload, context, live, messages)?;
     }
-    if watch.stop.load(Ordering::Relaxed) != 0 {
+    if context.stop.load(Ordering::Relaxed) != 0 {
         return Ok(());
     }
     let request = PhaseRequest {
@@ -268,9 +268,9 @@ fn run_phases(
         ramp_ns: plan.ramp_ns,
         messages: messages.clone(),
     };
-    let scraper = start_scraper(plan, watch, messages, notes);
+    let scraper = start_scraper(plan, context, messages, notes);
     let witness = start_witness((plan, workload), messages, trace, notes);
-    let outcome = run_phase(engine, request, workload, watch, live, messages);
+    let outcome = run_phase(engine, request, workload, context, live, messages);
     witness.into_iter().for_each(Witness::finish);
     notes.extend(scraper.into_iter().flat_map(Scraper::finish));
     outcome
@@ -290,13 +290,13 @@ fn start_witness(
 /// Starts to look at the server, where there is something to see; trouble with that is only a note.
 fn start_scraper(
     plan: &Plan,
-    watch: &Watch<'_>,
+    context: &RunContext<'_>,
     messages: &Sender<CollectorMessage>,
     notes: &mut Vec<Finding>,
 ) -> Option<Scraper> {
     let mut trouble = |reason: String| notes.push(Finding::MetricsUnavailable { reason });
     let page = MetricsPage::from_plan(plan).and_then(|page| page.map_err(&mut trouble).ok());
-    let sources = Sources { page, processes: watch.local.map(Local::processes) };
+    let sources = Sources { page, processes: context.local.map(Local::processes) };
     if sources.page.is_none() && sources.processes.is_none() {
         return None;
     }
@@ -310,7 +310,7 @@ fn run_phase(
     engine: &mut Engine,
     request: PhaseRequest,
     workload: &Workload,
-    watch: &Watch<'_>,
+    context: &RunContext<'_>,
     live: &Arc<Live>,
     messages: &Sender<CollectorMessage>,
 ) -> Result<(), RunError> {
@@ -321,7 +321,7 @@ fn run_phase(
     let read = move || {
         let so_far = live.snapshot();
         let measured = phase == Phase::Measured;
-        Reading {
+        PhaseProgress {
             phase,
             done: if measured { so_far.done } else { so_far.warmup_done },
             total,
@@ -331,7 +331,7 @@ fn run_phase(
             duration_s: duration_ns.map(|ns| ns as f64 / 1e9),
         }
     };
-    let shown = (watch.follow)(Box::new(read));
+    let shown = (context.show_progress)(Box::new(read));
     let PhaseEnd { reports } = engine.run(request)?;
     for report in reports {
         // The collector outlives the phases.

@@ -20,9 +20,9 @@ pub fn parse_with_program(
     database: &Path,
     program: ProgramApi,
     save: Save,
-    making: &StepProgress,
+    steps: &StepProgress,
 ) -> Result<Result<(), Finding>, RunError> {
-    let parsed = parse(database, program, making);
+    let parsed = parse(database, program, steps);
     let trouble = parsed.err().map(|what| {
         let program = program.path().display().to_string();
         Finding::ProgramFailed { program, reason: what, responses_kept: save != Save::Metrics }
@@ -39,14 +39,14 @@ pub fn parse_with_program(
     }
 }
 
-fn parse(database: &Path, program: ProgramApi, making: &StepProgress) -> Result<(), String> {
+fn parse(database: &Path, program: ProgramApi, steps: &StepProgress) -> Result<(), String> {
     let in_words = |error: crate::store::StoreError| error.to_string();
     let mut pages = Pages::<RawAnswer>::open(database).map_err(in_words)?;
     let ids = pages.ids().map_err(in_words)?;
     if ids.is_empty() {
         return Ok(());
     }
-    making.begin("Parsing answers", ids.len() as u64);
+    steps.begin("Parsing answers", ids.len() as u64);
     let updates = AnswerUpdates::open(database).map_err(in_words)?;
     let mut taken = 0;
     let feed = move |input: &mut Feed| loop {
@@ -65,7 +65,7 @@ fn parse(database: &Path, program: ProgramApi, making: &StepProgress) -> Result<
         let update = AnswerUpdate { id: *id, input_tokens, output_tokens, text, reasoning };
         updates.add(&update).map_err(in_words)?;
         taken += 1;
-        making.add(1);
+        steps.add(1);
         Ok(())
     })?;
     if taken < ids.len() {

@@ -19,7 +19,7 @@ pub fn count_missing(
     database: &Path,
     asked: &TokenUse,
     dialect: Dialect,
-    making: &StepProgress,
+    steps: &StepProgress,
 ) -> Result<(u64, u64), RunError> {
     let mut rows = Pages::<UncountedAnswer>::open(database)?;
     let missing = rows.ids()?.len() as u64;
@@ -28,7 +28,7 @@ pub fn count_missing(
     }
     let tokens = Tokens::open(asked, dialect)?;
     let updates = AnswerUpdates::open(database)?;
-    making.begin("Counting tokens", missing);
+    steps.begin("Counting tokens", missing);
     let mut left = 0;
     loop {
         let page = rows.next_page()?;
@@ -37,7 +37,7 @@ pub fn count_missing(
         }
         let counts = parallel::map(page.len(), |place| {
             let counted = count(&page[place], &tokens);
-            making.add(1);
+            steps.add(1);
             counted
         })?;
         left += counts.iter().filter(|c| c.input_tokens.is_none() && c.output_tokens.is_none()).count() as u64;

@@ -57,8 +57,8 @@ fn probe(plan: &SearchPlan, value: f64, (ok, figures): (bool, Vec<(&str, f64)>))
     let trouble = if ok { Vec::new() } else { vec![SearchTrouble::Failed { run: 1, succeeded: 1, sent: 2 }] };
     let observed = figures.into_iter().map(observed).collect();
     let mut probe =
-        Probe { value, runs: 1, total: 2, succeeded: 2, offered_per_s: None, trouble, observed, judged: Vec::new() };
-    probe.judged = plan.aims.iter().map(|aim| judge(aim, &probe)).collect();
+        Probe { value, runs: 1, total: 2, succeeded: 2, offered_per_s: None, trouble, observed, verdicts: Vec::new() };
+    probe.verdicts = plan.aims.iter().map(|aim| judge(aim, &probe)).collect();
     probe
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{names, values};
 use crate::options::{LOCAL, Language, LogLevel, Save, Service};
 use crate::plan::export::{Export, Format};
-use crate::plan::{Load, PlanError, VisualPlan, slo};
+use crate::plan::{Load, PlanError, VisualizerPlan, slo};
 use crate::workload::arrivals::Arrival;
 
 const HEADING: &str = "Results";
@@ -96,8 +96,8 @@ impl OutputSpec {
     pub(super) fn folder_name(&self, model: &str) -> Result<String, PlanError> {
         match &self.name {
             Some(name) if name.trim().is_empty() => Err(PlanError::value("--name", "is empty")),
-            Some(name) => Ok(name_of_run(name)),
-            None => Ok(name_of_model(model)),
+            Some(name) => Ok(safe_folder_name(name)),
+            None => Ok(model_folder_name(model)),
         }
     }
 
@@ -128,7 +128,7 @@ impl OutputSpec {
         python: Option<&Path>,
         model: &str,
         started: &str,
-    ) -> Result<Option<VisualPlan>, PlanError> {
+    ) -> Result<Option<VisualizerPlan>, PlanError> {
         let Some(service) = self.service() else { return Ok(None) };
         let keys = [
             ("--wandb-api-key", Service::Wandb, &self.wandb_api_key),
@@ -149,8 +149,8 @@ impl OutputSpec {
             key = Some(given.trim().to_string());
         }
         let local = service == Service::Swanlab && key.as_deref() == Some(LOCAL);
-        let base = self.name.clone().unwrap_or_else(|| name_of_model(model));
-        Ok(Some(VisualPlan {
+        let base = self.name.clone().unwrap_or_else(|| model_folder_name(model));
+        Ok(Some(VisualizerPlan {
             service,
             key: key.filter(|_| !local),
             local,
@@ -191,7 +191,7 @@ pub fn exports(csv: Option<&Path>, exports: &[String], save: Option<Save>) -> Re
 }
 
 /// `outputs/<started>/<name>`, without the middle part when `started` is `None`.
-pub fn root_folder(outputs: &Path, started: Option<&str>, name: &str) -> PathBuf {
+pub fn results_folder(outputs: &Path, started: Option<&str>, name: &str) -> PathBuf {
     match started {
         Some(started) => outputs.join(started).join(name),
         None => outputs.join(name),
@@ -199,7 +199,7 @@ pub fn root_folder(outputs: &Path, started: Option<&str>, name: &str) -> PathBuf
 }
 
 /// `--name` as a folder's name.
-pub fn name_of_run(name: &str) -> String {
+pub fn safe_folder_name(name: &str) -> String {
     let safe: String =
         name.chars().map(|c| if "<>:\"|?*\\/".contains(c) || c.is_control() { '_' } else { c }).collect();
     let mut end = safe.len().min(MAX_NAME_BYTES);
@@ -214,14 +214,14 @@ pub fn name_of_run(name: &str) -> String {
 }
 
 /// The last path part of a model's name as a folder's name.
-pub fn name_of_model(model: &str) -> String {
+pub fn model_folder_name(model: &str) -> String {
     let last = model.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(model);
-    name_of_run(last)
+    safe_folder_name(last)
 }
 
 /// The folder of one run: `parallel_8_number_100`, `rate_20.0_number_100`, `burst_number_100`, or with `duration_30s`
 /// at the end where only the duration ends the run.
-pub fn name_of_load(load: &Load, number: Option<u64>, duration_s: Option<f64>) -> String {
+pub fn load_folder_name(load: &Load, number: Option<u64>, duration_s: Option<f64>) -> String {
     let what = match load {
         Load::Closed { parallel } | Load::Paced { parallel, .. } => format!("parallel_{parallel}"),
         Load::Open { schedule } if schedule.arrival == Arrival::Burst => "burst".to_string(),
@@ -237,7 +237,7 @@ pub fn name_of_load(load: &Load, number: Option<u64>, duration_s: Option<f64>) -
 }
 
 /// The suffix of a load's folder when the load runs several times.
-pub fn suffix_of_run(run: u32) -> String {
+pub fn repeat_suffix(run: u32) -> String {
     format!("_run_{run}")
 }
 
@@ -248,20 +248,20 @@ mod tests {
 
     #[test]
     fn names_are_safe_for_folders() {
-        assert_eq!(name_of_model("Qwen/Qwen2.5-0.5B-Instruct"), "Qwen2.5-0.5B-Instruct");
-        assert_eq!(name_of_model("/models/llama/"), "llama");
-        assert_eq!(name_of_run("a/b:c\0d"), "a_b_c_d");
-        assert_eq!(name_of_run(".."), "_");
-        assert_eq!(name_of_run("通义千问"), "通义千问");
-        assert!(name_of_run(&"通".repeat(300)).len() <= MAX_NAME_BYTES);
+        assert_eq!(model_folder_name("Qwen/Qwen2.5-0.5B-Instruct"), "Qwen2.5-0.5B-Instruct");
+        assert_eq!(model_folder_name("/models/llama/"), "llama");
+        assert_eq!(safe_folder_name("a/b:c\0d"), "a_b_c_d");
+        assert_eq!(safe_folder_name(".."), "_");
+        assert_eq!(safe_folder_name("通义千问"), "通义千问");
+        assert!(safe_folder_name(&"通".repeat(300)).len() <= MAX_NAME_BYTES);
     }
 
     #[test]
     fn folders_say_the_load() {
         let schedule = Schedule { rate_per_s: 20.0, arrival: Arrival::Poisson };
-        assert_eq!(name_of_load(&Load::Open { schedule }, Some(7), None), "rate_20.0_number_7");
-        assert_eq!(name_of_load(&Load::Closed { parallel: 4 }, None, Some(30.0)), "parallel_4_duration_30s");
-        assert_eq!(name_of_load(&Load::Closed { parallel: 4 }, None, Some(0.5)), "parallel_4_duration_0.5s");
+        assert_eq!(load_folder_name(&Load::Open { schedule }, Some(7), None), "rate_20.0_number_7");
+        assert_eq!(load_folder_name(&Load::Closed { parallel: 4 }, None, Some(30.0)), "parallel_4_duration_30s");
+        assert_eq!(load_folder_name(&Load::Closed { parallel: 4 }, None, Some(0.5)), "parallel_4_duration_0.5s");
     }
 
     fn text(text: &str) -> Option<String> {

@@ -44,7 +44,7 @@ impl ProxyVariables {
     }
 
     /// The variable that holds for a server, and its value.
-    fn of(&self, tls: bool, host: &str, port: u16) -> Option<&(&'static str, String)> {
+    fn for_server(&self, tls: bool, host: &str, port: u16) -> Option<&(&'static str, String)> {
         let own = if tls { &self.https } else { &self.http };
         own.as_ref().or(self.all.as_ref()).filter(|_| !self.excepts(host, port))
     }
@@ -92,28 +92,28 @@ fn is_within(host: &str, range: &str) -> bool {
 #[derive(Clone, Debug)]
 pub enum ProxyChoice {
     /// No proxy, whatever the environment says.
-    Straight(ProxyVariables),
-    One(Proxy),
+    Direct(ProxyVariables),
+    Fixed(Proxy),
     Environment(ProxyVariables),
 }
 
 impl ProxyChoice {
     /// Reads the value of the flag.
-    pub fn of(flag: Option<&str>, variables: &ProxyVariables) -> Result<ProxyChoice, PlanError> {
+    pub fn from_flag(flag: Option<&str>, variables: &ProxyVariables) -> Result<ProxyChoice, PlanError> {
         match flag.map(str::trim) {
-            None => Ok(ProxyChoice::Straight(variables.clone())),
+            None => Ok(ProxyChoice::Direct(variables.clone())),
             Some("") => Err(PlanError::value(FLAG, "is empty; write http://HOST:PORT, or env")),
             Some(ENVIRONMENT) => Ok(ProxyChoice::Environment(variables.clone())),
-            Some(text) => Proxy::scan(text).map(ProxyChoice::One).map_err(|what| PlanError::value(FLAG, what)),
+            Some(text) => Proxy::scan(text).map(ProxyChoice::Fixed).map_err(|what| PlanError::value(FLAG, what)),
         }
     }
 
     /// The proxy through which a server is reached.
     pub fn for_server(&self, tls: bool, host: &str, port: u16) -> Result<Option<Proxy>, PlanError> {
         match self {
-            ProxyChoice::Straight(_) => Ok(None),
-            ProxyChoice::One(proxy) => Ok(Some(proxy.clone())),
-            ProxyChoice::Environment(variables) => match variables.of(tls, host, port) {
+            ProxyChoice::Direct(_) => Ok(None),
+            ProxyChoice::Fixed(proxy) => Ok(Some(proxy.clone())),
+            ProxyChoice::Environment(variables) => match variables.for_server(tls, host, port) {
                 None => Ok(None),
                 Some((name, value)) => {
                     Proxy::scan(value).map(Some).map_err(|what| PlanError::value(FLAG, format!("env: {name} {what}")))
@@ -125,15 +125,15 @@ impl ProxyChoice {
     /// Sets the proxy of a target and adds a note about it. Servers that are started here (`own`), the built-in server and
     /// Unix sockets are always reached without one.
     pub fn apply(&self, target: &mut Target, own: bool, notes: &mut Vec<Finding>) -> Result<(), PlanError> {
-        let straight = own || target.mock.is_some() || matches!(target.transport, Transport::Unix(_));
-        if straight {
-            if matches!(self, ProxyChoice::One(_)) {
+        let direct = own || target.mock.is_some() || matches!(target.transport, Transport::Unix(_));
+        if direct {
+            if matches!(self, ProxyChoice::Fixed(_)) {
                 notes.push(Finding::ProxyNotUsed { url: target.url.clone() });
             }
             return Ok(());
         }
-        if let ProxyChoice::Straight(variables) = self {
-            if let Some((name, _)) = variables.of(target.tls.is_some(), &target.host, target.port) {
+        if let ProxyChoice::Direct(variables) = self {
+            if let Some((name, _)) = variables.for_server(target.tls.is_some(), &target.host, target.port) {
                 notes.push(Finding::ProxyVariableNotUsed { variable: name.to_string() });
             }
             return Ok(());
@@ -157,10 +157,10 @@ mod tests {
     #[test]
     fn the_environment_is_read_as_everywhere() {
         let env = variables(&[("http_proxy", "a:1"), ("HTTP_PROXY", "b:1"), ("ALL_PROXY", "c:1")]);
-        assert_eq!(env.of(false, "h", 80).unwrap().1, "a:1");
-        assert_eq!(env.of(true, "h", 443).unwrap(), &("ALL_PROXY", "c:1".to_string()));
+        assert_eq!(env.for_server(false, "h", 80).unwrap().1, "a:1");
+        assert_eq!(env.for_server(true, "h", 443).unwrap(), &("ALL_PROXY", "c:1".to_string()));
         let env = variables(&[("https_proxy", " "), ("no_proxy", "x")]);
-        assert_eq!(env.of(true, "h", 443), None);
+        assert_eq!(env.for_server(true, "h", 443), None);
     }
 
     #[test]

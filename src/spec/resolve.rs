@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::client::check_witness;
 use super::data::check_dialect;
-use super::output::{name_of_load, root_folder, suffix_of_run};
+use super::output::{load_folder_name, repeat_suffix, results_folder};
 use super::proxy::{ProxyChoice, ProxyVariables};
 use super::url::Endpoint;
 use super::{DataSpec, Spec};
@@ -47,7 +47,7 @@ pub struct HubFiles {
 
 impl HubFiles {
     /// The same prompts with the files' places in their flags.
-    fn named_in(&self, data: &DataSpec) -> DataSpec {
+    fn apply_to(&self, data: &DataSpec) -> DataSpec {
         let mut data = data.clone();
         if let Some(path) = &self.dataset {
             data.dataset_path = Some(path.clone());
@@ -73,7 +73,7 @@ pub fn trace_file(spec: &Spec) -> Option<(&Path, &'static str)> {
 /// Nothing is looked up: the target has no addresses yet, and without `--model` the plans carry an empty model name
 /// (ask the server, put the answer into the spec, and resolve again).
 pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
-    let local = local(spec)?;
+    let local = local_plan(spec)?;
     let api = if local.is_some() { Api::OpenAi } else { spec.target.named_api()? };
     let spec =
         &spec.clone().with(|spec| spec.target.url = local.as_ref().map(LocalPlan::url).or(spec.target.url.take()));
@@ -82,20 +82,20 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let loads = spec.load.loads(&spec.data, trace, &mut notes)?;
     let numbers = spec.load.numbers(&loads, spec.data.default_number(trace))?;
     let secrets = spec.secrets();
-    let Endpoint { mut target, dialect, notes: of_target } = endpoint(spec, api, &secrets)?;
-    notes.extend(of_target);
-    let proxies = ProxyChoice::of(spec.target.proxy.as_deref(), &facts.proxy_variables)?;
+    let Endpoint { mut target, dialect, notes: target_notes } = endpoint(spec, api, &secrets)?;
+    notes.extend(target_notes);
+    let proxies = ProxyChoice::from_flag(spec.target.proxy.as_deref(), &facts.proxy_variables)?;
     proxies.apply(&mut target, local.is_some(), &mut notes)?;
     target.url = masked_url(&target.url);
     for word in notes.iter_mut().flat_map(Finding::foreign_words) {
         *word = mask(word, &secrets);
     }
-    let template = template(spec, api)?;
+    let template = query_template(spec, api)?;
     let model = spec.target.model_name(template.as_deref(), &target)?;
-    let data = facts.hub.named_in(&spec.data);
+    let data = facts.hub.apply_to(&spec.data);
     let mut workload = recipe(spec, &data, dialect, template, trace, &model, &mut notes)?;
     workload.id_prefix = format!("rm-{:08x}", facts.nonce);
-    let base = Base { spec, facts, target, local, workload, model };
+    let call = CallPlan { spec, facts, target, local, workload, model };
 
     let mut plans: Vec<Plan> = Vec::new();
     // All loads once, then all again: drift over time does not look like a difference between loads.
@@ -104,7 +104,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
         for (load, number) in loads.iter().zip(&numbers) {
             // The notes are the same for every repetition.
             let mut again = Vec::new();
-            let mut plan = base.plan(load.clone(), *number, if run == 1 { &mut notes } else { &mut again })?;
+            let mut plan = call.plan_run(load.clone(), *number, if run == 1 { &mut notes } else { &mut again })?;
             let folder = plan.report.folder.as_mut_os_string();
             // Equal loads of one sweep get different folders.
             let earlier = &plans[before_this_run..];
@@ -113,7 +113,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
                 folder.push(format!("_{}", equal + 1));
             }
             if spec.load.repeat > 1 {
-                folder.push(suffix_of_run(run));
+                folder.push(repeat_suffix(run));
             }
             // As in evalscope, the runs of a sweep do not send the same prompts again: the server has them in its cache.
             let before: u64 = plans.iter().filter_map(|earlier| earlier.requests).sum();
@@ -127,7 +127,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
 }
 
 /// What the runs of a call share.
-struct Base<'a> {
+struct CallPlan<'a> {
     spec: &'a Spec,
     facts: &'a RigFacts,
     target: Target,
@@ -136,8 +136,8 @@ struct Base<'a> {
     model: String,
 }
 
-impl Base<'_> {
-    fn plan(&self, load: Load, number: Option<u64>, notes: &mut Vec<Finding>) -> Result<Plan, PlanError> {
+impl CallPlan<'_> {
+    fn plan_run(&self, load: Load, number: Option<u64>, notes: &mut Vec<Finding>) -> Result<Plan, PlanError> {
         let Spec { target, load: timing, output, client, .. } = self.spec;
         let allowed = &self.facts.allowed_cores;
         let warmup_requests = timing.warmup(number)?;
@@ -185,7 +185,7 @@ impl Base<'_> {
         let Spec { target, load: timing, data, output, .. } = self.spec;
         let name = output.folder_name(&self.model)?;
         let started = (!output.no_timestamp).then_some(self.facts.started.as_str());
-        let root = root_folder(&output.outputs_dir, started, &name);
+        let root = results_folder(&output.outputs_dir, started, &name);
         let dataset = match &data.prompt {
             Some(_) => "prompt".to_string(),
             None => data.dataset.clone().unwrap_or_else(|| "builtin".to_string()),
@@ -195,7 +195,7 @@ impl Base<'_> {
             name,
             dataset,
             api: target.api.clone(),
-            folder: root.join(name_of_load(load, number, timing.duration_s)),
+            folder: root.join(load_folder_name(load, number, timing.duration_s)),
             root,
             log_every: timing.log_every_n_query,
             debug: output.debug,
@@ -224,7 +224,7 @@ impl Base<'_> {
 }
 
 /// The server that is started here, where `--api` asks for one.
-fn local(spec: &Spec) -> Result<Option<LocalPlan>, PlanError> {
+fn local_plan(spec: &Spec) -> Result<Option<LocalPlan>, PlanError> {
     let target = &spec.target;
     let python_is_used = spec.output.service().is_some();
     target.local.resolve(&target.api, target.url.as_deref(), target.model.as_deref(), python_is_used)
@@ -244,7 +244,7 @@ fn endpoint(spec: &Spec, api: Api, secrets: &[String]) -> Result<Endpoint, PlanE
 }
 
 /// The template of `--query-template`, with what the command line gives beside it.
-fn template(spec: &Spec, api: Api) -> Result<Option<Arc<QueryTemplate>>, PlanError> {
+fn query_template(spec: &Spec, api: Api) -> Result<Option<Arc<QueryTemplate>>, PlanError> {
     const FLAG: &str = "--query-template";
     let Some(text) = &spec.data.query_template else { return Ok(None) };
     if let Api::Custom(_) | Api::Program(_) = api {

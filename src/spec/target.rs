@@ -260,7 +260,7 @@ impl TargetSpec {
         }
         let mut target = self.metrics_target(given)?;
         // What is to be said of the proxy is said of the server itself.
-        ProxyChoice::of(self.proxy.as_deref(), variables)?.apply(&mut target, false, &mut Vec::new())?;
+        ProxyChoice::from_flag(self.proxy.as_deref(), variables)?.apply(&mut target, false, &mut Vec::new())?;
         Ok(Some(MetricsPage { path: target.path.clone(), elsewhere: Some(target) }))
     }
 

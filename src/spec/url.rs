@@ -260,7 +260,7 @@ mod tests {
         assert_eq!((found.target.path.as_str(), found.notes.len()), ("/v1/chat/completions", 0));
         assert_eq!(read("mock:").target.mock.as_deref(), Some(""));
         assert_eq!(read("mock:/v1/completions?x=1").dialect, Dialect::Completions);
-        found.target.mock_listens_at("127.0.0.1:4000".parse().unwrap());
+        found.target.set_mock_address("127.0.0.1:4000".parse().unwrap());
         assert_eq!(found.target.authority, "127.0.0.1:4000");
         assert_eq!(found.target.url, "http://127.0.0.1:4000/v1/chat/completions");
     }

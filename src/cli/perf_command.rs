@@ -13,12 +13,13 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::call_output::{
-    FILE_WIDTH, LOG_FILE, SUMMARY, append_to, databases, prepend_to, say, screen_has_colours, screen_width, write_html,
+    FILE_WIDTH, LOG_FILE, SUMMARY, append_to, databases, prepend_to, print_and_append, screen_has_colours,
+    screen_width, write_html,
 };
-use super::exit::{Early, status};
-use super::made::Made;
+use super::created_dirs::CreatedDirs;
+use super::exit::{EarlyExit, status};
 use super::progress::Bars;
-use super::{calibration, fetch, files, interrupt, search, visual};
+use super::{calibration, fetch, files, interrupt, search, visualizer};
 use crate::log::Log;
 use crate::mock::Mock;
 use crate::net::tls;
@@ -29,63 +30,64 @@ use crate::report::export::write_all;
 use crate::report::repeats::{self, Repeat};
 use crate::report::table::wrap;
 use crate::report::{overview, screen};
-use crate::run::{Finished, RunError, Watch};
+use crate::run::{FinishedRun, RunContext, RunError};
 use crate::secrets::mask;
 use crate::server::local::{self, Local};
 use crate::server::models::{first_model, list_timeouts};
 use crate::spec::proxy::ProxyVariables;
 use crate::spec::{HubFiles, RigFacts, Spec, resolve, trace_file};
 use crate::stats::Summary;
-use crate::sweep::{self, Swept};
+use crate::sweep::{self, SweepResult};
 use crate::visualizer::Visualizer;
 use crate::workload::trace;
 
 /// Carries out one call; gives the exit status.
-pub fn perf(spec: &Spec) -> Result<u8, Early> {
-    let mistake = |text: String| Early::mistake(&mask(&text, &spec.secrets()));
-    let spec = &files::read(spec).map_err(mistake)?;
+pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
+    let exit = |text: String| EarlyExit::error(&mask(&text, &spec.secrets()));
+    let spec = &files::read(spec).map_err(exit)?;
     let mut facts = facts(&spec.output.outputs_dir);
     let trace = trace_file(spec).map(|(path, flag)| trace::read(path, flag)).transpose();
-    facts.trace = trace.map_err(|error| mistake(error.to_string()))?.map(Arc::new);
-    let search = spec.search().map_err(|error| mistake(error.to_string()))?;
+    facts.trace = trace.map_err(|error| exit(error.to_string()))?.map(Arc::new);
+    let search = spec.search().map_err(|error| exit(error.to_string()))?;
     let first = search.as_ref().map_or_else(|| spec.clone(), |search| spec.at_load(search, search.space.start));
     let bars = Bars::new(spec.output.quiet);
-    let found = fetch::hub_files(&first, &mut facts, &bars).map_err(mistake)?;
-    let (mut plans, mock) = decide(&first, &facts).map_err(mistake)?;
-    calibration::attach(spec, &mut plans).map_err(mistake)?;
+    let found = fetch::hub_files(&first, &mut facts, &bars).map_err(exit)?;
+    let (mut plans, mock) = decide(&first, &facts).map_err(exit)?;
+    calibration::attach(spec, &mut plans).map_err(exit)?;
     let root = plans[0].report.root.clone();
     let exports = plans[0].report.exports.clone();
-    let made = Made::before(&root);
-    let log = open_log(spec, &root, &bars).map_err(mistake)?;
+    let created = CreatedDirs::to_create(&root);
+    let log = open_log(spec, &root, &bars).map_err(exit)?;
     for note in &plans[0].notes {
         log.warning(&note.en());
     }
     found.iter().for_each(|line| log.info(line));
     let stop = Arc::new(AtomicU8::new(0));
-    watch_signals(&stop, &log).map_err(mistake)?;
+    watch_signals(&stop, &log).map_err(exit)?;
     let not_started = |text: String| match stop.load(Ordering::Relaxed) {
-        interrupt::GO_ON => mistake(text),
+        interrupt::GO_ON => exit(text),
         _ => interrupted(&text, &log),
     };
-    let mut visualizer = visual::start(spec, &plans, &log, &stop).map_err(|text| {
-        made.remove();
+    let mut visualizer = visualizer::start(spec, &plans, &log, &stop).map_err(|text| {
+        created.remove_if_unused();
         not_started(text)
     })?;
     let local = start_local(&plans[0], &root, &log, &stop).map_err(not_started)?;
-    let follow =
-        |read: Box<dyn Fn() -> crate::run::Reading + Send>| -> Box<dyn std::any::Any> { Box::new(bars.follow(read)) };
-    let follow_making = |making| -> Box<dyn std::any::Any> { Box::new(bars.follow_making(making)) };
-    let watch = Watch {
+    let show_progress = |read: Box<dyn Fn() -> crate::run::PhaseProgress + Send>| -> Box<dyn std::any::Any> {
+        Box::new(bars.show_phase(read))
+    };
+    let show_steps = |making| -> Box<dyn std::any::Any> { Box::new(bars.show_steps(making)) };
+    let context = RunContext {
         log: log.clone(),
         stop: stop.clone(),
         local: local.as_ref(),
-        follow: &follow,
-        follow_making: &follow_making,
+        show_progress: &show_progress,
+        show_steps: &show_steps,
         visualizer: visualizer.as_ref().map(Visualizer::feed),
     };
     let measured = match &search {
-        Some(search) => search::carry_out((spec, search, &facts), &plans[0], &watch, visualizer.as_mut()),
-        None => carry_out(spec, plans, &watch, visualizer.as_mut()),
+        Some(search) => search::carry_out((spec, search, &facts), &plans[0], &context, visualizer.as_mut()),
+        None => carry_out(spec, plans, &context, visualizer.as_mut()),
     };
     drop((mock, local));
     if let Some(visualizer) = visualizer {
@@ -94,9 +96,9 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     if let Err(error) = &measured {
         log.final_error(&error.to_string());
     }
-    let (runs, status) = measured.map_err(|error| mistake(error.to_string()))?;
+    let (runs, status) = measured.map_err(|error| exit(error.to_string()))?;
     if !runs.is_empty() {
-        write_exports(&exports, &runs).map_err(mistake)?;
+        write_exports(&exports, &runs).map_err(exit)?;
     }
     println!("Results: {}", root.display());
     Ok(status)
@@ -106,19 +108,19 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
 fn carry_out(
     spec: &Spec,
     plans: Vec<Plan>,
-    watch: &Watch<'_>,
+    context: &RunContext<'_>,
     mut visualizer: Option<&mut Visualizer>,
-) -> Result<(Vec<Finished>, u8), RunError> {
+) -> Result<(Vec<FinishedRun>, u8), RunError> {
     let root = plans[0].report.root.clone();
     let count = plans.len();
-    let mut ended = |plan: &Plan, finished: &Finished| {
-        visual::run_ended(visualizer.as_deref_mut(), plan, &finished.summary);
+    let mut ended = |plan: &Plan, finished: &FinishedRun| {
+        visualizer::run_ended(visualizer.as_deref_mut(), plan, &finished.summary);
         if count > 1 {
-            watch.log.info(&overview::one_line(&finished.summary));
+            context.log.info(&overview::one_line(&finished.summary));
         }
         show(spec, finished, &root)
     };
-    let swept = sweep::run_all(plans, watch, &mut ended)?;
+    let swept = sweep::run_all(plans, context, &mut ended)?;
     let line = swept.interruption();
     let interruption =
         |width: usize| line.as_ref().map_or_else(String::new, |line| format!("\n{}", wrap("", line, width)));
@@ -127,7 +129,7 @@ fn carry_out(
         show_overview(spec, finished, &root, &interruption)?;
         write_repeats(finished, &root, !swept.is_interrupted())?;
     } else {
-        say(spec, &root, &interruption)?;
+        print_and_append(spec, &root, &interruption)?;
     }
     write_html(spec, finished, &root)?;
     let status = exit_status(&swept);
@@ -138,7 +140,7 @@ fn carry_out(
 fn decide(spec: &Spec, facts: &RigFacts) -> Result<(Vec<Plan>, Option<Mock>), String> {
     let mut plans = resolve(spec, facts).map_err(|error| error.to_string())?;
     let mut target = plans[0].target.clone();
-    let mock = sweep::reach(&mut target, &plans[0].cores, &facts.allowed_cores)?;
+    let mock = sweep::resolve_target(&mut target, &plans[0].cores, &facts.allowed_cores)?;
     if plans[0].report.model.is_empty() {
         let config = target.tls.as_ref().map(tls::config).transpose()?;
         let headers: String =
@@ -192,9 +194,9 @@ fn start_local(plan: &Plan, root: &Path, log: &Arc<Log>, stop: &AtomicU8) -> Res
 }
 
 /// An end before the first run, which somebody asked for.
-fn interrupted(text: &str, log: &Log) -> Early {
+fn interrupted(text: &str, log: &Log) -> EarlyExit {
     log.warning(text);
-    Early { text: String::new(), to_stdout: false, status: status::INTERRUPTED }
+    EarlyExit { text: String::new(), to_stdout: false, status: status::INTERRUPTED }
 }
 
 fn watch_signals(stop: &Arc<AtomicU8>, log: &Arc<Log>) -> Result<(), String> {
@@ -206,15 +208,15 @@ fn watch_signals(stop: &Arc<AtomicU8>, log: &Arc<Log>) -> Result<(), String> {
 }
 
 /// Prints a run's tables and appends them to the files of the call.
-fn show(spec: &Spec, finished: &Finished, root: &Path) -> Result<(), RunError> {
-    say(spec, root, &|width| screen::render(&finished.summary, width))
+fn show(spec: &Spec, finished: &FinishedRun, root: &Path) -> Result<(), RunError> {
+    print_and_append(spec, root, &|width| screen::render(&finished.summary, width))
 }
 
 /// Prints the combined report of a sweep behind what is to be said before it, appends it to the log, and puts it at the beginning of the summary: the tables
 /// of the runs, which stand there since they ended, are many.
 fn show_overview(
     spec: &Spec,
-    finished: &[Finished],
+    finished: &[FinishedRun],
     root: &Path,
     before: &dyn Fn(usize) -> String,
 ) -> Result<(), RunError> {
@@ -231,7 +233,7 @@ fn show_overview(
 }
 
 /// Writes what differs from run to run, where a load has several.
-fn write_repeats(finished: &[Finished], root: &Path, complete: bool) -> Result<(), RunError> {
+fn write_repeats(finished: &[FinishedRun], root: &Path, complete: bool) -> Result<(), RunError> {
     let runs: Vec<&Summary> = finished.iter().map(|run| &run.summary).collect();
     if repeats::groups(&runs).len() == runs.len() {
         return Ok(());
@@ -243,13 +245,13 @@ fn write_repeats(finished: &[Finished], root: &Path, complete: bool) -> Result<(
     std::fs::write(&path, format!("{json:#}\n")).map_err(|cause| RunError::File { path, cause })
 }
 
-fn write_exports(exports: &[Export], finished: &[Finished]) -> Result<(), String> {
+fn write_exports(exports: &[Export], finished: &[FinishedRun]) -> Result<(), String> {
     let written = write_all(exports, &databases(finished)).map_err(|error| error.to_string())?;
     written.iter().for_each(|path| println!("Written: {}", path.display()));
     Ok(())
 }
 
-fn exit_status(swept: &Swept) -> u8 {
+fn exit_status(swept: &SweepResult) -> u8 {
     let finished = &swept.runs;
     if swept.is_interrupted() {
         status::INTERRUPTED

@@ -8,14 +8,14 @@ use crate::stats::Summary;
 
 /// A stored run, and the loads that were refused beside it.
 #[derive(Clone, Copy, Debug)]
-pub struct Stored<'a> {
+pub struct StoredSearchRun<'a> {
     pub summary: &'a Summary,
     pub refusals: &'a [Refusal],
 }
 
 /// A search as its runs tell it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Told {
+pub struct StoredSearch {
     pub plan: SearchPlan,
     /// Loads in the order in which they first appear among the runs, those without a run last.
     pub probes: Vec<Probe>,
@@ -25,21 +25,21 @@ pub struct Told {
 }
 
 /// The searches to which these runs belong, in the order in which they appear; none for runs that nobody searched with.
-pub fn told(runs: &[Stored<'_>]) -> Vec<Told> {
-    let mut searches: Vec<(&SearchPlan, Vec<Stored<'_>>)> = Vec::new();
+pub fn find_searches(runs: &[StoredSearchRun<'_>]) -> Vec<StoredSearch> {
+    let mut searches: Vec<(&SearchPlan, Vec<StoredSearchRun<'_>>)> = Vec::new();
     for run in runs {
         let Some(plan) = &run.summary.facts.search else { continue };
         // The runs of one call have one prefix; a search follows one plan.
-        let call = |stored: &Stored<'_>| stored.summary.facts.request_id_prefix.clone();
+        let call = |stored: &StoredSearchRun<'_>| stored.summary.facts.request_id_prefix.clone();
         match searches.iter_mut().find(|(other, others)| *other == plan && call(&others[0]) == call(run)) {
             Some((_, others)) => others.push(*run),
             None => searches.push((plan, vec![*run])),
         }
     }
-    searches.into_iter().map(|(plan, runs)| of_search(plan, &runs)).collect()
+    searches.into_iter().map(|(plan, runs)| rebuild(plan, &runs)).collect()
 }
 
-fn of_search(plan: &SearchPlan, runs: &[Stored<'_>]) -> Told {
+fn rebuild(plan: &SearchPlan, runs: &[StoredSearchRun<'_>]) -> StoredSearch {
     let mut loads: Vec<(f64, Vec<&Summary>)> = Vec::new();
     for run in runs.iter().map(|run| run.summary) {
         let Some(load) = run.facts.searched_load(plan.variable) else { continue };
@@ -60,7 +60,7 @@ fn of_search(plan: &SearchPlan, runs: &[Stored<'_>]) -> Told {
         Step::Done(selections) => (selections, None),
         Step::Probe(next) => (so_far(plan, &probes), Some(next)),
     };
-    Told { plan: plan.clone(), probes, selections, next }
+    StoredSearch { plan: plan.clone(), probes, selections, next }
 }
 
 /// What the runs at a load say; `None` where runs of it are missing, or one did not come to its end.
@@ -70,6 +70,6 @@ fn probe(plan: &SearchPlan, load: f64, mut runs: Vec<&Summary>) -> Option<Probe>
         return None;
     }
     runs.sort_by_key(|run| end_of(run));
-    let probe = Probe::of(plan, load, &runs);
+    let probe = Probe::from_runs(plan, load, &runs);
     (runs.len() >= plan.runs as usize || !probe.trouble.is_empty()).then_some(probe)
 }

@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 use super::call_output::LOG_FILE;
 
 /// What was not there before the call.
-pub struct Made {
+pub struct CreatedDirs {
     root: PathBuf,
     /// The innermost first.
     folders: Vec<PathBuf>,
 }
 
-impl Made {
+impl CreatedDirs {
     /// What will be new once `root` is made.
-    pub fn before(root: &Path) -> Made {
+    pub fn to_create(root: &Path) -> CreatedDirs {
         let missing = root.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
-        Made { root: root.to_path_buf(), folders: missing.map(Path::to_path_buf).collect() }
+        CreatedDirs { root: root.to_path_buf(), folders: missing.map(Path::to_path_buf).collect() }
     }
 
     /// Removes the log and the new folders; those that hold anything else stay, and so does an older log.
-    pub fn remove(&self) {
+    pub fn remove_if_unused(&self) {
         let Some(entries) = fs::read_dir(&self.root).ok().filter(|_| !self.folders.is_empty()) else { return };
         let mut others = entries.flatten().filter(|entry| entry.file_name() != LOG_FILE);
         // A folder goes only when it is empty. What cannot be removed stays.
@@ -43,16 +43,16 @@ mod tests {
             fs::create_dir_all(&root).unwrap();
             fs::write(root.join(name), "x").unwrap();
         };
-        let made = Made::before(&root);
+        let created = CreatedDirs::to_create(&root);
         write(LOG_FILE);
-        Made::before(&root).remove();
+        CreatedDirs::to_create(&root).remove_if_unused();
         assert!(root.exists(), "it was there before");
         write("offline-run");
         fs::create_dir(root.join("empty")).unwrap();
-        made.remove();
+        created.remove_if_unused();
         assert!(root.join(LOG_FILE).exists(), "there is something else beside it");
         fs::remove_file(root.join("offline-run")).unwrap();
-        made.remove();
+        created.remove_if_unused();
         assert!(outputs.path().exists() && !root.parent().unwrap().exists());
     }
 }
