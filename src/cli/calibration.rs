@@ -1,4 +1,4 @@
-//! Calibrations on the command line: made by `ringmark rig --calibrate`, taken along by `ringmark perf`.
+//! Calibrations on the command line: `ringmark rig --calibrate` creates them, `ringmark perf` attaches them to plans.
 
 #![expect(clippy::disallowed_methods, reason = "a stored calibration has a date")]
 #![expect(clippy::print_stdout, reason = "the command line writes the tables")]
@@ -25,60 +25,62 @@ const DEFAULT_PARALLEL: u32 = 100;
 const DEFAULT_TTFT_NS: u64 = 50 * MS;
 const DEFAULT_ITL_NS: u64 = 10 * MS;
 const DEFAULT_TOKENS: u32 = 100;
-/// In place of a file: none.
+/// Value of `--calibration` that disables calibrations.
 const NONE: &str = "none";
 
 /// Flags of `ringmark rig --calibrate`.
 #[derive(Args, Debug)]
 pub struct CalibrateArgs {
-    /// Measure how exact the client is here at a planned load, against the built-in server, and keep the result:
-    /// 'ringmark perf' takes it along where machine and load fit
+    /// Measure the client's error on this machine at a planned load, against the built-in server, and store the result.
+    /// 'ringmark perf' uses it when the machine and the load match
     #[arg(long)]
     pub calibrate: bool,
-    /// Requests in flight [default: 100, or none with --rate: an open loop]
+    /// Concurrent requests [default: 100; with --rate: no limit, an open loop]
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, requires = "calibrate", help_heading = CALIBRATION)]
     parallel: Option<u32>,
-    /// Requests per second
+    /// Request rate, requests per second
     #[arg(long, value_name = "R", allow_negative_numbers = true, value_parser = values::number, requires = "calibrate", help_heading = CALIBRATION)]
     rate: Option<f64>,
-    /// Bytes of an event on the wire [default: as the built-in server writes them, about 190]
+    /// Size of one event on the wire, bytes [default: what the built-in server sends, about 190]
     #[arg(long, value_name = "BYTES", value_parser = values::count::<u32>, requires = "calibrate", help_heading = CALIBRATION)]
     event_bytes: Option<u32>,
-    /// Time to first token, as 50ms [default: 50ms]
+    /// Time to first token (TTFT), seconds or with a unit [default: 50ms]
     #[arg(long, value_name = "TIME", value_parser = values::seconds, requires = "calibrate", help_heading = CALIBRATION)]
     ttft: Option<f64>,
-    /// Time between tokens, as 10ms [default: 10ms]
+    /// Inter-token latency (ITL), seconds or with a unit [default: 10ms]
     #[arg(long, value_name = "TIME", value_parser = values::seconds, requires = "calibrate", help_heading = CALIBRATION)]
     itl: Option<f64>,
-    /// Tokens of each answer [default: 100]
+    /// Output tokens of each response [default: 100]
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, requires = "calibrate", help_heading = CALIBRATION)]
     tokens: Option<u32>,
-    /// How long to measure, seconds [default: 3, and the time to first token]
+    /// Length of the measurement, seconds [default: 3 plus the time to first token]
     #[arg(long, value_name = "S", value_parser = values::seconds, requires = "calibrate", help_heading = CALIBRATION)]
     duration: Option<f64>,
-    /// Worker threads [default: as a run against the built-in server]
+    /// Worker threads [default: as for a run against the built-in server]
     #[arg(long, value_name = "N", value_parser = values::count::<usize>, requires = "calibrate", help_heading = CALIBRATION)]
     workers: Option<usize>,
-    /// Cores for the workers, for example 2,3 or 4-7
+    /// CPU cores to pin the workers to, for example 2,3 or 4-7
     #[arg(long, value_name = "LIST", value_parser = values::cores, requires = "calibrate", help_heading = CALIBRATION)]
     cores: Option<values::Cores>,
-    /// Busy polling, as with 'ringmark perf --spin'
+    /// Poll sockets in a busy loop, as 'ringmark perf --spin' does
     #[arg(long, requires = "calibrate", help_heading = CALIBRATION)]
     spin: bool,
-    /// The load of a stored run (its benchmark_data.db); flags that are given win over it
+    /// Take the load from a stored run (its benchmark_data.db); explicit flags override its values
     #[arg(long = "for", value_name = "RUN.db", requires = "calibrate", help_heading = CALIBRATION)]
     of_run: Option<PathBuf>,
-    /// File that keeps the result [default: ringmark/calibrations.json in the user's cache]
+    /// File for the result [default: ringmark/calibrations.json in the user's cache directory]
     #[arg(long, value_name = "FILE", requires = "calibrate", help_heading = CALIBRATION)]
     out: Option<PathBuf>,
 }
 
-/// Calibrates, keeps the result and prints it.
+/// Calibrates, stores the result and prints it.
 pub fn run(args: &CalibrateArgs, as_json: bool) -> Result<u8, EarlyExit> {
     let exit = |text: String| EarlyExit::error(&text);
     let path = args.out.clone().or_else(default_path);
-    let path = path.ok_or_else(|| exit("there is no home to keep the calibration in: give --out FILE".into()))?;
-    // Before the measurement, so that its seconds are not spent for nothing.
+    let path = path.ok_or_else(|| {
+        exit("no cache directory for the calibration: neither XDG_CACHE_HOME nor HOME is set; give --out FILE".into())
+    })?;
+    // An unreadable file is reported before the measurement, which takes seconds.
     calibration_file::read(&path).map_err(|error| exit(format!("--out: {error}")))?;
     let planned = planned(args).map_err(exit)?;
     let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
@@ -88,7 +90,7 @@ pub fn run(args: &CalibrateArgs, as_json: bool) -> Result<u8, EarlyExit> {
         println!("{:#}", json!({ "calibration": calibration, "file": path }));
     } else {
         print!("{}", measurement_error::calibration_text(&calibration, screen_width()));
-        println!("Kept in: {}", path.display());
+        println!("Stored in: {}", path.display());
     }
     Ok(status::DONE)
 }
@@ -98,11 +100,13 @@ fn planned(args: &CalibrateArgs) -> Result<Planned, String> {
         None => None,
         Some(path) => {
             let shape = load_shape::from_run(path).map_err(|error| format!("--for: {error}"))?;
-            Some(shape.ok_or_else(|| format!("--for {}: nothing was streamed in that run", path.display()))?)
+            Some(shape.ok_or_else(|| {
+                format!("--for {}: the run has no streamed responses; choose a run with --stream", path.display())
+            })?)
         }
     };
     if args.rate.is_some_and(|rate| rate <= 0.0) {
-        return Err("--rate must be above 0; leave it out for a closed loop".to_string());
+        return Err("--rate must be above 0; omit it for a closed loop".to_string());
     }
     let defaults = LoadShape {
         parallel: args.rate.is_none().then_some(DEFAULT_PARALLEL),
@@ -135,8 +139,8 @@ fn default_path() -> Option<PathBuf> {
     calibration_file::default_path(|name| std::env::var_os(name))
 }
 
-/// Gives each plan the calibration that fits it, where there is one. Trouble with a file that was named is an error,
-/// with the one in the user's cache a note.
+/// Attaches the matching calibration to each plan. An unreadable file is an error if `--calibration` names it; the
+/// default file in the user's cache only gives a note.
 pub fn attach(spec: &Spec, plans: &mut [Plan]) -> Result<(), String> {
     let named = spec.client.calibration.as_deref();
     if named == Some(Path::new(NONE)) {
@@ -146,7 +150,7 @@ pub fn attach(spec: &Spec, plans: &mut [Plan]) -> Result<(), String> {
     let all = match calibration_file::read(&path) {
         Ok(all) if all.is_empty() && named.is_some() => {
             return Err(format!(
-                "--calibration {}: there is no calibration; make one with 'ringmark rig --calibrate --out {}'",
+                "--calibration {}: the file has no calibration; create one with 'ringmark rig --calibrate --out {}'",
                 path.display(),
                 path.display()
             ));

@@ -1,4 +1,4 @@
-//! The entry point of the program: from the command line to the exit status.
+//! The entry point of the program: parses the command line, runs a subcommand, returns the exit status.
 
 use std::ffi::OsString;
 use std::process::ExitCode;

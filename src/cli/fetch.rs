@@ -1,4 +1,4 @@
-//! Files from the hubs, before anything is planned with them.
+//! Downloads missing datasets and tokenizers from the hubs before planning.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use crate::spec::proxy::ProxyChoice;
 use crate::spec::{RigFacts, Spec, resolve};
 use crate::workload::progress::StepProgress;
 
-/// Puts the places of what the call wants from a hub into `facts`, fetching what no cache has. Gives a line for the log
-/// on each. The error is one line that says what to do.
+/// Stores the paths of the dataset and tokenizer files that `spec` takes from a hub in `facts`. Files that are in no
+/// cache are downloaded. Returns one log line for each file. The error is one line that says what to do.
 pub fn hub_files(spec: &Spec, facts: &mut RigFacts, bars: &Bars) -> Result<Vec<String>, String> {
     let wanted = hub::required_items(spec);
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    // A slip in another flag is said before anybody waits for a download.
+    // Errors in other flags are reported before the download starts.
     facts.hub = hub::placeholders(&wanted);
     resolve(spec, facts).map_err(|error| error.to_string())?;
     let proxy = ProxyChoice::from_flag(spec.target.proxy.as_deref(), &facts.proxy_variables)
@@ -26,7 +26,7 @@ pub fn hub_files(spec: &Spec, facts: &mut RigFacts, bars: &Bars) -> Result<Vec<S
     let bar = bars.show_steps(steps.clone());
     let mut say = |line: String| {
         if !spec.output.quiet {
-            // Where standard error is gone nobody waits for the line.
+            // A closed standard error is ignored.
             let _ = writeln!(bars.stderr(), "{line}");
         }
     };

@@ -1,6 +1,6 @@
-//! `ringmark perf`, carried out: from the spec to the exit status.
+//! Runs `ringmark perf`: from the spec to the exit status.
 
-#![expect(clippy::disallowed_methods, reason = "the time of day goes into names of folders and lines of the log")]
+#![expect(clippy::disallowed_methods, reason = "folder names and log lines have the time of day")]
 #![expect(clippy::print_stdout, reason = "the command line writes the tables")]
 
 use std::fs::File;
@@ -41,7 +41,7 @@ use crate::sweep::{self, SweepResult};
 use crate::visualizer::Visualizer;
 use crate::workload::trace;
 
-/// Carries out one call; gives the exit status.
+/// Plans and runs one call; returns the exit status.
 pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     let exit = |text: String| EarlyExit::error(&mask(&text, &spec.secrets()));
     let spec = &files::read(spec).map_err(exit)?;
@@ -51,8 +51,8 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     let search = spec.search().map_err(|error| exit(error.to_string()))?;
     let first = search.as_ref().map_or_else(|| spec.clone(), |search| spec.at_load(search, search.space.start));
     let bars = Bars::new(spec.output.quiet);
-    let found = fetch::hub_files(&first, &mut facts, &bars).map_err(exit)?;
-    let (mut plans, mock) = decide(&first, &facts).map_err(exit)?;
+    let fetched = fetch::hub_files(&first, &mut facts, &bars).map_err(exit)?;
+    let (mut plans, mock) = make_plans(&first, &facts).map_err(exit)?;
     calibration::attach(spec, &mut plans).map_err(exit)?;
     let root = plans[0].report.root.clone();
     let exports = plans[0].report.exports.clone();
@@ -61,7 +61,7 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     for note in &plans[0].notes {
         log.warning(&note.en());
     }
-    found.iter().for_each(|line| log.info(line));
+    fetched.iter().for_each(|line| log.info(line));
     let stop = Arc::new(AtomicU8::new(0));
     watch_signals(&stop, &log).map_err(exit)?;
     let not_started = |text: String| match stop.load(Ordering::Relaxed) {
@@ -86,8 +86,8 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
         visualizer: visualizer.as_ref().map(Visualizer::feed),
     };
     let measured = match &search {
-        Some(search) => search::carry_out((spec, search, &facts), &plans[0], &context, visualizer.as_mut()),
-        None => carry_out(spec, plans, &context, visualizer.as_mut()),
+        Some(search) => search::run_search((spec, search, &facts), &plans[0], &context, visualizer.as_mut()),
+        None => run_sweep(spec, plans, &context, visualizer.as_mut()),
     };
     drop((mock, local));
     if let Some(visualizer) = visualizer {
@@ -104,8 +104,8 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     Ok(status)
 }
 
-/// Carries the plans out and shows what they came to. Gives the runs and the exit status.
-fn carry_out(
+/// Runs the plans and prints the results. Returns the runs and the exit status.
+fn run_sweep(
     spec: &Spec,
     plans: Vec<Plan>,
     context: &RunContext<'_>,
@@ -120,24 +120,25 @@ fn carry_out(
         }
         show(spec, finished, &root)
     };
-    let swept = sweep::run_all(plans, context, &mut ended)?;
-    let line = swept.interruption();
+    let sweep_result = sweep::run_all(plans, context, &mut ended)?;
+    let line = sweep_result.interruption();
     let interruption =
         |width: usize| line.as_ref().map_or_else(String::new, |line| format!("\n{}", wrap("", line, width)));
-    let finished = &swept.runs;
+    let finished = &sweep_result.runs;
     if finished.len() > 1 {
         show_overview(spec, finished, &root, &interruption)?;
-        write_repeats(finished, &root, !swept.is_interrupted())?;
+        write_repeats(finished, &root, !sweep_result.is_interrupted())?;
     } else {
         print_and_append(spec, &root, &interruption)?;
     }
     write_html(spec, finished, &root)?;
-    let status = exit_status(&swept);
-    Ok((swept.runs, status))
+    let status = exit_status(&sweep_result);
+    Ok((sweep_result.runs, status))
 }
 
-/// Everything is decided, the built-in server runs if it is asked for, and the target's addresses are known.
-fn decide(spec: &Spec, facts: &RigFacts) -> Result<(Vec<Plan>, Option<Mock>), String> {
+/// Resolves the spec to plans with the addresses of the target. Starts the built-in server for a `mock:` URL, and asks
+/// the server for its model if `--model` is not given.
+fn make_plans(spec: &Spec, facts: &RigFacts) -> Result<(Vec<Plan>, Option<Mock>), String> {
     let mut plans = resolve(spec, facts).map_err(|error| error.to_string())?;
     let mut target = plans[0].target.clone();
     let mock = sweep::resolve_target(&mut target, &plans[0].cores, &facts.allowed_cores)?;
@@ -147,7 +148,7 @@ fn decide(spec: &Spec, facts: &RigFacts) -> Result<(Vec<Plan>, Option<Mock>), St
             plans[0].workload.headers.iter().map(|header| format!("{}: {}\r\n", header.name, header.value)).collect();
         let model = first_model(&target, &target.models_path(), &headers, config, list_timeouts(plans[0].timeouts))
             .map_err(|error| {
-                format!("no --model was given, and asking the server for one failed: {error}; give --model NAME")
+                format!("--model is not given, and the request to the server for its models failed: {error}; give --model NAME")
             })?;
         let named = spec.clone().with(|spec| spec.target.model = Some(model));
         plans = resolve(&named, facts).map_err(|error| error.to_string())?;
@@ -170,7 +171,7 @@ fn facts(outputs: &Path) -> RigFacts {
     }
 }
 
-/// The name for a folder within `outputs`: calls that start in one second get `_2` and so on at its end.
+/// A folder name that is free in `outputs`. Further calls that start in the same second get the suffix `_2`, `_3`, ...
 fn free_name(outputs: &Path, name: &str) -> String {
     let numbered = (2..).map(|number| format!("{name}_{number}"));
     let mut names = std::iter::once(name.to_string()).chain(numbered);
@@ -187,13 +188,13 @@ fn open_log(spec: &Spec, root: &Path, bars: &Bars) -> Result<Arc<Log>, String> {
     Ok(Arc::new(log))
 }
 
-/// Starts the server of our own, where that is what is measured.
+/// Starts the local server that `--api local...` measures.
 fn start_local(plan: &Plan, root: &Path, log: &Arc<Log>, stop: &AtomicU8) -> Result<Option<Local>, String> {
     let Some(local) = &plan.local else { return Ok(None) };
     Local::start(local, &plan.report.api, &plan.target, root, log, stop).map(Some)
 }
 
-/// An end before the first run, which somebody asked for.
+/// The exit after an interrupt before the first run.
 fn interrupted(text: &str, log: &Log) -> EarlyExit {
     log.warning(text);
     EarlyExit { text: String::new(), to_stdout: false, status: status::INTERRUPTED }
@@ -201,19 +202,20 @@ fn interrupted(text: &str, log: &Log) -> EarlyExit {
 
 fn watch_signals(stop: &Arc<AtomicU8>, log: &Arc<Log>) -> Result<(), String> {
     let log = log.clone();
-    let on_first =
-        move || log.warning("interrupted: nothing more is sent, and what is in flight has 5 s; once more ends at once");
+    let on_first = move || {
+        log.warning("interrupted: no more requests are sent; requests in flight have 5 s to finish; press Ctrl-C again to end immediately")
+    };
     interrupt::watch(stop.clone(), on_first, local::kill_all)
-        .map_err(|error| format!("cannot watch for Ctrl-C: {error}"))
+        .map_err(|error| format!("cannot install the handler of Ctrl-C: {error}"))
 }
 
-/// Prints a run's tables and appends them to the files of the call.
+/// Prints the tables of a run and appends them to the summary and the log.
 fn show(spec: &Spec, finished: &FinishedRun, root: &Path) -> Result<(), RunError> {
     print_and_append(spec, root, &|width| screen::render(&finished.summary, width))
 }
 
-/// Prints the combined report of a sweep behind what is to be said before it, appends it to the log, and puts it at the beginning of the summary: the tables
-/// of the runs, which stand there since they ended, are many.
+/// Prints `before` and the combined report of a sweep, appends both to the log, and inserts them at the start of the
+/// summary, before the tables of the runs.
 fn show_overview(
     spec: &Spec,
     finished: &[FinishedRun],
@@ -225,14 +227,14 @@ fn show_overview(
     let report = |width, colours| before(width) + &overview::render(&runs, Some(&place), width, colours);
     let text = report(FILE_WIDTH, false);
     append_to(&text, root, LOG_FILE)?;
-    prepend_to(&format!("{text}\nThe runs, one after the other:\n"), root, SUMMARY)?;
+    prepend_to(&format!("{text}\nResults of each run:\n"), root, SUMMARY)?;
     if !spec.output.quiet {
         print!("{}", report(screen_width(), screen_has_colours()));
     }
     Ok(())
 }
 
-/// Writes what differs from run to run, where a load has several.
+/// Writes `repeats_summary.json` if a load has several runs.
 fn write_repeats(finished: &[FinishedRun], root: &Path, complete: bool) -> Result<(), RunError> {
     let runs: Vec<&Summary> = finished.iter().map(|run| &run.summary).collect();
     if repeats::groups(&runs).len() == runs.len() {
@@ -251,9 +253,9 @@ fn write_exports(exports: &[Export], finished: &[FinishedRun]) -> Result<(), Str
     Ok(())
 }
 
-fn exit_status(swept: &SweepResult) -> u8 {
-    let finished = &swept.runs;
-    if swept.is_interrupted() {
+fn exit_status(sweep_result: &SweepResult) -> u8 {
+    let finished = &sweep_result.runs;
+    if sweep_result.is_interrupted() {
         status::INTERRUPTED
     } else if finished.iter().any(|run| run.summary.is_void()) {
         status::VOID

@@ -1,4 +1,4 @@
-//! The progress bars: one for the warm-up, one for the run.
+//! Progress bars on standard error: one for each phase of a run and each preparation step.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -17,17 +17,17 @@ use crate::workload::progress::StepProgress;
 
 mod layout;
 
-/// How often the bars are drawn.
+/// Interval between updates of the bars.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// The screen's bars, shared by all runs of a call. Lines written through [`Bars::stderr`] appear above them.
+/// The bars of a call, shared by all its runs. Lines written through [`Bars::stderr`] appear above the bars.
 #[derive(Clone, Debug)]
 pub struct Bars {
     multi: MultiProgress,
 }
 
 impl Bars {
-    /// Bars on standard error; none when it is not a terminal, or with `quiet`.
+    /// Bars on standard error; hidden if it is not a terminal or `quiet` is set.
     pub fn new(quiet: bool) -> Bars {
         let target = if quiet || !io::stderr().is_terminal() {
             ProgressDrawTarget::hidden()
@@ -37,12 +37,12 @@ impl Bars {
         Bars { multi: MultiProgress::with_draw_target(target) }
     }
 
-    /// A writer to standard error that does not tear the bars.
+    /// A writer to standard error that keeps the bars intact.
     pub fn stderr(&self) -> StderrAboveBars {
         StderrAboveBars { multi: self.multi.clone(), wraps: io::stderr().is_terminal() }
     }
 
-    /// Shows what `read` says, ten times a second, until the result is dropped.
+    /// Shows the progress that `read` returns, ten times a second, until the result is dropped.
     pub fn show_phase(&self, read: impl Fn() -> PhaseProgress + Send + 'static) -> BarUpdater {
         let mut shown = PhaseBar { multi: self.multi.clone(), bar: None, template: String::new() };
         BarUpdater::start(move |last| {
@@ -53,7 +53,7 @@ impl Bars {
         })
     }
 
-    /// Shows the making of requests until the result is dropped, with a bar for each step.
+    /// Shows a bar for each preparation step, such as building requests, until the result is dropped.
     pub fn show_steps(&self, steps: Arc<StepProgress>) -> BarUpdater {
         let (multi, mut shown) = (self.multi.clone(), None);
         BarUpdater::start(move |last| {
@@ -65,12 +65,12 @@ impl Bars {
     }
 }
 
-/// Columns of the terminal that standard error is; 80 where it is none.
+/// Width of the terminal on standard error, in columns; 80 if it is not a terminal.
 fn screen_width() -> usize {
     rustix::termios::tcgetwinsize(io::stderr()).map_or(80, |size| usize::from(size.ws_col).max(1))
 }
 
-/// The step that is shown, and its bar.
+/// The name of the current step, and its bar.
 type StepBar = Option<(Cow<'static, str>, ProgressBar)>;
 
 fn update_step_bar(multi: &MultiProgress, shown: &mut StepBar, steps: &StepProgress) {
@@ -89,7 +89,7 @@ fn update_step_bar(multi: &MultiProgress, shown: &mut StepBar, steps: &StepProgr
             0 => Counts::Endless(0),
             total => Counts::Requests(total),
         };
-        // A file's name may be long; its beginning says which.
+        // File names may be long; half the width is enough to identify one.
         let label: String = progress.what.chars().take(width / 2).collect();
         bar.set_style(layout::style(&layout::template(&counts, label.chars().count(), 0, width)));
         bar.set_prefix(label);
@@ -101,7 +101,7 @@ fn update_step_bar(multi: &MultiProgress, shown: &mut StepBar, steps: &StepProgr
     bar.set_position(progress.done);
 }
 
-/// Bars that move; they end with this.
+/// A thread that updates bars; dropping this ends it.
 #[derive(Debug)]
 pub struct BarUpdater {
     stop: Arc<AtomicBool>,
@@ -120,7 +120,7 @@ impl BarUpdater {
             }
             show(true);
         });
-        // Without a thread there are no bars, and nothing else is lost.
+        // Without the thread no bars are shown; the run is not affected.
         BarUpdater { stop, thread: thread.ok() }
     }
 }
@@ -130,17 +130,17 @@ impl Drop for BarUpdater {
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // A bar that panicked has nothing to say about the run.
+            // A panic of this thread does not affect the run.
             let _ = thread.join();
         }
     }
 }
 
-/// Standard error, with the bars out of the way while a line is written.
+/// Writes to standard error and hides the bars while it writes.
 #[derive(Clone, Debug)]
 pub struct StderrAboveBars {
     multi: MultiProgress,
-    /// Lines are broken between words, as a terminal does not by itself.
+    /// Break lines between words; terminals break within words.
     wraps: bool,
 }
 
@@ -161,11 +161,11 @@ impl Write for StderrAboveBars {
     }
 }
 
-/// The bar on the screen and the phase it belongs to.
+/// The bar of the current phase.
 struct PhaseBar {
     multi: MultiProgress,
     bar: Option<(Phase, ProgressBar)>,
-    /// How the bar is laid out at present.
+    /// The current layout of the bar.
     template: String,
 }
 
@@ -186,7 +186,7 @@ impl PhaseBar {
             }
             bar.set_position(position);
             let message = message(&progress);
-            // Terminals are made wider and narrower while a run goes on.
+            // The width of the terminal can change during the run.
             let template = layout::template(&counts(&progress), label.len(), message.len(), screen_width());
             if template != self.template {
                 bar.set_style(layout::style(&template));
@@ -211,7 +211,7 @@ fn label(phase: Phase) -> Option<&'static str> {
     }
 }
 
-/// Length and position of the bar: requests, or milliseconds where only time ends the phase.
+/// Length and position of the bar: in requests, or in milliseconds if only the duration ends the phase.
 fn extent(progress: &PhaseProgress) -> (Option<u64>, u64) {
     match (progress.total, progress.duration_s) {
         (Some(total), _) => (Some(total), progress.done),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn warm_up_and_run_have_bars_of_their_own() {
+    fn warm_up_and_run_have_separate_bars() {
         let mut shown = PhaseBar {
             multi: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
             bar: None,
@@ -279,12 +279,12 @@ mod tests {
     }
 
     #[test]
-    fn each_step_of_the_making_has_a_bar() {
+    fn each_preparation_step_has_a_bar() {
         let multi = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
         let (steps, mut shown) = (StepProgress::default(), None);
         update_step_bar(&multi, &mut shown, &steps);
         assert!(shown.is_none());
-        steps.begin("StepProgress prompts", 7);
+        steps.begin("Making prompts", 7);
         steps.add(3);
         update_step_bar(&multi, &mut shown, &steps);
         let (_, first) = shown.clone().unwrap();
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn time_moves_the_bar_where_only_time_ends_the_run() {
+    fn a_phase_with_only_a_duration_shows_elapsed_time() {
         let progress = PhaseProgress { done: 9, elapsed_s: 12.0, duration_s: Some(10.0), ..PhaseProgress::default() };
         assert_eq!(extent(&progress), (Some(10_000), 10_000));
         assert_eq!(extent(&PhaseProgress { done: 9, ..PhaseProgress::default() }), (None, 9));

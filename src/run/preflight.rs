@@ -1,4 +1,4 @@
-//! The connection test: one request before the run, which succeeds or fails by the rules of the run.
+//! The connection test: one request before the run. It succeeds or fails by the same rules as the requests of the run.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::log::Log;
 use crate::plan::{Load, Plan, Target};
 use crate::record::{CollectorMessage, Failure, Outcome, Phase};
 
-/// After this long the log says what is being waited for.
+/// Interval after which the log names the step that is being waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Sends one request and describes a failure. An answer that goes on for seconds is good enough.
+/// Sends one request; the error describes its failure. A response that has started but not finished counts as success.
 pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<(), RunError> {
     let (messages, received) = unbounded();
     run_with_wait_log(
@@ -49,15 +49,12 @@ pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<()
                 Failure::Status => format!("status {}", record.status),
                 other => other.name().to_string(),
             };
-            Err(RunError::ConnectionTest(format!(
-                "{} did not answer as it should ({class}): {server_text}",
-                plan.target.url
-            )))
+            Err(RunError::ConnectionTest(format!("the request to {} failed ({class}): {server_text}", plan.target.url)))
         }
     }
 }
 
-/// Runs the phase. When a step takes long, the log says which; each step is logged once.
+/// Runs the phase. Steps that take longer than [`PATIENCE`] are logged once each.
 fn run_with_wait_log(engine: &mut Engine, request: PhaseRequest, plan: &Plan, log: &Log) -> Result<(), EngineError> {
     let progress = engine.preflight.clone();
     std::thread::scope(|scope| {
@@ -68,7 +65,7 @@ fn run_with_wait_log(engine: &mut Engine, request: PhaseRequest, plan: &Plan, lo
                 log_step(&progress, &mut logged, &plan.target, log);
             }
         };
-        // Without a thread nothing is logged; the test is not affected.
+        // Without the thread nothing is logged; the test is not affected.
         let _ = std::thread::Builder::new().name("connection test".to_string()).spawn_scoped(scope, report_waiting);
         let ran = engine.run(request);
         drop(running);
@@ -89,7 +86,7 @@ fn log_step(progress: &PreflightProgress, logged: &mut PreflightStep, target: &T
         PreflightStep::Connection => format!("a connection to {host}:{port} (--connect-timeout)"),
         PreflightStep::Tunnel => format!("the proxy {host}:{port} (--connect-timeout)"),
         PreflightStep::TlsHandshake => format!("the TLS handshake with {} (--connect-timeout)", target.authority),
-        PreflightStep::Answer => format!("the answer of {} (--read-timeout)", target.url),
+        PreflightStep::Answer => format!("the response of {} (--read-timeout)", target.url),
     };
     log.info(&format!("connection test: waiting for {what}"));
 }

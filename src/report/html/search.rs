@@ -12,7 +12,7 @@ use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
 use crate::report::language::Language;
 use crate::report::search::{columns, figure_of, ordered, title, undecided, unit_of};
-use crate::search::{Probe, Selection, StoredSearch, StoredSearchRun, figures, find_searches, name_of};
+use crate::search::{Probe, Selection, StoredSearch, StoredSearchRun, figure_name, figures, find_searches};
 
 /// A larger ratio of values and bounds is shown on a logarithmic axis.
 const WIDE: f64 = 30.0;
@@ -138,7 +138,7 @@ fn bounds(plan: &SearchPlan, name: &str) -> Vec<(String, f64)> {
         Aim::Hold(criteria) => criteria.as_slice(),
         Aim::Best { .. } => &[],
     });
-    criteria.filter(|criterion| name_of(criterion) == name).map(|c| (c.with_unit(), c.bound)).collect()
+    criteria.filter(|criterion| figure_name(criterion) == name).map(|c| (c.with_unit(), c.bound)).collect()
 }
 
 /// The loads that were selected for aims with this figure.
