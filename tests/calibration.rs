@@ -46,7 +46,7 @@ fn a_run_takes_along_what_fits_and_says_why_something_does_not() {
 
     let calibrate = "rig --calibrate --parallel 6 --ttft 5ms --itl 5ms --tokens 10 --event-bytes 300 --duration 0.5";
     let text = done(&ringmark(folder, calibrate));
-    assert!(text.contains("Stamp behind the send") && text.contains("Kept in:"), "{text}");
+    assert!(text.contains("Timestamp after send") && text.contains("Stored in:"), "{text}");
     let kept = folder.join("cache/ringmark/calibrations.json");
     let all: Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
     let stamp = &all[0]["stamp_error"];

@@ -1,4 +1,4 @@
-//! What is said of requests without an answer, of runs that ended early, and of our own trouble.
+//! Findings about requests without a response, runs that ended early, and client problems.
 
 mod records;
 
@@ -15,7 +15,7 @@ use ringmark::stats::{Inputs, Summary, analyze};
 use ringmark::store::{Reader, StoredRun};
 use ringmark::time::MS;
 
-/// The summary of records that went through a database, the run's own facts changed by `change` after that.
+/// The summary of records that were written to a database and read back. `change` modifies the run after reading.
 fn summary_of(facts: RunFacts, block: Block, worker: WorkerReport, change: fn(&mut StoredRun)) -> Summary {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("benchmark_data.db");
@@ -44,11 +44,11 @@ fn killed(run: &mut StoredRun) {
     run.workers.clear();
 }
 
-fn found<'a>(s: &'a Summary, code: &str) -> Option<&'a Finding> {
+fn find<'a>(s: &'a Summary, code: &str) -> Option<&'a Finding> {
     s.findings.iter().find(|finding| finding.code() == code)
 }
 
-/// `ok` answers and `unfinished` requests of one lane.
+/// `ok` answers and `unfinished` requests of one slot.
 fn some_unfinished(ok: u64, unfinished: u64) -> Block {
     let mut block = Block::new(0);
     (0..ok).for_each(|index| push_ok(&mut block, index, index * 60, &[20, 30]));
@@ -57,13 +57,13 @@ fn some_unfinished(ok: u64, unfinished: u64) -> Block {
 }
 
 #[test]
-fn unfinished_requests_are_told() {
+fn unfinished_requests_give_a_finding() {
     let run = |ok, unfinished, change| {
         summary_of(closed(ok + unfinished, 1), some_unfinished(ok, unfinished), report(Phase::Measured), change)
     };
-    assert_eq!(found(&run(100, 1, unchanged), "unfinished"), None, "1 % does not reach p99");
+    assert_eq!(find(&run(100, 1, unchanged), "unfinished"), None, "1 % does not reach p99");
     let run_8_2 = run(8, 2, unchanged);
-    let some = found(&run_8_2, "unfinished").unwrap();
+    let some = find(&run_8_2, "unfinished").unwrap();
     assert_eq!(some, &Finding::Unfinished { share: 0.2, unfinished: 2, sent: 10, interrupted: false });
     assert_eq!(some.severity(), Severity::Caution);
     let text = some.en();
@@ -71,29 +71,29 @@ fn unfinished_requests_are_told() {
     assert!(text.contains("longest responses are missing") && text.ends_with("--drain or --duration."), "{text}");
     let none = run(0, 6, unchanged);
     assert!(none.all_failed());
-    let none = found(&none, "unfinished").unwrap();
+    let none = find(&none, "unfinished").unwrap();
     assert_eq!(none, &Finding::NoneFinished { in_flight: 6, interrupted: false });
     assert!(none.en().ends_with("--drain or --duration."), "{}", none.en());
     let by_hand = run(8, 2, interrupted);
-    assert!(!found(&by_hand, "unfinished").unwrap().en().contains("--drain"), "the person ended it");
-    let note = found(&by_hand, "interrupted").unwrap();
+    assert!(!find(&by_hand, "unfinished").unwrap().en().contains("--drain"), "an interrupt needs no advice");
+    let note = find(&by_hand, "interrupted").unwrap();
     assert_eq!((note, note.severity()), (&Finding::Interrupted { unsent: 0, unfinished: 2 }, Severity::Note));
     let unsent = WorkerReport { unsent: 1, ..report(Phase::Measured) };
     let both = summary_of(closed(4, 1), some_unfinished(2, 1), unsent, interrupted);
-    let text = found(&both, "interrupted").unwrap().en();
+    let text = find(&both, "interrupted").unwrap().en();
     assert_eq!(text, "The run was interrupted: 1 request was not sent, and 1 request was still in flight at its end.");
 }
 
 #[test]
-fn failures_beside_unfinished_requests_are_those_that_ended() {
+fn all_failed_excludes_unfinished_requests() {
     let mut block = some_unfinished(0, 1);
     push_failed(&mut block, 1, 60, Outcome::Failed(Failure::Reset), "");
     let s = summary_of(closed(2, 1), block, report(Phase::Measured), unchanged);
-    assert_eq!(found(&s, "failures"), Some(&Finding::AllFailed { unfinished: 1 }));
+    assert_eq!(find(&s, "failures"), Some(&Finding::AllFailed { unfinished: 1 }));
 }
 
 #[test]
-fn what_a_killed_run_did_not_store_is_unknown() {
+fn requests_missing_from_a_killed_run_are_unknown() {
     let s = summary_of(closed(50, 1), some_unfinished(10, 0), report(Phase::Measured), killed);
     assert_eq!((s.counts.unsent, s.counts.unknown, s.counts.scheduled), (0, 40, 50));
     assert!(!s.is_void(), "{:?}", s.findings);
@@ -109,15 +109,15 @@ fn what_a_killed_run_did_not_store_is_unknown() {
 }
 
 #[test]
-fn a_few_forced_switches_are_chance() {
+fn a_few_involuntary_switches_give_no_finding() {
     let run = |involuntary_switches, wall_ns| {
         let worker = WorkerReport { involuntary_switches, wall_ns, ..report(Phase::Measured) };
         summary_of(closed(4, 1), some_unfinished(4, 0), worker, unchanged)
     };
-    assert_eq!(found(&run(1, MS / 2), "switches"), None);
-    assert_eq!(found(&run(19, 100 * MS), "switches"), None);
-    assert_eq!(found(&run(50, 50 * MS), "switches"), None);
-    assert!(found(&run(20, 200 * MS), "switches").is_some());
+    assert_eq!(find(&run(1, MS / 2), "switches"), None);
+    assert_eq!(find(&run(19, 100 * MS), "switches"), None);
+    assert_eq!(find(&run(50, 50 * MS), "switches"), None);
+    assert!(find(&run(20, 200 * MS), "switches").is_some());
 }
 
 fn open_loop(requests: u64) -> RunFacts {
@@ -131,7 +131,7 @@ fn open_loop(requests: u64) -> RunFacts {
 }
 
 #[test]
-fn requests_without_a_connection_do_not_ask_for_cores() {
+fn failed_connections_give_no_advice_about_cores() {
     let mut block = Block::new(0);
     for index in 0..200 {
         if index % 2 == 0 {
@@ -143,26 +143,26 @@ fn requests_without_a_connection_do_not_ask_for_cores() {
         }
     }
     let s = summary_of(open_loop(200), block, report(Phase::Measured), unchanged);
-    let rate = found(&s, "rate").unwrap();
+    let rate = find(&s, "rate").unwrap();
     assert!(matches!(rate, Finding::RateWithoutConnections { requests: 100, .. }), "{rate:?}");
     assert!(!rate.en().contains("workers"), "{}", rate.en());
 }
 
 #[test]
-fn growth_needs_a_run_longer_than_its_answers() {
+fn growth_needs_a_run_longer_than_its_latencies() {
     let run = |latency_ms: fn(u64) -> u64, change| {
         let mut block = Block::new(0);
         (0..200).for_each(|index| push_ok(&mut block, index, index * 10, &[latency_ms(index)]));
         summary_of(open_loop(200), block, report(Phase::Measured), change)
     };
     let overloaded = |index: u64| 100 + index * 10;
-    assert!(found(&run(overloaded, unchanged), "growth").is_some());
-    assert_eq!(found(&run(overloaded, interrupted), "growth"), None, "it was cut off");
-    assert_eq!(found(&run(|_| 15_000, unchanged), "growth"), None, "no answer ended while requests came");
+    assert!(find(&run(overloaded, unchanged), "growth").is_some());
+    assert_eq!(find(&run(overloaded, interrupted), "growth"), None, "the run was interrupted");
+    assert_eq!(find(&run(|_| 15_000, unchanged), "growth"), None, "no response ended while requests were sent");
 }
 
 #[test]
-fn a_burst_has_no_rate_and_a_closed_loop_none_of_the_three() {
+fn bursts_have_no_planned_rate_and_closed_loops_no_rates() {
     let burst = RunFacts { rate_per_s: Some(0.0), arrival: Some("burst".to_string()), ..open_loop(4) };
     let s = summary_of(burst, some_unfinished(4, 0), report(Phase::Measured), unchanged);
     assert!(json::summary(&s)["Planned request rate (req/s)"].is_null());
@@ -176,7 +176,7 @@ fn a_burst_has_no_rate_and_a_closed_loop_none_of_the_three() {
 }
 
 #[test]
-fn the_table_of_failures_says_how_many_it_leaves_out() {
+fn the_table_of_failures_counts_omitted_rows() {
     let mut block = Block::new(0);
     for (index, word) in ["alpha", "beta", "gamma", "delta", "epsilon", "delta"].iter().enumerate() {
         push_failed(&mut block, index as u64, index as u64 * 10, Outcome::Failed(Failure::Status), word);
@@ -193,10 +193,10 @@ fn the_table_of_failures_says_how_many_it_leaves_out() {
         text.contains("2 x 429: delta") && text.contains("1 x 429: alpha") && text.contains("and 3 others"),
         "{text}"
     );
-    assert!(text.contains("| Detail"), "not all of these are the server's words: {text}");
+    assert!(text.contains("| Detail"), "not all details are texts of the server: {text}");
     let failures = &json::summary(&s)["Failures"][0];
     assert_eq!((&failures["count"], &failures["others"]), (&300.into(), &3.into()));
-    assert_eq!(found(&s, "retried"), Some(&Finding::Retried { requests: 1 }));
+    assert_eq!(find(&s, "retried"), Some(&Finding::Retried { requests: 1 }));
 }
 
 #[test]

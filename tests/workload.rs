@@ -41,7 +41,7 @@ fn file(folder: &Path, text: impl AsRef<[u8]>) -> PathBuf {
     path
 }
 
-/// A call that reads `text` line by line.
+/// A spec that reads `text` line by line.
 fn lines(folder: &Path, text: impl AsRef<[u8]>) -> Spec {
     spec().with(|s| {
         s.data.dataset = Some("line_by_line".to_string());
@@ -50,7 +50,7 @@ fn lines(folder: &Path, text: impl AsRef<[u8]>) -> Spec {
 }
 
 #[test]
-fn a_request_is_written_whole() {
+fn a_request_has_all_its_parts() {
     let asked = spec().with(|s| {
         s.data.prompt = Some("hi".to_string());
         s.sampling.max_tokens = vec![16];
@@ -68,14 +68,14 @@ fn a_request_is_written_whole() {
 }
 
 #[test]
-fn whole_answers_are_asked_for_as_json() {
+fn whole_responses_are_requested_as_json() {
     let text = request(&workload(&spec().with(|s| s.sampling.no_stream = true)).unwrap(), Warmup, 0);
     assert!(text.contains("Accept: application/json\r\n") && text.contains("-w0\r\n"), "{text}");
     assert!(text.contains(concat!("User-Agent: ringmark/", env!("CARGO_PKG_VERSION"), "\r\n")));
 }
 
 #[test]
-fn the_users_request_id_replaces_ours() {
+fn the_users_request_id_replaces_the_default() {
     let text = request(
         &workload(&spec().with(|s| s.target.headers = vec!["x-request-id=mine".to_string()])).unwrap(),
         Measured,
@@ -188,7 +188,7 @@ fn lines_are_texts_messages_or_bodies() {
 }
 
 #[test]
-fn prompts_of_the_wrong_length_are_left_out() {
+fn prompts_of_the_wrong_length_are_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let text =
         "一\n四个汉字\nlonger than that\n[{\"role\":\"user\",\"content\":\"four\"}]\n{\"prompt\":\"never measured\"}\n";
@@ -206,7 +206,7 @@ fn prompts_of_the_wrong_length_are_left_out() {
 }
 
 #[test]
-fn a_prompt_comes_from_a_file_whole() {
+fn a_prompt_file_is_one_prompt() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(folder.path(), "two\nlines\n");
     let asked = spec().with(|s| s.data.prompt = Some(format!("@{}", path.display())));
@@ -216,7 +216,7 @@ fn a_prompt_comes_from_a_file_whole() {
 }
 
 #[test]
-fn the_connection_test_asks_for_a_short_answer() {
+fn the_connection_test_requests_a_short_response() {
     let workload = workload(&spec().with(|s| {
         s.sampling.min_tokens = Some(100);
         s.sampling.max_tokens = vec![100, 200];
@@ -227,7 +227,7 @@ fn the_connection_test_asks_for_a_short_answer() {
 }
 
 #[test]
-fn trouble_with_files_names_file_and_line() {
+fn file_errors_name_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let completions = Some("http://h/v1/completions".to_string());
     for (text, what) in [

@@ -1,4 +1,4 @@
-//! Datasets, each read from a file of its real shape, made, or printed by a program.
+//! Datasets: read from files in their original format, generated, or printed by a program.
 
 mod data_support;
 
@@ -27,7 +27,7 @@ fn program(folder: &Path, script: &str) -> Spec {
 }
 
 #[test]
-fn openqa_and_longalpaca_give_one_field() {
+fn openqa_and_longalpaca_use_one_field() {
     let asked = from_file("openqa", "open_qa.jsonl");
     let made = bodies(&workload(&asked).unwrap(), 6);
     assert_eq!(content(&made[0]), "为什么天空是蓝色的?");
@@ -198,7 +198,7 @@ fn a_program_prints_the_prompts() {
 }
 
 #[test]
-fn a_program_in_trouble_is_one_line() {
+fn program_failures_are_one_line() {
     let folder = tempfile::tempdir().unwrap();
     for (script, what) in [
         ("echo '\"fine\"'; echo one >&2; echo two >&2; exit 3", "exit status: 3): two"),
@@ -221,7 +221,7 @@ fn a_program_in_trouble_is_one_line() {
 }
 
 #[test]
-fn wrong_files_are_one_line() {
+fn invalid_files_are_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
     for (name, text, what) in [

@@ -1,4 +1,4 @@
-//! Lengths and prompts in tokens, with real tokenizers.
+//! Prompt lengths in tokens, with real tokenizers.
 
 mod data_support;
 
@@ -24,7 +24,7 @@ fn random(base: Spec, name: &str) -> Spec {
 }
 
 #[test]
-fn counts_are_those_of_the_models() {
+fn counts_match_the_models_tokenizers() {
     let (deepseek, qwen) = (open("deepseek"), open("qwen2_5"));
     assert_eq!(qwen.encode("Hello, world!").unwrap(), [9707, 11, 1879, 0]);
     assert_eq!(deepseek.count("Hello, world!").unwrap(), 4);
@@ -76,7 +76,7 @@ fn lengths_are_tokens_with_a_tokenizer() {
 }
 
 #[test]
-fn random_prompts_have_exactly_the_asked_lengths() {
+fn random_prompts_have_exactly_the_requested_lengths() {
     for name in ["deepseek", "qwen2_5"] {
         let tokenizer = open(name);
         let asked = random(completions(), name).with(|s| s.data.prefix_length = 25);
@@ -94,7 +94,7 @@ fn random_prompts_have_exactly_the_asked_lengths() {
 }
 
 #[test]
-fn long_random_prompts_are_exact_though_only_their_cuts_are_looked_at() {
+fn long_random_prompts_have_exact_lengths() {
     for (name, base) in [("deepseek", completions()), ("qwen2_5", chat())] {
         let tokenizer = open(name);
         for (length, prefix) in [(1024, 0), (500, 300)] {
@@ -147,7 +147,7 @@ fn random_prompts_depend_on_seed_and_index_alone() {
 }
 
 #[test]
-fn ids_are_sent_as_they_are() {
+fn token_ids_are_sent_unchanged() {
     let asked = random(chat(), "deepseek").with(|s| {
         s.data.tokenize_prompt = true;
         s.data.prefix_length = 10;
@@ -175,7 +175,7 @@ fn ids_are_sent_as_they_are() {
 }
 
 #[test]
-fn what_tokens_need_is_said() {
+fn missing_flags_for_tokens_are_reported() {
     let error = |spec: Spec| workload(&spec).unwrap_err();
     assert!(error(chat().with(|s| s.data.tokenize_prompt = true)).contains("--tokenizer-path"));
     assert!(error(chat().with(|s| s.data.dataset = Some("random".to_string()))).contains("--tokenizer-path"));
@@ -190,7 +190,7 @@ fn what_tokens_need_is_said() {
 }
 
 #[test]
-fn pictures_stand_beside_random_text() {
+fn random_vl_has_pictures_and_text() {
     let asked = random(chat(), "qwen2_5").with(|s| {
         s.data.dataset = Some("random_vl".to_string());
         s.data.image_num = Some(2);

@@ -1,4 +1,4 @@
-//! Recorded requests: their times, lengths and shared prefixes.
+//! Traces: arrival times, lengths and shared prefixes of recorded requests.
 
 mod data_support;
 
@@ -17,14 +17,14 @@ fn trace(base: Spec, file: &str) -> Spec {
     })
 }
 
-/// Milliseconds of the first arrivals of a call.
+/// The first arrival times of a spec, milliseconds.
 fn arrivals_ms(spec: &Spec, count: usize) -> Vec<u64> {
     let plan = plans(spec).unwrap().remove(0);
     arrivals::offsets(plan.load.schedule().unwrap(), 0, 0).take(count).map(|ns| ns / 1_000_000).collect()
 }
 
 #[test]
-fn a_trace_is_an_open_loop_at_its_times() {
+fn a_trace_is_an_open_loop_with_its_arrival_times() {
     let asked = trace(completions(), "mooncake.jsonl");
     let plan = plans(&asked).unwrap().remove(0);
     assert!(matches!(plan.load, Load::Open { .. }));
@@ -46,7 +46,7 @@ fn prompts_have_the_recorded_lengths_and_share_their_blocks() {
     let made = bodies(&workload(&trace(completions(), "mooncake.jsonl")).unwrap(), 4);
     let ids: Vec<Vec<u32>> = made.iter().map(|body| tokens.encode(body["prompt"].as_str().unwrap()).unwrap()).collect();
     assert_eq!(ids.iter().map(Vec::len).collect::<Vec<_>>(), [1300, 1100, 600, 40]);
-    // The join of a shared block and the next one may differ by a token.
+    // The boundary of a shared block and the next one may differ by one token.
     assert_eq!(ids[0][..1020], ids[1][..1020]);
     assert_ne!(ids[0][1030..1100], ids[1][1030..1100]);
     assert_eq!(ids[0][..508], ids[2][..508]);
@@ -59,7 +59,7 @@ fn prompts_have_the_recorded_lengths_and_share_their_blocks() {
 }
 
 #[test]
-fn what_a_trace_needs_is_said() {
+fn missing_flags_for_traces_are_reported() {
     let asked = trace(chat(), "burstgpt.csv");
     let error = |spec: Spec| workload(&spec).unwrap_err();
     assert!(error(asked.clone().with(|s| s.data.tokenizer_path = None)).contains("--tokenizer-path"));
