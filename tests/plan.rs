@@ -55,14 +55,14 @@ fn defaults_match_the_documentation() {
 
 #[test]
 fn a_closed_sweep_has_a_plan_for_each_parallel() {
-    let spec = spec().with(|s| {
+    let changed = spec().with(|s| {
         s.load.parallel = vec![1, 10, 50];
         s.load.number = vec![10, 20, 100];
         s.load.warmup_num = 0.1;
         s.data.dataset_offset = 5;
         s.output.no_timestamp = true;
     });
-    let plans = plans(spec);
+    let plans = plans(changed);
     let loads: Vec<_> = plans.iter().map(|plan| (plan.load.parallel(), plan.requests, plan.warmup_requests)).collect();
     assert_eq!(loads, [(Some(1), Some(10), 1), (Some(10), Some(20), 2), (Some(50), Some(100), 10)]);
     assert_eq!(plans.iter().map(|plan| plan.workload.offset).collect::<Vec<_>>(), [5, 15, 35]);
@@ -97,13 +97,13 @@ fn an_open_sweep_has_a_plan_for_each_rate() {
 
 #[test]
 fn rate_with_parallel_is_a_paced_load() {
-    let spec = spec().with(|s| {
+    let changed = spec().with(|s| {
         s.load.rate = vec![2.5];
         s.load.parallel = vec![8];
         s.load.arrival = Some("gamma:2".to_string());
     });
     let schedule = Schedule { rate_per_s: 2.5, arrival: Arrival::Gamma { cv: 2.0 } };
-    assert_eq!(plans(spec)[0].load, Load::Paced { parallel: 8, schedule });
+    assert_eq!(plans(changed)[0].load, Load::Paced { parallel: 8, schedule });
     assert_eq!(plans(spec().with(|s| s.load.rate = vec![-1.0]))[0].load, Load::Closed { parallel: 1 });
 }
 
@@ -177,13 +177,13 @@ fn the_model_may_be_omitted() {
 
 #[test]
 fn arguments_are_stored_for_the_run_without_secrets() {
-    let spec = spec().with(|s| {
+    let changed = spec().with(|s| {
         s.target.url = Some("https://h/v1?api-key=urlsecret".to_string());
         s.target.api_key = Some("sk-1".to_string());
         s.target.headers = vec!["X-Api-Token=tok-2".to_string(), "X-Tenant=a".to_string()];
         s.load.parallel = vec![1, 2];
     });
-    let plan = &plans(spec)[1];
+    let plan = &plans(changed)[1];
     let stored: serde_json::Value = serde_json::from_str(&plan.report.arguments_json).unwrap();
     assert_eq!((&stored["parallel"], &stored["number"]), (&serde_json::json!([2]), &serde_json::json!([1000])));
     assert_eq!((&stored["headers"]["X-Tenant"], &stored["connect_timeout"]), (&"a".into(), &120.0.into()));
