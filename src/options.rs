@@ -19,8 +19,11 @@ pub enum Save {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Service {
+    /// Weights & Biases.
     Wandb,
+    /// SwanLab.
     Swanlab,
+    /// ClearML.
     Clearml,
 }
 
@@ -42,8 +45,10 @@ pub const LOCAL: &str = "local";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
+    /// English.
     #[default]
     En,
+    /// Chinese.
     Zh,
 }
 
@@ -51,8 +56,10 @@ pub enum Language {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataSource {
+    /// ModelScope.
     #[default]
     Modelscope,
+    /// Hugging Face.
     Huggingface,
     /// No downloads; only files on this machine are used.
     Local,
@@ -62,9 +69,13 @@ pub enum DataSource {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
+    /// Errors only.
     Error,
+    /// Errors and warnings.
     Warning,
+    /// Also what happens in a run.
     #[default]
     Info,
+    /// Also every request and response.
     Debug,
 }

@@ -52,24 +52,31 @@ pub use values::Cores;
 /// The flags of one call of `ringmark perf`. Serializes to the flat object of `benchmark_args.json`.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Spec {
+    /// The server and how it is reached.
     #[command(flatten)]
     #[serde(flatten)]
     pub target: TargetSpec,
+    /// How much load, and for how long.
     #[command(flatten)]
     #[serde(flatten)]
     pub load: LoadSpec,
+    /// The search for a load.
     #[command(flatten)]
     #[serde(flatten)]
     pub sla: SlaSpec,
+    /// Prompts and datasets.
     #[command(flatten)]
     #[serde(flatten)]
     pub data: DataSpec,
+    /// What is asked of the model.
     #[command(flatten)]
     #[serde(flatten)]
     pub sampling: SamplingSpec,
+    /// Results: files, objectives, log.
     #[command(flatten)]
     #[serde(flatten)]
     pub output: OutputSpec,
+    /// This machine: workers, cores, calibration.
     #[command(flatten)]
     #[serde(flatten)]
     pub client: ClientSpec,

@@ -1,4 +1,4 @@
-//! Calibrations on the command line: `ringmark rig --calibrate` creates them, `ringmark perf` attaches them to plans.
+//! `ringmark rig --calibrate`: measures the error of this machine and stores it.
 
 #![expect(clippy::disallowed_methods, reason = "a stored calibration has a date")]
 #![expect(clippy::print_stdout, reason = "the command line writes the tables")]
@@ -11,13 +11,12 @@ use serde_json::json;
 
 use super::call_output::screen_width;
 use super::exit::{EarlyExit, status};
-use crate::finding::Finding;
-use crate::host::calibration::{LoadShape, Machine};
-use crate::host::calibration_file::{self, Choice};
-use crate::plan::Plan;
+use crate::host::calibration::LoadShape;
+use crate::host::calibration_file;
+use crate::prepare::calibration::default_path;
 use crate::report::{load_shape, measurement_error};
 use crate::roofline::planned::{Planned, calibrate};
-use crate::spec::{Spec, values};
+use crate::spec::values;
 use crate::time::{MS, S};
 
 const CALIBRATION: &str = "Calibration (with --calibrate)";
@@ -25,8 +24,6 @@ const DEFAULT_PARALLEL: u32 = 100;
 const DEFAULT_TTFT_NS: u64 = 50 * MS;
 const DEFAULT_ITL_NS: u64 = 10 * MS;
 const DEFAULT_TOKENS: u32 = 100;
-/// Value of `--calibration` that disables calibrations.
-const NONE: &str = "none";
 
 /// Flags of `ringmark rig --calibrate`.
 #[derive(Args, Debug)]
@@ -133,45 +130,4 @@ fn planned(args: &CalibrateArgs) -> Result<Planned, String> {
         cores: args.cores.as_ref().map(|cores| cores.0.clone()).unwrap_or_default(),
         spin: args.spin,
     })
-}
-
-fn default_path() -> Option<PathBuf> {
-    calibration_file::default_path(|name| std::env::var_os(name))
-}
-
-/// Attaches the matching calibration to each plan. An unreadable file is an error if `--calibration` names it; the
-/// default file in the user's cache only gives a note.
-pub fn attach(spec: &Spec, plans: &mut [Plan]) -> Result<(), String> {
-    let named = spec.client.calibration.as_deref();
-    if named == Some(Path::new(NONE)) {
-        return Ok(());
-    }
-    let Some(path) = named.map(Path::to_path_buf).or_else(default_path) else { return Ok(()) };
-    let all = match calibration_file::read(&path) {
-        Ok(all) if all.is_empty() && named.is_some() => {
-            return Err(format!(
-                "--calibration {}: the file has no calibration; create one with 'ringmark rig --calibrate --out {}'",
-                path.display(),
-                path.display()
-            ));
-        }
-        Ok(all) => all,
-        Err(error) if named.is_some() => return Err(format!("--calibration: {error}")),
-        Err(error) => {
-            plans[0].notes.push(Finding::CalibrationsUnreadable { reason: error });
-            return Ok(());
-        }
-    };
-    let (machine, now) = (Machine::here(), Timestamp::now().as_second());
-    for plan in plans.iter_mut() {
-        let rate = plan.load.schedule().map(|schedule| schedule.rate_per_s);
-        match calibration_file::choose(&all, &machine, now, plan.load.parallel(), rate) {
-            Choice::Nothing => {}
-            Choice::Found(calibration) => plan.calibration = Some(*calibration),
-            Choice::Refused(why) => {
-                plan.notes.push(Finding::CalibrationNotUsed { path: path.display().to_string(), why });
-            }
-        }
-    }
-    Ok(())
 }

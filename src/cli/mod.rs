@@ -14,8 +14,6 @@ pub mod compare;
 mod created_dirs;
 pub mod entry;
 mod exit;
-mod fetch;
-mod files;
 pub mod interrupt;
 pub mod mock;
 pub mod perf_args;

@@ -4,13 +4,13 @@
 #![expect(clippy::print_stdout, reason = "the command line writes the tables")]
 
 use std::fs::File;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
 
 use super::call_output::{
     FILE_WIDTH, LOG_FILE, SUMMARY, append_to, databases, prepend_to, print_and_append, screen_has_colours,
@@ -19,13 +19,12 @@ use super::call_output::{
 use super::created_dirs::CreatedDirs;
 use super::exit::{EarlyExit, status};
 use super::progress::Bars;
-use super::{calibration, fetch, files, interrupt, search, visualizer};
+use super::{interrupt, search, visualizer};
 use crate::log::Log;
-use crate::mock::Mock;
-use crate::net::tls;
 use crate::options::LogLevel;
 use crate::plan::Plan;
 use crate::plan::export::Export;
+use crate::prepare::{Prepared, prepare};
 use crate::report::export::write_all;
 use crate::report::repeats::{self, Repeat};
 use crate::report::table::wrap;
@@ -33,27 +32,25 @@ use crate::report::{overview, screen};
 use crate::run::{FinishedRun, RunContext, RunError};
 use crate::secrets::mask;
 use crate::server::local::{self, Local};
-use crate::server::models::{first_model, list_timeouts};
-use crate::spec::proxy::ProxyVariables;
-use crate::spec::{HubFiles, RigFacts, Spec, resolve, trace_file};
+use crate::spec::Spec;
 use crate::stats::Summary;
 use crate::sweep::{self, SweepResult};
 use crate::visualizer::Visualizer;
-use crate::workload::trace;
 
 /// Plans and runs one call; returns the exit status.
 pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     let exit = |text: String| EarlyExit::error(&mask(&text, &spec.secrets()));
-    let spec = &files::read(spec).map_err(exit)?;
-    let mut facts = facts(&spec.output.outputs_dir);
-    let trace = trace_file(spec).map(|(path, flag)| trace::read(path, flag)).transpose();
-    facts.trace = trace.map_err(|error| exit(error.to_string()))?.map(Arc::new);
-    let search = spec.search().map_err(|error| exit(error.to_string()))?;
-    let first = search.as_ref().map_or_else(|| spec.clone(), |search| spec.at_load(search, search.space.start));
     let bars = Bars::new(spec.output.quiet);
-    let fetched = fetch::hub_files(&first, &mut facts, &bars).map_err(exit)?;
-    let (mut plans, mock) = make_plans(&first, &facts).map_err(exit)?;
-    calibration::attach(spec, &mut plans).map_err(exit)?;
+    let show_steps = |steps| -> Box<dyn std::any::Any> { Box::new(bars.show_steps(steps)) };
+    let mut notify = |line: String| {
+        if !spec.output.quiet {
+            // A closed standard error is ignored.
+            let _ = writeln!(bars.stderr(), "{line}");
+        }
+    };
+    let Prepared { spec, facts, search, plans, fetched, mock } =
+        prepare(spec, &show_steps, &mut notify).map_err(exit)?;
+    let spec = &spec;
     let root = plans[0].report.root.clone();
     let exports = plans[0].report.exports.clone();
     let created = CreatedDirs::to_create(&root);
@@ -76,7 +73,6 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     let show_progress = |read: Box<dyn Fn() -> crate::run::PhaseProgress + Send>| -> Box<dyn std::any::Any> {
         Box::new(bars.show_phase(read))
     };
-    let show_steps = |making| -> Box<dyn std::any::Any> { Box::new(bars.show_steps(making)) };
     let context = RunContext {
         log: log.clone(),
         stop: stop.clone(),
@@ -134,48 +130,6 @@ fn run_sweep(
     write_html(spec, finished, &root)?;
     let status = exit_status(&sweep_result);
     Ok((sweep_result.runs, status))
-}
-
-/// Resolves the spec to plans with the addresses of the target. Starts the built-in server for a `mock:` URL, and asks
-/// the server for its model if `--model` is not given.
-fn make_plans(spec: &Spec, facts: &RigFacts) -> Result<(Vec<Plan>, Option<Mock>), String> {
-    let mut plans = resolve(spec, facts).map_err(|error| error.to_string())?;
-    let mut target = plans[0].target.clone();
-    let mock = sweep::resolve_target(&mut target, &plans[0].cores, &facts.allowed_cores)?;
-    if plans[0].report.model.is_empty() {
-        let config = target.tls.as_ref().map(tls::config).transpose()?;
-        let headers: String =
-            plans[0].workload.headers.iter().map(|header| format!("{}: {}\r\n", header.name, header.value)).collect();
-        let model = first_model(&target, &target.models_path(), &headers, config, list_timeouts(plans[0].timeouts))
-            .map_err(|error| {
-                format!("--model is not given, and the request to the server for its models failed: {error}; give --model NAME")
-            })?;
-        let named = spec.clone().with(|spec| spec.target.model = Some(model));
-        plans = resolve(&named, facts).map_err(|error| error.to_string())?;
-    }
-    for plan in &mut plans {
-        plan.target = target.clone();
-    }
-    Ok((plans, mock))
-}
-
-fn facts(outputs: &Path) -> RigFacts {
-    let now = Zoned::now();
-    RigFacts {
-        allowed_cores: core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect(),
-        started: free_name(outputs, &now.strftime("%Y%m%d_%H%M%S").to_string()),
-        nonce: now.timestamp().subsec_nanosecond() as u32 ^ std::process::id().rotate_left(16),
-        trace: None,
-        hub: HubFiles::default(),
-        proxy_variables: ProxyVariables::read(&|name| std::env::var(name).ok()),
-    }
-}
-
-/// A folder name that is free in `outputs`. Further calls that start in the same second get the suffix `_2`, `_3`, ...
-fn free_name(outputs: &Path, name: &str) -> String {
-    let numbered = (2..).map(|number| format!("{name}_{number}"));
-    let mut names = std::iter::once(name.to_string()).chain(numbered);
-    names.find(|name| !outputs.join(name).exists()).expect("there is always a next number")
 }
 
 fn open_log(spec: &Spec, root: &Path, bars: &Bars) -> Result<Arc<Log>, String> {

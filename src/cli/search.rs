@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::call_output::{FILE_WIDTH, append, print_and_append, write_html};
 use super::exit::status;
-use super::{calibration, visualizer};
+use super::visualizer;
 use crate::finding::SearchTrouble;
 use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError};
+use crate::prepare::calibration;
 use crate::record::facts::Refusal;
 use crate::report::{overview, screen, search as report};
 use crate::run::{FinishedRun, RunContext, RunError};

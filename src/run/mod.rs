@@ -73,6 +73,7 @@ pub struct PhaseProgress {
 /// A finished run.
 #[derive(Debug)]
 pub struct FinishedRun {
+    /// All figures of the run.
     pub summary: Summary,
     /// Path of the database with the records.
     pub database: PathBuf,

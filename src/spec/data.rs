@@ -83,6 +83,7 @@ pub struct DataSpec {
     /// Qwen/Qwen2.5-0.5B-Instruct, whose tokenizer is downloaded once (see --data-source)
     #[arg(long, value_name = "PATH", help_heading = HEADING)]
     pub tokenizer_path: Option<String>,
+    /// Whether the chat template of the tokenizer is applied.
     #[command(flatten)]
     #[serde(flatten)]
     pub chat_template: ChatTemplate,

@@ -87,6 +87,7 @@ pub struct TargetSpec {
     /// on the server [default without a value: /metrics]
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", help_heading = HEADING)]
     pub server_metrics: Option<String>,
+    /// The server that ringmark starts itself.
     #[command(flatten)]
     #[serde(flatten)]
     pub local: LocalSpec,
