@@ -46,7 +46,7 @@ fn a_run_takes_along_what_fits_and_says_why_something_does_not() {
 
     let calibrate = "rig --calibrate --parallel 6 --ttft 5ms --itl 5ms --tokens 10 --event-bytes 300 --duration 0.5";
     let text = done(&ringmark(folder, calibrate));
-    assert!(text.contains("Timestamp after send") && text.contains("Stored in:"), "{text}");
+    assert!(text.contains("Timestamp after the send") && text.contains("Stored in:"), "{text}");
     let kept = folder.join("cache/ringmark/calibrations.json");
     let all: Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
     let stamp = &all[0]["stamp_error"];
@@ -109,7 +109,7 @@ fn mistakes_are_one_line() {
         ("rig --calibrate --for nowhere.db", "--for"),
         ("rig --calibrate --out bad.json", "bad.json holds no calibrations"),
         ("rig --calibrate --rate -1", "--rate must be above 0"),
-        ("perf --url mock: --calibration nowhere.json", "there is no calibration"),
+        ("perf --url mock: --calibration nowhere.json", "the file has no calibration"),
         ("perf --url mock: --calibration bad.json", "bad.json holds no calibrations"),
     ] {
         let text = mistake(&ringmark(folder, line));

@@ -25,13 +25,13 @@ fn arrivals_ms(spec: &Spec, count: usize) -> Vec<u64> {
 
 #[test]
 fn a_trace_is_an_open_loop_with_its_arrival_times() {
-    let asked = trace(completions(), "mooncake.jsonl");
-    let plan = plans(&asked).unwrap().remove(0);
+    let test_spec = trace(completions(), "mooncake.jsonl");
+    let plan = plans(&test_spec).unwrap().remove(0);
     assert!(matches!(plan.load, Load::Open { .. }));
     assert_eq!(plan.requests, Some(4));
     assert!(plan.report.folder.ends_with("trace_number_4"), "{:?}", plan.report.folder);
-    assert_eq!(arrivals_ms(&asked, 4), [0, 120, 400, 1000]);
-    assert_eq!(arrivals_ms(&asked.with(|s| s.load.trace_speed = Some(4.0)), 4), [0, 30, 100, 250]);
+    assert_eq!(arrivals_ms(&test_spec, 4), [0, 120, 400, 1000]);
+    assert_eq!(arrivals_ms(&test_spec.with(|s| s.load.trace_speed = Some(4.0)), 4), [0, 30, 100, 250]);
     let times_alone = chat().with(|s| {
         s.load.arrival = Some(format!("trace:{}", data("burstgpt.csv").display()));
         s.load.parallel = vec![2];
@@ -60,14 +60,14 @@ fn prompts_have_the_recorded_lengths_and_share_their_blocks() {
 
 #[test]
 fn missing_flags_for_traces_are_reported() {
-    let asked = trace(chat(), "burstgpt.csv");
+    let test_spec = trace(chat(), "burstgpt.csv");
     let error = |spec: Spec| workload(&spec).unwrap_err();
-    assert!(error(asked.clone().with(|s| s.data.tokenizer_path = None)).contains("--tokenizer-path"));
-    assert!(error(asked.clone().with(|s| s.data.dataset_path = None)).contains("--dataset-path"));
-    assert!(error(asked.clone().with(|s| s.load.rate = vec![3.0])).contains("--rate"));
-    assert!(error(asked.clone().with(|s| s.load.ramp_s = 3.0)).contains("--ramp"));
-    assert!(error(asked.clone().with(|s| s.load.trace_speed = Some(0.0))).contains("--trace-speed"));
-    assert!(error(asked.with(|s| s.load.arrival = Some("poisson".to_string()))).contains("--arrival"));
+    assert!(error(test_spec.clone().with(|s| s.data.tokenizer_path = None)).contains("--tokenizer-path"));
+    assert!(error(test_spec.clone().with(|s| s.data.dataset_path = None)).contains("--dataset-path"));
+    assert!(error(test_spec.clone().with(|s| s.load.rate = vec![3.0])).contains("--rate"));
+    assert!(error(test_spec.clone().with(|s| s.load.ramp_s = 3.0)).contains("--ramp"));
+    assert!(error(test_spec.clone().with(|s| s.load.trace_speed = Some(0.0))).contains("--trace-speed"));
+    assert!(error(test_spec.with(|s| s.load.arrival = Some("poisson".to_string()))).contains("--arrival"));
     assert!(error(chat().with(|s| s.load.trace_speed = Some(2.0))).contains("--trace-speed"));
     assert!(error(trace(chat(), "nowhere.jsonl")).contains("cannot read"));
     assert!(error(chat().with(|s| s.load.arrival = Some("trace:".to_string()))).contains("--arrival"));

@@ -159,7 +159,7 @@ fn bad_rows_give_one_line_each() {
     assert!(none.contains("--min-prompt-length 5000"), "{none}");
     let template = Some(r#"{"prompt": "Answer this: %p"}"#.to_string());
     let unfit = workload(&share_gpt().with(|s| s.data.query_template = template)).unwrap_err();
-    assert!(unfit.contains("a conversation needs a place for a list of messages"), "{unfit}");
+    assert!(unfit.contains("the body has no place for the messages of a conversation"), "{unfit}");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn invalid_flags_are_reported_before_reading_data() {
             s.data.think_time_s = vec![1.0];
             s.data.prompt = Some("x".to_string());
         }),
-        "about conversations",
+        "applies to conversations",
     );
     refused(share_gpt().with(|s| s.target.url = completions().target.url), "/v1/chat/completions");
     refused(share_gpt().with(|s| s.data.dataset_path = None), "--dataset-path");

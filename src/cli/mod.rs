@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn parse_errors_are_one_line_and_a_hint() {
-        for (line, mistake, hint) in [
+        for (line, message, hint) in [
             ("perf --paralel 2", "'--paralel'", "--parallel"),
             ("perf --parallel 0", "--parallel", "perf --help"),
             ("perf --parallel -3", "at least 1", "perf --help"),
@@ -181,7 +181,7 @@ mod tests {
             let early = parse(["ringmark"].into_iter().chain(line.split_whitespace())).unwrap_err();
             let lines: Vec<&str> = early.text.lines().collect();
             assert_eq!((lines.len(), early.status), (2, 2), "{line}: {}", early.text);
-            assert!(lines[0].starts_with("error: ") && lines[0].contains(mistake), "{line}: {}", early.text);
+            assert!(lines[0].starts_with("error: ") && lines[0].contains(message), "{line}: {}", early.text);
             assert!(lines[1].starts_with("hint: ") && lines[1].contains(hint), "{line}: {}", early.text);
         }
     }

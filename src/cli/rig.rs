@@ -103,9 +103,9 @@ fn roofline_text(roofline: &Roofline, width: usize) -> String {
         row("Streams", &|m| m.streams.to_string()),
         row("Events/s", &|m| optional(m.events_per_s.map(|rate| number(rate.round())))),
         row("CPU per event", &|m| optional(m.cpu_per_event_ns.map(|ns| format_ns(ns as u64)))),
-        row("Timestamp after send p50 / p99", &timestamps),
+        row("Timestamp after the send p50 / p99", &timestamps),
         row("Receive lag p50 / p99", &|m| pair(m.receive_lag_p50_ns, m.receive_lag_p99_ns)),
-        row("Events in a shared read", &|m| optional(m.coalesced.map(|share| format!("{:.2} %", share * 100.0)))),
+        row("Events that share a read", &|m| optional(m.coalesced.map(|share| format!("{:.2} %", share * 100.0)))),
     ];
     let head = ["Client against the mock", "Flat out", "Paced"].map(str::to_string).to_vec();
     let mut out = Table { head, aligns: vec![Align::Left, Align::Right, Align::Right], rows, grid: false }.render();

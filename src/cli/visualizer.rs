@@ -12,7 +12,8 @@ use crate::visualizer::{Limits, Visualizer};
 
 /// Starts the visualizer if the plans have one. The error is one line.
 pub fn start(spec: &Spec, plans: &[Plan], log: &Arc<Log>, stop: &AtomicU8) -> Result<Option<Visualizer>, String> {
-    let Some((first, asked)) = plans.first().and_then(|plan| Some((plan, plan.report.visualizer.as_ref()?))) else {
+    let Some((first, visualizer_plan)) = plans.first().and_then(|plan| Some((plan, plan.report.visualizer.as_ref()?)))
+    else {
         return Ok(None);
     };
     // The arguments of the whole call; the arguments of a run have only its own load.
@@ -22,7 +23,7 @@ pub fn start(spec: &Spec, plans: &[Plan], log: &Arc<Log>, stop: &AtomicU8) -> Re
     let config = serde_json::to_string(&call)
         .map_err(|error| format!("cannot serialize the arguments for --visualizer: {error}"))?;
     let single = plans.len() < 2 && !spec.sla.sla_auto_tune;
-    Visualizer::start(asked, plans, single, &config, Limits::default(), log, stop).map(Some)
+    Visualizer::start(visualizer_plan, plans, single, &config, Limits::default(), log, stop).map(Some)
 }
 
 /// Passes the results of a run to the visualizer.

@@ -17,7 +17,7 @@ pub struct LocalSpec {
     /// TCP port of the local server [default: 8877]
     #[arg(long, value_name = "N", help_heading = HEADING)]
     pub port: Option<u16>,
-    /// Number of GPUs for tensor parallelism
+    /// Number of GPUs for tensor parallelism [default: the default of the server]
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
     pub tp: Option<u32>,
     /// Attention implementation of transformers serve, for example sdpa or flash_attention_2

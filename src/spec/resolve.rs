@@ -226,7 +226,7 @@ impl CallPlan<'_> {
             Some(Schedule { arrival: Arrival::Burst | Arrival::Trace(_), .. }) | None => -1.0,
             Some(schedule) => schedule.rate_per_s,
         }];
-        serde_json::to_string_pretty(&shown).expect("a spec holds only strings, numbers and lists")
+        serde_json::to_string_pretty(&shown).expect("a spec contains only strings, numbers and lists")
     }
 }
 

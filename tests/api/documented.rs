@@ -276,9 +276,9 @@ fn templates_inline_and_from_a_file() {
             (&json!("qwen2.5"), &json!(1024), &json!(0.7))
         );
         assert_eq!(body["skip_special_tokens"], json!(false));
-        let asked: Vec<String> =
+        let prompts: Vec<String> =
             call.bodies().iter().filter_map(|body| body["messages"][0]["content"].as_str().map(String::from)).collect();
-        assert!(asked.len() == 5 && questions().iter().all(|question| asked.contains(question)));
+        assert!(prompts.len() == 5 && questions().iter().all(|question| prompts.contains(question)));
         assert_eq!(call.number("Average output tokens per request"), 8.0);
     }
 }

@@ -120,7 +120,11 @@ fn failures_before_the_run_are_one_line() {
     let missing = run("mock:", "./nowhere.py", &[]);
     assert!(missing.status == 2 && missing.stderr.contains("--api ./nowhere.py: the program does not exist"));
     let template = run("mock:", &script(folder.path(), "true"), &["--query-template", "{}"]);
-    assert!(template.status == 2 && template.stderr.contains("--query-template has no use"), "{}", template.stderr);
+    assert!(
+        template.status == 2 && template.stderr.contains("--query-template conflicts with --api"),
+        "{}",
+        template.stderr
+    );
 }
 
 #[test]
@@ -130,7 +134,7 @@ fn failures_after_the_run_keep_the_measurements() {
     for (parse, what) in [
         ("cat >/dev/null; echo '{\"output_tokens\":1}'; echo lost my mind >&2; exit 7", "lost my mind"),
         ("sed 's/.*/{\"tokens\":1}/'", "unknown field \"tokens\""),
-        ("cat >/dev/null", "printed 0 lines for 3 answers"),
+        ("cat >/dev/null", "printed 0 lines for 3 responses"),
     ] {
         let api =
             script(folder.path(), &format!("case $1 in build) sed 's/.*/{{\"q\":1}}/' ;; parse) {parse} ;; esac"));
@@ -142,6 +146,6 @@ fn failures_after_the_run_keep_the_measurements() {
             (call.requests("text"), call.requests("output_tokens")),
             (vec!["Deep sea".into(); 3], vec![String::new(); 3])
         );
-        assert!(call.requests("raw").iter().all(|raw| raw.contains("Deep")), "the answers are still there");
+        assert!(call.requests("raw").iter().all(|raw| raw.contains("Deep")), "the raw responses are kept");
     }
 }
