@@ -1,7 +1,35 @@
-//! A load generator for LLM inference servers.
+//! ringmark: a load generator for LLM inference servers, as a library.
 //!
-//! Everything below is private, so that the compiler reports what nothing uses. The feature `internals` opens the
-//! modules for the tests, benches and fuzz targets of this repository; it comes with no promise of stability.
+//! A program that embeds it builds a [`Spec`], calls [`measure`], and reads the [`Summary`] of each run;
+//! [`read_summary`] gives the same summary from a stored database at any later time. [`Mock`] is the built-in server,
+//! which knows when it sent what.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = std::env::temp_dir().join(format!("ringmark-{}", std::process::id()));
+//! let spec = ringmark::Spec::default().with(|spec| {
+//!     spec.target.url = Some("mock:?ttft=5ms&itl=1ms&tokens=10".to_string());
+//!     spec.load.parallel = vec![2];
+//!     spec.load.number = vec![20];
+//!     spec.output.outputs_dir = folder.clone();
+//! });
+//! for run in ringmark::measure(&spec)? {
+//!     let summary = run.summary;
+//!     println!("{} of {} requests succeeded", summary.counts.ok, summary.counts.scheduled);
+//!     println!("p99 TTFT: {:?} s", summary.series.ttft_s.value(990));
+//!     for finding in &summary.findings {
+//!         println!("{:?} {}: {}", finding.severity(), finding.code(), finding.en());
+//!     }
+//!     let again = ringmark::read_summary(&run.database)?;
+//!     assert_eq!(again.counts.ok, 20);
+//! }
+//! # std::fs::remove_dir_all(folder)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! All modules are private, so that the compiler reports what nothing uses. The feature `internals` opens them for the
+//! tests, benches and fuzz targets of this repository; it comes with no promise of stability.
 
 // Tests may use what the library may not; the other lints stand in Cargo.toml.
 #![cfg_attr(
@@ -14,6 +42,8 @@
 mod api;
 #[cfg(not(feature = "internals"))]
 mod cli;
+#[cfg(not(feature = "internals"))]
+mod embed;
 #[cfg(not(feature = "internals"))]
 mod engine;
 #[cfg(not(feature = "internals"))]
@@ -32,6 +62,8 @@ mod net;
 mod options;
 #[cfg(not(feature = "internals"))]
 mod plan;
+#[cfg(not(feature = "internals"))]
+mod prepare;
 #[cfg(not(feature = "internals"))]
 mod protocol;
 #[cfg(not(feature = "internals"))]
@@ -68,6 +100,8 @@ pub mod api;
 #[cfg(feature = "internals")]
 pub mod cli;
 #[cfg(feature = "internals")]
+pub mod embed;
+#[cfg(feature = "internals")]
 pub mod engine;
 #[cfg(feature = "internals")]
 pub mod finding;
@@ -85,6 +119,8 @@ pub mod net;
 pub mod options;
 #[cfg(feature = "internals")]
 pub mod plan;
+#[cfg(feature = "internals")]
+pub mod prepare;
 #[cfg(feature = "internals")]
 pub mod protocol;
 #[cfg(feature = "internals")]
@@ -115,6 +151,14 @@ pub mod time;
 pub mod visualizer;
 #[cfg(feature = "internals")]
 pub mod workload;
+
+pub use embed::{Error, measure, read_summary};
+pub use finding::{Cause, Finding, Severity};
+pub use mock::{Config as MockConfig, Mock};
+pub use options::{DataSource, Language, LogLevel, Save, Service};
+pub use run::FinishedRun;
+pub use spec::{ClientSpec, DataSpec, LoadSpec, OutputSpec, SamplingSpec, SlaSpec, Spec, TargetSpec};
+pub use stats::Summary;
 
 #[doc(hidden)]
 pub use cli::entry::main as cli_main;

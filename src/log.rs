@@ -105,8 +105,8 @@ impl Log {
         if !sinks.iter().any(is_selected) {
             return;
         }
-        let stamp = (self.now)().to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S,%3f").to_string();
-        let mut line = format!("{stamp} - ringmark - {} - {}", name(level), mask(text, &self.secrets));
+        let timestamp = (self.now)().to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S,%3f").to_string();
+        let mut line = format!("{timestamp} - ringmark - {} - {}", name(level), mask(text, &self.secrets));
         line.push('\n');
         for sink in sinks.iter_mut().filter(|sink| is_selected(sink)) {
             // A full disk or a closed terminal must not end a measurement, so errors are ignored.

@@ -1,31 +1,34 @@
-//! Values that a flag chooses from a short list, and that several modules share.
+//! Flag values from a fixed list that several modules use.
 
 use serde::Serialize;
 
-/// What of prompts and answers the database keeps.
+/// Which parts of prompts and responses the database stores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Save {
-    /// Prompts, answer text and reasoning text.
+    /// Prompts, response text and reasoning text.
     #[default]
     Text,
-    /// Every event's bytes as well.
+    /// Also the raw bytes of every event.
     Full,
-    /// Neither prompts nor answers.
+    /// Neither prompts nor responses.
     Metrics,
 }
 
-/// A service that shows figures of experiments.
+/// An experiment tracking service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Service {
+    /// Weights & Biases.
     Wandb,
+    /// SwanLab.
     Swanlab,
+    /// ClearML.
     Clearml,
 }
 
 impl Service {
-    /// As in `--visualizer`, and as its SDK's package is called.
+    /// Its name in `--visualizer`, which is also the name of the Python package of its SDK.
     pub fn name(self) -> &'static str {
         match self {
             Service::Wandb => "wandb",
@@ -35,36 +38,44 @@ impl Service {
     }
 }
 
-/// The value of SwanLab's key that keeps everything on this machine.
+/// Value of `--swanlab-api-key` that selects SwanLab's local mode: no data leaves this machine.
 pub const LOCAL: &str = "local";
 
 /// The language of the HTML report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
+    /// English.
     #[default]
     En,
+    /// Chinese.
     Zh,
 }
 
-/// Where datasets and tokenizers come from that are not on this machine.
+/// Where missing datasets and tokenizers are downloaded from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataSource {
+    /// ModelScope.
     #[default]
     Modelscope,
+    /// Hugging Face.
     Huggingface,
-    /// Only files of this machine are used.
+    /// No downloads; only files on this machine are used.
     Local,
 }
 
-/// The least important level of log lines that are written.
+/// The least severe level of log lines that are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
+    /// Errors only.
     Error,
+    /// Errors and warnings.
     Warning,
+    /// Also what happens in a run.
     #[default]
     Info,
+    /// Also every request and response.
     Debug,
 }

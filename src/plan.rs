@@ -1,5 +1,5 @@
-//! What will be done: one run, with every choice made. Plans are plain data; what was asked becomes a [`Plan`] in
-//! `spec::resolve`, and after that nothing is decided any more, only carried out.
+//! The plan of one run, with all options resolved. Plans are plain data. `spec::resolve` creates them from the flags; later
+//! stages only execute them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -25,63 +25,63 @@ pub mod slo;
 
 pub use error::PlanError;
 
-/// The limit of an answer, tokens, where none is given.
+/// Default of `--max-tokens`.
 pub const DEFAULT_MAX_TOKENS: u32 = 2048;
 
-/// One run, fully decided.
+/// The plan of one run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub target: Target,
     pub dialect: Dialect,
-    /// Ask for SSE.
+    /// Whether responses are streamed (SSE).
     pub stream: bool,
     pub load: Load,
-    /// Requests measured (conversations, where the workload has them); `None` when only the duration ends the run.
+    /// Measured requests, or conversations if the workload has them; `None` if only the duration ends the run.
     pub requests: Option<u64>,
-    /// Stop offering after this long, nanoseconds.
+    /// Time after which no more requests are sent, nanoseconds.
     pub duration_ns: Option<u64>,
-    /// How long requests in flight may go on after the duration, nanoseconds.
+    /// Time that requests in flight have after the duration, nanoseconds.
     pub drain_ns: u64,
-    /// Requests (or conversations) before the measured ones, in the same load shape; never in the figures.
+    /// Warm-up requests, or conversations, with the same load; excluded from all figures.
     pub warmup_requests: u64,
-    /// Length of the linear rise of rate or concurrency from the start, nanoseconds.
+    /// Time of the linear increase of rate or concurrency at the start, nanoseconds.
     pub ramp_ns: u64,
-    /// Seeds everything drawn here.
+    /// Seed of schedules and generated prompts.
     pub seed: u64,
     pub timeouts: Timeouts,
-    /// One pinned thread each; the core numbers to pin to. At least one.
+    /// The core of each worker thread. At least one.
     pub cores: Vec<usize>,
-    /// Busy polling.
+    /// Whether workers poll sockets in a busy loop.
     pub spin: bool,
-    /// Do not open connections ahead of a closed loop.
+    /// Whether a closed loop opens no connections in advance.
     pub cold: bool,
-    /// Local addresses to connect from; empty: the kernel chooses.
+    /// Local addresses to connect from; if empty, the kernel chooses.
     pub source_addresses: Vec<IpAddr>,
-    /// Use the receive path without io_uring though it is there.
+    /// Whether to receive with epoll even if io_uring is available.
     pub force_fallback: bool,
-    /// Send one request before the run, which must succeed.
+    /// Whether to send one request before the run, which must succeed.
     pub test_connection: bool,
-    /// Pause before this run when it is not the first of its sweep, nanoseconds.
+    /// Pause before this run if it is not the first of the call, nanoseconds.
     pub sleep_interval_ns: u64,
-    /// What the requests are made of.
+    /// How requests are built.
     pub workload: Recipe,
     pub save: Save,
-    /// The server is to be started here; then it is the target.
+    /// The local server to start, which is then the target.
     pub local: Option<LocalPlan>,
-    /// Scrape the server's own metrics while the run goes on.
+    /// The metrics page to scrape during the run.
     pub server_metrics: Option<MetricsPage>,
-    /// A quiet thread that asks the server beside the load.
+    /// The witness: a separate thread that sends requests during the load.
     pub witness: Option<WitnessPlan>,
-    /// What is known of this machine's own error at such a load; found by the caller, who knows the machine.
+    /// The measured client error of this machine at a similar load. The caller sets it.
     pub calibration: Option<Calibration>,
     pub report: Reporting,
-    /// What was decided in the user's place and should be said once before the run.
+    /// Findings about decisions that the user should know before the run.
     pub notes: Vec<Finding>,
 }
 
 impl Plan {
-    /// Whether the bodies of answers are stored as they came: asked for, or wanted by the program that reads them.
-    pub fn keeps_raw(&self) -> bool {
+    /// Whether raw response bodies are stored: with `--save full`, or because the program of `--api` parses them.
+    pub fn stores_raw_responses(&self) -> bool {
         self.save == Save::Full || matches!(self.dialect, Dialect::Program(_))
     }
 }
@@ -89,7 +89,7 @@ impl Plan {
 /// Where requests go.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The URL as a person reads it, with the endpoint's path.
+    /// The URL for display, with the path of the endpoint and secrets masked.
     pub url: String,
     pub transport: Transport,
     /// Value of the `Host` header; the name for SNI when TLS is used.
@@ -100,15 +100,15 @@ pub struct Target {
     /// Path and query of the endpoint.
     pub path: String,
     pub tls: Option<TlsPlan>,
-    /// What stands between here and there: then the addresses of the transport are the proxy's.
+    /// The HTTP proxy; if set, the addresses of `transport` are those of the proxy.
     pub proxy: Option<Proxy>,
-    /// The built-in server is to be started with these parameters (the query of a `mock:` URL) before anything else;
-    /// then [`Target::mock_listens_at`] completes the target.
+    /// Parameters of the built-in server (the query of a `mock:` URL). The caller starts it and calls
+    /// [`Target::set_mock_address`].
     pub mock: Option<String>,
 }
 
 impl Target {
-    /// Path and query that list the server's models: `/v1/models` beside `/v1/chat/completions`.
+    /// Path and query of the server's list of models, for example `/v1/models` for `/v1/chat/completions`.
     pub fn models_path(&self) -> String {
         match self.path.split_once('?') {
             Some((path, query)) => format!("{}?{query}", models_path(path)),
@@ -116,36 +116,37 @@ impl Target {
         }
     }
 
-    /// Host and port that a connection is opened to.
+    /// Host and port to connect to: those of the proxy or of the server.
     pub fn peer(&self) -> (&str, u16) {
         self.proxy.as_ref().map_or((&self.host, self.port), |proxy| (&proxy.host, proxy.port))
     }
 
-    /// What stands in a request line for `path`: a proxy without a tunnel has to be told the server as well.
-    pub fn in_request_line(&self, path: &str) -> String {
-        if self.is_told_to_proxy() { format!("http://{}{path}", self.authority) } else { path.to_string() }
+    /// The request target for `path` in a request line: the absolute form for a proxy without a tunnel (RFC 9112, 3.2.2),
+    /// otherwise `path`.
+    pub fn request_target(&self, path: &str) -> String {
+        if self.uses_absolute_form() { format!("http://{}{path}", self.authority) } else { path.to_string() }
     }
 
-    /// The header line with which requests get past a proxy without a tunnel; empty where none is needed.
+    /// The `Proxy-Authorization` header line for a proxy without a tunnel; empty if not needed.
     pub fn proxy_header(&self) -> String {
-        let proxy = self.proxy.as_ref().filter(|_| self.is_told_to_proxy());
+        let proxy = self.proxy.as_ref().filter(|_| self.uses_absolute_form());
         let authorization = proxy.and_then(Proxy::authorization);
         authorization.map_or(String::new(), |value| format!("Proxy-Authorization: {value}\r\n"))
     }
 
-    /// The request for a tunnel through the proxy; `None` where none is needed.
+    /// The `CONNECT` request for a tunnel through the proxy; `None` if no tunnel is needed.
     pub fn tunnel_request(&self) -> Option<String> {
         let proxy = self.proxy.as_ref().filter(|_| self.tls.is_some())?;
         let authority = proxy::with_port(&self.host, self.port);
         Some(connect_request(&authority, proxy.authorization().as_deref()))
     }
 
-    fn is_told_to_proxy(&self) -> bool {
+    fn uses_absolute_form(&self) -> bool {
         self.proxy.is_some() && self.tls.is_none()
     }
 
-    /// Sets the address of the built-in server once it listens.
-    pub fn mock_listens_at(&mut self, address: SocketAddr) {
+    /// Sets the address of the built-in server.
+    pub fn set_mock_address(&mut self, address: SocketAddr) {
         self.authority = address.to_string();
         self.host = address.ip().to_string();
         self.port = address.port();
@@ -157,25 +158,25 @@ impl Target {
 /// How bytes reach the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// One or more resolved addresses, tried in order. A plan holds none: looking up names is not its work.
+    /// Resolved addresses, tried in order. Empty in a new plan; the caller resolves the host name.
     Tcp(Vec<SocketAddr>),
     Unix(PathBuf),
 }
 
-/// How load is offered. Where the workload has conversations, these are what is started: `parallel` of them go on at a
-/// time, each with one request in flight, and the places of a schedule are those of their first turns.
+/// The load model. With conversations, `parallel` is the number of concurrent conversations, each with one request in
+/// flight, and a schedule has the start times of their first turns.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Load {
-    /// `parallel` requests in flight at all times.
+    /// Closed loop: `parallel` requests in flight at all times.
     Closed { parallel: u32 },
-    /// Requests at their places in a schedule, but never more than `parallel` in flight.
+    /// Requests at scheduled times, with at most `parallel` in flight.
     Paced { parallel: u32, schedule: Schedule },
-    /// Requests at their places in a schedule, whatever comes back.
+    /// Open loop: requests at scheduled times, with no limit on requests in flight.
     Open { schedule: Schedule },
 }
 
 impl Load {
-    /// The cap on requests in flight; `None` in an open loop.
+    /// The limit on requests in flight; `None` in an open loop.
     pub fn parallel(&self) -> Option<u32> {
         match self {
             Load::Closed { parallel } | Load::Paced { parallel, .. } => Some(*parallel),
@@ -183,7 +184,7 @@ impl Load {
         }
     }
 
-    /// The schedule, where there is one.
+    /// The schedule; `None` in a closed loop.
     pub fn schedule(&self) -> Option<&Schedule> {
         match self {
             Load::Closed { .. } => None,
@@ -192,18 +193,18 @@ impl Load {
     }
 }
 
-/// Limits on waiting, nanoseconds.
+/// Timeouts, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Until a connection (and TLS) is ready.
+    /// Opening a connection, including TLS.
     pub connect_ns: u64,
-    /// Longest silence on the socket while a response is awaited.
+    /// Time without a received byte while waiting for a response.
     pub read_ns: u64,
-    /// The whole request, from its due instant on the wire.
+    /// The whole request, from its scheduled time.
     pub total_ns: u64,
 }
 
-/// The servers we can start.
+/// The kinds of local servers that ringmark can start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalKind {
     /// `transformers serve`
@@ -218,19 +219,19 @@ pub enum LocalKind {
     Lmdeploy,
 }
 
-/// A server to be started before the first run and stopped after the last.
+/// A local server that is started before the first run and stopped after the last one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LocalPlan {
     pub kind: LocalKind,
     /// Folder, file or hub id.
     pub model: String,
     pub port: u16,
-    /// GPUs that share the model; `None`: the server's default.
+    /// Number of GPUs for tensor parallelism; `None`: the server's default.
     pub tensor_parallel: Option<u32>,
     pub attn_implementation: Option<String>,
-    /// The Python in whose environment the server is; `None`: what is on PATH.
+    /// The Python interpreter that has the server; `None`: from PATH.
     pub python: Option<PathBuf>,
-    /// Passed on as they are.
+    /// Further arguments of the server, passed unchanged.
     pub arguments: Vec<String>,
 }
 
@@ -244,43 +245,43 @@ impl LocalKind {
         ("local_lmdeploy", LocalKind::Lmdeploy),
     ];
 
-    /// Whether it shows metrics, so that scraping them needs no asking.
+    /// Whether the server has a metrics page, which is then scraped by default.
     pub fn has_metrics(self) -> bool {
         self != LocalKind::Transformers
     }
 }
 
 impl LocalPlan {
-    /// Where it will answer.
+    /// The URL of its chat endpoint.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/v1/chat/completions", self.port)
     }
 }
 
-/// A page of metrics.
+/// A page with Prometheus metrics.
 #[derive(Clone, Debug)]
 pub struct MetricsPage {
-    /// Another server than the target; it has no addresses yet.
+    /// The server of the page if it is not the target; not resolved to addresses yet.
     pub elsewhere: Option<Target>,
-    /// Path and query on the target, where it is not elsewhere.
+    /// Path and query of the page.
     pub path: String,
 }
 
 /// The witness of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WitnessPlan {
-    /// Requests in flight at most, each on a connection of its own.
+    /// Number of connections, each with one request in flight.
     pub connections: u32,
-    /// The core to pin to; `None`: wherever no worker is, which is where the collector runs.
+    /// The core to pin to; `None`: any core without a worker, shared with the collector.
     pub core: Option<usize>,
 }
 
-/// Names, files and the screen.
+/// Names, output files and reporting options.
 #[derive(Clone, Debug, Default)]
 pub struct Reporting {
-    /// The model's name. Empty when none was given: ask the server, put the answer into the spec, resolve again.
+    /// The model name; empty if `--model` is not given and the server has not been asked.
     pub model: String,
-    /// `--name`, or the last part of the model's name, made safe for a folder.
+    /// `--name`, or the last component of the model name, as a valid folder name.
     pub name: String,
     pub dataset: String,
     pub api: String,
@@ -288,35 +289,35 @@ pub struct Reporting {
     pub root: PathBuf,
     /// Folder of this run, within `root`.
     pub folder: PathBuf,
-    /// A line in the log every so many requests; 0 never.
+    /// Number of requests between progress lines in the log; 0: none.
     pub log_every: u64,
     pub debug: bool,
-    /// Objectives of each run, checked; empty without. See [`slo`].
+    /// Validated SLOs of each run; empty if there are none. See [`slo`].
     pub slo: String,
-    /// The search that this run belongs to.
+    /// The search that this run is part of.
     pub search: Option<sla::SearchPlan>,
-    /// Files for other tools, written when all runs are over.
+    /// Files for other tools, written after all runs.
     pub exports: Vec<export::Export>,
-    /// Figures go to this service as well.
-    pub visualizer: Option<VisualPlan>,
-    /// The arguments as JSON, secrets masked.
+    /// The experiment tracker that receives the figures.
+    pub visualizer: Option<VisualizerPlan>,
+    /// The content of `benchmark_args.json`, with secrets masked.
     pub arguments_json: String,
-    /// What is masked in stored requests and in stored errors.
+    /// Secrets that are masked in stored requests and errors.
     pub secrets: Secrets,
 }
 
-/// How figures get to a service.
+/// Connection to an experiment tracker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VisualPlan {
+pub struct VisualizerPlan {
     pub service: Service,
-    /// A secret. `None`: what the service's SDK finds by itself.
+    /// The API key, a secret; `None`: the SDK finds a key itself.
     pub key: Option<String>,
-    /// Nothing leaves this machine.
+    /// Local mode: no data leaves this machine.
     pub local: bool,
-    /// `--name` as it was typed.
+    /// `--name`, unchanged.
     pub name: Option<String>,
-    /// The name where neither the command line nor the service's environment has one.
+    /// The name if neither the command line nor the environment of the service sets one.
     pub default_name: String,
-    /// The Python that has the service's SDK; `None`: `python3` on PATH.
+    /// The Python interpreter that has the SDK; `None`: `python3` from PATH.
     pub python: Option<PathBuf>,
 }

@@ -1,16 +1,16 @@
-//! What must not be shown or stored, and how it is masked: in texts, in JSON, in URLs, in headers.
+//! Detects and masks secrets in texts, JSON, URLs and headers.
 
 use serde_json::Value;
 
-/// What stands where a secret was.
+/// The replacement for a secret.
 pub const MASK: &str = "****";
 
-/// Texts that must not be stored or shown; [`mask`] replaces them.
+/// The secrets of a call; [`mask`] replaces them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secrets {
-    /// Wherever they stand in what a server says.
+    /// All secrets. Masked in texts from the server, which may quote them.
     pub all: Vec<String>,
-    /// Those that stand in the bodies of requests.
+    /// The secrets that request bodies contain.
     pub bodies: Vec<String>,
 }
 
@@ -20,35 +20,35 @@ impl std::fmt::Debug for Secrets {
     }
 }
 
-/// `text` with every secret in it replaced.
+/// Replaces every secret in `text` with [`MASK`].
 pub fn mask(text: &str, secrets: &[String]) -> String {
     secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret.as_str(), MASK))
 }
 
-/// Whether a header or a query parameter of this name has a value that must never be shown.
+/// Whether the value of a header or query parameter with this name is a secret.
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["auth", "key", "token", "secret", "cookie", "password", "credential"].iter().any(|word| name.contains(word))
 }
 
-/// Parts of the names of members whose values are secrets. `token` alone would also be `max_tokens`.
-const TELLING: [&str; 8] =
+/// A JSON member whose name contains one of these is a secret. `token` is not in the list because of `max_tokens`.
+const SECRET_PARTS: [&str; 8] =
     ["api_key", "apikey", "secret", "password", "passwd", "authorization", "credential", "private_key"];
-/// Whole names, and ends of names behind `_`. `eos_token` and its kind are no secrets: see [`is_secret_member`].
-const WHOLE: [&str; 3] = ["token", "auth", "access_key"];
-/// What a `..._token` gives access to, when it is one that does.
-const TOKENS: [&str; 9] = ["access", "api", "auth", "bearer", "hf", "id", "refresh", "session", "user"];
+/// A JSON member with one of these names is a secret.
+const SECRET_NAMES: [&str; 3] = ["token", "auth", "access_key"];
+/// `<owner>_token` is a secret for these owners. Others, such as `eos_token`, are not.
+const SECRET_TOKEN_OWNERS: [&str; 9] = ["access", "api", "auth", "bearer", "hf", "id", "refresh", "session", "user"];
 
-/// Whether the value of a member of this name is a secret.
+/// Whether the value of a JSON member with this name is a secret.
 fn is_secret_member(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('-', "_");
     let token_of = name.strip_suffix("_token").map(|owner| owner.rsplit('_').next().unwrap_or(owner).to_string());
-    WHOLE.contains(&name.as_str())
-        || TELLING.iter().any(|part| name.contains(part))
-        || token_of.is_some_and(|owner| TOKENS.contains(&owner.as_str()))
+    SECRET_NAMES.contains(&name.as_str())
+        || SECRET_PARTS.iter().any(|part| name.contains(part))
+        || token_of.is_some_and(|owner| SECRET_TOKEN_OWNERS.contains(&owner.as_str()))
 }
 
-/// The texts of all members with telling names in a JSON text; none when it is not JSON.
+/// The string values of all secret members of a JSON text; empty if it is not JSON.
 pub fn in_json(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     if let Ok(mut value) = serde_json::from_str(text) {
@@ -57,7 +57,7 @@ pub fn in_json(text: &str) -> Vec<String> {
     found
 }
 
-/// A JSON text with the values of those members replaced; the text itself when there are none.
+/// A JSON text with the values of its secret members masked; unchanged if it has none or is not JSON.
 pub fn masked_json(text: &str) -> String {
     let Ok(mut value) = serde_json::from_str(text) else { return text.to_string() };
     let mut any = false;
@@ -68,7 +68,7 @@ pub fn masked_json(text: &str) -> String {
     if any { value.to_string() } else { text.to_string() }
 }
 
-/// Hands every text and number that a telling name stands before to `take`.
+/// Calls `take` with every string and number in a secret member.
 fn walk(value: &mut Value, secret: bool, take: &mut impl FnMut(&mut Value)) {
     match value {
         Value::Object(members) => {
@@ -80,7 +80,7 @@ fn walk(value: &mut Value, secret: bool, take: &mut impl FnMut(&mut Value)) {
     }
 }
 
-/// Where user and password stand in a URL, if they do.
+/// The range of `user:password` in a URL.
 fn user_part(url: &str) -> Option<std::ops::Range<usize>> {
     if url.starts_with("unix:") || url.starts_with("mock:") {
         return None;
@@ -89,7 +89,7 @@ fn user_part(url: &str) -> Option<std::ops::Range<usize>> {
     let rest = &url[start..];
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let length = rest[..end].rfind('@').or_else(|| {
-        // A slash that nobody has encoded may belong to the password: what stands before it is no host and port.
+        // An unencoded slash can belong to the password; then the text before it is not host and port.
         let (_, port) = rest[..end].split_once(':')?;
         let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
         let before_query = rest.find(['?', '#']).unwrap_or(rest.len());
@@ -98,7 +98,7 @@ fn user_part(url: &str) -> Option<std::ops::Range<usize>> {
     Some(start..start + length)
 }
 
-/// A URL without its user and password.
+/// A URL with its user and password masked.
 fn without_user(url: &str) -> String {
     match user_part(url) {
         Some(part) => format!("{}{MASK}{}", &url[..part.start], &url[part.end..]),
@@ -106,14 +106,14 @@ fn without_user(url: &str) -> String {
     }
 }
 
-/// User and password of a URL together, and the password alone.
-fn of_user(url: &str) -> Vec<String> {
+/// The secrets in the user part of a URL: `user:password`, and the password alone.
+fn user_secrets(url: &str) -> Vec<String> {
     let Some(user) = user_part(url).map(|part| &url[part]) else { return Vec::new() };
     let password = user.split_once(':').map(|(_, password)| password.to_string());
     std::iter::once(user.to_string()).chain(password).collect()
 }
 
-/// A URL without user and password, and without the values of query parameters with telling names.
+/// A URL with user, password and the values of secret query parameters masked.
 pub fn masked_url(url: &str) -> String {
     let url = &without_user(url);
     let Some((path, query)) = url.split_once('?').filter(|_| !is_mock(url)) else { return url.to_string() };
@@ -124,15 +124,15 @@ pub fn masked_url(url: &str) -> String {
     format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
-/// The secrets of a URL: user and password, and the values of query parameters with telling names.
+/// The secrets of a URL: user, password and the values of secret query parameters.
 pub fn in_url(url: &str) -> Vec<String> {
     let query = url.split_once('?').filter(|_| !is_mock(url)).map_or("", |(_, query)| query);
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let values = pairs.filter(|(name, _)| is_secret_name(name)).map(|(_, value)| value.to_string());
-    values.chain(of_user(url)).collect()
+    values.chain(user_secrets(url)).collect()
 }
 
-/// A proxy's URL without its user and password.
+/// A proxy URL with its user and password masked.
 pub fn masked_proxy(text: &str) -> String {
     let start = text.find("://").map_or(0, |at| at + 3);
     match text.rfind('@').filter(|at| *at >= start) {
@@ -141,7 +141,7 @@ pub fn masked_proxy(text: &str) -> String {
     }
 }
 
-/// The built-in server has no secrets: its `tokens=100` is a count.
+/// `mock:` URLs have no secrets: their `tokens=100` is a count.
 fn is_mock(url: &str) -> bool {
     url.starts_with("mock:")
 }
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_secrets_are_told_from_names_of_counts() {
+    fn secret_names_are_distinguished_from_counts() {
         for name in
             ["api_key", "API-Key", "x_api_key", "token", "access_token", "hf-token", "secret", "Password", "auth"]
         {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn members_of_json_are_masked_wherever_they_stand() {
+    fn nested_json_members_are_masked() {
         let text = r#"{"max_tokens":5,"a":[{"api_key":"SECRET"}],"auth":{"user":"me","pin":1234}}"#;
         assert_eq!(in_json(text), ["SECRET", "me"]);
         let masked: Value = serde_json::from_str(&masked_json(text)).unwrap();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn users_of_urls_are_masked() {
+    fn the_user_part_of_a_url_is_masked() {
         for (url, masked) in [
             ("http://user:PASSW0RD@h:1/v1", "http://****@h:1/v1"),
             ("user:pw@h/v1", "****@h/v1"),
@@ -189,11 +189,11 @@ mod tests {
         ] {
             assert_eq!(without_user(url), masked);
         }
-        assert_eq!(of_user("http://user:PASSW0RD@h"), ["user:PASSW0RD", "PASSW0RD"]);
+        assert_eq!(user_secrets("http://user:PASSW0RD@h"), ["user:PASSW0RD", "PASSW0RD"]);
     }
 
     #[test]
-    fn telling_parameters_of_urls_are_masked() {
+    fn secret_query_parameters_are_masked() {
         let url = "http://h/v1?api_key=SECRET&x=1";
         assert_eq!(
             (masked_url(url).as_str(), in_url(url)),

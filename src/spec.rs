@@ -1,5 +1,5 @@
-//! What was asked, in groups: each group is one struct, whose fields are the flags of `ringmark perf` and which knows
-//! what they mean. [`resolve()`] decides all of them together.
+//! The flags of `ringmark perf`, in groups. Each group is a struct with its flags, their help texts and their validation.
+//! [`resolve()`] turns all groups into plans.
 //!
 //! ```
 //! use ringmark::spec::{RigFacts, Spec, resolve};
@@ -49,52 +49,59 @@ pub use sla::SlaSpec;
 pub use target::TargetSpec;
 pub use values::Cores;
 
-/// One call of `ringmark perf`. Serialised, it has the key names of `benchmark_args.json`, in one flat object.
+/// The flags of one call of `ringmark perf`. Serializes to the flat object of `benchmark_args.json`.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Spec {
+    /// The server and how it is reached.
     #[command(flatten)]
     #[serde(flatten)]
     pub target: TargetSpec,
+    /// How much load, and for how long.
     #[command(flatten)]
     #[serde(flatten)]
     pub load: LoadSpec,
+    /// The search for a load.
     #[command(flatten)]
     #[serde(flatten)]
     pub sla: SlaSpec,
+    /// Prompts and datasets.
     #[command(flatten)]
     #[serde(flatten)]
     pub data: DataSpec,
+    /// What is asked of the model.
     #[command(flatten)]
     #[serde(flatten)]
     pub sampling: SamplingSpec,
+    /// Results: files, objectives, log.
     #[command(flatten)]
     #[serde(flatten)]
     pub output: OutputSpec,
+    /// This machine: workers, cores, calibration.
     #[command(flatten)]
     #[serde(flatten)]
     pub client: ClientSpec,
 }
 
 impl Spec {
-    /// This call with some flags changed.
+    /// Returns the spec with the changes of `change`.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut Spec)) -> Spec {
         change(&mut self);
         self
     }
 
-    /// The search for a load that the flags ask for; `None` without `--sla-auto-tune`.
+    /// The plan of the search for a load; `None` without `--sla-auto-tune`.
     pub fn search(&self) -> Result<Option<SearchPlan>, PlanError> {
         self.sla.resolve(&self.load, self.data.dataset.as_deref())
     }
 
-    /// The call that measures one load of a search.
+    /// The spec for one load of a search.
     pub fn at_load(&self, search: &SearchPlan, value: f64) -> Spec {
         Spec { load: sla::load_at(&self.load, search, value), ..self.clone() }
     }
 
-    /// Every text of this call that must not be shown or stored anywhere. Secrets shorter than four characters are left
-    /// out: masking them would mask harmless text too, and the fields that hold them are masked by name.
+    /// All secrets of this call, longest first. Secrets shorter than four characters are omitted, because masking them would
+    /// also mask harmless text; the fields that contain them are masked by name.
     pub fn secrets(&self) -> Vec<String> {
         let swanlab_key = self.output.swanlab_api_key.iter().filter(|key| key.trim() != LOCAL);
         let mut secrets: Vec<String> = self
@@ -108,7 +115,7 @@ impl Spec {
         for (name, value) in self.target.headers.iter().filter_map(|header| header.split_once('=')) {
             if is_secret_name(name) {
                 secrets.push(value.trim().to_string());
-                // The key of `Bearer KEY` may stand alone elsewhere.
+                // The key of `Bearer KEY` may also occur alone.
                 secrets.extend(value.split_whitespace().skip(1).map(str::to_string));
             }
         }
@@ -123,22 +130,22 @@ impl Spec {
         let proxy = self.target.proxy.as_deref().and_then(|text| Proxy::scan(text).ok());
         secrets.extend(proxy.iter().flat_map(Proxy::secrets));
         secrets.retain(|secret| secret.len() >= 4);
-        // Longest first: otherwise a part of a longer secret could remain.
+        // Longest first; otherwise a part of a longer secret could remain.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
         secrets
     }
 
-    /// The secrets that every request's body carries.
+    /// The secrets in the request bodies.
     pub fn body_secrets(&self) -> Vec<String> {
         let texts = self.sampling.extra_args.iter().chain(&self.data.query_template);
         let mut found: Vec<String> = texts.flat_map(|text| secrets::in_json(text)).collect();
-        // Masking shorter ones would mask harmless text too.
+        // Masking shorter ones would also mask harmless text.
         found.retain(|secret| secret.len() >= 4);
         found
     }
 
-    /// The same call without its secrets.
+    /// Returns the spec with all secrets masked.
     pub fn masked(&self) -> Spec {
         let secrets = self.secrets();
         let key = |key: &Option<String>| key.as_ref().map(|_| MASK.to_string());
@@ -169,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_secret_is_left_in_what_is_stored() {
+    fn the_masked_spec_contains_no_secret() {
         let spec = Spec::default().with(|s| {
             s.target.api_key = Some("sk-key".to_string());
             s.target.url = Some("http://h/v1?api_key=urlsecret&x=1&key=pin".to_string());
@@ -185,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_of_a_description_are_known() {
+    fn header_values_of_an_api_description_are_secrets() {
         let text = "[headers]\nX-Api-Key = 'abc123'\nAuthorization = 'Bearer %k'\nX-Tenant = 'tenant'\n";
         let spec = |text: &str| Spec::default().with(|s| s.target.api_description = Some(text.to_string()));
         assert_eq!(spec(text).secrets(), ["abc123"]);
@@ -193,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mock_has_no_secrets() {
+    fn mock_urls_have_no_secrets() {
         let spec = Spec::default().with(|s| s.target.url = Some("mock:?tokens=100&ttft=1ms".to_string()));
         assert!(spec.secrets().is_empty());
         assert_eq!(spec.masked(), spec);

@@ -1,4 +1,4 @@
-//! Several runs, one after the other, against one server.
+//! Sweeps and searches: several runs in sequence against one server.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -8,60 +8,61 @@ use std::time::Duration;
 
 use crate::finding::SearchTrouble;
 use crate::mock::{Config, Mock};
-
 use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError, Target, Transport};
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
-use crate::run::{Finished, RunError, Watch, run};
+use crate::run::{FinishedRun, RunContext, RunError, run};
 use crate::search::{Probe, Selection, Step, so_far, step};
 use crate::stats::Summary;
 
-/// A sweep, as far as it came.
+/// The runs of a sweep that were completed or interrupted, and those that were not started.
 #[derive(Debug, Default)]
-pub struct Swept {
+pub struct SweepResult {
     /// In the order in which they ran.
-    pub runs: Vec<Finished>,
-    /// The loads of the runs that an interrupt kept from beginning.
-    pub left: Vec<String>,
+    pub runs: Vec<FinishedRun>,
+    /// Names of the loads of runs that an interrupt prevented.
+    pub not_started: Vec<String>,
 }
 
-impl Swept {
-    /// Somebody ended it early.
+impl SweepResult {
+    /// Whether an interrupt ended the sweep early.
     pub fn is_interrupted(&self) -> bool {
-        !self.left.is_empty() || self.runs.iter().any(|run| run.interrupted)
+        !self.not_started.is_empty() || self.runs.iter().any(|run| run.interrupted)
     }
 
-    /// What is missing in an interrupted sweep, as one line; `None` of one that came to its end, and of a single run.
+    /// One line that names the partial and missing runs of an interrupted sweep; `None` if the sweep is complete or has only
+    /// one run.
     pub fn interruption(&self) -> Option<String> {
-        if !self.is_interrupted() || self.runs.len() + self.left.len() < 2 {
+        if !self.is_interrupted() || self.runs.len() + self.not_started.len() < 2 {
             return None;
         }
-        let name = |run: &Finished| load_name(&run.summary.facts, Language::En);
-        let cut_off = self.runs.iter().filter(|run| run.interrupted && !is_whole(&run.summary));
-        // One that was interrupted in its warm-up sent nothing.
-        let (partial, empty): (Vec<&Finished>, Vec<&Finished>) = cut_off.partition(|run| run.summary.counts.sent() > 0);
+        let name = |run: &FinishedRun| load_name(&run.summary.facts, Language::En);
+        let interrupted = self.runs.iter().filter(|run| run.interrupted && !is_complete(&run.summary));
+        // A run that was interrupted in its warm-up has no measured requests.
+        let (partial, empty): (Vec<&FinishedRun>, Vec<&FinishedRun>) =
+            interrupted.partition(|run| run.summary.counts.sent() > 0);
         let partial = partial.into_iter().map(name).collect();
-        let missing = empty.into_iter().map(name).chain(self.left.iter().cloned()).collect();
-        let all: Vec<String> = self.runs.iter().map(name).chain(self.left.iter().cloned()).collect();
+        let missing = empty.into_iter().map(name).chain(self.not_started.iter().cloned()).collect();
+        let all: Vec<String> = self.runs.iter().map(name).chain(self.not_started.iter().cloned()).collect();
         let mut out = "The sweep was interrupted.".to_string();
         let groups: [(&str, Vec<String>); 2] = [("Partial", partial), ("Not measured", missing)];
         for (title, names) in groups {
             if !names.is_empty() {
-                out.push_str(&format!(" {title}: {}.", listed(&names, &all)));
+                out.push_str(&format!(" {title}: {}.", join_names(&names, &all)));
             }
         }
         Some(out)
     }
 }
 
-/// Every request that was planned had its answer, or its failure.
-fn is_whole(summary: &Summary) -> bool {
+/// Whether every planned request was sent and completed, successfully or not.
+fn is_complete(summary: &Summary) -> bool {
     summary.facts.requests.is_some() && summary.counts.unsent == 0 && summary.counts.unfinished == 0
 }
 
-/// These names in the order of `all`; those of loads with several runs with the number of runs.
-fn listed(names: &[String], all: &[String]) -> String {
+/// Joins the distinct `names` in the order of `all`. Loads with several runs get the count of their runs in `names`.
+fn join_names(names: &[String], all: &[String]) -> String {
     let count = |within: &[String], name: &String| within.iter().filter(|other| *other == name).count();
     let first = |&(place, name): &(usize, &String)| !all[..place].contains(name) && names.contains(name);
     let shown = |(_, name): (usize, &String)| match count(all, name) {
@@ -71,168 +72,171 @@ fn listed(names: &[String], all: &[String]) -> String {
     all.iter().enumerate().filter(first).map(shown).collect::<Vec<_>>().join("; ")
 }
 
-/// Carries the plans out in order. `ended` is called after each run, so that nothing waits for the last one; an
-/// interrupt ends the sweep after the run it met.
+/// Runs the plans in order. `ended` is called after each run. An interrupt ends the sweep after the current run.
 pub fn run_all(
     plans: Vec<Plan>,
-    watch: &Watch<'_>,
-    ended: &mut dyn FnMut(&Plan, &Finished) -> Result<(), RunError>,
-) -> Result<Swept, RunError> {
-    let mut swept = Swept::default();
+    context: &RunContext<'_>,
+    ended: &mut dyn FnMut(&Plan, &FinishedRun) -> Result<(), RunError>,
+) -> Result<SweepResult, RunError> {
+    let mut result = SweepResult::default();
     for plan in plans {
-        if !swept.runs.is_empty() {
-            pause(plan.sleep_interval_ns, watch);
+        if !result.runs.is_empty() {
+            pause(plan.sleep_interval_ns, context);
         }
         let plan = Arc::new(plan);
-        match run_unless_stopped(&plan, watch)? {
+        match run_unless_stopped(&plan, context)? {
             Some(finished) => {
                 ended(&plan, &finished)?;
-                swept.runs.push(finished);
+                result.runs.push(finished);
             }
-            None => swept.left.push(load_name(&plan.facts(""), Language::En)),
+            None => result.not_started.push(load_name(&plan.facts(""), Language::En)),
         }
     }
-    Ok(swept)
+    Ok(result)
 }
 
-/// A run; `None` when an interrupt came before there was anything to measure.
-fn run_unless_stopped(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Option<Finished>, RunError> {
-    let is_stopped = || watch.stop.load(Ordering::Relaxed) != 0;
+/// Runs a plan; `None` if an interrupt came before the measurement.
+fn run_unless_stopped(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<Option<FinishedRun>, RunError> {
+    let is_stopped = || context.stop.load(Ordering::Relaxed) != 0;
     if is_stopped() {
         return Ok(None);
     }
-    match run(plan, watch) {
+    match run(plan, context) {
         Err(error @ RunError::ConnectionTest(_)) if is_stopped() => {
-            watch.log.warning(error.to_string().lines().next().unwrap_or_default());
+            context.log.warning(error.to_string().lines().next().unwrap_or_default());
             Ok(None)
         }
         outcome => outcome.map(Some),
     }
 }
 
-/// A search, as far as it came.
+/// The result of a search, possibly partial.
 #[derive(Debug)]
-pub struct Searched {
+pub struct SearchResult {
     /// In the order in which they ran.
-    pub runs: Vec<Finished>,
+    pub runs: Vec<FinishedRun>,
     pub probes: Vec<Probe>,
     pub selections: Vec<Selection>,
-    /// Why it ended early, where it did: the last load has fewer runs then, and is no probe.
-    pub cut_short: Option<Short>,
+    /// Why the search ended early; then the last load may have fewer runs and has no probe.
+    pub early_end: Option<EarlyEnd>,
 }
 
 /// Why a search ended early.
 #[derive(Debug)]
-pub enum Short {
+pub enum EarlyEnd {
     Interrupted,
     Failed(RunError),
 }
 
-/// Searches for a load. `plan_at` makes the plan of a load's run with this number; what was measured is kept whatever
-/// ends the search.
+/// Searches for a load. `plan_at` returns the plan for a load and a run number, which starts at 1. The result contains all
+/// completed runs, also if the search ends early.
 pub fn search(
     search: &SearchPlan,
     plan_at: &mut dyn FnMut(f64, u32) -> Result<Plan, RunError>,
-    watch: &Watch<'_>,
-    ended: &mut dyn FnMut(&Plan, &Finished) -> Result<(), RunError>,
-) -> Searched {
-    let mut all = Searched { runs: Vec::new(), probes: Vec::new(), selections: Vec::new(), cut_short: None };
+    context: &RunContext<'_>,
+    ended: &mut dyn FnMut(&Plan, &FinishedRun) -> Result<(), RunError>,
+) -> SearchResult {
+    let mut result = SearchResult { runs: Vec::new(), probes: Vec::new(), selections: Vec::new(), early_end: None };
     loop {
-        let value = match step(search, &all.probes) {
+        let value = match step(search, &result.probes) {
             Step::Probe(value) => value,
-            Step::Done(selections) => return Searched { selections, ..all },
+            Step::Done(selections) => return SearchResult { selections, ..result },
         };
-        match probe(search, value, plan_at, watch, ended, &mut all.runs) {
-            Ok(probe) => all.probes.push(probe),
-            Err(short) => {
-                all.selections = so_far(search, &all.probes);
-                all.cut_short = Some(short);
-                return all;
+        match measure_load(search, value, plan_at, context, ended, &mut result.runs) {
+            Ok(probe) => result.probes.push(probe),
+            Err(early_end) => {
+                result.selections = so_far(search, &result.probes);
+                result.early_end = Some(early_end);
+                return result;
             }
         }
     }
 }
 
-/// Measures one load, as often as asked for; runs behind one with failed requests are left out.
-fn probe(
+/// Measures one load with the planned number of runs. Stops early if a run has failed requests or is void.
+fn measure_load(
     search: &SearchPlan,
     value: f64,
     plan_at: &mut dyn FnMut(f64, u32) -> Result<Plan, RunError>,
-    watch: &Watch<'_>,
-    ended: &mut dyn FnMut(&Plan, &Finished) -> Result<(), RunError>,
-    runs: &mut Vec<Finished>,
-) -> Result<Probe, Short> {
+    context: &RunContext<'_>,
+    ended: &mut dyn FnMut(&Plan, &FinishedRun) -> Result<(), RunError>,
+    runs: &mut Vec<FinishedRun>,
+) -> Result<Probe, EarlyEnd> {
     let first = runs.len();
     for number in 1..=search.runs {
-        let plan = Arc::new(plan_at(value, number).map_err(Short::Failed)?);
+        let plan = Arc::new(plan_at(value, number).map_err(EarlyEnd::Failed)?);
         if !runs.is_empty() {
-            pause(plan.sleep_interval_ns, watch);
+            pause(plan.sleep_interval_ns, context);
         }
-        let finished = match run_unless_stopped(&plan, watch) {
+        let finished = match run_unless_stopped(&plan, context) {
             Ok(Some(finished)) => finished,
-            Ok(None) => return Err(Short::Interrupted),
+            Ok(None) => return Err(EarlyEnd::Interrupted),
             Err(RunError::OpenFiles(files)) => {
-                watch.log.warning(&format!("{} {value} is not tried: {files}", search.variable.name()));
+                context.log.warning(&format!("{} {value} is skipped: {files}", search.variable.name()));
                 return Ok(Probe::refused(search, value, SearchTrouble::OpenFiles(files)));
             }
-            Err(error) => return Err(Short::Failed(error)),
+            Err(error) => return Err(EarlyEnd::Failed(error)),
         };
         let interrupted = finished.interrupted;
-        let shown = ended(&plan, &finished);
+        let reported = ended(&plan, &finished);
         runs.push(finished);
-        shown.map_err(Short::Failed)?;
+        reported.map_err(EarlyEnd::Failed)?;
         if interrupted {
-            return Err(Short::Interrupted);
+            return Err(EarlyEnd::Interrupted);
         }
         let so_far: Vec<&Summary> = runs[first..].iter().map(|run| &run.summary).collect();
-        let probe = Probe::of(search, value, &so_far);
+        let probe = Probe::from_runs(search, value, &so_far);
         if number == search.runs || !probe.trouble.is_empty() {
             return Ok(probe);
         }
     }
-    Err(Short::Failed(RunError::Plan(PlanError::value("--sla-num-runs", "must be at least 1"))))
+    Err(EarlyEnd::Failed(RunError::Plan(PlanError::value("--sla-num-runs", "must be at least 1"))))
 }
 
-/// Sleeps, but not past an interrupt.
-fn pause(ns: u64, watch: &Watch<'_>) {
+/// Sleeps for `ns` nanoseconds; an interrupt ends the sleep.
+fn pause(ns: u64, context: &RunContext<'_>) {
     const STEP: Duration = Duration::from_millis(50);
-    if ns == 0 || watch.stop.load(Ordering::Relaxed) != 0 {
+    if ns == 0 || context.stop.load(Ordering::Relaxed) != 0 {
         return;
     }
-    watch.log.info(&format!("pausing {} s (--sleep-interval)", ns as f64 / 1e9));
+    context.log.info(&format!("pausing {} s (--sleep-interval)", ns as f64 / 1e9));
     let mut left = Duration::from_nanos(ns);
-    while !left.is_zero() && watch.stop.load(Ordering::Relaxed) == 0 {
+    while !left.is_zero() && context.stop.load(Ordering::Relaxed) == 0 {
         let step = left.min(STEP);
         std::thread::sleep(step);
         left -= step;
     }
 }
 
-/// Finds the addresses of a target, starting the built-in server where the target is that one. The server lives as
-/// long as what is returned.
-pub fn reach(target: &mut Target, worker_cores: &[usize], all_cores: &[usize]) -> Result<Option<Mock>, String> {
+/// Resolves the addresses of a target. For a `mock:` target, starts the built-in server, which runs until the returned
+/// [`Mock`] is dropped.
+pub fn resolve_target(
+    target: &mut Target,
+    worker_cores: &[usize],
+    all_cores: &[usize],
+) -> Result<Option<Mock>, String> {
     if let Some(query) = &target.mock {
         let config = Config::from_query(query).map_err(|error| format!("--url {}: {error}", target.url))?;
         let spare: Vec<usize> = all_cores.iter().copied().filter(|core| !worker_cores.contains(core)).take(1).collect();
         let mock = Mock::start(&config, &spare, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             .map_err(|error| format!("cannot start the built-in server: {error}"))?;
-        target.mock_listens_at(mock.addr());
+        target.set_mock_address(mock.addr());
         return Ok(Some(mock));
     }
     let peer = (target.peer().0.to_string(), target.peer().1);
     if let Transport::Tcp(addresses) = &mut target.transport {
         let flag = if target.proxy.is_some() { "--proxy" } else { "--url" };
         let (host, port) = peer;
-        *addresses =
-            look_up(&host, port).map_err(|error| format!("{flag}: the name '{host}' cannot be looked up: {error}"))?;
+        *addresses = resolve_host(&host, port)
+            .map_err(|error| format!("{flag}: cannot resolve the host name '{host}': {error}"))?;
     }
     Ok(None)
 }
 
-fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+fn resolve_host(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
-    if addresses.is_empty() { Err(io::Error::other("it has no address")) } else { Ok(addresses) }
+    if addresses.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(addresses) }
 }
 
 #[cfg(test)]
@@ -240,10 +244,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_named_once() {
+    fn missing_loads_are_listed_once() {
         let names = |text: &str| text.split(' ').map(str::to_string).collect::<Vec<String>>();
-        assert_eq!(listed(&names("b c"), &names("a b c")), "b; c");
-        assert_eq!(listed(&names("b c a"), &names("a b c a")), "a (1 of 2 runs); b; c");
-        assert_eq!(listed(&names("a a"), &names("a a")), "a (2 of 2 runs)");
+        assert_eq!(join_names(&names("b c"), &names("a b c")), "b; c");
+        assert_eq!(join_names(&names("b c a"), &names("a b c a")), "a (1 of 2 runs); b; c");
+        assert_eq!(join_names(&names("a a"), &names("a a")), "a (2 of 2 runs)");
     }
 }

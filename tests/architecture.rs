@@ -43,7 +43,10 @@ const LEVELS: &[(&str, u8)] = &[
     ("visualizer", 10),
     ("run", 11),
     ("sweep", 12),
-    ("cli", 13),
+    // From flags to plans that can run.
+    ("prepare", 13),
+    ("embed", 14),
+    ("cli", 14),
 ];
 
 /// Modules of one level that may use each other.

@@ -48,7 +48,7 @@ fn runs_use_fitting_calibrations_and_explain_others() {
 
     let calibrate = "rig --calibrate --parallel 6 --ttft 5ms --itl 5ms --tokens 10 --event-bytes 300 --duration 0.5";
     let text = stdout_of(&ringmark(folder, calibrate));
-    assert!(text.contains("Timestamp after the send") && text.contains("Kept in:"), "{text}");
+    assert!(text.contains("Timestamp after the send") && text.contains("Stored in:"), "{text}");
     let file = folder.join("cache/ringmark/calibrations.json");
     let all: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     let stamp = &all[0]["stamp_error"];
@@ -108,7 +108,7 @@ fn invalid_calls_are_explained() {
         ("rig --calibrate --for nowhere.db", "--for"),
         ("rig --calibrate --out bad.json", "bad.json holds no calibrations"),
         ("rig --calibrate --rate -1", "--rate must be above 0"),
-        ("perf --url mock: --calibration nowhere.json", "there is no calibration"),
+        ("perf --url mock: --calibration nowhere.json", "the file has no calibration"),
         ("perf --url mock: --calibration bad.json", "bad.json holds no calibrations"),
     ] {
         let text = usage_error(&ringmark(folder, line));

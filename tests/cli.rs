@@ -1,4 +1,4 @@
-//! The binary as a person meets it: help, and one clear line for every mistake.
+//! The command line of the binary: help texts, and one-line errors.
 
 use std::process::{Command, Output};
 
@@ -6,8 +6,8 @@ fn ringmark(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringmark")).args(arguments).output().expect("the binary was built for this test")
 }
 
-/// The line that a call which cannot run must print, and its hint.
-fn mistake(line: &str) -> (String, Option<String>) {
+/// Runs a call that must fail with status 2. Returns its error line and its hint.
+fn error_of(line: &str) -> (String, Option<String>) {
     let arguments: Vec<&str> = line.split_whitespace().collect();
     let output = ringmark(&arguments);
     let text = String::from_utf8(output.stderr).unwrap();
@@ -55,13 +55,13 @@ fn unknown_flags_and_commands_get_a_suggestion() {
         ("perf --dataste builtin", "--dataste", "--dataset"),
         ("perff", "perff", "perf"),
     ] {
-        let (first, hint) = mistake(line);
+        let (first, hint) = error_of(line);
         assert!(first.contains(flag) && hint.unwrap().contains(suggestion), "{line}: {first}");
     }
 }
 
 #[test]
-fn impossible_values_are_one_line_that_names_the_flag() {
+fn errors_of_invalid_values_are_one_line_that_names_the_flag() {
     for (line, what) in [
         ("perf", "--url"),
         ("perf --url", "--url"),
@@ -101,40 +101,40 @@ fn impossible_values_are_one_line_that_names_the_flag() {
         ("report", "<FILE>"),
         ("mock --port 99999", "--port"),
     ] {
-        let (first, _) = mistake(line);
+        let (first, _) = error_of(line);
         assert!(first.contains(what), "{line}: {first}");
     }
 }
 
 #[test]
-fn secrets_do_not_show_in_mistakes() {
-    let (first, _) = mistake("perf --url ftp://h/v1?api_key=hidden1 --api-key hidden2 --headers hidden3");
+fn errors_contain_no_secrets() {
+    let (first, _) = error_of("perf --url ftp://h/v1?api_key=hidden1 --api-key hidden2 --headers hidden3");
     assert!(!first.contains("hidden"), "{first}");
-    let (first, _) = mistake("perf --url http://user:hidden1@h/v1 --server-metrics http://me:hidden2@h/metrics");
+    let (first, _) = error_of("perf --url http://user:hidden1@h/v1 --server-metrics http://me:hidden2@h/metrics");
     assert!(!first.contains("hidden") && first.contains("http://****@h/v1"), "{first}");
-    let (first, _) = mistake("perf --url user:hidden1@h/v1");
+    let (first, _) = error_of("perf --url user:hidden1@h/v1");
     assert!(!first.contains("hidden"), "{first}");
-    let (first, _) = mistake("perf --url mock: --server-metrics http://me:hidden2@h/metrics");
+    let (first, _) = error_of("perf --url mock: --server-metrics http://me:hidden2@h/metrics");
     assert!(!first.contains("hidden"), "{first}");
 }
 
-/// A port that takes connections and never says a word.
-fn silent() -> (std::net::TcpListener, std::net::SocketAddr) {
+/// A port that accepts connections and never sends anything.
+fn silent_server() -> (std::net::TcpListener, std::net::SocketAddr) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
 #[test]
-fn a_silent_server_is_asked_for_its_models_no_longer_than_allowed() {
-    let (_listener, address) = silent();
-    let (first, _) = mistake(&format!("perf --url http://{address}/v1/chat/completions --read-timeout 0.3"));
+fn the_request_for_models_obeys_the_read_timeout() {
+    let (_listener, address) = silent_server();
+    let (first, _) = error_of(&format!("perf --url http://{address}/v1/chat/completions --read-timeout 0.3"));
     assert!(first.contains("no byte for 0.3 s (--read-timeout)") && first.contains("give --model NAME"), "{first}");
 }
 
 #[test]
-fn a_handshake_that_does_not_come_is_said_while_it_is_waited_for() {
-    let (_listener, address) = silent();
+fn a_pending_tls_handshake_is_logged() {
+    let (_listener, address) = silent_server();
     let folder = tempfile::tempdir().unwrap();
     let url = format!("https://{address}/v1/chat/completions");
     let outputs = folder.path().to_str().unwrap();
@@ -142,6 +142,6 @@ fn a_handshake_that_does_not_come_is_said_while_it_is_waited_for() {
     let output = ringmark(&[&["perf", "--url", &url][..], &fixed].concat());
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{text}");
-    let said = text.find(&format!("connection test: waiting for the TLS handshake with {address}"));
-    assert!(said.is_some() && said < text.find("error: "), "{text}");
+    let logged = text.find(&format!("connection test: waiting for the TLS handshake with {address}"));
+    assert!(logged.is_some() && logged < text.find("error: "), "{text}");
 }

@@ -325,7 +325,7 @@ fn compare_reads_folders_of_sweeps_and_reports_errors_in_one_line() {
         (["ra", "rc"], "ra and rc/0_parallel_3/benchmark_data.db have no load in common"),
         (["ra", "broken.db"], "broken.db"),
         (["ra", "missing.db"], "missing.db"),
-        (["ra", "empty"], "empty holds no run"),
+        (["ra", "empty"], "empty contains no run"),
     ] {
         let output = ringmark(folder.path(), &arguments);
         let error = String::from_utf8(output.stderr).unwrap();

@@ -1,4 +1,4 @@
-//! `--debug` of the binary: requests and responses are logged as they happen, without secrets.
+//! `--debug`: requests and responses are logged during the run, without secrets.
 
 use std::fs;
 use std::path::Path;

@@ -15,7 +15,7 @@ use ringmark::stats::{Inputs, Summary, analyze};
 use ringmark::store::{Reader, StoredRun};
 use ringmark::time::MS;
 
-/// The summary of records that went through a database, the run's own facts changed by `change` after that.
+/// The summary of records that were written to a database and read back. `change` modifies the run after reading.
 fn summary_of(facts: RunFacts, block: Block, worker: WorkerReport, change: fn(&mut StoredRun)) -> Summary {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("benchmark_data.db");
@@ -44,7 +44,7 @@ fn killed(run: &mut StoredRun) {
     run.workers.clear();
 }
 
-fn found<'a>(s: &'a Summary, code: &str) -> Option<&'a Finding> {
+fn find<'a>(s: &'a Summary, code: &str) -> Option<&'a Finding> {
     s.findings.iter().find(|finding| finding.code() == code)
 }
 
@@ -61,9 +61,9 @@ fn unfinished_requests_are_reported() {
     let run = |ok, unfinished, change| {
         summary_of(closed(ok + unfinished, 1), some_unfinished(ok, unfinished), report(Phase::Measured), change)
     };
-    assert_eq!(found(&run(100, 1, unchanged), "unfinished"), None, "1 % does not reach p99");
+    assert_eq!(find(&run(100, 1, unchanged), "unfinished"), None, "1 % does not reach p99");
     let run_8_2 = run(8, 2, unchanged);
-    let some = found(&run_8_2, "unfinished").unwrap();
+    let some = find(&run_8_2, "unfinished").unwrap();
     assert_eq!(some, &Finding::Unfinished { share: 0.2, unfinished: 2, sent: 10, interrupted: false });
     assert_eq!(some.severity(), Severity::Caution);
     let text = some.en();
@@ -71,16 +71,16 @@ fn unfinished_requests_are_reported() {
     assert!(text.contains("longest responses are missing") && text.ends_with("--drain or --duration."), "{text}");
     let none = run(0, 6, unchanged);
     assert!(none.all_failed());
-    let none = found(&none, "unfinished").unwrap();
+    let none = find(&none, "unfinished").unwrap();
     assert_eq!(none, &Finding::NoneFinished { in_flight: 6, interrupted: false });
     assert!(none.en().ends_with("--drain or --duration."), "{}", none.en());
     let by_hand = run(8, 2, interrupted);
-    assert!(!found(&by_hand, "unfinished").unwrap().en().contains("--drain"), "the person ended it");
-    let note = found(&by_hand, "interrupted").unwrap();
+    assert!(!find(&by_hand, "unfinished").unwrap().en().contains("--drain"), "an interrupt needs no advice");
+    let note = find(&by_hand, "interrupted").unwrap();
     assert_eq!((note, note.severity()), (&Finding::Interrupted { unsent: 0, unfinished: 2 }, Severity::Note));
     let unsent = WorkerReport { unsent: 1, ..report(Phase::Measured) };
     let both = summary_of(closed(4, 1), some_unfinished(2, 1), unsent, interrupted);
-    let text = found(&both, "interrupted").unwrap().en();
+    let text = find(&both, "interrupted").unwrap().en();
     assert_eq!(text, "The run was interrupted: 1 request was not sent, and 1 request was still in flight at its end.");
 }
 
@@ -89,7 +89,7 @@ fn failures_are_counted_among_requests_that_ended() {
     let mut block = some_unfinished(0, 1);
     push_failed(&mut block, 1, 60, Outcome::Failed(Failure::Reset), "");
     let s = summary_of(closed(2, 1), block, report(Phase::Measured), unchanged);
-    assert_eq!(found(&s, "failures"), Some(&Finding::AllFailed { unfinished: 1 }));
+    assert_eq!(find(&s, "failures"), Some(&Finding::AllFailed { unfinished: 1 }));
 }
 
 #[test]
@@ -114,10 +114,10 @@ fn few_forced_switches_are_not_reported() {
         let worker = WorkerReport { involuntary_switches, wall_ns, ..report(Phase::Measured) };
         summary_of(closed(4, 1), some_unfinished(4, 0), worker, unchanged)
     };
-    assert_eq!(found(&run(1, MS / 2), "switches"), None);
-    assert_eq!(found(&run(19, 100 * MS), "switches"), None);
-    assert_eq!(found(&run(50, 50 * MS), "switches"), None);
-    assert!(found(&run(20, 200 * MS), "switches").is_some());
+    assert_eq!(find(&run(1, MS / 2), "switches"), None);
+    assert_eq!(find(&run(19, 100 * MS), "switches"), None);
+    assert_eq!(find(&run(50, 50 * MS), "switches"), None);
+    assert!(find(&run(20, 200 * MS), "switches").is_some());
 }
 
 fn open_loop(requests: u64) -> RunFacts {
@@ -143,7 +143,7 @@ fn failed_connections_do_not_suggest_more_cores() {
         }
     }
     let s = summary_of(open_loop(200), block, report(Phase::Measured), unchanged);
-    let rate = found(&s, "rate").unwrap();
+    let rate = find(&s, "rate").unwrap();
     assert!(matches!(rate, Finding::RateWithoutConnections { requests: 100, .. }), "{rate:?}");
     assert!(!rate.en().contains("workers"), "{}", rate.en());
 }
@@ -156,9 +156,9 @@ fn growth_is_reported_only_for_runs_longer_than_their_responses() {
         summary_of(open_loop(200), block, report(Phase::Measured), change)
     };
     let overloaded = |index: u64| 100 + index * 10;
-    assert!(found(&run(overloaded, unchanged), "growth").is_some());
-    assert_eq!(found(&run(overloaded, interrupted), "growth"), None, "it was cut off");
-    assert_eq!(found(&run(|_| 15_000, unchanged), "growth"), None, "no answer ended while requests came");
+    assert!(find(&run(overloaded, unchanged), "growth").is_some());
+    assert_eq!(find(&run(overloaded, interrupted), "growth"), None, "the run was interrupted");
+    assert_eq!(find(&run(|_| 15_000, unchanged), "growth"), None, "no response ended while requests were sent");
 }
 
 #[test]
@@ -193,10 +193,10 @@ fn failure_table_counts_the_omitted_texts() {
         text.contains("2 x 429: delta") && text.contains("1 x 429: alpha") && text.contains("and 3 others"),
         "{text}"
     );
-    assert!(text.contains("| Detail"), "not all of these are the server's words: {text}");
+    assert!(text.contains("| Detail"), "not all details are texts of the server: {text}");
     let failures = &json::summary(&s)["Failures"][0];
     assert_eq!((&failures["count"], &failures["others"]), (&300.into(), &3.into()));
-    assert_eq!(found(&s, "retried"), Some(&Finding::Retried { requests: 1 }));
+    assert_eq!(find(&s, "retried"), Some(&Finding::Retried { requests: 1 }));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a call means: plans from specs, and every way in which a call can be impossible.
+//! Plans from specs, and all kinds of invalid calls.
 
 use ringmark::api::Dialect;
 use ringmark::api::sampling_params::MaxTokens;
@@ -17,7 +17,7 @@ fn facts() -> RigFacts {
     }
 }
 
-/// A call that works, to be changed by each test.
+/// A valid spec, which each test changes.
 fn spec() -> Spec {
     Spec::default().with(|s| {
         s.target.url = Some("http://127.0.0.1:8000/v1".to_string());
@@ -34,7 +34,7 @@ fn poisson(rate_per_s: f64) -> Schedule {
 }
 
 #[test]
-fn defaults_are_the_documented_ones() {
+fn defaults_match_the_documentation() {
     let plans = plans(spec());
     assert_eq!(plans.len(), 1);
     let plan = &plans[0];
@@ -46,7 +46,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(plan.workload.source, Source::Builtin);
     let sampling = &plan.workload.options.sampling;
     assert_eq!((sampling.max_tokens, sampling.temperature), (Some(MaxTokens::Fixed(2048)), Some(0.0)));
-    assert_eq!(sampling.seed, None, "a seed is sent only when it is given");
+    assert_eq!(sampling.seed, None, "a seed is sent only if it is given");
     assert_eq!(plan.workload.id_prefix, "rm-000000ab");
     assert_eq!(plan.report.root.to_str(), Some("outputs/20260516_113633/qwen2.5"));
     assert_eq!(plan.report.folder.to_str(), Some("outputs/20260516_113633/qwen2.5/parallel_1_number_1000"));
@@ -55,14 +55,14 @@ fn defaults_are_the_documented_ones() {
 
 #[test]
 fn a_closed_sweep_has_a_plan_for_each_parallel() {
-    let asked = spec().with(|s| {
+    let changed = spec().with(|s| {
         s.load.parallel = vec![1, 10, 50];
         s.load.number = vec![10, 20, 100];
         s.load.warmup_num = 0.1;
         s.data.dataset_offset = 5;
         s.output.no_timestamp = true;
     });
-    let plans = plans(asked);
+    let plans = plans(changed);
     let loads: Vec<_> = plans.iter().map(|plan| (plan.load.parallel(), plan.requests, plan.warmup_requests)).collect();
     assert_eq!(loads, [(Some(1), Some(10), 1), (Some(10), Some(20), 2), (Some(50), Some(100), 10)]);
     assert_eq!(plans.iter().map(|plan| plan.workload.offset).collect::<Vec<_>>(), [5, 15, 35]);
@@ -72,7 +72,7 @@ fn a_closed_sweep_has_a_plan_for_each_parallel() {
 }
 
 #[test]
-fn one_number_serves_a_whole_sweep_and_equal_runs_keep_apart() {
+fn one_number_applies_to_all_loads_and_equal_loads_get_separate_folders() {
     let plans = plans(spec().with(|s| {
         s.load.parallel = vec![2, 4, 2];
         s.load.number = vec![7];
@@ -96,14 +96,14 @@ fn an_open_sweep_has_a_plan_for_each_rate() {
 }
 
 #[test]
-fn rate_and_parallel_together_pace_under_a_cap() {
-    let asked = spec().with(|s| {
+fn rate_with_parallel_is_a_paced_load() {
+    let changed = spec().with(|s| {
         s.load.rate = vec![2.5];
         s.load.parallel = vec![8];
         s.load.arrival = Some("gamma:2".to_string());
     });
     let schedule = Schedule { rate_per_s: 2.5, arrival: Arrival::Gamma { cv: 2.0 } };
-    assert_eq!(plans(asked)[0].load, Load::Paced { parallel: 8, schedule });
+    assert_eq!(plans(changed)[0].load, Load::Paced { parallel: 8, schedule });
     assert_eq!(plans(spec().with(|s| s.load.rate = vec![-1.0]))[0].load, Load::Closed { parallel: 1 });
 }
 
@@ -139,7 +139,7 @@ fn a_duration_alone_ends_the_run() {
 }
 
 #[test]
-fn a_share_of_warm_up_is_at_least_one_request() {
+fn a_fraction_as_warm_up_is_at_least_one_request() {
     assert_eq!(
         plans(spec().with(|s| {
             s.load.warmup_num = 0.001;
@@ -167,7 +167,7 @@ fn a_share_of_warm_up_is_at_least_one_request() {
 }
 
 #[test]
-fn the_mock_needs_no_model_and_a_server_without_one_is_asked() {
+fn the_model_may_be_omitted() {
     let mock = Spec::default().with(|s| s.target.url = Some("mock:?itl=1ms".to_string()));
     let plan = &plans(mock)[0];
     assert_eq!((plan.report.model.as_str(), plan.target.mock.as_deref()), ("mock", Some("itl=1ms")));
@@ -177,13 +177,13 @@ fn the_mock_needs_no_model_and_a_server_without_one_is_asked() {
 
 #[test]
 fn arguments_are_stored_for_the_run_without_secrets() {
-    let asked = spec().with(|s| {
+    let changed = spec().with(|s| {
         s.target.url = Some("https://h/v1?api-key=urlsecret".to_string());
         s.target.api_key = Some("sk-1".to_string());
         s.target.headers = vec!["X-Api-Token=tok-2".to_string(), "X-Tenant=a".to_string()];
         s.load.parallel = vec![1, 2];
     });
-    let plan = &plans(asked)[1];
+    let plan = &plans(changed)[1];
     let stored: serde_json::Value = serde_json::from_str(&plan.report.arguments_json).unwrap();
     assert_eq!((&stored["parallel"], &stored["number"]), (&serde_json::json!([2]), &serde_json::json!([1000])));
     assert_eq!((&stored["headers"]["X-Tenant"], &stored["connect_timeout"]), (&"a".into(), &120.0.into()));
@@ -192,11 +192,11 @@ fn arguments_are_stored_for_the_run_without_secrets() {
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }
     assert!(!plan.report.arguments_json.contains("urlsecret") && !plan.target.url.contains("urlsecret"));
-    assert!(plan.target.path.contains("urlsecret"), "the server gets it");
+    assert!(plan.target.path.contains("urlsecret"), "the path for the server keeps it");
 }
 
 #[test]
-fn impossible_calls_are_refused_in_one_line_that_names_the_flag() {
+fn invalid_calls_are_rejected_in_one_line_that_names_the_flag() {
     let some = |text: &str| Some(text.to_string());
     let cases: Vec<(Spec, &str)> = vec![
         (spec().with(|s| s.target.url = None), "mock:"),

@@ -1,4 +1,4 @@
-//! The program as a process: signals, a kill midway, exit statuses, and the files that are left.
+//! The binary as a process: signals, SIGKILL during a run, exit statuses, and output files.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -38,14 +38,14 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).to_string()
 }
 
-/// Waits until `found` gives something, half a minute at most.
+/// Waits until `found` returns a value, at most 30 s.
 fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = found() {
             return value;
         }
-        assert!(start.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
+        assert!(start.elapsed() < Duration::from_secs(30), "timeout while waiting for {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -67,7 +67,7 @@ fn rows(database: &Path) -> Option<u64> {
 const ENDLESS: [&str; 6] = ["--url", "mock:?ttft=5ms&itl=1ms&tokens=5", "--number", "10000000", "--parallel", "4"];
 
 #[test]
-fn a_killed_run_keeps_what_was_committed() {
+fn a_killed_run_keeps_its_committed_rows() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = perf(folder.path(), &ENDLESS).spawn().unwrap();
     let path = wait_for("the database", || database(folder.path()));
@@ -78,7 +78,7 @@ fn a_killed_run_keeps_what_was_committed() {
     let left = rows(&path).expect("the database opens");
     assert!(left >= 50, "{left}");
     let reader = Reader::open(&path).unwrap();
-    assert!(reader.run().unwrap().end.is_none(), "nobody wrote an end");
+    assert!(reader.run().unwrap().end.is_none(), "a killed run has no end record");
     drop(reader);
     let report = ringmark(&["report"]).arg(&path).output().unwrap();
     let text = stdout(&report);
@@ -92,7 +92,7 @@ fn a_killed_run_keeps_what_was_committed() {
 }
 
 #[test]
-fn one_interrupt_drains_and_writes_everything() {
+fn one_interrupt_drains_and_writes_all_results() {
     for signal in [Signal::INT, Signal::TERM] {
         let folder = tempfile::tempdir().unwrap();
         let child = perf(folder.path(), &ENDLESS).spawn().unwrap();
@@ -113,15 +113,15 @@ fn one_interrupt_drains_and_writes_everything() {
         let again = ringmark(&["report"]).arg(&path).output().unwrap();
         assert!(
             text.contains(stdout(&again).trim_end()),
-            "report says something else:\n{text}\n---\n{}",
+            "the report differs from the output of the run:\n{text}\n---\n{}",
             stdout(&again)
         );
     }
 }
 
-/// A stopped client does not see what comes when; it must say how far its figures may be off.
+/// A stopped client gets no arrival timestamps from user space; it must report the bounds of its error.
 #[test]
-fn a_stopped_client_owns_up() {
+fn a_stopped_client_reports_its_measurement_error() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = ringmark(&["mock", "--port", "0", "ttft=20ms", "itl=20ms", "tokens=100"]).spawn().unwrap();
     let mut line = String::new();
@@ -144,18 +144,18 @@ fn a_stopped_client_owns_up() {
     let json: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let own = &json["Own error"];
     assert!(own["Longest stall (ns)"].as_u64() >= Some(400_000_000), "{own}");
-    // The longest gap that was seen is the stop; the server never paused for longer than 20 ms.
+    // The longest observed gap is the stop; the server never pauses longer than 20 ms.
     let longest = own["Bounds"]["ITL (s)"]["max"][0].as_f64().unwrap();
     assert!(longest < 0.2, "{own}");
 }
 
 #[test]
-fn a_second_interrupt_ends_at_once() {
+fn a_second_interrupt_ends_the_process_immediately() {
     let folder = tempfile::tempdir().unwrap();
     let hanging = ["--url", "mock:?ttft=60s&tokens=5", "--number", "8", "--parallel", "4", "--no-test-connection"];
     let child = perf(folder.path(), &hanging).spawn().unwrap();
     wait_for("the database", || database(folder.path()));
-    // The requests are on their way by now, and will not end by themselves.
+    // The requests are in flight now, and do not end by themselves.
     thread::sleep(Duration::from_millis(300));
     let start = Instant::now();
     kill_process(pid(&child), Signal::INT).unwrap();
@@ -168,7 +168,7 @@ fn a_second_interrupt_ends_at_once() {
 }
 
 #[test]
-fn the_end_says_how_it_went() {
+fn the_exit_status_reflects_the_outcome() {
     let folder = tempfile::tempdir().unwrap();
     let status = |arguments: &[&str]| {
         let output = perf(folder.path(), arguments).output().unwrap();
@@ -226,13 +226,13 @@ fn a_sweep_leaves_a_folder_for_each_run() {
 }
 
 #[test]
-fn an_interrupt_between_two_runs_is_told() {
+fn an_interrupt_between_two_runs_is_reported() {
     let url = "mock:?ttft=1ms&itl=1ms&tokens=3";
     let sweep: &[&str] = &["--parallel", "1", "2", "4", "--number", "6", "--repeat", "2"];
     let search: &[&str] = &["--sla-auto-tune", "--sla-params", "p99_ttft<=10", "--sla-num-runs", "2", "--number", "6"];
     for (load, missing) in [
         (sweep, "Not measured: Concurrency 1 (1 of 2 runs); Concurrency 2 (2 of 2 runs); Concurrency 4 (2 of 2 runs)."),
-        (search, "The search was interrupted: these are the loads that were measured by then."),
+        (search, "The search was interrupted. These loads were measured before:"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let child = perf(folder.path(), load).args(["--url", url, "--sleep-interval", "600"]).spawn().unwrap();
@@ -252,7 +252,7 @@ fn an_interrupt_between_two_runs_is_told() {
 }
 
 #[test]
-fn an_interrupted_connection_test_is_no_mistake() {
+fn an_interrupted_connection_test_exits_with_130() {
     let folder = tempfile::tempdir().unwrap();
     let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}/v1/chat/completions", silent.local_addr().unwrap());
@@ -264,7 +264,7 @@ fn an_interrupted_connection_test_is_no_mistake() {
 }
 
 #[test]
-fn a_visualizer_that_does_not_start_leaves_nothing() {
+fn a_visualizer_that_does_not_start_leaves_no_files() {
     let folder = tempfile::tempdir().unwrap();
     let outputs = folder.path().join("outputs");
     let call = ["--url", "mock:?ttft=1ms", "--number", "2", "--visualizer", "swanlab"];
@@ -275,7 +275,7 @@ fn a_visualizer_that_does_not_start_leaves_nothing() {
 }
 
 #[test]
-fn a_mock_of_its_own_serves_until_it_is_told_to_stop() {
+fn the_mock_command_serves_until_sigterm() {
     let parameters = ["mock", "--port", "0", "ttft=1ms", "itl=1ms", "tokens=3"];
     let mut mock = ringmark(&parameters).spawn().unwrap();
     let mut lines = BufReader::new(mock.stdout.take().unwrap()).lines();
@@ -291,7 +291,7 @@ fn a_mock_of_its_own_serves_until_it_is_told_to_stop() {
 }
 
 #[test]
-fn the_machine_describes_itself() {
+fn rig_describes_the_machine() {
     let output = ringmark(&["rig", "--json"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -306,7 +306,7 @@ fn the_machine_describes_itself() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_panic() {
+fn a_closed_pipe_causes_no_panic() {
     let mut child = ringmark(&["mock", "--help"]).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();

@@ -1,4 +1,4 @@
-//! Tokens counted here when the server sends no usage.
+//! Token counts from the tokenizer if the server sends no `usage`.
 
 mod data_support;
 
@@ -11,7 +11,7 @@ use ringmark::store::Reader;
 use ringmark::store::reader::Detail;
 use ringmark::workload::tokenizer::Tokenizer;
 
-/// Runs against the built-in server with these arguments; gives the database and what was written to the screen.
+/// Runs against the built-in server with these arguments. Returns the database and standard error.
 fn run(folder: &Path, arguments: &[&str]) -> (PathBuf, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_ringmark"))
         .args(["perf", "--url", "mock:?usage=never&tokens=12&ttft=1ms&itl=0ms", "--number", "20", "--parallel", "4"])
@@ -26,12 +26,12 @@ fn run(folder: &Path, arguments: &[&str]) -> (PathBuf, String) {
 }
 
 #[test]
-fn counts_are_completed_and_marked() {
+fn missing_counts_are_added_with_their_source() {
     let folder = tempfile::tempdir().unwrap();
     let (database, _) = run(folder.path(), &["--tokenizer-path", &tokenizer("qwen2_5")]);
     let tokens = Tokenizer::open(tokenizer("qwen2_5").as_ref()).unwrap();
-    let asked = tokens.count(&tokens.chat_of("Hello, world!").unwrap()).unwrap() as u32;
-    let mut seen = 0;
+    let prompt_tokens = tokens.count(&tokens.chat_of("Hello, world!").unwrap()).unwrap() as u32;
+    let mut count = 0;
     let reader = Reader::open(&database).unwrap();
     reader
         .each_block(Phase::Measured, Detail::Everything, |block| {
@@ -39,12 +39,12 @@ fn counts_are_completed_and_marked() {
                 let text = str::from_utf8(record.text.slice(&block.bytes)).unwrap();
                 assert_eq!(record.token_source, TokenSource::Tokenizer);
                 assert_eq!(record.output_tokens, Some(tokens.count(text).unwrap() as u32), "{text}");
-                assert_eq!(record.input_tokens, Some(asked));
-                seen += 1;
+                assert_eq!(record.input_tokens, Some(prompt_tokens));
+                count += 1;
             }
         })
         .unwrap();
-    assert_eq!(seen, 20);
+    assert_eq!(count, 20);
     let summary = std::fs::read_to_string(database.with_file_name("benchmark_summary.json")).unwrap();
     assert!(
         summary.contains("Output token throughput (tok/s)") && !summary.contains("throughput (tok/s)\": null"),
@@ -53,7 +53,7 @@ fn counts_are_completed_and_marked() {
 }
 
 #[test]
-fn answers_that_were_not_kept_cannot_be_counted_and_that_is_said() {
+fn responses_that_are_not_stored_are_reported_as_uncounted() {
     let folder = tempfile::tempdir().unwrap();
     let (_, screen) = run(folder.path(), &["--tokenizer-path", &tokenizer("qwen2_5"), "--save", "metrics"]);
     assert!(screen.contains("20 requests could not be counted"), "{screen}");

@@ -1,4 +1,4 @@
-//! The search for a load and repeated loads, from the command line against the built-in server.
+//! The search for a load and repeated loads: calls of the binary against the built-in server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// Sixteen requests are served at a time, so that a client with more of them waits.
+/// The server handles 16 requests at a time; further ones wait.
 const URL: &str = "mock:?ttft=10ms&itl=2ms&tokens=6&max_running=16";
 
 fn command(folder: &Path, arguments: &[&str]) -> Command {
@@ -47,16 +47,16 @@ fn report(folder: &Path, arguments: &[&str]) -> Output {
     command.current_dir(folder).arg("report").args(files).args(arguments).output().unwrap()
 }
 
-/// What the call itself said of its search.
-fn said(folder: &Path) -> String {
+/// The part of the summary that describes the search.
+fn search_summary(folder: &Path) -> String {
     let stored = fs::read_to_string(folder.join("outputs/mock/performance_summary.txt")).unwrap();
     stored[stored.rfind("\nSearch for").unwrap()..].to_string()
 }
 
 #[test]
-fn a_parallel_is_found_and_every_run_is_kept() {
+fn a_search_for_parallel_selects_a_load_and_stores_every_run() {
     let folder = tempfile::tempdir().unwrap();
-    // Loose enough for a machine that is busy with other things: what is found stands in the unit tests.
+    // The bounds are wide, because the machine may be busy; unit tests check the exact selection.
     let output = perf(
         folder.path(),
         &[
@@ -97,8 +97,8 @@ fn a_parallel_is_found_and_every_run_is_kept() {
     let page = fs::read_to_string(folder.path().join("outputs/mock/perf_report.html")).unwrap();
     assert!(page.contains("Search for parallel (1 to 4), 2 runs at each load"));
     assert!(page.contains("fails even at the lower bound, 1") && page.contains("p99_ttft (s)"));
-    let told = report(folder.path(), &["--html", "again.html", "--language", "zh"]);
-    assert!(text(&told.stdout).contains(&said(folder.path())), "{}", text(&told.stdout));
+    let output = report(folder.path(), &["--html", "again.html", "--language", "zh"]);
+    assert!(text(&output.stdout).contains(&search_summary(folder.path())), "{}", text(&output.stdout));
     let again = fs::read_to_string(folder.path().join("again.html")).unwrap();
     assert!(again.contains("搜索 parallel（1 至 4），每档测试 2 次") && again.contains("下限 1 处即不满足条件"));
 }
@@ -118,7 +118,7 @@ fn a_rate_is_searched_in_an_open_loop() {
 }
 
 #[test]
-fn nothing_that_satisfies_is_exit_status_1() {
+fn a_search_without_a_selection_gives_exit_status_1() {
     let folder = tempfile::tempdir().unwrap();
     let output = perf(folder.path(), &["--sla-auto-tune", "--sla-params", "p99_ttft<=1ns", "--sla-num-runs", "1"]);
     assert!(matches!(output.status.code(), Some(1 | 3)), "{}", text(&output.stderr));
@@ -128,7 +128,7 @@ fn nothing_that_satisfies_is_exit_status_1() {
 }
 
 #[test]
-fn an_interrupt_keeps_what_was_found() {
+fn an_interrupted_search_stores_its_results() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["--sla-auto-tune", "--sla-params", "p99_ttft<=30", "--sla-num-runs", "1", "--duration", "1"];
     let child = command(folder.path(), &arguments)
@@ -149,18 +149,21 @@ fn an_interrupt_keeps_what_was_found() {
     assert_eq!((&json["complete"], &json["probes"][0]["value"]), (&Value::Bool(false), &Value::from(1)));
     assert!(text(&output.stdout).contains("not decided: the best load so far"), "{}", text(&output.stdout));
     assert!(second.is_file() && folder.path().join("outputs/mock/perf_report.html").is_file());
-    let told = text(&report(folder.path(), &[]).stdout);
-    assert!(told.contains(&said(folder.path())) && told.contains("the next load is parallel"), "{told}");
+    let screen = text(&report(folder.path(), &[]).stdout);
+    assert!(
+        screen.contains(&search_summary(folder.path())) && screen.contains("the next load is parallel"),
+        "{screen}"
+    );
 }
 
 #[test]
-fn mistakes_are_one_line() {
+fn errors_are_one_line() {
     let folder = tempfile::tempdir().unwrap();
     for (arguments, what) in [
-        ("--sla-auto-tune", "--sla-params says what has to hold"),
-        ("--sla-params p99_ttft<=1", "--sla-params is about the search: add --sla-auto-tune"),
-        ("--sla-auto-tune --sla-params p99<=1", "--sla-params 'p99' is not known"),
-        ("--sla-auto-tune --sla-params tps=max --sla-lower-bound 9 --sla-upper-bound 3", "nothing lies between"),
+        ("--sla-auto-tune", "--sla-params is required with --sla-auto-tune"),
+        ("--sla-params p99_ttft<=1", "--sla-params applies only to a search: add --sla-auto-tune"),
+        ("--sla-auto-tune --sla-params p99<=1", "--sla-params 'p99' is not a known figure"),
+        ("--sla-auto-tune --sla-params tps=max --sla-lower-bound 9 --sla-upper-bound 3", "there is no load to try"),
         ("--sla-auto-tune --sla-params tps=max --repeat 3", "--sla-num-runs"),
         ("--sla-auto-tune --sla-params tps=max --sla-variable sideways", "parallel, rate"),
     ] {
@@ -172,7 +175,7 @@ fn mistakes_are_one_line() {
 }
 
 #[test]
-fn repeated_loads_lie_beside_each_other_and_compare_reads_them_together() {
+fn repetitions_have_separate_folders_and_compare_combines_them() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["old", "new"] {
         let output = perf(folder.path(), &["--parallel", "1", "2", "-n", "4", "--repeat", "2", "--name", name]);
@@ -194,7 +197,11 @@ fn repeated_loads_lie_beside_each_other_and_compare_reads_them_together() {
     let output = compare(&["outputs/old".to_string()]);
     assert!(text(&output.stderr).contains("parallel 1 / 2"), "{}", text(&output.stderr));
     let output = compare(&side("old", 1));
-    assert!(text(&output.stdout).contains("B against A"), "two runs of one load alone: {}", text(&output.stdout));
+    assert!(
+        text(&output.stdout).contains("B against A"),
+        "two runs of one load are compared: {}",
+        text(&output.stdout)
+    );
     let output = compare(&["outputs/old/parallel_1_number_4_run_1".to_string()]);
     assert!(text(&output.stderr).contains("only one run"), "{}", text(&output.stderr));
 }

@@ -1,4 +1,4 @@
-//! Sweeps from the command line to their combined report: on the screen, in the summary, in CSV and HTML.
+//! Sweeps and their combined report: on the screen, in the summary, in CSV and HTML.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn read(folder: &Path, name: &str) -> String {
     fs::read_to_string(folder.join("s").join(name)).unwrap()
 }
 
-/// The first cells of the rows of the loads.
+/// The first cell of each row of the table of loads.
 fn loads(text: &str) -> Vec<&str> {
     let table = text.split("Detailed performance metrics:\n").nth(1).unwrap();
     let rows = table.lines().skip(3).take_while(|line| line.starts_with('|'));
@@ -26,7 +26,7 @@ fn loads(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn the_summary_begins_with_the_combined_report_in_the_order_of_loads() {
+fn the_summary_starts_with_the_combined_report_in_the_order_of_loads() {
     let folder = tempfile::tempdir().unwrap();
     let csv = folder.path().join("rows.csv");
     let loads_given = ["--parallel", "4", "2", "1", "--number", "30", "--csv", csv.to_str().unwrap()];
@@ -52,7 +52,7 @@ fn the_summary_begins_with_the_combined_report_in_the_order_of_loads() {
 }
 
 #[test]
-fn rates_show_what_their_schedule_offered() {
+fn rate_sweeps_show_the_offered_rate() {
     let folder = tempfile::tempdir().unwrap();
     let rates = ["--open-loop", "--rate", "100", "40", "--number", "20", "10"];
     let output = sweep(folder.path(), "mock:?ttft=1ms&itl=0&tokens=3", &rates);
@@ -63,7 +63,7 @@ fn rates_show_what_their_schedule_offered() {
 }
 
 #[test]
-fn a_sweep_without_any_success_generated_nothing() {
+fn a_sweep_without_successful_requests_has_no_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let output = sweep(folder.path(), "mock:?fault=status(503)", &["--parallel", "1", "2", "--number", "3"]);
     let screen = String::from_utf8(output.stdout).unwrap();

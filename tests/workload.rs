@@ -41,7 +41,7 @@ fn file(folder: &Path, text: impl AsRef<[u8]>) -> PathBuf {
     path
 }
 
-/// A call that reads `text` line by line.
+/// A spec that reads `text` line by line.
 fn lines(folder: &Path, text: impl AsRef<[u8]>) -> Spec {
     spec().with(|s| {
         s.data.dataset = Some("line_by_line".to_string());
@@ -50,8 +50,8 @@ fn lines(folder: &Path, text: impl AsRef<[u8]>) -> Spec {
 }
 
 #[test]
-fn a_request_is_written_whole() {
-    let asked = spec().with(|s| {
+fn a_request_has_all_its_parts() {
+    let test_spec = spec().with(|s| {
         s.data.prompt = Some("hi".to_string());
         s.sampling.max_tokens = vec![16];
         s.target.api_key = Some("sk-1".to_string());
@@ -64,18 +64,18 @@ fn a_request_is_written_whole() {
          X-Request-Id: rm-00000001-m7\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    assert_eq!(request(&workload(&asked).unwrap(), Measured, 7), head + body);
+    assert_eq!(request(&workload(&test_spec).unwrap(), Measured, 7), head + body);
 }
 
 #[test]
-fn whole_answers_are_asked_for_as_json() {
+fn whole_responses_are_requested_as_json() {
     let text = request(&workload(&spec().with(|s| s.sampling.no_stream = true)).unwrap(), Warmup, 0);
     assert!(text.contains("Accept: application/json\r\n") && text.contains("-w0\r\n"), "{text}");
     assert!(text.contains(concat!("User-Agent: ringmark/", env!("CARGO_PKG_VERSION"), "\r\n")));
 }
 
 #[test]
-fn the_users_request_id_replaces_ours() {
+fn the_users_request_id_replaces_the_default() {
     let text = request(
         &workload(&spec().with(|s| s.target.headers = vec!["x-request-id=mine".to_string()])).unwrap(),
         Measured,
@@ -86,13 +86,13 @@ fn the_users_request_id_replaces_ours() {
 
 #[test]
 fn drawn_limits_depend_on_seed_and_index_only() {
-    let asked = spec().with(|s| {
+    let test_spec = spec().with(|s| {
         s.sampling.max_tokens = vec![5, 1500];
         s.sampling.seed = Some(3);
     });
-    let first = workload(&asked).unwrap();
-    let again = workload(&asked).unwrap();
-    let other = workload(&asked.clone().with(|s| s.sampling.seed = Some(4))).unwrap();
+    let first = workload(&test_spec).unwrap();
+    let again = workload(&test_spec).unwrap();
+    let other = workload(&test_spec.clone().with(|s| s.sampling.seed = Some(4))).unwrap();
     let limits = |workload: &Workload, phase| -> Vec<u64> {
         (0..300).map(|index| body(workload, phase, index)["max_tokens"].as_u64().unwrap()).collect()
     };
@@ -112,19 +112,19 @@ fn drawn_limits_depend_on_seed_and_index_only() {
 
 #[test]
 fn workers_share_one_sequence_of_requests_and_arrivals() {
-    let asked = spec().with(|s| {
+    let test_spec = spec().with(|s| {
         s.sampling.max_tokens = vec![1, 99];
         s.load.rate = vec![100.0];
         s.load.parallel = vec![8];
         s.load.number = vec![40];
     });
     let (one, four) = (
-        plan(&asked.clone().with(|s| s.client.workers = Some(1))),
-        plan(&asked.clone().with(|s| s.client.workers = Some(4))),
+        plan(&test_spec.clone().with(|s| s.client.workers = Some(1))),
+        plan(&test_spec.clone().with(|s| s.client.workers = Some(4))),
     );
     assert_eq!((one.cores.len(), four.cores.len()), (1, 4));
     assert_eq!(one.workload, four.workload);
-    let (all, shared) = (workload(&asked).unwrap(), workload(&asked).unwrap());
+    let (all, shared) = (workload(&test_spec).unwrap(), workload(&test_spec).unwrap());
     let places = |plan: &Plan, every: usize, from: usize| -> Vec<u64> {
         let schedule = plan.load.schedule().unwrap();
         arrivals::offsets(schedule, plan.seed, plan.ramp_ns).take(40).skip(from).step_by(every).collect()
@@ -143,13 +143,13 @@ fn workers_share_one_sequence_of_requests_and_arrivals() {
 #[test]
 fn data_cycles_and_the_warm_up_comes_from_its_end() {
     let folder = tempfile::tempdir().unwrap();
-    let asked = lines(folder.path(), "a\nb\n\n  \nc\nd\n");
+    let test_spec = lines(folder.path(), "a\nb\n\n  \nc\nd\n");
     let content = |workload: &Workload, phase, index| body(workload, phase, index)["messages"][0]["content"].clone();
-    let all = workload(&asked.clone().with(|s| s.load.duration_s = Some(1.0))).unwrap();
+    let all = workload(&test_spec.clone().with(|s| s.load.duration_s = Some(1.0))).unwrap();
     assert_eq!((0..6).map(|i| content(&all, Measured, i)).collect::<Vec<_>>(), ["a", "b", "c", "d", "a", "b"]);
     assert_eq!((0..5).map(|i| content(&all, Warmup, i)).collect::<Vec<_>>(), ["d", "c", "b", "a", "d"]);
 
-    let few = workload(&asked.clone().with(|s| {
+    let few = workload(&test_spec.clone().with(|s| {
         s.load.number = vec![2];
         s.load.warmup_num = 1.0;
     }))
@@ -157,13 +157,13 @@ fn data_cycles_and_the_warm_up_comes_from_its_end() {
     assert_eq!(few.bodies.len(), 3, "no more is read than the run can send");
     assert_eq!((content(&few, Measured, 1), content(&few, Warmup, 0)), (json!("b"), json!("c")));
 
-    let later = workload(&asked.clone().with(|s| {
+    let later = workload(&test_spec.clone().with(|s| {
         s.load.number = vec![2];
         s.data.dataset_offset = 1;
     }))
     .unwrap();
     assert_eq!((content(&later, Measured, 0), later.bodies.len()), (json!("b"), 2));
-    let round = workload(&asked.with(|s| {
+    let round = workload(&test_spec.with(|s| {
         s.load.number = vec![2];
         s.data.dataset_offset = 7;
     }))
@@ -188,15 +188,15 @@ fn lines_are_texts_messages_or_bodies() {
 }
 
 #[test]
-fn prompts_of_the_wrong_length_are_left_out() {
+fn prompts_of_the_wrong_length_are_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let text =
         "一\n四个汉字\nlonger than that\n[{\"role\":\"user\",\"content\":\"four\"}]\n{\"prompt\":\"never measured\"}\n";
-    let asked = lines(folder.path(), text).with(|s| {
+    let test_spec = lines(folder.path(), text).with(|s| {
         s.data.min_prompt_length = 4;
         s.data.max_prompt_length = Some(4);
     });
-    assert_eq!(workload(&asked).unwrap().bodies.len(), 3);
+    assert_eq!(workload(&test_spec).unwrap().bodies.len(), 3);
     let none = spec().with(|s| {
         s.data.min_prompt_length = 99;
         s.data.prompt = Some("short".to_string());
@@ -206,17 +206,17 @@ fn prompts_of_the_wrong_length_are_left_out() {
 }
 
 #[test]
-fn a_prompt_comes_from_a_file_whole() {
+fn a_prompt_file_is_one_prompt() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(folder.path(), "two\nlines\n");
-    let asked = spec().with(|s| s.data.prompt = Some(format!("@{}", path.display())));
-    let workload = workload(&asked).unwrap();
+    let test_spec = spec().with(|s| s.data.prompt = Some(format!("@{}", path.display())));
+    let workload = workload(&test_spec).unwrap();
     assert_eq!(body(&workload, Measured, 99)["messages"][0]["content"], "two\nlines");
     assert_eq!(workload.bodies.len(), 1);
 }
 
 #[test]
-fn the_connection_test_asks_for_a_short_answer() {
+fn the_connection_test_requests_a_short_response() {
     let workload = workload(&spec().with(|s| {
         s.sampling.min_tokens = Some(100);
         s.sampling.max_tokens = vec![100, 200];
@@ -227,7 +227,7 @@ fn the_connection_test_asks_for_a_short_answer() {
 }
 
 #[test]
-fn trouble_with_files_names_file_and_line() {
+fn file_errors_name_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let completions = Some("http://h/v1/completions".to_string());
     for (text, what) in [

@@ -1,4 +1,4 @@
-//! Datasets, each read from a file of its real shape, made, or printed by a program.
+//! Datasets: read from files in their original format, generated, or printed by a program.
 
 mod data_support;
 
@@ -27,13 +27,13 @@ fn program(folder: &Path, script: &str) -> Spec {
 }
 
 #[test]
-fn openqa_and_longalpaca_give_one_field() {
-    let asked = from_file("openqa", "open_qa.jsonl");
-    let made = bodies(&workload(&asked).unwrap(), 6);
+fn openqa_and_longalpaca_use_one_field() {
+    let test_spec = from_file("openqa", "open_qa.jsonl");
+    let made = bodies(&workload(&test_spec).unwrap(), 6);
     assert_eq!(content(&made[0]), "为什么天空是蓝色的?");
     assert_eq!(content(&made[3]), "光年是时间单位还是长度单位", "stripped");
     assert_eq!(made[5], made[0], "cycled");
-    let short = workload(&asked.with(|s| s.data.max_prompt_length = Some(12))).unwrap();
+    let short = workload(&test_spec.with(|s| s.data.max_prompt_length = Some(12))).unwrap();
     assert_eq!(short.bodies.len(), 3);
 
     let long = workload(&from_file("longalpaca", "longalpaca.json")).unwrap();
@@ -43,8 +43,9 @@ fn openqa_and_longalpaca_give_one_field() {
 
 #[test]
 fn sharegpt_follows_the_rules_of_lmdeploy() {
-    let asked = from_file("sharegpt", "sharegpt.json").with(|s| s.data.tokenizer_path = Some(tokenizer("deepseek")));
-    let all = workload(&asked).unwrap();
+    let test_spec =
+        from_file("sharegpt", "sharegpt.json").with(|s| s.data.tokenizer_path = Some(tokenizer("deepseek")));
+    let all = workload(&test_spec).unwrap();
     let mut prompts: Vec<String> =
         bodies(&all, all.bodies.len() as u64).iter().map(|b| content(b).to_string()).collect();
     prompts.sort();
@@ -60,7 +61,7 @@ fn sharegpt_follows_the_rules_of_lmdeploy() {
     );
     let sample = |seed| {
         bodies(
-            &workload(&asked.clone().with(|s| {
+            &workload(&test_spec.clone().with(|s| {
                 s.sampling.seed = Some(seed);
                 s.load.number = vec![2];
             }))
@@ -72,7 +73,7 @@ fn sharegpt_follows_the_rules_of_lmdeploy() {
     assert!((2..9).any(|seed| sample(seed)[0]["messages"] != sample(1)[0]["messages"]), "seeded");
 
     let tokens = Tokenizer::open(tokenizer("deepseek").as_ref()).unwrap();
-    let forced = workload(&asked.with(|s| {
+    let forced = workload(&test_spec.with(|s| {
         s.data.sharegpt_output_len = true;
         s.sampling.max_tokens = vec![7];
     }))
@@ -85,19 +86,19 @@ fn sharegpt_follows_the_rules_of_lmdeploy() {
 
 #[test]
 fn the_speed_benchmark_has_its_own_size_endpoint_and_length() {
-    let asked = chat().with(|s| s.data.dataset = Some("speed_benchmark".to_string()));
-    let plan = plans(&asked).unwrap().remove(0);
+    let test_spec = chat().with(|s| s.data.dataset = Some("speed_benchmark".to_string()));
+    let plan = plans(&test_spec).unwrap().remove(0);
     assert_eq!((plan.requests, plan.target.path.as_str()), (Some(8), "/v1/completions"));
     assert!(
         plan.notes.iter().any(|note| note.en().contains("speed_benchmark") && note.en().contains("/v1/completions"))
     );
-    let made = bodies(&workload(&asked).unwrap(), 8);
+    let made = bodies(&workload(&test_spec).unwrap(), 8);
     let lengths: Vec<usize> = made.iter().map(|body| body["prompt"].as_str().unwrap().chars().count()).collect();
     assert_eq!(lengths, [1, 1, 6144, 6144, 14_336, 14_336, 30_720, 30_720]);
     assert!(made.iter().all(|body| body["max_tokens"] == 2048 && body["min_tokens"] == 2048));
 
     for name in ["deepseek", "qwen2_5"] {
-        let counted = asked.clone().with(|s| {
+        let counted = test_spec.clone().with(|s| {
             s.data.tokenizer_path = Some(tokenizer(name));
             s.load.number = vec![4];
         });
@@ -173,12 +174,12 @@ fn random_texts_for_embedding_and_ranking() {
 #[test]
 fn a_program_prints_the_prompts() {
     let example: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/examples/my_prompts.py");
-    let asked = chat().with(|s| {
+    let test_spec = chat().with(|s| {
         s.data.dataset = Some(example.display().to_string());
         s.load.number = vec![6];
         s.sampling.seed = Some(3);
     });
-    let made = bodies(&workload(&asked).unwrap(), 6);
+    let made = bodies(&workload(&test_spec).unwrap(), 6);
     assert!(content(&made[0]).starts_with("What should one see in"));
     assert_eq!(made[1]["messages"][0]["role"], "system");
     assert_eq!((&made[2]["max_tokens"], &made[2]["model"]), (&json!(32), &json!("m")));
@@ -198,7 +199,7 @@ fn a_program_prints_the_prompts() {
 }
 
 #[test]
-fn a_program_in_trouble_is_one_line() {
+fn program_failures_are_one_line() {
     let folder = tempfile::tempdir().unwrap();
     for (script, what) in [
         ("echo '\"fine\"'; echo one >&2; echo two >&2; exit 3", "exit status: 3): two"),
@@ -215,13 +216,13 @@ fn a_program_in_trouble_is_one_line() {
     }
     let missing = chat().with(|s| s.data.dataset = Some("./nowhere.py".to_string()));
     assert!(workload(&missing).unwrap_err().contains("the program does not exist"));
-    let asked = program(folder.path(), "true");
-    fs::set_permissions(asked.data.dataset.as_ref().unwrap(), fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(workload(&asked).unwrap_err().contains("chmod +x"));
+    let test_spec = program(folder.path(), "true");
+    fs::set_permissions(test_spec.data.dataset.as_ref().unwrap(), fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(workload(&test_spec).unwrap_err().contains("chmod +x"));
 }
 
 #[test]
-fn wrong_files_are_one_line() {
+fn invalid_files_are_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
     for (name, text, what) in [

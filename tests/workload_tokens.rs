@@ -1,4 +1,4 @@
-//! Lengths and prompts in tokens, with real tokenizers.
+//! Prompt lengths in tokens, with real tokenizers.
 
 mod data_support;
 
@@ -24,7 +24,7 @@ fn random(base: Spec, name: &str) -> Spec {
 }
 
 #[test]
-fn counts_are_those_of_the_models() {
+fn counts_match_the_models_tokenizers() {
     let (deepseek, qwen) = (open("deepseek"), open("qwen2_5"));
     assert_eq!(qwen.encode("Hello, world!").unwrap(), [9707, 11, 1879, 0]);
     assert_eq!(deepseek.count("Hello, world!").unwrap(), 4);
@@ -56,7 +56,7 @@ fn a_tokenizer_is_a_folder_or_its_file() {
 
 #[test]
 fn lengths_are_tokens_with_a_tokenizer() {
-    let asked = |template: ChatTemplate, min, max| {
+    let test_spec = |template: ChatTemplate, min, max| {
         chat().with(|s| {
             s.data.tokenizer_path = Some(tokenizer("qwen2_5"));
             s.data.chat_template = template;
@@ -65,22 +65,22 @@ fn lengths_are_tokens_with_a_tokenizer() {
             s.data.prompt = Some("hi".to_string());
         })
     };
-    workload(&asked(ChatTemplate::default(), 30, 30)).expect("a chat counts with its template");
-    workload(&asked(false.into(), 1, 1)).expect("bare text counts alone");
-    let error = workload(&asked(ChatTemplate::default(), 1, 29)).unwrap_err();
+    workload(&test_spec(ChatTemplate::default(), 30, 30)).expect("a chat counts with its template");
+    workload(&test_spec(false.into(), 1, 1)).expect("bare text counts alone");
+    let error = workload(&test_spec(ChatTemplate::default(), 1, 29)).unwrap_err();
     assert!(error.contains("29 tokens; the shortest has 30, the longest 30"), "{error}");
-    let bare = asked(ChatTemplate::default(), 1, 1).with(|s| s.data.tokenizer_path = Some(tokenizer("deepseek")));
+    let bare = test_spec(ChatTemplate::default(), 1, 1).with(|s| s.data.tokenizer_path = Some(tokenizer("deepseek")));
     workload(&bare).expect("without a template there is none to count");
     let error = workload(&bare.with(|s| s.data.chat_template = true.into())).unwrap_err();
     assert!(error.contains("--apply-chat-template") && error.contains("has no chat template"), "{error}");
 }
 
 #[test]
-fn random_prompts_have_exactly_the_asked_lengths() {
+fn random_prompts_have_exactly_the_requested_lengths() {
     for name in ["deepseek", "qwen2_5"] {
         let tokenizer = open(name);
-        let asked = random(completions(), name).with(|s| s.data.prefix_length = 25);
-        let made = workload(&asked).unwrap();
+        let test_spec = random(completions(), name).with(|s| s.data.prefix_length = 25);
+        let made = workload(&test_spec).unwrap();
         assert!(made.notes.is_empty(), "{name}: {:?}", made.notes);
         let texts: Vec<String> =
             bodies(&made, 40).iter().map(|body| body["prompt"].as_str().unwrap().to_string()).collect();
@@ -94,17 +94,17 @@ fn random_prompts_have_exactly_the_asked_lengths() {
 }
 
 #[test]
-fn long_random_prompts_are_exact_though_only_their_cuts_are_looked_at() {
+fn long_random_prompts_have_exact_lengths() {
     for (name, base) in [("deepseek", completions()), ("qwen2_5", chat())] {
         let tokenizer = open(name);
         for (length, prefix) in [(1024, 0), (500, 300)] {
-            let asked = random(base.clone(), name).with(|s| {
+            let test_spec = random(base.clone(), name).with(|s| {
                 s.data.prefix_length = prefix;
                 s.data.min_prompt_length = length;
                 s.data.max_prompt_length = Some(length);
                 s.load.number = vec![40];
             });
-            let made = workload(&asked).unwrap();
+            let made = workload(&test_spec).unwrap();
             assert!(made.notes.is_empty(), "{name}: {:?}", made.notes);
             for body in bodies(&made, 40) {
                 let count = match body["prompt"].as_str() {
@@ -120,24 +120,24 @@ fn long_random_prompts_are_exact_though_only_their_cuts_are_looked_at() {
 #[test]
 fn the_chat_template_counts_in_random_prompts() {
     let qwen = open("qwen2_5");
-    let asked = random(chat(), "qwen2_5").with(|s| {
+    let test_spec = random(chat(), "qwen2_5").with(|s| {
         s.data.min_prompt_length = 100;
         s.data.max_prompt_length = Some(100);
     });
-    for body in bodies(&workload(&asked).unwrap(), 40) {
+    for body in bodies(&workload(&test_spec).unwrap(), 40) {
         assert_eq!(qwen.count(&qwen.chat_of(content(&body)).unwrap()).unwrap(), 100);
     }
 }
 
 #[test]
 fn random_prompts_depend_on_seed_and_index_alone() {
-    let asked = random(completions(), "deepseek");
-    let all = bodies(&workload(&asked).unwrap(), 40);
-    let later = bodies(&workload(&asked.clone().with(|s| s.data.dataset_offset = 7)).unwrap(), 30);
+    let test_spec = random(completions(), "deepseek");
+    let all = bodies(&workload(&test_spec).unwrap(), 40);
+    let later = bodies(&workload(&test_spec.clone().with(|s| s.data.dataset_offset = 7)).unwrap(), 30);
     assert_eq!(all[7..37], later[..]);
-    let other = bodies(&workload(&asked.clone().with(|s| s.sampling.seed = Some(1))).unwrap(), 40);
+    let other = bodies(&workload(&test_spec.clone().with(|s| s.sampling.seed = Some(1))).unwrap(), 40);
     assert_ne!(all, other);
-    let few = workload(&asked.with(|s| {
+    let few = workload(&test_spec.with(|s| {
         s.load.number = vec![3];
         s.load.warmup_num = 1.0;
     }))
@@ -147,14 +147,14 @@ fn random_prompts_depend_on_seed_and_index_alone() {
 }
 
 #[test]
-fn ids_are_sent_as_they_are() {
-    let asked = random(chat(), "deepseek").with(|s| {
+fn token_ids_are_sent_unchanged() {
+    let test_spec = random(chat(), "deepseek").with(|s| {
         s.data.tokenize_prompt = true;
         s.data.prefix_length = 10;
     });
-    let plan = plans(&asked).unwrap().remove(0);
+    let plan = plans(&test_spec).unwrap().remove(0);
     assert!(plan.notes.iter().any(|note| note.en().contains("requests go to http://127.0.0.1:8000/v1/completions")));
-    let made = bodies(&workload(&asked).unwrap(), 40);
+    let made = bodies(&workload(&test_spec).unwrap(), 40);
     assert!(made.iter().all(|body| (70..=100).contains(&body["prompt"].as_array().unwrap().len())));
     let first: Vec<_> = made.iter().map(|body| body["prompt"].as_array().unwrap()[..10].to_vec()).collect();
     assert!(first.iter().all(|ids| *ids == first[0]), "one prefix");
@@ -175,7 +175,7 @@ fn ids_are_sent_as_they_are() {
 }
 
 #[test]
-fn what_tokens_need_is_said() {
+fn missing_flags_for_tokens_are_reported() {
     let error = |spec: Spec| workload(&spec).unwrap_err();
     assert!(error(chat().with(|s| s.data.tokenize_prompt = true)).contains("--tokenizer-path"));
     assert!(error(chat().with(|s| s.data.dataset = Some("random".to_string()))).contains("--tokenizer-path"));
@@ -190,8 +190,8 @@ fn what_tokens_need_is_said() {
 }
 
 #[test]
-fn pictures_stand_beside_random_text() {
-    let asked = random(chat(), "qwen2_5").with(|s| {
+fn random_vl_has_pictures_and_text() {
+    let test_spec = random(chat(), "qwen2_5").with(|s| {
         s.data.dataset = Some("random_vl".to_string());
         s.data.image_num = Some(2);
         s.data.image_width = Some(32);
@@ -201,7 +201,7 @@ fn pictures_stand_beside_random_text() {
         s.load.number = vec![3];
     });
     let qwen = open("qwen2_5");
-    for body in bodies(&workload(&asked).unwrap(), 3) {
+    for body in bodies(&workload(&test_spec).unwrap(), 3) {
         let parts = body["messages"][0]["content"].as_array().unwrap();
         assert_eq!(parts.len(), 3);
         let text = parts[0]["text"].as_str().unwrap();
@@ -210,7 +210,9 @@ fn pictures_stand_beside_random_text() {
         assert!(parts[1]["image_url"]["url"].as_str().unwrap().starts_with("data:image/jpeg;base64,/9j/"));
     }
     let error = |spec: Spec| workload(&spec).unwrap_err();
-    assert!(error(asked.clone().with(|s| s.data.image_format = Some("GIF".to_string()))).contains("--image-format"));
-    assert!(error(asked.with(|s| s.data.image_num = Some(9999))).contains("--image-num"));
+    assert!(
+        error(test_spec.clone().with(|s| s.data.image_format = Some("GIF".to_string()))).contains("--image-format")
+    );
+    assert!(error(test_spec.with(|s| s.data.image_num = Some(9999))).contains("--image-num"));
     assert!(error(chat().with(|s| s.data.image_width = Some(9))).contains("--dataset random_vl"));
 }

@@ -1,4 +1,4 @@
-//! Recorded requests: their times, lengths and shared prefixes.
+//! Traces: arrival times, lengths and shared prefixes of recorded requests.
 
 mod data_support;
 
@@ -17,21 +17,21 @@ fn trace(base: Spec, file: &str) -> Spec {
     })
 }
 
-/// Milliseconds of the first arrivals of a call.
+/// The first arrival times of a spec, milliseconds.
 fn arrivals_ms(spec: &Spec, count: usize) -> Vec<u64> {
     let plan = plans(spec).unwrap().remove(0);
     arrivals::offsets(plan.load.schedule().unwrap(), 0, 0).take(count).map(|ns| ns / 1_000_000).collect()
 }
 
 #[test]
-fn a_trace_is_an_open_loop_at_its_times() {
-    let asked = trace(completions(), "mooncake.jsonl");
-    let plan = plans(&asked).unwrap().remove(0);
+fn a_trace_is_an_open_loop_with_its_arrival_times() {
+    let test_spec = trace(completions(), "mooncake.jsonl");
+    let plan = plans(&test_spec).unwrap().remove(0);
     assert!(matches!(plan.load, Load::Open { .. }));
     assert_eq!(plan.requests, Some(4));
     assert!(plan.report.folder.ends_with("trace_number_4"), "{:?}", plan.report.folder);
-    assert_eq!(arrivals_ms(&asked, 4), [0, 120, 400, 1000]);
-    assert_eq!(arrivals_ms(&asked.with(|s| s.load.trace_speed = Some(4.0)), 4), [0, 30, 100, 250]);
+    assert_eq!(arrivals_ms(&test_spec, 4), [0, 120, 400, 1000]);
+    assert_eq!(arrivals_ms(&test_spec.with(|s| s.load.trace_speed = Some(4.0)), 4), [0, 30, 100, 250]);
     let times_alone = chat().with(|s| {
         s.load.arrival = Some(format!("trace:{}", data("burstgpt.csv").display()));
         s.load.parallel = vec![2];
@@ -46,7 +46,7 @@ fn prompts_have_the_recorded_lengths_and_share_their_blocks() {
     let made = bodies(&workload(&trace(completions(), "mooncake.jsonl")).unwrap(), 4);
     let ids: Vec<Vec<u32>> = made.iter().map(|body| tokens.encode(body["prompt"].as_str().unwrap()).unwrap()).collect();
     assert_eq!(ids.iter().map(Vec::len).collect::<Vec<_>>(), [1300, 1100, 600, 40]);
-    // The join of a shared block and the next one may differ by a token.
+    // The boundary of a shared block and the next one may differ by one token.
     assert_eq!(ids[0][..1020], ids[1][..1020]);
     assert_ne!(ids[0][1030..1100], ids[1][1030..1100]);
     assert_eq!(ids[0][..508], ids[2][..508]);
@@ -59,15 +59,15 @@ fn prompts_have_the_recorded_lengths_and_share_their_blocks() {
 }
 
 #[test]
-fn what_a_trace_needs_is_said() {
-    let asked = trace(chat(), "burstgpt.csv");
+fn missing_flags_for_traces_are_reported() {
+    let test_spec = trace(chat(), "burstgpt.csv");
     let error = |spec: Spec| workload(&spec).unwrap_err();
-    assert!(error(asked.clone().with(|s| s.data.tokenizer_path = None)).contains("--tokenizer-path"));
-    assert!(error(asked.clone().with(|s| s.data.dataset_path = None)).contains("--dataset-path"));
-    assert!(error(asked.clone().with(|s| s.load.rate = vec![3.0])).contains("--rate"));
-    assert!(error(asked.clone().with(|s| s.load.ramp_s = 3.0)).contains("--ramp"));
-    assert!(error(asked.clone().with(|s| s.load.trace_speed = Some(0.0))).contains("--trace-speed"));
-    assert!(error(asked.with(|s| s.load.arrival = Some("poisson".to_string()))).contains("--arrival"));
+    assert!(error(test_spec.clone().with(|s| s.data.tokenizer_path = None)).contains("--tokenizer-path"));
+    assert!(error(test_spec.clone().with(|s| s.data.dataset_path = None)).contains("--dataset-path"));
+    assert!(error(test_spec.clone().with(|s| s.load.rate = vec![3.0])).contains("--rate"));
+    assert!(error(test_spec.clone().with(|s| s.load.ramp_s = 3.0)).contains("--ramp"));
+    assert!(error(test_spec.clone().with(|s| s.load.trace_speed = Some(0.0))).contains("--trace-speed"));
+    assert!(error(test_spec.with(|s| s.load.arrival = Some("poisson".to_string()))).contains("--arrival"));
     assert!(error(chat().with(|s| s.load.trace_speed = Some(2.0))).contains("--trace-speed"));
     assert!(error(trace(chat(), "nowhere.jsonl")).contains("cannot read"));
     assert!(error(chat().with(|s| s.load.arrival = Some("trace:".to_string()))).contains("--arrival"));

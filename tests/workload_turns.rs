@@ -1,4 +1,4 @@
-//! Datasets of conversations: what stands in them before the model has said anything, and what is wrong with them.
+//! Datasets of conversations: their turns, and invalid data.
 
 mod data_support;
 
@@ -43,7 +43,7 @@ fn random() -> Spec {
     })
 }
 
-/// What each turn of a conversation adds, as text.
+/// The text that each turn adds to a conversation.
 fn turns(workload: &Workload, phase: Phase, number: u64) -> Vec<String> {
     let conversations = workload.conversations.as_ref().unwrap();
     let text = |turn| {
@@ -59,7 +59,7 @@ fn all(workload: &Workload, count: u64) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn random_conversations_have_their_turns_and_lengths() {
+fn random_conversations_have_the_requested_turns_and_lengths() {
     let tokens = Tokenizer::open(tokenizer("qwen2_5").as_ref()).unwrap();
     let made = all(&workload(&random()).unwrap(), 30);
     let counts: Vec<usize> = made.iter().map(Vec::len).collect();
@@ -96,7 +96,7 @@ fn conversation_i_depends_on_the_seed_and_i_alone() {
 }
 
 #[test]
-fn share_gpt_gives_what_its_users_said() {
+fn share_gpt_uses_the_messages_of_users() {
     let made = all(&workload(&share_gpt()).unwrap(), 4);
     assert_eq!(made[0], ["你好，请介绍一下长江。", "它有多长？", "谢谢！"]);
     assert_eq!(
@@ -122,7 +122,7 @@ fn share_gpt_gives_what_its_users_said() {
     });
     assert_eq!(all(&workload(&counted).unwrap(), 1)[0], made[0], "eleven characters, six tokens");
 
-    // The other shape, of one JSON array.
+    // The other format: one JSON array.
     let v3 = dataset("share_gpt_multi_turn").with(|s| s.data.dataset_path = Some(data("sharegpt.json")));
     let conversations = workload(&v3).unwrap();
     assert!(all(&conversations, 3).iter().all(|turns| !turns.is_empty()));
@@ -163,7 +163,7 @@ fn bad_rows_give_one_line_each() {
 }
 
 #[test]
-fn a_template_may_have_the_place_of_the_messages() {
+fn a_template_may_contain_the_messages() {
     let template = r#"{"messages":[{"role":"user","content":"%p"}],"top_k":4,"model":"%m"}"#.to_string();
     let made = workload(&share_gpt().with(|s| s.data.query_template = Some(template))).unwrap();
     assert_eq!(all(&made, 1)[0].len(), 3);
@@ -173,19 +173,19 @@ fn a_template_may_have_the_place_of_the_messages() {
 }
 
 #[test]
-fn what_cannot_be_is_said_before_anything_is_read() {
+fn invalid_flags_are_reported_before_reading_data() {
     let refused = |spec: Spec, words: &str| {
         let error = plans(&spec).unwrap_err();
         assert!(error.contains(words) && !error.contains('\n'), "{error}");
     };
-    refused(chat().with(|s| s.data.multi_turn = true), "--multi-turn is about conversations");
-    refused(chat().with(|s| s.data.max_turns = Some(3)), "--max-turns is about conversations");
+    refused(chat().with(|s| s.data.multi_turn = true), "--multi-turn applies to conversations");
+    refused(chat().with(|s| s.data.max_turns = Some(3)), "--max-turns applies to conversations");
     refused(
         share_gpt().with(|s| {
             s.data.think_time_s = vec![1.0];
             s.data.prompt = Some("x".to_string());
         }),
-        "about conversations",
+        "applies to conversations",
     );
     refused(share_gpt().with(|s| s.target.url = completions().target.url), "/v1/chat/completions");
     refused(share_gpt().with(|s| s.data.dataset_path = None), "--dataset-path");

@@ -9,12 +9,12 @@ use jiff::tz::TimeZone;
 use ringmark::log::Log;
 use ringmark::plan::{Plan, Save};
 use ringmark::record::{Block, Phase, WorkerReport};
-use ringmark::run::{Watch, run};
+use ringmark::run::{RunContext, run};
 use ringmark::spec::{Cores, RigFacts, Spec, resolve};
 use ringmark::stats::Summary;
 use ringmark::store::Reader;
 use ringmark::store::reader::Detail;
-use ringmark::sweep::reach;
+use ringmark::sweep::resolve_target;
 
 /// A finished run of ringmark.
 pub struct FinishedRun {
@@ -50,15 +50,15 @@ pub fn measure(mut spec: Spec) -> FinishedRun {
     let folder = tempfile::tempdir().expect("a temporary folder");
     spec.output.outputs_dir = folder.path().to_path_buf();
     let plan = plan(&spec);
-    let watch = Watch {
+    let context = RunContext {
         log: Arc::new(Log::new(Timestamp::now, TimeZone::UTC, Vec::new())),
         stop: Arc::new(AtomicU8::new(0)),
         local: None,
-        follow: &|_| Box::new(()),
-        follow_making: &|_| Box::new(()),
+        show_progress: &|_| Box::new(()),
+        show_steps: &|_| Box::new(()),
         visualizer: None,
     };
-    let finished = run(&plan, &watch).expect("the run can be made");
+    let finished = run(&plan, &context).expect("the run can be made");
     let (worker, records) = read(&finished.database);
     FinishedRun { summary: finished.summary, worker, records, _folder: folder }
 }
@@ -66,7 +66,7 @@ pub fn measure(mut spec: Spec) -> FinishedRun {
 fn plan(spec: &Spec) -> Arc<Plan> {
     let facts = RigFacts { allowed_cores: vec![0, 1], started: "bench".to_string(), nonce: 7, ..RigFacts::default() };
     let mut plan = resolve(spec, &facts).expect("the spec is valid").remove(0);
-    let nothing = reach(&mut plan.target, &[0], &[0, 1]).expect("an address needs no look-up");
+    let nothing = resolve_target(&mut plan.target, &[0], &[0, 1]).expect("an address needs no look-up");
     assert!(nothing.is_none());
     Arc::new(plan)
 }

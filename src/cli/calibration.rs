@@ -1,23 +1,22 @@
-//! Calibrations on the command line: made by `ringmark rig --calibrate`, taken along by `ringmark perf`.
+//! `ringmark rig --calibrate`: measures the error of this machine and stores it.
 
 #![expect(clippy::disallowed_methods, reason = "a stored calibration has a date")]
 #![expect(clippy::print_stdout, reason = "the command line writes the tables")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::call_output::screen_width;
-use super::exit::{Early, status};
-use crate::finding::Finding;
-use crate::host::calibration::{LoadShape, Machine};
-use crate::host::calibration_file::{self, Choice};
-use crate::plan::Plan;
+use super::exit::{EarlyExit, status};
+use crate::host::calibration::LoadShape;
+use crate::host::calibration_file;
+use crate::prepare::calibration::default_path;
 use crate::report::{load_shape, measurement_error};
 use crate::roofline::calibrate::{CalibrationRequest, calibrate};
-use crate::spec::{Spec, values};
+use crate::spec::values;
 use crate::time::{MS, S};
 
 const CALIBRATION: &str = "Calibration (with --calibrate)";
@@ -25,70 +24,70 @@ const DEFAULT_PARALLEL: u32 = 100;
 const DEFAULT_TTFT_NS: u64 = 50 * MS;
 const DEFAULT_ITL_NS: u64 = 10 * MS;
 const DEFAULT_TOKENS: u32 = 100;
-/// In place of a file: none.
-const NONE: &str = "none";
 
 /// Flags of `ringmark rig --calibrate`.
 #[derive(Args, Debug)]
 pub struct CalibrateArgs {
-    /// Measure how exact the client is here at a planned load, against the built-in server, and keep the result:
-    /// 'ringmark perf' takes it along where machine and load fit
+    /// Measure the client's error on this machine at a planned load, against the built-in server, and store the result.
+    /// 'ringmark perf' uses it when the machine and the load match
     #[arg(long)]
     pub calibrate: bool,
-    /// Requests in flight [default: 100, or none with --rate: an open loop]
+    /// Concurrent requests [default: 100; with --rate: no limit, an open loop]
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, requires = "calibrate", help_heading = CALIBRATION)]
     parallel: Option<u32>,
-    /// Requests per second
+    /// Request rate, requests per second
     #[arg(long, value_name = "R", allow_negative_numbers = true, value_parser = values::number, requires = "calibrate", help_heading = CALIBRATION)]
     rate: Option<f64>,
-    /// Bytes of an event on the wire [default: as the built-in server writes them, about 190]
+    /// Size of one event on the wire, bytes [default: what the built-in server sends, about 190]
     #[arg(long, value_name = "BYTES", value_parser = values::count::<u32>, requires = "calibrate", help_heading = CALIBRATION)]
     event_bytes: Option<u32>,
-    /// Time to first token, as 50ms [default: 50ms]
+    /// Time to first token (TTFT), seconds or with a unit [default: 50ms]
     #[arg(long, value_name = "TIME", value_parser = values::seconds, requires = "calibrate", help_heading = CALIBRATION)]
     ttft: Option<f64>,
-    /// Time between tokens, as 10ms [default: 10ms]
+    /// Inter-token latency (ITL), seconds or with a unit [default: 10ms]
     #[arg(long, value_name = "TIME", value_parser = values::seconds, requires = "calibrate", help_heading = CALIBRATION)]
     itl: Option<f64>,
-    /// Tokens of each answer [default: 100]
+    /// Output tokens of each response [default: 100]
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, requires = "calibrate", help_heading = CALIBRATION)]
     tokens: Option<u32>,
-    /// How long to measure, seconds [default: 3, and the time to first token]
+    /// Length of the measurement, seconds [default: 3 plus the time to first token]
     #[arg(long, value_name = "S", value_parser = values::seconds, requires = "calibrate", help_heading = CALIBRATION)]
     duration: Option<f64>,
-    /// Worker threads [default: as a run against the built-in server]
+    /// Worker threads [default: as for a run against the built-in server]
     #[arg(long, value_name = "N", value_parser = values::count::<usize>, requires = "calibrate", help_heading = CALIBRATION)]
     workers: Option<usize>,
-    /// Cores for the workers, for example 2,3 or 4-7
+    /// CPU cores to pin the workers to, for example 2,3 or 4-7
     #[arg(long, value_name = "LIST", value_parser = values::cores, requires = "calibrate", help_heading = CALIBRATION)]
     cores: Option<values::Cores>,
-    /// Busy polling, as with 'ringmark perf --spin'
+    /// Poll sockets in a busy loop, as 'ringmark perf --spin' does
     #[arg(long, requires = "calibrate", help_heading = CALIBRATION)]
     spin: bool,
-    /// The load of a stored run (its benchmark_data.db); flags that are given win over it
+    /// Take the load from a stored run (its benchmark_data.db); explicit flags override its values
     #[arg(long = "for", value_name = "RUN.db", requires = "calibrate", help_heading = CALIBRATION)]
     of_run: Option<PathBuf>,
-    /// File that keeps the result [default: ringmark/calibrations.json in the user's cache]
+    /// File for the result [default: ringmark/calibrations.json in the user's cache directory]
     #[arg(long, value_name = "FILE", requires = "calibrate", help_heading = CALIBRATION)]
     out: Option<PathBuf>,
 }
 
-/// Calibrates, keeps the result and prints it.
-pub fn run(args: &CalibrateArgs, as_json: bool) -> Result<u8, Early> {
-    let mistake = |text: String| Early::mistake(&text);
+/// Calibrates, stores the result and prints it.
+pub fn run(args: &CalibrateArgs, as_json: bool) -> Result<u8, EarlyExit> {
+    let exit = |text: String| EarlyExit::error(&text);
     let path = args.out.clone().or_else(default_path);
-    let path = path.ok_or_else(|| mistake("there is no home to keep the calibration in: give --out FILE".into()))?;
-    // Before the measurement, so that its seconds are not spent for nothing.
-    calibration_file::read(&path).map_err(|error| mistake(format!("--out: {error}")))?;
-    let planned = planned(args).map_err(mistake)?;
+    let path = path.ok_or_else(|| {
+        exit("no cache directory for the calibration: neither XDG_CACHE_HOME nor HOME is set; give --out FILE".into())
+    })?;
+    // An unreadable file is reported before the measurement, which takes seconds.
+    calibration_file::read(&path).map_err(|error| exit(format!("--out: {error}")))?;
+    let planned = planned(args).map_err(exit)?;
     let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
-    let calibration = calibrate(&planned, &cores, Timestamp::now().as_second()).map_err(mistake)?;
-    calibration_file::add(&path, &calibration).map_err(|error| mistake(format!("--out: {error}")))?;
+    let calibration = calibrate(&planned, &cores, Timestamp::now().as_second()).map_err(exit)?;
+    calibration_file::add(&path, &calibration).map_err(|error| exit(format!("--out: {error}")))?;
     if as_json {
         println!("{:#}", json!({ "calibration": calibration, "file": path }));
     } else {
         print!("{}", measurement_error::calibration_text(&calibration, screen_width()));
-        println!("Kept in: {}", path.display());
+        println!("Stored in: {}", path.display());
     }
     Ok(status::DONE)
 }
@@ -98,11 +97,13 @@ fn planned(args: &CalibrateArgs) -> Result<CalibrationRequest, String> {
         None => None,
         Some(path) => {
             let shape = load_shape::from_run(path).map_err(|error| format!("--for: {error}"))?;
-            Some(shape.ok_or_else(|| format!("--for {}: nothing was streamed in that run", path.display()))?)
+            Some(shape.ok_or_else(|| {
+                format!("--for {}: the run has no streamed responses; choose a run with --stream", path.display())
+            })?)
         }
     };
     if args.rate.is_some_and(|rate| rate <= 0.0) {
-        return Err("--rate must be above 0; leave it out for a closed loop".to_string());
+        return Err("--rate must be above 0; omit it for a closed loop".to_string());
     }
     let defaults = LoadShape {
         parallel: args.rate.is_none().then_some(DEFAULT_PARALLEL),
@@ -129,45 +130,4 @@ fn planned(args: &CalibrateArgs) -> Result<CalibrationRequest, String> {
         cores: args.cores.as_ref().map(|cores| cores.0.clone()).unwrap_or_default(),
         spin: args.spin,
     })
-}
-
-fn default_path() -> Option<PathBuf> {
-    calibration_file::default_path(|name| std::env::var_os(name))
-}
-
-/// Gives each plan the calibration that fits it, where there is one. Trouble with a file that was named is an error,
-/// with the one in the user's cache a note.
-pub fn attach(spec: &Spec, plans: &mut [Plan]) -> Result<(), String> {
-    let named = spec.client.calibration.as_deref();
-    if named == Some(Path::new(NONE)) {
-        return Ok(());
-    }
-    let Some(path) = named.map(Path::to_path_buf).or_else(default_path) else { return Ok(()) };
-    let all = match calibration_file::read(&path) {
-        Ok(all) if all.is_empty() && named.is_some() => {
-            return Err(format!(
-                "--calibration {}: there is no calibration; make one with 'ringmark rig --calibrate --out {}'",
-                path.display(),
-                path.display()
-            ));
-        }
-        Ok(all) => all,
-        Err(error) if named.is_some() => return Err(format!("--calibration: {error}")),
-        Err(error) => {
-            plans[0].notes.push(Finding::CalibrationsUnreadable { reason: error });
-            return Ok(());
-        }
-    };
-    let (machine, now) = (Machine::here(), Timestamp::now().as_second());
-    for plan in plans.iter_mut() {
-        let rate = plan.load.schedule().map(|schedule| schedule.rate_per_s);
-        match calibration_file::choose(&all, &machine, now, plan.load.parallel(), rate) {
-            Choice::Nothing => {}
-            Choice::Found(calibration) => plan.calibration = Some(*calibration),
-            Choice::Refused(why) => {
-                plan.notes.push(Finding::CalibrationNotUsed { path: path.display().to_string(), why });
-            }
-        }
-    }
-    Ok(())
 }

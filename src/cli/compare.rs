@@ -1,4 +1,4 @@
-//! `ringmark compare`: two or more stored runs side by side.
+//! `ringmark compare`: compares two or more stored runs.
 
 #![expect(clippy::print_stdout, reason = "the command line writes to the terminal")]
 
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::call_output::screen_width;
-use super::exit::{Early, status};
+use super::exit::{EarlyExit, status};
 use crate::options::Language;
 use crate::report::compare::{Comparison, Given, comparison, html, render};
 use crate::report::{Measured, measured};
@@ -16,14 +16,14 @@ use crate::spec::values;
 /// Flags of `ringmark compare`.
 #[derive(Args, Debug)]
 pub struct CompareArgs {
-    /// Databases of runs (benchmark_data.db), or folders that hold them; each is compared with the first. Runs of one call
-    /// with one load (--repeat) count together. Folders of sweeps are compared load by load
+    /// Run databases (benchmark_data.db) or folders with them; each is compared with the first one. Repetitions of one
+    /// load (--repeat) are combined. Folders of sweeps are compared load by load
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
     pub files: Vec<PathBuf>,
-    /// Compare runs of different workloads all the same
+    /// Compare runs even if their workloads differ
     #[arg(long)]
     pub force: bool,
-    /// Write the comparison as an HTML page to this file
+    /// Also write the comparison as an HTML page to FILE
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Language of the HTML page: en, zh
@@ -31,30 +31,31 @@ pub struct CompareArgs {
     pub language: Language,
 }
 
-/// Prints the differences.
-pub fn show(args: &CompareArgs) -> Result<u8, Early> {
-    let mistake = |text: String| Early::mistake(&text);
+/// Prints the comparison; returns the exit status.
+pub fn show(args: &CompareArgs) -> Result<u8, EarlyExit> {
+    let exit = |text: String| EarlyExit::error(&text);
     let places: Vec<Vec<PathBuf>> =
-        args.files.iter().map(|path| databases(path)).collect::<Result<_, _>>().map_err(mistake)?;
+        args.files.iter().map(|path| databases(path)).collect::<Result<_, _>>().map_err(exit)?;
     if places.iter().map(Vec::len).sum::<usize>() < 2 {
-        return Err(mistake(
-            "there is only one run: give two or more databases, or folders that hold them".to_string(),
+        return Err(exit(
+            "compare needs two or more runs, but there is only one run: give more databases, or folders with databases"
+                .to_string(),
         ));
     }
-    let read = |path: &PathBuf| measured(path).map_err(|error| mistake(error.to_string()));
+    let read = |path: &PathBuf| measured(path).map_err(|error| exit(error.to_string()));
     let runs: Vec<Measured> = places.iter().flatten().map(read).collect::<Result<_, _>>()?;
     let comparison = comparison(&given(args, &places, &runs));
-    check(&comparison, args.force).map_err(mistake)?;
+    check(&comparison, args.force).map_err(exit)?;
     print!("{}", render(&comparison, screen_width()));
     if let Some(path) = &args.html {
         std::fs::write(path, html(&comparison, args.language))
-            .map_err(|error| mistake(format!("cannot write {}: {error}", path.display())))?;
+            .map_err(|error| exit(format!("cannot write {}: {error}", path.display())))?;
         println!("HTML page: {}", path.display());
     }
     Ok(if runs.iter().any(|run| run.summary.is_void()) { status::VOID } else { status::DONE })
 }
 
-/// Each argument with its runs, which stand in `runs` one after the other.
+/// Each argument with its runs. `runs` has the runs of all arguments in order.
 fn given<'a>(args: &CompareArgs, places: &[Vec<PathBuf>], runs: &'a [Measured]) -> Vec<Given<'a>> {
     let mut runs = runs.iter();
     let of = |(path, files): (&PathBuf, &Vec<PathBuf>)| Given {
@@ -64,20 +65,19 @@ fn given<'a>(args: &CompareArgs, places: &[Vec<PathBuf>], runs: &'a [Measured]) 
     args.files.iter().zip(places).map(of).collect()
 }
 
-/// Whether there is anything to compare, and whether it may be compared.
+/// Checks that the sides share a load and, unless `force` is set, that their workloads are equal.
 fn check(comparison: &Comparison<'_>, force: bool) -> Result<(), String> {
     if comparison.loads.is_empty() {
         let names: Vec<&str> = comparison.sides.iter().map(|side| side.name.as_str()).collect();
         return Err(format!(
-            "{} have no load in common: compare runs of the same --parallel or --rate, or name single databases with \
-             --force",
+            "{} have no load in common: compare runs with the same --parallel or --rate, or give single databases and --force",
             names.join(" and ")
         ));
     }
     match comparison.first_difference().filter(|_| !force) {
         None => Ok(()),
         Some((a, b, what)) => Err(format!(
-            "{} and {} measured different workloads ({}): compare runs of one workload, or add --force",
+            "{} and {} measured different workloads ({}): compare runs of the same workload, or add --force",
             a.name,
             b.name,
             what.join("; ")
@@ -85,7 +85,7 @@ fn check(comparison: &Comparison<'_>, force: bool) -> Result<(), String> {
     }
 }
 
-/// The file itself, or every database of a run below the folder, by name.
+/// The databases at `path`: the file itself, or all `benchmark_data.db` below the folder, sorted by path.
 fn databases(path: &Path) -> Result<Vec<PathBuf>, String> {
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);
@@ -104,6 +104,6 @@ fn databases(path: &Path) -> Result<Vec<PathBuf>, String> {
         }
     }
     found.sort();
-    let none = || format!("{} holds no run: no benchmark_data.db is below it", path.display());
+    let none = || format!("{} contains no run: there is no benchmark_data.db in it or its subfolders", path.display());
     if found.is_empty() { Err(none()) } else { Ok(found) }
 }

@@ -1,9 +1,9 @@
-//! The entry point of the program: from the command line to the exit status.
+//! The entry point of the program: parses the command line, runs a subcommand, returns the exit status.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use super::{Command, Early, compare, measure, mock, parse, report, rig};
+use super::{Command, EarlyExit, compare, mock, parse, perf_command, report, rig};
 
 /// Runs `ringmark` with `arguments`, the program's name first, and returns its exit status. Output goes to standard
 /// output and standard error.
@@ -13,9 +13,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Runs a subcommand; returns the exit status.
-fn run_command(command: Command) -> Result<u8, Early> {
+fn run_command(command: Command) -> Result<u8, EarlyExit> {
     match command {
-        Command::Perf(args) => measure::perf(&args.spec),
+        Command::Perf(args) => perf_command::run(&args.spec),
         Command::Mock(args) => mock::serve(&args),
         Command::Report(args) => report::show(&args),
         Command::Compare(args) => compare::show(&args),

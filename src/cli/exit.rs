@@ -1,33 +1,35 @@
-//! How a call ends: exit statuses, and the text of one that did not get to work.
+//! Exit statuses, and early exits: help, version and errors before the work starts.
 
 /// Exit statuses.
 pub mod status {
+    /// Success.
     pub const DONE: u8 = 0;
-    /// A given SLO was missed, or every request failed.
+    /// A run missed an SLO, or all its requests failed.
     pub const MISSED: u8 = 1;
-    /// It could not run.
+    /// The command could not run.
     pub const UNABLE: u8 = 2;
-    /// The run is void.
+    /// A run is void: its figures cannot be used.
     pub const VOID: u8 = 3;
+    /// Ended by SIGINT or SIGTERM.
     pub const INTERRUPTED: u8 = 130;
 }
 
-/// The end of a program that did not get to work: what to write where, and the exit status.
+/// An exit before the work starts: the text, the stream it goes to, and the exit status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Early {
+pub struct EarlyExit {
     pub text: String,
-    /// Help and version go to standard output, mistakes to standard error.
+    /// Help and version go to standard output, errors to standard error.
     pub to_stdout: bool,
     pub status: u8,
 }
 
-impl Early {
-    /// A mistake that ends the program: one line, which names what is wrong and what to do.
-    pub fn mistake(text: &str) -> Early {
-        Early { text: format!("error: {text}\n"), to_stdout: false, status: status::UNABLE }
+impl EarlyExit {
+    /// An error that ends the program with status 2. `text` is one line: what is wrong and what to do.
+    pub fn error(text: &str) -> EarlyExit {
+        EarlyExit { text: format!("error: {text}\n"), to_stdout: false, status: status::UNABLE }
     }
 
-    /// Writes it where it belongs; gives the exit status.
+    /// Prints the text; returns the exit status.
     pub fn show(&self) -> u8 {
         if self.to_stdout {
             print!("{}", self.text);

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first asks for an early, orderly end, the second ends at once.
+//! SIGINT and SIGTERM: the first signal ends the run early and in order, the second ends the process immediately.
 
 use std::io;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use signal_hook::iterator::Signals;
 
 use super::status;
 
-/// Values of the stop flag.
+/// Value of the stop flag: continue.
 pub const GO_ON: u8 = 0;
-/// Offer no more requests, drain briefly, write everything.
+/// Value of the stop flag: send no more requests, drain for 5 s, write the results.
 pub const STOP: u8 = 1;
-/// Write what is there and end.
+/// Value of the stop flag: write the results without draining.
 pub const STOP_NOW: u8 = 2;
 
-/// After the second signal, the time that the main thread has to end by itself.
+/// Time between the second signal and the forced exit.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Watches for signals on a thread of its own and raises `stop`. `on_first` is called at the first one, to tell the
-/// user; `on_second` just before the process is ended with status 130.
+/// Handles signals on a separate thread and sets `stop`. `on_first` runs after the first signal and informs the user.
+/// `on_second` runs after the second signal, just before the process exits with status 130.
 pub fn watch(
     stop: Arc<AtomicU8>,
     on_first: impl Fn() + Send + 'static,
@@ -50,12 +50,12 @@ mod tests {
     use std::sync::mpsc;
 
     #[test]
-    fn the_first_signal_asks_for_an_orderly_end() {
+    fn the_first_signal_sets_the_stop_flag() {
         let stop = Arc::new(AtomicU8::new(GO_ON));
-        let (told, hears) = mpsc::channel();
-        watch(stop.clone(), move || told.send(()).unwrap(), || ()).unwrap();
+        let (signalled, on_signal) = mpsc::channel();
+        watch(stop.clone(), move || signalled.send(()).unwrap(), || ()).unwrap();
         signal_hook::low_level::raise(SIGTERM).unwrap();
-        hears.recv_timeout(Duration::from_secs(20)).unwrap();
+        on_signal.recv_timeout(Duration::from_secs(20)).unwrap();
         assert_eq!(stop.load(Ordering::SeqCst), STOP);
     }
 }

@@ -1,4 +1,4 @@
-//! `ringmark mock`: runs the mock server.
+//! `ringmark mock`: runs the built-in mock server.
 
 #![expect(clippy::print_stdout, reason = "the command line writes to the terminal")]
 
@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU8;
 
 use clap::Args;
 
-use super::exit::{Early, status};
+use super::exit::{EarlyExit, status};
 use super::interrupt;
 use crate::host::limits::raise_open_files;
 use crate::mock::run::{keys_help, serve_until};
@@ -20,16 +20,17 @@ use crate::time::format_ns;
 #[derive(Args, Debug)]
 #[command(after_help = format!("Parameters:\n{}", keys_help()))]
 pub struct MockArgs {
-    /// Address to listen on
+    /// IP address to listen on
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
-    /// Port to listen on; 0: any free port
+    /// TCP port to listen on; 0 selects a free port
     #[arg(long, value_name = "PORT", default_value = "8000")]
     port: u16,
-    /// Cores for the server threads, such as 1 or 2-5: one thread is pinned to each; default: one unpinned thread
+    /// CPU cores for the server threads, for example 1 or 2-5; one thread is pinned to each [default: one thread, not
+    /// pinned]
     #[arg(long, value_name = "LIST", value_parser = values::cores)]
     cores: Option<values::Cores>,
-    /// Parameters, the same as in a mock: URL, for example ttft=50ms itl=10ms tokens=100
+    /// Parameters, as in a mock: URL, for example ttft=50ms itl=10ms tokens=100
     #[arg(value_name = "KEY=VALUE")]
     parameters: Vec<String>,
 }
@@ -46,7 +47,7 @@ impl MockArgs {
     }
 }
 
-/// The counters of the mock in one line.
+/// The counters of the mock, on one line.
 fn summary(stats: &Stats) -> String {
     format!(
         "{} requests, {} output events, at most {} in flight on {} connections; write delay p50 {}, p99 {}",
@@ -59,13 +60,13 @@ fn summary(stats: &Stats) -> String {
     )
 }
 
-/// Serves until a signal arrives, then prints the counters.
-pub fn serve(args: &MockArgs) -> Result<u8, Early> {
-    let config = Config::from_query(&args.query()).map_err(|error| Early::mistake(&error))?;
+/// Serves until SIGINT or SIGTERM, then prints the counters.
+pub fn serve(args: &MockArgs) -> Result<u8, EarlyExit> {
+    let config = Config::from_query(&args.query()).map_err(|error| EarlyExit::error(&error))?;
     let stop = Arc::new(AtomicU8::new(interrupt::GO_ON));
     raise_open_files();
     let cores = args.cores.as_ref().map_or(&[][..], |cores| &cores.0);
-    let unable = |error: std::io::Error| Early::mistake(&format!("cannot serve on {}: {error}", args.listen()));
+    let unable = |error: std::io::Error| EarlyExit::error(&format!("cannot serve on {}: {error}", args.listen()));
     interrupt::watch(stop.clone(), || {}, || {}).map_err(unable)?;
     let ready = |address: SocketAddr| println!("listening on http://{address}/v1/chat/completions");
     let stats = serve_until(&config, cores, args.listen(), &stop, ready).map_err(unable)?;

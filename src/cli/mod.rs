@@ -1,5 +1,5 @@
-//! The command line: what was typed becomes a [`crate::spec::Spec`] or a subcommand's few choices. Nothing is decided
-//! here but how mistakes are shown.
+//! The command line: parses the arguments into a [`crate::spec::Spec`] or the options of another subcommand, and formats
+//! parse errors. Planning is in [`crate::spec`].
 
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "the command line writes to the terminal")]
 
@@ -11,22 +11,20 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod calibration;
 mod call_output;
 pub mod compare;
+mod created_dirs;
 pub mod entry;
 mod exit;
-mod fetch;
-mod files;
 pub mod interrupt;
-mod made;
-pub mod measure;
 pub mod mock;
-pub mod perf;
+pub mod perf_args;
+pub mod perf_command;
 pub mod progress;
 pub mod report;
 pub mod rig;
 mod search;
-mod visual;
+mod visualizer;
 
-pub use exit::{Early, status};
+pub use exit::{EarlyExit, status};
 
 /// A load generator for LLM inference servers that stamps every token in the kernel and measures its own error.
 #[derive(Parser, Debug)]
@@ -36,29 +34,29 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Measure a server
-    Perf(Box<perf::PerfArgs>),
-    /// Run the built-in mock server, which records the exact send time of every event
+    /// Run a load test against an LLM server
+    Perf(Box<perf_args::PerfArgs>),
+    /// Run the built-in mock server, which records the send time of every event
     Mock(mock::MockArgs),
-    /// Show the tables of stored runs again
+    /// Print the tables of stored runs; write HTML, CSV and other exports
     Report(report::ReportArgs),
-    /// Compare stored runs, with how sure each difference is
+    /// Compare stored runs, with a confidence interval for each difference
     Compare(compare::CompareArgs),
-    /// Say what this machine can measure, and how well
+    /// Check this machine as a load generator and measure its limits
     Rig(rig::RigArgs),
 }
 
-/// Reads the command line.
-pub fn parse<I: IntoIterator<Item = T>, T: Into<OsString>>(arguments: I) -> Result<Command, Early> {
+/// Parses the command line.
+pub fn parse<I: IntoIterator<Item = T>, T: Into<OsString>>(arguments: I) -> Result<Command, EarlyExit> {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let help = help_for(arguments.get(1));
-    Cli::try_parse_from(arguments).map(|cli| cli.command).map_err(|error| early(&error, &help))
+    Cli::try_parse_from(arguments).map(|cli| cli.command).map_err(|error| early_exit(&error, &help))
 }
 
-/// The call that explains what was tried.
+/// The command that prints the help of the subcommand that was tried.
 fn help_for(first: Option<&OsString>) -> String {
     let first = first.and_then(|word| word.to_str());
     match first.filter(|word| Cli::command().find_subcommand(word).is_some()) {
@@ -67,23 +65,25 @@ fn help_for(first: Option<&OsString>) -> String {
     }
 }
 
-fn early(error: &clap::Error, help: &str) -> Early {
+fn early_exit(error: &clap::Error, help: &str) -> EarlyExit {
     let text = error.render().to_string();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Early { text, to_stdout: true, status: status::DONE },
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Early { text, to_stdout: false, status: status::UNABLE },
-        _ => Early { text: shorten(&text, help), to_stdout: false, status: status::UNABLE },
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => EarlyExit { text, to_stdout: true, status: status::DONE },
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            EarlyExit { text, to_stdout: false, status: status::UNABLE }
+        }
+        _ => EarlyExit { text: shorten(&text, help), to_stdout: false, status: status::UNABLE },
     }
 }
 
-/// clap writes a mistake over several paragraphs; people need the first, and a tip where there is one.
+/// Reduces clap's error of several paragraphs to its first paragraph and a hint: clap's tip, or the help command.
 fn shorten(text: &str, help: &str) -> String {
     let mut paragraphs = text.split("\n\n");
     let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mistake = one_line(paragraphs.next().unwrap_or(text));
+    let message = one_line(paragraphs.next().unwrap_or(text));
     let tip = paragraphs.find_map(|paragraph| paragraph.trim().strip_prefix("tip: ")).map(one_line);
     let hint = tip.unwrap_or_else(|| format!("see '{help}'"));
-    format!("{mistake}\nhint: {hint}\n")
+    format!("{message}\nhint: {hint}\n")
 }
 
 #[cfg(test)]
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_is_explained() {
+    fn every_flag_has_a_help_text() {
         Cli::command().debug_assert();
         for command in Cli::command().get_subcommands() {
             for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn no_flag_means_the_defaults_of_a_spec() {
+    fn no_flags_give_the_default_spec() {
         assert_eq!(spec(""), Spec::default());
     }
 
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn documented_calls_are_understood() {
+    fn documented_calls_are_parsed() {
         for line in [
             "--url http://127.0.0.1:8000/v1/chat/completions --parallel 1 --model qwen2.5 --number 15 --api openai --stream",
             "--url http://127.0.0.1:8000/v1/chat/completions --parallel 2 --model qwen2.5 --log-every-n-query 10 \
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn streaming_can_be_turned_off_and_on() {
+    fn opposite_flags_are_parsed_and_exclude_each_other() {
         assert!(spec("--stream").sampling.stream);
         assert!(spec("--no-stream").sampling.no_stream);
         for both in ["--no-stream --stream", "--apply-chat-template --no-apply-chat-template"] {
@@ -163,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn the_other_name_of_parallel_is_known() {
+    fn concurrency_is_an_alias_of_parallel() {
         assert_eq!(spec("--concurrency 4").load.parallel, vec![4]);
     }
 
     #[test]
-    fn mistakes_become_one_line_and_a_hint() {
-        for (line, mistake, hint) in [
+    fn parse_errors_are_one_line_and_a_hint() {
+        for (line, message, hint) in [
             ("perf --paralel 2", "'--paralel'", "--parallel"),
             ("perf --parallel 0", "--parallel", "perf --help"),
             ("perf --parallel -3", "at least 1", "perf --help"),
@@ -181,7 +181,7 @@ mod tests {
             let early = parse(["ringmark"].into_iter().chain(line.split_whitespace())).unwrap_err();
             let lines: Vec<&str> = early.text.lines().collect();
             assert_eq!((lines.len(), early.status), (2, 2), "{line}: {}", early.text);
-            assert!(lines[0].starts_with("error: ") && lines[0].contains(mistake), "{line}: {}", early.text);
+            assert!(lines[0].starts_with("error: ") && lines[0].contains(message), "{line}: {}", early.text);
             assert!(lines[1].starts_with("hint: ") && lines[1].contains(hint), "{line}: {}", early.text);
         }
     }

@@ -1,4 +1,4 @@
-//! `ringmark report`: the tables again, and the HTML report, from stored runs.
+//! `ringmark report`: tables, the HTML report and exports from stored runs.
 
 #![expect(clippy::print_stdout, reason = "the command line writes to the terminal")]
 
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::call_output::{screen_has_colours, screen_width};
-use super::exit::{Early, status};
+use super::exit::{EarlyExit, status};
 use crate::options::Language;
 use crate::report::export::write_all;
 use crate::report::{Measured, definitions, html, measured, overview, screen, search, shards};
-use crate::search::{Stored, told};
+use crate::search::{StoredSearchRun, find_searches};
 use crate::spec::output::exports;
 use crate::spec::values;
 use crate::stats::Summary;
@@ -20,32 +20,32 @@ use crate::stats::Summary;
 #[derive(Args, Debug)]
 #[command(after_long_help = definitions::text(80))]
 pub struct ReportArgs {
-    /// Databases of runs (benchmark_data.db)
+    /// Run databases (benchmark_data.db)
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
-    /// Write the HTML report over all of them to this file
+    /// Write an HTML report of all runs to FILE
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Language of the HTML report: en, zh
     #[arg(long, value_name = "LANGUAGE", default_value = "en", value_parser = values::language())]
     pub language: Language,
-    /// Write a row for each run in the columns of LMDeploy's throughput profiling
+    /// Write a CSV file with one row for each run, in the columns of LMDeploy's profile_throughput.py
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
-    /// Write a file for another tool: vllm, aiperf, llmd, or evalscope-db
+    /// Write a file in the format of another tool: vllm, aiperf, llmd or evalscope-db
     #[arg(long, value_name = "FORMAT=FILE", num_args = 1)]
     pub export: Vec<String>,
 }
 
-/// Prints the tables of each file, and of several the combined report; shards of one load are shown as one run.
-pub fn show(args: &ReportArgs) -> Result<u8, Early> {
-    let mistake = |text: String| Early::mistake(&text);
-    let exports = exports(args.csv.as_deref(), &args.export, None).map_err(|error| mistake(error.to_string()))?;
-    let read = |path: &PathBuf| measured(path).map_err(|error| mistake(error.to_string()));
+/// Prints the tables of each run and, for several runs, the combined report. Shards of one load are merged into one run.
+pub fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
+    let exit = |text: String| EarlyExit::error(&text);
+    let exports = exports(args.csv.as_deref(), &args.export, None).map_err(|error| exit(error.to_string()))?;
+    let read = |path: &PathBuf| measured(path).map_err(|error| exit(error.to_string()));
     let runs: Vec<Measured> = args.files.iter().map(read).collect::<Result<_, _>>()?;
     if shards::are_shards(&runs) {
         if !exports.is_empty() {
-            return Err(mistake("--csv and --export write single runs, not merged shards: give one file".to_string()));
+            return Err(exit("--csv and --export cannot write merged shards: give one file".to_string()));
         }
         return show_shards(args);
     }
@@ -59,36 +59,37 @@ pub fn show(args: &ReportArgs) -> Result<u8, Early> {
     if summaries.len() > 1 {
         print!("{}", overview::render(&summaries, None, screen_width(), screen_has_colours()));
     }
-    let stored = runs.iter().map(|run| Stored { summary: &run.summary, refusals: &run.run.refusals });
-    print!("{}", search::render_told(&told(&stored.collect::<Vec<_>>()), screen_width()));
+    let stored = runs.iter().map(|run| StoredSearchRun { summary: &run.summary, refusals: &run.run.refusals });
+    print!("{}", search::render_told(&find_searches(&stored.collect::<Vec<_>>()), screen_width()));
     let void = summaries.iter().any(|run| run.is_void());
     if let Some(path) = &args.html {
-        let drawn = runs.into_iter().zip(&args.files).map(|(run, file)| html::Run::from_measured(file, run));
-        let drawn: Vec<html::Run> = drawn.collect::<Result<_, _>>().map_err(|error| mistake(error.to_string()))?;
-        write_page(path, &html::page(&drawn, args.language))?;
+        let pages = runs.into_iter().zip(&args.files).map(|(run, file)| html::Run::from_measured(file, run));
+        let pages: Vec<html::Run> = pages.collect::<Result<_, _>>().map_err(|error| exit(error.to_string()))?;
+        write_page(path, &html::page(&pages, args.language))?;
     }
-    let written = write_all(&exports, &args.files).map_err(|error| mistake(error.to_string()))?;
+    let written = write_all(&exports, &args.files).map_err(|error| exit(error.to_string()))?;
     written.iter().for_each(|path| println!("Written: {}", path.display()));
-    Ok(status_of(void))
+    Ok(exit_status(void))
 }
 
-fn show_shards(args: &ReportArgs) -> Result<u8, Early> {
-    let shards = html::Run::read_shards(&args.files).map_err(|error| Early::mistake(&error.to_string()))?;
-    println!("{} shards of one load, merged:", args.files.len());
+fn show_shards(args: &ReportArgs) -> Result<u8, EarlyExit> {
+    let shards = html::Run::read_shards(&args.files).map_err(|error| EarlyExit::error(&error.to_string()))?;
+    println!("{} shards of one load, merged into one run:", args.files.len());
     print!("{}", screen::render(&shards.summary, screen_width()));
     let void = shards.summary.is_void();
     if let Some(path) = &args.html {
         write_page(path, &html::page(&[shards], args.language))?;
     }
-    Ok(status_of(void))
+    Ok(exit_status(void))
 }
 
-fn write_page(path: &Path, page: &str) -> Result<(), Early> {
-    std::fs::write(path, page).map_err(|error| Early::mistake(&format!("cannot write {}: {error}", path.display())))?;
+fn write_page(path: &Path, page: &str) -> Result<(), EarlyExit> {
+    std::fs::write(path, page)
+        .map_err(|error| EarlyExit::error(&format!("cannot write {}: {error}", path.display())))?;
     println!("HTML report: {}", path.display());
     Ok(())
 }
 
-fn status_of(void: bool) -> u8 {
+fn exit_status(void: bool) -> u8 {
     if void { status::VOID } else { status::DONE }
 }

@@ -1,4 +1,4 @@
-//! `ringmark rig`: what this machine can measure, and how well.
+//! `ringmark rig`: checks this machine and measures what its client can sustain.
 
 #![expect(clippy::print_stdout, reason = "the command line writes to the terminal")]
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::calibration::{self, CalibrateArgs};
 use super::call_output::screen_width;
-use super::exit::{Early, status};
+use super::exit::{EarlyExit, status};
 use crate::host::checks::{self, Check};
 use crate::host::facts::Facts;
 use crate::report::table::{Align, Table, cut, number, wrap};
@@ -17,21 +17,21 @@ use crate::time::format_ns;
 /// Flags of `ringmark rig`.
 #[derive(Args, Debug)]
 pub struct RigArgs {
-    /// Only look at the machine: leave out the one-second measurement against the built-in server
+    /// Only check the machine; skip the one-second measurement against the built-in server
     #[arg(long, conflicts_with = "calibrate")]
     pub no_roofline: bool,
-    /// Everything as JSON
+    /// Print everything as JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
     pub calibrate: CalibrateArgs,
 }
 
-/// Columns that a value may take in the table.
+/// Maximum width of a value in the table, columns.
 const VALUE_WIDTH: usize = 60;
 
-/// Looks, measures, and prints what was found.
-pub fn show(args: &RigArgs) -> Result<u8, Early> {
+/// Checks, measures and prints the result.
+pub fn show(args: &RigArgs) -> Result<u8, EarlyExit> {
     if args.calibrate.calibrate {
         return calibration::run(&args.calibrate, args.json);
     }
@@ -41,7 +41,7 @@ pub fn show(args: &RigArgs) -> Result<u8, Early> {
     checks.extend(ring_checks(&support));
     let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
     let roofline = if args.no_roofline { None } else { Some(roofline::measure(&cores)) };
-    let roofline = roofline.transpose().map_err(|error| Early::mistake(&error))?;
+    let roofline = roofline.transpose().map_err(|error| EarlyExit::error(&error))?;
     if args.json {
         let all = json!({ "facts": facts, "io_uring": support, "checks": checks, "roofline": roofline });
         println!("{all:#}");
@@ -57,13 +57,13 @@ fn ring_checks(support: &RingSupport) -> Vec<Check> {
         value: tried.as_ref().map_or_else(|error| error.clone(), |()| "available".to_string()),
         advice: tried.is_err().then(|| advice.to_string()),
     };
-    let epoll = "receiving with epoll instead: the stamps are as exact, the CPU time for each event is higher";
+    let epoll = "epoll is used instead: timestamps have the same accuracy, the CPU time per event is higher";
     vec![
         check("Receive ring (multishot, buffer ring)", &support.receive, epoll),
         Check {
-            name: "Gathering sleeps",
+            name: "Batched wake-ups",
             value: if support.gathers { "yes" } else { "no" }.to_string(),
-            advice: (!support.gathers).then(|| "Linux 6.12 has them: fewer wake-ups, less CPU".to_string()),
+            advice: (!support.gathers).then(|| "use Linux 6.12 or later: fewer wake-ups and less CPU time".to_string()),
         },
     ]
 }
@@ -97,21 +97,21 @@ fn roofline_text(roofline: &Roofline, width: usize) -> String {
     };
     let optional = |value: Option<String>| value.unwrap_or_else(|| "-".to_string());
     let pair = |p50: u64, p99: u64| format!("{} / {}", format_ns(p50), format_ns(p99));
-    let stamps =
+    let timestamps =
         |m: &LoadFigures| optional(m.stamp_lag_p50_ns.zip(m.stamp_lag_p99_ns).map(|(p50, p99)| pair(p50, p99)));
     let rows = vec![
         row("Streams", &|m| m.streams.to_string()),
         row("Events/s", &|m| optional(m.events_per_s.map(|rate| number(rate.round())))),
         row("CPU per event", &|m| optional(m.cpu_per_event_ns.map(|ns| format_ns(ns as u64)))),
-        row("Timestamp after the send p50 / p99", &stamps),
+        row("Timestamp after the send p50 / p99", &timestamps),
         row("Receive lag p50 / p99", &|m| pair(m.receive_lag_p50_ns, m.receive_lag_p99_ns)),
         row("Events that share a read", &|m| optional(m.coalesced.map(|share| format!("{:.2} %", share * 100.0)))),
     ];
-    let head = ["The engine here, against the mock", "Flat out", "Paced"].map(str::to_string).to_vec();
+    let head = ["Client against the mock", "Flat out", "Paced"].map(str::to_string).to_vec();
     let mut out = Table { head, aligns: vec![Align::Left, Align::Right, Align::Right], rows, grid: false }.render();
     let server = match roofline.server_core {
         Some(core) => format!("server on core {core}"),
-        None => "server on the same core: these are figures of both together".to_string(),
+        None => "server on the same core: the figures include the server".to_string(),
     };
     out.push_str(&wrap("", &format!("Worker on core {}, {server}.", roofline.worker_core), width));
     for note in &roofline.notes {
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_note_says_what_to_do() {
+    fn advice_is_printed_below_the_table() {
         let checks = vec![
             Check { name: "Cores", value: "2".to_string(), advice: None },
             Check { name: "Load", value: "9".to_string(), advice: Some("stop it".to_string()) },

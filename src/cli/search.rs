@@ -1,62 +1,64 @@
-//! The search for a load, carried out: from the first plan to the exit status.
+//! Runs the search for a load (`--sla-auto-tune`): from the first plan to the exit status.
 
 use std::path::Path;
 
-use super::call_output::{FILE_WIDTH, append, say, write_html};
+use super::call_output::{FILE_WIDTH, append, print_and_append, write_html};
 use super::exit::status;
-use super::{calibration, visual};
+use super::visualizer;
 use crate::finding::SearchTrouble;
 use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError};
+use crate::prepare::calibration;
 use crate::record::facts::Refusal;
 use crate::report::{overview, screen, search as report};
-use crate::run::{Finished, RunError, Watch};
+use crate::run::{FinishedRun, RunContext, RunError};
 use crate::search::Probe;
-use crate::spec::output::suffix_of_run;
+use crate::spec::output::repeat_suffix;
 use crate::spec::{RigFacts, Spec, resolve};
 use crate::store::writer::add_refusals;
-use crate::sweep::{self, Searched, Short};
+use crate::sweep::{self, EarlyEnd, SearchResult};
 use crate::visualizer::Visualizer;
 
-/// Searches, shows and stores what was found, whatever ended the search. Gives the runs and the exit status.
-pub fn carry_out(
+/// Runs the search, then prints and stores its results, also after an error or an interrupt. Returns the runs and the
+/// exit status.
+pub fn run_search(
     (spec, search, facts): (&Spec, &SearchPlan, &RigFacts),
     first: &Plan,
-    watch: &Watch<'_>,
+    context: &RunContext<'_>,
     mut visualizer: Option<&mut Visualizer>,
-) -> Result<(Vec<Finished>, u8), RunError> {
+) -> Result<(Vec<FinishedRun>, u8), RunError> {
     let root = &first.report.root;
     let mut offset = spec.data.dataset_offset;
     let mut plan_at = |value: f64, run: u32| {
-        let mut plan = plan_of((spec, search, facts), first, value)?;
+        let mut plan = plan_for_load((spec, search, facts), first, value)?;
         if search.runs > 1 {
-            plan.report.folder.as_mut_os_string().push(suffix_of_run(run));
+            plan.report.folder.as_mut_os_string().push(repeat_suffix(run));
         }
-        // No run sends the prompts of one before: the server has them in its cache.
+        // Each run sends new prompts, because the server may have cached those of earlier runs.
         plan.workload.offset = offset;
         offset = offset.saturating_add(plan.requests.unwrap_or(0));
         Ok(plan)
     };
-    let mut ended = |plan: &Plan, finished: &Finished| {
-        visual::run_ended(visualizer.as_deref_mut(), plan, &finished.summary);
-        watch.log.info(&overview::one_line(&finished.summary));
+    let mut ended = |plan: &Plan, finished: &FinishedRun| {
+        visualizer::run_ended(visualizer.as_deref_mut(), plan, &finished.summary);
+        context.log.info(&overview::one_line(&finished.summary));
         append(&screen::render(&finished.summary, FILE_WIDTH), root)
     };
-    let searched = sweep::search(search, &mut plan_at, watch, &mut ended);
-    if !searched.runs.is_empty() {
-        keep_refusals(&searched)?;
-        show(spec, search, &searched, root)?;
-        write_html(spec, &searched.runs, root)?;
+    let result = sweep::search(search, &mut plan_at, context, &mut ended);
+    if !result.runs.is_empty() {
+        store_refusals(&result)?;
+        show(spec, search, &result, root)?;
+        write_html(spec, &result.runs, root)?;
     }
-    let status = exit_status(&searched);
-    match searched.cut_short {
-        Some(Short::Failed(error)) => Err(error),
-        _ => Ok((searched.runs, status)),
+    let status = exit_status(&result);
+    match result.early_end {
+        Some(EarlyEnd::Failed(error)) => Err(error),
+        _ => Ok((result.runs, status)),
     }
 }
 
-/// The plan of one load, for the server and the model of the first one.
-fn plan_of(
+/// The plan for one load, with the server and the model of the first plan.
+fn plan_for_load(
     (spec, search, facts): (&Spec, &SearchPlan, &RigFacts),
     first: &Plan,
     value: f64,
@@ -69,16 +71,17 @@ fn plan_of(
     }
     plan.target = first.target.clone();
     plan.report.search = Some(search.clone());
-    // A calibration fits a load. Trouble with the file was said of the first plan.
+    // A calibration depends on the load. Errors of the file were reported for the first plan.
     let _ = calibration::attach(&at, std::slice::from_mut(&mut plan));
     plan.notes = if value == search.space.start { first.notes.clone() } else { Vec::new() };
     Ok(plan)
 }
 
-/// Stores the loads without a run beside the last run, so that the databases alone tell the whole search.
-fn keep_refusals(searched: &Searched) -> Result<(), RunError> {
-    let refused = searched.probes.iter().filter(|probe| probe.runs == 0);
-    let of_probe = |probe: &Probe| Refusal {
+/// Stores the refused loads, which have no run, in the database of the last run, so that the databases describe the whole
+/// search.
+fn store_refusals(result: &SearchResult) -> Result<(), RunError> {
+    let refused = result.probes.iter().filter(|probe| probe.runs == 0);
+    let to_refusal = |probe: &Probe| Refusal {
         load: probe.value,
         why: probe.trouble.iter().map(SearchTrouble::en).collect::<Vec<_>>().join("; "),
         open_files: probe.trouble.iter().find_map(|trouble| match trouble {
@@ -86,33 +89,33 @@ fn keep_refusals(searched: &Searched) -> Result<(), RunError> {
             _ => None,
         }),
     };
-    let refusals: Vec<Refusal> = refused.map(of_probe).collect();
-    match searched.runs.last() {
+    let refusals: Vec<Refusal> = refused.map(to_refusal).collect();
+    match result.runs.last() {
         Some(last) if !refusals.is_empty() => Ok(add_refusals(&last.database, &refusals)?),
         _ => Ok(()),
     }
 }
 
-fn show(spec: &Spec, search: &SearchPlan, searched: &Searched, root: &Path) -> Result<(), RunError> {
-    let cut_off = match searched.cut_short {
-        Some(Short::Interrupted) => "\nThe search was interrupted: these are the loads that were measured by then.\n",
+fn show(spec: &Spec, search: &SearchPlan, result: &SearchResult, root: &Path) -> Result<(), RunError> {
+    let notice = match result.early_end {
+        Some(EarlyEnd::Interrupted) => "\nThe search was interrupted. These loads were measured before:\n",
         _ => "",
     };
-    let text = |width| format!("{cut_off}{}", report::render(search, &searched.probes, &searched.selections, width));
-    say(spec, root, &text)?;
-    let json = report::json(search, &searched.probes, &searched.selections, searched.cut_short.is_none());
+    let text = |width| format!("{notice}{}", report::render(search, &result.probes, &result.selections, width));
+    print_and_append(spec, root, &text)?;
+    let json = report::json(search, &result.probes, &result.selections, result.early_end.is_none());
     let path = root.join("sla_summary.json");
     std::fs::write(&path, format!("{json:#}\n")).map_err(|cause| RunError::File { path, cause })
 }
 
-/// The exit status of a search that no error ended.
-fn exit_status(searched: &Searched) -> u8 {
-    let found = searched.selections.iter().any(|selection| selection.value.is_some());
-    if matches!(searched.cut_short, Some(Short::Interrupted)) {
+/// The exit status of a search that ended without an error.
+fn exit_status(result: &SearchResult) -> u8 {
+    let found = result.selections.iter().any(|selection| selection.value.is_some());
+    if matches!(result.early_end, Some(EarlyEnd::Interrupted)) {
         status::INTERRUPTED
     } else if found {
         status::DONE
-    } else if searched.runs.iter().any(|run| run.summary.is_void()) {
+    } else if result.runs.iter().any(|run| run.summary.is_void()) {
         status::VOID
     } else {
         status::MISSED

@@ -244,7 +244,7 @@ fn record_response(
         reasoning: block.keep_bytes(&seen.reasoning),
         error: block.keep_bytes(seen.error.as_bytes()),
         body,
-        raw: if plan.keeps_raw() { block.keep_bytes(&seen.raw) } else { Span::default() },
+        raw: if plan.stores_raw_responses() { block.keep_bytes(&seen.raw) } else { Span::default() },
         ..new_record(worker, slot, job, times)
     };
     record_sender.add(record, telemetry);

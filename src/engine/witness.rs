@@ -288,7 +288,7 @@ fn store_record(shared: &Shared, connection: &Connection, end: Tick) {
         text: block.keep_bytes(&seen.text),
         reasoning: block.keep_bytes(&seen.reasoning),
         error: block.keep_bytes(seen.error.as_bytes()),
-        raw: if shared.plan.keeps_raw() { block.keep_bytes(&seen.raw) } else { Span::default() },
+        raw: if shared.plan.stores_raw_responses() { block.keep_bytes(&seen.raw) } else { Span::default() },
         ..connection.record.clone()
     };
     shared.trace_event(record.index, end, || TraceKind::Ended {

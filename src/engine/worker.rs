@@ -203,7 +203,7 @@ pub(super) fn answer_options(plan: &Plan) -> AnswerOptions {
         stream: plan.stream,
         // The next turn of a conversation contains the answer, stored or not.
         keep_text: plan.save != Save::Metrics || plan.workload.source.is_conversations(),
-        keep_raw: plan.keeps_raw() || plan.report.debug,
+        keep_raw: plan.stores_raw_responses() || plan.report.debug,
         max_event_bytes: MAX_EVENT_BYTES,
     }
 }

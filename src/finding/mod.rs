@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 /// A finding. Fields ending in `_ns` are nanoseconds, in `_s` seconds, in `_per_s` a rate per second; a `share` is from
 /// 0 to 1; other numbers are counts. The name of a variant in snake case is its `kind` in JSON.
+#[allow(missing_docs, reason = "names say what variants and fields hold, en.rs what they mean")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Finding {

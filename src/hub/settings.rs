@@ -130,7 +130,7 @@ impl Settings {
             DataSource::Huggingface => (huggingface, modelscope),
             DataSource::Modelscope | DataSource::Local => (modelscope, huggingface),
         };
-        let proxy = ProxyChoice::Straight(ProxyVariables::default());
+        let proxy = ProxyChoice::Direct(ProxyVariables::default());
         Ok(Settings { site, other, offline, proxy, pause: Duration::from_secs(1) })
     }
 

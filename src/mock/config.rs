@@ -15,12 +15,17 @@ pub struct Config {
     pub itl: Delay,
     /// Tokens of each response, capped by the request's `max_tokens`.
     pub tokens: Count,
+    /// Seed of everything that is drawn.
     pub seed: u64,
     /// Name in `/v1/models` and in `/metrics`. Requests for any model name are served.
     pub model: String,
+    /// How the role is announced.
     pub role: RoleStyle,
+    /// Where token counts are reported.
     pub usage: UsageStyle,
+    /// When the response head is sent.
     pub head: HeadStyle,
+    /// Where the finish reason is.
     pub finish: FinishStyle,
     /// Events per write; writes are `coalesce` inter-token latencies apart.
     pub coalesce: u32,
@@ -30,8 +35,11 @@ pub struct Config {
     pub pad: usize,
     /// Sends `[DONE]` at the end of a stream.
     pub done: bool,
+    /// What happens to the connection after a response.
     pub close: CloseStyle,
+    /// How the body is delimited.
     pub framing: Framing,
+    /// What the text consists of.
     pub text: TextStyle,
     /// The number of tokens at the start of each response that are sent as `reasoning_content`.
     pub reasoning_tokens: u32,
@@ -39,6 +47,7 @@ pub struct Config {
     pub tool_calls: bool,
     /// Requests served at the same time, the others queue; 0: no limit.
     pub max_running: u32,
+    /// Faults, each with the share of requests that it affects.
     pub faults: Vec<Fault>,
     /// The format of the server-side times that a stream reports with its usage.
     pub timings: TimingsStyle,

@@ -1,18 +1,18 @@
-//! Why a call cannot be carried out. Every text names the flag and what to do.
+//! Errors of planning. Every message names the flag and what to do.
 
-/// A mistake in what was asked, found before anything is sent.
+/// An invalid flag or combination of flags, found before any request is sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     #[error(
-        "no server to measure: give --url http://HOST:PORT/v1/chat/completions, or --url mock: for the built-in one"
+        "--url is required: give --url http://HOST:PORT/v1/chat/completions, or --url mock: for the built-in server"
     )]
     NoUrl,
     #[error("--url '{url}': {what}")]
     Url { url: String, what: String },
-    /// A flag with an impossible value.
+    /// A flag with an invalid value.
     #[error("{flag} {what}")]
     Value { flag: &'static str, what: String },
-    /// Two flags that cannot stand together, or one that needs another.
+    /// Two flags that conflict, or a flag that needs another one.
     #[error("{0}")]
     Conflict(String),
     #[error("{flag}: unknown {kind} '{given}'{} (known: {})", suggestion(suggested), known.join(", "))]
@@ -24,18 +24,18 @@ pub enum PlanError {
         known: &'static [&'static str],
     },
     #[error(
-        "--number has {numbers} values and {flag} has {loads}: give one --number for all runs, or one for each of them"
+        "--number has {numbers} values and {flag} has {loads}: give one --number for all loads, or one for each load"
     )]
     Lengths { numbers: usize, flag: &'static str, loads: usize },
 }
 
 impl PlanError {
-    /// An impossible value of a flag.
+    /// Creates the error for an invalid value. `what` follows the name of the flag.
     pub fn value(flag: &'static str, what: impl Into<String>) -> PlanError {
         PlanError::Value { flag, what: what.into() }
     }
 
-    /// Two flags that do not fit.
+    /// Creates the error for conflicting flags.
     pub fn conflict(what: impl Into<String>) -> PlanError {
         PlanError::Conflict(what.into())
     }

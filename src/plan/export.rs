@@ -5,19 +5,19 @@ use std::path::PathBuf;
 /// A file format that other tools read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// The columns of LMDeploy v0.1.0's `profile_throughput.py`, a row for each run.
+    /// CSV with the columns of LMDeploy v0.1.0's `profile_throughput.py`, one row for each run.
     LmdeployCsv,
-    /// What `vllm bench serve --save-result --save-detailed` writes.
+    /// The JSON of `vllm bench serve --save-result --save-detailed`.
     Vllm,
-    /// aiperf's `profile_export.jsonl`: a line for each request.
+    /// aiperf's `profile_export.jsonl`, one line for each request.
     Aiperf,
-    /// llm-d's Benchmark Report v0.2, as JSON, which is YAML too.
+    /// llm-d's Benchmark Report v0.2, as JSON, which is also valid YAML.
     Llmd,
     /// evalscope's database with pickled requests and responses.
     EvalscopeDb,
 }
 
-/// A file to be written when the runs are over.
+/// A file that is written after all runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
     pub format: Format,

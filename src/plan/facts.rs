@@ -1,10 +1,10 @@
-//! The part of a plan that is stored with its run.
+//! The facts of a plan that are stored with its run.
 
 use super::{Arrival, Load, Plan};
 use crate::record::facts::{Mode, RunFacts};
 
 impl Plan {
-    /// The stored facts of this plan; its requests carry ids that begin with `request_id_prefix`.
+    /// The facts of this plan. Its request ids begin with `request_id_prefix`.
     pub fn facts(&self, request_id_prefix: &str) -> RunFacts {
         let schedule = self.load.schedule();
         RunFacts {

@@ -1,11 +1,11 @@
-//! An HTTP proxy between here and a server.
+//! HTTP proxies.
 
 use std::fmt;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-/// A proxy without a port listens where HTTP does.
+/// Default port of a proxy.
 const DEFAULT_PORT: u16 = 80;
 
 /// An HTTP proxy.
@@ -24,13 +24,13 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// Reads `http://[user[:password]@]host[:port]`. The error shows nothing of the text, which may hold a password.
+    /// Parses `http://[user[:password]@]host[:port]`. The error does not quote the text, which may contain a password.
     pub fn scan(text: &str) -> Result<Proxy, String> {
         const FORM: &str = "write it as http://[USER:PASSWORD@]HOST:PORT";
         let rest = match text.trim().split_once("://") {
             None => text.trim(),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-            Some(_) => return Err(format!("is not an http:// proxy, and no others are spoken to; {FORM}")),
+            Some(_) => return Err(format!("is not an http:// proxy, the only supported kind; {FORM}")),
         };
         let rest = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let (credentials, host) = match rest.rsplit_once('@') {
@@ -46,16 +46,16 @@ impl Proxy {
         };
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
         if host.is_empty() || !host.bytes().all(plain) {
-            return Err(format!("has no host that can be looked up; {FORM}"));
+            return Err(format!("has no valid host name; {FORM}"));
         }
         let port = match port.filter(|port| !port.is_empty()) {
             None => DEFAULT_PORT,
-            Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or(format!("has no port; {FORM}"))?,
+            Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or(format!("has no valid port; {FORM}"))?,
         };
         Ok(Proxy { host: host.to_string(), port, credentials })
     }
 
-    /// Host and port, for people.
+    /// Host and port, for display.
     pub fn authority(&self) -> String {
         with_port(&self.host, self.port)
     }
@@ -66,7 +66,7 @@ impl Proxy {
         Some(format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}"))))
     }
 
-    /// What must never be shown of it.
+    /// The secrets: the password and the encoded credentials.
     pub fn secrets(&self) -> Vec<String> {
         let encoded = self.authorization().and_then(|value| value.split(' ').nth(1).map(str::to_string));
         let password = self.credentials.as_ref().map(|(_, password)| password.clone());
@@ -74,12 +74,12 @@ impl Proxy {
     }
 }
 
-/// `host:port`, an IPv6 address in brackets.
+/// `host:port`, with an IPv6 address in brackets.
 pub fn with_port(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// Percent-encoded text as it is meant.
+/// Decodes percent-encoded text.
 fn decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proxies_are_read() {
+    fn proxy_urls_are_parsed() {
         let proxy = Proxy::scan("http://us%40er:p%3Aw@Proxy.example:3128/").unwrap();
         assert_eq!((proxy.host.as_str(), proxy.port), ("Proxy.example", 3128));
         assert_eq!(proxy.credentials, Some(("us@er".to_string(), "p:w".to_string())));

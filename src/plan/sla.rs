@@ -1,5 +1,5 @@
-//! The search for the highest load that meets its objectives, or for the best load, fully resolved. [`crate::search`]
-//! decides which load is tried next.
+//! The plan of a search for the highest load that meets its SLOs, or for the load with the best figure. [`crate::search`]
+//! selects the loads to try.
 
 use super::slo::Criterion;
 pub use crate::record::search::{Aim, RunSize, SearchPlan, Space, Variable};
@@ -16,7 +16,7 @@ impl SearchPlan {
 }
 
 impl std::fmt::Display for Aim {
-    /// With units, which the flag may omit.
+    /// Formats the aim with units, which the flag may omit.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Aim::Hold(criteria) => {

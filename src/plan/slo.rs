@@ -1,5 +1,4 @@
-//! Service level objectives as they are written: `p99_ttft<=2 p99_tpot<=50ms`. How a run stands against them is
-//! [`crate::stats::slo`]'s to say.
+//! Parses service level objectives such as `p99_ttft<=2 p99_tpot<=50ms`. [`crate::stats::slo`] evaluates them.
 
 use std::fmt;
 
@@ -8,7 +7,7 @@ use serde_json::Value as Json;
 pub use crate::record::search::{Comparison, Criterion, Figure, Quantity, Statistic};
 use crate::time::{S, scan_duration_ns};
 
-/// The percentiles that a criterion can name, with their thousandths: those of the percentile table.
+/// The percentiles that a criterion can name, with their values in per mille.
 pub const PERCENTILES: [(&str, u32); 12] = [
     ("p10", 100),
     ("p25", 250),
@@ -27,13 +26,13 @@ pub const PERCENTILES: [(&str, u32); 12] = [
 const NAMES: &str = "avg_ttft, p50_ttft, p90_ttft, p95_ttft, p99_ttft, max_ttft, the same of tpot, itl and latency, \
                      rps, tps";
 
-/// Reads criteria separated by spaces or commas, or evalscope's JSON with one group of conditions.
+/// Parses criteria separated by spaces or commas, or evalscope's JSON with one group of conditions.
 pub fn scan_all(text: &str) -> Result<Vec<Criterion>, String> {
     if is_json(text) {
         return match groups_of_json(text)?.as_slice() {
             [group] => group.iter().map(|(name, condition)| scan(&format!("{name}{condition}"))).collect(),
             groups => Err(format!(
-                "holds {} groups of conditions, but objectives hold all together: put them into one group",
+                "has {} groups of conditions, but all objectives apply together: put them into one group",
                 groups.len()
             )),
         };
@@ -43,12 +42,12 @@ pub fn scan_all(text: &str) -> Result<Vec<Criterion>, String> {
     if criteria.is_empty() { Err("is empty; write for example p99_ttft<=2".to_string()) } else { Ok(criteria) }
 }
 
-/// Whether conditions are written as JSON.
+/// Whether the conditions are JSON.
 pub fn is_json(text: &str) -> bool {
     text.trim_start().starts_with(['[', '{'])
 }
 
-/// Names with their conditions from evalscope's JSON: an object, or a list of them.
+/// Parses evalscope's JSON, an object or a list of objects, into groups of names and conditions.
 pub fn groups_of_json(text: &str) -> Result<Vec<Vec<(String, String)>>, String> {
     const FORM: &str = "write for example '[{\"p99_ttft\": \"<=2\", \"p99_tpot\": \"<=0.05\"}]'";
     let json: Json = serde_json::from_str(text).map_err(|error| format!("is not valid JSON ({error}); {FORM}"))?;
@@ -58,17 +57,19 @@ pub fn groups_of_json(text: &str) -> Result<Vec<Vec<(String, String)>>, String> 
     };
     let condition = |(name, value): (&String, &Json)| match value {
         Json::String(condition) => Ok((name.clone(), condition.trim().to_string())),
-        other => Err(format!("'{name}' has {other} for a condition: a text such as \"<=2\", \"max\" or \"min\"")),
+        other => {
+            Err(format!("'{name}' has the condition {other}, but needs a text such as \"<=2\", \"max\" or \"min\""))
+        }
     };
     let group = |group: &Json| match group.as_object().filter(|map| !map.is_empty()) {
         Some(map) => map.iter().map(condition).collect(),
-        None => Err(format!("holds {group} where a group of conditions should be; {FORM}")),
+        None => Err(format!("contains {group} instead of a group of conditions; {FORM}")),
     };
     let groups: Vec<_> = groups.iter().map(group).collect::<Result<_, _>>()?;
     if groups.is_empty() { Err(format!("is an empty list; {FORM}")) } else { Ok(groups) }
 }
 
-/// Reads one criterion: a figure, a comparison, a bound in seconds or with its unit.
+/// Parses one criterion: a figure, a comparison, and a bound in seconds or with a unit.
 pub fn scan(text: &str) -> Result<Criterion, String> {
     let normal = text.replace(['≤', '≦'], "<=").replace(['≥', '≧'], ">=");
     let at =
@@ -85,7 +86,8 @@ pub fn scan(text: &str) -> Result<Criterion, String> {
 }
 
 impl Figure {
-    /// Reads a name such as `p99_ttft`, `avg_latency` or `rps`. A bare quantity means its maximum: every request.
+    /// Parses a name such as `p99_ttft`, `avg_latency` or `rps`. A quantity without a statistic means its maximum, which
+    /// applies to every request.
     pub fn scan(name: &str) -> Option<Figure> {
         let name = name.to_lowercase();
         match name.as_str() {
@@ -108,7 +110,7 @@ impl Figure {
         Some(Figure::Of(statistic, quantity))
     }
 
-    /// What its values are measured in.
+    /// The unit of its values.
     pub fn unit(self) -> &'static str {
         match self {
             Figure::Of(..) => "s",
@@ -117,12 +119,12 @@ impl Figure {
         }
     }
 
-    /// What to say of a name that [`Figure::scan`] does not know.
+    /// The error message for a name that [`Figure::scan`] does not accept.
     pub fn unknown(name: &str) -> String {
-        format!("'{name}' is not known; known: {NAMES}")
+        format!("'{name}' is not a known figure; known: {NAMES}")
     }
 
-    /// Reads a bound on this figure: a number, for times seconds or with a unit.
+    /// Parses a bound for this figure: a number; times are in seconds or have a unit.
     pub fn scan_bound(self, text: &str) -> Result<f64, String> {
         let bound = match self {
             Figure::Of(..) => scan_duration_ns(text, S).map(|ns| ns as f64 / S as f64),
@@ -135,7 +137,7 @@ impl Figure {
 }
 
 impl Criterion {
-    /// As it was written, with the unit of a bound that was given without one.
+    /// The text of the criterion, with the unit added if it is missing.
     pub fn with_unit(&self) -> String {
         let bare = self.text.ends_with(|last: char| last.is_ascii_digit() || last == '.');
         if bare && matches!(self.figure, Figure::Of(..)) { format!("{} s", self.text) } else { self.text.clone() }
@@ -153,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn criteria_are_read_with_units() {
+    fn criteria_are_parsed_with_units() {
         let found = scan_all("p99_ttft<=2 p99_tpot<=50ms, rps>=3.5 avg_latency<1 max_itl≤1s ttft<=1").unwrap();
         let short: Vec<(Figure, Comparison, f64)> = found.iter().map(|c| (c.figure, c.comparison, c.bound)).collect();
         let of = |per_mille, quantity| Figure::Of(Statistic::PerMille(per_mille), quantity);
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_of_a_search_means_the_same() {
+    fn json_gives_the_same_criteria() {
         let json = scan_all(r#"[{"p99_ttft": "<=2", "rps": ">=3"}]"#).unwrap();
         assert_eq!(json, scan_all("p99_ttft<=2 rps>=3").unwrap());
         assert_eq!(json.iter().map(Criterion::with_unit).collect::<Vec<_>>(), ["p99_ttft<=2 s", "rps>=3"]);
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_say_what_is_known() {
+    fn invalid_criteria_are_rejected_with_a_reason() {
         for (bad, what) in
             [("p99_ttft", "<="), ("p97_ttft<=1", "known"), ("x<=1", "known"), ("rps>=fast", "number"), ("", "empty")]
         {

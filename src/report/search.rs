@@ -8,7 +8,7 @@ use super::table::{Align, Table, cut, number, wrap};
 use crate::finding::SearchTrouble;
 use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
-use crate::search::{Observed, Probe, Selection, Told, figures};
+use crate::search::{Observed, Probe, Selection, StoredSearch, figures};
 
 /// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;
@@ -38,8 +38,8 @@ pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], wid
 }
 
 /// The tables of searches that were reconstructed from stored runs, with a note if the runs do not decide a search.
-pub fn render_told(told: &[Told], width: usize) -> String {
-    let of_one = |told: &Told| {
+pub fn render_told(told: &[StoredSearch], width: usize) -> String {
+    let of_one = |told: &StoredSearch| {
         let tables = render(&told.plan, &told.probes, &told.selections, width);
         tables + &undecided(told, Language::En).map_or_else(String::new, |line| wrap("", &line, width.max(NARROWEST)))
     };
@@ -47,7 +47,7 @@ pub fn render_told(told: &[Told], width: usize) -> String {
 }
 
 /// The note on a search that its runs do not decide.
-pub fn undecided(told: &Told, language: Language) -> Option<String> {
+pub fn undecided(told: &StoredSearch, language: Language) -> Option<String> {
     let next = told.next?;
     let variable = told.plan.variable.name();
     Some(match language {
@@ -189,7 +189,7 @@ fn verdict_columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> 
         _ => format!("{}. {}", index + 1, language.pick("holds", "满足")),
     };
     let (yes, no) = (language.pick("yes", "是"), language.pick("NO", "否"));
-    let cell = |probe: &Probe, index: usize| if probe.judged[index].holds { yes } else { no }.to_string();
+    let cell = |probe: &Probe, index: usize| if probe.verdicts[index].holds { yes } else { no }.to_string();
     let column = |index| Column { head: head(index), cells: probes.iter().map(|probe| cell(probe, index)).collect() };
     conditions.map(|(index, _)| column(index)).collect()
 }
@@ -239,7 +239,7 @@ fn probe_json(plan: &SearchPlan, probe: &Probe) -> Json {
     let by_name = |of: fn(&Observed) -> Json| -> Json {
         Json::Object(probe.observed.iter().map(|observed| (observed.name.clone(), of(observed))).collect())
     };
-    let groups = probe.judged.iter().enumerate();
+    let groups = probe.verdicts.iter().enumerate();
     let groups: Map<String, Json> = groups.map(|(index, j)| ((index + 1).to_string(), json!(j.holds))).collect();
     json!({
         "value": load_json(plan, probe.value),

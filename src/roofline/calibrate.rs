@@ -89,7 +89,7 @@ fn measure_load(query: &str, spec: &Spec, allowed_cores: &[usize]) -> Result<Loa
     let spare: Vec<usize> = allowed_cores.iter().copied().filter(|core| !plan.cores.contains(core)).collect();
     let mut mock = Mock::start(&Config::from_query(query)?, &spare, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
         .map_err(|error| format!("cannot start the built-in server: {error}"))?;
-    plan.target.mock_listens_at(mock.addr());
+    plan.target.set_mock_address(mock.addr());
     let mut notes = std::mem::take(&mut plan.notes);
     if spare.is_empty() {
         notes.push(Finding::ServerSharesCores);

@@ -134,7 +134,7 @@ fn closed_loop_plan(streams: u32, worker_core: usize, server: SocketAddr) -> Res
     });
     let facts = RigFacts { allowed_cores: vec![worker_core], ..RigFacts::default() };
     let mut plan = resolve(&spec, &facts).map_err(|error| error.to_string())?.remove(0);
-    plan.target.mock_listens_at(server);
+    plan.target.set_mock_address(server);
     Ok(plan)
 }
 

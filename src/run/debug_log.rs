@@ -1,4 +1,4 @@
-//! `--debug`: writes the events of requests to the log, on a thread of its own, so that no worker waits for a file.
+//! `--debug`: writes request events to the log on a separate thread, so that workers do not wait for file I/O.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -8,19 +8,19 @@ use crate::plan::Plan;
 use crate::record::trace::{Trace, TraceReceiver, channel, event_line};
 use crate::time::clock::Clock;
 
-/// The thread that writes; it ends when the last sender of events is gone.
+/// The writing thread. It ends when the last event sender is dropped.
 pub struct DebugLog(Option<JoinHandle<()>>);
 
-/// Starts the thread, where `plan` asks for it, and logs the plan first.
+/// Logs the plan and starts the thread if `plan` has `--debug`.
 pub fn start(plan: &Plan, log: &Arc<Log>) -> (DebugLog, Option<Trace>) {
     if !plan.report.debug {
         return (DebugLog(None), None);
     }
-    log.debug(&format!("the plan: {}", shown(plan)));
-    let (trace, listener) = channel();
+    log.debug(&format!("the plan: {}", plan_line(plan)));
+    let (trace, receiver) = channel();
     let log = log.clone();
-    let thread = std::thread::Builder::new().name("debug".to_string()).spawn(move || write(&listener, &log));
-    // Without a thread no events are logged; the run is not affected.
+    let thread = std::thread::Builder::new().name("debug".to_string()).spawn(move || write(&receiver, &log));
+    // Without the thread no events are logged; the run is not affected.
     (DebugLog(thread.ok()), Some(trace))
 }
 
@@ -33,20 +33,20 @@ impl Drop for DebugLog {
     }
 }
 
-fn write(listener: &TraceReceiver, log: &Log) {
+fn write(receiver: &TraceReceiver, log: &Log) {
     let clock = Clock::new();
-    for event in &listener.lines {
+    for event in &receiver.lines {
         clock.maintain(clock.now());
         log.debug_at(event.at.0 as i64 + clock.wall_offset_ns(), &event_line(&event));
-        let dropped = listener.take_dropped();
+        let dropped = receiver.take_dropped();
         if dropped > 0 {
-            log.debug(&format!("{dropped} lines were dropped here: more happened than this log can take"));
+            log.debug(&format!("{dropped} lines were dropped here: the log could not keep up with the events"));
         }
     }
 }
 
-/// The plan on one line, without the prompts, which follow with the requests, and without fields that hold secrets.
-fn shown(plan: &Plan) -> String {
+/// The plan on one line, without prompts, which are logged with the requests, and without fields that contain secrets.
+fn plan_line(plan: &Plan) -> String {
     let Plan { target, dialect, load, timeouts, workload, report, .. } = plan;
     format!(
         "{} to {} ({dialect:?}, stream {}); {load:?}, requests {:?}, warm-up {}, duration {:?} ns, ramp {} ns, drain {} \

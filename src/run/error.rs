@@ -1,4 +1,4 @@
-//! Why a run could not be carried out.
+//! Errors of a run.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::plan::PlanError;
 use crate::store::StoreError;
 use crate::workload::WorkloadError;
 
-/// Why a run could not be carried out. Each text says what to do.
+/// An error that ends a run. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("{0}")]

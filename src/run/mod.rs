@@ -1,4 +1,4 @@
-//! One run, from the connection test over the warm-up to its files: top-down.
+//! One run: connection test, warm-up, measured phase, result files.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -39,78 +39,82 @@ use plugin_parse::parse_with_program;
 use preflight::test_connection;
 use token_backfill::count_missing;
 
-/// What the run tells, and is told, while it goes on.
-pub struct Watch<'a> {
+/// What a run needs from its caller: log, stop flag, local server, progress display, visualizer.
+pub struct RunContext<'a> {
     pub log: Arc<Log>,
-    /// Raised by the user's interrupt; see [`crate::engine::worker_state::STOP_OFFERING`].
+    /// Set by an interrupt of the user; see [`crate::engine::worker_state::STOP_OFFERING`].
     pub stop: Arc<AtomicU8>,
-    /// The server of our own that is measured.
+    /// The local server that is measured, if ringmark started it.
     pub local: Option<&'a Local>,
-    /// Shows the progress of a phase until the result is dropped.
-    pub follow: &'a dyn Fn(Box<dyn Fn() -> Reading + Send>) -> Box<dyn Any>,
-    /// Shows the making of requests until the result is dropped.
-    pub follow_making: &'a dyn Fn(Arc<StepProgress>) -> Box<dyn Any>,
-    /// Takes the figures so far for another program.
+    /// Displays the progress of a phase until the result is dropped.
+    pub show_progress: &'a dyn Fn(Box<dyn Fn() -> PhaseProgress + Send>) -> Box<dyn Any>,
+    /// Displays the progress of preparation steps until the result is dropped.
+    pub show_steps: &'a dyn Fn(Arc<StepProgress>) -> Box<dyn Any>,
+    /// Receives intermediate results for the visualizer.
     pub visualizer: Option<Feed>,
 }
 
-/// How far a phase has come.
+/// The progress of a phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Reading {
+pub struct PhaseProgress {
     pub phase: Phase,
-    /// Requests of this phase that have ended.
+    /// Completed requests of this phase, successful or not.
     pub done: u64,
-    /// Requests of this phase; `None` when only time ends it.
+    /// Planned requests of this phase; `None` if only the duration ends it.
     pub total: Option<u64>,
     pub ok: u64,
     pub failed: u64,
-    /// Seconds since the phase began, and after which it ends, where time ends it.
+    /// Seconds since the start of the phase.
     pub elapsed_s: f64,
+    /// Duration of the phase in seconds; `None` if only the number of requests ends it.
     pub duration_s: Option<f64>,
 }
 
 /// A finished run.
 #[derive(Debug)]
-pub struct Finished {
+pub struct FinishedRun {
+    /// All figures of the run.
     pub summary: Summary,
+    /// Path of the database with the records.
     pub database: PathBuf,
+    /// Whether an interrupt ended the run early.
     pub interrupted: bool,
 }
 
-/// Descriptors a process needs beside its connections.
+/// File descriptors that the process needs in addition to its connections.
 const OTHER_FILES: u64 = 64;
-/// Blocks each worker has to turn over before it has to allocate.
+/// Record blocks that are allocated for each worker in advance.
 const BLOCKS_PER_WORKER: usize = 4;
 
-/// Carries a plan out: its target has an address by now. What was measured is in the database even when this fails
-/// midway.
-pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
+/// Runs a plan whose target has been resolved to an address. If this fails during the run, the database contains what was
+/// measured before.
+pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, RunError> {
     check_limits(plan)?;
-    // Every core helps to make the requests; after that, whatever starts from here must not push a worker off its core.
-    let workload = Arc::new(make_requests(plan, watch)?);
-    let kept = host::affinity::exclude_cores(&plan.cores);
+    // Requests are built on all cores. Threads started after that stay off the cores of the workers.
+    let workload = Arc::new(build_workload(plan, context)?);
+    let affinity = host::affinity::exclude_cores(&plan.cores);
     let (empties, returned) = unbounded();
     for worker in 0..plan.cores.len() as u16 {
         (0..BLOCKS_PER_WORKER).for_each(|_| drop(empties.send(Block::new(worker))));
     }
-    // The thread ends when the last sender of events is gone, so it is dropped last.
-    let (debug_log, trace) = debug_log::start(plan, &watch.log);
-    let mut engine = Engine::start(plan.clone(), workload.clone(), watch.stop.clone(), trace.clone(), &returned)?;
+    // The thread ends when the last event sender is dropped, so this must be dropped last.
+    let (debug_log, trace) = debug_log::start(plan, &context.log);
+    let mut engine = Engine::start(plan.clone(), workload.clone(), context.stop.clone(), trace.clone(), &returned)?;
     if plan.test_connection {
-        test_connection(&mut engine, plan, &watch.log)?;
+        test_connection(&mut engine, plan, &context.log)?;
     }
     let (messages, collected) = unbounded();
-    let series = watch.visualizer.as_ref().map(|feed| feed.series(plan));
-    let collector = start_collector(plan, &workload, watch, series.clone(), collected, empties)?;
+    let series = context.visualizer.as_ref().map(|feed| feed.series(plan));
+    let collector = start_collector(plan, &workload, context, series.clone(), collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
-    let outcome = run_phases(&mut engine, (plan, &workload), watch, (collector.live(), trace), &messages, &mut notes);
+    let outcome = run_phases(&mut engine, (plan, &workload), context, (collector.live(), trace), &messages, &mut notes);
     notes.append(&mut engine.notes);
-    notes.extend(watch.local.and_then(Local::died).map(|reason| Finding::ServerDied { reason }));
-    notes.extend(watch.visualizer.iter().filter_map(Feed::note));
+    notes.extend(context.local.and_then(Local::died).map(|reason| Finding::ServerDied { reason }));
+    notes.extend(context.visualizer.iter().filter_map(Feed::note));
     let live = collector.live().clone();
-    // The collector ends when the last sender is gone.
-    drop((engine, messages, kept, debug_log));
-    let interrupted = watch.stop.load(Ordering::Relaxed) != 0;
+    // The collector ends when the last sender is dropped.
+    drop((engine, messages, affinity, debug_log));
+    let interrupted = context.stop.load(Ordering::Relaxed) != 0;
     let end = RunEnd { clock: clock_pair(), interrupted, ..RunEnd::default() };
     let stored = collector.finish(end, &notes);
     if let Some(series) = series {
@@ -118,64 +122,65 @@ pub fn run(plan: &Arc<Plan>, watch: &Watch<'_>) -> Result<Finished, RunError> {
     }
     outcome?;
     if let Some(error) = stored.error {
-        watch.log.error(&format!("{error}; {} requests are missing in the database", stored.rows_lost));
+        context.log.error(&format!("{error}; the database lacks {} requests", stored.rows_lost));
     }
     let database = database_path(plan);
-    parse_answers(plan, &database, watch)?;
-    count_missing_tokens(plan, &database, watch)?;
+    parse_responses(plan, &database, context)?;
+    count_tokens_after_run(plan, &database, context)?;
     let summary = report::from_database(&database)?;
     write_results(plan, &summary)?;
-    Ok(Finished { summary, database, interrupted })
+    Ok(FinishedRun { summary, database, interrupted })
 }
 
-fn make_requests(plan: &Plan, watch: &Watch<'_>) -> Result<Workload, RunError> {
-    let making = Arc::new(StepProgress::default());
-    let shown = (watch.follow_making)(making.clone());
+fn build_workload(plan: &Plan, context: &RunContext<'_>) -> Result<Workload, RunError> {
+    let steps = Arc::new(StepProgress::default());
+    let display = (context.show_steps)(steps.clone());
     let target = &plan.target;
-    let line = target.in_request_line(&target.path);
-    let mut made = Workload::build_watched(&plan.workload, &target.authority, &line, &making)?;
-    made.head.extend_from_slice(target.proxy_header().as_bytes());
-    drop(shown);
-    for note in &made.notes {
-        watch.log.warning(&note.en());
+    let line = target.request_target(&target.path);
+    let mut workload = Workload::build_watched(&plan.workload, &target.authority, &line, &steps)?;
+    workload.head.extend_from_slice(target.proxy_header().as_bytes());
+    drop(display);
+    for note in &workload.notes {
+        context.log.warning(&note.en());
     }
-    Ok(made)
+    Ok(workload)
 }
 
-/// Lets the program of `--api` read the answers, where it is one. What it cannot do costs its figures, not the run's.
-fn parse_answers(plan: &Plan, database: &Path, watch: &Watch<'_>) -> Result<(), RunError> {
+/// Parses the stored responses with the program of `--api`, if it is a program. A failure of the program is a finding; the
+/// figures of the run stay valid.
+fn parse_responses(plan: &Plan, database: &Path, context: &RunContext<'_>) -> Result<(), RunError> {
     let Dialect::Program(program) = plan.dialect else { return Ok(()) };
-    let making = Arc::new(StepProgress::default());
-    let shown = (watch.follow_making)(making.clone());
-    let parsed = parse_with_program(database, program, plan.save, &making)?;
-    drop(shown);
+    let steps = Arc::new(StepProgress::default());
+    let display = (context.show_steps)(steps.clone());
+    let parsed = parse_with_program(database, program, plan.save, &steps)?;
+    drop(display);
     if let Err(caution) = parsed {
-        watch.log.warning(&caution.en());
+        context.log.warning(&caution.en());
     }
     Ok(())
 }
 
-/// Counts with the tokenizer, where there is one, what the server did not.
-fn count_missing_tokens(plan: &Plan, database: &Path, watch: &Watch<'_>) -> Result<(), RunError> {
-    let Some(asked) = &plan.workload.tokens else { return Ok(()) };
-    let making = Arc::new(StepProgress::default());
-    let shown = (watch.follow_making)(making.clone());
-    let (missing, left) = count_missing(database, asked, plan.dialect, &making)?;
-    drop(shown);
+/// Counts tokens with the tokenizer, if there is one, for requests without counts from the server.
+fn count_tokens_after_run(plan: &Plan, database: &Path, context: &RunContext<'_>) -> Result<(), RunError> {
+    let Some(token_use) = &plan.workload.tokens else { return Ok(()) };
+    let steps = Arc::new(StepProgress::default());
+    let display = (context.show_steps)(steps.clone());
+    let (missing, uncounted) = count_missing(database, token_use, plan.dialect, &steps)?;
+    drop(display);
     if missing > 0 {
-        watch
-            .log
-            .info(&format!("the server sent no token counts for {missing} requests: counted with --tokenizer-path"));
+        context.log.info(&format!(
+            "the server sent no token counts for {missing} requests; their tokens were counted with --tokenizer-path"
+        ));
     }
-    if left > 0 {
-        watch
-            .log
-            .warning(&format!("{left} requests could not be counted: the database keeps neither prompt nor answer"));
+    if uncounted > 0 {
+        context.log.warning(&format!(
+            "{uncounted} requests could not be counted: the database has neither prompt nor response; use --save text"
+        ));
     }
     Ok(())
 }
 
-/// Where a plan's records go.
+/// The path of a plan's database.
 pub fn database_path(plan: &Plan) -> PathBuf {
     plan.report.folder.join("benchmark_data.db")
 }
@@ -183,7 +188,7 @@ pub fn database_path(plan: &Plan) -> PathBuf {
 fn check_limits(plan: &Plan) -> Result<(), RunError> {
     let limit = host::limits::raise_open_files();
     let Some(parallel) = plan.load.parallel() else { return Ok(()) };
-    // The built-in server holds the other end of every connection in this process.
+    // The built-in server runs in this process and also needs a descriptor for each connection.
     let with_mock = plan.target.mock.is_some();
     let needed = u64::from(parallel) * if with_mock { 2 } else { 1 } + OTHER_FILES;
     let files = OpenFiles { parallel, needed, limit, with_mock };
@@ -193,7 +198,7 @@ fn check_limits(plan: &Plan) -> Result<(), RunError> {
 fn start_collector(
     plan: &Plan,
     workload: &Arc<Workload>,
-    watch: &Watch<'_>,
+    context: &RunContext<'_>,
     series: Option<Series>,
     messages: Receiver<CollectorMessage>,
     empties: Sender<Block>,
@@ -201,11 +206,11 @@ fn start_collector(
     let folder = &plan.report.folder;
     std::fs::create_dir_all(folder).map_err(|cause| RunError::File { path: folder.clone(), cause })?;
     write_file(plan, "benchmark_args.json", &plan.report.arguments_json)?;
-    let log = watch.log.clone();
+    let log = context.log.clone();
     let start = RunStart {
         facts: facts(plan, workload),
         clock: clock_pair(),
-        save: if plan.keeps_raw() { Save::Full } else { plan.save },
+        save: if plan.stores_raw_responses() { Save::Full } else { plan.save },
         arguments_json: plan.report.arguments_json.clone(),
         secrets: plan.report.secrets.clone(),
         rig_json: host::facts::Facts::collect().to_json(),
@@ -221,13 +226,15 @@ fn start_collector(
                 log.progress(&report::progress_line(so_far));
                 series.iter().for_each(|series| series.figures(so_far));
             }
-            Notice::StoreFailed(error) => log.error(&format!("{error}; the run goes on without being stored")),
+            Notice::StoreFailed(error) => {
+                log.error(&format!("{error}; the run continues, but further requests are not stored"))
+            }
         }),
     };
     Ok(Collector::start(settings, messages, empties, workload.clone())?)
 }
 
-/// The facts of a run; of conversations, every turn is a request.
+/// The facts of a run. In conversations, each turn counts as a request.
 fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
     let mut facts = plan.facts(&workload.id_prefix);
     if let Some(conversations) = &workload.conversations {
@@ -241,7 +248,7 @@ fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
 fn run_phases(
     engine: &mut Engine,
     (plan, workload): (&Arc<Plan>, &Arc<Workload>),
-    watch: &Watch<'_>,
+    context: &RunContext<'_>,
     (live, trace): (&Arc<Live>, Option<Trace>),
     messages: &Sender<CollectorMessage>,
     notes: &mut Vec<Finding>,
@@ -255,9 +262,9 @@ fn run_phases(
             ramp_ns: 0,
             messages: messages.clone(),
         };
-        run_phase(engine, request, workload, watch, live, messages)?;
+        run_phase(engine, request, workload, context, live, messages)?;
     }
-    if watch.stop.load(Ordering::Relaxed) != 0 {
+    if context.stop.load(Ordering::Relaxed) != 0 {
         return Ok(());
     }
     let request = PhaseRequest {
@@ -268,15 +275,15 @@ fn run_phases(
         ramp_ns: plan.ramp_ns,
         messages: messages.clone(),
     };
-    let scraper = start_scraper(plan, watch, messages, notes);
+    let scraper = start_scraper(plan, context, messages, notes);
     let witness = start_witness((plan, workload), messages, trace, notes);
-    let outcome = run_phase(engine, request, workload, watch, live, messages);
+    let outcome = run_phase(engine, request, workload, context, live, messages);
     witness.into_iter().for_each(Witness::finish);
     notes.extend(scraper.into_iter().flat_map(Scraper::finish));
     outcome
 }
 
-/// Starts the witness, where one was asked for; without it the run is as good.
+/// Starts the witness if the plan has one. A failure is a finding; the run continues without a witness.
 fn start_witness(
     (plan, workload): (&Arc<Plan>, &Arc<Workload>),
     messages: &Sender<CollectorMessage>,
@@ -287,57 +294,57 @@ fn start_witness(
     started.map_err(|error| notes.push(Finding::WitnessMissing { reason: error.to_string() })).ok()
 }
 
-/// Starts to look at the server, where there is something to see; trouble with that is only a note.
+/// Starts to collect server metrics and process usage, if there is a source. A failure is a finding.
 fn start_scraper(
     plan: &Plan,
-    watch: &Watch<'_>,
+    context: &RunContext<'_>,
     messages: &Sender<CollectorMessage>,
     notes: &mut Vec<Finding>,
 ) -> Option<Scraper> {
-    let mut trouble = |reason: String| notes.push(Finding::MetricsUnavailable { reason });
-    let page = MetricsPage::from_plan(plan).and_then(|page| page.map_err(&mut trouble).ok());
-    let sources = Sources { page, processes: watch.local.map(Local::processes) };
+    let mut note_unavailable = |reason: String| notes.push(Finding::MetricsUnavailable { reason });
+    let page = MetricsPage::from_plan(plan).and_then(|page| page.map_err(&mut note_unavailable).ok());
+    let sources = Sources { page, processes: context.local.map(Local::processes) };
     if sources.page.is_none() && sources.processes.is_none() {
         return None;
     }
     let messages = messages.clone();
     // The collector outlives the phases.
-    let take = Box::new(move |samples| drop(messages.send(CollectorMessage::Server(samples))));
-    Scraper::start(sources, take).map_err(|error| trouble(error.to_string())).ok()
+    let on_samples = Box::new(move |samples| drop(messages.send(CollectorMessage::Server(samples))));
+    Scraper::start(sources, on_samples).map_err(|error| note_unavailable(error.to_string())).ok()
 }
 
 fn run_phase(
     engine: &mut Engine,
     request: PhaseRequest,
     workload: &Workload,
-    watch: &Watch<'_>,
+    context: &RunContext<'_>,
     live: &Arc<Live>,
     messages: &Sender<CollectorMessage>,
 ) -> Result<(), RunError> {
     let (phase, duration_ns) = (request.phase, request.duration_ns);
     let total = request.requests.map(|number| workload.requests_of(phase, number));
     let (live, clock) = (live.clone(), Clock::new());
-    let began = clock.now();
+    let start = clock.now();
     let read = move || {
         let so_far = live.snapshot();
         let measured = phase == Phase::Measured;
-        Reading {
+        PhaseProgress {
             phase,
             done: if measured { so_far.done } else { so_far.warmup_done },
             total,
             ok: if measured { so_far.ok } else { so_far.warmup_done },
             failed: if measured { so_far.failed } else { 0 },
-            elapsed_s: clock.now().seconds_since(began),
+            elapsed_s: clock.now().seconds_since(start),
             duration_s: duration_ns.map(|ns| ns as f64 / 1e9),
         }
     };
-    let shown = (watch.follow)(Box::new(read));
+    let display = (context.show_progress)(Box::new(read));
     let PhaseEnd { reports } = engine.run(request)?;
     for report in reports {
         // The collector outlives the phases.
         let _ = messages.send(CollectorMessage::Worker(Box::new(report)));
     }
-    drop(shown);
+    drop(display);
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! Parses the stored answers with the program of `--api`, after the run. It knows the server, so its counts and texts
-//! replace what was parsed while the answers arrived.
+//! Parses the stored responses with the program of `--api`, after the run. Its token counts and texts replace those that
+//! were parsed during the run, because the program supports the format of the server.
 
 use std::path::Path;
 
@@ -13,24 +13,23 @@ use crate::workload::api_program::call;
 use crate::workload::plugin_process::{self, Feed};
 use crate::workload::progress::StepProgress;
 
-/// Passes every stored answer to the program and stores its results, all of them or none. When the program fails, this
-/// is a finding of the run, which is stored too and returned; the answers then stay in the database, unless `save` keeps
-/// none.
+/// Passes every stored response to the program and stores all its results, or none. If the program fails, the finding is
+/// stored and returned as `Ok(Err(finding))`, and the raw responses stay in the database unless `save` is `Metrics`.
 pub fn parse_with_program(
     database: &Path,
     program: ProgramApi,
     save: Save,
-    making: &StepProgress,
+    steps: &StepProgress,
 ) -> Result<Result<(), Finding>, RunError> {
-    let parsed = parse(database, program, making);
-    let trouble = parsed.err().map(|what| {
+    let parsed = parse(database, program, steps);
+    let failure = parsed.err().map(|reason| {
         let program = program.path().display().to_string();
-        Finding::ProgramFailed { program, reason: what, responses_kept: save != Save::Metrics }
+        Finding::ProgramFailed { program, reason, responses_kept: save != Save::Metrics }
     });
-    if trouble.is_none() || save == Save::Metrics {
+    if failure.is_none() || save == Save::Metrics {
         answers::trim(database, save)?;
     }
-    match trouble {
+    match failure {
         None => Ok(Ok(())),
         Some(finding) => {
             answers::add_finding(database, &finding)?;
@@ -39,37 +38,40 @@ pub fn parse_with_program(
     }
 }
 
-fn parse(database: &Path, program: ProgramApi, making: &StepProgress) -> Result<(), String> {
-    let in_words = |error: crate::store::StoreError| error.to_string();
-    let mut pages = Pages::<RawAnswer>::open(database).map_err(in_words)?;
-    let ids = pages.ids().map_err(in_words)?;
+fn parse(database: &Path, program: ProgramApi, steps: &StepProgress) -> Result<(), String> {
+    let to_text = |error: crate::store::StoreError| error.to_string();
+    let mut pages = Pages::<RawAnswer>::open(database).map_err(to_text)?;
+    let ids = pages.ids().map_err(to_text)?;
     if ids.is_empty() {
         return Ok(());
     }
-    making.begin("Parsing answers", ids.len() as u64);
-    let updates = AnswerUpdates::open(database).map_err(in_words)?;
-    let mut taken = 0;
+    steps.begin("Parsing responses", ids.len() as u64);
+    let updates = AnswerUpdates::open(database).map_err(to_text)?;
+    let mut parsed_lines = 0;
     let feed = move |input: &mut Feed| loop {
-        let page = pages.next_page().map_err(in_words)?;
-        let all = page.iter().all(|stored| {
+        let page = pages.next_page().map_err(to_text)?;
+        let accepted = page.iter().all(|stored| {
             let line = answer_line(stored.request.as_deref(), stored.status, stored.streamed, &stored.raw);
             input.line(&line.to_string())
         });
-        if page.is_empty() || !all {
+        if page.is_empty() || !accepted {
             return Ok(());
         }
     };
     plugin_process::run(&call(program, "parse"), Some(feed), |line, _| {
-        let id = ids.get(taken).ok_or("is one more than answers were given: print one for each line that was read")?;
+        let id = ids.get(parsed_lines).ok_or("is one line too many: print exactly one line for each line read")?;
         let Parsed { input_tokens, output_tokens, text, reasoning } = Parsed::scan(line)?;
         let update = AnswerUpdate { id: *id, input_tokens, output_tokens, text, reasoning };
-        updates.add(&update).map_err(in_words)?;
-        taken += 1;
-        making.add(1);
+        updates.add(&update).map_err(to_text)?;
+        parsed_lines += 1;
+        steps.add(1);
         Ok(())
     })?;
-    if taken < ids.len() {
-        return Err(format!("it printed {taken} lines for {} answers: print one for each line", ids.len()));
+    if parsed_lines < ids.len() {
+        return Err(format!(
+            "it printed {parsed_lines} lines for {} responses: print exactly one line for each line read",
+            ids.len()
+        ));
     }
-    updates.apply(TokenSource::Program).map_err(in_words)
+    updates.apply(TokenSource::Program).map_err(to_text)
 }

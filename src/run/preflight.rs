@@ -1,4 +1,4 @@
-//! The connection test: one request before the run, which succeeds or fails by the rules of the run.
+//! The connection test: one request before the run. It succeeds or fails by the same rules as the requests of the run.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::log::Log;
 use crate::plan::{Load, Plan, Target};
 use crate::record::{CollectorMessage, Failure, Outcome, Phase};
 
-/// After this long the log says what is being waited for.
+/// Interval after which the log names the step that is being waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Sends one request and describes a failure. An answer that goes on for seconds is good enough.
+/// Sends one request; the error describes its failure. A response that has started but not finished counts as success.
 pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<(), RunError> {
     let (messages, received) = unbounded();
-    run_watched(
+    run_with_wait_log(
         engine,
         PhaseRequest {
             phase: Phase::Preflight,
@@ -39,7 +39,7 @@ pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<()
         return Err(RunError::ConnectionTest("it was interrupted".to_string()));
     };
     let record = &block.records[0];
-    let words = error_text::shorten(&String::from_utf8_lossy(record.error.slice(&block.bytes)));
+    let server_text = error_text::shorten(&String::from_utf8_lossy(record.error.slice(&block.bytes)));
     match record.outcome {
         Outcome::Ok => Ok(()),
         Outcome::Unfinished if record.first_token.is_some() => Ok(()),
@@ -49,36 +49,36 @@ pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<()
                 Failure::Status => format!("status {}", record.status),
                 other => other.name().to_string(),
             };
-            Err(RunError::ConnectionTest(format!("{} did not answer as it should ({class}): {words}", plan.target.url)))
+            Err(RunError::ConnectionTest(format!("the request to {} failed ({class}): {server_text}", plan.target.url)))
         }
     }
 }
 
-/// Runs the phase. When a step takes long, the log says which; each step is logged once.
-fn run_watched(engine: &mut Engine, request: PhaseRequest, plan: &Plan, log: &Log) -> Result<(), EngineError> {
+/// Runs the phase. Steps that take longer than [`PATIENCE`] are logged once each.
+fn run_with_wait_log(engine: &mut Engine, request: PhaseRequest, plan: &Plan, log: &Log) -> Result<(), EngineError> {
     let progress = engine.preflight.clone();
     std::thread::scope(|scope| {
         let (running, over) = bounded::<()>(0);
-        let watch = move || {
-            let mut said = PreflightStep::Nothing;
+        let report_waiting = move || {
+            let mut logged = PreflightStep::Nothing;
             while over.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                say(&progress, &mut said, &plan.target, log);
+                log_step(&progress, &mut logged, &plan.target, log);
             }
         };
-        // Without a thread nothing is logged; the test is not affected.
-        let _ = std::thread::Builder::new().name("connection test".to_string()).spawn_scoped(scope, watch);
+        // Without the thread nothing is logged; the test is not affected.
+        let _ = std::thread::Builder::new().name("connection test".to_string()).spawn_scoped(scope, report_waiting);
         let ran = engine.run(request);
         drop(running);
         ran.map(drop)
     })
 }
 
-fn say(progress: &PreflightProgress, said: &mut PreflightStep, target: &Target, log: &Log) {
+fn log_step(progress: &PreflightProgress, logged: &mut PreflightStep, target: &Target, log: &Log) {
     let now = progress.get();
-    if *said == now {
+    if *logged == now {
         return;
     }
-    *said = now;
+    *logged = now;
     let (host, port) = target.peer();
     let what = match now {
         PreflightStep::Nothing => return,
@@ -86,7 +86,7 @@ fn say(progress: &PreflightProgress, said: &mut PreflightStep, target: &Target, 
         PreflightStep::Connection => format!("a connection to {host}:{port} (--connect-timeout)"),
         PreflightStep::Tunnel => format!("the proxy {host}:{port} (--connect-timeout)"),
         PreflightStep::TlsHandshake => format!("the TLS handshake with {} (--connect-timeout)", target.authority),
-        PreflightStep::Answer => format!("the answer of {} (--read-timeout)", target.url),
+        PreflightStep::Answer => format!("the response of {} (--read-timeout)", target.url),
     };
     log.info(&format!("connection test: waiting for {what}"));
 }

@@ -1,4 +1,4 @@
-//! Counts tokens after the run, for requests whose server sent no usage.
+//! Counts tokens after the run for requests without a `usage` object from the server.
 
 use std::path::Path;
 
@@ -13,34 +13,34 @@ use crate::workload::progress::StepProgress;
 use crate::workload::tokens::{TokenUse, Tokens};
 use crate::workload::{WorkloadError, parallel};
 
-/// Completes the token counts in a run's database, on all cores. Returns how many requests lacked one, and for how many
-/// of them the database holds no text to count (`--save metrics` keeps no answers).
+/// Adds missing token counts to the database of a run, on all cores. Returns the number of requests that lacked a count,
+/// and how many of them cannot be counted because the database has no text (`--save metrics`).
 pub fn count_missing(
     database: &Path,
-    asked: &TokenUse,
+    token_use: &TokenUse,
     dialect: Dialect,
-    making: &StepProgress,
+    steps: &StepProgress,
 ) -> Result<(u64, u64), RunError> {
     let mut rows = Pages::<UncountedAnswer>::open(database)?;
     let missing = rows.ids()?.len() as u64;
     if missing == 0 {
         return Ok((0, 0));
     }
-    let tokens = Tokens::open(asked, dialect)?;
+    let tokens = Tokens::open(token_use, dialect)?;
     let updates = AnswerUpdates::open(database)?;
-    making.begin("Counting tokens", missing);
-    let mut left = 0;
+    steps.begin("Counting tokens", missing);
+    let mut uncounted = 0;
     loop {
         let page = rows.next_page()?;
         if page.is_empty() {
-            return Ok((missing, left));
+            return Ok((missing, uncounted));
         }
         let counts = parallel::map(page.len(), |place| {
             let counted = count(&page[place], &tokens);
-            making.add(1);
+            steps.add(1);
             counted
         })?;
-        left += counts.iter().filter(|c| c.input_tokens.is_none() && c.output_tokens.is_none()).count() as u64;
+        uncounted += counts.iter().filter(|c| c.input_tokens.is_none() && c.output_tokens.is_none()).count() as u64;
         counts.iter().try_for_each(|update| updates.add(update))?;
         updates.apply(TokenSource::Tokenizer)?;
     }
@@ -62,7 +62,7 @@ fn count(row: &UncountedAnswer, tokens: &Tokens) -> Result<AnswerUpdate, Workloa
     Ok(AnswerUpdate { id: row.id, input_tokens, output_tokens, ..AnswerUpdate::default() })
 }
 
-/// The prompt in a request body, where it is in one of the usual fields.
+/// The prompt of a request body, from `messages`, `prompt` or `input`.
 fn prompt_of(body: &str) -> Option<Prompt> {
     let body: Value = serde_json::from_str(body).ok()?;
     if let Some(Value::Array(messages)) = body.get("messages") {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bodys_prompt_is_found_where_apis_have_it() {
+    fn prompts_are_found_in_request_bodies() {
         assert_eq!(prompt_of(r#"{"prompt":"a"}"#), Some(Prompt::Text("a".to_string())));
         assert_eq!(prompt_of(r#"{"prompt":[1,2]}"#), Some(Prompt::Tokens(vec![1, 2])));
         assert_eq!(

@@ -73,7 +73,7 @@ pub fn get(
     let mut stream = connect(target, tls, timeouts)?;
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: ringmark/{}\r\nAccept: */*\r\nConnection: close\r\n{headers}{}\r\n",
-        target.in_request_line(path),
+        target.request_target(path),
         target.authority,
         env!("CARGO_PKG_VERSION"),
         target.proxy_header()

@@ -1,4 +1,4 @@
-//! The load generator itself: workers, cores, addresses, calibration, witness.
+//! Flags of the load generator: workers, cores, source addresses, calibration, witness.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,50 +11,51 @@ use crate::plan::{PlanError, WitnessPlan};
 use crate::workload::Source;
 
 const HEADING: &str = "Client";
-/// Behind all other flags in the help.
+/// Display order of rarely used flags, after all others.
 const LAST: usize = 999;
-/// A worker's number must fit into a record, and nobody has more cores than this.
+/// Maximum number of workers; a worker number must fit into a record.
 const MAX_WORKERS: usize = 1024;
-/// Largest number of witness connections: more would be a load of their own.
+/// Maximum number of witness connections; more would be a significant load.
 const MAX_CONNECTIONS: u32 = 64;
-/// A note is given when the witness adds more than this share to the load.
+/// A witness that adds more than this fraction to the load gives a finding.
 const NEGLIGIBLE: f64 = 0.1;
 
-/// Flags of the client.
+/// Flags of the load generator.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ClientSpec {
-    /// Worker threads, one pinned to each core. Default: all cores but one, never more than --parallel
+    /// Worker threads, each pinned to a core [default: one for each core except the first, at most --parallel]
     #[arg(long, value_name = "N", value_parser = values::count::<usize>, help_heading = HEADING)]
     pub workers: Option<usize>,
-    /// Cores for the workers, for example 2,3 or 4-7
+    /// CPU cores to pin the workers to, for example 2,3 or 4-7
     #[arg(long, value_name = "LIST", num_args = 1.., value_parser = values::cores, help_heading = HEADING)]
     #[serde(serialize_with = "as_numbers")]
     pub cores: Vec<Cores>,
-    /// Busy polling: sends closer to schedule for a whole core of each worker
+    /// Poll sockets in a busy loop: reduces send lag, uses 100 % of each worker's core
     #[arg(long, help_heading = HEADING)]
     pub spin: bool,
-    /// File of calibrations made by 'ringmark rig --calibrate'; none: use none [default: the one in the user's cache]
+    /// Calibration file from 'ringmark rig --calibrate', or none to use no calibration [default: the file in the user's
+    /// cache directory]
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pub calibration: Option<PathBuf>,
-    /// Watch from outside: a quiet thread on a core without workers, with N connections of its own, whose figures are
-    /// compared with those of the load and enter none of them
+    /// Run a witness: a separate thread with N connections on a core without workers. Its latencies are compared with
+    /// those of the load and are not part of the results; 0 disables it
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u32>, help_heading = HEADING)]
     pub witness: u32,
-    /// Open no connections ahead of a closed loop, so that the first requests pay for them
+    /// Closed loop: do not open connections in advance, so that first requests include the connection setup
     #[arg(long, display_order = LAST, help_heading = HEADING)]
     pub cold: bool,
-    /// Local addresses to connect from, in turn [default: the kernel's choice; on loopback as many as needed]
+    /// Local IP addresses to connect from, used in rotation [default: chosen by the kernel; on loopback, as many as needed]
     #[arg(long, value_name = "IP", num_args = 1.., help_heading = HEADING)]
     pub source_address: Vec<IpAddr>,
-    /// Receive without io_uring though it is there
+    /// Receive with epoll even if io_uring is available
     #[arg(long, hide = true, action = clap::ArgAction::SetTrue)]
     #[serde(skip)]
     pub force_fallback: bool,
 }
 
 impl ClientSpec {
-    /// One core number for each worker. By default all allowed cores but the first one, which is left to the kernel's
-    /// housekeeping and to our collector; with the built-in server as target, half of them, so that it keeps up.
+    /// The core of each worker. The default is all allowed cores except the first, which is reserved for the kernel and the
+    /// collector. If the target is the built-in server, half of the cores are reserved for it.
     pub(super) fn core_of_each_worker(
         &self,
         allowed: &[usize],
@@ -67,7 +68,7 @@ impl ClientSpec {
             let list: Vec<String> = allowed.iter().map(usize::to_string).collect();
             return Err(PlanError::value(
                 "--cores",
-                format!("has core {wrong}, which this process may not use (allowed: {})", list.join(",")),
+                format!("has core {wrong}, which is not available to this process (allowed: {})", list.join(",")),
             ));
         }
         if let Some(twice) = given.iter().enumerate().find(|(place, core)| given[..*place].contains(core)) {
@@ -93,7 +94,7 @@ impl ClientSpec {
             cores = cores.iter().copied().cycle().take(workers).collect();
         }
         cores.truncate(MAX_WORKERS);
-        // A worker without a lane would only poll.
+        // A worker without a slot would have no requests.
         if let Some(parallel) = parallel.map(|parallel| parallel as usize).filter(|parallel| *parallel < cores.len()) {
             if self.workers.is_some() || !given.is_empty() {
                 notes.push(Finding::WorkersLeftOut { parallel, workers: cores.len() });
@@ -103,7 +104,7 @@ impl ClientSpec {
         Ok(cores)
     }
 
-    /// The witness that `--witness` asks for. The workers run on `cores`, a part of `allowed`.
+    /// The plan of `--witness`. The workers run on `cores`, a subset of `allowed`.
     pub(super) fn witness_plan(
         &self,
         allowed: &[usize],
@@ -122,7 +123,7 @@ impl ClientSpec {
         let core = match spare.as_slice() {
             [] => {
                 return Err(PlanError::conflict(
-                    "--witness needs a core that no worker has: lower --workers, or leave a core out of --cores",
+                    "--witness needs a core that no worker has: reduce --workers, or remove a core from --cores",
                 ));
             }
             [_] => None,
@@ -136,18 +137,20 @@ impl ClientSpec {
     }
 }
 
-/// Refuses what the witness does not support: conversations and proxies.
+/// Rejects conversations and proxies, which the witness does not support.
 pub(super) fn check_witness(source: &Source, proxied: bool) -> Result<(), PlanError> {
     if source.is_conversations() {
-        return Err(PlanError::conflict("--witness asks for single requests: leave it out with conversations"));
+        return Err(PlanError::conflict(
+            "--witness does not support conversations: remove --witness or use another --dataset",
+        ));
     }
     if proxied {
-        return Err(PlanError::conflict("--witness goes straight to the server: leave it out with --proxy"));
+        return Err(PlanError::conflict("--witness does not support a proxy: remove --witness or --proxy"));
     }
     Ok(())
 }
 
-/// All core numbers as one list.
+/// Serializes all core numbers as one flat list.
 fn as_numbers<S: Serializer>(cores: &[Cores], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(cores.iter().flat_map(|cores| &cores.0))
 }
@@ -162,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn one_core_is_left_alone_and_no_worker_is_idle() {
+    fn the_first_core_is_reserved_and_no_worker_is_idle() {
         let spec = ClientSpec::default();
         assert_eq!(decide(&spec, &[0, 1, 2, 3], None), (vec![1, 2, 3], 0));
         assert_eq!(decide(&spec, &[5], Some(9)), (vec![5], 0));
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_and_cores_are_followed() {
+    fn explicit_workers_and_cores_are_used() {
         let two = ClientSpec { workers: Some(2), ..ClientSpec::default() };
         assert_eq!(decide(&two, &[0, 1], None), (vec![0, 1], 0));
         assert_eq!(decide(&two, &[3], None), (vec![3, 3], 1));
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_workers_and_cores_are_refused() {
+    fn invalid_workers_and_cores_are_rejected() {
         let mut notes = Vec::new();
         let error = |spec: &ClientSpec, notes: &mut Vec<Finding>| {
             spec.core_of_each_worker(&[0, 1], None, false, notes).unwrap_err().to_string()
@@ -200,16 +203,16 @@ mod tests {
     }
 
     #[test]
-    fn the_witness_stays_off_the_workers_cores() {
+    fn the_witness_gets_a_core_without_workers() {
         let spec = ClientSpec { witness: 2, ..ClientSpec::default() };
         let decide = |allowed: &[usize], cores: &[usize], parallel| {
             let mut notes = Vec::new();
             (spec.witness_plan(allowed, cores, parallel, &mut notes), notes.len())
         };
-        let of = |core| Ok(Some(WitnessPlan { connections: 2, core }));
-        assert_eq!(decide(&[0, 1, 2, 3], &[2, 3], Some(20)), (of(Some(1)), 0));
-        assert_eq!(decide(&[0, 1], &[1], None), (of(None), 0));
-        assert_eq!(decide(&[0, 1], &[1], Some(8)), (of(None), 1));
+        let plan = |core| Ok(Some(WitnessPlan { connections: 2, core }));
+        assert_eq!(decide(&[0, 1, 2, 3], &[2, 3], Some(20)), (plan(Some(1)), 0));
+        assert_eq!(decide(&[0, 1], &[1], None), (plan(None), 0));
+        assert_eq!(decide(&[0, 1], &[1], Some(8)), (plan(None), 1));
         assert!(decide(&[0], &[0], None).0.unwrap_err().to_string().contains("no worker has"));
         assert_eq!(ClientSpec::default().witness_plan(&[0], &[0], None, &mut Vec::new()), Ok(None));
         let crowd = ClientSpec { witness: 65, ..ClientSpec::default() };

@@ -1,4 +1,4 @@
-//! Where prompts come from, and what the tokenizer does with them.
+//! Flags of the prompts: dataset, tokenizer, prompt lengths, conversations, request template.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::names::{self, is_program};
 use super::url::Endpoint;
-use super::values::{self, json_text_or_nothing, seconds_ns};
+use super::values::{self, json_text_or_null, seconds_ns};
 use crate::api::Dialect;
 use crate::finding::Finding;
 use crate::options::DataSource;
@@ -44,7 +44,7 @@ const DATASETS: [&str; 19] = [
     "custom_multi_turn",
     "trace",
 ];
-/// Datasets that are made in lengths of their own, so that nothing is left out by its length.
+/// Datasets that generate prompts of the requested lengths, so that no prompt is filtered by length.
 const MADE: [&str; 8] = [
     "trace",
     "random_vl",
@@ -55,16 +55,17 @@ const MADE: [&str; 8] = [
     "speed_benchmark",
     "speed_benchmark_long",
 ];
-/// Requests of a run for which neither `--number` nor `--duration` is given.
+/// Default number of requests of a run.
 const DEFAULT_NUMBER: u64 = 1000;
-/// The dataset whose times are the schedule.
+/// The dataset of recorded requests, whose arrival times are the schedule.
 const TRACE: &str = "trace";
-/// Largest side of a picture, pixels, and most pictures in one request: more is a slip.
+/// Maximum width and height of a picture, pixels, and maximum number of pictures in a request. Larger values are typing
+/// errors.
 const MAX_SIDE: u16 = 16_384;
 const MAX_PICTURES: u32 = 1000;
-/// Tokens of a random prompt: more is a slip.
+/// Maximum tokens of a random prompt. Larger values are typing errors.
 const MAX_RANDOM_TOKENS: u64 = 10_000_000;
-/// Datasets of conversations. The three names of ShareGPT are one: evalscope has one for each language of its file.
+/// Datasets of conversations. The three names of ShareGPT are equivalent; evalscope has one name for each language.
 const CONVERSATIONS: [&str; 5] = [
     "random_multi_turn",
     "share_gpt_multi_turn",
@@ -72,45 +73,45 @@ const CONVERSATIONS: [&str; 5] = [
     "share_gpt_en_multi_turn",
     "custom_multi_turn",
 ];
-/// Longest pause between two turns, seconds: more is a slip.
+/// Maximum pause between two turns, seconds. Larger values are typing errors.
 const MAX_THINK_S: f64 = 3600.0;
 
 /// Flags of the prompts.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize)]
 pub struct DataSpec {
-    /// Tokenizer: a folder with tokenizer.json (and the chat template), that file, or a model's id as
-    /// Qwen/Qwen2.5-0.5B-Instruct, whose tokenizer is fetched once (see --data-source)
+    /// Tokenizer: a folder with tokenizer.json (and the chat template), that file, or a model id such as
+    /// Qwen/Qwen2.5-0.5B-Instruct, whose tokenizer is downloaded once (see --data-source)
     #[arg(long, value_name = "PATH", help_heading = HEADING)]
     pub tokenizer_path: Option<String>,
+    /// Whether the chat template of the tokenizer is applied.
     #[command(flatten)]
     #[serde(flatten)]
     pub chat_template: ChatTemplate,
-    /// Send token ids as "prompt" to /v1/completions
+    /// Send prompts as token ids to /v1/completions; needs --tokenizer-path
     #[arg(long, help_heading = HEADING)]
     pub tokenize_prompt: bool,
-    /// random: tokens that all prompts begin with, besides those of --min/--max-prompt-length
+    /// random: length of a prefix that all prompts share, tokens; added to --min/--max-prompt-length
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
     pub prefix_length: u64,
-    /// Prompts: builtin (a hundred questions in several languages); from a file: line_by_line, openqa, longalpaca,
-    /// sharegpt, embedding, rerank; made in exact lengths, with --tokenizer-path and --max-prompt-length: random,
-    /// random_embedding, random_rerank, random_vl (with pictures); speed_benchmark, speed_benchmark_long; conversations:
-    /// random_multi_turn, share_gpt_multi_turn, custom_multi_turn (each line a list of messages or texts); trace (a file of
-    /// recorded requests: their times, lengths and shared prefixes; open loop); or a program that prints one JSON per
-    /// line, as ./my_prompts.py [default: builtin]
+    /// Dataset. builtin: 100 questions in several languages. From a file: line_by_line, openqa, longalpaca, sharegpt,
+    /// embedding, rerank. Generated with exact token counts, with --tokenizer-path and --max-prompt-length: random,
+    /// random_embedding, random_rerank, random_vl (with pictures). evalscope's speed tests: speed_benchmark,
+    /// speed_benchmark_long. Conversations: random_multi_turn, share_gpt_multi_turn, custom_multi_turn (each line is a list
+    /// of messages or texts). trace: a file of recorded requests with times, lengths and shared prefixes (open loop). Or a
+    /// program that prints one JSON value per line, such as ./my_prompts.py [default: builtin]
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     pub dataset: Option<String>,
-    /// File of the dataset. line_by_line: each line a text, a JSON list of messages, or a JSON object (a whole body);
-    /// the others: JSON Lines or one JSON array. openqa, longalpaca, sharegpt and share_gpt_*_multi_turn are fetched once where
-    /// it is not given
+    /// File of the dataset. line_by_line: each line is a text, a JSON list of messages, or a JSON object (a whole request
+    /// body). Others: JSON Lines or one JSON array. Without it, openqa, longalpaca, sharegpt and share_gpt_*_multi_turn are
+    /// downloaded once
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pub dataset_path: Option<PathBuf>,
-    /// Hub that data sets and tokenizers are fetched from: modelscope, huggingface, or local (none). The caches of both
-    /// hubs' own tools are looked at first and filled; there is no fallback to the other hub. Environment:
-    /// MODELSCOPE_ENDPOINT, MODELSCOPE_CACHE, MODELSCOPE_API_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN,
-    /// HF_HUB_OFFLINE
+    /// Hub for missing datasets and tokenizers: modelscope, huggingface, or local (no downloads). The caches of the hubs' own
+    /// tools are used and filled; there is no fallback to the other hub. Environment: MODELSCOPE_ENDPOINT,
+    /// MODELSCOPE_CACHE, MODELSCOPE_API_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_HUB_OFFLINE
     #[arg(long, value_name = "HUB", default_value = "modelscope", value_parser = values::data_source(), help_heading = HEADING)]
     pub data_source: DataSource,
-    /// sharegpt: make each answer as long as the conversation's was, with max_tokens and ignore_eos
+    /// sharegpt: request the output length of the recorded conversation, with max_tokens and ignore_eos
     #[arg(long, help_heading = HEADING)]
     pub sharegpt_output_len: bool,
     /// random_vl: width of each picture, pixels [default: 224]
@@ -119,60 +120,62 @@ pub struct DataSpec {
     /// random_vl: height of each picture, pixels [default: 224]
     #[arg(long, value_name = "N", value_parser = values::count::<u16>, help_heading = HEADING)]
     pub image_height: Option<u16>,
-    /// random_vl: RGB, RGBA, L (grey), all as PNG, or JPEG [default: RGB]
+    /// random_vl: picture format: RGB, RGBA or L (greyscale) as PNG, or JPEG [default: RGB]
     #[arg(long, value_name = "FORMAT", help_heading = HEADING)]
     pub image_format: Option<String>,
-    /// random_vl: pictures in each request [default: 1]
+    /// random_vl: number of pictures in each request [default: 1]
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
     pub image_num: Option<u32>,
-    /// Prompts to leave out at the start of the dataset; in a sweep each run goes on where the one before ended
+    /// Skip N prompts at the start of the dataset; in a sweep each run continues after the prompts of the previous one
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
     pub dataset_offset: u64,
-    /// Requests are turns of conversations: each sends what was said before, the model's own answers among it. Implied
-    /// by the datasets that have them. --number and --warmup-num then count conversations, --parallel those that go on
-    /// at a time, and --rate those that begin per second; a failed turn ends its conversation
+    /// Send multi-turn conversations: each turn includes the previous messages and the model's own responses. Implied by
+    /// datasets of conversations. --number and --warmup-num then count conversations, --parallel is the number of
+    /// concurrent conversations, --rate is the number started per second. A failed turn ends its conversation
     #[arg(long, help_heading = HEADING)]
     pub multi_turn: bool,
-    /// Fewest turns of a conversation: random_multi_turn draws from here, of a file shorter ones are left out [default: 1]
+    /// Minimum turns of a conversation; shorter ones in a file are skipped [default: 1]
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
     pub min_turns: Option<u32>,
-    /// Most turns of a conversation: random_multi_turn draws up to here, of a file longer ones are cut [default: no limit]
+    /// Maximum turns of a conversation; longer ones in a file are truncated [default: no limit]
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
     pub max_turns: Option<u32>,
-    /// Pause between an answer and the next turn, seconds; two values: drawn uniformly for each turn [default: 0]
+    /// Pause between a response and the next turn, seconds; two values: drawn uniformly from this range for each turn
+    /// [default: 0]
     #[arg(long = "think-time", value_name = "S", num_args = 1..=2, value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "think_time")]
     pub think_time_s: Vec<f64>,
-    /// One prompt for every request: a text, or @FILE; beats the dataset
+    /// Use one prompt for every request: a text or @FILE; overrides --dataset
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = HEADING)]
     pub prompt: Option<String>,
-    /// Body of every request: JSON, or @FILE. %m and %p in its strings become the model and the prompt; %p alone as a
-    /// message's content also takes a whole list of messages. What it sets wins over flags that are not given
+    /// Template of the request body: JSON or @FILE. In its strings, %m and %p are replaced with the model and the prompt; %p
+    /// as the whole content of a message also accepts a list of messages. Its fields override the defaults of flags, but
+    /// not flags that are given
     #[arg(long, value_name = "JSON", help_heading = HEADING)]
-    #[serde(serialize_with = "json_text_or_nothing")]
+    #[serde(serialize_with = "json_text_or_null")]
     pub query_template: Option<String>,
-    /// Shortest prompt used: tokens with --tokenizer-path, else characters. random: the range that lengths are drawn from
+    /// Minimum prompt length: tokens with --tokenizer-path, otherwise characters. random: lower end of the drawn lengths
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
     pub min_prompt_length: u64,
-    /// Longest prompt used: tokens with --tokenizer-path, else characters [default: no limit]
+    /// Maximum prompt length: tokens with --tokenizer-path, otherwise characters [default: no limit]
     #[arg(long, value_name = "N", value_parser = values::count::<u64>, help_heading = HEADING)]
     pub max_prompt_length: Option<u64>,
 }
 
-/// Whether prompts are counted after the tokenizer's chat template: two flags for one choice.
+/// Whether the tokenizer's chat template is applied before prompts are counted. Two flags for one option.
 #[derive(clap::Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChatTemplate {
-    /// Count prompts as they are after the tokenizer's chat template; on /v1/completions also send them so. Default:
-    /// where the endpoint is chat
+    /// Count prompt tokens after applying the chat template; on /v1/completions also send the result [default: on chat
+    /// endpoints]
     #[arg(long, conflicts_with = "no_apply_chat_template", help_heading = HEADING)]
     pub apply_chat_template: bool,
-    /// Count prompts as bare text
+    /// Count prompt tokens without the chat template
     #[arg(long, help_heading = HEADING)]
     pub no_apply_chat_template: bool,
 }
 
 impl ChatTemplate {
-    /// `None`: where the endpoint is chat.
+    /// The choice; `None` applies the template on chat endpoints only.
     pub fn choice(self) -> Option<bool> {
         match (self.apply_chat_template, self.no_apply_chat_template) {
             (true, _) => Some(true),
@@ -189,14 +192,14 @@ impl From<bool> for ChatTemplate {
 }
 
 impl Serialize for ChatTemplate {
-    /// One member, `apply_chat_template`: true, false or null.
+    /// Serializes one member, `apply_chat_template`: true, false or null.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map([("apply_chat_template", self.choice())])
     }
 }
 
 impl DataSpec {
-    /// The prompts of the call, with `--n-choices` beside them. What of `extra` belongs to the dataset is taken out of it.
+    /// The source of the prompts. Fields of `extra` that belong to the dataset are removed from it.
     pub(super) fn source(
         &self,
         trace: Option<&Arc<Trace>>,
@@ -223,16 +226,16 @@ impl DataSpec {
             return match &self.dataset_path {
                 None => Ok(Source::Builtin),
                 Some(path) => Err(PlanError::conflict(format!(
-                    "--dataset-path belongs to a dataset read from a file: add --dataset line_by_line to read {}",
+                    "--dataset-path needs a dataset that is read from a file: add --dataset line_by_line to read {}",
                     path.display()
                 ))),
             };
         };
         if name == TRACE {
-            let trace = trace.ok_or(PlanError::conflict("--dataset trace needs its file: add --dataset-path FILE"))?;
+            let trace = trace.ok_or(PlanError::conflict("--dataset trace needs a file: add --dataset-path FILE"))?;
             if trace.needs_tokenizer() && self.tokenizer_path.is_none() {
                 return Err(PlanError::conflict(
-                    "--dataset trace has lengths but no prompts: add --tokenizer-path to make them",
+                    "--dataset trace has prompt lengths but no prompts: add --tokenizer-path to generate them",
                 ));
             }
             return Ok(Source::Trace(trace.clone()));
@@ -256,7 +259,7 @@ impl DataSpec {
         })
     }
 
-    /// The pictures of `random_vl`.
+    /// Size, format and number of the pictures of `random_vl`.
     fn pictures(&self) -> Result<Pictures, PlanError> {
         const SIDE: u16 = 224;
         let (width, height) = (self.image_width.unwrap_or(SIDE), self.image_height.unwrap_or(SIDE));
@@ -274,7 +277,7 @@ impl DataSpec {
         Ok(Pictures { width, height, format, count })
     }
 
-    /// Datasets that are read from a file.
+    /// The source of a dataset that is read from a file; `None` for other datasets.
     fn file_source(&self, name: &str) -> Result<Option<Source>, PlanError> {
         let make: fn(&DataSpec, PathBuf) -> Source = match name {
             "line_by_line" => |_, path| Source::LineByLine(path),
@@ -286,9 +289,7 @@ impl DataSpec {
             _ => return Ok(None),
         };
         if name == "sharegpt" && self.tokenizer_path.is_none() {
-            return Err(PlanError::conflict(
-                "--dataset sharegpt is sampled by lengths in tokens: add --tokenizer-path",
-            ));
+            return Err(PlanError::conflict("--dataset sharegpt filters prompts by token count: add --tokenizer-path"));
         }
         let Some(path) = &self.dataset_path else {
             return Err(PlanError::conflict(format!(
@@ -299,17 +300,21 @@ impl DataSpec {
         Ok(Some(make(self, path.clone())))
     }
 
-    /// The conversations of the call, where that is what its dataset has.
+    /// The source of a dataset of conversations; `None` for other datasets.
     fn conversations(&self, n_choices: Option<u32>) -> Result<Option<Source>, PlanError> {
         let asked = self.dataset.as_deref().filter(|_| self.prompt.is_none());
         let Some(name) = asked.filter(|name| CONVERSATIONS.contains(name)) else {
             return self.refuse_turns().map(|()| None);
         };
         if self.tokenize_prompt {
-            return Err(PlanError::conflict("--tokenize-prompt sends no messages, so it cannot carry conversations"));
+            return Err(PlanError::conflict(
+                "--tokenize-prompt cannot send conversations, which are messages: remove --tokenize-prompt",
+            ));
         }
         if n_choices.is_some_and(|choices| choices > 1) {
-            return Err(PlanError::conflict("a conversation goes on from one answer: leave --n-choices out"));
+            return Err(PlanError::conflict(
+                "--n-choices does not apply to conversations, which continue from one response: remove it",
+            ));
         }
         let path = || {
             let hint =
@@ -323,7 +328,7 @@ impl DataSpec {
             }
             "random_multi_turn" if self.max_turns.is_none() => {
                 return Err(PlanError::conflict(format!(
-                    "--dataset {name} draws the turns of each conversation: add --max-turns (and --min-turns)"
+                    "--dataset {name} draws the number of turns: add --max-turns (and --min-turns)"
                 )));
             }
             "random_multi_turn" => TurnData::Random(self.random_lengths(name)?),
@@ -334,7 +339,7 @@ impl DataSpec {
         Ok(Some(Source::MultiTurn(MultiTurn { data, min_turns, max_turns, think_us: think_us(&self.think_time_s)? })))
     }
 
-    /// Refuses flags of conversations beside other datasets, where they have no effect.
+    /// Rejects flags of conversations if the dataset has none.
     fn refuse_turns(&self) -> Result<(), PlanError> {
         let flags = [
             (self.multi_turn, "--multi-turn"),
@@ -344,13 +349,13 @@ impl DataSpec {
         ];
         match flags.into_iter().find(|(given, _)| *given) {
             Some((_, flag)) => Err(PlanError::conflict(format!(
-                "{flag} is about conversations: add --dataset random_multi_turn, share_gpt_multi_turn or custom_multi_turn"
+                "{flag} applies to conversations: add --dataset random_multi_turn, share_gpt_multi_turn or custom_multi_turn"
             ))),
             None => Ok(()),
         }
     }
 
-    /// Fewest and most turns of a conversation.
+    /// Minimum and maximum turns of a conversation.
     fn turns(&self) -> Result<(u32, u32), PlanError> {
         let (min, max) = (self.min_turns.unwrap_or(1), self.max_turns.unwrap_or(MAX_TURNS));
         for (flag, turns) in [("--min-turns", min), ("--max-turns", max)] {
@@ -364,11 +369,11 @@ impl DataSpec {
         Ok((min, max))
     }
 
-    /// Refuses flags of one dataset beside another one, where they have no effect.
+    /// Rejects flags that have no effect with the selected dataset.
     fn check_belonging(&self) -> Result<(), PlanError> {
         let random = self.prompt.is_none() && self.dataset.as_deref() == Some("random");
         if self.prefix_length > 0 && !random {
-            return Err(PlanError::conflict("--prefix-length belongs to --dataset random"));
+            return Err(PlanError::conflict("--prefix-length applies only to --dataset random"));
         }
         let images = [
             (self.image_width.is_some(), "--image-width"),
@@ -378,10 +383,10 @@ impl DataSpec {
         ];
         let vl = self.prompt.is_none() && self.dataset.as_deref() == Some("random_vl");
         if let Some((_, flag)) = images.into_iter().find(|(given, _)| *given && !vl) {
-            return Err(PlanError::conflict(format!("{flag} belongs to --dataset random_vl")));
+            return Err(PlanError::conflict(format!("{flag} applies only to --dataset random_vl")));
         }
         if self.sharegpt_output_len && (self.prompt.is_some() || self.dataset.as_deref() != Some("sharegpt")) {
-            return Err(PlanError::conflict("--sharegpt-output-len belongs to --dataset sharegpt"));
+            return Err(PlanError::conflict("--sharegpt-output-len applies only to --dataset sharegpt"));
         }
         if self.tokenizer_path.is_none() {
             let needing = [
@@ -395,16 +400,16 @@ impl DataSpec {
         Ok(())
     }
 
-    /// The range of lengths that random texts are drawn from.
+    /// The range of lengths of random texts.
     fn random_lengths(&self, name: &str) -> Result<RandomLengths, PlanError> {
         if self.tokenizer_path.is_none() {
             return Err(PlanError::conflict(format!(
-                "--dataset {name} makes prompts of exact token counts: add --tokenizer-path"
+                "--dataset {name} generates prompts with exact token counts: add --tokenizer-path"
             )));
         }
         let Some(max) = self.max_prompt_length else {
             return Err(PlanError::conflict(format!(
-                "--dataset {name} needs the length of its prompts: add --max-prompt-length (and --min-prompt-length), tokens"
+                "--dataset {name} needs a prompt length in tokens: add --max-prompt-length (and --min-prompt-length)"
             )));
         };
         let least = if self.prefix_length > 0 { 0 } else { 1 };
@@ -423,7 +428,7 @@ impl DataSpec {
         })
     }
 
-    /// The lengths kept. Random prompts are made in their lengths, so nothing is left out of them.
+    /// The accepted prompt lengths; no limits for datasets that generate their lengths.
     pub(super) fn lengths(&self) -> Result<Lengths, PlanError> {
         if let Some(max) = self.max_prompt_length.filter(|max| *max < self.min_prompt_length) {
             return Err(PlanError::conflict(format!(
@@ -439,14 +444,13 @@ impl DataSpec {
         }
     }
 
-    /// The tokenizer, where one is given.
+    /// How the tokenizer is used; `None` without `--tokenizer-path`.
     pub(super) fn tokens(&self) -> Result<Option<TokenUse>, PlanError> {
         match self.tokenizer_path.as_deref() {
             None => Ok(None),
-            Some(path) if path.trim().is_empty() => Err(PlanError::value(
-                "--tokenizer-path",
-                "is empty; give a folder that holds tokenizer.json, or that file",
-            )),
+            Some(path) if path.trim().is_empty() => {
+                Err(PlanError::value("--tokenizer-path", "is empty; give a folder with tokenizer.json, or that file"))
+            }
             Some(path) => Ok(Some(TokenUse {
                 tokenizer: path.to_string(),
                 template: self.chat_template.choice(),
@@ -455,7 +459,7 @@ impl DataSpec {
         }
     }
 
-    /// Requests of a run without `--number` and `--duration`.
+    /// The default number of requests of a run.
     pub(super) fn default_number(&self, trace: Option<&Arc<Trace>>) -> u64 {
         if let Some(trace) = trace {
             return trace.rows.len() as u64;
@@ -467,18 +471,18 @@ impl DataSpec {
         }
     }
 
-    /// Whether the data is a trace, whose times are the schedule.
+    /// Whether the dataset is a trace, whose arrival times are the schedule.
     pub(super) fn is_trace(&self) -> bool {
         self.prompt.is_none() && self.dataset.as_deref() == Some(TRACE)
     }
 
-    /// Whether answers are to be as long as they may: the speed tables are about full answers.
+    /// Whether the minimum output length defaults to the maximum, as evalscope's speed tests require.
     pub(super) fn wants_full_answers(&self) -> bool {
         let name = self.dataset.as_deref().filter(|_| self.prompt.is_none());
         matches!(name, Some("speed_benchmark" | "speed_benchmark_long"))
     }
 
-    /// Sends requests to `/v1/completions` where the prompts have no other form, with a note when the URL said chat.
+    /// Redirects a chat endpoint to `/v1/completions`, with a finding, if the prompts require that endpoint.
     pub(super) fn redirect(&self, found: &mut Endpoint) {
         const CHAT: &str = "/chat/completions";
         let note: fn(String, String) -> Finding = match self.dataset {
@@ -496,7 +500,7 @@ impl DataSpec {
     }
 }
 
-/// Where the file of a dataset can be found, for the error message.
+/// The name of a dataset's original file, for error messages.
 fn origin(name: &str) -> &'static str {
     match name {
         "openqa" => " (open_qa.jsonl of HC3-Chinese)",
@@ -508,24 +512,22 @@ fn origin(name: &str) -> &'static str {
 
 fn prompt_source(prompt: &str) -> Result<Source, PlanError> {
     match prompt.strip_prefix('@') {
-        Some("") => Err(PlanError::value("--prompt", "@ needs a file name behind it, as @prompt.txt")),
+        Some("") => Err(PlanError::value("--prompt", "@ must be followed by a file name, for example @prompt.txt")),
         Some(file) => Ok(Source::PromptFile(PathBuf::from(file))),
         None if prompt.is_empty() => Err(PlanError::value("--prompt", "is empty; give a text or @FILE")),
         None => Ok(Source::Prompt(prompt.to_string())),
     }
 }
 
-/// A conversation needs an endpoint that takes messages.
+/// Rejects conversations if the dialect does not accept messages.
 pub(super) fn check_dialect(source: &Source, dialect: Dialect) -> Result<(), PlanError> {
     if matches!(source, Source::MultiTurn(_)) && !dialect.takes_conversations() {
-        return Err(PlanError::conflict(
-            "a conversation is a list of messages and answers, which this API does not take: use /v1/chat/completions",
-        ));
+        return Err(PlanError::conflict("conversations need an API that accepts messages: use /v1/chat/completions"));
     }
     Ok(())
 }
 
-/// The range of pauses, microseconds: none, one length, or the two ends of a range.
+/// Minimum and maximum pause in microseconds, from no value, one value, or a range.
 fn think_us(seconds: &[f64]) -> Result<(u32, u32), PlanError> {
     const FLAG: &str = "--think-time";
     if let Some(wrong) = seconds.iter().find(|s| **s > MAX_THINK_S) {
@@ -536,9 +538,9 @@ fn think_us(seconds: &[f64]) -> Result<(u32, u32), PlanError> {
         [] => Ok((0, 0)),
         [pause] => us(pause).map(|pause| (pause, pause)),
         [low, high] if low > high => {
-            Err(PlanError::value(FLAG, format!("is a range from least to most, but {low} is above {high}")))
+            Err(PlanError::value(FLAG, format!("must be a range MIN MAX, but {low} is above {high}")))
         }
         [low, high] => Ok((us(low)?, us(high)?)),
-        _ => Err(PlanError::value(FLAG, format!("takes one length or the two ends of a range, not {}", seconds.len()))),
+        _ => Err(PlanError::value(FLAG, format!("takes one value or a range MIN MAX, not {} values", seconds.len()))),
     }
 }

@@ -1,4 +1,4 @@
-//! The load: how many requests, how many at a time, at which times, for how long, and how often.
+//! Flags of the load: number of requests, concurrency, rate, arrival process, duration, warm-up, repetitions.
 
 use std::sync::Arc;
 
@@ -11,56 +11,56 @@ use crate::plan::{Arrival, Load, PlanError, Schedule};
 use crate::workload::trace::Trace;
 
 const HEADING: &str = "Load";
-/// Seconds that requests in flight may go on after `--duration`.
+/// Default of `--drain`, seconds.
 const DEFAULT_DRAIN_S: f64 = 30.0;
 
 /// Flags of the load.
 #[derive(clap::Args, Clone, Debug, PartialEq, Serialize)]
 pub struct LoadSpec {
-    /// Requests of each run; one value for all runs of a sweep, or one for each. Default: 1000, or with --duration as
-    /// many as it lets through
+    /// Number of requests; several values: one for each load of a sweep [default: 1000; with --duration: no limit]
     #[arg(short = 'n', long, value_name = "N", num_args = 1.., value_parser = values::count::<u64>, help_heading = HEADING)]
     pub number: Vec<u64>,
-    /// Requests in flight at all times; several values: one run after the other [default: 1]
+    /// Number of concurrent requests (slots); with --rate, the maximum. Several values run as a sweep [default: 1]
     #[arg(long, visible_alias = "concurrency", value_name = "N", num_args = 1.., value_parser = values::count::<u32>, help_heading = HEADING)]
     pub parallel: Vec<u32>,
-    /// Requests per second; -1: as fast as --parallel lets them. With --open-loop several values: one run after the
-    /// other [default: -1]
+    /// Request rate, requests per second; -1: no rate limit, only --parallel. With --open-loop several values run as a
+    /// sweep [default: -1]
     #[arg(long, value_name = "R", num_args = 1.., value_parser = values::number, help_heading = HEADING)]
     pub rate: Vec<f64>,
-    /// How requests at a rate are spaced: poisson, constant, gamma:CV; without a rate: burst, or trace:FILE (recorded
-    /// times) [default: poisson]
+    /// Arrival process. With --rate: poisson, constant or gamma:CV (CV: coefficient of variation). Without --rate: burst
+    /// (all at the start) or trace:FILE (recorded times) [default: poisson]
     #[arg(long, value_name = "LAW", help_heading = HEADING)]
     pub arrival: Option<String>,
-    /// Let recorded times come so many times as fast [default: 1]
+    /// Replay recorded times X times as fast [default: 1]
     #[arg(long, value_name = "X", value_parser = values::number, help_heading = HEADING)]
     pub trace_speed: Option<f64>,
-    /// Send on schedule whatever comes back, without a cap; needs --rate
+    /// Send every request at its scheduled time, without a limit on concurrent requests; needs --rate, --arrival burst or
+    /// recorded times
     #[arg(long, help_heading = HEADING)]
     pub open_loop: bool,
-    /// Raise rate or concurrency linearly from the start for so long, seconds
+    /// Increase rate or concurrency linearly over this time at the start of the run, seconds
     #[arg(long = "ramp", value_name = "S", default_value = "0", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "ramp")]
     pub ramp_s: f64,
-    /// Stop offering requests after so long, seconds
+    /// Stop sending requests after this time, seconds
     #[arg(long = "duration", value_name = "S", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "duration")]
     pub duration_s: Option<f64>,
-    /// How long requests in flight may go on after --duration, seconds; then they count as unfinished [default: 30]
+    /// Wait this long for requests in flight after --duration, seconds; the rest count as unfinished [default: 30]
     #[arg(long = "drain", value_name = "S", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "drain")]
     pub drain_s: Option<f64>,
-    /// Requests before the run, never in the figures: a count, or a share of --number below 1
+    /// Warm-up requests before the measurement, excluded from all figures: a count, or a fraction of --number below 1
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::number, help_heading = HEADING)]
     pub warmup_num: f64,
     /// Pause between the runs of a sweep, seconds
     #[arg(long = "sleep-interval", value_name = "S", default_value = "5", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "sleep_interval")]
     pub sleep_interval_s: f64,
-    /// A line in the log with the figures so far every N requests; 0: never
+    /// Log intermediate figures every N requests; 0: never
     #[arg(long, value_name = "N", default_value = "100", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
     pub log_every_n_query: u64,
-    /// Measure each load so many times, to see what changes from run to run; also in repeats_summary.json
+    /// Run each load K times and report the variation between runs; also writes repeats_summary.json
     #[arg(long, value_name = "K", default_value = "1", value_parser = values::count::<u32>, help_heading = HEADING)]
     pub repeat: u32,
 }
@@ -86,7 +86,7 @@ impl Default for LoadSpec {
 }
 
 impl LoadSpec {
-    /// The loads of the sweep, in order.
+    /// The loads of the call, in order.
     pub(super) fn loads(
         &self,
         data: &DataSpec,
@@ -108,13 +108,13 @@ impl LoadSpec {
         let rates = self.rates(&arrival)?;
         if self.arrival.is_some() && rates.is_empty() {
             return Err(PlanError::conflict(format!(
-                "--arrival says how requests at a rate are spaced: give --rate too, for example --rate 5 --arrival {}",
-                self.arrival.as_deref().unwrap_or_default()
+                "--arrival {arrival} needs a rate: add --rate, for example --rate 5 --arrival {arrival}",
+                arrival = self.arrival.as_deref().unwrap_or_default()
             )));
         }
         if arrival == Arrival::Burst && self.ramp_s > 0.0 {
             return Err(PlanError::conflict(
-                "--arrival burst sends everything at the start, so --ramp cannot stand beside it",
+                "--arrival burst sends all requests at the start, so --ramp has no effect: remove one of them",
             ));
         }
         let schedules = rates.into_iter().map(|rate_per_s| Schedule { rate_per_s, arrival: arrival.clone() });
@@ -124,13 +124,13 @@ impl LoadSpec {
         let schedules: Vec<Schedule> = schedules.collect();
         if schedules.len() > 1 {
             return Err(PlanError::conflict(
-                "--rate has several values: add --open-loop to run one after the other, or give one rate",
+                "--rate has several values, which needs an open loop: add --open-loop, or give one rate",
             ));
         }
         self.paced_loads(&schedules)
     }
 
-    /// Loads with a cap, at the places of the schedule where there is one.
+    /// Loads with limited concurrency: a closed loop, or paced by a schedule.
     fn paced_loads(&self, schedules: &[Schedule]) -> Result<Vec<Load>, PlanError> {
         if self.parallel.contains(&0) {
             return Err(PlanError::value("--parallel", "must be at least 1"));
@@ -153,12 +153,12 @@ impl LoadSpec {
         Ok(schedules.into_iter().map(|schedule| Load::Open { schedule }).collect())
     }
 
-    /// The rates asked for; empty without a schedule. A burst counts as one rate of 0.
+    /// The values of `--rate`; empty without a schedule. A burst has the single rate 0.
     fn rates(&self, arrival: &Arrival) -> Result<Vec<f64>, PlanError> {
         if let Some(wrong) = self.rate.iter().find(|rate| !rate.is_finite() || (**rate <= 0.0 && **rate != -1.0)) {
             return Err(PlanError::value("--rate", format!("must be above 0, or -1 for no pacing, not {wrong:?}")));
         }
-        // Offsets are nanoseconds: a rate past this puts several requests on each, one below it stands still.
+        // Send times are whole nanoseconds, which limits the usable rates.
         if let Some(wrong) = self.rate.iter().find(|rate| **rate > 0.0 && !(1e-6..=1e8).contains(*rate)) {
             return Err(PlanError::value(
                 "--rate",
@@ -167,39 +167,42 @@ impl LoadSpec {
         }
         let unpaced = self.rate.contains(&-1.0);
         if unpaced && (self.open_loop || self.rate.len() > 1) {
-            return Err(PlanError::value("--rate", "-1 means no pacing; an open loop or a sweep needs rates above 0"));
+            return Err(PlanError::value(
+                "--rate",
+                "must be above 0 for --open-loop and for several rates; -1 means no pacing",
+            ));
         }
         match arrival {
             Arrival::Burst if self.rate.is_empty() => Ok(vec![0.0]),
             Arrival::Burst => {
-                Err(PlanError::conflict("--arrival burst sends everything at the start: leave --rate out"))
+                Err(PlanError::conflict("--arrival burst sends all requests at the start: leave --rate out"))
             }
             _ if unpaced => Ok(Vec::new()),
             _ => Ok(self.rate.clone()),
         }
     }
 
-    /// The schedule of recorded times, where one is asked for.
+    /// The schedule of recorded times, if the dataset or `--arrival` has them.
     fn trace_schedule(&self, is_trace: bool, trace: Option<&Arc<Trace>>) -> Result<Option<Schedule>, PlanError> {
         let by_arrival = self.arrival.as_deref().is_some_and(|text| text.starts_with("trace:"));
         if !is_trace && !by_arrival {
             if self.trace_speed.is_some() {
                 return Err(PlanError::conflict(
-                    "--trace-speed is about recorded times: add --dataset trace or --arrival trace:FILE",
+                    "--trace-speed needs recorded times: add --dataset trace or --arrival trace:FILE",
                 ));
             }
             return Ok(None);
         }
         if is_trace && self.arrival.is_some() {
-            return Err(PlanError::conflict("--dataset trace has its own times: leave --arrival out"));
+            return Err(PlanError::conflict("--dataset trace has its own arrival times: leave --arrival out"));
         }
         if self.rate.iter().any(|rate| *rate != -1.0) {
             return Err(PlanError::conflict(
-                "recorded times are the rate: leave --rate out (--trace-speed scales them)",
+                "recorded times determine the rate: leave --rate out (--trace-speed scales the times)",
             ));
         }
         if self.ramp_s > 0.0 {
-            return Err(PlanError::conflict("recorded times have no ramp: leave --ramp out"));
+            return Err(PlanError::conflict("--ramp does not apply to recorded times: leave it out"));
         }
         let speed = self.trace_speed.unwrap_or(1.0);
         if !(1e-6..=1e6).contains(&speed) {
@@ -208,14 +211,14 @@ impl LoadSpec {
                 format!("must be between 0.000001 and 1000000, not {speed}"),
             ));
         }
-        let trace = trace.ok_or(PlanError::conflict("--dataset trace needs its file: add --dataset-path FILE"))?;
+        let trace = trace.ok_or(PlanError::conflict("--dataset trace needs a file: add --dataset-path FILE"))?;
         let times = trace.arrivals(speed);
         let span_s = times.last().copied().unwrap_or(0) as f64 / 1e9;
         let rate_per_s = if span_s > 0.0 { (times.len() - 1) as f64 / span_s } else { times.len() as f64 };
         Ok(Some(Schedule { rate_per_s, arrival: Arrival::Trace(times.into()) }))
     }
 
-    /// Requests of each run; `None` where only the duration ends it.
+    /// Requests of each run; `None` if only the duration ends it.
     pub(super) fn numbers(&self, loads: &[Load], default: u64) -> Result<Vec<Option<u64>>, PlanError> {
         if self.number.contains(&0) {
             return Err(PlanError::value("--number", "must be at least 1"));
@@ -235,22 +238,24 @@ impl LoadSpec {
         }
     }
 
-    /// Warm-up requests: a count, or a share of the run's requests.
+    /// Warm-up requests, computed from a count or a fraction of the requests of the run.
     pub(super) fn warmup(&self, number: Option<u64>) -> Result<u64, PlanError> {
         const FLAG: &str = "--warmup-num";
-        let asked = self.warmup_num;
+        let warmup = self.warmup_num;
         match number {
-            _ if !asked.is_finite() || !(0.0..=1e15).contains(&asked) => Err(PlanError::value(
+            _ if !warmup.is_finite() || !(0.0..=1e15).contains(&warmup) => Err(PlanError::value(
                 FLAG,
-                format!("must be 0, a share between 0 and 1, or a count from 1 on, not {asked:?}"),
+                format!("must be 0, a fraction below 1, or a whole number of requests, not {warmup:?}"),
             )),
-            _ if asked == 0.0 => Ok(0),
-            Some(number) if asked < 1.0 => Ok(((asked * number as f64) as u64).max(1)),
-            None if asked < 1.0 => Err(PlanError::conflict(
-                "--warmup-num is a share of --number here: give --number, or a count from 1 on",
+            _ if warmup == 0.0 => Ok(0),
+            Some(number) if warmup < 1.0 => Ok(((warmup * number as f64) as u64).max(1)),
+            None if warmup < 1.0 => Err(PlanError::conflict(
+                "--warmup-num below 1 is a fraction of --number: add --number, or give a whole number of requests",
             )),
-            _ if asked.fract() != 0.0 => Err(PlanError::value(FLAG, format!("must be whole from 1 on, not {asked:?}"))),
-            _ => Ok(asked as u64),
+            _ if warmup.fract() != 0.0 => {
+                Err(PlanError::value(FLAG, format!("must be a whole number if it is above 1, not {warmup:?}")))
+            }
+            _ => Ok(warmup as u64),
         }
     }
 
@@ -259,11 +264,11 @@ impl LoadSpec {
         self.arrival.as_deref().and_then(|text| text.strip_prefix("trace:"))
     }
 
-    /// How long requests in flight may go on after the duration, nanoseconds.
+    /// The time that requests in flight have after the duration, nanoseconds.
     pub(super) fn drain_ns(&self) -> Result<u64, PlanError> {
         match (self.drain_s, self.duration_s) {
             (Some(_), None) => {
-                Err(PlanError::conflict("--drain needs --duration: only that leaves requests in flight"))
+                Err(PlanError::conflict("--drain needs --duration: without it, all requests run to their end"))
             }
             (drain, _) => seconds_ns("--drain", drain.unwrap_or(DEFAULT_DRAIN_S), true),
         }
@@ -287,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_and_caps_become_loads() {
+    fn rate_and_parallel_determine_the_load() {
         let loads = |spec: &LoadSpec| spec.loads(&DataSpec::default(), None, &mut Vec::new());
         assert_eq!(loads(&LoadSpec::default()), Ok(vec![Load::Closed { parallel: 1 }]));
         let schedule = |rate_per_s| Schedule { rate_per_s, arrival: Arrival::Poisson };
@@ -298,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_one_for_all_or_one_for_each() {
+    fn one_number_applies_to_all_loads_or_each_load_has_its_own() {
         let loads = [1, 2].map(|parallel| Load::Closed { parallel });
         let numbers = |number: &[u64], duration_s| {
             LoadSpec { number: number.to_vec(), duration_s, ..LoadSpec::default() }.numbers(&loads, 9)

@@ -1,4 +1,4 @@
-//! `--api local...`: a server that is started here, and its flags.
+//! `--api local...`: flags of a server that ringmark starts on this machine.
 
 use std::path::PathBuf;
 
@@ -7,33 +7,33 @@ use serde::Serialize;
 use super::values;
 use crate::plan::{LocalKind, LocalPlan, PlanError};
 
-const HEADING: &str = "Server started here";
-/// The port when none is given.
+const HEADING: &str = "Local server";
+/// Default port.
 const PORT: u16 = 8877;
 
-/// Flags of servers that are started here.
+/// Flags of local servers.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize)]
 pub struct LocalSpec {
-    /// Port of the server that is started here [default: 8877]
+    /// TCP port of the local server [default: 8877]
     #[arg(long, value_name = "N", help_heading = HEADING)]
     pub port: Option<u16>,
-    /// GPUs that share the model (tensor parallel)
+    /// Number of GPUs for tensor parallelism [default: the default of the server]
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
     pub tp: Option<u32>,
-    /// Attention of transformers serve, for example sdpa or flash_attention_2
+    /// Attention implementation of transformers serve, for example sdpa or flash_attention_2
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     pub attn_implementation: Option<String>,
-    /// Python in whose environment the server, or the SDK of --visualizer, is installed [default: what is on PATH]
+    /// Python interpreter whose environment has the server or the SDK of --visualizer [default: from PATH]
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pub python: Option<PathBuf>,
-    /// Everything behind this flag goes to the server as it is, so it comes last
+    /// Pass all following arguments to the server unchanged; must be the last flag
     #[arg(long, value_name = "ARG", num_args = 1.., allow_hyphen_values = true, help_heading = HEADING)]
     pub server_args: Vec<String>,
 }
 
 impl LocalSpec {
-    /// The server that `--api` asks for; `None` for an API that is only spoken. `python_is_used`: the visualizer needs
-    /// `--python` too.
+    /// The plan of the local server; `None` if `--api` names no local server. `python_is_used`: the visualizer uses
+    /// `--python`, so the flag is valid without a local server.
     pub(super) fn resolve(
         &self,
         api: &str,
@@ -42,34 +42,34 @@ impl LocalSpec {
         python_is_used: bool,
     ) -> Result<Option<LocalPlan>, PlanError> {
         let Some((name, kind)) = LocalKind::ALL.into_iter().find(|(name, _)| *name == api) else {
-            return self.refuse(python_is_used).map(|()| None);
+            return self.reject_flags(python_is_used).map(|()| None);
         };
         if let Some(url) = url {
             return Err(PlanError::conflict(format!(
-                "--api {name} starts its own server: leave --url {url} out, or give --api openai to measure the one there"
+                "--api {name} starts its own server: remove --url {url}, or use --api openai to measure the server at that URL"
             )));
         }
         let model = model.map(str::trim).unwrap_or_default();
         if model.is_empty() {
             return Err(PlanError::value(
                 "--model",
-                format!("is needed with --api {name}: a folder, a file or a hub id"),
+                format!("is required with --api {name}: give a folder, a file or a hub id"),
             ));
         }
         if self.port == Some(0) {
             return Err(PlanError::value("--port", "must be between 1 and 65535"));
         }
-        let alone = matches!(kind, LocalKind::Transformers | LocalKind::LlamaCpp);
-        if self.tp.is_some() && alone {
+        let has_no_tp_flag = matches!(kind, LocalKind::Transformers | LocalKind::LlamaCpp);
+        if self.tp.is_some() && has_no_tp_flag {
             return Err(PlanError::conflict(format!(
-                "--tp is about local_vllm, local_sglang and local_lmdeploy; --api {name} has its own ways: --server-args"
+                "--tp applies to local_vllm, local_sglang and local_lmdeploy; for --api {name} use --server-args"
             )));
         }
         if self.tp == Some(0) {
             return Err(PlanError::value("--tp", "must be at least 1"));
         }
         if self.attn_implementation.is_some() && kind != LocalKind::Transformers {
-            return Err(PlanError::conflict("--attn-implementation is about --api local (transformers serve)"));
+            return Err(PlanError::conflict("--attn-implementation applies only to --api local (transformers serve)"));
         }
         Ok(Some(LocalPlan {
             kind,
@@ -82,8 +82,8 @@ impl LocalSpec {
         }))
     }
 
-    /// Refuses flags of local servers where none is started.
-    fn refuse(&self, python_is_used: bool) -> Result<(), PlanError> {
+    /// Rejects flags of local servers if no local server is started.
+    fn reject_flags(&self, python_is_used: bool) -> Result<(), PlanError> {
         let given = [
             ("--port", self.port.is_some()),
             ("--tp", self.tp.is_some()),
@@ -93,8 +93,8 @@ impl LocalSpec {
         ];
         match given.into_iter().find(|(_, given)| *given) {
             Some((flag, _)) => Err(PlanError::conflict(format!(
-                "{flag} is about servers that are started here: give it with --api local, local_vllm, local_llamacpp, \
-                 local_sglang or local_lmdeploy"
+                "{flag} applies to local servers: use it with --api local, local_vllm, local_llamacpp, local_sglang or \
+                 local_lmdeploy"
             ))),
             None => Ok(()),
         }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_in_one_line() {
+    fn conflicting_flags_are_rejected_in_one_line() {
         let none = LocalSpec::default();
         let tp = |tp| LocalSpec { tp: Some(tp), ..LocalSpec::default() };
         for (result, flag) in [

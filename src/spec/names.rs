@@ -1,11 +1,11 @@
-//! Names that flags take: of programs, and the known name that was meant.
+//! Names as flag values: recognizes program paths, suggests known names for misspelled ones.
 
-/// Whether a dataset or an API is named by a path, as programs are. Built-in names have no `/` and no `.`.
+/// Whether the name of a dataset or an API is the path of a program. Built-in names contain no `/` and no `.`.
 pub fn is_program(name: &str) -> bool {
     name.contains(['/', '.'])
 }
 
-/// The known name nearest to `given`, when it is near enough to be what was meant.
+/// The known name most similar to `given`, if its edit distance is at most a third of its length.
 pub fn nearest(given: &str, known: &[&'static str]) -> Option<&'static str> {
     let given = given.to_lowercase().replace('-', "_");
     known
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_names_are_suggested_and_far_ones_are_not() {
+    fn only_similar_names_are_suggested() {
         let known = ["builtin", "line_by_line"];
         assert_eq!(nearest("buildin", &known), Some("builtin"));
         assert_eq!(nearest("line-by-line", &known), Some("line_by_line"));

@@ -1,4 +1,4 @@
-//! Results: names and folders, the database, logs, objectives, reports, files for other tools, visualizers.
+//! Flags of the results: folder names, database, log, SLOs, report language, exports, visualizer.
 
 use std::path::{Path, PathBuf};
 
@@ -7,60 +7,60 @@ use serde::Serialize;
 use super::{names, values};
 use crate::options::{LOCAL, Language, LogLevel, Save, Service};
 use crate::plan::export::{Export, Format};
-use crate::plan::{Load, PlanError, VisualPlan, slo};
+use crate::plan::{Load, PlanError, VisualizerPlan, slo};
 use crate::workload::arrivals::Arrival;
 
 const HEADING: &str = "Results";
-/// Bytes of a folder's name that every file system takes, with room for a suffix.
+/// Maximum length of a folder name in bytes: file systems allow 255, and suffixes need some.
 const MAX_NAME_BYTES: usize = 200;
 const FORMATS: [&str; 4] = ["vllm", "aiperf", "llmd", "evalscope-db"];
 
 /// Flags of the results.
 #[derive(clap::Args, Clone, Debug, PartialEq, Serialize)]
 pub struct OutputSpec {
-    /// Name of the results' folder. Default: the model's name
+    /// Name of the results folder [default: the model name]
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     pub name: Option<String>,
-    /// Folder for all results
+    /// Parent folder of all results
     #[arg(long, value_name = "DIR", default_value = "outputs", help_heading = HEADING)]
     pub outputs_dir: PathBuf,
-    /// Leave the time out of the results' path
+    /// Omit the start time from the path of the results
     #[arg(long, help_heading = HEADING)]
     pub no_timestamp: bool,
-    /// What the database keeps: text (prompts and answers), full (every byte as well), metrics (neither)
+    /// Content of the database: text (prompts and responses), full (also the raw bytes of every event), metrics (no text)
     #[arg(long, value_name = "WHAT", default_value = "text", value_parser = values::save(), help_heading = HEADING)]
     pub save: Save,
-    /// Show requests and responses as they pass, secrets masked
+    /// Log every request and response, with secrets masked
     #[arg(long, help_heading = HEADING)]
     pub debug: bool,
-    /// How much the log says: error, warning, info, debug
+    /// Log level: error, warning, info, debug
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = values::log_level(), ignore_case = true, help_heading = HEADING)]
     pub log_level: LogLevel,
-    /// Nothing on the screen but errors and the last line, which says where the results are
+    /// Print only errors and the path of the results
     #[arg(long, help_heading = HEADING)]
     pub quiet: bool,
-    /// Show the figures with this service too, through its own Python SDK: wandb, swanlab, clearml. Its environment
-    /// variables hold; a point every --log-every-n-query requests
+    /// Send the figures to an experiment tracker through its Python SDK: wandb, swanlab, clearml. The SDK's environment
+    /// variables apply; one point every --log-every-n-query requests
     #[arg(long, value_name = "SERVICE", value_parser = values::service(), ignore_case = true, help_heading = HEADING)]
     pub visualizer: Option<Service>,
-    /// Key of wandb; implies --visualizer wandb. Better in the environment, as WANDB_API_KEY
+    /// API key of wandb; implies --visualizer wandb. Prefer the environment variable WANDB_API_KEY
     #[arg(long, value_name = "KEY", allow_hyphen_values = true, help_heading = HEADING)]
     pub wandb_api_key: Option<String>,
-    /// Key of SwanLab, or "local" to keep everything on this machine; implies --visualizer swanlab
+    /// API key of SwanLab, or "local" to keep all data on this machine; implies --visualizer swanlab
     #[arg(long, value_name = "KEY", allow_hyphen_values = true, help_heading = HEADING)]
     pub swanlab_api_key: Option<String>,
-    /// Objectives of each run, for example 'p99_ttft<=2 p99_tpot<=50ms', or the JSON of --sla-params: goodput, and exit
-    /// status 1 when one is missed
+    /// Service level objectives, for example 'p99_ttft<=2 p99_tpot<=50ms', or JSON as for --sla-params. Reports SLO
+    /// attainment and goodput; exit status 1 if a run misses one
     #[arg(long, value_name = "CRITERION", num_args = 1.., help_heading = HEADING)]
     pub slo: Vec<String>,
     /// Language of the HTML report: en, zh
     #[arg(long, value_name = "LANGUAGE", default_value = "en", value_parser = values::language(), help_heading = HEADING)]
     pub language: Language,
-    /// Write a row for each run in the columns of LMDeploy's throughput profiling
+    /// Write a CSV file with one row for each run, in the columns of LMDeploy's profile_throughput.py
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pub csv: Option<PathBuf>,
-    /// Write a file for another tool: vllm, aiperf, llmd, or evalscope-db (needs --save full). Several runs: several
-    /// files, with the run's name before the extension
+    /// Write a file in the format of another tool: vllm, aiperf, llmd, or evalscope-db (needs --save full). Several runs
+    /// give several files, with the run's name before the extension
     #[arg(long, value_name = "FORMAT=FILE", num_args = 1.., help_heading = HEADING)]
     pub export: Vec<String>,
 }
@@ -87,21 +87,23 @@ impl Default for OutputSpec {
 }
 
 impl OutputSpec {
-    /// The least important level that the log takes.
+    /// The log level; `--debug` implies debug.
     pub fn level(&self) -> LogLevel {
         if self.debug { LogLevel::Debug } else { self.log_level }
     }
 
-    /// The name of the results' folder.
+    /// The name of the results folder.
     pub(super) fn folder_name(&self, model: &str) -> Result<String, PlanError> {
         match &self.name {
-            Some(name) if name.trim().is_empty() => Err(PlanError::value("--name", "is empty")),
-            Some(name) => Ok(name_of_run(name)),
-            None => Ok(name_of_model(model)),
+            Some(name) if name.trim().is_empty() => {
+                Err(PlanError::value("--name", "is empty; give a name, or omit it to use the model name"))
+            }
+            Some(name) => Ok(safe_folder_name(name)),
+            None => Ok(model_folder_name(model)),
         }
     }
 
-    /// The objectives as one text, when they can be read.
+    /// The objectives as one text, after validation.
     pub(super) fn objectives(&self) -> Result<String, PlanError> {
         let text = self.slo.join(" ");
         if !self.slo.is_empty() {
@@ -110,25 +112,25 @@ impl OutputSpec {
         Ok(text)
     }
 
-    /// Files for other tools.
+    /// The exports of `--csv` and `--export`.
     pub(super) fn exports(&self) -> Result<Vec<Export>, PlanError> {
         exports(self.csv.as_deref(), &self.export, Some(self.save))
     }
 
-    /// The service that shows the figures; a key stands for its service.
+    /// The service of the visualizer; a key implies its service.
     pub(super) fn service(&self) -> Option<Service> {
         let by_key = || self.wandb_api_key.as_ref().map(|_| Service::Wandb);
         let by_other_key = || self.swanlab_api_key.as_ref().map(|_| Service::Swanlab);
         self.visualizer.or_else(by_key).or_else(by_other_key)
     }
 
-    /// How figures get to that service, with the SDK in the environment of `python`; `None` when none is named.
+    /// The plan of the visualizer; `None` without one. `python` is the interpreter that has the SDK.
     pub(super) fn visualizer_plan(
         &self,
         python: Option<&Path>,
         model: &str,
         started: &str,
-    ) -> Result<Option<VisualPlan>, PlanError> {
+    ) -> Result<Option<VisualizerPlan>, PlanError> {
         let Some(service) = self.service() else { return Ok(None) };
         let keys = [
             ("--wandb-api-key", Service::Wandb, &self.wandb_api_key),
@@ -140,17 +142,17 @@ impl OutputSpec {
             if owner != service {
                 let name = service.name();
                 return Err(PlanError::conflict(format!(
-                    "{flag} does not go with --visualizer {name}: a call has one visualizer"
+                    "{flag} conflicts with --visualizer {name}: use one visualizer"
                 )));
             }
             if given.trim().is_empty() {
-                return Err(PlanError::value(flag, "is empty; leave it out to use the key of the environment"));
+                return Err(PlanError::value(flag, "is empty; omit it to use the key from the environment"));
             }
             key = Some(given.trim().to_string());
         }
         let local = service == Service::Swanlab && key.as_deref() == Some(LOCAL);
-        let base = self.name.clone().unwrap_or_else(|| name_of_model(model));
-        Ok(Some(VisualPlan {
+        let base = self.name.clone().unwrap_or_else(|| model_folder_name(model));
+        Ok(Some(VisualizerPlan {
             service,
             key: key.filter(|_| !local),
             local,
@@ -161,13 +163,13 @@ impl OutputSpec {
     }
 }
 
-/// Reads `--csv` and `--export`. `save` is what the database keeps, where that is known.
+/// Parses `--csv` and `--export`. `save` is the content of the database, if known.
 pub fn exports(csv: Option<&Path>, exports: &[String], save: Option<Save>) -> Result<Vec<Export>, PlanError> {
-    let mut found: Vec<Export> =
+    let mut all: Vec<Export> =
         csv.map(|path| Export { format: Format::LmdeployCsv, path: path.to_path_buf() }).into_iter().collect();
     for text in exports {
         let (name, path) = text.split_once('=').filter(|(_, path)| !path.is_empty()).ok_or_else(|| {
-            PlanError::value("--export", format!("needs FORMAT=FILE, for example vllm=result.json, not '{text}'"))
+            PlanError::value("--export", format!("must be FORMAT=FILE, for example vllm=result.json, not '{text}'"))
         })?;
         let format = match name {
             "vllm" => Format::Vllm,
@@ -182,24 +184,24 @@ pub fn exports(csv: Option<&Path>, exports: &[String], save: Option<Save>) -> Re
         };
         if format == Format::EvalscopeDb && save.is_some_and(|save| save != Save::Full) {
             return Err(PlanError::conflict(
-                "--export evalscope-db needs every event as the server sent it: add --save full",
+                "--export evalscope-db needs the raw bytes of every event: add --save full",
             ));
         }
-        found.push(Export { format, path: PathBuf::from(path) });
+        all.push(Export { format, path: PathBuf::from(path) });
     }
-    Ok(found)
+    Ok(all)
 }
 
-/// `outputs/<started>/<name>`, without the middle part when `started` is `None`.
-pub fn root_folder(outputs: &Path, started: Option<&str>, name: &str) -> PathBuf {
+/// `<outputs>/<started>/<name>`, or `<outputs>/<name>` if `started` is `None`.
+pub fn results_folder(outputs: &Path, started: Option<&str>, name: &str) -> PathBuf {
     match started {
         Some(started) => outputs.join(started).join(name),
         None => outputs.join(name),
     }
 }
 
-/// `--name` as a folder's name.
-pub fn name_of_run(name: &str) -> String {
+/// Replaces characters that are not allowed in folder names and limits the length.
+pub fn safe_folder_name(name: &str) -> String {
     let safe: String =
         name.chars().map(|c| if "<>:\"|?*\\/".contains(c) || c.is_control() { '_' } else { c }).collect();
     let mut end = safe.len().min(MAX_NAME_BYTES);
@@ -207,26 +209,26 @@ pub fn name_of_run(name: &str) -> String {
         end -= 1;
     }
     match safe[..end].trim() {
-        // Names with a meaning of their own, or none.
+        // Reserved or empty names.
         "" | "." | ".." => "_".to_string(),
         name => name.to_string(),
     }
 }
 
-/// The last path part of a model's name as a folder's name.
-pub fn name_of_model(model: &str) -> String {
+/// The last path component of a model name as a folder name.
+pub fn model_folder_name(model: &str) -> String {
     let last = model.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(model);
-    name_of_run(last)
+    safe_folder_name(last)
 }
 
-/// The folder of one run: `parallel_8_number_100`, `rate_20.0_number_100`, `burst_number_100`, or with `duration_30s`
-/// at the end where only the duration ends the run.
-pub fn name_of_load(load: &Load, number: Option<u64>, duration_s: Option<f64>) -> String {
+/// The folder name of one run: `parallel_8_number_100`, `rate_20.0_number_100`, `burst_number_100`; ends with
+/// `duration_30s` if only the duration ends the run.
+pub fn load_folder_name(load: &Load, number: Option<u64>, duration_s: Option<f64>) -> String {
     let what = match load {
         Load::Closed { parallel } | Load::Paced { parallel, .. } => format!("parallel_{parallel}"),
         Load::Open { schedule } if schedule.arrival == Arrival::Burst => "burst".to_string(),
         Load::Open { schedule } if matches!(schedule.arrival, Arrival::Trace(_)) => "trace".to_string(),
-        // With a decimal point always, as `rate_20.0`: the form that scripts for evalscope's results look for.
+        // Always with a decimal point, as `rate_20.0`, for compatibility with scripts for evalscope.
         Load::Open { schedule } => format!("rate_{:?}", schedule.rate_per_s),
     };
     match (number, duration_s) {
@@ -236,8 +238,8 @@ pub fn name_of_load(load: &Load, number: Option<u64>, duration_s: Option<f64>) -
     }
 }
 
-/// The suffix of a load's folder when the load runs several times.
-pub fn suffix_of_run(run: u32) -> String {
+/// The folder suffix of a repetition.
+pub fn repeat_suffix(run: u32) -> String {
     format!("_run_{run}")
 }
 
@@ -248,20 +250,20 @@ mod tests {
 
     #[test]
     fn names_are_safe_for_folders() {
-        assert_eq!(name_of_model("Qwen/Qwen2.5-0.5B-Instruct"), "Qwen2.5-0.5B-Instruct");
-        assert_eq!(name_of_model("/models/llama/"), "llama");
-        assert_eq!(name_of_run("a/b:c\0d"), "a_b_c_d");
-        assert_eq!(name_of_run(".."), "_");
-        assert_eq!(name_of_run("通义千问"), "通义千问");
-        assert!(name_of_run(&"通".repeat(300)).len() <= MAX_NAME_BYTES);
+        assert_eq!(model_folder_name("Qwen/Qwen2.5-0.5B-Instruct"), "Qwen2.5-0.5B-Instruct");
+        assert_eq!(model_folder_name("/models/llama/"), "llama");
+        assert_eq!(safe_folder_name("a/b:c\0d"), "a_b_c_d");
+        assert_eq!(safe_folder_name(".."), "_");
+        assert_eq!(safe_folder_name("通义千问"), "通义千问");
+        assert!(safe_folder_name(&"通".repeat(300)).len() <= MAX_NAME_BYTES);
     }
 
     #[test]
-    fn folders_say_the_load() {
+    fn folder_names_contain_the_load() {
         let schedule = Schedule { rate_per_s: 20.0, arrival: Arrival::Poisson };
-        assert_eq!(name_of_load(&Load::Open { schedule }, Some(7), None), "rate_20.0_number_7");
-        assert_eq!(name_of_load(&Load::Closed { parallel: 4 }, None, Some(30.0)), "parallel_4_duration_30s");
-        assert_eq!(name_of_load(&Load::Closed { parallel: 4 }, None, Some(0.5)), "parallel_4_duration_0.5s");
+        assert_eq!(load_folder_name(&Load::Open { schedule }, Some(7), None), "rate_20.0_number_7");
+        assert_eq!(load_folder_name(&Load::Closed { parallel: 4 }, None, Some(30.0)), "parallel_4_duration_30s");
+        assert_eq!(load_folder_name(&Load::Closed { parallel: 4 }, None, Some(0.5)), "parallel_4_duration_0.5s");
     }
 
     fn text(text: &str) -> Option<String> {
@@ -269,20 +271,20 @@ mod tests {
     }
 
     #[test]
-    fn a_key_stands_for_its_service() {
-        let of = |spec: &OutputSpec| spec.visualizer_plan(None, "Qwen/Qwen2.5", "20260101_000000");
-        assert_eq!(of(&OutputSpec::default()), Ok(None));
-        let wandb = of(&OutputSpec { wandb_api_key: text("abcd"), name: text("a/b"), ..OutputSpec::default() })
+    fn a_key_implies_its_service() {
+        let plan = |spec: &OutputSpec| spec.visualizer_plan(None, "Qwen/Qwen2.5", "20260101_000000");
+        assert_eq!(plan(&OutputSpec::default()), Ok(None));
+        let wandb = plan(&OutputSpec { wandb_api_key: text("abcd"), name: text("a/b"), ..OutputSpec::default() })
             .unwrap()
             .unwrap();
         assert_eq!((wandb.service, wandb.key, wandb.name), (Service::Wandb, text("abcd"), text("a/b")));
-        let swanlab = of(&OutputSpec { swanlab_api_key: text("local"), ..OutputSpec::default() }).unwrap().unwrap();
+        let swanlab = plan(&OutputSpec { swanlab_api_key: text("local"), ..OutputSpec::default() }).unwrap().unwrap();
         assert_eq!((swanlab.service, swanlab.key, swanlab.local), (Service::Swanlab, None, true));
         assert_eq!((swanlab.name, swanlab.default_name.as_str()), (None, "Qwen2.5_20260101_000000"));
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn conflicting_visualizer_flags_are_rejected() {
         for (visualizer, wandb, swanlab, what) in [
             (None, text("a"), text("b"), "--swanlab-api-key"),
             (Some(Service::Clearml), text("a"), None, "--wandb-api-key"),

@@ -1,4 +1,4 @@
-//! `--proxy`: which server is reached through which HTTP proxy.
+//! `--proxy`: selects the HTTP proxy for each server.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,15 +8,17 @@ use crate::plan::proxy::Proxy;
 use crate::plan::{PlanError, Target, Transport};
 
 const FLAG: &str = "--proxy";
-/// The value of the flag that follows the environment.
+/// The value of the flag that uses the proxy variables of the environment.
 const ENVIRONMENT: &str = "env";
 
 /// The proxy variables of the environment. The caller reads them before planning.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ProxyVariables {
-    /// Of `http`, `https` and all schemes: the variable's name and value.
+    /// For `http` servers: the variable's name and value.
     http: Option<(&'static str, String)>,
+    /// For `https` servers.
     https: Option<(&'static str, String)>,
+    /// For both, if the specific variable is not set.
     all: Option<(&'static str, String)>,
     /// Hosts that are reached without a proxy.
     no_proxy: String,
@@ -30,7 +32,7 @@ impl fmt::Debug for ProxyVariables {
 }
 
 impl ProxyVariables {
-    /// Reads the environment through `variable`. Of two spellings the one in small letters counts.
+    /// Reads the variables with `variable`. Lower-case names take precedence over upper-case ones.
     pub fn read(variable: &dyn Fn(&str) -> Option<String>) -> ProxyVariables {
         let first = |names: [&'static str; 2]| {
             names.into_iter().find_map(|name| Some((name, variable(name).filter(|value| !value.trim().is_empty())?)))
@@ -43,15 +45,15 @@ impl ProxyVariables {
         }
     }
 
-    /// The variable that holds for a server, and its value.
-    fn of(&self, tls: bool, host: &str, port: u16) -> Option<&(&'static str, String)> {
+    /// The name and value of the variable that applies to a server.
+    fn for_server(&self, tls: bool, host: &str, port: u16) -> Option<&(&'static str, String)> {
         let own = if tls { &self.https } else { &self.http };
-        own.as_ref().or(self.all.as_ref()).filter(|_| !self.excepts(host, port))
+        own.as_ref().or(self.all.as_ref()).filter(|_| !self.is_excluded(host, port))
     }
 
-    /// Whether `no_proxy` names a server: `*`, a name with everything under it, an address, a range of addresses, each
-    /// with a port where only that is meant.
-    fn excepts(&self, host: &str, port: u16) -> bool {
+    /// Whether `no_proxy` excludes a server. Its entries are `*`, a domain with its subdomains, an address or an address
+    /// range, each with an optional port.
+    fn is_excluded(&self, host: &str, port: u16) -> bool {
         let names = self.no_proxy.split([',', ' ']).map(str::trim).filter(|name| !name.is_empty());
         names.into_iter().any(|name| {
             let bare = |text: &str| text.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
@@ -66,13 +68,13 @@ impl ProxyVariables {
     }
 }
 
-/// Whether `host` is `name` or a part of that domain.
+/// Whether `host` is `name` or a subdomain of it.
 fn is_under(host: &str, name: &str) -> bool {
     let name = name.trim_start_matches("*.").trim_start_matches('.');
     host == name || host.strip_suffix(name).is_some_and(|front| front.ends_with('.'))
 }
 
-/// Whether `host` is an address within a range as `10.0.0.0/8`.
+/// Whether `host` is an address in a range such as `10.0.0.0/8`.
 fn is_within(host: &str, range: &str) -> bool {
     let Some((network, bits)) = range.split_once('/') else { return false };
     let (Ok(host), Ok(network), Ok(bits)) = (host.parse::<IpAddr>(), network.parse::<IpAddr>(), bits.parse::<u32>())
@@ -91,29 +93,31 @@ fn is_within(host: &str, range: &str) -> bool {
 /// The value of `--proxy`.
 #[derive(Clone, Debug)]
 pub enum ProxyChoice {
-    /// No proxy, whatever the environment says.
-    Straight(ProxyVariables),
-    One(Proxy),
+    /// No proxy. The variables are only used for a note that they are ignored.
+    Direct(ProxyVariables),
+    /// The same proxy for all servers.
+    Fixed(Proxy),
+    /// The proxy that the variables give for each server.
     Environment(ProxyVariables),
 }
 
 impl ProxyChoice {
-    /// Reads the value of the flag.
-    pub fn of(flag: Option<&str>, variables: &ProxyVariables) -> Result<ProxyChoice, PlanError> {
+    /// Parses the value of `--proxy`.
+    pub fn from_flag(flag: Option<&str>, variables: &ProxyVariables) -> Result<ProxyChoice, PlanError> {
         match flag.map(str::trim) {
-            None => Ok(ProxyChoice::Straight(variables.clone())),
-            Some("") => Err(PlanError::value(FLAG, "is empty; write http://HOST:PORT, or env")),
+            None => Ok(ProxyChoice::Direct(variables.clone())),
+            Some("") => Err(PlanError::value(FLAG, "is empty; give http://HOST:PORT or env")),
             Some(ENVIRONMENT) => Ok(ProxyChoice::Environment(variables.clone())),
-            Some(text) => Proxy::scan(text).map(ProxyChoice::One).map_err(|what| PlanError::value(FLAG, what)),
+            Some(text) => Proxy::scan(text).map(ProxyChoice::Fixed).map_err(|what| PlanError::value(FLAG, what)),
         }
     }
 
-    /// The proxy through which a server is reached.
+    /// The proxy for a server; `None` for a direct connection.
     pub fn for_server(&self, tls: bool, host: &str, port: u16) -> Result<Option<Proxy>, PlanError> {
         match self {
-            ProxyChoice::Straight(_) => Ok(None),
-            ProxyChoice::One(proxy) => Ok(Some(proxy.clone())),
-            ProxyChoice::Environment(variables) => match variables.of(tls, host, port) {
+            ProxyChoice::Direct(_) => Ok(None),
+            ProxyChoice::Fixed(proxy) => Ok(Some(proxy.clone())),
+            ProxyChoice::Environment(variables) => match variables.for_server(tls, host, port) {
                 None => Ok(None),
                 Some((name, value)) => {
                     Proxy::scan(value).map(Some).map_err(|what| PlanError::value(FLAG, format!("env: {name} {what}")))
@@ -122,18 +126,18 @@ impl ProxyChoice {
         }
     }
 
-    /// Sets the proxy of a target and adds a note about it. Servers that are started here (`own`), the built-in server and
-    /// Unix sockets are always reached without one.
-    pub fn apply(&self, target: &mut Target, own: bool, notes: &mut Vec<Finding>) -> Result<(), PlanError> {
-        let straight = own || target.mock.is_some() || matches!(target.transport, Transport::Unix(_));
-        if straight {
-            if matches!(self, ProxyChoice::One(_)) {
+    /// Sets the proxy of a target and adds a finding about it. Local servers (`is_local`), the built-in server and Unix
+    /// sockets never use a proxy.
+    pub fn apply(&self, target: &mut Target, is_local: bool, notes: &mut Vec<Finding>) -> Result<(), PlanError> {
+        let direct = is_local || target.mock.is_some() || matches!(target.transport, Transport::Unix(_));
+        if direct {
+            if matches!(self, ProxyChoice::Fixed(_)) {
                 notes.push(Finding::ProxyNotUsed { url: target.url.clone() });
             }
             return Ok(());
         }
-        if let ProxyChoice::Straight(variables) = self {
-            if let Some((name, _)) = variables.of(target.tls.is_some(), &target.host, target.port) {
+        if let ProxyChoice::Direct(variables) = self {
+            if let Some((name, _)) = variables.for_server(target.tls.is_some(), &target.host, target.port) {
                 notes.push(Finding::ProxyVariableNotUsed { variable: name.to_string() });
             }
             return Ok(());
@@ -157,15 +161,15 @@ mod tests {
     #[test]
     fn the_environment_is_read_as_everywhere() {
         let env = variables(&[("http_proxy", "a:1"), ("HTTP_PROXY", "b:1"), ("ALL_PROXY", "c:1")]);
-        assert_eq!(env.of(false, "h", 80).unwrap().1, "a:1");
-        assert_eq!(env.of(true, "h", 443).unwrap(), &("ALL_PROXY", "c:1".to_string()));
+        assert_eq!(env.for_server(false, "h", 80).unwrap().1, "a:1");
+        assert_eq!(env.for_server(true, "h", 443).unwrap(), &("ALL_PROXY", "c:1".to_string()));
         let env = variables(&[("https_proxy", " "), ("no_proxy", "x")]);
-        assert_eq!(env.of(true, "h", 443), None);
+        assert_eq!(env.for_server(true, "h", 443), None);
     }
 
     #[test]
-    fn hosts_are_excepted() {
-        let excepts = |list: &str, host: &str, port: u16| variables(&[("no_proxy", list)]).excepts(host, port);
+    fn no_proxy_excludes_hosts() {
+        let is_excluded = |list: &str, host: &str, port: u16| variables(&[("no_proxy", list)]).is_excluded(host, port);
         for (list, host) in [
             ("*", "h"),
             ("localhost, 127.0.0.1", "127.0.0.1"),
@@ -179,13 +183,13 @@ mod tests {
             ("[::1]:80", "::1"),
             ("h:80", "h"),
         ] {
-            assert!(excepts(list, host, 80), "{list} {host}");
+            assert!(is_excluded(list, host, 80), "{list} {host}");
         }
         for (list, host) in
             [("", "h"), ("example.com", "notexample.com"), ("10.0.0.0/8", "11.0.0.1"), ("h:81", "h"), ("a.h", "h")]
         {
-            assert!(!excepts(list, host, 80), "{list} {host}");
+            assert!(!is_excluded(list, host, 80), "{list} {host}");
         }
-        assert!(excepts("0.0.0.0/0", "1.2.3.4", 1) && excepts("::/0", "::1", 1));
+        assert!(is_excluded("0.0.0.0/0", "1.2.3.4", 1) && is_excluded("::/0", "::1", 1));
     }
 }

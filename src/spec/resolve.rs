@@ -1,11 +1,11 @@
-//! From what was asked to what will be done: the groups one after the other, and every check across them.
+//! Resolves a spec to plans: validates each group of flags and the combinations across groups.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::client::check_witness;
 use super::data::check_dialect;
-use super::output::{name_of_load, root_folder, suffix_of_run};
+use super::output::{load_folder_name, repeat_suffix, results_folder};
 use super::proxy::{ProxyChoice, ProxyVariables};
 use super::url::Endpoint;
 use super::{DataSpec, Spec};
@@ -19,35 +19,36 @@ use crate::secrets::{Secrets, mask, masked_url};
 use crate::workload::Recipe;
 use crate::workload::trace::Trace;
 
-/// Facts about this machine and this moment that planning needs.
+/// Facts about this machine and the time of the call that planning needs. The caller collects them, so that planning has no
+/// side effects.
 #[derive(Clone, Debug, Default)]
 pub struct RigFacts {
-    /// Cores this process may run on, ascending.
+    /// Cores that this process may run on, ascending.
     pub allowed_cores: Vec<usize>,
     /// When the call started, as `YYYYmmdd_HHMMSS` in local time.
     pub started: String,
-    /// Any number that differs between calls. It keeps request ids apart on a server that several calls load.
+    /// A number that differs between calls. It makes request ids unique on a server that several calls load.
     pub nonce: u32,
-    /// What the file of [`trace_file`] holds, where there is one.
+    /// The content of the file that [`trace_file`] names, if any.
     pub trace: Option<Arc<Trace>>,
-    /// Files that a hub has, and where they are on this machine.
+    /// Local paths of files from a hub.
     pub hub: HubFiles,
     /// The proxy variables of the environment.
     pub proxy_variables: ProxyVariables,
 }
 
-/// Where the files of hubs are; see [`crate::hub`].
+/// Local paths of files from a hub; see [`crate::hub`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HubFiles {
-    /// The file of the dataset.
+    /// The dataset file.
     pub dataset: Option<PathBuf>,
-    /// The folder of the tokenizer.
+    /// The tokenizer folder.
     pub tokenizer: Option<PathBuf>,
 }
 
 impl HubFiles {
-    /// The same prompts with the files' places in their flags.
-    fn named_in(&self, data: &DataSpec) -> DataSpec {
+    /// Returns `data` with the paths of these files in its flags.
+    fn apply_to(&self, data: &DataSpec) -> DataSpec {
         let mut data = data.clone();
         if let Some(path) = &self.dataset {
             data.dataset_path = Some(path.clone());
@@ -59,7 +60,7 @@ impl HubFiles {
     }
 }
 
-/// The file of recorded times, where one is asked for, and the flag that names it. The caller reads it before planning.
+/// The file with recorded times, if any, and the flag that names it. The caller reads it before planning.
 pub fn trace_file(spec: &Spec) -> Option<(&Path, &'static str)> {
     match (&spec.data.dataset_path, spec.load.arrival_file()) {
         (_, Some(file)) => Some((Path::new(file), "--arrival")),
@@ -68,12 +69,16 @@ pub fn trace_file(spec: &Spec) -> Option<(&Path, &'static str)> {
     }
 }
 
-/// Decides everything about a call: one plan for each run of the sweep, in order.
+/// Resolves a spec to plans, one for each run of the call, in order.
 ///
-/// Nothing is looked up: the target has no addresses yet, and without `--model` the plans carry an empty model name
-/// (ask the server, put the answer into the spec, and resolve again).
+/// No names are resolved and no server is contacted: the target has no addresses yet. Without `--model` the plans have an
+/// empty model name; the caller then asks the server, sets the name in the spec and calls this again.
+///
+/// # Errors
+///
+/// Returns an error if a flag has an invalid value or flags conflict.
 pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
-    let local = local(spec)?;
+    let local = local_plan(spec)?;
     let api = if local.is_some() { Api::OpenAi } else { spec.target.named_api()? };
     let spec =
         &spec.clone().with(|spec| spec.target.url = local.as_ref().map(LocalPlan::url).or(spec.target.url.take()));
@@ -82,40 +87,40 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let loads = spec.load.loads(&spec.data, trace, &mut notes)?;
     let numbers = spec.load.numbers(&loads, spec.data.default_number(trace))?;
     let secrets = spec.secrets();
-    let Endpoint { mut target, dialect, notes: of_target } = endpoint(spec, api, &secrets)?;
-    notes.extend(of_target);
-    let proxies = ProxyChoice::of(spec.target.proxy.as_deref(), &facts.proxy_variables)?;
+    let Endpoint { mut target, dialect, notes: target_notes } = endpoint(spec, api, &secrets)?;
+    notes.extend(target_notes);
+    let proxies = ProxyChoice::from_flag(spec.target.proxy.as_deref(), &facts.proxy_variables)?;
     proxies.apply(&mut target, local.is_some(), &mut notes)?;
     target.url = masked_url(&target.url);
     for word in notes.iter_mut().flat_map(Finding::foreign_words) {
         *word = mask(word, &secrets);
     }
-    let template = template(spec, api)?;
+    let template = query_template(spec, api)?;
     let model = spec.target.model_name(template.as_deref(), &target)?;
-    let data = facts.hub.named_in(&spec.data);
+    let data = facts.hub.apply_to(&spec.data);
     let mut workload = recipe(spec, &data, dialect, template, trace, &model, &mut notes)?;
     workload.id_prefix = format!("rm-{:08x}", facts.nonce);
-    let base = Base { spec, facts, target, local, workload, model };
+    let call = CallPlan { spec, facts, target, local, workload, model };
 
     let mut plans: Vec<Plan> = Vec::new();
-    // All loads once, then all again: drift over time does not look like a difference between loads.
+    // Each repetition runs all loads, so that drift over time does not look like a difference between loads.
     for run in 1..=spec.load.repeat.max(1) {
         let before_this_run = plans.len();
         for (load, number) in loads.iter().zip(&numbers) {
-            // The notes are the same for every repetition.
+            // Every repetition has the same notes.
             let mut again = Vec::new();
-            let mut plan = base.plan(load.clone(), *number, if run == 1 { &mut notes } else { &mut again })?;
+            let mut plan = call.plan_run(load.clone(), *number, if run == 1 { &mut notes } else { &mut again })?;
             let folder = plan.report.folder.as_mut_os_string();
-            // Equal loads of one sweep get different folders.
+            // Equal loads of a sweep get different folder names.
             let earlier = &plans[before_this_run..];
             let equal = earlier.iter().filter(|e| e.load == plan.load && e.requests == *number).count();
             if equal > 0 {
                 folder.push(format!("_{}", equal + 1));
             }
             if spec.load.repeat > 1 {
-                folder.push(suffix_of_run(run));
+                folder.push(repeat_suffix(run));
             }
-            // As in evalscope, the runs of a sweep do not send the same prompts again: the server has them in its cache.
+            // As in evalscope, each run of a sweep sends new prompts, because the server may have cached earlier ones.
             let before: u64 = plans.iter().filter_map(|earlier| earlier.requests).sum();
             plan.workload.offset = spec.data.dataset_offset.saturating_add(before);
             plans.push(plan);
@@ -126,8 +131,8 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     Ok(plans)
 }
 
-/// What the runs of a call share.
-struct Base<'a> {
+/// The parts of a plan that all runs of a call share.
+struct CallPlan<'a> {
     spec: &'a Spec,
     facts: &'a RigFacts,
     target: Target,
@@ -136,8 +141,8 @@ struct Base<'a> {
     model: String,
 }
 
-impl Base<'_> {
-    fn plan(&self, load: Load, number: Option<u64>, notes: &mut Vec<Finding>) -> Result<Plan, PlanError> {
+impl CallPlan<'_> {
+    fn plan_run(&self, load: Load, number: Option<u64>, notes: &mut Vec<Finding>) -> Result<Plan, PlanError> {
         let Spec { target, load: timing, output, client, .. } = self.spec;
         let allowed = &self.facts.allowed_cores;
         let warmup_requests = timing.warmup(number)?;
@@ -149,7 +154,9 @@ impl Base<'_> {
         let mut workload = self.workload.clone();
         workload.needed = number.map(|number| number.saturating_add(warmup_requests));
         if client.cold && load.parallel().is_none() {
-            return Err(PlanError::conflict("--cold is about a closed loop: an open loop opens no connection ahead"));
+            return Err(PlanError::conflict(
+                "--cold applies only to closed loops: an open loop opens no connections in advance",
+            ));
         }
         Ok(Plan {
             target: self.target.clone(),
@@ -185,7 +192,7 @@ impl Base<'_> {
         let Spec { target, load: timing, data, output, .. } = self.spec;
         let name = output.folder_name(&self.model)?;
         let started = (!output.no_timestamp).then_some(self.facts.started.as_str());
-        let root = root_folder(&output.outputs_dir, started, &name);
+        let root = results_folder(&output.outputs_dir, started, &name);
         let dataset = match &data.prompt {
             Some(_) => "prompt".to_string(),
             None => data.dataset.clone().unwrap_or_else(|| "builtin".to_string()),
@@ -195,7 +202,7 @@ impl Base<'_> {
             name,
             dataset,
             api: target.api.clone(),
-            folder: root.join(name_of_load(load, number, timing.duration_s)),
+            folder: root.join(load_folder_name(load, number, timing.duration_s)),
             root,
             log_every: timing.log_every_n_query,
             debug: output.debug,
@@ -208,7 +215,7 @@ impl Base<'_> {
         })
     }
 
-    /// The call as `benchmark_args.json` shows it: this run's load, what was completed, no secrets.
+    /// The content of `benchmark_args.json`: the arguments with this run's load, the completed URL and model, secrets masked.
     fn arguments(&self, load: &Load, number: Option<u64>) -> String {
         let mut shown = self.spec.masked();
         shown.target.url = Some(self.target.url.clone());
@@ -219,23 +226,25 @@ impl Base<'_> {
             Some(Schedule { arrival: Arrival::Burst | Arrival::Trace(_), .. }) | None => -1.0,
             Some(schedule) => schedule.rate_per_s,
         }];
-        serde_json::to_string_pretty(&shown).expect("a spec holds only strings, numbers and lists")
+        serde_json::to_string_pretty(&shown).expect("a spec contains only strings, numbers and lists")
     }
 }
 
-/// The server that is started here, where `--api` asks for one.
-fn local(spec: &Spec) -> Result<Option<LocalPlan>, PlanError> {
+/// The plan of the local server, if `--api` names one.
+fn local_plan(spec: &Spec) -> Result<Option<LocalPlan>, PlanError> {
     let target = &spec.target;
     let python_is_used = spec.output.service().is_some();
     target.local.resolve(&target.api, target.url.as_deref(), target.model.as_deref(), python_is_used)
 }
 
-/// The server and its API, checked against the prompts and the client.
+/// The target and its API, checked against the flags of data and client.
 fn endpoint(spec: &Spec, api: Api, secrets: &[String]) -> Result<Endpoint, PlanError> {
     let mut found = spec.target.endpoint(api, secrets)?;
     spec.data.redirect(&mut found);
     if matches!(found.target.transport, Transport::Unix(_)) && !spec.client.source_address.is_empty() {
-        return Err(PlanError::conflict("--source-address is about TCP, but --url is a unix: socket"));
+        return Err(PlanError::conflict(
+            "--source-address applies to TCP, but --url is a unix: socket: remove --source-address",
+        ));
     }
     if spec.target.insecure {
         found.notes.push(Finding::CertificateNotVerified);
@@ -243,12 +252,15 @@ fn endpoint(spec: &Spec, api: Api, secrets: &[String]) -> Result<Endpoint, PlanE
     Ok(found)
 }
 
-/// The template of `--query-template`, with what the command line gives beside it.
-fn template(spec: &Spec, api: Api) -> Result<Option<Arc<QueryTemplate>>, PlanError> {
+/// The template of `--query-template`. It also records which flags override its fields.
+fn query_template(spec: &Spec, api: Api) -> Result<Option<Arc<QueryTemplate>>, PlanError> {
     const FLAG: &str = "--query-template";
     let Some(text) = &spec.data.query_template else { return Ok(None) };
     if let Api::Custom(_) | Api::Program(_) = api {
-        return Err(PlanError::conflict(format!("{FLAG} has no use beside the body that {} makes", spec.target.api)));
+        return Err(PlanError::conflict(format!(
+            "{FLAG} conflicts with --api {}, which builds the body itself: remove {FLAG}",
+            spec.target.api
+        )));
     }
     let given = GivenFlags {
         model: spec.target.model.is_some(),
@@ -260,8 +272,8 @@ fn template(spec: &Spec, api: Api) -> Result<Option<Arc<QueryTemplate>>, PlanErr
     Ok(Some(Arc::new(template)))
 }
 
-/// The recipe of the requests, without what differs between the runs of a sweep. `data` are the prompts of `spec`, with
-/// the files of a hub in their places.
+/// The recipe of the requests, without the parts that differ between runs. `data` are the data flags of `spec` with the
+/// local paths of hub files.
 fn recipe(
     spec: &Spec,
     data: &DataSpec,

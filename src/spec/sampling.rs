@@ -1,4 +1,4 @@
-//! Generation: streaming, and the parameters that stand in the body of every request.
+//! Flags of the generation: streaming, and the sampling parameters in the request body.
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -14,18 +14,18 @@ const HEADING: &str = "Generation";
 /// Flags of the generation.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SamplingSpec {
-    /// Stream the answers (SSE); the default
+    /// Stream responses (SSE); this is the default
     #[arg(long, conflicts_with = "no_stream", help_heading = HEADING)]
     #[serde(skip)]
     pub stream: bool,
-    /// Ask for whole answers instead of a stream
+    /// Request whole responses instead of a stream
     #[arg(long, help_heading = HEADING)]
     #[serde(rename = "stream", serialize_with = "negated")]
     pub no_stream: bool,
-    /// Most tokens of an answer; two values: drawn uniformly for each request [default: 2048]
+    /// Maximum output tokens; two values: drawn uniformly from this range for each request [default: 2048]
     #[arg(long, value_name = "N", num_args = 1..=2, value_parser = values::count::<u32>, help_heading = HEADING)]
     pub max_tokens: Vec<u32>,
-    /// Fewest tokens of an answer
+    /// Minimum output tokens
     #[arg(long, value_name = "N", value_parser = values::count_or_zero::<u32>, help_heading = HEADING)]
     pub min_tokens: Option<u32>,
     /// Sampling temperature; always sent [default: 0]
@@ -34,51 +34,52 @@ pub struct SamplingSpec {
     /// Nucleus sampling, 0 to 1
     #[arg(long, value_name = "P", value_parser = values::number, help_heading = HEADING)]
     pub top_p: Option<f64>,
-    /// Sample among the K likeliest tokens
+    /// Sample from the K most likely tokens
     #[arg(long, value_name = "K", help_heading = HEADING)]
     pub top_k: Option<i64>,
-    /// frequency_penalty of the request
+    /// Frequency penalty
     #[arg(long, value_name = "X", value_parser = values::number, help_heading = HEADING)]
     pub frequency_penalty: Option<f64>,
-    /// repetition_penalty of the request
+    /// Repetition penalty
     #[arg(long, value_name = "X", value_parser = values::number, help_heading = HEADING)]
     pub repetition_penalty: Option<f64>,
-    /// Ask for log probabilities
+    /// Request log probabilities
     #[arg(long, help_heading = HEADING)]
     pub logprobs: bool,
-    /// Answers to each request (n)
+    /// Number of choices for each request (n)
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
     pub n_choices: Option<u32>,
-    /// Sent with every request; also seeds schedules and everything else drawn here (with 0 when not given)
+    /// Seed, sent with every request; also seeds schedules and random prompts [default: not sent; 0 for schedules and
+    /// prompts]
     #[arg(long, value_name = "N", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
     pub seed: Option<u64>,
-    /// Texts that end an answer
+    /// Stop sequences
     #[arg(long, value_name = "TEXT", num_args = 1.., help_heading = HEADING)]
     pub stop: Vec<String>,
-    /// Token ids that end an answer
+    /// Stop token ids
     #[arg(long, value_name = "ID", num_args = 1.., value_parser = values::count_or_zero::<u32>, help_heading = HEADING)]
     pub stop_token_ids: Vec<u32>,
-    /// JSON object merged last into every body, for example '{"ignore_eos": true}'
+    /// JSON object merged into every request body after all other fields, for example '{"ignore_eos": true}'
     #[arg(long, value_name = "JSON", help_heading = HEADING)]
     #[serde(serialize_with = "json_text_as_value")]
     pub extra_args: Option<String>,
 }
 
 impl SamplingSpec {
-    /// `--stream` or `--no-stream` is given.
+    /// Whether `--stream` or `--no-stream` is given.
     pub fn stream_is_given(&self) -> bool {
         self.stream || self.no_stream
     }
 
-    /// The parameters of every request. `full_answers`: answers are to be as long as they may.
-    pub(super) fn resolve(&self, full_answers: bool) -> Result<Sampling, PlanError> {
-        let finite = [
+    /// The sampling parameters of the requests. `full_output`: the minimum output length defaults to the maximum.
+    pub(super) fn resolve(&self, full_output: bool) -> Result<Sampling, PlanError> {
+        let ranges = [
             ("--temperature", self.temperature, 0.0, f64::MAX),
             ("--top-p", self.top_p, 0.0, 1.0),
             ("--frequency-penalty", self.frequency_penalty, f64::MIN, f64::MAX),
             ("--repetition-penalty", self.repetition_penalty, 0.0, f64::MAX),
         ];
-        for (flag, value, low, high) in finite {
+        for (flag, value, low, high) in ranges {
             if let Some(value) = value.filter(|value| !value.is_finite() || !(low..=high).contains(value)) {
                 let range = if high == 1.0 { "between 0 and 1" } else { "a finite number of 0 or more" };
                 return Err(PlanError::value(flag, format!("must be {range}, not {value:?}")));
@@ -97,7 +98,7 @@ impl SamplingSpec {
         }
         Ok(Sampling {
             max_tokens: Some(max_tokens),
-            min_tokens: self.min_tokens.or(full_answers.then_some(least)),
+            min_tokens: self.min_tokens.or(full_output.then_some(least)),
             temperature: Some(self.temperature.unwrap_or(0.0)),
             top_p: self.top_p,
             top_k: self.top_k,
@@ -111,7 +112,7 @@ impl SamplingSpec {
         })
     }
 
-    /// The fields of `--extra-args`.
+    /// The parsed fields of `--extra-args`.
     pub(super) fn extra(&self) -> Result<Map<String, Value>, PlanError> {
         const FLAG: &str = "--extra-args";
         match self.extra_args.as_deref().map(serde_json::from_str) {
@@ -120,25 +121,25 @@ impl SamplingSpec {
             Some(Ok(_)) => Err(PlanError::value(FLAG, "must be a JSON object, for example '{\"ignore_eos\": true}'")),
             Some(Err(error)) => Err(PlanError::value(
                 FLAG,
-                format!("is not valid JSON ({error}); for example '{{\"ignore_eos\": true}}', in single quotes"),
+                format!("is not valid JSON ({error}); write for example '{{\"ignore_eos\": true}}' in single quotes"),
             )),
         }
     }
 
-    /// Whether SSE is asked for, after everybody who has a say in the body.
+    /// Whether responses are streamed. `--extra-args` overrides the template, which overrides the flag.
     pub(super) fn streams(&self, options: &Options) -> bool {
         let extra = options.extra.get("stream").and_then(serde_json::Value::as_bool);
         let template = options.template.as_ref().and_then(|template| template.stream());
         options.dialect.streams() && extra.or(template).unwrap_or(!self.no_stream)
     }
 
-    /// What of the call has no place in a body of this API, and what a template leaves out.
+    /// Findings about flags that the API does not support and about templates without a prompt.
     pub(super) fn notes(&self, api: &str, options: &Options) -> Vec<Finding> {
         let mut notes = Vec::new();
         let given = |flag: &str| match flag {
             "--max-tokens" => !self.max_tokens.is_empty(),
             "--temperature" => self.temperature.is_some(),
-            // It has another use here, and cannot be unwanted.
+            // The seed is also used for schedules and prompts.
             "--seed" => false,
             _ => true,
         };
@@ -173,18 +174,15 @@ fn max_tokens(values: &[u32]) -> Result<MaxTokens, PlanError> {
         _ if values.contains(&0) => Err(PlanError::value(FLAG, "must be at least 1")),
         [limit] => Ok(MaxTokens::Fixed(limit)),
         [low, high] if low > high => {
-            Err(PlanError::value(FLAG, format!("is a range from least to most, but {low} is above {high}")))
+            Err(PlanError::value(FLAG, format!("must be a range MIN MAX, but {low} is above {high}")))
         }
         [low, high] if low == high => Ok(MaxTokens::Fixed(low)),
         [low, high] => Ok(MaxTokens::Drawn { low, high }),
-        _ => Err(PlanError::value(
-            FLAG,
-            format!("takes one limit, or the two ends of a range, not {} values", values.len()),
-        )),
+        _ => Err(PlanError::value(FLAG, format!("takes one value or a range MIN MAX, not {} values", values.len()))),
     }
 }
 
-/// `--no-stream` is shown as what it means for `stream`.
+/// Serializes `--no-stream` as the value of `stream`.
 fn negated<S: Serializer>(flag: &bool, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bool(!flag)
 }
@@ -194,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_of_answers_are_one_value_or_a_range() {
+    fn max_tokens_is_one_value_or_a_range() {
         let limit = |max_tokens: &[u32]| {
             let spec = SamplingSpec { max_tokens: max_tokens.to_vec(), ..SamplingSpec::default() };
             spec.resolve(false).map(|sampling| sampling.max_tokens)

@@ -1,4 +1,4 @@
-//! The search for the highest load that keeps service levels, or for the best one: its flags, and what they mean.
+//! Flags of the search for the highest load that meets SLOs, or for the load with the best figure.
 
 use serde::Serialize;
 
@@ -11,56 +11,57 @@ use crate::plan::slo::{Figure, groups_of_json, is_json, scan};
 const HEADING: &str = "Search for a load";
 const DEFAULT_RUNS: u32 = 3;
 const DEFAULT_UPPER: f64 = 65_536.0;
-/// A rate is a question of seconds for each request: less than one a second is common.
+/// Slow servers handle less than one request per second.
 const DEFAULT_LOWER_RATE: f64 = 0.1;
 const DEFAULT_RATE_PRECISION: f64 = 0.02;
+/// Requests for each unit of concurrency.
 const DEFAULT_PARALLEL_MULTIPLE: f64 = 2.0;
-/// Seconds of load: an open loop past its capacity has to have time to show it.
+/// Seconds of load at each rate. Overload of an open loop takes some time to become visible.
 const DEFAULT_RATE_MULTIPLE: f64 = 10.0;
 
 /// Flags of the search for a load.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SlaSpec {
-    /// Search for the highest load that keeps --sla-params, or for the best one; exit status 1 when none does
+    /// Search for the highest load that meets --sla-params, or for the load with the best figure; exit status 1 if no load
+    /// qualifies
     #[arg(long, help_heading = HEADING)]
     pub sla_auto_tune: bool,
-    /// What is varied: parallel (closed loop), or rate (open loop: requests leave on schedule whatever comes back)
-    /// [default: parallel]
+    /// Variable of the search: parallel (closed loop) or rate (open loop) [default: parallel]
     #[arg(long, value_name = "WHAT", value_parser = values::variable(), help_heading = HEADING)]
     pub sla_variable: Option<Variable>,
-    /// What has to hold: '[{"p99_ttft": "<=2", "p99_tpot": "<=50ms"}]' or 'p99_ttft<=2 p99_tpot<=50ms', times in seconds
-    /// unless they say ms. Several groups ('a<=1 | b<=2') are searched one by one. '{"tps": "max"}' (or min) looks for
-    /// the best load
+    /// SLOs to meet: '[{"p99_ttft": "<=2", "p99_tpot": "<=50ms"}]' or 'p99_ttft<=2 p99_tpot<=50ms'; times are in seconds
+    /// unless they have a unit. Several groups ('a<=1 | b<=2') are searched separately. '{"tps": "max"}' (or min)
+    /// searches for the load with the best figure
     #[arg(long, value_name = "CRITERIA", num_args = 1.., help_heading = HEADING)]
     pub sla_params: Vec<String>,
-    /// Runs at each load; their figures are averaged [default: 3]
+    /// Number of runs at each load; their figures are averaged [default: 3]
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
     pub sla_num_runs: Option<u32>,
-    /// Highest load that is tried [default: 65536]
+    /// Highest load to try [default: 65536]
     #[arg(long, value_name = "X", value_parser = values::number, help_heading = HEADING)]
     pub sla_upper_bound: Option<f64>,
-    /// Lowest load that is tried [default: 1 for parallel, 0.1 for rate]
+    /// Lowest load to try [default: 1 for parallel, 0.1 for rate]
     #[arg(long, value_name = "X", value_parser = values::number, help_heading = HEADING)]
     pub sla_lower_bound: Option<f64>,
-    /// rate: never more than so many requests in flight, which makes it a closed loop again [default: no cap]
+    /// Limit on concurrent requests in a search for a rate [default: none, an open loop]
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
     pub sla_fixed_parallel: Option<u32>,
-    /// Requests of each run for each unit of the load, unless --number or --duration says it [default: 2 for parallel,
-    /// 10 for rate]
+    /// Requests of each run as a multiple of the load, if neither --number nor --duration is given [default: 2 for
+    /// parallel, 10 for rate]
     #[arg(long, value_name = "X", value_parser = values::number, help_heading = HEADING)]
     pub sla_number_multiplier: Option<f64>,
-    /// The search ends when the loads that hold and fail are closer than this share [default: 0 (exact) for parallel,
-    /// 0.02 for rate]
+    /// Stop when the passing and the failing load differ by less than this fraction [default: 0 (exact) for parallel, 0.02
+    /// for rate]
     #[arg(long, value_name = "X", value_parser = values::number, help_heading = HEADING)]
     pub sla_precision: Option<f64>,
 }
 
 impl SlaSpec {
-    /// The search that the flags ask for; `None` without `--sla-auto-tune`.
+    /// The plan of the search; `None` without `--sla-auto-tune`.
     pub(super) fn resolve(&self, load: &LoadSpec, dataset: Option<&str>) -> Result<Option<SearchPlan>, PlanError> {
         if !self.sla_auto_tune {
             return match self.first_given() {
-                Some(flag) => Err(PlanError::conflict(format!("{flag} is about the search: add --sla-auto-tune"))),
+                Some(flag) => Err(PlanError::conflict(format!("{flag} applies only to a search: add --sla-auto-tune"))),
                 None => Ok(None),
             };
         }
@@ -72,7 +73,7 @@ impl SlaSpec {
         }
         Ok(Some(SearchPlan {
             variable,
-            aims: aims(&self.sla_params).map_err(|what| PlanError::value("--sla-params", what))?,
+            aims: parse_aims(&self.sla_params).map_err(|what| PlanError::value("--sla-params", what))?,
             space: self.space(load, variable)?,
             runs,
             size: self.size(load, variable)?,
@@ -80,7 +81,7 @@ impl SlaSpec {
         }))
     }
 
-    /// The first flag of the search that was given beside `--sla-auto-tune`.
+    /// The first flag of the search that is given, except `--sla-auto-tune`.
     fn first_given(&self) -> Option<&'static str> {
         let given = [
             (self.sla_variable.is_some(), "--sla-variable"),
@@ -95,16 +96,14 @@ impl SlaSpec {
         given.into_iter().find(|(given, _)| *given).map(|(_, flag)| flag)
     }
 
-    /// The flags of the load that cannot stand beside the search.
+    /// Rejects flags of the load that conflict with the search.
     fn check_load(&self, load: &LoadSpec, dataset: Option<&str>, variable: Variable) -> Result<(), PlanError> {
         let fixed = self.sla_fixed_parallel;
         if load.repeat > 1 {
-            return Err(PlanError::conflict(
-                "--repeat is not for a search: --sla-num-runs says how often each load runs",
-            ));
+            return Err(PlanError::conflict("--repeat does not apply to a search: use --sla-num-runs"));
         }
         if load.number.len() > 1 {
-            return Err(PlanError::conflict("--sla-auto-tune takes one --number, for every run of the search"));
+            return Err(PlanError::conflict("--sla-auto-tune takes one value of --number, which applies to every run"));
         }
         let (several, flag) = match variable {
             Variable::Parallel => (load.parallel.len() > 1, "--parallel"),
@@ -112,21 +111,21 @@ impl SlaSpec {
         };
         if several {
             return Err(PlanError::conflict(format!(
-                "--sla-auto-tune starts from one {flag} and finds the others itself: give one value, or leave it out"
+                "--sla-auto-tune takes one {flag} to start from: give one value, or omit it"
             )));
         }
         match variable {
             Variable::Parallel if load.open_loop => Err(PlanError::conflict(
-                "--sla-variable parallel is a closed loop: leave --open-loop out, or search rate",
+                "--sla-variable parallel is a closed loop: remove --open-loop, or use --sla-variable rate",
             )),
-            Variable::Parallel if load.rate.iter().any(|rate| *rate > 0.0) => {
-                Err(PlanError::conflict("--sla-variable parallel has no schedule: leave --rate out, or search rate"))
+            Variable::Parallel if load.rate.iter().any(|rate| *rate > 0.0) => Err(PlanError::conflict(
+                "--sla-variable parallel has no rate: remove --rate, or use --sla-variable rate",
+            )),
+            Variable::Parallel if fixed.is_some() => {
+                Err(PlanError::conflict("--sla-fixed-parallel applies to a search for a rate: add --sla-variable rate"))
             }
-            Variable::Parallel if fixed.is_some() => Err(PlanError::conflict(
-                "--sla-fixed-parallel is the cap of a search for a rate: add --sla-variable rate",
-            )),
             Variable::Rate if fixed.is_some() && load.open_loop => Err(PlanError::conflict(
-                "--sla-fixed-parallel caps requests in flight, --open-loop has no cap: keep one of them",
+                "--sla-fixed-parallel limits concurrent requests and --open-loop does not: remove one of them",
             )),
             Variable::Rate
                 if load.arrival.as_deref().is_some_and(|law| law == "burst" || law.starts_with("trace:")) =>
@@ -135,9 +134,9 @@ impl SlaSpec {
                     "--sla-variable rate needs an --arrival with a rate: poisson, constant or gamma:CV",
                 ))
             }
-            _ if dataset == Some("trace") => {
-                Err(PlanError::conflict("--dataset trace brings its own times: --sla-auto-tune cannot vary them"))
-            }
+            _ if dataset == Some("trace") => Err(PlanError::conflict(
+                "--dataset trace has fixed arrival times, which --sla-auto-tune cannot vary: use another dataset",
+            )),
             _ => Ok(()),
         }
     }
@@ -159,7 +158,7 @@ impl SlaSpec {
         }
         if lower > upper {
             return Err(PlanError::conflict(format!(
-                "--sla-lower-bound {lower} is above --sla-upper-bound {upper}: nothing lies between them"
+                "--sla-lower-bound {lower} is above --sla-upper-bound {upper}: there is no load to try"
             )));
         }
         let given = match variable {
@@ -171,7 +170,7 @@ impl SlaSpec {
         if !(0.0..1.0).contains(&precision) || (!whole && precision < 0.001) {
             return Err(PlanError::value(
                 "--sla-precision",
-                format!("is a share below 1, for a rate at least 0.001, not {precision}"),
+                format!("must be a fraction below 1, and at least 0.001 for a rate, not {precision}"),
             ));
         }
         Ok(Space { lower, upper, start, whole, precision })
@@ -184,7 +183,7 @@ impl SlaSpec {
         }
         match (multiple, load.number.first()) {
             (Some(_), Some(_)) => Err(PlanError::conflict(
-                "--number fixes the requests of each run, --sla-number-multiplier lets them grow with the load: keep one",
+                "--number and --sla-number-multiplier both set the number of requests: keep one of them",
             )),
             (Some(multiple), None) => Ok(RunSize::Multiple(multiple)),
             (None, Some(number)) => Ok(RunSize::Number(*number)),
@@ -197,7 +196,7 @@ impl SlaSpec {
     }
 }
 
-/// The load of a search's run at `value`, beside what `load` asks for anyway.
+/// `load` with the load of the search set to `value`.
 pub(super) fn load_at(load: &LoadSpec, search: &SearchPlan, value: f64) -> LoadSpec {
     let mut at = load.clone();
     match search.variable {
@@ -215,32 +214,34 @@ pub(super) fn load_at(load: &LoadSpec, search: &SearchPlan, value: f64) -> LoadS
     at
 }
 
-/// The aims in both forms: a JSON object (its conditions hold together) or a list of them (each followed by itself), or
-/// words as after `--slo`, with `|` between aims.
-fn aims(params: &[String]) -> Result<Vec<Aim>, String> {
+/// Parses the aims of `--sla-params`: a JSON object (all conditions must hold), a list of objects (one aim each), or text as
+/// for `--slo`, with `|` between aims.
+fn parse_aims(params: &[String]) -> Result<Vec<Aim>, String> {
     let text = params.join(" ");
     let text = text.trim();
-    let aims = if is_json(text) { from_json(text)? } else { from_words(text)? };
+    let aims = if is_json(text) { parse_json(text)? } else { parse_text(text)? };
     let bests = aims.iter().filter(|aim| matches!(aim, Aim::Best { .. })).count();
     if bests > 0 && aims.len() > 1 {
-        return Err("max and min stand alone: one figure, and no other conditions".to_string());
+        return Err("max and min cannot be combined with other conditions: give one figure".to_string());
     }
     Ok(aims)
 }
 
-fn from_json(text: &str) -> Result<Vec<Aim>, String> {
+fn parse_json(text: &str) -> Result<Vec<Aim>, String> {
     let pairs = |group: &Vec<(String, String)>| aim(group.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     groups_of_json(text)?.iter().map(pairs).collect()
 }
 
-fn from_words(text: &str) -> Result<Vec<Aim>, String> {
+fn parse_text(text: &str) -> Result<Vec<Aim>, String> {
     if text.is_empty() {
-        return Err("says what has to hold: write for example --sla-params 'p99_ttft<=2 p99_tpot<=0.05'".to_string());
+        return Err(
+            "is required with --sla-auto-tune: give for example --sla-params 'p99_ttft<=2 p99_tpot<=0.05'".to_string()
+        );
     }
     let one = |group: &str| {
         let words: Vec<&str> = group.split([' ', ',', '\t', '\n']).filter(|word| !word.is_empty()).collect();
         if words.is_empty() {
-            return Err(format!("'{text}' has nothing on one side of '|'"));
+            return Err(format!("'{text}' has an empty group before or after '|'"));
         }
         aim(words.into_iter().map(|word| {
             let at = word.find(['<', '>', '≤', '≥', '≦', '≧', '=', ':']).unwrap_or(word.len());
@@ -250,7 +251,7 @@ fn from_words(text: &str) -> Result<Vec<Aim>, String> {
     text.split('|').map(one).collect()
 }
 
-/// An aim from names and conditions.
+/// Builds an aim from pairs of name and condition.
 fn aim<'a>(conditions: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Aim, String> {
     let conditions: Vec<(&str, &str)> = conditions.collect();
     let is_extreme = |condition: &str| condition == "max" || condition == "min";
@@ -260,7 +261,7 @@ fn aim<'a>(conditions: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Aim, 
             Ok(Aim::Best { figure, name: name.to_string(), most: *condition == "max" })
         }
         several if several.iter().any(|(_, condition)| is_extreme(condition)) => {
-            Err("max and min stand alone: one figure, and no other conditions".to_string())
+            Err("max and min cannot be combined with other conditions: give one figure".to_string())
         }
         all => all
             .iter()
@@ -290,48 +291,52 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_mean_the_same() {
-        let json = aims(&[r#"[{"p99_ttft": "<=2s", "p99_tpot": "<= 50ms"}, {"rps": ">=3"}]"#.to_string()]).unwrap();
-        let words = aims(&["p99_ttft<=2s".to_string(), "p99_tpot≤50ms | rps>=3".to_string()]).unwrap();
+    fn json_and_text_give_the_same_aims() {
+        let json =
+            parse_aims(&[r#"[{"p99_ttft": "<=2s", "p99_tpot": "<= 50ms"}, {"rps": ">=3"}]"#.to_string()]).unwrap();
+        let words = parse_aims(&["p99_ttft<=2s".to_string(), "p99_tpot≤50ms | rps>=3".to_string()]).unwrap();
         let shown = |aims: &[Aim]| aims.iter().map(Aim::to_string).collect::<Vec<_>>();
         assert_eq!(shown(&words), ["p99_ttft<=2s, p99_tpot≤50ms", "rps>=3"]);
         let bounds = |aims: &[Aim]| match &aims[0] {
             Aim::Hold(criteria) => criteria.iter().map(|c| (c.figure, c.comparison, c.bound)).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         };
-        // A JSON object has no order of its own.
+        // The members of a JSON object are unordered.
         for bound in bounds(&json) {
             assert!(bounds(&words).contains(&bound), "{bound:?}");
         }
-        assert_eq!(aims(&[r#"{"tps": "max"}"#.to_string()]).unwrap(), aims(&["tps=max".to_string()]).unwrap());
-        assert_eq!(aims(&["p99_ttft<=2".to_string()]).unwrap()[0].to_string(), "p99_ttft<=2 s");
+        assert_eq!(
+            parse_aims(&[r#"{"tps": "max"}"#.to_string()]).unwrap(),
+            parse_aims(&["tps=max".to_string()]).unwrap()
+        );
+        assert_eq!(parse_aims(&["p99_ttft<=2".to_string()]).unwrap()[0].to_string(), "p99_ttft<=2 s");
     }
 
     #[test]
-    fn mistakes_in_the_conditions_are_told() {
+    fn invalid_conditions_are_rejected() {
         for (params, what) in [
-            ("", "says what has to hold"),
+            ("", "is required with --sla-auto-tune"),
             ("[]", "empty list"),
             ("[{}]", "group of conditions"),
             (r#"[{"p99_ttft": 2}]"#, "a text such as"),
-            (r#"[{"p98.7_ttft": "<=2"}]"#, "is not known"),
+            (r#"[{"p98.7_ttft": "<=2"}]"#, "is not a known figure"),
             (r#"[{"p99_ttft": "2"}]"#, "<="),
-            (r#"[{"tps": "max", "p99_ttft": "<=2"}]"#, "stand alone"),
-            (r#"[{"tps": "max"}, {"p99_ttft": "<=2"}]"#, "stand alone"),
+            (r#"[{"tps": "max", "p99_ttft": "<=2"}]"#, "cannot be combined"),
+            (r#"[{"tps": "max"}, {"p99_ttft": "<=2"}]"#, "cannot be combined"),
             ("{\"tps\": ", "not valid JSON"),
-            ("p99_ttft<=2 |", "nothing on one side"),
+            ("p99_ttft<=2 |", "an empty group"),
         ] {
-            let error = aims(&[params.to_string()]).unwrap_err();
+            let error = parse_aims(&[params.to_string()]).unwrap_err();
             assert!(error.contains(what), "{params}: {error}");
         }
     }
 
     #[test]
-    fn flags_that_do_not_fit_are_refused() {
+    fn conflicting_flags_are_rejected() {
         type Change = fn(&mut SlaSpec, &mut LoadSpec);
         let cases: [(Change, &str); 12] = [
             (|s, _| s.sla_lower_bound = Some(9.0), ""),
-            (|s, _| (s.sla_lower_bound, s.sla_upper_bound) = (Some(9.0), Some(3.0)), "nothing lies between"),
+            (|s, _| (s.sla_lower_bound, s.sla_upper_bound) = (Some(9.0), Some(3.0)), "there is no load to try"),
             (|s, _| s.sla_lower_bound = Some(1.5), "whole number"),
             (|s, _| s.sla_upper_bound = Some(0.0), "whole number"),
             (|_, load| load.parallel = vec![1, 2], "one --parallel"),
@@ -357,27 +362,27 @@ mod tests {
     }
 
     #[test]
-    fn each_load_becomes_a_call() {
+    fn each_load_gives_a_load_spec() {
         let search = plan(|_, load| load.parallel = vec![4]).unwrap();
         assert_eq!((search.space.start, search.space.lower, search.space.upper, search.runs), (4.0, 1.0, 65_536.0, 3));
         let at = load_at(&LoadSpec::default(), &search, 7.0);
         assert_eq!((at.parallel, at.number, at.open_loop), (vec![7], vec![14], false));
 
-        let mut asked = spec(Variable::Rate, "p99_ttft<=2");
+        let mut sla = spec(Variable::Rate, "p99_ttft<=2");
         let mut load = LoadSpec { rate: vec![2.5], ..LoadSpec::default() };
-        let at = |asked: &SlaSpec, load: &LoadSpec| {
-            let search = asked.resolve(load, None).unwrap().unwrap();
+        let at = |sla: &SlaSpec, load: &LoadSpec| {
+            let search = sla.resolve(load, None).unwrap().unwrap();
             load_at(load, &search, 2.5)
         };
-        let first = at(&asked, &load);
+        let first = at(&sla, &load);
         assert_eq!(
             (first.rate, first.number, first.open_loop, first.parallel.is_empty()),
             (vec![2.5], vec![25], true, true)
         );
-        asked.sla_fixed_parallel = Some(8);
-        let capped = at(&asked, &load);
+        sla.sla_fixed_parallel = Some(8);
+        let capped = at(&sla, &load);
         assert_eq!((capped.open_loop, capped.parallel), (false, vec![8]));
         load.duration_s = Some(5.0);
-        assert!(at(&asked, &load).number.is_empty());
+        assert!(at(&sla, &load).number.is_empty());
     }
 }

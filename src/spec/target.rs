@@ -1,4 +1,4 @@
-//! The server: where it is, which API it speaks, how it is reached, and which headers it gets.
+//! Flags of the target: URL, API, model, headers, timeouts, TLS, proxy, server metrics.
 
 use std::path::{Path, PathBuf};
 
@@ -19,9 +19,9 @@ use crate::secrets::{mask, masked_url};
 use crate::workload::headers::Header;
 
 const HEADING: &str = "Server";
-/// Where servers show their metrics when nothing else is said.
+/// Default path of the server's metrics.
 const METRICS_PATH: &str = "/metrics";
-/// Everything that `--api` may name.
+/// All built-in values of `--api`.
 const KNOWN: [&str; NAMES.len() + LocalKind::ALL.len()] = {
     let mut known = [""; NAMES.len() + LocalKind::ALL.len()];
     let mut at = 0;
@@ -32,62 +32,62 @@ const KNOWN: [&str; NAMES.len() + LocalKind::ALL.len()] = {
     known
 };
 
-/// Flags of the server.
+/// Flags of the target server.
 #[derive(clap::Args, Clone, Debug, PartialEq, Serialize)]
 pub struct TargetSpec {
-    /// Model name sent with every request. Default: asked of the server's /v1/models
+    /// Model name, sent with every request [default: the first model of the server's /v1/models]
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     pub model: Option<String>,
-    /// Server: http://, https://, unix:/path.sock:/v1/..., or mock:?ttft=50ms&itl=10ms&tokens=100 for the built-in one
+    /// Server URL: http://, https://, unix:/path.sock:/v1/..., or mock:?ttft=50ms&itl=10ms&tokens=100 for the built-in server
     #[arg(long, value_name = "URL", help_heading = HEADING)]
     pub url: Option<String>,
-    /// API of the server: openai (the path decides between chat and completions), openai_responses, openai_embedding,
-    /// openai_rerank, dashscope, anthropic, or a .toml file or a program (./my_api.py)
-    /// that speaks another one (tools/examples/api). Or a server that is started here
-    /// and stopped afterwards: local (transformers serve), local_vllm, local_llamacpp, local_sglang, local_lmdeploy
+    /// API of the server: openai (chat or completions, from the path of the URL), openai_responses, openai_embedding,
+    /// openai_rerank, dashscope, anthropic; or a .toml file or a program (./my_api.py) that defines another API (see
+    /// tools/examples/api); or a local server that is started for the call: local (transformers serve), local_vllm,
+    /// local_llamacpp, local_sglang, local_lmdeploy
     #[arg(long, value_name = "API", default_value = "openai", help_heading = HEADING)]
     pub api: String,
-    /// What stands in the file of a custom API, once it has been read.
+    /// The content of the file of `--api FILE.toml`, once it is read.
     #[arg(skip)]
     #[serde(skip)]
     pub api_description: Option<String>,
-    /// Key, sent as "Authorization: Bearer KEY"; masked wherever it would be printed or stored
+    /// API key, sent as "Authorization: Bearer KEY"; masked in all output
     #[arg(long, value_name = "KEY", allow_hyphen_values = true, help_heading = HEADING)]
     pub api_key: Option<String>,
-    /// Extra headers; they replace ours of the same name
+    /// Additional request headers; they replace default headers of the same name
     #[arg(long, value_name = "NAME=VALUE", num_args = 1.., help_heading = HEADING)]
     #[serde(serialize_with = "headers_as_object")]
     pub headers: Vec<String>,
-    /// Longest wait for a connection, TLS included, seconds
+    /// Timeout for opening a connection, including TLS, seconds
     #[arg(long = "connect-timeout", value_name = "S", default_value = "120", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "connect_timeout")]
     pub connect_timeout_s: f64,
-    /// Longest silence on the socket while a response is awaited, seconds
+    /// Timeout without any received byte while waiting for a response, seconds
     #[arg(long = "read-timeout", value_name = "S", default_value = "120", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "read_timeout")]
     pub read_timeout_s: f64,
-    /// Longest time for a whole request, seconds
+    /// Timeout for a whole request, seconds
     #[arg(long = "total-timeout", value_name = "S", default_value = "21600", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "total_timeout")]
     pub total_timeout_s: f64,
-    /// Skip the one request before the run that must succeed
+    /// Skip the connection test: one request before the run that must succeed
     #[arg(long, help_heading = HEADING)]
     pub no_test_connection: bool,
-    /// PEM file of certificates to trust instead of the system's
+    /// Trust the CA certificates in this PEM file instead of those of the system
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pub cacert: Option<PathBuf>,
-    /// Accept any certificate
+    /// Do not verify the server's certificate
     #[arg(long, help_heading = HEADING)]
     pub insecure: bool,
-    /// HTTP proxy between here and the server, also for what is fetched from a hub: http://[USER:PASSWORD@]HOST:PORT
-    /// (https servers through a CONNECT tunnel), or env: what http_proxy, https_proxy, all_proxy and no_proxy say
-    /// [default: none, whatever the environment says]
+    /// HTTP proxy for requests and hub downloads: http://[USER:PASSWORD@]HOST:PORT (https servers use a CONNECT tunnel), or
+    /// env to use http_proxy, https_proxy, all_proxy and no_proxy [default: none; the variables are ignored]
     #[arg(long, value_name = "URL", help_heading = HEADING)]
     pub proxy: Option<String>,
-    /// Scrape the server's own metrics (Prometheus text) beside the run and compare: a URL, or a path of the server
-    /// itself [default without a value: /metrics]
+    /// Scrape the server's Prometheus metrics during the run and compare them with the client's figures: a URL, or a path
+    /// on the server [default without a value: /metrics]
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", help_heading = HEADING)]
     pub server_metrics: Option<String>,
+    /// The server that ringmark starts itself.
     #[command(flatten)]
     #[serde(flatten)]
     pub local: LocalSpec,
@@ -116,7 +116,7 @@ impl Default for TargetSpec {
 }
 
 impl TargetSpec {
-    /// What `--api` names: one that is built in, or a description in a file.
+    /// The API that `--api` names: a built-in one, a description file or a program.
     pub(super) fn named_api(&self) -> Result<Api, PlanError> {
         if let Some(text) = &self.api_description {
             let api =
@@ -135,17 +135,17 @@ impl TargetSpec {
         })
     }
 
-    /// The server, and how its certificate is checked. `secrets` are masked in errors.
+    /// Parses `--url` and checks the TLS flags. `secrets` are masked in errors.
     pub(super) fn endpoint(&self, api: Api, secrets: &[String]) -> Result<Endpoint, PlanError> {
         let url = self.url.as_deref().ok_or(PlanError::NoUrl)?;
         if self.insecure && self.cacert.is_some() {
             return Err(PlanError::conflict(
-                "--insecure checks no certificate, so --cacert has no use beside it; keep one",
+                "--insecure disables the certificate check that --cacert configures: keep one of them",
             ));
         }
         let found = endpoint(url, api, self.tls()).map_err(|error| match error {
             PlanError::Url { url, what } => {
-                // What is wrong may quote the URL, or a part of it.
+                // The message may quote the URL or a part of it.
                 let shown = masked_url(&url);
                 PlanError::Url { what: mask(&what.replace(&url, &shown), secrets), url: mask(&shown, secrets) }
             }
@@ -154,7 +154,9 @@ impl TargetSpec {
         if found.target.tls.is_none() {
             for (given, flag) in [(self.insecure, "--insecure"), (self.cacert.is_some(), "--cacert")] {
                 if given {
-                    return Err(PlanError::conflict(format!("{flag} is about TLS, but --url is not https://")));
+                    return Err(PlanError::conflict(format!(
+                        "{flag} applies to TLS, but --url is not https://: remove {flag}"
+                    )));
                 }
             }
         }
@@ -165,11 +167,11 @@ impl TargetSpec {
         TlsPlan { ca_file: self.cacert.clone(), insecure: self.insecure }
     }
 
-    /// The model's name; empty where the server has to be asked.
+    /// The model name; empty if the server must be asked.
     pub(super) fn model_name(&self, template: Option<&QueryTemplate>, target: &Target) -> Result<String, PlanError> {
         match &self.model {
             Some(model) if model.trim().is_empty() => {
-                Err(PlanError::value("--model", "is empty; leave it out to ask the server"))
+                Err(PlanError::value("--model", "is empty; omit it to ask the server"))
             }
             Some(model) => Ok(model.clone()),
             None if template.is_some_and(|template| template.model().is_some()) => {
@@ -180,7 +182,7 @@ impl TargetSpec {
         }
     }
 
-    /// The user's headers, with the key as one of them, and those that the API needs.
+    /// The request headers: those of `--headers`, those of the API, and the API key.
     pub(super) fn request_headers(&self, dialect: Dialect, stream: bool) -> Result<Vec<Header>, PlanError> {
         let wrong = |what: String| PlanError::value("--headers", format!("cannot be used: {what}"));
         let mut headers = Vec::with_capacity(self.headers.len() + 2);
@@ -189,7 +191,7 @@ impl TargetSpec {
         }
         for (place, header) in headers.iter().enumerate() {
             if headers[..place].iter().any(|earlier| earlier.name.eq_ignore_ascii_case(&header.name)) {
-                return Err(PlanError::value("--headers", format!("names {} twice; keep one", header.name)));
+                return Err(PlanError::value("--headers", format!("has {} twice; keep one", header.name)));
             }
         }
         let key = self.key()?;
@@ -228,13 +230,13 @@ impl TargetSpec {
     fn key(&self) -> Result<Option<&str>, PlanError> {
         match self.api_key.as_deref() {
             Some(key) if key.trim().is_empty() || key.chars().any(char::is_control) => {
-                Err(PlanError::value("--api-key", "is empty or holds a control character such as a line end"))
+                Err(PlanError::value("--api-key", "is empty or contains a control character such as a line break"))
             }
             key => Ok(key),
         }
     }
 
-    /// Limits on waiting.
+    /// The timeouts of requests.
     pub(super) fn timeouts(&self) -> Result<Timeouts, PlanError> {
         Ok(Timeouts {
             connect_ns: seconds_ns("--connect-timeout", self.connect_timeout_s, false)?,
@@ -243,33 +245,37 @@ impl TargetSpec {
         })
     }
 
-    /// What `--server-metrics` asks for, or a server of our own that has some: nothing, the target's own page, a path on the target, or a URL.
+    /// The metrics page of `--server-metrics`, or the default page of a local server that has metrics; `None` if no metrics
+    /// are scraped.
     pub(super) fn metrics_page(
         &self,
         local: Option<&LocalPlan>,
         variables: &ProxyVariables,
     ) -> Result<Option<MetricsPage>, PlanError> {
-        let of_local = local.filter(|local| local.kind.has_metrics()).map(|_| "");
-        let Some(given) = self.server_metrics.as_deref().or(of_local) else { return Ok(None) };
+        let local_default = local.filter(|local| local.kind.has_metrics()).map(|_| "");
+        let Some(given) = self.server_metrics.as_deref().or(local_default) else { return Ok(None) };
         if given.is_empty() || given.starts_with('/') {
             let path = if given.is_empty() { METRICS_PATH } else { given };
             if path.contains(|c: char| c.is_whitespace() || c.is_control()) {
-                return Err(PlanError::value("--server-metrics", "has a space or a control character in its path"));
+                return Err(PlanError::value(
+                    "--server-metrics",
+                    "has a space or a control character in its path; percent-encode it",
+                ));
             }
             return Ok(Some(MetricsPage { elsewhere: None, path: path.to_string() }));
         }
         let mut target = self.metrics_target(given)?;
-        // What is to be said of the proxy is said of the server itself.
-        ProxyChoice::of(self.proxy.as_deref(), variables)?.apply(&mut target, false, &mut Vec::new())?;
+        // Findings about the proxy are reported for the target only.
+        ProxyChoice::from_flag(self.proxy.as_deref(), variables)?.apply(&mut target, false, &mut Vec::new())?;
         Ok(Some(MetricsPage { path: target.path.clone(), elsewhere: Some(target) }))
     }
 
-    /// The target of a URL. The rules of `--url` hold but for the endpoint, which this is none of.
+    /// Parses the URL of a metrics page. The rules of `--url` apply, except that the path is not completed.
     fn metrics_target(&self, url: &str) -> Result<Target, PlanError> {
         let wrong = |what: String| PlanError::value("--server-metrics", format!("'{}' {what}", masked_url(url)));
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(wrong(
-                "is no URL: write http://host:port/metrics, or /path for a page of the server itself".into(),
+                "is not a URL: write http://host:port/metrics, or /path for a page on the target server".into(),
             ));
         }
         let start = url.find("://").map_or(0, |at| at + 3);
@@ -296,32 +302,32 @@ impl TargetSpec {
 mod tests {
     use super::*;
 
-    fn asked(given: &str) -> Result<Option<MetricsPage>, String> {
+    fn page(given: &str) -> Result<Option<MetricsPage>, String> {
         let spec = TargetSpec { server_metrics: Some(given.to_string()), ..TargetSpec::default() };
         spec.metrics_page(None, &ProxyVariables::default()).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn without_a_value_it_is_the_usual_page_of_the_target() {
+    fn without_a_value_the_page_is_metrics_on_the_target() {
         assert!(TargetSpec::default().metrics_page(None, &ProxyVariables::default()).unwrap().is_none());
-        let usual = asked("").unwrap().unwrap();
+        let usual = page("").unwrap().unwrap();
         assert!(usual.elsewhere.is_none() && usual.path == "/metrics");
-        assert_eq!(asked("/prometheus/metrics").unwrap().unwrap().path, "/prometheus/metrics");
+        assert_eq!(page("/prometheus/metrics").unwrap().unwrap().path, "/prometheus/metrics");
     }
 
     #[test]
-    fn a_url_is_another_server() {
-        let there = asked("http://h:9000").unwrap().unwrap().elsewhere.unwrap();
+    fn a_url_gives_another_server() {
+        let there = page("http://h:9000").unwrap().unwrap().elsewhere.unwrap();
         assert_eq!((there.url.as_str(), there.path.as_str(), there.port), ("http://h:9000/metrics", "/metrics", 9000));
-        let there = asked("https://h/a/b?x=1#y").unwrap().unwrap().elsewhere.unwrap();
+        let there = page("https://h/a/b?x=1#y").unwrap().unwrap().elsewhere.unwrap();
         assert!(there.tls.is_some());
         assert_eq!(there.path, "/a/b?x=1");
     }
 
     #[test]
-    fn anything_else_is_one_clear_line() {
+    fn invalid_metrics_pages_are_one_line() {
         for wrong in ["h:9000", "unix:/a:/metrics", "mock:", "http://", "/a b", "http://h:x/"] {
-            let error = asked(wrong).unwrap_err();
+            let error = page(wrong).unwrap_err();
             assert!(error.contains("--server-metrics") && !error.contains('\n'), "{wrong}: {error}");
         }
     }

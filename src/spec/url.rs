@@ -1,4 +1,4 @@
-//! `--url`: where requests go, and in which dialect.
+//! Parses `--url` into a target and the dialect of its endpoint.
 
 use std::path::PathBuf;
 
@@ -7,20 +7,20 @@ use crate::api::endpoint::{Api, CompletedPath};
 use crate::finding::Finding;
 use crate::plan::{PlanError, Target, TlsPlan, Transport};
 
-/// What a URL means.
+/// The result of parsing a URL.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub target: Target,
     pub dialect: Dialect,
-    /// Said when the path was completed.
+    /// A finding if the path was completed.
     pub notes: Vec<Finding>,
 }
 
-/// A path of `sun_path` and its end must fit into 108 bytes.
+/// `sun_path` has 108 bytes, including the terminating zero.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
 
-/// Reads `http://`, `https://`, `unix:/socket:/path` and `mock:?parameters`. `tls` is used for `https`; `api`
-/// completes the path.
+/// Parses `http://`, `https://`, `unix:/socket:/path` and `mock:?parameters`. `tls` applies to `https`; `api` completes
+/// the path.
 pub fn endpoint(url: &str, api: Api, tls: TlsPlan) -> Result<Endpoint, PlanError> {
     let wrong = |what: &str| PlanError::Url { url: url.to_string(), what: what.to_string() };
     if url.trim() != url || url.is_empty() {
@@ -42,7 +42,7 @@ pub fn endpoint(url: &str, api: Api, tls: TlsPlan) -> Result<Endpoint, PlanError
         Some((scheme, rest)) if rest.starts_with("//") => {
             return Err(wrong(&format!("unknown scheme '{scheme}' (known: http, https, unix, mock)")));
         }
-        _ if url == "mock" => return Err(wrong("the built-in server is written mock: with a colon")),
+        _ if url == "mock" => return Err(wrong("has no colon; the URL of the built-in server is mock:")),
         _ => return Err(wrong(&format!("has no scheme; write http://{url}"))),
     };
     let mut notes = Vec::new();
@@ -52,9 +52,9 @@ pub fn endpoint(url: &str, api: Api, tls: TlsPlan) -> Result<Endpoint, PlanError
     Ok(Endpoint { target, dialect, notes })
 }
 
-/// The part behind `http:` or `https:`. Says whether the endpoint was added.
+/// Parses the part after `http:` or `https:`. The last value of the result says whether the endpoint was added.
 fn tcp(rest: &str, tls: Option<TlsPlan>, api: Api) -> Result<(Target, Dialect, bool), String> {
-    let rest = rest.strip_prefix("//").ok_or("has no // behind its scheme")?;
+    let rest = rest.strip_prefix("//").ok_or("has no // after its scheme")?;
     let rest = rest.split('#').next().unwrap_or(rest);
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let (host, port) = host_and_port(authority)?;
@@ -81,15 +81,15 @@ fn tcp(rest: &str, tls: Option<TlsPlan>, api: Api) -> Result<(Target, Dialect, b
 
 fn host_and_port(authority: &str) -> Result<(String, Option<u16>), String> {
     if authority.contains('@') {
-        return Err("holds a user name; give it as --headers 'Authorization=Basic ...' instead".to_string());
+        return Err("contains a user name; use --headers 'Authorization=Basic ...' instead".to_string());
     }
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or("has an IPv6 address without its ]")?;
+        let (host, rest) = rest.split_once(']').ok_or("has an IPv6 address without a closing ]")?;
         if host.parse::<std::net::Ipv6Addr>().is_err() {
             return Err(format!("'{host}' is not an IPv6 address"));
         }
         match rest.strip_prefix(':') {
-            None if !rest.is_empty() => return Err(format!("has '{rest}' behind the IPv6 address")),
+            None if !rest.is_empty() => return Err(format!("has '{rest}' after the IPv6 address")),
             port => (host, port),
         }
     } else {
@@ -105,7 +105,7 @@ fn host_and_port(authority: &str) -> Result<(String, Option<u16>), String> {
         return Err("has no host".to_string());
     }
     if !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b)) {
-        return Err(format!("'{host}' is not a host name (write names in other scripts in their xn-- form)"));
+        return Err(format!("'{host}' is not a host name (write internationalized names in their xn-- form)"));
     }
     let port = match port {
         None | Some("") => None,
@@ -117,15 +117,17 @@ fn host_and_port(authority: &str) -> Result<(String, Option<u16>), String> {
     Ok((host.to_ascii_lowercase(), port))
 }
 
-/// The part behind `unix:`, `/socket` or `/socket:/path`.
+/// Parses the part after `unix:`: `/socket` or `/socket:/path`.
 fn unix(rest: &str, api: Api) -> Result<(Target, Dialect, bool), String> {
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (socket, path) = rest.split_once(":/").unwrap_or((rest, ""));
     if !socket.starts_with('/') {
-        return Err("write the socket's full path, as unix:/run/server.sock:/v1/chat/completions".to_string());
+        return Err(
+            "needs the full path of the socket, for example unix:/run/server.sock:/v1/chat/completions".to_string()
+        );
     }
     if socket.len() > MAX_SOCKET_PATH_BYTES {
-        return Err(format!("the socket's path is longer than {MAX_SOCKET_PATH_BYTES} bytes"));
+        return Err(format!("has a socket path longer than {MAX_SOCKET_PATH_BYTES} bytes"));
     }
     let path = if path.is_empty() { String::new() } else { format!("/{path}") };
     let (path, dialect, added) = complete(&encode(&path), api)?;
@@ -143,11 +145,11 @@ fn unix(rest: &str, api: Api) -> Result<(Target, Dialect, bool), String> {
     Ok((target, dialect, added))
 }
 
-/// The part behind `mock:`, a path (or none) and the server's parameters as a query.
+/// Parses the part after `mock:`: an optional path, and the parameters of the built-in server as a query.
 fn mock(rest: &str, api: Api) -> Result<(Target, Dialect, bool), String> {
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     if !path.is_empty() && !path.starts_with('/') {
-        return Err("write mock: or mock:?ttft=50ms&itl=10ms&tokens=100".to_string());
+        return Err("has parameters without a '?'; write mock: or mock:?ttft=50ms&itl=10ms&tokens=100".to_string());
     }
     let (path, dialect, added) = complete(path, api)?;
     let target = Target {
@@ -164,7 +166,7 @@ fn mock(rest: &str, api: Api) -> Result<(Target, Dialect, bool), String> {
     Ok((target, dialect, added))
 }
 
-/// A path with its endpoint, the dialect spoken there, and whether the endpoint was added.
+/// Completes a path with its endpoint. Returns the path, the dialect, and whether the endpoint was added.
 fn complete(path_and_query: &str, api: Api) -> Result<(String, Dialect, bool), String> {
     let (path, query) = match path_and_query.split_once('?') {
         Some((path, query)) => (path, format!("?{query}")),
@@ -178,7 +180,7 @@ fn path_alone(path: &str) -> &str {
     path.split('?').next().unwrap_or(path)
 }
 
-/// Percent-encodes what cannot stand in a request line.
+/// Percent-encodes characters that are not allowed in a request line.
 fn encode(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_url_is_taken_as_it_is() {
+    fn a_complete_url_is_not_changed() {
         let found = read("http://127.0.0.1:8801/v1/chat/completions?x=1");
         assert_eq!(found.target.url, "http://127.0.0.1:8801/v1/chat/completions?x=1");
         assert_eq!(found.target.authority, "127.0.0.1:8801");
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_without_endpoint_is_completed_with_a_note() {
+    fn a_path_without_an_endpoint_is_completed_with_a_finding() {
         for (url, path) in [
             ("http://h", "/v1/chat/completions"),
             ("http://h/", "/v1/chat/completions"),
@@ -254,25 +256,25 @@ mod tests {
     }
 
     #[test]
-    fn the_mock_keeps_its_parameters_and_learns_its_address() {
+    fn the_mock_keeps_its_parameters_and_gets_its_address() {
         let mut found = read("mock:?ttft=50ms&itl=10ms");
         assert_eq!(found.target.mock.as_deref(), Some("ttft=50ms&itl=10ms"));
         assert_eq!((found.target.path.as_str(), found.notes.len()), ("/v1/chat/completions", 0));
         assert_eq!(read("mock:").target.mock.as_deref(), Some(""));
         assert_eq!(read("mock:/v1/completions?x=1").dialect, Dialect::Completions);
-        found.target.mock_listens_at("127.0.0.1:4000".parse().unwrap());
+        found.target.set_mock_address("127.0.0.1:4000".parse().unwrap());
         assert_eq!(found.target.authority, "127.0.0.1:4000");
         assert_eq!(found.target.url, "http://127.0.0.1:4000/v1/chat/completions");
     }
 
     #[test]
-    fn odd_characters_are_encoded() {
+    fn special_characters_are_encoded() {
         assert_eq!(read("http://h/a b/ü/v1").target.path, "/a%20b/%C3%BC/v1/chat/completions");
         assert_eq!(read("http://h/v1#part").target.path, "/v1/chat/completions");
     }
 
     #[test]
-    fn wrong_urls_say_what_is_wrong() {
+    fn invalid_urls_are_rejected_with_a_reason() {
         for (url, what) in [
             ("", "empty"),
             (" http://h", "spaces"),
@@ -288,7 +290,7 @@ mod tests {
             ("http://::1/v1", "brackets"),
             ("http://[::1/v1", "]"),
             ("http://[zz]/v1", "IPv6"),
-            ("http://[::1]x/v1", "behind"),
+            ("http://[::1]x/v1", "after"),
             ("http://a b/v1", "host name"),
             ("http://u:p@h/v1", "Authorization"),
             ("http://h/v1/embeddings", "/embeddings"),

@@ -1,4 +1,4 @@
-//! Values of flags: text in, numbers out, or what the text should have been; and the form in which they are stored.
+//! Parsers for flag values, and serializers for `benchmark_args.json`. Parse errors say what is expected.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -11,17 +11,17 @@ use crate::plan::PlanError;
 use crate::plan::sla::Variable;
 use crate::time::{S, scan_duration_ns};
 
-/// Thirty years: longer is a slip, and nanoseconds would overflow.
+/// About 30 years. Larger values are typing errors and would overflow nanoseconds.
 const MAX_SECONDS: f64 = 1e9;
 
-/// Cores of one word of `--cores`.
+/// The cores of one value of `--cores`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cores(pub Vec<usize>);
 
-/// Core numbers past this are a slip.
+/// Highest accepted core number; larger values are typing errors.
 const MAX_CORE: usize = 4095;
 
-/// A whole number of at least 1.
+/// Parses a whole number of at least 1.
 pub fn count<T: FromStr + PartialOrd + Default>(text: &str) -> Result<T, String> {
     match text.parse::<T>() {
         Ok(number) if number > T::default() => Ok(number),
@@ -29,7 +29,7 @@ pub fn count<T: FromStr + PartialOrd + Default>(text: &str) -> Result<T, String>
     }
 }
 
-/// A whole number, 0 included.
+/// Parses a whole number of at least 0.
 pub fn count_or_zero<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| too_large(text).unwrap_or_else(|| "must be a whole number of 0 or more".to_string()))
 }
@@ -39,12 +39,12 @@ fn too_large(text: &str) -> Option<String> {
     (all_digits && text.bytes().any(|byte| byte != b'0')).then(|| "is too large".to_string())
 }
 
-/// A number that is neither infinite nor NaN.
+/// Parses a finite number.
 pub fn number(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(|| "must be a number".to_string())
 }
 
-/// Seconds: a bare number, or a length of time with its unit (500ms, 2m).
+/// Parses seconds: a number, or a duration with a unit (500ms, 2m).
 pub fn seconds(text: &str) -> Result<f64, String> {
     if text.starts_with('-') {
         return Err("must not be negative".to_string());
@@ -52,7 +52,7 @@ pub fn seconds(text: &str) -> Result<f64, String> {
     scan_duration_ns(text, S).map(|ns| ns as f64 / S as f64)
 }
 
-/// Core numbers: `2`, `2,3`, `4-7`, `0,2-3`.
+/// Parses core numbers: `2`, `2,3`, `4-7`, `0,2-3`.
 pub fn cores(text: &str) -> Result<Cores, String> {
     let number = |part: &str| match part.trim().parse::<usize>() {
         Ok(core) if core <= MAX_CORE => Ok(core),
@@ -65,7 +65,7 @@ pub fn cores(text: &str) -> Result<Cores, String> {
             Some((first, last)) => {
                 let (first, last) = (number(first)?, number(last)?);
                 if first > last {
-                    return Err(format!("the range {part} runs backwards"));
+                    return Err(format!("the range {part} is descending; write the lower number first"));
                 }
                 cores.extend(first..=last);
             }
@@ -74,7 +74,7 @@ pub fn cores(text: &str) -> Result<Cores, String> {
     Ok(Cores(cores))
 }
 
-/// `--save`
+/// Parser of `--save`.
 pub fn save() -> impl TypedValueParser<Value = Save> {
     PossibleValuesParser::new(["text", "full", "metrics"]).map(|word| match word.as_str() {
         "full" => Save::Full,
@@ -83,7 +83,7 @@ pub fn save() -> impl TypedValueParser<Value = Save> {
     })
 }
 
-/// `--sla-variable`
+/// Parser of `--sla-variable`.
 pub fn variable() -> impl TypedValueParser<Value = Variable> {
     PossibleValuesParser::new(["parallel", "rate"]).map(|word| match word.as_str() {
         "rate" => Variable::Rate,
@@ -91,7 +91,7 @@ pub fn variable() -> impl TypedValueParser<Value = Variable> {
     })
 }
 
-/// `--language`
+/// Parser of `--language`.
 pub fn language() -> impl TypedValueParser<Value = Language> {
     PossibleValuesParser::new(["en", "zh"]).map(|word| match word.as_str() {
         "zh" => Language::Zh,
@@ -99,7 +99,7 @@ pub fn language() -> impl TypedValueParser<Value = Language> {
     })
 }
 
-/// `--visualizer`
+/// Parser of `--visualizer`.
 pub fn service() -> impl TypedValueParser<Value = Service> {
     PossibleValuesParser::new(["wandb", "swanlab", "clearml"]).map(|word| match word.to_lowercase().as_str() {
         "swanlab" => Service::Swanlab,
@@ -108,7 +108,7 @@ pub fn service() -> impl TypedValueParser<Value = Service> {
     })
 }
 
-/// `--data-source`
+/// Parser of `--data-source`.
 pub fn data_source() -> impl TypedValueParser<Value = DataSource> {
     PossibleValuesParser::new(["modelscope", "huggingface", "local"]).map(|word| match word.as_str() {
         "huggingface" => DataSource::Huggingface,
@@ -117,7 +117,7 @@ pub fn data_source() -> impl TypedValueParser<Value = DataSource> {
     })
 }
 
-/// `--log-level`
+/// Parser of `--log-level`.
 pub fn log_level() -> impl TypedValueParser<Value = LogLevel> {
     PossibleValuesParser::new(["error", "warning", "info", "debug"]).map(|word| match word.to_lowercase().as_str() {
         "error" => LogLevel::Error,
@@ -127,35 +127,35 @@ pub fn log_level() -> impl TypedValueParser<Value = LogLevel> {
     })
 }
 
-/// Seconds of a flag as nanoseconds.
-pub fn seconds_ns(flag: &'static str, seconds: f64, zero_is_fine: bool) -> Result<u64, PlanError> {
-    if zero_is_fine && seconds == 0.0 {
+/// Converts the seconds of `flag` to nanoseconds.
+pub fn seconds_ns(flag: &'static str, seconds: f64, allow_zero: bool) -> Result<u64, PlanError> {
+    if allow_zero && seconds == 0.0 {
         return Ok(0);
     }
     if !seconds.is_finite() || seconds <= 0.0 || seconds > MAX_SECONDS {
-        let least = if zero_is_fine { "0 or more" } else { "above 0" };
+        let minimum = if allow_zero { "0 or more" } else { "above 0" };
         return Err(PlanError::value(
             flag,
-            format!("must be {least} seconds and at most {MAX_SECONDS:.0}, not {seconds:?}"),
+            format!("must be {minimum} seconds and at most {MAX_SECONDS:.0}, not {seconds:?}"),
         ));
     }
     Ok((seconds * S as f64).round() as u64)
 }
 
-/// Headers, each `name=value`, as a JSON object.
+/// Serializes headers in the form `name=value` as a JSON object.
 pub fn headers_as_object<S: Serializer>(headers: &[String], serializer: S) -> Result<S::Ok, S::Error> {
     let pairs = headers.iter().filter_map(|header| header.split_once('='));
     serializer.collect_map(pairs.collect::<BTreeMap<_, _>>())
 }
 
-/// JSON text as the value that it holds; an empty object without text.
+/// Serializes a JSON text as its value; as an empty object if there is none.
 pub fn json_text_as_value<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
     let value = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
     value.unwrap_or_else(|| serde_json::json!({})).serialize(serializer)
 }
 
-/// JSON text as the value that it holds; null without text.
-pub fn json_text_or_nothing<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+/// Serializes a JSON text as its value; as null if there is none.
+pub fn json_text_or_null<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
     let value: Option<serde_json::Value> = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
     value.serialize(serializer)
 }
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_or_refused() {
+    fn numbers_are_parsed_or_rejected() {
         assert_eq!(count::<u32>("7"), Ok(7));
         for bad in ["0", "-5", "1.5", "", "x", "1,2"] {
             assert!(count::<u32>(bad).unwrap_err().contains("at least 1"), "{bad}");
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn core_lists_are_read() {
+    fn core_lists_are_parsed() {
         assert_eq!(cores("0,2-4"), Ok(Cores(vec![0, 2, 3, 4])));
         for bad in ["", "a", "3-1", "1-", "99999", "1,,2"] {
             assert!(cores(bad).is_err(), "{bad}");

@@ -49,23 +49,31 @@ impl<'a> Inputs<'a> {
 /// The figures of one run.
 #[derive(Clone, Debug)]
 pub struct Summary {
+    /// What was run.
     pub facts: RunFacts,
     /// `None` if the run was killed.
     pub end: Option<RunEnd>,
+    /// Requests by outcome.
     pub counts: Counts,
     /// Classes that occurred, in the order of [`crate::record::Failure::ALL`].
     pub failures: Vec<FailureCount>,
     /// Last end − first due time.
     pub time_s: Option<f64>,
+    /// Requests and tokens per second.
     pub throughput: Throughput,
+    /// The distributions of all figures per request.
     pub series: AllSeries,
     /// Means over the succeeded, streamed requests: events per request, and latency per event.
     pub packages_per_request: Option<f64>,
+    /// Mean time per SSE event, seconds.
     pub package_latency_s: Option<f64>,
+    /// Offered, sent and achieved rates.
     pub rates: Rates,
+    /// Requests in flight.
     pub concurrency: Concurrency,
     /// A closed loop's requests after its first wave; `None` if there are none.
     pub steady: Option<SteadyPart>,
+    /// Lags and CPU time of the client itself.
     pub client: Client,
     /// Bounds of the effect of the client's error on the figures.
     pub measurement_error: MeasurementError,

@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 
 use super::feed::{Feed, feed};
 use crate::log::Log;
-use crate::plan::VisualPlan;
+use crate::plan::VisualizerPlan;
 use crate::secrets::mask;
 
 const SCRIPT: &str = include_str!("helper.py");
@@ -66,7 +66,7 @@ impl Helper {
     ///
     /// # Errors
     /// One line with the cause and what to do.
-    pub fn start(plan: &VisualPlan, single: bool, start: &Json, log: &Arc<Log>) -> Result<(Helper, Feed), String> {
+    pub fn start(plan: &VisualizerPlan, single: bool, start: &Json, log: &Arc<Log>) -> Result<(Helper, Feed), String> {
         let mut child = spawn_helper(plan)?;
         let (feed, receiver) = feed(plan.service.name(), single);
         let (response_sender, responses) = unbounded();
@@ -148,7 +148,7 @@ fn spawn_thread(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, 
     thread.map_err(|error| format!("cannot start a thread for --visualizer: {error}"))
 }
 
-fn spawn_helper(plan: &VisualPlan) -> Result<Child, String> {
+fn spawn_helper(plan: &VisualizerPlan) -> Result<Child, String> {
     let python = plan.python.as_deref().unwrap_or(Path::new("python3"));
     let service = plan.service.name();
     let spawned = Command::new(python)

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::plan::{Plan, VisualPlan};
+use crate::plan::{Plan, VisualizerPlan};
 use crate::store::live::Snapshot;
 
 /// The first column of a table over runs: the load of the run.
 const LOAD: &str = "Load";
 
 /// The first message: service, names and configuration. It contains the key and must not be logged.
-pub fn start(plan: &VisualPlan, folder: &Path, config: &str) -> Json {
+pub fn start(plan: &VisualizerPlan, folder: &Path, config: &str) -> Json {
     let config: Json = serde_json::from_str(config).unwrap_or(Json::Null);
     json!({
         "do": "start",

@@ -14,7 +14,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::host::affinity;
 use crate::log::Log;
-use crate::plan::{Plan, Service, VisualPlan};
+use crate::plan::{Plan, Service, VisualizerPlan};
 
 mod feed;
 mod helper;
@@ -58,7 +58,7 @@ impl Visualizer {
     /// # Errors
     /// One line with the cause and what to do.
     pub fn start(
-        visual: &VisualPlan,
+        visual: &VisualizerPlan,
         plans: &[Plan],
         single: bool,
         config: &str,

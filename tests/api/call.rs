@@ -1,4 +1,4 @@
-//! One call of the binary against a mock, and what came of it.
+//! Runs the binary and reads its results.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,7 +34,7 @@ pub fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// Runs `ringmark perf` with these arguments in a fresh folder that holds `files`.
+/// Runs `ringmark perf` with these arguments in a new folder with `files`.
 pub fn perf(arguments: &[String], files: &[(&str, &str)]) -> Call {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -52,7 +52,7 @@ pub fn perf(arguments: &[String], files: &[(&str, &str)]) -> Call {
     Call { status: output.status.code().unwrap_or(-1), stderr, folder }
 }
 
-/// The same for a command line.
+/// Like [`perf`], for a command line.
 pub fn line(text: &str, files: &[(&str, &str)]) -> Call {
     perf(&words(text), files)
 }
@@ -80,7 +80,7 @@ impl Call {
         rows.map(|row| row.unwrap().unwrap_or_default()).collect()
     }
 
-    /// The distinct bodies that were sent.
+    /// The distinct request bodies.
     pub fn bodies(&self) -> Vec<Value> {
         self.column("SELECT json FROM body").iter().map(|text| serde_json::from_str(text).unwrap()).collect()
     }
@@ -90,12 +90,12 @@ impl Call {
         self.column(&format!("SELECT CAST({column} AS TEXT) FROM request WHERE phase = 'measured' ORDER BY idx"))
     }
 
-    /// The texts of what the run had to say.
+    /// The texts of the findings.
     pub fn findings(&self) -> Vec<String> {
         self.column("SELECT text FROM finding")
     }
 
-    /// All requests succeeded. On a busy machine the figures may be void for it (status 3); that is no matter here.
+    /// Asserts that all requests succeeded. Status 3 is accepted, because a busy machine can make the figures void.
     #[track_caller]
     pub fn check(&self, number: f64) {
         assert!(matches!(self.status, 0 | 3), "{}: {}", self.status, self.stderr);
@@ -103,7 +103,7 @@ impl Call {
         assert_eq!((succeeded, self.number("Failed requests")), (number, 0.0), "{:?}", self.requests("error"));
     }
 
-    /// The witness had answers, and nothing but answers.
+    /// Asserts that the witness had responses and no failures.
     #[track_caller]
     pub fn witnessed(&self) {
         assert!(matches!(self.status, 0 | 3), "{}: {}", self.status, self.stderr);

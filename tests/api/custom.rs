@@ -1,4 +1,4 @@
-//! Custom APIs: the examples that come with the project, and what goes over the wire for them.
+//! Custom APIs: the examples of this repository and their requests.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -17,21 +17,21 @@ fn run(url: &str, api: &str, more: &[&str]) -> Call {
     perf(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>(), &[])
 }
 
-/// A server that answers every request on its connections with `answer`, and tells what it was sent.
+/// A server that sends `answer` for every request and passes the requests to the receiver.
 pub fn server(answer: &'static str) -> (String, Receiver<(String, Value)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let (tell, told) = channel();
+    let (sender, requests) = channel();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let tell = tell.clone();
-            std::thread::spawn(move || serve(stream, answer, |request| drop(tell.send(request))));
+            let sender = sender.clone();
+            std::thread::spawn(move || serve(stream, answer, |request| drop(sender.send(request))));
         }
     });
-    (url, told)
+    (url, requests)
 }
 
-fn serve(mut stream: TcpStream, answer: &str, tell: impl Fn((String, Value))) {
+fn serve(mut stream: TcpStream, answer: &str, on_request: impl Fn((String, Value))) {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
@@ -39,7 +39,7 @@ fn serve(mut stream: TcpStream, answer: &str, tell: impl Fn((String, Value))) {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
         let Ok(body) = serde_json::from_str(body) else { continue };
-        tell((head.to_string(), body));
+        on_request((head.to_string(), body));
         bytes.clear();
         if stream.write_all(answer.as_bytes()).is_err() {
             return;
@@ -48,7 +48,7 @@ fn serve(mut stream: TcpStream, answer: &str, tell: impl Fn((String, Value))) {
 }
 
 #[test]
-fn the_example_for_tgi() {
+fn the_tgi_example() {
     let answer = concat!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
         "40\r\ndata:{\"index\":1,\"token\":{\"id\":5,\"text\":\"Deep\"},\"details\":null}\n\n\r\n",
@@ -56,7 +56,7 @@ fn the_example_for_tgi() {
         "71\r\ndata:{\"index\":3,\"token\":{\"id\":7,\"text\":\".\"},\"details\":{\"finish_reason\":\"length\",\"generated_tokens\":3,\"seed\":1}}\n\n\r\n",
         "0\r\n\r\n",
     );
-    let (url, told) = server(answer);
+    let (url, requests) = server(answer);
     let call = run(&url, &example("tgi.toml"), &["--max-tokens", "3", "--seed", "1"]);
     call.check(3.0);
     assert_eq!(call.requests("text"), ["Deep sea."; 3]);
@@ -65,7 +65,7 @@ fn the_example_for_tgi() {
         (vec!["3".to_string(); 3], vec!["length".to_string(); 3])
     );
     assert_eq!(call.number("Average output tokens per request"), 3.0);
-    let (head, body) = told.recv().unwrap();
+    let (head, body) = requests.recv().unwrap();
     assert!(head.starts_with("POST /generate_stream HTTP/1.1\r\n") && head.contains("X-Use-Cache: false"), "{head}");
     assert_eq!(body, json!({"inputs": "one \"two\"", "parameters": {"max_new_tokens": 3, "seed": 1, "details": true}}));
 }
@@ -87,9 +87,9 @@ fn the_plain_example() {
 }
 
 #[test]
-fn a_key_goes_where_the_file_puts_it() {
+fn the_key_is_sent_in_the_header_of_the_file() {
     let api = "[headers]\nX-Key = 'id %k'\n[body]\nq = '%p'\n[response]\ntext = '/a'\n";
-    let (url, told) =
+    let (url, requests) =
         server("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{\"a\":\"b\"}");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mine.toml");
@@ -97,7 +97,7 @@ fn a_key_goes_where_the_file_puts_it() {
     let url = format!("{url}/ask");
     let call = run(&url, file.to_str().unwrap(), &["--api-key", "s3cret", "--top-k", "4"]);
     call.check(3.0);
-    let (head, body) = told.recv().unwrap();
+    let (head, body) = requests.recv().unwrap();
     assert!(head.starts_with("POST /ask ") && head.contains("X-Key: id s3cret\r\n"), "{head}");
     assert!(!head.contains("Authorization"), "{head}");
     assert_eq!(body, json!({"q": "one \"two\""}));

@@ -1,4 +1,4 @@
-//! Each API against the mock's endpoint of it: what is sent, what is read, and how errors are told.
+//! Each API against its endpoint of the mock: requests, responses and errors.
 
 use super::call::line;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 const MOCK: &str = "ttft=1ms&itl=0ms&tokens=8&reasoning=2";
 
 #[test]
-fn every_api_counts_what_the_mock_sent() {
+fn every_api_counts_the_tokens_of_the_mock() {
     for (api, path) in [
         ("openai", "/v1/chat/completions"),
         ("openai", "/v1/completions"),
@@ -40,7 +40,7 @@ fn every_api_counts_what_the_mock_sent() {
 }
 
 #[test]
-fn a_limit_is_sent_under_the_name_of_the_api_and_told_as_the_reason() {
+fn the_token_limit_has_the_apis_field_name_and_finish_reason() {
     for (api, pointer) in
         [("responses", "/max_output_tokens"), ("dashscope", "/parameters/max_tokens"), ("anthropic", "/max_tokens")]
     {
@@ -48,14 +48,14 @@ fn a_limit_is_sent_under_the_name_of_the_api_and_told_as_the_reason() {
         call.check(3.0);
         assert!(call.bodies().iter().all(|body| (3..=5).contains(&body.pointer(pointer).unwrap().as_u64().unwrap())));
         let finish = call.requests("finish");
-        // The mock ends /v1/responses as completed whatever cut it.
+        // The mock always ends /v1/responses with the status completed.
         let expected = if api == "responses" { "stop" } else { "length" };
         assert!(finish.iter().all(|finish| finish == expected), "{api}: {finish:?}");
     }
 }
 
 #[test]
-fn conversations_take_the_form_of_the_api() {
+fn conversations_have_the_format_of_the_api() {
     let messages = r#"[{"role":"system","content":"be brief"},{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":"c"}]"#;
     let bodies = |api: &str| -> Value {
         let files = [("chats.jsonl", messages)];
@@ -90,24 +90,24 @@ fn errors_within_a_stream_are_failures() {
 }
 
 #[test]
-fn what_an_api_has_no_field_for_is_said() {
+fn unsupported_flags_give_a_finding() {
     let call = line(&format!("--url mock:?{MOCK} --api anthropic -n 1 --n-choices 2 --seed 3 --min-tokens 2"), &[]);
     call.check(1.0);
-    let said = call.findings().join("\n");
-    assert!(said.contains("--min-tokens, --n-choices") && !said.contains("--seed"), "{said}");
+    let text = call.findings().join("\n");
+    assert!(text.contains("--min-tokens, --n-choices") && !text.contains("--seed"), "{text}");
     let call = line("--url mock: --api embedding -n 1 --max-tokens 5 --stream", &[]);
     call.check(1.0);
     assert!(call.findings().join("\n").contains("--max-tokens"), "{:?}", call.findings());
 }
 
 #[test]
-fn a_template_decides_where_no_flag_does() {
+fn template_fields_override_flag_defaults() {
     let template = |flags: &str, text: &str| {
         let call = line(&format!("--url mock:{flags} -n 2 --query-template @t.json"), &[("t.json", text)]);
         call.check(2.0);
         call.bodies().remove(0)
     };
-    // On /v1/completions, with the prompt inside a longer text, and without streaming because it says so.
+    // On /v1/completions, with the prompt within a longer text, and without streaming.
     let body = template(
         "/v1/completions?ttft=1ms&tokens=5 --prompt 'say \"hi\"'",
         r#"{"model":"%m","prompt":"Q: %p\nA:","stream":false,"max_tokens":4}"#,
@@ -130,7 +130,7 @@ fn a_template_decides_where_no_flag_does() {
 }
 
 #[test]
-fn mistakes_are_one_line() {
+fn errors_are_one_line() {
     for (arguments, what) in [
         ("--query-template {", "--query-template is not valid JSON"),
         ("--query-template []", "must be a JSON object"),

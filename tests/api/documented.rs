@@ -1,7 +1,7 @@
 //! The commands of evalscope's documentation, with the first words replaced, against the built-in server.
 //!
-//! The server's address gives way to the mock's, and what a hub has to a file of the same shape or a tokenizer that is
-//! here. Rates, pauses and numbers that would only cost time are changed; everything else stands as it is printed there.
+//! The server's address is replaced with the mock's, and files from hubs with local files of the same format. Rates, pauses
+//! and counts are reduced to save time; everything else is unchanged.
 
 use super::call::{Call, perf, words};
 use super::data_support::tokenizer;
@@ -87,7 +87,7 @@ const WARM_UP: &str = "evalscope perf \
   --dataset openqa \
   --stream";
 
-/// The warm-up of the documentation with conversations, as its note describes it.
+/// The documented warm-up with conversations.
 const MULTI_TURN: &str = "evalscope perf \
   --url 'http://127.0.0.1:8000/v1/chat/completions' \
   --parallel 5 \
@@ -203,7 +203,7 @@ const SPEED: &str = "evalscope perf \
  --dataset speed_benchmark \
  --debug";
 
-/// Questions of at least 128 characters, as `--min-prompt-length` asks.
+/// Questions of at least 128 characters, as `--min-prompt-length` requires.
 fn questions() -> Vec<String> {
     (0..5).map(|n| format!("Question {n}:{}", " why is \"this\" so, and 为什么?".repeat(6))).collect()
 }
@@ -249,7 +249,7 @@ fn a_prompt() {
     let from_file = run(&PROMPT.replace("'写一个科幻小说,请开始你的表演'", "@prompt.txt"));
     from_file.check(20.0);
     assert_eq!(from_file.bodies()[0]["messages"][0]["content"], "写一个科幻小说");
-    // The older documentation gives a rate where the newer one has --parallel.
+    // The older documentation has a rate instead of --parallel.
     run(&PROMPT.replace("--parallel 2", "--rate 200")).check(20.0);
     run(FIRST).check(15.0);
 }
@@ -276,9 +276,9 @@ fn templates_inline_and_from_a_file() {
             (&json!("qwen2.5"), &json!(1024), &json!(0.7))
         );
         assert_eq!(body["skip_special_tokens"], json!(false));
-        let asked: Vec<String> =
+        let prompts: Vec<String> =
             call.bodies().iter().filter_map(|body| body["messages"][0]["content"].as_str().map(String::from)).collect();
-        assert!(asked.len() == 5 && questions().iter().all(|question| asked.contains(question)));
+        assert!(prompts.len() == 5 && questions().iter().all(|question| prompts.contains(question)));
         assert_eq!(call.number("Average output tokens per request"), 8.0);
     }
 }
@@ -294,13 +294,13 @@ fn open_loop_and_warm_up() {
 #[test]
 fn conversations() {
     let call = run(MULTI_TURN);
-    // Three turns and two, in turn.
+    // Conversations alternate between three and two turns.
     call.check(50.0);
     let lengths = call.bodies().iter().map(|body| body["messages"].as_array().unwrap().len()).collect::<Vec<_>>();
     assert!(lengths.contains(&5) && lengths.iter().all(|length| matches!(length, 1 | 3 | 5)), "{lengths:?}");
-    let told = &call.summary()["Multi-turn"];
+    let turns = &call.summary()["Multi-turn"];
     assert_eq!(
-        (&told["Conversations"], &told["Begun"], &told["Turns"][2]["Requests"]),
+        (&turns["Conversations"], &turns["Begun"], &turns["Turns"][2]["Requests"]),
         (&json!(20), &json!(20), &json!(10))
     );
 }

@@ -1,4 +1,4 @@
-//! Every API and every way to write a body, through the binary, against servers that refuse what is wrong.
+//! All APIs and request bodies: calls of the binary against servers that reject invalid requests.
 
 mod call;
 mod custom;

@@ -1,4 +1,4 @@
-//! APIs spoken by a program: the example that comes with the project, what it is told, and programs in trouble.
+//! APIs of programs: the example of this repository, its input, and failing programs.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -16,7 +16,7 @@ const STREAM: &str = concat!(
     "0\r\n\r\n",
 );
 
-/// A shell script that is a program for `--api`, in a file of its own.
+/// Writes a shell script for `--api`; returns its path.
 fn script(folder: &Path, text: &str) -> String {
     let file = folder.join("api.sh");
     std::fs::write(&file, format!("#!/bin/sh\n{text}\n")).unwrap();
@@ -32,11 +32,11 @@ fn run(url: &str, api: &str, more: &[&str]) -> Call {
 
 #[test]
 fn the_example_builds_and_parses() {
-    let (url, told) = server(STREAM);
+    let (url, requests) = server(STREAM);
     let url = format!("{url}/completion");
     let call = run(&url, &example("llamacpp_native.py"), &["--max-tokens", "5", "--extra-args", "{\"cache\":false}"]);
     call.check(3.0);
-    let (head, body) = told.recv().unwrap();
+    let (head, body) = requests.recv().unwrap();
     assert!(head.starts_with("POST /completion HTTP/1.1\r\n"), "{head}");
     assert_eq!(
         body,
@@ -47,13 +47,13 @@ fn the_example_builds_and_parses() {
     assert_eq!(call.requests("output_tokens"), ["5"; 3]);
     assert_eq!(call.requests("token_source"), ["program"; 3]);
     assert_eq!(call.number("Average input tokens per request"), 9.0);
-    // They were kept for the program alone.
+    // Raw responses are stored only until the program has parsed them.
     assert_eq!(call.requests("raw"), [""; 3]);
 }
 
 #[test]
-fn what_is_kept_is_what_was_asked() {
-    let (url, _told) = server(STREAM);
+fn save_determines_what_is_stored() {
+    let (url, _requests) = server(STREAM);
     let api = example("llamacpp_native.py");
     let full = run(&url, &api, &["--save", "full"]);
     full.check(3.0);
@@ -65,43 +65,44 @@ fn what_is_kept_is_what_was_asked() {
 }
 
 #[test]
-fn a_whole_answer_and_text_that_is_no_json() {
+fn a_whole_response_may_be_plain_text() {
     let folder = tempfile::tempdir().unwrap();
     let echo = script(
         folder.path(),
-        r#"case $1 in build) sed 's/.*/{"q":1}/' ;; parse) cat >"${0%/*}/told"; sed 's/.*/{"output_tokens":2}/' "${0%/*}/told" ;; esac"#,
+        r#"case $1 in build) sed 's/.*/{"q":1}/' ;; parse) cat >"${0%/*}/input"; sed 's/.*/{"output_tokens":2}/' "${0%/*}/input" ;; esac"#,
     );
-    let (url, _told) = server("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n\r\nplain words");
+    let (url, _requests) =
+        server("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n\r\nplain words");
     let call = run(&url, &echo, &["--no-stream"]);
     call.check(3.0);
     assert_eq!(
         (call.requests("text"), call.requests("output_tokens")),
         (vec!["plain words".into(); 3], vec!["2".into(); 3])
     );
-    let told = std::fs::read_to_string(folder.path().join("told")).unwrap();
-    let line: Value = serde_json::from_str(told.lines().next().unwrap()).unwrap();
+    let input = std::fs::read_to_string(folder.path().join("input")).unwrap();
+    let line: Value = serde_json::from_str(input.lines().next().unwrap()).unwrap();
     assert_eq!(line, json!({"request": {"q": 1}, "status": 200, "stream": false, "responses": ["plain words"]}));
 }
 
 #[test]
-fn a_drawn_limit_is_a_number_for_the_program() {
+fn the_program_gets_the_drawn_limit() {
     let folder = tempfile::tempdir().unwrap();
-    let api = script(folder.path(), r#"case $1 in build) tee "${0%/*}/asked" ;; parse) sed 's/.*/{}/' ;; esac"#);
-    let (url, _told) = server(STREAM);
+    let api = script(folder.path(), r#"case $1 in build) tee "${0%/*}/input" ;; parse) sed 's/.*/{}/' ;; esac"#);
+    let (url, _requests) = server(STREAM);
     let numbers: Vec<String> = (0..8).map(|n| format!("question {n}")).collect();
     let arguments = ["--url", &url, "--api", &api, "--model", "m", "-n", "8", "--max-tokens", "3", "900"];
     let arguments = arguments.into_iter().chain(["--dataset", "line_by_line", "--dataset-path", "q.txt"]);
     let call = perf(&arguments.map(String::from).collect::<Vec<_>>(), &[("q.txt", &numbers.join("\n"))]);
     call.check(8.0);
-    let asked = std::fs::read_to_string(folder.path().join("asked")).unwrap();
-    let lines: Vec<Value> = asked.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let input = std::fs::read_to_string(folder.path().join("input")).unwrap();
+    let lines: Vec<Value> = input.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let limits: Vec<u64> = lines.iter().map(|line| line["parameters"]["max_tokens"].as_u64().unwrap()).collect();
     assert!(lines.len() == 9 && limits[..8].iter().all(|limit| (3..=900).contains(limit)), "{limits:?}");
     assert!(limits[..8].iter().any(|limit| *limit != limits[0]) && limits[8] == 16, "{limits:?}");
 }
 
 #[test]
-fn trouble_before_the_run_is_one_line() {
+fn failures_before_the_run_are_one_line() {
     let folder = tempfile::tempdir().unwrap();
     for (text, what) in [
         ("cat >/dev/null; echo one >&2; echo two >&2; exit 3", "build: the program failed (exit status: 3): two"),
@@ -119,17 +120,21 @@ fn trouble_before_the_run_is_one_line() {
     let missing = run("mock:", "./nowhere.py", &[]);
     assert!(missing.status == 2 && missing.stderr.contains("--api ./nowhere.py: the program does not exist"));
     let template = run("mock:", &script(folder.path(), "true"), &["--query-template", "{}"]);
-    assert!(template.status == 2 && template.stderr.contains("--query-template has no use"), "{}", template.stderr);
+    assert!(
+        template.status == 2 && template.stderr.contains("--query-template conflicts with --api"),
+        "{}",
+        template.stderr
+    );
 }
 
 #[test]
-fn trouble_after_the_run_costs_nothing_that_was_measured() {
+fn failures_after_the_run_keep_the_measurements() {
     let folder = tempfile::tempdir().unwrap();
-    let (url, _told) = server(STREAM);
+    let (url, _requests) = server(STREAM);
     for (parse, what) in [
         ("cat >/dev/null; echo '{\"output_tokens\":1}'; echo lost my mind >&2; exit 7", "lost my mind"),
         ("sed 's/.*/{\"tokens\":1}/'", "unknown field \"tokens\""),
-        ("cat >/dev/null", "printed 0 lines for 3 answers"),
+        ("cat >/dev/null", "printed 0 lines for 3 responses"),
     ] {
         let api =
             script(folder.path(), &format!("case $1 in build) sed 's/.*/{{\"q\":1}}/' ;; parse) {parse} ;; esac"));
@@ -141,6 +146,6 @@ fn trouble_after_the_run_costs_nothing_that_was_measured() {
             (call.requests("text"), call.requests("output_tokens")),
             (vec!["Deep sea".into(); 3], vec![String::new(); 3])
         );
-        assert!(call.requests("raw").iter().all(|raw| raw.contains("Deep")), "the answers are still there");
+        assert!(call.requests("raw").iter().all(|raw| raw.contains("Deep")), "the raw responses are kept");
     }
 }

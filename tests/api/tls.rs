@@ -1,4 +1,4 @@
-//! TLS in front of the mock: what is trusted, what is refused, how long it takes; and Unix sockets.
+//! TLS in front of the mock: certificate checks, handshake times, session resumption; and Unix sockets.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ fn mock(query: &str) -> Mock {
 
 const QUICK: &str = "ttft=2ms&itl=1ms&tokens=5";
 
-/// A call over TLS; `ca.pem` is the server's authority, `other.pem` another one.
+/// A call over TLS. `ca.pem` is the certificate authority of the server, `other.pem` another one.
 fn over_tls(server: &TlsServer, flags: &str) -> Call {
     let url = format!("https://{}/v1/chat/completions", server.addr);
     let other = authority().pem();
@@ -28,9 +28,9 @@ fn over_tls(server: &TlsServer, flags: &str) -> Call {
     line(&format!("--url {url} --model m --prompt 'one two' {flags}"), &files)
 }
 
-/// The error line of a call that cannot run.
+/// The error line of a failed call.
 #[track_caller]
-fn mistake(call: &Call) -> String {
+fn error_of(call: &Call) -> String {
     assert_eq!(call.status, 2, "{}", call.stderr);
     let lines: Vec<&str> = call.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!(lines.len(), 1, "{}", call.stderr);
@@ -38,7 +38,7 @@ fn mistake(call: &Call) -> String {
 }
 
 #[test]
-fn a_server_is_trusted_through_its_authority() {
+fn a_server_is_trusted_by_its_authority() {
     let backend = mock(QUICK);
     let server = TlsServer::start(backend.addr());
     for (flags, streamed) in [("", "1"), ("--no-stream", "0"), ("--force-fallback", "1")] {
@@ -46,7 +46,7 @@ fn a_server_is_trusted_through_its_authority() {
         call.check(8.0);
         assert_eq!(call.requests("streamed"), vec![streamed; 8], "{flags}");
         assert_eq!(call.number("Average output tokens per request"), 5.0);
-        // Connections that were opened for a request show what the handshake took; the others do not.
+        // Only requests that opened a connection have a handshake time.
         let handshakes = call.requests("tls_handshake_ns");
         let opened = call.requests("reused").iter().filter(|reused| *reused == "0").count();
         assert!(opened > 0 && handshakes.iter().filter(|ns| !ns.is_empty()).count() == opened, "{handshakes:?}");
@@ -55,8 +55,8 @@ fn a_server_is_trusted_through_its_authority() {
 }
 
 #[test]
-fn a_witness_speaks_tls() {
-    // It needs a core without workers.
+fn the_witness_supports_tls() {
+    // The witness needs a core without workers.
     if std::thread::available_parallelism().is_ok_and(|cores| cores.get() < 2) {
         return;
     }
@@ -67,7 +67,7 @@ fn a_witness_speaks_tls() {
 }
 
 #[test]
-fn a_name_is_checked() {
+fn the_host_name_is_verified() {
     let backend = mock(QUICK);
     let server = TlsServer::named(backend.addr(), &["localhost"]);
     let call = |host: &str| {
@@ -76,12 +76,12 @@ fn a_name_is_checked() {
         line(&format!("--url {url} --model m --prompt p -n 2 --cacert ca.pem"), &files)
     };
     call("localhost").check(2.0);
-    let error = mistake(&call("127.0.0.1"));
+    let error = error_of(&call("127.0.0.1"));
     assert!(error.contains("a name in --url that the certificate has"), "{error}");
 }
 
 #[test]
-fn what_is_not_trusted_is_one_clear_line() {
+fn untrusted_certificates_are_one_line() {
     let backend = mock(QUICK);
     let server = TlsServer::start(backend.addr());
     for (flags, what) in [
@@ -93,29 +93,29 @@ fn what_is_not_trusted_is_one_clear_line() {
         ("--cacert broken.pem", "--cacert broken.pem"),
         ("--cacert .", "--cacert ."),
     ] {
-        let error = mistake(&over_tls(&server, &format!("-n 2 {flags}")));
+        let error = error_of(&over_tls(&server, &format!("-n 2 {flags}")));
         assert!(error.contains(what), "{flags}: {error}");
     }
 }
 
 #[test]
-fn a_certificate_out_of_its_time_is_named() {
+fn expired_and_future_certificates_are_reported() {
     let backend = mock(QUICK);
     for (years, what) in [((2000, 2001), "has expired"), ((3000, 3001), "is not valid yet")] {
         let server = TlsServer::valid(backend.addr(), &["127.0.0.1"], years);
-        let error = mistake(&over_tls(&server, "-n 2 --cacert ca.pem"));
+        let error = error_of(&over_tls(&server, "-n 2 --cacert ca.pem"));
         assert!(error.contains(what) && error.contains("--insecure"), "{error}");
     }
 }
 
 #[test]
-fn insecure_works_and_says_so() {
+fn insecure_gives_a_warning() {
     let backend = mock(QUICK);
     let server = TlsServer::start(backend.addr());
     let call = over_tls(&server, "--insecure -n 2");
     call.check(2.0);
     assert!(call.findings().iter().any(|text| text.contains("NOT verified")), "{:?}", call.findings());
-    // Loud: on the screen too, where that is not silenced.
+    // The warning is also on the screen without --quiet.
     let url = format!("https://{}/v1/chat/completions", server.addr);
     let loud = std::process::Command::new(env!("CARGO_BIN_EXE_ringmark"))
         .args(["perf", "--url", &url, "--model", "m", "--prompt", "p", "-n", "1", "--insecure", "--outputs-dir"])
@@ -126,16 +126,16 @@ fn insecure_works_and_says_so() {
 }
 
 #[test]
-fn a_plain_port_is_named() {
+fn a_plain_http_port_is_reported() {
     let backend = mock(QUICK);
     let call =
         line(&format!("--url https://{}/v1/completions --model m --prompt p -n 1 --insecure", backend.addr()), &[]);
-    let error = mistake(&call);
+    let error = error_of(&call);
     assert!(error.contains("use http:// instead of https://"), "{error}");
 }
 
 #[test]
-fn sessions_are_resumed_when_a_server_closes() {
+fn sessions_are_resumed_on_new_connections() {
     let backend = mock(&format!("{QUICK}&close=silent"));
     let server = TlsServer::start(backend.addr());
     let call = over_tls(&server, "--cacert ca.pem -n 12 --parallel 1 --no-test-connection");
@@ -145,7 +145,7 @@ fn sessions_are_resumed_when_a_server_closes() {
 }
 
 #[test]
-fn the_model_is_asked_for_over_tls() {
+fn the_model_is_requested_over_tls() {
     let backend = mock(&format!("{QUICK}&model=asked"));
     let server = TlsServer::start(backend.addr());
     let files = [("ca.pem", server.authority.as_str())];
@@ -163,7 +163,7 @@ fn a_unix_socket_carries_requests() {
     let to = backend.addr();
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            std::thread::spawn(move || join(client, to));
+            std::thread::spawn(move || forward(client, to));
         }
     });
     let url = format!("unix:{}:/v1/completions", path.display());
@@ -176,22 +176,22 @@ fn a_unix_socket_carries_requests() {
         line(&format!("--url {url} --prompt p --duration 1 --parallel 2 --witness 2"), &[]).witnessed();
     }
     let call = line("--url unix:/nowhere/at/all.sock --model m --prompt p -n 1", &[]);
-    assert!(mistake(&call).contains("/nowhere/at/all.sock"), "{}", call.stderr);
+    assert!(error_of(&call).contains("/nowhere/at/all.sock"), "{}", call.stderr);
 }
 
-/// Hands bytes on between a Unix and a TCP socket.
-fn join(mut client: UnixStream, to: SocketAddr) {
+/// Forwards bytes between a Unix and a TCP socket.
+fn forward(mut client: UnixStream, to: SocketAddr) {
     let mut upstream = TcpStream::connect(to).unwrap();
     let (mut from, mut back) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
     std::thread::spawn(move || {
-        hand_on(&mut from, &mut back);
+        copy(&mut from, &mut back);
         let _ = back.shutdown(Shutdown::Both);
     });
-    hand_on(&mut client, &mut upstream);
+    copy(&mut client, &mut upstream);
     let _ = upstream.shutdown(Shutdown::Both);
 }
 
-fn hand_on(from: &mut impl Read, to: &mut impl Write) {
+fn copy(from: &mut impl Read, to: &mut impl Write) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         if to.write_all(&buffer[..length]).is_err() {

@@ -1,4 +1,4 @@
-//! A TLS server in front of another: it decrypts, hands on, and encrypts what comes back.
+//! A TLS server that decrypts requests, forwards them to another server, and encrypts the responses.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,23 +12,23 @@ use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 /// A running server; its threads end with the process.
 pub struct TlsServer {
     pub addr: SocketAddr,
-    /// The certificate of the authority that it is to be trusted through, PEM.
+    /// The certificate of its certificate authority, PEM.
     pub authority: String,
     handshakes: Arc<[AtomicU32; 2]>,
 }
 
 impl TlsServer {
-    /// Serves `backend` under a fresh certificate for 127.0.0.1 and localhost.
+    /// Serves `backend` with a new certificate for 127.0.0.1 and localhost.
     pub fn start(backend: SocketAddr) -> TlsServer {
         TlsServer::named(backend, &["localhost", "127.0.0.1"])
     }
 
-    /// The same for other names.
+    /// Like `start`, for other names.
     pub fn named(backend: SocketAddr, names: &[&str]) -> TlsServer {
         TlsServer::valid(backend, names, (2000, 4000))
     }
 
-    /// The same with a certificate that is valid from the beginning of one year to that of another.
+    /// Like `start`, with a certificate that is valid from the start of one year to the start of another.
     pub fn valid(backend: SocketAddr, names: &[&str], years: (i32, i32)) -> TlsServer {
         let authority = authority();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -62,20 +62,20 @@ impl TlsServer {
         server
     }
 
-    /// Handshakes in full, and those that resumed a session.
+    /// The numbers of full handshakes and of resumed sessions.
     pub fn handshakes(&self) -> (u32, u32) {
         (self.handshakes[0].load(Ordering::Relaxed), self.handshakes[1].load(Ordering::Relaxed))
     }
 }
 
-/// A certificate authority of its own.
+/// A new certificate authority.
 pub fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// Hands bytes on in both directions until one side ends.
+/// Forwards bytes in both directions until one side closes.
 fn forward(mut client: TcpStream, backend: SocketAddr, config: Arc<ServerConfig>, handshakes: &[AtomicU32; 2]) {
     let session = Arc::new(Mutex::new(ServerConnection::new(config).unwrap()));
     let Ok(mut upstream) = TcpStream::connect(backend) else { return };

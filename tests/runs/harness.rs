@@ -12,7 +12,7 @@ use ringmark::log::Log;
 use ringmark::mock::{Config, Mock};
 use ringmark::plan::Plan;
 use ringmark::record::{Block, Outcome, Phase, RequestRecord};
-use ringmark::run::{Reading, RunError, Watch, run};
+use ringmark::run::{PhaseProgress, RunContext, RunError, run};
 use ringmark::spec::{RigFacts, Spec, resolve};
 use ringmark::stats::Summary;
 use ringmark::store::Reader;
@@ -105,14 +105,21 @@ pub fn perf_until(spec: &Spec, stop: Arc<AtomicU8>) -> Result<FinishedRun, RunEr
     let facts = RigFacts { allowed_cores, started: "20260101_000000".to_string(), nonce: 7, ..RigFacts::default() };
     let mut plan = resolve(&spec, &facts).unwrap().remove(0);
     let mut target = plan.target.clone();
-    sweep::reach(&mut target, &plan.cores, &facts.allowed_cores).unwrap();
+    sweep::resolve_target(&mut target, &plan.cores, &facts.allowed_cores).unwrap();
     plan.target = target;
     let plan = Arc::new(plan);
-    let follow = |_: Box<dyn Fn() -> Reading + Send>| -> Box<dyn Any> { Box::new(()) };
+    let show_progress = |_: Box<dyn Fn() -> PhaseProgress + Send>| -> Box<dyn Any> { Box::new(()) };
     let log = Arc::new(Log::new(Timestamp::now, TimeZone::UTC, Vec::new()));
     let finished = run(
         &plan,
-        &Watch { log, stop, local: None, follow: &follow, follow_making: &|_| Box::new(()), visualizer: None },
+        &RunContext {
+            log,
+            stop,
+            local: None,
+            show_progress: &show_progress,
+            show_steps: &|_| Box::new(()),
+            visualizer: None,
+        },
     )?;
     let reader = Reader::open(&finished.database).unwrap();
     let stored = reader.run().unwrap();

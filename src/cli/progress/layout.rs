@@ -1,16 +1,17 @@
-//! What of a bar fits into the terminal's width: a line that is broken leaves its halves behind when it is drawn again.
+//! Layout of a bar within the width of the terminal. A bar that wraps to a second line leaves fragments on redraw.
 
 use indicatif::ProgressStyle;
 
-/// What is counted beside a bar.
+/// The count beside a bar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counts {
-    /// Of so many.
+    /// Requests, of this total.
     Requests(u64),
+    /// Bytes and bytes per second.
     Bytes,
-    /// Time, of the whole of it.
+    /// Percentage of the duration.
     Share,
-    /// So many so far, of nobody knows how many: there is no bar.
+    /// This many so far, with an unknown total; no bar is drawn.
     Endless(u64),
 }
 
@@ -24,12 +25,12 @@ impl Counts {
         }
     }
 
-    /// Columns at most.
+    /// Maximum width in columns.
     fn width(self) -> usize {
         let digits = |number: u64| number.to_string().len();
         match self {
             Counts::Requests(total) => 2 * digits(total) + 1,
-            // As in 1023.99 MiB/1023.99 MiB 1023.99 MiB/s.
+            // For example `1023.99 MiB/1023.99 MiB 1023.99 MiB/s`.
             Counts::Bytes => 11 + 1 + 11 + 1 + 13,
             Counts::Share => 4,
             Counts::Endless(so_far) => digits(so_far),
@@ -37,19 +38,21 @@ impl Counts {
     }
 }
 
+/// Preferred length of a bar, columns.
 const BAR: usize = 40;
+/// Minimum length of a bar, columns.
 const SHORTEST_BAR: usize = 8;
-/// As in ` [00:00:12<1d 00:01:00]`.
+/// Width of ` [00:00:12<1d 00:01:00]`, columns.
 const TIMES: usize = 23;
 
-/// How a bar is laid out whose label and message have these lengths: with everything where there is room, else with a
-/// shorter bar, then without times, then without a bar.
+/// The template of a bar with a label and a message of these lengths, for a terminal of `width` columns. As the width
+/// shrinks, the bar gets shorter, then the times are dropped, then the bar.
 pub fn template(counts: &Counts, label: usize, message: usize, width: usize) -> String {
     let text = counts.template();
     let message_width = if message == 0 { 0 } else { message + 1 };
     let words = label + 1 + counts.width() + message_width;
     let (endless, message) = (matches!(counts, Counts::Endless(_)), if message == 0 { "" } else { " {msg}" });
-    // The last column stays free: some terminals go on to the next line when it is filled.
+    // The last column stays free because some terminals wrap when it is filled.
     let has_room_for = |columns: usize| columns < width;
     if endless {
         let times = if has_room_for(words + TIMES) { " [{elapsed_precise}]" } else { "" };
@@ -70,13 +73,13 @@ pub fn template(counts: &Counts, label: usize, message: usize, width: usize) -> 
     }
 }
 
-/// The style of a template.
+/// The style for a template.
 pub fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
-/// Lines broken between words where they are wider than a terminal of `width` columns; what follows stands in a little.
-/// Words that are wider than that are left to the terminal.
+/// Wraps lines between words at `width` columns. Continuation lines are indented by 4. Words longer than the width stay
+/// whole.
 pub fn wrapped(text: &str, width: usize) -> String {
     const INDENT: usize = 4;
     let mut out = String::with_capacity(text.len() + 16);

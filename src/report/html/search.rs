@@ -12,7 +12,7 @@ use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
 use crate::report::language::Language;
 use crate::report::search::{columns, figure_of, ordered, title, undecided, unit_of};
-use crate::search::{Probe, Selection, Stored, Told, figures, name_of, told};
+use crate::search::{Probe, Selection, StoredSearch, StoredSearchRun, figure_name, figures, find_searches};
 
 /// A larger ratio of values and bounds is shown on a logarithmic axis.
 const WIDE: f64 = 30.0;
@@ -21,12 +21,12 @@ const WIDE_LOADS: f64 = 8.0;
 
 /// The searches that asked for these runs; empty without one.
 pub fn sections(runs: &[Run], language: Language) -> String {
-    let stored: Vec<Stored<'_>> =
-        runs.iter().map(|run| Stored { summary: &run.summary, refusals: &run.run.refusals }).collect();
-    told(&stored).iter().map(|told| section(told, language)).collect()
+    let stored: Vec<StoredSearchRun<'_>> =
+        runs.iter().map(|run| StoredSearchRun { summary: &run.summary, refusals: &run.run.refusals }).collect();
+    find_searches(&stored).iter().map(|told| section(told, language)).collect()
 }
 
-fn section(told: &Told, language: Language) -> String {
+fn section(told: &StoredSearch, language: Language) -> String {
     let probes = ordered(&told.probes);
     let mut out = format!("<h2>{}</h2>{}", escape(&title(&told.plan, language)), selections(told, language));
     if let Some(line) = undecided(told, language) {
@@ -46,7 +46,7 @@ fn section(told: &Told, language: Language) -> String {
 }
 
 /// What was found for each aim.
-fn selections(told: &Told, language: Language) -> String {
+fn selections(told: &StoredSearch, language: Language) -> String {
     let row = |(aim, selection): (&Aim, &Selection)| {
         let value = selection.value.map_or_else(|| language.pick("none", "无").to_string(), |value| value.to_string());
         let reason = match language {
@@ -73,13 +73,13 @@ fn aim_text(aim: &Aim, language: Language) -> String {
 }
 
 /// A row for each load: green if every condition holds, red if none does.
-fn probe_table(told: &Told, probes: &[&Probe], language: Language) -> String {
+fn probe_table(told: &StoredSearch, probes: &[&Probe], language: Language) -> String {
     let columns = columns(&told.plan, probes, language);
     let head: Vec<String> = columns.iter().map(|column| column.head.clone()).collect();
     let row = |(index, probe): (usize, &&Probe)| {
-        let class = match probe.judged.iter().filter(|judged| judged.holds).count() {
+        let class = match probe.verdicts.iter().filter(|judged| judged.holds).count() {
             0 => "bad",
-            all if all == probe.judged.len() => "good",
+            all if all == probe.verdicts.len() => "good",
             _ => "passable",
         };
         (class, columns.iter().map(|column| column.cells[index].clone()).collect())
@@ -97,13 +97,13 @@ fn troubles(plan: &SearchPlan, probe: &Probe, language: Language) -> Vec<String>
 }
 
 /// A chart for each figure of the search.
-fn curves(told: &Told, probes: &[&Probe], language: Language) -> Vec<Chart> {
+fn curves(told: &StoredSearch, probes: &[&Probe], language: Language) -> Vec<Chart> {
     let names = probes.first().into_iter().flat_map(|probe| &probe.observed).map(|observed| &observed.name);
     names.filter_map(|name| Some(curve(told, probes, name, figure_of(&told.plan, name)?, language))).collect()
 }
 
 /// A figure over the loads, with the selected loads and the bounds.
-fn curve(told: &Told, probes: &[&Probe], name: &str, figure: Figure, language: Language) -> Chart {
+fn curve(told: &StoredSearch, probes: &[&Probe], name: &str, figure: Figure, language: Language) -> Chart {
     let mean = |probe: &Probe| probe.observed.iter().find(|observed| observed.name == name)?.mean;
     let bounds = bounds(&told.plan, name);
     let values: Vec<f64> = probes.iter().filter_map(|probe| mean(probe)).chain(bounds.iter().map(|b| b.1)).collect();
@@ -138,11 +138,11 @@ fn bounds(plan: &SearchPlan, name: &str) -> Vec<(String, f64)> {
         Aim::Hold(criteria) => criteria.as_slice(),
         Aim::Best { .. } => &[],
     });
-    criteria.filter(|criterion| name_of(criterion) == name).map(|c| (c.with_unit(), c.bound)).collect()
+    criteria.filter(|criterion| figure_name(criterion) == name).map(|c| (c.with_unit(), c.bound)).collect()
 }
 
 /// The loads that were selected for aims with this figure.
-fn selected_for<'a>(told: &'a Told, name: &'a str) -> impl Iterator<Item = f64> + 'a {
+fn selected_for<'a>(told: &'a StoredSearch, name: &'a str) -> impl Iterator<Item = f64> + 'a {
     let pairs = told.plan.aims.iter().zip(&told.selections);
     let of_figure = pairs.filter(move |(aim, _)| figures(aim).iter().any(|(other, _)| other == name));
     of_figure.filter_map(|(_, selection)| selection.value)

@@ -1,4 +1,4 @@
-//! Whole calls through a proxy of our own.
+//! Calls through a test proxy.
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
@@ -124,7 +124,7 @@ fn a_refusal_is_told_in_the_proxys_words() {
     // Asking for the model goes the same way.
     let relay = Relay::start(nobody, Mood::Says(REFUSED));
     let error = mistake(&line(&format!("--url https://h/v1 --insecure --proxy {} -n 1", relay.url()), &[]));
-    assert!(error.contains("no --model was given") && error.contains("407"), "{error}");
+    assert!(error.contains("--model is not given") && error.contains("407"), "{error}");
 }
 
 /// `ringmark perf` with these variables and no others about proxies.

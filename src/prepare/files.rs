@@ -1,4 +1,4 @@
-//! Files that flags name and that have to be read before anything can be decided.
+//! Reads the files that flags name and that planning needs.
 
 use std::fs;
 use std::path::Path;
@@ -7,21 +7,21 @@ use crate::spec::Spec;
 use crate::spec::names::is_program;
 use crate::workload::plugin_process;
 
-/// The same call with the texts of `--query-template @FILE` and of the file of `--api` in it; where that is a program, it
-/// has to be there. The error is one line that names the flag and the file.
+/// Returns `spec` with the contents of `--query-template @FILE` and of the description file of `--api`. If `--api` names
+/// a program, checks that the program exists. The error is one line that names the flag and the file.
 pub fn read(spec: &Spec) -> Result<Spec, String> {
     let mut spec = spec.clone();
     if let Some(file) = spec.data.query_template.as_deref().and_then(|text| text.strip_prefix('@')) {
         let flag = format!("--query-template @{file}");
-        let text = text_of(&flag, Path::new(file))?;
-        // Checked here, where the file's name is known.
+        let text = read_text(&flag, Path::new(file))?;
+        // Validated here because later errors could not name the file.
         serde_json::from_str::<serde_json::Value>(&text)
-            .map_err(|error| format!("{flag} is not valid JSON ({error}); %m and %p stand within quotes"))?;
+            .map_err(|error| format!("{flag} is not valid JSON ({error}); write %m and %p within quotes"))?;
         spec.data.query_template = Some(text);
     }
     if Path::new(&spec.target.api).extension().is_some_and(|extension| extension == "toml") {
         spec.target.api_description =
-            Some(text_of(&format!("--api {}", spec.target.api), Path::new(&spec.target.api))?);
+            Some(read_text(&format!("--api {}", spec.target.api), Path::new(&spec.target.api))?);
     }
     if is_program(&spec.target.api) && spec.target.api_description.is_none() {
         plugin_process::check(Path::new(&spec.target.api))
@@ -30,7 +30,7 @@ pub fn read(spec: &Spec) -> Result<Spec, String> {
     Ok(spec)
 }
 
-fn text_of(flag: &str, path: &Path) -> Result<String, String> {
+fn read_text(flag: &str, path: &Path) -> Result<String, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{flag}: cannot read the file: {error}"))?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_string())
 }
@@ -40,25 +40,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_read_and_mistakes_name_them() {
+    fn files_are_read_and_errors_name_them() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
         fs::write(path("good.json"), "{\"x\": \"%p\"}").unwrap();
         fs::write(path("bad.json"), "{\n\"x\": %p}").unwrap();
         fs::write(path("api.toml"), "body = {}").unwrap();
-        let asked = |template: &str, api: &str| {
+        let read_with = |template: &str, api: &str| {
             let query_template = Some(format!("@{}", path(template)));
             read(&Spec::default().with(|s| {
                 s.data.query_template = query_template;
                 s.target.api = api.to_string();
             }))
         };
-        let spec = asked("good.json", &path("api.toml")).unwrap();
+        let spec = read_with("good.json", &path("api.toml")).unwrap();
         assert_eq!(spec.data.query_template.as_deref(), Some("{\"x\": \"%p\"}"));
         assert_eq!(spec.target.api_description.as_deref(), Some("body = {}"));
-        let error = asked("bad.json", "openai").unwrap_err();
+        let error = read_with("bad.json", "openai").unwrap_err();
         assert!(error.contains("bad.json") && error.contains("line 2"), "{error}");
-        assert!(asked("none.json", "openai").unwrap_err().contains("none.json: cannot read"));
-        assert!(asked("good.json", "none.toml").unwrap_err().starts_with("--api none.toml: cannot read"));
+        assert!(read_with("none.json", "openai").unwrap_err().contains("none.json: cannot read"));
+        assert!(read_with("good.json", "none.toml").unwrap_err().starts_with("--api none.toml: cannot read"));
     }
 }

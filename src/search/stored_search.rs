@@ -1,4 +1,5 @@
-//! A search told again by its stored runs: every run has the plan of the search with it, and the rest follows.
+//! Reconstructs searches from stored runs. Every run stores the plan of its search; probes and selections follow from the
+//! plan and the runs.
 
 use super::{Probe, Selection, Step, so_far, step};
 use crate::finding::SearchTrouble;
@@ -6,40 +7,40 @@ use crate::plan::sla::SearchPlan;
 use crate::record::facts::Refusal;
 use crate::stats::Summary;
 
-/// A stored run, and the loads that were refused beside it.
+/// A stored run, with the refused loads in its database.
 #[derive(Clone, Copy, Debug)]
-pub struct Stored<'a> {
+pub struct StoredSearchRun<'a> {
     pub summary: &'a Summary,
     pub refusals: &'a [Refusal],
 }
 
-/// A search as its runs tell it.
+/// A search reconstructed from its runs.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Told {
+pub struct StoredSearch {
     pub plan: SearchPlan,
-    /// Loads in the order in which they first appear among the runs, those without a run last.
+    /// In the order of the runs; refused loads are last.
     pub probes: Vec<Probe>,
     pub selections: Vec<Selection>,
-    /// The load that comes next, where these runs do not decide the search.
+    /// The next load, if the runs do not complete the search.
     pub next: Option<f64>,
 }
 
-/// The searches to which these runs belong, in the order in which they appear; none for runs that nobody searched with.
-pub fn told(runs: &[Stored<'_>]) -> Vec<Told> {
-    let mut searches: Vec<(&SearchPlan, Vec<Stored<'_>>)> = Vec::new();
+/// The searches that the runs belong to, in order of first appearance. Runs without a search are ignored.
+pub fn find_searches(runs: &[StoredSearchRun<'_>]) -> Vec<StoredSearch> {
+    let mut searches: Vec<(&SearchPlan, Vec<StoredSearchRun<'_>>)> = Vec::new();
     for run in runs {
         let Some(plan) = &run.summary.facts.search else { continue };
-        // The runs of one call have one prefix; a search follows one plan.
-        let call = |stored: &Stored<'_>| stored.summary.facts.request_id_prefix.clone();
+        // Runs of one search have the same request id prefix and the same plan.
+        let call = |stored: &StoredSearchRun<'_>| stored.summary.facts.request_id_prefix.clone();
         match searches.iter_mut().find(|(other, others)| *other == plan && call(&others[0]) == call(run)) {
             Some((_, others)) => others.push(*run),
             None => searches.push((plan, vec![*run])),
         }
     }
-    searches.into_iter().map(|(plan, runs)| of_search(plan, &runs)).collect()
+    searches.into_iter().map(|(plan, runs)| rebuild(plan, &runs)).collect()
 }
 
-fn of_search(plan: &SearchPlan, runs: &[Stored<'_>]) -> Told {
+fn rebuild(plan: &SearchPlan, runs: &[StoredSearchRun<'_>]) -> StoredSearch {
     let mut loads: Vec<(f64, Vec<&Summary>)> = Vec::new();
     for run in runs.iter().map(|run| run.summary) {
         let Some(load) = run.facts.searched_load(plan.variable) else { continue };
@@ -60,16 +61,16 @@ fn of_search(plan: &SearchPlan, runs: &[Stored<'_>]) -> Told {
         Step::Done(selections) => (selections, None),
         Step::Probe(next) => (so_far(plan, &probes), Some(next)),
     };
-    Told { plan: plan.clone(), probes, selections, next }
+    StoredSearch { plan: plan.clone(), probes, selections, next }
 }
 
-/// What the runs at a load say; `None` where runs of it are missing, or one did not come to its end.
+/// The probe of a load; `None` if runs are missing or one of them did not finish.
 fn probe(plan: &SearchPlan, load: f64, mut runs: Vec<&Summary>) -> Option<Probe> {
     let end_of = |run: &Summary| run.end.as_ref().filter(|end| !end.interrupted).map(|end| end.clock.unix_ns);
     if runs.iter().any(|run| end_of(run).is_none()) {
         return None;
     }
     runs.sort_by_key(|run| end_of(run));
-    let probe = Probe::of(plan, load, &runs);
+    let probe = Probe::from_runs(plan, load, &runs);
     (runs.len() >= plan.runs as usize || !probe.trouble.is_empty()).then_some(probe)
 }
