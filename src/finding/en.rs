@@ -1,7 +1,7 @@
 //! Findings in English: what happened, what it means for the figures, what to do.
 
 use super::{
-    Cause, CountKind, Figure, Finding, Misfit, OpenFiles, SearchReason, SearchTrouble, Text, UnequalPercentile,
+    Cause, CountKind, Figure, Finding, Misfit, Oddity, OpenFiles, SearchReason, SearchTrouble, Text, UnequalPercentile,
     observed, percent,
 };
 use crate::time::format_ns;
@@ -257,6 +257,13 @@ pub(super) fn text(finding: &Finding) -> Text {
              time between the tokens is not known, and TTFT is the whole latency. The server or a proxy buffers the \
              output.",
         ),
+        Finding::OddResponses { oddities, succeeded } => {
+            let counted = oddities.iter().map(|count| format!("{} ({})", odd(count.oddity), count.responses));
+            observed(format!(
+                "Some of {succeeded} responses were unusual but readable, and count as successes: {}.",
+                counted.collect::<Vec<_>>().join("; ")
+            ))
+        }
         Finding::NoTokenCounts => {
             observed("The server sent no token counts: figures that need them are shown as '-'.")
         }
@@ -428,6 +435,20 @@ fn plural(count: u64, noun: &str) -> String {
 /// The beginning of a sentence about so many requests.
 fn were(count: u64) -> String {
     if count == 1 { "1 request was".to_string() } else { format!("{count} requests were") }
+}
+
+/// What is unusual about a response.
+fn odd(oddity: Oddity) -> &'static str {
+    match oddity {
+        Oddity::InvalidText => "invalid UTF-8 or lone surrogates in JSON, replaced by U+FFFD",
+        Oddity::InvalidNumbers => "numbers that JSON cannot represent, read as null",
+        Oddity::MissingBlankLines => "no blank line between events",
+        Oddity::Heartbeats => "heartbeats as data that is not JSON, ignored",
+        Oddity::MediaType => "events under a media type other than text/event-stream",
+        Oddity::OpenAfterEnd => "the body stayed open after the end event, which counts as the end",
+        Oddity::ZeroUsage => "usage of zero tokens despite output, treated as missing",
+        Oddity::FewerTokensThanEvents => "usage with fewer output tokens than events with output",
+    }
 }
 
 /// Why a calibration does not fit.

@@ -3,7 +3,7 @@
 use crate::report::language::Language;
 
 /// The Chinese names of the summary's rows.
-const ROWS: [(&str, &str); 59] = [
+const ROWS: [(&str, &str); 60] = [
     ("Time taken for tests (s)", "测试总时长 (s)"),
     ("Number of concurrency", "并发数"),
     ("Total requests", "总请求数"),
@@ -27,6 +27,7 @@ const ROWS: [(&str, &str); 59] = [
     ("First token latency min (s)", "首token延时最小值 (s)"),
     ("First token latency max (s)", "首token延时最大值 (s)"),
     ("First token latency ave (s)", "首token延时平均值 (s)"),
+    ("Average time to first answer token (s)", "平均首个回答token时间 (s)"),
     ("Planned request rate (req/s)", "计划请求速率 (req/s)"),
     ("Planned conversation rate (1/s)", "计划对话速率 (1/s)"),
     ("Offered request rate (req/s)", "提供的请求速率 (req/s)"),
@@ -170,7 +171,7 @@ const fn define(name: Pair, formula: Pair, en: &'static str, zh: &'static str) -
 }
 
 /// Every figure that the report shows.
-pub const DEFINITIONS: [Definition; 17] = [
+pub const DEFINITIONS: [Definition; 18] = [
     define(
         ["due", "计划时刻 (due)"],
         ["", ""],
@@ -201,17 +202,24 @@ pub const DEFINITIONS: [Definition; 17] = [
         "到首个含输出（文本、推理或工具调用）的事件为止；仅含 role 的事件不算。非流式时等于延迟。",
     ),
     define(
+        ["Time to first answer token", "首个回答 token 时间"],
+        ["first_answer_token − due", "first_answer_token − due"],
+        "Until the first event with text that is not reasoning. Shown if it differs from TTFT.",
+        "到首个含非推理文本的事件为止；与 TTFT 不同时显示。",
+    ),
+    define(
         ["ITL", "token 间时延 (ITL)"],
         ["arrival[i+1] − arrival[i]", "arrival[i+1] − arrival[i]"],
-        "Gaps between consecutive output events of one response, pooled over all requests. Events of one read have the \
+        "Gaps between consecutive output events of one choice of a response, pooled over all requests. Events of one read have the \
          same arrival time.",
         "同一回答中相邻输出事件的间隔，汇总所有请求。同一次读取到的事件时刻相同。",
     ),
     define(
         ["TPOT", "每输出 token 时间 (TPOT)"],
         ["(last_token − first_token) / (output_tokens − 1)", "(last_token − first_token) / (output_tokens − 1)"],
-        "Undefined, not 0, for fewer than two tokens.",
-        "少于两个token时无定义（不是 0）。",
+        "Undefined, not 0, for fewer than two tokens. If the server counts a token without text (end of sequence), its \
+         event is the last one. Several choices: the mean over the choices.",
+        "少于两个token时无定义（不是 0）。若服务端计入无文本的 token（结束符），则以其事件为末个。多个候选回答时取各自的平均。",
     ),
     define(
         ["Output tok/s", "输出 tok/s"],

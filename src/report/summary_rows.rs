@@ -97,6 +97,10 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         row("Peak concurrency", u64::from(s.concurrency.peak)),
         row("Mean concurrency", s.concurrency.mean),
     ]);
+    // Without reasoning it is TTFT.
+    if series.first_answer_s.mean != series.first_token_s.mean && series.first_answer_s.mean.is_some() {
+        rows.push(row("Average time to first answer token (s)", series.first_answer_s.mean));
+    }
     rows
 }
 

@@ -1,6 +1,7 @@
 //! Where every request went: numbers of outcomes, and failures by class.
 
 use super::samples::RunSamples;
+use crate::finding::Oddity;
 use crate::record::{Failure, WorkerReport};
 use crate::store::StoredRun;
 
@@ -18,6 +19,8 @@ pub struct Counts {
     pub unknown: u64,
     /// Succeeded, but an input or output token count is unknown.
     pub unknown_tokens: u64,
+    /// Succeeded requests by oddity of their response, in the order of [`Oddity::ALL`].
+    pub oddities: [u64; Oddity::ALL.len()],
 }
 
 impl Counts {
@@ -51,7 +54,8 @@ pub fn compute(run: &StoredRun, samples: &RunSamples, workers: &[&WorkerReport])
         Some(_) => (workers.iter().map(|worker| worker.unsent).sum(), 0),
     };
     let scheduled = run.facts.requests.unwrap_or(recorded + unsent);
-    Counts { scheduled, ok, failed, unfinished, unsent, unknown, unknown_tokens: samples.unknown_tokens }
+    let (unknown_tokens, oddities) = (samples.unknown_tokens, samples.oddities);
+    Counts { scheduled, ok, failed, unfinished, unsent, unknown, unknown_tokens, oddities }
 }
 
 /// The failures by class, in the order of [`Failure::ALL`].

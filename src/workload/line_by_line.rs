@@ -32,6 +32,13 @@ pub fn read(path: &Path, mut take: impl FnMut(Prompt, u64) -> bool) -> Result<()
         if text.trim().is_empty() {
             continue;
         }
+        if !found && matches!(text.trim(), "[" | "{") {
+            return Err(wrong(
+                "begins JSON over several lines; each prompt (a text, a list of messages, or a request body) must be on \
+                 one line"
+                    .to_string(),
+            ));
+        }
         found = true;
         if !take(parse(text).map_err(wrong)?, number) {
             break;

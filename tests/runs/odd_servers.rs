@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::harness::{mock, perf, perf_until, spec};
-use ringmark::finding::Finding;
+use ringmark::finding::{Finding, Oddity, OddityCount};
+use ringmark::record::Outcome;
 use ringmark::spec::Spec;
 
 /// A server on a free port; `serve` handles each connection on a separate thread.
@@ -102,7 +103,7 @@ fn unsolicited_408_on_an_idle_connection_is_retried() {
     let retried = ran.measured.iter().filter(|kept| kept.record.retried).count() as u64;
     // On a busy machine a few arrive so late that they count as responses.
     assert!(retried > counts.failed && counts.ok > 20, "{retried} {counts:?}");
-    let wrong = ran.measured.iter().filter(|kept| kept.record.outcome != ringmark::record::Outcome::Ok);
+    let wrong = ran.measured.iter().filter(|kept| kept.record.outcome != Outcome::Ok);
     assert!(wrong.into_iter().all(|kept| kept.record.status == 408));
 }
 
@@ -166,4 +167,138 @@ fn several_choices_of_one_request_are_separated() {
     let sql = rusqlite::Connection::open(&ran.database).unwrap();
     let messages: String = sql.query_row("SELECT response_messages FROM result LIMIT 1", [], |row| row.get(0)).unwrap();
     assert_eq!(messages, r#"[{"role":"assistant","content":"abc"},{"role":"assistant","content":"AB"}]"#);
+}
+
+/// A chat event with this delta and, if not empty, this finish reason.
+fn event(delta: &str, finish: &str) -> String {
+    let finish = if finish.is_empty() { "null".to_string() } else { format!("\"{finish}\"") };
+    format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{{delta}}},\"finish_reason\":{finish}}}]}}\n\n")
+}
+
+const HELLO: &str = "\"content\":\"hello \"";
+const DONE: &str = "data: [DONE]\n\n";
+
+/// Sends every answer as these pieces, each after a pause in milliseconds, as a chunked stream of this media type. `ends`:
+/// with the last chunk; else the connection stays open.
+fn streaming(media: &'static str, pieces: Vec<(u64, String)>, ends: bool) -> SocketAddr {
+    server(move |stream| {
+        stream.set_nodelay(true).unwrap();
+        let mut stream = BufReader::new(stream);
+        while request(&mut stream) {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {media}\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let _ = stream.get_mut().write_all(head.as_bytes());
+            for (pause_ms, piece) in &pieces {
+                thread::sleep(Duration::from_millis(*pause_ms));
+                let _ = stream.get_mut().write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes());
+            }
+            if !ends {
+                // Until the client gives up.
+                let _ = stream.read(&mut [0; 1]);
+                return;
+            }
+            let _ = stream.get_mut().write_all(b"0\r\n\r\n");
+        }
+    })
+}
+
+fn a_few(address: SocketAddr) -> Spec {
+    load(address).with(|s| {
+        s.load.number = vec![4];
+        s.load.parallel = vec![2];
+        s.target.no_test_connection = true;
+    })
+}
+
+fn oddities(ran: &super::harness::Ran) -> Vec<OddityCount> {
+    let found = ran.summary.findings.iter().find_map(|finding| match finding {
+        Finding::OddResponses { oddities, .. } => Some(oddities.clone()),
+        _ => None,
+    });
+    found.unwrap_or_default()
+}
+
+#[test]
+fn running_usage_does_not_end_a_stream() {
+    let with_usage = |event: String, tokens: u32| {
+        event.replace("]}\n\n", &format!("],\"usage\":{{\"prompt_tokens\":9,\"completion_tokens\":{tokens}}}}}\n\n"))
+    };
+    let mut pieces = vec![(0, with_usage(event("\"role\":\"assistant\",\"content\":\"\"", ""), 0))];
+    pieces.extend((1..6).map(|token| (1, with_usage(event(HELLO, ""), token))));
+    let ran = perf(&a_few(streaming("text/event-stream", pieces, true)));
+    ran.totals_add_up();
+    assert_eq!(ran.outcomes(), [("truncated", 4)]);
+}
+
+#[test]
+fn the_answer_ends_at_done_though_the_connection_stays_open() {
+    let pieces = vec![(0, event(HELLO, "")), (20, event(HELLO, "stop") + DONE)];
+    let ran = perf(&a_few(streaming("text/event-stream", pieces, false)));
+    ran.all_ok();
+    for kept in &ran.measured {
+        let latency_ns = kept.record.end.ns_since(kept.record.due);
+        let open_ns = kept.record.open_after_end_ns.unwrap();
+        assert!(latency_ns < 150_000_000 && open_ns > 150_000_000, "{latency_ns} {open_ns}");
+        assert_eq!(Some(kept.record.end), kept.record.last_token);
+    }
+    assert_eq!(oddities(&ran), [OddityCount { oddity: Oddity::OpenAfterEnd, responses: 4 }]);
+}
+
+#[test]
+fn odd_streams_are_read_and_reported_once() {
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":0,\"completion_tokens\":0}}\n\n".to_string();
+    let pieces = vec![
+        (0, event(HELLO, "")),
+        (2, "data: ping\n\n".to_string()),
+        (2, event("\"content\":\"\\ud83e\",\"p\":NaN", "")),
+        (2, event(HELLO, "").replace("\n\n", "\n")),
+        (2, event(HELLO, "stop")),
+        (0, usage + DONE),
+    ];
+    let ran = perf(&a_few(streaming("text/plain", pieces, true)));
+    ran.all_ok();
+    let names: Vec<&str> = oddities(&ran).into_iter().map(|count| count.oddity.name()).collect();
+    let expected = ["invalid_text", "invalid_numbers", "missing_blank_lines", "heartbeats", "media_type", "zero_usage"];
+    assert_eq!(names, expected);
+    assert!(oddities(&ran).iter().all(|count| count.responses == 4));
+    assert!(ran.measured.iter().all(|kept| kept.text == "hello \u{fffd}hello hello " && kept.arrivals.len() == 4));
+    assert!(ran.measured.iter().all(|kept| kept.record.output_tokens.is_none()));
+}
+
+#[test]
+fn answers_that_the_server_gave_up_fail() {
+    let pieces = vec![(0, event(HELLO, "")), (1, event("", "abort") + DONE)];
+    let ran = perf(&a_few(streaming("text/event-stream", pieces, true)));
+    ran.totals_add_up();
+    assert_eq!(ran.outcomes(), [("in_stream_error", 4)]);
+    assert!(ran.measured.iter().all(|kept| kept.error.contains("'abort'") && kept.arrivals.len() == 1));
+}
+
+#[test]
+fn reasoning_in_parts_is_output_but_not_answer() {
+    let details = "\"content\":\"\",\"reasoning_details\":[{\"type\":\"reasoning.text\",\"text\":\"think \"}]";
+    let pieces = vec![(10, event(details, "")), (30, event(HELLO, "")), (10, event("", "stop") + DONE)];
+    let ran = perf(&a_few(streaming("text/event-stream", pieces, true)));
+    ran.all_ok();
+    for kept in &ran.measured {
+        let (first, answer) = (kept.record.first_token.unwrap(), kept.record.first_answer_token.unwrap());
+        assert!(answer.ns_since(first) > 25_000_000, "{first:?} {answer:?}");
+        assert!(kept.arrivals.len() == 2 && kept.text == "hello ");
+    }
+    let series = &ran.summary.series;
+    assert!(series.first_answer_s.mean.unwrap() > series.ttft_s.mean.unwrap() + 0.025);
+}
+
+#[test]
+fn choices_are_measured_apart() {
+    let of = |choice: u32| event(HELLO, "").replace("\"index\":0", &format!("\"index\":{choice}"));
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":8}}\n\n".to_string();
+    let mut pieces: Vec<(u64, String)> = (0..4).map(|_| (20, of(0) + &of(1))).collect();
+    pieces.push((0, event("", "stop") + &usage + DONE));
+    let ran = perf(&a_few(streaming("text/event-stream", pieces, true)).with(|s| s.sampling.n_choices = Some(2)));
+    ran.all_ok();
+    let series = &ran.summary.series;
+    for mean in [series.tpot_s.mean, series.itl_s.mean] {
+        assert!(mean.is_some_and(|mean| (0.019..0.030).contains(&mean)), "{mean:?}");
+    }
+    assert!(ran.measured.iter().all(|kept| kept.record.outcome == Outcome::Ok && kept.arrivals.len() == 8));
 }
