@@ -58,7 +58,7 @@ pub struct SamplingSpec {
     /// Token ids that end an answer
     #[arg(long, value_name = "ID", num_args = 1.., value_parser = values::count_or_zero::<u32>, help_heading = HEADING)]
     pub stop_token_ids: Vec<u32>,
-    /// JSON object merged last into every body, for example '{"ignore_eos": true}'
+    /// JSON object merged last into every body, for example '{"ignore_eos": true}'; null leaves a field out
     #[arg(long, value_name = "JSON", help_heading = HEADING)]
     #[serde(serialize_with = "json_text_as_value")]
     pub extra_args: Option<String>,

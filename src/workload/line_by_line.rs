@@ -112,6 +112,19 @@ mod tests {
     }
 
     #[test]
+    fn json_over_several_lines_is_rejected() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pretty.json");
+        for text in ["[\n  {\n    \"role\": \"user\"\n  }\n]", "\n{\n  \"prompt\": \"x\"\n}\n"] {
+            std::fs::write(&path, text).unwrap();
+            let error = read(&path, |_, _| true).unwrap_err().to_string();
+            assert!(error.contains("JSON over several lines"), "{error}");
+        }
+        std::fs::write(&path, "a text\n[\n").unwrap();
+        assert!(read(&path, |_, _| true).is_ok());
+    }
+
+    #[test]
     fn broken_json_and_messages_without_fields_are_named() {
         assert_eq!(
             parse(r#"{"prompt": "x"#),

@@ -25,18 +25,28 @@ fn server(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAd
 
 /// Reads one request. Returns false at the end of the connection or after the read timeout.
 fn request(stream: &mut BufReader<TcpStream>) -> bool {
-    let (mut line, mut length) = (String::new(), 0);
+    request_parts(stream).is_some()
+}
+
+/// The request line and the body of one request.
+fn request_parts(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
+    let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
     loop {
         line.clear();
         match stream.read_line(&mut line) {
             Ok(read) if read > 0 => {}
-            _ => return false,
+            _ => return None,
+        }
+        if first.is_empty() {
+            first.clone_from(&line);
         }
         if let Some(number) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = number.trim().parse().unwrap();
         }
         if line == "\r\n" {
-            return stream.read_exact(&mut vec![0; length]).is_ok();
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).ok()?;
+            return Some((first, String::from_utf8(body).unwrap()));
         }
     }
 }
@@ -301,4 +311,40 @@ fn choices_are_measured_apart() {
         assert!(mean.is_some_and(|mean| (0.019..0.030).contains(&mean)), "{mean:?}");
     }
     assert!(ran.measured.iter().all(|kept| kept.record.outcome == Outcome::Ok && kept.arrivals.len() == 8));
+}
+
+#[test]
+fn a_server_that_refuses_stream_options_can_be_measured() {
+    let address = server(|stream| {
+        let mut stream = BufReader::new(stream);
+        while let Some((_, body)) = request_parts(&mut stream) {
+            if body.contains("stream_options") {
+                let text = "{\"detail\":\"body.stream_options: extra fields not permitted\"}";
+                let head = format!("HTTP/1.1 422 No\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+                let _ = stream.get_mut().write_all(head.as_bytes());
+            } else {
+                answer(&mut stream, GOOD);
+            }
+        }
+    });
+    let error = perf_until(&load(address), Default::default()).unwrap_err().to_string();
+    assert!(error.contains("--extra-args '{\"stream_options\": null}'"), "{error}");
+    let without = |s: &mut Spec| s.sampling.extra_args = Some("{\"stream_options\": null}".to_string());
+    perf(&load(address).with(without)).all_ok();
+}
+
+#[test]
+fn a_trailing_slash_is_sent_as_it_is_given() {
+    let address = server(|stream| {
+        let mut stream = BufReader::new(stream);
+        while let Some((line, _)) = request_parts(&mut stream) {
+            if line.starts_with("POST /v1/chat/completions/ ") {
+                answer(&mut stream, GOOD);
+            } else {
+                let _ = stream.get_mut().write_all(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
+            }
+        }
+    });
+    let spec = load(address).with(|s| s.target.url = Some(format!("http://{address}/v1/chat/completions/")));
+    perf(&spec).all_ok();
 }
