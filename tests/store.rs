@@ -11,7 +11,7 @@ use ringmark::finding::{Finding, Severity};
 use ringmark::plan::Save;
 use ringmark::record::facts::RunEnd;
 use ringmark::record::{
-    Block, CollectorMessage, Failure, Finish, Outcome, Phase, RequestRecord, ServerTimes, Stall, TokenSource,
+    Block, CollectorMessage, Failure, Finish, Oddities, Outcome, Phase, RequestRecord, ServerTimes, Stall, TokenSource,
 };
 use ringmark::store::collector::{Collector, CollectorSettings, Notice};
 use ringmark::store::reader::Detail;
@@ -48,8 +48,12 @@ fn full_record(block: &mut Block) -> RequestRecord {
         write_end: Some(next()),
         first_byte: Some(next()),
         first_token: Some(next()),
+        first_answer_token: Some(next()),
         last_token: Some(next()),
         end: next(),
+        open_after_end_ns: Some(12),
+        oddities: Oddities::from_names("invalid_text,open_after_end").unwrap(),
+        choices: block.keep_bytes(&[0, 1, 0]),
         previous_end: Some(next()),
         outcome: Outcome::Failed(Failure::InStream),
         streamed: true,
@@ -89,6 +93,7 @@ fn full_record(block: &mut Block) -> RequestRecord {
 fn spelled_out(record: &RequestRecord, block: &Block) -> String {
     let bare = RequestRecord {
         arrivals: Default::default(),
+        choices: Default::default(),
         text: Default::default(),
         reasoning: Default::default(),
         error: Default::default(),
@@ -96,7 +101,8 @@ fn spelled_out(record: &RequestRecord, block: &Block) -> String {
         raw: Default::default(),
         ..record.clone()
     };
-    let bytes = [record.text, record.reasoning, record.error, record.raw].map(|span| span.slice(&block.bytes));
+    let bytes =
+        [record.text, record.reasoning, record.error, record.raw, record.choices].map(|span| span.slice(&block.bytes));
     format!("{bare:?} {:?} {bytes:?}", record.arrivals.slice(&block.arrivals))
 }
 
@@ -160,8 +166,12 @@ fn record_from(next: &mut impl FnMut() -> u64, texts: &[String; 3], raw: &[u8], 
         write_end: maybe(next()).map(Tick),
         first_byte: maybe(next()).map(Tick),
         first_token: maybe(next()).map(Tick),
+        first_answer_token: maybe(next()).map(Tick),
         last_token: maybe(next()).map(Tick),
         end: Tick(next()),
+        open_after_end_ns: maybe(next()),
+        oddities: Oddities::from_names(["", "zero_usage", "heartbeats,media_type"][next() as usize % 3]).unwrap(),
+        choices: block.keep_bytes(raw),
         previous_end: maybe(next()).map(Tick),
         outcome: outcomes[next() as usize % outcomes.len()],
         streamed: next().is_multiple_of(2),
@@ -353,9 +363,9 @@ fn files_from_before_conversations_are_read() {
     };
     assert_eq!(found(&path), [(2, None)]);
     assert!(Reader::open(&path).unwrap().run().unwrap().workers.iter().all(|worker| worker.stalls.is_none()));
-    old.execute_batch("PRAGMA user_version = 5").unwrap();
+    old.execute_batch("PRAGMA user_version = 6").unwrap();
     let error = Reader::open(&path).err().unwrap().to_string();
-    assert!(error.contains("has schema 5, this ringmark reads 4"), "{error}");
+    assert!(error.contains("has schema 6, this ringmark reads 5"), "{error}");
 }
 
 #[test]

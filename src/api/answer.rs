@@ -2,15 +2,17 @@
 //! outcome.
 
 use super::choices::OtherChoices;
-use super::dialect::Dialect;
+use super::dialect::{Dialect, UsageEnd};
 use super::error_text;
 use super::event_fast_path::{EventTemplate, TemplateMatch};
 use super::meaning::{Meaning, Usage};
+use crate::finding::Oddity;
 use crate::protocol::http1::Head;
+use crate::protocol::json::Repairs;
 use crate::protocol::response::{Eof, Piece, Progress, Response};
 use crate::protocol::sse::Event;
 use crate::protocol::{WireError, json};
-use crate::record::{Failure, Finish, Outcome, ServerTimes};
+use crate::record::{Failure, Finish, Oddities, Outcome, ServerTimes};
 use crate::time::Tick;
 
 /// Bytes kept of the body of an error status, to find the server's error message in.
@@ -19,6 +21,9 @@ const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
 const MAX_DRAIN_BYTES: usize = 1 << 20;
 /// Buffers are shrunk to this size between responses, bytes.
 const KEPT_BYTES: usize = 64 * 1024;
+/// Data that servers send to keep a connection open, in lower case, where the standard has comments.
+const HEARTBEATS: [&[u8]; 7] =
+    [b"ping", b"pong", b"heartbeat", b"keepalive", b"keep-alive", b"keep_alive", b": keep-alive"];
 
 /// The options of an [`Answer`], fixed before the first byte of a response.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +48,19 @@ pub struct AnswerData {
     /// Arrival of the first byte of the response head; interim responses (1xx) are skipped.
     pub first_byte: Option<Tick>,
     pub first_token: Option<Tick>,
+    /// Arrival of the first event with text that is not reasoning.
+    pub first_answer_token: Option<Tick>,
+    /// Arrival of the last counted token: of the last output event, or of a later event without text if the server counts
+    /// more tokens than there were output events (the end-of-sequence token).
     pub last_token: Option<Tick>,
+    /// Arrival of the event that ends the stream: `[DONE]`, or the end event of the dialect. The response ends with it;
+    /// the body may stay open for longer.
+    pub end_event: Option<Tick>,
     /// Arrival of every output event. A response that is not streamed counts as one event, which arrives when the
     /// response is complete.
     pub arrivals: Vec<Tick>,
+    /// The choice of each of these events (255: that one or a later one); empty as long as all are of the first choice.
+    pub choices: Vec<u8>,
     /// SSE events with data, the end marker included.
     pub events: u32,
     /// Output events that arrived in the same read as a later one.
@@ -59,6 +73,7 @@ pub struct AnswerData {
     /// The server's own timings, if the response has a single choice.
     pub times: Option<ServerTimes>,
     pub finish: Finish,
+    pub oddities: Oddities,
     /// Answer text (UTF-8), including refusals, without tool calls. After the end of the response it holds the texts of
     /// all choices, separated by [`crate::record::CHOICE_SEPARATOR`]. The same applies to `reasoning`.
     pub text: Vec<u8>,
@@ -74,7 +89,7 @@ pub struct AnswerData {
 impl AnswerData {
     /// Clears the state but keeps its buffers, shrinking large ones.
     fn clear(&mut self) {
-        for bytes in [&mut self.text, &mut self.reasoning, &mut self.raw] {
+        for bytes in [&mut self.text, &mut self.reasoning, &mut self.raw, &mut self.choices] {
             bytes.clear();
             bytes.shrink_to(KEPT_BYTES);
         }
@@ -86,6 +101,7 @@ impl AnswerData {
             text: std::mem::take(&mut self.text),
             reasoning: std::mem::take(&mut self.reasoning),
             raw: std::mem::take(&mut self.raw),
+            choices: std::mem::take(&mut self.choices),
             error: std::mem::take(&mut self.error),
             ..AnswerData::default()
         };
@@ -108,7 +124,13 @@ impl AnswerData {
         });
     }
 
-    fn note_output(&mut self, at: Tick) {
+    fn note_output(&mut self, choice: u32, at: Tick) {
+        if choice > 0 && self.choices.is_empty() {
+            self.choices.resize(self.arrivals.len(), 0);
+        }
+        if choice > 0 || !self.choices.is_empty() {
+            self.choices.push(u8::try_from(choice).unwrap_or(u8::MAX));
+        }
         self.first_token.get_or_insert(at);
         self.last_token = Some(at);
         self.arrivals.push(at);
@@ -141,12 +163,15 @@ pub enum Step {
 /// [`Step::Done`] read [`Answer::outcome`] and [`Answer::seen`].
 ///
 /// The outcome of a complete response is the first of these that applies:
-/// - an error status, an error inside the stream, or an event or body that is not JSON: that failure;
-/// - a stream that ended early (framing complete, but neither finish reason, usage nor `[DONE]`): truncated;
+/// - an error status, an error inside the stream, a finish reason of an answer that the server gave up, or an event or
+///   body that is not JSON: that failure;
+/// - a stream that ended early (framing complete, but neither finish reason, usage without choices nor `[DONE]`):
+///   truncated;
 /// - output: ok;
-/// - no output, but the server counted output tokens and stopped at the length limit: ok, without a first token (vLLM
-///   holds back the bytes of an incomplete character, so this happens with `max_tokens: 1`);
-/// - no output: empty.
+/// - no output: empty, even if the server counted output tokens.
+///
+/// JSON that common clients accept although it is invalid is accepted, and noted in [`AnswerData::oddities`]. After the end
+/// event of a stream nothing can fail any more.
 #[derive(Debug)]
 pub struct Answer {
     pub options: AnswerOptions,
@@ -206,6 +231,7 @@ impl Answer {
                 self.conclude(at);
                 Step::Done { reuse: self.response.head().keep_alive && left_over == 0 }
             }
+            Err(_) if self.end_after_end_event() => Step::Done { reuse: false },
             Err(error) => self.break_off(&error, at),
         }
     }
@@ -224,6 +250,7 @@ impl Answer {
                 self.conclude(at);
                 return Step::Done { reuse: false };
             }
+            Eof::WithinBody if self.end_after_end_event() => return Step::Done { reuse: false },
             Eof::BeforeHead => (Failure::ClosedEarly, "the server closed the connection before it answered"),
             Eof::WithinHead => (Failure::Truncated, "the server closed the connection within the response head"),
             Eof::WithinBody => (Failure::Truncated, "the server closed the connection within the response"),
@@ -232,14 +259,21 @@ impl Answer {
         Step::Done { reuse: false }
     }
 
-    /// Ends the response with a transport failure of this class and text, unless it is complete. An error that the
-    /// server reported before takes precedence.
+    /// Ends the response with a transport failure of this class and text, unless it is complete or its end event has
+    /// arrived. An error that the server reported before takes precedence.
     pub fn fail(&mut self, failure: Failure, text: &str) {
-        if self.outcome != Outcome::Unfinished {
+        if self.outcome != Outcome::Unfinished || self.end_after_end_event() {
             return;
         }
         self.reading.fail(&mut self.seen, failure, || text.to_string());
         self.settle();
+    }
+
+    /// Ends a response whose end event has arrived, although its body is open. Returns whether it has.
+    pub fn end_after_end_event(&mut self) -> bool {
+        let Some(at) = self.seen.end_event.filter(|_| self.outcome == Outcome::Unfinished) else { return false };
+        self.conclude(at);
+        true
     }
 
     /// The outcome; [`Outcome::Unfinished`] until the response ends.
@@ -299,6 +333,13 @@ impl Answer {
         if self.reading.failure == Some(Failure::Status) {
             self.seen.error = status_words(&self.reading.body, self.response.head());
         }
+        if self.response.is_mislabeled() {
+            self.seen.oddities.add(Oddity::MediaType);
+        }
+        if self.response.lacks_blank_lines() {
+            self.seen.oddities.add(Oddity::MissingBlankLines);
+        }
+        self.reading.check_usage(&mut self.seen, &self.options);
         let AnswerData { others, text, reasoning, .. } = &mut self.seen;
         others.join(text, reasoning);
         self.outcome = self.reading.failure.map_or(Outcome::Ok, Outcome::Failed);
@@ -332,8 +373,13 @@ struct EventReader {
     ended: bool,
     /// A choice has ended with timings.
     timed: bool,
-    /// Usage came with a choice. It closes the stream unless more output follows: then it is a running count.
-    usage_beside_choice: bool,
+    /// Usage came, and no output after it.
+    usage_is_last: bool,
+    /// The last event without output that belongs to a choice, and that no output followed. Servers deliver tokens without
+    /// text in such events.
+    silent_step: Option<Tick>,
+    /// The response has several choices.
+    several_choices: bool,
 }
 
 impl EventReader {
@@ -345,7 +391,9 @@ impl EventReader {
         self.drained = 0;
         self.ended = false;
         self.timed = false;
-        self.usage_beside_choice = false;
+        self.usage_is_last = false;
+        self.silent_step = None;
+        self.several_choices = false;
     }
 
     /// Records a failure, unless there was one before.
@@ -407,23 +455,31 @@ impl EventReader {
             return;
         }
         seen.events += 1;
+        if seen.end_event.is_some() {
+            return;
+        }
         if !self.always_in_full
             && let Some(found) = self.template.read(event.name, data)
         {
             self.take_match(found, seen, options, at);
         } else if options.dialect.is_end_marker(data) {
             self.ended = true;
+            seen.end_event = Some(at);
         } else {
             self.take_in_full(event, data, seen, options, at);
         }
     }
 
     fn take_match(&mut self, found: TemplateMatch<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
+        self.several_choices |= found.choice > 0;
         if found.body.is_empty() {
+            self.silent_step = Some(at);
             return;
         }
-        self.usage_beside_choice = false;
-        seen.note_output(at);
+        self.note_output(seen, found.choice, at);
+        if !found.reasoning {
+            seen.first_answer_token.get_or_insert(at);
+        }
         if options.keep_text {
             seen.with_texts(found.choice, |text, reasoning| {
                 json::unescape_into(found.body, if found.reasoning { reasoning } else { text });
@@ -440,12 +496,14 @@ impl EventReader {
         at: Tick,
     ) {
         let named_error = event.name == b"error";
-        let read = json::with_value(data, |value| {
+        let read = json::with_lenient_value(data, |value, repairs| {
             let mut meaning = options.dialect.read(event.name, value);
             if named_error {
                 meaning.error.get_or_insert_with(|| error_text::from_json(value));
             }
-            if !self.always_in_full {
+            note_repairs(repairs, seen);
+            // Events like a repaired one are odd as well.
+            if !self.always_in_full && repairs == Repairs::default() {
                 self.template.learn(event.name, data, &meaning);
             }
             self.take_meaning(&meaning, seen, options, at);
@@ -455,6 +513,8 @@ impl EventReader {
         }
         if named_error {
             self.fail(seen, Failure::InStream, || error_text::from_body(data));
+        } else if HEARTBEATS.iter().any(|word| word.eq_ignore_ascii_case(data)) && event.complete {
+            seen.oddities.add(Oddity::Heartbeats);
         } else if !event.complete {
             self.fail(seen, Failure::Truncated, || "the stream ended within an event".to_string());
         } else if options.dialect.accepts_plain_text() {
@@ -467,20 +527,25 @@ impl EventReader {
     }
 
     fn take_meaning(&mut self, meaning: &Meaning<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
+        self.several_choices |= meaning.choices > 1 || meaning.choice > 0;
         if meaning.output {
-            self.usage_beside_choice = false;
-            seen.note_output(at);
+            self.note_output(seen, meaning.choice, at);
+            if !meaning.text.is_empty() || meaning.others.iter().any(|other| !other.text.is_empty()) {
+                seen.first_answer_token.get_or_insert(at);
+            }
             if options.keep_text {
                 seen.append(meaning.choice, &meaning.text, &meaning.reasoning);
                 meaning.others.iter().for_each(|other| seen.append(other.choice, &other.text, &other.reasoning));
             }
         }
+        if !meaning.output && (meaning.choices > 0 || meaning.finish.is_some()) {
+            self.silent_step = Some(at);
+        }
         if let Some(usage) = meaning.usage {
             seen.note_usage(usage);
-            if options.dialect.usage_ends_stream() {
-                self.ended |= meaning.choices == 0;
-                self.usage_beside_choice = true;
-            }
+            self.usage_is_last = true;
+            let without_choices = meaning.choices == 0 && !seen.arrivals.is_empty();
+            self.ended |= without_choices && options.dialect.usage_end() == UsageEnd::WithoutChoices;
         }
         if let Some(times) = meaning.times {
             // With several choices each has its own timings, and none is the response's. Timings beside a token are
@@ -490,7 +555,10 @@ impl EventReader {
                 self.timed = true;
             }
         }
-        self.ended |= meaning.ended;
+        if meaning.ended {
+            self.ended = true;
+            seen.end_event = Some(at);
+        }
         if let Some(finish) = meaning.finish {
             seen.finish = finish;
             self.ended = true;
@@ -498,17 +566,51 @@ impl EventReader {
         if let Some(error) = &meaning.error {
             self.fail(seen, Failure::InStream, || error.clone());
         }
+        if let Some(reason) = meaning.aborted {
+            let reason = error_text::excerpt(reason.as_bytes());
+            self.fail(seen, Failure::InStream, || {
+                format!("the server did not complete the answer: finish reason '{reason}'")
+            });
+        }
     }
 
-    /// Judges a stream whose framing is complete.
+    fn note_output(&mut self, seen: &mut AnswerData, choice: u32, at: Tick) {
+        self.usage_is_last = false;
+        self.silent_step = None;
+        seen.note_output(choice, at);
+    }
+
+    /// Compares the server's usage with the output, which ends the span of the counted tokens.
+    fn check_usage(&self, seen: &mut AnswerData, options: &AnswerOptions) {
+        if seen.arrivals.is_empty() || !options.dialect.generates_text() {
+            return;
+        }
+        if seen.usage.output_tokens == Some(0) {
+            seen.usage.output_tokens = None;
+            seen.usage.input_tokens = seen.usage.input_tokens.filter(|&tokens| tokens > 0);
+            seen.oddities.add(Oddity::ZeroUsage);
+        }
+        let Some(tokens) = seen.usage.output_tokens.filter(|_| seen.streamed && !self.several_choices) else { return };
+        let events = seen.arrivals.len();
+        if (tokens as usize) < events && self.failure.is_none() {
+            seen.oddities.add(Oddity::FewerTokensThanEvents);
+        }
+        if tokens as usize > events && self.silent_step.is_some() {
+            seen.last_token = self.silent_step;
+        }
+    }
+
+    /// Judges a stream whose framing is complete, or whose end event has arrived.
     fn judge_stream(&mut self, seen: &mut AnswerData, options: &AnswerOptions) {
-        let ended = self.ended || self.usage_beside_choice || !options.dialect.marks_end();
+        let usage_ended = self.usage_is_last && options.dialect.usage_end() == UsageEnd::Last;
+        let ended = self.ended || usage_ended || !options.dialect.marks_end();
         if !ended && seen.events > 0 {
             self.fail(seen, Failure::Truncated, || {
                 "the stream ended without finish reason, usage or [DONE]".to_string()
             });
-        } else if seen.arrivals.is_empty() && !stopped_before_a_character(seen) {
-            self.fail(seen, Failure::Empty, || "the stream carried no output".to_string());
+        } else if seen.arrivals.is_empty() {
+            let text = no_output("the stream", seen);
+            self.fail(seen, Failure::Empty, || text);
         }
     }
 
@@ -519,17 +621,21 @@ impl EventReader {
         if document.is_empty() {
             self.fail(seen, Failure::Empty, || "the response has no body".to_string());
         } else {
-            let read = json::with_value(document, |value| {
+            let read = json::with_lenient_value(document, |value, repairs| {
                 let meaning = options.dialect.read(b"", value);
+                note_repairs(repairs, seen);
                 self.take_meaning(&meaning, seen, options, at);
                 meaning.choices
             });
             match read {
-                Ok(_) if !seen.arrivals.is_empty() || stopped_before_a_character(seen) => {}
+                Ok(_) if !seen.arrivals.is_empty() => {}
                 Ok(0) => self.fail(seen, Failure::Empty, || {
                     format!("the response has no choices: {}", error_text::excerpt(document))
                 }),
-                Ok(_) => self.fail(seen, Failure::Empty, || "the response carried no output".to_string()),
+                Ok(_) => {
+                    let text = no_output("the response", seen);
+                    self.fail(seen, Failure::Empty, || text);
+                }
                 Err(_) if options.dialect.accepts_plain_text() => take_plain_text(document, seen, options, at),
                 Err(_) => self.fail(seen, Failure::Body, || {
                     format!("the response is neither JSON nor an event stream: {}", error_text::excerpt(document))
@@ -542,13 +648,27 @@ impl EventReader {
 
 /// Takes output that is not JSON, from a server that only the user's program can read.
 fn take_plain_text(text: &[u8], seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
-    seen.note_output(at);
+    seen.note_output(0, at);
     if options.keep_text {
         seen.text.extend_from_slice(String::from_utf8_lossy(text).as_bytes());
     }
 }
 
-/// Whether the length limit was reached within a character: the server generated tokens but could not send text.
-fn stopped_before_a_character(seen: &AnswerData) -> bool {
-    seen.finish == Finish::Length && seen.usage.output_tokens.is_some_and(|tokens| tokens > 0)
+/// The error text of a response without output. Servers count tokens without text: the end-of-sequence token, and parts of
+/// a character at the length limit.
+fn no_output(what: &str, seen: &AnswerData) -> String {
+    let counted = seen.usage.output_tokens.filter(|&tokens| tokens > 0);
+    counted.map_or_else(
+        || format!("{what} carried no output"),
+        |tokens| format!("{what} carried no output; the server counted {tokens} output tokens without text"),
+    )
+}
+
+fn note_repairs(repairs: Repairs, seen: &mut AnswerData) {
+    if repairs.text {
+        seen.oddities.add(Oddity::InvalidText);
+    }
+    if repairs.numbers {
+        seen.oddities.add(Oddity::InvalidNumbers);
+    }
 }

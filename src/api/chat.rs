@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::definition::{Definition, bearer, no_headers, openai_parameter, stream_field};
-use super::meaning::{Meaning, TextPath};
+use super::meaning::{Meaning, TextPath, member_text};
 use super::openai::{add_piece, add_reasoning, add_text, read_finish};
 use super::prompt::Prompt;
 use crate::protocol::json::{self, Step, Value};
@@ -37,7 +37,7 @@ pub static DEFINITION: Definition = Definition {
 
 /// Reads one event, or a whole body.
 ///
-/// Output is text, a refusal, reasoning under either of its names, and the name or the arguments of a tool call or of
+/// Output is text, a refusal, reasoning under any of its names and forms, and the name or the arguments of a tool call or of
 /// a legacy function call. A role alone, empty strings and `null` are not output.
 pub fn read<'a>(value: Value<'_, 'a>) -> Meaning<'a> {
     super::openai::read(value, read_choice)
@@ -61,15 +61,22 @@ pub fn read_message<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
             ("content", Some(text)) => add_text(text, Some(CONTENT), meaning),
             ("content", None) => read_parts(member, meaning),
             ("refusal", Some(text)) => add_text(text, None, meaning),
-            ("reasoning" | "reasoning_content", Some(text)) if !text.is_empty() => {
-                let place = if key == "reasoning" { REASONING } else { REASONING_CONTENT };
+            ("reasoning" | "reasoning_content" | "thinking", Some(text)) if !text.is_empty() => {
+                let place = match key {
+                    "reasoning" => Some(REASONING),
+                    "reasoning_content" => Some(REASONING_CONTENT),
+                    _ => None,
+                };
                 // vLLM sends the same text under both names while it migrates from one to the other.
                 if reasoned {
                     add_piece(None, meaning);
                 } else {
-                    add_reasoning(text, Some(place), meaning);
+                    add_reasoning(text, place, meaning);
                 }
                 reasoned = true;
+            }
+            ("reasoning" | "reasoning_content" | "reasoning_details" | "thinking" | "thinking_blocks", None) => {
+                reasoned |= read_reasoning(member, !reasoned, meaning);
             }
             ("tool_calls", _) => {
                 for call in json::elements(member) {
@@ -84,15 +91,53 @@ pub fn read_message<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
     }
 }
 
-/// Content as a list of parts, as some servers send it: `[{"type":"text","text":"..."}]`.
+/// Content as a list of parts, as some servers send it: `[{"type":"text","text":"..."}]`. Parts of the type `thinking` or
+/// `reasoning` are reasoning.
 fn read_parts<'a>(parts: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
     for part in json::elements(parts) {
+        let kind = member_text(part, "type").unwrap_or_default();
+        if kind.starts_with("thinking") || kind.starts_with("reasoning") {
+            read_reasoning(part, true, meaning);
+            continue;
+        }
         for (key, member) in json::entries(part) {
             if let ("text", Some(text)) = (key, json::text(member)) {
                 add_text(text, None, meaning);
             }
         }
     }
+}
+
+/// Reads reasoning that is a list or an object: `[{"type":"reasoning.text","text":"..."}]` (OpenRouter),
+/// `{"type":"thinking","thinking":"..."}` (Anthropic, LiteLLM), `{"type":"thinking","thinking":[{"type":"text","text":"..."}]}`
+/// (Mistral). If `keep_text` is false, the text is counted but was read under another name. Returns whether there is any.
+fn read_reasoning<'a>(value: Value<'_, 'a>, keep_text: bool, meaning: &mut Meaning<'a>) -> bool {
+    let mut found = false;
+    for element in json::elements(value) {
+        found |= read_reasoning(element, keep_text, meaning);
+    }
+    for (key, member) in json::entries(value) {
+        match (key, json::text(member)) {
+            ("text" | "summary" | "thinking" | "content" | "reasoning", Some(text)) if !text.is_empty() => {
+                if keep_text {
+                    add_reasoning(text, None, meaning);
+                } else {
+                    add_piece(None, meaning);
+                }
+                found = true;
+            }
+            // Reasoning that only the server can read.
+            ("data", Some(text)) if !text.is_empty() => {
+                add_piece(None, meaning);
+                found = true;
+            }
+            ("summary" | "thinking" | "content" | "reasoning", None) => {
+                found |= read_reasoning(member, keep_text, meaning);
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 fn read_call(call: Value<'_, '_>, meaning: &mut Meaning<'_>) {
@@ -153,6 +198,26 @@ mod tests {
         assert_eq!(output(r#"{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{"}}]}}"#).3, 2);
         assert!(output(r#"{"delta":{"function_call":{"arguments":"{"}}}"#).0);
         assert_eq!(output(r#"{"delta":{"content":[{"type":"text","text":"t"}]}}"#).1, "t");
+        let reasoning = |delta: &str| output(&format!(r#"{{"delta":{{{delta}}}}}"#));
+        let thought = (true, String::new(), "r".to_string(), 1);
+        for delta in [
+            r#""content":"","reasoning_details":[{"type":"reasoning.text","text":"r","index":0}]"#,
+            r#""reasoning_details":[{"type":"reasoning.summary","summary":"r"}]"#,
+            r#""content":[{"type":"thinking","thinking":[{"type":"text","text":"r"}]}]"#,
+            r#""content":[{"type":"thinking","thinking":"r"}]"#,
+            r#""content":[{"type":"reasoning","text":"r"}]"#,
+            r#""thinking":"r""#,
+            r#""thinking_blocks":[{"type":"thinking","thinking":"r","signature":"s"}]"#,
+            r#""reasoning":{"content":"r"}"#,
+        ] {
+            assert_eq!(reasoning(delta), thought, "{delta}");
+        }
+        let twice = r#""reasoning":"r","reasoning_details":[{"type":"reasoning.text","text":"r"}]"#;
+        assert_eq!(reasoning(twice), (true, String::new(), "r".to_string(), 2));
+        let sealed = r#""reasoning_details":[{"type":"reasoning.encrypted","data":"x"}]"#;
+        assert_eq!(reasoning(sealed), (true, String::new(), String::new(), 1));
+        let empty = r#""content":[{"type":"thinking","thinking":[]}],"reasoning_details":[]"#;
+        assert_eq!(reasoning(empty), nothing());
         assert_eq!(output(r#"{"index":1,"delta":{"content":"a"}},{"index":0,"delta":{"content":"b"}}"#).3, 2);
     }
 

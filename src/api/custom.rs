@@ -225,10 +225,15 @@ impl CustomApi {
         };
         meaning.usage = (usage != Usage::default()).then_some(usage);
         meaning.error = first(value, &api.error).filter(|error| is_error(*error)).map(error_text::from_json);
-        meaning.finish = first(value, &api.finish).and_then(read_finish);
+        let finish = first(value, &api.finish);
+        meaning.finish = finish.and_then(read_finish);
+        meaning.aborted = finish.and_then(json::text).filter(|reason| ABORTED.contains(reason));
         meaning
     }
 }
+
+/// Finish reasons of answers that a server gave up. Unknown ones are accepted: a description may call anything a reason.
+const ABORTED: [&str; 6] = ["abort", "aborted", "error", "repetition", "cancelled", "timeout"];
 
 /// The headers of a description that may be invalid otherwise.
 pub fn headers_in(text: &str) -> Vec<(String, String)> {

@@ -7,7 +7,7 @@ use super::chat::read_message;
 use super::definition::{Definition, Fields, bearer, openai_parameter};
 use super::error_text;
 use super::meaning::{Meaning, member, member_text};
-use super::openai::{add_text, finish, is_error, read_usage};
+use super::openai::{add_text, is_error, read_finish, read_usage};
 use super::prompt::Prompt;
 use crate::protocol::json::{self, Value};
 
@@ -75,13 +75,6 @@ fn read_output<'a>(output: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
     }
     // The paths of the chat dialect are not valid here.
     meaning.place = None;
-}
-
-/// Reads a finish reason. The string `null` means that the answer is not finished.
-fn read_finish(value: Value<'_, '_>, meaning: &mut Meaning<'_>) {
-    if let Some(reason) = json::text(value).filter(|reason| !matches!(*reason, "" | "null")) {
-        meaning.finish = Some(finish(reason));
-    }
 }
 
 /// Asks for answers as messages and, in a stream, for only the new text in each event.

@@ -26,7 +26,8 @@ pub struct Definition {
     pub has_stream_options: bool,
     /// Answers can be streamed.
     pub streams: bool,
-    /// Usage that no output follows ends the stream. `false`: usage is a running count, or counts the input first.
+    /// Usage without choices ends the stream once there was output. `false`: usage is a running count, or counts the input
+    /// first.
     pub usage_ends_stream: bool,
     /// Events have names of their own, so that malformed data is an error under any name.
     pub has_event_names: bool,

@@ -34,6 +34,17 @@ pub enum Dialect {
     Program(ProgramApi),
 }
 
+/// Which usage ends a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsageEnd {
+    /// None: the dialect sends running counts, or the count of the input first.
+    Never,
+    /// Usage without choices after output. Usage beside a choice is a running count.
+    WithoutChoices,
+    /// Usage after which no output follows: the description of a custom API names no other end.
+    Last,
+}
+
 /// Where the implementation of a dialect comes from.
 enum Implementation {
     BuiltIn(&'static Definition),
@@ -74,14 +85,18 @@ impl Dialect {
         }
     }
 
-    /// Whether usage that stands alone, or that no output follows, ends the stream. Other dialects send running
-    /// counts, or the count of the input first.
-    pub fn usage_ends_stream(self) -> bool {
+    /// Which usage ends a stream.
+    pub fn usage_end(self) -> UsageEnd {
         match self.implementation() {
-            BuiltIn(definition) => definition.usage_ends_stream,
-            Custom(api) => api.usage_ends_stream(),
-            Program => false,
+            BuiltIn(definition) if definition.usage_ends_stream => UsageEnd::WithoutChoices,
+            Custom(api) if api.usage_ends_stream() => UsageEnd::Last,
+            BuiltIn(_) | Custom(_) | Program => UsageEnd::Never,
         }
+    }
+
+    /// Whether responses are generated text, so that usage without output tokens is impossible.
+    pub fn generates_text(self) -> bool {
+        self.streams()
     }
 
     /// Whether an event marks the end of a stream. If none does, the end of the body ends the stream.

@@ -125,10 +125,11 @@ impl Api {
         APIS.iter().find(|row| row.name == name || row.aliases.contains(&name)).map(|row| row.api)
     }
 
-    /// The path (without query) with the endpoint at its end. The error says how to correct a path that belongs to
-    /// another API.
+    /// The path (without query) with the endpoint at its end. A complete path keeps its trailing slash, which some servers
+    /// require. The error says how to correct a path that belongs to another API.
     pub fn complete(self, path: &str) -> Result<CompletedPath, String> {
-        let path = path.trim_end_matches('/');
+        let given = path;
+        let path = given.trim_end_matches('/');
         let (path, dialect, changed) = match self {
             Api::Program(program) => (root(path), Dialect::Program(program), false),
             Api::Custom(api) => {
@@ -145,6 +146,7 @@ impl Api {
                 (path, dialect, changed)
             }
         };
+        let path = if given.trim_end_matches('/') == path { given.to_string() } else { path };
         Ok(CompletedPath { path, dialect, changed })
     }
 }
@@ -192,6 +194,7 @@ pub fn models_path(path: &str) -> String {
         return "/compatible-mode/v1/models".to_string();
     }
     let beside = APIS.iter().filter(|row| row.api != Api::DashScope).flat_map(|row| row.endings);
+    let path = path.trim_end_matches('/');
     let base = beside.into_iter().find_map(|ending| path.strip_suffix(ending));
     format!("{}{MODELS}", base.unwrap_or("/v1"))
 }
@@ -227,6 +230,8 @@ mod tests {
     fn whole_paths_stay() {
         for (api, path) in [
             (Api::OpenAi, "/v1/completions"),
+            (Api::OpenAi, "/v1/chat/completions/"),
+            (Api::Anthropic, "/v1/messages/"),
             (Api::Rerank, "/compatible-api/v1/reranks"),
             (Api::DashScope, "/api/v1/services/aigc/multimodal-generation/generation"),
             (Api::DashScope, "/api/v1/apps/x/completion"),
@@ -253,6 +258,7 @@ mod tests {
     fn models_are_listed_beside_the_endpoint() {
         assert_eq!(models_path("/v1/chat/completions"), "/v1/models");
         assert_eq!(models_path("/compatible-api/v1/reranks"), "/compatible-api/v1/models");
+        assert_eq!(models_path("/v1/chat/completions/"), "/v1/models");
         assert_eq!(models_path("/generate"), "/v1/models");
         assert!(models_path("/api/v1/services/aigc/text-generation/generation").starts_with("/compatible-mode"));
     }

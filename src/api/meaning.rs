@@ -25,6 +25,8 @@ pub struct Meaning<'a> {
     pub times: Option<ServerTimes>,
     /// The finish reason, if the event has one.
     pub finish: Option<Finish>,
+    /// The finish reason as the server wrote it, if it means that the server gave the answer up, or if it is unknown.
+    pub aborted: Option<&'a str>,
     /// The event marks the end of the stream.
     pub ended: bool,
     /// The message of an error that the server reported inside the response.

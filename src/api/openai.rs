@@ -17,6 +17,10 @@ pub fn read<'a>(value: Value<'_, 'a>, read_choice: impl Fn(Value<'_, 'a>, &mut M
             "choices" => {
                 for choice in json::elements(member) {
                     meaning.choices += 1;
+                    // Moonshot sends usage within the choice.
+                    if let Some(usage) = self::member(choice, "usage").filter(|usage| !json::is_null(*usage)) {
+                        meaning.usage.get_or_insert_with(|| read_usage(usage));
+                    }
                     if meaning.choices == 1 {
                         meaning.choice = index_of(choice).unwrap_or(0);
                         read_choice(choice, &mut meaning);
@@ -100,22 +104,56 @@ fn detail(details: Value<'_, '_>, name: &str) -> Option<u32> {
     json::entries(details).find(|(key, _)| *key == name).and_then(|(_, member)| json::count(member))
 }
 
-/// Reads a finish reason; `null` and the empty string are none.
-pub fn read_finish(value: Value<'_, '_>, meaning: &mut Meaning<'_>) {
-    if let Some(reason) = json::text(value).filter(|reason| !reason.is_empty()) {
-        meaning.finish = Some(finish(reason));
+/// Reads a finish reason; `null`, its name as text, and the empty string are none.
+pub fn read_finish<'a>(value: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
+    if let Some(reason) = json::text(value).filter(|reason| !matches!(*reason, "" | "null")) {
+        let finish = finish(reason);
+        meaning.finish = Some(finish);
+        if finish == Finish::Other {
+            meaning.aborted = Some(reason);
+        }
     }
 }
 
-/// The finish reason with this name in any dialect.
+/// Finish reasons of complete answers under their names in any dialect, in lower case.
+const REASONS: [(Finish, &[&str]); 4] = [
+    (
+        Finish::Stop,
+        &[
+            "stop",
+            "eos",
+            "eos_token",
+            "stop_token",
+            "stop_sequence",
+            "stop_str",
+            "end_turn",
+            "complete",
+            "completed",
+            "pause_turn",
+        ],
+    ),
+    (
+        Finish::Length,
+        &[
+            "length",
+            "max_tokens",
+            "max_new_tokens",
+            "max_output_tokens",
+            "max_completion_tokens",
+            "max_length",
+            "model_length",
+            "model_context_window_exceeded",
+        ],
+    ),
+    (Finish::ToolCalls, &["tool_calls", "tool_call", "function_call", "tool_use"]),
+    (Finish::ContentFilter, &["content_filter", "refusal", "safety", "sensitive", "recitation"]),
+];
+
+/// The finish reason with this name in any dialect. [`Finish::Other`] are those of answers that the server gave up
+/// (`abort`, `error`, `repetition`), and unknown ones.
 pub fn finish(reason: &str) -> Finish {
-    match reason {
-        "stop" | "eos" | "eos_token" | "stop_sequence" | "end_turn" => Finish::Stop,
-        "length" | "max_tokens" => Finish::Length,
-        "tool_calls" | "function_call" | "tool_use" => Finish::ToolCalls,
-        "content_filter" | "refusal" => Finish::ContentFilter,
-        _ => Finish::Other,
-    }
+    let named = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(reason));
+    REASONS.iter().find(|(_, names)| named(names)).map_or(Finish::Other, |(finish, _)| *finish)
 }
 
 /// Adds a piece of answer text. Empty text is not output.

@@ -44,18 +44,20 @@ pub fn render(options: &Options, prompt: &Prompt) -> Result<Body, String> {
     finish(options, fields)
 }
 
-/// Renders a body that is complete except for `--extra-args`.
+/// Renders a body that is complete except for `--extra-args`. A field that is `null` there is left out.
 pub fn finish(options: &Options, mut fields: Map<String, Value>) -> Result<Body, String> {
     for (name, value) in &options.extra {
         match (fields.get_mut(name), value) {
             // Fields that other APIs have at the top level stand in an object here: merge into it.
             (Some(Value::Object(there)), Value::Object(more)) if options.dialect.parameters_in().is_some() => {
                 there.extend(more.clone());
+                more.iter().filter(|(_, value)| value.is_null()).for_each(|(name, _)| drop(there.shift_remove(name)));
             }
+            (_, Value::Null) => drop(fields.shift_remove(name)),
             _ => drop(fields.insert(name.clone(), value.clone())),
         }
     }
-    if options.dialect.has_stream_options() {
+    if options.dialect.has_stream_options() && !options.extra.contains_key("stream_options") {
         add_stream_options(&mut fields);
     }
     write(&fields)
@@ -245,6 +247,21 @@ mod tests {
             text(&options(Dialect::Chat), &Prompt::Body(row)),
             r#"{"model":"lora","messages":[],"temperature":1,"stream":false,"max_tokens":16}"#
         );
+    }
+
+    #[test]
+    fn null_in_extra_arguments_leaves_a_field_out() {
+        let prompt = Prompt::Text("p".to_string());
+        let mut chat = options(Dialect::Chat);
+        chat.extra = object(r#"{"stream_options":null,"temperature":null,"seed":null}"#);
+        assert_eq!(
+            text(&chat, &prompt),
+            r#"{"model":"m","messages":[{"role":"user","content":"p"}],"max_tokens":16,"stream":true}"#
+        );
+        let mut dashscope = options(Dialect::DashScope);
+        dashscope.extra = object(r#"{"parameters":{"temperature":null}}"#);
+        let body = text(&dashscope, &prompt);
+        assert!(body.contains(r#""max_tokens":16"#) && !body.contains("temperature"), "{body}");
     }
 
     #[test]

@@ -119,7 +119,10 @@ fn read_response<'a>(response: Value<'_, 'a>, with_output: bool, meaning: &mut M
         (_, Some("max_output_tokens")) => Some(Finish::Length),
         (_, Some("content_filter")) => Some(Finish::ContentFilter),
         (Some("completed"), _) => Some(Finish::Stop),
-        (Some("incomplete"), _) => Some(Finish::Other),
+        (Some(status @ ("incomplete" | "cancelled")), reason) => {
+            meaning.aborted = Some(reason.unwrap_or(status));
+            Some(Finish::Other)
+        }
         _ => None,
     };
 }

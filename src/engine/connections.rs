@@ -137,6 +137,10 @@ pub struct Connections {
 
 /// A close within this time after a response is not an idle timeout: the server closes every connection.
 const SILENT_CLOSE_NS: u64 = 100 * MS;
+/// How long the end of a body is awaited after the end event of its stream, so that the connection can be reused.
+pub const END_EVENT_GRACE_NS: u64 = 200 * MS;
+/// A body that stays open for this long after the end event is reported.
+pub const OPEN_AFTER_END_NS: u64 = 50 * MS;
 
 impl Connections {
     pub fn new(options: AnswerOptions, trace: Option<Trace>) -> Connections {
@@ -293,11 +297,17 @@ impl Connections {
             }
             ConnectionState::Free => return DeliveryEffect::Nothing,
         };
+        let had_ended = connection.answer.seen.end_event.is_some();
         let over = connection.process(delivery, reaped, clock, telemetry);
+        let ending = !had_ended && connection.answer.seen.end_event.is_some();
         if let Some(trace) = &self.trace {
             connection.trace(over, trace);
         }
-        if over { DeliveryEffect::Wake(slot) } else { DeliveryEffect::Nothing }
+        match over {
+            true => DeliveryEffect::Wake(slot),
+            false if ending => DeliveryEffect::EndEvent(slot),
+            false => DeliveryEffect::Nothing,
+        }
     }
 }
 
@@ -307,6 +317,8 @@ pub enum DeliveryEffect {
     Nothing,
     /// This slot's response (or handshake) is over.
     Wake(u32),
+    /// The end event of this slot's response has arrived, but not the end of its body.
+    EndEvent(u32),
     /// This idle connection was closed by the peer: close it.
     Dead(u32),
 }

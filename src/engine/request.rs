@@ -4,12 +4,13 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use super::connections::ConnectionState;
+use super::connections::{ConnectionState, OPEN_AFTER_END_NS};
 use super::preflight_progress::PreflightStep;
 use super::transport::{ConnectError, flush_tls, open, send_all};
 use super::unsolicited::is_unsolicited;
 use super::worker_state::{Job, Wait, Worker, WorkerState};
 use crate::api::choices;
+use crate::finding::Oddity;
 use crate::plan::Save;
 use crate::protocol::json;
 use crate::record::trace::{Excerpt, TraceKind};
@@ -200,10 +201,16 @@ fn record_response(
     let WorkerState { connections, record_sender, telemetry, receive, .. } = state;
     connections.trace_rest(connection_id);
     let connection = &mut connections.entries[connection_id as usize];
-    let end = connection.ended;
+    let ended = connection.ended;
     let seen = &connection.answer.seen;
     let usage = seen.usage;
     let outcome = connection.answer.outcome();
+    let end = seen.end_event.filter(|_| outcome == Outcome::Ok).unwrap_or(ended);
+    let open_after_end_ns = seen.end_event.map(|at| ended.ns_since(at).max(0) as u64);
+    let mut oddities = seen.oddities;
+    if open_after_end_ns.is_some_and(|ns| ns >= OPEN_AFTER_END_NS) {
+        oddities.add(Oddity::OpenAfterEnd);
+    }
     let block = &mut record_sender.block;
     let body = store_body(worker, block, turn.as_ref());
     worker.trace(job, end, || TraceKind::Ended { outcome, status: seen.status, error: seen.error.clone() });
@@ -219,8 +226,11 @@ fn record_response(
         retried: times.retried,
         first_byte: seen.first_byte,
         first_token: seen.first_token,
+        first_answer_token: seen.first_answer_token,
         last_token: seen.last_token,
         end,
+        open_after_end_ns,
+        oddities,
         outcome,
         streamed: seen.streamed,
         status: seen.status,
@@ -240,6 +250,7 @@ fn record_response(
         receive_lag_max_ns: connection.read_stats.lag_max_ns,
         received_bytes: seen.received_bytes,
         arrivals: block.keep_arrivals(&seen.arrivals),
+        choices: block.keep_bytes(&seen.choices),
         text: block.keep_bytes(&seen.text),
         reasoning: block.keep_bytes(&seen.reasoning),
         error: block.keep_bytes(seen.error.as_bytes()),
@@ -254,7 +265,7 @@ fn record_response(
     } else if let Err(error) = connections.close(connection_id, receive) {
         state.error = Some(error);
     }
-    RequestEnd { at: end, connected: true, ok: outcome == Outcome::Ok }
+    RequestEnd { at: ended, connected: true, ok: outcome == Outcome::Ok }
 }
 
 /// Creates the record of a request for which no connection could be opened.

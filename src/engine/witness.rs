@@ -264,11 +264,16 @@ fn store_record(shared: &Shared, connection: &Connection, end: Tick) {
     let worker = shared.plan.cores.len() as u16;
     let mut block = Block::new(worker);
     let seen = &connection.answer.seen;
+    let open_after_end_ns = seen.end_event.map(|at| end.ns_since(at).max(0) as u64);
+    let end = seen.end_event.filter(|_| connection.answer.outcome() == Outcome::Ok).unwrap_or(end);
     let record = RequestRecord {
         worker,
         end,
+        open_after_end_ns,
         first_byte: seen.first_byte,
         first_token: seen.first_token,
+        first_answer_token: seen.first_answer_token,
+        oddities: seen.oddities,
         last_token: seen.last_token,
         outcome: connection.answer.outcome(),
         streamed: seen.streamed,
@@ -285,6 +290,7 @@ fn store_record(shared: &Shared, connection: &Connection, end: Tick) {
         coalesced_reads: seen.coalesced_reads,
         received_bytes: seen.received_bytes,
         arrivals: block.keep_arrivals(&seen.arrivals),
+        choices: block.keep_bytes(&seen.choices),
         text: block.keep_bytes(&seen.text),
         reasoning: block.keep_bytes(&seen.reasoning),
         error: block.keep_bytes(seen.error.as_bytes()),

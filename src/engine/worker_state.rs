@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use rustls::ClientConfig;
 
-use super::connections::{ConnectionState, Connections, DeliveryEffect};
+use super::connections::{ConnectionState, Connections, DeliveryEffect, END_EVENT_GRACE_NS};
 use super::preflight_progress::{PreflightProgress, PreflightStep};
 use super::receive::ReceivePath;
 use super::receive::delivery::ReceiveEvent;
@@ -220,7 +220,7 @@ impl WorkerState {
     }
 
     fn poll_connections(&mut self) -> io::Result<bool> {
-        let WorkerState { receive, connections, clock, telemetry, slots, dead, .. } = self;
+        let WorkerState { receive, connections, clock, telemetry, slots, deadlines, dead, .. } = self;
         let mut woken = false;
         receive.poll(&mut |event| {
             let delivered = match event {
@@ -235,6 +235,10 @@ impl WorkerState {
                 DeliveryEffect::Wake(slot) => {
                     slots[slot as usize].wake();
                     woken = true;
+                }
+                DeliveryEffect::EndEvent(slot) => {
+                    let at = clock.now().plus_ns(END_EVENT_GRACE_NS);
+                    slots[slot as usize].set_deadline(slot, at, deadlines);
                 }
                 DeliveryEffect::Dead(connection_id) => dead.push(connection_id),
             }
@@ -261,9 +265,10 @@ impl WorkerState {
             Wait::Nothing | Wait::Job => return false,
             Wait::Until(at) | Wait::Connect(at) => at,
             Wait::Response { connection, total } => {
-                let silent_until =
-                    self.connections.entries[connection as usize].last_active.plus_ns(plan.timeouts.read_ns);
-                silent_until.min(total)
+                let connection = &self.connections.entries[connection as usize];
+                let silent_until = connection.last_active.plus_ns(plan.timeouts.read_ns);
+                let end_event = connection.answer.seen.end_event;
+                end_event.map_or(silent_until, |at| at.plus_ns(END_EVENT_GRACE_NS)).min(total)
             }
         };
         if deadline > now {
@@ -297,11 +302,7 @@ impl WorkerState {
     }
 
     fn set_deadline(&mut self, slot: u32, at: Tick) {
-        let slot_state = &mut self.slots[slot as usize];
-        if slot_state.entry.is_none_or(|entry| at < entry) {
-            slot_state.entry = Some(at);
-            self.deadlines.push(at, slot);
-        }
+        self.slots[slot as usize].set_deadline(slot, at, &mut self.deadlines);
     }
 
     /// Gives the due requests of the open loop to idle slots; where none is idle, they go to `unassigned`.
@@ -371,6 +372,7 @@ impl WorkerState {
         self.phase.killed = true;
         for connection in &mut self.connections.entries {
             if matches!(connection.state, ConnectionState::Busy { .. } | ConnectionState::Handshake { .. }) {
+                connection.answer.end_after_end_event();
                 connection.finish(false, now);
             }
         }
@@ -412,6 +414,14 @@ impl Job {
 }
 
 impl SlotState {
+    /// Makes sure that the slot with this number is looked at by `at`.
+    fn set_deadline(&mut self, slot: u32, at: Tick, deadlines: &mut Deadlines) {
+        if self.entry.is_none_or(|entry| at < entry) {
+            self.entry = Some(at);
+            deadlines.push(at, slot);
+        }
+    }
+
     /// Lets the slot's task run again.
     pub fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {

@@ -1,8 +1,8 @@
 //! Findings in English: what happened, what it means for the figures, what to do. One sentence each.
 
 use super::{
-    Cause, CountKind, CountNote, Figure, Finding, Misfit, NotJudged, OpenFiles, SearchReason, SearchTrouble, Text,
-    UnequalPercentile, observed, percent,
+    Cause, CountKind, CountNote, Figure, Finding, Misfit, NotJudged, Oddity, OpenFiles, SearchReason, SearchTrouble,
+    Text, UnequalPercentile, observed, percent,
 };
 use crate::time::format_ns;
 
@@ -264,6 +264,13 @@ pub(super) fn text(finding: &Finding) -> Text {
              time between the tokens is not known, and TTFT is the whole latency. The server or a proxy buffers the \
              output.",
         ),
+        Finding::OddResponses { oddities, succeeded } => {
+            let counted = oddities.iter().map(|count| format!("{} ({})", odd(count.oddity), count.responses));
+            observed(format!(
+                "Some of {succeeded} responses were unusual but readable, and count as successes: {}.",
+                counted.collect::<Vec<_>>().join("; ")
+            ))
+        }
         Finding::NoTokenCounts => {
             observed("The server sent no token counts: figures that need them are shown as '-'.")
         }
@@ -466,6 +473,20 @@ pub(super) fn count_note(note: CountNote) -> String {
             format!("{} did not succeed; the server may count them", plural(requests, "request"))
         }
         CountNote::WithoutCached => "without those in its cache".to_string(),
+    }
+}
+
+/// What is unusual about a response.
+fn odd(oddity: Oddity) -> &'static str {
+    match oddity {
+        Oddity::InvalidText => "invalid UTF-8 or lone surrogates in JSON, replaced by U+FFFD",
+        Oddity::InvalidNumbers => "numbers that JSON cannot represent, read as null",
+        Oddity::MissingBlankLines => "no blank line between events",
+        Oddity::Heartbeats => "heartbeats as data that is not JSON, ignored",
+        Oddity::MediaType => "events under a media type other than text/event-stream",
+        Oddity::OpenAfterEnd => "the body stayed open after the end event, which counts as the end",
+        Oddity::ZeroUsage => "usage of zero tokens despite output, treated as missing",
+        Oddity::FewerTokensThanEvents => "usage with fewer output tokens than events with output",
     }
 }
 

@@ -113,6 +113,63 @@ pub enum Misfit {
     NoTimestamps,
 }
 
+/// Something unusual about a response, which was accepted nonetheless because common clients accept it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Oddity {
+    /// Invalid UTF-8 or lone surrogates in JSON strings.
+    InvalidText,
+    /// `NaN`, infinities, or numbers beyond 64 bits in JSON.
+    InvalidNumbers,
+    /// Events without a blank line between them.
+    MissingBlankLines,
+    /// Heartbeats as data that is not JSON.
+    Heartbeats,
+    /// Events under the media type of something else.
+    MediaType,
+    /// The body stayed open for a while after the end event.
+    OpenAfterEnd,
+    /// Usage of zero tokens despite output.
+    ZeroUsage,
+    /// Usage with fewer output tokens than events with output.
+    FewerTokensThanEvents,
+}
+
+impl Oddity {
+    /// Every oddity.
+    pub const ALL: [Oddity; 8] = [
+        Oddity::InvalidText,
+        Oddity::InvalidNumbers,
+        Oddity::MissingBlankLines,
+        Oddity::Heartbeats,
+        Oddity::MediaType,
+        Oddity::OpenAfterEnd,
+        Oddity::ZeroUsage,
+        Oddity::FewerTokensThanEvents,
+    ];
+
+    /// The name in the database and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Oddity::InvalidText => "invalid_text",
+            Oddity::InvalidNumbers => "invalid_numbers",
+            Oddity::MissingBlankLines => "missing_blank_lines",
+            Oddity::Heartbeats => "heartbeats",
+            Oddity::MediaType => "media_type",
+            Oddity::OpenAfterEnd => "open_after_end",
+            Oddity::ZeroUsage => "zero_usage",
+            Oddity::FewerTokensThanEvents => "fewer_tokens_than_events",
+        }
+    }
+}
+
+/// In how many responses an oddity occurred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OddityCount {
+    pub oddity: Oddity,
+    pub responses: u64,
+}
+
 /// A quantity that client and server both count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

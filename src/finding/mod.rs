@@ -18,7 +18,7 @@ mod samples;
 mod tests;
 
 pub use comparison::{CountNote, NotJudged};
-pub use fields::{Cause, CountKind, Figure, Misfit, Severity, UnequalCount, UnequalPercentile};
+pub use fields::{Cause, CountKind, Figure, Misfit, Oddity, OddityCount, Severity, UnequalCount, UnequalPercentile};
 pub use search::{OpenFiles, SearchReason, SearchTrouble};
 
 use serde::{Deserialize, Serialize};
@@ -239,6 +239,11 @@ pub enum Finding {
     },
     /// The median TPOT is 0.
     AtOnce,
+    /// Responses that common clients accept although something is wrong with them, of this many succeeded requests.
+    OddResponses {
+        oddities: Vec<OddityCount>,
+        succeeded: u64,
+    },
     NoTokenCounts,
     TokenCountsMissing {
         missing: u64,
@@ -410,6 +415,7 @@ impl Finding {
             Finding::CoalescedReads { poll_gaps: true, .. } => ("coalesced", Caution, Cause::ClientBusy),
             Finding::CoalescedReads { .. } => ("coalesced", Caution, Cause::ServerAnswers),
             Finding::AtOnce => ("at_once", Caution, Cause::ServerAnswers),
+            Finding::OddResponses { .. } => ("odd_responses", Note, Cause::ServerAnswers),
             Finding::NoTokenCounts => ("tokens", Note, Cause::ServerAnswers),
             Finding::TokenCountsMissing { .. } => ("tokens", Caution, Cause::ServerAnswers),
             Finding::ForcedSwitches { .. } => ("switches", Caution, Cause::ClientBusy),
@@ -516,6 +522,7 @@ impl Finding {
             | Finding::NoTimestamps { .. }
             | Finding::CoalescedReads { .. }
             | Finding::AtOnce
+            | Finding::OddResponses { .. }
             | Finding::NoTokenCounts
             | Finding::TokenCountsMissing { .. }
             | Finding::ForcedSwitches { .. }

@@ -1,8 +1,8 @@
 //! One finding of every kind, and more where the text depends on the fields.
 
 use super::{
-    CountKind, Figure, Finding, Misfit, OpenFiles, SearchReason, SearchTrouble, Severity, UnequalCount,
-    UnequalPercentile,
+    CountKind, Figure, Finding, Misfit, Oddity, OddityCount, OpenFiles, SearchReason, SearchTrouble, Severity,
+    UnequalCount, UnequalPercentile,
 };
 
 fn text(content: &str) -> String {
@@ -98,6 +98,10 @@ fn of_figures() -> Vec<Finding> {
         Finding::CoalescedReads { share: 0.125, poll_gaps: false },
         Finding::CoalescedReads { share: 0.125, poll_gaps: true },
         Finding::AtOnce,
+        Finding::OddResponses {
+            oddities: Oddity::ALL.into_iter().map(|oddity| OddityCount { oddity, responses: 3 }).collect(),
+            succeeded: 12,
+        },
         Finding::NoTokenCounts,
         Finding::TokenCountsMissing { missing: 2, answers: 9 },
         Finding::ForcedSwitches { per_worker_per_s: 120.5 },

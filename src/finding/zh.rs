@@ -1,8 +1,8 @@
 //! Findings in Chinese: what happened, what it means for the figures, what to do. The terms are those of the glossary.
 
 use super::{
-    Cause, CountNote, Figure, Finding, Misfit, NotJudged, OpenFiles, SearchReason, SearchTrouble, Text, UnequalCount,
-    UnequalPercentile, observed, percent,
+    Cause, CountNote, Figure, Finding, Misfit, NotJudged, Oddity, OpenFiles, SearchReason, SearchTrouble, Text,
+    UnequalCount, UnequalPercentile, observed, percent,
 };
 use crate::time::format_ns;
 
@@ -207,6 +207,13 @@ pub(super) fn text(finding: &Finding) -> Text {
             "至少一半的响应虽有多个 token 却一次性到达：无法得知 token 之间的时间，因此 TPOT 为 0，TTFT 等于端到端时延。\
              服务端或代理缓冲了输出。",
         ),
+        Finding::OddResponses { oddities, succeeded } => {
+            let counted = oddities.iter().map(|count| format!("{}（{} 个）", odd(count.oddity), count.responses));
+            observed(format!(
+                "{succeeded} 个响应中有一些不规范但可以解读，计为成功：{}。",
+                counted.collect::<Vec<_>>().join("；")
+            ))
+        }
         Finding::NoTokenCounts => observed("服务端未返回 token 数：相关指标显示为“-”。"),
         Finding::TokenCountsMissing { missing, answers } => observed(format!(
             "{answers} 个响应中有 {missing} 个没有 token 数：token 吞吐量为下限，单请求指标只统计其余响应。"
@@ -368,6 +375,20 @@ pub(super) fn count_note(note: CountNote) -> String {
         CountNote::NoTokenCounts => "响应中没有 token 数".to_string(),
         CountNote::NotSucceeded { requests } => format!("{requests} 个请求未成功，服务端可能已计入"),
         CountNote::WithoutCached => "不含缓存命中的部分".to_string(),
+    }
+}
+
+/// What is unusual about a response.
+fn odd(oddity: Oddity) -> &'static str {
+    match oddity {
+        Oddity::InvalidText => "JSON 中有无效的 UTF-8 或孤立代理项，以 U+FFFD 代替",
+        Oddity::InvalidNumbers => "有 JSON 无法表示的数值，按 null 处理",
+        Oddity::MissingBlankLines => "事件之间没有空行",
+        Oddity::Heartbeats => "以非 JSON 数据发送的心跳，已忽略",
+        Oddity::MediaType => "事件流的媒体类型不是 text/event-stream",
+        Oddity::OpenAfterEnd => "结束事件之后响应体仍未关闭，以结束事件为准",
+        Oddity::ZeroUsage => "有输出但 usage 为零，视为缺失",
+        Oddity::FewerTokensThanEvents => "usage 中的输出 token 数少于输出事件数",
     }
 }
 

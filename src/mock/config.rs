@@ -27,6 +27,7 @@ pub struct Config {
     pub head: HeadStyle,
     /// Where the finish reason is.
     pub finish: FinishStyle,
+    pub eos: EosStyle,
     /// Events per write; writes are `coalesce` inter-token latencies apart.
     pub coalesce: u32,
     /// If not 0, all streams send at the multiples of this period, nanoseconds.
@@ -71,6 +72,7 @@ impl Default for Config {
             usage: UsageStyle::OnRequest,
             head: HeadStyle::Now,
             finish: FinishStyle::WithLast,
+            eos: EosStyle::None,
             coalesce: 1,
             burst_ns: 0,
             pad: 0,
@@ -139,6 +141,18 @@ pub enum FinishStyle {
     WithLast,
     /// A separate chunk without content (llama.cpp).
     Own,
+}
+
+/// The end-of-sequence token of chat and completion streams that stop by themselves: a step after the last token whose event
+/// has no text and carries the finish reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EosStyle {
+    /// There is no such step.
+    None,
+    /// The usage counts the token (vLLM, llama.cpp).
+    Counted,
+    /// The usage does not count it.
+    Uncounted,
 }
 
 /// Whether the connection is closed after a response.
@@ -210,6 +224,12 @@ pub const KEYS: &[Key] = &[
         "when to send the response head: now, or in the same write as the first event",
     ),
     key("finish", "with_last, own", "with_last", "finish reason in the last token's chunk or in a separate chunk"),
+    key(
+        "eos",
+        "none, counted, uncounted",
+        "none",
+        "end-of-sequence token in a step of its own, without text, counted in the usage or not (chat, completions)",
+    ),
     key("coalesce", "INT", "1", "events per write"),
     key("burst", "off, on, TIME", "off", "all streams send at the same times with this period (on: the constant itl)"),
     key("pad", "BYTES", "0", "pad output events to this size on the wire"),
@@ -279,6 +299,7 @@ impl Config {
             "usage" => self.usage = one_of(name, value, USAGE_STYLES)?,
             "head" => self.head = one_of(name, value, HEAD_STYLES)?,
             "finish" => self.finish = one_of(name, value, FINISH_STYLES)?,
+            "eos" => self.eos = one_of(name, value, EOS_STYLES)?,
             "coalesce" => self.coalesce = integer(name, value, 1, 1_000_000)? as u32,
             "pad" => self.pad = integer(name, value, 0, 16 << 20)? as usize,
             "done" => self.done = switch(name, value)?,
@@ -302,6 +323,8 @@ impl Config {
 const ROLE_STYLES: &[(&str, RoleStyle)] =
     &[("none", RoleStyle::None), ("separate", RoleStyle::Separate), ("with_first", RoleStyle::WithFirst)];
 const HEAD_STYLES: &[(&str, HeadStyle)] = &[("now", HeadStyle::Now), ("with_first", HeadStyle::WithFirst)];
+const EOS_STYLES: &[(&str, EosStyle)] =
+    &[("none", EosStyle::None), ("counted", EosStyle::Counted), ("uncounted", EosStyle::Uncounted)];
 const FINISH_STYLES: &[(&str, FinishStyle)] = &[("with_last", FinishStyle::WithLast), ("own", FinishStyle::Own)];
 const CLOSE_STYLES: &[(&str, CloseStyle)] =
     &[("keep", CloseStyle::KeepAlive), ("silent", CloseStyle::SilentAfterStream), ("announce", CloseStyle::Announce)];

@@ -1,7 +1,7 @@
 //! One response as a sequence of timed steps: which bytes are due when. No I/O and no clock; the event loop runs the
 //! steps.
 
-use super::config::{CloseStyle, Config, FinishStyle, HeadStyle, RoleStyle, UsageStyle};
+use super::config::{CloseStyle, Config, EosStyle, FinishStyle, HeadStyle, RoleStyle, UsageStyle};
 use super::distribution::Rng;
 use super::fault::{FaultKind, choose};
 use super::http::{self, BodyFraming, Head, HeadOptions};
@@ -35,6 +35,8 @@ pub(super) struct Exchange {
     /// Number of output events, and of those rendered so far.
     total: u32,
     sent: u32,
+    /// All output events are sent, and the step of the end-of-sequence token is due.
+    eos_due: bool,
     /// Head bytes that are sent one by one, and the number of those sent.
     slow_head: Vec<u8>,
     slow_sent: usize,
@@ -131,6 +133,7 @@ impl Exchange {
             http10: head.http10,
             total,
             sent: 0,
+            eos_due: false,
             slow_head: Vec::new(),
             slow_sent: 0,
             params,
@@ -186,7 +189,8 @@ impl Exchange {
     /// A JSON response is due when its last token is due.
     fn whole_answer_ns(&mut self, config: &Config, start_ns: u64) -> u64 {
         let mut ready = self.first_token_ns(config, start_ns);
-        for _ in 1..self.total.div_ceil(text_choices(&self.params)) {
+        let steps = self.total.div_ceil(text_choices(&self.params)) + u32::from(self.ends_with_eos(config));
+        for _ in 1..steps {
             ready = self.next_token_ns(config, ready);
         }
         ready
@@ -249,6 +253,10 @@ impl Exchange {
 
     /// Sends the output events that are due, and the tail with the last of them.
     fn events(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
+        if self.eos_due {
+            self.tail(config, out);
+            return Step { outputs: 0, head: false, next: Next::End(self.ending(config)) };
+        }
         if self.fault_at == Some(self.sent) {
             self.fault_at = None;
             return self.midway(config, out);
@@ -270,6 +278,11 @@ impl Exchange {
             self.piece(out, |this, event| this.shape.token(event, config, this.params.endpoint, choice, token, &last));
         }
         self.truth.output_tokens = self.sent;
+        if self.sent == self.total && self.ends_with_eos(config) {
+            self.eos_due = true;
+            self.due_ns = self.next_token_ns(config, self.due_ns);
+            return Step { outputs, head: false, next: Next::Step };
+        }
         if self.sent == self.total {
             self.tail(config, out);
             return Step { outputs, head: false, next: Next::End(self.ending(config)) };
@@ -280,10 +293,22 @@ impl Exchange {
         Step { outputs, head: false, next: Next::Step }
     }
 
+    /// Whether a step of the end-of-sequence token follows the last token.
+    fn ends_with_eos(&self, config: &Config) -> bool {
+        let can = matches!(self.params.endpoint, Endpoint::Chat | Endpoint::Completions) && self.total > 0;
+        config.eos != EosStyle::None && self.finish == "stop" && can
+    }
+
+    /// The output tokens in the usage of a response of which `sent` tokens with text were sent.
+    fn counted(&self, config: &Config, sent: u32) -> u32 {
+        let counts_eos = config.eos == EosStyle::Counted && self.ends_with_eos(config);
+        if counts_eos { sent + text_choices(&self.params) } else { sent }
+    }
+
     /// The finish reason and usage of a token's chunk. `ends_choice`: it is the last chunk of its choice; `ends_all`: it
     /// is the last chunk of the response.
     fn last_chunk(&self, config: &Config, ends_choice: bool, ends_all: bool) -> LastChunk {
-        if config.finish == FinishStyle::Own || !ends_choice {
+        if config.finish == FinishStyle::Own || !ends_choice || self.ends_with_eos(config) {
             return LastChunk::default();
         }
         let usage =
@@ -296,7 +321,9 @@ impl Exchange {
         let with_last = config.usage == UsageStyle::WithLast;
         let own =
             config.usage == UsageStyle::Always || (config.usage == UsageStyle::OnRequest && self.params.include_usage);
-        let usage = self.usage_and_times(config, self.sent);
+        let counted = self.counted(config, self.sent);
+        self.truth.output_tokens = counted;
+        let usage = self.usage_and_times(config, counted);
         let named = !matches!(self.params.endpoint, Endpoint::Chat | Endpoint::Completions);
         self.truth.usage_sent = if named { config.usage != UsageStyle::Never } else { with_last || own };
         let in_last = (config.usage != UsageStyle::Never).then_some(usage.as_str());
@@ -312,7 +339,7 @@ impl Exchange {
                 self.piece(out, |this, event| this.shape.dashscope(event, config, None, this.sent, this.finish));
             }
             _ => {
-                if config.finish == FinishStyle::Own || self.total == 0 {
+                if config.finish == FinishStyle::Own || self.total == 0 || self.eos_due {
                     self.finish_chunks(out, with_last.then(|| usage.clone()));
                 }
                 if own {
@@ -370,7 +397,8 @@ impl Exchange {
     fn body(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
         let choices = text_choices(&self.params);
         let tokens = if self.params.endpoint.is_text() { self.total / choices } else { 0 };
-        let usage = usage_json(config, &self.params, self.total);
+        let counted = self.counted(config, self.total);
+        let usage = usage_json(config, &self.params, counted);
         let mut body = self.shape.body(config, &self.params, tokens, self.finish, &usage);
         match self.fault {
             Some(FaultKind::CleanTruncate | FaultKind::MalformedEvent) => body.truncate(body.len() / 2),
@@ -397,7 +425,7 @@ impl Exchange {
             return Step { outputs: 0, head: true, next: Next::Step };
         }
         self.sent = self.total;
-        self.truth.output_tokens = self.total;
+        self.truth.output_tokens = counted;
         Step { outputs: 1, head: true, next: Next::End(self.ending(config)) }
     }
 

@@ -36,7 +36,8 @@ mod shared;
 mod truth;
 
 pub use config::{
-    CloseStyle, Config, FinishStyle, Framing, HeadStyle, KEYS, Key, RoleStyle, TextStyle, TimingsStyle, UsageStyle,
+    CloseStyle, Config, EosStyle, FinishStyle, Framing, HeadStyle, KEYS, Key, RoleStyle, TextStyle, TimingsStyle,
+    UsageStyle,
 };
 pub use distribution::{Count, Delay, Distribution};
 pub use fault::{FAULTS, Fault, FaultKind, When};

@@ -47,6 +47,126 @@ pub fn with_value<R>(json: &[u8], read: impl FnOnce(Value<'_, '_>) -> R) -> Resu
     result
 }
 
+/// What was replaced in a document so that it could be parsed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repairs {
+    /// Invalid UTF-8 or a lone surrogate in a string, replaced by U+FFFD.
+    pub text: bool,
+    /// `NaN`, an infinity, or a number beyond 64 bits, replaced by `null`.
+    pub numbers: bool,
+}
+
+thread_local! {
+    static REPAIRED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Parses `json` and calls `read` with its value, as [`with_value`] does, and accepts in addition what Python's `json`
+/// module accepts: lone surrogates, invalid UTF-8 within strings (which its callers replace), `NaN`, `Infinity`, and
+/// numbers of any size. `read` is told what was replaced.
+pub fn with_lenient_value<R>(json: &[u8], read: impl FnOnce(Value<'_, '_>, Repairs) -> R) -> Result<R, NotJson> {
+    let mut read = Some(read);
+    let strict = with_value(json, |value| read.take().map(|read| read(value, Repairs::default())));
+    let result = match strict {
+        Ok(result) => result,
+        Err(NotJson) => {
+            let mut repaired = REPAIRED.take();
+            let repairs = repair_into(json, &mut repaired);
+            let result = match repairs {
+                Repairs { text: false, numbers: false } => Err(NotJson),
+                _ => with_value(&repaired, |value| read.take().map(|read| read(value, repairs))),
+            };
+            repaired.clear();
+            repaired.shrink_to(KEPT_BYTES);
+            REPAIRED.set(repaired);
+            result?
+        }
+    };
+    result.ok_or(NotJson)
+}
+
+/// Writes `json` to `out` with the replacements of [`Repairs`].
+fn repair_into(json: &[u8], out: &mut Vec<u8>) -> Repairs {
+    let mut repairs = Repairs::default();
+    out.clear();
+    let mut rest = json;
+    while let Some(&byte) = rest.first() {
+        if byte == b'"' {
+            out.push(byte);
+            rest = repair_string(&rest[1..], out, &mut repairs.text);
+        } else if byte == b'-' || byte.is_ascii_alphanumeric() {
+            let length = rest.iter().position(|byte| !(byte.is_ascii_alphanumeric() || b"+-.".contains(byte)));
+            let (scalar, tail) = rest.split_at(length.unwrap_or(rest.len()));
+            if is_beyond_range(scalar) {
+                out.extend_from_slice(b"null");
+                repairs.numbers = true;
+            } else {
+                out.extend_from_slice(scalar);
+            }
+            rest = tail;
+        } else {
+            out.push(byte);
+            rest = &rest[1..];
+        }
+    }
+    repairs
+}
+
+/// Copies a string up to its closing quote, which is included. Returns the input after it.
+fn repair_string<'a>(body: &'a [u8], out: &mut Vec<u8>, repaired: &mut bool) -> &'a [u8] {
+    let mut rest = body;
+    loop {
+        let plain = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+        for chunk in rest[..plain].utf8_chunks() {
+            out.extend_from_slice(chunk.valid().as_bytes());
+            if !chunk.invalid().is_empty() {
+                out.extend_from_slice("\u{fffd}".as_bytes());
+                *repaired = true;
+            }
+        }
+        rest = &rest[plain..];
+        match rest {
+            [] => return rest,
+            [b'"', tail @ ..] => {
+                out.push(b'"');
+                return tail;
+            }
+            [b'\\', b'u', digits @ ..] if escape(&rest[1..]).is_none() && digits.get(..4).and_then(hex4).is_some() => {
+                out.extend_from_slice(b"\\ufffd");
+                *repaired = true;
+                rest = &digits[4..];
+            }
+            _ => {
+                let length = escape(&rest[1..]).map_or(2, |(_, length)| 1 + length).min(rest.len());
+                out.extend_from_slice(&rest[..length]);
+                rest = &rest[length..];
+            }
+        }
+    }
+}
+
+/// Whether a scalar is a number that JSON or 64 bits cannot represent.
+fn is_beyond_range(scalar: &[u8]) -> bool {
+    if matches!(scalar, b"NaN" | b"Infinity" | b"-Infinity") {
+        return true;
+    }
+    let Ok(text) = std::str::from_utf8(scalar) else { return false };
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if !digits.starts_with(|first: char| first.is_ascii_digit()) {
+        return false;
+    }
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse::<i64>().is_err() && text.parse::<u64>().is_err();
+    }
+    text.parse::<f64>().is_ok_and(f64::is_infinite)
+}
+
+/// Whether `json` is one object or list with balanced brackets and nothing but blanks after it. Nothing else is checked.
+pub fn is_balanced(json: &[u8]) -> bool {
+    let begin = skip_blanks(json, 0);
+    let end = matches!(json.get(begin), Some(b'{' | b'[')).then(|| skip_nested(json, begin)).flatten();
+    end.is_some_and(|end| skip_blanks(json, end) == json.len())
+}
+
 /// The keys and values of an object, in order; none for other values.
 pub fn entries<'t, 'i>(value: Value<'t, 'i>) -> impl Iterator<Item = (&'i str, Value<'t, 'i>)> {
     value.as_object().into_iter().flat_map(|object| object.iter())
@@ -345,6 +465,55 @@ mod tests {
     }
 
     #[test]
+    fn what_python_accepts_is_repaired() {
+        let read = |json: &[u8]| with_lenient_value(json, |value, repairs| (encode(value), repairs)).ok();
+        let text = Repairs { text: true, numbers: false };
+        let numbers = Repairs { text: false, numbers: true };
+        let check = |json: &[u8], repaired: &str, repairs| {
+            assert_eq!(read(json), Some((repaired.to_string(), repairs)), "{}", json.escape_ascii());
+        };
+        check(br#"{"a":"\u0041"}"#, r#"{"a":"A"}"#, Repairs::default());
+        check(
+            br#"{"a":"x\ud83ey","b":"\udd80","c":"\ud83e\udd80\ud83e"}"#,
+            "{\"a\":\"x\u{fffd}y\",\"b\":\"\u{fffd}\",\"c\":\"\u{1f980}\u{fffd}\"}",
+            text,
+        );
+        check(
+            b"{\"a\":\"x\xff\xe8\xaa\",\"b\":\"\\\"\xff\"}",
+            "{\"a\":\"x\u{fffd}\u{fffd}\",\"b\":\"\\\"\u{fffd}\"}",
+            text,
+        );
+        check(
+            br#"[NaN,Infinity,-Infinity,1e400,-1e400,18446744073709551616,-9223372036854775809,true,1.5,"NaN"]"#,
+            r#"[null,null,null,null,null,null,null,true,1.5,"NaN"]"#,
+            numbers,
+        );
+        check(br#"{"a":NaN,"b":"\ud83e"}"#, "{\"a\":null,\"b\":\"\u{fffd}\"}", Repairs { text: true, numbers: true });
+        for wrong in [
+            r#"{"a":"\ud83e"#,
+            r#"{"a":nan}"#,
+            r#"{"a":"\ud83e\"#,
+            r#"{"a":"\u12"}"#,
+            "[NaN",
+            "[01]",
+            "\"a\u{1}\\ud83e\"",
+            "+Infinity",
+        ] {
+            assert_eq!(read(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn balanced_documents_are_recognized() {
+        for whole in ["{}", " {\"a\":[1,{\"b\":\"}\"}]} ", "[]"] {
+            assert!(is_balanced(whole.as_bytes()), "{whole}");
+        }
+        for part in ["", "{", "{\"a\":\"}", "{}{", "x", "{\"a\":[}", "\"a\""] {
+            assert!(!is_balanced(part.as_bytes()), "{part}");
+        }
+    }
+
+    #[test]
     fn strings_are_found_by_path() {
         let json = br#" {"a":{"text":"no"},"s":"\"text\":\"x","choices":[ {"n":-1.5e3,"l":[1,[2,{"k":"]"}]],"delta" : {"role":null,"content": "a\"b"}}]}"#;
         let path = [Step::Key("choices"), Step::First, Step::Key("delta"), Step::Key("content")];
@@ -388,6 +557,21 @@ mod tests {
             let mut body = Vec::new();
             escape_into(&text, &mut body);
             prop_assert_eq!(reference(&body), Some(text));
+        }
+
+        #[test]
+        fn valid_documents_are_never_repaired(
+            body in r#"(\\u[0-9a-fd]{4}|\\n|[a-zé語]|NaN){0,8}"#,
+            number in r"-?[0-9]{1,25}(\.[0-9]{1,3})?(e[0-9]{1,3})?",
+        ) {
+            let json = format!(r#"{{"s":"{body}","n":{number}}}"#);
+            let strict = with_value(json.as_bytes(), encode);
+            let lenient = with_lenient_value(json.as_bytes(), |value, repairs| (encode(value), repairs));
+            if let Ok(strict) = strict {
+                prop_assert_eq!(lenient, Ok((strict, Repairs::default())));
+            } else if let Ok((_, repairs)) = lenient {
+                prop_assert!(repairs.text || repairs.numbers);
+            }
         }
 
         #[test]

@@ -9,6 +9,12 @@ use super::sse::{Event, Framer};
 /// Maximum number of interim responses (1xx) before the final one.
 const MAX_INTERIM: u32 = 16;
 
+/// At most this many bytes at the start of a body are needed to tell its form.
+const LONGEST_START: usize = 16;
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+/// How the lines of an event stream begin.
+const FIELDS: [&[u8]; 5] = [b":", b"data:", b"event:", b"id:", b"retry:"];
+
 /// A part of a response.
 #[derive(Debug)]
 pub enum Piece<'a> {
@@ -53,7 +59,7 @@ enum Stage {
 /// How the body is parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
-    /// No byte of the body has arrived.
+    /// Too few bytes of the body have arrived to tell.
     Unknown,
     Events,
     Plain,
@@ -70,6 +76,8 @@ pub struct Response {
     head: Head,
     decoder: Decoder,
     framer: Framer,
+    /// The start of a body of unknown form.
+    start: Vec<u8>,
     /// Remaining bytes of a body with a length.
     remaining: u64,
     interim: u32,
@@ -86,6 +94,7 @@ impl Response {
             head: Head::default(),
             decoder: Decoder::default(),
             framer: Framer::new(max_event_bytes),
+            start: Vec::new(),
             remaining: 0,
             interim: 0,
         }
@@ -99,6 +108,7 @@ impl Response {
         self.head = Head::default();
         self.decoder = Decoder::default();
         self.framer.reset();
+        self.start.clear();
         self.remaining = 0;
         self.interim = 0;
     }
@@ -116,6 +126,16 @@ impl Response {
     /// Whether the body is parsed as a stream of events.
     pub fn is_events(&self) -> bool {
         self.shape == Shape::Events
+    }
+
+    /// Whether the body is a stream of events under the media type of something else.
+    pub fn is_mislabeled(&self) -> bool {
+        self.is_events() && self.head.media != Media::EventStream
+    }
+
+    /// Whether events came without a blank line between them.
+    pub fn lacks_blank_lines(&self) -> bool {
+        self.framer.lacks_blank_lines()
     }
 
     /// Whether a part of a head has arrived.
@@ -213,13 +233,32 @@ impl Response {
             return Ok(());
         }
         sink(Piece::Raw(body));
+        if self.shape != Shape::Unknown {
+            return self.pass_body(body, sink);
+        }
         let mut body = body;
-        if self.shape == Shape::Unknown {
+        if self.start.is_empty() {
             // Blank lines before the first event or before a document are ignored.
             let blank = body.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
             body = &body[blank..];
-            let Some(&first) = body.first() else { return Ok(()) };
-            self.shape = self.detect_shape(first);
+        }
+        let held = self.start.len();
+        self.start.extend_from_slice(&body[..body.len().min(LONGEST_START - held)]);
+        let Some(shape) = self.detect_shape() else { return Ok(()) };
+        self.shape = shape;
+        let mut start = std::mem::take(&mut self.start);
+        start.truncate(held);
+        self.pass_body(&start, sink)?;
+        self.pass_body(body, sink)?;
+        start.clear();
+        self.start = start;
+        Ok(())
+    }
+
+    /// Passes on bytes of a body whose form is known.
+    fn pass_body(&mut self, body: &[u8], sink: &mut impl FnMut(Piece<'_>)) -> Result<(), WireError> {
+        if body.is_empty() {
+            return Ok(());
         }
         match self.shape {
             Shape::Events => self.framer.push(body, &mut |event| sink(Piece::Event(event))),
@@ -230,22 +269,32 @@ impl Response {
         }
     }
 
-    /// Determines how to parse the body. Servers send wrong media types in both directions, so the first byte is used as
-    /// well: a JSON document begins with a bracket, an event never does.
-    fn detect_shape(&self, first: u8) -> Shape {
-        match (first, self.head.media) {
-            _ if self.head.status != 200 || self.head.content_coding.is_some() => Shape::Plain,
-            (b'{' | b'[', _) => Shape::Plain,
-            (_, Media::EventStream) => Shape::Events,
-            (b'd' | b':', Media::Json | Media::Other) if self.expect_stream => Shape::Events,
-            (b'e' | 0xEF, Media::Other) if self.expect_stream => Shape::Events,
-            _ => Shape::Plain,
+    /// Determines how to parse the body; `None` if its first bytes do not tell yet. Servers send wrong media types in both
+    /// directions, so the bytes decide as well: a JSON document begins with a bracket, an event never does.
+    fn detect_shape(&self) -> Option<Shape> {
+        let start = self.start.as_slice();
+        if self.head.status != 200 || self.head.content_coding.is_some() {
+            return Some(Shape::Plain);
+        }
+        let text = start.strip_prefix(BOM).unwrap_or(start);
+        if text.is_empty() || (text.len() < BOM.len() && BOM.starts_with(text)) {
+            return None;
+        }
+        match text[0] {
+            b'{' | b'[' => Some(Shape::Plain),
+            _ if self.head.media == Media::EventStream => Some(Shape::Events),
+            _ if !self.expect_stream => Some(Shape::Plain),
+            _ if FIELDS.iter().any(|field| text.starts_with(field)) => Some(Shape::Events),
+            _ if FIELDS.iter().any(|field| field.starts_with(text)) => None,
+            _ => Some(Shape::Plain),
         }
     }
 
     fn complete(&mut self, sink: &mut impl FnMut(Piece<'_>)) {
-        if self.shape == Shape::Events {
-            self.framer.finish(&mut |event| sink(Piece::Event(event)));
+        match self.shape {
+            Shape::Events => self.framer.finish(&mut |event| sink(Piece::Event(event))),
+            Shape::Unknown if !self.start.is_empty() => sink(Piece::Body(&self.start)),
+            Shape::Unknown | Shape::Plain => {}
         }
         self.stage = Stage::Complete;
     }
@@ -337,6 +386,17 @@ mod tests {
             b"<html>",
         );
         check(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ndata: x", "200 <x> complete", b"");
+        let text = |body: &str| {
+            let length = body.len();
+            format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{body}")
+                .into_bytes()
+        };
+        for start in ["id: 0\nevent: message\n", "event: message\n", "retry: 3\n\n", ": hi\n\n", "\u{feff}"] {
+            check(&text(&format!("{start}data: x\n\n")), "200 <x> complete", b"");
+        }
+        for page in ["internal error", "event", "dat", "retry later", "\u{feff}", "i"] {
+            check(&text(page), "200 complete", page.as_bytes());
+        }
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! Incremental parser of server-sent events (the event stream of the HTML standard, without reconnection).
 //!
+//! Lines of data that are JSON documents of their own are events of their own even without a blank line between them. Such
+//! a line is passed on when it ends; its blank line need not have arrived.
+//!
 //! An event within one read is passed on as a slice of that read. Only an event that spans several reads is copied, into
 //! a buffer that is freed between responses if it is large.
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memrchr2};
 
 use super::error::WireError;
+use super::json;
 
 /// A buffer larger than this is freed between responses, bytes.
 const KEPT_CARRY_BYTES: usize = 64 * 1024;
@@ -37,6 +41,23 @@ pub struct Framer {
     at_line_start: bool,
     /// The last byte was a CR that ended a line; a following line feed belongs to it.
     skip_lf: bool,
+    block: BlockEvents,
+}
+
+/// The events of the current block of lines, of which the standard allows one.
+#[derive(Clone, Copy, Debug, Default)]
+struct BlockEvents {
+    /// An event was passed on, and no blank line has followed.
+    unseparated: bool,
+    /// Two events of this body stood in one block.
+    missing_blank_line: bool,
+}
+
+impl BlockEvents {
+    fn count_event(&mut self) {
+        self.missing_blank_line |= self.unseparated;
+        self.unseparated = true;
+    }
 }
 
 impl Framer {
@@ -49,7 +70,13 @@ impl Framer {
             started: false,
             at_line_start: true,
             skip_lf: false,
+            block: BlockEvents::default(),
         }
+    }
+
+    /// Whether events of this body came without a blank line between them.
+    pub fn lacks_blank_lines(&self) -> bool {
+        self.block.missing_blank_line
     }
 
     /// Resets the state for the next body and frees large buffers.
@@ -65,6 +92,7 @@ impl Framer {
         self.started = false;
         self.at_line_start = true;
         self.skip_lf = false;
+        self.block = BlockEvents::default();
     }
 
     /// Parses the next bytes of the body and passes every event that they complete to `sink`.
@@ -86,6 +114,8 @@ impl Framer {
                 && let Some((data, rest)) = simple_event(input)
                 && input.len() - rest.len() - 1 <= self.max_event_bytes
             {
+                self.block.count_event();
+                self.block.unseparated = false;
                 sink(Event { name: b"", data, complete: true });
                 input = rest;
                 continue;
@@ -98,7 +128,7 @@ impl Framer {
     /// Handles the regular end of the body: an event without its blank line is passed on as well.
     pub fn finish(&mut self, sink: &mut impl FnMut(Event<'_>)) {
         if !self.carry.is_empty() {
-            dispatch(&self.carry, &mut self.joined, false, sink);
+            dispatch(&self.carry, &mut self.joined, &mut self.block, BlockExtent::Cut, sink);
             self.carry.clear();
         }
     }
@@ -132,16 +162,28 @@ impl Framer {
         }
         let Some(end) = end else {
             self.carry.extend_from_slice(input);
+            if memrchr2(b'\n', b'\r', input).is_some() {
+                self.pass_whole_lines(sink);
+            }
             return Ok(&[]);
         };
         if self.carry.is_empty() {
-            dispatch(&input[..taken], &mut self.joined, true, sink);
+            dispatch(&input[..taken], &mut self.joined, &mut self.block, BlockExtent::Whole, sink);
         } else {
             self.carry.extend_from_slice(&input[..taken]);
-            dispatch(&self.carry, &mut self.joined, true, sink);
+            dispatch(&self.carry, &mut self.joined, &mut self.block, BlockExtent::Whole, sink);
             self.carry.clear();
         }
+        self.block.unseparated = false;
         Ok(&input[end.after..])
+    }
+
+    /// Passes on the events in the complete lines of an unfinished block.
+    fn pass_whole_lines(&mut self, sink: &mut impl FnMut(Event<'_>)) {
+        let lines = memrchr2(b'\n', b'\r', &self.carry).map_or(0, |last| last + 1);
+        let block = &self.carry[..lines];
+        let used = dispatch(block, &mut self.joined, &mut self.block, BlockExtent::Unfinished, sink);
+        self.carry.drain(..used);
     }
 
     /// Searches for the blank line that ends the current block. The position within a line is kept across reads.
@@ -185,8 +227,27 @@ fn simple_event(input: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((line.strip_prefix(b" ").unwrap_or(line), rest))
 }
 
-/// Parses the lines of one block and passes on its event, if it has data.
-fn dispatch(block: &[u8], joined: &mut Vec<u8>, complete: bool, sink: &mut impl FnMut(Event<'_>)) {
+/// How much of a block is parsed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BlockExtent {
+    /// Up to its blank line.
+    Whole,
+    /// Some lines of it; more may follow.
+    Unfinished,
+    /// The body ended within it.
+    Cut,
+}
+
+/// Parses lines of one block and passes on its event, if it has data, or its events, if data that is a whole document is
+/// followed by more lines. Returns how many bytes the events that were passed on took.
+fn dispatch(
+    block: &[u8],
+    joined: &mut Vec<u8>,
+    events: &mut BlockEvents,
+    extent: BlockExtent,
+    sink: &mut impl FnMut(Event<'_>),
+) -> usize {
+    let mut used = 0;
     let mut name: &[u8] = b"";
     let mut first: Option<&[u8]> = None;
     let mut several = false;
@@ -212,13 +273,30 @@ fn dispatch(block: &[u8], joined: &mut Vec<u8>, complete: bool, sink: &mut impl 
                         joined.extend_from_slice(value);
                     }
                 }
+                let more_lines = extent == BlockExtent::Unfinished || !rest.is_empty();
+                let data = first.map(|data| if several { joined.as_slice() } else { data });
+                if let Some(data) = data.filter(|data| more_lines && is_document(data)) {
+                    events.count_event();
+                    sink(Event { name, data, complete: true });
+                    (name, first, several) = (b"", None, false);
+                    used = block.len() - rest.len();
+                }
             }
             _ => {}
         }
     }
-    if let Some(data) = first {
-        sink(Event { name, data: if several { joined } else { data }, complete });
+    if let Some(data) = first.filter(|_| extent != BlockExtent::Unfinished) {
+        events.count_event();
+        let data = if several { joined } else { data };
+        sink(Event { name, data, complete: extent == BlockExtent::Whole });
+        used = block.len();
     }
+    used
+}
+
+/// Whether the data cannot continue in another line: a JSON object or list, or the end marker.
+fn is_document(data: &[u8]) -> bool {
+    data == b"[DONE]" || json::is_balanced(data)
 }
 
 /// Consumes one line and its terminator from the front of `rest`. Returns the line.
@@ -314,6 +392,27 @@ mod tests {
         assert_eq!(frame(&[b"data: a\n\ndata: b"]), [plain("a"), (String::new(), "b".into(), false)]);
         assert_eq!(frame(&[b"data: a\r\n"]), [(String::new(), "a".into(), false)]);
         assert_eq!(frame(&[b"da"]), []);
+    }
+
+    #[test]
+    fn documents_on_lines_of_their_own_are_events() {
+        let read = |body: &[u8]| {
+            let mut framer = Framer::new(1 << 20);
+            let mut events = Vec::new();
+            framer.push(body, &mut |event| events.push(String::from_utf8_lossy(event.data).into_owned())).unwrap();
+            (events, framer.lacks_blank_lines())
+        };
+        let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+        let loose = b"data: {\"a\":1}\ndata: {\"b\":\"}\"}\r\ndata: [DONE]\n";
+        assert_eq!(read(loose), (owned(&["{\"a\":1}", "{\"b\":\"}\"}", "[DONE]"]), true));
+        for cut in 0..=loose.len() {
+            let (first, second) = loose.split_at(cut);
+            assert_eq!(frame(&[first, second]), frame(&[loose]), "{cut}");
+        }
+        // With blank lines the line end is as good, and one document may have several lines.
+        assert_eq!(read(b"data: {\"a\":1}\n"), (owned(&["{\"a\":1}"]), false));
+        assert_eq!(read(b"data: {}\n\ndata: {}\n\n"), (owned(&["{}", "{}"]), false));
+        assert_eq!(read(b"data: {\ndata: \"a\":1}\n\n"), (owned(&["{\n\"a\":1}"]), false));
     }
 
     #[test]

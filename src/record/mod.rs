@@ -1,11 +1,14 @@
 //! The data model: what is recorded of each request, worker and run, and the messages in which it travels to the
 //! collector. Nothing here does I/O; [`crate::store`] reads and writes the database.
 
+pub use oddities::Oddities;
+
 use crate::time::{MS, Tick};
 
 pub mod arrivals;
 mod enum_names;
 pub mod facts;
+mod oddities;
 pub mod search;
 pub mod trace;
 
@@ -46,10 +49,15 @@ pub struct RequestRecord {
     pub first_byte: Option<Tick>,
     /// The first event with output arrived.
     pub first_token: Option<Tick>,
-    /// The last event with output arrived.
+    /// The first event with text that is not reasoning arrived.
+    pub first_answer_token: Option<Tick>,
+    /// The last counted token arrived: the last event with output, or the finish event after it if the server counts a
+    /// token without text (the end-of-sequence token).
     pub last_token: Option<Tick>,
-    /// The response was complete, or the request failed.
+    /// The response was complete, that is its end event or else its last byte arrived, or the request failed.
     pub end: Tick,
+    /// From the end event of a stream to the end of its body; `None` without an end event.
+    pub open_after_end_ns: Option<u64>,
     /// Closed loop: the end of the previous response in this slot.
     pub previous_end: Option<Tick>,
 
@@ -67,6 +75,8 @@ pub struct RequestRecord {
     /// The times that the server reports for this request.
     pub server_times: Option<ServerTimes>,
     pub finish: Finish,
+    /// What was unusual about the response.
+    pub oddities: Oddities,
     /// Server-sent events with data, including `[DONE]`.
     pub events: u32,
     /// Output events that shared a read with a later output event: their arrival is an upper bound.
@@ -84,6 +94,8 @@ pub struct RequestRecord {
 
     /// The arrivals of all events with output, in [`Block::arrivals`].
     pub arrivals: Span,
+    /// The choice of each of these events, one byte each, in [`Block::bytes`]; empty if all are of the first choice.
+    pub choices: Span,
     /// Answer, reasoning and error text (UTF-8), in [`Block::bytes`].
     pub text: Span,
     pub reasoning: Span,
@@ -197,7 +209,7 @@ pub enum Failure {
     Protocol,
     /// A status other than 200.
     Status,
-    /// An error inside a 200 response (`data: {"error":...}`).
+    /// An error inside a 200 response (`data: {"error":...}`), or a finish reason of an answer that the server gave up.
     InStream,
     /// A 200 response without any output.
     Empty,

@@ -17,7 +17,7 @@ const fn define(name: Pair, formula: Pair, en: &'static str, zh: &'static str) -
 }
 
 /// Every figure that the report shows.
-pub const DEFINITIONS: [Definition; 17] = [
+pub const DEFINITIONS: [Definition; 18] = [
     define(
         ["due", "计划时刻 (due)"],
         ["", ""],
@@ -48,17 +48,24 @@ pub const DEFINITIONS: [Definition; 17] = [
         "到首个含输出（文本、推理内容或工具调用）的事件为止，仅含 role 的事件不算。非流式响应取端到端时延。",
     ),
     define(
+        ["Time to first answer token", "首个回答 token 时延"],
+        ["first_answer_token − due", "first_answer_token − due"],
+        "Until the first event with text that is not reasoning. Shown if it differs from TTFT.",
+        "到首个含非推理文本的事件为止；与 TTFT 不同时才显示。",
+    ),
+    define(
         ["ITL", "token 间时延 (ITL)"],
         ["arrival[i+1] − arrival[i]", "arrival[i+1] − arrival[i]"],
-        "Gaps between consecutive output events of one response, pooled over all requests. Events of one read have the \
+        "Gaps between consecutive output events of one choice of a response, pooled over all requests. Events of one read have the \
          same arrival time.",
-        "同一响应中相邻输出事件的间隔，所有请求合并统计。同一次读取到的事件到达时刻相同。",
+        "同一响应的同一候选回答中相邻输出事件的间隔，所有请求合并统计。同一次读取到的事件到达时刻相同。",
     ),
     define(
         ["TPOT", "每 token 时延 (TPOT)"],
         ["(last_token − first_token) / (output_tokens − 1)", "(last_token − first_token) / (output_tokens − 1)"],
-        "Undefined, not 0, for fewer than two tokens.",
-        "输出不足两个 token 时无定义（不记为 0）。",
+        "Undefined, not 0, for fewer than two tokens. If the server counts a token without text (end of sequence), its \
+         event is the last one. Several choices: the mean over the choices.",
+        "输出不足两个 token 时无定义（不记为 0）。若服务端计入无文本的 token（结束符），则以其事件为末个。多个候选回答时取各自的平均值。",
     ),
     define(
         ["Output tok/s", "输出速度 (tok/s)"],

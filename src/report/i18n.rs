@@ -56,6 +56,7 @@ labels! {
     FirstTokenMin: "First token latency min (s)", "首 token 时延最小值 (s)";
     FirstTokenMax: "First token latency max (s)", "首 token 时延最大值 (s)";
     FirstTokenAverage: "First token latency ave (s)", "首 token 时延平均值 (s)";
+    AverageFirstAnswerToken: "Average time to first answer token (s)", "平均首个回答 token 时延 (s)";
     Goodput: "Goodput (req/s)", "有效吞吐量 (req/s)";
     WithinSlo: "Requests within SLO (%)", "SLO 达成率 (%)";
     PlannedRequestRate: "Planned request rate (req/s)", "设定到达率 (req/s)";

@@ -29,6 +29,7 @@ pub fn summary(s: &Summary) -> Json {
     out.insert("Failures".to_string(), failures(s));
     out.insert("Confidence intervals (95%)".to_string(), intervals(s));
     out.insert("Steady part".to_string(), steady(s));
+    out.insert("Time to first answer token (s)".to_string(), figures(&s.series.first_answer_s));
     out.insert("Client".to_string(), client(s));
     out.insert("Own error".to_string(), measurement_error::json(s));
     out.insert("Witness".to_string(), witness::json(s));

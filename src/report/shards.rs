@@ -139,6 +139,7 @@ fn shifted(block: &Block, ns: i64, first_worker: u16) -> Block {
         write_end: record.write_end.map(shift),
         first_byte: record.first_byte.map(shift),
         first_token: record.first_token.map(shift),
+        first_answer_token: record.first_answer_token.map(shift),
         last_token: record.last_token.map(shift),
         end: shift(record.end),
         previous_end: record.previous_end.map(shift),

@@ -99,6 +99,10 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         row(Label::PeakConcurrency, u64::from(s.concurrency.peak)),
         row(Label::MeanConcurrency, s.concurrency.mean),
     ]);
+    // Without reasoning it is TTFT.
+    if series.first_answer_s.mean != series.first_token_s.mean && series.first_answer_s.mean.is_some() {
+        rows.push(row(Label::AverageFirstAnswerToken, series.first_answer_s.mean));
+    }
     rows
 }
 

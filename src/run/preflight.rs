@@ -49,7 +49,13 @@ pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<()
                 Failure::Status => format!("status {}", record.status),
                 other => other.name().to_string(),
             };
-            Err(RunError::ConnectionTest(format!("the request to {} failed ({class}): {server_text}", plan.target.url)))
+            // Servers that do not know the field name it in their message.
+            let hint = match failure == Failure::Status && server_text.contains("stream_options") {
+                true => "\nhint: --extra-args '{\"stream_options\": null}' leaves the field out",
+                false => "",
+            };
+            let url = &plan.target.url;
+            Err(RunError::ConnectionTest(format!("the request to {url} failed ({class}): {server_text}{hint}")))
         }
     }
 }

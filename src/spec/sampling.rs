@@ -59,7 +59,8 @@ pub struct SamplingSpec {
     /// Stop token ids
     #[arg(long, value_name = "ID", num_args = 1.., value_parser = values::count_or_zero::<u32>, help_heading = HEADING)]
     pub stop_token_ids: Vec<u32>,
-    /// JSON object merged into every request body after all other fields, for example '{"ignore_eos": true}'
+    /// JSON object merged into every request body after all other fields, for example '{"ignore_eos": true}'; null
+    /// removes a field
     #[arg(long, value_name = "JSON", help_heading = HEADING)]
     #[serde(serialize_with = "json_text_as_value")]
     pub extra_args: Option<String>,

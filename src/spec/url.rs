@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(found.target.models_path(), "/v1/models?x=1");
         assert_eq!(read("http://h/v1/completions").target.models_path(), "/v1/models");
         assert_eq!(read("http://h/v1/completions").dialect, Dialect::Completions);
-        assert_eq!(read("HTTP://Host.Example/completions/").target.url, "http://host.example/completions");
+        assert_eq!(read("HTTP://Host.Example/completions/").target.url, "http://host.example/completions/");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::failure_texts::FailureText;
 use super::samples::RunSamples;
+use crate::finding::Oddity;
 use crate::record::{Failure, WorkerReport};
 use crate::store::StoredRun;
 
@@ -19,6 +20,8 @@ pub struct Counts {
     pub unknown: u64,
     /// Succeeded, but an input or output token count is unknown.
     pub unknown_tokens: u64,
+    /// Succeeded requests by oddity of their response, in the order of [`Oddity::ALL`].
+    pub oddities: [u64; Oddity::ALL.len()],
 }
 
 impl Counts {
@@ -52,7 +55,8 @@ pub fn compute(run: &StoredRun, samples: &RunSamples, workers: &[&WorkerReport])
         Some(_) => (workers.iter().map(|worker| worker.unsent).sum(), 0),
     };
     let scheduled = run.facts.requests.unwrap_or(recorded + unsent);
-    Counts { scheduled, ok, failed, unfinished, unsent, unknown, unknown_tokens: samples.unknown_tokens }
+    let (unknown_tokens, oddities) = (samples.unknown_tokens, samples.oddities);
+    Counts { scheduled, ok, failed, unfinished, unsent, unknown, unknown_tokens, oddities }
 }
 
 /// The failures by class, in the order of [`Failure::ALL`].

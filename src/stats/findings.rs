@@ -5,7 +5,7 @@ mod outcome;
 use super::samples::Sample;
 use super::summary::Summary;
 use super::{measurement_error, reconcile, server_timings, steady, witness};
-use crate::finding::{Finding, Severity};
+use crate::finding::{Finding, Oddity, OddityCount, Severity};
 use crate::record::WorkerReport;
 use crate::record::facts::Mode;
 use crate::time::{MS, US};
@@ -48,7 +48,7 @@ type Check = fn(&Summary) -> Option<Finding>;
 /// Every finding about a run and its measured requests, which are sorted by due time. `workers` are the reports of the
 /// measured phase.
 pub fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample]) -> Vec<Finding> {
-    let checks: [Check; 19] = [
+    let checks: [Check; 20] = [
         totals,
         rows_lost,
         little,
@@ -65,6 +65,7 @@ pub fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample])
         unstamped,
         coalesced,
         at_once,
+        odd_responses,
         unknown_tokens,
         switches,
         retries,
@@ -197,6 +198,12 @@ fn coalesced(s: &Summary) -> Option<Finding> {
 
 fn at_once(s: &Summary) -> Option<Finding> {
     (s.series.tpot_s.value(500) == Some(0.0)).then_some(Finding::AtOnce)
+}
+
+fn odd_responses(s: &Summary) -> Option<Finding> {
+    let counts = s.counts.oddities.into_iter().zip(Oddity::ALL).filter(|(responses, _)| *responses > 0);
+    let oddities: Vec<OddityCount> = counts.map(|(responses, oddity)| OddityCount { oddity, responses }).collect();
+    (!oddities.is_empty()).then_some(Finding::OddResponses { oddities, succeeded: s.counts.ok })
 }
 
 fn unknown_tokens(s: &Summary) -> Option<Finding> {

@@ -1,7 +1,7 @@
 //! The definitions of the figures of one request. All lengths of time are nanoseconds. `None` means that the figure is
 //! not defined for this request, which is different from 0.
 
-use crate::record::RequestRecord;
+use crate::record::{Block, RequestRecord};
 use crate::time::Tick;
 
 /// `end − due`: how long a user whose request was due at `due` waited for the whole response.
@@ -42,9 +42,30 @@ pub fn send_lag_ns(record: &RequestRecord) -> Option<u64> {
     Some(length_ns(record.due, record.write_start?))
 }
 
-/// The gaps between consecutive arrivals, with the arrival that ends each.
-pub fn gaps_ns(arrivals: &[Tick]) -> impl Iterator<Item = (Tick, u64)> + '_ {
-    arrivals.windows(2).map(|pair| (pair[1], length_ns(pair[0], pair[1])))
+/// `first_answer_token − due` of a streamed response: until the first text that is not reasoning.
+pub fn first_answer_ns(record: &RequestRecord) -> Option<u64> {
+    record.first_answer_token.filter(|_| record.streamed).map(|first| length_ns(record.due, first))
+}
+
+/// The pairs of consecutive arrivals of one choice, as positions in the arrivals of a response. `choices` has the choice of
+/// each arrival, or is empty for a single choice. In order of the later arrival of each pair.
+pub fn consecutive<'a>(arrivals: &'a [Tick], choices: &'a [u8]) -> impl Iterator<Item = (usize, usize)> + 'a {
+    let mut last = [None; 256];
+    (0..arrivals.len()).filter_map(move |place| {
+        let choice = choices.get(place).copied().unwrap_or(0);
+        let before: Option<usize> = last[usize::from(choice)].replace(place);
+        before.map(|before| (before, place))
+    })
+}
+
+/// The gaps between consecutive arrivals of one choice, with the arrival that ends each.
+pub fn gaps_ns<'a>(arrivals: &'a [Tick], choices: &'a [u8]) -> impl Iterator<Item = (Tick, u64)> + 'a {
+    consecutive(arrivals, choices).map(|pair| (arrivals[pair.1], gap_ns(arrivals, pair)))
+}
+
+/// The gap between two arrivals.
+pub fn gap_ns(arrivals: &[Tick], (before, place): (usize, usize)) -> u64 {
+    length_ns(arrivals[before], arrivals[place])
 }
 
 /// By how much an arrival may have been earlier than recorded, nanoseconds, by the data of its request alone.
@@ -85,6 +106,35 @@ pub fn tpot_ns(record: &RequestRecord) -> Option<f64> {
     }
     let length = length_ns(record.first_token?, record.last_token?);
     Some(length as f64 / f64::from(tokens - 1))
+}
+
+/// TPOT of any response: [`tpot_ns`], or [`tpot_of_choices_ns`] if it has several choices. `block` holds the record.
+pub fn tpot_in(record: &RequestRecord, block: &Block) -> Option<f64> {
+    match record.choices.slice(&block.bytes) {
+        [] => tpot_ns(record),
+        choices => tpot_of_choices_ns(record, record.arrivals.slice(&block.arrivals), choices),
+    }
+}
+
+/// TPOT of a response with several choices: the mean over its choices of `(last − first) / (tokens − 1)`. The server's count
+/// covers all choices; each has the part that it has of the output events.
+pub fn tpot_of_choices_ns(record: &RequestRecord, arrivals: &[Tick], choices: &[u8]) -> Option<f64> {
+    let tokens = record.output_tokens.filter(|_| record.streamed)?;
+    // Some servers state the count of one choice.
+    let tokens_per_event = (f64::from(tokens) / arrivals.len().max(1) as f64).max(1.0);
+    let mut spans: [Option<(Tick, Tick, u32)>; 256] = [None; 256];
+    for (&at, &choice) in arrivals.iter().zip(choices) {
+        let span = &mut spans[usize::from(choice)];
+        let (first, _, events) = span.unwrap_or((at, at, 0));
+        *span = Some((first, at, events + 1));
+    }
+    let tpots: Vec<f64> = spans
+        .into_iter()
+        .flatten()
+        .filter(|(_, _, events)| *events >= 2)
+        .map(|(first, last, events)| length_ns(first, last) as f64 / (f64::from(events) * tokens_per_event - 1.0))
+        .collect();
+    (!tpots.is_empty()).then(|| tpots.iter().sum::<f64>() / tpots.len() as f64)
 }
 
 /// Output tokens per second of latency.
@@ -152,8 +202,29 @@ mod tests {
         assert_eq!(output_rate_per_s(&r), Some(400_000.0));
         assert_eq!(total_rate_per_s(&r), Some(1_000_000.0));
         assert_eq!(package_latency_ns(&r), Some(2_000.0));
-        let gaps: Vec<u64> = gaps_ns(&[Tick(5), Tick(9), Tick(9), Tick(8)]).map(|(_, gap)| gap).collect();
+        let arrivals = [Tick(5), Tick(9), Tick(9), Tick(8)];
+        let gaps: Vec<u64> = consecutive(&arrivals, &[]).map(|pair| gap_ns(&arrivals, pair)).collect();
         assert_eq!(gaps, [4, 0, 0]);
+        let answered = RequestRecord { first_answer_token: Some(Tick(5_000)), ..r };
+        assert_eq!(first_answer_ns(&answered), Some(4_000));
+        assert_eq!(first_answer_ns(&RequestRecord { streamed: false, ..answered }), None);
+    }
+
+    #[test]
+    fn several_choices_are_measured_apart() {
+        let arrivals = [10, 11, 30, 31, 50, 51, 71].map(Tick);
+        let choices = [0, 1, 0, 1, 0, 1, 1];
+        let gaps: Vec<u64> = consecutive(&arrivals, &choices).map(|pair| gap_ns(&arrivals, pair)).collect();
+        assert_eq!(gaps, [20; 5]);
+        let of = |tokens| {
+            let record = RequestRecord { output_tokens: Some(tokens), streamed: true, ..RequestRecord::default() };
+            tpot_of_choices_ns(&record, &arrivals, &choices)
+        };
+        assert_eq!(of(7), Some(20.0));
+        // Two tokens an event: 40 ns for 5 gaps, 60 ns for 7.
+        assert_eq!(of(14), Some((8.0 + 60.0 / 7.0) / 2.0));
+        // The count of one choice.
+        assert_eq!(of(3), Some(20.0));
     }
 
     #[test]

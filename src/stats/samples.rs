@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 use super::failure_texts::FailureTexts;
 use super::metric::{self, Early};
 use super::poll_gaps::PollGaps;
+use crate::finding::Oddity;
 use crate::record::{Block, Failure, Outcome, Phase, RequestRecord, ServerTimes, WorkerReport};
-use crate::time::Tick;
 
 /// The figures of one request. Lengths of time are nanoseconds.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,8 @@ pub struct Sample {
     pub streamed: bool,
     pub ttft: Option<u64>,
     pub service_ttft: Option<u64>,
+    /// Until the first text that is not reasoning.
+    pub first_answer: Option<u64>,
     pub latency: u64,
     pub service_latency: Option<u64>,
     pub tpot: Option<f64>,
@@ -97,6 +99,8 @@ pub struct RunSamples {
     /// Succeeded requests whose response contained the server's own times.
     pub timings: Vec<RequestTimings>,
     pub unknown_tokens: u64,
+    /// Succeeded requests by oddity of their response, in the order of [`Oddity::ALL`].
+    pub oddities: [u64; Oddity::ALL.len()],
     /// Input tokens of succeeded requests that the server read from its cache.
     pub cached_tokens: u64,
 }
@@ -121,20 +125,22 @@ impl RunSamples {
             self.count(record, block);
             let gap_start = self.gaps.len();
             let arrivals = record.arrivals.slice(&block.arrivals);
+            let choices = record.choices.slice(&block.bytes);
             let early = self.early_ns(record, block);
             if record.outcome == Outcome::Ok {
-                let gap = |((at, ns), early): ((Tick, u64), &[u32])| Gap {
-                    at: at.0,
-                    ns,
-                    early_begin_ns: early[0],
-                    early_end_ns: early[1],
+                let gap = |pair: (usize, usize)| Gap {
+                    at: arrivals[pair.1].0,
+                    ns: metric::gap_ns(arrivals, pair),
+                    early_begin_ns: early[pair.0],
+                    early_end_ns: early[pair.1],
                 };
-                self.gaps.extend(metric::gaps_ns(arrivals).zip(early.windows(2)).map(gap));
+                self.gaps.extend(metric::consecutive(arrivals, choices).map(gap));
                 self.timings.extend(RequestTimings::from_record(record));
             }
             let gaps = gap_start..self.gaps.len();
             let sample = sample(record, &self.gaps[gaps.clone()], gaps);
             self.requests.push(Sample {
+                tpot: metric::tpot_in(record, block),
                 early_first_ns: early.first().copied().unwrap_or(0),
                 early_last_ns: early.last().copied().unwrap_or(0),
                 early_end_ns: self.early_end_ns(record, block.worker),
@@ -166,6 +172,9 @@ impl RunSamples {
             Outcome::Ok => {
                 self.ok += 1;
                 self.unknown_tokens += u64::from(record.output_tokens.is_none() || record.input_tokens.is_none());
+                for (count, oddity) in self.oddities.iter_mut().zip(Oddity::ALL) {
+                    *count += u64::from(record.oddities.has(oddity));
+                }
                 self.cached_tokens += u64::from(record.cached_tokens.unwrap_or(0));
             }
             Outcome::Unfinished => self.unfinished += 1,
@@ -238,7 +247,7 @@ impl RequestTimings {
         let timings = RequestTimings {
             due: record.due.0,
             ttft: here.zip(there),
-            per_token: metric::tpot_ns(record).zip(per_token),
+            per_token: metric::tpot_ns(record).filter(|_| record.choices.len == 0).zip(per_token),
             with_queue: times.queue_ns.is_some(),
         };
         (timings.ttft.is_some() || timings.per_token.is_some()).then_some(timings)
@@ -263,9 +272,10 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         streamed: record.streamed,
         ttft: metric::ttft_ns(record),
         service_ttft: metric::service_ttft_ns(record),
+        first_answer: metric::first_answer_ns(record),
         latency: metric::latency_ns(record),
         service_latency: metric::service_latency_ns(record),
-        tpot: metric::tpot_ns(record),
+        tpot: None,
         package_latency: metric::package_latency_ns(record),
         input_tokens: record.input_tokens,
         output_tokens: record.output_tokens,
@@ -291,6 +301,7 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Tick;
 
     fn record(times: Option<ServerTimes>) -> RequestRecord {
         RequestRecord {

@@ -9,6 +9,8 @@ pub struct AllSeries {
     pub ttft_s: Series,
     /// TTFT of streamed responses only: LMDeploy's `first_token_latency`.
     pub first_token_s: Series,
+    /// Time to the first answer token of streamed responses: TTFT without reasoning.
+    pub first_answer_s: Series,
     pub itl_s: Series,
     pub tpot_s: Series,
     pub latency_s: Series,
@@ -26,6 +28,7 @@ impl AllSeries {
         AllSeries {
             ttft_s: Series::from_ns(ok.iter().filter_map(|s| s.ttft).map(|ns| ns as f64)),
             first_token_s: Series::from_ns(ok.iter().filter(|s| s.streamed).filter_map(|s| s.ttft).map(|ns| ns as f64)),
+            first_answer_s: Series::from_ns(ok.iter().filter_map(|s| s.first_answer).map(|ns| ns as f64)),
             itl_s: Series::from_ns(gaps.iter().map(|gap| gap.ns as f64)),
             tpot_s: Series::from_ns(ok.iter().filter_map(|s| s.tpot)),
             latency_s: Series::from_ns(ok.iter().map(|s| s.latency as f64)),

@@ -146,8 +146,8 @@ pub const REQUEST_COLUMNS: &[Column] = &[
     field!("write_end_ns" "INTEGER", write_end, "last byte accepted by the kernel"),
     field!("first_byte_ns" "INTEGER", first_byte, "first byte of the response head arrived"),
     field!("first_token_ns" "INTEGER", first_token, "first event with output arrived"),
-    field!("last_token_ns" "INTEGER", last_token, "last event with output arrived"),
-    field!("end_ns" "INTEGER NOT NULL", end, "the response was complete, or the request failed"),
+    field!("last_token_ns" "INTEGER", last_token, "last event with output, or with a counted token, arrived"),
+    field!("end_ns" "INTEGER NOT NULL", end, "the response (or its end event) was complete, or the request failed"),
     field!("previous_end_ns" "INTEGER", previous_end, "closed loop: end of the previous response in this slot"),
     field!("outcome" "TEXT NOT NULL", outcome, "ok, unfinished, or the class of the failure"),
     field!("streamed" "INTEGER NOT NULL", streamed, "1: the response was a stream of server-sent events"),
@@ -199,6 +199,16 @@ pub const REQUEST_COLUMNS: &[Column] = &[
     server_time!("server_prefill_ns" "INTEGER", prefill_ns, "prefill time reported by the server").since(2),
     server_time!("server_decode_ns" "INTEGER", decode_ns, "decode time reported by the server").since(2),
     server_time!("server_tokens" "INTEGER", tokens, "output tokens reported with these times").since(2),
+    field!("first_answer_token_ns" "INTEGER", first_answer_token, "first event with text that is not reasoning arrived")
+        .since(5),
+    field!("open_after_end_ns" "INTEGER", open_after_end_ns, "from the end event of a stream to the end of its body")
+        .since(5),
+    field!("oddities" "TEXT", oddities, "what was unusual about the response, names separated by commas").since(5),
+    bytes!(
+        "choices" "BLOB", choices, "choice of each output event, one byte each; NULL if all are of the first",
+        |row| blob(row.record.choices.slice(&row.block.bytes))
+    )
+    .since(5),
 ];
 
 impl RequestRow<'_> {

@@ -10,9 +10,9 @@ use super::columns;
 /// The schema version, raised whenever a reader of the old tables would misread the new ones.
 ///
 /// 2: `request.conversation`, and the times that the server reports. 3: the stalls of the workers. 4: the fields of
-/// findings as JSON. Files of earlier versions are read as well; they lack these columns and tables, and their findings
+/// findings as JSON. 5: `request.first_answer_token_ns`, `request.open_after_end_ns`, `request.oddities`, `request.choices`. Files of earlier versions are read as well; they lack these columns and tables, and their findings
 /// are shown as text.
-pub const VERSION: i64 = 4;
+pub const VERSION: i64 = 5;
 
 /// Identifies the file as a ringmark database in its header: "RMRK".
 pub const APPLICATION_ID: i64 = 0x524d_524b;

@@ -3,7 +3,7 @@
 use rusqlite::Row;
 use rusqlite::types::{ToSqlOutput, Type, ValueRef};
 
-use crate::record::{Finish, Outcome, Phase, TokenSource};
+use crate::record::{Finish, Oddities, Outcome, Phase, TokenSource};
 use crate::time::Tick;
 
 /// A NULL to write.
@@ -89,6 +89,18 @@ macro_rules! named_values {
 }
 
 named_values!(Phase, Outcome, TokenSource, Finish);
+
+/// Stored as names, separated by commas.
+impl ColumnValue for Oddities {
+    fn write(&self) -> ToSqlOutput<'_> {
+        if self.is_empty() { NULL } else { ToSqlOutput::from(self.names()) }
+    }
+
+    fn read(row: &Row<'_>, column: usize) -> rusqlite::Result<Self> {
+        let names = row.get_ref(column)?.as_str_or_null()?.unwrap_or_default();
+        Oddities::from_names(names).ok_or_else(|| unexpected_value(column, names))
+    }
+}
 
 /// The error for a value that ringmark never writes into this column.
 pub(super) fn unexpected_value(column: usize, value: &str) -> rusqlite::Error {

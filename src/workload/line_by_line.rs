@@ -32,6 +32,13 @@ pub fn read(path: &Path, mut take: impl FnMut(Prompt, u64) -> bool) -> Result<()
         if text.trim().is_empty() {
             continue;
         }
+        if !found && matches!(text.trim(), "[" | "{") {
+            return Err(wrong(
+                "begins JSON over several lines; each prompt (a text, a list of messages, or a request body) must be on \
+                 one line"
+                    .to_string(),
+            ));
+        }
         found = true;
         if !take(parse(text).map_err(wrong)?, number) {
             break;
@@ -102,6 +109,19 @@ mod tests {
         for text in ["[1] first", "[3, 4]", "{braces} are text", "[]", "\"quoted\"", "42"] {
             assert_eq!(parse(text), Ok(Prompt::Text(text.to_string())));
         }
+    }
+
+    #[test]
+    fn json_over_several_lines_is_rejected() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pretty.json");
+        for text in ["[\n  {\n    \"role\": \"user\"\n  }\n]", "\n{\n  \"prompt\": \"x\"\n}\n"] {
+            std::fs::write(&path, text).unwrap();
+            let error = read(&path, |_, _| true).unwrap_err().to_string();
+            assert!(error.contains("JSON over several lines"), "{error}");
+        }
+        std::fs::write(&path, "a text\n[\n").unwrap();
+        assert!(read(&path, |_, _| true).is_ok());
     }
 
     #[test]

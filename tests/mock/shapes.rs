@@ -59,6 +59,21 @@ fn usage_and_finish_styles_are_followed() {
 }
 
 #[test]
+fn end_of_sequence_tokens_are_steps_without_text() {
+    for (style, counted) in [("counted", 5), ("uncounted", 4)] {
+        let events = stream_of(&format!("eos={style}")).events();
+        assert_eq!(events.len(), 7);
+        assert!(events[1..5].iter().all(|event| is_output(event) && event["choices"][0]["finish_reason"].is_null()));
+        assert!(!is_output(&events[5]) && events[5]["choices"][0]["finish_reason"] == "stop");
+        assert_eq!(events[6]["usage"]["completion_tokens"], counted);
+    }
+    // An answer that is cut at its length has none.
+    let mock = start("ttft=1ms&itl=0ms&tokens=4&eos=counted&usage=always");
+    let events = ask(&mock, CHAT, &chat(",\"stream\":true,\"max_tokens\":4")).events();
+    assert_eq!((events.len(), &events[5]["usage"]["completion_tokens"]), (6, &serde_json::json!(4)));
+}
+
+#[test]
 fn max_tokens_caps_the_response_with_finish_reason_length() {
     let mock = start("ttft=0ms&itl=0ms&tokens=9");
     let events = ask(&mock, CHAT, &chat(&format!("{STREAM},\"max_tokens\":3,\"ignore_eos\":true"))).events();

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::harness::{mock, perf, perf_until, spec};
-use ringmark::finding::Finding;
+use ringmark::finding::{Finding, Oddity, OddityCount};
+use ringmark::record::Outcome;
 use ringmark::spec::Spec;
 
 /// A server on a free port; `serve` handles each connection on a separate thread.
@@ -24,18 +25,28 @@ fn server(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAd
 
 /// Reads one request. Returns false at the end of the connection or after the read timeout.
 fn request(stream: &mut BufReader<TcpStream>) -> bool {
-    let (mut line, mut length) = (String::new(), 0);
+    request_parts(stream).is_some()
+}
+
+/// The request line and the body of one request.
+fn request_parts(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
+    let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
     loop {
         line.clear();
         match stream.read_line(&mut line) {
             Ok(read) if read > 0 => {}
-            _ => return false,
+            _ => return None,
+        }
+        if first.is_empty() {
+            first.clone_from(&line);
         }
         if let Some(number) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = number.trim().parse().unwrap();
         }
         if line == "\r\n" {
-            return stream.read_exact(&mut vec![0; length]).is_ok();
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).ok()?;
+            return Some((first, String::from_utf8(body).unwrap()));
         }
     }
 }
@@ -102,7 +113,7 @@ fn unsolicited_408_on_an_idle_connection_is_retried() {
     let retried = run.measured.iter().filter(|request| request.record.retried).count() as u64;
     // On a busy machine a few arrive so late that they count as responses.
     assert!(retried > counts.failed && counts.ok > 20, "{retried} {counts:?}");
-    let wrong = run.measured.iter().filter(|request| request.record.outcome != ringmark::record::Outcome::Ok);
+    let wrong = run.measured.iter().filter(|request| request.record.outcome != Outcome::Ok);
     assert!(wrong.into_iter().all(|request| request.record.status == 408));
 }
 
@@ -166,4 +177,174 @@ fn several_choices_of_one_request_are_separated() {
     let sql = rusqlite::Connection::open(&run.database).unwrap();
     let messages: String = sql.query_row("SELECT response_messages FROM result LIMIT 1", [], |row| row.get(0)).unwrap();
     assert_eq!(messages, r#"[{"role":"assistant","content":"abc"},{"role":"assistant","content":"AB"}]"#);
+}
+
+/// A chat event with this delta and, if not empty, this finish reason.
+fn event(delta: &str, finish: &str) -> String {
+    let finish = if finish.is_empty() { "null".to_string() } else { format!("\"{finish}\"") };
+    format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{{delta}}},\"finish_reason\":{finish}}}]}}\n\n")
+}
+
+const HELLO: &str = "\"content\":\"hello \"";
+const DONE: &str = "data: [DONE]\n\n";
+
+/// Sends every answer as these pieces, each after a pause in milliseconds, as a chunked stream of this media type. `ends`:
+/// with the last chunk; else the connection stays open.
+fn streaming(media: &'static str, pieces: Vec<(u64, String)>, ends: bool) -> SocketAddr {
+    server(move |stream| {
+        stream.set_nodelay(true).unwrap();
+        let mut stream = BufReader::new(stream);
+        while request(&mut stream) {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {media}\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let _ = stream.get_mut().write_all(head.as_bytes());
+            for (pause_ms, piece) in &pieces {
+                thread::sleep(Duration::from_millis(*pause_ms));
+                let _ = stream.get_mut().write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes());
+            }
+            if !ends {
+                // Until the client gives up.
+                let _ = stream.read(&mut [0; 1]);
+                return;
+            }
+            let _ = stream.get_mut().write_all(b"0\r\n\r\n");
+        }
+    })
+}
+
+fn a_few(address: SocketAddr) -> Spec {
+    load(address).with(|s| {
+        s.load.number = vec![4];
+        s.load.parallel = vec![2];
+        s.target.no_test_connection = true;
+    })
+}
+
+fn oddities(run: &super::harness::FinishedRun) -> Vec<OddityCount> {
+    let found = run.summary.findings.iter().find_map(|finding| match finding {
+        Finding::OddResponses { oddities, .. } => Some(oddities.clone()),
+        _ => None,
+    });
+    found.unwrap_or_default()
+}
+
+#[test]
+fn running_usage_does_not_end_a_stream() {
+    let with_usage = |event: String, tokens: u32| {
+        event.replace("]}\n\n", &format!("],\"usage\":{{\"prompt_tokens\":9,\"completion_tokens\":{tokens}}}}}\n\n"))
+    };
+    let mut pieces = vec![(0, with_usage(event("\"role\":\"assistant\",\"content\":\"\"", ""), 0))];
+    pieces.extend((1..6).map(|token| (1, with_usage(event(HELLO, ""), token))));
+    let run = perf(&a_few(streaming("text/event-stream", pieces, true)));
+    run.assert_totals();
+    assert_eq!(run.outcomes(), [("truncated", 4)]);
+}
+
+#[test]
+fn the_answer_ends_at_done_though_the_connection_stays_open() {
+    let pieces = vec![(0, event(HELLO, "")), (20, event(HELLO, "stop") + DONE)];
+    let run = perf(&a_few(streaming("text/event-stream", pieces, false)));
+    run.assert_all_ok();
+    for kept in &run.measured {
+        let latency_ns = request.record.end.ns_since(request.record.due);
+        let open_ns = request.record.open_after_end_ns.unwrap();
+        assert!(latency_ns < 150_000_000 && open_ns > 150_000_000, "{latency_ns} {open_ns}");
+        assert_eq!(Some(request.record.end), request.record.last_token);
+    }
+    assert_eq!(oddities(&run), [OddityCount { oddity: Oddity::OpenAfterEnd, responses: 4 }]);
+}
+
+#[test]
+fn odd_streams_are_read_and_reported_once() {
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":0,\"completion_tokens\":0}}\n\n".to_string();
+    let pieces = vec![
+        (0, event(HELLO, "")),
+        (2, "data: ping\n\n".to_string()),
+        (2, event("\"content\":\"\\ud83e\",\"p\":NaN", "")),
+        (2, event(HELLO, "").replace("\n\n", "\n")),
+        (2, event(HELLO, "stop")),
+        (0, usage + DONE),
+    ];
+    let run = perf(&a_few(streaming("text/plain", pieces, true)));
+    run.assert_all_ok();
+    let names: Vec<&str> = oddities(&run).into_iter().map(|count| count.oddity.name()).collect();
+    let expected = ["invalid_text", "invalid_numbers", "missing_blank_lines", "heartbeats", "media_type", "zero_usage"];
+    assert_eq!(names, expected);
+    assert!(oddities(&run).iter().all(|count| count.responses == 4));
+    assert!(run.measured.iter().all(|request| request.text == "hello \u{fffd}hello hello " && request.arrivals.len() == 4));
+    assert!(run.measured.iter().all(|request| request.record.output_tokens.is_none()));
+}
+
+#[test]
+fn answers_that_the_server_gave_up_fail() {
+    let pieces = vec![(0, event(HELLO, "")), (1, event("", "abort") + DONE)];
+    let run = perf(&a_few(streaming("text/event-stream", pieces, true)));
+    run.assert_totals();
+    assert_eq!(run.outcomes(), [("in_stream_error", 4)]);
+    assert!(run.measured.iter().all(|request| request.error.contains("'abort'") && request.arrivals.len() == 1));
+}
+
+#[test]
+fn reasoning_in_parts_is_output_but_not_answer() {
+    let details = "\"content\":\"\",\"reasoning_details\":[{\"type\":\"reasoning.text\",\"text\":\"think \"}]";
+    let pieces = vec![(10, event(details, "")), (30, event(HELLO, "")), (10, event("", "stop") + DONE)];
+    let run = perf(&a_few(streaming("text/event-stream", pieces, true)));
+    run.assert_all_ok();
+    for kept in &run.measured {
+        let (first, answer) = (request.record.first_token.unwrap(), request.record.first_answer_token.unwrap());
+        assert!(answer.ns_since(first) > 25_000_000, "{first:?} {answer:?}");
+        assert!(request.arrivals.len() == 2 && request.text == "hello ");
+    }
+    let series = &run.summary.series;
+    assert!(series.first_answer_s.mean.unwrap() > series.ttft_s.mean.unwrap() + 0.025);
+}
+
+#[test]
+fn choices_are_measured_apart() {
+    let of = |choice: u32| event(HELLO, "").replace("\"index\":0", &format!("\"index\":{choice}"));
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":8}}\n\n".to_string();
+    let mut pieces: Vec<(u64, String)> = (0..4).map(|_| (20, of(0) + &of(1))).collect();
+    pieces.push((0, event("", "stop") + &usage + DONE));
+    let run = perf(&a_few(streaming("text/event-stream", pieces, true)).with(|s| s.sampling.n_choices = Some(2)));
+    run.assert_all_ok();
+    let series = &run.summary.series;
+    for mean in [series.tpot_s.mean, series.itl_s.mean] {
+        assert!(mean.is_some_and(|mean| (0.019..0.030).contains(&mean)), "{mean:?}");
+    }
+    assert!(run.measured.iter().all(|request| request.record.outcome == Outcome::Ok && request.arrivals.len() == 8));
+}
+
+#[test]
+fn a_server_that_refuses_stream_options_can_be_measured() {
+    let address = server(|stream| {
+        let mut stream = BufReader::new(stream);
+        while let Some((_, body)) = request_parts(&mut stream) {
+            if body.contains("stream_options") {
+                let text = "{\"detail\":\"body.stream_options: extra fields not permitted\"}";
+                let head = format!("HTTP/1.1 422 No\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+                let _ = stream.get_mut().write_all(head.as_bytes());
+            } else {
+                answer(&mut stream, GOOD);
+            }
+        }
+    });
+    let error = perf_until(&load(address), Default::default()).unwrap_err().to_string();
+    assert!(error.contains("--extra-args '{\"stream_options\": null}'"), "{error}");
+    let without = |s: &mut Spec| s.sampling.extra_args = Some("{\"stream_options\": null}".to_string());
+    perf(&load(address).with(without)).assert_all_ok();
+}
+
+#[test]
+fn a_trailing_slash_is_sent_as_it_is_given() {
+    let address = server(|stream| {
+        let mut stream = BufReader::new(stream);
+        while let Some((line, _)) = request_parts(&mut stream) {
+            if line.starts_with("POST /v1/chat/completions/ ") {
+                answer(&mut stream, GOOD);
+            } else {
+                let _ = stream.get_mut().write_all(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
+            }
+        }
+    });
+    let spec = load(address).with(|s| s.target.url = Some(format!("http://{address}/v1/chat/completions/")));
+    perf(&spec).assert_all_ok();
 }

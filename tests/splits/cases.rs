@@ -32,6 +32,7 @@ pub const LENGTH: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"\"},\"fi
 pub const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2}}\n\n";
 pub const RUNNING: &str =
     "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"usage\":{\"completion_tokens\":1}}\n\n";
+pub const ROLE_USAGE: &str = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}],\"usage\":{\"completion_tokens\":0}}\n\n";
 pub const DONE: &str = "data: [DONE]\n\n";
 
 /// Outcome, events, outputs, and text of a response, parsed in every way.

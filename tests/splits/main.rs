@@ -39,6 +39,9 @@ struct ParseResult {
     received: u64,
     tokens: (Option<u32>, Option<u32>),
     finish: Finish,
+    oddities: String,
+    has_answer: bool,
+    has_end_event: bool,
     text: String,
     reasoning: String,
     raw: Vec<u8>,
@@ -85,7 +88,9 @@ fn read_with(answer: &mut Answer, bytes: &[u8], cuts: &[usize]) -> ParseResult {
 fn check_instants(seen: &AnswerData, now: u64) {
     assert!(seen.arrivals.is_sorted());
     assert_eq!(seen.arrivals.first().copied(), seen.first_token);
-    assert_eq!(seen.arrivals.last().copied(), seen.last_token);
+    assert!(seen.arrivals.last().copied() <= seen.last_token);
+    assert!(seen.first_answer_token.is_none_or(|at| seen.arrivals.contains(&at)));
+    assert!(seen.end_event.is_none_or(|at| at.0 <= now && seen.last_token.is_none_or(|last| last <= at)));
     assert!(seen.last_token.is_none_or(|at| at.0 <= now));
     let distinct = seen.arrivals.iter().collect::<std::collections::BTreeSet<_>>().len();
     assert_eq!(seen.coalesced as usize, seen.arrivals.len() - distinct);
@@ -105,6 +110,9 @@ fn reading(outcome: Outcome, reuse: bool, seen: &AnswerData) -> ParseResult {
         received: if broken { 0 } else { seen.received_bytes },
         tokens: (seen.usage.input_tokens, seen.usage.output_tokens),
         finish: seen.finish,
+        oddities: seen.oddities.names(),
+        has_answer: seen.first_answer_token.is_some(),
+        has_end_event: seen.end_event.is_some(),
         text: String::from_utf8(seen.text.clone()).unwrap(),
         reasoning: String::from_utf8(seen.reasoning.clone()).unwrap(),
         raw: seen.raw.clone(),

@@ -1,11 +1,13 @@
 //! Streams of every API: which events are output, and which streams are complete.
 
 use ringmark::record::{Failure, Outcome};
+use ringmark::time::Tick;
 
 use super::cases::{
-    A, B, CALL, DONE, LENGTH, ROLE, RUNNING, STOP, THOUGHT, USAGE, chunked, failed, good, judged, with_length,
+    A, B, CALL, DONE, LENGTH, ROLE, ROLE_USAGE, RUNNING, STOP, THOUGHT, USAGE, chunked, failed, good, judged,
+    with_length,
 };
-use super::{ANTHROPIC, CHAT, DASHSCOPE, EMBEDDINGS, ParseOptions, RESPONSES, read_every_way};
+use super::{ANTHROPIC, CHAT, DASHSCOPE, EMBEDDINGS, ParseOptions, RESPONSES, new_answer, read_every_way};
 
 #[test]
 fn complete_and_truncated_streams_are_distinguished() {
@@ -16,18 +18,23 @@ fn complete_and_truncated_streams_are_distinguished() {
     check("no [DONE], finish", &[A, STOP], good(2, 1, "a"));
     check("no [DONE], usage", &[A, USAGE], good(2, 1, "a"));
     check("only [DONE]", &[A, DONE], good(2, 1, "a"));
-    check("usage beside the last text", &[A, RUNNING], good(2, 2, "aa"));
+    check("[DONE] after usage beside the last text", &[A, RUNNING, DONE], good(3, 2, "aa"));
     check("reasoning, then text", &[ROLE, THOUGHT, THOUGHT, A, STOP], good(5, 3, "a"));
     check("calls are output", &[ROLE, CALL, CALL, STOP, DONE], good(5, 2, ""));
     check("null events", &["data: null\n\n", A, STOP], good(3, 1, "a"));
     check("truncated", &[ROLE, A, A], failed(Failure::Truncated, 3, 2, "aa"));
     check("truncated with running usage", &[RUNNING, RUNNING, A], failed(Failure::Truncated, 3, 3, "aaa"));
+    check("truncated after running usage", &[A, RUNNING], failed(Failure::Truncated, 2, 2, "aa"));
+    check("truncated after usage of the role", &[ROLE_USAGE, A], failed(Failure::Truncated, 2, 1, "a"));
+    check("truncated after usage of an empty event", &[A, ROLE_USAGE], failed(Failure::Truncated, 2, 1, "a"));
+    check("usage before output", &[USAGE, A], failed(Failure::Truncated, 2, 1, "a"));
     check("truncated within an event", &[A, &B[..40]], failed(Failure::Truncated, 2, 1, "a"));
     check("nothing at all", &[], failed(Failure::Empty, 0, 0, ""));
     check("only comments", &[": ping\n\n", ":\n\n"], failed(Failure::Empty, 0, 0, ""));
     check("only the end marker", &[DONE], failed(Failure::Empty, 1, 0, ""));
     check("role and stop", &[ROLE, STOP, USAGE, DONE], failed(Failure::Empty, 4, 0, ""));
-    check("stopped within a character", &[ROLE, LENGTH, USAGE, DONE], good(4, 0, ""));
+    check("stopped within a character", &[ROLE, LENGTH, USAGE, DONE], failed(Failure::Empty, 4, 0, ""));
+    check("events after the end", &[A, DONE, A, STOP], good(4, 1, "a"));
     check("last event without blank line", &[A, STOP.trim_end()], good(2, 1, "a"));
 }
 
@@ -103,6 +110,71 @@ fn complete_and_truncated_streams_of_other_apis_are_distinguished() {
         parse_stream(DASHSCOPE, &[&first, error]),
         (Outcome::Failed(Failure::InStream), "bad".to_string(), "c".to_string())
     );
+}
+
+#[test]
+fn answers_that_the_server_gave_up_are_failures() {
+    let stop = |reason: &str| STOP.replace("\"stop\"", &format!("\"{reason}\""));
+    for reason in ["abort", "error", "repetition", "insufficient_system_resource", "sunny"] {
+        let seen = read_every_way(reason, &chunked(&[A, &stop(reason), USAGE, DONE]), CHAT);
+        assert_eq!((seen.outcome, seen.outputs), (Outcome::Failed(Failure::InStream), 1), "{reason}");
+        assert!(seen.error.contains(&format!("'{reason}'")), "{}", seen.error);
+        let document =
+            format!("{{\"choices\":[{{\"message\":{{\"content\":\"a\"}},\"finish_reason\":\"{reason}\"}}]}}");
+        let json = "200 OK\r\nContent-Type: application/json";
+        assert_eq!(judged(reason, &with_length(json, &document)).0, Outcome::Failed(Failure::InStream));
+    }
+    for reason in ["stop", "length", "tool_calls", "content_filter", "eos_token", "MAX_TOKENS", "", "null"] {
+        let seen = read_every_way(reason, &chunked(&[A, &stop(reason), USAGE, DONE]), CHAT);
+        assert_eq!(seen.outcome, Outcome::Ok, "{reason}");
+    }
+    let aborted = "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"status\":\"incomplete\"}}\n\n";
+    let delta = "data: {\"type\":\"response.output_text.delta\",\"delta\":\"a\"}\n\n";
+    assert_eq!(parse_stream(RESPONSES, &[delta, aborted]).0, Outcome::Failed(Failure::InStream));
+}
+
+#[test]
+fn responses_without_text_are_judged_alike() {
+    let json = "200 OK\r\nContent-Type: application/json";
+    for (reason, tokens) in [("stop", 1), ("length", 32)] {
+        let end =
+            format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"\"}},\"finish_reason\":\"{reason}\"}}]}}\n\n");
+        let usage = USAGE.replace("\"completion_tokens\":2", &format!("\"completion_tokens\":{tokens}"));
+        let document = format!(
+            "{{\"choices\":[{{\"message\":{{\"content\":\"\"}},\"finish_reason\":\"{reason}\"}}],\"usage\":{{\"completion_tokens\":{tokens}}}}}"
+        );
+        for bytes in [chunked(&[ROLE, &end, &usage, DONE]), with_length(json, &document)] {
+            let seen = read_every_way(reason, &bytes, CHAT);
+            assert_eq!((seen.outcome, seen.tokens.1), (Outcome::Failed(Failure::Empty), Some(tokens)));
+            assert!(seen.error.contains(&format!("counted {tokens} output tokens")), "{}", seen.error);
+        }
+    }
+}
+
+#[test]
+fn tokens_without_text_end_the_span_of_the_counted_tokens() {
+    let empty = "data: {\"choices\":[{\"delta\":{\"content\":\"\"}}]}\n\n";
+    let usage = |tokens: u32| USAGE.replace("\"completion_tokens\":2", &format!("\"completion_tokens\":{tokens}"));
+    // Two tokens with text, read at 1 and 2; the others at 3, 4, ...
+    let last = |others: &[&str], in_full: bool| {
+        let mut answer = new_answer(super::ParseOptions { in_full, ..CHAT });
+        answer.push(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", Tick(0));
+        for (number, event) in [A, A].iter().chain(others).enumerate() {
+            answer.push(event.as_bytes(), Tick(number as u64 + 1));
+        }
+        answer.push_eof(Tick(99));
+        assert_eq!((answer.outcome(), answer.seen.arrivals.len()), (Outcome::Ok, 2));
+        answer.seen.last_token
+    };
+    for in_full in [false, true] {
+        // The finish event carries the end-of-sequence token, which usage counts or does not.
+        assert_eq!(last(&[STOP, &usage(3), DONE], in_full), Some(Tick(3)));
+        assert_eq!(last(&[STOP, &usage(2), DONE], in_full), Some(Tick(2)));
+        // In an event of its own before the finish event.
+        assert_eq!(last(&[empty, STOP, &usage(3), DONE], in_full), Some(Tick(4)));
+        assert_eq!(last(&[empty, &usage(3), DONE], in_full), Some(Tick(3)));
+        assert_eq!(last(&[STOP, DONE], in_full), Some(Tick(2)));
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use rustix::event::PollFlags;
 use rustls::ClientConfig;
 
 use crate::api::answer::{Answer, Step};
+use crate::engine::connections::END_EVENT_GRACE_NS;
 use crate::engine::tls_response;
 use crate::net::blocking::{send_all, send_encrypted, wait_ready};
 use crate::net::local_address::start_tcp;
@@ -98,7 +99,10 @@ impl Connection {
 
     pub(super) fn is_overdue(&self, plan: &Plan, now: Tick) -> bool {
         let silence = now.ns_since(self.last_active) > plan.timeouts.read_ns as i64;
-        self.stage == Stage::Waiting && (silence || now.ns_since(self.record.due) > plan.timeouts.total_ns as i64)
+        let end_event = self.answer.seen.end_event;
+        let ended = end_event.is_some_and(|at| now.ns_since(at) > END_EVENT_GRACE_NS as i64);
+        self.stage == Stage::Waiting
+            && (silence || ended || now.ns_since(self.record.due) > plan.timeouts.total_ns as i64)
     }
 
     /// Opens the connection if it is not open.

@@ -79,10 +79,11 @@ fn metrics(record: &RequestRecord, block: &Block) -> Json {
     if let Some(ns) = metric::ttft_ns(record) {
         put("time_to_first_token", ms(ns as f64), "ms");
     }
-    let gaps: Vec<Json> =
-        metric::gaps_ns(record.arrivals.slice(&block.arrivals)).map(|(_, ns)| ms(ns as f64)).collect();
+    let gaps: Vec<Json> = metric::gaps_ns(record.arrivals.slice(&block.arrivals), record.choices.slice(&block.bytes))
+        .map(|(_, ns)| ms(ns as f64))
+        .collect();
     put("inter_chunk_latency", json!(gaps), "ms");
-    if let Some(ns) = metric::tpot_ns(record) {
+    if let Some(ns) = metric::tpot_in(record, block) {
         put("inter_token_latency", ms(ns), "ms");
         if ns > 0.0 {
             put("output_token_throughput_per_user", json!(1e9 / ns), "tokens/sec/user");

@@ -157,7 +157,8 @@ struct Row {
 fn row(record: &crate::record::RequestRecord, block: &Block, measured: &Measured) -> Row {
     let ok = record.outcome == Outcome::Ok;
     let text = |span: crate::record::Span| String::from_utf8_lossy(span.slice(&block.bytes)).into_owned();
-    let gaps = metric::gaps_ns(record.arrivals.slice(&block.arrivals)).map(|(_, ns)| ns as f64 / 1e9);
+    let gaps = metric::gaps_ns(record.arrivals.slice(&block.arrivals), record.choices.slice(&block.bytes))
+        .map(|(_, ns)| ns as f64 / 1e9);
     let error = match record.outcome {
         Outcome::Ok => String::new(),
         Outcome::Unfinished => "unfinished".to_string(),

@@ -50,7 +50,7 @@ impl Timeline {
                 self.bins[bin].tokens += weight;
             }
             if record.outcome == Outcome::Ok {
-                for (at, ns) in metric::gaps_ns(arrivals) {
+                for (at, ns) in metric::gaps_ns(arrivals, record.choices.slice(&block.bytes)) {
                     let bin = self.bin_of(at.0);
                     self.bins[bin].gaps_s.push(ns as f32 / 1e9);
                 }
