@@ -15,6 +15,7 @@ use crate::protocol::tunnel::connect_request;
 use crate::secrets::Secrets;
 use crate::workload::Recipe;
 pub use crate::workload::arrivals::{Arrival, Schedule};
+use crate::workload::context::ENDLESS;
 
 mod error;
 pub mod export;
@@ -46,7 +47,7 @@ pub struct Plan {
     pub warmup_requests: u64,
     /// Length of the linear rise of rate or concurrency from the start, nanoseconds.
     pub ramp_ns: u64,
-    /// Seeds everything drawn here.
+    /// Seeds the schedule of this run; see [`crate::workload::rng::Randomness`].
     pub seed: u64,
     pub timeouts: Timeouts,
     /// One pinned thread each; the core numbers to pin to. At least one.
@@ -80,6 +81,22 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Prompts of the data set that this run is planned to use. A run that only its duration ends counts as so many as
+    /// are generated for one.
+    pub fn prompts(&self) -> u64 {
+        self.workload.needed.unwrap_or(ENDLESS.saturating_add(self.warmup_requests))
+    }
+
+    /// Makes this the run with this number, from 1, of its call. `offset` is that of the call, `before` the prompts of
+    /// the runs before it: no run sends the prompts of one before, because the server can have them in its cache.
+    pub fn place_in_call(&mut self, number: u32, offset: u64, before: u64) {
+        self.workload.randomness.run = number;
+        self.seed = self.workload.randomness.run_seed();
+        // Generated prompts depend on the number of the run instead.
+        let before = if self.workload.source.is_generated() { 0 } else { before };
+        self.workload.offset = offset.saturating_add(before);
+    }
+
     /// Whether the bodies of answers are stored as they came: asked for, or wanted by the program that reads them.
     pub fn keeps_raw(&self) -> bool {
         self.save == Save::Full || matches!(self.dialect, Dialect::Program(_))
@@ -273,6 +290,20 @@ pub struct WitnessPlan {
     pub connections: u32,
     /// The core to pin to; `None`: wherever no worker is, which is where the collector runs.
     pub core: Option<usize>,
+}
+
+impl WitnessPlan {
+    /// Most prompts made for a witness, which then cycles through them.
+    const MOST_PROMPTS: u64 = 1000;
+    /// Prompts for each connection of a witness at least.
+    const LEAST_PROMPTS: u64 = 32;
+
+    /// Prompts for the witness of a run that needs `needed` and has `parallel` requests in flight. A connection of the
+    /// witness pauses about as long as a request takes, so it sends about half as many requests as a slot of the load.
+    pub fn prompts(&self, needed: Option<u64>, parallel: Option<u32>) -> u64 {
+        let of_a_slot = needed.unwrap_or(ENDLESS) / u64::from(parallel.unwrap_or(1).max(1));
+        of_a_slot.max(Self::LEAST_PROMPTS).saturating_mul(u64::from(self.connections)).min(Self::MOST_PROMPTS)
+    }
 }
 
 /// Names, files and the screen.

@@ -412,19 +412,8 @@ fn assert_none(breaches: &[String]) {
 #[test]
 fn modules_use_only_lower_levels() {
     assert_none(&imports_point_down(&own_tree()));
-    let empty = [
-        "api",
-        "report",
-        "time",
-        "record",
-        "store",
-        "engine",
-        "stats",
-        "server",
-        "server/models",
-        "spec",
-        "run",
-    ];
+    let empty =
+        ["api", "report", "time", "record", "store", "engine", "stats", "server", "server/models", "spec", "run"];
     let breaches = |path: &str, text: &str| {
         let paths: Vec<String> = empty.iter().map(|name| format!("src/{name}.rs")).collect();
         let others = paths.iter().filter(|other| *other != path).map(|other| (other.as_str(), ""));

@@ -214,7 +214,8 @@ fn a_program_in_trouble_is_one_line() {
         assert!(error.contains(what) && error.contains("--dataset") && !error.contains('\n'), "{script}: {error}");
     }
     let missing = chat().with(|s| s.data.dataset = Some("./nowhere.py".to_string()));
-    assert!(workload(&missing).unwrap_err().contains("no such program"));
+    let error = workload(&missing).unwrap_err();
+    assert!(error.contains("the program does not exist"), "{error}");
     let asked = program(folder.path(), "true");
     fs::set_permissions(asked.data.dataset.as_ref().unwrap(), fs::Permissions::from_mode(0o644)).unwrap();
     assert!(workload(&asked).unwrap_err().contains("chmod +x"));

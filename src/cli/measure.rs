@@ -38,6 +38,7 @@ use crate::spec::{HubFiles, RigFacts, Spec, resolve, trace_file};
 use crate::stats::Summary;
 use crate::sweep::{self, Swept};
 use crate::visualizer::Visualizer;
+use crate::workload::rng::Randomness;
 use crate::workload::trace;
 
 /// Carries out one call; gives the exit status.
@@ -59,6 +60,10 @@ pub fn perf(spec: &Spec) -> Result<u8, Early> {
     let log = open_log(spec, &root, &bars).map_err(mistake)?;
     for note in &plans[0].notes {
         log.warning(&note.en());
+    }
+    if plans[0].workload.source.is_random_text() {
+        let Randomness { data_seed, salt, .. } = plans[0].workload.randomness;
+        log.info(&format!("random text: --data-seed {data_seed} --salt {salt} gives the same bytes again"));
     }
     found.iter().for_each(|line| log.info(line));
     let stop = Arc::new(AtomicU8::new(0));

@@ -26,15 +26,15 @@ pub fn carry_out(
     mut visualizer: Option<&mut Visualizer>,
 ) -> Result<(Vec<Finished>, u8), RunError> {
     let root = &first.report.root;
-    let mut offset = spec.data.dataset_offset;
+    let (mut number, mut before) = (0, 0);
     let mut plan_at = |value: f64, run: u32| {
         let mut plan = plan_of((spec, search, facts), first, value)?;
         if search.runs > 1 {
             plan.report.folder.as_mut_os_string().push(suffix_of_run(run));
         }
-        // No run sends the prompts of one before: the server has them in its cache.
-        plan.workload.offset = offset;
-        offset = offset.saturating_add(plan.requests.unwrap_or(0));
+        number += 1;
+        plan.place_in_call(number, spec.data.dataset_offset, before);
+        before = before.saturating_add(plan.prompts());
         Ok(plan)
     };
     let mut ended = |plan: &Plan, finished: &Finished| {

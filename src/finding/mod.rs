@@ -93,6 +93,19 @@ pub enum Finding {
         made: u64,
         worst_tokens: u64,
     },
+    /// The data set has fewer prompts than the run sends requests.
+    PromptsRepeat {
+        prompts: u64,
+        requests: u64,
+        /// How often the prompts that are sent most often are sent.
+        most: u64,
+    },
+    /// The connection test sends the body of a measured request.
+    TestRepeatsPrompt,
+    /// The witness sends the prompts of measured requests.
+    WitnessRepeatsPrompts {
+        prompts: u64,
+    },
 
     // What a measurement of this machine came to.
     ServerSharesCores,
@@ -367,6 +380,9 @@ impl Finding {
             Finding::CalibrationsUnreadable { .. } => ("plan", Note, Cause::Clock),
             Finding::CalibrationNotUsed { .. } => ("plan", Note, Cause::Clock),
             Finding::PromptLengths { .. } => ("plan", Note, Cause::Workload),
+            Finding::PromptsRepeat { .. } => ("repeats", Note, Cause::Workload),
+            Finding::TestRepeatsPrompt => ("repeats", Note, Cause::Workload),
+            Finding::WitnessRepeatsPrompts { .. } => ("repeats", Note, Cause::Workload),
             Finding::ServerSharesCores => ("rig", Note, Cause::Configuration),
             Finding::MockLate { .. } => ("rig", Note, Cause::Configuration),
             Finding::WorkerNotPinned { .. } => ("engine", Note, Cause::Configuration),
@@ -481,6 +497,9 @@ impl Finding {
             | Finding::DatasetNotRead
             | Finding::SamePrompt
             | Finding::PromptLengths { .. }
+            | Finding::PromptsRepeat { .. }
+            | Finding::TestRepeatsPrompt
+            | Finding::WitnessRepeatsPrompts { .. }
             | Finding::ServerSharesCores
             | Finding::MockLate { .. }
             | Finding::WorkerNotPinned { .. }

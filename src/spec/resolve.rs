@@ -17,6 +17,7 @@ use crate::finding::Finding;
 use crate::plan::{Arrival, Load, LocalPlan, Plan, PlanError, Reporting, Schedule, Target, Transport};
 use crate::secrets::{Secrets, mask, masked_url};
 use crate::workload::Recipe;
+use crate::workload::rng::{DEFAULT_DATA_SEED, Randomness};
 use crate::workload::trace::Trace;
 
 /// Facts about this machine and this moment that planning needs.
@@ -26,7 +27,8 @@ pub struct RigFacts {
     pub allowed_cores: Vec<usize>,
     /// When the call started, as `YYYYmmdd_HHMMSS` in local time.
     pub started: String,
-    /// Any number that differs between calls. It keeps request ids apart on a server that several calls load.
+    /// Any number that differs between calls. It keeps request ids apart on a server that several calls load, and is
+    /// the default of `--salt`.
     pub nonce: u32,
     /// What the file of [`trace_file`] holds, where there is one.
     pub trace: Option<Arc<Trace>>,
@@ -95,6 +97,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let data = facts.hub.named_in(&spec.data);
     let mut workload = recipe(spec, &data, dialect, template, trace, &model, &mut notes)?;
     workload.id_prefix = format!("rm-{:08x}", facts.nonce);
+    workload.randomness.salt = data.salt.unwrap_or(u64::from(facts.nonce));
     let base = Base { spec, facts, target, local, workload, model };
 
     let mut plans: Vec<Plan> = Vec::new();
@@ -115,9 +118,8 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
             if spec.load.repeat > 1 {
                 folder.push(suffix_of_run(run));
             }
-            // As in evalscope, the runs of a sweep do not send the same prompts again: the server has them in its cache.
-            let before: u64 = plans.iter().filter_map(|earlier| earlier.requests).sum();
-            plan.workload.offset = spec.data.dataset_offset.saturating_add(before);
+            let before = plans.iter().map(Plan::prompts).sum();
+            plan.place_in_call(plans.len() as u32 + 1, spec.data.dataset_offset, before);
             plans.push(plan);
         }
     }
@@ -148,6 +150,8 @@ impl Base<'_> {
         }
         let mut workload = self.workload.clone();
         workload.needed = number.map(|number| number.saturating_add(warmup_requests));
+        workload.warmup = warmup_requests;
+        workload.witness = witness.map_or(0, |witness| witness.prompts(workload.needed, load.parallel()));
         if client.cold && load.parallel().is_none() {
             return Err(PlanError::conflict("--cold is about a closed loop: an open loop opens no connection ahead"));
         }
@@ -160,7 +164,7 @@ impl Base<'_> {
             duration_ns: timing.duration_ns()?,
             warmup_requests,
             ramp_ns: timing.ramp_ns()?,
-            seed: workload.seed,
+            seed: workload.randomness.run_seed(),
             timeouts: target.timeouts()?,
             cores,
             spin: client.spin,
@@ -213,6 +217,8 @@ impl Base<'_> {
         let mut shown = self.spec.masked();
         shown.target.url = Some(self.target.url.clone());
         shown.target.model = Some(self.model.clone());
+        shown.data.data_seed = Some(self.workload.randomness.data_seed);
+        shown.data.salt = Some(self.workload.randomness.salt);
         shown.load.number = number.into_iter().collect();
         shown.load.parallel = load.parallel().into_iter().collect();
         shown.load.rate = vec![match load.schedule() {
@@ -290,9 +296,14 @@ fn recipe(
         tokens: data.tokens()?,
         offset: data.dataset_offset,
         needed: None,
+        warmup: 0,
+        witness: 0,
         headers: spec.target.request_headers(dialect, options.stream)?,
         options,
-        seed: sampling.seed.unwrap_or(0),
+        randomness: Randomness {
+            data_seed: data.data_seed.or(sampling.seed).unwrap_or(DEFAULT_DATA_SEED),
+            ..Randomness::default()
+        },
         id_prefix: String::new(),
     })
 }

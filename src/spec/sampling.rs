@@ -49,7 +49,7 @@ pub struct SamplingSpec {
     /// Answers to each request (n)
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
     pub n_choices: Option<u32>,
-    /// Sent with every request; also seeds schedules and everything else drawn here (with 0 when not given)
+    /// Sent with every request; also the data seed if --data-seed is not given
     #[arg(long, value_name = "N", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
     pub seed: Option<u64>,
     /// Texts that end an answer

@@ -228,6 +228,29 @@ mod tests {
         assert_ne!(short, offsets(&schedule, 6, 0).take(10).collect::<Vec<_>>());
     }
 
+    /// The largest distance of the rate of the first arrivals of a run from the requested one, in standard deviations
+    /// of a Poisson process.
+    fn rate_deviation(data_seed: u64, run: u32) -> f64 {
+        let schedule = Schedule { rate_per_s: 200.0, arrival: Arrival::Poisson };
+        let seed = rng::Randomness { data_seed, salt: 0, run }.run_seed();
+        let times: Vec<u64> = offsets(&schedule, seed, 0).take(1000).collect();
+        let deviation = |count: usize| {
+            let rate = count as f64 / (times[count - 1] as f64 / 1e9);
+            (rate / 200.0 - 1.0).abs() * (count as f64).sqrt()
+        };
+        [30, 100, 300, 1000].into_iter().map(deviation).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn the_default_schedules_are_unremarkable() {
+        for run in 1..=3 {
+            let deviation = rate_deviation(rng::DEFAULT_DATA_SEED, run);
+            assert!(deviation < 0.5, "run {run}: {deviation} standard deviations");
+        }
+        // Other seeds are not chosen.
+        assert!((0..50).any(|seed| rate_deviation(seed, 1) > 1.0));
+    }
+
     #[test]
     fn recorded_times_stand_as_they_are_and_go_round() {
         let schedule = Schedule { rate_per_s: 1.0, arrival: Arrival::Trace(Arc::from([0, 5, 20])) };

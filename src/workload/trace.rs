@@ -1,7 +1,7 @@
 //! Traces: recorded arrival times and the lengths of recorded requests. Three formats are recognised by their fields:
 //!
 //! - Mooncake, JSON Lines: `timestamp` (ms), `input_length`, `output_length`, and `hash_ids`, one for each block of
-//!   [`super::random_text::BLOCK`] tokens of the input; equal ids are equal blocks, which preserves shared prefixes;
+//!   [512] tokens of the input; equal ids are equal blocks, which preserves shared prefixes;
 //! - BurstGPT, CSV or JSON Lines: `Timestamp` (s), `Request tokens`, `Response tokens` (failed requests have 0 and
 //!   are skipped);
 //! - JSON Lines with a `timestamp` (s) and a whole request `body`.
@@ -156,22 +156,29 @@ impl Trace {
     /// One item for each row that the run can use, from the offset on.
     pub fn items(&self, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
         let tokens = context.tokens.filter(|_| self.needs_tokenizer());
-        let random = tokens.map(|tokens| RandomText::new(tokens, context.seed)).transpose()?;
+        let random = tokens.map(|tokens| RandomText::new(tokens, context.randomness)).transpose()?;
         let frame = random.as_ref().map_or(Ok(0), RandomText::frame)?;
         let rows = self.rows.len() as u64;
-        let count = context.needed.map_or(rows, |needed| needed.max(1).min(rows));
-        context.generate_count("Generating prompts", count, |index| {
-            item(&self.rows[(index % rows) as usize], random.as_ref(), frame, &context.residuals)
+        let needed = context.needed.map_or(rows, |needed| needed.max(1).saturating_add(context.aside));
+        context.generate_count("Generating prompts", needed.min(rows), |place| {
+            let number = context.offset.wrapping_add(place);
+            item(&self.rows[(number % rows) as usize], number, random.as_ref(), frame, &context.residuals)
         })
     }
 }
 
-fn item(row: &Row, random: Option<&RandomText<'_>>, frame: u64, residuals: &Residuals) -> Result<Item, WorkloadError> {
+fn item(
+    row: &Row,
+    number: u64,
+    random: Option<&RandomText<'_>>,
+    frame: u64,
+    residuals: &Residuals,
+) -> Result<Item, WorkloadError> {
     match (&row.request, random) {
         (RecordedRequest::Body(body), _) => Ok(Item::at(Prompt::Body(body.clone()), row.line)),
         (RecordedRequest::Lengths { input, output, blocks }, Some(random)) => {
             let length = u64::from(*input).saturating_sub(frame).max(1) as usize;
-            let prompt = residuals.note(random.blocks(row.line, blocks, length, frame)?);
+            let prompt = residuals.note(random.blocks(number, (blocks, 512), length, frame)?);
             Ok(Item { output_tokens: Some(*output), ..Item::at(prompt, row.line) })
         }
         (RecordedRequest::Lengths { .. }, None) => Err(WorkloadError::Data(
