@@ -13,9 +13,10 @@ pub use crate::net::tls::TlsPlan;
 pub use crate::options::{LOCAL, Save, Service};
 use crate::protocol::tunnel::connect_request;
 use crate::secrets::Secrets;
-use crate::workload::Recipe;
+use crate::workload::arrivals::from_offset;
 pub use crate::workload::arrivals::{Arrival, Schedule};
 use crate::workload::context::ENDLESS;
+use crate::workload::{Recipe, Source};
 
 mod error;
 pub mod export;
@@ -95,6 +96,12 @@ impl Plan {
         // Generated prompts depend on the number of the run instead.
         let before = if self.workload.source.is_generated() { 0 } else { before };
         self.workload.offset = offset.saturating_add(before);
+        if matches!(self.workload.source, Source::Trace(_)) {
+            // Recorded requests keep their times.
+            if let Some(Arrival::Trace(times)) = self.load.arrival_mut() {
+                *times = from_offset(times, self.workload.offset);
+            }
+        }
     }
 
     /// Whether the bodies of answers are stored as they came: asked for, or wanted by the program that reads them.
@@ -197,6 +204,13 @@ impl Load {
         match self {
             Load::Closed { parallel } | Load::Paced { parallel, .. } => Some(*parallel),
             Load::Open { .. } => None,
+        }
+    }
+
+    fn arrival_mut(&mut self) -> Option<&mut Arrival> {
+        match self {
+            Load::Closed { .. } => None,
+            Load::Paced { schedule, .. } | Load::Open { schedule } => Some(&mut schedule.arrival),
         }
     }
 

@@ -103,6 +103,14 @@ pub(super) fn text(finding: &Finding) -> Text {
             plural(*most, "time"),
         ))
         .advise("Use a larger dataset or a lower --number to measure without repetition."),
+        Finding::TraceRead { format, unit, block, rows } => observed(format!(
+            "The trace is read as {format}: {rows} rows, times in {unit}, {block} tokens for each hash id."
+        ))
+        .advise("--trace-unit and --trace-block override this."),
+        Finding::TraceRowsSkipped { skipped } => observed(format!(
+            "Rows of the trace without input or output tokens: {skipped}. They are left out, so the load is lower than \
+             recorded."
+        )),
         Finding::TestRepeatsPrompt => observed(
             "The dataset has no body left for the connection test: a measured request was sent before, and the \
              server's prefix cache can answer it.",

@@ -100,6 +100,17 @@ pub enum Finding {
         /// How often the prompts that are sent most often are sent.
         most: u64,
     },
+    /// How a trace is read. `unit` is that of its times, `block` the tokens for each hash id.
+    TraceRead {
+        format: String,
+        unit: String,
+        block: u32,
+        rows: u64,
+    },
+    /// Rows of a trace without input or output tokens.
+    TraceRowsSkipped {
+        skipped: u64,
+    },
     /// The connection test sends the body of a measured request.
     TestRepeatsPrompt,
     /// The witness sends the prompts of measured requests.
@@ -381,6 +392,8 @@ impl Finding {
             Finding::CalibrationNotUsed { .. } => ("plan", Note, Cause::Clock),
             Finding::PromptLengths { .. } => ("plan", Note, Cause::Workload),
             Finding::PromptsRepeat { .. } => ("repeats", Note, Cause::Workload),
+            Finding::TraceRead { .. } => ("trace", Note, Cause::Workload),
+            Finding::TraceRowsSkipped { .. } => ("trace", Note, Cause::Workload),
             Finding::TestRepeatsPrompt => ("repeats", Note, Cause::Workload),
             Finding::WitnessRepeatsPrompts { .. } => ("repeats", Note, Cause::Workload),
             Finding::ServerSharesCores => ("rig", Note, Cause::Configuration),
@@ -498,6 +511,8 @@ impl Finding {
             | Finding::SamePrompt
             | Finding::PromptLengths { .. }
             | Finding::PromptsRepeat { .. }
+            | Finding::TraceRead { .. }
+            | Finding::TraceRowsSkipped { .. }
             | Finding::TestRepeatsPrompt
             | Finding::WitnessRepeatsPrompts { .. }
             | Finding::ServerSharesCores

@@ -80,7 +80,8 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let spec =
         &spec.clone().with(|spec| spec.target.url = local.as_ref().map(LocalPlan::url).or(spec.target.url.take()));
     let mut notes: Vec<Finding> = Vec::new();
-    let trace = facts.trace.as_ref();
+    let trace = spec.load.trace(facts.trace.as_ref(), &mut notes)?;
+    let trace = trace.as_ref();
     let loads = spec.load.loads(&spec.data, trace, &mut notes)?;
     let numbers = spec.load.numbers(&loads, spec.data.default_number(trace))?;
     let secrets = spec.secrets();

@@ -134,6 +134,13 @@ fn recorded(times: &[u64], index: u64) -> Option<u64> {
     Some((index / count).saturating_mul(last + mean_gap).saturating_add(times[(index % count) as usize]))
 }
 
+/// Recorded times from the arrival with index `offset` on, which is at the start; the earlier ones follow.
+pub fn from_offset(times: &[u64], offset: u64) -> Arc<[u64]> {
+    let (count, first) = (times.len() as u64, offset % times.len().max(1) as u64);
+    let at = |index: u64| recorded(times, index).unwrap_or_default();
+    (first..first + count).map(|index| at(index) - at(first)).collect()
+}
+
 impl Offsets {
     /// Nanoseconds at which the expected number of arrivals reaches `place`.
     fn time_of(&self, place: f64) -> f64 {
@@ -255,6 +262,12 @@ mod tests {
     fn recorded_times_stand_as_they_are_and_go_round() {
         let schedule = Schedule { rate_per_s: 1.0, arrival: Arrival::Trace(Arc::from([0, 5, 20])) };
         assert_eq!(offsets(&schedule, 9, 0).take(7).collect::<Vec<_>>(), [0, 5, 20, 30, 35, 50, 60]);
+    }
+
+    #[test]
+    fn recorded_times_can_begin_anywhere() {
+        assert_eq!(from_offset(&[0, 5, 20], 4)[..], [0, 15, 25]);
+        assert_eq!(from_offset(&[0, 5, 20], 3)[..], [0, 5, 20]);
     }
 
     #[test]
