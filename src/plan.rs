@@ -13,8 +13,10 @@ pub use crate::net::tls::TlsPlan;
 pub use crate::options::{LOCAL, Save, Service};
 use crate::protocol::tunnel::connect_request;
 use crate::secrets::Secrets;
-use crate::workload::Recipe;
+use crate::workload::arrivals::from_offset;
 pub use crate::workload::arrivals::{Arrival, Schedule};
+use crate::workload::context::ENDLESS;
+use crate::workload::{Recipe, Source};
 
 mod error;
 pub mod export;
@@ -46,7 +48,7 @@ pub struct Plan {
     pub warmup_requests: u64,
     /// Time of the linear increase of rate or concurrency at the start, nanoseconds.
     pub ramp_ns: u64,
-    /// Seed of schedules and generated prompts.
+    /// Seed of the schedule of this run; see [`crate::workload::rng::Randomness`].
     pub seed: u64,
     pub timeouts: Timeouts,
     /// The core of each worker thread. At least one.
@@ -80,6 +82,28 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Prompts of the data set that this run is planned to use. A run that only its duration ends counts as so many as
+    /// are generated for one.
+    pub fn prompts(&self) -> u64 {
+        self.workload.needed.unwrap_or(ENDLESS.saturating_add(self.warmup_requests))
+    }
+
+    /// Makes this the run with this number, from 1, of its call. `offset` is that of the call, `before` the prompts of
+    /// the runs before it: no run sends the prompts of one before, because the server can have them in its cache.
+    pub fn place_in_call(&mut self, number: u32, offset: u64, before: u64) {
+        self.workload.randomness.run = number;
+        self.seed = self.workload.randomness.run_seed();
+        // Generated prompts depend on the number of the run instead.
+        let before = if self.workload.source.is_generated() { 0 } else { before };
+        self.workload.offset = offset.saturating_add(before);
+        if matches!(self.workload.source, Source::Trace(_)) {
+            // Recorded requests keep their times.
+            if let Some(Arrival::Trace(times)) = self.load.arrival_mut() {
+                *times = from_offset(times, self.workload.offset);
+            }
+        }
+    }
+
     /// Whether raw response bodies are stored: with `--save full`, or because the program of `--api` parses them.
     pub fn stores_raw_responses(&self) -> bool {
         self.save == Save::Full || matches!(self.dialect, Dialect::Program(_))
@@ -184,6 +208,13 @@ impl Load {
         }
     }
 
+    fn arrival_mut(&mut self) -> Option<&mut Arrival> {
+        match self {
+            Load::Closed { .. } => None,
+            Load::Paced { schedule, .. } | Load::Open { schedule } => Some(&mut schedule.arrival),
+        }
+    }
+
     /// The schedule; `None` in a closed loop.
     pub fn schedule(&self) -> Option<&Schedule> {
         match self {
@@ -274,6 +305,20 @@ pub struct WitnessPlan {
     pub connections: u32,
     /// The core to pin to; `None`: any core without a worker, shared with the collector.
     pub core: Option<usize>,
+}
+
+impl WitnessPlan {
+    /// Most prompts made for a witness, which then cycles through them.
+    const MOST_PROMPTS: u64 = 1000;
+    /// Prompts for each connection of a witness at least.
+    const LEAST_PROMPTS: u64 = 32;
+
+    /// Prompts for the witness of a run that needs `needed` and has `parallel` requests in flight. A connection of the
+    /// witness pauses about as long as a request takes, so it sends about half as many requests as a slot of the load.
+    pub fn prompts(&self, needed: Option<u64>, parallel: Option<u32>) -> u64 {
+        let of_a_slot = needed.unwrap_or(ENDLESS) / u64::from(parallel.unwrap_or(1).max(1));
+        of_a_slot.max(Self::LEAST_PROMPTS).saturating_mul(u64::from(self.connections)).min(Self::MOST_PROMPTS)
+    }
 }
 
 /// Names, output files and reporting options.

@@ -7,6 +7,7 @@ use ringmark::plan::{Arrival, Load, Plan, Schedule, Timeouts};
 use ringmark::spec::{Cores, RigFacts, Spec, resolve};
 use ringmark::time::S;
 use ringmark::workload::Source;
+use ringmark::workload::rng::DEFAULT_DATA_SEED;
 
 fn facts() -> RigFacts {
     RigFacts {
@@ -42,7 +43,8 @@ fn defaults_match_the_documentation() {
     assert_eq!((plan.requests, plan.duration_ns, plan.warmup_requests), (Some(1000), None, 0));
     assert_eq!(plan.timeouts, Timeouts { connect_ns: 120 * S, read_ns: 120 * S, total_ns: 21_600 * S });
     assert_eq!((plan.dialect, plan.stream, plan.test_connection), (Dialect::Chat, true, true));
-    assert_eq!((plan.seed, plan.cores.as_slice()), (0, &[1][..]));
+    assert_eq!((plan.workload.randomness.run, plan.cores.as_slice()), (1, &[1][..]));
+    assert_eq!(plan.workload.randomness.data_seed, DEFAULT_DATA_SEED);
     assert_eq!(plan.workload.source, Source::Builtin);
     let sampling = &plan.workload.options.sampling;
     assert_eq!((sampling.max_tokens, sampling.temperature), (Some(MaxTokens::Fixed(2048)), Some(0.0)));
@@ -65,7 +67,8 @@ fn a_closed_sweep_has_a_plan_for_each_parallel() {
     let plans = plans(changed);
     let loads: Vec<_> = plans.iter().map(|plan| (plan.load.parallel(), plan.requests, plan.warmup_requests)).collect();
     assert_eq!(loads, [(Some(1), Some(10), 1), (Some(10), Some(20), 2), (Some(50), Some(100), 10)]);
-    assert_eq!(plans.iter().map(|plan| plan.workload.offset).collect::<Vec<_>>(), [5, 15, 35]);
+    // Each run continues after the measured prompts and the warm-up of those before it.
+    assert_eq!(plans.iter().map(|plan| plan.workload.offset).collect::<Vec<_>>(), [5, 16, 38]);
     assert_eq!(plans[2].workload.needed, Some(110));
     assert_eq!(plans[2].report.folder.to_str(), Some("outputs/qwen2.5/parallel_50_number_100"));
     assert_eq!(plans.iter().map(|plan| plan.cores.len()).collect::<Vec<_>>(), [1, 3, 3]);

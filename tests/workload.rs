@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ringmark::finding::Finding;
 use ringmark::plan::Plan;
 use ringmark::record::Phase::{self, Measured, Preflight, Warmup};
 use ringmark::spec::{RigFacts, Spec, resolve};
@@ -149,6 +150,9 @@ fn data_cycles_and_the_warm_up_comes_from_its_end() {
     assert_eq!((0..6).map(|i| content(&all, Measured, i)).collect::<Vec<_>>(), ["a", "b", "c", "d", "a", "b"]);
     assert_eq!((0..5).map(|i| content(&all, Warmup, i)).collect::<Vec<_>>(), ["d", "c", "b", "a", "d"]);
 
+    // With --number, the run says how often prompts repeat.
+    let some = workload(&test_spec.clone().with(|s| s.load.number = vec![9])).unwrap();
+    assert_eq!(some.notes, [Finding::PromptsRepeat { prompts: 4, requests: 9, most: 3 }]);
     let few = workload(&test_spec.clone().with(|s| {
         s.load.number = vec![2];
         s.load.warmup_num = 1.0;

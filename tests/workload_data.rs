@@ -215,7 +215,8 @@ fn program_failures_are_one_line() {
         assert!(error.contains(what) && error.contains("--dataset") && !error.contains('\n'), "{script}: {error}");
     }
     let missing = chat().with(|s| s.data.dataset = Some("./nowhere.py".to_string()));
-    assert!(workload(&missing).unwrap_err().contains("the program does not exist"));
+    let error = workload(&missing).unwrap_err();
+    assert!(error.contains("the program does not exist"), "{error}");
     let test_spec = program(folder.path(), "true");
     fs::set_permissions(test_spec.data.dataset.as_ref().unwrap(), fs::Permissions::from_mode(0o644)).unwrap();
     assert!(workload(&test_spec).unwrap_err().contains("chmod +x"));

@@ -2,10 +2,13 @@
 
 mod data_support;
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 
 use data_support::{bodies, chat, completions, content, plans, tokenizer, workload};
+use ringmark::record::Phase;
 use ringmark::spec::{ChatTemplate, Spec};
+use ringmark::workload::Workload;
 use ringmark::workload::tokenizer::Tokenizer;
 use serde_json::json;
 
@@ -144,6 +147,101 @@ fn random_prompts_depend_on_seed_and_index_alone() {
     .unwrap();
     assert_eq!(few.bodies.len(), 4, "no more is made than can be sent");
     assert_eq!(bodies(&few, 3)[..], all[..3]);
+}
+
+/// A call that sends random prompts as token ids, which are made faster than text.
+fn random_ids() -> Spec {
+    random(completions(), "deepseek").with(|s| s.data.tokenize_prompt = true)
+}
+
+/// The prompts of the first requests of a phase.
+fn prompts(workload: &Workload, phase: Phase, count: u64) -> Vec<Vec<u64>> {
+    let prompt = |index| {
+        let body: serde_json::Value = serde_json::from_slice(&workload.body(phase, index)).unwrap();
+        body["prompt"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect()
+    };
+    (0..count).map(prompt).collect()
+}
+
+#[test]
+fn random_prompts_begin_with_different_tokens_and_run_on_from_everywhere() {
+    let tokenizer = open("deepseek");
+    let asked = random(completions(), "deepseek").with(|s| {
+        s.data.min_prompt_length = 512;
+        s.data.max_prompt_length = Some(512);
+        s.load.number = vec![2000];
+    });
+    let made = workload(&asked).unwrap();
+    let all: Vec<String> =
+        bodies(&made, 2000).iter().map(|body| body["prompt"].as_str().unwrap().to_string()).collect();
+    let first = |text: &String| tokenizer.encode(&text.chars().take(60).collect::<String>()).unwrap()[0];
+    assert_eq!(all.iter().map(first).collect::<HashSet<_>>().len(), 2000, "first tokens");
+    // The ends of runs tell where they begin. Of 2,000 uniform draws among more than ten thousand positions, three are
+    // likely to be the same somewhere, six are not.
+    let mut ends: HashMap<String, u32> = HashMap::new();
+    for text in &all {
+        *ends.entry(text.chars().rev().take(80).collect()).or_default() += 1;
+    }
+    assert!(ends.values().all(|count| *count <= 5), "{:?}", ends.values().max());
+    assert!(ends.len() > 1700, "{} different runs", ends.len());
+}
+
+#[test]
+fn a_salt_changes_text_and_nothing_else() {
+    let made = |salt, seed| {
+        let asked = random_ids().with(|s| {
+            s.data.salt = salt;
+            s.data.data_seed = seed;
+        });
+        prompts(&workload(&asked).unwrap(), Phase::Measured, 40)
+    };
+    let lengths = |prompts: &[Vec<u64>]| prompts.iter().map(Vec::len).collect::<Vec<_>>();
+    let (one, again, two) = (made(Some(1), None), made(Some(1), None), made(Some(2), None));
+    assert_eq!(one, again);
+    assert!(one.iter().all(|prompt| !two.contains(prompt)));
+    assert_eq!(lengths(&one), lengths(&two));
+    assert_ne!(lengths(&one), lengths(&made(Some(1), Some(3))));
+}
+
+#[test]
+fn runs_of_a_call_have_prompts_of_their_own() {
+    let asked = random_ids().with(|s| {
+        s.load.parallel = vec![1, 2];
+        s.load.repeat = 2;
+    });
+    let all: Vec<Vec<u64>> = plans(&asked)
+        .unwrap()
+        .iter()
+        .flat_map(|plan| prompts(&Workload::build(&plan.workload, "h", "/").unwrap(), Phase::Measured, 40))
+        .collect();
+    assert_eq!(all.iter().map(|prompt| prompt[0]).collect::<HashSet<_>>().len(), 160, "first tokens");
+    let alone = prompts(&workload(&asked.with(|s| s.load.number = vec![7])).unwrap(), Phase::Measured, 7);
+    assert_eq!(all[..7], alone, "not a function of how many requests there are");
+}
+
+#[test]
+fn warmup_witness_and_test_have_prompts_of_their_own() {
+    let asked = |number: Option<u64>, warmup| {
+        let asked = random_ids().with(|s| {
+            s.load.number = number.into_iter().collect();
+            s.load.duration_s = number.is_none().then_some(1.0);
+            s.load.warmup_num = warmup;
+            s.client.witness = 1;
+            s.client.workers = Some(1);
+        });
+        workload(&asked).unwrap()
+    };
+    let (some, more, endless) = (asked(Some(30), 5.0), asked(Some(40), 9.0), asked(None, 5.0));
+    let phases = [(Phase::Measured, 30), (Phase::Warmup, 5), (Phase::Witness, 32)];
+    for (phase, count) in phases {
+        let expected = prompts(&some, phase, count);
+        assert_eq!(prompts(&more, phase, count), expected, "{phase:?}");
+        assert_eq!(prompts(&endless, phase, count), expected, "{phase:?}");
+    }
+    let firsts = phases.map(|(phase, count)| prompts(&some, phase, count)).concat();
+    assert_eq!(firsts.iter().map(|prompt| prompt[0]).collect::<HashSet<_>>().len(), 67, "first tokens");
+    assert_eq!(prompts(&endless, Phase::Measured, 2000).into_iter().collect::<HashSet<_>>().len(), 1000);
+    assert_eq!(prompts(&some, Phase::Preflight, 1)[0].len(), 1, "a short text");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod data_support;
 
 use data_support::{bodies, chat, completions, content, data, plans, tokenizer, workload};
-use ringmark::plan::Load;
+use ringmark::plan::{Load, Plan};
 use ringmark::spec::Spec;
 use ringmark::workload::arrivals;
 use ringmark::workload::tokenizer::Tokenizer;
@@ -59,6 +59,25 @@ fn prompts_have_the_recorded_lengths_and_share_their_blocks() {
 }
 
 #[test]
+fn offsets_and_windows_move_times_and_prompts() {
+    let asked = trace(completions(), "mooncake.jsonl").with(|s| s.data.dataset_offset = 2);
+    assert_eq!(arrivals_ms(&asked, 2), [0, 600]);
+    let runs = trace(completions(), "mooncake.jsonl").with(|s| {
+        s.load.number = vec![1];
+        s.load.repeat = 3;
+        s.load.trace_speed = Some(2.0);
+    });
+    let plans = plans(&runs).unwrap();
+    assert_eq!(plans.iter().map(|plan| plan.workload.offset).collect::<Vec<_>>(), [0, 1, 2]);
+    let second = |plan: &Plan| arrivals::offsets(plan.load.schedule().unwrap(), 0, 0).nth(1).unwrap() / 1_000_000;
+    assert_eq!(plans.iter().map(second).collect::<Vec<_>>(), [60, 140, 300]);
+    let part = trace(completions(), "mooncake.jsonl").with(|s| s.load.trace_window = Some("0.1..0.5".to_string()));
+    assert_eq!(arrivals_ms(&part, 2), [0, 280]);
+    let part = trace(completions(), "mooncake.jsonl").with(|s| s.load.trace_unit = Some("s".to_string()));
+    assert_eq!(arrivals_ms(&part, 2), [0, 120_000]);
+}
+
+#[test]
 fn missing_flags_for_traces_are_reported() {
     let test_spec = trace(chat(), "burstgpt.csv");
     let error = |spec: Spec| workload(&spec).unwrap_err();
@@ -69,6 +88,7 @@ fn missing_flags_for_traces_are_reported() {
     assert!(error(test_spec.clone().with(|s| s.load.trace_speed = Some(0.0))).contains("--trace-speed"));
     assert!(error(test_spec.with(|s| s.load.arrival = Some("poisson".to_string()))).contains("--arrival"));
     assert!(error(chat().with(|s| s.load.trace_speed = Some(2.0))).contains("--trace-speed"));
+    assert!(error(chat().with(|s| s.load.trace_window = Some("1..2".to_string()))).contains("--trace-window"));
     assert!(error(trace(chat(), "nowhere.jsonl")).contains("cannot read"));
     assert!(error(chat().with(|s| s.load.arrival = Some("trace:".to_string()))).contains("--arrival"));
 }

@@ -91,8 +91,17 @@ fn conversation_i_depends_on_the_seed_and_i_alone() {
     }))
     .unwrap();
     assert_eq!(all(&warm, 4), made[..4], "neither their number nor the warm-up moves them");
-    assert_eq!(turns(&warm, Measured, 8), made[2], "--number past the data goes round");
-    assert_eq!([turns(&warm, Warmup, 0), turns(&warm, Warmup, 1)], [made[5].clone(), made[4].clone()]);
+    assert_eq!(turns(&warm, Measured, 8), made[0], "numbers past the data start again, without the warm-up's");
+    // The warm-up has conversations of its own, which do not depend on how many are measured.
+    let more = workload(&random().with(|s| {
+        s.load.warmup_num = 3.0;
+        s.load.number = vec![7];
+    }))
+    .unwrap();
+    for number in 0..2 {
+        assert_eq!(turns(&warm, Warmup, number), turns(&more, Warmup, number));
+        assert!(!made.contains(&turns(&warm, Warmup, number)));
+    }
 }
 
 #[test]

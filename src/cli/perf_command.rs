@@ -36,6 +36,7 @@ use crate::spec::Spec;
 use crate::stats::Summary;
 use crate::sweep::{self, SweepResult};
 use crate::visualizer::Visualizer;
+use crate::workload::rng::Randomness;
 
 /// Plans and runs one call; returns the exit status.
 pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
@@ -59,6 +60,10 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
         log.warning(&note.en());
     }
     fetched.iter().for_each(|line| log.info(line));
+    if plans[0].workload.source.is_random_text() {
+        let Randomness { data_seed, salt, .. } = plans[0].workload.randomness;
+        log.info(&format!("random text: --data-seed {data_seed} --salt {salt} gives the same bytes again"));
+    }
     let stop = Arc::new(AtomicU8::new(0));
     watch_signals(&stop, &log).map_err(exit)?;
     let not_started = |text: String| match stop.load(Ordering::Relaxed) {

@@ -28,15 +28,16 @@ pub fn run_search(
     mut visualizer: Option<&mut Visualizer>,
 ) -> Result<(Vec<FinishedRun>, u8), RunError> {
     let root = &first.report.root;
-    let mut offset = spec.data.dataset_offset;
+    let (mut number, mut before) = (0, 0);
     let mut plan_at = |value: f64, run: u32| {
         let mut plan = plan_for_load((spec, search, facts), first, value)?;
         if search.runs > 1 {
             plan.report.folder.as_mut_os_string().push(repeat_suffix(run));
         }
         // Each run sends new prompts, because the server may have cached those of earlier runs.
-        plan.workload.offset = offset;
-        offset = offset.saturating_add(plan.requests.unwrap_or(0));
+        number += 1;
+        plan.place_in_call(number, spec.data.dataset_offset, before);
+        before = before.saturating_add(plan.prompts());
         Ok(plan)
     };
     let mut ended = |plan: &Plan, finished: &FinishedRun| {

@@ -95,6 +95,32 @@ pub(super) fn text(finding: &Finding) -> Text {
             plural(*worst_tokens, "token")
         ))
         .advise("--tokenize-prompt sends token ids of the exact length."),
+        Finding::PromptsRepeat { prompts, requests, most } => observed(format!(
+            "The dataset has {} for {}: each is sent up to {}, and the server's prefix cache can answer all but the \
+             first.",
+            plural(*prompts, "prompt"),
+            plural(*requests, "request"),
+            plural(*most, "time"),
+        ))
+        .advise("Use a larger dataset or a lower --number to measure without repetition."),
+        Finding::TraceRead { format, unit, block, rows } => observed(format!(
+            "The trace is read as {format}: {rows} rows, times in {unit}, {block} tokens for each hash id."
+        ))
+        .advise("--trace-unit and --trace-block override this."),
+        Finding::TraceRowsSkipped { skipped } => observed(format!(
+            "Rows of the trace without input or output tokens: {skipped}. They are left out, so the load is lower than \
+             recorded."
+        )),
+        Finding::TestRepeatsPrompt => observed(
+            "The dataset has no body left for the connection test: a measured request was sent before, and the \
+             server's prefix cache can answer it.",
+        )
+        .advise("Use a larger dataset or --no-test-connection."),
+        Finding::WitnessRepeatsPrompts { prompts } => observed(format!(
+            "The dataset has no prompts left for the witness: it sends the {prompts} measured ones as well, and the \
+             server's prefix cache can answer the second of each pair.",
+        ))
+        .advise("Use a larger dataset."),
         Finding::ServerSharesCores => observed(
             "No core is left for the built-in server: these figures are those of client and server on the same cores.",
         ),

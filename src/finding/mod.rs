@@ -97,6 +97,30 @@ pub enum Finding {
         made: u64,
         worst_tokens: u64,
     },
+    /// The data set has fewer prompts than the run sends requests.
+    PromptsRepeat {
+        prompts: u64,
+        requests: u64,
+        /// How often the prompts that are sent most often are sent.
+        most: u64,
+    },
+    /// How a trace is read. `unit` is that of its times, `block` the tokens for each hash id.
+    TraceRead {
+        format: String,
+        unit: String,
+        block: u32,
+        rows: u64,
+    },
+    /// Rows of a trace without input or output tokens.
+    TraceRowsSkipped {
+        skipped: u64,
+    },
+    /// The connection test sends the body of a measured request.
+    TestRepeatsPrompt,
+    /// The witness sends the prompts of measured requests.
+    WitnessRepeatsPrompts {
+        prompts: u64,
+    },
 
     // A measurement of this machine.
     ServerSharesCores,
@@ -379,6 +403,11 @@ impl Finding {
             Finding::CalibrationsUnreadable { .. } => ("plan", Note, Cause::Clock),
             Finding::CalibrationNotUsed { .. } => ("plan", Note, Cause::Clock),
             Finding::PromptLengths { .. } => ("plan", Note, Cause::Workload),
+            Finding::PromptsRepeat { .. } => ("repeats", Note, Cause::Workload),
+            Finding::TraceRead { .. } => ("trace", Note, Cause::Workload),
+            Finding::TraceRowsSkipped { .. } => ("trace", Note, Cause::Workload),
+            Finding::TestRepeatsPrompt => ("repeats", Note, Cause::Workload),
+            Finding::WitnessRepeatsPrompts { .. } => ("repeats", Note, Cause::Workload),
             Finding::ServerSharesCores => ("rig", Note, Cause::Configuration),
             Finding::MockLate { .. } => ("rig", Note, Cause::Configuration),
             Finding::WorkerNotPinned { .. } => ("engine", Note, Cause::Configuration),
@@ -495,6 +524,11 @@ impl Finding {
             | Finding::DatasetNotRead
             | Finding::SamePrompt
             | Finding::PromptLengths { .. }
+            | Finding::PromptsRepeat { .. }
+            | Finding::TraceRead { .. }
+            | Finding::TraceRowsSkipped { .. }
+            | Finding::TestRepeatsPrompt
+            | Finding::WitnessRepeatsPrompts { .. }
             | Finding::ServerSharesCores
             | Finding::MockLate { .. }
             | Finding::WorkerNotPinned { .. }

@@ -36,6 +36,11 @@ fn of_plans() -> Vec<Finding> {
         Finding::CalibrationNotUsed { path: text("c.json"), why: Misfit::OtherMachine },
         Finding::CalibrationNotUsed { path: text("c.json"), why: Misfit::Old { days: 31 } },
         Finding::PromptLengths { off: 3, made: 100, worst_tokens: 1 },
+        Finding::PromptsRepeat { prompts: 3, requests: 20, most: 7 },
+        Finding::TraceRead { format: text("Bailian"), unit: text("s"), block: 16, rows: 6 },
+        Finding::TraceRowsSkipped { skipped: 3 },
+        Finding::TestRepeatsPrompt,
+        Finding::WitnessRepeatsPrompts { prompts: 40 },
         Finding::ServerSharesCores,
         Finding::MockLate { p99_ns: 3_000_000 },
     ]

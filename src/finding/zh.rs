@@ -76,6 +76,25 @@ pub(super) fn text(finding: &Finding) -> Text {
             "{made} 条随机提示词中有 {off} 条未能达到指定长度，最大偏差 {worst_tokens} 个 token。"
         ))
         .advise("--tokenize-prompt 可发送长度精确的 token id。"),
+        Finding::PromptsRepeat { prompts, requests, most } => observed(format!(
+            "数据集只有 {prompts} 条提示词，而请求有 {requests} 个：每条最多发送 {most} 次，除第一次外都可能命中服务端的前缀缓存。"
+        ))
+        .advise("如需避免重复，请使用更大的数据集或更小的 --number。"),
+        Finding::TraceRead { format, unit, block, rows } => observed(format!(
+            "请求记录按 {format} 格式读取：共 {rows} 行，时间单位为 {unit}，每个 hash id 对应 {block} 个 token。"
+        ))
+        .advise("可用 --trace-unit 和 --trace-block 修改。"),
+        Finding::TraceRowsSkipped { skipped } => observed(format!(
+            "请求记录中没有输入或输出 token 的行：{skipped}。这些行已跳过，因此负载低于记录。"
+        )),
+        Finding::TestRepeatsPrompt => observed(
+            "数据集中没有多余的请求体可用于连接测试：有一个被测请求已提前发送过，可能命中服务端的前缀缓存。",
+        )
+        .advise("请使用更大的数据集或 --no-test-connection。"),
+        Finding::WitnessRepeatsPrompts { prompts } => observed(format!(
+            "数据集中没有多余的提示词可供旁路探测使用：它也会发送这 {prompts} 条被测提示词，其中后发送的一次可能命中服务端的前缀缓存。"
+        ))
+        .advise("请使用更大的数据集。"),
         Finding::ServerSharesCores => {
             observed("没有核心可供内置服务端独占：这些数据是客户端与服务端共用核心时测得的。")
         }

@@ -32,7 +32,14 @@ pub struct RunFacts {
     pub drain_ns: u64,
     pub warmup_requests: u64,
     pub ramp_ns: u64,
+    /// The data seed: determines lengths, choices and schedules.
     pub seed: u64,
+    /// Changes synthetic text; 0 in what earlier versions stored.
+    #[serde(default)]
+    pub salt: u64,
+    /// The number of the run within its call, from 1; 0 in what earlier versions stored.
+    #[serde(default)]
+    pub run: u32,
     pub workers: u32,
     pub spin: bool,
     pub cold: bool,

@@ -14,7 +14,7 @@ use crate::store::{Reader, StoreError, StoredRun};
 use crate::time::Tick;
 
 /// Arguments in which the shards of one load may differ, because shards must not send the same prompts.
-const OF_EACH_SHARD: [&str; 2] = ["seed", "dataset_offset"];
+const OF_EACH_SHARD: [&str; 1] = ["dataset_offset"];
 
 /// Whether these runs sent one workload at the same time.
 pub fn are_shards(runs: &[Measured]) -> bool {

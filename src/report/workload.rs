@@ -11,8 +11,12 @@ use crate::plan::DEFAULT_MAX_TOKENS;
 /// Maximum width of a value in columns.
 const WIDEST: usize = 60;
 
-/// Arguments that do not change the workload: target, client, storage and output.
-const BESIDE_THE_WORKLOAD: [&str; 56] = [
+/// Arguments that do not change the workload: draws, target, client, storage and output.
+const BESIDE_THE_WORKLOAD: [&str; 59] = [
+    // Runs with different draws from the same distributions are comparable.
+    "seed",
+    "data_seed",
+    "salt",
     "model",
     "url",
     "api_key",

@@ -126,9 +126,19 @@ pub struct DataSpec {
     /// random_vl: number of pictures in each request [default: 1]
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
     pub image_num: Option<u32>,
-    /// Skip N prompts at the start of the dataset; in a sweep each run continues after the prompts of the previous one
+    /// Skip N prompts at the start of the dataset. Each run of a call continues after the prompts planned for the runs
+    /// before it
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
     pub dataset_offset: u64,
+    /// Determines the lengths, the choices and the schedule of the call; never sent to the server. Every run of the call
+    /// draws its own from it [default: --seed, else a fixed number]
+    #[arg(long, value_name = "N", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
+    pub data_seed: Option<u64>,
+    /// Changes the synthetic text and pictures of the random datasets and of traces, so that the server's prefix cache
+    /// cannot answer a second call. The same salt and data seed give the same bytes [default: another number in each
+    /// call, printed and stored]
+    #[arg(long, value_name = "N", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
+    pub salt: Option<u64>,
     /// Send multi-turn conversations: each turn includes the previous messages and the model's own responses. Implied by
     /// datasets of conversations. --number and --warmup-num then count conversations, --parallel is the number of
     /// concurrent conversations, --rate is the number started per second. A failed turn ends its conversation

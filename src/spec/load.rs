@@ -8,7 +8,7 @@ use super::data::DataSpec;
 use super::values::{self, seconds_ns};
 use crate::finding::Finding;
 use crate::plan::{Arrival, Load, PlanError, Schedule};
-use crate::workload::trace::Trace;
+use crate::workload::trace::{Trace, TraceFormat, TraceUnit};
 
 const HEADING: &str = "Load";
 /// Default of `--drain`, seconds.
@@ -34,6 +34,15 @@ pub struct LoadSpec {
     /// Replay recorded times X times as fast [default: 1]
     #[arg(long, value_name = "X", value_parser = values::number, help_heading = HEADING)]
     pub trace_speed: Option<f64>,
+    /// Unit of recorded times: s or ms [default: detected from the format of the file]
+    #[arg(long, value_name = "UNIT", help_heading = HEADING)]
+    pub trace_unit: Option<String>,
+    /// Tokens of a trace for each hash id [default: detected: 512 for Mooncake, 16 for Bailian]
+    #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
+    pub trace_block: Option<u32>,
+    /// Use only what was recorded in this part of a trace, seconds from its start, as 60..120 or 60..
+    #[arg(long, value_name = "FROM..TO", help_heading = HEADING)]
+    pub trace_window: Option<String>,
     /// Send every request at its scheduled time, without a limit on concurrent requests; needs --rate, --arrival burst or
     /// recorded times
     #[arg(long, help_heading = HEADING)]
@@ -73,6 +82,9 @@ impl Default for LoadSpec {
             rate: Vec::new(),
             arrival: None,
             trace_speed: None,
+            trace_unit: None,
+            trace_block: None,
+            trace_window: None,
             open_loop: false,
             ramp_s: 0.0,
             duration_s: None,
@@ -128,6 +140,46 @@ impl LoadSpec {
             ));
         }
         self.paced_loads(&schedules)
+    }
+
+    /// The trace as the flags ask for it, with notes about how it is read.
+    pub(super) fn trace(
+        &self,
+        trace: Option<&Arc<Trace>>,
+        notes: &mut Vec<Finding>,
+    ) -> Result<Option<Arc<Trace>>, PlanError> {
+        let flags = [
+            (self.trace_unit.is_some(), "--trace-unit"),
+            (self.trace_block.is_some(), "--trace-block"),
+            (self.trace_window.is_some(), "--trace-window"),
+        ];
+        let Some(trace) = trace else {
+            return match flags.into_iter().find(|(given, _)| *given) {
+                Some((_, flag)) => Err(PlanError::conflict(format!(
+                    "{flag} is about recorded times: add --dataset trace or --arrival trace:FILE"
+                ))),
+                None => Ok(None),
+            };
+        };
+        let unit = self.trace_unit.as_deref().map(TraceUnit::scan).transpose();
+        let unit = unit.map_err(|what| PlanError::value("--trace-unit", what))?;
+        if self.trace_block == Some(0) {
+            return Err(PlanError::value("--trace-block", "must be at least 1"));
+        }
+        let mut trace = Trace::clone(trace).read_as(unit, self.trace_block);
+        if let Some(text) = &self.trace_window {
+            let (from, to) = window(text)?;
+            trace = trace
+                .window(from, to)
+                .ok_or_else(|| PlanError::value("--trace-window", format!("'{text}' contains no recorded request")))?;
+        }
+        let TraceFormat { name, unit, block } = trace.format;
+        let (format, unit) = (name.to_string(), unit.name().to_string());
+        notes.push(Finding::TraceRead { format, unit, block, rows: trace.rows.len() as u64 });
+        if trace.skipped > 0 {
+            notes.push(Finding::TraceRowsSkipped { skipped: trace.skipped });
+        }
+        Ok(Some(Arc::new(trace)))
     }
 
     /// Loads with limited concurrency: a closed loop, or paced by a schedule.
@@ -285,6 +337,19 @@ impl LoadSpec {
     pub(super) fn sleep_interval_ns(&self) -> Result<u64, PlanError> {
         seconds_ns("--sleep-interval", self.sleep_interval_s, true)
     }
+}
+
+/// The ends of a part of a trace, nanoseconds.
+fn window(text: &str) -> Result<(u64, u64), PlanError> {
+    const FLAG: &str = "--trace-window";
+    let wrong = || PlanError::value(FLAG, format!("'{text}' is not FROM..TO in seconds, for example 60..120"));
+    let (from, to) = text.split_once("..").ok_or_else(wrong)?;
+    let end = |text: &str, default: u64| match text.trim() {
+        "" => Ok(default),
+        text => seconds_ns(FLAG, text.parse().map_err(|_| wrong())?, true),
+    };
+    let (from, to) = (end(from, 0)?, end(to, u64::MAX)?);
+    if from < to { Ok((from, to)) } else { Err(wrong()) }
 }
 
 #[cfg(test)]

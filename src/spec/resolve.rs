@@ -17,6 +17,7 @@ use crate::finding::Finding;
 use crate::plan::{Arrival, Load, LocalPlan, Plan, PlanError, Reporting, Schedule, Target, Transport};
 use crate::secrets::{Secrets, mask, masked_url};
 use crate::workload::Recipe;
+use crate::workload::rng::{DEFAULT_DATA_SEED, Randomness};
 use crate::workload::trace::Trace;
 
 /// Facts about this machine and the time of the call that planning needs. The caller collects them, so that planning has no
@@ -27,7 +28,8 @@ pub struct RigFacts {
     pub allowed_cores: Vec<usize>,
     /// When the call started, as `YYYYmmdd_HHMMSS` in local time.
     pub started: String,
-    /// A number that differs between calls. It makes request ids unique on a server that several calls load.
+    /// A number that differs between calls. It makes request ids unique on a server that several calls load, and is the
+    /// default of `--salt`.
     pub nonce: u32,
     /// The content of the file that [`trace_file`] names, if any.
     pub trace: Option<Arc<Trace>>,
@@ -83,7 +85,8 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let spec =
         &spec.clone().with(|spec| spec.target.url = local.as_ref().map(LocalPlan::url).or(spec.target.url.take()));
     let mut notes: Vec<Finding> = Vec::new();
-    let trace = facts.trace.as_ref();
+    let trace = spec.load.trace(facts.trace.as_ref(), &mut notes)?;
+    let trace = trace.as_ref();
     let loads = spec.load.loads(&spec.data, trace, &mut notes)?;
     let numbers = spec.load.numbers(&loads, spec.data.default_number(trace))?;
     let secrets = spec.secrets();
@@ -100,6 +103,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let data = facts.hub.apply_to(&spec.data);
     let mut workload = recipe(spec, &data, dialect, template, trace, &model, &mut notes)?;
     workload.id_prefix = format!("rm-{:08x}", facts.nonce);
+    workload.randomness.salt = data.salt.unwrap_or(u64::from(facts.nonce));
     let call = CallPlan { spec, facts, target, local, workload, model };
 
     let mut plans: Vec<Plan> = Vec::new();
@@ -120,9 +124,8 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
             if spec.load.repeat > 1 {
                 folder.push(repeat_suffix(run));
             }
-            // As in evalscope, each run of a sweep sends new prompts, because the server may have cached earlier ones.
-            let before: u64 = plans.iter().filter_map(|earlier| earlier.requests).sum();
-            plan.workload.offset = spec.data.dataset_offset.saturating_add(before);
+            let before = plans.iter().map(Plan::prompts).sum();
+            plan.place_in_call(plans.len() as u32 + 1, spec.data.dataset_offset, before);
             plans.push(plan);
         }
     }
@@ -153,6 +156,8 @@ impl CallPlan<'_> {
         }
         let mut workload = self.workload.clone();
         workload.needed = number.map(|number| number.saturating_add(warmup_requests));
+        workload.warmup = warmup_requests;
+        workload.witness = witness.map_or(0, |witness| witness.prompts(workload.needed, load.parallel()));
         if client.cold && load.parallel().is_none() {
             return Err(PlanError::conflict(
                 "--cold applies only to closed loops: an open loop opens no connections in advance",
@@ -167,7 +172,7 @@ impl CallPlan<'_> {
             duration_ns: timing.duration_ns()?,
             warmup_requests,
             ramp_ns: timing.ramp_ns()?,
-            seed: workload.seed,
+            seed: workload.randomness.run_seed(),
             timeouts: target.timeouts()?,
             cores,
             spin: client.spin,
@@ -220,6 +225,8 @@ impl CallPlan<'_> {
         let mut shown = self.spec.masked();
         shown.target.url = Some(self.target.url.clone());
         shown.target.model = Some(self.model.clone());
+        shown.data.data_seed = Some(self.workload.randomness.data_seed);
+        shown.data.salt = Some(self.workload.randomness.salt);
         shown.load.number = number.into_iter().collect();
         shown.load.parallel = load.parallel().into_iter().collect();
         shown.load.rate = vec![match load.schedule() {
@@ -302,9 +309,14 @@ fn recipe(
         tokens: data.tokens()?,
         offset: data.dataset_offset,
         needed: None,
+        warmup: 0,
+        witness: 0,
         headers: spec.target.request_headers(dialect, options.stream)?,
         options,
-        seed: sampling.seed.unwrap_or(0),
+        randomness: Randomness {
+            data_seed: data.data_seed.or(sampling.seed).unwrap_or(DEFAULT_DATA_SEED),
+            ..Randomness::default()
+        },
         id_prefix: String::new(),
     })
 }

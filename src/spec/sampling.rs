@@ -49,8 +49,7 @@ pub struct SamplingSpec {
     /// Number of choices for each request (n)
     #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
     pub n_choices: Option<u32>,
-    /// Seed, sent with every request; also seeds schedules and random prompts [default: not sent; 0 for schedules and
-    /// prompts]
+    /// Seed, sent with every request; also the data seed if --data-seed is not given [default: not sent]
     #[arg(long, value_name = "N", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
     pub seed: Option<u64>,
     /// Stop sequences

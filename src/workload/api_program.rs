@@ -15,12 +15,13 @@ use crate::api::program::{ProgramApi, body_of, question};
 use crate::api::request_body::{self, Body, Options};
 use crate::api::sampling_params::MaxTokens;
 
-/// The bodies of all items, followed by that of the connection test, which has the prompt of the last item. A range for
-/// the output limit is drawn here for each body, so that the program gets a number.
+/// The bodies of all items, followed by that of the connection test, whose prompt is `test`. A range for the output limit
+/// is drawn here for each body, so that the program gets a number.
 pub fn bodies(
     program: ProgramApi,
     recipe: &Recipe,
     items: &[Item],
+    test: &Item,
     progress: &StepProgress,
 ) -> Result<Vec<Body>, WorkloadError> {
     let wrong = |what: String| WorkloadError::Data(format!("--api {} build: {what}", program.path().display()));
@@ -29,7 +30,7 @@ pub fn bodies(
     let mut bodies = Vec::with_capacity(count);
     let feed = |input: &mut Feed| {
         for place in 0..count {
-            let (item, options) = asked(recipe, items, place);
+            let (item, options) = asked(recipe, items, test, place);
             if !input.line(&question(&options.model, options.stream, &options.sampling, &item.prompt).to_string()) {
                 break;
             }
@@ -41,7 +42,7 @@ pub fn bodies(
             return Err("is one body too many: print one body for each line that was read".to_string());
         }
         let fields: Map<String, Value> = body_of(line)?;
-        let (_, options) = asked(recipe, items, bodies.len());
+        let (_, options) = asked(recipe, items, test, bodies.len());
         bodies.push(request_body::finish(&options, fields)?);
         progress.add(1);
         Ok(())
@@ -62,13 +63,13 @@ pub fn call(program: ProgramApi, verb: &'static str) -> Call<'static> {
 }
 
 /// The prompt with this index and the options of its request.
-fn asked<'a>(recipe: &'a Recipe, items: &'a [Item], place: usize) -> (&'a Item, Cow<'a, Options>) {
+fn asked<'a>(recipe: &'a Recipe, items: &'a [Item], test: &'a Item, place: usize) -> (&'a Item, Cow<'a, Options>) {
     let Some(item) = items.get(place) else {
-        return (&items[items.len() - 1], Cow::Owned(preflight_options(&recipe.options)));
+        return (test, Cow::Owned(preflight_options(&recipe.options)));
     };
     let mut options = item_options(&recipe.options, item);
     if let Some(MaxTokens::Drawn { low, high }) = options.sampling.max_tokens {
-        let limit = rng::uniform_at(recipe.seed, Purpose::MaxTokens, place as u64, low, high);
+        let limit = rng::uniform_at(recipe.randomness.run_seed(), Purpose::MaxTokens, place as u64, low, high);
         options.to_mut().sampling.max_tokens = Some(MaxTokens::Fixed(limit));
     }
     (item, options)

@@ -134,6 +134,13 @@ fn recorded(times: &[u64], index: u64) -> Option<u64> {
     Some((index / count).saturating_mul(last + mean_gap).saturating_add(times[(index % count) as usize]))
 }
 
+/// Recorded times from the arrival with index `offset` on, which is at the start; the earlier ones follow.
+pub fn from_offset(times: &[u64], offset: u64) -> Arc<[u64]> {
+    let (count, first) = (times.len() as u64, offset % times.len().max(1) as u64);
+    let at = |index: u64| recorded(times, index).unwrap_or_default();
+    (first..first + count).map(|index| at(index) - at(first)).collect()
+}
+
 impl Offsets {
     /// Nanoseconds at which the expected number of arrivals reaches `place`.
     fn time_of(&self, place: f64) -> f64 {
@@ -228,10 +235,39 @@ mod tests {
         assert_ne!(short, offsets(&schedule, 6, 0).take(10).collect::<Vec<_>>());
     }
 
+    /// The largest distance of the rate of the first arrivals of a run from the requested one, in standard deviations
+    /// of a Poisson process.
+    fn rate_deviation(data_seed: u64, run: u32) -> f64 {
+        let schedule = Schedule { rate_per_s: 200.0, arrival: Arrival::Poisson };
+        let seed = rng::Randomness { data_seed, salt: 0, run }.run_seed();
+        let times: Vec<u64> = offsets(&schedule, seed, 0).take(1000).collect();
+        let deviation = |count: usize| {
+            let rate = count as f64 / (times[count - 1] as f64 / 1e9);
+            (rate / 200.0 - 1.0).abs() * (count as f64).sqrt()
+        };
+        [30, 100, 300, 1000].into_iter().map(deviation).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn the_default_schedules_are_unremarkable() {
+        for run in 1..=3 {
+            let deviation = rate_deviation(rng::DEFAULT_DATA_SEED, run);
+            assert!(deviation < 0.5, "run {run}: {deviation} standard deviations");
+        }
+        // Other seeds are not chosen.
+        assert!((0..50).any(|seed| rate_deviation(seed, 1) > 1.0));
+    }
+
     #[test]
     fn recorded_times_stand_as_they_are_and_go_round() {
         let schedule = Schedule { rate_per_s: 1.0, arrival: Arrival::Trace(Arc::from([0, 5, 20])) };
         assert_eq!(offsets(&schedule, 9, 0).take(7).collect::<Vec<_>>(), [0, 5, 20, 30, 35, 50, 60]);
+    }
+
+    #[test]
+    fn recorded_times_can_begin_anywhere() {
+        assert_eq!(from_offset(&[0, 5, 20], 4)[..], [0, 15, 25]);
+        assert_eq!(from_offset(&[0, 5, 20], 3)[..], [0, 5, 20]);
     }
 
     #[test]

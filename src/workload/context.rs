@@ -7,6 +7,8 @@ use super::error::WorkloadError;
 use super::item::Item;
 use super::parallel;
 use super::progress::StepProgress;
+use super::random_text::number;
+use super::rng::Randomness;
 use super::tokens::Tokens;
 use crate::finding::Finding;
 
@@ -16,11 +18,15 @@ pub const ENDLESS: u64 = 1000;
 /// What a data set is read or generated with.
 #[derive(Debug)]
 pub struct Context<'a> {
-    pub seed: u64,
+    pub randomness: Randomness,
     /// Prompts to skip at the start of the data.
     pub offset: u64,
-    /// Prompts that the run can use at most, warm-up included; `None` when only its duration ends it.
+    /// Prompts that measured requests and the warm-up can use at most; `None` when only its duration ends the run.
     pub needed: Option<u64>,
+    /// Requests of the warm-up.
+    pub warmup: u64,
+    /// Further prompts for the witness and the connection test.
+    pub aside: u64,
     pub lengths: Lengths,
     /// Model name of the requests.
     pub model: &'a str,
@@ -49,7 +55,16 @@ impl Lengths {
 impl<'a> Context<'a> {
     /// Prompts that are enough, counted from the start of the data.
     pub fn wanted(&self) -> u64 {
-        self.needed.map_or(u64::MAX, |needed| needed.max(1).saturating_add(self.offset))
+        let all = |needed: u64| needed.max(1).saturating_add(self.offset).saturating_add(self.aside);
+        self.needed.map_or(u64::MAX, all)
+    }
+
+    /// Generated prompts for measured requests and for the warm-up.
+    pub fn generated(&self) -> (u64, u64) {
+        match self.needed {
+            Some(needed) => (needed.saturating_sub(self.warmup).max(1), self.warmup.min(needed)),
+            None => (ENDLESS, self.warmup.min(ENDLESS)),
+        }
     }
 
     /// The tokenizer, or the error that `what` needs one.
@@ -57,17 +72,25 @@ impl<'a> Context<'a> {
         self.tokens.ok_or_else(|| WorkloadError::Data(format!("{what} needs --tokenizer-path")))
     }
 
-    /// Generates the prompts of the run on all cores: the results of `make` for consecutive numbers from the offset on,
-    /// in order. `what` is the label of the progress bar.
+    /// Generates the prompts of the run on all cores. `make` gets the number of the prompt, see
+    /// [`super::random_text::number`]. The order is that of [`super::requests::Workload::bodies`], with the prompts of
+    /// the witness at the end. `what` is the label of the progress bar.
     pub fn generate(
         &self,
         what: &'static str,
         make: impl Fn(u64) -> Result<Item, WorkloadError> + Sync,
     ) -> Result<Vec<Item>, WorkloadError> {
-        self.generate_count(what, self.needed.unwrap_or(ENDLESS).max(1), make)
+        let (measured, warmup) = self.generated();
+        self.generate_count(what, measured + warmup + self.aside, |place| {
+            make(match place {
+                _ if place < measured => self.offset.wrapping_add(place),
+                _ if place < measured + warmup => number::warmup(measured + warmup - 1 - place),
+                _ => number::witness(place - measured - warmup),
+            })
+        })
     }
 
-    /// [`Context::generate`] for a number of prompts that the data set decides.
+    /// The results of `make` for the numbers from 0 to `count`, computed on all cores.
     pub fn generate_count(
         &self,
         what: &'static str,
@@ -76,7 +99,7 @@ impl<'a> Context<'a> {
     ) -> Result<Vec<Item>, WorkloadError> {
         self.progress.begin(what, count);
         parallel::map(count as usize, |place| {
-            let item = make(self.offset.wrapping_add(place as u64))?;
+            let item = make(place as u64)?;
             self.progress.add(1);
             Ok(item)
         })

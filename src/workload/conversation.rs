@@ -1,5 +1,5 @@
 //! Conversations, rendered before the run except for the model's answers. Conversation `i` is a pure function of the
-//! seed and `i`; the bodies of its later turns contain the answers as well.
+//! [`super::rng::Randomness`] of the run and `i`; the bodies of its later turns contain the answers as well.
 //!
 //! The body of a turn is the conversation's frame around its history: the messages so far, including the model's
 //! answers, separated by commas.
@@ -23,6 +23,8 @@ pub struct Conversations {
     frames: Vec<Frame>,
     /// Number of requests before each conversation of the data; the last element is the number of all requests.
     before: Vec<u64>,
+    /// How many of them measured requests use before they start again.
+    cycle: usize,
     think_us: (u32, u32),
     seed: u64,
 }
@@ -61,9 +63,14 @@ const SEAM: &str = "\0turn\0";
 
 impl Conversations {
     /// Renders the conversations of a data set. `items` must not be empty.
-    pub fn render(items: &[Item], think_us: (u32, u32), recipe: &Recipe) -> Result<Conversations, WorkloadError> {
-        let mut made =
-            Conversations { all: Vec::new(), frames: Vec::new(), before: vec![0], think_us, seed: recipe.seed };
+    pub fn render(
+        items: &[Item],
+        cycle: usize,
+        think_us: (u32, u32),
+        recipe: &Recipe,
+    ) -> Result<Conversations, WorkloadError> {
+        let seed = recipe.randomness.run_seed();
+        let mut made = Conversations { all: Vec::new(), frames: Vec::new(), before: vec![0], cycle, think_us, seed };
         let mut known: HashMap<Frame, u32> = HashMap::new();
         let mut requests = 0;
         for item in items {
@@ -88,7 +95,8 @@ impl Conversations {
 
     /// Number of requests in all conversations of `phase` before `number`, which is the index of its first request.
     pub fn requests_before(&self, phase: Phase, number: u64) -> u64 {
-        let (count, all) = (self.all.len() as u64, self.before[self.all.len()]);
+        let size = if phase == Phase::Warmup { self.all.len() } else { self.cycle };
+        let (count, all) = (size as u64, self.before[size]);
         let (rounds, rest) = (number / count, (number % count) as usize);
         let of_this_round = match phase {
             // Warm-up uses the data from its end; see [`super::requests::Workload::bodies`].
@@ -111,8 +119,7 @@ impl Conversations {
     /// The think time before request `index`, nanoseconds.
     pub fn think_ns(&self, phase: Phase, index: u64) -> u64 {
         let (low, high) = self.think_us;
-        let seed = if phase == Phase::Measured { self.seed } else { !self.seed };
-        u64::from(rng::uniform_at(seed, Purpose::ThinkTime, index, low, high)) * 1000
+        u64::from(rng::uniform_at(rng::phase_seed(self.seed, phase), Purpose::ThinkTime, index, low, high)) * 1000
     }
 
     /// Whether there is a think time between turns.
@@ -122,7 +129,7 @@ impl Conversations {
 
     fn place(&self, phase: Phase, number: u64) -> usize {
         let count = self.all.len() as u64;
-        let place = if phase == Phase::Warmup { count - 1 - number % count } else { number % count };
+        let place = if phase == Phase::Warmup { count - 1 - number % count } else { number % self.cycle as u64 };
         place as usize
     }
 }
@@ -211,7 +218,8 @@ mod tests {
     fn warm_up_takes_the_data_from_its_end() {
         let conversation = |turns: usize| Conversation { frame: 0, turns: vec![Box::default(); turns].into() };
         let all = vec![conversation(1), conversation(3), conversation(2)];
-        let made = Conversations { all, frames: Vec::new(), before: vec![0, 1, 4, 6], think_us: (0, 0), seed: 0 };
+        let before = vec![0, 1, 4, 6];
+        let made = Conversations { all, frames: Vec::new(), before, cycle: 3, think_us: (0, 0), seed: 0 };
         let of = |phase| (0..7).map(|n| made.requests_before(phase, n)).collect::<Vec<_>>();
         assert_eq!(of(Phase::Measured), [0, 1, 4, 6, 7, 10, 12]);
         assert_eq!(of(Phase::Warmup), [0, 2, 5, 6, 8, 11, 12]);

@@ -9,8 +9,8 @@ use super::recipe::{Recipe, Source};
 use super::sieve::Sieve;
 use super::tokens::Tokens;
 use super::{
-    builtin, files, line_by_line, multi_turn, parallel, program, prompt, random, random_texts, random_vl, share_gpt,
-    speed_benchmark,
+    aside, builtin, files, line_by_line, multi_turn, parallel, program, prompt, random, random_texts, random_vl,
+    share_gpt, speed_benchmark,
 };
 use crate::api::prompt::Prompt;
 use crate::finding::Finding;
@@ -18,8 +18,13 @@ use crate::finding::Finding;
 /// The prompts of a run.
 #[derive(Debug)]
 pub struct Dataset {
-    /// At least one.
+    /// For measured requests and the warm-up, at least one; in the order of [`super::requests::Workload::bodies`].
     pub items: Vec<Item>,
+    /// How many of the items measured requests use before they start again.
+    pub cycle: usize,
+    /// For the witness; empty if the data has no further prompts.
+    pub witness: Vec<Item>,
+    pub test: Item,
     /// Facts about the generated prompts that affect how results are interpreted.
     pub notes: Vec<Finding>,
 }
@@ -27,9 +32,11 @@ pub struct Dataset {
 /// Reads or generates the prompts that the run uses.
 pub fn read(recipe: &Recipe, tokens: Option<&Tokens>, progress: &StepProgress) -> Result<Dataset, WorkloadError> {
     let context = Context {
-        seed: recipe.seed,
+        randomness: recipe.randomness,
         offset: recipe.offset,
         needed: recipe.needed,
+        warmup: recipe.warmup,
+        aside: aside::count(recipe),
         lengths: recipe.lengths,
         model: &recipe.options.model,
         path: recipe.source.path(),
@@ -43,7 +50,11 @@ pub fn read(recipe: &Recipe, tokens: Option<&Tokens>, progress: &StepProgress) -
     }
     let mut notes = Vec::new();
     context.residuals.report(&mut notes);
-    Ok(Dataset { items, notes })
+    let apart = aside::take(recipe, &context, &mut items);
+    let test = aside::test(&items, apart.last(), tokens)?;
+    aside::report(recipe, &items, &apart, &test, &mut notes);
+    let cycle = if recipe.source.is_generated() { context.generated().0 as usize } else { items.len() };
+    Ok(Dataset { cycle: cycle.min(items.len()), items, witness: apart, test, notes })
 }
 
 /// The prompts in the form in which they were read.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::error::WorkloadError;
 use crate::api::prompt::Prompt;
@@ -15,6 +15,8 @@ pub struct Item {
     pub line: u64,
     /// The exact length of the answer, tokens; overrides the options.
     pub output_tokens: Option<u32>,
+    /// Further fields of the body. Those of the options take precedence.
+    pub extra: Map<String, Value>,
     /// The messages that each turn of a conversation adds. Empty for single requests.
     pub turns: Vec<Vec<Value>>,
 }
@@ -27,7 +29,7 @@ impl Item {
 
     /// A prompt from a line of a file.
     pub fn at(prompt: Prompt, line: u64) -> Item {
-        Item { prompt, line, output_tokens: None, turns: Vec::new() }
+        Item { prompt, line, output_tokens: None, extra: Map::new(), turns: Vec::new() }
     }
 
     /// An error about this prompt, with its line in the file at `path`.

@@ -14,6 +14,7 @@
 
 pub mod api_program;
 pub mod arrivals;
+mod aside;
 mod builtin;
 mod chat_template;
 pub mod context;

@@ -93,12 +93,15 @@ fn conversation(turns: Vec<Vec<Value>>, line: u64) -> Item {
 
 /// Generates conversations: number of turns and lengths are drawn uniformly, each text independently.
 fn random(lengths: &RandomLengths, asked: &MultiTurn, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
-    let text = RandomText::new(context.tokens_for("--dataset random_multi_turn")?, context.seed)?;
-    context.generate("Generating conversations", |index| {
-        let turns = rng::uniform_at(context.seed, Purpose::Turns, index, asked.min_turns, asked.max_turns);
+    let text = RandomText::new(context.tokens_for("--dataset random_multi_turn")?, context.randomness)?;
+    context.generate("Generating conversations", |number| {
+        let turns =
+            rng::uniform_at(context.randomness.run_seed(), Purpose::Turns, number, asked.min_turns, asked.max_turns);
         let said = |turn: u32| {
-            let nth = index.wrapping_mul(u64::from(MAX_TURNS)).wrapping_add(u64::from(turn));
-            let length = lengths.draw(context.seed, nth) as usize;
+            // Numbers of conversations stay far below this, so every text has a number of its own, and the first turns
+            // of consecutive conversations have consecutive numbers.
+            let nth = number + (u64::from(turn) << 28);
+            let length = lengths.draw(context.randomness, nth) as usize;
             Ok(vec![user_message(context.residuals.note(text.text(nth, length, 0)?))])
         };
         let turns = (0..turns).map(said).collect::<Result<_, WorkloadError>>()?;

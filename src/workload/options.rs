@@ -22,9 +22,13 @@ pub fn preflight_options(options: &Options) -> Options {
     short
 }
 
-/// The options of one prompt, which may set the length of its answer itself.
+/// The options of one prompt, which may have further fields and set the length of its answer itself.
 pub fn item_options<'a>(options: &'a Options, item: &Item) -> Cow<'a, Options> {
-    item.output_tokens.map_or(Cow::Borrowed(options), |count| Cow::Owned(exact_output(options, count)))
+    let mut own = item.output_tokens.map_or(Cow::Borrowed(options), |count| Cow::Owned(exact_output(options, count)));
+    for (name, value) in &item.extra {
+        own.to_mut().extra.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    own
 }
 
 /// Options for an answer of exactly `count` tokens.

@@ -15,7 +15,7 @@ type NoInput = fn(&mut Feed) -> Result<(), String>;
 
 /// Runs the program and reads prompts with their line numbers. All lines are read and checked, even after `take`
 /// returned `false`. The environment describes the run: `RINGMARK_NUMBER` (requests, warm-up included; unset if only
-/// the duration ends the run), `RINGMARK_OFFSET`, `RINGMARK_SEED` and `RINGMARK_MODEL`.
+/// the duration ends the run), `RINGMARK_OFFSET`, `RINGMARK_SEED` (the data seed) and `RINGMARK_MODEL`.
 pub fn read(
     path: &Path,
     context: &Context<'_>,
@@ -24,7 +24,7 @@ pub fn read(
     let wrong = |what: String| WorkloadError::Data(format!("--dataset {}: {what}", path.display()));
     let mut environment = vec![
         ("RINGMARK_OFFSET", context.offset.to_string()),
-        ("RINGMARK_SEED", context.seed.to_string()),
+        ("RINGMARK_SEED", context.randomness.data_seed.to_string()),
         ("RINGMARK_MODEL", context.model.to_string()),
     ];
     environment.extend(context.needed.map(|needed| ("RINGMARK_NUMBER", needed.to_string())));

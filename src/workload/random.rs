@@ -7,12 +7,12 @@ use super::random_text::{RandomLengths, RandomText};
 
 /// Generates all prompts of the run.
 pub fn read(lengths: &RandomLengths, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
-    let text = RandomText::new(context.tokens_for("--dataset random")?, context.seed)?;
+    let text = RandomText::new(context.tokens_for("--dataset random")?, context.randomness)?;
     let frame = text.frame()?;
     let prefix = text.prefix(lengths.prefix, frame)?;
-    context.generate("Generating prompts", |index| {
-        let length = u64::from(lengths.draw(context.seed, index));
+    context.generate("Generating prompts", |number| {
+        let length = u64::from(lengths.draw(context.randomness, number));
         let inner = length.saturating_sub(frame).max(u64::from(lengths.prefix == 0)) as usize;
-        Ok(Item::new(context.residuals.note(text.make(index, &prefix, inner, frame)?)))
+        Ok(Item::new(context.residuals.note(text.make(number, &prefix, inner, frame)?)))
     })
 }

@@ -1,15 +1,22 @@
 //! Random text of an exact number of tokens.
 //!
-//! Prompt `i` is the shared prefix and a run of consecutive ids from a drawn position on, as in evalscope. Ids are
-//! decoded to text, but encoding the text does not always give the same ids: two neighbours may merge into one token.
-//! If text is sent, runs are therefore cut from the text of the whole vocabulary, encoded once: within such a run
-//! nothing merges. At its ends tokens may merge. Runs therefore begin and end at word boundaries, where tokenizers
-//! split, and for a long prompt the tokens around its ends are encoded again: if they have changed, the next such
-//! position is tried. Short prompts, and those without a suitable position, are encoded whole, truncated or extended,
-//! and encoded again until their count is exact. A count that is still wrong after [`ROUNDS`] is reported.
+//! The ids of plain text are shuffled for each run and form a line, which prompts are cut from. Ids are decoded to
+//! text, but encoding the text does not always give the same ids: two neighbours may merge into one token. If text is
+//! sent, the text of the whole line is therefore encoded once: within the ids of that encoding nothing merges. At cuts
+//! tokens may merge. Cuts are therefore made at word boundaries, where tokenizers split, and for a long prompt the
+//! tokens around its ends are encoded again: if they have changed, another position is drawn. Short prompts, and those
+//! without a suitable position, are encoded whole, truncated or extended, and encoded again until their count is exact.
+//! A count that is still wrong after [`ROUNDS`] is reported.
+//!
+//! A prompt is the shared prefix, one word, and a run of consecutive ids. The words of the prompts of a run begin with
+//! different tokens until every token that can start a text was used, because a prefix cache that works per token
+//! would answer an equal beginning. The position of the run is drawn uniformly among those where a word begins and,
+//! after the length of the run, another one.
+
+use rand::seq::SliceRandom;
 
 use super::error::WorkloadError;
-use super::rng::{self, Purpose};
+use super::rng::{self, Purpose, Randomness};
 use super::tokens::Tokens;
 use super::word_boundaries::WordBoundaries;
 use crate::api::prompt::Prompt;
@@ -24,12 +31,12 @@ const WINDOW: usize = 32;
 /// Prompts up to this length are encoded whole, tokens.
 const SHORT: usize = 4 * WINDOW;
 
-/// Tokens of a block of [`RandomText::blocks`]; the size that the hash ids of Mooncake's traces stand for.
-pub const BLOCK: u32 = 512;
+/// Positions drawn for a run until one has word boundaries at both ends, and the number of those whose cuts are checked.
+const DRAWS: u64 = 256;
+const CHECKS: usize = 12;
 
-/// Positions tried for a run, and word boundaries searched for each.
-const PLACES: usize = 12;
-const REACH: usize = 4096;
+/// The fraction of the golden ratio: multiples of it divide the circle evenly, however many there are.
+const GOLDEN: f64 = 0.618_033_988_749_894_8;
 
 /// Lengths of random prompts, tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +49,41 @@ pub struct RandomLengths {
 }
 
 impl RandomLengths {
-    /// The length drawn for text `index`, tokens.
-    pub fn draw(&self, seed: u64, index: u64) -> u32 {
-        rng::uniform_at(seed, Purpose::PromptLength, index, self.min, self.max)
+    /// The length drawn for the text with this number, tokens.
+    pub fn draw(&self, randomness: Randomness, number: u64) -> u32 {
+        rng::uniform_at(randomness.run_seed(), Purpose::PromptLength, number, self.min, self.max)
+    }
+}
+
+/// The number of a prompt in its run. Measured requests, warm-up and witness have numbers of their own, so that none
+/// depends on how many requests of another kind there are.
+pub mod number {
+    /// Numbers from here on belong to the warm-up.
+    const WARMUP: u64 = 1 << 40;
+    /// Numbers from here on belong to the witness.
+    const WITNESS: u64 = 2 << 40;
+
+    /// The number of a warm-up prompt.
+    pub fn warmup(index: u64) -> u64 {
+        WARMUP + index
+    }
+
+    /// The number of a prompt of the witness.
+    pub fn witness(index: u64) -> u64 {
+        WITNESS + index
+    }
+
+    /// The place of a prompt in a circle of `count` places, where the run begins at `begin`. Measured prompts go
+    /// forwards; those of the warm-up and the witness alternate backwards.
+    pub(super) fn place(number: u64, begin: u64, count: u64) -> u64 {
+        let back = |index: u64| (begin + count - 1 - index % count) % count;
+        if number >= WITNESS {
+            back((number - WITNESS).wrapping_mul(2) + 1)
+        } else if number >= WARMUP {
+            back((number - WARMUP).wrapping_mul(2))
+        } else {
+            (begin + number % count) % count
+        }
     }
 }
 
@@ -58,32 +97,53 @@ pub struct Prefix {
     tail: Option<usize>,
 }
 
+/// A part of the line: the position of its first token and its number of tokens.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    start: usize,
+    length: usize,
+}
+
 /// Generates random text of exact lengths.
 #[derive(Debug)]
 pub struct RandomText<'a> {
     tokens: &'a Tokens,
     /// Ids of plain text.
     plain: Vec<u32>,
-    /// The ids that runs are cut from: `plain` if ids are sent, else the ids of its text.
+    /// The ids that prompts are cut from: the shuffled `plain` if ids are sent, else the ids of its text.
     line: Vec<u32>,
-    /// Word boundaries in the line; `None` if they are unknown.
+    /// Word boundaries in the line; `None` if they are unknown or irrelevant.
     words: Option<WordBoundaries>,
+    /// The positions where a run can begin.
+    positions: Vec<u32>,
+    /// A first word for each token that can start a text, in a random order that is nearly the same in all runs of a
+    /// call.
+    starts: Vec<Part>,
+    /// The place in `starts` of the first prompt of this run.
+    begin: u64,
     seed: u64,
 }
 
 impl<'a> RandomText<'a> {
     /// Prepares the vocabulary.
-    pub fn new(tokens: &'a Tokens, seed: u64) -> Result<RandomText<'a>, WorkloadError> {
+    pub fn new(tokens: &'a Tokens, randomness: Randomness) -> Result<RandomText<'a>, WorkloadError> {
+        let seed = randomness.text_seed();
         let plain = tokens.tokenizer.plain_ids();
         if plain.is_empty() {
             return Err(WorkloadError::Data("the tokenizer has no token that is plain text".to_string()));
         }
-        let line = match tokens.ids {
-            true => plain.clone(),
-            false => tokens.tokenizer.encode(&tokens.tokenizer.decode(&plain)?)?,
-        };
+        let mut line = plain.clone();
+        line.shuffle(&mut rng::stream(seed, Purpose::VocabularyOrder));
+        if !tokens.ids {
+            line = tokens.tokenizer.encode(&tokens.tokenizer.decode(&line)?)?;
+        }
         let words = if tokens.ids { None } else { WordBoundaries::find(tokens, &line)? };
-        Ok(RandomText { tokens, plain, line, words, seed })
+        let begins = |place: &u32| words.as_ref().is_none_or(|words| words.begins(*place as usize));
+        let positions: Vec<u32> = (0..line.len() as u32).filter(begins).collect();
+        let starts = starts(&line, &positions, randomness.call_seed());
+        let fraction = (f64::from(randomness.run) * GOLDEN).fract();
+        let begin = (fraction * starts.len() as f64) as u64;
+        Ok(RandomText { tokens, plain, line, words, positions, starts, begin, seed })
     }
 
     /// The shared prefix. If text is sent, its ids are those that its text is encoded to.
@@ -117,20 +177,34 @@ impl<'a> RandomText<'a> {
         }
     }
 
-    /// `inner` consecutive ids from a position that depends on seed and `index`.
-    pub fn consecutive(&self, index: u64, inner: usize) -> impl Iterator<Item = u32> {
-        self.run(self.place(index), inner)
+    /// The first word of the text with this number, at most `longest` tokens of it.
+    fn first_word(&self, number: u64, longest: usize) -> Part {
+        let place = number::place(number, self.begin, self.starts.len() as u64);
+        let word = self.starts[place as usize];
+        Part { length: word.length.min(longest), ..word }
     }
 
-    fn place(&self, index: u64) -> usize {
-        let last = self.line.len() as u32 - 1;
-        let start = rng::uniform_at(self.seed, Purpose::RandomText, index, 0, last) as usize;
-        // The index is added, as in evalscope, so that equal draws differ.
-        start.wrapping_add(index as usize) % self.line.len()
+    /// Positions for a run of `length` that begins and ends at word boundaries, drawn uniformly. `key` determines the
+    /// draws.
+    fn draws(&self, key: u64, length: usize) -> impl Iterator<Item = usize> {
+        let last = self.positions.len() as u32 - 1;
+        let draw = move |nth: u64| {
+            self.positions[rng::uniform_at(self.seed, Purpose::RandomText, key ^ (nth << 48), 0, last) as usize]
+        };
+        (0..DRAWS).map(move |nth| draw(nth) as usize).filter(move |place| self.begins_word(place + length))
     }
 
-    fn run(&self, start: usize, length: usize) -> impl Iterator<Item = u32> {
-        (0..length).map(move |step| self.line[(start + step) % self.line.len()])
+    /// A run of `length` that begins at a word boundary and, if possible, ends at one.
+    fn any_run(&self, key: u64, length: usize) -> Part {
+        let start = self
+            .draws(key, length)
+            .next()
+            .unwrap_or_else(|| self.positions[key as usize % self.positions.len()] as usize);
+        Part { start, length }
+    }
+
+    fn ids_of(&self, part: Part) -> impl Iterator<Item = u32> {
+        (0..part.length).map(move |step| self.line[(part.start + step) % self.line.len()])
     }
 
     /// Whether a word begins at a position of the line.
@@ -138,105 +212,107 @@ impl<'a> RandomText<'a> {
         self.words.as_ref().is_none_or(|words| words.begins(place))
     }
 
-    /// The first position from `start` on where a run of `length` begins and ends at word boundaries.
-    fn word_from(&self, start: usize, length: usize) -> Option<usize> {
-        let fits = |place: &usize| self.begins_word(*place) && self.begins_word(place + length);
-        (start..start + REACH).find(fits).map(|place| place % self.line.len())
-    }
-
-    /// The text of a run.
-    fn text_of(&self, start: usize, length: usize) -> Result<String, WorkloadError> {
-        match self.words.as_ref().and_then(|words| words.text(start, start + length)) {
+    /// The text of a part of the line.
+    fn text_of(&self, part: Part) -> Result<String, WorkloadError> {
+        match self.words.as_ref().and_then(|words| words.text(part.start, part.start + part.length)) {
             Some(text) => Ok(text),
-            None => self.tokens.tokenizer.decode(&self.run(start, length).collect::<Vec<_>>()),
+            None => self.tokens.tokenizer.decode(&self.ids_of(part).collect::<Vec<_>>()),
         }
     }
 
-    /// A text of `length` consecutive tokens, and `frame` more in chat, with the error of its length in tokens.
-    pub fn text(&self, index: u64, length: usize, frame: u64) -> Result<(String, i64), WorkloadError> {
-        self.text_behind(index, &Prefix { tail: Some(0), ..Prefix::default() }, length, frame)
+    /// A text of `length` tokens, and `frame` more in chat, with the error of its length in tokens.
+    pub fn text(&self, number: u64, length: usize, frame: u64) -> Result<(String, i64), WorkloadError> {
+        self.text_behind(number, &Prefix { tail: Some(0), ..Prefix::default() }, length, frame)
     }
 
     fn text_behind(
         &self,
-        index: u64,
+        number: u64,
         prefix: &Prefix,
         inner: usize,
         frame: u64,
     ) -> Result<(String, i64), WorkloadError> {
-        let drawn = self.place(index);
-        let mut start = self.word_from(drawn, inner);
-        if let Some(tail) = prefix.tail.filter(|_| inner > SHORT && self.line.len() > SHORT) {
-            for _ in 0..PLACES {
-                let Some(place) = start else { break };
-                if self.cuts_hold(place, prefix, tail, inner, frame)? {
-                    return Ok((format!("{}{}", prefix.text, self.text_of(place, inner)?), 0));
+        let word = self.first_word(number, inner);
+        let length = inner - word.length;
+        if let Some(tail) = prefix.tail.filter(|_| length > SHORT && self.line.len() > SHORT) {
+            for start in self.draws(number, length).take(CHECKS) {
+                let rest = Part { start, length };
+                if self.cuts_hold(word, rest, (prefix, tail), frame)? {
+                    return Ok((format!("{}{}{}", prefix.text, self.text_of(word)?, self.text_of(rest)?), 0));
                 }
-                start = self.word_from(place + 1, inner);
             }
         }
-        let run = self.run(start.unwrap_or(drawn), inner);
-        self.as_text(index, prefix.ids.iter().copied().chain(run).collect(), frame)
+        let own = self.ids_of(word).chain(self.ids_of(self.any_run(number, length)));
+        self.as_text(number, prefix.ids.iter().copied().chain(own).collect(), frame)
     }
 
     /// A text of `length` tokens that are drawn independently, with the error of its length in tokens.
-    pub fn independent(&self, index: u64, length: usize) -> Result<(String, i64), WorkloadError> {
-        let ids = (0..length as u64).map(|place| self.drawn(Purpose::RandomText, (index << 24) ^ place)).collect();
-        self.as_text(index, ids, 0)
+    pub fn independent(&self, number: u64, length: usize) -> Result<(String, i64), WorkloadError> {
+        let ids = (0..length as u64)
+            .map(|place| self.drawn(Purpose::RandomText, rng::mix(number).wrapping_add(place)))
+            .collect();
+        self.as_text(number, ids, 0)
     }
 
-    /// A prompt of `length` tokens (and `frame` more in chat) made of blocks: equal ids are equal blocks at any
-    /// position. Without ids the whole prompt is one run. Returned with the error of its length in tokens.
+    /// A prompt of `length` tokens (and `frame` more in chat) made of blocks of `size` tokens: equal ids are equal
+    /// blocks at any position. Without ids the whole prompt is one run. Returned with the error of its length in
+    /// tokens.
     pub fn blocks(
         &self,
-        index: u64,
-        blocks: &[u64],
+        number: u64,
+        (blocks, size): (&[u64], u32),
         length: usize,
         frame: u64,
     ) -> Result<(Prompt, i64), WorkloadError> {
-        let known = blocks.iter().flat_map(|id| self.consecutive(id.wrapping_mul(0x9E37_79B9), BLOCK as usize));
+        let known = blocks.iter().flat_map(|id| self.ids_of(self.any_run(rng::mix(*id), size as usize)));
         let mut ids: Vec<u32> = known.take(length).collect();
-        ids.extend(self.consecutive(!index, length - ids.len()));
+        let rest = length - ids.len();
+        let word = self.first_word(number, rest);
+        ids.extend(self.ids_of(word));
+        ids.extend(self.ids_of(self.any_run(rng::mix(!number), rest - word.length)));
         if self.tokens.ids {
             return Ok((Prompt::Tokens(ids), 0));
         }
-        let (text, off_by) = self.as_text(index, ids, frame)?;
+        let (text, off_by) = self.as_text(number, ids, frame)?;
         Ok((Prompt::Text(text), off_by))
     }
 
     /// A prompt of the prefix and `inner` tokens, with `frame` more around them in chat, with the error of its length
     /// in tokens.
-    pub fn make(&self, index: u64, prefix: &Prefix, inner: usize, frame: u64) -> Result<(Prompt, i64), WorkloadError> {
+    pub fn make(&self, number: u64, prefix: &Prefix, inner: usize, frame: u64) -> Result<(Prompt, i64), WorkloadError> {
         if self.tokens.ids {
-            let ids = prefix.ids.iter().copied().chain(self.consecutive(index, inner)).collect();
-            return Ok((Prompt::Tokens(ids), 0));
+            let word = self.first_word(number, inner);
+            let own = self.ids_of(word).chain(self.ids_of(self.any_run(number, inner - word.length)));
+            return Ok((Prompt::Tokens(prefix.ids.iter().copied().chain(own).collect()), 0));
         }
-        let (text, off_by) = self.text_behind(index, prefix, inner, frame)?;
+        let (text, off_by) = self.text_behind(number, prefix, inner, frame)?;
         Ok((Prompt::Text(text), off_by))
     }
 
-    /// Whether a run of `inner` tokens from `start` on is encoded to the same ids at both ends: after the last `tail`
-    /// tokens of the prefix and, in chat, within the template. The tokens around both ends are joined at word
-    /// boundaries and encoded together. The rest of the run is part of the encoded line.
+    /// Whether a word and a run behind it are encoded to the same ids at both ends: after the last `tail` tokens of the
+    /// prefix and, in chat, within the template. The tokens around both ends are joined at word boundaries and encoded
+    /// together. The rest of the run is part of the encoded line.
     fn cuts_hold(
         &self,
-        start: usize,
-        prefix: &Prefix,
-        tail: usize,
-        inner: usize,
+        word: Part,
+        run: Part,
+        (prefix, tail): (&Prefix, usize),
         frame: u64,
     ) -> Result<bool, WorkloadError> {
-        let end = start + inner;
+        let Part { start, length } = run;
+        let end = start + length;
         // A run is longer than twice this, so that the two parts do not overlap.
         let head = (WINDOW..2 * WINDOW).find(|step| self.begins_word(start + step)).unwrap_or(WINDOW);
         let rest = (WINDOW..2 * WINDOW).find(|step| self.begins_word(end - step)).unwrap_or(WINDOW);
+        let (first, last) = (Part { start, length: head }, Part { start: end - rest, length: rest });
         let before = &prefix.ids[prefix.ids.len() - tail..];
-        let last: Vec<u32> = self.run(end - rest, rest).collect();
-        let last_text = self.text_of(end - rest, rest)?;
-        let around: Vec<u32> =
-            before.iter().copied().chain(self.run(start, head)).chain(last.iter().copied()).collect();
+        let last_text = self.text_of(last)?;
+        let last: Vec<u32> = self.ids_of(last).collect();
+        let own = self.ids_of(word).chain(self.ids_of(first)).chain(last.iter().copied());
+        let around: Vec<u32> = before.iter().copied().chain(own).collect();
         let mut text = self.tokens.tokenizer.decode(before)?;
-        text.push_str(&self.text_of(start, head)?);
+        text.push_str(&self.text_of(word)?);
+        text.push_str(&self.text_of(first)?);
         text.push_str(&last_text);
         // The line wraps around, but its beginning was not encoded after its end.
         if end > self.line.len() && !self.seam_holds()? {
@@ -251,7 +327,8 @@ impl<'a> RandomText<'a> {
 
     /// Whether no tokens merge where the end of the line meets its beginning.
     fn seam_holds(&self) -> Result<bool, WorkloadError> {
-        let seam: Vec<u32> = self.run(self.line.len() - WINDOW, 2 * WINDOW).collect();
+        let seam = Part { start: self.line.len() - WINDOW, length: 2 * WINDOW };
+        let seam: Vec<u32> = self.ids_of(seam).collect();
         self.holds(&seam, &self.tokens.tokenizer.decode(&seam)?, 0)
     }
 
@@ -266,7 +343,7 @@ impl<'a> RandomText<'a> {
     }
 
     /// A text with as many tokens as `ids` (and `frame` more in chat), with the error of its length in tokens.
-    fn as_text(&self, index: u64, mut ids: Vec<u32>, frame: u64) -> Result<(String, i64), WorkloadError> {
+    fn as_text(&self, number: u64, mut ids: Vec<u32>, frame: u64) -> Result<(String, i64), WorkloadError> {
         let tokenizer = &self.tokens.tokenizer;
         let wanted = ids.len();
         // The required count of the text itself; differs from `wanted` if tokens merge with the template.
@@ -290,7 +367,7 @@ impl<'a> RandomText<'a> {
             let have = ids.len();
             ids.truncate(goal as usize);
             let missing = have as u64..(goal as u64).max(have as u64);
-            ids.extend(missing.map(|place| self.drawn(Purpose::Filling, index ^ (round << 56) ^ (place << 24))));
+            ids.extend(missing.map(|place| self.drawn(Purpose::Filling, number ^ (round << 56) ^ (place << 24))));
         }
         Ok(best.unwrap_or_default())
     }
@@ -299,4 +376,21 @@ impl<'a> RandomText<'a> {
         let last = self.plain.len() as u32 - 1;
         self.plain[rng::uniform_at(self.seed, purpose, place, 0, last) as usize]
     }
+}
+
+/// The first word for each token that begins one, in an order that `seed` and the token determine. `positions` are those
+/// of the line where a word can begin. A word that the end of the line cuts off is left out.
+fn starts(line: &[u32], positions: &[u32], seed: u64) -> Vec<Part> {
+    let ends = positions.iter().skip(1).map(|end| *end as usize);
+    let word = |(start, end): (&u32, usize)| Part { start: *start as usize, length: end - *start as usize };
+    let mut words: Vec<Part> = positions.iter().zip(ends).map(word).collect();
+    if words.is_empty() {
+        words.push(Part { start: positions.first().map_or(0, |start| *start as usize), length: 1 });
+    }
+    words.sort_by_key(|word| {
+        let token = line[word.start];
+        (rng::mix(seed ^ rng::mix(u64::from(token))), token, word.start)
+    });
+    words.dedup_by_key(|word| line[word.start]);
+    words
 }

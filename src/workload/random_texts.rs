@@ -51,12 +51,12 @@ fn count(extra: &mut Map<String, Value>, name: &str, default: u32) -> Result<u32
 
 /// Generates all requests of the run.
 pub fn read(lengths: &RandomLengths, texts: Texts, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
-    let random = RandomText::new(context.tokens_for("this dataset")?, context.seed)?;
-    context.generate("Generating prompts", |index| {
-        let length = lengths.draw(context.seed, index) as usize;
+    let random = RandomText::new(context.tokens_for("this dataset")?, context.randomness)?;
+    context.generate("Generating prompts", |number| {
+        let length = lengths.draw(context.randomness, number) as usize;
         // Each text has a number of its own; the query has the first.
         let text = |nth: u64, length: usize| {
-            let text = random.independent(index.wrapping_mul(MAX_TEXTS + 1) + nth, length);
+            let text = random.independent(number.wrapping_mul(MAX_TEXTS + 1) + nth, length);
             text.map(|text| context.residuals.note(text))
         };
         let prompt = match texts {

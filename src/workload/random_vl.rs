@@ -65,23 +65,23 @@ impl Format {
 
 /// Generates all prompts of the run.
 pub fn read(lengths: &RandomLengths, pictures: &Pictures, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
-    let random = RandomText::new(context.tokens_for("--dataset random_vl")?, context.seed)?;
+    let random = RandomText::new(context.tokens_for("--dataset random_vl")?, context.randomness)?;
     let frame = random.frame()?;
-    context.generate("Generating prompts", |index| {
-        let inner = u64::from(lengths.draw(context.seed, index)).saturating_sub(frame).max(1) as usize;
-        let text = context.residuals.note(random.text(index, inner, frame)?);
+    context.generate("Generating prompts", |number| {
+        let inner = u64::from(lengths.draw(context.randomness, number)).saturating_sub(frame).max(1) as usize;
+        let text = context.residuals.note(random.text(number, inner, frame)?);
         let mut parts = vec![json!({"type": "text", "text": text})];
         for nth in 0..pictures.count {
-            let url = data_uri(pictures, context.seed, index, nth).map_err(WorkloadError::Data)?;
+            let url = data_uri(pictures, context.randomness.text_seed(), number, nth).map_err(WorkloadError::Data)?;
             parts.push(json!({"type": "image_url", "image_url": {"url": url}}));
         }
         Ok(Item::new(Prompt::Messages(vec![user_message(Value::from(parts))])))
     })
 }
 
-/// An image as a `data:` URI, determined by seed, index and number.
-fn data_uri(pictures: &Pictures, seed: u64, index: u64, nth: u32) -> Result<String, String> {
-    let mut rng = rng::stream(seed ^ index.rotate_left(20) ^ u64::from(nth).rotate_left(52), Purpose::Picture);
+/// Image `nth` of the request with this number as a `data:` URI.
+fn data_uri(pictures: &Pictures, seed: u64, number: u64, nth: u32) -> Result<String, String> {
+    let mut rng = rng::stream(seed ^ number.rotate_left(20) ^ u64::from(nth).rotate_left(52), Purpose::Picture);
     let pixels = picture(pictures, &mut rng);
     let failed = |error: &dyn std::fmt::Display| format!("an image could not be encoded: {error}");
     let mut bytes = Vec::new();

@@ -10,6 +10,7 @@ use super::multi_turn::{MultiTurn, TurnData};
 use super::random_text::RandomLengths;
 use super::random_texts::Texts;
 use super::random_vl::Pictures;
+use super::rng::Randomness;
 use super::tokens::TokenUse;
 use super::trace::Trace;
 use crate::api::request_body::Options;
@@ -21,15 +22,19 @@ pub struct Recipe {
     pub lengths: Lengths,
     /// The tokenizer and its use, if one is given.
     pub tokens: Option<TokenUse>,
-    /// Prompts to skip at the start of the data.
+    /// Prompts to skip at the start of the data. Generated prompts are numbered from here on.
     pub offset: u64,
-    /// Prompts that the run can use at most, warm-up included; `None` if only its duration ends it. Files are not read
-    /// beyond this.
+    /// Prompts that measured requests and the warm-up can use at most; `None` if only its duration ends the run. Files
+    /// are read beyond this by what the connection test and the witness need.
     pub needed: Option<u64>,
+    /// Requests of the warm-up.
+    pub warmup: u64,
+    /// Prompts for the witness; 0 without one.
+    pub witness: u64,
     pub options: Options,
     /// Headers given by the user.
     pub headers: Vec<Header>,
-    pub seed: u64,
+    pub randomness: Randomness,
     /// Prefix of the `X-Request-Id` header; see [`super::requests::Workload::id_prefix`].
     pub id_prefix: String,
 }
@@ -80,6 +85,16 @@ impl Source {
             Source::Trace(trace) => Some(&trace.path),
             _ => None,
         }
+    }
+
+    /// Whether prompts are generated, so that there are as many different ones as a run needs.
+    pub fn is_generated(&self) -> bool {
+        self.is_random_text() && !matches!(self, Source::Trace(_))
+    }
+
+    /// Whether its prompts repeat by design.
+    pub fn repeats_by_design(&self) -> bool {
+        matches!(self, Source::Prompt(_) | Source::PromptFile(_) | Source::Speed { .. })
     }
 
     /// Whether the text of prompts is generated from the vocabulary of the tokenizer.

@@ -16,7 +16,6 @@ use super::tokenizer::Tokenizer;
 use super::tokens::{TokenUse, Tokens};
 use super::{api_program, headers};
 use crate::api::Dialect;
-use crate::api::prompt::Prompt;
 use crate::api::request_body::{self, Body, Options};
 use crate::api::sampling_params::MaxTokens;
 use crate::finding::Finding;
@@ -26,7 +25,7 @@ use crate::record::Phase;
 const RANDOM_WORDS: usize = 1 << 18;
 
 /// Every request of a run, rendered. A `--number` above the size of the data cycles through it, so memory only holds
-/// distinct requests.
+/// distinct requests. Request `i` of a phase is a function of the [`super::rng::Randomness`] of the run and `i`.
 #[derive(Clone, Debug)]
 pub struct Workload {
     /// Request line and constant headers, without the last headers, which differ between requests.
@@ -34,12 +33,17 @@ pub struct Workload {
     /// Distinct bodies. Measured requests use them from the first on, warm-up requests from the last backwards, so that
     /// measured requests do not depend on the warm-up and do not hit prefixes that it cached.
     pub bodies: Vec<Body>,
+    /// How many of the bodies measured requests use before they start again: the others are those of the warm-up.
+    pub cycle: usize,
+    /// Bodies of the witness, which cycles through them. Empty: it uses the measured ones, from the last backwards.
+    pub witness: Vec<Body>,
     /// If requests are turns of conversations: the conversations. Then `bodies` is empty.
     pub conversations: Option<Conversations>,
     /// The body of the connection test.
     pub preflight: Body,
     /// Range of a `max_tokens` that is drawn for each request.
     pub max_tokens: (u32, u32),
+    /// Seeds the drawn limits.
     pub seed: u64,
     /// Prefix of the `X-Request-Id` header, which is `<id_prefix>-<phase letter><index>`. Empty if the user sets the
     /// header.
@@ -67,7 +71,9 @@ impl Workload {
         let id_prefix = id_prefix.to_string();
         Workload {
             head,
+            cycle: bodies.len(),
             bodies,
+            witness: Vec::new(),
             conversations: None,
             preflight,
             max_tokens: (0, 0),
@@ -90,8 +96,9 @@ impl Workload {
         progress: &StepProgress,
     ) -> Result<Workload, WorkloadError> {
         let tokens = recipe.tokens.as_ref().map(|asked| open_tokens(asked, recipe)).transpose()?;
-        let Dataset { items, notes } = dataset::read(recipe, tokens.as_ref(), progress)?;
-        let (bodies, conversations, preflight) = render_all(recipe, items, progress)?;
+        let data = dataset::read(recipe, tokens.as_ref(), progress)?;
+        let (cycle, notes) = (data.cycle, data.notes.clone());
+        let Rendered { bodies, witness, conversations, preflight } = render_all(recipe, data, progress)?;
         let max_tokens = match recipe.options.sampling.max_tokens {
             Some(MaxTokens::Drawn { low, high }) => (low, high),
             _ => (0, 0),
@@ -99,10 +106,12 @@ impl Workload {
         Ok(Workload {
             head: headers::write(&recipe.headers, recipe.options.stream, authority, path),
             bodies,
+            cycle,
+            witness,
             conversations,
             preflight,
             max_tokens,
-            seed: recipe.seed,
+            seed: recipe.randomness.run_seed(),
             id_prefix: if headers::names_request_id(&recipe.headers) {
                 String::new()
             } else {
@@ -186,19 +195,20 @@ impl Workload {
         let count = self.bodies.len() as u64;
         let place = match phase {
             Phase::Preflight => return &self.preflight,
-            // From the end, the prompts that measured requests use last, so that the prefix cache is not warmed for
-            // them.
+            Phase::Witness if !self.witness.is_empty() => {
+                return &self.witness[(index % self.witness.len() as u64) as usize];
+            }
+            // From the end, where the prompts of the warm-up or those that measured requests use last are, so that the
+            // prefix cache is not warmed for them.
             Phase::Warmup | Phase::Witness => count - 1 - index % count,
-            Phase::Measured => index % count,
+            Phase::Measured => index % self.cycle as u64,
         };
         &self.bodies[place as usize]
     }
 
     fn max_tokens_of(&self, phase: Phase, index: u64) -> u32 {
         let (low, high) = self.max_tokens;
-        // Draws of the warm-up are independent of those of measured requests.
-        let seed = if phase == Phase::Measured { self.seed } else { !self.seed };
-        rng::uniform_at(seed, Purpose::MaxTokens, index, low, high)
+        rng::uniform_at(rng::phase_seed(self.seed, phase), Purpose::MaxTokens, index, low, high)
     }
 }
 
@@ -219,30 +229,36 @@ fn open_tokens(asked: &TokenUse, recipe: &Recipe) -> Result<Tokens, WorkloadErro
     Tokens::new(asked, tokenizer, recipe.options.dialect)
 }
 
-/// The bodies of all prompts, and that of the connection test, which has the last prompt.
-fn render_all(
-    recipe: &Recipe,
-    items: Vec<Item>,
-    progress: &StepProgress,
-) -> Result<(Vec<Body>, Option<Conversations>, Body), WorkloadError> {
+/// The bodies of a run.
+struct Rendered {
+    bodies: Vec<Body>,
+    witness: Vec<Body>,
+    conversations: Option<Conversations>,
+    preflight: Body,
+}
+
+/// Renders the bodies of all prompts.
+fn render_all(recipe: &Recipe, data: Dataset, progress: &StepProgress) -> Result<Rendered, WorkloadError> {
+    let Dataset { mut items, witness, test, cycle, .. } = data;
     if let Dialect::Program(program) = recipe.options.dialect {
-        let mut bodies = api_program::bodies(program, recipe, &items, progress)?;
+        let count = items.len();
+        items.extend(witness);
+        let mut bodies = api_program::bodies(program, recipe, &items, &test, progress)?;
         let preflight = bodies.pop().expect("the last body is that of the connection test");
-        return Ok((bodies, None, preflight));
+        let witness = bodies.split_off(count);
+        return Ok(Rendered { bodies, witness, conversations: None, preflight });
     }
-    let last = items.last().expect("read gives at least one prompt").clone();
-    let (bodies, conversations) = match &recipe.source {
-        Source::MultiTurn(asked) => (Vec::new(), Some(Conversations::render(&items, asked.think_us, recipe)?)),
-        // Each prompt is dropped when it is rendered, to save memory.
-        _ => {
-            let bodies = items.into_iter().map(|item| render_item(&recipe.options, &item, recipe));
-            (bodies.collect::<Result<Vec<Body>, WorkloadError>>()?, None)
-        }
+    // Each prompt is dropped when it is rendered, to save memory.
+    let render = |items: Vec<Item>| -> Result<Vec<Body>, WorkloadError> {
+        items.into_iter().map(|item| render_item(&recipe.options, &item, recipe)).collect()
     };
-    let prompt = last.turns.first().cloned().map_or(last.prompt.clone(), Prompt::Messages);
-    let preflight =
-        render_item(&preflight_options(&recipe.options), &Item { output_tokens: None, prompt, ..last }, recipe)?;
-    Ok((bodies, conversations, preflight))
+    let (bodies, conversations) = match &recipe.source {
+        Source::MultiTurn(asked) => (Vec::new(), Some(Conversations::render(&items, cycle, asked.think_us, recipe)?)),
+        _ => (render(items)?, None),
+    };
+    let preflight = render_item(&preflight_options(&recipe.options), &test, recipe)?;
+    let witness = if conversations.is_some() { Vec::new() } else { render(witness)? };
+    Ok(Rendered { bodies, witness, conversations, preflight })
 }
 
 /// The body of one prompt.

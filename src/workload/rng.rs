@@ -1,8 +1,12 @@
 //! Random numbers. Every purpose has a stream of its own, so that a new purpose does not change the draws of another,
 //! and a draw at an index does not depend on earlier draws.
+//!
+//! The draws of a run depend on three numbers, see [`Randomness`]: request `i` is a function of these and `i`.
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
+
+use crate::record::Phase;
 
 /// The purpose of a draw. Results are reproducible only if the numbers stay: never reuse or reorder one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +27,54 @@ pub enum Purpose {
     Sample = 7,
     /// The contents of images.
     Picture = 8,
+    /// The order of the vocabulary in the text that random prompts are cut from.
+    VocabularyOrder = 9,
     /// The number of turns of a conversation.
     Turns = 20,
     /// The pause before a turn.
     ThinkTime = 21,
+}
+
+/// The data seed if neither `--data-seed` nor `--seed` is given. Its schedules are unremarkable: the rate of the first
+/// 30, 100, 300 and 1,000 Poisson arrivals is near the requested one (tested in `arrivals.rs`).
+pub const DEFAULT_DATA_SEED: u64 = 11_753;
+
+/// The numbers that determine the random choices of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Randomness {
+    /// `--data-seed`: determines lengths, choices and schedules.
+    pub data_seed: u64,
+    /// `--salt`: changes synthetic text and images, but no length, choice or schedule.
+    pub salt: u64,
+    /// The number of the run within its call, from 1. Every run has its own draws.
+    pub run: u32,
+}
+
+impl Randomness {
+    /// Seeds the lengths, choices and the schedule of the run.
+    pub fn run_seed(self) -> u64 {
+        mix(mix(self.data_seed) ^ u64::from(self.run))
+    }
+
+    /// Seeds the contents of synthetic text and images in the run.
+    pub fn text_seed(self) -> u64 {
+        mix(self.run_seed() ^ mix(!self.salt))
+    }
+
+    /// Seeds what the synthetic text of all runs of the call has in common.
+    pub fn call_seed(self) -> u64 {
+        mix(mix(self.data_seed) ^ mix(!self.salt))
+    }
+}
+
+/// The seed for draws of one phase other than the measured one, so that its draws are independent of the others'.
+pub fn phase_seed(seed: u64, phase: Phase) -> u64 {
+    match phase {
+        Phase::Measured => seed,
+        Phase::Preflight => mix(seed ^ 1),
+        Phase::Warmup => mix(seed ^ 2),
+        Phase::Witness => mix(seed ^ 3),
+    }
 }
 
 /// A generator for sequential draws.
@@ -45,7 +93,8 @@ pub fn uniform_at(seed: u64, purpose: Purpose, index: u64, low: u32, high: u32) 
     low + ((u128::from(mix(state)) * u128::from(width)) >> 64) as u32
 }
 
-fn mix(x: u64) -> u64 {
+/// The output function of SplitMix64.
+pub fn mix(x: u64) -> u64 {
     let mut z = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

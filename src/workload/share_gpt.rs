@@ -27,7 +27,8 @@ const BATCH: usize = 256;
 pub fn read(path: &Path, output_len: bool, wanted: u64, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
     let tokens = context.tokens_for("--dataset sharegpt")?;
     let mut all = conversations(path)?;
-    shuffle(&mut all, context.seed);
+    // All runs of a call sample the same order: each continues after the prompts that earlier runs planned.
+    shuffle(&mut all, context.randomness.data_seed);
     let mut kept: Vec<Item> = Vec::new();
     context.progress.begin("Counting tokens", wanted.min(all.len() as u64));
     for batch in all.chunks(BATCH) {

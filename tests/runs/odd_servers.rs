@@ -244,7 +244,7 @@ fn the_answer_ends_at_done_though_the_connection_stays_open() {
     let pieces = vec![(0, event(HELLO, "")), (20, event(HELLO, "stop") + DONE)];
     let run = perf(&a_few(streaming("text/event-stream", pieces, false)));
     run.assert_all_ok();
-    for kept in &run.measured {
+    for request in &run.measured {
         let latency_ns = request.record.end.ns_since(request.record.due);
         let open_ns = request.record.open_after_end_ns.unwrap();
         assert!(latency_ns < 150_000_000 && open_ns > 150_000_000, "{latency_ns} {open_ns}");
@@ -270,7 +270,9 @@ fn odd_streams_are_read_and_reported_once() {
     let expected = ["invalid_text", "invalid_numbers", "missing_blank_lines", "heartbeats", "media_type", "zero_usage"];
     assert_eq!(names, expected);
     assert!(oddities(&run).iter().all(|count| count.responses == 4));
-    assert!(run.measured.iter().all(|request| request.text == "hello \u{fffd}hello hello " && request.arrivals.len() == 4));
+    assert!(
+        run.measured.iter().all(|request| request.text == "hello \u{fffd}hello hello " && request.arrivals.len() == 4)
+    );
     assert!(run.measured.iter().all(|request| request.record.output_tokens.is_none()));
 }
 
@@ -289,7 +291,7 @@ fn reasoning_in_parts_is_output_but_not_answer() {
     let pieces = vec![(10, event(details, "")), (30, event(HELLO, "")), (10, event("", "stop") + DONE)];
     let run = perf(&a_few(streaming("text/event-stream", pieces, true)));
     run.assert_all_ok();
-    for kept in &run.measured {
+    for request in &run.measured {
         let (first, answer) = (request.record.first_token.unwrap(), request.record.first_answer_token.unwrap());
         assert!(answer.ns_since(first) > 25_000_000, "{first:?} {answer:?}");
         assert!(request.arrivals.len() == 2 && request.text == "hello ");
