@@ -10,7 +10,7 @@ use crate::options::LogLevel;
 use crate::secrets::mask;
 
 /// A destination of log lines.
-pub struct Sink {
+pub(crate) struct Sink {
     /// The least severe level that is written.
     pub level: LogLevel,
     /// Whether progress lines are written; a screen with a progress bar does not need them.
@@ -41,17 +41,17 @@ impl Log {
     }
 
     /// Adds a screen. `progress`: write progress lines, because there is no progress bar.
-    pub fn add_screen(&self, level: LogLevel, progress: bool, to: Box<dyn Write + Send>) {
+    pub(crate) fn add_screen(&self, level: LogLevel, progress: bool, to: Box<dyn Write + Send>) {
         self.lock().push(Sink { level, progress, screen: true, to });
     }
 
     /// Logs the error that ends the call. Written to files only, because it is printed on the screen separately.
-    pub fn final_error(&self, text: &str) {
+    pub(crate) fn final_error(&self, text: &str) {
         self.write_where(LogLevel::Error, text, |sink| !sink.screen);
     }
 
     /// Logs the output of another program. Written to files only.
-    pub fn program_output(&self, text: &str) {
+    pub(crate) fn program_output(&self, text: &str) {
         self.write_where(LogLevel::Info, text, |sink| !sink.screen);
     }
 
@@ -61,7 +61,7 @@ impl Log {
     }
 
     /// Whether any sink writes lines of this level. Checked before an expensive text is formatted.
-    pub fn is_enabled(&self, level: LogLevel) -> bool {
+    pub(crate) fn is_enabled(&self, level: LogLevel) -> bool {
         self.lock().iter().any(|sink| level <= sink.level)
     }
 
@@ -76,7 +76,7 @@ impl Log {
     }
 
     /// Logs what happens.
-    pub fn info(&self, text: &str) {
+    pub(crate) fn info(&self, text: &str) {
         self.write(LogLevel::Info, text);
     }
 
@@ -87,7 +87,7 @@ impl Log {
 
     /// Logs an event that happened at `unix_ns`, nanoseconds since 1970. The time of the event is added with microseconds,
     /// because the timestamp of the line is the time of writing.
-    pub fn debug_at(&self, unix_ns: i64, text: &str) {
+    pub(crate) fn debug_at(&self, unix_ns: i64, text: &str) {
         if !self.is_enabled(LogLevel::Debug) {
             return;
         }

@@ -28,7 +28,7 @@ pub mod slo;
 pub use error::PlanError;
 
 /// Default of `--max-tokens`.
-pub const DEFAULT_MAX_TOKENS: u32 = 2048;
+pub(crate) const DEFAULT_MAX_TOKENS: u32 = 2048;
 
 /// The plan of one run.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl Plan {
 
     /// Makes this the run with this number, from 1, of its call. `offset` is that of the call, `before` the prompts of
     /// the runs before it: no run sends the prompts of one before, because the server can have them in its cache.
-    pub fn place_in_call(&mut self, number: u32, offset: u64, before: u64) {
+    pub(crate) fn place_in_call(&mut self, number: u32, offset: u64, before: u64) {
         self.workload.randomness.run = number;
         self.seed = self.workload.randomness.run_seed();
         // Generated prompts depend on the number of the run instead.
@@ -105,7 +105,7 @@ impl Plan {
     }
 
     /// Whether raw response bodies are stored: with `--save full`, or because the program of `--api` parses them.
-    pub fn stores_raw_responses(&self) -> bool {
+    pub(crate) fn stores_raw_responses(&self) -> bool {
         self.save == Save::Full || matches!(self.dialect, Dialect::Program(_))
     }
 }
@@ -133,7 +133,7 @@ pub struct Target {
 
 impl Target {
     /// Path and query of the server's list of models, for example `/v1/models` for `/v1/chat/completions`.
-    pub fn models_path(&self) -> String {
+    pub(crate) fn models_path(&self) -> String {
         match self.path.split_once('?') {
             Some((path, query)) => format!("{}?{query}", models_path(path)),
             None => models_path(&self.path),
@@ -141,25 +141,25 @@ impl Target {
     }
 
     /// Host and port to connect to: those of the proxy or of the server.
-    pub fn peer(&self) -> (&str, u16) {
+    pub(crate) fn peer(&self) -> (&str, u16) {
         self.proxy.as_ref().map_or((&self.host, self.port), |proxy| (&proxy.host, proxy.port))
     }
 
     /// The request target for `path` in a request line: the absolute form for a proxy without a tunnel (RFC 9112, 3.2.2),
     /// otherwise `path`.
-    pub fn request_target(&self, path: &str) -> String {
+    pub(crate) fn request_target(&self, path: &str) -> String {
         if self.uses_absolute_form() { format!("http://{}{path}", self.authority) } else { path.to_string() }
     }
 
     /// The `Proxy-Authorization` header line for a proxy without a tunnel; empty if not needed.
-    pub fn proxy_header(&self) -> String {
+    pub(crate) fn proxy_header(&self) -> String {
         let proxy = self.proxy.as_ref().filter(|_| self.uses_absolute_form());
         let authorization = proxy.and_then(Proxy::authorization);
         authorization.map_or(String::new(), |value| format!("Proxy-Authorization: {value}\r\n"))
     }
 
     /// The `CONNECT` request for a tunnel through the proxy; `None` if no tunnel is needed.
-    pub fn tunnel_request(&self) -> Option<String> {
+    pub(crate) fn tunnel_request(&self) -> Option<String> {
         let proxy = self.proxy.as_ref().filter(|_| self.tls.is_some())?;
         let authority = proxy::with_port(&self.host, self.port);
         Some(connect_request(&authority, proxy.authorization().as_deref()))
@@ -170,7 +170,7 @@ impl Target {
     }
 
     /// Sets the address of the built-in server.
-    pub fn set_mock_address(&mut self, address: SocketAddr) {
+    pub(crate) fn set_mock_address(&mut self, address: SocketAddr) {
         self.authority = address.to_string();
         self.host = address.ip().to_string();
         self.port = address.port();
@@ -277,7 +277,7 @@ impl LocalKind {
     ];
 
     /// Whether the server has a metrics page, which is then scraped by default.
-    pub fn has_metrics(self) -> bool {
+    pub(crate) fn has_metrics(self) -> bool {
         self != LocalKind::Transformers
     }
 }

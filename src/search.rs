@@ -98,7 +98,7 @@ pub fn step(plan: &SearchPlan, probes: &[Probe]) -> Step {
 }
 
 /// The preliminary selection for each aim of a search that was interrupted or whose runs are incomplete.
-pub fn so_far(plan: &SearchPlan, probes: &[Probe]) -> Vec<Selection> {
+pub(crate) fn so_far(plan: &SearchPlan, probes: &[Probe]) -> Vec<Selection> {
     let select = |(index, aim): (usize, &Aim)| {
         let is_good = |probe: &&Probe| probe.verdicts.get(index).is_some_and(|verdict| verdict.holds);
         let good = probes.iter().filter(is_good);
@@ -290,7 +290,7 @@ impl Space {
 
 impl Probe {
     /// Combines the runs at a load.
-    pub fn from_runs(plan: &SearchPlan, value: f64, runs: &[&Summary]) -> Probe {
+    pub(crate) fn from_runs(plan: &SearchPlan, value: f64, runs: &[&Summary]) -> Probe {
         let mut probe = Probe {
             value,
             runs: runs.len(),
@@ -349,7 +349,7 @@ pub fn figures(aim: &Aim) -> Vec<(String, Figure)> {
 }
 
 /// The name of the criterion's figure: its text up to the comparison operator.
-pub fn figure_name(criterion: &Criterion) -> String {
+pub(crate) fn figure_name(criterion: &Criterion) -> String {
     let end = criterion.text.find(['<', '>', '≤', '≥', '≦', '≧']).unwrap_or(criterion.text.len());
     criterion.text[..end].trim().to_string()
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// The replacement for a secret.
-pub const MASK: &str = "****";
+pub(crate) const MASK: &str = "****";
 
 /// The secrets of a call; [`mask`] replaces them.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -21,12 +21,12 @@ impl std::fmt::Debug for Secrets {
 }
 
 /// Replaces every secret in `text` with [`MASK`].
-pub fn mask(text: &str, secrets: &[String]) -> String {
+pub(crate) fn mask(text: &str, secrets: &[String]) -> String {
     secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret.as_str(), MASK))
 }
 
 /// Whether the value of a header or query parameter with this name is a secret.
-pub fn is_secret_name(name: &str) -> bool {
+pub(crate) fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["auth", "key", "token", "secret", "cookie", "password", "credential"].iter().any(|word| name.contains(word))
 }
@@ -49,7 +49,7 @@ fn is_secret_member(name: &str) -> bool {
 }
 
 /// The string values of all secret members of a JSON text; empty if it is not JSON.
-pub fn in_json(text: &str) -> Vec<String> {
+pub(crate) fn in_json(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     if let Ok(mut value) = serde_json::from_str(text) {
         walk(&mut value, false, &mut |secret| found.extend(secret.as_str().map(str::to_string)));
@@ -58,7 +58,7 @@ pub fn in_json(text: &str) -> Vec<String> {
 }
 
 /// A JSON text with the values of its secret members masked; unchanged if it has none or is not JSON.
-pub fn masked_json(text: &str) -> String {
+pub(crate) fn masked_json(text: &str) -> String {
     let Ok(mut value) = serde_json::from_str(text) else { return text.to_string() };
     let mut any = false;
     walk(&mut value, false, &mut |secret| {
@@ -114,7 +114,7 @@ fn user_secrets(url: &str) -> Vec<String> {
 }
 
 /// A URL with user, password and the values of secret query parameters masked.
-pub fn masked_url(url: &str) -> String {
+pub(crate) fn masked_url(url: &str) -> String {
     let url = &without_user(url);
     let Some((path, query)) = url.split_once('?').filter(|_| !is_mock(url)) else { return url.to_string() };
     let pairs = query.split('&').map(|pair| match pair.split_once('=') {
@@ -125,7 +125,7 @@ pub fn masked_url(url: &str) -> String {
 }
 
 /// The secrets of a URL: user, password and the values of secret query parameters.
-pub fn in_url(url: &str) -> Vec<String> {
+pub(crate) fn in_url(url: &str) -> Vec<String> {
     let query = url.split_once('?').filter(|_| !is_mock(url)).map_or("", |(_, query)| query);
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let values = pairs.filter(|(name, _)| is_secret_name(name)).map(|(_, value)| value.to_string());
@@ -133,7 +133,7 @@ pub fn in_url(url: &str) -> Vec<String> {
 }
 
 /// A proxy URL with its user and password masked.
-pub fn masked_proxy(text: &str) -> String {
+pub(crate) fn masked_proxy(text: &str) -> String {
     let start = text.find("://").map_or(0, |at| at + 3);
     match text.rfind('@').filter(|at| *at >= start) {
         Some(at) => format!("{}{MASK}{}", &text[..start], &text[at..]),

@@ -18,7 +18,7 @@ use crate::stats::Summary;
 
 /// The runs of a sweep that were completed or interrupted, and those that were not started.
 #[derive(Debug, Default)]
-pub struct SweepResult {
+pub(crate) struct SweepResult {
     /// In the order in which they ran.
     pub runs: Vec<FinishedRun>,
     /// Names of the loads of runs that an interrupt prevented.
@@ -27,13 +27,13 @@ pub struct SweepResult {
 
 impl SweepResult {
     /// Whether an interrupt ended the sweep early.
-    pub fn is_interrupted(&self) -> bool {
+    pub(crate) fn is_interrupted(&self) -> bool {
         !self.not_started.is_empty() || self.runs.iter().any(|run| run.interrupted)
     }
 
     /// One line that names the partial and missing runs of an interrupted sweep; `None` if the sweep is complete or has only
     /// one run.
-    pub fn interruption(&self) -> Option<String> {
+    pub(crate) fn interruption(&self) -> Option<String> {
         if !self.is_interrupted() || self.runs.len() + self.not_started.len() < 2 {
             return None;
         }
@@ -73,7 +73,7 @@ fn join_names(names: &[String], all: &[String]) -> String {
 }
 
 /// Runs the plans in order. `ended` is called after each run. An interrupt ends the sweep after the current run.
-pub fn run_all(
+pub(crate) fn run_all(
     plans: Vec<Plan>,
     context: &RunContext<'_>,
     ended: &mut dyn FnMut(&Plan, &FinishedRun) -> Result<(), RunError>,

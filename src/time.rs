@@ -32,7 +32,7 @@ pub const S: u64 = 1_000_000_000;
 
 /// Parses a duration such as `50ms`, `1.5s`, `200us`, `3m` or `1h`, or a number without unit, which is
 /// a multiple of `default_unit_ns`. Returns nanoseconds.
-pub fn scan_duration_ns(text: &str, default_unit_ns: u64) -> Result<u64, String> {
+pub(crate) fn scan_duration_ns(text: &str, default_unit_ns: u64) -> Result<u64, String> {
     let trimmed = text.trim();
     let digits = trimmed.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(digits);
@@ -51,7 +51,7 @@ pub fn scan_duration_ns(text: &str, default_unit_ns: u64) -> Result<u64, String>
 }
 
 /// Formats nanoseconds with three significant digits and a suitable unit: `850 ns`, `12.3 us`, `4.56 ms`, `7.89 s`.
-pub fn format_ns(ns: u64) -> String {
+pub(crate) fn format_ns(ns: u64) -> String {
     let (value, unit) = match ns {
         0..US => return format!("{ns} ns"),
         US..MS => (ns as f64 / US as f64, "us"),

@@ -17,7 +17,7 @@ const TEXT: TextPath = TextPath { path: &[Step::Key("delta"), Step::Key("text")]
 const THINKING: TextPath = TextPath { path: &[Step::Key("delta"), Step::Key("thinking")], reasoning: true };
 
 /// How `/v1/messages` is written and read.
-pub static DEFINITION: Definition = Definition {
+pub(crate) static DEFINITION: Definition = Definition {
     read,
     prompt_fields,
     parameter,

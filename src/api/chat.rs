@@ -20,7 +20,7 @@ const fn place(path: &'static [Step<'static>], reasoning: bool) -> TextPath {
 }
 
 /// How `/v1/chat/completions` is written and read.
-pub static DEFINITION: Definition = Definition {
+pub(crate) static DEFINITION: Definition = Definition {
     read: |_, value| read(value),
     prompt_fields,
     parameter: openai_parameter,
@@ -54,7 +54,7 @@ fn read_choice<'a>(choice: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
 }
 
 /// Reads a message, or the delta of one.
-pub fn read_message<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
+pub(crate) fn read_message<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
     let mut reasoned = false;
     for (key, member) in json::entries(message) {
         match (key, json::text(member)) {

@@ -15,19 +15,19 @@ pub struct ChoicePiece {
 
 /// The texts of one choice, UTF-8.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ChoiceTexts {
+pub(crate) struct ChoiceTexts {
     pub text: Vec<u8>,
     pub reasoning: Vec<u8>,
 }
 
 /// The texts of all choices but the first, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OtherChoices(Vec<ChoiceTexts>);
+pub(crate) struct OtherChoices(Vec<ChoiceTexts>);
 
 impl OtherChoices {
     /// The texts of a choice, counted from 0. `None` for the first, which is stored elsewhere, and for numbers above
     /// the limit.
-    pub fn texts_of(&mut self, choice: u32) -> Option<&mut ChoiceTexts> {
+    pub(crate) fn texts_of(&mut self, choice: u32) -> Option<&mut ChoiceTexts> {
         let place = (choice as usize).checked_sub(1).filter(|place| *place < MOST)?;
         if self.0.len() <= place {
             self.0.resize_with(place + 1, ChoiceTexts::default);

@@ -12,7 +12,7 @@ use crate::protocol::json::{self, Step, Value};
 const TEXT: TextPath = TextPath { path: &[Step::Key("choices"), Step::First, Step::Key("text")], reasoning: false };
 
 /// How `/v1/completions` is written and read.
-pub static DEFINITION: Definition = Definition {
+pub(crate) static DEFINITION: Definition = Definition {
     read: |_, value| read(value),
     prompt_fields,
     parameter,

@@ -103,7 +103,7 @@ type Pointer = Vec<String>;
 
 impl CustomApi {
     /// Parses a description. The error is one line.
-    pub fn scan(text: &str) -> Result<CustomApi, String> {
+    pub(crate) fn scan(text: &str) -> Result<CustomApi, String> {
         let file: File = toml::from_str(text).map_err(|error| one_line(text, &error))?;
         if !file.path.is_empty() && !file.path.starts_with('/') {
             return Err(format!("path '{}' must begin with /", file.path));
@@ -158,22 +158,22 @@ impl CustomApi {
     }
 
     /// Whether usage is the only event that ends a stream.
-    pub fn usage_ends_stream(self) -> bool {
+    pub(crate) fn usage_ends_stream(self) -> bool {
         self.0.finish.is_empty() && self.0.end.is_none() && !self.0.output_tokens.is_empty()
     }
 
     /// Whether an event marks the end of a stream. If none does, the end of the body ends the stream.
-    pub fn marks_end(self) -> bool {
+    pub(crate) fn marks_end(self) -> bool {
         !self.0.finish.is_empty() || self.0.end.is_some() || !self.0.output_tokens.is_empty()
     }
 
     /// Whether this is the data of the event that ends a stream.
-    pub fn is_end_marker(self, data: &[u8]) -> bool {
+    pub(crate) fn is_end_marker(self, data: &[u8]) -> bool {
         self.0.end.as_ref().is_some_and(|end| end.trim().as_bytes() == data)
     }
 
     /// The placeholder name in the body for the value of a flag; `None` if the body does not use it.
-    pub fn field_of(self, flag: &str) -> Option<&'static str> {
+    pub(crate) fn field_of(self, flag: &str) -> Option<&'static str> {
         let name = openai_field(flag)?;
         holds(&Json::Object(self.0.body.clone()), &format!("%{{{name}}}")).then_some(name)
     }
@@ -236,7 +236,7 @@ impl CustomApi {
 const ABORTED: [&str; 6] = ["abort", "aborted", "error", "repetition", "cancelled", "timeout"];
 
 /// The headers of a description that may be invalid otherwise.
-pub fn headers_in(text: &str) -> Vec<(String, String)> {
+pub(crate) fn headers_in(text: &str) -> Vec<(String, String)> {
     let headers = toml::from_str::<toml::Table>(text).ok().and_then(|mut file| file.remove("headers"));
     let Some(toml::Value::Table(headers)) = headers else { return Vec::new() };
     headers.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_string()))).collect()

@@ -12,7 +12,7 @@ use super::prompt::Prompt;
 use crate::protocol::json::{self, Value};
 
 /// How DashScope's text generation API is written and read.
-pub static DEFINITION: Definition = Definition {
+pub(crate) static DEFINITION: Definition = Definition {
     read: |_, value| read(value),
     prompt_fields,
     parameter: openai_parameter,

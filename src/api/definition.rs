@@ -8,10 +8,10 @@ use super::sampling_params::openai_field;
 use crate::protocol::json::Value;
 
 /// Fields of a request body with their names, in the order they are sent.
-pub type Fields = Vec<(&'static str, Json)>;
+pub(crate) type Fields = Vec<(&'static str, Json)>;
 
 /// How requests of a built-in dialect are written and its responses read. Each dialect's file defines one.
-pub struct Definition {
+pub(crate) struct Definition {
     /// Reads one event, or one whole body. The bytes are the `event:` field, empty if there is none.
     pub read: for<'i> fn(&[u8], Value<'_, 'i>) -> Meaning<'i>,
     /// The fields that carry a prompt. The error names the API that can carry it.
@@ -40,21 +40,21 @@ pub struct Definition {
 }
 
 /// [`Definition::parameter`] of APIs with the parameter names of OpenAI.
-pub fn openai_parameter(flag: &str, value: Json) -> Fields {
+pub(crate) fn openai_parameter(flag: &str, value: Json) -> Fields {
     openai_field(flag).map(|field| (field, value)).into_iter().collect()
 }
 
 /// [`Definition::closing_fields`] of APIs with a `stream` switch in the body.
-pub fn stream_field(stream: bool) -> Fields {
+pub(crate) fn stream_field(stream: bool) -> Fields {
     vec![("stream", Json::from(stream))]
 }
 
 /// [`Definition::headers`] of APIs that need none.
-pub fn no_headers(_stream: bool) -> Vec<(&'static str, &'static str)> {
+pub(crate) fn no_headers(_stream: bool) -> Vec<(&'static str, &'static str)> {
     Vec::new()
 }
 
 /// [`Definition::key_header`] of APIs that take the key as a bearer token.
-pub fn bearer(key: &str) -> (&'static str, String) {
+pub(crate) fn bearer(key: &str) -> (&'static str, String) {
     ("Authorization", format!("Bearer {key}"))
 }

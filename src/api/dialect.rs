@@ -36,7 +36,7 @@ pub enum Dialect {
 
 /// Which usage ends a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UsageEnd {
+pub(crate) enum UsageEnd {
     /// None: the dialect sends running counts, or the count of the input first.
     Never,
     /// Usage without choices after output. Usage beside a choice is a running count.
@@ -86,7 +86,7 @@ impl Dialect {
     }
 
     /// Which usage ends a stream.
-    pub fn usage_end(self) -> UsageEnd {
+    pub(crate) fn usage_end(self) -> UsageEnd {
         match self.implementation() {
             BuiltIn(definition) if definition.usage_ends_stream => UsageEnd::WithoutChoices,
             Custom(api) if api.usage_ends_stream() => UsageEnd::Last,
@@ -95,12 +95,12 @@ impl Dialect {
     }
 
     /// Whether responses are generated text, so that usage without output tokens is impossible.
-    pub fn generates_text(self) -> bool {
+    pub(crate) fn generates_text(self) -> bool {
         self.streams()
     }
 
     /// Whether an event marks the end of a stream. If none does, the end of the body ends the stream.
-    pub fn marks_end(self) -> bool {
+    pub(crate) fn marks_end(self) -> bool {
         match self.implementation() {
             BuiltIn(_) => true,
             Custom(api) => api.marks_end(),
@@ -109,17 +109,17 @@ impl Dialect {
     }
 
     /// Whether events and bodies need not be JSON: other data counts as text.
-    pub fn accepts_plain_text(self) -> bool {
+    pub(crate) fn accepts_plain_text(self) -> bool {
         matches!(self, Dialect::Program(_))
     }
 
     /// Whether events have names of their own, so that malformed data is an error under any name.
-    pub fn has_event_names(self) -> bool {
+    pub(crate) fn has_event_names(self) -> bool {
         self.definition().is_some_and(|definition| definition.has_event_names)
     }
 
     /// Whether `data` is the marker of the stream's end, which is not JSON.
-    pub fn is_end_marker(self, data: &[u8]) -> bool {
+    pub(crate) fn is_end_marker(self, data: &[u8]) -> bool {
         data == b"[DONE]" || matches!(self, Dialect::Custom(api) if api.is_end_marker(data))
     }
 
@@ -133,7 +133,7 @@ impl Dialect {
     }
 
     /// Whether a conversation of several turns can be sent as a list of messages.
-    pub fn takes_conversations(self) -> bool {
+    pub(crate) fn takes_conversations(self) -> bool {
         match self.implementation() {
             BuiltIn(definition) => definition.takes_messages,
             Custom(_) => true,
@@ -142,17 +142,17 @@ impl Dialect {
     }
 
     /// Whether a streaming request asks for usage with `stream_options`.
-    pub fn has_stream_options(self) -> bool {
+    pub(crate) fn has_stream_options(self) -> bool {
         self.definition().is_some_and(|definition| definition.has_stream_options)
     }
 
     /// The object of the body that holds the generation parameters; `None` if they are at the top level.
-    pub fn parameters_in(self) -> Option<&'static str> {
+    pub(crate) fn parameters_in(self) -> Option<&'static str> {
         self.definition().and_then(|definition| definition.parameters_in)
     }
 
     /// The fields of the body that carry a prompt. The error names the API that can carry it.
-    pub fn prompt_fields(self, prompt: &Prompt) -> Result<Map<String, Json>, String> {
+    pub(crate) fn prompt_fields(self, prompt: &Prompt) -> Result<Map<String, Json>, String> {
         match self.definition() {
             Some(definition) => (definition.prompt_fields)(prompt),
             None => Err("the file or program of --api builds the request bodies itself".to_string()),
@@ -160,7 +160,7 @@ impl Dialect {
     }
 
     /// The field of the body for a generation flag; `None` if the API has none.
-    pub fn field_of(self, flag: &str) -> Option<&'static str> {
+    pub(crate) fn field_of(self, flag: &str) -> Option<&'static str> {
         match self.implementation() {
             BuiltIn(definition) => (definition.parameter)(flag, Json::Null).first().map(|(name, _)| *name),
             Custom(api) => api.field_of(flag),
@@ -169,7 +169,7 @@ impl Dialect {
     }
 
     /// The generation parameters as fields of the body, and the fields that follow them.
-    pub fn parameter_fields(self, sampling: &Sampling, stream: bool) -> Fields {
+    pub(crate) fn parameter_fields(self, sampling: &Sampling, stream: bool) -> Fields {
         let Some(definition) = self.definition() else { return Fields::new() };
         let parameters = sampling.flags().into_iter().flat_map(|(flag, value)| (definition.parameter)(flag, value));
         parameters.chain((definition.closing_fields)(stream)).collect()
@@ -186,7 +186,7 @@ impl Dialect {
     }
 
     /// The header that carries `--api-key`.
-    pub fn key_header(self, key: &str) -> (&'static str, String) {
+    pub(crate) fn key_header(self, key: &str) -> (&'static str, String) {
         self.definition().map_or(bearer as fn(&str) -> _, |definition| definition.key_header)(key)
     }
 }

@@ -96,7 +96,7 @@ const APIS: [BuiltIn; 6] = [
 ];
 
 /// The names of all built-in APIs, without aliases.
-pub const NAMES: [&str; APIS.len()] = {
+pub(crate) const NAMES: [&str; APIS.len()] = {
     let mut names = [""; APIS.len()];
     let mut at = 0;
     while at < names.len() {
@@ -188,7 +188,7 @@ fn root(path: &str) -> String {
 }
 
 /// The path that lists a server's models, for example `/v1/models` for `/v1/chat/completions`.
-pub fn models_path(path: &str) -> String {
+pub(crate) fn models_path(path: &str) -> String {
     if path.contains("/services/aigc/") {
         // DashScope lists models only at its OpenAI-compatible endpoint.
         return "/compatible-mode/v1/models".to_string();

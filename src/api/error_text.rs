@@ -6,12 +6,12 @@ use crate::protocol::json::{self, Value};
 const MAX_BYTES: usize = 2048;
 
 /// The text of an error object: its message, its detail, the string itself, or else the whole object as JSON.
-pub fn from_json(value: Value<'_, '_>) -> String {
+pub(crate) fn from_json(value: Value<'_, '_>) -> String {
     single_line(&message(value).unwrap_or_else(|| json::encode(value)))
 }
 
 /// The text of the body of an error status, which may be JSON, HTML or text. Empty if there is none.
-pub fn from_body(body: &[u8]) -> String {
+pub(crate) fn from_body(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let text = text.trim().trim_start_matches('\u{feff}');
     let event_data = text.lines().find_map(|line| line.strip_prefix("data:")).map(str::trim);
@@ -73,7 +73,7 @@ fn without_tags(page: &str) -> String {
 }
 
 /// The text as one line of at most [`MAX_BYTES`]: runs of white space and control characters become one space.
-pub fn single_line(text: &str) -> String {
+pub(crate) fn single_line(text: &str) -> String {
     let mut line = String::new();
     for word in text.split(|character: char| character.is_whitespace() || character.is_control()) {
         if word.is_empty() {
@@ -94,7 +94,7 @@ pub fn single_line(text: &str) -> String {
 }
 
 /// The first 300 characters of a text, for a screen.
-pub fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     const SHOWN_CHARACTERS: usize = 300;
     match text.char_indices().nth(SHOWN_CHARACTERS) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -103,7 +103,7 @@ pub fn shorten(text: &str) -> String {
 }
 
 /// The beginning of malformed data, for an error text.
-pub fn excerpt(bytes: &[u8]) -> String {
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
     const SHOWN_CHARACTERS: usize = 120;
     let text = single_line(&String::from_utf8_lossy(&bytes[..bytes.len().min(4 * SHOWN_CHARACTERS)]));
     match text.char_indices().nth(SHOWN_CHARACTERS) {

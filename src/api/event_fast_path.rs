@@ -14,7 +14,7 @@ const MAX_BYTES: usize = 2048;
 
 /// The learned shape; empty at first.
 #[derive(Debug, Default)]
-pub struct EventTemplate {
+pub(crate) struct EventTemplate {
     /// The `event:` field, which decides the meaning of data without a `type`.
     name: Vec<u8>,
     prefix: Vec<u8>,
@@ -26,7 +26,7 @@ pub struct EventTemplate {
 
 /// An event of the known shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TemplateMatch<'a> {
+pub(crate) struct TemplateMatch<'a> {
     /// The body of the string, still escaped; valid JSON.
     pub body: &'a [u8],
     pub choice: u32,
@@ -53,7 +53,7 @@ impl EventTemplate {
     }
 
     /// Learns the shape of an event that was parsed in full, if it contains one piece of text and nothing else.
-    pub fn learn(&mut self, name: &[u8], event: &[u8], meaning: &Meaning<'_>) {
+    pub(crate) fn learn(&mut self, name: &[u8], event: &[u8], meaning: &Meaning<'_>) {
         if self.idle_lessons >= MAX_IDLE_LESSONS {
             return;
         }

@@ -57,11 +57,11 @@ pub struct Usage {
 }
 
 /// The member `name` of an object.
-pub fn member<'t, 'i>(value: Value<'t, 'i>, name: &str) -> Option<Value<'t, 'i>> {
+pub(crate) fn member<'t, 'i>(value: Value<'t, 'i>, name: &str) -> Option<Value<'t, 'i>> {
     json::entries(value).find(|(key, _)| *key == name).map(|(_, member)| member)
 }
 
 /// The text of the member `name` of an object.
-pub fn member_text<'i>(value: Value<'_, 'i>, name: &str) -> Option<&'i str> {
+pub(crate) fn member_text<'i>(value: Value<'_, 'i>, name: &str) -> Option<&'i str> {
     member(value, name).and_then(json::text)
 }

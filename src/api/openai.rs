@@ -61,12 +61,12 @@ fn index_of(choice: Value<'_, '_>) -> Option<u32> {
 }
 
 /// Whether the value of `error` is an error: some servers send `null`, `""` or `false` in successful responses.
-pub fn is_error(value: Value<'_, '_>) -> bool {
+pub(crate) fn is_error(value: Value<'_, '_>) -> bool {
     !json::is_null(value) && json::text(value) != Some("") && json::encode(value) != "false"
 }
 
 /// Token counts, under the names of chat and completions or of the responses API.
-pub fn read_usage(value: Value<'_, '_>) -> Usage {
+pub(crate) fn read_usage(value: Value<'_, '_>) -> Usage {
     let mut usage = Usage::default();
     for (key, member) in json::entries(value) {
         match key {
@@ -84,7 +84,7 @@ pub fn read_usage(value: Value<'_, '_>) -> Usage {
 
 /// Reads a response without text: a list under one of `names`, whose elements count as output, and usage, where
 /// `total_tokens` counts as input if nothing else does.
-pub fn read_whole<'a>(value: Value<'_, 'a>, names: &[&str]) -> Meaning<'a> {
+pub(crate) fn read_whole<'a>(value: Value<'_, 'a>, names: &[&str]) -> Meaning<'a> {
     let mut meaning = read(value, |_, _| {});
     let list = names.iter().find_map(|name| member(value, name).filter(|list| json::elements(*list).next().is_some()));
     for _ in list.into_iter().flat_map(json::elements) {
@@ -105,7 +105,7 @@ fn detail(details: Value<'_, '_>, name: &str) -> Option<u32> {
 }
 
 /// Reads a finish reason; `null`, its name as text, and the empty string are none.
-pub fn read_finish<'a>(value: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
+pub(crate) fn read_finish<'a>(value: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
     if let Some(reason) = json::text(value).filter(|reason| !matches!(*reason, "" | "null")) {
         let finish = finish(reason);
         meaning.finish = Some(finish);
@@ -157,7 +157,7 @@ pub fn finish(reason: &str) -> Finish {
 }
 
 /// Adds a piece of answer text. Empty text is not output.
-pub fn add_text<'a>(text: &'a str, place: Option<TextPath>, meaning: &mut Meaning<'a>) {
+pub(crate) fn add_text<'a>(text: &'a str, place: Option<TextPath>, meaning: &mut Meaning<'a>) {
     if !text.is_empty() {
         append(&mut meaning.text, text);
         add_piece(place, meaning);
@@ -165,7 +165,7 @@ pub fn add_text<'a>(text: &'a str, place: Option<TextPath>, meaning: &mut Meanin
 }
 
 /// Adds a piece of reasoning.
-pub fn add_reasoning<'a>(text: &'a str, place: Option<TextPath>, meaning: &mut Meaning<'a>) {
+pub(crate) fn add_reasoning<'a>(text: &'a str, place: Option<TextPath>, meaning: &mut Meaning<'a>) {
     if !text.is_empty() {
         append(&mut meaning.reasoning, text);
         add_piece(place, meaning);
@@ -173,7 +173,7 @@ pub fn add_reasoning<'a>(text: &'a str, place: Option<TextPath>, meaning: &mut M
 }
 
 /// Counts a piece of output whose text is not stored, or is stored already.
-pub fn add_piece(place: Option<TextPath>, meaning: &mut Meaning<'_>) {
+pub(crate) fn add_piece(place: Option<TextPath>, meaning: &mut Meaning<'_>) {
     meaning.output = true;
     meaning.pieces += 1;
     meaning.place = place;

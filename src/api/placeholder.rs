@@ -13,7 +13,7 @@ pub const MODEL: &str = "%m";
 pub const PROMPT: &str = "%p";
 
 /// Whether any string of the value contains the placeholder of the prompt.
-pub fn names_prompt(value: &Value) -> bool {
+pub(crate) fn names_prompt(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains(PROMPT),
         Value::Array(items) => items.iter().any(names_prompt),
@@ -27,7 +27,7 @@ pub fn names_prompt(value: &Value) -> bool {
 /// A string that is only `%p` becomes the prompt in its natural form: a text, token ids, or several texts as a list.
 /// Within a longer string it becomes a text; for a list of messages that is the last message of the user. A message
 /// whose content is only `%p` is replaced by the whole list of messages.
-pub fn fill(value: &Value, model: &str, prompt: &Prompt) -> Value {
+pub(crate) fn fill(value: &Value, model: &str, prompt: &Prompt) -> Value {
     match value {
         Value::String(text) if text == PROMPT => whole(prompt),
         Value::String(text) => Value::from(fill_text(text, model, &text_of(prompt))),

@@ -136,7 +136,7 @@ pub fn question(model: &str, stream: bool, sampling: &Sampling, prompt: &Prompt)
 }
 
 /// Parses a body that the program printed. The error continues "line N of its output".
-pub fn body_of(line: &str) -> Result<Map<String, Json>, String> {
+pub(crate) fn body_of(line: &str) -> Result<Map<String, Json>, String> {
     match serde_json::from_str(line) {
         Ok(Json::Object(body)) => Ok(body),
         Ok(_) => Err("is not a JSON object: build must print one body for each line it reads".to_string()),
@@ -146,7 +146,7 @@ pub fn body_of(line: &str) -> Result<Map<String, Json>, String> {
 
 /// One line of input of the program's `parse`: a response. `raw` is the body as the server wrote it; `request` is
 /// `None` if the database does not store prompts.
-pub fn answer_line(request: Option<&str>, status: u16, streamed: bool, raw: &[u8]) -> Json {
+pub(crate) fn answer_line(request: Option<&str>, status: u16, streamed: bool, raw: &[u8]) -> Json {
     let request: Json = request.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Json::Null);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (mut responses, mut names) = (Vec::new(), Vec::new());
@@ -174,7 +174,7 @@ pub fn answer_line(request: Option<&str>, status: u16, streamed: bool, raw: &[u8
 
 /// What the program parsed from a response. `None` keeps the value read during the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parsed {
+pub(crate) struct Parsed {
     pub input_tokens: Option<u64>,
     pub output_tokens: Option<u64>,
     pub text: Option<String>,
@@ -183,7 +183,7 @@ pub struct Parsed {
 
 impl Parsed {
     /// Parses a line of output of `parse`. The error continues "line N of its output".
-    pub fn scan(line: &str) -> Result<Parsed, String> {
+    pub(crate) fn scan(line: &str) -> Result<Parsed, String> {
         let value: Json = serde_json::from_str(line)
             .map_err(|error| format!("is not JSON ({error}); in Python print(json.dumps(found))"))?;
         let Json::Object(fields) = value else {

@@ -23,7 +23,7 @@ pub enum Prompt {
 
 impl Prompt {
     /// Error text for a dialect that cannot carry this prompt: the API or endpoint that can.
-    pub fn unsupported(&self) -> String {
+    pub(crate) fn unsupported(&self) -> String {
         let needed = match self {
             Prompt::Text(_) => "a text prompt needs an API that takes text, for example --api openai",
             Prompt::Messages(_) => "a list of messages needs an endpoint that ends in /chat/completions",
@@ -37,7 +37,7 @@ impl Prompt {
 }
 
 /// The text of a chat message: its content, or the texts among the parts of its content, joined by line breaks.
-pub fn content_text(message: &Value) -> String {
+pub(crate) fn content_text(message: &Value) -> String {
     match &message["content"] {
         Value::String(text) => text.clone(),
         Value::Array(parts) => {

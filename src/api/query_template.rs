@@ -15,7 +15,7 @@ pub struct QueryTemplate {
 
 /// Which of the flags that have a default were given on the command line. Other flags are sent only if they are given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GivenFlags {
+pub(crate) struct GivenFlags {
     pub model: bool,
     pub stream: bool,
     pub max_tokens: bool,
@@ -24,7 +24,7 @@ pub struct GivenFlags {
 
 impl QueryTemplate {
     /// Parses a template. The error continues "--query-template".
-    pub fn scan(text: &str, given: GivenFlags) -> Result<QueryTemplate, String> {
+    pub(crate) fn scan(text: &str, given: GivenFlags) -> Result<QueryTemplate, String> {
         match serde_json::from_str(text) {
             Ok(Value::Object(fields)) => Ok(QueryTemplate { fields, given }),
             Ok(_) => {
@@ -41,25 +41,25 @@ impl QueryTemplate {
     }
 
     /// The fields of the body for one prompt.
-    pub fn fill(&self, model: &str, prompt: &Prompt) -> Map<String, Value> {
+    pub(crate) fn fill(&self, model: &str, prompt: &Prompt) -> Map<String, Value> {
         let fill = |value: &Value| placeholder::fill(value, model, prompt);
         self.fields.iter().map(|(name, value)| (name.clone(), fill(value))).collect()
     }
 
     /// The fields to add to a whole body from the data set: those without the placeholder of the prompt.
-    pub fn fill_beside_body(&self, model: &str) -> Map<String, Value> {
+    pub(crate) fn fill_beside_body(&self, model: &str) -> Map<String, Value> {
         let nothing = Prompt::Text(String::new());
         let fields = self.fields.iter().filter(|(_, value)| !placeholder::names_prompt(value));
         fields.map(|(name, value)| (name.clone(), placeholder::fill(value, model, &nothing))).collect()
     }
 
     /// Whether the template contains the placeholder of the prompt.
-    pub fn names_prompt(&self) -> bool {
+    pub(crate) fn names_prompt(&self) -> bool {
         self.fields.values().any(placeholder::names_prompt)
     }
 
     /// Whether the flag for this field of the body was given on the command line.
-    pub fn is_given(&self, field: &str) -> bool {
+    pub(crate) fn is_given(&self, field: &str) -> bool {
         match field {
             "model" => self.given.model,
             "stream" => self.given.stream,

@@ -9,7 +9,7 @@ use super::prompt::Prompt;
 use crate::protocol::json::Value;
 
 /// How `/v1/rerank` is written and read.
-pub static DEFINITION: Definition = Definition {
+pub(crate) static DEFINITION: Definition = Definition {
     read: |_, value| read(value),
     prompt_fields,
     parameter: |_, _| Fields::new(),

@@ -15,7 +15,7 @@ const DELTA: TextPath = TextPath { path: &[Step::Key("delta")], reasoning: false
 const REASONING_DELTA: TextPath = TextPath { path: &[Step::Key("delta")], reasoning: true };
 
 /// How `/v1/responses` is written and read.
-pub static DEFINITION: Definition = Definition {
+pub(crate) static DEFINITION: Definition = Definition {
     read,
     prompt_fields,
     parameter,

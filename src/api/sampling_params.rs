@@ -33,10 +33,10 @@ pub enum MaxTokens {
 
 /// Placeholder in a body for a limit that is drawn for each request. Prompts do not contain this text with NUL
 /// characters around it.
-pub const MAX_TOKENS_PLACEHOLDER: &str = "\0max_tokens\0";
+pub(crate) const MAX_TOKENS_PLACEHOLDER: &str = "\0max_tokens\0";
 
 /// Generation flags and their fields in the OpenAI API.
-pub const FIELDS: [(&str, &str); 12] = [
+pub(crate) const FIELDS: [(&str, &str); 12] = [
     ("--max-tokens", "max_tokens"),
     ("--min-tokens", "min_tokens"),
     ("--temperature", "temperature"),
@@ -52,7 +52,7 @@ pub const FIELDS: [(&str, &str); 12] = [
 ];
 
 /// The field of a generation flag in the OpenAI API.
-pub fn openai_field(flag: &str) -> Option<&'static str> {
+pub(crate) fn openai_field(flag: &str) -> Option<&'static str> {
     FIELDS.iter().find(|(known, _)| *known == flag).map(|(_, field)| *field)
 }
 

@@ -8,7 +8,7 @@ use crate::protocol::json::{self, Value};
 use crate::record::ServerTimes;
 
 /// Reads vLLM's `metrics`; `None` if it is `null` or contains no time.
-pub fn read_metrics(value: Value<'_, '_>) -> Option<ServerTimes> {
+pub(crate) fn read_metrics(value: Value<'_, '_>) -> Option<ServerTimes> {
     let mut times = ServerTimes::default();
     for (key, member) in json::entries(value) {
         match key {
@@ -22,7 +22,7 @@ pub fn read_metrics(value: Value<'_, '_>) -> Option<ServerTimes> {
 }
 
 /// Reads llama.cpp's `timings`.
-pub fn read_timings(value: Value<'_, '_>) -> Option<ServerTimes> {
+pub(crate) fn read_timings(value: Value<'_, '_>) -> Option<ServerTimes> {
     let mut times = ServerTimes::default();
     for (key, member) in json::entries(value) {
         match key {

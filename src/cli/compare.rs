@@ -32,7 +32,7 @@ pub struct CompareArgs {
 }
 
 /// Prints the comparison; returns the exit status.
-pub fn show(args: &CompareArgs) -> Result<u8, EarlyExit> {
+pub(crate) fn show(args: &CompareArgs) -> Result<u8, EarlyExit> {
     let exit = |text: String| EarlyExit::error(&text);
     let places: Vec<Vec<PathBuf>> =
         args.files.iter().map(|path| databases(path)).collect::<Result<_, _>>().map_err(exit)?;

@@ -7,11 +7,11 @@ pub mod status {
     /// A run missed an SLO, or all its requests failed.
     pub const MISSED: u8 = 1;
     /// The command could not run.
-    pub const UNABLE: u8 = 2;
+    pub(crate) const UNABLE: u8 = 2;
     /// A run is void: its figures cannot be used.
     pub const VOID: u8 = 3;
     /// Ended by SIGINT or SIGTERM.
-    pub const INTERRUPTED: u8 = 130;
+    pub(crate) const INTERRUPTED: u8 = 130;
 }
 
 /// An exit before the work starts: the text, the stream it goes to, and the exit status.
@@ -30,7 +30,7 @@ impl EarlyExit {
     }
 
     /// Prints the text; returns the exit status.
-    pub fn show(&self) -> u8 {
+    pub(crate) fn show(&self) -> u8 {
         if self.to_stdout {
             print!("{}", self.text);
         } else {

@@ -12,18 +12,18 @@ use signal_hook::iterator::Signals;
 use super::status;
 
 /// Value of the stop flag: continue.
-pub const GO_ON: u8 = 0;
+pub(crate) const GO_ON: u8 = 0;
 /// Value of the stop flag: send no more requests, drain for 5 s, write the results.
 pub const STOP: u8 = 1;
 /// Value of the stop flag: write the results without draining.
-pub const STOP_NOW: u8 = 2;
+pub(crate) const STOP_NOW: u8 = 2;
 
 /// Time between the second signal and the forced exit.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Handles signals on a separate thread and sets `stop`. `on_first` runs after the first signal and informs the user.
 /// `on_second` runs after the second signal, just before the process exits with status 130.
-pub fn watch(
+pub(crate) fn watch(
     stop: Arc<AtomicU8>,
     on_first: impl Fn() + Send + 'static,
     on_second: impl Fn() + Send + 'static,

@@ -37,7 +37,7 @@ pub struct MockArgs {
 
 impl MockArgs {
     /// The address to listen on.
-    pub fn listen(&self) -> SocketAddr {
+    pub(crate) fn listen(&self) -> SocketAddr {
         SocketAddr::new(self.host, self.port)
     }
 

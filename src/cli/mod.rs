@@ -29,7 +29,7 @@ pub use exit::{EarlyExit, status};
 /// A load generator for LLM inference servers that stamps every token in the kernel and measures its own error.
 #[derive(Parser, Debug)]
 #[command(name = "ringmark", version, max_term_width = 120, disable_help_subcommand = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }

@@ -22,7 +22,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 
 /// The bars of a call, shared by all its runs. Lines written through [`Bars::stderr`] appear above the bars.
 #[derive(Clone, Debug)]
-pub struct Bars {
+pub(crate) struct Bars {
     multi: MultiProgress,
 }
 
@@ -43,7 +43,7 @@ impl Bars {
     }
 
     /// Shows the progress that `read` returns, ten times a second, until the result is dropped.
-    pub fn show_phase(&self, read: impl Fn() -> PhaseProgress + Send + 'static) -> BarUpdater {
+    pub(crate) fn show_phase(&self, read: impl Fn() -> PhaseProgress + Send + 'static) -> BarUpdater {
         let mut shown = PhaseBar { multi: self.multi.clone(), bar: None, template: String::new() };
         BarUpdater::start(move |last| {
             shown.show(read());
@@ -103,7 +103,7 @@ fn update_step_bar(multi: &MultiProgress, shown: &mut StepBar, steps: &StepProgr
 
 /// A thread that updates bars; dropping this ends it.
 #[derive(Debug)]
-pub struct BarUpdater {
+pub(crate) struct BarUpdater {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -138,7 +138,7 @@ impl Drop for BarUpdater {
 
 /// Writes to standard error and hides the bars while it writes.
 #[derive(Clone, Debug)]
-pub struct StderrAboveBars {
+pub(crate) struct StderrAboveBars {
     multi: MultiProgress,
     /// Break lines between words; terminals break within words.
     wraps: bool,

@@ -38,7 +38,7 @@ pub struct ReportArgs {
 }
 
 /// Prints the tables of each run and, for several runs, the combined report. Shards of one load are merged into one run.
-pub fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
+pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
     let exit = |text: String| EarlyExit::error(&text);
     let exports = exports(args.csv.as_deref(), &args.export, None).map_err(|error| exit(error.to_string()))?;
     let read = |path: &PathBuf| measured(path).map_err(|error| exit(error.to_string()));

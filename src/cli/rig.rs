@@ -31,7 +31,7 @@ pub struct RigArgs {
 const VALUE_WIDTH: usize = 60;
 
 /// Checks, measures and prints the result.
-pub fn show(args: &RigArgs) -> Result<u8, EarlyExit> {
+pub(crate) fn show(args: &RigArgs) -> Result<u8, EarlyExit> {
     if args.calibrate.calibrate {
         return calibration::run(&args.calibrate, args.json);
     }

@@ -82,7 +82,7 @@ impl Connection {
     }
 
     /// Writes the queued bytes of the TLS session without blocking; false when the socket has no room for all of them.
-    pub fn flush_tls(&mut self) -> io::Result<bool> {
+    pub(crate) fn flush_tls(&mut self) -> io::Result<bool> {
         match (&mut self.tls, &self.socket) {
             (Some(tls), Some(socket)) => tls.flush(socket),
             _ => Ok(true),
@@ -90,7 +90,7 @@ impl Connection {
     }
 
     /// Whether the proxy has not yet opened the tunnel to the server.
-    pub fn awaits_tunnel(&self) -> bool {
+    pub(crate) fn awaits_tunnel(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.awaits_tunnel())
     }
 
@@ -138,9 +138,9 @@ pub struct Connections {
 /// A close within this time after a response is not an idle timeout: the server closes every connection.
 const SILENT_CLOSE_NS: u64 = 100 * MS;
 /// How long the end of a body is awaited after the end event of its stream, so that the connection can be reused.
-pub const END_EVENT_GRACE_NS: u64 = 200 * MS;
+pub(crate) const END_EVENT_GRACE_NS: u64 = 200 * MS;
 /// A body that stays open for this long after the end event is reported.
-pub const OPEN_AFTER_END_NS: u64 = 50 * MS;
+pub(crate) const OPEN_AFTER_END_NS: u64 = 50 * MS;
 
 impl Connections {
     pub fn new(options: AnswerOptions, trace: Option<Trace>) -> Connections {
@@ -196,13 +196,13 @@ impl Connections {
     }
 
     /// The number of idle connections.
-    pub fn idle_count(&self) -> u32 {
+    pub(crate) fn idle_count(&self) -> u32 {
         self.entries.iter().filter(|connection| connection.state == ConnectionState::Idle).count() as u32
     }
 
     /// Takes the most recently used idle connection. If the server closes each connection after one response, takes
     /// only connections without a request.
-    pub fn take_idle(&mut self) -> Option<u32> {
+    pub(crate) fn take_idle(&mut self) -> Option<u32> {
         while let Some(connection_id) = self.idle.pop() {
             let connection = &self.entries[connection_id as usize];
             let doubtful = connection.requests > 0 && self.server_closes_silently();
@@ -214,33 +214,33 @@ impl Connections {
     }
 
     /// Returns a connection to the idle ones after a response.
-    pub fn put_back(&mut self, connection_id: u32) {
+    pub(crate) fn put_back(&mut self, connection_id: u32) {
         self.kept_open += 1;
         self.answered_again += u64::from(self.entries[connection_id as usize].requests > 1);
         self.add_idle(connection_id);
     }
 
     /// Adds a newly opened connection to the idle ones.
-    pub fn add_idle(&mut self, connection_id: u32) {
+    pub(crate) fn add_idle(&mut self, connection_id: u32) {
         self.entries[connection_id as usize].state = ConnectionState::Idle;
         self.idle.push(connection_id);
     }
 
     /// Whether the peer closed most connections right after a response without announcing it, as llama.cpp does after
     /// announcing keep-alive. A server that has answered several requests on one connection does not count.
-    pub fn server_closes_silently(&self) -> bool {
+    pub(crate) fn server_closes_silently(&self) -> bool {
         self.silent_closes >= 3 && self.silent_closes * 2 > self.kept_open && self.silent_closes > self.answered_again
     }
 
     /// Counts a reused connection that turned out to be closed when a request was written at `written`.
-    pub fn count_dead_reuse(&mut self, connection_id: u32, written: Tick) {
+    pub(crate) fn count_dead_reuse(&mut self, connection_id: u32, written: Tick) {
         let connection = &self.entries[connection_id as usize];
         let silent = connection.answer.seen.received_bytes == 0;
         self.silent_closes += u64::from(silent && connection.is_prompt_close(written, connection.idle_since));
     }
 
     /// Reports the unreported rest of a response that is over, an incomplete line, to the trace.
-    pub fn trace_rest(&mut self, connection_id: u32) {
+    pub(crate) fn trace_rest(&mut self, connection_id: u32) {
         if let Some(trace) = &self.trace {
             self.entries[connection_id as usize].trace(true, trace);
         }
@@ -266,7 +266,7 @@ impl Connections {
     ///
     /// The clock is read first, before any parsing. This time is the end of the receive lag, or the arrival time if the
     /// kernel gave no timestamp.
-    pub fn deliver(
+    pub(crate) fn deliver(
         &mut self,
         source: ConnectionKey,
         delivery: Delivery<'_>,
@@ -313,7 +313,7 @@ impl Connections {
 
 /// What the worker has to do after a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeliveryEffect {
+pub(crate) enum DeliveryEffect {
     Nothing,
     /// This slot's response (or handshake) is over.
     Wake(u32),

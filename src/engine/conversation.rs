@@ -12,7 +12,7 @@ use crate::workload::conversation::Conversations;
 
 /// The buffers of a slot, reused for each request.
 #[derive(Default)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     /// The bytes of a request.
     wire: Vec<u8>,
     /// The messages of a conversation so far: JSON objects separated by commas.
@@ -20,7 +20,7 @@ pub struct Scratch {
 }
 
 /// Runs a job: one request, or a conversation. Returns the end of the last request.
-pub async fn run_job(worker: &Worker, slot: u32, job: Job, scratch: &mut Scratch) -> RequestEnd {
+pub(crate) async fn run_job(worker: &Worker, slot: u32, job: Job, scratch: &mut Scratch) -> RequestEnd {
     match &worker.setup.workload.conversations {
         Some(conversations) if job.phase != Phase::Preflight => {
             run_conversation(worker, slot, job, conversations, scratch).await

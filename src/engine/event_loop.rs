@@ -20,7 +20,7 @@ const OPENERS: u32 = 32;
 
 /// Opens connections until `wanted` are idle. Stops at the first failure: the slot whose connection is missing tries
 /// again and records it.
-pub async fn open_ahead(worker: Rc<Worker>, wanted: u32) -> io::Result<()> {
+pub(crate) async fn open_ahead(worker: Rc<Worker>, wanted: u32) -> io::Result<()> {
     let missing = wanted.saturating_sub(worker.state.borrow().connections.idle_count());
     let left = Rc::new(std::cell::Cell::new(missing));
     for _ in 0..missing.min(OPENERS) {
@@ -42,7 +42,7 @@ async fn opener(worker: Rc<Worker>, slot: u32, left: Rc<std::cell::Cell<u32>>) {
 }
 
 /// Runs the slots of the prepared phase from `start` until it is over.
-pub async fn run_slots(worker: Rc<Worker>, start: Tick) -> io::Result<()> {
+pub(crate) async fn run_slots(worker: Rc<Worker>, start: Tick) -> io::Result<()> {
     let closed = {
         let state = worker.state.borrow();
         match state.phase.plan.load {
@@ -203,7 +203,7 @@ impl Worker {
     }
 
     /// The number of slots of the closed loop that belong to this worker.
-    pub fn slot_share(&self) -> u32 {
+    pub(crate) fn slot_share(&self) -> u32 {
         let all = self.state.borrow().phase.plan.load.parallel().unwrap_or(0);
         let (number, count) = (u32::from(self.number), u32::from(self.count));
         all / count + u32::from(number < all % count)
@@ -223,7 +223,7 @@ impl Worker {
     }
 
     /// Waits until `at`, or until no further request is to be started.
-    pub async fn sleep_until(&self, slot: u32, at: Tick) {
+    pub(crate) async fn sleep_until(&self, slot: u32, at: Tick) {
         if self.now() >= at {
             return;
         }
@@ -251,7 +251,7 @@ impl Worker {
     }
 
     /// Counts a slot whose task has ended.
-    pub fn slot_ended(&self) {
+    pub(crate) fn slot_ended(&self) {
         let state = &mut *self.state.borrow_mut();
         state.phase.live_slots -= 1;
         if state.phase.live_slots == 0

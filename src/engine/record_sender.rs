@@ -36,7 +36,7 @@ impl RecordSender {
     }
 
     /// Sends the block if the last one was sent long enough ago.
-    pub fn flush_if_old(&mut self, now: Tick, telemetry: &mut Telemetry) {
+    pub(crate) fn flush_if_old(&mut self, now: Tick, telemetry: &mut Telemetry) {
         if now.ns_since(self.flushed) >= FLUSH_NS as i64 {
             self.flushed = now;
             self.flush(telemetry);

@@ -34,7 +34,7 @@ struct RequestTimes {
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestEnd {
+pub(crate) struct RequestEnd {
     pub at: Tick,
     /// A connection was available or could be opened.
     pub connected: bool,
@@ -51,7 +51,7 @@ pub struct Turn<'a> {
 
 impl Turn<'_> {
     /// Adds the model's answer to the history, without its reasoning.
-    pub fn add_answer(&mut self, text: &[u8]) {
+    pub(crate) fn add_answer(&mut self, text: &[u8]) {
         self.history.extend_from_slice(br#",{"role":"assistant","content":""#);
         json::escape_into(&String::from_utf8_lossy(text), self.history);
         self.history.extend_from_slice(br#""}"#);
@@ -60,7 +60,7 @@ impl Turn<'_> {
 
 /// Sends one request, reads its response and stores its record. `wire` holds the bytes of the request. `turn` is given
 /// if the request belongs to a conversation; the answer is added to its history.
-pub async fn perform(worker: &Worker, slot: u32, job: Job, wire: &[u8], turn: Option<Turn<'_>>) -> RequestEnd {
+pub(crate) async fn perform(worker: &Worker, slot: u32, job: Job, wire: &[u8], turn: Option<Turn<'_>>) -> RequestEnd {
     let mut times = RequestTimes { picked: worker.now(), ..RequestTimes::default() };
     worker.state.borrow_mut().telemetry.request_started();
     let end = loop {

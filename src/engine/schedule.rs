@@ -26,7 +26,7 @@ impl Deadlines {
     }
 
     /// Removes a slot whose deadline has passed.
-    pub fn pop_due(&mut self, now: Tick) -> Option<u32> {
+    pub(crate) fn pop_due(&mut self, now: Tick) -> Option<u32> {
         if self.next()? > now {
             return None;
         }
@@ -47,7 +47,7 @@ impl ScheduleCursor {
     }
 
     /// The offset of request `index` in nanoseconds; `None` past the end of the schedule and for earlier numbers.
-    pub fn offset_ns(&mut self, index: u64) -> Option<u64> {
+    pub(crate) fn offset_ns(&mut self, index: u64) -> Option<u64> {
         let skip = index.checked_sub(self.next_index)?;
         self.next_index = index + 1;
         self.offsets_ns.nth(usize::try_from(skip).ok()?)
@@ -81,12 +81,12 @@ impl OpenSchedule {
     }
 
     /// When the next request is due; `None` when there is none left.
-    pub fn next_due(&self) -> Option<Tick> {
+    pub(crate) fn next_due(&self) -> Option<Tick> {
         self.next.map(|(_, due)| due)
     }
 
     /// Takes the next request if it is due by `now`. Returns its number and its scheduled time.
-    pub fn pop_due(&mut self, now: Tick) -> Option<(u64, Tick)> {
+    pub(crate) fn pop_due(&mut self, now: Tick) -> Option<(u64, Tick)> {
         let (index, due) = self.next.filter(|(_, due)| *due <= now)?;
         let following = index + self.stride;
         self.next = self.schedule.offset_ns(following).map(|offset| (following, self.start.plus_ns(offset)));

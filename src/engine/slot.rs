@@ -14,7 +14,7 @@ use crate::time::{MS, Tick};
 const REFUSED_PAUSE_NS: u64 = 10 * MS;
 
 /// Runs a slot of a closed loop from its place in the ramp until no request is left.
-pub async fn run_closed(worker: Rc<Worker>, slot: u32, starts_at: Tick) {
+pub(crate) async fn run_closed(worker: Rc<Worker>, slot: u32, starts_at: Tick) {
     worker.sleep_until(slot, starts_at).await;
     let mut scratch = Scratch::default();
     let mut previous_end = None;
@@ -71,7 +71,7 @@ fn count_unsent(worker: &Worker, index: u64) {
 }
 
 /// Runs a slot of an open loop: `first`, then each job that it gets until the phase is over.
-pub async fn run_open(worker: Rc<Worker>, slot: u32, first: Job) {
+pub(crate) async fn run_open(worker: Rc<Worker>, slot: u32, first: Job) {
     let mut scratch = Scratch::default();
     let mut next = Some(first);
     while let Some(job) = next {

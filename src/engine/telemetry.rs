@@ -47,20 +47,20 @@ impl Telemetry {
     }
 
     #[inline]
-    pub fn stamped_read(&mut self, lag_ns: u64) {
+    pub(crate) fn stamped_read(&mut self, lag_ns: u64) {
         self.reads += 1;
         self.receive_lag_ns.saturating_record(lag_ns);
     }
 
     #[inline]
-    pub fn unstamped_read(&mut self) {
+    pub(crate) fn unstamped_read(&mut self) {
         self.reads += 1;
     }
 
     /// Records a poll of the event loop. `waited`: the worker has waited for events since the last poll, so the gap is
     /// not counted as a gap of a busy loop. In both cases a gap that is too long is a stall.
     #[inline]
-    pub fn record_poll(&mut self, now: Tick, waited: bool) {
+    pub(crate) fn record_poll(&mut self, now: Tick, waited: bool) {
         let Some(last) = self.last_poll.replace(now) else { return };
         let gap_ns = now.0.saturating_sub(last.0);
         let histogram = if waited { &mut self.sleep_ns } else { &mut self.loop_gap_ns };
@@ -76,12 +76,12 @@ impl Telemetry {
         self.stalls.iter_mut().for_each(|stalls| stalls.push(stall));
     }
 
-    pub fn request_started(&mut self) {
+    pub(crate) fn request_started(&mut self) {
         self.in_flight += 1;
         self.peak_in_flight = self.peak_in_flight.max(self.in_flight);
     }
 
-    pub fn request_ended(&mut self) {
+    pub(crate) fn request_ended(&mut self) {
         self.in_flight -= 1;
     }
 

@@ -193,7 +193,7 @@ async fn handshake_done(worker: &Worker, slot: u32, connection_id: u32) -> Resul
 
 /// Writes all of `bytes` to the socket. Stops early, without an error, when the response has ended in the meantime: a
 /// server may reject a request before it has read all of it. Returns whether everything was written.
-pub async fn send_all(worker: &Worker, slot: u32, connection_id: u32, mut bytes: &[u8]) -> io::Result<bool> {
+pub(crate) async fn send_all(worker: &Worker, slot: u32, connection_id: u32, mut bytes: &[u8]) -> io::Result<bool> {
     loop {
         let sent = worker.state.borrow().connections.entries[connection_id as usize].send(bytes);
         match sent {
@@ -211,7 +211,7 @@ pub async fn send_all(worker: &Worker, slot: u32, connection_id: u32, mut bytes:
 }
 
 /// Like [`send_all`], for the queued bytes of a connection's TLS session.
-pub async fn flush_tls(worker: &Worker, slot: u32, connection_id: u32) -> io::Result<bool> {
+pub(crate) async fn flush_tls(worker: &Worker, slot: u32, connection_id: u32) -> io::Result<bool> {
     loop {
         if worker.state.borrow_mut().connections.entries[connection_id as usize].flush_tls()? {
             return Ok(true);

@@ -39,7 +39,7 @@ pub struct Setup {
 
 /// Values of [`Setup::stop`].
 pub const STOP_OFFERING: u8 = 1;
-pub const STOP_AT_ONCE: u8 = 2;
+pub(crate) const STOP_AT_ONCE: u8 = 2;
 
 /// The plan of one phase, the same for every worker.
 #[derive(Clone)]
@@ -72,7 +72,7 @@ impl Worker {
     }
 
     /// Sets the step that a request has reached, if it is that of the connection test.
-    pub fn set_preflight_step(&self, step: PreflightStep) {
+    pub(crate) fn set_preflight_step(&self, step: PreflightStep) {
         if self.state.borrow().phase.plan.phase == Phase::Preflight {
             self.setup.preflight.set(step);
         }
@@ -198,7 +198,7 @@ impl WorkerState {
 
     /// One round of the event loop: processes what arrived, fires deadlines and starts the requests that are due.
     /// `waited`: the worker has waited for events since the last round. Returns whether any slot was woken.
-    pub fn poll(&mut self, setup: &Setup, waited: bool) -> io::Result<bool> {
+    pub(crate) fn poll(&mut self, setup: &Setup, waited: bool) -> io::Result<bool> {
         let now = self.clock.now();
         self.telemetry.record_poll(now, waited);
         let mut woken = self.poll_connections()?;
@@ -213,7 +213,7 @@ impl WorkerState {
     }
 
     /// When the event loop has to poll again even if nothing arrives.
-    pub fn next_poll(&self, now: Tick) -> Tick {
+    pub(crate) fn next_poll(&self, now: Tick) -> Tick {
         let schedule = self.phase.open.as_ref().and_then(OpenSchedule::next_due);
         let latest = now.plus_ns(MAX_WAIT_NS).min(self.housekeeping_at);
         [self.deadlines.next(), schedule].into_iter().flatten().fold(latest, Tick::min)
@@ -384,7 +384,7 @@ impl WorkerState {
     }
 
     /// Starts a phase. All slots of the previous one have ended.
-    pub fn start_phase(&mut self, phase: PhaseState) {
+    pub(crate) fn start_phase(&mut self, phase: PhaseState) {
         self.slots.clear();
         self.idle_slots.clear();
         self.deadlines = Deadlines::default();
@@ -392,14 +392,14 @@ impl WorkerState {
     }
 
     /// Creates a slot and returns its number.
-    pub fn new_slot(&mut self) -> u32 {
+    pub(crate) fn new_slot(&mut self) -> u32 {
         self.slots.push(SlotState::default());
         self.phase.live_slots += 1;
         self.slots.len() as u32 - 1
     }
 
     /// Whether this worker has nothing left to do in this phase.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         let idle = self.idle_slots.len() as u32 == self.phase.live_slots;
         let offering = self.phase.open.as_ref().is_some_and(|open| open.next_due().is_some());
         idle && !offering && self.unassigned.is_empty()
@@ -423,7 +423,7 @@ impl SlotState {
     }
 
     /// Lets the slot's task run again.
-    pub fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -476,7 +476,7 @@ impl PhaseState {
     }
 
     /// Whether no further request may be started.
-    pub fn is_stopping(&self, now: Tick) -> bool {
+    pub(crate) fn is_stopping(&self, now: Tick) -> bool {
         self.stop_offering.is_some_and(|stop| now >= stop)
     }
 

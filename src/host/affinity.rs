@@ -4,7 +4,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Excludes `cores` from the affinity of the calling thread, which threads that it starts inherit. If no core would be
 /// left, the affinity does not change. The previous affinity is restored when the result is dropped.
-pub fn exclude_cores(cores: &[usize]) -> AffinityGuard {
+pub(crate) fn exclude_cores(cores: &[usize]) -> AffinityGuard {
     let Ok(before) = sched_getaffinity(None) else { return AffinityGuard { before: None } };
     let mut others = before;
     for &core in cores.iter().filter(|&&core| core < CpuSet::MAX_CPU) {
@@ -15,7 +15,7 @@ pub fn exclude_cores(cores: &[usize]) -> AffinityGuard {
 }
 
 /// Restores the affinity of the calling thread when dropped.
-pub struct AffinityGuard {
+pub(crate) struct AffinityGuard {
     before: Option<CpuSet>,
 }
 

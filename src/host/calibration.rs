@@ -75,7 +75,7 @@ const LOAD_TOLERANCE: f64 = 1.25;
 
 impl Spread {
     /// Computes the distribution of `values`.
-    pub fn from_values(mut values: Vec<u64>) -> Spread {
+    pub(crate) fn from_values(mut values: Vec<u64>) -> Spread {
         values.sort_unstable();
         let Some(&max) = values.last() else { return Spread::default() };
         let at = |per_mille: usize| values[(values.len() * per_mille / 1000).min(values.len() - 1)];
@@ -88,7 +88,7 @@ impl Calibration {
     ///
     /// # Errors
     /// The reason why it cannot be used.
-    pub fn fits_machine(&self, machine: &Machine, now_unix_s: i64) -> Result<(), Misfit> {
+    pub(crate) fn fits_machine(&self, machine: &Machine, now_unix_s: i64) -> Result<(), Misfit> {
         let age_s = now_unix_s - self.measured_unix_s;
         if self.machine != *machine {
             return Err(Misfit::OtherMachine);
@@ -104,7 +104,12 @@ impl Calibration {
     ///
     /// # Errors
     /// The reason why it cannot be used.
-    pub fn fits_load(&self, parallel: Option<u32>, rate_per_s: Option<f64>, events_per_s: f64) -> Result<(), Misfit> {
+    pub(crate) fn fits_load(
+        &self,
+        parallel: Option<u32>,
+        rate_per_s: Option<f64>,
+        events_per_s: f64,
+    ) -> Result<(), Misfit> {
         let heavier = |run: f64, calibrated: f64| run > calibrated * LOAD_TOLERANCE;
         let load = &self.load;
         if let (Some(run), Some(calibrated)) = (parallel, load.parallel)

@@ -12,7 +12,7 @@ const MAX_CALIBRATIONS: usize = 50;
 
 /// The calibration chosen for a run.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Choice {
+pub(crate) enum Choice {
     /// There are no calibrations.
     Nothing,
     /// A calibration of this machine: the newest that fits the load, else the newest of all. The report states why it
@@ -32,7 +32,7 @@ impl Machine {
 
 /// The default path of the file, in the user's cache folder. `variable` reads the environment. `None` without a home
 /// folder.
-pub fn default_path(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
+pub(crate) fn default_path(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
     let named = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")))?;
     Some(cache.join("ringmark").join("calibrations.json"))
@@ -65,7 +65,7 @@ pub fn add(path: &Path, calibration: &Calibration) -> Result<(), String> {
 }
 
 /// Chooses the calibration for a run with this limit of requests in flight and this rate.
-pub fn choose(
+pub(crate) fn choose(
     all: &[Calibration],
     machine: &Machine,
     now_unix_s: i64,

@@ -6,7 +6,7 @@ use super::facts::Facts;
 
 /// The check of one fact.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Check {
+pub(crate) struct Check {
     pub name: &'static str,
     /// The value as text; "-" if it cannot be read.
     pub value: String,
@@ -24,7 +24,7 @@ const MIN_PORTS: u32 = 20_000;
 const MAX_STEAL: f64 = 0.005;
 
 /// Checks all facts.
-pub fn evaluate(facts: &Facts) -> Vec<Check> {
+pub(crate) fn evaluate(facts: &Facts) -> Vec<Check> {
     [machine(facts), cores(facts), clock(facts), limits(facts), current_load(facts)].concat()
 }
 

@@ -86,12 +86,12 @@ impl Facts {
     }
 
     /// The facts as JSON, as stored with a run.
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 
     /// Number of ports for outgoing connections to one address.
-    pub fn port_count(&self) -> Option<u32> {
+    pub(crate) fn port_count(&self) -> Option<u32> {
         self.local_ports.map(|(first, last)| last.saturating_sub(first) + 1)
     }
 }

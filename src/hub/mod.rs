@@ -19,7 +19,7 @@ pub use fetch::{Fetched, fetch};
 pub use settings::{Hub, Settings, Site};
 
 /// Placeholder paths of files that are not fetched yet, with which a plan can be checked before any download.
-pub fn placeholders(items: &[HubItem]) -> HubFiles {
+pub(crate) fn placeholders(items: &[HubItem]) -> HubFiles {
     let mut files = HubFiles::default();
     items.iter().for_each(|item| put(&mut files, item, PathBuf::from(item.name())));
     files
@@ -30,7 +30,7 @@ pub fn placeholders(items: &[HubItem]) -> HubFiles {
 ///
 /// # Errors
 /// One line with the flag, the cause and what to do.
-pub fn fetch_all(
+pub(crate) fn fetch_all(
     items: &[HubItem],
     settings: &Settings,
     making: &StepProgress,

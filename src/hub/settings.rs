@@ -17,7 +17,7 @@ pub enum Hub {
 
 impl Hub {
     /// The environment variable with the user's token.
-    pub fn token_variable(self) -> &'static str {
+    pub(crate) fn token_variable(self) -> &'static str {
         match self {
             Hub::ModelScope => "MODELSCOPE_API_TOKEN",
             Hub::HuggingFace => "HF_TOKEN",
@@ -25,7 +25,7 @@ impl Hub {
     }
 
     /// The environment variable with the endpoint, for example of a mirror.
-    pub fn endpoint_variable(self) -> &'static str {
+    pub(crate) fn endpoint_variable(self) -> &'static str {
         match self {
             Hub::ModelScope => "MODELSCOPE_ENDPOINT",
             Hub::HuggingFace => "HF_ENDPOINT",
@@ -33,7 +33,7 @@ impl Hub {
     }
 
     /// The value of `--data-source`.
-    pub fn flag_value(self) -> &'static str {
+    pub(crate) fn flag_value(self) -> &'static str {
         match self {
             Hub::ModelScope => "modelscope",
             Hub::HuggingFace => "huggingface",
@@ -135,7 +135,7 @@ impl Settings {
     }
 
     /// Both hubs, the one to download from first.
-    pub fn sites(&self) -> [&Site; 2] {
+    pub(crate) fn sites(&self) -> [&Site; 2] {
         [&self.site, &self.other]
     }
 }

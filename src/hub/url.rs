@@ -38,7 +38,7 @@ impl Url {
     }
 
     /// The target of a `Location` header in a response from this URL.
-    pub fn follow(&self, location: &str) -> Result<Url, String> {
+    pub(crate) fn follow(&self, location: &str) -> Result<Url, String> {
         let scheme = if self.secure { "https" } else { "http" };
         if location.contains("://") {
             return Url::parse(location);
@@ -72,7 +72,7 @@ impl Url {
     }
 
     /// Whether both URLs have the same scheme, host and port, so that credentials for one may be sent to the other.
-    pub fn same_server(&self, other: &Url) -> bool {
+    pub(crate) fn same_server(&self, other: &Url) -> bool {
         (self.secure, &self.authority) == (other.secure, &other.authority)
     }
 }

@@ -11,7 +11,7 @@ use super::{Config, Mock, Stats};
 ///
 /// # Errors
 /// Those of [`Mock::start`] and [`Mock::stop`].
-pub fn serve_until(
+pub(crate) fn serve_until(
     config: &Config,
     cores: &[usize],
     bind: SocketAddr,
@@ -28,7 +28,7 @@ pub fn serve_until(
 }
 
 /// The keys of `mock:?key=value&...` and the kinds of faults as lines of text, for `--help` and documentation.
-pub fn keys_help() -> String {
+pub(crate) fn keys_help() -> String {
     let mut text = String::new();
     for key in super::KEYS {
         let default = if key.default.is_empty() { String::new() } else { format!(" [{}]", key.default) };

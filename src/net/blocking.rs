@@ -16,12 +16,12 @@ pub fn timeout(wait_ns: u64) -> Timespec {
 }
 
 /// Waits until the socket is ready for `flags`, at most `wait_ns` nanoseconds; returns whether it is.
-pub fn wait_ready(socket: &OwnedFd, flags: PollFlags, wait_ns: u64) -> bool {
+pub(crate) fn wait_ready(socket: &OwnedFd, flags: PollFlags, wait_ns: u64) -> bool {
     poll(&mut [PollFd::new(socket, flags)], Some(&timeout(wait_ns))).is_ok_and(|ready| ready > 0)
 }
 
 /// Writes all of `bytes` to a blocking socket.
-pub fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
             Ok(sent) => bytes = &bytes[sent..],
@@ -33,7 +33,7 @@ pub fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Writes `bytes` through a TLS session, after everything that the session has queued.
-pub fn send_encrypted(socket: &OwnedFd, tls: &mut Tls, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn send_encrypted(socket: &OwnedFd, tls: &mut Tls, bytes: &[u8]) -> io::Result<()> {
     tls.encrypt(bytes).map_err(io::Error::other)?;
     while !tls.flush(socket)? {
         wait_ready(socket, PollFlags::OUT, S);

@@ -12,7 +12,7 @@ const PER_SOURCE: u64 = 12_000;
 
 /// Starts the next connection from its local address. The addresses of `--source-address` are used in turn, except
 /// those without a free port. `opened` counts the connections started so far.
-pub fn start_tcp(given: &[IpAddr], opened: &AtomicU64, to: SocketAddr) -> io::Result<Connecting> {
+pub(crate) fn start_tcp(given: &[IpAddr], opened: &AtomicU64, to: SocketAddr) -> io::Result<Connecting> {
     let number = opened.fetch_add(1, Ordering::Relaxed);
     let mut started = connect_tcp(to, source_address(given, number, to));
     for next in 1..given.len() as u64 {

@@ -19,7 +19,7 @@ use super::timestamp::{CONTROL_LEN, receive_timestamp_ns};
 
 /// A connection that is established or in progress.
 #[derive(Debug)]
-pub struct Connecting {
+pub(crate) struct Connecting {
     pub fd: OwnedFd,
     /// The TCP handshake is in progress: wait until the socket is writable, then call [`take_error`].
     pub pending: bool,
@@ -30,7 +30,7 @@ pub struct Connecting {
 ///
 /// # Errors
 /// The error of the system call; of `bind`, with the name of the source address.
-pub fn connect_tcp(to: SocketAddr, source: Option<IpAddr>) -> io::Result<Connecting> {
+pub(crate) fn connect_tcp(to: SocketAddr, source: Option<IpAddr>) -> io::Result<Connecting> {
     let fd = new_socket(if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 })?;
     sockopt::set_tcp_nodelay(&fd, true)?;
     enable_receive_timestamps(&fd)?;
@@ -57,7 +57,7 @@ fn bind_error(errno: Errno, source: IpAddr) -> io::Error {
 ///
 /// # Errors
 /// The error of the system call, or `InvalidInput` for a path that does not fit into a socket address.
-pub fn connect_unix(path: &Path) -> io::Result<Connecting> {
+pub(crate) fn connect_unix(path: &Path) -> io::Result<Connecting> {
     let address = SocketAddrUnix::new(path)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the socket's path is too long"))?;
     start(new_socket(AddressFamily::UNIX)?, &address)
@@ -72,7 +72,7 @@ fn start(fd: OwnedFd, to: &impl SocketAddrArg) -> io::Result<Connecting> {
 }
 
 /// Returns the pending error of a socket, which shows whether connecting succeeded.
-pub fn take_error(fd: &OwnedFd) -> io::Result<()> {
+pub(crate) fn take_error(fd: &OwnedFd) -> io::Result<()> {
     Ok(sockopt::socket_error(fd)??)
 }
 
@@ -106,7 +106,7 @@ pub fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Option<u64
 }
 
 /// A message header with all fields 0. A struct expression is impossible because some targets have private padding.
-pub fn empty_message() -> libc::msghdr {
+pub(crate) fn empty_message() -> libc::msghdr {
     // SAFETY: `msghdr` holds integers and raw pointers, for which all zeros are valid.
     unsafe { std::mem::zeroed() }
 }

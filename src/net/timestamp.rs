@@ -1,7 +1,7 @@
 //! The kernel's receive timestamp in the control data of a received message.
 
 /// Space for one `SCM_TIMESTAMPING` control message: header (16) and three timespecs (48).
-pub const CONTROL_LEN: usize = 64;
+pub(crate) const CONTROL_LEN: usize = 64;
 
 const HEADER_LEN: usize = size_of::<libc::cmsghdr>();
 const SCM_TIMESTAMPING: i32 = libc::SCM_TIMESTAMPING;
@@ -11,7 +11,7 @@ const SCM_TIMESTAMPING: i32 = libc::SCM_TIMESTAMPING;
 /// `control` holds a `cmsghdr` (length, level, type) followed by `struct scm_timestamping`: three timespecs, of which
 /// the first is the software timestamp.
 #[inline]
-pub fn receive_timestamp_ns(control: &[u8]) -> Option<u64> {
+pub(crate) fn receive_timestamp_ns(control: &[u8]) -> Option<u64> {
     if control.len() < HEADER_LEN + 16 {
         return None;
     }

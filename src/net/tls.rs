@@ -140,17 +140,17 @@ impl Tls {
     }
 
     /// Makes the session send its ClientHello only after a proxy has accepted `request`, a CONNECT.
-    pub fn behind_proxy(self, request: String) -> Tls {
+    pub(crate) fn behind_proxy(self, request: String) -> Tls {
         Tls { tunnel: Some(TunnelAnswer::default()), outgoing: request.into_bytes(), ..self }
     }
 
     /// Whether the proxy has not yet responded.
-    pub fn awaits_tunnel(&self) -> bool {
+    pub(crate) fn awaits_tunnel(&self) -> bool {
         self.tunnel.is_some()
     }
 
     /// When the proxy opened the tunnel, if there is one.
-    pub fn tunnel_open(&self) -> Option<Tick> {
+    pub(crate) fn tunnel_open(&self) -> Option<Tick> {
         self.tunnel_open
     }
 
@@ -159,12 +159,12 @@ impl Tls {
     }
 
     /// Whether bytes are queued; see [`Tls::flush`].
-    pub fn has_outgoing(&self) -> bool {
+    pub(crate) fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
     }
 
     /// Queues the encrypted `request`, after everything else that the session has to send.
-    pub fn encrypt(&mut self, request: &[u8]) -> Result<(), String> {
+    pub(crate) fn encrypt(&mut self, request: &[u8]) -> Result<(), String> {
         let mut rest = request;
         while !rest.is_empty() {
             let taken = self.session.writer().write(rest).map_err(|error| error.to_string())?;

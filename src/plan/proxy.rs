@@ -25,7 +25,7 @@ impl fmt::Debug for Proxy {
 
 impl Proxy {
     /// Parses `http://[user[:password]@]host[:port]`. The error does not quote the text, which may contain a password.
-    pub fn scan(text: &str) -> Result<Proxy, String> {
+    pub(crate) fn scan(text: &str) -> Result<Proxy, String> {
         const FORM: &str = "write it as http://[USER:PASSWORD@]HOST:PORT";
         let rest = match text.trim().split_once("://") {
             None => text.trim(),
@@ -75,7 +75,7 @@ impl Proxy {
 }
 
 /// `host:port`, with an IPv6 address in brackets.
-pub fn with_port(host: &str, port: u16) -> String {
+pub(crate) fn with_port(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

@@ -8,7 +8,7 @@ pub use crate::record::search::{Comparison, Criterion, Figure, Quantity, Statist
 use crate::time::{S, scan_duration_ns};
 
 /// The percentiles that a criterion can name, with their values in per mille.
-pub const PERCENTILES: [(&str, u32); 12] = [
+pub(crate) const PERCENTILES: [(&str, u32); 12] = [
     ("p10", 100),
     ("p25", 250),
     ("p50", 500),
@@ -27,7 +27,7 @@ const NAMES: &str = "avg_ttft, p50_ttft, p90_ttft, p95_ttft, p99_ttft, max_ttft,
                      rps, tps";
 
 /// Parses criteria separated by spaces or commas, or evalscope's JSON with one group of conditions.
-pub fn scan_all(text: &str) -> Result<Vec<Criterion>, String> {
+pub(crate) fn scan_all(text: &str) -> Result<Vec<Criterion>, String> {
     if is_json(text) {
         return match groups_of_json(text)?.as_slice() {
             [group] => group.iter().map(|(name, condition)| scan(&format!("{name}{condition}"))).collect(),
@@ -43,12 +43,12 @@ pub fn scan_all(text: &str) -> Result<Vec<Criterion>, String> {
 }
 
 /// Whether the conditions are JSON.
-pub fn is_json(text: &str) -> bool {
+pub(crate) fn is_json(text: &str) -> bool {
     text.trim_start().starts_with(['[', '{'])
 }
 
 /// Parses evalscope's JSON, an object or a list of objects, into groups of names and conditions.
-pub fn groups_of_json(text: &str) -> Result<Vec<Vec<(String, String)>>, String> {
+pub(crate) fn groups_of_json(text: &str) -> Result<Vec<Vec<(String, String)>>, String> {
     const FORM: &str = "write for example '[{\"p99_ttft\": \"<=2\", \"p99_tpot\": \"<=0.05\"}]'";
     let json: Json = serde_json::from_str(text).map_err(|error| format!("is not valid JSON ({error}); {FORM}"))?;
     let groups = match json {
@@ -70,7 +70,7 @@ pub fn groups_of_json(text: &str) -> Result<Vec<Vec<(String, String)>>, String> 
 }
 
 /// Parses one criterion: a figure, a comparison, and a bound in seconds or with a unit.
-pub fn scan(text: &str) -> Result<Criterion, String> {
+pub(crate) fn scan(text: &str) -> Result<Criterion, String> {
     let normal = text.replace(['≤', '≦'], "<=").replace(['≥', '≧'], ">=");
     let at =
         normal.find(['<', '>']).ok_or_else(|| format!("'{text}' has no <= or >=; write for example p99_ttft<=2"))?;

@@ -17,7 +17,7 @@ const NONE: &str = "none";
 
 /// Attaches the matching calibration to each plan. An unreadable file is an error if `--calibration` names it; the
 /// default file in the user's cache only gives a note.
-pub fn attach(spec: &Spec, plans: &mut [Plan]) -> Result<(), String> {
+pub(crate) fn attach(spec: &Spec, plans: &mut [Plan]) -> Result<(), String> {
     let named = spec.client.calibration.as_deref();
     if named == Some(Path::new(NONE)) {
         return Ok(());
@@ -52,6 +52,6 @@ pub fn attach(spec: &Spec, plans: &mut [Plan]) -> Result<(), String> {
     Ok(())
 }
 
-pub fn default_path() -> Option<PathBuf> {
+pub(crate) fn default_path() -> Option<PathBuf> {
     calibration_file::default_path(|name| std::env::var_os(name))
 }

@@ -7,7 +7,7 @@ use memchr::memchr_iter;
 use super::error::WireError;
 
 /// Longest head accepted, bytes. Proxies limit heads to 8-32 KiB.
-pub const MAX_HEAD_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Most header fields accepted.
 const MAX_FIELDS: usize = 128;
 /// The start of every head. Old proxies respond with HTTP/1.0.

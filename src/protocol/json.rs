@@ -49,7 +49,7 @@ pub fn with_value<R>(json: &[u8], read: impl FnOnce(Value<'_, '_>) -> R) -> Resu
 
 /// What was replaced in a document so that it could be parsed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Repairs {
+pub(crate) struct Repairs {
     /// Invalid UTF-8 or a lone surrogate in a string, replaced by U+FFFD.
     pub text: bool,
     /// `NaN`, an infinity, or a number beyond 64 bits, replaced by `null`.
@@ -63,7 +63,7 @@ thread_local! {
 /// Parses `json` and calls `read` with its value, as [`with_value`] does, and accepts in addition what Python's `json`
 /// module accepts: lone surrogates, invalid UTF-8 within strings (which its callers replace), `NaN`, `Infinity`, and
 /// numbers of any size. `read` is told what was replaced.
-pub fn with_lenient_value<R>(json: &[u8], read: impl FnOnce(Value<'_, '_>, Repairs) -> R) -> Result<R, NotJson> {
+pub(crate) fn with_lenient_value<R>(json: &[u8], read: impl FnOnce(Value<'_, '_>, Repairs) -> R) -> Result<R, NotJson> {
     let mut read = Some(read);
     let strict = with_value(json, |value| read.take().map(|read| read(value, Repairs::default())));
     let result = match strict {
@@ -161,7 +161,7 @@ fn is_beyond_range(scalar: &[u8]) -> bool {
 }
 
 /// Whether `json` is one object or list with balanced brackets and nothing but blanks after it. Nothing else is checked.
-pub fn is_balanced(json: &[u8]) -> bool {
+pub(crate) fn is_balanced(json: &[u8]) -> bool {
     let begin = skip_blanks(json, 0);
     let end = matches!(json.get(begin), Some(b'{' | b'[')).then(|| skip_nested(json, begin)).flatten();
     end.is_some_and(|end| skip_blanks(json, end) == json.len())
@@ -173,7 +173,7 @@ pub fn entries<'t, 'i>(value: Value<'t, 'i>) -> impl Iterator<Item = (&'i str, V
 }
 
 /// The elements of an array; none for other values.
-pub fn elements<'t, 'i>(value: Value<'t, 'i>) -> impl Iterator<Item = Value<'t, 'i>> {
+pub(crate) fn elements<'t, 'i>(value: Value<'t, 'i>) -> impl Iterator<Item = Value<'t, 'i>> {
     value.as_array().into_iter().flat_map(|array| array.iter())
 }
 
@@ -204,7 +204,7 @@ pub fn encode(value: Value<'_, '_>) -> String {
 }
 
 /// Parses decimal digits; `None` for other input and for numbers that do not fit into 64 bits.
-pub fn parse_u64(digits: &[u8]) -> Option<u64> {
+pub(crate) fn parse_u64(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }
@@ -342,7 +342,7 @@ pub fn unescape(body: &[u8]) -> Option<Cow<'_, str>> {
 
 /// Appends the unescaped text of a string body to `text`. Returns false and leaves `text` unchanged if the body is
 /// invalid (see [`is_string_body`]).
-pub fn unescape_into(body: &[u8], text: &mut Vec<u8>) -> bool {
+pub(crate) fn unescape_into(body: &[u8], text: &mut Vec<u8>) -> bool {
     let before = text.len();
     let mut rest = body;
     let valid = loop {
@@ -362,7 +362,7 @@ pub fn unescape_into(body: &[u8], text: &mut Vec<u8>) -> bool {
 }
 
 /// Appends `text`, escaped for a JSON string, without quotes.
-pub fn escape_into(text: &str, json: &mut Vec<u8>) {
+pub(crate) fn escape_into(text: &str, json: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut rest = text.as_bytes();
     while let Some(plain) = rest.iter().position(|&byte| byte == b'\\' || byte == b'"' || byte < 0x20) {

@@ -114,7 +114,7 @@ impl Response {
     }
 
     /// Sets the longest event accepted, bytes.
-    pub fn set_max_event_bytes(&mut self, bytes: usize) {
+    pub(crate) fn set_max_event_bytes(&mut self, bytes: usize) {
         self.framer.max_event_bytes = bytes;
     }
 
@@ -124,22 +124,22 @@ impl Response {
     }
 
     /// Whether the body is parsed as a stream of events.
-    pub fn is_events(&self) -> bool {
+    pub(crate) fn is_events(&self) -> bool {
         self.shape == Shape::Events
     }
 
     /// Whether the body is a stream of events under the media type of something else.
-    pub fn is_mislabeled(&self) -> bool {
+    pub(crate) fn is_mislabeled(&self) -> bool {
         self.is_events() && self.head.media != Media::EventStream
     }
 
     /// Whether events came without a blank line between them.
-    pub fn lacks_blank_lines(&self) -> bool {
+    pub(crate) fn lacks_blank_lines(&self) -> bool {
         self.framer.lacks_blank_lines()
     }
 
     /// Whether a part of a head has arrived.
-    pub fn is_within_head(&self) -> bool {
+    pub(crate) fn is_within_head(&self) -> bool {
         self.stage == Stage::Head && self.reader.is_within()
     }
 

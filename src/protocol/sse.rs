@@ -75,7 +75,7 @@ impl Framer {
     }
 
     /// Whether events of this body came without a blank line between them.
-    pub fn lacks_blank_lines(&self) -> bool {
+    pub(crate) fn lacks_blank_lines(&self) -> bool {
         self.block.missing_blank_line
     }
 

@@ -6,7 +6,7 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_SHOWN_BODY_BYTES: usize = 200;
 
 /// The request for a tunnel to `authority` (`host:port`). `authorization` is the value of `Proxy-Authorization`.
-pub fn connect_request(authority: &str, authorization: Option<&str>) -> String {
+pub(crate) fn connect_request(authority: &str, authorization: Option<&str>) -> String {
     let agent = env!("CARGO_PKG_VERSION");
     let credentials = authorization.map_or(String::new(), |value| format!("Proxy-Authorization: {value}\r\n"));
     format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: ringmark/{agent}\r\n{credentials}\r\n")
@@ -14,7 +14,7 @@ pub fn connect_request(authority: &str, authorization: Option<&str>) -> String {
 
 /// Incremental parser of a proxy's response to CONNECT.
 #[derive(Debug, Default)]
-pub struct TunnelAnswer {
+pub(crate) struct TunnelAnswer {
     head: Vec<u8>,
 }
 

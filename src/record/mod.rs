@@ -109,7 +109,7 @@ pub struct RequestRecord {
 
 /// Separates the choices of one answer in the stored text and in the stored reasoning: the record separator of ASCII,
 /// which models do not generate.
-pub const CHOICE_SEPARATOR: u8 = 0x1e;
+pub(crate) const CHOICE_SEPARATOR: u8 = 0x1e;
 
 /// A range in one of the arenas of a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -325,7 +325,7 @@ pub struct ServerSample {
 }
 
 /// A poll gap longer than this is a stall, nanoseconds.
-pub const STALL_NS: u64 = 2 * MS;
+pub(crate) const STALL_NS: u64 = 2 * MS;
 
 /// A worker did not poll its sockets between these two times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

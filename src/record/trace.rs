@@ -96,13 +96,13 @@ impl Trace {
 
 impl TraceReceiver {
     /// The number of events that were dropped since the last call.
-    pub fn take_dropped(&self) -> u64 {
+    pub(crate) fn take_dropped(&self) -> u64 {
         self.dropped.swap(0, Ordering::Relaxed)
     }
 }
 
 /// The log line of an event.
-pub fn event_line(event: &TraceEvent) -> String {
+pub(crate) fn event_line(event: &TraceEvent) -> String {
     let phase = match event.phase {
         Phase::Preflight => "connection test",
         Phase::Warmup => "warm-up",
@@ -126,7 +126,7 @@ pub fn event_line(event: &TraceEvent) -> String {
 
 /// Sends the lines of one response as they become complete.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ResponseTracer {
+pub(crate) struct ResponseTracer {
     pub request: (Phase, u64),
     head: bool,
     bytes: usize,

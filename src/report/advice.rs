@@ -18,7 +18,7 @@ const PASSABLE: f64 = 0.80;
 
 /// The grade of a success rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grade {
+pub(crate) enum Grade {
     Good,
     Passable,
     Bad,
@@ -26,7 +26,7 @@ pub enum Grade {
 
 impl Grade {
     /// The grade of a share from 0 to 1; unknown counts as bad.
-    pub fn from_share(share: Option<f64>) -> Grade {
+    pub(crate) fn from_share(share: Option<f64>) -> Grade {
         match share {
             Some(share) if share >= GOOD => Grade::Good,
             Some(share) if share >= PASSABLE => Grade::Passable,
@@ -36,13 +36,13 @@ impl Grade {
 }
 
 /// Succeeded requests divided by those that succeeded or failed; `None` if there are none.
-pub fn success_rate(s: &Summary) -> Option<f64> {
+pub(crate) fn success_rate(s: &Summary) -> Option<f64> {
     let ended = s.counts.ok + s.counts.failed;
     (ended > 0).then(|| s.counts.ok as f64 / ended as f64)
 }
 
 /// The runs sorted by load, those of one load together in the order in which they ran. Closed loops come before rates.
-pub fn by_load<'a>(runs: &[&'a Summary]) -> Vec<&'a Summary> {
+pub(crate) fn by_load<'a>(runs: &[&'a Summary]) -> Vec<&'a Summary> {
     sorted_groups(runs).concat()
 }
 

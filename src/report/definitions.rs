@@ -3,10 +3,10 @@
 use super::table::wrap;
 
 /// A text in English and in Chinese.
-pub type Pair = [&'static str; 2];
+pub(crate) type Pair = [&'static str; 2];
 
 /// The name, formula and meaning of a figure, each in English and Chinese.
-pub struct Definition {
+pub(crate) struct Definition {
     pub name: Pair,
     pub formula: Pair,
     pub meaning: Pair,
@@ -17,7 +17,7 @@ const fn define(name: Pair, formula: Pair, en: &'static str, zh: &'static str) -
 }
 
 /// Every figure that the report shows.
-pub const DEFINITIONS: [Definition; 18] = [
+pub(crate) const DEFINITIONS: [Definition; 18] = [
     define(
         ["due", "计划时刻 (due)"],
         ["", ""],

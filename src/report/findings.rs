@@ -55,7 +55,7 @@ impl<'a> Entry<'a> {
     }
 
     /// The first line: the whole finding, or the common cause of its symptoms.
-    pub fn headline(&self, language: Language) -> String {
+    pub(crate) fn headline(&self, language: Language) -> String {
         let headline = match language {
             Language::En => self.cause().en(),
             Language::Zh => self.cause().zh(),
@@ -67,7 +67,7 @@ impl<'a> Entry<'a> {
     }
 
     /// The symptoms below the headline; none for one finding alone.
-    pub fn symptoms(&self, language: Language) -> Vec<String> {
+    pub(crate) fn symptoms(&self, language: Language) -> Vec<String> {
         let symptom = |finding: &&Finding| match language {
             Language::En => finding.en_symptom(),
             Language::Zh => finding.zh_symptom(),
@@ -76,7 +76,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Headline and symptoms as one paragraph.
-    pub fn paragraph(&self, language: Language) -> String {
+    pub(crate) fn paragraph(&self, language: Language) -> String {
         let mut parts = self.symptoms(language);
         parts.insert(0, self.headline(language));
         parts.join(language.pick(" ", ""))
@@ -85,7 +85,7 @@ impl<'a> Entry<'a> {
 
 /// An entry of one or several runs of a call.
 #[derive(Clone, Debug)]
-pub struct SharedEntry<'a> {
+pub(crate) struct SharedEntry<'a> {
     /// The loads of the runs.
     pub loads: String,
     pub entry: Entry<'a>,
@@ -93,7 +93,7 @@ pub struct SharedEntry<'a> {
 
 /// The entries of all runs from Caution on, the most severe first, each with its loads. What several runs have
 /// in common is one entry, with the figures of the first.
-pub fn of_runs<'a>(runs: &[&'a Summary], language: Language) -> Vec<SharedEntry<'a>> {
+pub(crate) fn of_runs<'a>(runs: &[&'a Summary], language: Language) -> Vec<SharedEntry<'a>> {
     struct Shared<'a> {
         loads: Vec<String>,
         entry: Entry<'a>,
@@ -125,7 +125,7 @@ pub fn of_runs<'a>(runs: &[&'a Summary], language: Language) -> Vec<SharedEntry<
 }
 
 /// The lines above the figures about void runs: each names its loads and gives the text of the entry.
-pub fn void_lines(runs: &[&Summary], language: Language) -> Vec<String> {
+pub(crate) fn void_lines(runs: &[&Summary], language: Language) -> Vec<String> {
     let line = |SharedEntry { loads, entry }: SharedEntry<'_>| match language {
         Language::En => format!("{loads} must not be used: {}", entry.paragraph(language)),
         Language::Zh => format!("{loads} 不可使用：{}", entry.paragraph(language)),

@@ -175,7 +175,7 @@ pub enum Statistic {
 
 impl Statistic {
     /// The level of a percentile, in thousandths; `None` for the average.
-    pub fn per_mille(self) -> Option<u32> {
+    pub(crate) fn per_mille(self) -> Option<u32> {
         match self {
             Statistic::Average => None,
             Statistic::P50 => Some(500),
@@ -186,7 +186,7 @@ impl Statistic {
 }
 
 /// The name of a time with its statistic and unit: `P99 TTFT (ms)`.
-pub fn time_name(statistic: Statistic, figure: Figure, unit: &str, language: Language) -> String {
+pub(crate) fn time_name(statistic: Statistic, figure: Figure, unit: &str, language: Language) -> String {
     let figure = match figure {
         Figure::Latency => language.pick("latency", "时延"),
         Figure::Ttft | Figure::Itl | Figure::Tpot => figure.en(),
@@ -204,7 +204,7 @@ pub fn time_name(statistic: Statistic, figure: Figure, unit: &str, language: Lan
 }
 
 /// The name of a class of failures: the one in the database, or what it means in Chinese.
-pub fn failure_name(failure: Failure, language: Language) -> &'static str {
+pub(crate) fn failure_name(failure: Failure, language: Language) -> &'static str {
     let zh = match failure {
         Failure::Connect => "连接失败",
         Failure::ConnectTimeout => "连接超时",

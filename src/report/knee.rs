@@ -16,11 +16,11 @@
 //! tolerance.
 
 /// The smallest share of succeeded requests of a sound load.
-pub const SOUND: f64 = 0.95;
+pub(crate) const SOUND: f64 = 0.95;
 /// Loads with at least this share of the best RPS count as equally good.
-pub const NEAR_BEST: f64 = 0.95;
+pub(crate) const NEAR_BEST: f64 = 0.95;
 /// A rate was kept if responses ended at no less than this share of it.
-pub const KEPT: f64 = 0.97;
+pub(crate) const KEPT: f64 = 0.97;
 
 /// The figures of one load over all its runs that are not void. Times are seconds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,12 +51,12 @@ pub struct Load {
 
 impl Load {
     /// Whether its figures can be compared.
-    pub fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         !self.void && self.success.is_some_and(|share| share >= SOUND) && self.rps() > 0.0
     }
 
     /// Too many requests failed in runs that are not void.
-    pub fn is_failing(&self) -> bool {
+    pub(crate) fn is_failing(&self) -> bool {
         !self.void && self.success.is_some_and(|share| share < SOUND)
     }
 
@@ -115,7 +115,7 @@ pub enum Verdict {
 }
 
 /// Decides over loads of one kind (all with a rate, or all without) sorted from the lowest to the highest.
-pub fn decide(loads: &[Load]) -> Verdict {
+pub(crate) fn decide(loads: &[Load]) -> Verdict {
     let differ = |value: fn(&Load) -> Option<f64>| loads.iter().any(|load| value(load) != value(&loads[0]));
     let by_rate = differ(|load| load.rate_per_s);
     if !by_rate && !differ(|load| load.parallel.map(f64::from)) {

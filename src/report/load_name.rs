@@ -4,7 +4,7 @@ use super::language::Language;
 use crate::record::facts::RunFacts;
 
 /// The load of a run in short: `Concurrency 8`, `Rate 5` or both.
-pub fn load_name(facts: &RunFacts, language: Language) -> String {
+pub(crate) fn load_name(facts: &RunFacts, language: Language) -> String {
     let concurrency = facts.parallel.map(|p| format!("{} {p}", language.pick("Concurrency", "并发")));
     let rate = facts.rate_per_s.map(|rate| match facts.arrival.as_deref() {
         Some("burst") => language.pick("Burst", "突发").to_string(),

@@ -10,7 +10,7 @@ use crate::store::{Reader, StoreError};
 
 /// The load of a stored run: cap and rate, median service TTFT, mean gap, mean size of an event, events per response.
 /// `None` for a run without streamed responses.
-pub fn from_run(path: &Path) -> Result<Option<LoadShape>, StoreError> {
+pub(crate) fn from_run(path: &Path) -> Result<Option<LoadShape>, StoreError> {
     let run = measured(path)?;
     let (mut bytes, mut events) = (0, 0);
     Reader::open(path)?.each_block(Phase::Measured, Detail::Figures, |block| {

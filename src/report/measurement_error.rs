@@ -138,7 +138,7 @@ pub fn json(s: &Summary) -> Json {
 }
 
 /// A calibration as two columns, for the screen.
-pub fn calibration_text(c: &Calibration, width: usize) -> String {
+pub(crate) fn calibration_text(c: &Calibration, width: usize) -> String {
     let optional = |value: Option<String>| value.unwrap_or_else(|| "-".to_string());
     let rate = |value: Option<f64>| optional(value.map(|rate| number(rate.round())));
     let share = |value: Option<f64>| optional(value.map(|share| format!("{:.2} %", share * 100.0)));

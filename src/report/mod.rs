@@ -74,7 +74,7 @@ pub fn from_database(path: &Path) -> Result<Summary, StoreError> {
 }
 
 /// One line with the figures so far, for the log and the progress bar.
-pub fn progress_line(so_far: &Snapshot) -> String {
+pub(crate) fn progress_line(so_far: &Snapshot) -> String {
     let mut line = format!("{} done, {} ok, {} failed", so_far.done, so_far.ok, so_far.failed);
     if so_far.unfinished > 0 {
         line.push_str(&format!(", {} unfinished", so_far.unfinished));

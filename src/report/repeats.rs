@@ -46,7 +46,7 @@ pub struct Spread {
 
 impl Spread {
     /// `None` if no run has the figure.
-    pub fn compute(runs: &[&Summary], figure: fn(&Summary) -> Option<f64>) -> Option<Spread> {
+    pub(crate) fn compute(runs: &[&Summary], figure: fn(&Summary) -> Option<f64>) -> Option<Spread> {
         let values: Vec<f64> = runs.iter().filter_map(|run| figure(run)).collect();
         let low = values.iter().copied().reduce(f64::min)?;
         let high = values.iter().copied().reduce(f64::max)?;
@@ -55,18 +55,18 @@ impl Spread {
     }
 
     /// Standard deviation over mean.
-    pub fn variation(&self) -> Option<f64> {
+    pub(crate) fn variation(&self) -> Option<f64> {
         self.deviation.filter(|_| self.mean != 0.0).map(|deviation| deviation / self.mean.abs())
     }
 
     /// Highest minus lowest value in percent of the mean.
-    pub fn percent(&self) -> Option<f64> {
+    pub(crate) fn percent(&self) -> Option<f64> {
         (self.mean != 0.0).then(|| (self.high - self.low) / self.mean.abs() * 100.0)
     }
 }
 
 /// Whether two runs belong to one call and offered the same load.
-pub fn are_repeats(a: &Summary, b: &Summary) -> bool {
+pub(crate) fn are_repeats(a: &Summary, b: &Summary) -> bool {
     let load = |s: &Summary| {
         let f = &s.facts;
         (f.mode, f.parallel, f.rate_per_s.map(f64::to_bits), f.arrival.clone(), f.requests, f.duration_ns)

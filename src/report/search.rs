@@ -38,7 +38,7 @@ pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], wid
 }
 
 /// The tables of searches that were reconstructed from stored runs, with a note if the runs do not decide a search.
-pub fn render_told(told: &[StoredSearch], width: usize) -> String {
+pub(crate) fn render_told(told: &[StoredSearch], width: usize) -> String {
     let of_one = |told: &StoredSearch| {
         let tables = render(&told.plan, &told.probes, &told.selections, width);
         tables + &undecided(told, Language::En).map_or_else(String::new, |line| wrap("", &line, width.max(NARROWEST)))
@@ -47,7 +47,7 @@ pub fn render_told(told: &[StoredSearch], width: usize) -> String {
 }
 
 /// The note on a search that its runs do not decide.
-pub fn undecided(told: &StoredSearch, language: Language) -> Option<String> {
+pub(crate) fn undecided(told: &StoredSearch, language: Language) -> Option<String> {
     let next = told.next?;
     let variable = told.plan.variable.name();
     Some(match language {
@@ -60,7 +60,7 @@ pub fn undecided(told: &StoredSearch, language: Language) -> Option<String> {
 }
 
 /// The title of a search: the variable with its bounds, and the runs at each load.
-pub fn title(plan: &SearchPlan, language: Language) -> String {
+pub(crate) fn title(plan: &SearchPlan, language: Language) -> String {
     let (name, space) = (plan.variable.name(), &plan.space);
     match (language, plan.runs) {
         (Language::En, 1) => format!("Search for {name} ({} to {}), 1 run at each load", space.lower, space.upper),
@@ -72,7 +72,7 @@ pub fn title(plan: &SearchPlan, language: Language) -> String {
 }
 
 /// The probes in the order of their loads.
-pub fn ordered(probes: &[Probe]) -> Vec<&Probe> {
+pub(crate) fn ordered(probes: &[Probe]) -> Vec<&Probe> {
     let mut ordered: Vec<&Probe> = probes.iter().collect();
     ordered.sort_by(|a, b| a.value.total_cmp(&b.value));
     ordered
@@ -154,12 +154,12 @@ fn figure_columns(plan: &SearchPlan, probes: &[&Probe], spread: bool) -> Vec<Col
 }
 
 /// The figure that the aims call by this name.
-pub fn figure_of(plan: &SearchPlan, name: &str) -> Option<Figure> {
+pub(crate) fn figure_of(plan: &SearchPlan, name: &str) -> Option<Figure> {
     plan.aims.iter().flat_map(figures).find(|(other, _)| other == name).map(|(_, figure)| figure)
 }
 
 /// The unit of a figure.
-pub fn unit_of(figure: Figure) -> &'static str {
+pub(crate) fn unit_of(figure: Figure) -> &'static str {
     match figure {
         Figure::Of(..) => "s",
         Figure::RequestsPerS => "req/s",

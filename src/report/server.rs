@@ -34,7 +34,7 @@ pub fn text(s: &Summary, width: usize) -> String {
 }
 
 /// Whether quantiles of the server are shown.
-pub fn has_levels(server: &Reconciliation) -> bool {
+pub(crate) fn has_levels(server: &Reconciliation) -> bool {
     server.times.iter().any(|time| !time.levels.is_empty())
 }
 
@@ -103,7 +103,7 @@ pub fn used(s: &Summary, language: Language) -> Option<Table> {
 }
 
 /// The same as JSON; null for any other server.
-pub fn use_json(s: &Summary) -> Json {
+pub(crate) fn use_json(s: &Summary) -> Json {
     let Some(used) = &s.server_use else { return Json::Null };
     json!({"cores": used.cores, "peak_rss_bytes": used.peak_rss_bytes, "peak_gpu_bytes": used.peak_gpu_bytes})
 }

@@ -107,7 +107,7 @@ pub fn summary(s: &Summary) -> Vec<Row> {
 }
 
 /// The columns of the percentile table.
-pub fn percentile_columns(s: &Summary) -> [(Label, &Series); 8] {
+pub(crate) fn percentile_columns(s: &Summary) -> [(Label, &Series); 8] {
     let series = &s.series;
     [
         (Label::Ttft, &series.ttft_s),
@@ -122,7 +122,7 @@ pub fn percentile_columns(s: &Summary) -> [(Label, &Series); 8] {
 }
 
 /// The client's own figures, each a name and a value.
-pub fn client_rows(s: &Summary) -> Vec<(Label, String)> {
+pub(crate) fn client_rows(s: &Summary) -> Vec<(Label, String)> {
     let c = &s.client;
     let mut rows: Vec<(Label, String)> = Vec::new();
     let mut row = |key: Label, value: String| rows.push((key, value));

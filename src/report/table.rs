@@ -57,7 +57,7 @@ impl Table {
     }
 
     /// The table with as many of its columns as fit, at least the first.
-    pub fn fitted(mut self, width: usize) -> Table {
+    pub(crate) fn fitted(mut self, width: usize) -> Table {
         while self.head.len() > 1 && self.width() > width {
             self.head.pop();
             self.aligns.pop();
@@ -182,7 +182,7 @@ pub fn number(value: f64) -> String {
 }
 
 /// The footnote that explains the mark of percentiles.
-pub fn few_note(language: Language) -> String {
+pub(crate) fn few_note(language: Language) -> String {
     match language {
         Language::En => format!("fewer than {SAMPLES_BEYOND} samples lie beyond: another run may differ much"),
         Language::Zh => format!("大于该值的样本不足 {SAMPLES_BEYOND} 个：重复测试的结果可能相差较大"),

@@ -181,7 +181,7 @@ fn count_tokens_after_run(plan: &Plan, database: &Path, context: &RunContext<'_>
 }
 
 /// The path of a plan's database.
-pub fn database_path(plan: &Plan) -> PathBuf {
+pub(crate) fn database_path(plan: &Plan) -> PathBuf {
     plan.report.folder.join("benchmark_data.db")
 }
 

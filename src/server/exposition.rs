@@ -36,7 +36,7 @@ pub enum Kind {
 
 /// A parsed line.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Line {
+pub(crate) enum Line {
     /// A line without information: empty, a comment, `# EOF`, `# UNIT`.
     Nothing,
     Help {
@@ -83,7 +83,7 @@ pub fn parse_page(bytes: &[u8]) -> Page {
 ///
 /// # Errors
 /// The reason as a predicate, such as "has no value".
-pub fn parse_line(text: &str) -> Result<Line, String> {
+pub(crate) fn parse_line(text: &str) -> Result<Line, String> {
     let text = text.trim_matches([' ', '\t', '\r']);
     match text.strip_prefix('#') {
         None if text.is_empty() => Ok(Line::Nothing),

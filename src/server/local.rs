@@ -145,7 +145,7 @@ impl Drop for Local {
 }
 
 /// Kills every server that this process has started. For use before an exit without unwinding.
-pub fn kill_all() {
+pub(crate) fn kill_all() {
     process::kill_all();
 }
 

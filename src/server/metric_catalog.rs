@@ -194,7 +194,7 @@ impl Histogram {
 }
 
 /// Whether a sample with this name belongs to a known metric.
-pub fn is_known(name: &str) -> bool {
+pub(crate) fn is_known(name: &str) -> bool {
     ENTRIES.iter().any(|entry| part_of(entry, name).is_some())
 }
 
@@ -243,7 +243,7 @@ pub fn window(scrapes: &[Scrape], model: &str) -> Option<Window> {
 }
 
 /// The value of a gauge in each scrape; empty if the server does not have it.
-pub fn over_time(scrapes: &[Scrape], model: &str, quantity: Quantity) -> Vec<(Tick, Option<f64>)> {
+pub(crate) fn over_time(scrapes: &[Scrape], model: &str, quantity: Quantity) -> Vec<(Tick, Option<f64>)> {
     let of_quantity = ENTRIES.iter().filter(|entry| entry.quantity == quantity && entry.form == Form::Gauge);
     let known = of_quantity.map(|entry| Series::collect(entry, scrapes, model)).find(|series| !series.rows.is_empty());
     let Some(series) = known else { return Vec::new() };

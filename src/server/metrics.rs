@@ -37,7 +37,7 @@ const SETTLE_PERIOD: Duration = Duration::from_millis(100);
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Receives the samples of a scrape.
-pub type SampleSink = Box<dyn FnMut(Vec<ServerSample>) + Send>;
+pub(crate) type SampleSink = Box<dyn FnMut(Vec<ServerSample>) + Send>;
 
 /// A page of metrics, and how to request it.
 #[derive(Clone)]
@@ -49,13 +49,13 @@ pub struct MetricsPage {
 }
 
 /// Scrapes the server during one run.
-pub struct Scraper {
+pub(crate) struct Scraper {
     stop: Sender<()>,
     thread: JoinHandle<Watcher>,
 }
 
 /// What to scrape.
-pub struct Sources {
+pub(crate) struct Sources {
     pub page: Option<MetricsPage>,
     /// The processes of a local server.
     pub processes: Option<Processes>,
@@ -80,7 +80,7 @@ impl MetricsPage {
     ///
     /// # Errors
     /// The host cannot be resolved, or the TLS configuration is invalid.
-    pub fn from_plan(plan: &Plan) -> Option<Result<MetricsPage, String>> {
+    pub(crate) fn from_plan(plan: &Plan) -> Option<Result<MetricsPage, String>> {
         let asked = plan.server_metrics.as_ref()?;
         Some(match &asked.elsewhere {
             // The server under test gets the headers of the load, including its key.
@@ -251,7 +251,7 @@ fn to_stored(at: Tick, sample: exposition::Sample) -> ServerSample {
 }
 
 /// The scrapes of a stored run, with the samples of known metrics.
-pub fn scrapes(samples: &[ServerSample]) -> Vec<Scrape> {
+pub(crate) fn scrapes(samples: &[ServerSample]) -> Vec<Scrape> {
     let mut scrapes: Vec<Scrape> = Vec::new();
     for sample in samples.iter().filter(|sample| is_known(&sample.name)) {
         if scrapes.last().is_none_or(|scrape| scrape.at != sample.at) {

@@ -14,7 +14,7 @@ use crate::spec::TargetSpec;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The timeouts for listing the models: those for requests if the user has shortened them, else 10 s.
-pub fn list_timeouts(timeouts: Timeouts) -> GetTimeouts {
+pub(crate) fn list_timeouts(timeouts: Timeouts) -> GetTimeouts {
     let default = TargetSpec::default();
     let timeout = |ns: u64, default_s: f64| match Duration::from_nanos(ns) {
         given if given < Duration::from_secs_f64(default_s) => given,
@@ -30,7 +30,7 @@ pub fn list_timeouts(timeouts: Timeouts) -> GetTimeouts {
 ///
 /// # Errors
 /// One line with the cause.
-pub fn first_model(
+pub(crate) fn first_model(
     target: &Target,
     path: &str,
     headers: &str,

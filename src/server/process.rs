@@ -17,7 +17,7 @@ const POLL_PERIOD: Duration = Duration::from_millis(20);
 static SERVERS: Mutex<Vec<(u32, String)>> = Mutex::new(Vec::new());
 
 /// The environment variable with the mark of a server, which all its children inherit.
-pub const MARK: &str = "RINGMARK_SERVER";
+pub(crate) const MARK: &str = "RINGMARK_SERVER";
 
 /// An entry of the process table.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,7 +61,7 @@ fn parse_stat(stat: &str) -> Option<Process> {
 
 /// The processes that belong to a leader: its group, its descendants, and those processes of earlier scans
 /// (`remembered`) that still run, which may have lost their parent since.
-pub fn family(leader: u32, remembered: &[Process]) -> Vec<Process> {
+pub(crate) fn family(leader: u32, remembered: &[Process]) -> Vec<Process> {
     let all = table();
     let descends = |process: &Process| {
         let mut at = *process;
@@ -94,12 +94,12 @@ fn marked(mark: &str) -> Vec<Process> {
 }
 
 /// Registers a server for [`kill_all`].
-pub fn register(leader: u32, mark: &str) {
+pub(crate) fn register(leader: u32, mark: &str) {
     SERVERS.lock().unwrap_or_else(PoisonError::into_inner).push((leader, mark.to_string()));
 }
 
 /// Kills all registered servers. For use before an exit without unwinding.
-pub fn kill_all() {
+pub(crate) fn kill_all() {
     let servers = std::mem::take(&mut *SERVERS.lock().unwrap_or_else(PoisonError::into_inner));
     for (leader, mark) in servers {
         send(leader, &family(leader, &marked(&mark)), Signal::KILL);

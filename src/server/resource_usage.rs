@@ -8,9 +8,9 @@ use crate::record::ServerSample;
 use crate::time::Tick;
 
 /// CPU time of all processes of the server, user and system, seconds.
-pub const CPU_SECONDS: &str = "ringmark:server_cpu_seconds_total";
+pub(crate) const CPU_SECONDS: &str = "ringmark:server_cpu_seconds_total";
 /// Resident memory of all processes of the server, bytes. Shared pages are counted once per process.
-pub const RSS_BYTES: &str = "ringmark:server_rss_bytes";
+pub(crate) const RSS_BYTES: &str = "ringmark:server_rss_bytes";
 /// Memory in use of one GPU by all processes, bytes.
 pub const GPU_BYTES: &str = "ringmark:gpu_memory_used_bytes";
 
@@ -19,7 +19,7 @@ pub struct Gpus(Option<Nvml>);
 
 impl Gpus {
     /// Loads the driver's library, if it is installed.
-    pub fn detect() -> Gpus {
+    pub(crate) fn detect() -> Gpus {
         Gpus(Nvml::init().ok())
     }
 
@@ -58,7 +58,7 @@ pub struct ResourceUsage {
 }
 
 /// Computes the usage from the samples of a run; `None` if they have no CPU time.
-pub fn compute(samples: &[ServerSample]) -> Option<ResourceUsage> {
+pub(crate) fn compute(samples: &[ServerSample]) -> Option<ResourceUsage> {
     let of_name = |name: &'static str| samples.iter().filter(move |sample| sample.name == name);
     let first = of_name(CPU_SECONDS).next()?;
     let last = of_name(CPU_SECONDS).next_back()?;

@@ -1,7 +1,7 @@
 //! Names as flag values: recognizes program paths, suggests known names for misspelled ones.
 
 /// Whether the name of a dataset or an API is the path of a program. Built-in names contain no `/` and no `.`.
-pub fn is_program(name: &str) -> bool {
+pub(crate) fn is_program(name: &str) -> bool {
     name.contains(['/', '.'])
 }
 

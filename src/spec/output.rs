@@ -193,7 +193,7 @@ pub fn exports(csv: Option<&Path>, exports: &[String], save: Option<Save>) -> Re
 }
 
 /// `<outputs>/<started>/<name>`, or `<outputs>/<name>` if `started` is `None`.
-pub fn results_folder(outputs: &Path, started: Option<&str>, name: &str) -> PathBuf {
+pub(crate) fn results_folder(outputs: &Path, started: Option<&str>, name: &str) -> PathBuf {
     match started {
         Some(started) => outputs.join(started).join(name),
         None => outputs.join(name),
@@ -201,7 +201,7 @@ pub fn results_folder(outputs: &Path, started: Option<&str>, name: &str) -> Path
 }
 
 /// Replaces characters that are not allowed in folder names and limits the length.
-pub fn safe_folder_name(name: &str) -> String {
+pub(crate) fn safe_folder_name(name: &str) -> String {
     let safe: String =
         name.chars().map(|c| if "<>:\"|?*\\/".contains(c) || c.is_control() { '_' } else { c }).collect();
     let mut end = safe.len().min(MAX_NAME_BYTES);
@@ -216,14 +216,14 @@ pub fn safe_folder_name(name: &str) -> String {
 }
 
 /// The last path component of a model name as a folder name.
-pub fn model_folder_name(model: &str) -> String {
+pub(crate) fn model_folder_name(model: &str) -> String {
     let last = model.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(model);
     safe_folder_name(last)
 }
 
 /// The folder name of one run: `parallel_8_number_100`, `rate_20.0_number_100`, `burst_number_100`; ends with
 /// `duration_30s` if only the duration ends the run.
-pub fn load_folder_name(load: &Load, number: Option<u64>, duration_s: Option<f64>) -> String {
+pub(crate) fn load_folder_name(load: &Load, number: Option<u64>, duration_s: Option<f64>) -> String {
     let what = match load {
         Load::Closed { parallel } | Load::Paced { parallel, .. } => format!("parallel_{parallel}"),
         Load::Open { schedule } if schedule.arrival == Arrival::Burst => "burst".to_string(),
@@ -239,7 +239,7 @@ pub fn load_folder_name(load: &Load, number: Option<u64>, duration_s: Option<f64
 }
 
 /// The folder suffix of a repetition.
-pub fn repeat_suffix(run: u32) -> String {
+pub(crate) fn repeat_suffix(run: u32) -> String {
     format!("_run_{run}")
 }
 

@@ -103,7 +103,7 @@ pub enum ProxyChoice {
 
 impl ProxyChoice {
     /// Parses the value of `--proxy`.
-    pub fn from_flag(flag: Option<&str>, variables: &ProxyVariables) -> Result<ProxyChoice, PlanError> {
+    pub(crate) fn from_flag(flag: Option<&str>, variables: &ProxyVariables) -> Result<ProxyChoice, PlanError> {
         match flag.map(str::trim) {
             None => Ok(ProxyChoice::Direct(variables.clone())),
             Some("") => Err(PlanError::value(FLAG, "is empty; give http://HOST:PORT or env")),
@@ -113,7 +113,7 @@ impl ProxyChoice {
     }
 
     /// The proxy for a server; `None` for a direct connection.
-    pub fn for_server(&self, tls: bool, host: &str, port: u16) -> Result<Option<Proxy>, PlanError> {
+    pub(crate) fn for_server(&self, tls: bool, host: &str, port: u16) -> Result<Option<Proxy>, PlanError> {
         match self {
             ProxyChoice::Direct(_) => Ok(None),
             ProxyChoice::Fixed(proxy) => Ok(Some(proxy.clone())),

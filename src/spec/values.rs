@@ -30,7 +30,7 @@ pub fn count<T: FromStr + PartialOrd + Default>(text: &str) -> Result<T, String>
 }
 
 /// Parses a whole number of at least 0.
-pub fn count_or_zero<T: FromStr>(text: &str) -> Result<T, String> {
+pub(crate) fn count_or_zero<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| too_large(text).unwrap_or_else(|| "must be a whole number of 0 or more".to_string()))
 }
 
@@ -109,7 +109,7 @@ pub fn service() -> impl TypedValueParser<Value = Service> {
 }
 
 /// Parser of `--data-source`.
-pub fn data_source() -> impl TypedValueParser<Value = DataSource> {
+pub(crate) fn data_source() -> impl TypedValueParser<Value = DataSource> {
     PossibleValuesParser::new(["modelscope", "huggingface", "local"]).map(|word| match word.as_str() {
         "huggingface" => DataSource::Huggingface,
         "local" => DataSource::Local,
@@ -118,7 +118,7 @@ pub fn data_source() -> impl TypedValueParser<Value = DataSource> {
 }
 
 /// Parser of `--log-level`.
-pub fn log_level() -> impl TypedValueParser<Value = LogLevel> {
+pub(crate) fn log_level() -> impl TypedValueParser<Value = LogLevel> {
     PossibleValuesParser::new(["error", "warning", "info", "debug"]).map(|word| match word.to_lowercase().as_str() {
         "error" => LogLevel::Error,
         "warning" => LogLevel::Warning,
@@ -128,7 +128,7 @@ pub fn log_level() -> impl TypedValueParser<Value = LogLevel> {
 }
 
 /// Converts the seconds of `flag` to nanoseconds.
-pub fn seconds_ns(flag: &'static str, seconds: f64, allow_zero: bool) -> Result<u64, PlanError> {
+pub(crate) fn seconds_ns(flag: &'static str, seconds: f64, allow_zero: bool) -> Result<u64, PlanError> {
     if allow_zero && seconds == 0.0 {
         return Ok(0);
     }
@@ -143,19 +143,19 @@ pub fn seconds_ns(flag: &'static str, seconds: f64, allow_zero: bool) -> Result<
 }
 
 /// Serializes headers in the form `name=value` as a JSON object.
-pub fn headers_as_object<S: Serializer>(headers: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn headers_as_object<S: Serializer>(headers: &[String], serializer: S) -> Result<S::Ok, S::Error> {
     let pairs = headers.iter().filter_map(|header| header.split_once('='));
     serializer.collect_map(pairs.collect::<BTreeMap<_, _>>())
 }
 
 /// Serializes a JSON text as its value; as an empty object if there is none.
-pub fn json_text_as_value<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn json_text_as_value<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
     let value = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
     value.unwrap_or_else(|| serde_json::json!({})).serialize(serializer)
 }
 
 /// Serializes a JSON text as its value; as null if there is none.
-pub fn json_text_or_null<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn json_text_or_null<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
     let value: Option<serde_json::Value> = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
     value.serialize(serializer)
 }

@@ -49,7 +49,7 @@ pub struct Lag {
 }
 
 /// The client's figures. `workers` are the reports of the measured phase.
-pub fn compute(facts: &RunFacts, samples: &RunSamples, workers: &[&WorkerReport]) -> Client {
+pub(crate) fn compute(facts: &RunFacts, samples: &RunSamples, workers: &[&WorkerReport]) -> Client {
     let requests = &samples.requests;
     let capped_schedule = facts.parallel.is_some() && facts.rate_per_s.is_some();
     let shares: Vec<f64> =

@@ -45,7 +45,7 @@ impl Difference {
 }
 
 /// `mean(b) − mean(a)`, both in time order. `None` for fewer samples than batches on either side.
-pub fn compare_means(a: &[f64], b: &[f64]) -> Option<Difference> {
+pub(crate) fn compare_means(a: &[f64], b: &[f64]) -> Option<Difference> {
     let (mean_a, error_a) = batched(a)?;
     let (mean_b, error_b) = batched(b)?;
     let (value, half) = (mean_b - mean_a, T * (error_a + error_b).sqrt());
@@ -55,7 +55,7 @@ pub fn compare_means(a: &[f64], b: &[f64]) -> Option<Difference> {
 /// `mean(b) − mean(a)` of figures that are a sum over a number in each request, such as gaps between tokens: each
 /// sample is that pair. The error is that of a ratio, from batches in time order. `None` for fewer samples than batches
 /// on either side, or without anything to divide by.
-pub fn compare_ratios(a: &[(f64, f64)], b: &[(f64, f64)]) -> Option<Difference> {
+pub(crate) fn compare_ratios(a: &[(f64, f64)], b: &[(f64, f64)]) -> Option<Difference> {
     let (ratio_a, error_a) = batched_ratio(a)?;
     let (ratio_b, error_b) = batched_ratio(b)?;
     let (value, half) = (ratio_b - ratio_a, T * (error_a + error_b).sqrt());
@@ -80,7 +80,7 @@ fn batched_ratio(samples: &[(f64, f64)]) -> Option<(f64, f64)> {
 
 /// `mean(b) − mean(a)` of a figure of whole runs, one value for each repeated run. `None` if neither side has repeats,
 /// or a side has no run.
-pub fn compare_runs(a: &[f64], b: &[f64]) -> Option<Difference> {
+pub(crate) fn compare_runs(a: &[f64], b: &[f64]) -> Option<Difference> {
     let (mean_a, variance_a) = mean_and_variance(a)?;
     let (mean_b, variance_b) = mean_and_variance(b)?;
     let (ka, kb) = (a.len() as f64, b.len() as f64);
@@ -100,7 +100,7 @@ pub fn compare_runs(a: &[f64], b: &[f64]) -> Option<Difference> {
 
 /// The mean of a figure over repeated runs, its sample standard deviation, and half the width of the mean's 95 %
 /// interval by Student's t; the last two are `None` for a single run, and all for none.
-pub fn mean_of_repeats(values: &[f64]) -> Option<(f64, Option<f64>, Option<f64>)> {
+pub(crate) fn mean_of_repeats(values: &[f64]) -> Option<(f64, Option<f64>, Option<f64>)> {
     let (mean, variance) = mean_and_variance(values)?;
     let k = values.len() as f64;
     Some((mean, variance.map(f64::sqrt), variance.map(|variance| student_t(k - 1.0) * (variance / k).sqrt())))
@@ -137,7 +137,7 @@ fn batched(samples: &[f64]) -> Option<(f64, f64)> {
 }
 
 /// `b − a` of two quantiles, by combining their intervals.
-pub fn compare_quantiles(a: &Quantile, b: &Quantile) -> Difference {
+pub(crate) fn compare_quantiles(a: &Quantile, b: &Quantile) -> Difference {
     let value = b.value - a.value;
     let sides = a.interval.zip(b.interval);
     let half = |x: Option<f64>, y: Option<f64>| Some(((x?).powi(2) + (y?).powi(2)).sqrt());
@@ -147,7 +147,7 @@ pub fn compare_quantiles(a: &Quantile, b: &Quantile) -> Difference {
 }
 
 /// Difference of the shares of true values, `share(b) − share(a)`; both sides in time order. `None` if a side is empty.
-pub fn compare_shares(a: &[bool], b: &[bool]) -> Option<Difference> {
+pub(crate) fn compare_shares(a: &[bool], b: &[bool]) -> Option<Difference> {
     let ((share_a, low_a, high_a), (share_b, low_b, high_b)) = (wilson(a)?, wilson(b)?);
     let value = share_b - share_a;
     let below = (share_b - low_b).hypot(high_a - share_a);
@@ -173,7 +173,7 @@ fn wilson(in_time_order: &[bool]) -> Option<(f64, f64, f64)> {
 
 /// Samples of the throughput of a run: the amounts of the requests that succeeded in each of [`BATCHES`] equal
 /// intervals, per second. Empty for fewer requests than intervals.
-pub fn throughput_samples(samples: &[Sample], amount: fn(&Sample) -> f64) -> Vec<f64> {
+pub(crate) fn throughput_samples(samples: &[Sample], amount: fn(&Sample) -> f64) -> Vec<f64> {
     let (Some(first), Some(to)) = (samples.first(), samples.iter().map(|sample| sample.end).max()) else {
         return Vec::new();
     };

@@ -5,7 +5,7 @@ use super::samples::Sample;
 
 /// The number of requests in flight as a step function. Times are tick nanoseconds.
 #[derive(Clone, Debug, Default)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     /// `(time, requests in flight from then on)`.
     steps: Vec<(u64, u32)>,
 }
@@ -13,7 +13,7 @@ pub struct InFlight {
 impl InFlight {
     /// From the `(start, end)` of every request that was sent. If one request ends when another starts, the end counts
     /// first, so that a slot of a closed loop never counts twice.
-    pub fn from_spans(requests: impl Iterator<Item = (u64, u64)> + Clone) -> InFlight {
+    pub(crate) fn from_spans(requests: impl Iterator<Item = (u64, u64)> + Clone) -> InFlight {
         let mut starts: Vec<u64> = requests.clone().map(|(start, _)| start).collect();
         let mut ends: Vec<u64> = requests.map(|(start, end)| end.max(start)).collect();
         starts.sort_unstable();
@@ -52,7 +52,7 @@ impl InFlight {
     }
 
     /// Mean and maximum in each of `count` equal intervals between two times, in one pass.
-    pub fn bins(&self, from: u64, to: u64, count: usize) -> Vec<(f64, u32)> {
+    pub(crate) fn bins(&self, from: u64, to: u64, count: usize) -> Vec<(f64, u32)> {
         let mut bins = vec![(0.0, 0); count];
         if count == 0 || to <= from {
             return bins;

@@ -21,7 +21,7 @@ pub struct Interval {
 
 /// The interval of the `p`-quantile, whose estimate is `quantile`; `sorted` holds the same samples. `None` for fewer
 /// samples than batches.
-pub fn compute(in_time_order: &[f64], sorted: &[f64], quantile: f64, p: f64) -> Option<Interval> {
+pub(crate) fn compute(in_time_order: &[f64], sorted: &[f64], quantile: f64, p: f64) -> Option<Interval> {
     let n = sorted.len();
     let deff = design_effect(in_time_order, quantile, p)?;
     // An effective number of samples below 1 counts as 1.
@@ -35,7 +35,7 @@ pub fn compute(in_time_order: &[f64], sorted: &[f64], quantile: f64, p: f64) -> 
 }
 
 /// `max(1, (s²/B)·n / (p(1−p)))` with s² the sample variance of the B batch means of `1[x ≤ quantile]`.
-pub fn design_effect(in_time_order: &[f64], quantile: f64, p: f64) -> Option<f64> {
+pub(crate) fn design_effect(in_time_order: &[f64], quantile: f64, p: f64) -> Option<f64> {
     let size = in_time_order.len() / BATCHES;
     if size == 0 {
         return None;

@@ -43,7 +43,7 @@ pub struct FailureCount {
 }
 
 /// Counts the outcomes of a run. `workers` are the reports of the measured phase.
-pub fn compute(run: &StoredRun, samples: &RunSamples, workers: &[&WorkerReport]) -> Counts {
+pub(crate) fn compute(run: &StoredRun, samples: &RunSamples, workers: &[&WorkerReport]) -> Counts {
     let (ok, failed, unfinished) = (samples.ok, samples.failed(), samples.unfinished);
     let recorded = ok + failed + unfinished;
     let missing = run.facts.requests.map_or(0, |planned| planned.saturating_sub(recorded));

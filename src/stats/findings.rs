@@ -47,7 +47,7 @@ type Check = fn(&Summary) -> Option<Finding>;
 
 /// Every finding about a run and its measured requests, which are sorted by due time. `workers` are the reports of the
 /// measured phase.
-pub fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample]) -> Vec<Finding> {
+pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample]) -> Vec<Finding> {
     let checks: [Check; 20] = [
         totals,
         rows_lost,

@@ -45,10 +45,10 @@ use crate::time::US;
 
 /// The largest delay from a send to the kernel's receive timestamp if there is no calibration, nanoseconds (the
 /// measured p99.9 is 16 us; see the notes on the receive path).
-pub const DEFAULT_STAMP_NS: u64 = 20 * US;
+pub(crate) const DEFAULT_STAMP_NS: u64 = 20 * US;
 /// Error of a reading of the run's clock and of the mapping of kernel timestamps to it, nanoseconds. Both are renewed
 /// every second from brackets of about 20 to 40 ns.
-pub const CLOCK_NS: u64 = 100;
+pub(crate) const CLOCK_NS: u64 = 100;
 
 /// A bound that differs from its figure by more than this, and by more than [`WIDE_SHARE`] of it, is reported.
 const WIDE_S: f64 = 100e-6;
@@ -134,7 +134,7 @@ pub fn stamp_error(calibration: Option<&Calibration>, facts: &RunFacts, events_p
 }
 
 /// The bounds over the succeeded requests and their gaps.
-pub fn compute(
+pub(crate) fn compute(
     facts: &RunFacts,
     stamp: StampError,
     workers: &[&WorkerReport],

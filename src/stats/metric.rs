@@ -15,12 +15,12 @@ pub fn ttft_ns(record: &RequestRecord) -> Option<u64> {
 }
 
 /// The time from the first byte sent to the first token.
-pub fn service_ttft_ns(record: &RequestRecord) -> Option<u64> {
+pub(crate) fn service_ttft_ns(record: &RequestRecord) -> Option<u64> {
     Some(length_ns(record.write_start?, first_output(record)?))
 }
 
 /// The time from the first byte sent to the end of the response.
-pub fn service_latency_ns(record: &RequestRecord) -> Option<u64> {
+pub(crate) fn service_latency_ns(record: &RequestRecord) -> Option<u64> {
     Some(length_ns(record.write_start?, record.end))
 }
 
@@ -32,24 +32,24 @@ pub fn connect_ns(record: &RequestRecord) -> Option<u64> {
 
 /// `write_start − previous_end`: how long the client kept a slot of a closed loop idle. The pause before a later turn
 /// of a conversation is not included.
-pub fn turnaround_ns(record: &RequestRecord) -> Option<u64> {
+pub(crate) fn turnaround_ns(record: &RequestRecord) -> Option<u64> {
     let free = if record.turn > 0 { record.due } else { record.previous_end? };
     Some(length_ns(free, record.write_start?))
 }
 
 /// `write_start − due`: how late the request was sent, for any reason.
-pub fn send_lag_ns(record: &RequestRecord) -> Option<u64> {
+pub(crate) fn send_lag_ns(record: &RequestRecord) -> Option<u64> {
     Some(length_ns(record.due, record.write_start?))
 }
 
 /// `first_answer_token − due` of a streamed response: until the first text that is not reasoning.
-pub fn first_answer_ns(record: &RequestRecord) -> Option<u64> {
+pub(crate) fn first_answer_ns(record: &RequestRecord) -> Option<u64> {
     record.first_answer_token.filter(|_| record.streamed).map(|first| length_ns(record.due, first))
 }
 
 /// The pairs of consecutive arrivals of one choice, as positions in the arrivals of a response. `choices` has the choice of
 /// each arrival, or is empty for a single choice. In order of the later arrival of each pair.
-pub fn consecutive<'a>(arrivals: &'a [Tick], choices: &'a [u8]) -> impl Iterator<Item = (usize, usize)> + 'a {
+pub(crate) fn consecutive<'a>(arrivals: &'a [Tick], choices: &'a [u8]) -> impl Iterator<Item = (usize, usize)> + 'a {
     let mut last = [None; 256];
     (0..arrivals.len()).filter_map(move |place| {
         let choice = choices.get(place).copied().unwrap_or(0);
@@ -64,7 +64,7 @@ pub fn gaps_ns<'a>(arrivals: &'a [Tick], choices: &'a [u8]) -> impl Iterator<Ite
 }
 
 /// The gap between two arrivals.
-pub fn gap_ns(arrivals: &[Tick], (before, place): (usize, usize)) -> u64 {
+pub(crate) fn gap_ns(arrivals: &[Tick], (before, place): (usize, usize)) -> u64 {
     length_ns(arrivals[before], arrivals[place])
 }
 
@@ -99,7 +99,7 @@ pub fn early<'a>(record: &'a RequestRecord, arrivals: &'a [Tick]) -> impl Iterat
 }
 
 /// `(last_token − first_token) / (output_tokens − 1)`; undefined for fewer than two tokens and without a stream.
-pub fn tpot_ns(record: &RequestRecord) -> Option<f64> {
+pub(crate) fn tpot_ns(record: &RequestRecord) -> Option<f64> {
     let tokens = record.output_tokens.filter(|&tokens| tokens >= 2)?;
     if !record.streamed {
         return None;
@@ -109,7 +109,7 @@ pub fn tpot_ns(record: &RequestRecord) -> Option<f64> {
 }
 
 /// TPOT of any response: [`tpot_ns`], or [`tpot_of_choices_ns`] if it has several choices. `block` holds the record.
-pub fn tpot_in(record: &RequestRecord, block: &Block) -> Option<f64> {
+pub(crate) fn tpot_in(record: &RequestRecord, block: &Block) -> Option<f64> {
     match record.choices.slice(&block.bytes) {
         [] => tpot_ns(record),
         choices => tpot_of_choices_ns(record, record.arrivals.slice(&block.arrivals), choices),
@@ -118,7 +118,7 @@ pub fn tpot_in(record: &RequestRecord, block: &Block) -> Option<f64> {
 
 /// TPOT of a response with several choices: the mean over its choices of `(last − first) / (tokens − 1)`. The server's count
 /// covers all choices; each has the part that it has of the output events.
-pub fn tpot_of_choices_ns(record: &RequestRecord, arrivals: &[Tick], choices: &[u8]) -> Option<f64> {
+pub(crate) fn tpot_of_choices_ns(record: &RequestRecord, arrivals: &[Tick], choices: &[u8]) -> Option<f64> {
     let tokens = record.output_tokens.filter(|_| record.streamed)?;
     // Some servers state the count of one choice.
     let tokens_per_event = (f64::from(tokens) / arrivals.len().max(1) as f64).max(1.0);
@@ -138,17 +138,17 @@ pub fn tpot_of_choices_ns(record: &RequestRecord, arrivals: &[Tick], choices: &[
 }
 
 /// Output tokens per second of latency.
-pub fn output_rate_per_s(record: &RequestRecord) -> Option<f64> {
+pub(crate) fn output_rate_per_s(record: &RequestRecord) -> Option<f64> {
     per_second(f64::from(record.output_tokens?), latency_ns(record))
 }
 
 /// Input and output tokens per second of latency.
-pub fn total_rate_per_s(record: &RequestRecord) -> Option<f64> {
+pub(crate) fn total_rate_per_s(record: &RequestRecord) -> Option<f64> {
     per_second(f64::from(record.input_tokens?) + f64::from(record.output_tokens?), latency_ns(record))
 }
 
 /// Latency per SSE event of a streamed response.
-pub fn package_latency_ns(record: &RequestRecord) -> Option<f64> {
+pub(crate) fn package_latency_ns(record: &RequestRecord) -> Option<f64> {
     (record.streamed && record.events > 0).then(|| latency_ns(record) as f64 / f64::from(record.events))
 }
 

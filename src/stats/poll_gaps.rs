@@ -16,7 +16,7 @@ const AFTER_LOOK_NS: u64 = 100 * US;
 
 /// The poll gaps of one worker in a phase.
 #[derive(Clone, Debug)]
-pub struct PollGaps {
+pub(crate) struct PollGaps {
     stalls: Vec<Stall>,
     /// Bounds outside of stalls, nanoseconds: of an event that shares its read, and of a read without a timestamp.
     shared_ns: u64,
@@ -32,7 +32,7 @@ impl Default for PollGaps {
 
 impl PollGaps {
     /// From the report that a worker wrote at the end of the phase.
-    pub fn from_report(worker: &WorkerReport) -> PollGaps {
+    pub(crate) fn from_report(worker: &WorkerReport) -> PollGaps {
         let most_ns = if worker.stalls.is_some() { STALL_NS } else { u64::MAX };
         let awake_ns = worker.longest_stall_ns();
         PollGaps {
@@ -43,7 +43,7 @@ impl PollGaps {
     }
 
     /// By how much an event recorded at `at` may have arrived earlier at most, nanoseconds.
-    pub fn bound_ns(&self, early: Early, at: Tick) -> u32 {
+    pub(crate) fn bound_ns(&self, early: Early, at: Tick) -> u32 {
         let (early_ns, outside_ns) = match early {
             Early::Exact => return 0,
             Early::Shared(ns) => (ns, self.shared_ns),

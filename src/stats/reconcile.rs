@@ -113,7 +113,7 @@ pub struct Totals {
 
 impl Totals {
     /// The totals of the measured requests.
-    pub fn compute(samples: &RunSamples) -> Totals {
+    pub(crate) fn compute(samples: &RunSamples) -> Totals {
         let ok = || samples.requests.iter().filter(|sample| sample.ok);
         let sum = |of: fn(&Sample) -> Option<u32>| ok().map(|sample| of(sample).map(u64::from)).sum::<Option<u64>>();
         let first = || ok().filter(|sample| sample.ttft.is_some());
@@ -134,7 +134,7 @@ impl Totals {
 
 impl Totals {
     /// Adds the requests of a witness, which the server cannot distinguish from the others.
-    pub fn with_witness(mut self, witness: &RunSamples) -> Totals {
+    pub(crate) fn with_witness(mut self, witness: &RunSamples) -> Totals {
         let more = Totals::compute(witness);
         let sum = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
         self.ok += more.ok;

@@ -14,7 +14,7 @@ pub struct SpeedRow {
 }
 
 /// Datasets whose runs are shown as a speed benchmark.
-pub fn is_speed_benchmark(dataset: &str) -> bool {
+pub(crate) fn is_speed_benchmark(dataset: &str) -> bool {
     dataset.starts_with("speed_benchmark")
 }
 

@@ -49,7 +49,7 @@ fn drift(facts: &RunFacts, latencies: &[f64]) -> Option<Finding> {
 
 /// The end of the warm-up by MSER-5: the cut with the smallest standard error of the mean of the remaining samples.
 /// `None` if it is in the second half, which means that there are too few samples.
-pub fn warm_up_end(samples: &[f64]) -> Option<usize> {
+pub(crate) fn warm_up_end(samples: &[f64]) -> Option<usize> {
     let means: Vec<f64> = samples.chunks_exact(BATCH).map(mean).collect();
     let n = means.len();
     let (mut sum, mut squares) = (0.0, 0.0);

@@ -29,7 +29,7 @@ pub struct Tolerance {
 
 impl Tolerance {
     /// From the client's delays and the error of the kernel's timestamps.
-    pub fn compute(client: &Client, stamp: &StampError) -> Tolerance {
+    pub(crate) fn compute(client: &Client, stamp: &StampError) -> Tolerance {
         let unstamped = 1.0 - client.stamped_reads.unwrap_or(0.0);
         let stamp_s = stamp.ns as f64 / 1e9;
         let lag_s = client.receive_lag.p99 as f64 / 1e9;

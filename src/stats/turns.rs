@@ -39,7 +39,7 @@ pub struct TurnRow {
 }
 
 /// The turns of a run whose samples are sorted by due time; `None` for single requests.
-pub fn compute(facts: &RunFacts, samples: &[Sample]) -> Option<Turns> {
+pub(crate) fn compute(facts: &RunFacts, samples: &[Sample]) -> Option<Turns> {
     let mut by_turn: BTreeMap<u32, Vec<&Sample>> = BTreeMap::new();
     for sample in samples.iter().filter(|sample| sample.conversation.is_some()) {
         by_turn.entry(sample.turn).or_default().push(sample);

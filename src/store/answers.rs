@@ -30,7 +30,7 @@ pub trait Answer: Sized {
 
 /// An answer as the server sent it.
 #[derive(Clone, Debug, Default)]
-pub struct RawAnswer {
+pub(crate) struct RawAnswer {
     pub id: i64,
     pub status: u16,
     pub streamed: bool,
@@ -62,7 +62,7 @@ impl Answer for RawAnswer {
 
 /// A request that lacks a token count.
 #[derive(Clone, Debug, Default)]
-pub struct UncountedAnswer {
+pub(crate) struct UncountedAnswer {
     pub id: i64,
     /// The request body, where input was not counted; `None` also when the database holds no prompts.
     pub body: Option<String>,
@@ -90,7 +90,7 @@ impl Answer for UncountedAnswer {
 }
 
 /// The answers of one kind, page by page, in the order of their ids.
-pub struct Pages<A> {
+pub(crate) struct Pages<A> {
     connection: Connection,
     path: PathBuf,
     /// The id of the last row that was read.
@@ -113,7 +113,7 @@ impl<A: Answer> Pages<A> {
     }
 
     /// The next rows; empty at the end.
-    pub fn next_page(&mut self) -> Result<Vec<A>, StoreError> {
+    pub(crate) fn next_page(&mut self) -> Result<Vec<A>, StoreError> {
         let page = self.read_page().map_err(|e| StoreError::read(&self.path, e))?;
         self.last = page.last().map_or(self.last, A::id);
         Ok(page)
@@ -133,7 +133,7 @@ impl<A: Answer> Pages<A> {
 
 /// What was found for a row; `None` leaves the stored value as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AnswerUpdate {
+pub(crate) struct AnswerUpdate {
     pub id: i64,
     pub input_tokens: Option<u64>,
     pub output_tokens: Option<u64>,
@@ -142,7 +142,7 @@ pub struct AnswerUpdate {
 }
 
 /// Collects updates of a run that has ended, and applies them together.
-pub struct AnswerUpdates {
+pub(crate) struct AnswerUpdates {
     connection: Connection,
     path: PathBuf,
 }
@@ -205,7 +205,7 @@ pub fn trim(path: &Path, save: Save) -> Result<(), StoreError> {
 }
 
 /// Adds a finding to a run that has ended.
-pub fn add_finding(path: &Path, finding: &Finding) -> Result<(), StoreError> {
+pub(crate) fn add_finding(path: &Path, finding: &Finding) -> Result<(), StoreError> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     add_findings(&connection, std::slice::from_ref(finding)).map_err(|e| StoreError::write(path, e))
 }

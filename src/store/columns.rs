@@ -130,7 +130,7 @@ macro_rules! bytes {
 }
 
 /// All columns but the key `id`, in the order of the table.
-pub const REQUEST_COLUMNS: &[Column] = &[
+pub(crate) const REQUEST_COLUMNS: &[Column] = &[
     field!("idx" "INTEGER NOT NULL", index, "number of the request in its phase, from 0"),
     field!("phase" "TEXT NOT NULL", phase, "preflight, warmup, measured or witness"),
     field!("worker" "INTEGER NOT NULL", worker, "the worker that sent it"),
@@ -255,7 +255,7 @@ fn read_arrivals(row: &Row<'_>, column: usize, record: &RequestRecord, block: &m
 }
 
 /// The CREATE TABLE statement, one column a line, each with its comment.
-pub fn create_table_sql() -> String {
+pub(crate) fn create_table_sql() -> String {
     let mut sql = "CREATE TABLE request (\n  id INTEGER PRIMARY KEY,".to_string();
     for (position, column) in REQUEST_COLUMNS.iter().enumerate() {
         let comma = if position + 1 < REQUEST_COLUMNS.len() { "," } else { "" };

@@ -95,7 +95,7 @@ impl Snapshot {
 }
 
 /// The histograms from which the collector computes the quantiles of [`Live`].
-pub struct Meter {
+pub(crate) struct Meter {
     ttft_ns: Histogram<u64>,
     itl_ns: Histogram<u64>,
     latency_ns: Histogram<u64>,
@@ -153,7 +153,7 @@ impl Meter {
     }
 
     /// Writes the current quantiles into `live`.
-    pub fn refresh(&self, live: &Live) {
+    pub(crate) fn refresh(&self, live: &Live) {
         let publish = |histogram: &Histogram<u64>, p50: &AtomicU64, p99: &AtomicU64| {
             if !histogram.is_empty() {
                 p50.store(histogram.value_at_quantile(0.5).max(1), Relaxed);

@@ -12,13 +12,13 @@ use super::columns;
 /// 2: `request.conversation`, and the times that the server reports. 3: the stalls of the workers. 4: the fields of
 /// findings as JSON. 5: `request.first_answer_token_ns`, `request.open_after_end_ns`, `request.oddities`, `request.choices`. Files of earlier versions are read as well; they lack these columns and tables, and their findings
 /// are shown as text.
-pub const VERSION: i64 = 5;
+pub(crate) const VERSION: i64 = 5;
 
 /// Identifies the file as a ringmark database in its header: "RMRK".
-pub const APPLICATION_ID: i64 = 0x524d_524b;
+pub(crate) const APPLICATION_ID: i64 = 0x524d_524b;
 
 /// The statements that create all tables.
-pub fn tables_sql() -> String {
+pub(crate) fn tables_sql() -> String {
     TABLES.replace("{request}", &columns::create_table_sql())
 }
 
@@ -68,7 +68,7 @@ CREATE VIEW witness AS SELECT * FROM request WHERE phase = 'witness';
 /// `inter_token_latencies` decodes the varints of `arrivals` byte by byte: each step of `walk` adds its byte to the
 /// current number (`part`, `shift`) and reads the next byte; `value` is set where a number ends. The first number is
 /// the time from the scheduled time to the first token and thus no gap.
-pub const RESULT_VIEW: &str = "
+pub(crate) const RESULT_VIEW: &str = "
 CREATE VIEW result AS
 SELECT
   coalesce((SELECT value FROM run WHERE key = 'request_id_prefix'), '') || '-m' || r.idx AS request_id,

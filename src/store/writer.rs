@@ -97,7 +97,7 @@ impl Writer {
     }
 
     /// Discards what was written since [`Writer::begin`], unless a failure has already ended the transaction.
-    pub fn roll_back(&mut self) {
+    pub(crate) fn roll_back(&mut self) {
         if !self.connection.is_autocommit() {
             // A failure has no consequence: the transaction ends with the connection.
             let _ = self.connection.execute_batch("ROLLBACK");
@@ -135,7 +135,7 @@ impl Writer {
     }
 
     /// Appends the measurements of a worker; a second report of the same phase replaces the first.
-    pub fn add_worker(&mut self, report: &WorkerReport) -> Result<(), StoreError> {
+    pub(crate) fn add_worker(&mut self, report: &WorkerReport) -> Result<(), StoreError> {
         add_worker(&self.connection, report).map_err(|e| StoreError::write(&self.path, e))
     }
 
@@ -153,7 +153,7 @@ impl Writer {
     }
 
     /// Appends findings of the run.
-    pub fn add_findings(&mut self, findings: &[Finding]) -> Result<(), StoreError> {
+    pub(crate) fn add_findings(&mut self, findings: &[Finding]) -> Result<(), StoreError> {
         add_findings(&self.connection, findings).map_err(|e| StoreError::write(&self.path, e))
     }
 

@@ -109,7 +109,7 @@ impl Clock {
     /// Converts a kernel timestamp (nanoseconds of `CLOCK_REALTIME`) of data that was processed at `reaped`. `None` if
     /// the timestamp fits neither the current offset nor the one before the last step of the wall clock.
     #[inline]
-    pub fn tick_from_kernel(&self, real_ns: u64, reaped: Tick) -> Option<Tick> {
+    pub(crate) fn tick_from_kernel(&self, real_ns: u64, reaped: Tick) -> Option<Tick> {
         let real = self.real.get();
         for offset in [real.now_ns, real.before_ns] {
             let tick = Tick(real_ns.wrapping_sub(offset as u64));
@@ -122,7 +122,7 @@ impl Clock {
     }
 
     /// `CLOCK_REALTIME − CLOCK_MONOTONIC`, nanoseconds: added to a tick it gives the wall-clock time.
-    pub fn wall_offset_ns(&self) -> i64 {
+    pub(crate) fn wall_offset_ns(&self) -> i64 {
         self.real.get().now_ns
     }
 
@@ -243,7 +243,7 @@ fn read_tsc() -> u64 {
 }
 
 /// The current time of the kernel's `CLOCK_MONOTONIC`, read through the vDSO.
-pub fn kernel_now() -> Tick {
+pub(crate) fn kernel_now() -> Tick {
     Tick(monotonic_ns())
 }
 

@@ -122,7 +122,7 @@ impl Series {
     }
 
     /// Queues the last data point of the run, which is never dropped, unless it is already queued.
-    pub fn last_figures(&self, so_far: &Snapshot) {
+    pub(crate) fn last_figures(&self, so_far: &Snapshot) {
         if self.last_step.swap(so_far.done, Ordering::Relaxed) != so_far.done {
             self.send(message::figures(&self.name, so_far));
         }

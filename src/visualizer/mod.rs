@@ -112,7 +112,7 @@ impl Visualizer {
     }
 
     /// Sends the final figures of a run: the contents of its `benchmark_summary.json` and `benchmark_percentile.json`.
-    pub fn run_ended(&mut self, plan: &Plan, summary: &Json, percentiles: &Json) {
+    pub(crate) fn run_ended(&mut self, plan: &Plan, summary: &Json, percentiles: &Json) {
         let series = self.feed.series(plan);
         let values = message::numbers(summary);
         series.send(json!({"do": "results", "series": series.name(), "values": values}));

@@ -44,7 +44,7 @@ pub enum Arrival {
 
 impl Arrival {
     /// Parses `poisson`, `constant`, `gamma:CV` or `burst`. `trace:FILE` is handled where files are read.
-    pub fn scan(text: &str) -> Result<Arrival, String> {
+    pub(crate) fn scan(text: &str) -> Result<Arrival, String> {
         match text.split_once(':') {
             None if text == "poisson" => Ok(Arrival::Poisson),
             None if text == "constant" => Ok(Arrival::Constant),
@@ -135,7 +135,7 @@ fn recorded(times: &[u64], index: u64) -> Option<u64> {
 }
 
 /// Recorded times from the arrival with index `offset` on, which is at the start; the earlier ones follow.
-pub fn from_offset(times: &[u64], offset: u64) -> Arc<[u64]> {
+pub(crate) fn from_offset(times: &[u64], offset: u64) -> Arc<[u64]> {
     let (count, first) = (times.len() as u64, offset % times.len().max(1) as u64);
     let at = |index: u64| recorded(times, index).unwrap_or_default();
     (first..first + count).map(|index| at(index) - at(first)).collect()

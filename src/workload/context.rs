@@ -68,7 +68,7 @@ impl<'a> Context<'a> {
     }
 
     /// The tokenizer, or the error that `what` needs one.
-    pub fn tokens_for(&self, what: &str) -> Result<&'a Tokens, WorkloadError> {
+    pub(crate) fn tokens_for(&self, what: &str) -> Result<&'a Tokens, WorkloadError> {
         self.tokens.ok_or_else(|| WorkloadError::Data(format!("{what} needs --tokenizer-path")))
     }
 
@@ -91,7 +91,7 @@ impl<'a> Context<'a> {
     }
 
     /// The results of `make` for the numbers from 0 to `count`, computed on all cores.
-    pub fn generate_count(
+    pub(crate) fn generate_count(
         &self,
         what: &'static str,
         count: u64,
@@ -107,7 +107,7 @@ impl<'a> Context<'a> {
 
     /// Drops the prompts before the offset. If all of the data was read, which is fewer than `wanted` prompts, the run
     /// cycles through it and an offset beyond its end wraps around. `items` must not be empty.
-    pub fn after_offset(&self, mut items: Vec<Item>, wanted: u64) -> Vec<Item> {
+    pub(crate) fn after_offset(&self, mut items: Vec<Item>, wanted: u64) -> Vec<Item> {
         let count = items.len() as u64;
         if count < wanted {
             items.rotate_left((self.offset % count) as usize);

@@ -94,7 +94,7 @@ impl Conversations {
     }
 
     /// Number of requests in all conversations of `phase` before `number`, which is the index of its first request.
-    pub fn requests_before(&self, phase: Phase, number: u64) -> u64 {
+    pub(crate) fn requests_before(&self, phase: Phase, number: u64) -> u64 {
         let size = if phase == Phase::Warmup { self.all.len() } else { self.cycle };
         let (count, all) = (size as u64, self.before[size]);
         let (rounds, rest) = (number / count, (number % count) as usize);
@@ -117,7 +117,7 @@ impl Conversations {
     }
 
     /// The think time before request `index`, nanoseconds.
-    pub fn think_ns(&self, phase: Phase, index: u64) -> u64 {
+    pub(crate) fn think_ns(&self, phase: Phase, index: u64) -> u64 {
         let (low, high) = self.think_us;
         u64::from(rng::uniform_at(rng::phase_seed(self.seed, phase), Purpose::ThinkTime, index, low, high)) * 1000
     }

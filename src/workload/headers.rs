@@ -24,7 +24,7 @@ const OWN: [&str; 5] = ["content-length", "transfer-encoding", "expect", "upgrad
 
 impl Header {
     /// Parses `name=value`. Rejects text that is not a single valid header.
-    pub fn scan(text: &str) -> Result<Header, String> {
+    pub(crate) fn scan(text: &str) -> Result<Header, String> {
         let Some((name, value)) = text.split_once('=') else {
             // The text may contain a secret, so it is not shown.
             return Err("each header is written name=value, for example --headers X-Tenant=a".to_string());
@@ -45,7 +45,7 @@ impl Header {
 }
 
 /// Whether the user sets the request id.
-pub fn names_request_id(headers: &[Header]) -> bool {
+pub(crate) fn names_request_id(headers: &[Header]) -> bool {
     given(headers, "X-Request-Id")
 }
 

@@ -42,6 +42,6 @@ impl Item {
 }
 
 /// A chat message of the user.
-pub fn user_message(content: impl Into<Value>) -> Value {
+pub(crate) fn user_message(content: impl Into<Value>) -> Value {
     json!({"role": "user", "content": content.into()})
 }

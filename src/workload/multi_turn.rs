@@ -16,7 +16,7 @@ use super::sieve::Sieve;
 use crate::api::prompt::{Prompt, content_text};
 
 /// Maximum number of turns of a conversation.
-pub const MAX_TURNS: u32 = 1000;
+pub(crate) const MAX_TURNS: u32 = 1000;
 
 /// The options of a data set of conversations.
 #[derive(Clone, Debug, PartialEq)]

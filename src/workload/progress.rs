@@ -33,13 +33,13 @@ impl StepProgress {
     }
 
     /// Begins a new step that counts bytes, with an unknown total.
-    pub fn begin_bytes(&self, what: String) {
+    pub(crate) fn begin_bytes(&self, what: String) {
         self.label(Cow::Owned(what), true);
         self.go_to(0, 0);
     }
 
     /// Sets the progress and the total (0: unknown).
-    pub fn go_to(&self, done: u64, total: u64) {
+    pub(crate) fn go_to(&self, done: u64, total: u64) {
         self.done.store(done, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
     }

@@ -50,7 +50,7 @@ pub struct RandomLengths {
 
 impl RandomLengths {
     /// The length drawn for the text with this number, tokens.
-    pub fn draw(&self, randomness: Randomness, number: u64) -> u32 {
+    pub(crate) fn draw(&self, randomness: Randomness, number: u64) -> u32 {
         rng::uniform_at(randomness.run_seed(), Purpose::PromptLength, number, self.min, self.max)
     }
 }
@@ -89,7 +89,7 @@ pub mod number {
 
 /// The prefix that all prompts share.
 #[derive(Clone, Debug, Default)]
-pub struct Prefix {
+pub(crate) struct Prefix {
     pub ids: Vec<u32>,
     text: String,
     /// The number of its last tokens that are enough to check where it meets the rest of a prompt; `None`: the whole
@@ -106,7 +106,7 @@ struct Part {
 
 /// Generates random text of exact lengths.
 #[derive(Debug)]
-pub struct RandomText<'a> {
+pub(crate) struct RandomText<'a> {
     tokens: &'a Tokens,
     /// Ids of plain text.
     plain: Vec<u32>,
@@ -247,7 +247,7 @@ impl<'a> RandomText<'a> {
     }
 
     /// A text of `length` tokens that are drawn independently, with the error of its length in tokens.
-    pub fn independent(&self, number: u64, length: usize) -> Result<(String, i64), WorkloadError> {
+    pub(crate) fn independent(&self, number: u64, length: usize) -> Result<(String, i64), WorkloadError> {
         let ids = (0..length as u64)
             .map(|place| self.drawn(Purpose::RandomText, rng::mix(number).wrapping_add(place)))
             .collect();

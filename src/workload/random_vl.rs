@@ -44,7 +44,7 @@ pub enum Format {
 
 impl Format {
     /// Parses `RGB`, `RGBA`, `L` or `JPEG`, ignoring case.
-    pub fn scan(text: &str) -> Result<Format, String> {
+    pub(crate) fn scan(text: &str) -> Result<Format, String> {
         match text.to_ascii_uppercase().as_str() {
             "RGB" => Ok(Format::Rgb),
             "RGBA" => Ok(Format::Rgba),

@@ -72,7 +72,7 @@ pub enum Source {
 
 impl Source {
     /// Whether requests are turns of conversations of several turns.
-    pub fn is_conversations(&self) -> bool {
+    pub(crate) fn is_conversations(&self) -> bool {
         matches!(self, Source::MultiTurn(_))
     }
 
@@ -88,17 +88,17 @@ impl Source {
     }
 
     /// Whether prompts are generated, so that there are as many different ones as a run needs.
-    pub fn is_generated(&self) -> bool {
+    pub(crate) fn is_generated(&self) -> bool {
         self.is_random_text() && !matches!(self, Source::Trace(_))
     }
 
     /// Whether its prompts repeat by design.
-    pub fn repeats_by_design(&self) -> bool {
+    pub(crate) fn repeats_by_design(&self) -> bool {
         matches!(self, Source::Prompt(_) | Source::PromptFile(_) | Source::Speed { .. })
     }
 
     /// Whether the text of prompts is generated from the vocabulary of the tokenizer.
-    pub fn is_random_text(&self) -> bool {
+    pub(crate) fn is_random_text(&self) -> bool {
         match self {
             Source::Random(_) | Source::RandomTexts(..) | Source::RandomVl(..) | Source::Trace(_) => true,
             Source::MultiTurn(asked) => matches!(asked.data, TurnData::Random(_)),

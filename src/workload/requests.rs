@@ -89,7 +89,7 @@ impl Workload {
     }
 
     /// Like [`Workload::build`], with progress reported to `progress`.
-    pub fn build_watched(
+    pub(crate) fn build_watched(
         recipe: &Recipe,
         authority: &str,
         path: &str,
@@ -122,7 +122,7 @@ impl Workload {
     }
 
     /// Number of requests for `number` units of `--number`: requests, or conversations with all their turns.
-    pub fn requests_of(&self, phase: Phase, number: u64) -> u64 {
+    pub(crate) fn requests_of(&self, phase: Phase, number: u64) -> u64 {
         match &self.conversations {
             Some(conversations) => conversations.requests_before(phase, number),
             None => number,
@@ -160,7 +160,7 @@ impl Workload {
 
     /// Appends the request of a turn of a conversation to `out` and returns the offset of its body. `history` are the
     /// messages so far including this turn's, as JSON separated by commas.
-    pub fn write_turn(&self, phase: Phase, turn: TurnOf<'_>, history: &[u8], out: &mut Vec<u8>) -> usize {
+    pub(crate) fn write_turn(&self, phase: Phase, turn: TurnOf<'_>, history: &[u8], out: &mut Vec<u8>) -> usize {
         let TurnOf { conversations, number, index } = turn;
         let frame = conversations.frame(phase, number);
         let (before, after) = (&frame.before[..], &frame.after[..]);

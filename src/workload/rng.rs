@@ -52,23 +52,23 @@ pub struct Randomness {
 
 impl Randomness {
     /// Seeds the lengths, choices and the schedule of the run.
-    pub fn run_seed(self) -> u64 {
+    pub(crate) fn run_seed(self) -> u64 {
         mix(mix(self.data_seed) ^ u64::from(self.run))
     }
 
     /// Seeds the contents of synthetic text and images in the run.
-    pub fn text_seed(self) -> u64 {
+    pub(crate) fn text_seed(self) -> u64 {
         mix(self.run_seed() ^ mix(!self.salt))
     }
 
     /// Seeds what the synthetic text of all runs of the call has in common.
-    pub fn call_seed(self) -> u64 {
+    pub(crate) fn call_seed(self) -> u64 {
         mix(mix(self.data_seed) ^ mix(!self.salt))
     }
 }
 
 /// The seed for draws of one phase other than the measured one, so that its draws are independent of the others'.
-pub fn phase_seed(seed: u64, phase: Phase) -> u64 {
+pub(crate) fn phase_seed(seed: u64, phase: Phase) -> u64 {
     match phase {
         Phase::Measured => seed,
         Phase::Preflight => mix(seed ^ 1),
@@ -86,7 +86,7 @@ pub fn stream(seed: u64, purpose: Purpose) -> ChaCha12Rng {
 
 /// A uniform integer of `low..=high` for request `index`, without state: the output function of SplitMix64
 /// (Steele, Lea and Flood 2014) over seed, purpose and index, mapped to the range by multiplication.
-pub fn uniform_at(seed: u64, purpose: Purpose, index: u64, low: u32, high: u32) -> u32 {
+pub(crate) fn uniform_at(seed: u64, purpose: Purpose, index: u64, low: u32, high: u32) -> u32 {
     debug_assert!(low <= high);
     let state = mix(seed ^ mix(purpose as u64)).wrapping_add(index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let width = u64::from(high - low) + 1;
@@ -94,7 +94,7 @@ pub fn uniform_at(seed: u64, purpose: Purpose, index: u64, low: u32, high: u32) 
 }
 
 /// The output function of SplitMix64.
-pub fn mix(x: u64) -> u64 {
+pub(crate) fn mix(x: u64) -> u64 {
     let mut z = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

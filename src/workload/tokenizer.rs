@@ -57,7 +57,7 @@ impl Tokenizer {
 
     /// Sets the size of the tokenizer's cache, words; the default is ten thousand. Random text uses words of the whole
     /// vocabulary repeatedly.
-    pub fn remember_words(&mut self, words: usize) {
+    pub(crate) fn remember_words(&mut self, words: usize) {
         let mut model = self.inner.get_model().clone();
         model.resize_cache(words);
         self.inner.with_model(model);
@@ -74,7 +74,7 @@ impl Tokenizer {
     }
 
     /// The ids of a prompt, with the special tokens that the model adds to every text.
-    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, WorkloadError> {
+    pub(crate) fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, WorkloadError> {
         self.encoded(text, true).map(|encoding| encoding.get_ids().to_vec())
     }
 
@@ -84,7 +84,7 @@ impl Tokenizer {
     }
 
     /// Number of tokens of a prompt, with special tokens.
-    pub fn count_prompt(&self, text: &str) -> Result<u64, WorkloadError> {
+    pub(crate) fn count_prompt(&self, text: &str) -> Result<u64, WorkloadError> {
         self.encoded(text, true).map(|encoding| encoding.len() as u64)
     }
 
@@ -112,7 +112,7 @@ impl Tokenizer {
 
     /// Ids for random text, ascending: no special tokens, no single bytes, and no parts of characters, which would be
     /// encoded to other ids.
-    pub fn plain_ids(&self) -> Vec<u32> {
+    pub(crate) fn plain_ids(&self) -> Vec<u32> {
         let special = self.inner.get_added_tokens_decoder();
         let plain = |id: &u32| {
             let Some(token) = self.inner.id_to_token(*id) else { return false };

@@ -75,7 +75,7 @@ impl Tokens {
     }
 
     /// Whether prompts are sent in another form than they were read in.
-    pub fn changes_prompts(&self) -> bool {
+    pub(crate) fn changes_prompts(&self) -> bool {
         self.ids || (self.template_asked && !self.chat)
     }
 

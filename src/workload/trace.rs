@@ -57,7 +57,7 @@ pub enum TraceUnit {
 
 impl TraceUnit {
     /// Parses `s` or `ms`.
-    pub fn scan(text: &str) -> Result<TraceUnit, String> {
+    pub(crate) fn scan(text: &str) -> Result<TraceUnit, String> {
         match text {
             "s" => Ok(TraceUnit::Seconds),
             "ms" => Ok(TraceUnit::Milliseconds),
@@ -285,7 +285,7 @@ fn tokens(count: f64) -> Result<u32, String> {
 impl Trace {
     /// The same trace with its times in another unit and other blocks; `None` leaves what was detected.
     #[must_use]
-    pub fn read_as(mut self, unit: Option<TraceUnit>, block: Option<u32>) -> Trace {
+    pub(crate) fn read_as(mut self, unit: Option<TraceUnit>, block: Option<u32>) -> Trace {
         if let Some(unit) = unit {
             let factor = unit.ns() / self.format.unit.ns();
             self.rows.iter_mut().for_each(|row| row.at_ns = (row.at_ns as f64 * factor).round() as u64);
@@ -311,7 +311,7 @@ impl Trace {
     }
 
     /// Whether prompts have to be generated, which needs a tokenizer.
-    pub fn needs_tokenizer(&self) -> bool {
+    pub(crate) fn needs_tokenizer(&self) -> bool {
         self.rows.iter().any(|row| matches!(row.request, RecordedRequest::Lengths { .. }))
     }
 

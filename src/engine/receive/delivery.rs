@@ -3,7 +3,7 @@
 /// Identifies a connection in the receive path: its number, and its generation among the successive connections with
 /// this number. Deliveries for an earlier generation are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionKey {
+pub(crate) struct ConnectionKey {
     pub connection: u32,
     /// Below [`ConnectionKey::GENERATIONS`].
     pub generation: u32,
@@ -11,22 +11,22 @@ pub struct ConnectionKey {
 
 impl ConnectionKey {
     /// Generations wrap around here, because the ring needs two of the 64 bits for itself.
-    pub const GENERATIONS: u32 = 1 << 30;
+    pub(crate) const GENERATIONS: u32 = 1 << 30;
 
     /// Connection and generation in one number, the user data of completions and epoll events.
-    pub fn to_bits(self) -> u64 {
+    pub(crate) fn to_bits(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.connection)
     }
 
     /// The inverse of [`ConnectionKey::to_bits`].
-    pub fn from_bits(bits: u64) -> ConnectionKey {
+    pub(crate) fn from_bits(bits: u64) -> ConnectionKey {
         ConnectionKey { connection: bits as u32, generation: (bits >> 32) as u32 }
     }
 }
 
 /// Something that happened on a connection.
 #[derive(Debug)]
-pub enum Delivery<'a> {
+pub(crate) enum Delivery<'a> {
     /// Bytes arrived; `timestamp_ns` is the kernel's receive timestamp in nanoseconds of `CLOCK_REALTIME`.
     Bytes { bytes: &'a [u8], timestamp_ns: Option<u64> },
     /// The peer closed its side.
@@ -37,7 +37,7 @@ pub enum Delivery<'a> {
 
 /// One completion, or one ready socket.
 #[derive(Debug)]
-pub enum ReceiveEvent<'a> {
+pub(crate) enum ReceiveEvent<'a> {
     Delivery(ConnectionKey, Delivery<'a>),
     /// The socket that this slot waits to write to is ready or has failed.
     Writable {

@@ -44,11 +44,11 @@ impl Epoll {
     }
 
     /// The set's descriptor: readable when a connection or the timer is.
-    pub fn wait_fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn wait_fd(&self) -> BorrowedFd<'_> {
         self.set.as_fd()
     }
 
-    pub fn watch(&mut self, source: ConnectionKey, socket: &Rc<OwnedFd>) -> io::Result<()> {
+    pub(crate) fn watch(&mut self, source: ConnectionKey, socket: &Rc<OwnedFd>) -> io::Result<()> {
         epoll::add(&self.set, socket, EventData::new_u64(source.to_bits()), EventFlags::IN)?;
         let index = source.connection as usize;
         if self.sockets.len() <= index {
@@ -58,7 +58,7 @@ impl Epoll {
         Ok(())
     }
 
-    pub fn forget(&mut self, source: ConnectionKey) -> io::Result<()> {
+    pub(crate) fn forget(&mut self, source: ConnectionKey) -> io::Result<()> {
         // `None` means that its end has been delivered already.
         match self.sockets[source.connection as usize].take() {
             Some(socket) => Ok(epoll::delete(&self.set, &socket)?),
@@ -67,7 +67,7 @@ impl Epoll {
     }
 
     /// Makes the set readable at `tick`, unless the timer fires earlier.
-    pub fn wake_at(&mut self, tick: Tick) -> io::Result<()> {
+    pub(crate) fn wake_at(&mut self, tick: Tick) -> io::Result<()> {
         if self.armed.is_some_and(|armed| armed <= tick) {
             return Ok(());
         }
@@ -79,7 +79,7 @@ impl Epoll {
         Ok(())
     }
 
-    pub fn poll(&mut self, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
+    pub(crate) fn poll(&mut self, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
         let deliver =
             &mut |source: ConnectionKey, delivery: Delivery<'_>| deliver(ReceiveEvent::Delivery(source, delivery));
         let mut reads = 0;

@@ -38,7 +38,7 @@ impl ReceivePath {
     }
 
     /// Starts to receive on a connected socket.
-    pub fn watch(&mut self, source: ConnectionKey, socket: &Rc<OwnedFd>) -> io::Result<()> {
+    pub(crate) fn watch(&mut self, source: ConnectionKey, socket: &Rc<OwnedFd>) -> io::Result<()> {
         match self {
             ReceivePath::Ring(ring) => ring.watch(source, socket),
             ReceivePath::Epoll(epoll) => epoll.watch(source, socket),
@@ -46,7 +46,7 @@ impl ReceivePath {
     }
 
     /// Stops receiving on a socket that is about to be closed.
-    pub fn forget(&mut self, source: ConnectionKey) -> io::Result<()> {
+    pub(crate) fn forget(&mut self, source: ConnectionKey) -> io::Result<()> {
         match self {
             ReceivePath::Ring(ring) => ring.forget(source),
             ReceivePath::Epoll(epoll) => epoll.forget(source),
@@ -54,7 +54,7 @@ impl ReceivePath {
     }
 
     /// Delivers everything that has arrived, in order, and returns the number of reads.
-    pub fn poll(&mut self, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
+    pub(crate) fn poll(&mut self, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
         match self {
             ReceivePath::Ring(ring) => ring.poll(deliver),
             ReceivePath::Epoll(epoll) => epoll.poll(deliver),

@@ -96,11 +96,11 @@ impl Ring {
     }
 
     /// Whether a wait can gather several events.
-    pub fn gathers(&self) -> bool {
+    pub(crate) fn gathers(&self) -> bool {
         self.gathers
     }
 
-    pub fn watch(&mut self, source: ConnectionKey, socket: &OwnedFd) -> io::Result<()> {
+    pub(crate) fn watch(&mut self, source: ConnectionKey, socket: &OwnedFd) -> io::Result<()> {
         let index = source.connection as usize;
         if self.watched.len() <= index {
             self.watched.resize(index + 1, (0, -1));
@@ -110,7 +110,7 @@ impl Ring {
         self.submit()
     }
 
-    pub fn forget(&mut self, source: ConnectionKey) -> io::Result<()> {
+    pub(crate) fn forget(&mut self, source: ConnectionKey) -> io::Result<()> {
         self.watched[source.connection as usize] = (source.generation, -1);
         let cancel = opcode::AsyncCancel::new(source.to_bits()).build().user_data(TAG_CANCEL);
         self.push(&cancel)?;
@@ -118,14 +118,14 @@ impl Ring {
     }
 
     /// Requests a [`ReceiveEvent::Writable`] for `slot` when the socket is connected, has room again, or has failed.
-    pub fn await_writable(&mut self, slot: u32, socket: &OwnedFd) -> io::Result<()> {
+    pub(crate) fn await_writable(&mut self, slot: u32, socket: &OwnedFd) -> io::Result<()> {
         let poll = opcode::PollAdd::new(Fd(socket.as_raw_fd()), libc::POLLOUT as u32).build();
         self.push(&poll.user_data(TAG_WRITABLE | u64::from(slot)))?;
         self.submit()
     }
 
     /// Cancels the request of [`Ring::await_writable`].
-    pub fn forget_writable(&mut self, slot: u32) -> io::Result<()> {
+    pub(crate) fn forget_writable(&mut self, slot: u32) -> io::Result<()> {
         let cancel = opcode::AsyncCancel::new(TAG_WRITABLE | u64::from(slot)).build().user_data(TAG_CANCEL);
         self.push(&cancel)?;
         self.submit()
@@ -145,7 +145,7 @@ impl Ring {
         }
     }
 
-    pub fn poll(&mut self, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
+    pub(crate) fn poll(&mut self, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
         self.run_kernel_work()?;
         let mut reads = 0;
         for entry in self.ring.completion() {

@@ -75,7 +75,7 @@ impl Row {
     }
 
     /// The change in percent of the first side's value; `None` for shares and counts.
-    pub fn percent(&self) -> Option<f64> {
+    pub(crate) fn percent(&self) -> Option<f64> {
         let a = self.a.value.filter(|a| *a != 0.0 && matches!(self.kind, Kind::Rate | Kind::Time))?;
         self.change().map(|change| change / a * 100.0)
     }

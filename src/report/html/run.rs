@@ -30,7 +30,7 @@ impl Run {
     }
 
     /// Completes a run that was already read from its database.
-    pub fn from_measured(path: &Path, measured: Measured) -> Result<Run, StoreError> {
+    pub(crate) fn from_measured(path: &Path, measured: Measured) -> Result<Run, StoreError> {
         let Measured { run, summary, samples } = measured;
         let mut timeline = Timeline::new(&samples);
         let reader = Reader::open(path)?;
