@@ -27,6 +27,7 @@ pub struct Config {
     pub head: HeadStyle,
     /// Where the finish reason is.
     pub finish: FinishStyle,
+    /// Whether an end-of-sequence token has an event of its own, and whether usage counts it.
     pub eos: EosStyle,
     /// Events per write; writes are `coalesce` inter-token latencies apart.
     pub coalesce: u32,
