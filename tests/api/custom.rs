@@ -65,6 +65,8 @@ fn the_tgi_example() {
         (vec!["3".to_string(); 3], vec!["length".to_string(); 3])
     );
     assert_eq!(call.number("Average output tokens per request"), 3.0);
+    // The first request is the connection test, which has a prompt of its own.
+    requests.recv().unwrap();
     let (head, body) = requests.recv().unwrap();
     assert!(head.starts_with("POST /generate_stream HTTP/1.1\r\n") && head.contains("X-Use-Cache: false"), "{head}");
     assert_eq!(body, json!({"inputs": "one \"two\"", "parameters": {"max_new_tokens": 3, "seed": 1, "details": true}}));
@@ -97,6 +99,8 @@ fn the_key_is_sent_in_the_header_of_the_file() {
     let url = format!("{url}/ask");
     let call = run(&url, file.to_str().unwrap(), &["--api-key", "s3cret", "--top-k", "4"]);
     call.check(3.0);
+    // The first request is the connection test, which has a prompt of its own.
+    requests.recv().unwrap();
     let (head, body) = requests.recv().unwrap();
     assert!(head.starts_with("POST /ask ") && head.contains("X-Key: id s3cret\r\n"), "{head}");
     assert!(!head.contains("Authorization"), "{head}");

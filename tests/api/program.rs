@@ -36,6 +36,8 @@ fn the_example_builds_and_parses() {
     let url = format!("{url}/completion");
     let call = run(&url, &example("llamacpp_native.py"), &["--max-tokens", "5", "--extra-args", "{\"cache\":false}"]);
     call.check(3.0);
+    // The first request is the connection test, which has a prompt of its own.
+    requests.recv().unwrap();
     let (head, body) = requests.recv().unwrap();
     assert!(head.starts_with("POST /completion HTTP/1.1\r\n"), "{head}");
     assert_eq!(

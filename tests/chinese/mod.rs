@@ -55,6 +55,7 @@ const ALLOWED: &[&str] = &[
     "processed",
     "arrived",
     "write_start",
+    "first_answer_token",
     "first_token",
     "last_token",
     "output_tokens",
