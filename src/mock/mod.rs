@@ -103,7 +103,7 @@ impl Mock {
     }
 
     /// Closes all connections and ends the threads; truth and stats remain available. Requests in flight are recorded
-    /// as [`End::Stopped`].
+    /// as stopped.
     ///
     /// # Errors
     /// The error that an event loop failed with.

@@ -79,7 +79,7 @@ pub struct TargetSpec {
     /// Do not verify the server's certificate
     #[arg(long, help_heading = HEADING)]
     pub insecure: bool,
-    /// HTTP proxy for requests and hub downloads: http://[USER:PASSWORD@]HOST:PORT (https servers use a CONNECT tunnel), or
+    /// HTTP proxy for requests and hub downloads: http://HOST:PORT or http://USER:PASSWORD@HOST:PORT (https servers use a CONNECT tunnel), or
     /// env to use http_proxy, https_proxy, all_proxy and no_proxy [default: none; the variables are ignored]
     #[arg(long, value_name = "URL", help_heading = HEADING)]
     pub proxy: Option<String>,

@@ -55,7 +55,7 @@ pub struct Summary {
     pub end: Option<RunEnd>,
     /// Requests by outcome.
     pub counts: Counts,
-    /// Classes that occurred, in the order of [`crate::record::Failure::ALL`].
+    /// Classes that occurred, in the order of the failure table.
     pub failures: Vec<FailureCount>,
     /// Last end − first due time.
     pub time_s: Option<f64>,
