@@ -138,16 +138,34 @@ impl Tokenizer {
 const LEAST_PORTABLE: usize = 256;
 
 /// Whether every implementation of a tokenizer splits a text alike: printable ASCII, and letters that have no
-/// decomposed form in use (Latin, Greek, Cyrillic, kana, CJK ideographs, Hangul syllables).
+/// decomposed form in use (Latin, Greek, Cyrillic, kana, CJK ideographs, Hangul syllables). Brackets and bars are left
+/// out, because neighbours could spell a special token, such as `</s>`, which servers read as one.
 fn is_portable(text: &str) -> bool {
     let letter = |c: char| {
         matches!(c, '\u{c0}'..='\u{17f}' | '\u{391}'..='\u{3c9}' | '\u{410}'..='\u{44f}' | '\u{3041}'..='\u{3096}'
             | '\u{30a1}'..='\u{30fa}' | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}')
             && c.is_alphabetic()
     };
-    !text.trim().is_empty() && text.chars().all(|c| matches!(c, ' '..='~') || letter(c))
+    let ascii = |c: char| matches!(c, ' '..='~') && !"<>[]{}|".contains(c);
+    !text.trim().is_empty() && text.chars().all(|c| ascii(c) || letter(c))
 }
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portable_text_has_neither_marks_nor_markup() {
+        for text in ["a", " the", "naïve", "你好", "かな", "한국", "Ж", "3.5%", " +"] {
+            assert!(is_portable(text), "{text}");
+        }
+        for text in ["", " ", "\n", "\u{a0}", "</", "s>", "[INST", "<|", "e\u{301}", "\u{64b}", "\u{1100}", "😀", "ก"]
+        {
+            assert!(!is_portable(text), "{text:?}");
+        }
+    }
 }
