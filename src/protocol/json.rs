@@ -62,7 +62,7 @@ thread_local! {
 
 /// Parses `json` and calls `read` with its value, as [`with_value`] does, and accepts in addition what Python's `json`
 /// module accepts: lone surrogates, invalid UTF-8 within strings (which its callers replace), `NaN`, `Infinity`, and
-/// numbers of any size. `read` is told what was replaced.
+/// numbers of any size. `read` gets what was replaced.
 pub(crate) fn with_lenient_value<R>(json: &[u8], read: impl FnOnce(Value<'_, '_>, Repairs) -> R) -> Result<R, NotJson> {
     let mut read = Some(read);
     let strict = with_value(json, |value| read.take().map(|read| read(value, Repairs::default())));

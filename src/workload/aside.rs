@@ -56,7 +56,7 @@ pub fn test(items: &[Item], apart: Option<&Item>, tokens: Option<&Tokens>) -> Re
     Ok(Item::new(prompt))
 }
 
-/// Notes about prompts that are sent several times although nobody asked for it.
+/// Notes about prompts that are sent more than once without a flag that asks for it.
 pub fn report(recipe: &Recipe, items: &[Item], apart: &[Item], test: &Item, notes: &mut Vec<Finding>) {
     if recipe.source.is_generated() || recipe.source.repeats_by_design() {
         return;
