@@ -250,6 +250,19 @@ fn objectives_are_judged_with_goodput() {
 }
 
 #[test]
+fn refused_requests_miss_latency_objectives() {
+    let folder = tempfile::tempdir().unwrap();
+    let facts = RunFacts { slo: "p99_ttft <= 2 failed <= 10 % success>=1%".to_string(), ..closed(40, 1) };
+    let refused = from_database(&run(folder.path(), "a.db", facts, 4, 36)).unwrap();
+    assert!(refused.missed_slo());
+    let text = screen::render(&refused, 80);
+    assert!(text.contains("| p99_ttft<=2 s |      ∞ s | MISSED  |"), "{text}");
+    assert!(text.contains("90 % | MISSED") && text.contains("10 % | met"), "{text}");
+    let slo = json::summary(&refused)["SLO"]["criteria"][0].clone();
+    assert!(slo["value"].is_null() && slo["decided by failures"] == true && slo["met"] == false, "{slo}");
+}
+
+#[test]
 fn shards_are_read_as_one_run() {
     use ringmark::record::facts::ClockPair;
     use ringmark::report::{html, measured, shards};

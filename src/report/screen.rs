@@ -3,14 +3,15 @@
 use super::findings::entries;
 use super::i18n::{Label, Statistic, time_name};
 use super::language::Language;
+use super::search::judged_text;
 use super::summary_rows::{self, StatisticValue, Value, client_rows, percentile_columns};
 use super::table::{Align, Table, cut, few_note, mark, number, optional, wrap};
 use super::{measurement_error, server, server_timings, turns, witness};
 use crate::finding::{Figure, Severity};
-use crate::plan::slo::Criterion;
 use crate::stats::Summary;
 use crate::stats::failure_texts::FailureText;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
+use crate::stats::slo::Judged;
 use crate::stats::speed::SpeedRow;
 
 /// Lines are at least this long, even on narrower screens.
@@ -60,9 +61,9 @@ fn value_text(value: &Value) -> String {
 
 fn slo(s: &Summary) -> String {
     let Some(verdict) = &s.slo else { return String::new() };
-    let row = |(criterion, value, met): &(Criterion, Option<f64>, bool)| {
-        let measured =
-            value.map_or_else(|| "-".to_string(), |value| format!("{} {}", number(value), criterion.figure.unit()));
+    let row = |Judged { criterion, judged, met }: &Judged| {
+        let text = |value: f64| format!("{}{} {}", judged_text(value), mark(judged.few), criterion.figure.unit());
+        let measured = judged.value.map_or_else(|| "-".to_string(), text);
         vec![criterion.with_unit(), measured, if *met { "met" } else { "MISSED" }.to_string()]
     };
     let table = Table {
@@ -71,7 +72,9 @@ fn slo(s: &Summary) -> String {
         rows: verdict.criteria.iter().map(row).collect(),
         grid: false,
     };
-    format!("\nService level objectives:\n{}", table.render())
+    let infinite = verdict.criteria.iter().any(|judged| judged.judged.value == Some(f64::INFINITY));
+    let note = if infinite { "∞: a failed request counts as slower than any bound.\n" } else { "" };
+    format!("\nService level objectives:\n{}{note}", table.render())
 }
 
 fn speed(s: &Summary) -> String {

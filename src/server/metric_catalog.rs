@@ -25,6 +25,9 @@ pub enum Quantity {
     PromptTokens,
     OutputTokens,
     Preemptions,
+    /// Prompt tokens looked up in the prefix cache, and those found.
+    CacheQueries,
+    CacheHits,
     /// Time spent on output tokens, summed over requests, seconds.
     OutputSeconds,
 }
@@ -76,8 +79,8 @@ const LLAMACPP: &str = "llama.cpp";
 const ENTRIES: &[Entry] = {
     use Form::{Counter, Gauge, Histogram, SumOf};
     use Quantity::{
-        CacheUse, Itl, Latency, OutputSeconds, OutputTokens, Preemptions, PromptTokens, Queue, Requests, Running, Tpot,
-        Ttft, Waiting,
+        CacheHits, CacheQueries, CacheUse, Itl, Latency, OutputSeconds, OutputTokens, Preemptions, PromptTokens, Queue,
+        Requests, Running, Tpot, Ttft, Waiting,
     };
     &[
         entry(VLLM, "vllm:time_to_first_token_seconds", Ttft, Histogram),
@@ -95,6 +98,11 @@ const ENTRIES: &[Entry] = {
         entry(VLLM, "vllm:prompt_tokens_total", PromptTokens, Counter),
         entry(VLLM, "vllm:generation_tokens_total", OutputTokens, Counter),
         entry(VLLM, "vllm:num_preemptions_total", Preemptions, Counter),
+        entry(VLLM, "vllm:prefix_cache_queries_total", CacheQueries, Counter),
+        entry(VLLM, "vllm:prefix_cache_hits_total", CacheHits, Counter),
+        // The previous names.
+        entry(VLLM, "vllm:gpu_prefix_cache_queries_total", CacheQueries, Counter),
+        entry(VLLM, "vllm:gpu_prefix_cache_hits_total", CacheHits, Counter),
         entry(SGLANG, "sglang:time_to_first_token_seconds", Ttft, Histogram),
         entry(SGLANG, "sglang:inter_token_latency_seconds", Itl, Histogram),
         entry(SGLANG, "sglang:time_per_output_token_seconds", Tpot, Histogram),
@@ -107,6 +115,7 @@ const ENTRIES: &[Entry] = {
         entry(SGLANG, "sglang:prompt_tokens_total", PromptTokens, Counter),
         entry(SGLANG, "sglang:generation_tokens_total", OutputTokens, Counter),
         entry(SGLANG, "sglang:num_retracted_requests_total", Preemptions, Counter),
+        entry(SGLANG, "sglang:cached_tokens_total", CacheHits, Counter),
         entry(TGI, "tgi_request_duration", Latency, Histogram),
         entry(TGI, "tgi_request_queue_duration", Queue, Histogram),
         meaning(entry(TGI, "tgi_request_mean_time_per_token_duration", Tpot, Histogram), Meaning::PrefillIncluded),
