@@ -219,6 +219,20 @@ fn paced(rate_per_s: f64, every_ms: u64, wait_ms: u64) -> Summary {
 }
 
 #[test]
+fn a_request_that_hangs_in_the_only_slot_is_reported() {
+    let run = |long_ms: u64| {
+        let mut block = some_unfinished(40, 0);
+        push_ok(&mut block, 40, 2400, &[20, long_ms]);
+        summary_of(closed(41, 1), block, report(Phase::Measured), unchanged)
+    };
+    let hung = run(20_000);
+    let finding = find(&hung, "stragglers").unwrap();
+    assert!(matches!(finding, Finding::Stragglers { requests: 1, median_ns: 31_000_000, .. }), "{finding:?}");
+    assert!(finding.en().starts_with("1 request was in flight for up to 20.0 s"), "{}", finding.en());
+    assert_eq!(find(&run(40), "stragglers"), None);
+}
+
+#[test]
 fn a_rate_that_parallel_cannot_carry_is_reported() {
     // 50 requests/s are scheduled and 10 sent.
     let held = paced(50.0, 20, 80);
@@ -296,6 +310,6 @@ fn objectives_have_units() {
     let facts = RunFacts { slo: r#"[{"p99_ttft":"<=60ms","rps":">=1"}]"#.to_string(), ..closed(4, 1) };
     let s = summary_of(facts, some_unfinished(4, 0), report(Phase::Measured), unchanged);
     let text = screen::render(&s, 120);
-    assert!(text.contains("| p99_ttft<=60ms |") && text.contains(" 0.02 s | met "), "{text}");
+    assert!(text.contains("| p99_ttft<=60ms |") && text.contains(" 0.02* s | met "), "{text}");
     assert!(text.contains("| rps>=1         |") && text.contains(" req/s | met "), "{text}");
 }

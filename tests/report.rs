@@ -237,7 +237,8 @@ Speed Benchmark Results:
 fn objectives_are_judged_with_goodput() {
     let folder = tempfile::tempdir().unwrap();
     let with = |slo: &str| RunFacts { slo: slo.to_string(), ..closed(5, 1) };
-    let met = from_database(&run(folder.path(), "a.db", with("p99_ttft<=20ms max_itl<=10ms rps>=1"), 4, 1)).unwrap();
+    // One of five fails: p80 is the slowest of the others.
+    let met = from_database(&run(folder.path(), "a.db", with("p80_ttft<=20ms p75_itl<=10ms rps>=1"), 4, 1)).unwrap();
     assert!(!met.missed_slo());
     let verdict = met.slo.as_ref().unwrap();
     assert_eq!((verdict.good_requests, verdict.good_share), (4, Some(0.8)));

@@ -92,6 +92,8 @@ fn a_search_for_parallel_selects_a_load_and_stores_every_run() {
     }
     assert_eq!(json["selections"][1]["selected_value"], Value::Null);
     assert!(screen.contains("Search for parallel (1 to 4), 2 runs at each load"), "{screen}");
+    assert!(screen.contains("* fewer than 10 samples lie beyond"), "p99 of a few requests: {screen}");
+    assert_eq!(json["probes"][0]["few_samples"], serde_json::json!(["p99_ttft"]));
     let stored = fs::read_to_string(folder.path().join("outputs/mock/performance_summary.txt")).unwrap();
     assert!(stored.contains("Selected:") && stored.contains("Benchmarking summary:"), "{stored}");
     let page = fs::read_to_string(folder.path().join("outputs/mock/perf_report.html")).unwrap();

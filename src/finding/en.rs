@@ -279,6 +279,14 @@ pub(super) fn text(finding: &Finding) -> Text {
             percent(*share)
         ))
         .advise("Use the steady throughput, and look at the slowest requests."),
+        Finding::Stragglers { requests, share, longest_ns, median_ns } => observed(format!(
+            "{} in flight for up to {} (the median is {}), {} of the slots' time: throughput is lower by about as much.",
+            were(*requests),
+            format_ns(*longest_ns),
+            format_ns(*median_ns),
+            percent(*share)
+        ))
+        .advise("Look at the slowest requests, and use a lower --read-timeout if they hang."),
         Finding::ShortAnswers { short, answers, asked_tokens, mean_tokens } => {
             let asked = asked_tokens.map_or_else(String::new, |asked| format!(" {asked} tokens were asked for."));
             let mean = mean_tokens.map_or_else(String::new, |mean| format!(" The mean is {mean:.1} tokens."));

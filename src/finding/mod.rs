@@ -270,6 +270,13 @@ pub enum Finding {
         total_per_s: f64,
         steady_per_s: f64,
     },
+    /// Few requests of a closed loop that occupied a large share of the slots' time.
+    Stragglers {
+        requests: u64,
+        share: f64,
+        longest_ns: u64,
+        median_ns: u64,
+    },
     /// Answers that ended early despite `ignore_eos`.
     ShortAnswers {
         short: u64,
@@ -495,6 +502,7 @@ impl Finding {
             Finding::RateHeldBack { severity, .. } => ("rate_held_back", *severity, Cause::Configuration),
             Finding::ScheduleCount { .. } => ("schedule", Caution, Cause::Workload),
             Finding::Tail { severity, .. } => ("tail", *severity, Cause::RunLength),
+            Finding::Stragglers { .. } => ("stragglers", Caution, Cause::ServerAnswers),
             Finding::ShortAnswers { .. } => ("short_answers", Caution, Cause::ServerAnswers),
             Finding::CachedTokens { severity, .. } => ("cached_tokens", *severity, Cause::Workload),
             Finding::Growth { .. } => ("growth", Caution, Cause::ServerCapacity),
@@ -615,6 +623,7 @@ impl Finding {
             | Finding::RateHeldBack { .. }
             | Finding::ScheduleCount { .. }
             | Finding::Tail { .. }
+            | Finding::Stragglers { .. }
             | Finding::ShortAnswers { .. }
             | Finding::CachedTokens { .. }
             | Finding::Growth { .. }

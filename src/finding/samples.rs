@@ -116,6 +116,7 @@ fn of_figures() -> Vec<Finding> {
             total_per_s: 2.6,
             steady_per_s: 16.5,
         },
+        Finding::Stragglers { requests: 1, share: 0.625, longest_ns: 20_000_000_000, median_ns: 215_000_000 },
         Finding::ShortAnswers { short: 3, answers: 40, asked_tokens: Some(256), mean_tokens: Some(101.5) },
         Finding::ShortAnswers { short: 3, answers: 40, asked_tokens: None, mean_tokens: None },
         Finding::CachedTokens { severity: Severity::Caution, share: 0.625, shares_nothing: true, by_metrics: true },

@@ -217,6 +217,13 @@ pub(super) fn text(finding: &Finding) -> Text {
             percent(*share)
         ))
         .advise("请以稳态吞吐量为准，并查看最慢的请求。"),
+        Finding::Stragglers { requests, share, longest_ns, median_ns } => observed(format!(
+            "{requests} 个请求最长持续 {}（中位数为 {}），占用并发槽时间的 {}：吞吐量大约因此降低同样的比例。",
+            format_ns(*longest_ns),
+            format_ns(*median_ns),
+            percent(*share)
+        ))
+        .advise("请查看最慢的请求；若请求挂起，请减小 --read-timeout。"),
         Finding::ShortAnswers { short, answers, asked_tokens, mean_tokens } => {
             let asked = asked_tokens.map_or_else(String::new, |asked| format!("要求输出 {asked} 个 token。"));
             let mean = mean_tokens.map_or_else(String::new, |mean| format!("平均输出 {mean:.1} 个 token。"));

@@ -24,7 +24,7 @@ pub fn render(s: &Summary, width: usize) -> String {
     out.push_str(&findings(s, width, "VOID: do not use these figures.", |severity| severity == Severity::Void));
     out.push_str("Benchmarking summary:\n");
     out.push_str(&summary_table(s).render());
-    out.push_str(&slo(s));
+    out.push_str(&slo(s, width));
     out.push_str(&speed(s));
     out.push_str(&failures(s, width));
     out.push_str(&percentiles(s, width));
@@ -59,10 +59,11 @@ fn value_text(value: &Value) -> String {
     }
 }
 
-fn slo(s: &Summary) -> String {
+fn slo(s: &Summary, width: usize) -> String {
     let Some(verdict) = &s.slo else { return String::new() };
     let row = |Judged { criterion, judged, met }: &Judged| {
-        let text = |value: f64| format!("{}{} {}", judged_text(value), mark(judged.few), criterion.figure.unit());
+        let unit = criterion.figure.unit();
+        let text = |value: f64| format!("{}{} {unit}", judged_text(value), mark(judged.few));
         let measured = judged.value.map_or_else(|| "-".to_string(), text);
         vec![criterion.with_unit(), measured, if *met { "met" } else { "MISSED" }.to_string()]
     };
@@ -72,9 +73,14 @@ fn slo(s: &Summary) -> String {
         rows: verdict.criteria.iter().map(row).collect(),
         grid: false,
     };
-    let infinite = verdict.criteria.iter().any(|judged| judged.judged.value == Some(f64::INFINITY));
-    let note = if infinite { "∞: a failed request counts as slower than any bound.\n" } else { "" };
-    format!("\nService level objectives:\n{}{note}", table.render())
+    let mut out = format!("\nService level objectives:\n{}", table.render());
+    if verdict.criteria.iter().any(|judged| judged.judged.few) {
+        out.push_str(&wrap("", &format!("* {}", few_note(Language::En)), width));
+    }
+    if verdict.criteria.iter().any(|judged| judged.judged.value == Some(f64::INFINITY)) {
+        out.push_str(&wrap("", "∞: a failed request counts as slower than any bound.", width));
+    }
+    out
 }
 
 fn speed(s: &Summary) -> String {

@@ -447,6 +447,21 @@ vllm:kv_cache_usage_perc{model_name=\"m\",engine=\"1\"} 0.25
     }
 
     #[test]
+    fn prefix_caches_are_counted() {
+        let hits = |texts: &[&str]| counted(texts).counters.get(&Quantity::CacheHits).map(|delta| delta.value);
+        let vllm = |queries: u64, hits: u64| {
+            format!("vllm:prefix_cache_queries_total {queries}\nvllm:prefix_cache_hits_total {hits}\n")
+        };
+        let (before, after) = (vllm(100, 10), vllm(300, 90));
+        assert_eq!(hits(&[&before, &after]), Some(80.0));
+        assert_eq!(counted(&[&before, &after]).counters[&Quantity::CacheQueries].value, 200.0);
+        assert_eq!(hits(&["vllm:gpu_prefix_cache_hits_total 1", "vllm:gpu_prefix_cache_hits_total 4"]), Some(3.0));
+        let sglang = "sglang:cached_tokens_total{cache_source=\"device\"} 32\nsglang:cached_tokens_total{cache_source=\"host\"} 16";
+        assert_eq!(hits(&["sglang:prompt_tokens_total 0", sglang]), Some(48.0));
+        assert_eq!(hits(&["vllm:prompt_tokens_total 1", "vllm:prompt_tokens_total 2"]), None);
+    }
+
+    #[test]
     fn window_needs_known_metrics_and_two_scrapes() {
         assert_eq!(window(&[scrape(0, "up 1"), scrape(1, "up 1")], "m"), None);
         assert_eq!(window(&[scrape(0, "vllm:prompt_tokens_total 1")], "m"), None);

@@ -77,6 +77,7 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
     let mut found: Vec<Finding> = checks.iter().filter_map(|check| check(summary)).collect();
     found.extend(load::rate_held_back(summary, samples));
     found.extend(load::schedule_count(summary, samples));
+    found.extend(load::stragglers(summary, samples));
     found.extend(load::short_answers(summary, samples));
     found.extend(worker_cpu(summary, workers));
     found.extend(resources(summary));

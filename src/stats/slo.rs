@@ -132,7 +132,7 @@ fn with_failures(mut values: Vec<f64>, per_mille: u32, share: f64) -> JudgedValu
     let all = values.len() + (values.len() as f64 * share).round().max(1.0) as usize;
     let rank = nearest_rank(all, per_mille);
     let value = values.get(rank - 1).copied().unwrap_or(f64::INFINITY);
-    JudgedValue { value: Some(value), few: per_mille < 1000 && all - rank < SAMPLES_BEYOND }
+    JudgedValue { value: Some(value), few: value.is_finite() && per_mille < 1000 && all - rank < SAMPLES_BEYOND }
 }
 
 impl Criterion {
@@ -244,9 +244,15 @@ mod tests {
         );
         assert_eq!(judge(98, 2, "p99_ttft<=9 p98_itl<=5ms p99_itl<=1"), [infinite, (Some(0.005), true), infinite]);
         assert_eq!(
-            judge(100, 0, "p99_ttft<=99ms avg_latency<=100ms max_ttft<=100ms"),
+            judge(100, 0, "p99_ttft<=99ms p50_latency<=100ms max_ttft<=100ms"),
             [(Some(0.099), true), (Some(0.1), true), (Some(0.1), true)]
         );
+    }
+
+    #[test]
+    fn averages_need_all_requests_to_succeed() {
+        assert!(judge(100, 0, "avg_latency<=101ms")[0].1);
+        assert_eq!(judge(99, 1, "avg_latency<=101ms")[0], (Some(f64::INFINITY), false));
     }
 
     #[test]

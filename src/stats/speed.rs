@@ -37,3 +37,22 @@ pub fn rows(samples: &[Sample]) -> Vec<SpeedRow> {
     };
     groups.into_iter().map(row).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_for_a_slot_is_not_the_speed_of_the_server() {
+        let sample = |waited_ns: u64| Sample {
+            ok: true,
+            input_tokens: Some(6144),
+            output_tokens: Some(100),
+            latency: waited_ns + 1_000_000_000,
+            service_latency: Some(1_000_000_000),
+            ..Sample::default()
+        };
+        let waiting = [sample(0), sample(400_000_000), sample(800_000_000)];
+        assert_eq!(rows(&waiting), [SpeedRow { prompt_tokens: 6144, requests: 3, tokens_per_s: 100.0 }]);
+    }
+}

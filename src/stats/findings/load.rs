@@ -21,6 +21,11 @@ const SCHEDULE_TOLERANCE: f64 = 0.05;
 /// Total throughput below this share of the steady one is reported, and below the second it is a Caution.
 const TAIL: f64 = 0.90;
 const TAIL_CAUTION: f64 = 0.75;
+/// A request that is in flight for this many times the median is a straggler. Stragglers are reported if they are at most
+/// this share of the requests and occupy more than this share of the slots' time.
+const STRAGGLER: u64 = 10;
+const FEW_STRAGGLERS: f64 = 0.10;
+const SLOT_TIME: f64 = 0.10;
 /// A larger share of input tokens from the server's cache is reported.
 const CACHED: f64 = 0.01;
 
@@ -84,6 +89,22 @@ pub fn tail(s: &Summary) -> Option<Finding> {
         total_per_s,
         steady_per_s,
     })
+}
+
+/// Requests that occupied their slots for so long that the throughput of a closed loop is lower.
+pub fn stragglers(s: &Summary, samples: &[Sample]) -> Option<Finding> {
+    let mut stays_ns: Vec<u64> =
+        samples.iter().filter_map(|sample| Some(sample.end.saturating_sub(sample.write_start?))).collect();
+    if s.facts.mode != Mode::Closed || stays_ns.len() < FEWEST || tail(s).is_some() {
+        return None;
+    }
+    stays_ns.sort_unstable();
+    let (median_ns, longest_ns) = (stays_ns[stays_ns.len() / 2], *stays_ns.last()?);
+    let long = &stays_ns[stays_ns.partition_point(|&ns| ns < STRAGGLER.saturating_mul(median_ns.max(1)))..];
+    let share = long.iter().sum::<u64>() as f64 / stays_ns.iter().sum::<u64>() as f64;
+    let requests = long.len() as u64;
+    let few = requests as f64 <= FEW_STRAGGLERS * stays_ns.len() as f64;
+    (few && share > SLOT_TIME).then_some(Finding::Stragglers { requests, share, longest_ns, median_ns })
 }
 
 /// Answers that ended early although `ignore_eos` asks for their full length.
