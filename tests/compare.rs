@@ -350,6 +350,8 @@ fn reports_do_not_mix_servers_or_workloads() {
         command.arg("report").arg(path("a.db")).current_dir(folder.path()).args(more).output().unwrap()
     };
     assert_eq!(report(&["load.db"]).status.code(), Some(0), "the loads of a sweep differ");
+    let at_once = report(&["server.db"]);
+    assert_eq!(at_once.status.code(), Some(2), "runs of two servers at the same time are no shards");
     for (other, what) in [("server.db", "url http://a / http://b"), ("workload.db", "max_tokens 9 / 7")] {
         let refused = report(&["load.db", other]);
         let text = String::from_utf8(refused.stderr).unwrap();

@@ -110,12 +110,16 @@ fn differences_except(a: &Measured, b: &Measured, except: &[&str]) -> Vec<String
 /// Arguments that differ between the loads of one sweep.
 const OF_THE_LOAD: [&str; 6] = ["parallel", "rate", "number", "duration", "open_loop", "arrival"];
 
-/// What makes two runs unfit for one report: another server, model or API, or another workload. Loads may differ.
+/// What makes two runs unfit for one report: another server or another workload. Loads may differ.
 pub fn report_differences(a: &Measured, b: &Measured) -> Vec<String> {
-    let (x, y) = (&a.summary.facts, &b.summary.facts);
-    let server = [("model", &x.model, &y.model), ("url", &x.url, &y.url), ("api", &x.api, &y.api)];
-    let server = server.into_iter().filter(|(_, a, b)| a != b).map(|(name, a, b)| format!("{name} {a} / {b}"));
-    server.chain(differences_except(a, b, &OF_THE_LOAD)).collect()
+    [server_differences(a, b), differences_except(a, b, &OF_THE_LOAD)].concat()
+}
+
+/// The model, the URL and the API, if they differ.
+pub fn server_differences(a: &Measured, b: &Measured) -> Vec<String> {
+    let (a, b) = (&a.summary.facts, &b.summary.facts);
+    let server = [("model", &a.model, &b.model), ("url", &a.url, &b.url), ("api", &a.api, &b.api)];
+    server.into_iter().filter(|(_, a, b)| a != b).map(|(name, a, b)| format!("{name} {a} / {b}")).collect()
 }
 
 /// An argument's value or its default; `None` when it is not set and has none.
