@@ -14,7 +14,7 @@ use super::random_texts::Texts;
 use super::random_vl::Pictures;
 use super::rng::Randomness;
 use super::tokens::TokenUse;
-use super::trace::Trace;
+use super::trace::{RecordedRequest, Trace};
 use crate::api::request_body::Options;
 use crate::api::sampling_params::MaxTokens;
 
@@ -49,6 +49,11 @@ impl Recipe {
             Source::Random(lengths) | Source::RandomTexts(lengths, _) | Source::RandomVl(lengths, _) => {
                 lengths.prefix == 0
             }
+            // Without block ids, each text is generated on its own.
+            Source::Trace(trace) => trace
+                .rows
+                .iter()
+                .all(|row| matches!(&row.request, RecordedRequest::Lengths { blocks, .. } if blocks.is_empty())),
             _ => false,
         }
     }
