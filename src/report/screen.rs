@@ -5,7 +5,7 @@ use super::i18n::{Label, Statistic, time_name};
 use super::language::Language;
 use super::search::judged_text;
 use super::summary_rows::{self, StatisticValue, Value, client_rows, percentile_columns};
-use super::table::{Align, Table, cut, few_note, mark, number, optional, wrap};
+use super::table::{Align, Table, cut, few_note, infinite_note, mark, number, optional, wrap};
 use super::{measurement_error, server, server_timings, turns, witness};
 use crate::finding::{Figure, Severity};
 use crate::stats::Summary;
@@ -78,7 +78,7 @@ fn slo(s: &Summary, width: usize) -> String {
         out.push_str(&wrap("", &format!("* {}", few_note(Language::En)), width));
     }
     if verdict.criteria.iter().any(|judged| judged.judged.value == Some(f64::INFINITY)) {
-        out.push_str(&wrap("", "∞: a failed request counts as slower than any bound.", width));
+        out.push_str(&wrap("", infinite_note(Language::En), width));
     }
     out
 }

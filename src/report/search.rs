@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json, json};
 use super::i18n::Label;
 use super::json_value::finite;
 use super::language::Language;
-use super::table::{Align, Table, cut, few_note, mark, number, wrap};
+use super::table::{Align, Table, cut, few_note, infinite_note, mark, number, wrap};
 use crate::finding::SearchTrouble;
 use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
@@ -25,6 +25,9 @@ pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], wid
     }
     if ordered.iter().any(|probe| probe.observed.iter().any(|observed| observed.few)) {
         out.push_str(&wrap("", &format!("* {}", few_note(Language::En)), width));
+    }
+    if has_infinite(&ordered) {
+        out.push_str(&wrap("", infinite_note(Language::En), width));
     }
     for probe in &ordered {
         let name = format!("{} {}: ", plan.variable.name(), probe.value);
@@ -160,6 +163,11 @@ fn figure_columns(plan: &SearchPlan, probes: &[&Probe], spread: bool) -> Vec<Col
 /// The figure that the aims call by this name.
 pub(crate) fn figure_of(plan: &SearchPlan, name: &str) -> Option<Figure> {
     plan.aims.iter().flat_map(figures).find(|(other, _)| other == name).map(|(_, figure)| figure)
+}
+
+/// Whether failed requests decide a figure of one of these probes.
+pub(crate) fn has_infinite(probes: &[&Probe]) -> bool {
+    probes.iter().any(|probe| probe.observed.iter().any(|observed| observed.mean == Some(f64::INFINITY)))
 }
 
 /// A value as objectives are judged by it, which is infinite where failed requests decide it.

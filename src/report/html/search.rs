@@ -11,7 +11,8 @@ use crate::finding::SearchTrouble;
 use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
 use crate::report::language::Language;
-use crate::report::search::{columns, figure_of, ordered, title, undecided};
+use crate::report::search::{columns, figure_of, has_infinite, ordered, title, undecided};
+use crate::report::table::infinite_note;
 use crate::search::{Probe, Selection, StoredSearch, StoredSearchRun, figure_name, figures, find_searches};
 
 /// A larger ratio of values and bounds is shown on a logarithmic axis.
@@ -39,6 +40,9 @@ fn section(told: &StoredSearch, language: Language) -> String {
     out.push_str(&probe_table(told, &probes, language));
     if probes.iter().any(|probe| probe.observed.iter().any(|observed| observed.few)) {
         out.push_str(&few_note(language));
+    }
+    if has_infinite(&probes) {
+        let _ = write!(out, "<p class=\"note\">{}</p>", infinite_note(language));
     }
     let troubles: Vec<String> = probes.iter().flat_map(|probe| troubles(&told.plan, probe, language)).collect();
     if !troubles.is_empty() {
