@@ -107,6 +107,9 @@ pub fn summary(s: &Summary) -> Vec<Row> {
     rows.push(maybe(Label::SteadyRequestThroughput, steady.requests_per_s));
     rows.push(maybe(Label::SteadyOutputThroughput, steady.output_tokens_per_s));
     rows.push(maybe(Label::CachedInputShare, s.cached_share.map(|share| share * 100.0)));
+    rows.push(maybe(Label::Gpus, s.facts.gpus.map_or(Value::Unknown, |gpus| Value::Count(gpus.into()))));
+    rows.push(maybe(Label::OutputPerGpu, s.per_gpu()));
+    rows.push(maybe(Label::TotalPerGpu, s.total_per_gpu()));
     rows
 }
 

@@ -17,6 +17,7 @@ use super::throughput::{Rates, SteadyThroughput, Throughput};
 use super::tolerance::Tolerance;
 use super::turns::{self, Turns};
 use super::witness::{self, Witness};
+use crate::api::endpoint::Api;
 use crate::finding::{Finding, Severity};
 use crate::plan::slo;
 use crate::record::WorkerReport;
@@ -178,6 +179,11 @@ impl Summary {
         (summary, samples.requests)
     }
 
+    /// Whether responses are generated text: embeddings and rankings have neither TTFT nor output tokens.
+    pub fn generates_text(&self) -> bool {
+        !matches!(Api::named(&self.facts.api), Some(Api::Embeddings | Api::Rerank))
+    }
+
     /// The figures must not be used: exit status 3.
     pub fn is_void(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity() == Severity::Void)
@@ -191,6 +197,21 @@ impl Summary {
     /// A given objective was missed: exit status 1.
     pub fn missed_slo(&self) -> bool {
         self.slo.as_ref().is_some_and(|verdict| !verdict.is_met())
+    }
+
+    /// Output tokens per second of one user while text is generated: 1 / mean TPOT.
+    pub fn per_user(&self) -> Option<f64> {
+        self.series.tpot_s.mean.filter(|&tpot| tpot > 0.0).map(|tpot| 1.0 / tpot)
+    }
+
+    /// Output tokens per second and GPU of the server; `None` without `--gpus`.
+    pub fn per_gpu(&self) -> Option<f64> {
+        self.facts.gpus.zip(self.throughput.output_tokens_per_s).map(|(gpus, rate)| rate / f64::from(gpus))
+    }
+
+    /// The same of input and output tokens.
+    pub fn total_per_gpu(&self) -> Option<f64> {
+        self.facts.gpus.zip(self.throughput.total_tokens_per_s).map(|(gpus, rate)| rate / f64::from(gpus))
     }
 
     /// `--abort-on` ended the run: exit status 1.
