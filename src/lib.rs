@@ -47,6 +47,8 @@ mod embed;
 #[cfg(not(feature = "internals"))]
 mod engine;
 #[cfg(not(feature = "internals"))]
+mod files;
+#[cfg(not(feature = "internals"))]
 mod finding;
 #[cfg(not(feature = "internals"))]
 mod host;
@@ -103,6 +105,8 @@ pub mod cli;
 pub mod embed;
 #[cfg(feature = "internals")]
 pub mod engine;
+#[cfg(feature = "internals")]
+pub mod files;
 #[cfg(feature = "internals")]
 pub mod finding;
 #[cfg(feature = "internals")]

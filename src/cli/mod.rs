@@ -1,8 +1,6 @@
 //! The command line: parses the arguments into a [`crate::spec::Spec`] or the options of another subcommand, and formats
 //! parse errors. Planning is in [`crate::spec`].
 
-#![expect(clippy::print_stderr, clippy::print_stdout, reason = "the command line writes to the terminal")]
-
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
@@ -11,7 +9,6 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod calibration;
 mod call_output;
 pub mod compare;
-mod created_dirs;
 pub mod entry;
 mod exit;
 pub mod interrupt;
@@ -22,6 +19,7 @@ pub mod progress;
 pub mod report;
 pub mod rig;
 mod search;
+mod terminal;
 mod visualizer;
 
 pub use exit::{EarlyExit, status};

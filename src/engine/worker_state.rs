@@ -15,6 +15,7 @@ use super::receive::ReceivePath;
 use super::receive::delivery::ReceiveEvent;
 use super::record_sender::RecordSender;
 use super::schedule::{Deadlines, OpenSchedule, ScheduleCursor};
+use super::server_watch::{SILENT_NS, ServerWatch};
 use super::telemetry::Telemetry;
 use crate::plan::{Load, Plan};
 use crate::record::trace::{Trace, TraceKind};
@@ -33,6 +34,8 @@ pub struct Setup {
     pub connections_opened: AtomicU64,
     /// The step that the connection test has reached.
     pub preflight: Arc<PreflightProgress>,
+    /// Whether the server still answers.
+    pub server: Arc<ServerWatch>,
     /// Receives the events of each request, with `--debug`.
     pub trace: Option<Trace>,
 }
@@ -351,6 +354,38 @@ impl WorkerState {
         }
         if self.phase.kill_at.is_some_and(|at| at <= now) {
             woken |= self.kill(now);
+        }
+        woken | self.give_up_silent(&setup.server, now)
+    }
+
+    /// Fails the requests whose streams are silent while the server refuses connections: it has ended without closing
+    /// them, or something between holds them open.
+    fn give_up_silent(&mut self, server: &ServerWatch, now: Tick) -> bool {
+        if server.refused_since().is_none() {
+            return false;
+        }
+        let entries = &mut self.connections.entries;
+        let receiving = entries.iter().filter(|connection| connection.read_stats.reads > 0);
+        if let Some(last) = receiving.map(|connection| connection.last_active).max() {
+            server.heard(last);
+        }
+        if server.silent_since(now).is_none() {
+            return false;
+        }
+        let mut woken = false;
+        for connection in entries {
+            let silent_ns = now.ns_since(connection.last_active);
+            let ConnectionState::Busy { slot } = connection.state else { continue };
+            if silent_ns < SILENT_NS as i64 {
+                continue;
+            }
+            let seconds = silent_ns as f64 / S as f64;
+            let text = format!("no byte for {seconds:.1} s, while the server refused new connections");
+            connection.abort(Failure::ServerGone, &text, now);
+            let slot_state = &mut self.slots[slot as usize];
+            slot_state.expired = true;
+            slot_state.wake();
+            woken = true;
         }
         woken
     }

@@ -72,6 +72,12 @@ pub enum Finding {
         parallel: usize,
         workers: usize,
     },
+    /// The CPU quota of a control group, in cores, and the workers; `given`: by flags, despite the quota.
+    CpuQuota {
+        cores: f64,
+        workers: usize,
+        given: bool,
+    },
     /// `--prompt` together with a dataset.
     DatasetNotRead,
     FieldsNotSent {
@@ -142,8 +148,15 @@ pub enum Finding {
     },
 
     // The run, apart from its records.
+    /// A server that was started for the run ended; `after_s` counts from the start of the measured phase.
     ServerDied {
         reason: String,
+        #[serde(default)]
+        after_s: Option<f64>,
+    },
+    /// The server refused connections from then to the end of the run, and after it.
+    ServerEnded {
+        after_s: Option<f64>,
     },
     VisualizerLost {
         points: u64,
@@ -396,6 +409,7 @@ impl Finding {
             Finding::WitnessAddsLoad { .. } => ("plan", Note, Cause::Configuration),
             Finding::WorkersShareCores { .. } => ("plan", Note, Cause::Configuration),
             Finding::WorkersLeftOut { .. } => ("plan", Note, Cause::Configuration),
+            Finding::CpuQuota { .. } => ("plan", Note, Cause::Configuration),
             Finding::DatasetNotRead => ("plan", Note, Cause::Workload),
             Finding::FieldsNotSent { .. } => ("plan", Note, Cause::Configuration),
             Finding::NotStreamed { .. } => ("plan", Note, Cause::Configuration),
@@ -414,7 +428,8 @@ impl Finding {
             Finding::ServerClosesConnections => ("engine", Note, Cause::ServerAnswers),
             Finding::EpollRequested => ("engine", Note, Cause::Configuration),
             Finding::EpollInstead { .. } => ("engine", Note, Cause::Configuration),
-            Finding::ServerDied { .. } => ("server_died", Caution, Cause::ServerAnswers),
+            Finding::ServerDied { .. } => ("server_died", Void, Cause::ServerAnswers),
+            Finding::ServerEnded { .. } => ("server_ended", Void, Cause::ServerAnswers),
             Finding::VisualizerLost { .. } => ("visualizer", Note, Cause::Output),
             Finding::WitnessMissing { .. } => ("witness", Note, Cause::Witness),
             Finding::MetricsUnavailable { .. } => ("server_metrics", Note, Cause::ServerMetrics),
@@ -502,7 +517,7 @@ impl Finding {
             | Finding::CalibrationsUnreadable { reason: word }
             | Finding::CalibrationNotUsed { path: word, .. }
             | Finding::EpollInstead { reason: word }
-            | Finding::ServerDied { reason: word }
+            | Finding::ServerDied { reason: word, .. }
             | Finding::VisualizerLost { service: word, .. }
             | Finding::WitnessMissing { reason: word }
             | Finding::MetricsUnavailable { reason: word }
@@ -534,6 +549,8 @@ impl Finding {
             | Finding::WorkerNotPinned { .. }
             | Finding::ServerClosesConnections
             | Finding::EpollRequested
+            | Finding::CpuQuota { .. }
+            | Finding::ServerEnded { .. }
             | Finding::Shards { .. }
             | Finding::RecordsLost { .. }
             | Finding::RowsLost { .. }

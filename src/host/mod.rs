@@ -3,6 +3,7 @@
 pub mod affinity;
 pub mod calibration;
 pub mod calibration_file;
+pub(crate) mod cgroup;
 pub mod checks;
 pub mod facts;
 pub mod limits;

@@ -25,4 +25,6 @@ pub enum RunError {
     ConnectionTest(String),
     #[error("{0}")]
     OpenFiles(OpenFiles),
+    #[error("{} is a symbolic link, which results are not written through: remove it", .0.display())]
+    Link(PathBuf),
 }

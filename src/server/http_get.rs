@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+use crate::net::socket::is_refusal;
 use crate::plan::{Target, Transport};
 use crate::protocol::response::{Eof, Piece, Progress, Response};
 use crate::protocol::tunnel::TunnelAnswer;
@@ -42,6 +43,9 @@ pub enum GetError {
     NoConnection(Duration),
     #[error("no byte for {} s", .0.as_secs_f64())]
     ReadTimeout(Duration),
+    /// Nothing accepts connections at the address.
+    #[error("{0}")]
+    Refused(String),
     #[error("{0}")]
     Other(String),
 }
@@ -102,7 +106,8 @@ fn connect(
     let addresses = match &target.transport {
         Transport::Tcp(addresses) => addresses,
         Transport::Unix(path) => {
-            let stream = UnixStream::connect(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let stream = UnixStream::connect(path)
+                .map_err(|error| connect_error(&error, format!("{}: {error}", path.display())))?;
             stream.set_read_timeout(Some(timeouts.read)).map_err(|error| error.to_string())?;
             return Ok(Box::new(stream));
         }
@@ -121,10 +126,25 @@ fn connect(
                 return Ok(Box::new(StreamOwned::new(session, stream)));
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => last = GetError::NoConnection(timeouts.connect),
-            Err(error) => last = GetError::Other(format!("{address}: {error}")),
+            Err(error) => last = connect_error(&error, format!("{address}: {error}")),
         }
     }
     Err(last)
+}
+
+fn connect_error(error: &io::Error, text: String) -> GetError {
+    if is_refusal(error) { GetError::Refused(text) } else { GetError::Other(text) }
+}
+
+/// Whether nothing accepts connections at any address of the target.
+pub(crate) fn refuses(target: &Target) -> bool {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    match &target.transport {
+        Transport::Unix(path) => UnixStream::connect(path).is_err_and(|error| is_refusal(&error)),
+        Transport::Tcp(addresses) => addresses
+            .iter()
+            .all(|address| TcpStream::connect_timeout(address, TIMEOUT).is_err_and(|error| is_refusal(&error))),
+    }
 }
 
 /// Requests a tunnel from the proxy and waits until it is open.

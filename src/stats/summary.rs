@@ -171,6 +171,11 @@ impl Summary {
         self.findings.iter().any(|finding| finding.severity() == Severity::Void)
     }
 
+    /// The server ended for good during the run.
+    pub(crate) fn server_ended(&self) -> bool {
+        self.findings.iter().any(|finding| matches!(finding, Finding::ServerDied { .. } | Finding::ServerEnded { .. }))
+    }
+
     /// A given objective was missed: exit status 1.
     pub fn missed_slo(&self) -> bool {
         self.slo.as_ref().is_some_and(|verdict| !verdict.is_met())

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use hdrhistogram::Histogram;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 pub use super::columns::Detail;
 use super::columns::RequestReader;
-use super::error::StoreError;
+use super::error::{StoreError, open_to_read};
 use super::schema::{APPLICATION_ID, VERSION};
 use super::values::{ColumnValue, unexpected_value};
 use crate::finding::{Finding, Severity};
@@ -46,10 +46,7 @@ impl Reader {
     pub fn open(path: &Path) -> Result<Reader, StoreError> {
         let fail = |reason: String| StoreError::Open { path: path.to_path_buf(), reason };
         std::fs::metadata(path).map_err(|e| fail(e.to_string()))?;
-        // Writable first, so that SQLite can recover what a killed run left in its -wal file.
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
-            .or_else(|_| Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY))
-            .map_err(|e| fail(e.to_string()))?;
+        let connection = open_to_read(path).map_err(fail)?;
         let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let version = match (pragma("application_id"), pragma("user_version")) {
             (Ok(APPLICATION_ID), Ok(version @ 1..=VERSION)) => version,

@@ -192,7 +192,9 @@ fn prepare(connection: &Connection, start: &RunStart) -> rusqlite::Result<()> {
     put(connection, "wall_offset_ns", start.clock.offset_ns())?;
     put(connection, "request_id_prefix", start.facts.request_id_prefix.as_str())?;
     add_findings(connection, &start.findings)?;
-    connection.execute_batch("COMMIT")
+    connection.execute_batch("COMMIT")?;
+    // The tables go to the file itself, so that a copy without the -wal file opens after a kill.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 /// Adds the loads that its search could not offer to a run that has ended; they have no database of their own.

@@ -172,6 +172,7 @@ fn refused_connections_fail_the_connection_test_or_the_requests() {
     let refused = Spec::default().with(|s| {
         s.target.url = url;
         s.target.model = Some("m".to_string());
+        s.target.ready_timeout_s = 0.0;
         s.load.number = vec![10];
         s.load.parallel = vec![2];
     });
