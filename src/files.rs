@@ -38,6 +38,19 @@ pub(crate) fn open_append(path: &Path) -> io::Result<File> {
     opened.map_err(|error| if error.raw_os_error() == Some(libc::ELOOP) { link_error() } else { error })
 }
 
+/// Appends to a file in a results folder, as [`open_append`] opens it. If this fails, for example on a full disk, the
+/// file is as before, or gone if there was none.
+pub(crate) fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = open_append(path)?;
+    let before = file.metadata()?.len();
+    let written = file.write_all(bytes);
+    if written.is_err() {
+        // The error of the write is the one to report.
+        let _ = if before == 0 { fs::remove_file(path) } else { file.set_len(before) };
+    }
+    written
+}
+
 /// Whether `path` is a symbolic link.
 pub(crate) fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())

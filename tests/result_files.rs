@@ -228,6 +228,9 @@ fn a_full_disk_hides_no_figures_and_leaves_no_empty_file() {
         if output.status.code() == Some(2) {
             assert!(text.contains("error: cannot ") || text.contains("database"), "{kilobytes}: {text}");
         }
+        if stdout(&output).is_empty() {
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{kilobytes}: {text}");
+        }
         if stdout(&output).contains("Percentile results:") {
             shown += 1;
             if output.status.code() == Some(2) {
@@ -240,6 +243,7 @@ fn a_full_disk_hides_no_figures_and_leaves_no_empty_file() {
                 serde_json::from_slice::<serde_json::Value>(&content).unwrap_or_else(|e| panic!("{path:?}: {e}"));
             }
             assert!(extension != "new", "{path:?} is left");
+            assert!(!content.is_empty() || path.is_dir(), "{path:?} is empty");
         }
     }
     assert!(shown >= 1, "no limit let the run get to its tables");

@@ -1,6 +1,6 @@
 //! Output of a call: standard output, and the text and HTML files in the results folder.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use super::terminal::Output;
@@ -70,7 +70,7 @@ pub fn append(text: &str, root: &Path) -> Result<(), RunError> {
 /// Appends `text` to the file `name` in `root`.
 pub fn append_to(text: &str, root: &Path, name: &str) -> Result<(), RunError> {
     let path = root.join(name);
-    let written = files::open_append(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = files::append(&path, text.as_bytes());
     written.map_err(|cause| RunError::File { path, cause })
 }
 

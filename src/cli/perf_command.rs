@@ -133,7 +133,8 @@ fn error_text(error: &RunError, runs: &[FinishedRun]) -> String {
     match databases.as_slice() {
         [] => error.to_string(),
         databases => format!(
-            "{error}\nhint: what was measured is in the database: 'ringmark report {}' shows it and writes its files again",
+            "{error}\nhint: what was measured is in the database: 'ringmark report {}' prints the tables again, with --html FILE \
+             the report",
             databases.join(" ")
         ),
     }

@@ -73,9 +73,13 @@ impl Writer {
             }
             Err(e) => return Err(fail(e.to_string())),
         }
-        let connection =
-            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| fail(e.to_string()))?;
-        prepare(&connection, start).map_err(|e| fail(e.to_string()))?;
+        let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .and_then(|connection| prepare(&connection, start).map(|()| connection));
+        let connection = opened.map_err(|error| {
+            // The disk is full, for example: a database without all its tables is of no use.
+            remove_with_logs(path);
+            fail(error.to_string())
+        })?;
         Ok(Writer {
             connection,
             path: path.to_path_buf(),
@@ -165,6 +169,16 @@ impl Writer {
         // Fails while another process reads the file, which then keeps its -wal file and is complete with it.
         let _ = self.connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()));
         self.connection.close().map_err(|(_, e)| StoreError::write(&self.path, e))
+    }
+}
+
+/// Removes a new database and what SQLite keeps beside it.
+fn remove_with_logs(path: &Path) {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut name = path.as_os_str().to_os_string();
+        name.push(suffix);
+        // Errors are ignored: most of the files do not exist.
+        let _ = std::fs::remove_file(name);
     }
 }
 
