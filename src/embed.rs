@@ -43,6 +43,8 @@ impl std::error::Error for Error {}
 /// calling thread waits until the last run has ended. Failed requests are no error: they are counted in
 /// [`Summary::counts`].
 ///
+/// If the server ends during a run, that run is void ([`Summary::is_void`]) and the last one in the result.
+///
 /// # Errors
 /// If a flag is invalid, a file or the server cannot be used, or the connection test fails. A search
 /// (`spec.sla.sla_auto_tune`) and a visualizer are errors: only the command line has them.

@@ -97,6 +97,7 @@ fn a_killed_run_keeps_its_committed_rows() {
 fn a_killed_run_has_everything_older_than_a_second() {
     let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
     let (kills, streams) = (number("RINGMARK_KILLS", 5), number("RINGMARK_KILL_STREAMS", 200));
+    let mut checked = 0;
     for kill in 0..kills {
         let folder = tempfile::tempdir().unwrap();
         let mut server = ringmark(&["mock", "--port", "0", "ttft=20ms", "itl=10ms", "tokens=20"]).spawn().unwrap();
@@ -122,9 +123,11 @@ fn a_killed_run_has_everything_older_than_a_second() {
         server.wait().unwrap();
         let older = finished.iter().filter(|(at, _)| killed.duration_since(*at) > Duration::from_secs(1));
         let expected = older.map(|(_, count)| *count).max().unwrap_or(0);
+        checked += expected;
         let left = rows(&path).expect("the database opens");
         assert!(left >= expected, "killed after {lives_ms} ms: {left} rows, {expected} were finished a second before");
     }
+    assert!(checked > 0, "no request was finished a second before a kill");
 }
 
 /// The requests that a mock has finished, from its metrics.

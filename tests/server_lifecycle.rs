@@ -274,9 +274,30 @@ fn many_failures_of_a_server_that_answers_are_not_void() {
     assert!(finding(&summary, "server_ended").is_none());
 }
 
-/// Something holds the connections open, but nothing listens: the streams that are silent are given up after seconds.
+/// Something holds the connections open, but nothing listens: the streams that are silent are given up after seconds,
+/// whether new requests are refused or there are none.
 #[test]
 fn silent_streams_of_a_server_that_refuses_connections_are_given_up() {
+    let open: &[&str] = &["--open-loop", "--rate", "4", "--number", "12"];
+    let closed: &[&str] = &["--parallel", "2", "--number", "2"];
+    for load in [open, closed] {
+        let (server, address) = falls_silent();
+        let folder = tempfile::tempdir().unwrap();
+        let began = Instant::now();
+        let flags = ["--model", "m", "--stream", "--read-timeout", "120"];
+        let output = perf(folder.path(), address, &flags).args(load).output().unwrap();
+        drop(server.join().unwrap());
+        let text = stdout(&output);
+        assert_eq!(output.status.code(), Some(3), "{text}{}", stderr(&output));
+        // The read timeout would have taken two minutes.
+        assert!(began.elapsed() < Duration::from_secs(60), "{text}");
+        assert!(text.contains("server_gone") && text.contains("while the server refused new connections"), "{text}");
+    }
+}
+
+/// A server that answers the connection test, begins two more streams, and closes its port. The streams stay open until
+/// the result of the thread is dropped.
+fn falls_silent() -> (thread::JoinHandle<Vec<TcpStream>>, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let event =
@@ -284,7 +305,6 @@ fn silent_streams_of_a_server_that_refuses_connections_are_given_up() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
     let server = thread::spawn(move || {
         let mut held = Vec::new();
-        // The connection test gets an answer; two more streams begin.
         for number in 0..3 {
             let (mut stream, _) = listener.accept().unwrap();
             read_request(&mut stream).unwrap();
@@ -296,14 +316,5 @@ fn silent_streams_of_a_server_that_refuses_connections_are_given_up() {
         }
         held
     });
-    let folder = tempfile::tempdir().unwrap();
-    let flags = ["--model", "m", "--open-loop", "--rate", "4", "--number", "12", "--stream", "--read-timeout", "120"];
-    let began = Instant::now();
-    let output = perf(folder.path(), address, &flags).output().unwrap();
-    drop(server.join().unwrap());
-    let text = stdout(&output);
-    assert_eq!(output.status.code(), Some(3), "{text}{}", stderr(&output));
-    // The read timeout would have taken two minutes.
-    assert!(began.elapsed() < Duration::from_secs(60), "{text}");
-    assert!(text.contains("server_gone") && text.contains("while the server refused new connections"), "{text}");
+    (server, address)
 }

@@ -15,8 +15,10 @@ pub struct ServerWatch {
     refused_since: AtomicU64,
     /// The first connection that broke since the last response.
     broken_since: AtomicU64,
-    /// The last arrival on any connection, as far as known; kept up to date only while connections are refused.
+    /// The last arrival on any connection, exact to the period of the workers' housekeeping.
     heard: AtomicU64,
+    /// When a worker last had a request in flight.
+    waits: AtomicU64,
     answered: AtomicBool,
 }
 
@@ -45,9 +47,17 @@ impl ServerWatch {
         clear(&self.broken_since);
     }
 
-    /// Bytes arrived at this time.
-    pub(crate) fn heard(&self, at: Tick) {
-        self.heard.fetch_max(at.0, Relaxed);
+    /// A worker has requests in flight, and last received bytes at `heard`.
+    pub(crate) fn waits(&self, now: Tick, heard: Tick) {
+        self.heard.fetch_max(heard.0, Relaxed);
+        self.waits.fetch_max(now.0, Relaxed);
+    }
+
+    /// Since when nothing has arrived although requests are in flight, if that is long enough to ask why.
+    pub(crate) fn quiet_since(&self, now: Tick) -> Option<Tick> {
+        let (heard, waits) = (some(&self.heard)?, some(&self.waits)?);
+        let is_waiting = now.ns_since(waits) < S as i64;
+        (is_waiting && now.ns_since(heard) >= SILENT_NS as i64).then_some(heard)
     }
 
     /// Since when connections are refused.
@@ -111,10 +121,22 @@ mod tests {
         watch.refused(Tick(S));
         assert_eq!(watch.silent_since(Tick(6 * S - 1)), None);
         assert_eq!(watch.silent_since(Tick(6 * S)), Some(Tick(S)));
-        watch.heard(Tick(4 * S));
+        watch.waits(Tick(5 * S), Tick(4 * S));
         assert_eq!(watch.silent_since(Tick(6 * S)), None);
         assert_eq!(watch.silent_since(Tick(9 * S)), Some(Tick(4 * S)));
         watch.accepted();
         assert_eq!(watch.silent_since(Tick(60 * S)), None);
+    }
+
+    #[test]
+    fn only_silence_with_requests_in_flight_is_a_reason_to_ask() {
+        let watch = ServerWatch::default();
+        assert_eq!(watch.quiet_since(Tick(60 * S)), None);
+        watch.waits(Tick(8 * S), Tick(4 * S));
+        assert_eq!(watch.quiet_since(Tick(8 * S)), None);
+        watch.waits(Tick(9 * S), Tick(3 * S));
+        assert_eq!(watch.quiet_since(Tick(9 * S)), Some(Tick(4 * S)));
+        // Nothing is in flight any more.
+        assert_eq!(watch.quiet_since(Tick(11 * S)), None);
     }
 }

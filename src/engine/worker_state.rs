@@ -160,6 +160,9 @@ pub struct WorkerState {
     /// An error outside of the event loop, which ends the worker.
     pub error: Option<io::Error>,
     housekeeping_at: Tick,
+    /// The reads at the last housekeeping, and the last one at which there were more, or no request was in flight.
+    reads_before: u64,
+    heard_at: Tick,
     dead: Vec<u32>,
 }
 
@@ -195,6 +198,8 @@ impl WorkerState {
             relay_waker: None,
             error: None,
             housekeeping_at: now,
+            reads_before: 0,
+            heard_at: now,
             dead: Vec::new(),
         }
     }
@@ -361,19 +366,19 @@ impl WorkerState {
     /// Fails the requests whose streams are silent while the server refuses connections: it has ended without closing
     /// them, or something between holds them open.
     fn give_up_silent(&mut self, server: &ServerWatch, now: Tick) -> bool {
-        if server.refused_since().is_none() {
-            return false;
+        let reads = self.telemetry.reads();
+        let waits = self.telemetry.in_flight > 0;
+        if reads != self.reads_before || !waits {
+            (self.reads_before, self.heard_at) = (reads, now);
         }
-        let entries = &mut self.connections.entries;
-        let receiving = entries.iter().filter(|connection| connection.read_stats.reads > 0);
-        if let Some(last) = receiving.map(|connection| connection.last_active).max() {
-            server.heard(last);
+        if waits {
+            server.waits(now, self.heard_at);
         }
         if server.silent_since(now).is_none() {
             return false;
         }
         let mut woken = false;
-        for connection in entries {
+        for connection in &mut self.connections.entries {
             let silent_ns = now.ns_since(connection.last_active);
             let ConnectionState::Busy { slot } = connection.state else { continue };
             if silent_ns < SILENT_NS as i64 {

@@ -33,6 +33,7 @@ mod error;
 mod plugin_parse;
 mod preflight;
 mod server_end;
+mod server_probe;
 mod token_backfill;
 
 pub use error::RunError;
@@ -116,7 +117,9 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     let series = context.visualizer.as_ref().map(|feed| feed.series(plan));
     let collector = start_collector(plan, &workload, context, series.clone(), collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
+    let probe = server_probe::start(&engine.server, plan);
     let outcome = run_phases(&mut engine, (plan, &workload), context, (collector.live(), trace), &messages, &mut notes);
+    drop(probe);
     notes.append(&mut engine.notes);
     notes.extend(server_end(&engine, plan, context.local));
     notes.extend(context.visualizer.iter().filter_map(Feed::note));
