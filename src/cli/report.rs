@@ -10,6 +10,7 @@ use super::terminal::print;
 use crate::files;
 use crate::options::Language;
 use crate::report::export::write_all;
+use crate::report::workload::report_differences;
 use crate::report::{Measured, definitions, html, measured, overview, screen, search, shards};
 use crate::search::{StoredSearchRun, find_searches};
 use crate::spec::output::exports;
@@ -26,6 +27,9 @@ pub struct ReportArgs {
     /// Write an HTML report of all runs to FILE
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Show runs together even if their servers or workloads differ
+    #[arg(long)]
+    pub force: bool,
     /// Language of the HTML report: en, zh
     #[arg(long, value_name = "LANGUAGE", default_value = "en", value_parser = values::language())]
     pub language: Language,
@@ -48,6 +52,9 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
             return Err(exit("--csv and --export cannot write merged shards: give one file".to_string()));
         }
         return show_shards(args);
+    }
+    if !args.force {
+        check_alike(&runs, &args.files).map_err(exit)?;
     }
     for (run, file) in runs.iter().zip(&args.files) {
         if runs.len() > 1 {
@@ -72,6 +79,24 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
         print(&format!("Written: {}\n", path.display()))?;
     }
     Ok(exit_status(void))
+}
+
+/// Checks that all runs are of one server and workload: loads of different ones make no sweep.
+fn check_alike(runs: &[Measured], files: &[PathBuf]) -> Result<(), String> {
+    let Some((first, others)) = runs.split_first() else { return Ok(()) };
+    for (other, file) in others.iter().zip(&files[1..]) {
+        let differences = report_differences(first, other);
+        if !differences.is_empty() {
+            return Err(format!(
+                "{} and {} are runs of different servers or workloads ({}): use 'ringmark compare', or add --force to \
+                 show them together",
+                files[0].display(),
+                file.display(),
+                differences.join("; ")
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn show_shards(args: &ReportArgs) -> Result<u8, EarlyExit> {
