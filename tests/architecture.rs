@@ -17,6 +17,7 @@ const LEVELS: &[(&str, u8)] = &[
     // Values of flags that several modules share, and what masks secrets.
     ("options", 0),
     ("secrets", 0),
+    ("visible", 0),
     ("time", 0),
     ("finding", 1),
     ("protocol", 1),

@@ -12,6 +12,7 @@ use crate::stats::Summary;
 use crate::stats::failure_texts::FailureText;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
 use crate::stats::speed::SpeedRow;
+use crate::visible::visible;
 
 /// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;
@@ -37,7 +38,7 @@ pub fn render(s: &Summary, width: usize) -> String {
     out.push_str(&server::text(s, width));
     out.push_str(&server_timings::text(s, width));
     out.push_str(&findings(s, width, "\nFindings:", |severity| severity != Severity::Void));
-    out
+    visible(&out).into_owned()
 }
 
 fn summary_table(s: &Summary) -> Table {
