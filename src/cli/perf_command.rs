@@ -20,6 +20,7 @@ use super::created_dirs::CreatedDirs;
 use super::exit::{EarlyExit, status};
 use super::progress::Bars;
 use super::{interrupt, search, visualizer};
+use crate::host::children;
 use crate::log::Log;
 use crate::options::LogLevel;
 use crate::plan::Plan;
@@ -35,6 +36,7 @@ use crate::server::local::{self, Local};
 use crate::spec::Spec;
 use crate::stats::Summary;
 use crate::sweep::{self, SweepResult};
+use crate::visible::visible_line;
 use crate::visualizer::Visualizer;
 use crate::workload::rng::Randomness;
 
@@ -46,7 +48,7 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     let mut notify = |line: String| {
         if !spec.output.quiet {
             // A closed standard error is ignored.
-            let _ = writeln!(bars.stderr(), "{line}");
+            let _ = writeln!(bars.stderr(), "{}", visible_line(&line));
         }
     };
     let Prepared { spec, facts, search, plans, fetched, mock } =
@@ -164,7 +166,11 @@ fn watch_signals(stop: &Arc<AtomicU8>, log: &Arc<Log>) -> Result<(), String> {
     let on_first = move || {
         log.warning("interrupted: no more requests are sent; requests in flight have 5 s to finish; press Ctrl-C again to end immediately")
     };
-    interrupt::watch(stop.clone(), on_first, local::kill_all)
+    let on_second = || {
+        local::kill_all();
+        children::kill_all();
+    };
+    interrupt::watch(stop.clone(), on_first, on_second)
         .map_err(|error| format!("cannot install the handler of Ctrl-C: {error}"))
 }
 

@@ -15,6 +15,7 @@ mod settings;
 mod url;
 
 pub use catalog::{HubItem, Repository, required_items};
+pub use download::Limits;
 pub use fetch::{Fetched, fetch};
 pub use settings::{Hub, Settings, Site};
 

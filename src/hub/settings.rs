@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::download::Limits;
 use super::url::Url;
 use crate::options::DataSource;
 use crate::spec::proxy::{ProxyChoice, ProxyVariables};
@@ -90,6 +91,7 @@ pub struct Settings {
     pub proxy: ProxyChoice,
     /// Pause before the first retry; doubled for each further one.
     pub pause: Duration,
+    pub limits: Limits,
 }
 
 impl Settings {
@@ -131,7 +133,7 @@ impl Settings {
             DataSource::Modelscope | DataSource::Local => (modelscope, huggingface),
         };
         let proxy = ProxyChoice::Direct(ProxyVariables::default());
-        Ok(Settings { site, other, offline, proxy, pause: Duration::from_secs(1) })
+        Ok(Settings { site, other, offline, proxy, pause: Duration::from_secs(1), limits: Limits::default() })
     }
 
     /// Both hubs, the one to download from first.
