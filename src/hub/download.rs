@@ -12,6 +12,7 @@ use ureq::{Agent, Body};
 
 use super::cache::{Identity, bare_etag};
 use super::resumable_file::ResumableFile;
+use super::settings::Limits;
 use super::url::Url;
 use crate::plan::proxy::Proxy;
 use crate::spec::proxy::ProxyChoice;
@@ -49,22 +50,6 @@ pub enum Failure {
     TooLong { host: String, limit: u64 },
     #[error("cannot write {path}: {cause}")]
     Disk { path: String, cause: io::Error },
-}
-
-/// What a server may demand of a download.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest file, bytes. The longest data set has less than 1 GiB.
-    pub max_bytes: u64,
-    /// A download that adds fewer bytes within `slow_time` is given up.
-    pub slow_bytes: u64,
-    pub slow_time: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { max_bytes: 8 << 30, slow_bytes: 64 << 10, slow_time: Duration::from_secs(60) }
-    }
 }
 
 fn in_parentheses(code: &str) -> String {

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::download::Limits;
 use super::url::Url;
 use crate::options::DataSource;
 use crate::spec::proxy::{ProxyChoice, ProxyVariables};
@@ -75,6 +74,22 @@ impl fmt::Debug for Site {
         let mut shown = f.debug_struct("Site");
         shown.field("hub", &self.hub).field("endpoint", &self.endpoint).field("cache", &self.cache);
         shown.finish_non_exhaustive()
+    }
+}
+
+/// What a server may demand of a download.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest file, bytes. The longest data set has less than 1 GiB.
+    pub max_bytes: u64,
+    /// A download that adds fewer bytes within `slow_time` is given up.
+    pub slow_bytes: u64,
+    pub slow_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { max_bytes: 8 << 30, slow_bytes: 64 << 10, slow_time: Duration::from_secs(60) }
     }
 }
 

@@ -25,6 +25,8 @@ pub enum RunError {
     ConnectionTest(String),
     #[error("{0}")]
     OpenFiles(OpenFiles),
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
     #[error("interrupted while the requests were prepared")]
     Interrupted,
     #[error(

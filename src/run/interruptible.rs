@@ -20,21 +20,28 @@ pub fn run_or_abandon<R: Send + 'static>(
     stop: &AtomicU8,
     work: impl FnOnce() -> R + Send + 'static,
 ) -> Result<R, RunError> {
-    let memory_limit = memory::available().zip(memory::resident()).map(|(free, used)| used + free / 100 * MEMORY_SHARE);
+    let limit = memory::available().zip(memory::resident()).map(|(free, used)| used + free / 100 * MEMORY_SHARE);
+    run_within(limit.unwrap_or(u64::MAX), stop, work)
+}
+
+/// The same with a limit on the memory of this process, bytes.
+fn run_within<R: Send + 'static>(
+    memory_limit: u64,
+    stop: &AtomicU8,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, RunError> {
     let (alive, ended) = channel::<()>();
     let thread = thread::Builder::new().name("workload".to_string()).spawn(move || {
         let _alive = alive;
         work()
     });
-    let thread = thread.map_err(|cause| RunError::Workload(crate::workload::WorkloadError::Data(cause.to_string())))?;
+    let thread = thread.map_err(RunError::Thread)?;
     while ended.recv_timeout(CHECK_PERIOD) == Err(RecvTimeoutError::Timeout) {
-        let error = if stop.load(Ordering::Relaxed) != 0 {
-            RunError::Interrupted
-        } else {
-            match memory::resident().zip(memory_limit).filter(|(used, limit)| used > limit) {
-                Some((used, _)) => RunError::Memory { used_gib: used as f64 / (1u64 << 30) as f64 },
-                None => continue,
-            }
+        let used = memory::resident().unwrap_or(0);
+        let error = match stop.load(Ordering::Relaxed) {
+            0 if used <= memory_limit => continue,
+            0 => RunError::Memory { used_gib: used as f64 / (1u64 << 30) as f64 },
+            _ => RunError::Interrupted,
         };
         children::kill_all();
         return Err(error);
@@ -60,4 +67,25 @@ pub fn with_killable_programs<R>(stop: &AtomicU8, work: impl FnOnce() -> R) -> R
         over.store(true, Ordering::Relaxed);
         result
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Work that does not end by itself in any test.
+    fn long() {
+        thread::sleep(Duration::from_secs(600));
+    }
+
+    #[test]
+    fn work_ends_with_its_result_an_interrupt_or_too_much_memory() {
+        let go_on = AtomicU8::new(0);
+        assert!(matches!(run_within(u64::MAX, &go_on, || 5), Ok(5)));
+        assert!(matches!(run_within(u64::MAX, &AtomicU8::new(1), long), Err(RunError::Interrupted)));
+        assert!(matches!(run_within(1, &go_on, long), Err(RunError::Memory { .. })));
+        assert!(matches!(run_or_abandon(&go_on, || 5), Ok(5)));
+        let panics = || run_or_abandon(&AtomicU8::new(0), || panic!("of the work"));
+        assert!(std::panic::catch_unwind(panics).is_err());
+    }
 }

@@ -120,6 +120,9 @@ impl MetricsPage {
             status => return Err(format!("GET {} returned status {status}", self.target.path)),
         }
         let page = exposition::parse_page(&reply.body);
+        if page.is_cut {
+            return Err(format!("the page has more than {} samples", exposition::MAX_SAMPLES));
+        }
         match page.invalid_lines.first() {
             Some((line, reason)) if page.samples.is_empty() => {
                 Err(format!("the page is not in Prometheus' format: line {line} {reason}"))

@@ -391,7 +391,11 @@ fn a_full_disk_leaves_no_partial_file() {
         Server::start(hugging_face(vec![("/datasets/Hello-SimpleAI/HC3-Chinese/open_qa.jsonl", OPENQA.into())]));
     let machine = machine(DataSource::Huggingface, &server.url(), &[]);
     // The failed attempt shows where the partial file is; in its place comes a device that is always full.
-    let cut = Server::start(|request| Reply::file(request, OPENQA, "\"e\"").with("X-Repo-Commit", COMMIT).cut_after(5));
+    let requests = AtomicUsize::new(0);
+    let cut = Server::start(move |request| match requests.fetch_add(1, Ordering::Relaxed) {
+        0 => Reply::file(request, OPENQA, "\"e\"").with("X-Repo-Commit", COMMIT).cut_after(5),
+        _ => Reply::status(403),
+    });
     let mut settings = machine.settings.clone();
     settings.site.endpoint = self::machine(DataSource::Huggingface, &cut.url(), &[]).settings.site.endpoint;
     fetch(&dataset("openqa"), &settings, &StepProgress::default(), &mut |_| {}).unwrap_err();
