@@ -147,6 +147,19 @@ fn an_interrupt_ends_a_program_that_parses_and_keeps_the_results() {
 }
 
 #[test]
+fn interrupts_end_the_helper_of_a_visualizer() {
+    for interrupts in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let python = endless_script(folder.path(), "trap '' INT TERM");
+        let child = perf(folder.path(), &["--visualizer", "wandb", "--python", &python]).spawn().unwrap();
+        let processes = processes(folder.path());
+        (0..interrupts).for_each(|_| interrupt(&child));
+        assert_eq!(ended(child).status.code(), Some(130));
+        assert_gone(&processes);
+    }
+}
+
+#[test]
 fn reports_read_regular_files_with_tables_only() {
     let folder = tempfile::tempdir().unwrap();
     let fifo = fifo(folder.path());
