@@ -93,6 +93,8 @@ mod sweep;
 #[cfg(not(feature = "internals"))]
 mod time;
 #[cfg(not(feature = "internals"))]
+mod visible;
+#[cfg(not(feature = "internals"))]
 mod visualizer;
 #[cfg(not(feature = "internals"))]
 mod workload;
@@ -151,6 +153,8 @@ pub mod store;
 pub mod sweep;
 #[cfg(feature = "internals")]
 pub mod time;
+#[cfg(feature = "internals")]
+pub mod visible;
 #[cfg(feature = "internals")]
 pub mod visualizer;
 #[cfg(feature = "internals")]

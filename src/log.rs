@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use crate::files;
 use crate::options::LogLevel;
 use crate::secrets::mask;
+use crate::visible::visible;
 
 /// A destination of log lines.
 pub(crate) struct Sink {
@@ -140,7 +141,9 @@ impl Log {
             return;
         }
         let timestamp = (self.now)().to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S,%3f").to_string();
-        let mut line = format!("{timestamp} - ringmark - {} - {}", name(level), mask(text, &self.secrets));
+        // Further lines are indented, so that no text can look like a line of its own.
+        let text = visible(&mask(text, &self.secrets)).trim_end().replace('\n', "\n    ");
+        let mut line = format!("{timestamp} - ringmark - {} - {text}", name(level));
         line.push('\n');
         for sink in sinks.iter_mut().filter(|sink| is_selected(sink)) {
             match &mut sink.to {
@@ -217,6 +220,8 @@ mod tests {
             "2026-05-16 11:36:33,122 - ringmark - INFO - key **** sent\n2026-05-16 11:36:33,122 - ringmark - WARNING - late\n"
         );
         assert_eq!(text(&few), "2026-05-16 11:36:33,122 - ringmark - WARNING - late\n");
+        log.error("no\u{1b}[2J\r\n2026-05-16 - ringmark - INFO - forged");
+        assert!(text(&few).ends_with(" - ERROR - no\\u{1b}[2J\\r\n    2026-05-16 - ringmark - INFO - forged\n"));
         assert!(log.is_enabled(LogLevel::Debug));
         log.debug_at(1_778_931_393_121_456_789, "request 0 sent");
         assert!(text(&all).ends_with(",122 - ringmark - DEBUG - 11:36:33.121456 request 0 sent\n"), "{}", text(&all));

@@ -136,7 +136,7 @@ fn run_unless_stopped(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<Opti
         return Ok(None);
     }
     match run(plan, context) {
-        Err(error @ RunError::ConnectionTest(_)) if is_stopped() => {
+        Err(error @ (RunError::ConnectionTest(_) | RunError::Interrupted)) if is_stopped() => {
             context.log.warning(error.to_string().lines().next().unwrap_or_default());
             Ok(None)
         }

@@ -18,6 +18,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("files", 0),
     ("options", 0),
     ("secrets", 0),
+    ("visible", 0),
     ("time", 0),
     ("finding", 1),
     ("protocol", 1),

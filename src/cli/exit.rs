@@ -28,6 +28,10 @@ pub struct EarlyExit {
 impl EarlyExit {
     /// An error that ends the program with status 2. `text` is one line: what is wrong and what to do.
     pub fn error(text: &str) -> EarlyExit {
-        EarlyExit { text: format!("error: {text}\n"), to_stdout: false, status: status::UNABLE }
+        EarlyExit {
+            text: format!("error: {}\n", crate::visible::visible(text)),
+            to_stdout: false,
+            status: status::UNABLE,
+        }
     }
 }

@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::visible::visible;
+
 mod calibration;
 mod call_output;
 pub mod compare;
@@ -81,7 +83,7 @@ fn shorten(text: &str, help: &str) -> String {
     let message = one_line(paragraphs.next().unwrap_or(text));
     let tip = paragraphs.find_map(|paragraph| paragraph.trim().strip_prefix("tip: ")).map(one_line);
     let hint = tip.unwrap_or_else(|| format!("see '{help}'"));
-    format!("{message}\nhint: {hint}\n")
+    format!("{}\nhint: {}\n", visible(&message), visible(&hint))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::progress::Bars;
 use super::terminal::print_error;
 use super::{interrupt, search, visualizer};
 use crate::files;
+use crate::host::children;
 use crate::log::Log;
 use crate::options::LogLevel;
 use crate::plan::Plan;
@@ -33,6 +34,7 @@ use crate::server::local::{self, Local};
 use crate::spec::Spec;
 use crate::stats::Summary;
 use crate::sweep::{self, SweepResult};
+use crate::visible::visible_line;
 use crate::visualizer::Visualizer;
 use crate::workload::rng::Randomness;
 
@@ -47,7 +49,7 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     let mut notify = |line: String| {
         if !spec.output.quiet {
             // A closed standard error is ignored.
-            let _ = writeln!(bars.stderr(), "{line}");
+            let _ = writeln!(bars.stderr(), "{}", visible_line(&line));
         }
     };
     let Prepared { spec, mut facts, search, mut plans, fetched, mock } =
@@ -213,7 +215,11 @@ fn watch_signals(stop: &Arc<AtomicU8>, started: &Arc<OnceLock<Arc<Log>>>) -> Res
         }
     }
     };
-    interrupt::watch(stop.clone(), on_first, local::kill_all)
+    let on_second = || {
+        local::kill_all();
+        children::kill_all();
+    };
+    interrupt::watch(stop.clone(), on_first, on_second)
         .map_err(|error| format!("cannot install the handler of Ctrl-C: {error}"))
 }
 

@@ -12,8 +12,8 @@ mod render;
 mod search;
 mod zh;
 
-#[cfg(test)]
-mod samples;
+#[cfg(any(test, feature = "internals"))]
+pub mod samples;
 #[cfg(test)]
 mod tests;
 

@@ -31,6 +31,7 @@ use crate::{files, host, report};
 mod abort;
 mod debug_log;
 mod error;
+mod interruptible;
 mod plugin_parse;
 mod preflight;
 mod server_end;
@@ -39,6 +40,7 @@ mod token_backfill;
 
 use abort::AbortWatch;
 pub use error::RunError;
+use interruptible::{run_or_abandon, with_killable_programs};
 use plugin_parse::parse_with_program;
 use preflight::test_connection;
 use server_end::server_end;
@@ -153,13 +155,17 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     Ok(FinishedRun { summary, database, interrupted })
 }
 
-fn build_workload(plan: &Plan, context: &RunContext<'_>) -> Result<Workload, RunError> {
+fn build_workload(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<Workload, RunError> {
     let steps = Arc::new(StepProgress::default());
     let display = (context.show_steps)(steps.clone());
-    let target = &plan.target;
-    let line = target.request_target(&target.path);
-    let mut workload = Workload::build_watched(&plan.workload, &target.authority, &line, &steps)?;
-    workload.head.extend_from_slice(target.proxy_header().as_bytes());
+    let mut workload = run_or_abandon(&context.stop, {
+        let plan = plan.clone();
+        move || {
+            let line = plan.target.request_target(&plan.target.path);
+            Workload::build_watched(&plan.workload, &plan.target.authority, &line, &steps)
+        }
+    })??;
+    workload.head.extend_from_slice(plan.target.proxy_header().as_bytes());
     drop(display);
     for note in &workload.notes {
         context.log.warning(&note.en());
@@ -173,7 +179,7 @@ fn parse_responses(plan: &Plan, database: &Path, context: &RunContext<'_>) -> Re
     let Dialect::Program(program) = plan.dialect else { return Ok(()) };
     let steps = Arc::new(StepProgress::default());
     let display = (context.show_steps)(steps.clone());
-    let parsed = parse_with_program(database, program, plan.save, &steps)?;
+    let parsed = with_killable_programs(&context.stop, || parse_with_program(database, program, plan.save, &steps))?;
     drop(display);
     if let Err(caution) = parsed {
         context.log.warning(&caution.en());

@@ -227,7 +227,7 @@ impl Shared {
 
 /// Whether the server is ready. Servers without a health page are ready when they list their models.
 fn is_ready(target: &Target) -> bool {
-    let timeouts = GetTimeouts::both(READY_CHECK_TIMEOUT);
+    let timeouts = GetTimeouts::all(READY_CHECK_TIMEOUT);
     let status = |path: &str| get(target, path, "", None, timeouts).map(|reply| reply.status);
     match status(HEALTH) {
         Ok(200) => true,

@@ -14,7 +14,10 @@ use crate::spec::TargetSpec;
 /// The timeout where the user has not given a shorter one.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The timeouts for listing the models: those for requests if the user has shortened them, else 10 s.
+/// A list that is not complete after this time is an error.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The timeouts for listing the models: those for requests if the user has shortened them, else 10 s, and 30 s in total.
 pub(crate) fn list_timeouts(timeouts: Timeouts) -> GetTimeouts {
     let default = TargetSpec::default();
     let timeout = |ns: u64, default_s: f64| match Duration::from_nanos(ns) {
@@ -24,6 +27,7 @@ pub(crate) fn list_timeouts(timeouts: Timeouts) -> GetTimeouts {
     GetTimeouts {
         connect: timeout(timeouts.connect_ns, default.connect_timeout_s),
         read: timeout(timeouts.read_ns, default.read_timeout_s),
+        total: TOTAL_TIMEOUT,
     }
 }
 
@@ -43,6 +47,7 @@ pub(crate) fn first_model(
     let reply = get(target, path, headers, tls, timeouts).map_err(|error| match error {
         GetError::NoConnection(_) => failed(format!("GET {path}: {error} (--connect-timeout)")),
         GetError::ReadTimeout(_) => failed(format!("GET {path}: {error} (--read-timeout)")),
+        GetError::TotalTimeout(_) => failed(format!("GET {path}: {error}")),
         GetError::Refused(text) => starting(text),
         GetError::Other(text) => failed(text),
     })?;

@@ -16,7 +16,7 @@ use crate::plan::Save;
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::{Block, Phase, RequestRecord, ServerSample, WorkerReport};
-use crate::secrets::{Secrets, mask};
+use crate::secrets::{Secrets, mask, overwritten};
 
 /// What is written before the first request.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +52,8 @@ pub struct Writer {
     path: PathBuf,
     save: Save,
     secrets: Secrets,
+    /// The secrets that answers are searched for.
+    generated_secrets: Vec<String>,
     bodies: HashMap<BodyKey, i64>,
     /// Reused for the encoded arrivals of each record.
     coded: Vec<u8>,
@@ -85,6 +87,7 @@ impl Writer {
             path: path.to_path_buf(),
             save: start.save,
             secrets: start.secrets.clone(),
+            generated_secrets: start.secrets.generated(),
             bodies: HashMap::new(),
             coded: Vec::new(),
         })
@@ -120,19 +123,23 @@ impl Writer {
     ) -> Result<(), StoreError> {
         let mut insert =
             self.connection.prepare_cached(&columns::insert_sql()).map_err(|e| StoreError::write(&self.path, e))?;
+        // Servers can repeat the key in their answers, which become the history of later turns.
+        let bytes = overwritten(&block.bytes, &self.generated_secrets);
         for record in &block.records {
             let body_id = match self.save {
                 Save::Metrics => None,
-                Save::Text | Save::Full => Some(
-                    body_id(&self.connection, &mut self.bodies, &masked(body(record), &self.secrets.bodies))
-                        .map_err(|e| StoreError::write(&self.path, e))?,
-                ),
+                Save::Text | Save::Full => {
+                    let body = masked(masked(body(record), &self.secrets.bodies), &self.generated_secrets);
+                    let id = body_id(&self.connection, &mut self.bodies, &body);
+                    Some(id.map_err(|e| StoreError::write(&self.path, e))?)
+                }
             };
             self.coded.clear();
             arrivals::encode(record.due, record.arrivals.slice(&block.arrivals), &mut self.coded);
             // Servers quote rejected requests in their errors, including the API key.
             let error = masked(Cow::Borrowed(record.error.slice(&block.bytes)), &self.secrets.all);
-            let row = RequestRow { record, block, arrivals: &self.coded, error: &error, body_id, save: self.save };
+            let row =
+                RequestRow { record, bytes: &bytes, arrivals: &self.coded, error: &error, body_id, save: self.save };
             insert.execute(row.values()).map_err(|e| StoreError::write(&self.path, e))?;
         }
         Ok(())
