@@ -6,6 +6,7 @@ use super::dialect::{Dialect, UsageEnd};
 use super::error_text;
 use super::event_fast_path::{EventTemplate, TemplateMatch};
 use super::meaning::{Meaning, Usage};
+use super::tool_calls::{self, CallPiece, ToolCall};
 use crate::finding::Oddity;
 use crate::protocol::http1::Head;
 use crate::protocol::json::Repairs;
@@ -74,11 +75,17 @@ pub struct AnswerData {
     pub times: Option<ServerTimes>,
     pub finish: Finish,
     pub oddities: Oddities,
-    /// Answer text (UTF-8), including refusals, without tool calls. After the end of the response it holds the texts of
-    /// all choices, separated by [`crate::record::CHOICE_SEPARATOR`]. The same applies to `reasoning`.
+    /// Answer text of the first choice (UTF-8), including refusals, without tool calls.
     pub text: Vec<u8>,
+    /// Reasoning of the first choice.
     pub reasoning: Vec<u8>,
-    /// Texts of the other choices until the end of the response.
+    /// Tool calls of the first choice.
+    pub calls: Vec<ToolCall>,
+    /// The same as JSON, and the other choices as a JSON list of messages; set at the end of the response, empty if there
+    /// are none.
+    pub tool_calls: Vec<u8>,
+    pub other_choices: Vec<u8>,
+    /// The other choices until the end of the response.
     others: OtherChoices,
     /// The body as the server wrote it, after chunked decoding.
     pub raw: Vec<u8>,
@@ -112,7 +119,7 @@ impl AnswerData {
     fn with_texts(&mut self, choice: u32, add: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
         if choice == 0 {
             add(&mut self.text, &mut self.reasoning);
-        } else if let Some(other) = self.others.texts_of(choice) {
+        } else if let Some(other) = self.others.output_of(choice) {
             add(&mut other.text, &mut other.reasoning);
         }
     }
@@ -122,6 +129,14 @@ impl AnswerData {
             text.extend_from_slice(new_text.as_bytes());
             reasoning.extend_from_slice(new_reasoning.as_bytes());
         });
+    }
+
+    fn add_call(&mut self, piece: &CallPiece<'_>) {
+        let calls = match piece.choice {
+            0 => Some(&mut self.calls),
+            choice => self.others.output_of(choice).map(|other| &mut other.calls),
+        };
+        calls.into_iter().for_each(|calls| tool_calls::add_piece(calls, piece));
     }
 
     fn note_output(&mut self, choice: u32, at: Tick) {
@@ -340,8 +355,11 @@ impl Answer {
             self.seen.oddities.add(Oddity::MissingBlankLines);
         }
         self.reading.check_usage(&mut self.seen, &self.options);
-        let AnswerData { others, text, reasoning, .. } = &mut self.seen;
-        others.join(text, reasoning);
+        let AnswerData { others, calls, tool_calls, other_choices, .. } = &mut self.seen;
+        others.take_messages(other_choices);
+        if !calls.is_empty() {
+            tool_calls.extend_from_slice(tool_calls::list(calls).to_string().as_bytes());
+        }
         self.outcome = self.reading.failure.map_or(Outcome::Ok, Outcome::Failed);
     }
 }
@@ -537,6 +555,9 @@ impl EventReader {
                 seen.append(meaning.choice, &meaning.text, &meaning.reasoning);
                 meaning.others.iter().for_each(|other| seen.append(other.choice, &other.text, &other.reasoning));
             }
+        }
+        if options.keep_text {
+            meaning.calls.iter().for_each(|call| seen.add_call(call));
         }
         if !meaning.output && (meaning.choices > 0 || meaning.finish.is_some()) {
             self.silent_step = Some(at);

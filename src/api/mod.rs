@@ -34,5 +34,6 @@ pub mod rerank;
 pub mod responses;
 pub mod sampling_params;
 pub mod server_timings;
+pub mod tool_calls;
 
 pub use dialect::Dialect;

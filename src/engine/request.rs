@@ -9,10 +9,11 @@ use super::preflight_progress::PreflightStep;
 use super::transport::{ConnectError, flush_tls, open, send_all};
 use super::unsolicited::is_unsolicited;
 use super::worker_state::{Job, Wait, Worker, WorkerState};
-use crate::api::choices;
+use crate::api::Dialect;
+use crate::api::meaning::Usage;
+use crate::api::tool_calls::{ToolCall, append_answer};
 use crate::finding::Oddity;
 use crate::plan::Save;
-use crate::protocol::json;
 use crate::record::trace::{Excerpt, TraceKind};
 use crate::record::{Block, Failure, Outcome, Phase, RequestRecord, Span, TokenSource};
 use crate::time::{S, Tick};
@@ -47,15 +48,8 @@ pub struct Turn<'a> {
     pub body: &'a [u8],
     /// The messages of the conversation, to which the answer is added.
     pub history: &'a mut Vec<u8>,
-}
-
-impl Turn<'_> {
-    /// Adds the model's answer to the history, without its reasoning.
-    pub(crate) fn add_answer(&mut self, text: &[u8]) {
-        self.history.extend_from_slice(br#",{"role":"assistant","content":""#);
-        json::escape_into(&String::from_utf8_lossy(text), self.history);
-        self.history.extend_from_slice(br#""}"#);
-    }
+    /// The tool calls whose results are in the next turn.
+    pub answered_calls: &'a [ToolCall],
 }
 
 /// Sends one request, reads its response and stores its record. `wire` holds the bytes of the request. `turn` is given
@@ -214,8 +208,8 @@ fn record_response(
     let block = &mut record_sender.block;
     let body = store_body(worker, block, turn.as_ref());
     worker.trace(job, end, || TraceKind::Ended { outcome, status: seen.status, error: seen.error.clone() });
-    if let Some(mut turn) = turn.filter(|_| outcome == Outcome::Ok) {
-        turn.add_answer(choices::first(&seen.text));
+    if let Some(turn) = turn.filter(|_| outcome == Outcome::Ok) {
+        append_answer(plan.dialect, &seen.text, &seen.calls, turn.answered_calls, turn.history);
     }
     let record = RequestRecord {
         connected: times.connected,
@@ -238,7 +232,7 @@ fn record_response(
         output_tokens: usage.output_tokens,
         cached_tokens: usage.cached_tokens,
         reasoning_tokens: usage.reasoning_tokens,
-        token_source: if usage.output_tokens.is_some() { TokenSource::Server } else { TokenSource::Unknown },
+        token_source: token_source(usage, plan.dialect),
         server_times: seen.times,
         finish: seen.finish,
         events: seen.events,
@@ -253,6 +247,8 @@ fn record_response(
         choices: block.keep_bytes(&seen.choices),
         text: block.keep_bytes(&seen.text),
         reasoning: block.keep_bytes(&seen.reasoning),
+        tool_calls: block.keep_bytes(&seen.tool_calls),
+        other_choices: block.keep_bytes(&seen.other_choices),
         error: block.keep_bytes(seen.error.as_bytes()),
         body,
         raw: if plan.stores_raw_responses() { block.keep_bytes(&seen.raw) } else { Span::default() },
@@ -266,6 +262,12 @@ fn record_response(
         state.error = Some(error);
     }
     RequestEnd { at: ended, connected: true, ok: outcome == Outcome::Ok }
+}
+
+/// Where the token counts come from. Responses without text are known to have no output tokens.
+fn token_source(usage: Usage, dialect: Dialect) -> TokenSource {
+    let counted = usage.output_tokens.is_some() && (dialect.generates_text() || usage.input_tokens.is_some());
+    if counted { TokenSource::Server } else { TokenSource::Unknown }
 }
 
 /// Creates the record of a request for which no connection could be opened.

@@ -224,10 +224,11 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::BrokenConversations { broken, begun } => observed(format!(
             "{broken} of {begun} conversations ended with a failed turn: their later turns count as unsent."
         )),
-        Finding::SendLag { p99_ns, median_ttft_ns, .. } => observed(format!(
+        Finding::SendLag { p99_ns, median_ttft_ns, of_latency, .. } => observed(format!(
             "p99 send lag was {}: 1 % of the requests were sent at least that long after their scheduled time (median \
-             TTFT {}). TTFT and latency include it.",
+             {} {}). TTFT and latency include it.",
             format_ns(*p99_ns),
+            if *of_latency { "latency" } else { "TTFT" },
             format_ns(*median_ttft_ns)
         ))
         .advise("Use more --workers or cores, a lower rate, or --spin."),

@@ -220,6 +220,9 @@ pub enum Finding {
         severity: Severity,
         p99_ns: u64,
         median_ttft_ns: u64,
+        /// The median is that of the latency: nothing was streamed.
+        #[serde(default)]
+        of_latency: bool,
     },
     RateNotKept {
         offered_per_s: f64,

@@ -170,9 +170,10 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::BrokenConversations { broken, begun } => {
             observed(format!("{begun} 个对话中有 {broken} 个因某一轮失败而终止：后续各轮计为未发送。"))
         }
-        Finding::SendLag { p99_ns, median_ttft_ns, .. } => observed(format!(
-            "发送滞后 p99 为 {}，即 1 % 的请求至少比计划时刻晚这么久才发出（TTFT 中位数 {}）。TTFT 与端到端时延包含这段滞后。",
+        Finding::SendLag { p99_ns, median_ttft_ns, of_latency, .. } => observed(format!(
+            "发送滞后 p99 为 {}，即 1 % 的请求至少比计划时刻晚这么久才发出（{}中位数 {}）。TTFT 与端到端时延包含这段滞后。",
             format_ns(*p99_ns),
+            if *of_latency { "端到端时延" } else { "TTFT " },
             format_ns(*median_ttft_ns)
         ))
         .advise("请增加 --workers 或 CPU 核心，降低速率，或使用 --spin。"),

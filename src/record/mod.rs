@@ -105,11 +105,12 @@ pub struct RequestRecord {
     pub body: Span,
     /// The raw response body (`--save full`), in [`Block::bytes`].
     pub raw: Span,
+    /// The tool calls of the answer as a JSON list in the form of the chat API, in [`Block::bytes`]; empty without calls.
+    pub tool_calls: Span,
+    /// The choices after the first as a JSON list of messages, in [`Block::bytes`]; empty for a single choice. `text`,
+    /// `reasoning` and `tool_calls` are those of the first.
+    pub other_choices: Span,
 }
-
-/// Separates the choices of one answer in the stored text and in the stored reasoning: the record separator of ASCII,
-/// which models do not generate.
-pub(crate) const CHOICE_SEPARATOR: u8 = 0x1e;
 
 /// A range in one of the arenas of a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use super::findings::entries;
 use super::i18n::{Label, Statistic, time_name};
 use super::language::Language;
-use super::summary_rows::{self, StatisticValue, Value, client_rows, percentile_columns};
+use super::summary_rows::{self, StatisticValue, Value, client_rows, shown_columns};
 use super::table::{Align, Table, cut, few_note, mark, number, optional, wrap};
 use super::{measurement_error, server, server_timings, turns, witness};
 use crate::finding::{Figure, Severity};
@@ -41,7 +41,7 @@ pub fn render(s: &Summary, width: usize) -> String {
 }
 
 fn summary_table(s: &Summary) -> Table {
-    let shown = summary_rows::summary(s).into_iter().filter(|row| row.always || row.value != Value::Unknown);
+    let shown = summary_rows::summary(s).into_iter().filter(summary_rows::Row::is_shown);
     Table {
         head: vec!["Key".to_string(), "Value".to_string()],
         aligns: vec![Align::Left, Align::Decimal],
@@ -116,9 +116,9 @@ fn failures(s: &Summary, width: usize) -> String {
 
 /// One table if it fits, else two: times, then tokens.
 fn percentiles(s: &Summary, width: usize) -> String {
-    let columns = percentile_columns(s);
+    let columns = shown_columns(s);
     let whole = percentile_table(&columns);
-    let body = if whole.width() <= width {
+    let body = if whole.width() <= width || columns.len() <= 4 {
         whole.render()
     } else {
         percentile_table(&columns[..4]).render() + &percentile_table(&columns[4..]).render()
@@ -150,13 +150,14 @@ fn quantile_text(quantile: &Quantile) -> String {
 
 /// The confidence intervals of median and p99, if there are enough samples.
 fn intervals(s: &Summary) -> String {
-    let columns = percentile_columns(s);
+    let columns = shown_columns(s);
     let cell = |series: &Series, per_mille: u32| match series.at(per_mille).and_then(|quantile| quantile.interval) {
         Some(interval) => format!("{} .. {}", optional(interval.low), optional(interval.high)),
         None => "-".to_string(),
     };
-    let rows: Vec<Vec<String>> = columns[..4]
+    let rows: Vec<Vec<String>> = columns
         .iter()
+        .filter(|(name, _)| matches!(name, Label::Ttft | Label::Itl | Label::Tpot | Label::Latency))
         .filter(|(_, series)| series.at(500).is_some_and(|quantile| quantile.interval.is_some()))
         .map(|(name, series)| vec![name.en().to_string(), cell(series, 500), cell(series, 990)])
         .collect();

@@ -194,7 +194,8 @@ impl CallPlan<'_> {
     }
 
     fn reporting(&self, load: &Load, number: Option<u64>) -> Result<Reporting, PlanError> {
-        let Spec { target, load: timing, data, output, .. } = self.spec;
+        let Spec { target, load: timing, data, output, sla, .. } = self.spec;
+        sla.check_streamed(self.workload.options.stream)?;
         let name = output.folder_name(&self.model)?;
         let started = (!output.no_timestamp).then_some(self.facts.started.as_str());
         let root = results_folder(&output.outputs_dir, started, &name);
@@ -211,7 +212,7 @@ impl CallPlan<'_> {
             root,
             log_every: timing.log_every_n_query,
             debug: output.debug,
-            slo: output.objectives()?,
+            slo: output.objectives(self.workload.options.stream)?,
             search: None,
             exports: output.exports()?,
             visualizer: output.visualizer_plan(target.local.python.as_deref(), &self.model, &self.facts.started)?,

@@ -115,14 +115,17 @@ fn broken_conversations(s: &Summary) -> Option<Finding> {
 
 fn send_lag(s: &Summary) -> Option<Finding> {
     let lag = s.client.own_send_lag;
-    let ttft_ns = s.series.ttft_s.value(500)? * 1e9;
+    // Without streaming the whole response arrives at once.
+    let ttft_s = s.series.ttft_s.value(500);
+    let of_latency = ttft_s.is_none();
+    let ttft_ns = ttft_s.or(s.series.latency_s.value(500))? * 1e9;
     let p99 = lag.p99 as f64;
     if p99 <= SEND_LAG_NS.max(SEND_LAG_OF_TTFT * ttft_ns) {
         return None;
     }
     let own = p99 > SEND_LAG_VOID_NS.max(SEND_LAG_OF_TTFT_VOID * ttft_ns);
     let severity = if own { Severity::Void } else { Severity::Caution };
-    Some(Finding::SendLag { severity, p99_ns: lag.p99, median_ttft_ns: ttft_ns as u64 })
+    Some(Finding::SendLag { severity, p99_ns: lag.p99, median_ttft_ns: ttft_ns as u64, of_latency })
 }
 
 fn rate_kept(s: &Summary) -> Option<Finding> {

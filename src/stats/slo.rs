@@ -30,8 +30,8 @@ impl Figure {
 }
 
 impl Criterion {
-    /// Whether one request meets the bound. Criteria on rates and on ITL do not apply to a single request, and TPOT
-    /// does not apply to a response of one token.
+    /// Whether one request meets the bound. Criteria on rates and on ITL do not apply to a single request, TPOT does not
+    /// apply to a response of one token, and neither TTFT nor TPOT to one that was not streamed.
     fn met_by(&self, sample: &Sample) -> bool {
         let Figure::Of(_, quantity) = self.figure else { return true };
         let ns = match quantity {
@@ -42,7 +42,7 @@ impl Criterion {
         };
         match ns {
             Some(ns) => self.comparison.holds(ns / S as f64, self.bound),
-            None => quantity != Quantity::Ttft,
+            None => quantity != Quantity::Ttft || !sample.streamed,
         }
     }
 }

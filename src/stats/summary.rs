@@ -17,6 +17,7 @@ use super::throughput::{Rates, Throughput};
 use super::tolerance::Tolerance;
 use super::turns::{self, Turns};
 use super::witness::{self, Witness};
+use crate::api::endpoint::Api;
 use crate::finding::{Finding, Severity};
 use crate::plan::slo;
 use crate::record::WorkerReport;
@@ -164,6 +165,11 @@ impl Summary {
             measurement_error,
         };
         (summary, samples.requests)
+    }
+
+    /// Whether responses are generated text: embeddings and rankings have neither TTFT nor output tokens.
+    pub fn generates_text(&self) -> bool {
+        !matches!(Api::named(&self.facts.api), Some(Api::Embeddings | Api::Rerank))
     }
 
     /// The figures must not be used: exit status 3.

@@ -140,7 +140,7 @@ fn prompt_of(shape: Shape, entry: Value) -> Result<Option<Prompt>, String> {
             let query = text(&["query"])?.ok_or("has an empty \"query\"")?;
             let documents = ["documents", "passages", "texts"].iter().find_map(|name| entry.get(name)?.as_array());
             let documents = documents.ok_or("has no list in any of the fields documents, passages, texts")?;
-            let texts: Option<Vec<String>> = documents.iter().map(document).collect();
+            let texts: Option<Vec<String>> = documents.iter().map(document_text).collect();
             let documents =
                 texts.filter(|texts| !texts.is_empty()).ok_or("has no documents, or a document without text")?;
             Ok(Some(Prompt::Rerank { query, documents }))
@@ -149,7 +149,7 @@ fn prompt_of(shape: Shape, entry: Value) -> Result<Option<Prompt>, String> {
 }
 
 /// The text of a document, which is a string or an object with a field `text`.
-fn document(value: &Value) -> Option<String> {
+pub(crate) fn document_text(value: &Value) -> Option<String> {
     let text = value.as_str().or_else(|| value.get("text")?.as_str());
     text.map(str::to_string)
 }
