@@ -37,6 +37,8 @@ pub struct AnswerOptions {
     pub keep_raw: bool,
     /// Longest event accepted, bytes.
     pub max_event_bytes: usize,
+    /// Longest response accepted, bytes (`--max-response-size`).
+    pub max_response_bytes: u64,
 }
 
 /// What has been received of a response so far.
@@ -228,13 +230,16 @@ impl Answer {
     /// Takes the bytes of one read, which arrived at `at`.
     pub fn push(&mut self, bytes: &[u8], at: Tick) -> Step {
         if self.outcome != Outcome::Unfinished {
-            return Step::Done { reuse: false };
+            return self.push_rest(bytes);
         }
         if bytes.is_empty() {
             return Step::More;
         }
         let Answer { options, seen, response, reading, .. } = self;
         seen.received_bytes += bytes.len() as u64;
+        if seen.received_bytes > options.max_response_bytes {
+            return self.refuse_length(at);
+        }
         seen.first_byte.get_or_insert(at);
         let outputs = seen.arrivals.len();
         let progress = response.push(bytes, &mut |piece| reading.take(piece, seen, options, at));
@@ -248,6 +253,25 @@ impl Answer {
             }
             Err(_) if self.end_after_end_event() => Step::Done { reuse: false },
             Err(error) => self.break_off(&error, at),
+        }
+    }
+
+    /// Takes bytes after the end event, with which the response ended: only the end of the body matters.
+    fn push_rest(&mut self, bytes: &[u8]) -> Step {
+        if self.seen.end_event.is_none() {
+            return Step::Done { reuse: false };
+        }
+        self.seen.received_bytes += bytes.len() as u64;
+        if self.seen.received_bytes > self.options.max_response_bytes {
+            return Step::Done { reuse: false };
+        }
+        match self.response.push(bytes, &mut |_| {}) {
+            Ok(Progress::More) => Step::More,
+            Ok(Progress::Complete { left_over }) => {
+                self.seen.received_bytes -= left_over as u64;
+                Step::Done { reuse: self.response.head().keep_alive && left_over == 0 }
+            }
+            Err(_) => Step::Done { reuse: false },
         }
     }
 
@@ -289,6 +313,36 @@ impl Answer {
         let Some(at) = self.seen.end_event.filter(|_| self.outcome == Outcome::Unfinished) else { return false };
         self.conclude(at);
         true
+    }
+
+    /// Ends a response that is longer than the limit.
+    fn refuse_length(&mut self, at: Tick) -> Step {
+        if !self.end_after_end_event() {
+            let limit = format_bytes(self.options.max_response_bytes);
+            self.reading.fail(&mut self.seen, Failure::Protocol, || {
+                format!("the response is longer than {limit} (--max-response-size)")
+            });
+            self.conclude(at);
+        }
+        Step::Done { reuse: false }
+    }
+
+    /// The memory that the response holds so far, bytes.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let seen = &self.seen;
+        let bytes = seen.text.len() + seen.reasoning.len() + seen.raw.len() + seen.choices.len();
+        let waiting = self.reading.body.len() + self.response.held_bytes() + seen.others.held_bytes();
+        (bytes + seen.arrivals.len() * size_of::<Tick>() + waiting) as u64
+    }
+
+    /// Frees the memory of a large response whose record was made.
+    pub(crate) fn release(&mut self) {
+        if self.held_bytes() > KEPT_BYTES as u64 {
+            self.seen.clear();
+            self.response.reset();
+            self.reading.start();
+        }
     }
 
     /// The outcome; [`Outcome::Unfinished`] until the response ends.
@@ -364,6 +418,12 @@ impl Answer {
     }
 }
 
+/// A number of bytes in words.
+fn format_bytes(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    if bytes >= MIB && bytes.is_multiple_of(MIB) { format!("{} MiB", bytes / MIB) } else { format!("{bytes} bytes") }
+}
+
 /// The error text of an error status: the redirect target, the message in the body, or the reason phrase.
 fn status_words(body: &[u8], head: &Head) -> String {
     let words = error_text::from_body(body);
@@ -427,7 +487,7 @@ impl EventReader {
             Piece::Event(event) => self.take_event(event, seen, options, at),
             Piece::Raw(bytes) if options.keep_raw => seen.raw.extend_from_slice(bytes),
             Piece::Raw(_) => {}
-            Piece::Body(bytes) => self.take_body(bytes, seen, options),
+            Piece::Body(bytes) => self.take_body(bytes),
             Piece::Interim => seen.first_byte = None,
             Piece::Head(head) => {
                 seen.status = head.status;
@@ -451,18 +511,13 @@ impl EventReader {
         }
     }
 
-    fn take_body(&mut self, bytes: &[u8], seen: &mut AnswerData, options: &AnswerOptions) {
+    fn take_body(&mut self, bytes: &[u8]) {
         match self.failure {
             Some(Failure::Status) => {
                 let room = MAX_ERROR_BODY_BYTES.saturating_sub(self.body.len());
                 self.body.extend_from_slice(&bytes[..bytes.len().min(room)]);
             }
             Some(_) => {}
-            None if self.body.len() + bytes.len() > options.max_event_bytes => {
-                self.fail(seen, Failure::Protocol, || {
-                    format!("the response body is longer than the limit of {} bytes", options.max_event_bytes)
-                });
-            }
             None => self.body.extend_from_slice(bytes),
         }
     }

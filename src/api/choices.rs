@@ -53,6 +53,12 @@ impl OtherChoices {
         self.0.get_mut(place)
     }
 
+    /// Bytes of their texts.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.0.iter().map(|choice| choice.text.len() + choice.reasoning.len()).sum()
+    }
+
     /// Removes them and appends them as a JSON list of messages; nothing if there are none.
     pub fn take_messages(&mut self, out: &mut Vec<u8>) {
         if !self.0.is_empty() {

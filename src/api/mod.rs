@@ -23,6 +23,7 @@ pub mod embeddings;
 pub mod endpoint;
 pub mod error_text;
 pub mod event_fast_path;
+pub mod history;
 pub mod meaning;
 pub mod openai;
 pub mod placeholder;

@@ -37,15 +37,19 @@
 pub mod connections;
 pub mod conversation;
 pub mod event_loop;
+pub mod job;
+mod memory;
 pub mod preflight_progress;
 pub mod receive;
 pub mod record_sender;
+mod recording;
 pub mod request;
 pub mod schedule;
 pub mod slot;
 pub mod telemetry;
 mod tls_response;
 pub mod transport;
+mod unrecorded;
 mod unsolicited;
 pub mod witness;
 pub mod worker;
@@ -61,8 +65,10 @@ use self::preflight_progress::PreflightProgress;
 use self::worker::{Command, Reply, WorkerChannels};
 use self::worker_state::{PhasePlan, Setup};
 use crate::finding::Finding;
+use crate::host;
 use crate::net::tls;
 use crate::plan::{Load, Plan};
+use crate::record::memory::MemoryBudget;
 use crate::record::trace::Trace;
 use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
 use crate::time::MS;
@@ -142,6 +148,7 @@ impl Engine {
             stop,
             connections_opened,
             preflight: preflight.clone(),
+            memory: MemoryBudget::new(host::limits::memory_bytes() / 4),
             trace,
         });
         let count = cores.len() as u16;

@@ -31,6 +31,9 @@ fn of_plans() -> Vec<Finding> {
         Finding::DatasetNotRead,
         Finding::FieldsNotSent { api: text("embeddings"), flags: vec![text("--top-k"), text("--stop")] },
         Finding::NotStreamed { api: text("rerank") },
+        Finding::TemplateLacks { stream: true },
+        Finding::TemplateLacks { stream: false },
+        Finding::FlagsBesidePrompt { flags: vec![text("--prefix-length"), text("--max-prompt-length")] },
         Finding::SamePrompt,
         Finding::CalibrationsUnreadable { reason: text("cannot read c.json: denied") },
         Finding::CalibrationNotUsed { path: text("c.json"), why: Misfit::OtherMachine },
@@ -113,6 +116,7 @@ fn of_figures() -> Vec<Finding> {
         Finding::CoalescedReads { share: 0.125, poll_gaps: false },
         Finding::CoalescedReads { share: 0.125, poll_gaps: true },
         Finding::AtOnce,
+        Finding::SeveralTokensPerEvent { tokens_per_event: 4.0, median_itl_ns: 40_800_000, median_tpot_ns: 9_500_000 },
         Finding::OddResponses {
             oddities: Oddity::ALL.into_iter().map(|oddity| OddityCount { oddity, responses: 3 }).collect(),
             succeeded: 12,

@@ -66,6 +66,18 @@ pub(super) fn text(finding: &Finding) -> Text {
                 .advise("可用 --extra-args 发送任意字段。")
         }
         Finding::NotStreamed { api } => observed(format!("--stream 不起作用：--api {api} 一次性返回完整响应。")),
+        Finding::TemplateLacks { stream: true } => {
+            observed("--query-template 未要求流式响应，而请求内容只由模板决定：响应一次性返回，没有 TTFT。")
+                .advise("请在模板中加入 \"stream\": true，或使用 --stream。")
+        }
+        Finding::TemplateLacks { stream: false } => {
+            observed("--query-template 未要求 usage，而请求内容只由模板决定：多数服务端因此不会在流式响应中给出 token 数。").advise(
+                "请在模板中加入 \"stream_options\": {\"include_usage\": true}，或使用 --tokenizer-path。",
+            )
+        }
+        Finding::FlagsBesidePrompt { flags } => {
+            observed(format!("--prompt 的内容原样发送：数据集的 {} 不起作用。", flags.join("、")))
+        }
         Finding::SamePrompt => observed("--query-template 自带提示词且没有 %p：所有请求都相同。"),
         Finding::CalibrationsUnreadable { reason } => observed(format!("未使用校准数据：{reason}。")),
         Finding::CalibrationNotUsed { path, why } => {
@@ -227,6 +239,11 @@ pub(super) fn text(finding: &Finding) -> Text {
             "至少一半的响应虽有多个 token 却一次性到达：无法得知 token 之间的时间，因此 TPOT 为 0，TTFT 等于端到端时延。\
              服务端或代理缓冲了输出。",
         ),
+        Finding::SeveralTokensPerEvent { tokens_per_event, median_itl_ns, median_tpot_ns } => observed(format!(
+            "每个输出事件平均含 {tokens_per_event:.1} 个 token：ITL（中位数 {}）是事件之间的间隔，TPOT（中位数 {}）才是每个 token 的时间。",
+            format_ns(*median_itl_ns),
+            format_ns(*median_tpot_ns)
+        )),
         Finding::OddResponses { oddities, succeeded } => {
             let counted = oddities.iter().map(|count| format!("{}（{} 个）", odd(count.oddity), count.responses));
             observed(format!(

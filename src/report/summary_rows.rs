@@ -92,6 +92,7 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         row(Label::AverageItl, series.itl_s.mean),
         row(Label::PackagesPerRequest, s.packages_per_request),
         row(Label::PackageLatency, s.package_latency_s),
+        maybe(Label::TokensPerEvent, s.tokens_per_event),
         row(Label::FirstTokenMin, series.ttft_s.min),
         row(Label::FirstTokenMax, series.ttft_s.max),
         row(Label::FirstTokenAverage, series.ttft_s.mean),

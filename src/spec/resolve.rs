@@ -174,6 +174,7 @@ impl CallPlan<'_> {
             ramp_ns: timing.ramp_ns()?,
             seed: workload.randomness.run_seed(),
             timeouts: target.timeouts()?,
+            max_response_bytes: target.max_response_size,
             cores,
             spin: client.spin,
             cold: client.cold,
@@ -303,7 +304,7 @@ fn recipe(
     let source = data.source(trace, sampling.n_choices, &mut options.extra, notes)?;
     check_dialect(&source, dialect)?;
     options.stream = sampling.streams(&options);
-    notes.extend(sampling.notes(&spec.target.api, &options));
+    notes.extend(sampling.notes(&spec.target.api, &options, data.tokenizer_path.is_some()));
     Ok(Recipe {
         source,
         lengths: data.lengths()?,

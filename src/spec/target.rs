@@ -70,6 +70,9 @@ pub struct TargetSpec {
     #[arg(long = "total-timeout", value_name = "S", default_value = "21600", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "total_timeout")]
     pub total_timeout_s: f64,
+    /// Longest response accepted, whole or streamed: bytes, or with a unit (64MiB). A longer one is a failure
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = values::size, help_heading = HEADING)]
+    pub max_response_size: u64,
     /// Skip the connection test: one request before the run that must succeed
     #[arg(long, help_heading = HEADING)]
     pub no_test_connection: bool,
@@ -105,6 +108,7 @@ impl Default for TargetSpec {
             connect_timeout_s: 120.0,
             read_timeout_s: 120.0,
             total_timeout_s: 21_600.0,
+            max_response_size: 256 << 20,
             no_test_connection: false,
             cacert: None,
             insecure: false,

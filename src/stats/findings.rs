@@ -2,6 +2,7 @@
 
 mod outcome;
 
+use super::quantile::Series;
 use super::samples::Sample;
 use super::summary::Summary;
 use super::{measurement_error, reconcile, server_timings, steady, witness};
@@ -48,7 +49,7 @@ type Check = fn(&Summary) -> Option<Finding>;
 /// Every finding about a run and its measured requests, which are sorted by due time. `workers` are the reports of the
 /// measured phase.
 pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample]) -> Vec<Finding> {
-    let checks: [Check; 20] = [
+    let checks: [Check; 21] = [
         totals,
         rows_lost,
         little,
@@ -65,6 +66,7 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
         unstamped,
         coalesced,
         at_once,
+        several_tokens,
         odd_responses,
         unknown_tokens,
         switches,
@@ -201,6 +203,15 @@ fn coalesced(s: &Summary) -> Option<Finding> {
 
 fn at_once(s: &Summary) -> Option<Finding> {
     (s.series.tpot_s.value(500) == Some(0.0)).then_some(Finding::AtOnce)
+}
+
+fn several_tokens(s: &Summary) -> Option<Finding> {
+    let median_ns = |series: &Series| series.value(500).map(|seconds| (seconds * 1e9) as u64);
+    Some(Finding::SeveralTokensPerEvent {
+        tokens_per_event: s.tokens_per_event?,
+        median_itl_ns: median_ns(&s.series.itl_s)?,
+        median_tpot_ns: median_ns(&s.series.tpot_s)?,
+    })
 }
 
 fn odd_responses(s: &Summary) -> Option<Finding> {

@@ -64,6 +64,8 @@ pub struct Summary {
     pub throughput: Throughput,
     /// The distributions of all figures per request.
     pub series: AllSeries,
+    /// Output tokens per output event; `None` unless events carry clearly more than one.
+    pub tokens_per_event: Option<f64>,
     /// Means over the succeeded, streamed requests: events per request, and latency per event.
     pub packages_per_request: Option<f64>,
     /// Mean time per SSE event, seconds.
@@ -147,6 +149,7 @@ impl Summary {
             time_s,
             throughput,
             packages_per_request: mean(streamed().map(|sample| f64::from(sample.events))),
+            tokens_per_event: tokens_per_event(&samples),
             package_latency_s: mean(ok.iter().filter_map(|sample| sample.package_latency)).map(|ns| ns / 1e9),
             rates: Rates::compute(requests, facts.rate_per_s.is_some()),
             concurrency: Concurrency::compute(requests, span),
@@ -186,6 +189,16 @@ impl Summary {
     pub fn all_failed(&self) -> bool {
         self.counts.ok == 0 && self.counts.failed + self.counts.unfinished > 0
     }
+}
+
+/// More tokens per event than this are reported.
+const TOKENS_PER_EVENT: f64 = 1.05;
+
+/// Output tokens per output event. One token of a response may have no event of its own (end of sequence).
+fn tokens_per_event(samples: &RunSamples) -> Option<f64> {
+    let events = samples.token_events as f64;
+    let with_events = samples.event_tokens.saturating_sub(samples.token_streams) as f64;
+    (with_events > TOKENS_PER_EVENT * events).then(|| samples.event_tokens as f64 / events)
 }
 
 /// The first due time and the last end of requests sorted by due time, tick nanoseconds.

@@ -3,12 +3,16 @@
 use std::io::{BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::harness::{FinishedRun, perf};
 use super::odd_servers::{GOOD, answer, load, request_parts, server};
-use ringmark::record::TokenSource;
+use ringmark::finding::Finding;
+use ringmark::record::{Outcome, TokenSource};
 use ringmark::report::{json as figures, screen};
 use ringmark::spec::Spec;
 
@@ -194,4 +198,147 @@ fn tool_calls_are_kept_counted_and_returned_in_the_history() {
             {"role": "user", "content": "thanks"},
         ])
     );
+}
+
+#[test]
+fn a_response_that_arrived_before_its_request_is_none() {
+    // The answer is sent as soon as the connection is open, and again for each request.
+    let address = server(|stream| {
+        let mut stream = BufReader::new(stream);
+        std::thread::sleep(Duration::from_millis(50));
+        answer(&mut stream, GOOD);
+        while request_parts(&mut stream).is_some() {
+            answer(&mut stream, GOOD);
+        }
+    });
+    let run = perf(&load(address).with(|s| {
+        s.load.number = vec![6];
+        s.load.rate = vec![1000.0];
+        s.load.open_loop = true;
+        s.load.parallel = Vec::new();
+        s.target.no_test_connection = true;
+    }));
+    run.assert_totals();
+    for request in &run.measured {
+        let record = &request.record;
+        let is_answer = record.outcome == Outcome::Ok;
+        assert!(!is_answer || record.first_byte.unwrap() > record.write_start.unwrap(), "{record:?}");
+        assert!(is_answer || request.error.contains("before"), "{}", request.error);
+    }
+}
+
+/// Streams whose body ends `after_ms` after the end event, or never. Returns the address and the most connections that were
+/// open at once.
+fn lingering(after_ms: Option<u64>) -> (SocketAddr, Arc<AtomicUsize>) {
+    let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let seen = most.clone();
+    let address = server(move |stream| {
+        most.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        stream.set_nodelay(true).unwrap();
+        let mut stream = BufReader::new(stream);
+        while request_parts(&mut stream).is_some() {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let chunk = format!("{head}{:x}\r\n{GOOD}\r\n", GOOD.len());
+            let _ = stream.get_mut().write_all(chunk.as_bytes());
+            match after_ms {
+                Some(ms) => std::thread::sleep(Duration::from_millis(ms)),
+                // Until the client gives up.
+                None => continue,
+            }
+            let _ = stream.get_mut().write_all(b"0\r\n\r\n");
+        }
+        open.fetch_sub(1, Ordering::SeqCst);
+    });
+    (address, seen)
+}
+
+#[test]
+fn a_slot_goes_on_while_a_body_stays_open() {
+    let (address, most_open) = lingering(None);
+    let run = perf(&load(address).with(|s| {
+        s.load.number = vec![12];
+        s.load.parallel = vec![2];
+        s.target.no_test_connection = true;
+    }));
+    run.assert_all_ok();
+    assert!(run.summary.concurrency.peak <= 2, "{}", run.summary.concurrency.peak);
+    // A slot's next request was sent while its last body was open.
+    assert!(most_open.load(Ordering::SeqCst) > 2, "{most_open:?}");
+    assert!(run.measured.iter().all(|request| request.record.open_after_end_ns.is_some()));
+    assert!(run.measured.iter().all(|request| !request.record.reused), "the bodies never end");
+}
+
+#[test]
+fn a_connection_is_used_again_when_its_body_has_ended() {
+    let (address, _) = lingering(Some(30));
+    let run = perf(&load(address).with(|s| s.load.number = vec![40]));
+    run.assert_all_ok();
+    let opened = run.summary.client.connections_opened;
+    assert!(opened < 40 && run.measured.iter().any(|request| request.record.reused), "{opened}");
+}
+
+#[test]
+fn responses_are_limited_by_their_size() {
+    let number = "0.123456789,".repeat(2_000_000);
+    let body = format!(r#"{{"data":[{{"embedding":[{number}0]}}],"usage":{{"prompt_tokens":3,"total_tokens":3}}}}"#);
+    assert!(body.len() > 17 << 20, "more than events may have");
+    let address = replying(move |_| body.clone());
+    let spec = load(address).with(|s| {
+        s.target.url = Some(format!("http://{address}/v1/embeddings"));
+        s.target.api = "openai_embedding".to_string();
+        s.load.number = vec![2];
+        s.target.no_test_connection = true;
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = lines(folder.path(), &[json!({"text": "a"})]);
+    let spec = spec.with(|s| {
+        s.data.dataset = Some("embedding".to_string());
+        s.data.dataset_path = Some(path);
+    });
+    perf(&spec).assert_all_ok();
+    let run = perf(&spec.with(|s| s.target.max_response_size = 1 << 20));
+    assert_eq!(run.outcomes(), [("protocol", 2)]);
+    assert!(run.measured[0].error.contains("longer than 1 MiB (--max-response-size)"), "{}", run.measured[0].error);
+}
+
+#[test]
+fn an_endless_stream_ends_at_the_limit() {
+    let address = server(|stream| {
+        let mut stream = BufReader::new(stream);
+        while request_parts(&mut stream).is_some() {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+            let _ = stream.get_mut().write_all(head.as_bytes());
+            let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n".repeat(100);
+            while stream.get_mut().write_all(event.as_bytes()).is_ok() {}
+            return;
+        }
+    });
+    let run = perf(&load(address).with(|s| {
+        s.load.number = vec![2];
+        s.target.max_response_size = 1 << 20;
+        s.target.no_test_connection = true;
+    }));
+    assert_eq!(run.outcomes(), [("protocol", 2)]);
+    let record = &run.measured[0].record;
+    assert!(record.received_bytes < 2 << 20, "{}", record.received_bytes);
+}
+
+#[test]
+fn events_of_several_tokens_are_reported() {
+    let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a b c d\"}}]}\n\n".repeat(5);
+    let end = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    let usage = |tokens: u32| {
+        format!("data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":{tokens}}}}}\n\n")
+    };
+    for (tokens, per_event) in [(20, Some(4.0)), (6, None), (5, None)] {
+        let body = format!("{event}{end}{}data: [DONE]\n\n", usage(tokens));
+        let address = replying(move |_| body.clone());
+        let run = perf(&load(address).with(|s| s.load.number = vec![4]));
+        run.assert_all_ok();
+        assert_eq!(run.summary.tokens_per_event, per_event, "one token may be the end of sequence");
+        let is_noted = |finding: &Finding| matches!(finding, Finding::SeveralTokensPerEvent { .. });
+        assert_eq!(run.summary.findings.iter().any(is_noted), per_event.is_some());
+        let text = screen::render(&run.summary, 120);
+        assert_eq!(text.contains("Average tokens per output event"), per_event.is_some(), "{text}");
+    }
 }

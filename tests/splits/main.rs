@@ -55,6 +55,7 @@ fn new_answer(way: ParseOptions) -> Answer {
         keep_text: way.keep_text,
         keep_raw: way.keep_text,
         max_event_bytes: 16 << 20,
+        max_response_bytes: 256 << 20,
     });
     if way.in_full {
         answer.always_parse_in_full();

@@ -23,6 +23,7 @@ fn read(pieces: &[&[u8]], in_full: bool) -> (Outcome, u32, usize, Vec<u8>, Strin
         keep_text: true,
         keep_raw: false,
         max_event_bytes: 1 << 20,
+        max_response_bytes: 256 << 20,
     });
     if in_full {
         answer.always_parse_in_full();
