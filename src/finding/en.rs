@@ -93,7 +93,7 @@ pub(super) fn text(finding: &Finding) -> Text {
         )
         .advise("Add \"stream_options\": {\"include_usage\": true} to the template, or use --tokenizer-path."),
         Finding::FlagsBesidePrompt { flags } => {
-            observed(format!("--prompt is sent as it is: {} of the dataset is not used.", flags.join(", ")))
+            observed(format!("--prompt is sent as it is; flags of the dataset that are not used: {}.", flags.join(", ")))
         }
         Finding::SamePrompt => {
             observed("--query-template has a prompt and no %p: every request is the same.")
