@@ -15,6 +15,8 @@ pub struct Row {
     pub key: Label,
     pub value: Value,
     pub shown: Shown,
+    /// Also in the table that a run prints, which has evalscope's rows and what this run adds to them.
+    pub brief: bool,
 }
 
 /// When a row is part of the table. In JSON files every row has its key.
@@ -59,12 +61,17 @@ impl From<u64> for Value {
 
 /// A row of every table; "-" if it is unknown.
 fn row<V: Into<Value>>(key: Label, value: V) -> Row {
-    Row { key, value: value.into(), shown: Shown::Always }
+    Row { key, value: value.into(), shown: Shown::Always, brief: true }
 }
 
 /// A row that is shown only if its value is known.
 fn maybe<V: Into<Value>>(key: Label, value: V) -> Row {
-    Row { key, value: value.into(), shown: Shown::IfKnown }
+    Row { key, value: value.into(), shown: Shown::IfKnown, brief: true }
+}
+
+/// A row of the full table only.
+fn detail(row: Row) -> Row {
+    Row { brief: false, ..row }
 }
 
 /// The rows of "Benchmarking summary:". The first thirteen are those of evalscope's documentation, in its order.
@@ -88,14 +95,14 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         row(Label::AverageTpot, series.tpot_s.mean),
         row(Label::AverageInputTokens, series.input_tokens.mean),
         row(Label::AverageOutputTokens, series.output_tokens.mean),
-        row(Label::RequestsPerMinute, s.throughput.requests_per_s.map(|rate| rate * 60.0)),
-        row(Label::AverageItl, series.itl_s.mean),
-        row(Label::PackagesPerRequest, s.packages_per_request),
-        row(Label::PackageLatency, s.package_latency_s),
+        detail(row(Label::RequestsPerMinute, s.throughput.requests_per_s.map(|rate| rate * 60.0))),
+        detail(row(Label::AverageItl, series.itl_s.mean)),
+        detail(row(Label::PackagesPerRequest, s.packages_per_request)),
+        detail(row(Label::PackageLatency, s.package_latency_s)),
         maybe(Label::TokensPerEvent, s.tokens_per_event),
-        row(Label::FirstTokenMin, series.ttft_s.min),
-        row(Label::FirstTokenMax, series.ttft_s.max),
-        row(Label::FirstTokenAverage, series.ttft_s.mean),
+        detail(row(Label::FirstTokenMin, series.ttft_s.min)),
+        detail(row(Label::FirstTokenMax, series.ttft_s.max)),
+        detail(row(Label::FirstTokenAverage, series.ttft_s.mean)),
     ];
     if let Some(verdict) = &s.slo {
         rows.push(row(Label::Goodput, verdict.goodput_per_s));
@@ -111,29 +118,35 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         rows.push(row(planned, s.facts.rate_per_s.filter(|&rate| rate > 0.0)));
         rows.push(row(Label::OfferedRate, s.rates.offered_per_s));
     }
-    // A closed loop has no schedule.
-    let rate: fn(Label, Value) -> Row = if s.facts.mode == Mode::Closed { maybe } else { row };
+    // A closed loop has no schedule, and its concurrency is given.
+    let scheduled = s.facts.mode != Mode::Closed;
+    let rate: fn(Label, Value) -> Row = if scheduled { row } else { maybe };
     rows.extend([
         rate(Label::SentRate, s.rates.sent_per_s.into()),
         rate(Label::AchievedRate, s.rates.achieved_per_s.into()),
-        row(Label::PeakConcurrency, u64::from(s.concurrency.peak)),
-        row(Label::MeanConcurrency, s.concurrency.mean),
+        Row { brief: scheduled, ..row(Label::PeakConcurrency, u64::from(s.concurrency.peak)) },
+        Row { brief: scheduled, ..row(Label::MeanConcurrency, s.concurrency.mean) },
     ]);
     // For generated text the totals contain it.
     let shown = if s.generates_text() { Shown::Never } else { Shown::Always };
     rows.push(Row { shown, ..row(Label::InputThroughput, s.throughput.input_tokens_per_s) });
-    if !s.generates_text() {
-        rows.iter_mut().filter(|row| OF_TEXT.contains(&row.key)).for_each(|row| row.shown = Shown::Never);
-    }
     // Without reasoning it is TTFT.
     if series.first_answer_s.mean != series.ttft_s.mean && series.first_answer_s.mean.is_some() {
         rows.push(row(Label::AverageFirstAnswerToken, series.first_answer_s.mean));
+    }
+    let steady = s.steady_throughput.map(|steady| steady.throughput).unwrap_or_default();
+    rows.push(maybe(Label::SteadyRequestThroughput, steady.requests_per_s));
+    rows.push(maybe(Label::SteadyOutputThroughput, steady.output_tokens_per_s));
+    rows.push(maybe(Label::CachedInputShare, s.cached_share.map(|share| share * 100.0)));
+    if !s.generates_text() {
+        rows.iter_mut().filter(|row| OF_TEXT.contains(&row.key)).for_each(|row| row.shown = Shown::Never);
     }
     rows
 }
 
 /// Rows about generated text, which the tables of embeddings and rankings do not have.
-const OF_TEXT: [Label; 11] = [
+const OF_TEXT: [Label; 12] = [
+    Label::SteadyOutputThroughput,
     Label::OutputThroughput,
     Label::TotalThroughput,
     Label::AverageTtft,
