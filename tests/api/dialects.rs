@@ -114,7 +114,7 @@ fn template_fields_override_flag_defaults() {
     );
     assert_eq!(
         body,
-        json!({"model": "mock", "prompt": "Q: say \"hi\"\nA:", "stream": false, "max_tokens": 4, "temperature": 0.0})
+        json!({"model": "mock", "prompt": "Q: say \"hi\"\nA:", "stream": false, "max_tokens": 4})
     );
     let body = template(
         "?ttft=1ms&tokens=5 --prompt p --max-tokens 7",
