@@ -53,6 +53,8 @@ pub struct Plan {
     /// Seed of the schedule of this run; see [`crate::workload::rng::Randomness`].
     pub seed: u64,
     pub timeouts: Timeouts,
+    /// Longest response accepted, bytes.
+    pub max_response_bytes: u64,
     /// The core of each worker thread. At least one.
     pub cores: Vec<usize>,
     /// Whether workers poll sockets in a busy loop.

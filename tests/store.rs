@@ -84,6 +84,8 @@ fn full_record(block: &mut Block) -> RequestRecord {
         reasoning: block.keep_bytes(b"because"),
         error: block.keep_bytes(b"engine died"),
         raw: block.keep_bytes(b"data: \xff\n\n"),
+        tool_calls: block.keep_bytes(b"[{\"id\":\"a\"}]"),
+        other_choices: block.keep_bytes(b"[{\"content\":\"b\"}]"),
         // Goes into a table of its own.
         body: Default::default(),
     }
@@ -99,10 +101,13 @@ fn spelled_out(record: &RequestRecord, block: &Block) -> String {
         error: Default::default(),
         body: Default::default(),
         raw: Default::default(),
+        tool_calls: Default::default(),
+        other_choices: Default::default(),
         ..record.clone()
     };
-    let bytes =
-        [record.text, record.reasoning, record.error, record.raw, record.choices].map(|span| span.slice(&block.bytes));
+    let answer = [record.text, record.reasoning, record.tool_calls, record.other_choices, record.raw];
+    let bytes = [answer.as_slice(), &[record.error, record.choices]].concat();
+    let bytes: Vec<&[u8]> = bytes.into_iter().map(|span| span.slice(&block.bytes)).collect();
     format!("{bare:?} {:?} {bytes:?}", record.arrivals.slice(&block.arrivals))
 }
 
@@ -201,6 +206,8 @@ fn record_from(next: &mut impl FnMut() -> u64, texts: &[String; 3], raw: &[u8], 
         // Goes into a table of its own.
         body: Default::default(),
         raw: block.keep_bytes(raw),
+        tool_calls: block.keep_bytes(texts[0].as_bytes()),
+        other_choices: block.keep_bytes(texts[1].as_bytes()),
     }
 }
 
@@ -363,9 +370,9 @@ fn files_from_before_conversations_are_read() {
     };
     assert_eq!(found(&path), [(2, None)]);
     assert!(Reader::open(&path).unwrap().run().unwrap().workers.iter().all(|worker| worker.stalls.is_none()));
-    old.execute_batch("PRAGMA user_version = 6").unwrap();
+    old.execute_batch("PRAGMA user_version = 7").unwrap();
     let error = Reader::open(&path).err().unwrap().to_string();
-    assert!(error.contains("has schema 6, this ringmark reads 5"), "{error}");
+    assert!(error.contains("has schema 7, this ringmark reads 6"), "{error}");
 }
 
 #[test]

@@ -54,7 +54,8 @@ async fn run_conversation(
         wire.clear();
         let turn = TurnOf { conversations, number, index: job.index };
         let body_at = worker.setup.workload.write_turn(phase, turn, history, wire);
-        let turn = Turn { body: &wire[body_at..], history };
+        let answered_calls = conversations.answered_calls(phase, number, job.turn + 1);
+        let turn = Turn { body: &wire[body_at..], history, answered_calls };
         let end = perform(worker, slot, job, wire, Some(turn)).await;
         job.turn += 1;
         job.index += 1;

@@ -37,9 +37,12 @@
 pub mod connections;
 pub mod conversation;
 pub mod event_loop;
+pub mod job;
+mod memory;
 pub mod preflight_progress;
 pub mod receive;
 pub mod record_sender;
+mod recording;
 pub mod request;
 pub mod schedule;
 pub mod server_watch;
@@ -47,6 +50,7 @@ pub mod slot;
 pub mod telemetry;
 mod tls_response;
 pub mod transport;
+mod unrecorded;
 mod unsolicited;
 pub mod witness;
 pub mod worker;
@@ -63,8 +67,10 @@ use self::server_watch::ServerWatch;
 use self::worker::{Command, Reply, WorkerChannels};
 use self::worker_state::{PhasePlan, Setup};
 use crate::finding::Finding;
+use crate::host;
 use crate::net::tls;
 use crate::plan::{Load, Plan};
+use crate::record::memory::MemoryBudget;
 use crate::record::trace::Trace;
 use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
 use crate::time::clock::Clock;
@@ -152,6 +158,7 @@ impl Engine {
             connections_opened,
             preflight: preflight.clone(),
             server: server.clone(),
+            memory: MemoryBudget::new(host::limits::memory_bytes() / 4),
             trace,
         });
         let count = cores.len() as u16;

@@ -12,6 +12,8 @@ use crate::time::{MS, Tick};
 
 /// A slot pauses this long after a failed connection, so that it does not flood a server that is down with attempts.
 const REFUSED_PAUSE_NS: u64 = 10 * MS;
+/// How often the last slot looks for open bodies.
+const DRAIN_PAUSE_NS: u64 = 5 * MS;
 
 /// Runs a slot of a closed loop from its place in the ramp until no request is left.
 pub(crate) async fn run_closed(worker: Rc<Worker>, slot: u32, starts_at: Tick) {
@@ -25,7 +27,21 @@ pub(crate) async fn run_closed(worker: Rc<Worker>, slot: u32, starts_at: Tick) {
             worker.sleep_until(slot, worker.now().plus_ns(REFUSED_PAUSE_NS)).await;
         }
     }
-    worker.slot_ended();
+    end_slot(&worker, slot).await;
+}
+
+/// Ends a slot. The last one first waits for the ends of the bodies that are open, which takes at most 200 ms.
+async fn end_slot(worker: &Worker, slot: u32) {
+    loop {
+        let is_last = {
+            let state = worker.state.borrow();
+            state.phase.live_slots == 1 && state.connections.is_draining() && !state.phase.killed
+        };
+        if !is_last {
+            return worker.slot_ended();
+        }
+        worker.pause(slot, DRAIN_PAUSE_NS).await;
+    }
 }
 
 /// The slot's next request. With a rate, waits until its scheduled time.
@@ -78,7 +94,7 @@ pub(crate) async fn run_open(worker: Rc<Worker>, slot: u32, first: Job) {
         run_job(&worker, slot, job, &mut scratch).await;
         next = wait_for_job(&worker, slot).await;
     }
-    worker.slot_ended();
+    end_slot(&worker, slot).await;
 }
 
 async fn wait_for_job(worker: &Worker, slot: u32) -> Option<Job> {

@@ -11,6 +11,7 @@ use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 
 use super::connections::Connections;
 use super::event_loop::{open_ahead, run_slots};
+use super::memory::WorkerMemory;
 use super::receive::ReceivePath;
 use super::receive::delivery::ReceivePlan;
 use super::record_sender::RecordSender;
@@ -128,8 +129,9 @@ impl WorkerThread {
         // A placeholder until the first phase is prepared; it never runs.
         let (nowhere, _) = crossbeam_channel::unbounded();
         let idle = PhaseState::new(PhasePlan::none(nowhere.clone()), &setup, Tick(0), number, count);
-        let record_sender = RecordSender::new(number, nowhere, channels.empties.clone());
-        let connections = Connections::new(answer_options(&setup.plan), setup.trace.clone());
+        let record_sender = RecordSender::new(number, nowhere, channels.empties.clone(), setup.memory.clone());
+        let memory = WorkerMemory::new(&setup.memory, count);
+        let connections = Connections::new(answer_options(&setup.plan), setup.trace.clone(), memory);
         let state = RefCell::new(WorkerState::new(Clock::new(), receive, connections, record_sender, idle));
         let worker = Rc::new(Worker { state, setup, number, count });
         Ok(WorkerThread { runtime, worker, core_number: None, notes, opened_before: 0, shortages_before: 0 })
@@ -205,5 +207,6 @@ pub(super) fn answer_options(plan: &Plan) -> AnswerOptions {
         keep_text: plan.save != Save::Metrics || plan.workload.source.is_conversations(),
         keep_raw: plan.stores_raw_responses() || plan.report.debug,
         max_event_bytes: MAX_EVENT_BYTES,
+        max_response_bytes: plan.max_response_bytes,
     }
 }

@@ -10,6 +10,7 @@ use std::task::Waker;
 use rustls::ClientConfig;
 
 use super::connections::{ConnectionState, Connections, DeliveryEffect, END_EVENT_GRACE_NS};
+pub use super::job::Job;
 use super::preflight_progress::{PreflightProgress, PreflightStep};
 use super::receive::ReceivePath;
 use super::receive::delivery::ReceiveEvent;
@@ -18,6 +19,7 @@ use super::schedule::{Deadlines, OpenSchedule, ScheduleCursor};
 use super::server_watch::{SILENT_NS, ServerWatch};
 use super::telemetry::Telemetry;
 use crate::plan::{Load, Plan};
+use crate::record::memory::MemoryBudget;
 use crate::record::trace::{Trace, TraceKind};
 use crate::record::{Failure, Phase};
 use crate::time::clock::Clock;
@@ -38,6 +40,8 @@ pub struct Setup {
     pub preflight: Arc<PreflightProgress>,
     /// Whether the server still answers.
     pub server: Arc<ServerWatch>,
+    /// The memory of the answers in flight and of those that are not yet stored.
+    pub memory: Arc<MemoryBudget>,
     /// Receives the events of each request, with `--debug`.
     pub trace: Option<Trace>,
 }
@@ -82,18 +86,6 @@ impl Worker {
             self.setup.preflight.set(step);
         }
     }
-}
-
-/// A request, or a conversation, to be sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Job {
-    pub phase: Phase,
-    /// The number of the request. For a run of conversations, a slot gets the job with the number of the conversation.
-    pub index: u64,
-    pub conversation: Option<u64>,
-    pub turn: u32,
-    pub due: Tick,
-    pub previous_end: Option<Tick>,
 }
 
 /// What a slot is waiting for, and until when.
@@ -166,6 +158,8 @@ pub struct WorkerState {
     reads_before: u64,
     heard_at: Tick,
     dead: Vec<u32>,
+    /// Draining connections that have come to their end.
+    pub(super) drained: Vec<u32>,
 }
 
 /// How often a worker checks the stop flag, refits its clock and flushes its block.
@@ -203,6 +197,7 @@ impl WorkerState {
             reads_before: 0,
             heard_at: now,
             dead: Vec::new(),
+            drained: Vec::new(),
         }
     }
 
@@ -230,7 +225,7 @@ impl WorkerState {
     }
 
     fn poll_connections(&mut self) -> io::Result<bool> {
-        let WorkerState { receive, connections, clock, telemetry, slots, deadlines, dead, .. } = self;
+        let WorkerState { receive, connections, clock, telemetry, slots, deadlines, dead, drained, .. } = self;
         let mut woken = false;
         receive.poll(&mut |event| {
             let delivered = match event {
@@ -251,6 +246,7 @@ impl WorkerState {
                     slots[slot as usize].set_deadline(slot, at, deadlines);
                 }
                 DeliveryEffect::Dead(connection_id) => dead.push(connection_id),
+                DeliveryEffect::Drained(connection_id) => drained.push(connection_id),
             }
         })?;
         while let Some(connection_id) = self.dead.pop() {
@@ -288,10 +284,14 @@ impl WorkerState {
         if let Wait::Response { connection, total } = slot_state.wait {
             let (failure, text) = timeout_failure(plan, total <= now);
             let connection = &mut self.connections.entries[connection as usize];
-            if matches!(connection.state, ConnectionState::Finished { .. }) {
+            if connection.state.is_over() {
                 return false;
             }
-            connection.abort(failure, &text, now);
+            if connection.answer.seen.end_event.is_some() {
+                connection.drain();
+            } else {
+                connection.abort(failure, &text, now);
+            }
         }
         let slot_state = &mut self.slots[slot as usize];
         slot_state.expired = true;
@@ -450,13 +450,6 @@ impl WorkerState {
         let idle = self.idle_slots.len() as u32 == self.phase.live_slots;
         let offering = self.phase.open.as_ref().is_some_and(|open| open.next_due().is_some());
         idle && !offering && self.unassigned.is_empty()
-    }
-}
-
-impl Job {
-    /// A job without a predecessor.
-    pub fn new(phase: Phase, index: u64, due: Tick) -> Job {
-        Job { phase, index, conversation: None, turn: 0, due, previous_end: None }
     }
 }
 

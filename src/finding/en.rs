@@ -90,6 +90,19 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::NotStreamed { api } => {
             observed(format!("--stream has no effect: --api {api} returns each response in one piece."))
         }
+        Finding::TemplateLacks { stream: true } => observed(
+            "--query-template does not ask for a stream, and only it decides what is sent: responses come in one piece, \
+             without TTFT.",
+        )
+        .advise("Add \"stream\": true to the template, or --stream."),
+        Finding::TemplateLacks { stream: false } => observed(
+            "--query-template does not ask for usage, and only it decides what is sent: most servers then count no tokens \
+             in a stream.",
+        )
+        .advise("Add \"stream_options\": {\"include_usage\": true} to the template, or use --tokenizer-path."),
+        Finding::FlagsBesidePrompt { flags } => {
+            observed(format!("--prompt is sent as it is; flags of the dataset that are not used: {}.", flags.join(", ")))
+        }
         Finding::SamePrompt => {
             observed("--query-template has a prompt and no %p: every request is the same.")
         }
@@ -252,10 +265,11 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::BrokenConversations { broken, begun } => observed(format!(
             "{broken} of {begun} conversations ended with a failed turn: their later turns count as unsent."
         )),
-        Finding::SendLag { p99_ns, median_ttft_ns, .. } => observed(format!(
+        Finding::SendLag { p99_ns, median_ttft_ns, of_latency, .. } => observed(format!(
             "p99 send lag was {}: 1 % of the requests were sent at least that long after their scheduled time (median \
-             TTFT {}). TTFT and latency include it.",
+             {} {}). TTFT and latency include it.",
             format_ns(*p99_ns),
+            if *of_latency { "latency" } else { "TTFT" },
             format_ns(*median_ttft_ns)
         ))
         .advise("Use more --workers or cores, a lower rate, or --spin."),
@@ -375,6 +389,12 @@ pub(super) fn text(finding: &Finding) -> Text {
              time between the tokens is not known, and TTFT is the whole latency. The server or a proxy buffers the \
              output.",
         ),
+        Finding::SeveralTokensPerEvent { tokens_per_event, median_itl_ns, median_tpot_ns } => observed(format!(
+            "An output event carries {tokens_per_event:.1} tokens on average: ITL (median {}) is the time between events, \
+             TPOT (median {}) the time per token.",
+            format_ns(*median_itl_ns),
+            format_ns(*median_tpot_ns)
+        )),
         Finding::OddResponses { oddities, succeeded } => {
             let counted = oddities.iter().map(|count| format!("{} ({})", odd(count.oddity), count.responses));
             observed(format!(

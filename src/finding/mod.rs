@@ -87,6 +87,14 @@ pub enum Finding {
     NotStreamed {
         api: String,
     },
+    /// A query template without a field that the figures need. `stream`: it asks for no stream; else for no usage.
+    TemplateLacks {
+        stream: bool,
+    },
+    /// Flags of a dataset beside `--prompt`.
+    FlagsBesidePrompt {
+        flags: Vec<String>,
+    },
     /// A query template with a fixed prompt.
     SamePrompt,
     /// A criterion whose bound is probably meant in milliseconds.
@@ -245,6 +253,9 @@ pub enum Finding {
         severity: Severity,
         p99_ns: u64,
         median_ttft_ns: u64,
+        /// The median is that of the latency: nothing was streamed.
+        #[serde(default)]
+        of_latency: bool,
     },
     RateNotKept {
         offered_per_s: f64,
@@ -337,6 +348,12 @@ pub enum Finding {
     },
     /// The median TPOT is 0.
     AtOnce,
+    /// Output events carry several tokens; medians of ITL and TPOT.
+    SeveralTokensPerEvent {
+        tokens_per_event: f64,
+        median_itl_ns: u64,
+        median_tpot_ns: u64,
+    },
     /// Responses that common clients accept although something is wrong with them, of this many succeeded requests.
     OddResponses {
         oddities: Vec<OddityCount>,
@@ -474,6 +491,8 @@ impl Finding {
             Finding::DatasetNotRead => ("plan", Note, Cause::Workload),
             Finding::FieldsNotSent { .. } => ("plan", Note, Cause::Configuration),
             Finding::NotStreamed { .. } => ("plan", Note, Cause::Configuration),
+            Finding::TemplateLacks { .. } => ("plan", Note, Cause::Configuration),
+            Finding::FlagsBesidePrompt { .. } => ("plan", Note, Cause::Workload),
             Finding::SamePrompt => ("plan", Note, Cause::Workload),
             Finding::BoundInSeconds { .. } => ("plan", Note, Cause::Configuration),
             Finding::CalibrationsUnreadable { .. } => ("plan", Note, Cause::Clock),
@@ -528,6 +547,7 @@ impl Finding {
             Finding::CoalescedReads { poll_gaps: true, .. } => ("coalesced", Caution, Cause::ClientBusy),
             Finding::CoalescedReads { .. } => ("coalesced", Caution, Cause::ServerAnswers),
             Finding::AtOnce => ("at_once", Caution, Cause::ServerAnswers),
+            Finding::SeveralTokensPerEvent { .. } => ("tokens_per_event", Note, Cause::ServerAnswers),
             Finding::OddResponses { .. } => ("odd_responses", Note, Cause::ServerAnswers),
             Finding::NoTokenCounts => ("tokens", Note, Cause::ServerAnswers),
             Finding::TokenCountsMissing { .. } => ("tokens", Caution, Cause::ServerAnswers),
@@ -650,6 +670,9 @@ impl Finding {
             | Finding::NoTimestamps { .. }
             | Finding::CoalescedReads { .. }
             | Finding::AtOnce
+            | Finding::TemplateLacks { .. }
+            | Finding::FlagsBesidePrompt { .. }
+            | Finding::SeveralTokensPerEvent { .. }
             | Finding::OddResponses { .. }
             | Finding::NoTokenCounts
             | Finding::TokenCountsMissing { .. }

@@ -73,6 +73,18 @@ pub(super) fn text(finding: &Finding) -> Text {
                 .advise("可用 --extra-args 发送任意字段。")
         }
         Finding::NotStreamed { api } => observed(format!("--stream 不起作用：--api {api} 一次性返回完整响应。")),
+        Finding::TemplateLacks { stream: true } => {
+            observed("--query-template 未要求流式响应，而请求内容只由模板决定：响应一次性返回，没有 TTFT。")
+                .advise("请在模板中加入 \"stream\": true，或使用 --stream。")
+        }
+        Finding::TemplateLacks { stream: false } => {
+            observed("--query-template 未要求 usage，而请求内容只由模板决定：多数服务端因此不会在流式响应中给出 token 数。").advise(
+                "请在模板中加入 \"stream_options\": {\"include_usage\": true}，或使用 --tokenizer-path。",
+            )
+        }
+        Finding::FlagsBesidePrompt { flags } => {
+            observed(format!("--prompt 的内容原样发送：数据集的 {} 不起作用。", flags.join("、")))
+        }
         Finding::SamePrompt => observed("--query-template 自带提示词且没有 %p：所有请求都相同。"),
         Finding::BoundInSeconds { criterion, seconds } => {
             observed(format!("{criterion} 的界限为 {seconds} s：未写单位的时间以秒计。"))
@@ -192,9 +204,10 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::BrokenConversations { broken, begun } => {
             observed(format!("{begun} 个对话中有 {broken} 个因某一轮失败而终止：后续各轮计为未发送。"))
         }
-        Finding::SendLag { p99_ns, median_ttft_ns, .. } => observed(format!(
-            "发送滞后 p99 为 {}，即 1 % 的请求至少比计划时刻晚这么久才发出（TTFT 中位数 {}）。TTFT 与端到端时延包含这段滞后。",
+        Finding::SendLag { p99_ns, median_ttft_ns, of_latency, .. } => observed(format!(
+            "发送滞后 p99 为 {}，即 1 % 的请求至少比计划时刻晚这么久才发出（{}中位数 {}）。TTFT 与端到端时延包含这段滞后。",
             format_ns(*p99_ns),
+            if *of_latency { "端到端时延" } else { "TTFT " },
             format_ns(*median_ttft_ns)
         ))
         .advise("请增加 --workers 或 CPU 核心，降低速率，或使用 --spin。"),
@@ -300,6 +313,11 @@ pub(super) fn text(finding: &Finding) -> Text {
             "至少一半的响应虽有多个 token 却一次性到达：无法得知 token 之间的时间，因此 TPOT 为 0，TTFT 等于端到端时延。\
              服务端或代理缓冲了输出。",
         ),
+        Finding::SeveralTokensPerEvent { tokens_per_event, median_itl_ns, median_tpot_ns } => observed(format!(
+            "每个输出事件平均含 {tokens_per_event:.1} 个 token：ITL（中位数 {}）是事件之间的间隔，TPOT（中位数 {}）才是每个 token 的时间。",
+            format_ns(*median_itl_ns),
+            format_ns(*median_tpot_ns)
+        )),
         Finding::OddResponses { oddities, succeeded } => {
             let counted = oddities.iter().map(|count| format!("{}（{} 个）", odd(count.oddity), count.responses));
             observed(format!(

@@ -3,11 +3,13 @@
 
 pub use oddities::Oddities;
 
+use self::memory::MemoryClaim;
 use crate::time::{MS, Tick};
 
 pub mod arrivals;
 mod enum_names;
 pub mod facts;
+pub mod memory;
 mod oddities;
 pub mod search;
 pub mod trace;
@@ -105,11 +107,12 @@ pub struct RequestRecord {
     pub body: Span,
     /// The raw response body (`--save full`), in [`Block::bytes`].
     pub raw: Span,
+    /// The tool calls of the answer as a JSON list in the form of the chat API, in [`Block::bytes`]; empty without calls.
+    pub tool_calls: Span,
+    /// The choices after the first as a JSON list of messages, in [`Block::bytes`]; empty for a single choice. `text`,
+    /// `reasoning` and `tool_calls` are those of the first.
+    pub other_choices: Span,
 }
-
-/// Separates the choices of one answer in the stored text and in the stored reasoning: the record separator of ASCII,
-/// which models do not generate.
-pub(crate) const CHOICE_SEPARATOR: u8 = 0x1e;
 
 /// A range in one of the arenas of a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -261,6 +264,11 @@ impl Failure {
     }
 }
 
+/// A block is full at this size of its arena, bytes.
+const FULL_BYTES: usize = 4 << 20;
+/// An empty block keeps this much memory, bytes.
+const KEPT_BYTES: usize = 2 * FULL_BYTES;
+
 /// A batch of records with the arenas that their spans point into. Workers send full blocks to the collector, which
 /// returns them empty for reuse.
 #[derive(Debug, Default)]
@@ -269,6 +277,8 @@ pub struct Block {
     pub records: Vec<RequestRecord>,
     pub arrivals: Vec<Tick>,
     pub bytes: Vec<u8>,
+    /// The memory that the block holds while it waits to be stored.
+    pub memory: Option<MemoryClaim>,
 }
 
 impl Block {
@@ -277,19 +287,27 @@ impl Block {
 
     /// An empty block of a worker, with room for [`Block::CAPACITY`] records.
     pub fn new(worker: u16) -> Block {
-        Block { worker, records: Vec::with_capacity(Block::CAPACITY), arrivals: Vec::new(), bytes: Vec::new() }
+        Block { worker, records: Vec::with_capacity(Block::CAPACITY), ..Block::default() }
     }
 
     /// Whether the block should be sent now.
     pub fn is_full(&self) -> bool {
-        self.records.len() >= Block::CAPACITY || self.bytes.len() > 4 << 20
+        self.records.len() >= Block::CAPACITY || self.bytes.len() > FULL_BYTES
     }
 
-    /// Empties the block, keeping its memory.
+    /// Empties the block. It keeps memory for blocks of the usual size.
     pub fn clear(&mut self) {
         self.records.clear();
         self.arrivals.clear();
+        self.arrivals.shrink_to(KEPT_BYTES / size_of::<Tick>());
         self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.memory = None;
+    }
+
+    /// The bytes of its arenas.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        (self.bytes.len() + self.arrivals.len() * size_of::<Tick>()) as u64
     }
 
     /// Appends bytes to the arena; the span is their place in it.

@@ -124,6 +124,7 @@ fn steady(s: &Summary) -> Json {
         "TTFT (s)": figures(&steady.ttft_s),
         "Service TTFT (s)": figures(&steady.service_ttft_s),
         "ITL (s)": figures(&steady.itl_s),
+        "Latency (s)": figures(&steady.latency_s),
     })
 }
 

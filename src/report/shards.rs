@@ -152,5 +152,6 @@ fn shifted(block: &Block, ns: i64, first_worker: u16) -> Block {
         records: block.records.iter().map(record).collect(),
         arrivals: block.arrivals.iter().map(|&tick| shift(tick)).collect(),
         bytes: block.bytes.clone(),
+        memory: None,
     }
 }

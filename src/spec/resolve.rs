@@ -184,6 +184,7 @@ impl CallPlan<'_> {
             ramp_ns: timing.ramp_ns()?,
             seed: workload.randomness.run_seed(),
             timeouts: target.timeouts()?,
+            max_response_bytes: target.max_response_size,
             cores,
             spin: client.spin,
             cold: client.cold,
@@ -205,7 +206,8 @@ impl CallPlan<'_> {
     }
 
     fn reporting(&self, load: &Load, number: Option<u64>) -> Result<Reporting, PlanError> {
-        let Spec { target, load: timing, data, output, .. } = self.spec;
+        let Spec { target, load: timing, data, output, sla, .. } = self.spec;
+        sla.check_streamed(self.workload.options.stream)?;
         let name = output.folder_name(&self.model)?;
         let started = (!output.no_timestamp).then_some(self.facts.started.as_str());
         let root = results_folder(&output.outputs_dir, started, &name);
@@ -222,7 +224,7 @@ impl CallPlan<'_> {
             root,
             log_every: timing.log_every_n_query,
             debug: output.debug,
-            slo: output.objectives()?,
+            slo: output.objectives(self.workload.options.stream)?,
             search: None,
             exports: output.exports()?,
             visualizer: output.visualizer_plan(target.local.python.as_deref(), &self.model, &self.facts.started)?,
@@ -313,7 +315,7 @@ fn recipe(
     let source = data.source(trace, sampling.n_choices, &mut options.extra, notes)?;
     check_dialect(&source, dialect)?;
     options.stream = sampling.streams(&options);
-    notes.extend(sampling.notes(&spec.target.api, &options));
+    notes.extend(sampling.notes(&spec.target.api, &options, data.tokenizer_path.is_some()));
     Ok(Recipe {
         source,
         lengths: data.lengths()?,

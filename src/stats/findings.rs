@@ -3,6 +3,7 @@
 mod load;
 mod outcome;
 
+use super::quantile::Series;
 use super::samples::Sample;
 use super::summary::Summary;
 use super::{measurement_error, reconcile, server_timings, steady, witness};
@@ -49,7 +50,7 @@ type Check = fn(&Summary) -> Option<Finding>;
 /// Every finding about a run and its measured requests, which are sorted by due time. `workers` are the reports of the
 /// measured phase.
 pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample]) -> Vec<Finding> {
-    let checks: [Check; 23] = [
+    let checks: [Check; 24] = [
         totals,
         rows_lost,
         little,
@@ -69,6 +70,7 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
         unstamped,
         coalesced,
         at_once,
+        several_tokens,
         odd_responses,
         unknown_tokens,
         switches,
@@ -123,14 +125,17 @@ fn broken_conversations(s: &Summary) -> Option<Finding> {
 
 fn send_lag(s: &Summary) -> Option<Finding> {
     let lag = s.client.own_send_lag;
-    let ttft_ns = s.series.ttft_s.value(500)? * 1e9;
+    // Without streaming the whole response arrives at once.
+    let ttft_s = s.series.ttft_s.value(500);
+    let of_latency = ttft_s.is_none();
+    let ttft_ns = ttft_s.or(s.series.latency_s.value(500))? * 1e9;
     let p99 = lag.p99 as f64;
     if p99 <= SEND_LAG_NS.max(SEND_LAG_OF_TTFT * ttft_ns) {
         return None;
     }
     let own = p99 > SEND_LAG_VOID_NS.max(SEND_LAG_OF_TTFT_VOID * ttft_ns);
     let severity = if own { Severity::Void } else { Severity::Caution };
-    Some(Finding::SendLag { severity, p99_ns: lag.p99, median_ttft_ns: ttft_ns as u64 })
+    Some(Finding::SendLag { severity, p99_ns: lag.p99, median_ttft_ns: ttft_ns as u64, of_latency })
 }
 
 fn rate_kept(s: &Summary) -> Option<Finding> {
@@ -206,6 +211,15 @@ fn coalesced(s: &Summary) -> Option<Finding> {
 
 fn at_once(s: &Summary) -> Option<Finding> {
     (s.series.tpot_s.value(500) == Some(0.0)).then_some(Finding::AtOnce)
+}
+
+fn several_tokens(s: &Summary) -> Option<Finding> {
+    let median_ns = |series: &Series| series.value(500).map(|seconds| (seconds * 1e9) as u64);
+    Some(Finding::SeveralTokensPerEvent {
+        tokens_per_event: s.tokens_per_event?,
+        median_itl_ns: median_ns(&s.series.itl_s)?,
+        median_tpot_ns: median_ns(&s.series.tpot_s)?,
+    })
 }
 
 fn odd_responses(s: &Summary) -> Option<Finding> {

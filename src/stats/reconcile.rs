@@ -356,6 +356,10 @@ fn counts(totals: &Totals, window: &Window) -> Vec<Counted> {
 }
 
 fn split(s: ClientSide<'_>, ttft: &Histogram) -> Option<Split> {
+    // The server's time is of all responses, ours of streamed ones only.
+    if s.series.ttft_s.count as u64 != s.totals.ok {
+        return None;
+    }
     let (whole_s, server_s) = (s.series.ttft_s.mean?, ttft.mean()?);
     let connect_s = s.totals.mean_connect_s;
     let send_lag_s = s.totals.mean_send_lag_s? - connect_s;

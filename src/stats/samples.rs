@@ -100,6 +100,10 @@ pub struct RunSamples {
     /// Succeeded requests whose response contained the server's own times.
     pub timings: Vec<RequestTimings>,
     pub unknown_tokens: u64,
+    /// Output tokens and output events of succeeded streamed responses with both, and the number of these responses.
+    pub event_tokens: u64,
+    pub token_events: u64,
+    pub token_streams: u64,
     /// Succeeded requests by oddity of their response, in the order of [`Oddity::ALL`].
     pub oddities: [u64; Oddity::ALL.len()],
     /// Input tokens of succeeded requests that the server read from its cache.
@@ -173,6 +177,11 @@ impl RunSamples {
             Outcome::Ok => {
                 self.ok += 1;
                 self.unknown_tokens += u64::from(record.output_tokens.is_none() || record.input_tokens.is_none());
+                if let (true, Some(tokens)) = (record.streamed && record.arrivals.len > 0, record.output_tokens) {
+                    self.event_tokens += u64::from(tokens);
+                    self.token_events += u64::from(record.arrivals.len);
+                    self.token_streams += 1;
+                }
                 for (count, oddity) in self.oddities.iter_mut().zip(Oddity::ALL) {
                     *count += u64::from(record.oddities.has(oddity));
                 }

@@ -10,6 +10,8 @@ pub struct SteadyPart {
     pub requests: usize,
     pub ttft_s: Series,
     pub service_ttft_s: Series,
+    pub latency_s: Series,
+    pub service_latency_s: Series,
     pub itl_s: Series,
 }
 
@@ -26,6 +28,8 @@ impl SteadyPart {
             requests: after.len(),
             ttft_s: Series::from_ns(after.iter().filter_map(|s| s.ttft).map(|ns| ns as f64)),
             service_ttft_s: Series::from_ns(after.iter().filter_map(|s| s.service_ttft).map(|ns| ns as f64)),
+            latency_s: Series::from_ns(after.iter().map(|s| s.latency as f64)),
+            service_latency_s: Series::from_ns(after.iter().filter_map(|s| s.service_latency).map(|ns| ns as f64)),
             itl_s: Series::from_ns(samples.gaps_of(after.iter().copied()).into_iter()),
         })
     }

@@ -17,6 +17,7 @@ use super::throughput::{Rates, SteadyThroughput, Throughput};
 use super::tolerance::Tolerance;
 use super::turns::{self, Turns};
 use super::witness::{self, Witness};
+use crate::api::endpoint::Api;
 use crate::finding::{Finding, Severity};
 use crate::plan::slo;
 use crate::record::WorkerReport;
@@ -67,6 +68,8 @@ pub struct Summary {
     pub cached_share: Option<f64>,
     /// The distributions of all figures per request.
     pub series: AllSeries,
+    /// Output tokens per output event; `None` unless events carry clearly more than one.
+    pub tokens_per_event: Option<f64>,
     /// Means over the succeeded, streamed requests: events per request, and latency per event.
     pub packages_per_request: Option<f64>,
     /// Mean time per SSE event, seconds.
@@ -157,6 +160,7 @@ impl Summary {
             steady_throughput: SteadyThroughput::compute(facts, requests, span),
             cached_share: counts::cached_share(&ok),
             packages_per_request: mean(streamed().map(|sample| f64::from(sample.events))),
+            tokens_per_event: tokens_per_event(&samples),
             package_latency_s: mean(ok.iter().filter_map(|sample| sample.package_latency)).map(|ns| ns / 1e9),
             rates: Rates::compute(requests, facts.rate_per_s.is_some()),
             concurrency: Concurrency::compute(requests, span),
@@ -176,6 +180,11 @@ impl Summary {
             measurement_error,
         };
         (summary, samples.requests)
+    }
+
+    /// Whether responses are generated text: embeddings and rankings have neither TTFT nor output tokens.
+    pub fn generates_text(&self) -> bool {
+        !matches!(Api::named(&self.facts.api), Some(Api::Embeddings | Api::Rerank))
     }
 
     /// The figures must not be used: exit status 3.
@@ -207,6 +216,16 @@ impl Summary {
     pub fn all_failed(&self) -> bool {
         self.counts.ok == 0 && self.counts.failed + self.counts.unfinished > 0
     }
+}
+
+/// More tokens per event than this are reported.
+const TOKENS_PER_EVENT: f64 = 1.05;
+
+/// Output tokens per output event. One token of a response may have no event of its own (end of sequence).
+fn tokens_per_event(samples: &RunSamples) -> Option<f64> {
+    let events = samples.token_events as f64;
+    let with_events = samples.event_tokens.saturating_sub(samples.token_streams) as f64;
+    (with_events > TOKENS_PER_EVENT * events).then(|| samples.event_tokens as f64 / events)
 }
 
 /// The first due time and the last end of requests sorted by due time, tick nanoseconds.

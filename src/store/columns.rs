@@ -178,7 +178,7 @@ pub(crate) const REQUEST_COLUMNS: &[Column] = &[
         }),
     ),
     Column::new(("body_id", "INTEGER REFERENCES body(id)"), "the request body", |row| row.body_id.write(), None),
-    bytes!("text" "TEXT", text, "answer; U+001E between several choices", |row| row.answer(row.record.text)).content(),
+    bytes!("text" "TEXT", text, "answer (of the first choice)", |row| row.answer(row.record.text)).content(),
     bytes!("reasoning" "TEXT", reasoning, "reasoning of the answer", |row| row.answer(row.record.reasoning)).content(),
     bytes!("raw" "BLOB", raw, "response body as it was received (--save full)", |row| row.raw()).content(),
     Column::new(
@@ -209,6 +209,18 @@ pub(crate) const REQUEST_COLUMNS: &[Column] = &[
         |row| blob(row.record.choices.slice(row.bytes))
     )
     .since(5),
+    bytes!(
+        "tool_calls" "TEXT", tool_calls, "tool calls of the answer as JSON, in the form of the chat API",
+        |row| row.answer(row.record.tool_calls)
+    )
+    .content()
+    .since(6),
+    bytes!(
+        "other_choices" "TEXT", other_choices, "choices after the first as a JSON list of messages",
+        |row| row.answer(row.record.other_choices)
+    )
+    .content()
+    .since(6),
 ];
 
 impl RequestRow<'_> {

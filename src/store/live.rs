@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use hdrhistogram::Histogram;
 
-use crate::record::{Outcome, Phase, RequestRecord};
+use crate::record::arrivals::consecutive;
+use crate::record::{Block, Outcome, Phase, RequestRecord};
 use crate::time::Tick;
 
 /// Counts and quantiles that any thread can read at any time. Only the collector writes them.
@@ -124,7 +125,7 @@ impl Default for Meter {
 
 impl Meter {
     /// Counts one request.
-    pub fn count(&mut self, record: &RequestRecord, arrivals: &[Tick], live: &Live) {
+    pub fn count(&mut self, record: &RequestRecord, block: &Block, live: &Live) {
         match record.phase {
             Phase::Preflight | Phase::Witness => return,
             Phase::Warmup => {
@@ -136,7 +137,7 @@ impl Meter {
         match record.outcome {
             Outcome::Ok => {
                 live.ok.fetch_add(1, Relaxed);
-                self.count_success(record, arrivals);
+                self.count_success(record, block);
             }
             Outcome::Failed(_) => drop(live.failed.fetch_add(1, Relaxed)),
             Outcome::Unfinished => drop(live.unfinished.fetch_add(1, Relaxed)),
@@ -154,13 +155,16 @@ impl Meter {
         live.done.fetch_add(1, Relaxed);
     }
 
-    fn count_success(&mut self, record: &RequestRecord, arrivals: &[Tick]) {
+    /// TTFT and ITL are those of streamed responses, as in the tables.
+    fn count_success(&mut self, record: &RequestRecord, block: &Block) {
         let since_due = |instant: Tick| instant.ns_since(record.due).max(0) as u64;
         self.latency_ns.saturating_record(since_due(record.end));
-        let first = if record.streamed { record.first_token.unwrap_or(record.end) } else { record.end };
-        self.ttft_ns.saturating_record(since_due(first));
-        for pair in arrivals.windows(2) {
-            self.itl_ns.saturating_record(pair[1].ns_since(pair[0]).max(0) as u64);
+        if let Some(first) = record.first_token.filter(|_| record.streamed) {
+            self.ttft_ns.saturating_record(since_due(first));
+        }
+        let arrivals = record.arrivals.slice(&block.arrivals);
+        for (before, place) in consecutive(arrivals, record.choices.slice(&block.bytes)) {
+            self.itl_ns.saturating_record(arrivals[place].ns_since(arrivals[before]).max(0) as u64);
         }
     }
 

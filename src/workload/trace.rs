@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 
 use super::context::{Context, Residuals};
 use super::error::WorkloadError;
+use super::files::other_format;
 use super::item::Item;
 use super::random_text::RandomText;
 use crate::api::prompt::Prompt;
@@ -107,6 +108,9 @@ pub enum RecordedRequest {
 /// Reads a trace. `flag` is the flag that names the file.
 pub fn read(path: &Path, flag: &'static str) -> Result<Trace, WorkloadError> {
     let bytes = fs::read(path).map_err(|cause| WorkloadError::Unreadable { flag, path: path.to_path_buf(), cause })?;
+    if let Some(what) = other_format(&bytes) {
+        return Err(WorkloadError::File { flag, path: path.to_path_buf(), what: what.to_string() });
+    }
     let text = String::from_utf8(bytes).map_err(|_| WorkloadError::File {
         flag,
         path: path.to_path_buf(),

@@ -1,6 +1,9 @@
 //! Complete runs in this process, against the mock or against servers with unusual behavior.
 
+mod answers;
 mod conversations;
+#[path = "../data_support/mod.rs"]
+mod data_support;
 mod faults;
 mod harness;
 mod odd_servers;
