@@ -47,6 +47,7 @@ pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
         }
         b"content_block_start" => {
             meaning.choices = 1;
+            meaning.announces = true;
             member(value, "content_block").into_iter().for_each(|block| read_block(block, false, &mut meaning));
         }
         b"message_start" => {
