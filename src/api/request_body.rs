@@ -27,6 +27,14 @@ pub struct Options {
     pub extra: Map<String, Value>,
 }
 
+impl Options {
+    /// The number of choices that each answer has.
+    pub(crate) fn choices(&self) -> u32 {
+        let extra = self.extra.get("n").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+        extra.or(self.sampling.n_choices).unwrap_or(1)
+    }
+}
+
 /// A rendered body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {

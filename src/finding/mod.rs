@@ -18,7 +18,9 @@ mod samples;
 mod tests;
 
 pub use comparison::{CountNote, NotJudged};
-pub use fields::{Cause, CountKind, Figure, Misfit, Oddity, OddityCount, Severity, UnequalCount, UnequalPercentile};
+pub use fields::{
+    ApartFigure, Cause, CountKind, Figure, Misfit, Oddity, OddityCount, Severity, UnequalCount, UnequalPercentile,
+};
 pub use search::{OpenFiles, SearchReason, SearchTrouble};
 
 use serde::{Deserialize, Serialize};
@@ -82,6 +84,8 @@ pub enum Finding {
         api: String,
     },
     /// A query template with a fixed prompt.
+    /// Every request has the same seed, and a temperature.
+    SameSeed,
     SamePrompt,
     CalibrationsUnreadable {
         reason: String,
@@ -236,6 +240,11 @@ pub enum Finding {
         early: f64,
         late: f64,
     },
+    /// Too few conversations were left to fill the slots.
+    FewConversations {
+        mean: f64,
+        parallel: u32,
+    },
     IdleSlots {
         mean: f64,
         parallel: u32,
@@ -267,6 +276,13 @@ pub enum Finding {
     OddResponses {
         oddities: Vec<OddityCount>,
         succeeded: u64,
+    },
+    /// The time per output token of these answers is a range, because they have more tokens than events.
+    TpotRange {
+        requests: usize,
+        succeeded: u64,
+        low_s: f64,
+        high_s: f64,
     },
     NoTokenCounts,
     TokenCountsMissing {
@@ -325,11 +341,23 @@ pub enum Finding {
     },
 
     // The client's figures compared with those of the server and of the witness.
+    /// The time that differs the most, and the others.
     ServerApart {
         figure: Figure,
         server: String,
         by_ns: u64,
         longer_here: bool,
+        #[serde(default)]
+        also: Vec<ApartFigure>,
+        /// Both sides counted as many requests and tokens.
+        #[serde(default)]
+        equal_counts: bool,
+    },
+    /// The network and the server's frontend are a large part of TTFT.
+    FrontendTime {
+        server: String,
+        by_ns: u64,
+        share: f64,
     },
     ServerCounts {
         server: String,
@@ -342,6 +370,8 @@ pub enum Finding {
         figure: Figure,
         by_ns: u64,
         longer_here: bool,
+        #[serde(default)]
+        also: Vec<ApartFigure>,
     },
     WitnessTooFew {
         figures: Vec<Figure>,
@@ -399,6 +429,7 @@ impl Finding {
             Finding::DatasetNotRead => ("plan", Note, Cause::Workload),
             Finding::FieldsNotSent { .. } => ("plan", Note, Cause::Configuration),
             Finding::NotStreamed { .. } => ("plan", Note, Cause::Configuration),
+            Finding::SameSeed => ("plan", Note, Cause::Workload),
             Finding::SamePrompt => ("plan", Note, Cause::Workload),
             Finding::CalibrationsUnreadable { .. } => ("plan", Note, Cause::Clock),
             Finding::CalibrationNotUsed { .. } => ("plan", Note, Cause::Clock),
@@ -437,6 +468,7 @@ impl Finding {
             Finding::RateNotKept { .. } => ("rate", Caution, Cause::ClientBusy),
             Finding::RateWithoutConnections { .. } => ("rate", Caution, Cause::Network),
             Finding::Growth { .. } => ("growth", Caution, Cause::ServerCapacity),
+            Finding::FewConversations { .. } => ("concurrency", Note, Cause::RunLength),
             Finding::IdleSlots { .. } => ("concurrency", Caution, Cause::ClientBusy),
             Finding::ReceiveLag { .. } => ("receive_lag", Note, Cause::ClientBusy),
             Finding::ReceiveLagUnstamped { .. } => ("receive_lag", Caution, Cause::ClientBusy),
@@ -445,6 +477,7 @@ impl Finding {
             Finding::CoalescedReads { .. } => ("coalesced", Caution, Cause::ServerAnswers),
             Finding::AtOnce => ("at_once", Caution, Cause::ServerAnswers),
             Finding::OddResponses { .. } => ("odd_responses", Note, Cause::ServerAnswers),
+            Finding::TpotRange { .. } => ("tpot_range", Note, Cause::ServerAnswers),
             Finding::NoTokenCounts => ("tokens", Note, Cause::ServerAnswers),
             Finding::TokenCountsMissing { .. } => ("tokens", Caution, Cause::ServerAnswers),
             Finding::ForcedSwitches { .. } => ("switches", Caution, Cause::ClientBusy),
@@ -461,6 +494,7 @@ impl Finding {
             Finding::PollGaps { .. } => ("held_up", Caution, Cause::ClientBusy),
             Finding::OwnError { severity, .. } => ("own_error", *severity, Cause::ClientBusy),
             Finding::ServerApart { .. } => ("server_apart", Caution, Cause::ServerMetrics),
+            Finding::FrontendTime { .. } => ("frontend_time", Note, Cause::ServerMetrics),
             Finding::ServerCounts { .. } => ("server_counts", Caution, Cause::ServerMetrics),
             Finding::ServerRestarted { .. } => ("server_restarted", Caution, Cause::ServerMetrics),
             Finding::ServerTimesApart { .. } => ("server_times_apart", Caution, Cause::ServerMetrics),
@@ -468,6 +502,16 @@ impl Finding {
             Finding::WitnessFailed { .. } => ("witness", Note, Cause::Witness),
             Finding::WitnessDiffers { .. } => ("witness", Caution, Cause::ServerAnswers),
             Finding::Stored { severity, code, .. } => (code, *severity, Cause::Unknown),
+        }
+    }
+
+    /// The times that differ from the server's by its metrics.
+    pub(crate) fn apart_figures(&self) -> Vec<Figure> {
+        match self {
+            Finding::ServerApart { figure, also, .. } => {
+                also.iter().map(|apart| apart.figure).chain([*figure]).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -508,6 +552,7 @@ impl Finding {
             | Finding::MetricsUnavailable { reason: word }
             | Finding::MetricsUnknown { url: word }
             | Finding::ServerApart { server: word, .. }
+            | Finding::FrontendTime { server: word, .. }
             | Finding::ServerCounts { server: word, .. }
             | Finding::ServerRestarted { server: word }
             | Finding::Stored { text: word, .. } => vec![word],
@@ -522,6 +567,7 @@ impl Finding {
             | Finding::WorkersShareCores { .. }
             | Finding::WorkersLeftOut { .. }
             | Finding::DatasetNotRead
+            | Finding::SameSeed
             | Finding::SamePrompt
             | Finding::PromptLengths { .. }
             | Finding::PromptsRepeat { .. }
@@ -550,6 +596,7 @@ impl Finding {
             | Finding::RateNotKept { .. }
             | Finding::RateWithoutConnections { .. }
             | Finding::Growth { .. }
+            | Finding::FewConversations { .. }
             | Finding::IdleSlots { .. }
             | Finding::ReceiveLag { .. }
             | Finding::ReceiveLagUnstamped { .. }
@@ -557,6 +604,7 @@ impl Finding {
             | Finding::CoalescedReads { .. }
             | Finding::AtOnce
             | Finding::OddResponses { .. }
+            | Finding::TpotRange { .. }
             | Finding::NoTokenCounts
             | Finding::TokenCountsMissing { .. }
             | Finding::ForcedSwitches { .. }

@@ -39,6 +39,7 @@ impl Plan {
             slo: self.report.slo.clone(),
             search: self.report.search.clone(),
             witness: self.witness.map_or(0, |witness| witness.connections),
+            choices: self.workload.options.choices(),
         }
     }
 }
