@@ -53,6 +53,20 @@ fn missing_counts_are_added_with_their_source() {
 }
 
 #[test]
+fn counts_of_every_api_with_messages_include_the_template() {
+    let tokens = Tokenizer::open(tokenizer("qwen2_5").as_ref()).unwrap();
+    let prompt_tokens = tokens.count(&tokens.chat_of("Hello, world!").unwrap()).unwrap() as u32;
+    for api in ["openai_responses", "anthropic", "dashscope"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (database, _) = run(folder.path(), &["--tokenizer-path", &tokenizer("qwen2_5"), "--api", api]);
+        let take = |block: &ringmark::record::Block| {
+            assert!(block.records.iter().all(|record| record.input_tokens == Some(prompt_tokens)), "{api}");
+        };
+        Reader::open(&database).unwrap().each_block(Phase::Measured, Detail::Everything, take).unwrap();
+    }
+}
+
+#[test]
 fn responses_that_are_not_stored_are_reported_as_uncounted() {
     let folder = tempfile::tempdir().unwrap();
     let (_, screen) = run(folder.path(), &["--tokenizer-path", &tokenizer("qwen2_5"), "--save", "metrics"]);

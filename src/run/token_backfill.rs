@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::RunError;
 use crate::api::Dialect;
@@ -65,8 +65,13 @@ fn count(row: &UncountedAnswer, tokens: &Tokens) -> Result<AnswerUpdate, Workloa
 /// The prompt of a request body, from `messages`, `prompt` or `input`.
 fn prompt_of(body: &str) -> Option<Prompt> {
     let body: Value = serde_json::from_str(body).ok()?;
+    // DashScope has its prompt within an object.
+    let body = body.get("input").filter(|input| input.is_object()).unwrap_or(&body);
     if let Some(Value::Array(messages)) = body.get("messages") {
-        return Some(Prompt::Messages(messages.clone()));
+        // Anthropic's API and that of the responses have the system prompt in a field.
+        let system = ["system", "instructions"].iter().find_map(|name| body.get(name)?.as_str());
+        let system = system.map(|text| json!({"role": "system", "content": text}));
+        return Some(Prompt::Messages(system.into_iter().chain(messages.iter().cloned()).collect()));
     }
     match body.get("prompt").or_else(|| body.get("input"))? {
         Value::String(text) => Some(Prompt::Text(text.clone())),
@@ -94,6 +99,13 @@ mod tests {
             Some(Prompt::Embedding(vec!["a".to_string(), "b".to_string()]))
         );
         assert!(matches!(prompt_of(r#"{"messages":[{"role":"user"}]}"#), Some(Prompt::Messages(m)) if m.len() == 1));
+        let messages = |body: &str| match prompt_of(body) {
+            Some(Prompt::Messages(messages)) => messages.len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(messages(r#"{"system":"be brief","messages":[{"role":"user"}]}"#), 2);
+        assert_eq!(messages(r#"{"input":{"messages":[{"role":"user"}]}}"#), 1);
+        assert_eq!(prompt_of(r#"{"input":{"prompt":"a"}}"#), Some(Prompt::Text("a".to_string())));
         assert_eq!((prompt_of("{}"), prompt_of("no")), (None, None));
     }
 }
