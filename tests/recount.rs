@@ -47,7 +47,8 @@ fn missing_counts_are_added_with_their_source() {
     assert_eq!(count, 20);
     let summary = std::fs::read_to_string(database.with_file_name("benchmark_summary.json")).unwrap();
     assert!(
-        summary.contains("Output token throughput (tok/s)") && !summary.contains("throughput (tok/s)\": null"),
+        summary.contains("\"Output token throughput (tok/s)\"")
+            && !summary.contains("\"Output token throughput (tok/s)\": null"),
         "{summary}"
     );
 }

@@ -160,9 +160,10 @@ fn html_report_shows_the_servers_metrics_in_chinese() {
     let url = page.split("服务端 ").nth(1).unwrap().split(" ·").next().unwrap();
     chinese::assert_chinese(&page, &[url, "mock"]);
     // The server's mean includes the witness's requests, so TTFT has parts only without one.
+    let folder = tempfile::tempdir().unwrap();
     perf(folder.path(), "", &["--server-metrics", "--language", "zh"]);
     let page = std::fs::read_to_string(folder.path().join("run/perf_report.html")).unwrap();
-    assert!(page.contains("平均 TTFT 的构成"));
+    assert!(page.contains("平均 TTFT 的构成"), "{}", server(folder.path()));
 }
 
 /// The summary's part about the server's times per request.

@@ -393,6 +393,7 @@ impl EventLoop {
         let Some(exchange) = connection.exchange.as_mut() else { return Verdict::Keep };
         self.out.clear();
         let due_ns = exchange.due_ns;
+        exchange.now_ns = self.now.0;
         let step = exchange.step(&self.shared.config, &mut self.out);
         let next_due_ns = exchange.due_ns;
         let share = &self.shared.loops[self.index];

@@ -19,6 +19,8 @@ pub(super) struct Exchange {
     pub(super) truth: Truth,
     /// Due time of the next step, nanoseconds.
     pub(super) due_ns: u64,
+    /// The time of the event loop at the step, which is later if the loop is late.
+    pub(super) now_ns: u64,
     /// `length`, `stop` or `tool_calls`.
     pub(super) finish: &'static str,
     /// What the last step generated.
@@ -150,6 +152,7 @@ impl Exchange {
         let mut exchange = Exchange {
             truth: Truth::new(&params, head, &arrival, fault),
             due_ns: arrival.last.0,
+            now_ns: 0,
             finish,
             shape: Shape::new(config, &params, arrival.ordinal, arrival.created_s, tokens),
             rng,

@@ -8,13 +8,13 @@ impl Exchange {
     /// The JSON members that follow the usage, with a leading comma. Empty if none are configured, and for requests with
     /// several choices, whose times are ambiguous.
     ///
-    /// The last token is sent together with these members, so its due time replaces its send time, which is not known
-    /// yet.
+    /// The last token is sent together with these members, so the time of this step replaces its send time, which
+    /// is not known yet.
     pub(super) fn stated_times(&self, config: &Config) -> String {
         let Some(started) = self.truth.started.filter(|_| self.params.choices <= 1 && self.sent > 0) else {
             return String::new();
         };
-        let last = Tick(self.due_ns);
+        let last = Tick(self.due_ns.max(self.now_ns));
         let choice = self.truth.choices.first().copied().unwrap_or_default();
         let first = choice.first_token.unwrap_or(last);
         // An end-of-sequence token that is not counted was generated after the last one.
