@@ -54,6 +54,9 @@ fn full_record(block: &mut Block) -> RequestRecord {
         open_after_end_ns: Some(12),
         oddities: Oddities::from_names("invalid_text,open_after_end").unwrap(),
         choices: block.keep_bytes(&[0, 1, 0]),
+        last_shared: true,
+        silent: block.keep_arrivals(&[at(6), at(3000)]),
+        silent_kinds: block.keep_bytes(&[0, 0, 1, 2]),
         previous_end: Some(next()),
         outcome: Outcome::Failed(Failure::InStream),
         streamed: true,
@@ -96,6 +99,8 @@ fn spelled_out(record: &RequestRecord, block: &Block) -> String {
     let bare = RequestRecord {
         arrivals: Default::default(),
         choices: Default::default(),
+        silent: Default::default(),
+        silent_kinds: Default::default(),
         text: Default::default(),
         reasoning: Default::default(),
         error: Default::default(),
@@ -106,9 +111,10 @@ fn spelled_out(record: &RequestRecord, block: &Block) -> String {
         ..record.clone()
     };
     let answer = [record.text, record.reasoning, record.tool_calls, record.other_choices, record.raw];
-    let bytes = [answer.as_slice(), &[record.error, record.choices]].concat();
-    let bytes: Vec<&[u8]> = bytes.into_iter().map(|span| span.slice(&block.bytes)).collect();
-    format!("{bare:?} {:?} {bytes:?}", record.arrivals.slice(&block.arrivals))
+    let spans = [answer.as_slice(), &[record.error, record.choices, record.silent_kinds]].concat();
+    let bytes: Vec<&[u8]> = spans.into_iter().map(|span| span.slice(&block.bytes)).collect();
+    let ticks = [record.arrivals, record.silent].map(|span| span.slice(&block.arrivals));
+    format!("{bare:?} {ticks:?} {bytes:?}")
 }
 
 /// Rows in a table of the database.
@@ -147,6 +153,7 @@ fn record_from(next: &mut impl FnMut() -> u64, texts: &[String; 3], raw: &[u8], 
     let outcomes: Vec<Outcome> =
         Failure::ALL.into_iter().map(Outcome::Failed).chain([Outcome::Ok, Outcome::Unfinished]).collect();
     let arrivals: Vec<Tick> = (0..next() % 5).map(|_| Tick(next())).collect();
+    let silent: Vec<Tick> = (0..next() % 3).map(|_| Tick(next())).collect();
     let maybe = |value: u64| (!value.is_multiple_of(3)).then_some(value);
     let times = ServerTimes {
         queue_ns: maybe(next()),
@@ -177,6 +184,9 @@ fn record_from(next: &mut impl FnMut() -> u64, texts: &[String; 3], raw: &[u8], 
         open_after_end_ns: maybe(next()),
         oddities: Oddities::from_names(["", "zero_usage", "heartbeats,media_type"][next() as usize % 3]).unwrap(),
         choices: block.keep_bytes(raw),
+        last_shared: next().is_multiple_of(2),
+        silent: block.keep_arrivals(&silent),
+        silent_kinds: block.keep_bytes(texts[1].as_bytes()),
         previous_end: maybe(next()).map(Tick),
         outcome: outcomes[next() as usize % outcomes.len()],
         streamed: next().is_multiple_of(2),

@@ -86,6 +86,14 @@ impl std::fmt::Display for Figure {
     }
 }
 
+/// A time that differs between client and server by more than can be explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApartFigure {
+    pub figure: Figure,
+    pub by_ns: u64,
+    pub longer_here: bool,
+}
+
 /// Why a calibration of the timestamps cannot be used for a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

@@ -18,7 +18,9 @@ pub mod samples;
 mod tests;
 
 pub use comparison::{CountNote, NotJudged};
-pub use fields::{Cause, CountKind, Figure, Misfit, Oddity, OddityCount, Severity, UnequalCount, UnequalPercentile};
+pub use fields::{
+    ApartFigure, Cause, CountKind, Figure, Misfit, Oddity, OddityCount, Severity, UnequalCount, UnequalPercentile,
+};
 pub use search::{OpenFiles, SearchReason, SearchTrouble};
 
 use serde::{Deserialize, Serialize};
@@ -95,6 +97,8 @@ pub enum Finding {
     FlagsBesidePrompt {
         flags: Vec<String>,
     },
+    /// Every request has the same seed, and a temperature.
+    SameSeed,
     /// A query template with a fixed prompt.
     SamePrompt,
     /// A criterion whose bound is probably meant in milliseconds.
@@ -321,6 +325,11 @@ pub enum Finding {
         early: f64,
         late: f64,
     },
+    /// Too few conversations were left to fill the slots.
+    FewConversations {
+        mean: f64,
+        parallel: u32,
+    },
     IdleSlots {
         mean: f64,
         parallel: u32,
@@ -358,6 +367,13 @@ pub enum Finding {
     OddResponses {
         oddities: Vec<OddityCount>,
         succeeded: u64,
+    },
+    /// The time per output token of these answers is a range, because they have more tokens than events.
+    TpotRange {
+        requests: usize,
+        succeeded: u64,
+        low_s: f64,
+        high_s: f64,
     },
     NoTokenCounts,
     TokenCountsMissing {
@@ -416,11 +432,23 @@ pub enum Finding {
     },
 
     // The client's figures compared with those of the server and of the witness.
+    /// The time that differs the most, and the others.
     ServerApart {
         figure: Figure,
         server: String,
         by_ns: u64,
         longer_here: bool,
+        #[serde(default)]
+        also: Vec<ApartFigure>,
+        /// Both sides counted as many requests and tokens.
+        #[serde(default)]
+        equal_counts: bool,
+    },
+    /// The network and the server's frontend are a large part of TTFT.
+    FrontendTime {
+        server: String,
+        by_ns: u64,
+        share: f64,
     },
     ServerCounts {
         server: String,
@@ -433,6 +461,8 @@ pub enum Finding {
         figure: Figure,
         by_ns: u64,
         longer_here: bool,
+        #[serde(default)]
+        also: Vec<ApartFigure>,
     },
     WitnessTooFew {
         figures: Vec<Figure>,
@@ -493,6 +523,7 @@ impl Finding {
             Finding::NotStreamed { .. } => ("plan", Note, Cause::Configuration),
             Finding::TemplateLacks { .. } => ("plan", Note, Cause::Configuration),
             Finding::FlagsBesidePrompt { .. } => ("plan", Note, Cause::Workload),
+            Finding::SameSeed => ("plan", Note, Cause::Workload),
             Finding::SamePrompt => ("plan", Note, Cause::Workload),
             Finding::BoundInSeconds { .. } => ("plan", Note, Cause::Configuration),
             Finding::CalibrationsUnreadable { .. } => ("plan", Note, Cause::Clock),
@@ -540,6 +571,7 @@ impl Finding {
             Finding::ShortAnswers { .. } => ("short_answers", Caution, Cause::ServerAnswers),
             Finding::CachedTokens { severity, .. } => ("cached_tokens", *severity, Cause::Workload),
             Finding::Growth { .. } => ("growth", Caution, Cause::ServerCapacity),
+            Finding::FewConversations { .. } => ("concurrency", Note, Cause::RunLength),
             Finding::IdleSlots { .. } => ("concurrency", Caution, Cause::ClientBusy),
             Finding::ReceiveLag { .. } => ("receive_lag", Note, Cause::ClientBusy),
             Finding::ReceiveLagUnstamped { .. } => ("receive_lag", Caution, Cause::ClientBusy),
@@ -549,6 +581,7 @@ impl Finding {
             Finding::AtOnce => ("at_once", Caution, Cause::ServerAnswers),
             Finding::SeveralTokensPerEvent { .. } => ("tokens_per_event", Note, Cause::ServerAnswers),
             Finding::OddResponses { .. } => ("odd_responses", Note, Cause::ServerAnswers),
+            Finding::TpotRange { .. } => ("tpot_range", Note, Cause::ServerAnswers),
             Finding::NoTokenCounts => ("tokens", Note, Cause::ServerAnswers),
             Finding::TokenCountsMissing { .. } => ("tokens", Caution, Cause::ServerAnswers),
             Finding::ForcedSwitches { .. } => ("switches", Caution, Cause::ClientBusy),
@@ -565,6 +598,7 @@ impl Finding {
             Finding::PollGaps { .. } => ("held_up", Caution, Cause::ClientBusy),
             Finding::OwnError { severity, .. } => ("own_error", *severity, Cause::ClientBusy),
             Finding::ServerApart { .. } => ("server_apart", Caution, Cause::ServerMetrics),
+            Finding::FrontendTime { .. } => ("frontend_time", Note, Cause::ServerMetrics),
             Finding::ServerCounts { .. } => ("server_counts", Caution, Cause::ServerMetrics),
             Finding::ServerRestarted { .. } => ("server_restarted", Caution, Cause::ServerMetrics),
             Finding::ServerTimesApart { .. } => ("server_times_apart", Caution, Cause::ServerMetrics),
@@ -572,6 +606,16 @@ impl Finding {
             Finding::WitnessFailed { .. } => ("witness", Note, Cause::Witness),
             Finding::WitnessDiffers { .. } => ("witness", Caution, Cause::ServerAnswers),
             Finding::Stored { severity, code, .. } => (code, *severity, Cause::Unknown),
+        }
+    }
+
+    /// The times that differ from the server's by its metrics.
+    pub(crate) fn apart_figures(&self) -> Vec<Figure> {
+        match self {
+            Finding::ServerApart { figure, also, .. } => {
+                also.iter().map(|apart| apart.figure).chain([*figure]).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -614,6 +658,7 @@ impl Finding {
             | Finding::MetricsUnavailable { reason: word }
             | Finding::MetricsUnknown { url: word }
             | Finding::ServerApart { server: word, .. }
+            | Finding::FrontendTime { server: word, .. }
             | Finding::ServerCounts { server: word, .. }
             | Finding::ServerRestarted { server: word }
             | Finding::Stored { text: word, .. } => vec![word],
@@ -628,6 +673,7 @@ impl Finding {
             | Finding::WorkersShareCores { .. }
             | Finding::WorkersLeftOut { .. }
             | Finding::DatasetNotRead
+            | Finding::SameSeed
             | Finding::SamePrompt
             | Finding::PromptLengths { .. }
             | Finding::PromptsRepeat { .. }
@@ -664,6 +710,7 @@ impl Finding {
             | Finding::ShortAnswers { .. }
             | Finding::CachedTokens { .. }
             | Finding::Growth { .. }
+            | Finding::FewConversations { .. }
             | Finding::IdleSlots { .. }
             | Finding::ReceiveLag { .. }
             | Finding::ReceiveLagUnstamped { .. }
@@ -674,6 +721,7 @@ impl Finding {
             | Finding::FlagsBesidePrompt { .. }
             | Finding::SeveralTokensPerEvent { .. }
             | Finding::OddResponses { .. }
+            | Finding::TpotRange { .. }
             | Finding::NoTokenCounts
             | Finding::TokenCountsMissing { .. }
             | Finding::ForcedSwitches { .. }

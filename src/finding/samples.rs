@@ -1,8 +1,8 @@
 //! One finding of every kind, and more where the text depends on the fields.
 
 use super::{
-    CountKind, Figure, Finding, Misfit, Oddity, OddityCount, OpenFiles, SearchReason, SearchTrouble, Severity,
-    UnequalCount, UnequalPercentile,
+    ApartFigure, CountKind, Figure, Finding, Misfit, Oddity, OddityCount, OpenFiles, SearchReason, SearchTrouble,
+    Severity, UnequalCount, UnequalPercentile,
 };
 
 fn text(content: &str) -> String {
@@ -36,6 +36,7 @@ fn of_plans() -> Vec<Finding> {
         Finding::TemplateLacks { stream: true },
         Finding::TemplateLacks { stream: false },
         Finding::FlagsBesidePrompt { flags: vec![text("--prefix-length"), text("--max-prompt-length")] },
+        Finding::SameSeed,
         Finding::SamePrompt,
         Finding::BoundInSeconds { criterion: text("p99_ttft<=500"), seconds: 500.0 },
         Finding::CalibrationsUnreadable { reason: text("cannot read c.json: denied") },
@@ -140,6 +141,7 @@ fn of_figures() -> Vec<Finding> {
         Finding::CachedTokens { severity: Severity::Caution, share: 0.625, shares_nothing: true, by_metrics: true },
         Finding::CachedTokens { severity: Severity::Note, share: 0.625, shares_nothing: false, by_metrics: false },
         Finding::Growth { early: 3.5, late: 90.25 },
+        Finding::FewConversations { mean: 6.5, parallel: 8 },
         Finding::IdleSlots { mean: 6.5, parallel: 8 },
         receive_lag(true),
         receive_lag(false),
@@ -153,6 +155,7 @@ fn of_figures() -> Vec<Finding> {
             oddities: Oddity::ALL.into_iter().map(|oddity| OddityCount { oddity, responses: 3 }).collect(),
             succeeded: 12,
         },
+        Finding::TpotRange { requests: 7, succeeded: 9, low_s: 0.0125, high_s: 0.016 },
         Finding::NoTokenCounts,
         Finding::TokenCountsMissing { missing: 2, answers: 9 },
         Finding::ForcedSwitches { per_worker_per_s: 120.5 },
@@ -178,19 +181,28 @@ fn of_figures() -> Vec<Finding> {
 }
 
 fn of_comparisons() -> Vec<Finding> {
-    let apart =
-        |figure, longer_here| Finding::ServerApart { figure, server: text("vLLM"), by_ns: 5_000_000, longer_here };
+    let also = |longer_here| vec![ApartFigure { figure: Figure::Itl, by_ns: 4_000_000, longer_here }];
+    let apart = |figure, longer_here, equal_counts| Finding::ServerApart {
+        figure,
+        server: text("vLLM"),
+        by_ns: 5_000_000,
+        longer_here,
+        also: also(longer_here),
+        equal_counts,
+    };
     let count = |quantity| UnequalCount { quantity, client: 10, server: 12 };
     vec![
-        apart(Figure::Ttft, true),
-        apart(Figure::Latency, false),
+        apart(Figure::Tpot, true, true),
+        apart(Figure::Latency, false, true),
+        apart(Figure::Ttft, false, false),
+        Finding::FrontendTime { server: text("vLLM"), by_ns: 9_000_000, share: 0.25 },
         Finding::ServerCounts {
             server: text("vLLM"),
             counts: vec![count(CountKind::Requests), count(CountKind::PromptTokens), count(CountKind::OutputTokens)],
         },
         Finding::ServerRestarted { server: text("vLLM") },
-        Finding::ServerTimesApart { figure: Figure::Ttft, by_ns: 5_000_000, longer_here: true },
-        Finding::ServerTimesApart { figure: Figure::Tpot, by_ns: 5_000_000, longer_here: false },
+        Finding::ServerTimesApart { figure: Figure::Ttft, by_ns: 5_000_000, longer_here: true, also: vec![] },
+        Finding::ServerTimesApart { figure: Figure::Tpot, by_ns: 5_000_000, longer_here: false, also: also(false) },
         Finding::WitnessTooFew { figures: vec![Figure::Ttft, Figure::Itl], requests: 4 },
         Finding::WitnessFailed { failed: 1, requests: 4 },
         Finding::WitnessDiffers {

@@ -1,8 +1,8 @@
 //! Findings in Chinese: what happened, what it means for the figures, what to do. The terms are those of the glossary.
 
 use super::{
-    Cause, CountNote, Figure, Finding, Misfit, NotJudged, Oddity, OpenFiles, SearchReason, SearchTrouble, Severity,
-    Text, UnequalCount, UnequalPercentile, observed, percent,
+    ApartFigure, Cause, CountNote, Figure, Finding, Misfit, NotJudged, Oddity, OpenFiles, SearchReason, SearchTrouble,
+    Severity, Text, UnequalCount, UnequalPercentile, observed, percent,
 };
 use crate::time::format_ns;
 
@@ -84,6 +84,10 @@ pub(super) fn text(finding: &Finding) -> Text {
         }
         Finding::FlagsBesidePrompt { flags } => {
             observed(format!("--prompt 的内容原样发送：数据集的 {} 不起作用。", flags.join("、")))
+        }
+        Finding::SameSeed => {
+            observed("同时使用 --seed 与大于 0 的温度：所有请求以同一种子采样，相似的提示词会得到相似的回答。")
+                .advise("--seed-per-request 为每个请求发送不同的种子。")
         }
         Finding::SamePrompt => observed("--query-template 自带提示词且没有 %p：所有请求都相同。"),
         Finding::BoundInSeconds { criterion, seconds } => {
@@ -276,6 +280,10 @@ pub(super) fn text(finding: &Finding) -> Text {
             "在途请求数在测试中持续增长，从 {early:.1} 增至 {late:.1}：到达率超过服务端的处理能力，结果取决于测试时长。"
         ))
         .advise("请降低 --rate。"),
+        Finding::FewConversations { mean, parallel } => observed(format!(
+            "平均在途请求 {mean:.1} 个，而 --parallel 为 {parallel}：临近结束时，剩余的对话少于并发槽。"
+        ))
+        .advise("如需恒定并发，请增大 --number 或使用 --duration。"),
         Finding::IdleSlots { mean, parallel } => observed(format!(
             "平均在途请求数为 {mean:.1}，低于 --parallel {parallel}：并发槽在两个请求之间有空闲（见周转时间）。"
         ))
@@ -325,6 +333,12 @@ pub(super) fn text(finding: &Finding) -> Text {
                 counted.collect::<Vec<_>>().join("；")
             ))
         }
+        Finding::TpotRange { requests, succeeded, low_s, high_s } => observed(format!(
+            "TPOT 平均值介于 {} 与 {} 之间：{succeeded} 个响应中有 {requests} 个的 token 数多于事件数，原因是解析器吞掉了部分 token，\
+             或一个事件含多个 token。TPOT 的 SLO 按下界判定。",
+            format_ns((low_s * 1e9) as u64),
+            format_ns((high_s * 1e9) as u64)
+        )),
         Finding::NoTokenCounts => observed("服务端未返回 token 数：相关指标显示为“-”。"),
         Finding::TokenCountsMissing { missing, answers } => observed(format!(
             "{answers} 个响应中有 {missing} 个没有 token 数：token 吞吐量为下限，单请求指标只统计其余响应。"
@@ -385,18 +399,25 @@ pub(super) fn text(finding: &Finding) -> Text {
             format_ns(*value_ns)
         ))
         .advise(QUIETER),
-        Finding::ServerApart { figure, server, by_ns, longer_here } => {
-            let (side, meaning) = if *longer_here {
-                ("长", "这段时间耗费在网络、代理或服务端前端：见 TTFT 的构成。")
-            } else {
-                ("短", "传输途中的延迟无法解释这一差异：服务端的指标包含其他请求，或有误。")
+        Finding::ServerApart { figure, server, by_ns, longer_here, also, equal_counts } => {
+            let meaning = match (longer_here, equal_counts) {
+                (true, _) => "token 在传输途中被延迟，或该指标未覆盖全部时间。",
+                (false, true) => "途中的延迟不会使客户端测得的时间更短，且双方计数相同：该指标覆盖的时间更长。",
+                (false, false) => "途中的延迟不会使客户端测得的时间更短：该指标包含其他请求，或覆盖的时间更长。",
             };
             observed(format!(
-                "客户端测得的{}比 {server} 报告的更{side}，超出其分桶宽度与测量误差允许范围 {}。{meaning}",
+                "客户端测得的{}比 {server} 报告的更{}，超出其分桶宽度与测量误差允许范围 {}{}。{meaning}",
                 spaced(*figure),
-                format_ns(*by_ns)
+                longer_or_shorter(*longer_here),
+                format_ns(*by_ns),
+                also_apart(also)
             ))
         }
+        Finding::FrontendTime { server, by_ns, share } => observed(format!(
+            "TTFT 中有 {}（{}）不在 {server} 的计时范围内：耗费在网络、其 HTTP 前端或代理。",
+            format_ns(*by_ns),
+            percent(*share)
+        )),
         Finding::ServerCounts { server, counts } => {
             let one = |count: &UnequalCount| {
                 format!("{}客户端为 {}，服务端为 {}", count.quantity.zh(), count.client, count.server)
@@ -407,17 +428,19 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::ServerRestarted { server } => {
             observed(format!("{server} 的计数器在测试中被重置：服务曾经重启。"))
         }
-        Finding::ServerTimesApart { figure, by_ns, longer_here: true } => observed(format!(
-            "逐请求对比，客户端测得的{}比服务端报告的更长，超出网络、前端、推理引擎单步与测量误差允许范围 {}。",
-            spaced(*figure),
-            format_ns(*by_ns)
-        ))
-        .advise("请检查代理、网络与服务端前端。"),
-        Finding::ServerTimesApart { figure, by_ns, longer_here: false } => observed(format!(
-            "逐请求对比，服务端报告的{}比客户端测得的更长，超出测量误差允许范围 {}：服务端的区间包含在客户端的区间之内，因此该指标有误或含义不同。",
-            spaced(*figure),
-            format_ns(*by_ns)
-        )),
+        Finding::ServerTimesApart { figure, by_ns, longer_here, also } => {
+            let meaning = match longer_here {
+                true => "token 在传输途中被延迟，或服务端的区间未覆盖全部时间。",
+                false => "途中的延迟不会使客户端测得的时间更短：服务端的区间覆盖的时间更长。",
+            };
+            observed(format!(
+                "逐请求对比，客户端测得的{}比服务端在响应中报告的更{}，超出测量误差允许范围 {}{}。{meaning}",
+                spaced(*figure),
+                longer_or_shorter(*longer_here),
+                format_ns(*by_ns),
+                also_apart(also)
+            ))
+        }
         Finding::WitnessTooFew { figures, requests } => {
             let figures: Vec<&str> = figures.iter().map(|figure| figure.zh()).collect();
             observed(format!("旁路探测的 {} 样本太少，无法比较（负载期间 {requests} 个请求）。", figures.join(" 与 ")))
@@ -465,12 +488,27 @@ fn spaced(figure: Figure) -> String {
     }
 }
 
+fn longer_or_shorter(longer: bool) -> &'static str {
+    if longer { "长" } else { "短" }
+}
+
+/// The other times that differ, in parentheses.
+fn also_apart(also: &[ApartFigure]) -> String {
+    let one = |apart: &ApartFigure| {
+        format!("{} {} {}", apart.figure.zh(), longer_or_shorter(apart.longer_here), format_ns(apart.by_ns))
+    };
+    let all: Vec<String> = also.iter().map(one).collect();
+    if all.is_empty() { String::new() } else { format!("（另有 {}）", all.join("、")) }
+}
+
 /// Why a time is not judged.
 pub(super) fn not_judged(why: NotJudged) -> String {
     match why {
         NotJudged::PrefillIncluded => "服务端取推理时间除以 token 数，含 prefill".to_string(),
         NotJudged::MeanOverTokens => "服务端只给出全部 token 的平均值".to_string(),
         NotJudged::Killed => "测试在最后一次采集前被强制终止".to_string(),
+        NotJudged::NotStreamed => "响应不是流式".to_string(),
+        NotJudged::EachChoice { choices } => format!("服务端对 {choices} 个候选回答分别计时"),
         NotJudged::NothingObserved => "没有观测值".to_string(),
         NotJudged::DifferentCounts { client, server, with_witness, gaps } => {
             let witness = if with_witness { "（含旁路探测）" } else { "" };
@@ -486,6 +524,7 @@ pub(super) fn count_note(note: CountNote) -> String {
         CountNote::NoTokenCounts => "响应中没有 token 数".to_string(),
         CountNote::NotSucceeded { requests } => format!("{requests} 个请求未成功，服务端可能已计入"),
         CountNote::WithoutCached => "不含缓存命中的部分".to_string(),
+        CountNote::EachChoice { choices } => format!("服务端对 {choices} 个候选回答分别计数"),
     }
 }
 

@@ -43,6 +43,7 @@ impl Plan {
             full_answer_tokens: self.workload.full_answer_tokens(),
             search: self.report.search.clone(),
             witness: self.witness.map_or(0, |witness| witness.connections),
+            choices: self.workload.options.choices(),
         }
     }
 }

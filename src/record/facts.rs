@@ -66,6 +66,9 @@ pub struct RunFacts {
     /// Connections of the witness; 0 without one.
     #[serde(default)]
     pub witness: u32,
+    /// Choices of each answer; 0 in what earlier versions stored, whatever it was.
+    #[serde(default)]
+    pub choices: u32,
 }
 
 /// A load of conversations.

@@ -7,6 +7,7 @@ use self::memory::MemoryClaim;
 use crate::time::{MS, Tick};
 
 pub mod arrivals;
+pub mod delivery;
 mod enum_names;
 pub mod facts;
 pub mod memory;
@@ -81,9 +82,11 @@ pub struct RequestRecord {
     pub oddities: Oddities,
     /// Server-sent events with data, including `[DONE]`.
     pub events: u32,
-    /// Output events that shared a read with a later output event: their arrival is an upper bound.
+    /// Output events that shared a read with a later output event of the same choice: their arrival is an upper bound.
     pub coalesced: u32,
-    /// Reads that brought bytes of this response, and those among them with two or more output events.
+    /// The read of the last output event brought later bytes (finish reason, usage, end): its arrival is an upper bound.
+    pub last_shared: bool,
+    /// Reads that brought bytes of this response, and those among them with two or more output events of one choice.
     pub reads: u32,
     pub coalesced_reads: u32,
     /// Reads with an arrival timestamp of the kernel; for the others, the time the completion was processed stands in.
@@ -98,6 +101,10 @@ pub struct RequestRecord {
     pub arrivals: Span,
     /// The choice of each of these events, one byte each, in [`Block::bytes`]; empty if all are of the first choice.
     pub choices: Span,
+    /// The arrivals of the events of a choice without output, in [`Block::arrivals`]; without announcements of a role.
+    pub silent: Span,
+    /// Choice and kind of each of these, in [`Block::bytes`]; see [`delivery::Events::silent_kinds`].
+    pub silent_kinds: Span,
     /// Answer, reasoning and error text (UTF-8), in [`Block::bytes`].
     pub text: Span,
     pub reasoning: Span,

@@ -58,16 +58,8 @@ fn summary_table(s: &Summary, wanted: impl Fn(&Row) -> bool) -> Table {
     Table {
         head: vec!["Key".to_string(), "Value".to_string()],
         aligns: vec![Align::Left, Align::Decimal],
-        rows: shown.map(|row| vec![row.key.en().to_string(), value_text(&row.value)]).collect(),
+        rows: shown.map(|row| vec![row.key.en().to_string(), row.value.text()]).collect(),
         grid: true,
-    }
-}
-
-fn value_text(value: &Value) -> String {
-    match value {
-        Value::Number(value) => number(*value),
-        Value::Count(count) => count.to_string(),
-        Value::Unknown => "-".to_string(),
     }
 }
 

@@ -7,7 +7,7 @@ use super::quantile::Series;
 use super::samples::Sample;
 use super::summary::Summary;
 use super::{measurement_error, reconcile, server_timings, steady, witness};
-use crate::finding::{Finding, Oddity, OddityCount, Severity};
+use crate::finding::{Figure, Finding, Oddity, OddityCount, Severity};
 use crate::record::WorkerReport;
 use crate::record::facts::Mode;
 use crate::time::{MS, US};
@@ -45,6 +45,11 @@ const SWITCHES_WITHIN_NS: u64 = 100 * MS;
 /// Below this share of `--parallel`, a closed loop did not keep its concurrency.
 const OFFERED_CONCURRENCY: f64 = 0.95;
 
+/// A wider range of the mean TPOT is reported, as a share of its upper end.
+const TPOT_RANGE: f64 = 0.005;
+/// If the client kept a slot idle for a smaller share of the latency, it is not the reason for idle slots.
+const TURNAROUND_OF_LATENCY: f64 = 0.01;
+
 type Check = fn(&Summary) -> Option<Finding>;
 
 /// Every finding about a run and its measured requests, which are sorted by due time. `workers` are the reports of the
@@ -72,6 +77,7 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
         at_once,
         several_tokens,
         odd_responses,
+        tpot_range,
         unknown_tokens,
         switches,
         retries,
@@ -88,9 +94,11 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
     let mut reported = summary.findings.iter().chain(&found);
     let late_sends = reported.any(|finding| matches!(finding, Finding::SendLag { .. }));
     found.extend(measurement_error::findings(&summary.measurement_error, &summary.series, late_sends));
-    found.extend(summary.server_timings.iter().flat_map(server_timings::findings));
     found.extend(summary.witness.iter().flat_map(witness::findings));
-    found.extend(summary.server.iter().flat_map(reconcile::findings));
+    let compared: Vec<Finding> = summary.server.iter().flat_map(reconcile::findings).collect();
+    let apart: Vec<Figure> = compared.iter().flat_map(Finding::apart_figures).collect();
+    found.extend(summary.server_timings.as_ref().and_then(|timings| server_timings::findings(timings, &apart)));
+    found.extend(compared);
     found
 }
 
@@ -179,7 +187,17 @@ fn offered_concurrency(s: &Summary) -> Option<Finding> {
     let stored = s.end.is_some();
     let enough = s.facts.mode == Mode::Closed && steady && stored && s.counts.ok as f64 >= 4.0 * cap;
     let mean = s.concurrency.mean_while_sending?;
-    (enough && mean < OFFERED_CONCURRENCY * cap).then_some(Finding::IdleSlots { mean, parallel })
+    if !enough || mean >= OFFERED_CONCURRENCY * cap {
+        return None;
+    }
+    // A conversation is in one slot at a time, so slots are idle when fewer conversations are left.
+    let turnaround_s = s.client.turnaround.p50 as f64 / 1e9;
+    let prompt =
+        s.series.latency_s.value(500).is_some_and(|latency_s| turnaround_s <= TURNAROUND_OF_LATENCY * latency_s);
+    Some(match s.facts.conversations {
+        Some(_) if prompt => Finding::FewConversations { mean, parallel },
+        _ => Finding::IdleSlots { mean, parallel },
+    })
 }
 
 fn receive_lag(s: &Summary) -> Option<Finding> {
@@ -226,6 +244,14 @@ fn odd_responses(s: &Summary) -> Option<Finding> {
     let counts = s.counts.oddities.into_iter().zip(Oddity::ALL).filter(|(responses, _)| *responses > 0);
     let oddities: Vec<OddityCount> = counts.map(|(responses, oddity)| OddityCount { oddity, responses }).collect();
     (!oddities.is_empty()).then_some(Finding::OddResponses { oddities, succeeded: s.counts.ok })
+}
+
+/// A range that is too narrow to matter is not reported.
+fn tpot_range(s: &Summary) -> Option<Finding> {
+    let range = s.series.tpot_range.as_ref()?;
+    let (low_s, high_s) = (range.low_s.mean?, range.high_s.mean?);
+    let is_wide = high_s - low_s > TPOT_RANGE * high_s;
+    is_wide.then_some(Finding::TpotRange { requests: range.requests, succeeded: s.counts.ok, low_s, high_s })
 }
 
 fn unknown_tokens(s: &Summary) -> Option<Finding> {

@@ -17,7 +17,8 @@ use super::tokens::{TokenUse, Tokens};
 use super::{api_program, headers};
 use crate::api::Dialect;
 use crate::api::request_body::{self, Body, Options};
-use crate::api::sampling_params::MaxTokens;
+use crate::api::sampling_params::{MaxTokens, REQUEST_SEEDS, SEED_DIGITS};
+
 use crate::finding::Finding;
 use crate::record::Phase;
 
@@ -66,7 +67,8 @@ impl Workload {
     /// A workload of given bytes, for tests and calibrations. `bodies` must not be empty.
     #[cfg(feature = "internals")]
     pub fn fixed(head: Vec<u8>, bodies: Vec<Box<[u8]>>, id_prefix: &str) -> Workload {
-        let bodies: Vec<Body> = bodies.into_iter().map(|bytes| Body { bytes, max_tokens_at: None }).collect();
+        let bodies: Vec<Body> =
+            bodies.into_iter().map(|bytes| Body { bytes, max_tokens_at: None, seed_at: None }).collect();
         let preflight = bodies[0].clone();
         let id_prefix = id_prefix.to_string();
         Workload {
@@ -135,27 +137,34 @@ impl Workload {
             return Cow::Borrowed(&[]);
         }
         let body = self.template(phase, index);
-        match body.max_tokens_at {
-            None => Cow::Borrowed(&body.bytes),
+        let limit = self.max_tokens_of(phase, index).to_string();
+        let mut bytes = match body.max_tokens_at {
+            None => Cow::Borrowed(&body.bytes[..]),
             Some(at) => {
                 let (before, after) = body.bytes.split_at(at as usize);
-                let limit = self.max_tokens_of(phase, index).to_string();
                 Cow::Owned([before, limit.as_bytes(), after].concat())
             }
+        };
+        if let Some(at) = seed_offset(body, limit.len()) {
+            self.put_seed(phase, index, &mut bytes.to_mut()[at..]);
         }
+        bytes
     }
 
     /// Appends the whole HTTP/1.1 request `index` of `phase` to `out`; not for turns of conversations.
     pub fn write_request(&self, phase: Phase, index: u64, out: &mut Vec<u8>) {
         let body = self.template(phase, index);
-        match body.max_tokens_at {
-            None => self.write_parts(phase, index, [&body.bytes], out),
+        let (start, limit_len) = match body.max_tokens_at {
+            None => (self.write_parts(phase, index, [&body.bytes], out), 0),
             Some(at) => {
                 let (before, after) = body.bytes.split_at(at as usize);
                 let limit = self.max_tokens_of(phase, index).to_string();
-                self.write_parts(phase, index, [before, limit.as_bytes(), after], out)
+                (self.write_parts(phase, index, [before, limit.as_bytes(), after], out), limit.len())
             }
         };
+        if let Some(at) = seed_offset(body, limit_len) {
+            self.put_seed(phase, index, &mut out[start + at..]);
+        }
     }
 
     /// Appends the request of a turn of a conversation to `out` and returns the offset of its body. `history` are the
@@ -166,7 +175,7 @@ impl Workload {
         let (before, after) = (&frame.before[..], &frame.after[..]);
         let limit = self.max_tokens_of(phase, index).to_string();
         let limit = limit.as_bytes();
-        match frame.max_tokens_at {
+        let start = match frame.max_tokens_at {
             None => self.write_parts(phase, index, [before, history, after], out),
             Some(LimitPosition::Before(at)) => {
                 self.write_parts(phase, index, [&before[..at], limit, &before[at..], history, after], out)
@@ -174,7 +183,29 @@ impl Workload {
             Some(LimitPosition::After(at)) => {
                 self.write_parts(phase, index, [before, history, &after[..at], limit, &after[at..]], out)
             }
-        }
+        };
+        // The length of a limit that is inserted before the seed in the same part moves it; counted from the other end, the
+        // other part does not.
+        let seed = match (frame.seed_at, frame.max_tokens_at) {
+            (None, _) => return start,
+            (Some(LimitPosition::Before(at)), Some(LimitPosition::Before(limit_at))) if limit_at <= at => {
+                start + at + limit.len()
+            }
+            (Some(LimitPosition::Before(at)), _) => start + at,
+            (Some(LimitPosition::After(at)), Some(LimitPosition::After(limit_at))) if at < limit_at => {
+                out.len() - (after.len() - at) - limit.len()
+            }
+            (Some(LimitPosition::After(at)), _) => out.len() - (after.len() - at),
+        };
+        self.put_seed(phase, index, &mut out[seed..]);
+        start
+    }
+
+    /// Writes the seed of request `index` over the digits at the start of `bytes`.
+    fn put_seed(&self, phase: Phase, index: u64, bytes: &mut [u8]) {
+        let (low, high) = REQUEST_SEEDS;
+        let seed = rng::uniform_at(rng::phase_seed(self.seed, phase), Purpose::RequestSeed, index, low, high);
+        bytes[..SEED_DIGITS].copy_from_slice(seed.to_string().as_bytes());
     }
 
     /// Appends a request with a body of these parts, and returns the offset of the body.
@@ -210,6 +241,12 @@ impl Workload {
         let (low, high) = self.max_tokens;
         rng::uniform_at(rng::phase_seed(self.seed, phase), Purpose::MaxTokens, index, low, high)
     }
+}
+
+/// Where the seed is in a body with a limit of this length.
+fn seed_offset(body: &Body, limit_len: usize) -> Option<usize> {
+    let at = body.seed_at?;
+    Some(at as usize + if body.max_tokens_at.is_some_and(|limit| limit <= at) { limit_len } else { 0 })
 }
 
 fn letter(phase: Phase) -> char {

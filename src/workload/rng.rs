@@ -33,6 +33,8 @@ pub enum Purpose {
     Turns = 20,
     /// The pause before a turn.
     ThinkTime = 21,
+    /// The seed that a request is sampled with.
+    RequestSeed = 22,
 }
 
 /// The data seed if neither `--data-seed` nor `--seed` is given. Its schedules are unremarkable: the rate of the first

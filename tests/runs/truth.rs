@@ -75,6 +75,19 @@ fn every_event_is_recorded_once_after_its_send_time() {
     assert!(stamped > 0, "no read had a kernel timestamp");
 }
 
+#[test]
+fn events_of_several_choices_are_not_coalesced() {
+    // Each choice has one event in a write, however many are in a read.
+    let mock = mock("ttft=5ms&itl=20ms&tokens=6&coalesce=3");
+    let run = perf(&spec(&mock).with(|s| {
+        s.sampling.n_choices = Some(3);
+        s.load.number = vec![8];
+    }));
+    run.assert_all_ok();
+    assert!(run.measured.iter().all(|request| request.record.coalesced == 0), "{:?}", run.measured[0].record);
+    assert!(!run.summary.findings.iter().any(|finding| matches!(finding, Finding::CoalescedReads { .. })));
+}
+
 /// The median of durations by nearest rank, seconds.
 fn median_s(mut durations_ns: Vec<i64>) -> f64 {
     durations_ns.sort_unstable();
