@@ -4,6 +4,7 @@ mod data_support;
 
 use data_support::{bodies, chat, completions, content, data, plans, tokenizer, workload};
 use ringmark::plan::{Load, Plan};
+use ringmark::record::Phase;
 use ringmark::spec::Spec;
 use ringmark::workload::arrivals;
 use ringmark::workload::tokenizer::Tokenizer;
@@ -38,6 +39,21 @@ fn a_trace_is_an_open_loop_with_its_arrival_times() {
     });
     assert_eq!(arrivals_ms(&times_alone, 2), [0, 2500]);
     assert_eq!(plans(&times_alone).unwrap()[0].load.parallel(), Some(2));
+}
+
+#[test]
+fn the_warm_up_takes_the_first_rows_so_that_bodies_keep_their_times() {
+    let test_spec = trace(completions(), "mooncake.jsonl");
+    let rows = bodies(&workload(&test_spec).unwrap(), 4);
+    for warmup_num in [1.0, 0.3] {
+        let warm = test_spec.clone().with(|s| s.load.warmup_num = warmup_num);
+        let plan = plans(&warm).unwrap().remove(0);
+        assert_eq!((plan.requests, plan.warmup_requests), (Some(4 - plan.warmup_requests), 1));
+        let made = workload(&warm).unwrap();
+        let body = |phase, index| serde_json::from_slice::<serde_json::Value>(&made.body(phase, index)).unwrap();
+        assert_eq!(body(Phase::Warmup, 0), rows[0]);
+        assert_eq!((0..3).map(|index| body(Phase::Measured, index)).collect::<Vec<_>>(), rows[1..]);
+    }
 }
 
 #[test]

@@ -26,10 +26,28 @@ pub(crate) async fn run_job(worker: &Worker, slot: u32, job: Job, scratch: &mut 
             run_conversation(worker, slot, job, conversations, scratch).await
         }
         _ => {
+            count_begun(worker, job.phase, 1);
             scratch.wire.clear();
             worker.setup.workload.write_request(job.phase, job.index, &mut scratch.wire);
             perform(worker, slot, job, &scratch.wire, None).await
         }
+    }
+}
+
+/// Counts requests that are about to be sent, except those of the warm-up: its planned number and its records say how
+/// many of it were not sent.
+fn count_begun(worker: &Worker, phase: Phase, requests: u32) {
+    let state = &mut *worker.state.borrow_mut();
+    if phase == state.phase.plan.phase {
+        state.telemetry.begun += u64::from(requests);
+    }
+}
+
+/// Counts turns that will not be sent; see [`count_begun`].
+fn count_unsent(worker: &Worker, phase: Phase, turns: u32) {
+    let state = &mut *worker.state.borrow_mut();
+    if phase == state.phase.plan.phase {
+        state.telemetry.unsent += u64::from(turns);
     }
 }
 
@@ -45,6 +63,7 @@ async fn run_conversation(
     let Job { phase, index: number, .. } = job;
     let (turns, first) = (conversations.turns(phase, number), conversations.requests_before(phase, number));
     let mut job = Job { index: first, conversation: Some(number), ..job };
+    count_begun(worker, phase, turns);
     history.clear();
     loop {
         if job.turn > 0 {
@@ -61,7 +80,7 @@ async fn run_conversation(
         job.previous_end = Some(end.at);
         job.due = end.at.plus_ns(conversations.think_ns(phase, job.index));
         if job.turn == turns || !(end.ok && wait_for_turn(worker, slot, job).await) {
-            worker.state.borrow_mut().telemetry.unsent += u64::from(turns - job.turn);
+            count_unsent(worker, phase, turns - job.turn);
             return end;
         }
     }

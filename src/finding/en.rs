@@ -326,11 +326,20 @@ pub(super) fn text(finding: &Finding) -> Text {
             "The receive ring ran out of buffers {}: data waited in the kernel, timestamps are not affected.",
             plural(*shortages, "time")
         )),
-        Finding::WarmUp { requests, with_s, without_s } => observed(format!(
-            "The first {requests} requests look like a warm-up (MSER-5): the average latency is {with_s:.3} s with them \
-             and {without_s:.3} s without."
+        Finding::WarmUp { figure, requests, with_s, without_s, warmup_num } => observed(format!(
+            "The first {requests} requests look like a warm-up (MSER-5): the average {} is {with_s:.3} s with them and \
+             {without_s:.3} s without.",
+            in_sentence(*figure)
         ))
-        .advise(format!("Add --warmup-num {requests} if only the steady state matters.")),
+        .advise(match warmup_num {
+            Some(number) => format!("Use --warmup-num {number} if only the steady state matters."),
+            None => "Use a larger --warmup-num if only the steady state matters.".to_string(),
+        }),
+        Finding::WarmUpSmall { warmup, parallel } => observed(format!(
+            "--warmup-num {warmup} does not fill the {parallel} slots: the other slots start with measured requests, \
+             which all meet an idle server at once."
+        ))
+        .advise(format!("Use --warmup-num {parallel} or more if only the steady state matters.")),
         Finding::Drift { from_s, to_s, open_loop } => {
             let way = if to_s > from_s { "rose" } else { "fell" };
             let advice = match *open_loop && to_s > from_s {

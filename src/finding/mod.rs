@@ -291,11 +291,19 @@ pub enum Finding {
     BufferShortages {
         shortages: u64,
     },
-    /// Mean latency with and without the first requests.
+    /// The mean of a figure with and without the first requests.
     WarmUp {
+        figure: Figure,
         requests: usize,
         with_s: f64,
         without_s: f64,
+        /// The `--warmup-num` that would have covered them; `None` for conversations, which it counts.
+        warmup_num: Option<u64>,
+    },
+    /// The warm-up has fewer requests, or conversations, than there are slots.
+    WarmUpSmall {
+        warmup: u64,
+        parallel: u32,
     },
     /// Mean latency of the first and of the last fifth.
     Drift {
@@ -452,7 +460,7 @@ impl Finding {
             Finding::BusyWorkers { .. } => ("worker_cpu", Caution, Cause::ClientBusy),
             Finding::WorkersNotPinned { .. } => ("pinning", Note, Cause::Configuration),
             Finding::BufferShortages { .. } => ("buffers", Note, Cause::Configuration),
-            Finding::WarmUp { .. } => ("warm_up", Note, Cause::RunLength),
+            Finding::WarmUp { .. } | Finding::WarmUpSmall { .. } => ("warm_up", Note, Cause::RunLength),
             Finding::Drift { from_s, to_s, open_loop: true } if to_s > from_s => {
                 ("drift", Caution, Cause::ServerCapacity)
             }
@@ -565,6 +573,7 @@ impl Finding {
             | Finding::WorkersNotPinned { .. }
             | Finding::BufferShortages { .. }
             | Finding::WarmUp { .. }
+            | Finding::WarmUpSmall { .. }
             | Finding::Drift { .. }
             | Finding::CalibrationMisfit { .. }
             | Finding::PollGaps { .. }

@@ -256,10 +256,18 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::BufferShortages { shortages } => observed(format!(
             "接收环的缓冲区耗尽 {shortages} 次：数据在内核中等待，时间戳不受影响。"
         )),
-        Finding::WarmUp { requests, with_s, without_s } => observed(format!(
-            "前 {requests} 个请求疑似预热阶段（MSER-5）：计入时平均时延为 {with_s:.3} s，不计入时为 {without_s:.3} s。"
+        Finding::WarmUp { figure, requests, with_s, without_s, warmup_num } => observed(format!(
+            "前 {requests} 个请求疑似预热阶段（MSER-5）：计入时平均{}为 {with_s:.3} s，不计入时为 {without_s:.3} s。",
+            spaced(*figure)
         ))
-        .advise(format!("若只关心稳态，请加 --warmup-num {requests}。")),
+        .advise(match warmup_num {
+            Some(number) => format!("若只关心稳态，请使用 --warmup-num {number}。"),
+            None => "若只关心稳态，请增大 --warmup-num。".to_string(),
+        }),
+        Finding::WarmUpSmall { warmup, parallel } => observed(format!(
+            "--warmup-num {warmup} 不足以占满 {parallel} 个并发槽位：其余槽位一开始就发送被测请求，这些请求会同时到达空闲的服务端。"
+        ))
+        .advise(format!("若只关心稳态，请使用 --warmup-num {parallel} 或更大的值。")),
         Finding::Drift { from_s, to_s, open_loop } => {
             let way = if to_s > from_s { "上升" } else { "下降" };
             let advice = match *open_loop && to_s > from_s {

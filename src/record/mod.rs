@@ -132,7 +132,7 @@ pub enum Phase {
     Warmup,
     #[default]
     Measured,
-    /// Sent by a separate, mostly idle thread at the same time as the measured requests.
+    /// Sent by a separate, mostly idle thread at the same time as the load.
     Witness,
 }
 

@@ -23,6 +23,7 @@ pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<()
         PhaseRequest {
             phase: Phase::Preflight,
             load: Load::Closed { parallel: 1 },
+            warmup: 0,
             requests: Some(1),
             duration_ns: None,
             ramp_ns: 0,

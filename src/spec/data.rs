@@ -469,11 +469,8 @@ impl DataSpec {
         }
     }
 
-    /// The default number of requests of a run.
-    pub(super) fn default_number(&self, trace: Option<&Arc<Trace>>) -> u64 {
-        if let Some(trace) = trace {
-            return trace.rows.len() as u64;
-        }
+    /// The default number of requests of a run without recorded times.
+    pub(super) fn default_number(&self) -> u64 {
         match self.dataset.as_deref().filter(|_| self.prompt.is_none()) {
             Some("speed_benchmark") => speed_benchmark::size(false),
             Some("speed_benchmark_long") => speed_benchmark::size(true),

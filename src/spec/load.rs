@@ -47,11 +47,11 @@ pub struct LoadSpec {
     /// recorded times
     #[arg(long, help_heading = HEADING)]
     pub open_loop: bool,
-    /// Increase rate or concurrency linearly over this time at the start of the run, seconds
+    /// Increase rate or concurrency linearly over this time from the first request on, warm-up included, seconds
     #[arg(long = "ramp", value_name = "S", default_value = "0", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "ramp")]
     pub ramp_s: f64,
-    /// Stop sending requests after this time, seconds
+    /// Stop sending requests this long after the first measured one, seconds
     #[arg(long = "duration", value_name = "S", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "duration")]
     pub duration_s: Option<f64>,
@@ -59,7 +59,8 @@ pub struct LoadSpec {
     #[arg(long = "drain", value_name = "S", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "drain")]
     pub drain_s: Option<f64>,
-    /// Warm-up requests before the measurement, excluded from all figures: a count, or a fraction of --number below 1
+    /// Warm-up requests, excluded from all figures: a count, or a fraction of --number below 1. Measured requests follow
+    /// without a gap, so use at least --parallel to start with the steady state
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::number, help_heading = HEADING)]
     pub warmup_num: f64,
     /// Pause between the runs of a sweep, seconds
@@ -309,6 +310,15 @@ impl LoadSpec {
             }
             _ => Ok(warmup as u64),
         }
+    }
+
+    /// How many of `all` requests can be measured if the warm-up is among them; at least 1.
+    pub(super) fn without_warmup(&self, all: u64) -> u64 {
+        let measured = match self.warmup_num {
+            share if share < 1.0 => all as f64 / (1.0 + share.max(0.0)),
+            count => all as f64 - count,
+        };
+        (measured.ceil() as u64).clamp(1, all)
     }
 
     /// The file of `--arrival trace:FILE`.

@@ -88,7 +88,14 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let trace = spec.load.trace(facts.trace.as_ref(), &mut notes)?;
     let trace = trace.as_ref();
     let loads = spec.load.loads(&spec.data, trace, &mut notes)?;
-    let numbers = spec.load.numbers(&loads, spec.data.default_number(trace))?;
+    let numbers = spec.load.numbers(
+        &loads,
+        match trace {
+            // The warm-up takes the first of the recorded requests.
+            Some(trace) => spec.load.without_warmup(trace.rows.len() as u64),
+            None => spec.data.default_number(),
+        },
+    )?;
     let secrets = spec.secrets();
     let Endpoint { mut target, dialect, notes: target_notes } = endpoint(spec, api, &secrets)?;
     notes.extend(target_notes);

@@ -98,7 +98,7 @@ fn rows_lost(s: &Summary) -> Option<Finding> {
 fn little(s: &Summary) -> Option<Finding> {
     let sent = s.counts.sent() as f64;
     let mean = s.concurrency.mean?;
-    let expected = sent / s.time_s? * s.concurrency.mean_stay_s?;
+    let expected = (sent * s.concurrency.mean_stay_s? + s.concurrency.warmup_stay_s) / s.time_s?;
     let apart = (mean - expected).abs() / expected.max(f64::MIN_POSITIVE);
     (expected > 0.0 && apart > LITTLE_TOLERANCE).then_some(Finding::LittlesLaw { mean, expected })
 }

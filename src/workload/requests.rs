@@ -30,11 +30,14 @@ const RANDOM_WORDS: usize = 1 << 18;
 pub struct Workload {
     /// Request line and constant headers, without the last headers, which differ between requests.
     pub head: Vec<u8>,
-    /// Distinct bodies. Measured requests use them from the first on, warm-up requests from the last backwards, so that
-    /// measured requests do not depend on the warm-up and do not hit prefixes that it cached.
+    /// Distinct bodies. Except for recorded traffic, measured requests use them from the first on, warm-up requests from
+    /// the last backwards, so that measured requests do not depend on the warm-up and do not hit prefixes that it cached.
     pub bodies: Vec<Body>,
     /// How many of the bodies measured requests use before they start again: the others are those of the warm-up.
     pub cycle: usize,
+    /// Recorded traffic keeps its order, because bodies and times belong together: the warm-up uses this many first
+    /// bodies, and measured requests those after them. `None` for other data.
+    pub recorded_warmup: Option<u64>,
     /// Bodies of the witness, which cycles through them. Empty: it uses the measured ones, from the last backwards.
     pub witness: Vec<Body>,
     /// If requests are turns of conversations: the conversations. Then `bodies` is empty.
@@ -72,6 +75,7 @@ impl Workload {
         Workload {
             head,
             cycle: bodies.len(),
+            recorded_warmup: None,
             bodies,
             witness: Vec::new(),
             conversations: None,
@@ -107,6 +111,7 @@ impl Workload {
             head: headers::write(&recipe.headers, recipe.options.stream, authority, path),
             bodies,
             cycle,
+            recorded_warmup: matches!(recipe.source, Source::Trace(_)).then_some(recipe.warmup),
             witness,
             conversations,
             preflight,
@@ -198,10 +203,11 @@ impl Workload {
             Phase::Witness if !self.witness.is_empty() => {
                 return &self.witness[(index % self.witness.len() as u64) as usize];
             }
+            Phase::Warmup if self.recorded_warmup.is_some() => index % count,
             // From the end, where the prompts of the warm-up or those that measured requests use last are, so that the
             // prefix cache is not warmed for them.
             Phase::Warmup | Phase::Witness => count - 1 - index % count,
-            Phase::Measured => index % self.cycle as u64,
+            Phase::Measured => self.recorded_warmup.unwrap_or(0).wrapping_add(index) % self.cycle as u64,
         };
         &self.bodies[place as usize]
     }

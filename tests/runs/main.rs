@@ -5,3 +5,4 @@ mod faults;
 mod harness;
 mod odd_servers;
 mod truth;
+mod warm_up;
