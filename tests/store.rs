@@ -42,6 +42,7 @@ fn full_record(block: &mut Block) -> RequestRecord {
         retried: true,
         due: next(),
         picked: Some(next()),
+        body_wait_ns: Some(13),
         connected: Some(next()),
         tls_handshake_ns: Some(99),
         write_start: Some(next()),
@@ -160,6 +161,7 @@ fn record_from(next: &mut impl FnMut() -> u64, texts: &[String; 3], raw: &[u8], 
         retried: next().is_multiple_of(2),
         due: Tick(next()),
         picked: maybe(next()).map(Tick),
+        body_wait_ns: maybe(next()),
         connected: maybe(next()).map(Tick),
         tls_handshake_ns: maybe(next()),
         write_start: maybe(next()).map(Tick),
@@ -363,7 +365,7 @@ fn files_from_before_conversations_are_read() {
     };
     assert_eq!(found(&path), [(2, None)]);
     assert!(Reader::open(&path).unwrap().run().unwrap().workers.iter().all(|worker| worker.stalls.is_none()));
-    old.execute_batch("PRAGMA user_version = 6").unwrap();
+    old.execute_batch("PRAGMA user_version = 7").unwrap();
     let error = Reader::open(&path).err().unwrap().to_string();
     assert!(error.contains("has schema 6, this ringmark reads 5"), "{error}");
 }

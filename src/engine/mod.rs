@@ -104,6 +104,8 @@ pub struct PhaseRequest {
 pub struct PhaseEnd {
     /// They cover the warm-up as well, except for the number of unsent requests.
     pub reports: Vec<WorkerReport>,
+    /// Requests of the phase itself, without its warm-up, that were begun; of a conversation that was begun, all turns.
+    pub begun: u64,
 }
 
 /// The running workers, idle between phases. Connections stay open across phases.
@@ -189,7 +191,7 @@ impl Engine {
         if let (Some(report), Some(requests)) = (reports.first_mut(), plan.requests) {
             report.unsent += self.workload.requests_of(request.phase, requests).saturating_sub(begun);
         }
-        Ok(PhaseEnd { reports })
+        Ok(PhaseEnd { reports, begun })
     }
 
     /// Adds the findings of a worker. All workers report the same findings about one server in every phase, so each is

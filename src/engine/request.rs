@@ -63,10 +63,12 @@ impl Turn<'_> {
 pub(crate) async fn perform(worker: &Worker, slot: u32, job: Job, wire: &[u8], turn: Option<Turn<'_>>) -> RequestEnd {
     let mut times = RequestTimes { picked: worker.now(), ..RequestTimes::default() };
     worker.state.borrow_mut().telemetry.request_started();
+    // Bodies that the workload does not keep.
+    let own_body = turn.as_ref().map(|turn| turn.body).or_else(|| job.body_wait_ns.map(|_| body(wire)));
     let end = loop {
         let connection_id = match acquire_connection(worker, slot, job, &mut times).await {
             Ok(connection_id) => connection_id,
-            Err(error) => break record_unconnected(worker, slot, job, times, &error, turn),
+            Err(error) => break record_unconnected(worker, slot, job, times, &error, own_body),
         };
         send_and_wait(worker, slot, connection_id, job, &mut times, wire).await;
         if times.reused && !times.retried && broke_before_response(worker, connection_id, &times) {
@@ -78,7 +80,7 @@ pub(crate) async fn perform(worker: &Worker, slot: u32, job: Job, wire: &[u8], t
             times.retried = true;
             continue;
         }
-        break record_response(worker, slot, connection_id, job, times, turn);
+        break record_response(worker, slot, connection_id, job, times, own_body, turn);
     };
     worker.state.borrow_mut().telemetry.request_ended();
     end
@@ -194,6 +196,7 @@ fn record_response(
     connection_id: u32,
     job: Job,
     times: RequestTimes,
+    own_body: Option<&[u8]>,
     turn: Option<Turn<'_>>,
 ) -> RequestEnd {
     let plan = &worker.setup.plan;
@@ -212,7 +215,7 @@ fn record_response(
         oddities.add(Oddity::OpenAfterEnd);
     }
     let block = &mut record_sender.block;
-    let body = store_body(worker, block, turn.as_ref());
+    let body = store_body(worker, block, own_body);
     worker.trace(job, end, || TraceKind::Ended { outcome, status: seen.status, error: seen.error.clone() });
     if let Some(mut turn) = turn.filter(|_| outcome == Outcome::Ok) {
         turn.add_answer(choices::first(&seen.text));
@@ -275,25 +278,25 @@ fn record_unconnected(
     job: Job,
     times: RequestTimes,
     error: &ConnectError,
-    turn: Option<Turn<'_>>,
+    own_body: Option<&[u8]>,
 ) -> RequestEnd {
     let state = &mut *worker.state.borrow_mut();
     let end = state.clock.now();
     let outcome = if state.phase.killed { Outcome::Unfinished } else { Outcome::Failed(error.failure) };
     worker.trace(job, end, || TraceKind::Ended { outcome, status: 0, error: error.text.clone() });
     let error = state.record_sender.block.keep_bytes(error.text.as_bytes());
-    let body = store_body(worker, &mut state.record_sender.block, turn.as_ref());
+    let body = store_body(worker, &mut state.record_sender.block, own_body);
     let record =
         RequestRecord { end, outcome, error, body, retried: times.retried, ..new_record(worker, slot, job, times) };
     state.record_sender.add(record, &mut state.telemetry);
     RequestEnd { at: end, connected: false, ok: false }
 }
 
-/// Stores the body of a turn in the block, except with `--save metrics`: it contains answers, so it cannot be rendered
-/// again from the plan.
-fn store_body(worker: &Worker, block: &mut Block, turn: Option<&Turn<'_>>) -> Span {
+/// Stores a body that the workload does not keep in the block, except with `--save metrics`: that of a turn, which contains
+/// answers, and that of a stream.
+fn store_body(worker: &Worker, block: &mut Block, own_body: Option<&[u8]>) -> Span {
     let stored = worker.setup.plan.save != Save::Metrics;
-    turn.filter(|_| stored).map_or(Span::default(), |turn| block.keep_bytes(turn.body))
+    own_body.filter(|_| stored).map_or(Span::default(), |body| block.keep_bytes(body))
 }
 
 fn new_record(worker: &Worker, slot: u32, job: Job, times: RequestTimes) -> RequestRecord {
@@ -307,6 +310,7 @@ fn new_record(worker: &Worker, slot: u32, job: Job, times: RequestTimes) -> Requ
         due: job.due,
         picked: Some(times.picked),
         previous_end: job.previous_end,
+        body_wait_ns: job.body_wait_ns,
         ..RequestRecord::default()
     }
 }

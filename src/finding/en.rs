@@ -22,6 +22,7 @@ pub(super) fn headline(cause: Cause) -> Option<&'static str> {
         ),
         Cause::ServerAnswers
         | Cause::ServerMetrics
+        | Cause::RequestBuilding
         | Cause::Network
         | Cause::Clock
         | Cause::Workload
@@ -102,7 +103,7 @@ pub(super) fn text(finding: &Finding) -> Text {
             plural(*requests, "request"),
             plural(*most, "time"),
         ))
-        .advise("Use a larger dataset or a lower --number to measure without repetition."),
+        .advise("Use a larger dataset or fewer requests to measure without repetition."),
         Finding::TraceRead { format, unit, block, rows } => observed(format!(
             "The trace is read as {format}: {rows} rows, times in {unit}, {block} tokens for each hash id."
         ))
@@ -231,6 +232,14 @@ pub(super) fn text(finding: &Finding) -> Text {
             format_ns(*median_ttft_ns)
         ))
         .advise("Use more --workers or cores, a lower rate, or --spin."),
+        Finding::RequestsBuiltLate { requests, max_ns, median_ttft_ns, .. } => observed(format!(
+            "{} waited up to {} for the threads that build requests during the run, which did not keep up with the load \
+             (median TTFT {}). TTFT and latency include it.",
+            plural(*requests, "request"),
+            format_ns(*max_ns),
+            format_ns(*median_ttft_ns)
+        ))
+        .advise("Use --number, with which all requests are built before the run, fewer --workers, or a lower load."),
         Finding::RateNotKept { offered_per_s, sent_per_s } => observed(format!(
             "The schedule offered {offered_per_s:.2} requests/s, but {sent_per_s:.2} were sent: the server did not get \
              the planned load. TTFT and latency count from the scheduled time, so they include the delay (no coordinated \

@@ -221,6 +221,13 @@ pub enum Finding {
         p99_ns: u64,
         median_ttft_ns: u64,
     },
+    /// Requests waited for their bodies, which are built while the run lasts.
+    RequestsBuiltLate {
+        severity: Severity,
+        requests: u64,
+        max_ns: u64,
+        median_ttft_ns: u64,
+    },
     RateNotKept {
         offered_per_s: f64,
         sent_per_s: f64,
@@ -442,6 +449,7 @@ impl Finding {
             Finding::Unfinished { .. } => ("unfinished", Caution, Cause::RunLength),
             Finding::BrokenConversations { .. } => ("conversations", Note, Cause::ServerAnswers),
             Finding::SendLag { severity, .. } => ("send_lag", *severity, Cause::ClientBusy),
+            Finding::RequestsBuiltLate { severity, .. } => ("built_late", *severity, Cause::RequestBuilding),
             Finding::RateNotKept { .. } => ("rate", Caution, Cause::ClientBusy),
             Finding::RateWithoutConnections { .. } => ("rate", Caution, Cause::Network),
             Finding::Growth { .. } => ("growth", Caution, Cause::ServerCapacity),
@@ -555,6 +563,7 @@ impl Finding {
             | Finding::Unfinished { .. }
             | Finding::BrokenConversations { .. }
             | Finding::SendLag { .. }
+            | Finding::RequestsBuiltLate { .. }
             | Finding::RateNotKept { .. }
             | Finding::RateWithoutConnections { .. }
             | Finding::Growth { .. }

@@ -92,6 +92,12 @@ fn of_figures() -> Vec<Finding> {
         Finding::CapExceeded { peak: 9, parallel: 8 },
         Finding::SendLag { severity: Severity::Caution, p99_ns: 807_000_000, median_ttft_ns: 900_000_000 },
         Finding::SendLag { severity: Severity::Void, p99_ns: 807_000_000, median_ttft_ns: 90_000_000 },
+        Finding::RequestsBuiltLate {
+            severity: Severity::Caution,
+            requests: 12,
+            max_ns: 31_000_000,
+            median_ttft_ns: 90_000_000,
+        },
         Finding::RateNotKept { offered_per_s: 10.0, sent_per_s: 8.25 },
         Finding::RateWithoutConnections { offered_per_s: 10.0, sent_per_s: 8.25, requests: 1 },
         Finding::Growth { early: 3.5, late: 90.25 },

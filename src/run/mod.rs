@@ -27,6 +27,7 @@ use crate::time::clock::Clock;
 use crate::visualizer::{Feed, Series};
 use crate::workload::Workload;
 use crate::workload::progress::StepProgress;
+use crate::workload::stream::{BuildAhead, ENDLESS};
 use crate::{host, report};
 
 mod debug_log;
@@ -110,6 +111,11 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     let mut notes: Vec<Finding> = Vec::new();
     let outcome =
         run_with_observers(&mut engine, (plan, &workload), context, (collector.live(), trace), &messages, &mut notes);
+    let ended = workload.end_stream();
+    let outcome = outcome.and_then(|sent| {
+        notes.extend(workload.notes_after(sent));
+        Ok(ended?)
+    });
     notes.append(&mut engine.notes);
     notes.extend(context.local.and_then(Local::died).map(|reason| Finding::ServerDied { reason }));
     notes.extend(context.visualizer.iter().filter_map(Feed::note));
@@ -139,7 +145,10 @@ fn build_workload(plan: &Plan, context: &RunContext<'_>) -> Result<Workload, Run
     let display = (context.show_steps)(steps.clone());
     let target = &plan.target;
     let line = target.request_target(&target.path);
-    let mut workload = Workload::build_watched(&plan.workload, &target.authority, &line, &steps)?;
+    // Twice as many as can be in flight at once, so that a start of all slots does not wait.
+    let bodies = plan.load.parallel().map_or(0, |parallel| 2 * u64::from(parallel)).max(ENDLESS);
+    let ahead = BuildAhead { bodies, keep_off: plan.cores.clone() };
+    let mut workload = Workload::build_ahead(&plan.workload, &target.authority, &line, &steps, &ahead)?;
     workload.head.extend_from_slice(target.proxy_header().as_bytes());
     drop(display);
     for note in &workload.notes {
@@ -253,6 +262,7 @@ fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
     facts
 }
 
+/// Runs the load while the server's metrics are read and the witness sends. Returns the number of requests that were sent.
 fn run_with_observers(
     engine: &mut Engine,
     (plan, workload): (&Arc<Plan>, &Arc<Workload>),
@@ -260,9 +270,9 @@ fn run_with_observers(
     (live, trace): (&Arc<Live>, Option<Trace>),
     messages: &Sender<CollectorMessage>,
     notes: &mut Vec<Finding>,
-) -> Result<(), RunError> {
+) -> Result<u64, RunError> {
     if context.stop.load(Ordering::Relaxed) != 0 {
-        return Ok(());
+        return Ok(0);
     }
     let request = PhaseRequest {
         phase: Phase::Measured,
@@ -313,6 +323,7 @@ fn start_scraper(
     Scraper::start(sources, on_samples).map_err(|error| note_unavailable(error.to_string())).ok()
 }
 
+/// Runs the load to its end. Returns the number of requests that were sent, warm-up included.
 fn run_load(
     engine: &mut Engine,
     request: PhaseRequest,
@@ -320,7 +331,7 @@ fn run_load(
     context: &RunContext<'_>,
     live: &Arc<Live>,
     messages: &Sender<CollectorMessage>,
-) -> Result<(), RunError> {
+) -> Result<u64, RunError> {
     let planned = PlannedProgress {
         warmup: workload.requests_of(Phase::Warmup, request.warmup),
         total: request.requests.map(|number| workload.requests_of(Phase::Measured, number)),
@@ -330,13 +341,13 @@ fn run_load(
     let (live, clock) = (live.clone(), Clock::new());
     let read = move || planned.progress(&live.snapshot(), clock.now());
     let display = (context.show_progress)(Box::new(read));
-    let PhaseEnd { reports } = engine.run(request)?;
+    let PhaseEnd { reports, begun } = engine.run(request)?;
     for report in reports {
         // The collector outlives the phases.
         let _ = messages.send(CollectorMessage::Worker(Box::new(report)));
     }
     drop(display);
-    Ok(())
+    Ok(planned.warmup + begun)
 }
 
 /// What the progress of a run is measured by.

@@ -318,7 +318,7 @@ impl LoadSpec {
             share if share < 1.0 => all as f64 / (1.0 + share.max(0.0)),
             count => all as f64 - count,
         };
-        (measured.ceil() as u64).clamp(1, all)
+        (measured as u64).clamp(1, all.max(1))
     }
 
     /// The file of `--arrival trace:FILE`.

@@ -48,7 +48,7 @@ type Check = fn(&Summary) -> Option<Finding>;
 /// Every finding about a run and its measured requests, which are sorted by due time. `workers` are the reports of the
 /// measured phase.
 pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample]) -> Vec<Finding> {
-    let checks: [Check; 20] = [
+    let checks: [Check; 21] = [
         totals,
         rows_lost,
         little,
@@ -58,6 +58,7 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
         outcome::unfinished,
         broken_conversations,
         send_lag,
+        built_late,
         rate_kept,
         growth,
         offered_concurrency,
@@ -76,7 +77,8 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
     found.extend(steady::findings(&summary.facts, samples));
     // The finding about send lag says what to do; the bounds that follow from it would only repeat it.
     let mut reported = summary.findings.iter().chain(&found);
-    let late_sends = reported.any(|finding| matches!(finding, Finding::SendLag { .. }));
+    let late_sends =
+        reported.any(|finding| matches!(finding, Finding::SendLag { .. } | Finding::RequestsBuiltLate { .. }));
     found.extend(measurement_error::findings(&summary.measurement_error, &summary.series, late_sends));
     found.extend(summary.server_timings.iter().flat_map(server_timings::findings));
     found.extend(summary.witness.iter().flat_map(witness::findings));
@@ -122,7 +124,26 @@ fn send_lag(s: &Summary) -> Option<Finding> {
     }
     let own = p99 > SEND_LAG_VOID_NS.max(SEND_LAG_OF_TTFT_VOID * ttft_ns);
     let severity = if own { Severity::Void } else { Severity::Caution };
+    if s.client.body_wait.p99 as f64 > p99 / 2.0 {
+        // Reported with its own cause: more workers do not help.
+        return None;
+    }
     Some(Finding::SendLag { severity, p99_ns: lag.p99, median_ttft_ns: ttft_ns as u64 })
+}
+
+fn built_late(s: &Summary) -> Option<Finding> {
+    let waits = s.client.body_wait;
+    let ttft_ns = s.series.ttft_s.value(500)? * 1e9;
+    if waits.max as f64 <= SEND_LAG_NS.max(SEND_LAG_OF_TTFT * ttft_ns) {
+        return None;
+    }
+    let void = waits.p99 as f64 > SEND_LAG_VOID_NS.max(SEND_LAG_OF_TTFT_VOID * ttft_ns);
+    Some(Finding::RequestsBuiltLate {
+        severity: if void { Severity::Void } else { Severity::Caution },
+        requests: s.client.late_bodies,
+        max_ns: waits.max,
+        median_ttft_ns: ttft_ns as u64,
+    })
 }
 
 fn rate_kept(s: &Summary) -> Option<Finding> {

@@ -39,6 +39,14 @@ pub struct Recipe {
     pub id_prefix: String,
 }
 
+impl Recipe {
+    /// Whether requests can be built while the run lasts, and have to because only its duration ends it.
+    pub(crate) fn is_streamed(&self) -> bool {
+        let can = self.source.is_generated() && !self.source.is_conversations();
+        self.needed.is_none() && (can || matches!(self.source, Source::Program(_) | Source::ShareGpt { .. }))
+    }
+}
+
 /// The source of the prompts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
