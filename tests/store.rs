@@ -367,7 +367,7 @@ fn files_from_before_conversations_are_read() {
     assert!(Reader::open(&path).unwrap().run().unwrap().workers.iter().all(|worker| worker.stalls.is_none()));
     old.execute_batch("PRAGMA user_version = 7").unwrap();
     let error = Reader::open(&path).err().unwrap().to_string();
-    assert!(error.contains("has schema 6, this ringmark reads 5"), "{error}");
+    assert!(error.contains("has schema 7, this ringmark reads 6"), "{error}");
 }
 
 #[test]

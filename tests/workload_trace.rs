@@ -108,3 +108,25 @@ fn missing_flags_for_traces_are_reported() {
     assert!(error(trace(chat(), "nowhere.jsonl")).contains("cannot read"));
     assert!(error(chat().with(|s| s.load.arrival = Some("trace:".to_string()))).contains("--arrival"));
 }
+
+#[test]
+fn tools_and_extra_fields_of_rows_are_in_the_bodies() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trace.jsonl");
+    let row = json!({
+        "timestamp": 0, "input_length": 30, "output_length": 4, "hash_ids": [1],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+        "extra": {"priority": 7}
+    });
+    let plain = json!({"timestamp": 5, "input_length": 30, "output_length": 4, "hash_ids": [1]});
+    std::fs::write(&file, format!("{row}\n{plain}\n")).unwrap();
+    let spec = trace(chat(), "mooncake.jsonl").with(|s| s.data.dataset_path = Some(file));
+    let made = workload(&spec).unwrap();
+    let mut sent = Vec::new();
+    made.write_request(Phase::Measured, 0, &mut sent);
+    let at = sent.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    let body: serde_json::Value = serde_json::from_slice(&sent[at..]).unwrap();
+    assert_eq!((&body["tools"], &body["priority"], &body["max_tokens"]), (&row["tools"], &json!(7), &json!(4)));
+    let other = &bodies(&made, 2)[1];
+    assert!(other.get("tools").is_none() && other.get("priority").is_none(), "{other}");
+}
