@@ -130,3 +130,11 @@ fn tools_and_extra_fields_of_rows_are_in_the_bodies() {
     let other = &bodies(&made, 2)[1];
     assert!(other.get("tools").is_none() && other.get("priority").is_none(), "{other}");
 }
+
+#[test]
+fn only_traces_without_block_ids_have_prompts_that_share_nothing() {
+    let facts = |file| plans(&trace(completions(), file)).unwrap()[0].facts("");
+    assert!(facts("burstgpt.csv").distinct_prompts && !facts("mooncake.jsonl").distinct_prompts);
+    let recorded = facts("mooncake.jsonl");
+    assert!(recorded.ignore_eos && recorded.full_answer_tokens.is_none(), "each row has its own length");
+}

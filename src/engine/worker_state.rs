@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::Waker;
 
 use rustls::ClientConfig;
@@ -29,6 +29,8 @@ pub struct Setup {
     pub workload: Arc<Workload>,
     pub tls: Option<Arc<ClientConfig>>,
     pub stop: Arc<AtomicU8>,
+    /// Set when too many requests failed: no more are offered.
+    pub abort: Arc<AtomicBool>,
     /// Number of connections opened so far, which determines the source address of the next one.
     pub connections_opened: AtomicU64,
     /// The step that the connection test has reached.
@@ -354,6 +356,9 @@ impl WorkerState {
             0 => {}
             STOP_OFFERING => self.phase.interrupt(now, setup.plan.drain_ns.min(INTERRUPT_DRAIN_NS)),
             STOP_AT_ONCE.. => self.phase.interrupt(now, 0),
+        }
+        if setup.abort.load(Ordering::Relaxed) {
+            self.phase.interrupt(now, setup.plan.drain_ns);
         }
         let mut woken = false;
         if self.phase.is_stopping(now) {
