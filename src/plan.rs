@@ -15,7 +15,7 @@ use crate::protocol::tunnel::connect_request;
 use crate::secrets::Secrets;
 use crate::workload::arrivals::from_offset;
 pub use crate::workload::arrivals::{Arrival, Schedule};
-use crate::workload::context::ENDLESS;
+use crate::workload::stream::ENDLESS;
 use crate::workload::{Recipe, Source};
 
 mod error;

@@ -57,7 +57,7 @@ pub mod worker;
 pub mod worker_state;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -90,13 +90,18 @@ pub enum EngineError {
     Tls(String),
 }
 
-/// The phase to run.
+/// The phase to run, and the warm-up that flows into it.
 #[derive(Clone, Debug)]
 pub struct PhaseRequest {
     pub phase: Phase,
     pub load: Load,
+    /// Requests, or conversations, of the warm-up. Slots and schedule continue after them without a gap.
+    pub warmup: u64,
+    /// Requests, or conversations, of the phase itself; `None` if only the duration ends it.
     pub requests: Option<u64>,
+    /// Counts from the first request of the phase itself.
     pub duration_ns: Option<u64>,
+    /// Counts from the first request of all.
     pub ramp_ns: u64,
     /// Receives the records.
     pub messages: Sender<CollectorMessage>,
@@ -105,7 +110,10 @@ pub struct PhaseRequest {
 /// The result of a phase, besides its records.
 #[derive(Debug)]
 pub struct PhaseEnd {
+    /// They cover the warm-up as well, except for the number of unsent requests.
     pub reports: Vec<WorkerReport>,
+    /// Requests of the phase itself, without its warm-up, that were begun; of a conversation that was begun, all turns.
+    pub begun: u64,
 }
 
 /// The running workers, idle between phases. Connections stay open across phases.
@@ -169,16 +177,17 @@ impl Engine {
         Ok(Engine { workers, workload, clock, preflight, server, measured_from: None, notes: Vec::new() })
     }
 
-    /// Runs one phase to its end.
+    /// Runs one phase, with its warm-up, to its end.
     pub fn run(&mut self, request: PhaseRequest) -> Result<PhaseEnd, EngineError> {
-        let next = Arc::new(AtomicU64::new(0));
         let plan = PhasePlan {
             phase: request.phase,
             load: request.load,
+            warmup: request.warmup,
             requests: request.requests,
             duration_ns: request.duration_ns,
             ramp_ns: request.ramp_ns,
-            next: next.clone(),
+            next: Arc::default(),
+            first_counted_ns: Arc::default(),
             messages: request.messages,
         };
         self.send_all(|| Command::Prepare(plan.clone()))?;
@@ -192,19 +201,18 @@ impl Engine {
             self.measured_from.get_or_insert(start);
         }
         self.send_all(|| Command::Start(start))?;
-        let mut reports = Vec::new();
+        let (mut reports, mut begun) = (Vec::new(), 0);
         for reply in self.replies()? {
-            if let Reply::Done(report, notes) = reply {
-                reports.push(*report);
-                self.note(notes);
+            if let Reply::Done(done) = reply {
+                reports.push(done.report);
+                begun += done.begun;
+                self.note(done.notes);
             }
         }
         if let (Some(report), Some(requests)) = (reports.first_mut(), plan.requests) {
-            let all = self.workload.requests_of(request.phase, requests);
-            let begun = self.workload.requests_of(request.phase, next.load(Ordering::Relaxed).min(requests));
-            report.unsent += all - begun;
+            report.unsent += self.workload.requests_of(request.phase, requests).saturating_sub(begun);
         }
-        Ok(PhaseEnd { reports })
+        Ok(PhaseEnd { reports, begun })
     }
 
     /// Adds the findings of a worker. All workers report the same findings about one server in every phase, so each is

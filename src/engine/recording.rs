@@ -104,6 +104,7 @@ pub(super) fn new_record(worker: u16, slot: u32, job: Job, times: RequestTimes) 
         due: job.due,
         picked: Some(times.picked),
         previous_end: job.previous_end,
+        body_wait_ns: job.body_wait_ns,
         ..RequestRecord::default()
     }
 }

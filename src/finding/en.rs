@@ -22,6 +22,7 @@ pub(super) fn headline(cause: Cause) -> Option<&'static str> {
         ),
         Cause::ServerAnswers
         | Cause::ServerMetrics
+        | Cause::RequestBuilding
         | Cause::Network
         | Cause::Clock
         | Cause::Workload
@@ -132,7 +133,7 @@ pub(super) fn text(finding: &Finding) -> Text {
             plural(*requests, "request"),
             plural(*most, "time"),
         ))
-        .advise("Use a larger dataset or a lower --number to measure without repetition."),
+        .advise("Use a larger dataset or fewer requests to measure without repetition."),
         Finding::TraceRead { format, unit, block, rows } => observed(format!(
             "The trace is read as {format}: {rows} rows, times in {unit}, {block} tokens for each hash id."
         ))
@@ -278,6 +279,14 @@ pub(super) fn text(finding: &Finding) -> Text {
             format_ns(*median_ttft_ns)
         ))
         .advise("Use more --workers or cores, a lower rate, or --spin."),
+        Finding::RequestsBuiltLate { requests, max_ns, median_ttft_ns, .. } => observed(format!(
+            "{} waited up to {} for the threads that build requests during the run, which did not keep up with the load \
+             (median TTFT {}). TTFT and latency include it.",
+            plural(*requests, "request"),
+            format_ns(*max_ns),
+            format_ns(*median_ttft_ns)
+        ))
+        .advise("Use --number, with which all requests are built before the run, fewer --workers, or a lower load."),
         Finding::RateNotKept { offered_per_s, sent_per_s } => observed(format!(
             "The schedule offered {offered_per_s:.2} requests/s, but {sent_per_s:.2} were sent: the server did not get \
              the planned load. TTFT and latency count from the scheduled time, so they include the delay (no coordinated \
@@ -447,11 +456,20 @@ pub(super) fn text(finding: &Finding) -> Text {
             "The receive ring ran out of buffers {}: data waited in the kernel, timestamps are not affected.",
             plural(*shortages, "time")
         )),
-        Finding::WarmUp { requests, with_s, without_s } => observed(format!(
-            "The first {requests} requests look like a warm-up (MSER-5): the average latency is {with_s:.3} s with them \
-             and {without_s:.3} s without."
+        Finding::WarmUp { figure, requests, with_s, without_s, warmup_num } => observed(format!(
+            "The first {requests} requests look like a warm-up (MSER-5): the average {} is {with_s:.3} s with them and \
+             {without_s:.3} s without.",
+            in_sentence(*figure)
         ))
-        .advise(format!("Add --warmup-num {requests} if only the steady state matters.")),
+        .advise(match warmup_num {
+            Some(number) => format!("Use --warmup-num {number} if only the steady state matters."),
+            None => "Use a larger --warmup-num if only the steady state matters.".to_string(),
+        }),
+        Finding::WarmUpSmall { warmup, parallel } => observed(format!(
+            "--warmup-num {warmup} does not fill the {parallel} slots: the other slots start with measured requests, \
+             which all meet an idle server at once."
+        ))
+        .advise(format!("Use --warmup-num {parallel} or more if only the steady state matters.")),
         Finding::Drift { from_s, to_s, open_loop } => {
             let way = if to_s > from_s { "rose" } else { "fell" };
             let advice = match *open_loop && to_s > from_s {

@@ -261,6 +261,13 @@ pub enum Finding {
         #[serde(default)]
         of_latency: bool,
     },
+    /// Requests waited for their bodies, which are built while the run lasts.
+    RequestsBuiltLate {
+        severity: Severity,
+        requests: u64,
+        max_ns: u64,
+        median_ttft_ns: u64,
+    },
     RateNotKept {
         offered_per_s: f64,
         sent_per_s: f64,
@@ -398,11 +405,19 @@ pub enum Finding {
     BufferShortages {
         shortages: u64,
     },
-    /// Mean latency with and without the first requests.
+    /// The mean of a figure with and without the first requests.
     WarmUp {
+        figure: Figure,
         requests: usize,
         with_s: f64,
         without_s: f64,
+        /// The `--warmup-num` that would have covered them; `None` for conversations, which it counts.
+        warmup_num: Option<u64>,
+    },
+    /// The warm-up has fewer requests, or conversations, than there are slots.
+    WarmUpSmall {
+        warmup: u64,
+        parallel: u32,
     },
     /// Mean latency of the first and of the last fifth.
     Drift {
@@ -562,6 +577,7 @@ impl Finding {
             Finding::Unfinished { .. } => ("unfinished", Caution, Cause::RunLength),
             Finding::BrokenConversations { .. } => ("conversations", Note, Cause::ServerAnswers),
             Finding::SendLag { severity, .. } => ("send_lag", *severity, Cause::ClientBusy),
+            Finding::RequestsBuiltLate { severity, .. } => ("built_late", *severity, Cause::RequestBuilding),
             Finding::RateNotKept { .. } => ("rate", Caution, Cause::ClientBusy),
             Finding::RateWithoutConnections { .. } => ("rate", Caution, Cause::Network),
             Finding::RateHeldBack { severity, .. } => ("rate_held_back", *severity, Cause::Configuration),
@@ -589,7 +605,7 @@ impl Finding {
             Finding::BusyWorkers { .. } => ("worker_cpu", Caution, Cause::ClientBusy),
             Finding::WorkersNotPinned { .. } => ("pinning", Note, Cause::Configuration),
             Finding::BufferShortages { .. } => ("buffers", Note, Cause::Configuration),
-            Finding::WarmUp { .. } => ("warm_up", Note, Cause::RunLength),
+            Finding::WarmUp { .. } | Finding::WarmUpSmall { .. } => ("warm_up", Note, Cause::RunLength),
             Finding::Drift { from_s, to_s, open_loop: true } if to_s > from_s => {
                 ("drift", Caution, Cause::ServerCapacity)
             }
@@ -701,6 +717,7 @@ impl Finding {
             | Finding::Unfinished { .. }
             | Finding::BrokenConversations { .. }
             | Finding::SendLag { .. }
+            | Finding::RequestsBuiltLate { .. }
             | Finding::RateNotKept { .. }
             | Finding::RateWithoutConnections { .. }
             | Finding::RateHeldBack { .. }
@@ -730,6 +747,7 @@ impl Finding {
             | Finding::WorkersNotPinned { .. }
             | Finding::BufferShortages { .. }
             | Finding::WarmUp { .. }
+            | Finding::WarmUpSmall { .. }
             | Finding::Drift { .. }
             | Finding::CalibrationMisfit { .. }
             | Finding::PollGaps { .. }

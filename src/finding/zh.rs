@@ -18,6 +18,7 @@ pub(super) fn headline(cause: Cause) -> Option<&'static str> {
         Cause::ServerCapacity => Some("负载超过服务端的处理能力，结果取决于测试时长。请降低 --rate。"),
         Cause::ServerAnswers
         | Cause::ServerMetrics
+        | Cause::RequestBuilding
         | Cause::Network
         | Cause::Clock
         | Cause::Workload
@@ -106,7 +107,7 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::PromptsRepeat { prompts, requests, most } => observed(format!(
             "数据集只有 {prompts} 条提示词，而请求有 {requests} 个：每条最多发送 {most} 次，除第一次外都可能命中服务端的前缀缓存。"
         ))
-        .advise("如需避免重复，请使用更大的数据集或更小的 --number。"),
+        .advise("如需避免重复，请使用更大的数据集，或减少请求数。"),
         Finding::TraceRead { format, unit, block, rows } => observed(format!(
             "请求记录按 {format} 格式读取：共 {rows} 行，时间单位为 {unit}，每个 hash id 对应 {block} 个 token。"
         ))
@@ -215,6 +216,12 @@ pub(super) fn text(finding: &Finding) -> Text {
             format_ns(*median_ttft_ns)
         ))
         .advise("请增加 --workers 或 CPU 核心，降低速率，或使用 --spin。"),
+        Finding::RequestsBuiltLate { requests, max_ns, median_ttft_ns, .. } => observed(format!(
+            "测试期间构造请求的线程跟不上负载：{requests} 个请求最多等待了 {}（TTFT 中位数 {}）。TTFT 与端到端时延包含这段等待。",
+            format_ns(*max_ns),
+            format_ns(*median_ttft_ns)
+        ))
+        .advise("请使用 --number（所有请求在测试前构造完毕），减少 --workers，或降低负载。"),
         Finding::RateNotKept { offered_per_s, sent_per_s } => observed(format!(
             "到达率为每秒 {offered_per_s:.2} 个请求，实际每秒发出 {sent_per_s:.2} 个：服务端承受的不是设定的负载。\
              TTFT 与端到端时延自计划时刻起计，已包含这段滞后（没有协同遗漏）。"
@@ -362,10 +369,18 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::BufferShortages { shortages } => observed(format!(
             "接收环的缓冲区耗尽 {shortages} 次：数据在内核中等待，时间戳不受影响。"
         )),
-        Finding::WarmUp { requests, with_s, without_s } => observed(format!(
-            "前 {requests} 个请求疑似预热阶段（MSER-5）：计入时平均时延为 {with_s:.3} s，不计入时为 {without_s:.3} s。"
+        Finding::WarmUp { figure, requests, with_s, without_s, warmup_num } => observed(format!(
+            "前 {requests} 个请求疑似预热阶段（MSER-5）：计入时平均{}为 {with_s:.3} s，不计入时为 {without_s:.3} s。",
+            spaced(*figure)
         ))
-        .advise(format!("若只关心稳态，请加 --warmup-num {requests}。")),
+        .advise(match warmup_num {
+            Some(number) => format!("若只关心稳态，请使用 --warmup-num {number}。"),
+            None => "若只关心稳态，请增大 --warmup-num。".to_string(),
+        }),
+        Finding::WarmUpSmall { warmup, parallel } => observed(format!(
+            "--warmup-num {warmup} 不足以占满 {parallel} 个并发槽位：其余槽位一开始就发送被测请求，这些请求会同时到达空闲的服务端。"
+        ))
+        .advise(format!("若只关心稳态，请使用 --warmup-num {parallel} 或更大的值。")),
         Finding::Drift { from_s, to_s, open_loop } => {
             let way = if to_s > from_s { "上升" } else { "下降" };
             let advice = match *open_loop && to_s > from_s {

@@ -40,6 +40,8 @@ pub struct RequestRecord {
     pub due: Tick,
     /// A worker started to process it.
     pub picked: Option<Tick>,
+    /// How long it waited, before `picked`, for its body to be built; `None` if that was built before the run.
+    pub body_wait_ns: Option<u64>,
     /// The connection was ready; equals `picked` on a reused one.
     pub connected: Option<Tick>,
     /// Duration of the TLS handshake; `None` when there was none.
@@ -109,8 +111,8 @@ pub struct RequestRecord {
     pub text: Span,
     pub reasoning: Span,
     pub error: Span,
-    /// The JSON body of a turn of a conversation, in [`Block::bytes`]. It depends on the earlier answers; the workload
-    /// provides the body of any other request.
+    /// The JSON body, in [`Block::bytes`], of a turn of a conversation, which depends on the earlier answers, and of a
+    /// request that was built while the run lasted. The workload provides the body of any other request.
     pub body: Span,
     /// The raw response body (`--save full`), in [`Block::bytes`].
     pub raw: Span,
@@ -142,7 +144,7 @@ pub enum Phase {
     Warmup,
     #[default]
     Measured,
-    /// Sent by a separate, mostly idle thread at the same time as the measured requests.
+    /// Sent by a separate, mostly idle thread at the same time as the load.
     Witness,
 }
 

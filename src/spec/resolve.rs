@@ -90,7 +90,14 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let trace = spec.load.trace(facts.trace.as_ref(), &mut notes)?;
     let trace = trace.as_ref();
     let loads = spec.load.loads(&spec.data, trace, &mut notes)?;
-    let numbers = spec.load.numbers(&loads, spec.data.default_number(trace))?;
+    let numbers = spec.load.numbers(
+        &loads,
+        match trace {
+            // The warm-up takes the first of the recorded requests.
+            Some(trace) => spec.load.without_warmup(trace.rows.len() as u64),
+            None => spec.data.default_number(),
+        },
+    )?;
     notes.extend(spec.output.objective_notes());
     notes.extend(spec.sla.notes());
     let secrets = spec.secrets();

@@ -66,6 +66,7 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
         outcome::unfinished,
         broken_conversations,
         send_lag,
+        built_late,
         rate_kept,
         growth,
         offered_concurrency,
@@ -92,7 +93,8 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
     found.extend(steady::findings(&summary.facts, samples));
     // The finding about send lag says what to do; the bounds that follow from it would only repeat it.
     let mut reported = summary.findings.iter().chain(&found);
-    let late_sends = reported.any(|finding| matches!(finding, Finding::SendLag { .. }));
+    let late_sends =
+        reported.any(|finding| matches!(finding, Finding::SendLag { .. } | Finding::RequestsBuiltLate { .. }));
     found.extend(measurement_error::findings(&summary.measurement_error, &summary.series, late_sends));
     found.extend(summary.witness.iter().flat_map(witness::findings));
     let compared: Vec<Finding> = summary.server.iter().flat_map(reconcile::findings).collect();
@@ -116,7 +118,7 @@ fn rows_lost(s: &Summary) -> Option<Finding> {
 fn little(s: &Summary) -> Option<Finding> {
     let sent = s.counts.sent() as f64;
     let mean = s.concurrency.mean?;
-    let expected = sent / s.time_s? * s.concurrency.mean_stay_s?;
+    let expected = (sent * s.concurrency.mean_stay_s? + s.concurrency.warmup_stay_s) / s.time_s?;
     let apart = (mean - expected).abs() / expected.max(f64::MIN_POSITIVE);
     (expected > 0.0 && apart > LITTLE_TOLERANCE).then_some(Finding::LittlesLaw { mean, expected })
 }
@@ -143,7 +145,26 @@ fn send_lag(s: &Summary) -> Option<Finding> {
     }
     let own = p99 > SEND_LAG_VOID_NS.max(SEND_LAG_OF_TTFT_VOID * ttft_ns);
     let severity = if own { Severity::Void } else { Severity::Caution };
+    if s.client.body_wait.p99 as f64 > p99 / 2.0 {
+        // Reported with its own cause: more workers do not help.
+        return None;
+    }
     Some(Finding::SendLag { severity, p99_ns: lag.p99, median_ttft_ns: ttft_ns as u64, of_latency })
+}
+
+fn built_late(s: &Summary) -> Option<Finding> {
+    let waits = s.client.body_wait;
+    let ttft_ns = s.series.ttft_s.value(500)? * 1e9;
+    if waits.max as f64 <= SEND_LAG_NS.max(SEND_LAG_OF_TTFT * ttft_ns) {
+        return None;
+    }
+    let void = waits.p99 as f64 > SEND_LAG_VOID_NS.max(SEND_LAG_OF_TTFT_VOID * ttft_ns);
+    Some(Finding::RequestsBuiltLate {
+        severity: if void { Severity::Void } else { Severity::Caution },
+        requests: s.client.late_bodies,
+        max_ns: waits.max,
+        median_ttft_ns: ttft_ns as u64,
+    })
 }
 
 fn rate_kept(s: &Summary) -> Option<Finding> {

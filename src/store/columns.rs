@@ -240,6 +240,7 @@ pub(crate) const REQUEST_COLUMNS: &[Column] = &[
         |row| blob(row.record.silent_kinds.slice(row.bytes))
     )
     .since(6),
+    field!("body_wait_ns" "INTEGER", body_wait_ns, "wait for its body; NULL if that was built before the run").since(6),
 ];
 
 impl RequestRow<'_> {
