@@ -91,7 +91,7 @@ impl Ring {
         // first.
         unsafe { ring.submitter().register_buf_ring(buffers.ring_address(), count, BUFFER_GROUP)? };
         let mut message = Box::new(empty_message());
-        message.msg_controllen = CONTROL_LEN;
+        message.msg_controllen = CONTROL_LEN as _;
         Ok(Ring { ring, buffers, message, rearm: Vec::new(), watched: Vec::new(), gathers, shortages: 0 })
     }
 

@@ -130,13 +130,12 @@ fn requests(loads: &Loads<'_>) -> Chart {
 }
 
 fn tokens(loads: &Loads<'_>, generates_text: bool) -> Chart {
-    let total = |name: Words| ChartLine::new(name, loads.figure(|s| s.throughput.total_tokens_per_s));
     let lines = match generates_text {
         true => vec![
             ChartLine::new(Words::new("output", "输出"), loads.figure(|s| s.throughput.output_tokens_per_s)),
-            total(Words::new("total", "总计")),
+            ChartLine::new(Words::new("total", "总计"), loads.figure(|s| s.throughput.total_tokens_per_s)),
         ],
-        false => vec![total(Words::new("input", "输入"))],
+        false => vec![ChartLine::new(Words::new("input", "输入"), loads.figure(|s| s.throughput.input_tokens_per_s))],
     };
     let chart = loads.chart(Words::new("Tokens per second", "token 吞吐量"), AxisText::unit("tok/s"), lines);
     Chart { levels: loads.levels(Figure::OutputTokensPerS), ..chart }

@@ -36,7 +36,7 @@ const OF_TEXT: [Column; 9] = [
 
 /// The columns of embeddings and rankings.
 const WITHOUT_TEXT: [Column; 4] =
-    [OF_TEXT[0], (Label::InputTokPerS, |s| fixed(s.throughput.total_tokens_per_s, 1)), OF_TEXT[3], OF_TEXT[4]];
+    [OF_TEXT[0], (Label::InputTokPerS, |s| fixed(s.throughput.input_tokens_per_s, 1)), OF_TEXT[3], OF_TEXT[4]];
 
 /// Only with `--gpus`.
 const PER_GPU: Column = (Label::PerGpu, |s| fixed(s.per_gpu(), 1));

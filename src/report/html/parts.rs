@@ -14,7 +14,7 @@ use crate::report::findings::{Entry, entries};
 use crate::report::i18n::{Label, failure_name};
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
-use crate::report::summary_rows::{self, Value, client_rows, percentile_columns};
+use crate::report::summary_rows::{self, client_rows, percentile_columns};
 use crate::report::table::{digits, mark, number, optional};
 use crate::report::turns;
 use crate::stats::Summary;
@@ -122,14 +122,14 @@ fn cards(s: &Summary, language: Language) -> String {
         cards.push((language.pick("Output throughput", "输出 token 吞吐量"), rate));
         cards.push((language.pick("Speed per user", "单用户速度"), (fixed(s.per_user(), 2), "tok/s".to_string())));
     } else {
-        let rate = (fixed(s.throughput.total_tokens_per_s, 2), "tok/s".to_string());
+        let rate = (fixed(s.throughput.input_tokens_per_s, 2), "tok/s".to_string());
         cards.push((language.pick("Input throughput", "输入 token 吞吐量"), rate));
     }
     if let Some(rate) = s.per_gpu() {
         cards.push((language.pick("Throughput per GPU", "单 GPU 吞吐量"), (fixed(Some(rate), 2), "tok/s".to_string())));
     }
     // Nothing has these times if nothing was streamed.
-    if s.generates_text() {
+    if series.ttft_s.count > 0 {
         cards.push((language.pick("TTFT, median", "TTFT 中位数"), pair(Figure::Ttft)));
         cards.push((language.pick("ITL, median", "ITL 中位数"), pair(Figure::Itl)));
         cards.push((language.pick("TPOT, median", "TPOT 中位数"), pair(Figure::Tpot)));
@@ -271,14 +271,9 @@ fn measurement_error_rows(s: &Summary, columns: &[Column<'_>], language: Languag
 }
 
 fn summary_table(s: &Summary, language: Language) -> String {
-    let shown = summary_rows::summary(s).into_iter().filter(|row| row.always || row.value != Value::Unknown);
-    let cell = |value: &Value| match value {
-        Value::Number(value) => number(*value),
-        Value::Count(count) => count.to_string(),
-        Value::Unknown => "-".to_string(),
-    };
+    let shown = summary_rows::summary(s).into_iter().filter(summary_rows::Row::is_shown);
     let rows: Vec<(&str, Vec<String>)> =
-        shown.map(|row| ("", vec![row.key.text(language).to_string(), cell(&row.value)])).collect();
+        shown.map(|row| ("", vec![row.key.text(language).to_string(), row.value.text()])).collect();
     table(&[language.pick("Figure", "指标").to_string(), language.pick("Value", "数值").to_string()], &rows)
 }
 

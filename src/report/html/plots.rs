@@ -27,7 +27,7 @@ pub fn run_charts(run: &Run, most_dots: usize) -> Vec<Chart> {
     let criteria = objectives::criteria(&[&run.summary]);
     let criteria = &criteria[..];
     let mut charts = vec![cdf(run, criteria), percentiles(run, criteria)];
-    if run.summary.generates_text() {
+    if is_streamed(&run.summary) {
         charts.extend([ttft_over_time(run, criteria), itl_over_time(run, criteria)]);
     } else {
         charts.push(latency_over_time(run, criteria));
@@ -40,8 +40,15 @@ pub fn run_charts(run: &Run, most_dots: usize) -> Vec<Chart> {
         charts.extend([success_over_time(run, criteria), failures_over_time(run)]);
     }
     charts.extend([scatter(run, most_dots, criteria), client_error(run)]);
+    // Without streams no curve has a first token.
+    charts.iter_mut().for_each(|chart| chart.lines.retain(|line| !line.points.is_empty()));
     charts.extend(server::charts(run));
     charts
+}
+
+/// Whether there are times of single tokens.
+fn is_streamed(s: &Summary) -> bool {
+    s.series.ttft_s.count > 0
 }
 
 fn latency_words() -> Words {
@@ -83,7 +90,7 @@ fn above(floor_s: f64, points: Vec<Point>) -> Vec<Point> {
 
 fn cdf(run: &Run, criteria: &[Criterion]) -> Chart {
     let mut curves = vec![(latency_words(), sorted_s(run, latency))];
-    if run.summary.generates_text() {
+    if is_streamed(&run.summary) {
         curves.insert(0, ("TTFT".into(), sorted_s(run, ttft)));
     }
     let largest = curves.iter().filter_map(|curve| curve.1.last()).fold(0.0f32, |a, &b| a.max(b));
@@ -110,7 +117,7 @@ fn percentiles(run: &Run, criteria: &[Criterion]) -> Chart {
     let floor_s = floor_s(&run.summary);
     let measured = |values: &[f32]| scaled(above(floor_s, points(percentile_curve(values))), 1e3);
     let mut lines = Vec::new();
-    if run.summary.generates_text() {
+    if is_streamed(&run.summary) {
         // The error of a TPOT is divided by its tokens.
         let tpot = scaled(points(percentile_curve(&sorted_s(run, |sample| sample.tpot))), 1e3);
         lines.push(ChartLine::new("TTFT", measured(&sorted_s(run, ttft))));
@@ -231,7 +238,7 @@ fn scatter(run: &Run, most_dots: usize, criteria: &[Criterion]) -> Chart {
         (points_of(pairs), thinned)
     };
     let (latencies, thinned) = dots(&|sample| sample.ok.then_some(sample.latency));
-    let (ttfts, _) = dots(&|sample| sample.ttft.filter(|_| sample.ok && sample.streamed));
+    let (ttfts, _) = dots(&|sample| sample.ttft.filter(|_| sample.ok));
     let (failed, failed_thinned) = dots(&|sample| (!sample.ok).then_some(sample.latency));
     let mut lines = vec![ChartLine::dots(latency_words(), latencies, false)];
     if !ttfts.is_empty() {

@@ -164,7 +164,7 @@ fn machine(rig_json: &str, language: Language) -> String {
         (Language::En, kind) => kind.to_string(),
     });
     let cores = cores.map(|cores| match language {
-        Language::En => format!("{cores} cores usable"),
+        Language::En => format!("{cores} usable core{}", if cores == 1 { "" } else { "s" }),
         Language::Zh => format!("可用 {cores} 核"),
     });
     let kernel = word("kernel").map(|kernel| format!("{} {kernel}", language.pick("Linux", "Linux")));

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::axis::step_125;
 use super::chart::Point;
 use crate::record::{Block, Failure, Outcome};
-use crate::stats::concurrency::InFlight;
+use crate::stats::concurrency::{InFlight, spans};
 use crate::stats::metric;
 use crate::stats::quantile::nearest_rank;
 use crate::stats::samples::Sample;
@@ -33,6 +33,8 @@ pub struct Timeline {
     failures: BTreeMap<Failure, Vec<u32>>,
     /// All gaps, seconds; sorted by [`Timeline::finish`].
     gaps_s: Vec<f32>,
+    /// Start and end of the requests of the warm-up, tick nanoseconds.
+    warmup: Vec<(u64, u64)>,
 }
 
 /// One interval.
@@ -141,6 +143,7 @@ impl Timeline {
             bins: vec![Bin::default(); arrivals.count],
             failures: BTreeMap::new(),
             gaps_s: Vec::new(),
+            warmup: Vec::new(),
         }
     }
 
@@ -170,6 +173,11 @@ impl Timeline {
                 }
             }
         }
+    }
+
+    /// Adds the requests of a warm-up, which can be in flight at the start.
+    pub fn add_warmup(&mut self, block: &Block) {
+        self.warmup.extend(block.records.iter().filter_map(|record| Some((record.write_start?.0, record.end.0))));
     }
 
     /// Sorts the gaps; call it once, after the last block.
@@ -249,7 +257,7 @@ impl Timeline {
 
     /// Mean and maximum of the requests in flight in each interval.
     pub fn in_flight(&self, samples: &[Sample]) -> (Vec<Point>, Vec<Point>) {
-        let sent = samples.iter().filter_map(|sample| Some((sample.write_start?, sample.end)));
+        let sent = spans(samples).chain(self.warmup.iter().copied());
         let whole = self.arrivals.step_ns.saturating_mul(self.arrivals.count as u64);
         let levels = InFlight::from_spans(sent).bins(self.from, self.from.saturating_add(whole), self.arrivals.count);
         let step_s = self.interval_s();

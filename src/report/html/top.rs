@@ -129,7 +129,7 @@ fn of_load(group: &[&Summary], criteria: &Words) -> Words {
     let text = group.iter().any(|run| run.generates_text());
     let mut figures = vec![mean(|s| s.throughput.requests_per_s).map(|rate| format!("{} req/s", digits(rate, 0)))];
     let tokens =
-        if text { mean(|s| s.throughput.output_tokens_per_s) } else { mean(|s| s.throughput.total_tokens_per_s) };
+        if text { mean(|s| s.throughput.output_tokens_per_s) } else { mean(|s| s.throughput.input_tokens_per_s) };
     figures.push(tokens.map(|rate| format!("{} tok/s", digits(rate, 0))));
     figures.push(mean(Summary::per_gpu).map(|rate| format!("{} tok/s/GPU", digits(rate, 0))));
     let figures: Vec<String> = figures.into_iter().flatten().collect();
