@@ -419,12 +419,9 @@ fn a_page_per_gpu_is_for_runs_that_have_them() {
     let folder = tempfile::tempdir().unwrap();
     let run = |parallel| database_of(folder.path(), RunFacts { gpus: Some(2), ..closed(90, parallel) });
     let page = from_databases(&[run(1), run(4)], Language::En).unwrap();
-    for words in [
-        "tok/s/GPU",
-        "<th>tok/s per GPU</th>",
-        "Speed of a user against throughput of a GPU",
-        "server with 2 GPUs",
-    ] {
+    for words in
+        ["tok/s/GPU", "<th>tok/s per GPU</th>", "Speed of a user against throughput of a GPU", "server with 2 GPUs"]
+    {
         assert!(page.contains(words), "{words}");
     }
     let without = from_databases(&[database(folder.path(), 70, 3)], Language::En).unwrap();

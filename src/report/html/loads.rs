@@ -77,14 +77,7 @@ fn load_table(runs: &[&Summary], columns: &[Column], language: Language) -> Stri
 }
 
 fn conclusions(runs: &[&Summary], language: Language) -> String {
-    let mut out = String::new();
-    for (name, spread) in repeats::tables(runs, language) {
-        let rows: Vec<(&str, Vec<String>)> = spread.rows.into_iter().map(|row| ("", row)).collect();
-        let title = language.pick("From run to run: ", "重复测试的波动：");
-        let _ = write!(out, "<h3>{title}{}</h3>{}", escape(&name), table(&spread.head, &rows));
-    }
-    let _ = write!(
-        out,
+    let mut out = format!(
         "<div class=\"two\"><div><h3>{}</h3>{}</div><div><h3>{}</h3>{}</div></div>{}",
         language.pick("Best configurations", "最佳配置"),
         list(&best_lines(runs, language)),
@@ -92,6 +85,11 @@ fn conclusions(runs: &[&Summary], language: Language) -> String {
         list(&recommendations(runs, language)),
         findings_of_runs(runs, language),
     );
+    for (name, spread) in repeats::tables(runs, language) {
+        let rows: Vec<(&str, Vec<String>)> = spread.rows.into_iter().map(|row| ("", row)).collect();
+        let title = language.pick("From run to run: ", "重复测试的波动：");
+        let _ = write!(out, "<h3>{title}{}</h3>{}", escape(&name), table(&spread.head, &rows));
+    }
     out
 }
 

@@ -42,7 +42,8 @@ pub struct Place {
 /// Everything about one run.
 pub fn run(run: &Run, place: Place, most_dots: usize, contents: &mut Contents) -> String {
     let s = &run.summary;
-    let name = Words::each(|language| run_name(s, place.number, language));
+    let load = Words::each(|language| load_with_number(s, place.number, language));
+    let name = Words::new(format!("Run: {}", load.en), format!("测试：{}", load.zh));
     let id = format!("run-{}", place.index + 1);
     // The sections of a run that is alone on the page are in the contents.
     let mut heading = |part: &str, title: Words| match place.folded {
@@ -75,7 +76,7 @@ pub fn run(run: &Run, place: Place, most_dots: usize, contents: &mut Contents) -
         return format!("<h2>{}</h2>{body}", name.html());
     }
     if place.listed {
-        contents.add(&id, name.clone());
+        contents.add(&id, load);
     }
     if !s.failures.is_empty() {
         body.push_str(&both(|language| {
@@ -86,8 +87,8 @@ pub fn run(run: &Run, place: Place, most_dots: usize, contents: &mut Contents) -
     format!("<details><summary>{}</summary><span id=\"{id}\"></span>{body}</details>", name.html())
 }
 
-fn run_name(s: &Summary, number: Option<usize>, language: Language) -> String {
-    let mut name = format!("{}{}", language.pick("Run: ", "测试："), load_name(&s.facts, language));
+fn load_with_number(s: &Summary, number: Option<usize>, language: Language) -> String {
+    let mut name = load_name(&s.facts, language);
     if let Some(number) = number {
         let _ = match language {
             Language::En => write!(name, " · run {number}"),
