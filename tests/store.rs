@@ -42,6 +42,7 @@ fn full_record(block: &mut Block) -> RequestRecord {
         retried: true,
         due: next(),
         picked: Some(next()),
+        body_wait_ns: Some(13),
         connected: Some(next()),
         tls_handshake_ns: Some(99),
         write_start: Some(next()),
@@ -87,6 +88,8 @@ fn full_record(block: &mut Block) -> RequestRecord {
         reasoning: block.keep_bytes(b"because"),
         error: block.keep_bytes(b"engine died"),
         raw: block.keep_bytes(b"data: \xff\n\n"),
+        tool_calls: block.keep_bytes(b"[{\"id\":\"a\"}]"),
+        other_choices: block.keep_bytes(b"[{\"content\":\"b\"}]"),
         // Goes into a table of its own.
         body: Default::default(),
     }
@@ -104,10 +107,13 @@ fn spelled_out(record: &RequestRecord, block: &Block) -> String {
         error: Default::default(),
         body: Default::default(),
         raw: Default::default(),
+        tool_calls: Default::default(),
+        other_choices: Default::default(),
         ..record.clone()
     };
-    let spans = [record.text, record.reasoning, record.error, record.raw, record.choices, record.silent_kinds];
-    let bytes = spans.map(|span| span.slice(&block.bytes));
+    let answer = [record.text, record.reasoning, record.tool_calls, record.other_choices, record.raw];
+    let spans = [answer.as_slice(), &[record.error, record.choices, record.silent_kinds]].concat();
+    let bytes: Vec<&[u8]> = spans.into_iter().map(|span| span.slice(&block.bytes)).collect();
     let ticks = [record.arrivals, record.silent].map(|span| span.slice(&block.arrivals));
     format!("{bare:?} {ticks:?} {bytes:?}")
 }
@@ -167,6 +173,7 @@ fn record_from(next: &mut impl FnMut() -> u64, texts: &[String; 3], raw: &[u8], 
         retried: next().is_multiple_of(2),
         due: Tick(next()),
         picked: maybe(next()).map(Tick),
+        body_wait_ns: maybe(next()),
         connected: maybe(next()).map(Tick),
         tls_handshake_ns: maybe(next()),
         write_start: maybe(next()).map(Tick),
@@ -211,6 +218,8 @@ fn record_from(next: &mut impl FnMut() -> u64, texts: &[String; 3], raw: &[u8], 
         // Goes into a table of its own.
         body: Default::default(),
         raw: block.keep_bytes(raw),
+        tool_calls: block.keep_bytes(texts[0].as_bytes()),
+        other_choices: block.keep_bytes(texts[1].as_bytes()),
     }
 }
 
@@ -544,10 +553,13 @@ fn blocks_come_back_empty_and_progress_is_told() {
         push_ok(&mut block, index, index, &[50, 60]);
     }
     to_collector.send(CollectorMessage::Block(block)).unwrap();
+    // Small blocks, such as those of the witness, do not come back: nobody would reuse them.
+    to_collector.send(CollectorMessage::Block(Block::default())).unwrap();
     let back = empties.recv().unwrap();
     assert!(back.records.is_empty() && back.arrivals.is_empty() && back.records.capacity() >= Block::CAPACITY);
     drop(to_collector);
     assert!(collector.finish(RunEnd::default(), &[]).error.is_none());
+    assert!(empties.try_recv().is_err());
     let lines: Vec<_> = said.try_iter().collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert_eq!((lines[0].0, lines[1].0), (10, 20));

@@ -255,8 +255,7 @@ fn prompts_of_the_wrong_length_are_skipped() {
         s.data.min_prompt_length = 99;
         s.data.prompt = Some("short".to_string());
     });
-    let error = workload(&none).unwrap_err();
-    assert!(error.contains("--min-prompt-length 99") && error.contains("longest 5"), "{error}");
+    assert_eq!(workload(&none).unwrap().bodies.len(), 1, "a prompt is sent whatever its length");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::dialect::{Dialect, UsageEnd};
 use super::error_text;
 use super::event_fast_path::{EventTemplate, TemplateMatch};
 use super::meaning::{Meaning, Usage};
+use super::tool_calls::{self, CallPiece, ToolCall};
 use crate::finding::Oddity;
 use crate::protocol::http1::Head;
 use crate::protocol::json::Repairs;
@@ -37,6 +38,8 @@ pub struct AnswerOptions {
     pub keep_raw: bool,
     /// Longest event accepted, bytes.
     pub max_event_bytes: usize,
+    /// Longest response accepted, bytes (`--max-response-size`).
+    pub max_response_bytes: u64,
 }
 
 /// What has been received of a response so far.
@@ -81,11 +84,17 @@ pub struct AnswerData {
     pub times: Option<ServerTimes>,
     pub finish: Finish,
     pub oddities: Oddities,
-    /// Answer text (UTF-8), including refusals, without tool calls. After the end of the response it holds the texts of
-    /// all choices, separated by [`crate::record::CHOICE_SEPARATOR`]. The same applies to `reasoning`.
+    /// Answer text of the first choice (UTF-8), including refusals, without tool calls.
     pub text: Vec<u8>,
+    /// Reasoning of the first choice.
     pub reasoning: Vec<u8>,
-    /// Texts of the other choices until the end of the response.
+    /// Tool calls of the first choice.
+    pub calls: Vec<ToolCall>,
+    /// The same as JSON, and the other choices as a JSON list of messages; set at the end of the response, empty if there
+    /// are none.
+    pub tool_calls: Vec<u8>,
+    pub other_choices: Vec<u8>,
+    /// The other choices until the end of the response.
     others: OtherChoices,
     /// The body as the server wrote it, after chunked decoding.
     pub raw: Vec<u8>,
@@ -123,7 +132,7 @@ impl AnswerData {
     fn with_texts(&mut self, choice: u32, add: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
         if choice == 0 {
             add(&mut self.text, &mut self.reasoning);
-        } else if let Some(other) = self.others.texts_of(choice) {
+        } else if let Some(other) = self.others.output_of(choice) {
             add(&mut other.text, &mut other.reasoning);
         }
     }
@@ -133,6 +142,14 @@ impl AnswerData {
             text.extend_from_slice(new_text.as_bytes());
             reasoning.extend_from_slice(new_reasoning.as_bytes());
         });
+    }
+
+    fn add_call(&mut self, piece: &CallPiece<'_>) {
+        let calls = match piece.choice {
+            0 => Some(&mut self.calls),
+            choice => self.others.output_of(choice).map(|other| &mut other.calls),
+        };
+        calls.into_iter().for_each(|calls| tool_calls::add_piece(calls, piece));
     }
 
     fn note_output(&mut self, choice: u32, at: Tick) {
@@ -240,13 +257,16 @@ impl Answer {
     /// Takes the bytes of one read, which arrived at `at`.
     pub fn push(&mut self, bytes: &[u8], at: Tick) -> Step {
         if self.outcome != Outcome::Unfinished {
-            return Step::Done { reuse: false };
+            return self.push_rest(bytes);
         }
         if bytes.is_empty() {
             return Step::More;
         }
         let Answer { options, seen, response, reading, .. } = self;
         seen.received_bytes += bytes.len() as u64;
+        if seen.received_bytes > options.max_response_bytes {
+            return self.refuse_length(at);
+        }
         seen.first_byte.get_or_insert(at);
         let outputs = seen.arrivals.len();
         let progress = response.push(bytes, &mut |piece| reading.take(piece, seen, options, at));
@@ -260,6 +280,25 @@ impl Answer {
             }
             Err(_) if self.end_after_end_event() => Step::Done { reuse: false },
             Err(error) => self.break_off(&error, at),
+        }
+    }
+
+    /// Takes bytes after the end event, with which the response ended: only the end of the body matters.
+    fn push_rest(&mut self, bytes: &[u8]) -> Step {
+        if self.seen.end_event.is_none() {
+            return Step::Done { reuse: false };
+        }
+        self.seen.received_bytes += bytes.len() as u64;
+        if self.seen.received_bytes > self.options.max_response_bytes {
+            return Step::Done { reuse: false };
+        }
+        match self.response.push(bytes, &mut |_| {}) {
+            Ok(Progress::More) => Step::More,
+            Ok(Progress::Complete { left_over }) => {
+                self.seen.received_bytes -= left_over as u64;
+                Step::Done { reuse: self.response.head().keep_alive && left_over == 0 }
+            }
+            Err(_) => Step::Done { reuse: false },
         }
     }
 
@@ -301,6 +340,36 @@ impl Answer {
         let Some(at) = self.seen.end_event.filter(|_| self.outcome == Outcome::Unfinished) else { return false };
         self.conclude(at);
         true
+    }
+
+    /// Ends a response that is longer than the limit.
+    fn refuse_length(&mut self, at: Tick) -> Step {
+        if !self.end_after_end_event() {
+            let limit = format_bytes(self.options.max_response_bytes);
+            self.reading.fail(&mut self.seen, Failure::Protocol, || {
+                format!("the response is longer than {limit} (--max-response-size)")
+            });
+            self.conclude(at);
+        }
+        Step::Done { reuse: false }
+    }
+
+    /// The memory that the response holds so far, bytes.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let seen = &self.seen;
+        let bytes = seen.text.len() + seen.reasoning.len() + seen.raw.len() + seen.choices.len();
+        let waiting = self.reading.body.len() + self.response.held_bytes() + seen.others.held_bytes();
+        (bytes + seen.arrivals.len() * size_of::<Tick>() + waiting) as u64
+    }
+
+    /// Frees the memory of a large response whose record was made.
+    pub(crate) fn release(&mut self) {
+        if self.held_bytes() > KEPT_BYTES as u64 {
+            self.seen.clear();
+            self.response.reset();
+            self.reading.start();
+        }
     }
 
     /// The outcome; [`Outcome::Unfinished`] until the response ends.
@@ -371,10 +440,19 @@ impl Answer {
             self.seen.oddities.add(Oddity::MissingBlankLines);
         }
         self.reading.check_usage(&mut self.seen, &self.options);
-        let AnswerData { others, text, reasoning, .. } = &mut self.seen;
-        others.join(text, reasoning);
+        let AnswerData { others, calls, tool_calls, other_choices, .. } = &mut self.seen;
+        others.take_messages(other_choices);
+        if !calls.is_empty() {
+            tool_calls.extend_from_slice(tool_calls::list(calls).to_string().as_bytes());
+        }
         self.outcome = self.reading.failure.map_or(Outcome::Ok, Outcome::Failed);
     }
+}
+
+/// A number of bytes in words.
+fn format_bytes(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    if bytes >= MIB && bytes.is_multiple_of(MIB) { format!("{} MiB", bytes / MIB) } else { format!("{bytes} bytes") }
 }
 
 /// The error text of an error status: the redirect target, the message in the body, or the reason phrase.
@@ -436,7 +514,7 @@ impl EventReader {
             Piece::Event(event) => self.take_event(event, seen, options, at),
             Piece::Raw(bytes) if options.keep_raw => seen.raw.extend_from_slice(bytes),
             Piece::Raw(_) => {}
-            Piece::Body(bytes) => self.take_body(bytes, seen, options),
+            Piece::Body(bytes) => self.take_body(bytes),
             Piece::Interim => seen.first_byte = None,
             Piece::Head(head) => {
                 seen.status = head.status;
@@ -460,18 +538,13 @@ impl EventReader {
         }
     }
 
-    fn take_body(&mut self, bytes: &[u8], seen: &mut AnswerData, options: &AnswerOptions) {
+    fn take_body(&mut self, bytes: &[u8]) {
         match self.failure {
             Some(Failure::Status) => {
                 let room = MAX_ERROR_BODY_BYTES.saturating_sub(self.body.len());
                 self.body.extend_from_slice(&bytes[..bytes.len().min(room)]);
             }
             Some(_) => {}
-            None if self.body.len() + bytes.len() > options.max_event_bytes => {
-                self.fail(seen, Failure::Protocol, || {
-                    format!("the response body is longer than the limit of {} bytes", options.max_event_bytes)
-                });
-            }
             None => self.body.extend_from_slice(bytes),
         }
     }
@@ -562,6 +635,9 @@ impl EventReader {
                 seen.append(meaning.choice, &meaning.text, &meaning.reasoning);
                 meaning.others.iter().for_each(|other| seen.append(other.choice, &other.text, &other.reasoning));
             }
+        }
+        if options.keep_text {
+            meaning.calls.iter().for_each(|call| seen.add_call(call));
         }
         if !meaning.output && (meaning.finish.is_some() || (meaning.choices > 0 && !meaning.announces)) {
             let kind = match meaning.finish {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::choices::ChoicePiece;
+use super::tool_calls::CallPiece;
 use crate::protocol::json::{self, Step, Value};
 use crate::record::{Finish, ServerTimes};
 
@@ -16,6 +17,8 @@ pub struct Meaning<'a> {
     pub choice: u32,
     /// Output of the other choices in the event.
     pub others: Vec<ChoicePiece>,
+    /// Parts of tool calls, of any choice.
+    pub calls: Vec<CallPiece<'a>>,
     /// Answer text, unescaped.
     pub text: Cow<'a, str>,
     /// Reasoning text, unescaped.

@@ -1,7 +1,8 @@
 //! Request bodies: renders a prompt with the options of the run as JSON.
 //!
 //! Precedence for a field, highest first: `--extra-args`; a whole body from the data set; a flag given on the command
-//! line; `--query-template`; the default of a flag.
+//! line; `--query-template`; the default of a flag. Beside a template no defaults are sent: only model and prompt are added
+//! to it, and the flags that are given.
 
 use std::sync::Arc;
 
@@ -67,7 +68,9 @@ pub fn finish(options: &Options, mut fields: Map<String, Value>) -> Result<Body,
             _ => drop(fields.insert(name.clone(), value.clone())),
         }
     }
-    if options.dialect.has_stream_options() && !options.extra.contains_key("stream_options") {
+    // A template decides alone.
+    let asks_usage = options.template.is_none() && !options.extra.contains_key("stream_options");
+    if options.dialect.has_stream_options() && asks_usage {
         add_stream_options(&mut fields);
     }
     write(&fields)
@@ -153,7 +156,7 @@ fn add_options(
         }
         let name = if is_limit && template_sets(NEWER) { NEWER } else { name };
         let given = options.template.as_ref().is_none_or(|template| template.is_given(name));
-        if !in_row(name) && (given || !template_sets(name)) {
+        if !in_row(name) && given {
             fields.insert(name.to_string(), value);
         }
     }
@@ -355,7 +358,7 @@ mod tests {
         let prompt = Prompt::Text("a \"b\"".to_string());
         assert_eq!(
             text(&templated(GivenFlags::default(), TEMPLATE), &prompt),
-            r#"{"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":"a \"b\""}],"stream":true,"skip_special_tokens":false,"temperature":0.7,"max_tokens":1024,"stream_options":{"include_usage":true}}"#
+            r#"{"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":"a \"b\""}],"stream":true,"skip_special_tokens":false,"temperature":0.7,"max_tokens":1024}"#
         );
         let given = GivenFlags { max_tokens: true, ..GivenFlags::default() };
         let rendered = text(&templated(given, TEMPLATE), &prompt);
@@ -368,7 +371,7 @@ mod tests {
     #[test]
     fn a_template_without_a_prompt_gets_one() {
         let rendered = text(&templated(GivenFlags::default(), r#"{"x":1}"#), &Prompt::Text("p".to_string()));
-        assert!(rendered.starts_with(r#"{"x":1,"model":"m","messages":[{"role":"user","content":"p"}]"#), "{rendered}");
+        assert_eq!(rendered, r#"{"x":1,"model":"m","messages":[{"role":"user","content":"p"}]}"#, "and nothing else");
     }
 
     #[test]
@@ -378,7 +381,7 @@ mod tests {
         let rendered = text(&templated(given, TEMPLATE), &row);
         assert_eq!(
             rendered,
-            r#"{"model":"m","messages":[1],"temperature":1,"stream":true,"skip_special_tokens":false,"max_tokens":16,"stream_options":{"include_usage":true}}"#
+            r#"{"model":"m","messages":[1],"temperature":1,"stream":true,"skip_special_tokens":false,"max_tokens":16}"#
         );
     }
 
@@ -388,7 +391,7 @@ mod tests {
         options.sampling.max_tokens = Some(MaxTokens::Drawn { low: 1, high: 2 });
         let open = render(&options, &Prompt::Text("p".to_string())).unwrap();
         let at = open.max_tokens_at.unwrap() as usize;
-        assert!(open.bytes[..at].ends_with(br#""max_tokens":"#) && open.bytes[at..].starts_with(b",\"stream_options"));
+        assert!(open.bytes[..at].ends_with(br#""max_tokens":"#) && open.bytes[at..].starts_with(b"}"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(super) fn headline(cause: Cause) -> Option<&'static str> {
         ),
         Cause::ServerAnswers
         | Cause::ServerMetrics
+        | Cause::RequestBuilding
         | Cause::Network
         | Cause::Clock
         | Cause::Workload
@@ -74,6 +75,14 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::WorkersLeftOut { parallel, workers } => observed(format!(
             "--parallel {parallel} keeps only {parallel} of {workers} workers busy: the others are not started."
         )),
+        Finding::CpuQuota { cores, workers, given: true } => observed(format!(
+            "{workers} workers share the CPU quota of a control group, {cores:.1} cores: when it is used up, they are \
+             stopped, which causes receive lag."
+        ))
+        .advise("Use fewer --workers or a higher quota."),
+        Finding::CpuQuota { cores, workers, .. } => observed(format!(
+            "A control group limits this process to the CPU time of {cores:.1} cores: the number of workers is {workers}."
+        )),
         Finding::DatasetNotRead => observed("--prompt is given: the dataset is not read."),
         Finding::FieldsNotSent { api, flags } => {
             observed(format!("--api {api} has no field for {}: not sent.", flags.join(", ")))
@@ -81,6 +90,19 @@ pub(super) fn text(finding: &Finding) -> Text {
         }
         Finding::NotStreamed { api } => {
             observed(format!("--stream has no effect: --api {api} returns each response in one piece."))
+        }
+        Finding::TemplateLacks { stream: true } => observed(
+            "--query-template does not ask for a stream, and only it decides what is sent: responses come in one piece, \
+             without TTFT.",
+        )
+        .advise("Add \"stream\": true to the template, or --stream."),
+        Finding::TemplateLacks { stream: false } => observed(
+            "--query-template does not ask for usage, and only it decides what is sent: most servers then count no tokens \
+             in a stream.",
+        )
+        .advise("Add \"stream_options\": {\"include_usage\": true} to the template, or use --tokenizer-path."),
+        Finding::FlagsBesidePrompt { flags } => {
+            observed(format!("--prompt is sent as it is; flags of the dataset that are not used: {}.", flags.join(", ")))
         }
         Finding::SameSeed => observed(
             "--seed and a temperature above 0: every request is sampled with the same seed, so similar prompts get similar \
@@ -111,7 +133,7 @@ pub(super) fn text(finding: &Finding) -> Text {
             plural(*requests, "request"),
             plural(*most, "time"),
         ))
-        .advise("Use a larger dataset or a lower --number to measure without repetition."),
+        .advise("Use a larger dataset or fewer requests to measure without repetition."),
         Finding::TraceRead { format, unit, block, rows } => observed(format!(
             "The trace is read as {format}: {rows} rows, times in {unit}, {block} tokens for each hash id."
         ))
@@ -149,7 +171,16 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::EpollInstead { reason } => {
             observed(format!("io_uring is not available ({reason}): receiving with epoll instead."))
         }
-        Finding::ServerDied { reason } => observed(format!("The server process ended during the run: {reason}")),
+        Finding::ServerDied { reason, after_s } => observed(format!(
+            "The server process ended {}. Only figures of the time before describe it: {reason}",
+            time_of_end(*after_s)
+        )),
+        Finding::ServerEnded { after_s } => observed(format!(
+            "The server ended {}: it refused connections from then to the end of the run. Only figures of the time \
+             before describe it.",
+            time_of_end(*after_s)
+        ))
+        .advise("See the log of the server, and run again."),
         Finding::VisualizerLost { points, service } => observed(format!(
             "{points} points of the curves did not reach {service}, which was too slow; the results are complete."
         )),
@@ -240,13 +271,22 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::BrokenConversations { broken, begun } => observed(format!(
             "{broken} of {begun} conversations ended with a failed turn: their later turns count as unsent."
         )),
-        Finding::SendLag { p99_ns, median_ttft_ns, .. } => observed(format!(
+        Finding::SendLag { p99_ns, median_ttft_ns, of_latency, .. } => observed(format!(
             "p99 send lag was {}: 1 % of the requests were sent at least that long after their scheduled time (median \
-             TTFT {}). TTFT and latency include it.",
+             {} {}). TTFT and latency include it.",
             format_ns(*p99_ns),
+            if *of_latency { "latency" } else { "TTFT" },
             format_ns(*median_ttft_ns)
         ))
         .advise("Use more --workers or cores, a lower rate, or --spin."),
+        Finding::RequestsBuiltLate { requests, max_ns, median_ttft_ns, .. } => observed(format!(
+            "{} waited up to {} for the threads that build requests during the run, which did not keep up with the load \
+             (median TTFT {}). TTFT and latency include it.",
+            plural(*requests, "request"),
+            format_ns(*max_ns),
+            format_ns(*median_ttft_ns)
+        ))
+        .advise("Use --number, with which all requests are built before the run, fewer --workers, or a lower load."),
         Finding::RateNotKept { offered_per_s, sent_per_s } => observed(format!(
             "The schedule offered {offered_per_s:.2} requests/s, but {sent_per_s:.2} were sent: the server did not get \
              the planned load. TTFT and latency count from the scheduled time, so they include the delay (no coordinated \
@@ -368,6 +408,12 @@ pub(super) fn text(finding: &Finding) -> Text {
              time between the tokens is not known, and TTFT is the whole latency. The server or a proxy buffers the \
              output.",
         ),
+        Finding::SeveralTokensPerEvent { tokens_per_event, median_itl_ns, median_tpot_ns } => observed(format!(
+            "An output event carries {tokens_per_event:.1} tokens on average: ITL (median {}) is the time between events, \
+             TPOT (median {}) the time per token.",
+            format_ns(*median_itl_ns),
+            format_ns(*median_tpot_ns)
+        )),
         Finding::OddResponses { oddities, succeeded } => {
             let counted = oddities.iter().map(|count| format!("{} ({})", odd(count.oddity), count.responses));
             observed(format!(
@@ -410,11 +456,20 @@ pub(super) fn text(finding: &Finding) -> Text {
             "The receive ring ran out of buffers {}: data waited in the kernel, timestamps are not affected.",
             plural(*shortages, "time")
         )),
-        Finding::WarmUp { requests, with_s, without_s } => observed(format!(
-            "The first {requests} requests look like a warm-up (MSER-5): the average latency is {with_s:.3} s with them \
-             and {without_s:.3} s without."
+        Finding::WarmUp { figure, requests, with_s, without_s, warmup_num } => observed(format!(
+            "The first {requests} requests look like a warm-up (MSER-5): the average {} is {with_s:.3} s with them and \
+             {without_s:.3} s without.",
+            in_sentence(*figure)
         ))
-        .advise(format!("Add --warmup-num {requests} if only the steady state matters.")),
+        .advise(match warmup_num {
+            Some(number) => format!("Use --warmup-num {number} if only the steady state matters."),
+            None => "Use a larger --warmup-num if only the steady state matters.".to_string(),
+        }),
+        Finding::WarmUpSmall { warmup, parallel } => observed(format!(
+            "--warmup-num {warmup} does not fill the {parallel} slots: the other slots start with measured requests, \
+             which all meet an idle server at once."
+        ))
+        .advise(format!("Use --warmup-num {parallel} or more if only the steady state matters.")),
         Finding::Drift { from_s, to_s, open_loop } => {
             let way = if to_s > from_s { "rose" } else { "fell" };
             let advice = match *open_loop && to_s > from_s {
@@ -685,4 +740,8 @@ pub(super) fn open_files(files: OpenFiles) -> String {
         "--parallel {parallel} needs {needed} open files, but the limit of this process is {limit}: raise 'ulimit -n', \
          {instead}"
     )
+}
+
+fn time_of_end(after_s: Option<f64>) -> String {
+    after_s.map_or("during the run".to_string(), |seconds| format!("{seconds:.1} s after the start of the measurement"))
 }

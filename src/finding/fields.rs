@@ -21,6 +21,8 @@ pub enum Severity {
 pub enum Cause {
     /// The load generator did not keep up with the load.
     ClientBusy,
+    /// The threads that build requests during the run did not keep up with the load.
+    RequestBuilding,
     /// The server did not keep up with the load.
     ServerCapacity,
     /// The responses of the server.

@@ -12,8 +12,8 @@ mod render;
 mod search;
 mod zh;
 
-#[cfg(test)]
-mod samples;
+#[cfg(any(test, feature = "internals"))]
+pub mod samples;
 #[cfg(test)]
 mod tests;
 
@@ -74,6 +74,12 @@ pub enum Finding {
         parallel: usize,
         workers: usize,
     },
+    /// The CPU quota of a control group, in cores, and the workers; `given`: by flags, despite the quota.
+    CpuQuota {
+        cores: f64,
+        workers: usize,
+        given: bool,
+    },
     /// `--prompt` together with a dataset.
     DatasetNotRead,
     FieldsNotSent {
@@ -83,9 +89,17 @@ pub enum Finding {
     NotStreamed {
         api: String,
     },
-    /// A query template with a fixed prompt.
+    /// A query template without a field that the figures need. `stream`: it asks for no stream; else for no usage.
+    TemplateLacks {
+        stream: bool,
+    },
+    /// Flags of a dataset beside `--prompt`.
+    FlagsBesidePrompt {
+        flags: Vec<String>,
+    },
     /// Every request has the same seed, and a temperature.
     SameSeed,
+    /// A query template with a fixed prompt.
     SamePrompt,
     /// A criterion whose bound is probably meant in milliseconds.
     BoundInSeconds {
@@ -151,8 +165,15 @@ pub enum Finding {
     },
 
     // The run, apart from its records.
+    /// A server that was started for the run ended; `after_s` counts from the start of the measured phase.
     ServerDied {
         reason: String,
+        #[serde(default)]
+        after_s: Option<f64>,
+    },
+    /// The server refused connections from then to the end of the run, and after it.
+    ServerEnded {
+        after_s: Option<f64>,
     },
     VisualizerLost {
         points: u64,
@@ -235,6 +256,16 @@ pub enum Finding {
     SendLag {
         severity: Severity,
         p99_ns: u64,
+        median_ttft_ns: u64,
+        /// The median is that of the latency: nothing was streamed.
+        #[serde(default)]
+        of_latency: bool,
+    },
+    /// Requests waited for their bodies, which are built while the run lasts.
+    RequestsBuiltLate {
+        severity: Severity,
+        requests: u64,
+        max_ns: u64,
         median_ttft_ns: u64,
     },
     RateNotKept {
@@ -333,6 +364,12 @@ pub enum Finding {
     },
     /// The median TPOT is 0.
     AtOnce,
+    /// Output events carry several tokens; medians of ITL and TPOT.
+    SeveralTokensPerEvent {
+        tokens_per_event: f64,
+        median_itl_ns: u64,
+        median_tpot_ns: u64,
+    },
     /// Responses that common clients accept although something is wrong with them, of this many succeeded requests.
     OddResponses {
         oddities: Vec<OddityCount>,
@@ -368,11 +405,19 @@ pub enum Finding {
     BufferShortages {
         shortages: u64,
     },
-    /// Mean latency with and without the first requests.
+    /// The mean of a figure with and without the first requests.
     WarmUp {
+        figure: Figure,
         requests: usize,
         with_s: f64,
         without_s: f64,
+        /// The `--warmup-num` that would have covered them; `None` for conversations, which it counts.
+        warmup_num: Option<u64>,
+    },
+    /// The warm-up has fewer requests, or conversations, than there are slots.
+    WarmUpSmall {
+        warmup: u64,
+        parallel: u32,
     },
     /// Mean latency of the first and of the last fifth.
     Drift {
@@ -487,9 +532,12 @@ impl Finding {
             Finding::WitnessAddsLoad { .. } => ("plan", Note, Cause::Configuration),
             Finding::WorkersShareCores { .. } => ("plan", Note, Cause::Configuration),
             Finding::WorkersLeftOut { .. } => ("plan", Note, Cause::Configuration),
+            Finding::CpuQuota { .. } => ("plan", Note, Cause::Configuration),
             Finding::DatasetNotRead => ("plan", Note, Cause::Workload),
             Finding::FieldsNotSent { .. } => ("plan", Note, Cause::Configuration),
             Finding::NotStreamed { .. } => ("plan", Note, Cause::Configuration),
+            Finding::TemplateLacks { .. } => ("plan", Note, Cause::Configuration),
+            Finding::FlagsBesidePrompt { .. } => ("plan", Note, Cause::Workload),
             Finding::SameSeed => ("plan", Note, Cause::Workload),
             Finding::SamePrompt => ("plan", Note, Cause::Workload),
             Finding::BoundInSeconds { .. } => ("plan", Note, Cause::Configuration),
@@ -507,7 +555,8 @@ impl Finding {
             Finding::ServerClosesConnections => ("engine", Note, Cause::ServerAnswers),
             Finding::EpollRequested => ("engine", Note, Cause::Configuration),
             Finding::EpollInstead { .. } => ("engine", Note, Cause::Configuration),
-            Finding::ServerDied { .. } => ("server_died", Caution, Cause::ServerAnswers),
+            Finding::ServerDied { .. } => ("server_died", Void, Cause::ServerAnswers),
+            Finding::ServerEnded { .. } => ("server_ended", Void, Cause::ServerAnswers),
             Finding::VisualizerLost { .. } => ("visualizer", Note, Cause::Output),
             Finding::WitnessMissing { .. } => ("witness", Note, Cause::Witness),
             Finding::MetricsUnavailable { .. } => ("server_metrics", Note, Cause::ServerMetrics),
@@ -528,6 +577,7 @@ impl Finding {
             Finding::Unfinished { .. } => ("unfinished", Caution, Cause::RunLength),
             Finding::BrokenConversations { .. } => ("conversations", Note, Cause::ServerAnswers),
             Finding::SendLag { severity, .. } => ("send_lag", *severity, Cause::ClientBusy),
+            Finding::RequestsBuiltLate { severity, .. } => ("built_late", *severity, Cause::RequestBuilding),
             Finding::RateNotKept { .. } => ("rate", Caution, Cause::ClientBusy),
             Finding::RateWithoutConnections { .. } => ("rate", Caution, Cause::Network),
             Finding::RateHeldBack { severity, .. } => ("rate_held_back", *severity, Cause::Configuration),
@@ -545,6 +595,7 @@ impl Finding {
             Finding::CoalescedReads { poll_gaps: true, .. } => ("coalesced", Caution, Cause::ClientBusy),
             Finding::CoalescedReads { .. } => ("coalesced", Caution, Cause::ServerAnswers),
             Finding::AtOnce => ("at_once", Caution, Cause::ServerAnswers),
+            Finding::SeveralTokensPerEvent { .. } => ("tokens_per_event", Note, Cause::ServerAnswers),
             Finding::OddResponses { .. } => ("odd_responses", Note, Cause::ServerAnswers),
             Finding::TpotRange { .. } => ("tpot_range", Note, Cause::ServerAnswers),
             Finding::NoTokenCounts => ("tokens", Note, Cause::ServerAnswers),
@@ -554,7 +605,7 @@ impl Finding {
             Finding::BusyWorkers { .. } => ("worker_cpu", Caution, Cause::ClientBusy),
             Finding::WorkersNotPinned { .. } => ("pinning", Note, Cause::Configuration),
             Finding::BufferShortages { .. } => ("buffers", Note, Cause::Configuration),
-            Finding::WarmUp { .. } => ("warm_up", Note, Cause::RunLength),
+            Finding::WarmUp { .. } | Finding::WarmUpSmall { .. } => ("warm_up", Note, Cause::RunLength),
             Finding::Drift { from_s, to_s, open_loop: true } if to_s > from_s => {
                 ("drift", Caution, Cause::ServerCapacity)
             }
@@ -607,7 +658,7 @@ impl Finding {
             | Finding::EpollInstead { reason: word }
             | Finding::BoundInSeconds { criterion: word, .. }
             | Finding::Aborted { criterion: word, .. }
-            | Finding::ServerDied { reason: word }
+            | Finding::ServerDied { reason: word, .. }
             | Finding::VisualizerLost { service: word, .. }
             | Finding::WitnessMissing { reason: word }
             | Finding::MetricsUnavailable { reason: word }
@@ -641,6 +692,8 @@ impl Finding {
             | Finding::WorkerNotPinned { .. }
             | Finding::ServerClosesConnections
             | Finding::EpollRequested
+            | Finding::CpuQuota { .. }
+            | Finding::ServerEnded { .. }
             | Finding::Shards { .. }
             | Finding::RecordsLost { .. }
             | Finding::RowsLost { .. }
@@ -654,6 +707,7 @@ impl Finding {
             | Finding::Unfinished { .. }
             | Finding::BrokenConversations { .. }
             | Finding::SendLag { .. }
+            | Finding::RequestsBuiltLate { .. }
             | Finding::RateNotKept { .. }
             | Finding::RateWithoutConnections { .. }
             | Finding::RateHeldBack { .. }
@@ -670,6 +724,9 @@ impl Finding {
             | Finding::NoTimestamps { .. }
             | Finding::CoalescedReads { .. }
             | Finding::AtOnce
+            | Finding::TemplateLacks { .. }
+            | Finding::FlagsBesidePrompt { .. }
+            | Finding::SeveralTokensPerEvent { .. }
             | Finding::OddResponses { .. }
             | Finding::TpotRange { .. }
             | Finding::NoTokenCounts
@@ -680,6 +737,7 @@ impl Finding {
             | Finding::WorkersNotPinned { .. }
             | Finding::BufferShortages { .. }
             | Finding::WarmUp { .. }
+            | Finding::WarmUpSmall { .. }
             | Finding::Drift { .. }
             | Finding::CalibrationMisfit { .. }
             | Finding::PollGaps { .. }

@@ -18,6 +18,7 @@ pub(super) fn headline(cause: Cause) -> Option<&'static str> {
         Cause::ServerCapacity => Some("负载超过服务端的处理能力，结果取决于测试时长。请降低 --rate。"),
         Cause::ServerAnswers
         | Cause::ServerMetrics
+        | Cause::RequestBuilding
         | Cause::Network
         | Cause::Clock
         | Cause::Workload
@@ -60,12 +61,31 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::WorkersLeftOut { parallel, workers } => observed(format!(
             "--parallel {parallel} 只能用满 {workers} 个工作线程中的 {parallel} 个：其余线程不启动。"
         )),
+        Finding::CpuQuota { cores, workers, given: true } => observed(format!(
+            "{workers} 个工作线程共用控制组的 CPU 配额（{cores:.1} 核）：配额用尽时会被暂停，造成接收滞后。"
+        ))
+        .advise("请减少 --workers 或提高配额。"),
+        Finding::CpuQuota { cores, workers, .. } => observed(format!(
+            "控制组将本进程限制为 {cores:.1} 核的 CPU 时间：工作线程数为 {workers}。"
+        )),
         Finding::DatasetNotRead => observed("已给出 --prompt：不读取数据集。"),
         Finding::FieldsNotSent { api, flags } => {
             observed(format!("--api {api} 没有与 {} 对应的字段：未发送。", flags.join("、")))
                 .advise("可用 --extra-args 发送任意字段。")
         }
         Finding::NotStreamed { api } => observed(format!("--stream 不起作用：--api {api} 一次性返回完整响应。")),
+        Finding::TemplateLacks { stream: true } => {
+            observed("--query-template 未要求流式响应，而请求内容只由模板决定：响应一次性返回，没有 TTFT。")
+                .advise("请在模板中加入 \"stream\": true，或使用 --stream。")
+        }
+        Finding::TemplateLacks { stream: false } => {
+            observed("--query-template 未要求 usage，而请求内容只由模板决定：多数服务端因此不会在流式响应中给出 token 数。").advise(
+                "请在模板中加入 \"stream_options\": {\"include_usage\": true}，或使用 --tokenizer-path。",
+            )
+        }
+        Finding::FlagsBesidePrompt { flags } => {
+            observed(format!("--prompt 的内容原样发送：数据集的 {} 不起作用。", flags.join("、")))
+        }
         Finding::SameSeed => {
             observed("同时使用 --seed 与大于 0 的温度：所有请求以同一种子采样，相似的提示词会得到相似的回答。")
                 .advise("--seed-per-request 为每个请求发送不同的种子。")
@@ -87,7 +107,7 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::PromptsRepeat { prompts, requests, most } => observed(format!(
             "数据集只有 {prompts} 条提示词，而请求有 {requests} 个：每条最多发送 {most} 次，除第一次外都可能命中服务端的前缀缓存。"
         ))
-        .advise("如需避免重复，请使用更大的数据集或更小的 --number。"),
+        .advise("如需避免重复，请使用更大的数据集，或减少请求数。"),
         Finding::TraceRead { format, unit, block, rows } => observed(format!(
             "请求记录按 {format} 格式读取：共 {rows} 行，时间单位为 {unit}，每个 hash id 对应 {block} 个 token。"
         ))
@@ -116,7 +136,14 @@ pub(super) fn text(finding: &Finding) -> Text {
         }
         Finding::EpollRequested => observed("按要求不使用 io_uring，改用 epoll 接收。"),
         Finding::EpollInstead { reason } => observed(format!("io_uring 不可用（{reason}）：改用 epoll 接收。")),
-        Finding::ServerDied { reason } => observed(format!("服务端进程在测试中退出：{reason}")),
+        Finding::ServerDied { reason, after_s } => {
+            observed(format!("服务端进程{}退出，只有此前的数据反映其性能：{reason}", time_of_end(*after_s)))
+        }
+        Finding::ServerEnded { after_s } => observed(format!(
+            "服务端{}退出：此后直到测试结束一直拒绝连接，只有此前的数据反映其性能。",
+            time_of_end(*after_s)
+        ))
+        .advise("请查看服务端日志，然后重新测试。"),
         Finding::VisualizerLost { points, service } => {
             observed(format!("{service} 接收过慢，有 {points} 个曲线点未送达；最终结果完整。"))
         }
@@ -182,12 +209,19 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::BrokenConversations { broken, begun } => {
             observed(format!("{begun} 个对话中有 {broken} 个因某一轮失败而终止：后续各轮计为未发送。"))
         }
-        Finding::SendLag { p99_ns, median_ttft_ns, .. } => observed(format!(
-            "发送滞后 p99 为 {}，即 1 % 的请求至少比计划时刻晚这么久才发出（TTFT 中位数 {}）。TTFT 与端到端时延包含这段滞后。",
+        Finding::SendLag { p99_ns, median_ttft_ns, of_latency, .. } => observed(format!(
+            "发送滞后 p99 为 {}，即 1 % 的请求至少比计划时刻晚这么久才发出（{}中位数 {}）。TTFT 与端到端时延包含这段滞后。",
             format_ns(*p99_ns),
+            if *of_latency { "端到端时延" } else { "TTFT " },
             format_ns(*median_ttft_ns)
         ))
         .advise("请增加 --workers 或 CPU 核心，降低速率，或使用 --spin。"),
+        Finding::RequestsBuiltLate { requests, max_ns, median_ttft_ns, .. } => observed(format!(
+            "测试期间构造请求的线程跟不上负载：{requests} 个请求最多等待了 {}（TTFT 中位数 {}）。TTFT 与端到端时延包含这段等待。",
+            format_ns(*max_ns),
+            format_ns(*median_ttft_ns)
+        ))
+        .advise("请使用 --number（所有请求在测试前构造完毕），减少 --workers，或降低负载。"),
         Finding::RateNotKept { offered_per_s, sent_per_s } => observed(format!(
             "到达率为每秒 {offered_per_s:.2} 个请求，实际每秒发出 {sent_per_s:.2} 个：服务端承受的不是设定的负载。\
              TTFT 与端到端时延自计划时刻起计，已包含这段滞后（没有协同遗漏）。"
@@ -294,6 +328,11 @@ pub(super) fn text(finding: &Finding) -> Text {
             "至少一半的响应虽有多个 token 却一次性到达：无法得知 token 之间的时间，因此 TPOT 为 0，TTFT 等于端到端时延。\
              服务端或代理缓冲了输出。",
         ),
+        Finding::SeveralTokensPerEvent { tokens_per_event, median_itl_ns, median_tpot_ns } => observed(format!(
+            "每个输出事件平均含 {tokens_per_event:.1} 个 token：ITL（中位数 {}）是事件之间的间隔，TPOT（中位数 {}）才是每个 token 的时间。",
+            format_ns(*median_itl_ns),
+            format_ns(*median_tpot_ns)
+        )),
         Finding::OddResponses { oddities, succeeded } => {
             let counted = oddities.iter().map(|count| format!("{}（{} 个）", odd(count.oddity), count.responses));
             observed(format!(
@@ -330,10 +369,18 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::BufferShortages { shortages } => observed(format!(
             "接收环的缓冲区耗尽 {shortages} 次：数据在内核中等待，时间戳不受影响。"
         )),
-        Finding::WarmUp { requests, with_s, without_s } => observed(format!(
-            "前 {requests} 个请求疑似预热阶段（MSER-5）：计入时平均时延为 {with_s:.3} s，不计入时为 {without_s:.3} s。"
+        Finding::WarmUp { figure, requests, with_s, without_s, warmup_num } => observed(format!(
+            "前 {requests} 个请求疑似预热阶段（MSER-5）：计入时平均{}为 {with_s:.3} s，不计入时为 {without_s:.3} s。",
+            spaced(*figure)
         ))
-        .advise(format!("若只关心稳态，请加 --warmup-num {requests}。")),
+        .advise(match warmup_num {
+            Some(number) => format!("若只关心稳态，请使用 --warmup-num {number}。"),
+            None => "若只关心稳态，请增大 --warmup-num。".to_string(),
+        }),
+        Finding::WarmUpSmall { warmup, parallel } => observed(format!(
+            "--warmup-num {warmup} 不足以占满 {parallel} 个并发槽位：其余槽位一开始就发送被测请求，这些请求会同时到达空闲的服务端。"
+        ))
+        .advise(format!("若只关心稳态，请使用 --warmup-num {parallel} 或更大的值。")),
         Finding::Drift { from_s, to_s, open_loop } => {
             let way = if to_s > from_s { "上升" } else { "下降" };
             let advice = match *open_loop && to_s > from_s {
@@ -563,4 +610,8 @@ pub(super) fn search_trouble(trouble: &SearchTrouble) -> String {
         }
         SearchTrouble::Refused(text) => text.clone(),
     }
+}
+
+fn time_of_end(after_s: Option<f64>) -> String {
+    after_s.map_or("在测试中".to_string(), |seconds| format!("在测量开始 {seconds:.1} 秒后"))
 }

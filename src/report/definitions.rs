@@ -43,9 +43,9 @@ pub(crate) const DEFINITIONS: [Definition; 20] = [
     define(
         ["TTFT", "首 token 时延 (TTFT)"],
         ["first_token − due", "first_token − due"],
-        "Until the first event with output: text, reasoning or tool call. Events with only a role do not count. Without \
-         streaming: the latency.",
-        "到首个含输出（文本、推理内容或工具调用）的事件为止，仅含 role 的事件不算。非流式响应取端到端时延。",
+        "Until the first event with output: text, reasoning or tool call. Events with only a role do not count. Of streamed \
+         responses only, as are ITL and TPOT; a response that is not streamed has a latency.",
+        "到首个含输出（文本、推理内容或工具调用）的事件为止，仅含 role 的事件不算。与 ITL、TPOT 一样只统计流式响应；非流式响应只有端到端时延。",
     ),
     define(
         ["Time to first answer token", "首个回答 token 时延"],

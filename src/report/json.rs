@@ -125,6 +125,7 @@ fn steady(s: &Summary) -> Json {
         "TTFT (s)": figures(&steady.ttft_s),
         "Service TTFT (s)": figures(&steady.service_ttft_s),
         "ITL (s)": figures(&steady.itl_s),
+        "Latency (s)": figures(&steady.latency_s),
     })
 }
 
@@ -164,6 +165,7 @@ fn client(s: &Summary) -> Json {
         "Receive lag (ns)": lag(c.receive_lag),
         "Send lag (ns)": lag(c.send_lag),
         "Own send lag (ns)": lag(c.own_send_lag),
+        "Body wait (ns)": lag(c.body_wait),
         "Turnaround (ns)": lag(c.turnaround),
         "Connect time (ns)": lag(c.connect),
         "TLS handshake (ns)": lag(c.tls_handshake),

@@ -21,7 +21,8 @@ pub fn text(s: &Summary, width: usize) -> String {
     let mut out = String::new();
     if let Some(server) = &s.server {
         let (scrapes, window) = (server.scrapes, number(server.window_s));
-        out.push_str(&format!("\nServer metrics ({}, {scrapes} scrapes over {window} s):\n", server.server));
+        let warmup = if s.facts.has_flowing_warmup() { ", both sides with the warm-up" } else { "" };
+        out.push_str(&format!("\nServer metrics ({}, {scrapes} scrapes over {window} s{warmup}):\n", server.server));
     }
     for (index, table) in tables(s, Language::En).iter().enumerate() {
         out.push_str(&fitting(table, width));
@@ -302,6 +303,7 @@ pub fn json(s: &Summary) -> Json {
     json!({
         "server": server.server,
         "window_s": server.window_s,
+        "with_warmup": s.facts.has_flowing_warmup(),
         "looks": server.scrapes,
         "restarts": server.resets,
         "times": server.times.iter().map(time_json).collect::<Vec<_>>(),

@@ -139,11 +139,13 @@ impl SamplingSpec {
     pub(super) fn streams(&self, options: &Options) -> bool {
         let extra = options.extra.get("stream").and_then(serde_json::Value::as_bool);
         let template = options.template.as_ref().and_then(|template| template.stream());
-        options.dialect.streams() && extra.or(template).unwrap_or(!self.no_stream)
+        // A template without the field asks for no stream, unless the flag is given.
+        let default = if options.template.is_some() { self.stream } else { !self.no_stream };
+        options.dialect.streams() && extra.or(template).unwrap_or(default)
     }
 
     /// Findings about flags that the API does not support and about templates without a prompt.
-    pub(super) fn notes(&self, api: &str, options: &Options) -> Vec<Finding> {
+    pub(super) fn notes(&self, api: &str, options: &Options, has_tokenizer: bool) -> Vec<Finding> {
         let mut notes = Vec::new();
         let given = |flag: &str| match flag {
             "--max-tokens" => !self.max_tokens.is_empty(),
@@ -171,6 +173,18 @@ impl SamplingSpec {
         }
         if self.stream && !options.dialect.streams() {
             notes.push(Finding::NotStreamed { api: api.to_string() });
+        }
+        if let Some(template) = &options.template {
+            let lacks = |field: &str| template.get(field).is_none() && !options.extra.contains_key(field);
+            if options.dialect.streams() && lacks("stream") && !self.stream_is_given() {
+                notes.push(Finding::TemplateLacks { stream: true });
+            } else if options.stream
+                && options.dialect.has_stream_options()
+                && lacks("stream_options")
+                && !has_tokenizer
+            {
+                notes.push(Finding::TemplateLacks { stream: false });
+            }
         }
         if let Some(template) = &options.template
             && !template.names_prompt()

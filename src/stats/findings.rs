@@ -3,6 +3,7 @@
 mod load;
 mod outcome;
 
+use super::quantile::Series;
 use super::samples::Sample;
 use super::summary::Summary;
 use super::{measurement_error, reconcile, server_timings, steady, witness};
@@ -65,6 +66,7 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
         outcome::unfinished,
         broken_conversations,
         send_lag,
+        built_late,
         rate_kept,
         growth,
         offered_concurrency,
@@ -74,6 +76,7 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
         unstamped,
         coalesced,
         at_once,
+        several_tokens,
         odd_responses,
         tpot_range,
         unknown_tokens,
@@ -90,7 +93,8 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
     found.extend(steady::findings(&summary.facts, samples));
     // The finding about send lag says what to do; the bounds that follow from it would only repeat it.
     let mut reported = summary.findings.iter().chain(&found);
-    let late_sends = reported.any(|finding| matches!(finding, Finding::SendLag { .. }));
+    let late_sends =
+        reported.any(|finding| matches!(finding, Finding::SendLag { .. } | Finding::RequestsBuiltLate { .. }));
     found.extend(measurement_error::findings(&summary.measurement_error, &summary.series, late_sends));
     found.extend(summary.witness.iter().flat_map(witness::findings));
     let compared: Vec<Finding> = summary.server.iter().flat_map(reconcile::findings).collect();
@@ -116,7 +120,7 @@ fn rows_lost(s: &Summary) -> Option<Finding> {
 fn little(s: &Summary) -> Option<Finding> {
     let sent = s.counts.sent() as f64;
     let mean = s.concurrency.mean?;
-    let expected = sent / s.time_s? * s.concurrency.mean_stay_s?;
+    let expected = (sent * s.concurrency.mean_stay_s? + s.concurrency.warmup_stay_s) / s.time_s?;
     let apart = (mean - expected).abs() / expected.max(f64::MIN_POSITIVE);
     (expected > 0.0 && apart > LITTLE_TOLERANCE).then_some(Finding::LittlesLaw { mean, expected })
 }
@@ -133,14 +137,36 @@ fn broken_conversations(s: &Summary) -> Option<Finding> {
 
 fn send_lag(s: &Summary) -> Option<Finding> {
     let lag = s.client.own_send_lag;
-    let ttft_ns = s.series.ttft_s.value(500)? * 1e9;
+    // Without streaming the whole response arrives at once.
+    let ttft_s = s.series.ttft_s.value(500);
+    let of_latency = ttft_s.is_none();
+    let ttft_ns = ttft_s.or(s.series.latency_s.value(500))? * 1e9;
     let p99 = lag.p99 as f64;
     if p99 <= SEND_LAG_NS.max(SEND_LAG_OF_TTFT * ttft_ns) {
         return None;
     }
     let own = p99 > SEND_LAG_VOID_NS.max(SEND_LAG_OF_TTFT_VOID * ttft_ns);
     let severity = if own { Severity::Void } else { Severity::Caution };
-    Some(Finding::SendLag { severity, p99_ns: lag.p99, median_ttft_ns: ttft_ns as u64 })
+    if s.client.body_wait.p99 as f64 > p99 / 2.0 {
+        // Reported with its own cause: more workers do not help.
+        return None;
+    }
+    Some(Finding::SendLag { severity, p99_ns: lag.p99, median_ttft_ns: ttft_ns as u64, of_latency })
+}
+
+fn built_late(s: &Summary) -> Option<Finding> {
+    let waits = s.client.body_wait;
+    let ttft_ns = s.series.ttft_s.value(500)? * 1e9;
+    if waits.max as f64 <= SEND_LAG_NS.max(SEND_LAG_OF_TTFT * ttft_ns) {
+        return None;
+    }
+    let void = waits.p99 as f64 > SEND_LAG_VOID_NS.max(SEND_LAG_OF_TTFT_VOID * ttft_ns);
+    Some(Finding::RequestsBuiltLate {
+        severity: if void { Severity::Void } else { Severity::Caution },
+        requests: s.client.late_bodies,
+        max_ns: waits.max,
+        median_ttft_ns: ttft_ns as u64,
+    })
 }
 
 fn rate_kept(s: &Summary) -> Option<Finding> {
@@ -226,6 +252,15 @@ fn coalesced(s: &Summary) -> Option<Finding> {
 
 fn at_once(s: &Summary) -> Option<Finding> {
     (s.series.tpot_s.value(500) == Some(0.0)).then_some(Finding::AtOnce)
+}
+
+fn several_tokens(s: &Summary) -> Option<Finding> {
+    let median_ns = |series: &Series| series.value(500).map(|seconds| (seconds * 1e9) as u64);
+    Some(Finding::SeveralTokensPerEvent {
+        tokens_per_event: s.tokens_per_event?,
+        median_itl_ns: median_ns(&s.series.itl_s)?,
+        median_tpot_ns: median_ns(&s.series.tpot_s)?,
+    })
 }
 
 fn odd_responses(s: &Summary) -> Option<Finding> {

@@ -164,9 +164,6 @@ fn doubtful(gaps: &[Gap]) -> Option<Doubtful> {
 }
 
 fn ttft(sample: &Sample, limits: Limits) -> Option<(f64, f64)> {
-    if !sample.streamed {
-        return Some(latency(sample, limits));
-    }
     Some(from_due(sample, sample.ttft?, sample.early_first_ns, limits))
 }
 
@@ -293,8 +290,8 @@ mod tests {
         };
         let (low, high) = ttft(&sample, LIMITS).unwrap();
         assert_eq!((low, high), (50e6 - 500e3 - 10e3 - 20e3 - 100.0, 50e6 + 100.0));
-        let whole = Sample { streamed: false, ..sample.clone() };
-        assert_eq!(ttft(&whole, LIMITS), Some(latency(&sample, LIMITS)));
+        let whole = Sample { streamed: false, ttft: None, ..sample.clone() };
+        assert_eq!(ttft(&whole, LIMITS), None);
         let unstamped = Sample { early_end_ns: 500_000, ..sample };
         assert_eq!(latency(&unstamped, LIMITS).0, 90e6 - 500e3 - 10e3 - 500e3 - 20e3 - 100.0);
     }

@@ -1,7 +1,8 @@
 //! The definitions of the figures of one request. All lengths of time are nanoseconds. `None` means that the figure is
 //! not defined for this request, which is different from 0.
 
-use crate::record::RequestRecord;
+pub(crate) use crate::record::arrivals::consecutive;
+use crate::record::{Block, RequestRecord};
 use crate::time::Tick;
 
 /// `end − due`: how long a user whose request was due at `due` waited for the whole response.
@@ -9,12 +10,12 @@ pub fn latency_ns(record: &RequestRecord) -> u64 {
     length_ns(record.due, record.end)
 }
 
-/// `first_token − due`; the latency if the response is not streamed.
+/// `first_token − due`; undefined if the response is not streamed.
 pub fn ttft_ns(record: &RequestRecord) -> Option<u64> {
     first_output(record).map(|first| length_ns(record.due, first))
 }
 
-/// The time from the first byte sent to the first token.
+/// The time from the first byte sent to the first token of a streamed response.
 pub(crate) fn service_ttft_ns(record: &RequestRecord) -> Option<u64> {
     Some(length_ns(record.write_start?, first_output(record)?))
 }
@@ -45,17 +46,6 @@ pub(crate) fn send_lag_ns(record: &RequestRecord) -> Option<u64> {
 /// `first_answer_token − due` of a streamed response: until the first text that is not reasoning.
 pub(crate) fn first_answer_ns(record: &RequestRecord) -> Option<u64> {
     record.first_answer_token.filter(|_| record.streamed).map(|first| length_ns(record.due, first))
-}
-
-/// The pairs of consecutive arrivals of one choice, as positions in the arrivals of a response. `choices` has the choice of
-/// each arrival, or is empty for a single choice. In order of the later arrival of each pair.
-pub(crate) fn consecutive<'a>(arrivals: &'a [Tick], choices: &'a [u8]) -> impl Iterator<Item = (usize, usize)> + 'a {
-    let mut last = [None; 256];
-    (0..arrivals.len()).filter_map(move |place| {
-        let choice = choices.get(place).copied().unwrap_or(0);
-        let before: Option<usize> = last[usize::from(choice)].replace(place);
-        before.map(|before| (before, place))
-    })
 }
 
 /// The gaps between consecutive arrivals of one choice, with the arrival that ends each.
@@ -118,9 +108,9 @@ pub(crate) fn package_latency_ns(record: &RequestRecord) -> Option<f64> {
     (record.streamed && record.events > 0).then(|| latency_ns(record) as f64 / f64::from(record.events))
 }
 
-/// A response that is not streamed has its first output at its end.
+/// A response that is not streamed has no first output: all of it arrives at once.
 fn first_output(record: &RequestRecord) -> Option<Tick> {
-    if record.streamed { record.first_token } else { Some(record.end) }
+    record.first_token.filter(|_| record.streamed)
 }
 
 /// Never negative: two timestamps mapped by different clock samples can be out of order by nanoseconds.
@@ -209,7 +199,10 @@ mod tests {
         let unknown = RequestRecord { output_tokens: None, ..record() };
         assert_eq!((output_rate_per_s(&unknown), total_rate_per_s(&unknown)), (None, None));
         let whole = RequestRecord { streamed: false, first_token: None, ..record() };
-        assert_eq!((ttft_ns(&whole), package_latency_ns(&whole)), (Some(10_000), None));
+        assert_eq!(
+            (ttft_ns(&whole), service_ttft_ns(&whole), package_latency_ns(&whole)),
+            (None, None, None)
+        );
         let reused = RequestRecord { reused: true, ..record() };
         assert_eq!(connect_ns(&reused), None);
         let unsent = RequestRecord { write_start: None, ..record() };

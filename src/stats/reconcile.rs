@@ -120,20 +120,22 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// The totals of the measured requests.
-    pub(crate) fn compute(samples: &RunSamples) -> Totals {
-        let ok = || samples.requests.iter().filter(|sample| sample.ok);
+    /// The totals of the measured requests, and those of the warm-up that the server's metrics cover.
+    pub(crate) fn compute(parts: &[&RunSamples]) -> Totals {
+        let requests = || parts.iter().flat_map(|samples| &samples.requests);
+        let ok = || requests().filter(|sample| sample.ok);
+        let succeeded = parts.iter().map(|samples| samples.ok).sum();
         let sum = |of: fn(&Sample) -> Option<u32>| ok().map(|sample| of(sample).map(u64::from)).sum::<Option<u64>>();
         let first = || ok().filter(|sample| sample.ttft.is_some());
         let count = first().count() as f64;
         let lags: Option<u64> = first().map(|sample| sample.send_lag).sum();
         let connects: u64 = first().filter_map(|sample| sample.connect).sum();
         Totals {
-            ok: samples.ok,
-            others: samples.requests.len() as u64 - samples.ok,
+            ok: succeeded,
+            others: requests().count() as u64 - succeeded,
             input_tokens: sum(|sample| sample.input_tokens),
             output_tokens: sum(|sample| sample.output_tokens),
-            cached_tokens: samples.cached_tokens,
+            cached_tokens: parts.iter().map(|samples| samples.cached_tokens).sum(),
             mean_send_lag_s: lags.filter(|_| count > 0.0).map(|ns| ns as f64 / count / 1e9),
             mean_connect_s: if count > 0.0 { connects as f64 / count / 1e9 } else { 0.0 },
         }
@@ -143,7 +145,7 @@ impl Totals {
 impl Totals {
     /// Adds the requests of a witness, which the server cannot distinguish from the others.
     pub(crate) fn with_witness(mut self, witness: &RunSamples) -> Totals {
-        let more = Totals::compute(witness);
+        let more = Totals::compute(&[witness]);
         let sum = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
         self.ok += more.ok;
         self.others += more.others;
@@ -154,7 +156,8 @@ impl Totals {
     }
 }
 
-/// The client's side of the comparison.
+/// The client's side of the comparison. The server's metrics cover every request from the first one of the warm-up to the
+/// end of the run, so these series and totals do, too.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientSide<'a> {
     pub series: &'a AllSeries,
@@ -435,6 +438,10 @@ fn counts(totals: &Totals, choices: u64, window: &Window) -> Vec<Counted> {
 }
 
 fn split(s: ClientSide<'_>, ttft: &Histogram) -> Option<Split> {
+    // The server's time is of all responses, ours of streamed ones only.
+    if s.series.ttft_s.count as u64 != s.totals.ok {
+        return None;
+    }
     let (whole_s, server_s) = (s.series.ttft_s.mean?, ttft.mean()?);
     let connect_s = s.totals.mean_connect_s;
     let send_lag_s = s.totals.mean_send_lag_s? - connect_s;

@@ -48,6 +48,8 @@ pub struct Sample {
     pub turnaround: Option<u64>,
     /// From `due` to `picked`: waiting for a free slot or for a late client.
     pub pick_lag: Option<u64>,
+    /// The part of it that was spent waiting for the body to be built; `None` if that was built before the run.
+    pub body_wait: Option<u64>,
     /// Sum and number of its gaps between arrivals.
     pub gaps_ns: u64,
     pub gaps: u32,
@@ -79,7 +81,8 @@ pub struct Gap {
 impl Sample {
     /// Send lag without the time for connecting and, if an open loop has a cap, without the wait for a free slot.
     pub fn own_send_lag(&self, capped_schedule: bool) -> Option<u64> {
-        let waited = if capped_schedule { self.pick_lag.unwrap_or(0) } else { 0 };
+        let slot_wait = self.pick_lag.unwrap_or(0).saturating_sub(self.body_wait.unwrap_or(0));
+        let waited = if capped_schedule { slot_wait } else { 0 };
         Some(self.send_lag?.saturating_sub(self.connect.unwrap_or(0) + waited))
     }
 }
@@ -104,6 +107,10 @@ pub struct RunSamples {
     /// Succeeded requests whose response contained the server's own times.
     pub timings: Vec<RequestTimings>,
     pub unknown_tokens: u64,
+    /// Output tokens and output events of succeeded streamed responses with both, and the number of these responses.
+    pub event_tokens: u64,
+    pub token_events: u64,
+    pub token_streams: u64,
     /// Succeeded requests by oddity of their response, in the order of [`Oddity::ALL`].
     pub oddities: [u64; Oddity::ALL.len()],
     /// Input tokens of succeeded requests that the server read from its cache.
@@ -193,6 +200,11 @@ impl RunSamples {
             Outcome::Ok => {
                 self.ok += 1;
                 self.unknown_tokens += u64::from(record.output_tokens.is_none() || record.input_tokens.is_none());
+                if let (true, Some(tokens)) = (record.streamed && record.arrivals.len > 0, record.output_tokens) {
+                    self.event_tokens += u64::from(tokens);
+                    self.token_events += u64::from(record.arrivals.len);
+                    self.token_streams += 1;
+                }
                 for (count, oddity) in self.oddities.iter_mut().zip(Oddity::ALL) {
                     *count += u64::from(record.oddities.has(oddity));
                 }
@@ -311,6 +323,7 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         connect: metric::connect_ns(record),
         turnaround: metric::turnaround_ns(record),
         pick_lag: record.picked.map(|picked| picked.ns_since(record.due).max(0) as u64),
+        body_wait: record.body_wait_ns,
         gaps_ns: gaps.iter().map(|gap| gap.ns).sum(),
         gaps: gaps.len() as u32,
         write_ns: record.write_start.zip(record.write_end).map_or(0, |(from, to)| to.ns_since(from).max(0) as u64),

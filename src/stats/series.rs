@@ -28,9 +28,8 @@ impl TpotRange {
 /// Distributions over the succeeded requests, and over the gaps between their output events.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AllSeries {
+    /// TTFT, ITL and TPOT describe streamed responses only.
     pub ttft_s: Series,
-    /// TTFT of streamed responses only: LMDeploy's `first_token_latency`.
-    pub first_token_s: Series,
     /// Time to the first answer token of streamed responses: TTFT without reasoning.
     pub first_answer_s: Series,
     pub itl_s: Series,
@@ -51,7 +50,6 @@ impl AllSeries {
     pub fn compute(ok: &[&Sample], gaps: &[Gap]) -> AllSeries {
         AllSeries {
             ttft_s: Series::from_ns(ok.iter().filter_map(|s| s.ttft).map(|ns| ns as f64)),
-            first_token_s: Series::from_ns(ok.iter().filter(|s| s.streamed).filter_map(|s| s.ttft).map(|ns| ns as f64)),
             first_answer_s: Series::from_ns(ok.iter().filter_map(|s| s.first_answer).map(|ns| ns as f64)),
             itl_s: Series::from_ns(gaps.iter().map(|gap| gap.ns as f64)),
             tpot_s: Series::from_ns(ok.iter().filter_map(|s| s.tpot)),

@@ -46,8 +46,8 @@ type Read = fn(&Row<'_>, usize, &mut RequestRecord, &mut Block) -> rusqlite::Res
 /// A request to be stored.
 pub(super) struct RequestRow<'a> {
     pub record: &'a RequestRecord,
-    /// Holds the arenas of the record.
-    pub block: &'a Block,
+    /// The arena of the record's texts, secrets overwritten.
+    pub bytes: &'a [u8],
     /// The delta-coded arrivals; see [`crate::record::arrivals`].
     pub arrivals: &'a [u8],
     /// The same of the events without output.
@@ -180,7 +180,7 @@ pub(crate) const REQUEST_COLUMNS: &[Column] = &[
         }),
     ),
     Column::new(("body_id", "INTEGER REFERENCES body(id)"), "the request body", |row| row.body_id.write(), None),
-    bytes!("text" "TEXT", text, "answer; U+001E between several choices", |row| row.answer(row.record.text)).content(),
+    bytes!("text" "TEXT", text, "answer (of the first choice)", |row| row.answer(row.record.text)).content(),
     bytes!("reasoning" "TEXT", reasoning, "reasoning of the answer", |row| row.answer(row.record.reasoning)).content(),
     bytes!("raw" "BLOB", raw, "response body as it was received (--save full)", |row| row.raw()).content(),
     Column::new(
@@ -208,9 +208,21 @@ pub(crate) const REQUEST_COLUMNS: &[Column] = &[
     field!("oddities" "TEXT", oddities, "what was unusual about the response, names separated by commas").since(5),
     bytes!(
         "choices" "BLOB", choices, "choice of each output event, one byte each; NULL if all are of the first",
-        |row| blob(row.record.choices.slice(&row.block.bytes))
+        |row| blob(row.record.choices.slice(row.bytes))
     )
     .since(5),
+    bytes!(
+        "tool_calls" "TEXT", tool_calls, "tool calls of the answer as JSON, in the form of the chat API",
+        |row| row.answer(row.record.tool_calls)
+    )
+    .content()
+    .since(6),
+    bytes!(
+        "other_choices" "TEXT", other_choices, "choices after the first as a JSON list of messages",
+        |row| row.answer(row.record.other_choices)
+    )
+    .content()
+    .since(6),
     field!("last_shared" "INTEGER NOT NULL", last_shared, "1: the read of the last output event brought later bytes")
         .since(6),
     Column::new(
@@ -225,19 +237,20 @@ pub(crate) const REQUEST_COLUMNS: &[Column] = &[
     .since(6),
     bytes!(
         "silent_kinds" "BLOB", silent_kinds, "of these: choice, and 0, or 1 with a finish reason, 2 if it is length",
-        |row| blob(row.record.silent_kinds.slice(&row.block.bytes))
+        |row| blob(row.record.silent_kinds.slice(row.bytes))
     )
     .since(6),
+    field!("body_wait_ns" "INTEGER", body_wait_ns, "wait for its body; NULL if that was built before the run").since(6),
 ];
 
 impl RequestRow<'_> {
     /// A part of the answer; NULL when it is empty or answers are not stored.
     fn answer(&self, span: Span) -> ToSqlOutput<'_> {
-        if self.save == Save::Metrics { NULL } else { text(span.slice(&self.block.bytes)) }
+        if self.save == Save::Metrics { NULL } else { text(span.slice(self.bytes)) }
     }
 
     fn raw(&self) -> ToSqlOutput<'_> {
-        if self.save == Save::Full { blob(self.record.raw.slice(&self.block.bytes)) } else { NULL }
+        if self.save == Save::Full { blob(self.record.raw.slice(self.bytes)) } else { NULL }
     }
 
     /// The values of all columns, in the order of [`insert_sql`].

@@ -17,7 +17,7 @@ pub enum Purpose {
     MaxTokens = 2,
     /// The length of a random prompt.
     PromptLength = 3,
-    /// The tokens that all random prompts begin with.
+    /// The tokens that random prompts share at their beginning.
     SharedPrefix = 4,
     /// The start of a random prompt's text in the vocabulary.
     RandomText = 5,

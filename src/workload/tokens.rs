@@ -6,7 +6,7 @@ use super::error::WorkloadError;
 use super::item::user_message;
 use super::tokenizer::Tokenizer;
 use crate::api::Dialect;
-use crate::api::prompt::Prompt;
+use crate::api::prompt::{Prompt, content_text};
 
 /// The options of the tokenizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +59,8 @@ impl Tokens {
                 Some(self.tokenizer.count(&self.tokenizer.chat(messages)?)?)
             }
             Prompt::Messages(messages) => {
-                let texts = messages.iter().filter_map(|message| message.get("content")?.as_str());
-                let counts: Result<Vec<u64>, _> = texts.map(|text| self.tokenizer.count(text)).collect();
-                Some(counts?.into_iter().sum())
+                let texts = messages.iter().map(|message| self.tokenizer.count(&content_text(message)));
+                Some(texts.sum::<Result<u64, _>>()?)
             }
             Prompt::Tokens(ids) => Some(ids.len() as u64),
             Prompt::Embedding(texts) => Some(self.sum(texts)?),

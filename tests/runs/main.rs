@@ -1,7 +1,12 @@
 //! Complete runs in this process, against the mock or against servers with unusual behavior.
 
+mod answers;
 mod conversations;
+#[path = "../data_support/mod.rs"]
+mod data_support;
 mod faults;
 mod harness;
 mod odd_servers;
+mod streams;
 mod truth;
+mod warm_up;

@@ -44,6 +44,8 @@ struct ParseResult {
     has_answer: bool,
     has_end_event: bool,
     text: String,
+    /// The choices after the first, as JSON.
+    others: String,
     reasoning: String,
     raw: Vec<u8>,
     error: String,
@@ -56,6 +58,7 @@ fn new_answer(way: ParseOptions) -> Answer {
         keep_text: way.keep_text,
         keep_raw: way.keep_text,
         max_event_bytes: 16 << 20,
+        max_response_bytes: 256 << 20,
     });
     if way.in_full {
         answer.always_parse_in_full();
@@ -118,6 +121,7 @@ fn reading(outcome: Outcome, reuse: bool, seen: &AnswerData) -> ParseResult {
         has_answer: seen.first_answer_token.is_some(),
         has_end_event: seen.end_event.is_some(),
         text: String::from_utf8(seen.text.clone()).unwrap(),
+        others: String::from_utf8(seen.other_choices.clone()).unwrap(),
         reasoning: String::from_utf8(seen.reasoning.clone()).unwrap(),
         raw: seen.raw.clone(),
         error: if broken { String::new() } else { seen.error.clone() },
@@ -159,8 +163,13 @@ fn check_other_ways(name: &str, bytes: &[u8], way: ParseOptions, expected: &Pars
     assert_eq!(&read_with(&mut in_full, bytes, &coarse), expected, "{name}, in full and in pieces");
     let mut without_text = new_answer(ParseOptions { keep_text: false, ..way });
     let seen = read_with(&mut without_text, bytes, &coarse);
-    let expected_without_text =
-        ParseResult { text: String::new(), reasoning: String::new(), raw: Vec::new(), ..expected.clone() };
+    let expected_without_text = ParseResult {
+        text: String::new(),
+        others: String::new(),
+        reasoning: String::new(),
+        raw: Vec::new(),
+        ..expected.clone()
+    };
     assert_eq!(seen, expected_without_text, "{name}, without text");
 }
 
