@@ -417,7 +417,7 @@ fn repeats_have_bars() {
 #[test]
 fn a_page_per_gpu_is_for_runs_that_have_them() {
     let folder = tempfile::tempdir().unwrap();
-    let run = |parallel| database_of(folder.path(), RunFacts { gpus: Some(2), ..closed(90, parallel) });
+    let run = |parallel| database_of(folder.path(), RunFacts { gpus: Some(2), ..closed(9, parallel) });
     let page = from_databases(&[run(1), run(4)], Language::En).unwrap();
     for words in
         ["tok/s/GPU", "<th>tok/s per GPU</th>", "Speed of a user against throughput of a GPU", "server with 2 GPUs"]

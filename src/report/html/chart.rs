@@ -18,7 +18,7 @@ const BOTTOM: f64 = 46.0;
 
 /// Lines with at most this many points have markers, and single points are drawn larger.
 const FEW_POINTS: usize = 25;
-/// An objective extends an axis up to these multiples of the highest value; a higher one is only named.
+/// An objective or a bound extends an axis up to these multiples of the highest value. A higher objective is only named.
 const LINEAR_REACH: f64 = 2.5;
 const LOG_REACH: f64 = 100.0;
 /// About the width of a character of a tick label, on a phone.
@@ -218,20 +218,24 @@ impl Chart {
             let _ = write!(out, "<p class=\"empty\">{}</p></figure>", Words::new("No data.", "无数据。").html());
             return out;
         }
-        let values = |upright: bool, scale: Scale, values: Vec<f64>| {
+        // Levels and bounds that are far from all values would leave no room for these.
+        let with_near = |values: Vec<f64>, scale: Scale, others: Vec<f64>| {
             let reach = match (self.shows_all_levels, scale) {
                 (true, _) => f64::INFINITY,
                 (false, Scale::Log) => LOG_REACH,
                 (false, Scale::Linear | Scale::Tail) => LINEAR_REACH,
             };
-            // Levels of charts whose values are all 0 are only named.
-            let most = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max) * reach;
-            let near = self.levels.iter().filter(|level| level.upright == upright && level.at <= most);
-            values.iter().copied().chain(near.map(|level| level.at)).collect::<Vec<f64>>()
+            let highest = values.iter().copied().reduce(f64::max);
+            let most = highest.map_or(f64::INFINITY, |highest| highest.max(f64::MIN_POSITIVE) * reach);
+            values.into_iter().chain(others.into_iter().filter(|&other| other <= most)).collect::<Vec<f64>>()
         };
+        let levels = |upright: bool| self.levels.iter().filter(move |level| level.upright == upright).map(|l| l.at);
         let bars = all().filter_map(|point| point.bar).flat_map(|bar| [bar.0, bar.1]);
-        let xs = values(true, self.x_scale, all().map(|point| point.x).collect());
-        let ys = values(false, self.y_scale, all().filter_map(|point| point.y.at()).chain(bars).collect());
+        let known: Vec<f64> = all().filter_map(|point| point.y.known()).chain(bars).collect();
+        let bounds = all().filter(|point| point.y.known().is_none()).filter_map(|point| point.y.at());
+        let xs = with_near(all().map(|point| point.x).collect(), self.x_scale, levels(true).collect());
+        let ys = with_near(known, self.y_scale, bounds.collect());
+        let ys = with_near(ys, self.y_scale, levels(false).collect());
         let x = Axis::over(&xs, self.x_scale, None, (LEFT, WIDTH - RIGHT));
         let y = Axis::over(&ys, self.y_scale, self.y_at_least, (HEIGHT - BOTTOM, TOP));
         self.legend(&x, &y, &mut out);
@@ -400,7 +404,8 @@ fn draw_bounds(line: &ChartLine, class: &str, name: &str, x: &Axis, y: &Axis, ou
     let (mut path, mut values) = (String::new(), String::new());
     for point in line.points.iter().filter(|point| matches!(point.y, Y::AtMost(_) | Y::Below(_))) {
         let Some(at) = point.y.at().filter(|&at| y.scale.has(at)) else { continue };
-        let _ = write!(path, "M{:.1} {:.1}l-4 -7h8z", x.place(point.x), y.place(at));
+        // One that is beyond the chart is at its upper edge.
+        let _ = write!(path, "M{:.1} {:.1}l-4 -7h8z", x.place(point.x), y.place(at).max(TOP));
         add_value(point, &mut values);
     }
     if !path.is_empty() {

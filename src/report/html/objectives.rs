@@ -49,8 +49,15 @@ pub fn criterion_words(criterion: &Criterion) -> Words {
             Comparison::Above => language.pick("above", "高于"),
         };
         let (name, bound) = (figure_name(criterion.figure, language), value_text(criterion.figure, criterion.bound));
-        format!("{name} {comparison} {bound}")
+        format!("{} {bound}", phrase(&name, comparison))
     })
+}
+
+/// Two words; Chinese characters need no space between them.
+fn phrase(first: &str, second: &str) -> String {
+    let is_ascii = |c: Option<char>| c.is_none_or(|c| c.is_ascii());
+    let space = if is_ascii(first.chars().next_back()) || is_ascii(second.chars().next()) { " " } else { "" };
+    format!("{first}{space}{second}")
 }
 
 /// The name of a figure in a sentence.
@@ -75,7 +82,7 @@ pub fn figure_name(figure: Figure, language: Language) -> String {
                     PERCENTILES.iter().find(|known| known.1 == per_mille).map_or("p", |known| known.0).to_string()
                 }
             };
-            format!("{statistic} {quantity}")
+            phrase(&statistic, quantity)
         }
     }
 }
@@ -112,10 +119,10 @@ mod tests {
         assert_eq!(words("p99_ttft<0.4"), Words::new("p99 TTFT below 400 ms", "p99 TTFT 低于 400 ms"));
         assert_eq!(
             words("avg_latency<=2s"),
-            Words::new("mean latency at most 2000 ms", "平均 端到端时延 不超过 2000 ms")
+            Words::new("mean latency at most 2000 ms", "平均端到端时延不超过 2000 ms")
         );
         assert_eq!(words("p99.9_itl<=12.5ms").en, "p99.9 ITL at most 12.5 ms");
-        assert_eq!(words("failed<=1%"), Words::new("failed requests at most 1 %", "失败率 不超过 1 %"));
+        assert_eq!(words("failed<=1%"), Words::new("failed requests at most 1 %", "失败率不超过 1 %"));
         assert_eq!(words("rps>=10").en, "request throughput at least 10 req/s");
     }
 

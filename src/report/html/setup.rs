@@ -64,7 +64,7 @@ fn loads(runs: &[&Run], language: Language) -> String {
     };
     let more = names.len().saturating_sub(MOST);
     names.truncate(MOST);
-    let mut text = format!("{kind}: {}", names.join(language.pick(", ", "，")));
+    let mut text = format!("{kind}{}{}", language.pick(": ", "："), names.join(language.pick(", ", "，")));
     if more > 0 {
         text += &match language {
             Language::En => format!(" and {more} more"),
