@@ -6,6 +6,11 @@ use crate::stats::Summary;
 use crate::stats::measurement_error::Bound;
 use crate::stats::quantile::{LEVELS, Series};
 
+/// Whether there are times of single tokens: only streams of text have them.
+pub fn has_token_times(s: &Summary) -> bool {
+    s.generates_text() && s.series.ttft_s.count > 0
+}
+
 /// The distribution of a time.
 pub fn series(s: &Summary, figure: Figure) -> &Series {
     match figure {

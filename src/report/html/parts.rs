@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::bounds::{self, at_most_s};
+use super::bounds::{self, at_most_s, has_token_times};
 use super::chart::escape;
 use super::elements::{at_most_note, charts, few_note, fixed, has_bounds, has_marks, list, table};
 use super::run::Run;
@@ -130,7 +130,7 @@ fn cards(s: &Summary, language: Language) -> String {
         cards.push((language.pick("Throughput per GPU", "单 GPU 吞吐量"), (fixed(Some(rate), 2), "tok/s".to_string())));
     }
     // Nothing has these times if nothing was streamed.
-    if series.ttft_s.count > 0 {
+    if has_token_times(s) {
         cards.push((language.pick("TTFT, median", "TTFT 中位数"), pair(Figure::Ttft)));
         cards.push((language.pick("ITL, median", "ITL 中位数"), pair(Figure::Itl)));
         cards.push((language.pick("TPOT, median", "TPOT 中位数"), pair(Figure::Tpot)));

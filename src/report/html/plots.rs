@@ -3,6 +3,7 @@
 use hdrhistogram::Histogram;
 
 use super::axis::Scale;
+use super::bounds::has_token_times;
 use super::chart::{AxisText, Chart, ChartLine, Level, Point, Y, points, scaled};
 use super::objectives::{self, time_levels};
 use super::over_time::{interval_note, joined_note, over_time, time_axis, times_over_time, unit};
@@ -27,7 +28,7 @@ pub fn run_charts(run: &Run, most_dots: usize) -> Vec<Chart> {
     let criteria = objectives::criteria(&[&run.summary]);
     let criteria = &criteria[..];
     let mut charts = vec![cdf(run, criteria), percentiles(run, criteria)];
-    if is_streamed(&run.summary) {
+    if has_token_times(&run.summary) {
         charts.extend([ttft_over_time(run, criteria), itl_over_time(run, criteria)]);
     } else {
         charts.push(latency_over_time(run, criteria));
@@ -44,11 +45,6 @@ pub fn run_charts(run: &Run, most_dots: usize) -> Vec<Chart> {
     charts.iter_mut().for_each(|chart| chart.lines.retain(|line| !line.points.is_empty()));
     charts.extend(server::charts(run));
     charts
-}
-
-/// Whether there are times of single tokens.
-fn is_streamed(s: &Summary) -> bool {
-    s.series.ttft_s.count > 0
 }
 
 fn latency_words() -> Words {
@@ -90,7 +86,7 @@ fn above(floor_s: f64, points: Vec<Point>) -> Vec<Point> {
 
 fn cdf(run: &Run, criteria: &[Criterion]) -> Chart {
     let mut curves = vec![(latency_words(), sorted_s(run, latency))];
-    if is_streamed(&run.summary) {
+    if has_token_times(&run.summary) {
         curves.insert(0, ("TTFT".into(), sorted_s(run, ttft)));
     }
     let largest = curves.iter().filter_map(|curve| curve.1.last()).fold(0.0f32, |a, &b| a.max(b));
@@ -117,7 +113,7 @@ fn percentiles(run: &Run, criteria: &[Criterion]) -> Chart {
     let floor_s = floor_s(&run.summary);
     let measured = |values: &[f32]| scaled(above(floor_s, points(percentile_curve(values))), 1e3);
     let mut lines = Vec::new();
-    if is_streamed(&run.summary) {
+    if has_token_times(&run.summary) {
         // The error of a TPOT is divided by its tokens.
         let tpot = scaled(points(percentile_curve(&sorted_s(run, |sample| sample.tpot))), 1e3);
         lines.push(ChartLine::new("TTFT", measured(&sorted_s(run, ttft))));
