@@ -113,7 +113,7 @@ async fn add(worker: &Worker, slot: u32, socket: OwnedFd, connected: Tick) -> Re
         let connection_id = state
             .connections
             .add(socket, ConnectionState::Idle, &mut state.receive)
-            .map_err(|error| failed(Failure::Connect, error.to_string()))?;
+            .map_err(|error| not_watched(&mut state.error, error))?;
         return Ok(OpenedConnection { connection_id, at: connected, tls_handshake_ns: None });
     };
     let mut tls = Tls::new(config, &worker.setup.plan.target.host).map_err(|text| failed(Failure::Tls, text))?;
@@ -130,7 +130,7 @@ async fn add(worker: &Worker, slot: u32, socket: OwnedFd, connected: Tick) -> Re
     let connection_id = {
         let state = &mut *worker.state.borrow_mut();
         let added = state.connections.add(socket, ConnectionState::Handshake { slot }, &mut state.receive);
-        let connection_id = added.map_err(|error| failed(Failure::Connect, error.to_string()))?;
+        let connection_id = added.map_err(|error| not_watched(&mut state.error, error))?;
         let connection = &mut state.connections.entries[connection_id as usize];
         connection.answer.start();
         connection.tls = Some(Box::new(tls));
@@ -145,6 +145,13 @@ async fn add(worker: &Worker, slot: u32, socket: OwnedFd, connected: Tick) -> Re
     // Opening the tunnel through a proxy counts as connecting, not as the handshake.
     let began = tls.as_ref().and_then(|tls| tls.tunnel_open()).unwrap_or(connected);
     Ok(OpenedConnection { connection_id, at, tls_handshake_ns: Some((at.ns_since(began)).max(0) as u64) })
+}
+
+/// The error of a socket that the receive path cannot watch, which is not the server's: it ends the run.
+fn not_watched(run_error: &mut Option<io::Error>, error: io::Error) -> ConnectError {
+    let text = error.to_string();
+    *run_error = Some(error);
+    ConnectError { failure: Failure::Connect, text }
 }
 
 /// Sends the queued bytes of the session and waits for the peer, until the handshake is complete.
@@ -251,7 +258,11 @@ async fn writable_unless(
         state.slots[slot as usize].writable = false;
         match &mut state.receive {
             ReceivePath::Ring(ring) => {
-                ring.await_writable(slot, socket)?;
+                if let Err(error) = ring.await_writable(slot, socket) {
+                    // Not a failure of the server: the ring cannot be used, which ends the run.
+                    state.error = Some(error);
+                    return Ok(false);
+                }
                 None
             }
             // monoio awaits any descriptor through a stream type; only its readiness is used.

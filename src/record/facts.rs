@@ -118,6 +118,9 @@ pub struct RunEnd {
     pub clock: ClockPair,
     /// The user ended the run before its plan did.
     pub interrupted: bool,
+    /// The largest error of a worker's clock that its fits have shown, nanoseconds; `None` in what earlier versions stored.
+    #[serde(default)]
+    pub clock_error_ns: Option<u64>,
     /// The highest number of messages that waited for the collector.
     pub peak_backlog: u64,
     /// Requests that could not be written to the database.

@@ -212,6 +212,7 @@ impl Watcher {
     }
 
     fn store(&mut self, samples: Option<Result<Vec<exposition::Sample>, String>>, whole: bool) {
+        self.clock.maintain(self.clock.now());
         if let Some(processes) = &self.sources.processes {
             (self.sink)(resource_usage::samples(self.clock.now(), &processes.now(), &self.gpus));
         }
