@@ -52,7 +52,7 @@ pub mod worker;
 pub mod worker_state;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Select, Sender, unbounded};
@@ -141,6 +141,7 @@ impl Engine {
             tls,
             stop,
             connections_opened,
+            next_address: AtomicUsize::new(0),
             preflight: preflight.clone(),
             trace,
             clock_error_ns: AtomicU64::new(0),

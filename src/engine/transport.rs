@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use monoio::net::UnixStream;
@@ -36,14 +37,18 @@ pub struct ConnectError {
     pub text: String,
 }
 
-/// Opens a connection for `slot`; the addresses of the target are tried in order.
+/// How long an address has to answer before the next one is tried, if the target has several.
+const ADDRESS_NS: u64 = S;
+
+/// Opens a connection for `slot`.
 pub async fn open(worker: &Worker, slot: u32) -> Result<OpenedConnection, ConnectError> {
     let plan = &worker.setup.plan;
     let began = worker.now();
-    worker.wait(slot, Wait::Connect(began.plus_ns(plan.timeouts.connect_ns)));
+    let deadline = began.plus_ns(plan.timeouts.connect_ns);
+    worker.wait(slot, Wait::Connect(deadline));
     worker.set_preflight_step(PreflightStep::Connection);
     let socket = match &plan.target.transport {
-        Transport::Tcp(addresses) => connect_any(worker, slot, addresses).await?,
+        Transport::Tcp(addresses) => connect_any(worker, slot, addresses, deadline).await?,
         Transport::Unix(path) => match connect_unix(path) {
             Ok(connecting) => finish_connecting(worker, slot, connecting).await?,
             Err(error) => return Err(refused(&error, &path.display().to_string())),
@@ -59,18 +64,46 @@ pub async fn open(worker: &Worker, slot: u32) -> Result<OpenedConnection, Connec
     opened
 }
 
-async fn connect_any(worker: &Worker, slot: u32, addresses: &[SocketAddr]) -> Result<OwnedFd, ConnectError> {
+/// Connects to an address of the target: with rotation, to the next one; otherwise to the first that answers, beginning
+/// with the one that answered last. Only a target of which no address had answered before the run has several without
+/// rotation; then all but the last have [`ADDRESS_NS`] each, so that one that is silent does not use up the timeout.
+async fn connect_any(
+    worker: &Worker,
+    slot: u32,
+    addresses: &[SocketAddr],
+    deadline: Tick,
+) -> Result<OwnedFd, ConnectError> {
+    let setup = &worker.setup;
     let mut last_error = ConnectError { failure: Failure::Connect, text: "the target has no address".to_string() };
-    for address in addresses {
-        let connected = match start_tcp(&worker.setup.plan.source_addresses, &worker.setup.connections_opened, *address)
-        {
+    let count = addresses.len();
+    let (first, tries) = match setup.plan.address_rotation {
+        true => (setup.next_address.fetch_add(1, Ordering::Relaxed), 1),
+        false => (setup.next_address.load(Ordering::Relaxed), count),
+    };
+    for nth in 0..tries.min(count) {
+        let place = (first + nth) % count;
+        if nth + 1 < tries {
+            worker.wait(slot, Wait::Connect(worker.now().plus_ns(ADDRESS_NS).min(deadline)));
+        } else if nth > 0 {
+            worker.wait(slot, Wait::Connect(deadline));
+        }
+        let address = addresses[place];
+        let connected = match start_tcp(&setup.plan.source_addresses, &setup.connections_opened, address) {
             Ok(connecting) => finish_connecting(worker, slot, connecting).await,
             Err(error) => Err(refused(&error, &address.to_string())),
         };
         match connected {
-            Ok(socket) => return Ok(socket),
-            Err(error) if error.failure == Failure::ConnectTimeout => return Err(error),
+            Ok(socket) => {
+                if tries > 1 {
+                    setup.next_address.store(place, Ordering::Relaxed);
+                    worker.wait(slot, Wait::Connect(deadline));
+                }
+                return Ok(socket);
+            }
             Err(error) => last_error = error,
+        }
+        if worker.now() >= deadline || worker.state.borrow().phase.killed {
+            break;
         }
     }
     Err(last_error)

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use rustls::ClientConfig;
@@ -31,6 +31,8 @@ pub struct Setup {
     pub stop: Arc<AtomicU8>,
     /// Number of connections opened so far, which determines the source address of the next one.
     pub connections_opened: AtomicU64,
+    /// The place of the address that the next connection uses, of those of the target; modulo their number.
+    pub next_address: AtomicUsize,
     /// The step that the connection test has reached.
     pub preflight: Arc<PreflightProgress>,
     /// Receives the events of each request, with `--debug`.

@@ -15,6 +15,10 @@ pub struct RunFacts {
     pub dataset: String,
     pub api: String,
     pub url: String,
+    /// The addresses of the server, or of its proxy, that connections went to; empty with a Unix socket, if none answered
+    /// before the run, and in what earlier versions stored.
+    #[serde(default)]
+    pub addresses: Vec<String>,
     pub stream: bool,
     pub mode: Mode,
     /// The cap on requests in flight; `None` in an open loop.
