@@ -29,6 +29,8 @@ pub struct Setup {
     pub workload: Arc<Workload>,
     pub tls: Option<Arc<ClientConfig>>,
     pub stop: Arc<AtomicU8>,
+    /// Set when too many requests failed: no more are offered.
+    pub abort: Arc<AtomicBool>,
     /// Number of connections opened so far, which determines the source address of the next one.
     pub connections_opened: AtomicU64,
     /// The place of the address that the next connection uses, of those of the target; modulo their number.
@@ -345,17 +347,14 @@ impl WorkerState {
         let stop = if setup.failed.load(Ordering::Relaxed) { STOP_AT_ONCE } else { setup.stop.load(Ordering::Relaxed) };
         match stop {
             0 => {}
-            STOP_OFFERING => {
-                let stop = self.phase.stop_offering.map_or(now, |at| at.min(now));
-                self.phase.stop_offering = Some(stop);
-                let drain_ns = setup.plan.drain_ns.min(INTERRUPT_DRAIN_NS);
-                let kill_at = stop.plus_ns(drain_ns);
-                self.phase.kill_at = Some(self.phase.kill_at.map_or(kill_at, |at| at.min(kill_at)));
-            }
+            STOP_OFFERING => self.stop_offering(now, setup.plan.drain_ns.min(INTERRUPT_DRAIN_NS)),
             STOP_AT_ONCE.. => {
                 self.phase.stop_offering = Some(now);
                 self.phase.kill_at = Some(now);
             }
+        }
+        if setup.abort.load(Ordering::Relaxed) {
+            self.stop_offering(now, setup.plan.drain_ns);
         }
         let mut woken = false;
         if self.phase.is_stopping(now) {
@@ -368,6 +367,14 @@ impl WorkerState {
             woken |= self.kill(now);
         }
         woken
+    }
+
+    /// Offers no more requests. Those in flight have `drain_ns` to finish, from the first call on.
+    fn stop_offering(&mut self, now: Tick, drain_ns: u64) {
+        let stop = self.phase.stop_offering.map_or(now, |at| at.min(now));
+        self.phase.stop_offering = Some(stop);
+        let kill_at = stop.plus_ns(drain_ns);
+        self.phase.kill_at = Some(self.phase.kill_at.map_or(kill_at, |at| at.min(kill_at)));
     }
 
     /// Wakes the slots that wait for their scheduled time or their place in the ramp, so that they end.

@@ -103,6 +103,10 @@ pub fn summary(s: &Summary) -> Vec<Row> {
     if series.first_answer_s.mean != series.first_token_s.mean && series.first_answer_s.mean.is_some() {
         rows.push(row(Label::AverageFirstAnswerToken, series.first_answer_s.mean));
     }
+    let steady = s.steady_throughput.map(|steady| steady.throughput).unwrap_or_default();
+    rows.push(maybe(Label::SteadyRequestThroughput, steady.requests_per_s));
+    rows.push(maybe(Label::SteadyOutputThroughput, steady.output_tokens_per_s));
+    rows.push(maybe(Label::CachedInputShare, s.cached_share.map(|share| share * 100.0)));
     rows
 }
 

@@ -9,7 +9,7 @@ use super::failure_texts::FailureTexts;
 use super::metric::{self, Early};
 use super::poll_gaps::PollGaps;
 use crate::finding::Oddity;
-use crate::record::{Block, Failure, Outcome, Phase, RequestRecord, ServerTimes, WorkerReport};
+use crate::record::{Block, Failure, Finish, Outcome, Phase, RequestRecord, ServerTimes, WorkerReport};
 
 /// The figures of one request. Lengths of time are nanoseconds.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +37,7 @@ pub struct Sample {
     pub cached_tokens: Option<u32>,
     pub output_rate: Option<f64>,
     pub total_rate: Option<f64>,
+    pub finish: Finish,
     pub events: u32,
     pub send_lag: Option<u64>,
     pub connect: Option<u64>,
@@ -276,6 +277,7 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         cached_tokens: record.cached_tokens,
         output_rate: metric::output_rate_per_s(record),
         total_rate: metric::total_rate_per_s(record),
+        finish: record.finish,
         events: record.events,
         send_lag: metric::send_lag_ns(record),
         connect: metric::connect_ns(record),
