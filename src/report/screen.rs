@@ -4,9 +4,9 @@ use super::findings::entries;
 use super::i18n::{Label, Statistic, time_name};
 use super::language::Language;
 use super::search::judged_text;
-use super::summary_rows::{self, StatisticValue, Value, client_rows, percentile_columns};
+use super::summary_rows::{self, Row, StatisticValue, Value, client_rows, percentile_columns};
 use super::table::{Align, Table, cut, few_note, infinite_note, mark, number, optional, wrap};
-use super::{measurement_error, server, server_timings, turns, witness};
+use super::{glance, measurement_error, server, server_timings, turns, witness};
 use crate::finding::{Figure, Severity};
 use crate::stats::Summary;
 use crate::stats::failure_texts::FailureText;
@@ -23,7 +23,7 @@ pub fn render(s: &Summary, width: usize) -> String {
     let mut out = String::new();
     out.push_str(&findings(s, width, "VOID: do not use these figures.", |severity| severity == Severity::Void));
     out.push_str("Benchmarking summary:\n");
-    out.push_str(&summary_table(s).render());
+    out.push_str(&summary_table(s, |_| true).render());
     out.push_str(&slo(s, width));
     out.push_str(&speed(s));
     out.push_str(&failures(s, width));
@@ -41,8 +41,20 @@ pub fn render(s: &Summary, width: usize) -> String {
     out
 }
 
-fn summary_table(s: &Summary) -> Table {
-    let shown = summary_rows::summary(s).into_iter().filter(|row| row.always || row.value != Value::Unknown);
+/// What a run prints: evalscope's tables, failures, and the result at a glance. The rest is in [`render`].
+pub fn brief(s: &Summary, width: usize, colours: bool) -> String {
+    let width = width.max(NARROWEST);
+    let mut out = String::from("Benchmarking summary:\n");
+    out.push_str(&summary_table(s, |row| row.brief).render());
+    out.push_str(&speed(s));
+    out.push_str(&percentiles(s, width));
+    out.push_str(&failures(s, width));
+    out + &glance::render(s, width, colours)
+}
+
+fn summary_table(s: &Summary, wanted: impl Fn(&Row) -> bool) -> Table {
+    let known = |row: &Row| row.always || row.value != Value::Unknown;
+    let shown = summary_rows::summary(s).into_iter().filter(|row| known(row) && wanted(row));
     Table {
         head: vec!["Key".to_string(), "Value".to_string()],
         aligns: vec![Align::Left, Align::Decimal],

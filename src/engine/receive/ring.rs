@@ -99,7 +99,7 @@ impl Ring {
         // first.
         unsafe { ring.submitter().register_buf_ring(buffers.ring_address(), count, BUFFER_GROUP)? };
         let mut message = Box::new(empty_message());
-        message.msg_controllen = CONTROL_LEN;
+        message.msg_controllen = CONTROL_LEN as _;
         Ok(Ring {
             ring,
             buffers,
@@ -412,7 +412,7 @@ mod tests {
     #[test]
     fn a_buffer_that_cannot_be_parsed_ends_the_connection() {
         let mut message = empty_message();
-        message.msg_controllen = CONTROL_LEN;
+        message.msg_controllen = CONTROL_LEN as _;
         let delivered = |buffer: &[u8]| {
             let mut text = String::new();
             let over = deliver_received(buffer, &message, &mut |delivery| text = format!("{delivery:?}"));
