@@ -37,11 +37,12 @@ pub(super) fn record_end(shared: &Shared, share: &LoopShare, exchange: Exchange,
     }
 }
 
-/// Records one write of loop `share`: its delay after `due_ns` and its output events, sent at `stamp`.
+/// Records one write of loop `share`: its delay after `due_ns` and its output events, sent between `stamp` and
+/// `returned`.
 pub(super) fn record_write(
     exchange: &mut Exchange,
     share: &LoopShare,
-    stamp: Tick,
+    (stamp, returned): (Tick, Tick),
     due_ns: u64,
     outputs: u32,
     lie_ns: i64,
@@ -57,6 +58,7 @@ pub(super) fn record_write(
             Some(last) => share.metrics.itl.observe(reported_ns(stamp.ns_since(*last), lie_ns)),
         }
         truth.sends.push(stamp);
+        truth.returns.push(returned);
     }
     share.metrics.events.add(u64::from(outputs));
     let tokens = if truth.streamed {

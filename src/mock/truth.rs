@@ -27,6 +27,9 @@ pub struct Truth {
     /// Send times of the output events (one token each), in order. A JSON response is one event; events of faults are
     /// not included.
     pub sends: Vec<Tick>,
+    /// When the system calls of these sends returned. The bytes were sent between the two times, which are far apart if
+    /// the mock lost its core between them.
+    pub returns: Vec<Tick>,
     /// When the last bytes of the response were sent, complete or not.
     pub last_byte: Option<Tick>,
     /// 0 if no HTTP response was sent.
