@@ -42,6 +42,7 @@ pub mod receive;
 pub mod record_sender;
 pub mod request;
 pub mod schedule;
+pub mod server_watch;
 pub mod slot;
 pub mod telemetry;
 mod tls_response;
@@ -58,6 +59,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Select, Sender, unbounded};
 
 use self::preflight_progress::PreflightProgress;
+use self::server_watch::ServerWatch;
 use self::worker::{Command, Reply, WorkerChannels};
 use self::worker_state::{PhasePlan, Setup};
 use crate::finding::Finding;
@@ -65,8 +67,8 @@ use crate::net::tls;
 use crate::plan::{Load, Plan};
 use crate::record::trace::Trace;
 use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
-use crate::time::MS;
 use crate::time::clock::kernel_now;
+use crate::time::{MS, Tick};
 use crate::workload::Workload;
 
 /// Why the engine could not run. Failures of the server are not errors but records.
@@ -107,6 +109,10 @@ pub struct Engine {
     setup: Arc<Setup>,
     /// The step that the connection test has reached.
     pub preflight: Arc<PreflightProgress>,
+    /// Whether the server still answers.
+    pub server: Arc<ServerWatch>,
+    /// The start of the measured phase.
+    pub measured_from: Option<Tick>,
     /// Findings of the workers about their setup and about the server.
     pub notes: Vec<Finding>,
 }
@@ -136,6 +142,7 @@ impl Engine {
         let cores = plan.cores.clone();
         let connections_opened = AtomicU64::new(0);
         let preflight = Arc::new(PreflightProgress::default());
+        let server = Arc::new(ServerWatch::default());
         let setup = Arc::new(Setup {
             plan,
             workload: workload.clone(),
@@ -145,6 +152,7 @@ impl Engine {
             connections_opened,
             next_address: AtomicUsize::new(0),
             preflight: preflight.clone(),
+            server: server.clone(),
             trace,
             clock_error_ns: AtomicU64::new(0),
             failed: AtomicBool::new(false),
@@ -153,7 +161,7 @@ impl Engine {
         let start =
             |(number, core): (usize, &usize)| start_worker(setup.clone(), number as u16, count, *core, empties.clone());
         let workers = cores.iter().enumerate().map(start).collect::<Result<_, _>>().map_err(EngineError::Thread)?;
-        Ok(Engine { workers, workload, setup, preflight, notes: Vec::new() })
+        Ok(Engine { workers, workload, setup, preflight, server, measured_from: None, notes: Vec::new() })
     }
 
     /// Runs one phase to its end.
@@ -175,6 +183,9 @@ impl Engine {
             }
         }
         let start = kernel_now().plus_ns(START_DELAY_NS);
+        if request.phase == Phase::Measured {
+            self.measured_from.get_or_insert(start);
+        }
         self.send_all(|| Command::Start(start));
         let mut reports = Vec::new();
         for reply in self.replies()? {

@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use super::connections::{ConnectionState, OPEN_AFTER_END_NS};
 use super::preflight_progress::PreflightStep;
+use super::server_watch::ServerWatch;
 use super::transport::{ConnectError, flush_tls, open, send_all};
 use super::unsolicited::is_unsolicited;
 use super::worker_state::{Job, Wait, Worker, WorkerState};
@@ -207,6 +208,7 @@ fn record_response(
     let outcome = connection.answer.outcome();
     let end = seen.end_event.filter(|_| outcome == Outcome::Ok).unwrap_or(ended);
     let open_after_end_ns = seen.end_event.map(|at| ended.ns_since(at).max(0) as u64);
+    watch_server(&worker.setup.server, outcome, ended);
     let mut oddities = seen.oddities;
     if open_after_end_ns.is_some_and(|ns| ns >= OPEN_AFTER_END_NS) {
         oddities.add(Oddity::OpenAfterEnd);
@@ -266,6 +268,27 @@ fn record_response(
         state.error = Some(error);
     }
     RequestEnd { at: ended, connected: true, ok: outcome == Outcome::Ok }
+}
+
+/// Notes what the end of a request says about the server.
+fn watch_server(server: &ServerWatch, outcome: Outcome, ended: Tick) {
+    match outcome {
+        Outcome::Ok => server.answered(),
+        Outcome::Failed(failure) => match failure {
+            Failure::Status | Failure::InStream | Failure::Empty | Failure::Body | Failure::Protocol => {
+                server.answered();
+            }
+            Failure::ClosedEarly | Failure::Reset | Failure::Write | Failure::Truncated | Failure::ServerGone => {
+                server.broke(ended);
+            }
+            Failure::Connect
+            | Failure::ConnectTimeout
+            | Failure::Tls
+            | Failure::ReadTimeout
+            | Failure::TotalTimeout => {}
+        },
+        Outcome::Unfinished => {}
+    }
 }
 
 /// Creates the record of a request for which no connection could be opened.

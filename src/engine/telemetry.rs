@@ -57,6 +57,11 @@ impl Telemetry {
         self.reads += 1;
     }
 
+    /// The reads of this phase so far.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads
+    }
+
     /// Records a poll of the event loop. `waited`: the worker has waited for events since the last poll, so the gap is
     /// not counted as a gap of a busy loop. In both cases a gap that is too long is a stall.
     #[inline]

@@ -15,6 +15,7 @@ use super::receive::ReceivePath;
 use super::receive::delivery::ReceiveEvent;
 use super::record_sender::RecordSender;
 use super::schedule::{Deadlines, OpenSchedule, ScheduleCursor};
+use super::server_watch::{SILENT_NS, ServerWatch};
 use super::telemetry::Telemetry;
 use crate::plan::{Load, Plan};
 use crate::record::trace::{Trace, TraceKind};
@@ -37,6 +38,8 @@ pub struct Setup {
     pub next_address: AtomicUsize,
     /// The step that the connection test has reached.
     pub preflight: Arc<PreflightProgress>,
+    /// Whether the server still answers.
+    pub server: Arc<ServerWatch>,
     /// Receives the events of each request, with `--debug`.
     pub trace: Option<Trace>,
     /// The largest error that the clock of a worker has shown, nanoseconds.
@@ -165,6 +168,9 @@ pub struct WorkerState {
     /// An error outside of the event loop, which ends the worker.
     pub error: Option<io::Error>,
     housekeeping_at: Tick,
+    /// The reads at the last housekeeping, and the last one at which there were more, or no request was in flight.
+    reads_before: u64,
+    heard_at: Tick,
     dead: Vec<u32>,
 }
 
@@ -200,6 +206,8 @@ impl WorkerState {
             relay_waker: None,
             error: None,
             housekeeping_at: now,
+            reads_before: 0,
+            heard_at: now,
             dead: Vec::new(),
         }
     }
@@ -365,6 +373,38 @@ impl WorkerState {
         }
         if self.phase.kill_at.is_some_and(|at| at <= now) {
             woken |= self.kill(now);
+        }
+        woken | self.give_up_silent(&setup.server, now)
+    }
+
+    /// Fails the requests whose streams are silent while the server refuses connections: it has ended without closing
+    /// them, or something between holds them open.
+    fn give_up_silent(&mut self, server: &ServerWatch, now: Tick) -> bool {
+        let reads = self.telemetry.reads();
+        let waits = self.telemetry.in_flight > 0;
+        if reads != self.reads_before || !waits {
+            (self.reads_before, self.heard_at) = (reads, now);
+        }
+        if waits {
+            server.waits(now, self.heard_at);
+        }
+        if server.silent_since(now).is_none() {
+            return false;
+        }
+        let mut woken = false;
+        for connection in &mut self.connections.entries {
+            let silent_ns = now.ns_since(connection.last_active);
+            let ConnectionState::Busy { slot } = connection.state else { continue };
+            if silent_ns < SILENT_NS as i64 {
+                continue;
+            }
+            let seconds = silent_ns as f64 / S as f64;
+            let text = format!("no byte for {seconds:.1} s, while the server refused new connections");
+            connection.abort(Failure::ServerGone, &text, now);
+            let slot_state = &mut self.slots[slot as usize];
+            slot_state.expired = true;
+            slot_state.wake();
+            woken = true;
         }
         woken
     }

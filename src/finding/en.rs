@@ -90,6 +90,14 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::WorkersLeftOut { parallel, workers } => observed(format!(
             "--parallel {parallel} keeps only {parallel} of {workers} workers busy: the others are not started."
         )),
+        Finding::CpuQuota { cores, workers, given: true } => observed(format!(
+            "{workers} workers share the CPU quota of a control group, {cores:.1} cores: when it is used up, they are \
+             stopped, which causes receive lag."
+        ))
+        .advise("Use fewer --workers or a higher quota."),
+        Finding::CpuQuota { cores, workers, .. } => observed(format!(
+            "A control group limits this process to the CPU time of {cores:.1} cores: the number of workers is {workers}."
+        )),
         Finding::DatasetNotRead => observed("--prompt is given: the dataset is not read."),
         Finding::FieldsNotSent { api, flags } => {
             observed(format!("--api {api} has no field for {}: not sent.", flags.join(", ")))
@@ -160,7 +168,16 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::EpollInstead { reason } => {
             observed(format!("io_uring is not available ({reason}): receiving with epoll instead."))
         }
-        Finding::ServerDied { reason } => observed(format!("The server process ended during the run: {reason}")),
+        Finding::ServerDied { reason, after_s } => observed(format!(
+            "The server process ended {}. Only figures of the time before describe it: {reason}",
+            time_of_end(*after_s)
+        )),
+        Finding::ServerEnded { after_s } => observed(format!(
+            "The server ended {}: it refused connections from then to the end of the run. Only figures of the time \
+             before describe it.",
+            time_of_end(*after_s)
+        ))
+        .advise("See the log of the server, and run again."),
         Finding::VisualizerLost { points, service } => observed(format!(
             "{points} points of the curves did not reach {service}, which was too slow; the results are complete."
         )),
@@ -658,4 +675,8 @@ pub(super) fn open_files(files: OpenFiles) -> String {
         "--parallel {parallel} needs {needed} open files, but the limit of this process is {limit}: raise 'ulimit -n', \
          {instead}"
     )
+}
+
+fn time_of_end(after_s: Option<f64>) -> String {
+    after_s.map_or("during the run".to_string(), |seconds| format!("{seconds:.1} s after the start of the measurement"))
 }

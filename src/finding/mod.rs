@@ -12,8 +12,8 @@ mod render;
 mod search;
 mod zh;
 
-#[cfg(test)]
-mod samples;
+#[cfg(any(test, feature = "internals"))]
+pub mod samples;
 #[cfg(test)]
 mod tests;
 
@@ -80,6 +80,12 @@ pub enum Finding {
     WorkersLeftOut {
         parallel: usize,
         workers: usize,
+    },
+    /// The CPU quota of a control group, in cores, and the workers; `given`: by flags, despite the quota.
+    CpuQuota {
+        cores: f64,
+        workers: usize,
+        given: bool,
     },
     /// `--prompt` together with a dataset.
     DatasetNotRead,
@@ -156,8 +162,15 @@ pub enum Finding {
     },
 
     // The run, apart from its records.
+    /// A server that was started for the run ended; `after_s` counts from the start of the measured phase.
     ServerDied {
         reason: String,
+        #[serde(default)]
+        after_s: Option<f64>,
+    },
+    /// The server refused connections from then to the end of the run, and after it.
+    ServerEnded {
+        after_s: Option<f64>,
     },
     VisualizerLost {
         points: u64,
@@ -467,6 +480,7 @@ impl Finding {
             Finding::WitnessAddsLoad { .. } => ("plan", Note, Cause::Configuration),
             Finding::WorkersShareCores { .. } => ("plan", Note, Cause::Configuration),
             Finding::WorkersLeftOut { .. } => ("plan", Note, Cause::Configuration),
+            Finding::CpuQuota { .. } => ("plan", Note, Cause::Configuration),
             Finding::DatasetNotRead => ("plan", Note, Cause::Workload),
             Finding::FieldsNotSent { .. } => ("plan", Note, Cause::Configuration),
             Finding::NotStreamed { .. } => ("plan", Note, Cause::Configuration),
@@ -486,7 +500,8 @@ impl Finding {
             Finding::ServerClosesConnections => ("engine", Note, Cause::ServerAnswers),
             Finding::EpollRequested => ("engine", Note, Cause::Configuration),
             Finding::EpollInstead { .. } => ("engine", Note, Cause::Configuration),
-            Finding::ServerDied { .. } => ("server_died", Caution, Cause::ServerAnswers),
+            Finding::ServerDied { .. } => ("server_died", Void, Cause::ServerAnswers),
+            Finding::ServerEnded { .. } => ("server_ended", Void, Cause::ServerAnswers),
             Finding::VisualizerLost { .. } => ("visualizer", Note, Cause::Output),
             Finding::WitnessMissing { .. } => ("witness", Note, Cause::Witness),
             Finding::MetricsUnavailable { .. } => ("server_metrics", Note, Cause::ServerMetrics),
@@ -583,7 +598,7 @@ impl Finding {
             | Finding::EpollInstead { reason: word }
             | Finding::BoundInSeconds { criterion: word, .. }
             | Finding::Aborted { criterion: word, .. }
-            | Finding::ServerDied { reason: word }
+            | Finding::ServerDied { reason: word, .. }
             | Finding::VisualizerLost { service: word, .. }
             | Finding::WitnessMissing { reason: word }
             | Finding::MetricsUnavailable { reason: word }
@@ -616,6 +631,8 @@ impl Finding {
             | Finding::WorkerNotPinned { .. }
             | Finding::ServerClosesConnections
             | Finding::EpollRequested
+            | Finding::CpuQuota { .. }
+            | Finding::ServerEnded { .. }
             | Finding::Shards { .. }
             | Finding::RecordsLost { .. }
             | Finding::RowsLost { .. }

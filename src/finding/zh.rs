@@ -76,6 +76,13 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::WorkersLeftOut { parallel, workers } => observed(format!(
             "--parallel {parallel} 只能用满 {workers} 个工作线程中的 {parallel} 个：其余线程不启动。"
         )),
+        Finding::CpuQuota { cores, workers, given: true } => observed(format!(
+            "{workers} 个工作线程共用控制组的 CPU 配额（{cores:.1} 核）：配额用尽时会被暂停，造成接收滞后。"
+        ))
+        .advise("请减少 --workers 或提高配额。"),
+        Finding::CpuQuota { cores, workers, .. } => observed(format!(
+            "控制组将本进程限制为 {cores:.1} 核的 CPU 时间：工作线程数为 {workers}。"
+        )),
         Finding::DatasetNotRead => observed("已给出 --prompt：不读取数据集。"),
         Finding::FieldsNotSent { api, flags } => {
             observed(format!("--api {api} 没有与 {} 对应的字段：未发送。", flags.join("、")))
@@ -128,7 +135,14 @@ pub(super) fn text(finding: &Finding) -> Text {
         }
         Finding::EpollRequested => observed("按要求不使用 io_uring，改用 epoll 接收。"),
         Finding::EpollInstead { reason } => observed(format!("io_uring 不可用（{reason}）：改用 epoll 接收。")),
-        Finding::ServerDied { reason } => observed(format!("服务端进程在测试中退出：{reason}")),
+        Finding::ServerDied { reason, after_s } => {
+            observed(format!("服务端进程{}退出，只有此前的数据反映其性能：{reason}", time_of_end(*after_s)))
+        }
+        Finding::ServerEnded { after_s } => observed(format!(
+            "服务端{}退出：此后直到测试结束一直拒绝连接，只有此前的数据反映其性能。",
+            time_of_end(*after_s)
+        ))
+        .advise("请查看服务端日志，然后重新测试。"),
         Finding::VisualizerLost { points, service } => {
             observed(format!("{service} 接收过慢，有 {points} 个曲线点未送达；最终结果完整。"))
         }
@@ -540,4 +554,8 @@ pub(super) fn search_trouble(trouble: &SearchTrouble) -> String {
         }
         SearchTrouble::Refused(text) => text.clone(),
     }
+}
+
+fn time_of_end(after_s: Option<f64>) -> String {
+    after_s.map_or("在测试中".to_string(), |seconds| format!("在测量开始 {seconds:.1} 秒后"))
 }

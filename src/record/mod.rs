@@ -199,6 +199,8 @@ pub enum Failure {
     ReadTimeout,
     /// The whole request took longer than the total timeout.
     TotalTimeout,
+    /// Nothing arrived for seconds, and the server refused new connections: it has ended without closing this one.
+    ServerGone,
     /// The connection was reset.
     Reset,
     /// The connection was closed before any response byte.
@@ -219,13 +221,14 @@ pub enum Failure {
 
 impl Failure {
     /// Every class, in the order of the failure table.
-    pub const ALL: [Failure; 14] = [
+    pub const ALL: [Failure; 15] = [
         Failure::Connect,
         Failure::ConnectTimeout,
         Failure::Tls,
         Failure::Write,
         Failure::ReadTimeout,
         Failure::TotalTimeout,
+        Failure::ServerGone,
         Failure::Reset,
         Failure::ClosedEarly,
         Failure::Truncated,
@@ -245,6 +248,7 @@ impl Failure {
             Failure::Write => "write",
             Failure::ReadTimeout => "read_timeout",
             Failure::TotalTimeout => "total_timeout",
+            Failure::ServerGone => "server_gone",
             Failure::Reset => "reset",
             Failure::ClosedEarly => "closed_early",
             Failure::Truncated => "truncated",

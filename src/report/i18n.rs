@@ -216,6 +216,7 @@ pub(crate) fn failure_name(failure: Failure, language: Language) -> &'static str
         Failure::Write => "发送失败",
         Failure::ReadTimeout => "读取超时",
         Failure::TotalTimeout => "总超时",
+        Failure::ServerGone => "服务端已退出",
         Failure::Reset => "连接被重置",
         Failure::ClosedEarly => "未响应即关闭连接",
         Failure::Truncated => "响应不完整",

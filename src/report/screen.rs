@@ -13,6 +13,7 @@ use crate::stats::failure_texts::FailureText;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
 use crate::stats::slo::Judged;
 use crate::stats::speed::SpeedRow;
+use crate::visible::visible;
 
 /// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;
@@ -38,7 +39,7 @@ pub fn render(s: &Summary, width: usize) -> String {
     out.push_str(&server::text(s, width));
     out.push_str(&server_timings::text(s, width));
     out.push_str(&findings(s, width, "\nFindings:", |severity| severity != Severity::Void));
-    out
+    visible(&out).into_owned()
 }
 
 /// What a run prints: evalscope's tables, failures, and the result at a glance. The rest is in [`render`].

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::api::Dialect;
 use crate::engine::witness::Witness;
@@ -26,19 +26,24 @@ use crate::time::clock::Clock;
 use crate::visualizer::{Feed, Series};
 use crate::workload::Workload;
 use crate::workload::progress::StepProgress;
-use crate::{host, report};
+use crate::{files, host, report};
 
 mod abort;
 mod debug_log;
 mod error;
+mod interruptible;
 mod plugin_parse;
 mod preflight;
+mod server_end;
+mod server_probe;
 mod token_backfill;
 
 use abort::AbortWatch;
 pub use error::RunError;
+use interruptible::{run_or_abandon, with_killable_programs};
 use plugin_parse::parse_with_program;
 use preflight::test_connection;
+use server_end::server_end;
 use token_backfill::count_missing;
 
 /// What a run needs from its caller: log, stop flag, local server, progress display, visualizer.
@@ -83,10 +88,16 @@ pub struct FinishedRun {
     pub interrupted: bool,
 }
 
+/// Name of the database in the folder of a run.
+pub(crate) const DATABASE: &str = "benchmark_data.db";
 /// File descriptors that the process needs in addition to its connections.
 const OTHER_FILES: u64 = 64;
 /// Record blocks that are allocated for each worker in advance.
 const BLOCKS_PER_WORKER: usize = 4;
+/// Empty blocks that are kept for each worker at most.
+const MAX_EMPTY_BLOCKS: usize = 16;
+/// Messages that wait for the collector at most. A worker that finds so many waits for it, which is a poll gap.
+const MAX_MESSAGES: usize = 1024;
 
 /// Runs a plan whose target has been resolved to an address. If this fails during the run, the database contains what was
 /// measured before.
@@ -95,7 +106,8 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     // Requests are built on all cores. Threads started after that stay off the cores of the workers.
     let workload = Arc::new(build_workload(plan, context)?);
     let affinity = host::affinity::exclude_cores(&plan.cores);
-    let (empties, returned) = unbounded();
+    // Blocks beyond these, which a busy collector made necessary, are freed when they come back.
+    let (empties, returned) = bounded(plan.cores.len() * MAX_EMPTY_BLOCKS);
     for worker in 0..plan.cores.len() as u32 {
         (0..BLOCKS_PER_WORKER).for_each(|_| drop(empties.send(Block::new(worker))));
     }
@@ -105,16 +117,18 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     let mut engine =
         Engine::start(plan.clone(), workload.clone(), context.stop.clone(), abort.clone(), trace.clone(), &returned)?;
     if plan.test_connection {
-        test_connection(&mut engine, plan, &context.log)?;
+        test_connection(&mut engine, plan, &context.log, &context.stop)?;
     }
-    let (messages, collected) = unbounded();
+    let (messages, collected) = bounded(MAX_MESSAGES);
     let series = context.visualizer.as_ref().map(|feed| feed.series(plan));
     let watch = AbortWatch::new(plan, abort.clone());
     let collector = start_collector((plan, watch), &workload, context, series.clone(), collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
+    let probe = server_probe::start(&engine.server, plan);
     let outcome = run_phases(&mut engine, (plan, &workload), context, (collector.live(), trace), &messages, &mut notes);
+    drop(probe);
     notes.append(&mut engine.notes);
-    notes.extend(context.local.and_then(Local::died).map(|reason| Finding::ServerDied { reason }));
+    notes.extend(server_end(&engine, plan, context.local));
     notes.extend(context.visualizer.iter().filter_map(Feed::note));
     let clock_error_ns = Some(engine.clock_error_ns());
     let live = collector.live().clone();
@@ -132,20 +146,27 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
         context.log.error(&format!("{error}; the database lacks {} requests", stored.rows_lost));
     }
     let database = database_path(plan);
-    parse_responses(plan, &database, context)?;
-    count_tokens_after_run(plan, &database, context)?;
+    // On a full disk neither can be stored; the figures of the run are there all the same.
+    let added =
+        parse_responses(plan, &database, context).and_then(|()| count_tokens_after_run(plan, &database, context));
+    if let Err(error) = added {
+        context.log.error(&format!("{error}; token counts are those of the server"));
+    }
     let summary = report::from_database(&database)?;
-    write_results(plan, &summary)?;
     Ok(FinishedRun { summary, database, interrupted })
 }
 
-fn build_workload(plan: &Plan, context: &RunContext<'_>) -> Result<Workload, RunError> {
+fn build_workload(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<Workload, RunError> {
     let steps = Arc::new(StepProgress::default());
     let display = (context.show_steps)(steps.clone());
-    let target = &plan.target;
-    let line = target.request_target(&target.path);
-    let mut workload = Workload::build_watched(&plan.workload, &target.authority, &line, &steps)?;
-    workload.head.extend_from_slice(target.proxy_header().as_bytes());
+    let mut workload = run_or_abandon(&context.stop, {
+        let plan = plan.clone();
+        move || {
+            let line = plan.target.request_target(&plan.target.path);
+            Workload::build_watched(&plan.workload, &plan.target.authority, &line, &steps)
+        }
+    })??;
+    workload.head.extend_from_slice(plan.target.proxy_header().as_bytes());
     drop(display);
     for note in &workload.notes {
         context.log.warning(&note.en());
@@ -159,7 +180,7 @@ fn parse_responses(plan: &Plan, database: &Path, context: &RunContext<'_>) -> Re
     let Dialect::Program(program) = plan.dialect else { return Ok(()) };
     let steps = Arc::new(StepProgress::default());
     let display = (context.show_steps)(steps.clone());
-    let parsed = parse_with_program(database, program, plan.save, &steps)?;
+    let parsed = with_killable_programs(&context.stop, || parse_with_program(database, program, plan.save, &steps))?;
     drop(display);
     if let Err(caution) = parsed {
         context.log.warning(&caution.en());
@@ -189,10 +210,11 @@ fn count_tokens_after_run(plan: &Plan, database: &Path, context: &RunContext<'_>
 
 /// The path of a plan's database.
 pub(crate) fn database_path(plan: &Plan) -> PathBuf {
-    plan.report.folder.join("benchmark_data.db")
+    plan.report.folder.join(DATABASE)
 }
 
-fn check_limits(plan: &Plan) -> Result<(), RunError> {
+/// Checks that this process may open the files that a plan needs.
+pub(crate) fn check_limits(plan: &Plan) -> Result<(), RunError> {
     let limit = host::limits::raise_open_files();
     let Some(parallel) = plan.load.parallel() else { return Ok(()) };
     // The built-in server runs in this process and also needs a descriptor for each connection.
@@ -212,7 +234,9 @@ fn start_collector(
 ) -> Result<Collector, RunError> {
     let folder = &plan.report.folder;
     std::fs::create_dir_all(folder).map_err(|cause| RunError::File { path: folder.clone(), cause })?;
-    write_file(plan, "benchmark_args.json", &plan.report.arguments_json)?;
+    if files::is_link(folder) {
+        return Err(RunError::Link(folder.clone()));
+    }
     let log = context.log.clone();
     let start = RunStart {
         facts: facts(plan, workload),
@@ -239,7 +263,11 @@ fn start_collector(
             }
         }),
     };
-    Ok(Collector::start(settings, messages, empties, workload.clone())?)
+    // It fails if there is a database; before that, nothing of an earlier run is touched.
+    let collector = Collector::start(settings, messages, empties, workload.clone())?;
+    context.log.open_files().map_err(|(path, cause)| RunError::File { path, cause })?;
+    write_file(plan, "benchmark_args.json", &plan.report.arguments_json)?;
+    Ok(collector)
 }
 
 /// The facts of a run. In conversations, each turn counts as a request.
@@ -362,12 +390,13 @@ fn clock_pair() -> ClockPair {
     ClockPair { tick_ns: now.0, unix_ns: now.0 as i64 + clock.wall_offset_ns() }
 }
 
-fn write_results(plan: &Plan, summary: &Summary) -> Result<(), RunError> {
+/// Writes the JSON files of a run.
+pub(crate) fn write_results(plan: &Plan, summary: &Summary) -> Result<(), RunError> {
     write_file(plan, "benchmark_summary.json", &format!("{:#}\n", report::json::summary(summary)))?;
     write_file(plan, "benchmark_percentile.json", &format!("{:#}\n", report::json::percentiles(summary)))
 }
 
 fn write_file(plan: &Plan, name: &str, text: &str) -> Result<(), RunError> {
     let path = plan.report.folder.join(name);
-    std::fs::write(&path, text).map_err(|cause| RunError::File { path, cause })
+    files::replace(&path, text.as_bytes()).map_err(|cause| RunError::File { path, cause })
 }

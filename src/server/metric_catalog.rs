@@ -353,11 +353,15 @@ impl Series {
         // As bit patterns, which have the order of the numbers because bounds are not negative.
         let sets = below.values().map(|series| series.iter().map(|(bound, _)| bound.to_bits()).collect());
         let common = sets.reduce(|a: BTreeSet<u64>, b| a.intersection(&b).copied().collect())?;
-        let mut buckets = Vec::with_capacity(common.len());
+        let mut counts: BTreeMap<u64, f64> = common.into_iter().map(|bound| (bound, 0.0)).collect();
+        for (bound, count) in below.values().flatten() {
+            if let Some(sum) = counts.get_mut(&bound.to_bits()) {
+                *sum += count;
+            }
+        }
+        let mut buckets = Vec::with_capacity(counts.len());
         let mut before = 0.0;
-        for bound in common.into_iter().map(f64::from_bits) {
-            let at_or_below: f64 =
-                below.values().flatten().filter(|(other, _)| *other == bound).map(|(_, count)| count).sum();
+        for (bound, at_or_below) in counts.into_iter().map(|(bits, count)| (f64::from_bits(bits), count)) {
             buckets.push((bound, (at_or_below - before).max(0.0).round() as u64));
             before = at_or_below.max(before);
         }
@@ -423,6 +427,21 @@ mod tests {
         let seen = counted(&[&page(0, 10), &page(4, 6)]);
         let delta = &seen.histograms[&Quantity::Ttft].value;
         assert_eq!((delta.buckets.as_slice(), delta.mean()), (&[(1.0, 4), (f64::INFINITY, 2)][..], Some(1.0)));
+    }
+
+    #[test]
+    fn a_page_of_many_buckets_takes_linear_time() {
+        const BUCKETS: usize = 100_000;
+        let page = |count: usize| {
+            let name = "vllm:time_to_first_token_seconds_bucket";
+            let line = |le: usize| format!("{name}{{le=\"{le}.0\"}} {}\n", le * count);
+            (1..=BUCKETS).map(line).collect::<String>() + &format!("{name}{{le=\"+Inf\"}} {}\n", BUCKETS * count)
+        };
+        // With time that grows with the square of the number, this test takes minutes.
+        let seen = counted(&[&page(0), &page(1), &page(2)]);
+        let delta = &seen.histograms[&Quantity::Ttft].value;
+        assert_eq!((delta.buckets.len(), delta.count()), (BUCKETS + 1, 2 * BUCKETS as u64));
+        assert_eq!((delta.buckets[0], delta.buckets[BUCKETS]), ((1.0, 2), (f64::INFINITY, 0)));
     }
 
     #[test]

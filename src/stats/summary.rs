@@ -183,6 +183,11 @@ impl Summary {
         self.findings.iter().any(|finding| finding.severity() == Severity::Void)
     }
 
+    /// The server ended for good during the run.
+    pub(crate) fn server_ended(&self) -> bool {
+        self.findings.iter().any(|finding| matches!(finding, Finding::ServerDied { .. } | Finding::ServerEnded { .. }))
+    }
+
     /// The value of a figure of the run's search.
     pub fn searched(&self, figure: slo::Figure) -> JudgedValue {
         self.searched.iter().find(|(other, _)| *other == figure).map_or_else(JudgedValue::default, |found| found.1)

@@ -46,8 +46,8 @@ type Read = fn(&Row<'_>, usize, &mut RequestRecord, &mut Block) -> rusqlite::Res
 /// A request to be stored.
 pub(super) struct RequestRow<'a> {
     pub record: &'a RequestRecord,
-    /// Holds the arenas of the record.
-    pub block: &'a Block,
+    /// The arena of the record's texts, secrets overwritten.
+    pub bytes: &'a [u8],
     /// The delta-coded arrivals; see [`crate::record::arrivals`].
     pub arrivals: &'a [u8],
     /// The error text, secrets masked.
@@ -206,7 +206,7 @@ pub(crate) const REQUEST_COLUMNS: &[Column] = &[
     field!("oddities" "TEXT", oddities, "what was unusual about the response, names separated by commas").since(5),
     bytes!(
         "choices" "BLOB", choices, "choice of each output event, one byte each; NULL if all are of the first",
-        |row| blob(row.record.choices.slice(&row.block.bytes))
+        |row| blob(row.record.choices.slice(row.bytes))
     )
     .since(5),
 ];
@@ -214,11 +214,11 @@ pub(crate) const REQUEST_COLUMNS: &[Column] = &[
 impl RequestRow<'_> {
     /// A part of the answer; NULL when it is empty or answers are not stored.
     fn answer(&self, span: Span) -> ToSqlOutput<'_> {
-        if self.save == Save::Metrics { NULL } else { text(span.slice(&self.block.bytes)) }
+        if self.save == Save::Metrics { NULL } else { text(span.slice(self.bytes)) }
     }
 
     fn raw(&self) -> ToSqlOutput<'_> {
-        if self.save == Save::Full { blob(self.record.raw.slice(&self.block.bytes)) } else { NULL }
+        if self.save == Save::Full { blob(self.record.raw.slice(self.bytes)) } else { NULL }
     }
 
     /// The values of all columns, in the order of [`insert_sql`].
