@@ -15,7 +15,7 @@ use crate::protocol::tunnel::connect_request;
 use crate::secrets::Secrets;
 use crate::workload::arrivals::from_offset;
 pub use crate::workload::arrivals::{Arrival, Schedule};
-use crate::workload::context::ENDLESS;
+use crate::workload::stream::ENDLESS;
 use crate::workload::{Recipe, Source};
 
 mod error;
@@ -53,6 +53,8 @@ pub struct Plan {
     /// Seed of the schedule of this run; see [`crate::workload::rng::Randomness`].
     pub seed: u64,
     pub timeouts: Timeouts,
+    /// Longest response accepted, bytes.
+    pub max_response_bytes: u64,
     /// The core of each worker thread. At least one.
     pub cores: Vec<usize>,
     /// Whether workers poll sockets in a busy loop.

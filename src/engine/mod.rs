@@ -37,9 +37,12 @@
 pub mod connections;
 pub mod conversation;
 pub mod event_loop;
+pub mod job;
+mod memory;
 pub mod preflight_progress;
 pub mod receive;
 pub mod record_sender;
+mod recording;
 pub mod request;
 pub mod schedule;
 pub mod server_watch;
@@ -47,6 +50,7 @@ pub mod slot;
 pub mod telemetry;
 mod tls_response;
 pub mod transport;
+mod unrecorded;
 mod unsolicited;
 pub mod witness;
 pub mod worker;
@@ -63,8 +67,10 @@ use self::server_watch::ServerWatch;
 use self::worker::{Command, Reply, WorkerChannels};
 use self::worker_state::{PhasePlan, Setup};
 use crate::finding::Finding;
+use crate::host;
 use crate::net::tls;
 use crate::plan::{Load, Plan};
+use crate::record::memory::MemoryBudget;
 use crate::record::trace::Trace;
 use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
 use crate::time::clock::kernel_now;
@@ -84,13 +90,18 @@ pub enum EngineError {
     Tls(String),
 }
 
-/// The phase to run.
+/// The phase to run, and the warm-up that flows into it.
 #[derive(Clone, Debug)]
 pub struct PhaseRequest {
     pub phase: Phase,
     pub load: Load,
+    /// Requests, or conversations, of the warm-up. Slots and schedule continue after them without a gap.
+    pub warmup: u64,
+    /// Requests, or conversations, of the phase itself; `None` if only the duration ends it.
     pub requests: Option<u64>,
+    /// Counts from the first request of the phase itself.
     pub duration_ns: Option<u64>,
+    /// Counts from the first request of all.
     pub ramp_ns: u64,
     /// Receives the records.
     pub messages: Sender<CollectorMessage>,
@@ -99,7 +110,10 @@ pub struct PhaseRequest {
 /// The result of a phase, besides its records.
 #[derive(Debug)]
 pub struct PhaseEnd {
+    /// They cover the warm-up as well, except for the number of unsent requests.
     pub reports: Vec<WorkerReport>,
+    /// Requests of the phase itself, without its warm-up, that were begun; of a conversation that was begun, all turns.
+    pub begun: u64,
 }
 
 /// The running workers, idle between phases. Connections stay open across phases.
@@ -153,6 +167,7 @@ impl Engine {
             next_address: AtomicUsize::new(0),
             preflight: preflight.clone(),
             server: server.clone(),
+            memory: MemoryBudget::new(host::limits::memory_bytes() / 4),
             trace,
             clock_error_ns: AtomicU64::new(0),
             failed: AtomicBool::new(false),
@@ -164,16 +179,17 @@ impl Engine {
         Ok(Engine { workers, workload, setup, preflight, server, measured_from: None, notes: Vec::new() })
     }
 
-    /// Runs one phase to its end.
+    /// Runs one phase, with its warm-up, to its end.
     pub fn run(&mut self, request: PhaseRequest) -> Result<PhaseEnd, EngineError> {
-        let next = Arc::new(AtomicU64::new(0));
         let plan = PhasePlan {
             phase: request.phase,
             load: request.load,
+            warmup: request.warmup,
             requests: request.requests,
             duration_ns: request.duration_ns,
             ramp_ns: request.ramp_ns,
-            next: next.clone(),
+            next: Arc::default(),
+            first_counted_ns: Arc::default(),
             messages: request.messages,
         };
         self.send_all(|| Command::Prepare(plan.clone()));
@@ -187,19 +203,18 @@ impl Engine {
             self.measured_from.get_or_insert(start);
         }
         self.send_all(|| Command::Start(start));
-        let mut reports = Vec::new();
+        let (mut reports, mut begun) = (Vec::new(), 0);
         for reply in self.replies()? {
-            if let Reply::Done(report, notes) = reply {
-                reports.push(*report);
-                self.note(notes);
+            if let Reply::Done(done) = reply {
+                reports.push(done.report);
+                begun += done.begun;
+                self.note(done.notes);
             }
         }
         if let (Some(report), Some(requests)) = (reports.first_mut(), plan.requests) {
-            let all = self.workload.requests_of(request.phase, requests);
-            let begun = self.workload.requests_of(request.phase, next.load(Ordering::Relaxed).min(requests));
-            report.unsent += all - begun;
+            report.unsent += self.workload.requests_of(request.phase, requests).saturating_sub(begun);
         }
-        Ok(PhaseEnd { reports })
+        Ok(PhaseEnd { reports, begun })
     }
 
     /// The largest error that the clocks of the workers have shown so far, nanoseconds.

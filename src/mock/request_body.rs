@@ -48,6 +48,8 @@ pub(super) struct RequestParams {
     pub(super) min_tokens: u32,
     /// Number of choices in the response: prompts × `n`; embeddings and rerank: inputs.
     pub(super) choices: u32,
+    /// Choices per prompt.
+    pub(super) n: u32,
     pub(super) prompt_tokens: u32,
     /// Length of an embedding.
     pub(super) dimensions: u32,
@@ -144,6 +146,7 @@ pub(super) fn parse(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result
         max_tokens,
         min_tokens,
         choices: choices as u32,
+        n: (choices / inputs.max(1)) as u32,
         prompt_tokens,
         dimensions,
         model: body.model.unwrap_or_default(),

@@ -79,6 +79,12 @@ impl Framer {
         self.block.missing_blank_line
     }
 
+    /// Bytes of the incomplete event.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.carry.len()
+    }
+
     /// Resets the state for the next body and frees large buffers.
     pub fn reset(&mut self) {
         self.carry.clear();

@@ -1,4 +1,4 @@
-//! One run: connection test, warm-up, measured phase, result files.
+//! One run: connection test, warm-up and measured requests in one flow, result files.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -21,11 +21,13 @@ use crate::server::metrics::{MetricsPage, Scraper, Sources};
 use crate::stats::summary::Summary;
 use crate::store::RunStart;
 use crate::store::collector::{Collector, CollectorSettings, Notice};
-use crate::store::live::Live;
+use crate::store::live::{Live, Snapshot};
+use crate::time::Tick;
 use crate::time::clock::Clock;
 use crate::visualizer::{Feed, Series};
 use crate::workload::Workload;
 use crate::workload::progress::StepProgress;
+use crate::workload::stream::{BuildAhead, ENDLESS};
 use crate::{files, host, report};
 
 mod abort;
@@ -125,8 +127,14 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     let collector = start_collector((plan, watch), &workload, context, series.clone(), collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
     let probe = server_probe::start(&engine.server, plan);
-    let outcome = run_phases(&mut engine, (plan, &workload), context, (collector.live(), trace), &messages, &mut notes);
+    let outcome =
+        run_with_observers(&mut engine, (plan, &workload), context, (collector.live(), trace), &messages, &mut notes);
     drop(probe);
+    let ended = workload.end_stream();
+    let outcome = outcome.and_then(|sent| {
+        notes.extend(workload.notes_after(sent));
+        Ok(ended?)
+    });
     notes.append(&mut engine.notes);
     notes.extend(server_end(&engine, plan, context.local));
     notes.extend(context.visualizer.iter().filter_map(Feed::note));
@@ -163,7 +171,10 @@ fn build_workload(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<Workload
         let plan = plan.clone();
         move || {
             let line = plan.target.request_target(&plan.target.path);
-            Workload::build_watched(&plan.workload, &plan.target.authority, &line, &steps)
+            // Twice as many as can be in flight at once, so that a start of all slots does not wait.
+            let bodies = plan.load.parallel().map_or(0, |parallel| 2 * u64::from(parallel)).max(ENDLESS);
+            let ahead = BuildAhead { bodies, keep_off: plan.cores.clone() };
+            Workload::build_ahead(&plan.workload, &plan.target.authority, &line, &steps, &ahead)
         }
     })??;
     workload.head.extend_from_slice(plan.target.proxy_header().as_bytes());
@@ -246,7 +257,7 @@ fn start_collector(
         secrets: plan.report.secrets.clone(),
         rig_json: host::facts::Facts::collect().to_json(),
         calibration: plan.calibration.clone(),
-        findings: plan.notes.iter().chain(&workload.notes).cloned().collect(),
+        findings: plan.notes.iter().chain(&workload.notes).cloned().chain(small_warmup(plan)).collect(),
     };
     let settings = CollectorSettings {
         database: database_path(plan),
@@ -270,6 +281,12 @@ fn start_collector(
     Ok(collector)
 }
 
+/// The finding that the warm-up does not fill all slots, so that the first measured requests belong to the start-up.
+fn small_warmup(plan: &Plan) -> Option<Finding> {
+    let (warmup, parallel) = (plan.warmup_requests, plan.load.parallel()?);
+    (warmup > 0 && warmup < u64::from(parallel)).then_some(Finding::WarmUpSmall { warmup, parallel })
+}
+
 /// The facts of a run. In conversations, each turn counts as a request.
 fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
     let mut facts = plan.facts(&workload.id_prefix);
@@ -281,39 +298,32 @@ fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
     facts
 }
 
-fn run_phases(
+/// Runs the load while the server's metrics are read and the witness sends. Returns the number of requests that were sent.
+fn run_with_observers(
     engine: &mut Engine,
     (plan, workload): (&Arc<Plan>, &Arc<Workload>),
     context: &RunContext<'_>,
     (live, trace): (&Arc<Live>, Option<Trace>),
     messages: &Sender<CollectorMessage>,
     notes: &mut Vec<Finding>,
-) -> Result<(), RunError> {
-    if plan.warmup_requests > 0 {
-        let request = PhaseRequest {
-            phase: Phase::Warmup,
-            load: plan.load.clone(),
-            requests: Some(plan.warmup_requests),
-            duration_ns: None,
-            ramp_ns: 0,
-            messages: messages.clone(),
-        };
-        run_phase(engine, request, workload, context, live, messages)?;
-    }
+) -> Result<u64, RunError> {
     if context.stop.load(Ordering::Relaxed) != 0 {
-        return Ok(());
+        return Ok(0);
     }
     let request = PhaseRequest {
         phase: Phase::Measured,
         load: plan.load.clone(),
+        warmup: plan.warmup_requests,
         requests: plan.requests,
         duration_ns: plan.duration_ns,
         ramp_ns: plan.ramp_ns,
         messages: messages.clone(),
     };
+    // Both cover the warm-up as well: the server cannot tell its requests from measured ones, and both are in flight
+    // where they meet.
     let scraper = start_scraper(plan, context, messages, notes);
     let witness = start_witness((plan, workload), messages, trace, notes);
-    let outcome = run_phase(engine, request, workload, context, live, messages);
+    let outcome = run_load(engine, request, workload, context, live, messages);
     witness.into_iter().for_each(Witness::finish);
     notes.extend(scraper.into_iter().flat_map(Scraper::finish));
     outcome
@@ -349,39 +359,70 @@ fn start_scraper(
     Scraper::start(sources, on_samples).map_err(|error| note_unavailable(error.to_string())).ok()
 }
 
-fn run_phase(
+/// Runs the load to its end. Returns the number of requests that were sent, warm-up included.
+fn run_load(
     engine: &mut Engine,
     request: PhaseRequest,
     workload: &Workload,
     context: &RunContext<'_>,
     live: &Arc<Live>,
     messages: &Sender<CollectorMessage>,
-) -> Result<(), RunError> {
-    let (phase, duration_ns) = (request.phase, request.duration_ns);
-    let total = request.requests.map(|number| workload.requests_of(phase, number));
-    let (live, clock) = (live.clone(), Clock::new());
-    let start = clock.now();
-    let read = move || {
-        let so_far = live.snapshot();
-        let measured = phase == Phase::Measured;
-        PhaseProgress {
-            phase,
-            done: if measured { so_far.done } else { so_far.warmup_done },
-            total,
-            ok: if measured { so_far.ok } else { so_far.warmup_done },
-            failed: if measured { so_far.failed } else { 0 },
-            elapsed_s: clock.now().seconds_since(start),
-            duration_s: duration_ns.map(|ns| ns as f64 / 1e9),
-        }
+) -> Result<u64, RunError> {
+    let planned = PlannedProgress {
+        warmup: workload.requests_of(Phase::Warmup, request.warmup),
+        total: request.requests.map(|number| workload.requests_of(Phase::Measured, number)),
+        duration_s: request.duration_ns.map(|ns| ns as f64 / 1e9),
+        start: Clock::new().now(),
     };
+    let (live, clock) = (live.clone(), Clock::new());
+    let read = move || planned.progress(&live.snapshot(), clock.now());
     let display = (context.show_progress)(Box::new(read));
-    let PhaseEnd { reports } = engine.run(request)?;
+    let PhaseEnd { reports, begun } = engine.run(request)?;
     for report in reports {
         // The collector outlives the phases.
         let _ = messages.send(CollectorMessage::Worker(Box::new(report)));
     }
     drop(display);
-    Ok(())
+    Ok(planned.warmup + begun)
+}
+
+/// What the progress of a run is measured by.
+#[derive(Clone, Copy)]
+struct PlannedProgress {
+    /// Requests of the warm-up.
+    warmup: u64,
+    total: Option<u64>,
+    duration_s: Option<f64>,
+    start: Tick,
+}
+
+impl PlannedProgress {
+    /// The progress of the warm-up until all of its requests have ended, then that of the measured requests. If requests
+    /// of the warm-up hang, only until as many measured ones have ended.
+    fn progress(&self, so_far: &Snapshot, now: Tick) -> PhaseProgress {
+        if so_far.warmup_done < self.warmup && so_far.done < self.warmup {
+            return PhaseProgress {
+                phase: Phase::Warmup,
+                done: so_far.warmup_done,
+                total: Some(self.warmup),
+                ok: so_far.warmup_ok,
+                failed: so_far.warmup_done - so_far.warmup_ok,
+                elapsed_s: now.seconds_since(self.start),
+                duration_s: None,
+            };
+        }
+        // The first measured request is due at the start, or unknown until one has ended.
+        let start = so_far.first_due.or((self.warmup == 0).then_some(self.start));
+        PhaseProgress {
+            phase: Phase::Measured,
+            done: so_far.done,
+            total: self.total,
+            ok: so_far.ok,
+            failed: so_far.failed,
+            elapsed_s: start.map_or(0.0, |start| now.seconds_since(start)),
+            duration_s: self.duration_s,
+        }
+    }
 }
 
 fn clock_pair() -> ClockPair {

@@ -43,6 +43,7 @@ fn test_once(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<(), Attempt<
         PhaseRequest {
             phase: Phase::Preflight,
             load: Load::Closed { parallel: 1 },
+            warmup: 0,
             requests: Some(1),
             duration_ns: None,
             ramp_ns: 0,

@@ -1,4 +1,4 @@
-//! Scrapes the server's own metrics on a separate thread: once just before the measured requests, every second during
+//! Scrapes the server's own metrics on a separate thread: once just before the first request, every second during
 //! the run, and once after the run when the counters have stopped changing.
 //!
 //! A failure is reported as a finding and does not end the run.

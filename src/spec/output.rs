@@ -105,11 +105,12 @@ impl OutputSpec {
         }
     }
 
-    /// The objectives as one text, after validation.
-    pub(super) fn objectives(&self) -> Result<String, PlanError> {
+    /// The objectives as one text, after validation. `stream`: the requests ask for streamed responses.
+    pub(super) fn objectives(&self, stream: bool) -> Result<String, PlanError> {
         let text = self.slo.join(" ");
         if !self.slo.is_empty() {
-            slo::scan_all(&text).map_err(|what| PlanError::value("--slo", what))?;
+            let criteria = slo::scan_all(&text).map_err(|what| PlanError::value("--slo", what))?;
+            criteria.iter().try_for_each(|criterion| check_streamed("--slo", criterion.figure, stream))?;
         }
         Ok(text)
     }
@@ -248,6 +249,16 @@ pub(crate) fn load_folder_name(load: &Load, number: Option<u64>, duration_s: Opt
 /// The folder suffix of a repetition.
 pub(crate) fn repeat_suffix(run: u32) -> String {
     format!("_run_{run}")
+}
+
+/// Rejects a figure of streamed responses if the requests do not ask for any.
+pub(super) fn check_streamed(flag: &'static str, figure: slo::Figure, stream: bool) -> Result<(), PlanError> {
+    match figure {
+        slo::Figure::Of(_, slo::Quantity::Ttft | slo::Quantity::Itl | slo::Quantity::Tpot) if !stream => {
+            Err(PlanError::value(flag, "names TTFT, ITL or TPOT, which only streamed responses have: use latency"))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

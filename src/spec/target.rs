@@ -71,6 +71,9 @@ pub struct TargetSpec {
     #[arg(long = "total-timeout", value_name = "S", default_value = "21600", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "total_timeout")]
     pub total_timeout_s: f64,
+    /// Longest response accepted, whole or streamed: bytes, or with a unit (64MiB). A longer one is a failure
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = values::size, help_heading = HEADING)]
+    pub max_response_size: u64,
     /// Wait this long for a server that is still starting: one that refuses connections, or answers 503 while it loads its
     /// model, seconds; 0 does not wait
     #[arg(long = "ready-timeout", value_name = "S", default_value = "30", value_parser = values::seconds, help_heading = HEADING)]
@@ -121,6 +124,7 @@ impl Default for TargetSpec {
             read_timeout_s: 120.0,
             total_timeout_s: 21_600.0,
             ready_timeout_s: 30.0,
+            max_response_size: 256 << 20,
             no_test_connection: false,
             cacert: None,
             cert: None,

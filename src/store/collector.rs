@@ -174,7 +174,7 @@ impl CollectorState {
     fn count(&mut self, block: &Block) {
         let mut is_refreshed = false;
         for record in &block.records {
-            self.meter.count(record, record.arrivals.slice(&block.arrivals), &self.live);
+            self.meter.count(record, block, &self.live);
             let done = self.live.done.load(Relaxed);
             let logs = record.phase == Phase::Measured && self.log_every > 0 && done.is_multiple_of(self.log_every);
             if !logs {

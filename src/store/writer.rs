@@ -55,8 +55,8 @@ pub struct Writer {
     /// The secrets that answers are searched for.
     generated_secrets: Vec<String>,
     bodies: HashMap<BodyKey, i64>,
-    /// Reused for the encoded arrivals of each record.
-    coded: Vec<u8>,
+    /// Reused for the encoded arrivals of each record, of events with and without output.
+    coded: [Vec<u8>; 2],
 }
 
 /// Hash and length of a body. Two bodies with the same key count as equal: among a million distinct bodies of equal
@@ -89,7 +89,7 @@ impl Writer {
             secrets: start.secrets.clone(),
             generated_secrets: start.secrets.generated(),
             bodies: HashMap::new(),
-            coded: Vec::new(),
+            coded: Default::default(),
         })
     }
 
@@ -134,12 +134,14 @@ impl Writer {
                     Some(id.map_err(|e| StoreError::write(&self.path, e))?)
                 }
             };
-            self.coded.clear();
-            arrivals::encode(record.due, record.arrivals.slice(&block.arrivals), &mut self.coded);
+            for (span, coded) in [record.arrivals, record.silent].into_iter().zip(&mut self.coded) {
+                coded.clear();
+                arrivals::encode(record.due, span.slice(&block.arrivals), coded);
+            }
             // Servers quote rejected requests in their errors, including the API key.
             let error = masked(Cow::Borrowed(record.error.slice(&block.bytes)), &self.secrets.all);
-            let row =
-                RequestRow { record, bytes: &bytes, arrivals: &self.coded, error: &error, body_id, save: self.save };
+            let [arrivals, silent] = &self.coded;
+            let row = RequestRow { record, bytes: &bytes, arrivals, silent, error: &error, body_id, save: self.save };
             insert.execute(row.values()).map_err(|e| StoreError::write(&self.path, e))?;
         }
         Ok(())

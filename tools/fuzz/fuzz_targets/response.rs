@@ -42,6 +42,7 @@ fn read(pieces: &[&[u8]], dialect: Dialect, stream: bool, in_full: bool) -> (Out
         keep_text: true,
         keep_raw: false,
         max_event_bytes: 1 << 20,
+        max_response_bytes: 256 << 20,
     });
     if in_full {
         answer.always_parse_in_full();
