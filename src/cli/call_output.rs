@@ -13,6 +13,8 @@ use crate::spec::Spec;
 pub const FILE_WIDTH: usize = 140;
 /// File with the tables of a call.
 pub const SUMMARY: &str = "performance_summary.txt";
+/// File with the HTML report of a call.
+pub const PAGE: &str = "perf_report.html";
 /// File with the log of a call.
 pub const LOG_FILE: &str = "benchmark.log";
 
@@ -27,6 +29,8 @@ pub struct Measured {
 #[derive(Debug, Default)]
 pub struct Screen {
     pub quiet: bool,
+    /// Print all tables of each run.
+    pub verbose: bool,
     pub output: Output,
 }
 
@@ -36,6 +40,11 @@ impl Screen {
         if !self.quiet {
             self.output.print(&text(screen_width()));
         }
+    }
+
+    /// Prints a text even with `--quiet`.
+    pub fn print_always(&self, text: &str) {
+        self.output.print(text);
     }
 
     /// Prints `text`, then appends it to the summary and the log. `text` gets the width in columns.
@@ -51,7 +60,7 @@ pub fn write_html(spec: &Spec, finished: &[FinishedRun], root: &Path) -> Result<
     if databases.is_empty() {
         return Ok(());
     }
-    let path = root.join("perf_report.html");
+    let path = root.join(PAGE);
     let page = html::from_databases(&databases, spec.output.language)?;
     files::replace(&path, page.as_bytes()).map_err(|cause| RunError::File { path, cause })
 }

@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::call_output::{
-    FILE_WIDTH, LOG_FILE, Measured, SUMMARY, Screen, append_to, databases, prepend_to, screen_has_colours, write_html,
+    FILE_WIDTH, LOG_FILE, Measured, PAGE, SUMMARY, Screen, append, append_to, databases, prepend_to,
+    screen_has_colours, write_html,
 };
 use super::exit::{EarlyExit, status};
 use super::progress::Bars;
@@ -86,7 +87,7 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
         visualizer: visualizer.as_ref().map(Visualizer::feed),
     };
     let exports = plans[0].report.exports.clone();
-    let screen = Screen { quiet: spec.output.quiet, ..Screen::default() };
+    let screen = Screen { quiet: spec.output.quiet, verbose: spec.output.verbose, ..Screen::default() };
     let measured = match &search {
         Some(search) => search::run_search((spec, search, &facts), &plans[0], &context, &screen, visualizer.as_mut()),
         None => run_sweep(spec, plans, &context, &screen, visualizer.as_mut()),
@@ -104,7 +105,9 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     }
     if !measured.runs.is_empty() {
         write_exports(&exports, &measured.runs, &screen).map_err(exit)?;
-        screen.output.print(&format!("Results: {}\n", root.display()));
+        let file = |name: &str, file: &str| format!("{name}: {}\n", root.join(file).display());
+        screen.print(&|_| file("Report", PAGE) + &file("All tables", SUMMARY));
+        screen.print_always(&format!("Results: {}\n", root.display()));
     }
     screen.output.finish()?;
     Ok(measured.status)
@@ -157,7 +160,13 @@ fn run_sweep(
         if count > 1 {
             context.log.info(&overview::one_line(&finished.summary));
         }
-        screen.print_and_append(&root, &|width| tables::render(&finished.summary, width))
+        let summary = &finished.summary;
+        if screen.verbose {
+            screen.print(&|width| tables::render(summary, width));
+        } else if count == 1 {
+            screen.print(&|width| tables::brief(summary, width, screen_has_colours()));
+        }
+        append(&tables::render(summary, FILE_WIDTH), &root)
     };
     let mut result = sweep::run_all(plans, context, &mut ended);
     let shown = show_sweep(spec, &result, screen, &root);
@@ -171,6 +180,9 @@ fn show_sweep(spec: &Spec, result: &SweepResult, screen: &Screen, root: &Path) -
     let interruption =
         |width: usize| line.as_ref().map_or_else(String::new, |line| format!("\n{}", wrap("", line, width)));
     let finished = &result.runs;
+    if screen.quiet {
+        screen.print_always(&overview::objectives(&summaries(finished), screen_has_colours()));
+    }
     let shown = match finished.len() {
         0 => {
             screen.print(&interruption);
@@ -231,7 +243,7 @@ fn show_overview(
     root: &Path,
     before: &dyn Fn(usize) -> String,
 ) -> Result<(), RunError> {
-    let runs: Vec<&Summary> = finished.iter().map(|run| &run.summary).collect();
+    let runs = summaries(finished);
     let place = root.display().to_string();
     let report = |width, colours| before(width) + &overview::render(&runs, Some(&place), width, colours);
     screen.print(&|width| report(width, screen_has_colours()));
@@ -242,7 +254,7 @@ fn show_overview(
 
 /// Writes `repeats_summary.json` if a load has several runs.
 fn write_repeats(finished: &[FinishedRun], root: &Path, complete: bool) -> Result<(), RunError> {
-    let runs: Vec<&Summary> = finished.iter().map(|run| &run.summary).collect();
+    let runs = summaries(finished);
     if repeats::groups(&runs).len() == runs.len() {
         return Ok(());
     }
@@ -251,6 +263,10 @@ fn write_repeats(finished: &[FinishedRun], root: &Path, complete: bool) -> Resul
     let path = root.join("repeats_summary.json");
     let json = repeats::json(&repeats, root, complete);
     files::replace(&path, format!("{json:#}\n").as_bytes()).map_err(|cause| RunError::File { path, cause })
+}
+
+fn summaries(finished: &[FinishedRun]) -> Vec<&Summary> {
+    finished.iter().map(|run| &run.summary).collect()
 }
 
 fn write_exports(exports: &[Export], finished: &[FinishedRun], screen: &Screen) -> Result<(), String> {

@@ -2,6 +2,7 @@
 
 use super::advice::{Grade, best, by_load, recommendations, success_rate};
 use super::findings::{self, SharedEntry};
+use super::glance;
 use super::language::Language;
 use super::load_name::load_name;
 use super::repeats;
@@ -33,6 +34,10 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
     for (name, table) in repeats::tables(runs, Language::En) {
         out.push_str(&format!("\nFrom run to run: {name}\n{}", table.fitted(width).render()));
     }
+    let objectives = objectives(runs, colour);
+    if !objectives.is_empty() {
+        out.push_str(&format!("\nService level objectives:\n{objectives}"));
+    }
     out.push_str(&best_loads(runs));
     let advice = recommendations(runs, Language::En);
     if !advice.is_empty() {
@@ -40,6 +45,18 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
         advice.iter().for_each(|line| out.push_str(&wrap("- ", line, width)));
     }
     out + &cautions(runs, width)
+}
+
+/// The verdict on each objective, for each load.
+pub fn objectives(runs: &[&Summary], colour: bool) -> String {
+    let of_run = |run: &&Summary| {
+        let lines = glance::objectives(run, colour);
+        match runs {
+            [_] => lines,
+            _ => lines.lines().map(|line| format!("{}: {line}\n", load_name(&run.facts, Language::En))).collect(),
+        }
+    };
+    by_load(runs).iter().map(of_run).collect()
 }
 
 /// The findings of single runs, repeated for the reader of the combined report.

@@ -37,9 +37,12 @@ pub struct OutputSpec {
     /// Log level: error, warning, info, debug
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = values::log_level(), ignore_case = true, help_heading = HEADING)]
     pub log_level: LogLevel,
-    /// Print only errors and the path of the results
+    /// Print only errors, the verdicts of --slo and the path of the results
     #[arg(long, help_heading = HEADING)]
     pub quiet: bool,
+    /// Print all tables of each run, as performance_summary.txt has them
+    #[arg(long, conflicts_with = "quiet", help_heading = HEADING)]
+    pub verbose: bool,
     /// Send the figures to an experiment tracker through its Python SDK: wandb, swanlab, clearml. The SDK's environment
     /// variables apply; one point every --log-every-n-query requests
     #[arg(long, value_name = "SERVICE", value_parser = values::service(), ignore_case = true, help_heading = HEADING)]
@@ -77,6 +80,7 @@ impl Default for OutputSpec {
             debug: false,
             log_level: LogLevel::default(),
             quiet: false,
+            verbose: false,
             visualizer: None,
             wandb_api_key: None,
             swanlab_api_key: None,

@@ -1,8 +1,8 @@
 //! The definitions of the figures of one request. All lengths of time are nanoseconds. `None` means that the figure is
 //! not defined for this request, which is different from 0.
 
+use crate::record::RequestRecord;
 pub(crate) use crate::record::arrivals::consecutive;
-use crate::record::{Block, RequestRecord};
 use crate::time::Tick;
 
 /// `end − due`: how long a user whose request was due at `due` waited for the whole response.
