@@ -44,6 +44,7 @@ fn ask(query: &str, endpoint: Endpoint, fields: &str) -> (Figures, Simulation) {
         keep_text: true,
         keep_raw: false,
         max_event_bytes: 1 << 20,
+        max_response_bytes: 1 << 24,
     });
     let mut end = None;
     for (at, bytes) in &simulated.writes {

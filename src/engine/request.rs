@@ -6,8 +6,8 @@ use std::task::Poll;
 
 use super::connections::ConnectionState;
 use super::preflight_progress::PreflightStep;
-use super::server_watch::ServerWatch;
 use super::recording::{new_record, write_record};
+use super::server_watch::ServerWatch;
 use super::transport::{ConnectError, flush_tls, open, send_all};
 use super::unrecorded::{RequestTimes, UnrecordedRequest};
 use super::unsolicited::{is_early, is_unsolicited};

@@ -4,7 +4,7 @@ use super::findings::entries;
 use super::i18n::{Label, Statistic, time_name};
 use super::language::Language;
 use super::search::judged_text;
-use super::summary_rows::{self, Row, StatisticValue, Value, client_rows, shown_columns};
+use super::summary_rows::{self, Row, StatisticValue, client_rows, shown_columns};
 use super::table::{Align, Table, cut, few_note, infinite_note, mark, number, optional, wrap};
 use super::{glance, measurement_error, server, server_timings, turns, witness};
 use crate::finding::{Figure, Severity};

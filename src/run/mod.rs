@@ -27,8 +27,8 @@ use crate::time::clock::Clock;
 use crate::visualizer::{Feed, Series};
 use crate::workload::Workload;
 use crate::workload::progress::StepProgress;
-use crate::{files, host, report};
 use crate::workload::stream::{BuildAhead, ENDLESS};
+use crate::{files, host, report};
 
 mod abort;
 mod debug_log;

@@ -1,8 +1,8 @@
 //! The definitions of the figures of one request. All lengths of time are nanoseconds. `None` means that the figure is
 //! not defined for this request, which is different from 0.
 
+use crate::record::RequestRecord;
 pub(crate) use crate::record::arrivals::consecutive;
-use crate::record::{Block, RequestRecord};
 use crate::time::Tick;
 
 /// `end − due`: how long a user whose request was due at `due` waited for the whole response.
@@ -199,10 +199,7 @@ mod tests {
         let unknown = RequestRecord { output_tokens: None, ..record() };
         assert_eq!((output_rate_per_s(&unknown), total_rate_per_s(&unknown)), (None, None));
         let whole = RequestRecord { streamed: false, first_token: None, ..record() };
-        assert_eq!(
-            (ttft_ns(&whole), service_ttft_ns(&whole), package_latency_ns(&whole)),
-            (None, None, None)
-        );
+        assert_eq!((ttft_ns(&whole), service_ttft_ns(&whole), package_latency_ns(&whole)), (None, None, None));
         let reused = RequestRecord { reused: true, ..record() };
         assert_eq!(connect_ns(&reused), None);
         let unsent = RequestRecord { write_start: None, ..record() };

@@ -141,8 +141,7 @@ impl Writer {
             // Servers quote rejected requests in their errors, including the API key.
             let error = masked(Cow::Borrowed(record.error.slice(&block.bytes)), &self.secrets.all);
             let [arrivals, silent] = &self.coded;
-            let row =
-                RequestRow { record, bytes: &bytes, arrivals, silent, error: &error, body_id, save: self.save };
+            let row = RequestRow { record, bytes: &bytes, arrivals, silent, error: &error, body_id, save: self.save };
             insert.execute(row.values()).map_err(|e| StoreError::write(&self.path, e))?;
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::report::findings::{Entry, entries, void_lines};
 use crate::report::i18n::{Label, failure_name};
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
-use crate::report::summary_rows::{self, Value, client_rows, shown_columns};
+use crate::report::summary_rows::{self, client_rows, shown_columns};
 use crate::report::table::{mark, number, optional};
 use crate::report::turns;
 use crate::stats::Summary;
