@@ -1,7 +1,7 @@
 //! The state machine of one response: takes bytes with their arrival timestamps, gives token arrivals, counts and an
 //! outcome.
 
-use super::choices::OtherChoices;
+use super::choices::{ChoicePiece, OtherChoices};
 use super::dialect::{Dialect, UsageEnd};
 use super::error_text;
 use super::event_fast_path::{EventTemplate, TemplateMatch};
@@ -13,6 +13,7 @@ use crate::protocol::json::Repairs;
 use crate::protocol::response::{Eof, Piece, Progress, Response};
 use crate::protocol::sse::Event;
 use crate::protocol::{WireError, json};
+use crate::record::delivery::{self, Events, SilentKind};
 use crate::record::{Failure, Finish, Oddities, Outcome, ServerTimes};
 use crate::time::Tick;
 
@@ -54,7 +55,7 @@ pub struct AnswerData {
     /// Arrival of the first event with text that is not reasoning.
     pub first_answer_token: Option<Tick>,
     /// Arrival of the last counted token: of the last output event, or of a later event without text if the server counts
-    /// more tokens than there were output events (the end-of-sequence token).
+    /// more tokens than there were output events (the end-of-sequence token); see [`delivery`].
     pub last_token: Option<Tick>,
     /// Arrival of the event that ends the stream: `[DONE]`, or the end event of the dialect. The response ends with it;
     /// the body may stay open for longer.
@@ -64,12 +65,18 @@ pub struct AnswerData {
     pub arrivals: Vec<Tick>,
     /// The choice of each of these events (255: that one or a later one); empty as long as all are of the first choice.
     pub choices: Vec<u8>,
+    /// Arrivals of the events of a choice without output, but for announcements of a role or a block.
+    pub silent: Vec<Tick>,
+    /// Choice and kind of each of these; see [`Events::silent_kinds`].
+    pub silent_kinds: Vec<u8>,
     /// SSE events with data, the end marker included.
     pub events: u32,
-    /// Output events that arrived in the same read as a later one.
+    /// Output events that arrived in the same read as a later one of the same choice.
     pub coalesced: u32,
-    /// Reads that contained two or more output events.
+    /// Reads that contained two or more output events of one choice.
     pub coalesced_reads: u32,
+    /// The read of the last output event also contained later events, or the end of the body.
+    pub last_shared: bool,
     /// Bytes of the response, head and framing included.
     pub received_bytes: u64,
     pub usage: Usage,
@@ -98,12 +105,14 @@ pub struct AnswerData {
 impl AnswerData {
     /// Clears the state but keeps its buffers, shrinking large ones.
     fn clear(&mut self) {
-        for bytes in [&mut self.text, &mut self.reasoning, &mut self.raw, &mut self.choices] {
+        for bytes in [&mut self.text, &mut self.reasoning, &mut self.raw, &mut self.choices, &mut self.silent_kinds] {
             bytes.clear();
             bytes.shrink_to(KEPT_BYTES);
         }
-        self.arrivals.clear();
-        self.arrivals.shrink_to(KEPT_BYTES / size_of::<Tick>());
+        for ticks in [&mut self.arrivals, &mut self.silent] {
+            ticks.clear();
+            ticks.shrink_to(KEPT_BYTES / size_of::<Tick>());
+        }
         self.error.clear();
         *self = AnswerData {
             arrivals: std::mem::take(&mut self.arrivals),
@@ -111,6 +120,8 @@ impl AnswerData {
             reasoning: std::mem::take(&mut self.reasoning),
             raw: std::mem::take(&mut self.raw),
             choices: std::mem::take(&mut self.choices),
+            silent: std::mem::take(&mut self.silent),
+            silent_kinds: std::mem::take(&mut self.silent_kinds),
             error: std::mem::take(&mut self.error),
             ..AnswerData::default()
         };
@@ -151,6 +162,22 @@ impl AnswerData {
         self.first_token.get_or_insert(at);
         self.last_token = Some(at);
         self.arrivals.push(at);
+    }
+
+    fn note_silent(&mut self, choice: u32, kind: SilentKind, at: Tick) {
+        self.silent.push(at);
+        self.silent_kinds.extend([u8::try_from(choice).unwrap_or(u8::MAX), kind as u8]);
+    }
+
+    /// The number of output events from `from` on that a later one of the same choice follows.
+    fn followed_since(&self, from: usize) -> u32 {
+        let mut followed = 0;
+        let mut seen = [false; 256];
+        for place in from..self.arrivals.len() {
+            let choice = self.choices.get(place).copied().unwrap_or(0);
+            followed += u32::from(std::mem::replace(&mut seen[usize::from(choice)], true));
+        }
+        followed
     }
 
     fn note_usage(&mut self, usage: Usage) {
@@ -243,7 +270,7 @@ impl Answer {
         seen.first_byte.get_or_insert(at);
         let outputs = seen.arrivals.len();
         let progress = response.push(bytes, &mut |piece| reading.take(piece, seen, options, at));
-        self.note_read(outputs, at);
+        self.note_read(outputs, at, matches!(progress, Ok(Progress::Complete { .. })));
         match progress {
             Ok(Progress::More) => self.drain(bytes.len(), at),
             Ok(Progress::Complete { left_over }) => {
@@ -283,7 +310,7 @@ impl Answer {
         let Answer { options, seen, response, reading, .. } = self;
         let outputs = seen.arrivals.len();
         let eof = response.push_eof(&mut |piece| reading.take(piece, seen, options, at));
-        self.note_read(outputs, at);
+        self.note_read(outputs, at, true);
         let (failure, text) = match eof {
             Eof::Complete => {
                 self.conclude(at);
@@ -350,14 +377,18 @@ impl Answer {
         self.outcome
     }
 
-    /// Updates counters after a read. `outputs` is the number of output events before it.
-    fn note_read(&mut self, outputs: usize, at: Tick) {
+    /// Updates counters after a read. `outputs` is the number of output events before it, `complete` that it ended the body.
+    fn note_read(&mut self, outputs: usize, at: Tick, complete: bool) {
         let seen = &mut self.seen;
         seen.streamed = self.response.is_events();
         let brought = seen.arrivals.len() - outputs;
+        if brought > 0 {
+            seen.last_shared = complete || seen.events > self.reading.last_output;
+        }
         if brought > 1 {
-            seen.coalesced += brought as u32 - 1;
-            seen.coalesced_reads += 1;
+            let followed = seen.followed_since(outputs);
+            seen.coalesced += followed;
+            seen.coalesced_reads += u32::from(followed > 0);
         }
         // After an interim response, the final head may have begun in the same read.
         if seen.first_byte.is_none() && self.response.is_within_head() {
@@ -453,11 +484,8 @@ struct EventReader {
     timed: bool,
     /// Usage came, and no output after it.
     usage_is_last: bool,
-    /// The last event without output that belongs to a choice, and that no output followed. Servers deliver tokens without
-    /// text in such events.
-    silent_step: Option<Tick>,
-    /// The response has several choices.
-    several_choices: bool,
+    /// The number of the last event with output, from 1.
+    last_output: u32,
 }
 
 impl EventReader {
@@ -470,8 +498,7 @@ impl EventReader {
         self.ended = false;
         self.timed = false;
         self.usage_is_last = false;
-        self.silent_step = None;
-        self.several_choices = false;
+        self.last_output = 0;
     }
 
     /// Records a failure, unless there was one before.
@@ -544,9 +571,8 @@ impl EventReader {
     }
 
     fn take_match(&mut self, found: TemplateMatch<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
-        self.several_choices |= found.choice > 0;
         if found.body.is_empty() {
-            self.silent_step = Some(at);
+            seen.note_silent(found.choice, SilentKind::Step, at);
             return;
         }
         self.note_output(seen, found.choice, at);
@@ -600,9 +626,8 @@ impl EventReader {
     }
 
     fn take_meaning(&mut self, meaning: &Meaning<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
-        self.several_choices |= meaning.choices > 1 || meaning.choice > 0;
         if meaning.output {
-            self.note_output(seen, meaning.choice, at);
+            self.note_outputs(meaning, seen, at);
             if !meaning.text.is_empty() || meaning.others.iter().any(|other| !other.text.is_empty()) {
                 seen.first_answer_token.get_or_insert(at);
             }
@@ -614,8 +639,14 @@ impl EventReader {
         if options.keep_text {
             meaning.calls.iter().for_each(|call| seen.add_call(call));
         }
-        if !meaning.output && (meaning.choices > 0 || meaning.finish.is_some()) {
-            self.silent_step = Some(at);
+        if !meaning.output && (meaning.finish.is_some() || (meaning.choices > 0 && !meaning.announces)) {
+            let kind = match meaning.finish {
+                None => SilentKind::Step,
+                Some(Finish::Length) => SilentKind::Length,
+                Some(_) => SilentKind::Stop,
+            };
+            let others = meaning.others.iter().map(|other| other.choice);
+            [meaning.choice].into_iter().chain(others).for_each(|choice| seen.note_silent(choice, kind, at));
         }
         if let Some(usage) = meaning.usage {
             seen.note_usage(usage);
@@ -652,8 +683,23 @@ impl EventReader {
 
     fn note_output(&mut self, seen: &mut AnswerData, choice: u32, at: Tick) {
         self.usage_is_last = false;
-        self.silent_step = None;
+        self.last_output = seen.events;
         seen.note_output(choice, at);
+    }
+
+    /// Notes the output of an event in each choice that it has output of. A body that is not a stream is one event.
+    fn note_outputs(&mut self, meaning: &Meaning<'_>, seen: &mut AnswerData, at: Tick) {
+        let has_text = |other: &&ChoicePiece| !other.text.is_empty() || !other.reasoning.is_empty();
+        let mut others = meaning.others.iter().filter(has_text).peekable();
+        // Output without text, such as a tool call, is that of the first choice.
+        let first = !meaning.text.is_empty() || !meaning.reasoning.is_empty() || others.peek().is_none();
+        let streamed = seen.events > 0;
+        if first || !streamed {
+            self.note_output(seen, meaning.choice, at);
+        }
+        if streamed {
+            others.for_each(|other| self.note_output(seen, other.choice, at));
+        }
     }
 
     /// Compares the server's usage with the output, which ends the span of the counted tokens.
@@ -666,14 +712,13 @@ impl EventReader {
             seen.usage.input_tokens = seen.usage.input_tokens.filter(|&tokens| tokens > 0);
             seen.oddities.add(Oddity::ZeroUsage);
         }
-        let Some(tokens) = seen.usage.output_tokens.filter(|_| seen.streamed && !self.several_choices) else { return };
-        let events = seen.arrivals.len();
-        if (tokens as usize) < events && self.failure.is_none() {
+        let Some(tokens) = seen.usage.output_tokens.filter(|_| seen.streamed) else { return };
+        let several_choices = !seen.choices.is_empty();
+        if !several_choices && (tokens as usize) < seen.arrivals.len() && self.failure.is_none() {
             seen.oddities.add(Oddity::FewerTokensThanEvents);
         }
-        if tokens as usize > events && self.silent_step.is_some() {
-            seen.last_token = self.silent_step;
-        }
+        let AnswerData { arrivals: outputs, choices, silent, silent_kinds, .. } = &*seen;
+        seen.last_token = delivery::last_token(Events { outputs, choices, silent, silent_kinds }, Some(tokens));
     }
 
     /// Judges a stream whose framing is complete, or whose end event has arrived.

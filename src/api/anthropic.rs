@@ -49,6 +49,7 @@ pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
         }
         b"content_block_start" => {
             meaning.choices = 1;
+            meaning.announces = true;
             let index = index_of(value);
             member(value, "content_block").into_iter().for_each(|block| read_block(block, index, false, &mut meaning));
         }

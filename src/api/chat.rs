@@ -79,6 +79,7 @@ pub(crate) fn read_message<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>
             ("reasoning" | "reasoning_content" | "reasoning_details" | "thinking" | "thinking_blocks", None) => {
                 reasoned |= read_reasoning(member, !reasoned, meaning);
             }
+            ("role", Some(role)) if !role.is_empty() => meaning.announces = true,
             ("tool_calls", _) => {
                 for call in json::elements(member) {
                     let index = self::member(call, "index").and_then(json::count);

@@ -30,6 +30,8 @@ pub struct Meaning<'a> {
     pub finish: Option<Finish>,
     /// The finish reason as the server wrote it, if it means that the server gave the answer up, or if it is unknown.
     pub aborted: Option<&'a str>,
+    /// The event announces a role or a block of content, which is not a step of the model.
+    pub announces: bool,
     /// The event marks the end of the stream.
     pub ended: bool,
     /// The message of an error that the server reported inside the response.

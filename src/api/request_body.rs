@@ -13,7 +13,7 @@ use super::dialect::Dialect;
 use super::placeholder;
 use super::prompt::Prompt;
 use super::query_template::QueryTemplate;
-use super::sampling_params::{MAX_TOKENS_PLACEHOLDER, Sampling};
+use super::sampling_params::{MAX_TOKENS_PLACEHOLDER, SEED_DIGITS, SEED_PLACEHOLDER, Sampling};
 
 /// The options that all request bodies of a run share.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,12 +28,22 @@ pub struct Options {
     pub extra: Map<String, Value>,
 }
 
+impl Options {
+    /// The number of choices that each answer has.
+    pub(crate) fn choices(&self) -> u32 {
+        let extra = self.extra.get("n").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+        extra.or(self.sampling.n_choices).unwrap_or(1)
+    }
+}
+
 /// A rendered body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
     pub bytes: Box<[u8]>,
     /// Offset in `bytes` where the digits of a drawn `max_tokens` are inserted; `None` if the body is complete.
     pub max_tokens_at: Option<u32>,
+    /// Offset in `bytes` of the digits of a seed that is drawn for each request, which replaces them.
+    pub seed_at: Option<u32>,
 }
 
 /// Renders a prompt. The error names the API that can carry the prompt, if this one cannot.
@@ -161,18 +171,31 @@ fn add_stream_options(fields: &mut Map<String, Value>) {
 
 /// Writes the object, without the digits of a drawn limit.
 fn write(fields: &Map<String, Value>) -> Result<Body, String> {
-    let bytes = serde_json::to_vec(fields).expect("a JSON value can be written");
-    let gap = Value::from(MAX_TOKENS_PLACEHOLDER).to_string();
-    let gaps: Vec<usize> = memmem::find_iter(&bytes, &gap).collect();
-    match gaps[..] {
-        [] => Ok(Body { bytes: bytes.into_boxed_slice(), max_tokens_at: None }),
-        [at] => {
-            let bytes = [&bytes[..at], &bytes[at + gap.len()..]].concat().into_boxed_slice();
-            Ok(Body { bytes, max_tokens_at: u32::try_from(at).ok() })
-        }
-        _ => Err("a range for --max-tokens needs a single field in the body; %{max_tokens} occurs more than once"
-            .to_string()),
+    let mut bytes = serde_json::to_vec(fields).expect("a JSON value can be written");
+    let seed_at = replace_once(&mut bytes, SEED_PLACEHOLDER, &[b'1'; SEED_DIGITS]).map_err(|()| {
+        "--seed-per-request needs a single field in the body; %{seed} occurs more than once".to_string()
+    })?;
+    let max_tokens_at = replace_once(&mut bytes, MAX_TOKENS_PLACEHOLDER, b"").map_err(|()| {
+        "a range for --max-tokens needs a single field in the body; %{max_tokens} occurs more than once".to_string()
+    })?;
+    let gap = Value::from(MAX_TOKENS_PLACEHOLDER).to_string().len();
+    let seed_at = seed_at.map(|at| if max_tokens_at.is_some_and(|limit| limit < at) { at - gap } else { at });
+    let offset = |at: Option<usize>| at.and_then(|at| u32::try_from(at).ok());
+    Ok(Body { bytes: bytes.into_boxed_slice(), max_tokens_at: offset(max_tokens_at), seed_at: offset(seed_at) })
+}
+
+/// Replaces a placeholder, with its quotes. Returns where it was; an error if it occurs more than once.
+fn replace_once(bytes: &mut Vec<u8>, placeholder: &str, with: &[u8]) -> Result<Option<usize>, ()> {
+    let gap = Value::from(placeholder).to_string();
+    let mut found = memmem::find_iter(bytes, &gap);
+    let (first, second) = (found.next(), found.next());
+    if second.is_some() {
+        return Err(());
     }
+    if let Some(at) = first {
+        bytes.splice(at..at + gap.len(), with.iter().copied());
+    }
+    Ok(first)
 }
 
 #[cfg(test)]
@@ -229,6 +252,7 @@ mod tests {
             logprobs: true,
             n_choices: Some(2),
             seed: Some(42),
+            seed_per_request: false,
             stop: vec!["<|im_end|>".to_string(), "\n\n".to_string()],
             stop_token_ids: vec![151_645, 7],
         };
@@ -296,6 +320,23 @@ mod tests {
         let extra = render(&options, &Prompt::Text("p".to_string())).unwrap();
         assert_eq!(extra.max_tokens_at, None);
         assert!(String::from_utf8_lossy(&extra.bytes).contains(r#""max_tokens":4"#));
+    }
+
+    #[test]
+    fn a_drawn_seed_has_its_place() {
+        for drawn in [false, true] {
+            let mut options = options(Dialect::Chat);
+            options.sampling.seed_per_request = true;
+            if drawn {
+                options.sampling.max_tokens = Some(MaxTokens::Drawn { low: 10, high: 20 });
+            }
+            let body = render(&options, &Prompt::Text("p".to_string())).unwrap();
+            let at = body.seed_at.unwrap() as usize;
+            assert!(body.bytes[..at].ends_with(br#""seed":"#) && body.bytes[at..].starts_with(b"1111111111,"));
+            serde_json::from_slice::<Value>(&body.bytes).map(|_| ()).unwrap_or_else(|_| assert!(drawn));
+            // The seed of a row has precedence.
+            assert_eq!(render(&options, &Prompt::Body(object(r#"{"seed":3}"#))).unwrap().seed_at, None);
+        }
     }
 
     #[test]

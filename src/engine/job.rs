@@ -13,11 +13,13 @@ pub struct Job {
     pub turn: u32,
     pub due: Tick,
     pub previous_end: Option<Tick>,
+    /// How long it waited for its body; `None` if that was built before the run.
+    pub body_wait_ns: Option<u64>,
 }
 
 impl Job {
     /// A job without a predecessor.
     pub fn new(phase: Phase, index: u64, due: Tick) -> Job {
-        Job { phase, index, conversation: None, turn: 0, due, previous_end: None }
+        Job { phase, index, conversation: None, turn: 0, due, previous_end: None, body_wait_ns: None }
     }
 }

@@ -64,6 +64,7 @@ pub(super) fn write_record(
         events: seen.events,
         coalesced: seen.coalesced,
         coalesced_reads: seen.coalesced_reads,
+        last_shared: seen.last_shared,
         reads: connection.read_stats.reads,
         stamped_reads: connection.read_stats.stamped,
         receive_lag_sum_ns: connection.read_stats.lag_sum_ns,
@@ -71,6 +72,8 @@ pub(super) fn write_record(
         received_bytes: seen.received_bytes,
         arrivals: block.keep_arrivals(&seen.arrivals),
         choices: block.keep_bytes(&seen.choices),
+        silent: block.keep_arrivals(&seen.silent),
+        silent_kinds: block.keep_bytes(&seen.silent_kinds),
         text: block.keep_bytes(&seen.text),
         reasoning: block.keep_bytes(&seen.reasoning),
         tool_calls: block.keep_bytes(&seen.tool_calls),
@@ -101,6 +104,7 @@ pub(super) fn new_record(worker: u16, slot: u32, job: Job, times: RequestTimes) 
         due: job.due,
         picked: Some(times.picked),
         previous_end: job.previous_end,
+        body_wait_ns: job.body_wait_ns,
         ..RequestRecord::default()
     }
 }

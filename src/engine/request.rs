@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use super::connections::ConnectionState;
 use super::preflight_progress::PreflightStep;
+use super::server_watch::ServerWatch;
 use super::recording::{new_record, write_record};
 use super::transport::{ConnectError, flush_tls, open, send_all};
 use super::unrecorded::{RequestTimes, UnrecordedRequest};
@@ -45,10 +46,12 @@ pub struct Turn<'a> {
 pub(crate) async fn perform(worker: &Worker, slot: u32, job: Job, wire: &[u8], turn: Option<Turn<'_>>) -> RequestEnd {
     let mut times = RequestTimes { picked: worker.now(), ..RequestTimes::default() };
     worker.state.borrow_mut().telemetry.request_started();
+    // Bodies that the workload does not keep.
+    let own_body = turn.as_ref().map(|turn| turn.body).or_else(|| job.body_wait_ns.map(|_| body(wire)));
     let end = loop {
         let connection_id = match acquire_connection(worker, slot, job, &mut times).await {
             Ok(connection_id) => connection_id,
-            Err(error) => break record_unconnected(worker, slot, job, times, &error, turn),
+            Err(error) => break record_unconnected(worker, slot, job, times, &error, own_body),
         };
         send_and_wait(worker, slot, connection_id, job, &mut times, wire).await;
         if times.reused && !times.retried && broke_before_response(worker, connection_id, &times) {
@@ -61,7 +64,7 @@ pub(crate) async fn perform(worker: &Worker, slot: u32, job: Job, wire: &[u8], t
             continue;
         }
         reject_if_early(worker, connection_id, &times);
-        break record_response(worker, slot, connection_id, job, times, turn);
+        break record_response(worker, slot, connection_id, job, times, own_body, turn);
     };
     worker.state.borrow_mut().telemetry.request_ended();
     end
@@ -186,6 +189,7 @@ fn record_response(
     connection_id: u32,
     job: Job,
     times: RequestTimes,
+    own_body: Option<&[u8]>,
     turn: Option<Turn<'_>>,
 ) -> RequestEnd {
     let setup = &worker.setup;
@@ -196,9 +200,10 @@ fn record_response(
     let outcome = connection.answer.outcome();
     let is_draining = connection.state == ConnectionState::Draining;
     let ended = if is_draining { seen.end_event.unwrap_or(connection.ended) } else { connection.ended };
+    watch_server(&setup.server, outcome, ended);
     let traced = || TraceKind::Ended { outcome, status: seen.status, error: seen.error.clone() };
     worker.trace(job, seen.end_event.filter(|_| outcome == Outcome::Ok).unwrap_or(ended), traced);
-    let body = turn.as_ref().filter(|_| stores_bodies(setup)).map(|turn| turn.body);
+    let body = own_body.filter(|_| stores_bodies(setup));
     let end = RequestEnd { at: ended, connected: true, ok: outcome == Outcome::Ok };
     if is_draining {
         let unrecorded = UnrecordedRequest { slot, job, times, body: body.map(<[u8]>::to_vec) };
@@ -219,6 +224,27 @@ fn record_response(
     end
 }
 
+/// Notes what the end of a request says about the server.
+fn watch_server(server: &ServerWatch, outcome: Outcome, ended: Tick) {
+    match outcome {
+        Outcome::Ok => server.answered(),
+        Outcome::Failed(failure) => match failure {
+            Failure::Status | Failure::InStream | Failure::Empty | Failure::Body | Failure::Protocol => {
+                server.answered();
+            }
+            Failure::ClosedEarly | Failure::Reset | Failure::Write | Failure::Truncated | Failure::ServerGone => {
+                server.broke(ended);
+            }
+            Failure::Connect
+            | Failure::ConnectTimeout
+            | Failure::Tls
+            | Failure::ReadTimeout
+            | Failure::TotalTimeout => {}
+        },
+        Outcome::Unfinished => {}
+    }
+}
+
 /// Creates the record of a request for which no connection could be opened.
 fn record_unconnected(
     worker: &Worker,
@@ -226,14 +252,14 @@ fn record_unconnected(
     job: Job,
     times: RequestTimes,
     error: &ConnectError,
-    turn: Option<Turn<'_>>,
+    own_body: Option<&[u8]>,
 ) -> RequestEnd {
     let state = &mut *worker.state.borrow_mut();
     let end = state.clock.now();
     let outcome = if state.phase.killed { Outcome::Unfinished } else { Outcome::Failed(error.failure) };
     worker.trace(job, end, || TraceKind::Ended { outcome, status: 0, error: error.text.clone() });
     let error = state.record_sender.block.keep_bytes(error.text.as_bytes());
-    let body = turn.filter(|_| stores_bodies(&worker.setup)).map(|turn| turn.body);
+    let body = own_body.filter(|_| stores_bodies(&worker.setup));
     let body = body.map_or(Span::default(), |body| state.record_sender.block.keep_bytes(body));
     let record = new_record(worker.number, slot, job, times);
     let record = RequestRecord { end, outcome, error, body, retried: times.retried, ..record };
@@ -241,7 +267,8 @@ fn record_unconnected(
     RequestEnd { at: end, connected: false, ok: false }
 }
 
-/// Whether the bodies of turns are stored: they contain answers, so they cannot be rendered again from the plan.
+/// Whether bodies that the workload does not keep are stored: those of turns, which contain answers, and those of a
+/// stream.
 fn stores_bodies(setup: &Setup) -> bool {
     setup.plan.save != Save::Metrics
 }

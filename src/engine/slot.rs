@@ -3,7 +3,6 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use super::conversation::{Scratch, run_job};
@@ -46,44 +45,23 @@ async fn end_slot(worker: &Worker, slot: u32) {
 
 /// The slot's next request. With a rate, waits until its scheduled time.
 async fn next_job(worker: &Worker, slot: u32, previous_end: Option<Tick>) -> Option<Job> {
-    let (index, scheduled) = {
+    let (unit, due, is_scheduled) = {
         let state = &mut *worker.state.borrow_mut();
-        let index = state.phase.take(state.clock.now())?;
-        let scheduled = match &mut state.phase.schedule {
-            Some(schedule) => Some(state.phase.start.plus_ns(schedule.offset_ns(index)?)),
-            None => None,
-        };
-        (index, scheduled)
-    };
-    let due = match scheduled {
-        Some(due) => {
-            worker.sleep_until(slot, due).await;
-            if worker.state.borrow().phase.is_stopping(due.max(worker.now())) {
-                count_unsent(worker, index);
-                return None;
-            }
-            due
+        let now = state.clock.now();
+        let unit = state.phase.take(now)?;
+        match &mut state.phase.schedule {
+            Some(schedule) => (unit, state.phase.start.plus_ns(schedule.offset_ns(unit)?), true),
+            None => (unit, now, false),
         }
-        None => worker.now(),
     };
-    let phase = worker.state.borrow().phase.plan.phase;
-    Some(Job { previous_end, ..Job::new(phase, index, due) })
-}
-
-/// Counts a request (or conversation) that was taken but never sent as unsent.
-fn count_unsent(worker: &Worker, index: u64) {
-    let state = &mut *worker.state.borrow_mut();
-    let plan = &state.phase.plan;
-    match &worker.setup.workload.conversations {
-        None => drop(plan.next.fetch_sub(1, Ordering::Relaxed)),
-        // A later conversation may have been sent, and conversations differ in length, so the turns are counted
-        // directly.
-        Some(conversations) if plan.requests.is_some() => {
-            state.telemetry.unsent += u64::from(conversations.turns(plan.phase, index));
+    if is_scheduled {
+        worker.sleep_until(slot, due).await;
+        if worker.state.borrow().phase.is_stopping(due.max(worker.now())) {
+            return None;
         }
-        // Without a number of requests, a request is scheduled only when it is sent.
-        Some(_) => {}
     }
+    let (phase, index) = worker.state.borrow().phase.plan.place(unit);
+    Some(Job { previous_end, ..Job::new(phase, index, due) })
 }
 
 /// Runs a slot of an open loop: `first`, then each job that it gets until the phase is over.

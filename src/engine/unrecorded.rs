@@ -21,6 +21,6 @@ pub(super) struct UnrecordedRequest {
     pub slot: u32,
     pub job: Job,
     pub times: RequestTimes,
-    /// The body of a turn of a conversation.
+    /// The body, if it is stored with the record.
     pub body: Option<Vec<u8>>,
 }

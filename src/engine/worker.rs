@@ -37,9 +37,18 @@ pub enum Command {
 pub enum Reply {
     /// Ready for [`Command::Start`], with findings about the setup.
     Ready(Vec<Finding>),
-    /// The phase is over, with findings about the server.
-    Done(Box<WorkerReport>, Vec<Finding>),
+    /// The phase is over.
+    Done(Box<PhaseDone>),
     Failed(String),
+}
+
+/// A worker's share of a phase.
+pub struct PhaseDone {
+    pub report: WorkerReport,
+    /// Requests of the phase itself, without its warm-up, that were begun; of a conversation that was begun, all turns.
+    pub begun: u64,
+    /// Findings about the server.
+    pub notes: Vec<Finding>,
 }
 
 /// The channels of a worker, from its side.
@@ -170,13 +179,14 @@ impl WorkerThread {
         state.record_sender.flush(&mut state.telemetry);
         let (opened, shortages) = (state.connections.opened, state.receive.buffer_shortages());
         let telemetry = std::mem::replace(&mut state.telemetry, Telemetry::new(now));
+        let begun = telemetry.begun;
         let mut report = telemetry.report(worker.number, state.phase.plan.phase, self.core_number, now);
         report.connections_opened = opened - std::mem::replace(&mut self.opened_before, opened);
         report.buffer_shortages = shortages - std::mem::replace(&mut self.shortages_before, shortages);
         if state.connections.server_closes_silently() {
             self.notes.push(Finding::ServerClosesConnections);
         }
-        Ok(Reply::Done(Box::new(report), std::mem::take(&mut self.notes)))
+        Ok(Reply::Done(Box::new(PhaseDone { report, begun, notes: std::mem::take(&mut self.notes) })))
     }
 }
 

@@ -7,6 +7,7 @@ use self::memory::MemoryClaim;
 use crate::time::{MS, Tick};
 
 pub mod arrivals;
+pub mod delivery;
 mod enum_names;
 pub mod facts;
 pub mod memory;
@@ -39,6 +40,8 @@ pub struct RequestRecord {
     pub due: Tick,
     /// A worker started to process it.
     pub picked: Option<Tick>,
+    /// How long it waited, before `picked`, for its body to be built; `None` if that was built before the run.
+    pub body_wait_ns: Option<u64>,
     /// The connection was ready; equals `picked` on a reused one.
     pub connected: Option<Tick>,
     /// Duration of the TLS handshake; `None` when there was none.
@@ -81,9 +84,11 @@ pub struct RequestRecord {
     pub oddities: Oddities,
     /// Server-sent events with data, including `[DONE]`.
     pub events: u32,
-    /// Output events that shared a read with a later output event: their arrival is an upper bound.
+    /// Output events that shared a read with a later output event of the same choice: their arrival is an upper bound.
     pub coalesced: u32,
-    /// Reads that brought bytes of this response, and those among them with two or more output events.
+    /// The read of the last output event brought later bytes (finish reason, usage, end): its arrival is an upper bound.
+    pub last_shared: bool,
+    /// Reads that brought bytes of this response, and those among them with two or more output events of one choice.
     pub reads: u32,
     pub coalesced_reads: u32,
     /// Reads with an arrival timestamp of the kernel; for the others, the time the completion was processed stands in.
@@ -98,12 +103,16 @@ pub struct RequestRecord {
     pub arrivals: Span,
     /// The choice of each of these events, one byte each, in [`Block::bytes`]; empty if all are of the first choice.
     pub choices: Span,
+    /// The arrivals of the events of a choice without output, in [`Block::arrivals`]; without announcements of a role.
+    pub silent: Span,
+    /// Choice and kind of each of these, in [`Block::bytes`]; see [`delivery::Events::silent_kinds`].
+    pub silent_kinds: Span,
     /// Answer, reasoning and error text (UTF-8), in [`Block::bytes`].
     pub text: Span,
     pub reasoning: Span,
     pub error: Span,
-    /// The JSON body of a turn of a conversation, in [`Block::bytes`]. It depends on the earlier answers; the workload
-    /// provides the body of any other request.
+    /// The JSON body, in [`Block::bytes`], of a turn of a conversation, which depends on the earlier answers, and of a
+    /// request that was built while the run lasted. The workload provides the body of any other request.
     pub body: Span,
     /// The raw response body (`--save full`), in [`Block::bytes`].
     pub raw: Span,
@@ -135,7 +144,7 @@ pub enum Phase {
     Warmup,
     #[default]
     Measured,
-    /// Sent by a separate, mostly idle thread at the same time as the measured requests.
+    /// Sent by a separate, mostly idle thread at the same time as the load.
     Witness,
 }
 
@@ -202,6 +211,8 @@ pub enum Failure {
     ReadTimeout,
     /// The whole request took longer than the total timeout.
     TotalTimeout,
+    /// Nothing arrived for seconds, and the server refused new connections: it has ended without closing this one.
+    ServerGone,
     /// The connection was reset.
     Reset,
     /// The connection was closed before any response byte.
@@ -222,13 +233,14 @@ pub enum Failure {
 
 impl Failure {
     /// Every class, in the order of the failure table.
-    pub const ALL: [Failure; 14] = [
+    pub const ALL: [Failure; 15] = [
         Failure::Connect,
         Failure::ConnectTimeout,
         Failure::Tls,
         Failure::Write,
         Failure::ReadTimeout,
         Failure::TotalTimeout,
+        Failure::ServerGone,
         Failure::Reset,
         Failure::ClosedEarly,
         Failure::Truncated,
@@ -248,6 +260,7 @@ impl Failure {
             Failure::Write => "write",
             Failure::ReadTimeout => "read_timeout",
             Failure::TotalTimeout => "total_timeout",
+            Failure::ServerGone => "server_gone",
             Failure::Reset => "reset",
             Failure::ClosedEarly => "closed_early",
             Failure::Truncated => "truncated",

@@ -150,8 +150,11 @@ labels! {
     CachedTokensServer: "Prompt tokens from the cache (server, share)", "前缀缓存命中率（服务端）";
     PreemptionsServer: "Preemptions (server)", "抢占次数（服务端）";
     BucketsNote:
-        "Server quantiles are given by the bounds of histogram buckets. TTFT and latency count from the first byte sent.",
-        "服务端的分位数以直方图分桶的上下界表示。此表的 TTFT 与时延自发出首字节起计。";
+        "Server quantiles are given by the bounds of histogram buckets. TTFT and latency count from the first byte sent. The \
+         server's begin when it has read and parsed the request, and end before the token is written to the connection; \
+         'frontend and network' is the rest of the client's.",
+        "服务端的分位数以直方图分桶的上下界表示。此表的 TTFT 与时延自发出首字节起计。服务端的计时始于请求读取并解析完成，止于 token 写入连接之前；\
+         客户端时间的其余部分为“前端与网络”。";
 
     // The resource use of a server started here.
     UsedByServer: "Used by the server", "服务端资源占用";
@@ -219,6 +222,7 @@ pub(crate) fn failure_name(failure: Failure, language: Language) -> &'static str
         Failure::Write => "发送失败",
         Failure::ReadTimeout => "读取超时",
         Failure::TotalTimeout => "总超时",
+        Failure::ServerGone => "服务端已退出",
         Failure::Reset => "连接被重置",
         Failure::ClosedEarly => "未响应即关闭连接",
         Failure::Truncated => "响应不完整",

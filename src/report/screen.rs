@@ -13,6 +13,7 @@ use crate::stats::failure_texts::FailureText;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
 use crate::stats::slo::Judged;
 use crate::stats::speed::SpeedRow;
+use crate::visible::visible;
 
 /// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;
@@ -38,7 +39,7 @@ pub fn render(s: &Summary, width: usize) -> String {
     out.push_str(&server::text(s, width));
     out.push_str(&server_timings::text(s, width));
     out.push_str(&findings(s, width, "\nFindings:", |severity| severity != Severity::Void));
-    out
+    visible(&out).into_owned()
 }
 
 /// What a run prints: evalscope's tables, failures, and the result at a glance. The rest is in [`render`].
@@ -57,16 +58,8 @@ fn summary_table(s: &Summary, wanted: impl Fn(&Row) -> bool) -> Table {
     Table {
         head: vec!["Key".to_string(), "Value".to_string()],
         aligns: vec![Align::Left, Align::Decimal],
-        rows: shown.map(|row| vec![row.key.en().to_string(), value_text(&row.value)]).collect(),
+        rows: shown.map(|row| vec![row.key.en().to_string(), row.value.text()]).collect(),
         grid: true,
-    }
-}
-
-fn value_text(value: &Value) -> String {
-    match value {
-        Value::Number(value) => number(*value),
-        Value::Count(count) => count.to_string(),
-        Value::Unknown => "-".to_string(),
     }
 }
 

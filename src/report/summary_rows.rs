@@ -7,6 +7,7 @@ use crate::record::facts::Mode;
 use crate::stats::Summary;
 use crate::stats::client::Lag;
 use crate::stats::quantile::Series;
+use crate::stats::series::AllSeries;
 use crate::time::format_ns;
 
 /// A figure with its name.
@@ -44,6 +45,8 @@ impl Row {
 pub enum Value {
     Number(f64),
     Count(u64),
+    /// A figure that is only known to be in a range. JSON files have its lower end under the name of the row.
+    Range(f64, f64),
     Unknown,
 }
 
@@ -51,6 +54,24 @@ impl From<Option<f64>> for Value {
     fn from(value: Option<f64>) -> Value {
         value.filter(|value| value.is_finite()).map_or(Value::Unknown, Value::Number)
     }
+}
+
+impl Value {
+    /// The cell of a table.
+    pub fn text(&self) -> String {
+        match self {
+            Value::Number(value) => number(*value),
+            Value::Count(count) => count.to_string(),
+            Value::Range(low, high) => format!("{} .. {}", number(*low), number(*high)),
+            Value::Unknown => "-".to_string(),
+        }
+    }
+}
+
+/// The mean TPOT, or its range if some requests have more tokens than events.
+fn tpot(series: &AllSeries) -> Value {
+    let range = series.tpot_range.as_ref().and_then(|range| Some((range.low_s.mean?, range.high_s.mean?)));
+    range.map_or_else(|| series.tpot_s.mean.into(), |(low, high)| Value::Range(low, high))
 }
 
 impl From<u64> for Value {
@@ -92,7 +113,7 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         row(Label::RequestThroughput, s.throughput.requests_per_s),
         row(Label::AverageLatency, series.latency_s.mean),
         row(Label::AverageTtft, series.ttft_s.mean),
-        row(Label::AverageTpot, series.tpot_s.mean),
+        row(Label::AverageTpot, tpot(series)),
         row(Label::AverageInputTokens, series.input_tokens.mean),
         row(Label::AverageOutputTokens, series.output_tokens.mean),
         detail(row(Label::RequestsPerMinute, s.throughput.requests_per_s.map(|rate| rate * 60.0))),

@@ -60,7 +60,7 @@ fn count(row: &UncountedAnswer, tokens: &Tokens) -> Result<AnswerUpdate, Workloa
     Ok(AnswerUpdate { id: row.id, input_tokens, output_tokens, ..AnswerUpdate::default() })
 }
 
-/// The prompt of a request body of any API: `messages` (with Anthropic's `system`), `prompt`, `input`, TEI's `inputs`, or
+/// The prompt of a request body of any API: `messages` (with Anthropic's `system` or the responses' `instructions`), `prompt`, `input`, TEI's `inputs`, or
 /// `query` with documents.
 fn prompt_of(body: &str) -> Option<Prompt> {
     let mut body: Value = serde_json::from_str(body).ok()?;
@@ -69,7 +69,7 @@ fn prompt_of(body: &str) -> Option<Prompt> {
         body = input.take();
     }
     if let Some(Value::Array(messages)) = body.get("messages") {
-        let system = body.get("system").filter(|system| !system.is_null());
+        let system = ["system", "instructions"].iter().find_map(|name| body.get(name)).filter(|text| !text.is_null());
         let system = system.map(|content| json!({"role": "system", "content": content}));
         return Some(Prompt::Messages(system.into_iter().chain(messages.iter().cloned()).collect()));
     }
@@ -112,6 +112,7 @@ mod tests {
         assert_eq!(prompt_of(r#"{"query":"q","documents":["a",{"text":"b"}]}"#), Some(rerank.clone()));
         assert_eq!(prompt_of(r#"{"query":"q","texts":["a","b"]}"#), Some(rerank));
         assert_eq!(prompt_of(r#"{"inputs":"a"}"#), Some(Prompt::Text("a".to_string())));
+        assert_eq!(prompt_of(r#"{"input":{"prompt":"a"}}"#), Some(Prompt::Text("a".to_string())));
         assert_eq!((prompt_of("{}"), prompt_of("no")), (None, None));
     }
 }

@@ -65,6 +65,8 @@ const MAX_SIDE: u16 = 16_384;
 const MAX_PICTURES: u32 = 1000;
 /// Maximum tokens of a random prompt. Larger values are typing errors.
 const MAX_RANDOM_TOKENS: u64 = 10_000_000;
+/// Most tokens of all shared prefixes together, which are kept in memory.
+const MAX_PREFIX_TOKENS: u64 = 50_000_000;
 /// Datasets of conversations. The three names of ShareGPT are equivalent; evalscope has one name for each language.
 const CONVERSATIONS: [&str; 5] = [
     "random_multi_turn",
@@ -90,9 +92,12 @@ pub struct DataSpec {
     /// Send prompts as token ids to /v1/completions; needs --tokenizer-path
     #[arg(long, help_heading = HEADING)]
     pub tokenize_prompt: bool,
-    /// random: length of a prefix that all prompts share, tokens; added to --min/--max-prompt-length
+    /// random: length of a prefix that prompts share, tokens; added to --min/--max-prompt-length
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
     pub prefix_length: u64,
+    /// random: number of different prefixes of --prefix-length tokens; request i begins with prefix i modulo N [default: 1]
+    #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
+    pub prefix_count: Option<u32>,
     /// Dataset. builtin: 100 questions in several languages. From a file: line_by_line, openqa, longalpaca, sharegpt,
     /// embedding, rerank. Generated with exact token counts, with --tokenizer-path and --max-prompt-length: random,
     /// random_embedding, random_rerank, random_vl (with pictures). evalscope's speed tests: speed_benchmark,
@@ -417,6 +422,11 @@ impl DataSpec {
         if self.prefix_length > 0 && !is_prompt && dataset != Some("random") {
             return Err(PlanError::conflict("--prefix-length applies only to --dataset random"));
         }
+        if self.prefix_count.is_some() && self.prefix_length == 0 {
+            return Err(PlanError::conflict(
+                "--prefix-count needs the length of the prefixes: add --prefix-length, with --dataset random",
+            ));
+        }
         let has_images = is_prompt || dataset == Some("random_vl");
         if let Some((_, flag)) = self.flags_of_images().into_iter().find(|(given, _)| *given && !has_images) {
             return Err(PlanError::conflict(format!("{flag} applies only to --dataset random_vl")));
@@ -457,10 +467,18 @@ impl DataSpec {
                 ));
             }
         }
+        let prefixes = self.prefix_count.unwrap_or(1);
+        if u64::from(prefixes) * self.prefix_length > MAX_PREFIX_TOKENS {
+            return Err(PlanError::value(
+                "--prefix-count",
+                format!("of {prefixes} prefixes must have at most {MAX_PREFIX_TOKENS} tokens in all"),
+            ));
+        }
         Ok(RandomLengths {
             min: self.min_prompt_length.max(least).min(max) as u32,
             max: max as u32,
             prefix: self.prefix_length as u32,
+            prefixes,
         })
     }
 
@@ -495,11 +513,8 @@ impl DataSpec {
         }
     }
 
-    /// The default number of requests of a run.
-    pub(super) fn default_number(&self, trace: Option<&Arc<Trace>>) -> u64 {
-        if let Some(trace) = trace {
-            return trace.rows.len() as u64;
-        }
+    /// The default number of requests of a run without recorded times.
+    pub(super) fn default_number(&self) -> u64 {
         match self.dataset.as_deref().filter(|_| self.prompt.is_none()) {
             Some("speed_benchmark") => speed_benchmark::size(false),
             Some("speed_benchmark_long") => speed_benchmark::size(true),

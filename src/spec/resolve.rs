@@ -26,6 +26,8 @@ use crate::workload::trace::Trace;
 pub struct RigFacts {
     /// Cores that this process may run on, ascending.
     pub allowed_cores: Vec<usize>,
+    /// The CPU time that this process may use, in cores; `None` without a limit.
+    pub cpu_quota: Option<f64>,
     /// When the call started, as `YYYYmmdd_HHMMSS` in local time.
     pub started: String,
     /// A number that differs between calls. It makes request ids unique on a server that several calls load, and is the
@@ -88,7 +90,14 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let trace = spec.load.trace(facts.trace.as_ref(), &mut notes)?;
     let trace = trace.as_ref();
     let loads = spec.load.loads(&spec.data, trace, &mut notes)?;
-    let numbers = spec.load.numbers(&loads, spec.data.default_number(trace))?;
+    let numbers = spec.load.numbers(
+        &loads,
+        match trace {
+            // The warm-up takes the first of the recorded requests.
+            Some(trace) => spec.load.without_warmup(trace.rows.len() as u64),
+            None => spec.data.default_number(),
+        },
+    )?;
     notes.extend(spec.output.objective_notes());
     notes.extend(spec.sla.notes());
     let secrets = spec.secrets();
@@ -151,7 +160,12 @@ impl CallPlan<'_> {
         let Spec { target, load: timing, output, client, .. } = self.spec;
         let allowed = &self.facts.allowed_cores;
         let warmup_requests = timing.warmup(number)?;
-        let cores = client.core_of_each_worker(allowed, load.parallel(), self.target.mock.is_some(), notes)?;
+        let cores = client.core_of_each_worker(
+            (allowed, self.facts.cpu_quota),
+            load.parallel(),
+            self.target.mock.is_some(),
+            notes,
+        )?;
         let witness = client.witness_plan(allowed, &cores, load.parallel(), notes)?;
         if witness.is_some() {
             check_witness(&self.workload.source, self.target.proxy.is_some())?;
@@ -184,6 +198,7 @@ impl CallPlan<'_> {
             source_addresses: client.source_address.clone(),
             force_fallback: client.force_fallback,
             test_connection: !target.no_test_connection,
+            ready_timeout_ns: target.ready_timeout_ns()?,
             sleep_interval_ns: timing.sleep_interval_ns()?,
             save: output.save,
             local: self.local.clone(),

@@ -52,6 +52,9 @@ pub struct SamplingSpec {
     /// Seed, sent with every request; also the data seed if --data-seed is not given [default: not sent]
     #[arg(long, value_name = "N", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
     pub seed: Option<u64>,
+    /// Send another seed with every request, drawn from --seed (else from the data seed)
+    #[arg(long, help_heading = HEADING)]
+    pub seed_per_request: bool,
     /// Stop sequences
     #[arg(long, value_name = "TEXT", num_args = 1.., help_heading = HEADING)]
     pub stop: Vec<String>,
@@ -107,6 +110,7 @@ impl SamplingSpec {
             logprobs: self.logprobs,
             n_choices: self.n_choices,
             seed: self.seed,
+            seed_per_request: self.seed_per_request,
             stop: self.stop.clone(),
             stop_token_ids: self.stop_token_ids.clone(),
         })
@@ -117,6 +121,11 @@ impl SamplingSpec {
         const FLAG: &str = "--extra-args";
         match self.extra_args.as_deref().map(serde_json::from_str) {
             None => Ok(Map::new()),
+            Some(Ok(Value::Object(fields))) if self.seed_per_request && fields.contains_key("seed") => {
+                Err(PlanError::conflict(
+                    "--seed-per-request and the seed in --extra-args exclude each other: give one of them",
+                ))
+            }
             Some(Ok(Value::Object(fields))) => Ok(fields),
             Some(Ok(_)) => Err(PlanError::value(FLAG, "must be a JSON object, for example '{\"ignore_eos\": true}'")),
             Some(Err(error)) => Err(PlanError::value(
@@ -142,7 +151,7 @@ impl SamplingSpec {
             "--max-tokens" => !self.max_tokens.is_empty(),
             "--temperature" => self.temperature.is_some(),
             // The seed is also used for schedules and prompts.
-            "--seed" => false,
+            "--seed" => self.seed_per_request,
             _ => true,
         };
         let unsent: Vec<&str> = options
@@ -155,6 +164,12 @@ impl SamplingSpec {
         if !unsent.is_empty() {
             let flags = unsent.into_iter().map(str::to_string).collect();
             notes.push(Finding::FieldsNotSent { api: api.to_string(), flags });
+        }
+        let extra = options.extra.get("temperature").and_then(Value::as_f64);
+        let is_random = extra.or(options.sampling.temperature).is_some_and(|temperature| temperature > 0.0);
+        let sends_seed = self.seed.is_some() && !self.seed_per_request && options.dialect.field_of("--seed").is_some();
+        if is_random && sends_seed {
+            notes.push(Finding::SameSeed);
         }
         if self.stream && !options.dialect.streams() {
             notes.push(Finding::NotStreamed { api: api.to_string() });

@@ -185,7 +185,7 @@ fn between(length_ns: f64, early_begin_ns: u32, early_end_ns: u32, limits: Limit
 }
 
 fn tpot(sample: &Sample, limits: Limits) -> Option<(f64, f64)> {
-    let gaps = f64::from(sample.output_tokens?.checked_sub(1)?);
+    let gaps = sample.tpot_intervals;
     let span = sample.tpot? * gaps;
     let (low, high) = between(span, sample.early_first_ns, sample.early_last_ns, limits);
     Some((low / gaps, high / gaps))

@@ -69,8 +69,13 @@ pub enum Early {
     Unstamped(u32),
 }
 
-/// By how much each arrival may have been earlier.
-pub fn early<'a>(record: &'a RequestRecord, arrivals: &'a [Tick]) -> impl Iterator<Item = Early> + 'a {
+/// By how much each arrival may have been earlier. `silent` are the arrivals of events without output, which can share a read
+/// with one of these.
+pub fn early<'a>(
+    record: &'a RequestRecord,
+    arrivals: &'a [Tick],
+    silent: &'a [Tick],
+) -> impl Iterator<Item = Early> + 'a {
     let unstamped = record.stamped_reads < record.reads;
     let mut before = record.write_start.unwrap_or(record.due);
     arrivals.iter().enumerate().map(move |(place, &at)| {
@@ -78,53 +83,14 @@ pub fn early<'a>(record: &'a RequestRecord, arrivals: &'a [Tick]) -> impl Iterat
             before = arrivals[place - 1];
         }
         let back_ns = u32::try_from(length_ns(before, at)).unwrap_or(u32::MAX);
-        // The last event is followed by usage, end marker and framing.
-        let next = arrivals.get(place + 1).copied().unwrap_or(record.end);
-        match (unstamped, next == at) {
+        // The last event is followed by finish reason, usage, end marker and framing.
+        let followed = arrivals.get(place + 1).map_or(record.last_shared || record.end == at, |&next| next == at);
+        match (unstamped, followed || silent.contains(&at)) {
             (true, _) => Early::Unstamped(back_ns),
             (false, true) => Early::Shared(back_ns),
             (false, false) => Early::Exact,
         }
     })
-}
-
-/// `(last_token − first_token) / (output_tokens − 1)`; undefined for fewer than two tokens and without a stream.
-pub(crate) fn tpot_ns(record: &RequestRecord) -> Option<f64> {
-    let tokens = record.output_tokens.filter(|&tokens| tokens >= 2)?;
-    if !record.streamed {
-        return None;
-    }
-    let length = length_ns(record.first_token?, record.last_token?);
-    Some(length as f64 / f64::from(tokens - 1))
-}
-
-/// TPOT of any response: [`tpot_ns`], or [`tpot_of_choices_ns`] if it has several choices. `block` holds the record.
-pub(crate) fn tpot_in(record: &RequestRecord, block: &Block) -> Option<f64> {
-    match record.choices.slice(&block.bytes) {
-        [] => tpot_ns(record),
-        choices => tpot_of_choices_ns(record, record.arrivals.slice(&block.arrivals), choices),
-    }
-}
-
-/// TPOT of a response with several choices: the mean over its choices of `(last − first) / (tokens − 1)`. The server's count
-/// covers all choices; each has the part that it has of the output events.
-pub(crate) fn tpot_of_choices_ns(record: &RequestRecord, arrivals: &[Tick], choices: &[u8]) -> Option<f64> {
-    let tokens = record.output_tokens.filter(|_| record.streamed)?;
-    // Some servers state the count of one choice.
-    let tokens_per_event = (f64::from(tokens) / arrivals.len().max(1) as f64).max(1.0);
-    let mut spans: [Option<(Tick, Tick, u32)>; 256] = [None; 256];
-    for (&at, &choice) in arrivals.iter().zip(choices) {
-        let span = &mut spans[usize::from(choice)];
-        let (first, _, events) = span.unwrap_or((at, at, 0));
-        *span = Some((first, at, events + 1));
-    }
-    let tpots: Vec<f64> = spans
-        .into_iter()
-        .flatten()
-        .filter(|(_, _, events)| *events >= 2)
-        .map(|(first, last, events)| length_ns(first, last) as f64 / (f64::from(events) * tokens_per_event - 1.0))
-        .collect();
-    (!tpots.is_empty()).then(|| tpots.iter().sum::<f64>() / tpots.len() as f64)
 }
 
 /// Output tokens per second of latency.
@@ -159,6 +125,7 @@ fn per_second(amount: f64, length_ns: u64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Block;
 
     fn record() -> RequestRecord {
         RequestRecord {
@@ -188,7 +155,6 @@ mod tests {
         assert_eq!(connect_ns(&r), Some(300));
         assert_eq!(turnaround_ns(&r), Some(600));
         assert_eq!(send_lag_ns(&r), Some(500));
-        assert_eq!(tpot_ns(&r), Some(2_000.0));
         assert_eq!(output_rate_per_s(&r), Some(400_000.0));
         assert_eq!(total_rate_per_s(&r), Some(1_000_000.0));
         assert_eq!(package_latency_ns(&r), Some(2_000.0));
@@ -206,15 +172,6 @@ mod tests {
         let choices = [0, 1, 0, 1, 0, 1, 1];
         let gaps: Vec<u64> = consecutive(&arrivals, &choices).map(|pair| gap_ns(&arrivals, pair)).collect();
         assert_eq!(gaps, [20; 5]);
-        let of = |tokens| {
-            let record = RequestRecord { output_tokens: Some(tokens), streamed: true, ..RequestRecord::default() };
-            tpot_of_choices_ns(&record, &arrivals, &choices)
-        };
-        assert_eq!(of(7), Some(20.0));
-        // Two tokens an event: 40 ns for 5 gaps, 60 ns for 7.
-        assert_eq!(of(14), Some((8.0 + 60.0 / 7.0) / 2.0));
-        // The count of one choice.
-        assert_eq!(of(3), Some(20.0));
     }
 
     #[test]
@@ -222,12 +179,15 @@ mod tests {
         let r = RequestRecord { write_start: Some(Tick(10)), end: Tick(70), ..RequestRecord::default() };
         let of = |r: &RequestRecord, arrivals: &[u64]| {
             let arrivals: Vec<Tick> = arrivals.iter().map(|&ns| Tick(ns)).collect();
-            early(r, &arrivals).collect::<Vec<Early>>()
+            early(r, &arrivals, &[Tick(33)]).collect::<Vec<Early>>()
         };
         let (exact, shared) = (Early::Exact, Early::Shared);
         assert_eq!(of(&r, &[20, 30, 50]), [exact, exact, exact]);
         assert_eq!(of(&r, &[20, 30, 30, 50]), [exact, shared(10), exact, exact]);
         assert_eq!(of(&r, &[20, 20, 70]), [shared(10), exact, shared(50)]);
+        // An event without output, and usage after the last token.
+        assert_eq!(of(&r, &[20, 33, 50]), [exact, shared(13), exact]);
+        assert_eq!(of(&RequestRecord { last_shared: true, ..r.clone() }, &[20, 50]), [exact, shared(30)]);
         let unstamped = RequestRecord { reads: 3, stamped_reads: 2, ..r };
         assert_eq!(of(&unstamped, &[20, 30, 30]), [10, 10, 10].map(Early::Unstamped));
     }
@@ -235,13 +195,13 @@ mod tests {
     #[test]
     fn undefined_figures_are_not_zero() {
         let one_token = RequestRecord { output_tokens: Some(1), ..record() };
-        assert_eq!(tpot_ns(&one_token), None);
+        assert_eq!(one_token.tpot(&Block::default()), None);
         let unknown = RequestRecord { output_tokens: None, ..record() };
-        assert_eq!((tpot_ns(&unknown), output_rate_per_s(&unknown), total_rate_per_s(&unknown)), (None, None, None));
+        assert_eq!((output_rate_per_s(&unknown), total_rate_per_s(&unknown)), (None, None));
         let whole = RequestRecord { streamed: false, first_token: None, ..record() };
         assert_eq!(
-            (ttft_ns(&whole), service_ttft_ns(&whole), tpot_ns(&whole), package_latency_ns(&whole)),
-            (None, None, None, None)
+            (ttft_ns(&whole), service_ttft_ns(&whole), package_latency_ns(&whole)),
+            (None, None, None)
         );
         let reused = RequestRecord { reused: true, ..record() };
         assert_eq!(connect_ns(&reused), None);

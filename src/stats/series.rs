@@ -3,6 +3,28 @@
 use super::quantile::Series;
 use super::samples::{Gap, Sample};
 
+/// TPOT of the succeeded requests if it is a range for some of them, because they have more tokens than events; see
+/// [`crate::record::delivery`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct TpotRange {
+    /// Requests whose TPOT is a range.
+    pub requests: usize,
+    pub low_s: Series,
+    pub high_s: Series,
+}
+
+impl TpotRange {
+    fn compute(ok: &[&Sample]) -> Option<TpotRange> {
+        let ranges = || ok.iter().filter_map(|sample| sample.tpot_range);
+        let requests = ranges().filter(|(low, high)| low < high).count();
+        (requests > 0).then(|| TpotRange {
+            requests,
+            low_s: Series::from_ns(ranges().map(|range| range.0)),
+            high_s: Series::from_ns(ranges().map(|range| range.1)),
+        })
+    }
+}
+
 /// Distributions over the succeeded requests, and over the gaps between their output events.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AllSeries {
@@ -12,6 +34,8 @@ pub struct AllSeries {
     pub first_answer_s: Series,
     pub itl_s: Series,
     pub tpot_s: Series,
+    /// The ends of the ranges of TPOT; `None` if it is exact for every request.
+    pub tpot_range: Option<TpotRange>,
     pub latency_s: Series,
     pub input_tokens: Series,
     pub output_tokens: Series,
@@ -29,6 +53,7 @@ impl AllSeries {
             first_answer_s: Series::from_ns(ok.iter().filter_map(|s| s.first_answer).map(|ns| ns as f64)),
             itl_s: Series::from_ns(gaps.iter().map(|gap| gap.ns as f64)),
             tpot_s: Series::from_ns(ok.iter().filter_map(|s| s.tpot)),
+            tpot_range: TpotRange::compute(ok),
             latency_s: Series::from_ns(ok.iter().map(|s| s.latency as f64)),
             input_tokens: Series::from_values(ok.iter().filter_map(|s| s.input_tokens).map(f64::from)),
             output_tokens: Series::from_values(ok.iter().filter_map(|s| s.output_tokens).map(f64::from)),

@@ -7,7 +7,7 @@ use super::counts::{self, Counts, FailureCount};
 use super::measurement_error::{self, MeasurementError};
 use super::quantile::mean;
 use super::reconcile::{self, ClientSide, Reconciliation, Totals};
-use super::samples::{RunSamples, Sample};
+use super::samples::{Gap, RunSamples, Sample};
 use super::series::AllSeries;
 use super::server_timings::{self, ServerTimings};
 use super::slo::{JudgedRun, JudgedValue, Verdict};
@@ -32,6 +32,8 @@ pub struct Inputs<'a> {
     pub run: &'a StoredRun,
     /// The measured requests.
     pub samples: RunSamples,
+    /// The requests of a warm-up that flows into the measured ones; empty without one.
+    pub warmup: RunSamples,
     /// The witness's requests; `None` without a witness.
     pub witness: Option<RunSamples>,
     /// The server's metrics; `None` if there are none.
@@ -41,9 +43,9 @@ pub struct Inputs<'a> {
 }
 
 impl<'a> Inputs<'a> {
-    /// A run without a witness and without metrics of the server.
+    /// A run without a warm-up, a witness and metrics of the server.
     pub fn new(run: &'a StoredRun, samples: RunSamples) -> Inputs<'a> {
-        Inputs { run, samples, witness: None, server: None, server_use: None }
+        Inputs { run, samples, warmup: RunSamples::default(), witness: None, server: None, server_use: None }
     }
 }
 
@@ -110,11 +112,13 @@ impl Summary {
     /// Runs every analysis. `workers` are the reports of the measured phase. Also returns the requests sorted by due
     /// time. The only findings in the result are those that were stored with the run.
     pub(super) fn assemble(inputs: Inputs<'_>, workers: &[&WorkerReport]) -> (Summary, Vec<Sample>) {
-        let Inputs { run, mut samples, witness, server, server_use } = inputs;
+        let Inputs { run, mut samples, mut warmup, witness, server, server_use } = inputs;
         let facts = &run.facts;
         samples.sort();
+        warmup.sort();
         // Before the gaps are moved out.
-        let steady = SteadyPart::compute(facts, &samples);
+        let sent_before = warmup.requests.iter().filter(|sample| sample.write_start.is_some()).count();
+        let steady = SteadyPart::compute(facts, &samples, sent_before);
         let gaps = samples.take_gaps();
         let requests = &samples.requests;
         let ok: Vec<&Sample> = requests.iter().filter(|sample| sample.ok).collect();
@@ -135,15 +139,19 @@ impl Summary {
         let searched = facts.search.iter().flat_map(|plan| judged.searched(plan, &objectives)).collect();
         let slo = slo.map(|criteria| Verdict::compute(&criteria, &judged));
         let server = server.map(|window| {
-            let totals = Totals::compute(&samples);
+            let totals = Totals::compute(&[&samples, &warmup]);
             let totals = witness.iter().fold(totals, |totals, witness| totals.with_witness(witness));
+            // The server's metrics cover the warm-up as well.
+            let with_warmup = (!warmup.requests.is_empty()).then(|| series_with_warmup(&ok, &gaps, &mut warmup));
             let side = ClientSide {
-                series: &series,
+                series: with_warmup.as_ref().unwrap_or(&series),
                 client: &client,
                 tolerance,
                 totals: &totals,
                 killed: run.end.is_none(),
                 with_witness: facts.witness > 0,
+                streamed: series.first_token_s.count == series.ttft_s.count,
+                choices: u64::from(facts.choices.max(1)),
             };
             reconcile::compare(side, &window)
         });
@@ -163,7 +171,7 @@ impl Summary {
             tokens_per_event: tokens_per_event(&samples),
             package_latency_s: mean(ok.iter().filter_map(|sample| sample.package_latency)).map(|ns| ns / 1e9),
             rates: Rates::compute(requests, facts.rate_per_s.is_some()),
-            concurrency: Concurrency::compute(requests, span),
+            concurrency: Concurrency::compute(requests, &warmup.requests, span),
             steady,
             server_timings: server_timings::compare(tolerance, &samples.timings),
             witness,
@@ -190,6 +198,11 @@ impl Summary {
     /// The figures must not be used: exit status 3.
     pub fn is_void(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity() == Severity::Void)
+    }
+
+    /// The server ended for good during the run.
+    pub(crate) fn server_ended(&self) -> bool {
+        self.findings.iter().any(|finding| matches!(finding, Finding::ServerDied { .. } | Finding::ServerEnded { .. }))
     }
 
     /// The value of a figure of the run's search.
@@ -226,4 +239,14 @@ fn tokens_per_event(samples: &RunSamples) -> Option<f64> {
 /// The first due time and the last end of requests sorted by due time, tick nanoseconds.
 fn span(samples: &[Sample]) -> Option<(u64, u64)> {
     Some((samples.first()?.due, samples.iter().map(|sample| sample.end).max()?))
+}
+
+/// The series of the succeeded requests of a warm-up and of the run. Moves the gaps of the warm-up out.
+fn series_with_warmup(ok: &[&Sample], gaps: &[Gap], warmup: &mut RunSamples) -> AllSeries {
+    let mut both_gaps = warmup.take_gaps();
+    both_gaps.extend_from_slice(gaps);
+    // Confidence intervals need time order.
+    both_gaps.sort_by_key(|gap| gap.at);
+    let both: Vec<&Sample> = warmup.requests.iter().filter(|sample| sample.ok).chain(ok.iter().copied()).collect();
+    AllSeries::compute(&both, &both_gaps)
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, Row, params};
 use serde_json::Value;
 
-use super::error::{StoreError, open};
+use super::error::{StoreError, open, open_to_read};
 use super::writer::add_findings;
 use crate::api::{choices, tool_calls};
 use crate::finding::Finding;
@@ -107,9 +107,9 @@ pub(crate) struct Pages<A> {
 }
 
 impl<A: Answer> Pages<A> {
-    /// Opens the database of a run that has ended, read-only.
+    /// Opens the database of a run that has ended.
     pub fn open(path: &Path) -> Result<Pages<A>, StoreError> {
-        let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let connection = open_to_read(path).map_err(|reason| StoreError::Open { path: path.to_path_buf(), reason })?;
         Ok(Pages { connection, path: path.to_path_buf(), last: 0, rows: PhantomData })
     }
 

@@ -11,8 +11,9 @@ use crate::time::Tick;
 /// Counts and quantiles that any thread can read at any time. Only the collector writes them.
 #[derive(Debug, Default)]
 pub struct Live {
-    /// Warm-up requests that have ended, however they ended.
+    /// Warm-up requests that have ended, however they ended, and those that succeeded.
     pub warmup_done: AtomicU64,
+    pub warmup_ok: AtomicU64,
     /// Measured requests that have ended: the sum of the next three.
     pub done: AtomicU64,
     pub ok: AtomicU64,
@@ -48,12 +49,15 @@ pub struct Counts {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Snapshot {
     pub warmup_done: u64,
+    pub warmup_ok: u64,
     pub done: u64,
     pub ok: u64,
     pub failed: u64,
     pub unfinished: u64,
     pub input_tokens: u64,
     pub output_tokens: u64,
+    /// First due time of the measured requests that have ended.
+    pub first_due: Option<Tick>,
     /// First due to last end so far, seconds.
     pub elapsed_s: f64,
     pub ttft_p50_ns: Option<u64>,
@@ -75,14 +79,18 @@ impl Live {
     pub fn snapshot(&self) -> Snapshot {
         let known = |cell: &AtomicU64| Some(cell.load(Relaxed)).filter(|&ns| ns > 0);
         let span_ns = self.last_end_ns.load(Relaxed).saturating_sub(self.first_due_ns.load(Relaxed));
+        // Before the count of those that ended, so that it never exceeds that.
+        let warmup_ok = self.warmup_ok.load(Relaxed);
         Snapshot {
             warmup_done: self.warmup_done.load(Relaxed),
+            warmup_ok,
             done: self.done.load(Relaxed),
             ok: self.ok.load(Relaxed),
             failed: self.failed.load(Relaxed),
             unfinished: self.unfinished.load(Relaxed),
             input_tokens: self.input_tokens.load(Relaxed),
             output_tokens: self.output_tokens.load(Relaxed),
+            first_due: known(&self.first_due_ns).map(Tick),
             elapsed_s: span_ns as f64 / 1e9,
             ttft_p50_ns: known(&self.ttft_p50_ns),
             ttft_p99_ns: known(&self.ttft_p99_ns),
@@ -130,6 +138,7 @@ impl Meter {
             Phase::Preflight | Phase::Witness => return,
             Phase::Warmup => {
                 live.warmup_done.fetch_add(1, Relaxed);
+                live.warmup_ok.fetch_add(u64::from(record.outcome == Outcome::Ok), Relaxed);
                 return;
             }
             Phase::Measured => {}

@@ -49,6 +49,8 @@ pub struct Frame {
     pub after: Box<[u8]>,
     /// Where the digits of a drawn `max_tokens` are inserted.
     pub max_tokens_at: Option<LimitPosition>,
+    /// The same of the digits of a drawn seed.
+    pub seed_at: Option<LimitPosition>,
 }
 
 /// A position in a frame, bytes.
@@ -164,13 +166,15 @@ fn cut(options: &Options, turns: &[Vec<Value>]) -> Result<(Frame, TurnBytes), St
         );
     }
     let end = seams[turns.len()] + seam.len();
+    let position = |at: u32| match (at as usize).checked_sub(end) {
+        None => LimitPosition::Before(at as usize),
+        Some(at) => LimitPosition::After(at),
+    };
     let frame = Frame {
         before: body.bytes[..seams[0]].into(),
         after: body.bytes[end..].into(),
-        max_tokens_at: body.max_tokens_at.map(|at| match (at as usize).checked_sub(end) {
-            None => LimitPosition::Before(at as usize),
-            Some(at) => LimitPosition::After(at),
-        }),
+        max_tokens_at: body.max_tokens_at.map(position),
+        seed_at: body.seed_at.map(position),
     };
     let part = |pair: &[usize]| {
         // There is a comma on both sides, and nothing between them if the API moves system messages elsewhere.

@@ -13,7 +13,7 @@ use crate::api::prompt::{Prompt, content_text};
 pub struct TokenUse {
     /// `--tokenizer-path`
     pub tokenizer: String,
-    /// Count input with the chat template; `None`: if the endpoint is chat and the tokenizer has one.
+    /// Count input with the chat template; `None`: if the server applies one and the tokenizer has one.
     pub template: Option<bool>,
     /// `--tokenize-prompt`: send token ids.
     pub ids: bool,
@@ -39,7 +39,7 @@ impl Tokens {
 
     /// Checks the options against the tokenizer.
     pub fn new(asked: &TokenUse, tokenizer: Tokenizer, dialect: Dialect) -> Result<Tokens, WorkloadError> {
-        let chat = dialect == Dialect::Chat;
+        let chat = dialect.applies_chat_template();
         if asked.template == Some(true) && !tokenizer.has_template() {
             return Err(WorkloadError::Data(format!(
                 "--apply-chat-template: the tokenizer {} has no chat template; put chat_template.jinja into its folder",

@@ -16,11 +16,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::context::{Context, Residuals};
+use super::context::Context;
 use super::error::WorkloadError;
 use super::files::other_format;
 use super::item::Item;
 use super::random_text::RandomText;
+use super::residuals::Residuals;
 use crate::api::prompt::Prompt;
 
 /// Maximum input or output of a row, tokens.
@@ -328,7 +329,7 @@ impl Trace {
         let needed = context.needed.map_or(rows, |needed| needed.max(1).saturating_add(context.aside));
         context.generate_count("Generating prompts", needed.min(rows), |place| {
             let number = context.offset.wrapping_add(place);
-            self.item((number % rows) as usize, number, (random.as_ref(), frame), &context.residuals)
+            self.item((number % rows) as usize, number, (random.as_ref(), frame), context.residuals)
         })
     }
 

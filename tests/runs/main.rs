@@ -7,4 +7,6 @@ mod data_support;
 mod faults;
 mod harness;
 mod odd_servers;
+mod streams;
 mod truth;
+mod warm_up;

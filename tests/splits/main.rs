@@ -8,6 +8,7 @@ mod streams;
 
 use ringmark::api::Dialect;
 use ringmark::api::answer::{Answer, AnswerData, AnswerOptions, Step};
+use ringmark::record::delivery::SILENT_BYTES;
 use ringmark::record::{Failure, Finish, Outcome};
 use ringmark::time::Tick;
 
@@ -95,7 +96,10 @@ fn check_instants(seen: &AnswerData, now: u64) {
     assert!(seen.first_answer_token.is_none_or(|at| seen.arrivals.contains(&at)));
     assert!(seen.end_event.is_none_or(|at| at.0 <= now && seen.last_token.is_none_or(|last| last <= at)));
     assert!(seen.last_token.is_none_or(|at| at.0 <= now));
-    let distinct = seen.arrivals.iter().collect::<std::collections::BTreeSet<_>>().len();
+    let choice = |place: usize| seen.choices.get(place).copied().unwrap_or(0);
+    let events = seen.arrivals.iter().enumerate().map(|(place, at)| (*at, choice(place)));
+    let distinct = events.collect::<std::collections::BTreeSet<_>>().len();
+    assert!(seen.silent.is_sorted() && seen.silent.len() * SILENT_BYTES == seen.silent_kinds.len());
     assert_eq!(seen.coalesced as usize, seen.arrivals.len() - distinct);
     assert!(seen.coalesced_reads <= seen.coalesced);
 }

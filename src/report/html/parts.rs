@@ -228,13 +228,8 @@ fn measurement_error_rows(
 
 fn summary_table(s: &Summary, language: Language) -> String {
     let shown = summary_rows::summary(s).into_iter().filter(summary_rows::Row::is_shown);
-    let cell = |value: &Value| match value {
-        Value::Number(value) => number(*value),
-        Value::Count(count) => count.to_string(),
-        Value::Unknown => "-".to_string(),
-    };
     let rows: Vec<(&str, Vec<String>)> =
-        shown.map(|row| ("", vec![row.key.text(language).to_string(), cell(&row.value)])).collect();
+        shown.map(|row| ("", vec![row.key.text(language).to_string(), row.value.text()])).collect();
     table(&[language.pick("Key", "指标").to_string(), language.pick("Value", "数值").to_string()], &rows)
 }
 
