@@ -55,7 +55,7 @@ type Check = fn(&Summary) -> Option<Finding>;
 /// Every finding about a run and its measured requests, which are sorted by due time. `workers` are the reports of the
 /// measured phase.
 pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample]) -> Vec<Finding> {
-    let checks: [Check; 24] = [
+    let checks: [Check; 26] = [
         totals,
         rows_lost,
         little,

@@ -150,7 +150,7 @@ impl Summary {
                 totals: &totals,
                 killed: run.end.is_none(),
                 with_witness: facts.witness > 0,
-                streamed: series.first_token_s.count == series.ttft_s.count,
+                streamed: series.ttft_s.count == ok.len(),
                 choices: u64::from(facts.choices.max(1)),
             };
             reconcile::compare(side, &window)
