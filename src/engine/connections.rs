@@ -350,6 +350,12 @@ impl Connections {
         if connection.generation != source.generation || connection.socket.is_none() {
             return DeliveryEffect::Nothing;
         }
+        if matches!(connection.state, ConnectionState::Idle | ConnectionState::Finished { .. })
+            && let (Delivery::Bytes { bytes, .. }, Some(tls)) = (&delivery, &mut connection.tls)
+            && tls_response::is_session_only(tls, bytes, reaped, connection.socket.as_deref())
+        {
+            return DeliveryEffect::Nothing;
+        }
         let slot = match connection.state {
             ConnectionState::Busy { slot } | ConnectionState::Handshake { slot } => slot,
             ConnectionState::Draining => {
@@ -491,7 +497,7 @@ impl Connection {
     /// The arrival time of one read: the kernel's timestamp, else the time of processing. Records the receive lag.
     #[inline]
     fn arrival(&mut self, timestamp_ns: Option<u64>, reaped: Tick, clock: &Clock, telemetry: &mut Telemetry) -> Tick {
-        let stamped = timestamp_ns.and_then(|ns| clock.tick_from_kernel(ns, reaped));
+        let stamped = timestamp_ns.and_then(|ns| clock.tick_from_kernel(ns, reaped, self.last_active));
         let read_stats = &mut self.read_stats;
         read_stats.reads += 1;
         let Some(at) = stamped else {

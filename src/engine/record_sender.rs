@@ -23,7 +23,7 @@ const FLUSH_NS: u64 = 100 * MS;
 
 impl RecordSender {
     pub fn new(
-        worker: u16,
+        worker: u32,
         messages: Sender<CollectorMessage>,
         empties: Receiver<Block>,
         memory: Arc<MemoryBudget>,

@@ -99,7 +99,7 @@ pub(super) fn new_record(worker: u16, slot: u32, job: Job, times: RequestTimes) 
         phase: job.phase,
         conversation: job.conversation,
         turn: job.turn,
-        worker,
+        worker: u32::from(worker),
         slot,
         due: job.due,
         picked: Some(times.picked),

@@ -19,6 +19,7 @@ use crate::mock::Mock;
 use crate::net::tls;
 use crate::plan::Plan;
 use crate::plan::sla::SearchPlan;
+use crate::server::addresses;
 use crate::server::models::{first_model, list_timeouts};
 use crate::server::ready::{after_waiting, wait_until_ready};
 use crate::spec::proxy::ProxyVariables;
@@ -74,6 +75,9 @@ fn make_plans(
     let mut plans = resolve(spec, facts).map_err(|error| error.to_string())?;
     let mut target = plans[0].target.clone();
     let mock = sweep::resolve_target(&mut target, &plans[0].cores, &facts.allowed_cores)?;
+    let connect_timeout = Duration::from_nanos(plans[0].timeouts.connect_ns);
+    let rotate = plans[0].address_rotation;
+    let address_notes = addresses::choose(&mut target, rotate, &plans[0].source_addresses, connect_timeout);
     // Also where no model is asked for, so that a bad certificate file is reported before anything is written.
     let config = target.tls.as_ref().map(tls::config).transpose()?;
     if plans[0].report.model.is_empty() {
@@ -94,6 +98,7 @@ fn make_plans(
     }
     for plan in &mut plans {
         plan.target = target.clone();
+        plan.notes.extend(address_notes.iter().cloned());
     }
     Ok((plans, mock))
 }

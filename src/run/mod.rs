@@ -110,7 +110,7 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     let affinity = host::affinity::exclude_cores(&plan.cores);
     // Blocks beyond these, which a busy collector made necessary, are freed when they come back.
     let (empties, returned) = bounded(plan.cores.len() * MAX_EMPTY_BLOCKS);
-    for worker in 0..plan.cores.len() as u16 {
+    for worker in 0..plan.cores.len() as u32 {
         (0..BLOCKS_PER_WORKER).for_each(|_| drop(empties.send(Block::new(worker))));
     }
     // The thread ends when the last event sender is dropped, so this must be dropped last.
@@ -138,12 +138,13 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     notes.append(&mut engine.notes);
     notes.extend(server_end(&engine, plan, context.local));
     notes.extend(context.visualizer.iter().filter_map(Feed::note));
+    let clock_error_ns = Some(engine.clock_error_ns());
     let live = collector.live().clone();
     // The collector ends when the last sender is dropped.
     drop((engine, messages, affinity, debug_log));
     let interrupted = context.stop.load(Ordering::Relaxed) != 0;
     let aborted = abort.load(Ordering::Relaxed) && !interrupted;
-    let end = RunEnd { clock: clock_pair(), interrupted, aborted, ..RunEnd::default() };
+    let end = RunEnd { clock: clock_pair(), interrupted, aborted, clock_error_ns, ..RunEnd::default() };
     let stored = collector.finish(end, &notes);
     if let Some(series) = series {
         series.last_figures(&live.snapshot());

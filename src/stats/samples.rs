@@ -1,7 +1,7 @@
 //! One pass over the stored requests: what the analyses need of each.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -93,7 +93,7 @@ pub struct RunSamples {
     pub requests: Vec<Sample>,
     gaps: Vec<Gap>,
     /// By worker: the bounds of the errors of its arrivals.
-    poll_gaps: Vec<PollGaps>,
+    poll_gaps: HashMap<u32, PollGaps>,
     pub ok: u64,
     pub unfinished: u64,
     pub failures: BTreeMap<Failure, FailureTexts>,
@@ -120,14 +120,8 @@ pub struct RunSamples {
 impl RunSamples {
     /// No samples yet. `workers` are the reports of the run's workers.
     pub fn new(workers: &[WorkerReport]) -> RunSamples {
-        let mut poll_gaps = Vec::new();
-        for worker in workers.iter().filter(|worker| worker.phase == Phase::Measured) {
-            let place = usize::from(worker.worker);
-            if poll_gaps.len() <= place {
-                poll_gaps.resize(place + 1, PollGaps::default());
-            }
-            poll_gaps[place] = PollGaps::from_report(worker);
-        }
+        let measured = workers.iter().filter(|worker| worker.phase == Phase::Measured);
+        let poll_gaps = measured.map(|worker| (worker.worker, PollGaps::from_report(worker))).collect();
         RunSamples { poll_gaps, ..RunSamples::default() }
     }
 
@@ -179,20 +173,20 @@ impl RunSamples {
     }
 
     /// The same of a last token without text: usage and end marker follow it, mostly in its read.
-    fn early_silent_ns(&self, last: Tick, arrivals: &[Tick], worker: u16) -> u32 {
+    fn early_silent_ns(&self, last: Tick, arrivals: &[Tick], worker: u32) -> u32 {
         let back_ns = arrivals.last().map_or(0, |before| last.ns_since(*before).max(0));
         self.poll_gaps_of(worker).bound_ns(Early::Shared(u32::try_from(back_ns).unwrap_or(u32::MAX)), last)
     }
 
     /// The same of the end of the request: the last byte has the timestamp of its own read.
-    fn early_end_ns(&self, record: &RequestRecord, worker: u16) -> u32 {
+    fn early_end_ns(&self, record: &RequestRecord, worker: u32) -> u32 {
         let early = if record.stamped_reads < record.reads { Early::Unstamped(u32::MAX) } else { Early::Exact };
         self.poll_gaps_of(worker).bound_ns(early, record.end)
     }
 
-    fn poll_gaps_of(&self, worker: u16) -> &PollGaps {
+    fn poll_gaps_of(&self, worker: u32) -> &PollGaps {
         static UNKNOWN: LazyLock<PollGaps> = LazyLock::new(PollGaps::default);
-        self.poll_gaps.get(usize::from(worker)).unwrap_or(&UNKNOWN)
+        self.poll_gaps.get(&worker).unwrap_or(&UNKNOWN)
     }
 
     fn count(&mut self, record: &RequestRecord, block: &Block) {

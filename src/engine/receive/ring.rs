@@ -17,6 +17,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::buffers::Buffers;
 use super::delivery::{ConnectionKey, Delivery, ReceiveEvent, ReceivePlan};
+use super::submissions::{Backlog, Submissions, is_temporary};
 use crate::net::socket::empty_message;
 use crate::net::timestamp::{CONTROL_LEN, receive_timestamp_ns};
 use crate::time::{S, Tick, US};
@@ -33,6 +34,9 @@ const GATHER_US: u32 = 30;
 /// This many events end the gathering early.
 const GATHER_EVENTS: u32 = 64;
 
+/// How often the first call is tried if the kernel refuses it for the moment.
+const ENTER_TRIES: u32 = 16;
+
 /// `IORING_ENTER_GETEVENTS`: run deferred work and wait for completions.
 const GETEVENTS: u32 = 1;
 /// `IORING_ENTER_EXT_ARG`: the last argument is a [`WaitArguments`].
@@ -48,6 +52,10 @@ pub struct Ring {
     rearm: Vec<ConnectionKey>,
     /// By connection number: the watched generation and its descriptor, or -1 if none is watched.
     watched: Vec<(u32, RawFd)>,
+    /// By slot: the number of its last request of [`Ring::await_writable`].
+    write_waits: Vec<u32>,
+    /// Entries that found no place in the submission queue.
+    backlog: Backlog,
     gathers: bool,
     /// How often the buffers ran out.
     pub shortages: u64,
@@ -92,7 +100,17 @@ impl Ring {
         unsafe { ring.submitter().register_buf_ring(buffers.ring_address(), count, BUFFER_GROUP)? };
         let mut message = Box::new(empty_message());
         message.msg_controllen = CONTROL_LEN as _;
-        Ok(Ring { ring, buffers, message, rearm: Vec::new(), watched: Vec::new(), gathers, shortages: 0 })
+        Ok(Ring {
+            ring,
+            buffers,
+            message,
+            rearm: Vec::new(),
+            watched: Vec::new(),
+            write_waits: Vec::new(),
+            backlog: Backlog::default(),
+            gathers,
+            shortages: 0,
+        })
     }
 
     /// Whether a wait can gather several events.
@@ -117,18 +135,38 @@ impl Ring {
         self.submit()
     }
 
-    /// Requests a [`ReceiveEvent::Writable`] for `slot` when the socket is connected, has room again, or has failed.
+    /// Requests a [`ReceiveEvent::Writable`] for `slot` when the socket is connected, has room again, or has failed. An
+    /// earlier request of the slot delivers nothing any more.
     pub(crate) fn await_writable(&mut self, slot: u32, socket: &OwnedFd) -> io::Result<()> {
         let poll = opcode::PollAdd::new(Fd(socket.as_raw_fd()), libc::POLLOUT as u32).build();
-        self.push(&poll.user_data(TAG_WRITABLE | u64::from(slot)))?;
+        let wait = self.next_write_wait(slot);
+        self.push(&poll.user_data(wait))?;
         self.submit()
     }
 
-    /// Cancels the request of [`Ring::await_writable`].
+    /// Cancels the request of [`Ring::await_writable`]. Its completion may have been posted already, or be posted later,
+    /// even in the next phase; it is recognized by its number and dropped.
     pub(crate) fn forget_writable(&mut self, slot: u32) -> io::Result<()> {
-        let cancel = opcode::AsyncCancel::new(TAG_WRITABLE | u64::from(slot)).build().user_data(TAG_CANCEL);
+        let cancel = opcode::AsyncCancel::new(self.write_wait(slot)).build().user_data(TAG_CANCEL);
+        self.next_write_wait(slot);
         self.push(&cancel)?;
         self.submit()
+    }
+
+    /// The user data of the slot's last request of [`Ring::await_writable`].
+    fn write_wait(&self, slot: u32) -> u64 {
+        let number = self.write_waits.get(slot as usize).copied().unwrap_or(0);
+        TAG_WRITABLE | u64::from(number) << 32 | u64::from(slot)
+    }
+
+    /// The same for the slot's next request.
+    fn next_write_wait(&mut self, slot: u32) -> u64 {
+        if self.write_waits.len() <= slot as usize {
+            self.write_waits.resize(slot as usize + 1, 0);
+        }
+        let number = &mut self.write_waits[slot as usize];
+        *number = (*number + 1) % ConnectionKey::GENERATIONS;
+        self.write_wait(slot)
     }
 
     /// Waits until something has arrived, at most until `until`.
@@ -141,23 +179,26 @@ impl Ring {
         let (wanted, min_wait_us) = if gather { (GATHER_EVENTS, GATHER_US) } else { (1, 0) };
         match wait_for_events(&self.ring, wanted, min_wait_us, left_ns) {
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
-            other => ignore_interrupt(other),
+            other => self.backlog.judge(other.map(drop)).map(drop),
         }
     }
 
     pub(crate) fn poll(&mut self, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
         self.run_kernel_work()?;
         let mut reads = 0;
+        let is_current = |waits: &[u32], data: u64| {
+            let number = (data & !TAG_WRITABLE) >> 32;
+            waits.get(data as u32 as usize).is_some_and(|current| u64::from(*current) == number)
+        };
         for entry in self.ring.completion() {
             let data = entry.user_data();
             if data & TAG_CANCEL != 0 {
                 continue;
             }
             if data & TAG_WRITABLE != 0 {
-                if entry.result() == -libc::ECANCELED {
-                    continue;
+                if entry.result() != -libc::ECANCELED && is_current(&self.write_waits, data) {
+                    deliver(ReceiveEvent::Writable { slot: data as u32 });
                 }
-                deliver(ReceiveEvent::Writable { slot: data as u32 });
                 continue;
             }
             reads += 1;
@@ -172,6 +213,10 @@ impl Ring {
         }
         self.buffers.publish();
         self.arm_again()?;
+        // What the kernel could not take when it was pushed: the completions that were in its way are processed now.
+        if !self.backlog.is_empty() || !self.ring.submission().is_empty() {
+            self.submit()?;
+        }
         Ok(reads)
     }
 
@@ -184,7 +229,7 @@ impl Ring {
         if !wanted {
             return Ok(());
         }
-        ignore_interrupt(enter(&self.ring, 0, GETEVENTS, None))
+        self.backlog.judge(enter(&self.ring, 0, GETEVENTS, None).map(drop)).map(drop)
     }
 
     fn arm_again(&mut self) -> io::Result<()> {
@@ -210,17 +255,22 @@ impl Ring {
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
-        loop {
-            // SAFETY: the only memory that an entry points to is `message`, in a box that lives as long as the ring.
-            if unsafe { self.ring.submission().push(entry) }.is_ok() {
-                return Ok(());
-            }
-            self.submit()?;
-        }
+        self.backlog.push(&mut self.ring, entry)
     }
 
     fn submit(&mut self) -> io::Result<()> {
-        ignore_interrupt(self.ring.submit())
+        self.backlog.submit(&mut self.ring)
+    }
+}
+
+impl Submissions for IoUring {
+    fn push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: the only memory that an entry points to is `Ring::message`, in a box that lives as long as the ring.
+        unsafe { self.submission().push(entry) }.is_ok()
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        IoUring::submit(self).map(drop)
     }
 }
 
@@ -234,11 +284,16 @@ impl Drop for Ring {
 /// Whether a wait can gather events (Linux 6.12).
 ///
 /// The binding does not expose this feature flag of the ring. Therefore a wait for 0 events is tried: an older kernel
-/// rejects the arguments with EINVAL.
+/// rejects the arguments with EINVAL. A ring whose setup is allowed but not its use is found here as well.
 fn can_gather(ring: &IoUring) -> io::Result<bool> {
-    match wait_for_events(ring, 0, GATHER_US, S) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
-        other => ignore_interrupt(other).map(|()| true),
+    let mut tries = 0;
+    loop {
+        match wait_for_events(ring, 0, GATHER_US, S) {
+            Ok(_) => return Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(false),
+            Err(error) if is_temporary(&error) && tries < ENTER_TRIES => tries += 1,
+            Err(error) => return Err(io::Error::new(error.kind(), format!("io_uring_enter: {error}"))),
+        }
     }
 }
 
@@ -275,40 +330,100 @@ fn deliver_completion(
     message: &libc::msghdr,
     deliver: &mut impl FnMut(ReceiveEvent<'_>),
 ) -> ReceiveResult {
-    let mut deliver = |source, delivery| deliver(ReceiveEvent::Delivery(source, delivery));
+    let mut deliver = |delivery: Delivery<'_>| deliver(ReceiveEvent::Delivery(source, delivery));
     if entry.result() < 0 {
         return match -entry.result() {
             libc::ENOBUFS => ReceiveResult::OutOfBuffers,
             libc::ECANCELED => ReceiveResult::Over,
             errno => {
-                deliver(source, Delivery::Error(errno));
+                deliver(Delivery::Error(errno));
                 ReceiveResult::Over
             }
         };
     }
     let Some(buffer) = cqueue::buffer_select(entry.flags()) else {
-        deliver(source, Delivery::Eof);
+        deliver(Delivery::Eof);
         return ReceiveResult::Over;
     };
-    let mut over = true;
-    if let Ok(received) = RecvMsgOut::parse(&buffers.bytes(buffer)[..entry.result() as usize], message) {
-        let bytes = received.payload_data();
-        if bytes.is_empty() {
-            deliver(source, Delivery::Eof);
-        } else {
-            over = false;
-            deliver(source, Delivery::Bytes { bytes, timestamp_ns: receive_timestamp_ns(received.control_data()) });
-        }
-    }
+    let received = &buffers.bytes(buffer)[..entry.result() as usize];
+    let over = deliver_received(received, message, &mut deliver);
     buffers.give_back(buffer);
     if over { ReceiveResult::Over } else { ReceiveResult::DeliveryEffect }
 }
 
-fn ignore_interrupt(result: io::Result<usize>) -> io::Result<()> {
-    match result {
-        Ok(_) => Ok(()),
-        // EINTR and EAGAIN: the next call submits the rest. EBUSY: the completion queue must be drained first.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
-        Err(error) => Err(error),
+/// Delivers what the kernel wrote into a buffer; returns whether that was the end. A buffer that is not as the kernel's
+/// ABI says ends the connection with an error: its bytes are lost, so the response cannot be completed.
+#[inline]
+fn deliver_received(buffer: &[u8], message: &libc::msghdr, deliver: &mut impl FnMut(Delivery<'_>)) -> bool {
+    let Ok(received) = RecvMsgOut::parse(buffer, message) else {
+        deliver(Delivery::Error(libc::EBADMSG));
+        return true;
+    };
+    let bytes = received.payload_data();
+    if bytes.is_empty() {
+        deliver(Delivery::Eof);
+        return true;
+    }
+    deliver(Delivery::Bytes { bytes, timestamp_ns: receive_timestamp_ns(received.control_data()) });
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// A ring; `None` where io_uring is not available.
+    fn ring() -> Option<Ring> {
+        Ring::open(ReceivePlan { connections: 8 }).ok()
+    }
+
+    fn writable_slots(ring: &mut Ring) -> Vec<u32> {
+        let mut slots = Vec::new();
+        let deliver = &mut |event: ReceiveEvent<'_>| match event {
+            ReceiveEvent::Writable { slot } => slots.push(slot),
+            ReceiveEvent::Delivery(..) => panic!("no connection is watched"),
+        };
+        ring.poll(deliver).unwrap();
+        slots
+    }
+
+    #[test]
+    fn a_forgotten_wait_to_write_delivers_nothing() {
+        let Some(mut ring) = ring() else { return };
+        let (ready, _peer) = UnixStream::pair().unwrap();
+        let (full, _other_peer) = UnixStream::pair().unwrap();
+        full.set_nonblocking(true).unwrap();
+        while (&full).write(&[0; 65_536]).is_ok() {}
+        let (ready, full) = (OwnedFd::from(ready), OwnedFd::from(full));
+        ring.await_writable(7, &ready).unwrap();
+        assert_eq!(writable_slots(&mut ring), [7]);
+        // The socket is ready, so the completion is posted before the slot gives up; then the slot waits for another one.
+        ring.await_writable(7, &ready).unwrap();
+        ring.forget_writable(7).unwrap();
+        ring.await_writable(7, &full).unwrap();
+        assert!(writable_slots(&mut ring).is_empty(), "the completion belongs to the wait before");
+        ring.await_writable(7, &ready).unwrap();
+        assert_eq!(writable_slots(&mut ring), [7]);
+    }
+
+    #[test]
+    fn a_buffer_that_cannot_be_parsed_ends_the_connection() {
+        let mut message = empty_message();
+        message.msg_controllen = CONTROL_LEN as _;
+        let delivered = |buffer: &[u8]| {
+            let mut text = String::new();
+            let over = deliver_received(buffer, &message, &mut |delivery| text = format!("{delivery:?}"));
+            (text, over)
+        };
+        assert_eq!(delivered(&[0; 20]), (format!("Error({})", libc::EBADMSG), true));
+        let mut whole = vec![0; 16 + CONTROL_LEN];
+        assert_eq!(delivered(&whole), ("Eof".to_string(), true));
+        // The length of the payload is the third field of the kernel's header.
+        whole[8..12].copy_from_slice(&2_u32.to_ne_bytes());
+        whole.extend(b"ab");
+        assert_eq!(delivered(&whole), ("Bytes { bytes: [97, 98], timestamp_ns: None }".to_string(), false));
     }
 }

@@ -44,7 +44,11 @@ fn distinct(runs: &[&Run], of: &dyn Fn(&Run) -> String) -> String {
 }
 
 fn server(facts: &RunFacts) -> String {
-    format!("{} · API {}", facts.url, facts.api)
+    let addresses = match facts.addresses.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", facts.addresses.join(", ")),
+    };
+    format!("{}{addresses} · API {}", facts.url, facts.api)
 }
 
 /// The loads in words, at most so many.
