@@ -1,15 +1,14 @@
 //! The connections of a worker: the response that each one receives, which ones are idle, and when one may be reused.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::receive::ReceivePath;
 use super::receive::delivery::{ConnectionKey, Delivery};
+use super::socket::Socket;
 use super::telemetry::Telemetry;
 use super::tls_response;
 use crate::api::answer::{Answer, AnswerOptions, Step};
-use crate::net::socket::send;
 use crate::net::tls::Tls;
 use crate::record::trace::{ResponseTracer, Trace};
 use crate::record::{Failure, Outcome, Phase};
@@ -45,7 +44,7 @@ pub struct Connection {
     pub state: ConnectionState,
     pub generation: u32,
     /// `None` if closed. Shared with the epoll set and with tasks that wait until they can write.
-    socket: Option<Rc<OwnedFd>>,
+    socket: Option<Rc<Socket>>,
     pub tls: Option<Box<Tls>>,
     pub answer: Answer,
     pub read_stats: ReadStats,
@@ -69,14 +68,14 @@ pub struct Connection {
 
 impl Connection {
     /// The socket; `None` when the connection is closed.
-    pub fn socket(&self) -> Option<Rc<OwnedFd>> {
+    pub fn socket(&self) -> Option<Rc<Socket>> {
         self.socket.clone()
     }
 
-    /// Writes bytes without blocking; see [`send`].
+    /// Writes bytes without blocking; see [`Socket::send`].
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.socket {
-            Some(socket) => send(socket, bytes),
+            Some(socket) => socket.send(bytes),
             None => Err(io::Error::from_raw_os_error(libc::EBADF)),
         }
     }
@@ -84,7 +83,7 @@ impl Connection {
     /// Writes the queued bytes of the TLS session without blocking; false when the socket has no room for all of them.
     pub(crate) fn flush_tls(&mut self) -> io::Result<bool> {
         match (&mut self.tls, &self.socket) {
-            (Some(tls), Some(socket)) => tls.flush(socket),
+            (Some(tls), Some(socket)) => tls.flush(socket.fd()?),
             _ => Ok(true),
         }
     }
@@ -158,7 +157,7 @@ impl Connections {
     }
 
     /// Adds a connected socket and starts to receive on it. Returns the number of the connection.
-    pub fn add(&mut self, socket: OwnedFd, state: ConnectionState, receive: &mut ReceivePath) -> io::Result<u32> {
+    pub fn add(&mut self, socket: Socket, state: ConnectionState, receive: &mut ReceivePath) -> io::Result<u32> {
         let socket = Rc::new(socket);
         let connection_id = self.free.pop().unwrap_or_else(|| self.new_entry());
         let connection = &mut self.entries[connection_id as usize];
@@ -330,13 +329,14 @@ impl Connection {
         let handshaking = matches!(self.state, ConnectionState::Handshake { .. });
         let has_bytes = matches!(delivery, Delivery::Bytes { .. });
         let step = match delivery {
-            Delivery::Bytes { bytes, timestamp_ns } => {
+            Delivery::Bytes { bytes, timestamp_ns, .. } => {
                 let at = self.arrival(timestamp_ns, reaped, clock, telemetry);
                 self.last_active = at;
                 match &mut self.tls {
                     None => self.answer.push(bytes, at),
                     Some(tls) => {
-                        match tls_response::receive(tls, bytes, &mut self.answer, at, self.socket.as_deref()) {
+                        let fd = self.socket.as_ref().and_then(|socket| socket.fd().ok());
+                        match tls_response::receive(tls, bytes, &mut self.answer, at, fd) {
                             Ok(step) if handshaking && step == Step::More => {
                                 return !tls.is_handshaking() || tls.has_outgoing();
                             }

@@ -37,12 +37,14 @@
 pub mod connections;
 pub mod conversation;
 pub mod event_loop;
+pub mod executor;
 pub mod preflight_progress;
 pub mod receive;
 pub mod record_sender;
 pub mod request;
 pub mod schedule;
 pub mod slot;
+pub mod socket;
 pub mod telemetry;
 mod tls_response;
 pub mod transport;

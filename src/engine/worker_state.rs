@@ -10,6 +10,7 @@ use std::task::Waker;
 use rustls::ClientConfig;
 
 use super::connections::{ConnectionState, Connections, DeliveryEffect, END_EVENT_GRACE_NS};
+use super::executor::Executor;
 use super::preflight_progress::{PreflightProgress, PreflightStep};
 use super::receive::ReceivePath;
 use super::receive::delivery::ReceiveEvent;
@@ -58,6 +59,7 @@ pub struct PhasePlan {
 /// One worker: the state that its tasks share, and its number among `count` workers.
 pub struct Worker {
     pub state: RefCell<WorkerState>,
+    pub executor: Executor,
     pub setup: Arc<Setup>,
     pub number: u16,
     pub count: u16,
@@ -201,7 +203,7 @@ impl WorkerState {
     pub(crate) fn poll(&mut self, setup: &Setup, waited: bool) -> io::Result<bool> {
         let now = self.clock.now();
         self.telemetry.record_poll(now, waited);
-        let mut woken = self.poll_connections()?;
+        let mut woken = self.poll_connections(now)?;
         let now = self.clock.now();
         woken |= self.fire_deadlines(&setup.plan, now);
         woken |= self.offer(now);
@@ -219,10 +221,10 @@ impl WorkerState {
         [self.deadlines.next(), schedule].into_iter().flatten().fold(latest, Tick::min)
     }
 
-    fn poll_connections(&mut self) -> io::Result<bool> {
+    fn poll_connections(&mut self, now: Tick) -> io::Result<bool> {
         let WorkerState { receive, connections, clock, telemetry, slots, deadlines, dead, .. } = self;
         let mut woken = false;
-        receive.poll(&mut |event| {
+        receive.poll(now, &mut |event| {
             let delivered = match event {
                 ReceiveEvent::Delivery(source, delivery) => connections.deliver(source, delivery, clock, telemetry),
                 ReceiveEvent::Writable { slot } => {

@@ -134,7 +134,7 @@ pub fn stamp_error(calibration: Option<&Calibration>, facts: &RunFacts, events_p
 }
 
 /// The bounds over the succeeded requests and their gaps.
-pub(crate) fn compute(
+pub fn compute(
     facts: &RunFacts,
     stamp: StampError,
     workers: &[&WorkerReport],

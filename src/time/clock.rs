@@ -9,6 +9,8 @@
 #![expect(unsafe_code, reason = "RDTSC has no safe form")]
 
 use std::cell::Cell;
+#[cfg(feature = "internals")]
+use std::sync::Arc;
 use std::sync::OnceLock;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -22,6 +24,19 @@ pub enum ClockSource {
     Tsc,
     /// `clock_gettime(CLOCK_MONOTONIC)`, if the TSC is not invariant.
     Monotonic,
+    /// The kernel's clocks as a test simulates them.
+    #[cfg(feature = "internals")]
+    Simulated,
+}
+
+/// The kernel's clocks in a simulation, nanoseconds.
+#[cfg(feature = "internals")]
+pub trait SimulatedTime: std::fmt::Debug + Send + Sync {
+    /// `CLOCK_MONOTONIC`.
+    fn monotonic_ns(&self) -> u64;
+
+    /// `CLOCK_REALTIME`.
+    fn real_ns(&self) -> u64;
 }
 
 /// A simultaneous reading of the TSC and `CLOCK_MONOTONIC`.
@@ -62,6 +77,8 @@ pub struct Clock {
     anchor: Cell<Sample>,
     real: Cell<RealOffset>,
     refit_at: Cell<Tick>,
+    #[cfg(feature = "internals")]
+    simulated: Option<Arc<dyn SimulatedTime>>,
 }
 
 /// A fit is renewed after an interval as long as its baseline, but after one second at the latest. Readings are
@@ -82,7 +99,7 @@ impl Clock {
         let first = first_sample();
         let line = match source {
             ClockSource::Tsc => first_line(first),
-            ClockSource::Monotonic => Line { base_tsc: 0, base_ns: 0, slope: 1 << 32 },
+            _ => Line { base_tsc: 0, base_ns: 0, slope: 1 << 32 },
         };
         let clock = Clock {
             source,
@@ -90,10 +107,29 @@ impl Clock {
             anchor: Cell::new(first),
             real: Cell::new(RealOffset { now_ns: 0, before_ns: 0 }),
             refit_at: Cell::new(Tick(0)),
+            #[cfg(feature = "internals")]
+            simulated: None,
         };
         let offset = clock.measure_real_offset();
         clock.real.set(RealOffset { now_ns: offset, before_ns: offset });
         clock.refit_at.set(clock.now().plus_ns(FIRST_BASELINE_NS));
+        clock
+    }
+
+    /// A clock that reads simulated clocks.
+    #[cfg(feature = "internals")]
+    pub fn simulated(time: Arc<dyn SimulatedTime>) -> Clock {
+        let nothing = Sample { tsc: 0, mono_ns: 0 };
+        let clock = Clock {
+            source: ClockSource::Simulated,
+            line: Cell::new(Line { base_tsc: 0, base_ns: 0, slope: 1 << 32 }),
+            anchor: Cell::new(nothing),
+            real: Cell::new(RealOffset { now_ns: 0, before_ns: 0 }),
+            refit_at: Cell::new(Tick(0)),
+            simulated: Some(time),
+        };
+        let offset = clock.measure_real_offset();
+        clock.real.set(RealOffset { now_ns: offset, before_ns: offset });
         clock
     }
 
@@ -102,7 +138,7 @@ impl Clock {
     pub fn now(&self) -> Tick {
         match self.source {
             ClockSource::Tsc => Tick(self.line.get().at(read_tsc())),
-            ClockSource::Monotonic => Tick(monotonic_ns()),
+            _ => Tick(self.kernel_ns(ClockId::Monotonic)),
         }
     }
 
@@ -158,13 +194,22 @@ impl Clock {
         }
     }
 
+    /// Reads a clock of the kernel.
+    fn kernel_ns(&self, clock: ClockId) -> u64 {
+        #[cfg(feature = "internals")]
+        if let Some(time) = &self.simulated {
+            return if clock == ClockId::Realtime { time.real_ns() } else { time.monotonic_ns() };
+        }
+        clock_ns(clock)
+    }
+
     /// Measures the offset as the narrowest of several brackets monotonic–real–monotonic.
     fn measure_real_offset(&self) -> i64 {
         let mut best = (u64::MAX, 0);
         for _ in 0..8 {
-            let before = monotonic_ns();
-            let real = clock_ns(ClockId::Realtime);
-            let after = monotonic_ns();
+            let before = self.kernel_ns(ClockId::Monotonic);
+            let real = self.kernel_ns(ClockId::Realtime);
+            let after = self.kernel_ns(ClockId::Monotonic);
             let width = after - before;
             if width < best.0 {
                 best = (width, real as i64 - (before + width / 2) as i64);
