@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use records::{ORIGIN, at, closed, collect, push_failed, push_ok, report, start};
 use ringmark::finding::{Finding, Severity};
 use ringmark::plan::Save;
+use ringmark::record::arrivals::EarlyRange;
 use ringmark::record::facts::RunEnd;
 use ringmark::record::{
     Block, CollectorMessage, Failure, Finish, Oddities, Outcome, Phase, RequestRecord, ServerTimes, Stall, TokenSource,
@@ -86,6 +87,9 @@ fn full_record(block: &mut Block) -> RequestRecord {
         raw: block.keep_bytes(b"data: \xff\n\n"),
         // Goes into a table of its own.
         body: Default::default(),
+        early: block.keep_early(&[EarlyRange { from: 0, to: 2, ns: 77 }]),
+        last_token_early_ns: Some(13),
+        end_early_ns: None,
     }
 }
 
@@ -94,6 +98,7 @@ fn spelled_out(record: &RequestRecord, block: &Block) -> String {
     let bare = RequestRecord {
         arrivals: Default::default(),
         choices: Default::default(),
+        early: Default::default(),
         text: Default::default(),
         reasoning: Default::default(),
         error: Default::default(),
@@ -101,8 +106,8 @@ fn spelled_out(record: &RequestRecord, block: &Block) -> String {
         raw: Default::default(),
         ..record.clone()
     };
-    let bytes =
-        [record.text, record.reasoning, record.error, record.raw, record.choices].map(|span| span.slice(&block.bytes));
+    let bytes = [record.text, record.reasoning, record.error, record.raw, record.choices, record.early]
+        .map(|span| span.slice(&block.bytes));
     format!("{bare:?} {:?} {bytes:?}", record.arrivals.slice(&block.arrivals))
 }
 
@@ -172,6 +177,9 @@ fn record_from(next: &mut impl FnMut() -> u64, texts: &[String; 3], raw: &[u8], 
         open_after_end_ns: maybe(next()),
         oddities: Oddities::from_names(["", "zero_usage", "heartbeats,media_type"][next() as usize % 3]).unwrap(),
         choices: block.keep_bytes(raw),
+        early: block.keep_bytes(raw),
+        last_token_early_ns: maybe(next()).map(|n| n as u32),
+        end_early_ns: maybe(next()).map(|n| n as u32),
         previous_end: maybe(next()).map(Tick),
         outcome: outcomes[next() as usize % outcomes.len()],
         streamed: next().is_multiple_of(2),

@@ -12,6 +12,7 @@ use crate::protocol::json::Repairs;
 use crate::protocol::response::{Eof, Piece, Progress, Response};
 use crate::protocol::sse::Event;
 use crate::protocol::{WireError, json};
+use crate::record::arrivals::EarlyRange;
 use crate::record::{Failure, Finish, Oddities, Outcome, ServerTimes};
 use crate::time::Tick;
 
@@ -59,6 +60,10 @@ pub struct AnswerData {
     /// Arrival of every output event. A response that is not streamed counts as one event, which arrives when the
     /// response is complete.
     pub arrivals: Vec<Tick>,
+    /// By how much some of these events may have arrived earlier; see [`Answer::bound_read`].
+    pub early: Vec<EarlyRange>,
+    /// The same of the end event.
+    pub end_early_ns: u32,
     /// The choice of each of these events (255: that one or a later one); empty as long as all are of the first choice.
     pub choices: Vec<u8>,
     /// SSE events with data, the end marker included.
@@ -95,9 +100,12 @@ impl AnswerData {
         }
         self.arrivals.clear();
         self.arrivals.shrink_to(KEPT_BYTES / size_of::<Tick>());
+        self.early.clear();
+        self.early.shrink_to(KEPT_BYTES / size_of::<EarlyRange>());
         self.error.clear();
         *self = AnswerData {
             arrivals: std::mem::take(&mut self.arrivals),
+            early: std::mem::take(&mut self.early),
             text: std::mem::take(&mut self.text),
             reasoning: std::mem::take(&mut self.reasoning),
             raw: std::mem::take(&mut self.raw),
@@ -179,6 +187,10 @@ pub struct Answer {
     outcome: Outcome,
     response: Response,
     reading: EventReader,
+    /// Output events and pieces that [`Answer::bound_read`] has bounded.
+    bounded: (usize, u32),
+    /// The last read had bytes behind the end of the response.
+    left_over: bool,
 }
 
 impl Answer {
@@ -190,6 +202,8 @@ impl Answer {
             outcome: Outcome::Unfinished,
             response: Response::new(options.stream, options.max_event_bytes),
             reading: EventReader::default(),
+            bounded: (0, 0),
+            left_over: false,
         }
     }
 
@@ -202,6 +216,8 @@ impl Answer {
         self.response.expect_stream = self.options.stream;
         self.response.set_max_event_bytes(self.options.max_event_bytes);
         self.reading.start();
+        self.bounded = (0, 0);
+        self.left_over = false;
     }
 
     /// Turns the fast path off, so that every event is parsed in full. The result is the same; for tests and benches.
@@ -228,12 +244,49 @@ impl Answer {
             Ok(Progress::More) => self.drain(bytes.len(), at),
             Ok(Progress::Complete { left_over }) => {
                 self.seen.received_bytes -= left_over as u64;
+                self.left_over = left_over > 0;
                 self.conclude(at);
                 Step::Done { reuse: self.response.head().keep_alive && left_over == 0 }
             }
             Err(_) if self.end_after_end_event() => Step::Done { reuse: false },
             Err(error) => self.break_off(&error, at),
         }
+    }
+
+    /// Bounds the arrivals of what was pushed since the last call, all of one read: it may have arrived up to `early_ns`
+    /// earlier than the time given to [`Answer::push`]. `exact`: the last byte of the read arrived at that time, and so
+    /// did an event that ends with it.
+    #[inline]
+    pub(crate) fn bound_read(&mut self, early_ns: u32, exact: bool) {
+        let Answer { seen, reading, response, .. } = self;
+        let (from, pieces) = std::mem::replace(&mut self.bounded, (seen.arrivals.len(), reading.pieces));
+        let exact = exact && !self.left_over && (response.ends_with_event() || !response.is_events());
+        let early_of = |piece: u32| if exact && piece == reading.pieces { 0 } else { early_ns };
+        let last_is_exact = seen.arrivals.len() > from && early_of(reading.output_piece) == 0;
+        let to = seen.arrivals.len() - usize::from(last_is_exact);
+        if to > from && early_ns > 0 {
+            seen.early.push(EarlyRange { from: from as u32, to: to as u32, ns: early_ns });
+        }
+        if reading.end_piece > pieces {
+            seen.end_early_ns = early_of(reading.end_piece);
+        }
+        if reading.silent_piece > pieces {
+            reading.silent_early_ns = early_of(reading.silent_piece);
+        }
+    }
+
+    /// By how much [`AnswerData::last_token`] may have been earlier.
+    pub(crate) fn last_token_early_ns(&self) -> u32 {
+        if self.reading.ends_silently {
+            return self.reading.silent_early_ns;
+        }
+        let last = self.seen.early.last().filter(|range| range.to as usize == self.seen.arrivals.len());
+        last.map_or(0, |range| range.ns)
+    }
+
+    /// Whether the last read had bytes behind the end of the response.
+    pub(crate) fn has_left_over(&self) -> bool {
+        self.left_over
     }
 
     /// The peer closed its side at `at`.
@@ -378,8 +431,17 @@ struct EventReader {
     /// The last event without output that belongs to a choice, and that no output followed. Servers deliver tokens without
     /// text in such events.
     silent_step: Option<Tick>,
+    /// The last counted token came in that event.
+    ends_silently: bool,
+    silent_early_ns: u32,
     /// The response has several choices.
     several_choices: bool,
+    /// Number of events, with data or without, and the numbers of the last one with output, of that of `silent_step`,
+    /// and of the end event.
+    pieces: u32,
+    output_piece: u32,
+    silent_piece: u32,
+    end_piece: u32,
 }
 
 impl EventReader {
@@ -393,7 +455,13 @@ impl EventReader {
         self.timed = false;
         self.usage_is_last = false;
         self.silent_step = None;
+        self.ends_silently = false;
+        self.silent_early_ns = 0;
         self.several_choices = false;
+        self.pieces = 0;
+        self.output_piece = 0;
+        self.silent_piece = 0;
+        self.end_piece = 0;
     }
 
     /// Records a failure, unless there was one before.
@@ -406,7 +474,10 @@ impl EventReader {
 
     fn take(&mut self, piece: Piece<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
         match piece {
-            Piece::Event(event) => self.take_event(event, seen, options, at),
+            Piece::Event(event) => {
+                self.pieces += 1;
+                self.take_event(event, seen, options, at);
+            }
             Piece::Raw(bytes) if options.keep_raw => seen.raw.extend_from_slice(bytes),
             Piece::Raw(_) => {}
             Piece::Body(bytes) => self.take_body(bytes, seen, options),
@@ -465,6 +536,7 @@ impl EventReader {
         } else if options.dialect.is_end_marker(data) {
             self.ended = true;
             seen.end_event = Some(at);
+            self.end_piece = self.pieces;
         } else {
             self.take_in_full(event, data, seen, options, at);
         }
@@ -473,7 +545,7 @@ impl EventReader {
     fn take_match(&mut self, found: TemplateMatch<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
         self.several_choices |= found.choice > 0;
         if found.body.is_empty() {
-            self.silent_step = Some(at);
+            self.note_silent_step(at);
             return;
         }
         self.note_output(seen, found.choice, at);
@@ -518,6 +590,7 @@ impl EventReader {
         } else if !event.complete {
             self.fail(seen, Failure::Truncated, || "the stream ended within an event".to_string());
         } else if options.dialect.accepts_plain_text() {
+            self.output_piece = self.pieces;
             take_plain_text(data, seen, options, at);
         } else if matches!(event.name, b"" | b"message") || (options.dialect.has_event_names() && event.name != b"ping")
         {
@@ -539,7 +612,7 @@ impl EventReader {
             }
         }
         if !meaning.output && (meaning.choices > 0 || meaning.finish.is_some()) {
-            self.silent_step = Some(at);
+            self.note_silent_step(at);
         }
         if let Some(usage) = meaning.usage {
             seen.note_usage(usage);
@@ -557,6 +630,7 @@ impl EventReader {
         }
         if meaning.ended {
             self.ended = true;
+            self.end_piece = self.pieces;
             seen.end_event = Some(at);
         }
         if let Some(finish) = meaning.finish {
@@ -577,11 +651,17 @@ impl EventReader {
     fn note_output(&mut self, seen: &mut AnswerData, choice: u32, at: Tick) {
         self.usage_is_last = false;
         self.silent_step = None;
+        self.output_piece = self.pieces;
         seen.note_output(choice, at);
     }
 
+    fn note_silent_step(&mut self, at: Tick) {
+        self.silent_step = Some(at);
+        self.silent_piece = self.pieces;
+    }
+
     /// Compares the server's usage with the output, which ends the span of the counted tokens.
-    fn check_usage(&self, seen: &mut AnswerData, options: &AnswerOptions) {
+    fn check_usage(&mut self, seen: &mut AnswerData, options: &AnswerOptions) {
         if seen.arrivals.is_empty() || !options.dialect.generates_text() {
             return;
         }
@@ -597,6 +677,7 @@ impl EventReader {
         }
         if tokens as usize > events && self.silent_step.is_some() {
             seen.last_token = self.silent_step;
+            self.ends_silently = true;
         }
     }
 

@@ -56,6 +56,11 @@ pub struct Connection {
     pub requests: u64,
     /// The response counts as complete this long after its first output (connection test only).
     pub enough_after_ns: Option<u64>,
+    /// The last read emptied the socket and has a timestamp: what comes next arrived after `last_active`.
+    emptied: bool,
+    /// By how much the bytes of the last read may have arrived earlier than `last_active`, and whether its last byte
+    /// arrived exactly then.
+    read_bound: (u32, bool),
     /// How long the TCP connection took to open, nanoseconds.
     pub connect_ns: u64,
     /// The peer sent something or closed it while it was idle, so it will be closed.
@@ -88,6 +93,12 @@ impl Connection {
         }
     }
 
+    /// By how much the last byte received may have arrived earlier than `last_active`.
+    pub(crate) fn end_early_ns(&self) -> u32 {
+        let (early_ns, exact) = self.read_bound;
+        if exact && !self.answer.has_left_over() { 0 } else { early_ns }
+    }
+
     /// Whether the proxy has not yet opened the tunnel to the server.
     pub(crate) fn awaits_tunnel(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.awaits_tunnel())
@@ -101,6 +112,9 @@ impl Connection {
         self.answer.start();
         self.read_stats = ReadStats::default();
         self.last_active = now;
+        // A response arrives after its request was sent.
+        self.emptied = true;
+        self.read_bound = (0, false);
         self.requests += 1;
     }
 
@@ -134,6 +148,8 @@ pub struct Connections {
     pub opened: u64,
 }
 
+/// From the timestamp of a segment until it is in its socket: far longer than the kernel takes.
+const STAMP_TO_SOCKET_NS: u64 = MS;
 /// A close within this time after a response is not an idle timeout: the server closes every connection.
 const SILENT_CLOSE_NS: u64 = 100 * MS;
 /// How long the end of a body is awaited after the end event of its stream, so that the connection can be reused.
@@ -186,6 +202,8 @@ impl Connections {
             ended: Tick(0),
             requests: 0,
             enough_after_ns: None,
+            emptied: false,
+            read_bound: (0, false),
             connect_ns: 0,
             closing: false,
             idle_since: Tick(0),
@@ -329,10 +347,13 @@ impl Connection {
         let handshaking = matches!(self.state, ConnectionState::Handshake { .. });
         let has_bytes = matches!(delivery, Delivery::Bytes { .. });
         let step = match delivery {
-            Delivery::Bytes { bytes, timestamp_ns, .. } => {
-                let at = self.arrival(timestamp_ns, reaped, clock, telemetry);
+            Delivery::Bytes { bytes, timestamp_ns, empty_since, emptied } => {
+                let since = if self.emptied { empty_since.max(self.last_active) } else { empty_since };
+                let (at, stamped) = self.arrival(timestamp_ns, since, reaped, clock, telemetry);
                 self.last_active = at;
-                match &mut self.tls {
+                self.emptied = emptied && stamped;
+                let early_ns = u32::try_from(at.ns_since(since).max(0)).unwrap_or(u32::MAX);
+                let step = match &mut self.tls {
                     None => self.answer.push(bytes, at),
                     Some(tls) => {
                         let fd = self.socket.as_ref().and_then(|socket| socket.fd().ok());
@@ -348,7 +369,11 @@ impl Connection {
                             }
                         }
                     }
-                }
+                };
+                let between_records = self.tls.as_ref().is_none_or(|tls| tls.is_between_records());
+                self.read_bound = (early_ns, self.emptied && between_records);
+                self.answer.bound_read(early_ns, self.read_bound.1);
+                step
             }
             Delivery::Eof if handshaking && self.awaits_tunnel() => {
                 self.answer.fail(Failure::Connect, "the proxy closed the connection without a response to CONNECT");
@@ -358,7 +383,13 @@ impl Connection {
                 self.answer.fail(Failure::Tls, "the server closed the connection during the TLS handshake");
                 Step::Done { reuse: false }
             }
-            Delivery::Eof => self.answer.push_eof(reaped),
+            Delivery::Eof => {
+                let step = self.answer.push_eof(reaped);
+                // What only the end of the connection completes arrived with it, after the last byte.
+                let early_ns = u32::try_from(reaped.ns_since(self.last_active).max(0)).unwrap_or(u32::MAX);
+                self.answer.bound_read(early_ns, false);
+                step
+            }
             Delivery::Error(errno) => {
                 let failure = if errno == libc::ECONNRESET { Failure::Reset } else { Failure::Truncated };
                 self.answer.fail(failure, &io::Error::from_raw_os_error(errno).to_string());
@@ -397,15 +428,25 @@ impl Connection {
         (at.ns_since(ended).max(0) as u64) < SILENT_CLOSE_NS
     }
 
-    /// The arrival time of one read: the kernel's timestamp, else the time of processing. Records the receive lag.
+    /// The arrival time of one read: the kernel's timestamp, else the time of processing, and whether it is the former.
+    /// Its bytes arrived after `since`. Records the receive lag.
     #[inline]
-    fn arrival(&mut self, timestamp_ns: Option<u64>, reaped: Tick, clock: &Clock, telemetry: &mut Telemetry) -> Tick {
+    fn arrival(
+        &mut self,
+        timestamp_ns: Option<u64>,
+        since: Tick,
+        reaped: Tick,
+        clock: &Clock,
+        telemetry: &mut Telemetry,
+    ) -> (Tick, bool) {
         let stamped = timestamp_ns.and_then(|ns| clock.tick_from_kernel(ns, reaped));
+        // A timestamp from before the socket was empty is of a wall clock that was stepped back since.
+        let stamped = stamped.filter(|at| at.plus_ns(STAMP_TO_SOCKET_NS) >= since);
         let read_stats = &mut self.read_stats;
         read_stats.reads += 1;
         let Some(at) = stamped else {
             telemetry.unstamped_read();
-            return reaped.max(self.last_active);
+            return (reaped.max(self.last_active), false);
         };
         let lag_ns = reaped.0 - at.0;
         read_stats.stamped += 1;
@@ -413,6 +454,6 @@ impl Connection {
         read_stats.lag_max_ns = read_stats.lag_max_ns.max(lag_ns);
         telemetry.stamped_read(lag_ns);
         // Conversions of timestamps may differ by nanoseconds; arrival times on one connection must not decrease.
-        at.max(self.last_active)
+        (at.max(self.last_active), true)
     }
 }

@@ -205,7 +205,8 @@ fn record_response(
     let seen = &connection.answer.seen;
     let usage = seen.usage;
     let outcome = connection.answer.outcome();
-    let end = seen.end_event.filter(|_| outcome == Outcome::Ok).unwrap_or(ended);
+    let end_event = seen.end_event.filter(|_| outcome == Outcome::Ok);
+    let (end, end_is_event) = (end_event.unwrap_or(ended), end_event.is_some());
     let open_after_end_ns = seen.end_event.map(|at| ended.ns_since(at).max(0) as u64);
     let mut oddities = seen.oddities;
     if open_after_end_ns.is_some_and(|ns| ns >= OPEN_AFTER_END_NS) {
@@ -250,6 +251,9 @@ fn record_response(
         receive_lag_max_ns: connection.read_stats.lag_max_ns,
         received_bytes: seen.received_bytes,
         arrivals: block.keep_arrivals(&seen.arrivals),
+        early: block.keep_early(&seen.early),
+        last_token_early_ns: Some(connection.answer.last_token_early_ns()),
+        end_early_ns: Some(if end_is_event { seen.end_early_ns } else { connection.end_early_ns() }),
         choices: block.keep_bytes(&seen.choices),
         text: block.keep_bytes(&seen.text),
         reasoning: block.keep_bytes(&seen.reasoning),

@@ -51,7 +51,7 @@ pub struct Measured {
 pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     let reader = Reader::open(path)?;
     let run = reader.run()?;
-    let mut samples = RunSamples::new(&run.workers);
+    let mut samples = RunSamples::default();
     reader.each_block(Phase::Measured, Detail::Figures, |block| samples.add(block))?;
     let server_samples = reader.server_samples()?;
     let witness = if run.facts.witness > 0 {

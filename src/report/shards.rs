@@ -39,7 +39,7 @@ fn span_unix_ns(run: &Measured) -> Option<(i64, i64)> {
 /// The shards in these databases as one run.
 pub fn measured(paths: &[PathBuf]) -> Result<Measured, StoreError> {
     let (run, shards) = open(paths)?;
-    let mut samples = RunSamples::new(&run.workers);
+    let mut samples = RunSamples::default();
     shards.iter().try_for_each(|shard| shard.each_block(|block| samples.add(block)))?;
     let (summary, samples) = analyze(Inputs::new(&run, samples));
     Ok(Measured { run, summary, samples })

@@ -68,36 +68,6 @@ pub(crate) fn gap_ns(arrivals: &[Tick], (before, place): (usize, usize)) -> u64 
     length_ns(arrivals[before], arrivals[place])
 }
 
-/// By how much an arrival may have been earlier than recorded, nanoseconds, by the data of its request alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Early {
-    /// Not at all.
-    Exact,
-    /// Its read contained later bytes as well: back to the previous arrival, or to the first byte of the request.
-    Shared(u32),
-    /// The same bound, because its read has no timestamp.
-    Unstamped(u32),
-}
-
-/// By how much each arrival may have been earlier.
-pub fn early<'a>(record: &'a RequestRecord, arrivals: &'a [Tick]) -> impl Iterator<Item = Early> + 'a {
-    let unstamped = record.stamped_reads < record.reads;
-    let mut before = record.write_start.unwrap_or(record.due);
-    arrivals.iter().enumerate().map(move |(place, &at)| {
-        if place > 0 && arrivals[place - 1] < at {
-            before = arrivals[place - 1];
-        }
-        let back_ns = u32::try_from(length_ns(before, at)).unwrap_or(u32::MAX);
-        // The last event is followed by usage, end marker and framing.
-        let next = arrivals.get(place + 1).copied().unwrap_or(record.end);
-        match (unstamped, next == at) {
-            (true, _) => Early::Unstamped(back_ns),
-            (false, true) => Early::Shared(back_ns),
-            (false, false) => Early::Exact,
-        }
-    })
-}
-
 /// `(last_token − first_token) / (output_tokens − 1)`; undefined for fewer than two tokens and without a stream.
 pub(crate) fn tpot_ns(record: &RequestRecord) -> Option<f64> {
     let tokens = record.output_tokens.filter(|&tokens| tokens >= 2)?;
@@ -225,21 +195,6 @@ mod tests {
         assert_eq!(of(14), Some((8.0 + 60.0 / 7.0) / 2.0));
         // The count of one choice.
         assert_eq!(of(3), Some(20.0));
-    }
-
-    #[test]
-    fn only_events_that_share_a_read_may_have_arrived_earlier() {
-        let r = RequestRecord { write_start: Some(Tick(10)), end: Tick(70), ..RequestRecord::default() };
-        let of = |r: &RequestRecord, arrivals: &[u64]| {
-            let arrivals: Vec<Tick> = arrivals.iter().map(|&ns| Tick(ns)).collect();
-            early(r, &arrivals).collect::<Vec<Early>>()
-        };
-        let (exact, shared) = (Early::Exact, Early::Shared);
-        assert_eq!(of(&r, &[20, 30, 50]), [exact, exact, exact]);
-        assert_eq!(of(&r, &[20, 30, 30, 50]), [exact, shared(10), exact, exact]);
-        assert_eq!(of(&r, &[20, 20, 70]), [shared(10), exact, shared(50)]);
-        let unstamped = RequestRecord { reads: 3, stamped_reads: 2, ..r };
-        assert_eq!(of(&unstamped, &[20, 30, 30]), [10, 10, 10].map(Early::Unstamped));
     }
 
     #[test]

@@ -3,13 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::LazyLock;
 
 use super::failure_texts::FailureTexts;
-use super::metric::{self, Early};
-use super::poll_gaps::PollGaps;
+use super::metric;
 use crate::finding::Oddity;
-use crate::record::{Block, Failure, Outcome, Phase, RequestRecord, ServerTimes, WorkerReport};
+use crate::record::arrivals::decode_early;
+use crate::record::{Block, Failure, Outcome, RequestRecord, ServerTimes};
 
 /// The figures of one request. Lengths of time are nanoseconds.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +53,8 @@ pub struct Sample {
     pub early_last_ns: u32,
     /// The same of the end.
     pub early_end_ns: u32,
+    /// These three are known.
+    pub bounded: bool,
     /// Index of its first gap in [`RunSamples::gaps`].
     pub(super) gap_start: usize,
     pub(super) gap_count: usize,
@@ -84,8 +85,6 @@ impl Sample {
 pub struct RunSamples {
     pub requests: Vec<Sample>,
     gaps: Vec<Gap>,
-    /// By worker: the bounds of the errors of its arrivals.
-    poll_gaps: Vec<PollGaps>,
     pub ok: u64,
     pub unfinished: u64,
     pub failures: BTreeMap<Failure, FailureTexts>,
@@ -106,19 +105,6 @@ pub struct RunSamples {
 }
 
 impl RunSamples {
-    /// No samples yet. `workers` are the reports of the run's workers.
-    pub fn new(workers: &[WorkerReport]) -> RunSamples {
-        let mut poll_gaps = Vec::new();
-        for worker in workers.iter().filter(|worker| worker.phase == Phase::Measured) {
-            let place = usize::from(worker.worker);
-            if poll_gaps.len() <= place {
-                poll_gaps.resize(place + 1, PollGaps::default());
-            }
-            poll_gaps[place] = PollGaps::from_report(worker);
-        }
-        RunSamples { poll_gaps, ..RunSamples::default() }
-    }
-
     /// Adds all records of a block.
     pub fn add(&mut self, block: &Block) {
         for record in &block.records {
@@ -126,7 +112,7 @@ impl RunSamples {
             let gap_start = self.gaps.len();
             let arrivals = record.arrivals.slice(&block.arrivals);
             let choices = record.choices.slice(&block.bytes);
-            let early = self.early_ns(record, block);
+            let early = early_ns(record, block);
             if record.outcome == Outcome::Ok {
                 let gap = |pair: (usize, usize)| Gap {
                     at: arrivals[pair.1].0,
@@ -142,29 +128,12 @@ impl RunSamples {
             self.requests.push(Sample {
                 tpot: metric::tpot_in(record, block),
                 early_first_ns: early.first().copied().unwrap_or(0),
-                early_last_ns: early.last().copied().unwrap_or(0),
-                early_end_ns: self.early_end_ns(record, block.worker),
+                early_last_ns: record.last_token_early_ns.unwrap_or(0),
+                early_end_ns: record.end_early_ns.unwrap_or(0),
+                bounded: record.end_early_ns.is_some(),
                 ..sample
             });
         }
-    }
-
-    /// By how much each arrival may have been earlier than recorded.
-    fn early_ns(&self, record: &RequestRecord, block: &Block) -> Vec<u32> {
-        let arrivals = record.arrivals.slice(&block.arrivals);
-        let poll_gaps = self.poll_gaps_of(block.worker);
-        metric::early(record, arrivals).zip(arrivals).map(|(early, &at)| poll_gaps.bound_ns(early, at)).collect()
-    }
-
-    /// The same of the end of the request: the last byte has the timestamp of its own read.
-    fn early_end_ns(&self, record: &RequestRecord, worker: u16) -> u32 {
-        let early = if record.stamped_reads < record.reads { Early::Unstamped(u32::MAX) } else { Early::Exact };
-        self.poll_gaps_of(worker).bound_ns(early, record.end)
-    }
-
-    fn poll_gaps_of(&self, worker: u16) -> &PollGaps {
-        static UNKNOWN: LazyLock<PollGaps> = LazyLock::new(PollGaps::default);
-        self.poll_gaps.get(usize::from(worker)).unwrap_or(&UNKNOWN)
     }
 
     fn count(&mut self, record: &RequestRecord, block: &Block) {
@@ -254,6 +223,13 @@ impl RequestTimings {
     }
 }
 
+/// By how much each arrival may have been earlier than recorded.
+fn early_ns(record: &RequestRecord, block: &Block) -> Vec<u32> {
+    let count = record.arrivals.len as usize;
+    // What cannot be read is bounded by nothing.
+    decode_early(record.early.slice(&block.bytes), count).unwrap_or_else(|| vec![u32::MAX; count])
+}
+
 fn in_time_order(mut gaps: Vec<Gap>) -> Vec<Gap> {
     gaps.sort_unstable_by_key(|gap| (gap.at, gap.ns));
     gaps
@@ -293,6 +269,7 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         early_first_ns: 0,
         early_last_ns: 0,
         early_end_ns: 0,
+        bounded: false,
         gap_start: place.start,
         gap_count: place.len(),
     }

@@ -209,6 +209,16 @@ pub(crate) const REQUEST_COLUMNS: &[Column] = &[
         |row| blob(row.record.choices.slice(&row.block.bytes))
     )
     .since(5),
+    bytes!(
+        "early" "BLOB", early,
+        "output events that may have arrived earlier than recorded, as ranges; NULL if there are none",
+        |row| blob(row.record.early.slice(&row.block.bytes))
+    )
+    .since(6),
+    field!("last_token_early_ns" "INTEGER", last_token_early_ns, "by how much last_token_ns may have been earlier")
+        .since(6),
+    field!("end_early_ns" "INTEGER", end_early_ns, "by how much end_ns may have been earlier; NULL if not known")
+        .since(6),
 ];
 
 impl RequestRow<'_> {

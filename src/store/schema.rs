@@ -10,9 +10,10 @@ use super::columns;
 /// The schema version, raised whenever a reader of the old tables would misread the new ones.
 ///
 /// 2: `request.conversation`, and the times that the server reports. 3: the stalls of the workers. 4: the fields of
-/// findings as JSON. 5: `request.first_answer_token_ns`, `request.open_after_end_ns`, `request.oddities`, `request.choices`. Files of earlier versions are read as well; they lack these columns and tables, and their findings
+/// findings as JSON. 5: `request.first_answer_token_ns`, `request.open_after_end_ns`, `request.oddities`, `request.choices`.
+/// 6: `request.early`, `request.last_token_early_ns`, `request.end_early_ns`. Files of earlier versions are read as well; they lack these columns and tables, and their findings
 /// are shown as text.
-pub(crate) const VERSION: i64 = 5;
+pub(crate) const VERSION: i64 = 6;
 
 /// Identifies the file as a ringmark database in its header: "RMRK".
 pub(crate) const APPLICATION_ID: i64 = 0x524d_524b;

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use ringmark::plan::Load;
+use ringmark::record::arrivals::decode_early;
 use ringmark::record::facts::RunFacts;
 use ringmark::record::{Block, Outcome as RequestOutcome, RequestRecord, WorkerReport};
 use ringmark::stats::measurement_error::{self, Bound, MeasurementError, StampError};
 use ringmark::stats::quantile::{LEVELS, nearest_rank};
 use ringmark::stats::samples::RunSamples;
-use ringmark::time::Tick;
 
 use super::run::Outcome;
 use super::scenario::Scenario;
@@ -22,7 +22,8 @@ const ROUNDING_S: f64 = 2e-9;
 /// A request that succeeded, with what really happened.
 struct Joined<'a> {
     record: &'a RequestRecord,
-    arrivals: &'a [Tick],
+    /// By how much its arrivals may have been earlier.
+    early_ns: Vec<u32>,
     truth: &'a Truth,
     /// How late the client sent it by its own fault.
     late_ns: u64,
@@ -36,6 +37,7 @@ pub fn check(scenario: &Scenario, outcome: &Outcome) {
         .filter(|(_, record)| record.outcome == RequestOutcome::Ok)
         .map(|(block, record)| join(scenario, block, record, truths[&record.index]))
         .collect();
+    joined.iter().for_each(|request| check_causes(scenario, request));
     let error = own_error(scenario, outcome);
     for is_service_constant in [|_: u64| false, |_: u64| true, |index: u64| index % 2 == 0] {
         check_bounds(&joined, &error, is_service_constant);
@@ -47,8 +49,9 @@ fn records(outcome: &Outcome) -> impl Iterator<Item = (&Block, &RequestRecord)> 
 }
 
 fn join<'a>(scenario: &Scenario, block: &'a Block, record: &'a RequestRecord, truth: &'a Truth) -> Joined<'a> {
-    let arrivals = record.arrivals.slice(&block.arrivals);
-    assert_eq!(arrivals.len(), truth.events_ns.len(), "request {} has other events", record.index);
+    let count = record.arrivals.len as usize;
+    assert_eq!(count, truth.events_ns.len(), "request {} has other events", record.index);
+    let early_ns = decode_early(record.early.slice(&block.bytes), count).unwrap();
     let picked = record.picked.unwrap();
     let waited_ns = match scenario.load {
         Load::Paced { .. } => picked.ns_since(record.due).max(0) as u64,
@@ -56,7 +59,7 @@ fn join<'a>(scenario: &Scenario, block: &'a Block, record: &'a RequestRecord, tr
     };
     let connect_ns = if record.reused { 0 } else { record.connected.unwrap().ns_since(picked).max(0) as u64 };
     let late_ns = truth.received_ns.saturating_sub(record.due.0 + waited_ns + connect_ns);
-    Joined { record, arrivals, truth, late_ns }
+    Joined { record, early_ns, truth, late_ns }
 }
 
 /// Every request is recorded once, and the counts add up.
@@ -94,9 +97,25 @@ fn check_cap(scenario: &Scenario, outcome: &Outcome) {
     }
 }
 
+/// No event has a wider bound than what the client could not know: when its socket was empty last.
+fn check_causes(scenario: &Scenario, request: &Joined<'_>) {
+    let unknown_ns = |(at_ns, quiet_ns): &(u64, u64)| at_ns.saturating_sub(*quiet_ns);
+    let cause_ns = request.truth.reads.iter().map(unknown_ns).max().unwrap_or(0);
+    // Reads without a timestamp are bounded by when they were processed, after any stop.
+    let stops_ns: u64 = scenario.stops.iter().flatten().map(|stop| stop.length_ns).sum();
+    let unstamped = request.record.stamped_reads < request.record.reads;
+    let allowed_ns = cause_ns + SLACK_NS + if unstamped { stops_ns } else { 0 };
+    let widest_ns = request.early_ns.iter().copied().max().unwrap_or(0);
+    assert!(
+        u64::from(widest_ns) <= allowed_ns,
+        "request {} has a bound of {widest_ns} ns for a cause of {cause_ns} ns",
+        request.record.index
+    );
+}
+
 /// The bounds, computed as from a database: blocks do not tell the worker.
 fn own_error(scenario: &Scenario, outcome: &Outcome) -> MeasurementError {
-    let mut samples = RunSamples::new(&outcome.reports);
+    let mut samples = RunSamples::default();
     for block in &outcome.blocks {
         let from_database = Block {
             worker: 0,

@@ -56,6 +56,7 @@ impl Scenario {
             2 => Load::Paced { parallel, schedule },
             _ => Load::Open { schedule },
         };
+        let spin = rng.random_bool(0.1);
         let requests = rng.random_range(1..u64::from(parallel) * 2 + 40);
         let ends_by_duration = rng.random_bool(0.1)
             && !matches!(&load, Load::Open { schedule } | Load::Paced { schedule, .. } if schedule.arrival == Arrival::Burst);
@@ -66,21 +67,17 @@ impl Scenario {
             duration_ns: (ends_by_duration || rng.random_bool(0.1)).then(|| rng.random_range(MS..150 * MS)),
             ramp_ns: one_of(rng, &[0, 0, 0, 30 * MS]),
             drain_ns: one_of(rng, &[20 * MS, 5 * S]),
-            spin: rng.random_bool(0.1),
+            spin,
             cold: rng.random_bool(0.2),
             interrupt: rng.random_bool(0.1).then(|| (BEGIN_NS + rng.random_range(0..300 * MS), rng.random_bool(0.3))),
             style: style(rng, is_calm),
             faults: if is_calm { calm() } else { faults(rng, parallel) },
             stops: (0..workers).map(|_| if is_calm { Vec::new() } else { stops(rng) }).collect(),
             steps: if is_calm || rng.random_bool(0.9) { Vec::new() } else { steps(rng) },
-            reading_ns: one_of(rng, &[20, 20, 200]),
+            // A busy loop takes thousands of rounds a millisecond; longer ones show the same.
+            reading_ns: if spin { 4 * US } else { one_of(rng, &[20, 20, 200]) },
             load,
         }
-    }
-
-    /// Whether nothing disturbs the client.
-    pub fn is_calm(&self) -> bool {
-        self.faults.read_ns == calm().read_ns && self.faults.merge == 0.0 && self.stops.iter().all(Vec::is_empty)
     }
 }
 

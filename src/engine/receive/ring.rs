@@ -393,7 +393,7 @@ mod tests {
         ring.await_writable(7, ready.as_raw_fd()).unwrap();
         ring.forget_writable(7).unwrap();
         ring.await_writable(7, full.as_raw_fd()).unwrap();
-        assert_eq!(writable_slots(&mut ring), [], "the completion belongs to the wait before");
+        assert!(writable_slots(&mut ring).is_empty(), "the completion belongs to the wait before");
         ring.await_writable(7, ready.as_raw_fd()).unwrap();
         assert_eq!(writable_slots(&mut ring), [7]);
     }
