@@ -44,6 +44,8 @@ pub struct Plan {
     pub duration_ns: Option<u64>,
     /// Time that requests in flight have after the duration, nanoseconds.
     pub drain_ns: u64,
+    /// The share of failed requests that ends the run early.
+    pub abort_on: Option<slo::Criterion>,
     /// Warm-up requests, or conversations, with the same load; excluded from all figures.
     pub warmup_requests: u64,
     /// Time of the linear increase of rate or concurrency at the start, nanoseconds.

@@ -14,6 +14,7 @@ use crate::finding::{SearchReason, SearchTrouble};
 use crate::plan::sla::{Aim, SearchPlan, Space};
 use crate::plan::slo::{Comparison, Criterion, Figure};
 use crate::stats::Summary;
+use crate::stats::slo::JudgedValue;
 
 /// While doubling, an improvement below this fraction counts as a plateau.
 const MIN_IMPROVEMENT: f64 = 0.01;
@@ -26,8 +27,11 @@ pub struct Observed {
     pub name: String,
     /// The value of each run.
     pub values: Vec<Option<f64>>,
-    /// Mean over the runs; `None` if a run lacks the figure.
+    /// Mean over the runs; `None` if a run lacks the figure. Infinite, like the value of a run, if failed requests decide
+    /// it.
     pub mean: Option<f64>,
+    /// A percentile with too few samples beyond it in one of the runs.
+    pub few: bool,
 }
 
 /// A load that was tried, with its results.
@@ -39,6 +43,8 @@ pub struct Probe {
     pub total: u64,
     /// Successful requests of all runs.
     pub succeeded: u64,
+    /// Whether every request that was sent succeeded.
+    pub is_complete: bool,
     /// Offered request rate of the drawn schedules, per second, mean over the runs. For short random schedules it differs
     /// from the target rate.
     pub offered_per_s: Option<f64>,
@@ -53,7 +59,7 @@ pub struct Probe {
 /// The result of a probe for one aim.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Verdict {
-    /// All requests succeeded and all conditions hold.
+    /// All conditions hold, and all requests succeeded unless the conditions limit failures.
     pub holds: bool,
     /// Only lower bounds, such as `rps>=100`, fail; more load may satisfy them.
     pub too_little: bool,
@@ -296,17 +302,18 @@ impl Probe {
             runs: runs.len(),
             total: runs.iter().map(|run| run.counts.scheduled).sum(),
             succeeded: runs.iter().map(|run| run.counts.ok).sum(),
+            is_complete: runs.iter().all(|run| run.counts.ok == run.counts.sent()),
             offered_per_s: mean(runs.iter().map(|run| run.rates.offered_per_s)),
-            trouble: runs.iter().enumerate().flat_map(|(index, run)| trouble(index + 1, run)).collect(),
+            trouble: runs.iter().enumerate().flat_map(|(index, run)| trouble(plan, index + 1, run)).collect(),
             observed: Vec::new(),
             verdicts: Vec::new(),
         };
         for (name, figure) in plan.aims.iter().flat_map(figures) {
             if !probe.observed.iter().any(|observed| observed.name == name) {
-                let values: Vec<Option<f64>> =
-                    runs.iter().map(|run| figure.value(&run.throughput, &run.series)).collect();
-                let mean = mean(values.iter().copied());
-                probe.observed.push(Observed { name, values, mean });
+                let judged: Vec<JudgedValue> = runs.iter().map(|run| run.searched(figure)).collect();
+                let values: Vec<Option<f64>> = judged.iter().map(|judged| judged.value).collect();
+                let (mean, few) = (mean(values.iter().copied()), judged.iter().any(|judged| judged.few));
+                probe.observed.push(Observed { name, values, mean, few });
             }
         }
         probe.verdicts = plan.aims.iter().map(|aim| judge(aim, &probe)).collect();
@@ -330,14 +337,20 @@ fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     known.filter(|known| !known.is_empty()).map(|known| known.iter().sum::<f64>() / known.len() as f64)
 }
 
-/// Why the figures of a run cannot be used.
-fn trouble(run: usize, summary: &Summary) -> Option<SearchTrouble> {
+/// Why the figures of a run cannot be used for any aim.
+fn trouble(plan: &SearchPlan, run: usize, summary: &Summary) -> Option<SearchTrouble> {
     if summary.is_void() {
         return Some(SearchTrouble::Void { run });
     }
-    let c = &summary.counts;
-    let (sent, succeeded) = (c.scheduled.saturating_sub(c.unsent), c.ok);
-    (succeeded == 0 || succeeded < sent).then_some(SearchTrouble::Failed { run, succeeded, sent })
+    let (sent, succeeded) = (summary.counts.sent(), summary.counts.ok);
+    let accepted = plan.aims.iter().any(limits_failures);
+    (succeeded == 0 || (succeeded < sent && !accepted)).then_some(SearchTrouble::Failed { run, succeeded, sent })
+}
+
+/// Whether the aim has a condition on failed requests. Without one, all requests must succeed.
+fn limits_failures(aim: &Aim) -> bool {
+    let is_limit = |c: &Criterion| matches!(c.figure, Figure::FailedPercent | Figure::SucceededPercent);
+    matches!(aim, Aim::Hold(criteria) if criteria.iter().any(is_limit))
 }
 
 /// The figures of an aim with their names.
@@ -355,10 +368,10 @@ pub(crate) fn figure_name(criterion: &Criterion) -> String {
 }
 
 fn judge(aim: &Aim, probe: &Probe) -> Verdict {
-    let usable = probe.trouble.is_empty();
+    let usable = probe.trouble.is_empty() && (probe.is_complete || limits_failures(aim));
     match aim {
         Aim::Hold(criteria) => {
-            let met = |c: &Criterion| probe.mean(&figure_name(c)).is_some_and(|mean| c.comparison.holds(mean, c.bound));
+            let met = |c: &Criterion| probe.mean(&figure_name(c)).is_some_and(|mean| c.is_met_by(mean));
             let wants_more = |c: &&Criterion| matches!(c.comparison, Comparison::AtLeast | Comparison::Above);
             let holds = usable && criteria.iter().all(met);
             let too_little = usable && !holds && criteria.iter().filter(|c| !wants_more(c)).all(met);

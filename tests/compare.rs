@@ -332,3 +332,32 @@ fn compare_reads_folders_of_sweeps_and_reports_errors_in_one_line() {
         assert!(output.status.code() == Some(2) && error.contains(what) && error.lines().count() == 1, "{error}");
     }
 }
+
+#[test]
+fn reports_do_not_mix_servers_or_workloads() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let stored = |name: &str, parallel: u32, url: &str, arguments: &str| {
+        let facts = RunFacts { url: url.to_string(), ..closed(600, parallel) };
+        make(&path(name), Made { facts, arguments, ..Made::default() });
+    };
+    stored("a.db", 1, "http://a", r#"{"parallel":[1],"max_tokens":[9]}"#);
+    stored("load.db", 2, "http://a", r#"{"parallel":[2],"max_tokens":[9],"number":[600]}"#);
+    stored("server.db", 1, "http://b", r#"{"parallel":[1],"max_tokens":[9]}"#);
+    stored("workload.db", 1, "http://a", r#"{"parallel":[1],"max_tokens":[7]}"#);
+    let report = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmark"));
+        command.arg("report").arg(path("a.db")).current_dir(folder.path()).args(more).output().unwrap()
+    };
+    assert_eq!(report(&["load.db"]).status.code(), Some(0), "the loads of a sweep differ");
+    let at_once = report(&["server.db"]);
+    assert_eq!(at_once.status.code(), Some(2), "runs of two servers at the same time are no shards");
+    for (other, what) in [("server.db", "url http://a / http://b"), ("workload.db", "max_tokens 9 / 7")] {
+        let refused = report(&["load.db", other]);
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{text}");
+        assert!(text.contains(what) && text.contains("ringmark compare") && text.lines().count() == 1, "{text}");
+        assert!(refused.stdout.is_empty());
+        assert_eq!(report(&["load.db", other, "--force"]).status.code(), Some(0));
+    }
+}

@@ -4,11 +4,11 @@ mod records;
 
 use std::path::Path;
 
-use records::{closed, collect, push_failed, push_ok, report, start};
+use records::{at, closed, collect, push_failed, push_ok, report, start};
 use ringmark::finding::{Finding, Severity};
 use ringmark::plan::Save;
 use ringmark::record::facts::{Mode, RunEnd, RunFacts};
-use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase, WorkerReport};
+use ringmark::record::{Block, CollectorMessage, Failure, Finish, Outcome, Phase, WorkerReport};
 use ringmark::report::{json, screen};
 use ringmark::stats::samples::RunSamples;
 use ringmark::stats::{Inputs, Summary, analyze};
@@ -199,11 +199,117 @@ fn failure_table_counts_the_omitted_texts() {
     assert_eq!(find(&s, "retried"), Some(&Finding::Retried { requests: 1 }));
 }
 
+/// A schedule of `rate_per_s` with a request every `every_ms`, each of which waits `wait_ms` for a slot.
+fn paced(rate_per_s: f64, every_ms: u64, wait_ms: u64) -> Summary {
+    let mut block = Block::new(0);
+    for index in 0..60 {
+        let due_ms = index * every_ms;
+        let waited_ms = wait_ms * index;
+        push_ok(&mut block, index, due_ms, &[waited_ms + 200, waited_ms + 210]);
+        let record = block.records.last_mut().unwrap();
+        (record.picked, record.write_start) = (Some(at(due_ms + waited_ms)), Some(at(due_ms + waited_ms)));
+    }
+    let facts = RunFacts {
+        mode: Mode::Paced,
+        rate_per_s: Some(rate_per_s),
+        arrival: Some("poisson".to_string()),
+        ..closed(60, 2)
+    };
+    summary_of(facts, block, report(Phase::Measured), unchanged)
+}
+
+#[test]
+fn a_request_that_hangs_in_the_only_slot_is_reported() {
+    let run = |long_ms: u64| {
+        let mut block = some_unfinished(40, 0);
+        push_ok(&mut block, 40, 2400, &[20, long_ms]);
+        summary_of(closed(41, 1), block, report(Phase::Measured), unchanged)
+    };
+    let hung = run(20_000);
+    let finding = find(&hung, "stragglers").unwrap();
+    assert!(matches!(finding, Finding::Stragglers { requests: 1, median_ns: 31_000_000, .. }), "{finding:?}");
+    assert!(finding.en().starts_with("1 request was in flight for up to 20.0 s"), "{}", finding.en());
+    assert_eq!(find(&run(40), "stragglers"), None);
+}
+
+#[test]
+fn a_rate_that_parallel_cannot_carry_is_reported() {
+    // 50 requests/s are scheduled and 10 sent.
+    let held = paced(50.0, 20, 80);
+    let finding = find(&held, "rate_held_back").unwrap();
+    let Finding::RateHeldBack { offered_per_s, sent_per_s, parallel: 2, held_share, needed, .. } = *finding else {
+        panic!("{finding:?}")
+    };
+    assert!((offered_per_s - 50.0).abs() < 1e-6 && (sent_per_s - 10.0).abs() < 1e-6, "{finding:?}");
+    assert!(held_share > 0.98 && needed == 11, "{finding:?}");
+    assert_eq!(finding.severity(), Severity::Caution);
+    let text = finding.en();
+    assert!(
+        text.starts_with("--parallel 2 held requests back: 50.00 requests/s were scheduled and 10.00 sent."),
+        "{text}"
+    );
+    assert!(text.contains("TTFT and latency contain that wait") && text.contains("--parallel 11 or more"), "{text}");
+    assert_eq!(find(&paced(50.0, 20, 0), "rate_held_back"), None);
+}
+
+#[test]
+fn a_schedule_that_offers_another_rate_is_reported() {
+    // 59 intervals of 20 ms are 59 requests in 1.18 s; 100 requests/s would be 118.
+    let off = paced(100.0, 20, 0);
+    let finding = find(&off, "schedule").unwrap();
+    assert!(matches!(finding, Finding::ScheduleCount { requests: 59, .. }), "{finding:?}");
+    assert!(finding.en().contains("59 requests in 1.18 s"), "{}", finding.en());
+    assert_eq!(find(&paced(52.0, 20, 0), "schedule"), None);
+}
+
+#[test]
+fn cached_input_is_reported() {
+    let run = |distinct_prompts, cached: Option<u32>| {
+        let mut block = some_unfinished(40, 0);
+        block.records.iter_mut().for_each(|record| record.cached_tokens = cached);
+        let facts = RunFacts { distinct_prompts, ..closed(40, 1) };
+        summary_of(facts, block, report(Phase::Measured), unchanged)
+    };
+    // Four of ten tokens.
+    let warm = run(true, Some(4));
+    let finding = find(&warm, "cached_tokens").unwrap();
+    assert_eq!((finding.severity(), warm.cached_share), (Severity::Caution, Some(0.4)));
+    assert!(
+        finding.en().starts_with("The server had 40.0 % of the input tokens in its prefix cache"),
+        "{}",
+        finding.en()
+    );
+    assert!(screen::render(&warm, 120).contains("| Cached input tokens (%)"));
+    assert_eq!(json::summary(&warm)["Cached input tokens (%)"], 40.0);
+    assert_eq!(find(&run(false, Some(4)), "cached_tokens").unwrap().severity(), Severity::Note);
+    let cold = run(true, Some(0));
+    assert_eq!((find(&cold, "cached_tokens"), cold.cached_share), (None, Some(0.0)));
+    let unknown = run(true, None);
+    assert_eq!((find(&unknown, "cached_tokens"), unknown.cached_share), (None, None));
+    assert!(!screen::render(&unknown, 120).contains("Cached input"));
+}
+
+#[test]
+fn answers_that_are_short_despite_ignore_eos_are_reported() {
+    let run = |facts: RunFacts, finish: Finish| {
+        let mut block = some_unfinished(40, 0);
+        block.records.iter_mut().for_each(|record| record.finish = finish);
+        summary_of(facts, block, report(Phase::Measured), unchanged)
+    };
+    let facts = |ignore_eos, full_answer_tokens| RunFacts { ignore_eos, full_answer_tokens, ..closed(40, 1) };
+    let short = run(facts(true, None), Finish::Stop);
+    let expected = Finding::ShortAnswers { short: 40, answers: 40, asked_tokens: None, mean_tokens: Some(2.0) };
+    assert_eq!(find(&short, "short_answers"), Some(&expected));
+    assert!(find(&run(facts(true, Some(3)), Finish::Length), "short_answers").is_some(), "two tokens instead of three");
+    assert_eq!(find(&run(facts(true, Some(2)), Finish::Length), "short_answers"), None);
+    assert_eq!(find(&run(facts(false, None), Finish::Stop), "short_answers"), None);
+}
+
 #[test]
 fn objectives_have_units() {
     let facts = RunFacts { slo: r#"[{"p99_ttft":"<=60ms","rps":">=1"}]"#.to_string(), ..closed(4, 1) };
     let s = summary_of(facts, some_unfinished(4, 0), report(Phase::Measured), unchanged);
     let text = screen::render(&s, 120);
-    assert!(text.contains("| p99_ttft<=60ms |") && text.contains(" 0.02 s | met "), "{text}");
+    assert!(text.contains("| p99_ttft<=60ms |") && text.contains(" 0.02* s | met "), "{text}");
     assert!(text.contains("| rps>=1         |") && text.contains(" req/s | met "), "{text}");
 }

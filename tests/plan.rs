@@ -343,3 +343,41 @@ fn invalid_calls_are_rejected_in_one_line_that_names_the_flag() {
         assert!(!text.contains('\n') && text.len() < 400, "{text}");
     }
 }
+
+#[test]
+fn bounds_that_cannot_be_meant_get_a_note() {
+    let noted = |spec: Spec| {
+        let notes = plans(spec).remove(0).notes.into_iter();
+        let bounds = notes.filter(|note| matches!(note, Finding::BoundInSeconds { .. }));
+        bounds.map(|note| note.en()).collect::<Vec<_>>()
+    };
+    let notes = noted(spec().with(|s| s.output.slo = vec!["p99_ttft <= 500".to_string()]));
+    assert!(notes[0].starts_with("p99_ttft<=500 is a bound of 500 s"), "{notes:?}");
+    assert!(noted(spec().with(|s| s.output.slo = vec!["p99_ttft<=500ms".to_string()])).is_empty());
+    let notes = noted(spec().with(|s| {
+        s.sla.sla_auto_tune = true;
+        s.sla.sla_params = vec!["p99_tpot<=50 | rps>=3".to_string()];
+    }));
+    assert_eq!(notes.len(), 1, "{notes:?}");
+}
+
+#[test]
+fn facts_say_what_the_workload_shares_and_asks_for() {
+    let facts = |change: fn(&mut Spec)| plans(spec().with(change))[0].facts("");
+    let plain = facts(|_| ());
+    assert!(!plain.distinct_prompts && !plain.ignore_eos && plain.full_answer_tokens.is_none());
+    let spec_of = |prefix: u64| {
+        spec().with(|s| {
+            s.data.dataset = Some("random".to_string());
+            s.data.tokenizer_path = Some("/nowhere".to_string());
+            (s.data.min_prompt_length, s.data.max_prompt_length) = (10, Some(20));
+            s.data.prefix_length = prefix;
+            s.sampling.max_tokens = vec![5, 9];
+            s.sampling.extra_args = Some(r#"{"ignore_eos": true}"#.to_string());
+        })
+    };
+    let full = plans(spec_of(0))[0].facts("");
+    assert!(full.distinct_prompts && full.ignore_eos);
+    assert_eq!(full.full_answer_tokens, Some(5));
+    assert!(!plans(spec_of(4))[0].facts("").distinct_prompts);
+}

@@ -237,7 +237,8 @@ Speed Benchmark Results:
 fn objectives_are_judged_with_goodput() {
     let folder = tempfile::tempdir().unwrap();
     let with = |slo: &str| RunFacts { slo: slo.to_string(), ..closed(5, 1) };
-    let met = from_database(&run(folder.path(), "a.db", with("p99_ttft<=20ms max_itl<=10ms rps>=1"), 4, 1)).unwrap();
+    // One of five fails: p80 is the slowest of the others.
+    let met = from_database(&run(folder.path(), "a.db", with("p80_ttft<=20ms p75_itl<=10ms rps>=1"), 4, 1)).unwrap();
     assert!(!met.missed_slo());
     let verdict = met.slo.as_ref().unwrap();
     assert_eq!((verdict.good_requests, verdict.good_share), (4, Some(0.8)));
@@ -247,6 +248,19 @@ fn objectives_are_judged_with_goodput() {
     let text = screen::render(&missed, 80);
     assert!(text.contains("| p99_ttft<=19ms | ") && text.contains("MISSED"), "{text}");
     assert_eq!(json::summary(&missed)["SLO"]["met"], false);
+}
+
+#[test]
+fn refused_requests_miss_latency_objectives() {
+    let folder = tempfile::tempdir().unwrap();
+    let facts = RunFacts { slo: "p99_ttft <= 2 failed <= 10 % success>=1%".to_string(), ..closed(40, 1) };
+    let refused = from_database(&run(folder.path(), "a.db", facts, 4, 36)).unwrap();
+    assert!(refused.missed_slo());
+    let text = screen::render(&refused, 80);
+    assert!(text.contains("| p99_ttft<=2 s |      ∞ s | MISSED  |"), "{text}");
+    assert!(text.contains("90 % | MISSED") && text.contains("10 % | met"), "{text}");
+    let slo = json::summary(&refused)["SLO"]["criteria"][0].clone();
+    assert!(slo["value"].is_null() && slo["decided by failures"] == true && slo["met"] == false, "{slo}");
 }
 
 #[test]

@@ -92,6 +92,8 @@ fn a_search_for_parallel_selects_a_load_and_stores_every_run() {
     }
     assert_eq!(json["selections"][1]["selected_value"], Value::Null);
     assert!(screen.contains("Search for parallel (1 to 4), 2 runs at each load"), "{screen}");
+    assert!(screen.contains("* fewer than 10 samples lie beyond"), "p99 of a few requests: {screen}");
+    assert_eq!(json["probes"][0]["few_samples"], serde_json::json!(["p99_ttft"]));
     let stored = fs::read_to_string(folder.path().join("outputs/mock/performance_summary.txt")).unwrap();
     assert!(stored.contains("Selected:") && stored.contains("Benchmarking summary:"), "{stored}");
     let page = fs::read_to_string(folder.path().join("outputs/mock/perf_report.html")).unwrap();
@@ -204,4 +206,29 @@ fn repetitions_have_separate_folders_and_compare_combines_them() {
     );
     let output = compare(&["outputs/old/parallel_1_number_4_run_1".to_string()]);
     assert!(text(&output.stderr).contains("only one run"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_search_accepts_failures_where_its_criteria_limit_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = "--url mock:?ttft=2ms&itl=1ms&tokens=3&fault=status(429):1/30 --sla-auto-tune --sla-num-runs 1 \
+                     --sla-upper-bound 2 --sla-number-multiplier 30 --sla-params";
+    let criteria = "p90_ttft<=30s failed <= 10 % | max_itl<=30s";
+    let arguments: Vec<&str> = arguments.split_whitespace().chain([criteria]).collect();
+    let output = Command::new(env!("CARGO_BIN_EXE_ringmark"))
+        .current_dir(folder.path())
+        .args(["perf", "--no-timestamp", "--sleep-interval", "0", "--workers", "1", "--no-test-connection"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let screen = text(&output.stdout);
+    let json = summary(folder.path());
+    let failed = &json["probes"][0]["metric_values"]["failed"];
+    assert!(failed.as_f64().is_some_and(|percent| percent > 3.0), "{json}");
+    // A busy machine can make a run void.
+    if json["probes"].as_array().unwrap().iter().all(|probe| probe["valid"] == true) {
+        assert_eq!(json["selections"][0]["selected_value"], 2, "{screen}");
+    }
+    assert_eq!(json["selections"][1]["selected_value"], Value::Null, "all requests must succeed: {screen}");
+    assert!(json["probes"][0]["metric_values"]["max_itl"].is_null() && screen.contains("∞: a failed"), "{screen}");
 }

@@ -71,3 +71,38 @@ fn a_sweep_without_successful_requests_has_no_tokens() {
     assert!(report.contains("| 0 tokens ") && report.contains("| 0.00 tok/s "), "{report}");
     assert!(!report.contains("-0") && report.contains("No request succeeded at any load."), "{report}");
 }
+
+#[test]
+fn a_hopeless_load_ends_early_and_the_next_one_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let loads = ["--parallel", "1", "2", "--number", "2000", "--abort-on", "failed>20%"];
+    let output = sweep(folder.path(), "mock:?ttft=1ms&itl=0&tokens=3&fault=status(503):0.5", &loads);
+    let screen = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{screen}");
+    assert_eq!(
+        screen.matches("--abort-on 'failed>20%' ended the run: ").count(),
+        3,
+        "in both runs and in the overview"
+    );
+    for load in ["parallel_1_number_2000", "parallel_2_number_2000"] {
+        let summary = read(folder.path(), &format!("{load}/benchmark_summary.json"));
+        let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+        assert!(summary["Unsent requests"].as_u64().unwrap() > 1000, "{summary}");
+    }
+    assert!(read(folder.path(), "perf_report.html").contains("class=\"finding caution\""));
+    assert!(read(folder.path(), "benchmark.log").contains("requests failed (--abort-on 'failed>20%')"));
+}
+
+#[test]
+fn a_coarse_sweep_gets_a_load_to_try() {
+    let folder = tempfile::tempdir().unwrap();
+    // A server with 8 slots.
+    let loads = ["--parallel", "2", "32", "--number", "60", "256"];
+    let output = sweep(folder.path(), "mock:?ttft=20ms&itl=5ms&tokens=8&max_running=8", &loads);
+    let screen = String::from_utf8(output.stdout).unwrap();
+    let advice = screen.split("Performance recommendations:").nth(1).unwrap();
+    let advice = advice.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(advice.contains("The server saturates between Concurrency 2 and Concurrency 32"), "{screen}");
+    let tried: u32 = advice.split("Try a concurrency of ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+    assert!((6..=10).contains(&tried), "{screen}");
+}

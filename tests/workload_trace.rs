@@ -92,3 +92,11 @@ fn missing_flags_for_traces_are_reported() {
     assert!(error(trace(chat(), "nowhere.jsonl")).contains("cannot read"));
     assert!(error(chat().with(|s| s.load.arrival = Some("trace:".to_string()))).contains("--arrival"));
 }
+
+#[test]
+fn only_traces_without_block_ids_have_prompts_that_share_nothing() {
+    let facts = |file| plans(&trace(completions(), file)).unwrap()[0].facts("");
+    assert!(facts("burstgpt.csv").distinct_prompts && !facts("mooncake.jsonl").distinct_prompts);
+    let recorded = facts("mooncake.jsonl");
+    assert!(recorded.ignore_eos && recorded.full_answer_tokens.is_none(), "each row has its own length");
+}

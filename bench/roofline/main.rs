@@ -5,6 +5,7 @@
 //! a separate process on core 1, the clients run on core 0, interleaved, and the results are medians over rounds.
 
 mod bare;
+mod cost;
 mod floor;
 mod load;
 mod ours;
@@ -13,9 +14,14 @@ mod peers;
 mod server;
 mod tls;
 mod truth;
+mod usage;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((cost::BARE, rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        ringmark::host::limits::raise_open_files();
+        return cost::run_bare(rest);
+    }
     let full = arguments.iter().any(|argument| argument == "--bench");
     let named: Vec<&str> =
         arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with("--")).collect();

@@ -6,7 +6,7 @@ use crate::load::{ClientFigures, Load, mean, median, quantile, rounds};
 use crate::ours::{FinishedRun, measure, spec};
 use crate::server::Server;
 use crate::truth::{Comparison, compare};
-use crate::{bare, floor, peers, tls};
+use crate::{bare, cost, floor, peers, tls};
 
 /// A part, which runs in full or in a small size.
 type Part = fn(bool);
@@ -22,6 +22,7 @@ pub const ALL: &[(&str, Part)] = &[
     ("memory", memory),
     ("connect", connect),
     ("tls", tls::tls),
+    ("cost", cost::cost),
 ];
 
 /// 10,000 streams with a token every 100 ms each, not synchronized: 100,000 events per second on one worker.

@@ -1,36 +1,45 @@
 //! Other clients, if installed.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::load::{ClientFigures, Load};
 use crate::server::Server;
+use crate::usage::children_cpu_ns;
 
-/// Runs `vllm-rs bench serve` with its default number of threads and with one. The environment variable `VLLM_RS` is
-/// the path of its binary, and `VLLM_RS_TOKENIZER` the folder of a tokenizer, which it requires.
+/// Runs `vllm-rs bench serve` with its default number of threads and with one.
 pub fn all(server: &Server, load: Load) -> Vec<(String, ClientFigures)> {
-    let Some(program) = std::env::var_os("VLLM_RS").map(PathBuf::from) else { return Vec::new() };
     [("vllm-rs", None), ("vllm-rs, one thread", Some("1"))]
         .into_iter()
         .filter_map(|(name, threads)| {
             server.reset();
-            vllm_rs(&program, server, load, threads).map(|figures| (name.to_string(), figures))
+            vllm_rs(server, load, threads).map(|figures| (name.to_string(), figures))
         })
         .collect()
 }
 
-fn vllm_rs(program: &PathBuf, server: &Server, load: Load, threads: Option<&str>) -> Option<ClientFigures> {
-    let folder = tempfile::tempdir().ok()?;
-    let file = folder.path().join("result.json");
-    let mut command = Command::new("taskset");
-    command.args(["-c", "0"]).arg(program).args(["bench", "serve", "--backend", "openai-chat", "--model", "mock"]);
+/// The command of `vllm-rs bench serve`, which writes `result.json` into `folder`; `None` if it is not installed. The
+/// environment variable `VLLM_RS` is the path of its binary, and `VLLM_RS_TOKENIZER` the folder of a tokenizer, which
+/// it requires.
+pub fn command(server: &Server, load: Load, folder: &Path) -> Option<Command> {
+    let mut command = Command::new(std::env::var_os("VLLM_RS")?);
+    command.args(["bench", "serve", "--backend", "openai-chat", "--model", "mock"]);
     command.args(["--base-url", &format!("http://{}", server.address), "--endpoint", "/v1/chat/completions"]);
     command.args(["--dataset-name", "random", "--random-input-len", "16"]);
     command.arg("--tokenizer").arg(std::env::var_os("VLLM_RS_TOKENIZER")?);
     command.args(["--random-output-len", &load.tokens.to_string()]);
     command.args(["--num-prompts", &load.requests.to_string(), "--max-concurrency", &load.streams.to_string()]);
-    command.args(["--save-result", "--save-detailed", "--result-dir"]).arg(folder.path());
+    command.args(["--save-result", "--save-detailed", "--result-dir"]).arg(folder);
     command.args(["--result-filename", "result.json"]);
+    Some(command)
+}
+
+fn vllm_rs(server: &Server, load: Load, threads: Option<&str>) -> Option<ClientFigures> {
+    let folder = tempfile::tempdir().ok()?;
+    let file = folder.path().join("result.json");
+    let program = command(server, load, folder.path())?;
+    let mut command = Command::new("taskset");
+    command.args(["-c", "0"]).arg(program.get_program()).args(program.get_args());
     if let Some(threads) = threads {
         command.env("TOKIO_WORKER_THREADS", threads);
     }
@@ -51,14 +60,4 @@ fn vllm_rs(program: &PathBuf, server: &Server, load: Load, threads: Option<&str>
         .collect();
     let events = (load.requests * load.tokens) as u64;
     Some(ClientFigures { cpu_ns, events, ttft_s, itl_s })
-}
-
-/// CPU time of all children that have exited, nanoseconds. The mock still runs, so it is not included.
-fn children_cpu_ns() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let words: Vec<&str> = after_name.split_whitespace().collect();
-    let ticks = |place: usize| words.get(place).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
-    // cutime and cstime, fields 16 and 17 of proc_pid_stat(5), in hundredths of a second.
-    (ticks(13) + ticks(14)) * 10_000_000
 }

@@ -43,6 +43,20 @@ impl Server {
         self.request("POST", "/truth/reset");
     }
 
+    /// The output tokens that the mock has sent since its start.
+    pub fn events_sent(&self) -> u64 {
+        let page = self.request("GET", "/metrics");
+        let page = String::from_utf8_lossy(&page);
+        let line = page.lines().find(|line| line.starts_with("vllm:generation_tokens_total"));
+        let value = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        value.expect("the mock counts its tokens") as u64
+    }
+
+    /// How late the mock sent since the last reset, the 99.9th percentile, nanoseconds.
+    pub fn lateness_p999_ns(&self) -> f64 {
+        self.truth()["stats"]["lateness_ns"]["p999"].as_f64().unwrap_or(f64::NAN)
+    }
+
     fn request(&self, method: &str, path: &str) -> Vec<u8> {
         let mut stream = TcpStream::connect(self.address).expect("the mock listens");
         let request =

@@ -12,6 +12,7 @@ use crate::record::Finish;
 /// Reads the envelope of an event or a whole body; `read_choice` reads one of its choices.
 pub fn read<'a>(value: Value<'_, 'a>, read_choice: impl Fn(Value<'_, 'a>, &mut Meaning<'a>)) -> Meaning<'a> {
     let mut meaning = Meaning::default();
+    let mut cached_of_timings = None;
     for (key, member) in json::entries(value) {
         match key {
             "choices" => {
@@ -31,13 +32,20 @@ pub fn read<'a>(value: Value<'_, 'a>, read_choice: impl Fn(Value<'_, 'a>, &mut M
             }
             "usage" if !json::is_null(member) => meaning.usage = Some(read_usage(member)),
             "metrics" => meaning.times = read_metrics(member),
-            "timings" => meaning.times = read_timings(member),
+            "timings" => {
+                meaning.times = read_timings(member);
+                cached_of_timings = self::member(member, "cache_n").and_then(json::count);
+            }
             "error" if is_error(member) => meaning.error = Some(error_text::from_json(member)),
             "object" if json::text(member) == Some("error") => {
                 meaning.error.get_or_insert_with(|| error_text::from_json(value));
             }
             _ => {}
         }
+    }
+    // llama.cpp counts them beside its usage.
+    if let Some(usage) = &mut meaning.usage {
+        usage.cached_tokens = usage.cached_tokens.or(cached_of_timings);
     }
     meaning
 }
@@ -72,7 +80,13 @@ pub(crate) fn read_usage(value: Value<'_, '_>) -> Usage {
         match key {
             "prompt_tokens" | "input_tokens" => usage.input_tokens = json::count(member),
             "completion_tokens" | "output_tokens" => usage.output_tokens = json::count(member),
-            "prompt_tokens_details" | "input_tokens_details" => usage.cached_tokens = detail(member, "cached_tokens"),
+            "prompt_tokens_details" | "input_tokens_details" => {
+                usage.cached_tokens = detail(member, "cached_tokens").or(usage.cached_tokens);
+            }
+            // Moonshot, DeepSeek.
+            "cached_tokens" | "prompt_cache_hit_tokens" => {
+                usage.cached_tokens = json::count(member).or(usage.cached_tokens);
+            }
             "completion_tokens_details" | "output_tokens_details" => {
                 usage.reasoning_tokens = detail(member, "reasoning_tokens");
             }
@@ -184,5 +198,30 @@ fn append<'a>(all: &mut Cow<'a, str>, text: &'a str) {
         *all = Cow::Borrowed(text);
     } else {
         all.to_mut().push_str(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cached_tokens_are_read_wherever_servers_report_them() {
+        let cached = |text: &str| {
+            json::with_value(text.as_bytes(), |value| read(value, |_, _| {}).usage.and_then(|u| u.cached_tokens))
+                .unwrap()
+        };
+        for text in [
+            r#"{"usage":{"prompt_tokens":40,"prompt_tokens_details":{"cached_tokens":32}}}"#,
+            r#"{"usage":{"input_tokens":40,"input_tokens_details":{"cached_tokens":32}}}"#,
+            r#"{"usage":{"prompt_tokens":40,"cached_tokens":32}}"#,
+            r#"{"usage":{"prompt_tokens":40,"prompt_cache_hit_tokens":32,"prompt_cache_miss_tokens":8}}"#,
+            r#"{"timings":{"cache_n":32,"prompt_n":8,"prompt_ms":1.5},"choices":[],"usage":{"prompt_tokens":40}}"#,
+            r#"{"usage":{"prompt_tokens":40,"cached_tokens":32,"prompt_tokens_details":null}}"#,
+        ] {
+            assert_eq!(cached(text), Some(32), "{text}");
+        }
+        assert_eq!(cached(r#"{"usage":{"prompt_tokens":40,"prompt_tokens_details":{}}}"#), None);
+        assert_eq!(cached(r#"{"timings":{"cache_n":32}}"#), None, "usage is not made up");
     }
 }

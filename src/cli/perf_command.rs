@@ -218,9 +218,14 @@ fn exit_status(sweep_result: &SweepResult) -> u8 {
         status::INTERRUPTED
     } else if finished.iter().any(|run| run.summary.is_void()) {
         status::VOID
-    } else if finished.iter().any(|run| run.summary.all_failed() || run.summary.missed_slo()) {
+    } else if finished.iter().any(|run| is_missed(&run.summary)) {
         status::MISSED
     } else {
         status::DONE
     }
+}
+
+/// Whether a run missed what it was started for.
+fn is_missed(summary: &Summary) -> bool {
+    summary.all_failed() || summary.missed_slo() || summary.is_aborted()
 }

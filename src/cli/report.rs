@@ -10,6 +10,7 @@ use super::call_output::{screen_has_colours, screen_width};
 use super::exit::{EarlyExit, status};
 use crate::options::Language;
 use crate::report::export::write_all;
+use crate::report::workload::report_differences;
 use crate::report::{Measured, definitions, html, measured, overview, screen, search, shards};
 use crate::search::{StoredSearchRun, find_searches};
 use crate::spec::output::exports;
@@ -26,6 +27,9 @@ pub struct ReportArgs {
     /// Write an HTML report of all runs to FILE
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Show runs together even if their servers or workloads differ
+    #[arg(long)]
+    pub force: bool,
     /// Language of the HTML report: en, zh
     #[arg(long, value_name = "LANGUAGE", default_value = "en", value_parser = values::language())]
     pub language: Language,
@@ -49,6 +53,9 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
         }
         return show_shards(args);
     }
+    if !args.force {
+        check_alike(&runs, &args.files).map_err(exit)?;
+    }
     for (run, file) in runs.iter().zip(&args.files) {
         if runs.len() > 1 {
             println!("{}", file.display());
@@ -70,6 +77,24 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
     let written = write_all(&exports, &args.files).map_err(|error| exit(error.to_string()))?;
     written.iter().for_each(|path| println!("Written: {}", path.display()));
     Ok(exit_status(void))
+}
+
+/// Checks that all runs are of one server and workload: loads of different ones make no sweep.
+fn check_alike(runs: &[Measured], files: &[PathBuf]) -> Result<(), String> {
+    let Some((first, others)) = runs.split_first() else { return Ok(()) };
+    for (other, file) in others.iter().zip(&files[1..]) {
+        let differences = report_differences(first, other);
+        if !differences.is_empty() {
+            return Err(format!(
+                "{} and {} are runs of different servers or workloads ({}): use 'ringmark compare', or add --force to \
+                 show them together",
+                files[0].display(),
+                file.display(),
+                differences.join("; ")
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn show_shards(args: &ReportArgs) -> Result<u8, EarlyExit> {

@@ -54,7 +54,7 @@ pub mod worker;
 pub mod worker_state;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -124,12 +124,13 @@ const START_DELAY_NS: u64 = 2 * MS;
 
 impl Engine {
     /// Starts one pinned thread per core of the plan. `empties` returns emptied blocks from the collector; `stop` may
-    /// be set to [`worker_state::STOP_OFFERING`] or [`worker_state::STOP_AT_ONCE`]; `trace` receives the events of
-    /// requests.
+    /// be set to [`worker_state::STOP_OFFERING`] or [`worker_state::STOP_AT_ONCE`], and `abort` to end only this run;
+    /// `trace` receives the events of requests.
     pub fn start(
         plan: Arc<Plan>,
         workload: Arc<Workload>,
         stop: Arc<AtomicU8>,
+        abort: Arc<AtomicBool>,
         trace: Option<Trace>,
         empties: &Receiver<Block>,
     ) -> Result<Engine, EngineError> {
@@ -142,6 +143,7 @@ impl Engine {
             workload: workload.clone(),
             tls,
             stop,
+            abort,
             connections_opened,
             preflight: preflight.clone(),
             trace,

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::Waker;
 
 use rustls::ClientConfig;
@@ -30,6 +30,8 @@ pub struct Setup {
     pub workload: Arc<Workload>,
     pub tls: Option<Arc<ClientConfig>>,
     pub stop: Arc<AtomicU8>,
+    /// Set when too many requests failed: no more are offered.
+    pub abort: Arc<AtomicBool>,
     /// Number of connections opened so far, which determines the source address of the next one.
     pub connections_opened: AtomicU64,
     /// The step that the connection test has reached.
@@ -332,17 +334,14 @@ impl WorkerState {
         self.record_sender.flush_if_old(now, &mut self.telemetry);
         match setup.stop.load(Ordering::Relaxed) {
             0 => {}
-            STOP_OFFERING => {
-                let stop = self.phase.stop_offering.map_or(now, |at| at.min(now));
-                self.phase.stop_offering = Some(stop);
-                let drain_ns = setup.plan.drain_ns.min(INTERRUPT_DRAIN_NS);
-                let kill_at = stop.plus_ns(drain_ns);
-                self.phase.kill_at = Some(self.phase.kill_at.map_or(kill_at, |at| at.min(kill_at)));
-            }
+            STOP_OFFERING => self.stop_offering(now, setup.plan.drain_ns.min(INTERRUPT_DRAIN_NS)),
             STOP_AT_ONCE.. => {
                 self.phase.stop_offering = Some(now);
                 self.phase.kill_at = Some(now);
             }
+        }
+        if setup.abort.load(Ordering::Relaxed) {
+            self.stop_offering(now, setup.plan.drain_ns);
         }
         let mut woken = false;
         if self.phase.is_stopping(now) {
@@ -355,6 +354,14 @@ impl WorkerState {
             woken |= self.kill(now);
         }
         woken
+    }
+
+    /// Offers no more requests. Those in flight have `drain_ns` to finish, from the first call on.
+    fn stop_offering(&mut self, now: Tick, drain_ns: u64) {
+        let stop = self.phase.stop_offering.map_or(now, |at| at.min(now));
+        self.phase.stop_offering = Some(stop);
+        let kill_at = stop.plus_ns(drain_ns);
+        self.phase.kill_at = Some(self.phase.kill_at.map_or(kill_at, |at| at.min(kill_at)));
     }
 
     /// Wakes the slots that wait for their scheduled time or their place in the ramp, so that they end.

@@ -2,7 +2,7 @@
 
 use super::{
     Cause, CountKind, CountNote, Figure, Finding, Misfit, NotJudged, Oddity, OpenFiles, SearchReason, SearchTrouble,
-    Text, UnequalPercentile, observed, percent,
+    Severity, Text, UnequalPercentile, observed, percent,
 };
 use crate::time::format_ns;
 
@@ -85,6 +85,10 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::SamePrompt => {
             observed("--query-template has a prompt and no %p: every request is the same.")
         }
+        Finding::BoundInSeconds { criterion, seconds } => observed(format!(
+            "{criterion} is a bound of {seconds} s: times without a unit are in seconds."
+        ))
+        .advise("Add ms if milliseconds are meant."),
         Finding::CalibrationsUnreadable { reason } => observed(format!("Calibrations are not used: {reason}.")),
         Finding::CalibrationNotUsed { path, why } => {
             observed(format!("The calibration in {path} is not used: {}.", misfit(why)))
@@ -199,6 +203,13 @@ pub(super) fn text(finding: &Finding) -> Text {
                 ),
             })
         }
+        Finding::Aborted { criterion, failed, ended, unsent } => observed(format!(
+            "--abort-on '{criterion}' ended the run: {failed} of {} failed, and {} not sent. The figures are those of the \
+             requests before.",
+            plural(*ended, "request"),
+            were(*unsent)
+        ))
+        .advise("See the failures table."),
         Finding::AllFailed { unfinished: 0 } => {
             observed("Every request failed.").advise("See the table of failures.")
         }
@@ -243,6 +254,63 @@ pub(super) fn text(finding: &Finding) -> Text {
             were(*requests)
         ))
         .advise("See the table of failures."),
+        Finding::RateHeldBack { severity, offered_per_s, sent_per_s, parallel, held_share, mean_wait_ns, needed } => {
+            let kept = match severity {
+                Severity::Note => "The rate was kept, but requests waited for a free slot",
+                Severity::Caution | Severity::Void => "The server did not get the scheduled load",
+            };
+            observed(format!(
+                "--parallel {parallel} held requests back: {offered_per_s:.2} requests/s were scheduled and \
+                 {sent_per_s:.2} sent. {kept}: {} of the requests waited for one of the slots, and TTFT and latency \
+                 contain that wait ({} on average).",
+                percent(*held_share),
+                format_ns(*mean_wait_ns)
+            ))
+            .advise(format!("Use --parallel {needed} or more, --open-loop, or a lower --rate."))
+        }
+        Finding::ScheduleCount { requests, expected, rate_per_s, span_s } => observed(format!(
+            "The random schedule has {requests} requests in {span_s:.2} s, where {rate_per_s} requests/s give \
+             {expected:.1} on average: the offered load differs from --rate by chance."
+        ))
+        .advise("Use a larger --number, another --data-seed, or --arrival constant."),
+        Finding::Tail { tail_s, share, requests, total_per_s, steady_per_s, .. } => observed(format!(
+            "The last {tail_s:.2} s of the run ({} of its time) waited for few requests ({requests} in the middle of \
+             it): throughput is {total_per_s:.2} requests/s over the whole run, and {steady_per_s:.2} before.",
+            percent(*share)
+        ))
+        .advise("Use the steady throughput, and look at the slowest requests."),
+        Finding::Stragglers { requests, share, longest_ns, median_ns } => observed(format!(
+            "{} in flight for up to {} (the median is {}), {} of the slots' time: throughput is lower by about as much.",
+            were(*requests),
+            format_ns(*longest_ns),
+            format_ns(*median_ns),
+            percent(*share)
+        ))
+        .advise("Look at the slowest requests, and use a lower --read-timeout if they hang."),
+        Finding::ShortAnswers { short, answers, asked_tokens, mean_tokens } => {
+            let asked = asked_tokens.map_or_else(String::new, |asked| format!(" {asked} tokens were asked for."));
+            let mean = mean_tokens.map_or_else(String::new, |mean| format!(" The mean is {mean:.1} tokens."));
+            observed(format!(
+                "{short} of {answers} answers are shorter than asked although ignore_eos is sent: the server does less \
+                 work than planned.{asked}{mean}"
+            ))
+            .advise("Check whether the server supports ignore_eos, or use --min-tokens.")
+        }
+        Finding::CachedTokens { share, shares_nothing, by_metrics, .. } => {
+            let meaning = match shares_nothing {
+                true => "although the prompts share nothing on purpose: TTFT and throughput are not those of a cold cache",
+                false => "so TTFT and throughput are not those of a cold cache",
+            };
+            let source = if *by_metrics { "According to its metrics, the server had" } else { "The server had" };
+            let text = format!("{source} {} of the input tokens in its prefix cache, {meaning}.", percent(*share));
+            match shares_nothing {
+                true => observed(text).advise(
+                    "Check that --salt is not repeated, use longer prompts if the chat template is the shared part, or \
+                     turn prefix caching off.",
+                ),
+                false => observed(text),
+            }
+        }
         Finding::Growth { early, late } => observed(format!(
             "The number of requests in flight grew through the run, from {early:.1} to {late:.1}: the arrival rate \
              exceeds the capacity of the server, and the figures depend on the length of the run."

@@ -83,6 +83,11 @@ pub enum Finding {
     },
     /// A query template with a fixed prompt.
     SamePrompt,
+    /// A criterion whose bound is probably meant in milliseconds.
+    BoundInSeconds {
+        criterion: String,
+        seconds: f64,
+    },
     CalibrationsUnreadable {
         reason: String,
     },
@@ -196,6 +201,13 @@ pub enum Finding {
         unsent: u64,
         unfinished: u64,
     },
+    /// `--abort-on` ended the run. `ended` requests succeeded or failed.
+    Aborted {
+        criterion: String,
+        failed: u64,
+        ended: u64,
+        unsent: u64,
+    },
     AllFailed {
         unfinished: u64,
     },
@@ -230,6 +242,55 @@ pub enum Finding {
         offered_per_s: f64,
         sent_per_s: f64,
         requests: u64,
+    },
+    /// `--parallel` delayed the schedule. `held_share` of the requests waited for a slot; the mean wait is that of all.
+    /// `needed` requests in flight carry the rate at the measured latency.
+    RateHeldBack {
+        severity: Severity,
+        offered_per_s: f64,
+        sent_per_s: f64,
+        parallel: u32,
+        held_share: f64,
+        mean_wait_ns: u64,
+        needed: u32,
+    },
+    /// Requests that a random schedule has after its first one, and its rate times its time.
+    ScheduleCount {
+        requests: u64,
+        expected: f64,
+        rate_per_s: f64,
+        span_s: f64,
+    },
+    /// Requests per second of the whole run, and without the end of the run that waited for few requests.
+    Tail {
+        severity: Severity,
+        tail_s: f64,
+        share: f64,
+        requests: u64,
+        total_per_s: f64,
+        steady_per_s: f64,
+    },
+    /// Few requests of a closed loop that occupied a large share of the slots' time.
+    Stragglers {
+        requests: u64,
+        share: f64,
+        longest_ns: u64,
+        median_ns: u64,
+    },
+    /// Answers that ended early despite `ignore_eos`.
+    ShortAnswers {
+        short: u64,
+        answers: u64,
+        asked_tokens: Option<u32>,
+        mean_tokens: Option<f64>,
+    },
+    /// Input tokens that the server had in its prefix cache.
+    CachedTokens {
+        severity: Severity,
+        share: f64,
+        shares_nothing: bool,
+        /// From the server's metrics, because its responses do not say it.
+        by_metrics: bool,
     },
     /// Mean number of requests in flight in the second and in the last fifth of the run.
     Growth {
@@ -400,6 +461,7 @@ impl Finding {
             Finding::FieldsNotSent { .. } => ("plan", Note, Cause::Configuration),
             Finding::NotStreamed { .. } => ("plan", Note, Cause::Configuration),
             Finding::SamePrompt => ("plan", Note, Cause::Workload),
+            Finding::BoundInSeconds { .. } => ("plan", Note, Cause::Configuration),
             Finding::CalibrationsUnreadable { .. } => ("plan", Note, Cause::Clock),
             Finding::CalibrationNotUsed { .. } => ("plan", Note, Cause::Clock),
             Finding::PromptLengths { .. } => ("plan", Note, Cause::Workload),
@@ -428,6 +490,7 @@ impl Finding {
             Finding::CapExceeded { .. } => ("cap", Void, Cause::Bug),
             Finding::Killed => ("killed", Caution, Cause::RunLength),
             Finding::Interrupted { .. } => ("interrupted", Note, Cause::RunLength),
+            Finding::Aborted { .. } => ("aborted", Caution, Cause::ServerAnswers),
             Finding::AllFailed { .. } => ("failures", Caution, Cause::ServerAnswers),
             Finding::Failures { .. } => ("failures", Caution, Cause::ServerAnswers),
             Finding::NoneFinished { .. } => ("unfinished", Caution, Cause::RunLength),
@@ -436,6 +499,12 @@ impl Finding {
             Finding::SendLag { severity, .. } => ("send_lag", *severity, Cause::ClientBusy),
             Finding::RateNotKept { .. } => ("rate", Caution, Cause::ClientBusy),
             Finding::RateWithoutConnections { .. } => ("rate", Caution, Cause::Network),
+            Finding::RateHeldBack { severity, .. } => ("rate_held_back", *severity, Cause::Configuration),
+            Finding::ScheduleCount { .. } => ("schedule", Caution, Cause::Workload),
+            Finding::Tail { severity, .. } => ("tail", *severity, Cause::RunLength),
+            Finding::Stragglers { .. } => ("stragglers", Caution, Cause::ServerAnswers),
+            Finding::ShortAnswers { .. } => ("short_answers", Caution, Cause::ServerAnswers),
+            Finding::CachedTokens { severity, .. } => ("cached_tokens", *severity, Cause::Workload),
             Finding::Growth { .. } => ("growth", Caution, Cause::ServerCapacity),
             Finding::IdleSlots { .. } => ("concurrency", Caution, Cause::ClientBusy),
             Finding::ReceiveLag { .. } => ("receive_lag", Note, Cause::ClientBusy),
@@ -502,6 +571,8 @@ impl Finding {
             | Finding::CalibrationsUnreadable { reason: word }
             | Finding::CalibrationNotUsed { path: word, .. }
             | Finding::EpollInstead { reason: word }
+            | Finding::BoundInSeconds { criterion: word, .. }
+            | Finding::Aborted { criterion: word, .. }
             | Finding::ServerDied { reason: word }
             | Finding::VisualizerLost { service: word, .. }
             | Finding::WitnessMissing { reason: word }
@@ -549,6 +620,12 @@ impl Finding {
             | Finding::SendLag { .. }
             | Finding::RateNotKept { .. }
             | Finding::RateWithoutConnections { .. }
+            | Finding::RateHeldBack { .. }
+            | Finding::ScheduleCount { .. }
+            | Finding::Tail { .. }
+            | Finding::Stragglers { .. }
+            | Finding::ShortAnswers { .. }
+            | Finding::CachedTokens { .. }
             | Finding::Growth { .. }
             | Finding::IdleSlots { .. }
             | Finding::ReceiveLag { .. }

@@ -32,6 +32,7 @@ fn of_plans() -> Vec<Finding> {
         Finding::FieldsNotSent { api: text("embeddings"), flags: vec![text("--top-k"), text("--stop")] },
         Finding::NotStreamed { api: text("rerank") },
         Finding::SamePrompt,
+        Finding::BoundInSeconds { criterion: text("p99_ttft<=500"), seconds: 500.0 },
         Finding::CalibrationsUnreadable { reason: text("cannot read c.json: denied") },
         Finding::CalibrationNotUsed { path: text("c.json"), why: Misfit::OtherMachine },
         Finding::CalibrationNotUsed { path: text("c.json"), why: Misfit::Old { days: 31 } },
@@ -71,6 +72,7 @@ fn of_runs() -> Vec<Finding> {
         Finding::Interrupted { unsent: 7, unfinished: 0 },
         Finding::Interrupted { unsent: 0, unfinished: 1 },
         Finding::Interrupted { unsent: 7, unfinished: 2 },
+        Finding::Aborted { criterion: text("failed>20%"), failed: 15, ended: 40, unsent: 960 },
         Finding::AllFailed { unfinished: 0 },
         Finding::AllFailed { unfinished: 4 },
         Finding::Failures { share: 0.25 },
@@ -83,6 +85,15 @@ fn of_runs() -> Vec<Finding> {
 
 fn of_figures() -> Vec<Finding> {
     let misfit = |why| Finding::CalibrationMisfit { why, timestamp_error_ns: 20_000 };
+    let held_back = |severity| Finding::RateHeldBack {
+        severity,
+        offered_per_s: 50.0,
+        sent_per_s: 9.04,
+        parallel: 2,
+        held_share: 0.95,
+        mean_wait_ns: 3_890_000_000,
+        needed: 11,
+    };
     let receive_lag =
         |shared_timestamps| Finding::ReceiveLag { p99_ns: 1_500_000, median_itl_ns: 10_000_000, shared_timestamps };
     vec![
@@ -94,6 +105,22 @@ fn of_figures() -> Vec<Finding> {
         Finding::SendLag { severity: Severity::Void, p99_ns: 807_000_000, median_ttft_ns: 90_000_000 },
         Finding::RateNotKept { offered_per_s: 10.0, sent_per_s: 8.25 },
         Finding::RateWithoutConnections { offered_per_s: 10.0, sent_per_s: 8.25, requests: 1 },
+        held_back(Severity::Caution),
+        held_back(Severity::Note),
+        Finding::ScheduleCount { requests: 29, expected: 41.5, rate_per_s: 200.0, span_s: 0.25 },
+        Finding::Tail {
+            severity: Severity::Caution,
+            tail_s: 19.75,
+            share: 0.85,
+            requests: 1,
+            total_per_s: 2.6,
+            steady_per_s: 16.5,
+        },
+        Finding::Stragglers { requests: 1, share: 0.625, longest_ns: 20_000_000_000, median_ns: 215_000_000 },
+        Finding::ShortAnswers { short: 3, answers: 40, asked_tokens: Some(256), mean_tokens: Some(101.5) },
+        Finding::ShortAnswers { short: 3, answers: 40, asked_tokens: None, mean_tokens: None },
+        Finding::CachedTokens { severity: Severity::Caution, share: 0.625, shares_nothing: true, by_metrics: true },
+        Finding::CachedTokens { severity: Severity::Note, share: 0.625, shares_nothing: false, by_metrics: false },
         Finding::Growth { early: 3.5, late: 90.25 },
         Finding::IdleSlots { mean: 6.5, parallel: 8 },
         receive_lag(true),

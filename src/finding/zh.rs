@@ -1,8 +1,8 @@
 //! Findings in Chinese: what happened, what it means for the figures, what to do. The terms are those of the glossary.
 
 use super::{
-    Cause, CountNote, Figure, Finding, Misfit, NotJudged, Oddity, OpenFiles, SearchReason, SearchTrouble, Text,
-    UnequalCount, UnequalPercentile, observed, percent,
+    Cause, CountNote, Figure, Finding, Misfit, NotJudged, Oddity, OpenFiles, SearchReason, SearchTrouble, Severity,
+    Text, UnequalCount, UnequalPercentile, observed, percent,
 };
 use crate::time::format_ns;
 
@@ -67,6 +67,10 @@ pub(super) fn text(finding: &Finding) -> Text {
         }
         Finding::NotStreamed { api } => observed(format!("--stream 不起作用：--api {api} 一次性返回完整响应。")),
         Finding::SamePrompt => observed("--query-template 自带提示词且没有 %p：所有请求都相同。"),
+        Finding::BoundInSeconds { criterion, seconds } => {
+            observed(format!("{criterion} 的界限为 {seconds} s：未写单位的时间以秒计。"))
+                .advise("若指毫秒，请加上 ms。")
+        }
         Finding::CalibrationsUnreadable { reason } => observed(format!("未使用校准数据：{reason}。")),
         Finding::CalibrationNotUsed { path, why } => {
             observed(format!("未使用 {path} 中的校准数据：{}。", misfit(why)))
@@ -152,6 +156,10 @@ pub(super) fn text(finding: &Finding) -> Text {
             (0, _) => format!("测试被中断：{unfinished} 个请求在结束时仍在途。"),
             _ => format!("测试被中断：{unsent} 个请求未发送，{unfinished} 个请求在结束时仍在途。"),
         }),
+        Finding::Aborted { criterion, failed, ended, unsent } => observed(format!(
+            "--abort-on '{criterion}' 终止了测试：{ended} 个请求中有 {failed} 个失败，{unsent} 个请求未发送。结果只统计终止前的请求。"
+        ))
+        .advise("原因见失败列表。"),
         Finding::AllFailed { unfinished: 0 } => observed("所有请求均失败。").advise("原因见失败列表。"),
         Finding::AllFailed { .. } => observed("已结束的请求全部失败。").advise("原因见失败列表。"),
         Finding::Failures { share } => observed(format!(
@@ -185,6 +193,58 @@ pub(super) fn text(finding: &Finding) -> Text {
             "到达率为每秒 {offered_per_s:.2} 个请求，实际每秒发出 {sent_per_s:.2} 个：{requests} 个请求未能建立连接。"
         ))
         .advise("原因见失败列表。"),
+        Finding::RateHeldBack { severity, offered_per_s, sent_per_s, parallel, held_share, mean_wait_ns, needed } => {
+            let kept = match severity {
+                Severity::Note => "速率得以维持，但有请求等待空闲并发槽",
+                Severity::Caution | Severity::Void => "服务端承受的不是设定的负载",
+            };
+            observed(format!(
+                "--parallel {parallel} 限制了发送：设定每秒 {offered_per_s:.2} 个请求，实际每秒发出 {sent_per_s:.2} 个。{kept}：\
+                 {} 的请求等待过并发槽，TTFT 与端到端时延包含这段等待（平均 {}）。",
+                percent(*held_share),
+                format_ns(*mean_wait_ns)
+            ))
+            .advise(format!("请将 --parallel 设为 {needed} 或更大，使用 --open-loop，或降低 --rate。"))
+        }
+        Finding::ScheduleCount { requests, expected, rate_per_s, span_s } => observed(format!(
+            "随机调度在 {span_s:.2} s 内有 {requests} 个请求，而每秒 {rate_per_s} 个请求平均应有 {expected:.1} 个：\
+             因随机性，实际到达率偏离 --rate。"
+        ))
+        .advise("请增大 --number，更换 --data-seed，或使用 --arrival constant。"),
+        Finding::Tail { tail_s, share, requests, total_per_s, steady_per_s, .. } => observed(format!(
+            "测试最后 {tail_s:.2} s（占总时长的 {}）只在等待少数请求（中点时有 {requests} 个）：吞吐量按整个测试计为每秒 \
+             {total_per_s:.2} 个请求，此前为每秒 {steady_per_s:.2} 个。",
+            percent(*share)
+        ))
+        .advise("请以稳态吞吐量为准，并查看最慢的请求。"),
+        Finding::Stragglers { requests, share, longest_ns, median_ns } => observed(format!(
+            "{requests} 个请求最长持续 {}（中位数为 {}），占用并发槽时间的 {}：吞吐量大约因此降低同样的比例。",
+            format_ns(*longest_ns),
+            format_ns(*median_ns),
+            percent(*share)
+        ))
+        .advise("请查看最慢的请求；若请求挂起，请减小 --read-timeout。"),
+        Finding::ShortAnswers { short, answers, asked_tokens, mean_tokens } => {
+            let asked = asked_tokens.map_or_else(String::new, |asked| format!("要求输出 {asked} 个 token。"));
+            let mean = mean_tokens.map_or_else(String::new, |mean| format!("平均输出 {mean:.1} 个 token。"));
+            observed(format!(
+                "已发送 ignore_eos，但 {answers} 个回答中有 {short} 个短于要求：服务端完成的工作少于预期。{asked}{mean}"
+            ))
+            .advise("请确认服务端支持 ignore_eos，或使用 --min-tokens。")
+        }
+        Finding::CachedTokens { share, shares_nothing, by_metrics, .. } => {
+            let meaning = match shares_nothing {
+                true => "而提示词之间本不共享内容：TTFT 与吞吐量不是冷缓存下的结果",
+                false => "因此 TTFT 与吞吐量不是冷缓存下的结果",
+            };
+            let source = if *by_metrics { "据服务端指标，" } else { "" };
+            let text = format!("{source}{} 的输入 token 命中服务端的前缀缓存，{meaning}。", percent(*share));
+            match shares_nothing {
+                true => observed(text)
+                    .advise("请确认 --salt 未重复使用；若共享部分是对话模板，请使用更长的提示词；或关闭前缀缓存。"),
+                false => observed(text),
+            }
+        }
         Finding::Growth { early, late } => observed(format!(
             "在途请求数在测试中持续增长，从 {early:.1} 增至 {late:.1}：到达率超过服务端的处理能力，结果取决于测试时长。"
         ))

@@ -91,7 +91,7 @@ pub fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Option<u64
     message.msg_iov = &mut part;
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = CONTROL_LEN;
+    message.msg_controllen = CONTROL_LEN as _;
     // SAFETY: the message points to `buffer` and `control`, which are alive and have the given sizes.
     let received = unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, libc::MSG_DONTWAIT) };
     if received < 0 {
@@ -101,7 +101,7 @@ pub fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Option<u64
     for (to, from) in bytes.chunks_exact_mut(8).zip(control) {
         to.copy_from_slice(&from.to_ne_bytes());
     }
-    let length = message.msg_controllen.min(CONTROL_LEN);
+    let length = (message.msg_controllen as usize).min(CONTROL_LEN);
     Ok((received as usize, receive_timestamp_ns(&bytes[..length])))
 }
 

@@ -37,6 +37,10 @@ impl Plan {
             cold: self.cold,
             request_id_prefix: request_id_prefix.to_string(),
             slo: self.report.slo.clone(),
+            abort_on: self.abort_on.as_ref().map_or_else(String::new, |limit| limit.text.clone()),
+            distinct_prompts: self.workload.has_distinct_prompts(),
+            ignore_eos: self.workload.ignores_eos(),
+            full_answer_tokens: self.workload.full_answer_tokens(),
             search: self.report.search.clone(),
             witness: self.witness.map_or(0, |witness| witness.connections),
         }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::Value as Json;
 
+use crate::finding::Finding;
 pub use crate::record::search::{Comparison, Criterion, Figure, Quantity, Statistic};
 use crate::time::{S, scan_duration_ns};
 
@@ -24,7 +25,10 @@ pub(crate) const PERCENTILES: [(&str, u32); 12] = [
 ];
 
 const NAMES: &str = "avg_ttft, p50_ttft, p90_ttft, p95_ttft, p99_ttft, max_ttft, the same of tpot, itl and latency, \
-                     rps, tps";
+                     rps, tps, goodput, failed, success";
+
+/// Comparisons as they are written, and what separates a figure from `max` and `min`.
+pub(crate) const OPERATORS: [char; 8] = ['<', '>', '≤', '≥', '≦', '≧', '=', ':'];
 
 /// Parses criteria separated by spaces or commas, or evalscope's JSON with one group of conditions.
 pub(crate) fn scan_all(text: &str) -> Result<Vec<Criterion>, String> {
@@ -37,9 +41,36 @@ pub(crate) fn scan_all(text: &str) -> Result<Vec<Criterion>, String> {
             )),
         };
     }
-    let words = text.split([' ', ',', '\t', '\n']).filter(|word| !word.is_empty());
-    let criteria: Vec<Criterion> = words.map(scan).collect::<Result<_, _>>()?;
+    let criteria: Vec<Criterion> = conditions(text).iter().map(|text| scan(text)).collect::<Result<_, _>>()?;
     if criteria.is_empty() { Err("is empty; write for example p99_ttft<=2".to_string()) } else { Ok(criteria) }
+}
+
+/// Splits a text into conditions, at spaces and commas. Spaces around an operator and before a unit separate nothing.
+pub(crate) fn conditions(text: &str) -> Vec<String> {
+    let has_digit = |word: &str| word.contains(|c: char| c.is_ascii_digit());
+    let is_unit = |word: &str| word == "%" || (!has_digit(word) && scan_duration_ns(&format!("1{word}"), S).is_ok());
+    let is_number = |word: &str| word.ends_with(|last: char| last.is_ascii_digit() || last == '.');
+    let mut found: Vec<String> = Vec::new();
+    for word in text.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty()) {
+        let continues = |open: &&mut String| {
+            word.starts_with(OPERATORS)
+                || open.ends_with(OPERATORS)
+                || (open.contains(OPERATORS) && is_number(open) && is_unit(word))
+        };
+        match found.last_mut().filter(continues) {
+            Some(open) => open.push_str(word),
+            None => found.push(word.to_string()),
+        }
+    }
+    found
+}
+
+/// Findings about bounds that cannot be meant: seconds where milliseconds are likely.
+pub(crate) fn notes(criteria: &[Criterion]) -> Vec<Finding> {
+    let doubtful = criteria.iter().filter(|criterion| criterion.is_bare_and_huge());
+    doubtful
+        .map(|criterion| Finding::BoundInSeconds { criterion: criterion.text.clone(), seconds: criterion.bound })
+        .collect()
 }
 
 /// Whether the conditions are JSON.
@@ -69,8 +100,9 @@ pub(crate) fn groups_of_json(text: &str) -> Result<Vec<Vec<(String, String)>>, S
     if groups.is_empty() { Err(format!("is an empty list; {FORM}")) } else { Ok(groups) }
 }
 
-/// Parses one criterion: a figure, a comparison, and a bound in seconds or with a unit.
+/// Parses one criterion: a figure, a comparison, and a bound in seconds or with a unit. Spaces have no meaning.
 pub(crate) fn scan(text: &str) -> Result<Criterion, String> {
+    let text: String = text.split_whitespace().collect();
     let normal = text.replace(['≤', '≦'], "<=").replace(['≥', '≧'], ">=");
     let at =
         normal.find(['<', '>']).ok_or_else(|| format!("'{text}' has no <= or >=; write for example p99_ttft<=2"))?;
@@ -82,7 +114,7 @@ pub(crate) fn scan(text: &str) -> Result<Criterion, String> {
         None => (Comparison::Above, &rest[1..]),
     };
     let figure = Figure::scan(name.trim()).ok_or_else(|| Figure::unknown(name.trim()))?;
-    Ok(Criterion { figure, comparison, bound: figure.scan_bound(bound.trim())?, text: text.to_string() })
+    Ok(Criterion { figure, comparison, bound: figure.scan_bound(bound.trim())?, text })
 }
 
 impl Figure {
@@ -93,6 +125,9 @@ impl Figure {
         match name.as_str() {
             "rps" => return Some(Figure::RequestsPerS),
             "tps" => return Some(Figure::OutputTokensPerS),
+            "failed" => return Some(Figure::FailedPercent),
+            "success" => return Some(Figure::SucceededPercent),
+            "goodput" => return Some(Figure::Goodput),
             _ => {}
         }
         let (statistic, quantity) = name.split_once('_').unwrap_or(("max", &name));
@@ -114,8 +149,9 @@ impl Figure {
     pub fn unit(self) -> &'static str {
         match self {
             Figure::Of(..) => "s",
-            Figure::RequestsPerS => "req/s",
+            Figure::RequestsPerS | Figure::Goodput => "req/s",
             Figure::OutputTokensPerS => "tok/s",
+            Figure::FailedPercent | Figure::SucceededPercent => "%",
         }
     }
 
@@ -128,19 +164,56 @@ impl Figure {
     pub fn scan_bound(self, text: &str) -> Result<f64, String> {
         let bound = match self {
             Figure::Of(..) => scan_duration_ns(text, S).map(|ns| ns as f64 / S as f64),
-            Figure::RequestsPerS | Figure::OutputTokensPerS => {
-                text.parse::<f64>().map_err(|_| format!("'{text}' is not a number"))
-            }
+            Figure::RequestsPerS | Figure::OutputTokensPerS | Figure::Goodput => number(text),
+            Figure::FailedPercent | Figure::SucceededPercent => percent(text),
         }?;
         if bound.is_finite() && bound >= 0.0 { Ok(bound) } else { Err(format!("'{text}' must be 0 or more")) }
     }
 }
 
+fn number(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| format!("'{text}' is not a number"))
+}
+
+/// Parses a share. Without a percent sign, 1 could be 1 % or all.
+fn percent(text: &str) -> Result<f64, String> {
+    let share = match text.strip_suffix('%') {
+        Some(text) => number(text.trim())?,
+        None if number(text)? == 0.0 => 0.0,
+        None => return Err(format!("'{text}' must be a percentage, for example 1%")),
+    };
+    if share <= 100.0 { Ok(share) } else { Err(format!("'{text}' is more than 100%")) }
+}
+
 impl Criterion {
     /// The text of the criterion, with the unit added if it is missing.
     pub fn with_unit(&self) -> String {
-        let bare = self.text.ends_with(|last: char| last.is_ascii_digit() || last == '.');
-        if bare && matches!(self.figure, Figure::Of(..)) { format!("{} s", self.text) } else { self.text.clone() }
+        if self.is_bare() && matches!(self.figure, Figure::Of(..)) {
+            format!("{} s", self.text)
+        } else {
+            self.text.clone()
+        }
+    }
+
+    /// Whether `value` meets the bound. Failed requests make a time infinite, which meets nothing.
+    pub fn is_met_by(&self, value: f64) -> bool {
+        value.is_finite() && self.comparison.holds(value, self.bound)
+    }
+
+    /// The bound has no unit.
+    fn is_bare(&self) -> bool {
+        self.text.ends_with(|last: char| last.is_ascii_digit() || last == '.')
+    }
+
+    /// A time without a unit that is so long in seconds that milliseconds are likely.
+    fn is_bare_and_huge(&self) -> bool {
+        let Figure::Of(_, quantity) = self.figure else { return false };
+        let least_s = match quantity {
+            Quantity::Ttft => 60.0,
+            Quantity::Tpot | Quantity::Itl => 5.0,
+            Quantity::Latency => 1000.0,
+        };
+        self.is_bare() && self.bound >= least_s
     }
 }
 
@@ -190,10 +263,52 @@ mod tests {
     }
 
     #[test]
+    fn spaces_around_operators_and_before_units_separate_nothing() {
+        let texts = |text: &str| scan_all(text).unwrap().into_iter().map(|c| c.text).collect::<Vec<_>>();
+        assert_eq!(texts("p99_ttft <= 2 ms"), ["p99_ttft<=2ms"]);
+        assert_eq!(
+            texts("p99_ttft<= 2 s,failed <=1 % rps >= 3 tps>5"),
+            ["p99_ttft<=2s", "failed<=1%", "rps>=3", "tps>5"]
+        );
+        assert_eq!(scan_all("p99_ttft ≤ 2 ms").unwrap(), scan_all("p99_ttft≤2ms").unwrap());
+        assert_eq!(texts(r#"{"p99_ttft": " <= 2 ms"}"#), ["p99_ttft<=2ms"]);
+        assert!(scan_all("p99_ttft <= 2 p99_tpot").is_err());
+    }
+
+    #[test]
+    fn shares_are_percentages() {
+        let found = scan_all("failed<=1% success>=99.5% failed<=0 goodput>=2.5").unwrap();
+        let short: Vec<(Figure, f64)> = found.iter().map(|c| (c.figure, c.bound)).collect();
+        assert_eq!(
+            short,
+            [
+                (Figure::FailedPercent, 1.0),
+                (Figure::SucceededPercent, 99.5),
+                (Figure::FailedPercent, 0.0),
+                (Figure::Goodput, 2.5)
+            ]
+        );
+        assert_eq!(found[0].with_unit(), "failed<=1%");
+    }
+
+    #[test]
+    fn bounds_that_cannot_be_meant_are_noted() {
+        let noted = |text: &str| notes(&scan_all(text).unwrap()).len();
+        assert_eq!(noted("p99_ttft<=500 p50_tpot<=50 p99_latency<=2000"), 3);
+        assert_eq!(noted("p99_ttft<=59 p99_ttft<=500s p99_ttft<=500ms p99_latency<=600 rps>=500"), 0);
+    }
+
+    #[test]
     fn invalid_criteria_are_rejected_with_a_reason() {
-        for (bad, what) in
-            [("p99_ttft", "<="), ("p97_ttft<=1", "known"), ("x<=1", "known"), ("rps>=fast", "number"), ("", "empty")]
-        {
+        for (bad, what) in [
+            ("p99_ttft", "<="),
+            ("p97_ttft<=1", "known"),
+            ("x<=1", "known"),
+            ("rps>=fast", "number"),
+            ("", "empty"),
+            ("failed<=1", "percentage"),
+            ("success>=101%", "100%"),
+        ] {
             assert!(scan_all(bad).unwrap_err().contains(what), "{bad}");
         }
     }

@@ -51,6 +51,18 @@ pub struct RunFacts {
     /// The search that this run belongs to; `None` without one.
     #[serde(default)]
     pub search: Option<SearchPlan>,
+    /// The limit of `--abort-on` as it was given; empty without.
+    #[serde(default)]
+    pub abort_on: String,
+    /// Prompts are generated and share nothing on purpose: no prefix, no history, no recorded sharing.
+    #[serde(default)]
+    pub distinct_prompts: bool,
+    /// Requests ask with `ignore_eos` for answers of full length.
+    #[serde(default)]
+    pub ignore_eos: bool,
+    /// The shortest answer that a request asks for with `ignore_eos`, tokens; `None` if it is not the same for all.
+    #[serde(default)]
+    pub full_answer_tokens: Option<u32>,
     /// Connections of the witness; 0 without one.
     #[serde(default)]
     pub witness: u32,
@@ -118,6 +130,9 @@ pub struct RunEnd {
     pub clock: ClockPair,
     /// The user ended the run before its plan did.
     pub interrupted: bool,
+    /// The run ended because of `--abort-on`.
+    #[serde(default)]
+    pub aborted: bool,
     /// The highest number of messages that waited for the collector.
     pub peak_backlog: u64,
     /// Requests that could not be written to the database.

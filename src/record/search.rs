@@ -89,6 +89,12 @@ pub enum Figure {
     Of(Statistic, Quantity),
     RequestsPerS,
     OutputTokensPerS,
+    /// Failed requests of those that succeeded or failed, percent.
+    FailedPercent,
+    /// The rest of them, percent.
+    SucceededPercent,
+    /// Requests per second that met every bound themselves.
+    Goodput,
 }
 
 /// Which value of a distribution.

@@ -81,6 +81,7 @@ fn load_of(group: &[&Summary]) -> Load {
         achieved_per_s: mean(|s| s.rates.achieved_per_s),
         requests_per_s: mean(|s| s.throughput.requests_per_s),
         latency_s: mean(|s| s.series.latency_s.mean),
+        ttft_s: mean(|s| s.series.ttft_s.mean),
         latency_spread_s: mean(|s| latency_spread_s(&s.series.latency_s)),
         success: (ended > 0).then(|| total(|s| s.counts.ok) as f64 / ended as f64),
         void: usable.is_empty(),

@@ -17,7 +17,7 @@ const fn define(name: Pair, formula: Pair, en: &'static str, zh: &'static str) -
 }
 
 /// Every figure that the report shows.
-pub(crate) const DEFINITIONS: [Definition; 18] = [
+pub(crate) const DEFINITIONS: [Definition; 20] = [
     define(
         ["due", "计划时刻 (due)"],
         ["", ""],
@@ -103,6 +103,19 @@ pub(crate) const DEFINITIONS: [Definition; 18] = [
         ["(Σ input + Σ output tokens) / time", "(Σ 输入 + Σ 输出 token) / 时长"],
         "Of the succeeded requests.",
         "只计成功的请求。",
+    ),
+    define(
+        ["Steady throughput", "稳态吞吐量"],
+        ["succeeded / time with all slots busy", "成功请求数 / 所有并发槽均忙的时长"],
+        "From the first to the last time at which all slots of a closed loop were busy, or while a schedule was offering: \
+         without start-up and drain. None below 1 s or 30 requests.",
+        "闭环从首次到最后一次所有并发槽均忙的时段，或调度持续到达的时段，不含启动和收尾。不足 1 s 或 30 个请求时没有此指标。",
+    ),
+    define(
+        ["Cached input tokens", "输入 token 缓存命中率"],
+        ["Σ cached / Σ input tokens", "Σ 缓存命中 / Σ 输入 token"],
+        "Input tokens that the server found in its prefix cache, of the succeeded requests. Shown if the server reports them.",
+        "服务端前缀缓存命中的输入 token，只计成功的请求；服务端报告时才显示。",
     ),
     define(
         ["tok/s over time", "tok/s 随时间变化"],

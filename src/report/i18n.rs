@@ -66,6 +66,9 @@ labels! {
     AchievedRate: "Achieved request rate (req/s)", "完成速率 (req/s)";
     PeakConcurrency: "Peak concurrency", "峰值并发数";
     MeanConcurrency: "Mean concurrency", "平均并发数";
+    SteadyRequestThroughput: "Steady request throughput (req/s)", "稳态请求吞吐量 (req/s)";
+    SteadyOutputThroughput: "Steady output token throughput (tok/s)", "稳态输出 token 吞吐量 (tok/s)";
+    CachedInputShare: "Cached input tokens (%)", "输入 token 缓存命中率 (%)";
 
     // Rows of the client's own figures.
     ReceiveLag: "Receive lag p50 / p99 / max", "接收滞后 p50 / p99 / 最大";
@@ -141,6 +144,7 @@ labels! {
     WaitingServer: "Waiting (server)", "等待中（服务端）";
     CacheUseServer: "Cache use (server, share)", "KV 缓存使用率（服务端）";
     InFlightClient: "In flight (client)", "在途请求（客户端）";
+    CachedTokensServer: "Prompt tokens from the cache (server, share)", "前缀缓存命中率（服务端）";
     PreemptionsServer: "Preemptions (server)", "抢占次数（服务端）";
     BucketsNote:
         "Server quantiles are given by the bounds of histogram buckets. TTFT and latency count from the first byte sent.",

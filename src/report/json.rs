@@ -7,11 +7,11 @@ use super::json_value::finite;
 use super::summary_rows::{self, Value, percentile_columns};
 use super::{measurement_error, server, server_timings, turns, witness};
 use crate::finding::Finding;
-use crate::plan::slo::Criterion;
 use crate::stats::Summary;
 use crate::stats::client::Lag;
 use crate::stats::counts::FailureCount;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
+use crate::stats::slo::Judged;
 use crate::stats::speed::SpeedRow;
 
 /// The content of `benchmark_summary.json`.
@@ -29,6 +29,7 @@ pub fn summary(s: &Summary) -> Json {
     out.insert("Failures".to_string(), failures(s));
     out.insert("Confidence intervals (95%)".to_string(), intervals(s));
     out.insert("Steady part".to_string(), steady(s));
+    out.insert("Steady throughput".to_string(), steady_throughput(s));
     out.insert("Time to first answer token (s)".to_string(), figures(&s.series.first_answer_s));
     out.insert("Client".to_string(), client(s));
     out.insert("Own error".to_string(), measurement_error::json(s));
@@ -86,7 +87,11 @@ fn failures(s: &Summary) -> Json {
 
 fn slo(s: &Summary) -> Json {
     let Some(verdict) = &s.slo else { return Json::Null };
-    let criterion = |(criterion, value, met): &(Criterion, Option<f64>, bool)| json!({"criterion": criterion.text, "value": finite(*value), "met": met});
+    let criterion = |Judged { criterion, judged, met }: &Judged| {
+        let decided_by_failures = judged.value == Some(f64::INFINITY);
+        json!({"criterion": criterion.text, "value": finite(judged.value), "met": met,
+               "few samples": judged.few, "decided by failures": decided_by_failures})
+    };
     json!({"met": verdict.is_met(), "criteria": verdict.criteria.iter().map(criterion).collect::<Vec<_>>()})
 }
 
@@ -119,6 +124,20 @@ fn steady(s: &Summary) -> Json {
         "TTFT (s)": figures(&steady.ttft_s),
         "Service TTFT (s)": figures(&steady.service_ttft_s),
         "ITL (s)": figures(&steady.itl_s),
+    })
+}
+
+fn steady_throughput(s: &Summary) -> Json {
+    let Some(steady) = &s.steady_throughput else { return Json::Null };
+    json!({
+        "From (s)": steady.from_s,
+        "Time (s)": steady.span_s,
+        "Requests": steady.requests,
+        "Request throughput (req/s)": finite(steady.throughput.requests_per_s),
+        "Output token throughput (tok/s)": finite(steady.throughput.output_tokens_per_s),
+        "Total token throughput (tok/s)": finite(steady.throughput.total_tokens_per_s),
+        "Tail (s)": steady.tail_s,
+        "Requests in the tail": steady.waiting,
     })
 }
 

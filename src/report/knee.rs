@@ -9,6 +9,11 @@
 //! highest load measured, the server has not saturated. If the highest load has less than [`NEAR_BEST`] of the best
 //! throughput, it is beyond saturation. Otherwise the curve is flat from the knee on.
 //!
+//! A coarse sweep can miss the saturation point: at the knee requests already **queue** (TTFT is at least [`QUEUED`] times
+//! that of the load below, and makes up most of the added latency), although throughput is still higher than there. The
+//! server then saturates between the two. By Little's law, it needs as many requests in flight as its throughput at the
+//! knee times the latency of the load below.
+//!
 //! *Rates* are judged by whether the server **kept** up: responses ended about as fast as the schedule offered
 //! requests, and no finding says that the queue grew. Both rates are computed between a first and a last event.
 //! Requests divided by the duration of the run would include the wait for the last response, which is long compared
@@ -19,6 +24,10 @@
 pub(crate) const SOUND: f64 = 0.95;
 /// Loads with at least this share of the best RPS count as equally good.
 pub(crate) const NEAR_BEST: f64 = 0.95;
+/// Requests queue at a load if its TTFT is at least this many times that of the load below.
+const QUEUED: f64 = 2.0;
+/// A concurrency to try is at most this share of that of the load at which requests queue.
+const WORTH_TRYING: f64 = 0.9;
 /// A rate was kept if responses ended at no less than this share of it.
 pub(crate) const KEPT: f64 = 0.97;
 
@@ -38,7 +47,9 @@ pub struct Load {
     pub achieved_per_s: Option<f64>,
     /// Succeeded requests divided by the duration.
     pub requests_per_s: Option<f64>,
+    /// Average latency and TTFT.
     pub latency_s: Option<f64>,
+    pub ttft_s: Option<f64>,
     /// Longest minus shortest latency.
     pub latency_spread_s: Option<f64>,
     /// Succeeded over ended requests, from 0 to 1.
@@ -82,6 +93,13 @@ pub enum Verdict {
     /// The highest sound load is the best, or all rates were kept.
     NotReached {
         top: usize,
+    },
+    /// Requests queue at `above`, but not at `below`: the server saturates between them, at about `parallel` requests in
+    /// flight.
+    Between {
+        below: usize,
+        above: usize,
+        parallel: u32,
     },
     /// The same, but requests fail at the higher load `failing`.
     FailsAbove {
@@ -133,6 +151,8 @@ pub(crate) fn decide(loads: &[Load]) -> Verdict {
     let enough = sound.len() > 1;
     if enough && kept(&loads[knee], loads, None) == Some(true) {
         Verdict::RateLimits { knee }
+    } else if let Some((below, parallel)) = saturated_below(loads, &sound, knee) {
+        Verdict::Between { below, above: knee, parallel }
     } else if knee < top && near(top) {
         Verdict::Flat { knee, top }
     } else if knee < top {
@@ -144,6 +164,22 @@ pub(crate) fn decide(loads: &[Load]) -> Verdict {
     } else {
         Verdict::OneSound { only: lowest }
     }
+}
+
+/// The sound load below the knee and the concurrency between them at which the server saturates; `None` if requests do
+/// not queue at the knee, or if there is nothing to try in between.
+fn saturated_below(loads: &[Load], sound: &[usize], knee: usize) -> Option<(usize, u32)> {
+    let below = sound.iter().copied().rfind(|&place| place < knee)?;
+    let (low, high) = (&loads[below], &loads[knee]);
+    let (from, to) = (low.parallel?, high.parallel?);
+    let (ttft_low_s, ttft_high_s) = (low.ttft_s?, high.ttft_s?);
+    let latency_low_s = low.latency_s?;
+    // In a batch that grows, the time of each token grows instead.
+    let by_waiting = ttft_high_s - ttft_low_s >= (high.latency_s? - latency_low_s) / 2.0;
+    let queues = ttft_high_s >= QUEUED * ttft_low_s && by_waiting;
+    let parallel = (high.rps() * latency_low_s).round();
+    let is_between = parallel > f64::from(from) && parallel <= WORTH_TRYING * f64::from(to);
+    (queues && is_between).then_some((below, parallel as u32))
 }
 
 fn without_sound(loads: &[Load]) -> Verdict {
@@ -236,6 +272,29 @@ mod tests {
         assert_eq!(decide(&[]), Verdict::Nothing);
         // One load twice cannot be compared.
         assert_eq!(decide(&[closed(4, 10.0, 100.0), closed(4, 20.0, 100.0)]), Verdict::Nothing);
+    }
+
+    #[test]
+    fn saturation_between_two_loads_is_found() {
+        let load = |parallel, rps, ttft_s, latency_s| Load {
+            ttft_s: Some(ttft_s),
+            latency_s: Some(latency_s),
+            ..closed(parallel, rps, 100.0)
+        };
+        let eight_slots = [load(4, 8.0, 0.1, 0.5), load(16, 16.0, 0.67, 1.0)];
+        let between = Verdict::Between { below: 0, above: 1, parallel: 8 };
+        assert_eq!(decide(&eight_slots), between);
+        // Higher loads do not change that.
+        let more = [eight_slots.to_vec(), vec![load(64, 16.1, 3.5, 4.0)]].concat();
+        assert_eq!(decide(&more), between);
+        // A batching server gives each token more time instead.
+        let batching = [load(4, 8.0, 0.1, 0.5), load(16, 16.0, 0.2, 1.0)];
+        assert_eq!(decide(&batching), Verdict::NotReached { top: 1 });
+        // Without queueing, more slots help in proportion.
+        assert_eq!(decide(&[load(4, 8.0, 0.1, 0.5), load(16, 31.0, 0.11, 0.51)]), Verdict::NotReached { top: 1 });
+        // Nothing lies between 7 and 8.
+        let fine = [load(7, 14.0, 0.1, 0.5), load(8, 15.8, 0.2, 0.6)];
+        assert_eq!(decide(&fine), Verdict::NotReached { top: 1 });
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod definitions;
 pub mod export;
 pub mod findings;
+pub mod glance;
 pub mod html;
 pub mod i18n;
 pub mod json;

@@ -3,14 +3,15 @@
 use super::findings::entries;
 use super::i18n::{Label, Statistic, time_name};
 use super::language::Language;
-use super::summary_rows::{self, StatisticValue, Value, client_rows, percentile_columns};
-use super::table::{Align, Table, cut, few_note, mark, number, optional, wrap};
-use super::{measurement_error, server, server_timings, turns, witness};
+use super::search::judged_text;
+use super::summary_rows::{self, Row, StatisticValue, Value, client_rows, percentile_columns};
+use super::table::{Align, Table, cut, few_note, infinite_note, mark, number, optional, wrap};
+use super::{glance, measurement_error, server, server_timings, turns, witness};
 use crate::finding::{Figure, Severity};
-use crate::plan::slo::Criterion;
 use crate::stats::Summary;
 use crate::stats::failure_texts::FailureText;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
+use crate::stats::slo::Judged;
 use crate::stats::speed::SpeedRow;
 
 /// Lines are at least this long, even on narrower screens.
@@ -22,8 +23,8 @@ pub fn render(s: &Summary, width: usize) -> String {
     let mut out = String::new();
     out.push_str(&findings(s, width, "VOID: do not use these figures.", |severity| severity == Severity::Void));
     out.push_str("Benchmarking summary:\n");
-    out.push_str(&summary_table(s).render());
-    out.push_str(&slo(s));
+    out.push_str(&summary_table(s, |_| true).render());
+    out.push_str(&slo(s, width));
     out.push_str(&speed(s));
     out.push_str(&failures(s, width));
     out.push_str(&percentiles(s, width));
@@ -40,8 +41,20 @@ pub fn render(s: &Summary, width: usize) -> String {
     out
 }
 
-fn summary_table(s: &Summary) -> Table {
-    let shown = summary_rows::summary(s).into_iter().filter(|row| row.always || row.value != Value::Unknown);
+/// What a run prints: evalscope's tables, failures, and the result at a glance. The rest is in [`render`].
+pub fn brief(s: &Summary, width: usize, colours: bool) -> String {
+    let width = width.max(NARROWEST);
+    let mut out = String::from("Benchmarking summary:\n");
+    out.push_str(&summary_table(s, |row| row.brief).render());
+    out.push_str(&speed(s));
+    out.push_str(&percentiles(s, width));
+    out.push_str(&failures(s, width));
+    out + &glance::render(s, width, colours)
+}
+
+fn summary_table(s: &Summary, wanted: impl Fn(&Row) -> bool) -> Table {
+    let known = |row: &Row| row.always || row.value != Value::Unknown;
+    let shown = summary_rows::summary(s).into_iter().filter(|row| known(row) && wanted(row));
     Table {
         head: vec!["Key".to_string(), "Value".to_string()],
         aligns: vec![Align::Left, Align::Decimal],
@@ -58,11 +71,12 @@ fn value_text(value: &Value) -> String {
     }
 }
 
-fn slo(s: &Summary) -> String {
+fn slo(s: &Summary, width: usize) -> String {
     let Some(verdict) = &s.slo else { return String::new() };
-    let row = |(criterion, value, met): &(Criterion, Option<f64>, bool)| {
-        let measured =
-            value.map_or_else(|| "-".to_string(), |value| format!("{} {}", number(value), criterion.figure.unit()));
+    let row = |Judged { criterion, judged, met }: &Judged| {
+        let unit = criterion.figure.unit();
+        let text = |value: f64| format!("{}{} {unit}", judged_text(value), mark(judged.few));
+        let measured = judged.value.map_or_else(|| "-".to_string(), text);
         vec![criterion.with_unit(), measured, if *met { "met" } else { "MISSED" }.to_string()]
     };
     let table = Table {
@@ -71,7 +85,14 @@ fn slo(s: &Summary) -> String {
         rows: verdict.criteria.iter().map(row).collect(),
         grid: false,
     };
-    format!("\nService level objectives:\n{}", table.render())
+    let mut out = format!("\nService level objectives:\n{}", table.render());
+    if verdict.criteria.iter().any(|judged| judged.judged.few) {
+        out.push_str(&wrap("", &format!("* {}", few_note(Language::En)), width));
+    }
+    if verdict.criteria.iter().any(|judged| judged.judged.value == Some(f64::INFINITY)) {
+        out.push_str(&wrap("", infinite_note(Language::En), width));
+    }
+    out
 }
 
 fn speed(s: &Summary) -> String {

@@ -3,8 +3,9 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::i18n::Label;
+use super::json_value::finite;
 use super::language::Language;
-use super::table::{Align, Table, cut, number, wrap};
+use super::table::{Align, Table, cut, few_note, infinite_note, mark, number, wrap};
 use crate::finding::SearchTrouble;
 use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
@@ -21,6 +22,12 @@ pub fn render(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], wid
     match ordered.is_empty() {
         true => out.push_str("No load was measured to its end.\n"),
         false => out.push_str(&probe_tables(plan, &ordered, width)),
+    }
+    if ordered.iter().any(|probe| probe.observed.iter().any(|observed| observed.few)) {
+        out.push_str(&wrap("", &format!("* {}", few_note(Language::En)), width));
+    }
+    if has_infinite(&ordered) {
+        out.push_str(&wrap("", infinite_note(Language::En), width));
     }
     for probe in &ordered {
         let name = format!("{} {}: ", plan.variable.name(), probe.value);
@@ -147,7 +154,7 @@ fn fixed_columns(plan: &SearchPlan, probes: &[&Probe], language: Language) -> Ve
 fn figure_columns(plan: &SearchPlan, probes: &[&Probe], spread: bool) -> Vec<Column> {
     let names = probes.first().into_iter().flat_map(|probe| &probe.observed).enumerate();
     let column = |(index, observed): (usize, &Observed)| {
-        let unit = figure_of(plan, &observed.name).map_or_else(String::new, |figure| format!(" ({})", unit_of(figure)));
+        let unit = figure_of(plan, &observed.name).map_or_else(String::new, |figure| format!(" ({})", figure.unit()));
         figure_column(probes, index, format!("{}{unit}", observed.name), spread)
     };
     names.map(column).collect()
@@ -158,18 +165,20 @@ pub(crate) fn figure_of(plan: &SearchPlan, name: &str) -> Option<Figure> {
     plan.aims.iter().flat_map(figures).find(|(other, _)| other == name).map(|(_, figure)| figure)
 }
 
-/// The unit of a figure.
-pub(crate) fn unit_of(figure: Figure) -> &'static str {
-    match figure {
-        Figure::Of(..) => "s",
-        Figure::RequestsPerS => "req/s",
-        Figure::OutputTokensPerS => "tok/s",
-    }
+/// Whether failed requests decide a figure of one of these probes.
+pub(crate) fn has_infinite(probes: &[&Probe]) -> bool {
+    probes.iter().any(|probe| probe.observed.iter().any(|observed| observed.mean == Some(f64::INFINITY)))
+}
+
+/// A value as objectives are judged by it, which is infinite where failed requests decide it.
+pub(crate) fn judged_text(value: f64) -> String {
+    if value.is_finite() { number(value) } else { "∞".to_string() }
 }
 
 fn figure_column(probes: &[&Probe], index: usize, head: String, spread: bool) -> Column {
     let cell = |observed: &Observed| {
         let Some(mean) = observed.mean else { return "-".to_string() };
+        let number = |value: f64| judged_text(value) + mark(observed.few);
         let known = || observed.values.iter().flatten().copied();
         match (known().reduce(f64::min), known().reduce(f64::max)) {
             (Some(low), Some(high)) if spread && low < high => {
@@ -249,8 +258,9 @@ fn probe_json(plan: &SearchPlan, probe: &Probe) -> Json {
         "offered_rate": probe.offered_per_s,
         "valid": probe.trouble.is_empty(),
         "reasons": probe.trouble.iter().map(SearchTrouble::en).collect::<Vec<_>>(),
-        "metric_values": by_name(|observed| json!(observed.mean)),
-        "metric_values_of_runs": by_name(|observed| json!(observed.values)),
+        "metric_values": by_name(|observed| finite(observed.mean)),
+        "metric_values_of_runs": by_name(|observed| observed.values.iter().map(|value| finite(*value)).collect()),
+        "few_samples": probe.observed.iter().filter(|observed| observed.few).map(|o| &o.name).collect::<Vec<_>>(),
         "group_passes": groups,
     })
 }

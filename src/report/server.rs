@@ -259,7 +259,7 @@ fn state(s: &Summary, server: &Reconciliation, language: Language) -> Option<Tab
     row(Label::RunningServer, server.running);
     row(Label::WaitingServer, server.waiting);
     row(Label::CacheUseServer, server.cache_use);
-    if rows.is_empty() {
+    if rows.is_empty() && server.cached_share.is_none() {
         return None;
     }
     let in_flight = Label::InFlightClient.text(language).to_string();
@@ -267,6 +267,9 @@ fn state(s: &Summary, server: &Reconciliation, language: Language) -> Option<Tab
     if let Some(preemptions) = server.preemptions {
         let name = Label::PreemptionsServer.text(language).to_string();
         rows.push(vec![name, "-".to_string(), preemptions.to_string()]);
+    }
+    if let Some(share) = server.cached_share {
+        rows.push(vec![Label::CachedTokensServer.text(language).to_string(), number(share), "-".to_string()]);
     }
     Some(Table {
         head: texts([Label::State, Label::MeanOfScrapes, Label::Maximum], language),
@@ -299,6 +302,7 @@ pub fn json(s: &Summary) -> Json {
         "waiting": gauge(server.waiting),
         "cache_use": gauge(server.cache_use),
         "preemptions": server.preemptions,
+        "cached_share": server.cached_share,
     })
 }
 

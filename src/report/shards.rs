@@ -21,7 +21,9 @@ pub fn are_shards(runs: &[Measured]) -> bool {
     let Some((first, others)) = runs.split_first().filter(|(_, others)| !others.is_empty()) else { return false };
     let same = |other: &Measured| {
         let differences = workload::differences(first, other);
-        differences.iter().all(|line| OF_EACH_SHARD.iter().any(|name| line.split(' ').next() == Some(name)))
+        // Runs of two servers at the same time are no shards.
+        workload::server_differences(first, other).is_empty()
+            && differences.iter().all(|line| OF_EACH_SHARD.iter().any(|name| line.split(' ').next() == Some(name)))
     };
     let spans: Vec<(i64, i64)> = runs.iter().filter_map(span_unix_ns).collect();
     let last_start = spans.iter().map(|span| span.0).max().unwrap_or(i64::MAX);

@@ -16,6 +16,8 @@ pub struct Row {
     pub value: Value,
     /// Shown in the table even if it is unknown.
     pub always: bool,
+    /// Also in the table that a run prints, which has evalscope's rows and what this run adds to them.
+    pub brief: bool,
 }
 
 /// A figure without rounding.
@@ -40,12 +42,17 @@ impl From<u64> for Value {
 
 /// A row of every table; "-" if it is unknown.
 fn row(key: Label, value: impl Into<Value>) -> Row {
-    Row { key, value: value.into(), always: true }
+    Row { key, value: value.into(), always: true, brief: true }
 }
 
 /// A row that is shown only if its value is known.
 fn maybe(key: Label, value: impl Into<Value>) -> Row {
-    Row { key, value: value.into(), always: false }
+    Row { key, value: value.into(), always: false, brief: true }
+}
+
+/// A row of the full table only.
+fn detail(row: Row) -> Row {
+    Row { brief: false, ..row }
 }
 
 /// The rows of "Benchmarking summary:". The first thirteen are those of evalscope's documentation, in its order.
@@ -69,13 +76,13 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         row(Label::AverageTpot, series.tpot_s.mean),
         row(Label::AverageInputTokens, series.input_tokens.mean),
         row(Label::AverageOutputTokens, series.output_tokens.mean),
-        row(Label::RequestsPerMinute, s.throughput.requests_per_s.map(|rate| rate * 60.0)),
-        row(Label::AverageItl, series.itl_s.mean),
-        row(Label::PackagesPerRequest, s.packages_per_request),
-        row(Label::PackageLatency, s.package_latency_s),
-        row(Label::FirstTokenMin, series.first_token_s.min),
-        row(Label::FirstTokenMax, series.first_token_s.max),
-        row(Label::FirstTokenAverage, series.first_token_s.mean),
+        detail(row(Label::RequestsPerMinute, s.throughput.requests_per_s.map(|rate| rate * 60.0))),
+        detail(row(Label::AverageItl, series.itl_s.mean)),
+        detail(row(Label::PackagesPerRequest, s.packages_per_request)),
+        detail(row(Label::PackageLatency, s.package_latency_s)),
+        detail(row(Label::FirstTokenMin, series.first_token_s.min)),
+        detail(row(Label::FirstTokenMax, series.first_token_s.max)),
+        detail(row(Label::FirstTokenAverage, series.first_token_s.mean)),
     ];
     if let Some(verdict) = &s.slo {
         rows.push(row(Label::Goodput, verdict.goodput_per_s));
@@ -91,18 +98,22 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         rows.push(row(planned, s.facts.rate_per_s.filter(|&rate| rate > 0.0)));
         rows.push(row(Label::OfferedRate, s.rates.offered_per_s));
     }
-    // A closed loop has no schedule.
-    let always = s.facts.mode != Mode::Closed;
+    // A closed loop has no schedule, and its concurrency is given.
+    let scheduled = s.facts.mode != Mode::Closed;
     rows.extend([
-        Row { always, ..row(Label::SentRate, s.rates.sent_per_s) },
-        Row { always, ..row(Label::AchievedRate, s.rates.achieved_per_s) },
-        row(Label::PeakConcurrency, u64::from(s.concurrency.peak)),
-        row(Label::MeanConcurrency, s.concurrency.mean),
+        Row { always: scheduled, ..row(Label::SentRate, s.rates.sent_per_s) },
+        Row { always: scheduled, ..row(Label::AchievedRate, s.rates.achieved_per_s) },
+        Row { brief: scheduled, ..row(Label::PeakConcurrency, u64::from(s.concurrency.peak)) },
+        Row { brief: scheduled, ..row(Label::MeanConcurrency, s.concurrency.mean) },
     ]);
     // Without reasoning it is TTFT.
     if series.first_answer_s.mean != series.first_token_s.mean && series.first_answer_s.mean.is_some() {
         rows.push(row(Label::AverageFirstAnswerToken, series.first_answer_s.mean));
     }
+    let steady = s.steady_throughput.map(|steady| steady.throughput).unwrap_or_default();
+    rows.push(maybe(Label::SteadyRequestThroughput, steady.requests_per_s));
+    rows.push(maybe(Label::SteadyOutputThroughput, steady.output_tokens_per_s));
+    rows.push(maybe(Label::CachedInputShare, s.cached_share.map(|share| share * 100.0)));
     rows
 }
 

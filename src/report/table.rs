@@ -189,6 +189,11 @@ pub(crate) fn few_note(language: Language) -> String {
     }
 }
 
+/// The footnote of values that failed requests decide.
+pub(crate) fn infinite_note(language: Language) -> &'static str {
+    language.pick("∞: a failed request counts as slower than any bound", "∞：失败的请求视为慢于任何界限")
+}
+
 /// The mark of a percentile with too few samples beyond it.
 pub fn mark(few: bool) -> &'static str {
     if few { "*" } else { "" }

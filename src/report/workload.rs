@@ -12,7 +12,7 @@ use crate::plan::DEFAULT_MAX_TOKENS;
 const WIDEST: usize = 60;
 
 /// Arguments that do not change the workload: draws, target, client, storage and output.
-const BESIDE_THE_WORKLOAD: [&str; 59] = [
+const BESIDE_THE_WORKLOAD: [&str; 60] = [
     // Runs with different draws from the same distributions are comparable.
     "seed",
     "data_seed",
@@ -62,6 +62,7 @@ const BESIDE_THE_WORKLOAD: [&str; 59] = [
     "cold",
     "server_metrics",
     "drain",
+    "abort_on",
     "hf_endpoint",
     "repeat",
     "sla_auto_tune",
@@ -89,16 +90,36 @@ fn default_of(key: &str, arguments: &Map<String, Json>) -> Option<Json> {
 /// The arguments in which the workloads of two runs differ, each with both values. An argument that was not given
 /// counts as its default.
 pub fn differences(a: &Measured, b: &Measured) -> Vec<String> {
+    differences_except(a, b, &[])
+}
+
+fn differences_except(a: &Measured, b: &Measured, except: &[&str]) -> Vec<String> {
     let (a, b) = (arguments(a), arguments(b));
     let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
     // Shortens long prompts and those of several lines.
     let show = |value: Option<Json>| value.map_or_else(|| "not set".to_string(), |value| cut(&text(&value), WIDEST));
     let difference = |key: &&String| {
         let (a, b) = (value(&a, key), value(&b, key));
-        let differs = !BESIDE_THE_WORKLOAD.contains(&key.as_str()) && a != b;
+        let ignored = BESIDE_THE_WORKLOAD.contains(&key.as_str()) || except.contains(&key.as_str());
+        let differs = !ignored && a != b;
         differs.then(|| format!("{key} {} / {}", show(a), show(b)))
     };
     keys.iter().filter_map(difference).collect()
+}
+
+/// Arguments that differ between the loads of one sweep.
+const OF_THE_LOAD: [&str; 6] = ["parallel", "rate", "number", "duration", "open_loop", "arrival"];
+
+/// What makes two runs unfit for one report: another server or another workload. Loads may differ.
+pub fn report_differences(a: &Measured, b: &Measured) -> Vec<String> {
+    [server_differences(a, b), differences_except(a, b, &OF_THE_LOAD)].concat()
+}
+
+/// The model, the URL and the API, if they differ.
+pub fn server_differences(a: &Measured, b: &Measured) -> Vec<String> {
+    let (a, b) = (&a.summary.facts, &b.summary.facts);
+    let server = [("model", &a.model, &b.model), ("url", &a.url, &b.url), ("api", &a.api, &b.api)];
+    server.into_iter().filter(|(_, a, b)| a != b).map(|(name, a, b)| format!("{name} {a} / {b}")).collect()
 }
 
 /// An argument's value or its default; `None` when it is not set and has none.

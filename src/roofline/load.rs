@@ -19,7 +19,7 @@ pub(super) fn run_load(plan: &Arc<Plan>, notes: &mut Vec<Finding>) -> Result<(Ve
     let workload = Workload::build(&plan.workload, &plan.target.authority, &plan.target.path);
     let workload = Arc::new(workload.map_err(|error| error.to_string())?);
     let (_keep, empties) = unbounded();
-    let mut engine = Engine::start(plan.clone(), workload, Arc::new(AtomicU8::new(0)), None, &empties)
+    let mut engine = Engine::start(plan.clone(), workload, Arc::new(AtomicU8::new(0)), Arc::default(), None, &empties)
         .map_err(|error| error.to_string())?;
     let (messages, received) = unbounded();
     let ended = engine.run(PhaseRequest {

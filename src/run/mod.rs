@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -28,12 +28,14 @@ use crate::workload::Workload;
 use crate::workload::progress::StepProgress;
 use crate::{host, report};
 
+mod abort;
 mod debug_log;
 mod error;
 mod plugin_parse;
 mod preflight;
 mod token_backfill;
 
+use abort::AbortWatch;
 pub use error::RunError;
 use plugin_parse::parse_with_program;
 use preflight::test_connection;
@@ -99,13 +101,16 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     }
     // The thread ends when the last event sender is dropped, so this must be dropped last.
     let (debug_log, trace) = debug_log::start(plan, &context.log);
-    let mut engine = Engine::start(plan.clone(), workload.clone(), context.stop.clone(), trace.clone(), &returned)?;
+    let abort: Arc<AtomicBool> = Arc::default();
+    let mut engine =
+        Engine::start(plan.clone(), workload.clone(), context.stop.clone(), abort.clone(), trace.clone(), &returned)?;
     if plan.test_connection {
         test_connection(&mut engine, plan, &context.log)?;
     }
     let (messages, collected) = unbounded();
     let series = context.visualizer.as_ref().map(|feed| feed.series(plan));
-    let collector = start_collector(plan, &workload, context, series.clone(), collected, empties)?;
+    let watch = AbortWatch::new(plan, abort.clone());
+    let collector = start_collector((plan, watch), &workload, context, series.clone(), collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
     let outcome = run_phases(&mut engine, (plan, &workload), context, (collector.live(), trace), &messages, &mut notes);
     notes.append(&mut engine.notes);
@@ -115,7 +120,8 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     // The collector ends when the last sender is dropped.
     drop((engine, messages, affinity, debug_log));
     let interrupted = context.stop.load(Ordering::Relaxed) != 0;
-    let end = RunEnd { clock: clock_pair(), interrupted, ..RunEnd::default() };
+    let aborted = abort.load(Ordering::Relaxed) && !interrupted;
+    let end = RunEnd { clock: clock_pair(), interrupted, aborted, ..RunEnd::default() };
     let stored = collector.finish(end, &notes);
     if let Some(series) = series {
         series.last_figures(&live.snapshot());
@@ -196,7 +202,7 @@ fn check_limits(plan: &Plan) -> Result<(), RunError> {
 }
 
 fn start_collector(
-    plan: &Plan,
+    (plan, watch): (&Plan, AbortWatch),
     workload: &Arc<Workload>,
     context: &RunContext<'_>,
     series: Option<Series>,
@@ -226,6 +232,7 @@ fn start_collector(
                 log.progress(&report::progress_line(so_far));
                 series.iter().for_each(|series| series.figures(so_far));
             }
+            Notice::Counted(counts) => watch.check(counts).iter().for_each(|line| log.warning(line)),
             Notice::StoreFailed(error) => {
                 log.error(&format!("{error}; the run continues, but further requests are not stored"))
             }

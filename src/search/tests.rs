@@ -53,12 +53,25 @@ fn search(plan: &SearchPlan, server: Server<'_>) -> Outcome {
 }
 
 fn probe(plan: &SearchPlan, value: f64, (ok, figures): (bool, Vec<(&str, f64)>)) -> Probe {
-    let observed =
-        |(name, value): (&str, f64)| Observed { name: name.to_string(), values: vec![Some(value)], mean: Some(value) };
+    let observed = |(name, value): (&str, f64)| Observed {
+        name: name.to_string(),
+        values: vec![Some(value)],
+        mean: Some(value),
+        few: false,
+    };
     let trouble = if ok { Vec::new() } else { vec![SearchTrouble::Failed { run: 1, succeeded: 1, sent: 2 }] };
     let observed = figures.into_iter().map(observed).collect();
-    let mut probe =
-        Probe { value, runs: 1, total: 2, succeeded: 2, offered_per_s: None, trouble, observed, verdicts: Vec::new() };
+    let mut probe = Probe {
+        value,
+        runs: 1,
+        total: 2,
+        succeeded: 2,
+        is_complete: true,
+        offered_per_s: None,
+        trouble,
+        observed,
+        verdicts: Vec::new(),
+    };
     probe.verdicts = plan.aims.iter().map(|aim| judge(aim, &probe)).collect();
     probe
 }
@@ -228,4 +241,20 @@ fn an_interrupted_search_selects_the_best_load_so_far() {
         .to_vec();
     assert_eq!(so_far(&holds, &probes)[0].value, Some(2.0));
     assert_eq!(so_far(&holds, &[])[0].value, None);
+}
+
+#[test]
+fn failures_are_accepted_where_the_conditions_limit_them() {
+    let plan = plan(Variable::Parallel, "p99_ttft<=2 failed<=1%", |_| ());
+    let some_failed = |failed: f64| {
+        let mut found = probe(&plan, 4.0, (true, vec![("p99_ttft", 1.0), ("failed", failed)]));
+        found.is_complete = false;
+        judge(&plan.aims[0], &found).holds
+    };
+    assert!(some_failed(1.0) && !some_failed(1.1));
+    let infinite = probe(&plan, 4.0, (true, vec![("p99_ttft", f64::INFINITY), ("failed", 0.0)]));
+    assert!(!judge(&plan.aims[0], &infinite).holds);
+    let strict = self::plan(Variable::Parallel, "p99_ttft<=2", |_| ());
+    let found = Probe { is_complete: false, ..probe(&strict, 4.0, (true, vec![("p99_ttft", 1.0)])) };
+    assert!(!judge(&strict.aims[0], &found).holds, "without such a condition, all requests must succeed");
 }

@@ -25,6 +25,9 @@ pub enum Quantity {
     PromptTokens,
     OutputTokens,
     Preemptions,
+    /// Prompt tokens looked up in the prefix cache, and those found.
+    CacheQueries,
+    CacheHits,
     /// Time spent on output tokens, summed over requests, seconds.
     OutputSeconds,
 }
@@ -76,8 +79,8 @@ const LLAMACPP: &str = "llama.cpp";
 const ENTRIES: &[Entry] = {
     use Form::{Counter, Gauge, Histogram, SumOf};
     use Quantity::{
-        CacheUse, Itl, Latency, OutputSeconds, OutputTokens, Preemptions, PromptTokens, Queue, Requests, Running, Tpot,
-        Ttft, Waiting,
+        CacheHits, CacheQueries, CacheUse, Itl, Latency, OutputSeconds, OutputTokens, Preemptions, PromptTokens, Queue,
+        Requests, Running, Tpot, Ttft, Waiting,
     };
     &[
         entry(VLLM, "vllm:time_to_first_token_seconds", Ttft, Histogram),
@@ -95,6 +98,11 @@ const ENTRIES: &[Entry] = {
         entry(VLLM, "vllm:prompt_tokens_total", PromptTokens, Counter),
         entry(VLLM, "vllm:generation_tokens_total", OutputTokens, Counter),
         entry(VLLM, "vllm:num_preemptions_total", Preemptions, Counter),
+        entry(VLLM, "vllm:prefix_cache_queries_total", CacheQueries, Counter),
+        entry(VLLM, "vllm:prefix_cache_hits_total", CacheHits, Counter),
+        // The previous names.
+        entry(VLLM, "vllm:gpu_prefix_cache_queries_total", CacheQueries, Counter),
+        entry(VLLM, "vllm:gpu_prefix_cache_hits_total", CacheHits, Counter),
         entry(SGLANG, "sglang:time_to_first_token_seconds", Ttft, Histogram),
         entry(SGLANG, "sglang:inter_token_latency_seconds", Itl, Histogram),
         entry(SGLANG, "sglang:time_per_output_token_seconds", Tpot, Histogram),
@@ -107,6 +115,7 @@ const ENTRIES: &[Entry] = {
         entry(SGLANG, "sglang:prompt_tokens_total", PromptTokens, Counter),
         entry(SGLANG, "sglang:generation_tokens_total", OutputTokens, Counter),
         entry(SGLANG, "sglang:num_retracted_requests_total", Preemptions, Counter),
+        entry(SGLANG, "sglang:cached_tokens_total", CacheHits, Counter),
         entry(TGI, "tgi_request_duration", Latency, Histogram),
         entry(TGI, "tgi_request_queue_duration", Queue, Histogram),
         meaning(entry(TGI, "tgi_request_mean_time_per_token_duration", Tpot, Histogram), Meaning::PrefillIncluded),
@@ -435,6 +444,21 @@ vllm:kv_cache_usage_perc{model_name=\"m\",engine=\"1\"} 0.25
         let looks = [scrape(5, ""), scrape(6, page)];
         assert_eq!(over_time(&looks, "m", Quantity::Running), [(Tick(5), None), (Tick(6), Some(7.0))]);
         assert!(over_time(&looks, "m", Quantity::Waiting).is_empty());
+    }
+
+    #[test]
+    fn prefix_caches_are_counted() {
+        let hits = |texts: &[&str]| counted(texts).counters.get(&Quantity::CacheHits).map(|delta| delta.value);
+        let vllm = |queries: u64, hits: u64| {
+            format!("vllm:prefix_cache_queries_total {queries}\nvllm:prefix_cache_hits_total {hits}\n")
+        };
+        let (before, after) = (vllm(100, 10), vllm(300, 90));
+        assert_eq!(hits(&[&before, &after]), Some(80.0));
+        assert_eq!(counted(&[&before, &after]).counters[&Quantity::CacheQueries].value, 200.0);
+        assert_eq!(hits(&["vllm:gpu_prefix_cache_hits_total 1", "vllm:gpu_prefix_cache_hits_total 4"]), Some(3.0));
+        let sglang = "sglang:cached_tokens_total{cache_source=\"device\"} 32\nsglang:cached_tokens_total{cache_source=\"host\"} 16";
+        assert_eq!(hits(&["sglang:prompt_tokens_total 0", sglang]), Some(48.0));
+        assert_eq!(hits(&["vllm:prompt_tokens_total 1", "vllm:prompt_tokens_total 2"]), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::data::DataSpec;
 use super::values::{self, seconds_ns};
 use crate::finding::Finding;
+use crate::plan::slo::{self, Comparison, Criterion, Figure};
 use crate::plan::{Arrival, Load, PlanError, Schedule};
 use crate::workload::trace::{Trace, TraceFormat, TraceUnit};
 
@@ -59,6 +60,11 @@ pub struct LoadSpec {
     #[arg(long = "drain", value_name = "S", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "drain")]
     pub drain_s: Option<f64>,
+    /// End a run early if too many of its requests fail, for example 'failed>20%': no more requests are sent, those in
+    /// flight end (for at most --drain), results are written, exit status 1. Judged from 20 requests on, and from
+    /// --parallel on if that is more
+    #[arg(long, value_name = "CRITERION", help_heading = HEADING)]
+    pub abort_on: Option<String>,
     /// Warm-up requests before the measurement, excluded from all figures: a count, or a fraction of --number below 1
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::number, help_heading = HEADING)]
     pub warmup_num: f64,
@@ -89,6 +95,7 @@ impl Default for LoadSpec {
             ramp_s: 0.0,
             duration_s: None,
             drain_s: None,
+            abort_on: None,
             warmup_num: 0.0,
             sleep_interval_s: 5.0,
             log_every_n_query: 100,
@@ -319,11 +326,29 @@ impl LoadSpec {
     /// The time that requests in flight have after the duration, nanoseconds.
     pub(super) fn drain_ns(&self) -> Result<u64, PlanError> {
         match (self.drain_s, self.duration_s) {
-            (Some(_), None) => {
+            (Some(_), None) if self.abort_on.is_none() => {
                 Err(PlanError::conflict("--drain needs --duration: without it, all requests run to their end"))
             }
             (drain, _) => seconds_ns("--drain", drain.unwrap_or(DEFAULT_DRAIN_S), true),
         }
+    }
+
+    /// The limit of `--abort-on`.
+    pub(super) fn abort_limit(&self) -> Result<Option<Criterion>, PlanError> {
+        const FLAG: &str = "--abort-on";
+        let Some(text) = &self.abort_on else { return Ok(None) };
+        let limit = slo::scan(text).map_err(|what| PlanError::value(FLAG, what))?;
+        let is_upper = matches!(limit.comparison, Comparison::Above | Comparison::AtLeast);
+        if limit.figure != Figure::FailedPercent
+            || !is_upper
+            || (limit.bound == 0.0 && limit.comparison != Comparison::Above)
+        {
+            return Err(PlanError::value(
+                FLAG,
+                format!("'{text}' is not a share of failed requests such as failed>20%"),
+            ));
+        }
+        Ok(Some(limit))
     }
 
     pub(super) fn duration_ns(&self) -> Result<Option<u64>, PlanError> {
@@ -365,6 +390,18 @@ mod tests {
         assert_eq!(loads(&paced), Ok(vec![Load::Paced { parallel: 4, schedule: schedule(2.0) }]));
         let open = LoadSpec { open_loop: true, rate: vec![2.0, 3.0], ..LoadSpec::default() };
         assert_eq!(loads(&open), Ok([2.0, 3.0].map(|rate| Load::Open { schedule: schedule(rate) }).to_vec()));
+    }
+
+    #[test]
+    fn a_run_ends_early_only_for_failed_requests() {
+        let limit = |text: &str| LoadSpec { abort_on: Some(text.to_string()), ..LoadSpec::default() }.abort_limit();
+        assert_eq!(limit("failed > 20 %").unwrap().unwrap().bound, 20.0);
+        assert!(limit("failed>=5%").is_ok() && limit("failed>0").is_ok());
+        for wrong in ["failed<20%", "failed>20", "failed>=0", "p99_ttft>2", "success<50%", "often"] {
+            let error = limit(wrong).unwrap_err().to_string();
+            assert!(error.contains("--abort-on"), "{error}");
+        }
+        assert_eq!(LoadSpec::default().abort_limit(), Ok(None));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{names, values};
+use crate::finding::Finding;
 use crate::options::{LOCAL, Language, LogLevel, Save, Service};
 use crate::plan::export::{Export, Format};
 use crate::plan::{Load, PlanError, VisualizerPlan, slo};
@@ -49,8 +50,9 @@ pub struct OutputSpec {
     /// API key of SwanLab, or "local" to keep all data on this machine; implies --visualizer swanlab
     #[arg(long, value_name = "KEY", allow_hyphen_values = true, help_heading = HEADING)]
     pub swanlab_api_key: Option<String>,
-    /// Service level objectives, for example 'p99_ttft<=2 p99_tpot<=50ms', or JSON as for --sla-params. Reports SLO
-    /// attainment and goodput; exit status 1 if a run misses one
+    /// Service level objectives, for example 'p99_ttft <= 2 p99_tpot<=50ms failed<=1%', or JSON as for --sla-params.
+    /// Figures: avg, p50 and so on, or max of ttft, tpot, itl and latency; rps, tps, goodput, failed, success. A failed
+    /// request counts as slower than any bound. Reports SLO attainment and goodput; exit status 1 if a run misses one
     #[arg(long, value_name = "CRITERION", num_args = 1.., help_heading = HEADING)]
     pub slo: Vec<String>,
     /// Language of the HTML report: en, zh
@@ -110,6 +112,11 @@ impl OutputSpec {
             slo::scan_all(&text).map_err(|what| PlanError::value("--slo", what))?;
         }
         Ok(text)
+    }
+
+    /// Findings about the objectives.
+    pub(super) fn objective_notes(&self) -> Vec<Finding> {
+        slo::notes(&slo::scan_all(&self.slo.join(" ")).unwrap_or_default())
     }
 
     /// The exports of `--csv` and `--export`.

@@ -89,6 +89,8 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let trace = trace.as_ref();
     let loads = spec.load.loads(&spec.data, trace, &mut notes)?;
     let numbers = spec.load.numbers(&loads, spec.data.default_number(trace))?;
+    notes.extend(spec.output.objective_notes());
+    notes.extend(spec.sla.notes());
     let secrets = spec.secrets();
     let Endpoint { mut target, dialect, notes: target_notes } = endpoint(spec, api, &secrets)?;
     notes.extend(target_notes);
@@ -170,6 +172,7 @@ impl CallPlan<'_> {
             requests: number,
             drain_ns: timing.drain_ns()?,
             duration_ns: timing.duration_ns()?,
+            abort_on: timing.abort_limit()?,
             warmup_requests,
             ramp_ns: timing.ramp_ns()?,
             seed: workload.randomness.run_seed(),

@@ -4,9 +4,10 @@ use serde::Serialize;
 
 use super::load::LoadSpec;
 use super::values;
+use crate::finding::Finding;
 use crate::plan::PlanError;
 use crate::plan::sla::{Aim, RunSize, SearchPlan, Space, Variable};
-use crate::plan::slo::{Figure, groups_of_json, is_json, scan};
+use crate::plan::slo::{self, Figure, OPERATORS, conditions, groups_of_json, is_json, scan};
 
 const HEADING: &str = "Search for a load";
 const DEFAULT_RUNS: u32 = 3;
@@ -31,7 +32,7 @@ pub struct SlaSpec {
     pub sla_variable: Option<Variable>,
     /// SLOs to meet: '[{"p99_ttft": "<=2", "p99_tpot": "<=50ms"}]' or 'p99_ttft<=2 p99_tpot<=50ms'; times are in seconds
     /// unless they have a unit. Several groups ('a<=1 | b<=2') are searched separately. '{"tps": "max"}' (or min)
-    /// searches for the load with the best figure
+    /// searches for the load with the best figure. All requests must succeed, unless the group has failed or success
     #[arg(long, value_name = "CRITERIA", num_args = 1.., help_heading = HEADING)]
     pub sla_params: Vec<String>,
     /// Number of runs at each load; their figures are averaged [default: 3]
@@ -79,6 +80,16 @@ impl SlaSpec {
             size: self.size(load, variable)?,
             fixed_parallel: self.sla_fixed_parallel,
         }))
+    }
+
+    /// Findings about the criteria of a search.
+    pub(super) fn notes(&self) -> Vec<Finding> {
+        let aims = if self.sla_auto_tune { parse_aims(&self.sla_params).unwrap_or_default() } else { Vec::new() };
+        let criteria = aims.iter().flat_map(|aim| match aim {
+            Aim::Hold(criteria) => criteria.as_slice(),
+            Aim::Best { .. } => &[],
+        });
+        slo::notes(&criteria.cloned().collect::<Vec<_>>())
     }
 
     /// The first flag of the search that is given, except `--sla-auto-tune`.
@@ -224,6 +235,13 @@ fn parse_aims(params: &[String]) -> Result<Vec<Aim>, String> {
     if bests > 0 && aims.len() > 1 {
         return Err("max and min cannot be combined with other conditions: give one figure".to_string());
     }
+    let is_goodput = |aim: &Aim| match aim {
+        Aim::Hold(criteria) => criteria.iter().any(|criterion| criterion.figure == Figure::Goodput),
+        Aim::Best { figure, .. } => *figure == Figure::Goodput,
+    };
+    if aims.len() > 1 && aims.iter().any(is_goodput) {
+        return Err("goodput depends on the other conditions of its group: give one group, without '|'".to_string());
+    }
     Ok(aims)
 }
 
@@ -239,12 +257,12 @@ fn parse_text(text: &str) -> Result<Vec<Aim>, String> {
         );
     }
     let one = |group: &str| {
-        let words: Vec<&str> = group.split([' ', ',', '\t', '\n']).filter(|word| !word.is_empty()).collect();
+        let words = conditions(group);
         if words.is_empty() {
             return Err(format!("'{text}' has an empty group before or after '|'"));
         }
-        aim(words.into_iter().map(|word| {
-            let at = word.find(['<', '>', '≤', '≥', '≦', '≧', '=', ':']).unwrap_or(word.len());
+        aim(words.iter().map(|word| {
+            let at = word.find(OPERATORS).unwrap_or(word.len());
             (&word[..at], word[at..].trim_start_matches([':', '=']))
         }))
     };

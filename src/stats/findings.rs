@@ -1,5 +1,6 @@
 //! Findings about the figures of a run: what was observed, how severe it is, and what to do.
 
+mod load;
 mod outcome;
 
 use super::samples::Sample;
@@ -48,12 +49,13 @@ type Check = fn(&Summary) -> Option<Finding>;
 /// Every finding about a run and its measured requests, which are sorted by due time. `workers` are the reports of the
 /// measured phase.
 pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample]) -> Vec<Finding> {
-    let checks: [Check; 20] = [
+    let checks: [Check; 23] = [
         totals,
         rows_lost,
         little,
         cap_exceeded,
         outcome::ended,
+        outcome::aborted,
         outcome::failures,
         outcome::unfinished,
         broken_conversations,
@@ -61,6 +63,8 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
         rate_kept,
         growth,
         offered_concurrency,
+        load::tail,
+        load::cached_tokens,
         receive_lag,
         unstamped,
         coalesced,
@@ -71,6 +75,10 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
         retries,
     ];
     let mut found: Vec<Finding> = checks.iter().filter_map(|check| check(summary)).collect();
+    found.extend(load::rate_held_back(summary, samples));
+    found.extend(load::schedule_count(summary, samples));
+    found.extend(load::stragglers(summary, samples));
+    found.extend(load::short_answers(summary, samples));
     found.extend(worker_cpu(summary, workers));
     found.extend(resources(summary));
     found.extend(steady::findings(&summary.facts, samples));

@@ -43,6 +43,8 @@ pub struct Reconciliation {
     /// Share of the cache in use, from 0 to 1.
     pub cache_use: Option<Gauge>,
     pub preemptions: Option<u64>,
+    /// Share of the prompt tokens that the server found in its prefix cache, from 0 to 1.
+    pub cached_share: Option<f64>,
 }
 
 /// A time that both sides measure, seconds.
@@ -189,7 +191,16 @@ pub fn compare(s: ClientSide<'_>, window: &Window) -> Reconciliation {
         waiting: gauge(Quantity::Waiting),
         cache_use: gauge(Quantity::CacheUse),
         preemptions: window.counters.get(&Quantity::Preemptions).map(|delta| delta.value.round() as u64),
+        cached_share: cached_share(window),
     }
+}
+
+/// The prefix cache's hits divided by what was looked up in it, or by all prompt tokens of a server that does not count
+/// that; `None` without hits in its metrics.
+fn cached_share(window: &Window) -> Option<f64> {
+    let counter = |quantity| window.counters.get(&quantity).map(|delta| delta.value).filter(|&value| value > 0.0);
+    let hits = window.counters.get(&Quantity::CacheHits)?.value;
+    Some(hits / counter(Quantity::CacheQueries).or(counter(Quantity::PromptTokens))?)
 }
 
 /// Findings about the comparison.
@@ -371,6 +382,20 @@ mod tests {
         assert_eq!(bounds(&of, 990), Some(Bounds { low: 0.02, high: Some(0.04) }));
         assert_eq!(bounds(&of, 1000), Some(Bounds { low: 0.04, high: None }));
         assert_eq!(bounds(&histogram(&[(f64::INFINITY, 0)]), 500), None);
+    }
+
+    #[test]
+    fn the_share_of_cached_tokens_is_of_those_looked_up() {
+        let mut window = Window::default();
+        assert_eq!(cached_share(&window), None);
+        let mut put = |quantity, value| {
+            window.counters.insert(quantity, Delta { name: "any", meaning: Meaning::Same, value });
+            cached_share(&window)
+        };
+        put(Quantity::PromptTokens, 100.0);
+        assert_eq!(put(Quantity::CacheHits, 60.0), Some(0.6));
+        assert_eq!(put(Quantity::CacheQueries, 80.0), Some(0.75));
+        assert_eq!(put(Quantity::CacheHits, 0.0), Some(0.0));
     }
 
     #[test]

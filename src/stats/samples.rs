@@ -8,7 +8,7 @@ use super::failure_texts::FailureTexts;
 use super::metric;
 use crate::finding::Oddity;
 use crate::record::arrivals::decode_early;
-use crate::record::{Block, Failure, Outcome, RequestRecord, ServerTimes};
+use crate::record::{Block, Failure, Finish, Outcome, RequestRecord, ServerTimes};
 
 /// The figures of one request. Lengths of time are nanoseconds.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,7 @@ pub struct Sample {
     pub cached_tokens: Option<u32>,
     pub output_rate: Option<f64>,
     pub total_rate: Option<f64>,
+    pub finish: Finish,
     pub events: u32,
     pub send_lag: Option<u64>,
     pub connect: Option<u64>,
@@ -258,6 +259,7 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         cached_tokens: record.cached_tokens,
         output_rate: metric::output_rate_per_s(record),
         total_rate: metric::total_rate_per_s(record),
+        finish: record.finish,
         events: record.events,
         send_lag: metric::send_lag_ns(record),
         connect: metric::connect_ns(record),

@@ -1,4 +1,4 @@
-//! The speed benchmark: output rate of single requests by prompt length.
+//! The speed benchmark: output rate of single requests, from the time of sending, by prompt length.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::samples::Sample;
 pub struct SpeedRow {
     pub prompt_tokens: u32,
     pub requests: usize,
-    /// Mean of output tokens over latency.
+    /// Mean of output tokens over the latency from the time of sending: a wait for a free slot is not the server's speed.
     pub tokens_per_s: f64,
 }
 
@@ -22,7 +22,9 @@ pub(crate) fn is_speed_benchmark(dataset: &str) -> bool {
 pub fn rows(samples: &[Sample]) -> Vec<SpeedRow> {
     let mut groups: BTreeMap<u32, (usize, f64)> = BTreeMap::new();
     for sample in samples.iter().filter(|sample| sample.ok) {
-        if let (Some(input), Some(rate)) = (sample.input_tokens, sample.output_rate) {
+        let seconds = sample.service_latency.filter(|&ns| ns > 0).map(|ns| ns as f64 / 1e9);
+        let rate = sample.output_tokens.zip(seconds).map(|(tokens, seconds)| f64::from(tokens) / seconds);
+        if let (Some(input), Some(rate)) = (sample.input_tokens, rate) {
             let (requests, sum) = groups.entry(input).or_default();
             *requests += 1;
             *sum += rate;
@@ -34,4 +36,23 @@ pub fn rows(samples: &[Sample]) -> Vec<SpeedRow> {
         tokens_per_s: sum / requests as f64,
     };
     groups.into_iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_for_a_slot_is_not_the_speed_of_the_server() {
+        let sample = |waited_ns: u64| Sample {
+            ok: true,
+            input_tokens: Some(6144),
+            output_tokens: Some(100),
+            latency: waited_ns + 1_000_000_000,
+            service_latency: Some(1_000_000_000),
+            ..Sample::default()
+        };
+        let waiting = [sample(0), sample(400_000_000), sample(800_000_000)];
+        assert_eq!(rows(&waiting), [SpeedRow { prompt_tokens: 6144, requests: 3, tokens_per_s: 100.0 }]);
+    }
 }

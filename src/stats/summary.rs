@@ -10,10 +10,10 @@ use super::reconcile::{self, ClientSide, Reconciliation, Totals};
 use super::samples::{RunSamples, Sample};
 use super::series::AllSeries;
 use super::server_timings::{self, ServerTimings};
-use super::slo::Verdict;
+use super::slo::{JudgedRun, JudgedValue, Verdict};
 use super::speed::{self, SpeedRow};
 use super::steady_part::SteadyPart;
-use super::throughput::{Rates, Throughput};
+use super::throughput::{Rates, SteadyThroughput, Throughput};
 use super::tolerance::Tolerance;
 use super::turns::{self, Turns};
 use super::witness::{self, Witness};
@@ -61,6 +61,10 @@ pub struct Summary {
     pub time_s: Option<f64>,
     /// Requests and tokens per second.
     pub throughput: Throughput,
+    /// The same without start-up and drain; `None` if the run is too short.
+    pub steady_throughput: Option<SteadyThroughput>,
+    /// Cached input tokens divided by all input tokens of the succeeded requests; `None` if the server reports none.
+    pub cached_share: Option<f64>,
     /// The distributions of all figures per request.
     pub series: AllSeries,
     /// Means over the succeeded, streamed requests: events per request, and latency per event.
@@ -89,6 +93,8 @@ pub struct Summary {
     pub gpu_memory_gb: Option<f64>,
     /// SLO attainment; `None` if no objectives were given.
     pub slo: Option<Verdict>,
+    /// The figures of the search that the run belongs to, as they are judged; empty without a search.
+    pub searched: Vec<(slo::Figure, JudgedValue)>,
     /// The figures compared with the server's metrics; `None` if there are none.
     pub server: Option<Reconciliation>,
     /// Resources used by a server that this program started; `None` for any other.
@@ -121,7 +127,10 @@ impl Summary {
         let tolerance = Tolerance::compute(&client, &measurement_error.stamp);
         // Criteria that this version cannot parse were checked by the version that ran.
         let slo = slo::scan_all(&facts.slo).ok();
-        let slo = slo.map(|criteria| Verdict::compute(&criteria, &throughput, &series, time_s, requests));
+        let judged = JudgedRun { throughput: &throughput, series: &series, time_s, samples: requests, gaps: &gaps };
+        let objectives = slo.clone().unwrap_or_default();
+        let searched = facts.search.iter().flat_map(|plan| judged.searched(plan, &objectives)).collect();
+        let slo = slo.map(|criteria| Verdict::compute(&criteria, &judged));
         let server = server.map(|window| {
             let totals = Totals::compute(&samples);
             let totals = witness.iter().fold(totals, |totals, witness| totals.with_witness(witness));
@@ -145,6 +154,8 @@ impl Summary {
             failures: counts::failures(&samples),
             time_s,
             throughput,
+            steady_throughput: SteadyThroughput::compute(facts, requests, span),
+            cached_share: counts::cached_share(&ok),
             packages_per_request: mean(streamed().map(|sample| f64::from(sample.events))),
             package_latency_s: mean(ok.iter().filter_map(|sample| sample.package_latency)).map(|ns| ns / 1e9),
             rates: Rates::compute(requests, facts.rate_per_s.is_some()),
@@ -156,6 +167,7 @@ impl Summary {
             turns: turns::compute(facts, requests),
             gpu_memory_gb: run.gpu_memory_peak_bytes.map(|bytes| bytes / f64::from(1 << 30)),
             slo,
+            searched,
             server,
             server_use,
             findings: run.findings.clone(),
@@ -171,9 +183,19 @@ impl Summary {
         self.findings.iter().any(|finding| finding.severity() == Severity::Void)
     }
 
+    /// The value of a figure of the run's search.
+    pub fn searched(&self, figure: slo::Figure) -> JudgedValue {
+        self.searched.iter().find(|(other, _)| *other == figure).map_or_else(JudgedValue::default, |found| found.1)
+    }
+
     /// A given objective was missed: exit status 1.
     pub fn missed_slo(&self) -> bool {
         self.slo.as_ref().is_some_and(|verdict| !verdict.is_met())
+    }
+
+    /// `--abort-on` ended the run: exit status 1.
+    pub fn is_aborted(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.aborted)
     }
 
     /// Requests were sent and none succeeded: exit status 1.

@@ -1,6 +1,8 @@
 //! Throughput over the run, and request rates from the schedule to the responses.
 
+use super::concurrency::InFlight;
 use super::samples::Sample;
+use crate::record::facts::{Mode, RunFacts};
 
 /// Amounts divided by the duration of the run; `None` if the amount is unknown or the duration is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -34,6 +36,56 @@ impl Throughput {
     }
 }
 
+/// Throughput between start-up and drain: of a closed loop from the first to the last time at which all slots were busy,
+/// of a schedule while it was offering. One request that hangs at the end does not change it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SteadyThroughput {
+    /// From the first due time to the start of this part, seconds.
+    pub from_s: f64,
+    /// Its length, seconds.
+    pub span_s: f64,
+    /// Requests that succeeded in it.
+    pub requests: u64,
+    /// Of the requests that ended in it.
+    pub throughput: Throughput,
+    /// From its end to the end of the last request, seconds.
+    pub tail_s: f64,
+    /// Requests in flight in the middle of that time.
+    pub waiting: u64,
+}
+
+impl SteadyThroughput {
+    /// A shorter part, or one with fewer requests, has too few for a rate.
+    const LEAST_S: f64 = 1.0;
+    const LEAST_REQUESTS: usize = 30;
+
+    /// The throughput of the steady part of requests sorted by due time, whose first due time and last end are `span`,
+    /// tick nanoseconds. `None` if the part is too short.
+    pub(crate) fn compute(facts: &RunFacts, samples: &[Sample], span: Option<(u64, u64)>) -> Option<SteadyThroughput> {
+        let (first_due, last_end) = span?;
+        let sent = samples.iter().filter_map(|sample| Some((sample.write_start?, sample.end)));
+        let (from, to) = match facts.mode {
+            Mode::Closed => InFlight::from_spans(sent.clone()).at_least(facts.parallel?)?,
+            Mode::Paced => (first_due, sent.clone().map(|(start, _)| start).max()?),
+            Mode::Open => (first_due, samples.last()?.due),
+        };
+        let span_s = to.checked_sub(from)? as f64 / 1e9;
+        let ended: Vec<&Sample> = samples.iter().filter(|s| s.ok && from < s.end && s.end <= to).collect();
+        if span_s < Self::LEAST_S || ended.len() < Self::LEAST_REQUESTS {
+            return None;
+        }
+        let middle = to + last_end.saturating_sub(to) / 2;
+        Some(SteadyThroughput {
+            from_s: from.saturating_sub(first_due) as f64 / 1e9,
+            span_s,
+            requests: ended.len() as u64,
+            throughput: Throughput::compute(&ended, Some(span_s)),
+            tail_s: last_end.saturating_sub(to) as f64 / 1e9,
+            waiting: sent.filter(|&(start, end)| start <= middle && middle < end).count() as u64,
+        })
+    }
+}
+
 impl Rates {
     /// Rates of requests sorted by due time; all `None` unless they were `scheduled`.
     pub fn compute(samples: &[Sample], scheduled: bool) -> Rates {
@@ -59,4 +111,45 @@ fn event_rate(events: impl Iterator<Item = u64>) -> Option<f64> {
     let (first, last, count) =
         events.fold((u64::MAX, 0, 0u64), |(first, last, count), at| (first.min(at), last.max(at), count + 1));
     (count > 1 && last > first).then(|| (count - 1) as f64 * 1e9 / (last - first) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Requests of `ms` milliseconds, one after the other, in each of two slots.
+    fn two_slots(requests: u64, ms: u64) -> Vec<Sample> {
+        let ns = ms * 1_000_000;
+        let sample = |index: u64| {
+            let due = index / 2 * ns;
+            let (write_start, output_tokens) = (Some(due), Some(10));
+            Sample { index, due, write_start, end: due + ns, ok: true, output_tokens, ..Sample::default() }
+        };
+        (0..requests).map(sample).collect()
+    }
+
+    fn steady(samples: &[Sample], mode: Mode) -> Option<SteadyThroughput> {
+        let facts = RunFacts { mode, parallel: (mode != Mode::Open).then_some(2), ..RunFacts::default() };
+        let last_end = samples.iter().map(|sample| sample.end).max();
+        SteadyThroughput::compute(&facts, samples, Some((samples[0].due, last_end.unwrap())))
+    }
+
+    #[test]
+    fn one_hanging_request_does_not_change_the_steady_throughput() {
+        let mut samples = two_slots(60, 100);
+        let even = steady(&samples, Mode::Closed).unwrap();
+        assert_eq!((even.requests, even.span_s, even.tail_s, even.waiting), (60, 3.0, 0.0, 0));
+        assert!((even.throughput.requests_per_s.unwrap() - 20.0).abs() < 1e-9);
+        assert!((even.throughput.output_tokens_per_s.unwrap() - 200.0).abs() < 1e-9);
+        // The last request of the second slot hangs for 20 s.
+        samples[59].end += 20_000_000_000;
+        let hung = steady(&samples, Mode::Closed).unwrap();
+        assert_eq!((hung.requests, hung.waiting), (59, 1));
+        assert!((hung.throughput.requests_per_s.unwrap() - 59.0 / 3.0).abs() < 1e-9 && hung.tail_s == 20.0, "{hung:?}");
+        assert!(steady(&two_slots(60, 30), Mode::Closed).is_none(), "shorter than a second");
+        assert!(steady(&two_slots(28, 100), Mode::Closed).is_none(), "fewer than 30 requests");
+        // The schedule offers from 0 s to 2.9 s.
+        let offered = steady(&samples, Mode::Open).unwrap();
+        assert_eq!((offered.span_s, offered.requests), (2.9, 58));
+    }
 }

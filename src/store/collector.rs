@@ -15,7 +15,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::error::StoreError;
-use super::live::{Live, Meter, Snapshot};
+use super::live::{Counts, Live, Meter, Snapshot};
 use super::writer::{RunStart, Writer};
 use crate::finding::Finding;
 use crate::record::facts::RunEnd;
@@ -45,6 +45,8 @@ pub struct CollectorSettings {
 pub enum Notice<'a> {
     /// Another `log_every` requests have ended.
     Progress(&'a Snapshot),
+    /// More requests have ended.
+    Counted(Counts),
     /// The database can no longer be written; sent once.
     StoreFailed(&'a StoreError),
 }
@@ -155,6 +157,7 @@ impl CollectorState {
         match message {
             CollectorMessage::Block(mut block) => {
                 self.count(&block);
+                (self.notify)(Notice::Counted(self.live.counts()));
                 self.store_block(&block);
                 block.clear();
                 // Fails when the worker has ended; the block is then dropped.

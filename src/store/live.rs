@@ -36,6 +36,13 @@ pub struct Live {
     pub store_failed: AtomicBool,
 }
 
+/// Measured requests that have ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub ok: u64,
+    pub failed: u64,
+}
+
 /// The values of [`Live`] at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Snapshot {
@@ -58,6 +65,11 @@ pub struct Snapshot {
 }
 
 impl Live {
+    /// Succeeded and failed requests so far.
+    pub fn counts(&self) -> Counts {
+        Counts { ok: self.ok.load(Relaxed), failed: self.failed.load(Relaxed) }
+    }
+
     /// The current values.
     pub fn snapshot(&self) -> Snapshot {
         let known = |cell: &AtomicU64| Some(cell.load(Relaxed)).filter(|&ns| ns > 0);

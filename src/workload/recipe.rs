@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::Value as Json;
+
 use super::context::Lengths;
 use super::files::Shape;
 use super::headers::Header;
@@ -12,8 +14,9 @@ use super::random_texts::Texts;
 use super::random_vl::Pictures;
 use super::rng::Randomness;
 use super::tokens::TokenUse;
-use super::trace::Trace;
+use super::trace::{RecordedRequest, Trace};
 use crate::api::request_body::Options;
+use crate::api::sampling_params::MaxTokens;
 
 /// The inputs that determine the requests of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +40,55 @@ pub struct Recipe {
     pub randomness: Randomness,
     /// Prefix of the `X-Request-Id` header; see [`super::requests::Workload::id_prefix`].
     pub id_prefix: String,
+}
+
+impl Recipe {
+    /// Whether prompts are generated and share nothing on purpose: no prefix, no history, no recorded sharing.
+    pub(crate) fn has_distinct_prompts(&self) -> bool {
+        match &self.source {
+            Source::Random(lengths) | Source::RandomTexts(lengths, _) | Source::RandomVl(lengths, _) => {
+                lengths.prefix == 0
+            }
+            // Without block ids, each text is generated on its own.
+            Source::Trace(trace) => trace
+                .rows
+                .iter()
+                .all(|row| matches!(&row.request, RecordedRequest::Lengths { blocks, .. } if blocks.is_empty())),
+            _ => false,
+        }
+    }
+
+    /// Whether requests ask with `ignore_eos` for answers of full length.
+    pub(crate) fn ignores_eos(&self) -> bool {
+        let asked = self.field("ignore_eos").map_or(self.sets_each_length(), |value| value == &Json::Bool(true));
+        asked && self.options.dialect.streams()
+    }
+
+    /// The shortest answer that a request asks for with `ignore_eos`, tokens; `None` if it is not the same for all, and
+    /// for several choices.
+    pub(crate) fn full_answer_tokens(&self) -> Option<u32> {
+        let sampling = &self.options.sampling;
+        if !self.ignores_eos() || self.sets_each_length() || sampling.n_choices.unwrap_or(1) > 1 {
+            return None;
+        }
+        let given = ["max_tokens", "max_completion_tokens"].iter().find_map(|name| self.field(name));
+        match (given, sampling.max_tokens?) {
+            (Some(limit), _) => limit.as_u64().and_then(|limit| u32::try_from(limit).ok()),
+            (None, MaxTokens::Fixed(limit)) => Some(limit),
+            (None, MaxTokens::Drawn { low, .. }) => Some(low),
+        }
+    }
+
+    /// Whether each row of the data sets the length of its answer.
+    fn sets_each_length(&self) -> bool {
+        matches!(self.source, Source::Trace(_) | Source::ShareGpt { output_len: true, .. })
+    }
+
+    /// A field that the user gave for every body.
+    fn field(&self, name: &str) -> Option<&Json> {
+        let of_template = || self.options.template.as_ref().and_then(|template| template.get(name));
+        self.options.extra.get(name).or_else(of_template)
+    }
 }
 
 /// The source of the prompts.

@@ -307,3 +307,47 @@ fn invalid_responses_have_their_failure_class() {
         assert_eq!(run.outcomes(), [(class, 4)], "{}: {}", String::from_utf8_lossy(response), run.measured[0].error);
     }
 }
+
+#[test]
+fn a_hopeless_run_ends_in_order() {
+    let mock = mock("ttft=2ms&itl=1ms&tokens=4&fault=status(429):1/2");
+    let hopeless = spec(&mock).with(|s| {
+        s.load.number = vec![20_000];
+        s.load.parallel = vec![4];
+        s.load.abort_on = Some("failed > 20 %".to_string());
+        s.target.no_test_connection = true;
+    });
+    let run = perf(&hopeless);
+    run.assert_totals();
+    let counts = run.summary.counts;
+    assert!(run.summary.is_aborted() && counts.unsent > 10_000 && counts.unfinished == 0, "{counts:?}");
+    assert!(counts.ok + counts.failed >= 20, "{counts:?}");
+    let aborted = run.summary.findings.iter().find(|finding| finding.code() == "aborted").unwrap();
+    assert!(aborted.en().starts_with("--abort-on 'failed>20%' ended the run: "), "{}", aborted.en());
+    assert!(!run.stored.end.as_ref().unwrap().interrupted);
+    // Half of the requests fail, which 60 % allows.
+    let run = perf(&hopeless.with(|s| {
+        s.load.number = vec![100];
+        s.load.abort_on = Some("failed>=60%".to_string());
+    }));
+    assert!(!run.summary.is_aborted());
+    assert_eq!((run.summary.counts.failed, run.summary.counts.unsent), (50, 0));
+}
+
+#[test]
+fn one_hanging_request_leaves_the_steady_throughput() {
+    // Every 50th request hangs until the read timeout.
+    let mock = mock("ttft=20ms&itl=1ms&tokens=20&fault=hang:1/50");
+    let run = perf(&spec(&mock).with(|s| {
+        s.load.number = vec![90];
+        s.load.parallel = vec![2];
+        s.target.no_test_connection = true;
+        s.target.read_timeout_s = 5.0;
+    }));
+    run.assert_totals();
+    assert_eq!(run.summary.counts.failed, 1);
+    let Some(steady) = run.summary.steady_throughput else { panic!("the run is long enough") };
+    let total = run.summary.throughput.requests_per_s.unwrap();
+    assert!(steady.throughput.requests_per_s.unwrap() > 1.3 * total && steady.waiting == 1, "{total} {steady:?}");
+    assert!(run.summary.findings.iter().any(|finding| finding.code() == "tail"), "{:?}", run.summary.findings);
+}

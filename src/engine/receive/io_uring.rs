@@ -69,7 +69,7 @@ impl KernelRing {
         // first.
         unsafe { ring.submitter().register_buf_ring(buffers.ring_address(), count, BUFFER_GROUP)? };
         let mut message = Box::new(empty_message());
-        message.msg_controllen = CONTROL_LEN;
+        message.msg_controllen = CONTROL_LEN as _;
         Ok(KernelRing { ring, buffers, message })
     }
 
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_buffer_that_cannot_be_parsed_ends_the_connection() {
         let mut message = empty_message();
-        message.msg_controllen = CONTROL_LEN;
+        message.msg_controllen = CONTROL_LEN as _;
         let passed_on = |buffer: &[u8]| {
             let mut text = String::new();
             pass_on(buffer, &message, false, &mut |result| text = format!("{result:?}"));

@@ -4,110 +4,207 @@ use crate::report::knee::{KEPT, Load, NEAR_BEST, SOUND, Verdict};
 use crate::report::language::Language;
 use crate::report::table::digits;
 
-/// A sentence in English and in Chinese, with placeholders `{0}` and so on.
-type Message = (&'static str, &'static str);
-
-const ALL_VOID: Message =
-    ("Every run is void: do not base decisions on these figures.", "所有测试均无效：请勿以这些数据为依据。");
-const NONE_SOUND: Message = (
-    "At no load did {0} of the requests succeed (the most did at {1}): these figures do not say what the server can do. Find \
-     out why requests fail before you try other loads.",
-    "没有任何负载的成功率达到 {0}（最高为 {1}）：这些数据不能反映服务端的能力。请先查明失败原因，再尝试其他负载。",
-);
-const NONE_SUCCEEDED: Message = (
-    "No request succeeded at any load. Find out why before you try other loads.",
-    "任何负载下都没有成功的请求。请先查明原因，再尝试其他负载。",
-);
-const ONE_SOUND: Message = (
-    "Only {0} can be used: the other loads are void or fail too often, so there is nothing to compare it with.",
-    "只有 {0} 可用：其余负载无效或失败过多，无法比较。",
-);
-const RATES_NOT_REACHED: Message = (
-    "Every rate up to {0} was kept (responses ended at {1} or more of the arrival rate, apart from long last ones): the \
-     server is not saturated. Try higher rates.",
-    "直到 {0} 均能维持（完成速率不低于到达率的 {1}，末尾较长的响应除外）：服务端尚未饱和，可尝试更高的速率。",
-);
-const NOT_REACHED: Message = (
-    "The highest load, {0}, has the most requests/s, and no lower load reaches {1} of it: the server is not saturated. Try \
-     a higher concurrency.",
-    "最高负载 {0} 的吞吐量最高，更低的负载均不到其 {1}：服务端尚未饱和，可尝试更高的并发数。",
-);
-const FAILS_ABOVE: Message = (
-    "The highest load that the server sustains is {0}: at {1} fewer than {2} of the requests succeed.",
-    "服务端可承受的最高负载为 {0}：{1} 的成功率低于 {2}。",
-);
-const RATE_LIMITS: Message = (
-    "{0} is enough to keep the arrival rate: a higher concurrency cannot give more requests/s than the schedule offers. \
-     Try a higher --rate to find the bottleneck.",
-    "{0} 已足以维持到达率：并发数再高，吞吐量也不会超过到达率。请提高 --rate 以寻找瓶颈。",
-);
-const EXCEEDED: Message = (
-    "The optimum is around {0}, the highest rate that was kept (responses ended at {1} or more of the arrival rate), at an \
-     average latency of {2} s. Higher rates exceed the capacity, about {3} req/s.",
-    "最佳负载在 {0} 附近，即能维持的最高速率（完成速率不低于到达率的 {1}），\
-     平均时延 {2} s。更高的速率超过服务端的处理能力（约 {3} req/s）。",
-);
-const NONE_KEPT: Message = (
-    "Even the lowest rate, {0}, exceeds the capacity, about {1} req/s (responses ended at less than {2} of the arrival \
-     rate). Try lower rates.",
-    "最低速率 {0} 已超过服务端的处理能力（约 {1} req/s，完成速率低于到达率的 {2}），请尝试更低的速率。",
-);
-const OPTIMUM: Message = (
-    "The optimum is around {0}, the lowest load with at least {3} of the best requests/s: {1} req/s at an average latency \
-     of {2} s.",
-    "最佳负载在 {0} 附近，即吞吐量达到最高值 {3} 的最低负载：{1} req/s，平均时延 {2} s。",
-);
-const SATURATED: Message = (
-    "The lowest load, {0}, already saturates the server: {1} req/s, at least {3} of the best, at an average latency of {2} \
-     s.",
-    "最低负载 {0} 已使服务端饱和：{1} req/s，不低于最高值的 {3}，平均时延 {2} s。",
-);
-const ONLY_LATENCY: Message = (
-    "More load only adds latency: {1} req/s at {2} s with {0}.",
-    "更高的负载只会增加时延：{0} 时为 {1} req/s、{2} s。",
-);
-const PAST: Message = (
-    "The highest load is beyond saturation: only {1} req/s at {2} s with {0}.",
-    "最高负载已越过饱和点：{0} 时仅 {1} req/s、{2} s。",
-);
-const LOWER: Message = ("Consider lowering the load.", "建议降低负载。");
+/// A load with its name and its figures as text.
+struct Named<'a> {
+    name: &'a str,
+    requests_per_s: String,
+    /// Average latency and TTFT, seconds.
+    latency_s: String,
+    ttft_s: String,
+}
 
 /// The sentence for a verdict over these loads, which have these names.
 pub fn sentence(verdict: Verdict, loads: &[Load], names: &[String], language: Language) -> Option<String> {
-    let fill = |message: Message, values: &[String]| Some(filled(message, values, language));
-    let name = |place: usize| names[place].clone();
-    let rps = |place: usize| digits(loads[place].requests_per_s.unwrap_or(0.0), 2);
-    let latency = |place: usize| loads[place].latency_s.map_or_else(|| "-".to_string(), |s| digits(s, 3));
+    if verdict == Verdict::Nothing {
+        return None;
+    }
+    let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |seconds| digits(seconds, 3));
+    let named = |place: usize| Named {
+        name: &names[place],
+        requests_per_s: digits(loads[place].requests_per_s.unwrap_or(0.0), 2),
+        latency_s: seconds(loads[place].latency_s),
+        ttft_s: seconds(loads[place].ttft_s),
+    };
+    // A concurrency of 1 is the lowest.
+    let can_be_lower = loads[0].parallel != Some(1);
+    let with_rates = |place: usize| loads[place].rate_per_s.is_some() && loads[place].parallel.is_none();
+    let none_succeeded = |place: usize| loads[place].success == Some(0.0);
+    Some(match language {
+        Language::En => en(verdict, named, can_be_lower, with_rates, none_succeeded),
+        Language::Zh => zh(verdict, named, can_be_lower, with_rates, none_succeeded),
+    })
+}
+
+fn en<'a>(
+    verdict: Verdict,
+    named: impl Fn(usize) -> Named<'a>,
+    can_be_lower: bool,
+    with_rates: impl Fn(usize) -> bool,
+    none_succeeded: impl Fn(usize) -> bool,
+) -> String {
+    let [sound, near_best, kept] = [SOUND, NEAR_BEST, KEPT].map(percent);
+    let name = |place: usize| named(place).name;
     match verdict {
-        Verdict::Nothing => None,
-        Verdict::AllVoid => fill(ALL_VOID, &[]),
-        Verdict::NoneSound { most } if loads[most].success == Some(0.0) => fill(NONE_SUCCEEDED, &[]),
-        Verdict::NoneSound { most } => fill(NONE_SOUND, &[percent(SOUND), name(most)]),
-        Verdict::OneSound { only } => fill(ONE_SOUND, &[name(only)]),
-        Verdict::NotReached { top } if loads[top].rate_per_s.is_some() && loads[top].parallel.is_none() => {
-            fill(RATES_NOT_REACHED, &[name(top), percent(KEPT)])
+        Verdict::Nothing => String::new(),
+        Verdict::AllVoid => "Every run is void: do not base decisions on these figures.".to_string(),
+        Verdict::NoneSound { most } if none_succeeded(most) => {
+            "No request succeeded at any load. Find out why before you try other loads.".to_string()
         }
-        Verdict::NotReached { top } => fill(NOT_REACHED, &[name(top), percent(NEAR_BEST)]),
-        Verdict::FailsAbove { top, failing } => fill(FAILS_ABOVE, &[name(top), name(failing), percent(SOUND)]),
-        Verdict::RateLimits { knee } => fill(RATE_LIMITS, &[name(knee)]),
-        Verdict::Exceeded { last, best } => fill(EXCEEDED, &[name(last), percent(KEPT), latency(last), rps(best)]),
-        Verdict::NoneKept { lowest, best } => fill(NONE_KEPT, &[name(lowest), rps(best), percent(KEPT)]),
+        Verdict::NoneSound { most } => format!(
+            "At no load did {sound} of the requests succeed (the most did at {}): these figures do not say what the \
+             server can do. Find out why requests fail before you try other loads.",
+            name(most)
+        ),
+        Verdict::OneSound { only } => format!(
+            "Only {} can be used: the other loads are void or fail too often, so there is nothing to compare it with.",
+            name(only)
+        ),
+        Verdict::NotReached { top } if with_rates(top) => format!(
+            "Every rate up to {} was kept (responses ended at {kept} or more of the arrival rate, apart from long last \
+             ones): the server is not saturated. Try higher rates.",
+            name(top)
+        ),
+        Verdict::NotReached { top } => format!(
+            "The highest load, {}, has the most requests/s, and no lower load reaches {near_best} of it: the server is \
+             not saturated. Try a higher concurrency.",
+            name(top)
+        ),
+        Verdict::Between { below, above, parallel } => {
+            let (below, above) = (named(below), named(above));
+            format!(
+                "The server saturates between {} and {}: requests wait there, average TTFT rises from {} s to {} s. Try \
+                 a concurrency of {parallel}, which {} req/s need at the latency of {}, {} s.",
+                below.name, above.name, below.ttft_s, above.ttft_s, above.requests_per_s, below.name, below.latency_s
+            )
+        }
+        Verdict::FailsAbove { top, failing } => format!(
+            "The highest load that the server sustains is {}: at {} fewer than {sound} of the requests succeed.",
+            name(top),
+            name(failing)
+        ),
+        Verdict::RateLimits { knee } => format!(
+            "{} is enough to keep the arrival rate: a higher concurrency cannot give more requests/s than the schedule \
+             offers. Try a higher --rate to find the bottleneck.",
+            name(knee)
+        ),
+        Verdict::Exceeded { last, best } => format!(
+            "The optimum is around {}, the highest rate that was kept (responses ended at {kept} or more of the arrival \
+             rate), at an average latency of {} s. Higher rates exceed the capacity, about {} req/s.",
+            name(last),
+            named(last).latency_s,
+            named(best).requests_per_s
+        ),
+        Verdict::NoneKept { lowest, best } => format!(
+            "Even the lowest rate, {}, exceeds the capacity, about {} req/s (responses ended at less than {kept} of the \
+             arrival rate). Try lower rates.",
+            name(lowest),
+            named(best).requests_per_s
+        ),
         Verdict::Flat { knee, top } | Verdict::Past { knee, top } => {
-            let known = |place: usize| [name(place), rps(place), latency(place), percent(NEAR_BEST)];
+            let is_past = matches!(verdict, Verdict::Past { .. });
+            let (at_knee, at_top) = (named(knee), named(top));
+            let (rps, latency) = (&at_knee.requests_per_s, &at_knee.latency_s);
             // If a lower load cannot be used, the lowest load is not known to saturate the server.
-            let begin = if knee == 0 { SATURATED } else { OPTIMUM };
-            let end = if matches!(verdict, Verdict::Past { .. }) { PAST } else { ONLY_LATENCY };
-            let mut out = vec![filled(begin, &known(knee), language), filled(end, &known(top), language)];
-            // A concurrency of 1 is the lowest.
-            out.extend((knee == 0 && loads[0].parallel != Some(1)).then(|| filled(LOWER, &[], language)));
-            Some(out.join(language.pick(" ", "")))
+            let begin = match knee {
+                0 => format!(
+                    "The lowest load, {}, already saturates the server: {rps} req/s, at least {near_best} of the best, at \
+                     an average latency of {latency} s.",
+                    at_knee.name
+                ),
+                _ => format!(
+                    "The optimum is around {}, the lowest load with at least {near_best} of the best requests/s: {rps} \
+                     req/s at an average latency of {latency} s.",
+                    at_knee.name
+                ),
+            };
+            let (name, rps, latency) = (at_top.name, at_top.requests_per_s, at_top.latency_s);
+            let end = match is_past {
+                true => format!("The highest load is beyond saturation: only {rps} req/s at {latency} s with {name}."),
+                false => format!("More load only adds latency: {rps} req/s at {latency} s with {name}."),
+            };
+            let lower = if knee == 0 && can_be_lower { " Consider lowering the load." } else { "" };
+            format!("{begin} {end}{lower}")
         }
     }
 }
 
-fn filled((en, zh): Message, values: &[String], language: Language) -> String {
-    let put = |text: String, (place, value): (usize, &String)| text.replace(&format!("{{{place}}}"), value);
-    values.iter().enumerate().fold(language.pick(en, zh).to_string(), put)
+fn zh<'a>(
+    verdict: Verdict,
+    named: impl Fn(usize) -> Named<'a>,
+    can_be_lower: bool,
+    with_rates: impl Fn(usize) -> bool,
+    none_succeeded: impl Fn(usize) -> bool,
+) -> String {
+    let [sound, near_best, kept] = [SOUND, NEAR_BEST, KEPT].map(percent);
+    let name = |place: usize| named(place).name;
+    match verdict {
+        Verdict::Nothing => String::new(),
+        Verdict::AllVoid => "所有测试均无效：请勿以这些数据为依据。".to_string(),
+        Verdict::NoneSound { most } if none_succeeded(most) => {
+            "任何负载下都没有成功的请求。请先查明原因，再尝试其他负载。".to_string()
+        }
+        Verdict::NoneSound { most } => format!(
+            "没有任何负载的成功率达到 {sound}（最高为 {}）：这些数据不能反映服务端的能力。请先查明失败原因，再尝试其他负载。",
+            name(most)
+        ),
+        Verdict::OneSound { only } => format!("只有 {} 可用：其余负载无效或失败过多，无法比较。", name(only)),
+        Verdict::NotReached { top } if with_rates(top) => format!(
+            "直到 {} 均能维持（完成速率不低于到达率的 {kept}，末尾较长的响应除外）：服务端尚未饱和，可尝试更高的速率。",
+            name(top)
+        ),
+        Verdict::NotReached { top } => format!(
+            "最高负载 {} 的吞吐量最高，更低的负载均不到其 {near_best}：服务端尚未饱和，可尝试更高的并发数。",
+            name(top)
+        ),
+        Verdict::Between { below, above, parallel } => {
+            let (below, above) = (named(below), named(above));
+            format!(
+                "服务端在 {} 与 {} 之间达到饱和：请求开始排队，平均 TTFT 从 {} s 升至 {} s。可尝试并发数 {parallel}，\
+                 即以 {} 的时延（{} s）达到 {} req/s 所需的并发数。",
+                below.name, above.name, below.ttft_s, above.ttft_s, below.name, below.latency_s, above.requests_per_s
+            )
+        }
+        Verdict::FailsAbove { top, failing } => {
+            format!("服务端可承受的最高负载为 {}：{} 的成功率低于 {sound}。", name(top), name(failing))
+        }
+        Verdict::RateLimits { knee } => {
+            format!("{} 已足以维持到达率：并发数再高，吞吐量也不会超过到达率。请提高 --rate 以寻找瓶颈。", name(knee))
+        }
+        Verdict::Exceeded { last, best } => format!(
+            "最佳负载在 {} 附近，即能维持的最高速率（完成速率不低于到达率的 {kept}），平均时延 {} s。更高的速率超过服务端的\
+             处理能力（约 {} req/s）。",
+            name(last),
+            named(last).latency_s,
+            named(best).requests_per_s
+        ),
+        Verdict::NoneKept { lowest, best } => format!(
+            "最低速率 {} 已超过服务端的处理能力（约 {} req/s，完成速率低于到达率的 {kept}），请尝试更低的速率。",
+            name(lowest),
+            named(best).requests_per_s
+        ),
+        Verdict::Flat { knee, top } | Verdict::Past { knee, top } => {
+            let is_past = matches!(verdict, Verdict::Past { .. });
+            let (at_knee, at_top) = (named(knee), named(top));
+            let (rps, latency) = (&at_knee.requests_per_s, &at_knee.latency_s);
+            let begin = match knee {
+                0 => format!(
+                    "最低负载 {} 已使服务端饱和：{rps} req/s，不低于最高值的 {near_best}，平均时延 {latency} s。",
+                    at_knee.name
+                ),
+                _ => format!(
+                    "最佳负载在 {} 附近，即吞吐量达到最高值 {near_best} 的最低负载：{rps} req/s，平均时延 {latency} s。",
+                    at_knee.name
+                ),
+            };
+            let (name, rps, latency) = (at_top.name, at_top.requests_per_s, at_top.latency_s);
+            let end = match is_past {
+                true => format!("最高负载已越过饱和点：{name} 时仅 {rps} req/s、{latency} s。"),
+                false => format!("更高的负载只会增加时延：{name} 时为 {rps} req/s、{latency} s。"),
+            };
+            let lower = if knee == 0 && can_be_lower { "建议降低负载。" } else { "" };
+            format!("{begin}{end}{lower}")
+        }
+    }
 }
 
 /// A share as an integer percentage, such as 95 for 0.95.
@@ -149,7 +246,30 @@ mod tests {
     }
 
     #[test]
-    fn every_placeholder_is_filled() {
+    fn coarse_sweeps_get_a_load_to_try() {
+        // A server with 8 slots.
+        let load = |parallel, rps, ttft_s, latency_s| Load {
+            parallel: Some(parallel),
+            requests_per_s: Some(rps),
+            ttft_s: Some(ttft_s),
+            latency_s: Some(latency_s),
+            success: Some(1.0),
+            ..Load::default()
+        };
+        let loads = [load(4, 8.0, 0.09, 0.5), load(16, 15.9, 0.6, 1.0)];
+        let names = ["C4", "C16"].map(str::to_string);
+        let text = |language| sentence(decide(&loads), &loads, &names, language).unwrap();
+        let en = text(Language::En);
+        assert!(
+            en.starts_with("The server saturates between C4 and C16: ") && en.contains("concurrency of 8,"),
+            "{en}"
+        );
+        let zh = text(Language::Zh);
+        assert!(zh.contains("在 C4 与 C16 之间达到饱和") && zh.contains("可尝试并发数 8，"), "{zh}");
+    }
+
+    #[test]
+    fn every_verdict_has_a_text() {
         let load = Load { rate_per_s: Some(1.0), ..Load::default() };
         let (loads, names) = ([load.clone(), load], ["A".to_string(), "B".to_string()]);
         let verdicts = [
@@ -157,6 +277,7 @@ mod tests {
             Verdict::NoneSound { most: 1 },
             Verdict::OneSound { only: 1 },
             Verdict::NotReached { top: 1 },
+            Verdict::Between { below: 0, above: 1, parallel: 6 },
             Verdict::FailsAbove { top: 0, failing: 1 },
             Verdict::RateLimits { knee: 1 },
             Verdict::Exceeded { last: 0, best: 1 },

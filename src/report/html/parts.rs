@@ -34,7 +34,7 @@ pub fn head(runs: &[Run], language: Language) -> String {
         format!("{} {}", language.pick("Server", "服务端"), facts.url),
         format!("API {}", facts.api),
         format!("{} {}", language.pick("dataset", "数据集"), facts.dataset),
-        format!("{} {}", language.pick("seed", "随机种子"), facts.seed),
+        format!("{} {}", language.pick("data seed", "数据种子"), facts.seed),
         language.pick("streaming", "流式响应").to_string() + if facts.stream { " ✓" } else { " ✗" },
         format!("{} {}", language.pick("started", "开始于"), started(first)),
     ];

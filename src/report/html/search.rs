@@ -4,14 +4,15 @@
 use std::fmt::Write;
 
 use super::chart::{Chart, ChartLine, Scale, escape};
-use super::elements::{charts, list, table};
+use super::elements::{charts, few_note, list, table};
 use super::over_time::unit;
 use super::run::Run;
 use crate::finding::SearchTrouble;
 use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
 use crate::report::language::Language;
-use crate::report::search::{columns, figure_of, ordered, title, undecided, unit_of};
+use crate::report::search::{columns, figure_of, has_infinite, ordered, title, undecided};
+use crate::report::table::infinite_note;
 use crate::search::{Probe, Selection, StoredSearch, StoredSearchRun, figure_name, figures, find_searches};
 
 /// A larger ratio of values and bounds is shown on a logarithmic axis.
@@ -37,6 +38,12 @@ fn section(told: &StoredSearch, language: Language) -> String {
     }
     let _ = write!(out, "<h3>{}</h3>", language.pick("Loads that were tried", "已测负载"));
     out.push_str(&probe_table(told, &probes, language));
+    if probes.iter().any(|probe| probe.observed.iter().any(|observed| observed.few)) {
+        out.push_str(&few_note(language));
+    }
+    if has_infinite(&probes) {
+        let _ = write!(out, "<p class=\"note\">{}</p>", infinite_note(language));
+    }
     let troubles: Vec<String> = probes.iter().flat_map(|probe| troubles(&told.plan, probe, language)).collect();
     if !troubles.is_empty() {
         out.push_str(&list(&troubles));
@@ -104,11 +111,13 @@ fn curves(told: &StoredSearch, probes: &[&Probe], language: Language) -> Vec<Cha
 
 /// A figure over the loads, with the selected loads and the bounds.
 fn curve(told: &StoredSearch, probes: &[&Probe], name: &str, figure: Figure, language: Language) -> Chart {
-    let mean = |probe: &Probe| probe.observed.iter().find(|observed| observed.name == name)?.mean;
+    let mean = |probe: &Probe| {
+        probe.observed.iter().find(|observed| observed.name == name)?.mean.filter(|mean| mean.is_finite())
+    };
     let bounds = bounds(&told.plan, name);
     let values: Vec<f64> = probes.iter().filter_map(|probe| mean(probe)).chain(bounds.iter().map(|b| b.1)).collect();
     let most = values.iter().copied().fold(0.0, f64::max);
-    let (unit, factor) = if matches!(figure, Figure::Of(..)) { unit(most) } else { (unit_of(figure), 1.0) };
+    let (unit, factor) = if matches!(figure, Figure::Of(..)) { unit(most) } else { (figure.unit(), 1.0) };
     let line = probes.iter().map(|probe| (probe.value, mean(probe).map(|mean| mean * factor))).collect();
     let ends = probes.first().map_or(0.0, |probe| probe.value)..probes.last().map_or(0.0, |probe| probe.value);
     let mut lines = vec![ChartLine::new(name, line)];

@@ -21,6 +21,13 @@ pub fn ended(s: &Summary) -> Option<Finding> {
     end.interrupted.then_some(Finding::Interrupted { unsent: c.unsent, unfinished: c.unfinished })
 }
 
+/// `--abort-on` ended the run.
+pub fn aborted(s: &Summary) -> Option<Finding> {
+    let c = s.counts;
+    let (criterion, failed, ended) = (s.facts.abort_on.clone(), c.failed, c.ok + c.failed);
+    s.is_aborted().then_some(Finding::Aborted { criterion, failed, ended, unsent: c.unsent })
+}
+
 /// Failures that affect the figures of the others.
 pub fn failures(s: &Summary) -> Option<Finding> {
     let c = s.counts;

@@ -1,0 +1,233 @@
+//! The result at a glance: the end of what a run prints. With the lines that say where the files are, it fits on 24
+//! lines of 80 columns.
+
+use super::findings::{Entry, entries};
+use super::language::Language;
+use super::load_name::load_name;
+use super::search::judged_text;
+use super::table::{Align, Table, few_note, mark, number, wrap};
+use crate::finding::Severity;
+use crate::stats::Summary;
+use crate::stats::measurement_error::Bound;
+use crate::stats::quantile::{LEVELS, Series};
+use crate::stats::slo::Judged;
+
+/// The most findings that are shown.
+const FINDINGS: usize = 4;
+/// The most lines of one finding.
+const FINDING_LINES: usize = 2;
+/// Percentiles of the table.
+const SHOWN: [(&str, u32); 4] = [("p50", 500), ("p90", 900), ("p99", 990), ("max", 1000)];
+
+/// A colour of the terminal.
+#[derive(Clone, Copy)]
+enum Colour {
+    Green,
+    Yellow,
+    Red,
+}
+
+/// Requests, throughput, times, objectives, the client's error, and findings.
+pub fn render(s: &Summary, width: usize, colours: bool) -> String {
+    let mut out = String::from("\n");
+    out.push_str(&wrap("", &requests(s), width));
+    out.push_str(&wrap("", &throughput(s), width));
+    out.push_str(&times(s, width));
+    out.push_str(&objectives(s, colours));
+    out.push_str(&wrap("", &trust(s), width));
+    out + &findings(s, width, colours)
+}
+
+/// "400 requests in 63 s at parallel 200: 400 ok, 0 failed".
+fn requests(s: &Summary) -> String {
+    let counts = &s.counts;
+    let rest = [(counts.unfinished, "unfinished"), (counts.unsent, "unsent"), (counts.unknown, "unknown")];
+    let rest: String =
+        rest.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!(", {count} {name}")).collect();
+    let time = s.time_s.map_or_else(String::new, |time| format!(" in {} s", number(round(time))));
+    let load = load_name(&s.facts, Language::En);
+    format!("{} requests{time}, {load}: {} ok, {} failed{rest}", counts.scheduled, counts.ok, counts.failed)
+}
+
+/// Three significant digits for a text.
+fn round(value: f64) -> f64 {
+    if value <= 0.0 {
+        return value;
+    }
+    let unit = 10_f64.powi(value.log10().floor() as i32 - 2);
+    if unit >= 1.0 { value.round() } else { (value / unit).round() * unit }
+}
+
+fn throughput(s: &Summary) -> String {
+    let t = &s.throughput;
+    let rate = |value: Option<f64>, unit: &str| value.map(|value| format!("{} {unit}", number(round(value))));
+    let parts = [
+        rate(t.requests_per_s, "req/s"),
+        rate(t.output_tokens_per_s, "output tok/s"),
+        rate(t.total_tokens_per_s, "total tok/s"),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "Throughput: -".to_string() } else { format!("Throughput: {}", parts.join(", ")) }
+}
+
+/// The table of times in milliseconds; the figures that the run does not have are left out.
+fn times(s: &Summary, width: usize) -> String {
+    let series = &s.series;
+    let figures = [
+        ("TTFT (ms)", &series.ttft_s),
+        ("ITL (ms)", &series.itl_s),
+        ("TPOT (ms)", &series.tpot_s),
+        ("Latency (ms)", &series.latency_s),
+    ];
+    let known: Vec<&(&str, &Series)> = figures.iter().filter(|(_, series)| series.mean.is_some()).collect();
+    if known.is_empty() {
+        return String::new();
+    }
+    let row = |(name, series): &&(&str, &Series)| {
+        let mean = series.mean.map_or_else(|| "-".to_string(), ms);
+        let quantiles = SHOWN.map(|(_, per_mille)| {
+            series.at(per_mille).map_or_else(|| "-".to_string(), |quantile| ms(quantile.value) + mark(quantile.few))
+        });
+        [name.to_string(), mean].into_iter().chain(quantiles).collect()
+    };
+    let table = Table {
+        head: ["", "mean"].into_iter().chain(SHOWN.map(|(name, _)| name)).map(String::from).collect(),
+        aligns: [Align::Left].into_iter().chain([Align::Decimal; 5]).collect(),
+        rows: known.iter().map(row).collect(),
+        grid: false,
+    };
+    let few = |series: &Series| SHOWN.iter().any(|(_, at)| series.at(*at).is_some_and(|quantile| quantile.few));
+    let footnote = if known.iter().any(|(_, series)| few(series)) {
+        wrap("* ", &few_note(Language::En), width)
+    } else {
+        String::new()
+    };
+    table.render() + &footnote
+}
+
+/// Milliseconds with two decimals, the same in every cell.
+fn ms(seconds: f64) -> String {
+    format!("{:.2}", seconds * 1e3)
+}
+
+/// A line per objective: met or missed, and what was measured.
+pub fn objectives(s: &Summary, colours: bool) -> String {
+    let Some(verdict) = &s.slo else { return String::new() };
+    let line = |Judged { criterion, judged, met }: &Judged| {
+        let unit = criterion.figure.unit();
+        let text = |value: f64| format!("{}{} {unit}", judged_text(value), mark(judged.few));
+        let measured = judged.value.map_or_else(|| "not measured".to_string(), text);
+        let (sign, colour) = if *met { ("✓", Colour::Green) } else { ("✗", Colour::Red) };
+        format!("{} {}: {}\n", coloured(sign, colour, colours), criterion.with_unit(), measured)
+    };
+    verdict.criteria.iter().map(line).collect()
+}
+
+/// The client's own error as a share of the medians, and the number of findings.
+fn trust(s: &Summary) -> String {
+    let own = &s.measurement_error;
+    let shares: Vec<String> = [("TTFT", &s.series.ttft_s, &own.ttft_s), ("ITL", &s.series.itl_s, &own.itl_s)]
+        .into_iter()
+        .filter_map(|(name, series, bounds)| Some(format!("{} of {name}", share(series, bounds)?)))
+        .collect();
+    let all = entries(&s.findings);
+    let count = |severity: Severity, one: &str, many: &str| {
+        let count = all.iter().filter(|entry| entry.severity == severity).count();
+        (count > 0).then(|| format!("{count} {}", if count == 1 { one } else { many }))
+    };
+    let counts = [
+        count(Severity::Void, "void finding", "void findings"),
+        count(Severity::Caution, "caution", "cautions"),
+        count(Severity::Note, "note", "notes"),
+    ];
+    let counts: Vec<String> = counts.into_iter().flatten().collect();
+    let findings = if counts.is_empty() { "no findings".to_string() } else { counts.join(", ") };
+    if shares.is_empty() {
+        return format!("Findings: {findings}");
+    }
+    format!("Error of this client at the medians: at most {}; {findings}", shares.join(", "))
+}
+
+/// The larger distance from the median to its bounds, as a share of the median.
+fn share(series: &Series, bounds: &[Bound]) -> Option<String> {
+    let place = LEVELS.iter().position(|level| level.per_mille == 500)?;
+    let (median, bound) = (series.quantiles.get(place)?.value, bounds.get(place)?);
+    let percent = (bound.high - median).max(median - bound.low) / median * 100.0;
+    match percent {
+        percent if !percent.is_finite() => None,
+        percent if percent > 100.0 => Some("> 100 %".to_string()),
+        percent if percent < 0.01 => Some("0.01 %".to_string()),
+        percent => Some(format!("{} %", number((percent * 100.0).ceil() / 100.0))),
+    }
+}
+
+/// The most severe findings, each on one or two lines.
+fn findings(s: &Summary, width: usize, colours: bool) -> String {
+    let all = entries(&s.findings);
+    let mut out: String = all.iter().take(FINDINGS).map(|entry| finding(entry, width, colours)).collect();
+    if all.len() > FINDINGS {
+        out.push_str(&format!("and {} more in performance_summary.txt\n", all.len() - FINDINGS));
+    }
+    out
+}
+
+fn finding(entry: &Entry<'_>, width: usize, colours: bool) -> String {
+    let (name, colour) = match entry.severity {
+        Severity::Note => ("Note: ", None),
+        Severity::Caution => ("Caution: ", Some(Colour::Yellow)),
+        Severity::Void => ("Void: ", Some(Colour::Red)),
+    };
+    let text = wrap(name, &entry.headline(Language::En), width);
+    let mut lines: Vec<&str> = text.lines().take(FINDING_LINES).collect();
+    let cut = text.lines().count() > lines.len();
+    // Room for the dots.
+    let shortened = lines.last().filter(|_| cut).map(|line| shorten(line, width));
+    if let (Some(last), Some(shortened)) = (lines.last_mut(), shortened.as_deref()) {
+        *last = shortened;
+    }
+    let text = lines.join("\n") + "\n";
+    match (colour, text.strip_prefix(name)) {
+        (Some(colour), Some(rest)) => coloured(name, colour, colours) + rest,
+        _ => text,
+    }
+}
+
+/// The line with "..." at its end, without the words for which there is no room then.
+fn shorten(line: &str, width: usize) -> String {
+    use unicode_width::UnicodeWidthStr;
+    let mut line = line;
+    while line.width() + 4 > width {
+        match line.trim_end().rfind(' ') {
+            Some(space) if !line[..space].trim().is_empty() => line = &line[..space],
+            _ => break,
+        }
+    }
+    format!("{} ...", line.trim_end())
+}
+
+fn coloured(text: &str, colour: Colour, colours: bool) -> String {
+    let code = match colour {
+        Colour::Red => 31,
+        Colour::Green => 32,
+        Colour::Yellow => 33,
+    };
+    if colours { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_sentences_have_three_digits() {
+        let texts = [62.9998, 6501.61, 6.3492, 0.048_123, 0.0].map(|value| number(round(value)));
+        assert_eq!(texts, ["63", "6502", "6.35", "0.0481", "0"]);
+    }
+
+    #[test]
+    fn a_long_finding_ends_with_dots_within_the_width() {
+        let line = "Caution: one two three four five six seven eight nine ten eleven twelve thirtee";
+        let short = shorten(line, 80);
+        assert!(short.len() <= 80 && short.ends_with("twelve ..."), "{short}");
+    }
+}
