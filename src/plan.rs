@@ -61,6 +61,8 @@ pub struct Plan {
     pub cold: bool,
     /// Local addresses to connect from; if empty, the kernel chooses.
     pub source_addresses: Vec<IpAddr>,
+    /// Whether connections are spread over all addresses of the server; otherwise all go to the first one.
+    pub address_rotation: bool,
     /// Whether to receive with epoll even if io_uring is available.
     pub force_fallback: bool,
     /// Whether to send one request before the run, which must succeed.
@@ -171,6 +173,16 @@ impl Target {
         self.proxy.is_some() && self.tls.is_none()
     }
 
+    /// The addresses that connections go to, as text; empty if that is not decided, and with a Unix socket.
+    pub(crate) fn addresses_used(&self, rotated: bool) -> Vec<String> {
+        match &self.transport {
+            Transport::Tcp(addresses) if rotated || addresses.len() == 1 => {
+                addresses.iter().map(ToString::to_string).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Sets the address of the built-in server.
     pub(crate) fn set_mock_address(&mut self, address: SocketAddr) {
         self.authority = address.to_string();
@@ -184,7 +196,8 @@ impl Target {
 /// How bytes reach the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// Resolved addresses, tried in order. Empty in a new plan; the caller resolves the host name.
+    /// Resolved addresses: the one that is used, those that are used in turn, or, if none has answered yet, all of them,
+    /// tried in order. Empty in a new plan; the caller resolves the host name.
     Tcp(Vec<SocketAddr>),
     Unix(PathBuf),
 }

@@ -157,7 +157,7 @@ fn record_from(next: &mut impl FnMut() -> u64, texts: &[String; 3], raw: &[u8], 
     RequestRecord {
         index: next(),
         phase: [Phase::Preflight, Phase::Warmup, Phase::Measured, Phase::Witness][next() as usize % 4],
-        worker: next() as u16,
+        worker: next() as u32,
         slot: next() as u32,
         conversation: maybe(next()),
         turn: next() as u32,

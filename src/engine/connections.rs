@@ -295,6 +295,12 @@ impl Connections {
         if connection.generation != source.generation || connection.socket.is_none() {
             return DeliveryEffect::Nothing;
         }
+        if matches!(connection.state, ConnectionState::Idle | ConnectionState::Finished { .. })
+            && let (Delivery::Bytes { bytes, .. }, Some(tls)) = (&delivery, &mut connection.tls)
+            && tls_response::is_session_only(tls, bytes, reaped, connection.socket.as_ref().and_then(|s| s.fd().ok()))
+        {
+            return DeliveryEffect::Nothing;
+        }
         let slot = match connection.state {
             ConnectionState::Busy { slot } | ConnectionState::Handshake { slot } => slot,
             ConnectionState::Idle => {
@@ -439,7 +445,7 @@ impl Connection {
         clock: &Clock,
         telemetry: &mut Telemetry,
     ) -> (Tick, bool) {
-        let stamped = timestamp_ns.and_then(|ns| clock.tick_from_kernel(ns, reaped));
+        let stamped = timestamp_ns.and_then(|ns| clock.tick_from_kernel(ns, reaped, since));
         // A timestamp from before the socket was empty is of a wall clock that was stepped back since.
         let stamped = stamped.filter(|at| at.plus_ns(STAMP_TO_SOCKET_NS) >= since);
         let read_stats = &mut self.read_stats;

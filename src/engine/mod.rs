@@ -54,10 +54,10 @@ pub mod worker;
 pub mod worker_state;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Select, Sender, unbounded};
 
 use self::preflight_progress::PreflightProgress;
 use self::worker::{Command, Reply, WorkerChannels};
@@ -68,7 +68,7 @@ use crate::plan::{Load, Plan};
 use crate::record::trace::Trace;
 use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
 use crate::time::MS;
-use crate::time::clock::Clock;
+use crate::time::clock::kernel_now;
 use crate::workload::Workload;
 
 /// Why the engine could not run. Failures of the server are not errors but records.
@@ -106,7 +106,7 @@ pub struct PhaseEnd {
 pub struct Engine {
     workers: Vec<Handle>,
     workload: Arc<Workload>,
-    clock: Clock,
+    setup: Arc<Setup>,
     /// The step that the connection test has reached.
     pub preflight: Arc<PreflightProgress>,
     /// Findings of the workers about their setup and about the server.
@@ -145,14 +145,17 @@ impl Engine {
             stop,
             abort,
             connections_opened,
+            next_address: AtomicUsize::new(0),
             preflight: preflight.clone(),
             trace,
+            clock_error_ns: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
         });
         let count = cores.len() as u16;
         let start =
             |(number, core): (usize, &usize)| start_worker(setup.clone(), number as u16, count, *core, empties.clone());
         let workers = cores.iter().enumerate().map(start).collect::<Result<_, _>>().map_err(EngineError::Thread)?;
-        Ok(Engine { workers, workload, clock: Clock::new(), preflight, notes: Vec::new() })
+        Ok(Engine { workers, workload, setup, preflight, notes: Vec::new() })
     }
 
     /// Runs one phase to its end.
@@ -167,14 +170,14 @@ impl Engine {
             next: next.clone(),
             messages: request.messages,
         };
-        self.send_all(|| Command::Prepare(plan.clone()))?;
+        self.send_all(|| Command::Prepare(plan.clone()));
         for reply in self.replies()? {
             if let Reply::Ready(notes) = reply {
                 self.note(notes);
             }
         }
-        let start = self.clock.now().plus_ns(START_DELAY_NS);
-        self.send_all(|| Command::Start(start))?;
+        let start = kernel_now().plus_ns(START_DELAY_NS);
+        self.send_all(|| Command::Start(start));
         let mut reports = Vec::new();
         for reply in self.replies()? {
             if let Reply::Done(report, notes) = reply {
@@ -190,6 +193,11 @@ impl Engine {
         Ok(PhaseEnd { reports })
     }
 
+    /// The largest error that the clocks of the workers have shown so far, nanoseconds.
+    pub(crate) fn clock_error_ns(&self) -> u64 {
+        self.setup.clock_error_ns.load(Ordering::Relaxed)
+    }
+
     /// Adds the findings of a worker. All workers report the same findings about one server in every phase, so each is
     /// kept once.
     fn note(&mut self, notes: Vec<Finding>) {
@@ -200,27 +208,55 @@ impl Engine {
         }
     }
 
-    fn send_all(&self, command: impl Fn() -> Command) -> Result<(), EngineError> {
+    /// Sends a command to every worker. A worker that has ended does not take it; its replies say why it has.
+    fn send_all(&self, command: impl Fn() -> Command) {
         for worker in &self.workers {
-            worker.commands.send(command()).map_err(|_| EngineError::Lost)?;
+            let _ = worker.commands.send(command());
         }
-        Ok(())
     }
 
     fn replies(&self) -> Result<Vec<Reply>, EngineError> {
-        let mut replies = Vec::new();
-        for worker in &self.workers {
-            match worker.replies.recv().map_err(|_| EngineError::Lost)? {
-                Reply::Failed(text) => return Err(EngineError::Worker(text)),
-                reply => replies.push(reply),
+        gather_replies(self.workers.iter().map(|worker| &worker.replies), &self.setup.failed)
+    }
+}
+
+/// The replies of all workers to a command. If a worker fails, `failed` is set, so that the others end their phase at
+/// once; the error is that of the first one.
+fn gather_replies<'a>(
+    workers: impl Iterator<Item = &'a Receiver<Reply>>,
+    failed: &AtomicBool,
+) -> Result<Vec<Reply>, EngineError> {
+    let workers: Vec<&Receiver<Reply>> = workers.collect();
+    let mut select = Select::new();
+    for worker in &workers {
+        select.recv(worker);
+    }
+    let mut replies: Vec<Option<Reply>> = workers.iter().map(|_| None).collect();
+    let mut failure = None;
+    for _ in &workers {
+        let ready = select.select();
+        let number = ready.index();
+        match ready.recv(workers[number]) {
+            Ok(Reply::Failed(text)) => {
+                failure.get_or_insert(EngineError::Worker(text));
+            }
+            Ok(reply) => replies[number] = Some(reply),
+            Err(_) => {
+                failure.get_or_insert(EngineError::Lost);
             }
         }
-        Ok(replies)
+        if failure.is_some() {
+            failed.store(true, Ordering::Relaxed);
+        }
+        select.remove(number);
     }
+    failure.map_or_else(|| Ok(replies.into_iter().flatten().collect()), Err)
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        // A worker that still runs a phase ends it at once.
+        self.setup.failed.store(true, Ordering::Relaxed);
         for Handle { commands, replies, thread } in self.workers.drain(..) {
             drop((commands, replies));
             // The message of a panic is already on standard error.
@@ -243,4 +279,44 @@ fn start_worker(
         .name(format!("worker-{number}"))
         .spawn(move || worker::run(setup, number, count, core, &channels))?;
     Ok(Handle { commands, replies, thread })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_failure_of_one_worker_ends_the_others() {
+        let failed = AtomicBool::new(false);
+        let (running, first) = unbounded();
+        let (failing, second) = unbounded();
+        let gathered = std::thread::scope(|scope| {
+            // The first worker runs until another one has failed.
+            scope.spawn(|| {
+                while !failed.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+                running.send(Reply::Ready(Vec::new())).unwrap();
+            });
+            failing.send(Reply::Failed("worker 1: no".to_string())).unwrap();
+            gather_replies([&first, &second].into_iter(), &failed)
+        });
+        assert_eq!(gathered.map(|replies| replies.len()).unwrap_err().to_string(), "worker 1: no");
+    }
+
+    #[test]
+    fn replies_are_in_the_order_of_the_workers() {
+        let channels = [unbounded(), unbounded()];
+        for (number, (reply, _)) in channels.iter().enumerate().rev() {
+            reply.send(Reply::Ready(vec![Finding::WorkersShareCores { workers: number, cores: 1 }])).unwrap();
+        }
+        let failed = AtomicBool::new(false);
+        let replies = gather_replies(channels.iter().map(|(_, replies)| replies), &failed).unwrap();
+        let first = |reply: &Reply| match reply {
+            Reply::Ready(notes) => notes.clone(),
+            _ => Vec::new(),
+        };
+        assert_eq!(first(&replies[1]), [Finding::WorkersShareCores { workers: 1, cores: 1 }]);
+        assert!(!failed.load(Ordering::Relaxed));
+    }
 }

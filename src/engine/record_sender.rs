@@ -18,7 +18,7 @@ pub struct RecordSender {
 const FLUSH_NS: u64 = 100 * MS;
 
 impl RecordSender {
-    pub fn new(worker: u16, messages: Sender<CollectorMessage>, empties: Receiver<Block>) -> RecordSender {
+    pub fn new(worker: u32, messages: Sender<CollectorMessage>, empties: Receiver<Block>) -> RecordSender {
         RecordSender { block: Block::new(worker), messages, empties, flushed: Tick(0) }
     }
 

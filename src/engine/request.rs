@@ -306,7 +306,7 @@ fn new_record(worker: &Worker, slot: u32, job: Job, times: RequestTimes) -> Requ
         phase: job.phase,
         conversation: job.conversation,
         turn: job.turn,
-        worker: worker.number,
+        worker: u32::from(worker.number),
         slot,
         due: job.due,
         picked: Some(times.picked),

@@ -86,7 +86,7 @@ impl Telemetry {
     }
 
     /// The report on a phase that ends now. The counters of the connections and of the receive path are 0.
-    pub fn report(self, worker: u16, phase: Phase, core: Option<u16>, now: Tick) -> WorkerReport {
+    pub fn report(self, worker: u32, phase: Phase, core: Option<u16>, now: Tick) -> WorkerReport {
         let usage = thread_usage();
         WorkerReport {
             worker,

@@ -25,7 +25,14 @@ pub fn receive(
             Plain::Bytes(bytes) => answer.push(bytes, at),
             Plain::Eof => answer.push_eof(at),
         };
-        step == Step::More
     })?;
     Ok(step)
+}
+
+/// Whether bytes that arrived between two responses belong to the session alone, such as session tickets, which servers
+/// may send late, and updates of its keys. Other bytes mean that the connection cannot be used any more.
+pub fn is_session_only(tls: &mut Tls, bytes: &[u8], at: Tick, fd: Option<&OwnedFd>) -> bool {
+    let mut is_session_only = true;
+    let received = tls.receive(bytes, at, fd, &mut |_| is_session_only = false);
+    received.is_ok() && is_session_only
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use monoio::net::UnixStream;
@@ -38,14 +39,18 @@ pub struct ConnectError {
     pub text: String,
 }
 
-/// Opens a connection for `slot`; the addresses of the target are tried in order.
+/// How long an address has to answer before the next one is tried, if the target has several.
+const ADDRESS_NS: u64 = S;
+
+/// Opens a connection for `slot`.
 pub async fn open(worker: &Worker, slot: u32) -> Result<OpenedConnection, ConnectError> {
     let plan = &worker.setup.plan;
     let began = worker.now();
-    worker.wait(slot, Wait::Connect(began.plus_ns(plan.timeouts.connect_ns)));
+    let deadline = began.plus_ns(plan.timeouts.connect_ns);
+    worker.wait(slot, Wait::Connect(deadline));
     worker.set_preflight_step(PreflightStep::Connection);
     let socket = match &plan.target.transport {
-        Transport::Tcp(addresses) => connect_any(worker, slot, addresses).await?,
+        Transport::Tcp(addresses) => connect_any(worker, slot, addresses, deadline).await?,
         Transport::Unix(path) => match connect_unix(path) {
             Ok(connecting) => finish_connecting(worker, slot, connecting.into()).await?,
             Err(error) => return Err(refused(&error, &path.display().to_string())),
@@ -61,17 +66,46 @@ pub async fn open(worker: &Worker, slot: u32) -> Result<OpenedConnection, Connec
     opened
 }
 
-async fn connect_any(worker: &Worker, slot: u32, addresses: &[SocketAddr]) -> Result<Socket, ConnectError> {
+/// Connects to an address of the target: with rotation, to the next one; otherwise to the first that answers, beginning
+/// with the one that answered last. Only a target of which no address had answered before the run has several without
+/// rotation; then all but the last have [`ADDRESS_NS`] each, so that one that is silent does not use up the timeout.
+async fn connect_any(
+    worker: &Worker,
+    slot: u32,
+    addresses: &[SocketAddr],
+    deadline: Tick,
+) -> Result<Socket, ConnectError> {
+    let setup = &worker.setup;
     let mut last_error = ConnectError { failure: Failure::Connect, text: "the target has no address".to_string() };
-    for address in addresses {
-        let connected = match start_connecting(worker, *address) {
+    let count = addresses.len();
+    let (first, tries) = match setup.plan.address_rotation {
+        true => (setup.next_address.fetch_add(1, Ordering::Relaxed), 1),
+        false => (setup.next_address.load(Ordering::Relaxed), count),
+    };
+    for nth in 0..tries.min(count) {
+        let place = (first + nth) % count;
+        if nth + 1 < tries {
+            worker.wait(slot, Wait::Connect(worker.now().plus_ns(ADDRESS_NS).min(deadline)));
+        } else if nth > 0 {
+            worker.wait(slot, Wait::Connect(deadline));
+        }
+        let address = addresses[place];
+        let connected = match start_connecting(worker, address) {
             Ok(opening) => finish_connecting(worker, slot, opening).await,
             Err(error) => Err(refused(&error, &address.to_string())),
         };
         match connected {
-            Ok(socket) => return Ok(socket),
-            Err(error) if error.failure == Failure::ConnectTimeout => return Err(error),
+            Ok(socket) => {
+                if tries > 1 {
+                    setup.next_address.store(place, Ordering::Relaxed);
+                    worker.wait(slot, Wait::Connect(deadline));
+                }
+                return Ok(socket);
+            }
             Err(error) => last_error = error,
+        }
+        if worker.now() >= deadline || worker.state.borrow().phase.killed {
+            break;
         }
     }
     Err(last_error)
@@ -122,7 +156,7 @@ async fn add(worker: &Worker, slot: u32, socket: Socket, connected: Tick) -> Res
         let connection_id = state
             .connections
             .add(socket, ConnectionState::Idle, &mut state.receive)
-            .map_err(|error| failed(Failure::Connect, error.to_string()))?;
+            .map_err(|error| not_watched(&mut state.error, error))?;
         return Ok(OpenedConnection { connection_id, at: connected, tls_handshake_ns: None });
     };
     let mut tls = Tls::new(config, &worker.setup.plan.target.host).map_err(|text| failed(Failure::Tls, text))?;
@@ -139,7 +173,7 @@ async fn add(worker: &Worker, slot: u32, socket: Socket, connected: Tick) -> Res
     let connection_id = {
         let state = &mut *worker.state.borrow_mut();
         let added = state.connections.add(socket, ConnectionState::Handshake { slot }, &mut state.receive);
-        let connection_id = added.map_err(|error| failed(Failure::Connect, error.to_string()))?;
+        let connection_id = added.map_err(|error| not_watched(&mut state.error, error))?;
         let connection = &mut state.connections.entries[connection_id as usize];
         connection.answer.start();
         connection.tls = Some(Box::new(tls));
@@ -154,6 +188,13 @@ async fn add(worker: &Worker, slot: u32, socket: Socket, connected: Tick) -> Res
     // Opening the tunnel through a proxy counts as connecting, not as the handshake.
     let began = tls.as_ref().and_then(|tls| tls.tunnel_open()).unwrap_or(connected);
     Ok(OpenedConnection { connection_id, at, tls_handshake_ns: Some((at.ns_since(began)).max(0) as u64) })
+}
+
+/// The error of a socket that the receive path cannot watch, which is not the server's: it ends the run.
+fn not_watched(run_error: &mut Option<io::Error>, error: io::Error) -> ConnectError {
+    let text = error.to_string();
+    *run_error = Some(error);
+    ConnectError { failure: Failure::Connect, text }
 }
 
 /// Sends the queued bytes of the session and waits for the peer, until the handshake is complete.
@@ -258,7 +299,15 @@ async fn writable_unless(
     let legacy = {
         let state = &mut *worker.state.borrow_mut();
         state.slots[slot as usize].writable = false;
-        if state.receive.await_writable(slot, socket)? {
+        let delivers = match state.receive.await_writable(slot, socket) {
+            Ok(delivers) => delivers,
+            Err(error) => {
+                // Not a failure of the server: the ring cannot be used, which ends the run.
+                state.error = Some(error);
+                return Ok(false);
+            }
+        };
+        if delivers {
             None
         } else {
             // monoio awaits any descriptor through a stream type; only its readiness is used.

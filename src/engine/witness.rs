@@ -203,7 +203,8 @@ fn read_once(shared: &Shared, connection: &mut Connection, buffer: &mut [u8]) {
         }
         Ok((0, _)) => connection.answer.push_eof(reaped),
         Ok((length, timestamp_ns)) => {
-            let at = connection.arrival(timestamp_ns.and_then(|ns| shared.clock.tick_from_kernel(ns, reaped)), reaped);
+            let stamped = |ns: u64| shared.clock.tick_from_kernel(ns, reaped, connection.last_active);
+            let at = connection.arrival(timestamp_ns.and_then(stamped), reaped);
             connection.push(&buffer[..length], at)
         }
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
@@ -261,7 +262,7 @@ fn vary_pause(ns: u64, index: u64) -> u64 {
 }
 
 fn store_record(shared: &Shared, connection: &Connection, end: Tick) {
-    let worker = shared.plan.cores.len() as u16;
+    let worker = shared.plan.cores.len() as u32;
     let mut block = Block::new(worker);
     let seen = &connection.answer.seen;
     let open_after_end_ns = seen.end_event.map(|at| end.ns_since(at).max(0) as u64);

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, Sender};
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
@@ -123,8 +124,10 @@ impl WorkerThread {
             ReceivePath::Ring(_) => match ring_runtime() {
                 Ok(runtime) => (AnyRuntime::Ring(Box::new(runtime)), receive),
                 Err(error) => {
-                    fallback = Some(Finding::EpollInstead { reason: error.to_string() });
-                    (legacy_runtime()?, ReceivePath::open(receive_plan, true)?.0)
+                    let reason = error.to_string();
+                    let receive = ReceivePath::open_epoll(&reason)?;
+                    fallback = Some(Finding::EpollInstead { reason });
+                    (legacy_runtime()?, receive)
                 }
             },
             receive => (legacy_runtime()?, receive),
@@ -146,7 +149,7 @@ impl WorkerThread {
         // A placeholder until the first phase is prepared; it never runs.
         let (nowhere, _) = crossbeam_channel::unbounded();
         let idle = PhaseState::new(PhasePlan::none(nowhere.clone()), &setup, Tick(0), number, count);
-        let record_sender = RecordSender::new(number, nowhere, empties.clone());
+        let record_sender = RecordSender::new(u32::from(number), nowhere, empties.clone());
         let connections = Connections::new(answer_options(&setup.plan), setup.trace.clone());
         let state = RefCell::new(WorkerState::new(clock, receive, connections, record_sender, idle));
         let worker = Rc::new(Worker { state, executor, setup, number, count });
@@ -161,6 +164,7 @@ impl WorkerThread {
         let worker = &self.worker;
         {
             let state = &mut *worker.state.borrow_mut();
+            state.clock.resync();
             state.record_sender.redirect(plan.messages.clone());
             state.start_phase(PhaseState::new(plan, &worker.setup, Tick(u64::MAX), worker.number, worker.count));
         }
@@ -184,6 +188,9 @@ impl WorkerThread {
         let worker = &self.worker;
         {
             let state = &mut *worker.state.borrow_mut();
+            // Other workers may have prepared for a long time. The errors so far concern no measured time.
+            state.clock.resync();
+            state.clock.take_worst_error_ns();
             let plan = state.phase.plan.clone();
             state.start_phase(PhaseState::new(plan, &worker.setup, start, worker.number, worker.count));
             state.telemetry = Telemetry::new(start);
@@ -191,10 +198,12 @@ impl WorkerThread {
         run_slots(worker.clone(), start).await?;
         let state = &mut *worker.state.borrow_mut();
         let now = state.clock.now();
+        state.clock.measure_error();
+        worker.setup.clock_error_ns.fetch_max(state.clock.take_worst_error_ns(), Ordering::Relaxed);
         state.record_sender.flush(&mut state.telemetry);
         let (opened, shortages) = (state.connections.opened, state.receive.buffer_shortages());
         let telemetry = std::mem::replace(&mut state.telemetry, Telemetry::new(now));
-        let mut report = telemetry.report(worker.number, state.phase.plan.phase, self.core_number, now);
+        let mut report = telemetry.report(u32::from(worker.number), state.phase.plan.phase, self.core_number, now);
         report.connections_opened = opened - std::mem::replace(&mut self.opened_before, opened);
         report.buffer_shortages = shortages - std::mem::replace(&mut self.shortages_before, shortages);
         if state.connections.server_closes_silently() {

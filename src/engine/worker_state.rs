@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use rustls::ClientConfig;
@@ -34,10 +34,16 @@ pub struct Setup {
     pub abort: Arc<AtomicBool>,
     /// Number of connections opened so far, which determines the source address of the next one.
     pub connections_opened: AtomicU64,
+    /// The place of the address that the next connection uses, of those of the target; modulo their number.
+    pub next_address: AtomicUsize,
     /// The step that the connection test has reached.
     pub preflight: Arc<PreflightProgress>,
     /// Receives the events of each request, with `--debug`.
     pub trace: Option<Trace>,
+    /// The largest error that the clock of a worker has shown, nanoseconds.
+    pub clock_error_ns: AtomicU64,
+    /// A worker has failed, or the engine is dropped: every worker ends its phase at once.
+    pub failed: AtomicBool,
 }
 
 /// Values of [`Setup::stop`].
@@ -226,11 +232,17 @@ impl WorkerState {
     fn poll_connections(&mut self, now: Tick) -> io::Result<bool> {
         let WorkerState { receive, connections, clock, telemetry, slots, deadlines, dead, .. } = self;
         let mut woken = false;
-        receive.poll(now, &mut |event| {
+        // The ring delivers what had completed before the first delivery; each read of the other path is a later one.
+        if !matches!(receive, ReceivePath::Epoll(_)) {
+            clock.begin_batch();
+        }
+        let polled = receive.poll(now, &mut |event| {
             let delivered = match event {
                 ReceiveEvent::Delivery(source, delivery) => connections.deliver(source, delivery, clock, telemetry),
                 ReceiveEvent::Writable { slot } => {
-                    slots[slot as usize].writable = true;
+                    // The slots of an earlier phase may have been more.
+                    let Some(slot_state) = slots.get_mut(slot as usize) else { return };
+                    slot_state.writable = true;
                     DeliveryEffect::Wake(slot)
                 }
             };
@@ -246,7 +258,9 @@ impl WorkerState {
                 }
                 DeliveryEffect::Dead(connection_id) => dead.push(connection_id),
             }
-        })?;
+        });
+        clock.end_batch();
+        polled?;
         while let Some(connection_id) = self.dead.pop() {
             self.connections.close(connection_id, &mut self.receive)?;
         }
@@ -332,7 +346,8 @@ impl WorkerState {
     fn run_housekeeping(&mut self, setup: &Setup, now: Tick) -> bool {
         self.clock.maintain(now);
         self.record_sender.flush_if_old(now, &mut self.telemetry);
-        match setup.stop.load(Ordering::Relaxed) {
+        let stop = if setup.failed.load(Ordering::Relaxed) { STOP_AT_ONCE } else { setup.stop.load(Ordering::Relaxed) };
+        match stop {
             0 => {}
             STOP_OFFERING => self.stop_offering(now, setup.plan.drain_ns.min(INTERRUPT_DRAIN_NS)),
             STOP_AT_ONCE.. => {

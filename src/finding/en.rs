@@ -54,6 +54,22 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::ProxyNotUsed { url } => {
             observed(format!("--proxy is not used for {url}, which is reached directly."))
         }
+        Finding::SeveralAddresses { host, used, spare, silent, rotated } => {
+            let mut text = match rotated {
+                true => format!("{host} has several addresses: connections are spread over {}", used.join(", ")),
+                false => format!("{host} has several addresses: all connections go to {}", used.join(", ")),
+            };
+            if !spare.is_empty() {
+                text.push_str(&format!("; {} would answer as well", spare.join(", ")));
+            }
+            if !silent.is_empty() {
+                text.push_str(&format!("; {} did not answer", silent.join(", ")));
+            }
+            match spare.is_empty() {
+                true => observed(text + "."),
+                false => observed(text + ".").advise("--address-rotation spreads connections over all of them."),
+            }
+        }
         Finding::UrlCompleted { path, url } => {
             observed(format!("--url does not end in an endpoint of this API: {path} is used, requests go to {url}."))
         }

@@ -45,6 +45,15 @@ pub enum Finding {
     ProxyNotUsed {
         url: String,
     },
+    /// The server's name has several addresses. Connections go to those in `used`; `spare` answered as well, `silent` did
+    /// not.
+    SeveralAddresses {
+        host: String,
+        used: Vec<String>,
+        spare: Vec<String>,
+        silent: Vec<String>,
+        rotated: bool,
+    },
     /// The path of `--url` was completed.
     UrlCompleted {
         path: String,
@@ -451,6 +460,7 @@ impl Finding {
             Finding::ProxyVariableNotUsed { .. } => ("plan", Note, Cause::Configuration),
             Finding::ProxyUsed { .. } => ("plan", Note, Cause::Network),
             Finding::ProxyNotUsed { .. } => ("plan", Note, Cause::Configuration),
+            Finding::SeveralAddresses { .. } => ("addresses", Note, Cause::Network),
             Finding::UrlCompleted { .. } => ("plan", Note, Cause::Configuration),
             Finding::TokenIdsRedirected { .. } => ("plan", Note, Cause::Configuration),
             Finding::BarePromptsRedirected { .. } => ("plan", Note, Cause::Configuration),
@@ -586,6 +596,7 @@ impl Finding {
             | Finding::BarePromptsRedirected { dataset: one, url: other }
             | Finding::MetricsFailed { url: one, reason: other, .. }
             | Finding::ProgramFailed { program: one, reason: other, .. } => vec![one, other],
+            Finding::SeveralAddresses { host, .. } => vec![host],
             Finding::FieldsNotSent { api, flags } => flags.iter_mut().chain([api]).collect(),
             Finding::ParallelNotUsed
             | Finding::CertificateNotVerified

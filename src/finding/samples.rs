@@ -22,6 +22,13 @@ fn of_plans() -> Vec<Finding> {
         Finding::ProxyVariableNotUsed { variable: text("https_proxy") },
         Finding::ProxyUsed { proxy: text("proxy.example:3128") },
         Finding::ProxyNotUsed { url: text("unix:/run/s") },
+        Finding::SeveralAddresses {
+            host: text("llm.example"),
+            used: vec![text("192.0.2.1:80")],
+            spare: vec![text("192.0.2.2:80")],
+            silent: vec![text("192.0.2.3:80")],
+            rotated: false,
+        },
         Finding::UrlCompleted { path: text("/v1/chat/completions"), url: url() },
         Finding::TokenIdsRedirected { url: url() },
         Finding::BarePromptsRedirected { dataset: text("speed_benchmark"), url: url() },

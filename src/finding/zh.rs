@@ -42,6 +42,22 @@ pub(super) fn text(finding: &Finding) -> Text {
         }
         Finding::ProxyUsed { proxy } => observed(format!("请求经过代理 {proxy}：代理的延迟计入结果。")),
         Finding::ProxyNotUsed { url } => observed(format!("--proxy 不用于 {url}：请求直连该地址。")),
+        Finding::SeveralAddresses { host, used, spare, silent, rotated } => {
+            let mut text = match rotated {
+                true => format!("{host} 有多个地址：连接轮流使用 {}", used.join("、")),
+                false => format!("{host} 有多个地址：所有连接都使用 {}", used.join("、")),
+            };
+            if !spare.is_empty() {
+                text.push_str(&format!("；{} 也可连接", spare.join("、")));
+            }
+            if !silent.is_empty() {
+                text.push_str(&format!("；{} 无应答", silent.join("、")));
+            }
+            match spare.is_empty() {
+                true => observed(text + "。"),
+                false => observed(text + "。").advise("加 --address-rotation 可让连接轮流使用全部地址。"),
+            }
+        }
         Finding::UrlCompleted { path, url } => {
             observed(format!("--url 不含该 API 的端点：已补全 {path}，请求发往 {url}。"))
         }

@@ -242,9 +242,9 @@ impl Tls {
         flushed
     }
 
-    /// Decrypts the bytes of one read, which arrived at `at`. `consume` is called with the decrypted data, and returns
-    /// whether later records should be decrypted; data already decrypted is passed to it in any case. Handshake and
-    /// alert replies, and the ClientHello after a tunnel has been opened, are sent immediately through `fd`. Bytes that
+    /// Decrypts the bytes of one read, which arrived at `at`, and passes the decrypted data to `consume`. All bytes are
+    /// decrypted, also those after the end of a response: they may hold another one, or belong to the session alone, which
+    /// cannot go on without them. Handshake and alert replies, and the ClientHello after a tunnel has been opened, are sent immediately through `fd`. Bytes that
     /// the socket does not accept stay queued, see [`Tls::flush`].
     ///
     /// # Errors
@@ -254,7 +254,7 @@ impl Tls {
         mut bytes: &[u8],
         at: Tick,
         fd: Option<&OwnedFd>,
-        consume: &mut impl FnMut(Plain<'_>) -> bool,
+        consume: &mut impl FnMut(Plain<'_>),
     ) -> Result<(), String> {
         if let Some(tunnel) = &mut self.tunnel {
             if tunnel.push(bytes)? {
@@ -271,9 +271,7 @@ impl Tls {
             let state = self.session.process_new_packets();
             self.send_replies(fd);
             let state = state.map_err(|error| describe(&error))?;
-            if !self.deliver_plain(consume) {
-                return Ok(());
-            }
+            self.deliver_plain(consume);
             if state.peer_has_closed() {
                 consume(Plain::Eof);
                 return Ok(());
@@ -282,16 +280,14 @@ impl Tls {
         Ok(())
     }
 
-    /// Passes all decrypted data to `consume` and returns its last result.
-    fn deliver_plain(&mut self, consume: &mut impl FnMut(Plain<'_>) -> bool) -> bool {
-        let mut wants_more = true;
+    /// Passes all decrypted data to `consume`.
+    fn deliver_plain(&mut self, consume: &mut impl FnMut(Plain<'_>)) {
         while let Ok(length) = self.session.reader().read(&mut self.plain) {
             if length == 0 {
                 break;
             }
-            wants_more = consume(Plain::Bytes(&self.plain[..length]));
+            consume(Plain::Bytes(&self.plain[..length]));
         }
-        wants_more
     }
 
     /// Sends the session's replies. An error is ignored here, because the next read or write fails with it as well.
@@ -365,6 +361,53 @@ mod tests {
         let length = theirs.read(&mut sent).unwrap();
         sent.truncate(length);
         sent
+    }
+
+    /// Completes the handshake of a pair, and returns the tickets that the server then sends.
+    fn shake_hands(tls: &mut Tls, server: &mut rustls::ServerConnection) -> Vec<u8> {
+        tls.encrypt(&[]).unwrap();
+        let mut flight = Vec::new();
+        while tls.is_handshaking() || server.is_handshaking() {
+            let hello = std::mem::take(&mut tls.outgoing);
+            server.read_tls(&mut &hello[..]).unwrap();
+            server.process_new_packets().unwrap();
+            flight = written(server);
+            if server.is_handshaking() {
+                let mut nothing = |plain: Plain<'_>| panic!("a handshake has no data, but {plain:?} was delivered");
+                tls.receive(&flight, Tick(1), None, &mut nothing).unwrap();
+            }
+        }
+        flight
+    }
+
+    /// What the server has to send.
+    fn written(server: &mut rustls::ServerConnection) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut bytes).unwrap();
+        }
+        bytes
+    }
+
+    #[test]
+    fn all_records_of_a_large_read_are_decrypted() {
+        let (mut tls, mut server) = session_pair();
+        let mut read = shake_hands(&mut tls, &mut server);
+        assert!(!read.is_empty(), "the server sends session tickets");
+        // Two answers in one read, which is larger than what the session takes at once.
+        for answer in [vec![b'a'; 1000], vec![b'b'; 30_000]] {
+            server.writer().write_all(&answer).unwrap();
+            read.extend(written(&mut server));
+        }
+        server.send_close_notify();
+        read.extend(written(&mut server));
+        let (mut plain, mut ended) = (Vec::new(), false);
+        let mut consume = |data: Plain<'_>| match data {
+            Plain::Bytes(bytes) => plain.extend_from_slice(bytes),
+            Plain::Eof => ended = true,
+        };
+        tls.receive(&read, Tick(2), None, &mut consume).unwrap();
+        assert_eq!((plain.len(), plain[999], plain[1000], ended), (31_000, b'a', b'b', true));
     }
 
     #[test]

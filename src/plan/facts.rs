@@ -14,6 +14,7 @@ impl Plan {
             dataset: self.report.dataset.clone(),
             api: self.report.api.clone(),
             url: self.target.url.clone(),
+            addresses: self.target.addresses_used(self.address_rotation),
             stream: self.stream,
             mode: match self.load {
                 Load::Closed { .. } => Mode::Closed,

@@ -10,6 +10,7 @@ mod hub_files;
 use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Zoned;
 
@@ -17,6 +18,7 @@ use crate::mock::Mock;
 use crate::net::tls;
 use crate::plan::Plan;
 use crate::plan::sla::SearchPlan;
+use crate::server::addresses;
 use crate::server::models::{first_model, list_timeouts};
 use crate::spec::proxy::ProxyVariables;
 use crate::spec::{HubFiles, RigFacts, Spec, resolve, trace_file};
@@ -67,6 +69,9 @@ fn make_plans(spec: &Spec, facts: &RigFacts) -> Result<(Vec<Plan>, Option<Mock>)
     let mut plans = resolve(spec, facts).map_err(|error| error.to_string())?;
     let mut target = plans[0].target.clone();
     let mock = sweep::resolve_target(&mut target, &plans[0].cores, &facts.allowed_cores)?;
+    let connect_timeout = Duration::from_nanos(plans[0].timeouts.connect_ns);
+    let rotate = plans[0].address_rotation;
+    let address_notes = addresses::choose(&mut target, rotate, &plans[0].source_addresses, connect_timeout);
     if plans[0].report.model.is_empty() {
         let config = target.tls.as_ref().map(tls::config).transpose()?;
         let headers: String =
@@ -80,6 +85,7 @@ fn make_plans(spec: &Spec, facts: &RigFacts) -> Result<(Vec<Plan>, Option<Mock>)
     }
     for plan in &mut plans {
         plan.target = target.clone();
+        plan.notes.extend(address_notes.iter().cloned());
     }
     Ok((plans, mock))
 }

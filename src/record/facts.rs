@@ -15,6 +15,10 @@ pub struct RunFacts {
     pub dataset: String,
     pub api: String,
     pub url: String,
+    /// The addresses of the server, or of its proxy, that connections went to; empty with a Unix socket, if none answered
+    /// before the run, and in what earlier versions stored.
+    #[serde(default)]
+    pub addresses: Vec<String>,
     pub stream: bool,
     pub mode: Mode,
     /// The cap on requests in flight; `None` in an open loop.
@@ -130,6 +134,9 @@ pub struct RunEnd {
     pub clock: ClockPair,
     /// The user ended the run before its plan did.
     pub interrupted: bool,
+    /// The largest error of a worker's clock that its fits have shown, nanoseconds; `None` in what earlier versions stored.
+    #[serde(default)]
+    pub clock_error_ns: Option<u64>,
     /// The run ended because of `--abort-on`.
     #[serde(default)]
     pub aborted: bool,

@@ -21,7 +21,7 @@ pub struct RequestRecord {
     /// The request's number in its phase, from 0; request `i` is the same for every number of workers.
     pub index: u64,
     pub phase: Phase,
-    pub worker: u16,
+    pub worker: u32,
     /// The concurrent request slot that carried it, numbered within the worker.
     pub slot: u32,
     /// The number of its conversation in its phase, from 0; `None` for single requests.
@@ -269,7 +269,7 @@ impl Failure {
 /// returns them empty for reuse.
 #[derive(Debug, Default)]
 pub struct Block {
-    pub worker: u16,
+    pub worker: u32,
     pub records: Vec<RequestRecord>,
     pub arrivals: Vec<Tick>,
     pub bytes: Vec<u8>,
@@ -280,7 +280,7 @@ impl Block {
     pub const CAPACITY: usize = 256;
 
     /// An empty block of a worker, with room for [`Block::CAPACITY`] records.
-    pub fn new(worker: u16) -> Block {
+    pub fn new(worker: u32) -> Block {
         Block { worker, records: Vec::with_capacity(Block::CAPACITY), arrivals: Vec::new(), bytes: Vec::new() }
     }
 
@@ -352,7 +352,7 @@ pub struct Stall {
 /// The measurements of one worker in one phase, from which the client's own error is computed.
 #[derive(Clone, Debug)]
 pub struct WorkerReport {
-    pub worker: u16,
+    pub worker: u32,
     pub phase: Phase,
     /// The core that the thread was pinned to; `None` when pinning failed.
     pub core: Option<u16>,

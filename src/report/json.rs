@@ -26,6 +26,7 @@ pub fn summary(s: &Summary) -> Json {
     out.insert(Label::UnsentRequests.en().to_string(), known(s.counts.unsent, s.end.is_some()));
     let planned = s.end.is_some() || s.facts.requests.is_some();
     out.insert(Label::UnknownRequests.en().to_string(), known(s.counts.unknown, planned));
+    out.insert("Server addresses".to_string(), json!(s.facts.addresses));
     out.insert("Failures".to_string(), failures(s));
     out.insert("Confidence intervals (95%)".to_string(), intervals(s));
     out.insert("Steady part".to_string(), steady(s));

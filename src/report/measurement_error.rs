@@ -107,9 +107,10 @@ fn ground(s: &Summary) -> String {
     };
     let stall = own.stall_ns.map_or_else(|| "-".to_string(), format_ns);
     format!(
-        "Kernel timestamps are accurate to {} ({stamp}); the longest stall of a worker was {stall}. Receive lag and stalls \
-         affect a figure only if events shared a read or had no timestamp.",
-        format_ns(own.stamp.ns)
+        "Kernel timestamps are accurate to {} ({stamp}), the workers' clocks to {}; the longest stall of a worker was \
+         {stall}. Receive lag and stalls affect a figure only if events shared a read or had no timestamp.",
+        format_ns(own.stamp.ns),
+        format_ns(own.clock_ns)
     )
 }
 
@@ -130,6 +131,7 @@ pub fn json(s: &Summary) -> Json {
     json!({
         "Stamp error (ns)": own.stamp.ns,
         "Stamp error from": source,
+        "Clock error (ns)": own.clock_ns,
         "Calibration does not fit because": why,
         "Longest stall (ns)": own.stall_ns,
         "Gaps in doubt (share)": own.doubtful.map_or(0.0, |doubtful| doubtful.share),

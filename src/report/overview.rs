@@ -95,6 +95,7 @@ fn basic_information(runs: &[&Summary], output: Option<&str>, width: usize) -> S
         ("Dataset", facts.dataset.clone()),
         ("API", facts.api.clone()),
         ("URL", facts.url.clone()),
+        ("Address", if facts.addresses.is_empty() { "-".to_string() } else { facts.addresses.join(", ") }),
         ("Total generated", generated.map_or_else(|| "-".to_string(), |tokens| format!("{tokens:.0} tokens"))),
         ("Total test time", known(time_s, 2, "s")),
         ("Average output rate", known(rate, 2, "tok/s")),

@@ -58,7 +58,7 @@ struct Shard {
     /// Difference of its clock and that of the first shard, nanoseconds.
     shift_ns: i64,
     /// Number of workers of the shards before it, the number of its first worker.
-    first_worker: u16,
+    first_worker: u32,
 }
 
 impl Shard {
@@ -78,10 +78,7 @@ fn open(paths: &[PathBuf]) -> Result<(StoredRun, Vec<Shard>), StoreError> {
         let reader = Reader::open(path)?;
         let run = reader.run()?;
         let (shift_ns, first_worker) = match &merged {
-            Some(first) => {
-                let workers = first.workers.iter().map(|worker| worker.worker.saturating_add(1)).max().unwrap_or(0);
-                (run.clock.offset_ns().wrapping_sub(first.clock.offset_ns()), workers)
-            }
+            Some(first) => (run.clock.offset_ns().wrapping_sub(first.clock.offset_ns()), first_worker_after(first)),
             None => (0, 0),
         };
         shards.push(Shard { reader, shift_ns, first_worker });
@@ -97,8 +94,13 @@ fn open(paths: &[PathBuf]) -> Result<(StoredRun, Vec<Shard>), StoreError> {
     Ok((run, shards))
 }
 
+/// The number of the first worker of a shard that is added to `run`.
+fn first_worker_after(run: &StoredRun) -> u32 {
+    run.workers.iter().map(|worker| worker.worker.saturating_add(1)).max().unwrap_or(0)
+}
+
 /// Adds the facts of a shard to those of the shards before it.
-fn merge_runs(mut first: StoredRun, mut shard: StoredRun, shift_ns: i64, first_worker: u16) -> StoredRun {
+fn merge_runs(mut first: StoredRun, mut shard: StoredRun, shift_ns: i64, first_worker: u32) -> StoredRun {
     for worker in &mut shard.workers {
         worker.worker = worker.worker.saturating_add(first_worker);
         for stall in worker.stalls.iter_mut().flatten() {
@@ -131,9 +133,10 @@ fn shift(tick: Tick, ns: i64) -> Tick {
     Tick(tick.0.wrapping_add_signed(ns))
 }
 
-fn shifted(block: &Block, ns: i64, first_worker: u16) -> Block {
+fn shifted(block: &Block, ns: i64, first_worker: u32) -> Block {
     let shift = |tick: Tick| shift(tick, ns);
     let record = |record: &RequestRecord| RequestRecord {
+        worker: record.worker.saturating_add(first_worker),
         due: shift(record.due),
         picked: record.picked.map(shift),
         connected: record.connected.map(shift),
@@ -152,5 +155,46 @@ fn shifted(block: &Block, ns: i64, first_worker: u16) -> Block {
         records: block.records.iter().map(record).collect(),
         arrivals: block.arrivals.iter().map(|&tick| shift(tick)).collect(),
         bytes: block.bytes.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::telemetry::Telemetry;
+    use crate::record::facts::{ClockPair, RunFacts};
+
+    /// The last of so many workers.
+    fn shard(workers: u32) -> StoredRun {
+        StoredRun {
+            facts: RunFacts { workers, ..RunFacts::default() },
+            clock: ClockPair::default(),
+            end: None,
+            arguments_json: String::new(),
+            calibration: None,
+            gpu_memory_peak_bytes: None,
+            workers: vec![Telemetry::new(Tick(0)).report(workers - 1, Phase::Measured, None, Tick(0))],
+            findings: Vec::new(),
+            refusals: Vec::new(),
+        }
+    }
+
+    /// 80 shards with as many workers as a run can have are more than 65,535 workers.
+    #[test]
+    fn workers_of_many_shards_are_kept_apart() {
+        let mut run = shard(1024);
+        let mut next = 1024;
+        for _ in 1..80 {
+            assert_eq!(first_worker_after(&run), next);
+            run = merge_runs(run, shard(1024), 0, next);
+            next += 1024;
+        }
+        assert!(next > u32::from(u16::MAX));
+        let numbers: Vec<u32> = run.workers.iter().map(|worker| worker.worker).collect();
+        assert_eq!(numbers, (0..80).map(|shard| shard * 1024 + 1023).collect::<Vec<_>>());
+        let mut block = Block::new(5);
+        block.records.push(RequestRecord { worker: 5, ..RequestRecord::default() });
+        let moved = shifted(&block, 0, next);
+        assert_eq!((moved.worker, moved.records[0].worker), (next + 5, next + 5));
     }
 }

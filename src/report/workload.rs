@@ -12,7 +12,7 @@ use crate::plan::DEFAULT_MAX_TOKENS;
 const WIDEST: usize = 60;
 
 /// Arguments that do not change the workload: draws, target, client, storage and output.
-const BESIDE_THE_WORKLOAD: [&str; 60] = [
+const BESIDE_THE_WORKLOAD: [&str; 61] = [
     // Runs with different draws from the same distributions are comparable.
     "seed",
     "data_seed",
@@ -40,6 +40,7 @@ const BESIDE_THE_WORKLOAD: [&str; 60] = [
     "cacert",
     "insecure",
     "proxy",
+    "address_rotation",
     "connect_timeout",
     "read_timeout",
     "total_timeout",

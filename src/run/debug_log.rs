@@ -50,7 +50,7 @@ fn plan_line(plan: &Plan) -> String {
     let Plan { target, dialect, load, timeouts, workload, report, .. } = plan;
     format!(
         "{} to {} ({dialect:?}, stream {}); {load:?}, requests {:?}, warm-up {}, duration {:?} ns, ramp {} ns, drain {} \
-         ns; seed {}; {timeouts:?}; workers on cores {:?}, spin {}, cold {}, from {:?}; headers {:?}; {:?}; into {}",
+         ns; seed {}; {timeouts:?}; workers on cores {:?}, spin {}, cold {}, from {:?} to {:?}; headers {:?}; {:?}; into {}",
         report.model,
         target.url,
         plan.stream,
@@ -64,6 +64,7 @@ fn plan_line(plan: &Plan) -> String {
         plan.spin,
         plan.cold,
         plan.source_addresses,
+        target.addresses_used(plan.address_rotation),
         workload.headers,
         workload.options.sampling,
         report.folder.display(),

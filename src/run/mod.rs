@@ -96,7 +96,7 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     let workload = Arc::new(build_workload(plan, context)?);
     let affinity = host::affinity::exclude_cores(&plan.cores);
     let (empties, returned) = unbounded();
-    for worker in 0..plan.cores.len() as u16 {
+    for worker in 0..plan.cores.len() as u32 {
         (0..BLOCKS_PER_WORKER).for_each(|_| drop(empties.send(Block::new(worker))));
     }
     // The thread ends when the last event sender is dropped, so this must be dropped last.
@@ -116,12 +116,13 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     notes.append(&mut engine.notes);
     notes.extend(context.local.and_then(Local::died).map(|reason| Finding::ServerDied { reason }));
     notes.extend(context.visualizer.iter().filter_map(Feed::note));
+    let clock_error_ns = Some(engine.clock_error_ns());
     let live = collector.live().clone();
     // The collector ends when the last sender is dropped.
     drop((engine, messages, affinity, debug_log));
     let interrupted = context.stop.load(Ordering::Relaxed) != 0;
     let aborted = abort.load(Ordering::Relaxed) && !interrupted;
-    let end = RunEnd { clock: clock_pair(), interrupted, aborted, ..RunEnd::default() };
+    let end = RunEnd { clock: clock_pair(), interrupted, aborted, clock_error_ns, ..RunEnd::default() };
     let stored = collector.finish(end, &notes);
     if let Some(series) = series {
         series.last_figures(&live.snapshot());

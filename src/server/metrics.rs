@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 
+use super::addresses;
 use super::exposition::{self, write_labels};
 use super::http_get::{GetTimeouts, get};
 use super::local::Processes;
@@ -104,6 +105,8 @@ impl MetricsPage {
             let (host, port) = &peer;
             *addresses =
                 resolve_host(host, *port).map_err(|error| format!("the name '{host}' cannot be resolved: {error}"))?;
+            // A page of another server: which of its addresses is used does not concern the figures of the load.
+            let _ = addresses::choose(&mut target, false, &[], TIMEOUT);
         }
         let tls = target.tls.as_ref().map(tls::config).transpose()?;
         Ok(MetricsPage { target, headers, tls })
@@ -212,6 +215,7 @@ impl Watcher {
     }
 
     fn store(&mut self, samples: Option<Result<Vec<exposition::Sample>, String>>, whole: bool) {
+        self.clock.maintain(self.clock.now());
         if let Some(processes) = &self.sources.processes {
             (self.sink)(resource_usage::samples(self.clock.now(), &processes.now(), &self.gpus));
         }

@@ -1,6 +1,7 @@
 //! The server under test, apart from the load: queries for models and metrics, and starting and stopping a local
 //! server.
 
+pub mod addresses;
 pub mod exposition;
 pub mod http_get;
 mod launch;

@@ -181,6 +181,7 @@ impl CallPlan<'_> {
             spin: client.spin,
             cold: client.cold,
             source_addresses: client.source_address.clone(),
+            address_rotation: target.address_rotation,
             force_fallback: client.force_fallback,
             test_connection: !target.no_test_connection,
             sleep_interval_ns: timing.sleep_interval_ns()?,
@@ -254,6 +255,11 @@ fn endpoint(spec: &Spec, api: Api, secrets: &[String]) -> Result<Endpoint, PlanE
     if matches!(found.target.transport, Transport::Unix(_)) && !spec.client.source_address.is_empty() {
         return Err(PlanError::conflict(
             "--source-address applies to TCP, but --url is a unix: socket: remove --source-address",
+        ));
+    }
+    if matches!(found.target.transport, Transport::Unix(_)) && spec.target.address_rotation {
+        return Err(PlanError::conflict(
+            "--address-rotation applies to TCP, but --url is a unix: socket: remove --address-rotation",
         ));
     }
     if spec.target.insecure {

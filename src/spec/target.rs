@@ -83,6 +83,9 @@ pub struct TargetSpec {
     /// env to use http_proxy, https_proxy, all_proxy and no_proxy [default: none; the variables are ignored]
     #[arg(long, value_name = "URL", help_heading = HEADING)]
     pub proxy: Option<String>,
+    /// Spread connections over all addresses of the server's name, in rotation [default: all go to the first that answers]
+    #[arg(long, help_heading = HEADING)]
+    pub address_rotation: bool,
     /// Scrape the server's Prometheus metrics during the run and compare them with the client's figures: a URL, or a path
     /// on the server [default without a value: /metrics]
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", help_heading = HEADING)]
@@ -109,6 +112,7 @@ impl Default for TargetSpec {
             cacert: None,
             insecure: false,
             proxy: None,
+            address_rotation: false,
             server_metrics: None,
             local: LocalSpec::default(),
         }

@@ -7,8 +7,8 @@
 //! - **Timestamps.** The kernel timestamps a segment in its receive path, after its arrival: by at most
 //!   [`StampError::ns`] (p99.9 of a calibration at this load, else [`DEFAULT_STAMP_NS`]). Interrupt coalescing by the
 //!   network card happens before that and is not included.
-//! - **Clocks.** Mapping a timestamp to the run's clock, and reading that clock, has an error of [`CLOCK_NS`] in either
-//!   direction.
+//! - **Clocks.** Mapping a timestamp to the run's clock, and reading that clock, has an error in either direction. Each
+//!   worker measures it whenever it renews both, about once a second; the largest value counts, at least [`CLOCK_NS`].
 //! - **Shared reads.** A read takes all bytes that its socket holds, up to the size of a buffer, and has the timestamp of
 //!   the last segment that it takes bytes of; the kernel merges segments that queue, and the merged one has the timestamp
 //!   of the last. So the bytes of a read arrived at its timestamp or earlier, but after the socket was last known to be
@@ -52,15 +52,15 @@ use super::samples::{Gap, Sample};
 use super::series::AllSeries;
 use crate::finding::{Figure, Finding, Misfit, Severity};
 use crate::host::calibration::Calibration;
-use crate::record::facts::RunFacts;
+use crate::record::facts::{RunEnd, RunFacts};
 use crate::record::{STALL_NS, WorkerReport};
 use crate::time::US;
 
 /// The largest delay from a send to the kernel's receive timestamp if there is no calibration, nanoseconds (the
 /// measured p99.9 is 16 us; see the notes on the receive path).
 pub(crate) const DEFAULT_STAMP_NS: u64 = 20 * US;
-/// Error of a reading of the run's clock and of the mapping of kernel timestamps to it, nanoseconds. Both are renewed
-/// every second from brackets of about 20 to 40 ns.
+/// The least error of a reading of the run's clock and of the mapping of kernel timestamps to it that is assumed,
+/// nanoseconds. Both are renewed every second from brackets of about 20 to 40 ns.
 pub(crate) const CLOCK_NS: u64 = 100;
 
 /// A bound that differs from its figure by more than this, and by more than [`WIDE_SHARE`] of it, is reported.
@@ -77,6 +77,8 @@ const VOID_SHARE: f64 = 0.5;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MeasurementError {
     pub stamp: StampError,
+    /// The error of the workers' clocks, nanoseconds.
+    pub clock_ns: u64,
     /// The longest time between two polls of a worker, nanoseconds; `None` if no worker reported it.
     pub stall_ns: Option<u64>,
     pub doubtful: Option<Doubtful>,
@@ -129,6 +131,7 @@ pub struct Doubtful {
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     stamp: f64,
+    clock: f64,
     /// An open loop with a cap: the wait for a free slot is part of the plan.
     capped_schedule: bool,
 }
@@ -150,22 +153,28 @@ pub fn stamp_error(calibration: Option<&Calibration>, facts: &RunFacts, events_p
 pub fn compute(
     facts: &RunFacts,
     stamp: StampError,
+    end: Option<&RunEnd>,
     workers: &[&WorkerReport],
     ok: &[&Sample],
     gaps: &[Gap],
 ) -> MeasurementError {
     let stall_ns = workers.iter().map(|worker| worker.longest_stall_ns()).max();
+    let clock_ns = end.and_then(|end| end.clock_error_ns).map_or(CLOCK_NS, |measured| measured.max(CLOCK_NS));
     if ok.iter().any(|sample| !sample.bounded) {
-        return MeasurementError { stamp, stall_ns, ..MeasurementError::default() };
+        return MeasurementError { stamp, clock_ns, stall_ns, ..MeasurementError::default() };
     }
-    let limits =
-        Limits { stamp: stamp.ns as f64, capped_schedule: facts.parallel.is_some() && facts.rate_per_s.is_some() };
+    let limits = Limits {
+        stamp: stamp.ns as f64,
+        clock: clock_ns as f64,
+        capped_schedule: facts.parallel.is_some() && facts.rate_per_s.is_some(),
+    };
     MeasurementError {
         ttft_s: bounds(ok.iter().filter_map(|sample| ttft(sample, limits))),
         itl_s: bounds(gaps.iter().map(|gap| between(gap.ns as f64, gap.early_begin_ns, gap.early_end_ns, limits))),
         tpot_s: bounds(ok.iter().filter_map(|sample| tpot(sample, limits))),
         latency_s: bounds(ok.iter().map(|sample| latency(sample, limits))),
         stamp,
+        clock_ns,
         stall_ns,
         doubtful: doubtful(gaps),
     }
@@ -194,13 +203,13 @@ fn latency(sample: &Sample, limits: Limits) -> (f64, f64) {
 /// Bounds of a length of time from the due time to an arrival that may have been earlier.
 fn from_due(sample: &Sample, length_ns: u64, early_ns: u32, limits: Limits) -> (f64, f64) {
     let late = sample.own_send_lag(limits.capped_schedule).unwrap_or(0).saturating_add(sample.write_ns);
-    let (length, clock) = (length_ns as f64, CLOCK_NS as f64);
-    ((length - late as f64 - f64::from(early_ns) - limits.stamp - clock).max(0.0), length + clock)
+    let length = length_ns as f64;
+    ((length - late as f64 - f64::from(early_ns) - limits.stamp - limits.clock).max(0.0), length + limits.clock)
 }
 
 /// Bounds of a length of time between two arrivals.
 fn between(length_ns: f64, early_begin_ns: u32, early_end_ns: u32, limits: Limits) -> (f64, f64) {
-    let either = limits.stamp + 2.0 * CLOCK_NS as f64;
+    let either = limits.stamp + 2.0 * limits.clock;
     ((length_ns - f64::from(early_end_ns) - either).max(0.0), length_ns + f64::from(early_begin_ns) + either)
 }
 
@@ -287,7 +296,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
-    const LIMITS: Limits = Limits { stamp: 20_000.0, capped_schedule: false };
+    const LIMITS: Limits = Limits { stamp: 20_000.0, clock: 100.0, capped_schedule: false };
 
     #[test]
     fn bounds_of_a_gap_follow_from_those_of_its_events() {

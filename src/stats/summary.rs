@@ -123,7 +123,7 @@ impl Summary {
         let series = AllSeries::compute(&ok, &gaps);
         let client = client::compute(facts, &samples, workers);
         let stamp = measurement_error::stamp_error(run.calibration.as_ref(), facts, events_per_s);
-        let measurement_error = measurement_error::compute(facts, stamp, workers, &ok, &gaps);
+        let measurement_error = measurement_error::compute(facts, stamp, run.end.as_ref(), workers, &ok, &gaps);
         let tolerance = Tolerance::compute(&client, &measurement_error.stamp);
         // Criteria that this version cannot parse were checked by the version that ran.
         let slo = slo::scan_all(&facts.slo).ok();

@@ -152,7 +152,7 @@ impl Reader {
         let mut rows = statement.query([])?;
         let mut workers = Vec::new();
         while let Some(row) = rows.next()? {
-            let worker: u16 = row.get(0)?;
+            let worker: u32 = row.get(0)?;
             let phase = Phase::read(row, 1)?;
             workers.push(WorkerReport {
                 worker,
@@ -181,14 +181,14 @@ impl Reader {
         Ok(workers)
     }
 
-    fn stalls(&self, worker: u16, phase: Phase) -> rusqlite::Result<Vec<Stall>> {
+    fn stalls(&self, worker: u32, phase: Phase) -> rusqlite::Result<Vec<Stall>> {
         let sql = "SELECT begin_ns, end_ns FROM stall WHERE worker = ?1 AND phase = ?2 ORDER BY begin_ns";
         let mut statement = self.connection.prepare_cached(sql)?;
         let stall = |row: &Row<'_>| Ok(Stall { begin: Tick::read(row, 0)?, end: Tick::read(row, 1)? });
         statement.query_map(rusqlite::params![worker, phase.name()], stall)?.collect()
     }
 
-    fn lag(&self, worker: u16, phase: Phase, kind: &str) -> rusqlite::Result<Histogram<u64>> {
+    fn lag(&self, worker: u32, phase: Phase, kind: &str) -> rusqlite::Result<Histogram<u64>> {
         let mut histogram = Histogram::new(3).expect("three digits are valid");
         let mut statement = self
             .connection

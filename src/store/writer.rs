@@ -269,7 +269,7 @@ fn add_worker(connection: &Connection, report: &WorkerReport) -> rusqlite::Resul
 
 fn add_lag(
     connection: &Connection,
-    worker: u16,
+    worker: u32,
     phase: Phase,
     kind: &str,
     histogram: &hdrhistogram::Histogram<u64>,

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
 
 use ringmark::mock::{Config, Mock};
 
@@ -51,6 +52,20 @@ fn a_server_is_trusted_by_its_authority() {
         let opened = call.requests("reused").iter().filter(|reused| *reused == "0").count();
         assert!(opened > 0 && handshakes.iter().filter(|ns| !ns.is_empty()).count() == opened, "{handshakes:?}");
         assert!(handshakes.iter().filter_map(|ns| ns.parse::<u64>().ok()).all(|ns| ns > 10_000), "{handshakes:?}");
+    }
+}
+
+/// Servers send the session tickets of TLS 1.3 after the handshake, when the connection is open and not in use yet.
+#[test]
+fn late_session_tickets_close_no_connection() {
+    let backend = mock(QUICK);
+    for receive in ["", "--force-fallback"] {
+        let server = TlsServer::with_late_tickets(backend.addr(), Duration::from_millis(30));
+        // The slots begin to send one after the other, so that their connections wait for up to 300 ms.
+        let flags = format!("--cacert ca.pem -n 8 --parallel 4 --ramp 0.4 --no-test-connection {receive}");
+        over_tls(&server, &flags).check(8.0);
+        let (full, resumed) = server.handshakes();
+        assert_eq!(full + resumed, 4, "a connection was replaced ({receive})");
     }
 }
 

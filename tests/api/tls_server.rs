@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -15,6 +16,15 @@ pub struct TlsServer {
     /// The certificate of its certificate authority, PEM.
     pub authority: String,
     handshakes: Arc<[AtomicU32; 2]>,
+}
+
+/// How a TLS server behaves.
+#[derive(Clone)]
+struct Behavior {
+    config: Arc<ServerConfig>,
+    backend: SocketAddr,
+    /// Time from the end of a handshake to its session tickets.
+    tickets_after: Duration,
 }
 
 impl TlsServer {
@@ -30,6 +40,15 @@ impl TlsServer {
 
     /// Like `start`, with a certificate that is valid from the start of one year to the start of another.
     pub fn valid(backend: SocketAddr, names: &[&str], years: (i32, i32)) -> TlsServer {
+        TlsServer::serve(backend, names, years, Duration::ZERO)
+    }
+
+    /// Like `start`, but the session tickets of TLS 1.3 come this long after the handshake.
+    pub fn with_late_tickets(backend: SocketAddr, tickets_after: Duration) -> TlsServer {
+        TlsServer::serve(backend, &["127.0.0.1"], (2000, 4000), tickets_after)
+    }
+
+    fn serve(backend: SocketAddr, names: &[&str], years: (i32, i32), tickets_after: Duration) -> TlsServer {
         let authority = authority();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let key = KeyPair::generate().unwrap();
@@ -52,11 +71,11 @@ impl TlsServer {
             authority: authority.pem(),
             handshakes: handshakes.clone(),
         };
-        let config = Arc::new(config);
+        let behavior = Behavior { config: Arc::new(config), backend, tickets_after };
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (config, handshakes) = (config.clone(), handshakes.clone());
-                std::thread::spawn(move || forward(client, backend, config, &handshakes));
+                let (behavior, handshakes) = (behavior.clone(), handshakes.clone());
+                std::thread::spawn(move || forward(client, behavior, &handshakes));
             }
         });
         server
@@ -76,7 +95,8 @@ pub fn authority() -> CertifiedIssuer<'static, KeyPair> {
 }
 
 /// Forwards bytes in both directions until one side closes.
-fn forward(mut client: TcpStream, backend: SocketAddr, config: Arc<ServerConfig>, handshakes: &[AtomicU32; 2]) {
+fn forward(mut client: TcpStream, behavior: Behavior, handshakes: &[AtomicU32; 2]) {
+    let Behavior { config, backend, tickets_after } = behavior;
     let session = Arc::new(Mutex::new(ServerConnection::new(config).unwrap()));
     let Ok(mut upstream) = TcpStream::connect(backend) else { return };
     let back = {
@@ -92,6 +112,9 @@ fn forward(mut client: TcpStream, backend: SocketAddr, config: Arc<ServerConfig>
         while !rest.is_empty() {
             session.read_tls(&mut rest).unwrap();
             let processed = session.process_new_packets();
+            if !counted && !session.is_handshaking() {
+                std::thread::sleep(tickets_after);
+            }
             write_pending(&mut session, &mut client);
             if processed.is_err() {
                 let _ = client.shutdown(Shutdown::Both);

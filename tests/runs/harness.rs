@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ringmark::log::Log;
 use ringmark::mock::{Config, Mock};
-use ringmark::plan::Plan;
+use ringmark::plan::{Plan, Transport};
 use ringmark::record::{Block, Outcome, Phase, RequestRecord};
 use ringmark::run::{PhaseProgress, RunContext, RunError, run};
 use ringmark::spec::{RigFacts, Spec, resolve};
@@ -97,16 +97,28 @@ pub fn spec(mock: &Mock) -> Spec {
     })
 }
 
-/// Runs a spec to its end or until `stop` is set.
-pub fn perf_until(spec: &Spec, stop: Arc<AtomicU8>) -> Result<FinishedRun, RunError> {
-    let folder = tempfile::tempdir().unwrap();
-    let spec = spec.clone().with(|s| s.output.outputs_dir = folder.path().to_path_buf());
+/// The plan of a spec, with the addresses of its server.
+pub fn plan(spec: &Spec) -> Plan {
     let allowed_cores = core_affinity::get_core_ids().unwrap().iter().map(|core| core.id).collect();
     let facts = RigFacts { allowed_cores, started: "20260101_000000".to_string(), nonce: 7, ..RigFacts::default() };
-    let mut plan = resolve(&spec, &facts).unwrap().remove(0);
+    let mut plan = resolve(spec, &facts).unwrap().remove(0);
     let mut target = plan.target.clone();
     sweep::resolve_target(&mut target, &plan.cores, &facts.allowed_cores).unwrap();
     plan.target = target;
+    plan
+}
+
+/// Runs a spec to its end or until `stop` is set.
+pub fn perf_until(spec: &Spec, stop: Arc<AtomicU8>) -> Result<FinishedRun, RunError> {
+    perf_at(spec, plan(spec).target.transport, stop)
+}
+
+/// The same with these addresses of the server.
+pub fn perf_at(spec: &Spec, transport: Transport, stop: Arc<AtomicU8>) -> Result<FinishedRun, RunError> {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = spec.clone().with(|s| s.output.outputs_dir = folder.path().to_path_buf());
+    let mut plan = plan(&spec);
+    plan.target.transport = transport;
     let plan = Arc::new(plan);
     let show_progress = |_: Box<dyn Fn() -> PhaseProgress + Send>| -> Box<dyn Any> { Box::new(()) };
     let log = Arc::new(Log::new(Timestamp::now, TimeZone::UTC, Vec::new()));

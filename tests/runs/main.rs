@@ -1,5 +1,6 @@
 //! Complete runs in this process, against the mock or against servers with unusual behavior.
 
+mod addresses;
 mod conversations;
 mod faults;
 mod harness;

@@ -133,7 +133,7 @@ fn own_error(scenario: &Scenario, outcome: &Outcome) -> MeasurementError {
     let gaps = samples.take_gaps();
     let ok: Vec<_> = samples.requests.iter().filter(|sample| sample.ok).collect();
     let workers: Vec<&WorkerReport> = outcome.reports.iter().collect();
-    measurement_error::compute(&facts, StampError::default(), &workers, &ok, &gaps)
+    measurement_error::compute(&facts, StampError::default(), None, &workers, &ok, &gaps)
 }
 
 /// The bounds contain what an ideal client would have measured. `would_be_earlier`: the server would have answered a

@@ -35,15 +35,31 @@ pub enum ReceivePath {
 impl ReceivePath {
     /// Opens the ring if the kernel supports it, else (or if forced) epoll, with the finding about this fallback.
     pub fn open(plan: ReceivePlan, force_fallback: bool) -> io::Result<(ReceivePath, Option<Finding>)> {
-        let note = if force_fallback {
-            Finding::EpollRequested
-        } else {
-            match ring::Ring::open(plan) {
-                Ok(ring) => return Ok((ReceivePath::Ring(Box::new(ring)), None)),
-                Err(error) => Finding::EpollInstead { reason: error.to_string() },
+        if force_fallback {
+            return Ok((ReceivePath::open_epoll("not used")?, Some(Finding::EpollRequested)));
+        }
+        match ring::Ring::open(plan) {
+            Ok(ring) => Ok((ReceivePath::Ring(Box::new(ring)), None)),
+            Err(error) => {
+                let reason = error.to_string();
+                Ok((ReceivePath::open_epoll(&reason)?, Some(Finding::EpollInstead { reason })))
             }
-        };
-        Ok((ReceivePath::Epoll(Box::new(epoll::Epoll::open()?)), Some(note)))
+        }
+    }
+
+    /// Opens epoll. `without_ring` says why there is no ring.
+    ///
+    /// # Errors
+    /// Neither can be used.
+    pub(crate) fn open_epoll(without_ring: &str) -> io::Result<ReceivePath> {
+        let epoll = epoll::Epoll::open().map_err(|error| {
+            let text = format!(
+                "sockets can be read neither with io_uring ({without_ring}) nor with epoll ({error}): allow one of them, \
+                 for example in the seccomp profile of the container"
+            );
+            io::Error::new(error.kind(), text)
+        })?;
+        Ok(ReceivePath::Epoll(Box::new(epoll)))
     }
 
     /// Starts to receive on a connected socket.

@@ -37,6 +37,9 @@ const GATHER_US: u32 = 30;
 /// This many events end the gathering early.
 const GATHER_EVENTS: u32 = 64;
 
+/// How often the first call is tried if the kernel refuses it for the moment.
+const ENTER_TRIES: u32 = 16;
+
 /// A ring on which the connections of a worker receive.
 pub struct Ring<K = KernelRing> {
     kernel: K,
@@ -188,7 +191,7 @@ impl<K: RingKernel> Ring<K> {
         let (wanted, min_wait_us) = if gather { (GATHER_EVENTS, GATHER_US) } else { (1, 0) };
         match self.kernel.wait(wanted, min_wait_us, left_ns) {
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
-            other => ignore_temporary(other),
+            other => self.backlog.judge(other).map(drop),
         }
     }
 
@@ -197,7 +200,8 @@ impl<K: RingKernel> Ring<K> {
         self.used_at = now;
         // Deferred work, and what an overflowed completion queue left behind.
         if self.kernel.pending_work().any() {
-            ignore_temporary(self.kernel.run_work())?;
+            let done = self.kernel.run_work();
+            self.backlog.judge(done)?;
         }
         let quiet_before = self.quiet_at;
         self.note_quiet(now);
@@ -291,11 +295,16 @@ impl<K: RingKernel> Ring<K> {
 /// Whether a wait can gather events (Linux 6.12).
 ///
 /// The binding does not expose this feature flag of the ring. Therefore a wait for 0 events is tried: an older kernel
-/// rejects the arguments with EINVAL.
+/// rejects the arguments with EINVAL. A ring whose setup is allowed but not its use is found here as well.
 fn can_gather(kernel: &mut impl RingKernel) -> io::Result<bool> {
-    match kernel.wait(0, GATHER_US, S) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
-        other => ignore_temporary(other).map(|()| true),
+    let mut tries = 0;
+    loop {
+        match kernel.wait(0, GATHER_US, S) {
+            Ok(()) => return Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(false),
+            Err(error) if is_temporary(&error) && tries < ENTER_TRIES => tries += 1,
+            Err(error) => return Err(io::Error::new(error.kind(), format!("io_uring_enter: {error}"))),
+        }
     }
 }
 
@@ -347,13 +356,6 @@ fn deliver_read(
             deliver(Delivery::Error(errno));
             AfterRead::Over
         }
-    }
-}
-
-fn ignore_temporary(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if !is_temporary(&error) => Err(error),
-        _ => Ok(()),
     }
 }
 

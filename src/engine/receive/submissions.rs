@@ -5,12 +5,19 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::kernel::{RingKernel, Submission};
+use crate::time::clock::kernel_now;
+use crate::time::{S, Tick};
 
 /// Entries that found no place in the submission queue, in order.
 #[derive(Default)]
 pub(super) struct Backlog {
     entries: VecDeque<Submission>,
+    /// Since when the kernel has refused every call.
+    refused_since: Option<Tick>,
 }
+
+/// A kernel that refuses every call for this long will not take any: the worker ends with the error.
+const REFUSED_NS: u64 = S;
 
 impl Backlog {
     pub(super) fn is_empty(&self) -> bool {
@@ -30,10 +37,8 @@ impl Backlog {
     /// Submits the queue and as many kept entries as the kernel takes.
     pub(super) fn submit(&mut self, kernel: &mut impl RingKernel) -> io::Result<()> {
         loop {
-            match kernel.submit() {
-                Ok(()) => {}
-                Err(error) if is_temporary(&error) => return Ok(()),
-                Err(error) => return Err(error),
+            if !self.judge(kernel.submit())? {
+                return Ok(());
             }
             let kept = self.entries.len();
             while self.entries.front().is_some_and(|entry| kernel.push(*entry)) {
@@ -43,6 +48,31 @@ impl Backlog {
                 return Ok(());
             }
         }
+    }
+}
+
+impl Backlog {
+    /// Whether a call of the kernel succeeded; false if it was refused for the moment.
+    pub(super) fn judge(&mut self, result: io::Result<()>) -> io::Result<bool> {
+        match result {
+            Ok(()) => {
+                self.refused_since = None;
+                Ok(true)
+            }
+            Err(error) if is_temporary(&error) => self.wait_longer(error, kernel_now()).map(|()| false),
+            Err(error) => Err(io::Error::new(error.kind(), format!("io_uring_enter: {error}"))),
+        }
+    }
+
+    /// A call was refused at `now`; an error if that has gone on for too long.
+    fn wait_longer(&mut self, error: io::Error, now: Tick) -> io::Result<()> {
+        // An interrupted call was not refused.
+        if error.kind() == io::ErrorKind::Interrupted
+            || now.ns_since(*self.refused_since.get_or_insert(now)) < REFUSED_NS as i64
+        {
+            return Ok(());
+        }
+        Err(io::Error::new(error.kind(), format!("the kernel has refused io_uring_enter for more than 1 s: {error}")))
     }
 }
 
@@ -126,9 +156,23 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_that_stays_busy_is_an_error() {
+        let mut backlog = Backlog::default();
+        let busy = || io::Error::from_raw_os_error(libc::EAGAIN);
+        assert!(backlog.wait_longer(busy(), Tick(5 * S)).is_ok());
+        assert!(backlog.wait_longer(busy(), Tick(5 * S + S / 2)).is_ok());
+        let error = backlog.wait_longer(busy(), Tick(6 * S)).unwrap_err();
+        assert!(error.to_string().contains("refused io_uring_enter"), "{error}");
+        assert_eq!(backlog.judge(Ok(())).ok(), Some(true));
+        assert!(backlog.wait_longer(busy(), Tick(7 * S)).is_ok(), "a call succeeded in between");
+        let interrupted = io::Error::from_raw_os_error(libc::EINTR);
+        assert!(backlog.wait_longer(interrupted, Tick(99 * S)).is_ok());
+    }
+
+    #[test]
     fn a_refused_submission_is_an_error() {
         let mut queue = Fake { errors: vec![libc::EPERM], ..Fake::default() };
         let error = Backlog::default().submit(&mut queue).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+        assert_eq!(error.to_string(), "io_uring_enter: Operation not permitted (os error 1)");
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::event::PollFlags;
 use rustls::ClientConfig;
@@ -169,7 +169,13 @@ fn open(context: &ConnectContext<'_>) -> Result<OwnedFd, SendError> {
         Transport::Unix(path) => return finish_connecting(connect_unix(path).map_err(failed)?, context),
         Transport::Tcp(addresses) => addresses,
     };
-    for &address in addresses {
+    // With rotation, its connections are spread over all of them as well.
+    let first = match context.plan.address_rotation {
+        true => context.connections_opened.load(Ordering::Relaxed) as usize,
+        false => 0,
+    };
+    let tries = if context.plan.address_rotation { 1 } else { addresses.len() };
+    for &address in addresses.iter().cycle().skip(first % addresses.len().max(1)).take(tries) {
         let started = start_tcp(&context.plan.source_addresses, context.connections_opened, address);
         match started.map_err(failed).and_then(|socket| finish_connecting(socket, context)) {
             Ok(socket) => return Ok(socket),

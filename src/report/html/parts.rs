@@ -30,8 +30,12 @@ pub fn head(runs: &[Run], language: Language) -> String {
     let Some(first) = runs.first() else { return String::new() };
     let facts = &first.run.facts;
     let mut out = format!("<h1>{}</h1>", escape(&title(&facts.model, language)));
+    let addresses = match facts.addresses.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", facts.addresses.join(", ")),
+    };
     let parts = [
-        format!("{} {}", language.pick("Server", "服务端"), facts.url),
+        format!("{} {}{addresses}", language.pick("Server", "服务端"), facts.url),
         format!("API {}", facts.api),
         format!("{} {}", language.pick("dataset", "数据集"), facts.dataset),
         format!("{} {}", language.pick("data seed", "数据种子"), facts.seed),
