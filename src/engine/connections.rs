@@ -56,8 +56,8 @@ pub struct Connection {
     pub requests: u64,
     /// The response counts as complete this long after its first output (connection test only).
     pub enough_after_ns: Option<u64>,
-    /// The last read emptied the socket and has a timestamp: what comes next arrived after `last_active`.
-    emptied: bool,
+    /// What comes next arrived after this time: the request was sent then, or the socket was empty.
+    next_after: Tick,
     /// By how much the bytes of the last read may have arrived earlier than `last_active`, and whether its last byte
     /// arrived exactly then.
     read_bound: (u32, bool),
@@ -112,8 +112,7 @@ impl Connection {
         self.answer.start();
         self.read_stats = ReadStats::default();
         self.last_active = now;
-        // A response arrives after its request was sent.
-        self.emptied = true;
+        self.next_after = now;
         self.read_bound = (0, false);
         self.requests += 1;
     }
@@ -150,6 +149,8 @@ pub struct Connections {
 
 /// From the timestamp of a segment until it is in its socket: far longer than the kernel takes.
 const STAMP_TO_SOCKET_NS: u64 = MS;
+/// Two conversions of one timestamp differ by less.
+const CONVERSION_NS: i64 = 100;
 /// A close within this time after a response is not an idle timeout: the server closes every connection.
 const SILENT_CLOSE_NS: u64 = 100 * MS;
 /// How long the end of a body is awaited after the end event of its stream, so that the connection can be reused.
@@ -202,7 +203,7 @@ impl Connections {
             ended: Tick(0),
             requests: 0,
             enough_after_ns: None,
-            emptied: false,
+            next_after: Tick(0),
             read_bound: (0, false),
             connect_ns: 0,
             closing: false,
@@ -354,10 +355,13 @@ impl Connection {
         let has_bytes = matches!(delivery, Delivery::Bytes { .. });
         let step = match delivery {
             Delivery::Bytes { bytes, timestamp_ns, empty_since, emptied } => {
-                let since = if self.emptied { empty_since.max(self.last_active) } else { empty_since };
+                let since = empty_since.max(self.next_after);
                 let (at, stamped) = self.arrival(timestamp_ns, since, reaped, clock, telemetry);
                 self.last_active = at;
-                self.emptied = emptied && stamped;
+                let last_byte = stamped.filter(|_| emptied);
+                self.next_after = last_byte.unwrap_or(since).max(since);
+                // After a read without a timestamp, which counts as late as it was processed, later ones count as late.
+                let exact = last_byte.is_some_and(|stamp| at.ns_since(stamp) <= CONVERSION_NS);
                 let early_ns = u32::try_from(at.ns_since(since).max(0)).unwrap_or(u32::MAX);
                 let step = match &mut self.tls {
                     None => self.answer.push(bytes, at),
@@ -377,7 +381,7 @@ impl Connection {
                     }
                 };
                 let between_records = self.tls.as_ref().is_none_or(|tls| tls.is_between_records());
-                self.read_bound = (early_ns, self.emptied && between_records);
+                self.read_bound = (early_ns, exact && between_records);
                 self.answer.bound_read(early_ns, self.read_bound.1);
                 step
             }
@@ -434,7 +438,7 @@ impl Connection {
         (at.ns_since(ended).max(0) as u64) < SILENT_CLOSE_NS
     }
 
-    /// The arrival time of one read: the kernel's timestamp, else the time of processing, and whether it is the former.
+    /// The arrival time of one read: the kernel's timestamp, else the time of processing; and the former, if there is one.
     /// Its bytes arrived after `since`. Records the receive lag.
     #[inline]
     fn arrival(
@@ -444,7 +448,7 @@ impl Connection {
         reaped: Tick,
         clock: &Clock,
         telemetry: &mut Telemetry,
-    ) -> (Tick, bool) {
+    ) -> (Tick, Option<Tick>) {
         let stamped = timestamp_ns.and_then(|ns| clock.tick_from_kernel(ns, reaped, since));
         // A timestamp from before the socket was empty is of a wall clock that was stepped back since.
         let stamped = stamped.filter(|at| at.plus_ns(STAMP_TO_SOCKET_NS) >= since);
@@ -452,7 +456,7 @@ impl Connection {
         read_stats.reads += 1;
         let Some(at) = stamped else {
             telemetry.unstamped_read();
-            return (reaped.max(self.last_active), false);
+            return (reaped.max(self.last_active), None);
         };
         let lag_ns = reaped.0 - at.0;
         read_stats.stamped += 1;
@@ -460,6 +464,6 @@ impl Connection {
         read_stats.lag_max_ns = read_stats.lag_max_ns.max(lag_ns);
         telemetry.stamped_read(lag_ns);
         // Conversions of timestamps may differ by nanoseconds; arrival times on one connection must not decrease.
-        (at.max(self.last_active), true)
+        (at.max(self.last_active), stamped)
     }
 }

@@ -10,21 +10,29 @@ use ringmark::stats::measurement_error::{self, Bound, MeasurementError, StampErr
 use ringmark::stats::quantile::{LEVELS, nearest_rank};
 use ringmark::stats::samples::RunSamples;
 
+use ringmark::time::Tick;
+
+use super::kernel::STAMP_NS;
 use super::run::Outcome;
 use super::scenario::Scenario;
 use super::server::Truth;
 
 /// How much wider a bound may be than its cause: the poll that proves a socket empty, a wait, and a wake-up.
 const SLACK_NS: u64 = 3_000_000;
+/// The error of the simulated clocks.
+const CLOCK_NS: u64 = 100;
 /// Bounds are floating-point seconds.
 const ROUNDING_S: f64 = 2e-9;
 
 /// A request that succeeded, with what really happened.
 struct Joined<'a> {
     record: &'a RequestRecord,
+    arrivals: &'a [Tick],
     /// By how much its arrivals may have been earlier.
     early_ns: Vec<u32>,
     truth: &'a Truth,
+    /// When it should have been sent, nanoseconds: once it was due, had its slot, and was connected.
+    due_ns: u64,
     /// How late the client sent it by its own fault.
     late_ns: u64,
 }
@@ -37,7 +45,10 @@ pub fn check(scenario: &Scenario, outcome: &Outcome) {
         .filter(|(_, record)| record.outcome == RequestOutcome::Ok)
         .map(|(block, record)| join(scenario, block, record, truths[&record.index]))
         .collect();
-    joined.iter().for_each(|request| check_causes(scenario, request));
+    for request in &joined {
+        check_request(request);
+        check_causes(scenario, request);
+    }
     let error = own_error(scenario, outcome);
     for is_service_constant in [|_: u64| false, |_: u64| true, |index: u64| index % 2 == 0] {
         check_bounds(&joined, &error, is_service_constant);
@@ -58,8 +69,10 @@ fn join<'a>(scenario: &Scenario, block: &'a Block, record: &'a RequestRecord, tr
         Load::Closed { .. } | Load::Open { .. } => 0,
     };
     let connect_ns = if record.reused { 0 } else { record.connected.unwrap().ns_since(picked).max(0) as u64 };
-    let late_ns = truth.received_ns.saturating_sub(record.due.0 + waited_ns + connect_ns);
-    Joined { record, early_ns, truth, late_ns }
+    let due_ns = record.due.0 + waited_ns + connect_ns;
+    let late_ns = truth.received_ns.saturating_sub(due_ns);
+    let arrivals = record.arrivals.slice(&block.arrivals);
+    Joined { record, arrivals, early_ns, truth, due_ns, late_ns }
 }
 
 /// Every request is recorded once, and the counts add up.
@@ -95,6 +108,40 @@ fn check_cap(scenario: &Scenario, outcome: &Outcome) {
         in_work += change;
         assert!(in_work <= i64::from(parallel), "{in_work} requests at once with --parallel {parallel}");
     }
+}
+
+/// Every point in time is within its own bound.
+fn check_request(request: &Joined<'_>) {
+    let Joined { record, truth, .. } = request;
+    let is_bounded = |name: &str, at: Tick, early_ns: u32, true_ns: u64| {
+        let from_ns = at.0.saturating_sub(u64::from(early_ns) + STAMP_NS + CLOCK_NS);
+        assert!(
+            (from_ns..=at.0 + CLOCK_NS).contains(&true_ns),
+            "request {}, {name}: {true_ns} is not in {} to {} ns before {}",
+            record.index,
+            -(CLOCK_NS as i64),
+            at.0 - from_ns,
+            at.0
+        );
+    };
+    for (place, (at, early_ns)) in request.arrivals.iter().zip(&request.early_ns).enumerate() {
+        is_bounded(&format!("event {place}"), *at, *early_ns, truth.events_ns[place]);
+    }
+    if record.streamed {
+        is_bounded("last token", record.last_token.unwrap(), record.last_token_early_ns.unwrap(), truth.last_token_ns);
+    }
+    is_bounded("end", record.end, record.end_early_ns.unwrap(), truth.end_ns);
+    let own_ns = metric_own_lag_ns(request);
+    assert!(
+        request.late_ns <= own_ns + CLOCK_NS,
+        "sent {} ns late, of which {own_ns} are known: {record:?}",
+        request.late_ns
+    );
+}
+
+/// How late a request was sent by the client's fault, as far as its record tells.
+fn metric_own_lag_ns(request: &Joined<'_>) -> u64 {
+    request.record.write_end.unwrap().0.saturating_sub(request.due_ns)
 }
 
 /// No event has a wider bound than what the client could not know: when its socket was empty last.

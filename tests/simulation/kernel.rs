@@ -121,6 +121,8 @@ struct Socket {
     writable: Option<u64>,
     has_room_ns: u64,
     is_queued: bool,
+    /// The server has closed the connection; the client may not know yet.
+    is_closing: bool,
     request: Vec<u8>,
     /// When the last scheduled segment arrives.
     last_ns: u64,
@@ -365,7 +367,7 @@ impl World {
         if socket.fin {
             // The server closed the connection before this request.
             socket.reset = true;
-        } else if self.server.is_complete(&self.sockets[number].request) {
+        } else if !socket.is_closing && self.server.is_complete(&self.sockets[number].request) {
             self.answer(number, now_ns);
         }
         Ok(taken)
@@ -376,6 +378,7 @@ impl World {
         let (answering, parts) = self.server.answer(&request, now_ns, &mut self.rng);
         self.sockets[number].answering = Some(answering);
         for (sent_ns, part) in parts {
+            self.sockets[number].is_closing |= !matches!(part, Sent::Bytes(_));
             let what = match part {
                 Sent::Bytes(bytes) => What::Bytes(bytes),
                 Sent::Fin => What::Fin,

@@ -101,7 +101,7 @@ impl Server {
         } else {
             script.document(&mut truth);
         }
-        truth.over_ns = script.now_ns;
+        truth.over_ns = script.sent.last().map_or(script.now_ns, |(at_ns, _)| *at_ns);
         if script.happens(self.style.closes) {
             script.pause(&(0..20_000 * US));
             script.sent.push((script.now_ns, Sent::Fin));
@@ -155,14 +155,13 @@ impl Script<'_> {
             self.write(&chunk);
             return self.now_ns;
         }
-        let cut = self.rng.random_range(1..chunk.len());
+        // Not within the line ends: whether an event is complete before its blank line is a matter of definition.
+        let cut = self.rng.random_range(1..chunk.len() - 4);
         self.write(&chunk[..cut]);
         self.flush();
-        let first_ns = self.now_ns;
         self.pause(&self.style.split_ns.clone());
         self.write(&chunk[cut..]);
-        // The line feed after the data completes a JSON document, even without the blank line.
-        if cut < chunk.len() - 3 { self.now_ns } else { first_ns }
+        self.now_ns
     }
 
     fn stream(&mut self, truth: &mut Truth) {
