@@ -103,6 +103,7 @@ fn new_answer(in_full: bool, keep_text: bool) -> Answer {
         keep_text,
         keep_raw: false,
         max_event_bytes: 16 << 20,
+        max_response_bytes: 256 << 20,
     });
     if in_full {
         answer.always_parse_in_full();

@@ -4,7 +4,6 @@
 
 use std::any::Any;
 use std::fmt;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
@@ -14,10 +13,10 @@ use jiff::tz::TimeZone;
 
 use crate::log::Log;
 use crate::plan::Plan;
-use crate::prepare::{Prepared, prepare};
+use crate::prepare::{Prepared, prepare, results};
 use crate::report;
 use crate::report::export::write_all;
-use crate::run::{FinishedRun, PhaseProgress, RunContext};
+use crate::run::{FinishedRun, PhaseProgress, RunContext, check_limits};
 use crate::secrets::mask;
 use crate::server::local::Local;
 use crate::spec::Spec;
@@ -44,6 +43,8 @@ impl std::error::Error for Error {}
 /// calling thread waits until the last run has ended. Failed requests are no error: they are counted in
 /// [`Summary::counts`].
 ///
+/// If the server ends during a run, that run is void ([`Summary::is_void`]) and the last one in the result.
+///
 /// # Errors
 /// If a flag is invalid, a file or the server cannot be used, or the connection test fails. A search
 /// (`spec.sla.sla_auto_tune`) and a visualizer are errors: only the command line has them.
@@ -56,18 +57,23 @@ pub fn measure(spec: &Spec) -> Result<Vec<FinishedRun>, Error> {
     if spec.output.visualizer.is_some() {
         return Err(Error("a visualizer needs the command line: ringmark perf --visualizer".to_string()));
     }
-    let Prepared { plans, fetched, mock, .. } = prepare(spec, &|_| Box::new(()), &mut drop).map_err(error)?;
+    let Prepared { mut plans, mut facts, fetched, mock, .. } =
+        prepare(spec, &|_| Box::new(()), &mut drop).map_err(error)?;
+    results::check(&plans, &spec.output).map_err(error)?;
+    plans.iter().try_for_each(check_limits).map_err(|cause| error(cause.to_string()))?;
+    let created = results::claim(&spec.output, &mut facts, &mut plans).map_err(error)?;
     let root = plans[0].report.root.clone();
     let exports = plans[0].report.exports.clone();
     let log = Arc::new(Log::new(Timestamp::now, TimeZone::system(), secrets.clone()));
-    let path = root.join("benchmark.log");
-    let file = std::fs::create_dir_all(&root).and_then(|()| File::options().create(true).append(true).open(&path));
-    let file = file.map_err(|cause| error(format!("cannot write {}: {cause}", path.display())))?;
-    log.add(spec.output.level(), Box::new(file));
+    log.add_file(spec.output.level(), root.join("benchmark.log"));
     plans[0].notes.iter().for_each(|note| log.warning(&note.en()));
     fetched.iter().for_each(|line| log.info(line));
     let stop = Arc::new(AtomicU8::new(0));
-    let start = |local| Local::start(local, &plans[0].report.api, &plans[0].target, &root, &log, &stop);
+    let start = |local| {
+        std::fs::create_dir_all(&root).map_err(|cause| format!("cannot create {}: {cause}", root.display()))?;
+        log.open_files().map_err(|(path, cause)| format!("cannot write {}: {cause}", path.display()))?;
+        Local::start(local, &plans[0].report.api, &plans[0].target, &root, &log, &stop)
+    };
     let local = plans[0].local.as_ref().map(start).transpose().map_err(error)?;
     let context = RunContext {
         log: log.clone(),
@@ -79,7 +85,13 @@ pub fn measure(spec: &Spec) -> Result<Vec<FinishedRun>, Error> {
     };
     let result = sweep::run_all(plans, &context, &mut |_: &Plan, _: &FinishedRun| Ok(()));
     drop((mock, local));
-    let runs = result.map_err(|cause| error(cause.to_string()))?.runs;
+    if result.runs.is_empty() {
+        created.remove_if_unused();
+    }
+    if let Some(cause) = result.error {
+        return Err(error(cause.to_string()));
+    }
+    let runs = result.runs;
     let databases: Vec<_> = runs.iter().map(|run| run.database.clone()).collect();
     write_all(&exports, &databases).map_err(|cause| error(cause.to_string()))?;
     Ok(runs)

@@ -47,6 +47,8 @@ mod embed;
 #[cfg(not(feature = "internals"))]
 mod engine;
 #[cfg(not(feature = "internals"))]
+mod files;
+#[cfg(not(feature = "internals"))]
 mod finding;
 #[cfg(not(feature = "internals"))]
 mod host;
@@ -91,6 +93,8 @@ mod sweep;
 #[cfg(not(feature = "internals"))]
 mod time;
 #[cfg(not(feature = "internals"))]
+mod visible;
+#[cfg(not(feature = "internals"))]
 mod visualizer;
 #[cfg(not(feature = "internals"))]
 mod workload;
@@ -103,6 +107,8 @@ pub mod cli;
 pub mod embed;
 #[cfg(feature = "internals")]
 pub mod engine;
+#[cfg(feature = "internals")]
+pub mod files;
 #[cfg(feature = "internals")]
 pub mod finding;
 #[cfg(feature = "internals")]
@@ -147,6 +153,8 @@ pub mod store;
 pub mod sweep;
 #[cfg(feature = "internals")]
 pub mod time;
+#[cfg(feature = "internals")]
+pub mod visible;
 #[cfg(feature = "internals")]
 pub mod visualizer;
 #[cfg(feature = "internals")]

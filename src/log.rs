@@ -1,13 +1,16 @@
 //! The log, written to `benchmark.log` and to standard error. Workers do not use it.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::files;
 use crate::options::LogLevel;
 use crate::secrets::mask;
+use crate::visible::visible;
 
 /// A destination of log lines.
 pub(crate) struct Sink {
@@ -17,8 +20,21 @@ pub(crate) struct Sink {
     pub progress: bool,
     /// Whether it is a screen. The error that ends the call is printed on screens separately.
     pub screen: bool,
-    pub to: Box<dyn Write + Send>,
+    pub to: Destination,
 }
+
+/// Where the lines of a sink go.
+pub(crate) enum Destination {
+    Writer(Box<dyn Write + Send>),
+    /// A file that [`Log::open_files`] will open; until then its lines are kept.
+    Pending {
+        path: PathBuf,
+        lines: Vec<u8>,
+    },
+}
+
+/// The most bytes of lines that are kept for a file that is not open.
+const PENDING_BYTES: usize = 1 << 20;
 
 /// Writes lines such as `2026-05-16 11:36:33,122 - ringmark - INFO - 100 of 1000 requests`.
 pub struct Log {
@@ -35,14 +51,33 @@ impl Log {
         Log { sinks: Mutex::new(Vec::new()), secrets, now, zone }
     }
 
-    /// Adds a sink for lines of `level` and more severe levels.
+    /// Adds a sink for lines of `level` and more severe levels. The program has files and a screen instead.
+    #[cfg(any(test, feature = "internals"))]
     pub fn add(&self, level: LogLevel, to: Box<dyn Write + Send>) {
+        self.lock().push(Sink { level, progress: true, screen: false, to: Destination::Writer(to) });
+    }
+
+    /// Adds a file, which is created or appended to when [`Log::open_files`] is called: a call that is rejected before
+    /// leaves none.
+    pub(crate) fn add_file(&self, level: LogLevel, path: PathBuf) {
+        let to = Destination::Pending { path, lines: Vec::new() };
         self.lock().push(Sink { level, progress: true, screen: false, to });
+    }
+
+    /// Opens the files that are not open yet, and writes the lines that they have missed. The error names the file.
+    pub(crate) fn open_files(&self) -> Result<(), (PathBuf, io::Error)> {
+        for sink in self.lock().iter_mut() {
+            let Destination::Pending { path, lines } = &sink.to else { continue };
+            let opened = files::open_append(path).and_then(|mut file| file.write_all(lines).map(|()| file));
+            let file = opened.map_err(|error| (path.clone(), error))?;
+            sink.to = Destination::Writer(Box::new(file));
+        }
+        Ok(())
     }
 
     /// Adds a screen. `progress`: write progress lines, because there is no progress bar.
     pub(crate) fn add_screen(&self, level: LogLevel, progress: bool, to: Box<dyn Write + Send>) {
-        self.lock().push(Sink { level, progress, screen: true, to });
+        self.lock().push(Sink { level, progress, screen: true, to: Destination::Writer(to) });
     }
 
     /// Logs the error that ends the call. Written to files only, because it is printed on the screen separately.
@@ -106,11 +141,19 @@ impl Log {
             return;
         }
         let timestamp = (self.now)().to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S,%3f").to_string();
-        let mut line = format!("{timestamp} - ringmark - {} - {}", name(level), mask(text, &self.secrets));
+        // Further lines are indented, so that no text can look like a line of its own.
+        let text = visible(&mask(text, &self.secrets)).trim_end().replace('\n', "\n    ");
+        let mut line = format!("{timestamp} - ringmark - {} - {text}", name(level));
         line.push('\n');
         for sink in sinks.iter_mut().filter(|sink| is_selected(sink)) {
-            // A full disk or a closed terminal must not end a measurement, so errors are ignored.
-            let _ = sink.to.write_all(line.as_bytes()).and_then(|()| sink.to.flush());
+            match &mut sink.to {
+                // A full disk or a closed terminal must not end a measurement, so errors are ignored.
+                Destination::Writer(to) => drop(to.write_all(line.as_bytes()).and_then(|()| to.flush())),
+                Destination::Pending { lines, .. } if lines.len() + line.len() <= PENDING_BYTES => {
+                    lines.extend_from_slice(line.as_bytes());
+                }
+                Destination::Pending { .. } => {}
+            }
         }
     }
 
@@ -131,7 +174,6 @@ fn name(level: LogLevel) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
     use std::sync::Arc;
 
     #[derive(Clone, Default)]
@@ -145,6 +187,22 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_file_is_created_when_it_is_opened_and_has_the_earlier_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        let log = Log::new(Timestamp::now, TimeZone::UTC, Vec::new());
+        log.add_file(LogLevel::Info, path.clone());
+        log.info("before");
+        assert!(!path.exists());
+        log.open_files().unwrap();
+        log.open_files().unwrap();
+        log.info("after");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("INFO - before\n") && text.ends_with("INFO - after\n"), "{text}");
+        assert_eq!(text.lines().count(), 2);
     }
 
     #[test]
@@ -162,6 +220,8 @@ mod tests {
             "2026-05-16 11:36:33,122 - ringmark - INFO - key **** sent\n2026-05-16 11:36:33,122 - ringmark - WARNING - late\n"
         );
         assert_eq!(text(&few), "2026-05-16 11:36:33,122 - ringmark - WARNING - late\n");
+        log.error("no\u{1b}[2J\r\n2026-05-16 - ringmark - INFO - forged");
+        assert!(text(&few).ends_with(" - ERROR - no\\u{1b}[2J\\r\n    2026-05-16 - ringmark - INFO - forged\n"));
         assert!(log.is_enabled(LogLevel::Debug));
         log.debug_at(1_778_931_393_121_456_789, "request 0 sent");
         assert!(text(&all).ends_with(",122 - ringmark - DEBUG - 11:36:33.121456 request 0 sent\n"), "{}", text(&all));

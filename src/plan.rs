@@ -15,7 +15,7 @@ use crate::protocol::tunnel::connect_request;
 use crate::secrets::Secrets;
 use crate::workload::arrivals::from_offset;
 pub use crate::workload::arrivals::{Arrival, Schedule};
-use crate::workload::context::ENDLESS;
+use crate::workload::stream::ENDLESS;
 use crate::workload::{Recipe, Source};
 
 mod error;
@@ -53,6 +53,8 @@ pub struct Plan {
     /// Seed of the schedule of this run; see [`crate::workload::rng::Randomness`].
     pub seed: u64,
     pub timeouts: Timeouts,
+    /// Longest response accepted, bytes.
+    pub max_response_bytes: u64,
     /// The core of each worker thread. At least one.
     pub cores: Vec<usize>,
     /// Whether workers poll sockets in a busy loop.
@@ -67,6 +69,8 @@ pub struct Plan {
     pub force_fallback: bool,
     /// Whether to send one request before the run, which must succeed.
     pub test_connection: bool,
+    /// How long a server that is still starting is waited for, nanoseconds.
+    pub ready_timeout_ns: u64,
     /// Pause before this run if it is not the first of the call, nanoseconds.
     pub sleep_interval_ns: u64,
     /// How requests are built.

@@ -1,5 +1,7 @@
 //! Detects and masks secrets in texts, JSON, URLs and headers.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 /// The replacement for a secret.
@@ -14,6 +16,14 @@ pub struct Secrets {
     pub bodies: Vec<String>,
 }
 
+impl Secrets {
+    /// The secrets that look generated. Only these are overwritten in answers, where a word such as the key `EMPTY` may be
+    /// text of the model.
+    pub(crate) fn generated(&self) -> Vec<String> {
+        self.all.iter().filter(|secret| looks_random(secret)).cloned().collect()
+    }
+}
+
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(MASK)
@@ -25,27 +35,103 @@ pub(crate) fn mask(text: &str, secrets: &[String]) -> String {
     secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret.as_str(), MASK))
 }
 
-/// Whether the value of a header or query parameter with this name is a secret.
-pub(crate) fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["auth", "key", "token", "secret", "cookie", "password", "credential"].iter().any(|word| name.contains(word))
+/// `bytes` with every secret overwritten by asterisks. The length stays, because spans refer to it.
+pub(crate) fn overwritten<'a>(bytes: &'a [u8], secrets: &[String]) -> Cow<'a, [u8]> {
+    let mut out = Cow::Borrowed(bytes);
+    for secret in secrets {
+        for at in memchr::memmem::find_iter(bytes, secret.as_bytes()) {
+            out.to_mut()[at..at + secret.len()].fill(b'*');
+        }
+    }
+    out
 }
 
-/// A JSON member whose name contains one of these is a secret. `token` is not in the list because of `max_tokens`.
-const SECRET_PARTS: [&str; 8] =
-    ["api_key", "apikey", "secret", "password", "passwd", "authorization", "credential", "private_key"];
-/// A JSON member with one of these names is a secret.
-const SECRET_NAMES: [&str; 3] = ["token", "auth", "access_key"];
-/// `<owner>_token` is a secret for these owners. Others, such as `eos_token`, are not.
-const SECRET_TOKEN_OWNERS: [&str; 9] = ["access", "api", "auth", "bearer", "hf", "id", "refresh", "session", "user"];
+/// The name of a header, query parameter or JSON member in lower case, its words separated by underscores: `x-api-key`,
+/// `xApiKey`, `X_API_KEY` and `XApiKey` are one name.
+fn words(name: &str) -> String {
+    let characters: Vec<char> = name.chars().collect();
+    let mut out = String::with_capacity(name.len() + 4);
+    for (place, &c) in characters.iter().enumerate() {
+        let before = place.checked_sub(1).map(|before| characters[before]);
+        let ends_acronym = characters.get(place + 1).is_some_and(|next| next.is_lowercase());
+        let begins_word = c.is_uppercase()
+            && before.is_some_and(|before| {
+                before.is_lowercase() || before.is_ascii_digit() || (before.is_uppercase() && ends_acronym)
+            });
+        if begins_word {
+            out.push('_');
+        }
+        match c {
+            '-' | '.' | ' ' => out.push('_'),
+            c => out.extend(c.to_lowercase()),
+        }
+    }
+    out
+}
 
-/// Whether the value of a JSON member with this name is a secret.
-fn is_secret_member(name: &str) -> bool {
-    let name = name.to_ascii_lowercase().replace('-', "_");
-    let token_of = name.strip_suffix("_token").map(|owner| owner.rsplit('_').next().unwrap_or(owner).to_string());
-    SECRET_NAMES.contains(&name.as_str())
+/// A name that contains one of these names a secret. `token` is not in the list because of `max_tokens`.
+const SECRET_PARTS: [&str; 13] = [
+    "access_key",
+    "accesskey",
+    "api_key",
+    "apikey",
+    "authorization",
+    "credential",
+    "jwt",
+    "passphrase",
+    "passwd",
+    "password",
+    "private_key",
+    "secret",
+    "x_amz_",
+];
+/// These names name secrets.
+const SECRET_NAMES: [&str; 4] = ["auth", "cookie", "pass", "token"];
+/// A name whose last word is one of these names a secret.
+const SECRET_LAST_WORDS: [&str; 5] = ["bearer", "pat", "pwd", "sig", "signature"];
+/// `<owner>_token`, `<owner>_code` and `<owner>_pass` are secrets for these owners. Others, such as `eos_token`,
+/// `language_code` and `first_pass`, are not.
+const SECRET_OWNERS: [&str; 15] = [
+    "access", "api", "auth", "bearer", "db", "device", "github", "gitlab", "hf", "id", "login", "refresh", "security",
+    "session", "user",
+];
+/// A header or query parameter whose name contains one of these is a secret.
+const SECRET_PARTS_OF_PARAMETERS: [&str; 7] = ["auth", "key", "token", "secret", "cookie", "password", "credential"];
+/// Words that contain one of the former by chance.
+const HARMLESS_WORDS: [&str; 5] = ["author", "authors", "keyword", "keywords", "tokens"];
+
+/// Whether the value of a header or query parameter with this name is a secret.
+pub(crate) fn is_secret_name(name: &str) -> bool {
+    let name = words(name);
+    let rest: String = name.split('_').filter(|word| !HARMLESS_WORDS.contains(word)).collect();
+    name == "code" || names_secret(&name) || SECRET_PARTS_OF_PARAMETERS.iter().any(|part| rest.contains(part))
+}
+
+/// Whether the value of a JSON member with this name is a secret, whatever it is. `name` is the output of [`words`].
+fn names_secret(name: &str) -> bool {
+    let (owners, last) = name.rsplit_once('_').unwrap_or(("", name));
+    let owner = owners.rsplit('_').next().unwrap_or(owners);
+    SECRET_NAMES.contains(&name)
         || SECRET_PARTS.iter().any(|part| name.contains(part))
-        || token_of.is_some_and(|owner| SECRET_TOKEN_OWNERS.contains(&owner.as_str()))
+        || SECRET_LAST_WORDS.contains(&last)
+        || (matches!(last, "token" | "code" | "pass") && SECRET_OWNERS.contains(&owner))
+}
+
+/// Whether a JSON member is a secret. A `code` is one only if it looks like one: it can also be an error code, a country, or
+/// a program.
+fn is_secret_member(name: &str, value: &Value) -> bool {
+    let name = words(name);
+    names_secret(&name) || (name == "code" && value.as_str().is_some_and(looks_random))
+}
+
+/// Whether the text looks like a generated secret: one long word of letters and digits.
+fn looks_random(text: &str) -> bool {
+    const SHORTEST: usize = 16;
+    let has = |is: fn(&u8) -> bool| text.bytes().any(|byte| is(&byte));
+    text.len() >= SHORTEST
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+        && has(u8::is_ascii_digit)
+        && has(u8::is_ascii_alphabetic)
 }
 
 /// The string values of all secret members of a JSON text; empty if it is not JSON.
@@ -72,7 +158,10 @@ pub(crate) fn masked_json(text: &str) -> String {
 fn walk(value: &mut Value, secret: bool, take: &mut impl FnMut(&mut Value)) {
     match value {
         Value::Object(members) => {
-            members.iter_mut().for_each(|(name, member)| walk(member, secret || is_secret_member(name), take));
+            members.iter_mut().for_each(|(name, member)| {
+                let secret = secret || is_secret_member(name, member);
+                walk(member, secret, take);
+            });
         }
         Value::Array(elements) => elements.iter_mut().for_each(|element| walk(element, secret, take)),
         Value::String(_) | Value::Number(_) if secret => take(value),
@@ -124,12 +213,34 @@ pub(crate) fn masked_url(url: &str) -> String {
     format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
-/// The secrets of a URL: user, password and the values of secret query parameters.
+/// The secrets of a URL: user, password and the values of secret query parameters, as written and decoded.
 pub(crate) fn in_url(url: &str) -> Vec<String> {
     let query = url.split_once('?').filter(|_| !is_mock(url)).map_or("", |(_, query)| query);
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let values = pairs.filter(|(name, _)| is_secret_name(name)).map(|(_, value)| value.to_string());
-    values.chain(user_secrets(url)).collect()
+    let found: Vec<String> = values.chain(user_secrets(url)).collect();
+    let decoded: Vec<String> = found.iter().filter_map(|secret| percent_decoded(secret)).collect();
+    [found, decoded].concat()
+}
+
+/// The text with its percent escapes decoded, as a server repeats it; `None` if it has none that are valid.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, behind @ ..] = rest {
+        let hex = behind.get(..2).filter(|_| *byte == b'%').and_then(|hex| str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(decoded) => {
+                out.push(decoded);
+                rest = &behind[2..];
+            }
+            None => {
+                out.push(*byte);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8(out).ok().filter(|decoded| decoded != text)
 }
 
 /// A proxy URL with its user and password masked.
@@ -152,14 +263,114 @@ mod tests {
 
     #[test]
     fn secret_names_are_distinguished_from_counts() {
-        for name in
-            ["api_key", "API-Key", "x_api_key", "token", "access_token", "hf-token", "secret", "Password", "auth"]
+        for name in [
+            "api_key",
+            "API-Key",
+            "x_api_key",
+            "apiKey",
+            "APIKey",
+            "xApiKey",
+            "token",
+            "access_token",
+            "accessToken",
+            "hf-token",
+            "secret",
+            "clientSecret",
+            "Password",
+            "auth",
+            "sig",
+            "signature",
+            "requestSignature",
+            "jwt",
+            "idJwt",
+            "pwd",
+            "userPwd",
+            "pass",
+            "dbPass",
+            "bearer",
+            "pat",
+            "githubPat",
+            "X-Amz-Signature",
+            "x-amz-credential",
+            "X-Amz-Security-Token",
+            "accessKeyId",
+            "authCode",
+            "privateKey",
+            "cookie",
+        ] {
+            assert!(names_secret(&words(name)), "{name}");
+            assert!(is_secret_name(name), "{name}");
+        }
+        for name in [
+            "max_tokens",
+            "maxTokens",
+            "eos_token",
+            "eosToken",
+            "stop_token_ids",
+            "tokens",
+            "key",
+            "author",
+            "logprobs",
+            "top_p",
+            "pattern",
+            "passages",
+            "passage",
+            "first_pass",
+            "pass_through",
+            "path",
+            "compat",
+            "encode",
+            "language_code",
+            "barcode",
+            "design",
+            "signal",
+            "bearing",
+            "assignature_id",
+        ] {
+            assert!(!names_secret(&words(name)), "{name}");
+        }
+        for name in [
+            "max_tokens",
+            "maxTokens",
+            "top_p",
+            "pattern",
+            "passages",
+            "author",
+            "keywords",
+            "country_code",
+            "version",
+            "model",
+            "stream",
+            "api-version",
+            "path",
+            "signal",
+            "encoding",
+        ] {
+            assert!(!is_secret_name(name), "{name}");
+        }
+        assert!(is_secret_name("code") && is_secret_name("sessionkey") && is_secret_name("subscription-key"));
+    }
+
+    #[test]
+    fn a_code_in_json_is_a_secret_if_it_looks_like_one() {
+        let secret = serde_json::json!({"code": "4/0AeaYSHB-7xQzT1k"}).to_string();
+        assert_eq!(in_json(&secret), ["4/0AeaYSHB-7xQzT1k"]);
+        for harmless in
+            [r#"{"code": "print('hello 1 world')"}"#, r#"{"code": "invalid_request_error"}"#, r#"{"code": 429}"#]
         {
-            assert!(is_secret_member(name), "{name}");
+            assert!(in_json(harmless).is_empty(), "{harmless}");
+            assert_eq!(masked_json(harmless), harmless);
         }
-        for name in ["max_tokens", "eos_token", "stop_token_ids", "tokens", "key", "author", "logprobs"] {
-            assert!(!is_secret_member(name), "{name}");
-        }
+    }
+
+    #[test]
+    fn generated_secrets_are_overwritten_in_answers() {
+        let all = ["sk-0123456789abcdef", "EMPTY", "python", "letters-without-digits"].map(str::to_string).to_vec();
+        let generated = Secrets { all, bodies: Vec::new() }.generated();
+        assert_eq!(generated, ["sk-0123456789abcdef"]);
+        let answer = "EMPTY python sk-0123456789abcdef!";
+        assert_eq!(overwritten(answer.as_bytes(), &generated), "EMPTY python *******************!".as_bytes());
+        assert!(matches!(overwritten(b"plain", &generated), Cow::Borrowed(_)));
     }
 
     #[test]
@@ -199,6 +410,12 @@ mod tests {
             (masked_url(url).as_str(), in_url(url)),
             ("http://h/v1?api_key=****&x=1", vec!["SECRET".to_string()])
         );
+        let url = "http://h/v1?X-Amz-Signature=abc&sig=d%2Be&top_p=1&pattern=x&code=f&max_tokens=5";
+        assert_eq!(
+            masked_url(url),
+            "http://h/v1?X-Amz-Signature=****&sig=****&top_p=1&pattern=x&code=****&max_tokens=5"
+        );
+        assert_eq!(in_url(url), ["abc", "d%2Be", "f", "d+e"]);
         assert_eq!(masked_url("mock:?tokens=100"), "mock:?tokens=100");
         assert!(in_url("mock:?tokens=100").is_empty());
         assert_eq!(masked_proxy("http://me:hidden@h:3128"), "http://****@h:3128");

@@ -157,6 +157,7 @@ impl Spec {
         target.server_metrics = url(&self.target.server_metrics);
         target.url = url(&self.target.url);
         target.proxy = self.target.proxy.as_deref().map(secrets::masked_proxy);
+        target.key = self.target.key.as_ref().map(|_| MASK.into());
         for header in &mut target.headers {
             if let Some((name, _)) = header.split_once('=').filter(|(name, _)| is_secret_name(name)) {
                 *header = format!("{name}={MASK}");

@@ -12,7 +12,7 @@ use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError, Target, Transport};
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
-use crate::run::{FinishedRun, RunContext, RunError, run};
+use crate::run::{FinishedRun, RunContext, RunError, run, write_results};
 use crate::search::{Probe, Selection, Step, so_far, step};
 use crate::stats::Summary;
 
@@ -21,20 +21,31 @@ use crate::stats::Summary;
 pub(crate) struct SweepResult {
     /// In the order in which they ran.
     pub runs: Vec<FinishedRun>,
-    /// Names of the loads of runs that an interrupt prevented.
+    /// Names of the loads of runs that were not started: because of an interrupt, the end of the server, or an error.
     pub not_started: Vec<String>,
+    /// The server ended during the last run.
+    pub server_ended: bool,
+    /// The error that ended the sweep.
+    pub error: Option<RunError>,
 }
 
 impl SweepResult {
     /// Whether an interrupt ended the sweep early.
     pub(crate) fn is_interrupted(&self) -> bool {
-        !self.not_started.is_empty() || self.runs.iter().any(|run| run.interrupted)
+        let unexplained = !self.not_started.is_empty() && self.error.is_none() && !self.server_ended;
+        unexplained || self.runs.iter().any(|run| run.interrupted)
     }
 
-    /// One line that names the partial and missing runs of an interrupted sweep; `None` if the sweep is complete or has only
-    /// one run.
+    /// One line that names the partial and missing runs of a sweep that ended early; `None` if the sweep is complete or has
+    /// only one run.
     pub(crate) fn interruption(&self) -> Option<String> {
-        if !self.is_interrupted() || self.runs.len() + self.not_started.len() < 2 {
+        let cause = match self {
+            _ if self.is_interrupted() => "The sweep was interrupted.",
+            _ if self.server_ended && !self.not_started.is_empty() => "The server ended during the sweep.",
+            _ if self.error.is_some() && !self.not_started.is_empty() => "The sweep ended with an error.",
+            _ => return None,
+        };
+        if self.runs.len() + self.not_started.len() < 2 {
             return None;
         }
         let name = |run: &FinishedRun| load_name(&run.summary.facts, Language::En);
@@ -45,7 +56,7 @@ impl SweepResult {
         let partial = partial.into_iter().map(name).collect();
         let missing = empty.into_iter().map(name).chain(self.not_started.iter().cloned()).collect();
         let all: Vec<String> = self.runs.iter().map(name).chain(self.not_started.iter().cloned()).collect();
-        let mut out = "The sweep was interrupted.".to_string();
+        let mut out = cause.to_string();
         let groups: [(&str, Vec<String>); 2] = [("Partial", partial), ("Not measured", missing)];
         for (title, names) in groups {
             if !names.is_empty() {
@@ -72,27 +83,50 @@ fn join_names(names: &[String], all: &[String]) -> String {
     all.iter().enumerate().filter(first).map(shown).collect::<Vec<_>>().join("; ")
 }
 
-/// Runs the plans in order. `ended` is called after each run. An interrupt ends the sweep after the current run.
+/// Runs the plans in order. After each run `ended` is called, which shows it, and then its files are written. An
+/// interrupt, the end of the server and an error end the sweep after the current run.
 pub(crate) fn run_all(
     plans: Vec<Plan>,
     context: &RunContext<'_>,
     ended: &mut dyn FnMut(&Plan, &FinishedRun) -> Result<(), RunError>,
-) -> Result<SweepResult, RunError> {
+) -> SweepResult {
     let mut result = SweepResult::default();
-    for plan in plans {
+    let mut plans = plans.into_iter();
+    let name = |plan: &Plan| load_name(&plan.facts(""), Language::En);
+    for plan in plans.by_ref() {
         if !result.runs.is_empty() {
             pause(plan.sleep_interval_ns, context);
         }
         let plan = Arc::new(plan);
-        match run_unless_stopped(&plan, context)? {
-            Some(finished) => {
-                ended(&plan, &finished)?;
+        match run_unless_stopped(&plan, context) {
+            Ok(Some(finished)) => {
+                result.error = show_and_store(&plan, &finished, ended).err();
+                result.server_ended = finished.summary.server_ended();
                 result.runs.push(finished);
             }
-            None => result.not_started.push(load_name(&plan.facts(""), Language::En)),
+            Ok(None) => result.not_started.push(name(&plan)),
+            Err(error) => {
+                result.not_started.push(name(&plan));
+                result.error = Some(error);
+            }
+        }
+        if result.error.is_some() || result.server_ended {
+            break;
         }
     }
-    Ok(result)
+    result.not_started.extend(plans.map(|plan| name(&plan)));
+    result
+}
+
+/// Shows a run first, and then writes its files, so that a full disk does not hide the figures.
+fn show_and_store(
+    plan: &Plan,
+    finished: &FinishedRun,
+    ended: &mut dyn FnMut(&Plan, &FinishedRun) -> Result<(), RunError>,
+) -> Result<(), RunError> {
+    let shown = ended(plan, finished);
+    let written = write_results(plan, &finished.summary);
+    shown.and(written)
 }
 
 /// Runs a plan; `None` if an interrupt came before the measurement.
@@ -102,7 +136,7 @@ fn run_unless_stopped(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<Opti
         return Ok(None);
     }
     match run(plan, context) {
-        Err(error @ RunError::ConnectionTest(_)) if is_stopped() => {
+        Err(error @ (RunError::ConnectionTest(_) | RunError::Interrupted)) if is_stopped() => {
             context.log.warning(error.to_string().lines().next().unwrap_or_default());
             Ok(None)
         }
@@ -125,6 +159,8 @@ pub struct SearchResult {
 #[derive(Debug)]
 pub enum EarlyEnd {
     Interrupted,
+    /// The server ended during the last run.
+    ServerEnded,
     Failed(RunError),
 }
 
@@ -177,12 +213,15 @@ fn measure_load(
             }
             Err(error) => return Err(EarlyEnd::Failed(error)),
         };
-        let interrupted = finished.interrupted;
-        let reported = ended(&plan, &finished);
+        let (interrupted, server_ended) = (finished.interrupted, finished.summary.server_ended());
+        let reported = show_and_store(&plan, &finished, ended);
         runs.push(finished);
         reported.map_err(EarlyEnd::Failed)?;
         if interrupted {
             return Err(EarlyEnd::Interrupted);
+        }
+        if server_ended {
+            return Err(EarlyEnd::ServerEnded);
         }
         let so_far: Vec<&Summary> = runs[first..].iter().map(|run| &run.summary).collect();
         let probe = Probe::from_runs(search, value, &so_far);

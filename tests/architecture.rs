@@ -15,8 +15,10 @@ use syn::visit::{self, Visit};
 /// entry that fits counts.
 const LEVELS: &[(&str, u8)] = &[
     // Values of flags that several modules share, and what masks secrets.
+    ("files", 0),
     ("options", 0),
     ("secrets", 0),
+    ("visible", 0),
     ("time", 0),
     ("finding", 1),
     ("protocol", 1),

@@ -56,6 +56,51 @@ fn defaults_match_the_documentation() {
 }
 
 #[test]
+fn a_prompt_beats_the_dataset_and_its_flags() {
+    let plan = &plans(spec().with(|s| {
+        s.data.prompt = Some("a poem".to_string());
+        s.data.dataset = Some("random".to_string());
+        s.data.tokenizer_path = Some("t".to_string());
+        s.data.prefix_length = 500;
+        s.data.min_prompt_length = 100;
+        s.data.max_prompt_length = Some(512);
+        s.load.number = vec![5];
+    }))[0];
+    assert_eq!(plan.workload.source, Source::Prompt("a poem".to_string()));
+    assert!(plan.workload.lengths.holds(6), "its length does not matter");
+    assert!(plan.notes.contains(&Finding::DatasetNotRead));
+    let flags = ["--prefix-length", "--min-prompt-length", "--max-prompt-length"].map(str::to_string).to_vec();
+    assert!(plan.notes.contains(&Finding::FlagsBesidePrompt { flags }), "{:?}", plan.notes);
+}
+
+#[test]
+fn a_template_decides_alone() {
+    let with = |template: &str| {
+        let template = Some(template.to_string());
+        plans(spec().with(|s| s.data.query_template = template)).remove(0)
+    };
+    let whole = with(r#"{"messages":[{"role":"user","content":"%p"}]}"#);
+    assert!(!whole.stream && whole.notes.contains(&Finding::TemplateLacks { stream: true }), "{:?}", whole.notes);
+    let streamed = with(r#"{"messages":[{"role":"user","content":"%p"}],"stream":true}"#);
+    assert!(streamed.stream && streamed.notes.contains(&Finding::TemplateLacks { stream: false }));
+    let complete = with(r#"{"messages":[],"stream":true,"stream_options":{"include_usage":true}}"#);
+    assert!(!complete.notes.iter().any(|note| matches!(note, Finding::TemplateLacks { .. })));
+}
+
+#[test]
+fn times_of_tokens_need_a_stream() {
+    for objective in ["p99_ttft<=2", "avg_tpot<=1", "p50_itl<=1"] {
+        let whole = spec().with(|s| {
+            s.sampling.no_stream = true;
+            s.output.slo = vec![objective.to_string()];
+        });
+        let error = resolve(&whole, &facts()).unwrap_err().to_string();
+        assert!(error.contains("--slo") && error.contains("use latency"), "{error}");
+        assert!(resolve(&whole.with(|s| s.sampling.no_stream = false), &facts()).is_ok());
+    }
+}
+
+#[test]
 fn a_closed_sweep_has_a_plan_for_each_parallel() {
     let changed = spec().with(|s| {
         s.load.parallel = vec![1, 10, 50];

@@ -1,7 +1,7 @@
 //! The binary as a process: signals, SIGKILL during a run, exit statuses, and output files.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -91,9 +91,59 @@ fn a_killed_run_keeps_its_committed_rows() {
     assert!(!text.contains("Unsent requests"), "{text}");
 }
 
+/// Kills a run of many streams at random times: the database has every request that ended more than a second before, as
+/// far as the server knows. `RINGMARK_KILLS=50 RINGMARK_KILL_STREAMS=2000` is the long form.
+#[test]
+fn a_killed_run_has_everything_older_than_a_second() {
+    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
+    let (kills, streams) = (number("RINGMARK_KILLS", 5), number("RINGMARK_KILL_STREAMS", 200));
+    let mut checked = 0;
+    for kill in 0..kills {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = ringmark(&["mock", "--port", "0", "ttft=20ms", "itl=10ms", "tokens=20"]).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.split_whitespace().last().unwrap();
+        let streams = streams.to_string();
+        let call =
+            ["--url", url, "--duration", "600", "--parallel", &streams, "--name", "mock", "--no-test-connection"];
+        let mut child = perf(folder.path(), &call).spawn().unwrap();
+        let path = wait_for("the database", || database(folder.path()));
+        // Spread over the intervals at which blocks are sent and transactions end; not random, so that it can be repeated.
+        let lives_ms = 1200 + kill * 977 % 2000;
+        let (began, mut finished) = (Instant::now(), Vec::new());
+        while began.elapsed() < Duration::from_millis(lives_ms) {
+            finished.extend(finished_requests(url).map(|count| (Instant::now(), count)));
+            thread::sleep(Duration::from_millis(20));
+        }
+        let killed = Instant::now();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+        let older = finished.iter().filter(|(at, _)| killed.duration_since(*at) > Duration::from_secs(1));
+        let expected = older.map(|(_, count)| *count).max().unwrap_or(0);
+        checked += expected;
+        let left = rows(&path).expect("the database opens");
+        assert!(left >= expected, "killed after {lives_ms} ms: {left} rows, {expected} were finished a second before");
+    }
+    assert!(checked > 0, "no request was finished a second before a kill");
+}
+
+/// The requests that a mock has finished, from its metrics.
+fn finished_requests(url: &str) -> Option<u64> {
+    let host = url.split("//").nth(1)?.split('/').next()?;
+    let mut stream = std::net::TcpStream::connect(host).ok()?;
+    stream.write_all(format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).ok()?;
+    let counts = page.lines().filter(|line| line.starts_with("vllm:request_success_total"));
+    Some(counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64)
+}
+
 #[test]
 fn one_interrupt_drains_and_writes_all_results() {
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
         let folder = tempfile::tempdir().unwrap();
         let child = perf(folder.path(), &ENDLESS).spawn().unwrap();
         let path = wait_for("the database", || database(folder.path()));
@@ -117,6 +167,27 @@ fn one_interrupt_drains_and_writes_all_results() {
             stdout(&again)
         );
     }
+}
+
+/// As with `nohup`: a shell that ignores a signal starts its commands with the signal ignored.
+#[test]
+fn a_signal_that_was_ignored_at_start_stays_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let call = format!(
+        "trap '' HUP; exec {} perf --no-timestamp --outputs-dir {} --url 'mock:?ttft=5ms&itl=1ms&tokens=5' --number 400",
+        env!("CARGO_BIN_EXE_ringmark"),
+        folder.path().display()
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &call]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = shell.spawn().unwrap();
+    let path = wait_for("the database", || database(folder.path()));
+    wait_for("rows", || rows(&path).filter(|&rows| rows >= 20));
+    kill_process(pid(&child), Signal::HUP).unwrap();
+    let output = child.wait_with_output().unwrap();
+    // A busy machine can make the figures void.
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", stderr(&output));
+    assert_eq!(rows(&path), Some(400));
 }
 
 /// A stopped client gets no arrival timestamps from user space; it must report the bounds of its error.

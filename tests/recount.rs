@@ -47,9 +47,24 @@ fn missing_counts_are_added_with_their_source() {
     assert_eq!(count, 20);
     let summary = std::fs::read_to_string(database.with_file_name("benchmark_summary.json")).unwrap();
     assert!(
-        summary.contains("Output token throughput (tok/s)") && !summary.contains("throughput (tok/s)\": null"),
+        summary.contains("\"Output token throughput (tok/s)\"")
+            && !summary.contains("\"Output token throughput (tok/s)\": null"),
         "{summary}"
     );
+}
+
+#[test]
+fn counts_of_every_api_with_messages_include_the_template() {
+    let tokens = Tokenizer::open(tokenizer("qwen2_5").as_ref()).unwrap();
+    let prompt_tokens = tokens.count(&tokens.chat_of("Hello, world!").unwrap()).unwrap() as u32;
+    for api in ["openai_responses", "anthropic", "dashscope"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (database, _) = run(folder.path(), &["--tokenizer-path", &tokenizer("qwen2_5"), "--api", api]);
+        let take = |block: &ringmark::record::Block| {
+            assert!(block.records.iter().all(|record| record.input_tokens == Some(prompt_tokens)), "{api}");
+        };
+        Reader::open(&database).unwrap().each_block(Phase::Measured, Detail::Everything, take).unwrap();
+    }
 }
 
 #[test]

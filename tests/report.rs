@@ -183,6 +183,7 @@ fn small_values_have_three_digits_and_few_samples_are_marked() {
         push_ok(&mut block, index, index * 10, &[1, 2]);
         let record = block.records.last_mut().unwrap();
         record.last_token = record.first_token.map(|first| first.plus_ns(4_200));
+        *block.arrivals.last_mut().unwrap() = record.last_token.unwrap();
     }
     let worker = CollectorMessage::Worker(Box::new(report(Phase::Measured)));
     collect(&path, start(closed(30, 1), Save::Text), vec![CollectorMessage::Block(block), worker]);

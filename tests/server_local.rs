@@ -135,14 +135,16 @@ fn interrupt_while_starting_leaves_no_processes() {
 
 #[test]
 fn terminated_run_stops_its_server() {
-    let stage = Stage::new(SERVES);
-    let child = stage.spawn(&["-n", "100000", "--max-tokens", "3"]);
-    wait_for("the run", || stage.file("out/run/parallel_1_number_100000/benchmark_data.db").exists());
-    signal(child.id(), "-TERM");
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("Benchmarking summary"));
-    stage.assert_all_gone(3);
+    for name in ["-TERM", "-HUP"] {
+        let stage = Stage::new(SERVES);
+        let child = stage.spawn(&["-n", "100000", "--max-tokens", "3"]);
+        wait_for("the run", || stage.file("out/run/parallel_1_number_100000/benchmark_data.db").exists());
+        signal(child.id(), name);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("Benchmarking summary"));
+        stage.assert_all_gone(3);
+    }
 }
 
 #[test]
@@ -168,7 +170,10 @@ fn server_killed_during_the_run_gives_classified_failures_and_a_report() {
     signal(leader, "-KILL");
     let output = child.wait_with_output().unwrap();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(out.contains("Failures:") && out.contains("The server process ended during the run"), "{out}{err}");
+    let words = out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("Failures:") && words.contains("The server process ended"), "{out}{err}");
+    assert!(words.contains("s after the start of the measurement"), "{out}");
+    assert_eq!(output.status.code(), Some(3), "{out}{err}");
     assert!(err.contains("local_vllm died (signal: 9"), "{err}");
     stage.assert_all_gone(3);
 }

@@ -4,6 +4,7 @@ mod data_support;
 
 use data_support::{bodies, chat, completions, content, data, plans, tokenizer, workload};
 use ringmark::plan::{Load, Plan};
+use ringmark::record::Phase;
 use ringmark::spec::Spec;
 use ringmark::workload::arrivals;
 use ringmark::workload::tokenizer::Tokenizer;
@@ -38,6 +39,21 @@ fn a_trace_is_an_open_loop_with_its_arrival_times() {
     });
     assert_eq!(arrivals_ms(&times_alone, 2), [0, 2500]);
     assert_eq!(plans(&times_alone).unwrap()[0].load.parallel(), Some(2));
+}
+
+#[test]
+fn the_warm_up_takes_the_first_rows_so_that_bodies_keep_their_times() {
+    let test_spec = trace(completions(), "mooncake.jsonl");
+    let rows = bodies(&workload(&test_spec).unwrap(), 4);
+    for warmup_num in [1.0, 0.3] {
+        let warm = test_spec.clone().with(|s| s.load.warmup_num = warmup_num);
+        let plan = plans(&warm).unwrap().remove(0);
+        assert_eq!((plan.requests, plan.warmup_requests), (Some(4 - plan.warmup_requests), 1));
+        let made = workload(&warm).unwrap();
+        let body = |phase, index| serde_json::from_slice::<serde_json::Value>(&made.body(phase, index)).unwrap();
+        assert_eq!(body(Phase::Warmup, 0), rows[0]);
+        assert_eq!((0..3).map(|index| body(Phase::Measured, index)).collect::<Vec<_>>(), rows[1..]);
+    }
 }
 
 #[test]
@@ -91,6 +107,28 @@ fn missing_flags_for_traces_are_reported() {
     assert!(error(chat().with(|s| s.load.trace_window = Some("1..2".to_string()))).contains("--trace-window"));
     assert!(error(trace(chat(), "nowhere.jsonl")).contains("cannot read"));
     assert!(error(chat().with(|s| s.load.arrival = Some("trace:".to_string()))).contains("--arrival"));
+}
+
+#[test]
+fn tools_and_extra_fields_of_rows_are_in_the_bodies() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trace.jsonl");
+    let row = json!({
+        "timestamp": 0, "input_length": 30, "output_length": 4, "hash_ids": [1],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+        "extra": {"priority": 7}
+    });
+    let plain = json!({"timestamp": 5, "input_length": 30, "output_length": 4, "hash_ids": [1]});
+    std::fs::write(&file, format!("{row}\n{plain}\n")).unwrap();
+    let spec = trace(chat(), "mooncake.jsonl").with(|s| s.data.dataset_path = Some(file));
+    let made = workload(&spec).unwrap();
+    let mut sent = Vec::new();
+    made.write_request(Phase::Measured, 0, &mut sent);
+    let at = sent.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    let body: serde_json::Value = serde_json::from_slice(&sent[at..]).unwrap();
+    assert_eq!((&body["tools"], &body["priority"], &body["max_tokens"]), (&row["tools"], &json!(7), &json!(4)));
+    let other = &bodies(&made, 2)[1];
+    assert!(other.get("tools").is_none() && other.get("priority").is_none(), "{other}");
 }
 
 #[test]

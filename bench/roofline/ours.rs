@@ -81,7 +81,7 @@ fn read(database: &Path) -> (WorkerReport, Vec<Block>) {
             worker: block.worker,
             records: block.records.clone(),
             arrivals: block.arrivals.clone(),
-            bytes: Vec::new(),
+            ..Block::default()
         });
     };
     reader.each_block(Phase::Measured, Detail::Figures, &mut keep).expect("the database is complete");

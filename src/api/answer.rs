@@ -1,11 +1,12 @@
 //! The state machine of one response: takes bytes with their arrival timestamps, gives token arrivals, counts and an
 //! outcome.
 
-use super::choices::OtherChoices;
+use super::choices::{ChoicePiece, OtherChoices};
 use super::dialect::{Dialect, UsageEnd};
 use super::error_text;
 use super::event_fast_path::{EventTemplate, TemplateMatch};
 use super::meaning::{Meaning, Usage};
+use super::tool_calls::{self, CallPiece, ToolCall};
 use crate::finding::Oddity;
 use crate::protocol::http1::Head;
 use crate::protocol::json::Repairs;
@@ -13,6 +14,7 @@ use crate::protocol::response::{Eof, Piece, Progress, Response};
 use crate::protocol::sse::Event;
 use crate::protocol::{WireError, json};
 use crate::record::arrivals::EarlyRange;
+use crate::record::delivery::{self, Events, SilentKind};
 use crate::record::{Failure, Finish, Oddities, Outcome, ServerTimes};
 use crate::time::Tick;
 
@@ -37,6 +39,8 @@ pub struct AnswerOptions {
     pub keep_raw: bool,
     /// Longest event accepted, bytes.
     pub max_event_bytes: usize,
+    /// Longest response accepted, bytes (`--max-response-size`).
+    pub max_response_bytes: u64,
 }
 
 /// What has been received of a response so far.
@@ -52,7 +56,7 @@ pub struct AnswerData {
     /// Arrival of the first event with text that is not reasoning.
     pub first_answer_token: Option<Tick>,
     /// Arrival of the last counted token: of the last output event, or of a later event without text if the server counts
-    /// more tokens than there were output events (the end-of-sequence token).
+    /// more tokens than there were output events (the end-of-sequence token); see [`delivery`].
     pub last_token: Option<Tick>,
     /// Arrival of the event that ends the stream: `[DONE]`, or the end event of the dialect. The response ends with it;
     /// the body may stay open for longer.
@@ -62,16 +66,24 @@ pub struct AnswerData {
     pub arrivals: Vec<Tick>,
     /// By how much some of these events may have arrived earlier; see [`Answer::bound_read`].
     pub early: Vec<EarlyRange>,
+    /// The same of every event without output.
+    pub silent_early_ns: Vec<u32>,
     /// The same of the end event.
     pub end_early_ns: u32,
     /// The choice of each of these events (255: that one or a later one); empty as long as all are of the first choice.
     pub choices: Vec<u8>,
+    /// Arrivals of the events of a choice without output, but for announcements of a role or a block.
+    pub silent: Vec<Tick>,
+    /// Choice and kind of each of these; see [`Events::silent_kinds`].
+    pub silent_kinds: Vec<u8>,
     /// SSE events with data, the end marker included.
     pub events: u32,
-    /// Output events that arrived in the same read as a later one.
+    /// Output events that arrived in the same read as a later one of the same choice.
     pub coalesced: u32,
-    /// Reads that contained two or more output events.
+    /// Reads that contained two or more output events of one choice.
     pub coalesced_reads: u32,
+    /// The read of the last output event also contained later events, or the end of the body.
+    pub last_shared: bool,
     /// Bytes of the response, head and framing included.
     pub received_bytes: u64,
     pub usage: Usage,
@@ -79,11 +91,17 @@ pub struct AnswerData {
     pub times: Option<ServerTimes>,
     pub finish: Finish,
     pub oddities: Oddities,
-    /// Answer text (UTF-8), including refusals, without tool calls. After the end of the response it holds the texts of
-    /// all choices, separated by [`crate::record::CHOICE_SEPARATOR`]. The same applies to `reasoning`.
+    /// Answer text of the first choice (UTF-8), including refusals, without tool calls.
     pub text: Vec<u8>,
+    /// Reasoning of the first choice.
     pub reasoning: Vec<u8>,
-    /// Texts of the other choices until the end of the response.
+    /// Tool calls of the first choice.
+    pub calls: Vec<ToolCall>,
+    /// The same as JSON, and the other choices as a JSON list of messages; set at the end of the response, empty if there
+    /// are none.
+    pub tool_calls: Vec<u8>,
+    pub other_choices: Vec<u8>,
+    /// The other choices until the end of the response.
     others: OtherChoices,
     /// The body as the server wrote it, after chunked decoding.
     pub raw: Vec<u8>,
@@ -94,22 +112,28 @@ pub struct AnswerData {
 impl AnswerData {
     /// Clears the state but keeps its buffers, shrinking large ones.
     fn clear(&mut self) {
-        for bytes in [&mut self.text, &mut self.reasoning, &mut self.raw, &mut self.choices] {
+        for bytes in [&mut self.text, &mut self.reasoning, &mut self.raw, &mut self.choices, &mut self.silent_kinds] {
             bytes.clear();
             bytes.shrink_to(KEPT_BYTES);
         }
-        self.arrivals.clear();
-        self.arrivals.shrink_to(KEPT_BYTES / size_of::<Tick>());
+        for ticks in [&mut self.arrivals, &mut self.silent] {
+            ticks.clear();
+            ticks.shrink_to(KEPT_BYTES / size_of::<Tick>());
+        }
         self.early.clear();
         self.early.shrink_to(KEPT_BYTES / size_of::<EarlyRange>());
+        self.silent_early_ns.clear();
         self.error.clear();
         *self = AnswerData {
             arrivals: std::mem::take(&mut self.arrivals),
             early: std::mem::take(&mut self.early),
+            silent_early_ns: std::mem::take(&mut self.silent_early_ns),
             text: std::mem::take(&mut self.text),
             reasoning: std::mem::take(&mut self.reasoning),
             raw: std::mem::take(&mut self.raw),
             choices: std::mem::take(&mut self.choices),
+            silent: std::mem::take(&mut self.silent),
+            silent_kinds: std::mem::take(&mut self.silent_kinds),
             error: std::mem::take(&mut self.error),
             ..AnswerData::default()
         };
@@ -120,7 +144,7 @@ impl AnswerData {
     fn with_texts(&mut self, choice: u32, add: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
         if choice == 0 {
             add(&mut self.text, &mut self.reasoning);
-        } else if let Some(other) = self.others.texts_of(choice) {
+        } else if let Some(other) = self.others.output_of(choice) {
             add(&mut other.text, &mut other.reasoning);
         }
     }
@@ -130,6 +154,14 @@ impl AnswerData {
             text.extend_from_slice(new_text.as_bytes());
             reasoning.extend_from_slice(new_reasoning.as_bytes());
         });
+    }
+
+    fn add_call(&mut self, piece: &CallPiece<'_>) {
+        let calls = match piece.choice {
+            0 => Some(&mut self.calls),
+            choice => self.others.output_of(choice).map(|other| &mut other.calls),
+        };
+        calls.into_iter().for_each(|calls| tool_calls::add_piece(calls, piece));
     }
 
     fn note_output(&mut self, choice: u32, at: Tick) {
@@ -142,6 +174,22 @@ impl AnswerData {
         self.first_token.get_or_insert(at);
         self.last_token = Some(at);
         self.arrivals.push(at);
+    }
+
+    fn note_silent(&mut self, choice: u32, kind: SilentKind, at: Tick) {
+        self.silent.push(at);
+        self.silent_kinds.extend([u8::try_from(choice).unwrap_or(u8::MAX), kind as u8]);
+    }
+
+    /// The number of output events from `from` on that a later one of the same choice follows.
+    fn followed_since(&self, from: usize) -> u32 {
+        let mut followed = 0;
+        let mut seen = [false; 256];
+        for place in from..self.arrivals.len() {
+            let choice = self.choices.get(place).copied().unwrap_or(0);
+            followed += u32::from(std::mem::replace(&mut seen[usize::from(choice)], true));
+        }
+        followed
     }
 
     fn note_usage(&mut self, usage: Usage) {
@@ -229,17 +277,20 @@ impl Answer {
     /// Takes the bytes of one read, which arrived at `at`.
     pub fn push(&mut self, bytes: &[u8], at: Tick) -> Step {
         if self.outcome != Outcome::Unfinished {
-            return Step::Done { reuse: false };
+            return self.push_rest(bytes);
         }
         if bytes.is_empty() {
             return Step::More;
         }
         let Answer { options, seen, response, reading, .. } = self;
         seen.received_bytes += bytes.len() as u64;
+        if seen.received_bytes > options.max_response_bytes {
+            return self.refuse_length(at);
+        }
         seen.first_byte.get_or_insert(at);
         let outputs = seen.arrivals.len();
         let progress = response.push(bytes, &mut |piece| reading.take(piece, seen, options, at));
-        self.note_read(outputs, at);
+        self.note_read(outputs, at, matches!(progress, Ok(Progress::Complete { .. })));
         match progress {
             Ok(Progress::More) => self.drain(bytes.len(), at),
             Ok(Progress::Complete { left_over }) => {
@@ -270,23 +321,48 @@ impl Answer {
         if reading.end_piece > pieces {
             seen.end_early_ns = early_of(reading.end_piece);
         }
-        if reading.silent_piece > pieces {
-            reading.silent_early_ns = early_of(reading.silent_piece);
+        if seen.silent.len() > seen.silent_early_ns.len() {
+            seen.silent_early_ns.resize(seen.silent.len(), early_ns);
+            if let Some(last) = seen.silent_early_ns.last_mut() {
+                *last = early_of(reading.silent_piece);
+            }
         }
     }
 
     /// By how much [`AnswerData::last_token`] may have been earlier.
     pub(crate) fn last_token_early_ns(&self) -> u32 {
-        if self.reading.ends_silently {
-            return self.reading.silent_early_ns;
-        }
-        let last = self.seen.early.last().filter(|range| range.to as usize == self.seen.arrivals.len());
-        last.map_or(0, |range| range.ns)
+        let seen = &self.seen;
+        let last_range = seen.early.last().filter(|range| range.to as usize == seen.arrivals.len());
+        let output_ns = last_range.map_or(0, |range| range.ns);
+        let output = seen.arrivals.last().map(|at| (at, &output_ns));
+        // Of all events that have the time of the last token, the widest bound.
+        let silent = seen.silent.iter().zip(&seen.silent_early_ns);
+        let last = silent.chain(output).filter(|(at, _)| Some(**at) == seen.last_token);
+        last.map(|(_, ns)| *ns).max().unwrap_or(0)
     }
 
     /// Whether the last read had bytes behind the end of the response.
     pub(crate) fn has_left_over(&self) -> bool {
         self.left_over
+    }
+
+    /// Takes bytes after the end event, with which the response ended: only the end of the body matters.
+    fn push_rest(&mut self, bytes: &[u8]) -> Step {
+        if self.seen.end_event.is_none() {
+            return Step::Done { reuse: false };
+        }
+        self.seen.received_bytes += bytes.len() as u64;
+        if self.seen.received_bytes > self.options.max_response_bytes {
+            return Step::Done { reuse: false };
+        }
+        match self.response.push(bytes, &mut |_| {}) {
+            Ok(Progress::More) => Step::More,
+            Ok(Progress::Complete { left_over }) => {
+                self.seen.received_bytes -= left_over as u64;
+                Step::Done { reuse: self.response.head().keep_alive && left_over == 0 }
+            }
+            Err(_) => Step::Done { reuse: false },
+        }
     }
 
     /// The peer closed its side at `at`.
@@ -297,7 +373,7 @@ impl Answer {
         let Answer { options, seen, response, reading, .. } = self;
         let outputs = seen.arrivals.len();
         let eof = response.push_eof(&mut |piece| reading.take(piece, seen, options, at));
-        self.note_read(outputs, at);
+        self.note_read(outputs, at, true);
         let (failure, text) = match eof {
             Eof::Complete => {
                 self.conclude(at);
@@ -329,19 +405,53 @@ impl Answer {
         true
     }
 
+    /// Ends a response that is longer than the limit.
+    fn refuse_length(&mut self, at: Tick) -> Step {
+        if !self.end_after_end_event() {
+            let limit = format_bytes(self.options.max_response_bytes);
+            self.reading.fail(&mut self.seen, Failure::Protocol, || {
+                format!("the response is longer than {limit} (--max-response-size)")
+            });
+            self.conclude(at);
+        }
+        Step::Done { reuse: false }
+    }
+
+    /// The memory that the response holds so far, bytes.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let seen = &self.seen;
+        let bytes = seen.text.len() + seen.reasoning.len() + seen.raw.len() + seen.choices.len();
+        let waiting = self.reading.body.len() + self.response.held_bytes() + seen.others.held_bytes();
+        (bytes + seen.arrivals.len() * size_of::<Tick>() + waiting) as u64
+    }
+
+    /// Frees the memory of a large response whose record was made.
+    pub(crate) fn release(&mut self) {
+        if self.held_bytes() > KEPT_BYTES as u64 {
+            self.seen.clear();
+            self.response.reset();
+            self.reading.start();
+        }
+    }
+
     /// The outcome; [`Outcome::Unfinished`] until the response ends.
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// Updates counters after a read. `outputs` is the number of output events before it.
-    fn note_read(&mut self, outputs: usize, at: Tick) {
+    /// Updates counters after a read. `outputs` is the number of output events before it, `complete` that it ended the body.
+    fn note_read(&mut self, outputs: usize, at: Tick, complete: bool) {
         let seen = &mut self.seen;
         seen.streamed = self.response.is_events();
         let brought = seen.arrivals.len() - outputs;
+        if brought > 0 {
+            seen.last_shared = complete || seen.events > self.reading.last_output;
+        }
         if brought > 1 {
-            seen.coalesced += brought as u32 - 1;
-            seen.coalesced_reads += 1;
+            let followed = seen.followed_since(outputs);
+            seen.coalesced += followed;
+            seen.coalesced_reads += u32::from(followed > 0);
         }
         // After an interim response, the final head may have begun in the same read.
         if seen.first_byte.is_none() && self.response.is_within_head() {
@@ -393,10 +503,19 @@ impl Answer {
             self.seen.oddities.add(Oddity::MissingBlankLines);
         }
         self.reading.check_usage(&mut self.seen, &self.options);
-        let AnswerData { others, text, reasoning, .. } = &mut self.seen;
-        others.join(text, reasoning);
+        let AnswerData { others, calls, tool_calls, other_choices, .. } = &mut self.seen;
+        others.take_messages(other_choices);
+        if !calls.is_empty() {
+            tool_calls.extend_from_slice(tool_calls::list(calls).to_string().as_bytes());
+        }
         self.outcome = self.reading.failure.map_or(Outcome::Ok, Outcome::Failed);
     }
+}
+
+/// A number of bytes in words.
+fn format_bytes(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    if bytes >= MIB && bytes.is_multiple_of(MIB) { format!("{} MiB", bytes / MIB) } else { format!("{bytes} bytes") }
 }
 
 /// The error text of an error status: the redirect target, the message in the body, or the reason phrase.
@@ -428,16 +547,10 @@ struct EventReader {
     timed: bool,
     /// Usage came, and no output after it.
     usage_is_last: bool,
-    /// The last event without output that belongs to a choice, and that no output followed. Servers deliver tokens without
-    /// text in such events.
-    silent_step: Option<Tick>,
-    /// The last counted token came in that event.
-    ends_silently: bool,
-    silent_early_ns: u32,
-    /// The response has several choices.
-    several_choices: bool,
-    /// Number of events, with data or without, and the numbers of the last one with output, of that of `silent_step`,
-    /// and of the end event.
+    /// The number of the last event with output, from 1.
+    last_output: u32,
+    /// Number of events, with data or without, and the numbers of the last one with output, of the last one of a choice
+    /// without output, and of the end event.
     pieces: u32,
     output_piece: u32,
     silent_piece: u32,
@@ -454,10 +567,7 @@ impl EventReader {
         self.ended = false;
         self.timed = false;
         self.usage_is_last = false;
-        self.silent_step = None;
-        self.ends_silently = false;
-        self.silent_early_ns = 0;
-        self.several_choices = false;
+        self.last_output = 0;
         self.pieces = 0;
         self.output_piece = 0;
         self.silent_piece = 0;
@@ -480,7 +590,7 @@ impl EventReader {
             }
             Piece::Raw(bytes) if options.keep_raw => seen.raw.extend_from_slice(bytes),
             Piece::Raw(_) => {}
-            Piece::Body(bytes) => self.take_body(bytes, seen, options),
+            Piece::Body(bytes) => self.take_body(bytes),
             Piece::Interim => seen.first_byte = None,
             Piece::Head(head) => {
                 seen.status = head.status;
@@ -504,18 +614,13 @@ impl EventReader {
         }
     }
 
-    fn take_body(&mut self, bytes: &[u8], seen: &mut AnswerData, options: &AnswerOptions) {
+    fn take_body(&mut self, bytes: &[u8]) {
         match self.failure {
             Some(Failure::Status) => {
                 let room = MAX_ERROR_BODY_BYTES.saturating_sub(self.body.len());
                 self.body.extend_from_slice(&bytes[..bytes.len().min(room)]);
             }
             Some(_) => {}
-            None if self.body.len() + bytes.len() > options.max_event_bytes => {
-                self.fail(seen, Failure::Protocol, || {
-                    format!("the response body is longer than the limit of {} bytes", options.max_event_bytes)
-                });
-            }
             None => self.body.extend_from_slice(bytes),
         }
     }
@@ -543,9 +648,9 @@ impl EventReader {
     }
 
     fn take_match(&mut self, found: TemplateMatch<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
-        self.several_choices |= found.choice > 0;
         if found.body.is_empty() {
-            self.note_silent_step(at);
+            self.silent_piece = self.pieces;
+            seen.note_silent(found.choice, SilentKind::Step, at);
             return;
         }
         self.note_output(seen, found.choice, at);
@@ -600,9 +705,8 @@ impl EventReader {
     }
 
     fn take_meaning(&mut self, meaning: &Meaning<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
-        self.several_choices |= meaning.choices > 1 || meaning.choice > 0;
         if meaning.output {
-            self.note_output(seen, meaning.choice, at);
+            self.note_outputs(meaning, seen, at);
             if !meaning.text.is_empty() || meaning.others.iter().any(|other| !other.text.is_empty()) {
                 seen.first_answer_token.get_or_insert(at);
             }
@@ -611,8 +715,18 @@ impl EventReader {
                 meaning.others.iter().for_each(|other| seen.append(other.choice, &other.text, &other.reasoning));
             }
         }
-        if !meaning.output && (meaning.choices > 0 || meaning.finish.is_some()) {
-            self.note_silent_step(at);
+        if options.keep_text {
+            meaning.calls.iter().for_each(|call| seen.add_call(call));
+        }
+        if !meaning.output && (meaning.finish.is_some() || (meaning.choices > 0 && !meaning.announces)) {
+            let kind = match meaning.finish {
+                None => SilentKind::Step,
+                Some(Finish::Length) => SilentKind::Length,
+                Some(_) => SilentKind::Stop,
+            };
+            let others = meaning.others.iter().map(|other| other.choice);
+            self.silent_piece = self.pieces;
+            [meaning.choice].into_iter().chain(others).for_each(|choice| seen.note_silent(choice, kind, at));
         }
         if let Some(usage) = meaning.usage {
             seen.note_usage(usage);
@@ -650,14 +764,24 @@ impl EventReader {
 
     fn note_output(&mut self, seen: &mut AnswerData, choice: u32, at: Tick) {
         self.usage_is_last = false;
-        self.silent_step = None;
+        self.last_output = seen.events;
         self.output_piece = self.pieces;
         seen.note_output(choice, at);
     }
 
-    fn note_silent_step(&mut self, at: Tick) {
-        self.silent_step = Some(at);
-        self.silent_piece = self.pieces;
+    /// Notes the output of an event in each choice that it has output of. A body that is not a stream is one event.
+    fn note_outputs(&mut self, meaning: &Meaning<'_>, seen: &mut AnswerData, at: Tick) {
+        let has_text = |other: &&ChoicePiece| !other.text.is_empty() || !other.reasoning.is_empty();
+        let mut others = meaning.others.iter().filter(has_text).peekable();
+        // Output without text, such as a tool call, is that of the first choice.
+        let first = !meaning.text.is_empty() || !meaning.reasoning.is_empty() || others.peek().is_none();
+        let streamed = seen.events > 0;
+        if first || !streamed {
+            self.note_output(seen, meaning.choice, at);
+        }
+        if streamed {
+            others.for_each(|other| self.note_output(seen, other.choice, at));
+        }
     }
 
     /// Compares the server's usage with the output, which ends the span of the counted tokens.
@@ -670,15 +794,13 @@ impl EventReader {
             seen.usage.input_tokens = seen.usage.input_tokens.filter(|&tokens| tokens > 0);
             seen.oddities.add(Oddity::ZeroUsage);
         }
-        let Some(tokens) = seen.usage.output_tokens.filter(|_| seen.streamed && !self.several_choices) else { return };
-        let events = seen.arrivals.len();
-        if (tokens as usize) < events && self.failure.is_none() {
+        let Some(tokens) = seen.usage.output_tokens.filter(|_| seen.streamed) else { return };
+        let several_choices = !seen.choices.is_empty();
+        if !several_choices && (tokens as usize) < seen.arrivals.len() && self.failure.is_none() {
             seen.oddities.add(Oddity::FewerTokensThanEvents);
         }
-        if tokens as usize > events && self.silent_step.is_some() {
-            seen.last_token = self.silent_step;
-            self.ends_silently = true;
-        }
+        let AnswerData { arrivals: outputs, choices, silent, silent_kinds, .. } = &*seen;
+        seen.last_token = delivery::last_token(Events { outputs, choices, silent, silent_kinds }, Some(tokens));
     }
 
     /// Judges a stream whose framing is complete, or whose end event has arrived.

@@ -7,6 +7,7 @@ use super::error_text;
 use super::meaning::{Meaning, TextPath, Usage, member, member_text};
 use super::openai::{add_piece, add_reasoning, add_text, is_error, read_finish};
 use super::prompt::{Prompt, content_text};
+use super::tool_calls::{self, CallPiece};
 use crate::protocol::json::{self, Step, Value};
 
 /// The version of the API that requests ask for.
@@ -43,11 +44,14 @@ pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
     match kind {
         b"content_block_delta" => {
             meaning.choices = 1;
-            member(value, "delta").into_iter().for_each(|delta| read_delta(delta, &mut meaning));
+            let index = index_of(value);
+            member(value, "delta").into_iter().for_each(|delta| read_delta(delta, index, &mut meaning));
         }
         b"content_block_start" => {
             meaning.choices = 1;
-            member(value, "content_block").into_iter().for_each(|block| read_block(block, false, &mut meaning));
+            meaning.announces = true;
+            let index = index_of(value);
+            member(value, "content_block").into_iter().for_each(|block| read_block(block, index, false, &mut meaning));
         }
         b"message_start" => {
             let usage = member(value, "message").and_then(|message| member(message, "usage"));
@@ -68,20 +72,33 @@ pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
     meaning
 }
 
-fn read_delta<'a>(delta: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
+/// The number of the block that an event is about.
+fn index_of(event: Value<'_, '_>) -> Option<u32> {
+    member(event, "index").and_then(json::count)
+}
+
+fn read_delta<'a>(delta: Value<'_, 'a>, index: Option<u32>, meaning: &mut Meaning<'a>) {
     for (key, part) in json::entries(delta) {
         match (key, json::text(part)) {
             ("text", Some(text)) => add_text(text, Some(TEXT), meaning),
             ("thinking", Some(text)) => add_reasoning(text, Some(THINKING), meaning),
-            ("partial_json", Some(text)) if !text.is_empty() => add_piece(None, meaning),
+            ("partial_json", Some(text)) if !text.is_empty() => {
+                meaning.calls.push(CallPiece { index, arguments: text.into(), ..CallPiece::default() });
+                add_piece(None, meaning);
+            }
             _ => {}
         }
     }
 }
 
 /// Reads a content block. In a stream (`whole` is false) its input is `{}` at first and follows in deltas.
-fn read_block<'a>(block: Value<'_, 'a>, whole: bool, meaning: &mut Meaning<'a>) {
+fn read_block<'a>(block: Value<'_, 'a>, index: Option<u32>, whole: bool, meaning: &mut Meaning<'a>) {
     let is_call = member_text(block, "type").is_some_and(|kind| kind.ends_with("tool_use"));
+    if is_call {
+        let text = |name| member_text(block, name).unwrap_or_default();
+        let input = member(block, "input").filter(|_| whole).map(json::encode).unwrap_or_default();
+        meaning.calls.push(CallPiece { choice: 0, index, id: text("id"), name: text("name"), arguments: input.into() });
+    }
     for (key, part) in json::entries(block) {
         match (key, json::text(part)) {
             ("text", Some(text)) => add_text(text, None, meaning),
@@ -99,7 +116,8 @@ fn read_whole<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
             "content" => {
                 for block in json::elements(part) {
                     meaning.choices += 1;
-                    read_block(block, true, meaning);
+                    let index = Some(meaning.choices);
+                    read_block(block, index, true, meaning);
                 }
             }
             "stop_reason" => read_finish(part, meaning),
@@ -153,8 +171,17 @@ fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     Ok(fields)
 }
 
-/// Converts the images of a chat message to the form of this API.
+/// Converts the images, tool calls and results of a chat message to the form of this API.
 fn input_message(message: &Json) -> Json {
+    if message["role"] == "tool" {
+        let result =
+            json!({"type": "tool_result", "tool_use_id": message["tool_call_id"], "content": message["content"]});
+        return json!({"role": "user", "content": [result]});
+    }
+    let calls = tool_calls::from_list(&message["tool_calls"]);
+    if !calls.is_empty() {
+        return json!({"role": "assistant", "content": tool_calls::blocks(&content_text(message), &calls)});
+    }
     let mut message = message.clone();
     if let Some(Json::Array(parts)) = message.get_mut("content") {
         for part in parts.iter_mut().filter(|part| part["type"] == "image_url") {
@@ -219,6 +246,11 @@ mod tests {
             {"type":"tool_use","name":"f","input":{"q":1}}],"stop_reason":"tool_use","usage":{"input_tokens":1,"output_tokens":2}}"#;
         let read = seen(body, |meaning| (meaning.text.into_owned(), meaning.pieces, meaning.finish));
         assert_eq!(read, ("a".to_string(), 4, Some(Finish::ToolCalls)));
+        let calls = seen(body, |meaning| {
+            let call = &meaning.calls[0];
+            (meaning.calls.len(), call.name.to_string(), call.arguments.to_string())
+        });
+        assert_eq!(calls, (1, "f".to_string(), r#"{"q":1}"#.to_string()));
     }
 
     #[test]
@@ -231,6 +263,13 @@ mod tests {
         let fields = prompt_fields(&prompt).unwrap();
         assert_eq!(fields["system"], json!("be brief"));
         assert_eq!(fields["messages"].as_array().unwrap().len(), 1);
+        let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\"q\":1}"}});
+        let assistant = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+        let block = json!({"type": "tool_use", "id": "c", "name": "f", "input": {"q": 1}});
+        assert_eq!(input_message(&assistant), json!({"role": "assistant", "content": [block]}));
+        let tool = json!({"role": "tool", "tool_call_id": "c", "content": "4"});
+        let block = json!({"type": "tool_result", "tool_use_id": "c", "content": "4"});
+        assert_eq!(input_message(&tool), json!({"role": "user", "content": [block]}));
         let source = json!({"type": "base64", "media_type": "image/png", "data": "QUJD"});
         assert_eq!(fields["messages"][0]["content"][1], json!({"type": "image", "source": source}));
     }

@@ -3,9 +3,10 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::definition::{Definition, bearer, no_headers, openai_parameter, stream_field};
-use super::meaning::{Meaning, TextPath, member_text};
+use super::meaning::{Meaning, TextPath, member, member_text};
 use super::openai::{add_piece, add_reasoning, add_text, read_finish};
 use super::prompt::Prompt;
+use super::tool_calls::CallPiece;
 use crate::protocol::json::{self, Step, Value};
 
 /// Paths of the texts that come once per token.
@@ -78,14 +79,17 @@ pub(crate) fn read_message<'a>(message: Value<'_, 'a>, meaning: &mut Meaning<'a>
             ("reasoning" | "reasoning_content" | "reasoning_details" | "thinking" | "thinking_blocks", None) => {
                 reasoned |= read_reasoning(member, !reasoned, meaning);
             }
+            ("role", Some(role)) if !role.is_empty() => meaning.announces = true,
             ("tool_calls", _) => {
                 for call in json::elements(member) {
-                    json::entries(call)
-                        .filter(|(key, _)| *key == "function")
-                        .for_each(|(_, call)| read_call(call, meaning));
+                    let index = self::member(call, "index").and_then(json::count);
+                    let id = member_text(call, "id").unwrap_or_default();
+                    if let Some(function) = self::member(call, "function") {
+                        read_call(function, CallPiece { index, id, ..CallPiece::default() }, meaning);
+                    }
                 }
             }
-            ("function_call", _) => read_call(member, meaning),
+            ("function_call", _) => read_call(member, CallPiece::default(), meaning),
             _ => {}
         }
     }
@@ -140,11 +144,25 @@ fn read_reasoning<'a>(value: Value<'_, 'a>, keep_text: bool, meaning: &mut Meani
     found
 }
 
-fn read_call(call: Value<'_, '_>, meaning: &mut Meaning<'_>) {
+/// Reads name and arguments of a call, and completes `piece` with them.
+fn read_call<'a>(call: Value<'_, 'a>, mut piece: CallPiece<'a>, meaning: &mut Meaning<'a>) {
     for (key, member) in json::entries(call) {
-        if matches!(key, "name" | "arguments") && json::text(member).is_some_and(|text| !text.is_empty()) {
+        match (key, json::text(member)) {
+            ("name", Some(name)) => piece.name = name,
+            ("arguments", Some(arguments)) => piece.arguments = arguments.into(),
+            // Ollama's arguments are an object.
+            ("arguments", None) if json::entries(member).next().is_some() => {
+                piece.arguments = json::encode(member).into();
+            }
+            _ => continue,
+        }
+        let text = if key == "name" { piece.name } else { &piece.arguments };
+        if !text.is_empty() {
             add_piece(None, meaning);
         }
+    }
+    if !(piece.id.is_empty() && piece.name.is_empty() && piece.arguments.is_empty()) {
+        meaning.calls.push(piece);
     }
 }
 
@@ -219,6 +237,21 @@ mod tests {
         let empty = r#""content":[{"type":"thinking","thinking":[]}],"reasoning_details":[]"#;
         assert_eq!(reasoning(empty), nothing());
         assert_eq!(output(r#"{"index":1,"delta":{"content":"a"}},{"index":0,"delta":{"content":"b"}}"#).3, 2);
+    }
+
+    #[test]
+    fn parts_of_calls_are_read_with_their_choice() {
+        let event = br#"{"choices":[{"index":1,"delta":{"tool_calls":[{"index":2,"id":"c","function":{"name":"f","arguments":""}}]}},
+            {"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}}]}"#;
+        json::with_value(event, |value| {
+            let calls = read(value).calls;
+            let expected = [
+                CallPiece { choice: 1, index: Some(2), id: "c", name: "f", arguments: "".into() },
+                CallPiece { choice: 0, index: Some(0), id: "", name: "", arguments: "{}".into() },
+            ];
+            assert_eq!(calls, expected);
+        })
+        .unwrap();
     }
 
     #[test]

@@ -141,6 +141,11 @@ impl Dialect {
         }
     }
 
+    /// Whether the server turns messages (or the input of `/v1/responses`) into a prompt with the model's chat template.
+    pub(crate) fn applies_chat_template(self) -> bool {
+        self.definition().is_some_and(|definition| definition.takes_messages)
+    }
+
     /// Whether a streaming request asks for usage with `stream_options`.
     pub(crate) fn has_stream_options(self) -> bool {
         self.definition().is_some_and(|definition| definition.has_stream_options)

@@ -55,7 +55,15 @@ mod tests {
             assert_eq!((usage.input_tokens, usage.output_tokens), (Some(7), Some(0)));
         })
         .unwrap();
+        json::with_value(b"[[0.1,0.2],[0.3,0.4]]", |value| {
+            let meaning = read(value);
+            assert_eq!((meaning.pieces, meaning.choices), (2, 2), "a list of vectors");
+            let usage = meaning.usage.unwrap();
+            assert_eq!((usage.input_tokens, usage.output_tokens), (None, Some(0)), "output is known to be 0");
+        })
+        .unwrap();
         json::with_value(br#"{"data":[]}"#, |value| assert!(!read(value).output)).unwrap();
+        json::with_value(b"[]", |value| assert!(!read(value).output)).unwrap();
         json::with_value(br#"{"error":{"message":"m"}}"#, |value| assert_eq!(read(value).error.as_deref(), Some("m")))
             .unwrap();
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::choices::ChoicePiece;
+use super::tool_calls::CallPiece;
 use crate::protocol::json::{self, Step, Value};
 use crate::record::{Finish, ServerTimes};
 
@@ -16,6 +17,8 @@ pub struct Meaning<'a> {
     pub choice: u32,
     /// Output of the other choices in the event.
     pub others: Vec<ChoicePiece>,
+    /// Parts of tool calls, of any choice.
+    pub calls: Vec<CallPiece<'a>>,
     /// Answer text, unescaped.
     pub text: Cow<'a, str>,
     /// Reasoning text, unescaped.
@@ -27,6 +30,8 @@ pub struct Meaning<'a> {
     pub finish: Option<Finish>,
     /// The finish reason as the server wrote it, if it means that the server gave the answer up, or if it is unknown.
     pub aborted: Option<&'a str>,
+    /// The event announces a role or a block of content, which is not a step of the model.
+    pub announces: bool,
     /// The event marks the end of the stream.
     pub ended: bool,
     /// The message of an error that the server reported inside the response.

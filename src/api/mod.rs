@@ -23,6 +23,7 @@ pub mod embeddings;
 pub mod endpoint;
 pub mod error_text;
 pub mod event_fast_path;
+pub mod history;
 pub mod meaning;
 pub mod openai;
 pub mod placeholder;
@@ -34,5 +35,6 @@ pub mod rerank;
 pub mod responses;
 pub mod sampling_params;
 pub mod server_timings;
+pub mod tool_calls;
 
 pub use dialect::Dialect;

@@ -25,6 +25,8 @@ pub fn read<'a>(value: Value<'_, 'a>, read_choice: impl Fn(Value<'_, 'a>, &mut M
                     if meaning.choices == 1 {
                         meaning.choice = index_of(choice).unwrap_or(0);
                         read_choice(choice, &mut meaning);
+                        let number = meaning.choice;
+                        meaning.calls.iter_mut().for_each(|call| call.choice = number);
                     } else {
                         read_other(choice, &mut meaning, &read_choice);
                     }
@@ -57,10 +59,12 @@ fn read_other<'a>(
     read_choice: &impl Fn(Value<'_, 'a>, &mut Meaning<'a>),
 ) {
     let first = (std::mem::take(&mut meaning.text), std::mem::take(&mut meaning.reasoning));
+    let calls_before = meaning.calls.len();
     read_choice(choice, meaning);
     let text = std::mem::replace(&mut meaning.text, first.0).into_owned();
     let reasoning = std::mem::replace(&mut meaning.reasoning, first.1).into_owned();
     let number = index_of(choice).unwrap_or(meaning.choices - 1);
+    meaning.calls[calls_before..].iter_mut().for_each(|call| call.choice = number);
     meaning.others.push(ChoicePiece { choice: number, text, reasoning });
 }
 
@@ -96,19 +100,27 @@ pub(crate) fn read_usage(value: Value<'_, '_>) -> Usage {
     usage
 }
 
-/// Reads a response without text: a list under one of `names`, whose elements count as output, and usage, where
-/// `total_tokens` counts as input if nothing else does.
+/// Reads a response without text: a list, or one under one of `names`, whose elements count as output, and usage, where
+/// `total_tokens` counts as input if nothing else does. Cohere and Jina state tokens in `meta`.
 pub(crate) fn read_whole<'a>(value: Value<'_, 'a>, names: &[&str]) -> Meaning<'a> {
     let mut meaning = read(value, |_, _| {});
-    let list = names.iter().find_map(|name| member(value, name).filter(|list| json::elements(*list).next().is_some()));
+    let is_filled = |list: &Value<'_, 'a>| json::elements(*list).next().is_some();
+    let named = || names.iter().find_map(|name| member(value, name).filter(is_filled));
+    // Text Embeddings Inference sends the list itself.
+    let list = Some(value).filter(is_filled).or_else(named);
     for _ in list.into_iter().flat_map(json::elements) {
         meaning.choices += 1;
         add_piece(None, &mut meaning);
     }
-    if let (Some(usage), Some(total)) = (&mut meaning.usage, member(value, "usage")) {
-        let total = member(total, "total_tokens").and_then(json::count);
-        usage.input_tokens = usage.input_tokens.or(total);
-        // These endpoints generate no tokens.
+    let total = member(value, "usage").and_then(|usage| member(usage, "total_tokens")).and_then(json::count);
+    let of_meta = || {
+        let tokens = member(value, "meta").and_then(|meta| member(meta, "tokens"))?;
+        member(tokens, "input_tokens").and_then(json::count)
+    };
+    if meaning.output {
+        // These endpoints generate no tokens, whether they count or not.
+        let usage = meaning.usage.get_or_insert_default();
+        usage.input_tokens = usage.input_tokens.or(total).or_else(of_meta);
         usage.output_tokens = Some(0);
     }
     meaning

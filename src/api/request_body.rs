@@ -1,7 +1,8 @@
 //! Request bodies: renders a prompt with the options of the run as JSON.
 //!
 //! Precedence for a field, highest first: `--extra-args`; a whole body from the data set; a flag given on the command
-//! line; `--query-template`; the default of a flag.
+//! line; `--query-template`; the default of a flag. Beside a template no defaults are sent: only model and prompt are added
+//! to it, and the flags that are given.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::dialect::Dialect;
 use super::placeholder;
 use super::prompt::Prompt;
 use super::query_template::QueryTemplate;
-use super::sampling_params::{MAX_TOKENS_PLACEHOLDER, Sampling};
+use super::sampling_params::{MAX_TOKENS_PLACEHOLDER, SEED_DIGITS, SEED_PLACEHOLDER, Sampling};
 
 /// The options that all request bodies of a run share.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,12 +28,22 @@ pub struct Options {
     pub extra: Map<String, Value>,
 }
 
+impl Options {
+    /// The number of choices that each answer has.
+    pub(crate) fn choices(&self) -> u32 {
+        let extra = self.extra.get("n").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+        extra.or(self.sampling.n_choices).unwrap_or(1)
+    }
+}
+
 /// A rendered body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
     pub bytes: Box<[u8]>,
     /// Offset in `bytes` where the digits of a drawn `max_tokens` are inserted; `None` if the body is complete.
     pub max_tokens_at: Option<u32>,
+    /// Offset in `bytes` of the digits of a seed that is drawn for each request, which replaces them.
+    pub seed_at: Option<u32>,
 }
 
 /// Renders a prompt. The error names the API that can carry the prompt, if this one cannot.
@@ -57,7 +68,9 @@ pub fn finish(options: &Options, mut fields: Map<String, Value>) -> Result<Body,
             _ => drop(fields.insert(name.clone(), value.clone())),
         }
     }
-    if options.dialect.has_stream_options() && !options.extra.contains_key("stream_options") {
+    // A template decides alone.
+    let asks_usage = options.template.is_none() && !options.extra.contains_key("stream_options");
+    if options.dialect.has_stream_options() && asks_usage {
         add_stream_options(&mut fields);
     }
     write(&fields)
@@ -143,7 +156,7 @@ fn add_options(
         }
         let name = if is_limit && template_sets(NEWER) { NEWER } else { name };
         let given = options.template.as_ref().is_none_or(|template| template.is_given(name));
-        if !in_row(name) && (given || !template_sets(name)) {
+        if !in_row(name) && given {
             fields.insert(name.to_string(), value);
         }
     }
@@ -158,18 +171,31 @@ fn add_stream_options(fields: &mut Map<String, Value>) {
 
 /// Writes the object, without the digits of a drawn limit.
 fn write(fields: &Map<String, Value>) -> Result<Body, String> {
-    let bytes = serde_json::to_vec(fields).expect("a JSON value can be written");
-    let gap = Value::from(MAX_TOKENS_PLACEHOLDER).to_string();
-    let gaps: Vec<usize> = memmem::find_iter(&bytes, &gap).collect();
-    match gaps[..] {
-        [] => Ok(Body { bytes: bytes.into_boxed_slice(), max_tokens_at: None }),
-        [at] => {
-            let bytes = [&bytes[..at], &bytes[at + gap.len()..]].concat().into_boxed_slice();
-            Ok(Body { bytes, max_tokens_at: u32::try_from(at).ok() })
-        }
-        _ => Err("a range for --max-tokens needs a single field in the body; %{max_tokens} occurs more than once"
-            .to_string()),
+    let mut bytes = serde_json::to_vec(fields).expect("a JSON value can be written");
+    let seed_at = replace_once(&mut bytes, SEED_PLACEHOLDER, &[b'1'; SEED_DIGITS]).map_err(|()| {
+        "--seed-per-request needs a single field in the body; %{seed} occurs more than once".to_string()
+    })?;
+    let max_tokens_at = replace_once(&mut bytes, MAX_TOKENS_PLACEHOLDER, b"").map_err(|()| {
+        "a range for --max-tokens needs a single field in the body; %{max_tokens} occurs more than once".to_string()
+    })?;
+    let gap = Value::from(MAX_TOKENS_PLACEHOLDER).to_string().len();
+    let seed_at = seed_at.map(|at| if max_tokens_at.is_some_and(|limit| limit < at) { at - gap } else { at });
+    let offset = |at: Option<usize>| at.and_then(|at| u32::try_from(at).ok());
+    Ok(Body { bytes: bytes.into_boxed_slice(), max_tokens_at: offset(max_tokens_at), seed_at: offset(seed_at) })
+}
+
+/// Replaces a placeholder, with its quotes. Returns where it was; an error if it occurs more than once.
+fn replace_once(bytes: &mut Vec<u8>, placeholder: &str, with: &[u8]) -> Result<Option<usize>, ()> {
+    let gap = Value::from(placeholder).to_string();
+    let mut found = memmem::find_iter(bytes, &gap);
+    let (first, second) = (found.next(), found.next());
+    if second.is_some() {
+        return Err(());
     }
+    if let Some(at) = first {
+        bytes.splice(at..at + gap.len(), with.iter().copied());
+    }
+    Ok(first)
 }
 
 #[cfg(test)]
@@ -226,6 +252,7 @@ mod tests {
             logprobs: true,
             n_choices: Some(2),
             seed: Some(42),
+            seed_per_request: false,
             stop: vec!["<|im_end|>".to_string(), "\n\n".to_string()],
             stop_token_ids: vec![151_645, 7],
         };
@@ -296,6 +323,23 @@ mod tests {
     }
 
     #[test]
+    fn a_drawn_seed_has_its_place() {
+        for drawn in [false, true] {
+            let mut options = options(Dialect::Chat);
+            options.sampling.seed_per_request = true;
+            if drawn {
+                options.sampling.max_tokens = Some(MaxTokens::Drawn { low: 10, high: 20 });
+            }
+            let body = render(&options, &Prompt::Text("p".to_string())).unwrap();
+            let at = body.seed_at.unwrap() as usize;
+            assert!(body.bytes[..at].ends_with(br#""seed":"#) && body.bytes[at..].starts_with(b"1111111111,"));
+            serde_json::from_slice::<Value>(&body.bytes).map(|_| ()).unwrap_or_else(|_| assert!(drawn));
+            // The seed of a row has precedence.
+            assert_eq!(render(&options, &Prompt::Body(object(r#"{"seed":3}"#))).unwrap().seed_at, None);
+        }
+    }
+
+    #[test]
     fn a_null_of_a_row_is_sent_as_null() {
         let row = object(r#"{"max_tokens":null}"#);
         let rendered = text(&options(Dialect::Chat), &Prompt::Body(row));
@@ -314,7 +358,7 @@ mod tests {
         let prompt = Prompt::Text("a \"b\"".to_string());
         assert_eq!(
             text(&templated(GivenFlags::default(), TEMPLATE), &prompt),
-            r#"{"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":"a \"b\""}],"stream":true,"skip_special_tokens":false,"temperature":0.7,"max_tokens":1024,"stream_options":{"include_usage":true}}"#
+            r#"{"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":"a \"b\""}],"stream":true,"skip_special_tokens":false,"temperature":0.7,"max_tokens":1024}"#
         );
         let given = GivenFlags { max_tokens: true, ..GivenFlags::default() };
         let rendered = text(&templated(given, TEMPLATE), &prompt);
@@ -327,7 +371,7 @@ mod tests {
     #[test]
     fn a_template_without_a_prompt_gets_one() {
         let rendered = text(&templated(GivenFlags::default(), r#"{"x":1}"#), &Prompt::Text("p".to_string()));
-        assert!(rendered.starts_with(r#"{"x":1,"model":"m","messages":[{"role":"user","content":"p"}]"#), "{rendered}");
+        assert_eq!(rendered, r#"{"x":1,"model":"m","messages":[{"role":"user","content":"p"}]}"#, "and nothing else");
     }
 
     #[test]
@@ -337,7 +381,7 @@ mod tests {
         let rendered = text(&templated(given, TEMPLATE), &row);
         assert_eq!(
             rendered,
-            r#"{"model":"m","messages":[1],"temperature":1,"stream":true,"skip_special_tokens":false,"max_tokens":16,"stream_options":{"include_usage":true}}"#
+            r#"{"model":"m","messages":[1],"temperature":1,"stream":true,"skip_special_tokens":false,"max_tokens":16}"#
         );
     }
 
@@ -347,7 +391,7 @@ mod tests {
         options.sampling.max_tokens = Some(MaxTokens::Drawn { low: 1, high: 2 });
         let open = render(&options, &Prompt::Text("p".to_string())).unwrap();
         let at = open.max_tokens_at.unwrap() as usize;
-        assert!(open.bytes[..at].ends_with(br#""max_tokens":"#) && open.bytes[at..].starts_with(b",\"stream_options"));
+        assert!(open.bytes[..at].ends_with(br#""max_tokens":"#) && open.bytes[at..].starts_with(b"}"));
     }
 
     #[test]

@@ -56,6 +56,17 @@ mod tests {
     }
 
     #[test]
+    fn a_bare_list_and_the_tokens_of_meta_are_read() {
+        let read_body = |body: &str| {
+            json::with_value(body.as_bytes(), |value| (read(value).pieces, read(value).usage.unwrap())).unwrap()
+        };
+        let (pieces, usage) = read_body(r#"[{"index":1,"score":0.9},{"index":0,"score":0.1}]"#);
+        assert_eq!((pieces, usage.input_tokens, usage.output_tokens), (2, None, Some(0)));
+        let cohere = r#"{"results":[{"index":0}],"meta":{"tokens":{"input_tokens":12}}}"#;
+        assert_eq!(read_body(cohere).1.input_tokens, Some(12));
+    }
+
+    #[test]
     fn a_query_comes_with_documents() {
         let prompt = Prompt::Rerank { query: "q".to_string(), documents: vec!["a".to_string(), "b".to_string()] };
         let fields = prompt_fields(&prompt).unwrap();

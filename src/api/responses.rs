@@ -6,7 +6,8 @@ use super::definition::{Definition, Fields, bearer, no_headers, openai_parameter
 use super::error_text;
 use super::meaning::{Meaning, TextPath, member, member_text};
 use super::openai::{add_piece, add_reasoning, add_text, is_error, read_usage};
-use super::prompt::Prompt;
+use super::prompt::{Prompt, content_text};
+use super::tool_calls::{self, CallPiece};
 use crate::protocol::json::{self, Step, Value};
 use crate::record::Finish;
 
@@ -43,11 +44,18 @@ pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
     });
     if let Some(delta) = member_text(value, "delta") {
         meaning.choices = 1;
-        read_delta(kind, delta, &mut meaning);
+        read_delta(kind, delta, member(value, "output_index").and_then(json::count), &mut meaning);
         return meaning;
     }
     match kind {
         "response" => read_response(value, true, &mut meaning),
+        // The name of a call; its arguments follow.
+        "response.output_item.added" => {
+            let index = member(value, "output_index").and_then(json::count);
+            if let Some(call) = member(value, "item").and_then(|item| call_of(item, index)) {
+                meaning.calls.push(CallPiece { arguments: "".into(), ..call });
+            }
+        }
         "response.completed" | "response.incomplete" | "response.done" => {
             meaning.ended = true;
             if let Some(response) = member(value, "response") {
@@ -68,7 +76,8 @@ pub fn read<'a>(name: &[u8], value: Value<'_, 'a>) -> Meaning<'a> {
 
 /// The known event name that equals `name`; empty for an unknown one.
 fn known(name: &str) -> &'static str {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 12] = [
+        "response.output_item.added",
         "response.output_text.delta",
         "response.refusal.delta",
         "response.reasoning_text.delta",
@@ -84,7 +93,7 @@ fn known(name: &str) -> &'static str {
     NAMES.into_iter().find(|known| *known == name).unwrap_or("")
 }
 
-fn read_delta<'a>(kind: &str, delta: &'a str, meaning: &mut Meaning<'a>) {
+fn read_delta<'a>(kind: &str, delta: &'a str, index: Option<u32>, meaning: &mut Meaning<'a>) {
     match kind {
         "response.output_text.delta" | "response.refusal.delta" => add_text(delta, Some(DELTA), meaning),
         "response.reasoning_text.delta" | "response.reasoning_summary_text.delta" => {
@@ -96,6 +105,7 @@ fn read_delta<'a>(kind: &str, delta: &'a str, meaning: &mut Meaning<'a>) {
         | "response.code_interpreter_call_code.delta"
             if !delta.is_empty() =>
         {
+            meaning.calls.push(CallPiece { index, arguments: delta.into(), ..CallPiece::default() });
             add_piece(None, meaning);
         }
         _ => {}
@@ -127,8 +137,18 @@ fn read_response<'a>(response: Value<'_, 'a>, with_output: bool, meaning: &mut M
     };
 }
 
+/// The tool call that an item of the output is.
+fn call_of<'a>(item: Value<'_, 'a>, index: Option<u32>) -> Option<CallPiece<'a>> {
+    let text = |name| member_text(item, name);
+    text("type").filter(|kind| kind.ends_with("_call"))?;
+    let arguments = text("arguments").or_else(|| text("input")).unwrap_or_default().into();
+    let id = text("call_id").or_else(|| text("id")).unwrap_or_default();
+    Some(CallPiece { choice: 0, index, id, name: text("name").unwrap_or_default(), arguments })
+}
+
 fn read_item<'a>(item: Value<'_, 'a>, meaning: &mut Meaning<'a>) {
     meaning.choices += 1;
+    meaning.calls.extend(call_of(item, Some(meaning.choices)));
     let kind = member_text(item, "type").unwrap_or_default();
     for (key, value) in json::entries(item) {
         match (kind, key) {
@@ -164,10 +184,28 @@ fn parameter(flag: &str, value: Json) -> Fields {
 fn prompt_fields(prompt: &Prompt) -> Result<Map<String, Json>, String> {
     let input = match prompt {
         Prompt::Text(text) => json!(text),
-        Prompt::Messages(messages) => messages.iter().map(input_message).collect(),
+        Prompt::Messages(messages) => messages.iter().flat_map(input_items).collect(),
         _ => return Err("--api openai_responses takes texts and lists of messages".to_string()),
     };
     Ok(Map::from_iter([("input".to_string(), input)]))
+}
+
+/// The items of a chat message: tool calls and their results are items of their own.
+fn input_items(message: &Json) -> Vec<Json> {
+    if message["role"] == "tool" {
+        let output = json!({
+            "type": "function_call_output",
+            "call_id": message["tool_call_id"],
+            "output": content_text(message),
+        });
+        return vec![output];
+    }
+    let mut message = input_message(message);
+    let calls = message.as_object_mut().and_then(|fields| fields.shift_remove("tool_calls")).unwrap_or_default();
+    let calls = tool_calls::from_list(&calls);
+    let has_text = !content_text(&message).is_empty();
+    let text = (has_text || calls.is_empty()).then_some(message);
+    text.into_iter().chain(calls.iter().map(tool_calls::item)).collect()
 }
 
 /// Renames the parts of a chat message for this API.
@@ -210,6 +248,13 @@ mod tests {
         assert_eq!(seen("", r#"{"type":"response.reasoning_text.delta","delta":"r"}"#).2, "r");
         assert_eq!(seen("", r#"{"type":"response.reasoning_summary_text.delta","delta":"s"}"#).2, "s");
         assert!(seen("", r#"{"type":"response.function_call_arguments.delta","delta":"{"}"#).0);
+        let named = r#"{"type":"response.output_item.added","output_index":1,"item":{"type":"function_call","id":"i","call_id":"c","name":"f","arguments":""}}"#;
+        json::with_value(named.as_bytes(), |value| {
+            let meaning = read(b"", value);
+            let call = &meaning.calls[0];
+            assert_eq!((call.index, call.id, call.name, meaning.output), (Some(1), "c", "f", false));
+        })
+        .unwrap();
         assert_eq!(seen("response.output_text.delta", r#"{"delta":"by name"}"#), said("by name"));
     }
 
@@ -264,5 +309,13 @@ mod tests {
         let fields = prompt_fields(&Prompt::Messages(vec![json!({"role": "user", "content": parts})])).unwrap();
         let expected = json!([{"type": "input_text", "text": "t"}, {"type": "input_image", "image_url": "data:x"}]);
         assert_eq!(fields["input"][0]["content"], expected);
+        let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        let calling = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+        let result = json!({"role": "tool", "tool_call_id": "c", "content": "4"});
+        assert_eq!(
+            prompt_fields(&Prompt::Messages(vec![calling, result])).unwrap()["input"],
+            json!([{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+                   {"type": "function_call_output", "call_id": "c", "output": "4"}])
+        );
     }
 }

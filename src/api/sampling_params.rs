@@ -16,6 +16,8 @@ pub struct Sampling {
     /// Choices per request, `n`.
     pub n_choices: Option<u32>,
     pub seed: Option<u64>,
+    /// Each request gets a seed of its own instead, which is drawn when it is written.
+    pub seed_per_request: bool,
     pub stop: Vec<String>,
     pub stop_token_ids: Vec<u32>,
 }
@@ -34,6 +36,13 @@ pub enum MaxTokens {
 /// Placeholder in a body for a limit that is drawn for each request. Prompts do not contain this text with NUL
 /// characters around it.
 pub(crate) const MAX_TOKENS_PLACEHOLDER: &str = "\0max_tokens\0";
+
+/// The same for a seed that is drawn for each request.
+pub(crate) const SEED_PLACEHOLDER: &str = "\0seed\0";
+/// Drawn seeds are in this range: all have the same number of digits, and fit any integer type.
+pub(crate) const REQUEST_SEEDS: (u32, u32) = (1_000_000_000, 2_147_483_647);
+/// Digits of a drawn seed.
+pub(crate) const SEED_DIGITS: usize = 10;
 
 /// Generation flags and their fields in the OpenAI API.
 pub(crate) const FIELDS: [(&str, &str); 12] = [
@@ -73,7 +82,7 @@ impl Sampling {
             self.repetition_penalty.map(Value::from),
             self.logprobs.then_some(Value::Bool(true)),
             self.n_choices.map(Value::from),
-            self.seed.map(Value::from),
+            if self.seed_per_request { Some(json!(SEED_PLACEHOLDER)) } else { self.seed.map(Value::from) },
             (!self.stop.is_empty()).then(|| json!(self.stop)),
             (!self.stop_token_ids.is_empty()).then(|| json!(self.stop_token_ids)),
         ];

@@ -1,8 +1,6 @@
 //! `ringmark rig --calibrate`: measures the error of this machine and stores it.
 
 #![expect(clippy::disallowed_methods, reason = "a stored calibration has a date")]
-#![expect(clippy::print_stdout, reason = "the command line writes the tables")]
-
 use std::path::PathBuf;
 
 use clap::Args;
@@ -11,6 +9,7 @@ use serde_json::json;
 
 use super::call_output::screen_width;
 use super::exit::{EarlyExit, status};
+use super::terminal::print;
 use crate::host::calibration::LoadShape;
 use crate::host::calibration_file;
 use crate::prepare::calibration::default_path;
@@ -84,10 +83,10 @@ pub fn run(args: &CalibrateArgs, as_json: bool) -> Result<u8, EarlyExit> {
     let calibration = calibrate(&planned, &cores, Timestamp::now().as_second()).map_err(exit)?;
     calibration_file::add(&path, &calibration).map_err(|error| exit(format!("--out: {error}")))?;
     if as_json {
-        println!("{:#}", json!({ "calibration": calibration, "file": path }));
+        print(&format!("{:#}\n", json!({ "calibration": calibration, "file": path })))?;
     } else {
-        print!("{}", measurement_error::calibration_text(&calibration, screen_width()));
-        println!("Stored in: {}", path.display());
+        print(&measurement_error::calibration_text(&calibration, screen_width()))?;
+        print(&format!("Stored in: {}\n", path.display()))?;
     }
     Ok(status::DONE)
 }

@@ -1,9 +1,10 @@
 //! Output of a call: standard output, and the text and HTML files in the results folder.
 
-use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use super::terminal::Output;
+use crate::files;
 use crate::report::html;
 use crate::run::{FinishedRun, RunError};
 use crate::spec::Spec;
@@ -12,16 +13,45 @@ use crate::spec::Spec;
 pub const FILE_WIDTH: usize = 140;
 /// File with the tables of a call.
 pub const SUMMARY: &str = "performance_summary.txt";
+/// File with the HTML report of a call.
+pub const PAGE: &str = "perf_report.html";
 /// File with the log of a call.
 pub const LOG_FILE: &str = "benchmark.log";
 
-/// Prints `text`, unless `--quiet` is given, and appends it to the summary and the log. `text` gets the width in columns.
-pub fn print_and_append(spec: &Spec, root: &Path, text: &dyn Fn(usize) -> String) -> Result<(), RunError> {
-    append(&text(FILE_WIDTH), root)?;
-    if !spec.output.quiet {
-        print!("{}", text(screen_width()));
+/// What was measured: the runs, the exit status, and the error that ended the call or the writing of its files.
+pub struct Measured {
+    pub runs: Vec<FinishedRun>,
+    pub status: u8,
+    pub error: Option<RunError>,
+}
+
+/// Standard output of a call of `perf`.
+#[derive(Debug, Default)]
+pub struct Screen {
+    pub quiet: bool,
+    /// Print all tables of each run.
+    pub verbose: bool,
+    pub output: Output,
+}
+
+impl Screen {
+    /// Prints `text` with the width of the terminal, unless `--quiet` is given.
+    pub fn print(&self, text: &dyn Fn(usize) -> String) {
+        if !self.quiet {
+            self.output.print(&text(screen_width()));
+        }
     }
-    Ok(())
+
+    /// Prints a text even with `--quiet`.
+    pub fn print_always(&self, text: &str) {
+        self.output.print(text);
+    }
+
+    /// Prints `text`, then appends it to the summary and the log. `text` gets the width in columns.
+    pub fn print_and_append(&self, root: &Path, text: &dyn Fn(usize) -> String) -> Result<(), RunError> {
+        self.print(text);
+        append(&text(FILE_WIDTH), root)
+    }
 }
 
 /// Writes the HTML report over all runs of the call.
@@ -30,9 +60,9 @@ pub fn write_html(spec: &Spec, finished: &[FinishedRun], root: &Path) -> Result<
     if databases.is_empty() {
         return Ok(());
     }
-    let path = root.join("perf_report.html");
+    let path = root.join(PAGE);
     let page = html::from_databases(&databases, spec.output.language)?;
-    std::fs::write(&path, page).map_err(|cause| RunError::File { path, cause })
+    files::replace(&path, page.as_bytes()).map_err(|cause| RunError::File { path, cause })
 }
 
 /// The database paths of `finished`.
@@ -49,17 +79,15 @@ pub fn append(text: &str, root: &Path) -> Result<(), RunError> {
 /// Appends `text` to the file `name` in `root`.
 pub fn append_to(text: &str, root: &Path, name: &str) -> Result<(), RunError> {
     let path = root.join(name);
-    let opened = File::options().create(true).append(true).open(&path);
-    let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = files::append(&path, text.as_bytes());
     written.map_err(|cause| RunError::File { path, cause })
 }
 
 /// Inserts `text` at the start of the file `name` in `root`. A new file replaces the old one atomically.
 pub fn prepend_to(text: &str, root: &Path, name: &str) -> Result<(), RunError> {
-    let (path, new) = (root.join(name), root.join(format!("{name}.new")));
+    let path = root.join(name);
     let written = std::fs::read_to_string(&path)
-        .and_then(|before| std::fs::write(&new, format!("{}{before}", text.trim_start())))
-        .and_then(|()| std::fs::rename(&new, &path));
+        .and_then(|before| files::replace(&path, format!("{}{before}", text.trim_start()).as_bytes()));
     written.map_err(|cause| RunError::File { path, cause })
 }
 

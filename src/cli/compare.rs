@@ -1,13 +1,13 @@
 //! `ringmark compare`: compares two or more stored runs.
 
-#![expect(clippy::print_stdout, reason = "the command line writes to the terminal")]
-
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::call_output::screen_width;
 use super::exit::{EarlyExit, status};
+use super::terminal::print;
+use crate::files;
 use crate::options::Language;
 use crate::report::compare::{Comparison, Given, comparison, html, render};
 use crate::report::{Measured, measured};
@@ -46,11 +46,11 @@ pub(crate) fn show(args: &CompareArgs) -> Result<u8, EarlyExit> {
     let runs: Vec<Measured> = places.iter().flatten().map(read).collect::<Result<_, _>>()?;
     let comparison = comparison(&given(args, &places, &runs));
     check(&comparison, args.force).map_err(exit)?;
-    print!("{}", render(&comparison, screen_width()));
+    print(&render(&comparison, screen_width()))?;
     if let Some(path) = &args.html {
-        std::fs::write(path, html(&comparison, args.language))
+        files::write_named(path, html(&comparison, args.language).as_bytes())
             .map_err(|error| exit(format!("cannot write {}: {error}", path.display())))?;
-        println!("HTML page: {}", path.display());
+        print(&format!("HTML page: {}\n", path.display()))?;
     }
     Ok(if runs.iter().any(|run| run.summary.is_void()) { status::VOID } else { status::DONE })
 }

@@ -3,13 +3,30 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use super::{Command, EarlyExit, compare, mock, parse, perf_command, report, rig};
+use super::terminal::{print, print_error};
+use super::{Command, EarlyExit, compare, interrupt, mock, parse, perf_command, report, rig};
 
 /// Runs `ringmark` with `arguments`, the program's name first, and returns its exit status. Output goes to standard
 /// output and standard error.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    interrupt::report_file_size_limit();
     let status = parse(arguments).and_then(run_command);
-    ExitCode::from(status.unwrap_or_else(|early| early.show()))
+    ExitCode::from(status.unwrap_or_else(|early| show(&early)))
+}
+
+/// Prints the text of an early exit; returns the exit status.
+fn show(early: &EarlyExit) -> u8 {
+    let printed = match early.to_stdout {
+        true => print(&early.text),
+        false => Err(early.clone()),
+    };
+    printed.map_or_else(
+        |error| {
+            print_error(&error.text);
+            error.status
+        },
+        |()| early.status,
+    )
 }
 
 /// Runs a subcommand; returns the exit status.

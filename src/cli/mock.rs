@@ -1,15 +1,14 @@
 //! `ringmark mock`: runs the built-in mock server.
 
-#![expect(clippy::print_stdout, reason = "the command line writes to the terminal")]
-
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use clap::Args;
 
 use super::exit::{EarlyExit, status};
 use super::interrupt;
+use super::terminal::print;
 use crate::host::limits::raise_open_files;
 use crate::mock::run::{keys_help, serve_until};
 use crate::mock::{Config, Stats};
@@ -60,7 +59,7 @@ fn summary(stats: &Stats) -> String {
     )
 }
 
-/// Serves until SIGINT or SIGTERM, then prints the counters.
+/// Serves until a signal ends it, then prints the counters.
 pub fn serve(args: &MockArgs) -> Result<u8, EarlyExit> {
     let config = Config::from_query(&args.query()).map_err(|error| EarlyExit::error(&error))?;
     let stop = Arc::new(AtomicU8::new(interrupt::GO_ON));
@@ -68,8 +67,15 @@ pub fn serve(args: &MockArgs) -> Result<u8, EarlyExit> {
     let cores = args.cores.as_ref().map_or(&[][..], |cores| &cores.0);
     let unable = |error: std::io::Error| EarlyExit::error(&format!("cannot serve on {}: {error}", args.listen()));
     interrupt::watch(stop.clone(), || {}, || {}).map_err(unable)?;
-    let ready = |address: SocketAddr| println!("listening on http://{address}/v1/chat/completions");
+    let mut announced = Ok(());
+    let ready = |address: SocketAddr| {
+        announced = print(&format!("listening on http://{address}/v1/chat/completions\n"));
+        if announced.is_err() {
+            stop.store(interrupt::STOP_NOW, Ordering::SeqCst);
+        }
+    };
     let stats = serve_until(&config, cores, args.listen(), &stop, ready).map_err(unable)?;
-    println!("{}", summary(&stats));
+    announced?;
+    print(&format!("{}\n", summary(&stats)))?;
     Ok(status::DONE)
 }

@@ -1,17 +1,16 @@
 //! The command line: parses the arguments into a [`crate::spec::Spec`] or the options of another subcommand, and formats
 //! parse errors. Planning is in [`crate::spec`].
 
-#![expect(clippy::print_stderr, clippy::print_stdout, reason = "the command line writes to the terminal")]
-
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::visible::visible;
+
 mod calibration;
 mod call_output;
 pub mod compare;
-mod created_dirs;
 pub mod entry;
 mod exit;
 pub mod interrupt;
@@ -22,6 +21,7 @@ pub mod progress;
 pub mod report;
 pub mod rig;
 mod search;
+mod terminal;
 mod visualizer;
 
 pub use exit::{EarlyExit, status};
@@ -83,7 +83,7 @@ fn shorten(text: &str, help: &str) -> String {
     let message = one_line(paragraphs.next().unwrap_or(text));
     let tip = paragraphs.find_map(|paragraph| paragraph.trim().strip_prefix("tip: ")).map(one_line);
     let hint = tip.unwrap_or_else(|| format!("see '{help}'"));
-    format!("{message}\nhint: {hint}\n")
+    format!("{}\nhint: {}\n", visible(&message), visible(&hint))
 }
 
 #[cfg(test)]

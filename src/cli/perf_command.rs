@@ -1,80 +1,80 @@
 //! Runs `ringmark perf`: from the spec to the exit status.
 
 #![expect(clippy::disallowed_methods, reason = "folder names and log lines have the time of day")]
-#![expect(clippy::print_stdout, reason = "the command line writes the tables")]
 
-use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::call_output::{
-    FILE_WIDTH, LOG_FILE, SUMMARY, append_to, databases, prepend_to, print_and_append, screen_has_colours,
-    screen_width, write_html,
+    FILE_WIDTH, LOG_FILE, Measured, PAGE, SUMMARY, Screen, append, append_to, databases, prepend_to,
+    screen_has_colours, write_html,
 };
-use super::created_dirs::CreatedDirs;
 use super::exit::{EarlyExit, status};
 use super::progress::Bars;
+use super::terminal::print_error;
 use super::{interrupt, search, visualizer};
+use crate::files;
+use crate::host::children;
 use crate::log::Log;
 use crate::options::LogLevel;
 use crate::plan::Plan;
 use crate::plan::export::Export;
-use crate::prepare::{Prepared, prepare};
+use crate::prepare::{Prepared, prepare, results};
 use crate::report::export::write_all;
 use crate::report::repeats::{self, Repeat};
 use crate::report::table::wrap;
-use crate::report::{overview, screen};
-use crate::run::{FinishedRun, RunContext, RunError};
+use crate::report::{overview, screen as tables};
+use crate::run::{FinishedRun, RunContext, RunError, check_limits};
 use crate::secrets::mask;
 use crate::server::local::{self, Local};
 use crate::spec::Spec;
 use crate::stats::Summary;
 use crate::sweep::{self, SweepResult};
+use crate::visible::visible_line;
 use crate::visualizer::Visualizer;
 use crate::workload::rng::Randomness;
 
 /// Plans and runs one call; returns the exit status.
 pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     let exit = |text: String| EarlyExit::error(&mask(&text, &spec.secrets()));
+    let stop = Arc::new(AtomicU8::new(0));
+    let started: Arc<OnceLock<Arc<Log>>> = Arc::default();
+    watch_signals(&stop, &started).map_err(exit)?;
     let bars = Bars::new(spec.output.quiet);
     let show_steps = |steps| -> Box<dyn std::any::Any> { Box::new(bars.show_steps(steps)) };
     let mut notify = |line: String| {
         if !spec.output.quiet {
             // A closed standard error is ignored.
-            let _ = writeln!(bars.stderr(), "{line}");
+            let _ = writeln!(bars.stderr(), "{}", visible_line(&line));
         }
     };
-    let Prepared { spec, facts, search, plans, fetched, mock } =
+    let Prepared { spec, mut facts, search, mut plans, fetched, mock } =
         prepare(spec, &show_steps, &mut notify).map_err(exit)?;
     let spec = &spec;
+    check(spec, &plans).map_err(exit)?;
+    let log = Arc::new(Log::new(Timestamp::now, TimeZone::system(), spec.secrets()));
+    let level = if spec.output.quiet { LogLevel::Error } else { spec.output.level() };
+    log.add_screen(level, !std::io::stderr().is_terminal(), Box::new(bars.stderr()));
+    // From here on, an interrupt ends the call in order.
+    let log = started.get_or_init(|| log);
+    let created = results::claim(&spec.output, &mut facts, &mut plans).map_err(exit)?;
     let root = plans[0].report.root.clone();
-    let exports = plans[0].report.exports.clone();
-    let created = CreatedDirs::to_create(&root);
-    let log = open_log(spec, &root, &bars).map_err(exit)?;
-    for note in &plans[0].notes {
-        log.warning(&note.en());
-    }
-    fetched.iter().for_each(|line| log.info(line));
-    if plans[0].workload.source.is_random_text() {
-        let Randomness { data_seed, salt, .. } = plans[0].workload.randomness;
-        log.info(&format!("random text: --data-seed {data_seed} --salt {salt} gives the same bytes again"));
-    }
-    let stop = Arc::new(AtomicU8::new(0));
-    watch_signals(&stop, &log).map_err(exit)?;
-    let not_started = |text: String| match stop.load(Ordering::Relaxed) {
-        interrupt::GO_ON => exit(text),
-        _ => interrupted(&text, &log),
-    };
-    let mut visualizer = visualizer::start(spec, &plans, &log, &stop).map_err(|text| {
+    log.add_file(spec.output.level(), root.join(LOG_FILE));
+    log_start(&plans[0], &fetched, log);
+    let not_started = |text: String| {
         created.remove_if_unused();
-        not_started(text)
-    })?;
-    let local = start_local(&plans[0], &root, &log, &stop).map_err(not_started)?;
+        match stop.load(Ordering::Relaxed) {
+            interrupt::GO_ON => exit(text),
+            _ => interrupted(&text, log),
+        }
+    };
+    let mut visualizer = visualizer::start(spec, &plans, log, &stop).map_err(not_started)?;
+    let local = start_local(&plans[0], &root, log, &stop).map_err(not_started)?;
     let show_progress = |read: Box<dyn Fn() -> crate::run::PhaseProgress + Send>| -> Box<dyn std::any::Any> {
         Box::new(bars.show_phase(read))
     };
@@ -86,32 +86,73 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
         show_steps: &show_steps,
         visualizer: visualizer.as_ref().map(Visualizer::feed),
     };
+    let exports = plans[0].report.exports.clone();
+    let screen = Screen { quiet: spec.output.quiet, verbose: spec.output.verbose, ..Screen::default() };
     let measured = match &search {
-        Some(search) => search::run_search((spec, search, &facts), &plans[0], &context, visualizer.as_mut()),
-        None => run_sweep(spec, plans, &context, visualizer.as_mut()),
+        Some(search) => search::run_search((spec, search, &facts), &plans[0], &context, &screen, visualizer.as_mut()),
+        None => run_sweep(spec, plans, &context, &screen, visualizer.as_mut()),
     };
     drop((mock, local));
     if let Some(visualizer) = visualizer {
-        visualizer.finish(measured.is_ok());
+        visualizer.finish(measured.error.is_none());
     }
-    if let Err(error) = &measured {
+    if measured.runs.is_empty() {
+        created.remove_if_unused();
+    }
+    if let Some(error) = &measured.error {
         log.final_error(&error.to_string());
+        return Err(exit(error_text(error, &measured.runs)));
     }
-    let (runs, status) = measured.map_err(|error| exit(error.to_string()))?;
-    if !runs.is_empty() {
-        write_exports(&exports, &runs).map_err(exit)?;
+    if !measured.runs.is_empty() {
+        write_exports(&exports, &measured.runs, &screen).map_err(exit)?;
+        let file = |name: &str, file: &str| format!("{name}: {}\n", root.join(file).display());
+        screen.print(&|_| file("Report", PAGE) + &file("All tables", SUMMARY));
+        screen.print_always(&format!("Results: {}\n", root.display()));
     }
-    println!("Results: {}", root.display());
-    Ok(status)
+    screen.output.finish()?;
+    Ok(measured.status)
 }
 
-/// Runs the plans and prints the results. Returns the runs and the exit status.
+/// Everything that can be checked before anything is written.
+fn check(spec: &Spec, plans: &[Plan]) -> Result<(), String> {
+    results::check(plans, &spec.output)?;
+    // A search skips loads that need too many files.
+    let checked = if spec.sla.sla_auto_tune { &[] } else { plans };
+    checked.iter().try_for_each(check_limits).map_err(|error| error.to_string())
+}
+
+fn log_start(first: &Plan, fetched: &[String], log: &Log) {
+    for note in &first.notes {
+        log.warning(&note.en());
+    }
+    fetched.iter().for_each(|line| log.info(line));
+    if first.workload.source.is_random_text() {
+        let Randomness { data_seed, salt, .. } = first.workload.randomness;
+        log.info(&format!("random text: --data-seed {data_seed} --salt {salt} gives the same bytes again"));
+    }
+}
+
+/// The error that ended a call. If the call has measured something, how to see it.
+fn error_text(error: &RunError, runs: &[FinishedRun]) -> String {
+    let databases: Vec<String> = runs.iter().map(|run| run.database.display().to_string()).collect();
+    match databases.as_slice() {
+        [] => error.to_string(),
+        databases => format!(
+            "{error}\nhint: what was measured is in the database: 'ringmark report {}' prints the tables again, with --html FILE \
+             the report",
+            databases.join(" ")
+        ),
+    }
+}
+
+/// Runs the plans and prints the results.
 fn run_sweep(
     spec: &Spec,
     plans: Vec<Plan>,
     context: &RunContext<'_>,
+    screen: &Screen,
     mut visualizer: Option<&mut Visualizer>,
-) -> Result<(Vec<FinishedRun>, u8), RunError> {
+) -> Measured {
     let root = plans[0].report.root.clone();
     let count = plans.len();
     let mut ended = |plan: &Plan, finished: &FinishedRun| {
@@ -119,37 +160,51 @@ fn run_sweep(
         if count > 1 {
             context.log.info(&overview::one_line(&finished.summary));
         }
-        show(spec, finished, &root)
+        let summary = &finished.summary;
+        if screen.verbose {
+            screen.print(&|width| tables::render(summary, width));
+        } else if count == 1 {
+            screen.print(&|width| tables::brief(summary, width, screen_has_colours()));
+        }
+        append(&tables::render(summary, FILE_WIDTH), &root)
     };
-    let sweep_result = sweep::run_all(plans, context, &mut ended)?;
-    let line = sweep_result.interruption();
+    let mut result = sweep::run_all(plans, context, &mut ended);
+    let shown = show_sweep(spec, &result, screen, &root);
+    let error = result.error.take().or(shown.err());
+    Measured { status: exit_status(&result), runs: result.runs, error }
+}
+
+/// Prints what the runs have in common, then writes the files of the call.
+fn show_sweep(spec: &Spec, result: &SweepResult, screen: &Screen, root: &Path) -> Result<(), RunError> {
+    let line = result.interruption();
     let interruption =
         |width: usize| line.as_ref().map_or_else(String::new, |line| format!("\n{}", wrap("", line, width)));
-    let finished = &sweep_result.runs;
-    if finished.len() > 1 {
-        show_overview(spec, finished, &root, &interruption)?;
-        write_repeats(finished, &root, !sweep_result.is_interrupted())?;
-    } else {
-        print_and_append(spec, &root, &interruption)?;
+    let finished = &result.runs;
+    if screen.quiet {
+        screen.print_always(&overview::objectives(&summaries(finished), screen_has_colours()));
     }
-    write_html(spec, finished, &root)?;
-    let status = exit_status(&sweep_result);
-    Ok((sweep_result.runs, status))
+    let shown = match finished.len() {
+        0 => {
+            screen.print(&interruption);
+            return Ok(());
+        }
+        1 => screen.print_and_append(root, &interruption),
+        _ => show_overview(screen, finished, root, &interruption).and(write_repeats(
+            finished,
+            root,
+            result.not_started.is_empty() && !result.is_interrupted(),
+        )),
+    };
+    // Each file, even if another one cannot be written.
+    let page = write_html(spec, finished, root);
+    shown.and(page)
 }
 
-fn open_log(spec: &Spec, root: &Path, bars: &Bars) -> Result<Arc<Log>, String> {
-    let log = Log::new(Timestamp::now, TimeZone::system(), spec.secrets());
-    let path = root.join(LOG_FILE);
-    let file = std::fs::create_dir_all(root).and_then(|()| File::options().create(true).append(true).open(&path));
-    log.add(spec.output.level(), Box::new(file.map_err(|error| format!("cannot write {}: {error}", path.display()))?));
-    let level = if spec.output.quiet { LogLevel::Error } else { spec.output.level() };
-    log.add_screen(level, !std::io::stderr().is_terminal(), Box::new(bars.stderr()));
-    Ok(Arc::new(log))
-}
-
-/// Starts the local server that `--api local...` measures.
+/// Starts the local server that `--api local...` measures. Its output goes to the folder of the call.
 fn start_local(plan: &Plan, root: &Path, log: &Arc<Log>, stop: &AtomicU8) -> Result<Option<Local>, String> {
     let Some(local) = &plan.local else { return Ok(None) };
+    std::fs::create_dir_all(root).map_err(|error| format!("cannot create {}: {error}", root.display()))?;
+    log.open_files().map_err(|(path, error)| format!("cannot write {}: {error}", path.display()))?;
     Local::start(local, &plan.report.api, &plan.target, root, log, stop).map(Some)
 }
 
@@ -159,43 +214,47 @@ fn interrupted(text: &str, log: &Log) -> EarlyExit {
     EarlyExit { text: String::new(), to_stdout: false, status: status::INTERRUPTED }
 }
 
-fn watch_signals(stop: &Arc<AtomicU8>, log: &Arc<Log>) -> Result<(), String> {
-    let log = log.clone();
+/// Handles signals. Until `started` has the log of the call, nothing has been written and the first signal ends the
+/// process.
+fn watch_signals(stop: &Arc<AtomicU8>, started: &Arc<OnceLock<Arc<Log>>>) -> Result<(), String> {
+    let started = started.clone();
     let on_first = move || {
-        log.warning("interrupted: no more requests are sent; requests in flight have 5 s to finish; press Ctrl-C again to end immediately")
+        match started.get() {
+        Some(log) => log.warning("interrupted: no more requests are sent; requests in flight have 5 s to finish; press Ctrl-C again to end immediately"),
+        None => {
+            print_error("interrupted before the run\n");
+            std::process::exit(i32::from(status::INTERRUPTED));
+        }
+    }
     };
-    interrupt::watch(stop.clone(), on_first, local::kill_all)
+    let on_second = || {
+        local::kill_all();
+        children::kill_all();
+    };
+    interrupt::watch(stop.clone(), on_first, on_second)
         .map_err(|error| format!("cannot install the handler of Ctrl-C: {error}"))
-}
-
-/// Prints the tables of a run and appends them to the summary and the log.
-fn show(spec: &Spec, finished: &FinishedRun, root: &Path) -> Result<(), RunError> {
-    print_and_append(spec, root, &|width| screen::render(&finished.summary, width))
 }
 
 /// Prints `before` and the combined report of a sweep, appends both to the log, and inserts them at the start of the
 /// summary, before the tables of the runs.
 fn show_overview(
-    spec: &Spec,
+    screen: &Screen,
     finished: &[FinishedRun],
     root: &Path,
     before: &dyn Fn(usize) -> String,
 ) -> Result<(), RunError> {
-    let runs: Vec<&Summary> = finished.iter().map(|run| &run.summary).collect();
+    let runs = summaries(finished);
     let place = root.display().to_string();
     let report = |width, colours| before(width) + &overview::render(&runs, Some(&place), width, colours);
+    screen.print(&|width| report(width, screen_has_colours()));
     let text = report(FILE_WIDTH, false);
     append_to(&text, root, LOG_FILE)?;
-    prepend_to(&format!("{text}\nResults of each run:\n"), root, SUMMARY)?;
-    if !spec.output.quiet {
-        print!("{}", report(screen_width(), screen_has_colours()));
-    }
-    Ok(())
+    prepend_to(&format!("{text}\nResults of each run:\n"), root, SUMMARY)
 }
 
 /// Writes `repeats_summary.json` if a load has several runs.
 fn write_repeats(finished: &[FinishedRun], root: &Path, complete: bool) -> Result<(), RunError> {
-    let runs: Vec<&Summary> = finished.iter().map(|run| &run.summary).collect();
+    let runs = summaries(finished);
     if repeats::groups(&runs).len() == runs.len() {
         return Ok(());
     }
@@ -203,12 +262,16 @@ fn write_repeats(finished: &[FinishedRun], root: &Path, complete: bool) -> Resul
         finished.iter().map(|run| Repeat { summary: &run.summary, database: &run.database }).collect();
     let path = root.join("repeats_summary.json");
     let json = repeats::json(&repeats, root, complete);
-    std::fs::write(&path, format!("{json:#}\n")).map_err(|cause| RunError::File { path, cause })
+    files::replace(&path, format!("{json:#}\n").as_bytes()).map_err(|cause| RunError::File { path, cause })
 }
 
-fn write_exports(exports: &[Export], finished: &[FinishedRun]) -> Result<(), String> {
+fn summaries(finished: &[FinishedRun]) -> Vec<&Summary> {
+    finished.iter().map(|run| &run.summary).collect()
+}
+
+fn write_exports(exports: &[Export], finished: &[FinishedRun], screen: &Screen) -> Result<(), String> {
     let written = write_all(exports, &databases(finished)).map_err(|error| error.to_string())?;
-    written.iter().for_each(|path| println!("Written: {}", path.display()));
+    written.iter().for_each(|path| screen.output.print(&format!("Written: {}\n", path.display())));
     Ok(())
 }
 

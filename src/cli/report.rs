@@ -1,13 +1,13 @@
 //! `ringmark report`: tables, the HTML report and exports from stored runs.
 
-#![expect(clippy::print_stdout, reason = "the command line writes to the terminal")]
-
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::call_output::{screen_has_colours, screen_width};
 use super::exit::{EarlyExit, status};
+use super::terminal::print;
+use crate::files;
 use crate::options::Language;
 use crate::report::export::write_all;
 use crate::report::workload::report_differences;
@@ -58,16 +58,16 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
     }
     for (run, file) in runs.iter().zip(&args.files) {
         if runs.len() > 1 {
-            println!("{}", file.display());
+            print(&format!("{}\n", file.display()))?;
         }
-        print!("{}", screen::render(&run.summary, screen_width()));
+        print(&screen::render(&run.summary, screen_width()))?;
     }
     let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
     if summaries.len() > 1 {
-        print!("{}", overview::render(&summaries, None, screen_width(), screen_has_colours()));
+        print(&overview::render(&summaries, None, screen_width(), screen_has_colours()))?;
     }
     let stored = runs.iter().map(|run| StoredSearchRun { summary: &run.summary, refusals: &run.run.refusals });
-    print!("{}", search::render_told(&find_searches(&stored.collect::<Vec<_>>()), screen_width()));
+    print(&search::render_told(&find_searches(&stored.collect::<Vec<_>>()), screen_width()))?;
     let void = summaries.iter().any(|run| run.is_void());
     if let Some(path) = &args.html {
         let pages = runs.into_iter().zip(&args.files).map(|(run, file)| html::Run::from_measured(file, run));
@@ -75,7 +75,9 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
         write_page(path, &html::page(&pages, args.language))?;
     }
     let written = write_all(&exports, &args.files).map_err(|error| exit(error.to_string()))?;
-    written.iter().for_each(|path| println!("Written: {}", path.display()));
+    for path in written {
+        print(&format!("Written: {}\n", path.display()))?;
+    }
     Ok(exit_status(void))
 }
 
@@ -99,8 +101,8 @@ fn check_alike(runs: &[Measured], files: &[PathBuf]) -> Result<(), String> {
 
 fn show_shards(args: &ReportArgs) -> Result<u8, EarlyExit> {
     let shards = html::Run::read_shards(&args.files).map_err(|error| EarlyExit::error(&error.to_string()))?;
-    println!("{} shards of one load, merged into one run:", args.files.len());
-    print!("{}", screen::render(&shards.summary, screen_width()));
+    print(&format!("{} shards of one load, merged into one run:\n", args.files.len()))?;
+    print(&screen::render(&shards.summary, screen_width()))?;
     let void = shards.summary.is_void();
     if let Some(path) = &args.html {
         write_page(path, &html::page(&[shards], args.language))?;
@@ -109,10 +111,9 @@ fn show_shards(args: &ReportArgs) -> Result<u8, EarlyExit> {
 }
 
 fn write_page(path: &Path, page: &str) -> Result<(), EarlyExit> {
-    std::fs::write(path, page)
+    files::write_named(path, page.as_bytes())
         .map_err(|error| EarlyExit::error(&format!("cannot write {}: {error}", path.display())))?;
-    println!("HTML report: {}", path.display());
-    Ok(())
+    print(&format!("HTML report: {}\n", path.display()))
 }
 
 fn exit_status(void: bool) -> u8 {

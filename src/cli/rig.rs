@@ -1,13 +1,12 @@
 //! `ringmark rig`: checks this machine and measures what its client can sustain.
 
-#![expect(clippy::print_stdout, reason = "the command line writes to the terminal")]
-
 use clap::Args;
 use serde_json::json;
 
 use super::calibration::{self, CalibrateArgs};
 use super::call_output::screen_width;
 use super::exit::{EarlyExit, status};
+use super::terminal::print;
 use crate::host::checks::{self, Check};
 use crate::host::facts::Facts;
 use crate::report::table::{Align, Table, cut, number, wrap};
@@ -44,9 +43,9 @@ pub(crate) fn show(args: &RigArgs) -> Result<u8, EarlyExit> {
     let roofline = roofline.transpose().map_err(|error| EarlyExit::error(&error))?;
     if args.json {
         let all = json!({ "facts": facts, "io_uring": support, "checks": checks, "roofline": roofline });
-        println!("{all:#}");
+        print(&format!("{all:#}\n"))?;
     } else {
-        print!("{}", text(&checks, roofline.as_ref(), screen_width()));
+        print(&text(&checks, roofline.as_ref(), screen_width()))?;
     }
     Ok(status::DONE)
 }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::call_output::{FILE_WIDTH, append, print_and_append, write_html};
+use super::call_output::{FILE_WIDTH, Measured, Screen, append, write_html};
 use super::exit::status;
 use super::visualizer;
+use crate::files;
 use crate::finding::SearchTrouble;
 use crate::plan::sla::SearchPlan;
 use crate::plan::{Plan, PlanError};
@@ -19,14 +20,14 @@ use crate::store::writer::add_refusals;
 use crate::sweep::{self, EarlyEnd, SearchResult};
 use crate::visualizer::Visualizer;
 
-/// Runs the search, then prints and stores its results, also after an error or an interrupt. Returns the runs and the
-/// exit status.
+/// Runs the search, then prints and stores its results, also after an error or an interrupt.
 pub fn run_search(
     (spec, search, facts): (&Spec, &SearchPlan, &RigFacts),
     first: &Plan,
     context: &RunContext<'_>,
+    screen: &Screen,
     mut visualizer: Option<&mut Visualizer>,
-) -> Result<(Vec<FinishedRun>, u8), RunError> {
+) -> Measured {
     let root = &first.report.root;
     let (mut number, mut before) = (0, 0);
     let mut plan_at = |value: f64, run: u32| {
@@ -46,16 +47,19 @@ pub fn run_search(
         append(&screen::render(&finished.summary, FILE_WIDTH), root)
     };
     let result = sweep::search(search, &mut plan_at, context, &mut ended);
+    let mut written = Ok(());
     if !result.runs.is_empty() {
-        store_refusals(&result)?;
-        show(spec, search, &result, root)?;
-        write_html(spec, &result.runs, root)?;
+        // Each of them, even if another one fails.
+        let parts =
+            [show(screen, search, &result, root), store_refusals(&result), write_html(spec, &result.runs, root)];
+        written = parts.into_iter().fold(Ok(()), Result::and);
     }
     let status = exit_status(&result);
-    match result.early_end {
-        Some(EarlyEnd::Failed(error)) => Err(error),
-        _ => Ok((result.runs, status)),
-    }
+    let error = match result.early_end {
+        Some(EarlyEnd::Failed(error)) => Some(error),
+        _ => written.err(),
+    };
+    Measured { runs: result.runs, status, error }
 }
 
 /// The plan for one load, with the server and the model of the first plan.
@@ -97,16 +101,17 @@ fn store_refusals(result: &SearchResult) -> Result<(), RunError> {
     }
 }
 
-fn show(spec: &Spec, search: &SearchPlan, result: &SearchResult, root: &Path) -> Result<(), RunError> {
+fn show(screen: &Screen, search: &SearchPlan, result: &SearchResult, root: &Path) -> Result<(), RunError> {
     let notice = match result.early_end {
         Some(EarlyEnd::Interrupted) => "\nThe search was interrupted. These loads were measured before:\n",
+        Some(EarlyEnd::ServerEnded) => "\nThe server ended during the search. These loads were measured before:\n",
         _ => "",
     };
     let text = |width| format!("{notice}{}", report::render(search, &result.probes, &result.selections, width));
-    print_and_append(spec, root, &text)?;
+    screen.print_and_append(root, &text)?;
     let json = report::json(search, &result.probes, &result.selections, result.early_end.is_none());
     let path = root.join("sla_summary.json");
-    std::fs::write(&path, format!("{json:#}\n")).map_err(|cause| RunError::File { path, cause })
+    files::replace(&path, format!("{json:#}\n").as_bytes()).map_err(|cause| RunError::File { path, cause })
 }
 
 /// The exit status of a search that ended without an error.
@@ -114,6 +119,8 @@ fn exit_status(result: &SearchResult) -> u8 {
     let found = result.selections.iter().any(|selection| selection.value.is_some());
     if matches!(result.early_end, Some(EarlyEnd::Interrupted)) {
         status::INTERRUPTED
+    } else if matches!(result.early_end, Some(EarlyEnd::ServerEnded)) {
+        status::VOID
     } else if found {
         status::DONE
     } else if result.runs.iter().any(|run| run.summary.is_void()) {

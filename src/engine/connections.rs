@@ -1,13 +1,16 @@
 //! The connections of a worker: the response that each one receives, which ones are idle, and when one may be reused.
 
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
+use super::memory::WorkerMemory;
 use super::receive::ReceivePath;
 use super::receive::delivery::{ConnectionKey, Delivery};
 use super::socket::Socket;
 use super::telemetry::Telemetry;
 use super::tls_response;
+use super::unrecorded::UnrecordedRequest;
 use crate::api::answer::{Answer, AnswerOptions, Step};
 use crate::net::tls::Tls;
 use crate::record::trace::{ResponseTracer, Trace};
@@ -28,6 +31,15 @@ pub enum ConnectionState {
     Busy { slot: u32 },
     /// The response has ended and its slot has not run yet.
     Finished { reuse: bool },
+    /// The end event of the response has come, but not the end of its body. Its slot goes on.
+    Draining,
+}
+
+impl ConnectionState {
+    /// Whether the slot need not wait for the response any longer.
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, ConnectionState::Finished { .. } | ConnectionState::Draining)
+    }
 }
 
 /// Statistics on the reads of one response. Lags are nanoseconds.
@@ -63,6 +75,10 @@ pub struct Connection {
     read_bound: (u32, bool),
     /// How long the TCP connection took to open, nanoseconds.
     pub connect_ns: u64,
+    /// The request whose record is made when the body has ended, while the connection is draining.
+    pub(super) unrecorded: Option<Box<UnrecordedRequest>>,
+    /// The memory that the response holds, as counted so far, bytes.
+    held_bytes: u64,
     /// The peer sent something or closed it while it was idle, so it will be closed.
     closing: bool,
     /// When the previous response ended.
@@ -123,6 +139,19 @@ impl Connection {
         self.finish(false, now);
     }
 
+    /// Replaces a response that is not one by a failure.
+    pub(crate) fn reject(&mut self, text: &str) {
+        self.answer.start();
+        self.answer.fail(Failure::Protocol, text);
+        self.state = ConnectionState::Finished { reuse: false };
+    }
+
+    /// The end event came a while ago, the end of the body did not: lets the slot go on.
+    pub(crate) fn drain(&mut self) {
+        self.answer.end_after_end_event();
+        self.state = ConnectionState::Draining;
+    }
+
     /// Marks the response as over, in whatever state the answer is.
     pub fn finish(&mut self, reuse: bool, now: Tick) {
         self.state = ConnectionState::Finished { reuse };
@@ -136,6 +165,9 @@ pub struct Connections {
     free: Vec<u32>,
     /// Last in, first out: the most recently used connection is least likely to have been closed.
     idle: Vec<u32>,
+    /// Connections in the state of that name, the longest first.
+    draining: VecDeque<u32>,
+    memory: WorkerMemory,
     options: AnswerOptions,
     trace: Option<Trace>,
     /// Connections that the peer closed right after a response without announcing it.
@@ -153,17 +185,22 @@ const STAMP_TO_SOCKET_NS: u64 = MS;
 const CONVERSION_NS: i64 = 100;
 /// A close within this time after a response is not an idle timeout: the server closes every connection.
 const SILENT_CLOSE_NS: u64 = 100 * MS;
-/// How long the end of a body is awaited after the end event of its stream, so that the connection can be reused.
-pub(crate) const END_EVENT_GRACE_NS: u64 = 200 * MS;
+/// How long a slot waits for the end of the body after the end event. With most servers it comes at once, and the slot can
+/// use the same connection again; after this time the slot goes on with another one.
+pub(crate) const END_EVENT_GRACE_NS: u64 = MS;
+/// How long a connection waits for the end of a body after the end event, so that it can be reused. Then it is closed.
+pub(crate) const DRAIN_NS: u64 = 200 * MS;
 /// A body that stays open for this long after the end event is reported.
 pub(crate) const OPEN_AFTER_END_NS: u64 = 50 * MS;
 
 impl Connections {
-    pub fn new(options: AnswerOptions, trace: Option<Trace>) -> Connections {
+    pub(super) fn new(options: AnswerOptions, trace: Option<Trace>, memory: WorkerMemory) -> Connections {
         Connections {
             entries: Vec::new(),
             free: Vec::new(),
             idle: Vec::new(),
+            draining: VecDeque::new(),
+            memory,
             options,
             trace,
             silent_closes: 0,
@@ -206,6 +243,8 @@ impl Connections {
             next_after: Tick(0),
             read_bound: (0, false),
             connect_ns: 0,
+            unrecorded: None,
+            held_bytes: 0,
             closing: false,
             idle_since: Tick(0),
             tracer: ResponseTracer::default(),
@@ -231,8 +270,40 @@ impl Connections {
         None
     }
 
+    /// Keeps a draining connection until its body has ended. Its record is made of `unrecorded`.
+    pub(super) fn add_draining(&mut self, connection_id: u32, unrecorded: UnrecordedRequest) {
+        self.entries[connection_id as usize].unrecorded = Some(Box::new(unrecorded));
+        self.draining.push_back(connection_id);
+    }
+
+    /// Whether any connection is draining.
+    pub(super) fn is_draining(&self) -> bool {
+        !self.draining.is_empty()
+    }
+
+    /// The longest draining connection, if there are more than `most`, or if its end event came [`DRAIN_NS`] before `now`.
+    pub(super) fn overdue(&self, most: usize, now: Tick) -> Option<u32> {
+        let &first = self.draining.front()?;
+        let ended = self.entries[first as usize].answer.seen.end_event?;
+        (self.draining.len() > most || now.ns_since(ended) >= DRAIN_NS as i64).then_some(first)
+    }
+
+    /// Takes the request of a connection that stops draining.
+    pub(super) fn take_drained(&mut self, connection_id: u32) -> Option<UnrecordedRequest> {
+        self.draining.retain(|draining| *draining != connection_id);
+        self.entries[connection_id as usize].unrecorded.take().map(|request| *request)
+    }
+
+    /// Gives back the memory of a response whose record was made.
+    fn release(&mut self, connection_id: u32) {
+        let connection = &mut self.entries[connection_id as usize];
+        self.memory.release(std::mem::take(&mut connection.held_bytes));
+        connection.answer.release();
+    }
+
     /// Returns a connection to the idle ones after a response.
     pub(crate) fn put_back(&mut self, connection_id: u32) {
+        self.release(connection_id);
         self.kept_open += 1;
         self.answered_again += u64::from(self.entries[connection_id as usize].requests > 1);
         self.add_idle(connection_id);
@@ -277,6 +348,7 @@ impl Connections {
             self.idle.retain(|idle| *idle != connection_id);
         }
         self.free.push(connection_id);
+        self.release(connection_id);
         receive.forget(source)
     }
 
@@ -304,6 +376,12 @@ impl Connections {
         }
         let slot = match connection.state {
             ConnectionState::Busy { slot } | ConnectionState::Handshake { slot } => slot,
+            ConnectionState::Draining => {
+                return match connection.process(delivery, reaped, clock, telemetry) && connection.unrecorded.is_some() {
+                    true => DeliveryEffect::Drained(source.connection),
+                    false => DeliveryEffect::Nothing,
+                };
+            }
             ConnectionState::Idle => {
                 // Plain bytes announce the close. Under TLS they may be just the close_notify.
                 let silent = connection.tls.is_some() || !matches!(delivery, Delivery::Bytes { .. });
@@ -322,7 +400,13 @@ impl Connections {
             ConnectionState::Free => return DeliveryEffect::Nothing,
         };
         let had_ended = connection.answer.seen.end_event.is_some();
-        let over = connection.process(delivery, reaped, clock, telemetry);
+        let mut over = connection.process(delivery, reaped, clock, telemetry);
+        let held_bytes = connection.answer.held_bytes();
+        let has_room = self.memory.update(std::mem::replace(&mut connection.held_bytes, held_bytes), held_bytes);
+        if !has_room && !over {
+            connection.abort(Failure::Protocol, &self.memory.refusal(), reaped);
+            over = true;
+        }
         let ending = !had_ended && connection.answer.seen.end_event.is_some();
         if let Some(trace) = &self.trace {
             connection.trace(over, trace);
@@ -345,6 +429,8 @@ pub(crate) enum DeliveryEffect {
     EndEvent(u32),
     /// This idle connection was closed by the peer: close it.
     Dead(u32),
+    /// The body of this draining connection has ended, or the connection has.
+    Drained(u32),
 }
 
 impl Connection {
@@ -413,7 +499,9 @@ impl Connection {
             }
             Step::More => false,
             Step::Done { reuse } => {
-                let complete = has_bytes || self.answer.outcome() == Outcome::Ok;
+                // A stream has its end before the end of its body.
+                let ended_before = self.answer.outcome() == Outcome::Ok && self.answer.seen.end_event.is_none();
+                let complete = has_bytes || ended_before;
                 self.finish(reuse, if complete { self.last_active } else { reaped });
                 true
             }
@@ -427,7 +515,10 @@ impl Connection {
 
     /// Reports the response received so far to the trace.
     fn trace(&mut self, over: bool, trace: &Trace) {
-        if matches!(self.state, ConnectionState::Busy { .. } | ConnectionState::Finished { .. }) {
+        if matches!(
+            self.state,
+            ConnectionState::Busy { .. } | ConnectionState::Finished { .. } | ConnectionState::Draining
+        ) {
             let seen = &self.answer.seen;
             self.tracer.read(seen.status, &seen.raw, over, self.last_active, trace);
         }

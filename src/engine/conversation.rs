@@ -4,11 +4,20 @@
 //! A turn is due when the answer before it has ended and the pause is over. A turn that fails, or the end of the run,
 //! ends its conversation. The remaining turns are counted as unsent.
 
+use std::sync::atomic::Ordering;
+
 use super::request::{RequestEnd, Turn, perform};
-use super::worker_state::{Job, Worker};
+use super::worker_state::{Job, STOP_OFFERING, Worker};
 use crate::record::Phase;
+use crate::time::{MS, US};
 use crate::workload::TurnOf;
 use crate::workload::conversation::Conversations;
+
+/// How long a slot waits before it looks again whether its body has been built: a share of the time that it has waited, so
+/// that many waiting slots do not take the CPU from the builders.
+const BODY_WAIT_SHARE: u64 = 8;
+const SHORTEST_BODY_WAIT_NS: u64 = 200 * US;
+const LONGEST_BODY_WAIT_NS: u64 = 10 * MS;
 
 /// The buffers of a slot, reused for each request.
 #[derive(Default)]
@@ -26,10 +35,62 @@ pub(crate) async fn run_job(worker: &Worker, slot: u32, job: Job, scratch: &mut 
             run_conversation(worker, slot, job, conversations, scratch).await
         }
         _ => {
-            scratch.wire.clear();
-            worker.setup.workload.write_request(job.phase, job.index, &mut scratch.wire);
+            let Some(job) = write_job(worker, slot, job, &mut scratch.wire).await else {
+                return RequestEnd { at: worker.now(), connected: true, ok: false };
+            };
+            count_begun(worker, job.phase, 1);
             perform(worker, slot, job, &scratch.wire, None).await
         }
+    }
+}
+
+/// Writes the request of a job to `wire`. If its body is still being built, waits for it; the job then contains the time.
+/// `None` if the run ends before.
+async fn write_job(worker: &Worker, slot: u32, job: Job, wire: &mut Vec<u8>) -> Option<Job> {
+    wire.clear();
+    let workload = &worker.setup.workload;
+    let Some(stream) = workload.stream().filter(|_| job.phase == Phase::Measured) else {
+        workload.write_request(job.phase, job.index, wire);
+        return Some(job);
+    };
+    if let Some(body) = stream.take(job.index) {
+        workload.write_body(job.phase, job.index, &body, wire);
+        return Some(Job { body_wait_ns: Some(0), ..job });
+    }
+    let began = worker.now();
+    loop {
+        if stream.has_failed() {
+            worker.setup.stop.fetch_max(STOP_OFFERING, Ordering::Relaxed);
+        }
+        let waited_ns = worker.now().ns_since(began).max(0) as u64;
+        let pause_ns = (waited_ns / BODY_WAIT_SHARE).clamp(SHORTEST_BODY_WAIT_NS, LONGEST_BODY_WAIT_NS);
+        worker.sleep_until(slot, worker.now().plus_ns(pause_ns)).await;
+        let now = worker.now();
+        if let Some(body) = stream.take(job.index) {
+            workload.write_body(job.phase, job.index, &body, wire);
+            return Some(Job { body_wait_ns: Some(now.ns_since(began).max(0) as u64), ..job });
+        }
+        if worker.state.borrow().phase.is_stopping(now) {
+            count_unsent(worker, job.phase, 1);
+            return None;
+        }
+    }
+}
+
+/// Counts requests that are about to be sent, except those of the warm-up: its planned number and its records say how
+/// many of it were not sent.
+fn count_begun(worker: &Worker, phase: Phase, requests: u32) {
+    let state = &mut *worker.state.borrow_mut();
+    if phase == state.phase.plan.phase {
+        state.telemetry.begun += u64::from(requests);
+    }
+}
+
+/// Counts turns that will not be sent; see [`count_begun`].
+fn count_unsent(worker: &Worker, phase: Phase, turns: u32) {
+    let state = &mut *worker.state.borrow_mut();
+    if phase == state.phase.plan.phase {
+        state.telemetry.unsent += u64::from(turns);
     }
 }
 
@@ -45,6 +106,7 @@ async fn run_conversation(
     let Job { phase, index: number, .. } = job;
     let (turns, first) = (conversations.turns(phase, number), conversations.requests_before(phase, number));
     let mut job = Job { index: first, conversation: Some(number), ..job };
+    count_begun(worker, phase, turns);
     history.clear();
     loop {
         if job.turn > 0 {
@@ -54,14 +116,15 @@ async fn run_conversation(
         wire.clear();
         let turn = TurnOf { conversations, number, index: job.index };
         let body_at = worker.setup.workload.write_turn(phase, turn, history, wire);
-        let turn = Turn { body: &wire[body_at..], history };
+        let answered_calls = conversations.answered_calls(phase, number, job.turn + 1);
+        let turn = Turn { body: &wire[body_at..], history, answered_calls };
         let end = perform(worker, slot, job, wire, Some(turn)).await;
         job.turn += 1;
         job.index += 1;
         job.previous_end = Some(end.at);
         job.due = end.at.plus_ns(conversations.think_ns(phase, job.index));
         if job.turn == turns || !(end.ok && wait_for_turn(worker, slot, job).await) {
-            worker.state.borrow_mut().telemetry.unsent += u64::from(turns - job.turn);
+            count_unsent(worker, phase, turns - job.turn);
             return end;
         }
     }

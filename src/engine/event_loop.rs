@@ -80,6 +80,7 @@ async fn run_event_loop(worker: &Rc<Worker>, assign: &mut impl FnMut(&mut Vec<Jo
         let woken = {
             let state = &mut *worker.state.borrow_mut();
             let woken = state.poll(&worker.setup, waited)?;
+            state.record_drained(&worker.setup, worker.number);
             std::mem::swap(&mut state.unassigned, &mut unassigned);
             if let Some(error) = state.error.take() {
                 return Err(error);
@@ -90,7 +91,11 @@ async fn run_event_loop(worker: &Rc<Worker>, assign: &mut impl FnMut(&mut Vec<Jo
         assign(&mut unassigned);
         let dismissed = worker.state.borrow_mut().dismiss_slots();
         if dismissed && worker.state.borrow().phase.live_slots == 0 {
-            worker.state.borrow_mut().wake_relay();
+            {
+                let state = &mut *worker.state.borrow_mut();
+                state.end_all_drains(&worker.setup, worker.number);
+                state.wake_relay();
+            }
             relay.await;
             return Ok(());
         }
@@ -232,6 +237,23 @@ impl Worker {
             let now = state.clock.now();
             let slot_state = &mut state.slots[slot as usize];
             if slot_state.expired || now >= at || state.phase.is_stopping(now) {
+                return Poll::Ready(());
+            }
+            slot_state.waker = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        self.wait(slot, Wait::Nothing);
+    }
+
+    /// Sleeps for this long, even if the run is stopping.
+    pub(super) async fn pause(&self, slot: u32, length_ns: u64) {
+        let at = self.now().plus_ns(length_ns);
+        self.wait(slot, Wait::Until(at));
+        poll_fn(|context| {
+            let state = &mut *self.state.borrow_mut();
+            let slot_state = &mut state.slots[slot as usize];
+            if slot_state.expired || state.clock.now() >= at {
                 return Poll::Ready(());
             }
             slot_state.waker = Some(context.waker().clone());

@@ -38,16 +38,21 @@ pub mod connections;
 pub mod conversation;
 pub mod event_loop;
 pub mod executor;
+pub mod job;
+mod memory;
 pub mod preflight_progress;
 pub mod receive;
 pub mod record_sender;
+mod recording;
 pub mod request;
 pub mod schedule;
+pub mod server_watch;
 pub mod slot;
 pub mod socket;
 pub mod telemetry;
 mod tls_response;
 pub mod transport;
+mod unrecorded;
 mod unsolicited;
 pub mod witness;
 pub mod worker;
@@ -60,15 +65,18 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Select, Sender, unbounded};
 
 use self::preflight_progress::PreflightProgress;
+use self::server_watch::ServerWatch;
 use self::worker::{Command, Reply, WorkerChannels};
 use self::worker_state::{PhasePlan, Setup};
 use crate::finding::Finding;
+use crate::host;
 use crate::net::tls;
 use crate::plan::{Load, Plan};
+use crate::record::memory::MemoryBudget;
 use crate::record::trace::Trace;
 use crate::record::{Block, CollectorMessage, Phase, WorkerReport};
-use crate::time::MS;
 use crate::time::clock::kernel_now;
+use crate::time::{MS, Tick};
 use crate::workload::Workload;
 
 /// Why the engine could not run. Failures of the server are not errors but records.
@@ -84,13 +92,18 @@ pub enum EngineError {
     Tls(String),
 }
 
-/// The phase to run.
+/// The phase to run, and the warm-up that flows into it.
 #[derive(Clone, Debug)]
 pub struct PhaseRequest {
     pub phase: Phase,
     pub load: Load,
+    /// Requests, or conversations, of the warm-up. Slots and schedule continue after them without a gap.
+    pub warmup: u64,
+    /// Requests, or conversations, of the phase itself; `None` if only the duration ends it.
     pub requests: Option<u64>,
+    /// Counts from the first request of the phase itself.
     pub duration_ns: Option<u64>,
+    /// Counts from the first request of all.
     pub ramp_ns: u64,
     /// Receives the records.
     pub messages: Sender<CollectorMessage>,
@@ -99,7 +112,10 @@ pub struct PhaseRequest {
 /// The result of a phase, besides its records.
 #[derive(Debug)]
 pub struct PhaseEnd {
+    /// They cover the warm-up as well, except for the number of unsent requests.
     pub reports: Vec<WorkerReport>,
+    /// Requests of the phase itself, without its warm-up, that were begun; of a conversation that was begun, all turns.
+    pub begun: u64,
 }
 
 /// The running workers, idle between phases. Connections stay open across phases.
@@ -109,6 +125,10 @@ pub struct Engine {
     setup: Arc<Setup>,
     /// The step that the connection test has reached.
     pub preflight: Arc<PreflightProgress>,
+    /// Whether the server still answers.
+    pub server: Arc<ServerWatch>,
+    /// The start of the measured phase.
+    pub measured_from: Option<Tick>,
     /// Findings of the workers about their setup and about the server.
     pub notes: Vec<Finding>,
 }
@@ -138,6 +158,7 @@ impl Engine {
         let cores = plan.cores.clone();
         let connections_opened = AtomicU64::new(0);
         let preflight = Arc::new(PreflightProgress::default());
+        let server = Arc::new(ServerWatch::default());
         let setup = Arc::new(Setup {
             plan,
             workload: workload.clone(),
@@ -147,6 +168,8 @@ impl Engine {
             connections_opened,
             next_address: AtomicUsize::new(0),
             preflight: preflight.clone(),
+            server: server.clone(),
+            memory: MemoryBudget::new(host::limits::memory_bytes() / 4),
             trace,
             clock_error_ns: AtomicU64::new(0),
             failed: AtomicBool::new(false),
@@ -155,19 +178,20 @@ impl Engine {
         let start =
             |(number, core): (usize, &usize)| start_worker(setup.clone(), number as u16, count, *core, empties.clone());
         let workers = cores.iter().enumerate().map(start).collect::<Result<_, _>>().map_err(EngineError::Thread)?;
-        Ok(Engine { workers, workload, setup, preflight, notes: Vec::new() })
+        Ok(Engine { workers, workload, setup, preflight, server, measured_from: None, notes: Vec::new() })
     }
 
-    /// Runs one phase to its end.
+    /// Runs one phase, with its warm-up, to its end.
     pub fn run(&mut self, request: PhaseRequest) -> Result<PhaseEnd, EngineError> {
-        let next = Arc::new(AtomicU64::new(0));
         let plan = PhasePlan {
             phase: request.phase,
             load: request.load,
+            warmup: request.warmup,
             requests: request.requests,
             duration_ns: request.duration_ns,
             ramp_ns: request.ramp_ns,
-            next: next.clone(),
+            next: Arc::default(),
+            first_counted_ns: Arc::default(),
             messages: request.messages,
         };
         self.send_all(|| Command::Prepare(plan.clone()));
@@ -177,20 +201,22 @@ impl Engine {
             }
         }
         let start = kernel_now().plus_ns(START_DELAY_NS);
+        if request.phase == Phase::Measured {
+            self.measured_from.get_or_insert(start);
+        }
         self.send_all(|| Command::Start(start));
-        let mut reports = Vec::new();
+        let (mut reports, mut begun) = (Vec::new(), 0);
         for reply in self.replies()? {
-            if let Reply::Done(report, notes) = reply {
-                reports.push(*report);
-                self.note(notes);
+            if let Reply::Done(done) = reply {
+                reports.push(done.report);
+                begun += done.begun;
+                self.note(done.notes);
             }
         }
         if let (Some(report), Some(requests)) = (reports.first_mut(), plan.requests) {
-            let all = self.workload.requests_of(request.phase, requests);
-            let begun = self.workload.requests_of(request.phase, next.load(Ordering::Relaxed).min(requests));
-            report.unsent += all - begun;
+            report.unsent += self.workload.requests_of(request.phase, requests).saturating_sub(begun);
         }
-        Ok(PhaseEnd { reports })
+        Ok(PhaseEnd { reports, begun })
     }
 
     /// The largest error that the clocks of the workers have shown so far, nanoseconds.

@@ -1,8 +1,11 @@
 //! Sends records to the collector, in blocks. A worker never waits for the collector.
 
+use std::sync::Arc;
+
 use crossbeam_channel::{Receiver, Sender};
 
 use super::telemetry::Telemetry;
+use crate::record::memory::MemoryBudget;
 use crate::record::{Block, CollectorMessage, RequestRecord};
 use crate::time::{MS, Tick};
 
@@ -12,14 +15,20 @@ pub struct RecordSender {
     messages: Sender<CollectorMessage>,
     empties: Receiver<Block>,
     flushed: Tick,
+    memory: Arc<MemoryBudget>,
 }
 
 /// A block with records is sent after this time even if it is not full, so that progress is visible.
 const FLUSH_NS: u64 = 100 * MS;
 
 impl RecordSender {
-    pub fn new(worker: u32, messages: Sender<CollectorMessage>, empties: Receiver<Block>) -> RecordSender {
-        RecordSender { block: Block::new(worker), messages, empties, flushed: Tick(0) }
+    pub fn new(
+        worker: u32,
+        messages: Sender<CollectorMessage>,
+        empties: Receiver<Block>,
+        memory: Arc<MemoryBudget>,
+    ) -> RecordSender {
+        RecordSender { block: Block::new(worker), messages, empties, flushed: Tick(0), memory }
     }
 
     /// Sends to another collector from now on.
@@ -54,7 +63,8 @@ impl RecordSender {
             Block::new(worker)
         });
         empty.worker = worker;
-        let full = std::mem::replace(&mut self.block, empty);
+        let mut full = std::mem::replace(&mut self.block, empty);
+        full.memory = Some(self.memory.claim(full.held_bytes()));
         // Sending fails only if the collector has ended, and then the run is over.
         let _ = self.messages.send(CollectorMessage::Block(full));
     }

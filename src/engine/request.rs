@@ -4,33 +4,23 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use super::connections::{ConnectionState, OPEN_AFTER_END_NS};
+use super::connections::ConnectionState;
 use super::preflight_progress::PreflightStep;
+use super::recording::{new_record, write_record};
+use super::server_watch::ServerWatch;
 use super::transport::{ConnectError, flush_tls, open, send_all};
-use super::unsolicited::is_unsolicited;
-use super::worker_state::{Job, Wait, Worker, WorkerState};
-use crate::api::choices;
-use crate::finding::Oddity;
+use super::unrecorded::{RequestTimes, UnrecordedRequest};
+use super::unsolicited::{is_early, is_unsolicited};
+use super::worker_state::{Job, Setup, Wait, Worker};
+use crate::api::history::append_answer;
+use crate::api::tool_calls::ToolCall;
 use crate::plan::Save;
-use crate::protocol::json;
 use crate::record::trace::{Excerpt, TraceKind};
-use crate::record::{Block, Failure, Outcome, Phase, RequestRecord, Span, TokenSource};
+use crate::record::{Failure, Outcome, Phase, RequestRecord, Span};
 use crate::time::{S, Tick};
 
 /// The connection test reads its response to the end, as a run does, but at most this long after the first output.
 const PREFLIGHT_READ_NS: u64 = 5 * S;
-
-/// The times of one request, up to the step that it has reached.
-#[derive(Clone, Copy, Debug, Default)]
-struct RequestTimes {
-    picked: Tick,
-    connected: Option<Tick>,
-    tls_handshake_ns: Option<u64>,
-    write_start: Option<Tick>,
-    write_end: Option<Tick>,
-    reused: bool,
-    retried: bool,
-}
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug)]
@@ -47,15 +37,8 @@ pub struct Turn<'a> {
     pub body: &'a [u8],
     /// The messages of the conversation, to which the answer is added.
     pub history: &'a mut Vec<u8>,
-}
-
-impl Turn<'_> {
-    /// Adds the model's answer to the history, without its reasoning.
-    pub(crate) fn add_answer(&mut self, text: &[u8]) {
-        self.history.extend_from_slice(br#",{"role":"assistant","content":""#);
-        json::escape_into(&String::from_utf8_lossy(text), self.history);
-        self.history.extend_from_slice(br#""}"#);
-    }
+    /// The tool calls whose results are in the next turn.
+    pub answered_calls: &'a [ToolCall],
 }
 
 /// Sends one request, reads its response and stores its record. `wire` holds the bytes of the request. `turn` is given
@@ -63,10 +46,12 @@ impl Turn<'_> {
 pub(crate) async fn perform(worker: &Worker, slot: u32, job: Job, wire: &[u8], turn: Option<Turn<'_>>) -> RequestEnd {
     let mut times = RequestTimes { picked: worker.now(), ..RequestTimes::default() };
     worker.state.borrow_mut().telemetry.request_started();
+    // Bodies that the workload does not keep.
+    let own_body = turn.as_ref().map(|turn| turn.body).or_else(|| job.body_wait_ns.map(|_| body(wire)));
     let end = loop {
         let connection_id = match acquire_connection(worker, slot, job, &mut times).await {
             Ok(connection_id) => connection_id,
-            Err(error) => break record_unconnected(worker, slot, job, times, &error, turn),
+            Err(error) => break record_unconnected(worker, slot, job, times, &error, own_body),
         };
         send_and_wait(worker, slot, connection_id, job, &mut times, wire).await;
         if times.reused && !times.retried && broke_before_response(worker, connection_id, &times) {
@@ -78,7 +63,8 @@ pub(crate) async fn perform(worker: &Worker, slot: u32, job: Job, wire: &[u8], t
             times.retried = true;
             continue;
         }
-        break record_response(worker, slot, connection_id, job, times, turn);
+        reject_if_early(worker, connection_id, &times);
+        break record_response(worker, slot, connection_id, job, times, own_body, turn);
     };
     worker.state.borrow_mut().telemetry.request_ended();
     end
@@ -144,7 +130,7 @@ async fn send_and_wait(
         Ok(false) => {}
         Err(error) => {
             let connection = &mut worker.state.borrow_mut().connections.entries[connection_id as usize];
-            if !matches!(connection.state, ConnectionState::Finished { .. }) {
+            if !connection.state.is_over() {
                 connection.abort(Failure::Write, &error.to_string(), written);
             }
         }
@@ -162,7 +148,7 @@ pub(super) fn body(wire: &[u8]) -> &[u8] {
 async fn wait_for_response(worker: &Worker, slot: u32, connection_id: u32) {
     poll_fn(|context| {
         let state = &mut *worker.state.borrow_mut();
-        if matches!(state.connections.entries[connection_id as usize].state, ConnectionState::Finished { .. }) {
+        if state.connections.entries[connection_id as usize].state.is_over() {
             return Poll::Ready(());
         }
         state.slots[slot as usize].waker = Some(context.waker().clone());
@@ -176,7 +162,7 @@ fn broke_before_response(worker: &Worker, connection_id: u32, times: &RequestTim
     let state = worker.state.borrow();
     let connection = &state.connections.entries[connection_id as usize];
     let answer = &connection.answer;
-    let closes = connection.state != ConnectionState::Finished { reuse: true };
+    let closes = connection.state == ConnectionState::Finished { reuse: false };
     if times.write_start.is_some_and(|written| is_unsolicited(answer, written, closes, connection.connect_ns)) {
         return true;
     }
@@ -187,89 +173,76 @@ fn broke_before_response(worker: &Worker, connection_id: u32, times: &RequestTim
     broken && answer.seen.received_bytes == 0
 }
 
-/// Creates the record of a request that was sent, and puts its connection back or closes it.
+/// Makes a failure of a response that arrived before its request.
+fn reject_if_early(worker: &Worker, connection_id: u32, times: &RequestTimes) {
+    let state = &mut *worker.state.borrow_mut();
+    let connection = &mut state.connections.entries[connection_id as usize];
+    if times.write_start.is_some_and(|written| is_early(&connection.answer, written)) {
+        connection.reject("the response arrived before the request was sent");
+    }
+}
+
+/// Ends a request that was sent. Its record is made at once, or when a draining connection has its body's end.
 fn record_response(
     worker: &Worker,
     slot: u32,
     connection_id: u32,
     job: Job,
     times: RequestTimes,
+    own_body: Option<&[u8]>,
     turn: Option<Turn<'_>>,
 ) -> RequestEnd {
-    let plan = &worker.setup.plan;
+    let setup = &worker.setup;
     let state = &mut *worker.state.borrow_mut();
-    let WorkerState { connections, record_sender, telemetry, receive, .. } = state;
-    connections.trace_rest(connection_id);
-    let connection = &mut connections.entries[connection_id as usize];
-    let ended = connection.ended;
+    state.connections.trace_rest(connection_id);
+    let connection = &state.connections.entries[connection_id as usize];
     let seen = &connection.answer.seen;
-    let usage = seen.usage;
     let outcome = connection.answer.outcome();
-    let end_event = seen.end_event.filter(|_| outcome == Outcome::Ok);
-    let (end, end_is_event) = (end_event.unwrap_or(ended), end_event.is_some());
-    let open_after_end_ns = seen.end_event.map(|at| ended.ns_since(at).max(0) as u64);
-    let mut oddities = seen.oddities;
-    if open_after_end_ns.is_some_and(|ns| ns >= OPEN_AFTER_END_NS) {
-        oddities.add(Oddity::OpenAfterEnd);
+    let is_draining = connection.state == ConnectionState::Draining;
+    let ended = if is_draining { seen.end_event.unwrap_or(connection.ended) } else { connection.ended };
+    watch_server(&setup.server, outcome, ended);
+    let traced = || TraceKind::Ended { outcome, status: seen.status, error: seen.error.clone() };
+    worker.trace(job, seen.end_event.filter(|_| outcome == Outcome::Ok).unwrap_or(ended), traced);
+    let body = own_body.filter(|_| stores_bodies(setup));
+    let end = RequestEnd { at: ended, connected: true, ok: outcome == Outcome::Ok };
+    if is_draining {
+        let unrecorded = UnrecordedRequest { slot, job, times, body: body.map(<[u8]>::to_vec) };
+        if let Some(turn) = turn.filter(|_| end.ok) {
+            append_answer(setup.plan.dialect, &seen.text, &seen.calls, turn.answered_calls, turn.history);
+        }
+        state.connections.add_draining(connection_id, unrecorded);
+        let now = state.clock.now();
+        state.end_overdue_drains(setup, worker.number, now);
+        return end;
     }
-    let block = &mut record_sender.block;
-    let body = store_body(worker, block, turn.as_ref());
-    worker.trace(job, end, || TraceKind::Ended { outcome, status: seen.status, error: seen.error.clone() });
-    if let Some(mut turn) = turn.filter(|_| outcome == Outcome::Ok) {
-        turn.add_answer(choices::first(&seen.text));
+    write_record(state, setup, worker.number, connection_id, &UnrecordedRequest { slot, job, times, body: None }, body);
+    let seen = &state.connections.entries[connection_id as usize].answer.seen;
+    if let Some(turn) = turn.filter(|_| end.ok) {
+        append_answer(setup.plan.dialect, &seen.text, &seen.calls, turn.answered_calls, turn.history);
     }
-    let record = RequestRecord {
-        connected: times.connected,
-        tls_handshake_ns: times.tls_handshake_ns,
-        write_start: times.write_start,
-        write_end: times.write_end,
-        reused: times.reused,
-        retried: times.retried,
-        first_byte: seen.first_byte,
-        first_token: seen.first_token,
-        first_answer_token: seen.first_answer_token,
-        last_token: seen.last_token,
-        end,
-        open_after_end_ns,
-        oddities,
-        outcome,
-        streamed: seen.streamed,
-        status: seen.status,
-        input_tokens: usage.input_tokens,
-        output_tokens: usage.output_tokens,
-        cached_tokens: usage.cached_tokens,
-        reasoning_tokens: usage.reasoning_tokens,
-        token_source: if usage.output_tokens.is_some() { TokenSource::Server } else { TokenSource::Unknown },
-        server_times: seen.times,
-        finish: seen.finish,
-        events: seen.events,
-        coalesced: seen.coalesced,
-        coalesced_reads: seen.coalesced_reads,
-        reads: connection.read_stats.reads,
-        stamped_reads: connection.read_stats.stamped,
-        receive_lag_sum_ns: connection.read_stats.lag_sum_ns,
-        receive_lag_max_ns: connection.read_stats.lag_max_ns,
-        received_bytes: seen.received_bytes,
-        arrivals: block.keep_arrivals(&seen.arrivals),
-        early: block.keep_early(&seen.early),
-        last_token_early_ns: Some(connection.answer.last_token_early_ns()),
-        end_early_ns: Some(if end_is_event { seen.end_early_ns } else { connection.end_early_ns() }),
-        choices: block.keep_bytes(&seen.choices),
-        text: block.keep_bytes(&seen.text),
-        reasoning: block.keep_bytes(&seen.reasoning),
-        error: block.keep_bytes(seen.error.as_bytes()),
-        body,
-        raw: if plan.stores_raw_responses() { block.keep_bytes(&seen.raw) } else { Span::default() },
-        ..new_record(worker, slot, job, times)
-    };
-    record_sender.add(record, telemetry);
-    let reuse = connection.state == ConnectionState::Finished { reuse: true };
-    if reuse {
-        connections.put_back(connection_id);
-    } else if let Err(error) = connections.close(connection_id, receive) {
-        state.error = Some(error);
+    state.leave(connection_id);
+    end
+}
+
+/// Notes what the end of a request says about the server.
+fn watch_server(server: &ServerWatch, outcome: Outcome, ended: Tick) {
+    match outcome {
+        Outcome::Ok => server.answered(),
+        Outcome::Failed(failure) => match failure {
+            Failure::Status | Failure::InStream | Failure::Empty | Failure::Body | Failure::Protocol => {
+                server.answered();
+            }
+            Failure::ClosedEarly | Failure::Reset | Failure::Write | Failure::Truncated | Failure::ServerGone => {
+                server.broke(ended);
+            }
+            Failure::Connect
+            | Failure::ConnectTimeout
+            | Failure::Tls
+            | Failure::ReadTimeout
+            | Failure::TotalTimeout => {}
+        },
+        Outcome::Unfinished => {}
     }
-    RequestEnd { at: ended, connected: true, ok: outcome == Outcome::Ok }
 }
 
 /// Creates the record of a request for which no connection could be opened.
@@ -279,38 +252,23 @@ fn record_unconnected(
     job: Job,
     times: RequestTimes,
     error: &ConnectError,
-    turn: Option<Turn<'_>>,
+    own_body: Option<&[u8]>,
 ) -> RequestEnd {
     let state = &mut *worker.state.borrow_mut();
     let end = state.clock.now();
     let outcome = if state.phase.killed { Outcome::Unfinished } else { Outcome::Failed(error.failure) };
     worker.trace(job, end, || TraceKind::Ended { outcome, status: 0, error: error.text.clone() });
     let error = state.record_sender.block.keep_bytes(error.text.as_bytes());
-    let body = store_body(worker, &mut state.record_sender.block, turn.as_ref());
-    let record =
-        RequestRecord { end, outcome, error, body, retried: times.retried, ..new_record(worker, slot, job, times) };
+    let body = own_body.filter(|_| stores_bodies(&worker.setup));
+    let body = body.map_or(Span::default(), |body| state.record_sender.block.keep_bytes(body));
+    let record = new_record(worker.number, slot, job, times);
+    let record = RequestRecord { end, outcome, error, body, retried: times.retried, ..record };
     state.record_sender.add(record, &mut state.telemetry);
     RequestEnd { at: end, connected: false, ok: false }
 }
 
-/// Stores the body of a turn in the block, except with `--save metrics`: it contains answers, so it cannot be rendered
-/// again from the plan.
-fn store_body(worker: &Worker, block: &mut Block, turn: Option<&Turn<'_>>) -> Span {
-    let stored = worker.setup.plan.save != Save::Metrics;
-    turn.filter(|_| stored).map_or(Span::default(), |turn| block.keep_bytes(turn.body))
-}
-
-fn new_record(worker: &Worker, slot: u32, job: Job, times: RequestTimes) -> RequestRecord {
-    RequestRecord {
-        index: job.index,
-        phase: job.phase,
-        conversation: job.conversation,
-        turn: job.turn,
-        worker: u32::from(worker.number),
-        slot,
-        due: job.due,
-        picked: Some(times.picked),
-        previous_end: job.previous_end,
-        ..RequestRecord::default()
-    }
+/// Whether bodies that the workload does not keep are stored: those of turns, which contain answers, and those of a
+/// stream.
+fn stores_bodies(setup: &Setup) -> bool {
+    setup.plan.save != Save::Metrics
 }

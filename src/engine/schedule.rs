@@ -59,7 +59,7 @@ pub struct OpenSchedule {
     schedule: ScheduleCursor,
     start: Tick,
     stride: u64,
-    /// Requests end before this number.
+    /// Requests end before this number, which counts the warm-up.
     end: Option<u64>,
     stop_offering: Option<Tick>,
     next: Option<(u64, Tick)>,

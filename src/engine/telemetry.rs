@@ -19,7 +19,9 @@ pub struct Telemetry {
     pub in_flight: u64,
     pub peak_in_flight: u64,
     pub extra_blocks: u64,
-    /// Turns of conversations that ended early.
+    /// Requests of the phase itself, without its warm-up, that were begun; of a conversation that was begun, all turns.
+    pub begun: u64,
+    /// Those among `begun` that were never sent: turns of conversations that ended early.
     pub unsent: u64,
 }
 
@@ -42,6 +44,7 @@ impl Telemetry {
             in_flight: 0,
             peak_in_flight: 0,
             extra_blocks: 0,
+            begun: 0,
             unsent: 0,
         }
     }
@@ -55,6 +58,11 @@ impl Telemetry {
     #[inline]
     pub(crate) fn unstamped_read(&mut self) {
         self.reads += 1;
+    }
+
+    /// The reads of this phase so far.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads
     }
 
     /// Records a poll of the event loop. `waited`: the worker has waited for events since the last poll, so the gap is

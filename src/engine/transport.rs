@@ -17,7 +17,7 @@ use super::receive::ReceivePath;
 use super::socket::{Opening, Socket};
 use super::worker_state::{Wait, Worker, WorkerState};
 use crate::net::local_address::start_tcp;
-use crate::net::socket::connect_unix;
+use crate::net::socket::{connect_unix, is_refusal};
 use crate::net::tls::Tls;
 use crate::plan::{Target, Transport};
 use crate::record::Failure;
@@ -37,6 +37,14 @@ pub struct OpenedConnection {
 pub struct ConnectError {
     pub failure: Failure,
     pub text: String,
+    /// The server refused the connection, or its socket does not exist.
+    pub refused: bool,
+}
+
+impl ConnectError {
+    fn new(failure: Failure, text: impl Into<String>) -> ConnectError {
+        ConnectError { failure, text: text.into(), refused: false }
+    }
 }
 
 /// How long an address has to answer before the next one is tried, if the target has several.
@@ -50,13 +58,19 @@ pub async fn open(worker: &Worker, slot: u32) -> Result<OpenedConnection, Connec
     worker.wait(slot, Wait::Connect(deadline));
     worker.set_preflight_step(PreflightStep::Connection);
     let socket = match &plan.target.transport {
-        Transport::Tcp(addresses) => connect_any(worker, slot, addresses, deadline).await?,
+        Transport::Tcp(addresses) => connect_any(worker, slot, addresses, deadline).await,
         Transport::Unix(path) => match connect_unix(path) {
-            Ok(connecting) => finish_connecting(worker, slot, connecting.into()).await?,
-            Err(error) => return Err(refused(&error, &path.display().to_string())),
+            Ok(connecting) => finish_connecting(worker, slot, connecting.into()).await,
+            Err(error) => Err(refused(&error, &path.display().to_string())),
         },
     };
     let connected = worker.now();
+    match &socket {
+        Ok(_) => worker.setup.server.accepted(),
+        Err(error) if error.refused => worker.setup.server.refused(connected),
+        Err(_) => {}
+    }
+    let socket = socket?;
     let opened = add(worker, slot, socket, connected).await;
     worker.wait(slot, Wait::Nothing);
     if let Ok(opened) = &opened {
@@ -76,7 +90,7 @@ async fn connect_any(
     deadline: Tick,
 ) -> Result<Socket, ConnectError> {
     let setup = &worker.setup;
-    let mut last_error = ConnectError { failure: Failure::Connect, text: "the target has no address".to_string() };
+    let mut last_error = ConnectError::new(Failure::Connect, "the target has no address");
     let count = addresses.len();
     let (first, tries) = match setup.plan.address_rotation {
         true => (setup.next_address.fetch_add(1, Ordering::Relaxed), 1),
@@ -123,7 +137,7 @@ async fn finish_connecting(worker: &Worker, slot: u32, opening: Opening) -> Resu
     if opening.pending && !wait_for_connect(worker, slot, &opening.socket).await {
         let seconds = worker.setup.plan.timeouts.connect_ns as f64 / S as f64;
         let text = format!("no connection after {seconds} s (--connect-timeout)");
-        return Err(ConnectError { failure: Failure::ConnectTimeout, text });
+        return Err(ConnectError::new(Failure::ConnectTimeout, text));
     }
     match opening.socket.take_error() {
         Ok(()) => Ok(opening.socket),
@@ -145,12 +159,12 @@ fn refused(error: &io::Error, to: &str) -> ConnectError {
         Some(libc::EADDRNOTAVAIL) => " (no free local port: give more addresses with --source-address)",
         _ => "",
     };
-    ConnectError { failure: Failure::Connect, text: format!("{to}: {error}{hint}") }
+    ConnectError { refused: is_refusal(error), ..ConnectError::new(Failure::Connect, format!("{to}: {error}{hint}")) }
 }
 
 /// Adds the socket to the worker's connections, and performs the TLS handshake if the plan uses TLS.
 async fn add(worker: &Worker, slot: u32, socket: Socket, connected: Tick) -> Result<OpenedConnection, ConnectError> {
-    let failed = |failure: Failure, text: String| ConnectError { failure, text };
+    let failed = |failure: Failure, text: String| ConnectError::new(failure, text);
     let Some(config) = worker.setup.tls.clone() else {
         let state = &mut *worker.state.borrow_mut();
         let connection_id = state
@@ -194,14 +208,14 @@ async fn add(worker: &Worker, slot: u32, socket: Socket, connected: Tick) -> Res
 fn not_watched(run_error: &mut Option<io::Error>, error: io::Error) -> ConnectError {
     let text = error.to_string();
     *run_error = Some(error);
-    ConnectError { failure: Failure::Connect, text }
+    ConnectError::new(Failure::Connect, text)
 }
 
 /// Sends the queued bytes of the session and waits for the peer, until the handshake is complete.
 async fn handshake(worker: &Worker, slot: u32, connection_id: u32) -> Result<(), ConnectError> {
     loop {
         let sent = flush_tls(worker, slot, connection_id).await;
-        sent.map_err(|error| ConnectError { failure: Failure::Tls, text: error.to_string() })?;
+        sent.map_err(|error| ConnectError::new(Failure::Tls, error.to_string()))?;
         if handshake_done(worker, slot, connection_id).await? {
             return Ok(());
         }
@@ -216,7 +230,7 @@ async fn handshake_done(worker: &Worker, slot: u32, connection_id: u32) -> Resul
         if matches!(connection.state, ConnectionState::Finished { .. }) {
             let text = connection.answer.seen.error.clone();
             let failure = if connection.awaits_tunnel() { Failure::Connect } else { Failure::Tls };
-            return Poll::Ready(Err(ConnectError { failure, text }));
+            return Poll::Ready(Err(ConnectError::new(failure, text)));
         }
         let (over, more) =
             connection.tls.as_ref().map_or((true, false), |tls| (!tls.is_handshaking(), tls.has_outgoing()));
@@ -230,7 +244,7 @@ async fn handshake_done(worker: &Worker, slot: u32, connection_id: u32) -> Resul
                 false => "the TLS handshake did not end in time",
             };
             let text = format!("{what} (--connect-timeout)");
-            return Poll::Ready(Err(ConnectError { failure: Failure::ConnectTimeout, text }));
+            return Poll::Ready(Err(ConnectError::new(Failure::ConnectTimeout, text)));
         }
         if more {
             return Poll::Ready(Ok(false));

@@ -1,5 +1,7 @@
 //! Unsolicited responses: those that a server sends on an idle connection before it closes it.
 //!
+//! A response that arrived before its request is never its response, on a new connection neither.
+//!
 //! Some servers end an idle connection with a 408. If the client writes its next request while the 408 is in transit,
 //! the 408 looks like the response to that request. The request may then be sent once more on a new connection (RFC
 //! 9110, 15.5.9).
@@ -16,14 +18,22 @@ const MIN_WINDOW_NS: u64 = 5 * MS;
 /// Upper limit of that time.
 const MAX_WINDOW_NS: u64 = S;
 
-/// Whether the failed response on a reused connection is unsolicited: it arrived before the request was written, or it
-/// is a 408 that closes the connection and arrives before a server would give up on the request. `connect_ns` is how
-/// long the connection took to open.
+/// Whether the response arrived before its request was written.
+pub fn is_early(answer: &Answer, write_start: Tick) -> bool {
+    answer.seen.first_byte.is_some_and(|first| first.ns_since(write_start) <= 0)
+}
+
+/// Whether the response on a reused connection is unsolicited: it arrived before the request was written, or it is a 408
+/// that closes the connection and arrives before a server would give up on the request. `connect_ns` is how long the
+/// connection took to open.
 pub fn is_unsolicited(answer: &Answer, write_start: Tick, closes: bool, connect_ns: u64) -> bool {
+    if is_early(answer, write_start) {
+        return true;
+    }
     let (Outcome::Failed(_), Some(first_byte)) = (answer.outcome(), answer.seen.first_byte) else { return false };
     let after_ns = first_byte.ns_since(write_start);
     let too_soon = || after_ns <= connect_ns.clamp(MIN_WINDOW_NS, MAX_WINDOW_NS) as i64;
-    after_ns <= 0 || (answer.seen.status == REQUEST_TIMEOUT && closes && too_soon())
+    answer.seen.status == REQUEST_TIMEOUT && closes && too_soon()
 }
 
 #[cfg(test)]
@@ -39,6 +49,7 @@ mod tests {
             keep_text: false,
             keep_raw: false,
             max_event_bytes: 1 << 20,
+            max_response_bytes: 256 << 20,
         };
         let mut answer = Answer::new(options);
         answer.push(bytes.as_bytes(), Tick(at));
@@ -62,6 +73,7 @@ mod tests {
         assert!(!is_unsolicited(&answered(&status(408), S + 14_000), Tick(S), false, 0), "the connection stays open");
         let good = "HTTP/1.1 200 OK\r\nContent-Length: 72\r\n\r\n{\"choices\":[{\"message\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}         ";
         assert_eq!(answered(good, S).outcome(), Outcome::Ok);
-        assert!(!is_unsolicited(&answered(good, S), Tick(S), true, 0), "a successful response is never unsolicited");
+        assert!(is_early(&answered(good, S), Tick(S)) && is_unsolicited(&answered(good, S), Tick(S), true, 0));
+        assert!(!is_unsolicited(&answered(good, S + 1), Tick(S), true, 0), "it came after the request");
     }
 }

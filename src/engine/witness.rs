@@ -263,7 +263,8 @@ fn vary_pause(ns: u64, index: u64) -> u64 {
 
 fn store_record(shared: &Shared, connection: &Connection, end: Tick) {
     let worker = shared.plan.cores.len() as u32;
-    let mut block = Block::new(worker);
+    // Not one of the large blocks of the workers, which are reused: this one holds a single record.
+    let mut block = Block { worker, ..Block::default() };
     let seen = &connection.answer.seen;
     let open_after_end_ns = seen.end_event.map(|at| end.ns_since(at).max(0) as u64);
     let end = seen.end_event.filter(|_| connection.answer.outcome() == Outcome::Ok).unwrap_or(end);
@@ -289,9 +290,12 @@ fn store_record(shared: &Shared, connection: &Connection, end: Tick) {
         events: seen.events,
         coalesced: seen.coalesced,
         coalesced_reads: seen.coalesced_reads,
+        last_shared: seen.last_shared,
         received_bytes: seen.received_bytes,
         arrivals: block.keep_arrivals(&seen.arrivals),
         choices: block.keep_bytes(&seen.choices),
+        silent: block.keep_arrivals(&seen.silent),
+        silent_kinds: block.keep_bytes(&seen.silent_kinds),
         text: block.keep_bytes(&seen.text),
         reasoning: block.keep_bytes(&seen.reasoning),
         error: block.keep_bytes(seen.error.as_bytes()),

@@ -13,6 +13,7 @@ use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 use super::connections::Connections;
 use super::event_loop::{open_ahead, run_slots};
 use super::executor::Executor;
+use super::memory::WorkerMemory;
 use super::receive::ReceivePath;
 use super::receive::delivery::ReceivePlan;
 use super::record_sender::RecordSender;
@@ -38,9 +39,18 @@ pub enum Command {
 pub enum Reply {
     /// Ready for [`Command::Start`], with findings about the setup.
     Ready(Vec<Finding>),
-    /// The phase is over, with findings about the server.
-    Done(Box<WorkerReport>, Vec<Finding>),
+    /// The phase is over.
+    Done(Box<PhaseDone>),
     Failed(String),
+}
+
+/// A worker's share of a phase.
+pub struct PhaseDone {
+    pub report: WorkerReport,
+    /// Requests of the phase itself, without its warm-up, that were begun; of a conversation that was begun, all turns.
+    pub begun: u64,
+    /// Findings about the server.
+    pub notes: Vec<Finding>,
 }
 
 /// The channels of a worker, from its side.
@@ -149,8 +159,9 @@ impl WorkerThread {
         // A placeholder until the first phase is prepared; it never runs.
         let (nowhere, _) = crossbeam_channel::unbounded();
         let idle = PhaseState::new(PhasePlan::none(nowhere.clone()), &setup, Tick(0), number, count);
-        let record_sender = RecordSender::new(u32::from(number), nowhere, empties.clone());
-        let connections = Connections::new(answer_options(&setup.plan), setup.trace.clone());
+        let record_sender = RecordSender::new(u32::from(number), nowhere, empties.clone(), setup.memory.clone());
+        let memory = WorkerMemory::new(&setup.memory, count);
+        let connections = Connections::new(answer_options(&setup.plan), setup.trace.clone(), memory);
         let state = RefCell::new(WorkerState::new(clock, receive, connections, record_sender, idle));
         let worker = Rc::new(Worker { state, executor, setup, number, count });
         WorkerThread { worker, core_number: None, notes: Vec::new(), opened_before: 0, shortages_before: 0 }
@@ -203,13 +214,14 @@ impl WorkerThread {
         state.record_sender.flush(&mut state.telemetry);
         let (opened, shortages) = (state.connections.opened, state.receive.buffer_shortages());
         let telemetry = std::mem::replace(&mut state.telemetry, Telemetry::new(now));
+        let begun = telemetry.begun;
         let mut report = telemetry.report(u32::from(worker.number), state.phase.plan.phase, self.core_number, now);
         report.connections_opened = opened - std::mem::replace(&mut self.opened_before, opened);
         report.buffer_shortages = shortages - std::mem::replace(&mut self.shortages_before, shortages);
         if state.connections.server_closes_silently() {
             self.notes.push(Finding::ServerClosesConnections);
         }
-        Ok(Reply::Done(Box::new(report), std::mem::take(&mut self.notes)))
+        Ok(Reply::Done(Box::new(PhaseDone { report, begun, notes: std::mem::take(&mut self.notes) })))
     }
 }
 
@@ -240,5 +252,6 @@ pub(super) fn answer_options(plan: &Plan) -> AnswerOptions {
         keep_text: plan.save != Save::Metrics || plan.workload.source.is_conversations(),
         keep_raw: plan.stores_raw_responses() || plan.report.debug,
         max_event_bytes: MAX_EVENT_BYTES,
+        max_response_bytes: plan.max_response_bytes,
     }
 }

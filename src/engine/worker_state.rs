@@ -11,13 +11,16 @@ use rustls::ClientConfig;
 
 use super::connections::{ConnectionState, Connections, DeliveryEffect, END_EVENT_GRACE_NS};
 use super::executor::Executor;
+pub use super::job::Job;
 use super::preflight_progress::{PreflightProgress, PreflightStep};
 use super::receive::ReceivePath;
 use super::receive::delivery::ReceiveEvent;
 use super::record_sender::RecordSender;
 use super::schedule::{Deadlines, OpenSchedule, ScheduleCursor};
+use super::server_watch::{SILENT_NS, ServerWatch};
 use super::telemetry::Telemetry;
 use crate::plan::{Load, Plan};
+use crate::record::memory::MemoryBudget;
 use crate::record::trace::{Trace, TraceKind};
 use crate::record::{Failure, Phase};
 use crate::time::clock::Clock;
@@ -38,6 +41,10 @@ pub struct Setup {
     pub next_address: AtomicUsize,
     /// The step that the connection test has reached.
     pub preflight: Arc<PreflightProgress>,
+    /// Whether the server still answers.
+    pub server: Arc<ServerWatch>,
+    /// The memory of the answers in flight and of those that are not yet stored.
+    pub memory: Arc<MemoryBudget>,
     /// Receives the events of each request, with `--debug`.
     pub trace: Option<Trace>,
     /// The largest error that the clock of a worker has shown, nanoseconds.
@@ -50,16 +57,25 @@ pub struct Setup {
 pub const STOP_OFFERING: u8 = 1;
 pub(crate) const STOP_AT_ONCE: u8 = 2;
 
-/// The plan of one phase, the same for every worker.
+/// The plan of one phase and its warm-up, the same for every worker. A unit is a request or a conversation; the units of
+/// the warm-up come first, and those of the phase follow without a gap.
 #[derive(Clone)]
 pub struct PhasePlan {
     pub phase: Phase,
     pub load: Load,
+    /// Units of the warm-up.
+    pub warmup: u64,
+    /// Units of the phase itself; `None` if only the duration ends it.
     pub requests: Option<u64>,
+    /// Counts from the first unit of the phase itself.
     pub duration_ns: Option<u64>,
+    /// Counts from the first unit of all.
     pub ramp_ns: u64,
-    /// The number of the next request (or conversation) that no slot has taken.
+    /// The number of the next unit of a closed loop that no slot has taken.
     pub next: Arc<AtomicU64>,
+    /// When the first unit of the phase itself was taken, tick nanoseconds; 0 before. Only for a closed loop with a
+    /// warm-up, where nothing else determines it.
+    pub first_counted_ns: Arc<AtomicU64>,
     /// Receives the records.
     pub messages: crossbeam_channel::Sender<crate::record::CollectorMessage>,
 }
@@ -87,18 +103,6 @@ impl Worker {
             self.setup.preflight.set(step);
         }
     }
-}
-
-/// A request, or a conversation, to be sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Job {
-    pub phase: Phase,
-    /// The number of the request. For a run of conversations, a slot gets the job with the number of the conversation.
-    pub index: u64,
-    pub conversation: Option<u64>,
-    pub turn: u32,
-    pub due: Tick,
-    pub previous_end: Option<Tick>,
 }
 
 /// What a slot is waiting for, and until when.
@@ -134,8 +138,12 @@ pub struct SlotState {
 pub struct PhaseState {
     pub plan: PhasePlan,
     pub start: Tick,
-    pub stop_offering: Option<Tick>,
-    kill_at: Option<Tick>,
+    /// When the first unit of the phase itself is due, if that is known before it is taken.
+    first_counted: Option<Tick>,
+    /// An interrupt of the user.
+    interrupt: Option<Interrupt>,
+    /// Time that requests in flight have after the duration, nanoseconds.
+    drain_ns: u64,
     pub killed: bool,
     /// Slots that have not ended.
     pub live_slots: u32,
@@ -144,6 +152,13 @@ pub struct PhaseState {
     /// The scheduled times of a closed loop with a rate.
     pub schedule: Option<ScheduleCursor>,
     pub open: Option<OpenSchedule>,
+}
+
+/// When an interrupt ends the phase.
+#[derive(Clone, Copy, Debug)]
+struct Interrupt {
+    stop_offering: Tick,
+    kill_at: Tick,
 }
 
 /// Everything that changes while a worker runs.
@@ -167,7 +182,12 @@ pub struct WorkerState {
     /// An error outside of the event loop, which ends the worker.
     pub error: Option<io::Error>,
     housekeeping_at: Tick,
+    /// The reads at the last housekeeping, and the last one at which there were more, or no request was in flight.
+    reads_before: u64,
+    heard_at: Tick,
     dead: Vec<u32>,
+    /// Draining connections that have come to their end.
+    pub(super) drained: Vec<u32>,
 }
 
 /// How often a worker checks the stop flag, refits its clock and flushes its block.
@@ -202,7 +222,10 @@ impl WorkerState {
             relay_waker: None,
             error: None,
             housekeeping_at: now,
+            reads_before: 0,
+            heard_at: now,
             dead: Vec::new(),
+            drained: Vec::new(),
         }
     }
 
@@ -230,7 +253,7 @@ impl WorkerState {
     }
 
     fn poll_connections(&mut self, now: Tick) -> io::Result<bool> {
-        let WorkerState { receive, connections, clock, telemetry, slots, deadlines, dead, .. } = self;
+        let WorkerState { receive, connections, clock, telemetry, slots, deadlines, dead, drained, .. } = self;
         let mut woken = false;
         // The ring delivers what had completed before the first delivery; each read of the other path is a later one.
         if !matches!(receive, ReceivePath::Epoll(_)) {
@@ -257,6 +280,7 @@ impl WorkerState {
                     slots[slot as usize].set_deadline(slot, at, deadlines);
                 }
                 DeliveryEffect::Dead(connection_id) => dead.push(connection_id),
+                DeliveryEffect::Drained(connection_id) => drained.push(connection_id),
             }
         });
         clock.end_batch();
@@ -296,10 +320,14 @@ impl WorkerState {
         if let Wait::Response { connection, total } = slot_state.wait {
             let (failure, text) = timeout_failure(plan, total <= now);
             let connection = &mut self.connections.entries[connection as usize];
-            if matches!(connection.state, ConnectionState::Finished { .. }) {
+            if connection.state.is_over() {
                 return false;
             }
-            connection.abort(failure, &text, now);
+            if connection.answer.seen.end_event.is_some() {
+                connection.drain();
+            } else {
+                connection.abort(failure, &text, now);
+            }
         }
         let slot_state = &mut self.slots[slot as usize];
         slot_state.expired = true;
@@ -327,10 +355,10 @@ impl WorkerState {
     fn offer(&mut self, now: Tick) -> bool {
         let Some(open) = &mut self.phase.open else { return false };
         let mut offered = false;
-        while let Some((index, due)) = open.pop_due(now) {
+        while let Some((unit, due)) = open.pop_due(now) {
             offered = true;
-            self.phase.plan.next.fetch_add(1, Ordering::Relaxed);
-            let job = Job::new(self.phase.plan.phase, index, due);
+            let (phase, index) = self.phase.plan.place(unit);
+            let job = Job::new(phase, index, due);
             match self.idle_slots.pop() {
                 Some(slot) => {
                     let slot_state = &mut self.slots[slot as usize];
@@ -349,14 +377,11 @@ impl WorkerState {
         let stop = if setup.failed.load(Ordering::Relaxed) { STOP_AT_ONCE } else { setup.stop.load(Ordering::Relaxed) };
         match stop {
             0 => {}
-            STOP_OFFERING => self.stop_offering(now, setup.plan.drain_ns.min(INTERRUPT_DRAIN_NS)),
-            STOP_AT_ONCE.. => {
-                self.phase.stop_offering = Some(now);
-                self.phase.kill_at = Some(now);
-            }
+            STOP_OFFERING => self.phase.interrupt(now, setup.plan.drain_ns.min(INTERRUPT_DRAIN_NS)),
+            STOP_AT_ONCE.. => self.phase.interrupt(now, 0),
         }
         if setup.abort.load(Ordering::Relaxed) {
-            self.stop_offering(now, setup.plan.drain_ns);
+            self.phase.interrupt(now, setup.plan.drain_ns);
         }
         let mut woken = false;
         if self.phase.is_stopping(now) {
@@ -365,18 +390,42 @@ impl WorkerState {
             }
             woken |= self.wake_waiting();
         }
-        if self.phase.kill_at.is_some_and(|at| at <= now) {
+        if self.phase.kill_at().is_some_and(|at| at <= now) {
             woken |= self.kill(now);
         }
-        woken
+        woken | self.give_up_silent(&setup.server, now)
     }
 
-    /// Offers no more requests. Those in flight have `drain_ns` to finish, from the first call on.
-    fn stop_offering(&mut self, now: Tick, drain_ns: u64) {
-        let stop = self.phase.stop_offering.map_or(now, |at| at.min(now));
-        self.phase.stop_offering = Some(stop);
-        let kill_at = stop.plus_ns(drain_ns);
-        self.phase.kill_at = Some(self.phase.kill_at.map_or(kill_at, |at| at.min(kill_at)));
+    /// Fails the requests whose streams are silent while the server refuses connections: it has ended without closing
+    /// them, or something between holds them open.
+    fn give_up_silent(&mut self, server: &ServerWatch, now: Tick) -> bool {
+        let reads = self.telemetry.reads();
+        let waits = self.telemetry.in_flight > 0;
+        if reads != self.reads_before || !waits {
+            (self.reads_before, self.heard_at) = (reads, now);
+        }
+        if waits {
+            server.waits(now, self.heard_at);
+        }
+        if server.silent_since(now).is_none() {
+            return false;
+        }
+        let mut woken = false;
+        for connection in &mut self.connections.entries {
+            let silent_ns = now.ns_since(connection.last_active);
+            let ConnectionState::Busy { slot } = connection.state else { continue };
+            if silent_ns < SILENT_NS as i64 {
+                continue;
+            }
+            let seconds = silent_ns as f64 / S as f64;
+            let text = format!("no byte for {seconds:.1} s, while the server refused new connections");
+            connection.abort(Failure::ServerGone, &text, now);
+            let slot_state = &mut self.slots[slot as usize];
+            slot_state.expired = true;
+            slot_state.wake();
+            woken = true;
+        }
+        woken
     }
 
     /// Wakes the slots that wait for their scheduled time or their place in the ramp, so that they end.
@@ -430,13 +479,6 @@ impl WorkerState {
     }
 }
 
-impl Job {
-    /// A job without a predecessor.
-    pub fn new(phase: Phase, index: u64, due: Tick) -> Job {
-        Job { phase, index, conversation: None, turn: 0, due, previous_end: None }
-    }
-}
-
 impl SlotState {
     /// Makes sure that the slot with this number is looked at by `at`.
     fn set_deadline(&mut self, slot: u32, at: Tick, deadlines: &mut Deadlines) {
@@ -460,28 +502,49 @@ impl PhasePlan {
         PhasePlan {
             phase: Phase::Preflight,
             load: Load::Closed { parallel: 0 },
+            warmup: 0,
             requests: Some(0),
             duration_ns: None,
             ramp_ns: 0,
             next: Arc::default(),
+            first_counted_ns: Arc::default(),
             messages,
         }
+    }
+
+    /// The phase of a unit, and its number in it.
+    pub(crate) fn place(&self, unit: u64) -> (Phase, u64) {
+        match unit.checked_sub(self.warmup) {
+            None => (Phase::Warmup, unit),
+            Some(number) => (self.phase, number),
+        }
+    }
+
+    /// Units end before this number.
+    fn end(&self) -> Option<u64> {
+        self.requests.map(|requests| requests.saturating_add(self.warmup))
     }
 }
 
 impl PhaseState {
     /// The state at the start of a phase, on worker `number` of `count`.
     pub fn new(plan: PhasePlan, setup: &Setup, start: Tick, number: u16, count: u16) -> PhaseState {
-        let schedule = plan.load.schedule().map(|schedule| {
-            ScheduleCursor::new(Box::new(crate::workload::arrivals::offsets(schedule, setup.plan.seed, plan.ramp_ns)))
-        });
-        let stop_offering = plan.duration_ns.map(|ns| start.plus_ns(ns));
-        let kill_at = stop_offering.map(|at| at.plus_ns(setup.plan.drain_ns));
+        let cursor = || {
+            let schedule = plan.load.schedule()?;
+            let offsets = crate::workload::arrivals::offsets(schedule, setup.plan.seed, plan.ramp_ns);
+            Some(ScheduleCursor::new(Box::new(offsets)))
+        };
+        let first_counted = match cursor() {
+            Some(mut schedule) => schedule.offset_ns(plan.warmup).map(|offset| start.plus_ns(offset)),
+            None => (plan.warmup == 0).then_some(start),
+        };
+        let schedule = cursor();
         let mut phase = PhaseState {
             plan,
             start,
-            stop_offering,
-            kill_at,
+            first_counted,
+            interrupt: None,
+            drain_ns: setup.plan.drain_ns,
             killed: false,
             live_slots: 0,
             over: false,
@@ -491,7 +554,7 @@ impl PhaseState {
         match (&phase.plan.load, schedule) {
             (Load::Open { .. }, Some(schedule)) => {
                 let (number, count) = (u64::from(number), u64::from(count));
-                let open = OpenSchedule::new(schedule, start, number, count, phase.plan.requests, stop_offering);
+                let open = OpenSchedule::new(schedule, start, number, count, phase.plan.end(), phase.stop_offering());
                 phase.open = Some(open);
             }
             (_, schedule) => phase.schedule = schedule,
@@ -501,20 +564,50 @@ impl PhaseState {
 
     /// Whether no further request may be started.
     pub(crate) fn is_stopping(&self, now: Tick) -> bool {
-        self.stop_offering.is_some_and(|stop| now >= stop)
+        self.stop_offering().is_some_and(|stop| now >= stop)
     }
 
-    /// Takes the next request of a closed loop: its number; `None` when there is none left.
+    /// From when on no further request may be started, as far as is known.
+    fn stop_offering(&self) -> Option<Tick> {
+        let interrupted = self.interrupt.map(|interrupt| interrupt.stop_offering);
+        [self.duration_end(), interrupted].into_iter().flatten().min()
+    }
+
+    /// When requests in flight are given up, as far as is known.
+    fn kill_at(&self) -> Option<Tick> {
+        let drained = self.duration_end().map(|at| at.plus_ns(self.drain_ns));
+        let interrupted = self.interrupt.map(|interrupt| interrupt.kill_at);
+        [drained, interrupted].into_iter().flatten().min()
+    }
+
+    /// The end of the duration, which begins with the first unit of the phase itself.
+    fn duration_end(&self) -> Option<Tick> {
+        let duration_ns = self.plan.duration_ns?;
+        let taken = || Some(self.plan.first_counted_ns.load(Ordering::Relaxed)).filter(|ns| *ns > 0).map(Tick);
+        Some(self.first_counted.or_else(taken)?.plus_ns(duration_ns))
+    }
+
+    /// Starts no further requests, and gives those in flight `drain_ns` more.
+    fn interrupt(&mut self, now: Tick, drain_ns: u64) {
+        let stop_offering = self.stop_offering().map_or(now, |at| at.min(now));
+        let kill_at = self.interrupt.map_or(Tick(u64::MAX), |earlier| earlier.kill_at);
+        self.interrupt = Some(Interrupt { stop_offering, kill_at: kill_at.min(stop_offering.plus_ns(drain_ns)) });
+    }
+
+    /// Takes the next unit of a closed loop: its number, which counts the warm-up; `None` when there is none left.
     pub fn take(&self, now: Tick) -> Option<u64> {
         if self.is_stopping(now) {
             return None;
         }
-        let index = self.plan.next.fetch_add(1, Ordering::Relaxed);
-        if self.plan.requests.is_some_and(|end| index >= end) {
+        let unit = self.plan.next.fetch_add(1, Ordering::Relaxed);
+        if self.plan.end().is_some_and(|end| unit >= end) {
             self.plan.next.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        Some(index)
+        if unit == self.plan.warmup && self.first_counted.is_none() {
+            self.plan.first_counted_ns.store(now.0, Ordering::Relaxed);
+        }
+        Some(unit)
     }
 }
 

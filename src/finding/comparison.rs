@@ -9,6 +9,10 @@ pub enum NotJudged {
     MeanOverTokens,
     /// The run was killed, so the server's metrics were not read at its end.
     Killed,
+    /// Answers that were not streamed have no first token here.
+    NotStreamed,
+    /// The server measures each of the choices of a request.
+    EachChoice { choices: u64 },
     /// One side has no observation.
     NothingObserved,
     /// The numbers of observations differ, so they are not of the same things.
@@ -31,4 +35,6 @@ pub enum CountNote {
     NotSucceeded { requests: u64 },
     /// Prompt tokens from the prefix cache are not counted.
     WithoutCached,
+    /// The server counts each of the choices of a request.
+    EachChoice { choices: u64 },
 }

@@ -1,8 +1,8 @@
 //! Findings in English: what happened, what it means for the figures, what to do. One sentence each.
 
 use super::{
-    Cause, CountKind, CountNote, Figure, Finding, Misfit, NotJudged, Oddity, OpenFiles, SearchReason, SearchTrouble,
-    Severity, Text, UnequalPercentile, observed, percent,
+    ApartFigure, Cause, CountKind, CountNote, Figure, Finding, Misfit, NotJudged, Oddity, OpenFiles, SearchReason,
+    SearchTrouble, Severity, Text, UnequalPercentile, observed, percent,
 };
 use crate::time::format_ns;
 
@@ -22,6 +22,7 @@ pub(super) fn headline(cause: Cause) -> Option<&'static str> {
         ),
         Cause::ServerAnswers
         | Cause::ServerMetrics
+        | Cause::RequestBuilding
         | Cause::Network
         | Cause::Clock
         | Cause::Workload
@@ -90,6 +91,14 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::WorkersLeftOut { parallel, workers } => observed(format!(
             "--parallel {parallel} keeps only {parallel} of {workers} workers busy: the others are not started."
         )),
+        Finding::CpuQuota { cores, workers, given: true } => observed(format!(
+            "{workers} workers share the CPU quota of a control group, {cores:.1} cores: when it is used up, they are \
+             stopped, which causes receive lag."
+        ))
+        .advise("Use fewer --workers or a higher quota."),
+        Finding::CpuQuota { cores, workers, .. } => observed(format!(
+            "A control group limits this process to the CPU time of {cores:.1} cores: the number of workers is {workers}."
+        )),
         Finding::DatasetNotRead => observed("--prompt is given: the dataset is not read."),
         Finding::FieldsNotSent { api, flags } => {
             observed(format!("--api {api} has no field for {}: not sent.", flags.join(", ")))
@@ -98,6 +107,24 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::NotStreamed { api } => {
             observed(format!("--stream has no effect: --api {api} returns each response in one piece."))
         }
+        Finding::TemplateLacks { stream: true } => observed(
+            "--query-template does not ask for a stream, and only it decides what is sent: responses come in one piece, \
+             without TTFT.",
+        )
+        .advise("Add \"stream\": true to the template, or --stream."),
+        Finding::TemplateLacks { stream: false } => observed(
+            "--query-template does not ask for usage, and only it decides what is sent: most servers then count no tokens \
+             in a stream.",
+        )
+        .advise("Add \"stream_options\": {\"include_usage\": true} to the template, or use --tokenizer-path."),
+        Finding::FlagsBesidePrompt { flags } => {
+            observed(format!("--prompt is sent as it is; flags of the dataset that are not used: {}.", flags.join(", ")))
+        }
+        Finding::SameSeed => observed(
+            "--seed and a temperature above 0: every request is sampled with the same seed, so similar prompts get similar \
+             answers.",
+        )
+        .advise("--seed-per-request sends another seed with each request."),
         Finding::SamePrompt => {
             observed("--query-template has a prompt and no %p: every request is the same.")
         }
@@ -122,7 +149,7 @@ pub(super) fn text(finding: &Finding) -> Text {
             plural(*requests, "request"),
             plural(*most, "time"),
         ))
-        .advise("Use a larger dataset or a lower --number to measure without repetition."),
+        .advise("Use a larger dataset or fewer requests to measure without repetition."),
         Finding::TraceRead { format, unit, block, rows } => observed(format!(
             "The trace is read as {format}: {rows} rows, times in {unit}, {block} tokens for each hash id."
         ))
@@ -160,7 +187,16 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::EpollInstead { reason } => {
             observed(format!("io_uring is not available ({reason}): receiving with epoll instead."))
         }
-        Finding::ServerDied { reason } => observed(format!("The server process ended during the run: {reason}")),
+        Finding::ServerDied { reason, after_s } => observed(format!(
+            "The server process ended {}. Only figures of the time before describe it: {reason}",
+            time_of_end(*after_s)
+        )),
+        Finding::ServerEnded { after_s } => observed(format!(
+            "The server ended {}: it refused connections from then to the end of the run. Only figures of the time \
+             before describe it.",
+            time_of_end(*after_s)
+        ))
+        .advise("See the log of the server, and run again."),
         Finding::VisualizerLost { points, service } => observed(format!(
             "{points} points of the curves did not reach {service}, which was too slow; the results are complete."
         )),
@@ -251,13 +287,22 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::BrokenConversations { broken, begun } => observed(format!(
             "{broken} of {begun} conversations ended with a failed turn: their later turns count as unsent."
         )),
-        Finding::SendLag { p99_ns, median_ttft_ns, .. } => observed(format!(
+        Finding::SendLag { p99_ns, median_ttft_ns, of_latency, .. } => observed(format!(
             "p99 send lag was {}: 1 % of the requests were sent at least that long after their scheduled time (median \
-             TTFT {}). TTFT and latency include it.",
+             {} {}). TTFT and latency include it.",
             format_ns(*p99_ns),
+            if *of_latency { "latency" } else { "TTFT" },
             format_ns(*median_ttft_ns)
         ))
         .advise("Use more --workers or cores, a lower rate, or --spin."),
+        Finding::RequestsBuiltLate { requests, max_ns, median_ttft_ns, .. } => observed(format!(
+            "{} waited up to {} for the threads that build requests during the run, which did not keep up with the load \
+             (median TTFT {}). TTFT and latency include it.",
+            plural(*requests, "request"),
+            format_ns(*max_ns),
+            format_ns(*median_ttft_ns)
+        ))
+        .advise("Use --number, with which all requests are built before the run, fewer --workers, or a lower load."),
         Finding::RateNotKept { offered_per_s, sent_per_s } => observed(format!(
             "The schedule offered {offered_per_s:.2} requests/s, but {sent_per_s:.2} were sent: the server did not get \
              the planned load. TTFT and latency count from the scheduled time, so they include the delay (no coordinated \
@@ -332,6 +377,11 @@ pub(super) fn text(finding: &Finding) -> Text {
              exceeds the capacity of the server, and the figures depend on the length of the run."
         ))
         .advise("Use a lower --rate."),
+        Finding::FewConversations { mean, parallel } => observed(format!(
+            "{mean:.1} requests were in flight on average, but --parallel is {parallel}: near the end, fewer conversations \
+             were left than slots."
+        ))
+        .advise("Use a higher --number, or --duration, for a constant concurrency."),
         Finding::IdleSlots { mean, parallel } => observed(format!(
             "{mean:.1} requests were in flight on average, but --parallel is {parallel}: slots were idle between two \
              requests (see the turnaround)."
@@ -374,6 +424,12 @@ pub(super) fn text(finding: &Finding) -> Text {
              time between the tokens is not known, and TTFT is the whole latency. The server or a proxy buffers the \
              output.",
         ),
+        Finding::SeveralTokensPerEvent { tokens_per_event, median_itl_ns, median_tpot_ns } => observed(format!(
+            "An output event carries {tokens_per_event:.1} tokens on average: ITL (median {}) is the time between events, \
+             TPOT (median {}) the time per token.",
+            format_ns(*median_itl_ns),
+            format_ns(*median_tpot_ns)
+        )),
         Finding::OddResponses { oddities, succeeded } => {
             let counted = oddities.iter().map(|count| format!("{} ({})", odd(count.oddity), count.responses));
             observed(format!(
@@ -381,6 +437,12 @@ pub(super) fn text(finding: &Finding) -> Text {
                 counted.collect::<Vec<_>>().join("; ")
             ))
         }
+        Finding::TpotRange { requests, succeeded, low_s, high_s } => observed(format!(
+            "TPOT is between {} and {} on average: {requests} of {succeeded} answers have more tokens than events, because \
+             a parser swallows some or an event has several. Objectives for TPOT use the lower end.",
+            format_ns((low_s * 1e9) as u64),
+            format_ns((high_s * 1e9) as u64)
+        )),
         Finding::NoTokenCounts => {
             observed("The server sent no token counts: figures that need them are shown as '-'.")
         }
@@ -410,11 +472,20 @@ pub(super) fn text(finding: &Finding) -> Text {
             "The receive ring ran out of buffers {}: data waited in the kernel, timestamps are not affected.",
             plural(*shortages, "time")
         )),
-        Finding::WarmUp { requests, with_s, without_s } => observed(format!(
-            "The first {requests} requests look like a warm-up (MSER-5): the average latency is {with_s:.3} s with them \
-             and {without_s:.3} s without."
+        Finding::WarmUp { figure, requests, with_s, without_s, warmup_num } => observed(format!(
+            "The first {requests} requests look like a warm-up (MSER-5): the average {} is {with_s:.3} s with them and \
+             {without_s:.3} s without.",
+            in_sentence(*figure)
         ))
-        .advise(format!("Add --warmup-num {requests} if only the steady state matters.")),
+        .advise(match warmup_num {
+            Some(number) => format!("Use --warmup-num {number} if only the steady state matters."),
+            None => "Use a larger --warmup-num if only the steady state matters.".to_string(),
+        }),
+        Finding::WarmUpSmall { warmup, parallel } => observed(format!(
+            "--warmup-num {warmup} does not fill the {parallel} slots: the other slots start with measured requests, \
+             which all meet an idle server at once."
+        ))
+        .advise(format!("Use --warmup-num {parallel} or more if only the steady state matters.")),
         Finding::Drift { from_s, to_s, open_loop } => {
             let way = if to_s > from_s { "rose" } else { "fell" };
             let advice = match *open_loop && to_s > from_s {
@@ -450,21 +521,31 @@ pub(super) fn text(finding: &Finding) -> Text {
             format_ns(*value_ns)
         ))
         .advise(QUIETER),
-        Finding::ServerApart { figure, server, by_ns, longer_here } => {
-            let (side, meaning) = if *longer_here {
-                ("longer", "The network, a proxy or the frontend of the server takes this time: see the parts of TTFT.")
-            } else {
-                (
-                    "shorter",
-                    "No delay on the way can explain this: the metric of the server includes other requests, or is wrong.",
-                )
+        Finding::ServerApart { figure, server, by_ns, longer_here, also, equal_counts } => {
+            let meaning = match (longer_here, equal_counts) {
+                (true, _) => "Tokens were delayed on the way, or its metric does not cover the whole time.",
+                (false, true) => {
+                    "No delay on the way can explain a shorter time here, and both sides counted the same requests: its \
+                     metric covers more than this time."
+                }
+                (false, false) => {
+                    "No delay on the way can explain a shorter time here: its metric covers other requests, or more than \
+                     this time."
+                }
             };
             observed(format!(
-                "{figure} measured here is {side} than {server} reports, by {} more than its buckets and measurement \
-                 error allow. {meaning}",
-                format_ns(*by_ns)
+                "{figure} measured here is {} than {server} reports, by {} more than its buckets and measurement error \
+                 allow{}. {meaning}",
+                longer_or_shorter(*longer_here),
+                format_ns(*by_ns),
+                also_apart(also)
             ))
         }
+        Finding::FrontendTime { server, by_ns, share } => observed(format!(
+            "{} of TTFT ({}) passed outside of what {server} measures: in the network, in its HTTP frontend, or in a proxy.",
+            format_ns(*by_ns),
+            percent(*share)
+        )),
         Finding::ServerCounts { server, counts } => {
             let one = |count: &super::UnequalCount| {
                 let quantity = match count.quantity {
@@ -480,19 +561,20 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::ServerRestarted { server } => {
             observed(format!("The counters of {server} were reset during the run: the server was restarted."))
         }
-        Finding::ServerTimesApart { figure, by_ns, longer_here: true } => observed(format!(
-            "Request by request, {} is longer here than the server reports, by {} more than network, frontend, one step \
-             of the inference engine and measurement error allow.",
-            in_sentence(*figure),
-            format_ns(*by_ns)
-        ))
-        .advise("Check the proxy, the network and the frontend of the server."),
-        Finding::ServerTimesApart { figure, by_ns, longer_here: false } => observed(format!(
-            "Request by request, the server reports a longer {} than was measured here, by {} more than measurement \
-             error allows: its interval is part of the client's, so its figure is wrong or means something else.",
-            in_sentence(*figure),
-            format_ns(*by_ns)
-        )),
+        Finding::ServerTimesApart { figure, by_ns, longer_here, also } => {
+            let meaning = match longer_here {
+                true => "Tokens were delayed on the way, or its interval does not cover the whole time.",
+                false => "No delay on the way can explain a shorter time here: its interval covers more than this time.",
+            };
+            observed(format!(
+                "Request by request, {} is {} here than the server reports in its answers, by {} more than measurement \
+                 error allows{}. {meaning}",
+                in_sentence(*figure),
+                longer_or_shorter(*longer_here),
+                format_ns(*by_ns),
+                also_apart(also)
+            ))
+        }
         Finding::WitnessTooFew { figures, requests } => {
             let figures: Vec<String> = figures.iter().map(Figure::to_string).collect();
             observed(format!(
@@ -560,12 +642,27 @@ pub(super) fn percentile_name(level: &str) -> String {
     level.strip_suffix('%').map_or_else(|| level.to_string(), |percent| format!("p{percent}"))
 }
 
+fn longer_or_shorter(longer: bool) -> &'static str {
+    if longer { "longer" } else { "shorter" }
+}
+
+/// The other times that differ, in parentheses.
+fn also_apart(also: &[ApartFigure]) -> String {
+    let one = |apart: &ApartFigure| {
+        format!("{} {} by {}", in_sentence(apart.figure), longer_or_shorter(apart.longer_here), format_ns(apart.by_ns))
+    };
+    let all: Vec<String> = also.iter().map(one).collect();
+    if all.is_empty() { String::new() } else { format!(" (also {})", all.join(", ")) }
+}
+
 /// Why a time is not judged.
 pub(super) fn not_judged(why: NotJudged) -> String {
     match why {
         NotJudged::PrefillIncluded => "inference time over tokens, the prefill included".to_string(),
         NotJudged::MeanOverTokens => "the server's mean over all tokens".to_string(),
         NotJudged::Killed => "the run was killed before the last scrape".to_string(),
+        NotJudged::NotStreamed => "the answers were not streamed".to_string(),
+        NotJudged::EachChoice { choices } => format!("the server measures each of the {choices} choices"),
         NotJudged::NothingObserved => "nothing was observed".to_string(),
         NotJudged::DifferentCounts { client, server, with_witness, gaps } => {
             let witness = if with_witness { ", including the witness" } else { "" };
@@ -583,6 +680,7 @@ pub(super) fn count_note(note: CountNote) -> String {
             format!("{} did not succeed; the server may count them", plural(requests, "request"))
         }
         CountNote::WithoutCached => "without those in its cache".to_string(),
+        CountNote::EachChoice { choices } => format!("the server counts each of the {choices} choices"),
     }
 }
 
@@ -658,4 +756,8 @@ pub(super) fn open_files(files: OpenFiles) -> String {
         "--parallel {parallel} needs {needed} open files, but the limit of this process is {limit}: raise 'ulimit -n', \
          {instead}"
     )
+}
+
+fn time_of_end(after_s: Option<f64>) -> String {
+    after_s.map_or("during the run".to_string(), |seconds| format!("{seconds:.1} s after the start of the measurement"))
 }

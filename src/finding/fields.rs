@@ -21,6 +21,8 @@ pub enum Severity {
 pub enum Cause {
     /// The load generator did not keep up with the load.
     ClientBusy,
+    /// The threads that build requests during the run did not keep up with the load.
+    RequestBuilding,
     /// The server did not keep up with the load.
     ServerCapacity,
     /// The responses of the server.
@@ -84,6 +86,14 @@ impl std::fmt::Display for Figure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.en())
     }
+}
+
+/// A time that differs between client and server by more than can be explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApartFigure {
+    pub figure: Figure,
+    pub by_ns: u64,
+    pub longer_here: bool,
 }
 
 /// Why a calibration of the timestamps cannot be used for a run.

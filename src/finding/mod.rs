@@ -12,13 +12,15 @@ mod render;
 mod search;
 mod zh;
 
-#[cfg(test)]
-mod samples;
+#[cfg(any(test, feature = "internals"))]
+pub mod samples;
 #[cfg(test)]
 mod tests;
 
 pub use comparison::{CountNote, NotJudged};
-pub use fields::{Cause, CountKind, Figure, Misfit, Oddity, OddityCount, Severity, UnequalCount, UnequalPercentile};
+pub use fields::{
+    ApartFigure, Cause, CountKind, Figure, Misfit, Oddity, OddityCount, Severity, UnequalCount, UnequalPercentile,
+};
 pub use search::{OpenFiles, SearchReason, SearchTrouble};
 
 use serde::{Deserialize, Serialize};
@@ -81,6 +83,12 @@ pub enum Finding {
         parallel: usize,
         workers: usize,
     },
+    /// The CPU quota of a control group, in cores, and the workers; `given`: by flags, despite the quota.
+    CpuQuota {
+        cores: f64,
+        workers: usize,
+        given: bool,
+    },
     /// `--prompt` together with a dataset.
     DatasetNotRead,
     FieldsNotSent {
@@ -90,6 +98,16 @@ pub enum Finding {
     NotStreamed {
         api: String,
     },
+    /// A query template without a field that the figures need. `stream`: it asks for no stream; else for no usage.
+    TemplateLacks {
+        stream: bool,
+    },
+    /// Flags of a dataset beside `--prompt`.
+    FlagsBesidePrompt {
+        flags: Vec<String>,
+    },
+    /// Every request has the same seed, and a temperature.
+    SameSeed,
     /// A query template with a fixed prompt.
     SamePrompt,
     /// A criterion whose bound is probably meant in milliseconds.
@@ -156,8 +174,15 @@ pub enum Finding {
     },
 
     // The run, apart from its records.
+    /// A server that was started for the run ended; `after_s` counts from the start of the measured phase.
     ServerDied {
         reason: String,
+        #[serde(default)]
+        after_s: Option<f64>,
+    },
+    /// The server refused connections from then to the end of the run, and after it.
+    ServerEnded {
+        after_s: Option<f64>,
     },
     VisualizerLost {
         points: u64,
@@ -241,6 +266,16 @@ pub enum Finding {
         severity: Severity,
         p99_ns: u64,
         median_ttft_ns: u64,
+        /// The median is that of the latency: nothing was streamed.
+        #[serde(default)]
+        of_latency: bool,
+    },
+    /// Requests waited for their bodies, which are built while the run lasts.
+    RequestsBuiltLate {
+        severity: Severity,
+        requests: u64,
+        max_ns: u64,
+        median_ttft_ns: u64,
     },
     RateNotKept {
         offered_per_s: f64,
@@ -306,6 +341,11 @@ pub enum Finding {
         early: f64,
         late: f64,
     },
+    /// Too few conversations were left to fill the slots.
+    FewConversations {
+        mean: f64,
+        parallel: u32,
+    },
     IdleSlots {
         mean: f64,
         parallel: u32,
@@ -333,10 +373,23 @@ pub enum Finding {
     },
     /// The median TPOT is 0.
     AtOnce,
+    /// Output events carry several tokens; medians of ITL and TPOT.
+    SeveralTokensPerEvent {
+        tokens_per_event: f64,
+        median_itl_ns: u64,
+        median_tpot_ns: u64,
+    },
     /// Responses that common clients accept although something is wrong with them, of this many succeeded requests.
     OddResponses {
         oddities: Vec<OddityCount>,
         succeeded: u64,
+    },
+    /// The time per output token of these answers is a range, because they have more tokens than events.
+    TpotRange {
+        requests: usize,
+        succeeded: u64,
+        low_s: f64,
+        high_s: f64,
     },
     NoTokenCounts,
     TokenCountsMissing {
@@ -361,11 +414,19 @@ pub enum Finding {
     BufferShortages {
         shortages: u64,
     },
-    /// Mean latency with and without the first requests.
+    /// The mean of a figure with and without the first requests.
     WarmUp {
+        figure: Figure,
         requests: usize,
         with_s: f64,
         without_s: f64,
+        /// The `--warmup-num` that would have covered them; `None` for conversations, which it counts.
+        warmup_num: Option<u64>,
+    },
+    /// The warm-up has fewer requests, or conversations, than there are slots.
+    WarmUpSmall {
+        warmup: u64,
+        parallel: u32,
     },
     /// Mean latency of the first and of the last fifth.
     Drift {
@@ -395,11 +456,23 @@ pub enum Finding {
     },
 
     // The client's figures compared with those of the server and of the witness.
+    /// The time that differs the most, and the others.
     ServerApart {
         figure: Figure,
         server: String,
         by_ns: u64,
         longer_here: bool,
+        #[serde(default)]
+        also: Vec<ApartFigure>,
+        /// Both sides counted as many requests and tokens.
+        #[serde(default)]
+        equal_counts: bool,
+    },
+    /// The network and the server's frontend are a large part of TTFT.
+    FrontendTime {
+        server: String,
+        by_ns: u64,
+        share: f64,
     },
     ServerCounts {
         server: String,
@@ -412,6 +485,8 @@ pub enum Finding {
         figure: Figure,
         by_ns: u64,
         longer_here: bool,
+        #[serde(default)]
+        also: Vec<ApartFigure>,
     },
     WitnessTooFew {
         figures: Vec<Figure>,
@@ -467,9 +542,13 @@ impl Finding {
             Finding::WitnessAddsLoad { .. } => ("plan", Note, Cause::Configuration),
             Finding::WorkersShareCores { .. } => ("plan", Note, Cause::Configuration),
             Finding::WorkersLeftOut { .. } => ("plan", Note, Cause::Configuration),
+            Finding::CpuQuota { .. } => ("plan", Note, Cause::Configuration),
             Finding::DatasetNotRead => ("plan", Note, Cause::Workload),
             Finding::FieldsNotSent { .. } => ("plan", Note, Cause::Configuration),
             Finding::NotStreamed { .. } => ("plan", Note, Cause::Configuration),
+            Finding::TemplateLacks { .. } => ("plan", Note, Cause::Configuration),
+            Finding::FlagsBesidePrompt { .. } => ("plan", Note, Cause::Workload),
+            Finding::SameSeed => ("plan", Note, Cause::Workload),
             Finding::SamePrompt => ("plan", Note, Cause::Workload),
             Finding::BoundInSeconds { .. } => ("plan", Note, Cause::Configuration),
             Finding::CalibrationsUnreadable { .. } => ("plan", Note, Cause::Clock),
@@ -486,7 +565,8 @@ impl Finding {
             Finding::ServerClosesConnections => ("engine", Note, Cause::ServerAnswers),
             Finding::EpollRequested => ("engine", Note, Cause::Configuration),
             Finding::EpollInstead { .. } => ("engine", Note, Cause::Configuration),
-            Finding::ServerDied { .. } => ("server_died", Caution, Cause::ServerAnswers),
+            Finding::ServerDied { .. } => ("server_died", Void, Cause::ServerAnswers),
+            Finding::ServerEnded { .. } => ("server_ended", Void, Cause::ServerAnswers),
             Finding::VisualizerLost { .. } => ("visualizer", Note, Cause::Output),
             Finding::WitnessMissing { .. } => ("witness", Note, Cause::Witness),
             Finding::MetricsUnavailable { .. } => ("server_metrics", Note, Cause::ServerMetrics),
@@ -507,6 +587,7 @@ impl Finding {
             Finding::Unfinished { .. } => ("unfinished", Caution, Cause::RunLength),
             Finding::BrokenConversations { .. } => ("conversations", Note, Cause::ServerAnswers),
             Finding::SendLag { severity, .. } => ("send_lag", *severity, Cause::ClientBusy),
+            Finding::RequestsBuiltLate { severity, .. } => ("built_late", *severity, Cause::RequestBuilding),
             Finding::RateNotKept { .. } => ("rate", Caution, Cause::ClientBusy),
             Finding::RateWithoutConnections { .. } => ("rate", Caution, Cause::Network),
             Finding::RateHeldBack { severity, .. } => ("rate_held_back", *severity, Cause::Configuration),
@@ -516,6 +597,7 @@ impl Finding {
             Finding::ShortAnswers { .. } => ("short_answers", Caution, Cause::ServerAnswers),
             Finding::CachedTokens { severity, .. } => ("cached_tokens", *severity, Cause::Workload),
             Finding::Growth { .. } => ("growth", Caution, Cause::ServerCapacity),
+            Finding::FewConversations { .. } => ("concurrency", Note, Cause::RunLength),
             Finding::IdleSlots { .. } => ("concurrency", Caution, Cause::ClientBusy),
             Finding::ReceiveLag { .. } => ("receive_lag", Note, Cause::ClientBusy),
             Finding::ReceiveLagUnstamped { .. } => ("receive_lag", Caution, Cause::ClientBusy),
@@ -523,7 +605,9 @@ impl Finding {
             Finding::CoalescedReads { poll_gaps: true, .. } => ("coalesced", Caution, Cause::ClientBusy),
             Finding::CoalescedReads { .. } => ("coalesced", Caution, Cause::ServerAnswers),
             Finding::AtOnce => ("at_once", Caution, Cause::ServerAnswers),
+            Finding::SeveralTokensPerEvent { .. } => ("tokens_per_event", Note, Cause::ServerAnswers),
             Finding::OddResponses { .. } => ("odd_responses", Note, Cause::ServerAnswers),
+            Finding::TpotRange { .. } => ("tpot_range", Note, Cause::ServerAnswers),
             Finding::NoTokenCounts => ("tokens", Note, Cause::ServerAnswers),
             Finding::TokenCountsMissing { .. } => ("tokens", Caution, Cause::ServerAnswers),
             Finding::ForcedSwitches { .. } => ("switches", Caution, Cause::ClientBusy),
@@ -531,7 +615,7 @@ impl Finding {
             Finding::BusyWorkers { .. } => ("worker_cpu", Caution, Cause::ClientBusy),
             Finding::WorkersNotPinned { .. } => ("pinning", Note, Cause::Configuration),
             Finding::BufferShortages { .. } => ("buffers", Note, Cause::Configuration),
-            Finding::WarmUp { .. } => ("warm_up", Note, Cause::RunLength),
+            Finding::WarmUp { .. } | Finding::WarmUpSmall { .. } => ("warm_up", Note, Cause::RunLength),
             Finding::Drift { from_s, to_s, open_loop: true } if to_s > from_s => {
                 ("drift", Caution, Cause::ServerCapacity)
             }
@@ -540,6 +624,7 @@ impl Finding {
             Finding::PollGaps { .. } => ("held_up", Caution, Cause::ClientBusy),
             Finding::OwnError { severity, .. } => ("own_error", *severity, Cause::ClientBusy),
             Finding::ServerApart { .. } => ("server_apart", Caution, Cause::ServerMetrics),
+            Finding::FrontendTime { .. } => ("frontend_time", Note, Cause::ServerMetrics),
             Finding::ServerCounts { .. } => ("server_counts", Caution, Cause::ServerMetrics),
             Finding::ServerRestarted { .. } => ("server_restarted", Caution, Cause::ServerMetrics),
             Finding::ServerTimesApart { .. } => ("server_times_apart", Caution, Cause::ServerMetrics),
@@ -547,6 +632,16 @@ impl Finding {
             Finding::WitnessFailed { .. } => ("witness", Note, Cause::Witness),
             Finding::WitnessDiffers { .. } => ("witness", Caution, Cause::ServerAnswers),
             Finding::Stored { severity, code, .. } => (code, *severity, Cause::Unknown),
+        }
+    }
+
+    /// The times that differ from the server's by its metrics.
+    pub(crate) fn apart_figures(&self) -> Vec<Figure> {
+        match self {
+            Finding::ServerApart { figure, also, .. } => {
+                also.iter().map(|apart| apart.figure).chain([*figure]).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -583,12 +678,13 @@ impl Finding {
             | Finding::EpollInstead { reason: word }
             | Finding::BoundInSeconds { criterion: word, .. }
             | Finding::Aborted { criterion: word, .. }
-            | Finding::ServerDied { reason: word }
+            | Finding::ServerDied { reason: word, .. }
             | Finding::VisualizerLost { service: word, .. }
             | Finding::WitnessMissing { reason: word }
             | Finding::MetricsUnavailable { reason: word }
             | Finding::MetricsUnknown { url: word }
             | Finding::ServerApart { server: word, .. }
+            | Finding::FrontendTime { server: word, .. }
             | Finding::ServerCounts { server: word, .. }
             | Finding::ServerRestarted { server: word }
             | Finding::Stored { text: word, .. } => vec![word],
@@ -604,6 +700,7 @@ impl Finding {
             | Finding::WorkersShareCores { .. }
             | Finding::WorkersLeftOut { .. }
             | Finding::DatasetNotRead
+            | Finding::SameSeed
             | Finding::SamePrompt
             | Finding::PromptLengths { .. }
             | Finding::PromptsRepeat { .. }
@@ -616,6 +713,8 @@ impl Finding {
             | Finding::WorkerNotPinned { .. }
             | Finding::ServerClosesConnections
             | Finding::EpollRequested
+            | Finding::CpuQuota { .. }
+            | Finding::ServerEnded { .. }
             | Finding::Shards { .. }
             | Finding::RecordsLost { .. }
             | Finding::RowsLost { .. }
@@ -629,6 +728,7 @@ impl Finding {
             | Finding::Unfinished { .. }
             | Finding::BrokenConversations { .. }
             | Finding::SendLag { .. }
+            | Finding::RequestsBuiltLate { .. }
             | Finding::RateNotKept { .. }
             | Finding::RateWithoutConnections { .. }
             | Finding::RateHeldBack { .. }
@@ -638,13 +738,18 @@ impl Finding {
             | Finding::ShortAnswers { .. }
             | Finding::CachedTokens { .. }
             | Finding::Growth { .. }
+            | Finding::FewConversations { .. }
             | Finding::IdleSlots { .. }
             | Finding::ReceiveLag { .. }
             | Finding::ReceiveLagUnstamped { .. }
             | Finding::NoTimestamps { .. }
             | Finding::CoalescedReads { .. }
             | Finding::AtOnce
+            | Finding::TemplateLacks { .. }
+            | Finding::FlagsBesidePrompt { .. }
+            | Finding::SeveralTokensPerEvent { .. }
             | Finding::OddResponses { .. }
+            | Finding::TpotRange { .. }
             | Finding::NoTokenCounts
             | Finding::TokenCountsMissing { .. }
             | Finding::ForcedSwitches { .. }
@@ -653,6 +758,7 @@ impl Finding {
             | Finding::WorkersNotPinned { .. }
             | Finding::BufferShortages { .. }
             | Finding::WarmUp { .. }
+            | Finding::WarmUpSmall { .. }
             | Finding::Drift { .. }
             | Finding::CalibrationMisfit { .. }
             | Finding::PollGaps { .. }

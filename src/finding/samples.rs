@@ -1,8 +1,8 @@
 //! One finding of every kind, and more where the text depends on the fields.
 
 use super::{
-    CountKind, Figure, Finding, Misfit, Oddity, OddityCount, OpenFiles, SearchReason, SearchTrouble, Severity,
-    UnequalCount, UnequalPercentile,
+    ApartFigure, CountKind, Figure, Finding, Misfit, Oddity, OddityCount, OpenFiles, SearchReason, SearchTrouble,
+    Severity, UnequalCount, UnequalPercentile,
 };
 
 fn text(content: &str) -> String {
@@ -35,9 +35,15 @@ fn of_plans() -> Vec<Finding> {
         Finding::WitnessAddsLoad { connections: 2, parallel: 8, most_in_flight: 10 },
         Finding::WorkersShareCores { workers: 4, cores: 2 },
         Finding::WorkersLeftOut { parallel: 2, workers: 4 },
+        Finding::CpuQuota { cores: 2.5, workers: 1, given: false },
+        Finding::CpuQuota { cores: 2.5, workers: 4, given: true },
         Finding::DatasetNotRead,
         Finding::FieldsNotSent { api: text("embeddings"), flags: vec![text("--top-k"), text("--stop")] },
         Finding::NotStreamed { api: text("rerank") },
+        Finding::TemplateLacks { stream: true },
+        Finding::TemplateLacks { stream: false },
+        Finding::FlagsBesidePrompt { flags: vec![text("--prefix-length"), text("--max-prompt-length")] },
+        Finding::SameSeed,
         Finding::SamePrompt,
         Finding::BoundInSeconds { criterion: text("p99_ttft<=500"), seconds: 500.0 },
         Finding::CalibrationsUnreadable { reason: text("cannot read c.json: denied") },
@@ -65,7 +71,10 @@ fn of_runs() -> Vec<Finding> {
         Finding::ServerClosesConnections,
         Finding::EpollRequested,
         Finding::EpollInstead { reason: text("Operation not permitted") },
-        Finding::ServerDied { reason: text("exit status: 1") },
+        Finding::ServerDied { reason: text("exit status: 1"), after_s: Some(12.3) },
+        Finding::ServerDied { reason: text("exit status: 1"), after_s: None },
+        Finding::ServerEnded { after_s: Some(12.3) },
+        Finding::ServerEnded { after_s: None },
         Finding::VisualizerLost { points: 7, service: text("wandb") },
         Finding::WitnessMissing { reason: text("connection refused") },
         Finding::MetricsUnavailable { reason: text("no address") },
@@ -108,8 +117,24 @@ fn of_figures() -> Vec<Finding> {
         Finding::RowsLost { requests: 1 },
         Finding::LittlesLaw { mean: 3.25, expected: 2.5 },
         Finding::CapExceeded { peak: 9, parallel: 8 },
-        Finding::SendLag { severity: Severity::Caution, p99_ns: 807_000_000, median_ttft_ns: 900_000_000 },
-        Finding::SendLag { severity: Severity::Void, p99_ns: 807_000_000, median_ttft_ns: 90_000_000 },
+        Finding::SendLag {
+            severity: Severity::Caution,
+            p99_ns: 807_000_000,
+            median_ttft_ns: 900_000_000,
+            of_latency: true,
+        },
+        Finding::SendLag {
+            severity: Severity::Void,
+            p99_ns: 807_000_000,
+            median_ttft_ns: 90_000_000,
+            of_latency: false,
+        },
+        Finding::RequestsBuiltLate {
+            severity: Severity::Caution,
+            requests: 12,
+            max_ns: 31_000_000,
+            median_ttft_ns: 90_000_000,
+        },
         Finding::RateNotKept { offered_per_s: 10.0, sent_per_s: 8.25 },
         Finding::RateWithoutConnections { offered_per_s: 10.0, sent_per_s: 8.25, requests: 1 },
         held_back(Severity::Caution),
@@ -129,6 +154,7 @@ fn of_figures() -> Vec<Finding> {
         Finding::CachedTokens { severity: Severity::Caution, share: 0.625, shares_nothing: true, by_metrics: true },
         Finding::CachedTokens { severity: Severity::Note, share: 0.625, shares_nothing: false, by_metrics: false },
         Finding::Growth { early: 3.5, late: 90.25 },
+        Finding::FewConversations { mean: 6.5, parallel: 8 },
         Finding::IdleSlots { mean: 6.5, parallel: 8 },
         receive_lag(true),
         receive_lag(false),
@@ -137,17 +163,21 @@ fn of_figures() -> Vec<Finding> {
         Finding::CoalescedReads { share: 0.125, poll_gaps: false },
         Finding::CoalescedReads { share: 0.125, poll_gaps: true },
         Finding::AtOnce,
+        Finding::SeveralTokensPerEvent { tokens_per_event: 4.0, median_itl_ns: 40_800_000, median_tpot_ns: 9_500_000 },
         Finding::OddResponses {
             oddities: Oddity::ALL.into_iter().map(|oddity| OddityCount { oddity, responses: 3 }).collect(),
             succeeded: 12,
         },
+        Finding::TpotRange { requests: 7, succeeded: 9, low_s: 0.0125, high_s: 0.016 },
         Finding::NoTokenCounts,
         Finding::TokenCountsMissing { missing: 2, answers: 9 },
         Finding::ForcedSwitches { per_worker_per_s: 120.5 },
         Finding::BusyWorkers { busy: 1, workers: 3, limit_share: 0.7, max_share: 0.925 },
         Finding::WorkersNotPinned { workers: 1 },
         Finding::BufferShortages { shortages: 2 },
-        Finding::WarmUp { requests: 30, with_s: 0.3, without_s: 0.2 },
+        Finding::WarmUp { figure: Figure::Latency, requests: 30, with_s: 0.3, without_s: 0.2, warmup_num: Some(50) },
+        Finding::WarmUp { figure: Figure::Ttft, requests: 30, with_s: 0.3, without_s: 0.2, warmup_num: None },
+        Finding::WarmUpSmall { warmup: 10, parallel: 64 },
         Finding::Drift { from_s: 0.1, to_s: 0.25, open_loop: true },
         Finding::Drift { from_s: 0.25, to_s: 0.1, open_loop: false },
         misfit(Misfit::Parallel { calibrated: 6, run: 20 }),
@@ -166,19 +196,28 @@ fn of_figures() -> Vec<Finding> {
 }
 
 fn of_comparisons() -> Vec<Finding> {
-    let apart =
-        |figure, longer_here| Finding::ServerApart { figure, server: text("vLLM"), by_ns: 5_000_000, longer_here };
+    let also = |longer_here| vec![ApartFigure { figure: Figure::Itl, by_ns: 4_000_000, longer_here }];
+    let apart = |figure, longer_here, equal_counts| Finding::ServerApart {
+        figure,
+        server: text("vLLM"),
+        by_ns: 5_000_000,
+        longer_here,
+        also: also(longer_here),
+        equal_counts,
+    };
     let count = |quantity| UnequalCount { quantity, client: 10, server: 12 };
     vec![
-        apart(Figure::Ttft, true),
-        apart(Figure::Latency, false),
+        apart(Figure::Tpot, true, true),
+        apart(Figure::Latency, false, true),
+        apart(Figure::Ttft, false, false),
+        Finding::FrontendTime { server: text("vLLM"), by_ns: 9_000_000, share: 0.25 },
         Finding::ServerCounts {
             server: text("vLLM"),
             counts: vec![count(CountKind::Requests), count(CountKind::PromptTokens), count(CountKind::OutputTokens)],
         },
         Finding::ServerRestarted { server: text("vLLM") },
-        Finding::ServerTimesApart { figure: Figure::Ttft, by_ns: 5_000_000, longer_here: true },
-        Finding::ServerTimesApart { figure: Figure::Tpot, by_ns: 5_000_000, longer_here: false },
+        Finding::ServerTimesApart { figure: Figure::Ttft, by_ns: 5_000_000, longer_here: true, also: vec![] },
+        Finding::ServerTimesApart { figure: Figure::Tpot, by_ns: 5_000_000, longer_here: false, also: also(false) },
         Finding::WitnessTooFew { figures: vec![Figure::Ttft, Figure::Itl], requests: 4 },
         Finding::WitnessFailed { failed: 1, requests: 4 },
         Finding::WitnessDiffers {

@@ -83,11 +83,16 @@ fn stored_findings_are_read_back() {
 
 #[test]
 fn fields_are_named_with_their_units() {
-    let lag = Finding::SendLag { severity: Severity::Void, p99_ns: 30_000_000, median_ttft_ns: 20_000_000 };
+    let lag = Finding::SendLag {
+        severity: Severity::Void,
+        p99_ns: 30_000_000,
+        median_ttft_ns: 20_000_000,
+        of_latency: false,
+    };
     let json = serde_json::to_value(lag.export()).unwrap();
     let expected = serde_json::json!({
         "kind": "send_lag", "code": "send_lag", "severity": "void", "cause": "client_busy",
-        "p99_ns": 30_000_000, "median_ttft_ns": 20_000_000, "text": lag.en(),
+        "p99_ns": 30_000_000, "median_ttft_ns": 20_000_000, "of_latency": false, "text": lag.en(),
     });
     assert_eq!(json, expected);
 }

@@ -1,8 +1,8 @@
 //! Findings in Chinese: what happened, what it means for the figures, what to do. The terms are those of the glossary.
 
 use super::{
-    Cause, CountNote, Figure, Finding, Misfit, NotJudged, Oddity, OpenFiles, SearchReason, SearchTrouble, Severity,
-    Text, UnequalCount, UnequalPercentile, observed, percent,
+    ApartFigure, Cause, CountNote, Figure, Finding, Misfit, NotJudged, Oddity, OpenFiles, SearchReason, SearchTrouble,
+    Severity, Text, UnequalCount, UnequalPercentile, observed, percent,
 };
 use crate::time::format_ns;
 
@@ -18,6 +18,7 @@ pub(super) fn headline(cause: Cause) -> Option<&'static str> {
         Cause::ServerCapacity => Some("负载超过服务端的处理能力，结果取决于测试时长。请降低 --rate。"),
         Cause::ServerAnswers
         | Cause::ServerMetrics
+        | Cause::RequestBuilding
         | Cause::Network
         | Cause::Clock
         | Cause::Workload
@@ -76,12 +77,35 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::WorkersLeftOut { parallel, workers } => observed(format!(
             "--parallel {parallel} 只能用满 {workers} 个工作线程中的 {parallel} 个：其余线程不启动。"
         )),
+        Finding::CpuQuota { cores, workers, given: true } => observed(format!(
+            "{workers} 个工作线程共用控制组的 CPU 配额（{cores:.1} 核）：配额用尽时会被暂停，造成接收滞后。"
+        ))
+        .advise("请减少 --workers 或提高配额。"),
+        Finding::CpuQuota { cores, workers, .. } => observed(format!(
+            "控制组将本进程限制为 {cores:.1} 核的 CPU 时间：工作线程数为 {workers}。"
+        )),
         Finding::DatasetNotRead => observed("已给出 --prompt：不读取数据集。"),
         Finding::FieldsNotSent { api, flags } => {
             observed(format!("--api {api} 没有与 {} 对应的字段：未发送。", flags.join("、")))
                 .advise("可用 --extra-args 发送任意字段。")
         }
         Finding::NotStreamed { api } => observed(format!("--stream 不起作用：--api {api} 一次性返回完整响应。")),
+        Finding::TemplateLacks { stream: true } => {
+            observed("--query-template 未要求流式响应，而请求内容只由模板决定：响应一次性返回，没有 TTFT。")
+                .advise("请在模板中加入 \"stream\": true，或使用 --stream。")
+        }
+        Finding::TemplateLacks { stream: false } => {
+            observed("--query-template 未要求 usage，而请求内容只由模板决定：多数服务端因此不会在流式响应中给出 token 数。").advise(
+                "请在模板中加入 \"stream_options\": {\"include_usage\": true}，或使用 --tokenizer-path。",
+            )
+        }
+        Finding::FlagsBesidePrompt { flags } => {
+            observed(format!("--prompt 的内容原样发送：数据集的 {} 不起作用。", flags.join("、")))
+        }
+        Finding::SameSeed => {
+            observed("同时使用 --seed 与大于 0 的温度：所有请求以同一种子采样，相似的提示词会得到相似的回答。")
+                .advise("--seed-per-request 为每个请求发送不同的种子。")
+        }
         Finding::SamePrompt => observed("--query-template 自带提示词且没有 %p：所有请求都相同。"),
         Finding::BoundInSeconds { criterion, seconds } => {
             observed(format!("{criterion} 的界限为 {seconds} s：未写单位的时间以秒计。"))
@@ -99,7 +123,7 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::PromptsRepeat { prompts, requests, most } => observed(format!(
             "数据集只有 {prompts} 条提示词，而请求有 {requests} 个：每条最多发送 {most} 次，除第一次外都可能命中服务端的前缀缓存。"
         ))
-        .advise("如需避免重复，请使用更大的数据集或更小的 --number。"),
+        .advise("如需避免重复，请使用更大的数据集，或减少请求数。"),
         Finding::TraceRead { format, unit, block, rows } => observed(format!(
             "请求记录按 {format} 格式读取：共 {rows} 行，时间单位为 {unit}，每个 hash id 对应 {block} 个 token。"
         ))
@@ -128,7 +152,14 @@ pub(super) fn text(finding: &Finding) -> Text {
         }
         Finding::EpollRequested => observed("按要求不使用 io_uring，改用 epoll 接收。"),
         Finding::EpollInstead { reason } => observed(format!("io_uring 不可用（{reason}）：改用 epoll 接收。")),
-        Finding::ServerDied { reason } => observed(format!("服务端进程在测试中退出：{reason}")),
+        Finding::ServerDied { reason, after_s } => {
+            observed(format!("服务端进程{}退出，只有此前的数据反映其性能：{reason}", time_of_end(*after_s)))
+        }
+        Finding::ServerEnded { after_s } => observed(format!(
+            "服务端{}退出：此后直到测试结束一直拒绝连接，只有此前的数据反映其性能。",
+            time_of_end(*after_s)
+        ))
+        .advise("请查看服务端日志，然后重新测试。"),
         Finding::VisualizerLost { points, service } => {
             observed(format!("{service} 接收过慢，有 {points} 个曲线点未送达；最终结果完整。"))
         }
@@ -194,12 +225,19 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::BrokenConversations { broken, begun } => {
             observed(format!("{begun} 个对话中有 {broken} 个因某一轮失败而终止：后续各轮计为未发送。"))
         }
-        Finding::SendLag { p99_ns, median_ttft_ns, .. } => observed(format!(
-            "发送滞后 p99 为 {}，即 1 % 的请求至少比计划时刻晚这么久才发出（TTFT 中位数 {}）。TTFT 与端到端时延包含这段滞后。",
+        Finding::SendLag { p99_ns, median_ttft_ns, of_latency, .. } => observed(format!(
+            "发送滞后 p99 为 {}，即 1 % 的请求至少比计划时刻晚这么久才发出（{}中位数 {}）。TTFT 与端到端时延包含这段滞后。",
             format_ns(*p99_ns),
+            if *of_latency { "端到端时延" } else { "TTFT " },
             format_ns(*median_ttft_ns)
         ))
         .advise("请增加 --workers 或 CPU 核心，降低速率，或使用 --spin。"),
+        Finding::RequestsBuiltLate { requests, max_ns, median_ttft_ns, .. } => observed(format!(
+            "测试期间构造请求的线程跟不上负载：{requests} 个请求最多等待了 {}（TTFT 中位数 {}）。TTFT 与端到端时延包含这段等待。",
+            format_ns(*max_ns),
+            format_ns(*median_ttft_ns)
+        ))
+        .advise("请使用 --number（所有请求在测试前构造完毕），减少 --workers，或降低负载。"),
         Finding::RateNotKept { offered_per_s, sent_per_s } => observed(format!(
             "到达率为每秒 {offered_per_s:.2} 个请求，实际每秒发出 {sent_per_s:.2} 个：服务端承受的不是设定的负载。\
              TTFT 与端到端时延自计划时刻起计，已包含这段滞后（没有协同遗漏）。"
@@ -265,6 +303,10 @@ pub(super) fn text(finding: &Finding) -> Text {
             "在途请求数在测试中持续增长，从 {early:.1} 增至 {late:.1}：到达率超过服务端的处理能力，结果取决于测试时长。"
         ))
         .advise("请降低 --rate。"),
+        Finding::FewConversations { mean, parallel } => observed(format!(
+            "平均在途请求 {mean:.1} 个，而 --parallel 为 {parallel}：临近结束时，剩余的对话少于并发槽。"
+        ))
+        .advise("如需恒定并发，请增大 --number 或使用 --duration。"),
         Finding::IdleSlots { mean, parallel } => observed(format!(
             "平均在途请求数为 {mean:.1}，低于 --parallel {parallel}：并发槽在两个请求之间有空闲（见周转时间）。"
         ))
@@ -302,6 +344,11 @@ pub(super) fn text(finding: &Finding) -> Text {
             "至少一半的响应虽有多个 token 却一次性到达：无法得知 token 之间的时间，因此 TPOT 为 0，TTFT 等于端到端时延。\
              服务端或代理缓冲了输出。",
         ),
+        Finding::SeveralTokensPerEvent { tokens_per_event, median_itl_ns, median_tpot_ns } => observed(format!(
+            "每个输出事件平均含 {tokens_per_event:.1} 个 token：ITL（中位数 {}）是事件之间的间隔，TPOT（中位数 {}）才是每个 token 的时间。",
+            format_ns(*median_itl_ns),
+            format_ns(*median_tpot_ns)
+        )),
         Finding::OddResponses { oddities, succeeded } => {
             let counted = oddities.iter().map(|count| format!("{}（{} 个）", odd(count.oddity), count.responses));
             observed(format!(
@@ -309,6 +356,12 @@ pub(super) fn text(finding: &Finding) -> Text {
                 counted.collect::<Vec<_>>().join("；")
             ))
         }
+        Finding::TpotRange { requests, succeeded, low_s, high_s } => observed(format!(
+            "TPOT 平均值介于 {} 与 {} 之间：{succeeded} 个响应中有 {requests} 个的 token 数多于事件数，原因是解析器吞掉了部分 token，\
+             或一个事件含多个 token。TPOT 的 SLO 按下界判定。",
+            format_ns((low_s * 1e9) as u64),
+            format_ns((high_s * 1e9) as u64)
+        )),
         Finding::NoTokenCounts => observed("服务端未返回 token 数：相关指标显示为“-”。"),
         Finding::TokenCountsMissing { missing, answers } => observed(format!(
             "{answers} 个响应中有 {missing} 个没有 token 数：token 吞吐量为下限，单请求指标只统计其余响应。"
@@ -332,10 +385,18 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::BufferShortages { shortages } => observed(format!(
             "接收环的缓冲区耗尽 {shortages} 次：数据在内核中等待，时间戳不受影响。"
         )),
-        Finding::WarmUp { requests, with_s, without_s } => observed(format!(
-            "前 {requests} 个请求疑似预热阶段（MSER-5）：计入时平均时延为 {with_s:.3} s，不计入时为 {without_s:.3} s。"
+        Finding::WarmUp { figure, requests, with_s, without_s, warmup_num } => observed(format!(
+            "前 {requests} 个请求疑似预热阶段（MSER-5）：计入时平均{}为 {with_s:.3} s，不计入时为 {without_s:.3} s。",
+            spaced(*figure)
         ))
-        .advise(format!("若只关心稳态，请加 --warmup-num {requests}。")),
+        .advise(match warmup_num {
+            Some(number) => format!("若只关心稳态，请使用 --warmup-num {number}。"),
+            None => "若只关心稳态，请增大 --warmup-num。".to_string(),
+        }),
+        Finding::WarmUpSmall { warmup, parallel } => observed(format!(
+            "--warmup-num {warmup} 不足以占满 {parallel} 个并发槽位：其余槽位一开始就发送被测请求，这些请求会同时到达空闲的服务端。"
+        ))
+        .advise(format!("若只关心稳态，请使用 --warmup-num {parallel} 或更大的值。")),
         Finding::Drift { from_s, to_s, open_loop } => {
             let way = if to_s > from_s { "上升" } else { "下降" };
             let advice = match *open_loop && to_s > from_s {
@@ -369,18 +430,25 @@ pub(super) fn text(finding: &Finding) -> Text {
             format_ns(*value_ns)
         ))
         .advise(QUIETER),
-        Finding::ServerApart { figure, server, by_ns, longer_here } => {
-            let (side, meaning) = if *longer_here {
-                ("长", "这段时间耗费在网络、代理或服务端前端：见 TTFT 的构成。")
-            } else {
-                ("短", "传输途中的延迟无法解释这一差异：服务端的指标包含其他请求，或有误。")
+        Finding::ServerApart { figure, server, by_ns, longer_here, also, equal_counts } => {
+            let meaning = match (longer_here, equal_counts) {
+                (true, _) => "token 在传输途中被延迟，或该指标未覆盖全部时间。",
+                (false, true) => "途中的延迟不会使客户端测得的时间更短，且双方计数相同：该指标覆盖的时间更长。",
+                (false, false) => "途中的延迟不会使客户端测得的时间更短：该指标包含其他请求，或覆盖的时间更长。",
             };
             observed(format!(
-                "客户端测得的{}比 {server} 报告的更{side}，超出其分桶宽度与测量误差允许范围 {}。{meaning}",
+                "客户端测得的{}比 {server} 报告的更{}，超出其分桶宽度与测量误差允许范围 {}{}。{meaning}",
                 spaced(*figure),
-                format_ns(*by_ns)
+                longer_or_shorter(*longer_here),
+                format_ns(*by_ns),
+                also_apart(also)
             ))
         }
+        Finding::FrontendTime { server, by_ns, share } => observed(format!(
+            "TTFT 中有 {}（{}）不在 {server} 的计时范围内：耗费在网络、其 HTTP 前端或代理。",
+            format_ns(*by_ns),
+            percent(*share)
+        )),
         Finding::ServerCounts { server, counts } => {
             let one = |count: &UnequalCount| {
                 format!("{}客户端为 {}，服务端为 {}", count.quantity.zh(), count.client, count.server)
@@ -391,17 +459,19 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::ServerRestarted { server } => {
             observed(format!("{server} 的计数器在测试中被重置：服务曾经重启。"))
         }
-        Finding::ServerTimesApart { figure, by_ns, longer_here: true } => observed(format!(
-            "逐请求对比，客户端测得的{}比服务端报告的更长，超出网络、前端、推理引擎单步与测量误差允许范围 {}。",
-            spaced(*figure),
-            format_ns(*by_ns)
-        ))
-        .advise("请检查代理、网络与服务端前端。"),
-        Finding::ServerTimesApart { figure, by_ns, longer_here: false } => observed(format!(
-            "逐请求对比，服务端报告的{}比客户端测得的更长，超出测量误差允许范围 {}：服务端的区间包含在客户端的区间之内，因此该指标有误或含义不同。",
-            spaced(*figure),
-            format_ns(*by_ns)
-        )),
+        Finding::ServerTimesApart { figure, by_ns, longer_here, also } => {
+            let meaning = match longer_here {
+                true => "token 在传输途中被延迟，或服务端的区间未覆盖全部时间。",
+                false => "途中的延迟不会使客户端测得的时间更短：服务端的区间覆盖的时间更长。",
+            };
+            observed(format!(
+                "逐请求对比，客户端测得的{}比服务端在响应中报告的更{}，超出测量误差允许范围 {}{}。{meaning}",
+                spaced(*figure),
+                longer_or_shorter(*longer_here),
+                format_ns(*by_ns),
+                also_apart(also)
+            ))
+        }
         Finding::WitnessTooFew { figures, requests } => {
             let figures: Vec<&str> = figures.iter().map(|figure| figure.zh()).collect();
             observed(format!("旁路探测的 {} 样本太少，无法比较（负载期间 {requests} 个请求）。", figures.join(" 与 ")))
@@ -449,12 +519,27 @@ fn spaced(figure: Figure) -> String {
     }
 }
 
+fn longer_or_shorter(longer: bool) -> &'static str {
+    if longer { "长" } else { "短" }
+}
+
+/// The other times that differ, in parentheses.
+fn also_apart(also: &[ApartFigure]) -> String {
+    let one = |apart: &ApartFigure| {
+        format!("{} {} {}", apart.figure.zh(), longer_or_shorter(apart.longer_here), format_ns(apart.by_ns))
+    };
+    let all: Vec<String> = also.iter().map(one).collect();
+    if all.is_empty() { String::new() } else { format!("（另有 {}）", all.join("、")) }
+}
+
 /// Why a time is not judged.
 pub(super) fn not_judged(why: NotJudged) -> String {
     match why {
         NotJudged::PrefillIncluded => "服务端取推理时间除以 token 数，含 prefill".to_string(),
         NotJudged::MeanOverTokens => "服务端只给出全部 token 的平均值".to_string(),
         NotJudged::Killed => "测试在最后一次采集前被强制终止".to_string(),
+        NotJudged::NotStreamed => "响应不是流式".to_string(),
+        NotJudged::EachChoice { choices } => format!("服务端对 {choices} 个候选回答分别计时"),
         NotJudged::NothingObserved => "没有观测值".to_string(),
         NotJudged::DifferentCounts { client, server, with_witness, gaps } => {
             let witness = if with_witness { "（含旁路探测）" } else { "" };
@@ -470,6 +555,7 @@ pub(super) fn count_note(note: CountNote) -> String {
         CountNote::NoTokenCounts => "响应中没有 token 数".to_string(),
         CountNote::NotSucceeded { requests } => format!("{requests} 个请求未成功，服务端可能已计入"),
         CountNote::WithoutCached => "不含缓存命中的部分".to_string(),
+        CountNote::EachChoice { choices } => format!("服务端对 {choices} 个候选回答分别计数"),
     }
 }
 
@@ -540,4 +626,8 @@ pub(super) fn search_trouble(trouble: &SearchTrouble) -> String {
         }
         SearchTrouble::Refused(text) => text.clone(),
     }
+}
+
+fn time_of_end(after_s: Option<f64>) -> String {
+    after_s.map_or("在测试中".to_string(), |seconds| format!("在测量开始 {seconds:.1} 秒后"))
 }

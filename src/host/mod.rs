@@ -3,8 +3,11 @@
 pub mod affinity;
 pub mod calibration;
 pub mod calibration_file;
+pub(crate) mod cgroup;
 pub mod checks;
+pub mod children;
 pub mod facts;
 pub mod limits;
+pub mod memory;
 pub mod priority;
 pub mod usage;

@@ -1,8 +1,10 @@
-//! Downloads one file over HTTP: redirects, retries, resumption, and error messages.
+//! Downloads one file over HTTP: redirects, retries, resumption, limits, and error messages.
+
+#![expect(clippy::disallowed_methods, reason = "the clock is used for timeouts, not for measurements")]
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderMap, Response};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -10,6 +12,7 @@ use ureq::{Agent, Body};
 
 use super::cache::{Identity, bare_etag};
 use super::resumable_file::ResumableFile;
+use super::settings::Limits;
 use super::url::Url;
 use crate::plan::proxy::Proxy;
 use crate::spec::proxy::ProxyChoice;
@@ -19,6 +22,8 @@ use crate::workload::progress::StepProgress;
 const MAX_REDIRECTS: usize = 8;
 /// Maximum number of consecutive retries without progress.
 const RETRIES: u32 = 4;
+/// Maximum number of attempts, however many bytes each of them adds.
+const MAX_ATTEMPTS: u32 = 100;
 /// Read timeout.
 const SILENCE: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(20);
@@ -39,6 +44,10 @@ pub enum Failure {
     Size { host: String, got: u64, expected: u64 },
     #[error("{host} {what}")]
     Wrong { host: String, what: String },
+    #[error("{host} sent fewer than {bytes} bytes within {} s", within.as_secs_f64())]
+    Slow { host: String, bytes: u64, within: Duration },
+    #[error("{host} sends more than {limit} bytes, the most that is downloaded for one file")]
+    TooLong { host: String, limit: u64 },
     #[error("cannot write {path}: {cause}")]
     Disk { path: String, cause: io::Error },
 }
@@ -59,20 +68,27 @@ pub struct Request<'a> {
     pub proxy: &'a ProxyChoice,
     /// Pause before the first retry.
     pub pause: Duration,
+    pub limits: Limits,
     pub making: &'a StepProgress,
 }
 
 /// Downloads a file into `partial`, resuming after the bytes that it has. Retries while a retry may succeed.
 pub fn download(request: &Request<'_>, partial: &ResumableFile) -> Result<Identity, Failure> {
     let mut fruitless = 0;
+    let mut attempts = 0;
     loop {
+        attempts += 1;
         let before = partial.length();
         let failure = match attempt(request, partial) {
             Ok(identity) => return Ok(identity),
             Err(failure) => failure,
         };
         fruitless = if partial.length() > before { 0 } else { fruitless + 1 };
-        if !is_transient(&failure) || fruitless > RETRIES {
+        if fills_disk(&failure) {
+            // The space is needed by others, and a retry could not write either.
+            partial.discard();
+        }
+        if !is_transient(&failure) || fruitless > RETRIES || attempts >= MAX_ATTEMPTS {
             return Err(failure);
         }
         std::thread::sleep(request.pause * 2u32.pow(fruitless.min(5)) / 2);
@@ -86,6 +102,12 @@ fn is_transient(failure: &Failure) -> bool {
         Failure::Status { status, .. } => matches!(status, 416 | 429 | 500 | 502 | 503 | 504),
         _ => false,
     }
+}
+
+/// Whether there is no space for the file.
+fn fills_disk(failure: &Failure) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(failure, Failure::Disk { cause, .. } if matches!(cause.kind(), StorageFull | QuotaExceeded | FileTooLarge))
 }
 
 fn attempt(request: &Request<'_>, partial: &ResumableFile) -> Result<Identity, Failure> {
@@ -189,6 +211,7 @@ fn agent(url: &Url, proxy: Option<&Proxy>) -> Result<Agent, String> {
         // Set explicitly, because by default ureq reads the environment.
         .proxy(proxy.map(ureq_proxy).transpose()?)
         .timeout_connect(Some(CONNECT))
+        .timeout_recv_response(Some(SILENCE))
         .timeout_per_read(Some(SILENCE))
         .user_agent(concat!("ringmark/", env!("CARGO_PKG_VERSION")));
     if url.secure {
@@ -266,16 +289,30 @@ fn receive(
         partial.discard();
         return Err(Failure::Size { host, got, expected });
     }
+    let max_bytes = request.limits.max_bytes;
+    if size.is_some_and(|size| size > max_bytes) {
+        partial.discard();
+        return Err(Failure::TooLong { host, limit: max_bytes });
+    }
     request.making.go_to(partial.length(), size.unwrap_or(0));
-    let ended = copy(&mut response.body_mut().as_reader(), &mut file, request.making);
+    // One byte more than announced shows that the size is wrong.
+    let most = size.map_or(max_bytes, |size| size.saturating_add(1)).saturating_sub(partial.length());
+    let ended = copy(&mut response.body_mut().as_reader(), &mut file, request, most);
     let got = partial.length();
     match ended {
+        Err(CopyError::Slow) => {
+            Err(Failure::Slow { host, bytes: request.limits.slow_bytes, within: request.limits.slow_time })
+        }
+        Err(CopyError::TooLong) if size.is_none() => {
+            partial.discard();
+            Err(Failure::TooLong { host, limit: max_bytes })
+        }
         Err(CopyError::Write(cause)) => Err(disk(cause)),
         Err(CopyError::Read(cause)) => Err(Failure::Cut { host, got, size, cause: cause.to_string() }),
-        Ok(()) if size.is_some_and(|size| got < size) => {
+        Ok(()) | Err(CopyError::TooLong) if size.is_some_and(|size| got < size) => {
             Err(Failure::Cut { host, got, size, cause: "the server closed the connection".to_string() })
         }
-        Ok(()) => match size.filter(|size| got != *size) {
+        Ok(()) | Err(CopyError::TooLong) => match size.filter(|size| got != *size) {
             Some(expected) => {
                 partial.discard();
                 Err(Failure::Size { host, got, expected })
@@ -301,19 +338,39 @@ fn whole_size(headers: &HeaderMap, metadata: &FileMetadata, partial: &ResumableF
 enum CopyError {
     Read(io::Error),
     Write(io::Error),
+    /// Fewer bytes than the limit within its time.
+    Slow,
+    /// `most` bytes have arrived, and there may be more.
+    TooLong,
 }
 
-fn copy(from: &mut impl Read, to: &mut impl Write, making: &StepProgress) -> Result<(), CopyError> {
+/// Copies at most `most` bytes.
+fn copy(from: &mut impl Read, to: &mut impl Write, request: &Request<'_>, most: u64) -> Result<(), CopyError> {
+    let Limits { slow_bytes, slow_time, .. } = request.limits;
     let mut buffer = vec![0; CHUNK];
+    let mut left = most;
+    let (mut since, mut added) = (Instant::now(), 0);
     loop {
         match from.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(length) => {
-                to.write_all(&buffer[..length]).map_err(CopyError::Write)?;
-                making.add(length as u64);
+                let kept = length.min(usize::try_from(left).unwrap_or(length));
+                to.write_all(&buffer[..kept]).map_err(CopyError::Write)?;
+                request.making.add(kept as u64);
+                left -= kept as u64;
+                if left == 0 {
+                    return Err(CopyError::TooLong);
+                }
+                added += kept as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(CopyError::Read(error)),
+        }
+        if since.elapsed() > slow_time {
+            if added < slow_bytes {
+                return Err(CopyError::Slow);
+            }
+            (since, added) = (Instant::now(), 0);
         }
     }
 }

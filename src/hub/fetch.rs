@@ -129,8 +129,9 @@ impl Source<'_> {
         notify(format!("fetching {}{done}", self.page(file)));
         self.making.begin_bytes(format!("Fetching {file}"));
         let own_headers = self.headers();
-        let Settings { proxy, pause, .. } = self.settings;
-        let request = Request { url, own_headers: &own_headers, proxy, pause: *pause, making: self.making };
+        let Settings { proxy, pause, limits, .. } = self.settings;
+        let request =
+            Request { url, own_headers: &own_headers, proxy, pause: *pause, limits: *limits, making: self.making };
         let identity = download(&request, &partial)?;
         let host = &self.site.endpoint.authority;
         if !cache::can_store(self.site, &identity) {
@@ -199,15 +200,17 @@ impl Source<'_> {
             Failure::Status { status: 401 | 403, .. } => format!(
                 "{failure}: {home} has restricted access; accept the {kind}'s terms on that page and set {variable}"
             ),
-            Failure::Cut { .. } => format!("{failure}; the next call resumes the download"),
+            Failure::Cut { .. } | Failure::Slow { .. } => format!("{failure}; the next call resumes the download"),
             Failure::Unreachable { cause, .. } if cause.contains("certificate") => {
                 format!("{failure}; for a private certificate authority, set SSL_CERT_FILE to its certificate file")
             }
-            Failure::Unreachable { .. } | Failure::Status { .. } | Failure::Wrong { .. } => format!(
-                "{failure}; try --data-source {}, or a mirror with {}",
-                hub.other().flag_value(),
-                hub.endpoint_variable()
-            ),
+            Failure::Unreachable { .. } | Failure::Status { .. } | Failure::Wrong { .. } | Failure::TooLong { .. } => {
+                format!(
+                    "{failure}; try --data-source {}, or a mirror with {}",
+                    hub.other().flag_value(),
+                    hub.endpoint_variable()
+                )
+            }
             Failure::Size { .. } | Failure::Disk { .. } => failure.to_string(),
         }
     }

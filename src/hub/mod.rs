@@ -16,7 +16,7 @@ mod url;
 
 pub use catalog::{HubItem, Repository, required_items};
 pub use fetch::{Fetched, fetch};
-pub use settings::{Hub, Settings, Site};
+pub use settings::{Hub, Limits, Settings, Site};
 
 /// Placeholder paths of files that are not fetched yet, with which a plan can be checked before any download.
 pub(crate) fn placeholders(items: &[HubItem]) -> HubFiles {

@@ -77,6 +77,22 @@ impl fmt::Debug for Site {
     }
 }
 
+/// What a server may demand of a download.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest file, bytes. The longest data set has less than 1 GiB.
+    pub max_bytes: u64,
+    /// A download that adds fewer bytes within `slow_time` is given up.
+    pub slow_bytes: u64,
+    pub slow_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { max_bytes: 8 << 30, slow_bytes: 64 << 10, slow_time: Duration::from_secs(60) }
+    }
+}
+
 /// The settings of both hubs.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -90,6 +106,7 @@ pub struct Settings {
     pub proxy: ProxyChoice,
     /// Pause before the first retry; doubled for each further one.
     pub pause: Duration,
+    pub limits: Limits,
 }
 
 impl Settings {
@@ -131,7 +148,7 @@ impl Settings {
             DataSource::Modelscope | DataSource::Local => (modelscope, huggingface),
         };
         let proxy = ProxyChoice::Direct(ProxyVariables::default());
-        Ok(Settings { site, other, offline, proxy, pause: Duration::from_secs(1) })
+        Ok(Settings { site, other, offline, proxy, pause: Duration::from_secs(1), limits: Limits::default() })
     }
 
     /// Both hubs, the one to download from first.

@@ -27,8 +27,20 @@ pub struct Config {
     pub head: HeadStyle,
     /// Where the finish reason is.
     pub finish: FinishStyle,
-    /// Whether an end-of-sequence token has an event of its own, and whether usage counts it.
+    /// Whether an end-of-sequence token has a step of its own, and whether usage counts it.
     pub eos: EosStyle,
+    /// Every so many tokens of a choice, one has no text, as parts of a character do; 0: none.
+    pub split: u32,
+    /// The number of tokens at the start of each choice whose text is held back, as it may be part of a stop string.
+    pub hold: u32,
+    /// The number of tokens at the start and at the end of a tool call that its parser sends no event for; the first also
+    /// applies to the tokens after reasoning.
+    pub swallow: u32,
+    pub swallow_end: u32,
+    /// Tokens of a choice per step, sent in one event (speculative decoding).
+    pub step_tokens: u32,
+    /// Whether tokens without text have events.
+    pub empty: EmptyStyle,
     /// Events per write; writes are `coalesce` inter-token latencies apart.
     pub coalesce: u32,
     /// If not 0, all streams send at the multiples of this period, nanoseconds.
@@ -74,6 +86,12 @@ impl Default for Config {
             head: HeadStyle::Now,
             finish: FinishStyle::WithLast,
             eos: EosStyle::None,
+            split: 0,
+            hold: 0,
+            swallow: 0,
+            swallow_end: 0,
+            step_tokens: 1,
+            empty: EmptyStyle::Send,
             coalesce: 1,
             burst_ns: 0,
             pad: 0,
@@ -144,13 +162,22 @@ pub enum FinishStyle {
     Own,
 }
 
-/// The end-of-sequence token of chat and completion streams that stop by themselves: a step after the last token whose event
-/// has no text and carries the finish reason.
+/// Events of tokens without text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmptyStyle {
+    /// Sent, with empty text (vLLM).
+    Send,
+    /// Not sent (llama.cpp, SGLang, transformers).
+    Skip,
+}
+
+/// The end-of-sequence token of streams that stop by themselves: a step after the last token whose event has no text and
+/// carries the finish reason. A token that completes a stop string looks the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EosStyle {
     /// There is no such step.
     None,
-    /// The usage counts the token (vLLM, llama.cpp).
+    /// The usage counts the token (vLLM, llama.cpp, SGLang).
     Counted,
     /// The usage does not count it.
     Uncounted,
@@ -229,7 +256,19 @@ pub const KEYS: &[Key] = &[
         "eos",
         "none, counted, uncounted",
         "none",
-        "end-of-sequence token in a step of its own, without text, counted in the usage or not (chat, completions)",
+        "end-of-sequence token in a step of its own, without text, counted in the usage or not",
+    ),
+    key("split", "INT", "0", "every N-th token has no text, as parts of a character do; 0: none"),
+    key("hold", "INT", "0", "number of tokens sent first without text, which a stop string holds back"),
+    key("swallow", "INT", "0", "number of tokens without an event at the start of a tool call, or after reasoning"),
+    key("swallow_end", "INT", "0", "number of tokens without an event at the end of a tool call"),
+    key("step_tokens", "INT", "1", "tokens per step, sent in one event (speculative decoding)"),
+    key("empty", "send, skip", "send", "events of tokens without text"),
+    key(
+        "like",
+        "vllm, llamacpp, sglang, transformers",
+        "",
+        "role, usage, finish, eos, empty, done, close and timings as this server has them; other keys take precedence",
     ),
     key("coalesce", "INT", "1", "events per write"),
     key("burst", "off, on, TIME", "off", "all streams send at the same times with this period (on: the constant itl)"),
@@ -269,11 +308,20 @@ impl Config {
     pub fn from_query(query: &str) -> Result<Config, String> {
         let mut config = Config::default();
         let (mut itl_given, mut burst) = (false, None);
-        for pair in query.trim_start_matches('?').split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, "on"));
+        let pairs = || {
+            let pairs = query.trim_start_matches('?').split('&').filter(|pair| !pair.is_empty());
+            pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "on")))
+        };
+        for (_, server) in pairs().filter(|(name, _)| *name == "like") {
+            for (name, value) in one_of("like", server, SERVERS).map_err(|why| format!("mock: {why}"))? {
+                config.set(name, value).map_err(|why| format!("mock: {why}"))?;
+            }
+        }
+        for (name, value) in pairs() {
             let value = percent_decode(value).map_err(|why| format!("mock: {name}: {why}"))?;
             match name {
                 "burst" => burst = Some(value),
+                "like" => {}
                 _ => {
                     itl_given |= name == "itl";
                     config.set(name, &value).map_err(|why| format!("mock: {why}"))?;
@@ -301,6 +349,12 @@ impl Config {
             "head" => self.head = one_of(name, value, HEAD_STYLES)?,
             "finish" => self.finish = one_of(name, value, FINISH_STYLES)?,
             "eos" => self.eos = one_of(name, value, EOS_STYLES)?,
+            "split" => self.split = integer(name, value, 0, u64::from(u32::MAX))? as u32,
+            "hold" => self.hold = integer(name, value, 0, u64::from(u32::MAX))? as u32,
+            "swallow" => self.swallow = integer(name, value, 0, u64::from(u32::MAX))? as u32,
+            "swallow_end" => self.swallow_end = integer(name, value, 0, u64::from(u32::MAX))? as u32,
+            "step_tokens" => self.step_tokens = integer(name, value, 1, 1_000_000)? as u32,
+            "empty" => self.empty = one_of(name, value, EMPTY_STYLES)?,
             "coalesce" => self.coalesce = integer(name, value, 1, 1_000_000)? as u32,
             "pad" => self.pad = integer(name, value, 0, 16 << 20)? as usize,
             "done" => self.done = switch(name, value)?,
@@ -321,11 +375,44 @@ impl Config {
     }
 }
 
+/// What the servers do, by the bytes that they were recorded to send.
+const SERVERS: &[(&str, &[(&str, &str)])] = &[
+    ("vllm", &[("role", "with_first"), ("usage", "on_request"), ("finish", "with_last"), ("eos", "counted")]),
+    (
+        "llamacpp",
+        &[
+            ("role", "with_first"),
+            ("usage", "on_request"),
+            ("finish", "own"),
+            ("eos", "counted"),
+            ("empty", "skip"),
+            ("close", "silent"),
+            ("timings", "llamacpp"),
+        ],
+    ),
+    (
+        "sglang",
+        &[("role", "with_first"), ("usage", "on_request"), ("finish", "own"), ("eos", "counted"), ("empty", "skip")],
+    ),
+    (
+        "transformers",
+        &[
+            ("role", "separate"),
+            ("usage", "with_last"),
+            ("finish", "own"),
+            ("eos", "uncounted"),
+            ("empty", "skip"),
+            ("done", "off"),
+        ],
+    ),
+];
+
 const ROLE_STYLES: &[(&str, RoleStyle)] =
     &[("none", RoleStyle::None), ("separate", RoleStyle::Separate), ("with_first", RoleStyle::WithFirst)];
 const HEAD_STYLES: &[(&str, HeadStyle)] = &[("now", HeadStyle::Now), ("with_first", HeadStyle::WithFirst)];
 const EOS_STYLES: &[(&str, EosStyle)] =
     &[("none", EosStyle::None), ("counted", EosStyle::Counted), ("uncounted", EosStyle::Uncounted)];
+const EMPTY_STYLES: &[(&str, EmptyStyle)] = &[("send", EmptyStyle::Send), ("skip", EmptyStyle::Skip)];
 const FINISH_STYLES: &[(&str, FinishStyle)] = &[("with_last", FinishStyle::WithLast), ("own", FinishStyle::Own)];
 const CLOSE_STYLES: &[(&str, CloseStyle)] =
     &[("keep", CloseStyle::KeepAlive), ("silent", CloseStyle::SilentAfterStream), ("announce", CloseStyle::Announce)];
@@ -419,6 +506,14 @@ mod tests {
         assert_eq!(Config::from_query("").unwrap(), Config::default());
         assert!(Config::from_query("spin").unwrap().spin);
         assert_eq!(Config::from_query("lie=-5ms").unwrap().lie_ns, -5_000_000);
+    }
+
+    #[test]
+    fn a_server_sets_defaults_that_other_keys_override() {
+        let config = Config::from_query("eos=none&like=llamacpp&tokens=3").unwrap();
+        assert_eq!((config.finish, config.eos), (FinishStyle::Own, EosStyle::None));
+        assert_eq!((config.empty, config.timings), (EmptyStyle::Skip, TimingsStyle::LlamaCpp));
+        assert!(Config::from_query("like=tgi").unwrap_err().contains("sglang"));
     }
 
     #[test]

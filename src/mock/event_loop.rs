@@ -12,7 +12,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt};
 
-use super::accounting::{record_end, record_write};
+use super::accounting::{record_end, record_step};
 use super::clock::now;
 use super::connection::{Connection, Read, Request, Sent};
 use super::exchange::{Arrival, Ending, Exchange, Next};
@@ -393,6 +393,7 @@ impl EventLoop {
         let Some(exchange) = connection.exchange.as_mut() else { return Verdict::Keep };
         self.out.clear();
         let due_ns = exchange.due_ns;
+        exchange.now_ns = self.now.0;
         let step = exchange.step(&self.shared.config, &mut self.out);
         let next_due_ns = exchange.due_ns;
         let share = &self.shared.loops[self.index];
@@ -404,7 +405,7 @@ impl EventLoop {
         }
         // Accounting comes after the send, so that it does not delay it.
         if let Some(exchange) = connection.exchange.as_mut() {
-            record_write(exchange, share, stamp, due_ns, step.outputs, self.shared.config.lie_ns);
+            record_step(exchange, share, stamp, due_ns, self.shared.config.lie_ns);
             if step.head {
                 exchange.truth.head_sent = Some(stamp);
             }

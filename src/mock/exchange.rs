@@ -1,13 +1,13 @@
 //! One response as a sequence of timed steps: which bytes are due when. No I/O and no clock; the event loop runs the
 //! steps.
 
-use super::config::{CloseStyle, Config, EosStyle, FinishStyle, HeadStyle, RoleStyle, UsageStyle};
+use super::config::{CloseStyle, Config, EmptyStyle, EosStyle, FinishStyle, HeadStyle, RoleStyle, UsageStyle};
 use super::distribution::Rng;
 use super::fault::{FaultKind, choose};
 use super::http::{self, BodyFraming, Head, HeadOptions};
 use super::render::{LastChunk, Shape, usage_json};
 use super::request_body::{Endpoint, RequestParams};
-use super::truth::{End, Truth};
+use super::truth::{ChoiceTruth, End, Truth};
 use crate::time::Tick;
 
 mod faults;
@@ -19,8 +19,14 @@ pub(super) struct Exchange {
     pub(super) truth: Truth,
     /// Due time of the next step, nanoseconds.
     pub(super) due_ns: u64,
+    /// The time of the event loop at the step, which is later if the loop is late.
+    pub(super) now_ns: u64,
     /// `length`, `stop` or `tool_calls`.
     pub(super) finish: &'static str,
+    /// What the last step generated.
+    pub(super) stepped: Vec<Stepped>,
+    /// Choices per prompt.
+    pub(super) choices_per_prompt: u32,
     params: RequestParams,
     shape: Shape,
     rng: Rng,
@@ -32,9 +38,13 @@ pub(super) struct Exchange {
     /// The client allows the connection to be reused.
     keep: bool,
     http10: bool,
-    /// Number of output events, and of those rendered so far.
+    /// Number of steps, each of one choice, and of those rendered so far.
     total: u32,
     sent: u32,
+    /// Tokens of each choice.
+    tokens: u32,
+    /// When the first token of a JSON response is ready.
+    first_ready_ns: u64,
     /// All output events are sent, and the step of the end-of-sequence token is due.
     eos_due: bool,
     /// Head bytes that are sent one by one, and the number of those sent.
@@ -56,11 +66,31 @@ enum Stage {
     BrokenBody,
 }
 
+/// What a step generated of one choice.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stepped {
+    pub(super) choice: u32,
+    /// Counted tokens.
+    pub(super) tokens: u32,
+    /// They have text, and an event.
+    pub(super) output: bool,
+    /// These are all tokens of a JSON response, the first of which was ready at this time, nanoseconds.
+    pub(super) whole_since: Option<u64>,
+}
+
+/// How the tokens of a step are delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delivery {
+    Text,
+    /// In an event without text, or in none.
+    Empty,
+    /// A parser has swallowed them.
+    Swallowed,
+}
+
 /// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Step {
-    /// Output events among the bytes.
-    pub(super) outputs: u32,
     /// The bytes begin with the response head.
     pub(super) head: bool,
     pub(super) next: Next,
@@ -110,7 +140,7 @@ impl Exchange {
         let total = if fault == Some(FaultKind::Empty) || !params.endpoint.is_text() {
             0
         } else {
-            tokens.saturating_mul(text_choices(&params))
+            tokens.div_ceil(config.step_tokens).saturating_mul(text_choices(&params))
         };
         let stage = match fault {
             Some(FaultKind::Status { .. } | FaultKind::Garbage | FaultKind::CloseBeforeResponse) => Stage::Immediate,
@@ -122,6 +152,7 @@ impl Exchange {
         let mut exchange = Exchange {
             truth: Truth::new(&params, head, &arrival, fault),
             due_ns: arrival.last.0,
+            now_ns: 0,
             finish,
             shape: Shape::new(config, &params, arrival.ordinal, arrival.created_s, tokens),
             rng,
@@ -133,6 +164,10 @@ impl Exchange {
             http10: head.http10,
             total,
             sent: 0,
+            tokens: if total > 0 { tokens } else { 0 },
+            first_ready_ns: 0,
+            stepped: Vec::new(),
+            choices_per_prompt: params.n,
             eos_due: false,
             slow_head: Vec::new(),
             slow_sent: 0,
@@ -167,7 +202,7 @@ impl Exchange {
                 self.preface(config, out, HeadStyle::Now);
                 self.due_ns = self.first_token_ns(config, self.due_ns);
                 self.stage = Stage::Events;
-                Step { outputs: 0, head: true, next: Next::Step }
+                Step { head: true, next: Next::Step }
             }
             Stage::HeldHead => {
                 self.write_head(config, out);
@@ -177,7 +212,7 @@ impl Exchange {
             }
             Stage::Events => self.events(config, out),
             Stage::Body => self.body(config, out),
-            Stage::BrokenBody => Step { outputs: 0, head: false, next: self.broken_end(config) },
+            Stage::BrokenBody => Step { head: false, next: self.broken_end(config) },
         }
     }
 
@@ -189,6 +224,7 @@ impl Exchange {
     /// A JSON response is due when its last token is due.
     fn whole_answer_ns(&mut self, config: &Config, start_ns: u64) -> u64 {
         let mut ready = self.first_token_ns(config, start_ns);
+        self.first_ready_ns = ready;
         let steps = self.total.div_ceil(text_choices(&self.params)) + u32::from(self.ends_with_eos(config));
         for _ in 1..steps {
             ready = self.next_token_ns(config, ready);
@@ -220,7 +256,7 @@ impl Exchange {
         } else if let Some(FaultKind::SlowHead { ns }) = self.fault {
             self.due_ns += ns / self.slow_head.len() as u64;
         }
-        Step { outputs: 0, head: first, next: Next::Step }
+        Step { head: first, next: Next::Step }
     }
 
     fn write_head(&mut self, config: &Config, out: &mut Vec<u8>) {
@@ -254,8 +290,11 @@ impl Exchange {
     /// Sends the output events that are due, and the tail with the last of them.
     fn events(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
         if self.eos_due {
+            let tokens = u32::from(config.eos == EosStyle::Counted);
+            let step = |choice| Stepped { choice, tokens, output: false, whole_since: None };
+            self.stepped.extend((0..text_choices(&self.params)).filter(|_| tokens > 0).map(step));
             self.tail(config, out);
-            return Step { outputs: 0, head: false, next: Next::End(self.ending(config)) };
+            return Step { head: false, next: Next::End(self.ending(config)) };
         }
         if self.fault_at == Some(self.sent) {
             self.fault_at = None;
@@ -269,34 +308,78 @@ impl Exchange {
             until = until.min(at);
         }
         let choices = text_choices(&self.params);
-        let outputs = until - self.sent;
         let (step_before, step_after) = (self.sent / choices, until / choices);
         while self.sent < until {
-            let (token, choice) = (self.sent / choices, self.sent % choices);
-            self.sent += 1;
-            let last = self.last_chunk(config, self.sent + choices > self.total, self.sent == self.total);
-            self.piece(out, |this, event| this.shape.token(event, config, this.params.endpoint, choice, token, &last));
+            self.unit(config, out, self.sent / choices, self.sent % choices);
         }
-        self.truth.output_tokens = self.sent;
+        self.truth.output_tokens = self.sent_tokens(config);
         if self.sent == self.total && self.ends_with_eos(config) {
             self.eos_due = true;
             self.due_ns = self.next_token_ns(config, self.due_ns);
-            return Step { outputs, head: false, next: Next::Step };
+            return Step { head: false, next: Next::Step };
         }
         if self.sent == self.total {
             self.tail(config, out);
-            return Step { outputs, head: false, next: Next::End(self.ending(config)) };
+            return Step { head: false, next: Next::End(self.ending(config)) };
         }
         for _ in step_before..step_after {
             self.due_ns = self.next_token_ns(config, self.due_ns);
         }
-        Step { outputs, head: false, next: Next::Step }
+        Step { head: false, next: Next::Step }
+    }
+
+    /// One step of one choice: its tokens, and their event.
+    fn unit(&mut self, config: &Config, out: &mut Vec<u8>, step: u32, choice: u32) {
+        let choices = text_choices(&self.params);
+        let first = step.saturating_mul(config.step_tokens);
+        let tokens = first..first.saturating_add(config.step_tokens).min(self.tokens);
+        self.sent += 1;
+        let last = self.last_chunk(config, self.sent + choices > self.total, self.sent == self.total);
+        let delivery = self.delivery(config, first);
+        let output = delivery == Delivery::Text;
+        self.stepped.push(Stepped { choice, tokens: tokens.len() as u32, output, whole_since: None });
+        if output || (delivery == Delivery::Empty && config.empty == EmptyStyle::Send) {
+            self.piece(out, |this, event| {
+                this.shape.token(event, config, this.params.endpoint, choice, (tokens, output), &last);
+            });
+        } else if last.finish.is_some() && self.has_chunks() {
+            self.piece(out, |this, event| this.shape.finish(event, this.params.endpoint, choice, &last));
+        }
+    }
+
+    /// How a token is delivered, and the others of its step.
+    fn delivery(&self, config: &Config, token: u32) -> Delivery {
+        let after_reasoning = token.checked_sub(config.reasoning_tokens);
+        let calls = config.tool_calls && self.params.endpoint == Endpoint::Chat;
+        let parsed = after_reasoning.filter(|_| calls || config.reasoning_tokens > 0);
+        let swallowed_end = calls && token >= self.tokens.saturating_sub(config.swallow_end);
+        let split = config.split > 0 && token % config.split == config.split - 1;
+        match parsed {
+            Some(place) if place < config.swallow || swallowed_end => Delivery::Swallowed,
+            _ if token < config.hold || (split && !calls) => Delivery::Empty,
+            _ => Delivery::Text,
+        }
+    }
+
+    /// The tokens of all choices that were sent so far.
+    fn sent_tokens(&self, config: &Config) -> u32 {
+        let choices = text_choices(&self.params);
+        let of_choice = |choice: u32| {
+            let steps = self.sent / choices + u32::from(choice < self.sent % choices);
+            steps.saturating_mul(config.step_tokens).min(self.tokens)
+        };
+        if config.step_tokens == 1 { self.sent } else { (0..choices).map(of_choice).sum() }
+    }
+
+    /// Whether the events of the endpoint are OpenAI's chunks, in which the last one of each choice has its finish reason.
+    fn has_chunks(&self) -> bool {
+        matches!(self.params.endpoint, Endpoint::Chat | Endpoint::Completions)
     }
 
     /// Whether a step of the end-of-sequence token follows the last token.
     fn ends_with_eos(&self, config: &Config) -> bool {
-        let can = matches!(self.params.endpoint, Endpoint::Chat | Endpoint::Completions) && self.total > 0;
-        config.eos != EosStyle::None && self.finish == "stop" && can
+        let stops = matches!(self.finish, "stop" | "tool_calls");
+        config.eos != EosStyle::None && stops && self.total > 0
     }
 
     /// The output tokens in the usage of a response of which `sent` tokens with text were sent.
@@ -311,8 +394,8 @@ impl Exchange {
         if config.finish == FinishStyle::Own || !ends_choice || self.ends_with_eos(config) {
             return LastChunk::default();
         }
-        let usage =
-            (ends_all && config.usage == UsageStyle::WithLast).then(|| self.usage_and_times(config, self.total));
+        let usage = (ends_all && config.usage == UsageStyle::WithLast)
+            .then(|| self.usage_and_times(config, self.sent_tokens(config)));
         LastChunk { finish: Some(self.finish), usage }
     }
 
@@ -321,7 +404,7 @@ impl Exchange {
         let with_last = config.usage == UsageStyle::WithLast;
         let own =
             config.usage == UsageStyle::Always || (config.usage == UsageStyle::OnRequest && self.params.include_usage);
-        let counted = self.counted(config, self.sent);
+        let counted = self.counted(config, self.sent_tokens(config));
         self.truth.output_tokens = counted;
         let usage = self.usage_and_times(config, counted);
         let named = !matches!(self.params.endpoint, Endpoint::Chat | Endpoint::Completions);
@@ -330,13 +413,13 @@ impl Exchange {
         match self.params.endpoint {
             // The usage is part of the last events; there is no usage chunk and no `[DONE]`.
             Endpoint::Responses => {
-                self.piece(out, |this, event| this.shape.response_tail(event, config, this.sent, in_last));
+                self.piece(out, |this, event| this.shape.response_tail(event, config, this.tokens, in_last));
             }
             Endpoint::Messages => {
                 self.piece(out, |this, event| this.shape.message_tail(event, config, this.finish, in_last));
             }
             Endpoint::DashScope => {
-                self.piece(out, |this, event| this.shape.dashscope(event, config, None, this.sent, this.finish));
+                self.piece(out, |this, event| this.shape.dashscope(event, config, None, (counted, false), this.finish));
             }
             _ => {
                 if config.finish == FinishStyle::Own || self.total == 0 || self.eos_due {
@@ -396,10 +479,9 @@ impl Exchange {
     /// Sends a JSON response, or half of it if a fault cuts it off.
     fn body(&mut self, config: &Config, out: &mut Vec<u8>) -> Step {
         let choices = text_choices(&self.params);
-        let tokens = if self.params.endpoint.is_text() { self.total / choices } else { 0 };
-        let counted = self.counted(config, self.total);
+        let counted = self.counted(config, self.tokens.saturating_mul(choices));
         let usage = usage_json(config, &self.params, counted);
-        let mut body = self.shape.body(config, &self.params, tokens, self.finish, &usage);
+        let mut body = self.shape.body(config, &self.params, self.tokens, self.finish, &usage);
         match self.fault {
             Some(FaultKind::CleanTruncate | FaultKind::MalformedEvent) => body.truncate(body.len() / 2),
             Some(FaultKind::InStreamError) => {
@@ -422,11 +504,19 @@ impl Exchange {
         if let Some(FaultKind::Reset | FaultKind::Truncate | FaultKind::Hang) = self.fault {
             out.truncate(head_end + (out.len() - head_end) / 2);
             self.stage = Stage::BrokenBody;
-            return Step { outputs: 0, head: true, next: Next::Step };
+            return Step { head: true, next: Next::Step };
         }
         self.sent = self.total;
         self.truth.output_tokens = counted;
-        Step { outputs: 1, head: true, next: Next::End(self.ending(config)) }
+        let streams = if self.params.endpoint.is_text() { choices } else { 1 };
+        let step = |choice| Stepped {
+            choice,
+            tokens: counted / streams,
+            output: choice == 0,
+            whole_since: Some(self.first_ready_ns),
+        };
+        self.stepped.extend((0..streams).map(step));
+        Step { head: true, next: Next::End(self.ending(config)) }
     }
 
     /// What to do with the connection after a response with correct framing.
@@ -453,6 +543,7 @@ impl Truth {
             started: None,
             head_sent: None,
             sends: Vec::new(),
+            choices: Vec::new(),
             last_byte: None,
             status: 0,
             prompt_tokens: params.prompt_tokens,
@@ -462,6 +553,16 @@ impl Truth {
             blocked_writes: 0,
             end: if fault.is_some_and(|fault| !fault.is_survivable()) { End::Fault } else { End::Complete },
         }
+    }
+}
+
+impl Truth {
+    /// The record of a choice, which is created if it is new.
+    pub(super) fn choice_mut(&mut self, choice: u32) -> &mut ChoiceTruth {
+        if self.choices.len() <= choice as usize {
+            self.choices.resize(choice as usize + 1, ChoiceTruth::default());
+        }
+        &mut self.choices[choice as usize]
     }
 }
 

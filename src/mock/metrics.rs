@@ -71,6 +71,7 @@ impl Buckets {
 pub(super) struct LoopMetrics {
     pub(super) ttft: Buckets,
     pub(super) itl: Buckets,
+    pub(super) tpot: Buckets,
     pub(super) e2e: Buckets,
     pub(super) queue: Buckets,
     pub(super) prompt_tokens: Counter,
@@ -92,6 +93,7 @@ impl Default for LoopMetrics {
         LoopMetrics {
             ttft: Buckets::new(TTFT_S),
             itl: Buckets::new(ITL_S),
+            tpot: Buckets::new(ITL_S),
             e2e: Buckets::new(REQUEST_S),
             queue: Buckets::new(REQUEST_S),
             prompt_tokens: Counter::default(),
@@ -143,9 +145,14 @@ pub(super) fn page(loops: &[&LoopMetrics], model: &str, running: u64, waiting: u
     for (reason, of) in reasons {
         page.line("vllm:request_success_total", &format!(",finished_reason=\"{reason}\""), total(of));
     }
-    let histograms: [(&str, &str, Of<Buckets>); 4] = [
+    let histograms: [(&str, &str, Of<Buckets>); 5] = [
         ("vllm:time_to_first_token_seconds", "Histogram of time to first token in seconds.", |t| &t.ttft),
         ("vllm:inter_token_latency_seconds", "Histogram of inter-token latency in seconds.", |t| &t.itl),
+        (
+            "vllm:request_time_per_output_token_seconds",
+            "Histogram of time per output token of a request in seconds.",
+            |t| &t.tpot,
+        ),
         ("vllm:e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.", |t| &t.e2e),
         ("vllm:request_queue_time_seconds", "Histogram of time spent in WAITING phase for request.", |t| &t.queue),
     ];

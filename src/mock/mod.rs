@@ -33,16 +33,18 @@ mod reply;
 mod request_body;
 pub mod run;
 mod shared;
+#[cfg(feature = "internals")]
+pub mod simulation;
 mod truth;
 
 pub use config::{
-    CloseStyle, Config, EosStyle, FinishStyle, Framing, HeadStyle, KEYS, Key, RoleStyle, TextStyle, TimingsStyle,
-    UsageStyle,
+    CloseStyle, Config, EmptyStyle, EosStyle, FinishStyle, Framing, HeadStyle, KEYS, Key, RoleStyle, TextStyle,
+    TimingsStyle, UsageStyle,
 };
 pub use distribution::{Count, Delay, Distribution};
 pub use fault::{FAULTS, Fault, FaultKind, When};
 pub use request_body::Endpoint;
-pub use truth::{End, Stats, Truth};
+pub use truth::{ChoiceTruth, End, Stats, Truth};
 
 use event_loop::EventLoop;
 use shared::{LoopShare, Shared};

@@ -1,6 +1,8 @@
 //! Renders events and JSON responses.
 
+use std::borrow::Cow;
 use std::io::Write;
+use std::ops::Range;
 
 use super::config::{Config, TextStyle};
 use super::request_body::{Endpoint, RequestParams};
@@ -91,28 +93,29 @@ impl Shape {
         );
     }
 
-    /// The event of one token. `last` has its finish reason and usage, if it carries them.
+    /// The event of the tokens of one step, with or without their text. `last` has its finish reason and usage, if it
+    /// carries them.
     pub(super) fn token(
         &self,
         out: &mut Vec<u8>,
         config: &Config,
         endpoint: Endpoint,
         choice: u32,
-        token: u32,
+        (tokens, with_text): (Range<u32>, bool),
         last: &LastChunk,
     ) {
         let start = out.len();
         if endpoint == Endpoint::Responses {
-            return self.response_delta(out, config, token);
+            return self.response_delta(out, config, tokens, with_text);
         }
-        if self.named_token(out, config, endpoint, token) {
+        if self.named_token(out, config, endpoint, (tokens.clone(), with_text)) {
             return;
         }
         out.extend_from_slice(&self.prefix);
         let mut digits = itoa(choice);
         out.extend_from_slice(b"{\"index\":");
         out.extend_from_slice(digits.text());
-        self.token_text(out, config, endpoint, choice, token);
+        self.token_text(out, config, endpoint, choice, tokens, with_text);
         match last.finish {
             None => out.extend_from_slice(b",\"finish_reason\":null}]"),
             Some(reason) => put(out, format_args!(",\"finish_reason\":\"{reason}\"}}]")),
@@ -124,9 +127,28 @@ impl Shape {
         out.extend_from_slice(b"}\n\n");
     }
 
-    /// The delta of a token.
-    fn token_text(&self, out: &mut Vec<u8>, config: &Config, endpoint: Endpoint, choice: u32, token: u32) {
-        let text = word(config.text, self.ordinal, choice, token);
+    /// The text of the tokens of one step, JSON-escaped.
+    fn text_of(&self, config: &Config, choice: u32, tokens: Range<u32>, with_text: bool) -> Cow<'static, str> {
+        match tokens.len() {
+            _ if !with_text => Cow::Borrowed(""),
+            1 => Cow::Borrowed(word(config.text, self.ordinal, choice, tokens.start)),
+            _ => Cow::Owned(self.answer_text(config, choice, tokens.start, tokens.end)),
+        }
+    }
+
+    /// The delta of the tokens of one step.
+    fn token_text(
+        &self,
+        out: &mut Vec<u8>,
+        config: &Config,
+        endpoint: Endpoint,
+        choice: u32,
+        tokens: Range<u32>,
+        with_text: bool,
+    ) {
+        let token = tokens.start;
+        let last = tokens.end;
+        let text = self.text_of(config, choice, tokens, with_text);
         if endpoint == Endpoint::Completions {
             out.extend_from_slice(b",\"text\":\"");
             out.extend_from_slice(text.as_bytes());
@@ -136,7 +158,7 @@ impl Shape {
             out.extend_from_slice(text.as_bytes());
             out.extend_from_slice(b"\"}");
         } else if config.tool_calls {
-            self.tool_delta(out, config, token - config.reasoning_tokens, text);
+            self.tool_delta(out, config, token - config.reasoning_tokens, last - config.reasoning_tokens, &text);
         } else {
             out.extend_from_slice(b",\"delta\":{\"content\":\"");
             out.extend_from_slice(text.as_bytes());
@@ -144,13 +166,15 @@ impl Shape {
         }
     }
 
-    /// Part `part` of a tool call. The arguments of all parts together are one JSON object.
-    fn tool_delta(&self, out: &mut Vec<u8>, config: &Config, part: u32, text: &str) {
+    /// The parts of a tool call from `part` to `end`. The arguments of all parts together are one JSON object; the first and
+    /// the last parts may be swallowed.
+    fn tool_delta(&self, out: &mut Vec<u8>, config: &Config, part: u32, end: u32, text: &str) {
         // The arguments are JSON inside a JSON string, so the escaped text is escaped again.
         let text = text.replace('\\', "\\\\").replace('"', "\\\"");
-        let parts = self.tokens.saturating_sub(config.reasoning_tokens);
+        let parts = self.tokens.saturating_sub(config.reasoning_tokens + config.swallow_end);
         out.extend_from_slice(b",\"delta\":{\"tool_calls\":[{\"index\":0,");
-        if part == 0 {
+        // Steps of several tokens begin at their multiples.
+        if part == config.swallow.next_multiple_of(config.step_tokens) {
             put(
                 out,
                 format_args!(
@@ -162,7 +186,7 @@ impl Shape {
             out.extend_from_slice(b"\"function\":{\"arguments\":\"");
         }
         out.extend_from_slice(text.as_bytes());
-        if part + 1 == parts {
+        if end >= parts {
             out.extend_from_slice(b"\\\"}");
         }
         out.extend_from_slice(b"\"}}]}");
@@ -234,9 +258,10 @@ impl Shape {
         }
     }
 
-    fn response_delta(&self, out: &mut Vec<u8>, config: &Config, token: u32) {
+    fn response_delta(&self, out: &mut Vec<u8>, config: &Config, tokens: Range<u32>, with_text: bool) {
         let start = out.len();
-        let text = word(config.text, self.ordinal, 0, token);
+        let token = tokens.start;
+        let text = self.text_of(config, 0, tokens, with_text);
         let name = match token < config.reasoning_tokens {
             true => "response.reasoning_text.delta",
             false => "response.output_text.delta",

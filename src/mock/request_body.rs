@@ -48,6 +48,8 @@ pub(super) struct RequestParams {
     pub(super) min_tokens: u32,
     /// Number of choices in the response: prompts × `n`; embeddings and rerank: inputs.
     pub(super) choices: u32,
+    /// Choices per prompt.
+    pub(super) n: u32,
     pub(super) prompt_tokens: u32,
     /// Length of an embedding.
     pub(super) dimensions: u32,
@@ -88,6 +90,13 @@ struct StreamOptions {
 
 /// Maximum number of choices in one response.
 const MAX_CHOICES: usize = 4096;
+/// Maximum number of tokens that a request can demand with `min_tokens`, over all choices. One thread serves many
+/// connections, and the times of all tokens of a response that is not streamed are drawn at once.
+const MAX_DEMANDED_TOKENS: u64 = 1 << 20;
+/// Maximum number of numbers in the embeddings of one response.
+const MAX_NUMBERS: u64 = 8 << 20;
+/// Longest embedding.
+const MAX_DIMENSIONS: u32 = 8192;
 
 /// Parses the body of a request. `sse_header`: the request has `X-DashScope-SSE: enable`.
 ///
@@ -117,6 +126,15 @@ pub(super) fn parse(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result
     if max_tokens.is_some_and(|max| min_tokens > max) {
         return Err("min_tokens must be less than or equal to max_tokens".to_string());
     }
+    let demanded = u64::from(min_tokens) * choices as u64;
+    if demanded > MAX_DEMANDED_TOKENS {
+        return Err(format!("min_tokens demands {demanded} tokens, the maximum is {MAX_DEMANDED_TOKENS}"));
+    }
+    let dimensions = positive("dimensions", body.dimensions)?.unwrap_or(16).min(MAX_DIMENSIONS);
+    let numbers = u64::from(dimensions) * choices as u64;
+    if endpoint == Endpoint::Embeddings && numbers > MAX_NUMBERS {
+        return Err(format!("dimensions demands {numbers} numbers for all inputs, the maximum is {MAX_NUMBERS}"));
+    }
     let asks_sse = if endpoint == Endpoint::DashScope { sse_header } else { body.stream.unwrap_or(false) };
     if asks_sse && endpoint == Endpoint::DashScope && !body.is_incremental() {
         return Err("parameters.incremental_output must be true: the mock does not send cumulative output".to_string());
@@ -128,8 +146,9 @@ pub(super) fn parse(endpoint: Endpoint, body: &[u8], sse_header: bool) -> Result
         max_tokens,
         min_tokens,
         choices: choices as u32,
+        n: (choices / inputs.max(1)) as u32,
         prompt_tokens,
-        dimensions: positive("dimensions", body.dimensions)?.unwrap_or(16).min(8192),
+        dimensions,
         model: body.model.unwrap_or_default(),
     })
 }
@@ -272,6 +291,10 @@ mod tests {
         assert!(error(Endpoint::Completions, "{\"prompt\":\"a\",\"max_tokens\":0}").contains("max_tokens"));
         assert!(error(Endpoint::Completions, "{\"prompt\":\"a\",\"n\":5000}").contains("5000"));
         assert!(error(Endpoint::Rerank, "{\"query\":\"a\",\"documents\":[]}").contains("documents"));
+        assert!(error(Endpoint::Completions, "{\"prompt\":\"a\",\"min_tokens\":4294967295}").contains("4294967295"));
+        assert!(error(Endpoint::Completions, "{\"prompt\":\"a\",\"min_tokens\":1000,\"n\":2000}").contains("2000000"));
+        let texts = format!("{{\"input\":[{}\"a\"],\"dimensions\":8192}}", "\"a\",".repeat(2000));
+        assert!(error(Endpoint::Embeddings, &texts).contains("dimensions"));
     }
 
     #[test]

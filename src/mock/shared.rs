@@ -49,7 +49,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl LoopShare {
-    fn new() -> std::io::Result<LoopShare> {
+    pub(super) fn new() -> std::io::Result<LoopShare> {
         let lateness_ns =
             Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("1 to 60 s with two digits are valid bounds");
         Ok(LoopShare {

@@ -24,9 +24,10 @@ pub struct Truth {
     /// When the request got a slot and the prefill began; `None` if no slot became free or a fault came first.
     pub started: Option<Tick>,
     pub head_sent: Option<Tick>,
-    /// Send times of the output events (one token each), in order. A JSON response is one event; events of faults are
-    /// not included.
+    /// Send times of the output events, in order. A JSON response is one event; events of faults are not included.
     pub sends: Vec<Tick>,
+    /// The tokens of each choice, whether they had an event or not.
+    pub choices: Vec<ChoiceTruth>,
     /// When the last bytes of the response were sent, complete or not.
     pub last_byte: Option<Tick>,
     /// 0 if no HTTP response was sent.
@@ -42,6 +43,36 @@ pub struct Truth {
     /// early.
     pub blocked_writes: u32,
     pub end: End,
+}
+
+/// The tokens and output events of one choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChoiceTruth {
+    /// Counted tokens, and the times of the steps of the first and the last one. The tokens of a JSON response are
+    /// generated before it is sent.
+    pub tokens: u32,
+    pub first_token: Option<Tick>,
+    pub last_token: Option<Tick>,
+    /// Output events of a stream, and the send times of the first and the last one.
+    pub events: u32,
+    pub first_output: Option<Tick>,
+    pub last_output: Option<Tick>,
+}
+
+impl ChoiceTruth {
+    /// `(last_token − first_token) / (tokens − 1)`, nanoseconds.
+    pub fn tpot_ns(&self) -> Option<f64> {
+        let span = self.last_token?.ns_since(self.first_token?);
+        (self.tokens > 1).then(|| span as f64 / f64::from(self.tokens - 1))
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let time = |tick: Option<Tick>| tick.map(|tick| tick.0);
+        serde_json::json!({
+            "tokens": self.tokens, "first_token": time(self.first_token), "last_token": time(self.last_token),
+            "events": self.events, "first_output": time(self.first_output), "last_output": time(self.last_output),
+        })
+    }
 }
 
 /// How a request ended at the server.
@@ -162,6 +193,7 @@ impl Truth {
             let comma = if index > 0 { "," } else { "" };
             write!(out, "{comma}{}", send.0).expect("writing to a String cannot fail");
         }
-        out.push_str("]}");
+        let choices: Vec<serde_json::Value> = self.choices.iter().map(ChoiceTruth::json).collect();
+        write!(out, "],\"choices\":{}}}", serde_json::Value::from(choices)).expect("writing to a String cannot fail");
     }
 }

@@ -2,6 +2,7 @@
 //! blocking, and TLS sessions that process bytes already read.
 
 pub mod blocking;
+pub mod client_certificate;
 pub mod local_address;
 pub mod socket;
 pub mod timestamp;

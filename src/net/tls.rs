@@ -10,8 +10,12 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
+};
 
+use super::client_certificate::{ClientCertificate, with_certificate};
 use super::socket::send;
 use crate::protocol::tunnel::TunnelAnswer;
 use crate::time::Tick;
@@ -23,6 +27,8 @@ pub struct TlsPlan {
     pub ca_file: Option<PathBuf>,
     /// Accept any certificate.
     pub insecure: bool,
+    /// What the client identifies itself with, if the server asks for it.
+    pub client: Option<ClientCertificate>,
 }
 
 /// Decrypted data of a session.
@@ -86,13 +92,14 @@ pub fn config(plan: &TlsPlan) -> Result<Arc<ClientConfig>, String> {
         .map_err(|error| error.to_string())?;
     if plan.insecure {
         let verifier = Arc::new(AcceptAny(provider));
-        return Ok(Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()));
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        return with_certificate(builder, plan.client.as_ref()).map(Arc::new);
     }
     let roots = match &plan.ca_file {
         Some(path) => roots_from_file(path)?,
         None => system_roots()?,
     };
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    with_certificate(builder.with_root_certificates(roots), plan.client.as_ref()).map(Arc::new)
 }
 
 fn roots_from_file(path: &Path) -> Result<RootCertStore, String> {
@@ -303,6 +310,16 @@ impl Tls {
 /// The error of rustls, with a hint on what to do if the cause is known.
 fn describe(error: &rustls::Error) -> String {
     match error {
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            format!("{error}: the server requires a client certificate; give one with --cert FILE and --key FILE")
+        }
+        rustls::Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired
+            | AlertDescription::DecryptError,
+        ) => format!("{error}: the server rejects the client certificate of --cert"),
         rustls::Error::InvalidMessage(_) => {
             format!("{error}: the server does not speak TLS on this port; use http:// instead of https://")
         }
@@ -340,7 +357,7 @@ mod tests {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.cert.der().clone()], key)
             .unwrap();
-        let client = config(&TlsPlan { ca_file: None, insecure: true }).unwrap();
+        let client = config(&TlsPlan { insecure: true, ..TlsPlan::default() }).unwrap();
         (Tls::new(client, "localhost").unwrap(), rustls::ServerConnection::new(Arc::new(server)).unwrap())
     }
 

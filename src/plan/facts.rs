@@ -29,6 +29,7 @@ impl Plan {
             duration_ns: self.duration_ns,
             drain_ns: self.drain_ns,
             warmup_requests: self.warmup_requests,
+            warmup_flows: true,
             ramp_ns: self.ramp_ns,
             seed: self.workload.randomness.data_seed,
             salt: self.workload.randomness.salt,
@@ -44,6 +45,7 @@ impl Plan {
             full_answer_tokens: self.workload.full_answer_tokens(),
             search: self.report.search.clone(),
             witness: self.witness.map_or(0, |witness| witness.connections),
+            choices: self.workload.options.choices(),
         }
     }
 }

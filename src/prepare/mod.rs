@@ -6,20 +6,22 @@
 pub mod calibration;
 mod files;
 mod hub_files;
+pub(crate) mod results;
 
 use std::any::Any;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Zoned;
 
+use crate::host::cgroup;
 use crate::mock::Mock;
 use crate::net::tls;
 use crate::plan::Plan;
 use crate::plan::sla::SearchPlan;
 use crate::server::addresses;
 use crate::server::models::{first_model, list_timeouts};
+use crate::server::ready::{after_waiting, wait_until_ready};
 use crate::spec::proxy::ProxyVariables;
 use crate::spec::{HubFiles, RigFacts, Spec, resolve, trace_file};
 use crate::sweep;
@@ -52,34 +54,45 @@ pub fn prepare(
     notify: &mut dyn FnMut(String),
 ) -> Result<Prepared, String> {
     let spec = files::read(spec)?;
-    let mut facts = facts(&spec.output.outputs_dir);
+    let mut facts = facts();
     let trace = trace_file(&spec).map(|(path, flag)| trace::read(path, flag)).transpose();
     facts.trace = trace.map_err(|error| error.to_string())?.map(Arc::new);
     let search = spec.search().map_err(|error| error.to_string())?;
     let first = search.as_ref().map_or_else(|| spec.clone(), |search| spec.at_load(search, search.space.start));
     let fetched = hub_files::hub_files(&first, &mut facts, show_steps, notify)?;
-    let (mut plans, mock) = make_plans(&first, &facts)?;
+    let (mut plans, mock) = make_plans(&first, &facts, notify)?;
     calibration::attach(&spec, &mut plans)?;
     Ok(Prepared { spec, facts, search, plans, fetched, mock })
 }
 
 /// Resolves the spec to plans with the addresses of the target. Starts the built-in server for a `mock:` URL, and asks
 /// the server for its model if `--model` is not given.
-fn make_plans(spec: &Spec, facts: &RigFacts) -> Result<(Vec<Plan>, Option<Mock>), String> {
+fn make_plans(
+    spec: &Spec,
+    facts: &RigFacts,
+    notify: &mut dyn FnMut(String),
+) -> Result<(Vec<Plan>, Option<Mock>), String> {
     let mut plans = resolve(spec, facts).map_err(|error| error.to_string())?;
     let mut target = plans[0].target.clone();
     let mock = sweep::resolve_target(&mut target, &plans[0].cores, &facts.allowed_cores)?;
     let connect_timeout = Duration::from_nanos(plans[0].timeouts.connect_ns);
     let rotate = plans[0].address_rotation;
     let address_notes = addresses::choose(&mut target, rotate, &plans[0].source_addresses, connect_timeout);
+    // Also where no model is asked for, so that a bad certificate file is reported before anything is written.
+    let config = target.tls.as_ref().map(tls::config).transpose()?;
     if plans[0].report.model.is_empty() {
-        let config = target.tls.as_ref().map(tls::config).transpose()?;
         let headers: String =
             plans[0].workload.headers.iter().map(|header| format!("{}: {}\r\n", header.name, header.value)).collect();
-        let model = first_model(&target, &target.models_path(), &headers, config, list_timeouts(plans[0].timeouts))
-            .map_err(|error| {
-                format!("--model is not given, and the request to the server for its models failed: {error}; give --model NAME")
-            })?;
+        let timeouts = list_timeouts(plans[0].timeouts);
+        let ready_timeout = Duration::from_nanos(plans[0].ready_timeout_ns);
+        let attempt = || first_model(&target, &target.models_path(), &headers, config.clone(), timeouts);
+        // An interrupt ends the process here: nothing has been written.
+        let model = wait_until_ready(ready_timeout, &|| false, notify, attempt).map_err(|(error, waited)| {
+            let error = after_waiting(&error, waited);
+            format!(
+                "--model is not given, and the request to the server for its models failed: {error}; give --model NAME"
+            )
+        })?;
         let named = spec.clone().with(|spec| spec.target.model = Some(model));
         plans = resolve(&named, facts).map_err(|error| error.to_string())?;
     }
@@ -90,21 +103,15 @@ fn make_plans(spec: &Spec, facts: &RigFacts) -> Result<(Vec<Plan>, Option<Mock>)
     Ok((plans, mock))
 }
 
-fn facts(outputs: &Path) -> RigFacts {
+fn facts() -> RigFacts {
     let now = Zoned::now();
     RigFacts {
         allowed_cores: core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect(),
-        started: free_name(outputs, &now.strftime("%Y%m%d_%H%M%S").to_string()),
+        cpu_quota: cgroup::cpu_quota(),
+        started: now.strftime("%Y%m%d_%H%M%S").to_string(),
         nonce: now.timestamp().subsec_nanosecond() as u32 ^ std::process::id().rotate_left(16),
         trace: None,
         hub: HubFiles::default(),
         proxy_variables: ProxyVariables::read(&|name| std::env::var(name).ok()),
     }
-}
-
-/// A folder name that is free in `outputs`. Further calls that start in the same second get the suffix `_2`, `_3`, ...
-fn free_name(outputs: &Path, name: &str) -> String {
-    let numbered = (2..).map(|number| format!("{name}_{number}"));
-    let mut names = std::iter::once(name.to_string()).chain(numbered);
-    names.find(|name| !outputs.join(name).exists()).expect("there is always a next number")
 }

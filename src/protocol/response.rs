@@ -146,6 +146,12 @@ impl Response {
         self.ends_with_body && self.framer.ends_with_event()
     }
 
+    /// Bytes of an incomplete event.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.framer.held_bytes()
+    }
+
     /// Whether a part of a head has arrived.
     pub(crate) fn is_within_head(&self) -> bool {
         self.stage == Stage::Head && self.reader.is_within()

@@ -93,6 +93,12 @@ impl Framer {
         self.ends_with_event = false;
     }
 
+    /// Bytes of the incomplete event.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.carry.len()
+    }
+
     /// Resets the state for the next body and frees large buffers.
     pub fn reset(&mut self) {
         self.carry.clear();

@@ -90,6 +90,17 @@ fn take_varint(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
+/// The pairs of consecutive arrivals of one choice, as positions in the arrivals of a response. `choices` has the choice of
+/// each arrival, or is empty for a single choice. In order of the later arrival of each pair.
+pub(crate) fn consecutive<'a>(arrivals: &'a [Tick], choices: &'a [u8]) -> impl Iterator<Item = (usize, usize)> + 'a {
+    let mut last = [None; 256];
+    (0..arrivals.len()).filter_map(move |place| {
+        let choice = choices.get(place).copied().unwrap_or(0);
+        let before: Option<usize> = last[usize::from(choice)].replace(place);
+        before.map(|before| (before, place))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

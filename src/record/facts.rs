@@ -35,6 +35,10 @@ pub struct RunFacts {
     pub duration_ns: Option<u64>,
     pub drain_ns: u64,
     pub warmup_requests: u64,
+    /// The warm-up flows into the measured requests, and the server's metrics cover it. In runs of earlier versions it
+    /// had ended before.
+    #[serde(default)]
+    pub warmup_flows: bool,
     pub ramp_ns: u64,
     /// The data seed: determines lengths, choices and schedules.
     pub seed: u64,
@@ -70,6 +74,9 @@ pub struct RunFacts {
     /// Connections of the witness; 0 without one.
     #[serde(default)]
     pub witness: u32,
+    /// Choices of each answer; 0 in what earlier versions stored, whatever it was.
+    #[serde(default)]
+    pub choices: u32,
 }
 
 /// A load of conversations.
@@ -92,6 +99,11 @@ pub enum Mode {
 }
 
 impl RunFacts {
+    /// Whether a warm-up flows into the measured requests.
+    pub(crate) fn has_flowing_warmup(&self) -> bool {
+        self.warmup_flows && self.warmup_requests > 0
+    }
+
     /// The value of the load parameter `variable` in this run; `None` where the load has no such parameter.
     pub fn searched_load(&self, variable: Variable) -> Option<f64> {
         match variable {

@@ -3,11 +3,14 @@
 
 pub use oddities::Oddities;
 
+use self::memory::MemoryClaim;
 use crate::time::{MS, Tick};
 
 pub mod arrivals;
+pub mod delivery;
 mod enum_names;
 pub mod facts;
+pub mod memory;
 mod oddities;
 pub mod search;
 pub mod trace;
@@ -37,6 +40,8 @@ pub struct RequestRecord {
     pub due: Tick,
     /// A worker started to process it.
     pub picked: Option<Tick>,
+    /// How long it waited, before `picked`, for its body to be built; `None` if that was built before the run.
+    pub body_wait_ns: Option<u64>,
     /// The connection was ready; equals `picked` on a reused one.
     pub connected: Option<Tick>,
     /// Duration of the TLS handshake; `None` when there was none.
@@ -79,9 +84,11 @@ pub struct RequestRecord {
     pub oddities: Oddities,
     /// Server-sent events with data, including `[DONE]`.
     pub events: u32,
-    /// Output events that shared a read with a later output event: their arrival is an upper bound.
+    /// Output events that shared a read with a later output event of the same choice: their arrival is an upper bound.
     pub coalesced: u32,
-    /// Reads that brought bytes of this response, and those among them with two or more output events.
+    /// The read of the last output event brought later bytes (finish reason, usage, end): its arrival is an upper bound.
+    pub last_shared: bool,
+    /// Reads that brought bytes of this response, and those among them with two or more output events of one choice.
     pub reads: u32,
     pub coalesced_reads: u32,
     /// Reads with an arrival timestamp of the kernel; for the others, the time the completion was processed stands in.
@@ -104,20 +111,25 @@ pub struct RequestRecord {
     pub end_early_ns: Option<u32>,
     /// The choice of each of these events, one byte each, in [`Block::bytes`]; empty if all are of the first choice.
     pub choices: Span,
+    /// The arrivals of the events of a choice without output, in [`Block::arrivals`]; without announcements of a role.
+    pub silent: Span,
+    /// Choice and kind of each of these, in [`Block::bytes`]; see [`delivery::Events::silent_kinds`].
+    pub silent_kinds: Span,
     /// Answer, reasoning and error text (UTF-8), in [`Block::bytes`].
     pub text: Span,
     pub reasoning: Span,
     pub error: Span,
-    /// The JSON body of a turn of a conversation, in [`Block::bytes`]. It depends on the earlier answers; the workload
-    /// provides the body of any other request.
+    /// The JSON body, in [`Block::bytes`], of a turn of a conversation, which depends on the earlier answers, and of a
+    /// request that was built while the run lasted. The workload provides the body of any other request.
     pub body: Span,
     /// The raw response body (`--save full`), in [`Block::bytes`].
     pub raw: Span,
+    /// The tool calls of the answer as a JSON list in the form of the chat API, in [`Block::bytes`]; empty without calls.
+    pub tool_calls: Span,
+    /// The choices after the first as a JSON list of messages, in [`Block::bytes`]; empty for a single choice. `text`,
+    /// `reasoning` and `tool_calls` are those of the first.
+    pub other_choices: Span,
 }
-
-/// Separates the choices of one answer in the stored text and in the stored reasoning: the record separator of ASCII,
-/// which models do not generate.
-pub(crate) const CHOICE_SEPARATOR: u8 = 0x1e;
 
 /// A range in one of the arenas of a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,7 +152,7 @@ pub enum Phase {
     Warmup,
     #[default]
     Measured,
-    /// Sent by a separate, mostly idle thread at the same time as the measured requests.
+    /// Sent by a separate, mostly idle thread at the same time as the load.
     Witness,
 }
 
@@ -207,6 +219,8 @@ pub enum Failure {
     ReadTimeout,
     /// The whole request took longer than the total timeout.
     TotalTimeout,
+    /// Nothing arrived for seconds, and the server refused new connections: it has ended without closing this one.
+    ServerGone,
     /// The connection was reset.
     Reset,
     /// The connection was closed before any response byte.
@@ -227,13 +241,14 @@ pub enum Failure {
 
 impl Failure {
     /// Every class, in the order of the failure table.
-    pub const ALL: [Failure; 14] = [
+    pub const ALL: [Failure; 15] = [
         Failure::Connect,
         Failure::ConnectTimeout,
         Failure::Tls,
         Failure::Write,
         Failure::ReadTimeout,
         Failure::TotalTimeout,
+        Failure::ServerGone,
         Failure::Reset,
         Failure::ClosedEarly,
         Failure::Truncated,
@@ -253,6 +268,7 @@ impl Failure {
             Failure::Write => "write",
             Failure::ReadTimeout => "read_timeout",
             Failure::TotalTimeout => "total_timeout",
+            Failure::ServerGone => "server_gone",
             Failure::Reset => "reset",
             Failure::ClosedEarly => "closed_early",
             Failure::Truncated => "truncated",
@@ -265,6 +281,11 @@ impl Failure {
     }
 }
 
+/// A block is full at this size of its arena, bytes.
+const FULL_BYTES: usize = 4 << 20;
+/// An empty block keeps this much memory, bytes.
+const KEPT_BYTES: usize = 2 * FULL_BYTES;
+
 /// A batch of records with the arenas that their spans point into. Workers send full blocks to the collector, which
 /// returns them empty for reuse.
 #[derive(Debug, Default)]
@@ -273,6 +294,8 @@ pub struct Block {
     pub records: Vec<RequestRecord>,
     pub arrivals: Vec<Tick>,
     pub bytes: Vec<u8>,
+    /// The memory that the block holds while it waits to be stored.
+    pub memory: Option<MemoryClaim>,
 }
 
 impl Block {
@@ -281,19 +304,27 @@ impl Block {
 
     /// An empty block of a worker, with room for [`Block::CAPACITY`] records.
     pub fn new(worker: u32) -> Block {
-        Block { worker, records: Vec::with_capacity(Block::CAPACITY), arrivals: Vec::new(), bytes: Vec::new() }
+        Block { worker, records: Vec::with_capacity(Block::CAPACITY), ..Block::default() }
     }
 
     /// Whether the block should be sent now.
     pub fn is_full(&self) -> bool {
-        self.records.len() >= Block::CAPACITY || self.bytes.len() > 4 << 20
+        self.records.len() >= Block::CAPACITY || self.bytes.len() > FULL_BYTES
     }
 
-    /// Empties the block, keeping its memory.
+    /// Empties the block. It keeps memory for blocks of the usual size.
     pub fn clear(&mut self) {
         self.records.clear();
         self.arrivals.clear();
+        self.arrivals.shrink_to(KEPT_BYTES / size_of::<Tick>());
         self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.memory = None;
+    }
+
+    /// The bytes of its arenas.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        (self.bytes.len() + self.arrivals.len() * size_of::<Tick>()) as u64
     }
 
     /// Appends bytes to the arena; the span is their place in it.

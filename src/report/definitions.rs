@@ -43,9 +43,9 @@ pub(crate) const DEFINITIONS: [Definition; 20] = [
     define(
         ["TTFT", "首 token 时延 (TTFT)"],
         ["first_token − due", "first_token − due"],
-        "Until the first event with output: text, reasoning or tool call. Events with only a role do not count. Without \
-         streaming: the latency.",
-        "到首个含输出（文本、推理内容或工具调用）的事件为止，仅含 role 的事件不算。非流式响应取端到端时延。",
+        "Until the first event with output: text, reasoning or tool call. Events with only a role do not count. Of streamed \
+         responses only, as are ITL and TPOT; a response that is not streamed has a latency.",
+        "到首个含输出（文本、推理内容或工具调用）的事件为止，仅含 role 的事件不算。与 ITL、TPOT 一样只统计流式响应；非流式响应只有端到端时延。",
     ),
     define(
         ["Time to first answer token", "首个回答 token 时延"],
@@ -56,16 +56,19 @@ pub(crate) const DEFINITIONS: [Definition; 20] = [
     define(
         ["ITL", "token 间时延 (ITL)"],
         ["arrival[i+1] − arrival[i]", "arrival[i+1] − arrival[i]"],
-        "Gaps between consecutive output events of one choice of a response, pooled over all requests. Events of one read have the \
-         same arrival time.",
-        "同一响应的同一候选回答中相邻输出事件的间隔，所有请求合并统计。同一次读取到的事件到达时刻相同。",
+        "Gaps between consecutive output events of one choice of a response, pooled over all requests; a token without \
+         text ends no gap. Events of one read have the same arrival time.",
+        "同一响应的同一候选回答中相邻输出事件的间隔，所有请求合并统计；无文本的 token 不构成间隔。同一次读取到的事件到达时刻相同。",
     ),
     define(
         ["TPOT", "每 token 时延 (TPOT)"],
         ["(last_token − first_token) / (output_tokens − 1)", "(last_token − first_token) / (output_tokens − 1)"],
-        "Undefined, not 0, for fewer than two tokens. If the server counts a token without text (end of sequence), its \
-         event is the last one. Several choices: the mean over the choices.",
-        "输出不足两个 token 时无定义（不记为 0）。若服务端计入无文本的 token（结束符），则以其事件为末个。多个候选回答时取各自的平均值。",
+        "Undefined, not 0, for fewer than two tokens. If the server counts tokens without text (end of sequence, parts of a \
+         character), their events are the first or the last one. If there are more tokens than events (parsers swallow \
+         some, one event has several), it is a range: all tokens without an event lie within the span, or none does. \
+         Several choices: the mean over the choices.",
+        "输出不足两个 token 时无定义（不记为 0）。若服务端计入无文本的 token（结束符、字符的一部分），则以其事件为首个或末个。若 token 数多于事件数\
+         （解析器吞掉若干 token，或一个事件含多个 token），则为一个范围：无事件的 token 全部位于跨度之内，或全部在其外。多个候选回答时取各自的平均值。",
     ),
     define(
         ["Output tok/s", "输出速度 (tok/s)"],

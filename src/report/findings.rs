@@ -179,7 +179,12 @@ mod tests {
         let found = [
             Finding::Failures { share: 0.5 },
             moved(Figure::Itl, 5),
-            Finding::SendLag { severity: Severity::Void, p99_ns: 30_000_000, median_ttft_ns: 20_000_000 },
+            Finding::SendLag {
+                severity: Severity::Void,
+                p99_ns: 30_000_000,
+                median_ttft_ns: 20_000_000,
+                of_latency: false,
+            },
             Finding::Killed,
         ];
         let entries = entries(&found);

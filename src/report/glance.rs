@@ -61,12 +61,13 @@ fn round(value: f64) -> f64 {
 fn throughput(s: &Summary) -> String {
     let t = &s.throughput;
     let rate = |value: Option<f64>, unit: &str| value.map(|value| format!("{} {unit}", number(round(value))));
-    let parts = [
-        rate(t.requests_per_s, "req/s"),
-        rate(t.output_tokens_per_s, "output tok/s"),
-        rate(t.total_tokens_per_s, "total tok/s"),
-    ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let tokens = if s.generates_text() {
+        [rate(t.output_tokens_per_s, "output tok/s"), rate(t.total_tokens_per_s, "total tok/s")]
+    } else {
+        [rate(t.input_tokens_per_s, "input tok/s"), None]
+    };
+    let parts = std::iter::once(rate(t.requests_per_s, "req/s")).chain(tokens);
+    let parts: Vec<String> = parts.flatten().collect();
     if parts.is_empty() { "Throughput: -".to_string() } else { format!("Throughput: {}", parts.join(", ")) }
 }
 
@@ -126,7 +127,12 @@ pub fn objectives(s: &Summary, colours: bool) -> String {
 /// The client's own error as a share of the medians, and the number of findings.
 fn trust(s: &Summary) -> String {
     let own = &s.measurement_error;
-    let shares: Vec<String> = [("TTFT", &s.series.ttft_s, &own.ttft_s), ("ITL", &s.series.itl_s, &own.itl_s)]
+    let mut times = vec![("TTFT", &s.series.ttft_s, &own.ttft_s), ("ITL", &s.series.itl_s, &own.itl_s)];
+    if s.series.ttft_s.count == 0 {
+        // Nothing was streamed.
+        times = vec![("latency", &s.series.latency_s, &own.latency_s)];
+    }
+    let shares: Vec<String> = times
         .into_iter()
         .filter_map(|(name, series, bounds)| Some(format!("{} of {name}", share(series, bounds)?)))
         .collect();

@@ -42,6 +42,7 @@ labels! {
     UnsentRequests: "Unsent requests", "未发送请求数";
     UnknownRequests: "Unknown requests (not stored)", "结果未知的请求数（未存储）";
     OutputThroughput: "Output token throughput (tok/s)", "输出 token 吞吐量 (tok/s)";
+    InputThroughput: "Input token throughput (tok/s)", "输入 token 吞吐量 (tok/s)";
     TotalThroughput: "Total token throughput (tok/s)", "总 token 吞吐量 (tok/s)";
     RequestThroughput: "Request throughput (req/s)", "请求吞吐量 (req/s)";
     AverageLatency: "Average latency (s)", "平均端到端时延 (s)";
@@ -53,6 +54,7 @@ labels! {
     AverageItl: "Average inter-token latency (s)", "平均 token 间时延 (s)";
     PackagesPerRequest: "Average package per request", "平均每请求数据包数";
     PackageLatency: "Average package latency (s)", "平均每数据包时延 (s)";
+    TokensPerEvent: "Average tokens per output event", "平均每输出事件 token 数";
     FirstTokenMin: "First token latency min (s)", "首 token 时延最小值 (s)";
     FirstTokenMax: "First token latency max (s)", "首 token 时延最大值 (s)";
     FirstTokenAverage: "First token latency ave (s)", "首 token 时延平均值 (s)";
@@ -78,6 +80,7 @@ labels! {
     TlsHandshake: "TLS handshake p50 / p99 / max", "TLS 握手耗时 p50 / p99 / 最大";
     LoopGap: "Loop gap p50 / p99 / max", "事件循环间隔 p50 / p99 / 最大";
     ServiceTtft: "Service TTFT avg / p50 / p99 (s)", "自发送起的 TTFT 平均 / p50 / p99 (s)";
+    ServiceLatency: "Service latency avg / p50 / p99 (s)", "自发送起的端到端时延 平均 / p50 / p99 (s)";
     CoalescedReads: "Reads with two or more events", "含多个事件的读取占比";
     CoalescedEvents: "Events that share a read", "合并到达的事件占比";
     StampedReads: "Reads with a kernel timestamp", "带内核时间戳的读取占比";
@@ -147,8 +150,11 @@ labels! {
     CachedTokensServer: "Prompt tokens from the cache (server, share)", "前缀缓存命中率（服务端）";
     PreemptionsServer: "Preemptions (server)", "抢占次数（服务端）";
     BucketsNote:
-        "Server quantiles are given by the bounds of histogram buckets. TTFT and latency count from the first byte sent.",
-        "服务端的分位数以直方图分桶的上下界表示。此表的 TTFT 与时延自发出首字节起计。";
+        "Server quantiles are given by the bounds of histogram buckets. TTFT and latency count from the first byte sent. The \
+         server's begin when it has read and parsed the request, and end before the token is written to the connection; \
+         'frontend and network' is the rest of the client's.",
+        "服务端的分位数以直方图分桶的上下界表示。此表的 TTFT 与时延自发出首字节起计。服务端的计时始于请求读取并解析完成，止于 token 写入连接之前；\
+         客户端时间的其余部分为“前端与网络”。";
 
     // The resource use of a server started here.
     UsedByServer: "Used by the server", "服务端资源占用";
@@ -216,6 +222,7 @@ pub(crate) fn failure_name(failure: Failure, language: Language) -> &'static str
         Failure::Write => "发送失败",
         Failure::ReadTimeout => "读取超时",
         Failure::TotalTimeout => "总超时",
+        Failure::ServerGone => "服务端已退出",
         Failure::Reset => "连接被重置",
         Failure::ClosedEarly => "未响应即关闭连接",
         Failure::Truncated => "响应不完整",

@@ -32,6 +32,7 @@ pub fn summary(s: &Summary) -> Json {
     out.insert("Steady part".to_string(), steady(s));
     out.insert("Steady throughput".to_string(), steady_throughput(s));
     out.insert("Time to first answer token (s)".to_string(), figures(&s.series.first_answer_s));
+    out.insert("Time per output token range (s)".to_string(), tpot_range(s));
     out.insert("Client".to_string(), client(s));
     out.insert("Own error".to_string(), measurement_error::json(s));
     out.insert("Witness".to_string(), witness::json(s));
@@ -71,7 +72,7 @@ pub fn percentiles(s: &Summary) -> Json {
 
 fn value(value: &Value) -> Json {
     match value {
-        Value::Number(number) => finite(Some(*number)),
+        Value::Number(number) | Value::Range(number, _) => finite(Some(*number)),
         Value::Count(count) => json!(count),
         Value::Unknown => Json::Null,
     }
@@ -125,6 +126,18 @@ fn steady(s: &Summary) -> Json {
         "TTFT (s)": figures(&steady.ttft_s),
         "Service TTFT (s)": figures(&steady.service_ttft_s),
         "ITL (s)": figures(&steady.itl_s),
+        "Latency (s)": figures(&steady.latency_s),
+    })
+}
+
+/// Both ends are the figure itself if it is exact.
+fn tpot_range(s: &Summary) -> Json {
+    let exact = &s.series.tpot_s;
+    let range = s.series.tpot_range.as_ref();
+    json!({
+        "low": figures(range.map_or(exact, |range| &range.low_s)),
+        "high": figures(range.map_or(exact, |range| &range.high_s)),
+        "requests": range.map_or(0, |range| range.requests),
     })
 }
 
@@ -153,6 +166,7 @@ fn client(s: &Summary) -> Json {
         "Receive lag (ns)": lag(c.receive_lag),
         "Send lag (ns)": lag(c.send_lag),
         "Own send lag (ns)": lag(c.own_send_lag),
+        "Body wait (ns)": lag(c.body_wait),
         "Turnaround (ns)": lag(c.turnaround),
         "Connect time (ns)": lag(c.connect),
         "TLS handshake (ns)": lag(c.tls_handshake),

@@ -37,10 +37,15 @@ fn figures(s: &Summary) -> [(&'static str, &Series, &[Bound]); 4] {
 
 fn shares(s: &Summary) -> Table {
     let c = &s.client;
-    let medians = [s.series.ttft_s.value(500), s.series.itl_s.value(500)];
+    let series = &s.series;
+    let (names, medians) = match series.ttft_s.count {
+        // Nothing was streamed.
+        0 => (vec!["99% of latency"], vec![series.latency_s.value(500)]),
+        _ => (vec!["99% of TTFT", "99% of ITL"], vec![series.ttft_s.value(500), series.itl_s.value(500)]),
+    };
     let row = |name: &str, ns: [Option<u64>; 2]| {
         let length = ns.map(|ns| ns.map_or_else(|| "-".to_string(), format_ns));
-        let shares = medians.map(|median| match (ns[1], median) {
+        let shares = medians.iter().map(|&median| match (ns[1], median) {
             (Some(ns), Some(median)) if median > 0.0 => format!("{:.2} %", ns as f64 / 1e7 / median),
             _ => "-".to_string(),
         });
@@ -50,8 +55,8 @@ fn shares(s: &Summary) -> Table {
         if lag.count > 0 { [Some(lag.p50), Some(lag.p99)] } else { [None, None] }
     };
     Table {
-        head: ["Own error", "50%", "99%", "99% of TTFT", "99% of ITL"].map(String::from).to_vec(),
-        aligns: vec![Align::Left, Align::Right, Align::Right, Align::Right, Align::Right],
+        aligns: std::iter::once(Align::Left).chain(vec![Align::Right; 2 + names.len()]).collect(),
+        head: ["Own error", "50%", "99%"].into_iter().chain(names).map(String::from).collect(),
         rows: vec![
             row("Own send lag", lag(c.own_send_lag)),
             row("Receive lag", lag(c.receive_lag)),
@@ -64,9 +69,9 @@ fn shares(s: &Summary) -> Table {
 
 /// One table if it fits, else two.
 fn bounds(s: &Summary, width: usize) -> String {
-    let figures = figures(s);
+    let figures: Vec<_> = figures(s).into_iter().filter(|(_, series, _)| series.count > 0).collect();
     let whole = bounds_table(&figures);
-    if whole.width() <= width {
+    if whole.width() <= width || figures.len() <= 2 {
         return whole.render();
     }
     bounds_table(&figures[..2]).render() + &bounds_table(&figures[2..]).render()

@@ -54,6 +54,10 @@ pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     let run = reader.run()?;
     let mut samples = RunSamples::default();
     reader.each_block(Phase::Measured, Detail::Figures, |block| samples.add(block))?;
+    let mut warmup = RunSamples::default();
+    if run.facts.has_flowing_warmup() {
+        reader.each_block(Phase::Warmup, Detail::Figures, |block| warmup.add(block))?;
+    }
     let server_samples = reader.server_samples()?;
     let witness = if run.facts.witness > 0 {
         let mut witness = RunSamples::default();
@@ -64,7 +68,7 @@ pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     };
     let server = metric_catalog::window(&metrics::scrapes(&server_samples), &run.facts.model);
     let server_use = resource_usage::compute(&server_samples);
-    let (summary, samples) = analyze(Inputs { run: &run, samples, witness, server, server_use });
+    let (summary, samples) = analyze(Inputs { run: &run, samples, warmup, witness, server, server_use });
     Ok(Measured { run, summary, samples })
 }
 

@@ -2,6 +2,7 @@
 
 use super::advice::{Grade, best, by_load, recommendations, success_rate};
 use super::findings::{self, SharedEntry};
+use super::glance;
 use super::language::Language;
 use super::load_name::load_name;
 use super::repeats;
@@ -33,6 +34,10 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
     for (name, table) in repeats::tables(runs, Language::En) {
         out.push_str(&format!("\nFrom run to run: {name}\n{}", table.fitted(width).render()));
     }
+    let objectives = objectives(runs, colour);
+    if !objectives.is_empty() {
+        out.push_str(&format!("\nService level objectives:\n{objectives}"));
+    }
     out.push_str(&best_loads(runs));
     let advice = recommendations(runs, Language::En);
     if !advice.is_empty() {
@@ -40,6 +45,18 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
         advice.iter().for_each(|line| out.push_str(&wrap("- ", line, width)));
     }
     out + &cautions(runs, width)
+}
+
+/// The verdict on each objective, for each load.
+pub fn objectives(runs: &[&Summary], colour: bool) -> String {
+    let of_run = |run: &&Summary| {
+        let lines = glance::objectives(run, colour);
+        match runs {
+            [_] => lines,
+            _ => lines.lines().map(|line| format!("{}: {line}\n", load_name(&run.facts, Language::En))).collect(),
+        }
+    };
+    by_load(runs).iter().map(of_run).collect()
 }
 
 /// The findings of single runs, repeated for the reader of the combined report.
@@ -67,6 +84,17 @@ fn footnote(runs: &[&Summary], width: usize) -> String {
 /// One line about a run of a sweep, shown when it ends.
 pub fn one_line(s: &Summary) -> String {
     let value = |value: Option<f64>, decimals: usize| fixed(value, decimals);
+    if !s.generates_text() {
+        return format!(
+            "{}: {} req/s, {} input tok/s, latency avg {} s p99 {} s, {} ok",
+            load_name(&s.facts, Language::En),
+            value(s.throughput.requests_per_s, 2),
+            value(s.throughput.input_tokens_per_s, 1),
+            value(s.series.latency_s.mean, 3),
+            value(s.series.latency_s.value(990), 3),
+            percent(success_rate(s)),
+        );
+    }
     format!(
         "{}: {} req/s, {} tok/s, latency avg {} s p99 {} s, TTFT avg {} s p99 {} s, TPOT avg {} s, {} ok",
         load_name(&s.facts, Language::En),
@@ -100,6 +128,9 @@ fn basic_information(runs: &[&Summary], output: Option<&str>, width: usize) -> S
         ("Total test time", known(time_s, 2, "s")),
         ("Average output rate", known(rate, 2, "tok/s")),
     ];
+    if runs.iter().all(|run| !run.generates_text()) {
+        rows.retain(|(name, _)| !matches!(*name, "Total generated" | "Average output rate"));
+    }
     rows.extend(output.map(|output| ("Output path", output.to_string())));
     let name_width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let table = Table {
@@ -141,6 +172,9 @@ const LOADS: [Column; 9] = [
 
 /// One table if it fits, else three that repeat the load.
 fn load_tables(runs: &[&Summary], width: usize) -> Vec<Table> {
+    if runs.iter().all(|run| !run.generates_text()) {
+        return vec![load_table(runs, &LOADS_WITHOUT_TEXT)];
+    }
     let whole = load_table(runs, &LOADS);
     if whole.width() <= width {
         return vec![whole];
@@ -149,6 +183,10 @@ fn load_tables(runs: &[&Summary], width: usize) -> Vec<Table> {
     let pick = |part: &[usize]| part.iter().map(|&column| LOADS[column]).collect::<Vec<Column>>();
     parts.iter().map(|part| load_table(runs, &pick(part))).collect()
 }
+
+/// The columns of embeddings and rankings.
+const LOADS_WITHOUT_TEXT: [Column; 5] =
+    [LOADS[0], LOADS[1], LOADS[2], ("In. toks/s", |s| fixed(s.throughput.input_tokens_per_s, 2)), LOADS[8]];
 
 fn load_table(runs: &[&Summary], columns: &[Column]) -> Table {
     let by_parallel = runs.iter().any(|run| run.facts.parallel.is_some());

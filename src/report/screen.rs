@@ -4,7 +4,7 @@ use super::findings::entries;
 use super::i18n::{Label, Statistic, time_name};
 use super::language::Language;
 use super::search::judged_text;
-use super::summary_rows::{self, Row, StatisticValue, Value, client_rows, percentile_columns};
+use super::summary_rows::{self, Row, StatisticValue, client_rows, shown_columns};
 use super::table::{Align, Table, cut, few_note, infinite_note, mark, number, optional, wrap};
 use super::{glance, measurement_error, server, server_timings, turns, witness};
 use crate::finding::{Figure, Severity};
@@ -13,6 +13,7 @@ use crate::stats::failure_texts::FailureText;
 use crate::stats::quantile::{LEVELS, Quantile, Series};
 use crate::stats::slo::Judged;
 use crate::stats::speed::SpeedRow;
+use crate::visible::visible;
 
 /// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;
@@ -38,7 +39,7 @@ pub fn render(s: &Summary, width: usize) -> String {
     out.push_str(&server::text(s, width));
     out.push_str(&server_timings::text(s, width));
     out.push_str(&findings(s, width, "\nFindings:", |severity| severity != Severity::Void));
-    out
+    visible(&out).into_owned()
 }
 
 /// What a run prints: evalscope's tables, failures, and the result at a glance. The rest is in [`render`].
@@ -53,21 +54,12 @@ pub fn brief(s: &Summary, width: usize, colours: bool) -> String {
 }
 
 fn summary_table(s: &Summary, wanted: impl Fn(&Row) -> bool) -> Table {
-    let known = |row: &Row| row.always || row.value != Value::Unknown;
-    let shown = summary_rows::summary(s).into_iter().filter(|row| known(row) && wanted(row));
+    let shown = summary_rows::summary(s).into_iter().filter(|row| row.is_shown() && wanted(row));
     Table {
         head: vec!["Key".to_string(), "Value".to_string()],
         aligns: vec![Align::Left, Align::Decimal],
-        rows: shown.map(|row| vec![row.key.en().to_string(), value_text(&row.value)]).collect(),
+        rows: shown.map(|row| vec![row.key.en().to_string(), row.value.text()]).collect(),
         grid: true,
-    }
-}
-
-fn value_text(value: &Value) -> String {
-    match value {
-        Value::Number(value) => number(*value),
-        Value::Count(count) => count.to_string(),
-        Value::Unknown => "-".to_string(),
     }
 }
 
@@ -137,9 +129,9 @@ fn failures(s: &Summary, width: usize) -> String {
 
 /// One table if it fits, else two: times, then tokens.
 fn percentiles(s: &Summary, width: usize) -> String {
-    let columns = percentile_columns(s);
+    let columns = shown_columns(s);
     let whole = percentile_table(&columns);
-    let body = if whole.width() <= width {
+    let body = if whole.width() <= width || columns.len() <= 4 {
         whole.render()
     } else {
         percentile_table(&columns[..4]).render() + &percentile_table(&columns[4..]).render()
@@ -171,13 +163,14 @@ fn quantile_text(quantile: &Quantile) -> String {
 
 /// The confidence intervals of median and p99, if there are enough samples.
 fn intervals(s: &Summary) -> String {
-    let columns = percentile_columns(s);
+    let columns = shown_columns(s);
     let cell = |series: &Series, per_mille: u32| match series.at(per_mille).and_then(|quantile| quantile.interval) {
         Some(interval) => format!("{} .. {}", optional(interval.low), optional(interval.high)),
         None => "-".to_string(),
     };
-    let rows: Vec<Vec<String>> = columns[..4]
+    let rows: Vec<Vec<String>> = columns
         .iter()
+        .filter(|(name, _)| matches!(name, Label::Ttft | Label::Itl | Label::Tpot | Label::Latency))
         .filter(|(_, series)| series.at(500).is_some_and(|quantile| quantile.interval.is_some()))
         .map(|(name, series)| vec![name.en().to_string(), cell(series, 500), cell(series, 990)])
         .collect();

@@ -21,7 +21,8 @@ pub fn text(s: &Summary, width: usize) -> String {
     let mut out = String::new();
     if let Some(server) = &s.server {
         let (scrapes, window) = (server.scrapes, number(server.window_s));
-        out.push_str(&format!("\nServer metrics ({}, {scrapes} scrapes over {window} s):\n", server.server));
+        let warmup = if s.facts.has_flowing_warmup() { ", both sides with the warm-up" } else { "" };
+        out.push_str(&format!("\nServer metrics ({}, {scrapes} scrapes over {window} s{warmup}):\n", server.server));
     }
     for (index, table) in tables(s, Language::En).iter().enumerate() {
         out.push_str(&fitting(table, width));
@@ -116,8 +117,8 @@ fn texts<const N: usize>(labels: [Label; N], language: Language) -> Vec<String> 
 /// The name of a time as one side measured it.
 fn name_of_side(figure: Figure, client: bool, language: Language) -> String {
     match language {
-        Language::En => format!("{} {}", figure.en(), if client { "client" } else { "server" }),
-        Language::Zh => format!("{}（{}）", figure.zh(), if client { "客户端" } else { "服务端" }),
+        Language::En => format!("{} {}", figure.en(), if client { "client" } else { "server metrics" }),
+        Language::Zh => format!("{}（{}）", figure.zh(), if client { "客户端" } else { "服务端指标" }),
     }
 }
 
@@ -129,7 +130,7 @@ fn times(server: &Reconciliation, language: Language) -> Table {
             |level: usize| time.levels.get(level).map_or("-".to_string(), |(_, server)| bounds_text(server, language));
         let mut row = vec![name_of_side(time.name, true, language), optional(time.client_mean_s)];
         row.extend((0..LEVELS.len()).map(quantile));
-        row.push(verdict_text(&time.verdict, language));
+        row.push(verdict_text(&time.verdict, language) + &frontend_text(time, language));
         rows.push(row);
         let mut row = vec![name_of_side(time.name, false, language), optional(time.server_mean_s)];
         row.extend((0..LEVELS.len()).map(interval));
@@ -184,6 +185,18 @@ pub(super) fn verdict_text(verdict: &Verdict, language: Language) -> String {
         }
         (Verdict::NotJudged(why), Language::En) => format!("not judged: {}", why.en()),
         (Verdict::NotJudged(why), Language::Zh) => format!("未判定：{}", why.zh()),
+    }
+}
+
+/// The time in the frontend and the network, behind the verdict.
+fn frontend_text(time: &Compared, language: Language) -> String {
+    let Some(frontend_s) = time.frontend_s.filter(|_| time.verdict == Verdict::Consistent) else {
+        return String::new();
+    };
+    let length = format_ns((frontend_s * 1e9).round() as u64);
+    match language {
+        Language::En => format!("; frontend and network: {length}"),
+        Language::Zh => format!("；前端与网络：{length}"),
     }
 }
 
@@ -290,6 +303,7 @@ pub fn json(s: &Summary) -> Json {
     json!({
         "server": server.server,
         "window_s": server.window_s,
+        "with_warmup": s.facts.has_flowing_warmup(),
         "looks": server.scrapes,
         "restarts": server.resets,
         "times": server.times.iter().map(time_json).collect::<Vec<_>>(),
@@ -338,6 +352,7 @@ fn time_json(time: &Compared) -> Json {
         "client_mean_s": time.client_mean_s,
         "server_mean_s": time.server_mean_s,
         "quantiles": Json::Object(of_levels.collect()),
+        "frontend_and_network_s": time.frontend_s,
         "own_error_s": time.measurement_error_s,
         "verdict": verdict,
         "apart_s": apart_s,

@@ -6,6 +6,7 @@ use super::json_value::finite;
 use super::language::Language;
 use super::server::{signed_time, verdict_json, verdict_text};
 use super::table::{Align, Table, optional, wrap};
+use crate::finding::Figure;
 use crate::stats::Summary;
 use crate::stats::quantile::Series;
 use crate::stats::server_timings::{ServerTimings, TimingComparison};
@@ -16,7 +17,7 @@ pub fn text(s: &Summary, width: usize) -> String {
     let row = |time: &TimingComparison| {
         let d = &time.difference;
         let difference = [d.min, d.value(500), d.value(990), d.max].map(|value| value.map_or("-".into(), signed_time));
-        [time.name.to_string(), optional(time.client.value(500)), optional(time.server.value(500))]
+        [name_of(time, timings.with_queue), optional(time.client.value(500)), optional(time.server.value(500))]
             .into_iter()
             .chain(difference)
             .chain([verdict_text(&time.verdict, Language::En)])
@@ -38,6 +39,16 @@ pub fn text(s: &Summary, width: usize) -> String {
     );
     out.push_str(&wrap("", explanation(timings), width));
     out
+}
+
+/// The time with what the server's value of it is, which is not that of the server's metrics.
+fn name_of(time: &TimingComparison, with_queue: bool) -> String {
+    let part = match (time.name, with_queue) {
+        (Figure::Ttft, true) => "queue + prefill",
+        (Figure::Ttft, false) => "prefill",
+        _ => "decode",
+    };
+    format!("{} ({part})", time.name)
 }
 
 fn explanation(timings: &ServerTimings) -> &'static str {

@@ -41,15 +41,20 @@ fn span_unix_ns(run: &Measured) -> Option<(i64, i64)> {
 /// The shards in these databases as one run.
 pub fn measured(paths: &[PathBuf]) -> Result<Measured, StoreError> {
     let (run, shards) = open(paths)?;
-    let mut samples = RunSamples::default();
-    shards.iter().try_for_each(|shard| shard.each_block(|block| samples.add(block)))?;
-    let (summary, samples) = analyze(Inputs::new(&run, samples));
+    let (mut samples, mut warmup) = (RunSamples::default(), RunSamples::default());
+    for shard in &shards {
+        shard.each_block(Phase::Measured, |block| samples.add(block))?;
+        if run.facts.has_flowing_warmup() {
+            shard.each_block(Phase::Warmup, |block| warmup.add(block))?;
+        }
+    }
+    let (summary, samples) = analyze(Inputs { warmup, ..Inputs::new(&run, samples) });
     Ok(Measured { run, summary, samples })
 }
 
 /// Passes all measured requests of the shards to `take`, with their times on the clock of the first shard.
 pub fn each_block(paths: &[PathBuf], mut take: impl FnMut(&Block)) -> Result<(), StoreError> {
-    open(paths)?.1.iter().try_for_each(|shard| shard.each_block(&mut take))
+    open(paths)?.1.iter().try_for_each(|shard| shard.each_block(Phase::Measured, &mut take))
 }
 
 /// The database of one shard.
@@ -62,8 +67,8 @@ struct Shard {
 }
 
 impl Shard {
-    fn each_block(&self, mut take: impl FnMut(&Block)) -> Result<(), StoreError> {
-        self.reader.each_block(Phase::Measured, Detail::Figures, |block| match (self.shift_ns, self.first_worker) {
+    fn each_block(&self, phase: Phase, mut take: impl FnMut(&Block)) -> Result<(), StoreError> {
+        self.reader.each_block(phase, Detail::Figures, |block| match (self.shift_ns, self.first_worker) {
             (0, 0) => take(block),
             _ => take(&shifted(block, self.shift_ns, self.first_worker)),
         })
@@ -155,6 +160,7 @@ fn shifted(block: &Block, ns: i64, first_worker: u32) -> Block {
         records: block.records.iter().map(record).collect(),
         arrivals: block.arrivals.iter().map(|&tick| shift(tick)).collect(),
         bytes: block.bytes.clone(),
+        memory: None,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::record::facts::Mode;
 use crate::stats::Summary;
 use crate::stats::client::Lag;
 use crate::stats::quantile::Series;
+use crate::stats::series::AllSeries;
 use crate::time::format_ns;
 
 /// A figure with its name.
@@ -14,10 +15,29 @@ use crate::time::format_ns;
 pub struct Row {
     pub key: Label,
     pub value: Value,
-    /// Shown in the table even if it is unknown.
-    pub always: bool,
+    pub shown: Shown,
     /// Also in the table that a run prints, which has evalscope's rows and what this run adds to them.
     pub brief: bool,
+}
+
+/// When a row is part of the table. In JSON files every row has its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// "-" if the value is unknown.
+    Always,
+    IfKnown,
+    Never,
+}
+
+impl Row {
+    /// Whether the table has this row.
+    pub(crate) fn is_shown(&self) -> bool {
+        match self.shown {
+            Shown::Always => true,
+            Shown::IfKnown => self.value != Value::Unknown,
+            Shown::Never => false,
+        }
+    }
 }
 
 /// A figure without rounding.
@@ -25,6 +45,8 @@ pub struct Row {
 pub enum Value {
     Number(f64),
     Count(u64),
+    /// A figure that is only known to be in a range. JSON files have its lower end under the name of the row.
+    Range(f64, f64),
     Unknown,
 }
 
@@ -34,6 +56,24 @@ impl From<Option<f64>> for Value {
     }
 }
 
+impl Value {
+    /// The cell of a table.
+    pub fn text(&self) -> String {
+        match self {
+            Value::Number(value) => number(*value),
+            Value::Count(count) => count.to_string(),
+            Value::Range(low, high) => format!("{} .. {}", number(*low), number(*high)),
+            Value::Unknown => "-".to_string(),
+        }
+    }
+}
+
+/// The mean TPOT, or its range if some requests have more tokens than events.
+fn tpot(series: &AllSeries) -> Value {
+    let range = series.tpot_range.as_ref().and_then(|range| Some((range.low_s.mean?, range.high_s.mean?)));
+    range.map_or_else(|| series.tpot_s.mean.into(), |(low, high)| Value::Range(low, high))
+}
+
 impl From<u64> for Value {
     fn from(value: u64) -> Value {
         Value::Count(value)
@@ -41,13 +81,13 @@ impl From<u64> for Value {
 }
 
 /// A row of every table; "-" if it is unknown.
-fn row(key: Label, value: impl Into<Value>) -> Row {
-    Row { key, value: value.into(), always: true, brief: true }
+fn row<V: Into<Value>>(key: Label, value: V) -> Row {
+    Row { key, value: value.into(), shown: Shown::Always, brief: true }
 }
 
 /// A row that is shown only if its value is known.
-fn maybe(key: Label, value: impl Into<Value>) -> Row {
-    Row { key, value: value.into(), always: false, brief: true }
+fn maybe<V: Into<Value>>(key: Label, value: V) -> Row {
+    Row { key, value: value.into(), shown: Shown::IfKnown, brief: true }
 }
 
 /// A row of the full table only.
@@ -73,16 +113,17 @@ pub fn summary(s: &Summary) -> Vec<Row> {
         row(Label::RequestThroughput, s.throughput.requests_per_s),
         row(Label::AverageLatency, series.latency_s.mean),
         row(Label::AverageTtft, series.ttft_s.mean),
-        row(Label::AverageTpot, series.tpot_s.mean),
+        row(Label::AverageTpot, tpot(series)),
         row(Label::AverageInputTokens, series.input_tokens.mean),
         row(Label::AverageOutputTokens, series.output_tokens.mean),
         detail(row(Label::RequestsPerMinute, s.throughput.requests_per_s.map(|rate| rate * 60.0))),
         detail(row(Label::AverageItl, series.itl_s.mean)),
         detail(row(Label::PackagesPerRequest, s.packages_per_request)),
         detail(row(Label::PackageLatency, s.package_latency_s)),
-        detail(row(Label::FirstTokenMin, series.first_token_s.min)),
-        detail(row(Label::FirstTokenMax, series.first_token_s.max)),
-        detail(row(Label::FirstTokenAverage, series.first_token_s.mean)),
+        maybe(Label::TokensPerEvent, s.tokens_per_event),
+        detail(row(Label::FirstTokenMin, series.ttft_s.min)),
+        detail(row(Label::FirstTokenMax, series.ttft_s.max)),
+        detail(row(Label::FirstTokenAverage, series.ttft_s.mean)),
     ];
     if let Some(verdict) = &s.slo {
         rows.push(row(Label::Goodput, verdict.goodput_per_s));
@@ -100,24 +141,54 @@ pub fn summary(s: &Summary) -> Vec<Row> {
     }
     // A closed loop has no schedule, and its concurrency is given.
     let scheduled = s.facts.mode != Mode::Closed;
+    let rate: fn(Label, Value) -> Row = if scheduled { row } else { maybe };
     rows.extend([
-        Row { always: scheduled, ..row(Label::SentRate, s.rates.sent_per_s) },
-        Row { always: scheduled, ..row(Label::AchievedRate, s.rates.achieved_per_s) },
+        rate(Label::SentRate, s.rates.sent_per_s.into()),
+        rate(Label::AchievedRate, s.rates.achieved_per_s.into()),
         Row { brief: scheduled, ..row(Label::PeakConcurrency, u64::from(s.concurrency.peak)) },
         Row { brief: scheduled, ..row(Label::MeanConcurrency, s.concurrency.mean) },
     ]);
+    // For generated text the totals contain it.
+    let shown = if s.generates_text() { Shown::Never } else { Shown::Always };
+    rows.push(Row { shown, ..row(Label::InputThroughput, s.throughput.input_tokens_per_s) });
     // Without reasoning it is TTFT.
-    if series.first_answer_s.mean != series.first_token_s.mean && series.first_answer_s.mean.is_some() {
+    if series.first_answer_s.mean != series.ttft_s.mean && series.first_answer_s.mean.is_some() {
         rows.push(row(Label::AverageFirstAnswerToken, series.first_answer_s.mean));
     }
     let steady = s.steady_throughput.map(|steady| steady.throughput).unwrap_or_default();
     rows.push(maybe(Label::SteadyRequestThroughput, steady.requests_per_s));
     rows.push(maybe(Label::SteadyOutputThroughput, steady.output_tokens_per_s));
     rows.push(maybe(Label::CachedInputShare, s.cached_share.map(|share| share * 100.0)));
+    if !s.generates_text() {
+        rows.iter_mut().filter(|row| OF_TEXT.contains(&row.key)).for_each(|row| row.shown = Shown::Never);
+    }
     rows
 }
 
-/// The columns of the percentile table.
+/// Rows about generated text, which the tables of embeddings and rankings do not have.
+const OF_TEXT: [Label; 12] = [
+    Label::SteadyOutputThroughput,
+    Label::OutputThroughput,
+    Label::TotalThroughput,
+    Label::AverageTtft,
+    Label::AverageTpot,
+    Label::AverageOutputTokens,
+    Label::AverageItl,
+    Label::PackagesPerRequest,
+    Label::PackageLatency,
+    Label::FirstTokenMin,
+    Label::FirstTokenMax,
+    Label::FirstTokenAverage,
+];
+
+/// The columns of the percentile table that is shown: embeddings and rankings have a latency and input tokens.
+pub(crate) fn shown_columns(s: &Summary) -> Vec<(Label, &Series)> {
+    let columns = percentile_columns(s).into_iter();
+    let of_text = |label: Label| !matches!(label, Label::Latency | Label::InputTokens);
+    columns.filter(|(label, _)| s.generates_text() || !of_text(*label)).collect()
+}
+
+/// The columns of the percentile table in JSON files.
 pub(crate) fn percentile_columns(s: &Summary) -> [(Label, &Series); 8] {
     let series = &s.series;
     [
@@ -145,8 +216,11 @@ pub(crate) fn client_rows(s: &Summary) -> Vec<(Label, String)> {
         row(Label::TlsHandshake, lag_text(c.tls_handshake));
     }
     row(Label::LoopGap, lag_text(c.loop_gap));
-    let service = &s.series.service_ttft_s;
-    row(Label::ServiceTtft, [service.mean, service.value(500), service.value(990)].map(optional).join(" / "));
+    let (label, service) = match s.series.service_ttft_s.count {
+        0 => (Label::ServiceLatency, &s.series.service_latency_s),
+        _ => (Label::ServiceTtft, &s.series.service_ttft_s),
+    };
+    row(label, [service.mean, service.value(500), service.value(990)].map(optional).join(" / "));
     row(Label::CoalescedReads, share_text(c.coalesced_reads));
     row(Label::CoalescedEvents, share_text(c.coalesced_events));
     row(Label::StampedReads, share_text(c.stamped_reads));
@@ -197,7 +271,11 @@ impl StatisticValue {
 /// The rows of the steady part: statistic and time, whole run, steady part.
 pub fn steady(s: &Summary) -> Vec<((Statistic, Figure), StatisticValue, StatisticValue)> {
     let Some(steady) = &s.steady else { return Vec::new() };
-    let pairs = [(Figure::Ttft, &s.series.ttft_s, &steady.ttft_s), (Figure::Itl, &s.series.itl_s, &steady.itl_s)];
+    let pairs = match steady.ttft_s.count {
+        // Nothing was streamed.
+        0 => vec![(Figure::Latency, &s.series.latency_s, &steady.latency_s)],
+        _ => vec![(Figure::Ttft, &s.series.ttft_s, &steady.ttft_s), (Figure::Itl, &s.series.itl_s, &steady.itl_s)],
+    };
     let statistics = [Statistic::Average, Statistic::P50, Statistic::P99];
     let rows = pairs.into_iter().flat_map(|(figure, whole, part)| {
         statistics.map(|statistic| {

@@ -1,9 +1,12 @@
 //! Tables in `+---+` frames. Widths are terminal columns: a Chinese character has two.
 
+use std::borrow::Cow;
+
 use unicode_width::UnicodeWidthStr;
 
 use super::language::Language;
 use crate::stats::quantile::{Quantile, SAMPLES_BEYOND, Series};
+use crate::visible::{visible, visible_line};
 
 /// The alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,17 +76,17 @@ impl Table {
 
     /// Header and cells of a column; decimal cells are padded after the point.
     fn column(&self, column: usize) -> Vec<String> {
-        let cells: Vec<&str> = self.rows.iter().map(|row| row[column].as_str()).collect();
+        let cells: Vec<Cow<'_, str>> = self.rows.iter().map(|row| visible_line(&row[column])).collect();
         let behind = |cell: &str| cell.find('.').map_or(0, |point| cell.len() - point);
         let most = match self.aligns[column] {
-            Align::Decimal => cells.iter().copied().filter(|cell| is_number(cell)).map(behind).max().unwrap_or(0),
+            Align::Decimal => cells.iter().filter(|cell| is_number(cell)).map(|cell| behind(cell)).max().unwrap_or(0),
             Align::Left | Align::Right | Align::Center => 0,
         };
         let fitted = cells.into_iter().map(|cell| {
-            let fill = if most > 0 && is_number(cell) { most - behind(cell) } else { 0 };
+            let fill = if most > 0 && is_number(&cell) { most - behind(&cell) } else { 0 };
             format!("{cell}{}", " ".repeat(fill))
         });
-        std::iter::once(self.head[column].clone()).chain(fitted).collect()
+        std::iter::once(visible_line(&self.head[column]).into_owned()).chain(fitted).collect()
     }
 }
 
@@ -106,12 +109,11 @@ fn pad(text: &str, width: usize, align: Align) -> String {
     format!("{}{text}{}", " ".repeat(left), " ".repeat(missing - left))
 }
 
-/// The text truncated to `width` columns, with `...` for the missing part. Control characters become spaces, so that a
-/// server's text can neither break a table nor control a terminal.
+/// The text truncated to `width` columns, with `...` for the missing part.
 pub fn cut(text: &str, width: usize) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let clean = visible_line(text);
     if clean.width() <= width {
-        return clean;
+        return clean.into_owned();
     }
     let mut out = String::new();
     for c in clean.chars() {
@@ -125,9 +127,10 @@ pub fn cut(text: &str, width: usize) -> String {
 
 /// The text in lines of at most `width` columns. The first starts with `first`, the others with as many spaces.
 pub fn wrap(first: &str, text: &str, width: usize) -> String {
+    let first = visible(first);
     let indent = first.width();
     let (mut out, mut used) = (first.to_string(), indent);
-    for word in &with_units(text) {
+    for word in &with_units(&visible(text)) {
         let wide = word.width();
         if used > indent && used + 1 + wide > width {
             out.push('\n');
@@ -245,7 +248,14 @@ mod tests {
         let widths: Vec<usize> = text.lines().map(UnicodeWidthStr::width).collect();
         assert!(widths.iter().all(|&width| width == widths[0]), "{text}");
         assert_eq!(cut("通义千问模型", 9), "通义千...");
-        assert_eq!(cut("a\nb\u{1b}c", 9), "a b c");
+    }
+
+    #[test]
+    fn text_from_elsewhere_cannot_control_a_terminal() {
+        assert_eq!(cut("a\nb\u{1b}c", 12), "a\\nb\\u{1b}c");
+        assert_eq!(wrap("- ", "a\nb\u{1b}[31m", 20), "- a b\\u{1b}[31m\n");
+        let text = table(Align::Left, &["x\u{202e}\n|"]);
+        assert!(text.contains("| x\\u{202e}\\n| |\n"), "{text}");
     }
 
     #[test]

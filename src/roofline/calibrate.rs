@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::load::{LoadResult, run_load, send_times};
-use crate::finding::Finding;
+use crate::finding::{Finding, OpenFiles};
 use crate::host::calibration::{Calibration, LoadShape, Machine, Spread};
+use crate::host::limits::raise_open_files;
 use crate::mock::{Config, Mock};
 use crate::options::Save;
 use crate::plan::Plan;
@@ -31,6 +32,10 @@ const SECONDS: f64 = 3.0;
 const FLAT_OUT_S: f64 = 0.5;
 /// Number of streams at full speed if the planned load is an open loop.
 const FLAT_OUT_STREAMS: u32 = 256;
+/// The most connections between two addresses, one for each port of the client.
+const MAX_PARALLEL: u32 = 60_000;
+/// Open files besides the connections.
+const OTHER_FILES: u64 = 64;
 /// With a p99 lateness above this, the mock did not keep the planned load.
 const LATE_NS: u64 = MS;
 
@@ -44,6 +49,7 @@ pub fn calibrate(
     now_unix_s: i64,
 ) -> Result<Calibration, String> {
     let load = &request.load;
+    check_parallel(load.parallel.unwrap_or(FLAT_OUT_STREAMS))?;
     let query = |itl_ns: u64, tokens: u32| {
         let pad = load.event_bytes;
         format!("ttft={}ns&itl={itl_ns}ns&tokens={tokens}&pad={pad}", load.ttft_ns)
@@ -72,6 +78,17 @@ pub fn calibrate(
     calibration.measured_unix_s = now_unix_s;
     calibration.sustained_events_per_s = flat_out.result.events_per_s();
     Ok(calibration)
+}
+
+/// Checks that this process can have so many connections, and the server on the same machine as well.
+fn check_parallel(parallel: u32) -> Result<(), String> {
+    let limit = raise_open_files();
+    let needed = u64::from(parallel) * 2 + OTHER_FILES;
+    if parallel > MAX_PARALLEL {
+        return Err(format!("--parallel {parallel}: a calibration has at most {MAX_PARALLEL} concurrent requests"));
+    }
+    let files = OpenFiles { parallel, needed, limit, with_mock: true };
+    if needed > limit { Err(files.to_string()) } else { Ok(()) }
 }
 
 /// The measurement of one load.

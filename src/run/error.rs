@@ -25,4 +25,15 @@ pub enum RunError {
     ConnectionTest(String),
     #[error("{0}")]
     OpenFiles(OpenFiles),
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    #[error("interrupted while the requests were prepared")]
+    Interrupted,
+    #[error(
+        "preparing the requests took {used_gib:.1} GiB and nearly all memory of this machine: use fewer or shorter \
+         prompts; if these are few and short, check whether the file, the program or the chat template ever ends"
+    )]
+    Memory { used_gib: f64 },
+    #[error("{} is a symbolic link, which results are not written through: remove it", .0.display())]
+    Link(PathBuf),
 }

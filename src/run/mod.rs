@@ -1,11 +1,11 @@
-//! One run: connection test, warm-up, measured phase, result files.
+//! One run: connection test, warm-up and measured requests in one flow, result files.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::api::Dialect;
 use crate::engine::witness::Witness;
@@ -21,24 +21,31 @@ use crate::server::metrics::{MetricsPage, Scraper, Sources};
 use crate::stats::summary::Summary;
 use crate::store::RunStart;
 use crate::store::collector::{Collector, CollectorSettings, Notice};
-use crate::store::live::Live;
+use crate::store::live::{Live, Snapshot};
+use crate::time::Tick;
 use crate::time::clock::Clock;
 use crate::visualizer::{Feed, Series};
 use crate::workload::Workload;
 use crate::workload::progress::StepProgress;
-use crate::{host, report};
+use crate::workload::stream::{BuildAhead, ENDLESS};
+use crate::{files, host, report};
 
 mod abort;
 mod debug_log;
 mod error;
+mod interruptible;
 mod plugin_parse;
 mod preflight;
+mod server_end;
+mod server_probe;
 mod token_backfill;
 
 use abort::AbortWatch;
 pub use error::RunError;
+use interruptible::{run_or_abandon, with_killable_programs};
 use plugin_parse::parse_with_program;
 use preflight::test_connection;
+use server_end::server_end;
 use token_backfill::count_missing;
 
 /// What a run needs from its caller: log, stop flag, local server, progress display, visualizer.
@@ -83,10 +90,16 @@ pub struct FinishedRun {
     pub interrupted: bool,
 }
 
+/// Name of the database in the folder of a run.
+pub(crate) const DATABASE: &str = "benchmark_data.db";
 /// File descriptors that the process needs in addition to its connections.
 const OTHER_FILES: u64 = 64;
 /// Record blocks that are allocated for each worker in advance.
 const BLOCKS_PER_WORKER: usize = 4;
+/// Empty blocks that are kept for each worker at most.
+const MAX_EMPTY_BLOCKS: usize = 16;
+/// Messages that wait for the collector at most. A worker that finds so many waits for it, which is a poll gap.
+const MAX_MESSAGES: usize = 1024;
 
 /// Runs a plan whose target has been resolved to an address. If this fails during the run, the database contains what was
 /// measured before.
@@ -95,7 +108,8 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     // Requests are built on all cores. Threads started after that stay off the cores of the workers.
     let workload = Arc::new(build_workload(plan, context)?);
     let affinity = host::affinity::exclude_cores(&plan.cores);
-    let (empties, returned) = unbounded();
+    // Blocks beyond these, which a busy collector made necessary, are freed when they come back.
+    let (empties, returned) = bounded(plan.cores.len() * MAX_EMPTY_BLOCKS);
     for worker in 0..plan.cores.len() as u32 {
         (0..BLOCKS_PER_WORKER).for_each(|_| drop(empties.send(Block::new(worker))));
     }
@@ -105,16 +119,24 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     let mut engine =
         Engine::start(plan.clone(), workload.clone(), context.stop.clone(), abort.clone(), trace.clone(), &returned)?;
     if plan.test_connection {
-        test_connection(&mut engine, plan, &context.log)?;
+        test_connection(&mut engine, plan, &context.log, &context.stop)?;
     }
-    let (messages, collected) = unbounded();
+    let (messages, collected) = bounded(MAX_MESSAGES);
     let series = context.visualizer.as_ref().map(|feed| feed.series(plan));
     let watch = AbortWatch::new(plan, abort.clone());
     let collector = start_collector((plan, watch), &workload, context, series.clone(), collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
-    let outcome = run_phases(&mut engine, (plan, &workload), context, (collector.live(), trace), &messages, &mut notes);
+    let probe = server_probe::start(&engine.server, plan);
+    let outcome =
+        run_with_observers(&mut engine, (plan, &workload), context, (collector.live(), trace), &messages, &mut notes);
+    drop(probe);
+    let ended = workload.end_stream();
+    let outcome = outcome.and_then(|sent| {
+        notes.extend(workload.notes_after(sent));
+        Ok(ended?)
+    });
     notes.append(&mut engine.notes);
-    notes.extend(context.local.and_then(Local::died).map(|reason| Finding::ServerDied { reason }));
+    notes.extend(server_end(&engine, plan, context.local));
     notes.extend(context.visualizer.iter().filter_map(Feed::note));
     let clock_error_ns = Some(engine.clock_error_ns());
     let live = collector.live().clone();
@@ -132,20 +154,30 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
         context.log.error(&format!("{error}; the database lacks {} requests", stored.rows_lost));
     }
     let database = database_path(plan);
-    parse_responses(plan, &database, context)?;
-    count_tokens_after_run(plan, &database, context)?;
+    // On a full disk neither can be stored; the figures of the run are there all the same.
+    let added =
+        parse_responses(plan, &database, context).and_then(|()| count_tokens_after_run(plan, &database, context));
+    if let Err(error) = added {
+        context.log.error(&format!("{error}; token counts are those of the server"));
+    }
     let summary = report::from_database(&database)?;
-    write_results(plan, &summary)?;
     Ok(FinishedRun { summary, database, interrupted })
 }
 
-fn build_workload(plan: &Plan, context: &RunContext<'_>) -> Result<Workload, RunError> {
+fn build_workload(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<Workload, RunError> {
     let steps = Arc::new(StepProgress::default());
     let display = (context.show_steps)(steps.clone());
-    let target = &plan.target;
-    let line = target.request_target(&target.path);
-    let mut workload = Workload::build_watched(&plan.workload, &target.authority, &line, &steps)?;
-    workload.head.extend_from_slice(target.proxy_header().as_bytes());
+    let mut workload = run_or_abandon(&context.stop, {
+        let plan = plan.clone();
+        move || {
+            let line = plan.target.request_target(&plan.target.path);
+            // Twice as many as can be in flight at once, so that a start of all slots does not wait.
+            let bodies = plan.load.parallel().map_or(0, |parallel| 2 * u64::from(parallel)).max(ENDLESS);
+            let ahead = BuildAhead { bodies, keep_off: plan.cores.clone() };
+            Workload::build_ahead(&plan.workload, &plan.target.authority, &line, &steps, &ahead)
+        }
+    })??;
+    workload.head.extend_from_slice(plan.target.proxy_header().as_bytes());
     drop(display);
     for note in &workload.notes {
         context.log.warning(&note.en());
@@ -159,7 +191,7 @@ fn parse_responses(plan: &Plan, database: &Path, context: &RunContext<'_>) -> Re
     let Dialect::Program(program) = plan.dialect else { return Ok(()) };
     let steps = Arc::new(StepProgress::default());
     let display = (context.show_steps)(steps.clone());
-    let parsed = parse_with_program(database, program, plan.save, &steps)?;
+    let parsed = with_killable_programs(&context.stop, || parse_with_program(database, program, plan.save, &steps))?;
     drop(display);
     if let Err(caution) = parsed {
         context.log.warning(&caution.en());
@@ -189,10 +221,11 @@ fn count_tokens_after_run(plan: &Plan, database: &Path, context: &RunContext<'_>
 
 /// The path of a plan's database.
 pub(crate) fn database_path(plan: &Plan) -> PathBuf {
-    plan.report.folder.join("benchmark_data.db")
+    plan.report.folder.join(DATABASE)
 }
 
-fn check_limits(plan: &Plan) -> Result<(), RunError> {
+/// Checks that this process may open the files that a plan needs.
+pub(crate) fn check_limits(plan: &Plan) -> Result<(), RunError> {
     let limit = host::limits::raise_open_files();
     let Some(parallel) = plan.load.parallel() else { return Ok(()) };
     // The built-in server runs in this process and also needs a descriptor for each connection.
@@ -212,7 +245,9 @@ fn start_collector(
 ) -> Result<Collector, RunError> {
     let folder = &plan.report.folder;
     std::fs::create_dir_all(folder).map_err(|cause| RunError::File { path: folder.clone(), cause })?;
-    write_file(plan, "benchmark_args.json", &plan.report.arguments_json)?;
+    if files::is_link(folder) {
+        return Err(RunError::Link(folder.clone()));
+    }
     let log = context.log.clone();
     let start = RunStart {
         facts: facts(plan, workload),
@@ -222,7 +257,7 @@ fn start_collector(
         secrets: plan.report.secrets.clone(),
         rig_json: host::facts::Facts::collect().to_json(),
         calibration: plan.calibration.clone(),
-        findings: plan.notes.iter().chain(&workload.notes).cloned().collect(),
+        findings: plan.notes.iter().chain(&workload.notes).cloned().chain(small_warmup(plan)).collect(),
     };
     let settings = CollectorSettings {
         database: database_path(plan),
@@ -239,7 +274,17 @@ fn start_collector(
             }
         }),
     };
-    Ok(Collector::start(settings, messages, empties, workload.clone())?)
+    // It fails if there is a database; before that, nothing of an earlier run is touched.
+    let collector = Collector::start(settings, messages, empties, workload.clone())?;
+    context.log.open_files().map_err(|(path, cause)| RunError::File { path, cause })?;
+    write_file(plan, "benchmark_args.json", &plan.report.arguments_json)?;
+    Ok(collector)
+}
+
+/// The finding that the warm-up does not fill all slots, so that the first measured requests belong to the start-up.
+fn small_warmup(plan: &Plan) -> Option<Finding> {
+    let (warmup, parallel) = (plan.warmup_requests, plan.load.parallel()?);
+    (warmup > 0 && warmup < u64::from(parallel)).then_some(Finding::WarmUpSmall { warmup, parallel })
 }
 
 /// The facts of a run. In conversations, each turn counts as a request.
@@ -253,39 +298,32 @@ fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
     facts
 }
 
-fn run_phases(
+/// Runs the load while the server's metrics are read and the witness sends. Returns the number of requests that were sent.
+fn run_with_observers(
     engine: &mut Engine,
     (plan, workload): (&Arc<Plan>, &Arc<Workload>),
     context: &RunContext<'_>,
     (live, trace): (&Arc<Live>, Option<Trace>),
     messages: &Sender<CollectorMessage>,
     notes: &mut Vec<Finding>,
-) -> Result<(), RunError> {
-    if plan.warmup_requests > 0 {
-        let request = PhaseRequest {
-            phase: Phase::Warmup,
-            load: plan.load.clone(),
-            requests: Some(plan.warmup_requests),
-            duration_ns: None,
-            ramp_ns: 0,
-            messages: messages.clone(),
-        };
-        run_phase(engine, request, workload, context, live, messages)?;
-    }
+) -> Result<u64, RunError> {
     if context.stop.load(Ordering::Relaxed) != 0 {
-        return Ok(());
+        return Ok(0);
     }
     let request = PhaseRequest {
         phase: Phase::Measured,
         load: plan.load.clone(),
+        warmup: plan.warmup_requests,
         requests: plan.requests,
         duration_ns: plan.duration_ns,
         ramp_ns: plan.ramp_ns,
         messages: messages.clone(),
     };
+    // Both cover the warm-up as well: the server cannot tell its requests from measured ones, and both are in flight
+    // where they meet.
     let scraper = start_scraper(plan, context, messages, notes);
     let witness = start_witness((plan, workload), messages, trace, notes);
-    let outcome = run_phase(engine, request, workload, context, live, messages);
+    let outcome = run_load(engine, request, workload, context, live, messages);
     witness.into_iter().for_each(Witness::finish);
     notes.extend(scraper.into_iter().flat_map(Scraper::finish));
     outcome
@@ -321,39 +359,70 @@ fn start_scraper(
     Scraper::start(sources, on_samples).map_err(|error| note_unavailable(error.to_string())).ok()
 }
 
-fn run_phase(
+/// Runs the load to its end. Returns the number of requests that were sent, warm-up included.
+fn run_load(
     engine: &mut Engine,
     request: PhaseRequest,
     workload: &Workload,
     context: &RunContext<'_>,
     live: &Arc<Live>,
     messages: &Sender<CollectorMessage>,
-) -> Result<(), RunError> {
-    let (phase, duration_ns) = (request.phase, request.duration_ns);
-    let total = request.requests.map(|number| workload.requests_of(phase, number));
-    let (live, clock) = (live.clone(), Clock::new());
-    let start = clock.now();
-    let read = move || {
-        let so_far = live.snapshot();
-        let measured = phase == Phase::Measured;
-        PhaseProgress {
-            phase,
-            done: if measured { so_far.done } else { so_far.warmup_done },
-            total,
-            ok: if measured { so_far.ok } else { so_far.warmup_done },
-            failed: if measured { so_far.failed } else { 0 },
-            elapsed_s: clock.now().seconds_since(start),
-            duration_s: duration_ns.map(|ns| ns as f64 / 1e9),
-        }
+) -> Result<u64, RunError> {
+    let planned = PlannedProgress {
+        warmup: workload.requests_of(Phase::Warmup, request.warmup),
+        total: request.requests.map(|number| workload.requests_of(Phase::Measured, number)),
+        duration_s: request.duration_ns.map(|ns| ns as f64 / 1e9),
+        start: Clock::new().now(),
     };
+    let (live, clock) = (live.clone(), Clock::new());
+    let read = move || planned.progress(&live.snapshot(), clock.now());
     let display = (context.show_progress)(Box::new(read));
-    let PhaseEnd { reports } = engine.run(request)?;
+    let PhaseEnd { reports, begun } = engine.run(request)?;
     for report in reports {
         // The collector outlives the phases.
         let _ = messages.send(CollectorMessage::Worker(Box::new(report)));
     }
     drop(display);
-    Ok(())
+    Ok(planned.warmup + begun)
+}
+
+/// What the progress of a run is measured by.
+#[derive(Clone, Copy)]
+struct PlannedProgress {
+    /// Requests of the warm-up.
+    warmup: u64,
+    total: Option<u64>,
+    duration_s: Option<f64>,
+    start: Tick,
+}
+
+impl PlannedProgress {
+    /// The progress of the warm-up until all of its requests have ended, then that of the measured requests. If requests
+    /// of the warm-up hang, only until as many measured ones have ended.
+    fn progress(&self, so_far: &Snapshot, now: Tick) -> PhaseProgress {
+        if so_far.warmup_done < self.warmup && so_far.done < self.warmup {
+            return PhaseProgress {
+                phase: Phase::Warmup,
+                done: so_far.warmup_done,
+                total: Some(self.warmup),
+                ok: so_far.warmup_ok,
+                failed: so_far.warmup_done - so_far.warmup_ok,
+                elapsed_s: now.seconds_since(self.start),
+                duration_s: None,
+            };
+        }
+        // The first measured request is due at the start, or unknown until one has ended.
+        let start = so_far.first_due.or((self.warmup == 0).then_some(self.start));
+        PhaseProgress {
+            phase: Phase::Measured,
+            done: so_far.done,
+            total: self.total,
+            ok: so_far.ok,
+            failed: so_far.failed,
+            elapsed_s: start.map_or(0.0, |start| now.seconds_since(start)),
+            duration_s: self.duration_s,
+        }
+    }
 }
 
 fn clock_pair() -> ClockPair {
@@ -362,12 +431,13 @@ fn clock_pair() -> ClockPair {
     ClockPair { tick_ns: now.0, unix_ns: now.0 as i64 + clock.wall_offset_ns() }
 }
 
-fn write_results(plan: &Plan, summary: &Summary) -> Result<(), RunError> {
+/// Writes the JSON files of a run.
+pub(crate) fn write_results(plan: &Plan, summary: &Summary) -> Result<(), RunError> {
     write_file(plan, "benchmark_summary.json", &format!("{:#}\n", report::json::summary(summary)))?;
     write_file(plan, "benchmark_percentile.json", &format!("{:#}\n", report::json::percentiles(summary)))
 }
 
 fn write_file(plan: &Plan, name: &str, text: &str) -> Result<(), RunError> {
     let path = plan.report.folder.join(name);
-    std::fs::write(&path, text).map_err(|cause| RunError::File { path, cause })
+    files::replace(&path, text.as_bytes()).map_err(|cause| RunError::File { path, cause })
 }

@@ -1,5 +1,6 @@
 //! The connection test: one request before the run. It succeeds or fails by the same rules as the requests of the run.
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded, unbounded};
@@ -11,18 +12,38 @@ use crate::engine::{Engine, EngineError, PhaseRequest};
 use crate::log::Log;
 use crate::plan::{Load, Plan, Target};
 use crate::record::{CollectorMessage, Failure, Outcome, Phase};
+use crate::server::ready::{Attempt, after_waiting, wait_until_ready};
 
 /// Interval after which the log names the step that is being waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Sends one request; the error describes its failure. A response that has started but not finished counts as success.
-pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<(), RunError> {
+/// Sends one request, again and again while the server is starting; the error describes the last failure. A response that
+/// has started but not finished counts as success.
+pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log, stop: &AtomicU8) -> Result<(), RunError> {
+    let timeout = Duration::from_nanos(plan.ready_timeout_ns);
+    let is_stopped = || stop.load(Ordering::Relaxed) != 0;
+    let mut notify = |line: String| log.warning(&line);
+    let tested = wait_until_ready(timeout, &is_stopped, &mut notify, || test_once(engine, plan, log));
+    tested.map_err(|(error, waited)| match error {
+        RunError::ConnectionTest(_) if is_stopped() => RunError::ConnectionTest(INTERRUPTED.to_string()),
+        RunError::ConnectionTest(text) => RunError::ConnectionTest(after_waiting(&text, waited)),
+        other => other,
+    })
+}
+
+const INTERRUPTED: &str = "it was interrupted";
+
+/// Sends one request.
+fn test_once(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<(), Attempt<RunError>> {
+    let failed = |error: RunError| Attempt { error, starting: None };
+    let interrupted = || failed(RunError::ConnectionTest(INTERRUPTED.to_string()));
     let (messages, received) = unbounded();
     run_with_wait_log(
         engine,
         PhaseRequest {
             phase: Phase::Preflight,
             load: Load::Closed { parallel: 1 },
+            warmup: 0,
             requests: Some(1),
             duration_ns: None,
             ramp_ns: 0,
@@ -30,20 +51,21 @@ pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<()
         },
         plan,
         log,
-    )?;
+    )
+    .map_err(|error| failed(error.into()))?;
     let block = received.try_iter().find_map(|message| match message {
         CollectorMessage::Block(block) if !block.records.is_empty() => Some(block),
         _ => None,
     });
     let Some(block) = block else {
-        return Err(RunError::ConnectionTest("it was interrupted".to_string()));
+        return Err(interrupted());
     };
     let record = &block.records[0];
     let server_text = error_text::shorten(&String::from_utf8_lossy(record.error.slice(&block.bytes)));
     match record.outcome {
         Outcome::Ok => Ok(()),
         Outcome::Unfinished if record.first_token.is_some() => Ok(()),
-        Outcome::Unfinished => Err(RunError::ConnectionTest("it was interrupted".to_string())),
+        Outcome::Unfinished => Err(interrupted()),
         Outcome::Failed(failure) => {
             let class = match failure {
                 Failure::Status => format!("status {}", record.status),
@@ -55,7 +77,10 @@ pub fn test_connection(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<()
                 false => "",
             };
             let url = &plan.target.url;
-            Err(RunError::ConnectionTest(format!("the request to {url} failed ({class}): {server_text}{hint}")))
+            let text = format!("the request to {url} failed ({class}): {server_text}{hint}");
+            let refused = failure == Failure::Connect && engine.server.refused_since().is_some();
+            let starting = (refused || record.status == 503).then(|| text.clone());
+            Err(Attempt { error: RunError::ConnectionTest(text), starting })
         }
     }
 }

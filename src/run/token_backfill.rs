@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::RunError;
 use crate::api::Dialect;
 use crate::api::prompt::Prompt;
-use crate::record::{CHOICE_SEPARATOR, TokenSource};
+use crate::record::TokenSource;
 use crate::store::answers::{AnswerUpdate, AnswerUpdates, Pages, UncountedAnswer};
+use crate::workload::files::document_text;
 use crate::workload::progress::StepProgress;
 use crate::workload::tokens::{TokenUse, Tokens};
 use crate::workload::{WorkloadError, parallel};
@@ -48,10 +49,7 @@ pub fn count_missing(
 
 fn count(row: &UncountedAnswer, tokens: &Tokens) -> Result<AnswerUpdate, WorkloadError> {
     let output_tokens = match &row.answer {
-        Some((text, reasoning)) => {
-            let choices = [text, reasoning].into_iter().flat_map(|all| all.split(char::from(CHOICE_SEPARATOR)));
-            Some(choices.map(|text| tokens.tokenizer.count(text)).sum::<Result<_, _>>()?)
-        }
+        Some(texts) => Some(texts.iter().map(|text| tokens.tokenizer.count(text)).sum::<Result<_, _>>()?),
         None => None,
     };
     let prompt = row.body.as_deref().and_then(prompt_of);
@@ -62,13 +60,25 @@ fn count(row: &UncountedAnswer, tokens: &Tokens) -> Result<AnswerUpdate, Workloa
     Ok(AnswerUpdate { id: row.id, input_tokens, output_tokens, ..AnswerUpdate::default() })
 }
 
-/// The prompt of a request body, from `messages`, `prompt` or `input`.
+/// The prompt of a request body of any API: `messages` (with Anthropic's `system` or the responses' `instructions`), `prompt`, `input`, TEI's `inputs`, or
+/// `query` with documents.
 fn prompt_of(body: &str) -> Option<Prompt> {
-    let body: Value = serde_json::from_str(body).ok()?;
-    if let Some(Value::Array(messages)) = body.get("messages") {
-        return Some(Prompt::Messages(messages.clone()));
+    let mut body: Value = serde_json::from_str(body).ok()?;
+    if let Some(input @ Value::Object(_)) = body.get_mut("input") {
+        // DashScope.
+        body = input.take();
     }
-    match body.get("prompt").or_else(|| body.get("input"))? {
+    if let Some(Value::Array(messages)) = body.get("messages") {
+        let system = ["system", "instructions"].iter().find_map(|name| body.get(name)).filter(|text| !text.is_null());
+        let system = system.map(|content| json!({"role": "system", "content": content}));
+        return Some(Prompt::Messages(system.into_iter().chain(messages.iter().cloned()).collect()));
+    }
+    if let Some(query) = body.get("query").and_then(Value::as_str) {
+        let documents = ["documents", "passages", "texts"].iter().find_map(|name| body.get(name)?.as_array())?;
+        let documents = documents.iter().filter_map(document_text).collect();
+        return Some(Prompt::Rerank { query: query.to_string(), documents });
+    }
+    match ["prompt", "input", "inputs"].iter().find_map(|name| body.get(name))? {
         Value::String(text) => Some(Prompt::Text(text.clone())),
         Value::Array(ids) if ids.iter().all(Value::is_u64) => {
             Some(Prompt::Tokens(ids.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect()))
@@ -94,6 +104,15 @@ mod tests {
             Some(Prompt::Embedding(vec!["a".to_string(), "b".to_string()]))
         );
         assert!(matches!(prompt_of(r#"{"messages":[{"role":"user"}]}"#), Some(Prompt::Messages(m)) if m.len() == 1));
+        let with_system = prompt_of(r#"{"system":"s","messages":[{"role":"user"}]}"#);
+        assert!(matches!(with_system, Some(Prompt::Messages(m)) if m.len() == 2 && m[0]["content"] == "s"));
+        let in_input = prompt_of(r#"{"input":{"messages":[{"role":"user"}]},"parameters":{}}"#);
+        assert!(matches!(in_input, Some(Prompt::Messages(m)) if m.len() == 1));
+        let rerank = Prompt::Rerank { query: "q".to_string(), documents: vec!["a".to_string(), "b".to_string()] };
+        assert_eq!(prompt_of(r#"{"query":"q","documents":["a",{"text":"b"}]}"#), Some(rerank.clone()));
+        assert_eq!(prompt_of(r#"{"query":"q","texts":["a","b"]}"#), Some(rerank));
+        assert_eq!(prompt_of(r#"{"inputs":"a"}"#), Some(Prompt::Text("a".to_string())));
+        assert_eq!(prompt_of(r#"{"input":{"prompt":"a"}}"#), Some(Prompt::Text("a".to_string())));
         assert_eq!((prompt_of("{}"), prompt_of("no")), (None, None));
     }
 }

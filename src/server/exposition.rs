@@ -58,7 +58,12 @@ pub struct Page {
     pub kinds: BTreeMap<String, Kind>,
     /// The numbers (from 1) of the first invalid lines, with the reason as a predicate.
     pub invalid_lines: Vec<(usize, String)>,
+    /// The page has more samples than [`MAX_SAMPLES`]; the others are missing.
+    pub is_cut: bool,
 }
+
+/// Maximum number of samples of a page, which bounds the memory. The pages of large deployments have some ten thousand.
+pub const MAX_SAMPLES: usize = 300_000;
 
 /// Maximum number of invalid lines reported for a page.
 const MAX_INVALID_LINES: usize = 8;
@@ -71,6 +76,10 @@ pub fn parse_page(bytes: &[u8]) -> Page {
         match parse_line(text) {
             Ok(Line::Nothing | Line::Help { .. }) => {}
             Ok(Line::Type { name, kind }) => drop(page.kinds.insert(name, kind)),
+            Ok(Line::Sample(_)) if page.samples.len() >= MAX_SAMPLES => {
+                page.is_cut = true;
+                break;
+            }
             Ok(Line::Sample(sample)) => page.samples.push(sample),
             Err(_) if page.invalid_lines.len() >= MAX_INVALID_LINES => {}
             Err(reason) => page.invalid_lines.push((index + 1, reason)),
@@ -312,6 +321,14 @@ mod tests {
         assert_eq!(page.samples.len(), 3);
         assert_eq!(page.invalid_lines.len(), 1);
         assert_eq!(page.invalid_lines[0].0, 2);
+    }
+
+    #[test]
+    fn samples_of_a_page_are_limited() {
+        let page = parse_page(&b"a 1\n".repeat(MAX_SAMPLES));
+        assert!(page.samples.len() == MAX_SAMPLES && !page.is_cut);
+        let page = parse_page(&b"a 1\n".repeat(MAX_SAMPLES + 5));
+        assert!(page.samples.len() == MAX_SAMPLES && page.is_cut);
     }
 
     proptest! {

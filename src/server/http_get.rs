@@ -1,14 +1,20 @@
 //! A blocking GET request to the server under test, over the transport of the load. Not used by workers.
 
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::time::Duration;
+#![expect(clippy::disallowed_methods, reason = "the clock is used for timeouts, not for measurements")]
 
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+use crate::net::socket::is_refusal;
 use crate::plan::{Target, Transport};
 use crate::protocol::response::{Eof, Piece, Progress, Response};
 use crate::protocol::tunnel::TunnelAnswer;
@@ -20,18 +26,20 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-/// Connect and read timeouts.
+/// Timeouts of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GetTimeouts {
     pub connect: Duration,
     /// Longest time without a byte.
     pub read: Duration,
+    /// Longest time from the first connection attempt to the last byte, however the server sends it.
+    pub total: Duration,
 }
 
 impl GetTimeouts {
-    /// The same timeout for both.
-    pub fn both(timeout: Duration) -> GetTimeouts {
-        GetTimeouts { connect: timeout, read: timeout }
+    /// The same timeout for all.
+    pub fn all(timeout: Duration) -> GetTimeouts {
+        GetTimeouts { connect: timeout, read: timeout, total: timeout }
     }
 }
 
@@ -42,6 +50,11 @@ pub enum GetError {
     NoConnection(Duration),
     #[error("no byte for {} s", .0.as_secs_f64())]
     ReadTimeout(Duration),
+    #[error("the response was not complete after {} s", .0.as_secs_f64())]
+    TotalTimeout(Duration),
+    /// Nothing accepts connections at the address.
+    #[error("{0}")]
+    Refused(String),
     #[error("{0}")]
     Other(String),
 }
@@ -58,8 +71,36 @@ impl From<GetError> for String {
     }
 }
 
-/// Longest body accepted, bytes.
-const MAX_BODY_BYTES: usize = 64 << 20;
+/// Longest body accepted, bytes: lists of models and metrics pages are smaller by orders of magnitude.
+const MAX_BODY_BYTES: usize = 16 << 20;
+
+/// The timeouts and the end of the time of one request.
+#[derive(Clone, Copy)]
+struct Limits {
+    timeouts: GetTimeouts,
+    end: Instant,
+}
+
+impl Limits {
+    /// The time left, at most `timeout`.
+    fn left(&self, timeout: Duration) -> Result<Duration, GetError> {
+        match self.end.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(GetError::TotalTimeout(self.timeouts.total)),
+            left => Ok(left.min(timeout)),
+        }
+    }
+
+    /// Converts an error of reading or writing. After a timeout, the error kind is `WouldBlock` on Linux.
+    fn error(&self, error: &io::Error) -> GetError {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => match self.left(Duration::MAX) {
+                Ok(_) => GetError::ReadTimeout(self.timeouts.read),
+                Err(total) => total,
+            },
+            _ => GetError::Other(error.to_string()),
+        }
+    }
+}
 
 /// Requests `path` from `target`'s server. `headers` are complete lines, each ended by CRLF; `tls` is required if the
 /// target uses TLS.
@@ -70,7 +111,8 @@ pub fn get(
     tls: Option<Arc<ClientConfig>>,
     timeouts: GetTimeouts,
 ) -> Result<Reply, GetError> {
-    let mut stream = connect(target, tls, timeouts)?;
+    let limits = Limits { timeouts, end: Instant::now() + timeouts.total };
+    let mut stream = connect(target, tls, limits)?;
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: ringmark/{}\r\nAccept: */*\r\nConnection: close\r\n{headers}{}\r\n",
         target.request_target(path),
@@ -79,57 +121,126 @@ pub fn get(
         target.proxy_header()
     );
     let sent = stream.write_all(request.as_bytes()).and_then(|()| stream.flush());
-    sent.map_err(|error| io_error(&error, timeouts))?;
-    receive(&mut stream, timeouts)
-}
-
-/// Converts an error of reading or writing. After a read timeout, the error kind is `WouldBlock` on Linux.
-fn io_error(error: &io::Error, timeouts: GetTimeouts) -> GetError {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => GetError::ReadTimeout(timeouts.read),
-        _ => GetError::Other(error.to_string()),
-    }
+    sent.map_err(|error| limits.error(&error))?;
+    receive(&mut stream, limits)
 }
 
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
-fn connect(
-    target: &Target,
-    tls: Option<Arc<ClientConfig>>,
-    timeouts: GetTimeouts,
-) -> Result<Box<dyn Stream>, GetError> {
+/// A socket whose calls end with the read timeout and with the time of the whole request, so that a server that sends byte
+/// by byte, even within a TLS handshake, cannot hold the caller.
+struct Timed<S> {
+    socket: S,
+    limits: Limits,
+    /// Sets the timeouts of the socket for reading and writing.
+    set_timeout: fn(&S, Option<Duration>) -> io::Result<()>,
+}
+
+impl<S> Timed<S> {
+    fn before_call(&self) -> io::Result<()> {
+        let left = self.limits.left(self.limits.timeouts.read).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+        (self.set_timeout)(&self.socket, Some(left))
+    }
+}
+
+impl<S: Read> Read for Timed<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.before_call()?;
+        self.socket.read(buffer)
+    }
+}
+
+impl<S: Write> Write for Timed<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.before_call()?;
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
+
+fn connect(target: &Target, tls: Option<Arc<ClientConfig>>, limits: Limits) -> Result<Box<dyn Stream>, GetError> {
     let addresses = match &target.transport {
         Transport::Tcp(addresses) => addresses,
-        Transport::Unix(path) => {
-            let stream = UnixStream::connect(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            stream.set_read_timeout(Some(timeouts.read)).map_err(|error| error.to_string())?;
-            return Ok(Box::new(stream));
-        }
+        Transport::Unix(path) => return Ok(Box::new(connect_unix(path, limits)?)),
     };
     let mut last = GetError::Other("the target has no address".to_string());
     for address in addresses {
-        match TcpStream::connect_timeout(address, timeouts.connect) {
+        match connect_tcp(address, limits) {
             Ok(mut stream) => {
-                stream.set_read_timeout(Some(timeouts.read)).map_err(|error| error.to_string())?;
                 let Some(config) = tls else { return Ok(Box::new(stream)) };
                 if let Some(request) = target.tunnel_request() {
-                    open_tunnel(&mut stream, &request, timeouts)?;
+                    open_tunnel(&mut stream, &request, limits)?;
                 }
                 let name = ServerName::try_from(target.host.clone()).map_err(|error| error.to_string())?;
                 let session = ClientConnection::new(config, name).map_err(|error| error.to_string())?;
                 return Ok(Box::new(StreamOwned::new(session, stream)));
             }
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => last = GetError::NoConnection(timeouts.connect),
-            Err(error) => last = GetError::Other(format!("{address}: {error}")),
+            Err(error) => last = error,
         }
     }
     Err(last)
 }
 
+fn connect_tcp(address: &SocketAddr, limits: Limits) -> Result<Timed<TcpStream>, GetError> {
+    let timeout = limits.left(limits.timeouts.connect)?;
+    let socket = TcpStream::connect_timeout(address, timeout).map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => GetError::NoConnection(timeout),
+        _ => connect_error(&error, format!("{address}: {error}")),
+    })?;
+    let set_timeout = |socket: &TcpStream, timeout| {
+        socket.set_read_timeout(timeout)?;
+        socket.set_write_timeout(timeout)
+    };
+    Ok(Timed { socket, limits, set_timeout })
+}
+
+/// Connects to a Unix socket. A server that accepts no connections would block a plain `connect` without end.
+fn connect_unix(path: &Path, limits: Limits) -> Result<Timed<UnixStream>, GetError> {
+    let timeout = limits.left(limits.timeouts.connect)?;
+    let connected = || -> rustix::io::Result<UnixStream> {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(UnixStream::from(socket))
+    };
+    let socket = connected().map_err(|error| match error {
+        rustix::io::Errno::AGAIN => GetError::NoConnection(timeout),
+        error => {
+            let error = io::Error::from(error);
+            connect_error(&error, format!("{}: {error}", path.display()))
+        }
+    })?;
+    let set_timeout = |socket: &UnixStream, timeout| {
+        socket.set_read_timeout(timeout)?;
+        socket.set_write_timeout(timeout)
+    };
+    Ok(Timed { socket, limits, set_timeout })
+}
+
+/// The error of a connection attempt that is not a timeout.
+fn connect_error(error: &io::Error, text: String) -> GetError {
+    if is_refusal(error) { GetError::Refused(text) } else { GetError::Other(text) }
+}
+
+/// Whether nothing accepts connections at any address of the target.
+pub(crate) fn refuses(target: &Target) -> bool {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    let limits = Limits { timeouts: GetTimeouts::all(TIMEOUT), end: Instant::now() + TIMEOUT };
+    match &target.transport {
+        Transport::Unix(path) => matches!(connect_unix(path, limits), Err(GetError::Refused(_))),
+        Transport::Tcp(addresses) => {
+            addresses.iter().all(|address| matches!(connect_tcp(address, limits), Err(GetError::Refused(_))))
+        }
+    }
+}
+
 /// Requests a tunnel from the proxy and waits until it is open.
-fn open_tunnel(stream: &mut TcpStream, request: &str, timeouts: GetTimeouts) -> Result<(), GetError> {
-    let proxy_error = |error: io::Error| GetError::Other(format!("the proxy: {}", io_error(&error, timeouts)));
+fn open_tunnel(stream: &mut impl Stream, request: &str, limits: Limits) -> Result<(), GetError> {
+    let proxy_error = |error: io::Error| GetError::Other(format!("the proxy: {}", limits.error(&error)));
     stream.write_all(request.as_bytes()).map_err(proxy_error)?;
     let mut answer = TunnelAnswer::default();
     let mut buffer = [0; 4096];
@@ -144,7 +255,7 @@ fn open_tunnel(stream: &mut TcpStream, request: &str, timeouts: GetTimeouts) -> 
     }
 }
 
-fn receive(stream: &mut dyn Stream, timeouts: GetTimeouts) -> Result<Reply, GetError> {
+fn receive(stream: &mut dyn Stream, limits: Limits) -> Result<Reply, GetError> {
     let mut response = Response::new(false, MAX_BODY_BYTES);
     let mut body = Vec::new();
     let mut buffer = [0; 16 * 1024];
@@ -155,7 +266,7 @@ fn receive(stream: &mut dyn Stream, timeouts: GetTimeouts) -> Result<Reply, GetE
             // its framing.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(io_error(&error, timeouts)),
+            Err(error) => return Err(limits.error(&error)),
         };
         let mut keep = |piece: Piece<'_>| {
             if let Piece::Body(bytes) = piece {
@@ -176,7 +287,107 @@ fn receive(stream: &mut dyn Stream, timeouts: GetTimeouts) -> Result<Reply, GetE
             return Ok(Reply { status: response.head().status, body });
         }
         if body.len() > MAX_BODY_BYTES {
-            return Err("the response is longer than 64 MiB".to_string().into());
+            return Err(format!("the response is longer than {} MiB", MAX_BODY_BYTES >> 20).into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    const SHORT: Duration = Duration::from_millis(300);
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn target(transport: Transport) -> Target {
+        Target {
+            url: String::new(),
+            transport,
+            authority: "localhost".to_string(),
+            host: "localhost".to_string(),
+            port: 0,
+            path: String::new(),
+            tls: None,
+            proxy: None,
+            mock: None,
+        }
+    }
+
+    /// The result of a request to a server that writes with `write` after it has read something.
+    fn get_from(
+        write: impl FnOnce(&mut TcpStream) + Send + 'static,
+        tls: bool,
+        timeouts: GetTimeouts,
+    ) -> Result<Reply, GetError> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            write(&mut stream);
+        });
+        let target = target(Transport::Tcp(vec![address]));
+        let config = ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
+        let config = tls.then(|| Arc::new(config.with_no_client_auth()));
+        let reply = get(&target, "/metrics", "", config, timeouts);
+        server.join().unwrap();
+        reply
+    }
+
+    /// Writes bytes one by one until the client has gone.
+    fn drip(head: &'static [u8]) -> impl FnOnce(&mut TcpStream) + Send {
+        move |stream| {
+            let _ = stream.write_all(head);
+            while stream.write_all(b"a").is_ok() {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+
+    #[test]
+    fn a_response_that_drips_ends_with_the_total_timeout() {
+        let timeouts = GetTimeouts { connect: LONG, read: LONG, total: SHORT };
+        for head in [&b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"[..], b"HTTP/1.1 200 OK\r\nx"] {
+            assert_eq!(get_from(drip(head), false, timeouts), Err(GetError::TotalTimeout(SHORT)));
+        }
+        // A handshake record of 16 KiB.
+        assert_eq!(get_from(drip(b"\x16\x03\x03\x40\x00"), true, timeouts), Err(GetError::TotalTimeout(SHORT)));
+    }
+
+    #[test]
+    fn silence_ends_with_the_read_timeout() {
+        let timeouts = GetTimeouts { connect: LONG, read: SHORT, total: LONG };
+        let silent = |stream: &mut TcpStream| drop(stream.read(&mut [0; 16]));
+        assert_eq!(get_from(silent, false, timeouts), Err(GetError::ReadTimeout(SHORT)));
+    }
+
+    #[test]
+    fn an_endless_body_is_an_error() {
+        let endless = |stream: &mut TcpStream| {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+            while stream.write_all(&[b'a'; 65536]).is_ok() {}
+        };
+        let error = get_from(endless, false, GetTimeouts::all(LONG)).unwrap_err();
+        assert!(error.to_string().contains("longer than 16 MiB"), "{error}");
+    }
+
+    #[test]
+    fn a_unix_socket_that_accepts_nothing_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let target = target(Transport::Unix(path.clone()));
+        // Connections that fill the queue of the listener, until one does not fit.
+        let timeouts = GetTimeouts::all(SHORT);
+        let limits = || Limits { timeouts, end: Instant::now() + LONG };
+        let mut waiting = Vec::new();
+        while let Ok(stream) = connect_unix(&path, limits()) {
+            waiting.push(stream);
+        }
+        let error = get(&target, "/metrics", "", None, timeouts).unwrap_err();
+        assert!(matches!(error, GetError::NoConnection(_)), "{error}");
     }
 }

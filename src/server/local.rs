@@ -16,8 +16,11 @@ use std::time::{Duration, Instant};
 use super::http_get::{GetTimeouts, get};
 use super::launch::{self, HEALTH};
 use super::process::{self, Process};
+use crate::files;
 use crate::log::Log;
 use crate::plan::{LocalPlan, Target};
+use crate::time::Tick;
+use crate::time::clock::Clock;
 
 /// Period of the checks whether the server still runs.
 const POLL_PERIOD: Duration = Duration::from_millis(100);
@@ -53,8 +56,8 @@ struct Shared {
     /// The server's processes at the last scan.
     family: Mutex<Vec<Process>>,
     stopping: AtomicBool,
-    /// A message about the exit of the server, if it exited by itself.
-    died: Mutex<Option<String>>,
+    /// A message about the exit of the server, if it exited by itself, and when that was noticed.
+    died: Mutex<Option<(String, Tick)>>,
 }
 
 impl Local {
@@ -77,7 +80,7 @@ impl Local {
         }
         let log_file = folder.join("server.log");
         let unwritable = |error: std::io::Error| format!("cannot write {}: {error}", log_file.display());
-        let out = File::options().create(true).append(true).open(&log_file).map_err(unwritable)?;
+        let out = files::open_append(&log_file).map_err(unwritable)?;
         let log_begin = out.metadata().map_err(unwritable)?.len();
         let error_out = out.try_clone().map_err(unwritable)?;
         // A separate process group, so that Ctrl-C reaches ringmark only, which then stops the server.
@@ -110,8 +113,8 @@ impl Local {
         Ok(local)
     }
 
-    /// A message with the exit status and the log file, if the server exited by itself.
-    pub fn died(&self) -> Option<String> {
+    /// A message with the exit status and the log file, if the server exited by itself, and when that was noticed.
+    pub fn died(&self) -> Option<(String, Tick)> {
         lock(&self.shared.died).clone()
     }
 
@@ -193,7 +196,8 @@ impl Shared {
             if let Some(status) = self.ended() {
                 let end = format!("{} died ({status})", self.name);
                 log.error(&format!("{end}\n{}", self.last_output()));
-                *lock(&self.died) = Some(format!("{end}; its output is in {}.", self.log_file.display()));
+                let message = format!("{end}; its output is in {}.", self.log_file.display());
+                *lock(&self.died) = Some((message, Clock::new().now()));
                 return;
             }
             if last_scan.elapsed() >= FAMILY_PERIOD {
@@ -223,7 +227,7 @@ impl Shared {
 
 /// Whether the server is ready. Servers without a health page are ready when they list their models.
 fn is_ready(target: &Target) -> bool {
-    let timeouts = GetTimeouts::both(READY_CHECK_TIMEOUT);
+    let timeouts = GetTimeouts::all(READY_CHECK_TIMEOUT);
     let status = |path: &str| get(target, path, "", None, timeouts).map(|reply| reply.status);
     match status(HEALTH) {
         Ok(200) => true,

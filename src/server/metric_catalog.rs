@@ -46,6 +46,9 @@ enum Form {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     Same,
+    /// The interval lies within the client's: it begins when the server has read and parsed the request, and ends before the
+    /// token is written to the connection. What is missing is the frontend and the network.
+    WithinClient,
     /// Prompt tokens from the prefix cache are not counted.
     WithoutCached,
     /// Inference time divided by tokens, the prefill included. The value is shown but not compared.
@@ -83,12 +86,12 @@ const ENTRIES: &[Entry] = {
         Requests, Running, Tpot, Ttft, Waiting,
     };
     &[
-        entry(VLLM, "vllm:time_to_first_token_seconds", Ttft, Histogram),
+        meaning(entry(VLLM, "vllm:time_to_first_token_seconds", Ttft, Histogram), Meaning::WithinClient),
         entry(VLLM, "vllm:inter_token_latency_seconds", Itl, Histogram),
         // The previous name of the same metric.
         entry(VLLM, "vllm:time_per_output_token_seconds", Itl, Histogram),
         entry(VLLM, "vllm:request_time_per_output_token_seconds", Tpot, Histogram),
-        entry(VLLM, "vllm:e2e_request_latency_seconds", Latency, Histogram),
+        meaning(entry(VLLM, "vllm:e2e_request_latency_seconds", Latency, Histogram), Meaning::WithinClient),
         entry(VLLM, "vllm:request_queue_time_seconds", Queue, Histogram),
         entry(VLLM, "vllm:num_requests_running", Running, Gauge),
         entry(VLLM, "vllm:num_requests_waiting", Waiting, Gauge),
@@ -103,10 +106,10 @@ const ENTRIES: &[Entry] = {
         // The previous names.
         entry(VLLM, "vllm:gpu_prefix_cache_queries_total", CacheQueries, Counter),
         entry(VLLM, "vllm:gpu_prefix_cache_hits_total", CacheHits, Counter),
-        entry(SGLANG, "sglang:time_to_first_token_seconds", Ttft, Histogram),
+        meaning(entry(SGLANG, "sglang:time_to_first_token_seconds", Ttft, Histogram), Meaning::WithinClient),
         entry(SGLANG, "sglang:inter_token_latency_seconds", Itl, Histogram),
         entry(SGLANG, "sglang:time_per_output_token_seconds", Tpot, Histogram),
-        entry(SGLANG, "sglang:e2e_request_latency_seconds", Latency, Histogram),
+        meaning(entry(SGLANG, "sglang:e2e_request_latency_seconds", Latency, Histogram), Meaning::WithinClient),
         entry(SGLANG, "sglang:queue_time_seconds", Queue, Histogram),
         entry(SGLANG, "sglang:num_running_reqs", Running, Gauge),
         entry(SGLANG, "sglang:num_queue_reqs", Waiting, Gauge),
@@ -116,7 +119,7 @@ const ENTRIES: &[Entry] = {
         entry(SGLANG, "sglang:generation_tokens_total", OutputTokens, Counter),
         entry(SGLANG, "sglang:num_retracted_requests_total", Preemptions, Counter),
         entry(SGLANG, "sglang:cached_tokens_total", CacheHits, Counter),
-        entry(TGI, "tgi_request_duration", Latency, Histogram),
+        meaning(entry(TGI, "tgi_request_duration", Latency, Histogram), Meaning::WithinClient),
         entry(TGI, "tgi_request_queue_duration", Queue, Histogram),
         meaning(entry(TGI, "tgi_request_mean_time_per_token_duration", Tpot, Histogram), Meaning::PrefillIncluded),
         entry(TGI, "tgi_batch_current_size", Running, Gauge),
@@ -124,9 +127,9 @@ const ENTRIES: &[Entry] = {
         entry(TGI, "tgi_request_success", Requests, Counter),
         entry(TGI, "tgi_request_input_length", PromptTokens, SumOf),
         entry(TGI, "tgi_request_generated_tokens", OutputTokens, SumOf),
-        entry(LMDEPLOY, "lmdeploy:time_to_first_token_seconds", Ttft, Histogram),
+        meaning(entry(LMDEPLOY, "lmdeploy:time_to_first_token_seconds", Ttft, Histogram), Meaning::WithinClient),
         entry(LMDEPLOY, "lmdeploy:time_per_output_token_seconds", Itl, Histogram),
-        entry(LMDEPLOY, "lmdeploy:e2e_request_latency_seconds", Latency, Histogram),
+        meaning(entry(LMDEPLOY, "lmdeploy:e2e_request_latency_seconds", Latency, Histogram), Meaning::WithinClient),
         entry(LMDEPLOY, "lmdeploy:request_queue_time_seconds", Queue, Histogram),
         entry(LMDEPLOY, "lmdeploy:num_requests_running", Running, Gauge),
         entry(LMDEPLOY, "lmdeploy:num_requests_waiting", Waiting, Gauge),
@@ -353,11 +356,15 @@ impl Series {
         // As bit patterns, which have the order of the numbers because bounds are not negative.
         let sets = below.values().map(|series| series.iter().map(|(bound, _)| bound.to_bits()).collect());
         let common = sets.reduce(|a: BTreeSet<u64>, b| a.intersection(&b).copied().collect())?;
-        let mut buckets = Vec::with_capacity(common.len());
+        let mut counts: BTreeMap<u64, f64> = common.into_iter().map(|bound| (bound, 0.0)).collect();
+        for (bound, count) in below.values().flatten() {
+            if let Some(sum) = counts.get_mut(&bound.to_bits()) {
+                *sum += count;
+            }
+        }
+        let mut buckets = Vec::with_capacity(counts.len());
         let mut before = 0.0;
-        for bound in common.into_iter().map(f64::from_bits) {
-            let at_or_below: f64 =
-                below.values().flatten().filter(|(other, _)| *other == bound).map(|(_, count)| count).sum();
+        for (bound, at_or_below) in counts.into_iter().map(|(bits, count)| (f64::from_bits(bits), count)) {
             buckets.push((bound, (at_or_below - before).max(0.0).round() as u64));
             before = at_or_below.max(before);
         }
@@ -423,6 +430,21 @@ mod tests {
         let seen = counted(&[&page(0, 10), &page(4, 6)]);
         let delta = &seen.histograms[&Quantity::Ttft].value;
         assert_eq!((delta.buckets.as_slice(), delta.mean()), (&[(1.0, 4), (f64::INFINITY, 2)][..], Some(1.0)));
+    }
+
+    #[test]
+    fn a_page_of_many_buckets_takes_linear_time() {
+        const BUCKETS: usize = 100_000;
+        let page = |count: usize| {
+            let name = "vllm:time_to_first_token_seconds_bucket";
+            let line = |le: usize| format!("{name}{{le=\"{le}.0\"}} {}\n", le * count);
+            (1..=BUCKETS).map(line).collect::<String>() + &format!("{name}{{le=\"+Inf\"}} {}\n", BUCKETS * count)
+        };
+        // With time that grows with the square of the number, this test takes minutes.
+        let seen = counted(&[&page(0), &page(1), &page(2)]);
+        let delta = &seen.histograms[&Quantity::Ttft].value;
+        assert_eq!((delta.buckets.len(), delta.count()), (BUCKETS + 1, 2 * BUCKETS as u64));
+        assert_eq!((delta.buckets[0], delta.buckets[BUCKETS]), ((1.0, 2), (f64::INFINITY, 0)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Scrapes the server's own metrics on a separate thread: once just before the measured requests, every second during
+//! Scrapes the server's own metrics on a separate thread: once just before the first request, every second during
 //! the run, and once after the run when the counters have stopped changing.
 //!
 //! A failure is reported as a finding and does not end the run.
@@ -29,7 +29,7 @@ use crate::time::clock::Clock;
 
 /// Scrape period during the run.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Timeout of one request for the page.
+/// Longest time of one request for the page, from the connection to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Servers update their counters shortly after the last byte of a response. The counters count as settled when two
 /// scrapes this far apart are equal.
@@ -114,7 +114,7 @@ impl MetricsPage {
 
     /// Scrapes all samples of the page.
     fn read(&self) -> Result<Vec<exposition::Sample>, String> {
-        let reply = get(&self.target, &self.target.path, &self.headers, self.tls.clone(), GetTimeouts::both(TIMEOUT))?;
+        let reply = get(&self.target, &self.target.path, &self.headers, self.tls.clone(), GetTimeouts::all(TIMEOUT))?;
         match reply.status {
             200 => {}
             404 => {
@@ -123,6 +123,9 @@ impl MetricsPage {
             status => return Err(format!("GET {} returned status {status}", self.target.path)),
         }
         let page = exposition::parse_page(&reply.body);
+        if page.is_cut {
+            return Err(format!("the page has more than {} samples", exposition::MAX_SAMPLES));
+        }
         match page.invalid_lines.first() {
             Some((line, reason)) if page.samples.is_empty() => {
                 Err(format!("the page is not in Prometheus' format: line {line} {reason}"))

@@ -10,4 +10,5 @@ pub mod metric_catalog;
 pub mod metrics;
 pub mod models;
 pub mod process;
+pub(crate) mod ready;
 pub mod resource_usage;

@@ -7,13 +7,17 @@ use rustls::ClientConfig;
 use serde_json::Value;
 
 use super::http_get::{GetError, GetTimeouts, get};
+use super::ready::Attempt;
 use crate::plan::{Target, Timeouts};
 use crate::spec::TargetSpec;
 
 /// The timeout where the user has not given a shorter one.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The timeouts for listing the models: those for requests if the user has shortened them, else 10 s.
+/// A list that is not complete after this time is an error.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The timeouts for listing the models: those for requests if the user has shortened them, else 10 s, and 30 s in total.
 pub(crate) fn list_timeouts(timeouts: Timeouts) -> GetTimeouts {
     let default = TargetSpec::default();
     let timeout = |ns: u64, default_s: f64| match Duration::from_nanos(ns) {
@@ -23,29 +27,36 @@ pub(crate) fn list_timeouts(timeouts: Timeouts) -> GetTimeouts {
     GetTimeouts {
         connect: timeout(timeouts.connect_ns, default.connect_timeout_s),
         read: timeout(timeouts.read_ns, default.read_timeout_s),
+        total: TOTAL_TIMEOUT,
     }
 }
 
 /// The name of the first model that the server lists at `path`. `headers` are complete lines, each ended by CRLF.
 ///
 /// # Errors
-/// One line with the cause.
+/// One line with the cause. A server that refuses connections or answers 503 may still be starting.
 pub(crate) fn first_model(
     target: &Target,
     path: &str,
     headers: &str,
     tls: Option<Arc<ClientConfig>>,
     timeouts: GetTimeouts,
-) -> Result<String, String> {
+) -> Result<String, Attempt<String>> {
+    let failed = |error: String| Attempt { error, starting: None };
+    let starting = |error: String| Attempt { starting: Some(error.clone()), error };
     let reply = get(target, path, headers, tls, timeouts).map_err(|error| match error {
-        GetError::NoConnection(_) => format!("GET {path}: {error} (--connect-timeout)"),
-        GetError::ReadTimeout(_) => format!("GET {path}: {error} (--read-timeout)"),
-        GetError::Other(text) => text,
+        GetError::NoConnection(_) => failed(format!("GET {path}: {error} (--connect-timeout)")),
+        GetError::ReadTimeout(_) => failed(format!("GET {path}: {error} (--read-timeout)")),
+        GetError::TotalTimeout(_) => failed(format!("GET {path}: {error}")),
+        GetError::Refused(text) => starting(text),
+        GetError::Other(text) => failed(text),
     })?;
-    if reply.status != 200 {
-        return Err(format!("GET {path} returned status {}", reply.status));
+    match reply.status {
+        200 => {}
+        503 => return Err(starting(format!("GET {path} returned status 503"))),
+        status => return Err(failed(format!("GET {path} returned status {status}"))),
     }
-    parse_first_name(&reply.body).ok_or_else(|| format!("the response to GET {path} lists no model"))
+    parse_first_name(&reply.body).ok_or_else(|| failed(format!("the response to GET {path} lists no model")))
 }
 
 fn parse_first_name(body: &[u8]) -> Option<String> {

@@ -23,7 +23,8 @@ const NEGLIGIBLE: f64 = 0.1;
 /// Flags of the load generator.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ClientSpec {
-    /// Worker threads, each pinned to a core [default: one for each core except the first, at most --parallel]
+    /// Worker threads, each pinned to a core [default: one for each core except the first, within the CPU quota of a
+    /// container, at most --parallel]
     #[arg(long, value_name = "N", value_parser = values::count::<usize>, help_heading = HEADING)]
     pub workers: Option<usize>,
     /// CPU cores to pin the workers to, for example 2,3 or 4-7
@@ -55,10 +56,11 @@ pub struct ClientSpec {
 
 impl ClientSpec {
     /// The core of each worker. The default is all allowed cores except the first, which is reserved for the kernel and the
-    /// collector. If the target is the built-in server, half of the cores are reserved for it.
+    /// collector. If the target is the built-in server, half of the cores are reserved for it. A CPU quota of `quota` cores
+    /// counts as so many cores.
     pub(super) fn core_of_each_worker(
         &self,
-        allowed: &[usize],
+        (allowed, quota): (&[usize], Option<f64>),
         parallel: Option<u32>,
         beside_mock: bool,
         notes: &mut Vec<Finding>,
@@ -77,7 +79,8 @@ impl ClientSpec {
         if let Some(wrong) = self.workers.filter(|workers| !(1..=MAX_WORKERS).contains(workers)) {
             return Err(PlanError::value("--workers", format!("must be between 1 and {MAX_WORKERS}, not {wrong}")));
         }
-        let spare = if beside_mock { allowed.len().div_ceil(2) } else { 1 };
+        let spare_of = |cores: usize| if beside_mock { cores.div_ceil(2) } else { 1 };
+        let spare = spare_of(allowed.len());
         let mut cores: Vec<usize> = match (given.as_slice(), allowed) {
             ([], []) => vec![0],
             ([], [only]) => vec![*only],
@@ -94,12 +97,29 @@ impl ClientSpec {
             cores = cores.iter().copied().cycle().take(workers).collect();
         }
         cores.truncate(MAX_WORKERS);
+        let limit = quota.map(|quota| ((quota as usize).saturating_sub(spare_of(quota as usize)).max(1), quota));
+        let over_quota = limit.filter(|(workers, _)| *workers < cores.len());
+        let is_explicit = self.workers.is_some() || !given.is_empty();
+        if let Some((workers, _)) = over_quota.filter(|_| !is_explicit) {
+            cores.truncate(workers);
+        }
         // A worker without a slot would have no requests.
         if let Some(parallel) = parallel.map(|parallel| parallel as usize).filter(|parallel| *parallel < cores.len()) {
-            if self.workers.is_some() || !given.is_empty() {
+            if is_explicit {
                 notes.push(Finding::WorkersLeftOut { parallel, workers: cores.len() });
             }
             cores.truncate(parallel);
+        }
+        let workers = cores.len();
+        match over_quota {
+            // More would have been used without the quota.
+            Some((most, quota)) if !is_explicit && parallel.is_none_or(|parallel| parallel as usize > most) => {
+                notes.push(Finding::CpuQuota { cores: quota, workers, given: false });
+            }
+            Some((_, quota)) if is_explicit && workers as f64 > quota => {
+                notes.push(Finding::CpuQuota { cores: quota, workers, given: true });
+            }
+            _ => {}
         }
         Ok(cores)
     }
@@ -161,7 +181,29 @@ mod tests {
 
     fn decide(spec: &ClientSpec, allowed: &[usize], parallel: Option<u32>) -> (Vec<usize>, usize) {
         let mut notes = Vec::new();
-        (spec.core_of_each_worker(allowed, parallel, false, &mut notes).unwrap(), notes.len())
+        (spec.core_of_each_worker((allowed, None), parallel, false, &mut notes).unwrap(), notes.len())
+    }
+
+    #[test]
+    fn a_cpu_quota_limits_the_workers() {
+        let decide = |spec: &ClientSpec, quota, parallel, beside_mock| {
+            let mut notes = Vec::new();
+            let allowed: Vec<usize> = (0..64).collect();
+            let cores = spec.core_of_each_worker((&allowed, Some(quota)), parallel, beside_mock, &mut notes).unwrap();
+            (cores.len(), notes)
+        };
+        let quota = |cores, workers, given| vec![Finding::CpuQuota { cores, workers, given }];
+        let default = ClientSpec::default();
+        assert_eq!(decide(&default, 4.0, None, false), (3, quota(4.0, 3, false)));
+        assert_eq!(decide(&default, 2.5, Some(100), false), (1, quota(2.5, 1, false)));
+        assert_eq!(decide(&default, 0.5, Some(100), false), (1, quota(0.5, 1, false)));
+        assert_eq!(decide(&default, 4.0, Some(100), true), (2, quota(4.0, 2, false)));
+        // The quota changes nothing.
+        assert_eq!(decide(&default, 4.0, Some(2), false), (2, Vec::new()));
+        assert_eq!(decide(&default, 100.0, None, false), (63, Vec::new()));
+        let eight = ClientSpec { workers: Some(8), ..ClientSpec::default() };
+        assert_eq!(decide(&eight, 4.0, None, false), (8, quota(4.0, 8, true)));
+        assert_eq!(decide(&eight, 8.0, None, false), (8, Vec::new()));
     }
 
     #[test]
@@ -171,8 +213,8 @@ mod tests {
         assert_eq!(decide(&spec, &[5], Some(9)), (vec![5], 0));
         assert_eq!(decide(&spec, &[0, 1, 2, 3], Some(2)), (vec![1, 2], 0));
         assert_eq!(decide(&spec, &[], None), (vec![0], 0));
-        assert_eq!(spec.core_of_each_worker(&[0, 1, 2, 3], None, true, &mut Vec::new()), Ok(vec![2, 3]));
-        assert_eq!(spec.core_of_each_worker(&[0, 1], None, true, &mut Vec::new()), Ok(vec![1]));
+        assert_eq!(spec.core_of_each_worker((&[0, 1, 2, 3], None), None, true, &mut Vec::new()), Ok(vec![2, 3]));
+        assert_eq!(spec.core_of_each_worker((&[0, 1], None), None, true, &mut Vec::new()), Ok(vec![1]));
     }
 
     #[test]
@@ -189,7 +231,7 @@ mod tests {
     fn invalid_workers_and_cores_are_rejected() {
         let mut notes = Vec::new();
         let error = |spec: &ClientSpec, notes: &mut Vec<Finding>| {
-            spec.core_of_each_worker(&[0, 1], None, false, notes).unwrap_err().to_string()
+            spec.core_of_each_worker((&[0, 1], None), None, false, notes).unwrap_err().to_string()
         };
         assert!(
             error(&ClientSpec { cores: vec![Cores(vec![9])], ..ClientSpec::default() }, &mut notes)

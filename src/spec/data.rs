@@ -65,6 +65,8 @@ const MAX_SIDE: u16 = 16_384;
 const MAX_PICTURES: u32 = 1000;
 /// Maximum tokens of a random prompt. Larger values are typing errors.
 const MAX_RANDOM_TOKENS: u64 = 10_000_000;
+/// Most tokens of all shared prefixes together, which are kept in memory.
+const MAX_PREFIX_TOKENS: u64 = 50_000_000;
 /// Datasets of conversations. The three names of ShareGPT are equivalent; evalscope has one name for each language.
 const CONVERSATIONS: [&str; 5] = [
     "random_multi_turn",
@@ -90,9 +92,12 @@ pub struct DataSpec {
     /// Send prompts as token ids to /v1/completions; needs --tokenizer-path
     #[arg(long, help_heading = HEADING)]
     pub tokenize_prompt: bool,
-    /// random: length of a prefix that all prompts share, tokens; added to --min/--max-prompt-length
+    /// random: length of a prefix that prompts share, tokens; added to --min/--max-prompt-length
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
     pub prefix_length: u64,
+    /// random: number of different prefixes of --prefix-length tokens; request i begins with prefix i modulo N [default: 1]
+    #[arg(long, value_name = "N", value_parser = values::count::<u32>, help_heading = HEADING)]
+    pub prefix_count: Option<u32>,
     /// Dataset. builtin: 100 questions in several languages. From a file: line_by_line, openqa, longalpaca, sharegpt,
     /// embedding, rerank. Generated with exact token counts, with --tokenizer-path and --max-prompt-length: random,
     /// random_embedding, random_rerank, random_vl (with pictures). evalscope's speed tests: speed_benchmark,
@@ -159,8 +164,8 @@ pub struct DataSpec {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = HEADING)]
     pub prompt: Option<String>,
     /// Template of the request body: JSON or @FILE. In its strings, %m and %p are replaced with the model and the prompt; %p
-    /// as the whole content of a message also accepts a list of messages. Its fields override the defaults of flags, but
-    /// not flags that are given
+    /// as the whole content of a message also accepts a list of messages. Beside its fields only model, prompt and flags
+    /// that are given are sent, no defaults and no stream_options
     #[arg(long, value_name = "JSON", help_heading = HEADING)]
     #[serde(serialize_with = "json_text_or_null")]
     pub query_template: Option<String>,
@@ -229,6 +234,10 @@ impl DataSpec {
         if let Some(prompt) = &self.prompt {
             if self.dataset.is_some() || self.dataset_path.is_some() || self.dataset_offset > 0 {
                 notes.push(Finding::DatasetNotRead);
+            }
+            let flags = self.flags_of_datasets();
+            if !flags.is_empty() {
+                notes.push(Finding::FlagsBesidePrompt { flags });
             }
             return prompt_source(prompt);
         }
@@ -314,7 +323,7 @@ impl DataSpec {
     fn conversations(&self, n_choices: Option<u32>) -> Result<Option<Source>, PlanError> {
         let asked = self.dataset.as_deref().filter(|_| self.prompt.is_none());
         let Some(name) = asked.filter(|name| CONVERSATIONS.contains(name)) else {
-            return self.refuse_turns().map(|()| None);
+            return if self.prompt.is_some() { Ok(None) } else { self.refuse_turns().map(|()| None) };
         };
         if self.tokenize_prompt {
             return Err(PlanError::conflict(
@@ -349,15 +358,41 @@ impl DataSpec {
         Ok(Some(Source::MultiTurn(MultiTurn { data, min_turns, max_turns, think_us: think_us(&self.think_time_s)? })))
     }
 
-    /// Rejects flags of conversations if the dataset has none.
-    fn refuse_turns(&self) -> Result<(), PlanError> {
-        let flags = [
+    /// The flags of conversations, and whether they are given.
+    fn flags_of_turns(&self) -> [(bool, &'static str); 4] {
+        [
             (self.multi_turn, "--multi-turn"),
             (self.min_turns.is_some(), "--min-turns"),
             (self.max_turns.is_some(), "--max-turns"),
             (!self.think_time_s.is_empty(), "--think-time"),
+        ]
+    }
+
+    /// The flags of images, and whether they are given.
+    fn flags_of_images(&self) -> [(bool, &'static str); 4] {
+        [
+            (self.image_width.is_some(), "--image-width"),
+            (self.image_height.is_some(), "--image-height"),
+            (self.image_format.is_some(), "--image-format"),
+            (self.image_num.is_some(), "--image-num"),
+        ]
+    }
+
+    /// The given flags that only a dataset has a use for.
+    fn flags_of_datasets(&self) -> Vec<String> {
+        let lengths = [
+            (self.prefix_length > 0, "--prefix-length"),
+            (self.min_prompt_length > 0, "--min-prompt-length"),
+            (self.max_prompt_length.is_some(), "--max-prompt-length"),
+            (self.sharegpt_output_len, "--sharegpt-output-len"),
         ];
-        match flags.into_iter().find(|(given, _)| *given) {
+        let all = lengths.into_iter().chain(self.flags_of_images()).chain(self.flags_of_turns());
+        all.filter(|(given, _)| *given).map(|(_, flag)| flag.to_string()).collect()
+    }
+
+    /// Rejects flags of conversations if the dataset has none.
+    fn refuse_turns(&self) -> Result<(), PlanError> {
+        match self.flags_of_turns().into_iter().find(|(given, _)| *given) {
             Some((_, flag)) => Err(PlanError::conflict(format!(
                 "{flag} applies to conversations: add --dataset random_multi_turn, share_gpt_multi_turn or custom_multi_turn"
             ))),
@@ -381,21 +416,22 @@ impl DataSpec {
 
     /// Rejects flags that have no effect with the selected dataset.
     fn check_belonging(&self) -> Result<(), PlanError> {
-        let random = self.prompt.is_none() && self.dataset.as_deref() == Some("random");
-        if self.prefix_length > 0 && !random {
+        let dataset = self.dataset.as_deref();
+        // Beside --prompt they are ignored, as the dataset is.
+        let is_prompt = self.prompt.is_some();
+        if self.prefix_length > 0 && !is_prompt && dataset != Some("random") {
             return Err(PlanError::conflict("--prefix-length applies only to --dataset random"));
         }
-        let images = [
-            (self.image_width.is_some(), "--image-width"),
-            (self.image_height.is_some(), "--image-height"),
-            (self.image_format.is_some(), "--image-format"),
-            (self.image_num.is_some(), "--image-num"),
-        ];
-        let vl = self.prompt.is_none() && self.dataset.as_deref() == Some("random_vl");
-        if let Some((_, flag)) = images.into_iter().find(|(given, _)| *given && !vl) {
+        if self.prefix_count.is_some() && self.prefix_length == 0 {
+            return Err(PlanError::conflict(
+                "--prefix-count needs the length of the prefixes: add --prefix-length, with --dataset random",
+            ));
+        }
+        let has_images = is_prompt || dataset == Some("random_vl");
+        if let Some((_, flag)) = self.flags_of_images().into_iter().find(|(given, _)| *given && !has_images) {
             return Err(PlanError::conflict(format!("{flag} applies only to --dataset random_vl")));
         }
-        if self.sharegpt_output_len && (self.prompt.is_some() || self.dataset.as_deref() != Some("sharegpt")) {
+        if self.sharegpt_output_len && !is_prompt && dataset != Some("sharegpt") {
             return Err(PlanError::conflict("--sharegpt-output-len applies only to --dataset sharegpt"));
         }
         if self.tokenizer_path.is_none() {
@@ -431,14 +467,22 @@ impl DataSpec {
                 ));
             }
         }
+        let prefixes = self.prefix_count.unwrap_or(1);
+        if u64::from(prefixes) * self.prefix_length > MAX_PREFIX_TOKENS {
+            return Err(PlanError::value(
+                "--prefix-count",
+                format!("of {prefixes} prefixes must have at most {MAX_PREFIX_TOKENS} tokens in all"),
+            ));
+        }
         Ok(RandomLengths {
             min: self.min_prompt_length.max(least).min(max) as u32,
             max: max as u32,
             prefix: self.prefix_length as u32,
+            prefixes,
         })
     }
 
-    /// The accepted prompt lengths; no limits for datasets that generate their lengths.
+    /// The accepted prompt lengths; no limits for datasets that generate their lengths, and for `--prompt`.
     pub(super) fn lengths(&self) -> Result<Lengths, PlanError> {
         if let Some(max) = self.max_prompt_length.filter(|max| *max < self.min_prompt_length) {
             return Err(PlanError::conflict(format!(
@@ -446,8 +490,8 @@ impl DataSpec {
                 self.min_prompt_length
             )));
         }
-        let made = self.prompt.is_none() && self.dataset.as_deref().is_some_and(|name| MADE.contains(&name));
-        if made {
+        let made = self.dataset.as_deref().is_some_and(|name| MADE.contains(&name));
+        if made || self.prompt.is_some() {
             Ok(Lengths::default())
         } else {
             Ok(Lengths { min: self.min_prompt_length, max: self.max_prompt_length })
@@ -469,11 +513,8 @@ impl DataSpec {
         }
     }
 
-    /// The default number of requests of a run.
-    pub(super) fn default_number(&self, trace: Option<&Arc<Trace>>) -> u64 {
-        if let Some(trace) = trace {
-            return trace.rows.len() as u64;
-        }
+    /// The default number of requests of a run without recorded times.
+    pub(super) fn default_number(&self) -> u64 {
         match self.dataset.as_deref().filter(|_| self.prompt.is_none()) {
             Some("speed_benchmark") => speed_benchmark::size(false),
             Some("speed_benchmark_long") => speed_benchmark::size(true),

@@ -48,11 +48,11 @@ pub struct LoadSpec {
     /// recorded times
     #[arg(long, help_heading = HEADING)]
     pub open_loop: bool,
-    /// Increase rate or concurrency linearly over this time at the start of the run, seconds
+    /// Increase rate or concurrency linearly over this time from the first request on, warm-up included, seconds
     #[arg(long = "ramp", value_name = "S", default_value = "0", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "ramp")]
     pub ramp_s: f64,
-    /// Stop sending requests after this time, seconds
+    /// Stop sending requests this long after the first measured one, seconds
     #[arg(long = "duration", value_name = "S", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "duration")]
     pub duration_s: Option<f64>,
@@ -65,7 +65,8 @@ pub struct LoadSpec {
     /// --parallel on if that is more
     #[arg(long, value_name = "CRITERION", help_heading = HEADING)]
     pub abort_on: Option<String>,
-    /// Warm-up requests before the measurement, excluded from all figures: a count, or a fraction of --number below 1
+    /// Warm-up requests, excluded from all figures: a count, or a fraction of --number below 1. Measured requests follow
+    /// without a gap, so use at least --parallel to start with the steady state
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::number, help_heading = HEADING)]
     pub warmup_num: f64,
     /// Pause between the runs of a sweep, seconds
@@ -316,6 +317,15 @@ impl LoadSpec {
             }
             _ => Ok(warmup as u64),
         }
+    }
+
+    /// How many of `all` requests can be measured if the warm-up is among them; at least 1.
+    pub(super) fn without_warmup(&self, all: u64) -> u64 {
+        let measured = match self.warmup_num {
+            share if share < 1.0 => all as f64 / (1.0 + share.max(0.0)),
+            count => all as f64 - count,
+        };
+        (measured as u64).clamp(1, all.max(1))
     }
 
     /// The file of `--arrival trace:FILE`.

@@ -37,9 +37,12 @@ pub struct OutputSpec {
     /// Log level: error, warning, info, debug
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = values::log_level(), ignore_case = true, help_heading = HEADING)]
     pub log_level: LogLevel,
-    /// Print only errors and the path of the results
+    /// Print only errors, the verdicts of --slo and the path of the results
     #[arg(long, help_heading = HEADING)]
     pub quiet: bool,
+    /// Print all tables of each run, as performance_summary.txt has them
+    #[arg(long, conflicts_with = "quiet", help_heading = HEADING)]
+    pub verbose: bool,
     /// Send the figures to an experiment tracker through its Python SDK: wandb, swanlab, clearml. The SDK's environment
     /// variables apply; one point every --log-every-n-query requests
     #[arg(long, value_name = "SERVICE", value_parser = values::service(), ignore_case = true, help_heading = HEADING)]
@@ -77,6 +80,7 @@ impl Default for OutputSpec {
             debug: false,
             log_level: LogLevel::default(),
             quiet: false,
+            verbose: false,
             visualizer: None,
             wandb_api_key: None,
             swanlab_api_key: None,
@@ -105,11 +109,12 @@ impl OutputSpec {
         }
     }
 
-    /// The objectives as one text, after validation.
-    pub(super) fn objectives(&self) -> Result<String, PlanError> {
+    /// The objectives as one text, after validation. `stream`: the requests ask for streamed responses.
+    pub(super) fn objectives(&self, stream: bool) -> Result<String, PlanError> {
         let text = self.slo.join(" ");
         if !self.slo.is_empty() {
-            slo::scan_all(&text).map_err(|what| PlanError::value("--slo", what))?;
+            let criteria = slo::scan_all(&text).map_err(|what| PlanError::value("--slo", what))?;
+            criteria.iter().try_for_each(|criterion| check_streamed("--slo", criterion.figure, stream))?;
         }
         Ok(text)
     }
@@ -248,6 +253,16 @@ pub(crate) fn load_folder_name(load: &Load, number: Option<u64>, duration_s: Opt
 /// The folder suffix of a repetition.
 pub(crate) fn repeat_suffix(run: u32) -> String {
     format!("_run_{run}")
+}
+
+/// Rejects a figure of streamed responses if the requests do not ask for any.
+pub(super) fn check_streamed(flag: &'static str, figure: slo::Figure, stream: bool) -> Result<(), PlanError> {
+    match figure {
+        slo::Figure::Of(_, slo::Quantity::Ttft | slo::Quantity::Itl | slo::Quantity::Tpot) if !stream => {
+            Err(PlanError::value(flag, "names TTFT, ITL or TPOT, which only streamed responses have: use latency"))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ use crate::workload::trace::Trace;
 pub struct RigFacts {
     /// Cores that this process may run on, ascending.
     pub allowed_cores: Vec<usize>,
+    /// The CPU time that this process may use, in cores; `None` without a limit.
+    pub cpu_quota: Option<f64>,
     /// When the call started, as `YYYYmmdd_HHMMSS` in local time.
     pub started: String,
     /// A number that differs between calls. It makes request ids unique on a server that several calls load, and is the
@@ -88,7 +90,14 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     let trace = spec.load.trace(facts.trace.as_ref(), &mut notes)?;
     let trace = trace.as_ref();
     let loads = spec.load.loads(&spec.data, trace, &mut notes)?;
-    let numbers = spec.load.numbers(&loads, spec.data.default_number(trace))?;
+    let numbers = spec.load.numbers(
+        &loads,
+        match trace {
+            // The warm-up takes the first of the recorded requests.
+            Some(trace) => spec.load.without_warmup(trace.rows.len() as u64),
+            None => spec.data.default_number(),
+        },
+    )?;
     notes.extend(spec.output.objective_notes());
     notes.extend(spec.sla.notes());
     let secrets = spec.secrets();
@@ -151,7 +160,12 @@ impl CallPlan<'_> {
         let Spec { target, load: timing, output, client, .. } = self.spec;
         let allowed = &self.facts.allowed_cores;
         let warmup_requests = timing.warmup(number)?;
-        let cores = client.core_of_each_worker(allowed, load.parallel(), self.target.mock.is_some(), notes)?;
+        let cores = client.core_of_each_worker(
+            (allowed, self.facts.cpu_quota),
+            load.parallel(),
+            self.target.mock.is_some(),
+            notes,
+        )?;
         let witness = client.witness_plan(allowed, &cores, load.parallel(), notes)?;
         if witness.is_some() {
             check_witness(&self.workload.source, self.target.proxy.is_some())?;
@@ -177,6 +191,7 @@ impl CallPlan<'_> {
             ramp_ns: timing.ramp_ns()?,
             seed: workload.randomness.run_seed(),
             timeouts: target.timeouts()?,
+            max_response_bytes: target.max_response_size,
             cores,
             spin: client.spin,
             cold: client.cold,
@@ -184,6 +199,7 @@ impl CallPlan<'_> {
             address_rotation: target.address_rotation,
             force_fallback: client.force_fallback,
             test_connection: !target.no_test_connection,
+            ready_timeout_ns: target.ready_timeout_ns()?,
             sleep_interval_ns: timing.sleep_interval_ns()?,
             save: output.save,
             local: self.local.clone(),
@@ -198,7 +214,8 @@ impl CallPlan<'_> {
     }
 
     fn reporting(&self, load: &Load, number: Option<u64>) -> Result<Reporting, PlanError> {
-        let Spec { target, load: timing, data, output, .. } = self.spec;
+        let Spec { target, load: timing, data, output, sla, .. } = self.spec;
+        sla.check_streamed(self.workload.options.stream)?;
         let name = output.folder_name(&self.model)?;
         let started = (!output.no_timestamp).then_some(self.facts.started.as_str());
         let root = results_folder(&output.outputs_dir, started, &name);
@@ -215,7 +232,7 @@ impl CallPlan<'_> {
             root,
             log_every: timing.log_every_n_query,
             debug: output.debug,
-            slo: output.objectives()?,
+            slo: output.objectives(self.workload.options.stream)?,
             search: None,
             exports: output.exports()?,
             visualizer: output.visualizer_plan(target.local.python.as_deref(), &self.model, &self.facts.started)?,
@@ -311,7 +328,7 @@ fn recipe(
     let source = data.source(trace, sampling.n_choices, &mut options.extra, notes)?;
     check_dialect(&source, dialect)?;
     options.stream = sampling.streams(&options);
-    notes.extend(sampling.notes(&spec.target.api, &options));
+    notes.extend(sampling.notes(&spec.target.api, &options, data.tokenizer_path.is_some()));
     Ok(Recipe {
         source,
         lengths: data.lengths()?,

@@ -52,6 +52,9 @@ pub struct SamplingSpec {
     /// Seed, sent with every request; also the data seed if --data-seed is not given [default: not sent]
     #[arg(long, value_name = "N", value_parser = values::count_or_zero::<u64>, help_heading = HEADING)]
     pub seed: Option<u64>,
+    /// Send another seed with every request, drawn from --seed (else from the data seed)
+    #[arg(long, help_heading = HEADING)]
+    pub seed_per_request: bool,
     /// Stop sequences
     #[arg(long, value_name = "TEXT", num_args = 1.., help_heading = HEADING)]
     pub stop: Vec<String>,
@@ -107,6 +110,7 @@ impl SamplingSpec {
             logprobs: self.logprobs,
             n_choices: self.n_choices,
             seed: self.seed,
+            seed_per_request: self.seed_per_request,
             stop: self.stop.clone(),
             stop_token_ids: self.stop_token_ids.clone(),
         })
@@ -117,6 +121,11 @@ impl SamplingSpec {
         const FLAG: &str = "--extra-args";
         match self.extra_args.as_deref().map(serde_json::from_str) {
             None => Ok(Map::new()),
+            Some(Ok(Value::Object(fields))) if self.seed_per_request && fields.contains_key("seed") => {
+                Err(PlanError::conflict(
+                    "--seed-per-request and the seed in --extra-args exclude each other: give one of them",
+                ))
+            }
             Some(Ok(Value::Object(fields))) => Ok(fields),
             Some(Ok(_)) => Err(PlanError::value(FLAG, "must be a JSON object, for example '{\"ignore_eos\": true}'")),
             Some(Err(error)) => Err(PlanError::value(
@@ -130,17 +139,19 @@ impl SamplingSpec {
     pub(super) fn streams(&self, options: &Options) -> bool {
         let extra = options.extra.get("stream").and_then(serde_json::Value::as_bool);
         let template = options.template.as_ref().and_then(|template| template.stream());
-        options.dialect.streams() && extra.or(template).unwrap_or(!self.no_stream)
+        // A template without the field asks for no stream, unless the flag is given.
+        let default = if options.template.is_some() { self.stream } else { !self.no_stream };
+        options.dialect.streams() && extra.or(template).unwrap_or(default)
     }
 
     /// Findings about flags that the API does not support and about templates without a prompt.
-    pub(super) fn notes(&self, api: &str, options: &Options) -> Vec<Finding> {
+    pub(super) fn notes(&self, api: &str, options: &Options, has_tokenizer: bool) -> Vec<Finding> {
         let mut notes = Vec::new();
         let given = |flag: &str| match flag {
             "--max-tokens" => !self.max_tokens.is_empty(),
             "--temperature" => self.temperature.is_some(),
             // The seed is also used for schedules and prompts.
-            "--seed" => false,
+            "--seed" => self.seed_per_request,
             _ => true,
         };
         let unsent: Vec<&str> = options
@@ -154,8 +165,26 @@ impl SamplingSpec {
             let flags = unsent.into_iter().map(str::to_string).collect();
             notes.push(Finding::FieldsNotSent { api: api.to_string(), flags });
         }
+        let extra = options.extra.get("temperature").and_then(Value::as_f64);
+        let is_random = extra.or(options.sampling.temperature).is_some_and(|temperature| temperature > 0.0);
+        let sends_seed = self.seed.is_some() && !self.seed_per_request && options.dialect.field_of("--seed").is_some();
+        if is_random && sends_seed {
+            notes.push(Finding::SameSeed);
+        }
         if self.stream && !options.dialect.streams() {
             notes.push(Finding::NotStreamed { api: api.to_string() });
+        }
+        if let Some(template) = &options.template {
+            let lacks = |field: &str| template.get(field).is_none() && !options.extra.contains_key(field);
+            if options.dialect.streams() && lacks("stream") && !self.stream_is_given() {
+                notes.push(Finding::TemplateLacks { stream: true });
+            } else if options.stream
+                && options.dialect.has_stream_options()
+                && lacks("stream_options")
+                && !has_tokenizer
+            {
+                notes.push(Finding::TemplateLacks { stream: false });
+            }
         }
         if let Some(template) = &options.template
             && !template.names_prompt()

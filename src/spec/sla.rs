@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::load::LoadSpec;
+use super::output::check_streamed;
 use super::values;
 use crate::finding::Finding;
 use crate::plan::PlanError;
@@ -80,6 +81,20 @@ impl SlaSpec {
             size: self.size(load, variable)?,
             fixed_parallel: self.sla_fixed_parallel,
         }))
+    }
+
+    /// Rejects aims at figures of streamed responses if the requests do not ask for any.
+    pub(super) fn check_streamed(&self, stream: bool) -> Result<(), PlanError> {
+        const FLAG: &str = "--sla-params";
+        if !self.sla_auto_tune {
+            return Ok(());
+        }
+        let aims = parse_aims(&self.sla_params).map_err(|what| PlanError::value(FLAG, what))?;
+        let figures = aims.iter().flat_map(|aim| match aim {
+            Aim::Hold(criteria) => criteria.iter().map(|criterion| criterion.figure).collect(),
+            Aim::Best { figure, .. } => vec![*figure],
+        });
+        figures.into_iter().try_for_each(|figure| check_streamed(FLAG, figure, stream))
     }
 
     /// Findings about the criteria of a search.

@@ -14,6 +14,7 @@ use crate::api::custom::CustomApi;
 use crate::api::endpoint::{Api, NAMES};
 use crate::api::program::ProgramApi;
 use crate::api::query_template::QueryTemplate;
+use crate::net::client_certificate::ClientCertificate;
 use crate::plan::{LocalKind, LocalPlan, MetricsPage, PlanError, Target, Timeouts, TlsPlan};
 use crate::secrets::{mask, masked_url};
 use crate::workload::headers::Header;
@@ -70,12 +71,26 @@ pub struct TargetSpec {
     #[arg(long = "total-timeout", value_name = "S", default_value = "21600", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "total_timeout")]
     pub total_timeout_s: f64,
-    /// Skip the connection test: one request before the run that must succeed
+    /// Longest response accepted, whole or streamed: bytes, or with a unit (64MiB). A longer one is a failure
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = values::size, help_heading = HEADING)]
+    pub max_response_size: u64,
+    /// Wait this long for a server that is still starting: one that refuses connections, or answers 503 while it loads its
+    /// model, seconds; 0 does not wait
+    #[arg(long = "ready-timeout", value_name = "S", default_value = "30", value_parser = values::seconds, help_heading = HEADING)]
+    #[serde(rename = "ready_timeout")]
+    pub ready_timeout_s: f64,
+    /// Skip the connection test: one request before the run that must succeed. Implies --ready-timeout 0
     #[arg(long, help_heading = HEADING)]
     pub no_test_connection: bool,
     /// Trust the CA certificates in this PEM file instead of those of the system
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pub cacert: Option<PathBuf>,
+    /// Client certificate for a server that requires one: a PEM file, which may also have the private key
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    pub cert: Option<PathBuf>,
+    /// Private key of --cert, a PEM file that is not encrypted [default: the key in the file of --cert]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    pub key: Option<PathBuf>,
     /// Do not verify the server's certificate
     #[arg(long, help_heading = HEADING)]
     pub insecure: bool,
@@ -108,8 +123,12 @@ impl Default for TargetSpec {
             connect_timeout_s: 120.0,
             read_timeout_s: 120.0,
             total_timeout_s: 21_600.0,
+            ready_timeout_s: 30.0,
+            max_response_size: 256 << 20,
             no_test_connection: false,
             cacert: None,
+            cert: None,
+            key: None,
             insecure: false,
             proxy: None,
             address_rotation: false,
@@ -147,6 +166,9 @@ impl TargetSpec {
                 "--insecure disables the certificate check that --cacert configures: keep one of them",
             ));
         }
+        if self.key.is_some() && self.cert.is_none() {
+            return Err(PlanError::conflict("--key is the private key of --cert, which is not given: add --cert FILE"));
+        }
         let found = endpoint(url, api, self.tls()).map_err(|error| match error {
             PlanError::Url { url, what } => {
                 // The message may quote the URL or a part of it.
@@ -156,7 +178,9 @@ impl TargetSpec {
             other => other,
         })?;
         if found.target.tls.is_none() {
-            for (given, flag) in [(self.insecure, "--insecure"), (self.cacert.is_some(), "--cacert")] {
+            let flags =
+                [(self.insecure, "--insecure"), (self.cacert.is_some(), "--cacert"), (self.cert.is_some(), "--cert")];
+            for (given, flag) in flags {
                 if given {
                     return Err(PlanError::conflict(format!(
                         "{flag} applies to TLS, but --url is not https://: remove {flag}"
@@ -168,7 +192,11 @@ impl TargetSpec {
     }
 
     fn tls(&self) -> TlsPlan {
-        TlsPlan { ca_file: self.cacert.clone(), insecure: self.insecure }
+        let client = self
+            .cert
+            .clone()
+            .map(|certificate_file| ClientCertificate { certificate_file, key_file: self.key.clone() });
+        TlsPlan { ca_file: self.cacert.clone(), insecure: self.insecure, client }
     }
 
     /// The model name; empty if the server must be asked.
@@ -247,6 +275,12 @@ impl TargetSpec {
             read_ns: seconds_ns("--read-timeout", self.read_timeout_s, false)?,
             total_ns: seconds_ns("--total-timeout", self.total_timeout_s, false)?,
         })
+    }
+
+    /// How long a server that is still starting is waited for, nanoseconds.
+    pub(super) fn ready_timeout_ns(&self) -> Result<u64, PlanError> {
+        let given_ns = seconds_ns("--ready-timeout", self.ready_timeout_s, true)?;
+        Ok(if self.no_test_connection { 0 } else { given_ns })
     }
 
     /// The metrics page of `--server-metrics`, or the default page of a local server that has metrics; `None` if no metrics

@@ -52,6 +52,31 @@ pub fn seconds(text: &str) -> Result<f64, String> {
     scan_duration_ns(text, S).map(|ns| ns as f64 / S as f64)
 }
 
+/// The largest response that can be stored, bytes.
+const MAX_SIZE: u64 = 512 << 20;
+
+/// Parses a size in bytes with an optional unit: `1000`, `64KiB`, `256MB`. 1 KiB to 512 MiB.
+pub fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 9] = [
+        ("kib", 1 << 10),
+        ("mib", 1 << 20),
+        ("gib", 1 << 30),
+        ("kb", 1_000),
+        ("mb", 1_000_000),
+        ("gb", 1_000_000_000),
+        ("k", 1 << 10),
+        ("m", 1 << 20),
+        ("g", 1 << 30),
+    ];
+    let lower = text.trim().to_ascii_lowercase();
+    let unit = UNITS.iter().find_map(|(unit, factor)| Some((lower.strip_suffix(unit)?, *factor)));
+    let (number, factor) = unit.unwrap_or((lower.strip_suffix('b').unwrap_or(&lower), 1));
+    let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    bytes
+        .filter(|bytes| (1 << 10..=MAX_SIZE).contains(bytes))
+        .ok_or_else(|| "must be a size from 1KiB to 512MiB, for example 64MiB".to_string())
+}
+
 /// Parses core numbers: `2`, `2,3`, `4-7`, `0,2-3`.
 pub fn cores(text: &str) -> Result<Cores, String> {
     let number = |part: &str| match part.trim().parse::<usize>() {
@@ -172,6 +197,13 @@ mod tests {
         }
         assert!(count::<u32>("99999999999").unwrap_err().contains("too large"));
         assert_eq!(count_or_zero::<u64>("0"), Ok(0));
+        assert_eq!(
+            ["4096", "64KiB", "1 MB", "2m", "512MiB"].map(|text| size(text).unwrap()),
+            [4096, 65_536, 1_000_000, 2 << 20, 512 << 20]
+        );
+        for bad in ["", "0", "1023", "1GiB", "-1", "x", "1.5MiB"] {
+            assert!(size(bad).unwrap_err().contains("for example 64MiB"), "{bad}");
+        }
         assert!(number("nan").is_err() && number("inf").is_err());
         assert_eq!(seconds("500ms"), Ok(0.5));
         assert!(seconds("-1").unwrap_err().contains("negative"));

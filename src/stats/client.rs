@@ -15,6 +15,10 @@ pub struct Client {
     pub send_lag: Lag,
     /// Send lag without the time for connecting and, if an open loop has a cap, without the wait for a free slot.
     pub own_send_lag: Lag,
+    /// The part of it that was spent waiting for bodies that were not built in time.
+    pub body_wait: Lag,
+    /// Requests that waited for their body.
+    pub late_bodies: u64,
     pub turnaround: Lag,
     pub connect: Lag,
     pub tls_handshake: Lag,
@@ -62,6 +66,8 @@ pub(crate) fn compute(facts: &RunFacts, samples: &RunSamples, workers: &[&Worker
         loop_gap: merged_lag(workers.iter().map(|worker| &worker.loop_gap_ns)),
         send_lag: lag(requests.iter().filter_map(|sample| sample.send_lag)),
         own_send_lag: lag(requests.iter().filter_map(|sample| sample.own_send_lag(capped_schedule))),
+        body_wait: lag(requests.iter().filter_map(|sample| sample.body_wait)),
+        late_bodies: requests.iter().filter(|sample| sample.body_wait.is_some_and(|ns| ns > 0)).count() as u64,
         turnaround: lag(requests.iter().filter_map(|sample| sample.turnaround)),
         connect: lag(requests.iter().filter_map(|sample| sample.connect)),
         tls_handshake: lag(samples.tls_handshakes_ns.iter().map(|&ns| ns as u64)),

@@ -42,6 +42,14 @@ impl InFlight {
         self.steps.iter().map(|step| step.1).max().unwrap_or(0)
     }
 
+    /// The maximum from one time to another.
+    fn peak_between(&self, from: u64, to: u64) -> u32 {
+        let until = |place: usize| self.steps.get(place + 1).map_or(u64::MAX, |next| next.0);
+        let steps = self.steps.iter().enumerate();
+        let inside = steps.filter(|(place, (at, _))| *at <= to && (*at >= from || until(*place) > from));
+        inside.map(|(_, step)| step.1).max().unwrap_or(0)
+    }
+
     /// The first time at which at least `level` were in flight, and the end of the last such time; `None` if there is
     /// none.
     pub fn at_least(&self, level: u32) -> Option<(u64, u64)> {
@@ -92,15 +100,18 @@ impl InFlight {
     }
 }
 
-/// Requests in flight, computed from every start and end.
+/// Requests in flight from the first due time of a measured request to the last end, computed from every start and end.
+/// Requests of a warm-up that flows into this time are included.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Concurrency {
     pub peak: u32,
-    /// Mean over the whole run.
+    /// Mean over the whole time.
     pub mean: Option<f64>,
-    /// Mean time that a request was in flight, seconds; requests that were never sent count as 0. By Little's law, its
-    /// product with the request rate is `mean`.
+    /// Mean time that a measured request was in flight, seconds; requests that were never sent count as 0.
     pub mean_stay_s: Option<f64>,
+    /// Time that requests of the warm-up were in flight, summed, seconds. By Little's law, `mean` is the product of the
+    /// rate of measured requests and `mean_stay_s`, plus this time divided by the whole time.
+    pub warmup_stay_s: f64,
     /// Mean from the first to the last send, so without the drain at the end.
     pub mean_while_sending: Option<f64>,
     /// From the first to the last due time, seconds.
@@ -110,24 +121,31 @@ pub struct Concurrency {
 }
 
 impl Concurrency {
-    /// Requests in flight over requests sorted by due time. `span` is the first due time and the last end, tick
-    /// nanoseconds.
-    pub fn compute(samples: &[Sample], span: Option<(u64, u64)>) -> Concurrency {
-        let sent = samples.iter().filter_map(|sample| Some((sample.write_start?, sample.end)));
-        let in_flight = InFlight::from_spans(sent.clone());
+    /// Requests in flight over measured requests sorted by due time and those of a warm-up. `span` is the first due time
+    /// and the last end of measured requests, tick nanoseconds.
+    pub fn compute(samples: &[Sample], warmup: &[Sample], span: Option<(u64, u64)>) -> Concurrency {
+        let sent = spans(samples);
+        let in_flight = InFlight::from_spans(sent.clone().chain(spans(warmup)));
         let Some((from, to)) = span else { return Concurrency::default() };
+        let inside = |(start, end): (u64, u64)| end.min(to).saturating_sub(start.max(from));
         let first_sent = sent.clone().map(|(start, _)| start).min().unwrap_or(from);
         let last_sent = sent.map(|(start, _)| start).max().unwrap_or(from);
         let last_due = samples.last().map_or(from, |sample| sample.due);
         Concurrency {
-            peak: in_flight.peak(),
+            peak: in_flight.peak_between(from, to),
             mean: in_flight.mean(from, to),
             mean_stay_s: mean(samples.iter().map(stay_s)),
+            warmup_stay_s: spans(warmup).map(inside).sum::<u64>() as f64 / 1e9,
             mean_while_sending: in_flight.mean(first_sent, last_sent),
             due_span_s: Some((last_due - from) as f64 / 1e9),
             parts: parts(&in_flight, from, last_due),
         }
     }
+}
+
+/// From the first byte sent to the end of every request that was sent, tick nanoseconds.
+pub(crate) fn spans(samples: &[Sample]) -> impl Iterator<Item = (u64, u64)> + Clone {
+    samples.iter().filter_map(|sample| Some((sample.write_start?, sample.end)))
 }
 
 fn stay_s(sample: &Sample) -> f64 {
@@ -165,6 +183,17 @@ mod tests {
         assert_eq!(in_flight.mean(3, 3), None);
         assert_eq!(InFlight::from_spans([(4, 4)].into_iter()).peak(), 1);
         assert_eq!(InFlight::from_spans(std::iter::empty()).peak(), 0);
+    }
+
+    #[test]
+    fn a_warm_up_that_flows_in_counts_in_the_time_of_the_run() {
+        let sample = |due: u64, end: u64| Sample { due, write_start: Some(due), end, ..Sample::default() };
+        let s = 1_000_000_000;
+        let warmup = [sample(0, 4 * s), sample(0, 12 * s), sample(0, 13 * s)];
+        let measured = [sample(10 * s, 20 * s), sample(12 * s, 20 * s)];
+        let concurrency = Concurrency::compute(&measured, &warmup, Some((10 * s, 20 * s)));
+        assert_eq!((concurrency.peak, concurrency.mean, concurrency.warmup_stay_s), (3, Some(2.3), 5.0));
+        assert_eq!(concurrency.mean, Some((2.0 * concurrency.mean_stay_s.unwrap() + 5.0) / 10.0));
     }
 
     #[test]

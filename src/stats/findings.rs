@@ -3,10 +3,11 @@
 mod load;
 mod outcome;
 
+use super::quantile::Series;
 use super::samples::Sample;
 use super::summary::Summary;
 use super::{measurement_error, reconcile, server_timings, steady, witness};
-use crate::finding::{Finding, Oddity, OddityCount, Severity};
+use crate::finding::{Figure, Finding, Oddity, OddityCount, Severity};
 use crate::record::WorkerReport;
 use crate::record::facts::Mode;
 use crate::time::{MS, US};
@@ -44,12 +45,17 @@ const SWITCHES_WITHIN_NS: u64 = 100 * MS;
 /// Below this share of `--parallel`, a closed loop did not keep its concurrency.
 const OFFERED_CONCURRENCY: f64 = 0.95;
 
+/// A wider range of the mean TPOT is reported, as a share of its upper end.
+const TPOT_RANGE: f64 = 0.005;
+/// If the client kept a slot idle for a smaller share of the latency, it is not the reason for idle slots.
+const TURNAROUND_OF_LATENCY: f64 = 0.01;
+
 type Check = fn(&Summary) -> Option<Finding>;
 
 /// Every finding about a run and its measured requests, which are sorted by due time. `workers` are the reports of the
 /// measured phase.
 pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[Sample]) -> Vec<Finding> {
-    let checks: [Check; 23] = [
+    let checks: [Check; 26] = [
         totals,
         rows_lost,
         little,
@@ -60,6 +66,7 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
         outcome::unfinished,
         broken_conversations,
         send_lag,
+        built_late,
         rate_kept,
         growth,
         offered_concurrency,
@@ -69,7 +76,9 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
         unstamped,
         coalesced,
         at_once,
+        several_tokens,
         odd_responses,
+        tpot_range,
         unknown_tokens,
         switches,
         retries,
@@ -84,11 +93,14 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
     found.extend(steady::findings(&summary.facts, samples));
     // The finding about send lag says what to do; the bounds that follow from it would only repeat it.
     let mut reported = summary.findings.iter().chain(&found);
-    let late_sends = reported.any(|finding| matches!(finding, Finding::SendLag { .. }));
+    let late_sends =
+        reported.any(|finding| matches!(finding, Finding::SendLag { .. } | Finding::RequestsBuiltLate { .. }));
     found.extend(measurement_error::findings(&summary.measurement_error, &summary.series, late_sends));
-    found.extend(summary.server_timings.iter().flat_map(server_timings::findings));
     found.extend(summary.witness.iter().flat_map(witness::findings));
-    found.extend(summary.server.iter().flat_map(reconcile::findings));
+    let compared: Vec<Finding> = summary.server.iter().flat_map(reconcile::findings).collect();
+    let apart: Vec<Figure> = compared.iter().flat_map(Finding::apart_figures).collect();
+    found.extend(summary.server_timings.as_ref().and_then(|timings| server_timings::findings(timings, &apart)));
+    found.extend(compared);
     found
 }
 
@@ -106,7 +118,7 @@ fn rows_lost(s: &Summary) -> Option<Finding> {
 fn little(s: &Summary) -> Option<Finding> {
     let sent = s.counts.sent() as f64;
     let mean = s.concurrency.mean?;
-    let expected = sent / s.time_s? * s.concurrency.mean_stay_s?;
+    let expected = (sent * s.concurrency.mean_stay_s? + s.concurrency.warmup_stay_s) / s.time_s?;
     let apart = (mean - expected).abs() / expected.max(f64::MIN_POSITIVE);
     (expected > 0.0 && apart > LITTLE_TOLERANCE).then_some(Finding::LittlesLaw { mean, expected })
 }
@@ -123,14 +135,36 @@ fn broken_conversations(s: &Summary) -> Option<Finding> {
 
 fn send_lag(s: &Summary) -> Option<Finding> {
     let lag = s.client.own_send_lag;
-    let ttft_ns = s.series.ttft_s.value(500)? * 1e9;
+    // Without streaming the whole response arrives at once.
+    let ttft_s = s.series.ttft_s.value(500);
+    let of_latency = ttft_s.is_none();
+    let ttft_ns = ttft_s.or(s.series.latency_s.value(500))? * 1e9;
     let p99 = lag.p99 as f64;
     if p99 <= SEND_LAG_NS.max(SEND_LAG_OF_TTFT * ttft_ns) {
         return None;
     }
     let own = p99 > SEND_LAG_VOID_NS.max(SEND_LAG_OF_TTFT_VOID * ttft_ns);
     let severity = if own { Severity::Void } else { Severity::Caution };
-    Some(Finding::SendLag { severity, p99_ns: lag.p99, median_ttft_ns: ttft_ns as u64 })
+    if s.client.body_wait.p99 as f64 > p99 / 2.0 {
+        // Reported with its own cause: more workers do not help.
+        return None;
+    }
+    Some(Finding::SendLag { severity, p99_ns: lag.p99, median_ttft_ns: ttft_ns as u64, of_latency })
+}
+
+fn built_late(s: &Summary) -> Option<Finding> {
+    let waits = s.client.body_wait;
+    let ttft_ns = s.series.ttft_s.value(500)? * 1e9;
+    if waits.max as f64 <= SEND_LAG_NS.max(SEND_LAG_OF_TTFT * ttft_ns) {
+        return None;
+    }
+    let void = waits.p99 as f64 > SEND_LAG_VOID_NS.max(SEND_LAG_OF_TTFT_VOID * ttft_ns);
+    Some(Finding::RequestsBuiltLate {
+        severity: if void { Severity::Void } else { Severity::Caution },
+        requests: s.client.late_bodies,
+        max_ns: waits.max,
+        median_ttft_ns: ttft_ns as u64,
+    })
 }
 
 fn rate_kept(s: &Summary) -> Option<Finding> {
@@ -174,7 +208,17 @@ fn offered_concurrency(s: &Summary) -> Option<Finding> {
     let stored = s.end.is_some();
     let enough = s.facts.mode == Mode::Closed && steady && stored && s.counts.ok as f64 >= 4.0 * cap;
     let mean = s.concurrency.mean_while_sending?;
-    (enough && mean < OFFERED_CONCURRENCY * cap).then_some(Finding::IdleSlots { mean, parallel })
+    if !enough || mean >= OFFERED_CONCURRENCY * cap {
+        return None;
+    }
+    // A conversation is in one slot at a time, so slots are idle when fewer conversations are left.
+    let turnaround_s = s.client.turnaround.p50 as f64 / 1e9;
+    let prompt =
+        s.series.latency_s.value(500).is_some_and(|latency_s| turnaround_s <= TURNAROUND_OF_LATENCY * latency_s);
+    Some(match s.facts.conversations {
+        Some(_) if prompt => Finding::FewConversations { mean, parallel },
+        _ => Finding::IdleSlots { mean, parallel },
+    })
 }
 
 fn receive_lag(s: &Summary) -> Option<Finding> {
@@ -208,10 +252,27 @@ fn at_once(s: &Summary) -> Option<Finding> {
     (s.series.tpot_s.value(500) == Some(0.0)).then_some(Finding::AtOnce)
 }
 
+fn several_tokens(s: &Summary) -> Option<Finding> {
+    let median_ns = |series: &Series| series.value(500).map(|seconds| (seconds * 1e9) as u64);
+    Some(Finding::SeveralTokensPerEvent {
+        tokens_per_event: s.tokens_per_event?,
+        median_itl_ns: median_ns(&s.series.itl_s)?,
+        median_tpot_ns: median_ns(&s.series.tpot_s)?,
+    })
+}
+
 fn odd_responses(s: &Summary) -> Option<Finding> {
     let counts = s.counts.oddities.into_iter().zip(Oddity::ALL).filter(|(responses, _)| *responses > 0);
     let oddities: Vec<OddityCount> = counts.map(|(responses, oddity)| OddityCount { oddity, responses }).collect();
     (!oddities.is_empty()).then_some(Finding::OddResponses { oddities, succeeded: s.counts.ok })
+}
+
+/// A range that is too narrow to matter is not reported.
+fn tpot_range(s: &Summary) -> Option<Finding> {
+    let range = s.series.tpot_range.as_ref()?;
+    let (low_s, high_s) = (range.low_s.mean?, range.high_s.mean?);
+    let is_wide = high_s - low_s > TPOT_RANGE * high_s;
+    is_wide.then_some(Finding::TpotRange { requests: range.requests, succeeded: s.counts.ok, low_s, high_s })
 }
 
 fn unknown_tokens(s: &Summary) -> Option<Finding> {

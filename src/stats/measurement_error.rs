@@ -190,9 +190,6 @@ fn doubtful(gaps: &[Gap]) -> Option<Doubtful> {
 }
 
 fn ttft(sample: &Sample, limits: Limits) -> Option<(f64, f64)> {
-    if !sample.streamed {
-        return Some(latency(sample, limits));
-    }
     Some(from_due(sample, sample.ttft?, sample.early_first_ns, limits))
 }
 
@@ -214,7 +211,7 @@ fn between(length_ns: f64, early_begin_ns: u32, early_end_ns: u32, limits: Limit
 }
 
 fn tpot(sample: &Sample, limits: Limits) -> Option<(f64, f64)> {
-    let gaps = f64::from(sample.output_tokens?.checked_sub(1)?);
+    let gaps = sample.tpot_intervals;
     let span = sample.tpot? * gaps;
     let (low, high) = between(span, sample.early_first_ns, sample.early_last_ns, limits);
     Some((low / gaps, high / gaps))
@@ -319,8 +316,8 @@ mod tests {
         };
         let (low, high) = ttft(&sample, LIMITS).unwrap();
         assert_eq!((low, high), (50e6 - 500e3 - 10e3 - 20e3 - 100.0, 50e6 + 100.0));
-        let whole = Sample { streamed: false, ..sample.clone() };
-        assert_eq!(ttft(&whole, LIMITS), Some(latency(&sample, LIMITS)));
+        let whole = Sample { streamed: false, ttft: None, ..sample.clone() };
+        assert_eq!(ttft(&whole, LIMITS), None);
         let unstamped = Sample { early_end_ns: 500_000, ..sample };
         assert_eq!(latency(&unstamped, LIMITS).0, 90e6 - 500e3 - 10e3 - 500e3 - 20e3 - 100.0);
     }

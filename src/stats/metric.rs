@@ -1,7 +1,8 @@
 //! The definitions of the figures of one request. All lengths of time are nanoseconds. `None` means that the figure is
 //! not defined for this request, which is different from 0.
 
-use crate::record::{Block, RequestRecord};
+use crate::record::RequestRecord;
+pub(crate) use crate::record::arrivals::consecutive;
 use crate::time::Tick;
 
 /// `end − due`: how long a user whose request was due at `due` waited for the whole response.
@@ -9,12 +10,12 @@ pub fn latency_ns(record: &RequestRecord) -> u64 {
     length_ns(record.due, record.end)
 }
 
-/// `first_token − due`; the latency if the response is not streamed.
+/// `first_token − due`; undefined if the response is not streamed.
 pub fn ttft_ns(record: &RequestRecord) -> Option<u64> {
     first_output(record).map(|first| length_ns(record.due, first))
 }
 
-/// The time from the first byte sent to the first token.
+/// The time from the first byte sent to the first token of a streamed response.
 pub(crate) fn service_ttft_ns(record: &RequestRecord) -> Option<u64> {
     Some(length_ns(record.write_start?, first_output(record)?))
 }
@@ -47,17 +48,6 @@ pub(crate) fn first_answer_ns(record: &RequestRecord) -> Option<u64> {
     record.first_answer_token.filter(|_| record.streamed).map(|first| length_ns(record.due, first))
 }
 
-/// The pairs of consecutive arrivals of one choice, as positions in the arrivals of a response. `choices` has the choice of
-/// each arrival, or is empty for a single choice. In order of the later arrival of each pair.
-pub(crate) fn consecutive<'a>(arrivals: &'a [Tick], choices: &'a [u8]) -> impl Iterator<Item = (usize, usize)> + 'a {
-    let mut last = [None; 256];
-    (0..arrivals.len()).filter_map(move |place| {
-        let choice = choices.get(place).copied().unwrap_or(0);
-        let before: Option<usize> = last[usize::from(choice)].replace(place);
-        before.map(|before| (before, place))
-    })
-}
-
 /// The gaps between consecutive arrivals of one choice, with the arrival that ends each.
 pub fn gaps_ns<'a>(arrivals: &'a [Tick], choices: &'a [u8]) -> impl Iterator<Item = (Tick, u64)> + 'a {
     consecutive(arrivals, choices).map(|pair| (arrivals[pair.1], gap_ns(arrivals, pair)))
@@ -66,45 +56,6 @@ pub fn gaps_ns<'a>(arrivals: &'a [Tick], choices: &'a [u8]) -> impl Iterator<Ite
 /// The gap between two arrivals.
 pub(crate) fn gap_ns(arrivals: &[Tick], (before, place): (usize, usize)) -> u64 {
     length_ns(arrivals[before], arrivals[place])
-}
-
-/// `(last_token − first_token) / (output_tokens − 1)`; undefined for fewer than two tokens and without a stream.
-pub(crate) fn tpot_ns(record: &RequestRecord) -> Option<f64> {
-    let tokens = record.output_tokens.filter(|&tokens| tokens >= 2)?;
-    if !record.streamed {
-        return None;
-    }
-    let length = length_ns(record.first_token?, record.last_token?);
-    Some(length as f64 / f64::from(tokens - 1))
-}
-
-/// TPOT of any response: [`tpot_ns`], or [`tpot_of_choices_ns`] if it has several choices. `block` holds the record.
-pub(crate) fn tpot_in(record: &RequestRecord, block: &Block) -> Option<f64> {
-    match record.choices.slice(&block.bytes) {
-        [] => tpot_ns(record),
-        choices => tpot_of_choices_ns(record, record.arrivals.slice(&block.arrivals), choices),
-    }
-}
-
-/// TPOT of a response with several choices: the mean over its choices of `(last − first) / (tokens − 1)`. The server's count
-/// covers all choices; each has the part that it has of the output events.
-pub(crate) fn tpot_of_choices_ns(record: &RequestRecord, arrivals: &[Tick], choices: &[u8]) -> Option<f64> {
-    let tokens = record.output_tokens.filter(|_| record.streamed)?;
-    // Some servers state the count of one choice.
-    let tokens_per_event = (f64::from(tokens) / arrivals.len().max(1) as f64).max(1.0);
-    let mut spans: [Option<(Tick, Tick, u32)>; 256] = [None; 256];
-    for (&at, &choice) in arrivals.iter().zip(choices) {
-        let span = &mut spans[usize::from(choice)];
-        let (first, _, events) = span.unwrap_or((at, at, 0));
-        *span = Some((first, at, events + 1));
-    }
-    let tpots: Vec<f64> = spans
-        .into_iter()
-        .flatten()
-        .filter(|(_, _, events)| *events >= 2)
-        .map(|(first, last, events)| length_ns(first, last) as f64 / (f64::from(events) * tokens_per_event - 1.0))
-        .collect();
-    (!tpots.is_empty()).then(|| tpots.iter().sum::<f64>() / tpots.len() as f64)
 }
 
 /// Output tokens per second of latency.
@@ -122,9 +73,9 @@ pub(crate) fn package_latency_ns(record: &RequestRecord) -> Option<f64> {
     (record.streamed && record.events > 0).then(|| latency_ns(record) as f64 / f64::from(record.events))
 }
 
-/// A response that is not streamed has its first output at its end.
+/// A response that is not streamed has no first output: all of it arrives at once.
 fn first_output(record: &RequestRecord) -> Option<Tick> {
-    if record.streamed { record.first_token } else { Some(record.end) }
+    record.first_token.filter(|_| record.streamed)
 }
 
 /// Never negative: two timestamps mapped by different clock samples can be out of order by nanoseconds.
@@ -139,6 +90,7 @@ fn per_second(amount: f64, length_ns: u64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Block;
 
     fn record() -> RequestRecord {
         RequestRecord {
@@ -168,7 +120,6 @@ mod tests {
         assert_eq!(connect_ns(&r), Some(300));
         assert_eq!(turnaround_ns(&r), Some(600));
         assert_eq!(send_lag_ns(&r), Some(500));
-        assert_eq!(tpot_ns(&r), Some(2_000.0));
         assert_eq!(output_rate_per_s(&r), Some(400_000.0));
         assert_eq!(total_rate_per_s(&r), Some(1_000_000.0));
         assert_eq!(package_latency_ns(&r), Some(2_000.0));
@@ -186,25 +137,16 @@ mod tests {
         let choices = [0, 1, 0, 1, 0, 1, 1];
         let gaps: Vec<u64> = consecutive(&arrivals, &choices).map(|pair| gap_ns(&arrivals, pair)).collect();
         assert_eq!(gaps, [20; 5]);
-        let of = |tokens| {
-            let record = RequestRecord { output_tokens: Some(tokens), streamed: true, ..RequestRecord::default() };
-            tpot_of_choices_ns(&record, &arrivals, &choices)
-        };
-        assert_eq!(of(7), Some(20.0));
-        // Two tokens an event: 40 ns for 5 gaps, 60 ns for 7.
-        assert_eq!(of(14), Some((8.0 + 60.0 / 7.0) / 2.0));
-        // The count of one choice.
-        assert_eq!(of(3), Some(20.0));
     }
 
     #[test]
     fn undefined_figures_are_not_zero() {
         let one_token = RequestRecord { output_tokens: Some(1), ..record() };
-        assert_eq!(tpot_ns(&one_token), None);
+        assert_eq!(one_token.tpot(&Block::default()), None);
         let unknown = RequestRecord { output_tokens: None, ..record() };
-        assert_eq!((tpot_ns(&unknown), output_rate_per_s(&unknown), total_rate_per_s(&unknown)), (None, None, None));
+        assert_eq!((output_rate_per_s(&unknown), total_rate_per_s(&unknown)), (None, None));
         let whole = RequestRecord { streamed: false, first_token: None, ..record() };
-        assert_eq!((ttft_ns(&whole), tpot_ns(&whole), package_latency_ns(&whole)), (Some(10_000), None, None));
+        assert_eq!((ttft_ns(&whole), service_ttft_ns(&whole), package_latency_ns(&whole)), (None, None, None));
         let reused = RequestRecord { reused: true, ..record() };
         assert_eq!(connect_ns(&reused), None);
         let unsent = RequestRecord { write_start: None, ..record() };

@@ -9,8 +9,8 @@ use super::client::Client;
 use super::quantile::{Quantile, Series, nearest_rank};
 use super::samples::{RunSamples, Sample};
 use super::series::AllSeries;
-use super::tolerance::{FRONTEND_S, JITTER_S, PER_TOKEN_SLACK, SLACK, Tolerance, Verdict, beyond};
-use crate::finding::{CountKind, CountNote, Figure, Finding, NotJudged, UnequalCount};
+use super::tolerance::{JITTER_S, PER_TOKEN_SLACK, SLACK, Tolerance, Verdict, beyond};
+use crate::finding::{ApartFigure, CountKind, CountNote, Figure, Finding, NotJudged, UnequalCount};
 use crate::server::metric_catalog::{Delta, Gauge, Histogram, Meaning, Quantity, Window};
 
 /// The levels compared.
@@ -18,6 +18,9 @@ pub const LEVELS: [u32; 3] = [500, 900, 990];
 
 /// If numbers of observations differ by a larger share, they count different things.
 const COUNT_TOLERANCE: f64 = 0.01;
+/// More time than this, and than this share of TTFT, in the network and the frontend is noted.
+const FRONTEND_NOTED_S: f64 = 5e-3;
+const FRONTEND_NOTED_SHARE: f64 = 0.2;
 /// If a larger share of the events was coalesced, quantiles of gaps cannot be compared with the server's.
 const COALESCED: f64 = 0.01;
 
@@ -59,6 +62,9 @@ pub struct Compared {
     pub server_mean_s: Option<f64>,
     /// One for each of [`LEVELS`]; empty if the server has no histogram or the client no sample.
     pub levels: Vec<(Quantile, Bounds)>,
+    /// Client − server of the means, where the server's interval lies within the client's: the time in the network and in the
+    /// server's frontend. Never negative.
+    pub frontend_s: Option<f64>,
     /// The client's error in this figure.
     pub measurement_error_s: f64,
     pub verdict: Verdict,
@@ -96,7 +102,7 @@ pub struct Split {
     pub receive_lag_s: f64,
     /// The server's own mean TTFT.
     pub server_s: f64,
-    /// The rest: the network in both directions, and the server's frontend outside its own measurement.
+    /// The rest, not negative: the network in both directions, and the server's frontend outside its own measurement.
     pub between_s: f64,
 }
 
@@ -114,20 +120,22 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// The totals of the measured requests.
-    pub(crate) fn compute(samples: &RunSamples) -> Totals {
-        let ok = || samples.requests.iter().filter(|sample| sample.ok);
+    /// The totals of the measured requests, and those of the warm-up that the server's metrics cover.
+    pub(crate) fn compute(parts: &[&RunSamples]) -> Totals {
+        let requests = || parts.iter().flat_map(|samples| &samples.requests);
+        let ok = || requests().filter(|sample| sample.ok);
+        let succeeded = parts.iter().map(|samples| samples.ok).sum();
         let sum = |of: fn(&Sample) -> Option<u32>| ok().map(|sample| of(sample).map(u64::from)).sum::<Option<u64>>();
         let first = || ok().filter(|sample| sample.ttft.is_some());
         let count = first().count() as f64;
         let lags: Option<u64> = first().map(|sample| sample.send_lag).sum();
         let connects: u64 = first().filter_map(|sample| sample.connect).sum();
         Totals {
-            ok: samples.ok,
-            others: samples.requests.len() as u64 - samples.ok,
+            ok: succeeded,
+            others: requests().count() as u64 - succeeded,
             input_tokens: sum(|sample| sample.input_tokens),
             output_tokens: sum(|sample| sample.output_tokens),
-            cached_tokens: samples.cached_tokens,
+            cached_tokens: parts.iter().map(|samples| samples.cached_tokens).sum(),
             mean_send_lag_s: lags.filter(|_| count > 0.0).map(|ns| ns as f64 / count / 1e9),
             mean_connect_s: if count > 0.0 { connects as f64 / count / 1e9 } else { 0.0 },
         }
@@ -137,7 +145,7 @@ impl Totals {
 impl Totals {
     /// Adds the requests of a witness, which the server cannot distinguish from the others.
     pub(crate) fn with_witness(mut self, witness: &RunSamples) -> Totals {
-        let more = Totals::compute(witness);
+        let more = Totals::compute(&[witness]);
         let sum = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
         self.ok += more.ok;
         self.others += more.others;
@@ -148,7 +156,8 @@ impl Totals {
     }
 }
 
-/// The client's side of the comparison.
+/// The client's side of the comparison. The server's metrics cover every request from the first one of the warm-up to the
+/// end of the run, so these series and totals do, too.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientSide<'a> {
     pub series: &'a AllSeries,
@@ -159,6 +168,10 @@ pub struct ClientSide<'a> {
     pub killed: bool,
     /// The server's metrics include the requests of a witness.
     pub with_witness: bool,
+    /// Every answer was streamed.
+    pub streamed: bool,
+    /// Choices of each answer.
+    pub choices: u64,
 }
 
 /// Compares the figures of a run with the server's metrics over the same time.
@@ -182,8 +195,10 @@ pub fn compare(s: ClientSide<'_>, window: &Window) -> Reconciliation {
         scrapes: window.scrapes,
         resets: window.resets,
         times: compared,
-        counts: counts(s.totals, window),
-        split: histogram(Quantity::Ttft).and_then(|ttft| split(s, &ttft.value)),
+        counts: counts(s.totals, s.choices, window),
+        split: histogram(Quantity::Ttft)
+            .filter(|ttft| is_comparable(s, &ttft.value))
+            .and_then(|ttft| split(s, &ttft.value)),
         queue: histogram(Quantity::Queue).map(|queue| {
             (queue.value.mean(), LEVELS.iter().filter_map(|level| bounds(&queue.value, *level)).collect())
         }),
@@ -203,26 +218,46 @@ fn cached_share(window: &Window) -> Option<f64> {
     Some(hits / counter(Quantity::CacheQueries).or(counter(Quantity::PromptTokens))?)
 }
 
-/// Findings about the comparison.
+/// Findings about the comparison: one for all times that differ, because they have one cause.
 pub fn findings(of: &Reconciliation) -> Vec<Finding> {
     let mut found = Vec::new();
-    for time in &of.times {
-        let Verdict::Apart { by_s } = time.verdict else { continue };
-        let by_ns = (by_s.abs() * 1e9) as u64;
-        let server = of.server.to_string();
-        found.push(Finding::ServerApart { figure: time.name, server, by_ns, longer_here: by_s > 0.0 });
+    let server = || of.server.to_string();
+    if let Some((ApartFigure { figure, by_ns, longer_here }, also)) = apart(of) {
+        let equal_counts = !of.counts.is_empty() && of.counts.iter().all(|count| count.equal == Some(true));
+        found.push(Finding::ServerApart { figure, server: server(), by_ns, longer_here, also, equal_counts });
     }
+    found.extend(frontend_time(of));
     let unequal = of.counts.iter().filter(|count| count.equal == Some(false));
     let one =
         |count: &Counted| Some(UnequalCount { quantity: count.name, client: count.client?, server: count.server });
     let counts: Vec<UnequalCount> = unequal.filter_map(one).collect();
     if !counts.is_empty() {
-        found.push(Finding::ServerCounts { server: of.server.to_string(), counts });
+        found.push(Finding::ServerCounts { server: server(), counts });
     }
     if of.resets > 0 {
-        found.push(Finding::ServerRestarted { server: of.server.to_string() });
+        found.push(Finding::ServerRestarted { server: server() });
     }
     found
+}
+
+/// The time that differs the most, and the others.
+fn apart(of: &Reconciliation) -> Option<(ApartFigure, Vec<ApartFigure>)> {
+    let times = of.times.iter().filter_map(|time| time.verdict.apart(time.name));
+    most_apart(times.collect())
+}
+
+/// The largest difference, and the others in their order.
+pub(super) fn most_apart(mut all: Vec<ApartFigure>) -> Option<(ApartFigure, Vec<ApartFigure>)> {
+    let (place, _) = all.iter().enumerate().max_by_key(|(_, apart)| apart.by_ns)?;
+    Some((all.remove(place), all))
+}
+
+/// A large part of TTFT outside of the server's own measurement.
+fn frontend_time(of: &Reconciliation) -> Option<Finding> {
+    let ttft = of.times.iter().find(|time| time.name == Figure::Ttft && time.verdict == Verdict::Consistent)?;
+    let (frontend_s, share) = (ttft.frontend_s?, ttft.frontend_s? / ttft.client_mean_s?);
+    let is_large = frontend_s > FRONTEND_NOTED_S && share > FRONTEND_NOTED_SHARE;
+    is_large.then(|| Finding::FrontendTime { server: of.server.to_string(), by_ns: (frontend_s * 1e9) as u64, share })
 }
 
 fn compare_time(
@@ -242,10 +277,15 @@ fn compare_time(
         client_mean_s: series.mean,
         server_mean_s: histogram.mean(),
         levels: LEVELS.into_iter().filter_map(at).collect(),
+        frontend_s: None,
         measurement_error_s: s.tolerance.measurement_error_s,
         verdict: Verdict::Consistent,
     };
     compared.verdict = judge(s, quantity, &compared, delta.meaning);
+    if delta.meaning == Meaning::WithinClient && !matches!(compared.verdict, Verdict::NotJudged(_)) {
+        let difference = compared.client_mean_s.zip(compared.server_mean_s).map(|(client, server)| client - server);
+        compared.frontend_s = difference.filter(|difference| *difference >= 0.0);
+    }
     compared
 }
 
@@ -253,29 +293,39 @@ fn judge(s: ClientSide<'_>, quantity: Quantity, c: &Compared, meaning: Meaning) 
     if let Some(why) = not_judged(s, quantity, c, meaning) {
         return Verdict::NotJudged(why);
     }
-    let between_tokens = matches!(quantity, Quantity::Itl | Quantity::Tpot);
-    let round_trip_s = s.tolerance.round_trip_s;
-    let jitter_s = if between_tokens { JITTER_S } else { 0.0 };
+    // The server's interval is part of the client's, so there is no limit above: the rest is the frontend and the network.
+    let within = meaning == Meaning::WithinClient;
+    let jitter_s = if within { 0.0 } else { JITTER_S };
     let below = c.measurement_error_s + jitter_s;
-    let way = |of: f64| if between_tokens { jitter_s } else { FRONTEND_S.max(SLACK * of) + round_trip_s };
     let mean = match (c.client_mean_s, c.server_mean_s) {
         (Some(client), Some(server)) => {
-            let part = if between_tokens { PER_TOKEN_SLACK * server } else { 0.0 };
-            beyond(client, client, server - below - part, Some(server + c.measurement_error_s + way(server) + part))
+            let part = if within { 0.0 } else { PER_TOKEN_SLACK * server };
+            let above = (!within).then_some(server + below + part);
+            beyond(client, client, server - below - part, above)
         }
         _ => 0.0,
     };
     // Jitter averages out in a mean, but not in a tail.
-    let slack = if between_tokens { SLACK } else { 0.0 };
+    let slack = if within { 0.0 } else { SLACK };
     let merged = quantity == Quantity::Itl && s.client.coalesced_events.unwrap_or(0.0) > COALESCED;
-    let levels = c.levels.iter().filter(|_| !merged).map(|(client, server)| {
+    // Per choice here and there, but a request has one value for all of its choices here.
+    let only_mean = merged || (quantity == Quantity::Tpot && s.choices > 1);
+    let levels = LEVELS.iter().zip(&c.levels).filter(|_| !only_mean).map(|(level, (client, server))| {
         let (low, high) = client.interval.map_or((None, None), |interval| (interval.low, interval.high));
         let (low, high) = (low.unwrap_or(client.value), high.unwrap_or(client.value));
-        let reach = |edge: f64| edge * (1.0 + slack) + c.measurement_error_s + way(edge);
-        beyond(low, high, server.low * (1.0 - slack) - below, server.high.map(reach))
+        let reach = |edge: f64| edge * (1.0 + slack) + below;
+        // A longer tail here is what frontends and networks add now and then.
+        let limited = !within && *level <= 500;
+        beyond(low, high, server.low * (1.0 - slack) - below, server.high.filter(|_| limited).map(reach))
     });
     let by_s = levels.fold(mean, |most: f64, by| if by.abs() > most.abs() { by } else { most });
     if by_s == 0.0 { Verdict::Consistent } else { Verdict::Apart { by_s } }
+}
+
+/// Whether the server's observations of TTFT are of the requests that the client measured.
+fn is_comparable(s: ClientSide<'_>, ttft: &Histogram) -> bool {
+    let (client, server) = (s.series.service_ttft_s.count as f64, ttft.count() as f64);
+    s.streamed && (client - server).abs() <= COUNT_TOLERANCE * client.max(server)
 }
 
 fn not_judged(s: ClientSide<'_>, quantity: Quantity, c: &Compared, meaning: Meaning) -> Option<NotJudged> {
@@ -285,12 +335,21 @@ fn not_judged(s: ClientSide<'_>, quantity: Quantity, c: &Compared, meaning: Mean
     if s.killed {
         return Some(NotJudged::Killed);
     }
+    if quantity == Quantity::Ttft && !s.streamed {
+        return Some(NotJudged::NotStreamed);
+    }
     if c.server_count == 0 || c.client_count == 0 {
         return Some(NotJudged::NothingObserved);
     }
     let (client, server) = (c.client_count as f64, c.server_count as f64);
-    if (client - server).abs() <= COUNT_TOLERANCE * client.max(server) {
+    let are_near = |client: f64| (client - server).abs() <= COUNT_TOLERANCE * client.max(server);
+    if are_near(client) {
         return None;
+    }
+    if s.choices > 1 && quantity != Quantity::Itl && are_near(client * s.choices as f64) {
+        // The mean over all choices is the mean of the requests' means.
+        let choices = s.choices;
+        return (quantity != Quantity::Tpot).then_some(NotJudged::EachChoice { choices });
     }
     Some(NotJudged::DifferentCounts {
         client: c.client_count,
@@ -328,12 +387,13 @@ fn time_per_token(s: ClientSide<'_>, window: &Window) -> Option<Compared> {
         client_mean_s: series.mean,
         server_mean_s: (tokens.value > 0.0).then(|| seconds.value / tokens.value),
         levels: Vec::new(),
+        frontend_s: None,
         measurement_error_s: s.tolerance.measurement_error_s,
         verdict: Verdict::NotJudged(NotJudged::MeanOverTokens),
     })
 }
 
-fn counts(totals: &Totals, window: &Window) -> Vec<Counted> {
+fn counts(totals: &Totals, choices: u64, window: &Window) -> Vec<Counted> {
     let uncached = totals.input_tokens.map(|tokens| tokens.saturating_sub(totals.cached_tokens));
     let rows = [
         (Quantity::Requests, CountKind::Requests, Some(totals.ok), Some(totals.ok)),
@@ -348,6 +408,10 @@ fn counts(totals: &Totals, window: &Window) -> Vec<Counted> {
         let (equal, note) = match client {
             None => (None, Some(CountNote::NoTokenCounts)),
             Some(_) if totals.others > 0 => (None, Some(CountNote::NotSucceeded { requests: totals.others })),
+            // vLLM runs each choice as a request of its own, with the prompt.
+            Some(client) if choices > 1 && quantity != Quantity::OutputTokens && client * choices == server => {
+                (Some(true), Some(CountNote::EachChoice { choices }))
+            }
             Some(client) => (Some(client == server), without_cached.then_some(CountNote::WithoutCached)),
         };
         Some(Counted { name, metric: delta.name, client, server, equal, note })
@@ -356,6 +420,10 @@ fn counts(totals: &Totals, window: &Window) -> Vec<Counted> {
 }
 
 fn split(s: ClientSide<'_>, ttft: &Histogram) -> Option<Split> {
+    // The server's time is of all responses, ours of streamed ones only.
+    if s.series.ttft_s.count as u64 != s.totals.ok {
+        return None;
+    }
     let (whole_s, server_s) = (s.series.ttft_s.mean?, ttft.mean()?);
     let connect_s = s.totals.mean_connect_s;
     let send_lag_s = s.totals.mean_send_lag_s? - connect_s;
@@ -363,7 +431,8 @@ fn split(s: ClientSide<'_>, ttft: &Histogram) -> Option<Split> {
     let unstamped = 1.0 - s.client.stamped_reads.unwrap_or(1.0);
     let receive_lag_s = unstamped * s.client.receive_lag.p50 as f64 / 1e9;
     let between_s = whole_s - connect_s - send_lag_s - receive_lag_s - server_s;
-    Some(Split { whole_s, connect_s, send_lag_s, receive_lag_s, server_s, between_s })
+    // A negative rest means that the server's figure is not part of the client's, which the verdict says.
+    (between_s >= 0.0).then_some(Split { whole_s, connect_s, send_lag_s, receive_lag_s, server_s, between_s })
 }
 
 #[cfg(test)]
@@ -409,9 +478,15 @@ mod tests {
         put(Quantity::OutputTokens, Meaning::Same, 41.0);
         let totals =
             Totals { ok: 10, input_tokens: Some(100), output_tokens: Some(40), cached_tokens: 30, ..Totals::default() };
-        let equal = |totals: &Totals| counts(totals, &window).iter().map(|count| count.equal).collect::<Vec<_>>();
+        let equal = |totals: &Totals| counts(totals, 1, &window).iter().map(|count| count.equal).collect::<Vec<_>>();
         assert_eq!(equal(&totals), [Some(true), Some(true), Some(false)]);
         assert_eq!(equal(&Totals { others: 1, ..totals }), [None, None, None]);
         assert_eq!(equal(&Totals { output_tokens: None, ..totals })[2], None);
+        // The server counts requests and prompts of each choice.
+        let half = Totals { ok: 5, input_tokens: Some(65), output_tokens: Some(41), ..totals };
+        let counted = counts(&half, 2, &window);
+        assert_eq!(counted.iter().map(|count| count.equal).collect::<Vec<_>>(), [Some(true); 3]);
+        assert_eq!(counted[0].note, Some(CountNote::EachChoice { choices: 2 }));
+        assert_eq!(counts(&half, 3, &window)[0].equal, Some(false));
     }
 }

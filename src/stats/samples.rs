@@ -30,6 +30,9 @@ pub struct Sample {
     pub latency: u64,
     pub service_latency: Option<u64>,
     pub tpot: Option<f64>,
+    /// The range that contains it, and the number of intervals that it is a mean of; see [`crate::record::delivery`].
+    pub tpot_range: Option<(f64, f64)>,
+    pub tpot_intervals: f64,
     pub package_latency: Option<f64>,
     pub input_tokens: Option<u32>,
     pub output_tokens: Option<u32>,
@@ -43,6 +46,8 @@ pub struct Sample {
     pub turnaround: Option<u64>,
     /// From `due` to `picked`: waiting for a free slot or for a late client.
     pub pick_lag: Option<u64>,
+    /// The part of it that was spent waiting for the body to be built; `None` if that was built before the run.
+    pub body_wait: Option<u64>,
     /// Sum and number of its gaps between arrivals.
     pub gaps_ns: u64,
     pub gaps: u32,
@@ -76,7 +81,8 @@ pub struct Gap {
 impl Sample {
     /// Send lag without the time for connecting and, if an open loop has a cap, without the wait for a free slot.
     pub fn own_send_lag(&self, capped_schedule: bool) -> Option<u64> {
-        let waited = if capped_schedule { self.pick_lag.unwrap_or(0) } else { 0 };
+        let slot_wait = self.pick_lag.unwrap_or(0).saturating_sub(self.body_wait.unwrap_or(0));
+        let waited = if capped_schedule { slot_wait } else { 0 };
         Some(self.send_lag?.saturating_sub(self.connect.unwrap_or(0) + waited))
     }
 }
@@ -99,6 +105,10 @@ pub struct RunSamples {
     /// Succeeded requests whose response contained the server's own times.
     pub timings: Vec<RequestTimings>,
     pub unknown_tokens: u64,
+    /// Output tokens and output events of succeeded streamed responses with both, and the number of these responses.
+    pub event_tokens: u64,
+    pub token_events: u64,
+    pub token_streams: u64,
     /// Succeeded requests by oddity of their response, in the order of [`Oddity::ALL`].
     pub oddities: [u64; Oddity::ALL.len()],
     /// Input tokens of succeeded requests that the server read from its cache.
@@ -114,6 +124,7 @@ impl RunSamples {
             let arrivals = record.arrivals.slice(&block.arrivals);
             let choices = record.choices.slice(&block.bytes);
             let early = early_ns(record, block);
+            let tpot = record.tpot(block);
             if record.outcome == Outcome::Ok {
                 let gap = |pair: (usize, usize)| Gap {
                     at: arrivals[pair.1].0,
@@ -122,14 +133,19 @@ impl RunSamples {
                     early_end_ns: early[pair.1],
                 };
                 self.gaps.extend(metric::consecutive(arrivals, choices).map(gap));
-                self.timings.extend(RequestTimings::from_record(record));
+                self.timings.extend(RequestTimings::from_record(record, tpot.map(|tpot| tpot.ns)));
             }
             let gaps = gap_start..self.gaps.len();
             let sample = sample(record, &self.gaps[gaps.clone()], gaps);
             self.requests.push(Sample {
-                tpot: metric::tpot_in(record, block),
+                tpot: tpot.map(|tpot| tpot.ns),
+                tpot_range: tpot.map(|tpot| (tpot.low_ns, tpot.high_ns)),
+                tpot_intervals: tpot.map_or(0.0, |tpot| tpot.intervals),
                 early_first_ns: early.first().copied().unwrap_or(0),
-                early_last_ns: record.last_token_early_ns.unwrap_or(0),
+                early_last_ns: match tpot.filter(|tpot| tpot.ends_silent) {
+                    Some(_) => record.last_token_early_ns.unwrap_or(0),
+                    None => early.last().copied().unwrap_or(0),
+                },
                 early_end_ns: record.end_early_ns.unwrap_or(0),
                 bounded: record.end_early_ns.is_some(),
                 ..sample
@@ -142,6 +158,11 @@ impl RunSamples {
             Outcome::Ok => {
                 self.ok += 1;
                 self.unknown_tokens += u64::from(record.output_tokens.is_none() || record.input_tokens.is_none());
+                if let (true, Some(tokens)) = (record.streamed && record.arrivals.len > 0, record.output_tokens) {
+                    self.event_tokens += u64::from(tokens);
+                    self.token_events += u64::from(record.arrivals.len);
+                    self.token_streams += 1;
+                }
                 for (count, oddity) in self.oddities.iter_mut().zip(Oddity::ALL) {
                     *count += u64::from(record.oddities.has(oddity));
                 }
@@ -207,8 +228,8 @@ pub struct RequestTimings {
 }
 
 impl RequestTimings {
-    /// `None` unless the response was streamed and contained times of the server.
-    pub fn from_record(record: &RequestRecord) -> Option<RequestTimings> {
+    /// `None` unless the response was streamed and contained times of the server. `tpot_ns` is the client's time per token.
+    pub fn from_record(record: &RequestRecord, tpot_ns: Option<f64>) -> Option<RequestTimings> {
         let times: ServerTimes = record.server_times.filter(|_| record.streamed)?;
         let there = times.prefill_ns.map(|prefill| prefill.saturating_add(times.queue_ns.unwrap_or(0)) as f64);
         let here = metric::service_ttft_ns(record).map(|ns| ns as f64);
@@ -217,7 +238,7 @@ impl RequestTimings {
         let timings = RequestTimings {
             due: record.due.0,
             ttft: here.zip(there),
-            per_token: metric::tpot_ns(record).filter(|_| record.choices.len == 0).zip(per_token),
+            per_token: tpot_ns.filter(|_| record.choices.len == 0).zip(per_token),
             with_queue: times.queue_ns.is_some(),
         };
         (timings.ttft.is_some() || timings.per_token.is_some()).then_some(timings)
@@ -253,6 +274,8 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         latency: metric::latency_ns(record),
         service_latency: metric::service_latency_ns(record),
         tpot: None,
+        tpot_range: None,
+        tpot_intervals: 0.0,
         package_latency: metric::package_latency_ns(record),
         input_tokens: record.input_tokens,
         output_tokens: record.output_tokens,
@@ -265,6 +288,7 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         connect: metric::connect_ns(record),
         turnaround: metric::turnaround_ns(record),
         pick_lag: record.picked.map(|picked| picked.ns_since(record.due).max(0) as u64),
+        body_wait: record.body_wait_ns,
         gaps_ns: gaps.iter().map(|gap| gap.ns).sum(),
         gaps: gaps.len() as u32,
         write_ns: record.write_start.zip(record.write_end).map_or(0, |(from, to)| to.ns_since(from).max(0) as u64),
@@ -280,7 +304,6 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Tick;
 
     fn record(times: Option<ServerTimes>) -> RequestRecord {
         RequestRecord {
@@ -304,15 +327,15 @@ mod tests {
             decode_ns: Some(19_000_000),
             tokens: None,
         };
-        let timings = RequestTimings::from_record(&record(Some(vllm))).unwrap();
+        let timings = RequestTimings::from_record(&record(Some(vllm)), Some(5e6)).unwrap();
         assert_eq!((timings.ttft, timings.per_token), (Some((10e6, 9e6)), Some((5e6, 4.75e6))));
         assert!(timings.with_queue);
         let llama = ServerTimes { queue_ns: None, tokens: Some(3), ..vllm };
-        let timings = RequestTimings::from_record(&record(Some(llama))).unwrap();
+        let timings = RequestTimings::from_record(&record(Some(llama)), Some(5e6)).unwrap();
         assert_eq!((timings.ttft, timings.per_token), (Some((10e6, 7e6)), Some((5e6, 9.5e6))));
         assert!(!timings.with_queue);
-        assert_eq!(RequestTimings::from_record(&record(None)), None);
+        assert_eq!(RequestTimings::from_record(&record(None), Some(5e6)), None);
         let whole = RequestRecord { streamed: false, ..record(Some(vllm)) };
-        assert_eq!(RequestTimings::from_record(&whole), None);
+        assert_eq!(RequestTimings::from_record(&whole, None), None);
     }
 }

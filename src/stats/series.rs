@@ -3,16 +3,39 @@
 use super::quantile::Series;
 use super::samples::{Gap, Sample};
 
+/// TPOT of the succeeded requests if it is a range for some of them, because they have more tokens than events; see
+/// [`crate::record::delivery`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct TpotRange {
+    /// Requests whose TPOT is a range.
+    pub requests: usize,
+    pub low_s: Series,
+    pub high_s: Series,
+}
+
+impl TpotRange {
+    fn compute(ok: &[&Sample]) -> Option<TpotRange> {
+        let ranges = || ok.iter().filter_map(|sample| sample.tpot_range);
+        let requests = ranges().filter(|(low, high)| low < high).count();
+        (requests > 0).then(|| TpotRange {
+            requests,
+            low_s: Series::from_ns(ranges().map(|range| range.0)),
+            high_s: Series::from_ns(ranges().map(|range| range.1)),
+        })
+    }
+}
+
 /// Distributions over the succeeded requests, and over the gaps between their output events.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AllSeries {
+    /// TTFT, ITL and TPOT describe streamed responses only.
     pub ttft_s: Series,
-    /// TTFT of streamed responses only: LMDeploy's `first_token_latency`.
-    pub first_token_s: Series,
     /// Time to the first answer token of streamed responses: TTFT without reasoning.
     pub first_answer_s: Series,
     pub itl_s: Series,
     pub tpot_s: Series,
+    /// The ends of the ranges of TPOT; `None` if it is exact for every request.
+    pub tpot_range: Option<TpotRange>,
     pub latency_s: Series,
     pub input_tokens: Series,
     pub output_tokens: Series,
@@ -27,10 +50,10 @@ impl AllSeries {
     pub fn compute(ok: &[&Sample], gaps: &[Gap]) -> AllSeries {
         AllSeries {
             ttft_s: Series::from_ns(ok.iter().filter_map(|s| s.ttft).map(|ns| ns as f64)),
-            first_token_s: Series::from_ns(ok.iter().filter(|s| s.streamed).filter_map(|s| s.ttft).map(|ns| ns as f64)),
             first_answer_s: Series::from_ns(ok.iter().filter_map(|s| s.first_answer).map(|ns| ns as f64)),
             itl_s: Series::from_ns(gaps.iter().map(|gap| gap.ns as f64)),
             tpot_s: Series::from_ns(ok.iter().filter_map(|s| s.tpot)),
+            tpot_range: TpotRange::compute(ok),
             latency_s: Series::from_ns(ok.iter().map(|s| s.latency as f64)),
             input_tokens: Series::from_values(ok.iter().filter_map(|s| s.input_tokens).map(f64::from)),
             output_tokens: Series::from_values(ok.iter().filter_map(|s| s.output_tokens).map(f64::from)),

@@ -2,13 +2,14 @@
 //!
 //! If a response contains the server's own times ([`crate::record::ServerTimes`]), the difference of every request is
 //! known without histograms. It consists of the network in both directions, the server's frontend outside the server's
-//! own measurement, and the client's error. The server's time is part of the client's, so a difference below 0 by more
-//! than the client's error means that the server's figure is wrong.
+//! own measurement, and the client's error. The server's time is part of the client's, so only a difference below 0 by more
+//! than the client's error cannot be explained.
 
 use super::quantile::Series;
+use super::reconcile::most_apart;
 use super::samples::RequestTimings;
-use super::tolerance::{FRONTEND_S, JITTER_S, PER_TOKEN_SLACK, SLACK, Tolerance, Verdict, beyond};
-use crate::finding::{Figure, Finding};
+use super::tolerance::{JITTER_S, PER_TOKEN_SLACK, Tolerance, Verdict, beyond};
+use crate::finding::{ApartFigure, Figure, Finding};
 
 /// Both clocks round, and servers print thousandths of a millisecond.
 const ROUNDING_S: f64 = 10e-6;
@@ -44,21 +45,10 @@ pub fn compare(tolerance: Tolerance, timings: &[RequestTimings]) -> Option<Serve
         let either = own_s + JITTER_S + PER_TOKEN_SLACK * server;
         (either, Some(either))
     });
-    let step_s = per_token.as_ref().and_then(step_s).unwrap_or(0.0);
-    let ttft = time(Figure::Ttft, timings.iter().filter_map(|request| request.ttft), |server| {
-        // Without the queue time the difference has no upper bound.
-        let above = with_queue.then(|| own_s + FRONTEND_S.max(SLACK * server) + tolerance.round_trip_s + step_s);
-        (own_s, above)
-    });
+    // The server's time is part of the client's. The rest has no limit: the wait for the step that runs when the request
+    // arrives (vLLM's queue time starts between steps), the frontend, the network, and without a queue time the queue.
+    let ttft = time(Figure::Ttft, timings.iter().filter_map(|request| request.ttft), |_| (own_s, None));
     Some(ServerTimings { requests: timings.len(), with_queue, times: ttft.into_iter().chain(per_token).collect() })
-}
-
-/// The duration of one engine step, estimated by the server's own time per output token. vLLM starts to measure the
-/// queue time between steps, so a request that arrives during a step first waits for its end, which no time of the
-/// server includes. Under steady load that is mostly a whole step: a response ends with a step, and the next request
-/// arrives after the next step has started.
-fn step_s(per_token: &TimingComparison) -> Option<f64> {
-    per_token.server.value(500)
 }
 
 /// `reach` gives, for the server's median, by how much the median difference may be below and above 0.
@@ -79,14 +69,12 @@ fn time(
     Some(TimingComparison { name, client, server, difference, verdict })
 }
 
-/// Findings about the comparison.
-pub fn findings(of: &ServerTimings) -> Vec<Finding> {
-    let apart = |time: &TimingComparison| {
-        let Verdict::Apart { by_s } = time.verdict else { return None };
-        let by_ns = (by_s.abs() * 1e9) as u64;
-        Some(Finding::ServerTimesApart { figure: time.name, by_ns, longer_here: by_s > 0.0 })
-    };
-    of.times.iter().filter_map(apart).collect()
+/// The finding about the comparison, of all times that differ but those in `reported`, which have the same cause.
+pub fn findings(of: &ServerTimings, reported: &[Figure]) -> Option<Finding> {
+    let new = of.times.iter().filter(|time| !reported.contains(&time.name));
+    let (ApartFigure { figure, by_ns, longer_here }, also) =
+        most_apart(new.filter_map(|time| time.verdict.apart(time.name)).collect())?;
+    Some(Finding::ServerTimesApart { figure, by_ns, longer_here, also })
 }
 
 #[cfg(test)]

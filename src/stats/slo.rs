@@ -136,8 +136,8 @@ fn with_failures(mut values: Vec<f64>, per_mille: u32, share: f64) -> JudgedValu
 }
 
 impl Criterion {
-    /// Whether one request meets the bound. Criteria on rates, shares and ITL do not apply to a single request, and TPOT
-    /// does not apply to a response of one token.
+    /// Whether one request meets the bound. Criteria on rates, shares and ITL do not apply to a single request, TPOT does not
+    /// apply to a response of one token, and neither TTFT nor TPOT to one that was not streamed.
     fn met_by(&self, sample: &Sample) -> bool {
         let Figure::Of(_, quantity) = self.figure else { return true };
         let ns = match quantity {
@@ -148,7 +148,7 @@ impl Criterion {
         };
         match ns {
             Some(ns) => self.comparison.holds(ns / S as f64, self.bound),
-            None => quantity != Quantity::Ttft,
+            None => quantity != Quantity::Ttft || !sample.streamed,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! Both give findings only; no sample is excluded from the figures.
 
 use super::samples::Sample;
-use crate::finding::Finding;
+use crate::finding::{Figure, Finding};
 use crate::record::facts::{Mode, RunFacts};
 
 /// MSER-5 uses means of five samples.
@@ -17,25 +17,53 @@ const TREND_CORRELATION: f64 = 0.478;
 /// A smaller relative drift is not reported.
 const DRIFT_WORTH_TELLING: f64 = 0.10;
 
-/// Findings about warm-up and drift of the latencies of succeeded requests, which are sorted by due time.
+/// Findings about warm-up and drift of the succeeded requests, which are sorted by due time. The drift is that of the
+/// latency; of latency and TTFT, the one that the warm-up changes more is reported.
 pub fn findings(facts: &RunFacts, samples: &[Sample]) -> Vec<Finding> {
-    let latencies: Vec<f64> = samples.iter().filter(|s| s.ok).map(|s| s.latency as f64 / 1e9).collect();
+    let ok = || samples.iter().filter(|s| s.ok);
+    let latencies: Vec<f64> = ok().map(|s| s.latency as f64 / 1e9).collect();
+    let ttfts: Vec<f64> = ok().filter_map(|s| s.ttft).map(|ns| ns as f64 / 1e9).collect();
     // A ramp changes the load intentionally, and a speed benchmark changes the prompt length.
     if facts.ramp_ns > 0 || super::speed::is_speed_benchmark(&facts.dataset) || latencies.len() < FEWEST {
         return Vec::new();
     }
     let cut = warm_up_end(&latencies).unwrap_or(0);
-    let hint = (cut > 0).then(|| warm_up_hint(&latencies, cut)).flatten();
+    let hints = [warm_up(Figure::Latency, &latencies), warm_up(Figure::Ttft, &ttfts)].into_iter().flatten();
+    let hint = hints.max_by(|a, b| a.effect().total_cmp(&b.effect())).map(|warm_up| warm_up.finding(facts));
     hint.into_iter().chain(drift(facts, &latencies[cut..])).collect()
 }
 
-fn warm_up_hint(latencies: &[f64], cut: usize) -> Option<Finding> {
-    let (all, rest) = (mean(latencies), mean(&latencies[cut..]));
-    ((all - rest).abs() > WORTH_TELLING * rest).then_some(Finding::WarmUp {
-        requests: cut,
-        with_s: all,
-        without_s: rest,
-    })
+/// The first requests, which look like a warm-up, and the mean of a figure with and without them, seconds.
+#[derive(Clone, Copy, Debug)]
+struct WarmUp {
+    figure: Figure,
+    requests: usize,
+    with_s: f64,
+    without_s: f64,
+}
+
+impl WarmUp {
+    fn effect(&self) -> f64 {
+        (self.with_s - self.without_s).abs() / self.without_s
+    }
+
+    fn finding(self, facts: &RunFacts) -> Finding {
+        let WarmUp { figure, requests, with_s, without_s } = self;
+        let single = facts.conversations.is_none();
+        let warmup_num = single.then(|| facts.warmup_requests.saturating_add(requests as u64));
+        Finding::WarmUp { figure, requests, with_s, without_s, warmup_num }
+    }
+}
+
+/// The warm-up in the values of a figure; `None` if there is none that matters.
+fn warm_up(figure: Figure, values_s: &[f64]) -> Option<WarmUp> {
+    if values_s.len() < FEWEST {
+        return None;
+    }
+    let requests = warm_up_end(values_s).filter(|&cut| cut > 0)?;
+    let (with_s, without_s) = (mean(values_s), mean(&values_s[requests..]));
+    let warm_up = WarmUp { figure, requests, with_s, without_s };
+    (without_s > 0.0 && warm_up.effect() > WORTH_TELLING).then_some(warm_up)
 }
 
 fn drift(facts: &RunFacts, latencies: &[f64]) -> Option<Finding> {
@@ -107,10 +135,25 @@ mod tests {
     #[test]
     fn slow_start_is_reported_as_warm_up() {
         let samples = noise(1000, 1, |i| if i < 100 { 3.0 } else { 1.0 });
-        let cut = warm_up_end(&samples).unwrap();
-        assert!((100..=130).contains(&cut), "{cut}");
-        let hint = warm_up_hint(&samples, cut).unwrap();
-        assert!(hint.en().contains("--warmup-num"), "{}", hint.en());
+        let found = warm_up(Figure::Latency, &samples).unwrap();
+        assert!((100..=130).contains(&found.requests), "{found:?}");
+        let hint = found.finding(&RunFacts { warmup_requests: 20, ..RunFacts::default() });
+        assert!(hint.en().contains(&format!("--warmup-num {}", found.requests + 20)), "{}", hint.en());
+    }
+
+    #[test]
+    fn start_up_burst_shows_in_ttft_alone() {
+        // 40 requests start at once and are served one after the other; each lasts for 4 s more.
+        let ttfts = noise(600, 4, |i| if i < 40 { i as f64 } else { 1.0 });
+        let sample = |(i, ttft): (usize, &f64)| {
+            let ns = (ttft.max(0.01) * 1e9) as u64;
+            let latency = ns / 100 + 4_000_000_000;
+            Sample { ok: true, due: i as u64, ttft: Some(ns), latency, ..Sample::default() }
+        };
+        let samples: Vec<Sample> = ttfts.iter().enumerate().map(sample).collect();
+        let found = findings(&RunFacts::default(), &samples);
+        let [Finding::WarmUp { figure: Figure::Ttft, requests, .. }] = found[..] else { panic!("{found:?}") };
+        assert!((35..=60).contains(&requests), "{requests}");
     }
 
     #[test]
@@ -118,7 +161,7 @@ mod tests {
         let told = (0..200).filter(|&seed| {
             let samples = noise(600, seed, |_| 1.0);
             let cut = warm_up_end(&samples).unwrap_or(0);
-            warm_up_hint(&samples, cut).is_some() || drift(&RunFacts::default(), &samples[cut..]).is_some()
+            warm_up(Figure::Ttft, &samples).is_some() || drift(&RunFacts::default(), &samples[cut..]).is_some()
         });
         assert_eq!(told.count(), 0);
     }

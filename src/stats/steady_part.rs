@@ -1,4 +1,5 @@
-//! The part of a closed loop after its first wave of requests.
+//! The part of a closed loop after its first wave of requests. The wave consists of warm-up requests as far as there are
+//! any that flow into the measured ones.
 
 use super::quantile::Series;
 use super::samples::{RunSamples, Sample};
@@ -10,14 +11,17 @@ pub struct SteadyPart {
     pub requests: usize,
     pub ttft_s: Series,
     pub service_ttft_s: Series,
+    pub latency_s: Series,
+    pub service_latency_s: Series,
     pub itl_s: Series,
 }
 
 impl SteadyPart {
-    /// `None` for an open loop without a cap, and if no request after the first wave succeeded. The gaps of the samples
-    /// must not be taken yet.
-    pub fn compute(facts: &RunFacts, samples: &RunSamples) -> Option<SteadyPart> {
-        let first_wave = facts.parallel? as usize;
+    /// `None` for an open loop without a cap, if the warm-up was the first wave, so that every figure is of this part, and
+    /// if no request after the first wave succeeded. `warmup` is the number of warm-up requests that were sent. The gaps
+    /// of the samples must not be taken yet.
+    pub fn compute(facts: &RunFacts, samples: &RunSamples, warmup: usize) -> Option<SteadyPart> {
+        let first_wave = (facts.parallel? as usize).checked_sub(warmup).filter(|&requests| requests > 0)?;
         let mut by_sending: Vec<&Sample> =
             samples.requests.iter().filter(|sample| sample.write_start.is_some()).collect();
         by_sending.sort_by_key(|sample| (sample.write_start, sample.index));
@@ -26,6 +30,8 @@ impl SteadyPart {
             requests: after.len(),
             ttft_s: Series::from_ns(after.iter().filter_map(|s| s.ttft).map(|ns| ns as f64)),
             service_ttft_s: Series::from_ns(after.iter().filter_map(|s| s.service_ttft).map(|ns| ns as f64)),
+            latency_s: Series::from_ns(after.iter().map(|s| s.latency as f64)),
+            service_latency_s: Series::from_ns(after.iter().filter_map(|s| s.service_latency).map(|ns| ns as f64)),
             itl_s: Series::from_ns(samples.gaps_of(after.iter().copied()).into_iter()),
         })
     }

@@ -7,7 +7,7 @@ use super::counts::{self, Counts, FailureCount};
 use super::measurement_error::{self, MeasurementError};
 use super::quantile::mean;
 use super::reconcile::{self, ClientSide, Reconciliation, Totals};
-use super::samples::{RunSamples, Sample};
+use super::samples::{Gap, RunSamples, Sample};
 use super::series::AllSeries;
 use super::server_timings::{self, ServerTimings};
 use super::slo::{JudgedRun, JudgedValue, Verdict};
@@ -17,6 +17,7 @@ use super::throughput::{Rates, SteadyThroughput, Throughput};
 use super::tolerance::Tolerance;
 use super::turns::{self, Turns};
 use super::witness::{self, Witness};
+use crate::api::endpoint::Api;
 use crate::finding::{Finding, Severity};
 use crate::plan::slo;
 use crate::record::WorkerReport;
@@ -31,6 +32,8 @@ pub struct Inputs<'a> {
     pub run: &'a StoredRun,
     /// The measured requests.
     pub samples: RunSamples,
+    /// The requests of a warm-up that flows into the measured ones; empty without one.
+    pub warmup: RunSamples,
     /// The witness's requests; `None` without a witness.
     pub witness: Option<RunSamples>,
     /// The server's metrics; `None` if there are none.
@@ -40,9 +43,9 @@ pub struct Inputs<'a> {
 }
 
 impl<'a> Inputs<'a> {
-    /// A run without a witness and without metrics of the server.
+    /// A run without a warm-up, a witness and metrics of the server.
     pub fn new(run: &'a StoredRun, samples: RunSamples) -> Inputs<'a> {
-        Inputs { run, samples, witness: None, server: None, server_use: None }
+        Inputs { run, samples, warmup: RunSamples::default(), witness: None, server: None, server_use: None }
     }
 }
 
@@ -67,6 +70,8 @@ pub struct Summary {
     pub cached_share: Option<f64>,
     /// The distributions of all figures per request.
     pub series: AllSeries,
+    /// Output tokens per output event; `None` unless events carry clearly more than one.
+    pub tokens_per_event: Option<f64>,
     /// Means over the succeeded, streamed requests: events per request, and latency per event.
     pub packages_per_request: Option<f64>,
     /// Mean time per SSE event, seconds.
@@ -107,11 +112,13 @@ impl Summary {
     /// Runs every analysis. `workers` are the reports of the measured phase. Also returns the requests sorted by due
     /// time. The only findings in the result are those that were stored with the run.
     pub(super) fn assemble(inputs: Inputs<'_>, workers: &[&WorkerReport]) -> (Summary, Vec<Sample>) {
-        let Inputs { run, mut samples, witness, server, server_use } = inputs;
+        let Inputs { run, mut samples, mut warmup, witness, server, server_use } = inputs;
         let facts = &run.facts;
         samples.sort();
+        warmup.sort();
         // Before the gaps are moved out.
-        let steady = SteadyPart::compute(facts, &samples);
+        let sent_before = warmup.requests.iter().filter(|sample| sample.write_start.is_some()).count();
+        let steady = SteadyPart::compute(facts, &samples, sent_before);
         let gaps = samples.take_gaps();
         let requests = &samples.requests;
         let ok: Vec<&Sample> = requests.iter().filter(|sample| sample.ok).collect();
@@ -132,15 +139,19 @@ impl Summary {
         let searched = facts.search.iter().flat_map(|plan| judged.searched(plan, &objectives)).collect();
         let slo = slo.map(|criteria| Verdict::compute(&criteria, &judged));
         let server = server.map(|window| {
-            let totals = Totals::compute(&samples);
+            let totals = Totals::compute(&[&samples, &warmup]);
             let totals = witness.iter().fold(totals, |totals, witness| totals.with_witness(witness));
+            // The server's metrics cover the warm-up as well.
+            let with_warmup = (!warmup.requests.is_empty()).then(|| series_with_warmup(&ok, &gaps, &mut warmup));
             let side = ClientSide {
-                series: &series,
+                series: with_warmup.as_ref().unwrap_or(&series),
                 client: &client,
                 tolerance,
                 totals: &totals,
                 killed: run.end.is_none(),
                 with_witness: facts.witness > 0,
+                streamed: ok.iter().all(|sample| sample.streamed),
+                choices: u64::from(facts.choices.max(1)),
             };
             reconcile::compare(side, &window)
         });
@@ -157,9 +168,10 @@ impl Summary {
             steady_throughput: SteadyThroughput::compute(facts, requests, span),
             cached_share: counts::cached_share(&ok),
             packages_per_request: mean(streamed().map(|sample| f64::from(sample.events))),
+            tokens_per_event: tokens_per_event(&samples),
             package_latency_s: mean(ok.iter().filter_map(|sample| sample.package_latency)).map(|ns| ns / 1e9),
             rates: Rates::compute(requests, facts.rate_per_s.is_some()),
-            concurrency: Concurrency::compute(requests, span),
+            concurrency: Concurrency::compute(requests, &warmup.requests, span),
             steady,
             server_timings: server_timings::compare(tolerance, &samples.timings),
             witness,
@@ -178,9 +190,19 @@ impl Summary {
         (summary, samples.requests)
     }
 
+    /// Whether responses are generated text: embeddings and rankings have neither TTFT nor output tokens.
+    pub fn generates_text(&self) -> bool {
+        !matches!(Api::named(&self.facts.api), Some(Api::Embeddings | Api::Rerank))
+    }
+
     /// The figures must not be used: exit status 3.
     pub fn is_void(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity() == Severity::Void)
+    }
+
+    /// The server ended for good during the run.
+    pub(crate) fn server_ended(&self) -> bool {
+        self.findings.iter().any(|finding| matches!(finding, Finding::ServerDied { .. } | Finding::ServerEnded { .. }))
     }
 
     /// The value of a figure of the run's search.
@@ -204,7 +226,27 @@ impl Summary {
     }
 }
 
+/// More tokens per event than this are reported.
+const TOKENS_PER_EVENT: f64 = 1.05;
+
+/// Output tokens per output event. One token of a response may have no event of its own (end of sequence).
+fn tokens_per_event(samples: &RunSamples) -> Option<f64> {
+    let events = samples.token_events as f64;
+    let with_events = samples.event_tokens.saturating_sub(samples.token_streams) as f64;
+    (with_events > TOKENS_PER_EVENT * events).then(|| samples.event_tokens as f64 / events)
+}
+
 /// The first due time and the last end of requests sorted by due time, tick nanoseconds.
 fn span(samples: &[Sample]) -> Option<(u64, u64)> {
     Some((samples.first()?.due, samples.iter().map(|sample| sample.end).max()?))
+}
+
+/// The series of the succeeded requests of a warm-up and of the run. Moves the gaps of the warm-up out.
+fn series_with_warmup(ok: &[&Sample], gaps: &[Gap], warmup: &mut RunSamples) -> AllSeries {
+    let mut both_gaps = warmup.take_gaps();
+    both_gaps.extend_from_slice(gaps);
+    // Confidence intervals need time order.
+    both_gaps.sort_by_key(|gap| gap.at);
+    let both: Vec<&Sample> = warmup.requests.iter().filter(|sample| sample.ok).chain(ok.iter().copied()).collect();
+    AllSeries::compute(&both, &both_gaps)
 }

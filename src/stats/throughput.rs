@@ -10,6 +10,7 @@ pub struct Throughput {
     pub requests_per_s: Option<f64>,
     pub output_tokens_per_s: Option<f64>,
     pub total_tokens_per_s: Option<f64>,
+    pub input_tokens_per_s: Option<f64>,
 }
 
 /// Requests per second as scheduled, as sent, and as completed. Each rate is `(n − 1) / (last − first)` over its
@@ -31,6 +32,7 @@ impl Throughput {
         Throughput {
             requests_per_s: per_s(Some(ok.len() as u64)),
             output_tokens_per_s: per_s(output),
+            input_tokens_per_s: per_s(input),
             total_tokens_per_s: per_s(input.zip(output).map(|(input, output)| input + output)),
         }
     }

@@ -3,12 +3,9 @@
 
 use super::client::Client;
 use super::measurement_error::StampError;
-use crate::finding::NotJudged;
+use crate::finding::{ApartFigure, Figure, NotJudged};
 
-/// What the server's frontend may add outside the server's own measurement, seconds: reading and parsing the request,
-/// and writing the tokens to the socket.
-pub(super) const FRONTEND_S: f64 = 1e-3;
-/// Gaps between tokens contain only the jitter of that time, seconds.
+/// What the jitter of the server's frontend (writing the tokens to the socket) may add to gaps between tokens, seconds.
 pub(super) const JITTER_S: f64 = 100e-6;
 /// The same as a share of the server's figure: delays on a busy machine grow with its service times.
 pub(super) const SLACK: f64 = 0.1;
@@ -23,8 +20,6 @@ const UNSTAMPED: f64 = 0.001;
 pub struct Tolerance {
     /// The error of an arrival.
     pub measurement_error_s: f64,
-    /// The median time for connecting, which takes one network round trip, as a request does; 0 without connections.
-    pub round_trip_s: f64,
 }
 
 impl Tolerance {
@@ -33,10 +28,7 @@ impl Tolerance {
         let unstamped = 1.0 - client.stamped_reads.unwrap_or(0.0);
         let stamp_s = stamp.ns as f64 / 1e9;
         let lag_s = client.receive_lag.p99 as f64 / 1e9;
-        Tolerance {
-            measurement_error_s: if unstamped > UNSTAMPED { lag_s.max(stamp_s) } else { stamp_s },
-            round_trip_s: if client.connect.count > 0 { client.connect.p50 as f64 / 1e9 } else { 0.0 },
-        }
+        Tolerance { measurement_error_s: if unstamped > UNSTAMPED { lag_s.max(stamp_s) } else { stamp_s } }
     }
 }
 
@@ -51,6 +43,14 @@ pub enum Verdict {
     },
     /// They are not comparable, for this reason.
     NotJudged(NotJudged),
+}
+
+impl Verdict {
+    /// The difference of `figure`, if it is one.
+    pub(super) fn apart(&self, figure: Figure) -> Option<ApartFigure> {
+        let Verdict::Apart { by_s } = self else { return None };
+        Some(ApartFigure { figure, by_ns: (by_s.abs() * 1e9) as u64, longer_here: *by_s > 0.0 })
+    }
 }
 
 /// The distance of `[low, high]` from another interval: positive above it, negative below it, 0 if they overlap.

@@ -63,11 +63,17 @@ pub fn compare(load: &[Sample], steady: Option<&SteadyPart>, series: &AllSeries,
     let seconds = |ns: f64| ns / 1e9;
     let ttft: Vec<f64> = counted.iter().filter_map(|sample| sample.service_ttft).map(|ns| seconds(ns as f64)).collect();
     let gaps: Vec<f64> = witness.gaps_of(counted.iter().copied()).into_iter().map(seconds).collect();
-    let (load_ttft, load_itl) = match steady {
-        Some(steady) => (&steady.service_ttft_s, &steady.itl_s),
-        None => (&series.service_ttft_s, &series.itl_s),
+    let (load_ttft, load_itl, load_latency) = match steady {
+        Some(steady) => (&steady.service_ttft_s, &steady.itl_s, &steady.service_latency_s),
+        None => (&series.service_ttft_s, &series.itl_s, &series.service_latency_s),
     };
-    let times = [(Figure::Ttft, load_ttft, Series::compute(&ttft)), (Figure::Itl, load_itl, Series::compute(&gaps))];
+    let times = if load_ttft.count > 0 {
+        vec![(Figure::Ttft, load_ttft, Series::compute(&ttft)), (Figure::Itl, load_itl, Series::compute(&gaps))]
+    } else {
+        // Nothing was streamed.
+        let latency = counted.iter().filter_map(|sample| sample.service_latency).map(|ns| seconds(ns as f64));
+        vec![(Figure::Latency, load_latency, Series::compute(&latency.collect::<Vec<f64>>()))]
+    };
     Witness {
         requests: witness.requests.len(),
         counted: counted.len(),

@@ -5,9 +5,11 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Row, params};
+use serde_json::Value;
 
-use super::error::{StoreError, open};
+use super::error::{StoreError, open, open_to_read};
 use super::writer::add_findings;
+use crate::api::{choices, tool_calls};
 use crate::finding::Finding;
 use crate::plan::Save;
 use crate::record::TokenSource;
@@ -66,21 +68,27 @@ pub(crate) struct UncountedAnswer {
     pub id: i64,
     /// The request body, where input was not counted; `None` also when the database holds no prompts.
     pub body: Option<String>,
-    /// Answer and reasoning, where output was not counted; `None` also when the database holds no answers.
-    pub answer: Option<(String, String)>,
+    /// The texts of the answer, where output was not counted: text, reasoning and tool calls of every choice. `None` also
+    /// when the database holds no answers.
+    pub answer: Option<Vec<String>>,
 }
 
 impl Answer for UncountedAnswer {
     const PAGE_ROWS: i64 = 512;
     const CONDITION: &'static str = "(r.input_tokens IS NULL OR r.output_tokens IS NULL)";
-    const COLUMNS: &'static str =
-        "CASE WHEN r.input_tokens IS NULL THEN b.json END, r.output_tokens IS NULL, r.text, r.reasoning";
+    const COLUMNS: &'static str = "CASE WHEN r.input_tokens IS NULL THEN b.json END, r.output_tokens IS NULL, r.text, r.reasoning, r.tool_calls, r.other_choices";
 
     fn read(row: &Row<'_>) -> rusqlite::Result<UncountedAnswer> {
         let lacks_output: bool = row.get(2)?;
         let (text, reasoning): (Option<String>, Option<String>) = (row.get(3)?, row.get(4)?);
-        let is_stored = text.is_some() || reasoning.is_some();
-        let answer = (lacks_output && is_stored).then(|| (text.unwrap_or_default(), reasoning.unwrap_or_default()));
+        let json = |column| -> rusqlite::Result<Value> {
+            let text: Option<String> = row.get(column)?;
+            Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+        };
+        let calls = tool_calls::from_list(&json(5)?).into_iter().flat_map(|call| [call.name, call.arguments]);
+        let texts = text.into_iter().chain(reasoning).chain(calls).chain(choices::texts_of(&json(6)?));
+        let texts: Vec<String> = texts.collect();
+        let answer = (lacks_output && !texts.is_empty()).then_some(texts);
         Ok(UncountedAnswer { id: row.get(0)?, body: row.get(1)?, answer })
     }
 
@@ -99,9 +107,9 @@ pub(crate) struct Pages<A> {
 }
 
 impl<A: Answer> Pages<A> {
-    /// Opens the database of a run that has ended, read-only.
+    /// Opens the database of a run that has ended.
     pub fn open(path: &Path) -> Result<Pages<A>, StoreError> {
-        let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let connection = open_to_read(path).map_err(|reason| StoreError::Open { path: path.to_path_buf(), reason })?;
         Ok(Pages { connection, path: path.to_path_buf(), last: 0, rows: PhantomData })
     }
 
@@ -171,12 +179,13 @@ impl AnswerUpdates {
     }
 
     /// Stores all updates that were added since the last call, or none when one fails. `source` is stored as the origin
-    /// of the output tokens, where they were updated.
+    /// of the output tokens, where they were updated, and of a response that needs none.
     pub fn apply(&self, source: TokenSource) -> Result<(), StoreError> {
         self.execute(&format!(
             "UPDATE request SET
                input_tokens = coalesce(f.input, input_tokens), output_tokens = coalesce(f.output, output_tokens),
-               token_source = CASE WHEN f.output IS NULL THEN token_source ELSE '{}' END,
+               token_source = CASE WHEN f.output IS NULL AND (f.input IS NULL OR output_tokens IS NULL OR token_source <> 'unknown')
+                 THEN token_source ELSE '{}' END,
                text = coalesce(f.text, request.text), reasoning = coalesce(f.reasoning, request.reasoning)
              FROM temp.found f WHERE f.id = request.id;
              DELETE FROM temp.found;
@@ -197,7 +206,8 @@ pub fn trim(path: &Path, save: Save) -> Result<(), StoreError> {
         Save::Full => return Ok(()),
         Save::Text => "UPDATE request SET raw = NULL; VACUUM",
         Save::Metrics => {
-            "UPDATE request SET raw = NULL, text = NULL, reasoning = NULL, body_id = NULL; DELETE FROM body; VACUUM"
+            "UPDATE request SET raw = NULL, text = NULL, reasoning = NULL, tool_calls = NULL, other_choices = NULL,
+               body_id = NULL; DELETE FROM body; VACUUM"
         }
     };
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;

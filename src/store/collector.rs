@@ -1,7 +1,7 @@
 //! The collector: a thread that receives full blocks from the workers, writes them to the database and updates the live
 //! statistics.
 //!
-//! Workers never wait for it: its channel is unbounded, and it returns blocks when it has written them. When the
+//! Workers do not wait for it unless its channel is full, and it returns blocks when it has written them. When the
 //! database can no longer be written, the run goes on and requests are still counted; the failure is reported once, and
 //! [`CollectorEnd::rows_lost`] says how many requests are missing.
 
@@ -160,8 +160,11 @@ impl CollectorState {
                 (self.notify)(Notice::Counted(self.live.counts()));
                 self.store_block(&block);
                 block.clear();
-                // Fails when the worker has ended; the block is then dropped.
-                let _ = empties.try_send(block);
+                // The block is freed if it is one of the witness's small ones, if enough are waiting for reuse, or if the
+                // workers have ended.
+                if block.records.capacity() >= Block::CAPACITY {
+                    let _ = empties.try_send(block);
+                }
             }
             CollectorMessage::Worker(report) => self.write(0, |writer| writer.add_worker(&report)),
             CollectorMessage::Server(samples) => self.write(0, |writer| writer.add_server_samples(&samples)),
@@ -171,7 +174,7 @@ impl CollectorState {
     fn count(&mut self, block: &Block) {
         let mut is_refreshed = false;
         for record in &block.records {
-            self.meter.count(record, record.arrivals.slice(&block.arrivals), &self.live);
+            self.meter.count(record, block, &self.live);
             let done = self.live.done.load(Relaxed);
             let logs = record.phase == Phase::Measured && self.log_every > 0 && done.is_multiple_of(self.log_every);
             if !logs {

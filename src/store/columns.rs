@@ -46,10 +46,12 @@ type Read = fn(&Row<'_>, usize, &mut RequestRecord, &mut Block) -> rusqlite::Res
 /// A request to be stored.
 pub(super) struct RequestRow<'a> {
     pub record: &'a RequestRecord,
-    /// Holds the arenas of the record.
-    pub block: &'a Block,
+    /// The arena of the record's texts, secrets overwritten.
+    pub bytes: &'a [u8],
     /// The delta-coded arrivals; see [`crate::record::arrivals`].
     pub arrivals: &'a [u8],
+    /// The same of the events without output.
+    pub silent: &'a [u8],
     /// The error text, secrets masked.
     pub error: &'a [u8],
     /// The row of its body; `None` when bodies are not stored.
@@ -159,9 +161,9 @@ pub(crate) const REQUEST_COLUMNS: &[Column] = &[
     field!("token_source" "TEXT NOT NULL", token_source, "of output_tokens: unknown, server, tokenizer or program"),
     field!("finish" "TEXT NOT NULL", finish, "finish reason: none, stop, length, tool_calls, content_filter or other"),
     field!("events" "INTEGER NOT NULL", events, "server-sent events with data"),
-    field!("coalesced" "INTEGER NOT NULL", coalesced, "output events that shared a read with a later output event"),
+    field!("coalesced" "INTEGER NOT NULL", coalesced, "output events that shared a read with a later one of their choice"),
     field!("reads" "INTEGER NOT NULL", reads, "reads that brought bytes of the response"),
-    field!("coalesced_reads" "INTEGER NOT NULL", coalesced_reads, "reads with two or more output events"),
+    field!("coalesced_reads" "INTEGER NOT NULL", coalesced_reads, "reads with two or more output events of one choice"),
     field!("stamped_reads" "INTEGER NOT NULL", stamped_reads, "reads with an arrival timestamp of the kernel"),
     field!("receive_lag_sum_ns" "INTEGER NOT NULL", receive_lag_sum_ns, "sum of the receive lag over all reads"),
     field!("receive_lag_max_ns" "INTEGER NOT NULL", receive_lag_max_ns, "maximum of the receive lag"),
@@ -178,7 +180,7 @@ pub(crate) const REQUEST_COLUMNS: &[Column] = &[
         }),
     ),
     Column::new(("body_id", "INTEGER REFERENCES body(id)"), "the request body", |row| row.body_id.write(), None),
-    bytes!("text" "TEXT", text, "answer; U+001E between several choices", |row| row.answer(row.record.text)).content(),
+    bytes!("text" "TEXT", text, "answer (of the first choice)", |row| row.answer(row.record.text)).content(),
     bytes!("reasoning" "TEXT", reasoning, "reasoning of the answer", |row| row.answer(row.record.reasoning)).content(),
     bytes!("raw" "BLOB", raw, "response body as it was received (--save full)", |row| row.raw()).content(),
     Column::new(
@@ -206,29 +208,59 @@ pub(crate) const REQUEST_COLUMNS: &[Column] = &[
     field!("oddities" "TEXT", oddities, "what was unusual about the response, names separated by commas").since(5),
     bytes!(
         "choices" "BLOB", choices, "choice of each output event, one byte each; NULL if all are of the first",
-        |row| blob(row.record.choices.slice(&row.block.bytes))
+        |row| blob(row.record.choices.slice(row.bytes))
     )
     .since(5),
     bytes!(
         "early" "BLOB", early,
         "output events that may have arrived earlier than recorded, as ranges; NULL if there are none",
-        |row| blob(row.record.early.slice(&row.block.bytes))
+        |row| blob(row.record.early.slice(row.bytes))
     )
     .since(6),
     field!("last_token_early_ns" "INTEGER", last_token_early_ns, "by how much last_token_ns may have been earlier")
         .since(6),
     field!("end_early_ns" "INTEGER", end_early_ns, "by how much end_ns may have been earlier; NULL if not known")
         .since(6),
+    bytes!(
+        "tool_calls" "TEXT", tool_calls, "tool calls of the answer as JSON, in the form of the chat API",
+        |row| row.answer(row.record.tool_calls)
+    )
+    .content()
+    .since(6),
+    bytes!(
+        "other_choices" "TEXT", other_choices, "choices after the first as a JSON list of messages",
+        |row| row.answer(row.record.other_choices)
+    )
+    .content()
+    .since(6),
+    field!("last_shared" "INTEGER NOT NULL", last_shared, "1: the read of the last output event brought later bytes")
+        .since(6),
+    Column::new(
+        ("silent_arrivals", "BLOB"),
+        "arrivals of events of a choice without output, coded like arrivals",
+        |row| blob(row.silent),
+        Some(|row, column, record, block| {
+            record.silent = read_arrivals(row, column, record, block)?;
+            Ok(())
+        }),
+    )
+    .since(6),
+    bytes!(
+        "silent_kinds" "BLOB", silent_kinds, "of these: choice, and 0, or 1 with a finish reason, 2 if it is length",
+        |row| blob(row.record.silent_kinds.slice(row.bytes))
+    )
+    .since(6),
+    field!("body_wait_ns" "INTEGER", body_wait_ns, "wait for its body; NULL if that was built before the run").since(6),
 ];
 
 impl RequestRow<'_> {
     /// A part of the answer; NULL when it is empty or answers are not stored.
     fn answer(&self, span: Span) -> ToSqlOutput<'_> {
-        if self.save == Save::Metrics { NULL } else { text(span.slice(&self.block.bytes)) }
+        if self.save == Save::Metrics { NULL } else { text(span.slice(self.bytes)) }
     }
 
     fn raw(&self) -> ToSqlOutput<'_> {
-        if self.save == Save::Full { blob(self.record.raw.slice(&self.block.bytes)) } else { NULL }
+        if self.save == Save::Full { blob(self.record.raw.slice(self.bytes)) } else { NULL }
     }
 
     /// The values of all columns, in the order of [`insert_sql`].

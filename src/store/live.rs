@@ -4,14 +4,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use hdrhistogram::Histogram;
 
-use crate::record::{Outcome, Phase, RequestRecord};
+use crate::record::arrivals::consecutive;
+use crate::record::{Block, Outcome, Phase, RequestRecord};
 use crate::time::Tick;
 
 /// Counts and quantiles that any thread can read at any time. Only the collector writes them.
 #[derive(Debug, Default)]
 pub struct Live {
-    /// Warm-up requests that have ended, however they ended.
+    /// Warm-up requests that have ended, however they ended, and those that succeeded.
     pub warmup_done: AtomicU64,
+    pub warmup_ok: AtomicU64,
     /// Measured requests that have ended: the sum of the next three.
     pub done: AtomicU64,
     pub ok: AtomicU64,
@@ -47,12 +49,15 @@ pub struct Counts {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Snapshot {
     pub warmup_done: u64,
+    pub warmup_ok: u64,
     pub done: u64,
     pub ok: u64,
     pub failed: u64,
     pub unfinished: u64,
     pub input_tokens: u64,
     pub output_tokens: u64,
+    /// First due time of the measured requests that have ended.
+    pub first_due: Option<Tick>,
     /// First due to last end so far, seconds.
     pub elapsed_s: f64,
     pub ttft_p50_ns: Option<u64>,
@@ -74,14 +79,18 @@ impl Live {
     pub fn snapshot(&self) -> Snapshot {
         let known = |cell: &AtomicU64| Some(cell.load(Relaxed)).filter(|&ns| ns > 0);
         let span_ns = self.last_end_ns.load(Relaxed).saturating_sub(self.first_due_ns.load(Relaxed));
+        // Before the count of those that ended, so that it never exceeds that.
+        let warmup_ok = self.warmup_ok.load(Relaxed);
         Snapshot {
             warmup_done: self.warmup_done.load(Relaxed),
+            warmup_ok,
             done: self.done.load(Relaxed),
             ok: self.ok.load(Relaxed),
             failed: self.failed.load(Relaxed),
             unfinished: self.unfinished.load(Relaxed),
             input_tokens: self.input_tokens.load(Relaxed),
             output_tokens: self.output_tokens.load(Relaxed),
+            first_due: known(&self.first_due_ns).map(Tick),
             elapsed_s: span_ns as f64 / 1e9,
             ttft_p50_ns: known(&self.ttft_p50_ns),
             ttft_p99_ns: known(&self.ttft_p99_ns),
@@ -124,11 +133,12 @@ impl Default for Meter {
 
 impl Meter {
     /// Counts one request.
-    pub fn count(&mut self, record: &RequestRecord, arrivals: &[Tick], live: &Live) {
+    pub fn count(&mut self, record: &RequestRecord, block: &Block, live: &Live) {
         match record.phase {
             Phase::Preflight | Phase::Witness => return,
             Phase::Warmup => {
                 live.warmup_done.fetch_add(1, Relaxed);
+                live.warmup_ok.fetch_add(u64::from(record.outcome == Outcome::Ok), Relaxed);
                 return;
             }
             Phase::Measured => {}
@@ -136,7 +146,7 @@ impl Meter {
         match record.outcome {
             Outcome::Ok => {
                 live.ok.fetch_add(1, Relaxed);
-                self.count_success(record, arrivals);
+                self.count_success(record, block);
             }
             Outcome::Failed(_) => drop(live.failed.fetch_add(1, Relaxed)),
             Outcome::Unfinished => drop(live.unfinished.fetch_add(1, Relaxed)),
@@ -154,13 +164,16 @@ impl Meter {
         live.done.fetch_add(1, Relaxed);
     }
 
-    fn count_success(&mut self, record: &RequestRecord, arrivals: &[Tick]) {
+    /// TTFT and ITL are those of streamed responses, as in the tables.
+    fn count_success(&mut self, record: &RequestRecord, block: &Block) {
         let since_due = |instant: Tick| instant.ns_since(record.due).max(0) as u64;
         self.latency_ns.saturating_record(since_due(record.end));
-        let first = if record.streamed { record.first_token.unwrap_or(record.end) } else { record.end };
-        self.ttft_ns.saturating_record(since_due(first));
-        for pair in arrivals.windows(2) {
-            self.itl_ns.saturating_record(pair[1].ns_since(pair[0]).max(0) as u64);
+        if let Some(first) = record.first_token.filter(|_| record.streamed) {
+            self.ttft_ns.saturating_record(since_due(first));
+        }
+        let arrivals = record.arrivals.slice(&block.arrivals);
+        for (before, place) in consecutive(arrivals, record.choices.slice(&block.bytes)) {
+            self.itl_ns.saturating_record(arrivals[place].ns_since(arrivals[before]).max(0) as u64);
         }
     }
 

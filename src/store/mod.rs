@@ -10,6 +10,7 @@ pub mod collector;
 pub mod columns;
 mod error;
 pub mod evalscope;
+mod foreign;
 pub mod live;
 mod pickle;
 pub mod reader;

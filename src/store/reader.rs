@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use hdrhistogram::Histogram;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 pub use super::columns::Detail;
 use super::columns::RequestReader;
-use super::error::StoreError;
+use super::error::{StoreError, open_to_read};
+use super::foreign;
 use super::schema::{APPLICATION_ID, VERSION};
 use super::values::{ColumnValue, unexpected_value};
 use crate::finding::{Finding, Severity};
@@ -45,11 +46,8 @@ impl Reader {
     /// Opens the database of a run that has ended, is in progress, or was killed.
     pub fn open(path: &Path) -> Result<Reader, StoreError> {
         let fail = |reason: String| StoreError::Open { path: path.to_path_buf(), reason };
-        std::fs::metadata(path).map_err(|e| fail(e.to_string()))?;
-        // Writable first, so that SQLite can recover what a killed run left in its -wal file.
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
-            .or_else(|_| Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY))
-            .map_err(|e| fail(e.to_string()))?;
+        let bytes = foreign::file_bytes(path).map_err(fail)?;
+        let mut connection = open_to_read(path).map_err(fail)?;
         let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let version = match (pragma("application_id"), pragma("user_version")) {
             (Ok(APPLICATION_ID), Ok(version @ 1..=VERSION)) => version,
@@ -61,6 +59,7 @@ impl Reader {
             }
             _ => return Err(StoreError::NotOurs(path.to_path_buf())),
         };
+        foreign::protect(&mut connection, bytes).map_err(fail)?;
         Ok(Reader { connection, path: path.to_path_buf(), version })
     }
 
@@ -120,7 +119,7 @@ impl Reader {
     }
 
     fn fail(&self, reason: impl ToString) -> StoreError {
-        StoreError::read(&self.path, reason)
+        StoreError::read(&self.path, foreign::explained(reason.to_string()))
     }
 
     fn value(&self, key: &str) -> Result<Option<String>, StoreError> {

@@ -11,7 +11,8 @@ use super::columns;
 ///
 /// 2: `request.conversation`, and the times that the server reports. 3: the stalls of the workers. 4: the fields of
 /// findings as JSON. 5: `request.first_answer_token_ns`, `request.open_after_end_ns`, `request.oddities`, `request.choices`.
-/// 6: `request.early`, `request.last_token_early_ns`, `request.end_early_ns`. Files of earlier versions are read as well; they lack these columns and tables, and their findings
+/// 6: `request.body_wait_ns`, `request.last_shared`, `request.silent_arrivals`, `request.silent_kinds`, `request.tool_calls`, `request.other_choices`, `request.early`, `request.last_token_early_ns`, `request.end_early_ns`; before, `text` and `reasoning` held all choices with U+001E between
+/// them. Files of earlier versions are read as well; they lack these columns and tables, and their findings
 /// are shown as text.
 pub(crate) const VERSION: i64 = 6;
 
@@ -92,21 +93,17 @@ SELECT
     FROM walk WHERE value IS NOT NULL AND nth > 1
   ) END AS inter_token_latencies,
   r.success AS success,
-  CASE WHEN instr(r.text, char(30)) OR instr(r.reasoning, char(30)) THEN
-    (SELECT json_group_array(CASE WHEN r.reasoning IS NULL
-       THEN json_object('role', 'assistant', 'content', choice.value)
-       ELSE json_object('role', 'assistant', 'content', choice.value, 'reasoning_content',
-         json_extract('[' || replace(json_quote(r.reasoning), '\\u001e', '\",\"') || ']', '$[' || choice.key || ']')) END)
-     FROM json_each('[' || replace(json_quote(r.text), '\\u001e', '\",\"') || ']') choice)
-  WHEN r.text IS NOT NULL OR r.reasoning IS NOT NULL THEN
-    CASE WHEN r.reasoning IS NULL
-      THEN json_array(json_object('role', 'assistant', 'content', r.text))
-      ELSE json_array(json_object('role', 'assistant', 'content', r.text, 'reasoning_content', r.reasoning)) END
+  CASE WHEN coalesce(r.text, r.reasoning, r.tool_calls, r.other_choices) IS NOT NULL THEN
+    (SELECT json_group_array(json(message.value)) FROM (
+       -- A patch leaves out what is NULL.
+       SELECT json_patch(json_object('role', 'assistant', 'content', r.text),
+                         json_object('reasoning_content', r.reasoning, 'tool_calls', json(r.tool_calls))) AS value
+       UNION ALL SELECT value FROM json_each(r.other_choices)
+     ) message)
   END AS response_messages,
   (r.end_ns + o.value) / 1e9 AS completed_time,
   CASE WHEN r.success THEN (r.end_ns - r.due_ns) / 1e9 END AS latency,
-  CASE WHEN r.success THEN (CASE WHEN r.streamed THEN r.first_token_ns ELSE r.end_ns END - r.due_ns) / 1e9 END
-    AS first_chunk_latency,
+  CASE WHEN r.success AND r.streamed THEN (r.first_token_ns - r.due_ns) / 1e9 END AS first_chunk_latency,
   CASE WHEN r.success THEN r.events END AS n_chunks,
   CASE WHEN r.success THEN r.input_tokens END AS prompt_tokens,
   CASE WHEN r.success THEN r.output_tokens END AS completion_tokens,

@@ -16,7 +16,7 @@ use crate::plan::Save;
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::{Block, Phase, RequestRecord, ServerSample, WorkerReport};
-use crate::secrets::{Secrets, mask};
+use crate::secrets::{Secrets, mask, overwritten};
 
 /// What is written before the first request.
 #[derive(Clone, Debug, Default)]
@@ -52,9 +52,11 @@ pub struct Writer {
     path: PathBuf,
     save: Save,
     secrets: Secrets,
+    /// The secrets that answers are searched for.
+    generated_secrets: Vec<String>,
     bodies: HashMap<BodyKey, i64>,
-    /// Reused for the encoded arrivals of each record.
-    coded: Vec<u8>,
+    /// Reused for the encoded arrivals of each record, of events with and without output.
+    coded: [Vec<u8>; 2],
 }
 
 /// Hash and length of a body. Two bodies with the same key count as equal: among a million distinct bodies of equal
@@ -73,16 +75,21 @@ impl Writer {
             }
             Err(e) => return Err(fail(e.to_string())),
         }
-        let connection =
-            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| fail(e.to_string()))?;
-        prepare(&connection, start).map_err(|e| fail(e.to_string()))?;
+        let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .and_then(|connection| prepare(&connection, start).map(|()| connection));
+        let connection = opened.map_err(|error| {
+            // The disk is full, for example: a database without all its tables is of no use.
+            remove_with_logs(path);
+            fail(error.to_string())
+        })?;
         Ok(Writer {
             connection,
             path: path.to_path_buf(),
             save: start.save,
             secrets: start.secrets.clone(),
+            generated_secrets: start.secrets.generated(),
             bodies: HashMap::new(),
-            coded: Vec::new(),
+            coded: Default::default(),
         })
     }
 
@@ -116,19 +123,25 @@ impl Writer {
     ) -> Result<(), StoreError> {
         let mut insert =
             self.connection.prepare_cached(&columns::insert_sql()).map_err(|e| StoreError::write(&self.path, e))?;
+        // Servers can repeat the key in their answers, which become the history of later turns.
+        let bytes = overwritten(&block.bytes, &self.generated_secrets);
         for record in &block.records {
             let body_id = match self.save {
                 Save::Metrics => None,
-                Save::Text | Save::Full => Some(
-                    body_id(&self.connection, &mut self.bodies, &masked(body(record), &self.secrets.bodies))
-                        .map_err(|e| StoreError::write(&self.path, e))?,
-                ),
+                Save::Text | Save::Full => {
+                    let body = masked(masked(body(record), &self.secrets.bodies), &self.generated_secrets);
+                    let id = body_id(&self.connection, &mut self.bodies, &body);
+                    Some(id.map_err(|e| StoreError::write(&self.path, e))?)
+                }
             };
-            self.coded.clear();
-            arrivals::encode(record.due, record.arrivals.slice(&block.arrivals), &mut self.coded);
+            for (span, coded) in [record.arrivals, record.silent].into_iter().zip(&mut self.coded) {
+                coded.clear();
+                arrivals::encode(record.due, span.slice(&block.arrivals), coded);
+            }
             // Servers quote rejected requests in their errors, including the API key.
             let error = masked(Cow::Borrowed(record.error.slice(&block.bytes)), &self.secrets.all);
-            let row = RequestRow { record, block, arrivals: &self.coded, error: &error, body_id, save: self.save };
+            let [arrivals, silent] = &self.coded;
+            let row = RequestRow { record, bytes: &bytes, arrivals, silent, error: &error, body_id, save: self.save };
             insert.execute(row.values()).map_err(|e| StoreError::write(&self.path, e))?;
         }
         Ok(())
@@ -168,6 +181,16 @@ impl Writer {
     }
 }
 
+/// Removes a new database and what SQLite keeps beside it.
+fn remove_with_logs(path: &Path) {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut name = path.as_os_str().to_os_string();
+        name.push(suffix);
+        // Errors are ignored: most of the files do not exist.
+        let _ = std::fs::remove_file(name);
+    }
+}
+
 fn prepare(connection: &Connection, start: &RunStart) -> rusqlite::Result<()> {
     // Write-ahead log: commits append, the run can be read while it is in progress, and kill -9 loses only the open
     // transaction. On a file system without shared memory, SQLite stays with its rollback journal, for which the last
@@ -192,7 +215,9 @@ fn prepare(connection: &Connection, start: &RunStart) -> rusqlite::Result<()> {
     put(connection, "wall_offset_ns", start.clock.offset_ns())?;
     put(connection, "request_id_prefix", start.facts.request_id_prefix.as_str())?;
     add_findings(connection, &start.findings)?;
-    connection.execute_batch("COMMIT")
+    connection.execute_batch("COMMIT")?;
+    // The tables go to the file itself, so that a copy without the -wal file opens after a kill.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 /// Adds the loads that its search could not offer to a run that has ended; they have no database of their own.

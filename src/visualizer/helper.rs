@@ -11,10 +11,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value as Json;
 
 use super::feed::{Feed, feed};
+use crate::host::children;
 use crate::log::Log;
 use crate::plan::VisualizerPlan;
 use crate::secrets::mask;
@@ -105,7 +105,7 @@ impl Helper {
     pub fn finish(mut self, limit: Duration) -> Result<(), FinishError> {
         let began = Instant::now();
         let status = loop {
-            match self.child.try_wait() {
+            match children::try_wait(&mut self.child) {
                 Ok(Some(status)) => break status,
                 Ok(None) if began.elapsed() < limit => thread::sleep(POLL_PERIOD),
                 Ok(None) | Err(_) => {
@@ -131,10 +131,7 @@ impl Helper {
 
     /// Kills the process and its children.
     pub fn kill(&self) {
-        if let Some(group) = Pid::from_raw(self.child.id() as i32) {
-            // An error means that all processes of the group have exited.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        children::kill(self.child.id());
     }
 
     fn last_output(&self) -> String {
@@ -151,15 +148,16 @@ fn spawn_thread(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, 
 fn spawn_helper(plan: &VisualizerPlan) -> Result<Child, String> {
     let python = plan.python.as_deref().unwrap_or(Path::new("python3"));
     let service = plan.service.name();
-    let spawned = Command::new(python)
+    let mut command = Command::new(python);
+    command
         // Arguments are visible to other users, so the key is sent through standard input.
         .args(["-u", "-c", SCRIPT])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // A separate process group, so that Ctrl-C reaches ringmark only, which then ends the helper.
-        .process_group(0)
-        .spawn();
+        .process_group(0);
+    let spawned = children::start(|| command.spawn());
     spawned.map_err(|error| match &plan.python {
         Some(python) => format!("--python {} cannot be started: {error}", python.display()),
         None => format!(

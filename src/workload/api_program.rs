@@ -24,34 +24,58 @@ pub fn bodies(
     test: &Item,
     progress: &StepProgress,
 ) -> Result<Vec<Body>, WorkloadError> {
-    let wrong = |what: String| WorkloadError::Data(format!("--api {} build: {what}", program.path().display()));
     let count = items.len() + 1;
     progress.begin("Building bodies", count as u64);
+    let prompt = |place: usize| match items.get(place) {
+        Some(item) => asked(recipe, item, place as u64),
+        None => (test, Cow::Owned(preflight_options(&recipe.options))),
+    };
+    build(program, count, prompt, &|| progress.add(1))
+}
+
+/// The bodies of consecutive requests, of which the first has this index; see [`bodies`].
+pub fn some_bodies(
+    program: ProgramApi,
+    recipe: &Recipe,
+    first: u64,
+    items: &[Item],
+) -> Result<Vec<Body>, WorkloadError> {
+    build(program, items.len(), |place| asked(recipe, &items[place], first + place as u64), &|| ())
+}
+
+/// Runs the program on `count` prompts with the options of their requests. `built` is called for each body.
+fn build<'a>(
+    program: ProgramApi,
+    count: usize,
+    prompt: impl Fn(usize) -> (&'a Item, Cow<'a, Options>) + Sync,
+    built: &dyn Fn(),
+) -> Result<Vec<Body>, WorkloadError> {
+    let wrong = |what: String| WorkloadError::Data(format!("--api {} build: {what}", program.path().display()));
     let mut bodies = Vec::with_capacity(count);
     let feed = |input: &mut Feed| {
         for place in 0..count {
-            let (item, options) = asked(recipe, items, test, place);
+            let (item, options) = prompt(place);
             if !input.line(&question(&options.model, options.stream, &options.sampling, &item.prompt).to_string()) {
                 break;
             }
         }
         Ok(())
     };
-    let built = plugin_process::run(&call(program, "build"), Some(feed), |line, _| {
+    let ran = plugin_process::run(&call(program, "build"), Some(feed), |line, _| {
         if bodies.len() == count {
             return Err("is one body too many: print one body for each line that was read".to_string());
         }
         let fields: Map<String, Value> = body_of(line)?;
-        let (_, options) = asked(recipe, items, test, bodies.len());
+        let (_, options) = prompt(bodies.len());
         bodies.push(request_body::finish(&options, fields)?);
-        progress.add(1);
+        built();
         Ok(())
     });
-    built.map_err(wrong)?;
+    ran.map_err(wrong)?;
     if bodies.len() < count {
         let made = bodies.len();
         return Err(wrong(format!(
-            "it printed {made} bodies for {count} prompts, the connection test included: print one for each line read"
+            "it printed {made} bodies for {count} prompts (all requests and the connection test): print one for each line read"
         )));
     }
     Ok(bodies)
@@ -62,14 +86,11 @@ pub fn call(program: ProgramApi, verb: &'static str) -> Call<'static> {
     Call { path: program.path(), verb: Some(verb), environment: Vec::new() }
 }
 
-/// The prompt with this index and the options of its request.
-fn asked<'a>(recipe: &'a Recipe, items: &'a [Item], test: &'a Item, place: usize) -> (&'a Item, Cow<'a, Options>) {
-    let Some(item) = items.get(place) else {
-        return (test, Cow::Owned(preflight_options(&recipe.options)));
-    };
+/// The prompt of request `index` and the options of the request.
+fn asked<'a>(recipe: &'a Recipe, item: &'a Item, index: u64) -> (&'a Item, Cow<'a, Options>) {
     let mut options = item_options(&recipe.options, item);
     if let Some(MaxTokens::Drawn { low, high }) = options.sampling.max_tokens {
-        let limit = rng::uniform_at(recipe.randomness.run_seed(), Purpose::MaxTokens, place as u64, low, high);
+        let limit = rng::uniform_at(recipe.randomness.run_seed(), Purpose::MaxTokens, index, low, high);
         options.to_mut().sampling.max_tokens = Some(MaxTokens::Fixed(limit));
     }
     (item, options)

@@ -23,6 +23,8 @@ pub fn take(recipe: &Recipe, context: &Context<'_>, items: &mut Vec<Item>) -> Ve
     let (all, wanted) = (items.len() as u64, context.aside);
     let kept = match recipe.needed {
         _ if recipe.source.is_generated() => all - wanted,
+        // The first prompts of a stream: as many as are needed.
+        _ if recipe.is_streamed() => all.saturating_sub(wanted).max(1),
         _ if recipe.source.repeats_by_design() => all,
         Some(needed) => needed.clamp(1, all),
         None if recipe.witness == 0 && !is_body(items.last()) => all,

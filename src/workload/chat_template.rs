@@ -1,6 +1,7 @@
 //! Chat templates: the Jinja templates of models, which turn messages into one prompt.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
@@ -11,6 +12,11 @@ use serde_json::{Map, Value, json};
 const NAME: &str = "chat";
 /// The date that templates get, fixed so that token counts do not depend on the day of the run.
 const DAY: &str = "26 Jul 2025";
+
+/// Instructions that a template may execute for one prompt; a long conversation needs some ten thousands.
+const MAX_INSTRUCTIONS: u64 = 5_000_000;
+/// Longest prompt that a template may write, bytes.
+const MAX_PROMPT_BYTES: usize = 64 << 20;
 
 /// A compiled chat template with the model's special tokens.
 #[derive(Debug)]
@@ -38,6 +44,7 @@ impl ChatTemplate {
     /// Compiles a template.
     pub fn compile(source: &str, special: Map<String, Value>) -> Result<ChatTemplate, String> {
         let mut environment = Environment::new();
+        environment.set_fuel(Some(MAX_INSTRUCTIONS));
         // The settings of transformers.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| error.to_string())?);
@@ -65,7 +72,38 @@ impl ChatTemplate {
         let template = self.environment.get_template(NAME)?;
         let messages = minijinja::Value::from(Serde(messages));
         let special = minijinja::Value::from(Serde(&self.special));
-        template.render(context! { messages, add_generation_prompt => true, tools => (), ..special })
+        let mut prompt = LimitedText::default();
+        let context = context! { messages, add_generation_prompt => true, tools => (), ..special };
+        let rendered = template.render_captured_to(context, &mut prompt);
+        if prompt.is_full {
+            let what = format!("it writes more than {} MiB", MAX_PROMPT_BYTES >> 20);
+            return Err(Error::new(ErrorKind::InvalidOperation, what));
+        }
+        rendered?;
+        String::from_utf8(prompt.text)
+            .map_err(|_| Error::new(ErrorKind::BadSerialization, "it writes text that is not UTF-8"))
+    }
+}
+
+/// The text that a template writes, up to [`MAX_PROMPT_BYTES`].
+#[derive(Default)]
+struct LimitedText {
+    text: Vec<u8>,
+    is_full: bool,
+}
+
+impl Write for LimitedText {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.is_full |= self.text.len() + bytes.len() > MAX_PROMPT_BYTES;
+        if self.is_full {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -123,6 +161,21 @@ mod tests {
     fn templates_are_rendered_as_transformers_does() {
         let source = "{{ bos_token }}{%- for m in messages %}\n    {% if m['role'] == 'user' %}\n[{{ m['content'].strip() }}]\n    {% endif %}\n{%- endfor %}{% if add_generation_prompt %}A:{% endif %}{{ eos_token if tools else '' }}";
         assert_eq!(render(source, json!([{"role": "user", "content": " hi "}])).unwrap(), "<s>[hi]\nA:");
+    }
+
+    #[test]
+    fn templates_that_do_not_end_are_errors() {
+        let loops = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
+        assert!(render(loops, json!([])).unwrap_err().contains("fuel"));
+        let recursive = "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}";
+        assert!(render(recursive, json!([])).is_err());
+        let doubled = "{% set ns = namespace(s='ab') %}{% for a in range(24) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}\
+                       {% for a in range(9) %}{{ ns.s }}{% endfor %}";
+        let error = render(doubled, json!([])).unwrap_err();
+        assert!(error.contains("more than 64 MiB"), "{error}");
+        let long = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content | trim }}{% endif %}{% endfor %}";
+        let messages: Vec<Value> = (0..20_000).map(|_| json!({"role": "user", "content": "a"})).collect();
+        assert_eq!(render(long, json!(messages)).unwrap().len(), 20_000);
     }
 
     #[test]

@@ -1,19 +1,16 @@
 //! The common inputs of all data sets.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::WorkloadError;
 use super::item::Item;
 use super::parallel;
 use super::progress::StepProgress;
 use super::random_text::number;
+use super::residuals::Residuals;
 use super::rng::Randomness;
+use super::stream::{Builders, ENDLESS};
 use super::tokens::Tokens;
-use crate::finding::Finding;
-
-/// Prompts generated or read when only the duration ends the run. The run then cycles through them.
-pub const ENDLESS: u64 = 1000;
 
 /// What a data set is read or generated with.
 #[derive(Debug)]
@@ -34,7 +31,9 @@ pub struct Context<'a> {
     pub path: Option<&'a Path>,
     pub tokens: Option<&'a Tokens>,
     pub progress: &'a StepProgress,
-    pub residuals: Residuals,
+    pub residuals: &'a Residuals,
+    /// Set if bodies are built while earlier ones are sent: a data set passes its prompts to it and returns none.
+    pub builders: Option<&'a Builders<'a>>,
 }
 
 /// Prompt lengths to use, both ends included: tokens with a tokenizer, else characters. Whole request bodies are not
@@ -63,6 +62,8 @@ impl<'a> Context<'a> {
     pub fn generated(&self) -> (u64, u64) {
         match self.needed {
             Some(needed) => (needed.saturating_sub(self.warmup).max(1), self.warmup.min(needed)),
+            // One that stands for those that are built later.
+            None if self.builders.is_some() => (1, self.warmup),
             None => (ENDLESS, self.warmup.min(ENDLESS)),
         }
     }
@@ -81,12 +82,46 @@ impl<'a> Context<'a> {
         make: impl Fn(u64) -> Result<Item, WorkloadError> + Sync,
     ) -> Result<Vec<Item>, WorkloadError> {
         let (measured, warmup) = self.generated();
-        self.generate_count(what, measured + warmup + self.aside, |place| {
+        let items = self.generate_count(what, measured + warmup + self.aside, |place| {
             make(match place {
                 _ if place < measured => self.offset.wrapping_add(place),
                 _ if place < measured + warmup => number::warmup(measured + warmup - 1 - place),
                 _ => number::witness(place - measured - warmup),
             })
+        })?;
+        let Some(builders) = self.builders else { return Ok(items) };
+        builders.begin(what, items);
+        builders.build_any(|index| make(self.offset.wrapping_add(index)));
+        Ok(Vec::new())
+    }
+
+    /// Passes prompts to the builders that come one after the other; see [`Builders::build_in_order`]. Those before the
+    /// offset are skipped.
+    pub(crate) fn pass_in_order(
+        &self,
+        builders: &Builders<'_>,
+        mut pass: impl FnMut(&mut dyn FnMut(Item) -> bool) -> Result<(), WorkloadError>,
+    ) -> Result<(), WorkloadError> {
+        let mut skipped = 0;
+        // One like the measured ones, those of the warm-up, and those kept apart.
+        let before = 1 + self.warmup.saturating_add(self.aside);
+        builders.build_in_order("Building requests", before as usize, |take| {
+            let (mut any, mut taken) = (false, false);
+            while !taken {
+                pass(&mut |item| {
+                    any = true;
+                    if skipped < self.offset {
+                        skipped += 1;
+                        return true;
+                    }
+                    taken = true;
+                    take(item)
+                })?;
+                if !any {
+                    return Err(WorkloadError::Data("no prompt has the requested length".to_string()));
+                }
+            }
+            Ok(())
         })
     }
 
@@ -115,33 +150,5 @@ impl<'a> Context<'a> {
             items.drain(..self.offset.min(count - 1) as usize);
         }
         items
-    }
-}
-
-/// Statistics of generated texts whose token count is not exact.
-#[derive(Debug, Default)]
-pub struct Residuals {
-    made: AtomicU64,
-    off: AtomicU64,
-    worst: AtomicU64,
-}
-
-impl Residuals {
-    /// Records the error of a text's length, tokens, and returns the text.
-    pub fn note<T>(&self, (text, off_by): (T, i64)) -> T {
-        self.made.fetch_add(1, Ordering::Relaxed);
-        if off_by != 0 {
-            self.off.fetch_add(1, Ordering::Relaxed);
-            self.worst.fetch_max(off_by.unsigned_abs(), Ordering::Relaxed);
-        }
-        text
-    }
-
-    /// Adds a note about the texts whose length is not exact, if there are any.
-    pub fn report(&self, notes: &mut Vec<Finding>) {
-        let [made, off, worst] = [&self.made, &self.off, &self.worst].map(|count| count.load(Ordering::Relaxed));
-        if off > 0 {
-            notes.push(Finding::PromptLengths { off, made, worst_tokens: worst });
-        }
     }
 }

@@ -14,6 +14,7 @@ use super::recipe::Recipe;
 use super::rng::{self, Purpose};
 use crate::api::prompt::Prompt;
 use crate::api::request_body::{self, Options};
+use crate::api::tool_calls::ToolCall;
 use crate::record::Phase;
 
 /// Every conversation of a run. A `--number` above the size of the data cycles through it.
@@ -37,6 +38,8 @@ struct Conversation {
     /// Index into [`Conversations::frames`].
     frame: u32,
     turns: TurnBytes,
+    /// For each turn, the tool calls whose results are among its messages; empty if no turn has any.
+    answered_calls: Box<[Box<[ToolCall]>]>,
 }
 
 /// The parts of a body before and after the history.
@@ -46,6 +49,8 @@ pub struct Frame {
     pub after: Box<[u8]>,
     /// Where the digits of a drawn `max_tokens` are inserted.
     pub max_tokens_at: Option<LimitPosition>,
+    /// The same of the digits of a drawn seed.
+    pub seed_at: Option<LimitPosition>,
 }
 
 /// A position in a frame, bytes.
@@ -83,7 +88,9 @@ impl Conversations {
             });
             requests += turns.len() as u64;
             made.before.push(requests);
-            made.all.push(Conversation { frame, turns });
+            let with_results = item.answered_calls.iter().any(|calls| !calls.is_empty());
+            let calls = item.answered_calls.iter().filter(|_| with_results).map(|calls| calls.clone().into());
+            made.all.push(Conversation { frame, turns, answered_calls: calls.collect() });
         }
         Ok(made)
     }
@@ -109,6 +116,11 @@ impl Conversations {
     /// The messages that a turn adds to the history, as JSON separated by commas.
     pub fn messages(&self, phase: Phase, number: u64, turn: u32) -> &[u8] {
         &self.all[self.place(phase, number)].turns[turn as usize]
+    }
+
+    /// The tool calls whose results a turn adds to the history; none beyond the last turn.
+    pub fn answered_calls(&self, phase: Phase, number: u64, turn: u32) -> &[ToolCall] {
+        self.all[self.place(phase, number)].answered_calls.get(turn as usize).map_or(&[], |calls| &calls[..])
     }
 
     /// The parts of the body around the history.
@@ -154,13 +166,15 @@ fn cut(options: &Options, turns: &[Vec<Value>]) -> Result<(Frame, TurnBytes), St
         );
     }
     let end = seams[turns.len()] + seam.len();
+    let position = |at: u32| match (at as usize).checked_sub(end) {
+        None => LimitPosition::Before(at as usize),
+        Some(at) => LimitPosition::After(at),
+    };
     let frame = Frame {
         before: body.bytes[..seams[0]].into(),
         after: body.bytes[end..].into(),
-        max_tokens_at: body.max_tokens_at.map(|at| match (at as usize).checked_sub(end) {
-            None => LimitPosition::Before(at as usize),
-            Some(at) => LimitPosition::After(at),
-        }),
+        max_tokens_at: body.max_tokens_at.map(position),
+        seed_at: body.seed_at.map(position),
     };
     let part = |pair: &[usize]| {
         // There is a comma on both sides, and nothing between them if the API moves system messages elsewhere.
@@ -216,7 +230,11 @@ mod tests {
 
     #[test]
     fn warm_up_takes_the_data_from_its_end() {
-        let conversation = |turns: usize| Conversation { frame: 0, turns: vec![Box::default(); turns].into() };
+        let conversation = |turns: usize| Conversation {
+            frame: 0,
+            turns: vec![Box::default(); turns].into(),
+            answered_calls: Box::default(),
+        };
         let all = vec![conversation(1), conversation(3), conversation(2)];
         let before = vec![0, 1, 4, 6];
         let made = Conversations { all, frames: Vec::new(), before, cycle: 3, think_us: (0, 0), seed: 0 };

@@ -1,12 +1,16 @@
 //! The prompts that a run uses: read from its data set or generated, selected by length, from the offset on, in the
 //! form in which they are sent.
 
-use super::context::{Context, ENDLESS, Residuals};
+use std::path::Path;
+
+use super::context::{Context, Lengths};
 use super::error::WorkloadError;
 use super::item::Item;
 use super::progress::StepProgress;
 use super::recipe::{Recipe, Source};
-use super::sieve::Sieve;
+use super::residuals::Residuals;
+use super::sieve::{self, Sieve};
+use super::stream::Builders;
 use super::tokens::Tokens;
 use super::{
     aside, builtin, files, line_by_line, multi_turn, parallel, program, prompt, random, random_texts, random_vl,
@@ -31,7 +35,27 @@ pub struct Dataset {
 
 /// Reads or generates the prompts that the run uses.
 pub fn read(recipe: &Recipe, tokens: Option<&Tokens>, progress: &StepProgress) -> Result<Dataset, WorkloadError> {
-    let context = Context {
+    let residuals = Residuals::default();
+    let items = prompts(&recipe.source, &context(recipe, tokens, progress, &residuals, None))?;
+    let mut dataset = arrange(recipe, tokens, items, progress)?;
+    residuals.report(&mut dataset.notes);
+    Ok(dataset)
+}
+
+/// Passes prompts to the builders until their stream is closed.
+pub fn build(recipe: &Recipe, tokens: Option<&Tokens>, builders: &Builders<'_>) -> Result<(), WorkloadError> {
+    let context = context(recipe, tokens, builders.progress, &builders.stream.residuals, Some(builders));
+    prompts(&recipe.source, &context).map(drop)
+}
+
+fn context<'a>(
+    recipe: &'a Recipe,
+    tokens: Option<&'a Tokens>,
+    progress: &'a StepProgress,
+    residuals: &'a Residuals,
+    builders: Option<&'a Builders<'a>>,
+) -> Context<'a> {
+    Context {
         randomness: recipe.randomness,
         offset: recipe.offset,
         needed: recipe.needed,
@@ -42,18 +66,32 @@ pub fn read(recipe: &Recipe, tokens: Option<&Tokens>, progress: &StepProgress) -
         path: recipe.source.path(),
         tokens,
         progress,
-        residuals: Residuals::default(),
-    };
-    let mut items = prompts(&recipe.source, &context)?;
+        residuals,
+        builders,
+    }
+}
+
+/// Prepares the prompts that were read, or those that are needed before a stream of them.
+pub fn arrange(
+    recipe: &Recipe,
+    tokens: Option<&Tokens>,
+    mut items: Vec<Item>,
+    progress: &StepProgress,
+) -> Result<Dataset, WorkloadError> {
+    let residuals = Residuals::default();
+    let context = context(recipe, tokens, progress, &residuals, None);
     if let Some(tokens) = tokens.filter(|tokens| tokens.changes_prompts()) {
         send_as(tokens, &context, &mut items)?;
     }
     let mut notes = Vec::new();
-    context.residuals.report(&mut notes);
     let apart = aside::take(recipe, &context, &mut items);
     let test = aside::test(&items, apart.last(), tokens)?;
     aside::report(recipe, &items, &apart, &test, &mut notes);
-    let cycle = if recipe.source.is_generated() { context.generated().0 as usize } else { items.len() };
+    let cycle = if recipe.source.is_generated() && !recipe.is_streamed() {
+        context.generated().0 as usize
+    } else {
+        items.len()
+    };
     Ok(Dataset { cycle: cycle.min(items.len()), items, witness: apart, test, notes })
 }
 
@@ -78,13 +116,22 @@ fn prompts(source: &Source, context: &Context<'_>) -> Result<Vec<Item>, Workload
         }),
         Source::LineByLine(path) => by_length(context, |take| line_by_line::read(path, take)),
         Source::File(path, shape) => by_length(context, |take| files::read(path, *shape, take)),
-        Source::Program(path) => by_length(context, |take| program::read(path, context, take)),
+        Source::Program(path) => match context.builders {
+            None => by_length(context, |take| program::read(path, context, take)),
+            Some(builders) => stream_program(path, context, builders).map(|()| Vec::new()),
+        },
         Source::Random(lengths) => random::read(lengths, context),
         Source::RandomTexts(lengths, texts) => random_texts::read(lengths, *texts, context),
         Source::RandomVl(lengths, pictures) => random_vl::read(lengths, pictures, context),
         Source::ShareGpt { path, output_len } => {
-            let enough = context.needed.map_or(ENDLESS.saturating_add(context.offset), |_| context.wanted());
-            Ok(context.after_offset(share_gpt::read(path, *output_len, enough, context)?, enough))
+            let all = share_gpt::shuffled(path, context)?;
+            if let Some(builders) = context.builders {
+                let pass = |take: &mut dyn FnMut(Item) -> bool| share_gpt::select(&all, *output_len, context, take);
+                return context.pass_in_order(builders, pass).map(|()| Vec::new());
+            }
+            let enough = context.wanted();
+            let kept = share_gpt::read(path, &all, *output_len, enough, context)?;
+            Ok(context.after_offset(kept, enough))
         }
         Source::Speed { long } => Ok(context.after_offset(speed_benchmark::read(*long, context.tokens)?, u64::MAX)),
         Source::MultiTurn(asked) => multi_turn::read(asked, context),
@@ -103,14 +150,36 @@ fn by_length(
     sieve.finish()
 }
 
+/// Passes the prompts that a program prints to the builders, as it prints them.
+fn stream_program(path: &Path, context: &Context<'_>, builders: &Builders<'_>) -> Result<(), WorkloadError> {
+    context.pass_in_order(builders, |take| {
+        let mut error = None;
+        program::read(path, context, |prompt, line| {
+            let item = Item::at(prompt, line);
+            let any = context.lengths == Lengths::default();
+            match if any { Ok(None) } else { sieve::length(&item.prompt, context.tokens) } {
+                Ok(length) if length.is_none_or(|length| context.lengths.holds(length)) => take(item),
+                Ok(_) => true,
+                Err(wrong) => {
+                    error = Some(wrong);
+                    false
+                }
+            }
+        })?;
+        error.map_or(Ok(()), Err)
+    })
+}
+
 /// Puts every prompt into the form that the tokenizer's flags ask for.
 fn send_as(tokens: &Tokens, context: &Context<'_>, items: &mut [Item]) -> Result<(), WorkloadError> {
-    let forms = parallel::map(items.len(), |place| {
-        let item = &items[place];
-        tokens.sent(&item.prompt).map_err(|error| item.error(context.path, error.to_string()))
-    })?;
+    let forms = parallel::map(items.len(), |place| sent_form(tokens, context.path, &items[place]))?;
     for (item, form) in items.iter_mut().zip(forms) {
         item.prompt = form;
     }
     Ok(())
+}
+
+/// A prompt in the form that the tokenizer's flags ask for. `path` is the file of the data set.
+pub fn sent_form(tokens: &Tokens, path: Option<&Path>, item: &Item) -> Result<Prompt, WorkloadError> {
+    tokens.sent(&item.prompt).map_err(|error| item.error(path, error.to_string()))
 }

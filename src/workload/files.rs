@@ -60,7 +60,7 @@ fn entries_that_begin(
     mut take: impl FnMut(Value, u64) -> Result<bool, String>,
 ) -> Result<(), WorkloadError> {
     let unreadable = |cause| WorkloadError::Unreadable { flag: FLAG, path: path.to_path_buf(), cause };
-    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut file = open_text(path, FLAG)?;
     if begins_an_array(&mut file, signs).map_err(unreadable)? {
         return array_entries(path, file, take);
     }
@@ -90,6 +90,38 @@ fn entries_that_begin(
         }
     }
     Ok(())
+}
+
+/// Opens a file of text.
+///
+/// # Errors
+/// It cannot be read, or it begins like a file of another format.
+pub(crate) fn open_text(path: &Path, flag: &'static str) -> Result<BufReader<File>, WorkloadError> {
+    let unreadable = |cause| WorkloadError::Unreadable { flag, path: path.to_path_buf(), cause };
+    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let start = file.fill_buf().map_err(unreadable)?;
+    match other_format(start) {
+        Some(what) => Err(WorkloadError::File { flag, path: path.to_path_buf(), what: what.to_string() }),
+        None => Ok(file),
+    }
+}
+
+/// What to do about a file that begins with these bytes; `None` if it may be text.
+pub(crate) fn other_format(start: &[u8]) -> Option<&'static str> {
+    const FORMATS: [(&[u8], &str); 8] = [
+        (b"\x1f\x8b", "is a gzip file: decompress it (gunzip)"),
+        (b"\x28\xb5\x2f\xfd", "is a zstd file: decompress it (unzstd)"),
+        (b"\xfd7zXZ", "is an xz file: decompress it (unxz)"),
+        (b"BZh", "is a bzip2 file: decompress it (bunzip2)"),
+        (b"PK\x03\x04", "is a zip archive: extract it (unzip)"),
+        (
+            b"PAR1",
+            "is a Parquet file: convert it to JSON Lines, for example with pandas: to_json(lines=True, orient='records')",
+        ),
+        (b"ARROW1", "is an Arrow file: convert it to JSON Lines"),
+        (b"SQLite format 3", "is an SQLite database, not a file of prompts"),
+    ];
+    FORMATS.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, what)| *what)
 }
 
 /// Whether the first character of the file opens a JSON array and the second is one of `inner`. The position in the
@@ -140,7 +172,7 @@ fn prompt_of(shape: Shape, entry: Value) -> Result<Option<Prompt>, String> {
             let query = text(&["query"])?.ok_or("has an empty \"query\"")?;
             let documents = ["documents", "passages", "texts"].iter().find_map(|name| entry.get(name)?.as_array());
             let documents = documents.ok_or("has no list in any of the fields documents, passages, texts")?;
-            let texts: Option<Vec<String>> = documents.iter().map(document).collect();
+            let texts: Option<Vec<String>> = documents.iter().map(document_text).collect();
             let documents =
                 texts.filter(|texts| !texts.is_empty()).ok_or("has no documents, or a document without text")?;
             Ok(Some(Prompt::Rerank { query, documents }))
@@ -149,7 +181,32 @@ fn prompt_of(shape: Shape, entry: Value) -> Result<Option<Prompt>, String> {
 }
 
 /// The text of a document, which is a string or an object with a field `text`.
-fn document(value: &Value) -> Option<String> {
+pub(crate) fn document_text(value: &Value) -> Option<String> {
     let text = value.as_str().or_else(|| value.get("text")?.as_str());
     text.map(str::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_formats_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.jsonl");
+        for (start, word) in
+            [(&b"\x1f\x8b\x08\x00"[..], "gzip file: decompress it"), (b"PAR1\x15\x04", "Parquet file: convert")]
+        {
+            std::fs::write(&path, start).unwrap();
+            let errors = [
+                entries(&path, true, |_, _| Ok(true)).unwrap_err(),
+                crate::workload::line_by_line::read(&path, |_, _| true).unwrap_err(),
+                crate::workload::trace::read(&path, "--dataset-path").unwrap_err(),
+            ];
+            for error in errors.map(|error| error.to_string()) {
+                assert!(error.contains(word) && error.contains("--dataset-path"), "{error}");
+            }
+        }
+        assert_eq!(other_format("a text".as_bytes()), None);
+    }
 }

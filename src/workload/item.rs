@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::WorkloadError;
 use crate::api::prompt::Prompt;
+use crate::api::tool_calls::ToolCall;
 
 /// A prompt and its position in the data set.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct Item {
     pub extra: Map<String, Value>,
     /// The messages that each turn of a conversation adds. Empty for single requests.
     pub turns: Vec<Vec<Value>>,
+    /// For each turn, the tool calls whose results are among its messages.
+    pub answered_calls: Vec<Vec<ToolCall>>,
 }
 
 impl Item {
@@ -29,7 +32,7 @@ impl Item {
 
     /// A prompt from a line of a file.
     pub fn at(prompt: Prompt, line: u64) -> Item {
-        Item { prompt, line, output_tokens: None, extra: Map::new(), turns: Vec::new() }
+        Item { prompt, line, output_tokens: None, extra: Map::new(), turns: Vec::new(), answered_calls: Vec::new() }
     }
 
     /// An error about this prompt, with its line in the file at `path`.

@@ -1,13 +1,13 @@
 //! `--dataset line_by_line`: one prompt per line. A line is a text, a JSON list of chat messages, or a JSON object that
 //! is a whole request body.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::error::WorkloadError;
+use super::files::open_text;
 use crate::api::prompt::Prompt;
 
 const FLAG: &str = "--dataset-path";
@@ -15,7 +15,7 @@ const FLAG: &str = "--dataset-path";
 /// Reads prompts with their line numbers until `take` returns `false`. Empty lines are skipped.
 pub fn read(path: &Path, mut take: impl FnMut(Prompt, u64) -> bool) -> Result<(), WorkloadError> {
     let unreadable = |cause| WorkloadError::Unreadable { flag: FLAG, path: path.to_path_buf(), cause };
-    let mut lines = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut lines = open_text(path, FLAG)?;
     let mut bytes = Vec::new();
     let mut number = 0;
     let mut found = false;

@@ -5,7 +5,7 @@
 //!
 //! 1. `src/workload/NAME.rs`: a function `read` that returns the prompts as [`item::Item`]s. What it may need besides
 //!    its own options is in [`context::Context`]: seed, offset, number of prompts, tokenizer, progress bar. A data set
-//!    that is generated calls `Context::generate`; one that is read from a file may hand its prompts to a callback, as
+//!    that is generated calls `Context::generate`, which also builds requests while the run lasts; one that is read from a file may hand its prompts to a callback, as
 //!    [`files::read`] does, so that they are selected by length. Add `mod NAME;` below.
 //! 2. `recipe.rs`: a variant of [`Source`] with the options of the data set; `Source::path` if prompts have line
 //!    numbers, `Source::is_random_text` if text is generated from the vocabulary.
@@ -38,10 +38,12 @@ pub mod random_texts;
 pub mod random_vl;
 pub mod recipe;
 pub mod requests;
+mod residuals;
 pub mod rng;
 mod share_gpt;
 mod sieve;
 pub mod speed_benchmark;
+pub mod stream;
 pub mod tokenizer;
 pub mod tokens;
 pub mod trace;

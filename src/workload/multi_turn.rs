@@ -14,6 +14,7 @@ use super::random_text::{RandomLengths, RandomText};
 use super::rng::{self, Purpose};
 use super::sieve::Sieve;
 use crate::api::prompt::{Prompt, content_text};
+use crate::api::tool_calls::{self, ToolCall};
 
 /// Maximum number of turns of a conversation.
 pub(crate) const MAX_TURNS: u32 = 1000;
@@ -53,7 +54,7 @@ impl TurnData {
 
 /// Reads or generates the conversations of the run. They are selected by the length of the first user message.
 pub fn read(asked: &MultiTurn, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
-    let scan: fn(Value) -> Result<Vec<Vec<Value>>, String> = match &asked.data {
+    let scan: fn(Value) -> Result<Turns, String> = match &asked.data {
         TurnData::Random(lengths) => return random(lengths, asked, context),
         TurnData::ShareGpt(_) => share_gpt,
         TurnData::Custom(_) => custom,
@@ -64,10 +65,11 @@ pub fn read(asked: &MultiTurn, context: &Context<'_>) -> Result<Vec<Item>, Workl
     let take = |entry: Value, line: u64| {
         let mut turns = scan(entry)?;
         found += 1;
-        if turns.len() < asked.min_turns as usize {
+        if turns.messages.len() < asked.min_turns as usize {
             return Ok(true);
         }
-        turns.truncate(asked.max_turns as usize);
+        turns.messages.truncate(asked.max_turns as usize);
+        turns.answered_calls.truncate(asked.max_turns as usize);
         Ok(sieve.take(conversation(turns, line)))
     };
     match asked.data {
@@ -84,11 +86,25 @@ pub fn read(asked: &MultiTurn, context: &Context<'_>) -> Result<Vec<Item>, Workl
     }
 }
 
+/// The turns of a conversation: for each its messages, and the tool calls whose results are among them.
+#[derive(Debug, Default, PartialEq)]
+struct Turns {
+    messages: Vec<Vec<Value>>,
+    answered_calls: Vec<Vec<ToolCall>>,
+}
+
+impl From<Vec<Vec<Value>>> for Turns {
+    fn from(messages: Vec<Vec<Value>>) -> Turns {
+        Turns { messages, answered_calls: Vec::new() }
+    }
+}
+
 /// A conversation, with its first user message as the prompt for selection by length.
-fn conversation(turns: Vec<Vec<Value>>, line: u64) -> Item {
+fn conversation(turns: Turns, line: u64) -> Item {
+    let Turns { messages: turns, answered_calls } = turns;
     let said = turns.first().and_then(|messages| messages.iter().find(|message| message["role"] == "user"));
     let prompt = Prompt::Text(said.map(content_text).unwrap_or_default());
-    Item { turns, ..Item::at(prompt, line) }
+    Item { turns, answered_calls, ..Item::at(prompt, line) }
 }
 
 /// Generates conversations: number of turns and lengths are drawn uniformly, each text independently.
@@ -104,14 +120,14 @@ fn random(lengths: &RandomLengths, asked: &MultiTurn, context: &Context<'_>) -> 
             let length = lengths.draw(context.randomness, nth) as usize;
             Ok(vec![user_message(context.residuals.note(text.text(nth, length, 0)?))])
         };
-        let turns = (0..turns).map(said).collect::<Result<_, WorkloadError>>()?;
-        Ok(conversation(turns, 0))
+        let turns = (0..turns).map(said).collect::<Result<Vec<_>, WorkloadError>>()?;
+        Ok(conversation(turns.into(), 0))
     })
 }
 
 /// The user messages of a ShareGPT conversation. Two formats exist: `conversations` of `from` and `value`, and
 /// `conversation` of `human` and `assistant`.
-fn share_gpt(entry: Value) -> Result<Vec<Vec<Value>>, String> {
+fn share_gpt(entry: Value) -> Result<Turns, String> {
     let turns = entry.get("conversations").or_else(|| entry.get("conversation")).and_then(Value::as_array);
     let turns = turns.ok_or(
         "has no list \"conversations\"; ShareGPT is [{\"conversations\": [{\"from\", \"value\"}, ...]}, ...] or \
@@ -122,12 +138,12 @@ fn share_gpt(entry: Value) -> Result<Vec<Vec<Value>>, String> {
         let text = if is_user { turn["value"].as_str() } else { turn["human"].as_str() };
         text.map(str::trim).filter(|text| !text.is_empty()).map(|text| vec![user_message(text)])
     };
-    Ok(turns.iter().filter_map(said).collect())
+    Ok(turns.iter().filter_map(said).collect::<Vec<_>>().into())
 }
 
 /// The turns of a list of messages, or of an object that contains one: the messages between the answers. In a list of
-/// texts each text is a turn.
-fn custom(entry: Value) -> Result<Vec<Vec<Value>>, String> {
+/// texts each text is a turn. Of the answers only the tool calls are used whose results follow.
+fn custom(entry: Value) -> Result<Turns, String> {
     const SHAPE: &str = "a conversation is [{\"role\", \"content\"}, ...] or a list of texts";
     let entries = match entry {
         Value::Array(entries) => entries,
@@ -141,17 +157,70 @@ fn custom(entry: Value) -> Result<Vec<Vec<Value>>, String> {
         if let Some(place) = entries.iter().position(|text| text.as_str().is_none_or(|text| text.trim().is_empty())) {
             return Err(format!("has an empty text at position {}", place + 1));
         }
-        return Ok(entries.into_iter().map(|text| vec![user_message(text)]).collect());
+        return Ok(entries.into_iter().map(|text| vec![user_message(text)]).collect::<Vec<_>>().into());
     }
     let Prompt::Messages(messages) = check_messages(entries)? else {
         return Err(format!("is not a list of messages; {SHAPE}"));
     };
-    let parts = messages.split(|message| message["role"] == "assistant");
-    let turns: Vec<Vec<Value>> = parts.filter(|part| !part.is_empty()).map(<[Value]>::to_vec).collect();
-    if !turns.iter().flatten().any(|message| message["role"] == "user") {
+    let turns = turns_of(messages)?;
+    if !turns.messages.iter().flatten().any(|message| message["role"] == "user") {
         return Err(format!("has no user message; {SHAPE}"));
     }
     Ok(turns)
+}
+
+/// Splits messages at the answers, and notes the tool calls that the messages between them answer.
+fn turns_of(messages: Vec<Value>) -> Result<Turns, String> {
+    let mut turns = Turns::default();
+    let mut recorded: Vec<ToolCall> = Vec::new();
+    let mut begins = true;
+    for mut message in messages {
+        if message["role"] == "assistant" {
+            if !begins {
+                recorded.clear();
+            }
+            recorded.extend(tool_calls::from_list(&message["tool_calls"]));
+            begins = true;
+            continue;
+        }
+        if begins {
+            turns.messages.push(Vec::new());
+            turns.answered_calls.push(Vec::new());
+            begins = false;
+        }
+        if message["role"] == "tool" {
+            if turns.messages.len() == 1 {
+                return Err("has a message of role \"tool\" before the first answer".to_string());
+            }
+            let turn = turns.messages.len();
+            if let Some(calls) = turns.answered_calls.last_mut() {
+                calls.push(answered_call(&mut message, &mut recorded, &format!("call_{turn}_{}", calls.len())));
+            }
+        }
+        if let Some(turn) = turns.messages.last_mut() {
+            turn.push(message);
+        }
+    }
+    Ok(turns)
+}
+
+/// The recorded call that this message answers: the one with its id, else the first that is left. A message without an id
+/// gets that of the call, or `new_id`.
+fn answered_call(message: &mut Value, recorded: &mut Vec<ToolCall>, new_id: &str) -> ToolCall {
+    let id = message["tool_call_id"].as_str().unwrap_or_default().to_string();
+    let place = recorded.iter().position(|call| !id.is_empty() && call.id == id).unwrap_or(0);
+    let mut call = if place < recorded.len() {
+        recorded.remove(place)
+    } else {
+        ToolCall::new("", message["name"].as_str().unwrap_or("tool"), "{}")
+    };
+    if !id.is_empty() {
+        call.id = id;
+    } else if call.id.is_empty() {
+        call.id = new_id.to_string();
+    }
+    message["tool_call_id"] = Value::from(call.id.as_str());
+    call
 }
 
 #[cfg(test)]
@@ -166,9 +235,10 @@ mod tests {
         let answer = json!({"role": "assistant", "content": "x"});
         let system = json!({"role": "system", "content": "s"});
         let row = json!([system, user("a"), answer, answer, user("b"), user("c"), answer]);
-        assert_eq!(custom(row).unwrap(), [vec![system, user("a")], vec![user("b"), user("c")]]);
-        assert_eq!(custom(json!(["a", "b"])).unwrap(), [[user("a")], [user("b")]]);
-        assert_eq!(custom(json!({"messages": [user("a")]})).unwrap(), [[user("a")]]);
+        let messages = |row| custom(row).unwrap().messages;
+        assert_eq!(messages(row), [vec![system, user("a")], vec![user("b"), user("c")]]);
+        assert_eq!(messages(json!(["a", "b"])), [[user("a")], [user("b")]]);
+        assert_eq!(messages(json!({"messages": [user("a")]})), [[user("a")]]);
         for (wrong, word) in [
             (json!(3), "not a list"),
             (json!({"x": 1}), "\"messages\""),
@@ -183,12 +253,31 @@ mod tests {
     }
 
     #[test]
+    fn results_of_tools_follow_their_calls() {
+        let call =
+            |id: &str, name: &str| json!({"id": id, "type": "function", "function": {"name": name, "arguments": "{}"}});
+        let calling = json!({"role": "assistant", "content": null, "tool_calls": [call("a", "f"), call("b", "g")]});
+        let result = |id: &str| json!({"role": "tool", "tool_call_id": id, "content": "4"});
+        let row = json!([user_message("q"), calling, result("b"), result("a"), user_message("r")]);
+        let turns = custom(row).unwrap();
+        assert_eq!(turns.messages[1], [result("b"), result("a"), user_message("r")]);
+        let recorded = [ToolCall::new("b", "g", "{}"), ToolCall::new("a", "f", "{}")];
+        assert_eq!(turns.answered_calls, [vec![], recorded.to_vec()]);
+        // Without recorded calls and ids, both sides get the same id.
+        let bare = json!({"role": "tool", "name": "h", "content": "4"});
+        let turns = custom(json!([user_message("q"), {"role": "assistant", "content": "x"}, bare])).unwrap();
+        let call = &turns.answered_calls[1][0];
+        assert_eq!((call.name.as_str(), json!(call.id)), ("h", turns.messages[1][0]["tool_call_id"].clone()));
+        assert!(custom(json!([bare, user_message("q")])).unwrap_err().contains("before the first answer"));
+    }
+
+    #[test]
     fn share_gpt_comes_in_two_shapes() {
         let v3 = json!({"conversations": [{"from": "human", "value": " a "}, {"from": "gpt", "value": "x"},
                                            {"from": "human", "value": ""}, {"from": "user", "value": "b"}]});
         let swift = json!({"conversation": [{"human": "a", "assistant": "x"}, {"human": "b", "assistant": "y"}]});
         for row in [v3, swift] {
-            assert_eq!(share_gpt(row).unwrap(), [[user_message("a")], [user_message("b")]]);
+            assert_eq!(share_gpt(row).unwrap().messages, [[user_message("a")], [user_message("b")]]);
         }
         assert!(share_gpt(json!({"conversations": 3})).unwrap_err().contains("\"conversations\""));
     }

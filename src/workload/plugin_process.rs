@@ -1,12 +1,18 @@
 //! Programs of the user as plug-ins. They read and write lines, before or after the run.
 
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 
+use crate::host::children;
+
 /// Bytes kept of the end of a program's standard error.
 const KEPT_STDERR_BYTES: usize = 64 * 1024;
+
+/// Longest line of output, bytes.
+const MAX_LINE_BYTES: u64 = 256 << 20;
 
 /// One call of a program.
 #[derive(Clone, Debug)]
@@ -52,13 +58,13 @@ pub fn run(
         let read = read_lines(&mut child, each);
         if read.is_err() {
             // The program may still be writing or waiting for input.
-            let _ = child.kill();
+            children::kill(child.id());
         }
         let fed =
             feeder.map_or(Ok(()), |feeder| feeder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         (read, fed)
     });
-    let status = child.wait().map_err(|error| format!("cannot be waited for: {error}"))?;
+    let status = children::wait(&mut child).map_err(|error| format!("cannot be waited for: {error}"))?;
     let last = errors.and_then(|errors| errors.join().ok()).unwrap_or_default();
     read?;
     fed?;
@@ -75,8 +81,18 @@ fn judge(status: ExitStatus, last: &str) -> Result<(), String> {
 
 fn read_lines(child: &mut Child, mut each: impl FnMut(&str, u64) -> Result<(), String>) -> Result<(), String> {
     let Some(stdout) = child.stdout.take() else { return Ok(()) };
-    for (line, number) in BufReader::new(stdout).lines().zip(1..) {
-        let line = line.map_err(|error| format!("its output cannot be read: {error}"))?;
+    let mut stdout = BufReader::new(stdout);
+    let mut line = String::new();
+    for number in 1.. {
+        line.clear();
+        let read = (&mut stdout).take(MAX_LINE_BYTES).read_line(&mut line);
+        match read.map_err(|error| format!("its output cannot be read: {error}"))? as u64 {
+            0 => break,
+            MAX_LINE_BYTES if !line.ends_with('\n') => {
+                return Err(format!("line {number} of its output is longer than {} MiB", MAX_LINE_BYTES >> 20));
+            }
+            _ => {}
+        }
         if !line.trim().is_empty() {
             each(line.trim(), number).map_err(|what| format!("line {number} of its output {what}"))?;
         }
@@ -94,14 +110,15 @@ fn start(call: &Call<'_>, with_input: bool) -> Result<Child, String> {
         command = Command::new("python3");
         command.arg(&file);
     }
+    // A process group of its own, so that its child processes can be ended with it.
     command
+        .process_group(0)
         .args(call.verb)
         .envs(call.environment.iter().map(|(name, value)| (name, value)))
         .stdin(if with_input { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("cannot be started: {error}"))
+        .stderr(Stdio::piped());
+    children::start(|| command.spawn()).map_err(|error| format!("cannot be started: {error}"))
 }
 
 /// Checks that the file exists and can be run: it is executable, or a Python file, which is run with `python3`.

@@ -1,4 +1,5 @@
-//! `--dataset ./program`: prompts printed by a program, one JSON value per line, read before the run starts.
+//! `--dataset ./program`: prompts printed by a program, one JSON value per line, read before the run starts, or while it
+//! lasts if only its duration ends it.
 
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use crate::api::prompt::Prompt;
 type NoInput = fn(&mut Feed) -> Result<(), String>;
 
 /// Runs the program and reads prompts with their line numbers. All lines are read and checked, even after `take`
-/// returned `false`. The environment describes the run: `RINGMARK_NUMBER` (requests, warm-up included; unset if only
+/// returned `false`, unless requests are built while the run lasts: then the program is stopped. The environment describes the run: `RINGMARK_NUMBER` (requests, warm-up included; unset if only
 /// the duration ends the run), `RINGMARK_OFFSET`, `RINGMARK_SEED` (the data seed) and `RINGMARK_MODEL`.
 pub fn read(
     path: &Path,
@@ -35,9 +36,13 @@ pub fn read(
         if more {
             more = take(prompt, number);
         }
-        Ok(())
+        // The error ends the program.
+        if more || context.builders.is_none() { Ok(()) } else { Err("is not needed".to_string()) }
     });
-    read.map_err(wrong)?;
+    match read {
+        Err(_) if !more && context.builders.is_some() => return Ok(()),
+        read => read.map_err(wrong)?,
+    }
     if found { Ok(()) } else { Err(wrong("the program printed no prompt".to_string())) }
 }
 

@@ -8,7 +8,7 @@
 //! without a suitable position, are encoded whole, truncated or extended, and encoded again until their count is exact.
 //! A count that is still wrong after [`ROUNDS`] is reported.
 //!
-//! A prompt is the shared prefix, one word, and a run of consecutive ids. The words of the prompts of a run begin with
+//! A prompt is a shared prefix, one word, and a run of consecutive ids. The words of the prompts of a run begin with
 //! different tokens until every token that can start a text was used, because a prefix cache that works per token
 //! would answer an equal beginning. The position of the run is drawn uniformly among those where a word begins and,
 //! after the length of the run, another one.
@@ -16,6 +16,7 @@
 use rand::seq::SliceRandom;
 
 use super::error::WorkloadError;
+use super::parallel;
 use super::rng::{self, Purpose, Randomness};
 use super::tokens::Tokens;
 use super::word_boundaries::WordBoundaries;
@@ -44,8 +45,10 @@ pub struct RandomLengths {
     /// Drawn uniformly, both ends included. The length includes the chat template, but not the prefix.
     pub min: u32,
     pub max: u32,
-    /// Length of the prefix that all prompts share, in addition to the drawn length.
+    /// Length of the prefix that prompts share, in addition to the drawn length.
     pub prefix: u32,
+    /// Number of different prefixes: the prompt with number `i` begins with that of number `i` modulo this.
+    pub prefixes: u32,
 }
 
 impl RandomLengths {
@@ -87,7 +90,7 @@ pub mod number {
     }
 }
 
-/// The prefix that all prompts share.
+/// A prefix that prompts share.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Prefix {
     pub ids: Vec<u32>,
@@ -146,26 +149,51 @@ impl<'a> RandomText<'a> {
         Ok(RandomText { tokens, plain, line, words, positions, starts, begin, seed })
     }
 
-    /// The shared prefix. If text is sent, its ids are those that its text is encoded to.
-    pub fn prefix(&self, length: u32, frame: u64) -> Result<Prefix, WorkloadError> {
-        let drawn: Vec<u32> = (0..u64::from(length)).map(|place| self.drawn(Purpose::SharedPrefix, place)).collect();
-        if self.tokens.ids || length == 0 {
-            return Ok(Prefix { ids: drawn, tail: Some(0), ..Prefix::default() });
+    /// The prefixes that prompts share. Their first tokens differ while the vocabulary has enough that can start a text. If
+    /// text is sent, the ids of a prefix are those that its text is encoded to.
+    pub fn prefixes(&self, lengths: &RandomLengths, frame: u64) -> Result<Vec<Prefix>, WorkloadError> {
+        parallel::map(lengths.prefixes.max(1) as usize, |nth| self.prefix(nth as u64, lengths.prefix as usize, frame))
+    }
+
+    fn prefix(&self, nth: u64, length: usize, frame: u64) -> Result<Prefix, WorkloadError> {
+        if length == 0 {
+            return Ok(Prefix { tail: Some(0), ..Prefix::default() });
         }
-        let tokenizer = &self.tokens.tokenizer;
-        let (text, _) = self.as_text(u64::MAX, drawn, 0)?;
-        let ids = tokenizer.encode(&text)?;
-        let mut tail = None;
-        if self.holds(&ids, &text, frame)? {
-            for length in WINDOW.min(ids.len())..=SHORT.min(ids.len()) {
-                let last = &ids[ids.len() - length..];
-                if self.holds(last, &tokenizer.decode(last)?, 0)? {
-                    tail = Some(length);
-                    break;
-                }
+        let word = self.starts[((self.begin + nth) % self.starts.len() as u64) as usize];
+        let word = Part { length: word.length.min(length), ..word };
+        let (key, rest) = (rng::mix(nth), length - word.length);
+        for start in self.draws(Purpose::SharedPrefix, key, rest).take(CHECKS) {
+            let run = Part { start, length: rest };
+            let ids: Vec<u32> = self.ids_of(word).chain(self.ids_of(run)).collect();
+            if self.tokens.ids {
+                return Ok(Prefix { ids, tail: Some(0), ..Prefix::default() });
+            }
+            let text = self.text_of(word)? + &self.text_of(run)?;
+            if self.holds(&ids, &text, 0)? && self.holds(&ids, &text, frame)? {
+                let tail = self.tail(&ids)?;
+                return Ok(Prefix { ids, text, tail });
             }
         }
+        let run = self.any_run(key, rest);
+        let ids: Vec<u32> = self.ids_of(word).chain(self.ids_of(run)).collect();
+        if self.tokens.ids {
+            return Ok(Prefix { ids, tail: Some(0), ..Prefix::default() });
+        }
+        let (text, _) = self.as_text(u64::MAX - nth, ids, 0)?;
+        let ids = self.tokens.tokenizer.encode(&text)?;
+        let tail = if self.holds(&ids, &text, frame)? { self.tail(&ids)? } else { None };
         Ok(Prefix { ids, text, tail })
+    }
+
+    /// See [`Prefix::tail`].
+    fn tail(&self, ids: &[u32]) -> Result<Option<usize>, WorkloadError> {
+        for length in WINDOW.min(ids.len())..=SHORT.min(ids.len()) {
+            let last = &ids[ids.len() - length..];
+            if self.holds(last, &self.tokens.tokenizer.decode(last)?, 0)? {
+                return Ok(Some(length));
+            }
+        }
+        Ok(None)
     }
 
     /// Tokens that the chat template adds to a text; 0 without one.
@@ -186,18 +214,17 @@ impl<'a> RandomText<'a> {
 
     /// Positions for a run of `length` that begins and ends at word boundaries, drawn uniformly. `key` determines the
     /// draws.
-    fn draws(&self, key: u64, length: usize) -> impl Iterator<Item = usize> {
+    fn draws(&self, purpose: Purpose, key: u64, length: usize) -> impl Iterator<Item = usize> {
         let last = self.positions.len() as u32 - 1;
-        let draw = move |nth: u64| {
-            self.positions[rng::uniform_at(self.seed, Purpose::RandomText, key ^ (nth << 48), 0, last) as usize]
-        };
+        let draw =
+            move |nth: u64| self.positions[rng::uniform_at(self.seed, purpose, key ^ (nth << 48), 0, last) as usize];
         (0..DRAWS).map(move |nth| draw(nth) as usize).filter(move |place| self.begins_word(place + length))
     }
 
     /// A run of `length` that begins at a word boundary and, if possible, ends at one.
     fn any_run(&self, key: u64, length: usize) -> Part {
         let start = self
-            .draws(key, length)
+            .draws(Purpose::RandomText, key, length)
             .next()
             .unwrap_or_else(|| self.positions[key as usize % self.positions.len()] as usize);
         Part { start, length }
@@ -235,10 +262,21 @@ impl<'a> RandomText<'a> {
         let word = self.first_word(number, inner);
         let length = inner - word.length;
         if let Some(tail) = prefix.tail.filter(|_| length > SHORT && self.line.len() > SHORT) {
-            for start in self.draws(number, length).take(CHECKS) {
+            for start in self.draws(Purpose::RandomText, number, length).take(CHECKS) {
                 let rest = Part { start, length };
                 if self.cuts_hold(word, rest, (prefix, tail), frame)? {
                     return Ok((format!("{}{}{}", prefix.text, self.text_of(word)?, self.text_of(rest)?), 0));
+                }
+            }
+        } else if !prefix.ids.is_empty() {
+            // A correction of the length could change the end of the prefix, which is to be shared token by token.
+            for start in self.draws(Purpose::RandomText, number, length).take(CHECKS) {
+                let rest = Part { start, length };
+                let text = format!("{}{}{}", prefix.text, self.text_of(word)?, self.text_of(rest)?);
+                let ids: Vec<u32> =
+                    prefix.ids.iter().copied().chain(self.ids_of(word)).chain(self.ids_of(rest)).collect();
+                if self.holds(&ids, &text, frame)? {
+                    return Ok((text, 0));
                 }
             }
         }

@@ -43,6 +43,14 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// Whether requests can be built while the run lasts, and have to because only its duration ends it.
+    pub(crate) fn is_streamed(&self) -> bool {
+        let can = self.source.is_generated() && !self.source.is_conversations();
+        self.needed.is_none() && (can || matches!(self.source, Source::Program(_) | Source::ShareGpt { .. }))
+    }
+}
+
+impl Recipe {
     /// Whether prompts are generated and share nothing on purpose: no prefix, no history, no recorded sharing.
     pub(crate) fn has_distinct_prompts(&self) -> bool {
         match &self.source {

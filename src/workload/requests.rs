@@ -1,8 +1,14 @@
-//! The rendered requests of a run.
+//! The rendered requests of a run: all of them before it starts, or, if only its duration ends it and the data allows it,
+//! the next ones while it lasts.
 
 use std::borrow::Cow;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
 
 use super::conversation::{Conversations, LimitPosition};
 use super::dataset::{self, Dataset};
@@ -12,12 +18,14 @@ use super::options::{item_options, preflight_options};
 use super::progress::StepProgress;
 use super::recipe::{Recipe, Source};
 use super::rng::{self, Purpose};
+use super::stream::{BodyStream, BuildAhead, Builders, StreamOwner};
 use super::tokenizer::Tokenizer;
 use super::tokens::{TokenUse, Tokens};
 use super::{api_program, headers};
 use crate::api::Dialect;
 use crate::api::request_body::{self, Body, Options};
-use crate::api::sampling_params::MaxTokens;
+use crate::api::sampling_params::{MaxTokens, REQUEST_SEEDS, SEED_DIGITS};
+
 use crate::finding::Finding;
 use crate::record::Phase;
 
@@ -30,11 +38,19 @@ const RANDOM_WORDS: usize = 1 << 18;
 pub struct Workload {
     /// Request line and constant headers, without the last headers, which differ between requests.
     pub head: Vec<u8>,
-    /// Distinct bodies. Measured requests use them from the first on, warm-up requests from the last backwards, so that
-    /// measured requests do not depend on the warm-up and do not hit prefixes that it cached.
+    /// Distinct bodies. Except for recorded traffic, measured requests use them from the first on, warm-up requests from
+    /// the last backwards, so that measured requests do not depend on the warm-up and do not hit prefixes that it cached.
     pub bodies: Vec<Body>,
     /// How many of the bodies measured requests use before they start again: the others are those of the warm-up.
     pub cycle: usize,
+    /// Recorded traffic keeps its order, because bodies and times belong together: the warm-up uses this many first
+    /// bodies, and measured requests those after them. `None` for other data.
+    pub recorded_warmup: Option<u64>,
+    /// The bodies of measured requests, if they are built while the run lasts; then `bodies` holds one of them and those
+    /// of the warm-up.
+    pub(crate) stream: Option<Arc<StreamOwner>>,
+    /// Different requests that the data has for a run of any length; `None` if it has enough, or is meant to repeat.
+    pub(crate) different: Option<u64>,
     /// Bodies of the witness, which cycles through them. Empty: it uses the measured ones, from the last backwards.
     pub witness: Vec<Body>,
     /// If requests are turns of conversations: the conversations. Then `bodies` is empty.
@@ -66,12 +82,16 @@ impl Workload {
     /// A workload of given bytes, for tests and calibrations. `bodies` must not be empty.
     #[cfg(feature = "internals")]
     pub fn fixed(head: Vec<u8>, bodies: Vec<Box<[u8]>>, id_prefix: &str) -> Workload {
-        let bodies: Vec<Body> = bodies.into_iter().map(|bytes| Body { bytes, max_tokens_at: None }).collect();
+        let bodies: Vec<Body> =
+            bodies.into_iter().map(|bytes| Body { bytes, max_tokens_at: None, seed_at: None }).collect();
         let preflight = bodies[0].clone();
         let id_prefix = id_prefix.to_string();
         Workload {
             head,
             cycle: bodies.len(),
+            recorded_warmup: None,
+            stream: None,
+            different: None,
             bodies,
             witness: Vec::new(),
             conversations: None,
@@ -85,20 +105,32 @@ impl Workload {
 
     /// Reads the data set and renders every request for a server at `authority` (the `Host` header) and `path`.
     pub fn build(recipe: &Recipe, authority: &str, path: &str) -> Result<Workload, WorkloadError> {
-        Workload::build_watched(recipe, authority, path, &StepProgress::default())
+        Workload::build_ahead(recipe, authority, path, &Arc::default(), &BuildAhead::default())
     }
 
-    /// Like [`Workload::build`], with progress reported to `progress`.
-    pub(crate) fn build_watched(
+    /// Like [`Workload::build`], with progress reported to `progress`. `ahead` is about the requests of a run that only
+    /// its duration ends: as long as the workload lives, they are built before they are needed.
+    pub fn build_ahead(
         recipe: &Recipe,
         authority: &str,
         path: &str,
-        progress: &StepProgress,
+        progress: &Arc<StepProgress>,
+        ahead: &BuildAhead,
     ) -> Result<Workload, WorkloadError> {
         let tokens = recipe.tokens.as_ref().map(|asked| open_tokens(asked, recipe)).transpose()?;
-        let data = dataset::read(recipe, tokens.as_ref(), progress)?;
+        let (data, stream) = if recipe.is_streamed() {
+            let (data, stream) = start_stream(recipe, tokens, progress, ahead)?;
+            (data, Some(Arc::new(StreamOwner(stream))))
+        } else {
+            (dataset::read(recipe, tokens.as_ref(), progress)?, None)
+        };
         let (cycle, notes) = (data.cycle, data.notes.clone());
         let Rendered { bodies, witness, conversations, preflight } = render_all(recipe, data, progress)?;
+        let endless_file = recipe.needed.is_none() && stream.is_none() && !recipe.source.repeats_by_design();
+        let different = endless_file.then(|| match &conversations {
+            Some(conversations) => conversations.requests_before(Phase::Measured, cycle as u64),
+            None => bodies.len() as u64,
+        });
         let max_tokens = match recipe.options.sampling.max_tokens {
             Some(MaxTokens::Drawn { low, high }) => (low, high),
             _ => (0, 0),
@@ -107,6 +139,9 @@ impl Workload {
             head: headers::write(&recipe.headers, recipe.options.stream, authority, path),
             bodies,
             cycle,
+            recorded_warmup: matches!(recipe.source, Source::Trace(_)).then_some(recipe.warmup),
+            stream,
+            different,
             witness,
             conversations,
             preflight,
@@ -129,33 +164,73 @@ impl Workload {
         }
     }
 
-    /// The JSON body of request `index`; empty for a turn of a conversation, which is complete only when it is sent.
+    /// The bodies of measured requests, if they are built while the run lasts. Each is taken once, and its request carries
+    /// it in its record.
+    pub(crate) fn stream(&self) -> Option<&BodyStream> {
+        self.stream.as_ref().map(|owner| &*owner.0)
+    }
+
+    /// Builds no further requests.
+    pub(crate) fn end_stream(&self) -> Result<(), WorkloadError> {
+        let Some(stream) = self.stream() else { return Ok(()) };
+        stream.close();
+        stream.take_error().map_or(Ok(()), Err)
+    }
+
+    /// What is known about the prompts only after a run that sent this many requests.
+    pub(crate) fn notes_after(&self, requests: u64) -> Vec<Finding> {
+        let mut notes = Vec::new();
+        if let Some(stream) = self.stream() {
+            stream.residuals.report(&mut notes);
+        }
+        let different = self.different.or_else(|| self.stream()?.repeated_prompts());
+        if let Some(prompts) = different.filter(|prompts| requests > *prompts) {
+            notes.push(Finding::PromptsRepeat { prompts, requests, most: requests.div_ceil(prompts) });
+        }
+        notes
+    }
+
+    /// The JSON body of request `index`; empty for a turn of a conversation, which is complete only when it is sent, and
+    /// for a request whose body comes from a stream.
     pub fn body(&self, phase: Phase, index: u64) -> Cow<'_, [u8]> {
-        if self.conversations.is_some() && phase != Phase::Preflight {
+        let is_streamed = self.stream.is_some() && phase == Phase::Measured;
+        if is_streamed || self.conversations.is_some() && phase != Phase::Preflight {
             return Cow::Borrowed(&[]);
         }
         let body = self.template(phase, index);
-        match body.max_tokens_at {
-            None => Cow::Borrowed(&body.bytes),
+        let limit = self.max_tokens_of(phase, index).to_string();
+        let mut bytes = match body.max_tokens_at {
+            None => Cow::Borrowed(&body.bytes[..]),
             Some(at) => {
                 let (before, after) = body.bytes.split_at(at as usize);
-                let limit = self.max_tokens_of(phase, index).to_string();
                 Cow::Owned([before, limit.as_bytes(), after].concat())
             }
+        };
+        if let Some(at) = seed_offset(body, limit.len()) {
+            self.put_seed(phase, index, &mut bytes.to_mut()[at..]);
         }
+        bytes
     }
 
-    /// Appends the whole HTTP/1.1 request `index` of `phase` to `out`; not for turns of conversations.
+    /// Appends the whole HTTP/1.1 request `index` of `phase` to `out`; not for turns of conversations, nor for requests
+    /// whose bodies come from a stream.
     pub fn write_request(&self, phase: Phase, index: u64, out: &mut Vec<u8>) {
-        let body = self.template(phase, index);
-        match body.max_tokens_at {
-            None => self.write_parts(phase, index, [&body.bytes], out),
+        self.write_body(phase, index, self.template(phase, index), out);
+    }
+
+    /// Appends the whole HTTP/1.1 request `index` of `phase`, which has this body, to `out`.
+    pub(crate) fn write_body(&self, phase: Phase, index: u64, body: &Body, out: &mut Vec<u8>) {
+        let (start, limit_len) = match body.max_tokens_at {
+            None => (self.write_parts(phase, index, [&body.bytes], out), 0),
             Some(at) => {
                 let (before, after) = body.bytes.split_at(at as usize);
                 let limit = self.max_tokens_of(phase, index).to_string();
-                self.write_parts(phase, index, [before, limit.as_bytes(), after], out)
+                (self.write_parts(phase, index, [before, limit.as_bytes(), after], out), limit.len())
             }
         };
+        if let Some(at) = seed_offset(body, limit_len) {
+            self.put_seed(phase, index, &mut out[start + at..]);
+        }
     }
 
     /// Appends the request of a turn of a conversation to `out` and returns the offset of its body. `history` are the
@@ -166,7 +241,7 @@ impl Workload {
         let (before, after) = (&frame.before[..], &frame.after[..]);
         let limit = self.max_tokens_of(phase, index).to_string();
         let limit = limit.as_bytes();
-        match frame.max_tokens_at {
+        let start = match frame.max_tokens_at {
             None => self.write_parts(phase, index, [before, history, after], out),
             Some(LimitPosition::Before(at)) => {
                 self.write_parts(phase, index, [&before[..at], limit, &before[at..], history, after], out)
@@ -174,7 +249,29 @@ impl Workload {
             Some(LimitPosition::After(at)) => {
                 self.write_parts(phase, index, [before, history, &after[..at], limit, &after[at..]], out)
             }
-        }
+        };
+        // The length of a limit that is inserted before the seed in the same part moves it; counted from the other end, the
+        // other part does not.
+        let seed = match (frame.seed_at, frame.max_tokens_at) {
+            (None, _) => return start,
+            (Some(LimitPosition::Before(at)), Some(LimitPosition::Before(limit_at))) if limit_at <= at => {
+                start + at + limit.len()
+            }
+            (Some(LimitPosition::Before(at)), _) => start + at,
+            (Some(LimitPosition::After(at)), Some(LimitPosition::After(limit_at))) if at < limit_at => {
+                out.len() - (after.len() - at) - limit.len()
+            }
+            (Some(LimitPosition::After(at)), _) => out.len() - (after.len() - at),
+        };
+        self.put_seed(phase, index, &mut out[seed..]);
+        start
+    }
+
+    /// Writes the seed of request `index` over the digits at the start of `bytes`.
+    fn put_seed(&self, phase: Phase, index: u64, bytes: &mut [u8]) {
+        let (low, high) = REQUEST_SEEDS;
+        let seed = rng::uniform_at(rng::phase_seed(self.seed, phase), Purpose::RequestSeed, index, low, high);
+        bytes[..SEED_DIGITS].copy_from_slice(seed.to_string().as_bytes());
     }
 
     /// Appends a request with a body of these parts, and returns the offset of the body.
@@ -198,10 +295,11 @@ impl Workload {
             Phase::Witness if !self.witness.is_empty() => {
                 return &self.witness[(index % self.witness.len() as u64) as usize];
             }
+            Phase::Warmup if self.recorded_warmup.is_some() => index % count,
             // From the end, where the prompts of the warm-up or those that measured requests use last are, so that the
             // prefix cache is not warmed for them.
             Phase::Warmup | Phase::Witness => count - 1 - index % count,
-            Phase::Measured => index % self.cycle as u64,
+            Phase::Measured => self.recorded_warmup.unwrap_or(0).wrapping_add(index) % self.cycle as u64,
         };
         &self.bodies[place as usize]
     }
@@ -210,6 +308,12 @@ impl Workload {
         let (low, high) = self.max_tokens;
         rng::uniform_at(rng::phase_seed(self.seed, phase), Purpose::MaxTokens, index, low, high)
     }
+}
+
+/// Where the seed is in a body with a limit of this length.
+fn seed_offset(body: &Body, limit_len: usize) -> Option<usize> {
+    let at = body.seed_at?;
+    Some(at as usize + if body.max_tokens_at.is_some_and(|limit| limit <= at) { limit_len } else { 0 })
 }
 
 fn letter(phase: Phase) -> char {
@@ -227,6 +331,78 @@ fn open_tokens(asked: &TokenUse, recipe: &Recipe) -> Result<Tokens, WorkloadErro
         tokenizer.remember_words(RANDOM_WORDS);
     }
     Tokens::new(asked, tokenizer, recipe.options.dialect)
+}
+
+/// How long to wait for prompts that come one after the other, before the run starts with those that are there.
+const FILL_LIMIT: Duration = Duration::from_secs(10);
+const FILL_PERIOD: Duration = Duration::from_millis(2);
+
+/// Starts to build bodies, on threads that end with the stream, and waits until it is full. Returns the prompts that are
+/// needed besides.
+fn start_stream(
+    recipe: &Recipe,
+    tokens: Option<Tokens>,
+    progress: &Arc<StepProgress>,
+    ahead: &BuildAhead,
+) -> Result<(Dataset, Arc<BodyStream>), WorkloadError> {
+    let stream = Arc::new(BodyStream::new(ahead.bodies));
+    let (ready, before) = bounded(1);
+    let tokens = Arc::new(tokens);
+    let builders = {
+        let (recipe, stream, tokens, progress) = (recipe.clone(), stream.clone(), tokens.clone(), progress.clone());
+        let (keep_off, chunk) = (ahead.keep_off.clone(), chunk_size(&recipe, ahead.bodies));
+        move || {
+            let tokens = (*tokens).as_ref();
+            let render = |first: u64, items: Vec<Item>| render_streamed(&recipe, tokens, first, items);
+            let builders =
+                Builders { stream: &stream, keep_off: &keep_off, chunk, render: &render, ready, progress: &progress };
+            if let Err(error) = dataset::build(&recipe, tokens, &builders) {
+                stream.fail(error);
+            }
+        }
+    };
+    let spawned = thread::Builder::new().name("requests".to_string()).spawn(builders);
+    spawned.map_err(|error| WorkloadError::Data(format!("cannot start a thread that builds requests: {error}")))?;
+    let failed = || stream.take_error().unwrap_or_else(|| WorkloadError::Data("no request could be built".to_string()));
+    // The sender is dropped if the data set cannot be read.
+    let items = before.recv().map_err(|_| failed())?;
+    let data = dataset::arrange(recipe, (*tokens).as_ref(), items, progress)?;
+    let mut left =
+        if recipe.source.is_generated() { u32::MAX } else { FILL_LIMIT.div_duration_f64(FILL_PERIOD) as u32 };
+    while !stream.was_full() && left > 0 {
+        if stream.has_failed() {
+            return Err(failed());
+        }
+        thread::sleep(FILL_PERIOD);
+        left -= 1;
+    }
+    Ok((data, stream))
+}
+
+/// Prompts that are rendered together: a program is started for each group.
+fn chunk_size(recipe: &Recipe, bodies: u64) -> u64 {
+    match recipe.options.dialect {
+        Dialect::Program(_) => (bodies / 4).max(1),
+        _ => 1,
+    }
+}
+
+/// The bodies of consecutive measured requests, of which the first has this index.
+fn render_streamed(
+    recipe: &Recipe,
+    tokens: Option<&Tokens>,
+    first: u64,
+    mut items: Vec<Item>,
+) -> Result<Vec<Body>, WorkloadError> {
+    if let Some(tokens) = tokens.filter(|tokens| tokens.changes_prompts()) {
+        for item in &mut items {
+            item.prompt = dataset::sent_form(tokens, recipe.source.path(), item)?;
+        }
+    }
+    match recipe.options.dialect {
+        Dialect::Program(program) => api_program::some_bodies(program, recipe, first, &items),
+        _ => items.iter().map(|item| render_item(&recipe.options, item, recipe)).collect(),
+    }
 }
 
 /// The bodies of a run.

@@ -17,7 +17,7 @@ pub enum Purpose {
     MaxTokens = 2,
     /// The length of a random prompt.
     PromptLength = 3,
-    /// The tokens that all random prompts begin with.
+    /// The tokens that random prompts share at their beginning.
     SharedPrefix = 4,
     /// The start of a random prompt's text in the vocabulary.
     RandomText = 5,
@@ -33,6 +33,8 @@ pub enum Purpose {
     Turns = 20,
     /// The pause before a turn.
     ThinkTime = 21,
+    /// The seed that a request is sampled with.
+    RequestSeed = 22,
 }
 
 /// The data seed if neither `--data-seed` nor `--seed` is given. Its schedules are unremarkable: the rate of the first

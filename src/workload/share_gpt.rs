@@ -22,32 +22,28 @@ const LONGEST: u64 = 2048;
 /// Conversations counted at a time.
 const BATCH: usize = 256;
 
-/// The prompts of a seeded sample of `wanted` conversations, in the order of the sample; all if there are fewer. With
-/// `output_len` each answer gets the length of the answer in the data.
-pub fn read(path: &Path, output_len: bool, wanted: u64, context: &Context<'_>) -> Result<Vec<Item>, WorkloadError> {
-    let tokens = context.tokens_for("--dataset sharegpt")?;
+/// The first two messages of every conversation, in a random order. All runs of a call sample the same order: each
+/// continues after the prompts that earlier runs planned.
+pub fn shuffled(path: &Path, context: &Context<'_>) -> Result<Vec<(String, String)>, WorkloadError> {
     let mut all = conversations(path)?;
-    // All runs of a call sample the same order: each continues after the prompts that earlier runs planned.
     shuffle(&mut all, context.randomness.data_seed);
+    Ok(all)
+}
+
+/// The prompts of the first `wanted` of the conversations that fit; all if there are fewer. See [`select`].
+pub fn read(
+    path: &Path,
+    all: &[(String, String)],
+    output_len: bool,
+    wanted: u64,
+    context: &Context<'_>,
+) -> Result<Vec<Item>, WorkloadError> {
     let mut kept: Vec<Item> = Vec::new();
     context.progress.begin("Counting tokens", wanted.min(all.len() as u64));
-    for batch in all.chunks(BATCH) {
-        if kept.len() as u64 >= wanted {
-            break;
-        }
-        let items = parallel::map(batch.len(), |place| {
-            let (prompt, answer) = &batch[place];
-            let (asked, answered) = (tokens.tokenizer.count_prompt(prompt)?, tokens.tokenizer.count_prompt(answer)?);
-            context.progress.add(1);
-            let fits = asked >= LEAST && answered >= LEAST && asked <= LONGEST_PROMPT && asked + answered <= LONGEST;
-            let output_tokens = output_len.then_some(answered as u32);
-            let item = Item { output_tokens, ..Item::new(Prompt::Text(prompt.clone())) };
-            let fits = fits && context.lengths.holds(asked);
-            Ok::<_, WorkloadError>(fits.then_some(item))
-        })?;
-        kept.extend(items.into_iter().flatten());
-    }
-    kept.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+    select(all, output_len, context, &mut |item| {
+        kept.push(item);
+        (kept.len() as u64) < wanted
+    })?;
     if kept.is_empty() {
         return Err(WorkloadError::Data(format!(
             "{}: none of its {} conversations has a prompt of {LEAST} to {LONGEST_PROMPT} tokens and an answer that \
@@ -57,6 +53,35 @@ pub fn read(path: &Path, output_len: bool, wanted: u64, context: &Context<'_>) -
         )));
     }
     Ok(kept)
+}
+
+/// Hands the prompts of the conversations that fit to `take` until it returns `false`. With `output_len` each answer gets
+/// the length of the answer in the data.
+pub fn select(
+    all: &[(String, String)],
+    output_len: bool,
+    context: &Context<'_>,
+    take: &mut dyn FnMut(Item) -> bool,
+) -> Result<(), WorkloadError> {
+    let tokens = context.tokens_for("--dataset sharegpt")?;
+    for batch in all.chunks(BATCH) {
+        let items = parallel::map(batch.len(), |place| {
+            let (prompt, answer) = &batch[place];
+            let (asked, answered) = (tokens.tokenizer.count_prompt(prompt)?, tokens.tokenizer.count_prompt(answer)?);
+            if context.builders.is_none() {
+                context.progress.add(1);
+            }
+            let fits = asked >= LEAST && answered >= LEAST && asked <= LONGEST_PROMPT && asked + answered <= LONGEST;
+            let output_tokens = output_len.then_some(answered as u32);
+            let item = Item { output_tokens, ..Item::new(Prompt::Text(prompt.clone())) };
+            let fits = fits && context.lengths.holds(asked);
+            Ok::<_, WorkloadError>(fits.then_some(item))
+        })?;
+        if !items.into_iter().flatten().all(&mut *take) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The first two messages of every conversation that has two.

@@ -109,7 +109,7 @@ impl<'a> Sieve<'a> {
 }
 
 /// Length of a prompt, in tokens with a tokenizer, else in characters; `None` for a whole request body.
-fn length(prompt: &Prompt, tokens: Option<&Tokens>) -> Result<Option<u64>, WorkloadError> {
+pub(super) fn length(prompt: &Prompt, tokens: Option<&Tokens>) -> Result<Option<u64>, WorkloadError> {
     if let Some(tokens) = tokens {
         return tokens.length(prompt);
     }

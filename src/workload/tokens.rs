@@ -6,14 +6,14 @@ use super::error::WorkloadError;
 use super::item::user_message;
 use super::tokenizer::Tokenizer;
 use crate::api::Dialect;
-use crate::api::prompt::Prompt;
+use crate::api::prompt::{Prompt, content_text};
 
 /// The options of the tokenizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenUse {
     /// `--tokenizer-path`
     pub tokenizer: String,
-    /// Count input with the chat template; `None`: if the endpoint is chat and the tokenizer has one.
+    /// Count input with the chat template; `None`: if the server applies one and the tokenizer has one.
     pub template: Option<bool>,
     /// `--tokenize-prompt`: send token ids.
     pub ids: bool,
@@ -39,7 +39,7 @@ impl Tokens {
 
     /// Checks the options against the tokenizer.
     pub fn new(asked: &TokenUse, tokenizer: Tokenizer, dialect: Dialect) -> Result<Tokens, WorkloadError> {
-        let chat = dialect == Dialect::Chat;
+        let chat = dialect.applies_chat_template();
         if asked.template == Some(true) && !tokenizer.has_template() {
             return Err(WorkloadError::Data(format!(
                 "--apply-chat-template: the tokenizer {} has no chat template; put chat_template.jinja into its folder",
@@ -59,9 +59,8 @@ impl Tokens {
                 Some(self.tokenizer.count(&self.tokenizer.chat(messages)?)?)
             }
             Prompt::Messages(messages) => {
-                let texts = messages.iter().filter_map(|message| message.get("content")?.as_str());
-                let counts: Result<Vec<u64>, _> = texts.map(|text| self.tokenizer.count(text)).collect();
-                Some(counts?.into_iter().sum())
+                let texts = messages.iter().map(|message| self.tokenizer.count(&content_text(message)));
+                Some(texts.sum::<Result<u64, _>>()?)
             }
             Prompt::Tokens(ids) => Some(ids.len() as u64),
             Prompt::Embedding(texts) => Some(self.sum(texts)?),

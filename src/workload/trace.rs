@@ -16,10 +16,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::context::{Context, Residuals};
+use super::context::Context;
 use super::error::WorkloadError;
+use super::files::other_format;
 use super::item::Item;
 use super::random_text::RandomText;
+use super::residuals::Residuals;
 use crate::api::prompt::Prompt;
 
 /// Maximum input or output of a row, tokens.
@@ -107,6 +109,9 @@ pub enum RecordedRequest {
 /// Reads a trace. `flag` is the flag that names the file.
 pub fn read(path: &Path, flag: &'static str) -> Result<Trace, WorkloadError> {
     let bytes = fs::read(path).map_err(|cause| WorkloadError::Unreadable { flag, path: path.to_path_buf(), cause })?;
+    if let Some(what) = other_format(&bytes) {
+        return Err(WorkloadError::File { flag, path: path.to_path_buf(), what: what.to_string() });
+    }
     let text = String::from_utf8(bytes).map_err(|_| WorkloadError::File {
         flag,
         path: path.to_path_buf(),
@@ -324,7 +329,7 @@ impl Trace {
         let needed = context.needed.map_or(rows, |needed| needed.max(1).saturating_add(context.aside));
         context.generate_count("Generating prompts", needed.min(rows), |place| {
             let number = context.offset.wrapping_add(place);
-            self.item((number % rows) as usize, number, (random.as_ref(), frame), &context.residuals)
+            self.item((number % rows) as usize, number, (random.as_ref(), frame), context.residuals)
         })
     }
 

@@ -69,6 +69,12 @@ impl Call {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// `benchmark_args.json` and the arguments in the database.
+    pub fn arguments(&self) -> String {
+        let file = std::fs::read_to_string(self.run().join("benchmark_args.json")).unwrap();
+        file + &self.column("SELECT value FROM run WHERE key = 'arguments'").join("")
+    }
+
     pub fn number(&self, key: &str) -> f64 {
         self.summary()[key].as_f64().unwrap_or_else(|| panic!("{key}: {:#}", self.summary()))
     }

@@ -112,10 +112,7 @@ fn template_fields_override_flag_defaults() {
         "/v1/completions?ttft=1ms&tokens=5 --prompt 'say \"hi\"'",
         r#"{"model":"%m","prompt":"Q: %p\nA:","stream":false,"max_tokens":4}"#,
     );
-    assert_eq!(
-        body,
-        json!({"model": "mock", "prompt": "Q: say \"hi\"\nA:", "stream": false, "max_tokens": 4, "temperature": 0.0})
-    );
+    assert_eq!(body, json!({"model": "mock", "prompt": "Q: say \"hi\"\nA:", "stream": false, "max_tokens": 4}));
     let body = template(
         "?ttft=1ms&tokens=5 --prompt p --max-tokens 7",
         r#"{"messages":[{"role":"system","content":"You are %m."},{"role":"user","content":"%p"}],"max_tokens":4}"#,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ringmark::mock::{Config, Mock};
 
 use super::call::{Call, line};
-use super::tls_server::{TlsServer, authority};
+use super::tls_server::{TlsServer, authority, client_certificate};
 
 fn mock(query: &str) -> Mock {
     let config = Config::from_query(query).unwrap();
@@ -67,6 +67,44 @@ fn late_session_tickets_close_no_connection() {
         let (full, resumed) = server.handshakes();
         assert_eq!(full + resumed, 4, "a connection was replaced ({receive})");
     }
+}
+
+#[test]
+fn a_client_certificate_is_sent_to_a_server_that_requires_one() {
+    let backend = mock(QUICK);
+    let clients = authority();
+    let server = TlsServer::for_clients_of(backend.addr(), &clients);
+    let ((cert, key), (foreign, foreign_key)) = (client_certificate(&clients), client_certificate(&authority()));
+    let both = format!("{cert}{key}");
+    let files = [
+        ("ca.pem", server.authority.as_str()),
+        ("cert.pem", &cert),
+        ("key.pem", &key),
+        ("both.pem", &both),
+        ("foreign.pem", &foreign),
+        ("foreign.key", &foreign_key),
+    ];
+    let url = format!("https://{}/v1/chat/completions", server.addr);
+    let call = |flags: &str| line(&format!("--url {url} --prompt 'one two' --cacert ca.pem -n 6 {flags}"), &files);
+    // Without --model, the list of models is read with the certificate as well.
+    for flags in ["--cert cert.pem --key key.pem", "--cert both.pem --model m", "--cert both.pem --force-fallback"] {
+        let call = call(flags);
+        call.check(6.0);
+        // Neither the key nor where it is.
+        assert!(!call.arguments().contains("key.pem"), "{}", call.arguments());
+    }
+    for (flags, words) in [
+        ("--model m", "give one with --cert FILE and --key FILE"),
+        ("--model m --cert foreign.pem --key foreign.key", "rejects the client certificate"),
+        ("--cert cert.pem --key foreign.key", "belongs to another certificate"),
+        ("--cert cert.pem", "give it with --key FILE"),
+        ("--key key.pem", "add --cert FILE"),
+    ] {
+        let error = error_of(&call(flags));
+        assert!(error.contains(words), "{flags}: {error}");
+    }
+    let error = error_of(&line("--url http://127.0.0.1:1/v1 --model m --cert cert.pem", &files));
+    assert!(error.contains("--cert applies to TLS"), "{error}");
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{HandshakeKind, ServerConfig, ServerConnection};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{HandshakeKind, RootCertStore, ServerConfig, ServerConnection};
 
 /// A running server; its threads end with the process.
 pub struct TlsServer {
@@ -40,15 +41,26 @@ impl TlsServer {
 
     /// Like `start`, with a certificate that is valid from the start of one year to the start of another.
     pub fn valid(backend: SocketAddr, names: &[&str], years: (i32, i32)) -> TlsServer {
-        TlsServer::serve(backend, names, years, Duration::ZERO)
+        TlsServer::serve(backend, names, years, Duration::ZERO, None)
     }
 
     /// Like `start`, but the session tickets of TLS 1.3 come this long after the handshake.
     pub fn with_late_tickets(backend: SocketAddr, tickets_after: Duration) -> TlsServer {
-        TlsServer::serve(backend, &["127.0.0.1"], (2000, 4000), tickets_after)
+        TlsServer::serve(backend, &["127.0.0.1"], (2000, 4000), tickets_after, None)
     }
 
-    fn serve(backend: SocketAddr, names: &[&str], years: (i32, i32), tickets_after: Duration) -> TlsServer {
+    /// Like `start`, for clients with a certificate of the authority `clients` only.
+    pub fn for_clients_of(backend: SocketAddr, clients: &CertifiedIssuer<'static, KeyPair>) -> TlsServer {
+        TlsServer::serve(backend, &["localhost", "127.0.0.1"], (2000, 4000), Duration::ZERO, Some(clients))
+    }
+
+    fn serve(
+        backend: SocketAddr,
+        names: &[&str],
+        years: (i32, i32),
+        tickets_after: Duration,
+        clients: Option<&CertifiedIssuer<'static, KeyPair>>,
+    ) -> TlsServer {
         let authority = authority();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let key = KeyPair::generate().unwrap();
@@ -58,12 +70,18 @@ impl TlsServer {
         let certificate = params.signed_by(&key, &authority).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
+        let builder =
+            ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(clients.der().clone()).unwrap();
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let handshakes = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
         let server = TlsServer {
@@ -92,6 +110,13 @@ pub fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// A client certificate of an authority, and its key, PEM.
+pub fn client_certificate(authority: &CertifiedIssuer<'static, KeyPair>) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["client".to_string()]).unwrap();
+    (params.signed_by(&key, authority).unwrap().pem(), key.serialize_pem())
 }
 
 /// Forwards bytes in both directions until one side closes.

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::harness::{FinishedRun, StoredRequest, mock, perf, perf_until, spec};
+use ringmark::finding::Finding;
 use ringmark::mock::Mock;
 use ringmark::plan::Save;
 use ringmark::record::Outcome;
@@ -104,6 +105,35 @@ fn assert_histories(run: &FinishedRun, system_apart: bool) {
             expected.push(json!({"role": "assistant", "content": request.text}));
         }
     }
+}
+
+#[test]
+fn turns_have_seeds_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let mock = mock("ttft=1ms&itl=0ms&tokens=3");
+    for max_tokens in [vec![9], vec![1, 999]] {
+        let run = perf(&conversations_spec(folder.path(), &mock).with(|s| {
+            s.sampling.seed_per_request = true;
+            s.sampling.max_tokens = max_tokens;
+        }));
+        run.assert_all_ok();
+        let seeds: std::collections::BTreeSet<u64> =
+            bodies(&run).values().map(|body| body["seed"].as_u64().unwrap()).collect();
+        assert!(seeds.len() == run.measured.len() && seeds.iter().all(|seed| *seed >= 1_000_000_000), "{seeds:?}");
+    }
+}
+
+#[test]
+fn slots_without_conversations_are_not_the_clients_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let mock = mock("ttft=80ms&itl=1ms&tokens=2");
+    let run = perf(&conversations_spec(folder.path(), &mock).with(|s| s.load.number = vec![10]));
+    run.assert_all_ok();
+    // The last conversation has four turns, and no other one is left.
+    assert!(run.summary.concurrency.mean_while_sending.unwrap() < 0.95 * 4.0);
+    let findings = &run.summary.findings;
+    assert!(findings.iter().any(|finding| matches!(finding, Finding::FewConversations { .. })), "{findings:?}");
+    assert!(!findings.iter().any(|finding| matches!(finding, Finding::IdleSlots { .. })), "{findings:?}");
 }
 
 #[test]

@@ -60,6 +60,39 @@ fn sorted(mut counts: [(&'static str, usize); 2]) -> Vec<(&'static str, usize)> 
 }
 
 #[test]
+fn all_faults_have_their_class_with_any_number_of_workers() {
+    for workers in [1, 2, 4] {
+        for (query, fault, class) in [
+            ("", "status(404)", "status"),
+            ("", "status(429,1)", "status"),
+            ("", "status(500)", "status"),
+            ("", "reset", "reset"),
+            ("", "truncate", "truncated"),
+            ("", "clean_truncate", "truncated"),
+            ("", "garbage", "protocol"),
+            ("", "error", "in_stream_error"),
+            ("", "empty", "empty"),
+            ("", "malformed", "body"),
+            ("", "huge(17000000)", "protocol"),
+            ("", "hang", "read_timeout"),
+            ("", "slow_head(20ms)", "ok"),
+            ("close=announce", "close", "closed_early"),
+        ] {
+            let (run, _) = every_third(query, fault, |spec| {
+                spec.with(|s| {
+                    s.client.workers = Some(workers);
+                    s.load.parallel = vec![8];
+                    s.target.read_timeout_s = if fault == "hang" { 0.3 } else { 60.0 };
+                })
+            });
+            assert_eq!(run.stored.facts.workers as usize, workers);
+            let expected = if class == "ok" { vec![("ok", 24)] } else { sorted([(class, 8), ("ok", 16)]) };
+            assert_eq!(run.outcomes(), expected, "{fault} with {workers} workers");
+        }
+    }
+}
+
+#[test]
 fn faults_without_streaming_have_the_same_classes() {
     for (fault, class) in [
         ("status(503)", "status"),
@@ -172,6 +205,7 @@ fn refused_connections_fail_the_connection_test_or_the_requests() {
     let refused = Spec::default().with(|s| {
         s.target.url = url;
         s.target.model = Some("m".to_string());
+        s.target.ready_timeout_s = 0.0;
         s.load.number = vec![10];
         s.load.parallel = vec![2];
     });

@@ -11,7 +11,7 @@ use ringmark::record::Outcome;
 use ringmark::spec::Spec;
 
 /// A server on a free port; `serve` handles each connection on a separate thread.
-fn server(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
+pub(super) fn server(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -29,7 +29,7 @@ fn request(stream: &mut BufReader<TcpStream>) -> bool {
 }
 
 /// The request line and the body of one request.
-fn request_parts(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
+pub(super) fn request_parts(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
     let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
     loop {
         line.clear();
@@ -51,16 +51,16 @@ fn request_parts(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> 
     }
 }
 
-fn answer(stream: &mut BufReader<TcpStream>, body: &str) {
+pub(super) fn answer(stream: &mut BufReader<TcpStream>, body: &str) {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {}\r\n\r\n", body.len());
     let _ = stream.get_mut().write_all(format!("{head}{body}").as_bytes());
 }
 
-const GOOD: &str =
+pub(super) const GOOD: &str =
     "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
 const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-fn load(address: SocketAddr) -> Spec {
+pub(super) fn load(address: SocketAddr) -> Spec {
     let url = Some(format!("http://{address}/v1/chat/completions"));
     Spec::default().with(|s| {
         s.target.url = url;
@@ -160,7 +160,7 @@ fn several_choices_of_one_request_are_separated() {
         format!("data: {{\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
     };
     let end = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
-    let pieces = [event(0, "a"), event(1, "A"), event(0, "b"), event(1, "B"), event(0, "c")];
+    let pieces = [event(0, "a"), event(1, "A\\u001e"), event(0, "b"), event(1, "B"), event(0, "c")];
     let body = pieces.concat() + end;
     let address = server(move |stream| {
         let mut stream = BufReader::new(stream);
@@ -173,10 +173,10 @@ fn several_choices_of_one_request_are_separated() {
         s.sampling.n_choices = Some(2);
     }));
     run.assert_all_ok();
-    assert!(run.measured.iter().all(|request| request.text == "abc\u{1e}AB" && request.arrivals.len() == 5));
+    assert!(run.measured.iter().all(|request| request.text == "abc" && request.arrivals.len() == 5));
     let sql = rusqlite::Connection::open(&run.database).unwrap();
     let messages: String = sql.query_row("SELECT response_messages FROM result LIMIT 1", [], |row| row.get(0)).unwrap();
-    assert_eq!(messages, r#"[{"role":"assistant","content":"abc"},{"role":"assistant","content":"AB"}]"#);
+    assert_eq!(messages, r#"[{"role":"assistant","content":"abc"},{"role":"assistant","content":"A\u001eB"}]"#);
 }
 
 /// A chat event with this delta and, if not empty, this finish reason.

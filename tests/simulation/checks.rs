@@ -99,7 +99,9 @@ fn check_cap(scenario: &Scenario, outcome: &Outcome) {
     let Some(parallel) = scenario.load.parallel() else { return };
     let mut changes: Vec<(u64, i64)> = Vec::new();
     for truth in &outcome.truths {
-        let end_ns = truth.closed_ns.map_or(truth.over_ns, |closed_ns| closed_ns.min(truth.over_ns));
+        // An answer ends with its end event; the rest of the body is read beside the next request.
+        let end_event = Some(truth.end_ns).filter(|end_ns| *end_ns > 0);
+        let end_ns = [end_event, truth.closed_ns].into_iter().flatten().fold(truth.over_ns, u64::min);
         changes.extend([(truth.received_ns, 1), (end_ns.max(truth.received_ns), -1)]);
     }
     changes.sort_unstable();
@@ -169,6 +171,7 @@ fn own_error(scenario: &Scenario, outcome: &Outcome) -> MeasurementError {
             records: block.records.clone(),
             arrivals: block.arrivals.clone(),
             bytes: block.bytes.clone(),
+            ..Block::default()
         };
         samples.add(&from_database);
     }
@@ -191,7 +194,7 @@ fn check_bounds(joined: &[Joined<'_>], error: &MeasurementError, would_be_earlie
         at_ns as f64 - request.record.due.0 as f64 - late_ns as f64
     };
     let streamed = || joined.iter().filter(|request| request.record.streamed);
-    let ttft = joined.iter().map(|request| from_due(request, request.truth.events_ns[0])).collect();
+    let ttft = streamed().map(|request| from_due(request, request.truth.events_ns[0])).collect();
     let latency = joined.iter().map(|request| from_due(request, request.truth.end_ns)).collect();
     let gaps = streamed()
         .flat_map(|request| request.truth.events_ns.windows(2).map(|pair| (pair[1] - pair[0]) as f64))

@@ -16,6 +16,7 @@ use ringmark::engine::receive::simulated::Kernel;
 use ringmark::engine::worker::{Reply, WorkerThread};
 use ringmark::engine::worker_state::{PhasePlan, STOP_OFFERING, Setup};
 use ringmark::plan::{Plan, Timeouts, Transport};
+use ringmark::record::memory::MemoryBudget;
 use ringmark::record::{Block, CollectorMessage, Phase, WorkerReport};
 use ringmark::spec::{RigFacts, Spec, resolve};
 use ringmark::time::clock::Clock;
@@ -75,6 +76,8 @@ pub fn run(scenario: &Scenario) -> Outcome {
         stop: stop.clone(),
         abort: Arc::default(),
         next_address: Default::default(),
+        server: Arc::default(),
+        memory: MemoryBudget::new(u64::MAX),
         clock_error_ns: AtomicU64::new(0),
         failed: Default::default(),
         connections_opened: AtomicU64::new(0),
@@ -85,14 +88,15 @@ pub fn run(scenario: &Scenario) -> Outcome {
     let (_empty, empties) = unbounded();
     let mut workers: Vec<SimWorker> =
         (0..scenario.workers).map(|number| SimWorker::new(scenario, &setup, number, &empties)).collect();
-    let next = Arc::new(AtomicU64::new(0));
     let phase = PhasePlan {
         phase: Phase::Measured,
         load: scenario.load.clone(),
+        warmup: 0,
         requests: scenario.requests,
         duration_ns: scenario.duration_ns,
         ramp_ns: scenario.ramp_ns,
-        next: next.clone(),
+        next: Arc::default(),
+        first_counted_ns: Arc::default(),
         messages,
     };
     let interrupt = |now_ns: u64| {
@@ -111,15 +115,18 @@ pub fn run(scenario: &Scenario) -> Outcome {
         let reply = thread.run_phase(start).await;
         (thread, reply)
     });
-    let mut reports: Vec<WorkerReport> = Vec::new();
+    let (mut reports, mut begun) = (Vec::<WorkerReport>::new(), 0);
     for reply in replies {
         match reply {
-            Reply::Done(report, _) => reports.push(*report),
+            Reply::Done(done) => {
+                begun += done.begun;
+                reports.push(done.report);
+            }
             Reply::Ready(_) | Reply::Failed(_) => panic!("a worker did not run its phase"),
         }
     }
-    let begun = scenario.requests.map_or(0, |requests| requests - next.load(Ordering::Relaxed).min(requests));
-    let unsent = begun + reports.iter().map(|report| report.unsent).sum::<u64>();
+    let unbegun = scenario.requests.map_or(0, |requests| requests - begun);
+    let unsent = unbegun + reports.iter().map(|report| report.unsent).sum::<u64>();
     drop(phase);
     let worlds: Vec<SharedWorld> = workers.iter().map(|worker| worker.world.clone()).collect();
     // Closes the connections.

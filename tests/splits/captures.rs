@@ -43,7 +43,7 @@ const CAPTURES: [Capture; 36] = [
     ok("llamacpp-chat-logprobs", CHAT, 7, 4, None, 29),
     ok("llamacpp-chat-long", CHAT, 303, 299, Some((31, 300)), 1904),
     ok("llamacpp-chat-max1", CHAT, 5, 1, Some((31, 1)), 1),
-    // The texts of several choices are joined with a separator.
+    // The texts of all choices, and one for each after the first.
     ok("llamacpp-chat-n2", CHAT, 15, 8, Some((31, 4)), 41),
     ok("llamacpp-chat-nonstream", WHOLE_CHAT, 0, 1, Some((31, 8)), 51),
     ok("llamacpp-chat-nousage", CHAT, 11, 8, None, 39),
@@ -101,7 +101,16 @@ fn captures_of_real_servers_are_parsed() {
             "{}",
             expected.name
         );
-        assert_eq!((seen.text.len(), seen.received), (expected.text_bytes, bytes.len() as u64), "{}", expected.name);
+        let others: serde_json::Value = serde_json::from_str(&seen.others).unwrap_or_default();
+        let others = others.as_array().into_iter().flatten();
+        // One more for each other choice.
+        let others: usize = others.map(|choice| choice["content"].as_str().unwrap().len() + 1).sum();
+        assert_eq!(
+            (seen.text.len() + others, seen.received),
+            (expected.text_bytes, bytes.len() as u64),
+            "{}",
+            expected.name
+        );
         // llama.cpp announces the close of the connection after an error, but not after a stream.
         let announced = String::from_utf8_lossy(&bytes).contains("Connection: close");
         assert_eq!(seen.reuse, !announced, "{}", expected.name);

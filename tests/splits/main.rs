@@ -8,6 +8,7 @@ mod streams;
 
 use ringmark::api::Dialect;
 use ringmark::api::answer::{Answer, AnswerData, AnswerOptions, Step};
+use ringmark::record::delivery::SILENT_BYTES;
 use ringmark::record::{Failure, Finish, Outcome};
 use ringmark::time::Tick;
 
@@ -43,6 +44,8 @@ struct ParseResult {
     has_answer: bool,
     has_end_event: bool,
     text: String,
+    /// The choices after the first, as JSON.
+    others: String,
     reasoning: String,
     raw: Vec<u8>,
     error: String,
@@ -55,6 +58,7 @@ fn new_answer(way: ParseOptions) -> Answer {
         keep_text: way.keep_text,
         keep_raw: way.keep_text,
         max_event_bytes: 16 << 20,
+        max_response_bytes: 256 << 20,
     });
     if way.in_full {
         answer.always_parse_in_full();
@@ -92,7 +96,10 @@ fn check_instants(seen: &AnswerData, now: u64) {
     assert!(seen.first_answer_token.is_none_or(|at| seen.arrivals.contains(&at)));
     assert!(seen.end_event.is_none_or(|at| at.0 <= now && seen.last_token.is_none_or(|last| last <= at)));
     assert!(seen.last_token.is_none_or(|at| at.0 <= now));
-    let distinct = seen.arrivals.iter().collect::<std::collections::BTreeSet<_>>().len();
+    let choice = |place: usize| seen.choices.get(place).copied().unwrap_or(0);
+    let events = seen.arrivals.iter().enumerate().map(|(place, at)| (*at, choice(place)));
+    let distinct = events.collect::<std::collections::BTreeSet<_>>().len();
+    assert!(seen.silent.is_sorted() && seen.silent.len() * SILENT_BYTES == seen.silent_kinds.len());
     assert_eq!(seen.coalesced as usize, seen.arrivals.len() - distinct);
     assert!(seen.coalesced_reads <= seen.coalesced);
 }
@@ -114,6 +121,7 @@ fn reading(outcome: Outcome, reuse: bool, seen: &AnswerData) -> ParseResult {
         has_answer: seen.first_answer_token.is_some(),
         has_end_event: seen.end_event.is_some(),
         text: String::from_utf8(seen.text.clone()).unwrap(),
+        others: String::from_utf8(seen.other_choices.clone()).unwrap(),
         reasoning: String::from_utf8(seen.reasoning.clone()).unwrap(),
         raw: seen.raw.clone(),
         error: if broken { String::new() } else { seen.error.clone() },
@@ -155,8 +163,13 @@ fn check_other_ways(name: &str, bytes: &[u8], way: ParseOptions, expected: &Pars
     assert_eq!(&read_with(&mut in_full, bytes, &coarse), expected, "{name}, in full and in pieces");
     let mut without_text = new_answer(ParseOptions { keep_text: false, ..way });
     let seen = read_with(&mut without_text, bytes, &coarse);
-    let expected_without_text =
-        ParseResult { text: String::new(), reasoning: String::new(), raw: Vec::new(), ..expected.clone() };
+    let expected_without_text = ParseResult {
+        text: String::new(),
+        others: String::new(),
+        reasoning: String::new(),
+        raw: Vec::new(),
+        ..expected.clone()
+    };
     assert_eq!(seen, expected_without_text, "{name}, without text");
 }
 

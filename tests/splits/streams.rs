@@ -171,10 +171,61 @@ fn tokens_without_text_end_the_span_of_the_counted_tokens() {
         assert_eq!(last(&[STOP, &usage(3), DONE], in_full), Some(Tick(3)));
         assert_eq!(last(&[STOP, &usage(2), DONE], in_full), Some(Tick(2)));
         // In an event of its own before the finish event.
-        assert_eq!(last(&[empty, STOP, &usage(3), DONE], in_full), Some(Tick(4)));
+        assert_eq!(last(&[empty, STOP, &usage(3), DONE], in_full), Some(Tick(3)));
+        assert_eq!(last(&[empty, STOP, &usage(4), DONE], in_full), Some(Tick(4)));
+        assert_eq!(last(&[ROLE, STOP, &usage(3), DONE], in_full), Some(Tick(4)));
+        // More tokens than events: where they were is not known.
+        assert_eq!(last(&[STOP, &usage(7), DONE], in_full), Some(Tick(2)));
         assert_eq!(last(&[empty, &usage(3), DONE], in_full), Some(Tick(3)));
         assert_eq!(last(&[STOP, DONE], in_full), Some(Tick(2)));
     }
+}
+
+/// An event with these texts, one for each choice from `first` on.
+fn choices(first: u32, texts: &[&str]) -> String {
+    let choice = |(place, text): (usize, &&str)| {
+        format!("{{\"index\":{},\"delta\":{{\"content\":\"{text}\"}}}}", first as usize + place)
+    };
+    let choices: Vec<String> = texts.iter().enumerate().map(choice).collect();
+    format!("data: {{\"choices\":[{}]}}\n\n", choices.join(","))
+}
+
+#[test]
+fn events_of_different_choices_in_one_read_are_not_coalesced() {
+    let mut answer = new_answer(CHAT);
+    answer.push(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", Tick(0));
+    let mut push = |events: &[String], at| {
+        answer.push(events.concat().as_bytes(), Tick(at));
+        (answer.seen.coalesced, answer.seen.coalesced_reads, answer.seen.last_shared)
+    };
+    let (a, b) = (choices(0, &["a"]), choices(1, &["b"]));
+    assert_eq!(push(&[a.clone(), b.clone()], 1), (0, 0, false));
+    assert_eq!(push(&[b.clone(), a.clone()], 2), (0, 0, false));
+    assert_eq!(push(&[a.clone(), b.clone(), a.clone(), a.clone()], 3), (2, 1, false));
+    // One event with output of both choices, and one with that of the second alone.
+    assert_eq!(push(&[choices(0, &["a", "b"])], 4), (2, 1, false));
+    assert_eq!(push(&[choices(0, &["", "b"])], 5), (2, 1, false));
+    assert_eq!(push(&[a, STOP.to_string()], 6), (2, 1, true));
+    assert_eq!(answer.seen.choices, [0, 1, 1, 0, 0, 1, 0, 0, 0, 1, 1, 0]);
+}
+
+#[test]
+fn later_bytes_in_the_read_of_the_last_token_are_noted() {
+    let shared = |reads: &[&[&str]]| {
+        let mut answer = new_answer(CHAT);
+        answer
+            .push(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/event-stream\r\n\r\n", Tick(0));
+        for (number, read) in reads.iter().enumerate() {
+            let chunks: Vec<String> = read.iter().map(|event| format!("{:x}\r\n{event}\r\n", event.len())).collect();
+            answer.push(chunks.concat().as_bytes(), Tick(number as u64 + 1));
+        }
+        answer.seen.last_shared
+    };
+    for later in [STOP, USAGE, DONE, ""] {
+        assert!(shared(&[&[A], &[A, later]]), "{later}");
+        assert!(!shared(&[&[A], &[A], &[later]]), "{later}");
+    }
+    assert!(!shared(&[&[A, STOP], &[A], &[DONE]]));
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl Exchange {
             }
             _ => {}
         }
-        Step { outputs: 0, head, next }
+        Step { head, next }
     }
 
     /// Injects the fault in the middle of a stream.
@@ -64,7 +64,7 @@ impl Exchange {
             }
             _ => Next::End(Ending::Close),
         };
-        Step { outputs: 0, head: false, next }
+        Step { head: false, next }
     }
 
     /// What follows the first half of a JSON response.

@@ -1,15 +1,27 @@
 //! The events of the APIs with an `event:` field: Anthropic's messages and DashScope.
 
-use super::{Shape, pad, put, word};
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::{Shape, pad, put};
 use crate::mock::config::{Config, UsageStyle};
 use crate::mock::request_body::Endpoint;
 
 impl Shape {
-    /// Renders the event of one token. Returns false if the endpoint has no named events.
-    pub(super) fn named_token(&self, out: &mut Vec<u8>, config: &Config, endpoint: Endpoint, token: u32) -> bool {
+    /// Renders the event of the tokens of one step. Returns false if the endpoint has no named events.
+    pub(super) fn named_token(
+        &self,
+        out: &mut Vec<u8>,
+        config: &Config,
+        endpoint: Endpoint,
+        (tokens, with_text): (Range<u32>, bool),
+    ) -> bool {
         match endpoint {
-            Endpoint::Messages => self.message_delta(out, config, token),
-            Endpoint::DashScope => self.dashscope(out, config, Some(token), token + 1, "null"),
+            Endpoint::Messages => self.message_delta(out, config, tokens, with_text),
+            Endpoint::DashScope => {
+                let end = tokens.end;
+                self.dashscope(out, config, Some(tokens), (end, with_text), "null");
+            }
             _ => return false,
         }
         true
@@ -33,14 +45,17 @@ impl Shape {
         out.extend_from_slice(b"event: ping\ndata: {\"type\": \"ping\"}\n\n");
     }
 
-    fn message_delta(&self, out: &mut Vec<u8>, config: &Config, token: u32) {
+    fn message_delta(&self, out: &mut Vec<u8>, config: &Config, tokens: Range<u32>, with_text: bool) {
+        let token = tokens.start;
         let thinks = token < config.reasoning_tokens;
-        if token == config.reasoning_tokens && token > 0 {
+        // Tokens that mark the end of the reasoning have no event.
+        let first_text = (config.reasoning_tokens + config.swallow).next_multiple_of(config.step_tokens);
+        if token == first_text && config.reasoning_tokens > 0 {
             block_stop(out, 0);
             block_start(out, 1, "text");
         }
         let start = out.len();
-        let text = word(config.text, self.ordinal, 0, token);
+        let text = self.text_of(config, 0, tokens, with_text);
         let (index, kind) = if thinks { (0, "thinking") } else { (u32::from(config.reasoning_tokens > 0), "text") };
         put(
             out,
@@ -85,18 +100,21 @@ impl Shape {
         .into_bytes()
     }
 
-    /// An event of DashScope with the text of `token` (`None` in the last event) and the number of output tokens so far.
+    /// An event of DashScope with the text of the tokens of one step (`None` in the last event), the number of output tokens
+    /// so far, and whether these have text.
     pub(in crate::mock) fn dashscope(
         &self,
         out: &mut Vec<u8>,
         config: &Config,
-        token: Option<u32>,
-        output_tokens: u32,
+        tokens: Option<Range<u32>>,
+        (output_tokens, with_text): (u32, bool),
         finish: &str,
     ) {
         let start = out.len();
+        let token = tokens.as_ref().map(|tokens| tokens.start);
         let number = token.map_or(output_tokens + 1, |token| token + 1);
-        let text = token.map_or("", |token| word(config.text, self.ordinal, 0, token));
+        let text = tokens.map_or(Cow::Borrowed(""), |tokens| self.text_of(config, 0, tokens, with_text));
+        let text = text.as_ref();
         let (content, reasoning) = match token {
             Some(token) if token < config.reasoning_tokens => ("", text),
             _ => (text, ""),

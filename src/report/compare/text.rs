@@ -8,6 +8,7 @@ use crate::finding::Severity;
 use crate::report::language::Language;
 use crate::report::table::few_note;
 use crate::report::table::{Align, Table, cut, wrap};
+use crate::visible::visible;
 
 /// Lines are at least this long, even on narrower screens.
 const NARROWEST: usize = 60;
@@ -31,7 +32,8 @@ pub fn render(comparison: &Comparison<'_>, width: usize) -> String {
         out.push('\n');
     }
     comparison.missing.iter().for_each(|missing| out.push_str(&wrap("", &missing.text(Language::En), width)));
-    out + "\n" + &wrap("", note(comparison, Language::En), width)
+    let note = wrap("", note(comparison, Language::En), width);
+    visible(&format!("{out}\n{note}")).into_owned()
 }
 
 /// Warnings and tables of two entries.

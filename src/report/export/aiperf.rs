@@ -83,7 +83,7 @@ fn metrics(record: &RequestRecord, block: &Block) -> Json {
         .map(|(_, ns)| ms(ns as f64))
         .collect();
     put("inter_chunk_latency", json!(gaps), "ms");
-    if let Some(ns) = metric::tpot_in(record, block) {
+    if let Some(ns) = record.tpot(block).map(|tpot| tpot.ns) {
         put("inter_token_latency", ms(ns), "ms");
         if ns > 0.0 {
             put("output_token_throughput_per_user", json!(1e9 / ns), "tokens/sec/user");

@@ -11,7 +11,7 @@ pub fn lmdeploy(runs: &[&Summary]) -> String {
     let mut out = format!("{HEAD}\n");
     for run in runs {
         let series = &run.series;
-        let first = &series.first_token_s;
+        let first = &series.ttft_s;
         let figures = [
             run.throughput.requests_per_s,
             run.throughput.requests_per_s.map(|rate| rate * 60.0),

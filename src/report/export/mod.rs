@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::measured;
+use crate::files;
 use crate::plan::export::{Export, Format};
 use crate::store::{StoreError, evalscope};
 
@@ -60,7 +61,7 @@ fn write_one(format: Format, database: &Path, path: &Path) -> Result<(), ExportE
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
     make_folder(path)?;
-    std::fs::write(path, bytes).map_err(|cause| ExportError::File { path: path.to_path_buf(), cause })
+    files::write_named(path, bytes).map_err(|cause| ExportError::File { path: path.to_path_buf(), cause })
 }
 
 fn make_folder(path: &Path) -> Result<(), ExportError> {

@@ -22,7 +22,7 @@ use crate::time::S;
 struct Details {
     input_lens: Vec<u32>,
     output_lens: Vec<u32>,
-    ttfts: Vec<f64>,
+    ttfts: Vec<Option<f64>>,
     itls: Vec<Vec<f64>>,
     latencies: Vec<f64>,
     start_times: Vec<f64>,
@@ -145,7 +145,7 @@ fn details(database: &Path, measured: &Measured, steady: Option<&steady::Window>
 struct Row {
     input: u32,
     output: u32,
-    ttft_s: f64,
+    ttft_s: Option<f64>,
     gaps_s: Vec<f64>,
     latency_s: f64,
     start_s: f64,
@@ -153,7 +153,7 @@ struct Row {
     error: String,
 }
 
-/// A failed request has a TTFT of 0 and no gaps, as in the original tool.
+/// A failed request has a TTFT of 0 and no gaps, as in the original tool; a response that is not streamed has no TTFT.
 fn row(record: &crate::record::RequestRecord, block: &Block, measured: &Measured) -> Row {
     let ok = record.outcome == Outcome::Ok;
     let text = |span: crate::record::Span| String::from_utf8_lossy(span.slice(&block.bytes)).into_owned();
@@ -167,7 +167,7 @@ fn row(record: &crate::record::RequestRecord, block: &Block, measured: &Measured
     Row {
         input: record.input_tokens.unwrap_or(0),
         output: if ok { record.output_tokens.unwrap_or(0) } else { 0 },
-        ttft_s: if ok { metric::ttft_ns(record).unwrap_or(0) as f64 / 1e9 } else { 0.0 },
+        ttft_s: if ok { metric::ttft_ns(record).map(|ns| ns as f64 / 1e9) } else { Some(0.0) },
         gaps_s: if ok { gaps.collect() } else { Vec::new() },
         latency_s: if ok { metric::latency_ns(record) as f64 / 1e9 } else { 0.0 },
         start_s: unix_ns(measured, record.due.0) as f64 / 1e9,

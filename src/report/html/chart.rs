@@ -4,6 +4,8 @@
 use std::fmt::Write;
 use std::ops::Range;
 
+use crate::visible::{controls_display, push_escaped};
+
 /// Width and height of the drawing, and of the margins around the plot.
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 290.0;
@@ -301,7 +303,7 @@ pub fn short(value: f64) -> String {
     format!("{text}{suffix}")
 }
 
-/// Escapes text for HTML, including attributes.
+/// Escapes text for HTML, including attributes. Characters that control the display become visible.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -311,8 +313,7 @@ pub fn escape(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // Not allowed in HTML.
-            c if c.is_control() && c != '\n' => out.push(' '),
+            c if controls_display(c) && !matches!(c, '\n' | '\t') => push_escaped(&mut out, c),
             c => out.push(c),
         }
     }

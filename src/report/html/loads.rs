@@ -15,6 +15,23 @@ use crate::report::repeats;
 use crate::report::table::{digits, quantile};
 use crate::stats::Summary;
 
+type Column = (Label, fn(&Summary) -> String);
+
+const OF_TEXT: [Column; 8] = [
+    (Label::Rps, |s| fixed(s.throughput.requests_per_s, 2)),
+    (Label::OutputTokPerS, |s| fixed(s.throughput.output_tokens_per_s, 1)),
+    (Label::AvgLatency, |s| fixed(s.series.latency_s.mean, 3)),
+    (Label::P99Latency, |s| quantile(&s.series.latency_s, 990, 3)),
+    (Label::AvgTtft, |s| fixed(s.series.ttft_s.mean, 4)),
+    (Label::P99Ttft, |s| quantile(&s.series.ttft_s, 990, 4)),
+    (Label::AvgTpot, |s| fixed(s.series.tpot_s.mean, 4)),
+    (Label::P99Tpot, |s| quantile(&s.series.tpot_s, 990, 4)),
+];
+
+/// The columns of embeddings and rankings.
+const WITHOUT_TEXT: [Column; 4] =
+    [OF_TEXT[0], (Label::InputThroughput, |s| fixed(s.throughput.input_tokens_per_s, 1)), OF_TEXT[2], OF_TEXT[3]];
+
 /// The overview of a sweep: a row for each load, the best loads, and recommendations.
 pub fn overview(runs: &[&Summary], language: Language) -> String {
     let mut out = format!("<h2>{}</h2>", language.pick("Loads", "各档负载"));
@@ -22,19 +39,11 @@ pub fn overview(runs: &[&Summary], language: Language) -> String {
     let scheduled = runs.iter().any(|run| run.facts.mode != Mode::Closed);
     let mut head = vec![language.pick("Load", "负载")];
     head.extend(scheduled.then(|| language.pick("Offered req/s", "到达率 (req/s)")));
-    head.extend([
-        Label::Rps.text(language),
-        Label::OutputTokPerS.text(language),
-        Label::AvgLatency.text(language),
-        Label::P99Latency.text(language),
-        Label::AvgTtft.text(language),
-        Label::P99Ttft.text(language),
-        Label::AvgTpot.text(language),
-        Label::P99Tpot.text(language),
-        language.pick("Success", "成功率"),
-    ]);
+    let columns: &[Column] = if runs.iter().any(|run| run.generates_text()) { &OF_TEXT } else { &WITHOUT_TEXT };
+    head.extend(columns.iter().map(|(label, _)| label.text(language)));
+    head.push(language.pick("Success", "成功率"));
     let head: Vec<String> = head.into_iter().map(str::to_string).collect();
-    let rows: Vec<(&str, Vec<String>)> = runs.iter().map(|run| load_row(run, scheduled, language)).collect();
+    let rows: Vec<(&str, Vec<String>)> = runs.iter().map(|run| load_row(run, columns, scheduled, language)).collect();
     out.push_str(&table(&head, &rows));
     if rows.iter().any(|row| has_marks(&row.1)) {
         out.push_str(&few_note(language));
@@ -82,26 +91,16 @@ fn findings_of_runs(runs: &[&Summary], language: Language) -> String {
     if all.is_empty() { all } else { format!("<h3>{title}</h3>{all}") }
 }
 
-fn load_row(run: &Summary, scheduled: bool, language: Language) -> (&'static str, Vec<String>) {
+fn load_row(run: &Summary, columns: &[Column], scheduled: bool, language: Language) -> (&'static str, Vec<String>) {
     let class = match Grade::from_share(success_rate(run)) {
         Grade::Good => "good",
         Grade::Passable => "passable",
         Grade::Bad => "bad",
     };
-    let series = &run.series;
     let void = if run.is_void() { language.pick(" (void)", "（无效）") } else { "" };
     let mut cells = vec![load_name(&run.facts, language) + void];
     cells.extend(scheduled.then(|| fixed(run.rates.offered_per_s, 2)));
-    cells.extend([
-        fixed(run.throughput.requests_per_s, 2),
-        fixed(run.throughput.output_tokens_per_s, 1),
-        fixed(series.latency_s.mean, 3),
-        quantile(&series.latency_s, 990, 3),
-        fixed(series.ttft_s.mean, 4),
-        quantile(&series.ttft_s, 990, 4),
-        fixed(series.tpot_s.mean, 4),
-        quantile(&series.tpot_s, 990, 4),
-    ]);
+    cells.extend(columns.iter().map(|(_, cell)| cell(run)));
     cells.push(success_rate(run).map_or_else(|| "-".to_string(), |share| format!("{:.1} %", share * 100.0)));
     (class, cells)
 }

@@ -12,7 +12,7 @@ use crate::report::findings::{Entry, entries, void_lines};
 use crate::report::i18n::{Label, failure_name};
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
-use crate::report::summary_rows::{self, Value, client_rows, percentile_columns};
+use crate::report::summary_rows::{self, client_rows, shown_columns};
 use crate::report::table::{mark, number, optional};
 use crate::report::turns;
 use crate::stats::Summary;
@@ -107,13 +107,21 @@ fn cards(s: &Summary, language: Language) -> String {
             language.pick("Requests per second", "请求吞吐量"),
             (fixed(s.throughput.requests_per_s, 2), "req/s".to_string()),
         ),
-        (
-            language.pick("Output throughput", "输出 token 吞吐量"),
-            (fixed(s.throughput.output_tokens_per_s, 2), "tok/s".to_string()),
-        ),
-        (language.pick("TTFT, median", "TTFT 中位数"), pair(&series.ttft_s)),
-        (language.pick("ITL, median", "ITL 中位数"), pair(&series.itl_s)),
-        (language.pick("TPOT, median", "TPOT 中位数"), pair(&series.tpot_s)),
+    ];
+    if s.generates_text() {
+        let rate = (fixed(s.throughput.output_tokens_per_s, 2), "tok/s".to_string());
+        cards.push((language.pick("Output throughput", "输出 token 吞吐量"), rate));
+    } else {
+        let rate = (fixed(s.throughput.input_tokens_per_s, 2), "tok/s".to_string());
+        cards.push((language.pick("Input throughput", "输入 token 吞吐量"), rate));
+    }
+    // Nothing has these times if nothing was streamed.
+    if series.ttft_s.count > 0 {
+        cards.push((language.pick("TTFT, median", "TTFT 中位数"), pair(&series.ttft_s)));
+        cards.push((language.pick("ITL, median", "ITL 中位数"), pair(&series.itl_s)));
+        cards.push((language.pick("TPOT, median", "TPOT 中位数"), pair(&series.tpot_s)));
+    }
+    cards.extend([
         (language.pick("Latency, median", "端到端时延中位数"), pair(&series.latency_s)),
         (
             language.pick("Peak in flight", "峰值并发数"),
@@ -122,7 +130,7 @@ fn cards(s: &Summary, language: Language) -> String {
                 format!("{} {}", language.pick("mean", "平均"), fixed(s.concurrency.mean, 2)),
             ),
         ),
-    ];
+    ]);
     if let Some(verdict) = &s.slo {
         let met = if verdict.is_met() {
             language.pick("SLO met", "SLO 达标")
@@ -171,7 +179,7 @@ pub fn finding(entry: &Entry<'_>, load: Option<&str>, language: Language) -> Str
 }
 
 fn percentiles(s: &Summary, language: Language) -> String {
-    let columns = percentile_columns(s);
+    let columns = shown_columns(s);
     let head: Vec<String> = std::iter::once(language.pick("Percentiles", "百分位数").to_string())
         .chain(columns.iter().map(|column| column.0.text(language).to_string()))
         .collect();
@@ -192,36 +200,40 @@ fn percentiles(s: &Summary, language: Language) -> String {
         let name = format!("{name} · {}", language.pick("95 % CI", "95 % 置信区间"));
         rows.push(("ci", std::iter::once(name).chain(columns.iter().map(interval)).collect()));
     }
-    rows.extend(measurement_error_rows(s, columns.len(), language));
+    rows.extend(measurement_error_rows(s, &columns, language));
     let note = if rows.iter().any(|row| has_marks(&row.1)) { few_note(language) } else { String::new() };
     format!("{}{note}", table(&head, &rows))
 }
 
 /// Bounds of median and p99 from the client's measurement error; only the times have such bounds.
-fn measurement_error_rows(s: &Summary, columns: usize, language: Language) -> Vec<(&'static str, Vec<String>)> {
+fn measurement_error_rows(
+    s: &Summary,
+    columns: &[(Label, &Series)],
+    language: Language,
+) -> Vec<(&'static str, Vec<String>)> {
     let own = &s.measurement_error;
-    let times = [&own.ttft_s, &own.itl_s, &own.tpot_s, &own.latency_s];
     let row = |(name, level): (&str, usize)| {
-        let bound = |bounds: &&Vec<crate::stats::measurement_error::Bound>| {
+        let bound = |(label, _): &(Label, &Series)| {
+            let bounds = match label {
+                Label::Ttft => &own.ttft_s,
+                Label::Itl => &own.itl_s,
+                Label::Tpot => &own.tpot_s,
+                Label::Latency => &own.latency_s,
+                _ => return "-".to_string(),
+            };
             bounds.get(level).map_or_else(|| "-".to_string(), |b| format!("{} … {}", number(b.low), number(b.high)))
         };
         let name = format!("{name} · {}", language.pick("measurement error", "测量误差界"));
-        let rest = std::iter::repeat_n("-".to_string(), columns.saturating_sub(times.len()));
-        ("ci", std::iter::once(name).chain(times.iter().map(bound)).chain(rest).collect())
+        ("ci", std::iter::once(name).chain(columns.iter().map(bound)).collect())
     };
     let levels = LEVELS.iter().enumerate().filter(|(_, level)| matches!(level.per_mille, 500 | 990));
     levels.map(|(place, level)| row((level.name, place))).collect()
 }
 
 fn summary_table(s: &Summary, language: Language) -> String {
-    let shown = summary_rows::summary(s).into_iter().filter(|row| row.always || row.value != Value::Unknown);
-    let cell = |value: &Value| match value {
-        Value::Number(value) => number(*value),
-        Value::Count(count) => count.to_string(),
-        Value::Unknown => "-".to_string(),
-    };
+    let shown = summary_rows::summary(s).into_iter().filter(summary_rows::Row::is_shown);
     let rows: Vec<(&str, Vec<String>)> =
-        shown.map(|row| ("", vec![row.key.text(language).to_string(), cell(&row.value)])).collect();
+        shown.map(|row| ("", vec![row.key.text(language).to_string(), row.value.text()])).collect();
     table(&[language.pick("Key", "指标").to_string(), language.pick("Value", "数值").to_string()], &rows)
 }
 

@@ -21,16 +21,17 @@ type Curve<'a> = (&'a str, fn(&Summary) -> Option<f64>);
 
 /// The charts of one run. At most about `most_dots` requests are drawn as single points.
 pub fn run_charts(run: &Run, most_dots: usize, language: Language) -> Vec<Chart> {
-    let mut charts = vec![
-        cdf(run, language),
-        percentiles(run, language),
-        ttft_over_time(run, language),
-        itl_over_time(run, language),
-        in_flight(run, language),
-        tokens_over_time(run, language),
-        scatter(run, most_dots, language),
-        client_error(run, language),
-    ];
+    let mut charts = vec![cdf(run, language), percentiles(run, language)];
+    if run.summary.series.ttft_s.count > 0 {
+        charts.extend([ttft_over_time(run, language), itl_over_time(run, language)]);
+    }
+    charts.push(in_flight(run, language));
+    if run.summary.generates_text() {
+        charts.push(tokens_over_time(run, language));
+    }
+    charts.extend([scatter(run, most_dots, language), client_error(run, language)]);
+    // Without streams no curve has a first token.
+    charts.iter_mut().for_each(|chart| chart.lines.retain(|line| !line.points.is_empty()));
     charts.extend(server::charts(run, language));
     charts
 }
@@ -136,7 +137,7 @@ fn scatter(run: &Run, most_dots: usize, language: Language) -> Chart {
         thin(points.collect(), most_dots / 2)
     };
     let (latencies, thinned) = dots(&|sample| sample.ok.then_some(sample.latency));
-    let (ttfts, _) = dots(&|sample| sample.ttft.filter(|_| sample.ok && sample.streamed));
+    let (ttfts, _) = dots(&|sample| sample.ttft.filter(|_| sample.ok));
     let (failed, failed_thinned) = dots(&|sample| (!sample.ok).then_some(sample.latency));
     let mut lines = vec![
         ChartLine::dots(language.pick("Latency", "端到端时延"), latencies, false),

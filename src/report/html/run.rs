@@ -35,6 +35,7 @@ impl Run {
         let mut timeline = Timeline::new(&samples);
         let reader = Reader::open(path)?;
         reader.each_block(Phase::Measured, Detail::Figures, |block| timeline.add(block))?;
+        reader.each_block(Phase::Warmup, Detail::Figures, |block| timeline.add_warmup(block))?;
         timeline.finish();
         Ok(Run { run, summary, samples, scrapes: metrics::scrapes(&reader.server_samples()?), timeline })
     }

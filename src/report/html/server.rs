@@ -22,7 +22,11 @@ pub fn section(s: &Summary, language: Language) -> String {
             Language::En => format!("{} scrapes over {} s", server.scrapes, number(server.window_s)),
             Language::Zh => format!("{} 秒内采集 {} 次", number(server.window_s), server.scrapes),
         };
-        let _ = write!(out, "<h3>{title}</h3><p class=\"note\">{} · {scrapes}</p>", escape(server.server));
+        let warmup = match s.facts.has_flowing_warmup() {
+            true => language.pick(" · both sides with the warm-up", " · 双方均包含预热请求"),
+            false => "",
+        };
+        let _ = write!(out, "<h3>{title}</h3><p class=\"note\">{} · {scrapes}{warmup}</p>", escape(server.server));
     }
     for (index, one) in tables(s, language).iter().enumerate() {
         out.push_str(&table(&one.table));

@@ -1,7 +1,7 @@
 //! A run over time and over its percentiles: computed from every record, reduced to few enough values to draw.
 
 use crate::record::{Block, Outcome};
-use crate::stats::concurrency::InFlight;
+use crate::stats::concurrency::{InFlight, spans};
 use crate::stats::metric;
 use crate::stats::quantile::nearest_rank;
 use crate::stats::samples::Sample;
@@ -17,6 +17,8 @@ pub struct Timeline {
     bins: Vec<Bin>,
     /// All gaps, seconds; sorted by [`Timeline::finish`].
     gaps_s: Vec<f32>,
+    /// Start and end of the requests of the warm-up, tick nanoseconds.
+    warmup: Vec<(u64, u64)>,
 }
 
 /// One interval.
@@ -36,7 +38,7 @@ impl Timeline {
         let to = samples.iter().map(|sample| sample.end).max().unwrap_or(0).max(from + 1);
         let events: u64 = samples.iter().map(|sample| u64::from(sample.events)).sum();
         let bins = (samples.len().max(events as usize / 20)).clamp(10, MOST_BINS);
-        Timeline { from, to, bins: vec![Bin::default(); bins], gaps_s: Vec::new() }
+        Timeline { from, to, bins: vec![Bin::default(); bins], gaps_s: Vec::new(), warmup: Vec::new() }
     }
 
     /// Adds the tokens and gaps of a block. A token counts at its arrival; each event counts as its share of the
@@ -60,6 +62,11 @@ impl Timeline {
                 }
             }
         }
+    }
+
+    /// Adds the requests of a warm-up, which can be in flight at the start.
+    pub fn add_warmup(&mut self, block: &Block) {
+        self.warmup.extend(block.records.iter().filter_map(|record| Some((record.write_start?.0, record.end.0))));
     }
 
     /// Sorts the gaps; call it once, after the last block.
@@ -119,8 +126,11 @@ impl Timeline {
 
     /// Mean and maximum of the requests in flight in each interval.
     pub fn in_flight(&self, samples: &[Sample]) -> (Series, Series) {
-        let sent = samples.iter().filter_map(|sample| Some((sample.write_start?, sample.end)));
-        let levels = InFlight::from_spans(sent).bins(self.from, self.to, self.bins.len());
+        let levels = InFlight::from_spans(spans(samples).chain(self.warmup.iter().copied())).bins(
+            self.from,
+            self.to,
+            self.bins.len(),
+        );
         let mean = self.middles().zip(&levels).map(|(at, level)| (at, Some(level.0))).collect();
         let most = self.middles().zip(&levels).map(|(at, level)| (at, Some(f64::from(level.1)))).collect();
         (mean, most)

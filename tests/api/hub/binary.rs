@@ -75,7 +75,7 @@ fn tokenizers_are_downloaded_by_id() {
     let local = home.path().join("Qwen/Qwen2.5-0.5B-Instruct");
     fs::create_dir_all(&local).unwrap();
     fs::write(local.join("tokenizer.json"), "broken").unwrap();
-    let output = perf(home.path(), &server.url(), &[&random[..], &hub[..]].concat());
+    let output = perf(home.path(), &server.url(), &[&random[..], &hub[..], &["--name", "again"]].concat());
     assert_eq!(output.status.code(), Some(2));
     assert!(
         stderr(&output).contains("Qwen/Qwen2.5-0.5B-Instruct/tokenizer.json is not a Hugging Face tokenizer"),

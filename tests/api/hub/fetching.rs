@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ringmark::hub::{Fetched, Hub, HubItem, Settings, fetch, required_items};
+use ringmark::hub::{Fetched, Hub, HubItem, Limits, Settings, fetch, required_items};
 use ringmark::spec::{DataSource, Spec};
 use ringmark::workload::progress::StepProgress;
 use tempfile::TempDir;
@@ -351,4 +351,58 @@ fn concurrent_calls_download_once() {
     assert_eq!(server.requests().len(), 1);
     assert_eq!(fs::read(&found[0].path).unwrap(), OPENQA);
     assert_eq!(machine.settings.site.hub, Hub::ModelScope);
+}
+
+#[test]
+fn a_file_beyond_the_limit_is_given_up_and_removed() {
+    for announced in [true, false] {
+        let server = Server::start(move |request| {
+            let reply = Reply::file(request, &[b'a'; 5000], "\"e\"").with("X-Repo-Commit", COMMIT);
+            // Without a length, the body ends with the connection.
+            if announced { reply } else { reply.without_length() }
+        });
+        let mut machine = machine(DataSource::Huggingface, &server.url(), &[]);
+        machine.settings.limits = Limits { max_bytes: 4000, ..Limits::default() };
+        let text = machine.fetch(&dataset("openqa")).unwrap_err();
+        assert!(text.contains("more than 4000 bytes"), "{text}");
+        assert_eq!(machine.files(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_slow_download_is_given_up_and_can_be_resumed() {
+    let server = Server::start(|request| {
+        Reply::file(request, OPENQA, "\"e\"").with("X-Repo-Commit", COMMIT).dripping(Duration::from_millis(20))
+    });
+    let mut machine = machine(DataSource::Huggingface, &server.url(), &[]);
+    machine.settings.limits =
+        Limits { slow_bytes: 1 << 20, slow_time: Duration::from_millis(100), ..Limits::default() };
+    let text = machine.fetch(&dataset("openqa")).unwrap_err();
+    assert!(text.contains("fewer than 1048576 bytes within 0.1 s") && text.contains("resumes"), "{text}");
+    assert_eq!(server.paths().len(), 1, "a slow server is not asked again");
+    machine.settings.limits = Limits::default();
+    assert_eq!(fs::read(machine.fetch(&dataset("openqa")).unwrap().path).unwrap(), OPENQA);
+    assert!(server.requests()[1].header("range").is_some());
+}
+
+#[test]
+fn a_full_disk_leaves_no_partial_file() {
+    let server =
+        Server::start(hugging_face(vec![("/datasets/Hello-SimpleAI/HC3-Chinese/open_qa.jsonl", OPENQA.into())]));
+    let machine = machine(DataSource::Huggingface, &server.url(), &[]);
+    // The failed attempt shows where the partial file is; in its place comes a device that is always full.
+    let requests = AtomicUsize::new(0);
+    let cut = Server::start(move |request| match requests.fetch_add(1, Ordering::Relaxed) {
+        0 => Reply::file(request, OPENQA, "\"e\"").with("X-Repo-Commit", COMMIT).cut_after(5),
+        _ => Reply::status(403),
+    });
+    let mut settings = machine.settings.clone();
+    settings.site.endpoint = self::machine(DataSource::Huggingface, &cut.url(), &[]).settings.site.endpoint;
+    fetch(&dataset("openqa"), &settings, &StepProgress::default(), &mut |_| {}).unwrap_err();
+    let partial = machine.files().into_iter().find(|path| path.ends_with(".incomplete")).unwrap();
+    fs::remove_file(machine.at(&partial)).unwrap();
+    std::os::unix::fs::symlink("/dev/full", machine.at(&partial)).unwrap();
+    let text = machine.fetch(&dataset("openqa")).unwrap_err();
+    assert!(text.contains("No space left"), "{text}");
+    assert!(!machine.files().iter().any(|path| path.contains("incomplete")), "{:?}", machine.files());
 }

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A received request.
 #[derive(Clone, Debug)]
@@ -27,16 +28,28 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// The number of body bytes that are sent before the connection is closed.
     pub cut: Option<usize>,
+    /// The body is sent byte by byte with this pause.
+    pub drip: Option<Duration>,
+    /// The end of the body is the end of the connection.
+    pub no_length: bool,
 }
 
 impl Reply {
     pub fn status(status: u16) -> Reply {
-        Reply { status, headers: Vec::new(), body: b"{\"error\":\"no\"}".to_vec(), cut: None }
+        Reply {
+            status,
+            headers: Vec::new(),
+            body: b"{\"error\":\"no\"}".to_vec(),
+            cut: None,
+            drip: None,
+            no_length: false,
+        }
     }
 
     /// A file, or its rest after the requested offset if the ETag matches.
     pub fn file(request: &HubRequest, body: &[u8], etag: &str) -> Reply {
-        let mut reply = Reply { status: 200, headers: Vec::new(), body: body.to_vec(), cut: None };
+        let mut reply =
+            Reply { status: 200, headers: Vec::new(), body: body.to_vec(), cut: None, drip: None, no_length: false };
         reply.headers.push(("ETag", etag.to_string()));
         let start = request.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
         let same = request.header("if-range").is_none_or(|given| given == etag);
@@ -51,6 +64,14 @@ impl Reply {
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Reply {
         self.headers.push((name, value.into()));
         self
+    }
+
+    pub fn dripping(self, pause: Duration) -> Reply {
+        Reply { drip: Some(pause), ..self }
+    }
+
+    pub fn without_length(self) -> Reply {
+        Reply { no_length: true, ..self }
     }
 
     pub fn cut_after(self, bytes: usize) -> Reply {
@@ -109,13 +130,24 @@ fn serve(stream: TcpStream, all: &Mutex<Vec<HubRequest>>, answer: &dyn Fn(&HubRe
     for (name, value) in &reply.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
-    if !reply.headers.iter().any(|(name, _)| *name == "Content-Length") {
+    if !reply.no_length && !reply.headers.iter().any(|(name, _)| *name == "Content-Length") {
         head.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));
     }
-    let sent = reply.cut.unwrap_or(reply.body.len()).min(reply.body.len());
+    let sent_bytes = reply.cut.unwrap_or(reply.body.len()).min(reply.body.len());
     let mut stream = stream;
+    if let Some(pause) = reply.drip {
+        let headed = stream.write_all(format!("{head}\r\n").as_bytes());
+        let drop_by_drop = reply.body[..sent_bytes].iter().try_for_each(|byte| {
+            std::thread::sleep(pause);
+            stream.write_all(&[*byte])
+        });
+        // The client may have closed the connection.
+        let _ = headed.and(drop_by_drop);
+        return;
+    }
     // The client may have closed the connection.
-    let _ = stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(&reply.body[..sent]));
+    let _ =
+        stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(&reply.body[..sent_bytes]));
 }
 
 /// The commit of all files of [`hugging_face`].

@@ -115,7 +115,10 @@ fn a_refusal_is_told_in_the_proxys_words() {
     assert!(error.contains("the proxy closed the connection without a response to CONNECT"), "{error}");
     let error = mistake(&call(Mood::Silent, "--connect-timeout 0.2"));
     assert!(error.contains("the proxy did not answer CONNECT in time (--connect-timeout)"), "{error}");
-    let error = mistake(&line("--url https://h/v1 --model m --insecure --proxy http://127.0.0.1:1 -n 1", &[]));
+    let error = mistake(&line(
+        "--url https://h/v1 --model m --insecure --proxy http://127.0.0.1:1 -n 1 --ready-timeout 0",
+        &[],
+    ));
     assert!(error.contains("the proxy 127.0.0.1:1: Connection refused"), "{error}");
     // A run without the test before it has failures of that class.
     let failed = call(Mood::Says(REFUSED), "--no-test-connection");

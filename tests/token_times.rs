@@ -1,0 +1,230 @@
+//! The times per token that are computed from the bytes of a response, against the truth of the mock that sent them: for
+//! every server that the mock can behave like, every way in which an answer ends, and every length. No clock is involved.
+
+use ringmark::api::Dialect;
+use ringmark::api::answer::{Answer, AnswerOptions, Step};
+use ringmark::mock::simulation::{ARRIVAL, Simulation, simulate};
+use ringmark::mock::{ChoiceTruth, Config, Endpoint};
+use ringmark::record::delivery::Tpot;
+use ringmark::record::{Block, Outcome, RequestRecord, TokenSource};
+use ringmark::stats::metric;
+
+/// Largest relative difference from the truth.
+const TOLERANCE: f64 = 0.005;
+const SERVERS: [&str; 4] = ["vllm", "llamacpp", "sglang", "transformers"];
+const LENGTHS: [u32; 10] = [2, 3, 4, 5, 10, 11, 43, 60, 120, 300];
+
+/// The figures of the client, nanoseconds.
+struct Figures {
+    ttft: f64,
+    e2e: f64,
+    mean_itl: Option<f64>,
+    tpot: Option<Tpot>,
+    output_tokens: Option<u32>,
+}
+
+/// A request to the simulated server, and what the client makes of its response.
+fn ask(query: &str, endpoint: Endpoint, fields: &str) -> (Figures, Simulation) {
+    let prompt = match endpoint {
+        Endpoint::Completions => "\"prompt\":\"a b\"",
+        Endpoint::Responses => "\"input\":\"a b\"",
+        _ => "\"messages\":[{\"role\":\"user\",\"content\":\"a b\"}]",
+    };
+    let body = format!("{{{prompt},\"stream\":true,\"stream_options\":{{\"include_usage\":true}}{fields}}}");
+    let config = Config::from_query(&format!("ttft=70ms&itl=10ms&{query}")).unwrap();
+    let simulated = simulate(&config, endpoint, &body).unwrap();
+    let mut answer = Answer::new(AnswerOptions {
+        dialect: match endpoint {
+            Endpoint::Completions => Dialect::Completions,
+            Endpoint::Responses => Dialect::Responses,
+            Endpoint::Messages => Dialect::Anthropic,
+            _ => Dialect::Chat,
+        },
+        stream: true,
+        keep_text: true,
+        keep_raw: false,
+        max_event_bytes: 1 << 20,
+        max_response_bytes: 256 << 20,
+    });
+    let mut end = None;
+    for (at, bytes) in &simulated.writes {
+        if let Step::Done { .. } = answer.push(bytes, *at) {
+            end = Some(*at);
+        }
+    }
+    assert_eq!(answer.outcome(), Outcome::Ok, "{query}: {}", answer.seen.error);
+    let seen = &answer.seen;
+    let mut block = Block::new(0);
+    let record = RequestRecord {
+        due: ARRIVAL,
+        write_start: Some(ARRIVAL),
+        first_token: seen.first_token,
+        last_token: seen.last_token,
+        end: end.unwrap(),
+        streamed: true,
+        output_tokens: seen.usage.output_tokens,
+        token_source: TokenSource::Server,
+        arrivals: block.keep_arrivals(&seen.arrivals),
+        choices: block.keep_bytes(&seen.choices),
+        silent: block.keep_arrivals(&seen.silent),
+        silent_kinds: block.keep_bytes(&seen.silent_kinds),
+        ..RequestRecord::default()
+    };
+    let gaps: Vec<f64> = metric::gaps_ns(&seen.arrivals, &seen.choices).map(|(_, ns)| ns as f64).collect();
+    let figures = Figures {
+        ttft: metric::ttft_ns(&record).unwrap() as f64,
+        e2e: metric::latency_ns(&record) as f64,
+        mean_itl: (!gaps.is_empty()).then(|| gaps.iter().sum::<f64>() / gaps.len() as f64),
+        tpot: record.tpot(&block),
+        output_tokens: seen.usage.output_tokens,
+    };
+    (figures, simulated)
+}
+
+/// The mean of a value over the choices that have it.
+fn mean(choices: &[ChoiceTruth], of: impl Fn(&ChoiceTruth) -> Option<f64>) -> Option<f64> {
+    let values: Vec<f64> = choices.iter().filter_map(of).collect();
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+fn near(one: f64, other: f64) -> bool {
+    (one - other).abs() <= TOLERANCE * other
+}
+
+/// Compares TTFT, E2E, ITL and the number of tokens with the truth; returns TPOT and its truth.
+fn compare(case: &str, figures: &Figures, simulated: &Simulation) -> (Option<Tpot>, Option<f64>) {
+    let truth = &simulated.truth;
+    let tokens: u32 = truth.choices.iter().map(|choice| choice.tokens).sum();
+    assert_eq!((figures.output_tokens, truth.output_tokens), (Some(tokens), tokens), "{case}");
+    let first = truth.choices.iter().filter_map(|choice| choice.first_output).min().unwrap();
+    let since = |at: ringmark::time::Tick| at.ns_since(ARRIVAL) as f64;
+    assert!(near(figures.ttft, since(first)), "{case}: TTFT {} for {}", figures.ttft, since(first));
+    let last = since(truth.last_byte.unwrap());
+    assert!(near(figures.e2e, last), "{case}: E2E {} for {last}", figures.e2e);
+    let span = |choice: &ChoiceTruth| choice.last_output.unwrap().ns_since(choice.first_output.unwrap()) as f64;
+    let with_output = || truth.choices.iter().filter(|choice| choice.events > 0);
+    let gaps: u32 = with_output().map(|choice| choice.events - 1).sum();
+    let itl = (gaps > 0).then(|| with_output().map(span).sum::<f64>() / f64::from(gaps));
+    match (figures.mean_itl, itl) {
+        (Some(here), Some(there)) => assert!(near(here, there), "{case}: ITL {here} for {there}"),
+        (here, there) => assert_eq!(here, there, "{case}"),
+    }
+    (figures.tpot, mean(&truth.choices, ChoiceTruth::tpot_ns))
+}
+
+/// TPOT is exact.
+fn assert_exact(case: &str, endpoint: Endpoint, fields: &str) {
+    let (figures, simulated) = ask(case, endpoint, fields);
+    let case = format!("{case} {endpoint:?} {fields}");
+    let (tpot, truth) = compare(&case, &figures, &simulated);
+    let (tpot, truth) = (tpot.unwrap_or_else(|| panic!("{case}: no TPOT")), truth.unwrap());
+    assert!(near(tpot.ns, truth), "{case}: TPOT {} for {truth}", tpot.ns);
+    assert_eq!((tpot.low_ns, tpot.high_ns), (tpot.ns, tpot.ns), "{case}");
+}
+
+/// TPOT is a range that contains the truth.
+fn assert_range(case: &str, endpoint: Endpoint, fields: &str) {
+    let (figures, simulated) = ask(case, endpoint, fields);
+    let case = format!("{case} {endpoint:?} {fields}");
+    let (tpot, truth) = compare(&case, &figures, &simulated);
+    let (tpot, truth) = (tpot.unwrap_or_else(|| panic!("{case}: no TPOT")), truth.unwrap());
+    let contained = tpot.low_ns <= truth * (1.0 + TOLERANCE) && truth <= tpot.high_ns * (1.0 + TOLERANCE);
+    assert!(contained && tpot.low_ns < tpot.high_ns, "{case}: {truth} and {tpot:?}");
+    assert_eq!(tpot.ns, tpot.low_ns, "{case}");
+}
+
+#[test]
+fn answers_that_end_by_themselves_or_at_their_length_are_exact() {
+    for server in SERVERS {
+        for tokens in LENGTHS {
+            for n in [1, 2] {
+                for endpoint in [Endpoint::Chat, Endpoint::Completions] {
+                    let n = format!(",\"n\":{n}");
+                    assert_exact(&format!("like={server}&tokens={tokens}"), endpoint, &n);
+                    let length = format!("{n},\"max_tokens\":{tokens}");
+                    assert_exact(&format!("like={server}&tokens=400"), endpoint, &length);
+                    let least = format!("{n},\"min_tokens\":{tokens}");
+                    assert_exact(&format!("like={server}&tokens=1"), endpoint, &least);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn answers_of_the_other_apis_are_exact() {
+    for tokens in LENGTHS {
+        for (endpoint, limit) in [(Endpoint::Responses, "max_output_tokens"), (Endpoint::Messages, "max_tokens")] {
+            for thinking in ["", "&reasoning=1"] {
+                let case = format!("like=vllm&tokens={tokens}{thinking}");
+                assert_exact(&case, endpoint, &format!(",\"{limit}\":400"));
+                assert_exact(&case, endpoint, &format!(",\"{limit}\":{tokens}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn tokens_without_text_are_exact_if_they_have_events() {
+    for tokens in LENGTHS {
+        for n in [1, 2] {
+            for endpoint in [Endpoint::Chat, Endpoint::Completions] {
+                // Parts of characters, held back text of stop strings, reasoning, and both.
+                for style in
+                    ["&split=2", "&split=3", "&hold=1", "&hold=1&split=3", "&reasoning=1", "&reasoning=1&split=2"]
+                {
+                    if tokens > 2 || style == "&reasoning=1" {
+                        let case = format!("like=vllm&tokens={tokens}{style}");
+                        assert_exact(&case, endpoint, &format!(",\"n\":{n}"));
+                        assert_exact(&case, endpoint, &format!(",\"n\":{n},\"max_tokens\":{tokens}"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn tool_calls_without_swallowed_tokens_are_exact() {
+    for server in SERVERS {
+        for tokens in LENGTHS {
+            assert_exact(&format!("like={server}&tokens={tokens}&tool_calls=on"), Endpoint::Chat, "");
+            assert_exact(&format!("like={server}&tokens={tokens}&tool_calls=on&reasoning=1"), Endpoint::Chat, "");
+        }
+    }
+}
+
+#[test]
+fn swallowed_tokens_and_several_tokens_an_event_give_a_range() {
+    for server in SERVERS {
+        for tokens in [10, 11, 43, 60, 120, 300] {
+            for n in [1, 2] {
+                let n = format!(",\"n\":{n}");
+                for style in [
+                    "&tool_calls=on&swallow=5",
+                    "&tool_calls=on&swallow=4&swallow_end=3",
+                    "&tool_calls=on&reasoning=2&swallow=3",
+                    "&reasoning=3&swallow=2",
+                    "&step_tokens=2",
+                    "&step_tokens=4",
+                ] {
+                    assert_range(&format!("like={server}&tokens={tokens}{style}"), Endpoint::Chat, &n);
+                }
+                for style in ["&split=2", "&split=3", "&hold=3"] {
+                    let case = format!("like={server}&empty=skip&tokens={tokens}{style}");
+                    assert_range(&case, Endpoint::Completions, &format!("{n},\"max_tokens\":{tokens}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_event_for_all_tokens_has_an_upper_end() {
+    let (figures, simulated) = ask("like=transformers&tokens=12&step_tokens=12", Endpoint::Chat, "");
+    let (tpot, truth) = compare("one event", &figures, &simulated);
+    let tpot = tpot.unwrap();
+    assert_eq!((tpot.ns, truth), (0.0, Some(0.0)));
+    // No token was generated before the request was sent.
+    assert!(tpot.high_ns > 0.0 && tpot.high_ns <= 80e6 / 11.0, "{tpot:?}");
+}
