@@ -6,6 +6,9 @@
 //! ITL and TPOT it checks that the interval in `benchmark_summary.json` contains the value from the mock's send times,
 //! and prints those that do not, and the widths of the undisturbed loads. The exit status is 1 if one does not.
 //!
+//! An event was sent between the start and the end of the mock's system call, which are far apart where the mock lost its
+//! core. A bound that misses the value from the starts, but not all values that are possible, is counted apart.
+//!
 //! `-- --seed N` draws other loads, `--loads N` measures fewer or more, `--only N` repeats load N alone, and
 //! `--binary FILE` measures with another binary. In `cargo test`, two small loads check that all of this works.
 
@@ -24,6 +27,7 @@ use ringmark::mock::{Config, Mock};
 use ringmark::record::{Block, Outcome, Phase, RequestRecord};
 use ringmark::store::Reader;
 use ringmark::store::reader::Detail;
+use ringmark::time::Tick;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -107,13 +111,21 @@ struct Checked {
     low: f64,
     high: f64,
     truth: f64,
+    /// The least and the largest true value that is possible.
+    possible: (f64, f64),
 }
+
+/// The last digits of the decimal numbers in the JSON file.
+const ROUNDING_S: f64 = 1e-12;
 
 impl Checked {
     fn holds(&self) -> bool {
-        // The last digits of the decimal numbers.
-        const ROUNDING_S: f64 = 1e-12;
         self.low - ROUNDING_S <= self.truth && self.truth <= self.high + ROUNDING_S
+    }
+
+    /// Whether a possible value is within the bound.
+    fn may_hold(&self) -> bool {
+        self.low - ROUNDING_S <= self.possible.1 && self.possible.0 <= self.high + ROUNDING_S
     }
 }
 
@@ -153,7 +165,7 @@ fn main() -> ExitCode {
         (None, true) => 0..arguments.loads,
         (None, false) => 0..2,
     };
-    let (mut held, mut total, mut missed, mut wide) = (0, 0, Vec::new(), Vec::new());
+    let (mut held, mut unclear, mut total, mut missed, mut wide) = (0, 0, 0, Vec::new(), Vec::new());
     for number in numbers {
         let load = Load::draw(arguments.seed, number, !arguments.full);
         let checked = match measure(&load, &arguments.binary) {
@@ -177,11 +189,16 @@ fn main() -> ExitCode {
         total += checked.len();
         for one in checked.iter().filter(|one| !one.holds()) {
             let text = format!("{}: {:.9} is not in {:.9} to {:.9}", one.name, one.truth, one.low, one.high);
-            println!("    {text}");
-            missed.push(format!("{load}: {text}"));
+            if one.may_hold() {
+                println!("    {text}, but {:.9} to {:.9} are possible", one.possible.0, one.possible.1);
+                unclear += 1;
+            } else {
+                println!("    {text}");
+                missed.push(format!("{load}: {text}"));
+            }
         }
     }
-    println!("\n{held} of {total} bounds contain the truth");
+    println!("\n{held} of {total} bounds contain the truth, {unclear} more contain a possible one");
     missed.iter().for_each(|line| println!("MISSED {line}"));
     wide.iter().for_each(|line| println!("WIDE {line}"));
     // A small load on a busy machine shows only that this program works.
@@ -212,7 +229,8 @@ fn measure(load: &Load, binary: &Path) -> Result<Vec<Checked>, String> {
     let database = find(folder.path(), "benchmark_data.db").ok_or("there is no database")?;
     let json = std::fs::read(database.with_file_name("benchmark_summary.json")).map_err(|error| error.to_string())?;
     let json: Value = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
-    compare(&json["Own error"]["Bounds"], &true_figures(&database, &mock)?)
+    let bounds = &json["Own error"]["Bounds"];
+    compare(bounds, true_figures(&database, &mock)?)
 }
 
 /// The cores of the client and of the mock.
@@ -285,17 +303,43 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     })
 }
 
-/// The true values of each of [`FIGURES`] over the succeeded requests, nanoseconds, ascending.
-fn true_figures(database: &Path, mock: &Mock) -> Result<[Vec<f64>; 3], String> {
+/// The true values of one of [`FIGURES`], nanoseconds: from the starts of the sends, and the least and largest possible.
+#[derive(Default)]
+struct Truths {
+    values: Vec<f64>,
+    least: Vec<f64>,
+    largest: Vec<f64>,
+}
+
+impl Truths {
+    /// Adds the time between two events, each given by the start and the end of its send, over `parts` tokens.
+    fn add(&mut self, from: (Tick, Tick), to: (Tick, Tick), parts: usize) {
+        let between = |from: Tick, to: Tick| to.ns_since(from) as f64 / parts as f64;
+        self.values.push(between(from.0, to.0));
+        self.least.push(between(from.1, to.0));
+        self.largest.push(between(from.0, to.1));
+    }
+
+    /// The value at this place in ascending order, seconds.
+    fn at(values: &mut [f64], per_mille: usize) -> Option<f64> {
+        values.sort_unstable_by(f64::total_cmp);
+        // The nearest rank, as in the tables.
+        let rank = (values.len() * per_mille).div_ceil(1000).max(1);
+        values.get(rank - 1).map(|ns| ns / 1e9)
+    }
+}
+
+/// The true values of [`FIGURES`] over all requests, which must have succeeded.
+fn true_figures(database: &Path, mock: &Mock) -> Result<[Truths; 3], String> {
     let reader = Reader::open(database).map_err(|error| error.to_string())?;
     let prefix = reader.run().map_err(|error| error.to_string())?.facts.request_id_prefix;
     let truths: HashMap<String, _> = mock.truth().into_iter().map(|truth| (truth.request_id.clone(), truth)).collect();
-    let (mut figures, mut wrong) = ([Vec::new(), Vec::new(), Vec::new()], None);
+    let (mut figures, mut wrong) = (<[Truths; 3]>::default(), None);
     let mut add = |record: &RequestRecord, arrivals: usize| {
         let Some(truth) = truths.get(&format!("{prefix}-m{}", record.index)) else {
             return Err(format!("the mock has no request {}", record.index));
         };
-        let sends = &truth.sends;
+        let sends: Vec<(Tick, Tick)> = truth.sends.iter().copied().zip(truth.returns.iter().copied()).collect();
         if record.outcome != Outcome::Ok || arrivals != sends.len() || truth.blocked_writes > 0 {
             return Err(format!(
                 "request {}: {:?}, {arrivals} of {} events",
@@ -305,10 +349,10 @@ fn true_figures(database: &Path, mock: &Mock) -> Result<[Vec<f64>; 3], String> {
             ));
         }
         let [ttft, itl, tpot] = &mut figures;
-        ttft.push(sends[0].ns_since(record.due) as f64);
-        itl.extend(sends.windows(2).map(|pair| pair[1].ns_since(pair[0]) as f64));
+        ttft.add((record.due, record.due), sends[0], 1);
+        sends.windows(2).for_each(|pair| itl.add(pair[0], pair[1], 1));
         if sends.len() > 1 {
-            tpot.push(sends[sends.len() - 1].ns_since(sends[0]) as f64 / (sends.len() - 1) as f64);
+            tpot.add(sends[0], sends[sends.len() - 1], sends.len() - 1);
         }
         Ok(())
     };
@@ -320,22 +364,23 @@ fn true_figures(database: &Path, mock: &Mock) -> Result<[Vec<f64>; 3], String> {
         }
     };
     reader.each_block(Phase::Measured, Detail::Figures, &mut take).map_err(|error| error.to_string())?;
-    figures.iter_mut().for_each(|values| values.sort_unstable_by(f64::total_cmp));
     wrong.map_or(Ok(figures), Err)
 }
 
-fn compare(bounds: &Value, figures: &[Vec<f64>; 3]) -> Result<Vec<Checked>, String> {
+fn compare(bounds: &Value, mut figures: [Truths; 3]) -> Result<Vec<Checked>, String> {
     let mut checked = Vec::new();
-    for (figure, values) in FIGURES.iter().zip(figures) {
+    for (figure, truths) in FIGURES.iter().zip(&mut figures) {
         for (level, per_mille) in LEVELS {
             let bound = &bounds[*figure][level];
             let (Some(low), Some(high)) = (bound[0].as_f64(), bound[1].as_f64()) else {
                 return Err(format!("no bound of {level} of {figure} in the summary"));
             };
-            // The nearest rank, as in the tables.
-            let rank = (values.len() * per_mille).div_ceil(1000).max(1);
-            let truth = values.get(rank - 1).ok_or("no request succeeded")? / 1e9;
-            checked.push(Checked { name: format!("{level} of {figure}"), low, high, truth });
+            let mut at = |values: fn(&mut Truths) -> &mut Vec<f64>| {
+                Truths::at(values(truths), per_mille).ok_or("no request has this figure")
+            };
+            let truth = at(|truths| &mut truths.values)?;
+            let possible = (at(|truths| &mut truths.least)?, at(|truths| &mut truths.largest)?);
+            checked.push(Checked { name: format!("{level} of {figure}"), low, high, truth, possible });
         }
     }
     Ok(checked)

@@ -16,6 +16,28 @@ pub(crate) fn visible_line(text: &str) -> Cow<'_, str> {
     escape_where(text, controls_display)
 }
 
+/// Like [`visible`], but colours, such as `\u{1b}[32m`, stay.
+pub(crate) fn visible_coloured(text: &str) -> Cow<'_, str> {
+    const ESCAPE: char = '\u{1b}';
+    if !text.contains(ESCAPE) {
+        return visible(text);
+    }
+    let mut parts = text.split(ESCAPE);
+    let mut out = visible(parts.next().unwrap_or_default()).into_owned();
+    for part in parts {
+        match part.strip_prefix('[').and_then(|rest| rest.split_once('m')) {
+            Some((code, rest)) if code.len() <= 2 && code.bytes().all(|byte| byte.is_ascii_digit()) => {
+                out.push_str(&format!("{ESCAPE}[{code}m{}", visible(rest)));
+            }
+            _ => {
+                push_escaped(&mut out, ESCAPE);
+                out.push_str(&visible(part));
+            }
+        }
+    }
+    Cow::Owned(out)
+}
+
 fn escape_where(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&is_escaped) {
         return Cow::Borrowed(text);
@@ -57,6 +79,15 @@ mod tests {
     fn characters_that_control_the_display_become_escapes() {
         assert_eq!(visible("a\u{1b}[31mb\rc\u{9b}d\u{202e}e\n\tf"), "a\\u{1b}[31mb\\rc\\u{9b}d\\u{202e}e\n\tf");
         assert_eq!(visible_line("a\nb\tc\u{7}\u{200f}"), "a\\nb\\tc\\u{7}\\u{200f}");
+    }
+
+    #[test]
+    fn only_colours_of_a_terminal_can_stay() {
+        assert_eq!(
+            visible_coloured("a\r\u{1b}[32mb\u{7}\u{1b}[0m\u{1b}[2J\u{1b}]0;x"),
+            "a\\r\u{1b}[32mb\\u{7}\u{1b}[0m\\u{1b}[2J\\u{1b}]0;x"
+        );
+        assert_eq!(visible_coloured("a\u{202e}"), "a\\u{202e}");
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Writes to standard output and standard error. A full disk, a closed pipe or a closed terminal is an error that is
-//! returned; `print!` would panic.
+//! Writes to standard output and standard error, where text from elsewhere cannot control a terminal. A full disk, a closed
+//! pipe or a closed terminal is an error that is returned; `print!` would panic.
 
 use std::cell::OnceCell;
 use std::io::{self, ErrorKind, Write};
 
 use super::exit::{EarlyExit, status};
+use crate::visible::{visible, visible_coloured};
 
 /// Writes `text` to standard output.
 ///
@@ -17,7 +18,7 @@ pub(crate) fn print(text: &str) -> Result<(), EarlyExit> {
 /// Writes `text` to standard error. A failure has no place where it could be reported.
 pub(crate) fn print_error(text: &str) {
     let mut stderr = io::stderr().lock();
-    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    let _ = stderr.write_all(visible(text).as_bytes()).and_then(|()| stderr.flush());
 }
 
 /// Standard output of a call whose files are written even if standard output cannot be: the first error is kept until
@@ -45,7 +46,7 @@ impl Output {
 
 fn write_stdout(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
+    stdout.write_all(visible_coloured(text).as_bytes())?;
     stdout.flush()
 }
 

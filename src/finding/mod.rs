@@ -635,16 +635,6 @@ impl Finding {
         }
     }
 
-    /// The times that differ from the server's by its metrics.
-    pub(crate) fn apart_figures(&self) -> Vec<Figure> {
-        match self {
-            Finding::ServerApart { figure, also, .. } => {
-                also.iter().map(|apart| apart.figure).chain([*figure]).collect()
-            }
-            _ => Vec::new(),
-        }
-    }
-
     /// The text in English.
     pub fn en(&self) -> String {
         en::text(self).joined(" ")

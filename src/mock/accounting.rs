@@ -45,8 +45,14 @@ pub(super) fn record_end(shared: &Shared, share: &LoopShare, exchange: Exchange,
     }
 }
 
-/// Records one step of loop `share`: its delay after `due_ns`, and its tokens, sent at `stamp`.
-pub(super) fn record_step(exchange: &mut Exchange, share: &LoopShare, stamp: Tick, due_ns: u64, lie_ns: i64) {
+/// Records one step of loop `share`: its delay after `due_ns`, and its tokens, sent between `stamp` and `returned`.
+pub(super) fn record_step(
+    exchange: &mut Exchange,
+    share: &LoopShare,
+    (stamp, returned): (Tick, Tick),
+    due_ns: u64,
+    lie_ns: i64,
+) {
     lock(&share.lateness_ns).saturating_record(stamp.0.saturating_sub(due_ns));
     let mut stepped = std::mem::take(&mut exchange.stepped);
     for step in &stepped {
@@ -57,6 +63,7 @@ pub(super) fn record_step(exchange: &mut Exchange, share: &LoopShare, stamp: Tic
         }
         if step.output {
             truth.sends.push(stamp);
+            truth.returns.push(returned);
             metrics.events.add(1);
         }
         let received = truth.received_last;

@@ -403,9 +403,10 @@ impl EventLoop {
         if !self.out.is_empty() {
             sent = connection.send(&self.out);
         }
+        let returned = now();
         // Accounting comes after the send, so that it does not delay it.
         if let Some(exchange) = connection.exchange.as_mut() {
-            record_step(exchange, share, stamp, due_ns, self.shared.config.lie_ns);
+            record_step(exchange, share, (stamp, returned), due_ns, self.shared.config.lie_ns);
             if step.head {
                 exchange.truth.head_sent = Some(stamp);
             }

@@ -173,7 +173,9 @@ impl Exchange {
             slow_sent: 0,
             params,
         };
-        exchange.truth.sends.reserve_exact(if exchange.params.stream { total.min(1 << 16) as usize } else { 1 });
+        let events = if exchange.params.stream { total.min(1 << 16) as usize } else { 1 };
+        exchange.truth.sends.reserve_exact(events);
+        exchange.truth.returns.reserve_exact(events);
         exchange
     }
 
@@ -543,6 +545,7 @@ impl Truth {
             started: None,
             head_sent: None,
             sends: Vec::new(),
+            returns: Vec::new(),
             choices: Vec::new(),
             last_byte: None,
             status: 0,

@@ -39,7 +39,7 @@ pub fn simulate(config: &Config, endpoint: Endpoint, body: &str) -> Result<Simul
         let due = Tick(exchange.due_ns);
         let mut out = Vec::new();
         let step = exchange.step(config, &mut out);
-        record_step(&mut exchange, &share, due, due.0, config.lie_ns);
+        record_step(&mut exchange, &share, (due, due), due.0, config.lie_ns);
         if !out.is_empty() {
             exchange.truth.last_byte = Some(due);
             writes.push((due, out));

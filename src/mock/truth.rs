@@ -26,6 +26,9 @@ pub struct Truth {
     pub head_sent: Option<Tick>,
     /// Send times of the output events, in order. A JSON response is one event; events of faults are not included.
     pub sends: Vec<Tick>,
+    /// When the system calls of these sends returned. The bytes were sent between the two times, which are far apart if
+    /// the mock lost its core between them.
+    pub returns: Vec<Tick>,
     /// The tokens of each choice, whether they had an event or not.
     pub choices: Vec<ChoiceTruth>,
     /// When the last bytes of the response were sent, complete or not.

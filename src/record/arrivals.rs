@@ -129,7 +129,7 @@ mod tests {
         encode_early(&ranges, &mut bytes);
         assert_eq!(decode_early(&bytes, 5), Some(vec![0, 900, 900, u32::MAX, 0]));
         assert_eq!(decode_early(&bytes, 3), None, "more arrivals than there are");
-        assert_eq!((decode_early(&bytes[..4], 5), decode_early(&[], 2)), (None, Some(vec![0, 0])));
+        assert_eq!((decode_early(&bytes[..3], 5), decode_early(&[], 2)), (None, Some(vec![0, 0])));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::quantile::Series;
 use super::samples::Sample;
 use super::summary::Summary;
 use super::{measurement_error, reconcile, server_timings, steady, witness};
-use crate::finding::{Figure, Finding, Oddity, OddityCount, Severity};
+use crate::finding::{Finding, Oddity, OddityCount, Severity};
 use crate::record::WorkerReport;
 use crate::record::facts::Mode;
 use crate::time::{MS, US};
@@ -98,8 +98,10 @@ pub(crate) fn compute(summary: &Summary, workers: &[&WorkerReport], samples: &[S
     found.extend(measurement_error::findings(&summary.measurement_error, &summary.series, late_sends));
     found.extend(summary.witness.iter().flat_map(witness::findings));
     let compared: Vec<Finding> = summary.server.iter().flat_map(reconcile::findings).collect();
-    let apart: Vec<Figure> = compared.iter().flat_map(Finding::apart_figures).collect();
-    found.extend(summary.server_timings.as_ref().and_then(|timings| server_timings::findings(timings, &apart)));
+    // What the server says of itself in its metrics and in its answers has one cause.
+    if !compared.iter().any(|finding| matches!(finding, Finding::ServerApart { .. })) {
+        found.extend(summary.server_timings.as_ref().and_then(server_timings::findings));
+    }
     found.extend(compared);
     found
 }

@@ -184,9 +184,12 @@ pub fn compare(s: ClientSide<'_>, window: &Window) -> Reconciliation {
         (Quantity::Tpot, Figure::Tpot, &s.series.tpot_s),
         (Quantity::Latency, Figure::Latency, &s.series.service_latency_s),
     ];
+    let skew_s = skew_s(s, window);
     let mut compared: Vec<Compared> = times
         .into_iter()
-        .filter_map(|(quantity, name, series)| Some(compare_time(s, quantity, name, series, histogram(quantity)?)))
+        .filter_map(|(quantity, name, series)| {
+            Some(compare_time((s, skew_s), quantity, name, series, histogram(quantity)?))
+        })
         .collect();
     compared.extend(time_per_token(s, window));
     Reconciliation {
@@ -260,8 +263,21 @@ fn frontend_time(of: &Reconciliation) -> Option<Finding> {
     is_large.then(|| Finding::FrontendTime { server: of.server.to_string(), by_ns: (frontend_s * 1e9) as u64, share })
 }
 
+/// By how much longer the frontend and the network held the first token than the last one, per gap between tokens, seconds;
+/// negative if shorter. It shortens the client's gaps, and is known if the server measures both TTFT and latency.
+fn skew_s(s: ClientSide<'_>, window: &Window) -> f64 {
+    let outside = |quantity, series: &Series| {
+        let delta = window.histograms.get(&quantity).filter(|delta| is_comparable(s, &delta.value))?;
+        Some(series.mean? - delta.value.mean()?).filter(|_| delta.meaning == Meaning::WithinClient)
+    };
+    let first = outside(Quantity::Ttft, &s.series.service_ttft_s);
+    let last = outside(Quantity::Latency, &s.series.service_latency_s);
+    let gaps = s.series.output_tokens.mean.map_or(1.0, |tokens| (tokens - 1.0).max(1.0));
+    first.zip(last).map_or(0.0, |(first, last)| (first - last) / gaps)
+}
+
 fn compare_time(
-    s: ClientSide<'_>,
+    (s, skew_s): (ClientSide<'_>, f64),
     quantity: Quantity,
     name: Figure,
     series: &Series,
@@ -281,7 +297,7 @@ fn compare_time(
         measurement_error_s: s.tolerance.measurement_error_s,
         verdict: Verdict::Consistent,
     };
-    compared.verdict = judge(s, quantity, &compared, delta.meaning);
+    compared.verdict = judge((s, skew_s), quantity, &compared, delta.meaning);
     if delta.meaning == Meaning::WithinClient && !matches!(compared.verdict, Verdict::NotJudged(_)) {
         let difference = compared.client_mean_s.zip(compared.server_mean_s).map(|(client, server)| client - server);
         compared.frontend_s = difference.filter(|difference| *difference >= 0.0);
@@ -289,19 +305,21 @@ fn compare_time(
     compared
 }
 
-fn judge(s: ClientSide<'_>, quantity: Quantity, c: &Compared, meaning: Meaning) -> Verdict {
+fn judge((s, skew_s): (ClientSide<'_>, f64), quantity: Quantity, c: &Compared, meaning: Meaning) -> Verdict {
     if let Some(why) = not_judged(s, quantity, c, meaning) {
         return Verdict::NotJudged(why);
     }
     // The server's interval is part of the client's, so there is no limit above: the rest is the frontend and the network.
     let within = meaning == Meaning::WithinClient;
     let jitter_s = if within { 0.0 } else { JITTER_S };
-    let below = c.measurement_error_s + jitter_s;
+    let skew_s = if within { 0.0 } else { skew_s };
+    let below = c.measurement_error_s + jitter_s + skew_s.max(0.0);
+    let above = c.measurement_error_s + jitter_s + (-skew_s).max(0.0);
     let mean = match (c.client_mean_s, c.server_mean_s) {
         (Some(client), Some(server)) => {
             let part = if within { 0.0 } else { PER_TOKEN_SLACK * server };
-            let above = (!within).then_some(server + below + part);
-            beyond(client, client, server - below - part, above)
+            let high = (!within).then_some(server + above + part);
+            beyond(client, client, server - below - part, high)
         }
         _ => 0.0,
     };
@@ -313,7 +331,7 @@ fn judge(s: ClientSide<'_>, quantity: Quantity, c: &Compared, meaning: Meaning) 
     let levels = LEVELS.iter().zip(&c.levels).filter(|_| !only_mean).map(|(level, (client, server))| {
         let (low, high) = client.interval.map_or((None, None), |interval| (interval.low, interval.high));
         let (low, high) = (low.unwrap_or(client.value), high.unwrap_or(client.value));
-        let reach = |edge: f64| edge * (1.0 + slack) + below;
+        let reach = |edge: f64| edge * (1.0 + slack) + above;
         // A longer tail here is what frontends and networks add now and then.
         let limited = !within && *level <= 500;
         beyond(low, high, server.low * (1.0 - slack) - below, server.high.filter(|_| limited).map(reach))

@@ -304,6 +304,7 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Tick;
 
     fn record(times: Option<ServerTimes>) -> RequestRecord {
         RequestRecord {

@@ -69,11 +69,10 @@ fn time(
     Some(TimingComparison { name, client, server, difference, verdict })
 }
 
-/// The finding about the comparison, of all times that differ but those in `reported`, which have the same cause.
-pub fn findings(of: &ServerTimings, reported: &[Figure]) -> Option<Finding> {
-    let new = of.times.iter().filter(|time| !reported.contains(&time.name));
-    let (ApartFigure { figure, by_ns, longer_here }, also) =
-        most_apart(new.filter_map(|time| time.verdict.apart(time.name)).collect())?;
+/// The finding about the comparison: one for all times that differ.
+pub fn findings(of: &ServerTimings) -> Option<Finding> {
+    let apart = of.times.iter().filter_map(|time| time.verdict.apart(time.name));
+    let (ApartFigure { figure, by_ns, longer_here }, also) = most_apart(apart.collect())?;
     Some(Finding::ServerTimesApart { figure, by_ns, longer_here, also })
 }
 

@@ -302,7 +302,7 @@ mod tests {
     fn render(first: u64, items: Vec<Item>) -> Result<Vec<Body>, WorkloadError> {
         let text = |item: &Item| if let Prompt::Text(text) = &item.prompt { text.clone() } else { String::new() };
         let bytes = |(index, item): (u64, &Item)| format!("{index}:{}", text(item)).into_bytes().into_boxed_slice();
-        Ok((first..).zip(&items).map(bytes).map(|bytes| Body { bytes, max_tokens_at: None }).collect())
+        Ok((first..).zip(&items).map(bytes).map(|bytes| Body { bytes, max_tokens_at: None, seed_at: None }).collect())
     }
 
     /// The bodies of the first `count` requests, taken by two threads out of order.

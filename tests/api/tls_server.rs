@@ -41,25 +41,25 @@ impl TlsServer {
 
     /// Like `start`, with a certificate that is valid from the start of one year to the start of another.
     pub fn valid(backend: SocketAddr, names: &[&str], years: (i32, i32)) -> TlsServer {
-        TlsServer::serve(backend, names, years, Duration::ZERO, None)
-    }
-
-    /// Like `start`, but the session tickets of TLS 1.3 come this long after the handshake.
-    pub fn with_late_tickets(backend: SocketAddr, tickets_after: Duration) -> TlsServer {
-        TlsServer::serve(backend, &["127.0.0.1"], (2000, 4000), tickets_after, None)
+        TlsServer::serve(backend, names, years, None, Duration::ZERO)
     }
 
     /// Like `start`, for clients with a certificate of the authority `clients` only.
     pub fn for_clients_of(backend: SocketAddr, clients: &CertifiedIssuer<'static, KeyPair>) -> TlsServer {
-        TlsServer::serve(backend, &["localhost", "127.0.0.1"], (2000, 4000), Duration::ZERO, Some(clients))
+        TlsServer::serve(backend, &["localhost", "127.0.0.1"], (2000, 4000), Some(clients), Duration::ZERO)
+    }
+
+    /// Like `start`, but the session tickets of TLS 1.3 come this long after the handshake.
+    pub fn with_late_tickets(backend: SocketAddr, tickets_after: Duration) -> TlsServer {
+        TlsServer::serve(backend, &["127.0.0.1"], (2000, 4000), None, tickets_after)
     }
 
     fn serve(
         backend: SocketAddr,
         names: &[&str],
         years: (i32, i32),
-        tickets_after: Duration,
         clients: Option<&CertifiedIssuer<'static, KeyPair>>,
+        tickets_after: Duration,
     ) -> TlsServer {
         let authority = authority();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();

@@ -7,6 +7,7 @@ mod conversations;
 mod data_support;
 mod faults;
 mod harness;
+mod interrupts;
 mod odd_servers;
 mod streams;
 mod truth;
