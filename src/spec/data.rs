@@ -323,7 +323,7 @@ impl DataSpec {
     fn conversations(&self, n_choices: Option<u32>) -> Result<Option<Source>, PlanError> {
         let asked = self.dataset.as_deref().filter(|_| self.prompt.is_none());
         let Some(name) = asked.filter(|name| CONVERSATIONS.contains(name)) else {
-            return if self.prompt.is_some() { Ok(None) } else { self.refuse_turns().map(|()| None) };
+            return self.refuse_turns().map(|()| None);
         };
         if self.tokenize_prompt {
             return Err(PlanError::conflict(
@@ -386,7 +386,7 @@ impl DataSpec {
             (self.max_prompt_length.is_some(), "--max-prompt-length"),
             (self.sharegpt_output_len, "--sharegpt-output-len"),
         ];
-        let all = lengths.into_iter().chain(self.flags_of_images()).chain(self.flags_of_turns());
+        let all = lengths.into_iter().chain(self.flags_of_images());
         all.filter(|(given, _)| *given).map(|(_, flag)| flag.to_string()).collect()
     }
 
