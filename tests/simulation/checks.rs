@@ -50,7 +50,7 @@ pub fn check(scenario: &Scenario, outcome: &Outcome) {
         check_causes(scenario, request);
     }
     let error = own_error(scenario, outcome);
-    for is_service_constant in [|_: u64| false, |_: u64| true, |index: u64| index % 2 == 0] {
+    for is_service_constant in [|_: u64| false, |_: u64| true, |index: u64| index.is_multiple_of(2)] {
         check_bounds(&joined, &error, is_service_constant);
     }
 }
