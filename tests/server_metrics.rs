@@ -14,7 +14,16 @@ use serde_json::Value;
 
 fn perf(folder: &Path, mock: &str, more: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringmark"))
-        .args(["perf", "--url", &format!("mock:?ttft=18ms&itl=8ms&tokens=12{mock}"), "-n", "40", "--parallel", "2"])
+        .args([
+            "perf",
+            "--verbose",
+            "--url",
+            &format!("mock:?ttft=18ms&itl=8ms&tokens=12{mock}"),
+            "-n",
+            "40",
+            "--parallel",
+            "2",
+        ])
         .args(["--no-timestamp", "--name", "run", "--outputs-dir"])
         .arg(folder)
         .args(more)
@@ -161,8 +170,16 @@ fn html_report_shows_the_servers_metrics_in_chinese() {
     {
         assert!(page.contains(what), "{what}");
     }
-    let url = page.split("服务端 ").nth(1).unwrap().split(" ·").next().unwrap();
-    chinese::assert_chinese(&page, &[url, "mock"]);
+    let cell = |before: &str, after: &str| {
+        let text = page.split(before).nth(1).unwrap().split(after).next().unwrap();
+        [("&lt;", "<"), ("&gt;", ">"), ("&#39;", "'"), ("&amp;", "&")]
+            .iter()
+            .fold(text.to_string(), |text, (from, to)| text.replace(from, to))
+    };
+    let command = cell("<code>", "</code>");
+    let url = cell("<th>服务端</th><td>", " ·");
+    let machine = cell("<th>测试机</th><td>", "</td>");
+    chinese::assert_chinese(&page, &[&command, &url, &machine, "p99_ttft", "mock"]);
     // The server's mean includes the witness's requests, so TTFT has parts only without one.
     let folder = tempfile::tempdir().unwrap();
     perf(folder.path(), "", &["--server-metrics", "--language", "zh"]);

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use records::{ORIGIN, at, closed, collect, push_failed, push_ok, report, start};
 use ringmark::finding::{Finding, Severity};
 use ringmark::plan::Save;
+use ringmark::record::arrivals::EarlyRange;
 use ringmark::record::facts::RunEnd;
 use ringmark::record::{
     Block, CollectorMessage, Failure, Finish, Oddities, Outcome, Phase, RequestRecord, ServerTimes, Stall, TokenSource,
@@ -92,6 +93,9 @@ fn full_record(block: &mut Block) -> RequestRecord {
         other_choices: block.keep_bytes(b"[{\"content\":\"b\"}]"),
         // Goes into a table of its own.
         body: Default::default(),
+        early: block.keep_early(&[EarlyRange { from: 0, to: 2, ns: 77 }]),
+        last_token_early_ns: Some(13),
+        end_early_ns: None,
     }
 }
 
@@ -100,6 +104,7 @@ fn spelled_out(record: &RequestRecord, block: &Block) -> String {
     let bare = RequestRecord {
         arrivals: Default::default(),
         choices: Default::default(),
+        early: Default::default(),
         silent: Default::default(),
         silent_kinds: Default::default(),
         text: Default::default(),
@@ -112,7 +117,7 @@ fn spelled_out(record: &RequestRecord, block: &Block) -> String {
         ..record.clone()
     };
     let answer = [record.text, record.reasoning, record.tool_calls, record.other_choices, record.raw];
-    let spans = [answer.as_slice(), &[record.error, record.choices, record.silent_kinds]].concat();
+    let spans = [answer.as_slice(), &[record.error, record.choices, record.silent_kinds, record.early]].concat();
     let bytes: Vec<&[u8]> = spans.into_iter().map(|span| span.slice(&block.bytes)).collect();
     let ticks = [record.arrivals, record.silent].map(|span| span.slice(&block.arrivals));
     format!("{bare:?} {ticks:?} {bytes:?}")
@@ -186,6 +191,9 @@ fn record_from(next: &mut impl FnMut() -> u64, texts: &[String; 3], raw: &[u8], 
         open_after_end_ns: maybe(next()),
         oddities: Oddities::from_names(["", "zero_usage", "heartbeats,media_type"][next() as usize % 3]).unwrap(),
         choices: block.keep_bytes(raw),
+        early: block.keep_bytes(raw),
+        last_token_early_ns: maybe(next()).map(|n| n as u32),
+        end_early_ns: maybe(next()).map(|n| n as u32),
         last_shared: next().is_multiple_of(2),
         silent: block.keep_arrivals(&silent),
         silent_kinds: block.keep_bytes(texts[1].as_bytes()),

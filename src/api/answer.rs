@@ -13,6 +13,7 @@ use crate::protocol::json::Repairs;
 use crate::protocol::response::{Eof, Piece, Progress, Response};
 use crate::protocol::sse::Event;
 use crate::protocol::{WireError, json};
+use crate::record::arrivals::EarlyRange;
 use crate::record::delivery::{self, Events, SilentKind};
 use crate::record::{Failure, Finish, Oddities, Outcome, ServerTimes};
 use crate::time::Tick;
@@ -63,6 +64,12 @@ pub struct AnswerData {
     /// Arrival of every output event. A response that is not streamed counts as one event, which arrives when the
     /// response is complete.
     pub arrivals: Vec<Tick>,
+    /// By how much some of these events may have arrived earlier; see [`Answer::bound_read`].
+    pub early: Vec<EarlyRange>,
+    /// The same of every event without output.
+    pub silent_early_ns: Vec<u32>,
+    /// The same of the end event.
+    pub end_early_ns: u32,
     /// The choice of each of these events (255: that one or a later one); empty as long as all are of the first choice.
     pub choices: Vec<u8>,
     /// Arrivals of the events of a choice without output, but for announcements of a role or a block.
@@ -113,9 +120,14 @@ impl AnswerData {
             ticks.clear();
             ticks.shrink_to(KEPT_BYTES / size_of::<Tick>());
         }
+        self.early.clear();
+        self.early.shrink_to(KEPT_BYTES / size_of::<EarlyRange>());
+        self.silent_early_ns.clear();
         self.error.clear();
         *self = AnswerData {
             arrivals: std::mem::take(&mut self.arrivals),
+            early: std::mem::take(&mut self.early),
+            silent_early_ns: std::mem::take(&mut self.silent_early_ns),
             text: std::mem::take(&mut self.text),
             reasoning: std::mem::take(&mut self.reasoning),
             raw: std::mem::take(&mut self.raw),
@@ -223,6 +235,10 @@ pub struct Answer {
     outcome: Outcome,
     response: Response,
     reading: EventReader,
+    /// Output events and pieces that [`Answer::bound_read`] has bounded.
+    bounded: (usize, u32),
+    /// The last read had bytes behind the end of the response.
+    left_over: bool,
 }
 
 impl Answer {
@@ -234,6 +250,8 @@ impl Answer {
             outcome: Outcome::Unfinished,
             response: Response::new(options.stream, options.max_event_bytes),
             reading: EventReader::default(),
+            bounded: (0, 0),
+            left_over: false,
         }
     }
 
@@ -246,6 +264,8 @@ impl Answer {
         self.response.expect_stream = self.options.stream;
         self.response.set_max_event_bytes(self.options.max_event_bytes);
         self.reading.start();
+        self.bounded = (0, 0);
+        self.left_over = false;
     }
 
     /// Turns the fast path off, so that every event is parsed in full. The result is the same; for tests and benches.
@@ -275,12 +295,55 @@ impl Answer {
             Ok(Progress::More) => self.drain(bytes.len(), at),
             Ok(Progress::Complete { left_over }) => {
                 self.seen.received_bytes -= left_over as u64;
+                self.left_over = left_over > 0;
                 self.conclude(at);
                 Step::Done { reuse: self.response.head().keep_alive && left_over == 0 }
             }
             Err(_) if self.end_after_end_event() => Step::Done { reuse: false },
             Err(error) => self.break_off(&error, at),
         }
+    }
+
+    /// Bounds the arrivals of what was pushed since the last call, all of one read: it may have arrived up to `early_ns`
+    /// earlier than the time given to [`Answer::push`]. `exact`: the last byte of the read arrived at that time, and so
+    /// did an event that ends with it.
+    #[inline]
+    pub(crate) fn bound_read(&mut self, early_ns: u32, exact: bool) {
+        let Answer { seen, reading, response, .. } = self;
+        let (from, pieces) = std::mem::replace(&mut self.bounded, (seen.arrivals.len(), reading.pieces));
+        let exact = exact && !self.left_over && (response.ends_with_event() || !response.is_events());
+        let early_of = |piece: u32| if exact && piece == reading.pieces { 0 } else { early_ns };
+        let last_is_exact = seen.arrivals.len() > from && early_of(reading.output_piece) == 0;
+        let to = seen.arrivals.len() - usize::from(last_is_exact);
+        if to > from && early_ns > 0 {
+            seen.early.push(EarlyRange { from: from as u32, to: to as u32, ns: early_ns });
+        }
+        if reading.end_piece > pieces {
+            seen.end_early_ns = early_of(reading.end_piece);
+        }
+        if seen.silent.len() > seen.silent_early_ns.len() {
+            seen.silent_early_ns.resize(seen.silent.len(), early_ns);
+            if let Some(last) = seen.silent_early_ns.last_mut() {
+                *last = early_of(reading.silent_piece);
+            }
+        }
+    }
+
+    /// By how much [`AnswerData::last_token`] may have been earlier.
+    pub(crate) fn last_token_early_ns(&self) -> u32 {
+        let seen = &self.seen;
+        let last_range = seen.early.last().filter(|range| range.to as usize == seen.arrivals.len());
+        let output_ns = last_range.map_or(0, |range| range.ns);
+        let output = seen.arrivals.last().map(|at| (at, &output_ns));
+        // Of all events that have the time of the last token, the widest bound.
+        let silent = seen.silent.iter().zip(&seen.silent_early_ns);
+        let last = silent.chain(output).filter(|(at, _)| Some(**at) == seen.last_token);
+        last.map(|(_, ns)| *ns).max().unwrap_or(0)
+    }
+
+    /// Whether the last read had bytes behind the end of the response.
+    pub(crate) fn has_left_over(&self) -> bool {
+        self.left_over
     }
 
     /// Takes bytes after the end event, with which the response ended: only the end of the body matters.
@@ -486,6 +549,12 @@ struct EventReader {
     usage_is_last: bool,
     /// The number of the last event with output, from 1.
     last_output: u32,
+    /// Number of events, with data or without, and the numbers of the last one with output, of the last one of a choice
+    /// without output, and of the end event.
+    pieces: u32,
+    output_piece: u32,
+    silent_piece: u32,
+    end_piece: u32,
 }
 
 impl EventReader {
@@ -499,6 +568,10 @@ impl EventReader {
         self.timed = false;
         self.usage_is_last = false;
         self.last_output = 0;
+        self.pieces = 0;
+        self.output_piece = 0;
+        self.silent_piece = 0;
+        self.end_piece = 0;
     }
 
     /// Records a failure, unless there was one before.
@@ -511,7 +584,10 @@ impl EventReader {
 
     fn take(&mut self, piece: Piece<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
         match piece {
-            Piece::Event(event) => self.take_event(event, seen, options, at),
+            Piece::Event(event) => {
+                self.pieces += 1;
+                self.take_event(event, seen, options, at);
+            }
             Piece::Raw(bytes) if options.keep_raw => seen.raw.extend_from_slice(bytes),
             Piece::Raw(_) => {}
             Piece::Body(bytes) => self.take_body(bytes),
@@ -565,6 +641,7 @@ impl EventReader {
         } else if options.dialect.is_end_marker(data) {
             self.ended = true;
             seen.end_event = Some(at);
+            self.end_piece = self.pieces;
         } else {
             self.take_in_full(event, data, seen, options, at);
         }
@@ -572,6 +649,7 @@ impl EventReader {
 
     fn take_match(&mut self, found: TemplateMatch<'_>, seen: &mut AnswerData, options: &AnswerOptions, at: Tick) {
         if found.body.is_empty() {
+            self.silent_piece = self.pieces;
             seen.note_silent(found.choice, SilentKind::Step, at);
             return;
         }
@@ -617,6 +695,7 @@ impl EventReader {
         } else if !event.complete {
             self.fail(seen, Failure::Truncated, || "the stream ended within an event".to_string());
         } else if options.dialect.accepts_plain_text() {
+            self.output_piece = self.pieces;
             take_plain_text(data, seen, options, at);
         } else if matches!(event.name, b"" | b"message") || (options.dialect.has_event_names() && event.name != b"ping")
         {
@@ -646,6 +725,7 @@ impl EventReader {
                 Some(_) => SilentKind::Stop,
             };
             let others = meaning.others.iter().map(|other| other.choice);
+            self.silent_piece = self.pieces;
             [meaning.choice].into_iter().chain(others).for_each(|choice| seen.note_silent(choice, kind, at));
         }
         if let Some(usage) = meaning.usage {
@@ -664,6 +744,7 @@ impl EventReader {
         }
         if meaning.ended {
             self.ended = true;
+            self.end_piece = self.pieces;
             seen.end_event = Some(at);
         }
         if let Some(finish) = meaning.finish {
@@ -684,6 +765,7 @@ impl EventReader {
     fn note_output(&mut self, seen: &mut AnswerData, choice: u32, at: Tick) {
         self.usage_is_last = false;
         self.last_output = seen.events;
+        self.output_piece = self.pieces;
         seen.note_output(choice, at);
     }
 
@@ -703,7 +785,7 @@ impl EventReader {
     }
 
     /// Compares the server's usage with the output, which ends the span of the counted tokens.
-    fn check_usage(&self, seen: &mut AnswerData, options: &AnswerOptions) {
+    fn check_usage(&mut self, seen: &mut AnswerData, options: &AnswerOptions) {
         if seen.arrivals.is_empty() || !options.dialect.generates_text() {
             return;
         }

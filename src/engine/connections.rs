@@ -2,17 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::memory::WorkerMemory;
 use super::receive::ReceivePath;
 use super::receive::delivery::{ConnectionKey, Delivery};
+use super::socket::Socket;
 use super::telemetry::Telemetry;
 use super::tls_response;
 use super::unrecorded::UnrecordedRequest;
 use crate::api::answer::{Answer, AnswerOptions, Step};
-use crate::net::socket::send;
 use crate::net::tls::Tls;
 use crate::record::trace::{ResponseTracer, Trace};
 use crate::record::{Failure, Outcome, Phase};
@@ -57,7 +56,7 @@ pub struct Connection {
     pub state: ConnectionState,
     pub generation: u32,
     /// `None` if closed. Shared with the epoll set and with tasks that wait until they can write.
-    socket: Option<Rc<OwnedFd>>,
+    socket: Option<Rc<Socket>>,
     pub tls: Option<Box<Tls>>,
     pub answer: Answer,
     pub read_stats: ReadStats,
@@ -69,6 +68,11 @@ pub struct Connection {
     pub requests: u64,
     /// The response counts as complete this long after its first output (connection test only).
     pub enough_after_ns: Option<u64>,
+    /// What comes next arrived after this time: the request was sent then, or the socket was empty.
+    next_after: Tick,
+    /// By how much the bytes of the last read may have arrived earlier than `last_active`, and whether its last byte
+    /// arrived exactly then.
+    read_bound: (u32, bool),
     /// How long the TCP connection took to open, nanoseconds.
     pub connect_ns: u64,
     /// The request whose record is made when the body has ended, while the connection is draining.
@@ -85,14 +89,14 @@ pub struct Connection {
 
 impl Connection {
     /// The socket; `None` when the connection is closed.
-    pub fn socket(&self) -> Option<Rc<OwnedFd>> {
+    pub fn socket(&self) -> Option<Rc<Socket>> {
         self.socket.clone()
     }
 
-    /// Writes bytes without blocking; see [`send`].
+    /// Writes bytes without blocking; see [`Socket::send`].
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.socket {
-            Some(socket) => send(socket, bytes),
+            Some(socket) => socket.send(bytes),
             None => Err(io::Error::from_raw_os_error(libc::EBADF)),
         }
     }
@@ -100,9 +104,15 @@ impl Connection {
     /// Writes the queued bytes of the TLS session without blocking; false when the socket has no room for all of them.
     pub(crate) fn flush_tls(&mut self) -> io::Result<bool> {
         match (&mut self.tls, &self.socket) {
-            (Some(tls), Some(socket)) => tls.flush(socket),
+            (Some(tls), Some(socket)) => tls.flush(socket.fd()?),
             _ => Ok(true),
         }
+    }
+
+    /// By how much the last byte received may have arrived earlier than `last_active`.
+    pub(crate) fn end_early_ns(&self) -> u32 {
+        let (early_ns, exact) = self.read_bound;
+        if exact && !self.answer.has_left_over() { 0 } else { early_ns }
     }
 
     /// Whether the proxy has not yet opened the tunnel to the server.
@@ -118,6 +128,8 @@ impl Connection {
         self.answer.start();
         self.read_stats = ReadStats::default();
         self.last_active = now;
+        self.next_after = now;
+        self.read_bound = (0, false);
         self.requests += 1;
     }
 
@@ -167,6 +179,10 @@ pub struct Connections {
     pub opened: u64,
 }
 
+/// From the timestamp of a segment until it is in its socket: far longer than the kernel takes.
+const STAMP_TO_SOCKET_NS: u64 = MS;
+/// Two conversions of one timestamp differ by less.
+const CONVERSION_NS: i64 = 100;
 /// A close within this time after a response is not an idle timeout: the server closes every connection.
 const SILENT_CLOSE_NS: u64 = 100 * MS;
 /// How long a slot waits for the end of the body after the end event. With most servers it comes at once, and the slot can
@@ -195,7 +211,7 @@ impl Connections {
     }
 
     /// Adds a connected socket and starts to receive on it. Returns the number of the connection.
-    pub fn add(&mut self, socket: OwnedFd, state: ConnectionState, receive: &mut ReceivePath) -> io::Result<u32> {
+    pub fn add(&mut self, socket: Socket, state: ConnectionState, receive: &mut ReceivePath) -> io::Result<u32> {
         let socket = Rc::new(socket);
         let connection_id = self.free.pop().unwrap_or_else(|| self.new_entry());
         let connection = &mut self.entries[connection_id as usize];
@@ -224,6 +240,8 @@ impl Connections {
             ended: Tick(0),
             requests: 0,
             enough_after_ns: None,
+            next_after: Tick(0),
+            read_bound: (0, false),
             connect_ns: 0,
             unrecorded: None,
             held_bytes: 0,
@@ -352,7 +370,7 @@ impl Connections {
         }
         if matches!(connection.state, ConnectionState::Idle | ConnectionState::Finished { .. })
             && let (Delivery::Bytes { bytes, .. }, Some(tls)) = (&delivery, &mut connection.tls)
-            && tls_response::is_session_only(tls, bytes, reaped, connection.socket.as_deref())
+            && tls_response::is_session_only(tls, bytes, reaped, connection.socket.as_ref().and_then(|s| s.fd().ok()))
         {
             return DeliveryEffect::Nothing;
         }
@@ -422,13 +440,20 @@ impl Connection {
         let handshaking = matches!(self.state, ConnectionState::Handshake { .. });
         let has_bytes = matches!(delivery, Delivery::Bytes { .. });
         let step = match delivery {
-            Delivery::Bytes { bytes, timestamp_ns } => {
-                let at = self.arrival(timestamp_ns, reaped, clock, telemetry);
+            Delivery::Bytes { bytes, timestamp_ns, empty_since, emptied } => {
+                let since = empty_since.max(self.next_after);
+                let (at, stamped) = self.arrival(timestamp_ns, since, reaped, clock, telemetry);
                 self.last_active = at;
-                match &mut self.tls {
+                let last_byte = stamped.filter(|_| emptied);
+                self.next_after = last_byte.unwrap_or(since).max(since);
+                // After a read without a timestamp, which counts as late as it was processed, later ones count as late.
+                let exact = last_byte.is_some_and(|stamp| at.ns_since(stamp) <= CONVERSION_NS);
+                let early_ns = u32::try_from(at.ns_since(since).max(0)).unwrap_or(u32::MAX);
+                let step = match &mut self.tls {
                     None => self.answer.push(bytes, at),
                     Some(tls) => {
-                        match tls_response::receive(tls, bytes, &mut self.answer, at, self.socket.as_deref()) {
+                        let fd = self.socket.as_ref().and_then(|socket| socket.fd().ok());
+                        match tls_response::receive(tls, bytes, &mut self.answer, at, fd) {
                             Ok(step) if handshaking && step == Step::More => {
                                 return !tls.is_handshaking() || tls.has_outgoing();
                             }
@@ -440,7 +465,11 @@ impl Connection {
                             }
                         }
                     }
-                }
+                };
+                let between_records = self.tls.as_ref().is_none_or(|tls| tls.is_between_records());
+                self.read_bound = (early_ns, exact && between_records);
+                self.answer.bound_read(early_ns, self.read_bound.1);
+                step
             }
             Delivery::Eof if handshaking && self.awaits_tunnel() => {
                 self.answer.fail(Failure::Connect, "the proxy closed the connection without a response to CONNECT");
@@ -450,7 +479,13 @@ impl Connection {
                 self.answer.fail(Failure::Tls, "the server closed the connection during the TLS handshake");
                 Step::Done { reuse: false }
             }
-            Delivery::Eof => self.answer.push_eof(reaped),
+            Delivery::Eof => {
+                let step = self.answer.push_eof(reaped);
+                // What only the end of the connection completes arrived with it, after the last byte.
+                let early_ns = u32::try_from(reaped.ns_since(self.last_active).max(0)).unwrap_or(u32::MAX);
+                self.answer.bound_read(early_ns, false);
+                step
+            }
             Delivery::Error(errno) => {
                 let failure = if errno == libc::ECONNRESET { Failure::Reset } else { Failure::Truncated };
                 self.answer.fail(failure, &io::Error::from_raw_os_error(errno).to_string());
@@ -494,15 +529,25 @@ impl Connection {
         (at.ns_since(ended).max(0) as u64) < SILENT_CLOSE_NS
     }
 
-    /// The arrival time of one read: the kernel's timestamp, else the time of processing. Records the receive lag.
+    /// The arrival time of one read: the kernel's timestamp, else the time of processing; and the former, if there is one.
+    /// Its bytes arrived after `since`. Records the receive lag.
     #[inline]
-    fn arrival(&mut self, timestamp_ns: Option<u64>, reaped: Tick, clock: &Clock, telemetry: &mut Telemetry) -> Tick {
-        let stamped = timestamp_ns.and_then(|ns| clock.tick_from_kernel(ns, reaped, self.last_active));
+    fn arrival(
+        &mut self,
+        timestamp_ns: Option<u64>,
+        since: Tick,
+        reaped: Tick,
+        clock: &Clock,
+        telemetry: &mut Telemetry,
+    ) -> (Tick, Option<Tick>) {
+        let stamped = timestamp_ns.and_then(|ns| clock.tick_from_kernel(ns, reaped, since));
+        // A timestamp from before the socket was empty is of a wall clock that was stepped back since.
+        let stamped = stamped.filter(|at| at.plus_ns(STAMP_TO_SOCKET_NS) >= since);
         let read_stats = &mut self.read_stats;
         read_stats.reads += 1;
         let Some(at) = stamped else {
             telemetry.unstamped_read();
-            return reaped.max(self.last_active);
+            return (reaped.max(self.last_active), None);
         };
         let lag_ns = reaped.0 - at.0;
         read_stats.stamped += 1;
@@ -510,6 +555,6 @@ impl Connection {
         read_stats.lag_max_ns = read_stats.lag_max_ns.max(lag_ns);
         telemetry.stamped_read(lag_ns);
         // Conversions of timestamps may differ by nanoseconds; arrival times on one connection must not decrease.
-        at.max(self.last_active)
+        (at.max(self.last_active), stamped)
     }
 }

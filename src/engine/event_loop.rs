@@ -25,7 +25,7 @@ pub(crate) async fn open_ahead(worker: Rc<Worker>, wanted: u32) -> io::Result<()
     let left = Rc::new(std::cell::Cell::new(missing));
     for _ in 0..missing.min(OPENERS) {
         let slot = worker.state.borrow_mut().new_slot();
-        monoio::spawn(opener(worker.clone(), slot, left.clone()));
+        drop(worker.executor.spawn(opener(worker.clone(), slot, left.clone())));
     }
     run_event_loop(&worker, &mut |_| {}).await
 }
@@ -55,14 +55,14 @@ pub(crate) async fn run_slots(worker: Rc<Worker>, start: Tick) -> io::Result<()>
             let overall = u64::from(number) * u64::from(worker.count) + u64::from(worker.number);
             let delay_ns = u128::from(ramp_ns) * u128::from(overall) / u128::from(parallel);
             let slot = worker.state.borrow_mut().new_slot();
-            monoio::spawn(slot::run_closed(worker.clone(), slot, start.plus_ns(delay_ns as u64)));
+            drop(worker.executor.spawn(slot::run_closed(worker.clone(), slot, start.plus_ns(delay_ns as u64))));
         }
     }
     let spawner = worker.clone();
     let mut assign = move |jobs: &mut Vec<Job>| {
         for job in jobs.drain(..) {
             let slot = spawner.state.borrow_mut().new_slot();
-            monoio::spawn(slot::run_open(spawner.clone(), slot, job));
+            drop(spawner.executor.spawn(slot::run_open(spawner.clone(), slot, job)));
         }
     };
     run_event_loop(&worker, &mut assign).await
@@ -71,7 +71,7 @@ pub(crate) async fn run_slots(worker: Rc<Worker>, start: Tick) -> io::Result<()>
 /// Runs until the phase is over and every slot has ended. `assign` creates slots for the jobs for which none was idle.
 async fn run_event_loop(worker: &Rc<Worker>, assign: &mut impl FnMut(&mut Vec<Job>)) -> io::Result<()> {
     let idle = IdleWait::new(worker)?;
-    let relay = monoio::spawn(relay(worker.clone()));
+    let relay = worker.executor.spawn(relay(worker.clone()));
     // The existing slots run first, so that the loop has something to wait for.
     run_woken_slots(worker).await;
     let mut unassigned = Vec::new();
@@ -100,6 +100,7 @@ async fn run_event_loop(worker: &Rc<Worker>, assign: &mut impl FnMut(&mut Vec<Jo
             return Ok(());
         }
         waited = idle.wait(worker, woken || created || dismissed).await?;
+        worker.executor.let_others_run().await;
     }
 }
 
@@ -116,12 +117,12 @@ enum IdleWait {
 impl IdleWait {
     fn new(worker: &Worker) -> io::Result<IdleWait> {
         match &worker.state.borrow().receive {
-            ReceivePath::Ring(_) if worker.setup.plan.spin => Ok(IdleWait::Spin),
-            ReceivePath::Ring(_) => Ok(IdleWait::Ring),
             ReceivePath::Epoll(epoll) => {
                 let copy = epoll.wait_fd().try_clone_to_owned()?;
                 Ok(IdleWait::Epoll(UnixStream::from_std(std::os::unix::net::UnixStream::from(copy))?))
             }
+            _ if worker.setup.plan.spin => Ok(IdleWait::Spin),
+            _ => Ok(IdleWait::Ring),
         }
     }
 
@@ -145,9 +146,7 @@ impl IdleWait {
                 let state = &mut *worker.state.borrow_mut();
                 let now = state.clock.now();
                 let next = state.next_poll(now);
-                if let ReceivePath::Ring(ring) = &mut state.receive {
-                    ring.wait(now, next)?;
-                }
+                state.receive.wait(now, next)?;
                 Ok(true)
             }
         }

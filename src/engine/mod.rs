@@ -37,6 +37,7 @@
 pub mod connections;
 pub mod conversation;
 pub mod event_loop;
+pub mod executor;
 pub mod job;
 mod memory;
 pub mod preflight_progress;
@@ -47,6 +48,7 @@ pub mod request;
 pub mod schedule;
 pub mod server_watch;
 pub mod slot;
+pub mod socket;
 pub mod telemetry;
 mod tls_response;
 pub mod transport;

@@ -30,7 +30,9 @@ pub(super) fn write_record(
     let seen = &connection.answer.seen;
     let usage = seen.usage;
     let outcome = connection.answer.outcome();
-    let end = seen.end_event.filter(|_| outcome == Outcome::Ok).unwrap_or(connection.ended);
+    let end_event = seen.end_event.filter(|_| outcome == Outcome::Ok);
+    let end = end_event.unwrap_or(connection.ended);
+    let end_early_ns = if end_event.is_some() { seen.end_early_ns } else { connection.end_early_ns() };
     let open_after_end_ns = seen.end_event.map(|at| connection.ended.ns_since(at).max(0) as u64);
     let mut oddities = seen.oddities;
     if open_after_end_ns.is_some_and(|ns| ns >= OPEN_AFTER_END_NS) {
@@ -71,6 +73,9 @@ pub(super) fn write_record(
         receive_lag_max_ns: connection.read_stats.lag_max_ns,
         received_bytes: seen.received_bytes,
         arrivals: block.keep_arrivals(&seen.arrivals),
+        early: block.keep_early(&seen.early),
+        last_token_early_ns: Some(connection.answer.last_token_early_ns()),
+        end_early_ns: Some(end_early_ns),
         choices: block.keep_bytes(&seen.choices),
         silent: block.keep_arrivals(&seen.silent),
         silent_kinds: block.keep_bytes(&seen.silent_kinds),

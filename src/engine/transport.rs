@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -12,10 +12,12 @@ use monoio::net::UnixStream;
 
 use super::connections::ConnectionState;
 use super::preflight_progress::PreflightStep;
+#[cfg(feature = "internals")]
 use super::receive::ReceivePath;
+use super::socket::{Opening, Socket};
 use super::worker_state::{Wait, Worker, WorkerState};
 use crate::net::local_address::start_tcp;
-use crate::net::socket::{Connecting, connect_unix, is_refusal, take_error};
+use crate::net::socket::{connect_unix, is_refusal};
 use crate::net::tls::Tls;
 use crate::plan::{Target, Transport};
 use crate::record::Failure;
@@ -58,7 +60,7 @@ pub async fn open(worker: &Worker, slot: u32) -> Result<OpenedConnection, Connec
     let socket = match &plan.target.transport {
         Transport::Tcp(addresses) => connect_any(worker, slot, addresses, deadline).await,
         Transport::Unix(path) => match connect_unix(path) {
-            Ok(connecting) => finish_connecting(worker, slot, connecting).await,
+            Ok(connecting) => finish_connecting(worker, slot, connecting.into()).await,
             Err(error) => Err(refused(&error, &path.display().to_string())),
         },
     };
@@ -86,7 +88,7 @@ async fn connect_any(
     slot: u32,
     addresses: &[SocketAddr],
     deadline: Tick,
-) -> Result<OwnedFd, ConnectError> {
+) -> Result<Socket, ConnectError> {
     let setup = &worker.setup;
     let mut last_error = ConnectError::new(Failure::Connect, "the target has no address");
     let count = addresses.len();
@@ -102,8 +104,8 @@ async fn connect_any(
             worker.wait(slot, Wait::Connect(deadline));
         }
         let address = addresses[place];
-        let connected = match start_tcp(&setup.plan.source_addresses, &setup.connections_opened, address) {
-            Ok(connecting) => finish_connecting(worker, slot, connecting).await,
+        let connected = match start_connecting(worker, address) {
+            Ok(opening) => finish_connecting(worker, slot, opening).await,
             Err(error) => Err(refused(&error, &address.to_string())),
         };
         match connected {
@@ -123,14 +125,22 @@ async fn connect_any(
     Err(last_error)
 }
 
-async fn finish_connecting(worker: &Worker, slot: u32, connecting: Connecting) -> Result<OwnedFd, ConnectError> {
-    if connecting.pending && !wait_for_connect(worker, slot, &connecting.fd).await {
+fn start_connecting(worker: &Worker, address: SocketAddr) -> io::Result<Opening> {
+    #[cfg(feature = "internals")]
+    if let ReceivePath::Simulated(ring) = &mut worker.state.borrow_mut().receive {
+        return ring.kernel().0.connect(address);
+    }
+    Ok(start_tcp(&worker.setup.plan.source_addresses, &worker.setup.connections_opened, address)?.into())
+}
+
+async fn finish_connecting(worker: &Worker, slot: u32, opening: Opening) -> Result<Socket, ConnectError> {
+    if opening.pending && !wait_for_connect(worker, slot, &opening.socket).await {
         let seconds = worker.setup.plan.timeouts.connect_ns as f64 / S as f64;
         let text = format!("no connection after {seconds} s (--connect-timeout)");
         return Err(ConnectError::new(Failure::ConnectTimeout, text));
     }
-    match take_error(&connecting.fd) {
-        Ok(()) => Ok(connecting.fd),
+    match opening.socket.take_error() {
+        Ok(()) => Ok(opening.socket),
         Err(error) => Err(refused(&error, &peer(&worker.setup.plan.target))),
     }
 }
@@ -153,7 +163,7 @@ fn refused(error: &io::Error, to: &str) -> ConnectError {
 }
 
 /// Adds the socket to the worker's connections, and performs the TLS handshake if the plan uses TLS.
-async fn add(worker: &Worker, slot: u32, socket: OwnedFd, connected: Tick) -> Result<OpenedConnection, ConnectError> {
+async fn add(worker: &Worker, slot: u32, socket: Socket, connected: Tick) -> Result<OpenedConnection, ConnectError> {
     let failed = |failure: Failure, text: String| ConnectError::new(failure, text);
     let Some(config) = worker.setup.tls.clone() else {
         let state = &mut *worker.state.borrow_mut();
@@ -289,7 +299,7 @@ async fn wait_for_room(worker: &Worker, slot: u32, connection_id: u32) -> io::Re
 }
 
 /// Waits until the socket is connected or has failed; false when the slot's deadline passed first.
-async fn wait_for_connect(worker: &Worker, slot: u32, socket: &OwnedFd) -> bool {
+async fn wait_for_connect(worker: &Worker, slot: u32, socket: &Socket) -> bool {
     writable_unless(worker, slot, socket, |state| state.slots[slot as usize].expired).await.unwrap_or(false)
 }
 
@@ -297,26 +307,26 @@ async fn wait_for_connect(worker: &Worker, slot: u32, socket: &OwnedFd) -> bool 
 async fn writable_unless(
     worker: &Worker,
     slot: u32,
-    socket: &OwnedFd,
+    socket: &Socket,
     is_over: impl Fn(&WorkerState) -> bool,
 ) -> io::Result<bool> {
     let legacy = {
         let state = &mut *worker.state.borrow_mut();
         state.slots[slot as usize].writable = false;
-        match &mut state.receive {
-            ReceivePath::Ring(ring) => {
-                if let Err(error) = ring.await_writable(slot, socket) {
-                    // Not a failure of the server: the ring cannot be used, which ends the run.
-                    state.error = Some(error);
-                    return Ok(false);
-                }
-                None
+        let delivers = match state.receive.await_writable(slot, socket) {
+            Ok(delivers) => delivers,
+            Err(error) => {
+                // Not a failure of the server: the ring cannot be used, which ends the run.
+                state.error = Some(error);
+                return Ok(false);
             }
+        };
+        if delivers {
+            None
+        } else {
             // monoio awaits any descriptor through a stream type; only its readiness is used.
-            ReceivePath::Epoll(_) => {
-                let copy = std::os::unix::net::UnixStream::from(socket.as_fd().try_clone_to_owned()?);
-                Some(UnixStream::from_std(copy)?)
-            }
+            let copy = std::os::unix::net::UnixStream::from(socket.fd()?.as_fd().try_clone_to_owned()?);
+            Some(UnixStream::from_std(copy)?)
         }
     };
     let mut ready = pin!(async {
@@ -334,9 +344,7 @@ async fn writable_unless(
             return Poll::Ready(Ok(true));
         }
         if is_over(state) {
-            if let ReceivePath::Ring(ring) = &mut state.receive {
-                ring.forget_writable(slot)?;
-            }
+            state.receive.forget_writable(slot)?;
             return Poll::Ready(Ok(false));
         }
         state.slots[slot as usize].waker = Some(context.waker().clone());

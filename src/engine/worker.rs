@@ -12,6 +12,7 @@ use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 
 use super::connections::Connections;
 use super::event_loop::{open_ahead, run_slots};
+use super::executor::Executor;
 use super::memory::WorkerMemory;
 use super::receive::ReceivePath;
 use super::receive::delivery::ReceivePlan;
@@ -71,7 +72,7 @@ pub fn run(setup: Arc<Setup>, number: u16, count: u16, core: usize, channels: &W
     let pinned = core < MAX_CORES && core_affinity::set_for_current(core_affinity::CoreId { id: core });
     // Without the priority the run works as well; its effect shows in the receive lag.
     host::priority::raise_priority();
-    let mut worker = match WorkerThread::open(setup, number, count, channels) {
+    let (mut runtime, mut worker) = match WorkerThread::open(setup, number, count, channels) {
         Ok(worker) => worker,
         Err(error) => {
             return drop(channels.replies.send(Reply::Failed(format!("worker {number} cannot start: {error}"))));
@@ -84,8 +85,8 @@ pub fn run(setup: Arc<Setup>, number: u16, count: u16, core: usize, channels: &W
     }
     while let Ok(command) = channels.commands.recv() {
         let reply = match command {
-            Command::Prepare(plan) => worker.prepare(plan),
-            Command::Start(start) => worker.run_phase(start),
+            Command::Prepare(plan) => runtime.block_on(worker.prepare(plan)),
+            Command::Start(start) => runtime.block_on(worker.run_phase(start)),
         };
         let reply = reply.unwrap_or_else(|error| Reply::Failed(format!("worker {number}: {error}")));
         if channels.replies.send(reply).is_err() {
@@ -109,9 +110,8 @@ impl AnyRuntime {
     }
 }
 
-/// The state of a worker thread that lives outside its runtime.
-struct WorkerThread {
-    runtime: AnyRuntime,
+/// A worker between its phases.
+pub struct WorkerThread {
     worker: Rc<Worker>,
     core_number: Option<u16>,
     notes: Vec<Finding>,
@@ -120,7 +120,12 @@ struct WorkerThread {
 }
 
 impl WorkerThread {
-    fn open(setup: Arc<Setup>, number: u16, count: u16, channels: &WorkerChannels) -> io::Result<WorkerThread> {
+    fn open(
+        setup: Arc<Setup>,
+        number: u16,
+        count: u16,
+        channels: &WorkerChannels,
+    ) -> io::Result<(AnyRuntime, WorkerThread)> {
         let plan = &setup.plan;
         let connections = plan.load.parallel().map_or(OPEN_LOOP_STREAMS, |all| (all as usize).div_ceil(count.into()));
         let receive_plan = ReceivePlan { connections };
@@ -135,22 +140,38 @@ impl WorkerThread {
                     (legacy_runtime()?, receive)
                 }
             },
-            ReceivePath::Epoll(_) => (legacy_runtime()?, receive),
+            receive => (legacy_runtime()?, receive),
         };
-        let notes = fallback.into_iter().collect();
+        let mut worker =
+            WorkerThread::new(setup, (number, count), Clock::new(), (receive, Executor::Monoio), &channels.empties);
+        worker.notes.extend(fallback);
+        Ok((runtime, worker))
+    }
+
+    /// Worker `number` of `count`. `empties` returns emptied blocks.
+    pub fn new(
+        setup: Arc<Setup>,
+        (number, count): (u16, u16),
+        clock: Clock,
+        (receive, executor): (ReceivePath, Executor),
+        empties: &Receiver<Block>,
+    ) -> WorkerThread {
         // A placeholder until the first phase is prepared; it never runs.
         let (nowhere, _) = crossbeam_channel::unbounded();
         let idle = PhaseState::new(PhasePlan::none(nowhere.clone()), &setup, Tick(0), number, count);
-        let record_sender =
-            RecordSender::new(u32::from(number), nowhere, channels.empties.clone(), setup.memory.clone());
+        let record_sender = RecordSender::new(u32::from(number), nowhere, empties.clone(), setup.memory.clone());
         let memory = WorkerMemory::new(&setup.memory, count);
         let connections = Connections::new(answer_options(&setup.plan), setup.trace.clone(), memory);
-        let state = RefCell::new(WorkerState::new(Clock::new(), receive, connections, record_sender, idle));
-        let worker = Rc::new(Worker { state, setup, number, count });
-        Ok(WorkerThread { runtime, worker, core_number: None, notes, opened_before: 0, shortages_before: 0 })
+        let state = RefCell::new(WorkerState::new(clock, receive, connections, record_sender, idle));
+        let worker = Rc::new(Worker { state, executor, setup, number, count });
+        WorkerThread { worker, core_number: None, notes: Vec::new(), opened_before: 0, shortages_before: 0 }
     }
 
-    fn prepare(&mut self, plan: PhasePlan) -> io::Result<Reply> {
+    /// Prepares a phase; see [`Command::Prepare`].
+    ///
+    /// # Errors
+    /// The receive path failed.
+    pub async fn prepare(&mut self, plan: PhasePlan) -> io::Result<Reply> {
         let worker = &self.worker;
         {
             let state = &mut *worker.state.borrow_mut();
@@ -165,12 +186,16 @@ impl WorkerThread {
             !worker.setup.plan.cold && phase.phase != Phase::Preflight && !matches!(phase.load, Load::Open { .. })
         };
         if ahead {
-            self.runtime.block_on(open_ahead(worker.clone(), slots))?;
+            open_ahead(worker.clone(), slots).await?;
         }
         Ok(Reply::Ready(std::mem::take(&mut self.notes)))
     }
 
-    fn run_phase(&mut self, start: Tick) -> io::Result<Reply> {
+    /// Runs the prepared phase; see [`Command::Start`].
+    ///
+    /// # Errors
+    /// The receive path failed.
+    pub async fn run_phase(&mut self, start: Tick) -> io::Result<Reply> {
         let worker = &self.worker;
         {
             let state = &mut *worker.state.borrow_mut();
@@ -181,7 +206,7 @@ impl WorkerThread {
             state.start_phase(PhaseState::new(plan, &worker.setup, start, worker.number, worker.count));
             state.telemetry = Telemetry::new(start);
         }
-        self.runtime.block_on(run_slots(worker.clone(), start))?;
+        run_slots(worker.clone(), start).await?;
         let state = &mut *worker.state.borrow_mut();
         let now = state.clock.now();
         state.clock.measure_error();

@@ -10,6 +10,7 @@ use std::task::Waker;
 use rustls::ClientConfig;
 
 use super::connections::{ConnectionState, Connections, DeliveryEffect, END_EVENT_GRACE_NS};
+use super::executor::Executor;
 pub use super::job::Job;
 use super::preflight_progress::{PreflightProgress, PreflightStep};
 use super::receive::ReceivePath;
@@ -82,6 +83,7 @@ pub struct PhasePlan {
 /// One worker: the state that its tasks share, and its number among `count` workers.
 pub struct Worker {
     pub state: RefCell<WorkerState>,
+    pub executor: Executor,
     pub setup: Arc<Setup>,
     pub number: u16,
     pub count: u16,
@@ -232,7 +234,7 @@ impl WorkerState {
     pub(crate) fn poll(&mut self, setup: &Setup, waited: bool) -> io::Result<bool> {
         let now = self.clock.now();
         self.telemetry.record_poll(now, waited);
-        let mut woken = self.poll_connections()?;
+        let mut woken = self.poll_connections(now)?;
         let now = self.clock.now();
         woken |= self.fire_deadlines(&setup.plan, now);
         woken |= self.offer(now);
@@ -250,14 +252,14 @@ impl WorkerState {
         [self.deadlines.next(), schedule].into_iter().flatten().fold(latest, Tick::min)
     }
 
-    fn poll_connections(&mut self) -> io::Result<bool> {
+    fn poll_connections(&mut self, now: Tick) -> io::Result<bool> {
         let WorkerState { receive, connections, clock, telemetry, slots, deadlines, dead, drained, .. } = self;
         let mut woken = false;
         // The ring delivers what had completed before the first delivery; each read of the other path is a later one.
-        if matches!(receive, ReceivePath::Ring(_)) {
+        if !matches!(receive, ReceivePath::Epoll(_)) {
             clock.begin_batch();
         }
-        let polled = receive.poll(&mut |event| {
+        let polled = receive.poll(now, &mut |event| {
             let delivered = match event {
                 ReceiveEvent::Delivery(source, delivery) => connections.deliver(source, delivery, clock, telemetry),
                 ReceiveEvent::Writable { slot } => {

@@ -50,6 +50,37 @@ pub struct Tls {
     tunnel: Option<TunnelAnswer>,
     /// When the proxy opened the tunnel.
     tunnel_open: Option<Tick>,
+    records: RecordBoundaries,
+}
+
+/// Follows the records of a session, to tell whether a read ended between two of them.
+#[derive(Debug, Default)]
+struct RecordBoundaries {
+    /// The bytes of the header that have arrived, if it is incomplete.
+    header: [u8; 5],
+    header_len: usize,
+    /// Bytes of the current record that have not arrived.
+    remaining: usize,
+}
+
+impl RecordBoundaries {
+    fn push(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.remaining > 0 {
+                let taken = self.remaining.min(bytes.len());
+                self.remaining -= taken;
+                bytes = &bytes[taken..];
+                continue;
+            }
+            self.header[self.header_len] = bytes[0];
+            self.header_len += 1;
+            bytes = &bytes[1..];
+            if self.header_len == self.header.len() {
+                self.header_len = 0;
+                self.remaining = usize::from(u16::from_be_bytes([self.header[3], self.header[4]]));
+            }
+        }
+    }
 }
 
 /// Builds the client configuration: the system's root certificates, those of `--cacert`, or no verification. Sessions
@@ -143,7 +174,14 @@ impl Tls {
         let name = ServerName::try_from(host.to_string())
             .map_err(|_| format!("'{host}' is not a name that a certificate can be checked against"))?;
         let session = ClientConnection::new(config, name).map_err(|error| error.to_string())?;
-        Ok(Tls { session, plain: Vec::new(), outgoing: Vec::new(), tunnel: None, tunnel_open: None })
+        Ok(Tls {
+            session,
+            plain: Vec::new(),
+            outgoing: Vec::new(),
+            tunnel: None,
+            tunnel_open: None,
+            records: RecordBoundaries::default(),
+        })
     }
 
     /// Makes the session send its ClientHello only after a proxy has accepted `request`, a CONNECT.
@@ -159,6 +197,11 @@ impl Tls {
     /// When the proxy opened the tunnel, if there is one.
     pub(crate) fn tunnel_open(&self) -> Option<Tick> {
         self.tunnel_open
+    }
+
+    /// Whether the last read ended with the end of a record.
+    pub(crate) fn is_between_records(&self) -> bool {
+        self.records.header_len == 0 && self.records.remaining == 0
     }
 
     pub fn is_handshaking(&self) -> bool {
@@ -228,6 +271,7 @@ impl Tls {
             }
             return Ok(());
         }
+        self.records.push(bytes);
         self.plain.resize(PLAIN_LEN, 0);
         while !bytes.is_empty() {
             self.session.read_tls(&mut bytes).map_err(|error| error.to_string())?;
@@ -381,6 +425,21 @@ mod tests {
         };
         tls.receive(&read, Tick(2), None, &mut consume).unwrap();
         assert_eq!((plain.len(), plain[999], plain[1000], ended), (31_000, b'a', b'b', true));
+    }
+
+    #[test]
+    fn ends_of_records_are_found_in_any_pieces() {
+        let stream = [&[23, 3, 3, 0, 2, 9, 9][..], &[22, 3, 3, 1, 0], &[7; 256]].concat();
+        for size in [1, 2, 5, 7, 100] {
+            let mut records = RecordBoundaries::default();
+            let mut at = 0;
+            for piece in stream.chunks(size) {
+                records.push(piece);
+                at += piece.len();
+                let ended = records.header_len == 0 && records.remaining == 0;
+                assert_eq!(ended, at == 7 || at == stream.len(), "{at} of {size}");
+            }
+        }
     }
 
     #[test]

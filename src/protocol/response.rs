@@ -81,6 +81,8 @@ pub struct Response {
     /// Remaining bytes of a body with a length.
     remaining: u64,
     interim: u32,
+    /// The last push ended with body bytes, or with the line end behind a chunk.
+    ends_with_body: bool,
 }
 
 impl Response {
@@ -97,6 +99,7 @@ impl Response {
             start: Vec::new(),
             remaining: 0,
             interim: 0,
+            ends_with_body: false,
         }
     }
 
@@ -138,6 +141,11 @@ impl Response {
         self.framer.lacks_blank_lines()
     }
 
+    /// Whether the last byte of the last push completed an event, but for the line end behind a chunk.
+    pub(crate) fn ends_with_event(&self) -> bool {
+        self.ends_with_body && self.framer.ends_with_event()
+    }
+
     /// Bytes of an incomplete event.
     #[inline]
     pub(crate) fn held_bytes(&self) -> usize {
@@ -155,6 +163,8 @@ impl Response {
     /// The bytes are not valid HTTP/1.1 or SSE within the limits.
     pub fn push(&mut self, bytes: &[u8], sink: &mut impl FnMut(Piece<'_>)) -> Result<Progress, WireError> {
         let mut input = bytes;
+        self.ends_with_body = false;
+        self.framer.start_read();
         while self.stage == Stage::Head {
             if input.is_empty() {
                 return Ok(Progress::More);
@@ -214,22 +224,33 @@ impl Response {
                 let (body, rest) = input.split_at(taken);
                 *input = rest;
                 self.remaining -= taken as u64;
+                self.ends_with_body = input.is_empty();
                 self.take_body(body, sink)?;
                 if self.remaining == 0 {
                     self.complete(sink);
                 }
             }
-            Framing::Chunked => loop {
-                match self.decoder.decode(input)? {
-                    Decoded::Data(data) => self.take_body(data, sink)?,
-                    Decoded::More => break,
-                    Decoded::End => {
-                        self.complete(sink);
-                        break;
+            Framing::Chunked => {
+                let mut after_data = *input;
+                loop {
+                    match self.decoder.decode(input)? {
+                        Decoded::Data(data) => {
+                            after_data = *input;
+                            self.take_body(data, sink)?;
+                        }
+                        Decoded::More => break,
+                        Decoded::End => {
+                            self.complete(sink);
+                            break;
+                        }
                     }
                 }
-            },
-            Framing::UntilClose => self.take_body(std::mem::take(input), sink)?,
+                self.ends_with_body = b"\r\n".starts_with(after_data);
+            }
+            Framing::UntilClose => {
+                self.ends_with_body = true;
+                self.take_body(std::mem::take(input), sink)?;
+            }
         }
         Ok(())
     }

@@ -41,6 +41,8 @@ pub struct Framer {
     at_line_start: bool,
     /// The last byte was a CR that ended a line; a following line feed belongs to it.
     skip_lf: bool,
+    /// The last byte of the last push completed an event.
+    ends_with_event: bool,
     block: BlockEvents,
 }
 
@@ -70,6 +72,7 @@ impl Framer {
             started: false,
             at_line_start: true,
             skip_lf: false,
+            ends_with_event: false,
             block: BlockEvents::default(),
         }
     }
@@ -77,6 +80,17 @@ impl Framer {
     /// Whether events of this body came without a blank line between them.
     pub(crate) fn lacks_blank_lines(&self) -> bool {
         self.block.missing_blank_line
+    }
+
+    /// Whether the last byte that was pushed completed an event. False before [`Framer::push`] of a new read, after
+    /// [`Framer::start_read`].
+    pub(crate) fn ends_with_event(&self) -> bool {
+        self.ends_with_event
+    }
+
+    /// Notes that a new read begins.
+    pub(crate) fn start_read(&mut self) {
+        self.ends_with_event = false;
     }
 
     /// Bytes of the incomplete event.
@@ -107,6 +121,7 @@ impl Framer {
     /// An event is longer than `max_event_bytes`.
     pub fn push(&mut self, bytes: &[u8], sink: &mut impl FnMut(Event<'_>)) -> Result<(), WireError> {
         let mut input = bytes;
+        self.ends_with_event = false;
         if !self.started && !self.pass_bom(&mut input) {
             return Ok(());
         }
@@ -123,6 +138,7 @@ impl Framer {
                 self.block.count_event();
                 self.block.unseparated = false;
                 sink(Event { name: b"", data, complete: true });
+                self.ends_with_event = rest.is_empty();
                 input = rest;
                 continue;
             }
@@ -173,13 +189,16 @@ impl Framer {
             }
             return Ok(&[]);
         };
-        if self.carry.is_empty() {
-            dispatch(&input[..taken], &mut self.joined, &mut self.block, BlockExtent::Whole, sink);
+        let left = if self.carry.is_empty() {
+            taken - dispatch(&input[..taken], &mut self.joined, &mut self.block, BlockExtent::Whole, sink)
         } else {
             self.carry.extend_from_slice(&input[..taken]);
-            dispatch(&self.carry, &mut self.joined, &mut self.block, BlockExtent::Whole, sink);
+            let used = dispatch(&self.carry, &mut self.joined, &mut self.block, BlockExtent::Whole, sink);
+            let left = self.carry.len() - used;
             self.carry.clear();
-        }
+            left
+        };
+        self.ends_with_event = left == 0 && taken > 0 && end.after == input.len();
         self.block.unseparated = false;
         Ok(&input[end.after..])
     }
@@ -189,6 +208,7 @@ impl Framer {
         let lines = memrchr2(b'\n', b'\r', &self.carry).map_or(0, |last| last + 1);
         let block = &self.carry[..lines];
         let used = dispatch(block, &mut self.joined, &mut self.block, BlockExtent::Unfinished, sink);
+        self.ends_with_event = used > 0 && used == self.carry.len();
         self.carry.drain(..used);
     }
 

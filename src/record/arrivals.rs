@@ -3,6 +3,41 @@
 
 use crate::time::Tick;
 
+/// Consecutive arrivals of one response that may each have been up to `ns` earlier than recorded: bytes of one read share
+/// its timestamp. `from` and `to` (exclusive) are positions in the arrivals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlyRange {
+    pub from: u32,
+    pub to: u32,
+    pub ns: u32,
+}
+
+/// Appends the encoded ranges to `out`: for each, varints of the arrivals since the range before, of its arrivals, and
+/// of its nanoseconds.
+pub fn encode_early(ranges: &[EarlyRange], out: &mut Vec<u8>) {
+    let mut previous = 0;
+    for range in ranges {
+        for value in [range.from - previous, range.to - range.from, range.ns] {
+            put_varint(u64::from(value), out);
+        }
+        previous = range.to;
+    }
+}
+
+/// By how much each of `count` arrivals may have been earlier, from encoded ranges. `None` for invalid bytes.
+pub fn decode_early(mut bytes: &[u8], count: usize) -> Option<Vec<u32>> {
+    let mut early_ns = vec![0; count];
+    let mut position = 0;
+    while !bytes.is_empty() {
+        let mut next = || take_varint(&mut bytes).and_then(|value| u32::try_from(value).ok());
+        let (skipped, length, ns) = (next()? as usize, next()? as usize, next()?);
+        let from = position + skipped;
+        early_ns.get_mut(from..from + length)?.fill(ns);
+        position = from + length;
+    }
+    Some(early_ns)
+}
+
 /// Appends the encoded `arrivals` to `out`.
 pub fn encode(due: Tick, arrivals: &[Tick], out: &mut Vec<u8>) {
     let mut previous = due;
@@ -85,6 +120,16 @@ mod tests {
         fn any_bytes_decode_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             decode(Tick(1), &bytes, &mut Vec::new());
         }
+    }
+
+    #[test]
+    fn early_arrivals_survive_encoding() {
+        let ranges = [EarlyRange { from: 1, to: 3, ns: 900 }, EarlyRange { from: 3, to: 4, ns: u32::MAX }];
+        let mut bytes = Vec::new();
+        encode_early(&ranges, &mut bytes);
+        assert_eq!(decode_early(&bytes, 5), Some(vec![0, 900, 900, u32::MAX, 0]));
+        assert_eq!(decode_early(&bytes, 3), None, "more arrivals than there are");
+        assert_eq!((decode_early(&bytes[..3], 5), decode_early(&[], 2)), (None, Some(vec![0, 0])));
     }
 
     #[test]

@@ -101,6 +101,14 @@ pub struct RequestRecord {
 
     /// The arrivals of all events with output, in [`Block::arrivals`].
     pub arrivals: Span,
+    /// By how much some of these arrivals may have been earlier than recorded, in [`Block::bytes`], encoded as
+    /// [`arrivals::encode_early`] describes; empty if all are exact.
+    pub early: Span,
+    /// By how much `last_token` may have been earlier than recorded, nanoseconds.
+    pub last_token_early_ns: Option<u32>,
+    /// By how much `end` may have been earlier than recorded; `None` if that is not known, of no arrival then. Files of
+    /// older versions do not tell.
+    pub end_early_ns: Option<u32>,
     /// The choice of each of these events, one byte each, in [`Block::bytes`]; empty if all are of the first choice.
     pub choices: Span,
     /// The arrivals of the events of a choice without output, in [`Block::arrivals`]; without announcements of a role.
@@ -324,6 +332,13 @@ impl Block {
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(bytes);
         Span { start, len: bytes.len() as u32 }
+    }
+
+    /// Appends encoded bounds of arrivals to the arena; the span is their place in it.
+    pub fn keep_early(&mut self, ranges: &[arrivals::EarlyRange]) -> Span {
+        let start = self.bytes.len();
+        arrivals::encode_early(ranges, &mut self.bytes);
+        Span { start: start as u32, len: (self.bytes.len() - start) as u32 }
     }
 
     /// Appends arrivals to the arena; the span is their place in it.

@@ -52,9 +52,9 @@ pub struct Measured {
 pub fn measured(path: &Path) -> Result<Measured, StoreError> {
     let reader = Reader::open(path)?;
     let run = reader.run()?;
-    let mut samples = RunSamples::new(&run.workers);
+    let mut samples = RunSamples::default();
     reader.each_block(Phase::Measured, Detail::Figures, |block| samples.add(block))?;
-    let mut warmup = RunSamples::new(&run.workers);
+    let mut warmup = RunSamples::default();
     if run.facts.has_flowing_warmup() {
         reader.each_block(Phase::Warmup, Detail::Figures, |block| warmup.add(block))?;
     }

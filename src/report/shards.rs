@@ -41,7 +41,7 @@ fn span_unix_ns(run: &Measured) -> Option<(i64, i64)> {
 /// The shards in these databases as one run.
 pub fn measured(paths: &[PathBuf]) -> Result<Measured, StoreError> {
     let (run, shards) = open(paths)?;
-    let (mut samples, mut warmup) = (RunSamples::new(&run.workers), RunSamples::new(&run.workers));
+    let (mut samples, mut warmup) = (RunSamples::default(), RunSamples::default());
     for shard in &shards {
         shard.each_block(Phase::Measured, |block| samples.add(block))?;
         if run.facts.has_flowing_warmup() {

@@ -98,6 +98,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
             None => spec.data.default_number(),
         },
     )?;
+    notes.extend(spec.client.tuning.note());
     notes.extend(spec.output.objective_notes());
     notes.extend(spec.sla.notes());
     let secrets = spec.secrets();

@@ -9,17 +9,30 @@
 //!   network card happens before that and is not included.
 //! - **Clocks.** Mapping a timestamp to the run's clock, and reading that clock, has an error in either direction. Each
 //!   worker measures it whenever it renews both, about once a second; the largest value counts, at least [`CLOCK_NS`].
-//! - **Shared reads.** Bytes that queue in a socket share the timestamp of the last segment. An event that shares its
-//!   read with a later one, or the last event if the end of the response came in the same read, may have arrived
-//!   earlier: not before the previous read, and by at most the time for which its worker had not polled
-//!   ([`super::poll_gaps`]), because the previous poll would have read it. An event whose read also contains the
-//!   beginning of the next event counts as alone: servers write whole events.
-//! - **Reads without a timestamp.** Their arrival is the time of the poll that found them, so the same applies to every
-//!   event.
+//! - **Shared reads.** A read takes all bytes that its socket holds, up to the size of a buffer, and has the timestamp of
+//!   the last segment that it takes bytes of; the kernel merges segments that queue, and the merged one has the timestamp
+//!   of the last. So the bytes of a read arrived at its timestamp or earlier, but after the socket was last known to be
+//!   empty. That is known from the client's side only: a read that emptied the socket, or a moment at which the kernel
+//!   had no work left for any socket of the worker while this one was armed. (A poll is no such moment: the kernel reads
+//!   a limited number of sockets in one call.) `engine::receive::ring` keeps these times. They bound each event, except
+//!   the one that is exact: its last byte is the last byte of a read that emptied the socket. After a read that left
+//!   bytes, when the buffers ran out, or when the completion queue overflowed, the bound reaches back to when the socket
+//!   was empty before.
+//! - **Reads without a timestamp.** Their arrival is the time of processing, and nothing in them is exact. The same holds
+//!   for a timestamp from before the socket was empty: the wall clock was stepped back.
 //! - **Sending.** The request was sent later than its due time. The time for connecting is part of the network, and
 //!   with a cap the wait for a slot is part of the plan; the rest, up to the last byte accepted by the kernel, is the
 //!   client's. If the request had been sent on time, the response would have come earlier by at most that much: by all
 //!   of it from a server with a constant service time, by nothing from a server that was busy until then.
+//!
+//! The engine stores with each request how much earlier its events, its last token and its end may have arrived (`early`):
+//! from the worker that received it, so that no other worker's stall matters. Files of versions that did not store it
+//! have no bounds.
+//!
+//! Not bounded: a delay of the network card or of the kernel before the timestamp (beyond the error of a timestamp); a
+//! wall clock stepped by less than the time since the socket was empty, until the offset is measured again; messages of
+//! a TLS session without data behind an event in the same read; TPOT of a response with several choices, whose
+//! bound is that of a single choice.
 //!
 //! The true time of an arrival recorded as `a` is therefore in `[a − early − stamp − clock, a + clock]`, which gives
 //!
@@ -136,8 +149,8 @@ pub fn stamp_error(calibration: Option<&Calibration>, facts: &RunFacts, events_p
     }
 }
 
-/// The bounds over the succeeded requests and their gaps.
-pub(crate) fn compute(
+/// The bounds over the succeeded requests and their gaps; none if a request does not tell how late it was received.
+pub fn compute(
     facts: &RunFacts,
     stamp: StampError,
     end: Option<&RunEnd>,
@@ -145,7 +158,11 @@ pub(crate) fn compute(
     ok: &[&Sample],
     gaps: &[Gap],
 ) -> MeasurementError {
+    let stall_ns = workers.iter().map(|worker| worker.longest_stall_ns()).max();
     let clock_ns = end.and_then(|end| end.clock_error_ns).map_or(CLOCK_NS, |measured| measured.max(CLOCK_NS));
+    if ok.iter().any(|sample| !sample.bounded) {
+        return MeasurementError { stamp, clock_ns, stall_ns, ..MeasurementError::default() };
+    }
     let limits = Limits {
         stamp: stamp.ns as f64,
         clock: clock_ns as f64,
@@ -158,7 +175,7 @@ pub(crate) fn compute(
         latency_s: bounds(ok.iter().map(|sample| latency(sample, limits))),
         stamp,
         clock_ns,
-        stall_ns: workers.iter().map(|worker| worker.longest_stall_ns()).max(),
+        stall_ns,
         doubtful: doubtful(gaps),
     }
 }

@@ -58,41 +58,6 @@ pub(crate) fn gap_ns(arrivals: &[Tick], (before, place): (usize, usize)) -> u64 
     length_ns(arrivals[before], arrivals[place])
 }
 
-/// By how much an arrival may have been earlier than recorded, nanoseconds, by the data of its request alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Early {
-    /// Not at all.
-    Exact,
-    /// Its read contained later bytes as well: back to the previous arrival, or to the first byte of the request.
-    Shared(u32),
-    /// The same bound, because its read has no timestamp.
-    Unstamped(u32),
-}
-
-/// By how much each arrival may have been earlier. `silent` are the arrivals of events without output, which can share a read
-/// with one of these.
-pub fn early<'a>(
-    record: &'a RequestRecord,
-    arrivals: &'a [Tick],
-    silent: &'a [Tick],
-) -> impl Iterator<Item = Early> + 'a {
-    let unstamped = record.stamped_reads < record.reads;
-    let mut before = record.write_start.unwrap_or(record.due);
-    arrivals.iter().enumerate().map(move |(place, &at)| {
-        if place > 0 && arrivals[place - 1] < at {
-            before = arrivals[place - 1];
-        }
-        let back_ns = u32::try_from(length_ns(before, at)).unwrap_or(u32::MAX);
-        // The last event is followed by finish reason, usage, end marker and framing.
-        let followed = arrivals.get(place + 1).map_or(record.last_shared || record.end == at, |&next| next == at);
-        match (unstamped, followed || silent.contains(&at)) {
-            (true, _) => Early::Unstamped(back_ns),
-            (false, true) => Early::Shared(back_ns),
-            (false, false) => Early::Exact,
-        }
-    })
-}
-
 /// Output tokens per second of latency.
 pub(crate) fn output_rate_per_s(record: &RequestRecord) -> Option<f64> {
     per_second(f64::from(record.output_tokens?), latency_ns(record))
@@ -172,24 +137,6 @@ mod tests {
         let choices = [0, 1, 0, 1, 0, 1, 1];
         let gaps: Vec<u64> = consecutive(&arrivals, &choices).map(|pair| gap_ns(&arrivals, pair)).collect();
         assert_eq!(gaps, [20; 5]);
-    }
-
-    #[test]
-    fn only_events_that_share_a_read_may_have_arrived_earlier() {
-        let r = RequestRecord { write_start: Some(Tick(10)), end: Tick(70), ..RequestRecord::default() };
-        let of = |r: &RequestRecord, arrivals: &[u64]| {
-            let arrivals: Vec<Tick> = arrivals.iter().map(|&ns| Tick(ns)).collect();
-            early(r, &arrivals, &[Tick(33)]).collect::<Vec<Early>>()
-        };
-        let (exact, shared) = (Early::Exact, Early::Shared);
-        assert_eq!(of(&r, &[20, 30, 50]), [exact, exact, exact]);
-        assert_eq!(of(&r, &[20, 30, 30, 50]), [exact, shared(10), exact, exact]);
-        assert_eq!(of(&r, &[20, 20, 70]), [shared(10), exact, shared(50)]);
-        // An event without output, and usage after the last token.
-        assert_eq!(of(&r, &[20, 33, 50]), [exact, shared(13), exact]);
-        assert_eq!(of(&RequestRecord { last_shared: true, ..r.clone() }, &[20, 50]), [exact, shared(30)]);
-        let unstamped = RequestRecord { reads: 3, stamped_reads: 2, ..r };
-        assert_eq!(of(&unstamped, &[20, 30, 30]), [10, 10, 10].map(Early::Unstamped));
     }
 
     #[test]

@@ -14,7 +14,6 @@ pub mod failure_texts;
 pub mod findings;
 pub mod measurement_error;
 pub mod metric;
-pub mod poll_gaps;
 pub mod quantile;
 pub mod reconcile;
 pub mod samples;

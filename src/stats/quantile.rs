@@ -122,7 +122,7 @@ pub(super) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 /// The rank, from 1, of the smallest of `count` sorted values with at least `per_mille` thousandths of all values at
 /// or below it. Integer arithmetic, because 0.95 · 20 must be 19.
-pub(crate) fn nearest_rank(count: usize, per_mille: u32) -> usize {
+pub fn nearest_rank(count: usize, per_mille: u32) -> usize {
     let exact = count as u128 * u128::from(per_mille);
     (exact.div_ceil(1000) as usize).clamp(1, count.max(1))
 }

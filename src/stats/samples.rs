@@ -1,16 +1,14 @@
 //! One pass over the stored requests: what the analyses need of each.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::LazyLock;
 
 use super::failure_texts::FailureTexts;
-use super::metric::{self, Early};
-use super::poll_gaps::PollGaps;
+use super::metric;
 use crate::finding::Oddity;
-use crate::record::{Block, Failure, Finish, Outcome, Phase, RequestRecord, ServerTimes, WorkerReport};
-use crate::time::Tick;
+use crate::record::arrivals::decode_early;
+use crate::record::{Block, Failure, Finish, Outcome, RequestRecord, ServerTimes};
 
 /// The figures of one request. Lengths of time are nanoseconds.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +59,8 @@ pub struct Sample {
     pub early_last_ns: u32,
     /// The same of the end.
     pub early_end_ns: u32,
+    /// These three are known.
+    pub bounded: bool,
     /// Index of its first gap in [`RunSamples::gaps`].
     pub(super) gap_start: usize,
     pub(super) gap_count: usize,
@@ -92,8 +92,6 @@ impl Sample {
 pub struct RunSamples {
     pub requests: Vec<Sample>,
     gaps: Vec<Gap>,
-    /// By worker: the bounds of the errors of its arrivals.
-    poll_gaps: HashMap<u32, PollGaps>,
     pub ok: u64,
     pub unfinished: u64,
     pub failures: BTreeMap<Failure, FailureTexts>,
@@ -118,13 +116,6 @@ pub struct RunSamples {
 }
 
 impl RunSamples {
-    /// No samples yet. `workers` are the reports of the run's workers.
-    pub fn new(workers: &[WorkerReport]) -> RunSamples {
-        let measured = workers.iter().filter(|worker| worker.phase == Phase::Measured);
-        let poll_gaps = measured.map(|worker| (worker.worker, PollGaps::from_report(worker))).collect();
-        RunSamples { poll_gaps, ..RunSamples::default() }
-    }
-
     /// Adds all records of a block.
     pub fn add(&mut self, block: &Block) {
         for record in &block.records {
@@ -132,7 +123,7 @@ impl RunSamples {
             let gap_start = self.gaps.len();
             let arrivals = record.arrivals.slice(&block.arrivals);
             let choices = record.choices.slice(&block.bytes);
-            let early = self.early_ns(record, block);
+            let early = early_ns(record, block);
             let tpot = record.tpot(block);
             if record.outcome == Outcome::Ok {
                 let gap = |pair: (usize, usize)| Gap {
@@ -151,42 +142,15 @@ impl RunSamples {
                 tpot_range: tpot.map(|tpot| (tpot.low_ns, tpot.high_ns)),
                 tpot_intervals: tpot.map_or(0.0, |tpot| tpot.intervals),
                 early_first_ns: early.first().copied().unwrap_or(0),
-                early_last_ns: match tpot.filter(|tpot| tpot.ends_silent).and(record.last_token) {
-                    Some(last) => self.early_silent_ns(last, arrivals, block.worker),
+                early_last_ns: match tpot.filter(|tpot| tpot.ends_silent) {
+                    Some(_) => record.last_token_early_ns.unwrap_or(0),
                     None => early.last().copied().unwrap_or(0),
                 },
-                early_end_ns: self.early_end_ns(record, block.worker),
+                early_end_ns: record.end_early_ns.unwrap_or(0),
+                bounded: record.end_early_ns.is_some(),
                 ..sample
             });
         }
-    }
-
-    /// By how much each arrival may have been earlier than recorded.
-    fn early_ns(&self, record: &RequestRecord, block: &Block) -> Vec<u32> {
-        let arrivals = record.arrivals.slice(&block.arrivals);
-        let poll_gaps = self.poll_gaps_of(block.worker);
-        let silent = record.silent.slice(&block.arrivals);
-        metric::early(record, arrivals, silent)
-            .zip(arrivals)
-            .map(|(early, &at)| poll_gaps.bound_ns(early, at))
-            .collect()
-    }
-
-    /// The same of a last token without text: usage and end marker follow it, mostly in its read.
-    fn early_silent_ns(&self, last: Tick, arrivals: &[Tick], worker: u32) -> u32 {
-        let back_ns = arrivals.last().map_or(0, |before| last.ns_since(*before).max(0));
-        self.poll_gaps_of(worker).bound_ns(Early::Shared(u32::try_from(back_ns).unwrap_or(u32::MAX)), last)
-    }
-
-    /// The same of the end of the request: the last byte has the timestamp of its own read.
-    fn early_end_ns(&self, record: &RequestRecord, worker: u32) -> u32 {
-        let early = if record.stamped_reads < record.reads { Early::Unstamped(u32::MAX) } else { Early::Exact };
-        self.poll_gaps_of(worker).bound_ns(early, record.end)
-    }
-
-    fn poll_gaps_of(&self, worker: u32) -> &PollGaps {
-        static UNKNOWN: LazyLock<PollGaps> = LazyLock::new(PollGaps::default);
-        self.poll_gaps.get(&worker).unwrap_or(&UNKNOWN)
     }
 
     fn count(&mut self, record: &RequestRecord, block: &Block) {
@@ -281,6 +245,13 @@ impl RequestTimings {
     }
 }
 
+/// By how much each arrival may have been earlier than recorded.
+fn early_ns(record: &RequestRecord, block: &Block) -> Vec<u32> {
+    let count = record.arrivals.len as usize;
+    // What cannot be read is bounded by nothing.
+    decode_early(record.early.slice(&block.bytes), count).unwrap_or_else(|| vec![u32::MAX; count])
+}
+
 fn in_time_order(mut gaps: Vec<Gap>) -> Vec<Gap> {
     gaps.sort_unstable_by_key(|gap| (gap.at, gap.ns));
     gaps
@@ -324,6 +295,7 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         early_first_ns: 0,
         early_last_ns: 0,
         early_end_ns: 0,
+        bounded: false,
         gap_start: place.start,
         gap_count: place.len(),
     }
@@ -332,6 +304,7 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Tick;
 
     fn record(times: Option<ServerTimes>) -> RequestRecord {
         RequestRecord {

@@ -212,6 +212,16 @@ pub(crate) const REQUEST_COLUMNS: &[Column] = &[
     )
     .since(5),
     bytes!(
+        "early" "BLOB", early,
+        "output events that may have arrived earlier than recorded, as ranges; NULL if there are none",
+        |row| blob(row.record.early.slice(row.bytes))
+    )
+    .since(6),
+    field!("last_token_early_ns" "INTEGER", last_token_early_ns, "by how much last_token_ns may have been earlier")
+        .since(6),
+    field!("end_early_ns" "INTEGER", end_early_ns, "by how much end_ns may have been earlier; NULL if not known")
+        .since(6),
+    bytes!(
         "tool_calls" "TEXT", tool_calls, "tool calls of the answer as JSON, in the form of the chat API",
         |row| row.answer(row.record.tool_calls)
     )

@@ -11,7 +11,7 @@ use super::columns;
 ///
 /// 2: `request.conversation`, and the times that the server reports. 3: the stalls of the workers. 4: the fields of
 /// findings as JSON. 5: `request.first_answer_token_ns`, `request.open_after_end_ns`, `request.oddities`, `request.choices`.
-/// 6: `request.body_wait_ns`, `request.last_shared`, `request.silent_arrivals`, `request.silent_kinds`, `request.tool_calls`, `request.other_choices`; before, `text` and `reasoning` held all choices with U+001E between
+/// 6: `request.body_wait_ns`, `request.last_shared`, `request.silent_arrivals`, `request.silent_kinds`, `request.tool_calls`, `request.other_choices`, `request.early`, `request.last_token_early_ns`, `request.end_early_ns`; before, `text` and `reasoning` held all choices with U+001E between
 /// them. Files of earlier versions are read as well; they lack these columns and tables, and their findings
 /// are shown as text.
 pub(crate) const VERSION: i64 = 6;

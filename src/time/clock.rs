@@ -11,6 +11,8 @@
 #![expect(unsafe_code, reason = "RDTSC has no safe form")]
 
 use std::cell::Cell;
+#[cfg(feature = "internals")]
+use std::sync::Arc;
 use std::sync::OnceLock;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -24,6 +26,19 @@ pub enum ClockSource {
     Tsc,
     /// `clock_gettime(CLOCK_MONOTONIC)`, if the TSC is not invariant.
     Monotonic,
+    /// The kernel's clocks as a test simulates them.
+    #[cfg(feature = "internals")]
+    Simulated,
+}
+
+/// The kernel's clocks in a simulation, nanoseconds.
+#[cfg(feature = "internals")]
+pub trait SimulatedTime: std::fmt::Debug + Send + Sync {
+    /// `CLOCK_MONOTONIC`.
+    fn monotonic_ns(&self) -> u64;
+
+    /// `CLOCK_REALTIME`.
+    fn real_ns(&self) -> u64;
 }
 
 /// A simultaneous reading of the TSC and `CLOCK_MONOTONIC`, and by how many TSC ticks it can be off.
@@ -86,6 +101,8 @@ pub struct Clock {
     next_anchor: Cell<Sample>,
     real: Cell<RealOffset>,
     refit_at: Cell<Tick>,
+    #[cfg(feature = "internals")]
+    simulated: Option<Arc<dyn SimulatedTime>>,
     step_check: Cell<StepCheck>,
     worst_error_ns: Cell<u64>,
 }
@@ -108,7 +125,7 @@ impl Clock {
         let first = first_sample();
         let line = match source {
             ClockSource::Tsc => first_line(first),
-            ClockSource::Monotonic => Line { base_tsc: 0, base_ns: 0, slope: 1 << 32 },
+            _ => Line { base_tsc: 0, base_ns: 0, slope: 1 << 32 },
         };
         let clock = Clock {
             source,
@@ -117,6 +134,8 @@ impl Clock {
             next_anchor: Cell::new(first),
             real: Cell::new(RealOffset { now_ns: 0, checked: Tick(0), step: None }),
             refit_at: Cell::new(Tick(0)),
+            #[cfg(feature = "internals")]
+            simulated: None,
             step_check: Cell::new(StepCheck::Always),
             worst_error_ns: Cell::new(0),
         };
@@ -127,12 +146,33 @@ impl Clock {
         clock
     }
 
+    /// A clock that reads simulated clocks.
+    #[cfg(feature = "internals")]
+    pub fn simulated(time: Arc<dyn SimulatedTime>) -> Clock {
+        let nothing = Sample { tsc: 0, mono_ns: 0, doubt: 0 };
+        let clock = Clock {
+            source: ClockSource::Simulated,
+            line: Cell::new(Line { base_tsc: 0, base_ns: 0, slope: 1 << 32 }),
+            anchor: Cell::new(nothing),
+            next_anchor: Cell::new(nothing),
+            real: Cell::new(RealOffset { now_ns: 0, checked: Tick(0), step: None }),
+            refit_at: Cell::new(Tick(0)),
+            simulated: Some(time),
+            step_check: Cell::new(StepCheck::Always),
+            worst_error_ns: Cell::new(0),
+        };
+        let checked = clock.now();
+        let now_ns = clock.measure_real_offset();
+        clock.real.set(RealOffset { now_ns, checked, step: None });
+        clock
+    }
+
     /// The current time.
     #[inline]
     pub fn now(&self) -> Tick {
         match self.source {
             ClockSource::Tsc => Tick(self.line.get().at(read_tsc())),
-            ClockSource::Monotonic => Tick(monotonic_ns()),
+            _ => Tick(self.kernel_ns(ClockId::Monotonic)),
         }
     }
 
@@ -175,7 +215,7 @@ impl Clock {
     fn check_for_step(&self) {
         let now = self.now();
         let mut real = self.real.get();
-        let offset_ns = (clock_ns(ClockId::Realtime) as i64).wrapping_sub(now.0 as i64);
+        let offset_ns = (self.kernel_ns(ClockId::Realtime) as i64).wrapping_sub(now.0 as i64);
         if (offset_ns - real.now_ns).abs() > STEP_NS {
             self.renew_real_offset(now);
         } else {
@@ -254,6 +294,15 @@ impl Clock {
         }
     }
 
+    /// Reads a clock of the kernel.
+    fn kernel_ns(&self, clock: ClockId) -> u64 {
+        #[cfg(feature = "internals")]
+        if let Some(time) = &self.simulated {
+            return if clock == ClockId::Realtime { time.real_ns() } else { time.monotonic_ns() };
+        }
+        clock_ns(clock)
+    }
+
     fn ticks_to_ns(&self, ticks: u64) -> u64 {
         ((u128::from(ticks) * u128::from(self.line.get().slope)) >> 32) as u64
     }
@@ -281,9 +330,9 @@ impl Clock {
     fn measure_real_offset(&self) -> i64 {
         let mut best = (u64::MAX, 0);
         for _ in 0..8 {
-            let before = monotonic_ns();
-            let real = clock_ns(ClockId::Realtime);
-            let after = monotonic_ns();
+            let before = self.kernel_ns(ClockId::Monotonic);
+            let real = self.kernel_ns(ClockId::Realtime);
+            let after = self.kernel_ns(ClockId::Monotonic);
             let width = after - before;
             if width < best.0 {
                 best = (width, real as i64 - (before + width / 2) as i64);

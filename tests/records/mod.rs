@@ -68,6 +68,8 @@ pub fn push_ok(block: &mut Block, index: u64, due_ms: u64, tokens_ms: &[u64]) {
         events: tokens_ms.len() as u32 + 2,
         reads: tokens_ms.len() as u32,
         stamped_reads: tokens_ms.len() as u32,
+        last_token_early_ns: Some(0),
+        end_early_ns: Some(0),
         arrivals: block.keep_arrivals(&arrivals),
         text: block.keep_bytes("你好".as_bytes()),
         ..RequestRecord::default()

@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// One buffer takes the kernel's message header (16), the timestamp (64) and up to 4,016 bytes of stream.
-const BUFFER_LEN: usize = 4096;
+pub(super) const BUFFER_LEN: usize = 4096;
 /// Buffers are returned to the kernel in batches of this many, so that it does not run out of them during a long poll.
 const RECYCLE_BATCH: u16 = 64;
 const PAGE_LEN: usize = 4096;

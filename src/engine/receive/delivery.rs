@@ -1,5 +1,7 @@
 //! The events that the receive path delivers.
 
+use crate::time::Tick;
+
 /// Identifies a connection in the receive path: its number, and its generation among the successive connections with
 /// this number. Deliveries for an earlier generation are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +29,10 @@ impl ConnectionKey {
 /// Something that happened on a connection.
 #[derive(Debug)]
 pub(crate) enum Delivery<'a> {
-    /// Bytes arrived; `timestamp_ns` is the kernel's receive timestamp in nanoseconds of `CLOCK_REALTIME`.
-    Bytes { bytes: &'a [u8], timestamp_ns: Option<u64> },
+    /// Bytes arrived, after `empty_since`, when the socket was last known to be empty. `timestamp_ns` is the kernel's
+    /// receive timestamp of the last segment that the bytes are from, nanoseconds of `CLOCK_REALTIME`. `emptied`: these
+    /// were all bytes of the socket, so that segment ends with them.
+    Bytes { bytes: &'a [u8], timestamp_ns: Option<u64>, empty_since: Tick, emptied: bool },
     /// The peer closed its side.
     Eof,
     /// The connection failed with this `errno`.

@@ -14,6 +14,7 @@ use rustix::time::{
 };
 
 use super::delivery::{ConnectionKey, Delivery, ReceiveEvent};
+use crate::engine::socket::Socket;
 use crate::net::socket::receive;
 use crate::time::{S, Tick};
 
@@ -32,7 +33,16 @@ pub struct Epoll {
     armed: Option<Tick>,
     buffer: Vec<u8>,
     /// The watched sockets by connection number.
-    sockets: Vec<Option<Rc<OwnedFd>>>,
+    sockets: Vec<Option<Watched>>,
+    /// When all sockets were last known to be empty, except those whose last read left bytes.
+    quiet_at: Tick,
+}
+
+/// A watched socket.
+struct Watched {
+    socket: Rc<Socket>,
+    /// When it was last known to be empty, if its last read left bytes.
+    full_since: Option<Tick>,
 }
 
 impl Epoll {
@@ -40,7 +50,7 @@ impl Epoll {
         let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         epoll::add(&set, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
-        Ok(Epoll { set, timer, armed: None, buffer: vec![0; BUFFER_LEN], sockets: Vec::new() })
+        Ok(Epoll { set, timer, armed: None, buffer: vec![0; BUFFER_LEN], sockets: Vec::new(), quiet_at: Tick(0) })
     }
 
     /// The set's descriptor: readable when a connection or the timer is.
@@ -48,20 +58,20 @@ impl Epoll {
         self.set.as_fd()
     }
 
-    pub(crate) fn watch(&mut self, source: ConnectionKey, socket: &Rc<OwnedFd>) -> io::Result<()> {
-        epoll::add(&self.set, socket, EventData::new_u64(source.to_bits()), EventFlags::IN)?;
+    pub(crate) fn watch(&mut self, source: ConnectionKey, socket: &Rc<Socket>) -> io::Result<()> {
+        epoll::add(&self.set, socket.fd()?, EventData::new_u64(source.to_bits()), EventFlags::IN)?;
         let index = source.connection as usize;
         if self.sockets.len() <= index {
-            self.sockets.resize(index + 1, None);
+            self.sockets.resize_with(index + 1, || None);
         }
-        self.sockets[index] = Some(socket.clone());
+        self.sockets[index] = Some(Watched { socket: socket.clone(), full_since: None });
         Ok(())
     }
 
     pub(crate) fn forget(&mut self, source: ConnectionKey) -> io::Result<()> {
         // `None` means that its end has been delivered already.
         match self.sockets[source.connection as usize].take() {
-            Some(socket) => Ok(epoll::delete(&self.set, &socket)?),
+            Some(watched) => Ok(epoll::delete(&self.set, watched.socket.fd()?)?),
             None => Ok(()),
         }
     }
@@ -79,7 +89,8 @@ impl Epoll {
         Ok(())
     }
 
-    pub(crate) fn poll(&mut self, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
+    /// Delivers everything that has arrived, and returns the number of reads. `now` is the current time.
+    pub(crate) fn poll(&mut self, now: Tick, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
         let deliver =
             &mut |source: ConnectionKey, delivery: Delivery<'_>| deliver(ReceiveEvent::Delivery(source, delivery));
         let mut reads = 0;
@@ -97,6 +108,8 @@ impl Epoll {
                 }
             }
             if ready < EVENTS {
+                // Sockets that were not ready are empty, and so are those that a read emptied since `now`.
+                self.quiet_at = now;
                 return Ok(reads);
             }
         }
@@ -108,14 +121,18 @@ impl Epoll {
         source: ConnectionKey,
         deliver: &mut impl FnMut(ConnectionKey, Delivery<'_>),
     ) -> io::Result<usize> {
-        let Some(socket) = &self.sockets[source.connection as usize] else { return Ok(0) };
-        match receive(socket, &mut self.buffer) {
+        let Some(watched) = &mut self.sockets[source.connection as usize] else { return Ok(0) };
+        match receive(watched.socket.fd()?, &mut self.buffer) {
             Ok((0, _)) => {
                 self.forget(source)?;
                 deliver(source, Delivery::Eof);
             }
             Ok((length, timestamp_ns)) => {
-                deliver(source, Delivery::Bytes { bytes: &self.buffer[..length], timestamp_ns })
+                // A read ends before its buffer does only when nothing is left.
+                let emptied = length < BUFFER_LEN;
+                let empty_since = watched.full_since.unwrap_or(self.quiet_at);
+                watched.full_since = (!emptied).then_some(empty_since);
+                deliver(source, Delivery::Bytes { bytes: &self.buffer[..length], timestamp_ns, empty_since, emptied })
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 return Ok(0);

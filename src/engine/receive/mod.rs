@@ -7,14 +7,19 @@
 mod buffers;
 pub mod delivery;
 pub mod epoll;
+mod io_uring;
+pub mod kernel;
 pub mod ring;
+#[cfg(feature = "internals")]
+pub mod simulated;
 mod submissions;
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use super::socket::Socket;
 use crate::finding::Finding;
+use crate::time::Tick;
 
 use delivery::{ConnectionKey, ReceiveEvent, ReceivePlan};
 
@@ -22,6 +27,9 @@ use delivery::{ConnectionKey, ReceiveEvent, ReceivePlan};
 pub enum ReceivePath {
     Ring(Box<ring::Ring>),
     Epoll(Box<epoll::Epoll>),
+    /// A ring on a simulated kernel.
+    #[cfg(feature = "internals")]
+    Simulated(Box<ring::Ring<simulated::Kernel>>),
 }
 
 impl ReceivePath {
@@ -55,10 +63,12 @@ impl ReceivePath {
     }
 
     /// Starts to receive on a connected socket.
-    pub(crate) fn watch(&mut self, source: ConnectionKey, socket: &Rc<OwnedFd>) -> io::Result<()> {
+    pub(crate) fn watch(&mut self, source: ConnectionKey, socket: &Rc<Socket>) -> io::Result<()> {
         match self {
-            ReceivePath::Ring(ring) => ring.watch(source, socket),
+            ReceivePath::Ring(ring) => ring.watch(source, socket.raw()),
             ReceivePath::Epoll(epoll) => epoll.watch(source, socket),
+            #[cfg(feature = "internals")]
+            ReceivePath::Simulated(ring) => ring.watch(source, socket.raw()),
         }
     }
 
@@ -67,14 +77,49 @@ impl ReceivePath {
         match self {
             ReceivePath::Ring(ring) => ring.forget(source),
             ReceivePath::Epoll(epoll) => epoll.forget(source),
+            #[cfg(feature = "internals")]
+            ReceivePath::Simulated(ring) => ring.forget(source),
         }
     }
 
-    /// Delivers everything that has arrived, in order, and returns the number of reads.
-    pub(crate) fn poll(&mut self, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
+    /// Delivers everything that has arrived, in order, and returns the number of reads. `now` is the current time.
+    pub(crate) fn poll(&mut self, now: Tick, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
         match self {
-            ReceivePath::Ring(ring) => ring.poll(deliver),
-            ReceivePath::Epoll(epoll) => epoll.poll(deliver),
+            ReceivePath::Ring(ring) => ring.poll(now, deliver),
+            ReceivePath::Epoll(epoll) => epoll.poll(now, deliver),
+            #[cfg(feature = "internals")]
+            ReceivePath::Simulated(ring) => ring.poll(now, deliver),
+        }
+    }
+
+    /// Waits until something has arrived, at most until `until`. The event loop waits for the epoll set itself.
+    pub(crate) fn wait(&mut self, now: Tick, until: Tick) -> io::Result<()> {
+        match self {
+            ReceivePath::Ring(ring) => ring.wait(now, until),
+            ReceivePath::Epoll(_) => Ok(()),
+            #[cfg(feature = "internals")]
+            ReceivePath::Simulated(ring) => ring.wait(now, until),
+        }
+    }
+
+    /// Requests a [`ReceiveEvent::Writable`] for `slot` when the socket is connected, has room again, or has failed.
+    /// Returns whether this receive path will deliver it: with epoll, the slot waits for the socket itself.
+    pub(crate) fn await_writable(&mut self, slot: u32, socket: &Socket) -> io::Result<bool> {
+        match self {
+            ReceivePath::Ring(ring) => ring.await_writable(slot, socket.raw()).map(|()| true),
+            ReceivePath::Epoll(_) => Ok(false),
+            #[cfg(feature = "internals")]
+            ReceivePath::Simulated(ring) => ring.await_writable(slot, socket.raw()).map(|()| true),
+        }
+    }
+
+    /// Cancels the request of [`ReceivePath::await_writable`].
+    pub(crate) fn forget_writable(&mut self, slot: u32) -> io::Result<()> {
+        match self {
+            ReceivePath::Ring(ring) => ring.forget_writable(slot),
+            ReceivePath::Epoll(_) => Ok(()),
+            #[cfg(feature = "internals")]
+            ReceivePath::Simulated(ring) => ring.forget_writable(slot),
         }
     }
 
@@ -83,6 +128,8 @@ impl ReceivePath {
         match self {
             ReceivePath::Ring(ring) => ring.shortages,
             ReceivePath::Epoll(_) => 0,
+            #[cfg(feature = "internals")]
+            ReceivePath::Simulated(ring) => ring.shortages,
         }
     }
 }

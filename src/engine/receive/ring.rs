@@ -6,24 +6,27 @@
 //! The worker also waits in this ring. A wait first gathers events for [`GATHER_US`]. The kernel timestamps every
 //! arrival, so processing an event later does not change its arrival time, and one wake-up for several events costs
 //! less CPU time, both here and at the sender, whose kernel wakes this thread.
-
-#![expect(unsafe_code, reason = "entries and buffers of an io_uring are shared with the kernel")]
+//!
+//! # When a connection was last empty
+//!
+//! The bytes of a read arrived after its socket was last known to be empty. The ring keeps two such times:
+//!
+//! - For all connections ([`Ring::quiet_at`]): the kernel keeps a list of the sockets on which something happened and
+//!   that it has not read. When that list is empty, with nothing left to submit and no completion outside of the queue,
+//!   then every armed socket is empty but for what is in the completion queue. The kernel does not necessarily work off
+//!   the list in one call (since Linux 6.13 it reads about 20 sockets), so that a poll alone proves nothing.
+//! - For one connection ([`Watched`]): a read that emptied its socket. The kernel says after each read whether it did.
+//!   A connection whose last read left bytes, or whose receive has ended and was not armed again since, is not covered
+//!   by the time for all.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 
-use io_uring::types::{Fd, RecvMsgOut};
-use io_uring::{IoUring, cqueue, opcode, squeue};
-
-use super::buffers::Buffers;
 use super::delivery::{ConnectionKey, Delivery, ReceiveEvent, ReceivePlan};
-use super::submissions::{Backlog, Submissions, is_temporary};
-use crate::net::socket::empty_message;
-use crate::net::timestamp::{CONTROL_LEN, receive_timestamp_ns};
+use super::io_uring::KernelRing;
+use super::kernel::{Completion, CompletionResult, RingKernel, Submission};
+use super::submissions::{Backlog, is_temporary};
 use crate::time::{S, Tick, US};
-
-const BUFFER_GROUP: u16 = 0;
-const SUBMISSIONS: u32 = 1024;
 
 /// Bits of the user data that mark completions other than receives.
 const TAG_WRITABLE: u64 = 1 << 63;
@@ -37,80 +40,87 @@ const GATHER_EVENTS: u32 = 64;
 /// How often the first call is tried if the kernel refuses it for the moment.
 const ENTER_TRIES: u32 = 16;
 
-/// `IORING_ENTER_GETEVENTS`: run deferred work and wait for completions.
-const GETEVENTS: u32 = 1;
-/// `IORING_ENTER_EXT_ARG`: the last argument is a [`WaitArguments`].
-const EXT_ARG: u32 = 1 << 3;
-
-/// An io_uring that only receives.
-pub struct Ring {
-    ring: IoUring,
-    buffers: Buffers,
-    /// Specifies the space for control data in each buffer. It must not move while receives are armed.
-    message: Box<libc::msghdr>,
+/// A ring on which the connections of a worker receive.
+pub struct Ring<K = KernelRing> {
+    kernel: K,
     /// Connections whose receive has ended and must be armed again.
     rearm: Vec<ConnectionKey>,
-    /// By connection number: the watched generation and its descriptor, or -1 if none is watched.
-    watched: Vec<(u32, RawFd)>,
+    /// By connection number.
+    watched: Vec<Watched>,
     /// By slot: the number of its last request of [`Ring::await_writable`].
     write_waits: Vec<u32>,
     /// Entries that found no place in the submission queue.
     backlog: Backlog,
     gathers: bool,
+    /// When all armed sockets were last known to be empty.
+    quiet_at: Tick,
+    /// The latest time at which this ring was used: what is armed now was not armed before.
+    used_at: Tick,
+    /// The completions taken next are of reads after this time.
+    taken_at: Tick,
     /// How often the buffers ran out.
     pub shortages: u64,
 }
 
-/// `struct io_uring_getevents_arg` of Linux 6.12 and later. In older kernels, `min_wait_us` is padding that must be 0.
-#[repr(C)]
-struct WaitArguments {
-    sigmask: u64,
-    sigmask_len: u32,
-    min_wait_us: u32,
-    /// The address of a [`KernelTimespec`], or 0 for no time limit.
-    timespec: u64,
+/// What the ring knows of the connection with one number.
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    generation: u32,
+    /// -1 if no connection is watched.
+    fd: RawFd,
+    /// When a read is known to have emptied the socket.
+    empty_at: Tick,
+    /// Times of [`Ring::quiet_at`] after this one apply to this connection.
+    armed_at: Tick,
 }
 
-/// `struct __kernel_timespec`.
-#[repr(C)]
-struct KernelTimespec {
-    seconds: i64,
-    nanoseconds: i64,
+/// A connection to which [`Ring::quiet_at`] does not apply.
+const NOT_ARMED: Tick = Tick(u64::MAX);
+
+impl Watched {
+    const NOTHING: Watched = Watched { generation: 0, fd: -1, empty_at: Tick(0), armed_at: NOT_ARMED };
+
+    /// The bytes of a read that is taken now arrived after this time.
+    fn empty_since(&self, quiet_at: Tick) -> Tick {
+        if quiet_at > self.armed_at { quiet_at.max(self.empty_at) } else { self.empty_at }
+    }
 }
 
-const _: () = assert!(size_of::<WaitArguments>() == 24 && size_of::<KernelTimespec>() == 16);
-
-impl Ring {
+impl Ring<KernelRing> {
     /// Opens a ring for a number of connections.
     ///
     /// # Errors
     /// The kernel lacks a feature or forbids io_uring.
     pub fn open(plan: ReceivePlan) -> io::Result<Ring> {
-        // One burst of all streams must fit, because an overflowing completion queue allocates in the kernel.
-        let completions = (plan.connections * 2).next_power_of_two().clamp(4096, 65_536) as u32;
-        let mut builder = IoUring::builder();
-        builder.setup_cqsize(completions).setup_clamp().setup_submit_all();
-        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
-        let ring = builder.build(SUBMISSIONS)?;
-        let gathers = can_gather(&ring)?;
-        let count = plan.connections.next_power_of_two().clamp(256, 4096) as u16;
-        let buffers = Buffers::new(count);
-        // SAFETY: the buffer ring lives as long as the `IoUring`: both are fields of this struct, and `ring` is dropped
-        // first.
-        unsafe { ring.submitter().register_buf_ring(buffers.ring_address(), count, BUFFER_GROUP)? };
-        let mut message = Box::new(empty_message());
-        message.msg_controllen = CONTROL_LEN as _;
+        Ring::on(KernelRing::open(plan)?)
+    }
+}
+
+impl<K: RingKernel> Ring<K> {
+    /// A ring of this kernel.
+    ///
+    /// # Errors
+    /// The kernel refuses to wait.
+    pub fn on(mut kernel: K) -> io::Result<Ring<K>> {
+        let gathers = can_gather(&mut kernel)?;
         Ok(Ring {
-            ring,
-            buffers,
-            message,
+            kernel,
             rearm: Vec::new(),
             watched: Vec::new(),
             write_waits: Vec::new(),
             backlog: Backlog::default(),
             gathers,
+            quiet_at: Tick(0),
+            used_at: Tick(0),
+            taken_at: Tick(0),
             shortages: 0,
         })
+    }
+
+    /// The kernel, to open connections in a simulated one.
+    #[cfg(feature = "internals")]
+    pub(crate) fn kernel(&mut self) -> &mut K {
+        &mut self.kernel
     }
 
     /// Whether a wait can gather several events.
@@ -118,38 +128,36 @@ impl Ring {
         self.gathers
     }
 
-    pub(crate) fn watch(&mut self, source: ConnectionKey, socket: &OwnedFd) -> io::Result<()> {
+    pub(crate) fn watch(&mut self, source: ConnectionKey, fd: RawFd) -> io::Result<()> {
         let index = source.connection as usize;
         if self.watched.len() <= index {
-            self.watched.resize(index + 1, (0, -1));
+            self.watched.resize(index + 1, Watched::NOTHING);
         }
-        self.watched[index] = (source.generation, socket.as_raw_fd());
+        self.watched[index] = Watched { generation: source.generation, fd, ..Watched::NOTHING };
         self.arm(source)?;
         self.submit()
     }
 
     pub(crate) fn forget(&mut self, source: ConnectionKey) -> io::Result<()> {
-        self.watched[source.connection as usize] = (source.generation, -1);
-        let cancel = opcode::AsyncCancel::new(source.to_bits()).build().user_data(TAG_CANCEL);
-        self.push(&cancel)?;
+        self.watched[source.connection as usize].fd = -1;
+        self.push(Submission::Cancel { target: source.to_bits(), user_data: TAG_CANCEL })?;
         self.submit()
     }
 
     /// Requests a [`ReceiveEvent::Writable`] for `slot` when the socket is connected, has room again, or has failed. An
     /// earlier request of the slot delivers nothing any more.
-    pub(crate) fn await_writable(&mut self, slot: u32, socket: &OwnedFd) -> io::Result<()> {
-        let poll = opcode::PollAdd::new(Fd(socket.as_raw_fd()), libc::POLLOUT as u32).build();
-        let wait = self.next_write_wait(slot);
-        self.push(&poll.user_data(wait))?;
+    pub(crate) fn await_writable(&mut self, slot: u32, fd: RawFd) -> io::Result<()> {
+        let user_data = self.next_write_wait(slot);
+        self.push(Submission::Writable { fd, user_data })?;
         self.submit()
     }
 
     /// Cancels the request of [`Ring::await_writable`]. Its completion may have been posted already, or be posted later,
     /// even in the next phase; it is recognized by its number and dropped.
     pub(crate) fn forget_writable(&mut self, slot: u32) -> io::Result<()> {
-        let cancel = opcode::AsyncCancel::new(self.write_wait(slot)).build().user_data(TAG_CANCEL);
+        let target = self.write_wait(slot);
         self.next_write_wait(slot);
-        self.push(&cancel)?;
+        self.push(Submission::Cancel { target, user_data: TAG_CANCEL })?;
         self.submit()
     }
 
@@ -175,61 +183,81 @@ impl Ring {
         if left_ns == 0 {
             return Ok(());
         }
+        self.used_at = now;
+        if !self.kernel.has_completions() {
+            self.note_quiet(now);
+        }
         let gather = self.gathers && left_ns > u64::from(GATHER_US) * US;
         let (wanted, min_wait_us) = if gather { (GATHER_EVENTS, GATHER_US) } else { (1, 0) };
-        match wait_for_events(&self.ring, wanted, min_wait_us, left_ns) {
+        match self.kernel.wait(wanted, min_wait_us, left_ns) {
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
-            other => self.backlog.judge(other.map(drop)).map(drop),
+            other => self.backlog.judge(other).map(drop),
         }
     }
 
-    pub(crate) fn poll(&mut self, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
-        self.run_kernel_work()?;
-        let mut reads = 0;
-        let is_current = |waits: &[u32], data: u64| {
-            let number = (data & !TAG_WRITABLE) >> 32;
-            waits.get(data as u32 as usize).is_some_and(|current| u64::from(*current) == number)
-        };
-        for entry in self.ring.completion() {
-            let data = entry.user_data();
-            if data & TAG_CANCEL != 0 {
-                continue;
-            }
-            if data & TAG_WRITABLE != 0 {
-                if entry.result() != -libc::ECANCELED && is_current(&self.write_waits, data) {
-                    deliver(ReceiveEvent::Writable { slot: data as u32 });
-                }
-                continue;
-            }
-            reads += 1;
-            let source = ConnectionKey::from_bits(data);
-            let result = deliver_completion(&entry, source, &mut self.buffers, &self.message, deliver);
-            if result == ReceiveResult::OutOfBuffers {
-                self.shortages += 1;
-            }
-            if result != ReceiveResult::Over && !cqueue::more(entry.flags()) {
-                self.rearm.push(source);
-            }
+    /// Delivers everything that has arrived, in order, and returns the number of reads. `now` is the current time.
+    pub(crate) fn poll(&mut self, now: Tick, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
+        self.used_at = now;
+        // Deferred work, and what an overflowed completion queue left behind.
+        if self.kernel.pending_work().any() {
+            let done = self.kernel.run_work();
+            self.backlog.judge(done)?;
         }
-        self.buffers.publish();
+        let quiet_before = self.quiet_at;
+        self.note_quiet(now);
+        let reads = self.take_completions(quiet_before, deliver);
+        if !self.kernel.pending_work().overflow {
+            self.taken_at = now;
+        }
         self.arm_again()?;
         // What the kernel could not take when it was pushed: the completions that were in its way are processed now.
-        if !self.backlog.is_empty() || !self.ring.submission().is_empty() {
+        if !self.backlog.is_empty() || self.kernel.has_unsubmitted() {
             self.submit()?;
         }
         Ok(reads)
     }
 
-    /// Lets the kernel finish receives, which it does only on request with deferred task work, and drains an overflowed
-    /// completion queue.
-    fn run_kernel_work(&mut self) -> io::Result<()> {
-        let queue = self.ring.submission();
-        let wanted = queue.cq_overflow() || queue.taskrun();
-        drop(queue);
-        if !wanted {
-            return Ok(());
+    /// Notes that every armed socket is empty at `now` or later, but for what is in the completion queue, if that is so.
+    fn note_quiet(&mut self, now: Tick) {
+        if !self.kernel.pending_work().any() && !self.kernel.has_unsubmitted() && self.backlog.is_empty() {
+            self.quiet_at = now;
         }
-        self.backlog.judge(enter(&self.ring, 0, GETEVENTS, None).map(drop)).map(drop)
+    }
+
+    /// Delivers what is in the completion queue. `quiet_at`: when all sockets were last known to be empty before.
+    fn take_completions(&mut self, quiet_at: Tick, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> usize {
+        let Ring { kernel, rearm, watched, write_waits, taken_at, shortages, .. } = self;
+        let mut reads = 0;
+        kernel.take_completions(&mut |completion| {
+            let data = completion.user_data;
+            if data & TAG_CANCEL != 0 {
+                return;
+            }
+            if data & TAG_WRITABLE != 0 {
+                let slot = data as u32;
+                let number = (data & !TAG_WRITABLE) >> 32;
+                let current = write_waits.get(slot as usize).is_some_and(|wait| u64::from(*wait) == number);
+                if current && !matches!(completion.result, CompletionResult::Error(libc::ECANCELED)) {
+                    deliver(ReceiveEvent::Writable { slot });
+                }
+                return;
+            }
+            reads += 1;
+            let source = ConnectionKey::from_bits(data);
+            let Some(watched) = watched.get_mut(source.connection as usize) else { return };
+            if watched.generation != source.generation || watched.fd < 0 {
+                return;
+            }
+            match deliver_read(completion, source, watched, (quiet_at, *taken_at), deliver) {
+                AfterRead::Armed | AfterRead::Over => {}
+                AfterRead::Rearm => rearm.push(source),
+                AfterRead::OutOfBuffers => {
+                    *shortages += 1;
+                    rearm.push(source);
+                }
+            }
+        });
+        reads
     }
 
     fn arm_again(&mut self) -> io::Result<()> {
@@ -246,38 +274,21 @@ impl Ring {
 
     /// Arms the receive of a connection, unless it is no longer watched.
     fn arm(&mut self, source: ConnectionKey) -> io::Result<()> {
-        let (generation, fd) = self.watched[source.connection as usize];
-        if generation != source.generation || fd < 0 {
+        let watched = &mut self.watched[source.connection as usize];
+        if watched.generation != source.generation || watched.fd < 0 {
             return Ok(());
         }
-        let receive = opcode::RecvMsgMulti::new(Fd(fd), &*self.message, BUFFER_GROUP).build();
-        self.push(&receive.user_data(source.to_bits()))
+        watched.armed_at = self.used_at;
+        let fd = watched.fd;
+        self.push(Submission::Receive { fd, user_data: source.to_bits() })
     }
 
-    fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
-        self.backlog.push(&mut self.ring, entry)
-    }
-
-    fn submit(&mut self) -> io::Result<()> {
-        self.backlog.submit(&mut self.ring)
-    }
-}
-
-impl Submissions for IoUring {
-    fn push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: the only memory that an entry points to is `Ring::message`, in a box that lives as long as the ring.
-        unsafe { self.submission().push(entry) }.is_ok()
+    fn push(&mut self, submission: Submission) -> io::Result<()> {
+        self.backlog.push(&mut self.kernel, submission)
     }
 
     fn submit(&mut self) -> io::Result<()> {
-        IoUring::submit(self).map(drop)
-    }
-}
-
-impl Drop for Ring {
-    fn drop(&mut self) {
-        // The kernel may write into the buffers until the group is unregistered.
-        let _ = self.ring.submitter().unregister_buf_ring(BUFFER_GROUP);
+        self.backlog.submit(&mut self.kernel)
     }
 }
 
@@ -285,11 +296,11 @@ impl Drop for Ring {
 ///
 /// The binding does not expose this feature flag of the ring. Therefore a wait for 0 events is tried: an older kernel
 /// rejects the arguments with EINVAL. A ring whose setup is allowed but not its use is found here as well.
-fn can_gather(ring: &IoUring) -> io::Result<bool> {
+fn can_gather(kernel: &mut impl RingKernel) -> io::Result<bool> {
     let mut tries = 0;
     loop {
-        match wait_for_events(ring, 0, GATHER_US, S) {
-            Ok(_) => return Ok(true),
+        match kernel.wait(0, GATHER_US, S) {
+            Ok(()) => return Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(false),
             Err(error) if is_temporary(&error) && tries < ENTER_TRIES => tries += 1,
             Err(error) => return Err(io::Error::new(error.kind(), format!("io_uring_enter: {error}"))),
@@ -297,80 +308,61 @@ fn can_gather(ring: &IoUring) -> io::Result<bool> {
     }
 }
 
-/// Waits for `wanted` completions during `min_wait_us`, then for the first one; `limit_ns` in total.
-fn wait_for_events(ring: &IoUring, wanted: u32, min_wait_us: u32, limit_ns: u64) -> io::Result<usize> {
-    let limit = KernelTimespec { seconds: (limit_ns / S) as i64, nanoseconds: (limit_ns % S) as i64 };
-    let arguments = WaitArguments { sigmask: 0, sigmask_len: 0, min_wait_us, timespec: (&raw const limit) as u64 };
-    enter(ring, wanted, GETEVENTS | EXT_ARG, Some(&arguments))
-}
-
-/// `io_uring_enter` without submissions. `arguments` go with [`EXT_ARG`].
-fn enter(ring: &IoUring, wanted: u32, flags: u32, arguments: Option<&WaitArguments>) -> io::Result<usize> {
-    debug_assert_eq!(flags & EXT_ARG != 0, arguments.is_some());
-    // SAFETY: `arguments` and the timespec that they point to have the kernel's layout and outlive the call. Without
-    // `arguments`, the kernel gets a null signal mask.
-    unsafe { ring.submitter().enter(0, wanted, flags, arguments) }
-}
-
-/// The result of one completion of a receive.
+/// What follows the completion of a receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReceiveResult {
-    DeliveryEffect,
+enum AfterRead {
+    /// The receive is still armed.
+    Armed,
+    /// The receive has ended and must be armed again.
+    Rearm,
+    /// The same, because no buffer was free.
     OutOfBuffers,
     /// The connection delivers nothing more.
     Over,
 }
 
-/// Delivers one completion and returns its buffer.
+/// Delivers one completion of a receive. `quiet_at` and `taken_at` are those of the [`Ring`].
 #[inline]
-fn deliver_completion(
-    entry: &cqueue::Entry,
+fn deliver_read(
+    completion: Completion<'_>,
     source: ConnectionKey,
-    buffers: &mut Buffers,
-    message: &libc::msghdr,
+    watched: &mut Watched,
+    (quiet_at, taken_at): (Tick, Tick),
     deliver: &mut impl FnMut(ReceiveEvent<'_>),
-) -> ReceiveResult {
-    let mut deliver = |delivery: Delivery<'_>| deliver(ReceiveEvent::Delivery(source, delivery));
-    if entry.result() < 0 {
-        return match -entry.result() {
-            libc::ENOBUFS => ReceiveResult::OutOfBuffers,
-            libc::ECANCELED => ReceiveResult::Over,
-            errno => {
-                deliver(Delivery::Error(errno));
-                ReceiveResult::Over
+) -> AfterRead {
+    let mut deliver = |delivery| deliver(ReceiveEvent::Delivery(source, delivery));
+    let empty_since = watched.empty_since(quiet_at);
+    watched.empty_at = empty_since;
+    match completion.result {
+        CompletionResult::Bytes { bytes, timestamp_ns, emptied } => {
+            if emptied {
+                watched.empty_at = empty_since.max(taken_at);
             }
-        };
+            // From then on, a quiet ring means that this socket is empty, too.
+            watched.armed_at = if emptied && completion.more { Tick(0) } else { NOT_ARMED };
+            deliver(Delivery::Bytes { bytes, timestamp_ns, empty_since, emptied });
+            if completion.more { AfterRead::Armed } else { AfterRead::Rearm }
+        }
+        CompletionResult::NoBytes => {
+            deliver(Delivery::Eof);
+            AfterRead::Over
+        }
+        CompletionResult::Error(libc::ENOBUFS) => {
+            watched.armed_at = NOT_ARMED;
+            if completion.more { AfterRead::Armed } else { AfterRead::OutOfBuffers }
+        }
+        CompletionResult::Error(libc::ECANCELED) => AfterRead::Over,
+        CompletionResult::Error(errno) => {
+            deliver(Delivery::Error(errno));
+            AfterRead::Over
+        }
     }
-    let Some(buffer) = cqueue::buffer_select(entry.flags()) else {
-        deliver(Delivery::Eof);
-        return ReceiveResult::Over;
-    };
-    let received = &buffers.bytes(buffer)[..entry.result() as usize];
-    let over = deliver_received(received, message, &mut deliver);
-    buffers.give_back(buffer);
-    if over { ReceiveResult::Over } else { ReceiveResult::DeliveryEffect }
-}
-
-/// Delivers what the kernel wrote into a buffer; returns whether that was the end. A buffer that is not as the kernel's
-/// ABI says ends the connection with an error: its bytes are lost, so the response cannot be completed.
-#[inline]
-fn deliver_received(buffer: &[u8], message: &libc::msghdr, deliver: &mut impl FnMut(Delivery<'_>)) -> bool {
-    let Ok(received) = RecvMsgOut::parse(buffer, message) else {
-        deliver(Delivery::Error(libc::EBADMSG));
-        return true;
-    };
-    let bytes = received.payload_data();
-    if bytes.is_empty() {
-        deliver(Delivery::Eof);
-        return true;
-    }
-    deliver(Delivery::Bytes { bytes, timestamp_ns: receive_timestamp_ns(received.control_data()) });
-    false
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -386,7 +378,7 @@ mod tests {
             ReceiveEvent::Writable { slot } => slots.push(slot),
             ReceiveEvent::Delivery(..) => panic!("no connection is watched"),
         };
-        ring.poll(deliver).unwrap();
+        ring.poll(Tick(1), deliver).unwrap();
         slots
     }
 
@@ -397,33 +389,14 @@ mod tests {
         let (full, _other_peer) = UnixStream::pair().unwrap();
         full.set_nonblocking(true).unwrap();
         while (&full).write(&[0; 65_536]).is_ok() {}
-        let (ready, full) = (OwnedFd::from(ready), OwnedFd::from(full));
-        ring.await_writable(7, &ready).unwrap();
+        ring.await_writable(7, ready.as_raw_fd()).unwrap();
         assert_eq!(writable_slots(&mut ring), [7]);
         // The socket is ready, so the completion is posted before the slot gives up; then the slot waits for another one.
-        ring.await_writable(7, &ready).unwrap();
+        ring.await_writable(7, ready.as_raw_fd()).unwrap();
         ring.forget_writable(7).unwrap();
-        ring.await_writable(7, &full).unwrap();
+        ring.await_writable(7, full.as_raw_fd()).unwrap();
         assert!(writable_slots(&mut ring).is_empty(), "the completion belongs to the wait before");
-        ring.await_writable(7, &ready).unwrap();
+        ring.await_writable(7, ready.as_raw_fd()).unwrap();
         assert_eq!(writable_slots(&mut ring), [7]);
-    }
-
-    #[test]
-    fn a_buffer_that_cannot_be_parsed_ends_the_connection() {
-        let mut message = empty_message();
-        message.msg_controllen = CONTROL_LEN as _;
-        let delivered = |buffer: &[u8]| {
-            let mut text = String::new();
-            let over = deliver_received(buffer, &message, &mut |delivery| text = format!("{delivery:?}"));
-            (text, over)
-        };
-        assert_eq!(delivered(&[0; 20]), (format!("Error({})", libc::EBADMSG), true));
-        let mut whole = vec![0; 16 + CONTROL_LEN];
-        assert_eq!(delivered(&whole), ("Eof".to_string(), true));
-        // The length of the payload is the third field of the kernel's header.
-        whole[8..12].copy_from_slice(&2_u32.to_ne_bytes());
-        whole.extend(b"ab");
-        assert_eq!(delivered(&whole), ("Bytes { bytes: [97, 98], timestamp_ns: None }".to_string(), false));
     }
 }

@@ -4,24 +4,14 @@
 use std::collections::VecDeque;
 use std::io;
 
-use io_uring::squeue::Entry;
-
+use super::kernel::{RingKernel, Submission};
 use crate::time::clock::kernel_now;
 use crate::time::{S, Tick};
-
-/// A submission queue.
-pub(super) trait Submissions {
-    /// Appends an entry; false if the queue is full.
-    fn push(&mut self, entry: &Entry) -> bool;
-
-    /// Passes the entries of the queue to the kernel.
-    fn submit(&mut self) -> io::Result<()>;
-}
 
 /// Entries that found no place in the submission queue, in order.
 #[derive(Default)]
 pub(super) struct Backlog {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<Submission>,
     /// Since when the kernel has refused every call.
     refused_since: Option<Tick>,
 }
@@ -36,22 +26,22 @@ impl Backlog {
 
     /// Appends an entry behind all earlier ones. A full queue is submitted once; if the kernel takes nothing, the entry
     /// is kept until the next [`Backlog::submit`].
-    pub(super) fn push(&mut self, queue: &mut impl Submissions, entry: &Entry) -> io::Result<()> {
-        if self.is_empty() && queue.push(entry) {
+    pub(super) fn push(&mut self, kernel: &mut impl RingKernel, entry: Submission) -> io::Result<()> {
+        if self.is_empty() && kernel.push(entry) {
             return Ok(());
         }
-        self.entries.push_back(entry.clone());
-        self.submit(queue)
+        self.entries.push_back(entry);
+        self.submit(kernel)
     }
 
     /// Submits the queue and as many kept entries as the kernel takes.
-    pub(super) fn submit(&mut self, queue: &mut impl Submissions) -> io::Result<()> {
+    pub(super) fn submit(&mut self, kernel: &mut impl RingKernel) -> io::Result<()> {
         loop {
-            if !self.judge(queue.submit())? {
+            if !self.judge(kernel.submit())? {
                 return Ok(());
             }
             let kept = self.entries.len();
-            while self.entries.front().is_some_and(|entry| queue.push(entry)) {
+            while self.entries.front().is_some_and(|entry| kernel.push(*entry)) {
                 self.entries.pop_front();
             }
             if self.entries.len() == kept {
@@ -94,24 +84,23 @@ pub(super) fn is_temporary(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use io_uring::opcode::Nop;
-
     use super::*;
+    use crate::engine::receive::kernel::{Completion, PendingWork};
 
     /// A queue of two entries; its kernel answers with `errors`, the last one first, and takes entries after that.
     #[derive(Default)]
     struct Fake {
-        queued: Vec<u64>,
-        submitted: Vec<u64>,
+        queued: Vec<Submission>,
+        submitted: Vec<Submission>,
         errors: Vec<i32>,
         calls: u32,
     }
 
-    impl Submissions for Fake {
-        fn push(&mut self, entry: &Entry) -> bool {
+    impl RingKernel for Fake {
+        fn push(&mut self, entry: Submission) -> bool {
             let is_free = self.queued.len() < 2;
             if is_free {
-                self.queued.push(entry.get_user_data());
+                self.queued.push(entry);
             }
             is_free
         }
@@ -124,10 +113,32 @@ mod tests {
             self.submitted.append(&mut self.queued);
             Ok(())
         }
+
+        fn has_unsubmitted(&mut self) -> bool {
+            !self.queued.is_empty()
+        }
+
+        fn pending_work(&mut self) -> PendingWork {
+            PendingWork::default()
+        }
+
+        fn run_work(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn wait(&mut self, _wanted: u32, _min_wait_us: u32, _limit_ns: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn has_completions(&mut self) -> bool {
+            false
+        }
+
+        fn take_completions(&mut self, _take: &mut impl FnMut(Completion<'_>)) {}
     }
 
-    fn entry(number: u64) -> Entry {
-        Nop::new().build().user_data(number)
+    fn entry(number: u64) -> Submission {
+        Submission::Cancel { target: number, user_data: number }
     }
 
     #[test]
@@ -135,11 +146,11 @@ mod tests {
         for errno in [libc::EBUSY, libc::EAGAIN, libc::EINTR] {
             let mut queue = Fake { errors: vec![errno; 6], ..Fake::default() };
             let mut backlog = Backlog::default();
-            (0..8).for_each(|number| backlog.push(&mut queue, &entry(number)).unwrap());
+            (0..8).for_each(|number| backlog.push(&mut queue, entry(number)).unwrap());
             assert_eq!(queue.calls, 6, "one call for each entry without a place");
             assert!(queue.submitted.is_empty() && !backlog.is_empty());
             backlog.submit(&mut queue).unwrap();
-            assert_eq!(queue.submitted, (0..8).collect::<Vec<_>>());
+            assert_eq!(queue.submitted, (0..8).map(entry).collect::<Vec<_>>());
             assert!(backlog.is_empty());
         }
     }

@@ -4,9 +4,8 @@
 use std::fmt::Write;
 
 use super::axis::{Axis, Scale, exact, short};
+use super::escape::escape;
 use super::words::Words;
-
-use crate::visible::{controls_display, push_escaped};
 
 /// Width and height of the drawing, and of the margins around the plot.
 const WIDTH: f64 = 560.0;
@@ -446,23 +445,6 @@ fn add_value(point: &Point, values: &mut String) {
     if let Some(label) = &point.label {
         let _ = write!(values, "|{}", escape(label));
     }
-}
-
-/// Escapes text for HTML, including attributes. Characters that control the display become visible.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if controls_display(c) && !matches!(c, '\n' | '\t') => push_escaped(&mut out, c),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Elements of the page: tables, lists, rows of charts.
 
-use super::chart::{Chart, escape};
+use super::chart::Chart;
+use super::escape::escape;
 use crate::report::language::Language;
 use crate::report::table::{self, digits, mark};
 

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::bounds::at_most_s;
-use super::chart::escape;
 use super::elements::{at_most_note, charts, few_note, fixed, has_bounds, has_marks, list, table};
+use super::escape::escape;
 use super::load_plots::sweep_charts;
 use super::parts::finding;
 use super::words::{Contents, Words, both};

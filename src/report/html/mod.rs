@@ -5,6 +5,7 @@ mod bounds;
 mod chart;
 mod command;
 mod elements;
+mod escape;
 mod load_plots;
 mod loads;
 mod objectives;
@@ -21,8 +22,8 @@ mod words;
 
 use std::path::PathBuf;
 
-pub use chart::escape;
 pub use elements::table as numbers_table;
+pub use escape::escape;
 pub use run::Run;
 pub use words::{Words, both};
 

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::bounds::{self, at_most_s, has_token_times};
-use super::chart::escape;
 use super::elements::{at_most_note, charts, few_note, fixed, has_bounds, has_marks, list, table};
+use super::escape::escape;
 use super::run::Run;
 use super::words::{Contents, Words, both};
 use super::{plots, server};

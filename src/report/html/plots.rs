@@ -234,7 +234,8 @@ fn scatter(run: &Run, most_dots: usize, criteria: &[Criterion]) -> Chart {
         (points_of(pairs), thinned)
     };
     let (latencies, thinned) = dots(&|sample| sample.ok.then_some(sample.latency));
-    let (ttfts, _) = dots(&|sample| sample.ttft.filter(|_| sample.ok));
+    let with_ttft = has_token_times(&run.summary);
+    let (ttfts, _) = dots(&|sample| sample.ttft.filter(|_| with_ttft && sample.ok));
     let (failed, failed_thinned) = dots(&|sample| (!sample.ok).then_some(sample.latency));
     let mut lines = vec![ChartLine::dots(latency_words(), latencies, false)];
     if !ttfts.is_empty() {

@@ -4,8 +4,9 @@
 use std::fmt::Write;
 
 use super::axis::Scale;
-use super::chart::{AxisText, Chart, ChartLine, Kind, Level, Point, escape, points};
+use super::chart::{AxisText, Chart, ChartLine, Kind, Level, Point, points};
 use super::elements::{charts, few_note, list, table};
+use super::escape::escape;
 use super::over_time::unit;
 use super::run::Run;
 use super::words::{Contents, Words, both};

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::chart::{Chart, Point, escape, points};
+use super::chart::{Chart, Point, points};
 use super::elements;
+use super::escape::escape;
 use super::over_time::over_time;
 use super::run::Run;
 use super::words::Words;

@@ -2,9 +2,9 @@
 
 use serde_json::Value as Json;
 
-use super::chart::escape;
 use super::command::command;
 use super::elements::facts;
+use super::escape::escape;
 use super::run::Run;
 use crate::record::facts::{Mode, RunFacts};
 use crate::report::language::Language;

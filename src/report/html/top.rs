@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::chart::escape;
 use super::elements::table;
+use super::escape::escape;
 use super::objectives::{criterion_words, milliseconds, value_text};
 use super::parts::failure_table;
 use super::run::Run;

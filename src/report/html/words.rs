@@ -1,6 +1,6 @@
 //! Texts in both languages. A page has both, and CSS shows one: what is the same in both is there once.
 
-use super::chart::escape;
+use super::escape::escape;
 use crate::report::language::Language;
 
 /// A text in English and in Chinese.

@@ -1,0 +1,233 @@
+//! What must hold after every simulated run.
+
+use std::collections::HashMap;
+
+use ringmark::plan::Load;
+use ringmark::record::arrivals::decode_early;
+use ringmark::record::facts::RunFacts;
+use ringmark::record::{Block, Outcome as RequestOutcome, RequestRecord, WorkerReport};
+use ringmark::stats::measurement_error::{self, Bound, MeasurementError, StampError};
+use ringmark::stats::quantile::{LEVELS, nearest_rank};
+use ringmark::stats::samples::RunSamples;
+
+use ringmark::time::Tick;
+
+use super::kernel::STAMP_NS;
+use super::run::Outcome;
+use super::scenario::Scenario;
+use super::server::Truth;
+
+/// How much wider a bound may be than its cause: the poll that proves a socket empty, a wait, and a wake-up.
+const SLACK_NS: u64 = 3_000_000;
+/// The error of the simulated clocks.
+const CLOCK_NS: u64 = 100;
+/// Bounds are floating-point seconds.
+const ROUNDING_S: f64 = 2e-9;
+
+/// A request that succeeded, with what really happened.
+struct Joined<'a> {
+    record: &'a RequestRecord,
+    arrivals: &'a [Tick],
+    /// By how much its arrivals may have been earlier.
+    early_ns: Vec<u32>,
+    truth: &'a Truth,
+    /// When it should have been sent, nanoseconds: once it was due, had its slot, and was connected.
+    due_ns: u64,
+    /// How late the client sent it by its own fault.
+    late_ns: u64,
+}
+
+pub fn check(scenario: &Scenario, outcome: &Outcome) {
+    check_totals(scenario, outcome);
+    check_cap(scenario, outcome);
+    let truths: HashMap<u64, &Truth> = outcome.truths.iter().map(|truth| (truth.index, truth)).collect();
+    let joined: Vec<Joined<'_>> = records(outcome)
+        .filter(|(_, record)| record.outcome == RequestOutcome::Ok)
+        .map(|(block, record)| join(scenario, block, record, truths[&record.index]))
+        .collect();
+    for request in &joined {
+        check_request(request);
+        check_causes(scenario, request);
+    }
+    let error = own_error(scenario, outcome);
+    for is_service_constant in [|_: u64| false, |_: u64| true, |index: u64| index.is_multiple_of(2)] {
+        check_bounds(&joined, &error, is_service_constant);
+    }
+}
+
+fn records(outcome: &Outcome) -> impl Iterator<Item = (&Block, &RequestRecord)> {
+    outcome.blocks.iter().flat_map(|block| block.records.iter().map(move |record| (block, record)))
+}
+
+fn join<'a>(scenario: &Scenario, block: &'a Block, record: &'a RequestRecord, truth: &'a Truth) -> Joined<'a> {
+    let count = record.arrivals.len as usize;
+    assert_eq!(count, truth.events_ns.len(), "request {} has other events", record.index);
+    let early_ns = decode_early(record.early.slice(&block.bytes), count).unwrap();
+    let picked = record.picked.unwrap();
+    let waited_ns = match scenario.load {
+        Load::Paced { .. } => picked.ns_since(record.due).max(0) as u64,
+        Load::Closed { .. } | Load::Open { .. } => 0,
+    };
+    let connect_ns = if record.reused { 0 } else { record.connected.unwrap().ns_since(picked).max(0) as u64 };
+    let due_ns = record.due.0 + waited_ns + connect_ns;
+    let late_ns = truth.received_ns.saturating_sub(due_ns);
+    let arrivals = record.arrivals.slice(&block.arrivals);
+    Joined { record, arrivals, early_ns, truth, due_ns, late_ns }
+}
+
+/// Every request is recorded once, and the counts add up.
+fn check_totals(scenario: &Scenario, outcome: &Outcome) {
+    let mut indices: Vec<u64> = records(outcome).map(|(_, record)| record.index).collect();
+    let count = indices.len() as u64;
+    indices.sort_unstable();
+    indices.dedup();
+    assert_eq!(indices.len() as u64, count, "a request was recorded twice");
+    if let Some(requests) = scenario.requests {
+        assert_eq!(count + outcome.unsent, requests, "recorded and unsent requests");
+        assert!(indices.last().is_none_or(|last| *last < requests));
+        let complete = scenario.interrupt.is_none() && scenario.duration_ns.is_none();
+        assert!(!complete || outcome.unsent == 0, "{} requests were not sent", outcome.unsent);
+    }
+    for (_, record) in records(outcome) {
+        assert!(record.due <= record.picked.unwrap(), "{record:?}");
+        assert!(record.write_start.is_none_or(|at| at >= record.due) && record.end >= record.due, "{record:?}");
+    }
+}
+
+/// The server never has more requests in work than the cap.
+fn check_cap(scenario: &Scenario, outcome: &Outcome) {
+    let Some(parallel) = scenario.load.parallel() else { return };
+    let mut changes: Vec<(u64, i64)> = Vec::new();
+    for truth in &outcome.truths {
+        // An answer ends with its end event; the rest of the body is read beside the next request.
+        let end_event = Some(truth.end_ns).filter(|end_ns| *end_ns > 0);
+        let end_ns = [end_event, truth.closed_ns].into_iter().flatten().fold(truth.over_ns, u64::min);
+        changes.extend([(truth.received_ns, 1), (end_ns.max(truth.received_ns), -1)]);
+    }
+    changes.sort_unstable();
+    let mut in_work = 0;
+    for (_, change) in changes {
+        in_work += change;
+        assert!(in_work <= i64::from(parallel), "{in_work} requests at once with --parallel {parallel}");
+    }
+}
+
+/// Every point in time is within its own bound.
+fn check_request(request: &Joined<'_>) {
+    let Joined { record, truth, .. } = request;
+    let is_bounded = |name: &str, at: Tick, early_ns: u32, true_ns: u64| {
+        let from_ns = at.0.saturating_sub(u64::from(early_ns) + STAMP_NS + CLOCK_NS);
+        assert!(
+            (from_ns..=at.0 + CLOCK_NS).contains(&true_ns),
+            "request {}, {name}: {true_ns} is not in {} to {} ns before {}",
+            record.index,
+            -(CLOCK_NS as i64),
+            at.0 - from_ns,
+            at.0
+        );
+    };
+    for (place, (at, early_ns)) in request.arrivals.iter().zip(&request.early_ns).enumerate() {
+        is_bounded(&format!("event {place}"), *at, *early_ns, truth.events_ns[place]);
+    }
+    if record.streamed {
+        is_bounded("last token", record.last_token.unwrap(), record.last_token_early_ns.unwrap(), truth.last_token_ns);
+    }
+    is_bounded("end", record.end, record.end_early_ns.unwrap(), truth.end_ns);
+    let own_ns = metric_own_lag_ns(request);
+    assert!(
+        request.late_ns <= own_ns + CLOCK_NS,
+        "sent {} ns late, of which {own_ns} are known: {record:?}",
+        request.late_ns
+    );
+}
+
+/// How late a request was sent by the client's fault, as far as its record tells.
+fn metric_own_lag_ns(request: &Joined<'_>) -> u64 {
+    request.record.write_end.unwrap().0.saturating_sub(request.due_ns)
+}
+
+/// No event has a wider bound than what the client could not know: when its socket was empty last.
+fn check_causes(scenario: &Scenario, request: &Joined<'_>) {
+    let unknown_ns = |(at_ns, quiet_ns): &(u64, u64)| at_ns.saturating_sub(*quiet_ns);
+    let cause_ns = request.truth.reads.iter().map(unknown_ns).max().unwrap_or(0);
+    // Reads without a timestamp are bounded by when they were processed, after any stop.
+    let stops_ns: u64 = scenario.stops.iter().flatten().map(|stop| stop.length_ns).sum();
+    let unstamped = request.record.stamped_reads < request.record.reads;
+    let allowed_ns = cause_ns + SLACK_NS + if unstamped { stops_ns } else { 0 };
+    let widest_ns = request.early_ns.iter().copied().max().unwrap_or(0);
+    assert!(
+        u64::from(widest_ns) <= allowed_ns,
+        "request {} has a bound of {widest_ns} ns for a cause of {cause_ns} ns",
+        request.record.index
+    );
+}
+
+/// The bounds, computed as from a database: blocks do not tell the worker.
+fn own_error(scenario: &Scenario, outcome: &Outcome) -> MeasurementError {
+    let mut samples = RunSamples::default();
+    for block in &outcome.blocks {
+        let from_database = Block {
+            worker: 0,
+            records: block.records.clone(),
+            arrivals: block.arrivals.clone(),
+            bytes: block.bytes.clone(),
+            ..Block::default()
+        };
+        samples.add(&from_database);
+    }
+    let facts = RunFacts {
+        parallel: scenario.load.parallel(),
+        rate_per_s: scenario.load.schedule().map(|schedule| schedule.rate_per_s),
+        ..RunFacts::default()
+    };
+    let gaps = samples.take_gaps();
+    let ok: Vec<_> = samples.requests.iter().filter(|sample| sample.ok).collect();
+    let workers: Vec<&WorkerReport> = outcome.reports.iter().collect();
+    measurement_error::compute(&facts, StampError::default(), None, &workers, &ok, &gaps)
+}
+
+/// The bounds contain what an ideal client would have measured. `would_be_earlier`: the server would have answered a
+/// request earlier that had been sent earlier.
+fn check_bounds(joined: &[Joined<'_>], error: &MeasurementError, would_be_earlier: impl Fn(u64) -> bool) {
+    let from_due = |request: &Joined<'_>, at_ns: u64| {
+        let late_ns = if would_be_earlier(request.record.index) { request.late_ns } else { 0 };
+        at_ns as f64 - request.record.due.0 as f64 - late_ns as f64
+    };
+    let streamed = || joined.iter().filter(|request| request.record.streamed);
+    let ttft = streamed().map(|request| from_due(request, request.truth.events_ns[0])).collect();
+    let latency = joined.iter().map(|request| from_due(request, request.truth.end_ns)).collect();
+    let gaps = streamed()
+        .flat_map(|request| request.truth.events_ns.windows(2).map(|pair| (pair[1] - pair[0]) as f64))
+        .collect();
+    let tpot = streamed()
+        .filter(|request| request.record.output_tokens.is_some_and(|tokens| tokens > 1))
+        .map(|request| {
+            let tokens = f64::from(request.record.output_tokens.unwrap_or(0) - 1);
+            (request.truth.last_token_ns - request.truth.events_ns[0]) as f64 / tokens
+        })
+        .collect();
+    for (name, truth, bounds) in [
+        ("TTFT", ttft, &error.ttft_s),
+        ("latency", latency, &error.latency_s),
+        ("ITL", gaps, &error.itl_s),
+        ("TPOT", tpot, &error.tpot_s),
+    ] {
+        contains(name, truth, bounds);
+    }
+}
+
+fn contains(name: &str, mut truth_ns: Vec<f64>, bounds: &[Bound]) {
+    if truth_ns.is_empty() {
+        return;
+    }
+    truth_ns.sort_unstable_by(f64::total_cmp);
+    assert_eq!(bounds.len(), LEVELS.len(), "{name}");
+    for (level, bound) in LEVELS.iter().zip(bounds) {
+        let true_s = truth_ns[nearest_rank(truth_ns.len(), level.per_mille) - 1] / 1e9;
+        assert!(
+            bound.low - ROUNDING_S <= true_s && true_s <= bound.high + ROUNDING_S,
+            "{name} {}: {true_s} s is not in {bound:?}",
+            level.name
+        );
+    }
+}
