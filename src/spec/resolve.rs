@@ -234,6 +234,7 @@ impl CallPlan<'_> {
             log_every: timing.log_every_n_query,
             debug: output.debug,
             slo: output.objectives(self.workload.options.stream)?,
+            gpus: output.gpus()?,
             search: None,
             exports: output.exports()?,
             visualizer: output.visualizer_plan(target.local.python.as_deref(), &self.model, &self.facts.started)?,
