@@ -431,9 +431,23 @@ fn a_page_per_gpu_is_for_runs_that_have_them() {
 #[test]
 fn embeddings_have_a_page_without_figures_of_text() {
     let folder = tempfile::tempdir().unwrap();
-    let run = |parallel| {
+    let run = |parallel: u32| {
         let facts = RunFacts { api: "openai_embedding".to_string(), stream: false, ..closed(90, parallel) };
-        database_of(folder.path(), facts)
+        let mut block = Block::new(0);
+        for index in 0..90 {
+            push_ok(&mut block, index, index / u64::from(parallel) * 100, &[20 + index % 17]);
+            let none = block.keep_arrivals(&[]);
+            let record = block.records.last_mut().unwrap();
+            record.arrivals = none;
+            // A whole answer, of which only the end is known.
+            (record.streamed, record.output_tokens) = (false, None);
+            (record.first_token, record.last_token) = (None, None);
+        }
+        let path = folder.path().join(format!("{parallel}.db"));
+        let messages =
+            vec![CollectorMessage::Block(block), CollectorMessage::Worker(Box::new(report(Phase::Measured)))];
+        collect(&path, start(facts, Save::Text), messages);
+        path
     };
     let page = from_databases(&[run(1), run(4)], Language::En).unwrap();
     assert_well_formed(&page);
