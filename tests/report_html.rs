@@ -455,6 +455,7 @@ fn embeddings_have_a_page_without_figures_of_text() {
     for words in ["TTFT", "ITL", "TPOT", "Output throughput", "tok/s per user", "Output tokens per second"] {
         assert!(!figures.contains(words), "{words}: {}", &figures[figures.find(words).unwrap().saturating_sub(300)..]);
     }
+    assert!(figures.contains("<td>input 10</td>"));
     assert!(figures.contains("Latency over time") && figures.contains("Input throughput"));
 }
 

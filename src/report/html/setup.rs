@@ -141,7 +141,9 @@ fn tokens(runs: &[&Run], language: Language) -> String {
         of(|run| &run.summary.series.input_tokens, language.pick("input", "输入")),
         of(|run| &run.summary.series.output_tokens, language.pick("output", "输出")),
     ];
-    let known: Vec<String> = parts.into_iter().flatten().collect();
+    // Embeddings and rankings have no output.
+    let sides = if runs.iter().any(|run| run.summary.generates_text()) { 2 } else { 1 };
+    let known: Vec<String> = parts.into_iter().take(sides).flatten().collect();
     if known.is_empty() { "-".to_string() } else { known.join(" · ") }
 }
 
