@@ -358,6 +358,8 @@ pub struct Reporting {
     pub debug: bool,
     /// Validated SLOs of each run; empty if there are none. See [`slo`].
     pub slo: String,
+    /// GPUs of the server, for figures per GPU.
+    pub gpus: Option<u32>,
     /// The search that this run is part of.
     pub search: Option<sla::SearchPlan>,
     /// Files for other tools, written after all runs.

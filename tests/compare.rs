@@ -1,10 +1,12 @@
 //! `ringmark compare`: the comparison of two runs or sweeps, as text and as a page.
 
+mod halves;
 mod records;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use halves::half;
 use records::{closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
 use ringmark::record::facts::RunFacts;
@@ -98,7 +100,7 @@ fn comparison_reports_significant_differences() {
         assert!(!text.contains("Caution") && !text.contains("VOID"), "{text}");
     }
     for language in LANGUAGES {
-        assert!(html(&compared, language).contains("class=\"bad\""));
+        assert!(half(&html(&compared, language), language).contains("class=\"bad\""));
     }
 }
 
@@ -134,7 +136,7 @@ fn failures_make_times_not_comparable() {
         (Language::En, "<b>Caution</b>100 % of A", "Success rate (%)", "P50 TTFT (ms)", "not comparable"),
         (Language::Zh, "<b>注意</b>A 的请求成功率为 100 %", "成功率 (%)", "P50 TTFT (ms)", "不可比"),
     ] {
-        let page = html(&compared, language);
+        let page = half(&html(&compared, language), language);
         assert!(page.find(caution).unwrap() < page.find("<table").unwrap(), "{page}");
         assert!(page_row(&page, rate).starts_with("<tr class=\"bad\">"));
         let time = page_row(&page, time);
@@ -171,7 +173,7 @@ fn void_runs_are_reported_first_and_nothing_is_judged() {
     assert!(row(&text, "P50 TTFT (ms)").contains("| void"), "{text}");
     assert!(["better", "worse", "no sure"].iter().all(|verdict| !text.contains(verdict)), "{text}");
     for (language, void) in [(Language::En, "<b>VOID</b>B is void"), (Language::Zh, "<b>无效</b>B 无效")] {
-        let page = html(&compared, language);
+        let page = half(&html(&compared, language), language);
         assert!(page.find(void).unwrap() < page.find("<table").unwrap());
         assert!(!page.contains("<tr class=\"good\">") && !page.contains("<tr class=\"bad\">"), "{page}");
     }
@@ -197,7 +199,7 @@ fn too_few_samples_do_not_mean_no_difference() {
         (Language::En, "too few samples", "* fewer than 10 samples lie beyond"),
         (Language::Zh, "样本不足", "* 大于该值的样本不足 10 个"),
     ] {
-        let page = html(&compared, language);
+        let page = half(&html(&compared, language), language);
         assert!(page_row(&page, "P99 TTFT (ms)").contains(verdict) && page.contains(note));
     }
 }

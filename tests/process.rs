@@ -145,7 +145,7 @@ fn finished_requests(url: &str) -> Option<u64> {
 fn one_interrupt_drains_and_writes_all_results() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
         let folder = tempfile::tempdir().unwrap();
-        let child = perf(folder.path(), &ENDLESS).spawn().unwrap();
+        let child = perf(folder.path(), &ENDLESS).arg("--verbose").spawn().unwrap();
         let path = wait_for("the database", || database(folder.path()));
         wait_for("rows", || rows(&path).filter(|&rows| rows >= 20));
         kill_process(pid(&child), signal).unwrap();

@@ -14,7 +14,16 @@ use ringmark::workload::tokenizer::Tokenizer;
 /// Runs against the built-in server with these arguments. Returns the database and standard error.
 fn run(folder: &Path, arguments: &[&str]) -> (PathBuf, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_ringmark"))
-        .args(["perf", "--url", "mock:?usage=never&tokens=12&ttft=1ms&itl=0ms", "--number", "20", "--parallel", "4"])
+        .args([
+            "perf",
+            "--verbose",
+            "--url",
+            "mock:?usage=never&tokens=12&ttft=1ms&itl=0ms",
+            "--number",
+            "20",
+            "--parallel",
+            "4",
+        ])
         .args(["--no-timestamp", "--name", "x", "--prompt", "Hello, world!", "--outputs-dir"])
         .arg(folder)
         .args(arguments)

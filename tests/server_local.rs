@@ -33,7 +33,18 @@ impl Stage {
 
     fn perf(&self, more: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringmark"));
-        command.args(["perf", "--api", "local_vllm", "--model", "m", "--no-timestamp", "--name", "run", "--python"]);
+        command.args([
+            "perf",
+            "--verbose",
+            "--api",
+            "local_vllm",
+            "--model",
+            "m",
+            "--no-timestamp",
+            "--name",
+            "run",
+            "--python",
+        ]);
         command.arg(self.folder.path().join("python")).args(["--port", &self.port.to_string(), "--outputs-dir"]);
         command.arg(self.folder.path().join("out")).args(more).env("RINGMARK", env!("CARGO_BIN_EXE_ringmark"));
         command

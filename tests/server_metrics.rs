@@ -14,7 +14,16 @@ use serde_json::Value;
 
 fn perf(folder: &Path, mock: &str, more: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringmark"))
-        .args(["perf", "--url", &format!("mock:?ttft=18ms&itl=8ms&tokens=12{mock}"), "-n", "40", "--parallel", "2"])
+        .args([
+            "perf",
+            "--verbose",
+            "--url",
+            &format!("mock:?ttft=18ms&itl=8ms&tokens=12{mock}"),
+            "-n",
+            "40",
+            "--parallel",
+            "2",
+        ])
         .args(["--no-timestamp", "--name", "run", "--outputs-dir"])
         .arg(folder)
         .args(more)

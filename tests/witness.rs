@@ -7,7 +7,7 @@ use serde_json::Value;
 
 fn perf(folder: &Path, mock: &str, more: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringmark"))
-        .args(["perf", "--url", &format!("mock:?ttft=10ms&itl=4ms&tokens=6{mock}"), "--parallel", "4"])
+        .args(["perf", "--verbose", "--url", &format!("mock:?ttft=10ms&itl=4ms&tokens=6{mock}"), "--parallel", "4"])
         .args(["--no-timestamp", "--name", "run", "--outputs-dir"])
         .arg(folder)
         .args(more)

@@ -362,7 +362,7 @@ mod tests {
         );
         let given = GivenFlags { max_tokens: true, ..GivenFlags::default() };
         let rendered = text(&templated(given, TEMPLATE), &prompt);
-        assert!(rendered.contains(r#""temperature":0.7,"max_tokens":16,"#), "{rendered}");
+        assert!(rendered.contains(r#""temperature":0.7,"max_tokens":16}"#), "{rendered}");
         let newer = TEMPLATE.replace("max_tokens", "max_completion_tokens");
         let rendered = text(&templated(given, &newer), &prompt);
         assert!(rendered.contains(r#""max_completion_tokens":16"#) && !rendered.contains("\"max_tokens"), "{rendered}");

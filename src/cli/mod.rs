@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::visible::visible;
@@ -13,6 +13,7 @@ mod call_output;
 pub mod compare;
 pub mod entry;
 mod exit;
+mod foreign_flags;
 pub mod interrupt;
 pub mod mock;
 pub mod perf_args;
@@ -72,7 +73,26 @@ fn early_exit(error: &clap::Error, help: &str) -> EarlyExit {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             EarlyExit { text, to_stdout: false, status: status::UNABLE }
         }
-        _ => EarlyExit { text: shorten(&text, help), to_stdout: false, status: status::UNABLE },
+        _ => {
+            let text = match foreign_flag(error) {
+                Some((flag, ours)) => {
+                    format!("error: '{}' is a flag of another program\nhint: ringmark has {ours}\n", visible(flag))
+                }
+                None => shorten(&text, help),
+            };
+            EarlyExit { text, to_stdout: false, status: status::UNABLE }
+        }
+    }
+}
+
+/// The unknown flag of an error, if it is one of another program, and what to write instead.
+fn foreign_flag(error: &clap::Error) -> Option<(&str, &'static str)> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(flag)) => Some((flag, foreign_flags::replacement(flag)?)),
+        _ => None,
     }
 }
 
@@ -165,12 +185,17 @@ mod tests {
     #[test]
     fn concurrency_is_an_alias_of_parallel() {
         assert_eq!(spec("--concurrency 4").load.parallel, vec![4]);
+        let load = spec("--max-concurrency 4 --num-prompts 9").load;
+        assert_eq!((load.parallel, load.number), (vec![4], vec![9]));
+        assert_eq!(spec("--top_k 3 --top_p 0.5").sampling.top_k, Some(3));
     }
 
     #[test]
     fn parse_errors_are_one_line_and_a_hint() {
         for (line, message, hint) in [
             ("perf --paralel 2", "'--paralel'", "--parallel"),
+            ("perf --request-rate 5", "'--request-rate'", "--open-loop --rate R"),
+            ("perf --ignore-eos", "'--ignore-eos'", "ignore_eos"),
             ("perf --parallel 0", "--parallel", "perf --help"),
             ("perf --parallel -3", "at least 1", "perf --help"),
             ("perf --number", "--number", "perf --help"),

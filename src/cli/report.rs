@@ -30,7 +30,7 @@ pub struct ReportArgs {
     /// Show runs together even if their servers or workloads differ
     #[arg(long)]
     pub force: bool,
-    /// Language of the HTML report: en, zh
+    /// Language in which the HTML report opens: en, zh. It contains both
     #[arg(long, value_name = "LANGUAGE", default_value = "en", value_parser = values::language())]
     pub language: Language,
     /// Write a CSV file with one row for each run, in the columns of LMDeploy's profile_throughput.py

@@ -111,14 +111,17 @@ pub(super) fn text(finding: &Finding) -> Text {
             "--query-template does not ask for a stream, and only it decides what is sent: responses come in one piece, \
              without TTFT.",
         )
-        .advise("Add \"stream\": true to the template, or --stream."),
+        .advise("Set stream to true in the template, or add --stream."),
         Finding::TemplateLacks { stream: false } => observed(
             "--query-template does not ask for usage, and only it decides what is sent: most servers then count no tokens \
              in a stream.",
         )
-        .advise("Add \"stream_options\": {\"include_usage\": true} to the template, or use --tokenizer-path."),
+        .advise("Set stream_options.include_usage to true in the template, or use --tokenizer-path."),
         Finding::FlagsBesidePrompt { flags } => {
             observed(format!("--prompt is sent as it is; flags of the dataset that are not used: {}.", flags.join(", ")))
+        }
+        Finding::FlagsWithoutEffect { flags } => {
+            observed(format!("No effect here, as they concern evalscope's own implementation: {}.", flags.join(", ")))
         }
         Finding::SameSeed => observed(
             "--seed and a temperature above 0: every request is sampled with the same seed, so similar prompts get similar \

@@ -106,6 +106,10 @@ pub enum Finding {
     FlagsBesidePrompt {
         flags: Vec<String>,
     },
+    /// Flags that concern evalscope's own implementation.
+    FlagsWithoutEffect {
+        flags: Vec<String>,
+    },
     /// Every request has the same seed, and a temperature.
     SameSeed,
     /// A query template with a fixed prompt.
@@ -548,6 +552,7 @@ impl Finding {
             Finding::NotStreamed { .. } => ("plan", Note, Cause::Configuration),
             Finding::TemplateLacks { .. } => ("plan", Note, Cause::Configuration),
             Finding::FlagsBesidePrompt { .. } => ("plan", Note, Cause::Workload),
+            Finding::FlagsWithoutEffect { .. } => ("plan", Note, Cause::Configuration),
             Finding::SameSeed => ("plan", Note, Cause::Workload),
             Finding::SamePrompt => ("plan", Note, Cause::Workload),
             Finding::BoundInSeconds { .. } => ("plan", Note, Cause::Configuration),
@@ -737,6 +742,7 @@ impl Finding {
             | Finding::AtOnce
             | Finding::TemplateLacks { .. }
             | Finding::FlagsBesidePrompt { .. }
+            | Finding::FlagsWithoutEffect { .. }
             | Finding::SeveralTokensPerEvent { .. }
             | Finding::OddResponses { .. }
             | Finding::TpotRange { .. }

@@ -43,6 +43,7 @@ fn of_plans() -> Vec<Finding> {
         Finding::TemplateLacks { stream: true },
         Finding::TemplateLacks { stream: false },
         Finding::FlagsBesidePrompt { flags: vec![text("--prefix-length"), text("--max-prompt-length")] },
+        Finding::FlagsWithoutEffect { flags: vec![text("--num-workers"), text("--db-commit-interval")] },
         Finding::SameSeed,
         Finding::SamePrompt,
         Finding::BoundInSeconds { criterion: text("p99_ttft<=500"), seconds: 500.0 },

@@ -92,15 +92,18 @@ pub(super) fn text(finding: &Finding) -> Text {
         Finding::NotStreamed { api } => observed(format!("--stream 不起作用：--api {api} 一次性返回完整响应。")),
         Finding::TemplateLacks { stream: true } => {
             observed("--query-template 未要求流式响应，而请求内容只由模板决定：响应一次性返回，没有 TTFT。")
-                .advise("请在模板中加入 \"stream\": true，或使用 --stream。")
+                .advise("请在模板中将 stream 设为 true，或使用 --stream。")
         }
         Finding::TemplateLacks { stream: false } => {
             observed("--query-template 未要求 usage，而请求内容只由模板决定：多数服务端因此不会在流式响应中给出 token 数。").advise(
-                "请在模板中加入 \"stream_options\": {\"include_usage\": true}，或使用 --tokenizer-path。",
+                "请在模板中将 stream_options.include_usage 设为 true，或使用 --tokenizer-path。",
             )
         }
         Finding::FlagsBesidePrompt { flags } => {
             observed(format!("--prompt 的内容原样发送：数据集的 {} 不起作用。", flags.join("、")))
+        }
+        Finding::FlagsWithoutEffect { flags } => {
+            observed(format!("{} 只与 evalscope 自身的实现有关，在此不起作用。", flags.join("、")))
         }
         Finding::SameSeed => {
             observed("同时使用 --seed 与大于 0 的温度：所有请求以同一种子采样，相似的提示词会得到相似的回答。")

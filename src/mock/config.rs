@@ -36,6 +36,7 @@ pub struct Config {
     /// The number of tokens at the start and at the end of a tool call that its parser sends no event for; the first also
     /// applies to the tokens after reasoning.
     pub swallow: u32,
+    /// Tokens at the end of a response that a parser swallows.
     pub swallow_end: u32,
     /// Tokens of a choice per step, sent in one event (speculative decoding).
     pub step_tokens: u32,

@@ -39,6 +39,7 @@ impl Plan {
             cold: self.cold,
             request_id_prefix: request_id_prefix.to_string(),
             slo: self.report.slo.clone(),
+            gpus: self.report.gpus,
             abort_on: self.abort_on.as_ref().map_or_else(String::new, |limit| limit.text.clone()),
             distinct_prompts: self.workload.has_distinct_prompts(),
             ignore_eos: self.workload.ignores_eos(),

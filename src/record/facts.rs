@@ -56,6 +56,9 @@ pub struct RunFacts {
     /// Service level objectives as given with `--slo`; empty without.
     #[serde(default)]
     pub slo: String,
+    /// GPUs of the server, from `--gpus`; `None` if it was not given.
+    #[serde(default)]
+    pub gpus: Option<u32>,
     /// The search that this run belongs to; `None` without one.
     #[serde(default)]
     pub search: Option<SearchPlan>,

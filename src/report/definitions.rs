@@ -17,7 +17,7 @@ const fn define(name: Pair, formula: Pair, en: &'static str, zh: &'static str) -
 }
 
 /// Every figure that the report shows.
-pub(crate) const DEFINITIONS: [Definition; 20] = [
+pub(crate) const DEFINITIONS: [Definition; 22] = [
     define(
         ["due", "计划时刻 (due)"],
         ["", ""],
@@ -106,6 +106,18 @@ pub(crate) const DEFINITIONS: [Definition; 20] = [
         ["(Σ input + Σ output tokens) / time", "(Σ 输入 + Σ 输出 token) / 时长"],
         "Of the succeeded requests.",
         "只计成功的请求。",
+    ),
+    define(
+        ["Speed per user", "单用户速度"],
+        ["1 / mean TPOT", "1 / 平均 TPOT"],
+        "Output tokens per second that one user sees once the response has begun.",
+        "响应开始后单个用户每秒看到的输出 token 数。",
+    ),
+    define(
+        ["Throughput per GPU", "单 GPU 吞吐量"],
+        ["output throughput / GPUs", "输出 token 吞吐量 / GPU 数"],
+        "With --gpus, which gives the number of GPUs of the server.",
+        "GPU 数由 --gpus 给出。",
     ),
     define(
         ["Steady throughput", "稳态吞吐量"],

@@ -13,7 +13,7 @@ use crate::stats::quantile::{LEVELS, Series};
 use crate::stats::slo::Judged;
 
 /// The most findings that are shown.
-const FINDINGS: usize = 4;
+const FINDINGS: usize = 3;
 /// The most lines of one finding.
 const FINDING_LINES: usize = 2;
 /// Percentiles of the table.

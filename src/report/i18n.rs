@@ -71,6 +71,9 @@ labels! {
     SteadyRequestThroughput: "Steady request throughput (req/s)", "稳态请求吞吐量 (req/s)";
     SteadyOutputThroughput: "Steady output token throughput (tok/s)", "稳态输出 token 吞吐量 (tok/s)";
     CachedInputShare: "Cached input tokens (%)", "输入 token 缓存命中率 (%)";
+    Gpus: "GPUs of the server", "服务端 GPU 数";
+    OutputPerGpu: "Output token throughput per GPU (tok/s)", "单 GPU 输出 token 吞吐量 (tok/s)";
+    InputPerGpu: "Input token throughput per GPU (tok/s)", "单 GPU 输入 token 吞吐量 (tok/s)";
 
     // Rows of the client's own figures.
     ReceiveLag: "Receive lag p50 / p99 / max", "接收滞后 p50 / p99 / 最大";
@@ -99,6 +102,21 @@ labels! {
     OutputTokens: "Output tokens", "输出 token 数";
     OutputRate: "Output (tok/s)", "输出 (tok/s)";
     TotalRate: "Total (tok/s)", "总计 (tok/s)";
+
+    // Columns of the HTML report, in milliseconds.
+    TtftMs: "TTFT (ms)", "TTFT (ms)";
+    ItlMs: "ITL (ms)", "ITL (ms)";
+    TpotMs: "TPOT (ms)", "TPOT (ms)";
+    LatencyMs: "Latency (ms)", "端到端时延 (ms)";
+    AvgTtftMs: "Avg TTFT (ms)", "平均 TTFT (ms)";
+    P99TtftMs: "P99 TTFT (ms)", "P99 TTFT (ms)";
+    AvgTpotMs: "Avg TPOT (ms)", "平均 TPOT (ms)";
+    P99TpotMs: "P99 TPOT (ms)", "P99 TPOT (ms)";
+    AvgLatencyMs: "Avg latency (ms)", "平均时延 (ms)";
+    P99LatencyMs: "P99 latency (ms)", "P99 时延 (ms)";
+    InputTokPerS: "Input tok/s", "输入 tok/s";
+    PerUser: "tok/s per user", "单用户 tok/s";
+    PerGpu: "tok/s per GPU", "单 GPU tok/s";
 
     // Columns of the turns.
     Turn: "Turn", "轮次";
@@ -244,7 +262,18 @@ mod tests {
         for label in Label::ALL {
             let abbreviations = matches!(
                 label,
-                Label::Ttft | Label::Itl | Label::Tpot | Label::TtftP99 | Label::Rps | Label::P99Ttft | Label::P99Tpot
+                Label::Ttft
+                    | Label::Itl
+                    | Label::Tpot
+                    | Label::TtftP99
+                    | Label::Rps
+                    | Label::P99Ttft
+                    | Label::P99Tpot
+                    | Label::TtftMs
+                    | Label::ItlMs
+                    | Label::TpotMs
+                    | Label::P99TtftMs
+                    | Label::P99TpotMs
             );
             assert_eq!(label.zh().is_ascii(), abbreviations, "{label:?}");
             assert!(label.en().is_ascii(), "{label:?}");

@@ -15,3 +15,10 @@ pub(crate) fn load_name(facts: &RunFacts, language: Language) -> String {
         (one, other) => one.or(other).unwrap_or_else(|| "-".to_string()),
     }
 }
+
+/// The size of a load beside a point: `8`, `5/s` or both.
+pub(crate) fn short_load(facts: &RunFacts) -> String {
+    let concurrency = facts.parallel.map(|parallel| parallel.to_string());
+    let rate = facts.rate_per_s.filter(|&rate| rate > 0.0).map(|rate| format!("{rate}/s"));
+    concurrency.into_iter().chain(rate).collect::<Vec<_>>().join(", ")
+}

@@ -46,7 +46,7 @@ pub struct Spread {
 
 impl Spread {
     /// `None` if no run has the figure.
-    pub(crate) fn compute(runs: &[&Summary], figure: fn(&Summary) -> Option<f64>) -> Option<Spread> {
+    pub(crate) fn compute(runs: &[&Summary], figure: impl Fn(&Summary) -> Option<f64>) -> Option<Spread> {
         let values: Vec<f64> = runs.iter().filter_map(|run| figure(run)).collect();
         let low = values.iter().copied().reduce(f64::min)?;
         let high = values.iter().copied().reduce(f64::max)?;

@@ -177,6 +177,7 @@ mod tests {
             clock: ClockPair::default(),
             end: None,
             arguments_json: String::new(),
+            rig_json: String::new(),
             calibration: None,
             gpu_memory_peak_bytes: None,
             workers: vec![Telemetry::new(Tick(0)).report(workers - 1, Phase::Measured, None, Tick(0))],

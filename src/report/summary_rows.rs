@@ -159,6 +159,10 @@ pub fn summary(s: &Summary) -> Vec<Row> {
     rows.push(maybe(Label::SteadyRequestThroughput, steady.requests_per_s));
     rows.push(maybe(Label::SteadyOutputThroughput, steady.output_tokens_per_s));
     rows.push(maybe(Label::CachedInputShare, s.cached_share.map(|share| share * 100.0)));
+    rows.push(maybe(Label::Gpus, s.facts.gpus.map_or(Value::Unknown, |gpus| Value::Count(gpus.into()))));
+    let (output, input) = if s.generates_text() { (s.per_gpu(), None) } else { (None, s.per_gpu()) };
+    rows.push(maybe(Label::OutputPerGpu, output));
+    rows.push(maybe(Label::InputPerGpu, input));
     if !s.generates_text() {
         rows.iter_mut().filter(|row| OF_TEXT.contains(&row.key)).for_each(|row| row.shown = Shown::Never);
     }

@@ -12,7 +12,7 @@ use crate::plan::DEFAULT_MAX_TOKENS;
 const WIDEST: usize = 60;
 
 /// Arguments that do not change the workload: draws, target, client, storage and output.
-const BESIDE_THE_WORKLOAD: [&str; 61] = [
+const BESIDE_THE_WORKLOAD: [&str; 62] = [
     // Runs with different draws from the same distributions are comparable.
     "seed",
     "data_seed",
@@ -29,6 +29,7 @@ const BESIDE_THE_WORKLOAD: [&str; 61] = [
     "log_level",
     "quiet",
     "slo",
+    "gpus",
     "language",
     "csv",
     "export",

@@ -74,6 +74,9 @@ impl From<GetError> for String {
 /// Longest body accepted, bytes: lists of models and metrics pages are smaller by orders of magnitude.
 const MAX_BODY_BYTES: usize = 16 << 20;
 
+/// The kernel ends a wait up to one of its ticks early.
+const TIMEOUT_GRAIN: Duration = Duration::from_millis(20);
+
 /// The timeouts and the end of the time of one request.
 #[derive(Clone, Copy)]
 struct Limits {
@@ -94,8 +97,8 @@ impl Limits {
     fn error(&self, error: &io::Error) -> GetError {
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => match self.left(Duration::MAX) {
-                Ok(_) => GetError::ReadTimeout(self.timeouts.read),
-                Err(total) => total,
+                Ok(left) if left > TIMEOUT_GRAIN => GetError::ReadTimeout(self.timeouts.read),
+                _ => GetError::TotalTimeout(self.timeouts.total),
             },
             _ => GetError::Other(error.to_string()),
         }

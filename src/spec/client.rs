@@ -52,6 +52,42 @@ pub struct ClientSpec {
     #[arg(long, hide = true, action = clap::ArgAction::SetTrue)]
     #[serde(skip)]
     pub force_fallback: bool,
+    /// Flags that concern evalscope's own implementation.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub tuning: EvalscopeTuning,
+}
+
+/// Flags that concern evalscope's own implementation. They are accepted, so that its commands run, and a Note says that
+/// they have no effect.
+#[derive(clap::Args, Clone, Debug, Default, PartialEq)]
+pub struct EvalscopeTuning {
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub alias: Option<String>,
+    #[arg(long, value_name = "N", hide = true)]
+    pub num_workers: Option<String>,
+    #[arg(long, value_name = "N", hide = true)]
+    pub db_commit_interval: Option<String>,
+    #[arg(long, value_name = "N", hide = true)]
+    pub queue_size_multiplier: Option<String>,
+    #[arg(long, value_name = "N", hide = true)]
+    pub in_flight_task_multiplier: Option<String>,
+}
+
+impl EvalscopeTuning {
+    /// The finding about flags without effect.
+    pub(super) fn note(&self) -> Option<Finding> {
+        let flags = [
+            (&self.alias, "--alias"),
+            (&self.num_workers, "--num-workers"),
+            (&self.db_commit_interval, "--db-commit-interval"),
+            (&self.queue_size_multiplier, "--queue-size-multiplier"),
+            (&self.in_flight_task_multiplier, "--in-flight-task-multiplier"),
+        ];
+        let flags: Vec<String> =
+            flags.into_iter().filter(|(given, _)| given.is_some()).map(|(_, flag)| flag.to_string()).collect();
+        (!flags.is_empty()).then_some(Finding::FlagsWithoutEffect { flags })
+    }
 }
 
 impl ClientSpec {

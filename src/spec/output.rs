@@ -58,7 +58,10 @@ pub struct OutputSpec {
     /// request counts as slower than any bound. Reports SLO attainment and goodput; exit status 1 if a run misses one
     #[arg(long, value_name = "CRITERION", num_args = 1.., help_heading = HEADING)]
     pub slo: Vec<String>,
-    /// Language of the HTML report: en, zh
+    /// Number of GPUs of the server: reports tokens per second and GPU
+    #[arg(long, value_name = "N", help_heading = HEADING)]
+    pub gpus: Option<u32>,
+    /// Language in which the HTML report opens: en, zh. It contains both
     #[arg(long, value_name = "LANGUAGE", default_value = "en", value_parser = values::language(), help_heading = HEADING)]
     pub language: Language,
     /// Write a CSV file with one row for each run, in the columns of LMDeploy's profile_throughput.py
@@ -85,6 +88,7 @@ impl Default for OutputSpec {
             wandb_api_key: None,
             swanlab_api_key: None,
             slo: Vec::new(),
+            gpus: None,
             language: Language::default(),
             csv: None,
             export: Vec::new(),
@@ -117,6 +121,14 @@ impl OutputSpec {
             criteria.iter().try_for_each(|criterion| check_streamed("--slo", criterion.figure, stream))?;
         }
         Ok(text)
+    }
+
+    /// The number of GPUs of the server.
+    pub(super) fn gpus(&self) -> Result<Option<u32>, PlanError> {
+        match self.gpus {
+            Some(0) => Err(PlanError::value("--gpus", "must be 1 or more: the number of GPUs of the server")),
+            gpus => Ok(gpus),
+        }
     }
 
     /// Findings about the objectives.

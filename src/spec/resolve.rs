@@ -98,6 +98,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
             None => spec.data.default_number(),
         },
     )?;
+    notes.extend(spec.client.tuning.note());
     notes.extend(spec.output.objective_notes());
     notes.extend(spec.sla.notes());
     let secrets = spec.secrets();
@@ -233,6 +234,7 @@ impl CallPlan<'_> {
             log_every: timing.log_every_n_query,
             debug: output.debug,
             slo: output.objectives(self.workload.options.stream)?,
+            gpus: output.gpus()?,
             search: None,
             exports: output.exports()?,
             visualizer: output.visualizer_plan(target.local.python.as_deref(), &self.model, &self.facts.started)?,

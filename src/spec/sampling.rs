@@ -32,10 +32,10 @@ pub struct SamplingSpec {
     #[arg(long, value_name = "T", value_parser = values::number, help_heading = HEADING)]
     pub temperature: Option<f64>,
     /// Nucleus sampling, 0 to 1
-    #[arg(long, value_name = "P", value_parser = values::number, help_heading = HEADING)]
+    #[arg(long, alias = "top_p", value_name = "P", value_parser = values::number, help_heading = HEADING)]
     pub top_p: Option<f64>,
     /// Sample from the K most likely tokens
-    #[arg(long, value_name = "K", help_heading = HEADING)]
+    #[arg(long, alias = "top_k", value_name = "K", help_heading = HEADING)]
     pub top_k: Option<i64>,
     /// Frequency penalty
     #[arg(long, value_name = "X", value_parser = values::number, help_heading = HEADING)]

@@ -215,6 +215,19 @@ impl Summary {
         self.slo.as_ref().is_some_and(|verdict| !verdict.is_met())
     }
 
+    /// Output tokens per second of one user while text is generated: 1 / mean TPOT, of a range its slow end.
+    pub fn per_user(&self) -> Option<f64> {
+        let slow = self.series.tpot_range.as_ref().and_then(|range| range.high_s.mean);
+        slow.or(self.series.tpot_s.mean).filter(|&tpot| tpot > 0.0).map(|tpot| 1.0 / tpot)
+    }
+
+    /// Output tokens per second and GPU of the server, input tokens for embeddings and rankings; `None` without `--gpus`.
+    pub fn per_gpu(&self) -> Option<f64> {
+        let throughput = &self.throughput;
+        let rate = if self.generates_text() { throughput.output_tokens_per_s } else { throughput.input_tokens_per_s };
+        self.facts.gpus.zip(rate).map(|(gpus, rate)| rate / f64::from(gpus))
+    }
+
     /// `--abort-on` ended the run: exit status 1.
     pub fn is_aborted(&self) -> bool {
         self.end.as_ref().is_some_and(|end| end.aborted)

@@ -25,6 +25,8 @@ pub struct StoredRun {
     /// `None` when the run was killed.
     pub end: Option<RunEnd>,
     pub arguments_json: String,
+    /// The facts of the machine that sent the requests, as JSON; empty in what early versions stored.
+    pub rig_json: String,
     /// The calibration of the machine that the run took along.
     pub calibration: Option<Calibration>,
     /// The peak GPU memory of the server, bytes; `None` when it was not monitored.
@@ -70,6 +72,7 @@ impl Reader {
             clock: self.parsed("clock")?.unwrap_or_default(),
             end: self.parsed("end")?,
             arguments_json: self.value("arguments")?.unwrap_or_default(),
+            rig_json: self.value("rig")?.unwrap_or_default(),
             calibration: self.parsed("calibration")?,
             gpu_memory_peak_bytes: self.number("gpu_memory_peak_bytes")?,
             workers: self.workers().map_err(|e| self.fail(e))?,

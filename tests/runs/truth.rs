@@ -430,18 +430,3 @@ fn interrupts_keep_the_records() {
     );
     assert!(run.stored.end.unwrap().interrupted);
 }
-
-#[test]
-fn tpot_spans_the_counted_tokens() {
-    for (eos, tokens) in [("counted", 5), ("uncounted", 4)] {
-        let mock = mock(&format!("ttft=5ms&itl=20ms&tokens=4&eos={eos}&spin=on"));
-        let ran = perf(&spec(&mock).with(|s| {
-            s.load.number = vec![8];
-            s.load.parallel = vec![1];
-        }));
-        ran.assert_all_ok();
-        assert!(ran.measured.iter().all(|kept| kept.arrivals.len() == 4 && kept.record.output_tokens == Some(tokens)));
-        let tpot_s = ran.summary.series.tpot_s.value(500).unwrap();
-        assert!((tpot_s - 0.020).abs() < 0.0005, "{eos}: {tpot_s}");
-    }
-}

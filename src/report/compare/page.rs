@@ -5,13 +5,22 @@ use super::rows::{Row, Verdict, compare};
 use super::sides::{Comparison, Entry, about, letter, note};
 use super::warnings::warnings;
 use crate::finding::Severity;
-use crate::report::html::{escape, numbers_table, wrap};
+use crate::report::html::{Words, both, escape, numbers_table, wrap};
 use crate::report::language::Language;
 use crate::report::table::few_note;
 
-/// The page, self-contained.
+/// The page, self-contained, in both languages; it is shown in `language` first.
 pub fn html(comparison: &Comparison<'_>, language: Language) -> String {
-    let title = language.pick("Comparison of runs", "测试对比");
+    let title = Words::each(|language| title(language).to_string());
+    wrap(&title, &both(|language| body(comparison, language)), language)
+}
+
+fn title(language: Language) -> &'static str {
+    language.pick("Comparison of runs", "测试对比")
+}
+
+fn body(comparison: &Comparison<'_>, language: Language) -> String {
+    let title = title(language);
     // Paths and names of models are long words, which would make a phone scroll sideways.
     let mut body = format!("<h1>{title}</h1><ul style=\"overflow-wrap:anywhere\">");
     for (number, side) in comparison.sides.iter().enumerate() {
@@ -37,7 +46,7 @@ pub fn html(comparison: &Comparison<'_>, language: Language) -> String {
         body.push_str(&format!("<p>{}</p>", escape(&missing.text(language))));
     }
     body.push_str(&format!("<p class=\"note\">{}</p>", note(comparison, language)));
-    wrap(title, &body, language)
+    body
 }
 
 /// Warnings and table of two entries.

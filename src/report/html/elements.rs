@@ -40,8 +40,27 @@ pub fn has_marks(cells: &[String]) -> bool {
 }
 
 /// The charts, side by side if they fit.
-pub fn charts(charts: &[Chart], language: Language) -> String {
-    let nothing = language.pick("No data.", "无数据。");
-    let drawn: String = charts.iter().map(|chart| chart.render(nothing)).collect();
-    format!("<div class=\"charts\">{drawn}</div>")
+pub fn charts(charts: &[Chart]) -> String {
+    format!("<div class=\"charts\">{}</div>", charts.iter().map(Chart::render).collect::<String>())
+}
+
+/// A table of names and values; values are HTML.
+pub fn facts(rows: &[(&str, String)]) -> String {
+    let row = |(name, value): &(&str, String)| format!("<tr><th>{}</th><td>{value}</td></tr>", escape(name));
+    let rows: String = rows.iter().map(row).collect();
+    format!("<div class=\"scroll\"><table class=\"words facts\"><tbody>{rows}</tbody></table></div>")
+}
+
+/// The meaning of `≤` before a percentile.
+pub fn at_most_note(language: Language) -> String {
+    let note = language.pick(
+        "≤ The client's measurement error exceeds the figure: the true value is at most this.",
+        "≤ 客户端的测量误差超过该值：真实值不高于此。",
+    );
+    format!("<p class=\"note\">{note}</p>")
+}
+
+/// Whether one of these cells is only an upper bound.
+pub fn has_bounds(cells: &[String]) -> bool {
+    cells.iter().any(|cell| cell.starts_with('≤'))
 }

@@ -1,27 +1,27 @@
 "use strict";
 (function () {
-  function axis(text) {
-    var p = text.split(" ");
-    return { s: p[0], a: +p[1], b: +p[2], p: +p[3], q: +p[4] };
+  var zh = document.getElementById("in-zh");
+  function speak() { document.documentElement.lang = zh.checked ? "zh-CN" : "en"; }
+  function text(element, name) {
+    var other = element.getAttribute("data-" + name + "-zh");
+    return zh.checked && other !== null ? other : element.getAttribute("data-" + name) || "";
   }
-  function value(ax, at) {
-    var t = ax.a + ((at - ax.p) / (ax.q - ax.p)) * (ax.b - ax.a);
-    return ax.s === "log" ? Math.pow(10, t) : ax.s === "tail" ? 100 * (1 - Math.pow(10, -t)) : t;
-  }
-  function show(v) {
-    if (Math.abs(v) < 1e-9) { return "0"; }
-    var digits = Math.abs(v) >= 99 && Math.abs(v) < 100 ? 5 : 3;
-    return String(+v.toPrecision(Math.abs(v) >= 1000 ? 4 : digits));
+  function unit(value, name) { return name ? value + " " + name : value; }
+  function read(svg) {
+    return Array.prototype.map.call(svg.querySelectorAll("path[data-v]"), function (path) {
+      var values = path.getAttribute("data-v").split(";"), i = 0, points = [], pair;
+      var pattern = /[ML](-?[\d.]+) (-?[\d.]+)/g, d = path.getAttribute("d");
+      while ((pair = pattern.exec(d)) !== null) {
+        var v = values[i++].split("|");
+        points.push({ px: +pair[1], py: +pair[2], x: v[0], y: v[1], label: v[2] });
+      }
+      return { path: path, dots: path.classList.contains("dots"), points: points };
+    });
   }
   document.querySelectorAll(".chart svg").forEach(function (svg) {
-    var ax = axis(svg.dataset.x), ay = axis(svg.dataset.y), lines = null, tip = null, rule = null;
-    function read() {
-      lines = Array.prototype.map.call(svg.querySelectorAll("path[data-name]"), function (path) {
-        var n = (path.getAttribute("d").match(/-?[\d.]+ -?[\d.]+/g) || []).map(function (pair) {
-          return pair.split(" ").map(Number);
-        });
-        return { name: path.dataset.name, dots: path.classList.contains("dots"), points: n };
-      });
+    var lines = null, tip = null, rule = null;
+    function prepare() {
+      lines = read(svg);
       tip = document.createElement("div");
       tip.className = "tip";
       svg.parentNode.appendChild(tip);
@@ -32,31 +32,45 @@
     function leave() {
       if (tip) { tip.style.display = "none"; rule.style.display = "none"; }
     }
+    function nearest(line, x, y) {
+      var near = null, least = 40;
+      line.points.forEach(function (point) {
+        var d = Math.abs(point.px - x) + (line.dots ? Math.abs(point.py - y) : 0);
+        if (d < least) { least = d; near = point; }
+      });
+      return near && { line: line, point: near, far: least };
+    }
     svg.addEventListener("pointermove", function (event) {
-      if (!lines) { read(); }
+      if (!lines) { prepare(); }
       var box = svg.getBoundingClientRect(), scale = 560 / box.width;
       var x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
-      var rows = [], at = null, best = Infinity;
-      lines.forEach(function (line) {
-        var near = null, least = Infinity;
-        line.points.forEach(function (point) {
-          var d = Math.abs(point[0] - x) + (line.dots ? Math.abs(point[1] - y) : 0);
-          if (d < least) { least = d; near = point; }
-        });
-        if (!near || least > 40) { return; }
-        if (least < best) { best = least; at = near[0]; }
-        rows.push(line.name + ": " + (line.dots || lines.length > 1 ? show(value(ax, near[0])) + " → " : "") + show(value(ay, near[1])));
+      var found = lines.map(function (line) { return nearest(line, x, y); }).filter(Boolean);
+      if (!found.length) { leave(); return; }
+      var best = found.reduce(function (a, b) { return b.far < a.far ? b : a; }).point;
+      var name = text(svg, "x"), at = unit(best.x, text(svg, "xu"));
+      var rows = [(name ? name + ": " : "") + at + (best.label ? " [" + best.label + "]" : "")];
+      found.forEach(function (one) {
+        var other = one.point.x === best.x ? "" : " (" + unit(one.point.x, text(svg, "xu")) + ")";
+        rows.push(text(one.line.path, "name") + ": " + unit(one.point.y, text(svg, "yu")) + other);
       });
-      if (at === null) { leave(); return; }
-      tip.textContent = (lines.length === 1 ? show(value(ax, at)) + " → " : "") + rows.join("\n");
+      svg.querySelectorAll("path[data-level]").forEach(function (path) { rows.push(path.getAttribute("data-level")); });
+      tip.textContent = rows.join("\n");
       tip.style.display = rule.style.display = "block";
-      rule.setAttribute("d", "M" + at + " " + ay.q + "V" + ay.p);
-      var left = box.left - svg.parentNode.getBoundingClientRect().left;
-      tip.style.top = (event.clientY - svg.parentNode.getBoundingClientRect().top + 14) + "px";
-      var wide = tip.offsetWidth, room = svg.parentNode.clientWidth;
-      tip.style.left = Math.max(0, Math.min(at / scale + left + 14, room - wide - 4)) + "px";
+      rule.setAttribute("d", "M" + best.px + " 12V244");
+      var outer = svg.parentNode.getBoundingClientRect(), room = svg.parentNode.clientWidth;
+      tip.style.top = (event.clientY - outer.top + 14) + "px";
+      tip.style.left = Math.max(0, Math.min(best.px / scale + box.left - outer.left + 14, room - tip.offsetWidth - 4)) + "px";
     });
     svg.addEventListener("pointerleave", leave);
+  });
+  document.querySelectorAll(".switch").forEach(function (input) { input.addEventListener("change", speak); });
+  speak();
+  document.querySelectorAll("nav a").forEach(function (link) {
+    link.addEventListener("click", function () {
+      var target = document.getElementById(link.getAttribute("href").slice(1));
+      var folded = target && target.closest("details");
+      if (folded) { folded.open = true; }
+    });
   });
   window.addEventListener("beforeprint", function () {
     document.querySelectorAll("details").forEach(function (d) { d.open = true; });

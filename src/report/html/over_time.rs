@@ -1,11 +1,8 @@
 //! Charts over the time of a run, and the units of their values.
 
-use super::chart::{Chart, ChartLine, Scale, short};
-use super::run::Run;
-use crate::report::language::Language;
-
-/// Points of a line; a `None` breaks it.
-pub type Points = Vec<(f64, Option<f64>)>;
+use super::axis::exact;
+use super::chart::{AxisText, Chart, ChartLine, Point, highest, scaled};
+use super::words::Words;
 
 /// The unit for values up to `most_s` seconds: its name, and how many of it are a second.
 pub fn unit(most_s: f64) -> (&'static str, f64) {
@@ -16,36 +13,35 @@ pub fn unit(most_s: f64) -> (&'static str, f64) {
     }
 }
 
-fn most(lines: &[Points]) -> f64 {
-    lines.iter().flatten().filter_map(|point| point.1).fold(0.0, f64::max)
+/// The axis of the time of a run.
+pub fn time_axis() -> AxisText {
+    AxisText::new(Words::new("since the start", "开始后"), "s")
 }
 
-/// The points with their values multiplied by `factor`.
-pub fn scaled(points: Points, factor: f64) -> Points {
-    points.into_iter().map(|(x, y)| (x, y.map(|y| y * factor))).collect()
+/// A chart over the time of a run.
+pub fn over_time(title: Words, y_unit: impl Into<Words>, curves: Vec<(Words, Vec<Point>)>) -> Chart {
+    let lines = curves.into_iter().map(|(name, points)| ChartLine::new(name, points)).collect();
+    Chart { lines, ..Chart::new(title, time_axis(), AxisText::unit(y_unit)) }
 }
 
-/// A chart of times, in seconds, over the time of the run.
-pub fn over_time(run: &Run, title: &str, curves: Vec<(&str, Points)>, language: Language) -> Chart {
-    let lines: Vec<Points> = curves.iter().map(|curve| curve.1.clone()).collect();
-    let (name, factor) = unit(most(&lines));
-    Chart {
-        title: title.to_string(),
-        x_label: language.pick("seconds since the start", "开始后的秒数").to_string(),
-        y_label: name.to_string(),
-        x_scale: Scale::Linear,
-        y_scale: Scale::Linear,
-        y_at_least: None,
-        lines: curves.into_iter().map(|(name, points)| ChartLine::new(name, scaled(points, factor))).collect(),
-        note: interval_note(run.timeline.interval_s(), language),
-    }
+/// A chart of times, in seconds, over the time of a run; and how many of its units are a second.
+pub fn times_over_time(title: Words, curves: Vec<(Words, Vec<Point>)>) -> (Chart, f64) {
+    let (name, factor) = unit(highest(curves.iter().flat_map(|curve| &curve.1)));
+    let curves = curves.into_iter().map(|(name, points)| (name, scaled(points, factor))).collect();
+    (over_time(title, name, curves), factor)
 }
 
 /// A note on the length of the intervals that each point summarises.
-pub fn interval_note(interval_s: f64, language: Language) -> String {
-    let interval = short(interval_s);
-    match language {
-        Language::En => format!("Over intervals of {interval} s."),
-        Language::Zh => format!("每个点统计 {interval} 秒。"),
-    }
+pub fn interval_note(interval_s: f64) -> Words {
+    let interval = exact(interval_s);
+    Words::new(format!("Over intervals of {interval} s."), format!("每个点统计 {interval} s。"))
+}
+
+/// The same where neighbouring intervals with few samples are joined.
+pub fn joined_note(interval_s: f64) -> Words {
+    let interval = exact(interval_s);
+    Words::new(
+        format!("Over intervals of {interval} s, longer where they have fewer than 10 samples."),
+        format!("每个点统计 {interval} s；样本不足 10 个的区间与相邻区间合并。"),
+    )
 }

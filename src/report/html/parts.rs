@@ -2,22 +2,24 @@
 
 use std::fmt::Write;
 
+use super::bounds::{self, at_most_s, has_token_times};
 use super::chart::escape;
-use super::elements::{charts, few_note, fixed, has_marks, list, table};
+use super::elements::{at_most_note, charts, few_note, fixed, has_bounds, has_marks, list, table};
 use super::run::Run;
+use super::words::{Contents, Words, both};
 use super::{plots, server};
-use crate::finding::{Finding, Severity};
+use crate::finding::{Figure, Finding, Severity};
 use crate::report::definitions::{DEFINITIONS, Definition, Pair};
-use crate::report::findings::{Entry, entries, void_lines};
+use crate::report::findings::{Entry, entries};
 use crate::report::i18n::{Label, failure_name};
 use crate::report::language::Language;
 use crate::report::load_name::load_name;
-use crate::report::summary_rows::{self, client_rows, shown_columns};
-use crate::report::table::{mark, number, optional};
+use crate::report::summary_rows::{self, client_rows, percentile_columns};
+use crate::report::table::{digits, mark, number, optional};
 use crate::report::turns;
 use crate::stats::Summary;
 use crate::stats::failure_texts::FailureText;
-use crate::stats::quantile::{LEVELS, Series};
+use crate::stats::quantile::{LEVELS, Level, Series};
 use crate::time::format_ns;
 
 /// The page's title.
@@ -25,78 +27,86 @@ pub fn title(model: &str, language: Language) -> String {
     format!("{} · {model}", language.pick("Performance report", "性能压测报告"))
 }
 
-/// The heading and what was measured.
-pub fn head(runs: &[Run], language: Language) -> String {
-    let Some(first) = runs.first() else { return String::new() };
-    let facts = &first.run.facts;
-    let mut out = format!("<h1>{}</h1>", escape(&title(&facts.model, language)));
-    let addresses = match facts.addresses.is_empty() {
-        true => String::new(),
-        false => format!(" ({})", facts.addresses.join(", ")),
-    };
-    let parts = [
-        format!("{} {}{addresses}", language.pick("Server", "服务端"), facts.url),
-        format!("API {}", facts.api),
-        format!("{} {}", language.pick("dataset", "数据集"), facts.dataset),
-        format!("{} {}", language.pick("data seed", "数据种子"), facts.seed),
-        language.pick("streaming", "流式响应").to_string() + if facts.stream { " ✓" } else { " ✗" },
-        format!("{} {}", language.pick("started", "开始于"), started(first)),
-    ];
-    let _ = write!(out, "<p class=\"sub\">{}</p>", escape(&parts.join(" · ")));
-    let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
-    for line in void_lines(&summaries, language) {
-        let _ = write!(out, "<p class=\"banner\">{}{}</p>", language.pick("VOID: ", "无效："), escape(&line));
-    }
-    out
+/// The place of a run on the page.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub index: usize,
+    /// Its number, if its load has several runs.
+    pub number: Option<usize>,
+    /// Collapsed, as one of several runs.
+    pub folded: bool,
+    /// Has an entry in the contents.
+    pub listed: bool,
 }
 
-/// The start of the run in UTC.
-fn started(run: &Run) -> String {
-    let at = jiff::Timestamp::from_nanosecond(i128::from(run.run.clock.unix_ns));
-    at.map_or_else(|_| "-".to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
-}
-
-/// Everything about one run, with its number if its load has several runs; collapsed if `folded`.
-pub fn run(run: &Run, number: Option<usize>, folded: bool, most_dots: usize, language: Language) -> String {
+/// Everything about one run.
+pub fn run(run: &Run, place: Place, most_dots: usize, contents: &mut Contents) -> String {
     let s = &run.summary;
-    let mut name = format!("{}{}", language.pick("Run: ", "测试："), load_name(&s.facts, language));
+    let load = Words::each(|language| load_with_number(s, place.number, language));
+    let name = Words::new(format!("Run: {}", load.en), format!("测试：{}", load.zh));
+    let id = format!("run-{}", place.index + 1);
+    // The sections of a run that is alone on the page are in the contents.
+    let mut heading = |part: &str, title: Words| match place.folded {
+        true => format!("<h3>{}</h3>", title.html()),
+        false => contents.heading("h3", part, title),
+    };
+    let mut body = both(|language| cards(s, language) + &findings(&s.findings, language));
+    body.push_str(&heading("charts", Words::new("Charts", "图表")));
+    body.push_str(&charts(&plots::run_charts(run, most_dots)));
+    body.push_str(&heading("percentiles", Words::new("Percentiles", "百分位数")));
+    body.push_str(&both(|language| percentiles(s, language)));
+    if let Some((heads, rows)) = turns::cells(s) {
+        let rows: Vec<(&str, Vec<String>)> = rows.into_iter().map(|cells| ("", cells)).collect();
+        body.push_str(&heading("turns", Words::new("Turns", "各轮次指标")));
+        body.push_str(&both(|language| {
+            let heads: Vec<String> = heads.iter().map(|head| head.text(language).to_string()).collect();
+            table(&heads, &rows)
+        }));
+    }
+    body.push_str(&heading("summary", Words::new("Summary", "汇总")));
+    body.push_str(&both(|language| {
+        format!(
+            "<div class=\"two\"><div>{}</div><div>{}</div></div>",
+            summary_table(s, language),
+            client_table(s, language)
+        )
+    }));
+    body.push_str(&both(|language| server::section(s, language)));
+    if !place.folded {
+        return format!("<h2>{}</h2>{body}", name.html());
+    }
+    if place.listed {
+        contents.add(&id, load);
+    }
+    if !s.failures.is_empty() {
+        body.push_str(&both(|language| {
+            format!("<h3>{}</h3>{}", language.pick("Failures", "失败列表"), failure_table(&[s], language))
+        }));
+    }
+    // The target of a link is inside, so that the browser opens the section.
+    format!("<details><summary>{}</summary><span id=\"{id}\"></span>{body}</details>", name.html())
+}
+
+fn load_with_number(s: &Summary, number: Option<usize>, language: Language) -> String {
+    let mut name = load_name(&s.facts, language);
     if let Some(number) = number {
         let _ = match language {
             Language::En => write!(name, " · run {number}"),
             Language::Zh => write!(name, " · 第 {number} 次"),
         };
     }
-    let mut body = cards(s, language);
-    body.push_str(&findings(&s.findings, language));
-    body.push_str(&charts(&plots::run_charts(run, most_dots, language), language));
-    let _ = write!(body, "<h3>{}</h3>{}", language.pick("Percentiles", "百分位数"), percentiles(s, language));
-    if let Some((heads, rows)) = turns::cells(s) {
-        let heads: Vec<String> = heads.into_iter().map(|head| head.text(language).to_string()).collect();
-        let rows: Vec<(&str, Vec<String>)> = rows.into_iter().map(|cells| ("", cells)).collect();
-        let _ = write!(body, "<h3>{}</h3>{}", language.pick("Turns", "各轮次指标"), table(&heads, &rows));
-    }
-    let _ = write!(
-        body,
-        "<div class=\"two\"><div><h3>{}</h3>{}</div><div><h3>{}</h3>{}</div></div>",
-        language.pick("Summary", "汇总"),
-        summary_table(s, language),
-        language.pick("The client's own figures", "客户端自身指标"),
-        client_table(s, language),
-    );
-    body.push_str(&server::section(s, language));
-    body.push_str(&failures(s, language));
-    if folded {
-        format!("<details><summary>{}</summary>{body}</details>", escape(&name))
-    } else {
-        format!("<h2>{}</h2>{body}", escape(&name))
-    }
+    name
 }
 
 fn cards(s: &Summary, language: Language) -> String {
     let series = &s.series;
     let ms = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |s| format_ns((s * 1e9) as u64));
     let few = |series: &Series| series.at(990).is_some_and(|quantile| quantile.few);
-    let pair = |series: &Series| (ms(series.value(500)), format!("p99 {}{}", ms(series.value(990)), mark(few(series))));
+    let at = |time: Figure, per_mille: u32| match at_most_s(s, time, per_mille) {
+        Some(bound) => format!("≤ {}", ms(Some(bound))),
+        None => ms(bounds::series(s, time).value(per_mille)),
+    };
+    let pair = |time: Figure| (at(time, 500), format!("p99 {}{}", at(time, 990), mark(few(bounds::series(s, time)))));
     let of_all = match language {
         Language::En => format!("of {}", s.counts.scheduled),
         Language::Zh => format!("共 {} 个", s.counts.scheduled),
@@ -111,18 +121,22 @@ fn cards(s: &Summary, language: Language) -> String {
     if s.generates_text() {
         let rate = (fixed(s.throughput.output_tokens_per_s, 2), "tok/s".to_string());
         cards.push((language.pick("Output throughput", "输出 token 吞吐量"), rate));
+        cards.push((language.pick("Speed per user", "单用户速度"), (fixed(s.per_user(), 2), "tok/s".to_string())));
     } else {
         let rate = (fixed(s.throughput.input_tokens_per_s, 2), "tok/s".to_string());
         cards.push((language.pick("Input throughput", "输入 token 吞吐量"), rate));
     }
+    if let Some(rate) = s.per_gpu() {
+        cards.push((language.pick("Throughput per GPU", "单 GPU 吞吐量"), (fixed(Some(rate), 2), "tok/s".to_string())));
+    }
     // Nothing has these times if nothing was streamed.
-    if series.ttft_s.count > 0 {
-        cards.push((language.pick("TTFT, median", "TTFT 中位数"), pair(&series.ttft_s)));
-        cards.push((language.pick("ITL, median", "ITL 中位数"), pair(&series.itl_s)));
-        cards.push((language.pick("TPOT, median", "TPOT 中位数"), pair(&series.tpot_s)));
+    if has_token_times(s) {
+        cards.push((language.pick("TTFT, median", "TTFT 中位数"), pair(Figure::Ttft)));
+        cards.push((language.pick("ITL, median", "ITL 中位数"), pair(Figure::Itl)));
+        cards.push((language.pick("TPOT, median", "TPOT 中位数"), pair(Figure::Tpot)));
     }
     cards.extend([
-        (language.pick("Latency, median", "端到端时延中位数"), pair(&series.latency_s)),
+        (language.pick("Latency, median", "端到端时延中位数"), pair(Figure::Latency)),
         (
             language.pick("Peak in flight", "峰值并发数"),
             (
@@ -147,6 +161,7 @@ fn cards(s: &Summary, language: Language) -> String {
         let median = format!("p50 {}", format_ns(lag.p50));
         cards.push((language.pick("Receive lag p99 (client)", "客户端接收滞后 p99"), (format_ns(lag.p99), median)));
     }
+    let has_bounds = cards.iter().any(|(_, (value, detail))| value.contains('≤') || detail.contains('≤'));
     let card = |(name, (value, detail)): &(&str, (String, String))| {
         format!(
             "<div class=\"card\"><span>{name}</span><b>{}</b><small>{}</small></div>",
@@ -155,7 +170,10 @@ fn cards(s: &Summary, language: Language) -> String {
         )
     };
     let series = [&series.ttft_s, &series.itl_s, &series.tpot_s, &series.latency_s];
-    let note = if series.into_iter().any(few) { few_note(language) } else { String::new() };
+    let mut note = if series.into_iter().any(few) { few_note(language) } else { String::new() };
+    if has_bounds {
+        note.push_str(&at_most_note(language));
+    }
     format!("<div class=\"cards\">{}</div>{note}", cards.iter().map(card).collect::<String>())
 }
 
@@ -178,50 +196,73 @@ pub fn finding(entry: &Entry<'_>, load: Option<&str>, language: Language) -> Str
     format!("<div class=\"finding {class}\"><b>{name}</b>{}{headline}{symptoms}</div>", escape(&load))
 }
 
+/// A column of the percentiles: its title, its values, how many of its unit are one of them, and the time that it is.
+struct Column<'a> {
+    label: Label,
+    series: &'a Series,
+    factor: f64,
+    time: Option<Figure>,
+}
+
+/// The columns of the percentiles: times in milliseconds, and for embeddings and rankings no figures of text.
+fn columns(s: &Summary) -> Vec<Column<'_>> {
+    let times = [
+        (Label::TtftMs, Figure::Ttft),
+        (Label::ItlMs, Figure::Itl),
+        (Label::TpotMs, Figure::Tpot),
+        (Label::LatencyMs, Figure::Latency),
+    ];
+    let others = percentile_columns(s).into_iter().skip(times.len());
+    let times =
+        times.map(|(label, time)| Column { label, series: bounds::series(s, time), factor: 1e3, time: Some(time) });
+    let others = others.map(|(label, series)| Column { label, series, factor: 1.0, time: None });
+    let of_text = |column: &Column<'_>| !matches!(column.label, Label::LatencyMs | Label::InputTokens);
+    times.into_iter().chain(others).filter(|column| s.generates_text() || !of_text(column)).collect()
+}
+
 fn percentiles(s: &Summary, language: Language) -> String {
-    let columns = shown_columns(s);
+    let columns = columns(s);
     let head: Vec<String> = std::iter::once(language.pick("Percentiles", "百分位数").to_string())
-        .chain(columns.iter().map(|column| column.0.text(language).to_string()))
+        .chain(columns.iter().map(|column| column.label.text(language).to_string()))
         .collect();
-    let cell = |series: &Series, row: usize| match series.quantiles.get(row) {
-        Some(quantile) => number(quantile.value) + mark(quantile.few),
-        None => "-".to_string(),
+    let cell = |column: &Column<'_>, row: usize| {
+        let text = |value: f64| if column.time.is_some() { digits(value * column.factor, 2) } else { number(value) };
+        let bound = column.time.and_then(|time| at_most_s(s, time, LEVELS[row].per_mille));
+        match (bound, column.series.quantiles.get(row)) {
+            (Some(bound), _) => format!("≤ {}", text(bound)),
+            (None, Some(quantile)) => text(quantile.value) + mark(quantile.few),
+            (None, None) => "-".to_string(),
+        }
     };
-    let row = |(row, level): (usize, &crate::stats::quantile::Level)| {
-        let cells = columns.iter().map(|column| cell(column.1, row));
+    let row = |(row, level): (usize, &Level)| {
+        let cells = columns.iter().map(|column| cell(column, row));
         ("", std::iter::once(level.name.to_string()).chain(cells).collect())
     };
     let mut rows: Vec<(&str, Vec<String>)> = LEVELS.iter().enumerate().map(row).collect();
     for (name, per_mille) in [("50%", 500), ("99%", 990)] {
-        let interval = |column: &(Label, &Series)| {
-            let interval = column.1.at(per_mille).and_then(|quantile| quantile.interval);
-            interval.map_or_else(|| "-".to_string(), |i| format!("{} … {}", optional(i.low), optional(i.high)))
+        let interval = |column: &Column<'_>| {
+            let scale = |value: Option<f64>| optional(value.map(|value| value * column.factor));
+            let interval = column.series.at(per_mille).and_then(|quantile| quantile.interval);
+            interval.map_or_else(|| "-".to_string(), |i| format!("{} … {}", scale(i.low), scale(i.high)))
         };
         let name = format!("{name} · {}", language.pick("95 % CI", "95 % 置信区间"));
         rows.push(("ci", std::iter::once(name).chain(columns.iter().map(interval)).collect()));
     }
     rows.extend(measurement_error_rows(s, &columns, language));
-    let note = if rows.iter().any(|row| has_marks(&row.1)) { few_note(language) } else { String::new() };
+    let mut note = if rows.iter().any(|row| has_marks(&row.1)) { few_note(language) } else { String::new() };
+    if rows.iter().any(|row| has_bounds(&row.1)) {
+        note.push_str(&at_most_note(language));
+    }
     format!("{}{note}", table(&head, &rows))
 }
 
 /// Bounds of median and p99 from the client's measurement error; only the times have such bounds.
-fn measurement_error_rows(
-    s: &Summary,
-    columns: &[(Label, &Series)],
-    language: Language,
-) -> Vec<(&'static str, Vec<String>)> {
-    let own = &s.measurement_error;
+fn measurement_error_rows(s: &Summary, columns: &[Column<'_>], language: Language) -> Vec<(&'static str, Vec<String>)> {
     let row = |(name, level): (&str, usize)| {
-        let bound = |(label, _): &(Label, &Series)| {
-            let bounds = match label {
-                Label::Ttft => &own.ttft_s,
-                Label::Itl => &own.itl_s,
-                Label::Tpot => &own.tpot_s,
-                Label::Latency => &own.latency_s,
-                _ => return "-".to_string(),
-            };
-            bounds.get(level).map_or_else(|| "-".to_string(), |b| format!("{} … {}", number(b.low), number(b.high)))
+        let bound = |column: &Column<'_>| {
+            let bound = column.time.and_then(|time| bounds::bounds(s, time).get(level));
+            let text = |seconds: f64| number(seconds * column.factor);
+            bound.map_or_else(|| "-".to_string(), |bound| format!("{} … {}", text(bound.low), text(bound.high)))
         };
         let name = format!("{name} · {}", language.pick("measurement error", "测量误差界"));
         ("ci", std::iter::once(name).chain(columns.iter().map(bound)).collect())
@@ -234,40 +275,51 @@ fn summary_table(s: &Summary, language: Language) -> String {
     let shown = summary_rows::summary(s).into_iter().filter(summary_rows::Row::is_shown);
     let rows: Vec<(&str, Vec<String>)> =
         shown.map(|row| ("", vec![row.key.text(language).to_string(), row.value.text()])).collect();
-    table(&[language.pick("Key", "指标").to_string(), language.pick("Value", "数值").to_string()], &rows)
+    table(&[language.pick("Figure", "指标").to_string(), language.pick("Value", "数值").to_string()], &rows)
 }
 
 fn client_table(s: &Summary, language: Language) -> String {
     let row = |(key, value): (Label, String)| ("", vec![key.text(language).to_string(), value]);
     let rows: Vec<(&str, Vec<String>)> = client_rows(s).into_iter().map(row).collect();
-    table(&[language.pick("Key", "指标").to_string(), language.pick("Value", "数值").to_string()], &rows)
+    table(
+        &[
+            language.pick("The client's own figures", "客户端自身指标").to_string(),
+            language.pick("Value", "数值").to_string(),
+        ],
+        &rows,
+    )
 }
 
-fn failures(s: &Summary, language: Language) -> String {
-    if s.failures.is_empty() {
-        return String::new();
+/// The failures of these runs by class; of several runs with the load of each.
+pub fn failure_table(runs: &[&Summary], language: Language) -> String {
+    let several = runs.len() > 1;
+    let mut head = vec![language.pick("Class", "类别"), language.pick("Requests", "请求数")];
+    if several {
+        head.insert(0, language.pick("Load", "负载"));
     }
-    let mut out = format!(
-        "<h3>{}</h3><div class=\"scroll\"><table class=\"words\"><thead><tr><th>{}</th><th>{}</th><th>{}</th></tr></thead>\
-         <tbody>",
-        language.pick("Failures", "失败列表"),
-        language.pick("Class", "类别"),
-        language.pick("Requests", "请求数"),
-        language.pick("Detail", "错误信息"),
-    );
-    for failure in &s.failures {
+    head.push(language.pick("Detail", "错误信息"));
+    let head: String = head.into_iter().map(|cell| format!("<th>{cell}</th>")).collect();
+    let mut out = format!("<div class=\"scroll\"><table class=\"words\"><thead><tr>{head}</tr></thead><tbody>");
+    for (run, failure) in runs.iter().flat_map(|run| run.failures.iter().map(move |failure| (run, failure))) {
+        let load = match several {
+            true => format!("<td>{}</td>", escape(&load_name(&run.facts, language))),
+            false => String::new(),
+        };
         let line = |text: &FailureText| match language {
             Language::En => format!("{} × {}", text.count, escape(&text.en())),
             Language::Zh => format!("{} × {}", text.count, escape(&text.zh())),
         };
-        let texts = failure.texts.iter().map(line);
-        let others = (failure.others > 0 && !failure.texts.is_empty()).then(|| match language {
-            Language::En => format!("and {} others", failure.others),
-            Language::Zh => format!("及其他 {} 个", failure.others),
+        // The section of a run has all texts.
+        let shown = if several { 1 } else { failure.texts.len() };
+        let rest: u64 = failure.texts.iter().skip(shown).map(|text| text.count).sum::<u64>() + failure.others;
+        let texts = failure.texts.iter().take(shown).map(line);
+        let others = (rest > 0 && !failure.texts.is_empty()).then(|| match language {
+            Language::En => format!("and {rest} others"),
+            Language::Zh => format!("及其他 {rest} 个"),
         });
         let texts: Vec<String> = texts.chain(others).collect();
         let (name, count) = (failure_name(failure.failure, language), failure.count);
-        let _ = write!(out, "<tr><td>{name}</td><td>{count}</td><td>{}</td></tr>", texts.join("<br/>"));
+        let _ = write!(out, "<tr>{load}<td>{name}</td><td>{count}</td><td>{}</td></tr>", texts.join("<br/>"));
     }
     out.push_str("</tbody></table></div>");
     out
@@ -280,9 +332,8 @@ pub fn definitions(language: Language) -> String {
         format!("<tr>{}{}{}</tr>", cell(definition.name), cell(definition.formula), cell(definition.meaning))
     };
     format!(
-        "<h2>{}</h2><div class=\"scroll\"><table class=\"words\"><thead><tr><th>{}</th><th>{}</th><th>{}</th></tr></thead>\
+        "<div class=\"scroll\"><table class=\"words\"><thead><tr><th>{}</th><th>{}</th><th>{}</th></tr></thead>\
          <tbody>{}</tbody></table></div>",
-        language.pick("Definitions", "指标定义"),
         language.pick("Figure", "指标"),
         language.pick("Formula", "公式"),
         language.pick("Meaning", "说明"),

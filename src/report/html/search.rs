@@ -3,10 +3,12 @@
 
 use std::fmt::Write;
 
-use super::chart::{Chart, ChartLine, Scale, escape};
+use super::axis::Scale;
+use super::chart::{AxisText, Chart, ChartLine, Kind, Level, Point, escape, points};
 use super::elements::{charts, few_note, list, table};
 use super::over_time::unit;
 use super::run::Run;
+use super::words::{Contents, Words, both};
 use crate::finding::SearchTrouble;
 use crate::plan::sla::{Aim, SearchPlan};
 use crate::plan::slo::Figure;
@@ -20,36 +22,73 @@ const WIDE: f64 = 30.0;
 /// The same for loads, as in the load curves.
 const WIDE_LOADS: f64 = 8.0;
 
-/// The searches that asked for these runs; empty without one.
-pub fn sections(runs: &[Run], language: Language) -> String {
-    let stored: Vec<StoredSearchRun<'_>> =
-        runs.iter().map(|run| StoredSearchRun { summary: &run.summary, refusals: &run.run.refusals }).collect();
-    find_searches(&stored).iter().map(|told| section(told, language)).collect()
+/// The searches that asked for these runs; none without one.
+pub fn stored(runs: &[Run]) -> Vec<StoredSearch> {
+    // The path of a search is the order in which its runs started.
+    let mut in_order: Vec<&Run> = runs.iter().collect();
+    in_order.sort_by_key(|run| run.run.clock.unix_ns);
+    let stored: Vec<StoredSearchRun<'_>> = in_order
+        .into_iter()
+        .map(|run| StoredSearchRun { summary: &run.summary, refusals: &run.run.refusals })
+        .collect();
+    find_searches(&stored)
 }
 
-fn section(told: &StoredSearch, language: Language) -> String {
+/// The sections of these searches.
+pub fn sections(searches: &[StoredSearch], contents: &mut Contents) -> String {
+    let each = |(index, told): (usize, &StoredSearch)| {
+        let heading = Words::each(|language| title(&told.plan, language));
+        contents.heading("h2", &format!("search-{}", index + 1), heading) + &section(told)
+    };
+    searches.iter().enumerate().map(each).collect()
+}
+
+fn section(told: &StoredSearch) -> String {
     let probes = ordered(&told.probes);
-    let mut out = format!("<h2>{}</h2>{}", escape(&title(&told.plan, language)), selections(told, language));
-    if let Some(line) = undecided(told, language) {
-        let _ = write!(out, "<p class=\"note\">{}</p>", escape(&line));
-    }
-    if probes.is_empty() {
-        return out;
-    }
-    let _ = write!(out, "<h3>{}</h3>", language.pick("Loads that were tried", "已测负载"));
-    out.push_str(&probe_table(told, &probes, language));
-    if probes.iter().any(|probe| probe.observed.iter().any(|observed| observed.few)) {
-        out.push_str(&few_note(language));
-    }
-    if has_infinite(&probes) {
-        let _ = write!(out, "<p class=\"note\">{}</p>", infinite_note(language));
-    }
-    let troubles: Vec<String> = probes.iter().flat_map(|probe| troubles(&told.plan, probe, language)).collect();
-    if !troubles.is_empty() {
-        out.push_str(&list(&troubles));
-    }
-    out.push_str(&charts(&curves(told, &probes, language), language));
-    out
+    let tables = both(|language| {
+        let mut out = selections(told, language);
+        if let Some(line) = undecided(told, language) {
+            let _ = write!(out, "<p class=\"note\">{}</p>", escape(&line));
+        }
+        if probes.is_empty() {
+            return out;
+        }
+        let _ = write!(out, "<h3>{}</h3>{}", language.pick("Loads that were tried", "已测负载"), path(told, language));
+        out.push_str(&probe_table(told, &probes, language));
+        if probes.iter().any(|probe| probe.observed.iter().any(|observed| observed.few)) {
+            out.push_str(&few_note(language));
+        }
+        if has_infinite(&probes) {
+            let _ = write!(out, "<p class=\"note\">{}</p>", infinite_note(language));
+        }
+        let troubles: Vec<String> = probes.iter().flat_map(|probe| troubles(&told.plan, probe, language)).collect();
+        if !troubles.is_empty() {
+            out.push_str(&list(&troubles));
+        }
+        out
+    });
+    if probes.is_empty() { tables } else { tables + &charts(&curves(told, &probes)) }
+}
+
+/// The loads in the order in which they were tried: `1 ✓ → 2 ✓ → 4 ✗ → 3 ✓`.
+fn path(told: &StoredSearch, language: Language) -> String {
+    let step = |probe: &Probe| {
+        let has_conditions = told.plan.aims.iter().any(|aim| matches!(aim, Aim::Hold(_)));
+        let holds = || {
+            probe.verdicts.iter().zip(&told.plan.aims).all(|(verdict, aim)| match aim {
+                Aim::Hold(_) => verdict.holds,
+                Aim::Best { .. } => true,
+            })
+        };
+        match (has_conditions, probe.runs) {
+            (_, 0) => format!("{} ({})", probe.value, language.pick("refused", "无法施加")),
+            (false, _) => probe.value.to_string(),
+            (true, _) => format!("{} {}", probe.value, if holds() { "✓" } else { "✗" }),
+        }
+    };
+    let steps: Vec<String> = told.probes.iter().map(step).collect();
+    let (name, variable) = (language.pick("In order: ", "依次："), told.plan.variable.name());
+    format!("<p class=\"path\">{name}{variable} {}</p>", steps.join(" → "))
 }
 
 /// What was found for each aim.
@@ -104,13 +143,13 @@ fn troubles(plan: &SearchPlan, probe: &Probe, language: Language) -> Vec<String>
 }
 
 /// A chart for each figure of the search.
-fn curves(told: &StoredSearch, probes: &[&Probe], language: Language) -> Vec<Chart> {
+fn curves(told: &StoredSearch, probes: &[&Probe]) -> Vec<Chart> {
     let names = probes.first().into_iter().flat_map(|probe| &probe.observed).map(|observed| &observed.name);
-    names.filter_map(|name| Some(curve(told, probes, name, figure_of(&told.plan, name)?, language))).collect()
+    names.filter_map(|name| Some(curve(told, probes, name, figure_of(&told.plan, name)?))).collect()
 }
 
-/// A figure over the loads, with the selected loads and the bounds.
-fn curve(told: &StoredSearch, probes: &[&Probe], name: &str, figure: Figure, language: Language) -> Chart {
+/// A figure over the loads, with the selected loads and the bounds. The loads are numbered in the order of the search.
+fn curve(told: &StoredSearch, probes: &[&Probe], name: &str, figure: Figure) -> Chart {
     let mean = |probe: &Probe| {
         probe.observed.iter().find(|observed| observed.name == name)?.mean.filter(|mean| mean.is_finite())
     };
@@ -118,26 +157,42 @@ fn curve(told: &StoredSearch, probes: &[&Probe], name: &str, figure: Figure, lan
     let values: Vec<f64> = probes.iter().filter_map(|probe| mean(probe)).chain(bounds.iter().map(|b| b.1)).collect();
     let most = values.iter().copied().fold(0.0, f64::max);
     let (unit, factor) = if matches!(figure, Figure::Of(..)) { unit(most) } else { (figure.unit(), 1.0) };
-    let line = probes.iter().map(|probe| (probe.value, mean(probe).map(|mean| mean * factor))).collect();
-    let ends = probes.first().map_or(0.0, |probe| probe.value)..probes.last().map_or(0.0, |probe| probe.value);
-    let mut lines = vec![ChartLine::new(name, line)];
-    let selected: Vec<(f64, f64)> = selected_for(told, name)
-        .filter_map(|load| Some((load, mean(probes.iter().find(|probe| probe.value == load)?)? * factor)))
+    let mut lines = vec![ChartLine::new(name, probes.iter().map(|probe| point(told, probe, name, factor)).collect())];
+    let selected: Vec<(f64, Option<f64>)> = selected_for(told, name)
+        .filter_map(|load| Some((load, Some(mean(probes.iter().find(|probe| probe.value == load)?)? * factor))))
         .collect();
     if !selected.is_empty() {
-        let selected = ChartLine::dots(language.pick("selected", "选定"), selected, false);
-        lines.push(ChartLine { guide: true, ..selected });
+        let dots = ChartLine::dots(Words::new("selected", "选定"), points(selected), false);
+        lines.push(ChartLine { kind: Kind::Selected, ..dots });
     }
-    lines.extend(bounds.into_iter().map(|(text, bound)| ChartLine::level(text, bound * factor, &ends)));
+    let loads: Vec<f64> = probes.iter().map(|probe| probe.value).collect();
+    let level = |(name, bound): (String, f64)| Level { name, at: bound * factor, upright: false };
+    let title = Words::new(format!("{name} · over load, with its bounds"), format!("{name} · 随负载变化及界限"));
+    let note = Words::new("Numbers: the order of the search.", "数字为搜索的顺序。");
     Chart {
-        title: format!("{name} · {}", language.pick("over load, with its bounds", "随负载变化及界限")),
-        x_label: told.plan.variable.name().to_string(),
-        y_label: unit.to_string(),
-        x_scale: scale(&probes.iter().map(|probe| probe.value).collect::<Vec<_>>(), WIDE_LOADS),
+        x_scale: scale(&loads, WIDE_LOADS),
         y_scale: scale(&values, WIDE),
-        y_at_least: None,
+        x_ticks: loads,
         lines,
-        note: String::new(),
+        levels: bounds.into_iter().map(level).collect(),
+        shows_all_levels: true,
+        note,
+        ..Chart::new(title, AxisText::new(told.plan.variable.name(), ""), AxisText::unit(unit))
+    }
+}
+
+/// The mean of a figure at a load, with the range of its runs and the step of the search as label.
+fn point(told: &StoredSearch, probe: &Probe, name: &str, factor: f64) -> Point {
+    let observed = probe.observed.iter().find(|observed| observed.name == name);
+    let mean = observed.and_then(|observed| observed.mean).map(|mean| mean * factor);
+    let values = || observed.into_iter().flat_map(|observed| observed.values.iter().flatten().copied());
+    let range = values().reduce(f64::min).zip(values().reduce(f64::max));
+    let bar = range.filter(|(low, high)| low < high && high.is_finite());
+    let step = told.probes.iter().position(|other| other.value == probe.value);
+    Point {
+        bar: bar.map(|(low, high)| (low * factor, high * factor)),
+        label: step.map(|step| (step + 1).to_string()),
+        ..Point::new(probe.value, mean)
     }
 }
 

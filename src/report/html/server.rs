@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use super::chart::{Chart, ChartLine, escape};
+use super::chart::{Chart, Point, escape, points};
 use super::elements;
-use super::over_time::{Points, over_time};
+use super::over_time::over_time;
 use super::run::Run;
+use super::words::Words;
 use crate::report::i18n::Label;
 use crate::report::language::Language;
 use crate::report::server::{has_levels, tables, used};
@@ -47,36 +48,24 @@ fn table(shown: &Table) -> String {
 }
 
 /// Running and waiting requests at the server, and the use of its cache, for each scrape.
-pub fn charts(run: &Run, language: Language) -> Vec<Chart> {
-    let curve = |quantity| -> Points {
+pub fn charts(run: &Run) -> Vec<Chart> {
+    let curve = |quantity, factor: f64| -> Vec<Point> {
         let values = metric_catalog::over_time(&run.scrapes, &run.summary.facts.model, quantity);
-        values.into_iter().map(|(at, value)| (run.timeline.seconds(at.0), value)).collect()
+        points(values.into_iter().map(|(at, value)| (run.timeline.seconds(at.0), value.map(|value| value * factor))))
     };
-    let requests = [
-        (language.pick("running", "运行中"), curve(Quantity::Running)),
-        (language.pick("waiting", "等待中"), curve(Quantity::Waiting)),
+    let requests = vec![
+        (Words::new("running", "运行中"), curve(Quantity::Running, 1.0)),
+        (Words::new("waiting", "等待中"), curve(Quantity::Waiting, 1.0)),
     ];
-    let percent = |points: Points| points.into_iter().map(|(x, y)| (x, y.map(|share| share * 100.0))).collect();
-    let cache = [(language.pick("in use", "使用率"), percent(curve(Quantity::CacheUse)))];
-    let title = language.pick("Requests at the server", "服务端请求数");
-    let cache_title = language.pick("The server's KV cache", "服务端 KV 缓存");
-    let requests = chart(run, title, language.pick("requests", "请求数"), requests.to_vec(), language);
-    let cache = chart(run, cache_title, "%", cache.to_vec(), language);
+    let cache = vec![(Words::new("in use", "使用率"), curve(Quantity::CacheUse, 100.0))];
+    let title = Words::new("Requests at the server", "服务端请求数");
+    let requests = chart(title, Words::new("requests", "个请求"), requests);
+    let cache = chart(Words::new("The server's KV cache", "服务端 KV 缓存"), "%".into(), cache);
     [requests, cache].into_iter().flatten().collect()
 }
 
-fn chart(run: &Run, title: &str, y_label: &str, curves: Vec<(&str, Points)>, language: Language) -> Option<Chart> {
-    let lines: Vec<ChartLine> = curves
-        .into_iter()
-        .filter(|curve| !curve.1.is_empty())
-        .map(|(name, points)| ChartLine::new(name, points))
-        .collect();
-    let note =
-        language.pick("From the server's metrics, one point for each scrape.", "取自服务端指标，每次采集一个点。");
-    (!lines.is_empty()).then(|| Chart {
-        lines,
-        y_label: y_label.to_string(),
-        note: note.to_string(),
-        ..over_time(run, title, Vec::new(), language)
-    })
+fn chart(title: Words, unit: Words, mut curves: Vec<(Words, Vec<Point>)>) -> Option<Chart> {
+    curves.retain(|curve| !curve.1.is_empty());
+    let note = Words::new("From the server's metrics, one point for each scrape.", "取自服务端指标，每次采集一个点。");
+    (!curves.is_empty()).then(|| Chart { note, ..over_time(title, unit, curves) })
 }

@@ -1,20 +1,36 @@
 //! A run over time and over its percentiles: computed from every record, reduced to few enough values to draw.
+//!
+//! Intervals have a length of 1, 2 or 5 times a power of ten. Where an interval has fewer than [`LEAST_SAMPLES`] samples,
+//! quantiles and shares are those of several neighbouring intervals.
 
-use crate::record::{Block, Outcome};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::axis::step_125;
+use super::chart::Point;
+use crate::record::{Block, Failure, Outcome};
 use crate::stats::concurrency::{InFlight, spans};
 use crate::stats::metric;
 use crate::stats::quantile::nearest_rank;
 use crate::stats::samples::Sample;
 
 /// Maximum of time intervals.
-const MOST_BINS: usize = 200;
+const MOST_BINS: u64 = 200;
+/// A quantile or a share of an interval is that of at least as many samples.
+const LEAST_SAMPLES: usize = 10;
 
-/// A run divided into equal time intervals.
+/// A run divided into time intervals.
 #[derive(Debug)]
 pub struct Timeline {
     from: u64,
-    to: u64,
+    /// Intervals for arrivals.
+    arrivals: Intervals,
+    /// Intervals for requests by their due time, which are longer.
+    requests: Intervals,
     bins: Vec<Bin>,
+    /// Failed requests of each class, by the interval in which they were due.
+    failures: BTreeMap<Failure, Vec<u32>>,
     /// All gaps, seconds; sorted by [`Timeline::finish`].
     gaps_s: Vec<f32>,
     /// Start and end of the requests of the warm-up, tick nanoseconds.
@@ -28,8 +44,90 @@ struct Bin {
     gaps_s: Vec<f32>,
 }
 
-/// A value for every interval: its middle in seconds since the start, and the value if there is one.
-pub type Series = Vec<(f64, Option<f64>)>;
+/// Equal intervals from the start of a run to its end; the last one can be shorter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Intervals {
+    step_ns: u64,
+    count: usize,
+    span_ns: u64,
+}
+
+impl Intervals {
+    /// The shortest intervals that have [`LEAST_SAMPLES`] of these samples on average.
+    fn new(span_ns: u64, samples: u64) -> Intervals {
+        let per_sample = span_ns as f64 / samples.max(1) as f64;
+        let least = (per_sample * LEAST_SAMPLES as f64).max(span_ns as f64 / MOST_BINS as f64);
+        // The step is round in seconds, and so it is in nanoseconds.
+        let step_ns = (step_125(least.max(1.0)).round() as u64).max(1);
+        Intervals { step_ns, count: span_ns.div_ceil(step_ns).max(1) as usize, span_ns }
+    }
+
+    /// The interval of a time after the start.
+    fn index(self, after_ns: u64) -> usize {
+        ((after_ns / self.step_ns) as usize).min(self.count - 1)
+    }
+
+    /// Begin and end of neighbouring intervals, seconds since the start.
+    fn span_s(self, range: &Range<usize>) -> (f64, f64) {
+        let end = (range.end as u64 * self.step_ns).min(self.span_ns);
+        (range.start as f64 * self.step_ns as f64 / 1e9, end as f64 / 1e9)
+    }
+
+    /// A point in the middle of neighbouring intervals.
+    fn point(self, range: &Range<usize>, value: Option<f64>) -> Point {
+        let span = self.span_s(range);
+        Point { span: Some(span), ..Point::new(f64::midpoint(span.0, span.1), value) }
+    }
+
+    /// A point for each interval, from its number and its length in seconds.
+    fn each(self, value: impl Fn(usize, f64) -> Option<f64>) -> Vec<Point> {
+        let point = |i: usize| {
+            let (begin, end) = self.span_s(&(i..i + 1));
+            self.point(&(i..i + 1), value(i, end - begin))
+        };
+        (0..self.count).map(point).collect()
+    }
+
+    /// Neighbouring intervals joined until each group has enough samples; what is left at the end joins the last group.
+    /// `samples` has the number of samples of each interval.
+    fn joined(self, samples: impl Fn(usize) -> usize) -> Vec<Range<usize>> {
+        let mut groups: Vec<Range<usize>> = Vec::new();
+        let (mut begin, mut have) = (0, 0);
+        for i in 0..self.count {
+            have += samples(i);
+            if have >= LEAST_SAMPLES {
+                groups.push(begin..i + 1);
+                (begin, have) = (i + 1, 0);
+            }
+        }
+        match groups.last_mut() {
+            Some(last) if begin < self.count => last.end = if have > 0 { self.count } else { last.end },
+            Some(_) => {}
+            None => groups.push(0..self.count),
+        }
+        groups
+    }
+
+    /// Quantiles of the samples of each interval, which are sorted.
+    fn quantiles<'a>(self, sorted: impl Fn(usize) -> &'a [f32], per_milles: [u32; 2]) -> [Vec<Point>; 2] {
+        let groups = self.joined(|i| sorted(i).len());
+        let mut out = [Vec::with_capacity(groups.len()), Vec::with_capacity(groups.len())];
+        for group in &groups {
+            let values = match group.len() {
+                1 => Cow::Borrowed(sorted(group.start)),
+                _ => {
+                    let mut all: Vec<f32> = group.clone().flat_map(&sorted).copied().collect();
+                    all.sort_unstable_by(f32::total_cmp);
+                    Cow::Owned(all)
+                }
+            };
+            for (points, per_mille) in out.iter_mut().zip(per_milles) {
+                points.push(self.point(group, quantile_f32(&values, per_mille)));
+            }
+        }
+        out
+    }
+}
 
 impl Timeline {
     /// An empty timeline over the time of these requests.
@@ -37,12 +135,20 @@ impl Timeline {
         let from = samples.first().map_or(0, |sample| sample.due);
         let to = samples.iter().map(|sample| sample.end).max().unwrap_or(0).max(from + 1);
         let events: u64 = samples.iter().map(|sample| u64::from(sample.events)).sum();
-        let bins = (samples.len().max(events as usize / 20)).clamp(10, MOST_BINS);
-        Timeline { from, to, bins: vec![Bin::default(); bins], gaps_s: Vec::new(), warmup: Vec::new() }
+        let arrivals = Intervals::new(to - from, events.max(samples.len() as u64));
+        Timeline {
+            from,
+            arrivals,
+            requests: Intervals::new(to - from, samples.len() as u64),
+            bins: vec![Bin::default(); arrivals.count],
+            failures: BTreeMap::new(),
+            gaps_s: Vec::new(),
+            warmup: Vec::new(),
+        }
     }
 
-    /// Adds the tokens and gaps of a block. A token counts at its arrival; each event counts as its share of the
-    /// response's tokens.
+    /// Adds the tokens, gaps and failures of a block. A token counts at its arrival; each event counts as its share of
+    /// the response's tokens.
     pub fn add(&mut self, block: &Block) {
         for record in &block.records {
             let arrivals = record.arrivals.slice(&block.arrivals);
@@ -50,6 +156,11 @@ impl Timeline {
             for arrival in arrivals {
                 let bin = self.bin_of(arrival.0);
                 self.bins[bin].tokens += weight;
+            }
+            if let Outcome::Failed(class) = record.outcome {
+                let bin = self.requests.index(record.due.0.saturating_sub(self.from));
+                let count = self.requests.count;
+                self.failures.entry(class).or_insert_with(|| vec![0; count])[bin] += 1;
             }
             if record.outcome == Outcome::Ok {
                 for (at, ns) in metric::gaps_ns(arrivals, record.choices.slice(&block.bytes)) {
@@ -79,9 +190,14 @@ impl Timeline {
         self.gaps_s.sort_by(f32::total_cmp);
     }
 
-    /// Length of an interval, seconds.
+    /// Length of an interval of arrivals, seconds.
     pub fn interval_s(&self) -> f64 {
-        (self.to - self.from) as f64 / 1e9 / self.bins.len() as f64
+        self.arrivals.step_ns as f64 / 1e9
+    }
+
+    /// Length of an interval of requests, seconds.
+    pub fn request_interval_s(&self) -> f64 {
+        self.requests.step_ns as f64 / 1e9
     }
 
     /// Seconds since the start of the run.
@@ -90,49 +206,64 @@ impl Timeline {
     }
 
     /// Output tokens per second by their arrival.
-    pub fn tokens_per_s(&self) -> Series {
-        let length = self.interval_s();
-        self.each(|bin| Some(bin.tokens / length))
+    pub fn tokens_per_s(&self) -> Vec<Point> {
+        self.arrivals.each(|i, length_s| (length_s > 0.0).then(|| self.bins[i].tokens / length_s))
     }
 
-    /// A quantile of the gaps that ended in each interval.
-    pub fn gap_quantile(&self, per_mille: u32) -> Series {
-        self.each(|bin| quantile_f32(&bin.gaps_s, per_mille))
+    /// Quantiles of the gaps that ended in each interval.
+    pub fn gap_quantiles(&self, per_milles: [u32; 2]) -> [Vec<Point>; 2] {
+        self.arrivals.quantiles(|i| &self.bins[i].gaps_s, per_milles)
     }
 
-    /// Quantiles of `value` over the requests that were due in each interval, and the length of the intervals, seconds.
-    /// The intervals are long enough to contain about ten requests.
+    /// Quantiles of `value` over the requests that were due in each interval.
     pub fn due_quantiles(
         &self,
         samples: &[Sample],
         value: fn(&Sample) -> Option<u64>,
         per_milles: [u32; 2],
-    ) -> ([Series; 2], f64) {
-        let count = (samples.len() / 10).clamp(1, MOST_BINS);
-        let mut values: Vec<Vec<f32>> = vec![Vec::new(); count];
+    ) -> [Vec<Point>; 2] {
+        let mut values: Vec<Vec<f32>> = vec![Vec::new(); self.requests.count];
         for sample in samples.iter().filter(|sample| sample.ok) {
             if let Some(ns) = value(sample) {
-                values[self.place(sample.due, count)].push(ns as f32 / 1e9);
+                values[self.requests.index(sample.due.saturating_sub(self.from))].push(ns as f32 / 1e9);
             }
         }
         values.iter_mut().for_each(|values| values.sort_unstable_by(f32::total_cmp));
-        let length = (self.to - self.from) as f64 / 1e9 / count as f64;
-        let at = |per_mille| {
-            let point = |(i, values): (usize, &Vec<f32>)| ((i as f64 + 0.5) * length, quantile_f32(values, per_mille));
-            values.iter().enumerate().map(point).collect()
+        self.requests.quantiles(|i| &values[i], per_milles)
+    }
+
+    /// Succeeded requests in percent of those that succeeded or failed, by the interval in which they were due.
+    pub fn success_percent(&self, samples: &[Sample]) -> Vec<Point> {
+        let mut counts = vec![(0usize, 0usize); self.requests.count];
+        for sample in samples.iter().filter(|sample| sample.ok || sample.failed) {
+            let (ok, ended) = &mut counts[self.requests.index(sample.due.saturating_sub(self.from))];
+            *ok += usize::from(sample.ok);
+            *ended += 1;
+        }
+        let point = |group: Range<usize>| {
+            let (ok, ended) = counts[group.clone()].iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            self.requests.point(&group, (ended > 0).then(|| ok as f64 * 100.0 / ended as f64))
         };
-        (per_milles.map(at), length)
+        self.requests.joined(|i| counts[i].1).into_iter().map(point).collect()
+    }
+
+    /// Failed requests of each class, by the interval in which they were due; the most frequent class first.
+    pub fn failures(&self) -> Vec<(Failure, Vec<Point>)> {
+        let mut classes: Vec<_> = self.failures.iter().collect();
+        classes.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.iter().sum::<u32>()));
+        let points = |counts: &[u32]| self.requests.each(|i, _| Some(f64::from(counts[i])));
+        classes.into_iter().map(|(class, counts)| (*class, points(counts))).collect()
     }
 
     /// Mean and maximum of the requests in flight in each interval.
-    pub fn in_flight(&self, samples: &[Sample]) -> (Series, Series) {
-        let levels = InFlight::from_spans(spans(samples).chain(self.warmup.iter().copied())).bins(
-            self.from,
-            self.to,
-            self.bins.len(),
-        );
-        let mean = self.middles().zip(&levels).map(|(at, level)| (at, Some(level.0))).collect();
-        let most = self.middles().zip(&levels).map(|(at, level)| (at, Some(f64::from(level.1)))).collect();
+    pub fn in_flight(&self, samples: &[Sample]) -> (Vec<Point>, Vec<Point>) {
+        let sent = spans(samples).chain(self.warmup.iter().copied());
+        let whole = self.arrivals.step_ns.saturating_mul(self.arrivals.count as u64);
+        let levels = InFlight::from_spans(sent).bins(self.from, self.from.saturating_add(whole), self.arrivals.count);
+        let step_s = self.interval_s();
+        // The last interval can be shorter, with nothing in flight after its end.
+        let mean = self.arrivals.each(|i, length_s| (length_s > 0.0).then(|| levels[i].0 * step_s / length_s));
+        let most = self.arrivals.each(|i, _| Some(f64::from(levels[i].1)));
         (mean, most)
     }
 
@@ -141,23 +272,8 @@ impl Timeline {
         &self.gaps_s
     }
 
-    fn each(&self, value: impl Fn(&Bin) -> Option<f64>) -> Series {
-        self.middles().zip(&self.bins).map(|(at, bin)| (at, value(bin))).collect()
-    }
-
-    fn middles(&self) -> impl Iterator<Item = f64> + use<> {
-        let length = self.interval_s();
-        (0..self.bins.len()).map(move |i| (i as f64 + 0.5) * length)
-    }
-
     fn bin_of(&self, tick: u64) -> usize {
-        self.place(tick, self.bins.len())
-    }
-
-    /// The index of the interval, of `count` equal ones, that contains a time.
-    fn place(&self, tick: u64, count: usize) -> usize {
-        let share = u128::from(tick.saturating_sub(self.from)) * count as u128 / u128::from(self.to - self.from);
-        (share as usize).min(count - 1)
+        self.arrivals.index(tick.saturating_sub(self.from))
     }
 }
 
@@ -214,6 +330,39 @@ pub fn thin(points: Vec<(f64, f64)>, most: usize) -> (Vec<(f64, f64)>, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn intervals_are_round_and_have_ten_samples_on_average() {
+        let second = 1_000_000_000;
+        assert_eq!(
+            Intervals::new(60 * second, 100),
+            Intervals { step_ns: 10 * second, count: 6, span_ns: 60 * second }
+        );
+        assert_eq!(Intervals::new(65 * second, 100).count, 7);
+        // As many as can be drawn.
+        assert_eq!(Intervals::new(60 * second, 1_000_000).step_ns, 500_000_000);
+        assert_eq!(Intervals::new(60 * second, 3).count, 1);
+        for samples in [0, 1, 7, 10, 99, 12_345] {
+            for span_ns in [1, 999, 123_456_789, 3600 * second] {
+                let intervals = Intervals::new(span_ns, samples);
+                assert!(intervals.count >= 1 && intervals.count as u64 <= MOST_BINS, "{intervals:?}");
+                let digits = intervals.step_ns.to_string();
+                assert!(["1", "2", "5"].contains(&digits.trim_end_matches('0')), "{intervals:?}");
+                assert_eq!(intervals.index(span_ns), intervals.count - 1);
+            }
+        }
+    }
+
+    #[test]
+    fn intervals_with_few_samples_are_joined() {
+        let intervals = Intervals { step_ns: 1_000_000_000, count: 6, span_ns: 5_500_000_000 };
+        let of = |counts: [usize; 6]| intervals.joined(|i| counts[i]);
+        assert_eq!(of([10, 3, 7, 20, 10, 10]), [0..1, 1..3, 3..4, 4..5, 5..6]);
+        assert_eq!(of([10, 0, 0, 10, 4, 5]), [0..1, 1..6]);
+        assert_eq!(of([10, 10, 0, 0, 0, 0]), [0..1, 1..2], "nothing is left to show");
+        assert_eq!(of([1, 0, 2, 0, 0, 0]), std::iter::once(0..6).collect::<Vec<_>>());
+        assert_eq!(intervals.point(&(4..6), None).span, Some((4.0, 5.5)));
+    }
 
     #[test]
     fn thinning_keeps_the_extremes() {

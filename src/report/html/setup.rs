@@ -1,0 +1,202 @@
+//! What was run: command, server, load, prompts, seeds, machine, client.
+
+use serde_json::Value as Json;
+
+use super::chart::escape;
+use super::command::command;
+use super::elements::facts;
+use super::run::Run;
+use crate::record::facts::{Mode, RunFacts};
+use crate::report::language::Language;
+use crate::report::load_name::load_name;
+use crate::report::table::digits;
+use crate::stats::quantile::Series;
+use crate::time::format_ns;
+
+/// The table of what was run. Where runs differ, all values are given.
+pub fn table(runs: &[&Run], language: Language) -> String {
+    let pick = |en: &'static str, zh: &'static str| language.pick(en, zh);
+    let text = |of: &dyn Fn(&Run) -> String| escape(&distinct(runs, of));
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    rows.extend(command(runs).map(|command| (pick("Command", "命令"), format!("<code>{}</code>", escape(&command)))));
+    rows.push((pick("Server", "服务端"), text(&|run| server(&run.run.facts))));
+    rows.push((pick("Model", "模型"), text(&|run| run.run.facts.model.clone())));
+    rows.push((pick("Load", "负载"), escape(&loads(runs, language))));
+    rows.push((pick("Requests", "请求"), text(&|run| requests(&run.run.facts, language))));
+    rows.push((pick("Prompts", "提示词"), text(&|run| prompts(run, language))));
+    rows.push((pick("Tokens", "token 数"), escape(&tokens(runs, language))));
+    rows.push((pick("Seeds", "种子"), text(&|run| seeds(&run.run.facts, language))));
+    rows.push((pick("Machine", "测试机"), text(&|run| machine(&run.run.rig_json, language))));
+    rows.push((pick("Client", "客户端"), text(&|run| client(&run.run.facts, language))));
+    rows.push((pick("Started", "开始于"), escape(&started(runs))));
+    facts(&rows)
+}
+
+/// The values of all runs, each once, in the order of the runs.
+fn distinct(runs: &[&Run], of: &dyn Fn(&Run) -> String) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for value in runs.iter().map(|run| of(run)).filter(|value| !value.is_empty()) {
+        if !all.contains(&value) {
+            all.push(value);
+        }
+    }
+    if all.is_empty() { "-".to_string() } else { all.join("; ") }
+}
+
+fn server(facts: &RunFacts) -> String {
+    let addresses = match facts.addresses.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", facts.addresses.join(", ")),
+    };
+    format!("{}{addresses} · API {}", facts.url, facts.api)
+}
+
+/// The loads in words, at most so many.
+fn loads(runs: &[&Run], language: Language) -> String {
+    const MOST: usize = 20;
+    let mut names: Vec<String> = Vec::new();
+    for name in runs.iter().map(|run| load_name(&run.run.facts, language)) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let kind = match runs.first().map(|run| run.run.facts.mode) {
+        Some(Mode::Closed) => language.pick("closed loop", "闭环"),
+        Some(Mode::Paced) => language.pick("schedule with a cap", "带并发上限的调度"),
+        Some(Mode::Open) => language.pick("open loop", "开环"),
+        None => "-",
+    };
+    let more = names.len().saturating_sub(MOST);
+    names.truncate(MOST);
+    let mut text = format!("{kind}{}{}", language.pick(": ", "："), names.join(language.pick(", ", "，")));
+    if more > 0 {
+        text += &match language {
+            Language::En => format!(" and {more} more"),
+            Language::Zh => format!(" 等，另有 {more} 档"),
+        };
+    }
+    text
+}
+
+fn requests(facts: &RunFacts, language: Language) -> String {
+    let mut parts = Vec::new();
+    if let Some(count) = facts.requests {
+        parts.push(match language {
+            Language::En => format!("{count} per run"),
+            Language::Zh => format!("每次 {count} 个"),
+        });
+    }
+    let times = [
+        (language.pick("for", "时长"), facts.duration_ns.unwrap_or(0)),
+        (language.pick("ramp", "渐增"), facts.ramp_ns),
+    ];
+    parts.extend(times.iter().filter(|time| time.1 > 0).map(|(name, ns)| format!("{name} {}", format_ns(*ns))));
+    if let Some(arrival) = &facts.arrival {
+        parts.push(format!("{} {arrival}", language.pick("arrivals", "到达过程")));
+    }
+    if facts.warmup_requests > 0 {
+        parts.push(match language {
+            Language::En => format!("{} for warm-up", facts.warmup_requests),
+            Language::Zh => format!("预热 {} 个", facts.warmup_requests),
+        });
+    }
+    parts.push(match facts.stream {
+        true => language.pick("streamed", "流式响应").to_string(),
+        false => language.pick("not streamed", "非流式响应").to_string(),
+    });
+    parts.join(" · ")
+}
+
+fn prompts(run: &Run, language: Language) -> String {
+    let facts = &run.run.facts;
+    let mut parts = vec![facts.dataset.clone()];
+    if facts.conversations.is_some() {
+        parts.push(language.pick("conversations", "多轮对话").to_string());
+    }
+    if facts.distinct_prompts {
+        parts.push(language.pick("no shared prefix", "无共同前缀").to_string());
+    }
+    if facts.ignore_eos {
+        parts.push("ignore_eos".to_string());
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join(" · ")
+}
+
+/// Input and output tokens of the succeeded requests of all runs.
+fn tokens(runs: &[&Run], language: Language) -> String {
+    let of = |series: fn(&Run) -> &Series, name: &str| {
+        let all: Vec<&Series> = runs.iter().map(|run| series(run)).filter(|series| series.count > 0).collect();
+        let count: usize = all.iter().map(|series| series.count).sum();
+        let sum: f64 = all.iter().filter_map(|series| Some(series.mean? * series.count as f64)).sum();
+        let low = all.iter().filter_map(|series| series.min).reduce(f64::min)?;
+        let high = all.iter().filter_map(|series| series.max).reduce(f64::max)?;
+        let mean = digits(sum / count as f64, 0);
+        Some(match low < high {
+            true => format!("{name} {mean} ({low} … {high})"),
+            false => format!("{name} {low}"),
+        })
+    };
+    let parts = [
+        of(|run| &run.summary.series.input_tokens, language.pick("input", "输入")),
+        of(|run| &run.summary.series.output_tokens, language.pick("output", "输出")),
+    ];
+    let known: Vec<String> = parts.into_iter().flatten().collect();
+    if known.is_empty() { "-".to_string() } else { known.join(" · ") }
+}
+
+fn seeds(facts: &RunFacts, language: Language) -> String {
+    format!(
+        "{} {} · {} {}",
+        language.pick("data seed", "数据种子"),
+        facts.seed,
+        language.pick("salt", "盐值"),
+        facts.salt
+    )
+}
+
+/// Processor, cores and kernel of the client's machine, from the facts that are stored with a run.
+fn machine(rig_json: &str, language: Language) -> String {
+    let rig: Json = serde_json::from_str(rig_json).unwrap_or_default();
+    let word = |key: &str| rig.get(key).and_then(Json::as_str).map(str::to_string);
+    let cores = rig.get("cores").and_then(Json::as_u64).filter(|&cores| cores > 0);
+    let virtual_machine: Vec<&str> =
+        rig.get("virtualisation").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str).collect();
+    let kinds = virtual_machine.iter().map(|kind| match (language, *kind) {
+        (Language::Zh, "container") => "容器".to_string(),
+        (Language::Zh, kind) => kind.replace("virtual machine", "虚拟机"),
+        (Language::En, kind) => kind.to_string(),
+    });
+    let cores = cores.map(|cores| match language {
+        Language::En => format!("{cores} usable core{}", if cores == 1 { "" } else { "s" }),
+        Language::Zh => format!("可用 {cores} 核"),
+    });
+    let kernel = word("kernel").map(|kernel| format!("{} {kernel}", language.pick("Linux", "Linux")));
+    let parts = word("cpu_model").into_iter().chain(cores).chain(kinds).chain(kernel);
+    parts.collect::<Vec<_>>().join(" · ")
+}
+
+fn client(facts: &RunFacts, language: Language) -> String {
+    let workers = match (language, facts.workers) {
+        (Language::En, 1) => "1 worker".to_string(),
+        (Language::En, workers) => format!("{workers} workers"),
+        (Language::Zh, workers) => format!("{workers} 个工作线程"),
+    };
+    let mut parts = vec![format!("ringmark {}", facts.version), workers];
+    parts.extend(facts.spin.then(|| language.pick("spinning", "自旋").to_string()));
+    parts.extend(facts.cold.then(|| language.pick("cold connections", "冷连接").to_string()));
+    if let Some(gpus) = facts.gpus {
+        parts.push(match language {
+            Language::En => format!("server with {gpus} GPUs"),
+            Language::Zh => format!("服务端 {gpus} 个 GPU"),
+        });
+    }
+    parts.join(" · ")
+}
+
+/// The start of the earliest run, in UTC.
+fn started(runs: &[&Run]) -> String {
+    let first = runs.iter().map(|run| run.run.clock.unix_ns).min().unwrap_or(0);
+    let at = jiff::Timestamp::from_nanosecond(i128::from(first));
+    at.map_or_else(|_| "-".to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+}

@@ -1,0 +1,223 @@
+//! The top of the page: a sentence to quote, void runs, what was run, objectives, failures.
+
+use std::fmt::Write;
+
+use super::chart::escape;
+use super::elements::table;
+use super::objectives::{criterion_words, milliseconds, value_text};
+use super::parts::failure_table;
+use super::run::Run;
+use super::setup;
+use super::words::{Contents, Words, both};
+use crate::plan::sla::Aim;
+use crate::record::facts::RunFacts;
+use crate::report::advice::{best, success_rate};
+use crate::report::findings::void_lines;
+use crate::report::language::Language;
+use crate::report::load_name::load_name;
+use crate::report::repeats::{self, Spread};
+use crate::report::table::{digits, infinite_note, mark};
+use crate::search::StoredSearch;
+use crate::stats::Summary;
+use crate::stats::slo::Judged;
+
+/// The heading of the page.
+pub fn heading(title: &Words) -> String {
+    format!("<h1>{}</h1>", title.html())
+}
+
+/// The sections above all figures. `runs` are in the order of their loads.
+pub fn sections(runs: &[&Run], searches: &[StoredSearch], contents: &mut Contents) -> String {
+    let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();
+    let mut out = both(|language| {
+        let mut out = String::new();
+        for line in void_lines(&summaries, language) {
+            let _ = write!(out, "<p class=\"banner\">{}{}</p>", language.pick("VOID: ", "无效："), escape(&line));
+        }
+        for sentence in sentences(&summaries, searches) {
+            let _ = write!(out, "<p class=\"quote\">{}</p>", escape(sentence.pick(language)));
+        }
+        out
+    });
+    out.push_str(&contents.heading("h2", "setup", Words::new("What was run", "测试内容")));
+    out.push_str(&both(|language| setup::table(runs, language)));
+    if summaries.iter().any(|run| run.slo.as_ref().is_some_and(|verdict| !verdict.criteria.is_empty())) {
+        out.push_str(&contents.heading("h2", "objectives", Words::new("Objectives", "性能目标")));
+        out.push_str(&both(|language| objectives(&summaries, language)));
+    }
+    if summaries.iter().any(|run| !run.failures.is_empty()) {
+        out.push_str(&contents.heading("h2", "failures", Words::new("Failures", "失败列表")));
+        out.push_str(&both(|language| failure_table(&summaries, language)));
+    }
+    out
+}
+
+/// One sentence for each result that can be quoted: for each search what it selected; else the best load that met the
+/// objectives; without objectives the load with the most requests per second.
+fn sentences(runs: &[&Summary], searches: &[StoredSearch]) -> Vec<Words> {
+    if !searches.is_empty() {
+        return searches.iter().flat_map(|told| of_search(runs, told)).collect();
+    }
+    let groups = repeats::groups(runs);
+    let sound: Vec<&Vec<&Summary>> =
+        groups.iter().filter(|group| group.iter().all(|run| !run.is_void() && run.counts.ok > 0)).collect();
+    if sound.is_empty() {
+        let void = runs.iter().any(|run| run.is_void());
+        let none = Words::new("No request succeeded.", "没有成功的请求。");
+        return if void || runs.is_empty() { Vec::new() } else { vec![none] };
+    }
+    if runs.iter().all(|run| run.slo.as_ref().is_none_or(|verdict| verdict.criteria.is_empty())) {
+        return match sound.as_slice() {
+            [only] if groups.len() == 1 => vec![of_load(only, &Words::default())],
+            _ => fastest(&groups, runs).into_iter().collect(),
+        };
+    }
+    let met = sound.into_iter().filter(|group| group.iter().all(|run| !run.missed_slo()));
+    let rate = |group: &&Vec<&Summary>| Spread::compute(group, |s| s.throughput.requests_per_s).map_or(0.0, |s| s.mean);
+    let best = met.max_by(|a, b| rate(a).total_cmp(&rate(b)));
+    let criteria = runs.iter().find_map(|run| run.slo.as_ref()).map_or_else(Words::default, |verdict| {
+        joined(verdict.criteria.iter().map(|judged| criterion_words(&judged.criterion)))
+    });
+    let missed = Words::new(
+        format!("No load met the objectives: {}.", criteria.en),
+        format!("没有负载达到目标：{}。", criteria.zh),
+    );
+    vec![best.map_or(missed, |group| of_load(group, &criteria))]
+}
+
+fn joined(words: impl Iterator<Item = Words>) -> Words {
+    let (en, zh): (Vec<String>, Vec<String>) = words.map(|words| (words.en, words.zh)).unzip();
+    Words::new(en.join(", "), zh.join("，"))
+}
+
+/// The load with the most requests per second.
+fn fastest(groups: &[Vec<&Summary>], runs: &[&Summary]) -> Option<Words> {
+    let run = best(runs).0?.run;
+    let group = groups.iter().find(|group| group.iter().any(|other| std::ptr::eq(*other, run)))?;
+    let sentence = of_load(group, &Words::default());
+    Some(Words::new(
+        format!("Highest throughput measured: {}", sentence.en),
+        format!("测得的最高吞吐量：{}", sentence.zh),
+    ))
+}
+
+fn of_search(runs: &[&Summary], told: &StoredSearch) -> Vec<Words> {
+    let of_aim = |(aim, selection): (&Aim, &crate::search::Selection)| {
+        let criteria = match aim {
+            Aim::Hold(criteria) => joined(criteria.iter().map(criterion_words)),
+            Aim::Best { name, most: true, .. } => Words::new(format!("the highest {name}"), format!("{name} 最大")),
+            Aim::Best { name, most: false, .. } => Words::new(format!("the lowest {name}"), format!("{name} 最小")),
+        };
+        let Some(load) = selection.value else {
+            return Some(Words::new(
+                format!("No load that was tried has {}.", criteria.en),
+                format!("已测负载均不满足：{}。", criteria.zh),
+            ));
+        };
+        let is_selected = |run: &&&Summary| {
+            run.facts.search.as_ref() == Some(&told.plan) && run.facts.searched_load(told.plan.variable) == Some(load)
+        };
+        let group: Vec<&Summary> = runs.iter().filter(is_selected).copied().collect();
+        (!group.is_empty()).then(|| of_load(&group, &criteria))
+    };
+    told.plan.aims.iter().zip(&told.selections).filter_map(of_aim).collect()
+}
+
+/// `8 users at p99 TTFT below 400 ms: 12.3 req/s, 493 tok/s.` Without criteria the p99 follows.
+fn of_load(group: &[&Summary], criteria: &Words) -> Words {
+    let mean = |of: fn(&Summary) -> Option<f64>| Spread::compute(group, of).map(|spread| spread.mean);
+    let text = group.iter().any(|run| run.generates_text());
+    let mut figures = vec![mean(|s| s.throughput.requests_per_s).map(|rate| format!("{} req/s", digits(rate, 0)))];
+    let tokens =
+        if text { mean(|s| s.throughput.output_tokens_per_s) } else { mean(|s| s.throughput.input_tokens_per_s) };
+    figures.push(tokens.map(|rate| format!("{} tok/s", digits(rate, 0))));
+    figures.push(mean(Summary::per_gpu).map(|rate| format!("{} tok/s/GPU", digits(rate, 0))));
+    let figures: Vec<String> = figures.into_iter().flatten().collect();
+    let p99 = match text {
+        true => ("TTFT", "TTFT", mean(|s| s.series.ttft_s.value(990))),
+        false => ("latency", "端到端时延", mean(|s| s.series.latency_s.value(990))),
+    };
+    let p99 = p99.2.filter(|_| criteria.is_empty()).map(|seconds| (p99.0, p99.1, milliseconds(seconds)));
+    let success = mean(success_rate).filter(|&share| share < 1.0).map(|share| digits(share * 100.0, 1));
+    Words::each(|language| {
+        let mut parts = figures.clone();
+        parts.extend(p99.as_ref().map(|(en, zh, ms)| match language {
+            Language::En => format!("p99 {en} {ms} ms"),
+            Language::Zh => format!("p99 {zh} {ms} ms"),
+        }));
+        parts.extend(success.as_ref().map(|percent| match language {
+            Language::En => format!("{percent} % of the requests succeeded"),
+            Language::Zh => format!("请求成功率 {percent} %"),
+        }));
+        let load = users(&group[0].facts, language);
+        let criteria = criteria.pick(language);
+        let at =
+            if criteria.is_empty() { String::new() } else { format!("{}{criteria}", language.pick(" at ", "，")) };
+        let (colon, end) = (language.pick(": ", "："), language.pick(".", "。"));
+        format!("{load}{at}{colon}{}{end}", parts.join(language.pick(", ", "，")))
+    })
+}
+
+/// A load as the reader of a sentence calls it.
+fn users(facts: &RunFacts, language: Language) -> String {
+    match (facts.parallel, facts.rate_per_s, language) {
+        (Some(1), None, Language::En) => "1 user".to_string(),
+        (Some(users), None, Language::En) => format!("{users} users"),
+        (Some(users), None, Language::Zh) => format!("{users} 个并发用户"),
+        (..) => load_name(facts, language),
+    }
+}
+
+/// A row for each run: every criterion with its value and verdict.
+fn objectives(runs: &[&Summary], language: Language) -> String {
+    let judged = |run: &Summary| run.slo.as_ref().map_or_else(Vec::new, |verdict| verdict.criteria.clone());
+    let Some(first) = runs.iter().map(|run| judged(run)).find(|criteria| !criteria.is_empty()) else {
+        return String::new();
+    };
+    let mut head = vec![language.pick("Load", "负载").to_string()];
+    head.extend(first.iter().map(|one| one.criterion.with_unit()));
+    head.extend([
+        language.pick("Goodput (req/s)", "有效吞吐量 (req/s)").to_string(),
+        language.pick("Requests within (%)", "达标请求占比 (%)").to_string(),
+        language.pick("Verdict", "结论").to_string(),
+    ]);
+    let cell = |one: &Judged| {
+        let value = one.judged.value.map_or_else(|| "-".to_string(), |v| value_text(one.criterion.figure, v));
+        format!("{value}{} {}", mark(one.judged.few), if one.met { "✓" } else { "✗" })
+    };
+    let row = |run: &&Summary| {
+        let verdict = run.slo.as_ref()?;
+        let mut cells = vec![load_name(&run.facts, language)];
+        // Runs of one page can have different objectives.
+        cells.extend(first.iter().map(|one| {
+            let own = verdict.criteria.iter().find(|other| other.criterion.text == one.criterion.text);
+            own.map_or_else(|| "-".to_string(), cell)
+        }));
+        let percent = verdict.good_share.map(|share| share * 100.0);
+        cells.extend([verdict.goodput_per_s, percent].map(|value| super::elements::fixed(value, 2)));
+        let met = verdict.is_met();
+        cells.push(
+            if met { language.pick("met ✓", "达标 ✓") } else { language.pick("missed ✗", "未达标 ✗") }.to_string(),
+        );
+        Some((if met { "good" } else { "bad" }, cells))
+    };
+    let rows: Vec<(&str, Vec<String>)> = runs.iter().filter_map(row).collect();
+    let infinite = rows.iter().flat_map(|row| &row.1).any(|cell| cell.starts_with('∞'));
+    let note = if infinite { format!("<p class=\"note\">{}</p>", infinite_note(language)) } else { String::new() };
+    let few = rows.iter().flat_map(|row| &row.1).any(|cell| cell.contains("* "));
+    let few = if few { super::elements::few_note(language) } else { String::new() };
+    table(&head, &rows) + &few + &note
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_counted() {
+        let users_of = |parallel| users(&RunFacts { parallel: Some(parallel), ..RunFacts::default() }, Language::En);
+        assert_eq!([1, 8].map(users_of), ["1 user", "8 users"]);
+        let rate = RunFacts { rate_per_s: Some(5.0), ..RunFacts::default() };
+        assert_eq!(users(&rate, Language::En), "Rate 5 req/s");
+    }
+}
