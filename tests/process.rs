@@ -192,13 +192,47 @@ fn a_signal_that_was_ignored_at_start_stays_ignored() {
 
 /// A stopped client gets no arrival timestamps from user space; it must report the bounds of its error.
 #[test]
+fn a_run_ends_with_its_result_at_a_glance() {
+    let load =
+        ["--url", "mock:?ttft=4ms&itl=2ms&tokens=5", "-n", "12", "--parallel", "2", "--slo", "p99_ttft<=9 rps>=1e9"];
+    let run = |more: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        let output = perf(folder.path(), &load).args(more).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        let summary = fs::read_to_string(folder.path().join("mock/performance_summary.txt")).unwrap();
+        (stdout(&output), summary)
+    };
+    let (text, summary) = run(&[]);
+    let end: Vec<&str> = text.lines().rev().take(24).collect();
+    for what in [
+        "12 requests in",
+        "Throughput: ",
+        "| TTFT (ms) ",
+        "| Latency (ms) ",
+        "✓ p99_ttft<=9 s",
+        "✗ rps>=1e9",
+        "Report: ",
+    ] {
+        assert!(end.iter().any(|line| line.starts_with(what)), "no '{what}' at the end of\n{text}");
+    }
+    assert!(end[1].starts_with("All tables: ") && end[0].starts_with("Results: "), "{text}");
+    assert!(text.find("Benchmarking summary:") < text.find("Percentile results:"), "{text}");
+    let rest = "Client's own figures:";
+    assert!(summary.contains(rest) && !text.contains(rest), "{text}");
+    assert!(run(&["--verbose"]).0.contains(rest));
+    let quiet = run(&["--quiet"]).0;
+    let starts: Vec<char> = quiet.lines().filter_map(|line| line.chars().next()).collect();
+    assert_eq!(starts, ['✓', '✗', 'R'], "{quiet}");
+}
+
+#[test]
 fn a_stopped_client_reports_its_measurement_error() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = ringmark(&["mock", "--port", "0", "ttft=20ms", "itl=20ms", "tokens=100"]).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let url = line.split_whitespace().last().unwrap();
-    let call = ["--url", url, "--number", "8", "--parallel", "8", "--workers", "1", "--name", "mock"];
+    let call = ["--verbose", "--url", url, "--number", "8", "--parallel", "8", "--workers", "1", "--name", "mock"];
     let child = perf(folder.path(), &call).spawn().unwrap();
     wait_for("the database", || database(folder.path()));
     thread::sleep(Duration::from_millis(400));

@@ -31,7 +31,7 @@
 //!
 //! Not bounded: a delay of the network card or of the kernel before the timestamp (beyond the error of a timestamp); a
 //! wall clock stepped by less than the time since the socket was empty, until the offset is measured again; messages of
-//! a TLS session without data behind an event in the same read; TPOT of a response with several choices, whose
+//! a TLS session without data, or the line ends of an event in a segment of their own, behind it in the same read; TPOT of a response with several choices, whose
 //! bound is that of a single choice.
 //!
 //! The true time of an arrival recorded as `a` is therefore in `[a − early − stamp − clock, a + clock]`, which gives

@@ -53,6 +53,13 @@ pub struct Faults {
     pub batch: usize,
 }
 
+impl Faults {
+    /// Whether receives end early, for want of buffers or completions, or are armed late.
+    pub fn is_scarce(&self) -> bool {
+        self.buffers < 4096 || self.completions < 65_536 || self.submissions < 1024 || self.submit > 0.0
+    }
+}
+
 /// The kernel of one worker, shared with its sockets.
 pub struct World {
     pub time: Arc<VirtualTime>,

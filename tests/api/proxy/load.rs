@@ -11,8 +11,8 @@ use crate::call::{Call, line};
 use crate::hub::server::{Server, modelscope};
 use crate::tls_server::TlsServer;
 
-/// `Basic` of `me:hidden`.
-const CREDENTIALS: &str = "Proxy-Authorization: Basic bWU6aGlkZGVu";
+/// `Basic` of `me:unsaid77`.
+const CREDENTIALS: &str = "Proxy-Authorization: Basic bWU6dW5zYWlkNzc=";
 const REFUSED: &str = "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n";
 
 fn mock() -> Mock {
@@ -22,13 +22,13 @@ fn mock() -> Mock {
 
 /// The proxy's URL with a user and a password.
 fn secret(relay: &Relay) -> String {
-    format!("http://me:hidden@{}", relay.addr)
+    format!("http://me:unsaid77@{}", relay.addr)
 }
 
 #[track_caller]
 fn mistake(call: &Call) -> String {
     assert_eq!(call.status, 2, "{}", call.stderr);
-    assert!(!call.stderr.contains("hidden"), "{}", call.stderr);
+    assert!(!call.stderr.contains("unsaid77"), "{}", call.stderr);
     call.stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_default().to_string()
 }
 
@@ -88,7 +88,7 @@ fn nothing_that_is_stored_has_the_password() {
         }
     }
     let text = String::from_utf8_lossy(&seen);
-    assert!(!text.contains("hidden") && !text.contains("bWU6aGlkZGVu"));
+    assert!(!text.contains("unsaid77") && !text.contains("bWU6dW5zYWlkNzc="));
     assert!(text.contains(&format!("http://****@{}", relay.addr)));
 }
 
@@ -165,10 +165,10 @@ fn the_environment_counts_only_when_it_is_asked_for() {
     call("d", &["--proxy", "env"], &[("all_proxy", &proxy), ("NO_PROXY", "elsewhere")]);
     assert!(!relay.heads().is_empty());
     let folder = tempfile::tempdir().unwrap();
-    let output = perf(&folder, &["--url", &url, "--proxy", "env"], &[("http_proxy", "socks5://me:hidden@h:1")]);
+    let output = perf(&folder, &["--url", &url, "--proxy", "env"], &[("http_proxy", "socks5://me:unsaid77@h:1")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("--proxy env: http_proxy is not an http:// proxy"), "{}", stderr(&output));
-    assert!(!stderr(&output).contains("hidden"));
+    assert!(!stderr(&output).contains("unsaid77"));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn hubs_are_reached_through_the_proxy_too() {
     let output = perf(&folder, &arguments, &[("MODELSCOPE_ENDPOINT", "http://hub.invalid")]);
     let text = stderr(&output);
     assert!(
-        text.contains("407") && text.contains("through the proxy 127.0.0.1:") && !text.contains("hidden"),
+        text.contains("407") && text.contains("through the proxy 127.0.0.1:") && !text.contains("unsaid77"),
         "{text}"
     );
 }
