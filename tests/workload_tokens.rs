@@ -59,13 +59,17 @@ fn a_tokenizer_is_a_folder_or_its_file() {
 
 #[test]
 fn lengths_are_tokens_with_a_tokenizer() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prompts.txt");
+    fs::write(&file, "hi\n").unwrap();
     let test_spec = |template: ChatTemplate, min, max| {
         chat().with(|s| {
             s.data.tokenizer_path = Some(tokenizer("qwen2_5"));
             s.data.chat_template = template;
             s.data.min_prompt_length = min;
             s.data.max_prompt_length = Some(max);
-            s.data.prompt = Some("hi".to_string());
+            s.data.dataset = Some("line_by_line".to_string());
+            s.data.dataset_path = Some(file.clone());
         })
     };
     workload(&test_spec(ChatTemplate::default(), 30, 30)).expect("a chat counts with its template");
