@@ -1,12 +1,11 @@
 //! The HTML report: well formed, self-contained and of bounded size, with one request and with many.
 
 mod chinese;
-mod halves;
 mod records;
 
 use std::path::{Path, PathBuf};
 
-use halves::half;
+use chinese::halves::half;
 use records::{closed, collect, push_failed, push_ok, report, start};
 use ringmark::plan::Save;
 use ringmark::plan::sla::SearchPlan;

@@ -101,8 +101,9 @@ pub fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Option<u64
     for (to, from) in bytes.chunks_exact_mut(8).zip(control) {
         to.copy_from_slice(&from.to_ne_bytes());
     }
-    let length = (message.msg_controllen as usize).min(CONTROL_LEN);
-    Ok((received as usize, receive_timestamp_ns(&bytes[..length])))
+    // Its type depends on the C library.
+    let length: usize = message.msg_controllen as _;
+    Ok((received as usize, receive_timestamp_ns(&bytes[..length.min(CONTROL_LEN)])))
 }
 
 /// A message header with all fields 0. A struct expression is impossible because some targets have private padding.

@@ -321,7 +321,7 @@ mod tests {
         // A parser swallowed two tokens before the first event, one after the last: 10 ns each.
         let (value_ns, low, high, last) = value(&every_10(120, 4), &[(160, 0, STOP)], 8);
         assert_eq!((value_ns, low, last), (30.0 / 7.0, 30.0 / 7.0, 150));
-        assert!(low < 10.0 && 10.0 <= high && high < 11.0, "{low} {high}");
+        assert!(low < 10.0 && (10.0..11.0).contains(&high), "{low} {high}");
         // Two tokens in each of four events; the end of sequence is not counted.
         let (value_ns, low, high, _) = value(&every_10(100, 4), &[(140, 0, STOP)], 8);
         assert_eq!((value_ns, low, high), (30.0 / 7.0, 30.0 / 7.0, 10.0));

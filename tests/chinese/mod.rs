@@ -1,7 +1,7 @@
 //! Checks that no English label remains on a Chinese page.
 
 #[path = "../halves/mod.rs"]
-mod halves;
+pub mod halves;
 
 use ringmark::spec::Language;
 
