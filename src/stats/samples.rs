@@ -105,7 +105,8 @@ pub struct RunSamples {
     /// Succeeded requests whose response contained the server's own times.
     pub timings: Vec<RequestTimings>,
     pub unknown_tokens: u64,
-    /// Output tokens and output events of succeeded streamed responses with both, and the number of these responses.
+    /// Output tokens and output events of succeeded streamed responses with both, and the number of choices of
+    /// these responses.
     pub event_tokens: u64,
     pub token_events: u64,
     pub token_streams: u64,
@@ -161,7 +162,8 @@ impl RunSamples {
                 if let (true, Some(tokens)) = (record.streamed && record.arrivals.len > 0, record.output_tokens) {
                     self.event_tokens += u64::from(tokens);
                     self.token_events += u64::from(record.arrivals.len);
-                    self.token_streams += 1;
+                    let last_choice = record.choices.slice(&block.bytes).iter().max();
+                    self.token_streams += 1 + u64::from(last_choice.copied().unwrap_or(0));
                 }
                 for (count, oddity) in self.oddities.iter_mut().zip(Oddity::ALL) {
                     *count += u64::from(record.oddities.has(oddity));

@@ -48,7 +48,8 @@ pub struct SteadyThroughput {
     pub span_s: f64,
     /// Requests that succeeded in it.
     pub requests: u64,
-    /// Of the requests that ended in it.
+    /// Work done in it: a request that was only partly in it counts with the share of its time, and so do its tokens.
+    /// With requests of equal length, all slots end together, and a count of those that ended would miss a whole round.
     pub throughput: Throughput,
     /// From its end to the end of the last request, seconds.
     pub tail_s: f64,
@@ -81,10 +82,34 @@ impl SteadyThroughput {
             from_s: from.saturating_sub(first_due) as f64 / 1e9,
             span_s,
             requests: ended.len() as u64,
-            throughput: Throughput::compute(&ended, Some(span_s)),
+            throughput: work_between(samples.iter().filter(|sample| sample.ok), (from, to), span_s),
             tail_s: last_end.saturating_sub(to) as f64 / 1e9,
             waiting: sent.filter(|&(start, end)| start <= middle && middle < end).count() as u64,
         })
+    }
+}
+
+/// The throughput of the parts of these requests between two times that are `span_s` seconds apart.
+fn work_between<'a>(ok: impl Iterator<Item = &'a Sample> + Clone, (from, to): (u64, u64), span_s: f64) -> Throughput {
+    let share = |sample: &Sample| {
+        let start = sample.write_start.unwrap_or(sample.due);
+        let within = sample.end.min(to).saturating_sub(start.max(from));
+        match sample.end.saturating_sub(start) {
+            0 => f64::from(u8::from(from < sample.end && sample.end <= to)),
+            whole => within as f64 / whole as f64,
+        }
+    };
+    let total = |count: fn(&Sample) -> Option<u32>| {
+        let counted = ok.clone().filter_map(|sample| Some(f64::from(count(sample)?) * share(sample)));
+        counted.reduce(|sum, part| sum + part).map(|sum| sum / span_s)
+    };
+    let output = total(|sample| sample.output_tokens);
+    let input = total(|sample| sample.input_tokens);
+    Throughput {
+        requests_per_s: total(|_| Some(1)),
+        output_tokens_per_s: output,
+        total_tokens_per_s: input.zip(output).map(|(input, output)| input + output),
+        input_tokens_per_s: input,
     }
 }
 
@@ -147,9 +172,19 @@ mod tests {
         samples[59].end += 20_000_000_000;
         let hung = steady(&samples, Mode::Closed).unwrap();
         assert_eq!((hung.requests, hung.waiting), (59, 1));
-        assert!((hung.throughput.requests_per_s.unwrap() - 59.0 / 3.0).abs() < 1e-9 && hung.tail_s == 20.0, "{hung:?}");
+        // Of its 20.1 s, 0.1 s are in the steady part.
+        let requests = hung.throughput.requests_per_s.unwrap() * 3.0;
+        assert!((requests - 59.0 - 0.1 / 20.1).abs() < 1e-9 && hung.tail_s == 20.0, "{hung:?}");
         assert!(steady(&two_slots(60, 30), Mode::Closed).is_none(), "shorter than a second");
         assert!(steady(&two_slots(28, 100), Mode::Closed).is_none(), "fewer than 30 requests");
+        // The second slot is 1 ms later: its last request is in flight when the first slot becomes idle.
+        let mut apart = two_slots(60, 100);
+        apart.iter_mut().filter(|sample| sample.index % 2 == 1).for_each(|sample| {
+            sample.write_start = sample.write_start.map(|start| start + 1_000_000);
+            sample.end += 1_000_000;
+        });
+        let apart = steady(&apart, Mode::Closed).unwrap();
+        assert!((apart.throughput.requests_per_s.unwrap() - 20.0).abs() < 1e-3, "{apart:?}");
         // The schedule offers from 0 s to 2.9 s.
         let offered = steady(&samples, Mode::Open).unwrap();
         assert_eq!((offered.span_s, offered.requests), (2.9, 58));

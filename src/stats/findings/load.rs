@@ -9,6 +9,8 @@ use crate::time::MS;
 
 /// Fewer requests say nothing about a rate.
 const FEWEST: usize = 10;
+/// Waits for a slot say something with fewer.
+const FEWEST_WAITS: usize = 4;
 /// A rate of which a smaller share was sent was not kept.
 const KEPT: f64 = 0.95;
 /// A shorter wait for a slot is the client's own lag, nanoseconds.
@@ -33,7 +35,7 @@ const CACHED: f64 = 0.01;
 pub fn rate_held_back(s: &Summary, samples: &[Sample]) -> Option<Finding> {
     let parallel = s.facts.parallel.filter(|_| s.facts.mode == Mode::Paced)?;
     let sent: Vec<&Sample> = samples.iter().filter(|sample| sample.write_start.is_some()).collect();
-    if sent.len() < FEWEST {
+    if sent.len() < FEWEST_WAITS {
         return None;
     }
     let (offered_per_s, sent_per_s) = (s.rates.offered_per_s?, s.rates.sent_per_s?);
@@ -93,13 +95,16 @@ pub fn tail(s: &Summary) -> Option<Finding> {
 
 /// Requests that occupied their slots for so long that the throughput of a closed loop is lower.
 pub fn stragglers(s: &Summary, samples: &[Sample]) -> Option<Finding> {
-    let mut stays_ns: Vec<u64> =
-        samples.iter().filter_map(|sample| Some(sample.end.saturating_sub(sample.write_start?))).collect();
-    if s.facts.mode != Mode::Closed || stays_ns.len() < FEWEST || tail(s).is_some() {
+    let stay_ns = |sample: &Sample| Some(sample.end.saturating_sub(sample.write_start?));
+    let mut stays_ns: Vec<u64> = samples.iter().filter_map(stay_ns).collect();
+    stays_ns.sort_unstable();
+    // A hanging request may fail, but quick refusals are no measure of what is long.
+    let mut answered_ns: Vec<u64> = samples.iter().filter(|sample| sample.ok).filter_map(stay_ns).collect();
+    answered_ns.sort_unstable();
+    if s.facts.mode != Mode::Closed || answered_ns.len() < FEWEST || tail(s).is_some() {
         return None;
     }
-    stays_ns.sort_unstable();
-    let (median_ns, longest_ns) = (stays_ns[stays_ns.len() / 2], *stays_ns.last()?);
+    let (median_ns, longest_ns) = (answered_ns[answered_ns.len() / 2], *stays_ns.last()?);
     let long = &stays_ns[stays_ns.partition_point(|&ns| ns < STRAGGLER.saturating_mul(median_ns.max(1)))..];
     let share = long.iter().sum::<u64>() as f64 / stays_ns.iter().sum::<u64>() as f64;
     let requests = long.len() as u64;
