@@ -105,9 +105,9 @@ impl Plan {
         let before = if self.workload.source.is_generated() { 0 } else { before };
         self.workload.offset = offset.saturating_add(before);
         if matches!(self.workload.source, Source::Trace(_)) {
-            // Recorded requests keep their times.
+            // Recorded requests keep their times. Those that the offset of the call skips are not among them.
             if let Some(Arrival::Trace(times)) = self.load.arrival_mut() {
-                *times = from_offset(times, self.workload.offset);
+                *times = from_offset(times, before);
             }
         }
     }

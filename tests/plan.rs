@@ -101,6 +101,30 @@ fn times_of_tokens_need_a_stream() {
 }
 
 #[test]
+fn a_salt_needs_random_text() {
+    let salted = |dataset: Option<&str>| {
+        spec().with(|s| {
+            s.data.salt = Some(3);
+            s.data.dataset = dataset.map(str::to_string);
+            s.data.dataset_path =
+                dataset.filter(|name| ["line_by_line", "openqa"].contains(name)).map(|_| "f".to_string().into());
+            s.data.tokenizer_path = dataset.filter(|name| name.starts_with("random")).map(|_| "t".to_string());
+            s.data.max_prompt_length = s.data.tokenizer_path.as_ref().map(|_| 9);
+            s.data.max_turns = dataset.filter(|name| name.ends_with("turn")).map(|_| 2);
+        })
+    };
+    for without in [None, Some("line_by_line"), Some("openqa"), Some("speed_benchmark"), Some("./program")] {
+        let error = resolve(&salted(without), &facts()).unwrap_err().to_string();
+        assert!(error.starts_with("--salt applies only to datasets of random text"), "{error}");
+    }
+    for with in ["random", "random_vl", "random_multi_turn"] {
+        assert_eq!(plans(salted(Some(with)))[0].workload.randomness.salt, 3, "{with}");
+    }
+    let prompt = plans(salted(None).with(|s| s.data.prompt = Some("a".to_string()))).remove(0);
+    assert!(prompt.notes.contains(&Finding::FlagsBesidePrompt { flags: vec!["--salt".to_string()] }));
+}
+
+#[test]
 fn a_closed_sweep_has_a_plan_for_each_parallel() {
     let changed = spec().with(|s| {
         s.load.parallel = vec![1, 10, 50];

@@ -217,12 +217,32 @@ fn data_cycles_and_the_warm_up_comes_from_its_end() {
     }))
     .unwrap();
     assert_eq!((content(&later, Measured, 0), later.bodies.len()), (json!("b"), 2));
-    let round = workload(&test_spec.with(|s| {
-        s.load.number = vec![2];
-        s.data.dataset_offset = 7;
-    }))
-    .unwrap();
-    assert_eq!((content(&round, Measured, 0), content(&round, Measured, 1)), (json!("d"), json!("a")));
+    let skipping = |offset, number| {
+        test_spec.clone().with(|s| {
+            s.load.number = vec![number];
+            s.data.dataset_offset = offset;
+        })
+    };
+    let round = workload(&skipping(2, 5)).unwrap();
+    assert_eq!((0..5).map(|i| content(&round, Measured, i)).collect::<Vec<_>>(), ["c", "d", "c", "d", "c"]);
+    assert_eq!(round.notes, [Finding::PromptsRepeat { prompts: 2, requests: 5, most: 3 }]);
+    for offset in [4, 7] {
+        let error = workload(&skipping(offset, 2)).unwrap_err();
+        assert!(error.contains(&format!("--dataset-offset {offset}")) && error.contains("4 usable prompts"), "{error}");
+    }
+    // A run after others can begin anywhere in what is not skipped.
+    let plans = resolve(&skipping(2, 3).with(|s| s.load.repeat = 2), &RigFacts::default()).unwrap();
+    let second = Workload::build(&plans[1].workload, "a", "/").unwrap();
+    assert_eq!((content(&second, Measured, 0), content(&second, Measured, 1)), (json!("d"), json!("c")));
+}
+
+#[test]
+fn without_a_connection_test_no_body_is_kept_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let bodies = lines(folder.path(), "{\"messages\":[]}\n{\"messages\":[],\"n\":1}\n");
+    let whole = bodies.with(|s| s.load.number = vec![2]);
+    assert_eq!(workload(&whole).unwrap().notes, [Finding::TestRepeatsPrompt]);
+    assert_eq!(workload(&whole.with(|s| s.target.no_test_connection = true)).unwrap().notes, []);
 }
 
 #[test]

@@ -3,11 +3,12 @@
 mod data_support;
 
 use data_support::{bodies, chat, completions, content, data, plans, tokenizer, workload};
+use ringmark::finding::Finding;
 use ringmark::plan::{Load, Plan};
 use ringmark::record::Phase;
 use ringmark::spec::Spec;
-use ringmark::workload::arrivals;
 use ringmark::workload::tokenizer::Tokenizer;
+use ringmark::workload::{Workload, arrivals};
 use serde_json::json;
 
 fn trace(base: Spec, file: &str) -> Spec {
@@ -91,6 +92,40 @@ fn offsets_and_windows_move_times_and_prompts() {
     assert_eq!(arrivals_ms(&part, 2), [0, 280]);
     let part = trace(completions(), "mooncake.jsonl").with(|s| s.load.trace_unit = Some("s".to_string()));
     assert_eq!(arrivals_ms(&part, 2), [0, 120_000]);
+}
+
+#[test]
+fn skipped_rows_are_never_sent() {
+    let asked = trace(completions(), "mooncake.jsonl").with(|s| s.data.dataset_offset = 3);
+    let all = bodies(&workload(&trace(completions(), "mooncake.jsonl")).unwrap(), 4);
+    let plan = plans(&asked).unwrap().remove(0);
+    assert_eq!((plan.requests, arrivals_ms(&asked, 1)), (Some(1), vec![0]));
+    assert_eq!(bodies(&workload(&asked).unwrap(), 1), all[3..]);
+    let window = |offset| {
+        trace(completions(), "mooncake.jsonl").with(|s| {
+            s.load.trace_window = Some("0.1..0.5".to_string());
+            s.data.dataset_offset = offset;
+        })
+    };
+    assert_eq!(plans(&window(1)).unwrap()[0].requests, Some(1));
+    let error = plans(&window(2)).unwrap_err();
+    assert!(error.contains("--dataset-offset 2") && error.contains("has 2"), "{error}");
+    let error = plans(&asked.clone().with(|s| s.data.dataset_offset = u64::MAX)).unwrap_err();
+    assert!(error.contains("--dataset-offset") && error.contains("has 4"), "{error}");
+    // More requests than rows, and more runs, start again after the skipped rows.
+    let more = asked.with(|s| {
+        s.data.dataset_offset = 2;
+        s.load.number = vec![5];
+        s.load.repeat = 2;
+    });
+    let made = workload(&more).unwrap();
+    assert_eq!(bodies(&made, 4), [&all[2..], &all[2..]].concat());
+    assert_eq!(made.notes, [Finding::PromptsRepeat { prompts: 2, requests: 5, most: 3 }]);
+    assert_eq!(arrivals_ms(&more, 4), [0, 600, 1200, 1800]);
+    let second = plans(&more).unwrap().remove(1);
+    let second = Workload::build(&second.workload, "a", "/").unwrap();
+    let lengths = |all: &[serde_json::Value]| all.iter().map(|body| body["max_tokens"].clone()).collect::<Vec<_>>();
+    assert_eq!(lengths(&bodies(&second, 2)), lengths(&[all[3].clone(), all[2].clone()]));
 }
 
 #[test]

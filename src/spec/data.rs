@@ -385,6 +385,7 @@ impl DataSpec {
             (self.min_prompt_length > 0, "--min-prompt-length"),
             (self.max_prompt_length.is_some(), "--max-prompt-length"),
             (self.sharegpt_output_len, "--sharegpt-output-len"),
+            (self.salt.is_some(), "--salt"),
         ];
         let all = lengths.into_iter().chain(self.flags_of_images());
         all.filter(|(given, _)| *given).map(|(_, flag)| flag.to_string()).collect()
@@ -444,6 +445,35 @@ impl DataSpec {
             }
         }
         Ok(())
+    }
+
+    /// Rejects a salt for data without synthetic text.
+    pub(super) fn check_salt(&self, source: &Source) -> Result<(), PlanError> {
+        // Beside --prompt it is ignored, as the dataset is.
+        let has_random_text = match source {
+            Source::Trace(trace) => trace.needs_tokenizer(),
+            source => source.is_random_text() || self.prompt.is_some(),
+        };
+        if self.salt.is_some() && !has_random_text {
+            return Err(PlanError::conflict(
+                "--salt applies only to datasets of random text (random, random_embedding, random_rerank, random_vl, \
+                 random_multi_turn, and trace with lengths): remove --salt",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The trace without the rows that `--dataset-offset` skips, if the trace is the dataset.
+    pub(super) fn after_offset(&self, trace: Arc<Trace>) -> Result<Arc<Trace>, PlanError> {
+        if !self.is_trace() || self.dataset_offset == 0 {
+            return Ok(trace);
+        }
+        let (rows, path) = (trace.rows.len(), trace.path.clone());
+        Arc::unwrap_or_clone(trace).after(self.dataset_offset).map(Arc::new).ok_or_else(|| {
+            let what = format!("{} skips all recorded requests: {} has {rows}", self.dataset_offset, path.display());
+            let of_window = "; --trace-window, if given, selects them first";
+            PlanError::value("--dataset-offset", what + of_window)
+        })
     }
 
     /// The range of lengths of random texts.

@@ -88,6 +88,7 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
         &spec.clone().with(|spec| spec.target.url = local.as_ref().map(LocalPlan::url).or(spec.target.url.take()));
     let mut notes: Vec<Finding> = Vec::new();
     let trace = spec.load.trace(facts.trace.as_ref(), &mut notes)?;
+    let trace = trace.map(|trace| spec.data.after_offset(trace)).transpose()?;
     let trace = trace.as_ref();
     let loads = spec.load.loads(&spec.data, trace, &mut notes)?;
     let numbers = spec.load.numbers(
@@ -329,6 +330,7 @@ fn recipe(
     };
     let source = data.source(trace, sampling.n_choices, &mut options.extra, notes)?;
     check_dialect(&source, dialect)?;
+    data.check_salt(&source)?;
     options.stream = sampling.streams(&options);
     notes.extend(sampling.notes(&spec.target.api, &options, data.tokenizer_path.is_some()));
     Ok(Recipe {
@@ -336,9 +338,12 @@ fn recipe(
         lengths: data.lengths()?,
         tokens: data.tokens()?,
         offset: data.dataset_offset,
+        // A prompt is no data set: every request sends it.
+        skipped: if data.prompt.is_some() { 0 } else { data.dataset_offset },
         needed: None,
         warmup: 0,
         witness: 0,
+        tests_connection: !spec.target.no_test_connection,
         headers: spec.target.request_headers(dialect, options.stream)?,
         options,
         randomness: Randomness {

@@ -14,7 +14,8 @@ const TEST: &str = "Hi";
 /// Prompts that are kept apart at the end of the data: those of the witness, and one for a connection test that needs a
 /// whole body.
 pub fn count(recipe: &Recipe) -> u64 {
-    if recipe.source.is_generated() { recipe.witness } else { recipe.witness + 1 }
+    let is_for_test = recipe.tests_connection && !recipe.source.is_generated();
+    recipe.witness + u64::from(is_for_test)
 }
 
 /// Takes prompts that are kept apart off the end of the data. Empty if there are none beyond those that the run needs,
@@ -69,7 +70,7 @@ pub fn report(recipe: &Recipe, items: &[Item], apart: &[Item], test: &Item, note
         // The prompts of the witness and the connection test are among those.
         return;
     }
-    let test_repeats = is_body(Some(test)) && apart.is_empty();
+    let test_repeats = recipe.tests_connection && is_body(Some(test)) && apart.is_empty();
     let witness_repeats = recipe.witness > 0 && apart.is_empty();
     if test_repeats {
         notes.push(Finding::TestRepeatsPrompt);

@@ -18,6 +18,8 @@ pub struct Context<'a> {
     pub randomness: Randomness,
     /// Prompts to skip at the start of the data.
     pub offset: u64,
+    /// How many of these are not used when the data starts again either; see [`super::recipe::Recipe::skipped`].
+    pub skipped: u64,
     /// Prompts that measured requests and the warm-up can use at most; `None` when only its duration ends the run.
     pub needed: Option<u64>,
     /// Requests of the warm-up.
@@ -96,30 +98,35 @@ impl<'a> Context<'a> {
     }
 
     /// Passes prompts to the builders that come one after the other; see [`Builders::build_in_order`]. Those before the
-    /// offset are skipped.
+    /// offset are passed over.
     pub(crate) fn pass_in_order(
         &self,
         builders: &Builders<'_>,
         mut pass: impl FnMut(&mut dyn FnMut(Item) -> bool) -> Result<(), WorkloadError>,
     ) -> Result<(), WorkloadError> {
-        let mut skipped = 0;
+        let mut used_before = self.offset.saturating_sub(self.skipped);
         // One like the measured ones, those of the warm-up, and those kept apart.
         let before = 1 + self.warmup.saturating_add(self.aside);
         builders.build_in_order("Building requests", before as usize, |take| {
-            let (mut any, mut taken) = (false, false);
+            let mut taken = false;
             while !taken {
+                let mut read = 0;
                 pass(&mut |item| {
-                    any = true;
-                    if skipped < self.offset {
-                        skipped += 1;
+                    read += 1;
+                    if read <= self.skipped {
+                        return true;
+                    }
+                    if used_before > 0 {
+                        used_before -= 1;
                         return true;
                     }
                     taken = true;
                     take(item)
                 })?;
-                if !any {
+                if read == 0 {
                     return Err(WorkloadError::Data("no prompt has the requested length".to_string()));
                 }
+                self.check_offset(read)?;
             }
             Ok(())
         })
@@ -141,14 +148,23 @@ impl<'a> Context<'a> {
     }
 
     /// Drops the prompts before the offset. If all of the data was read, which is fewer than `wanted` prompts, the run
-    /// cycles through it and an offset beyond its end wraps around. `items` must not be empty.
-    pub(crate) fn after_offset(&self, mut items: Vec<Item>, wanted: u64) -> Vec<Item> {
+    /// cycles through those that are not skipped, so that only earlier runs of the call can move the start beyond its end.
+    pub(crate) fn after_offset(&self, mut items: Vec<Item>, wanted: u64) -> Result<Vec<Item>, WorkloadError> {
         let count = items.len() as u64;
+        self.check_offset(count)?;
         if count < wanted {
-            items.rotate_left((self.offset % count) as usize);
+            items.drain(..self.skipped as usize);
+            let used_before = self.offset.saturating_sub(self.skipped);
+            let start = used_before % items.len() as u64;
+            items.rotate_left(start as usize);
         } else {
             items.drain(..self.offset.min(count - 1) as usize);
         }
-        items
+        Ok(items)
+    }
+
+    /// Rejects an offset that skips all of the data, which has `count` prompts.
+    fn check_offset(&self, count: u64) -> Result<(), WorkloadError> {
+        if self.skipped < count { Ok(()) } else { Err(WorkloadError::AllSkipped { offset: self.skipped, count }) }
     }
 }

@@ -58,6 +58,7 @@ fn context<'a>(
     Context {
         randomness: recipe.randomness,
         offset: recipe.offset,
+        skipped: recipe.skipped,
         needed: recipe.needed,
         warmup: recipe.warmup,
         aside: aside::count(recipe),
@@ -131,9 +132,9 @@ fn prompts(source: &Source, context: &Context<'_>) -> Result<Vec<Item>, Workload
             }
             let enough = context.wanted();
             let kept = share_gpt::read(path, &all, *output_len, enough, context)?;
-            Ok(context.after_offset(kept, enough))
+            context.after_offset(kept, enough)
         }
-        Source::Speed { long } => Ok(context.after_offset(speed_benchmark::read(*long, context.tokens)?, u64::MAX)),
+        Source::Speed { long } => context.after_offset(speed_benchmark::read(*long, context.tokens)?, u64::MAX),
         Source::MultiTurn(asked) => multi_turn::read(asked, context),
         Source::Trace(trace) => trace.items(context),
     }

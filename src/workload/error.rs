@@ -13,6 +13,11 @@ pub enum WorkloadError {
     Line { path: PathBuf, line: u64, what: String },
     #[error("{flag}: {} {what}", path.display())]
     File { flag: &'static str, path: PathBuf, what: String },
+    #[error(
+        "--dataset-offset {offset} skips the whole dataset, which has {count} usable prompt{}: give a smaller offset",
+        if *count == 1 { "" } else { "s" }
+    )]
+    AllSkipped { offset: u64, count: u64 },
     #[error("{0}")]
     Data(String),
     #[error(

@@ -27,6 +27,9 @@ pub struct Recipe {
     pub tokens: Option<TokenUse>,
     /// Prompts to skip at the start of the data. Generated prompts are numbered from here on.
     pub offset: u64,
+    /// How many of these `--dataset-offset` skips, so that they are not used when the data starts again either; the
+    /// others are those of earlier runs of the call.
+    pub skipped: u64,
     /// Prompts that measured requests and the warm-up can use at most; `None` if only its duration ends the run. Files
     /// are read beyond this by what the connection test and the witness need.
     pub needed: Option<u64>,
@@ -34,6 +37,8 @@ pub struct Recipe {
     pub warmup: u64,
     /// Prompts for the witness; 0 without one.
     pub witness: u64,
+    /// Whether one request is sent before the run.
+    pub tests_connection: bool,
     pub options: Options,
     /// Headers given by the user.
     pub headers: Vec<Header>,

@@ -104,7 +104,7 @@ impl<'a> Sieve<'a> {
                 unit: if self.context.tokens.is_some() { "tokens" } else { "characters" },
             });
         }
-        Ok(self.context.after_offset(self.kept, self.wanted))
+        self.context.after_offset(self.kept, self.wanted)
     }
 }
 

@@ -310,6 +310,13 @@ impl Trace {
         Some(self)
     }
 
+    /// The rows after the first `skipped`, with times from the first of these on; `None` if there are none.
+    #[must_use]
+    pub(crate) fn after(mut self, skipped: u64) -> Option<Trace> {
+        self.rows.drain(..usize::try_from(skipped).map_or(self.rows.len(), |skipped| skipped.min(self.rows.len())));
+        self.window(0, u64::MAX)
+    }
+
     /// The arrival times, nanoseconds from the start, `speed` times as fast as recorded.
     pub fn arrivals(&self, speed: f64) -> Vec<u64> {
         self.rows.iter().map(|row| (row.at_ns as f64 / speed).round() as u64).collect()
@@ -329,7 +336,12 @@ impl Trace {
         let needed = context.needed.map_or(rows, |needed| needed.max(1).saturating_add(context.aside));
         context.generate_count("Generating prompts", needed.min(rows), |place| {
             let number = context.offset.wrapping_add(place);
-            self.item((number % rows) as usize, number, (random.as_ref(), frame), context.residuals)
+            self.item(
+                (number.wrapping_sub(context.skipped) % rows) as usize,
+                number,
+                (random.as_ref(), frame),
+                context.residuals,
+            )
         })
     }
 
