@@ -340,7 +340,7 @@ fn extreme_numbers_in_a_database_are_an_error_or_a_report() {
     let bad = folder.path().join("bad.db");
     let mut refused = 0;
     for (table, column) in &columns {
-        for value in ["-9223372036854775808", "-1", "9223372036854775807"] {
+        for value in ["-9223372036854775808", "-1", "0", "4294967295", "9007199254740992", "9223372036854775807"] {
             for rows in ["", " WHERE rowid = 1"] {
                 std::fs::copy(&good, &bad).unwrap();
                 let sql = rusqlite::Connection::open(&bad).unwrap();
