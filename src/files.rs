@@ -1,9 +1,47 @@
-//! Writing result files: whole or not at all, and not through symbolic links.
+//! Writing result files: whole or not at all, and not through symbolic links. Reading files that users name, which may
+//! have no end.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+/// Maximum size of a file that is one value: a prompt, a template, certificates.
+const MAX_VALUE_BYTES: u64 = 64 << 20;
+/// Maximum length of a line of a dataset.
+const MAX_LINE_BYTES: u64 = 256 << 20;
+
+/// Reads a file that is one value.
+///
+/// # Errors
+/// Also if it is longer than 64 MiB: a device such as `/dev/zero` has no end.
+pub(crate) fn read_value(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_VALUE_BYTES + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MAX_VALUE_BYTES {
+        true => Err(io::Error::other(format!("it is longer than {} MiB", MAX_VALUE_BYTES >> 20))),
+        false => Ok(bytes),
+    }
+}
+
+/// Reads a text file that is one value, as [`read_value`] does. Bytes that are not UTF-8 are an error of the kind
+/// `InvalidData`.
+pub(crate) fn read_value_text(path: &Path) -> io::Result<String> {
+    let not_text = |_| io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8");
+    String::from_utf8(read_value(path)?).map_err(not_text)
+}
+
+/// Appends the next line with its end to `bytes`; returns the number of bytes, 0 at the end of the file.
+///
+/// # Errors
+/// Also if the line is longer than 256 MiB.
+pub(crate) fn read_line(file: &mut impl BufRead, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let count = file.take(MAX_LINE_BYTES + 1).read_until(b'\n', bytes)?;
+    match count as u64 > MAX_LINE_BYTES {
+        true => Err(io::Error::other(format!("a line is longer than {} MiB", MAX_LINE_BYTES >> 20))),
+        false => Ok(count),
+    }
+}
 
 /// Replaces the file `path` in a results folder, or creates it. It is written under a temporary name first, so that a
 /// full disk leaves the old file or none, never an empty one.
@@ -41,6 +79,10 @@ pub(crate) fn open_append(path: &Path) -> io::Result<File> {
 /// Appends to a file in a results folder, as [`open_append`] opens it. If this fails, for example on a full disk, the
 /// file is as before, or gone if there was none.
 pub(crate) fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if bytes.is_empty() {
+        // Nothing would be written, but an empty file created.
+        return Ok(());
+    }
     let mut file = open_append(path)?;
     let before = file.metadata()?.len();
     let written = file.write_all(bytes);
@@ -121,5 +163,29 @@ mod tests {
         write_named(&link, b"new").unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "new");
         write_named(Path::new("/dev/null"), b"new").unwrap();
+    }
+
+    #[test]
+    fn an_endless_file_is_an_error() {
+        let zero = Path::new("/dev/zero");
+        assert_eq!(read_value(zero).unwrap_err().to_string(), "it is longer than 64 MiB");
+        assert_eq!(read_value_text(zero).unwrap_err().to_string(), "it is longer than 64 MiB");
+        let mut lines = io::BufReader::new(File::open(zero).unwrap());
+        let error = read_line(&mut lines, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "a line is longer than 256 MiB");
+    }
+
+    #[test]
+    fn lines_are_appended_with_their_ends() {
+        let (mut text, mut bytes) = (&b"a\nbc"[..], Vec::new());
+        let counts = [0; 3].map(|_| read_line(&mut text, &mut bytes).unwrap());
+        assert_eq!((counts, bytes.as_slice()), ([2, 2, 0], &b"a\nbc"[..]));
+    }
+
+    #[test]
+    fn an_append_of_nothing_creates_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        append(&folder.path().join("a.txt"), b"").unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

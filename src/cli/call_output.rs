@@ -72,8 +72,9 @@ pub fn databases(finished: &[FinishedRun]) -> Vec<PathBuf> {
 
 /// Appends `text` to the summary and the log in `root`.
 pub fn append(text: &str, root: &Path) -> Result<(), RunError> {
-    append_to(text, root, SUMMARY)?;
-    append_to(text, root, LOG_FILE)
+    // Each file, even if the other one cannot be written.
+    let (summary, log) = (append_to(text, root, SUMMARY), append_to(text, root, LOG_FILE));
+    summary.and(log)
 }
 
 /// Appends `text` to the file `name` in `root`.

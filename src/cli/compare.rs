@@ -1,11 +1,12 @@
 //! `ringmark compare`: compares two or more stored runs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::call_output::screen_width;
 use super::exit::{EarlyExit, status};
+use super::run_files::databases;
 use super::terminal::print;
 use crate::files;
 use crate::options::Language;
@@ -83,27 +84,4 @@ fn check(comparison: &Comparison<'_>, force: bool) -> Result<(), String> {
             what.join("; ")
         )),
     }
-}
-
-/// The databases at `path`: the file itself, or all `benchmark_data.db` below the folder, sorted by path.
-fn databases(path: &Path) -> Result<Vec<PathBuf>, String> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_path_buf()]);
-    }
-    let mut found = Vec::new();
-    let mut folders = vec![path.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(&folder);
-        for entry in entries.map_err(|error| format!("cannot read {}: {error}", folder.display()))?.flatten() {
-            let path = entry.path();
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => folders.push(path),
-                _ if entry.file_name() == "benchmark_data.db" => found.push(path),
-                _ => {}
-            }
-        }
-    }
-    found.sort();
-    let none = || format!("{} contains no run: there is no benchmark_data.db in it or its subfolders", path.display());
-    if found.is_empty() { Err(none()) } else { Ok(found) }
 }

@@ -21,6 +21,7 @@ pub mod perf_command;
 pub mod progress;
 pub mod report;
 pub mod rig;
+mod run_files;
 mod search;
 mod terminal;
 mod visualizer;

@@ -99,12 +99,17 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     if measured.runs.is_empty() {
         created.remove_if_unused();
     }
+    // Even if another file cannot be written.
+    let exported = match measured.runs.is_empty() {
+        true => Ok(()),
+        false => write_exports(&exports, &measured.runs, &screen),
+    };
     if let Some(error) = &measured.error {
         log.final_error(&error.to_string());
         return Err(exit(error_text(error, &measured.runs)));
     }
     if !measured.runs.is_empty() {
-        write_exports(&exports, &measured.runs, &screen).map_err(exit)?;
+        exported.map_err(exit)?;
         let file = |name: &str, file: &str| format!("{name}: {}\n", root.join(file).display());
         screen.print(&|_| file("Report", PAGE) + &file("All tables", SUMMARY));
         screen.print_always(&format!("Results: {}\n", root.display()));
@@ -248,8 +253,8 @@ fn show_overview(
     let report = |width, colours| before(width) + &overview::render(&runs, Some(&place), width, colours);
     screen.print(&|width| report(width, screen_has_colours()));
     let text = report(FILE_WIDTH, false);
-    append_to(&text, root, LOG_FILE)?;
-    prepend_to(&format!("{text}\nResults of each run:\n"), root, SUMMARY)
+    let logged = append_to(&text, root, LOG_FILE);
+    logged.and(prepend_to(&format!("{text}\nResults of each run:\n"), root, SUMMARY))
 }
 
 /// Writes `repeats_summary.json` if a load has several runs.

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::call_output::{screen_has_colours, screen_width};
 use super::exit::{EarlyExit, status};
+use super::run_files::databases;
 use super::terminal::print;
 use crate::files;
 use crate::options::Language;
@@ -21,7 +22,7 @@ use crate::stats::Summary;
 #[derive(Args, Debug)]
 #[command(after_long_help = definitions::text(80))]
 pub struct ReportArgs {
-    /// Run databases (benchmark_data.db)
+    /// Run databases (benchmark_data.db), or folders with them, such as the one that 'perf' prints after 'Results:'
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
     /// Write an HTML report of all runs to FILE
@@ -46,17 +47,21 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
     let exit = |text: String| EarlyExit::error(&text);
     let exports = exports(args.csv.as_deref(), &args.export, None).map_err(|error| exit(error.to_string()))?;
     let read = |path: &PathBuf| measured(path).map_err(|error| exit(error.to_string()));
-    let runs: Vec<Measured> = args.files.iter().map(read).collect::<Result<_, _>>()?;
+    let mut files = Vec::new();
+    for path in &args.files {
+        files.extend(databases(path).map_err(exit)?);
+    }
+    let runs: Vec<Measured> = files.iter().map(read).collect::<Result<_, _>>()?;
     if shards::are_shards(&runs) {
         if !exports.is_empty() {
             return Err(exit("--csv and --export cannot write merged shards: give one file".to_string()));
         }
-        return show_shards(args);
+        return show_shards(args, &files);
     }
     if !args.force {
-        check_alike(&runs, &args.files).map_err(exit)?;
+        check_alike(&runs, &files).map_err(exit)?;
     }
-    for (run, file) in runs.iter().zip(&args.files) {
+    for (run, file) in runs.iter().zip(&files) {
         if runs.len() > 1 {
             print(&format!("{}\n", file.display()))?;
         }
@@ -70,11 +75,11 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
     print(&search::render_told(&find_searches(&stored.collect::<Vec<_>>()), screen_width()))?;
     let void = summaries.iter().any(|run| run.is_void());
     if let Some(path) = &args.html {
-        let pages = runs.into_iter().zip(&args.files).map(|(run, file)| html::Run::from_measured(file, run));
+        let pages = runs.into_iter().zip(&files).map(|(run, file)| html::Run::from_measured(file, run));
         let pages: Vec<html::Run> = pages.collect::<Result<_, _>>().map_err(|error| exit(error.to_string()))?;
         write_page(path, &html::page(&pages, args.language))?;
     }
-    let written = write_all(&exports, &args.files).map_err(|error| exit(error.to_string()))?;
+    let written = write_all(&exports, &files).map_err(|error| exit(error.to_string()))?;
     for path in written {
         print(&format!("Written: {}\n", path.display()))?;
     }
@@ -99,9 +104,9 @@ fn check_alike(runs: &[Measured], files: &[PathBuf]) -> Result<(), String> {
     Ok(())
 }
 
-fn show_shards(args: &ReportArgs) -> Result<u8, EarlyExit> {
-    let shards = html::Run::read_shards(&args.files).map_err(|error| EarlyExit::error(&error.to_string()))?;
-    print(&format!("{} shards of one load, merged into one run:\n", args.files.len()))?;
+fn show_shards(args: &ReportArgs, files: &[PathBuf]) -> Result<u8, EarlyExit> {
+    let shards = html::Run::read_shards(files).map_err(|error| EarlyExit::error(&error.to_string()))?;
+    print(&format!("{} shards of one load, merged into one run:\n", files.len()))?;
     print(&screen::render(&shards.summary, screen_width()))?;
     let void = shards.summary.is_void();
     if let Some(path) = &args.html {

@@ -108,10 +108,11 @@ fn show(screen: &Screen, search: &SearchPlan, result: &SearchResult, root: &Path
         _ => "",
     };
     let text = |width| format!("{notice}{}", report::render(search, &result.probes, &result.selections, width));
-    screen.print_and_append(root, &text)?;
+    let shown = screen.print_and_append(root, &text);
     let json = report::json(search, &result.probes, &result.selections, result.early_end.is_none());
     let path = root.join("sla_summary.json");
-    files::replace(&path, format!("{json:#}\n").as_bytes()).map_err(|cause| RunError::File { path, cause })
+    let written = files::replace(&path, format!("{json:#}\n").as_bytes());
+    shown.and(written.map_err(|cause| RunError::File { path, cause }))
 }
 
 /// The exit status of a search that ended without an error.

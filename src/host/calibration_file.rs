@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::calibration::{Calibration, Machine};
 use super::facts::Facts;
+use crate::files::read_value_text;
 use crate::finding::Misfit;
 
 /// Maximum number of calibrations in a file; the oldest are removed.
@@ -40,7 +41,7 @@ pub(crate) fn default_path(variable: impl Fn(&str) -> Option<std::ffi::OsString>
 
 /// Reads all calibrations of a file, the newest last; none if the file does not exist.
 pub fn read(path: &Path) -> Result<Vec<Calibration>, String> {
-    let text = match std::fs::read_to_string(path) {
+    let text = match read_value_text(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(format!("cannot read {}: {error}", path.display())),

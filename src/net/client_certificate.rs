@@ -6,6 +6,8 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder, InconsistentKeys, client::WantsClientCert};
 
+use crate::files::read_value;
+
 /// The files of a client certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
@@ -45,8 +47,9 @@ pub(super) fn with_certificate(
 }
 
 fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let wrong = |error: pem::Error| format!("--cert {}: {}", file.display(), describe(&error));
-    let chain: Vec<_> = CertificateDer::pem_file_iter(file).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)?;
+    let wrong = |error: pem::Error| format!("--cert {}: {}", file.display(), describe_pem(&error));
+    let bytes = read_value(file).map_err(|error| wrong(pem::Error::Io(error)))?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(wrong)?;
     match chain.is_empty() {
         true => Err(format!("--cert {}: no certificate in this file (PEM is expected)", file.display())),
         false => Ok(chain),
@@ -56,8 +59,10 @@ fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String
 fn read_key(flag: &str, file: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let shown = file.display();
     // PEM marks both forms of encrypted keys with this word.
-    let is_encrypted = || memchr::memmem::find(&std::fs::read(file).unwrap_or_default(), b"ENCRYPTED").is_some();
-    PrivateKeyDer::from_pem_file(file).map_err(|error| match error {
+    let bytes =
+        read_value(file).map_err(|error| format!("{flag} {shown}: {}", describe_pem(&pem::Error::Io(error))))?;
+    let is_encrypted = || memchr::memmem::find(&bytes, b"ENCRYPTED").is_some();
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
         _ if is_encrypted() => {
             format!(
                 "{flag} {shown}: the private key is encrypted: decrypt it with 'openssl pkey -in {shown} -out FILE'"
@@ -67,12 +72,12 @@ fn read_key(flag: &str, file: &Path) -> Result<PrivateKeyDer<'static>, String> {
             format!("--cert {shown}: no private key in this file: give it with --key FILE")
         }
         pem::Error::NoItemsFound => format!("{flag} {shown}: no private key in this file (PEM is expected)"),
-        error => format!("{flag} {shown}: {}", describe(&error)),
+        error => format!("{flag} {shown}: {}", describe_pem(&error)),
     })
 }
 
 /// The error without the quotes of Rust's debug format.
-fn describe(error: &pem::Error) -> String {
+pub(super) fn describe_pem(error: &pem::Error) -> String {
     match error {
         pem::Error::Io(error) => format!("cannot read the file: {error}"),
         error => format!("the file is not valid PEM: {error}"),

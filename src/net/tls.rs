@@ -15,8 +15,9 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::client_certificate::{ClientCertificate, with_certificate};
+use super::client_certificate::{ClientCertificate, describe_pem, with_certificate};
 use super::socket::send;
+use crate::files::read_value;
 use crate::protocol::tunnel::TunnelAnswer;
 use crate::time::Tick;
 
@@ -103,9 +104,11 @@ pub fn config(plan: &TlsPlan) -> Result<Arc<ClientConfig>, String> {
 }
 
 fn roots_from_file(path: &Path) -> Result<RootCertStore, String> {
-    let unreadable = |error: rustls::pki_types::pem::Error| format!("--cacert {}: {error}", path.display());
+    let unreadable =
+        |error: rustls::pki_types::pem::Error| format!("--cacert {}: {}", path.display(), describe_pem(&error));
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+    let bytes = read_value(path).map_err(|error| unreadable(rustls::pki_types::pem::Error::Io(error)))?;
+    for certificate in CertificateDer::pem_slice_iter(&bytes) {
         let certificate = certificate.map_err(unreadable)?;
         roots.add(certificate).map_err(|error| format!("--cacert {}: {error}", path.display()))?;
     }

@@ -1,8 +1,8 @@
 //! Reads the files that flags name and that planning needs.
 
-use std::fs;
 use std::path::Path;
 
+use crate::files::read_value_text;
 use crate::spec::Spec;
 use crate::spec::names::is_program;
 use crate::workload::plugin_process;
@@ -31,12 +31,14 @@ pub fn read(spec: &Spec) -> Result<Spec, String> {
 }
 
 fn read_text(flag: &str, path: &Path) -> Result<String, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("{flag}: cannot read the file: {error}"))?;
+    let text = read_value_text(path).map_err(|error| format!("{flag}: cannot read the file: {error}"))?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -431,10 +431,12 @@ fn clock_pair() -> ClockPair {
     ClockPair { tick_ns: now.0, unix_ns: now.0 as i64 + clock.wall_offset_ns() }
 }
 
-/// Writes the JSON files of a run.
+/// Writes the JSON files of a run: each of them, even if another one cannot be written.
 pub(crate) fn write_results(plan: &Plan, summary: &Summary) -> Result<(), RunError> {
-    write_file(plan, "benchmark_summary.json", &format!("{:#}\n", report::json::summary(summary)))?;
-    write_file(plan, "benchmark_percentile.json", &format!("{:#}\n", report::json::percentiles(summary)))
+    let written = write_file(plan, "benchmark_summary.json", &format!("{:#}\n", report::json::summary(summary)));
+    let percentiles =
+        write_file(plan, "benchmark_percentile.json", &format!("{:#}\n", report::json::percentiles(summary)));
+    written.and(percentiles)
 }
 
 fn write_file(plan: &Plan, name: &str, text: &str) -> Result<(), RunError> {

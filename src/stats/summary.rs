@@ -251,7 +251,9 @@ fn tokens_per_event(samples: &RunSamples) -> Option<f64> {
 
 /// The first due time and the last end of requests sorted by due time, tick nanoseconds.
 fn span(samples: &[Sample]) -> Option<(u64, u64)> {
-    Some((samples.first()?.due, samples.iter().map(|sample| sample.end).max()?))
+    let span = (samples.first()?.due, samples.iter().map(|sample| sample.end).max()?);
+    // A damaged database may have an end before the due time.
+    (span.0 <= span.1).then_some(span)
 }
 
 /// The series of the succeeded requests of a warm-up and of the run. Moves the gaps of the warm-up out.

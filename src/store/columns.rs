@@ -6,12 +6,13 @@
 
 use std::borrow::Cow;
 
-use rusqlite::types::ToSqlOutput;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Row, params_from_iter};
 
-use super::values::{ColumnValue, NULL, unexpected_value};
+use super::values::{ColumnValue, MAX_TOTAL, NULL, check_time, unexpected_value};
 use crate::plan::Save;
 use crate::record::{Block, Outcome, RequestRecord, Span, arrivals};
+use crate::time::Tick;
 
 /// One column of the table `request`.
 pub struct Column {
@@ -24,6 +25,8 @@ pub struct Column {
     pub since: i64,
     /// Part of a prompt or an answer, which no table of a report needs.
     content: bool,
+    /// A time of the run's clock.
+    is_time: bool,
     write: Write,
     read: Option<Read>,
 }
@@ -66,7 +69,7 @@ impl Column {
         write: Write,
         read: Option<Read>,
     ) -> Column {
-        Column { name, sql_type, comment, since: 1, content: false, write, read }
+        Column { name, sql_type, comment, since: 1, content: false, is_time: false, write, read }
     }
 
     /// A column that is in files of this schema version and later ones.
@@ -77,6 +80,11 @@ impl Column {
     /// A column that is read with [`Detail::Everything`] only.
     const fn content(self) -> Column {
         Column { content: true, ..self }
+    }
+
+    /// A column of times, if the field is one.
+    const fn time<T: ColumnValue>(self, _: fn(&RequestRecord) -> &T) -> Column {
+        Column { is_time: T::IS_TIME, ..self }
     }
 
     fn is_read(&self, version: i64, detail: Detail) -> bool {
@@ -96,6 +104,7 @@ macro_rules! field {
                 Ok(())
             }),
         )
+        .time(|record| &record.$field)
     };
 }
 
@@ -316,12 +325,17 @@ pub(super) fn insert_sql() -> String {
 /// Reads the requests of a database of one schema version.
 pub(super) struct RequestReader {
     columns: Vec<&'static Column>,
+    /// The start of the run.
+    start: Tick,
+    /// The sum of each column so far, without times.
+    totals: Vec<u64>,
 }
 
 impl RequestReader {
     /// Reads the columns that such a file has, as far as `detail` asks for them.
-    pub(super) fn new(version: i64, detail: Detail) -> RequestReader {
-        RequestReader { columns: REQUEST_COLUMNS.iter().filter(|column| column.is_read(version, detail)).collect() }
+    pub(super) fn new(version: i64, detail: Detail, start: Tick) -> RequestReader {
+        let columns: Vec<&Column> = REQUEST_COLUMNS.iter().filter(|column| column.is_read(version, detail)).collect();
+        RequestReader { totals: vec![0; columns.len()], columns, start }
     }
 
     /// The SELECT list.
@@ -330,14 +344,35 @@ impl RequestReader {
     }
 
     /// Appends the request in `row`, a result of the SELECT, to `block`.
-    pub(super) fn read(&self, row: &Row<'_>, block: &mut Block) -> rusqlite::Result<()> {
+    ///
+    /// # Errors
+    /// Also if a time is not one of the run, or a sum of counts or durations is too large.
+    pub(super) fn read(&mut self, row: &Row<'_>, block: &mut Block) -> rusqlite::Result<()> {
         let mut record = RequestRecord::default();
-        for (position, column) in self.columns.iter().enumerate() {
-            if let Some(read) = column.read {
+        for position in 0..self.columns.len() {
+            if let Some(read) = self.columns[position].read {
                 read(row, position, &mut record, block)?;
             }
+            if let ValueRef::Integer(value) = row.get_ref(position)? {
+                self.check(position, value)?;
+            }
+        }
+        for span in [record.arrivals, record.silent] {
+            span.slice(&block.arrivals).iter().try_for_each(|&at| check_time(self.start, at, 0))?;
         }
         block.records.push(record);
+        Ok(())
+    }
+
+    fn check(&mut self, position: usize, value: i64) -> rusqlite::Result<()> {
+        if self.columns[position].is_time {
+            return check_time(self.start, Tick(value as u64), position);
+        }
+        let total = &mut self.totals[position];
+        *total = total.saturating_add(value as u64);
+        if *total > MAX_TOTAL {
+            return Err(rusqlite::Error::IntegralValueOutOfRange(position, value));
+        }
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use super::columns::RequestReader;
 use super::error::{StoreError, open_to_read};
 use super::foreign;
 use super::schema::{APPLICATION_ID, VERSION};
-use super::values::{ColumnValue, unexpected_value};
+use super::values::{ColumnValue, MAX, check_time, in_row};
 use crate::finding::{Finding, Severity};
 use crate::host::calibration::Calibration;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
@@ -75,7 +75,7 @@ impl Reader {
             rig_json: self.value("rig")?.unwrap_or_default(),
             calibration: self.parsed("calibration")?,
             gpu_memory_peak_bytes: self.number("gpu_memory_peak_bytes")?,
-            workers: self.workers().map_err(|e| self.fail(e))?,
+            workers: self.workers(self.start()?).map_err(|e| self.fail(e))?,
             findings: self.findings().map_err(|e| self.fail(e))?,
             refusals: self.parsed("refusals")?.unwrap_or_default(),
         })
@@ -85,12 +85,13 @@ impl Reader {
     /// block is reused for the next requests.
     pub fn each_block(&self, phase: Phase, detail: Detail, mut take: impl FnMut(&Block)) -> Result<(), StoreError> {
         let mut block = Block::new(0);
-        let requests = RequestReader::new(self.version, detail);
-        let sql = format!("SELECT {} FROM request WHERE phase = ?1 ORDER BY id", requests.select_list());
+        let mut requests = RequestReader::new(self.version, detail, self.start()?);
+        let sql =
+            format!("SELECT {}, id AS row_number FROM request WHERE phase = ?1 ORDER BY id", requests.select_list());
         let mut statement = self.connection.prepare(&sql).map_err(|e| self.fail(e))?;
         let mut rows = statement.query([phase.name()]).map_err(|e| self.fail(e))?;
         while let Some(row) = rows.next().map_err(|e| self.fail(e))? {
-            requests.read(row, &mut block).map_err(|e| self.fail(e))?;
+            in_row("request", row, requests.read(row, &mut block)).map_err(|e| self.fail(e))?;
             if block.is_full() {
                 take(&block);
                 block.clear();
@@ -109,16 +110,27 @@ impl Reader {
 
     /// All samples of the server's metrics, in the order of time.
     pub fn server_samples(&self) -> Result<Vec<ServerSample>, StoreError> {
+        let start = self.start()?;
         let read = || -> rusqlite::Result<Vec<ServerSample>> {
-            let mut statement = self
-                .connection
-                .prepare("SELECT at_ns, name, labels, value FROM server_sample ORDER BY at_ns, rowid")?;
+            let mut statement = self.connection.prepare(
+                "SELECT at_ns, name, labels, value, rowid AS row_number FROM server_sample ORDER BY at_ns, rowid",
+            )?;
             let rows = statement.query_map([], |row| {
-                Ok(ServerSample { at: Tick::read(row, 0)?, name: row.get(1)?, labels: row.get(2)?, value: row.get(3)? })
+                let at = in_row("server_sample", row, time(start, row, 0))?;
+                Ok(ServerSample { at, name: row.get(1)?, labels: row.get(2)?, value: row.get(3)? })
             })?;
             rows.collect()
         };
         read().map_err(|e| self.fail(e))
+    }
+
+    /// The start of the run. Files without its clock count from the first request.
+    fn start(&self) -> Result<Tick, StoreError> {
+        if let Some(clock) = self.parsed::<ClockPair>("clock")? {
+            return Ok(Tick(clock.tick_ns));
+        }
+        let first = "SELECT coalesce(min(due_ns), 0) FROM request";
+        self.connection.query_row(first, [], |row| Tick::read(row, 0)).map_err(|e| self.fail(e))
     }
 
     fn fail(&self, reason: impl ToString) -> StoreError {
@@ -144,60 +156,74 @@ impl Reader {
         serde_json::from_str(&text).map(Some).map_err(|e| self.fail(format!("run.{key}: {e}")))
     }
 
-    fn workers(&self) -> rusqlite::Result<Vec<WorkerReport>> {
+    fn workers(&self, start: Tick) -> rusqlite::Result<Vec<WorkerReport>> {
         let stalls = if self.version < 3 { "NULL" } else { "stalls" };
         let mut statement = self.connection.prepare(&format!(
             "SELECT worker, phase, core, cpu_user_ns, cpu_system_ns, wall_ns, voluntary_switches,
                     involuntary_switches, reads, buffer_shortages, connections_opened, peak_in_flight, extra_blocks,
-                    unsent, {stalls} FROM worker ORDER BY phase, worker"
+                    unsent, {stalls}, rowid AS row_number FROM worker ORDER BY phase, worker"
         ))?;
         let mut rows = statement.query([])?;
         let mut workers = Vec::new();
         while let Some(row) = rows.next()? {
-            let worker: u32 = row.get(0)?;
-            let phase = Phase::read(row, 1)?;
-            workers.push(WorkerReport {
-                worker,
-                phase,
-                core: row.get(2)?,
-                receive_lag_ns: self.lag(worker, phase, "receive_lag")?,
-                loop_gap_ns: self.lag(worker, phase, "loop_gap")?,
-                sleep_ns: self.lag(worker, phase, "sleep")?,
-                stalls: match row.get::<_, Option<i64>>(14)? {
-                    Some(_) => Some(self.stalls(worker, phase)?),
-                    None => None,
-                },
-                cpu_user_ns: u64::read(row, 3)?,
-                cpu_system_ns: u64::read(row, 4)?,
-                wall_ns: u64::read(row, 5)?,
-                voluntary_switches: u64::read(row, 6)?,
-                involuntary_switches: u64::read(row, 7)?,
-                reads: u64::read(row, 8)?,
-                buffer_shortages: u64::read(row, 9)?,
-                connections_opened: u64::read(row, 10)?,
-                peak_in_flight: u64::read(row, 11)?,
-                extra_blocks: u64::read(row, 12)?,
-                unsent: u64::read(row, 13)?,
-            });
+            workers.push(in_row("worker", row, self.worker(row, start))?);
         }
         Ok(workers)
     }
 
-    fn stalls(&self, worker: u32, phase: Phase) -> rusqlite::Result<Vec<Stall>> {
-        let sql = "SELECT begin_ns, end_ns FROM stall WHERE worker = ?1 AND phase = ?2 ORDER BY begin_ns";
+    fn worker(&self, row: &Row<'_>, start: Tick) -> rusqlite::Result<WorkerReport> {
+        let worker: u32 = row.get(0)?;
+        let phase = Phase::read(row, 1)?;
+        Ok(WorkerReport {
+            worker,
+            phase,
+            core: row.get(2)?,
+            receive_lag_ns: self.lag(worker, phase, "receive_lag")?,
+            loop_gap_ns: self.lag(worker, phase, "loop_gap")?,
+            sleep_ns: self.lag(worker, phase, "sleep")?,
+            stalls: match row.get::<_, Option<i64>>(14)? {
+                Some(_) => Some(self.stalls(worker, phase, start)?),
+                None => None,
+            },
+            cpu_user_ns: u64::read(row, 3)?,
+            cpu_system_ns: u64::read(row, 4)?,
+            wall_ns: u64::read(row, 5)?,
+            voluntary_switches: u64::read(row, 6)?,
+            involuntary_switches: u64::read(row, 7)?,
+            reads: u64::read(row, 8)?,
+            buffer_shortages: u64::read(row, 9)?,
+            connections_opened: u64::read(row, 10)?,
+            peak_in_flight: u64::read(row, 11)?,
+            extra_blocks: u64::read(row, 12)?,
+            unsent: u64::read(row, 13)?,
+        })
+    }
+
+    fn stalls(&self, worker: u32, phase: Phase, start: Tick) -> rusqlite::Result<Vec<Stall>> {
+        let sql = "SELECT begin_ns, end_ns, rowid AS row_number FROM stall WHERE worker = ?1 AND phase = ?2 \
+                   ORDER BY begin_ns";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let stall = |row: &Row<'_>| Ok(Stall { begin: Tick::read(row, 0)?, end: Tick::read(row, 1)? });
+        let read = |row: &Row<'_>| Ok(Stall { begin: time(start, row, 0)?, end: time(start, row, 1)? });
+        let stall = |row: &Row<'_>| in_row("stall", row, read(row));
         statement.query_map(rusqlite::params![worker, phase.name()], stall)?.collect()
     }
 
     fn lag(&self, worker: u32, phase: Phase, kind: &str) -> rusqlite::Result<Histogram<u64>> {
         let mut histogram = Histogram::new(3).expect("three digits are valid");
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT low_ns, count FROM lag WHERE worker = ?1 AND phase = ?2 AND kind = ?3")?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT low_ns, count, rowid AS row_number FROM lag WHERE worker = ?1 AND phase = ?2 AND kind = ?3",
+        )?;
         let mut rows = statement.query(rusqlite::params![worker, phase.name(), kind])?;
         while let Some(row) = rows.next()? {
-            histogram.record_n(u64::read(row, 0)?, u64::read(row, 1)?).map_err(|_| unexpected_value(0, "low_ns"))?;
+            let mut add = || -> rusqlite::Result<()> {
+                let (low_ns, count) = (u64::read(row, 0)?, u64::read(row, 1)?);
+                let out_of_range = rusqlite::Error::IntegralValueOutOfRange(1, count as i64);
+                if histogram.len().saturating_add(count) > MAX || histogram.record_n(low_ns, count).is_err() {
+                    return Err(out_of_range);
+                }
+                Ok(())
+            };
+            in_row("lag", row, add())?;
         }
         Ok(histogram)
     }
@@ -220,4 +246,10 @@ impl Reader {
         })?;
         rows.collect()
     }
+}
+
+/// The time in this column, checked to be one of the run.
+fn time(start: Tick, row: &Row<'_>, column: usize) -> rusqlite::Result<Tick> {
+    let at = Tick::read(row, column)?;
+    check_time(start, at, column).map(|()| at)
 }

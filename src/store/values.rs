@@ -9,8 +9,18 @@ use crate::time::Tick;
 /// A NULL to write.
 pub(super) const NULL: ToSqlOutput<'static> = ToSqlOutput::Borrowed(ValueRef::Null);
 
+/// Maximum of a count or a duration: 104 days in nanoseconds.
+pub(super) const MAX: u64 = 1 << 53;
+/// Maximum of the sum of a column of counts or durations, so that no figure overflows.
+pub(super) const MAX_TOTAL: u64 = 1 << 62;
+/// How long before the start of its run a time may be, nanoseconds: one day.
+const BEFORE_START_NS: u64 = 24 * 3600 * 1_000_000_000;
+
 /// A type of which a value is stored in one column.
 pub(super) trait ColumnValue: Sized {
+    /// Whether it is a time of the run's clock; such values are checked with [`check_time`].
+    const IS_TIME: bool = false;
+
     /// The value to bind.
     fn write(&self) -> ToSqlOutput<'_>;
 
@@ -22,6 +32,8 @@ pub(super) trait ColumnValue: Sized {
 }
 
 impl<T: ColumnValue> ColumnValue for Option<T> {
+    const IS_TIME: bool = T::IS_TIME;
+
     fn write(&self) -> ToSqlOutput<'_> {
         self.as_ref().map_or(NULL, T::write)
     }
@@ -34,24 +46,31 @@ impl<T: ColumnValue> ColumnValue for Option<T> {
     }
 }
 
-/// Values above `i64::MAX` are stored as negative numbers.
+/// Only values up to [`MAX`] are read.
 impl ColumnValue for u64 {
     fn write(&self) -> ToSqlOutput<'_> {
         ToSqlOutput::from(*self as i64)
     }
 
     fn read(row: &Row<'_>, column: usize) -> rusqlite::Result<Self> {
-        row.get::<_, i64>(column).map(|value| value as u64)
+        let value = row.get::<_, i64>(column)?;
+        match u64::try_from(value) {
+            Ok(count) if count <= MAX => Ok(count),
+            _ => Err(rusqlite::Error::IntegralValueOutOfRange(column, value)),
+        }
     }
 }
 
+/// Values above `i64::MAX` are stored as negative numbers.
 impl ColumnValue for Tick {
+    const IS_TIME: bool = true;
+
     fn write(&self) -> ToSqlOutput<'_> {
         self.0.write()
     }
 
     fn read(row: &Row<'_>, column: usize) -> rusqlite::Result<Self> {
-        u64::read(row, column).map(Tick)
+        row.get::<_, i64>(column).map(|value| Tick(value as u64))
     }
 }
 
@@ -100,6 +119,27 @@ impl ColumnValue for Oddities {
         let names = row.get_ref(column)?.as_str_or_null()?.unwrap_or_default();
         Oddities::from_names(names).ok_or_else(|| unexpected_value(column, names))
     }
+}
+
+/// Checks that a time lies between a day before the start of the run and 104 days after it.
+pub(super) fn check_time(start: Tick, at: Tick, column: usize) -> rusqlite::Result<()> {
+    let from = start.0.saturating_sub(BEFORE_START_NS);
+    match (from..=start.0.saturating_add(MAX)).contains(&at.0) {
+        true => Ok(()),
+        false => Err(rusqlite::Error::IntegralValueOutOfRange(column, at.0 as i64)),
+    }
+}
+
+/// Names the row of a table in the error for a value out of range.
+pub(super) fn in_row<T>(table: &str, row: &Row<'_>, read: rusqlite::Result<T>) -> rusqlite::Result<T> {
+    read.map_err(|error| match error {
+        rusqlite::Error::IntegralValueOutOfRange(..) => {
+            let number = row.get::<_, i64>("row_number").unwrap_or_default();
+            let reason = format!("row {number} of {table} has a value out of range");
+            rusqlite::Error::ToSqlConversionFailure(reason.into())
+        }
+        error => error,
+    })
 }
 
 /// The error for a value that ringmark never writes into this column.

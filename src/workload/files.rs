@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::error::WorkloadError;
 use crate::api::prompt::Prompt;
+use crate::files::read_line;
 
 const FLAG: &str = "--dataset-path";
 
@@ -68,7 +69,7 @@ fn entries_that_begin(
     let mut bytes = Vec::new();
     for line in 1.. {
         bytes.clear();
-        if file.read_until(b'\n', &mut bytes).map_err(unreadable)? == 0 {
+        if read_line(&mut file, &mut bytes).map_err(unreadable)? == 0 {
             break;
         }
         let text = str::from_utf8(&bytes).map_err(|_| wrong(line, "is not UTF-8 text".to_string()))?;
@@ -107,7 +108,7 @@ pub(crate) fn open_text(path: &Path, flag: &'static str) -> Result<BufReader<Fil
 }
 
 /// What to do about a file that begins with these bytes; `None` if it may be text.
-pub(crate) fn other_format(start: &[u8]) -> Option<&'static str> {
+fn other_format(start: &[u8]) -> Option<&'static str> {
     const FORMATS: [(&[u8], &str); 8] = [
         (b"\x1f\x8b", "is a gzip file: decompress it (gunzip)"),
         (b"\x28\xb5\x2f\xfd", "is a zstd file: decompress it (unzstd)"),

@@ -1,7 +1,6 @@
 //! `--dataset line_by_line`: one prompt per line. A line is a text, a JSON list of chat messages, or a JSON object that
 //! is a whole request body.
 
-use std::io::BufRead;
 use std::path::Path;
 
 use serde_json::Value;
@@ -9,6 +8,7 @@ use serde_json::Value;
 use super::error::WorkloadError;
 use super::files::open_text;
 use crate::api::prompt::Prompt;
+use crate::files::read_line;
 
 const FLAG: &str = "--dataset-path";
 
@@ -21,7 +21,7 @@ pub fn read(path: &Path, mut take: impl FnMut(Prompt, u64) -> bool) -> Result<()
     let mut found = false;
     loop {
         bytes.clear();
-        if lines.read_until(b'\n', &mut bytes).map_err(unreadable)? == 0 {
+        if read_line(&mut lines, &mut bytes).map_err(unreadable)? == 0 {
             break;
         }
         number += 1;

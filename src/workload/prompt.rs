@@ -1,11 +1,11 @@
 //! `--prompt`: the same text for every request.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use super::error::WorkloadError;
 use crate::api::prompt::Prompt;
+use crate::files::read_value_text;
 
 const FLAG: &str = "--prompt";
 
@@ -19,7 +19,7 @@ pub fn from_text(text: &str) -> Result<Prompt, WorkloadError> {
 
 /// A file as one prompt, without the final line end.
 pub fn from_file(path: &Path) -> Result<Prompt, WorkloadError> {
-    let text = fs::read_to_string(path).map_err(|cause| match cause.kind() {
+    let text = read_value_text(path).map_err(|cause| match cause.kind() {
         io::ErrorKind::InvalidData => {
             WorkloadError::File { flag: FLAG, path: path.to_path_buf(), what: "is not UTF-8 text".to_string() }
         }

@@ -11,18 +11,18 @@
 //!
 //! Rows of BurstGPT and Azure without input or output tokens are failed requests and are skipped.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::context::Context;
 use super::error::WorkloadError;
-use super::files::other_format;
+use super::files::open_text;
 use super::item::Item;
 use super::random_text::RandomText;
 use super::residuals::Residuals;
 use crate::api::prompt::Prompt;
+use crate::files::read_line;
 
 /// Maximum input or output of a row, tokens.
 const MAX_TOKENS: u64 = 10_000_000;
@@ -108,10 +108,9 @@ pub enum RecordedRequest {
 
 /// Reads a trace. `flag` is the flag that names the file.
 pub fn read(path: &Path, flag: &'static str) -> Result<Trace, WorkloadError> {
-    let bytes = fs::read(path).map_err(|cause| WorkloadError::Unreadable { flag, path: path.to_path_buf(), cause })?;
-    if let Some(what) = other_format(&bytes) {
-        return Err(WorkloadError::File { flag, path: path.to_path_buf(), what: what.to_string() });
-    }
+    let unreadable = |cause| WorkloadError::Unreadable { flag, path: path.to_path_buf(), cause };
+    let (mut file, mut bytes) = (open_text(path, flag)?, Vec::new());
+    while read_line(&mut file, &mut bytes).map_err(unreadable)? > 0 {}
     let text = String::from_utf8(bytes).map_err(|_| WorkloadError::File {
         flag,
         path: path.to_path_buf(),
@@ -374,7 +373,7 @@ mod tests {
     fn of(text: &str) -> Result<Trace, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t");
-        fs::write(&path, text).unwrap();
+        std::fs::write(&path, text).unwrap();
         read(&path, "--dataset-path").map_err(|error| error.to_string())
     }
 
