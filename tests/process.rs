@@ -153,7 +153,8 @@ fn one_interrupt_drains_and_writes_all_results() {
         assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
         let text = stdout(&output);
         assert!(text.contains("Benchmarking summary:") && text.contains("Results: "), "{text}");
-        assert!(stderr(&output).contains("interrupted"), "{}", stderr(&output));
+        let sending = "interrupted: no more requests are sent; requests in flight have 5 s to finish";
+        assert!(stderr(&output).contains(sending), "{}", stderr(&output));
         let run = Reader::open(&path).unwrap().run().unwrap();
         assert!(run.end.unwrap().interrupted);
         for name in ["benchmark_args.json", "benchmark_summary.json", "benchmark_percentile.json"] {
@@ -353,6 +354,46 @@ fn an_interrupt_between_two_runs_is_reported() {
             assert!(words.contains(missing), "{words}");
         }
         assert_eq!(fs::read_to_string(&log).unwrap().matches("pausing").count(), 1);
+        // Nothing was in flight.
+        let words = stderr(&output);
+        assert!(words.contains("interrupted; press Ctrl-C again") && !words.contains("5 s to finish"), "{words}");
+        // The run that finished has its figures on the screen, as if it had been the only one.
+        let is_sweep = load == sweep;
+        assert_eq!(text.matches("6 requests in").count(), usize::from(is_sweep), "{text}");
+    }
+}
+
+#[test]
+fn an_interrupted_load_is_not_called_void_or_failing() {
+    let folder = tempfile::tempdir().unwrap();
+    // Longer than the 5 s that requests in flight have.
+    let sweep = ["--url", "mock:?ttft=7s&itl=0&tokens=3", "--parallel", "4", "2", "--number", "4"];
+    let flags = ["--sleep-interval", "0", "--no-test-connection"];
+    let child = perf(folder.path(), &sweep).args(flags).spawn().unwrap();
+    let second = folder.path().join("mock/parallel_2_number_4/benchmark_data.db");
+    wait_for("the second load", || second.is_file().then_some(()));
+    kill_process(pid(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let words = stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("Only Concurrency 4 can be used: the other loads were interrupted, so"), "{words}");
+}
+
+#[test]
+fn quiet_calls_that_fail_say_why() {
+    let failing = "mock:?fault=status(500)";
+    for (flags, why) in [
+        (&["--number", "10"][..], "no request succeeded, 10 failed with "),
+        (&["--number", "2000", "--abort-on", "failed>20%"], "--abort-on 'failed>20%' ended the run: "),
+        (&["--number", "10", "--warmup-num", "400", "--abort-on", "failed>20%"], "ended the run in its warm-up: "),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let call = ["--url", failing, "--parallel", "2", "--no-test-connection", "--quiet"];
+        let output = perf(folder.path(), &call).args(flags).output().unwrap();
+        let words = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        assert!(words.starts_with("exit status 1: Concurrency 2: ") && words.contains(why), "{words}");
+        assert_eq!(words.lines().count(), 1, "{words}");
     }
 }
 

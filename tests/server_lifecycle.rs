@@ -186,6 +186,68 @@ fn a_server_that_loads_its_model_is_waited_for_and_other_statuses_are_not() {
 }
 
 #[test]
+fn a_refused_call_says_what_to_do() {
+    let model = &["--model", "m"][..];
+    let key = &["--api-key", "k"][..];
+    let typo = "/v1/chat/completion";
+    let right = "/v1/chat/completions";
+    for (path, flags, status, advice) in [
+        (right, vec![], "401 Unauthorized", "give --api-key"),
+        (right, vec![], "403 Forbidden", "give --api-key"),
+        (right, vec![key], "401 Unauthorized", "the server refused the given key"),
+        (right, vec![model], "401 Unauthorized", "give --api-key"),
+        (right, vec![model, key], "403 Forbidden", "the server refused the given key"),
+        (typo, vec![], "404 Not Found", "did you mean /v1/chat/completions?"),
+        (typo, vec![model], "404 Not Found", "did you mean /v1/chat/completions?"),
+        (right, vec![], "404 Not Found", "give --model NAME"),
+    ] {
+        let (address, _) = scripted(move |_, _| (status, r#"{"error":"no"}"#.to_string()));
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("http://{address}{path}");
+        let mut call = ringmark(&["perf", "--number", "1", "--url", &url]);
+        let output = call.arg("--outputs-dir").arg(folder.path()).args(flags.concat()).output().unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(advice), "{path} {flags:?} {status}: {text}");
+        assert_eq!(text.contains("give --model"), advice.contains("give --model"), "{text}");
+    }
+    for flags in [&[][..], model] {
+        let (folder, address) = (tempfile::tempdir().unwrap(), closed_port());
+        let output = perf(folder.path(), address, &["--ready-timeout", "0"]).args(flags).output().unwrap();
+        let text = stderr(&output);
+        assert!(text.contains(&format!("is the server running at {address}?")), "{text}");
+        assert!(!text.contains("give --model"), "{text}");
+    }
+}
+
+#[test]
+fn missing_files_are_reported_before_the_server_is_waited_for() {
+    for (flags, what) in [
+        (&["--dataset", "line_by_line", "--dataset-path", "no/prompts"][..], "--dataset-path: cannot read no/prompts"),
+        (&["--dataset", "custom_multi_turn", "--dataset-path", "no/turns"], "--dataset-path: cannot read no/turns"),
+        (&["--prompt", "@no/prompt"], "--prompt: cannot read no/prompt"),
+        (&["--tokenizer-path", "./no/tokenizer"], "--tokenizer-path: ./no/tokenizer does not exist"),
+        (&["--query-template", "@no/template"], "--query-template @no/template: cannot read"),
+    ] {
+        for model in [&[][..], &["--model", "m"]] {
+            let folder = tempfile::tempdir().unwrap();
+            let output = perf(folder.path(), closed_port(), flags).args(model).output().unwrap();
+            let text = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{text}");
+            assert!(text.contains(what) && !text.contains("waiting up to"), "{flags:?}: {text}");
+        }
+    }
+    // The URL has TLS.
+    let url = format!("https://{}/v1/chat/completions", closed_port());
+    for flag in ["--cacert", "--cert"] {
+        let output = ringmark(&["perf", "--url", &url, flag, "no/file.pem"]).output().unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(flag) && !text.contains("waiting up to"), "{text}");
+    }
+}
+
+#[test]
 fn an_interrupt_ends_the_wait_for_a_server() {
     for model in [&[][..], &["--model", "m"]] {
         for signal in [Signal::INT, Signal::HUP] {

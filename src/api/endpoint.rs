@@ -183,6 +183,11 @@ fn versioned(path: &str, endpoint: &str) -> String {
     if path.is_empty() { format!("/v1{endpoint}") } else { format!("{path}{endpoint}") }
 }
 
+/// The endings of the paths of all endpoints.
+pub(crate) fn endings() -> impl Iterator<Item = &'static str> {
+    APIS.iter().flat_map(|row| row.endings).copied()
+}
+
 fn root(path: &str) -> String {
     if path.is_empty() { "/".to_string() } else { path.to_string() }
 }

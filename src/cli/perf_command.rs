@@ -4,7 +4,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ use super::progress::Bars;
 use super::terminal::print_error;
 use super::{interrupt, search, visualizer};
 use crate::files;
+use crate::finding::Finding;
 use crate::host::children;
 use crate::log::Log;
 use crate::options::LogLevel;
@@ -26,6 +27,8 @@ use crate::plan::Plan;
 use crate::plan::export::Export;
 use crate::prepare::{Prepared, prepare, results};
 use crate::report::export::write_all;
+use crate::report::language::Language;
+use crate::report::load_name::load_name;
 use crate::report::repeats::{self, Repeat};
 use crate::report::table::wrap;
 use crate::report::{overview, screen as tables};
@@ -44,7 +47,8 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     let exit = |text: String| EarlyExit::error(&mask(&text, &spec.secrets()));
     let stop = Arc::new(AtomicU8::new(0));
     let started: Arc<OnceLock<Arc<Log>>> = Arc::default();
-    watch_signals(&stop, &started).map_err(exit)?;
+    let sending: Arc<AtomicBool> = Arc::default();
+    watch_signals(&stop, &started, &sending).map_err(exit)?;
     let bars = Bars::new(spec.output.quiet);
     let show_steps = |steps| -> Box<dyn std::any::Any> { Box::new(bars.show_steps(steps)) };
     let mut notify = |line: String| {
@@ -76,7 +80,7 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     let mut visualizer = visualizer::start(spec, &plans, log, &stop).map_err(not_started)?;
     let local = start_local(&plans[0], &root, log, &stop).map_err(not_started)?;
     let show_progress = |read: Box<dyn Fn() -> crate::run::PhaseProgress + Send>| -> Box<dyn std::any::Any> {
-        Box::new(bars.show_phase(read))
+        Box::new((bars.show_phase(read), Sending::begin(&sending)))
     };
     let context = RunContext {
         log: log.clone(),
@@ -113,6 +117,9 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
         let file = |name: &str, file: &str| format!("{name}: {}\n", root.join(file).display());
         screen.print(&|_| file("Report", PAGE) + &file("All tables", SUMMARY));
         screen.print_always(&format!("Results: {}\n", root.display()));
+        if spec.output.quiet && measured.status == status::MISSED {
+            print_error(&mask(&format!("{}\n", exit_reason(&measured.runs, search.is_some())), &spec.secrets()));
+        }
     }
     screen.output.finish()?;
     Ok(measured.status)
@@ -193,7 +200,13 @@ fn show_sweep(spec: &Spec, result: &SweepResult, screen: &Screen, root: &Path) -
             screen.print(&interruption);
             return Ok(());
         }
-        1 => screen.print_and_append(root, &interruption),
+        1 => {
+            // The only run of a call was shown at its end.
+            if !result.not_started.is_empty() && !screen.verbose {
+                screen.print(&|width| tables::brief(&finished[0].summary, width, screen_has_colours()));
+            }
+            screen.print_and_append(root, &interruption)
+        }
         _ => show_overview(screen, finished, root, &interruption).and(write_repeats(
             finished,
             root,
@@ -221,16 +234,22 @@ fn interrupted(text: &str, log: &Log) -> EarlyExit {
 
 /// Handles signals. Until `started` has the log of the call, nothing has been written and the first signal ends the
 /// process.
-fn watch_signals(stop: &Arc<AtomicU8>, started: &Arc<OnceLock<Arc<Log>>>) -> Result<(), String> {
-    let started = started.clone();
+fn watch_signals(
+    stop: &Arc<AtomicU8>,
+    started: &Arc<OnceLock<Arc<Log>>>,
+    sending: &Arc<AtomicBool>,
+) -> Result<(), String> {
+    let (started, sending) = (started.clone(), sending.clone());
     let on_first = move || {
-        match started.get() {
-        Some(log) => log.warning("interrupted: no more requests are sent; requests in flight have 5 s to finish; press Ctrl-C again to end immediately"),
-        None => {
+        let Some(log) = started.get() else {
             print_error("interrupted before the run\n");
             std::process::exit(i32::from(status::INTERRUPTED));
-        }
-    }
+        };
+        let what = match sending.load(Ordering::SeqCst) {
+            true => "interrupted: no more requests are sent; requests in flight have 5 s to finish",
+            false => "interrupted",
+        };
+        log.warning(&format!("{what}; press Ctrl-C again to end immediately"));
     };
     let on_second = || {
         local::kill_all();
@@ -238,6 +257,22 @@ fn watch_signals(stop: &Arc<AtomicU8>, started: &Arc<OnceLock<Arc<Log>>>) -> Res
     };
     interrupt::watch(stop.clone(), on_first, on_second)
         .map_err(|error| format!("cannot install the handler of Ctrl-C: {error}"))
+}
+
+/// Exists while a run sends requests.
+struct Sending(Arc<AtomicBool>);
+
+impl Sending {
+    fn begin(flag: &Arc<AtomicBool>) -> Sending {
+        flag.store(true, Ordering::SeqCst);
+        Sending(flag.clone())
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
 }
 
 /// Prints `before` and the combined report of a sweep, appends both to the log, and inserts them at the start of the
@@ -296,4 +331,37 @@ fn exit_status(sweep_result: &SweepResult) -> u8 {
 /// Whether a run missed what it was started for.
 fn is_missed(summary: &Summary) -> bool {
     summary.all_failed() || summary.missed_slo() || summary.is_aborted()
+}
+
+/// One line that says why a call without an error ends with [`status::MISSED`]: the cause in the first run that has one.
+fn exit_reason(finished: &[FinishedRun], is_search: bool) -> String {
+    if is_search {
+        return "exit status 1: no load keeps the objectives of --sla-params".to_string();
+    }
+    let reasons: Vec<String> = finished.iter().filter_map(|run| missed_reason(&run.summary)).collect();
+    let more = match reasons.len() {
+        0 | 1 => String::new(),
+        all => format!(" (more such runs: {})", all - 1),
+    };
+    format!("exit status 1: {}{more}", reasons.first().map_or("", String::as_str))
+}
+
+/// What a run missed.
+fn missed_reason(summary: &Summary) -> Option<String> {
+    let aborted = |finding: &&Finding| matches!(finding, Finding::Aborted { .. } | Finding::AbortedInWarmUp { .. });
+    let what = if let Some(finding) = summary.findings.iter().find(aborted) {
+        finding.en_symptom()
+    } else if summary.all_failed() {
+        let most = summary.failures.iter().max_by_key(|failure| failure.count);
+        let text = most.and_then(|most| most.texts.first()).map_or(String::new(), |text| format!(": {}", text.example));
+        match most {
+            Some(most) => format!("no request succeeded, {} failed with {}{text}", most.count, most.failure.name()),
+            None => "no request ended before the run did".to_string(),
+        }
+    } else if summary.missed_slo() {
+        "the run missed an objective of --slo".to_string()
+    } else {
+        return None;
+    };
+    Some(format!("{}: {what}", load_name(&summary.facts, Language::En)))
 }

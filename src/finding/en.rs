@@ -265,6 +265,11 @@ pub(super) fn text(finding: &Finding) -> Text {
             were(*unsent)
         ))
         .advise("See the failures table."),
+        Finding::AbortedInWarmUp { criterion, failed, ended } => observed(format!(
+            "--abort-on '{criterion}' ended the run in its warm-up: {failed} of {} failed.",
+            plural(*ended, "warm-up request")
+        ))
+        .advise("Look at the log of the server."),
         Finding::AllFailed { unfinished: 0 } => {
             observed("Every request failed.").advise("See the table of failures.")
         }

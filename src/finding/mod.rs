@@ -246,6 +246,12 @@ pub enum Finding {
         ended: u64,
         unsent: u64,
     },
+    /// The same for the warm-up: `ended` of its requests succeeded or failed.
+    AbortedInWarmUp {
+        criterion: String,
+        failed: u64,
+        ended: u64,
+    },
     AllFailed {
         unfinished: u64,
     },
@@ -586,6 +592,7 @@ impl Finding {
             Finding::Killed => ("killed", Caution, Cause::RunLength),
             Finding::Interrupted { .. } => ("interrupted", Note, Cause::RunLength),
             Finding::Aborted { .. } => ("aborted", Caution, Cause::ServerAnswers),
+            Finding::AbortedInWarmUp { .. } => ("aborted", Caution, Cause::ServerAnswers),
             Finding::AllFailed { .. } => ("failures", Caution, Cause::ServerAnswers),
             Finding::Failures { .. } => ("failures", Caution, Cause::ServerAnswers),
             Finding::NoneFinished { .. } => ("unfinished", Caution, Cause::RunLength),
@@ -673,6 +680,7 @@ impl Finding {
             | Finding::EpollInstead { reason: word }
             | Finding::BoundInSeconds { criterion: word, .. }
             | Finding::Aborted { criterion: word, .. }
+            | Finding::AbortedInWarmUp { criterion: word, .. }
             | Finding::ServerDied { reason: word, .. }
             | Finding::VisualizerLost { service: word, .. }
             | Finding::WitnessMissing { reason: word }

@@ -90,6 +90,7 @@ fn of_runs() -> Vec<Finding> {
         Finding::Interrupted { unsent: 0, unfinished: 1 },
         Finding::Interrupted { unsent: 7, unfinished: 2 },
         Finding::Aborted { criterion: text("failed>20%"), failed: 15, ended: 40, unsent: 960 },
+        Finding::AbortedInWarmUp { criterion: text("failed>20%"), failed: 15, ended: 20 },
         Finding::AllFailed { unfinished: 0 },
         Finding::AllFailed { unfinished: 4 },
         Finding::Failures { share: 0.25 },

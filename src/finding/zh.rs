@@ -210,6 +210,10 @@ pub(super) fn text(finding: &Finding) -> Text {
             "--abort-on '{criterion}' 终止了测试：{ended} 个请求中有 {failed} 个失败，{unsent} 个请求未发送。结果只统计终止前的请求。"
         ))
         .advise("原因见失败列表。"),
+        Finding::AbortedInWarmUp { criterion, failed, ended } => observed(format!(
+            "--abort-on '{criterion}' 在预热阶段终止了测试：{ended} 个预热请求中有 {failed} 个失败。"
+        ))
+        .advise("请查看服务端日志。"),
         Finding::AllFailed { unfinished: 0 } => observed("所有请求均失败。").advise("原因见失败列表。"),
         Finding::AllFailed { .. } => observed("已结束的请求全部失败。").advise("原因见失败列表。"),
         Finding::Failures { share } => observed(format!(

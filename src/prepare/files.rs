@@ -6,6 +6,8 @@ use crate::files::read_value_text;
 use crate::spec::Spec;
 use crate::spec::names::is_program;
 use crate::workload::plugin_process;
+use crate::workload::recipe::{Recipe, Source};
+use crate::workload::tokenizer::Tokenizer;
 
 /// Returns `spec` with the contents of `--query-template @FILE` and of the description file of `--api`. If `--api` names
 /// a program, checks that the program exists. The error is one line that names the flag and the file.
@@ -28,6 +30,21 @@ pub fn read(spec: &Spec) -> Result<Spec, String> {
             .map_err(|what| format!("--api {}: {what}", spec.target.api))?;
     }
     Ok(spec)
+}
+
+/// Checks that the files of the prompts and of the tokenizer exist, before a server is asked or waited for.
+pub fn check_data(workload: &Recipe) -> Result<(), String> {
+    let source = match &workload.source {
+        // A program is checked when its flag is, and a trace has been read.
+        Source::Program(_) | Source::Trace(_) => None,
+        source => source.path(),
+    };
+    if let Some(path) = source {
+        let flag = if matches!(workload.source, Source::PromptFile(_)) { "--prompt" } else { "--dataset-path" };
+        fs::metadata(path).map_err(|error| format!("{flag}: cannot read {}: {error}", path.display()))?;
+    }
+    let tokenizer = workload.tokens.as_ref().map(|tokens| Tokenizer::find(Path::new(&tokens.tokenizer)));
+    tokenizer.transpose().map(drop).map_err(|error| error.to_string())
 }
 
 fn read_text(flag: &str, path: &Path) -> Result<String, String> {

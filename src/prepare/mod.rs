@@ -74,12 +74,14 @@ fn make_plans(
 ) -> Result<(Vec<Plan>, Option<Mock>), String> {
     let mut plans = resolve(spec, facts).map_err(|error| error.to_string())?;
     let mut target = plans[0].target.clone();
+    // Before the server is asked or waited for. The certificates also where no model is asked for, so that a bad file is
+    // reported before anything is written.
+    let config = target.tls.as_ref().map(tls::config).transpose()?;
+    files::check_data(&plans[0].workload)?;
     let mock = sweep::resolve_target(&mut target, &plans[0].cores, &facts.allowed_cores)?;
     let connect_timeout = Duration::from_nanos(plans[0].timeouts.connect_ns);
     let rotate = plans[0].address_rotation;
     let address_notes = addresses::choose(&mut target, rotate, &plans[0].source_addresses, connect_timeout);
-    // Also where no model is asked for, so that a bad certificate file is reported before anything is written.
-    let config = target.tls.as_ref().map(tls::config).transpose()?;
     if plans[0].report.model.is_empty() {
         let headers: String =
             plans[0].workload.headers.iter().map(|header| format!("{}: {}\r\n", header.name, header.value)).collect();
@@ -89,9 +91,7 @@ fn make_plans(
         // An interrupt ends the process here: nothing has been written.
         let model = wait_until_ready(ready_timeout, &|| false, notify, attempt).map_err(|(error, waited)| {
             let error = after_waiting(&error, waited);
-            format!(
-                "--model is not given, and the request to the server for its models failed: {error}; give --model NAME"
-            )
+            format!("--model is not given, and the request to the server for its models failed: {error}")
         })?;
         let named = spec.clone().with(|spec| spec.target.model = Some(model));
         plans = resolve(&named, facts).map_err(|error| error.to_string())?;

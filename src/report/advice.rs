@@ -85,6 +85,7 @@ fn load_of(group: &[&Summary]) -> Load {
         latency_spread_s: mean(|s| latency_spread_s(&s.series.latency_s)),
         success: (ended > 0).then(|| total(|s| s.counts.ok) as f64 / ended as f64),
         void: usable.is_empty(),
+        interrupted: runs.iter().any(|run| run.end.as_ref().is_some_and(|end| end.interrupted)),
         overloaded: runs.iter().any(|run| run.findings.iter().any(|finding| matches!(finding, Finding::Growth { .. }))),
     }
 }

@@ -56,6 +56,8 @@ pub struct Load {
     pub success: Option<f64>,
     /// All runs of this load are void.
     pub void: bool,
+    /// An interrupt ended a run of this load.
+    pub interrupted: bool,
     /// A finding says that requests in flight grew through the run.
     pub overloaded: bool,
 }
@@ -71,6 +73,11 @@ impl Load {
         !self.void && self.success.is_some_and(|share| share < SOUND)
     }
 
+    /// An interrupt came before its figures could be judged.
+    pub(crate) fn is_cut_short(&self) -> bool {
+        self.interrupted && !self.void && !self.is_failing()
+    }
+
     fn rps(&self) -> f64 {
         self.requests_per_s.filter(|rate| rate.is_finite()).unwrap_or(0.0)
     }
@@ -79,14 +86,14 @@ impl Load {
 /// The conclusion from the loads. The numbers are indices into the list of loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Fewer than two different loads, or rates that were not measured.
+    /// Fewer than two different loads, rates that were not measured, or no request ended before an interrupt.
     Nothing,
     AllVoid,
     /// No load is sound; `most` has the largest share of succeeded requests.
     NoneSound {
         most: usize,
     },
-    /// The other loads are void or failing; no load above this one is failing.
+    /// The other loads are void, failing or interrupted; no load above this one is failing.
     OneSound {
         only: usize,
     },
@@ -183,12 +190,16 @@ fn saturated_below(loads: &[Load], sound: &[usize], knee: usize) -> Option<(usiz
 }
 
 fn without_sound(loads: &[Load]) -> Verdict {
-    let usable = (0..loads.len()).filter(|&place| !loads[place].void);
+    if loads.iter().all(|load| load.void) {
+        return Verdict::AllVoid;
+    }
+    let unknown = |load: &Load| load.interrupted && load.success.is_none();
+    let usable = (0..loads.len()).filter(|&place| !loads[place].void && !unknown(&loads[place]));
     let share = |place: &usize| loads[*place].success.unwrap_or(0.0);
     // The lowest of equal ones.
     match usable.rev().max_by(|a, b| share(a).total_cmp(&share(b))) {
         Some(most) => Verdict::NoneSound { most },
-        None => Verdict::AllVoid,
+        None => Verdict::Nothing,
     }
 }
 
@@ -306,6 +317,14 @@ mod tests {
         assert_eq!(decide(&[closed(1, 50.0, 40.0), closed(2, 20.0, 99.0)]), Verdict::OneSound { only: 1 });
         let flat = [closed(1, 30.0, 100.0), closed(2, 30.0, 100.0), closed(4, 30.0, 50.0)];
         assert_eq!(decide(&flat), Verdict::Flat { knee: 0, top: 1 });
+    }
+
+    #[test]
+    fn interrupted_loads_without_requests_are_not_judged() {
+        let cut = Load { parallel: Some(2), interrupted: true, ..Load::default() };
+        assert_eq!(decide(&[cut.clone(), closed(4, 20.0, 100.0)]), Verdict::OneSound { only: 1 });
+        assert_eq!(decide(&[cut.clone(), closed(4, 20.0, 10.0)]), Verdict::NoneSound { most: 1 });
+        assert_eq!(decide(&[cut.clone(), Load { parallel: Some(4), ..cut }]), Verdict::Nothing);
     }
 
     #[test]

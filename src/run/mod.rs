@@ -124,7 +124,7 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     let (messages, collected) = bounded(MAX_MESSAGES);
     let series = context.visualizer.as_ref().map(|feed| feed.series(plan));
     let watch = AbortWatch::new(plan, abort.clone());
-    let collector = start_collector((plan, watch), &workload, context, series.clone(), collected, empties)?;
+    let collector = start_collector((plan, watch.clone()), &workload, context, series.clone(), collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
     let probe = server_probe::start(&engine.server, plan);
     let outcome =
@@ -144,6 +144,7 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     drop((engine, messages, affinity, debug_log));
     let interrupted = context.stop.load(Ordering::Relaxed) != 0;
     let aborted = abort.load(Ordering::Relaxed) && !interrupted;
+    notes.extend(watch.warmup_finding().filter(|_| aborted));
     let end = RunEnd { clock: clock_pair(), interrupted, aborted, clock_error_ns, ..RunEnd::default() };
     let stored = collector.finish(end, &notes);
     if let Some(series) = series {

@@ -12,6 +12,7 @@ use crate::engine::{Engine, EngineError, PhaseRequest};
 use crate::log::Log;
 use crate::plan::{Load, Plan, Target};
 use crate::record::{CollectorMessage, Failure, Outcome, Phase};
+use crate::server::hints;
 use crate::server::ready::{Attempt, after_waiting, wait_until_ready};
 
 /// Interval after which the log names the step that is being waited for.
@@ -77,10 +78,17 @@ fn test_once(engine: &mut Engine, plan: &Plan, log: &Log) -> Result<(), Attempt<
                 false => "",
             };
             let url = &plan.target.url;
-            let text = format!("the request to {url} failed ({class}): {server_text}{hint}");
             let refused = failure == Failure::Connect && engine.server.refused_since().is_some();
-            let starting = (refused || record.status == 503).then(|| text.clone());
-            Err(Attempt { error: RunError::ConnectionTest(text), starting })
+            let cause = format!("the request to {url} failed ({class}): {server_text}");
+            let names = plan.workload.headers.iter().map(|header| header.name.as_str());
+            let advice = match failure {
+                Failure::Status => hints::about_status(record.status, &plan.target, names),
+                Failure::Connect if refused => Some(hints::about_refusal(&plan.target)),
+                _ => None,
+            };
+            let advice = advice.map_or(String::new(), |advice| format!("; {advice}"));
+            let error = RunError::ConnectionTest(format!("{cause}{advice}{hint}"));
+            Err(Attempt { error, starting: (refused || record.status == 503).then_some(cause) })
         }
     }
 }

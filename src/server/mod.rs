@@ -3,6 +3,7 @@
 
 pub mod addresses;
 pub mod exposition;
+pub(crate) mod hints;
 pub mod http_get;
 mod launch;
 pub mod local;

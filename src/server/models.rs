@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use serde_json::Value;
 
+use super::hints;
 use super::http_get::{GetError, GetTimeouts, get};
 use super::ready::Attempt;
 use crate::plan::{Target, Timeouts};
@@ -34,7 +35,7 @@ pub(crate) fn list_timeouts(timeouts: Timeouts) -> GetTimeouts {
 /// The name of the first model that the server lists at `path`. `headers` are complete lines, each ended by CRLF.
 ///
 /// # Errors
-/// One line with the cause. A server that refuses connections or answers 503 may still be starting.
+/// One line with the cause and what to do. A server that refuses connections or answers 503 may still be starting.
 pub(crate) fn first_model(
     target: &Target,
     path: &str,
@@ -42,19 +43,29 @@ pub(crate) fn first_model(
     tls: Option<Arc<ClientConfig>>,
     timeouts: GetTimeouts,
 ) -> Result<String, Attempt<String>> {
-    let failed = |error: String| Attempt { error, starting: None };
-    let starting = |error: String| Attempt { starting: Some(error.clone()), error };
+    let named = |error: String| format!("{error}; give --model NAME");
+    let failed = |error: String| Attempt { error: named(error), starting: None };
+    let starting = |error: String| Attempt { error: named(error.clone()), starting: Some(error) };
     let reply = get(target, path, headers, tls, timeouts).map_err(|error| match error {
         GetError::NoConnection(_) => failed(format!("GET {path}: {error} (--connect-timeout)")),
         GetError::ReadTimeout(_) => failed(format!("GET {path}: {error} (--read-timeout)")),
         GetError::TotalTimeout(_) => failed(format!("GET {path}: {error}")),
-        GetError::Refused(text) => starting(text),
+        GetError::Refused(text) => {
+            Attempt { error: format!("{text}; {}", hints::about_refusal(target)), starting: Some(text) }
+        }
         GetError::Other(text) => failed(text),
     })?;
     match reply.status {
         200 => {}
         503 => return Err(starting(format!("GET {path} returned status 503"))),
-        status => return Err(failed(format!("GET {path} returned status {status}"))),
+        status => {
+            let names = headers.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name);
+            let error = format!("GET {path} returned status {status}");
+            return Err(match hints::about_status(status, target, names) {
+                Some(hint) => Attempt { error: format!("{error}; {hint}"), starting: None },
+                None => failed(error),
+            });
+        }
     }
     parse_first_name(&reply.body).ok_or_else(|| failed(format!("the response to GET {path} lists no model")))
 }

@@ -60,7 +60,7 @@ pub struct LoadSpec {
     #[arg(long = "drain", value_name = "S", value_parser = values::seconds, help_heading = HEADING)]
     #[serde(rename = "drain")]
     pub drain_s: Option<f64>,
-    /// End a run early if too many of its requests fail, for example 'failed>20%': no more requests are sent, those in
+    /// End a run early if too many of its requests fail, or of those of its warm-up, for example 'failed>20%': no more requests are sent, those in
     /// flight end (for at most --drain), results are written, exit status 1. Judged from 20 requests on, and from
     /// --parallel on if that is more
     #[arg(long, value_name = "CRITERION", help_heading = HEADING)]

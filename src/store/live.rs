@@ -11,9 +11,10 @@ use crate::time::Tick;
 /// Counts and quantiles that any thread can read at any time. Only the collector writes them.
 #[derive(Debug, Default)]
 pub struct Live {
-    /// Warm-up requests that have ended, however they ended, and those that succeeded.
+    /// Warm-up requests that have ended, however they ended, those that succeeded, and those that failed.
     pub warmup_done: AtomicU64,
     pub warmup_ok: AtomicU64,
+    pub warmup_failed: AtomicU64,
     /// Measured requests that have ended: the sum of the next three.
     pub done: AtomicU64,
     pub ok: AtomicU64,
@@ -38,11 +39,13 @@ pub struct Live {
     pub store_failed: AtomicBool,
 }
 
-/// Measured requests that have ended.
+/// Requests of the warm-up and measured requests that succeeded or failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub ok: u64,
     pub failed: u64,
+    pub warmup_ok: u64,
+    pub warmup_failed: u64,
 }
 
 /// The values of [`Live`] at one time.
@@ -72,7 +75,12 @@ pub struct Snapshot {
 impl Live {
     /// Succeeded and failed requests so far.
     pub fn counts(&self) -> Counts {
-        Counts { ok: self.ok.load(Relaxed), failed: self.failed.load(Relaxed) }
+        Counts {
+            ok: self.ok.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            warmup_ok: self.warmup_ok.load(Relaxed),
+            warmup_failed: self.warmup_failed.load(Relaxed),
+        }
     }
 
     /// The current values.
@@ -139,6 +147,7 @@ impl Meter {
             Phase::Warmup => {
                 live.warmup_done.fetch_add(1, Relaxed);
                 live.warmup_ok.fetch_add(u64::from(record.outcome == Outcome::Ok), Relaxed);
+                live.warmup_failed.fetch_add(u64::from(matches!(record.outcome, Outcome::Failed(_))), Relaxed);
                 return;
             }
             Phase::Measured => {}

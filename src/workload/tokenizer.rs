@@ -27,18 +27,8 @@ impl fmt::Debug for Tokenizer {
 impl Tokenizer {
     /// Opens a folder that contains `tokenizer.json`, or that file.
     pub fn open(given: &Path) -> Result<Tokenizer, WorkloadError> {
+        let path = Tokenizer::find(given)?;
         let wrong = |path: &Path, what: String| WorkloadError::File { flag: FLAG, path: path.to_path_buf(), what };
-        let path = if given.is_dir() { given.join(FILE) } else { given.to_path_buf() };
-        if !path.is_file() {
-            let what = if given.is_dir() {
-                format!(
-                    "has no {FILE}; save it there with transformers: AutoTokenizer.from_pretrained(MODEL).save_pretrained(DIR)"
-                )
-            } else {
-                format!("does not exist; give a folder that holds {FILE}, or that file")
-            };
-            return Err(wrong(given, what));
-        }
         let bytes = std::fs::read(&path).map_err(|cause| WorkloadError::Unreadable {
             flag: FLAG,
             path: path.clone(),
@@ -53,6 +43,23 @@ impl Tokenizer {
         let folder = path.parent().unwrap_or(Path::new("."));
         let template = ChatTemplate::beside(folder).map_err(|what| wrong(folder, what))?;
         Ok(Tokenizer { inner, template, path })
+    }
+
+    /// The path of `tokenizer.json`, which exists: `given`, or the one in the folder `given`.
+    pub(crate) fn find(given: &Path) -> Result<PathBuf, WorkloadError> {
+        let wrong = |path: &Path, what: String| WorkloadError::File { flag: FLAG, path: path.to_path_buf(), what };
+        let path = if given.is_dir() { given.join(FILE) } else { given.to_path_buf() };
+        if !path.is_file() {
+            let what = if given.is_dir() {
+                format!(
+                    "has no {FILE}; save it there with transformers: AutoTokenizer.from_pretrained(MODEL).save_pretrained(DIR)"
+                )
+            } else {
+                format!("does not exist; give a folder that holds {FILE}, or that file")
+            };
+            return Err(wrong(given, what));
+        }
+        Ok(path)
     }
 
     /// Sets the size of the tokenizer's cache, words; the default is ten thousand. Random text uses words of the whole

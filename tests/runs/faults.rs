@@ -369,6 +369,23 @@ fn a_hopeless_run_ends_in_order() {
 }
 
 #[test]
+fn a_hopeless_warm_up_ends_in_order() {
+    let mock = mock("ttft=2ms&itl=1ms&tokens=4&fault=status(429)");
+    let run = perf(&spec(&mock).with(|s| {
+        s.load.warmup_num = 10_000.0;
+        s.load.abort_on = Some("failed>20%".to_string());
+        s.target.no_test_connection = true;
+    }));
+    run.assert_totals();
+    assert!(run.summary.is_aborted() && run.warmup.len() < 10_000, "{}", run.warmup.len());
+    assert_eq!((run.measured.len(), run.summary.counts.unsent), (0, 40));
+    let aborted: Vec<String> =
+        run.summary.findings.iter().filter(|finding| finding.code() == "aborted").map(|finding| finding.en()).collect();
+    assert_eq!(aborted.len(), 1, "{aborted:?}");
+    assert!(aborted[0].starts_with("--abort-on 'failed>20%' ended the run in its warm-up: "), "{aborted:?}");
+}
+
+#[test]
 fn one_hanging_request_leaves_the_steady_throughput() {
     // Every 50th request hangs until the read timeout.
     let mock = mock("ttft=20ms&itl=1ms&tokens=20&fault=hang:1/50");

@@ -29,10 +29,25 @@ pub fn sentence(verdict: Verdict, loads: &[Load], names: &[String], language: La
     let can_be_lower = loads[0].parallel != Some(1);
     let with_rates = |place: usize| loads[place].rate_per_s.is_some() && loads[place].parallel.is_none();
     let none_succeeded = |place: usize| loads[place].success == Some(0.0);
+    let why_others = |only: usize| why_unusable(loads, only, language);
     Some(match language {
-        Language::En => en(verdict, named, can_be_lower, with_rates, none_succeeded),
-        Language::Zh => zh(verdict, named, can_be_lower, with_rates, none_succeeded),
+        Language::En => en(verdict, named, can_be_lower, with_rates, none_succeeded, why_others),
+        Language::Zh => zh(verdict, named, can_be_lower, with_rates, none_succeeded, why_others),
     })
+}
+
+/// Why the loads apart from `only` cannot be used, as the end of "the other loads ...".
+fn why_unusable(loads: &[Load], only: usize, language: Language) -> &'static str {
+    let others = || loads.iter().enumerate().filter(|(place, _)| *place != only).map(|(_, load)| load);
+    let (some_cut, all_cut) = (others().any(Load::is_cut_short), others().all(Load::is_cut_short));
+    match (language, some_cut, all_cut) {
+        (Language::En, _, true) => "were interrupted",
+        (Language::En, true, false) => "were interrupted, are void or fail too often",
+        (Language::En, false, false) => "are void or fail too often",
+        (Language::Zh, _, true) => "被中断",
+        (Language::Zh, true, false) => "被中断、无效或失败过多",
+        (Language::Zh, false, false) => "无效或失败过多",
+    }
 }
 
 fn en<'a>(
@@ -41,6 +56,7 @@ fn en<'a>(
     can_be_lower: bool,
     with_rates: impl Fn(usize) -> bool,
     none_succeeded: impl Fn(usize) -> bool,
+    why_others: impl Fn(usize) -> &'static str,
 ) -> String {
     let [sound, near_best, kept] = [SOUND, NEAR_BEST, KEPT].map(percent);
     let name = |place: usize| named(place).name;
@@ -56,8 +72,9 @@ fn en<'a>(
             name(most)
         ),
         Verdict::OneSound { only } => format!(
-            "Only {} can be used: the other loads are void or fail too often, so there is nothing to compare it with.",
-            name(only)
+            "Only {} can be used: the other loads {}, so there is nothing to compare it with.",
+            name(only),
+            why_others(only)
         ),
         Verdict::NotReached { top } if with_rates(top) => format!(
             "Every rate up to {} was kept (responses ended at {kept} or more of the arrival rate, apart from long last \
@@ -134,6 +151,7 @@ fn zh<'a>(
     can_be_lower: bool,
     with_rates: impl Fn(usize) -> bool,
     none_succeeded: impl Fn(usize) -> bool,
+    why_others: impl Fn(usize) -> &'static str,
 ) -> String {
     let [sound, near_best, kept] = [SOUND, NEAR_BEST, KEPT].map(percent);
     let name = |place: usize| named(place).name;
@@ -147,7 +165,7 @@ fn zh<'a>(
             "没有任何负载的成功率达到 {sound}（最高为 {}）：这些数据不能反映服务端的能力。请先查明失败原因，再尝试其他负载。",
             name(most)
         ),
-        Verdict::OneSound { only } => format!("只有 {} 可用：其余负载无效或失败过多，无法比较。", name(only)),
+        Verdict::OneSound { only } => format!("只有 {} 可用：其余负载{}，无法比较。", name(only), why_others(only)),
         Verdict::NotReached { top } if with_rates(top) => format!(
             "直到 {} 均能维持（完成速率不低于到达率的 {kept}，末尾较长的响应除外）：服务端尚未饱和，可尝试更高的速率。",
             name(top)

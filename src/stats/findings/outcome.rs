@@ -24,6 +24,10 @@ pub fn ended(s: &Summary) -> Option<Finding> {
 /// `--abort-on` ended the run.
 pub fn aborted(s: &Summary) -> Option<Finding> {
     let c = s.counts;
+    // Its warm-up did, which is a finding of the run.
+    if s.findings.iter().any(|finding| matches!(finding, Finding::AbortedInWarmUp { .. })) {
+        return None;
+    }
     let (criterion, failed, ended) = (s.facts.abort_on.clone(), c.failed, c.ok + c.failed);
     s.is_aborted().then_some(Finding::Aborted { criterion, failed, ended, unsent: c.unsent })
 }
