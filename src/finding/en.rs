@@ -264,7 +264,7 @@ pub(super) fn text(finding: &Finding) -> Text {
             plural(*ended, "request"),
             were(*unsent)
         ))
-        .advise("See the failures table."),
+        .advise("See the table of failures."),
         Finding::AllFailed { unfinished: 0 } => {
             observed("Every request failed.").advise("See the table of failures.")
         }
