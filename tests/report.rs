@@ -68,6 +68,8 @@ fn a_screen_ends_with_the_table_of_loads_and_the_verdicts() {
     let runs: Vec<&Summary> = runs.iter().collect();
     let text = overview::render_on_screen(&runs, Some("outputs/x"), 80, false);
     assert!(text.lines().all(|line| line.width() <= 80), "{text}");
+    let coloured = overview::render_on_screen(&runs, Some("outputs/x"), 80, true);
+    assert_eq!(coloured.lines().count(), text.lines().count(), "{coloured}");
     // Three more lines say what to open.
     let end: Vec<&str> = text.lines().rev().take(21).collect();
     let end = end.into_iter().rev().collect::<Vec<_>>().join("\n");

@@ -65,12 +65,13 @@ pub fn render_on_screen(runs: &[&Summary], output: Option<&str>, width: usize, c
     let table = fitting_table(runs, width);
     out.push_str(&format!("\nDetailed performance metrics:\n{}", coloured(&table, runs, colour)));
     out.push_str(&footnote(runs, width));
-    for run in runs {
-        let lines = glance::objectives(run, colour);
-        let joined = format!("{}: {}\n", load_name(&run.facts, Language::En), lines.trim_end().replace('\n', "; "));
-        match joined.width() <= width {
-            _ if lines.is_empty() => {}
-            true => out.push_str(&joined),
+    for run in runs.iter().filter(|run| run.slo.is_some()) {
+        let joined = |colour| {
+            let verdicts = glance::objectives(run, colour).trim_end().replace('\n', "; ");
+            format!("{}: {verdicts}\n", load_name(&run.facts, Language::En))
+        };
+        match joined(false).trim_end().width() <= width {
+            true => out.push_str(&joined(colour)),
             false => out.push_str(&objectives_of(run, colour)),
         }
     }
@@ -92,7 +93,12 @@ fn worst_findings(runs: &[&Summary], width: usize, colour: bool) -> String {
         }
     }
     let text = |SharedEntry { first_load, other_loads, entry, .. }: &SharedEntry<'_>| {
-        let others = if *other_loads > 0 { format!(" and {other_loads} more") } else { String::new() };
+        // Their figures can differ from those of the first.
+        let others = match other_loads {
+            0 => String::new(),
+            1 => ", similar at 1 more load".to_string(),
+            count => format!(", similar at {count} more loads"),
+        };
         (entry.severity, format!("{first_load}{others}: {}", with_file(&entry.headline(Language::En))))
     };
     glance::most_severe(all.iter().map(text).collect(), FINDINGS, width, colour)
