@@ -17,7 +17,7 @@ use crate::prepare::{Prepared, prepare, results};
 use crate::report;
 use crate::report::export::write_all;
 use crate::run::{FinishedRun, PhaseProgress, RunContext, check_limits};
-use crate::secrets::mask;
+use crate::secrets::mask_foreign;
 use crate::server::local::Local;
 use crate::spec::Spec;
 use crate::stats::Summary;
@@ -50,7 +50,7 @@ impl std::error::Error for Error {}
 /// (`spec.sla.sla_auto_tune`) and a visualizer are errors: only the command line has them.
 pub fn measure(spec: &Spec) -> Result<Vec<FinishedRun>, Error> {
     let secrets = spec.secrets();
-    let error = |text: String| Error(mask(&text, &secrets));
+    let error = |text: String| Error(mask_foreign(&text, &secrets));
     if spec.sla.sla_auto_tune {
         return Err(Error("a search for a load needs the command line: ringmark perf --sla-auto-tune".to_string()));
     }

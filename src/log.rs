@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use crate::files;
 use crate::options::LogLevel;
-use crate::secrets::mask;
+use crate::secrets::mask_foreign;
 use crate::visible::visible;
 
 /// A destination of log lines.
@@ -46,7 +46,7 @@ pub struct Log {
 
 impl Log {
     /// A log without sinks. `now` is the wall clock and `zone` the time zone of the timestamps. Every text in `secrets` is
-    /// masked.
+    /// masked, and what looks like a secret of someone else.
     pub fn new(now: fn() -> Timestamp, zone: TimeZone, secrets: Vec<String>) -> Log {
         Log { sinks: Mutex::new(Vec::new()), secrets, now, zone }
     }
@@ -142,7 +142,7 @@ impl Log {
         }
         let timestamp = (self.now)().to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S,%3f").to_string();
         // Further lines are indented, so that no text can look like a line of its own.
-        let text = visible(&mask(text, &self.secrets)).trim_end().replace('\n', "\n    ");
+        let text = visible(&mask_foreign(text, &self.secrets)).trim_end().replace('\n', "\n    ");
         let mut line = format!("{timestamp} - ringmark - {} - {text}", name(level));
         line.push('\n');
         for sink in sinks.iter_mut().filter(|sink| is_selected(sink)) {

@@ -252,6 +252,132 @@ pub(crate) fn masked_proxy(text: &str) -> String {
     }
 }
 
+/// A text from elsewhere (a server, a proxy, a program) with the given secrets masked, and with everything in it that is a
+/// secret by itself: see [`masked_text`].
+pub(crate) fn mask_foreign(text: &str, secrets: &[String]) -> String {
+    masked_text(&mask(text, secrets))
+}
+
+/// A text with what looks like a secret masked: the user part of URLs, the values of secret names (`sig=x`,
+/// `"api_key": "x"`), credentials of the schemes Bearer and Basic, and keys with a known prefix.
+fn masked_text(text: &str) -> String {
+    let mut found = user_parts(text);
+    found.extend(named_values(text));
+    found.extend(keys(text));
+    found.sort_unstable_by_key(|range| (range.start, std::cmp::Reverse(range.end)));
+    let mut out = String::with_capacity(text.len());
+    let mut done = 0;
+    for range in found {
+        if range.end <= done {
+            continue;
+        }
+        if range.start >= done {
+            out.push_str(&text[done..range.start]);
+            out.push_str(MASK);
+        }
+        done = range.end;
+    }
+    out + &text[done..]
+}
+
+/// What ends a URL or a value in a text.
+fn ends_value(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '\\')
+}
+
+/// The length of the text before the first such character.
+fn length_until(text: &str, ends: impl Fn(char) -> bool) -> usize {
+    text.find(ends).unwrap_or(text.len())
+}
+
+/// The user parts of all URLs in a text.
+fn user_parts(text: &str) -> Vec<std::ops::Range<usize>> {
+    let part = |(at, _): (usize, &str)| {
+        let url = &text[at..at + length_until(&text[at..], ends_value)];
+        user_part(url).map(|part| at + part.start..at + part.end).filter(|part| !part.is_empty())
+    };
+    text.match_indices("//").filter_map(part).collect()
+}
+
+/// The values of all pairs in a text whose names are those of secrets.
+fn named_values(text: &str) -> Vec<std::ops::Range<usize>> {
+    text.match_indices(['=', ':']).filter_map(|(at, sign)| named_value(text, at, sign == "=")).collect()
+}
+
+/// The secret value behind the sign at `at`. In a query, the rules of URLs apply. Elsewhere counts, such as `token=5`, and
+/// words, such as `unexpected token: end`, stay.
+fn named_value(text: &str, at: usize, is_equals: bool) -> Option<std::ops::Range<usize>> {
+    let is_quote = |c: char| matches!(c, '"' | '\'' | '\\');
+    let before = text[..at].trim_end_matches(' ');
+    let name_end = before.trim_end_matches(is_quote);
+    let quoted = name_end.len() < before.len();
+    let (head, name) = name_end.split_at(name_end.trim_end_matches(is_in_name).len());
+    let in_query = is_equals && head.ends_with(['?', '&', '#']);
+    let start = at + 1 + (text[at + 1..].len() - text[at + 1..].trim_start_matches(' ').len());
+    let start = start + (text[start..].len() - text[start..].trim_start_matches(is_quote).len());
+    let in_quotes = text[..start].ends_with(is_quote);
+    let rest = &text[start..];
+    let length = match in_quotes {
+        true => length_until(rest, |c| is_quote(c) || c == '\n'),
+        false => value_length(rest),
+    };
+    let value = &rest[..length];
+    let is_word = matches!(value.to_ascii_lowercase().as_str(), "" | MASK | "true" | "false" | "none" | "null")
+        || value.ends_with("...");
+    let name = words(name);
+    let is_secret = if in_query {
+        is_secret_name(&name)
+    } else if is_equals || quoted {
+        let is_count = matches!(name.as_str(), "token" | "pass") && value.bytes().all(|byte| byte.is_ascii_digit());
+        (names_secret(&name) && !is_count) || (name == "code" && looks_random(value))
+    } else {
+        names_secret(&name) && (looks_random(value) || name.contains("authorization") || name.ends_with("password"))
+    };
+    (is_secret && !is_word).then_some(start..start + length)
+}
+
+/// The length of a value without quotes. The name of a scheme belongs to the credentials behind it.
+fn value_length(rest: &str) -> usize {
+    let ends = |c: char| ends_value(c) || matches!(c, '&' | ',' | ';' | ')' | ']' | '}' | '#');
+    let length = length_until(rest, ends);
+    let is_scheme = ["bearer", "basic"].contains(&rest[..length].to_ascii_lowercase().as_str());
+    match rest[length..].strip_prefix(' ').filter(|_| is_scheme) {
+        Some(credentials) => length + 1 + length_until(credentials, ends),
+        None => length,
+    }
+}
+
+fn is_in_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
+}
+
+/// The beginnings of keys that services generate.
+const KEY_PREFIXES: [&str; 10] =
+    ["sk-", "sk_", "hf_", "ghp_", "github_pat_", "glpat-", "nvapi-", "gsk_", "AIza", "eyJ"];
+
+/// The keys and credentials in a text that need no name: `sk-...` and `Bearer ...`.
+fn keys(text: &str) -> Vec<std::ops::Range<usize>> {
+    const SHORTEST: usize = 12;
+    let mut found = Vec::new();
+    let (mut at, mut after_scheme) = (0, false);
+    while at < text.len() {
+        let length = length_until(&text[at..], |c| !is_in_name(c));
+        let word = text[at..at + length].trim_end_matches('.');
+        let random = word.len() >= SHORTEST
+            && word.bytes().any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
+            && word.bytes().any(|byte| byte.is_ascii_alphabetic());
+        if random && (after_scheme || KEY_PREFIXES.iter().any(|prefix| word.starts_with(prefix))) {
+            found.push(at..at + word.len());
+        }
+        if length > 0 {
+            after_scheme = word.eq_ignore_ascii_case("bearer");
+        }
+        at += length;
+        at += text[at..].chars().next().map_or(0, char::len_utf8);
+    }
+    found
+}
+
 /// `mock:` URLs have no secrets: their `tokens=100` is a count.
 fn is_mock(url: &str) -> bool {
     url.starts_with("mock:")
@@ -419,5 +545,54 @@ mod tests {
         assert_eq!(masked_url("mock:?tokens=100"), "mock:?tokens=100");
         assert!(in_url("mock:?tokens=100").is_empty());
         assert_eq!(masked_proxy("http://me:hidden@h:3128"), "http://****@h:3128");
+    }
+
+    #[test]
+    fn secrets_of_others_are_masked_in_texts() {
+        for (text, expected) in [
+            (
+                "307: redirected to https://u:LOCPW9@evil/x?sig=LOCSEC1&code=LOCSEC2&X-Amz-Signature=LOCSEC3 (use that)",
+                "307: redirected to https://****@evil/x?sig=****&code=****&X-Amz-Signature=**** (use that)",
+            ),
+            ("see /login?key=abc&x=1#access_token=def.", "see /login?key=****&x=1#access_token=****"),
+            ("to //me:pw@h/x, then ftp://a:b@c", "to //****@h/x, then ftp://****@c"),
+            ("bad api_key=SECRET, retry", "bad api_key=****, retry"),
+            ("password='a b' of x", "password='****' of x"),
+            (r#"no choices: {"access_token": "abc","n":1}"#, r#"no choices: {"access_token": "****","n":1}"#),
+            (r#"{\"client_secret\":\"abc\"}"#, r#"{\"client_secret\":\"****\"}"#),
+            ("Incorrect API key provided: sk-abcDEF123456.", "Incorrect API key provided: ****."),
+            ("sent Authorization: Bearer abcdef", "sent Authorization: ****"),
+            ("sent bearer abcdef123456 twice", "sent bearer **** twice"),
+            ("通义 hf_abcdefgh12345，请检查", "通义 ****，请检查"),
+        ] {
+            assert_eq!(mask_foreign(text, &[]), expected);
+            assert_eq!(mask_foreign(expected, &[]), expected, "twice");
+        }
+        assert_eq!(mask_foreign("own SECRET and sig=x", &["SECRET".to_string()]), "own **** and sig=****");
+    }
+
+    #[test]
+    fn other_texts_of_servers_stay_as_they_are() {
+        for text in [
+            "400: max_tokens=5 is too large: prompt_tokens=12, token=5, total_tokens: 17",
+            "unexpected token: end of stream; code=422, code: invalid_request_error",
+            "redirected to http://127.0.0.1:8000/v1?model=x&max_tokens=5 (use that address in --url)",
+            "KeyError: 'token'; author=me; pattern=a; first_pass=2; auth=none",
+            "--api-key is missing; pass=3; mail me@example.com; sk-learn is not sk-preprocessing",
+            "http://h/v1?mail=a@b // a note",
+            "token: '' password=",
+            "use --headers 'Authorization=Basic ...' instead",
+            "",
+        ] {
+            assert_eq!(mask_foreign(text, &[]), text);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_can_be_masked(text in "[a-z?&=:/@\"'\\\\ é.*-]{0,40}(token=|//|sk-|\"key\":)?[a-z@:\"é ]{0,10}") {
+            let once = mask_foreign(&text, &[]);
+            proptest::prop_assert!(!once.contains("password=secret"));
+        }
     }
 }

@@ -58,6 +58,71 @@ fn a_sweep_has_a_row_for_each_load_at_every_width() {
 }
 
 #[test]
+fn a_screen_ends_with_the_table_of_loads_and_the_verdicts() {
+    let folder = tempfile::tempdir().unwrap();
+    let loads = [(1, 20, 0), (10, 19, 1), (100, 17, 3), (200, 5, 15)];
+    let summary = |(parallel, ok, failed): (u32, u64, u64)| {
+        let facts = RunFacts { slo: "p99_ttft<=21ms rps>=1".to_string(), ..closed(ok + failed, parallel) };
+        from_database(&run(folder.path(), &format!("{parallel}.db"), facts, ok, failed)).unwrap()
+    };
+    let runs = loads.map(summary);
+    let runs: Vec<&Summary> = runs.iter().collect();
+    let text = overview::render_on_screen(&runs, Some("outputs/x"), 80, false);
+    assert!(text.lines().all(|line| line.width() <= 80), "{text}");
+    let coloured = overview::render_on_screen(&runs, Some("outputs/x"), 80, true);
+    assert_eq!(coloured.lines().count(), text.lines().count(), "{coloured}");
+    // Three more lines say what to open.
+    let end: Vec<&str> = text.lines().rev().take(21).collect();
+    let end = end.into_iter().rev().collect::<Vec<_>>().join("\n");
+    for what in [
+        "Detailed performance metrics:",
+        "| P99 TTFT(s) |",
+        "|   200 |",
+        "Concurrency 200: ✗ p99_ttft<=21ms: ∞ ms; ✓ rps",
+    ] {
+        assert!(end.contains(what), "{what}: {text}");
+    }
+    assert!(end.contains("Concurrency 1: ✓ p99_ttft<=21ms: 20* ms; "), "{text}");
+    let findings = text.split("Findings of single runs:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    assert!(findings.lines().count() <= 9 && !findings.contains("  - "), "{findings}");
+    assert!(!text.contains("table of failures") && text.contains("the failures in performance_summary.txt"), "{text}");
+    assert!(overview::render(&runs, None, 140, false).contains("the table of failures"));
+}
+
+#[test]
+fn the_line_of_a_load_is_short() {
+    let runs = sweep();
+    let line = overview::one_line(&runs[1]);
+    let end = " tok/s, TTFT p99 20.0, TPOT mean 9.67 ms, 1 failed";
+    assert!(line.starts_with("Concurrency 10: ") && line.ends_with(end) && line.len() <= 90, "{line}");
+    let folder = tempfile::tempdir().unwrap();
+    let none = from_database(&run(folder.path(), "a.db", closed(2, 1), 0, 2)).unwrap();
+    let line = overview::one_line(&none);
+    let one = from_database(&run(folder.path(), "b.db", closed(1, 1), 1, 0)).unwrap();
+    assert!(screen::brief(&one, 80, false).contains("\n1 request in "));
+    assert!(!line.contains(['-', '∞']) && line.ends_with(", 2 failed"), "{line}");
+}
+
+#[test]
+fn failures_are_sorted_and_their_texts_have_no_secrets_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut block = Block::new(0);
+    let moved =
+        "redirected to https://u:LOCPW9@evil/x?sig=LOCSEC1&code=LOCSEC2&max_tokens=5 (use that address in --url)";
+    push_failed(&mut block, 0, 0, Outcome::Failed(Failure::Connect), "refused");
+    push_failed(&mut block, 1, 60, Outcome::Failed(Failure::Status), moved);
+    push_failed(&mut block, 2, 120, Outcome::Failed(Failure::Status), moved);
+    let path = folder.path().join("a.db");
+    let worker = CollectorMessage::Worker(Box::new(report(Phase::Measured)));
+    collect(&path, start(closed(3, 1), Save::Text), vec![CollectorMessage::Block(block), worker]);
+    let summary = from_database(&path).unwrap();
+    let classes: Vec<Failure> = summary.failures.iter().map(|class| class.failure).collect();
+    assert_eq!(classes, [Failure::Status, Failure::Connect]);
+    let text = &summary.failures[0].texts[0].example;
+    assert!(text.contains("https://****@evil/x?sig=****&code=****&max_tokens=5 (use"), "{text}");
+}
+
+#[test]
 fn rows_have_the_colour_of_their_success() {
     let runs = sweep();
     let runs: Vec<&Summary> = runs.iter().collect();
@@ -248,7 +313,7 @@ fn objectives_are_judged_with_goodput() {
     let missed = from_database(&run(folder.path(), "b.db", with("p99_ttft<=19ms"), 5, 0)).unwrap();
     assert!(missed.missed_slo() && missed.slo.as_ref().unwrap().good_requests == 0);
     let text = screen::render(&missed, 80);
-    assert!(text.contains("| p99_ttft<=19ms | ") && text.contains("MISSED"), "{text}");
+    assert!(text.contains("| p99_ttft<=19ms |   20* ms | ") && text.contains("MISSED"), "{text}");
     assert_eq!(json::summary(&missed)["SLO"]["met"], false);
 }
 

@@ -50,6 +50,9 @@ fn the_summary_starts_with_the_combined_report_in_the_order_of_loads() {
     assert_eq!(batches, ["1", "2", "4"]);
     let page = read(folder.path(), "perf_report.html");
     let top = page.split("<details>").next().unwrap();
+    // All that this process may use, with those of the workers.
+    let cores = std::thread::available_parallelism().unwrap();
+    assert!(page.contains(&format!("{cores} usable core")), "{cores}");
     assert!(top.contains("At no load did 95 %") && top.contains("class=\"finding caution\""));
 }
 

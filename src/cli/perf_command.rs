@@ -33,7 +33,7 @@ use crate::report::repeats::{self, Repeat};
 use crate::report::table::wrap;
 use crate::report::{overview, screen as tables};
 use crate::run::{FinishedRun, RunContext, RunError, check_limits};
-use crate::secrets::mask;
+use crate::secrets::mask_foreign;
 use crate::server::local::{self, Local};
 use crate::spec::Spec;
 use crate::stats::Summary;
@@ -44,7 +44,7 @@ use crate::workload::rng::Randomness;
 
 /// Plans and runs one call; returns the exit status.
 pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
-    let exit = |text: String| EarlyExit::error(&mask(&text, &spec.secrets()));
+    let exit = |text: String| EarlyExit::error(&mask_foreign(&text, &spec.secrets()));
     let stop = Arc::new(AtomicU8::new(0));
     let started: Arc<OnceLock<Arc<Log>>> = Arc::default();
     let sending: Arc<AtomicBool> = Arc::default();
@@ -275,7 +275,7 @@ impl Drop for Sending {
     }
 }
 
-/// Prints `before` and the combined report of a sweep, appends both to the log, and inserts them at the start of the
+/// Prints `before` and the combined report of a sweep, appends both, in full, to the log, and inserts them at the start of the
 /// summary, before the tables of the runs.
 fn show_overview(
     screen: &Screen,
@@ -285,9 +285,9 @@ fn show_overview(
 ) -> Result<(), RunError> {
     let runs = summaries(finished);
     let place = root.display().to_string();
-    let report = |width, colours| before(width) + &overview::render(&runs, Some(&place), width, colours);
-    screen.print(&|width| report(width, screen_has_colours()));
-    let text = report(FILE_WIDTH, false);
+    screen
+        .print(&|width| before(width) + &overview::render_on_screen(&runs, Some(&place), width, screen_has_colours()));
+    let text = before(FILE_WIDTH) + &overview::render(&runs, Some(&place), FILE_WIDTH, false);
     let logged = append_to(&text, root, LOG_FILE);
     logged.and(prepend_to(&format!("{text}\nResults of each run:\n"), root, SUMMARY))
 }

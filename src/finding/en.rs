@@ -264,7 +264,7 @@ pub(super) fn text(finding: &Finding) -> Text {
             plural(*ended, "request"),
             were(*unsent)
         ))
-        .advise("See the failures table."),
+        .advise("See the table of failures."),
         Finding::AbortedInWarmUp { criterion, failed, ended } => observed(format!(
             "--abort-on '{criterion}' ended the run in its warm-up: {failed} of {} failed.",
             plural(*ended, "warm-up request")

@@ -176,7 +176,7 @@ fn share_at(load: &Load, run: &Summary, language: Language) -> String {
 fn about_failures(failing: &[String], language: Language) -> String {
     match language {
         Language::En => format!(
-            "Too few requests succeeded: {}. Look at the failures table and at the server's resources.",
+            "Too few requests succeeded: {}. Look at the table of failures and at the server's resources.",
             failing.join(", ")
         ),
         Language::Zh => format!("成功率过低：{}。请查看失败列表并检查服务端资源。", failing.join("，")),

@@ -45,7 +45,7 @@ impl<'a> Entry<'a> {
         self.findings[0].cause()
     }
 
-    fn is_same_problem(&self, other: &Entry<'a>) -> bool {
+    pub(crate) fn is_same_problem(&self, other: &Entry<'a>) -> bool {
         self.cause() == other.cause() && self.cause().has_symptoms()
     }
 
@@ -88,6 +88,9 @@ impl<'a> Entry<'a> {
 pub(crate) struct SharedEntry<'a> {
     /// The loads of the runs.
     pub loads: String,
+    /// The first of them, and how many others there are.
+    pub first_load: String,
+    pub other_loads: usize,
     pub entry: Entry<'a>,
 }
 
@@ -118,6 +121,8 @@ pub(crate) fn of_runs<'a>(runs: &[&'a Summary], language: Language) -> Vec<Share
     all.sort_by_key(|shared| std::cmp::Reverse(shared.entry.severity));
     let of_first = language.pick(" (figures of the first)", "（数值取自第一档）");
     let named = |shared: Shared<'a>| SharedEntry {
+        first_load: shared.loads[0].clone(),
+        other_loads: shared.loads.len() - 1,
         loads: shared.loads.join(language.pick(", ", "，")) + if shared.differs { of_first } else { "" },
         entry: shared.entry,
     };
@@ -126,7 +131,7 @@ pub(crate) fn of_runs<'a>(runs: &[&'a Summary], language: Language) -> Vec<Share
 
 /// The lines above the figures about void runs: each names its loads and gives the text of the entry.
 pub(crate) fn void_lines(runs: &[&Summary], language: Language) -> Vec<String> {
-    let line = |SharedEntry { loads, entry }: SharedEntry<'_>| match language {
+    let line = |SharedEntry { loads, entry, .. }: SharedEntry<'_>| match language {
         Language::En => format!("{loads} must not be used: {}", entry.paragraph(language)),
         Language::Zh => format!("{loads} 不可使用：{}", entry.paragraph(language)),
     };

@@ -1,7 +1,7 @@
 //! The result at a glance: the end of what a run prints. With the lines that say where the files are, it fits on 24
 //! lines of 80 columns.
 
-use super::findings::{Entry, entries};
+use super::findings::entries;
 use super::language::Language;
 use super::load_name::load_name;
 use super::search::judged_text;
@@ -46,7 +46,8 @@ fn requests(s: &Summary) -> String {
         rest.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!(", {count} {name}")).collect();
     let time = s.time_s.map_or_else(String::new, |time| format!(" in {} s", number(round(time))));
     let load = load_name(&s.facts, Language::En);
-    format!("{} requests{time}, {load}: {} ok, {} failed{rest}", counts.scheduled, counts.ok, counts.failed)
+    let requests = if counts.scheduled == 1 { "request" } else { "requests" };
+    format!("{} {requests}{time}, {load}: {} ok, {} failed{rest}", counts.scheduled, counts.ok, counts.failed)
 }
 
 /// Three significant digits for a text.
@@ -115,8 +116,8 @@ fn ms(seconds: f64) -> String {
 pub fn objectives(s: &Summary, colours: bool) -> String {
     let Some(verdict) = &s.slo else { return String::new() };
     let line = |Judged { criterion, judged, met }: &Judged| {
-        let unit = criterion.figure.unit();
-        let text = |value: f64| format!("{}{} {unit}", judged_text(value), mark(judged.few));
+        let (unit, per_unit) = criterion.shown_unit();
+        let text = |value: f64| format!("{}{} {unit}", judged_text(value * per_unit), mark(judged.few));
         let measured = judged.value.map_or_else(|| "not measured".to_string(), text);
         let (sign, colour) = if *met { ("✓", Colour::Green) } else { ("✗", Colour::Red) };
         format!("{} {}: {}\n", coloured(sign, colour, colours), criterion.with_unit(), measured)
@@ -170,20 +171,28 @@ fn share(series: &Series, bounds: &[Bound]) -> Option<String> {
 /// The most severe findings, each on one or two lines.
 fn findings(s: &Summary, width: usize, colours: bool) -> String {
     let all = entries(&s.findings);
-    let mut out: String = all.iter().take(FINDINGS).map(|entry| finding(entry, width, colours)).collect();
-    if all.len() > FINDINGS {
-        out.push_str(&format!("and {} more in performance_summary.txt\n", all.len() - FINDINGS));
+    let texts = all.iter().map(|entry| (entry.severity, entry.headline(Language::En)));
+    most_severe(texts.collect(), FINDINGS, width, colours)
+}
+
+/// The first `most` of these findings, and how many more there are.
+pub(crate) fn most_severe(all: Vec<(Severity, String)>, most: usize, width: usize, colours: bool) -> String {
+    let shown = all.iter().take(most).map(|(severity, text)| finding(*severity, text, width, colours));
+    let mut out: String = shown.collect();
+    if all.len() > most {
+        out.push_str(&format!("and {} more in performance_summary.txt\n", all.len() - most));
     }
     out
 }
 
-fn finding(entry: &Entry<'_>, width: usize, colours: bool) -> String {
-    let (name, colour) = match entry.severity {
+/// One finding on at most [`FINDING_LINES`] lines.
+fn finding(severity: Severity, text: &str, width: usize, colours: bool) -> String {
+    let (name, colour) = match severity {
         Severity::Note => ("Note: ", None),
         Severity::Caution => ("Caution: ", Some(Colour::Yellow)),
         Severity::Void => ("Void: ", Some(Colour::Red)),
     };
-    let text = wrap(name, &entry.headline(Language::En), width);
+    let text = wrap(name, text, width);
     let mut lines: Vec<&str> = text.lines().take(FINDING_LINES).collect();
     let cut = text.lines().count() > lines.len();
     // Room for the dots.

@@ -1,5 +1,7 @@
 //! The combined report of a sweep as text: its arguments, a row for each load, the best loads, and recommendations.
 
+use unicode_width::UnicodeWidthStr;
+
 use super::advice::{Grade, best, by_load, recommendations, success_rate};
 use super::findings::{self, SharedEntry};
 use super::glance;
@@ -39,31 +41,102 @@ pub fn render(runs: &[&Summary], output: Option<&str>, width: usize, colour: boo
         out.push_str(&format!("\nService level objectives:\n{objectives}"));
     }
     out.push_str(&best_loads(runs));
-    let advice = recommendations(runs, Language::En);
-    if !advice.is_empty() {
-        out.push_str("\nPerformance recommendations:\n");
-        advice.iter().for_each(|line| out.push_str(&wrap("- ", line, width)));
-    }
+    out.push_str(&advice(runs, width, str::to_string));
     out + &cautions(runs, width)
+}
+
+/// The report on a screen of 24 lines: what matters most comes last. At most [`FINDINGS`] findings, shortened, and one
+/// table of loads, with as many columns as fit; [`render`] has the rest.
+pub fn render_on_screen(runs: &[&Summary], output: Option<&str>, width: usize, colour: bool) -> String {
+    let width = width.max(NARROWEST);
+    let runs = &by_load(runs)[..];
+    let Some(first) = runs.first() else { return String::new() };
+    let mut out = format!("\nPerformance report: {}\n", cut(&first.facts.model, width.saturating_sub(20)));
+    out.push_str(&basic_information(runs, output, width));
+    for (name, table) in repeats::tables(runs, Language::En) {
+        out.push_str(&format!("\nFrom run to run: {name}\n{}", table.fitted(width).render()));
+    }
+    out.push_str(&best_loads(runs));
+    out.push_str(&advice(runs, width, with_file));
+    let findings = worst_findings(runs, width, colour);
+    if !findings.is_empty() {
+        out.push_str(&format!("\nFindings of single runs:\n{findings}"));
+    }
+    let table = fitting_table(runs, width);
+    out.push_str(&format!("\nDetailed performance metrics:\n{}", coloured(&table, runs, colour)));
+    out.push_str(&footnote(runs, width));
+    for run in runs.iter().filter(|run| run.slo.is_some()) {
+        let joined = |colour| {
+            let verdicts = glance::objectives(run, colour).trim_end().replace('\n', "; ");
+            format!("{}: {verdicts}\n", load_name(&run.facts, Language::En))
+        };
+        match joined(false).trim_end().width() <= width {
+            true => out.push_str(&joined(colour)),
+            false => out.push_str(&objectives_of(run, colour)),
+        }
+    }
+    out
+}
+
+/// The most findings of single runs on the screen.
+const FINDINGS: usize = 4;
+
+/// The findings of the runs as at the end of a single run: the most severe first, one for each cause.
+fn worst_findings(runs: &[&Summary], width: usize, colour: bool) -> String {
+    let mut all = findings::of_runs(runs, Language::En);
+    let mut index = 0;
+    while index < all.len() {
+        let (before, rest) = all.split_at(index);
+        match before.iter().any(|shared| shared.entry.is_same_problem(&rest[0].entry)) {
+            true => drop(all.remove(index)),
+            false => index += 1,
+        }
+    }
+    let text = |SharedEntry { first_load, other_loads, entry, .. }: &SharedEntry<'_>| {
+        // Their figures can differ from those of the first.
+        let others = match other_loads {
+            0 => String::new(),
+            1 => ", similar at 1 more load".to_string(),
+            count => format!(", similar at {count} more loads"),
+        };
+        (entry.severity, format!("{first_load}{others}: {}", with_file(&entry.headline(Language::En))))
+    };
+    glance::most_severe(all.iter().map(text).collect(), FINDINGS, width, colour)
+}
+
+/// A text that refers to the tables of failures, which are in the file only.
+fn with_file(text: &str) -> String {
+    text.replace("the table of failures", "the failures in performance_summary.txt")
+}
+
+fn advice(runs: &[&Summary], width: usize, reworded: fn(&str) -> String) -> String {
+    let advice = recommendations(runs, Language::En);
+    if advice.is_empty() {
+        return String::new();
+    }
+    let lines: String = advice.iter().map(|line| wrap("- ", &reworded(line), width)).collect();
+    format!("\nPerformance recommendations:\n{lines}")
 }
 
 /// The verdict on each objective, for each load.
 pub fn objectives(runs: &[&Summary], colour: bool) -> String {
-    let of_run = |run: &&Summary| {
-        let lines = glance::objectives(run, colour);
-        match runs {
-            [_] => lines,
-            _ => lines.lines().map(|line| format!("{}: {line}\n", load_name(&run.facts, Language::En))).collect(),
-        }
-    };
-    by_load(runs).iter().map(of_run).collect()
+    match runs {
+        [run] => glance::objectives(run, colour),
+        _ => by_load(runs).iter().map(|run| objectives_of(run, colour)).collect(),
+    }
+}
+
+/// The verdict on each objective of a run, each line with the load.
+fn objectives_of(run: &Summary, colour: bool) -> String {
+    let load = load_name(&run.facts, Language::En);
+    glance::objectives(run, colour).lines().map(|line| format!("{load}: {line}\n")).collect()
 }
 
 /// The findings of single runs, repeated for the reader of the combined report.
 fn cautions(runs: &[&Summary], width: usize) -> String {
     let mut out = String::new();
     let all = findings::of_runs(runs, Language::En);
-    for SharedEntry { loads, entry } in all.iter().filter(|shared| shared.entry.severity == Severity::Caution) {
+    for SharedEntry { loads, entry, .. } in all.iter().filter(|shared| shared.entry.severity == Severity::Caution) {
         out.push_str(&wrap("Caution: ", &format!("{loads}: {}", entry.headline(Language::En)), width));
         entry.symptoms(Language::En).iter().for_each(|symptom| out.push_str(&wrap("  - ", symptom, width)));
     }
@@ -81,32 +154,30 @@ fn footnote(runs: &[&Summary], width: usize) -> String {
     if marked { wrap("* ", &few_note(Language::En), width) } else { String::new() }
 }
 
-/// One line about a run of a sweep, shown when it ends.
+/// One short line about a run of a sweep, shown when it ends: what was measured, times in milliseconds.
 pub fn one_line(s: &Summary) -> String {
-    let value = |value: Option<f64>, decimals: usize| fixed(value, decimals);
-    if !s.generates_text() {
-        return format!(
-            "{}: {} req/s, {} input tok/s, latency avg {} s p99 {} s, {} ok",
-            load_name(&s.facts, Language::En),
-            value(s.throughput.requests_per_s, 2),
-            value(s.throughput.input_tokens_per_s, 1),
-            value(s.series.latency_s.mean, 3),
-            value(s.series.latency_s.value(990), 3),
-            percent(success_rate(s)),
-        );
-    }
-    format!(
-        "{}: {} req/s, {} tok/s, latency avg {} s p99 {} s, TTFT avg {} s p99 {} s, TPOT avg {} s, {} ok",
-        load_name(&s.facts, Language::En),
-        value(s.throughput.requests_per_s, 2),
-        value(s.throughput.output_tokens_per_s, 1),
-        value(s.series.latency_s.mean, 3),
-        value(s.series.latency_s.value(990), 3),
-        value(s.series.ttft_s.mean, 3),
-        value(s.series.ttft_s.value(990), 3),
-        value(s.series.tpot_s.mean, 4),
-        percent(success_rate(s)),
-    )
+    let t = &s.throughput;
+    let value = |name: &str, value: Option<f64>, unit: &str| Some(format!("{name}{}{unit}", short(value?)));
+    let ms = |seconds: Option<f64>| seconds.map(|seconds| seconds * 1e3);
+    let times = if s.generates_text() {
+        [value("TTFT p99 ", ms(s.series.ttft_s.value(990)), ""), value("TPOT mean ", ms(s.series.tpot_s.mean), "")]
+    } else {
+        [value("latency p99 ", ms(s.series.latency_s.value(990)), ""), None]
+    };
+    let tokens = match s.generates_text() {
+        true => value("", t.output_tokens_per_s, " tok/s"),
+        false => value("", t.input_tokens_per_s, " input tok/s"),
+    };
+    let times: Vec<String> = times.into_iter().flatten().collect();
+    let times = (!times.is_empty()).then(|| format!("{} ms", times.join(", ")));
+    let parts = [value("", t.requests_per_s, " req/s"), tokens, times, Some(format!("{} failed", s.counts.failed))];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    format!("{}: {}", load_name(&s.facts, Language::En), parts.join(", "))
+}
+
+/// A number with three digits, or all before the point.
+fn short(value: f64) -> String {
+    digits(value, 0)
 }
 
 fn basic_information(runs: &[&Summary], output: Option<&str>, width: usize) -> String {
@@ -182,6 +253,17 @@ fn load_tables(runs: &[&Summary], width: usize) -> Vec<Table> {
     let parts: [&[usize]; 3] = [&[0, 3, 8], &[1, 2], &[4, 5, 6, 7]];
     let pick = |part: &[usize]| part.iter().map(|&column| LOADS[column]).collect::<Vec<Column>>();
     parts.iter().map(|part| load_table(runs, &pick(part))).collect()
+}
+
+/// One table of loads with as many columns as fit, the least important left out.
+fn fitting_table(runs: &[&Summary], width: usize) -> Table {
+    if runs.iter().all(|run| !run.generates_text()) {
+        return load_table(runs, &LOADS_WITHOUT_TEXT);
+    }
+    let choices: [&[usize]; 4] = [&[0, 1, 2, 3, 4, 5, 6, 7, 8], &[0, 2, 3, 5, 6, 8], &[0, 3, 5, 6, 8], &[0, 3, 5, 8]];
+    let table = |chosen: &[usize]| load_table(runs, &chosen.iter().map(|&at| LOADS[at]).collect::<Vec<Column>>());
+    let fitting = choices.iter().map(|chosen| table(chosen)).find(|table| table.width() <= width);
+    fitting.unwrap_or_else(|| table(&[0, 3, 5]))
 }
 
 /// The columns of embeddings and rankings.

@@ -66,8 +66,8 @@ fn summary_table(s: &Summary, wanted: impl Fn(&Row) -> bool) -> Table {
 fn slo(s: &Summary, width: usize) -> String {
     let Some(verdict) = &s.slo else { return String::new() };
     let row = |Judged { criterion, judged, met }: &Judged| {
-        let unit = criterion.figure.unit();
-        let text = |value: f64| format!("{}{} {unit}", judged_text(value), mark(judged.few));
+        let (unit, per_unit) = criterion.shown_unit();
+        let text = |value: f64| format!("{}{} {unit}", judged_text(value * per_unit), mark(judged.few));
         let measured = judged.value.map_or_else(|| "-".to_string(), text);
         vec![criterion.with_unit(), measured, if *met { "met" } else { "MISSED" }.to_string()]
     };

@@ -107,6 +107,8 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     check_limits(plan)?;
     // Requests are built on all cores. Threads started after that stay off the cores of the workers.
     let workload = Arc::new(build_workload(plan, context)?);
+    // Before that: the cores of this machine that the process may use include those of the workers.
+    let rig_json = host::facts::Facts::collect().to_json();
     let affinity = host::affinity::exclude_cores(&plan.cores);
     // Blocks beyond these, which a busy collector made necessary, are freed when they come back.
     let (empties, returned) = bounded(plan.cores.len() * MAX_EMPTY_BLOCKS);
@@ -124,7 +126,8 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     let (messages, collected) = bounded(MAX_MESSAGES);
     let series = context.visualizer.as_ref().map(|feed| feed.series(plan));
     let watch = AbortWatch::new(plan, abort.clone());
-    let collector = start_collector((plan, watch.clone()), &workload, context, series.clone(), collected, empties)?;
+    let collector =
+        start_collector((plan, watch.clone()), (&workload, rig_json), context, series.clone(), collected, empties)?;
     let mut notes: Vec<Finding> = Vec::new();
     let probe = server_probe::start(&engine.server, plan);
     let outcome =
@@ -238,7 +241,7 @@ pub(crate) fn check_limits(plan: &Plan) -> Result<(), RunError> {
 
 fn start_collector(
     (plan, watch): (&Plan, AbortWatch),
-    workload: &Arc<Workload>,
+    (workload, rig_json): (&Arc<Workload>, String),
     context: &RunContext<'_>,
     series: Option<Series>,
     messages: Receiver<CollectorMessage>,
@@ -256,7 +259,7 @@ fn start_collector(
         save: if plan.stores_raw_responses() { Save::Full } else { plan.save },
         arguments_json: plan.report.arguments_json.clone(),
         secrets: plan.report.secrets.clone(),
-        rig_json: host::facts::Facts::collect().to_json(),
+        rig_json,
         calibration: plan.calibration.clone(),
         findings: plan.notes.iter().chain(&workload.notes).cloned().chain(small_warmup(plan)).collect(),
     };

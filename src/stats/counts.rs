@@ -68,7 +68,7 @@ pub(crate) fn cached_share(ok: &[&Sample]) -> Option<f64> {
     (counted().any(|sample| sample.cached_tokens.is_some()) && input > 0).then(|| cached as f64 / input as f64)
 }
 
-/// The failures by class, in the order of [`Failure::ALL`].
+/// The failures by class, the most frequent first, equal ones in the order of [`Failure::ALL`].
 pub fn failures(samples: &RunSamples) -> Vec<FailureCount> {
     let of_class = |failure| {
         let texts = samples.failures.get(&failure)?;
@@ -76,5 +76,7 @@ pub fn failures(samples: &RunSamples) -> Vec<FailureCount> {
         let others = texts.count - shown.iter().map(|text| text.count).sum::<u64>();
         Some(FailureCount { failure, count: texts.count, texts: shown, others })
     };
-    Failure::ALL.into_iter().filter_map(of_class).collect()
+    let mut all: Vec<FailureCount> = Failure::ALL.into_iter().filter_map(of_class).collect();
+    all.sort_by_key(|class| std::cmp::Reverse(class.count));
+    all
 }

@@ -16,7 +16,7 @@ use crate::plan::Save;
 use crate::record::arrivals;
 use crate::record::facts::{ClockPair, Refusal, RunEnd, RunFacts};
 use crate::record::{Block, Phase, RequestRecord, ServerSample, WorkerReport};
-use crate::secrets::{Secrets, mask, overwritten};
+use crate::secrets::{Secrets, mask, mask_foreign, overwritten};
 
 /// What is written before the first request.
 #[derive(Clone, Debug, Default)]
@@ -138,8 +138,9 @@ impl Writer {
                 coded.clear();
                 arrivals::encode(record.due, span.slice(&block.arrivals), coded);
             }
-            // Servers quote rejected requests in their errors, including the API key.
-            let error = masked(Cow::Borrowed(record.error.slice(&block.bytes)), &self.secrets.all);
+            // Servers quote rejected requests in their errors, including the API key, and redirect to signed addresses.
+            let error = String::from_utf8_lossy(record.error.slice(&block.bytes));
+            let error = mask_foreign(&error, &self.secrets.all).into_bytes();
             let [arrivals, silent] = &self.coded;
             let row = RequestRow { record, bytes: &bytes, arrivals, silent, error: &error, body_id, save: self.save };
             insert.execute(row.values()).map_err(|e| StoreError::write(&self.path, e))?;

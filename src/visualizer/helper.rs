@@ -17,7 +17,7 @@ use super::feed::{Feed, feed};
 use crate::host::children;
 use crate::log::Log;
 use crate::plan::VisualizerPlan;
-use crate::secrets::mask;
+use crate::secrets::mask_foreign;
 
 const SCRIPT: &str = include_str!("helper.py");
 
@@ -184,7 +184,7 @@ impl OutputReader {
     /// Writes the lines of standard error to the log file, and the last one to `last`.
     fn log_errors(&self, stderr: ChildStderr, last: &Mutex<String>) {
         each_line(stderr, |line| {
-            let line = mask(line, &self.secrets);
+            let line = mask_foreign(line, &self.secrets);
             self.log.program_output(&format!("{}: {line}", self.name));
             *last.lock().unwrap_or_else(PoisonError::into_inner) = line;
         });
@@ -196,7 +196,7 @@ impl OutputReader {
         let mut warned = false;
         each_line(stdout, |line| {
             let Ok(response) = serde_json::from_str::<Json>(line) else { return };
-            let text = |name: &str| response[name].as_str().map(|text| mask(text, &self.secrets));
+            let text = |name: &str| response[name].as_str().map(|text| mask_foreign(text, &self.secrets));
             // Sending fails only after the end of the call.
             if response.get("ready").is_some() {
                 let _ = responses.send(HelperResponse::Ready(text("ready")));
