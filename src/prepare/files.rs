@@ -1,5 +1,6 @@
 //! Reads the files that flags name and that planning needs.
 
+use std::fs;
 use std::path::Path;
 
 use crate::files::read_value_text;
@@ -54,7 +55,6 @@ fn read_text(flag: &str, path: &Path) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
 
     use super::*;
 
