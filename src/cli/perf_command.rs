@@ -118,7 +118,10 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
         screen.print(&|_| file("Report", PAGE) + &file("All tables", SUMMARY));
         screen.print_always(&format!("Results: {}\n", root.display()));
         if spec.output.quiet && measured.status == status::MISSED {
-            print_error(&mask_foreign(&format!("{}\n", exit_reason(&measured.runs, search.is_some())), &spec.secrets()));
+            print_error(&mask_foreign(
+                &format!("{}\n", exit_reason(&measured.runs, search.is_some())),
+                &spec.secrets(),
+            ));
         }
     }
     screen.output.finish()?;
