@@ -62,7 +62,7 @@ pub struct Ring<K = KernelRing> {
     pub shortages: u64,
 }
 
-/// What the ring knows of the connection with one number.
+/// The state of one connection's receive, by the number of the connection.
 #[derive(Clone, Copy, Debug)]
 struct Watched {
     generation: u32,
