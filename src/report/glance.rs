@@ -6,7 +6,7 @@ use super::language::Language;
 use super::load_name::load_name;
 use super::search::judged_text;
 use super::table::{Align, Table, few_note, mark, number, wrap};
-use crate::finding::Severity;
+use crate::finding::{Finding, Severity};
 use crate::stats::Summary;
 use crate::stats::measurement_error::Bound;
 use crate::stats::quantile::{LEVELS, Series};
@@ -38,7 +38,8 @@ pub fn render(s: &Summary, width: usize, colours: bool) -> String {
     out + &findings(s, width, colours)
 }
 
-/// "400 requests in 63 s at parallel 200: 400 ok, 0 failed".
+/// "400 requests in 63 s, Concurrency 200: 400 ok, 0 failed". It also says whether the run was interrupted, which a
+/// reader must not miss among the findings.
 fn requests(s: &Summary) -> String {
     let counts = &s.counts;
     let rest = [(counts.unfinished, "unfinished"), (counts.unsent, "unsent"), (counts.unknown, "unknown")];
@@ -47,7 +48,9 @@ fn requests(s: &Summary) -> String {
     let time = s.time_s.map_or_else(String::new, |time| format!(" in {} s", number(round(time))));
     let load = load_name(&s.facts, Language::En);
     let requests = if counts.scheduled == 1 { "request" } else { "requests" };
-    format!("{} {requests}{time}, {load}: {} ok, {} failed{rest}", counts.scheduled, counts.ok, counts.failed)
+    let interrupted = s.findings.iter().any(|finding| matches!(finding, Finding::Interrupted { .. }));
+    let end = if interrupted { "; the run was interrupted" } else { "" };
+    format!("{} {requests}{time}, {load}: {} ok, {} failed{rest}{end}", counts.scheduled, counts.ok, counts.failed)
 }
 
 /// Three significant digits for a text.
