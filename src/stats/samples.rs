@@ -130,6 +130,7 @@ impl RunSamples {
             let choices = record.choices.slice(&block.bytes);
             let early = early_ns(record, block);
             let tpot = record.tpot(block);
+            let exact_ns = tpot.filter(|tpot| tpot.low_ns >= tpot.high_ns).map(|tpot| tpot.ns);
             if record.outcome == Outcome::Ok {
                 let gap = |pair: (usize, usize)| Gap {
                     at: arrivals[pair.1].0,
@@ -138,7 +139,7 @@ impl RunSamples {
                     early_end_ns: early[pair.1],
                 };
                 self.gaps.extend(metric::consecutive(arrivals, choices).map(gap));
-                self.timings.extend(RequestTimings::from_record(record, tpot.map(|tpot| tpot.ns)));
+                self.timings.extend(RequestTimings::from_record(record, exact_ns));
             }
             let gaps = gap_start..self.gaps.len();
             let sample = sample(record, &self.gaps[gaps.clone()], gaps);
@@ -231,7 +232,8 @@ pub struct RequestTimings {
 }
 
 impl RequestTimings {
-    /// `None` unless the response was streamed and contained times of the server. `tpot_ns` is the client's time per token.
+    /// `None` unless the response was streamed and contained times of the server. `tpot_ns` is the client's time per token,
+    /// unless it is a range.
     pub fn from_record(record: &RequestRecord, tpot_ns: Option<f64>) -> Option<RequestTimings> {
         let times: ServerTimes = record.server_times.filter(|_| record.streamed)?;
         let there = times.prefill_ns.map(|prefill| prefill.saturating_add(times.queue_ns.unwrap_or(0)) as f64);
@@ -356,7 +358,8 @@ mod tests {
         assert_eq!(early_span_ns(&[5, 1, 7], &[], Some(3), None), (5, 7));
         // The choices are 0, 1, 0, 1.
         assert_eq!(early_span_ns(&[5, 6, 7, 1], &[0, 1, 0, 1], Some(3), None), (6, 7));
-        let silent = Tpot { ns: 1.0, low_ns: 1.0, high_ns: 1.0, intervals: 1.0, high_intervals: 1.0, ends_silent: true };
+        let silent =
+            Tpot { ns: 1.0, low_ns: 1.0, high_ns: 1.0, intervals: 1.0, high_intervals: 1.0, ends_silent: true };
         assert_eq!(early_span_ns(&[5, 1, 7], &[], Some(3), Some(silent)), (5, 3));
         assert_eq!(early_span_ns(&[5, 6, 7, 1], &[0, 1, 0, 1], Some(9), Some(silent)), (6, 9));
     }
