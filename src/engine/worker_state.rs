@@ -377,6 +377,8 @@ impl WorkerState {
         let stop = if setup.failed.load(Ordering::Relaxed) { STOP_AT_ONCE } else { setup.stop.load(Ordering::Relaxed) };
         match stop {
             0 => {}
+            // The response to the connection test is not waited for.
+            STOP_OFFERING if self.phase.plan.phase == Phase::Preflight => self.phase.interrupt(now, 0),
             STOP_OFFERING => self.phase.interrupt(now, setup.plan.drain_ns.min(INTERRUPT_DRAIN_NS)),
             STOP_AT_ONCE.. => self.phase.interrupt(now, 0),
         }
