@@ -255,8 +255,7 @@ impl WorkerState {
     fn poll_connections(&mut self, now: Tick) -> io::Result<bool> {
         let WorkerState { receive, connections, clock, telemetry, slots, deadlines, dead, drained, .. } = self;
         let mut woken = false;
-        // The ring delivers what had completed before the first delivery; each read of the other path is a later one.
-        if !matches!(receive, ReceivePath::Epoll(_)) {
+        if receive.delivers_batches() {
             clock.begin_batch();
         }
         let polled = receive.poll(now, &mut |event| {

@@ -97,6 +97,8 @@ labels! {
     Ttft: "TTFT (s)", "TTFT (s)";
     Itl: "ITL (s)", "ITL (s)";
     Tpot: "TPOT (s)", "TPOT (s)";
+    TpotFrom: "TPOT from (s)", "TPOT 下界 (s)";
+    TpotTo: "to (s)", "TPOT 上界 (s)";
     Latency: "Latency (s)", "端到端时延 (s)";
     InputTokens: "Input tokens", "输入 token 数";
     OutputTokens: "Output tokens", "输出 token 数";
@@ -107,6 +109,8 @@ labels! {
     TtftMs: "TTFT (ms)", "TTFT (ms)";
     ItlMs: "ITL (ms)", "ITL (ms)";
     TpotMs: "TPOT (ms)", "TPOT (ms)";
+    TpotFromMs: "TPOT from (ms)", "TPOT 下界 (ms)";
+    TpotToMs: "TPOT to (ms)", "TPOT 上界 (ms)";
     LatencyMs: "Latency (ms)", "端到端时延 (ms)";
     AvgTtftMs: "Avg TTFT (ms)", "平均 TTFT (ms)";
     P99TtftMs: "P99 TTFT (ms)", "P99 TTFT (ms)";

@@ -13,7 +13,7 @@ pub struct Client {
     /// Time between two polls of a worker for completions.
     pub loop_gap: Lag,
     pub send_lag: Lag,
-    /// Send lag without the time for connecting and, if an open loop has a cap, without the wait for a free slot.
+    /// See [`super::samples::Sample::own_send_lag`].
     pub own_send_lag: Lag,
     /// The part of it that was spent waiting for bodies that were not built in time.
     pub body_wait: Lag,
