@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use crate::net::socket::{Connecting, send, take_error};
+use crate::net::socket::{Connecting, Received, received, send, take_error};
 
 /// A connected or connecting socket. It is closed when it is dropped.
 pub enum Socket {
@@ -32,6 +32,9 @@ pub trait SimulatedSocket {
     /// # Errors
     /// Those of [`Socket::take_error`].
     fn take_error(&self) -> io::Result<()>;
+
+    /// What its kernel has received.
+    fn received(&self) -> Received;
 }
 
 impl Socket {
@@ -63,6 +66,15 @@ impl Socket {
             Socket::Kernel(fd) => send(fd, bytes),
             #[cfg(feature = "internals")]
             Socket::Simulated(socket) => socket.send(bytes),
+        }
+    }
+
+    /// What the kernel has received; `None` if it does not count that.
+    pub(crate) fn received(&self) -> Option<Received> {
+        match self {
+            Socket::Kernel(fd) => received(fd),
+            #[cfg(feature = "internals")]
+            Socket::Simulated(socket) => Some(socket.received()),
         }
     }
 

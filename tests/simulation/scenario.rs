@@ -20,6 +20,8 @@ pub struct Scenario {
     pub ramp_ns: u64,
     pub drain_ns: u64,
     pub spin: bool,
+    /// The workers may spin before scheduled sends.
+    pub may_spin: bool,
     pub cold: bool,
     /// When the user interrupts the run, and whether at once.
     pub interrupt: Option<(u64, bool)>,
@@ -70,6 +72,7 @@ impl Scenario {
             ramp_ns: one_of(rng, &[0, 0, 0, 30 * MS]),
             drain_ns: one_of(rng, &[20 * MS, 5 * S]),
             spin,
+            may_spin: seed.is_multiple_of(3),
             cold: rng.random_bool(0.2),
             interrupt: rng.random_bool(0.1).then(|| (BEGIN_NS + rng.random_range(0..300 * MS), rng.random_bool(0.3))),
             style: style(rng, is_calm),

@@ -36,6 +36,8 @@ pub struct Epoll {
     sockets: Vec<Option<Watched>>,
     /// When all sockets were last known to be empty, except those whose last read left bytes.
     quiet_at: Tick,
+    /// The last poll has left ready sockets to the next one.
+    pub(crate) has_more: bool,
 }
 
 /// A watched socket.
@@ -50,7 +52,15 @@ impl Epoll {
         let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         epoll::add(&set, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
-        Ok(Epoll { set, timer, armed: None, buffer: vec![0; BUFFER_LEN], sockets: Vec::new(), quiet_at: Tick(0) })
+        Ok(Epoll {
+            set,
+            timer,
+            armed: None,
+            buffer: vec![0; BUFFER_LEN],
+            sockets: Vec::new(),
+            quiet_at: Tick(0),
+            has_more: false,
+        })
     }
 
     /// The set's descriptor: readable when a connection or the timer is.
@@ -89,30 +99,29 @@ impl Epoll {
         Ok(())
     }
 
-    /// Delivers everything that has arrived, and returns the number of reads. `now` is the current time.
+    /// Reads the sockets that are ready, [`EVENTS`] at most, and returns the number of reads. `now` is the current time.
     pub(crate) fn poll(&mut self, now: Tick, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
         let deliver =
             &mut |source: ConnectionKey, delivery: Delivery<'_>| deliver(ReceiveEvent::Delivery(source, delivery));
+        let mut events = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
+        let ready = match epoll::wait(&self.set, &mut events, Some(&IMMEDIATELY)) {
+            Ok(ready) => ready,
+            Err(Errno::INTR) => return Ok(0),
+            Err(errno) => return Err(errno.into()),
+        };
         let mut reads = 0;
-        loop {
-            let mut events = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
-            let ready = match epoll::wait(&self.set, &mut events, Some(&IMMEDIATELY)) {
-                Ok(ready) => ready,
-                Err(Errno::INTR) => return Ok(reads),
-                Err(errno) => return Err(errno.into()),
-            };
-            for event in &events[..ready] {
-                match event.data.u64() {
-                    TIMER => self.disarm(),
-                    bits => reads += self.read_once(ConnectionKey::from_bits(bits), deliver)?,
-                }
-            }
-            if ready < EVENTS {
-                // Sockets that were not ready are empty, and so are those that a read emptied since `now`.
-                self.quiet_at = now;
-                return Ok(reads);
+        for event in &events[..ready] {
+            match event.data.u64() {
+                TIMER => self.disarm(),
+                bits => reads += self.read_once(ConnectionKey::from_bits(bits), deliver)?,
             }
         }
+        self.has_more = ready == EVENTS;
+        if !self.has_more {
+            // Sockets that were not ready are empty, and so are those that a read emptied since `now`.
+            self.quiet_at = now;
+        }
+        Ok(reads)
     }
 
     /// Reads a connection once. The set stays readable if bytes are left.
