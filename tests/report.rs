@@ -123,7 +123,10 @@ fn a_tpot_that_is_a_range_has_both_ends_everywhere() {
     for width in [80, 200] {
         let text = screen::render(&summary, width);
         assert!(text.contains("| TPOT from (s) | "), "{text}");
-        assert!(text.lines().filter(|line| line.contains("TPOT from (s) |")).all(|line| line.width() <= width), "{text}");
+        assert!(
+            text.lines().filter(|line| line.contains("TPOT from (s) |")).all(|line| line.width() <= width),
+            "{text}"
+        );
     }
     let brief = screen::brief(&summary, 80, false);
     assert!(brief.contains("| TPOT from (ms) |  4.29 |") && brief.contains("| TPOT to (ms)   | 10.00 |"), "{brief}");

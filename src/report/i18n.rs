@@ -82,6 +82,7 @@ labels! {
     ConnectTime: "Connect time p50 / p99 / max", "建连耗时 p50 / p99 / 最大";
     TlsHandshake: "TLS handshake p50 / p99 / max", "TLS 握手耗时 p50 / p99 / 最大";
     LoopGap: "Loop gap p50 / p99 / max", "事件循环间隔 p50 / p99 / 最大";
+    Gathering: "Event gathering p50 / p99 / max", "事件聚集时间 p50 / p99 / 最大";
     ServiceTtft: "Service TTFT avg / p50 / p99 (s)", "自发送起的 TTFT 平均 / p50 / p99 (s)";
     ServiceLatency: "Service latency avg / p50 / p99 (s)", "自发送起的端到端时延 平均 / p50 / p99 (s)";
     CoalescedReads: "Reads with two or more events", "含多个事件的读取占比";

@@ -171,7 +171,9 @@ fn intervals(s: &Summary) -> String {
     };
     let rows: Vec<Vec<String>> = columns
         .iter()
-        .filter(|(name, _)| matches!(name, Label::Ttft | Label::Itl | Label::Tpot | Label::TpotFrom | Label::TpotTo | Label::Latency))
+        .filter(|(name, _)| {
+            matches!(name, Label::Ttft | Label::Itl | Label::Tpot | Label::TpotFrom | Label::TpotTo | Label::Latency)
+        })
         .filter(|(_, series)| series.at(500).is_some_and(|quantile| quantile.interval.is_some()))
         .map(|(name, series)| vec![name.en().to_string(), cell(series, 500), cell(series, 990)])
         .collect();

@@ -225,6 +225,7 @@ pub(crate) fn client_rows(s: &Summary) -> Vec<(Label, String)> {
         row(Label::TlsHandshake, lag_text(c.tls_handshake));
     }
     row(Label::LoopGap, lag_text(c.loop_gap));
+    row(Label::Gathering, lag_text(c.gathering));
     let (label, service) = match s.series.service_ttft_s.count {
         0 => (Label::ServiceLatency, &s.series.service_latency_s),
         _ => (Label::ServiceTtft, &s.series.service_ttft_s),

@@ -361,7 +361,8 @@ mod tests {
         assert_eq!(early_span_ns(&[5, 1, 7], &[], Some(3), None), (5, 7));
         // The choices are 0, 1, 0, 1.
         assert_eq!(early_span_ns(&[5, 6, 7, 1], &[0, 1, 0, 1], Some(3), None), (6, 7));
-        let silent = Tpot { ns: 1.0, low_ns: 1.0, high_ns: 1.0, intervals: 1.0, high_intervals: 1.0, ends_silent: true };
+        let silent =
+            Tpot { ns: 1.0, low_ns: 1.0, high_ns: 1.0, intervals: 1.0, high_intervals: 1.0, ends_silent: true };
         assert_eq!(early_span_ns(&[5, 1, 7], &[], Some(3), Some(silent)), (5, 3));
         assert_eq!(early_span_ns(&[5, 6, 7, 1], &[0, 1, 0, 1], Some(9), Some(silent)), (6, 9));
     }

@@ -296,7 +296,8 @@ fn add_worker(connection: &Connection, report: &WorkerReport) -> rusqlite::Resul
     }
     add_lag(connection, report.worker, report.phase, "receive_lag", &report.receive_lag_ns)?;
     add_lag(connection, report.worker, report.phase, "loop_gap", &report.loop_gap_ns)?;
-    add_lag(connection, report.worker, report.phase, "sleep", &report.sleep_ns)
+    add_lag(connection, report.worker, report.phase, "sleep", &report.sleep_ns)?;
+    add_lag(connection, report.worker, report.phase, "gather", &report.gather_ns)
 }
 
 fn add_lag(

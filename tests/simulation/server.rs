@@ -91,7 +91,6 @@ impl Server {
         Server { style, truths: Vec::new() }
     }
 
-
     /// The number of the answer, and its parts with the times at which they arrive.
     pub fn answer(&mut self, request: &[u8], now_ns: u64, rng: &mut ChaCha8Rng) -> (usize, Vec<(u64, Sent)>) {
         let mut script = Script { style: &self.style, rng, now_ns, segment: Vec::new(), sent: Vec::new() };
