@@ -60,6 +60,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("io_uring", &["engine"]),
     ("rusqlite", &["store", "report::export"]),
     ("clap", &["cli", "spec"]),
+    ("ratatui", &["cli::live"]),
     ("tokenizers", &["workload"]),
     ("minijinja", &["workload", "api"]),
 ];
