@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 #[cfg(feature = "internals")]
 use std::task::{Poll, Waker};
 
-use crate::net::socket::{Connecting, send, take_error};
+use crate::net::socket::{Connecting, Received, received, send, take_error};
 
 /// A connected or connecting socket. It is closed when it is dropped.
 pub enum Socket {
@@ -37,6 +37,9 @@ pub trait SimulatedSocket {
 
     /// Whether the socket is writable; if not, `waker` is woken when it may be.
     fn is_writable(&self, waker: &Waker) -> bool;
+
+    /// What its kernel has received.
+    fn received(&self) -> Received;
 }
 
 impl Socket {
@@ -87,6 +90,15 @@ impl Socket {
                 })
                 .await
             }
+        }
+    }
+
+    /// What the kernel has received; `None` if it does not count that.
+    pub(crate) fn received(&self) -> Option<Received> {
+        match self {
+            Socket::Kernel(fd) => received(fd),
+            #[cfg(feature = "internals")]
+            Socket::Simulated(socket) => Some(socket.received()),
         }
     }
 

@@ -49,6 +49,13 @@ const ADDRESS_NS: u64 = S;
 
 /// Opens a connection for `slot`.
 pub async fn open(worker: &Worker, slot: u32) -> Result<OpenedConnection, ConnectError> {
+    worker.state.borrow_mut().urgent_waits += 1;
+    let opened = open_in_time(worker, slot).await;
+    worker.state.borrow_mut().urgent_waits -= 1;
+    opened
+}
+
+async fn open_in_time(worker: &Worker, slot: u32) -> Result<OpenedConnection, ConnectError> {
     let plan = &worker.setup.plan;
     let began = worker.now();
     let deadline = began.plus_ns(plan.timeouts.connect_ns);
@@ -294,7 +301,10 @@ async fn wait_for_room(worker: &Worker, slot: u32, connection_id: u32) -> io::Re
         ConnectionState::Handshake { .. } => state.slots[slot as usize].expired,
         _ => false,
     };
-    writable_unless(worker, slot, &socket, over).await
+    worker.state.borrow_mut().urgent_waits += 1;
+    let has_room = writable_unless(worker, slot, &socket, over).await;
+    worker.state.borrow_mut().urgent_waits -= 1;
+    has_room
 }
 
 /// Waits until the socket is connected or has failed; false when the slot's deadline passed first.

@@ -69,9 +69,9 @@ impl Witness {
                 core_affinity::set_for_current(core_affinity::CoreId { id: core });
             }
             let clock = Clock::new();
-            let shared =
-                Shared { plan, workload, config, clock, messages, trace, connections_opened: AtomicU64::new(0) };
-            run(&shared, witness_plan.connections, &stop_flag);
+            let connections_opened = AtomicU64::new(0);
+            let shared = Shared { plan, workload, config, clock, messages, trace, connections_opened, stop: stop_flag };
+            run(&shared, witness_plan.connections);
         };
         let thread = std::thread::Builder::new().name("witness".to_string()).spawn(main);
         Ok(Witness { stop, thread: thread.map_err(|error| error.to_string())? })
@@ -96,6 +96,8 @@ struct Shared {
     messages: Sender<CollectorMessage>,
     trace: Option<Trace>,
     connections_opened: AtomicU64,
+    /// The run has ended.
+    stop: Arc<AtomicBool>,
 }
 
 impl Shared {
@@ -107,7 +109,7 @@ impl Shared {
     }
 }
 
-fn run(shared: &Shared, connections: u32, stop: &AtomicBool) {
+fn run(shared: &Shared, connections: u32) {
     let began = shared.clock.now();
     let mut connections: Vec<Connection> = (0..connections)
         .map(|number| {
@@ -117,7 +119,7 @@ fn run(shared: &Shared, connections: u32, stop: &AtomicBool) {
         .collect();
     let mut buffer = vec![0; BUFFER_LEN];
     let mut sent = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while !shared.stop.load(Ordering::Relaxed) {
         shared.clock.maintain(shared.clock.now());
         for connection in &mut connections {
             if matches!(connection.stage, Stage::Pausing { until } if until <= shared.clock.now()) {
@@ -164,7 +166,7 @@ fn send_request(shared: &Shared, connection: &mut Connection, index: u64) {
     loop {
         let sent = connection.connect(&connect_context(shared)).and_then(|()| {
             connection.record.write_start = Some(shared.clock.now());
-            connection.send().map_err(|error| (Failure::Write, error.to_string()))
+            connection.send(&connect_context(shared)).map_err(|error| (Failure::Write, error.to_string()))
         });
         match sent {
             Ok(()) => {
@@ -174,6 +176,10 @@ fn send_request(shared: &Shared, connection: &mut Connection, index: u64) {
                 connection.tracer = ResponseTracer::new((Phase::Witness, index));
                 shared.trace_event(index, now, || TraceKind::Sent(Excerpt::new(body(&connection.wire))));
                 return;
+            }
+            // Unfinished: it was given up because the run has ended.
+            Err(_) if shared.stop.load(Ordering::Relaxed) => {
+                return store_record(shared, connection, shared.clock.now());
             }
             Err(_) if connection.may_retry() => {}
             Err((failure, text)) => {
@@ -190,6 +196,7 @@ fn connect_context(shared: &Shared) -> ConnectContext<'_> {
         config: shared.config.as_ref(),
         clock: &shared.clock,
         connections_opened: &shared.connections_opened,
+        stop: &shared.stop,
     }
 }
 

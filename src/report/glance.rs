@@ -21,7 +21,7 @@ const SHOWN: [(&str, u32); 4] = [("p50", 500), ("p90", 900), ("p99", 990), ("max
 
 /// A colour of the terminal.
 #[derive(Clone, Copy)]
-enum Colour {
+pub(crate) enum Colour {
     Green,
     Yellow,
     Red,
@@ -223,7 +223,7 @@ fn shorten(line: &str, width: usize) -> String {
     format!("{} ...", line.trim_end())
 }
 
-fn coloured(text: &str, colour: Colour, colours: bool) -> String {
+pub(crate) fn coloured(text: &str, colour: Colour, colours: bool) -> String {
     let code = match colour {
         Colour::Red => 31,
         Colour::Green => 32,

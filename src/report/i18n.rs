@@ -82,8 +82,9 @@ labels! {
     ConnectTime: "Connect time p50 / p99 / max", "建连耗时 p50 / p99 / 最大";
     TlsHandshake: "TLS handshake p50 / p99 / max", "TLS 握手耗时 p50 / p99 / 最大";
     LoopGap: "Loop gap p50 / p99 / max", "事件循环间隔 p50 / p99 / 最大";
-    ServiceTtft: "Service TTFT avg / p50 / p99 (s)", "自发送起的 TTFT 平均 / p50 / p99 (s)";
-    ServiceLatency: "Service latency avg / p50 / p99 (s)", "自发送起的端到端时延 平均 / p50 / p99 (s)";
+    Gathering: "Event gathering p50 / p99 / max", "事件聚集时间 p50 / p99 / 最大";
+    ServiceTtft: "Service TTFT avg / p50 / p99", "自发送起的 TTFT 平均 / p50 / p99";
+    ServiceLatency: "Service latency avg / p50 / p99", "自发送起的端到端时延 平均 / p50 / p99";
     CoalescedReads: "Reads with two or more events", "含多个事件的读取占比";
     CoalescedEvents: "Events that share a read", "合并到达的事件占比";
     StampedReads: "Reads with a kernel timestamp", "带内核时间戳的读取占比";

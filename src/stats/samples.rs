@@ -208,6 +208,11 @@ impl RunSamples {
         in_time_order(spans.flatten().copied().collect()).into_iter().map(|gap| gap.ns as f64).collect()
     }
 
+    /// All gaps.
+    pub(super) fn gaps(&self) -> &[Gap] {
+        &self.gaps
+    }
+
     /// Moves out all gaps, in order of arrival. They are not copied because there may be many millions.
     pub fn take_gaps(&mut self) -> Vec<Gap> {
         let gaps = std::mem::take(&mut self.gaps);

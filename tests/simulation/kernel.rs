@@ -16,6 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use ringmark::engine::receive::kernel::{Completion, CompletionResult, PendingWork, Submission};
 use ringmark::engine::receive::simulated::SimulatedKernel;
 use ringmark::engine::socket::{Opening, SimulatedSocket, Socket as EngineSocket};
+use ringmark::net::socket::Received;
 use ringmark::time::{MS, US};
 
 use super::server::{Sent, Server, parts};
@@ -143,6 +144,8 @@ struct Socket {
     last_ns: u64,
     /// [`World::quiet_ns`] when the first unread byte arrived, or an earlier one if it was not known to be empty then.
     quiet_ns: Option<u64>,
+    /// What arrived so far.
+    received: Received,
     /// The number of the request that is being answered.
     answering: Option<usize>,
 }
@@ -225,6 +228,8 @@ impl World {
         let merges = self.happens(self.faults.merge);
         let socket = &mut self.sockets[socket];
         socket.quiet_ns.get_or_insert(self.quiet_ns);
+        socket.received.bytes += bytes.len() as u64;
+        socket.received.segments += 1;
         match socket.unread.back_mut().filter(|_| merges) {
             Some(last) => {
                 last.bytes.extend_from_slice(&bytes);
@@ -553,13 +558,13 @@ impl SimulatedKernel for SimKernel {
         Ok(())
     }
 
-    fn has_completions(&mut self) -> bool {
-        !self.0.borrow().completions.is_empty()
+    fn completions(&mut self) -> usize {
+        self.0.borrow().completions.len()
     }
 
-    fn take_completions(&mut self, take: &mut dyn FnMut(Completion<'_>)) {
+    fn take_completions(&mut self, most: usize, take: &mut dyn FnMut(Completion<'_>)) {
         let count = self.0.borrow().completions.len();
-        for _ in 0..count {
+        for _ in 0..count.min(most) {
             let Some(posted) = self.0.borrow_mut().completions.pop_front() else { return };
             let result = match &posted.result {
                 Result::Bytes { bytes, stamp_ns, emptied } => {
@@ -589,6 +594,10 @@ impl SimulatedSocket for SimSocket {
 
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         self.world.borrow_mut().send(self.number, bytes)
+    }
+
+    fn received(&self) -> Received {
+        self.world.borrow().sockets[self.number].received
     }
 
     fn take_error(&self) -> io::Result<()> {

@@ -87,6 +87,7 @@ pub fn run(scenario: &Scenario) -> Outcome {
         connections_opened: AtomicU64::new(0),
         preflight: Arc::default(),
         trace: None,
+        may_spin: vec![scenario.may_spin; usize::from(scenario.workers)],
     });
     let (messages, records) = unbounded();
     let (_empty, empties) = unbounded();

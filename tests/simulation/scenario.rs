@@ -27,6 +27,8 @@ pub struct Scenario {
     pub spin: bool,
     /// The receive path is that of machines without a ring.
     pub epoll: bool,
+    /// The workers may spin before scheduled sends.
+    pub may_spin: bool,
     pub cold: bool,
     /// When the user interrupts the run, and whether at once.
     pub interrupt: Option<(u64, bool)>,
@@ -90,6 +92,7 @@ impl Scenario {
             drain_ns: one_of(rng, &[20 * MS, 5 * S]),
             spin,
             epoll,
+            may_spin: seed.is_multiple_of(3),
             cold: rng.random_bool(0.2),
             interrupt: rng.random_bool(0.1).then(|| (BEGIN_NS + rng.random_range(0..300 * MS), rng.random_bool(0.3))),
             style: style(rng, is_calm),

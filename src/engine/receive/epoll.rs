@@ -118,6 +118,8 @@ pub struct Epoll<K = KernelSet> {
     sockets: Vec<Option<Watched>>,
     /// When all sockets were last known to be empty, except those whose last read left bytes.
     quiet_at: Tick,
+    /// The last poll has left ready sockets to the next one.
+    pub(crate) has_more: bool,
 }
 
 /// A watched socket.
@@ -141,7 +143,14 @@ impl Epoll {
 impl<K: SocketSet> Epoll<K> {
     /// The receive path on the sockets of this kernel.
     pub fn on(kernel: K) -> Epoll<K> {
-        Epoll { kernel, armed: None, buffer: vec![0; BUFFER_LEN], sockets: Vec::new(), quiet_at: Tick(0) }
+        Epoll {
+            kernel,
+            armed: None,
+            buffer: vec![0; BUFFER_LEN],
+            sockets: Vec::new(),
+            quiet_at: Tick(0),
+            has_more: false,
+        }
     }
 
     /// The kernel, to open connections and to wait in a simulated one.
@@ -177,30 +186,29 @@ impl<K: SocketSet> Epoll<K> {
         self.kernel.set_timer(tick)
     }
 
-    /// Delivers everything that has arrived, and returns the number of reads. `now` is the current time.
+    /// Reads the sockets that are ready, [`EVENTS`] at most, and returns the number of reads. `now` is the current time.
     pub(crate) fn poll(&mut self, now: Tick, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
         let deliver =
             &mut |source: ConnectionKey, delivery: Delivery<'_>| deliver(ReceiveEvent::Delivery(source, delivery));
+        let mut events = [0; EVENTS];
+        let ready = match self.kernel.ready(&mut events) {
+            Ok(ready) => ready,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(0),
+            Err(error) => return Err(error),
+        };
         let mut reads = 0;
-        loop {
-            let mut events = [0; EVENTS];
-            let ready = match self.kernel.ready(&mut events) {
-                Ok(ready) => ready,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(reads),
-                Err(error) => return Err(error),
-            };
-            for data in &events[..ready] {
-                match *data {
-                    TIMER => self.disarm(),
-                    bits => reads += self.read_once(ConnectionKey::from_bits(bits), deliver)?,
-                }
-            }
-            if ready < EVENTS {
-                // Sockets that were not ready are empty, and so are those that a read emptied since `now`.
-                self.quiet_at = now;
-                return Ok(reads);
+        for data in &events[..ready] {
+            match *data {
+                TIMER => self.disarm(),
+                bits => reads += self.read_once(ConnectionKey::from_bits(bits), deliver)?,
             }
         }
+        self.has_more = ready == EVENTS;
+        if !self.has_more {
+            // Sockets that were not ready are empty, and so are those that a read emptied since `now`.
+            self.quiet_at = now;
+        }
+        Ok(reads)
     }
 
     /// Reads a connection once. The set stays readable if bytes are left.

@@ -103,7 +103,8 @@ impl ReceivePath {
         }
     }
 
-    /// Delivers everything that has arrived, in order, and returns the number of reads. `now` is the current time.
+    /// Delivers what has arrived, in order, and returns the number of reads; after many, the rest is left to the next poll
+    /// ([`ReceivePath::has_more`]). `now` is the current time.
     pub(crate) fn poll(&mut self, now: Tick, deliver: &mut impl FnMut(ReceiveEvent<'_>)) -> io::Result<usize> {
         match self {
             ReceivePath::Ring(ring) => ring.poll(now, deliver),
@@ -115,13 +116,26 @@ impl ReceivePath {
         }
     }
 
-    /// Waits until something has arrived, at most until `until`. The event loop waits for the epoll set itself.
-    pub(crate) fn wait(&mut self, now: Tick, until: Tick) -> io::Result<()> {
+    /// Whether the last poll has left events to the next one.
+    pub(crate) fn has_more(&self) -> bool {
         match self {
-            ReceivePath::Ring(ring) => ring.wait(now, until),
+            ReceivePath::Ring(ring) => ring.has_more(),
+            ReceivePath::Epoll(epoll) => epoll.has_more,
+            #[cfg(feature = "internals")]
+            ReceivePath::Simulated(ring) => ring.has_more(),
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(epoll) => epoll.has_more,
+        }
+    }
+
+    /// Waits until something has arrived, at most until `until`; for the first `gather_ns` of that, one event is not
+    /// enough. The event loop waits for the epoll set itself.
+    pub(crate) fn wait(&mut self, now: Tick, until: Tick, gather_ns: u64) -> io::Result<()> {
+        match self {
+            ReceivePath::Ring(ring) => ring.wait(now, until, gather_ns),
             ReceivePath::Epoll(_) => Ok(()),
             #[cfg(feature = "internals")]
-            ReceivePath::Simulated(ring) => ring.wait(now, until),
+            ReceivePath::Simulated(ring) => ring.wait(now, until, gather_ns),
             #[cfg(feature = "internals")]
             ReceivePath::SimulatedEpoll(epoll) => {
                 epoll.wake_at(until)?;

@@ -113,7 +113,7 @@ fn best_lines(runs: &[&Summary], language: Language) -> Vec<String> {
     }
     if let Some(best) = shortest {
         let name = language.pick("Lowest latency: ", "时延最低：");
-        lines.push(format!("{name}{} ({} s)", load_name(&best.run.facts, language), digits(best.value, 3)));
+        lines.push(format!("{name}{} ({} ms)", load_name(&best.run.facts, language), digits(best.value * 1e3, 1)));
     }
     if lines.is_empty() {
         lines.push(language.pick("None: no load can be used.", "无：没有可用的负载。").to_string());
