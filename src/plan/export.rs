@@ -15,6 +15,8 @@ pub enum Format {
     Llmd,
     /// evalscope's database with pickled requests and responses.
     EvalscopeDb,
+    /// A folder as evalscope 1.14 writes it, with all runs of the call.
+    Evalscope,
 }
 
 /// A file that is written after all runs.

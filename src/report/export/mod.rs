@@ -2,6 +2,7 @@
 
 mod aiperf;
 mod csv;
+mod evalscope;
 mod llmd;
 mod unix_time;
 mod vllm;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::measured;
 use crate::files;
 use crate::plan::export::{Export, Format};
-use crate::store::{StoreError, evalscope};
+use crate::store::{StoreError, evalscope as evalscope_db};
 
 /// Why an export failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,10 @@ pub fn write_all(exports: &[Export], databases: &[PathBuf]) -> Result<Vec<PathBu
             written.push(export.path.clone());
             continue;
         }
+        if export.format == Format::Evalscope {
+            written.extend(evalscope::write_folder(databases, &export.path)?);
+            continue;
+        }
         for (number, database) in databases.iter().enumerate() {
             let path = path_of_run(&export.path, database, number, databases.len());
             write_one(export.format, database, &path)?;
@@ -51,9 +56,10 @@ fn write_one(format: Format, database: &Path, path: &Path) -> Result<(), ExportE
         Format::Vllm => vllm::json(database, &measured(database)?)?,
         Format::Aiperf => aiperf::lines(database, &measured(database)?)?,
         Format::Llmd => llmd::json(&measured(database)?),
+        Format::Evalscope => return evalscope::write_folder(&[database.to_path_buf()], path).map(drop),
         Format::EvalscopeDb => {
             make_folder(path)?;
-            return Ok(evalscope::export(database, path)?);
+            return Ok(evalscope_db::export(database, path)?);
         }
     };
     write(path, text.as_bytes())
