@@ -325,3 +325,38 @@ fn errors_in_exports_are_reported_before_the_run() {
         assert!(output.status.code() == Some(2) && text.contains(what), "{text}");
     }
 }
+
+#[test]
+fn evalscopes_folder_has_its_files_and_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("es");
+    let loads = ["-n", "6", "--parallel", "1", "2", "--repeat", "2"];
+    let exports = ["--export", "evalscope=es", "lmdeploy-api=api.csv"];
+    perf(folder.path(), &[&loads[..], &exports[..]].concat());
+    for run in ["parallel_1_number_6", "parallel_2_number_6", "run_2/parallel_1_number_6", "run_2/parallel_2_number_6"]
+    {
+        let place = out.join(run);
+        let summary = json(&place.join("benchmark_summary.json"));
+        assert_eq!((&summary["Success Requests"], &summary["Total Requests"]), (&6.into(), &6.into()), "{run}");
+        for key in facts(include_str!("exports/evalscope.txt")) {
+            assert!(summary[key].is_number(), "{key}: {summary}");
+        }
+        let rows = json(&place.join("benchmark_percentile.json"));
+        let names: Vec<&str> = rows.as_array().unwrap().iter().filter_map(|row| row["Percentiles"].as_str()).collect();
+        assert_eq!(names, ["min", "1%", "5%", "10%", "25%", "50%", "75%", "90%", "95%", "99%", "max"]);
+        let (median, mean) = (rows[5]["TTFT (ms)"].as_f64().unwrap(), summary["Avg TTFT (ms)"].as_f64().unwrap());
+        assert!(median >= 2.0 && mean >= 2.0, "{rows}");
+        let arguments = json(&place.join("benchmark_args.json"));
+        assert_eq!((&arguments["model"], &arguments["number"]), (&"mock".into(), &6.into()));
+    }
+    let database = rusqlite::Connection::open(out.join("parallel_1_number_6/benchmark_data.db")).unwrap();
+    let (rows, body): (i64, String) = database
+        .query_row("SELECT count(*), max(request) FROM result WHERE success = 1 AND is_stream = 1", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!(rows, 6);
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["messages"][0]["content"], "你好, \"world\"");
+    let csv = std::fs::read_to_string(folder.path().join("api.csv")).unwrap();
+    assert!(csv.lines().count() == 5 && csv.lines().all(|line| line.split(',').count() == 9), "{csv}");
+}

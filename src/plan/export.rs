@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub enum Format {
     /// CSV with the columns of LMDeploy v0.1.0's `profile_throughput.py`, one row for each run.
     LmdeployCsv,
+    /// CSV with the columns of LMDeploy v0.1.0's `profile_restful_api.py`, one row for each run.
+    LmdeployApiCsv,
     /// The JSON of `vllm bench serve --save-result --save-detailed`.
     Vllm,
     /// aiperf's `profile_export.jsonl`, one line for each request.

@@ -30,10 +30,14 @@ pub enum ExportError {
 pub fn write_all(exports: &[Export], databases: &[PathBuf]) -> Result<Vec<PathBuf>, ExportError> {
     let mut written = Vec::new();
     for export in exports {
-        if export.format == Format::LmdeployCsv {
+        if matches!(export.format, Format::LmdeployCsv | Format::LmdeployApiCsv) {
             let summaries = databases.iter().map(|path| super::from_database(path)).collect::<Result<Vec<_>, _>>()?;
             let by_load = super::advice::by_load(&summaries.iter().collect::<Vec<_>>());
-            write(&export.path, csv::lmdeploy(&by_load).as_bytes())?;
+            let text = match export.format {
+                Format::LmdeployApiCsv => csv::lmdeploy_api(&by_load),
+                _ => csv::lmdeploy(&by_load),
+            };
+            write(&export.path, text.as_bytes())?;
             written.push(export.path.clone());
             continue;
         }
@@ -53,6 +57,7 @@ pub fn write_all(exports: &[Export], databases: &[PathBuf]) -> Result<Vec<PathBu
 fn write_one(format: Format, database: &Path, path: &Path) -> Result<(), ExportError> {
     let text = match format {
         Format::LmdeployCsv => csv::lmdeploy(&[&super::from_database(database)?]),
+        Format::LmdeployApiCsv => csv::lmdeploy_api(&[&super::from_database(database)?]),
         Format::Vllm => vllm::json(database, &measured(database)?)?,
         Format::Aiperf => aiperf::lines(database, &measured(database)?)?,
         Format::Llmd => llmd::json(&measured(database)?),
