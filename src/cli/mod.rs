@@ -10,7 +10,10 @@ use crate::visible::visible;
 
 mod calibration;
 mod call_output;
+pub(crate) mod calls;
 pub mod compare;
+pub(crate) mod config;
+mod documents;
 pub mod entry;
 mod exit;
 pub mod guide;

@@ -139,12 +139,6 @@ labels! {
     Rps: "RPS", "RPS";
     RequestsPerS: "Requests/s", "请求吞吐量 (req/s)";
     OutputTokPerS: "Output tok/s", "输出 tok/s";
-    AvgTtft: "Avg TTFT (s)", "平均 TTFT (s)";
-    P99Ttft: "P99 TTFT (s)", "P99 TTFT (s)";
-    AvgTpot: "Avg TPOT (s)", "平均 TPOT (s)";
-    P99Tpot: "P99 TPOT (s)", "P99 TPOT (s)";
-    AvgLatency: "Avg latency (s)", "平均时延 (s)";
-    P99Latency: "P99 latency (s)", "P99 时延 (s)";
     SuccessRate: "Success rate (%)", "成功率 (%)";
 
     // The client's figures compared with the server's.
@@ -272,8 +266,6 @@ mod tests {
                     | Label::Tpot
                     | Label::TtftP99
                     | Label::Rps
-                    | Label::P99Ttft
-                    | Label::P99Tpot
                     | Label::TtftMs
                     | Label::ItlMs
                     | Label::TpotMs

@@ -38,7 +38,7 @@ pub fn summary(s: &Summary) -> Json {
     out.insert("Witness".to_string(), witness::json(s));
     out.insert("SLO".to_string(), slo(s));
     if !s.speed.is_empty() {
-        out.insert("Speed benchmark".to_string(), speed(s));
+        out.insert("Speed benchmark".to_string(), speed_rows(s));
     }
     if s.turns.is_some() {
         out.insert("Multi-turn".to_string(), turns::json(s));
@@ -97,7 +97,8 @@ fn slo(s: &Summary) -> Json {
     json!({"met": verdict.is_met(), "criteria": verdict.criteria.iter().map(criterion).collect::<Vec<_>>()})
 }
 
-fn speed(s: &Summary) -> Json {
+/// The rows of the speed benchmark, with evalscope's keys: the content of `speed_benchmark.json`.
+pub fn speed_rows(s: &Summary) -> Json {
     let row = |row: &SpeedRow| {
         json!({"Prompt Tokens": row.prompt_tokens, "Speed(tokens/s)": finite(Some(row.tokens_per_s)),
                "Requests": row.requests, "GPU Memory(GB)": finite(s.gpu_memory_gb)})

@@ -1,6 +1,7 @@
 //! Reports for people and programs: tables, JSON and HTML, made only from a run's database.
 
 pub mod advice;
+pub mod call_document;
 pub mod compare;
 pub mod definitions;
 pub mod export;
@@ -10,6 +11,7 @@ pub mod html;
 pub mod i18n;
 pub mod json;
 pub mod json_value;
+pub mod junit;
 pub mod knee;
 pub mod language;
 pub mod load_name;

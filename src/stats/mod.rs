@@ -15,6 +15,7 @@ pub mod findings;
 pub mod measurement_error;
 pub mod metric;
 pub mod quantile;
+pub mod rank_sum;
 pub mod reconcile;
 pub mod samples;
 pub mod series;
