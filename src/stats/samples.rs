@@ -130,6 +130,7 @@ impl RunSamples {
             let choices = record.choices.slice(&block.bytes);
             let early = early_ns(record, block);
             let tpot = record.tpot(block);
+            let exact_ns = tpot.filter(|tpot| tpot.low_ns >= tpot.high_ns).map(|tpot| tpot.ns);
             if record.outcome == Outcome::Ok {
                 let gap = |pair: (usize, usize)| Gap {
                     at: arrivals[pair.1].0,
@@ -138,7 +139,7 @@ impl RunSamples {
                     early_end_ns: early[pair.1],
                 };
                 self.gaps.extend(metric::consecutive(arrivals, choices).map(gap));
-                self.timings.extend(RequestTimings::from_record(record, tpot.map(|tpot| tpot.ns)));
+                self.timings.extend(RequestTimings::from_record(record, exact_ns));
             }
             let gaps = gap_start..self.gaps.len();
             let sample = sample(record, &self.gaps[gaps.clone()], gaps);
@@ -236,7 +237,8 @@ pub struct RequestTimings {
 }
 
 impl RequestTimings {
-    /// `None` unless the response was streamed and contained times of the server. `tpot_ns` is the client's time per token.
+    /// `None` unless the response was streamed and contained times of the server. `tpot_ns` is the client's time per token,
+    /// unless it is a range.
     pub fn from_record(record: &RequestRecord, tpot_ns: Option<f64>) -> Option<RequestTimings> {
         let times: ServerTimes = record.server_times.filter(|_| record.streamed)?;
         let there = times.prefill_ns.map(|prefill| prefill.saturating_add(times.queue_ns.unwrap_or(0)) as f64);
