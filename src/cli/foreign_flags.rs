@@ -1,7 +1,7 @@
 //! Flags of other load generators: what to write instead. Those whose meaning is the same are hidden aliases of ours.
 
 /// A flag of vllm bench, SGLang's bench_serving, LMDeploy, AIPerf or GuideLLM, and the hint for it.
-const FLAGS: [(&str, &str); 101] = [
+const FLAGS: [(&str, &str); 100] = [
     ("--append-result", "leave it out: results are always saved; --export vllm=FILE writes the file of vllm bench"),
     ("--arrival-pattern", "use --arrival poisson, constant or gamma:CV"),
     ("--arrival-smoothness", "use --arrival gamma:CV, where CV is 1/sqrt(smoothness)"),
@@ -64,7 +64,6 @@ const FLAGS: [(&str, &str); 101] = [
     ("--output-tokens-mean", "use --max-tokens N --min-tokens N"),
     ("--output-tokens-stddev", "use --max-tokens LOW HIGH, the bounds of a uniform distribution"),
     ("--percentile-metrics", "leave it out: all percentiles of all metrics are computed"),
-    ("--port", "use --url http://HOST:PORT/v1/chat/completions"),
     ("--prefix-prompt-length", "use --prefix-length N, and --prefix-count for several prefixes"),
     ("--profile-export-file", "use --export aiperf=FILE"),
     (
