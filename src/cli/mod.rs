@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::visible::visible;
 
@@ -13,7 +13,8 @@ mod call_output;
 pub mod compare;
 pub mod entry;
 mod exit;
-mod foreign_flags;
+pub mod guide;
+mod help;
 pub mod interrupt;
 pub mod live;
 pub mod mock;
@@ -24,14 +25,16 @@ pub mod report;
 pub mod rig;
 mod run_files;
 mod search;
+pub mod shell;
 mod terminal;
+mod version;
 mod visualizer;
 
 pub use exit::{EarlyExit, status};
 
 /// A load generator for LLM inference servers that stamps every token in the kernel and measures its own error.
 #[derive(Parser, Debug)]
-#[command(name = "ringmark", version, max_term_width = 120, disable_help_subcommand = true)]
+#[command(name = "ringmark", version = version::TEXT, max_term_width = 120)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -50,6 +53,14 @@ pub enum Command {
     Compare(compare::CompareArgs),
     /// Check this machine as a load generator and measure its limits
     Rig(rig::RigArgs),
+    /// Show the manual: how to measure, read, compare; every figure, finding and column
+    Guide(guide::GuideArgs),
+    /// Print the version, the commit, the target and the features of this program
+    Version,
+    /// Print a script that completes commands and flags in a shell
+    Completions(shell::CompletionsArgs),
+    /// Print a manual page in the format of man(1)
+    Man(shell::ManArgs),
 }
 
 /// Parses the command line.
@@ -59,7 +70,8 @@ pub fn parse<I: IntoIterator<Item = T>, T: Into<OsString>>(arguments: I) -> Resu
         return Err(EarlyExit::error(&format!("{first} and {second} are names of one flag: give one of them")));
     }
     let help = help_for(arguments.get(1));
-    Cli::try_parse_from(arguments).map(|cli| cli.command).map_err(|error| early_exit(&error, &help))
+    let parsed = help::command().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map(|cli| cli.command).map_err(|error| early_exit(&error, &help))
 }
 
 /// Two names of one flag of the subcommand, such as `--parallel` and `--max-concurrency`, if both are given. Their values
@@ -101,9 +113,10 @@ fn early_exit(error: &clap::Error, help: &str) -> EarlyExit {
         }
         _ => {
             let text = match foreign_flag(error) {
-                Some((flag, hint)) => {
-                    format!("error: '{}' is a flag of another program\nhint: {hint}\n", visible(flag))
-                }
+                Some((flag, topic, ours)) => format!(
+                    "error: '{}' is a flag of another program\nhint: in ringmark, {ours}; see 'ringmark guide {topic}'\n",
+                    visible(flag)
+                ),
                 None => shorten(&text, help),
             };
             EarlyExit { text, to_stdout: false, status: status::UNABLE }
@@ -111,13 +124,17 @@ fn early_exit(error: &clap::Error, help: &str) -> EarlyExit {
     }
 }
 
-/// The unknown flag of an error, if it is one of another program, and what to write instead.
-fn foreign_flag(error: &clap::Error) -> Option<(&str, &'static str)> {
+/// The unknown flag of an error, if it is one of another program, the topic of the guide about that program, and what to
+/// write instead.
+fn foreign_flag(error: &clap::Error) -> Option<(&str, &'static str, String)> {
     if error.kind() != ErrorKind::UnknownArgument {
         return None;
     }
     match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(flag)) => Some((flag, foreign_flags::hint(flag)?)),
+        Some(ContextValue::String(flag)) => {
+            let (topic, ours) = crate::guide::replacement(flag.split('=').next().unwrap_or(flag))?;
+            Some((flag, topic, ours))
+        }
         _ => None,
     }
 }

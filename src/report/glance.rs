@@ -78,12 +78,12 @@ fn throughput(s: &Summary) -> String {
 /// The table of times in milliseconds; the figures that the run does not have are left out.
 fn times(s: &Summary, width: usize) -> String {
     let series = &s.series;
-    let figures = [
-        ("TTFT (ms)", &series.ttft_s),
-        ("ITL (ms)", &series.itl_s),
-        ("TPOT (ms)", &series.tpot_s),
-        ("Latency (ms)", &series.latency_s),
-    ];
+    let mut figures = vec![("TTFT (ms)", &series.ttft_s), ("ITL (ms)", &series.itl_s)];
+    match &series.tpot_range {
+        Some(range) => figures.extend([("TPOT from (ms)", &range.low_s), ("TPOT to (ms)", &range.high_s)]),
+        None => figures.push(("TPOT (ms)", &series.tpot_s)),
+    }
+    figures.push(("Latency (ms)", &series.latency_s));
     let known: Vec<&(&str, &Series)> = figures.iter().filter(|(_, series)| series.mean.is_some()).collect();
     if known.is_empty() {
         return String::new();

@@ -161,7 +161,8 @@ pub fn one_line(s: &Summary) -> String {
     let value = |name: &str, value: Option<f64>, unit: &str| Some(format!("{name}{}{unit}", short(value?)));
     let ms = |seconds: Option<f64>| seconds.map(|seconds| seconds * 1e3);
     let times = if s.generates_text() {
-        [value("TTFT p99 ", ms(s.series.ttft_s.value(990)), ""), value("TPOT mean ", ms(s.series.tpot_s.mean), "")]
+        let tpot = if s.series.tpot_range.is_some() { "TPOT mean >= " } else { "TPOT mean " };
+        [value("TTFT p99 ", ms(s.series.ttft_s.value(990)), ""), value(tpot, ms(s.series.tpot_s.mean), "")]
     } else {
         [value("latency p99 ", ms(s.series.latency_s.value(990)), ""), None]
     };
@@ -237,10 +238,15 @@ const LOADS: [Column; 9] = [
     ("Gen. toks/s", |s| fixed(s.throughput.output_tokens_per_s, 2)),
     ("Avg TTFT(s)", |s| fixed(s.series.ttft_s.mean, 3)),
     ("P99 TTFT(s)", |s| quantile(&s.series.ttft_s, 990, 3)),
-    ("Avg TPOT(s)", |s| fixed(s.series.tpot_s.mean, 4)),
-    ("P99 TPOT(s)", |s| quantile(&s.series.tpot_s, 990, 4)),
+    ("Avg TPOT(s)", |s| at_least(s, fixed(s.series.tpot_s.mean, 4))),
+    ("P99 TPOT(s)", |s| at_least(s, quantile(&s.series.tpot_s, 990, 4))),
     ("Success Rate", |s| percent(success_rate(s))),
 ];
+
+/// Marks a TPOT that is the lower end of a range.
+fn at_least(s: &Summary, tpot: String) -> String {
+    if s.series.tpot_range.is_some() { format!(">={tpot}") } else { tpot }
+}
 
 /// One table if it fits, else three that repeat the load.
 fn load_tables(runs: &[&Summary], width: usize) -> Vec<Table> {

@@ -211,11 +211,16 @@ const OF_TEXT: [Label; 12] = [
     Label::FirstTokenAverage,
 ];
 
-/// The columns of the percentile table that is shown: embeddings and rankings have a latency and input tokens.
+/// The columns of the percentile table that is shown: embeddings and rankings have a latency and input tokens, and a TPOT
+/// that is a range has a column for each end.
 pub(crate) fn shown_columns(s: &Summary) -> Vec<(Label, &Series)> {
-    let columns = percentile_columns(s).into_iter();
     let of_text = |label: Label| !matches!(label, Label::Latency | Label::InputTokens);
-    columns.filter(|(label, _)| s.generates_text() || !of_text(*label)).collect()
+    let columns = percentile_columns(s).into_iter().filter(|(label, _)| s.generates_text() || !of_text(*label));
+    let ends = |(label, series)| match (label, &s.series.tpot_range) {
+        (Label::Tpot, Some(range)) => vec![(Label::TpotFrom, &range.low_s), (Label::TpotTo, &range.high_s)],
+        _ => vec![(label, series)],
+    };
+    columns.flat_map(ends).collect()
 }
 
 /// The columns of the percentile table in JSON files.
@@ -246,6 +251,7 @@ pub(crate) fn client_rows(s: &Summary) -> Vec<(Label, String)> {
         row(Label::TlsHandshake, lag_text(c.tls_handshake));
     }
     row(Label::LoopGap, lag_text(c.loop_gap));
+    row(Label::Gathering, lag_text(c.gathering));
     let (label, service) = match s.series.service_ttft_s.count {
         0 => (Label::ServiceLatency, &s.series.service_latency_s),
         _ => (Label::ServiceTtft, &s.series.service_ttft_s),

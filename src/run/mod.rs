@@ -44,11 +44,12 @@ mod token_backfill;
 
 use abort::AbortWatch;
 pub use error::RunError;
-use interruptible::{run_or_abandon, with_killable_programs};
+pub(crate) use interruptible::run_or_abandon;
+use interruptible::{complete_or_abandon, with_killable_programs};
 use plugin_parse::parse_with_program;
 use preflight::test_connection;
 use server_end::server_end;
-use token_backfill::count_missing;
+use token_backfill::{Backfill, count_missing};
 
 /// What a run needs from its caller: log, stop flag, local server, progress display, visualizer.
 pub struct RunContext<'a> {
@@ -240,11 +241,22 @@ fn parse_responses(plan: &Plan, database: &Path, context: &RunContext<'_>) -> Re
 
 /// Counts tokens with the tokenizer, if there is one, for requests without counts from the server.
 fn count_tokens_after_run(plan: &Plan, database: &Path, context: &RunContext<'_>) -> Result<(), RunError> {
-    let Some(token_use) = &plan.workload.tokens else { return Ok(()) };
+    let Some(token_use) = plan.workload.tokens.clone() else { return Ok(()) };
     let steps = Arc::new(StepProgress::default());
     let display = (context.show_steps)(steps.clone());
-    let (missing, uncounted) = count_missing(database, token_use, plan.dialect, &steps)?;
+    let backfill = Arc::new(Backfill::default());
+    let counted = complete_or_abandon(&context.stop, {
+        let (database, dialect, backfill) = (database.to_path_buf(), plan.dialect, backfill.clone());
+        move || count_missing(&database, &token_use, dialect, &steps, &backfill)
+    });
+    // The figures that follow must not change any more.
+    backfill.end();
     drop(display);
+    if matches!(counted, Err(RunError::Interrupted)) {
+        context.log.warning("interrupted while tokens were counted with --tokenizer-path: some counts are missing");
+        return Ok(());
+    }
+    let (missing, uncounted) = counted??;
     if missing > 0 {
         context.log.info(&format!(
             "the server sent no token counts for {missing} requests; their tokens were counted with --tokenizer-path"
@@ -381,14 +393,25 @@ fn start_witness(
 
 /// Starts to collect server metrics and process usage, if there is a source. A failure is a finding.
 fn start_scraper(
-    plan: &Plan,
+    plan: &Arc<Plan>,
     context: &RunContext<'_>,
     messages: &Sender<CollectorMessage>,
     notes: &mut Vec<Finding>,
 ) -> Option<Scraper> {
     let mut note_unavailable = |reason: String| notes.push(Finding::MetricsUnavailable { reason });
-    let page = MetricsPage::from_plan(plan).and_then(|page| page.map_err(&mut note_unavailable).ok());
-    let sources = Sources { page, processes: context.local.map(Local::processes) };
+    // The name of its server is looked up, which may take long.
+    let page = run_or_abandon(&context.stop, {
+        let plan = plan.clone();
+        move || MetricsPage::from_plan(&plan).transpose()
+    });
+    let page = match page {
+        Ok(page) => page.map_err(&mut note_unavailable).ok().flatten(),
+        Err(error) => {
+            note_unavailable(error.to_string());
+            None
+        }
+    };
+    let sources = Sources { page, processes: context.local.map(Local::processes), stop: context.stop.clone() };
     if sources.page.is_none() && sources.processes.is_none() {
         return None;
     }

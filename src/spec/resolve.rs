@@ -14,6 +14,7 @@ use crate::api::endpoint::Api;
 use crate::api::query_template::{GivenFlags, QueryTemplate};
 use crate::api::request_body::Options;
 use crate::finding::Finding;
+use crate::host::topology::Topology;
 use crate::plan::{Arrival, Load, LocalPlan, Place, Plan, PlanError, Reporting, Schedule, Target, Transport};
 use crate::secrets::{Secrets, mask, masked_url};
 use crate::workload::Recipe;
@@ -26,6 +27,7 @@ use crate::workload::trace::Trace;
 pub struct RigFacts {
     /// Cores that this process may run on, ascending.
     pub allowed_cores: Vec<usize>,
+    pub topology: Topology,
     /// The CPU time that this process may use, in cores; `None` without a limit.
     pub cpu_quota: Option<f64>,
     /// When the call started, as `YYYYmmdd_HHMMSS` in local time.
@@ -167,7 +169,7 @@ impl CallPlan<'_> {
         let allowed = &self.facts.allowed_cores;
         let warmup_requests = timing.warmup(number)?;
         let cores = client.core_of_each_worker(
-            (allowed, self.facts.cpu_quota),
+            (&self.facts.topology.order(allowed), self.facts.cpu_quota),
             load.parallel(),
             self.target.mock.is_some(),
             notes,

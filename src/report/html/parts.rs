@@ -105,7 +105,7 @@ fn cards(s: &Summary, language: Language) -> String {
     let few = |series: &Series| series.at(990).is_some_and(|quantile| quantile.few);
     let at = |time: Figure, per_mille: u32| match at_most_s(s, time, per_mille) {
         Some(bound) => format!("≤ {}", ms(Some(bound))),
-        None => ms(bounds::series(s, time).value(per_mille)),
+        None => bounds::with_ends(s, time, |series| series.value(per_mille), |value| ms(Some(value))),
     };
     let pair = |time: Figure| (at(time, 500), format!("p99 {}{}", at(time, 990), mark(few(bounds::series(s, time)))));
     let of_all = match language {
@@ -205,17 +205,21 @@ struct Column<'a> {
     time: Option<Figure>,
 }
 
-/// The columns of the percentiles: times in milliseconds, and for embeddings and rankings no figures of text.
+/// The columns of the percentiles: times in milliseconds, for embeddings and rankings no figures of text, and for a TPOT
+/// that is a range both ends.
 fn columns(s: &Summary) -> Vec<Column<'_>> {
-    let times = [
-        (Label::TtftMs, Figure::Ttft),
-        (Label::ItlMs, Figure::Itl),
-        (Label::TpotMs, Figure::Tpot),
-        (Label::LatencyMs, Figure::Latency),
-    ];
-    let others = percentile_columns(s).into_iter().skip(times.len());
-    let times =
-        times.map(|(label, time)| Column { label, series: bounds::series(s, time), factor: 1e3, time: Some(time) });
+    let time = |label, time, series| Column { label, series, factor: 1e3, time: Some(time) };
+    let one = |label, figure| time(label, figure, bounds::series(s, figure));
+    let mut times = vec![one(Label::TtftMs, Figure::Ttft), one(Label::ItlMs, Figure::Itl)];
+    match &s.series.tpot_range {
+        Some(range) => times.extend([
+            time(Label::TpotFromMs, Figure::Tpot, &range.low_s),
+            time(Label::TpotToMs, Figure::Tpot, &range.high_s),
+        ]),
+        None => times.push(one(Label::TpotMs, Figure::Tpot)),
+    }
+    times.push(one(Label::LatencyMs, Figure::Latency));
+    let others = percentile_columns(s).into_iter().skip_while(|(label, _)| *label != Label::InputTokens);
     let others = others.map(|(label, series)| Column { label, series, factor: 1.0, time: None });
     let of_text = |column: &Column<'_>| !matches!(column.label, Label::LatencyMs | Label::InputTokens);
     times.into_iter().chain(others).filter(|column| s.generates_text() || !of_text(column)).collect()
