@@ -38,10 +38,10 @@ const EXAMPLES: [(&str, &str); 6] = [
     (
         "report",
         "Examples:
-  All runs of a call, with a page for the browser:
-    ringmark report outputs/*/* --html report.html
+  All runs of a call, here one with --name old, with a page for the browser:
+    ringmark report outputs/*/old --html report.html
   The file that vllm bench writes:
-    ringmark report outputs/*/*/*/benchmark_data.db --force --export vllm=vllm.json",
+    ringmark report outputs/*/old --export vllm=vllm.json",
     ),
     (
         "compare",
@@ -100,11 +100,17 @@ fn short(help: &str) -> String {
         Some(at) => help.split_at(at),
         None => (help, ""),
     };
-    let sentence = [". ", "; ", "\n"].iter().filter_map(|end| text.find(end)).min();
     // "random: length of a prefix" begins with what the flag belongs to; "Server URL: http://, ..." with what it is.
-    let part = text.find(": ").filter(|at| text[..*at].contains(' '));
-    let end = [sentence, part].into_iter().flatten().min().unwrap_or(text.len());
+    let stands_alone = |end: &str, at: usize| is_balanced(&text[..at]) && (end != ": " || text[..at].contains(' '));
+    let first = |end: &&str| text.match_indices(*end).map(|(at, _)| at).find(|at| stands_alone(end, *at));
+    let end = [". ", "; ", ": ", "\n"].iter().filter_map(first).min().unwrap_or(text.len());
     format!("{}{default}", &text[..end])
+}
+
+/// Whether all quotes and parentheses are closed.
+fn is_balanced(text: &str) -> bool {
+    let count = |c: char| text.matches(c).count();
+    count('"').is_multiple_of(2) && count('(') == count(')')
 }
 
 #[cfg(test)]
@@ -124,6 +130,7 @@ mod tests {
                 "Number of requests [default: 1000]",
             ),
             ("Dataset. builtin: 100 questions", "Dataset"),
+            ("Key, sent as \"A: K\"; masked", "Key, sent as \"A: K\""),
             ("Print help", "Print help"),
         ] {
             assert_eq!(short(help), expected);
