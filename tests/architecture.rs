@@ -61,6 +61,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("io_uring", &["engine"]),
     ("rusqlite", &["store", "report::export"]),
     ("clap", &["cli", "spec"]),
+    ("ratatui", &["cli::live"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("pulldown_cmark", &["guide"]),

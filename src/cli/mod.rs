@@ -16,6 +16,7 @@ mod exit;
 pub mod guide;
 mod help;
 pub mod interrupt;
+pub mod live;
 pub mod mock;
 pub mod perf_args;
 pub mod perf_command;
@@ -65,9 +66,33 @@ pub enum Command {
 /// Parses the command line.
 pub fn parse<I: IntoIterator<Item = T>, T: Into<OsString>>(arguments: I) -> Result<Command, EarlyExit> {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    if let Some((first, second)) = two_names_of_one_flag(&arguments) {
+        return Err(EarlyExit::error(&format!("{first} and {second} are names of one flag: give one of them")));
+    }
     let help = help_for(arguments.get(1));
     let parsed = help::command().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map(|cli| cli.command).map_err(|error| early_exit(&error, &help))
+}
+
+/// Two names of one flag of the subcommand, such as `--parallel` and `--max-concurrency`, if both are given. Their values
+/// would otherwise become one list.
+fn two_names_of_one_flag(arguments: &[OsString]) -> Option<(String, String)> {
+    let cli = Cli::command();
+    let command = cli.find_subcommand(arguments.get(1)?.to_str()?)?;
+    let mut given: Vec<(&str, &str)> = Vec::new();
+    let words = arguments[2..].iter().filter_map(|word| word.to_str()).take_while(|word| *word != "--");
+    for name in words.filter_map(|word| word.strip_prefix("--")?.split('=').next()) {
+        let is_named = |argument: &&clap::Arg| {
+            argument.get_long() == Some(name) || argument.get_all_aliases().is_some_and(|all| all.contains(&name))
+        };
+        let Some(argument) = command.get_arguments().find(is_named) else { continue };
+        let id = argument.get_id().as_str();
+        match given.iter().find(|(other, before)| *other == id && *before != name) {
+            Some((_, before)) => return Some((format!("--{before}"), format!("--{name}"))),
+            None => given.push((id, name)),
+        }
+    }
+    None
 }
 
 /// The command that prints the help of the subcommand that was tried.
@@ -206,6 +231,21 @@ mod tests {
         let load = spec("--max-concurrency 4 --num-prompts 9").load;
         assert_eq!((load.parallel, load.number), (vec![4], vec![9]));
         assert_eq!(spec("--top_k 3 --top_p 0.5").sampling.top_k, Some(3));
+    }
+
+    #[test]
+    fn a_flag_is_given_once_and_under_one_name() {
+        for (line, names) in [
+            ("--parallel 1 --max-concurrency 2", ["--parallel", "--max-concurrency"]),
+            ("--num-prompts 5 --number=6", ["--num-prompts", "--number"]),
+            ("--concurrency 3 --max-concurrency 3", ["--concurrency", "--max-concurrency"]),
+            ("--parallel 1 --parallel 2", ["--parallel", "multiple times"]),
+            ("-n 1 --number 2", ["--number", "multiple times"]),
+        ] {
+            let early = parse(["ringmark", "perf"].into_iter().chain(line.split_whitespace())).unwrap_err();
+            assert!(names.iter().all(|name| early.text.contains(name)), "{line}: {}", early.text);
+        }
+        assert_eq!(spec("--request-count 7 --benchmark-duration 30 --tokenizer t").load.number, [7]);
     }
 
     #[test]
