@@ -22,7 +22,8 @@ const EXAMPLES: [(&str, &str); 6] = [
         --parallel 1 4 16 --number 20 80 320 --warmup-num 0.1
   Find the highest number of concurrent requests that meets objectives:
     ringmark perf --url http://127.0.0.1:8000/v1/chat/completions \\
-        --sla-auto-tune --sla-params 'p99_ttft<=2 p99_tpot<=50ms'
+        --sla-auto-tune --sla-params 'p99_ttft<=2 p99_tpot<=50ms' \\
+        --sla-upper-bound 256
   Exit with status 1 if an objective is missed:
     ringmark perf --url http://127.0.0.1:8000/v1/chat/completions \\
         --parallel 8 --number 200 --slo 'p99_ttft<=2 failed<=1%'",
