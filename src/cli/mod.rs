@@ -135,7 +135,9 @@ fn foreign_flag(error: &clap::Error) -> Option<(&str, &'static str, String)> {
     }
     match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(flag)) => {
-            let (topic, ours) = crate::guide::replacement(flag.split('=').next().unwrap_or(flag))?;
+            // LMDeploy's flags may have underscores.
+            let name = flag.split('=').next().unwrap_or(flag).replace('_', "-");
+            let (topic, ours) = crate::guide::replacement(&name)?;
             Some((flag, topic, ours))
         }
         _ => None,
