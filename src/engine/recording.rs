@@ -24,8 +24,9 @@ pub(super) fn write_record(
     body: Option<&[u8]>,
 ) {
     let plan = &setup.plan;
-    let WorkerState { connections, record_sender, telemetry, .. } = state;
+    let WorkerState { connections, record_sender, telemetry, clock, .. } = state;
     let times = request.times;
+    let network = connections.entries[connection_id as usize].end_network(times.write_start, clock);
     let connection = &connections.entries[connection_id as usize];
     let seen = &connection.answer.seen;
     let usage = seen.usage;
@@ -85,6 +86,7 @@ pub(super) fn write_record(
         other_choices: block.keep_bytes(&seen.other_choices),
         error: block.keep_bytes(seen.error.as_bytes()),
         body: body.map_or(Span::default(), |body| block.keep_bytes(body)),
+        network,
         raw: if plan.stores_raw_responses() { block.keep_bytes(&seen.raw) } else { Span::default() },
         ..new_record(worker, request.slot, request.job, times)
     };

@@ -7,7 +7,7 @@ use super::gap_passes::GapRequests;
 use super::{Measured, workload};
 use crate::finding::Finding;
 use crate::record::facts::ConversationFacts;
-use crate::record::{Block, Phase, RequestRecord, Stall};
+use crate::record::{Block, NetworkTimes, Phase, RequestRecord, Stall};
 use crate::stats::samples::RunSamples;
 use crate::stats::{Inputs, analyze};
 use crate::store::reader::Detail;
@@ -162,6 +162,11 @@ fn shifted(block: &Block, ns: i64, first_worker: u32) -> Block {
         last_token: record.last_token.map(shift),
         end: shift(record.end),
         previous_end: record.previous_end.map(shift),
+        network: NetworkTimes {
+            sent: record.network.sent.map(shift),
+            acknowledged: record.network.acknowledged.map(shift),
+            ..record.network
+        },
         ..record.clone()
     };
     Block {

@@ -17,6 +17,7 @@ pub mod gap_set;
 pub mod gap_sets;
 pub mod measurement_error;
 pub mod metric;
+pub mod network;
 pub mod quantile;
 pub mod reconcile;
 pub mod samples;

@@ -8,7 +8,7 @@ use super::failure_texts::FailureTexts;
 use super::metric;
 use crate::finding::Oddity;
 use crate::record::arrivals::{Gap, Gaps};
-use crate::record::{Block, Failure, Finish, Outcome, RequestRecord, ServerTimes};
+use crate::record::{Block, Failure, Finish, NetworkTimes, Outcome, RequestRecord, ServerTimes};
 
 /// The figures of one request. Lengths of time are nanoseconds.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +61,7 @@ pub struct Sample {
     pub early_end_ns: u32,
     /// These three are known.
     pub bounded: bool,
+    pub network: NetworkTimes,
     /// Its number among the succeeded requests of its phase, in the order in which they are stored.
     pub place: u64,
 }
@@ -79,7 +80,7 @@ impl Sample {
 pub struct RunSamples {
     pub requests: Vec<Sample>,
     /// Those of the last request.
-    last_gaps: Gaps,
+    pub(super) last_gaps: Gaps,
     pub ok: u64,
     pub unfinished: u64,
     pub failures: BTreeMap<Failure, FailureTexts>,
@@ -255,6 +256,7 @@ fn sample(record: &RequestRecord, gaps: &[Gap]) -> Sample {
         early_last_ns: 0,
         early_end_ns: 0,
         bounded: false,
+        network: record.network,
         place: 0,
     }
 }

@@ -7,6 +7,7 @@ use super::counts::{self, Counts, FailureCount};
 use super::gap_set::{GapFigures, GapsWanted};
 use super::gap_sets::{GapSets, Members};
 use super::measurement_error::{self, MeasurementError};
+use super::network::{self, Network};
 use super::quantile::{Series, mean};
 use super::reconcile::{self, ClientSide, Reconciliation, Totals};
 use super::samples::{RunSamples, Sample};
@@ -86,6 +87,8 @@ pub struct Summary {
     pub steady: Option<SteadyPart>,
     /// Lags and CPU time of the client itself.
     pub client: Client,
+    /// The network's part of the requests; `None` if it was not recorded.
+    pub network: Option<Network>,
     /// Bounds of the effect of the client's error on the figures.
     pub measurement_error: MeasurementError,
     /// Each request compared with the server's own times for it; `None` if the server sent none.
@@ -208,6 +211,7 @@ impl Summary {
             server,
             server_use,
             findings: run.findings.clone(),
+            network: network::compute(&samples, &series),
             series,
             client,
             measurement_error,

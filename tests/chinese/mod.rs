@@ -21,6 +21,7 @@ const ALLOWED: &[&str] = &[
     "Linux",
     "RPS",
     "SLO",
+    "TCP",
     "TLS",
     "TPOT",
     "TTFT",
