@@ -8,6 +8,7 @@ use super::memory::WorkerMemory;
 use super::network::{ConnectionNetwork, NetworkBudget, send_request};
 use super::receive::ReceivePath;
 use super::receive::delivery::{ConnectionKey, Delivery};
+use super::segments::ReadCount;
 use super::socket::Socket;
 use super::telemetry::Telemetry;
 use super::tls_response;
@@ -75,6 +76,10 @@ pub struct Connection {
     /// arrived exactly then.
     read_bound: (u32, bool),
     pub(super) network: ConnectionNetwork,
+    /// All reads of the connection.
+    read_count: ReadCount,
+    /// The last read of the response had output.
+    had_output: bool,
     /// How long the TCP connection took to open, nanoseconds.
     pub connect_ns: u64,
     /// The request whose record is made when the body has ended, while the connection is draining.
@@ -136,6 +141,7 @@ impl Connection {
         self.last_active = now;
         self.next_after = now;
         self.read_bound = (0, false);
+        self.had_output = false;
         self.requests += 1;
     }
 
@@ -195,6 +201,8 @@ pub struct Connections {
 const STAMP_TO_SOCKET_NS: u64 = MS;
 /// Two conversions of one timestamp differ by less.
 const CONVERSION_NS: i64 = 100;
+/// A bound that is narrower than this is not made narrower.
+const NARROW_NS: u32 = 20_000;
 /// A close within this time after a response is not an idle timeout: the server closes every connection.
 const SILENT_CLOSE_NS: u64 = 100 * MS;
 /// How long a slot waits for the end of the body after the end event. With most servers it comes at once, and the slot can
@@ -239,6 +247,7 @@ impl Connections {
         connection.state = state;
         connection.requests = 0;
         connection.closing = false;
+        connection.read_count = ReadCount::default();
         self.opened += 1;
         Ok(connection_id)
     }
@@ -258,6 +267,8 @@ impl Connections {
             next_after: Tick(0),
             read_bound: (0, false),
             network: ConnectionNetwork::default(),
+            read_count: ReadCount::default(),
+            had_output: false,
             connect_ns: 0,
             unrecorded: None,
             held_bytes: 0,
@@ -388,6 +399,9 @@ impl Connections {
         if connection.generation != source.generation || connection.socket.is_none() {
             return DeliveryEffect::Nothing;
         }
+        if let Delivery::Bytes { bytes, emptied, .. } = &delivery {
+            connection.read_count.add(bytes.len(), *emptied);
+        }
         if matches!(connection.state, ConnectionState::Idle | ConnectionState::Finished { .. })
             && let (Delivery::Bytes { bytes, .. }, Some(tls)) = (&delivery, &mut connection.tls)
             && tls_response::is_session_only(tls, bytes, reaped, connection.socket.as_ref().and_then(|s| s.fd().ok()))
@@ -462,10 +476,15 @@ impl Connection {
         let step = match delivery {
             Delivery::Bytes { bytes, timestamp_ns, empty_since, emptied } => {
                 let since = empty_since.max(self.next_after);
+                let previous = self.last_active;
                 let (at, stamped) = self.arrival(timestamp_ns, since, reaped, clock, telemetry);
                 self.last_active = at;
                 let last_byte = stamped.filter(|_| emptied);
                 self.next_after = last_byte.unwrap_or(since).max(since);
+                if self.had_output {
+                    telemetry.recent.add_gap(at.ns_since(previous).max(0) as u64);
+                }
+                let outputs = self.answer.seen.arrivals.len();
                 // After a read without a timestamp, which counts as late as it was processed, later ones count as late.
                 let exact = last_byte.is_some_and(|stamp| at.ns_since(stamp) <= CONVERSION_NS);
                 let early_ns = u32::try_from(at.ns_since(since).max(0)).unwrap_or(u32::MAX);
@@ -487,8 +506,11 @@ impl Connection {
                     }
                 };
                 let between_records = self.tls.as_ref().is_none_or(|tls| tls.is_between_records());
-                self.read_bound = (early_ns, exact && between_records);
-                self.answer.bound_read(early_ns, self.read_bound.1);
+                let last_is_exact = exact && between_records;
+                let early_ns = self.early_ns(early_ns, exact, last_is_exact, telemetry);
+                self.had_output = self.answer.seen.streamed && self.answer.seen.arrivals.len() > outputs;
+                self.read_bound = (early_ns, last_is_exact);
+                self.answer.bound_read(early_ns, last_is_exact);
                 step
             }
             Delivery::Eof if handshaking && self.awaits_tunnel() => {
@@ -526,6 +548,20 @@ impl Connection {
                 true
             }
         }
+    }
+
+    /// By how much what is in the last read may have arrived earlier than its timestamp: nothing if it came in one segment
+    /// (`has_stamp`: the timestamp is that of its last segment), else `early_ns`.
+    fn early_ns(&mut self, early_ns: u32, has_stamp: bool, last_is_exact: bool, telemetry: &mut Telemetry) -> u32 {
+        if early_ns < NARROW_NS || !self.answer.needs_bound(last_is_exact) {
+            return early_ns;
+        }
+        let received = self.socket.as_ref().filter(|_| has_stamp).and_then(|socket| socket.received());
+        if received.is_some_and(|received| self.read_count.is_one_segment(received)) {
+            return 0;
+        }
+        telemetry.recent.add_gap(0);
+        early_ns
     }
 
     fn has_enough(&self) -> bool {

@@ -66,7 +66,8 @@ pub(crate) async fn perform(worker: &Worker, slot: u32, job: Job, wire: &[u8], t
         reject_if_early(worker, connection_id, &times);
         break record_response(worker, slot, connection_id, job, times, own_body, turn);
     };
-    worker.state.borrow_mut().telemetry.request_ended();
+    let latency_ns = times.write_start.filter(|_| end.ok).map(|sent| end.at.ns_since(sent).max(0) as u64);
+    worker.state.borrow_mut().telemetry.request_ended(latency_ns);
     end
 }
 

@@ -412,8 +412,12 @@ pub struct WorkerReport {
     pub receive_lag_ns: hdrhistogram::Histogram<u64>,
     /// Poll gaps while the worker had work, nanoseconds.
     pub loop_gap_ns: hdrhistogram::Histogram<u64>,
-    /// Poll gaps in which the worker had nothing to do and slept, nanoseconds.
+    /// Poll gaps in which the worker had nothing to do and slept, nanoseconds. Without what a planned wait had beyond a
+    /// millisecond.
     pub sleep_ns: hdrhistogram::Histogram<u64>,
+    /// How long the events of a wait were allowed to gather before the first one ended it, nanoseconds. Empty in files of
+    /// versions that did not store it.
+    pub gather_ns: hdrhistogram::Histogram<u64>,
     /// The poll gaps longer than [`STALL_NS`], at work or asleep, in order; `None` when they are not known in full.
     pub stalls: Option<Vec<Stall>>,
     /// CPU time of the worker thread in the phase, user and system, nanoseconds.

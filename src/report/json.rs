@@ -173,6 +173,7 @@ fn client(s: &Summary) -> Json {
         "Connect time (ns)": lag(c.connect),
         "TLS handshake (ns)": lag(c.tls_handshake),
         "Loop gap (ns)": lag(c.loop_gap),
+        "Gathering (ns)": lag(c.gathering),
         "Service TTFT (s)": figures(&s.series.service_ttft_s),
         "Service latency (s)": figures(&s.series.service_latency_s),
         "Coalesced reads (share)": finite(c.coalesced_reads),

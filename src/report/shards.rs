@@ -194,7 +194,7 @@ mod tests {
             rig_json: String::new(),
             calibration: None,
             gpu_memory_peak_bytes: None,
-            workers: vec![Telemetry::new(Tick(0)).report(workers - 1, Phase::Measured, None, Tick(0))],
+            workers: vec![Telemetry::new(Tick(0), true).report(workers - 1, Phase::Measured, None, Tick(0))],
             findings: Vec::new(),
             refusals: Vec::new(),
         }

@@ -58,7 +58,7 @@ impl Members {
 pub struct AllGapFigures {
     pub measured: GapFigures,
     pub steady: Option<GapFigures>,
-    pub with_warmup: Option<GapFigures>,
+    pub with_others: Option<GapFigures>,
     pub witness: Option<GapFigures>,
 }
 
@@ -67,7 +67,7 @@ pub struct AllGapFigures {
 pub struct GapSets {
     measured: GapSet,
     steady: Option<Part>,
-    with_warmup: Option<Box<GapSet>>,
+    with_others: Option<Box<GapSet>>,
     witness: Option<Part>,
 }
 
@@ -97,7 +97,7 @@ impl Part {
 impl GapSets {
     /// The gaps of all measured requests.
     pub fn new(wanted: GapsWanted) -> GapSets {
-        GapSets { measured: GapSet::new(wanted), steady: None, with_warmup: None, witness: None }
+        GapSets { measured: GapSet::new(wanted), steady: None, with_others: None, witness: None }
     }
 
     /// Those of some measured requests, too.
@@ -106,11 +106,11 @@ impl GapSets {
         GapSets { steady: members.map(|members| Part::new(members, span)), ..self }
     }
 
-    /// Those of the measured requests and of the warm-up, too.
+    /// Those of the measured requests, of the warm-up and of the witness, too.
     #[must_use]
-    pub fn with_warmup(self, span: Option<(u64, u64)>) -> GapSets {
+    pub fn with_others(self, span: Option<(u64, u64)>) -> GapSets {
         let set = |span| Box::new(GapSet::new(GapsWanted { span, ..GapsWanted::default() }));
-        GapSets { with_warmup: span.map(set), ..self }
+        GapSets { with_others: span.map(set), ..self }
     }
 
     /// Those of some requests of the witness, too.
@@ -132,30 +132,30 @@ impl GapSets {
         Ok(AllGapFigures {
             measured: self.measured.figures(),
             steady: part(self.steady),
-            with_warmup: self.with_warmup.map(|set| set.figures()),
+            with_others: self.with_others.map(|set| set.figures()),
             witness: part(self.witness),
         })
     }
 
     fn sets(&self) -> Vec<&GapSet> {
         let parts = [&self.steady, &self.witness].into_iter().flatten().map(|part| &*part.set);
-        [&self.measured].into_iter().chain(parts).chain(self.with_warmup.as_deref()).collect()
+        [&self.measured].into_iter().chain(parts).chain(self.with_others.as_deref()).collect()
     }
 
     fn sets_mut(&mut self) -> Vec<&mut GapSet> {
         let parts = [&mut self.steady, &mut self.witness].into_iter().flatten().map(|part| &mut *part.set);
-        [&mut self.measured].into_iter().chain(parts).chain(self.with_warmup.as_deref_mut()).collect()
+        [&mut self.measured].into_iter().chain(parts).chain(self.with_others.as_deref_mut()).collect()
     }
 }
 
 impl GapPass for GapSets {
     fn reads(&self, phase: Phase) -> bool {
         let is_open = |part: &Option<Part>| part.as_ref().is_some_and(|part| !part.set.is_done());
-        let warmup_is_open = self.with_warmup.as_ref().is_some_and(|set| !set.is_done());
+        let others_are_open = self.with_others.as_ref().is_some_and(|set| !set.is_done());
         match phase {
-            Phase::Measured => !self.measured.is_done() || is_open(&self.steady) || warmup_is_open,
-            Phase::Warmup => warmup_is_open,
-            Phase::Witness => is_open(&self.witness),
+            Phase::Measured => !self.measured.is_done() || is_open(&self.steady) || others_are_open,
+            Phase::Warmup => others_are_open,
+            Phase::Witness => is_open(&self.witness) || others_are_open,
             Phase::Preflight => false,
         }
     }
@@ -165,10 +165,13 @@ impl GapPass for GapSets {
             Phase::Measured => {
                 self.measured.add(gaps);
                 self.steady.iter_mut().for_each(|part| part.add(place, gaps));
-                self.with_warmup.iter_mut().for_each(|set| set.add(gaps));
+                self.with_others.iter_mut().for_each(|set| set.add(gaps));
             }
-            Phase::Warmup => self.with_warmup.iter_mut().for_each(|set| set.add(gaps)),
-            Phase::Witness => self.witness.iter_mut().for_each(|part| part.add(place, gaps)),
+            Phase::Warmup => self.with_others.iter_mut().for_each(|set| set.add(gaps)),
+            Phase::Witness => {
+                self.witness.iter_mut().for_each(|part| part.add(place, gaps));
+                self.with_others.iter_mut().for_each(|set| set.add(gaps));
+            }
             Phase::Preflight => {}
         }
     }
@@ -177,7 +180,7 @@ impl GapPass for GapSets {
         GapSets {
             measured: self.measured.fork(),
             steady: self.steady.as_ref().map(Part::fork),
-            with_warmup: self.with_warmup.as_ref().map(|set| Box::new(set.fork())),
+            with_others: self.with_others.as_ref().map(|set| Box::new(set.fork())),
             witness: self.witness.as_ref().map(Part::fork),
         }
     }

@@ -142,10 +142,14 @@ impl Summary {
             margin_ns: measurement_error::gap_margin_ns(&stamp, run.end.as_ref(), &ok),
             failed_share: judging::failed_share(requests),
         };
-        let with_warmup = server.is_some() && !warmup.requests.is_empty();
+        let others: Vec<&RunSamples> = [Some(&warmup), witness.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter(|part| server.is_some() && !part.requests.is_empty())
+            .collect();
         let gaps = GapSets::new(wanted)
             .with_steady(after_first_wave.as_ref().map(members), wanted.span)
-            .with_warmup(with_warmup.then_some(wanted.span))
+            .with_others((!others.is_empty()).then_some(wanted.span))
             .with_witness(counted.as_ref().map(members), wanted.span)
             .compute(read_gaps)?;
         let itl_s = |figures: Option<GapFigures>| figures.unwrap_or_default().series_s;
@@ -165,12 +169,12 @@ impl Summary {
         let searched = facts.search.iter().flat_map(|plan| judged.searched(plan, &objectives)).collect();
         let slo = slo.map(|criteria| Verdict::compute(&criteria, &judged));
         let server = server.map(|window| {
-            let totals = Totals::compute(&[&samples, &warmup]);
-            let totals = witness.iter().fold(totals, |totals, witness| totals.with_witness(witness));
-            // The server's metrics cover the warm-up as well.
-            let with_warmup = gaps.with_warmup.map(|gaps| series_with_warmup(&ok, &warmup, gaps.series_s));
+            // The server's metrics cover the warm-up and the witness as well.
+            let with_others = gaps.with_others.map(|gaps| series_with_others(&ok, &others, gaps.series_s));
+            let parts: Vec<&RunSamples> = [&samples].into_iter().chain(others.iter().copied()).collect();
+            let totals = Totals::compute(&parts);
             let side = ClientSide {
-                series: with_warmup.as_ref().unwrap_or(&series),
+                series: with_others.as_ref().unwrap_or(&series),
                 client: &client,
                 tolerance,
                 totals: &totals,
@@ -285,8 +289,11 @@ fn span(samples: &[Sample]) -> Option<(u64, u64)> {
     (span.0 <= span.1).then_some(span)
 }
 
-/// The series of the succeeded requests of a warm-up and of the run; `itl_s` is that of the gaps of both.
-fn series_with_warmup(ok: &[&Sample], warmup: &RunSamples, itl_s: Series) -> AllSeries {
-    let both: Vec<&Sample> = warmup.requests.iter().filter(|sample| sample.ok).chain(ok.iter().copied()).collect();
-    AllSeries::compute(&both, itl_s)
+/// The series of the succeeded requests of the run and of the warm-up and the witness; `itl_s` is that of all their gaps.
+fn series_with_others(ok: &[&Sample], others: &[&RunSamples], itl_s: Series) -> AllSeries {
+    let mut all: Vec<&Sample> = ok.to_vec();
+    all.extend(others.iter().flat_map(|part| &part.requests).filter(|sample| sample.ok));
+    // Confidence intervals need time order.
+    all.sort_by_key(|sample| sample.due);
+    AllSeries::compute(&all, itl_s)
 }

@@ -254,6 +254,7 @@ impl Reader {
             receive_lag_ns: self.lag(worker, phase, "receive_lag")?,
             loop_gap_ns: self.lag(worker, phase, "loop_gap")?,
             sleep_ns: self.lag(worker, phase, "sleep")?,
+            gather_ns: self.lag(worker, phase, "gather")?,
             stalls: match row.get::<_, Option<i64>>(14)? {
                 Some(_) => Some(self.stalls(worker, phase, start)?),
                 None => None,

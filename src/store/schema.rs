@@ -49,7 +49,8 @@ CREATE TABLE worker (
 -- Times in which a worker did not poll its sockets for longer than 2 ms.
 CREATE TABLE stall (worker INTEGER NOT NULL, phase TEXT NOT NULL, begin_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL);
 
--- Histograms of the client's own error: kind is receive_lag, loop_gap (poll gaps) or sleep (poll gaps while idle).
+-- Histograms of the client's own error: kind is receive_lag, loop_gap (poll gaps), sleep (poll gaps while idle), or
+-- gather (for how long the events of a wait could gather).
 CREATE TABLE lag (
   worker INTEGER NOT NULL, phase TEXT NOT NULL, kind TEXT NOT NULL, low_ns INTEGER NOT NULL, count INTEGER NOT NULL
 );

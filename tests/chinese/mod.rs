@@ -49,7 +49,7 @@ const ALLOWED: &[&str] = &[
     "req",
     "min",
     "ms",
-    "us",
+    "µs",
     "ns",
     "k",
     "M",
