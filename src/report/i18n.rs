@@ -93,6 +93,12 @@ labels! {
     CpuPerEvent: "CPU per output event", "每个输出事件的 CPU 时间";
     ContextSwitches: "Context switches voluntary / forced", "上下文切换 主动 / 被动";
     ConnectionsOpened: "Connections opened", "新建连接数";
+    WayToWire: "Request to network device p50 / p99 / max", "请求到网卡 p50 / p99 / 最大";
+    MinimumRtt: "TCP round trip (minimum) p50 / p99 / max", "TCP 往返时间（最小值） p50 / p99 / 最大";
+    SmoothedRtt: "TCP round trip (smoothed) p50 / p99 / max", "TCP 往返时间（平滑值） p50 / p99 / 最大";
+    Acknowledged: "Request acknowledged after p50 / p99 / max", "请求被确认耗时 p50 / p99 / 最大";
+    TtftAtServer: "Server part of TTFT p50 / p99 / max", "TTFT 中服务端部分 p50 / p99 / 最大";
+    Retransmissions: "Requests with segments resent / out of order / all", "有分段重传 / 乱序的请求数 / 总数";
 
     // Columns of the percentiles.
     Ttft: "TTFT (s)", "TTFT (s)";
