@@ -13,6 +13,8 @@ use super::time::{BEGIN_NS, Step, Stop};
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub seed: u64,
+    /// Neither the machine nor the server has faults.
+    pub is_calm: bool,
     pub workers: u16,
     pub load: Load,
     pub requests: Option<u64>,
@@ -66,6 +68,7 @@ impl Scenario {
             && !matches!(&load, Load::Open { schedule } | Load::Paced { schedule, .. } if schedule.arrival == Arrival::Burst);
         Scenario {
             seed,
+            is_calm,
             workers,
             requests: (!ends_by_duration).then_some(requests),
             duration_ns: (ends_by_duration || rng.random_bool(0.1)).then(|| rng.random_range(MS..150 * MS)),
