@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use super::progress::Bars;
 use super::terminal::Output;
 use crate::files;
 use crate::report::html;
@@ -26,8 +27,9 @@ pub struct Measured {
 }
 
 /// Standard output of a call of `perf`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Screen {
+    pub bars: Bars,
     pub quiet: bool,
     /// Print all tables of each run.
     pub verbose: bool,
@@ -38,12 +40,14 @@ impl Screen {
     /// Prints `text` with the width of the terminal, unless `--quiet` is given.
     pub fn print(&self, text: &dyn Fn(usize) -> String) {
         if !self.quiet {
+            self.bars.leave_full_screen();
             self.output.print(&text(screen_width()));
         }
     }
 
     /// Prints a text even with `--quiet`.
     pub fn print_always(&self, text: &str) {
+        self.bars.leave_full_screen();
         self.output.print(text);
     }
 

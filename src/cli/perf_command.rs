@@ -16,7 +16,7 @@ use super::call_output::{
 };
 use super::exit::{EarlyExit, status};
 use super::progress::Bars;
-use super::terminal::print_error;
+use super::terminal::{Output, print_error};
 use super::{interrupt, search, visualizer};
 use crate::files;
 use crate::finding::Finding;
@@ -36,6 +36,7 @@ use crate::run::{FinishedRun, RunContext, RunError, check_limits};
 use crate::secrets::mask_foreign;
 use crate::server::local::{self, Local};
 use crate::spec::Spec;
+use crate::spec::output::OutputSpec;
 use crate::stats::Summary;
 use crate::sweep::{self, SweepResult};
 use crate::visible::visible_line;
@@ -48,8 +49,9 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     let stop = Arc::new(AtomicU8::new(0));
     let started: Arc<OnceLock<Arc<Log>>> = Arc::default();
     let sending: Arc<AtomicBool> = Arc::default();
-    watch_signals(&stop, &started, &sending).map_err(exit)?;
-    let bars = Bars::new(spec.output.quiet);
+    let bars = Bars::new(spec.output.quiet, spec.output.live).map_err(exit)?;
+    let _full_screen = FullScreen(bars.clone());
+    watch_signals(&stop, &started, &sending, &bars).map_err(exit)?;
     let show_steps = |steps| -> Box<dyn std::any::Any> { Box::new(bars.show_steps(steps)) };
     let mut notify = |line: String| {
         if !spec.output.quiet {
@@ -80,7 +82,7 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     let mut visualizer = visualizer::start(spec, &plans, log, &stop).map_err(not_started)?;
     let local = start_local(&plans[0], &root, log, &stop).map_err(not_started)?;
     let show_progress = |read: Box<dyn Fn() -> crate::run::PhaseProgress + Send>| -> Box<dyn std::any::Any> {
-        Box::new((bars.show_phase(read), Sending::begin(&sending)))
+        Box::new((bars.show_phase(log.clone(), read), Sending::begin(&sending)))
     };
     let context = RunContext {
         log: log.clone(),
@@ -91,7 +93,8 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
         visualizer: visualizer.as_ref().map(Visualizer::feed),
     };
     let exports = plans[0].report.exports.clone();
-    let screen = Screen { quiet: spec.output.quiet, verbose: spec.output.verbose, ..Screen::default() };
+    let OutputSpec { quiet, verbose, .. } = spec.output;
+    let screen = Screen { bars: bars.clone(), quiet, verbose, output: Output::default() };
     let measured = match &search {
         Some(search) => search::run_search((spec, search, &facts), &plans[0], &context, &screen, visualizer.as_mut()),
         None => run_sweep(spec, plans, &context, &screen, visualizer.as_mut()),
@@ -241,8 +244,9 @@ fn watch_signals(
     stop: &Arc<AtomicU8>,
     started: &Arc<OnceLock<Arc<Log>>>,
     sending: &Arc<AtomicBool>,
+    bars: &Bars,
 ) -> Result<(), String> {
-    let (started, sending) = (started.clone(), sending.clone());
+    let (started, sending, bars) = (started.clone(), sending.clone(), bars.clone());
     let on_first = move || {
         let Some(log) = started.get() else {
             print_error("interrupted before the run\n");
@@ -254,12 +258,22 @@ fn watch_signals(
         };
         log.warning(&format!("{what}; press Ctrl-C again to end immediately"));
     };
-    let on_second = || {
+    let on_second = move || {
+        bars.leave_full_screen();
         local::kill_all();
         children::kill_all();
     };
     interrupt::watch(stop.clone(), on_first, on_second)
         .map_err(|error| format!("cannot install the handler of Ctrl-C: {error}"))
+}
+
+/// Leaves the full-screen view when the call ends, whatever ends it.
+struct FullScreen(Bars);
+
+impl Drop for FullScreen {
+    fn drop(&mut self) {
+        self.0.leave_full_screen();
+    }
 }
 
 /// Exists while a run sends requests.

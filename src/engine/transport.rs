@@ -3,12 +3,9 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-
-use monoio::net::UnixStream;
 
 use super::connections::ConnectionState;
 use super::preflight_progress::PreflightStep;
@@ -134,8 +131,10 @@ async fn connect_any(
 
 fn start_connecting(worker: &Worker, address: SocketAddr) -> io::Result<Opening> {
     #[cfg(feature = "internals")]
-    if let ReceivePath::Simulated(ring) = &mut worker.state.borrow_mut().receive {
-        return ring.kernel().0.connect(address);
+    match &mut worker.state.borrow_mut().receive {
+        ReceivePath::Simulated(ring) => return ring.kernel().0.connect(address),
+        ReceivePath::SimulatedEpoll(epoll) => return epoll.kernel().0.connect(address),
+        ReceivePath::Ring(_) | ReceivePath::Epoll(_) => {}
     }
     Ok(start_tcp(&worker.setup.plan.source_addresses, &worker.setup.connections_opened, address)?.into())
 }
@@ -320,29 +319,22 @@ async fn writable_unless(
     socket: &Socket,
     is_over: impl Fn(&WorkerState) -> bool,
 ) -> io::Result<bool> {
-    let legacy = {
+    let delivers = {
         let state = &mut *worker.state.borrow_mut();
         state.slots[slot as usize].writable = false;
-        let delivers = match state.receive.await_writable(slot, socket) {
+        match state.receive.await_writable(slot, socket) {
             Ok(delivers) => delivers,
             Err(error) => {
                 // Not a failure of the server: the ring cannot be used, which ends the run.
                 state.error = Some(error);
                 return Ok(false);
             }
-        };
-        if delivers {
-            None
-        } else {
-            // monoio awaits any descriptor through a stream type; only its readiness is used.
-            let copy = std::os::unix::net::UnixStream::from(socket.fd()?.as_fd().try_clone_to_owned()?);
-            Some(UnixStream::from_std(copy)?)
         }
     };
     let mut ready = pin!(async {
-        match &legacy {
-            Some(stream) => stream.writable(false).await,
-            None => std::future::pending().await,
+        match delivers {
+            true => std::future::pending().await,
+            false => socket.writable().await,
         }
     });
     poll_fn(|context| {

@@ -198,6 +198,8 @@ pub struct WorkerState {
     /// The reads at the last housekeeping, and the last one at which there were more, or no request was in flight.
     reads_before: u64,
     heard_at: Tick,
+    /// The requests in flight that the watch of the server has from this worker.
+    in_flight_shown: u64,
     dead: Vec<u32>,
     /// Draining connections that have come to their end.
     pub(super) drained: Vec<u32>,
@@ -239,6 +241,7 @@ impl WorkerState {
             housekeeping_at: now,
             reads_before: 0,
             heard_at: now,
+            in_flight_shown: 0,
             dead: Vec::new(),
             drained: Vec::new(),
         }
@@ -288,8 +291,7 @@ impl WorkerState {
     fn poll_connections(&mut self, now: Tick) -> io::Result<bool> {
         let WorkerState { receive, connections, clock, telemetry, slots, deadlines, dead, drained, .. } = self;
         let mut woken = false;
-        // The ring delivers what had completed before the first delivery; each read of the other path is a later one.
-        if !matches!(receive, ReceivePath::Epoll(_)) {
+        if receive.delivers_batches() {
             clock.begin_batch();
         }
         let polled = receive.poll(now, &mut |event| {
@@ -411,6 +413,8 @@ impl WorkerState {
         let stop = if setup.failed.load(Ordering::Relaxed) { STOP_AT_ONCE } else { setup.stop.load(Ordering::Relaxed) };
         match stop {
             0 => {}
+            // The response to the connection test is not waited for.
+            STOP_OFFERING if self.phase.plan.phase == Phase::Preflight => self.phase.interrupt(now, 0),
             STOP_OFFERING => self.phase.interrupt(now, setup.plan.drain_ns.min(INTERRUPT_DRAIN_NS)),
             STOP_AT_ONCE.. => self.phase.interrupt(now, 0),
         }
@@ -434,7 +438,10 @@ impl WorkerState {
     /// them, or something between holds them open.
     fn give_up_silent(&mut self, server: &ServerWatch, now: Tick) -> bool {
         let reads = self.telemetry.reads();
-        let waits = self.telemetry.in_flight > 0;
+        let in_flight = self.telemetry.in_flight;
+        server.in_flight_changed(in_flight as i64 - self.in_flight_shown as i64);
+        self.in_flight_shown = in_flight;
+        let waits = in_flight > 0;
         if reads != self.reads_before || !waits {
             (self.reads_before, self.heard_at) = (reads, now);
         }

@@ -673,7 +673,7 @@ pub(super) fn not_judged(why: NotJudged) -> String {
         NotJudged::EachChoice { choices } => format!("the server measures each of the {choices} choices"),
         NotJudged::NothingObserved => "nothing was observed".to_string(),
         NotJudged::DifferentCounts { client, server, with_witness, gaps } => {
-            let witness = if with_witness { ", including the witness" } else { "" };
+            let witness = if with_witness { ", both with the witness" } else { "" };
             let reason = if gaps { "the events are not the server's tokens" } else { "they are not the same requests" };
             format!("{client} client, {server} server{witness}: {reason}")
         }

@@ -549,7 +549,7 @@ pub(super) fn not_judged(why: NotJudged) -> String {
         NotJudged::EachChoice { choices } => format!("服务端对 {choices} 个候选回答分别计时"),
         NotJudged::NothingObserved => "没有观测值".to_string(),
         NotJudged::DifferentCounts { client, server, with_witness, gaps } => {
-            let witness = if with_witness { "（含旁路探测）" } else { "" };
+            let witness = if with_witness { "（均含旁路探测）" } else { "" };
             let reason = if gaps { "事件与服务端的 token 不对应" } else { "不是同一批请求" };
             format!("客户端 {client} 个，服务端 {server} 个{witness}，{reason}")
         }

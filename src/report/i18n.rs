@@ -83,8 +83,8 @@ labels! {
     TlsHandshake: "TLS handshake p50 / p99 / max", "TLS 握手耗时 p50 / p99 / 最大";
     LoopGap: "Loop gap p50 / p99 / max", "事件循环间隔 p50 / p99 / 最大";
     Gathering: "Event gathering p50 / p99 / max", "事件聚集时间 p50 / p99 / 最大";
-    ServiceTtft: "Service TTFT avg / p50 / p99 (s)", "自发送起的 TTFT 平均 / p50 / p99 (s)";
-    ServiceLatency: "Service latency avg / p50 / p99 (s)", "自发送起的端到端时延 平均 / p50 / p99 (s)";
+    ServiceTtft: "Service TTFT avg / p50 / p99", "自发送起的 TTFT 平均 / p50 / p99";
+    ServiceLatency: "Service latency avg / p50 / p99", "自发送起的端到端时延 平均 / p50 / p99";
     CoalescedReads: "Reads with two or more events", "含多个事件的读取占比";
     CoalescedEvents: "Events that share a read", "合并到达的事件占比";
     StampedReads: "Reads with a kernel timestamp", "带内核时间戳的读取占比";
@@ -98,6 +98,8 @@ labels! {
     Ttft: "TTFT (s)", "TTFT (s)";
     Itl: "ITL (s)", "ITL (s)";
     Tpot: "TPOT (s)", "TPOT (s)";
+    TpotFrom: "TPOT from (s)", "TPOT 下界 (s)";
+    TpotTo: "to (s)", "TPOT 上界 (s)";
     Latency: "Latency (s)", "端到端时延 (s)";
     InputTokens: "Input tokens", "输入 token 数";
     OutputTokens: "Output tokens", "输出 token 数";
@@ -108,6 +110,8 @@ labels! {
     TtftMs: "TTFT (ms)", "TTFT (ms)";
     ItlMs: "ITL (ms)", "ITL (ms)";
     TpotMs: "TPOT (ms)", "TPOT (ms)";
+    TpotFromMs: "TPOT from (ms)", "TPOT 下界 (ms)";
+    TpotToMs: "TPOT to (ms)", "TPOT 上界 (ms)";
     LatencyMs: "Latency (ms)", "端到端时延 (ms)";
     AvgTtftMs: "Avg TTFT (ms)", "平均 TTFT (ms)";
     P99TtftMs: "P99 TTFT (ms)", "P99 TTFT (ms)";

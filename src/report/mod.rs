@@ -19,6 +19,7 @@ pub mod overview;
 pub mod repeats;
 pub mod screen;
 pub mod search;
+pub mod search_glance;
 pub mod server;
 pub mod server_timings;
 pub mod shards;
@@ -78,17 +79,25 @@ pub fn from_database(path: &Path) -> Result<Summary, StoreError> {
     measured(path).map(|measured| measured.summary)
 }
 
-/// One line with the figures so far, for the log and the progress bar.
-pub(crate) fn progress_line(so_far: &Snapshot) -> String {
-    let mut line = format!("{} done, {} ok, {} failed", so_far.done, so_far.ok, so_far.failed);
+/// Tokens per second so far: output, or for embeddings and rankings, which have none, input.
+pub(crate) fn token_rate(so_far: &Snapshot) -> Option<String> {
+    let positive = |rate: Option<f64>| rate.filter(|&rate| rate > 0.0);
+    let output = positive(so_far.output_tokens_per_s()).map(|rate| format!("{rate:.1} tok/s"));
+    output.or_else(|| Some(format!("{:.1} input tok/s", positive(so_far.input_tokens_per_s())?)))
+}
+
+/// One line with the figures so far of `total` requests, for the log.
+pub(crate) fn progress_line(so_far: &Snapshot, total: Option<u64>) -> String {
+    let of = total.map_or_else(String::new, |total| format!(" of {total}"));
+    let mut line = format!("{}{of} done, {} ok, {} failed", so_far.done, so_far.ok, so_far.failed);
     if so_far.unfinished > 0 {
         line.push_str(&format!(", {} unfinished", so_far.unfinished));
     }
     if let Some(rate) = so_far.requests_per_s() {
         line.push_str(&format!(", {rate:.2} req/s"));
     }
-    if let Some(rate) = so_far.output_tokens_per_s().filter(|&rate| rate > 0.0) {
-        line.push_str(&format!(", {rate:.1} tok/s"));
+    if let Some(rate) = token_rate(so_far) {
+        line.push_str(&format!(", {rate}"));
     }
     let mut pair = |name: &str, p50: Option<u64>, p99: Option<u64>| {
         if let (Some(p50), Some(p99)) = (p50, p99) {

@@ -15,7 +15,7 @@ use crate::api::query_template::{GivenFlags, QueryTemplate};
 use crate::api::request_body::Options;
 use crate::finding::Finding;
 use crate::host::topology::Topology;
-use crate::plan::{Arrival, Load, LocalPlan, Plan, PlanError, Reporting, Schedule, Target, Transport};
+use crate::plan::{Arrival, Load, LocalPlan, Place, Plan, PlanError, Reporting, Schedule, Target, Transport};
 use crate::secrets::{Secrets, mask, masked_url};
 use crate::workload::Recipe;
 use crate::workload::rng::{DEFAULT_DATA_SEED, Randomness};
@@ -146,6 +146,10 @@ pub fn resolve(spec: &Spec, facts: &RigFacts) -> Result<Vec<Plan>, PlanError> {
     }
     notes.dedup();
     plans[0].notes = notes;
+    let of = Some(plans.len() as u32);
+    for plan in &mut plans {
+        plan.report.place = Place { of, repeated: spec.load.repeat > 1, ..plan.report.place };
+    }
     Ok(plans)
 }
 
@@ -234,7 +238,9 @@ impl CallPlan<'_> {
             api: target.api.clone(),
             folder: root.join(load_folder_name(load, number, timing.duration_s)),
             root,
+            place: Place::default(),
             log_every: timing.log_every_n_query,
+            live: output.live,
             debug: output.debug,
             slo: output.objectives(self.workload.options.stream)?,
             gpus: output.gpus()?,

@@ -15,7 +15,7 @@ pub struct Client {
     /// For how long the events of a wait could gather before one of them ended it.
     pub gathering: Lag,
     pub send_lag: Lag,
-    /// Send lag without the time for connecting and, if an open loop has a cap, without the wait for a free slot.
+    /// See [`super::samples::Sample::own_send_lag`].
     pub own_send_lag: Lag,
     /// The part of it that was spent waiting for bodies that were not built in time.
     pub body_wait: Lag,

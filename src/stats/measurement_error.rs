@@ -22,8 +22,8 @@
 //! - **Reads without a timestamp.** Their arrival is the time of processing, and nothing in them is exact. The same holds
 //!   for a timestamp from before the socket was empty: the wall clock was stepped back.
 //! - **Sending.** The request was sent later than its due time. The time for connecting is part of the network, and
-//!   with a cap the wait for a slot is part of the plan; the rest, up to the last byte accepted by the kernel, is the
-//!   client's. If the request had been sent on time, the response would have come earlier by at most that much: by all
+//!   with a cap the wait for the end of the slot's previous request is part of the plan; the rest, up to the last byte
+//!   accepted by the kernel, is the client's. If the request had been sent on time, the response would have come earlier by at most that much: by all
 //!   of it from a server with a constant service time, by nothing from a server that was busy until then.
 //!
 //! The engine stores with each request how much earlier its events, its last token and its end may have arrived (`early`):
@@ -32,8 +32,9 @@
 //!
 //! Not bounded: a delay of the network card or of the kernel before the timestamp (beyond the error of a timestamp); a
 //! wall clock stepped by less than the time since the socket was empty, until the offset is measured again; messages of
-//! a TLS session without data, or the line ends of an event in a segment of their own, behind it in the same read; TPOT of a response with several choices, whose
-//! bound is that of a single choice.
+//! a TLS session without data, or the line ends of an event in a segment of their own, behind it in the same read; the
+//! last tokens of the choices of one response if they have no text, except for the last one of all; with a rate and a cap,
+//! how late the first request of each slot was taken up.
 //!
 //! The true time of an arrival recorded as `a` is therefore in `[a − early − stamp − clock, a + clock]`, which gives
 //!
@@ -43,6 +44,8 @@
 //! | latency | latency − own send lag − write − early − stamp − clock | latency + clock |
 //! | a gap | gap − early of its end − stamp − 2 clock | gap + early of its begin + stamp + 2 clock |
 //! | TPOT | (span − early of the last − stamp − 2 clock) / (tokens − 1) | (span + early of the first + stamp + 2 clock) / (tokens − 1) |
+//!
+//! Where TPOT is a range, its lower end gives the lower bound and its upper end the upper bound.
 //!
 //! and never less than 0. These bounds hold for each request (each gap) on its own. Order statistics are monotone: if
 //! every value is within its own bounds, the p-quantile of the values is between the p-quantiles of the lower and of
@@ -212,10 +215,11 @@ fn between(length_ns: f64, early_begin_ns: u32, early_end_ns: u32, limits: Limit
 }
 
 fn tpot(sample: &Sample, limits: Limits) -> Option<(f64, f64)> {
-    let gaps = sample.tpot_intervals;
-    let span = sample.tpot? * gaps;
-    let (low, high) = between(span, sample.early_first_ns, sample.early_last_ns, limits);
-    Some((low / gaps, high / gaps))
+    let (low_ns, high_ns) = sample.tpot_range?;
+    let (low_intervals, high_intervals) = sample.tpot_intervals;
+    let (early_first_ns, early_last_ns) = sample.early_span_ns;
+    let of_span = |ns: f64, intervals: f64| between(ns * intervals, early_first_ns, early_last_ns, limits);
+    Some((of_span(low_ns, low_intervals).0 / low_intervals, of_span(high_ns, high_intervals).1 / high_intervals))
 }
 
 /// The quantiles of the lower and of the upper bounds: nanoseconds in, seconds out.
@@ -249,10 +253,10 @@ pub fn findings(own: &MeasurementError, series: &AllSeries, late_sends_reported:
         found.push(Finding::CalibrationMisfit { why: why.clone(), timestamp_error_ns: own.stamp.ns });
     }
     let figures = [
-        (Figure::Ttft, &series.ttft_s, &own.ttft_s, true),
-        (Figure::Itl, &series.itl_s, &own.itl_s, false),
-        (Figure::Tpot, &series.tpot_s, &own.tpot_s, false),
-        (Figure::Latency, &series.latency_s, &own.latency_s, true),
+        (Figure::Ttft, (&series.ttft_s, &series.ttft_s), &own.ttft_s, true),
+        (Figure::Itl, (&series.itl_s, &series.itl_s), &own.itl_s, false),
+        (Figure::Tpot, series.tpot_ends(), &own.tpot_s, false),
+        (Figure::Latency, (&series.latency_s, &series.latency_s), &own.latency_s, true),
     ];
     found.extend(own.doubtful.filter(|doubtful| doubtful.share > DOUBTFUL_SHARE).map(|d| held_up(d, own.stall_ns)));
     let kept = figures.into_iter().filter(|(.., counts_from_due)| !(late_sends_reported && *counts_from_due));
@@ -265,10 +269,11 @@ fn held_up(doubtful: Doubtful, stall_ns: Option<u64>) -> Finding {
     Finding::PollGaps { share: doubtful.share, by_ns: doubtful.by_ns, longest_ns }
 }
 
-fn wide(figure: Figure, series: &Series, bounds: &[Bound], from_due: bool) -> Option<Finding> {
+/// `ends`: the figure's lower and upper end.
+fn wide(figure: Figure, ends: (&Series, &Series), bounds: &[Bound], from_due: bool) -> Option<Finding> {
     let reach = |row: usize| {
-        let (quantile, bound): (&Quantile, &Bound) = (series.quantiles.get(row)?, bounds.get(row)?);
-        let by = (quantile.value - bound.low).max(bound.high - quantile.value);
+        let (quantile, bound): (&Quantile, &Bound) = (ends.0.quantiles.get(row)?, bounds.get(row)?);
+        let by = (quantile.value - bound.low).max(bound.high - ends.1.quantiles.get(row)?.value);
         Some((LEVELS[row].name, quantile.value, by, quantile.few))
     };
     // One stall widens the bounds of many gaps in the tail that it did not change, so of gaps only the median is
@@ -301,6 +306,26 @@ mod tests {
         assert_eq!(between(1e6, 0, 0, LIMITS), (979_800.0, 1_020_200.0));
         assert_eq!(between(1e6, 0, 500_000, LIMITS), (479_800.0, 1_020_200.0));
         assert_eq!(between(0.0, 300_000, 300_000, LIMITS), (0.0, 320_200.0));
+    }
+
+    #[test]
+    fn bounds_of_a_tpot_that_is_a_range_contain_both_ends() {
+        // 11 tokens in 6 events over 100 ms: 10 ms if they came between the events, 20 ms if five came before the first.
+        let sample = Sample {
+            ok: true,
+            streamed: true,
+            tpot: Some(10e6),
+            tpot_range: Some((10e6, 20e6)),
+            tpot_intervals: (10.0, 5.0),
+            early_span_ns: (1_000, 2_000),
+            ..Sample::default()
+        };
+        let ends = tpot(&sample, LIMITS).unwrap();
+        assert_eq!(ends, ((100e6 - 2e3 - 20_200.0) / 10.0, (100e6 + 1e3 + 20_200.0) / 5.0));
+        // The range is no error of the client.
+        let (series, bounds) = (AllSeries::compute(&[&sample; 40], &[]), bounds(std::iter::repeat_n(ends, 40)));
+        assert_eq!(wide(Figure::Tpot, series.tpot_ends(), &bounds, false), None);
+        assert!(wide(Figure::Tpot, (&series.tpot_s, &series.tpot_s), &bounds, false).is_some());
     }
 
     #[test]

@@ -120,7 +120,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// The totals of the measured requests, and those of the warm-up that the server's metrics cover.
+    /// The totals of the measured requests, and of the others that the server's metrics cover: those of the warm-up and of a
+    /// witness.
     pub(crate) fn compute(parts: &[&RunSamples]) -> Totals {
         let requests = || parts.iter().flat_map(|samples| &samples.requests);
         let ok = || requests().filter(|sample| sample.ok);
@@ -142,22 +143,8 @@ impl Totals {
     }
 }
 
-impl Totals {
-    /// Adds the requests of a witness, which the server cannot distinguish from the others.
-    pub(crate) fn with_witness(mut self, witness: &RunSamples) -> Totals {
-        let more = Totals::compute(&[witness]);
-        let sum = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
-        self.ok += more.ok;
-        self.others += more.others;
-        self.input_tokens = sum(self.input_tokens, more.input_tokens);
-        self.output_tokens = sum(self.output_tokens, more.output_tokens);
-        self.cached_tokens += more.cached_tokens;
-        self
-    }
-}
-
 /// The client's side of the comparison. The server's metrics cover every request from the first one of the warm-up to the
-/// end of the run, so these series and totals do, too.
+/// end of the run, and those of a witness, so these series and totals do, too.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientSide<'a> {
     pub series: &'a AllSeries,

@@ -8,6 +8,7 @@ use super::failure_texts::FailureTexts;
 use super::metric;
 use crate::finding::Oddity;
 use crate::record::arrivals::decode_early;
+use crate::record::delivery::Tpot;
 use crate::record::{Block, Failure, Finish, Outcome, RequestRecord, ServerTimes};
 
 /// The figures of one request. Lengths of time are nanoseconds.
@@ -30,9 +31,9 @@ pub struct Sample {
     pub latency: u64,
     pub service_latency: Option<u64>,
     pub tpot: Option<f64>,
-    /// The range that contains it, and the number of intervals that it is a mean of; see [`crate::record::delivery`].
+    /// The range that contains it, and the numbers of intervals that its ends are means of; see [`crate::record::delivery`].
     pub tpot_range: Option<(f64, f64)>,
-    pub tpot_intervals: f64,
+    pub tpot_intervals: (f64, f64),
     pub package_latency: Option<f64>,
     pub input_tokens: Option<u32>,
     pub output_tokens: Option<u32>,
@@ -53,10 +54,10 @@ pub struct Sample {
     pub gaps: u32,
     /// From the first to the last byte of the request that the kernel accepted.
     pub write_ns: u64,
-    /// By how much the first and the last output event may have arrived earlier than recorded; see
-    /// [`super::measurement_error`].
+    /// By how much the first output event may have arrived earlier than recorded; see [`super::measurement_error`].
     pub early_first_ns: u32,
-    pub early_last_ns: u32,
+    /// The same of the first and the last counted token, of several choices the largest of each.
+    pub early_span_ns: (u32, u32),
     /// The same of the end.
     pub early_end_ns: u32,
     /// These three are known.
@@ -79,11 +80,14 @@ pub struct Gap {
 }
 
 impl Sample {
-    /// Send lag without the time for connecting and, if an open loop has a cap, without the wait for a free slot.
+    /// Send lag without the time for connecting and, if an open loop has a cap, without the wait for a free slot: until the
+    /// end of the slot's previous request, or all of it for the first request of a slot.
     pub fn own_send_lag(&self, capped_schedule: bool) -> Option<u64> {
+        let send_lag = self.send_lag?;
         let slot_wait = self.pick_lag.unwrap_or(0).saturating_sub(self.body_wait.unwrap_or(0));
-        let waited = if capped_schedule { slot_wait } else { 0 };
-        Some(self.send_lag?.saturating_sub(self.connect.unwrap_or(0) + waited))
+        let until_free = self.turnaround.map_or(slot_wait, |turnaround| send_lag.saturating_sub(turnaround));
+        let waited = if capped_schedule { slot_wait.min(until_free) } else { 0 };
+        Some(send_lag.saturating_sub(self.connect.unwrap_or(0) + waited))
     }
 }
 
@@ -141,12 +145,9 @@ impl RunSamples {
             self.requests.push(Sample {
                 tpot: tpot.map(|tpot| tpot.ns),
                 tpot_range: tpot.map(|tpot| (tpot.low_ns, tpot.high_ns)),
-                tpot_intervals: tpot.map_or(0.0, |tpot| tpot.intervals),
+                tpot_intervals: tpot.map_or((0.0, 0.0), |tpot| (tpot.intervals, tpot.high_intervals)),
                 early_first_ns: early.first().copied().unwrap_or(0),
-                early_last_ns: match tpot.filter(|tpot| tpot.ends_silent) {
-                    Some(_) => record.last_token_early_ns.unwrap_or(0),
-                    None => early.last().copied().unwrap_or(0),
-                },
+                early_span_ns: early_span_ns(&early, choices, record.last_token_early_ns, tpot),
                 early_end_ns: record.end_early_ns.unwrap_or(0),
                 bounded: record.end_early_ns.is_some(),
                 ..sample
@@ -206,6 +207,11 @@ impl RunSamples {
         in_time_order(spans.flatten().copied().collect()).into_iter().map(|gap| gap.ns as f64).collect()
     }
 
+    /// All gaps.
+    pub(super) fn gaps(&self) -> &[Gap] {
+        &self.gaps
+    }
+
     /// Moves out all gaps, in order of arrival. They are not copied because there may be many millions.
     pub fn take_gaps(&mut self) -> Vec<Gap> {
         let gaps = std::mem::take(&mut self.gaps);
@@ -259,6 +265,22 @@ fn in_time_order(mut gaps: Vec<Gap>) -> Vec<Gap> {
     gaps
 }
 
+/// See [`Sample::early_span_ns`].
+fn early_span_ns(early: &[u32], choices: &[u8], last_token_ns: Option<u32>, tpot: Option<Tpot>) -> (u32, u32) {
+    let silent_ns = tpot.filter(|tpot| tpot.ends_silent).map(|_| last_token_ns.unwrap_or(0));
+    if choices.is_empty() {
+        let first_ns = early.first().copied().unwrap_or(0);
+        return (first_ns, silent_ns.or(early.last().copied()).unwrap_or(0));
+    }
+    let mut spans: [Option<(u32, u32)>; 256] = [None; 256];
+    for (&choice, &ns) in choices.iter().zip(early) {
+        let span = &mut spans[usize::from(choice)];
+        *span = Some((span.map_or(ns, |(first_ns, _)| first_ns), ns));
+    }
+    let spans = spans.iter().flatten();
+    spans.fold((0, silent_ns.unwrap_or(0)), |(first, last), span| (first.max(span.0), last.max(span.1)))
+}
+
 fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
     Sample {
         index: record.index,
@@ -277,7 +299,7 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         service_latency: metric::service_latency_ns(record),
         tpot: None,
         tpot_range: None,
-        tpot_intervals: 0.0,
+        tpot_intervals: (0.0, 0.0),
         package_latency: metric::package_latency_ns(record),
         input_tokens: record.input_tokens,
         output_tokens: record.output_tokens,
@@ -295,7 +317,7 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         gaps: gaps.len() as u32,
         write_ns: record.write_start.zip(record.write_end).map_or(0, |(from, to)| to.ns_since(from).max(0) as u64),
         early_first_ns: 0,
-        early_last_ns: 0,
+        early_span_ns: (0, 0),
         early_end_ns: 0,
         bounded: false,
         gap_start: place.start,
@@ -320,6 +342,29 @@ mod tests {
             server_times: times,
             ..RequestRecord::default()
         }
+    }
+
+    #[test]
+    fn own_send_lag_of_a_capped_schedule_begins_when_the_slot_is_free() {
+        let sample = Sample { send_lag: Some(900), pick_lag: Some(800), ..Sample::default() };
+        assert_eq!((sample.own_send_lag(false), sample.own_send_lag(true)), (Some(900), Some(100)));
+        // The slot was free 500 ns before, or before the request was due.
+        let free = |turnaround| Sample { turnaround: Some(turnaround), ..sample.clone() };
+        assert_eq!((free(500).own_send_lag(true), free(2_000).own_send_lag(true)), (Some(500), Some(900)));
+        // Part of it was for the body.
+        let waited = Sample { body_wait: Some(400), ..free(500) };
+        assert_eq!(waited.own_send_lag(true), Some(500));
+    }
+
+    #[test]
+    fn tokens_of_several_choices_have_the_largest_error_of_each_end() {
+        assert_eq!(early_span_ns(&[5, 1, 7], &[], Some(3), None), (5, 7));
+        // The choices are 0, 1, 0, 1.
+        assert_eq!(early_span_ns(&[5, 6, 7, 1], &[0, 1, 0, 1], Some(3), None), (6, 7));
+        let silent =
+            Tpot { ns: 1.0, low_ns: 1.0, high_ns: 1.0, intervals: 1.0, high_intervals: 1.0, ends_silent: true };
+        assert_eq!(early_span_ns(&[5, 1, 7], &[], Some(3), Some(silent)), (5, 3));
+        assert_eq!(early_span_ns(&[5, 6, 7, 1], &[0, 1, 0, 1], Some(9), Some(silent)), (6, 9));
     }
 
     #[test]

@@ -46,6 +46,11 @@ pub struct AllSeries {
 }
 
 impl AllSeries {
+    /// The lower and the upper end of TPOT, which are the same if it is exact.
+    pub(crate) fn tpot_ends(&self) -> (&Series, &Series) {
+        self.tpot_range.as_ref().map_or((&self.tpot_s, &self.tpot_s), |range| (&range.low_s, &range.high_s))
+    }
+
     /// The series of succeeded requests sorted by due time and of their gaps sorted by arrival.
     pub fn compute(ok: &[&Sample], gaps: &[Gap]) -> AllSeries {
         AllSeries {

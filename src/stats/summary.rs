@@ -139,12 +139,17 @@ impl Summary {
         let searched = facts.search.iter().flat_map(|plan| judged.searched(plan, &objectives)).collect();
         let slo = slo.map(|criteria| Verdict::compute(&criteria, &judged));
         let server = server.map(|window| {
-            let totals = Totals::compute(&[&samples, &warmup]);
-            let totals = witness.iter().fold(totals, |totals, witness| totals.with_witness(witness));
-            // The server's metrics cover the warm-up as well.
-            let with_warmup = (!warmup.requests.is_empty()).then(|| series_with_warmup(&ok, &gaps, &mut warmup));
+            // The server's metrics cover the warm-up and the witness as well.
+            let others: Vec<&RunSamples> = [Some(&warmup), witness.as_ref()]
+                .into_iter()
+                .flatten()
+                .filter(|part| !part.requests.is_empty())
+                .collect();
+            let with_others = (!others.is_empty()).then(|| series_with_others(&ok, &gaps, &others));
+            let parts: Vec<&RunSamples> = [&samples].into_iter().chain(others.iter().copied()).collect();
+            let totals = Totals::compute(&parts);
             let side = ClientSide {
-                series: with_warmup.as_ref().unwrap_or(&series),
+                series: with_others.as_ref().unwrap_or(&series),
                 client: &client,
                 tolerance,
                 totals: &totals,
@@ -256,12 +261,14 @@ fn span(samples: &[Sample]) -> Option<(u64, u64)> {
     (span.0 <= span.1).then_some(span)
 }
 
-/// The series of the succeeded requests of a warm-up and of the run. Moves the gaps of the warm-up out.
-fn series_with_warmup(ok: &[&Sample], gaps: &[Gap], warmup: &mut RunSamples) -> AllSeries {
-    let mut both_gaps = warmup.take_gaps();
-    both_gaps.extend_from_slice(gaps);
+/// The series of the succeeded requests of the run and of the warm-up and the witness.
+fn series_with_others(ok: &[&Sample], gaps: &[Gap], others: &[&RunSamples]) -> AllSeries {
+    let mut all_gaps = gaps.to_vec();
+    others.iter().for_each(|part| all_gaps.extend_from_slice(part.gaps()));
+    let mut all: Vec<&Sample> = ok.to_vec();
+    all.extend(others.iter().flat_map(|part| &part.requests).filter(|sample| sample.ok));
     // Confidence intervals need time order.
-    both_gaps.sort_by_key(|gap| gap.at);
-    let both: Vec<&Sample> = warmup.requests.iter().filter(|sample| sample.ok).chain(ok.iter().copied()).collect();
-    AllSeries::compute(&both, &both_gaps)
+    all_gaps.sort_by_key(|gap| gap.at);
+    all.sort_by_key(|sample| sample.due);
+    AllSeries::compute(&all, &all_gaps)
 }

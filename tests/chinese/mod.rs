@@ -46,7 +46,7 @@ const ALLOWED: &[&str] = &[
     "req",
     "min",
     "ms",
-    "us",
+    "µs",
     "ns",
     "k",
     "M",

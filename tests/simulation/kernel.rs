@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -18,8 +19,12 @@ use ringmark::engine::socket::{Opening, SimulatedSocket, Socket as EngineSocket}
 use ringmark::net::socket::Received;
 use ringmark::time::{MS, US};
 
-use super::server::{Sent, Server};
+use super::server::{Sent, Server, parts};
 use super::time::VirtualTime;
+
+mod epoll;
+
+pub use epoll::SimSet;
 
 /// Bytes of a stream in one read of the ring.
 const MAX_READ: usize = 4016;
@@ -77,8 +82,9 @@ pub struct World {
     completions: VecDeque<Posted>,
     overflow: VecDeque<Posted>,
     free_buffers: usize,
-    /// When the ring could last see that nothing was unread.
+    /// When the ring or the set could last see that nothing was unread.
     quiet_ns: u64,
+    set: epoll::SetState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,9 +130,11 @@ struct Socket {
     reset: bool,
     refused: bool,
     closed: bool,
-    /// The user data of the armed receive, and of the wait for room.
+    /// The user data of the armed receive (of a set, that of the socket), and of the wait for room.
     receive: Option<u64>,
     writable: Option<u64>,
+    /// The slot that waits for room by itself.
+    slot: Option<Waker>,
     has_room_ns: u64,
     is_queued: bool,
     /// The server has closed the connection; the client may not know yet.
@@ -168,6 +176,7 @@ impl World {
             completions: VecDeque::new(),
             overflow: VecDeque::new(),
             quiet_ns: 0,
+            set: epoll::SetState::default(),
         }
     }
 
@@ -202,6 +211,7 @@ impl World {
                         self.work.push_back(Work::Write(socket));
                         self.has_work = true;
                     }
+                    self.set.is_slot_woken |= self.sockets[socket].wake_slot();
                     continue;
                 }
             }
@@ -281,15 +291,9 @@ impl World {
                 return self.post(Posted { user_data, more: false, result: Result::Error(libc::ENOBUFS) });
             }
             self.free_buffers -= 1;
-            let (bytes, stamp_ns, at_ns) = socket.take();
+            let Read { bytes, stamp_ns } = self.take(number, MAX_READ);
+            let socket = &self.sockets[number];
             let emptied = socket.unread.is_empty() && !socket.fin;
-            let quiet_ns = socket.quiet_ns.unwrap_or(self.quiet_ns);
-            if socket.unread.is_empty() {
-                socket.quiet_ns = None;
-            }
-            if let Some(request) = socket.answering {
-                self.server.note_read(request, at_ns, quiet_ns);
-            }
             let result = Result::Bytes { bytes, stamp_ns, emptied };
             if self.completions.len() >= self.faults.completions || !self.overflow.is_empty() {
                 self.sockets[number].receive = None;
@@ -303,6 +307,20 @@ impl World {
         self.sockets[number].is_queued = true;
         self.work.push_back(Work::Read(number));
         self.has_work = true;
+    }
+
+    /// Takes the bytes of one read of a socket that has some.
+    fn take(&mut self, number: usize, most: usize) -> Read {
+        let socket = &mut self.sockets[number];
+        let (read, at_ns) = socket.take(most);
+        let quiet_ns = socket.quiet_ns.unwrap_or(self.quiet_ns);
+        if socket.unread.is_empty() {
+            socket.quiet_ns = None;
+        }
+        if let Some(request) = socket.answering {
+            self.server.note_read(request, at_ns, quiet_ns);
+        }
+        read
     }
 
     fn carry_out(&mut self, submission: Submission) {
@@ -379,7 +397,7 @@ impl World {
         if socket.fin {
             // The server closed the connection before this request.
             socket.reset = true;
-        } else if !socket.is_closing && self.server.is_complete(&self.sockets[number].request) {
+        } else if !socket.is_closing && parts(&self.sockets[number].request).is_some() {
             self.answer(number, now_ns);
         }
         Ok(taken)
@@ -430,12 +448,12 @@ impl World {
 }
 
 impl Socket {
-    /// Takes the bytes of one read, and the timestamp and arrival of the last segment that they are from.
-    fn take(&mut self) -> (Vec<u8>, Option<u64>, u64) {
+    /// Takes the bytes of one read, and the arrival of the last segment that they are from.
+    fn take(&mut self, most: usize) -> (Read, u64) {
         let mut bytes = Vec::new();
         let (mut stamp_ns, mut at_ns) = (None, 0);
-        while let Some(segment) = self.unread.front_mut().filter(|_| bytes.len() < MAX_READ) {
-            let taken = (segment.bytes.len() - segment.taken).min(MAX_READ - bytes.len());
+        while let Some(segment) = self.unread.front_mut().filter(|_| bytes.len() < most) {
+            let taken = (segment.bytes.len() - segment.taken).min(most - bytes.len());
             bytes.extend_from_slice(&segment.bytes[segment.taken..][..taken]);
             segment.taken += taken;
             (stamp_ns, at_ns) = (segment.stamp_ns, segment.at_ns);
@@ -443,8 +461,25 @@ impl Socket {
                 self.unread.pop_front();
             }
         }
-        (bytes, stamp_ns, at_ns)
+        (Read { bytes, stamp_ns }, at_ns)
     }
+}
+
+/// The bytes of one read, and the timestamp of the last segment that they are from.
+struct Read {
+    bytes: Vec<u8>,
+    stamp_ns: Option<u64>,
+}
+
+/// Starts to connect.
+fn open(world: &SharedWorld) -> io::Result<Opening> {
+    let number = world.borrow_mut().connect()?;
+    let pending = {
+        let world = world.borrow();
+        world.sockets[number].has_room_ns > world.time.now_ns()
+    };
+    let socket = SimSocket { world: world.clone(), number };
+    Ok(Opening { socket: EngineSocket::Simulated(Box::new(socket)), pending })
 }
 
 /// The ring of a worker.
@@ -452,11 +487,7 @@ pub struct SimKernel(pub SharedWorld);
 
 impl SimulatedKernel for SimKernel {
     fn connect(&mut self, _to: SocketAddr) -> io::Result<Opening> {
-        let number = self.0.borrow_mut().connect()?;
-        let world = self.0.borrow();
-        let pending = world.sockets[number].has_room_ns > world.time.now_ns();
-        let socket = SimSocket { world: self.0.clone(), number };
-        Ok(Opening { socket: EngineSocket::Simulated(Box::new(socket)), pending })
+        open(&self.0)
     }
 
     fn push(&mut self, submission: Submission) -> bool {
@@ -574,6 +605,10 @@ impl SimulatedSocket for SimSocket {
             true => Err(io::Error::from_raw_os_error(libc::ECONNREFUSED)),
             false => Ok(()),
         }
+    }
+
+    fn is_writable(&self, waker: &Waker) -> bool {
+        self.world.borrow_mut().is_writable(self.number, waker)
     }
 }
 

@@ -12,6 +12,8 @@ pub mod kernel;
 pub mod ring;
 #[cfg(feature = "internals")]
 pub mod simulated;
+#[cfg(feature = "internals")]
+pub mod simulated_set;
 mod submissions;
 
 use std::io;
@@ -30,6 +32,9 @@ pub enum ReceivePath {
     /// A ring on a simulated kernel.
     #[cfg(feature = "internals")]
     Simulated(Box<ring::Ring<simulated::Kernel>>),
+    /// Epoll on a simulated set.
+    #[cfg(feature = "internals")]
+    SimulatedEpoll(Box<epoll::Epoll<simulated_set::Set>>),
 }
 
 impl ReceivePath {
@@ -62,6 +67,18 @@ impl ReceivePath {
         Ok(ReceivePath::Epoll(Box::new(epoll)))
     }
 
+    /// Whether all that a poll delivers was read before its first delivery: each read of epoll is a later one.
+    pub(crate) fn delivers_batches(&self) -> bool {
+        match self {
+            ReceivePath::Ring(_) => true,
+            ReceivePath::Epoll(_) => false,
+            #[cfg(feature = "internals")]
+            ReceivePath::Simulated(_) => true,
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(_) => false,
+        }
+    }
+
     /// Starts to receive on a connected socket.
     pub(crate) fn watch(&mut self, source: ConnectionKey, socket: &Rc<Socket>) -> io::Result<()> {
         match self {
@@ -69,6 +86,8 @@ impl ReceivePath {
             ReceivePath::Epoll(epoll) => epoll.watch(source, socket),
             #[cfg(feature = "internals")]
             ReceivePath::Simulated(ring) => ring.watch(source, socket.raw()),
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(epoll) => epoll.watch(source, socket),
         }
     }
 
@@ -79,6 +98,8 @@ impl ReceivePath {
             ReceivePath::Epoll(epoll) => epoll.forget(source),
             #[cfg(feature = "internals")]
             ReceivePath::Simulated(ring) => ring.forget(source),
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(epoll) => epoll.forget(source),
         }
     }
 
@@ -90,6 +111,8 @@ impl ReceivePath {
             ReceivePath::Epoll(epoll) => epoll.poll(now, deliver),
             #[cfg(feature = "internals")]
             ReceivePath::Simulated(ring) => ring.poll(now, deliver),
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(epoll) => epoll.poll(now, deliver),
         }
     }
 
@@ -100,6 +123,8 @@ impl ReceivePath {
             ReceivePath::Epoll(epoll) => epoll.has_more,
             #[cfg(feature = "internals")]
             ReceivePath::Simulated(ring) => ring.has_more(),
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(epoll) => epoll.has_more,
         }
     }
 
@@ -111,6 +136,12 @@ impl ReceivePath {
             ReceivePath::Epoll(_) => Ok(()),
             #[cfg(feature = "internals")]
             ReceivePath::Simulated(ring) => ring.wait(now, until, gather_ns),
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(epoll) => {
+                epoll.wake_at(until)?;
+                epoll.kernel().0.wait();
+                Ok(())
+            }
         }
     }
 
@@ -122,6 +153,8 @@ impl ReceivePath {
             ReceivePath::Epoll(_) => Ok(false),
             #[cfg(feature = "internals")]
             ReceivePath::Simulated(ring) => ring.await_writable(slot, socket.raw()).map(|()| true),
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(_) => Ok(false),
         }
     }
 
@@ -132,6 +165,8 @@ impl ReceivePath {
             ReceivePath::Epoll(_) => Ok(()),
             #[cfg(feature = "internals")]
             ReceivePath::Simulated(ring) => ring.forget_writable(slot),
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(_) => Ok(()),
         }
     }
 
@@ -142,6 +177,8 @@ impl ReceivePath {
             ReceivePath::Epoll(_) => 0,
             #[cfg(feature = "internals")]
             ReceivePath::Simulated(ring) => ring.shortages,
+            #[cfg(feature = "internals")]
+            ReceivePath::SimulatedEpoll(_) => 0,
         }
     }
 }

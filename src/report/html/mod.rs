@@ -25,6 +25,7 @@ use std::path::PathBuf;
 pub use elements::table as numbers_table;
 pub use escape::escape;
 pub use run::Run;
+pub use top::search_sentences;
 pub use words::{Words, both};
 
 use self::words::Contents;
