@@ -15,8 +15,9 @@
 //!   empty. That is known from the client's side only: a read that emptied the socket, or a moment at which the kernel
 //!   had no work left for any socket of the worker while this one was armed. (A poll is no such moment: the kernel reads
 //!   a limited number of sockets in one call.) `engine::receive::ring` keeps these times. They bound each event, except
-//!   the one that is exact: its last byte is the last byte of a read that emptied the socket. After a read that left
-//!   bytes, when the buffers ran out, or when the completion queue overflowed, the bound reaches back to when the socket
+//!   the one that is exact: its last byte is the last byte of a read that emptied the socket. If all bytes of a read are
+//!   of one segment, which the kernel's counts of segments and bytes prove (`engine::segments`), all its events are exact.
+//!   After a read that left bytes, when the buffers ran out, or when the completion queue overflowed, the bound reaches back to when the socket
 //!   was empty before.
 //! - **Reads without a timestamp.** Their arrival is the time of processing, and nothing in them is exact. The same holds
 //!   for a timestamp from before the socket was empty: the wall clock was stepped back.

@@ -23,6 +23,9 @@ use super::talks::{THINK_MS, has_history};
 
 /// How much wider a bound may be than its cause: the poll that proves a socket empty, a wait, and a wake-up.
 const SLACK_NS: u64 = 3_000_000;
+/// A bound wider than this, of an event of a calm run, is one too wide; so many of them, or a hundredth, are tolerated.
+const WIDE_NS: u32 = 1_300_000;
+const MAX_WIDE: usize = 3;
 /// The error of the simulated clocks.
 const CLOCK_NS: u64 = 100;
 /// Bounds are floating-point seconds.
@@ -57,6 +60,7 @@ pub fn check(scenario: &Scenario, outcome: &Outcome) {
         check_request(request);
         check_causes(scenario, request);
     }
+    check_narrow(scenario, &joined);
     joined.retain(|request| request.record.phase == Phase::Measured);
     let error = own_error(scenario, outcome);
     for is_service_constant in [|_: u64| false, |_: u64| true, |index: u64| index.is_multiple_of(2)] {
@@ -231,6 +235,16 @@ fn check_causes(scenario: &Scenario, request: &Joined<'_>) {
         "request {} has a bound of {widest_ns} ns for a cause of {cause_ns} ns",
         request.record.index
     );
+}
+
+/// On a machine and from a server without faults, few events have a bound that is wider than a short wait and a wake-up.
+fn check_narrow(scenario: &Scenario, joined: &[Joined<'_>]) {
+    if !scenario.is_calm {
+        return;
+    }
+    let early: Vec<u32> = joined.iter().flat_map(|request| request.early_ns.iter().copied()).collect();
+    let wide = early.iter().filter(|ns| **ns > WIDE_NS).count();
+    assert!(wide <= MAX_WIDE.max(early.len() / 100), "{wide} of {} bounds are wide", early.len());
 }
 
 /// The bounds, computed as from a database: blocks do not tell the worker.
