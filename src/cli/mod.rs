@@ -10,7 +10,10 @@ use crate::visible::visible;
 
 mod calibration;
 mod call_output;
+pub(crate) mod calls;
 pub mod compare;
+pub(crate) mod config;
+mod documents;
 pub mod entry;
 mod exit;
 pub mod guide;
@@ -132,7 +135,9 @@ fn foreign_flag(error: &clap::Error) -> Option<(&str, &'static str, String)> {
     }
     match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(flag)) => {
-            let (topic, ours) = crate::guide::replacement(flag.split('=').next().unwrap_or(flag))?;
+            // LMDeploy's flags may have underscores.
+            let name = flag.split('=').next().unwrap_or(flag).replace('_', "-");
+            let (topic, ours) = crate::guide::replacement(&name)?;
             Some((flag, topic, ours))
         }
         _ => None,

@@ -253,6 +253,11 @@ fn selection_table(plan: &SearchPlan, selections: &[Selection], width: usize) ->
     .render()
 }
 
+/// The result of a search that was reconstructed from stored runs, as `sla_summary.json` has it.
+pub(crate) fn stored_json(stored: &StoredSearch) -> Json {
+    json(&stored.plan, &stored.probes, &stored.selections, undecided(stored, Language::En).is_none())
+}
+
 /// The content of `sla_summary.json`, with evalscope's names for the keys that it has too.
 pub fn json(plan: &SearchPlan, probes: &[Probe], selections: &[Selection], complete: bool) -> Json {
     let space = &plan.space;

@@ -1,11 +1,14 @@
 //! What must hold after every simulated run.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 
 use ringmark::plan::Load;
-use ringmark::record::arrivals::decode_early;
+use ringmark::record::arrivals::{Gaps, decode_early};
 use ringmark::record::facts::RunFacts;
 use ringmark::record::{Block, Outcome as RequestOutcome, Phase, RequestRecord, WorkerReport};
+use ringmark::stats::gap_set::GapsWanted;
+use ringmark::stats::gap_sets::{GapPass, GapSets};
 use ringmark::stats::measurement_error::{self, Bound, MeasurementError, StampError};
 use ringmark::stats::quantile::{LEVELS, nearest_rank};
 use ringmark::stats::samples::RunSamples;
@@ -20,6 +23,9 @@ use super::talks::{THINK_MS, has_history};
 
 /// How much wider a bound may be than its cause: the poll that proves a socket empty, a wait, and a wake-up.
 const SLACK_NS: u64 = 3_000_000;
+/// A bound wider than this, of an event of a calm run, is one too wide; so many of them, or a hundredth, are tolerated.
+const WIDE_NS: u32 = 1_300_000;
+const MAX_WIDE: usize = 3;
 /// The error of the simulated clocks.
 const CLOCK_NS: u64 = 100;
 /// Bounds are floating-point seconds.
@@ -54,6 +60,7 @@ pub fn check(scenario: &Scenario, outcome: &Outcome) {
         check_request(request);
         check_causes(scenario, request);
     }
+    check_narrow(scenario, &joined);
     joined.retain(|request| request.record.phase == Phase::Measured);
     let error = own_error(scenario, outcome);
     for is_service_constant in [|_: u64| false, |_: u64| true, |index: u64| index.is_multiple_of(2)] {
@@ -230,29 +237,53 @@ fn check_causes(scenario: &Scenario, request: &Joined<'_>) {
     );
 }
 
+/// On a machine and from a server without faults, few events have a bound that is wider than a short wait and a wake-up.
+fn check_narrow(scenario: &Scenario, joined: &[Joined<'_>]) {
+    if !scenario.is_calm {
+        return;
+    }
+    let early: Vec<u32> = joined.iter().flat_map(|request| request.early_ns.iter().copied()).collect();
+    let wide = early.iter().filter(|ns| **ns > WIDE_NS).count();
+    assert!(wide <= MAX_WIDE.max(early.len() / 100), "{wide} of {} bounds are wide", early.len());
+}
+
 /// The bounds, computed as from a database: blocks do not tell the worker.
 fn own_error(scenario: &Scenario, outcome: &Outcome) -> MeasurementError {
     let mut samples = RunSamples::default();
-    for block in &outcome.blocks {
-        let measured = block.records.iter().filter(|record| record.phase == Phase::Measured);
-        let from_database = Block {
-            worker: 0,
-            records: measured.cloned().collect(),
-            arrivals: block.arrivals.clone(),
-            bytes: block.bytes.clone(),
-            ..Block::default()
-        };
-        samples.add(&from_database);
-    }
+    let from_database = |block: &Block| Block {
+        worker: 0,
+        records: block.records.iter().filter(|record| record.phase == Phase::Measured).cloned().collect(),
+        arrivals: block.arrivals.clone(),
+        bytes: block.bytes.clone(),
+        ..Block::default()
+    };
+    let blocks: Vec<Block> = outcome.blocks.iter().map(from_database).collect();
+    blocks.iter().for_each(|block| samples.add(block));
     let facts = RunFacts {
         parallel: scenario.load.parallel(),
         rate_per_s: scenario.load.schedule().map(|schedule| schedule.rate_per_s),
         ..RunFacts::default()
     };
-    let gaps = samples.take_gaps();
     let ok: Vec<_> = samples.requests.iter().filter(|sample| sample.ok).collect();
+    let margin_ns = measurement_error::gap_margin_ns(&StampError::default(), None, &ok);
+    let sets = GapSets::new(GapsWanted { margin_ns, ..GapsWanted::default() });
+    let Ok(gaps) = sets.compute(|sets| {
+        add_gaps(sets, &blocks);
+        Ok::<(), Infallible>(())
+    });
     let workers: Vec<&WorkerReport> = outcome.reports.iter().collect();
-    measurement_error::compute(&facts, StampError::default(), None, &workers, &ok, &gaps)
+    measurement_error::compute(&facts, StampError::default(), None, &workers, &ok, &gaps.measured)
+}
+
+fn add_gaps(sets: &mut GapSets, blocks: &[Block]) {
+    let mut gaps = Gaps::default();
+    for block in blocks {
+        for record in block.records.iter().filter(|record| record.outcome == RequestOutcome::Ok) {
+            let arrivals = record.arrivals.slice(&block.arrivals);
+            gaps.read(arrivals, record.choices.slice(&block.bytes), record.early.slice(&block.bytes));
+            sets.add(Phase::Measured, 0, &gaps.gaps);
+        }
+    }
 }
 
 /// The bounds contain what an ideal client would have measured. `would_be_earlier`: the server would have answered a

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{LineGauge, Sparkline};
 
 use super::history::{History, Series};
-use crate::cli::progress::{clock_time, figures_line, phase_name};
+use crate::cli::progress::text::{clock_time, figures_line, phase_name};
 use crate::record::Phase;
 use crate::time::format_ns;
 use crate::visible::visible_line;
@@ -16,6 +16,8 @@ use crate::visible::visible_line;
 const LEAST: (u16, u16) = (40, 12);
 /// Lines above the panels.
 const HEAD: u16 = 5;
+/// The lines that panels need at least, before there is room for the log.
+const PANELS: u16 = 8;
 /// Lines of the log below the panels.
 const LOG: u16 = 4;
 
@@ -37,7 +39,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, history: &History, lines: &[String], s
         return;
     }
     head(frame, Rect { height: HEAD, ..area }, history, step);
-    let log_lines = LOG.min(area.height - HEAD - 4);
+    let log_lines = LOG.min((area.height - HEAD - 1).saturating_sub(PANELS));
     let middle = Rect { y: HEAD, height: area.height - HEAD - log_lines - 1, ..area };
     panels(frame, middle, history);
     log(frame, Rect { y: middle.bottom(), height: log_lines, ..area }, lines);
