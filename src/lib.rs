@@ -55,6 +55,8 @@ mod host;
 #[cfg(not(feature = "internals"))]
 mod hub;
 #[cfg(not(feature = "internals"))]
+mod judge;
+#[cfg(not(feature = "internals"))]
 mod log;
 #[cfg(not(feature = "internals"))]
 mod mock;
@@ -115,6 +117,8 @@ pub mod finding;
 pub mod host;
 #[cfg(feature = "internals")]
 pub mod hub;
+#[cfg(feature = "internals")]
+pub mod judge;
 #[cfg(feature = "internals")]
 pub mod log;
 #[cfg(feature = "internals")]

@@ -15,6 +15,7 @@ pub mod entry;
 mod exit;
 mod foreign_flags;
 pub mod interrupt;
+pub mod judge;
 pub mod mock;
 pub mod perf_args;
 pub mod perf_command;
@@ -49,6 +50,8 @@ pub enum Command {
     Compare(compare::CompareArgs),
     /// Check this machine as a load generator and measure its limits
     Rig(rig::RigArgs),
+    /// Judge any client against the built-in server, which records what it really received and sent
+    Judge(judge::JudgeArgs),
 }
 
 /// Parses the command line.
