@@ -7,6 +7,7 @@ pub mod calibration;
 mod files;
 mod hub_files;
 pub(crate) mod results;
+pub(crate) mod secret_values;
 
 use std::any::Any;
 use std::path::Path;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use jiff::Zoned;
 
 use crate::host::cgroup;
+use crate::host::topology::Topology;
 use crate::mock::Mock;
 use crate::net::tls;
 use crate::plan::Plan;
@@ -116,6 +118,7 @@ fn make_plans(
 fn facts() -> RigFacts {
     let now = Zoned::now();
     RigFacts {
+        topology: Topology::read(),
         allowed_cores: core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect(),
         cpu_quota: cgroup::cpu_quota(),
         started: now.strftime("%Y%m%d_%H%M%S").to_string(),

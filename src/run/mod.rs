@@ -12,10 +12,12 @@ use crate::engine::witness::Witness;
 use crate::engine::{Engine, PhaseEnd, PhaseRequest};
 use crate::finding::{Finding, OpenFiles};
 use crate::log::Log;
-use crate::plan::{Plan, Save};
+use crate::plan::{Place, Plan, Save};
 use crate::record::facts::{ClockPair, ConversationFacts, RunEnd, RunFacts};
 use crate::record::trace::Trace;
 use crate::record::{Block, CollectorMessage, Phase};
+use crate::report::language::Language;
+use crate::report::load_name::load_name;
 use crate::server::local::Local;
 use crate::server::metrics::{MetricsPage, Scraper, Sources};
 use crate::stats::summary::Summary;
@@ -65,8 +67,9 @@ pub struct RunContext<'a> {
 }
 
 /// The progress of a phase.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PhaseProgress {
+    pub run: Arc<RunTitle>,
     pub phase: Phase,
     /// Completed requests of this phase, successful or not.
     pub done: u64,
@@ -78,6 +81,20 @@ pub struct PhaseProgress {
     pub elapsed_s: f64,
     /// Duration of the phase in seconds; `None` if only the number of requests ends it.
     pub duration_s: Option<f64>,
+    /// Requests in flight, warm-up included.
+    pub in_flight: u64,
+    /// Figures of the measured requests that have ended.
+    pub figures: Snapshot,
+}
+
+/// What a progress display calls a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunTitle {
+    pub place: Place,
+    /// For example `Concurrency 8`.
+    pub load: String,
+    pub model: String,
+    pub url: String,
 }
 
 /// A finished run.
@@ -108,6 +125,7 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     check_limits(plan)?;
     // Requests are built on all cores. Threads started after that stay off the cores of the workers.
     let workload = Arc::new(build_workload(plan, context)?);
+    context.log.progress(&opening_line(plan));
     // Before that: the cores of this machine that the process may use include those of the workers.
     let rig_json = host::facts::Facts::collect().to_json();
     let affinity = host::affinity::exclude_cores(&plan.cores);
@@ -129,6 +147,7 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     let watch = AbortWatch::new(plan, abort.clone());
     let collector =
         start_collector((plan, watch.clone()), (&workload, rig_json), context, series.clone(), collected, empties)?;
+    collector.live().keeps_recent.store(plan.report.live, Ordering::Relaxed);
     let mut notes: Vec<Finding> = Vec::new();
     let probe = server_probe::start(&engine.server, plan);
     let outcome =
@@ -167,6 +186,22 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     }
     let summary = report::from_database(&database)?;
     Ok(FinishedRun { summary, database, interrupted })
+}
+
+/// One line that says what a run will do.
+fn opening_line(plan: &Plan) -> String {
+    let report = &plan.report;
+    let place = report.place.name().map_or_else(String::new, |place| format!("{place}: "));
+    let load = load_name(&plan.facts(""), Language::En);
+    let count = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let unit = if plan.workload.source.is_conversations() { "conversation" } else { "request" };
+    let mut parts = vec![report.model.clone(), load];
+    parts.extend(plan.requests.map(|requests| count(requests, unit)));
+    parts.extend(plan.duration_ns.map(|ns| format!("{} s", ns as f64 / 1e9)));
+    parts.extend((plan.warmup_requests > 0).then(|| count(plan.warmup_requests, "warm-up request")));
+    parts.push(format!("prompts: {}", report.dataset));
+    parts.push(count(plan.cores.len() as u64, "worker"));
+    format!("{place}{}, {}", plan.target.url, parts.join(", "))
 }
 
 fn build_workload(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<Workload, RunError> {
@@ -281,7 +316,7 @@ fn start_collector(
         log_every: plan.report.log_every,
         notify: Box::new(move |notice| match notice {
             Notice::Progress(so_far) => {
-                log.progress(&report::progress_line(so_far));
+                log.figures(&report::progress_line(so_far, None));
                 series.iter().for_each(|series| series.figures(so_far));
             }
             Notice::Counted(counts) => watch.check(counts).iter().for_each(|line| log.warning(line)),
@@ -339,7 +374,7 @@ fn run_with_observers(
     // where they meet.
     let scraper = start_scraper(plan, context, messages, notes);
     let witness = start_witness((plan, workload), messages, trace, notes);
-    let outcome = run_load(engine, request, workload, context, live, messages);
+    let outcome = run_load(engine, (plan, request), workload, context, live, messages);
     witness.into_iter().for_each(Witness::finish);
     notes.extend(scraper.into_iter().flat_map(Scraper::finish));
     outcome
@@ -389,7 +424,7 @@ fn start_scraper(
 /// Runs the load to its end. Returns the number of requests that were sent, warm-up included.
 fn run_load(
     engine: &mut Engine,
-    request: PhaseRequest,
+    (plan, request): (&Plan, PhaseRequest),
     workload: &Workload,
     context: &RunContext<'_>,
     live: &Arc<Live>,
@@ -401,8 +436,18 @@ fn run_load(
         duration_s: request.duration_ns.map(|ns| ns as f64 / 1e9),
         start: Clock::new().now(),
     };
-    let (live, clock) = (live.clone(), Clock::new());
-    let read = move || planned.progress(&live.snapshot(), clock.now());
+    let (live, clock, server) = (live.clone(), Clock::new(), engine.server.clone());
+    let run = Arc::new(RunTitle {
+        place: plan.report.place,
+        load: load_name(&plan.facts(""), Language::En),
+        model: plan.report.model.clone(),
+        url: plan.target.url.clone(),
+    });
+    let read = move || PhaseProgress {
+        run: run.clone(),
+        in_flight: server.in_flight(),
+        ..planned.progress(&live.snapshot(), clock.now())
+    };
     let display = (context.show_progress)(Box::new(read));
     let PhaseEnd { reports, begun } = engine.run(request)?;
     for report in reports {
@@ -435,7 +480,8 @@ impl PlannedProgress {
                 ok: so_far.warmup_ok,
                 failed: so_far.warmup_done - so_far.warmup_ok,
                 elapsed_s: now.seconds_since(self.start),
-                duration_s: None,
+                figures: *so_far,
+                ..PhaseProgress::default()
             };
         }
         // The first measured request is due at the start, or unknown until one has ended.
@@ -448,6 +494,8 @@ impl PlannedProgress {
             failed: so_far.failed,
             elapsed_s: start.map_or(0.0, |start| now.seconds_since(start)),
             duration_s: self.duration_s,
+            figures: *so_far,
+            ..PhaseProgress::default()
         }
     }
 }
@@ -463,7 +511,11 @@ pub(crate) fn write_results(plan: &Plan, summary: &Summary) -> Result<(), RunErr
     let written = write_file(plan, "benchmark_summary.json", &format!("{:#}\n", report::json::summary(summary)));
     let percentiles =
         write_file(plan, "benchmark_percentile.json", &format!("{:#}\n", report::json::percentiles(summary)));
-    written.and(percentiles)
+    let speed = match summary.speed.is_empty() {
+        true => Ok(()),
+        false => write_file(plan, "speed_benchmark.json", &format!("{:#}\n", report::json::speed_rows(summary))),
+    };
+    written.and(percentiles).and(speed)
 }
 
 fn write_file(plan: &Plan, name: &str, text: &str) -> Result<(), RunError> {
