@@ -51,9 +51,13 @@ mod files;
 #[cfg(not(feature = "internals"))]
 mod finding;
 #[cfg(not(feature = "internals"))]
+mod guide;
+#[cfg(not(feature = "internals"))]
 mod host;
 #[cfg(not(feature = "internals"))]
 mod hub;
+#[cfg(not(feature = "internals"))]
+mod judge;
 #[cfg(not(feature = "internals"))]
 mod log;
 #[cfg(not(feature = "internals"))]
@@ -112,9 +116,13 @@ pub mod files;
 #[cfg(feature = "internals")]
 pub mod finding;
 #[cfg(feature = "internals")]
+pub mod guide;
+#[cfg(feature = "internals")]
 pub mod host;
 #[cfg(feature = "internals")]
 pub mod hub;
+#[cfg(feature = "internals")]
+pub mod judge;
 #[cfg(feature = "internals")]
 pub mod log;
 #[cfg(feature = "internals")]

@@ -42,11 +42,14 @@ const LEVELS: &[(&str, u8)] = &[
     ("search", 8),
     ("stats", 8),
     ("report", 9),
+    // It prints its sheets with the tables of reports.
+    ("judge", 10),
     ("visualizer", 10),
     ("run", 11),
     ("sweep", 12),
     // From flags to plans that can run.
     ("prepare", 13),
+    ("guide", 13),
     ("embed", 14),
     ("cli", 14),
 ];
@@ -60,6 +63,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("io_uring", &["engine"]),
     ("rusqlite", &["store", "report::export"]),
     ("clap", &["cli", "spec"]),
+    ("ratatui", &["cli::live"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
+    ("pulldown_cmark", &["guide"]),
     ("tokenizers", &["workload"]),
     ("minijinja", &["workload", "api"]),
 ];

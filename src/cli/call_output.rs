@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
+use super::progress::Bars;
 use super::terminal::Output;
 use crate::files;
 use crate::report::html;
@@ -39,8 +40,9 @@ pub struct MeasuredSearch {
 }
 
 /// Where a call of `perf` prints its tables.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Screen {
+    pub bars: Bars,
     pub quiet: bool,
     /// Print all tables of each run.
     pub verbose: bool,
@@ -51,12 +53,14 @@ impl Screen {
     /// Prints `text` with the width of the terminal, unless `--quiet` is given.
     pub fn print(&self, text: &dyn Fn(usize) -> String) {
         if !self.quiet {
+            self.bars.leave_full_screen();
             self.output.print(&text(self.output.width(FILE_WIDTH)));
         }
     }
 
     /// Prints a text even with `--quiet`.
     pub fn print_always(&self, text: &str) {
+        self.bars.leave_full_screen();
         self.output.print(text);
     }
 

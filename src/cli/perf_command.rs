@@ -5,7 +5,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -36,6 +36,7 @@ use crate::run::{FinishedRun, RunContext, RunError, check_limits};
 use crate::secrets::mask_foreign;
 use crate::server::local::{self, Local};
 use crate::spec::Spec;
+use crate::spec::output::OutputSpec;
 use crate::stats::Summary;
 use crate::sweep::{self, SweepResult};
 use crate::visible::visible_line;
@@ -50,6 +51,8 @@ pub(crate) struct Interrupts {
     started: Arc<Mutex<Option<Arc<Log>>>>,
     /// A run sends requests.
     sending: Arc<AtomicBool>,
+    /// What the call that runs now shows.
+    bars: Arc<Mutex<Option<Bars>>>,
 }
 
 impl Interrupts {
@@ -59,13 +62,18 @@ impl Interrupts {
     /// If the system refuses the handlers.
     pub(crate) fn watch() -> Result<Interrupts, EarlyExit> {
         let interrupts = Interrupts::default();
-        watch_signals(&interrupts.stop, &interrupts.started, &interrupts.sending)
-            .map_err(|text| EarlyExit::error(&text))?;
+        watch_signals(&interrupts).map_err(|text| EarlyExit::error(&text))?;
         Ok(interrupts)
     }
 
     fn set_log(&self, log: Option<Arc<Log>>) {
-        *self.started.lock().unwrap_or_else(PoisonError::into_inner) = log;
+        *lock(&self.started) = log;
+    }
+
+    /// A call begins: until it has a log, the first signal ends the process.
+    fn begin_call(&self, bars: &Bars) {
+        self.set_log(None);
+        *lock(&self.bars) = Some(bars.clone());
     }
 }
 
@@ -79,9 +87,9 @@ pub(crate) fn run(
 ) -> Result<u8, EarlyExit> {
     let exit = |text: String| EarlyExit::error(&mask_foreign(&text, &spec.secrets()));
     let Interrupts { stop, sending, .. } = interrupts;
-    // Until there is a log of this call.
-    interrupts.set_log(None);
-    let bars = Bars::new(spec.output.quiet);
+    let bars = Bars::new(spec.output.quiet, spec.output.live).map_err(exit)?;
+    let _full_screen = FullScreen(bars.clone());
+    interrupts.begin_call(&bars);
     let show_steps = |steps| -> Box<dyn std::any::Any> { Box::new(bars.show_steps(steps)) };
     let mut notify = |line: String| {
         if !spec.output.quiet {
@@ -113,7 +121,7 @@ pub(crate) fn run(
     let mut visualizer = visualizer::start(spec, &plans, log, stop).map_err(not_started)?;
     let local = start_local(&plans[0], &root, log, stop).map_err(not_started)?;
     let show_progress = |read: Box<dyn Fn() -> crate::run::PhaseProgress + Send>| -> Box<dyn std::any::Any> {
-        Box::new((bars.show_phase(read), Sending::begin(sending)))
+        Box::new((bars.show_phase(log.clone(), read), Sending::begin(sending)))
     };
     let context = RunContext {
         log: log.clone(),
@@ -125,7 +133,8 @@ pub(crate) fn run(
     };
     let exports = plans[0].report.exports.clone();
     let output = Output::beside_document(stdout_is_document);
-    let screen = Screen { quiet: spec.output.quiet, verbose: spec.output.verbose, output };
+    let OutputSpec { quiet, verbose, .. } = spec.output;
+    let screen = Screen { bars: bars.clone(), quiet, verbose, output };
     let measured = match &search {
         Some(search) => search::run_search((spec, search, &facts), &plans[0], &context, &screen, visualizer.as_mut()),
         None => run_sweep(spec, plans, &context, &screen, visualizer.as_mut()),
@@ -280,14 +289,11 @@ fn interrupted(text: &str, log: &Log) -> EarlyExit {
 
 /// Handles signals. Until `started` has the log of the call, nothing has been written and the first signal ends the
 /// process.
-fn watch_signals(
-    stop: &Arc<AtomicU8>,
-    started: &Arc<Mutex<Option<Arc<Log>>>>,
-    sending: &Arc<AtomicBool>,
-) -> Result<(), String> {
-    let (started, sending) = (started.clone(), sending.clone());
+fn watch_signals(interrupts: &Interrupts) -> Result<(), String> {
+    let Interrupts { stop, started, sending, bars } = interrupts;
+    let (started, sending, bars) = (started.clone(), sending.clone(), bars.clone());
     let on_first = move || {
-        let Some(log) = started.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+        let Some(log) = lock(&started).clone() else {
             print_error("interrupted before the run\n");
             std::process::exit(i32::from(status::INTERRUPTED));
         };
@@ -297,12 +303,29 @@ fn watch_signals(
         };
         log.warning(&format!("{what}; press Ctrl-C again to end immediately"));
     };
-    let on_second = || {
+    let on_second = move || {
+        if let Some(bars) = &*lock(&bars) {
+            bars.leave_full_screen();
+        }
         local::kill_all();
         children::kill_all();
     };
     interrupt::watch(stop.clone(), on_first, on_second)
         .map_err(|error| format!("cannot install the handler of Ctrl-C: {error}"))
+}
+
+/// Locks a mutex whose value no panic can leave half-written.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Leaves the full-screen view when the call ends, whatever ends it.
+struct FullScreen(Bars);
+
+impl Drop for FullScreen {
+    fn drop(&mut self) {
+        self.0.leave_full_screen();
+    }
 }
 
 /// Exists while a run sends requests.

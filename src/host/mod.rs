@@ -8,6 +8,8 @@ pub mod checks;
 pub mod children;
 pub mod facts;
 pub mod limits;
+pub(crate) mod local_server;
 pub mod memory;
 pub mod priority;
+pub mod topology;
 pub mod usage;

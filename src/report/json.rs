@@ -163,6 +163,8 @@ fn figures(series: &Series) -> Json {
 
 fn client(s: &Summary) -> Json {
     let c = &s.client;
+    let network = s.network.clone().unwrap_or_default();
+    let count = |number: u64| if network.recorded > 0 { json!(number) } else { Json::Null };
     json!({
         "Receive lag (ns)": lag(c.receive_lag),
         "Send lag (ns)": lag(c.send_lag),
@@ -172,6 +174,7 @@ fn client(s: &Summary) -> Json {
         "Connect time (ns)": lag(c.connect),
         "TLS handshake (ns)": lag(c.tls_handshake),
         "Loop gap (ns)": lag(c.loop_gap),
+        "Gathering (ns)": lag(c.gathering),
         "Service TTFT (s)": figures(&s.series.service_ttft_s),
         "Service latency (s)": figures(&s.series.service_latency_s),
         "Coalesced reads (share)": finite(c.coalesced_reads),
@@ -188,6 +191,14 @@ fn client(s: &Summary) -> Json {
         "Receive buffer shortages": c.buffer_shortages,
         "Extra blocks": c.extra_blocks,
         "Connections opened": c.connections_opened,
+        "Request to network device (ns)": lag(network.to_wire),
+        "TCP round trip minimum (ns)": lag(network.min_rtt),
+        "TCP round trip smoothed (ns)": lag(network.rtt),
+        "Request acknowledged after (ns)": lag(network.acknowledged),
+        "Server part of TTFT (ns)": lag(network.server_ttft),
+        "Requests with segments resent": count(network.retransmitted),
+        "Requests with segments out of order": count(network.out_of_order),
+        "Requests with TCP figures": network.recorded,
     })
 }
 

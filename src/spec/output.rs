@@ -43,6 +43,10 @@ pub struct OutputSpec {
     /// Print all tables of each run, as performance_summary.txt has them
     #[arg(long, conflicts_with = "quiet", help_heading = HEADING)]
     pub verbose: bool,
+    /// Show the run on the full screen while it lasts: throughput, requests in flight, percentiles, failures and our own
+    /// lag over time. Needs a terminal
+    #[arg(long, conflicts_with = "quiet", help_heading = HEADING)]
+    pub live: bool,
     /// Send the figures to an experiment tracker through its Python SDK: wandb, swanlab, clearml. The SDK's environment
     /// variables apply; one point every --log-every-n-query requests
     #[arg(long, value_name = "SERVICE", value_parser = values::service(), ignore_case = true, help_heading = HEADING)]
@@ -93,6 +97,7 @@ impl Default for OutputSpec {
             log_level: LogLevel::default(),
             quiet: false,
             verbose: false,
+            live: false,
             visualizer: None,
             wandb_api_key: None,
             swanlab_api_key: None,

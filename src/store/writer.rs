@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::columns::{self, RequestRow};
-use super::error::{StoreError, open};
+use super::error::{StoreError, UNLOCKED, open};
 use super::schema::{APPLICATION_ID, RESULT_VIEW, VERSION, tables_sql};
 use crate::finding::{Finding, Severity};
 use crate::host::calibration::Calibration;
@@ -63,6 +63,9 @@ pub struct Writer {
 /// length that happens once in forty million runs, and its only effect is a wrong stored prompt.
 type BodyKey = (u64, usize);
 
+/// Bodies that are remembered, so that equal ones are stored once. After so many different ones, equal ones are rare.
+const MAX_KNOWN_BODIES: usize = 1 << 20;
+
 impl Writer {
     /// Creates the file, which must not exist, with all tables and what is known before the run.
     pub fn create(path: &Path, start: &RunStart) -> Result<Writer, StoreError> {
@@ -75,7 +78,7 @@ impl Writer {
             }
             Err(e) => return Err(fail(e.to_string())),
         }
-        let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | UNLOCKED)
             .and_then(|connection| prepare(&connection, start).map(|()| connection));
         let connection = opened.map_err(|error| {
             // The disk is full, for example: a database without all its tables is of no use.
@@ -246,6 +249,9 @@ fn body_id(connection: &Connection, bodies: &mut HashMap<BodyKey, i64>, body: &[
     }
     let mut insert = connection.prepare_cached("INSERT INTO body (json) VALUES (?1)")?;
     let id = insert.insert([String::from_utf8_lossy(body)])?;
+    if bodies.len() >= MAX_KNOWN_BODIES {
+        bodies.clear();
+    }
     bodies.insert(key, id);
     Ok(id)
 }
@@ -290,7 +296,8 @@ fn add_worker(connection: &Connection, report: &WorkerReport) -> rusqlite::Resul
     }
     add_lag(connection, report.worker, report.phase, "receive_lag", &report.receive_lag_ns)?;
     add_lag(connection, report.worker, report.phase, "loop_gap", &report.loop_gap_ns)?;
-    add_lag(connection, report.worker, report.phase, "sleep", &report.sleep_ns)
+    add_lag(connection, report.worker, report.phase, "sleep", &report.sleep_ns)?;
+    add_lag(connection, report.worker, report.phase, "gather", &report.gather_ns)
 }
 
 fn add_lag(

@@ -3,6 +3,7 @@
 //! The next bodies wait in a ring of cells. Threads that stay off the workers' cores fill the cells; a worker takes the
 //! body of its request out of its cell, without a lock, and then the cell gets the body that is one round later. Memory
 //! holds one round, however long the run is. A body that is not there in time is waited for, and its request is late.
+//! Conversations, with all that is known of their turns, take the place of bodies in a run of conversations.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::conversation::BuiltConversation;
 use super::error::WorkloadError;
 use super::item::Item;
 use super::progress::StepProgress;
@@ -44,7 +46,16 @@ impl Default for BuildAhead {
     }
 }
 
-/// The bodies of the next measured requests.
+/// What a cell holds.
+#[derive(Clone, Debug)]
+pub enum Built {
+    /// The body of a request.
+    Body(Body),
+    /// A conversation.
+    Conversation(BuiltConversation),
+}
+
+/// The bodies of the next measured requests, or the next conversations.
 #[derive(Debug)]
 pub struct BodyStream {
     cells: Box<[Cell]>,
@@ -65,8 +76,8 @@ struct Cell {
     /// The request whose body is in the cell, or comes next.
     index: AtomicU64,
     /// A channel of one place is a cell that is written and emptied without a lock.
-    full: Sender<Body>,
-    taken: Receiver<Body>,
+    full: Sender<Built>,
+    taken: Receiver<Built>,
 }
 
 impl BodyStream {
@@ -87,8 +98,8 @@ impl BodyStream {
         }
     }
 
-    /// Takes the body of request `index` out; `None` while it is not built. Each body can be taken once.
-    pub(crate) fn take(&self, index: u64) -> Option<Body> {
+    /// Takes the body of request `index`, or that conversation, out; `None` while it is not built. Each can be taken once.
+    pub(crate) fn take(&self, index: u64) -> Option<Built> {
         let cell = self.cell(index);
         if cell.index.load(Ordering::Acquire) != index {
             return None;
@@ -137,8 +148,17 @@ impl BodyStream {
     }
 }
 
-/// Renders consecutive prompts, of which the first is that of this request.
-pub type Render<'a> = dyn Fn(u64, Vec<Item>) -> Result<Vec<Body>, WorkloadError> + Sync + 'a;
+/// A place in the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the prompt or the conversation.
+    pub number: u64,
+    /// Requests before it: in a run of conversations, those of all turns of earlier ones.
+    pub requests: u64,
+}
+
+/// Renders consecutive prompts or conversations, of which the first has this place.
+pub type Render<'a> = dyn Fn(Place, Vec<Item>) -> Result<Vec<Built>, WorkloadError> + Sync + 'a;
 
 /// What builds the bodies of a stream: a data set passes its prompts to it instead of returning them.
 pub struct Builders<'a> {
@@ -168,21 +188,33 @@ impl Builders<'_> {
     }
 
     /// Builds the bodies of prompts that do not depend on each other, on several threads, until the stream is closed.
-    pub fn build_any(&self, make: impl Fn(u64) -> Result<Item, WorkloadError> + Sync) {
+    /// `requests_of` is the number of requests of a prompt or conversation.
+    pub fn build_any(
+        &self,
+        make: impl Fn(u64) -> Result<Item, WorkloadError> + Sync,
+        requests_of: impl Fn(u64) -> u64 + Sync,
+    ) {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        let next = AtomicU64::new(0);
-        let work = |number: usize| {
+        let next = Mutex::new(Place::default());
+        let claim = || {
+            let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+            let first = *next;
+            next.number += self.chunk;
+            next.requests += (first.number..next.number).map(&requests_of).sum::<u64>();
+            first
+        };
+        let work = |thread: usize| {
             let mut builder = Builder { all: self, off_cores: None };
-            while !(self.stream.is_over() || number >= MOST_BUILDERS && self.stream.was_full()) {
-                let first = next.fetch_add(self.chunk, Ordering::Relaxed);
-                let items = (first..first + self.chunk).map(&make).collect::<Result<Vec<Item>, _>>();
+            while !(self.stream.is_over() || thread >= MOST_BUILDERS && self.stream.was_full()) {
+                let first = claim();
+                let items = (first.number..first.number + self.chunk).map(&make).collect::<Result<Vec<Item>, _>>();
                 if let Err(error) = items.and_then(|items| builder.put(first, items)) {
                     self.stream.fail(error);
                 }
             }
         };
         thread::scope(|scope| {
-            (1..threads).for_each(|number| drop(scope.spawn(move || work(number))));
+            (1..threads).for_each(|thread| drop(scope.spawn(move || work(thread))));
             work(0);
         });
     }
@@ -204,7 +236,7 @@ impl Builders<'_> {
                 return !self.stream.is_over();
             }
             let items = std::mem::take(&mut pending);
-            let first = next;
+            let first = Place { number: next, requests: next };
             next += items.len() as u64;
             if let Err(error) = builder.put(first, items) {
                 self.stream.fail(error);
@@ -250,9 +282,9 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     /// Renders prompts and puts the bodies into their cells as soon as these are empty, or until the stream is closed.
-    fn put(&mut self, first: u64, items: Vec<Item>) -> Result<(), WorkloadError> {
+    fn put(&mut self, first: Place, items: Vec<Item>) -> Result<(), WorkloadError> {
         let stream = self.all.stream;
-        for (index, body) in (first..).zip((self.all.render)(first, items)?) {
+        for (index, built) in (first.number..).zip((self.all.render)(first, items)?) {
             let cell = stream.cell(index);
             while cell.index.load(Ordering::Acquire) != index {
                 if stream.is_over() {
@@ -262,7 +294,7 @@ impl Builder<'_> {
                 thread::sleep(FULL_PAUSE);
             }
             // The place is free: the number of the cell changes when its body has been taken.
-            let _ = cell.full.try_send(body);
+            let _ = cell.full.try_send(built);
             if stream.built.fetch_add(1, Ordering::Relaxed) < stream.cells.len() as u64 {
                 self.all.progress.add(1);
             }
@@ -299,10 +331,11 @@ mod tests {
         Item::new(Prompt::Text(number.to_string()))
     }
 
-    fn render(first: u64, items: Vec<Item>) -> Result<Vec<Body>, WorkloadError> {
+    fn render(first: Place, items: Vec<Item>) -> Result<Vec<Built>, WorkloadError> {
         let text = |item: &Item| if let Prompt::Text(text) = &item.prompt { text.clone() } else { String::new() };
         let bytes = |(index, item): (u64, &Item)| format!("{index}:{}", text(item)).into_bytes().into_boxed_slice();
-        Ok((first..).zip(&items).map(bytes).map(|bytes| Body { bytes, max_tokens_at: None, seed_at: None }).collect())
+        let body = |bytes| Built::Body(Body { bytes, max_tokens_at: None, seed_at: None });
+        Ok((first.requests..).zip(&items).map(bytes).map(body).collect())
     }
 
     /// The bodies of the first `count` requests, taken by two threads out of order.
@@ -316,7 +349,8 @@ mod tests {
                         for index in pair.iter().rev() {
                             let body = loop {
                                 match stream.take(*index) {
-                                    Some(body) => break body,
+                                    Some(Built::Body(body)) => break body,
+                                    Some(other) => panic!("{other:?}"),
                                     None => thread::sleep(Duration::from_micros(200)),
                                 }
                             };
@@ -353,12 +387,27 @@ mod tests {
                 chunk,
                 |builders| {
                     builders.begin("", vec![item(0)]);
-                    builders.build_any(|number| Ok(item(number)));
+                    builders.build_any(|number| Ok(item(number)), |_| 1);
                 },
                 500,
             );
             assert_eq!(bodies, (0..500).map(|number| format!("{number}:{number}")).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn requests_are_counted_over_conversations_of_different_lengths() {
+        let (bodies, ..) = run(
+            3,
+            |builders| {
+                builders.begin("", vec![item(0)]);
+                builders.build_any(|number| Ok(item(number)), |number| number % 3);
+            },
+            90,
+        );
+        // The rendering of this test numbers only the first of a chunk by its requests: 0 + 1 + 2 in each of three.
+        let firsts: Vec<String> = bodies.iter().step_by(3).cloned().collect();
+        assert_eq!(firsts, (0..30).map(|chunk| format!("{}:{}", chunk * 3, chunk * 3)).collect::<Vec<_>>());
     }
 
     #[test]
@@ -385,7 +434,8 @@ mod tests {
         let progress = StepProgress::default();
         let builders =
             Builders { stream: &stream, keep_off: &[], chunk: 1, render: &render, ready, progress: &progress };
-        builders.build_any(|number| if number == 2 { Err(WorkloadError::Data("no".into())) } else { Ok(item(number)) });
+        let make = |number| if number == 2 { Err(WorkloadError::Data("no".into())) } else { Ok(item(number)) };
+        builders.build_any(make, |_| 1);
         assert!(stream.has_failed() && stream.take_error().unwrap().to_string() == "no");
     }
 }
