@@ -109,6 +109,8 @@ fn flags_of_other_tools_name_their_counterpart() {
         ("--isl", "--dataset random", "guide aiperf"),
         ("--request-rate-range", "--open-loop --rate 2 4 6", "guide lmdeploy"),
         ("--constraint", "--number N", "guide guidellm"),
+        ("--target", "--url URL", "guide guidellm"),
+        ("--random_output_len", "--max-tokens N", "guide vllm"),
         ("--swanlab-host", "SWANLAB_HOST", "guide evalscope"),
     ] {
         let (first, hint) = error_of(&format!("perf {flag} 1"));

@@ -248,12 +248,13 @@ fn arrivals_in_sql_are_those_of_the_records() {
     let mut statement = database.prepare(&query).unwrap();
     let mut rows = statement.query([]).unwrap();
     while let Some(row) = rows.next().unwrap() {
-        found[row.get::<_, usize>(0).unwrap()].push(Tick(row.get::<_, i64>(2).unwrap() as u64));
+        let (index, at_ns): (u32, i64) = (row.get(0).unwrap(), row.get(2).unwrap());
+        found[index as usize].push(Tick(at_ns as u64));
     }
     let all = "SELECT due_ns, arrivals FROM request WHERE phase = 'measured' ORDER BY idx";
     let mut statement = database.prepare(all).unwrap();
     let decoded = statement.query_map([], |row| {
-        let (due, coded) = (row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?);
+        let (due, coded): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
         let mut arrivals = Vec::new();
         decode(Tick(due as u64), &coded, &mut arrivals).unwrap();
         Ok(arrivals)

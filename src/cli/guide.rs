@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::call_output::{screen_has_colours, screen_width};
+use super::call_output::screen_width;
 use super::exit::{EarlyExit, status};
-use super::terminal::print;
+use super::terminal::{Output, print};
 use crate::guide;
 
 /// Flags of `ringmark guide`.
@@ -29,7 +29,7 @@ pub(crate) fn show(args: &GuideArgs) -> Result<u8, EarlyExit> {
     let text = text(args).map_err(|error| EarlyExit::error(&error))?;
     print(&match args.markdown {
         true => text,
-        false => guide::render(&text, screen_width(), screen_has_colours()),
+        false => guide::render(&text, screen_width(), Output::default().has_colours()),
     })?;
     Ok(status::DONE)
 }

@@ -22,7 +22,8 @@ const EXAMPLES: [(&str, &str); 6] = [
         --parallel 1 4 16 --number 20 80 320 --warmup-num 0.1
   Find the highest number of concurrent requests that meets objectives:
     ringmark perf --url http://127.0.0.1:8000/v1/chat/completions \\
-        --sla-auto-tune --sla-params 'p99_ttft<=2 p99_tpot<=50ms'
+        --sla-auto-tune --sla-params 'p99_ttft<=2 p99_tpot<=50ms' \\
+        --sla-upper-bound 256
   Exit with status 1 if an objective is missed:
     ringmark perf --url http://127.0.0.1:8000/v1/chat/completions \\
         --parallel 8 --number 200 --slo 'p99_ttft<=2 failed<=1%'",
@@ -38,10 +39,10 @@ const EXAMPLES: [(&str, &str); 6] = [
     (
         "report",
         "Examples:
-  All runs of a call, with a page for the browser:
-    ringmark report outputs/*/* --html report.html
+  All runs of a call, here one with --name old, with a page for the browser:
+    ringmark report outputs/*/old --html report.html
   The file that vllm bench writes:
-    ringmark report outputs/*/*/*/benchmark_data.db --force --export vllm=vllm.json",
+    ringmark report outputs/*/old --export vllm=vllm.json",
     ),
     (
         "compare",
@@ -100,11 +101,17 @@ fn short(help: &str) -> String {
         Some(at) => help.split_at(at),
         None => (help, ""),
     };
-    let sentence = [". ", "; ", "\n"].iter().filter_map(|end| text.find(end)).min();
     // "random: length of a prefix" begins with what the flag belongs to; "Server URL: http://, ..." with what it is.
-    let part = text.find(": ").filter(|at| text[..*at].contains(' '));
-    let end = [sentence, part].into_iter().flatten().min().unwrap_or(text.len());
+    let stands_alone = |end: &str, at: usize| is_balanced(&text[..at]) && (end != ": " || text[..at].contains(' '));
+    let first = |end: &&str| text.match_indices(*end).map(|(at, _)| at).find(|at| stands_alone(end, *at));
+    let end = [". ", "; ", ": ", "\n"].iter().filter_map(first).min().unwrap_or(text.len());
     format!("{}{default}", &text[..end])
+}
+
+/// Whether all quotes and parentheses are closed.
+fn is_balanced(text: &str) -> bool {
+    let count = |c: char| text.matches(c).count();
+    count('"').is_multiple_of(2) && count('(') == count(')')
 }
 
 #[cfg(test)]
@@ -124,6 +131,7 @@ mod tests {
                 "Number of requests [default: 1000]",
             ),
             ("Dataset. builtin: 100 questions", "Dataset"),
+            ("Key, sent as \"A: K\"; masked", "Key, sent as \"A: K\""),
             ("Print help", "Print help"),
         ] {
             assert_eq!(short(help), expected);

@@ -10,12 +10,16 @@ use crate::visible::visible;
 
 mod calibration;
 mod call_output;
+pub(crate) mod calls;
 pub mod compare;
+pub(crate) mod config;
+mod documents;
 pub mod entry;
 mod exit;
 pub mod guide;
 mod help;
 pub mod interrupt;
+pub mod judge;
 pub mod live;
 pub mod mock;
 pub mod perf_args;
@@ -53,6 +57,8 @@ pub enum Command {
     Compare(compare::CompareArgs),
     /// Check this machine as a load generator and measure its limits
     Rig(rig::RigArgs),
+    /// Judge any client against the built-in server, which records what it really received and sent
+    Judge(judge::JudgeArgs),
     /// Show the manual: how to measure, read, compare; every figure, finding and column
     Guide(guide::GuideArgs),
     /// Print the version, the commit, the target and the features of this program
@@ -132,7 +138,9 @@ fn foreign_flag(error: &clap::Error) -> Option<(&str, &'static str, String)> {
     }
     match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(flag)) => {
-            let (topic, ours) = crate::guide::replacement(flag.split('=').next().unwrap_or(flag))?;
+            // LMDeploy's flags may have underscores.
+            let name = flag.split('=').next().unwrap_or(flag).replace('_', "-");
+            let (topic, ours) = crate::guide::replacement(&name)?;
             Some((flag, topic, ours))
         }
         _ => None,

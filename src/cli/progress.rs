@@ -11,15 +11,16 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
 use self::layout::Counts;
+use self::text::{figures_line, phase_name};
 use super::live::LiveScreen;
 use crate::log::Log;
 use crate::record::Phase;
 use crate::report;
 use crate::run::PhaseProgress;
-use crate::time::format_ns;
 use crate::workload::progress::StepProgress;
 
 mod layout;
+pub(super) mod text;
 
 /// Interval between updates of the bars.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -257,15 +258,6 @@ impl PhaseBar {
 /// Before the figures below a bar.
 const INDENT: &str = "    ";
 
-/// The name of a phase that has a display.
-pub(super) fn phase_name(phase: Phase) -> Option<&'static str> {
-    match phase {
-        Phase::Preflight | Phase::Witness => None,
-        Phase::Warmup => Some("Warm-up"),
-        Phase::Measured => Some("Processing"),
-    }
-}
-
 /// What stands before a bar: `Processing`, or with several runs `Load 2 of 5, Concurrency 8`.
 fn label(progress: &PhaseProgress) -> Option<String> {
     let phase = phase_name(progress.phase)?;
@@ -274,41 +266,6 @@ fn label(progress: &PhaseProgress) -> Option<String> {
     let mut label = format!("{place}, {}{warmup}", progress.run.load);
     label[..1].make_ascii_uppercase();
     Some(label)
-}
-
-/// Seconds as `00:01:30`.
-pub(super) fn clock_time(seconds: f64) -> String {
-    let seconds = seconds.max(0.0) as u64;
-    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
-}
-
-/// The figures of a run so far, as many as fit in `width` columns; failures come first.
-pub(super) fn figures_line(progress: &PhaseProgress, width: usize) -> String {
-    let figures = &progress.figures;
-    let mut parts = Vec::new();
-    if progress.failed > 0 {
-        parts.push(format!("{} failed", progress.failed));
-    }
-    parts.push(format!("{} ok", progress.ok));
-    if progress.phase == Phase::Measured {
-        parts.extend(figures.requests_per_s().map(|rate| format!("{rate:.1} req/s")));
-        parts.extend(report::token_rate(figures));
-        let pair = |name: &str, p50: Option<u64>, p99: Option<u64>| {
-            Some(format!("{name} p50 {} p99 {}", format_ns(p50?), format_ns(p99?)))
-        };
-        let ttft = pair("TTFT", figures.ttft_p50_ns, figures.ttft_p99_ns);
-        parts.extend(ttft.or_else(|| pair("latency", figures.latency_p50_ns, figures.latency_p99_ns)));
-    }
-    let mut line = String::new();
-    for part in parts {
-        let comma = if line.is_empty() { "" } else { ", " };
-        if line.chars().count() + comma.len() + part.chars().count() > width {
-            break;
-        }
-        line.push_str(comma);
-        line.push_str(&part);
-    }
-    line
 }
 
 /// The progress lines of a run: one every 10 s.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::call_output::{FILE_WIDTH, Measured, Screen, append, screen_has_colours, write_html};
+use super::call_output::{FILE_WIDTH, Measured, MeasuredSearch, Screen, append, write_html};
 use super::exit::status;
 use super::visualizer;
 use crate::files;
@@ -58,11 +58,13 @@ pub fn run_search(
         written = parts.into_iter().fold(Ok(()), Result::and);
     }
     let status = exit_status(&result);
+    let json = report::json(search, &result.probes, &result.selections, result.early_end.is_none());
+    let searched = MeasuredSearch { json, selections: result.selections };
     let error = match result.early_end {
         Some(EarlyEnd::Failed(error)) => Some(error),
         _ => written.err(),
     };
-    Measured { runs: result.runs, status, error }
+    Measured { runs: result.runs, not_started: Vec::new(), search: Some(searched), status, error }
 }
 
 /// The plan for one load, with the server and the model of the first plan.
@@ -118,7 +120,7 @@ fn show(screen: &Screen, search: &SearchPlan, result: &SearchResult, root: &Path
             let (plan, probes, selections) = (search.clone(), result.probes.clone(), result.selections.clone());
             let told = StoredSearch { plan, probes, selections, next: None };
             let notice = notice.trim_start();
-            screen.print(&|width| search_glance::render(&runs, &told, notice, width, screen_has_colours()));
+            screen.print(&|width| search_glance::render(&runs, &told, notice, width, screen.output.has_colours()));
         }
     }
     let shown = append(&text(FILE_WIDTH), root);

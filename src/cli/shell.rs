@@ -43,6 +43,7 @@ pub(crate) fn man(args: &ManArgs) -> Result<u8, EarlyExit> {
     };
     let mut roff = Vec::new();
     clap_mangen::Man::new(page)
+        .source(format!("ringmark {}", env!("CARGO_PKG_VERSION")))
         .render(&mut roff)
         .map_err(|error| EarlyExit::error(&format!("cannot write the manual page: {error}")))?;
     print(&String::from_utf8_lossy(&roff))?;

@@ -5,6 +5,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::memory::WorkerMemory;
+use super::network::{ConnectionNetwork, NetworkBudget, send_request};
 use super::receive::ReceivePath;
 use super::receive::delivery::{ConnectionKey, Delivery};
 use super::segments::ReadCount;
@@ -15,7 +16,7 @@ use super::unrecorded::UnrecordedRequest;
 use crate::api::answer::{Answer, AnswerOptions, Step};
 use crate::net::tls::Tls;
 use crate::record::trace::{ResponseTracer, Trace};
-use crate::record::{Failure, Outcome, Phase};
+use crate::record::{Failure, NetworkTimes, Outcome, Phase};
 use crate::time::clock::Clock;
 use crate::time::{MS, Tick};
 
@@ -74,6 +75,7 @@ pub struct Connection {
     /// By how much the bytes of the last read may have arrived earlier than `last_active`, and whether its last byte
     /// arrived exactly then.
     read_bound: (u32, bool),
+    pub(super) network: ConnectionNetwork,
     /// All reads of the connection.
     read_count: ReadCount,
     /// The last read of the response had output.
@@ -101,6 +103,7 @@ impl Connection {
     /// Writes bytes without blocking; see [`Socket::send`].
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.socket {
+            Some(socket) if self.network.stamps_request() => send_request(socket, bytes),
             Some(socket) => socket.send(bytes),
             None => Err(io::Error::from_raw_os_error(libc::EBADF)),
         }
@@ -109,6 +112,9 @@ impl Connection {
     /// Writes the queued bytes of the TLS session without blocking; false when the socket has no room for all of them.
     pub(crate) fn flush_tls(&mut self) -> io::Result<bool> {
         match (&mut self.tls, &self.socket) {
+            (Some(tls), Some(socket)) if self.network.stamps_request() => {
+                tls.flush_with(|bytes| send_request(socket, bytes))
+            }
             (Some(tls), Some(socket)) => tls.flush(socket.fd()?),
             _ => Ok(true),
         }
@@ -137,6 +143,11 @@ impl Connection {
         self.read_bound = (0, false);
         self.had_output = false;
         self.requests += 1;
+    }
+
+    /// The network's part of the request whose record is made, which was written from `write_start` on.
+    pub(super) fn end_network(&mut self, write_start: Option<Tick>, clock: &Clock) -> NetworkTimes {
+        self.network.end(self.socket.as_deref(), write_start, clock)
     }
 
     /// Ends the response on the client's side: after a timeout, a write error, or at the end of the run.
@@ -176,6 +187,7 @@ pub struct Connections {
     memory: WorkerMemory,
     options: AnswerOptions,
     trace: Option<Trace>,
+    pub(super) network_budget: NetworkBudget,
     /// Connections that the peer closed right after a response without announcing it.
     silent_closes: u64,
     /// Responses on reused connections.
@@ -211,6 +223,7 @@ impl Connections {
             memory,
             options,
             trace,
+            network_budget: NetworkBudget::default(),
             silent_closes: 0,
             answered_again: 0,
             kept_open: 0,
@@ -228,6 +241,8 @@ impl Connections {
             .inspect_err(|_| {
                 self.free.push(connection_id);
             })?;
+        // A set of epoll would report the timestamps until they are taken.
+        connection.network = ConnectionNetwork::new(&socket, matches!(receive, ReceivePath::Ring(_)));
         connection.socket = Some(socket);
         connection.state = state;
         connection.requests = 0;
@@ -251,6 +266,7 @@ impl Connections {
             enough_after_ns: None,
             next_after: Tick(0),
             read_bound: (0, false),
+            network: ConnectionNetwork::default(),
             read_count: ReadCount::default(),
             had_output: false,
             connect_ns: 0,
@@ -322,7 +338,11 @@ impl Connections {
 
     /// Adds a newly opened connection to the idle ones.
     pub(crate) fn add_idle(&mut self, connection_id: u32) {
-        self.entries[connection_id as usize].state = ConnectionState::Idle;
+        let connection = &mut self.entries[connection_id as usize];
+        connection.state = ConnectionState::Idle;
+        if connection.requests == 0 {
+            connection.network.opened_early();
+        }
         self.idle.push(connection_id);
     }
 

@@ -40,6 +40,7 @@ pub mod event_loop;
 pub mod executor;
 pub mod job;
 mod memory;
+mod network;
 pub mod preflight_progress;
 pub mod receive;
 pub mod record_sender;

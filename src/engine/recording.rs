@@ -25,8 +25,9 @@ pub(super) fn write_record(
     request: &UnrecordedRequest,
     body: Option<&[u8]>,
 ) {
-    let WorkerState { connections, record_sender, telemetry, .. } = state;
+    let WorkerState { connections, record_sender, telemetry, clock, .. } = state;
     let times = request.times;
+    let network = connections.entries[connection_id as usize].end_network(times.write_start, clock);
     let connection = &connections.entries[connection_id as usize];
     let answer = &connection.answer;
     let block = &mut record_sender.block;
@@ -47,6 +48,7 @@ pub(super) fn write_record(
         last_token_early_ns: Some(answer.last_token_early_ns()),
         end_early_ns: Some(end_early_ns),
         body: body.map_or(Span::default(), |body| block.keep_bytes(body)),
+        network,
         ..new_record(worker, request.slot, request.job, times)
     };
     let record = answered_record(answer, connection.ended, &setup.plan, block, before);

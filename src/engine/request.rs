@@ -109,8 +109,10 @@ async fn send_and_wait(
     times.write_start = Some(now);
     let encrypted = {
         let state = &mut *worker.state.borrow_mut();
+        let is_recorded = state.connections.network_budget.take(now);
         let connection = &mut state.connections.entries[connection_id as usize];
         connection.begin(slot, (job.phase, job.index), now);
+        connection.network.begin(connection.socket().as_deref(), is_recorded);
         connection.enough_after_ns = (job.phase == Phase::Preflight).then_some(PREFLIGHT_READ_NS);
         let encrypted = connection.tls.as_mut().map(|tls| tls.encrypt(wire));
         let total = job.due.max(times.picked).plus_ns(plan.timeouts.total_ns);

@@ -294,8 +294,12 @@ pub(crate) async fn flush_tls(worker: &Worker, slot: u32, connection_id: u32) ->
 
 /// Waits until the socket accepts more bytes; false when its response has ended or its handshake has timed out first.
 async fn wait_for_room(worker: &Worker, slot: u32, connection_id: u32) -> io::Result<bool> {
-    let socket = worker.state.borrow().connections.entries[connection_id as usize].socket();
-    let Some(socket) = socket else { return Ok(false) };
+    let socket = {
+        let connection = &mut worker.state.borrow_mut().connections.entries[connection_id as usize];
+        let Some(socket) = connection.socket() else { return Ok(false) };
+        connection.network.take_stamps(&socket);
+        socket
+    };
     let over = |state: &WorkerState| match state.connections.entries[connection_id as usize].state {
         ConnectionState::Finished { .. } => true,
         ConnectionState::Handshake { .. } => state.slots[slot as usize].expired,

@@ -356,6 +356,14 @@ pub(super) fn text(finding: &Finding) -> Text {
             percent(*share)
         ))
         .advise("Look at the slowest requests, and use a lower --read-timeout if they hang."),
+        Finding::LossTail { figure, percentile, value_ns, above, with_loss, all_with_loss, recorded } => {
+            observed(format!(
+                "{} {figure}: {with_loss} of the {above} requests at or above it ({}) had retransmissions: segments of them                  were sent again or arrived out of order. Of all {recorded} requests, {all_with_loss} had. The network, not                  the server, makes this tail.",
+                percentile_name(percentile),
+                format_ns(*value_ns)
+            ))
+            .advise("Check the network between this machine and the server, or measure on the server's machine.")
+        }
         Finding::ShortAnswers { short, answers, asked_tokens, mean_tokens } => {
             let asked = asked_tokens.map_or_else(String::new, |asked| format!(" {asked} tokens were asked for."));
             let mean = mean_tokens.map_or_else(String::new, |mean| format!(" The mean is {mean:.1} tokens."));

@@ -285,6 +285,16 @@ pub(super) fn text(finding: &Finding) -> Text {
             percent(*share)
         ))
         .advise("请查看最慢的请求；若请求挂起，请减小 --read-timeout。"),
+        Finding::LossTail { figure, percentile, value_ns, above, with_loss, all_with_loss, recorded } => {
+            observed(format!(
+                "{} {}：达到或超过该值（{}）的 {above} 个请求中有 {with_loss} 个发生了重传，即有 TCP 分段被重发或乱序到达；\
+                 全部 {recorded} 个请求中有 {all_with_loss} 个如此。长尾来自网络，而不是服务端。",
+                super::en::percentile_name(percentile),
+                figure.zh(),
+                format_ns(*value_ns)
+            ))
+            .advise("请检查本机与服务端之间的网络，或在服务端所在机器上测试。")
+        }
         Finding::ShortAnswers { short, answers, asked_tokens, mean_tokens } => {
             let asked = asked_tokens.map_or_else(String::new, |asked| format!("要求输出 {asked} 个 token。"));
             let mean = mean_tokens.map_or_else(String::new, |mean| format!("平均输出 {mean:.1} 个 token。"));

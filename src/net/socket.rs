@@ -150,7 +150,9 @@ fn new_socket(family: AddressFamily) -> io::Result<OwnedFd> {
 }
 
 fn enable_receive_timestamps(fd: &OwnedFd) -> io::Result<()> {
-    let flags = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+    // Transmit timestamps are requested with the bytes they are of; they come without a copy of these.
+    let flags =
+        libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_OPT_TSONLY;
     set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, flags as libc::c_int)
 }
 

@@ -7,6 +7,7 @@ pub mod calibration;
 mod files;
 mod hub_files;
 pub(crate) mod results;
+pub(crate) mod secret_values;
 
 use std::any::Any;
 use std::path::Path;

@@ -17,7 +17,7 @@ const fn define(name: Pair, formula: Pair, en: &'static str, zh: &'static str) -
 }
 
 /// Every figure that the report shows.
-pub(crate) const DEFINITIONS: [Definition; 22] = [
+pub(crate) const DEFINITIONS: [Definition; 23] = [
     define(
         ["due", "计划时刻 (due)"],
         ["", ""],
@@ -164,6 +164,14 @@ pub(crate) const DEFINITIONS: [Definition; 22] = [
         ["processed − arrived; write_start − due", "processed − arrived; write_start − due"],
         "The client's own delays: from arrival to processing, and from the due time to sending. Reported, never subtracted.",
         "客户端自身造成的延迟：从数据到达到处理，从计划时刻到发送。只报告，从不扣除。",
+    ),
+    define(
+        ["Server part of TTFT", "TTFT 中服务端部分"],
+        ["first_token − sent − min RTT", "first_token − sent − min RTT"],
+        "TTFT without send lag, without the way to the network device and without the minimum TCP round trip. \
+         Acknowledgements may be delayed, so only the minimum counts as network. Through a proxy it is that of the way to the \
+         proxy.",
+        "从 TTFT 中减去发送滞后、到网卡的时间和 TCP 往返时间的最小值。确认可能被对端延迟，因此只把最小值计为网络；经代理时为到代理的往返时间。",
     ),
 ];
 

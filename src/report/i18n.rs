@@ -93,6 +93,12 @@ labels! {
     CpuPerEvent: "CPU per output event", "每个输出事件的 CPU 时间";
     ContextSwitches: "Context switches voluntary / forced", "上下文切换 主动 / 被动";
     ConnectionsOpened: "Connections opened", "新建连接数";
+    WayToWire: "Request to network device p50 / p99 / max", "请求到网卡 p50 / p99 / 最大";
+    MinimumRtt: "TCP round trip (minimum) p50 / p99 / max", "TCP 往返时间（最小值） p50 / p99 / 最大";
+    SmoothedRtt: "TCP round trip (smoothed) p50 / p99 / max", "TCP 往返时间（平滑值） p50 / p99 / 最大";
+    Acknowledged: "Request acknowledged after p50 / p99 / max", "请求被确认耗时 p50 / p99 / 最大";
+    TtftAtServer: "Server part of TTFT p50 / p99 / max", "TTFT 中服务端部分 p50 / p99 / 最大";
+    Retransmissions: "Requests with segments resent / out of order / all", "有分段重传 / 乱序的请求数 / 总数";
 
     // Columns of the percentiles.
     Ttft: "TTFT (s)", "TTFT (s)";
@@ -139,12 +145,6 @@ labels! {
     Rps: "RPS", "RPS";
     RequestsPerS: "Requests/s", "请求吞吐量 (req/s)";
     OutputTokPerS: "Output tok/s", "输出 tok/s";
-    AvgTtft: "Avg TTFT (s)", "平均 TTFT (s)";
-    P99Ttft: "P99 TTFT (s)", "P99 TTFT (s)";
-    AvgTpot: "Avg TPOT (s)", "平均 TPOT (s)";
-    P99Tpot: "P99 TPOT (s)", "P99 TPOT (s)";
-    AvgLatency: "Avg latency (s)", "平均时延 (s)";
-    P99Latency: "P99 latency (s)", "P99 时延 (s)";
     SuccessRate: "Success rate (%)", "成功率 (%)";
 
     // The client's figures compared with the server's.
@@ -272,8 +272,6 @@ mod tests {
                     | Label::Tpot
                     | Label::TtftP99
                     | Label::Rps
-                    | Label::P99Ttft
-                    | Label::P99Tpot
                     | Label::TtftMs
                     | Label::ItlMs
                     | Label::TpotMs

@@ -8,6 +8,7 @@ use super::i18n::Label;
 use super::language::Language;
 use super::load_name::{load_name, short_load};
 use super::table::{Align, Table, digits};
+use crate::record::facts::RunFacts;
 use crate::stats::{Summary, comparison};
 
 /// A figure of a run: its name in tables, which have times in milliseconds, its name in `--slo`, its unit, and its value.
@@ -186,16 +187,23 @@ fn load_json(runs: &[Repeat<'_>], root: &Path) -> Json {
     let summaries: Vec<&Summary> = runs.iter().map(|run| run.summary).collect();
     let figures: Map<String, Json> =
         FIGURES.into_iter().map(|figure| (figure.1.to_string(), figure_json(&summaries, figure))).collect();
-    json!({
-        "mode": facts.mode,
-        "parallel": facts.parallel,
-        "rate": facts.rate_per_s,
-        "arrival": facts.arrival,
-        "number": facts.requests,
-        "duration": facts.duration_ns.map(|ns| ns as f64 / 1e9),
-        "runs": runs.iter().map(|run| run_json(run, root)).collect::<Vec<_>>(),
-        "figures": figures,
-    })
+    let mut out = load(facts);
+    out.insert("runs".to_string(), runs.iter().map(|run| run_json(run, root)).collect());
+    out.insert("figures".to_string(), Json::Object(figures));
+    Json::Object(out)
+}
+
+/// The load that a run offered.
+pub(super) fn load(facts: &RunFacts) -> Map<String, Json> {
+    let members = [
+        ("mode", json!(facts.mode)),
+        ("parallel", json!(facts.parallel)),
+        ("rate", json!(facts.rate_per_s)),
+        ("arrival", json!(facts.arrival)),
+        ("number", json!(facts.requests)),
+        ("duration", json!(facts.duration_ns.map(|ns| ns as f64 / 1e9))),
+    ];
+    members.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
 }
 
 fn run_json(run: &Repeat<'_>, root: &Path) -> Json {

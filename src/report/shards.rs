@@ -3,10 +3,11 @@
 
 use std::path::PathBuf;
 
+use super::gap_passes::GapRequests;
 use super::{Measured, workload};
 use crate::finding::Finding;
 use crate::record::facts::ConversationFacts;
-use crate::record::{Block, Phase, RequestRecord, Stall};
+use crate::record::{Block, NetworkTimes, Phase, RequestRecord, Stall};
 use crate::stats::samples::RunSamples;
 use crate::stats::{Inputs, analyze};
 use crate::store::reader::Detail;
@@ -42,14 +43,15 @@ fn span_unix_ns(run: &Measured) -> Option<(i64, i64)> {
 pub fn measured(paths: &[PathBuf]) -> Result<Measured, StoreError> {
     let (run, shards) = open(paths)?;
     let (mut samples, mut warmup) = (RunSamples::default(), RunSamples::default());
+    let mut gaps = GapRequests::default();
     for shard in &shards {
-        shard.each_block(Phase::Measured, |block| samples.add(block))?;
+        shard.add_phase(Phase::Measured, &mut samples, &mut gaps)?;
         if run.facts.has_flowing_warmup() {
-            shard.each_block(Phase::Warmup, |block| warmup.add(block))?;
+            shard.add_phase(Phase::Warmup, &mut warmup, &mut gaps)?;
         }
     }
-    let (summary, samples) = analyze(Inputs { warmup, ..Inputs::new(&run, samples) });
-    Ok(Measured { run, summary, samples })
+    let (summary, samples) = analyze(Inputs { warmup, ..Inputs::new(&run, samples) }, |sets| gaps.read(sets))?;
+    Ok(Measured { run, summary, samples, gaps })
 }
 
 /// Passes all measured requests of the shards to `take`, with their times on the clock of the first shard.
@@ -67,6 +69,13 @@ struct Shard {
 }
 
 impl Shard {
+    /// Adds its requests of a phase to those of the shards before it.
+    fn add_phase(&self, phase: Phase, samples: &mut RunSamples, gaps: &mut GapRequests) -> Result<(), StoreError> {
+        let before = samples.ok;
+        self.each_block(phase, |block| samples.add(block))?;
+        gaps.add(&self.reader, self.shift_ns, phase, samples, before)
+    }
+
     fn each_block(&self, phase: Phase, mut take: impl FnMut(&Block)) -> Result<(), StoreError> {
         self.reader.each_block(phase, Detail::Figures, |block| match (self.shift_ns, self.first_worker) {
             (0, 0) => take(block),
@@ -153,6 +162,11 @@ fn shifted(block: &Block, ns: i64, first_worker: u32) -> Block {
         last_token: record.last_token.map(shift),
         end: shift(record.end),
         previous_end: record.previous_end.map(shift),
+        network: NetworkTimes {
+            sent: record.network.sent.map(shift),
+            acknowledged: record.network.acknowledged.map(shift),
+            ..record.network
+        },
         ..record.clone()
     };
     Block {

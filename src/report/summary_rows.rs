@@ -268,6 +268,15 @@ pub(crate) fn client_rows(s: &Summary) -> Vec<(Label, String)> {
     let known = |text: String| if workers { text } else { "-".to_string() };
     row(Label::ContextSwitches, known(format!("{} / {}", c.voluntary_switches, c.involuntary_switches)));
     row(Label::ConnectionsOpened, known(c.connections_opened.to_string()));
+    if let Some(network) = &s.network {
+        row(Label::WayToWire, lag_text(network.to_wire));
+        row(Label::MinimumRtt, lag_text(network.min_rtt));
+        row(Label::SmoothedRtt, lag_text(network.rtt));
+        row(Label::Acknowledged, lag_text(network.acknowledged));
+        row(Label::TtftAtServer, lag_text(network.server_ttft));
+        let counts = format!("{} / {} / {}", network.retransmitted, network.out_of_order, network.recorded);
+        row(Label::Retransmissions, counts);
+    }
     rows
 }
 

@@ -511,7 +511,11 @@ pub(crate) fn write_results(plan: &Plan, summary: &Summary) -> Result<(), RunErr
     let written = write_file(plan, "benchmark_summary.json", &format!("{:#}\n", report::json::summary(summary)));
     let percentiles =
         write_file(plan, "benchmark_percentile.json", &format!("{:#}\n", report::json::percentiles(summary)));
-    written.and(percentiles)
+    let speed = match summary.speed.is_empty() {
+        true => Ok(()),
+        false => write_file(plan, "speed_benchmark.json", &format!("{:#}\n", report::json::speed_rows(summary))),
+    };
+    written.and(percentiles).and(speed)
 }
 
 fn write_file(plan: &Plan, name: &str, text: &str) -> Result<(), RunError> {

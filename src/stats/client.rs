@@ -97,7 +97,7 @@ fn cpu_ns(worker: &WorkerReport) -> u64 {
 }
 
 /// Exact quantiles of delays.
-fn lag(delays_ns: impl Iterator<Item = u64>) -> Lag {
+pub(super) fn lag(delays_ns: impl Iterator<Item = u64>) -> Lag {
     let series = Series::from_values(delays_ns.map(|ns| ns as f64));
     let value = |per_mille| series.value(per_mille).unwrap_or(0.0) as u64;
     Lag { count: series.count as u64, p50: value(500), p99: value(990), max: value(LEVELS[11].per_mille) }

@@ -23,8 +23,9 @@
 //!   for a timestamp from before the socket was empty: the wall clock was stepped back.
 //! - **Sending.** The request was sent later than its due time. The time for connecting is part of the network, and
 //!   with a cap the wait for the end of the slot's previous request is part of the plan; the rest, up to the last byte
-//!   accepted by the kernel, is the client's. If the request had been sent on time, the response would have come earlier by at most that much: by all
-//!   of it from a server with a constant service time, by nothing from a server that was busy until then.
+//!   accepted by the kernel, is the client's. If the request had been sent on time, the response would have come earlier
+//!   by at most that much: by all of it from a server with a constant service time, by nothing from a server that was
+//!   busy until then.
 //!
 //! The engine stores with each request how much earlier its events, its last token and its end may have arrived (`early`):
 //! from the worker that received it, so that no other worker's stall matters. Files of versions that did not store it
@@ -45,19 +46,20 @@
 //! | a gap | gap − early of its end − stamp − 2 clock | gap + early of its begin + stamp + 2 clock |
 //! | TPOT | (span − early of the last − stamp − 2 clock) / (tokens − 1) | (span + early of the first + stamp + 2 clock) / (tokens − 1) |
 //!
-//! Where TPOT is a range, its lower end gives the lower bound and its upper end the upper bound.
-//!
-//! and never less than 0. These bounds hold for each request (each gap) on its own. Order statistics are monotone: if
-//! every value is within its own bounds, the p-quantile of the values is between the p-quantiles of the lower and of
-//! the upper bounds. Nothing is averaged, and no distribution of the errors is assumed.
+//! and never less than 0. Where TPOT is a range, its lower end gives the lower bound and its upper end the upper one.
+//! These bounds hold for each request (each gap) on its own. Order statistics are monotone: if every value is within its
+//! own bounds, the p-quantile of the values is between the p-quantiles of the lower and of the upper bounds. Nothing is
+//! averaged, and no distribution of the errors is assumed.
 
+use super::gap_set::{Doubtful, GapFigures};
+pub use super::quantile::Bound;
 use super::quantile::{LEVELS, Quantile, Series, nearest_rank};
-use super::samples::{Gap, Sample};
+use super::samples::Sample;
 use super::series::AllSeries;
 use crate::finding::{Figure, Finding, Misfit, Severity};
 use crate::host::calibration::Calibration;
+use crate::record::WorkerReport;
 use crate::record::facts::{RunEnd, RunFacts};
-use crate::record::{STALL_NS, WorkerReport};
 use crate::time::US;
 
 /// The largest delay from a send to the kernel's receive timestamp if there is no calibration, nanoseconds (the
@@ -115,22 +117,6 @@ pub enum StampSource {
     Unfit(Misfit),
 }
 
-/// Bounds of a percentile, seconds. One for each of [`LEVELS`].
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Bound {
-    pub low: f64,
-    pub high: f64,
-}
-
-/// Gaps between tokens that a stall may have changed, because their events came in shared reads.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Doubtful {
-    /// Share of all gaps.
-    pub share: f64,
-    /// Largest error, nanoseconds.
-    pub by_ns: u64,
-}
-
 /// Limits of single errors, nanoseconds.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
@@ -153,18 +139,30 @@ pub fn stamp_error(calibration: Option<&Calibration>, facts: &RunFacts, events_p
     }
 }
 
-/// The bounds over the succeeded requests and their gaps; none if a request does not tell how late it was received.
+/// The error of the workers' clocks, nanoseconds.
+fn clock_ns(end: Option<&RunEnd>) -> u64 {
+    end.and_then(|end| end.clock_error_ns).map_or(CLOCK_NS, |measured| measured.max(CLOCK_NS))
+}
+
+/// The error of a gap in either direction besides that its arrivals may have been earlier, nanoseconds; `None` if one
+/// of the succeeded requests does not have the bounds of its arrivals.
+pub fn gap_margin_ns(stamp: &StampError, end: Option<&RunEnd>, ok: &[&Sample]) -> Option<u64> {
+    ok.iter().all(|sample| sample.bounded).then(|| stamp.ns.saturating_add(clock_ns(end).saturating_mul(2)))
+}
+
+/// The bounds over the succeeded requests and their gaps; none if a request does not have the bounds of its arrivals.
+/// `gaps` are the figures with [`gap_margin_ns`].
 pub fn compute(
     facts: &RunFacts,
     stamp: StampError,
     end: Option<&RunEnd>,
     workers: &[&WorkerReport],
     ok: &[&Sample],
-    gaps: &[Gap],
+    gaps: &GapFigures,
 ) -> MeasurementError {
     let stall_ns = workers.iter().map(|worker| worker.longest_stall_ns()).max();
-    let clock_ns = end.and_then(|end| end.clock_error_ns).map_or(CLOCK_NS, |measured| measured.max(CLOCK_NS));
-    if ok.iter().any(|sample| !sample.bounded) {
+    let clock_ns = clock_ns(end);
+    if gap_margin_ns(&stamp, end, ok).is_none() {
         return MeasurementError { stamp, clock_ns, stall_ns, ..MeasurementError::default() };
     }
     let limits = Limits {
@@ -174,23 +172,14 @@ pub fn compute(
     };
     MeasurementError {
         ttft_s: bounds(ok.iter().filter_map(|sample| ttft(sample, limits))),
-        itl_s: bounds(gaps.iter().map(|gap| between(gap.ns as f64, gap.early_begin_ns, gap.early_end_ns, limits))),
+        itl_s: gaps.bounds_s.clone(),
         tpot_s: bounds(ok.iter().filter_map(|sample| tpot(sample, limits))),
         latency_s: bounds(ok.iter().map(|sample| latency(sample, limits))),
         stamp,
         clock_ns,
         stall_ns,
-        doubtful: doubtful(gaps),
+        doubtful: gaps.doubtful,
     }
-}
-
-/// The gaps that a stall may have changed by more than a tenth of the mean gap.
-fn doubtful(gaps: &[Gap]) -> Option<Doubtful> {
-    let mean_ns = gaps.iter().map(|gap| gap.ns as f64).sum::<f64>() / gaps.len().max(1) as f64;
-    let least_ns = (STALL_NS as f64).max(WIDE_SHARE * mean_ns);
-    let off = gaps.iter().map(|gap| gap.early_begin_ns.max(gap.early_end_ns)).filter(|&ns| f64::from(ns) > least_ns);
-    let (count, by_ns) = off.fold((0u64, 0), |(count, most), ns| (count + 1, most.max(ns)));
-    (count > 0).then(|| Doubtful { share: count as f64 / gaps.len() as f64, by_ns: u64::from(by_ns) })
 }
 
 fn ttft(sample: &Sample, limits: Limits) -> Option<(f64, f64)> {
@@ -323,7 +312,7 @@ mod tests {
         let ends = tpot(&sample, LIMITS).unwrap();
         assert_eq!(ends, ((100e6 - 2e3 - 20_200.0) / 10.0, (100e6 + 1e3 + 20_200.0) / 5.0));
         // The range is no error of the client.
-        let (series, bounds) = (AllSeries::compute(&[&sample; 40], &[]), bounds(std::iter::repeat_n(ends, 40)));
+        let (series, bounds) = (AllSeries::compute(&[&sample; 40], Series::default()), bounds(std::iter::repeat_n(ends, 40)));
         assert_eq!(wide(Figure::Tpot, series.tpot_ends(), &bounds, false), None);
         assert!(wide(Figure::Tpot, (&series.tpot_s, &series.tpot_s), &bounds, false).is_some());
     }

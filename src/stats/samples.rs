@@ -1,15 +1,15 @@
-//! One pass over the stored requests: what the analyses need of each.
+//! One pass over the stored requests: what the analyses need of each. The gaps between output events, of which there are
+//! as many as tokens, are not kept: [`super::gap_sets`] reads them again.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use super::failure_texts::FailureTexts;
 use super::metric;
 use crate::finding::Oddity;
-use crate::record::arrivals::decode_early;
+use crate::record::arrivals::{Gap, Gaps};
 use crate::record::delivery::Tpot;
-use crate::record::{Block, Failure, Finish, Outcome, RequestRecord, ServerTimes};
+use crate::record::{Block, Failure, Finish, NetworkTimes, Outcome, RequestRecord, ServerTimes};
 
 /// The figures of one request. Lengths of time are nanoseconds.
 #[derive(Clone, Debug, Default)]
@@ -62,21 +62,9 @@ pub struct Sample {
     pub early_end_ns: u32,
     /// These three are known.
     pub bounded: bool,
-    /// Index of its first gap in [`RunSamples::gaps`].
-    pub(super) gap_start: usize,
-    pub(super) gap_count: usize,
-}
-
-/// A gap between two arrivals.
-#[derive(Clone, Copy, Debug)]
-pub struct Gap {
-    /// The arrival that ends it, tick nanoseconds.
-    pub at: u64,
-    pub ns: u64,
-    /// By how much the arrivals that begin and end it may have been earlier than recorded; see
-    /// [`super::measurement_error`].
-    pub early_begin_ns: u32,
-    pub early_end_ns: u32,
+    pub network: NetworkTimes,
+    /// Its number among the succeeded requests of its phase, in the order in which they are stored.
+    pub place: u64,
 }
 
 impl Sample {
@@ -95,7 +83,8 @@ impl Sample {
 #[derive(Debug, Default)]
 pub struct RunSamples {
     pub requests: Vec<Sample>,
-    gaps: Vec<Gap>,
+    /// Those of the last request.
+    pub(super) last_gaps: Gaps,
     pub ok: u64,
     pub unfinished: u64,
     pub failures: BTreeMap<Failure, FailureTexts>,
@@ -124,34 +113,31 @@ impl RunSamples {
     /// Adds all records of a block.
     pub fn add(&mut self, block: &Block) {
         for record in &block.records {
+            let place = self.ok;
             self.count(record, block);
-            let gap_start = self.gaps.len();
-            let arrivals = record.arrivals.slice(&block.arrivals);
-            let choices = record.choices.slice(&block.bytes);
-            let early = early_ns(record, block);
+            let (arrivals, choices) = (record.arrivals.slice(&block.arrivals), record.choices.slice(&block.bytes));
+            let mut last_gaps = std::mem::take(&mut self.last_gaps);
+            last_gaps.read(arrivals, choices, record.early.slice(&block.bytes));
+            let early = &last_gaps.early_ns;
             let tpot = record.tpot(block);
-            if record.outcome == Outcome::Ok {
-                let gap = |pair: (usize, usize)| Gap {
-                    at: arrivals[pair.1].0,
-                    ns: metric::gap_ns(arrivals, pair),
-                    early_begin_ns: early[pair.0],
-                    early_end_ns: early[pair.1],
-                };
-                self.gaps.extend(metric::consecutive(arrivals, choices).map(gap));
-                self.timings.extend(RequestTimings::from_record(record, tpot.map(|tpot| tpot.ns)));
+            let exact_ns = tpot.filter(|tpot| tpot.low_ns >= tpot.high_ns).map(|tpot| tpot.ns);
+            let is_ok = record.outcome == Outcome::Ok;
+            if is_ok {
+                self.timings.extend(RequestTimings::from_record(record, exact_ns));
             }
-            let gaps = gap_start..self.gaps.len();
-            let sample = sample(record, &self.gaps[gaps.clone()], gaps);
+            let sample = sample(record, if is_ok { &last_gaps.gaps } else { &[] });
             self.requests.push(Sample {
                 tpot: tpot.map(|tpot| tpot.ns),
                 tpot_range: tpot.map(|tpot| (tpot.low_ns, tpot.high_ns)),
                 tpot_intervals: tpot.map_or((0.0, 0.0), |tpot| (tpot.intervals, tpot.high_intervals)),
                 early_first_ns: early.first().copied().unwrap_or(0),
-                early_span_ns: early_span_ns(&early, choices, record.last_token_early_ns, tpot),
+                early_span_ns: early_span_ns(early, choices, record.last_token_early_ns, tpot),
                 early_end_ns: record.end_early_ns.unwrap_or(0),
                 bounded: record.end_early_ns.is_some(),
+                place,
                 ..sample
             });
+            self.last_gaps = last_gaps;
         }
     }
 
@@ -200,26 +186,6 @@ impl RunSamples {
     pub fn failed(&self) -> u64 {
         self.failures.values().map(|failure| failure.count).sum()
     }
-
-    /// The gaps of these samples in order of arrival, nanoseconds.
-    pub fn gaps_of<'a>(&self, samples: impl Iterator<Item = &'a Sample>) -> Vec<f64> {
-        let spans = samples.map(|sample| &self.gaps[sample.gap_start..][..sample.gap_count]);
-        in_time_order(spans.flatten().copied().collect()).into_iter().map(|gap| gap.ns as f64).collect()
-    }
-
-    /// All gaps.
-    pub(super) fn gaps(&self) -> &[Gap] {
-        &self.gaps
-    }
-
-    /// Moves out all gaps, in order of arrival. They are not copied because there may be many millions.
-    pub fn take_gaps(&mut self) -> Vec<Gap> {
-        let gaps = std::mem::take(&mut self.gaps);
-        for sample in &mut self.requests {
-            (sample.gap_start, sample.gap_count) = (0, 0);
-        }
-        in_time_order(gaps)
-    }
 }
 
 /// One request's times as measured by the client and by the server, nanoseconds.
@@ -236,7 +202,8 @@ pub struct RequestTimings {
 }
 
 impl RequestTimings {
-    /// `None` unless the response was streamed and contained times of the server. `tpot_ns` is the client's time per token.
+    /// `None` unless the response was streamed and contained times of the server. `tpot_ns` is the client's time per token,
+    /// unless it is a range.
     pub fn from_record(record: &RequestRecord, tpot_ns: Option<f64>) -> Option<RequestTimings> {
         let times: ServerTimes = record.server_times.filter(|_| record.streamed)?;
         let there = times.prefill_ns.map(|prefill| prefill.saturating_add(times.queue_ns.unwrap_or(0)) as f64);
@@ -251,18 +218,6 @@ impl RequestTimings {
         };
         (timings.ttft.is_some() || timings.per_token.is_some()).then_some(timings)
     }
-}
-
-/// By how much each arrival may have been earlier than recorded.
-fn early_ns(record: &RequestRecord, block: &Block) -> Vec<u32> {
-    let count = record.arrivals.len as usize;
-    // What cannot be read is bounded by nothing.
-    decode_early(record.early.slice(&block.bytes), count).unwrap_or_else(|| vec![u32::MAX; count])
-}
-
-fn in_time_order(mut gaps: Vec<Gap>) -> Vec<Gap> {
-    gaps.sort_unstable_by_key(|gap| (gap.at, gap.ns));
-    gaps
 }
 
 /// See [`Sample::early_span_ns`].
@@ -281,7 +236,7 @@ fn early_span_ns(early: &[u32], choices: &[u8], last_token_ns: Option<u32>, tpot
     spans.fold((0, silent_ns.unwrap_or(0)), |(first, last), span| (first.max(span.0), last.max(span.1)))
 }
 
-fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
+fn sample(record: &RequestRecord, gaps: &[Gap]) -> Sample {
     Sample {
         index: record.index,
         conversation: record.conversation,
@@ -320,8 +275,8 @@ fn sample(record: &RequestRecord, gaps: &[Gap], place: Range<usize>) -> Sample {
         early_span_ns: (0, 0),
         early_end_ns: 0,
         bounded: false,
-        gap_start: place.start,
-        gap_count: place.len(),
+        network: record.network,
+        place: 0,
     }
 }
 

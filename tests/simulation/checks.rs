@@ -1,11 +1,14 @@
 //! What must hold after every simulated run.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 
 use ringmark::plan::{Arrival, Load};
-use ringmark::record::arrivals::decode_early;
+use ringmark::record::arrivals::{Gaps, decode_early};
 use ringmark::record::facts::RunFacts;
 use ringmark::record::{Block, Outcome as RequestOutcome, Phase, RequestRecord, WorkerReport};
+use ringmark::stats::gap_set::GapsWanted;
+use ringmark::stats::gap_sets::{GapPass, GapSets};
 use ringmark::stats::measurement_error::{self, Bound, MeasurementError, StampError};
 use ringmark::stats::quantile::{LEVELS, nearest_rank};
 use ringmark::stats::samples::RunSamples;
@@ -122,7 +125,7 @@ fn check_totals(scenario: &Scenario, outcome: &Outcome) {
 fn check_duration(scenario: &Scenario, outcome: &Outcome) {
     let Some(duration_ns) = scenario.duration_ns else { return };
     let dues = || records(outcome).map(|(_, record)| record).filter(|r| r.phase == Phase::Measured && r.turn == 0);
-    let Some(first) = dues().filter(|record| record.index == 0).map(|record| record.due).next() else { return };
+    let Some(first) = dues().find(|record| record.index == 0).map(|record| record.due) else { return };
     for record in dues() {
         let after_ns = record.due.ns_since(first);
         assert!(after_ns <= duration_ns as i64, "request {} is due {after_ns} ns after the first", record.index);
@@ -249,26 +252,40 @@ fn check_narrow(scenario: &Scenario, joined: &[Joined<'_>]) {
 /// The bounds, computed as from a database: blocks do not tell the worker.
 fn own_error(scenario: &Scenario, outcome: &Outcome) -> MeasurementError {
     let mut samples = RunSamples::default();
-    for block in &outcome.blocks {
-        let measured = block.records.iter().filter(|record| record.phase == Phase::Measured);
-        let from_database = Block {
-            worker: 0,
-            records: measured.cloned().collect(),
-            arrivals: block.arrivals.clone(),
-            bytes: block.bytes.clone(),
-            ..Block::default()
-        };
-        samples.add(&from_database);
-    }
+    let from_database = |block: &Block| Block {
+        worker: 0,
+        records: block.records.iter().filter(|record| record.phase == Phase::Measured).cloned().collect(),
+        arrivals: block.arrivals.clone(),
+        bytes: block.bytes.clone(),
+        ..Block::default()
+    };
+    let blocks: Vec<Block> = outcome.blocks.iter().map(from_database).collect();
+    blocks.iter().for_each(|block| samples.add(block));
     let facts = RunFacts {
         parallel: scenario.load.parallel(),
         rate_per_s: scenario.load.schedule().map(|schedule| schedule.rate_per_s),
         ..RunFacts::default()
     };
-    let gaps = samples.take_gaps();
     let ok: Vec<_> = samples.requests.iter().filter(|sample| sample.ok).collect();
+    let margin_ns = measurement_error::gap_margin_ns(&StampError::default(), None, &ok);
+    let sets = GapSets::new(GapsWanted { margin_ns, ..GapsWanted::default() });
+    let Ok(gaps) = sets.compute(|sets| {
+        add_gaps(sets, &blocks);
+        Ok::<(), Infallible>(())
+    });
     let workers: Vec<&WorkerReport> = outcome.reports.iter().collect();
-    measurement_error::compute(&facts, StampError::default(), None, &workers, &ok, &gaps)
+    measurement_error::compute(&facts, StampError::default(), None, &workers, &ok, &gaps.measured)
+}
+
+fn add_gaps(sets: &mut GapSets, blocks: &[Block]) {
+    let mut gaps = Gaps::default();
+    for block in blocks {
+        for record in block.records.iter().filter(|record| record.outcome == RequestOutcome::Ok) {
+            let arrivals = record.arrivals.slice(&block.arrivals);
+            gaps.read(arrivals, record.choices.slice(&block.bytes), record.early.slice(&block.bytes));
+            sets.add(Phase::Measured, 0, &gaps.gaps);
+        }
+    }
 }
 
 /// The bounds contain what an ideal client would have measured. `would_be_earlier`: the server would have answered a

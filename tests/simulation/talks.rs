@@ -48,8 +48,11 @@ pub fn plan(spec: &Spec) -> Plan {
 
 fn prepare(think_ms: Option<(u64, u64)>) -> Prepared {
     let lines = TURNS.iter().enumerate().map(|(number, &turns)| {
-        let turn = |turn: usize| json!({"role": "user", "content": user_text(number, turn)});
-        format!("{}\n", Value::from((0..turns).map(turn).collect::<Vec<_>>()))
+        let turn = |turn: usize| {
+            let user = json!({"role": "user", "content": user_text(number, turn)});
+            [user, json!({"role": "assistant", "content": "never sent"})]
+        };
+        format!("{}\n", Value::from((0..turns).flat_map(turn).collect::<Vec<_>>()))
     });
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("talks.jsonl");

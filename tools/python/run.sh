@@ -31,6 +31,8 @@ echo "python: the wheel took $((SECONDS - start)) s"
 
 python3 -m venv "$scratch/venv"
 "$scratch/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-index "$folder"/wheels/ringmark-*.whl
+# The documents of --json are checked with a validator that is not ours.
+"$scratch/venv/bin/python" -m pip install --quiet --disable-pip-version-check 'jsonschema>=4.18,<5'
 cd "$scratch"
 unset RINGMARK PYTHONPATH
 MYPYPATH="$here/python" "$folder/build/bin/mypy" --strict --cache-dir "$scratch/mypy" -p ringmark

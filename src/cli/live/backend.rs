@@ -6,6 +6,7 @@ use ratatui::backend::{Backend, ClearType, WindowSize};
 use ratatui::buffer::Cell;
 use ratatui::layout::{Position, Size};
 use ratatui::style::{Color, Modifier};
+use unicode_width::UnicodeWidthStr;
 
 /// The bytes of a frame until it is flushed.
 #[derive(Debug, Default)]
@@ -34,8 +35,7 @@ impl Backend for Stderr {
                 self.push(&sgr(cell.fg, cell.modifier));
             }
             self.push(cell.symbol());
-            // A wide character moves the cursor by two columns; the next cell is then placed again.
-            cursor = Some((x + 1, y)).filter(|_| cell.symbol().is_ascii());
+            cursor = Some((x + cell.symbol().width() as u16, y));
         }
         self.push("\x1b[0m");
         Ok(())

@@ -165,6 +165,6 @@ pub(super) mod tests {
         assert_eq!(values(&history.ttft_ns[0]), [1, 2, 4].map(|second| Some(40_000_000 + second)));
         assert_eq!((values(&history.itl_ns[1]), history.itl_ns[1].newest()), (vec![None; 3], None));
         history.update(at("Concurrency 16", 1));
-        assert_eq!(history.tokens_per_s, Series::default(), "another run begins anew");
+        assert_eq!(values(&history.tokens_per_s), [Some(100_000)], "another run begins anew");
     }
 }

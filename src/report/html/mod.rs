@@ -6,6 +6,7 @@ mod chart;
 mod command;
 mod elements;
 mod escape;
+mod gap_quantiles;
 mod load_plots;
 mod loads;
 mod objectives;
