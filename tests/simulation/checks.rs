@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 
-use ringmark::plan::Load;
+use ringmark::plan::{Arrival, Load};
 use ringmark::record::arrivals::{Gaps, decode_early};
 use ringmark::record::facts::RunFacts;
 use ringmark::record::{Block, Outcome as RequestOutcome, Phase, RequestRecord, WorkerReport};
@@ -239,7 +239,9 @@ fn check_causes(scenario: &Scenario, request: &Joined<'_>) {
 
 /// On a machine and from a server without faults, few events have a bound that is wider than a short wait and a wake-up.
 fn check_narrow(scenario: &Scenario, joined: &[Joined<'_>]) {
-    if !scenario.is_calm {
+    // A burst keeps the worker from polling while it sends.
+    let is_burst = scenario.load.schedule().is_some_and(|schedule| schedule.arrival == Arrival::Burst);
+    if !scenario.is_calm || is_burst {
         return;
     }
     let early: Vec<u32> = joined.iter().flat_map(|request| request.early_ns.iter().copied()).collect();
