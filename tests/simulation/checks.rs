@@ -125,7 +125,7 @@ fn check_totals(scenario: &Scenario, outcome: &Outcome) {
 fn check_duration(scenario: &Scenario, outcome: &Outcome) {
     let Some(duration_ns) = scenario.duration_ns else { return };
     let dues = || records(outcome).map(|(_, record)| record).filter(|r| r.phase == Phase::Measured && r.turn == 0);
-    let Some(first) = dues().filter(|record| record.index == 0).map(|record| record.due).next() else { return };
+    let Some(first) = dues().find(|record| record.index == 0).map(|record| record.due) else { return };
     for record in dues() {
         let after_ns = record.due.ns_since(first);
         assert!(after_ns <= duration_ns as i64, "request {} is due {after_ns} ns after the first", record.index);
