@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use super::conversation::{BuiltConversation, Conversations, Frame, LimitPosition};
+use super::conversation::{self, Conversations};
 use super::dataset::{self, Dataset};
 use super::error::WorkloadError;
 use super::item::Item;
@@ -18,6 +18,7 @@ use super::options::{item_options, preflight_options};
 use super::progress::StepProgress;
 use super::recipe::{Recipe, Source};
 use super::rng::{self, Purpose};
+use super::script::{Frame, LimitPosition};
 use super::stream::{BodyStream, BuildAhead, Builders, Built, Place, StreamOwner};
 use super::tokenizer::Tokenizer;
 use super::tokens::{TokenUse, Tokens};
@@ -397,7 +398,7 @@ fn render_streamed(
     if recipe.source.is_conversations() {
         let mut next = first.requests;
         let render = |item: &Item| {
-            let built = BuiltConversation::render(item, next, recipe)?;
+            let built = conversation::build(item, next, recipe)?;
             next += built.requests();
             Ok(Built::Conversation(built))
         };

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::conversation::BuiltConversation;
 use super::error::WorkloadError;
 use super::item::Item;
 use super::progress::StepProgress;
 use super::residuals::Residuals;
+use super::script::BuiltConversation;
 use crate::api::request_body::Body;
 use crate::host::affinity::{AffinityGuard, exclude_cores};
 
