@@ -358,7 +358,9 @@ pub(super) fn text(finding: &Finding) -> Text {
         .advise("Look at the slowest requests, and use a lower --read-timeout if they hang."),
         Finding::LossTail { figure, percentile, value_ns, above, with_loss, all_with_loss, recorded } => {
             observed(format!(
-                "{} {figure}: {with_loss} of the {above} requests at or above it ({}) had retransmissions: segments of them                  were sent again or arrived out of order. Of all {recorded} requests, {all_with_loss} had. The network, not                  the server, makes this tail.",
+                "{} {figure}: {with_loss} of the {above} requests at or above it ({}) had retransmissions: segments of them \
+                 were sent again or arrived out of order. Of all {recorded} requests, {all_with_loss} had. The network, not \
+                 the server, makes this tail.",
                 percentile_name(percentile),
                 format_ns(*value_ns)
             ))
