@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use super::terminal::{print, print_error};
-use super::{Command, EarlyExit, compare, interrupt, mock, parse, perf_command, report, rig};
+use super::{Command, EarlyExit, compare, interrupt, merge, mock, parse, perf_command, report, rig};
 
 /// Runs `ringmark` with `arguments`, the program's name first, and returns its exit status. Output goes to standard
 /// output and standard error.
@@ -35,6 +35,7 @@ fn run_command(command: Command) -> Result<u8, EarlyExit> {
         Command::Perf(args) => perf_command::run(&args.spec),
         Command::Mock(args) => mock::serve(&args),
         Command::Report(args) => report::show(&args),
+        Command::Merge(args) => merge::show(&args),
         Command::Compare(args) => compare::show(&args),
         Command::Rig(args) => rig::show(&args),
     }

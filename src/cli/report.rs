@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::call_output::{screen_has_colours, screen_width};
 use super::exit::{EarlyExit, status};
+use super::merge;
 use super::run_files::databases;
 use super::terminal::print;
 use crate::files;
@@ -52,6 +53,15 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
         files.extend(databases(path).map_err(exit)?);
     }
     let runs: Vec<Measured> = files.iter().map(read).collect::<Result<_, _>>()?;
+    if runs.len() > 1 && runs.iter().all(|run| run.run.facts.shard.is_some()) {
+        if !exports.is_empty() {
+            return Err(exit("--csv and --export cannot write merged shards: use 'ringmark merge --csv'".to_string()));
+        }
+        drop(runs);
+        let output =
+            merge::MergeOutput { html: args.html.clone(), language: args.language, ..merge::MergeOutput::default() };
+        return merge::merge(&files, false, &output);
+    }
     if shards::are_shards(&runs) {
         if !exports.is_empty() {
             return Err(exit("--csv and --export cannot write merged shards: give one file".to_string()));
@@ -105,7 +115,8 @@ fn check_alike(runs: &[Measured], files: &[PathBuf]) -> Result<(), String> {
 }
 
 fn show_shards(args: &ReportArgs, files: &[PathBuf]) -> Result<u8, EarlyExit> {
-    let shards = html::Run::read_shards(files).map_err(|error| EarlyExit::error(&error.to_string()))?;
+    let merged = shards::measured(files, &[]).and_then(|merged| html::Run::read_shards(files, merged));
+    let shards = merged.map_err(|error| EarlyExit::error(&error.to_string()))?;
     print(&format!("{} shards of one load, merged into one run:\n", files.len()))?;
     print(&screen::render(&shards.summary, screen_width()))?;
     let void = shards.summary.is_void();

@@ -33,14 +33,13 @@ pub fn bodies(
     build(program, count, prompt, &|| progress.add(1))
 }
 
-/// The bodies of consecutive requests, of which the first has this index; see [`bodies`].
-pub fn some_bodies(
-    program: ProgramApi,
-    recipe: &Recipe,
-    first: u64,
-    items: &[Item],
-) -> Result<Vec<Body>, WorkloadError> {
-    build(program, items.len(), |place| asked(recipe, &items[place], first + place as u64), &|| ())
+/// The bodies of requests with these indices; see [`bodies`].
+pub fn some_bodies(program: ProgramApi, recipe: &Recipe, items: &[(u64, Item)]) -> Result<Vec<Body>, WorkloadError> {
+    let prompt = |place: usize| {
+        let (index, item) = &items[place];
+        asked(recipe, item, *index)
+    };
+    build(program, items.len(), prompt, &|| ())
 }
 
 /// Runs the program on `count` prompts with the options of their requests. `built` is called for each body.

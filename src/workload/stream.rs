@@ -17,6 +17,7 @@ use super::progress::StepProgress;
 use super::residuals::Residuals;
 use crate::api::request_body::Body;
 use crate::host::affinity::{AffinityGuard, exclude_cores};
+use crate::record::share::Share;
 
 /// Prompts that a run which only its duration ends counts as, where a number is needed. As many bodies are built ahead of
 /// need.
@@ -35,12 +36,14 @@ pub struct BuildAhead {
     pub bodies: u64,
     /// Cores that builders leave when the run starts: those of the workers.
     pub keep_off: Vec<usize>,
+    /// Only the bodies of this share are built.
+    pub share: Share,
 }
 
 impl Default for BuildAhead {
     /// As many as a run of no particular load needs, on any core.
     fn default() -> BuildAhead {
-        BuildAhead { bodies: ENDLESS, keep_off: Vec::new() }
+        BuildAhead { bodies: ENDLESS, keep_off: Vec::new(), share: Share::default() }
     }
 }
 
@@ -48,6 +51,7 @@ impl Default for BuildAhead {
 #[derive(Debug)]
 pub struct BodyStream {
     cells: Box<[Cell]>,
+    share: Share,
     /// Bodies built so far.
     built: AtomicU64,
     closed: AtomicBool,
@@ -59,24 +63,25 @@ pub struct BodyStream {
     pub residuals: Residuals,
 }
 
-/// The place of every `cells.len()`-th body.
+/// The place of every `cells.len()`-th body of the share.
 #[derive(Debug)]
 struct Cell {
-    /// The request whose body is in the cell, or comes next.
-    index: AtomicU64,
+    /// The place, among the requests of the share, of the one whose body is in the cell, or comes next.
+    place: AtomicU64,
     /// A channel of one place is a cell that is written and emptied without a lock.
     full: Sender<Body>,
     taken: Receiver<Body>,
 }
 
 impl BodyStream {
-    /// A ring without bodies.
-    pub fn new(bodies: u64) -> BodyStream {
-        let cell = |index: u64| {
+    /// A ring without bodies, for the requests of a share.
+    pub fn new(bodies: u64, share: Share) -> BodyStream {
+        let cell = |place: u64| {
             let (full, taken) = bounded(1);
-            Cell { index: AtomicU64::new(index), full, taken }
+            Cell { place: AtomicU64::new(place), full, taken }
         };
         BodyStream {
+            share,
             cells: (0..bodies.max(1)).map(cell).collect(),
             built: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -89,12 +94,13 @@ impl BodyStream {
 
     /// Takes the body of request `index` out; `None` while it is not built. Each body can be taken once.
     pub(crate) fn take(&self, index: u64) -> Option<Body> {
-        let cell = self.cell(index);
-        if cell.index.load(Ordering::Acquire) != index {
+        let place = self.share.place(index);
+        let cell = self.cell(place);
+        if cell.place.load(Ordering::Acquire) != place {
             return None;
         }
         let body = cell.taken.try_recv().ok()?;
-        cell.index.store(index + self.cells.len() as u64, Ordering::Release);
+        cell.place.store(place + self.cells.len() as u64, Ordering::Release);
         Some(body)
     }
 
@@ -128,8 +134,8 @@ impl BodyStream {
         self.prompts.get().copied()
     }
 
-    fn cell(&self, index: u64) -> &Cell {
-        &self.cells[(index % self.cells.len() as u64) as usize]
+    fn cell(&self, place: u64) -> &Cell {
+        &self.cells[(place % self.cells.len() as u64) as usize]
     }
 
     fn is_over(&self) -> bool {
@@ -137,8 +143,8 @@ impl BodyStream {
     }
 }
 
-/// Renders consecutive prompts, of which the first is that of this request.
-pub type Render<'a> = dyn Fn(u64, Vec<Item>) -> Result<Vec<Body>, WorkloadError> + Sync + 'a;
+/// Renders prompts, each with the index of its request.
+pub type Render<'a> = dyn Fn(Vec<(u64, Item)>) -> Result<Vec<Body>, WorkloadError> + Sync + 'a;
 
 /// What builds the bodies of a stream: a data set passes its prompts to it instead of returning them.
 pub struct Builders<'a> {
@@ -175,8 +181,9 @@ impl Builders<'_> {
             let mut builder = Builder { all: self, off_cores: None };
             while !(self.stream.is_over() || number >= MOST_BUILDERS && self.stream.was_full()) {
                 let first = next.fetch_add(self.chunk, Ordering::Relaxed);
-                let items = (first..first + self.chunk).map(&make).collect::<Result<Vec<Item>, _>>();
-                if let Err(error) = items.and_then(|items| builder.put(first, items)) {
+                let indices = (first..first + self.chunk).map(|place| self.stream.share.number(place));
+                let items = indices.map(|index| Ok((index, make(index)?))).collect::<Result<Vec<_>, _>>();
+                if let Err(error) = items.and_then(|items| builder.put(items)) {
                     self.stream.fail(error);
                 }
             }
@@ -199,14 +206,16 @@ impl Builders<'_> {
         let mut builder = Builder { all: self, off_cores: None };
         let (mut pending, mut next) = (Vec::new(), 0);
         let mut send = |item: Item| -> bool {
-            pending.push(item);
+            let index = next;
+            next += 1;
+            if self.stream.share.contains(index) {
+                pending.push((index, item));
+            }
             if (pending.len() as u64) < self.chunk {
                 return !self.stream.is_over();
             }
             let items = std::mem::take(&mut pending);
-            let first = next;
-            next += items.len() as u64;
-            if let Err(error) = builder.put(first, items) {
+            if let Err(error) = builder.put(items) {
                 self.stream.fail(error);
             }
             !self.stream.is_over()
@@ -250,11 +259,12 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     /// Renders prompts and puts the bodies into their cells as soon as these are empty, or until the stream is closed.
-    fn put(&mut self, first: u64, items: Vec<Item>) -> Result<(), WorkloadError> {
+    fn put(&mut self, items: Vec<(u64, Item)>) -> Result<(), WorkloadError> {
         let stream = self.all.stream;
-        for (index, body) in (first..).zip((self.all.render)(first, items)?) {
-            let cell = stream.cell(index);
-            while cell.index.load(Ordering::Acquire) != index {
+        let places: Vec<u64> = items.iter().map(|(index, _)| stream.share.place(*index)).collect();
+        for (place, body) in places.into_iter().zip((self.all.render)(items)?) {
+            let cell = stream.cell(place);
+            while cell.place.load(Ordering::Acquire) != place {
                 if stream.is_over() {
                     return Ok(());
                 }
@@ -299,20 +309,21 @@ mod tests {
         Item::new(Prompt::Text(number.to_string()))
     }
 
-    fn render(first: u64, items: Vec<Item>) -> Result<Vec<Body>, WorkloadError> {
+    fn render(items: Vec<(u64, Item)>) -> Result<Vec<Body>, WorkloadError> {
         let text = |item: &Item| if let Prompt::Text(text) = &item.prompt { text.clone() } else { String::new() };
-        let bytes = |(index, item): (u64, &Item)| format!("{index}:{}", text(item)).into_bytes().into_boxed_slice();
-        Ok((first..).zip(&items).map(bytes).map(|bytes| Body { bytes, max_tokens_at: None, seed_at: None }).collect())
+        let bytes = |(index, item): &(u64, Item)| format!("{index}:{}", text(item)).into_bytes().into_boxed_slice();
+        Ok(items.iter().map(bytes).map(|bytes| Body { bytes, max_tokens_at: None, seed_at: None }).collect())
     }
 
-    /// The bodies of the first `count` requests, taken by two threads out of order.
+    /// The bodies of the first `count` requests of the share, taken by two threads out of order.
     fn take(stream: &BodyStream, count: u64) -> Vec<String> {
         let taken = Mutex::new(Vec::new());
         thread::scope(|scope| {
             for worker in 0..2 {
                 let taken = &taken;
                 scope.spawn(move || {
-                    for pair in (worker..count).step_by(2).collect::<Vec<_>>().chunks(2) {
+                    let own = |nth: u64| stream.share.number(nth);
+                    for pair in (worker..count).step_by(2).map(own).collect::<Vec<_>>().chunks(2) {
                         for index in pair.iter().rev() {
                             let body = loop {
                                 match stream.take(*index) {
@@ -332,7 +343,16 @@ mod tests {
     }
 
     fn run(chunk: u64, build: impl Fn(&Builders<'_>) + Sync, count: u64) -> (Vec<String>, usize, Option<u64>) {
-        let stream = BodyStream::new(16);
+        run_share(Share::default(), chunk, build, count)
+    }
+
+    fn run_share(
+        share: Share,
+        chunk: u64,
+        build: impl Fn(&Builders<'_>) + Sync,
+        count: u64,
+    ) -> (Vec<String>, usize, Option<u64>) {
+        let stream = BodyStream::new(16, share);
         let (ready, before) = bounded(1);
         let progress = StepProgress::default();
         let builders = Builders { stream: &stream, keep_off: &[], chunk, render: &render, ready, progress: &progress };
@@ -362,6 +382,27 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_builds_its_share() {
+        let share = Share::new(1, 3).unwrap();
+        let any = |builders: &Builders<'_>| {
+            builders.begin("", vec![item(0)]);
+            builders.build_any(|number| Ok(item(number)));
+        };
+        let in_order = |builders: &Builders<'_>| {
+            let pass = |take: &mut dyn FnMut(Item) -> bool| {
+                let _ = (0..).all(|number: u64| take(item(number.saturating_sub(1))));
+                Ok(())
+            };
+            builders.build_in_order("", 1, pass).unwrap();
+        };
+        let expected: Vec<String> = (0..200).map(|nth| share.number(nth)).map(|n| format!("{n}:{n}")).collect();
+        for chunk in [1, 4] {
+            assert_eq!(run_share(share, chunk, any, 200).0, expected);
+            assert_eq!(run_share(share, chunk, in_order, 200).0, expected);
+        }
+    }
+
+    #[test]
     fn data_that_is_used_up_starts_again() {
         for size in [5, 12, 40] {
             let build = |builders: &Builders<'_>| {
@@ -380,7 +421,7 @@ mod tests {
 
     #[test]
     fn errors_end_the_builders() {
-        let stream = BodyStream::new(4);
+        let stream = BodyStream::new(4, Share::default());
         let (ready, _before) = bounded(1);
         let progress = StepProgress::default();
         let builders =

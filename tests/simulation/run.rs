@@ -91,6 +91,7 @@ pub fn run(scenario: &Scenario) -> Outcome {
     let phase = PhasePlan {
         phase: Phase::Measured,
         load: scenario.load.clone(),
+        share: Default::default(),
         warmup: 0,
         requests: scenario.requests,
         duration_ns: scenario.duration_ns,
