@@ -101,6 +101,7 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
     };
     let planned = plans.len();
     let exports = plans[0].report.exports.clone();
+    let shard = plans[0].shard.clone();
     let screen = Screen { quiet: spec.output.quiet, verbose: spec.output.verbose, ..Screen::default() };
     let measured = match &search {
         Some(search) => search::run_search((spec, search, &facts), &plans[0], &context, &screen, visualizer.as_mut()),
@@ -111,7 +112,7 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
         visualizer.finish(measured.error.is_none());
     }
     if measured.runs.is_empty() {
-        if matches!(measured.error, Some(RunError::Rendezvous(_))) {
+        if rendezvous.is_some() {
             // The shards have measured nothing together.
             let _ = std::fs::remove_file(root.join(LOG_FILE));
         }
@@ -136,6 +137,11 @@ pub fn run(spec: &Spec) -> Result<u8, EarlyExit> {
         let file = |name: &str, file: &str| format!("{name}: {}\n", root.join(file).display());
         screen.print(&|_| file("Report", PAGE) + &file("All tables", SUMMARY));
         screen.print_always(&format!("Results: {}\n", root.display()));
+        if let Some(shard) = &shard {
+            let all = if spec.output.no_timestamp { &spec.output.outputs_dir } else { root.parent().unwrap_or(&root) };
+            let line = format!("Shard {} of the load: 'ringmark merge {}' combines all.\n", shard.share, all.display());
+            screen.print_always(&line);
+        }
         if spec.output.quiet && measured.status == status::MISSED {
             print_error(&mask_foreign(
                 &format!("{}\n", exit_reason(&measured.runs, search.is_some())),

@@ -265,7 +265,7 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
 /// The content of a file; `None` if there is none. More than a message is an error.
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > 64 * MAX_MESSAGE as u64 => Err(io::Error::other("a file of it is too long")),
+        Ok(metadata) if metadata.len() > 1024 * MAX_MESSAGE as u64 => Err(io::Error::other("a file of it is too long")),
         Ok(_) => fs::read(path).map(Some),
         // The directory may be gone as well, which is another error.
         Err(error) if error.kind() == io::ErrorKind::NotFound && path.parent().is_some_and(Path::exists) => Ok(None),

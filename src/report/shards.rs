@@ -64,7 +64,7 @@ pub fn measured(paths: &[PathBuf], findings: &[Finding]) -> Result<Measured, Sto
             witness = Some(samples);
         }
     }
-    let (summary, samples) = analyze(Inputs { run: &run, samples, warmup, witness, server, server_use });
+    let (summary, samples) = analyze(Inputs { warmup, witness, server, server_use, ..Inputs::new(&run, samples) });
     Ok(Measured { run, summary, samples })
 }
 

@@ -46,6 +46,11 @@ impl<'a> Gate<'a> {
         self.rendezvous.is_none()
     }
 
+    /// The hash of what all shards must have in common; empty unless this process is a shard.
+    pub(super) fn plan_hash(&self) -> &str {
+        &self.plan_hash
+    }
+
     /// Waits until all shards are ready to open their connections.
     pub(super) fn ready(&self) -> Result<(), RunError> {
         let Some(rendezvous) = self.rendezvous else { return Ok(()) };

@@ -137,9 +137,15 @@ pub fn run(plan: &Arc<Plan>, context: &RunContext<'_>) -> Result<FinishedRun, Ru
     let (messages, collected) = bounded(MAX_MESSAGES);
     let series = context.visualizer.as_ref().map(|feed| feed.series(plan));
     let watch = AbortWatch::new(plan, abort.clone());
-    let collector =
-        start_collector((plan, watch.clone()), (&workload, rig_json), context, series.clone(), collected, empties)?;
     let gate = Gate::new(plan, &workload, context);
+    let collector = start_collector(
+        (plan, watch.clone()),
+        (&workload, rig_json, &gate),
+        context,
+        series.clone(),
+        collected,
+        empties,
+    )?;
     let mut notes: Vec<Finding> = Vec::new();
     let probe = server_probe::start(&engine.server, plan);
     let shown = (collector.live(), trace);
@@ -274,7 +280,7 @@ pub(crate) fn check_limits(plan: &Plan) -> Result<(), RunError> {
 
 fn start_collector(
     (plan, watch): (&Plan, AbortWatch),
-    (workload, rig_json): (&Arc<Workload>, String),
+    (workload, rig_json, gate): (&Arc<Workload>, String, &Gate<'_>),
     context: &RunContext<'_>,
     series: Option<Series>,
     messages: Receiver<CollectorMessage>,
@@ -287,7 +293,7 @@ fn start_collector(
     }
     let log = context.log.clone();
     let start = RunStart {
-        facts: facts(plan, workload),
+        facts: facts(plan, workload, gate),
         clock: clock_pair(),
         save: if plan.stores_raw_responses() { Save::Full } else { plan.save },
         arguments_json: plan.report.arguments_json.clone(),
@@ -325,7 +331,7 @@ fn small_warmup(plan: &Plan) -> Option<Finding> {
 }
 
 /// The facts of a run. In conversations, each turn counts as a request.
-fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
+fn facts(plan: &Plan, workload: &Workload, gate: &Gate<'_>) -> RunFacts {
     let mut facts = plan.facts(&workload.id_prefix);
     if let Some(conversations) = &workload.conversations {
         let planned = plan.requests.map(|number| plan.share().part(number));
@@ -341,7 +347,7 @@ fn facts(plan: &Plan, workload: &Workload) -> RunFacts {
         }
     }
     if let Some(shard) = &mut facts.shard {
-        shard.plan_hash = plan_hash::compute(plan, workload);
+        shard.plan_hash = gate.plan_hash().to_string();
         shard.clock_domain = host::clock_domain::read();
     }
     facts
