@@ -195,7 +195,7 @@ impl Rendezvous {
         match self.transport {
             // Directories of other machines are read again only after some time.
             Transport::Directory(_) => Duration::from_secs(3),
-            _ => Duration::from_millis(500),
+            _ => Duration::from_secs(1),
         }
     }
 
