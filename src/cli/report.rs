@@ -75,6 +75,9 @@ pub(crate) fn show(args: &ReportArgs) -> Result<u8, EarlyExit> {
         if runs.len() > 1 {
             print(&format!("{}\n", file.display()))?;
         }
+        if let Some(shard) = &run.run.facts.shard {
+            print(&format!("Shard {} of a load: 'ringmark merge' combines all its shards.\n", shard.share))?;
+        }
         print(&screen::render(&run.summary, screen_width()))?;
     }
     let summaries: Vec<&Summary> = runs.iter().map(|run| &run.summary).collect();

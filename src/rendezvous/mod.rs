@@ -93,6 +93,9 @@ pub struct Rendezvous {
     over: bool,
 }
 
+/// How long a shard that fails waits for a fence, after which the others see its error.
+const LAST_FENCE: Duration = Duration::from_secs(10);
+
 /// Rounds that follow each other at once before a start: they bound the offset of the clocks.
 const OFFSET_ROUNDS: u32 = 6;
 
@@ -184,7 +187,7 @@ impl Rendezvous {
             match &mut self.transport {
                 Transport::Directory(directory) => directory.send(&own),
                 Transport::Tcp(tcp) => tcp.send(&own),
-                Transport::Pmi(pmi) => pmi.send(&own, &Wait::new(self.timeout, &|| false)),
+                Transport::Pmi(pmi) => pmi.send(&own, &Wait::new(self.timeout.min(LAST_FENCE), &|| false)),
                 Transport::At(_) => {}
             }
         }

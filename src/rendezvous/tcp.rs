@@ -77,7 +77,8 @@ impl Tcp {
             Tcp::First(first) => first.all_gather(own, wait),
             Tcp::Other(connection) => {
                 let gone = |what: String| RendezvousError::new(format!("shard 0 {what}"));
-                connection.write(own).map_err(|error| gone(format!("cannot be reached any more: {error}")))?;
+                // If shard 0 has ended, it may have sent why.
+                let _ = connection.write(own);
                 let first = connection.next(wait)?.map_err(|_| gone("has ended, or was killed".to_string()))?;
                 let Some(first) = first else { return Err(gone(missing(wait))) };
                 // The number of messages comes first.
