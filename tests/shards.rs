@@ -117,6 +117,13 @@ fn union(stored: &[Stored]) -> Requests {
     all
 }
 
+/// A body without the answers of the mock, which are not the same in each run.
+fn without_answers(body: &str) -> serde_json::Value {
+    let mut body: serde_json::Value = serde_json::from_str(body).unwrap();
+    body["messages"].as_array_mut().unwrap().retain(|message| message["role"] != "assistant");
+    body
+}
+
 /// The figures of the merged run.
 fn merge(results: &Path) -> serde_json::Value {
     let file = results.join("merged.json");
@@ -157,7 +164,7 @@ fn compare(counts: &[u32], flags: &str, rendezvous: impl Fn(&Path) -> String, sc
         let (begins, whole_begins) = (first(&all), first(&whole));
         for (place, (body, due)) in &all {
             let (same_body, same_due) = &whole[place];
-            assert_eq!(body, same_body, "{place:?}");
+            assert_eq!(without_answers(body), without_answers(same_body), "{place:?}");
             if scheduled {
                 assert_eq!(due - begins, same_due - whole_begins, "{place:?}");
             }
@@ -312,8 +319,8 @@ fn what_shards_cannot_do_is_refused_with_one_line() {
         ("--shard 0/2 --rendezvous dir:x --parallel 2 --url mock:", "--url mock:"),
         ("--shard 0/2 --rendezvous dir:x --parallel 2 --visualizer wandb", "visualizer"),
         ("--shard 0/2 --rendezvous dir:x --sla-auto-tune --sla-params [{\"p99_ttft\":\"<=2\"}]", "--sla-auto-tune"),
-        ("--shard 0/2 --rendezvous at:2999-01-01T00:00:00Z --parallel 2", "needs --data-seed"),
-        ("--shard 0/2 --rendezvous at:2999-01-01T00:00:00Z --parallel 2 4 --data-seed 1", "several runs"),
+        ("--shard 0/2 --rendezvous at:2200-01-01T00:00:00Z --parallel 2", "needs --data-seed"),
+        ("--shard 0/2 --rendezvous at:2200-01-01T00:00:00Z --parallel 2 4 --data-seed 1", "several runs"),
         (
             "--shard 0/2 --rendezvous at:2001-01-01T00:00:00Z --parallel 2 --data-seed 1 -n 4",
             "was not ready at the start",
